@@ -1,0 +1,387 @@
+//! Command lines: one table per command, from which both the parser and the help text are made.
+//!
+//! Invariant: what the tables do not name is refused with a sentence that names it and what would be right.
+//! What this module does not know: any command. The tables stand in `config`.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// One flag of a command.
+pub struct Flag {
+    /// Name without the dashes.
+    pub name: &'static str,
+    /// What its value is called in the help text, with the unit; empty for a switch.
+    pub value: &'static str,
+    /// The value when it is not given; empty for none.
+    pub default: &'static str,
+    /// Whether it may be given more than once.
+    pub repeats: bool,
+    /// One sentence for the help text.
+    pub help: &'static str,
+}
+
+/// One command: `rsoracle NAME`.
+pub struct Command {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub job: &'static str,
+    /// What else one should know, in lines.
+    pub notes: &'static str,
+    /// An example that works.
+    pub example: &'static str,
+    /// Its flags, in the order of the help text.
+    pub flags: &'static [Flag],
+}
+
+/// A command line that makes no sense: the sentence that says so.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Usage(
+    /// What is wrong and what would be right.
+    pub String,
+);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The flags that were given, checked against the table.
+#[derive(Debug)]
+pub struct Given {
+    command: &'static Command,
+    values: Vec<(&'static str, String)>,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Holds `args` (without program and command name) against the table of `command`.
+pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage> {
+    let mut given = Given {
+        command,
+        values: Vec::new(),
+    };
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let Some(body) = arg.strip_prefix("--") else {
+            return Err(Usage(format!(
+                "'{arg}' is not a flag; flags of '{command:?}' begin with --, see 'rsoracle help {command:?}'"
+            )));
+        };
+        let (name, inline) = match body.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (body, None),
+        };
+        let Some(flag) = command.flags.iter().find(|flag| flag.name == name) else {
+            return Err(Usage(format!(
+                "unknown flag --{name}; 'rsoracle help {command:?}' lists the flags of '{command:?}'"
+            )));
+        };
+        if !flag.repeats && given.values.iter().any(|(known, _)| *known == flag.name) {
+            return Err(Usage(format!("--{name} is given twice; give it once")));
+        }
+        let value = match (flag.value, inline) {
+            ("", None) => String::new(),
+            ("", Some(_)) => return Err(Usage(format!("--{name} takes no value"))),
+            (_, Some(value)) => value,
+            (what, None) => rest
+                .next()
+                .cloned()
+                .ok_or_else(|| Usage(format!("--{name} lacks its value: --{name} {what}")))?,
+        };
+        given.values.push((flag.name, value));
+    }
+    Ok(given)
+}
+
+impl Given {
+    /// All values given for a flag that repeats.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.values
+            .iter()
+            .filter(move |(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a switch is on.
+    pub fn switch(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// A flag's value, or its default, or none.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let default = self.flag(name).default;
+        self.all(name).next().or(if default.is_empty() {
+            None
+        } else {
+            Some(default)
+        })
+    }
+
+    /// A flag's value, which must be there.
+    pub fn required(&self, name: &str) -> Result<&str, Usage> {
+        self.text(name).ok_or_else(|| {
+            Usage(format!(
+                "--{name} is missing: --{name} {}",
+                self.flag(name).value
+            ))
+        })
+    }
+
+    /// A value of any type that reads itself from text; `right` says what would be right.
+    pub fn read<T: FromStr>(&self, name: &str, right: &str) -> Result<T, Usage> {
+        let text = self.required(name)?;
+        text.parse().map_err(|_| wrong(name, text, right))
+    }
+
+    /// A whole number within `range`.
+    pub fn number<T>(&self, name: &str, range: RangeInclusive<T>) -> Result<T, Usage>
+    where
+        T: FromStr + PartialOrd + fmt::Display,
+    {
+        let right = format!("a whole number from {} to {}", range.start(), range.end());
+        let number: T = self.read(name, &right)?;
+        if range.contains(&number) {
+            Ok(number)
+        } else {
+            Err(wrong(name, self.required(name)?, &right))
+        }
+    }
+
+    /// A duration in microseconds within `range_us`.
+    pub fn duration_us(&self, name: &str, range_us: RangeInclusive<u64>) -> Result<u64, Usage> {
+        let text = self.required(name)?;
+        let us = duration_us(text).map_err(|right| wrong(name, text, right))?;
+        if range_us.contains(&us) {
+            return Ok(us);
+        }
+        let right = format!(
+            "a duration from {} to {}",
+            duration_text(*range_us.start()),
+            duration_text(*range_us.end())
+        );
+        Err(wrong(name, text, &right))
+    }
+
+    /// An address and port, such as `127.0.0.1:8000`.
+    pub fn address(&self, name: &str) -> Result<SocketAddr, Usage> {
+        self.read(
+            name,
+            "an address and port such as 127.0.0.1:8000 or [::1]:8000, the port from 0 to 65535",
+        )
+    }
+
+    fn flag(&self, name: &str) -> &'static Flag {
+        self.command
+            .flags
+            .iter()
+            .find(|flag| flag.name == name)
+            .expect("asked only for flags of the command's table")
+    }
+}
+
+/// The sentence about a value that makes no sense.
+pub fn wrong(name: &str, text: &str, right: &str) -> Usage {
+    Usage(format!(
+        "--{name} {text:?} makes no sense; it takes {right}"
+    ))
+}
+
+/// Reads `250ms`, `1s`, `2m`, `1h` or `20us`; the error says what would be right.
+pub fn duration_us(text: &str) -> Result<u64, &'static str> {
+    const RIGHT: &str = "a whole number with a unit, such as 250ms, 1s or 2m";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let scale = match &text[digits..] {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        _ => return Err(RIGHT),
+    };
+    text[..digits]
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(scale))
+        .ok_or(RIGHT)
+}
+
+/// A duration as [`duration_us`] reads it, in the largest unit that keeps it whole.
+pub fn duration_text(us: u64) -> String {
+    for (scale, unit) in [
+        (3_600_000_000, "h"),
+        (60_000_000, "m"),
+        (1_000_000, "s"),
+        (1_000, "ms"),
+    ] {
+        if us >= scale && us.is_multiple_of(scale) {
+            return format!("{}{unit}", us / scale);
+        }
+    }
+    format!("{us}us")
+}
+
+/// The help text of one command.
+pub fn help(command: &Command) -> String {
+    let mut page = format!("rsoracle {}: {}\n", command.name, command.job);
+    if !command.notes.is_empty() {
+        let _ = write!(page, "\n{}\n", command.notes);
+    }
+    if !command.flags.is_empty() {
+        page.push_str("\nFlags:\n");
+    }
+    for flag in command.flags {
+        let left = format!("--{} {}", flag.name, flag.value);
+        let default = if flag.default.is_empty() {
+            String::new()
+        } else {
+            format!(" [default: {}]", flag.default)
+        };
+        let repeats = if flag.repeats {
+            " May be repeated."
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            page,
+            "  {:<26} {}{repeats}{default}",
+            left.trim_end(),
+            flag.help
+        );
+    }
+    let _ = write!(page, "\nExample:\n  {}\n", command.example);
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PAINT: Command = Command {
+        name: "paint",
+        job: "paints",
+        notes: "",
+        example: "rsoracle paint",
+        flags: &[
+            Flag {
+                name: "coats",
+                value: "N",
+                default: "2",
+                repeats: false,
+                help: "How many.",
+            },
+            Flag {
+                name: "dry",
+                value: "DURATION",
+                default: "1s",
+                repeats: false,
+                help: "How long.",
+            },
+            Flag {
+                name: "color",
+                value: "NAME",
+                default: "",
+                repeats: true,
+                help: "Which.",
+            },
+            Flag {
+                name: "gloss",
+                value: "",
+                default: "",
+                repeats: false,
+                help: "Shine.",
+            },
+        ],
+    };
+
+    fn given(line: &str) -> Result<Given, Usage> {
+        parse(
+            &PAINT,
+            &line
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn flags_are_read_with_their_defaults() {
+        let g = given("--coats 3 --color red --color=blue --gloss").unwrap();
+        assert_eq!(g.number("coats", 1..=5u32), Ok(3));
+        assert_eq!(g.duration_us("dry", 0..=u64::MAX), Ok(1_000_000));
+        assert_eq!(g.all("color").collect::<Vec<_>>(), ["red", "blue"]);
+        assert!(g.switch("gloss") && !given("").unwrap().switch("gloss"));
+        assert_eq!(given("").unwrap().text("color"), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (line, names) in [
+            ("--coat 3", "--coat"),
+            ("coats", "'coats'"),
+            ("--coats", "--coats N"),
+            ("--coats 1 --coats 2", "twice"),
+            ("--gloss=yes", "--gloss"),
+        ] {
+            let Usage(sentence) = given(line).unwrap_err();
+            assert!(sentence.contains(names), "{sentence}");
+        }
+        let g = given("--coats 0 --dry 10").unwrap();
+        assert_eq!(
+            g.number("coats", 1..=5u32).unwrap_err().0,
+            "--coats \"0\" makes no sense; it takes a whole number from 1 to 5"
+        );
+        assert!(
+            g.duration_us("dry", 0..=9)
+                .unwrap_err()
+                .0
+                .contains("with a unit")
+        );
+        assert!(g.required("color").unwrap_err().0.contains("--color NAME"));
+    }
+
+    #[test]
+    fn durations_have_units_and_come_back_the_same() {
+        for (text, us) in [
+            ("250ms", 250_000),
+            ("1s", 1_000_000),
+            ("2m", 120_000_000),
+            ("1h", 3_600_000_000),
+            ("20us", 20),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration_us(text), Ok(us));
+        }
+        for (us, text) in [
+            (250_000, "250ms"),
+            (90_000_000, "90s"),
+            (1_500, "1500us"),
+            (60_000_000, "1m"),
+        ] {
+            assert_eq!(duration_text(us), text);
+            assert_eq!(duration_us(text), Ok(us));
+        }
+        for text in [
+            "",
+            "1",
+            "s",
+            "1.5s",
+            "-1s",
+            "1 s",
+            "1sec",
+            "99999999999999999999s",
+            "18446744073709551615h",
+            "١s",
+        ] {
+            assert!(duration_us(text).is_err(), "{text}");
+        }
+    }
+}

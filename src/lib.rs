@@ -1,0 +1,18 @@
+//! rsoracle: a distributed price oracle that can be audited in an afternoon.
+//!
+//! The modules stand in layers, lowest first, one group of lines per layer. A module uses only modules of lower
+//! layers; layers 0 to 2 do no input or output and read no clock. `tests/tidy.rs` enforces both.
+
+pub mod json;
+pub mod limits;
+pub mod price;
+
+pub mod aggregate;
+pub mod args;
+
+pub mod config;
+pub mod error;
+
+pub mod log;
+
+pub mod embedded;

@@ -1,0 +1,93 @@
+//! Every bound and every deadline of the program, by name, the unit last.
+//!
+//! Invariant: nothing that comes from outside is stored, awaited or repeated without a bound from this page.
+//! What this page does not hold: defaults of flags (they stand beside the flags, in `config`).
+
+/// Port of the control channel, unless `--control-port` says otherwise.
+pub const CONTROL_PORT: u16 = 8000;
+/// Port of the data channel, unless `--data-port` says otherwise.
+pub const DATA_PORT: u16 = 8080;
+
+/// Most collectors of one aggregator.
+pub const COLLECTORS_MAX: u16 = 4096;
+/// Most samples in one round.
+pub const SAMPLES_MAX: u32 = 1000;
+/// Shortest distance of two samples.
+pub const INTERVAL_US_MIN: u64 = 20_000;
+/// Longest distance of two samples: one hour.
+pub const INTERVAL_US_MAX: u64 = 3_600_000_000;
+/// Longest round from its first to its last instant: one day.
+pub const ROUND_US_MAX: u64 = 86_400_000_000;
+/// Fewest valid samples, in percent of a round's samples, from which a collector makes an average.
+pub const VALID_PERCENT_MIN: u32 = 80;
+
+/// Bytes of a feed's name, such as `BTC/USD`.
+pub const FEED_BYTES_MAX: usize = 16;
+/// Bytes of a source's name, such as `binance:BTCUSDC`.
+pub const SOURCE_BYTES_MAX: usize = 32;
+
+/// Lowest price that is believed.
+pub const PRICE_MIN: f64 = 1e-12;
+/// Highest price that is believed.
+pub const PRICE_MAX: f64 = 1e15;
+/// Longest decimal text of a price.
+pub const PRICE_TEXT_BYTES_MAX: usize = 64;
+/// Deepest nesting of JSON that is looked at.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Largest message of an exchange; a larger one costs it the connection.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// A stranger on the control port has this long for its hello, on the data port for its preamble.
+pub const HELLO_MS_MAX: u64 = 1_000;
+/// A frame that has begun has this long to be whole.
+pub const FRAME_MS_MAX: u64 = 1_000;
+/// Connections on one port that have not proved anything yet; one more displaces the oldest of them.
+pub const STRANGERS_MAX: usize = 256;
+/// Connections taken from one port's queue before the others get their turn.
+pub const ACCEPTS_PER_SWEEP: usize = 64;
+
+/// Fewest milliseconds between the announcement of a round and its start.
+pub const LEAD_MS_MIN: u64 = 40;
+/// Most milliseconds between the announcement of a round and its start.
+pub const LEAD_MS_MAX: u64 = 2_000;
+/// A collector refuses a round that starts later than this from now.
+pub const START_AHEAD_US_MAX: u64 = 10_000_000;
+/// An exchange's reply to a sample is waited for this long.
+pub const REPLY_MS_MAX: u64 = 1_000;
+/// After the last reply could have come, observations have this long to arrive.
+pub const CLOSE_MS_MAX: u64 = 500;
+/// Every blocking wait of a collector is cut into slices of this length, to look at the control connection.
+pub const SLICE_MS: u64 = 100;
+/// One attempt to connect to one address; the longest wait that cannot be cut (name resolution aside).
+pub const CONNECT_SLICE_MS: u64 = 800;
+/// TCP connection, TLS handshake and websocket upgrade each have this long.
+pub const HANDSHAKE_MS_MAX: u64 = 5_000;
+/// First pause between two attempts to reach an exchange while getting ready; it doubles.
+pub const RETRY_MS_MIN: u64 = 250;
+/// Longest such pause.
+pub const RETRY_MS_MAX: u64 = 4_000;
+/// Pause between two attempts to reach an exchange within a round.
+pub const RECONNECT_MS: u64 = 50;
+/// A child that was told to end has this long before it is killed.
+pub const CHILD_END_MS_MAX: u64 = 200;
+
+/// The system clock may part from the monotonic clock by this much within a round ...
+pub const CLOCK_PARTS_US_MAX: u64 = 5_000;
+/// ... plus this much per second of it.
+pub const CLOCK_PARTS_US_PER_S: u64 = 1_000;
+/// From here to the target there are no timed socket reads (the kernel rounds them up by whole ticks).
+pub const QUIET_US: u64 = 20_000;
+
+/// Longest line of a child's log that is passed on.
+pub const LOG_LINE_BYTES_MAX: usize = 600;
+/// Lines on the terminal's live display; further collectors are summed up in one line.
+pub const DISPLAY_LINES_MAX: usize = 20;
+
+const _: () = assert!(VALID_PERCENT_MIN > 50 && VALID_PERCENT_MIN <= 100);
+const _: () = assert!(
+    CONNECT_SLICE_MS < 1_000,
+    "a collector must notice the end of its aggregator within a second"
+);
+const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US && LEAD_MS_MAX * 1000 < START_AHEAD_US_MAX);
+const _: () = assert!(INTERVAL_US_MIN >= QUIET_US);
+const _: () = assert!(RETRY_MS_MIN < RETRY_MS_MAX);
