@@ -7,6 +7,7 @@
 
 use crate::price::is_price;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// How accepted prices become one.
@@ -103,26 +104,25 @@ fn mean_of_ascending(ascending: &[f64]) -> Option<f64> {
     Some((sum / ascending.len() as f64).clamp(lowest, highest))
 }
 
-/// The part of the ascending `prices` that `rule` averages; empty when too few are there.
-fn kept(rule: Rule, ascending: &[f64], f: u16) -> &[f64] {
-    let n = ascending.len();
+/// Which ranks of `count` ascending prices `rule` averages; empty when there are too few.
+pub fn kept_range(rule: Rule, count: usize, f: u16) -> Range<usize> {
     let cut = match rule {
         Rule::TrimmedMean => usize::from(f),
-        Rule::Median => n.saturating_sub(1) / 2,
+        Rule::Median => count.saturating_sub(1) / 2,
         Rule::Mean => 0,
     };
-    if n > 2 * cut {
-        &ascending[cut..n - cut]
+    if count > 2 * cut {
+        cut..count - cut
     } else {
-        &[]
+        0..0
     }
 }
 
-/// The price that `rule` makes of the accepted `prices`, in any order. `None` if there are not more than 2f.
+/// The price that `rule` makes of the accepted `prices`, in any order. `None` if there are too few for it.
 pub fn combine(rule: Rule, prices: &[f64], f: u16) -> Option<f64> {
     let mut ascending = prices.to_vec();
     ascending.sort_unstable_by(f64::total_cmp);
-    mean_of_ascending(kept(rule, &ascending, f))
+    mean_of_ascending(&ascending[kept_range(rule, ascending.len(), f)])
 }
 
 #[cfg(test)]

@@ -6,12 +6,19 @@
 pub mod json;
 pub mod limits;
 pub mod price;
+pub mod reason;
 
 pub mod aggregate;
 pub mod args;
+pub mod clock;
+pub mod frame;
 
 pub mod config;
 pub mod error;
+pub mod round;
+pub mod sampler;
+pub mod seal;
+pub mod terms;
 
 pub mod log;
 

@@ -1,0 +1,316 @@
+//! A collector's side of one round: which sample is due, what became of each, and the average in the end.
+//!
+//! A pure state machine. Sample k is due at `start + k * interval`, so nothing drifts with the exchange's latency; replies
+//! are matched by number, so a slow one does not hold up the next. Invariant: every sample gets exactly one record,
+//! records leave in order, and a round whose clock was stepped ends in an abstention, never in a burst of samples.
+//! What this module does not do: wait, send or sign.
+
+use crate::aggregate::mean;
+use crate::frame::{Answer, Record};
+use crate::limits::{REPLY_MS_MAX, VALID_PERCENT_MIN};
+use crate::reason::{Abstention, Miss};
+
+/// A sample may be asked for so much later than its instant, as a part of the interval, before it is given up.
+pub fn lateness_us_max(interval_us: u64) -> u64 {
+    interval_us / 2
+}
+
+/// What became of a sample so far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    Due,
+    Asked { lateness_us: u64 },
+    Over(Record),
+}
+
+/// One round, as its collector sees it.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    start_us: u64,
+    interval_us: u64,
+    stages: Vec<Stage>,
+    released: usize,
+    clock_moved: bool,
+}
+
+impl Sampler {
+    /// A round of `samples` (at least one), the first due at `start_us`.
+    pub fn new(start_us: u64, interval_us: u64, samples: u32) -> Sampler {
+        assert!(samples > 0, "a round has samples");
+        Sampler {
+            start_us,
+            interval_us,
+            stages: vec![Stage::Due; samples as usize],
+            released: 0,
+            clock_moved: false,
+        }
+    }
+
+    /// The instant of sample `index`.
+    pub fn instant_us(&self, index: u32) -> u64 {
+        self.start_us + u64::from(index) * self.interval_us
+    }
+
+    /// The next sample to ask for, and its instant.
+    pub fn due(&self) -> Option<(u32, u64)> {
+        let index = self.stages.iter().position(|stage| *stage == Stage::Due)? as u32;
+        Some((index, self.instant_us(index)))
+    }
+
+    /// The oldest sample that waits for its reply.
+    pub fn oldest_asked(&self) -> Option<u32> {
+        self.stages
+            .iter()
+            .position(|stage| matches!(stage, Stage::Asked { .. }))
+            .map(|index| index as u32)
+    }
+
+    /// The request for sample `index` was handed to the system at `now_us`.
+    pub fn asked(&mut self, index: u32, now_us: u64) {
+        assert_eq!(
+            self.stages[index as usize],
+            Stage::Due,
+            "a sample is asked for once"
+        );
+        let lateness_us = now_us.saturating_sub(self.instant_us(index));
+        self.stages[index as usize] = Stage::Asked { lateness_us };
+    }
+
+    /// The reply to sample `index`; without effect if none is waited for.
+    pub fn replied(&mut self, index: u32, price: Result<f64, Miss>) {
+        let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
+            return;
+        };
+        self.over(index, price, Some(lateness_us));
+    }
+
+    /// The connection ended: no sample that waits for its reply will get one.
+    pub fn disconnected(&mut self, why: Miss) {
+        while let Some(index) = self.oldest_asked() {
+            self.replied(index, Err(why));
+        }
+    }
+
+    /// Time has passed: gives up replies that are overdue, and samples whose instant is too long gone, for the
+    /// reason `why_not_asked`.
+    pub fn advance(&mut self, now_us: u64, why_not_asked: Miss) {
+        while let Some((index, instant_us)) = self.due() {
+            if now_us <= instant_us + lateness_us_max(self.interval_us) {
+                break;
+            }
+            self.over(index, Err(why_not_asked), None);
+        }
+        while let Some(index) = self.oldest_asked() {
+            if now_us < self.reply_by_us(index) {
+                break;
+            }
+            self.replied(index, Err(Miss::NoReply));
+        }
+    }
+
+    /// When the reply to sample `index` is given up.
+    pub fn reply_by_us(&self, index: u32) -> u64 {
+        self.instant_us(index) + REPLY_MS_MAX * 1_000
+    }
+
+    /// The system clock was stepped: no instant of this round means anything any more.
+    pub fn clock_moved(&mut self) {
+        self.clock_moved = true;
+        while let Some((index, _)) = self.due() {
+            self.over(index, Err(Miss::ClockMoved), None);
+        }
+        self.disconnected(Miss::ClockMoved);
+    }
+
+    fn over(&mut self, index: u32, price: Result<f64, Miss>, lateness_us: Option<u64>) {
+        self.stages[index as usize] = Stage::Over(Record {
+            index,
+            price,
+            lateness_us,
+            age_us: None,
+        });
+    }
+
+    /// The next record in order that has not been released yet.
+    pub fn release(&mut self) -> Option<Record> {
+        match self.stages.get(self.released) {
+            Some(Stage::Over(record)) => {
+                self.released += 1;
+                Some(*record)
+            }
+            _ => None,
+        }
+    }
+
+    /// All records and the answer they make, once every sample is over.
+    pub fn finish(&self) -> Option<(Vec<Record>, Answer, u64)> {
+        let records: Vec<Record> = self
+            .stages
+            .iter()
+            .map_while(|stage| {
+                if let Stage::Over(record) = stage {
+                    Some(*record)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        if records.len() < self.stages.len() {
+            return None;
+        }
+        let (answer, timestamp_us) = if self.clock_moved {
+            (Answer::Abstain(Abstention::ClockMoved), self.start_us)
+        } else {
+            answer(&records, self.start_us, self.interval_us)
+        };
+        Some((records, answer, timestamp_us))
+    }
+}
+
+/// What a full set of records amounts to: the average and the instant when the newest valid sample was asked for; or,
+/// with fewer than 80 % valid, an abstention, which bears the round's start. The aggregator holds prices against it.
+pub fn answer(records: &[Record], start_us: u64, interval_us: u64) -> (Answer, u64) {
+    let prices: Vec<f64> = records
+        .iter()
+        .filter_map(|record| record.price.ok())
+        .collect();
+    let enough = prices.len() * 100 >= records.len() * VALID_PERCENT_MIN as usize;
+    let newest = records.iter().rev().find(|record| record.price.is_ok());
+    match (enough, mean(&prices), newest) {
+        (true, Some(average), Some(newest)) => {
+            let lateness_us = newest.lateness_us.expect("a price was asked for");
+            (
+                Answer::Price(average),
+                start_us + u64::from(newest.index) * interval_us + lateness_us,
+            )
+        }
+        _ => (Answer::Abstain(Abstention::TooFewSamples), start_us),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_790_000_000_000_000;
+    const SECOND: u64 = 1_000_000;
+
+    fn released(sampler: &mut Sampler) -> Vec<(u32, Result<f64, Miss>)> {
+        std::iter::from_fn(|| sampler.release())
+            .map(|record| (record.index, record.price))
+            .collect()
+    }
+
+    #[test]
+    fn ten_samples_on_schedule_make_their_average() {
+        let mut sampler = Sampler::new(START, SECOND, 10);
+        for k in 0..10 {
+            assert_eq!(sampler.due(), Some((k, START + u64::from(k) * SECOND)));
+            sampler.asked(k, START + u64::from(k) * SECOND + 7);
+            assert!(sampler.finish().is_none());
+            sampler.replied(k, Ok(100.0 + f64::from(k)));
+            assert_eq!(released(&mut sampler), [(k, Ok(100.0 + f64::from(k)))]);
+        }
+        let (records, answer, timestamp_us) = sampler.finish().unwrap();
+        assert_eq!(
+            (records.len(), answer, timestamp_us),
+            (10, Answer::Price(104.5), START + 9 * SECOND + 7)
+        );
+    }
+
+    #[test]
+    fn replies_may_overtake_each_other_but_records_leave_in_order() {
+        let mut sampler = Sampler::new(START, 50_000, 3);
+        for k in 0..3 {
+            sampler.asked(k, START + u64::from(k) * 50_000);
+        }
+        sampler.replied(2, Ok(3.0));
+        sampler.replied(1, Ok(2.0));
+        assert_eq!(released(&mut sampler), []);
+        sampler.replied(0, Ok(1.0));
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Ok(1.0)), (1, Ok(2.0)), (2, Ok(3.0))]
+        );
+        sampler.replied(2, Ok(9.0));
+        assert_eq!(
+            sampler.finish().unwrap().1,
+            Answer::Price(2.0),
+            "the first reply stands"
+        );
+    }
+
+    #[test]
+    fn four_of_five_valid_samples_suffice_and_three_do_not() {
+        for (valid, expected) in [
+            (4, Answer::Price(1.0)),
+            (3, Answer::Abstain(Abstention::TooFewSamples)),
+        ] {
+            let mut sampler = Sampler::new(START, SECOND, 5);
+            for k in 0..5 {
+                sampler.asked(k, sampler.instant_us(k) + 1);
+                sampler.replied(
+                    k,
+                    if k < valid {
+                        Ok(1.0)
+                    } else {
+                        Err(Miss::NotDecimal)
+                    },
+                );
+            }
+            let (_, answer, timestamp_us) = sampler.finish().unwrap();
+            let newest = if valid == 4 {
+                START + 3 * SECOND + 1
+            } else {
+                START
+            };
+            assert_eq!(
+                (answer, timestamp_us),
+                (expected, newest),
+                "old data never gets a fresh stamp"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_late_is_given_up_and_never_made_up_for() {
+        let mut sampler = Sampler::new(START, SECOND, 4);
+        sampler.asked(0, START);
+        sampler.advance(START + 500_000, Miss::NotConnected);
+        assert_eq!(sampler.due().unwrap().0, 1);
+        sampler.advance(START + 2 * SECOND + 500_001, Miss::NotConnected);
+        assert_eq!(
+            sampler.due(),
+            Some((3, START + 3 * SECOND)),
+            "no burst: the past is past"
+        );
+        assert_eq!(
+            released(&mut sampler),
+            [
+                (0, Err(Miss::NoReply)),
+                (1, Err(Miss::NotConnected)),
+                (2, Err(Miss::NotConnected))
+            ]
+        );
+        sampler.asked(3, START + 3 * SECOND);
+        sampler.disconnected(Miss::TooLarge);
+        assert_eq!(released(&mut sampler), [(3, Err(Miss::TooLarge))]);
+    }
+
+    #[test]
+    fn a_stepped_clock_ends_in_an_abstention_even_with_enough_samples() {
+        let mut sampler = Sampler::new(START, SECOND, 5);
+        for k in 0..4 {
+            sampler.asked(k, sampler.instant_us(k));
+            sampler.replied(k, Ok(1.0));
+        }
+        sampler.clock_moved();
+        let (records, answer, timestamp_us) = sampler.finish().unwrap();
+        assert_eq!(
+            (answer, timestamp_us),
+            (Answer::Abstain(Abstention::ClockMoved), START)
+        );
+        assert_eq!(records[4].price, Err(Miss::ClockMoved));
+        assert_eq!(sampler.due(), None, "no sample is asked for after the step");
+    }
+}

@@ -1,0 +1,283 @@
+//! Ed25519 behind context strings: what is signed, byte for byte, and the keys that sign it.
+//!
+//! Invariant: nothing is signed or checked but a byte string built here, which begins with a context of its own kind
+//! and has every field at a fixed width, so that no signature can be read as one over something else. Signatures
+//! are checked with `verify_strict` under the key of the slot in question, never under "any known key".
+//! What this module does not do: get random numbers, or keep keys anywhere but in memory. Secrets are wiped on drop.
+
+use crate::frame::{Put, RECORD_BYTES, Record, padded};
+use ed25519_dalek::{Digest, Sha512, Signer, SigningKey, VerifyingKey};
+use std::hint::black_box;
+
+/// Contexts, each NUL-padded to 32 bytes.
+const CONTEXT_HELLO: &str = "rsoracle v1 hello";
+const CONTEXT_ROUND: &str = "rsoracle v1 round";
+const CONTEXT_OBSERVATION: &str = "rsoracle v1 observation";
+const CONTEXT_SAMPLES: &str = "rsoracle v1 samples";
+const CONTEXT_TERMS: &str = "rsoracle v1 terms";
+
+/// Bytes that a hello's signature covers.
+pub const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
+/// Bytes that a round's signature covers.
+pub const ROUND_SIGNED_BYTES: usize = 32 + 32 + 64 + 8 + 8 + 4 + 32;
+/// Bytes that an observation's signature covers.
+pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 16 + 32 + 8 + 4 + 8 + 32 + 8 + 8;
+
+/// A key that signs. It has no `Debug`, and its bytes are wiped when it is dropped.
+pub struct SecretKey(SigningKey);
+
+impl SecretKey {
+    /// Makes the key of 32 random bytes, and wipes those.
+    pub fn from_seed(seed: &mut [u8; 32]) -> SecretKey {
+        let key = SigningKey::from_bytes(seed);
+        wipe(seed);
+        SecretKey(key)
+    }
+
+    /// The key that checks what this one signs.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
+    }
+
+    /// Signs bytes built in this module.
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(bytes).to_bytes()
+    }
+}
+
+/// The one-time secret that lets a collector into a slot. It is never sent. No `Debug`; wiped when it is dropped.
+///
+/// It is no signing key, but rests in one: of what the five dependencies offer, that is the container that wipes itself.
+pub struct EnrolmentSecret(SigningKey);
+
+impl EnrolmentSecret {
+    /// Takes over 32 random bytes, and wipes the ones given.
+    pub fn take(bytes: &mut [u8; 32]) -> EnrolmentSecret {
+        let secret = SigningKey::from_bytes(bytes);
+        wipe(bytes);
+        EnrolmentSecret(secret)
+    }
+
+    /// The secret bytes, to hand to the collector or to put under a signature.
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+/// Overwrites secret bytes; `black_box` keeps the compiler from leaving the writes out.
+pub fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    black_box(bytes);
+}
+
+/// A key that checks signatures: decoded once, since decoding costs a tenth of a check. Never of small order, since
+/// such a key has signatures that fit any message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Decodes a key; `None` if the bytes are no point, one of small order, or a second spelling of one: a y of
+    /// p = 2^255 - 19 or more, which the library takes and RFC 8032 (5.1.3) does not.
+    pub fn decode(bytes: &[u8; 32]) -> Option<PublicKey> {
+        let second_spelling =
+            bytes[0] >= 0xed && bytes[1..31].iter().all(|b| *b == 0xff) && bytes[31] & 0x7f == 0x7f;
+        VerifyingKey::from_bytes(bytes)
+            .ok()
+            .filter(|key| !key.is_weak() && !second_spelling)
+            .map(PublicKey)
+    }
+
+    /// The key's bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// Whether `signature` is this key's over `bytes`, by `verify_strict`.
+    pub fn signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.0
+            .verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(signature))
+            .is_ok()
+    }
+}
+
+/// What a hello's signature covers.
+pub fn hello_bytes(
+    nonce: &[u8; 32],
+    secret: &EnrolmentSecret,
+    hello: &crate::frame::Hello,
+) -> [u8; HELLO_SIGNED_BYTES] {
+    Put::new()
+        .put(&padded::<32>(CONTEXT_HELLO))
+        .put(nonce)
+        .put(secret.expose())
+        .put(&hello.slot.to_be_bytes())
+        .put(&hello.key)
+        .put(&hello.source)
+        .put(&hello.clock_us.to_be_bytes())
+        .done()
+}
+
+/// What a round's signature covers: the session's nonce and hello bind it to one connection of one collector.
+pub fn round_bytes(
+    nonce: &[u8; 32],
+    hello_signature: &[u8; 64],
+    round: &crate::frame::Round,
+) -> [u8; ROUND_SIGNED_BYTES] {
+    Put::new()
+        .put(&padded::<32>(CONTEXT_ROUND))
+        .put(nonce)
+        .put(hello_signature)
+        .put(&round.start_us.to_be_bytes())
+        .put(&round.interval_us.to_be_bytes())
+        .put(&round.samples.to_be_bytes())
+        .put(&round.terms_digest)
+        .done()
+}
+
+/// Everything that an observation's signature covers and its 80 bytes do not carry.
+#[derive(Clone, Copy)]
+pub struct ObservationContext<'a> {
+    /// What the round is held to.
+    pub terms_digest: &'a [u8; 32],
+    /// The collector's slot.
+    pub slot: u16,
+    /// What is priced.
+    pub feed: &'a str,
+    /// What the collector watches.
+    pub source: &'a str,
+    /// The round's start.
+    pub start_us: u64,
+    /// How many samples.
+    pub samples: u32,
+    /// From one to the next.
+    pub interval_us: u64,
+    /// [`samples_digest`] of all of them.
+    pub samples_digest: &'a [u8; 32],
+}
+
+/// What an observation's signature covers.
+pub fn observation_bytes(
+    context: &ObservationContext,
+    average_bits: u64,
+    timestamp_us: u64,
+) -> [u8; OBSERVATION_SIGNED_BYTES] {
+    Put::new()
+        .put(&padded::<32>(CONTEXT_OBSERVATION))
+        .put(context.terms_digest)
+        .put(&context.slot.to_be_bytes())
+        .put(&padded::<16>(context.feed))
+        .put(&padded::<32>(context.source))
+        .put(&context.start_us.to_be_bytes())
+        .put(&context.samples.to_be_bytes())
+        .put(&context.interval_us.to_be_bytes())
+        .put(context.samples_digest)
+        .put(&average_bits.to_be_bytes())
+        .put(&timestamp_us.to_be_bytes())
+        .done()
+}
+
+/// The first 32 bytes of SHA-512 over what is fed to it, a context first.
+pub struct Digest32(Sha512);
+
+impl Digest32 {
+    fn new(context: &str) -> Digest32 {
+        Digest32(Sha512::new()).field(&padded::<32>(context))
+    }
+
+    /// A digest of terms.
+    pub fn terms() -> Digest32 {
+        Digest32::new(CONTEXT_TERMS)
+    }
+
+    /// Feeds one field of fixed width.
+    pub fn field(mut self, bytes: &[u8]) -> Digest32 {
+        self.0.update(bytes);
+        self
+    }
+
+    /// The digest.
+    pub fn done(self) -> [u8; 32] {
+        let whole: [u8; 64] = self.0.finalize().into();
+        *whole.first_chunk().expect("32 of 64 bytes")
+    }
+}
+
+/// The digest that ties an average to the samples behind it.
+pub fn samples_digest(records: &[Record]) -> [u8; 32] {
+    let digest = Digest32::new(CONTEXT_SAMPLES);
+    records
+        .iter()
+        .map(Record::encode)
+        .fold(digest, |digest, record: [u8; RECORD_BYTES]| {
+            digest.field(&record)
+        })
+        .done()
+}
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_fits_its_own_bytes_and_key_only() {
+        let (a, b) = (
+            SecretKey::from_seed(&mut [1; 32]),
+            SecretKey::from_seed(&mut [2; 32]),
+        );
+        let signature = a.sign(b"message");
+        assert!(a.public().signed(b"message", &signature));
+        assert!(!a.public().signed(b"massage", &signature));
+        assert!(!b.public().signed(b"message", &signature));
+        for bit in 0..512 {
+            let mut flipped = signature;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!a.public().signed(b"message", &flipped), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_small_order_is_refused() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert_eq!(
+            PublicKey::decode(&identity),
+            None,
+            "one signature of the identity key fits any message"
+        );
+        assert_eq!(PublicKey::decode(&[0; 32]), None);
+        assert_eq!(
+            PublicKey::decode(&[0xff; 32]),
+            None,
+            "y = 2^255 - 1 is a second spelling of y = 18"
+        );
+    }
+
+    #[test]
+    fn seeds_and_secrets_are_wiped_where_they_came_from() {
+        let mut seed = [3; 32];
+        let _key = SecretKey::from_seed(&mut seed);
+        assert_eq!(seed, [0; 32]);
+        let mut bytes = [4; 32];
+        let secret = EnrolmentSecret::take(&mut bytes);
+        assert_eq!((bytes, secret.expose()), ([0; 32], &[4; 32]));
+    }
+
+    #[test]
+    fn every_context_is_another() {
+        let contexts = [
+            CONTEXT_HELLO,
+            CONTEXT_ROUND,
+            CONTEXT_OBSERVATION,
+            CONTEXT_SAMPLES,
+            CONTEXT_TERMS,
+        ];
+        for (i, a) in contexts.iter().enumerate() {
+            assert!(a.len() < 32 && contexts[i + 1..].iter().all(|b| a != b));
+        }
+    }
+}
