@@ -15,11 +15,20 @@ pub mod frame;
 
 pub mod config;
 pub mod error;
+pub mod report;
 pub mod round;
 pub mod sampler;
 pub mod seal;
 pub mod terms;
+pub mod voices;
 
+pub mod child;
+pub mod exchange;
 pub mod log;
+pub mod net;
+pub mod random;
+pub mod screen;
+pub mod wait;
 
+pub mod collector;
 pub mod embedded;

@@ -66,6 +66,8 @@ pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 pub const RETRY_MS_MIN: u64 = 250;
 /// Longest such pause.
 pub const RETRY_MS_MAX: u64 = 4_000;
+/// Longest time that an exchange's `retryAfter` is obeyed without asking again: three days, Binance's longest ban.
+pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
 /// Pause between two attempts to reach an exchange within a round.
 pub const RECONNECT_MS: u64 = 50;
 /// A child that was told to end has this long before it is killed.

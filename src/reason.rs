@@ -48,7 +48,7 @@ reasons! {
         Version = 2: "another protocol version",
         Kind = 3: "a frame that has no place here",
         Reserved = 4: "reserved bytes are not zero",
-        HelloLate = 5: "no hello in time",
+        HelloLate = 5: "no hello or preamble in time",
         FrameLate = 6: "a frame was begun and not finished in time",
         HalfFrame = 7: "the connection ended inside a frame",
         Crowded = 8: "displaced by newer connections before it proved anything",

@@ -57,6 +57,12 @@ impl Sampler {
         Some((index, self.instant_us(index)))
     }
 
+    /// The last sample that is still to be asked for, and its instant.
+    pub fn last_due(&self) -> Option<(u32, u64)> {
+        let index = self.stages.iter().rposition(|stage| *stage == Stage::Due)? as u32;
+        Some((index, self.instant_us(index)))
+    }
+
     /// The oldest sample that waits for its reply.
     pub fn oldest_asked(&self) -> Option<u32> {
         self.stages
@@ -74,6 +80,16 @@ impl Sampler {
         );
         let lateness_us = now_us.saturating_sub(self.instant_us(index));
         self.stages[index as usize] = Stage::Asked { lateness_us };
+    }
+
+    /// Sample `index` is not to be asked for at all.
+    pub fn skip(&mut self, index: u32, why: Miss) {
+        assert_eq!(
+            self.stages[index as usize],
+            Stage::Due,
+            "what was asked for is not skipped"
+        );
+        self.over(index, Err(why), None);
     }
 
     /// The reply to sample `index`; without effect if none is waited for.

@@ -1,0 +1,205 @@
+//! Child processes: started as this very program, never outliving the one who started them.
+//!
+//! Invariant: nothing secret is in arguments or environment; a child's handle, when dropped, kills and reaps it. Children
+//! share one socket as standard error, whose other end the parent reads, so that one process writes to the terminal.
+//! What this module does not do: know what children say.
+
+use crate::config::{Endpoint, Run};
+use crate::error::Error;
+use crate::limits::CHILD_END_MS_MAX;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running child; killed and reaped when dropped.
+pub struct Child {
+    process: std::process::Child,
+    status: Option<ExitStatus>,
+}
+
+impl Child {
+    fn spawn(command: &mut Command, what: &str) -> Result<Child, Error> {
+        let process = command.spawn().map_err(|error| {
+            let advice = "check the limits on processes and open files (ulimit -u, ulimit -n)";
+            Error::new(format!("cannot start {what}"), error).advise(advice)
+        })?;
+        Ok(Child {
+            process,
+            status: None,
+        })
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// How the child ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.process.try_wait().ok().flatten();
+        }
+        self.status
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+    }
+}
+
+/// Lets children that were told to end do so, for a moment; then kills those that did not.
+pub fn end_all(mut children: Vec<Child>) {
+    let until = Instant::now() + Duration::from_millis(CHILD_END_MS_MAX);
+    let mut nap = Duration::from_micros(200);
+    while Instant::now() < until {
+        children.retain_mut(|child| child.ended().is_none());
+        if children.is_empty() {
+            return;
+        }
+        std::thread::sleep(nap);
+        nap = (nap * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// The socket that children write their log to.
+pub struct Log {
+    near: UnixStream,
+    far: UnixStream,
+}
+
+impl Log {
+    /// A fresh one.
+    pub fn new() -> Result<Log, Error> {
+        let failed = |error| Error::new("cannot make a socket for the children's log", error);
+        let (near, far) = UnixStream::pair().map_err(failed)?;
+        near.set_nonblocking(true).map_err(failed)?;
+        Ok(Log { near, far })
+    }
+
+    fn for_child(&self) -> Result<Stdio, Error> {
+        let far = self.far.try_clone();
+        let far = far.map_err(|error| Error::new("cannot hand the log to a child", error))?;
+        Ok(Stdio::from(OwnedFd::from(far)))
+    }
+
+    /// What children wrote since; empty if nothing.
+    pub fn read(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; 16 * 1024];
+        let count = self.near.read(&mut bytes).unwrap_or(0);
+        bytes.truncate(count);
+        bytes
+    }
+}
+
+fn this_program() -> Result<Command, Error> {
+    let path = std::env::current_exe();
+    let path = path.map_err(|error| Error::new("cannot find this program's own file", error))?;
+    Ok(Command::new(path))
+}
+
+/// What a collector needs to know besides the configuration.
+pub struct CollectorPlace<'a> {
+    /// Its slot.
+    pub slot: u16,
+    /// The control channel.
+    pub control: SocketAddr,
+    /// The data channel.
+    pub data: SocketAddr,
+    /// Where its source is, if not where it usually is.
+    pub endpoint: Option<&'a Endpoint>,
+}
+
+/// Starts one collector and hands it its enrolment on standard input.
+pub fn collector(
+    config: &Run,
+    place: &CollectorPlace,
+    enrolment: &[u8; 64],
+    log: &Log,
+) -> Result<Child, Error> {
+    let mut command = this_program()?;
+    command.arg("collect");
+    command.args(["--slot", &place.slot.to_string()]);
+    command.args(["--source", &config.source.name, "--feed", &config.feed]);
+    command.args([
+        "--control",
+        &place.control.to_string(),
+        "--data",
+        &place.data.to_string(),
+    ]);
+    if let Some(endpoint) = place.endpoint {
+        command.args(["--endpoint", &endpoint.url]);
+    }
+    if let Some(file) = &config.ca_file {
+        command.args(["--ca-file", file]);
+        // The TLS library loads the system's certificates even if they are not wanted, 50 ms in each process;
+        // these two make it load the wanted ones instead. What is trusted is decided by --ca-file alone.
+        command
+            .env("SSL_CERT_FILE", file)
+            .env("SSL_CERT_DIR", "/nonexistent");
+    }
+    // A name server that does not answer cannot be interrupted; the resolver's own limit is ten seconds.
+    command.env("RES_OPTIONS", "timeout:1 attempts:1");
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(log.for_child()?);
+    let what = format!("collector {}", place.slot);
+    let mut child = Child::spawn(&mut command, &what)?;
+    let mut stdin = child
+        .process
+        .stdin
+        .take()
+        .expect("standard input is a pipe");
+    let handed = stdin.write_all(enrolment);
+    handed.map_err(|error| Error::new(format!("cannot hand {what} its enrolment"), error))?;
+    Ok(child)
+}
+
+/// The embedded exchange as a child.
+pub struct ExchangeChild {
+    /// The process.
+    pub child: Child,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its standard input: it ends when this is closed, however we end.
+    _tether: UnixStream,
+}
+
+/// Starts the embedded exchange on a free port of this machine, and waits until it listens.
+pub fn exchange(log: &Log) -> Result<ExchangeChild, Error> {
+    let attempt = "cannot start the embedded exchange";
+    let (tether, far) = UnixStream::pair().map_err(|error| Error::new(attempt, error))?;
+    let mut command = this_program()?;
+    command.args(["exchange", "--listen", "127.0.0.1:0", "--until-eof"]);
+    command
+        .stdin(Stdio::from(OwnedFd::from(far)))
+        .stdout(Stdio::piped())
+        .stderr(log.for_child()?);
+    let mut child = Child::spawn(&mut command, "the embedded exchange")?;
+    drop(command);
+    let mut line = String::new();
+    let stdout = child
+        .process
+        .stdout
+        .take()
+        .expect("standard output is a pipe");
+    let read = BufReader::new(stdout.take(200)).read_line(&mut line);
+    read.map_err(|error| Error::new(attempt, error))?;
+    let url = line.trim().strip_prefix("listening on ");
+    match url.and_then(|url| Endpoint::parse(url).ok()) {
+        Some(endpoint) => Ok(ExchangeChild {
+            child,
+            endpoint,
+            _tether: tether,
+        }),
+        None => Err(Error::new(attempt, "it ended before it listened")),
+    }
+}

@@ -1,0 +1,210 @@
+//! A collector's end of the control channel.
+//!
+//! Invariant: a round is taken only if the aggregator signed it for this connection, and starts strictly increase.
+
+use super::{Enrolment, Stop};
+use crate::config::Collect;
+use crate::error::Error;
+use crate::frame::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round, padded};
+use crate::limits::*;
+use crate::log;
+use crate::net::Inbox;
+use crate::reason::Reject;
+use crate::seal::{PublicKey, SecretKey, hello_bytes, round_bytes};
+use crate::wait::wall_us;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// The control connection, once the hello is sent.
+pub struct Control {
+    inbox: Inbox<CONTROL_BYTES_MAX>,
+    aggregator: PublicKey,
+    nonce: [u8; 32],
+    hello_signature: [u8; 64],
+    refused: Option<Reject>,
+}
+
+impl Control {
+    /// Connects, takes the challenge and answers it.
+    pub fn open(
+        config: &Collect,
+        enrolment: &Enrolment,
+        key: &SecretKey,
+    ) -> Result<Control, Error> {
+        let attempt = format!("cannot open the control channel to {}", config.control);
+        let advice = "check --control, and that the aggregator runs";
+        let failed = |error: std::io::Error| Error::new(&attempt, error).advise(advice);
+        let tcp =
+            TcpStream::connect_timeout(&config.control, Duration::from_millis(CONNECT_SLICE_MS))
+                .map_err(failed)?;
+        let mut inbox = Inbox::<CONTROL_BYTES_MAX>::new(tcp).map_err(failed)?;
+        let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+        let bytes = loop {
+            inbox.wait(Duration::from_millis(SLICE_MS));
+            inbox.fill();
+            if let Some(bytes) = inbox.peek() {
+                break bytes;
+            }
+            if inbox.ended() || Instant::now() >= until {
+                return Err(
+                    Error::new(&attempt, "the other side sends no challenge").advise(advice)
+                );
+            }
+        };
+        inbox.consume(Challenge::BYTES);
+        let Challenge { nonce } = Challenge::decode(&bytes)
+            .map_err(|reject| Error::new(&attempt, reject).advise(advice))?;
+        let mut hello = Hello {
+            slot: config.slot,
+            key: *key.public().bytes(),
+            source: padded(&config.source.name),
+            clock_us: wall_us(),
+            signature: [0; 64],
+        };
+        hello.signature = key.sign(&hello_bytes(&nonce, &enrolment.secret, &hello));
+        let mut control = Control {
+            inbox,
+            aggregator: enrolment.aggregator,
+            nonce,
+            hello_signature: hello.signature,
+            refused: None,
+        };
+        if control.send(&hello.encode()).is_err() {
+            return Err(Error::new(attempt, "the other side ended the connection").advise(advice));
+        }
+        Ok(control)
+    }
+
+    /// Sends a frame; a connection that does not take it has ended.
+    pub fn send(&mut self, frame: &[u8]) -> Result<(), Stop> {
+        if self.inbox.send(frame) {
+            Ok(())
+        } else {
+            Err(Stop::Aggregator)
+        }
+    }
+
+    /// Whether the connection has ended, with or without a refusal.
+    pub fn over(&self) -> bool {
+        self.refused.is_some() || self.inbox.ended()
+    }
+
+    /// Looks whether the connection still stands.
+    pub fn look(&mut self) -> Result<(), Error> {
+        self.inbox.fill();
+        if let Some(bytes) = self.inbox.peek::<{ Refusal::BYTES }>()
+            && let Ok(Refusal { reason }) = Refusal::decode(&bytes)
+        {
+            self.refused = Some(reason);
+        }
+        match self.refused {
+            Some(reason) => Err(Error::new("the aggregator refuses this collector", reason)),
+            None if self.inbox.ended() => Err(Error::new(
+                "the aggregator is gone",
+                "the control connection ended",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, as a reason to stop; a refusal is worth a line in the log.
+    pub fn stands(&mut self, role: &str) -> Result<(), Stop> {
+        self.look().map_err(|error| {
+            if self.refused.is_some() {
+                log::say(role, error);
+            }
+            Stop::Aggregator
+        })
+    }
+
+    /// Looks whether the connection stands and no round waits: for what must not hold up a round.
+    pub fn look_for_round(&mut self) -> Result<(), Error> {
+        self.look()?;
+        if self.round_waits() {
+            Err(Error::new("interrupted", "a round begins"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether a whole round frame has come.
+    pub fn round_waits(&self) -> bool {
+        self.inbox.bytes().len() >= Round::BYTES
+    }
+
+    /// Waits up to `patience` for the aggregator to say something.
+    pub fn wait(&mut self, patience: Duration) {
+        self.inbox.wait(patience);
+    }
+
+    /// Waits for so long, whatever the aggregator says, unless the connection ends.
+    pub fn pause(&mut self, pause: Duration) -> Result<(), Stop> {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            self.look().map_err(|_| Stop::Aggregator)?;
+            std::thread::sleep(
+                until
+                    .saturating_duration_since(Instant::now())
+                    .min(Duration::from_millis(SLICE_MS)),
+            );
+        }
+        Ok(())
+    }
+
+    /// The round that has come, if one has, once it is checked.
+    pub fn round(
+        &mut self,
+        last_start_us: u64,
+        now_us: u64,
+        role: &str,
+    ) -> Result<Option<Round>, Stop> {
+        self.stands(role)?;
+        let Some(head) = self.inbox.peek() else {
+            return Ok(None);
+        };
+        let checked = match Kind::decode(&head) {
+            Ok(Kind::Round) => match self.inbox.peek() {
+                Some(bytes) => Round::decode(&bytes)
+                    .and_then(|round| self.check(&round, last_start_us, now_us).map(|()| round)),
+                None => return Ok(None),
+            },
+            Ok(_) => Err(Reject::Kind),
+            Err(reject) => Err(reject),
+        };
+        match checked {
+            Ok(round) => {
+                self.inbox.consume(Round::BYTES);
+                Ok(Some(round))
+            }
+            Err(reason) => {
+                log::say(
+                    role,
+                    format_args!("refused what the aggregator sent: {reason}"),
+                );
+                let _ = self.send(&Refusal { reason }.encode());
+                Err(Stop::Aggregator)
+            }
+        }
+    }
+
+    fn check(&self, round: &Round, last_start_us: u64, now_us: u64) -> Result<(), Reject> {
+        let signed = round_bytes(&self.nonce, &self.hello_signature, round);
+        if !self.aggregator.signed(&signed, &round.signature) {
+            return Err(Reject::RoundSignature);
+        }
+        let last_us = u64::from(round.samples.saturating_sub(1)).saturating_mul(round.interval_us);
+        let shaped = (1..=SAMPLES_MAX).contains(&round.samples)
+            && (INTERVAL_US_MIN..=INTERVAL_US_MAX).contains(&round.interval_us)
+            && last_us <= ROUND_US_MAX;
+        if !shaped {
+            return Err(Reject::RoundShape);
+        }
+        let timely = round.start_us > last_start_us
+            && (now_us..=now_us + START_AHEAD_US_MAX).contains(&round.start_us);
+        if timely {
+            Ok(())
+        } else {
+            Err(Reject::RoundStart)
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The collector: one source, one key, one aggregator. It parses the outside world, and signs.
+//!
+//! Everything slow happens before a round: the key, name resolution, TCP, TLS, upgrade, a first price. In the round
+//! (`watch`) each request is encrypted before its instant and leaves in one write.
+//! Invariant: it signs at most one answer per round start, and starts strictly increase; it ends when its control
+//! connection does, however its aggregator died. What this module does not do: decide what a price is worth.
+
+mod control;
+mod watch;
+
+use crate::clock::Anchor;
+use crate::config::Collect;
+use crate::error::Error;
+use crate::exchange::binance::{self, CODE_BAD_SYMBOL, Refusal, Reply};
+use crate::exchange::link::{self, Link};
+use crate::frame::{Observation, Preamble, Ready};
+use crate::limits::*;
+use crate::log;
+use crate::net::Patience;
+use crate::random;
+use crate::seal::{
+    EnrolmentSecret, ObservationContext, PublicKey, SecretKey, observation_bytes, samples_digest,
+    wipe,
+};
+use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
+use control::Control;
+use native_tls::TlsConnector;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Bytes of an enrolment: the one-time secret, then the aggregator's public key.
+pub const ENROLMENT_BYTES: usize = 64;
+
+/// Why a collector stops.
+enum Stop {
+    /// The control connection ended, or the aggregator said why it refuses: no more to do.
+    Aggregator,
+    /// Something that this collector cannot recover from.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Failed(error)
+    }
+}
+
+/// What lets this collector into its slot.
+struct Enrolment {
+    secret: EnrolmentSecret,
+    aggregator: PublicKey,
+}
+
+/// A collector that has been let in.
+struct Collector<'a> {
+    config: &'a Collect,
+    role: String,
+    key: SecretKey,
+    control: Control,
+    data: Option<TcpStream>,
+    exchange: Exchange<'a>,
+    clock: SystemClock,
+    last_start_us: u64,
+}
+
+/// The way to the exchange, whether a connection stands or not.
+struct Exchange<'a> {
+    config: &'a Collect,
+    endpoint: crate::config::Endpoint,
+    tls: Option<TlsConnector>,
+    link: Option<Link>,
+    /// Not before then is the next attempt to connect made.
+    retry_at: Instant,
+    /// The exchange wants no request before then: milliseconds since the Unix epoch.
+    quiet_until_ms: u64,
+    /// What was last said about failed attempts, so that it is said once.
+    said: String,
+}
+
+/// Runs one collector until its aggregator ends.
+pub fn run(config: &Collect) -> Result<(), Error> {
+    let role = format!("collector {}", config.slot);
+    sharpen_sleeps();
+    let enrolment = read_enrolment()?;
+    let key = SecretKey::from_seed(&mut random::bytes()?);
+    let control = Control::open(config, &enrolment, &key)?;
+    let outcome = enlist(config, role, key, control).and_then(|mut collector| collector.serve());
+    match outcome {
+        Ok(()) | Err(Stop::Aggregator) => Ok(()),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+/// Reads the enrolment from standard input.
+fn read_enrolment() -> Result<Enrolment, Error> {
+    let attempt = "cannot read the enrolment from standard input";
+    let advice = "it takes 64 bytes, as 'rsoracle run --remote N --enrolment-dir DIR' writes them: rsoracle collect … < DIR/slot-N.enrolment";
+    let mut secret = [0u8; 32];
+    let mut key = [0u8; 32];
+    let mut stdin = std::io::stdin().lock();
+    let read = stdin
+        .read_exact(&mut secret)
+        .and_then(|()| stdin.read_exact(&mut key));
+    let aggregator = PublicKey::decode(&key);
+    let taken = EnrolmentSecret::take(&mut secret);
+    wipe(&mut secret);
+    read.map_err(|error| Error::new(attempt, error).advise(advice))?;
+    match aggregator {
+        Some(aggregator) => Ok(Enrolment {
+            secret: taken,
+            aggregator,
+        }),
+        None => Err(Error::new(attempt, "its second half is no public key").advise(advice)),
+    }
+}
+
+/// Gets ready: reaches the exchange, reads a first price, opens the data channel, and says so.
+fn enlist<'a>(
+    config: &'a Collect,
+    role: String,
+    key: SecretKey,
+    mut control: Control,
+) -> Result<Collector<'a>, Stop> {
+    let mut exchange = Exchange::new(config)?;
+    let price = exchange.first_price(&role, &mut control)?;
+    let mut collector = Collector {
+        config,
+        role,
+        key,
+        control,
+        data: None,
+        exchange,
+        clock: SystemClock::new(),
+        last_start_us: 0,
+    };
+    collector.open_data()?;
+    let ready = Ready {
+        clock_us: wall_us(),
+        price,
+    };
+    collector.control.send(&ready.encode())?;
+    Ok(collector)
+}
+
+impl<'a> Exchange<'a> {
+    fn new(config: &'a Collect) -> Result<Exchange<'a>, Error> {
+        let known = config
+            .endpoint
+            .clone()
+            .or_else(|| crate::exchange::endpoint(&config.source));
+        let endpoint =
+            known.expect("the configuration names an endpoint where the source has none");
+        let tls = if endpoint.tls {
+            Some(link::connector(config.ca_file.as_deref())?)
+        } else {
+            None
+        };
+        Ok(Exchange {
+            config,
+            endpoint,
+            tls,
+            link: None,
+            retry_at: Instant::now(),
+            quiet_until_ms: 0,
+            said: String::new(),
+        })
+    }
+
+    /// Opens a new connection in place of the old one.
+    fn connect(&mut self, deadline: Instant, look: link::Look) -> Result<(), Error> {
+        self.link = None;
+        self.link = Some(Link::open(
+            &self.endpoint,
+            self.tls.as_ref(),
+            deadline,
+            look,
+        )?);
+        self.said.clear();
+        Ok(())
+    }
+
+    /// Logs why an attempt failed, unless the last one failed just so.
+    fn complain(&mut self, role: &str, text: String) {
+        if self.said != text {
+            log::say(role, &text);
+            self.said = text;
+        }
+    }
+
+    /// Connects and asks until there is a price; gives up on what does not pass by itself.
+    fn first_price(&mut self, role: &str, control: &mut Control) -> Result<f64, Stop> {
+        let mut pause = Duration::from_millis(RETRY_MS_MIN);
+        loop {
+            let error = match self.try_first_price(control) {
+                Ok(price) => return Ok(price),
+                Err(_) if control.over() => return Err(Stop::Aggregator),
+                Err(error) if !error.passing => return Err(error.into()),
+                Err(error) => error,
+            };
+            self.complain(role, format!("{error}; trying again"));
+            let banned_ms = self
+                .quiet_until_ms
+                .saturating_sub(wall_us() / 1_000)
+                .min(RETRY_AFTER_MS_MAX);
+            let banned = Duration::from_millis(banned_ms);
+            control.pause(pause.max(banned))?;
+            pause = (pause * 2).min(Duration::from_millis(RETRY_MS_MAX));
+        }
+    }
+
+    fn try_first_price(&mut self, control: &mut Control) -> Result<f64, Error> {
+        let until = Instant::now() + Duration::from_millis(3 * HANDSHAKE_MS_MAX);
+        self.connect(until, &mut || control.look())?;
+        let symbol = self.config.source.symbol();
+        let attempt = format!(
+            "cannot get a first price of {symbol} from {}",
+            self.endpoint.url
+        );
+        let lost = |ended: link::Ended| Error::new(&attempt, ended.text).passing();
+        let link = self.link.as_mut().expect("just connected");
+        link.send(binance::request("first", symbol)).map_err(lost)?;
+        let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+        loop {
+            control.look()?;
+            let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
+            match link.receive(Patience::Until(slice)).map_err(lost)? {
+                Some(text) => match binance::parse(&text, symbol) {
+                    Reply::Price { id, price } if id == "first" => return Ok(price),
+                    Reply::Price { .. } => {
+                        return Err(Error::new(attempt, "the reply has another id").passing());
+                    }
+                    Reply::Fault { miss, text, .. } => {
+                        return Err(Error::new(attempt, format!("{miss}: {text}")).passing());
+                    }
+                    Reply::Shutdown => {
+                        return Err(Error::new(attempt, "the exchange is about to close").passing());
+                    }
+                    Reply::Refusal(refusal) => {
+                        self.quiet_until_ms = refusal.retry_after_ms.unwrap_or(0);
+                        return Err(refused(attempt, symbol, &refusal));
+                    }
+                },
+                None if Instant::now() >= until => {
+                    return Err(Error::new(attempt, "no reply").passing());
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+/// An error object in answer to the first request: what it means and what to do.
+fn refused(attempt: String, symbol: &str, refusal: &Refusal) -> Error {
+    let Refusal {
+        status,
+        code,
+        message,
+        retry_after_ms,
+        ..
+    } = refusal;
+    let until = retry_after_ms
+        .map(|ms| {
+            format!(
+                "; until {}",
+                crate::clock::utc_text(ms.saturating_mul(1_000))
+            )
+        })
+        .unwrap_or_default();
+    let error = Error::new(
+        attempt,
+        format!("status {status}, code {code}, {message:?}{until}"),
+    );
+    match (*status, *code) {
+        (_, CODE_BAD_SYMBOL) => {
+            Error { cause: format!("unknown symbol {symbol} ({code} {message:?})"), ..error }.advise("check the spelling in --source")
+        }
+        (418, _) => error.advise("the exchange has banned this address for too many requests; stay away until the ban ends"),
+        (429, _) => error.advise("too many requests from this address; waiting until the exchange allows the next").passing(),
+        (500.., _) => error.passing(),
+        _ => error,
+    }
+}
+
+impl Collector<'_> {
+    /// Waits for rounds and answers them, until the aggregator ends.
+    fn serve(&mut self) -> Result<(), Stop> {
+        loop {
+            self.control.wait(Duration::from_millis(SLICE_MS / 2));
+            if let Some(round) = self
+                .control
+                .round(self.last_start_us, wall_us(), &self.role)?
+            {
+                self.last_start_us = round.start_us;
+                let anchor = Anchor(self.clock.now());
+                self.watch(&round, &anchor)?;
+            }
+            self.keep_link();
+        }
+    }
+
+    /// Between rounds: answers pings, and replaces a connection that ended.
+    fn keep_link(&mut self) {
+        let Collector {
+            exchange,
+            control,
+            role,
+            ..
+        } = self;
+        if let Some(link) = &mut exchange.link {
+            if let Err(ended) = link.receive(Patience::Never) {
+                log::say(role, ended.text);
+                exchange.link = None;
+            }
+        } else if Instant::now() >= exchange.retry_at {
+            let until = Instant::now() + Duration::from_millis(3 * HANDSHAKE_MS_MAX);
+            if let Err(error) = exchange.connect(until, &mut || control.look_for_round()) {
+                exchange.retry_at = Instant::now() + Duration::from_millis(RETRY_MS_MAX);
+                if !control.over() && !control.round_waits() {
+                    exchange.complain(role, error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Opens the data channel and names this collector's key on it.
+    fn open_data(&mut self) -> Result<(), Error> {
+        let attempt = format!("cannot open the data channel to {}", self.config.data);
+        let failed = |error| {
+            Error::new(&attempt, error).advise("check --data, and that the aggregator runs")
+        };
+        let mut tcp =
+            TcpStream::connect_timeout(&self.config.data, Duration::from_millis(CONNECT_SLICE_MS))
+                .map_err(failed)?;
+        tcp.set_nodelay(true).map_err(failed)?;
+        tcp.set_write_timeout(Some(Duration::from_millis(CONNECT_SLICE_MS)))
+            .map_err(failed)?;
+        let preamble = Preamble {
+            slot: self.config.slot,
+            key: *self.key.public().bytes(),
+        };
+        tcp.write_all(&preamble.encode()).map_err(failed)?;
+        self.data = Some(tcp);
+        Ok(())
+    }
+
+    /// Whether the data channel still stands: the aggregator never sends on it, so anything to read is its end.
+    fn data_stands(&mut self) -> bool {
+        let Some(tcp) = &mut self.data else {
+            return false;
+        };
+        let ended = tcp.set_nonblocking(true).is_err()
+            || !tcp
+                .peek(&mut [0])
+                .is_err_and(|error| crate::net::waits(&error));
+        !ended && tcp.set_nonblocking(false).is_ok()
+    }
+
+    /// Sends the signed answer, over a new data channel if the old one ended.
+    fn send_observation(&mut self, bytes: &[u8; Observation::BYTES]) -> Result<(), Error> {
+        if self.data_stands()
+            && self
+                .data
+                .as_mut()
+                .is_some_and(|tcp| tcp.write_all(bytes).is_ok())
+        {
+            return Ok(());
+        }
+        self.open_data()?;
+        let tcp = self.data.as_mut().expect("just opened");
+        tcp.write_all(bytes)
+            .map_err(|error| Error::new("cannot send the observation", error))
+    }
+
+    /// Signs what a round came to.
+    fn sign(
+        &self,
+        round: &crate::frame::Round,
+        finished: &(Vec<crate::frame::Record>, crate::frame::Answer, u64),
+    ) -> Observation {
+        let (records, answer, timestamp_us) = finished;
+        let context = ObservationContext {
+            terms_digest: &round.terms_digest,
+            slot: self.config.slot,
+            feed: &self.config.feed,
+            source: &self.config.source.name,
+            start_us: round.start_us,
+            samples: round.samples,
+            interval_us: round.interval_us,
+            samples_digest: &samples_digest(records),
+        };
+        let signature = self.key.sign(&observation_bytes(
+            &context,
+            answer.to_bits(),
+            *timestamp_us,
+        ));
+        Observation {
+            answer: *answer,
+            timestamp_us: *timestamp_us,
+            signature,
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! One websocket connection to an exchange, over TLS or not, in slices that let the caller look elsewhere.
+//!
+//! Invariant: opening has a named deadline per phase, and while it waits the caller's `look` runs every slice (name
+//! resolution aside, which the system does not let us cut). A message larger than 64 KiB, or any protocol error,
+//! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
+
+use crate::config::Endpoint;
+use crate::error::Error;
+use crate::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, SLICE_MS};
+use crate::net::{Gate, Patience, waits};
+use crate::reason::Miss;
+use native_tls::{Certificate, HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::HandshakeError;
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{Message, WebSocket, client};
+
+/// Most messages taken without looking at the time.
+const MESSAGES_PER_DRAIN: usize = 64;
+
+/// A connection with or without TLS.
+enum Channel {
+    Plain(Gate),
+    Tls(Box<TlsStream<Gate>>),
+}
+
+impl Channel {
+    fn gate(&mut self) -> &mut Gate {
+        match self {
+            Channel::Plain(gate) => gate,
+            Channel::Tls(tls) => tls.get_mut(),
+        }
+    }
+}
+
+impl Read for Channel {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Channel::Plain(gate) => gate.read(buffer),
+            Channel::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Channel {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Channel::Plain(gate) => gate.write(bytes),
+            Channel::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Channel::Plain(gate) => gate.flush(),
+            Channel::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+/// What a caller does between two slices of waiting; an error ends the wait.
+pub type Look<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
+
+/// The connection ended, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// What goes into the records of samples that wait.
+    pub miss: Miss,
+    /// What goes into the log.
+    pub text: String,
+}
+
+/// An open websocket.
+pub struct Link {
+    ws: WebSocket<Channel>,
+}
+
+/// The TLS side of collectors: made once, since loading the system's certificates takes tens of milliseconds.
+pub fn connector(ca_file: Option<&str>) -> Result<TlsConnector, Error> {
+    let mut builder = TlsConnector::builder();
+    if let Some(path) = ca_file {
+        let attempt = format!("cannot use --ca-file {path}");
+        let advice = "it takes a file of one or more certificates in PEM form";
+        let pem =
+            std::fs::read(path).map_err(|error| Error::new(&attempt, error).advise(advice))?;
+        let certificates = Certificate::stack_from_pem(&pem)
+            .map_err(|error| Error::new(&attempt, error).advise(advice))?;
+        if certificates.is_empty() {
+            return Err(Error::new(&attempt, "no certificate in it").advise(advice));
+        }
+        builder.disable_built_in_roots(true);
+        for certificate in certificates {
+            builder.add_root_certificate(certificate);
+        }
+    }
+    builder
+        .build()
+        .map_err(|error| Error::new("cannot set up TLS", error))
+}
+
+impl Link {
+    /// Resolves, connects, shakes hands and upgrades; gives up at `deadline` at the latest.
+    pub fn open(
+        endpoint: &Endpoint,
+        tls: Option<&TlsConnector>,
+        deadline: Instant,
+        look: Look,
+    ) -> Result<Link, Error> {
+        let gate = connect(endpoint, deadline, look)?;
+        let channel = match tls {
+            Some(connector) => Channel::Tls(Box::new(shake_hands(
+                endpoint, connector, gate, deadline, look,
+            )?)),
+            None => Channel::Plain(gate),
+        };
+        Ok(Link {
+            ws: upgrade(endpoint, channel, deadline, look)?,
+        })
+    }
+
+    /// Encrypts a request now, to be sent by [`Link::fire`].
+    pub fn prepare(&mut self, request: String) -> Result<(), Ended> {
+        self.ws.get_mut().gate().shut();
+        self.ws.send(Message::text(request)).map_err(ended)
+    }
+
+    /// Hands the prepared request to the system: one write.
+    pub fn fire(&mut self) -> Result<(), Ended> {
+        self.ws
+            .get_mut()
+            .gate()
+            .open()
+            .map_err(|error| ended(error.into()))
+    }
+
+    /// Sends a request at once.
+    pub fn send(&mut self, request: String) -> Result<(), Ended> {
+        self.prepare(request)?;
+        self.fire()
+    }
+
+    /// The next message; `None` when none has come by the end of `patience`.
+    pub fn receive(&mut self, patience: Patience) -> Result<Option<String>, Ended> {
+        self.ws
+            .get_mut()
+            .gate()
+            .set_patience(patience)
+            .map_err(|error| ended(error.into()))?;
+        for _ in 0..MESSAGES_PER_DRAIN {
+            match self.ws.read() {
+                Ok(Message::Text(text)) => return Ok(Some(text.as_str().to_owned())),
+                Ok(Message::Binary(_)) => return Ok(Some(String::from("(binary)"))),
+                Ok(Message::Close(frame)) => {
+                    let why =
+                        frame.map_or(String::new(), |f| format!(" ({} {})", f.code, f.reason));
+                    return Err(Ended {
+                        miss: Miss::Disconnected,
+                        text: format!("the exchange closed the connection{why}"),
+                    });
+                }
+                // The answer to a ping is ready now, but only the next write would send it.
+                Ok(_) => match self.ws.flush() {
+                    Err(tungstenite::Error::Io(error)) if waits(&error) => return Ok(None),
+                    other => other.map_err(ended)?,
+                },
+                Err(tungstenite::Error::Io(error)) if waits(&error) => return Ok(None),
+                Err(error) => return Err(ended(error)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn ended(error: tungstenite::Error) -> Ended {
+    let miss = match &error {
+        tungstenite::Error::Capacity(_) => Miss::TooLarge,
+        _ => Miss::Disconnected,
+    };
+    Ended {
+        miss,
+        text: format!("the connection to the exchange failed: {error}"),
+    }
+}
+
+/// The end of this phase.
+fn phase(deadline: Instant) -> Instant {
+    deadline.min(Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX))
+}
+
+fn slice(until: Instant) -> Patience {
+    Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
+}
+
+fn connect(endpoint: &Endpoint, deadline: Instant, look: Look) -> Result<Gate, Error> {
+    let Endpoint { host, port, .. } = endpoint;
+    let addresses: Vec<SocketAddr> = (host.as_str(), *port)
+        .to_socket_addrs()
+        .map_err(|error| {
+            let advice = "check the name, this machine's network and /etc/resolv.conf";
+            Error::new(format!("cannot resolve {host}"), error)
+                .advise(advice)
+                .passing()
+        })?
+        .collect();
+    look()?;
+    let until = phase(deadline);
+    let mut last = io::Error::from(io::ErrorKind::TimedOut);
+    for address in addresses {
+        let left = until
+            .saturating_duration_since(Instant::now())
+            .min(Duration::from_millis(CONNECT_SLICE_MS));
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&address, left).and_then(Gate::new) {
+            Ok(gate) => return Ok(gate),
+            Err(error) => last = error,
+        }
+        look()?;
+    }
+    let advice = "check that it is up and that no firewall stands between";
+    Err(Error::new(format!("cannot connect to {host}:{port}"), last)
+        .advise(advice)
+        .passing())
+}
+
+fn shake_hands(
+    endpoint: &Endpoint,
+    tls: &TlsConnector,
+    mut gate: Gate,
+    deadline: Instant,
+    look: Look,
+) -> Result<TlsStream<Gate>, Error> {
+    let until = phase(deadline);
+    let attempt = format!(
+        "cannot agree on TLS with {}:{}",
+        endpoint.host, endpoint.port
+    );
+    let stuck = |error: io::Error| Error::new(&attempt, error).passing();
+    gate.set_patience(slice(until)).map_err(stuck)?;
+    let mut state = tls.connect(&endpoint.host, gate);
+    loop {
+        match state {
+            Ok(stream) => return Ok(stream),
+            Err(TlsHandshakeError::Failure(error)) => {
+                return Err(tls_failure(&attempt, endpoint, &error));
+            }
+            Err(TlsHandshakeError::WouldBlock(mut mid)) => {
+                look()?;
+                if Instant::now() >= until {
+                    return Err(stuck(io::ErrorKind::TimedOut.into()));
+                }
+                mid.get_mut().set_patience(slice(until)).map_err(stuck)?;
+                state = mid.handshake();
+            }
+        }
+    }
+}
+
+/// Advice for the reasons that OpenSSL gives; a broken connection may pass, a bad certificate does not.
+fn tls_failure(attempt: &str, endpoint: &Endpoint, error: &native_tls::Error) -> Error {
+    let text = error.to_string();
+    let known = [
+        ("hostname mismatch", format!("its certificate is for another host than {}; check the address, or who answers there", endpoint.host)),
+        ("IP address mismatch", format!("its certificate is not for the address {}; use the host's name", endpoint.host)),
+        ("has expired", "its certificate has expired; check this machine's clock, else it is theirs to mend".to_owned()),
+        ("not yet valid", "its certificate is not valid yet; check this machine's clock".to_owned()),
+        ("self-signed", "its certificate is signed by nobody that is trusted here; name its authority with --ca-file if you trust it".to_owned()),
+        ("unable to get local issuer", "its certificate is signed by nobody that is trusted here; name its authority with --ca-file if you trust it, or install the system's CA certificates".to_owned()),
+        ("wrong version number", "what answers there does not speak TLS".to_owned()),
+    ];
+    match known.into_iter().find(|(sign, _)| text.contains(sign)) {
+        Some((sign, advice)) => Error::new(attempt, format!("{sign} (OpenSSL)")).advise(advice),
+        None => Error::new(attempt, text).passing(),
+    }
+}
+
+fn upgrade(
+    endpoint: &Endpoint,
+    mut channel: Channel,
+    deadline: Instant,
+    look: Look,
+) -> Result<WebSocket<Channel>, Error> {
+    let until = phase(deadline);
+    let attempt = format!("cannot open a websocket at {}", endpoint.url);
+    let stuck = |error: io::Error| Error::new(&attempt, error).passing();
+    let request = endpoint
+        .url
+        .as_str()
+        .into_client_request()
+        .map_err(|error| Error::new(&attempt, error))?;
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX))
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
+    channel.gate().set_patience(slice(until)).map_err(stuck)?;
+    let mut state = client::client_with_config(request, channel, Some(config));
+    loop {
+        match state {
+            Ok((ws, _)) => return Ok(ws),
+            Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
+                return Err(http_refusal(&attempt, &response));
+            }
+            Err(HandshakeError::Failure(error)) => {
+                return Err(Error::new(&attempt, error).passing());
+            }
+            Err(HandshakeError::Interrupted(mut mid)) => {
+                look()?;
+                if Instant::now() >= until {
+                    return Err(stuck(io::ErrorKind::TimedOut.into()));
+                }
+                mid.get_mut()
+                    .get_mut()
+                    .gate()
+                    .set_patience(slice(until))
+                    .map_err(stuck)?;
+                state = mid.handshake();
+            }
+        }
+    }
+}
+
+/// What an exchange means by refusing the upgrade, and what to do (protocols of Binance, Bybit and MEXC agree).
+fn http_refusal(attempt: &str, response: &tungstenite::http::Response<Option<Vec<u8>>>) -> Error {
+    let status = response.status();
+    let retry = response
+        .headers()
+        .get("Retry-After")
+        .and_then(|value| value.to_str().ok())
+        .map(|s| format!(" (Retry-After: {s} s)"));
+    let advice = match status.as_u16() {
+        451 => {
+            "the exchange does not serve this location; use another source, or run from a place that it serves"
+        }
+        403 => {
+            "a firewall of the exchange refuses this address, for its location or for too many requests; wait, or use another source"
+        }
+        418 => {
+            "the exchange has banned this address for too many requests; stay away until the ban ends"
+        }
+        429 => "too many connections or requests from this address; wait before the next try",
+        404 => "there is no websocket API at this path; check the address",
+        500..=599 => "the exchange is down or in maintenance; try again later",
+        _ => "what answers there is no websocket API",
+    };
+    let error = Error::new(
+        attempt,
+        format!("refused with HTTP {status}{}", retry.unwrap_or_default()),
+    )
+    .advise(advice);
+    if status.is_server_error() {
+        error.passing()
+    } else {
+        error
+    }
+}
