@@ -30,5 +30,6 @@ pub mod random;
 pub mod screen;
 pub mod wait;
 
+pub mod aggregator;
 pub mod collector;
 pub mod embedded;

@@ -1,1 +1,106 @@
-fn main() {}
+//! The `rsoracle` program: a command line in, an exit code out. Everything else is in the library.
+
+use rsoracle::args::{self, Usage};
+use rsoracle::config::{COLLECT, COMMANDS, Collect, EXCHANGE, RUN, Run};
+use rsoracle::error::{EXIT_FAILURE, EXIT_USAGE, Error};
+use rsoracle::{aggregator, collector, embedded, log};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Why a command came to nothing.
+enum Failure {
+    Usage(Usage),
+    Error(String, Error),
+}
+
+impl From<Usage> for Failure {
+    fn from(usage: Usage) -> Failure {
+        Failure::Usage(usage)
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Option<Vec<String>> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.into_string().ok())
+        .collect();
+    let done = match words {
+        Some(words) => dispatch(&words),
+        None => Err(Usage("an argument is not text in UTF-8".to_owned()).into()),
+    };
+    ExitCode::from(match done {
+        Ok(code) => code,
+        Err(Failure::Usage(usage)) => {
+            log::say("rsoracle", usage);
+            EXIT_USAGE
+        }
+        Err(Failure::Error(role, error)) => {
+            log::say(&role, error);
+            EXIT_FAILURE
+        }
+    })
+}
+
+fn dispatch(words: &[String]) -> Result<u8, Failure> {
+    let Some((command, rest)) = words.split_first() else {
+        return Err(Usage("which command? 'rsoracle help' lists them".to_owned()).into());
+    };
+    let wants_help = rest.iter().any(|word| word == "--help" || word == "-h");
+    match command.as_str() {
+        "run" | "collect" | "exchange" if wants_help => show(&help_page(Some(command))?),
+        "run" => {
+            let config = Run::from_flags(&args::parse(&RUN, rest)?)?;
+            aggregator::run(&config).map_err(|error| Failure::Error("aggregator".to_owned(), error))
+        }
+        "collect" => {
+            let config = Collect::from_flags(&args::parse(&COLLECT, rest)?)?;
+            let role = format!("collector {}", config.slot);
+            collector::run(&config)
+                .map(|()| 0)
+                .map_err(|error| Failure::Error(role, error))
+        }
+        "exchange" => {
+            let settings = embedded::Settings::from_flags(&args::parse(&EXCHANGE, rest)?)?;
+            embedded::run(&settings)
+                .map(|()| 0)
+                .map_err(|error| Failure::Error("exchange".to_owned(), error))
+        }
+        "help" | "--help" | "-h" => show(&help_page(rest.first())?),
+        "--version" | "-V" => show(&format!("rsoracle {}\n", env!("CARGO_PKG_VERSION"))),
+        other => Err(Usage(format!(
+            "unknown command '{other}'; 'rsoracle help' lists the commands"
+        ))
+        .into()),
+    }
+}
+
+fn help_page(topic: Option<&String>) -> Result<String, Usage> {
+    let Some(topic) = topic else {
+        let mut page = String::from("rsoracle: a distributed price oracle\n\nCommands:\n");
+        for command in COMMANDS {
+            page.push_str(&format!(
+                "  rsoracle {:<10} {}\n",
+                command.name, command.job
+            ));
+        }
+        page.push_str(
+            "  rsoracle help [COMMAND]   every flag with its unit and default, and an example\n",
+        );
+        page.push_str(
+            "  rsoracle --version\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
+        );
+        return Ok(page);
+    };
+    let command = COMMANDS.into_iter().find(|command| command.name == topic);
+    command.map(args::help).ok_or_else(|| {
+        Usage(format!(
+            "unknown command '{topic}'; 'rsoracle help' lists the commands"
+        ))
+    })
+}
+
+/// Prints to standard output; a reader that went away early (`| head`) is no failure.
+fn show(text: &str) -> Result<u8, Failure> {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(0)
+}

@@ -1,0 +1,263 @@
+//! The control channel: strangers who must prove themselves, and members who have.
+//!
+//! Invariant: a stranger costs a bounded buffer, one signature check and at most a second; it takes no slot, and many of
+//! them displace only each other, the oldest first (an honest collector needs milliseconds).
+
+use super::{Slot, count};
+use crate::error::Error;
+use crate::frame::{
+    CONTROL_BYTES_MAX, Challenge, HEAD_BYTES, Hello, Kind, Ready, Refusal, Sample, padded,
+};
+use crate::limits::*;
+use crate::net::Inbox;
+use crate::random;
+use crate::reason::Reject;
+use crate::report::Refused;
+use crate::round::Round;
+use crate::seal::{PublicKey, hello_bytes};
+use crate::wait::wall_us;
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+/// Frames of one member taken in one sweep; the rest waits for the next.
+const FRAMES_PER_SWEEP: usize = 64;
+
+/// Someone on the control port who has proved nothing yet.
+struct Stranger {
+    inbox: Inbox<CONTROL_BYTES_MAX>,
+    nonce: [u8; 32],
+    since: Instant,
+}
+
+/// A collector that is in its slot.
+pub struct Member {
+    /// Its connection.
+    pub inbox: Inbox<CONTROL_BYTES_MAX>,
+    /// The nonce that it was challenged with.
+    pub nonce: [u8; 32],
+    /// The signature that proved it.
+    pub hello_signature: [u8; 64],
+    /// From challenge to hello.
+    pub round_trip_us: u64,
+    /// Its clock minus ours, when its hello came.
+    pub clock_offset_us: i64,
+    /// The first price that it got; until then it is not ready.
+    pub first_price: Option<f64>,
+}
+
+/// The listening side.
+pub struct ControlChannel {
+    listener: TcpListener,
+    strangers: VecDeque<Stranger>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl ControlChannel {
+    /// Takes over a non-blocking listener.
+    pub fn new(listener: TcpListener) -> Result<ControlChannel, Error> {
+        let address = listener.local_addr();
+        let address = address
+            .map_err(|error| Error::new("cannot tell the control channel's address", error))?;
+        Ok(ControlChannel {
+            listener,
+            strangers: VecDeque::new(),
+            address,
+        })
+    }
+
+    /// Looks at every connection once.
+    pub fn sweep(
+        &mut self,
+        slots: &mut [Slot],
+        mut round: Option<&mut Round>,
+        refused: &mut Refused,
+    ) {
+        for (index, slot) in slots.iter_mut().enumerate() {
+            let Some(member) = &mut slot.member else {
+                continue;
+            };
+            let Err(end) = hear(member, index as u16, round.as_deref_mut(), refused) else {
+                continue;
+            };
+            slot.remark = match end {
+                Some(reason) => format!("refused: {reason}"),
+                None => "its control connection ended".to_owned(),
+            };
+            if let (Some(reason), Some(member)) = (end, slot.member.take()) {
+                refuse(member.inbox, reason, refused);
+            }
+        }
+        self.accept(refused);
+        self.prove(slots, round.is_some(), refused);
+    }
+
+    /// Takes new connections and challenges them.
+    fn accept(&mut self, refused: &mut Refused) {
+        for _ in 0..ACCEPTS_PER_SWEEP {
+            let Ok((tcp, _)) = self.listener.accept() else {
+                return;
+            };
+            let (Ok(mut inbox), Ok(nonce)) = (Inbox::new(tcp), random::bytes()) else {
+                continue;
+            };
+            if self.strangers.len() >= STRANGERS_MAX
+                && let Some(oldest) = self.strangers.pop_front()
+            {
+                refuse(oldest.inbox, Reject::Crowded, refused);
+            }
+            if inbox.send(&Challenge { nonce }.encode()) {
+                self.strangers.push_back(Stranger {
+                    inbox,
+                    nonce,
+                    since: Instant::now(),
+                });
+            }
+        }
+    }
+
+    /// Looks for hellos.
+    fn prove(&mut self, slots: &mut [Slot], running: bool, refused: &mut Refused) {
+        for _ in 0..self.strangers.len() {
+            let Some(mut stranger) = self.strangers.pop_front() else {
+                return;
+            };
+            stranger.inbox.fill();
+            match stranger.proof(slots, running) {
+                Ok(Some((key, hello))) => {
+                    let slot = &mut slots[usize::from(hello.slot)];
+                    slot.key = Some(key);
+                    slot.remark.clear();
+                    slot.member = Some(stranger.enter(hello));
+                }
+                Ok(None) if stranger.inbox.ended() && stranger.inbox.bytes().is_empty() => {}
+                Ok(None) if stranger.inbox.ended() => count(refused, Reject::HalfFrame),
+                Ok(None) => self.strangers.push_back(stranger),
+                Err(reason) => refuse(stranger.inbox, reason, refused),
+            }
+        }
+    }
+}
+
+impl Stranger {
+    /// The hello that it has proved, with its key; none yet if the hello is not here.
+    fn proof(
+        &mut self,
+        slots: &[Slot],
+        running: bool,
+    ) -> Result<Option<(PublicKey, Hello)>, Reject> {
+        if let Some(head) = self.inbox.peek::<HEAD_BYTES>()
+            && Kind::decode(&head)? != Kind::Hello
+        {
+            return Err(Reject::Kind);
+        }
+        let Some(bytes) = self.inbox.peek() else {
+            let late = self.since.elapsed() > Duration::from_millis(HELLO_MS_MAX);
+            return if late {
+                Err(Reject::HelloLate)
+            } else {
+                Ok(None)
+            };
+        };
+        let hello = Hello::decode(&bytes)?;
+        let slot = slots
+            .get(usize::from(hello.slot))
+            .ok_or(Reject::SlotUnknown)?;
+        let key = PublicKey::decode(&hello.key).ok_or(Reject::KeyWeak)?;
+        if !key.signed(
+            &hello_bytes(&self.nonce, &slot.secret, &hello),
+            &hello.signature,
+        ) {
+            return Err(Reject::HelloSignature);
+        }
+        if hello.source != padded::<32>(&slot.source) {
+            return Err(Reject::SourceDiffers);
+        }
+        if running {
+            return Err(Reject::RoundRunning);
+        }
+        if slot.member.is_some() {
+            return Err(Reject::SlotTaken);
+        }
+        let elsewhere = |(index, other): (usize, &Slot)| {
+            index != usize::from(hello.slot) && other.key == Some(key)
+        };
+        if slots.iter().enumerate().any(elsewhere) {
+            return Err(Reject::KeyTaken);
+        }
+        Ok(Some((key, hello)))
+    }
+
+    fn enter(mut self, hello: Hello) -> Member {
+        self.inbox.consume(Hello::BYTES);
+        Member {
+            round_trip_us: self.since.elapsed().as_micros() as u64,
+            clock_offset_us: hello.clock_us.wrapping_sub(wall_us()).cast_signed(),
+            inbox: self.inbox,
+            nonce: self.nonce,
+            hello_signature: hello.signature,
+            first_price: None,
+        }
+    }
+}
+
+/// Takes what a member has sent; an error ends its membership, for a reason or because its connection ended.
+fn hear(
+    member: &mut Member,
+    slot: u16,
+    mut round: Option<&mut Round>,
+    refused: &mut Refused,
+) -> Result<(), Option<Reject>> {
+    for _ in 0..FRAMES_PER_SWEEP {
+        member.inbox.fill();
+        let kind = match member.inbox.peek::<HEAD_BYTES>() {
+            Some(head) => Kind::decode(&head)?,
+            None => return still_there(member),
+        };
+        if member.inbox.bytes().len() < kind.bytes() {
+            return still_there(member);
+        }
+        match kind {
+            Kind::Ready => {
+                let bytes = member.inbox.peek().expect("the frame is here");
+                member.first_price = Some(Ready::decode(&bytes)?.price);
+            }
+            Kind::Sample => {
+                let bytes = member.inbox.peek().expect("the frame is here");
+                let round = round.as_deref_mut().ok_or(Reject::NoRound);
+                let heard = round.and_then(|round| round.sample(slot, &Sample::decode(&bytes)?));
+                heard.unwrap_or_else(|reason| count(refused, reason));
+            }
+            Kind::Refusal => {
+                let bytes = member.inbox.peek().expect("the frame is here");
+                return Err(Some(Refusal::decode(&bytes)?.reason));
+            }
+            _ => return Err(Some(Reject::Kind)),
+        }
+        member.inbox.consume(kind.bytes());
+    }
+    Ok(())
+}
+
+/// Whether a member without a whole frame to take may stay.
+fn still_there(member: &Member) -> Result<(), Option<Reject>> {
+    if member.inbox.ended() {
+        let half = !member.inbox.bytes().is_empty();
+        return Err(half.then_some(Reject::HalfFrame));
+    }
+    match member.inbox.begun() {
+        Some(begun) if begun.elapsed() > Duration::from_millis(FRAME_MS_MAX) => {
+            Err(Some(Reject::FrameLate))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says why, ends the connection, and counts it.
+fn refuse(mut inbox: Inbox<CONTROL_BYTES_MAX>, reason: Reject, refused: &mut Refused) {
+    count(refused, reason);
+    if !inbox.ended() && inbox.send(&Refusal { reason }.encode()) {
+        inbox.end();
+    }
+}

@@ -1,0 +1,162 @@
+//! The data channel: preambles and observations.
+//!
+//! Invariant: a connection counts for nothing until 80 bytes on it check under the key that it named; so whoever names
+//! another's key takes nothing from it. Each connection costs 80 bytes and, per frame, one signature check; a frame
+//! that is refused costs its sender the connection.
+
+use super::{Slot, count};
+use crate::error::Error;
+use crate::frame::{Observation, Preamble};
+use crate::limits::*;
+use crate::net::Inbox;
+use crate::reason::Reject;
+use crate::report::Refused;
+use crate::round::{Heard, Round};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+/// One connection on the data port.
+struct Sender {
+    inbox: Inbox<{ Observation::BYTES }>,
+    since: Instant,
+    /// The slot whose key it named.
+    slot: Option<u16>,
+}
+
+/// The listening side.
+pub struct DataChannel {
+    listener: TcpListener,
+    /// Oldest first.
+    senders: Vec<Sender>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl DataChannel {
+    /// Takes over a non-blocking listener.
+    pub fn new(listener: TcpListener) -> Result<DataChannel, Error> {
+        let address = listener.local_addr();
+        let address =
+            address.map_err(|error| Error::new("cannot tell the data channel's address", error))?;
+        Ok(DataChannel {
+            listener,
+            senders: Vec::new(),
+            address,
+        })
+    }
+
+    /// Looks at every connection once; new ones come last, after those that were there have had their say.
+    pub fn sweep(&mut self, slots: &[Slot], mut round: Option<&mut Round>, refused: &mut Refused) {
+        self.senders
+            .retain_mut(|sender| keep(sender.hear(slots, round.as_deref_mut()), refused));
+        for _ in 0..ACCEPTS_PER_SWEEP {
+            let Ok((tcp, _)) = self.listener.accept() else {
+                return;
+            };
+            let Ok(inbox) = Inbox::new(tcp) else { continue };
+            if self.senders.len() >= slots.len() + STRANGERS_MAX {
+                self.displace(slots.len());
+                count(refused, Reject::Crowded);
+            }
+            let mut sender = Sender {
+                inbox,
+                since: Instant::now(),
+                slot: None,
+            };
+            if keep(sender.hear(slots, round.as_deref_mut()), refused) {
+                self.senders.push(sender);
+            }
+        }
+    }
+
+    /// Makes room: the oldest that named no key; else the oldest of the slot that has most connections.
+    fn displace(&mut self, slots: usize) {
+        let mut held = vec![0u32; slots];
+        self.senders
+            .iter()
+            .filter_map(|sender| sender.slot)
+            .for_each(|slot| held[usize::from(slot)] += 1);
+        let most = held.iter().copied().max().unwrap_or(0);
+        let nameless = self.senders.iter().position(|sender| sender.slot.is_none());
+        let crowded = |sender: &Sender| {
+            sender
+                .slot
+                .is_some_and(|slot| held[usize::from(slot)] == most)
+        };
+        if let Some(at) = nameless.or_else(|| self.senders.iter().position(crowded)) {
+            self.senders.remove(at);
+        }
+    }
+
+    /// The round is over: observations that still wait for their samples will not get them.
+    pub fn close_round(&mut self, refused: &mut Refused) {
+        let waiting = |sender: &&Sender| {
+            sender.slot.is_some() && sender.inbox.bytes().len() == Observation::BYTES
+        };
+        for _ in self.senders.iter().filter(waiting) {
+            count(refused, Reject::SamplesMissing);
+        }
+    }
+}
+
+/// Counts why a connection ends, if it does.
+fn keep(heard: Result<(), Option<Reject>>, refused: &mut Refused) -> bool {
+    match heard {
+        Ok(()) => true,
+        Err(reason) => {
+            reason.into_iter().for_each(|reason| count(refused, reason));
+            false
+        }
+    }
+}
+
+impl Sender {
+    /// Takes what has come; an error ends the connection, for a reason or because the other side ended it.
+    fn hear(&mut self, slots: &[Slot], round: Option<&mut Round>) -> Result<(), Option<Reject>> {
+        self.inbox.fill();
+        if self.slot.is_none() {
+            match self.inbox.peek() {
+                Some(bytes) => self.slot = Some(named(&bytes, slots)?),
+                None => return self.waits(HELLO_MS_MAX, self.since, Reject::HelloLate),
+            }
+            self.inbox.consume(Preamble::BYTES);
+            self.inbox.fill();
+        }
+        let slot = self.slot.expect("named above");
+        let Some(bytes) = self.inbox.peek::<{ Observation::BYTES }>() else {
+            let begun = self.inbox.begun().unwrap_or_else(Instant::now);
+            return self.waits(FRAME_MS_MAX, begun, Reject::FrameLate);
+        };
+        match round.ok_or(Reject::NoRound)?.observe(slot, &bytes)? {
+            Heard::Accepted => self.inbox.consume(Observation::BYTES),
+            Heard::TooEarly => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a connection with half a frame, or nothing, may stay.
+    fn waits(&self, ms_max: u64, since: Instant, late: Reject) -> Result<(), Option<Reject>> {
+        if self.inbox.ended() {
+            return Err((!self.inbox.bytes().is_empty()).then_some(Reject::HalfFrame));
+        }
+        if since.elapsed() > Duration::from_millis(ms_max) {
+            Err(Some(late))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The slot that a preamble names, by number and key.
+fn named(bytes: &[u8; Preamble::BYTES], slots: &[Slot]) -> Result<u16, Reject> {
+    let preamble = Preamble::decode(bytes)?;
+    let slot = slots
+        .get(usize::from(preamble.slot))
+        .ok_or(Reject::SlotUnknown)?;
+    let known = slot.key.is_some_and(|key| *key.bytes() == preamble.key);
+    if known {
+        Ok(preamble.slot)
+    } else {
+        Err(Reject::KeyUnknown)
+    }
+}
