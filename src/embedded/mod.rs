@@ -1,1 +1,196 @@
-//! stub
+//! The embedded exchange: a websocket server that answers Binance's WS-API `ticker.price` as Binance does, from
+//! recorded trades, and misbehaves on request.
+//!
+//! Invariant: one thread, no blocking call but the nap between two sweeps; whatever a client sends, the others are
+//! served. Prices are recorded ones and say so: this is for trials and tests, and its source is called `embedded`.
+//! What this role does not do: other methods than `ticker.price`, `ping` and `time`; enforce rate limits; close
+//! connections after 24 hours.
+
+pub mod answer;
+pub mod connection;
+pub mod fault;
+pub mod request;
+pub mod server;
+pub mod talk;
+pub mod tape;
+pub mod upgrade;
+
+use crate::args::{Given, Usage, wrong};
+use crate::error::Error;
+use crate::log;
+use fault::Fault;
+use server::{Now, Server};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Fastest that a tape can be played.
+const SPEED_MAX: f64 = 1e6;
+/// Longest that `--poll` can be.
+const POLL_US_MAX: u64 = 1_000_000;
+/// The first nap when nothing happened in a sweep; it doubles until `--poll`.
+const NAP_US_MIN: u64 = 100;
+
+/// What `rsoracle exchange` is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen, port 0 for any.
+    pub listen: SocketAddr,
+    /// The file of the price tape, if not the built-in one.
+    pub tape: Option<String>,
+    /// How many times faster than recorded the tape runs.
+    pub speed: f64,
+    /// How to misbehave.
+    pub faults: Vec<Fault>,
+    /// The files of certificate chain and private key, for TLS.
+    pub tls: Option<(String, String)>,
+    /// Longest nap between two sweeps; 0 for none.
+    pub poll_us: u64,
+    /// Whether to end when standard input does.
+    pub until_eof: bool,
+}
+
+impl Settings {
+    /// Makes sense of the flags of [`crate::config::EXCHANGE`].
+    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
+        const SPEED: &str = "a number above 0 and up to 1000000, such as 1 or 0.5";
+        let speed: f64 = given.read("speed", SPEED)?;
+        if !(speed > 0.0 && speed <= SPEED_MAX) {
+            return Err(wrong("speed", given.required("speed")?, SPEED));
+        }
+        let tls = match (given.text("cert"), given.text("key")) {
+            (Some(cert), Some(key)) => Some((cert.to_owned(), key.to_owned())),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(Usage("--cert needs --key FILE, its private key".into()));
+            }
+            (None, Some(_)) => {
+                return Err(Usage("--key needs --cert FILE, its certificate".into()));
+            }
+        };
+        Ok(Settings {
+            listen: given.address("listen")?,
+            tape: given.text("tape").map(str::to_owned),
+            speed,
+            faults: given
+                .all("fault")
+                .map(Fault::parse)
+                .collect::<Result<_, _>>()?,
+            tls,
+            poll_us: given.duration_us("poll", 0..=POLL_US_MAX)?,
+            until_eof: given.switch("until-eof"),
+        })
+    }
+}
+
+/// Serves until standard input ends, with `--until-eof`, or else for ever.
+pub fn run(settings: &Settings) -> Result<(), Error> {
+    let mut lifeline = match settings.until_eof {
+        true => Some(Lifeline::open()?),
+        false => None,
+    };
+    let mut server = Server::open(settings)?;
+    // The one line on standard output: a parent that asked for any port learns it from here.
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "listening on {}", server.url())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Error::new("cannot write to standard output", error))?;
+    log::say(
+        "exchange",
+        format!("listening on {}: {}", server.url(), server.wares()),
+    );
+    let mut nap_us = NAP_US_MIN;
+    loop {
+        if lifeline.as_mut().is_some_and(Lifeline::has_ended) {
+            log::say("exchange", "standard input has ended, so has the exchange");
+            return Ok(());
+        }
+        if server.sweep(Now::read()) {
+            nap_us = NAP_US_MIN;
+        } else if settings.poll_us == 0 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(nap_us.min(settings.poll_us)));
+            nap_us = (nap_us * 2).min(POLL_US_MAX);
+        }
+    }
+}
+
+/// Standard input as a socket that a parent holds the other end of.
+struct Lifeline(UnixStream);
+
+impl Lifeline {
+    fn open() -> Result<Lifeline, Error> {
+        let open = || {
+            let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+            // Fails on what is no Unix socket, before anything is changed: a terminal or pipe made non-blocking
+            // here would be so for everyone who shares it.
+            socket.local_addr()?;
+            socket.set_nonblocking(true)?;
+            Ok(Lifeline(socket))
+        };
+        open().map_err(|error: io::Error| {
+            Error::new(
+                "cannot watch standard input for its end (--until-eof)",
+                error,
+            )
+            .advise("--until-eof is for a parent process that hands down a Unix socket as standard input; leave it out otherwise")
+        })
+    }
+
+    /// Whether the other end is closed. What a parent might write is thrown away.
+    fn has_ended(&mut self) -> bool {
+        match self.0.read(&mut [0; 64]) {
+            Ok(n) => n == 0,
+            Err(error) => !talk::waits(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{args, config};
+
+    fn settings(line: &str) -> Result<Settings, Usage> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Settings::from_flags(&args::parse(&config::EXCHANGE, &words).unwrap())
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let plain = settings("").unwrap();
+        assert_eq!(plain.listen.to_string(), "127.0.0.1:9443");
+        assert_eq!((plain.speed, plain.poll_us), (1.0, 2_000));
+        assert!(plain.faults.is_empty() && plain.tls.is_none() && !plain.until_eof);
+        let all = settings(
+            "--listen [::1]:0 --tape t.csv --speed 1e6 --fault drop@2 --fault slow:1s --cert c --key k --poll 0ms --until-eof",
+        )
+        .unwrap();
+        assert_eq!((all.faults.len(), all.poll_us, all.until_eof), (2, 0, true));
+        assert_eq!(all.tls, Some(("c".into(), "k".into())));
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_by_name() {
+        for (line, says) in [
+            ("--listen 9443", "--listen"),
+            ("--speed 0", "--speed"),
+            ("--speed -1", "--speed"),
+            ("--speed NaN", "--speed"),
+            ("--speed inf", "--speed"),
+            ("--speed 1000001", "--speed"),
+            ("--speed fast", "--speed"),
+            ("--fault dorp", "--fault"),
+            ("--cert c", "--key FILE"),
+            ("--key k", "--cert FILE"),
+            ("--poll 2s", "--poll"),
+            ("--poll 2", "--poll"),
+        ] {
+            let Usage(sentence) = settings(line).unwrap_err();
+            assert!(sentence.contains(says), "{line}: {sentence}");
+        }
+    }
+}

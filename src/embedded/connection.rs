@@ -1,0 +1,257 @@
+//! One connection from its acceptance to its end: TLS handshake, HTTP head, response, websocket.
+//!
+//! Invariant: a step never blocks, and every stage before the websocket ends at a deadline: silent strangers cost
+//! a place for five seconds and no more.
+//! What this module does not do: speak the protocol; `upgrade` and `talk` do.
+
+use super::server::{Now, Venue};
+use super::talk::{Step, Talk, waits};
+use super::upgrade::{self, Response, Wishes};
+use crate::limits::HANDSHAKE_MS_MAX;
+use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsAcceptor, TlsStream};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+/// What to connect costs (web-socket-api.md, IP limits).
+const CONNECT_WEIGHT: u32 = 2;
+/// Reads of a peer that is being seen off, per step.
+const LINGER_READS_PER_STEP: usize = 16;
+
+/// A TCP connection, with or without TLS.
+pub enum Stream {
+    /// Without.
+    Plain(TcpStream),
+    /// With.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(stream) => stream.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.flush(),
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Stream {
+    /// Says that nothing more will be written. That the peer may be gone already is no matter.
+    fn finish(&mut self) {
+        let _ = match self {
+            Stream::Plain(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => {
+                let _ = stream.shutdown();
+                stream.get_ref().shutdown(Shutdown::Write)
+            }
+        };
+    }
+}
+
+enum Stage {
+    /// The TLS handshake.
+    Handshake(MidHandshakeTlsStream<TcpStream>),
+    /// The head of the HTTP request, as far as it has come.
+    Head(Stream, Vec<u8>),
+    /// The HTTP response; then the websocket or the end.
+    Answering {
+        stream: Stream,
+        bytes: Vec<u8>,
+        sent: usize,
+        opens: Option<Wishes>,
+        rest: Vec<u8>,
+    },
+    /// Refused: what still comes is thrown away until the peer closes, or else a reset could overtake the refusal.
+    Leaving(Stream),
+    /// The websocket.
+    Open(Box<Talk>),
+    /// Nothing is left.
+    Over,
+}
+
+/// One accepted connection.
+pub struct Connection {
+    stage: Stage,
+    /// When the stage must be over, unless it is the websocket.
+    deadline: Instant,
+    /// Why the TLS handshake failed, until it is asked for.
+    tls_failure: Option<String>,
+}
+
+impl Connection {
+    /// Takes over an accepted, non-blocking connection.
+    pub fn new(stream: TcpStream, acceptor: Option<&TlsAcceptor>, now: Now) -> Connection {
+        let mut connection = Connection {
+            stage: Stage::Over,
+            deadline: deadline(now),
+            tls_failure: None,
+        };
+        connection.stage = match acceptor {
+            None => Stage::Head(Stream::Plain(stream), Vec::new()),
+            Some(acceptor) => connection.shaken(acceptor.accept(stream)),
+        };
+        connection
+    }
+
+    /// Why the TLS handshake failed, once.
+    pub fn take_tls_failure(&mut self) -> Option<String> {
+        self.tls_failure.take()
+    }
+
+    /// Does what can be done without waiting.
+    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Step {
+        if let Stage::Open(talk) = &mut self.stage {
+            return talk.step(venue, now);
+        }
+        if now.at >= self.deadline {
+            return Step::End;
+        }
+        let (stage, moved) = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Handshake(mid) => {
+                let stage = self.shaken(mid.handshake());
+                let moved = !matches!(stage, Stage::Handshake(_));
+                (stage, moved)
+            }
+            Stage::Head(stream, bytes) => read_head(stream, bytes, venue, now),
+            Stage::Answering {
+                mut stream,
+                bytes,
+                sent,
+                opens,
+                rest,
+            } => match write_some(&mut stream, &bytes, sent) {
+                None => (Stage::Over, true),
+                Some(sent) if sent < bytes.len() => (
+                    Stage::Answering {
+                        stream,
+                        bytes,
+                        sent,
+                        opens,
+                        rest,
+                    },
+                    false,
+                ),
+                Some(_) => (after_response(stream, opens, rest, venue, now), true),
+            },
+            Stage::Leaving(stream) => see_off(stream),
+            other => (other, false),
+        };
+        if moved {
+            self.deadline = deadline(now);
+        }
+        self.stage = stage;
+        match (&self.stage, moved) {
+            (Stage::Over, _) => Step::End,
+            (_, true) => Step::Busy,
+            (_, false) => Step::Idle,
+        }
+    }
+
+    fn shaken(&mut self, result: Result<TlsStream<TcpStream>, HandshakeError<TcpStream>>) -> Stage {
+        match result {
+            Ok(stream) => Stage::Head(Stream::Tls(Box::new(stream)), Vec::new()),
+            Err(HandshakeError::WouldBlock(mid)) => Stage::Handshake(mid),
+            Err(HandshakeError::Failure(error)) => {
+                self.tls_failure = Some(error.to_string());
+                Stage::Over
+            }
+        }
+    }
+}
+
+fn deadline(now: Now) -> Instant {
+    now.at + Duration::from_millis(HANDSHAKE_MS_MAX)
+}
+
+/// Reads the head as far as it has come, and answers it once it is whole. The stage has moved when it is another
+/// one: a head that dribbles in does not put its deadline off.
+fn read_head(mut stream: Stream, mut bytes: Vec<u8>, venue: &mut Venue, now: Now) -> (Stage, bool) {
+    let mut buffer = [0; 2048];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return (Stage::Over, true),
+            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
+            Err(error) if waits(&error) => return (Stage::Head(stream, bytes), false),
+            Err(_) => return (Stage::Over, true),
+        }
+        let (response, rest) = match upgrade::head_length(&bytes) {
+            Some(length) if length <= upgrade::HEAD_BYTES_MAX => {
+                let rest = bytes.split_off(length);
+                let unix_ms = now.unix_us / 1000;
+                (upgrade::respond(&bytes, venue.refusal(), unix_ms), rest)
+            }
+            None if bytes.len() < upgrade::HEAD_BYTES_MAX => continue,
+            _ => (upgrade::too_long(), Vec::new()),
+        };
+        let Response { bytes, opens } = response;
+        let answering = Stage::Answering {
+            stream,
+            bytes,
+            sent: 0,
+            opens,
+            rest,
+        };
+        return (answering, true);
+    }
+}
+
+/// Writes what can be written; none when the connection is gone.
+fn write_some(stream: &mut Stream, bytes: &[u8], mut sent: usize) -> Option<usize> {
+    while sent < bytes.len() {
+        match stream.write(&bytes[sent..]) {
+            Ok(0) => return None,
+            Ok(n) => sent += n,
+            Err(error) if waits(&error) => break,
+            Err(_) => return None,
+        }
+    }
+    Some(sent)
+}
+
+fn after_response(
+    mut stream: Stream,
+    opens: Option<Wishes>,
+    rest: Vec<u8>,
+    venue: &mut Venue,
+    now: Now,
+) -> Stage {
+    match opens {
+        Some(wishes) => {
+            venue.spend(CONNECT_WEIGHT, now);
+            Stage::Open(Box::new(Talk::new(stream, rest, wishes, now)))
+        }
+        None => {
+            stream.finish();
+            Stage::Leaving(stream)
+        }
+    }
+}
+
+fn see_off(mut stream: Stream) -> (Stage, bool) {
+    let mut buffer = [0; 2048];
+    for _ in 0..LINGER_READS_PER_STEP {
+        match stream.read(&mut buffer) {
+            Ok(0) => return (Stage::Over, true),
+            Ok(_) => {}
+            Err(error) if waits(&error) => break,
+            Err(_) => return (Stage::Over, true),
+        }
+    }
+    (Stage::Leaving(stream), false)
+}

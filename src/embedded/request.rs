@@ -1,0 +1,482 @@
+//! What a client asks: the text of one WS-API request, read as Binance reads it.
+//!
+//! Invariant: no text whatsoever makes [`Request::read`] panic or fail; what is wrong with it becomes the refusal
+//! that answers it. The id is kept as the bytes that came, because it is echoed untouched. Only text that has
+//! passed [`json::check`] is looked into, and nanoserde only sees single strings of it.
+//! What this module does not do: know any symbol or price.
+//!
+//! Sources: Binance's `web-socket-api.md` (request format, ticker.price) and `errors.md` (codes and messages).
+
+use crate::json;
+use nanoserde::DeJson;
+
+/// Symbols of one request; Binance's own bound is the length of its list.
+const SYMBOLS_MAX: usize = 100;
+/// What may stand around a JSON value (RFC 8259).
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// One request: whom to answer, and what was asked or why it cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The id as it came, a piece of JSON; `null` where none could be read.
+    pub id: String,
+    /// Whether `rateLimits` is wanted, where the request says so.
+    pub rate_limits: Option<bool>,
+    /// What is asked.
+    pub asked: Result<Asked, Refusal>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `ticker.price`
+    Price {
+        /// Of which symbols.
+        which: Which,
+        /// Only of symbols in this state: TRADING, HALT or BREAK.
+        status: Option<String>,
+    },
+    /// `ping`
+    Ping,
+    /// `time`
+    Time,
+}
+
+/// Symbols that a price is asked of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// One: the result is an object.
+    One(String),
+    /// These: the result is a list.
+    Listed(Vec<String>),
+    /// All there are: the result is a list.
+    All,
+}
+
+/// Why a request is not answered with a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Binance's code, from `errors.md`.
+    pub code: i32,
+    /// Binance's message for it.
+    pub msg: String,
+    /// Whether it is the request's frame that is wrong: such answers were seen without `rateLimits`.
+    pub unread: bool,
+}
+
+impl Refusal {
+    /// A refusal of a request that could be read.
+    pub fn new(code: i32, msg: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            msg: msg.into(),
+            unread: false,
+        }
+    }
+
+    /// -1135 INVALID_JSON
+    fn unread(msg: &str) -> Refusal {
+        Refusal {
+            code: -1135,
+            msg: msg.to_owned(),
+            unread: true,
+        }
+    }
+}
+
+impl Request {
+    /// Reads one request.
+    pub fn read(text: &str) -> Request {
+        let unread = |msg| Request {
+            id: "null".to_owned(),
+            rate_limits: None,
+            asked: Err(Refusal::unread(msg)),
+        };
+        let whole = json::check(text)
+            .ok()
+            .and_then(|()| members(text.trim_matches(BLANKS)));
+        let Some(fields) = whole else {
+            return unread("Invalid JSON Request");
+        };
+        // The id is mandatory (web-socket-api.md, request format); the message was seen on the wire.
+        let id = match last(&fields, "id") {
+            Some(id) if is_id(id) => id.to_owned(),
+            _ => {
+                return unread(
+                    "Invalid 'id' in JSON request; expected an integer, a string matching '^[a-zA-Z0-9-_]{1,36}$', or null.",
+                );
+            }
+        };
+        let params = match last(&fields, "params") {
+            None => Some(Vec::new()),
+            Some(params) => members(params),
+        };
+        let wanted = params.as_ref().and_then(|p| last(p, "returnRateLimits"));
+        Request {
+            id,
+            rate_limits: wanted.and_then(boolean),
+            asked: match (last(&fields, "method").and_then(string), params) {
+                (_, None) => Err(Refusal::unread(
+                    "Invalid 'params' in JSON request; expected an object.",
+                )),
+                (None, _) => Err(Refusal::unread(
+                    "Invalid 'method' in JSON request; expected a string.",
+                )),
+                (Some(method), Some(params)) => asked(&method, &params),
+            },
+        }
+    }
+
+    /// What the request costs of the weight per minute (web-socket-api.md, at each method).
+    pub fn weight(&self) -> u32 {
+        match &self.asked {
+            Ok(Asked::Price {
+                which: Which::One(_),
+                ..
+            }) => 2,
+            Ok(Asked::Price { .. }) => 4,
+            Ok(Asked::Ping | Asked::Time) | Err(_) => 1,
+        }
+    }
+}
+
+/// INT, STRING of 1 to 36 letters, digits, `-` and `_`, or null. An escape in a string is refused: what it
+/// stands for might be legal, but echoing it untouched could not be told from echoing what it stands for.
+fn is_id(raw: &str) -> bool {
+    let name = raw.strip_prefix('"').and_then(|s| s.strip_suffix('"'));
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    raw == "null"
+        || raw.parse::<i64>().is_ok()
+        || name.is_some_and(|s| (1..=36).contains(&s.len()) && s.bytes().all(legal))
+}
+
+fn asked(method: &str, params: &[(String, &str)]) -> Result<Asked, Refusal> {
+    let known: &[&str] = match method.strip_prefix("v3/").unwrap_or(method) {
+        "ticker.price" => &["symbol", "symbols", "symbolStatus"],
+        "ping" | "time" => &[],
+        // -1020 UNSUPPORTED_OPERATION
+        _ => return Err(Refusal::new(-1020, "This operation is not supported.")),
+    };
+    if last(params, "returnRateLimits").is_some_and(|raw| boolean(raw).is_none()) {
+        return Err(Refusal::new(
+            -1130,
+            "Data sent for parameter 'returnRateLimits' is not valid.",
+        ));
+    }
+    let is_known =
+        |(name, _): &&(String, &str)| name == "returnRateLimits" || known.contains(&name.as_str());
+    let read = params.iter().filter(is_known).count();
+    if read < params.len() {
+        // -1104 UNREAD_PARAMETERS
+        return Err(Refusal::new(
+            -1104,
+            format!(
+                "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{}'.",
+                params.len()
+            ),
+        ));
+    }
+    match method.strip_prefix("v3/").unwrap_or(method) {
+        "ping" => Ok(Asked::Ping),
+        "time" => Ok(Asked::Time),
+        _ => Ok(Asked::Price {
+            which: which(params)?,
+            status: status(params)?,
+        }),
+    }
+}
+
+fn which(params: &[(String, &str)]) -> Result<Which, Refusal> {
+    match (last(params, "symbol"), last(params, "symbols")) {
+        (None, None) => Ok(Which::All),
+        (Some(_), Some(_)) => Err(Refusal::new(
+            -1128,
+            "Combination of optional parameters invalid.",
+        )),
+        (Some(raw), None) => Ok(Which::One(symbol("symbol", raw)?)),
+        (None, Some(raw)) => {
+            let list = parts(raw, '[', ']').ok_or_else(|| malformed("symbols"))?;
+            if list.is_empty() {
+                return Err(Refusal::new(-1105, "Parameter 'symbols' was empty."));
+            }
+            if list.len() > SYMBOLS_MAX {
+                return Err(Refusal::new(
+                    -1101,
+                    "Too many parameters sent for this endpoint.",
+                ));
+            }
+            let mut symbols = Vec::with_capacity(list.len());
+            for raw in list {
+                let symbol = symbol("symbols", raw)?;
+                if symbols.contains(&symbol) {
+                    return Err(Refusal::new(
+                        -1151,
+                        "Symbol is present multiple times in the list.",
+                    ));
+                }
+                symbols.push(symbol);
+            }
+            Ok(Which::Listed(symbols))
+        }
+    }
+}
+
+/// A symbol's name, whether it exists or not.
+fn symbol(parameter: &str, raw: &str) -> Result<String, Refusal> {
+    let name = string(raw).ok_or_else(|| malformed(parameter))?;
+    if name.is_empty() {
+        return Err(Refusal::new(
+            -1105,
+            format!("Parameter '{parameter}' was empty."),
+        ));
+    }
+    let legal = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    if name.len() > 50 || !name.bytes().all(legal) {
+        // -1100 ILLEGAL_CHARS
+        return Err(Refusal::new(
+            -1100,
+            format!(
+                "Illegal characters found in parameter '{parameter}'; legal range is '^[\\w\\-._&&[^a-z]]{{1,50}}$'."
+            ),
+        ));
+    }
+    Ok(name)
+}
+
+fn status(params: &[(String, &str)]) -> Result<Option<String>, Refusal> {
+    match last(params, "symbolStatus").map(string) {
+        None => Ok(None),
+        Some(Some(status)) if ["TRADING", "HALT", "BREAK"].contains(&status.as_str()) => {
+            Ok(Some(status))
+        }
+        Some(_) => Err(Refusal::new(-1122, "Invalid symbolStatus.")),
+    }
+}
+
+/// -1102 MANDATORY_PARAM_EMPTY_OR_MALFORMED
+fn malformed(parameter: &str) -> Refusal {
+    Refusal::new(
+        -1102,
+        format!("Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed."),
+    )
+}
+
+fn boolean(raw: &str) -> Option<bool> {
+    match raw {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// What a raw JSON string says.
+fn string(raw: &str) -> Option<String> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        String::deserialize_json(raw).ok()
+    } else {
+        Some(inner.to_owned())
+    }
+}
+
+/// The member of that name; of several the last one, as most readers have it.
+fn last<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> {
+    members
+        .iter()
+        .rev()
+        .find(|(known, _)| known == name)
+        .map(|(_, raw)| *raw)
+}
+
+/// Names and raw values of a JSON object; none if it is something else.
+fn members(raw: &str) -> Option<Vec<(String, &str)>> {
+    parts(raw, '{', '}')?
+        .into_iter()
+        .map(|member| {
+            let colon = until(member, b':');
+            let name = string(member[..colon].trim_matches(BLANKS))?;
+            Some((name, member.get(colon + 1..)?.trim_matches(BLANKS)))
+        })
+        .collect()
+}
+
+/// What stands between the outermost commas of a JSON object or list that has passed the check.
+fn parts(raw: &str, open: char, close: char) -> Option<Vec<&str>> {
+    let inner = raw.strip_prefix(open)?.strip_suffix(close)?;
+    let mut rest = inner.trim_matches(BLANKS);
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        let comma = until(rest, b',');
+        parts.push(rest[..comma].trim_matches(BLANKS));
+        rest = rest.get(comma + 1..).unwrap_or("");
+    }
+    Some(parts)
+}
+
+/// Position of the first `stop` outside of strings and brackets, or the length.
+/// `stop` is ASCII and never part of a longer character, so one may cut there.
+fn until(text: &str, stop: u8) -> usize {
+    let bytes = text.as_bytes();
+    let (mut depth, mut quoted, mut at) = (0usize, false, 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (quoted, byte) {
+            (true, b'\\') => at += 1,
+            (_, b'"') => quoted = !quoted,
+            (true, _) => {}
+            (false, b'{' | b'[') => depth += 1,
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            (false, byte) if depth == 0 && byte == stop => return at,
+            (false, _) => {}
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> i32 {
+        Request::read(text).asked.unwrap_err().code
+    }
+
+    fn one(symbol: &str) -> Result<Asked, Refusal> {
+        Ok(Asked::Price {
+            which: Which::One(symbol.to_owned()),
+            status: None,
+        })
+    }
+
+    #[test]
+    fn ids_are_kept_as_they_came() {
+        for id in [
+            "1",
+            "0",
+            "-7",
+            "-0",
+            "9223372036854775807",
+            "null",
+            "\"a1\"",
+            "\"A-b_9\"",
+            "\"043a7cf2-bde3-4888-9604-c8ac41fcba4d\"",
+        ] {
+            let request = Request::read(&format!(r#"{{"id": {id} ,"method":"ping"}}"#));
+            assert_eq!((request.id.as_str(), request.asked), (id, Ok(Asked::Ping)));
+        }
+        for id in [
+            "1.5",
+            "1e2",
+            "true",
+            "[1]",
+            "{}",
+            "\"\"",
+            "\"a b\"",
+            "\"\\u0041\"",
+            "\"é\"",
+            "\"1234567890123456789012345678901234567\"",
+            "92233720368547758080",
+        ] {
+            let request = Request::read(&format!(r#"{{"id":{id},"method":"ping"}}"#));
+            assert_eq!(request.id, "null", "{id}");
+            assert_eq!(request.asked.unwrap_err().code, -1135, "{id}");
+        }
+        assert_eq!(code(r#"{"method":"ping"}"#), -1135);
+        assert_eq!(Request::read(r#"{"id":1,"id":2,"method":"ping"}"#).id, "2");
+    }
+
+    #[test]
+    fn methods_and_parameters_are_read() {
+        let price = |params: &str| {
+            Request::read(&format!(
+                r#"{{"id":1,"method":"ticker.price","params":{params}}}"#
+            ))
+        };
+        assert_eq!(price(r#"{"symbol":"BTCUSDT"}"#).asked, one("BTCUSDT"));
+        assert_eq!(
+            price(r#"{ "symbol" : "BTC\u0055SDT" }"#).asked,
+            one("BTCUSDT")
+        );
+        assert_eq!(
+            Request::read(r#"{"params":{"symbol":"X"},"method":"v3/ticker.price","id":1}"#).asked,
+            one("X")
+        );
+        let quiet =
+            price(r#"{"returnRateLimits":false,"symbols":["A","B"],"symbolStatus":"HALT"}"#);
+        assert_eq!(quiet.rate_limits, Some(false));
+        assert_eq!(
+            (quiet.weight(), price(r#"{"symbol":"A"}"#).weight()),
+            (4, 2)
+        );
+        assert_eq!(
+            quiet.asked,
+            Ok(Asked::Price {
+                which: Which::Listed(vec!["A".into(), "B".into()]),
+                status: Some("HALT".into())
+            })
+        );
+        let all = Request::read(r#"{"id":1,"method":"ticker.price"}"#);
+        assert!(matches!(
+            all.asked,
+            Ok(Asked::Price {
+                which: Which::All,
+                ..
+            })
+        ));
+        let time = Request::read(r#" {"id":1,"method":"v3/time","other":[1,{"id":5}]} "#);
+        assert_eq!(
+            (time.id.as_str(), time.weight(), time.asked),
+            ("1", 1, Ok(Asked::Time))
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_binances_code() {
+        for (text, expected) in [
+            ("", -1135),
+            ("x", -1135),
+            ("[]", -1135),
+            ("1", -1135),
+            (r#"{"id":1,"method":"ping""#, -1135),
+            (r#"{"id":1}"#, -1135),
+            (r#"{"id":1,"method":1}"#, -1135),
+            (r#"{"id":1,"method":"ping","params":[]}"#, -1135),
+            (r#"{"id":1,"method":"ping","params":null}"#, -1135),
+            (r#"{"id":1,"method":"order.place"}"#, -1020),
+            (r#"{"id":1,"method":"v3/v3/ping"}"#, -1020),
+            (r#"{"id":1,"method":"ping","params":{"symbol":"A"}}"#, -1104),
+        ] {
+            assert_eq!(code(text), expected, "{text}");
+        }
+        for (params, expected) in [
+            (r#"{"symbol":"A","symbols":["B"]}"#, -1128),
+            (r#"{"symbol":1}"#, -1102),
+            (r#"{"symbol":null}"#, -1102),
+            (r#"{"symbol":""}"#, -1105),
+            (r#"{"symbol":"btcusdt"}"#, -1100),
+            (r#"{"symbol":"BTC/USDT"}"#, -1100),
+            (r#"{"symbols":"A"}"#, -1102),
+            (r#"{"symbols":[]}"#, -1105),
+            (r#"{"symbols":[1]}"#, -1102),
+            (r#"{"symbols":["A","A"]}"#, -1151),
+            (r#"{"symbol":"A","symbolStatus":"OPEN"}"#, -1122),
+            (r#"{"symbol":"A","symbolStatus":1}"#, -1122),
+            (r#"{"symbol":"A","simbol":"B"}"#, -1104),
+            (r#"{"symbol":"A","returnRateLimits":"no"}"#, -1130),
+        ] {
+            let text = format!(r#"{{"id":1,"method":"ticker.price","params":{params}}}"#);
+            assert_eq!(code(&text), expected, "{params}");
+            assert_eq!(Request::read(&text).id, "1");
+        }
+    }
+
+    #[test]
+    fn commas_colons_and_brackets_in_strings_split_nothing() {
+        let text = r#"{"a,b:{":"}],\"\\","id":"x","n":[{"id":3},"]"],"method":"ping","é":"\\"}"#;
+        let request = Request::read(text);
+        assert_eq!(
+            (request.id.as_str(), request.asked),
+            ("\"x\"", Ok(Asked::Ping))
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! The server: one listener, all connections, one thread.
+//!
+//! Invariant: [`Server::sweep`] looks at everything once and never blocks. The clock is passed in, so a test can
+//! drive server and client alternately in one thread.
+//! What this module does not do: wait; `run` decides how long to nap between two sweeps.
+
+use super::Settings;
+use super::connection::Connection;
+use super::fault::{Fault, upgrade_refusal};
+use super::talk::{Step, waits};
+use super::tape::{BUILT_IN, Tape, run_of};
+use super::upgrade::PATH;
+use crate::error::Error;
+use crate::limits::ACCEPTS_PER_SWEEP;
+use crate::log;
+use native_tls::{Identity, TlsAcceptor};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Connections at one time; one more is closed at once.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Largest price tape.
+pub const TAPE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Largest certificate or key file.
+pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// One reading of both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For deadlines and the tape.
+    pub at: Instant,
+    /// What the exchange says the time is, in microseconds since the Unix epoch.
+    pub unix_us: u64,
+}
+
+impl Now {
+    /// Reads the clocks.
+    pub fn read() -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            at: Instant::now(),
+            unix_us: unix.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+/// What all connections share: the prices, the faults and the count of weight.
+pub struct Venue {
+    tape: Tape,
+    speed: f64,
+    faults: Vec<Fault>,
+    started: Instant,
+    /// The minute that `weight_used` counts, since the Unix epoch.
+    minute: u64,
+    weight_used: u32,
+}
+
+impl Venue {
+    /// The faults to be injected.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// The HTTP status that upgrades are refused with, if they are.
+    pub fn refusal(&self) -> Option<u16> {
+        upgrade_refusal(&self.faults)
+    }
+
+    /// The symbol there is.
+    pub fn symbol(&self) -> &str {
+        self.tape.symbol()
+    }
+
+    /// Its price now.
+    pub fn price(&self, now: Now) -> &str {
+        let elapsed = now.at.saturating_duration_since(self.started);
+        self.tape.price_at(run_of(elapsed, self.speed))
+    }
+
+    /// Counts weight, and says how much was used in this minute of the clock.
+    pub fn spend(&mut self, weight: u32, now: Now) -> u32 {
+        let minute = now.unix_us / 60_000_000;
+        if minute != self.minute {
+            (self.minute, self.weight_used) = (minute, 0);
+        }
+        self.weight_used = self.weight_used.saturating_add(weight);
+        self.weight_used
+    }
+}
+
+/// The embedded exchange.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    venue: Venue,
+    connections: Vec<Connection>,
+    /// Whether a failing accept was logged already; likewise a failing TLS handshake.
+    accept_told: bool,
+    tls_told: bool,
+}
+
+impl Server {
+    /// Reads the files that the settings name, and listens.
+    pub fn open(settings: &Settings) -> Result<Server, Error> {
+        let tape = tape(settings.tape.as_deref())?;
+        let acceptor = match &settings.tls {
+            Some((cert, key)) => Some(acceptor(cert, key)?),
+            None => None,
+        };
+        let attempt = || format!("cannot listen on {} (embedded exchange)", settings.listen);
+        let listener = TcpListener::bind(settings.listen).map_err(|error| {
+            Error::new(attempt(), &error).advise(match error.kind() {
+                ErrorKind::AddrInUse => {
+                    "another process has this port: choose another one with --listen, or port 0 for any that is free"
+                }
+                ErrorKind::PermissionDenied => "choose a port from 1024 with --listen",
+                ErrorKind::AddrNotAvailable => {
+                    "--listen takes an address of this machine, such as 127.0.0.1"
+                }
+                _ => "",
+            })
+        })?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| Error::new(attempt(), error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::new(attempt(), error))?;
+        Ok(Server {
+            listener,
+            address,
+            acceptor,
+            venue: Venue {
+                tape,
+                speed: settings.speed,
+                faults: settings.faults.clone(),
+                started: Instant::now(),
+                minute: 0,
+                weight_used: 0,
+            },
+            connections: Vec::new(),
+            accept_told: false,
+            tls_told: false,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as a websocket address.
+    pub fn url(&self) -> String {
+        let scheme = if self.acceptor.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}{PATH}", self.address)
+    }
+
+    /// What is sold here, for the log.
+    pub fn wares(&self) -> String {
+        let tape = &self.venue.tape;
+        format!(
+            "{}, {} prices in {:.1} s, played at {} times their speed",
+            tape.symbol(),
+            tape.count(),
+            tape.length_ms() as f64 / 1000.0,
+            self.venue.speed
+        )
+    }
+
+    /// How many connections there are, in whatever stage.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Accepts who waits, and takes a step with every connection. Says whether anything happened.
+    pub fn sweep(&mut self, now: Now) -> bool {
+        let mut busy = self.accept(now);
+        let Server {
+            venue, connections, ..
+        } = self;
+        let mut failure = None;
+        connections.retain_mut(|connection| {
+            let step = connection.step(venue, now);
+            busy |= step != Step::Idle;
+            if step == Step::End {
+                failure = connection.take_tls_failure().or(failure.take());
+            }
+            step != Step::End
+        });
+        if let Some(why) = failure
+            && !self.tls_told
+        {
+            self.tls_told = true;
+            log::say(
+                "exchange",
+                format!("a TLS handshake failed: {why}; further failures are not logged"),
+            );
+        }
+        busy
+    }
+
+    fn accept(&mut self, now: Now) -> bool {
+        for accepted in 0..ACCEPTS_PER_SWEEP {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if waits(&error) => return accepted > 0,
+                Err(error) => {
+                    // Also a peer that left while it waited; but out of descriptors, this repeats at every sweep.
+                    if !self.accept_told {
+                        self.accept_told = true;
+                        log::say(
+                            "exchange",
+                            format!(
+                                "cannot accept a connection: {error}; if too many files are open, raise 'ulimit -n'; further failures are not logged"
+                            ),
+                        );
+                    }
+                    return accepted > 0;
+                }
+            };
+            let ready = stream.set_nonblocking(true).and(stream.set_nodelay(true));
+            if ready.is_ok() && self.connections.len() < CONNECTIONS_MAX {
+                let connection = Connection::new(stream, self.acceptor.as_ref(), now);
+                self.connections.push(connection);
+            }
+        }
+        true
+    }
+}
+
+fn tape(path: Option<&str>) -> Result<Tape, Error> {
+    let Some(path) = path else {
+        let built_in = Tape::parse(BUILT_IN).expect("the built-in tape is tested to be a tape");
+        return Ok(built_in);
+    };
+    let attempt = format!("cannot read the price tape {path}");
+    let bytes = read_file(path, TAPE_BYTES_MAX, &attempt)?;
+    let text = String::from_utf8(bytes).map_err(|error| Error::new(&attempt, error))?;
+    Tape::parse(&text).map_err(|bad| {
+        Error::new(attempt, format!("line {}: {}", bad.line, bad.wrong))
+            .advise("src/embedded/tape.csv in the source code is an example of the format")
+    })
+}
+
+fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Error> {
+    let cert_attempt = format!("cannot use {cert} as the TLS certificate (--cert)");
+    let key_attempt = format!("cannot use {key} as the TLS private key (--key)");
+    let cert_pem = read_file(cert, PEM_BYTES_MAX, &cert_attempt)?;
+    let key_pem = read_file(key, PEM_BYTES_MAX, &key_attempt)?;
+    if !contains(&cert_pem, b"-----BEGIN CERTIFICATE-----") {
+        return Err(Error::new(cert_attempt, "it holds no PEM certificate")
+            .advise("it must hold the server's certificate and then its issuers', each as -----BEGIN CERTIFICATE-----"));
+    }
+    if !key_pem.starts_with(b"-----BEGIN PRIVATE KEY-----") {
+        return Err(Error::new(key_attempt, "it does not begin with an unencrypted PKCS #8 key")
+            .advise(format!(
+                "it must begin with -----BEGIN PRIVATE KEY-----; 'openssl pkcs8 -topk8 -nodes -in {key}' makes that from other PEM keys"
+            )));
+    }
+    let identity = Identity::from_pkcs8(&cert_pem, &key_pem).map_err(|error| {
+        Error::new(
+            format!("cannot use {cert} and {key} for TLS (--cert, --key)"),
+            error,
+        )
+        .advise("the first takes PEM certificates, the server's own first, the second the PEM key of that one")
+    })?;
+    TlsAcceptor::new(identity).map_err(|error| {
+        Error::new(
+            format!("cannot use {cert} and {key} for TLS (--cert, --key)"),
+            error,
+        )
+        .advise("does the key belong to the first certificate in the file?")
+    })
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+fn read_file(path: &str, bytes_max: u64, attempt: &str) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
+        .map_err(|error| Error::new(attempt, error))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(Error::new(
+            attempt,
+            format!("it is larger than {bytes_max} bytes"),
+        ));
+    }
+    Ok(bytes)
+}

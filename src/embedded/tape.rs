@@ -1,0 +1,242 @@
+//! The price tape: recorded prices over time, played in a loop.
+//!
+//! Invariant: a tape holds at least one price, its first at offset 0, offsets strictly increasing and all below
+//! its length; so every instant has exactly one price. Prices stay decimal text with eight decimals, as Binance
+//! writes them: what is answered is what was recorded, without a float in between.
+//! What this module does not do: look at a clock or a file.
+
+use crate::price;
+use std::time::Duration;
+
+/// The tape that is used unless `--tape` names another; its header tells where it is from.
+pub const BUILT_IN: &str = include_str!("tape.csv");
+
+/// Decimals of every price that Binance's `ticker.price` answers with.
+const DECIMALS: usize = 8;
+/// Longest tape: one year.
+const LENGTH_MS_MAX: u64 = 366 * 86_400_000;
+/// Longest symbol (Binance: `^[A-Z0-9-_.]{1,20}$`).
+const SYMBOL_BYTES_MAX: usize = 20;
+
+/// Recorded prices of one symbol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tape {
+    symbol: String,
+    length_ms: u64,
+    /// Offset from the start of the tape, and the price from there on.
+    prices: Vec<(u64, String)>,
+}
+
+/// Why a text is no tape: the line, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadTape {
+    /// Line number, from 1.
+    pub line: usize,
+    /// What is wrong and what would be right.
+    pub wrong: String,
+}
+
+impl Tape {
+    /// Reads a tape: lines `symbol,NAME`, `length_ms,N`, then `offset_ms,price`; `#` begins a comment line.
+    pub fn parse(text: &str) -> Result<Tape, BadTape> {
+        let mut tape = Tape {
+            symbol: "BTCUSDT".to_owned(),
+            length_ms: 0,
+            prices: Vec::new(),
+        };
+        let mut lines = 0;
+        for (index, line) in text.lines().enumerate() {
+            lines = index + 1;
+            let line = line.trim();
+            if !line.is_empty() && !line.starts_with('#') {
+                tape.take(line)
+                    .map_err(|wrong| BadTape { line: lines, wrong })?;
+            }
+        }
+        let last = tape.prices.last().map(|(offset, _)| *offset);
+        let wrong = match last {
+            None => "the tape has no prices; it takes lines 'offset_ms,price'".to_owned(),
+            Some(_) if tape.length_ms == 0 => {
+                "the tape has no line 'length_ms,N', after which it begins again".to_owned()
+            }
+            Some(last) if last >= tape.length_ms => format!(
+                "the last offset, {last}, is not below length_ms, {}",
+                tape.length_ms
+            ),
+            Some(_) => return Ok(tape),
+        };
+        Err(BadTape { line: lines, wrong })
+    }
+
+    fn take(&mut self, line: &str) -> Result<(), String> {
+        let (key, value) = line.split_once(',').ok_or_else(|| {
+            "a line is 'offset_ms,price', 'symbol,NAME' or 'length_ms,N'".to_owned()
+        })?;
+        match key {
+            "symbol" => {
+                let legal =
+                    |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+                if value.is_empty() || value.len() > SYMBOL_BYTES_MAX || !value.bytes().all(legal) {
+                    return Err(format!(
+                        "{value:?} is no symbol; it takes up to {SYMBOL_BYTES_MAX} capital letters and digits, as in BTCUSDT"
+                    ));
+                }
+                self.symbol = value.to_owned();
+            }
+            "length_ms" => {
+                self.length_ms = value
+                    .parse()
+                    .ok()
+                    .filter(|n| (1..=LENGTH_MS_MAX).contains(n))
+                    .ok_or_else(|| {
+                        format!("length_ms takes a whole number from 1 to {LENGTH_MS_MAX}")
+                    })?;
+            }
+            offset => {
+                let offset: u64 = offset.parse().map_err(|_| {
+                    format!("{offset:?} is no offset; it takes a whole number of milliseconds")
+                })?;
+                match self.prices.last() {
+                    None if offset != 0 => return Err("the first offset must be 0".to_owned()),
+                    Some((before, _)) if *before >= offset => {
+                        return Err(format!(
+                            "offset {offset} does not come after {before}; offsets increase"
+                        ));
+                    }
+                    _ => self.prices.push((offset, exact(value)?)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The symbol whose prices these are.
+    pub fn symbol(&self) -> &str {
+        &self.symbol
+    }
+
+    /// After how many milliseconds the tape begins again.
+    pub fn length_ms(&self) -> u64 {
+        self.length_ms
+    }
+
+    /// How many prices there are.
+    pub fn count(&self) -> usize {
+        self.prices.len()
+    }
+
+    /// The price in force when the tape has run this long.
+    pub fn price_at(&self, run: Duration) -> &str {
+        let length_ms = u128::from(self.length_ms.max(1));
+        let offset_ms = u64::try_from(run.as_millis() % length_ms).unwrap_or(0);
+        let after = self
+            .prices
+            .partition_point(|(offset, _)| *offset <= offset_ms);
+        self.prices
+            .get(after.saturating_sub(1))
+            .map_or("", |(_, price)| price.as_str())
+    }
+}
+
+/// How long the tape has run when real time has run for `elapsed`: that times `speed`, saturating.
+pub fn run_of(elapsed: Duration, speed: f64) -> Duration {
+    // Microseconds stay exact in a float for 285 years; the cast saturates.
+    Duration::from_micros((elapsed.as_micros() as f64 * speed) as u64)
+}
+
+/// A price's text with exactly eight decimals; digits are added, never rounded away.
+fn exact(text: &str) -> Result<String, String> {
+    if price::parse(text).is_err() {
+        return Err(format!(
+            "{text:?} is no price; it takes a positive decimal number such as 87232.01"
+        ));
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if text.contains(['e', 'E']) || fraction.len() > DECIMALS {
+        return Err(format!(
+            "{text:?} cannot be told in {DECIMALS} decimals; write it without exponent and with no more of them"
+        ));
+    }
+    Ok(format!("{whole}.{fraction:0<DECIMALS$}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_built_in_tape_is_whole() {
+        let tape = Tape::parse(BUILT_IN).unwrap();
+        assert_eq!(
+            (tape.symbol(), tape.length_ms(), tape.count()),
+            ("BTCUSDT", 184_226, 456)
+        );
+        assert_eq!(tape.price_at(ms(0)), "87232.00000000");
+        let prices: Vec<f64> = tape
+            .prices
+            .iter()
+            .map(|(_, p)| price::parse(p).unwrap())
+            .collect();
+        // The bounds that the recording's description gives.
+        assert!(prices.iter().all(|p| (87_200.18..=87_262.00).contains(p)));
+        assert!(tape.prices.windows(2).all(|w| w[0].1 != w[1].1));
+    }
+
+    #[test]
+    fn a_price_lasts_until_the_next_and_the_tape_loops_exactly() {
+        let tape =
+            Tape::parse("symbol,ETHUSDT\nlength_ms,100\n0,1\n40,2.5\n99,3.12345678\n").unwrap();
+        assert_eq!(tape.symbol(), "ETHUSDT");
+        for (at, price) in [
+            (0, "1.00000000"),
+            (39, "1.00000000"),
+            (40, "2.50000000"),
+            (98, "2.50000000"),
+            (99, "3.12345678"),
+            (100, "1.00000000"),
+            (1_000_000_040, "2.50000000"),
+        ] {
+            assert_eq!(tape.price_at(ms(at)), price, "{at}");
+        }
+        assert_ne!(tape.price_at(Duration::MAX), "");
+    }
+
+    #[test]
+    fn speed_scales_time_and_saturates() {
+        assert_eq!(run_of(ms(10), 1.0), ms(10));
+        assert_eq!(run_of(ms(10), 0.5), ms(5));
+        assert_eq!(run_of(ms(10), 1e6), Duration::from_secs(10_000));
+        assert_eq!(run_of(Duration::MAX, 1e6), Duration::from_micros(u64::MAX));
+    }
+
+    #[test]
+    fn what_is_no_tape_is_refused_with_its_line() {
+        for (text, line, says) in [
+            ("", 0, "no prices"),
+            ("length_ms,5\n", 1, "no prices"),
+            ("0,1\n", 1, "length_ms"),
+            ("length_ms,5\n0,1\n5,2\n", 3, "not below"),
+            ("length_ms,0\n", 1, "length_ms"),
+            ("length_ms,-3\n", 1, "length_ms"),
+            ("1,5\n", 1, "first offset"),
+            ("0,5\n0,6\n", 2, "increase"),
+            ("# c\n\n0;5\n", 3, "a line is"),
+            ("0,NaN\n", 1, "no price"),
+            ("0,-1\n", 1, "no price"),
+            ("0,\n", 1, "no price"),
+            ("0,1e5\n", 1, "exponent"),
+            ("0,1.123456789\n", 1, "decimals"),
+            ("x,1\n", 1, "no offset"),
+            ("symbol,btc\n", 1, "no symbol"),
+            ("symbol,\n", 1, "no symbol"),
+        ] {
+            let bad = Tape::parse(text).unwrap_err();
+            assert_eq!(bad.line, line, "{text:?}");
+            assert!(bad.wrong.contains(says), "{text:?}: {}", bad.wrong);
+        }
+    }
+}
