@@ -1,0 +1,68 @@
+//! The main job, end to end, as a user runs it.
+
+mod support;
+
+use rsoracle::json;
+use support::*;
+
+#[test]
+fn five_signed_collectors_make_one_verified_price() {
+    let done = run(&[
+        "run",
+        "--source",
+        "embedded:BTCUSDT",
+        "--samples",
+        "5",
+        "--interval",
+        "100ms",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+    ]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let line = done.stdout.trim_end();
+    assert!(line.starts_with("embedded BTC/USD 872"), "{line}");
+    let rest = "(5 of 5 signatures verified, trimmed mean, tolerates 1 faulty collector of 5, 0 faulty exchanges of 1, 20";
+    assert!(line.contains(rest) && line.ends_with("Z)"), "{line}");
+    assert!(
+        done.stderr
+            .lines()
+            .all(|line| line.starts_with("embedded ")),
+        "every line bears the mark: {}",
+        done.stderr
+    );
+}
+
+#[test]
+fn over_tls_with_a_named_authority_the_price_comes_as_json() {
+    let tls = good_certificates();
+    let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+    let done = run(&[
+        "run",
+        "--source",
+        "embedded:BTCUSDT",
+        "--endpoint",
+        &url.replace("127.0.0.1", "localhost"),
+        "--ca-file",
+        &tls.ca,
+        "--samples",
+        "3",
+        "--interval",
+        "100ms",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+        "--json",
+        "--quiet",
+    ]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert_eq!(json::check(&done.stdout), Ok(()));
+    assert!(
+        done.stdout.contains("\"signatures_verified\":5")
+            && done.stdout.contains("\"embedded\":true"),
+        "{}",
+        done.stdout
+    );
+}

@@ -1,0 +1,285 @@
+//! Starts the real binary, waits for conditions with deadlines, and cleans up by process id.
+//!
+//! No threads: what a program prints goes to files that the test reads. Each test uses part of this.
+#![allow(dead_code)]
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that does happen; no test depends on how fast.
+pub const LONG: Duration = Duration::from_secs(60);
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A fresh path under cargo's folder for such files.
+pub fn scratch(name: &str) -> PathBuf {
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder for the test's files");
+    dir.join(name)
+}
+
+/// A running `rsoracle`; killed and reaped when dropped.
+pub struct Running {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+    began: Instant,
+    code: Option<i32>,
+}
+
+/// What a finished one left.
+pub struct Finished {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// From start to end.
+    pub took: Duration,
+}
+
+/// The binary under test.
+pub fn rsoracle() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_rsoracle"))
+}
+
+/// Starts `rsoracle` with these arguments.
+pub fn start(args: &[&str]) -> Running {
+    let mut command = rsoracle();
+    command.args(args).stdin(Stdio::null());
+    start_command(command)
+}
+
+/// Starts a command with its output in files.
+pub fn start_command(mut command: Command) -> Running {
+    let (out, err) = (scratch("stdout"), scratch("stderr"));
+    let file = |path: &Path| File::create(path).expect("a file for output");
+    command.stdout(file(&out)).stderr(file(&err));
+    let began = Instant::now();
+    Running {
+        child: command.spawn().expect("the program starts"),
+        out,
+        err,
+        began,
+        code: None,
+    }
+}
+
+/// Runs `rsoracle` to its end.
+pub fn run(args: &[&str]) -> Finished {
+    start(args).finish()
+}
+
+/// Waits until `condition` gives something; panics with `what` when it never does.
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + LONG;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < until, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl Running {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.err).unwrap_or_default()).into_owned()
+    }
+
+    /// What it wrote to standard output so far.
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.out).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a whole line on standard error that holds `part`, and gives it.
+    pub fn stderr_line(&self, part: &str) -> String {
+        eventually(
+            &format!("{part:?} on standard error, which has: {}", self.stderr()),
+            || {
+                let text = self.stderr();
+                let whole = text.rfind('\n').map_or("", |end| &text[..end]).to_owned();
+                whole
+                    .lines()
+                    .find(|line| line.contains(part))
+                    .map(str::to_owned)
+            },
+        )
+    }
+
+    /// Whether it has ended.
+    pub fn ended(&mut self) -> bool {
+        match self.child.try_wait().expect("a child can be waited for") {
+            Some(status) => {
+                self.code = status.code();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Waits for its end.
+    pub fn finish(mut self) -> Finished {
+        let what = format!("the end of process {}", self.id());
+        eventually(&what, || self.ended().then_some(()));
+        let took = self.began.elapsed();
+        Finished {
+            code: self.code,
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+            took,
+        }
+    }
+
+    /// Sends a signal by name, such as `KILL` or `STOP`.
+    pub fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    /// The process ids of its children, in the order of their start.
+    pub fn children(&self) -> Vec<u32> {
+        let id = self.id();
+        let text =
+            std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        text.split_whitespace()
+            .filter_map(|id| id.parse().ok())
+            .collect()
+    }
+
+    /// The process id of its collector in `slot`, found by its arguments.
+    pub fn collector(&self, slot: u16) -> u32 {
+        eventually(&format!("collector {slot} is running"), || {
+            let of_slot = |id: &u32| {
+                arguments(*id)
+                    .windows(2)
+                    .any(|pair| pair == ["--slot", &slot.to_string()])
+            };
+            self.children().into_iter().find(of_slot)
+        })
+    }
+
+    /// Control and data address of an aggregator, from its first line.
+    pub fn channels(&self) -> (SocketAddr, SocketAddr) {
+        let line = self.stderr_line("control channel on ");
+        let after = |mark: &str| {
+            line.split(mark)
+                .nth(1)
+                .expect("both channels are named")
+                .split(',')
+                .next()
+                .unwrap()
+                .trim()
+        };
+        (
+            after("control channel on ").parse().unwrap(),
+            after("data channel on ").parse().unwrap(),
+        )
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process that the test started.
+pub fn signal(id: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &id.to_string()])
+        .stderr(Stdio::null())
+        .status();
+    assert!(status.is_ok(), "kill(1) is there");
+}
+
+/// The arguments of a process.
+pub fn arguments(id: u32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+    bytes
+        .split(|byte| *byte == 0)
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
+}
+
+/// Whether a process is there (a zombie is not).
+pub fn alive(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().next())
+        .is_some_and(|state| state != "Z")
+}
+
+/// An embedded exchange on a free port, and where it listens.
+pub fn exchange(args: &[&str]) -> (Running, String) {
+    let running = start(&[&["exchange", "--listen", "127.0.0.1:0"], args].concat());
+    let url = eventually("the exchange listens", || {
+        let text = running.stdout();
+        let (line, _) = text.split_once('\n')?;
+        line.strip_prefix("listening on ").map(str::to_owned)
+    });
+    (running, url)
+}
+
+/// Certificates for the TLS tests, made by the `openssl` program.
+pub struct Certificates {
+    /// The authority that signed them.
+    pub ca: String,
+    /// For `localhost` and 127.0.0.1.
+    pub cert: String,
+    /// Its key (PKCS #8).
+    pub key: String,
+}
+
+/// Makes an authority and a certificate of it for `name` (a `subjectAltName`, such as `DNS:localhost,IP:127.0.0.1`), valid
+/// from `from` to `to` (`YYYYMMDDHHMMSSZ`).
+pub fn certificates(name: &str, from: &str, to: &str) -> Certificates {
+    let dir = scratch("ca.pem").parent().unwrap().to_owned();
+    let script = format!(
+        "set -e\n\
+         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 3650 -subj '/CN=Test authority'\n\
+         openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -out leaf.csr -subj /CN=leaf\n\
+         touch index.txt; echo 01 > serial\n\
+         printf '[ca]\\ndefault_ca=c\\n[c]\\ndatabase=index.txt\\nserial=serial\\nnew_certs_dir=.\\npolicy=p\\nx509_extensions=x\\nunique_subject=no\\n[p]\\ncommonName=supplied\\n[x]\\nsubjectAltName={name}\\n' > ca.cnf\n\
+         openssl ca -batch -config ca.cnf -cert ca.pem -keyfile ca.key -md sha256 -startdate {from} -enddate {to} -notext -in leaf.csr -out cert.pem\n"
+    );
+    let output = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(&dir)
+        .output()
+        .expect("sh runs");
+    assert!(
+        output.status.success(),
+        "openssl: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let path = |file: &str| dir.join(file).to_str().expect("a path in UTF-8").to_owned();
+    Certificates {
+        ca: path("ca.pem"),
+        cert: path("cert.pem"),
+        key: path("key.pem"),
+    }
+}
+
+/// Certificates that are fine for `localhost` and 127.0.0.1.
+pub fn good_certificates() -> Certificates {
+    certificates(
+        "DNS:localhost,IP:127.0.0.1",
+        "20200101000000Z",
+        "20991231235959Z",
+    )
+}
