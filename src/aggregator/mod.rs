@@ -230,18 +230,20 @@ impl<'a> Aggregator<'a> {
     fn gather(&mut self) -> bool {
         let n = self.config.collectors;
         let needed = usize::from(quorum(n, faulty_max(self.config.rule, n)));
-        let until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
+        let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
+        let mut hopeless = false;
         loop {
             self.sweep();
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
             let possible = self.slots.iter().filter(|slot| slot.may_come()).count();
             let block = view::gathering(&self.slots);
             self.screen.draw(block, false);
-            if ready == possible && ready >= needed {
-                return true;
-            }
-            if possible < needed || Instant::now() >= until {
+            if ready == possible || Instant::now() >= until {
                 return ready >= needed;
+            }
+            if possible < needed && !hopeless {
+                hopeless = true;
+                until = until.min(Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX));
             }
             std::thread::sleep(NAP_SHORT);
         }
