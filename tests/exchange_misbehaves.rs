@@ -3,6 +3,7 @@
 
 mod published;
 mod support;
+mod witness;
 
 use published::*;
 use rsoracle::args;
@@ -10,6 +11,7 @@ use rsoracle::config::EXCHANGE;
 use rsoracle::embedded::Settings;
 use rsoracle::embedded::server::{Now, Server};
 use support::*;
+use witness::*;
 
 const NOT_DECIMAL: &str = "the price is no decimal number";
 const OUT_OF_BOUNDS: &str = "the price is zero, negative or absurd";
