@@ -286,9 +286,9 @@ fn an_exchange_that_comes_up_late_is_waited_for() {
                 "--ready-timeout",
                 "1h",
                 "--samples",
-                "3",
+                "5",
                 "--interval",
-                "100ms",
+                "200ms",
             ],
             &["--endpoint", &url],
         ]

@@ -22,22 +22,22 @@ const END_MAX: Duration = Duration::from_secs(4);
 enum Moment {
     /// As soon as there is a process.
     Starting,
-    /// After the second of four samples.
+    /// After the second of six samples.
     MidRound,
-    /// After the third.
+    /// After the last but one.
     NearEnd,
 }
 
 /// Starts a round of five and sends `signal` to the collectors in `slots` at `moment`.
 fn strike(signal_name: &str, slots: &[u16], moment: Moment) -> (Finished, String) {
     let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
-    command.args(["--samples", "4", "--interval", "300ms"]);
+    command.args(["--samples", "6", "--interval", "300ms"]);
     command.args(["--ready-timeout", "3s"]);
     let running = start_command(command);
     let line = match moment {
         Moment::Starting => "control channel on ",
-        Moment::MidRound => "sample 2 of 4",
-        Moment::NearEnd => "sample 3 of 4",
+        Moment::MidRound => "sample 2 of 6",
+        Moment::NearEnd => "sample 5 of 6",
     };
     running.stderr_line(line);
     for slot in slots {

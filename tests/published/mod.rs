@@ -110,10 +110,18 @@ impl Slot {
             .collect()
     }
 
-    /// Why sample `index` has no price; empty if it has one.
-    pub fn missing(&self, index: usize) -> &str {
-        let sample = self.samples.get(index);
-        let sample = sample.unwrap_or_else(|| panic!("slot {} has no sample {index}", self.slot));
-        sample.missing.as_deref().unwrap_or("")
+    /// The samples that the exchange was asked for: what a busy machine did not get round to is not among them, so
+    /// that their order is that of the requests.
+    pub fn asked(&self) -> Vec<&Sample> {
+        let asked = |sample: &&Sample| sample.lateness_us.is_some();
+        self.samples.iter().filter(asked).collect()
+    }
+
+    /// Which of the samples that were asked for have no price, by their place among these, and why.
+    pub fn refused(&self) -> Vec<(usize, &str)> {
+        let asked = self.asked().into_iter().enumerate();
+        asked
+            .filter_map(|(at, sample)| Some((at, sample.missing.as_deref()?)))
+            .collect()
     }
 }
