@@ -6,10 +6,7 @@ mod support;
 mod witness;
 
 use published::*;
-use rsoracle::args;
-use rsoracle::config::EXCHANGE;
-use rsoracle::embedded::Settings;
-use rsoracle::embedded::server::{Now, Server};
+use std::collections::BTreeSet;
 use support::*;
 use witness::*;
 
@@ -260,19 +257,18 @@ fn too_many_requests_in_mid_round_are_obeyed_until_the_exchange_allows_the_next(
 
 #[test]
 fn a_banned_collector_stays_away() {
-    let words = ["--listen", "127.0.0.1:0", "--fault", "status:418:1h@3"].map(str::to_owned);
-    let settings = Settings::from_flags(&args::parse(&EXCHANGE, &words).unwrap()).unwrap();
-    // The exchange is in this process, so that it can count.
-    let mut server = Server::open(&settings).unwrap();
-    let mut running = round(&server.url(), "6", "200ms");
-    let (mut open, mut opened) = (0, 0);
+    let (_exchange, url) = exchange(&["--fault", "status:418:1h@3"]);
+    let mut running = round(&url, "6", "200ms");
+    let mut clients = BTreeSet::new();
     eventually("the round ends", || {
-        server.sweep(Now::read());
-        opened += server.connections().saturating_sub(open);
-        open = server.connections();
+        clients.extend(clients_of(&url));
         running.ended().then_some(())
     });
-    assert_eq!(opened, 3, "one connection each, and none after the ban");
+    assert_eq!(
+        clients.len(),
+        3,
+        "one connection each, and none after the ban"
+    );
     let (report, text) = ended(running, 3);
     assert_abstained(&report, &text);
     for slot in &report.collectors {

@@ -109,9 +109,15 @@ fn three_of_five_are_too_many() {
         assert_eq!(bearers(&mark), [], "nobody is left");
     }
     let (done, _) = strike("KILL", &[0, 2, 4], Moment::Starting);
-    assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""));
-    let why = "no price: 2 of 5 collectors became ready, 3 are needed (quorum)";
-    assert!(done.stderr.contains(why), "{}", done.stderr);
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    // On a busy machine the round may have begun meanwhile, and there is a report of it.
+    let priceless = done.stdout.is_empty() || Published::of(&done).price.is_none();
+    assert!(priceless, "{}", done.stdout);
+    assert!(
+        done.stderr.contains("no price: 2 of 5 collectors "),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]
@@ -198,22 +204,9 @@ fn nobody_outlives_an_aggregator_killed_while_the_exchange_says_nothing() {
 fn nobody_outlives_an_aggregator_killed_while_waiting_for_a_first_price() {
     let (_exchange, url) = exchange(&["--fault", "hang"]);
     let (running, mark) = marked_start(&["--endpoint", &url]);
-    let connected = || (connections_to(&url) == 5).then_some(());
+    let connected = || (clients_of(&url).len() == 5).then_some(());
     eventually("all five have connected", connected);
     kill_and_watch(running, &mark, "no first price");
-}
-
-/// Established connections to a `ws://127.0.0.1:PORT/…` exchange, from its clients' side.
-fn connections_to(url: &str) -> usize {
-    let port = url.trim_start_matches("ws://127.0.0.1:").split('/').next();
-    let port: u16 = port.unwrap().parse().unwrap();
-    let remote = format!("0100007F:{port:04X}");
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let established = |line: &&str| {
-        let mut fields = line.split_whitespace().skip(2);
-        fields.next() == Some(&remote) && fields.next() == Some("01")
-    };
-    table.lines().filter(established).count()
 }
 
 #[test]

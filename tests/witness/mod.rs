@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use crate::support::rsoracle;
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -76,3 +77,18 @@ pub fn apart(script: &str, inner: &Command) -> Option<Command> {
 /// address that is nobody's is dropped without a word.
 pub const ABYSS: &str = "ip route add 10.9.9.0/24 dev lo";
 pub const IN_THE_ABYSS: &str = "ws://10.9.9.9:9/ws-api/v3";
+
+/// The ports of the clients that are connected to an exchange at `ws://127.0.0.1:PORT/…`.
+pub fn clients_of(url: &str) -> BTreeSet<String> {
+    let port = url.trim_start_matches("ws://127.0.0.1:").split('/').next();
+    let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
+    let server = format!("0100007F:{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp is there");
+    let client = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let client = fields.next()?.to_owned();
+        let established = fields.next()? == server && fields.next()? == "01";
+        established.then_some(client)
+    };
+    table.lines().filter_map(client).collect()
+}
