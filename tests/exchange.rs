@@ -1,7 +1,8 @@
 //! The embedded exchange over real sockets: server and clients take turns in one thread.
 
 use rsoracle::embedded::Settings;
-use rsoracle::embedded::server::{Now, Server};
+use rsoracle::embedded::server::Server;
+use rsoracle::embedded::venue::Now;
 use rsoracle::{args, config, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
