@@ -9,6 +9,7 @@
 pub mod answer;
 pub mod connection;
 pub mod fault;
+pub mod raw;
 pub mod request;
 pub mod server;
 pub mod stream;
