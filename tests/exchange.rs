@@ -171,10 +171,10 @@ fn hundreds_of_connections_are_served() {
 #[test]
 fn tls_is_spoken_with_certificate_and_key() {
     let dir = env!("CARGO_TARGET_TMPDIR");
-    let (cert, key) = (
-        format!("{dir}/exchange-cert.pem"),
-        format!("{dir}/exchange-key.pem"),
-    );
+    // Two runs of this test at one time must not write each other's files.
+    let own = std::process::id();
+    let cert = format!("{dir}/exchange-cert-{own}.pem");
+    let key = format!("{dir}/exchange-key-{own}.pem");
     let made = Command::new("openssl")
         .args([
             "req",
@@ -249,7 +249,8 @@ fn an_address_that_is_taken_and_a_bad_tape_are_named() {
         error.attempt.contains(&taken) && error.advice.contains("--listen"),
         "{error}"
     );
-    let path = format!("{}/bad-tape.csv", env!("CARGO_TARGET_TMPDIR"));
+    let own = std::process::id();
+    let path = format!("{}/bad-tape-{own}.csv", env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(&path, "length_ms,5\n0,cheap\n").unwrap();
     let error = Server::open(&settings(&format!("--listen 127.0.0.1:0 --tape {path}")))
         .err()

@@ -118,7 +118,9 @@ impl Server {
             self.tls_told = true;
             log::say(
                 "exchange",
-                format!("a TLS handshake failed: {why}; further failures are not logged"),
+                format!(
+                    "a TLS handshake failed: {why}; if no client succeeds, does --key belong to the first certificate in --cert? further failures are not logged"
+                ),
             );
         }
         busy
@@ -189,12 +191,12 @@ fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Error> {
         )
         .advise("the first takes PEM certificates, the server's own first, the second the PEM key of that one")
     })?;
+    // OpenSSL does not say here whether the two belong together: if not, every handshake fails.
     TlsAcceptor::new(identity).map_err(|error| {
         Error::new(
             format!("cannot use {cert} and {key} for TLS (--cert, --key)"),
             error,
         )
-        .advise("does the key belong to the first certificate in the file?")
     })
 }
 
