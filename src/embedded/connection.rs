@@ -4,65 +4,20 @@
 //! a place for five seconds and no more.
 //! What this module does not do: speak the protocol; `upgrade` and `talk` do.
 
-use super::server::{Now, Venue};
-use super::talk::{Step, Talk, waits};
+use super::stream::{Stream, waits};
+use super::talk::{Step, Talk};
 use super::upgrade::{self, Response, Wishes};
+use super::venue::{Now, Venue};
 use crate::limits::HANDSHAKE_MS_MAX;
 use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsAcceptor, TlsStream};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// What to connect costs (web-socket-api.md, IP limits).
 const CONNECT_WEIGHT: u32 = 2;
 /// Reads of a peer that is being seen off, per step.
 const LINGER_READS_PER_STEP: usize = 16;
-
-/// A TCP connection, with or without TLS.
-pub enum Stream {
-    /// Without.
-    Plain(TcpStream),
-    /// With.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(stream) => stream.read(buffer),
-            Stream::Tls(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(stream) => stream.write(bytes),
-            Stream::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Plain(stream) => stream.flush(),
-            Stream::Tls(stream) => stream.flush(),
-        }
-    }
-}
-
-impl Stream {
-    /// Says that nothing more will be written. That the peer may be gone already is no matter.
-    fn finish(&mut self) {
-        let _ = match self {
-            Stream::Plain(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Tls(stream) => {
-                let _ = stream.shutdown();
-                stream.get_ref().shutdown(Shutdown::Write)
-            }
-        };
-    }
-}
 
 enum Stage {
     /// The TLS handshake.

@@ -9,22 +9,26 @@
 pub mod answer;
 pub mod connection;
 pub mod fault;
+pub mod raw;
 pub mod request;
 pub mod server;
+pub mod stream;
 pub mod talk;
 pub mod tape;
 pub mod upgrade;
+pub mod venue;
 
 use crate::args::{Given, Usage, wrong};
 use crate::error::Error;
 use crate::log;
 use fault::Fault;
-use server::{Now, Server};
+use server::Server;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+use venue::Now;
 
 /// Fastest that a tape can be played.
 const SPEED_MAX: f64 = 1e6;
@@ -144,7 +148,7 @@ impl Lifeline {
     fn has_ended(&mut self) -> bool {
         match self.0.read(&mut [0; 64]) {
             Ok(n) => n == 0,
-            Err(error) => !talk::waits(&error),
+            Err(error) => !stream::waits(&error),
         }
     }
 }

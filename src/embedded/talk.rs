@@ -6,13 +6,13 @@
 //! What this module does not do: tell a peer why it is dropped, unless Binance would.
 
 use super::answer::{GARBAGE, Scene, reply, too_many};
-use super::connection::Stream;
 use super::fault::{Deed, Plan};
 use super::request::Request;
-use super::server::{Now, Venue};
+use super::stream::{Stream, waits};
 use super::upgrade::Wishes;
+use super::venue::{Now, Venue};
 use crate::limits::{HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX};
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -319,12 +319,4 @@ impl Talk {
         }
         Ok(true)
     }
-}
-
-/// Whether an I/O error means: not now.
-pub fn waits(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
 }
