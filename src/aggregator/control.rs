@@ -81,10 +81,14 @@ impl ControlChannel {
             let Err(end) = hear(member, index as u16, round.as_deref_mut(), refused) else {
                 continue;
             };
-            slot.remark = match end {
-                Some(reason) => format!("refused: {reason}"),
-                None => "its control connection ended".to_owned(),
-            };
+            match end {
+                Some(reason) => slot.remark = format!("refused: {reason}"),
+                // How its process ended says more, if that is known already.
+                None if slot.remark.is_empty() => {
+                    slot.remark.push_str("its control connection ended")
+                }
+                None => {}
+            }
             if let (Some(reason), Some(member)) = (end, slot.member.take()) {
                 refuse(member.inbox, reason, refused);
             }

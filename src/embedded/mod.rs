@@ -101,14 +101,15 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     writeln!(stdout, "listening on {}", server.url())
         .and_then(|()| stdout.flush())
         .map_err(|error| Error::new("cannot write to standard output", error))?;
-    log::say(
-        "exchange",
-        format!("listening on {}: {}", server.url(), server.wares()),
-    );
+    if lifeline.is_none() {
+        log::say(
+            "exchange",
+            format!("listening on {}: {}", server.url(), server.wares()),
+        );
+    }
     let mut nap_us = NAP_US_MIN;
     loop {
         if lifeline.as_mut().is_some_and(Lifeline::has_ended) {
-            log::say("exchange", "standard input has ended, so has the exchange");
             return Ok(());
         }
         if server.sweep(Now::read()) {
