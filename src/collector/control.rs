@@ -7,7 +7,6 @@ use crate::config::Collect;
 use crate::error::Error;
 use crate::frame::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round, padded};
 use crate::limits::*;
-use crate::log;
 use crate::net::Inbox;
 use crate::reason::Reject;
 use crate::seal::{PublicKey, SecretKey, hello_bytes, round_bytes};
@@ -92,29 +91,33 @@ impl Control {
     /// Looks whether the connection still stands.
     pub fn look(&mut self) -> Result<(), Error> {
         self.inbox.fill();
-        if let Some(bytes) = self.inbox.peek::<{ Refusal::BYTES }>()
+        if let Some(bytes) = self.inbox.peek()
             && let Ok(Refusal { reason }) = Refusal::decode(&bytes)
         {
             self.refused = Some(reason);
         }
-        match self.refused {
-            Some(reason) => Err(Error::new("the aggregator refuses this collector", reason)),
-            None if self.inbox.ended() => Err(Error::new(
-                "the aggregator is gone",
-                "the control connection ended",
-            )),
-            None => Ok(()),
+        match self.stop() {
+            Stop::Failed(error) => Err(error),
+            Stop::Aggregator if self.over() => {
+                Err(Error::new("the aggregator has ended", "no connection"))
+            }
+            Stop::Aggregator => Ok(()),
         }
     }
 
-    /// The same, as a reason to stop; a refusal is worth a line in the log.
-    pub fn stands(&mut self, role: &str) -> Result<(), Stop> {
-        self.look().map_err(|error| {
-            if self.refused.is_some() {
-                log::say(role, error);
+    /// The same, as a reason to stop.
+    pub fn stands(&mut self) -> Result<(), Stop> {
+        self.look().map_err(|_| self.stop())
+    }
+
+    /// Why this collector stops once the connection is over: a refusal is a failure, the aggregator's end is not.
+    pub fn stop(&self) -> Stop {
+        match self.refused {
+            Some(reason) => {
+                Stop::Failed(Error::new("the aggregator refuses this collector", reason))
             }
-            Stop::Aggregator
-        })
+            None => Stop::Aggregator,
+        }
     }
 
     /// Looks whether the connection stands and no round waits: for what must not hold up a round.
@@ -141,7 +144,7 @@ impl Control {
     pub fn pause(&mut self, pause: Duration) -> Result<(), Stop> {
         let until = Instant::now() + pause;
         while Instant::now() < until {
-            self.look().map_err(|_| Stop::Aggregator)?;
+            self.stands()?;
             std::thread::sleep(
                 until
                     .saturating_duration_since(Instant::now())
@@ -152,13 +155,8 @@ impl Control {
     }
 
     /// The round that has come, if one has, once it is checked.
-    pub fn round(
-        &mut self,
-        last_start_us: u64,
-        now_us: u64,
-        role: &str,
-    ) -> Result<Option<Round>, Stop> {
-        self.stands(role)?;
+    pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<Round>, Stop> {
+        self.stands()?;
         let Some(head) = self.inbox.peek() else {
             return Ok(None);
         };
@@ -177,12 +175,10 @@ impl Control {
                 Ok(Some(round))
             }
             Err(reason) => {
-                log::say(
-                    role,
-                    format_args!("refused what the aggregator sent: {reason}"),
-                );
                 let _ = self.send(&Refusal { reason }.encode());
-                Err(Stop::Aggregator)
+                let attempt = "refused what the aggregator sent";
+                let advice = "only the aggregator that this collector was enrolled with may start its rounds";
+                Err(Stop::Failed(Error::new(attempt, reason).advise(advice)))
             }
         }
     }

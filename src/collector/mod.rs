@@ -34,7 +34,7 @@ pub const ENROLMENT_BYTES: usize = 64;
 
 /// Why a collector stops.
 enum Stop {
-    /// The control connection ended, or the aggregator said why it refuses: no more to do.
+    /// The aggregator has ended, and with it this collector's work.
     Aggregator,
     /// Something that this collector cannot recover from.
     Failed(Error),
@@ -194,7 +194,7 @@ impl<'a> Exchange<'a> {
         loop {
             let error = match self.try_first_price(control) {
                 Ok(price) => return Ok(price),
-                Err(_) if control.over() => return Err(Stop::Aggregator),
+                Err(_) if control.over() => return Err(control.stop()),
                 Err(error) if !error.passing => return Err(error.into()),
                 Err(error) => error,
             };
@@ -287,10 +287,7 @@ impl Collector<'_> {
     fn serve(&mut self) -> Result<(), Stop> {
         loop {
             self.control.wait(Duration::from_millis(SLICE_MS / 2));
-            if let Some(round) = self
-                .control
-                .round(self.last_start_us, wall_us(), &self.role)?
-            {
+            if let Some(round) = self.control.round(self.last_start_us, wall_us())? {
                 self.last_start_us = round.start_us;
                 let anchor = Anchor(self.clock.now());
                 self.watch(&round, &anchor)?;
