@@ -12,7 +12,6 @@ pub mod fault;
 pub mod raw;
 pub mod request;
 pub mod server;
-pub mod stream;
 pub mod talk;
 pub mod tape;
 pub mod upgrade;
@@ -21,6 +20,7 @@ pub mod venue;
 use crate::args::{Given, Usage, wrong};
 use crate::error::Error;
 use crate::log;
+use crate::net::waits;
 use fault::Fault;
 use server::Server;
 use std::io::{self, Read, Write};
@@ -149,7 +149,7 @@ impl Lifeline {
     fn has_ended(&mut self) -> bool {
         match self.0.read(&mut [0; 64]) {
             Ok(n) => n == 0,
-            Err(error) => !stream::waits(&error),
+            Err(error) => !waits(&error),
         }
     }
 }

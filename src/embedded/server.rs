@@ -6,7 +6,6 @@
 
 use super::Settings;
 use super::connection::Connection;
-use super::stream::waits;
 use super::talk::Step;
 use super::tape::{BUILT_IN, Tape};
 use super::upgrade::PATH;
@@ -14,6 +13,7 @@ use super::venue::{Now, Venue};
 use crate::error::Error;
 use crate::limits::ACCEPTS_PER_SWEEP;
 use crate::log;
+use crate::net::waits;
 use native_tls::{Identity, TlsAcceptor};
 use std::fs::File;
 use std::io::{ErrorKind, Read};

@@ -8,11 +8,13 @@
 use super::answer::{GARBAGE, Scene, reply, too_many};
 use super::fault::{Deed, Plan};
 use super::request::Request;
-use super::stream::{Stream, waits};
 use super::upgrade::Wishes;
 use super::venue::{Now, Venue};
+use crate::exchange::channel::Channel;
 use crate::limits::{HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX};
+use crate::net::waits;
 use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -54,7 +56,7 @@ pub enum Step {
 
 /// An open websocket.
 pub struct Talk {
-    ws: WebSocket<Stream>,
+    ws: WebSocket<Channel<TcpStream>>,
     wishes: Wishes,
     /// Requests so far.
     requests: u64,
@@ -89,7 +91,7 @@ enum Act {
 
 impl Talk {
     /// Begins after the upgrade; `rest` came behind the head.
-    pub fn new(stream: Stream, rest: Vec<u8>, wishes: Wishes, now: Now) -> Talk {
+    pub fn new(stream: Channel<TcpStream>, rest: Vec<u8>, wishes: Wishes, now: Now) -> Talk {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
