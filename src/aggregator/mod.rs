@@ -197,6 +197,8 @@ impl<'a> Aggregator<'a> {
                 )?);
             }
             wipe(&mut enrolment);
+            // The first ones call already, and the system keeps only so many waiting.
+            self.sweep();
         }
         Ok(())
     }
@@ -270,9 +272,9 @@ impl<'a> Aggregator<'a> {
         let apart_us = members()
             .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
             .max();
-        let lead_us = apart_us
-            .unwrap_or(0)
-            .clamp(LEAD_MS_MIN * 1_000, LEAD_MS_MAX * 1_000);
+        let waking_us = u64::from(self.config.collectors) * LEAD_US_PER_COLLECTOR;
+        let lead_us = apart_us.unwrap_or(0).max(waking_us);
+        let lead_us = lead_us.clamp(LEAD_MS_MIN * 1_000, LEAD_MS_MAX * 1_000);
         let round = Round::new(self.terms(), wall_us() + lead_us);
         let mut ready = 0;
         for slot in self.slots.iter_mut().filter(|slot| slot.ready()) {

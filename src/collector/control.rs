@@ -7,12 +7,23 @@ use crate::config::Collect;
 use crate::error::Error;
 use crate::frame::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round, padded};
 use crate::limits::*;
-use crate::net::Inbox;
+use crate::net::{Inbox, waits};
 use crate::reason::Reject;
 use crate::seal::{PublicKey, SecretKey, hello_bytes, round_bytes};
 use crate::wait::wall_us;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+/// Connects to the aggregator. An attempt that times out is repeated for a while: the aggregator's queue was full.
+pub fn reach(address: &SocketAddr) -> std::io::Result<TcpStream> {
+    let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+    loop {
+        match TcpStream::connect_timeout(address, Duration::from_millis(CONNECT_SLICE_MS)) {
+            Err(error) if waits(&error) && Instant::now() < until => {}
+            other => return other,
+        }
+    }
+}
 
 /// The control connection, once the hello is sent.
 pub struct Control {
@@ -33,9 +44,7 @@ impl Control {
         let attempt = format!("cannot open the control channel to {}", config.control);
         let advice = "check --control, and that the aggregator runs";
         let failed = |error: std::io::Error| Error::new(&attempt, error).advise(advice);
-        let tcp =
-            TcpStream::connect_timeout(&config.control, Duration::from_millis(CONNECT_SLICE_MS))
-                .map_err(failed)?;
+        let tcp = reach(&config.control).map_err(failed)?;
         let mut inbox = Inbox::<CONTROL_BYTES_MAX>::new(tcp).map_err(failed)?;
         let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
         let bytes = loop {

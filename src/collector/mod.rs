@@ -326,9 +326,7 @@ impl Collector<'_> {
         let failed = |error| {
             Error::new(&attempt, error).advise("check --data, and that the aggregator runs")
         };
-        let mut tcp =
-            TcpStream::connect_timeout(&self.config.data, Duration::from_millis(CONNECT_SLICE_MS))
-                .map_err(failed)?;
+        let mut tcp = control::reach(&self.config.data).map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         tcp.set_write_timeout(Some(Duration::from_millis(CONNECT_SLICE_MS)))
             .map_err(failed)?;
