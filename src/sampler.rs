@@ -92,10 +92,17 @@ impl Sampler {
         self.over(index, Err(why), None);
     }
 
-    /// The reply to sample `index`; without effect if none is waited for.
+    /// The reply to sample `index`; without effect if none is waited for. What was asked for too late has no price: a
+    /// process may be stopped between its last look at the clock and its request.
     pub fn replied(&mut self, index: u32, price: Result<f64, Miss>) {
         let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
             return;
+        };
+        let late = lateness_us > lateness_us_max(self.interval_us);
+        let price = if late {
+            price.and(Err(Miss::Overdue))
+        } else {
+            price
         };
         self.over(index, price, Some(lateness_us));
     }
@@ -311,6 +318,20 @@ mod tests {
         sampler.asked(3, START + 3 * SECOND);
         sampler.disconnected(Miss::TooLarge);
         assert_eq!(released(&mut sampler), [(3, Err(Miss::TooLarge))]);
+    }
+
+    #[test]
+    fn a_sample_that_was_asked_for_too_late_has_no_price() {
+        let mut sampler = Sampler::new(START, SECOND, 2);
+        sampler.asked(0, START + 500_000);
+        sampler.replied(0, Ok(1.0));
+        sampler.asked(1, START + SECOND + 500_001);
+        sampler.replied(1, Ok(2.0));
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Ok(1.0)), (1, Err(Miss::Overdue))],
+            "the aggregator would refuse it, and with it the whole answer"
+        );
     }
 
     #[test]
