@@ -72,6 +72,8 @@ pub const RETRY_MS_MAX: u64 = 4_000;
 pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
 /// Pause between two attempts to reach an exchange within a round.
 pub const RECONNECT_MS: u64 = 50;
+/// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
+pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// A child that was told to end has this long before it is killed.
 pub const CHILD_END_MS_MAX: u64 = 200;
 

@@ -10,9 +10,10 @@ use crate::frame::{Answer, Record};
 use crate::limits::{REPLY_MS_MAX, VALID_PERCENT_MIN};
 use crate::reason::{Abstention, Miss};
 
-/// A sample may be asked for so much later than its instant, as a part of the interval, before it is given up.
+/// A sample may be asked for so much later than its instant before it is given up: half the interval, and of long
+/// intervals half the time that a reply has, so that a round whose last samples are given up still ends in an answer.
 pub fn lateness_us_max(interval_us: u64) -> u64 {
-    interval_us / 2
+    (interval_us / 2).min(REPLY_MS_MAX * 1_000 / 2)
 }
 
 /// What became of a sample so far.
@@ -332,6 +333,21 @@ mod tests {
             [(0, Ok(1.0)), (1, Err(Miss::Overdue))],
             "the aggregator would refuse it, and with it the whole answer"
         );
+    }
+
+    #[test]
+    fn a_sample_of_a_long_interval_is_given_up_while_the_round_can_still_be_answered() {
+        for (interval_us, latest_us) in [
+            (20_000, 10_000),
+            (SECOND, 500_000),
+            (3_600 * SECOND, 500_000),
+        ] {
+            let mut sampler = Sampler::new(START, interval_us, 1);
+            sampler.advance(START + latest_us, Miss::NotConnected);
+            assert!(sampler.finish().is_none(), "{interval_us}");
+            sampler.advance(START + latest_us + 1, Miss::NotConnected);
+            assert!(sampler.finish().is_some(), "{interval_us}");
+        }
     }
 
     #[test]

@@ -1,13 +1,11 @@
 //! The end of a run: the price or why there is none, what the collectors had to say, and no process left behind.
 
-use super::{Aggregator, DETAIL_SLOTS_MAX, NAP_SHORT, Slot, view};
+use super::{Aggregator, DETAIL_SLOTS_MAX, view};
 use crate::aggregate::{faulty_max, quorum};
 use crate::child::{self, Child};
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
-use crate::limits::CHILD_END_MS_MAX;
 use crate::report::Report;
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 impl Aggregator<'_> {
     /// Makes the price and prints it, or says why there is none.
@@ -75,7 +73,6 @@ impl Aggregator<'_> {
 
     /// No round could begin: says what is missing.
     pub(super) fn give_up(&mut self) -> u8 {
-        self.hear_out();
         self.drain_log();
         self.screen.keep();
         let (n, ready) = (
@@ -94,17 +91,6 @@ impl Aggregator<'_> {
         let why = reasons.join("; ");
         self.screen.say(&format!("aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"));
         EXIT_NO_QUORUM
-    }
-
-    /// Collectors that are ending anyway are given a moment to say why.
-    fn hear_out(&mut self) {
-        let until = Instant::now() + Duration::from_millis(CHILD_END_MS_MAX);
-        let ending =
-            |slot: &Slot| slot.child.is_some() && slot.member.is_none() && !slot.remark.is_empty();
-        while self.slots.iter().any(ending) && Instant::now() < until {
-            self.sweep();
-            std::thread::sleep(NAP_SHORT);
-        }
     }
 
     fn drain_log(&mut self) {

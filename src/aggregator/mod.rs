@@ -225,7 +225,8 @@ impl<'a> Aggregator<'a> {
     fn gather(&mut self) -> bool {
         let n = self.config.collectors;
         let needed = usize::from(quorum(n, faulty_max(self.config.rule, n)));
-        let until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
+        let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
+        let mut hopeless = false;
         let mut nap = NAP_SHORT;
         loop {
             self.sweep();
@@ -233,11 +234,12 @@ impl<'a> Aggregator<'a> {
             let possible = self.slots.iter().filter(|slot| slot.may_come()).count();
             let block = view::gathering(&self.slots);
             self.screen.draw(block, false);
-            if ready == possible && ready >= needed {
-                return true;
-            }
-            if possible < needed || Instant::now() >= until {
+            if ready == possible || Instant::now() >= until {
                 return ready >= needed;
+            }
+            if possible < needed && !hopeless {
+                hopeless = true;
+                until = until.min(Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX));
             }
             std::thread::sleep(nap);
             nap = (nap + nap / 100).min(NAP_GATHERING_MAX);

@@ -74,6 +74,8 @@ struct Exchange<'a> {
     retry_at: Instant,
     /// The exchange wants no request before then: milliseconds since the Unix epoch.
     quiet_until_ms: u64,
+    /// When it last said anything, or the connection was opened.
+    heard_at: Instant,
     /// What was last said about failed attempts, so that it is said once.
     said: String,
 }
@@ -163,6 +165,7 @@ impl<'a> Exchange<'a> {
             link: None,
             retry_at: Instant::now(),
             quiet_until_ms: 0,
+            heard_at: Instant::now(),
             said: String::new(),
         })
     }
@@ -176,8 +179,16 @@ impl<'a> Exchange<'a> {
             deadline,
             look,
         )?);
+        self.heard_at = Instant::now();
         self.said.clear();
         Ok(())
+    }
+
+    /// The exchange wants nothing from this address before then, no new connection either.
+    fn stay_away(&mut self, until_ms: u64) {
+        self.quiet_until_ms = until_ms;
+        let ms = until_ms.saturating_sub(wall_us() / 1_000);
+        self.retry_at = Instant::now() + Duration::from_millis(ms.min(RETRY_AFTER_MS_MAX));
     }
 
     /// Logs why an attempt failed, unless the last one failed just so.

@@ -41,12 +41,7 @@ impl Collector<'_> {
             if anchor.moved(now) {
                 self.abandon(&mut sampler);
             }
-            let why_not_asked = if self.exchange.link.is_some() {
-                Miss::Overdue
-            } else {
-                Miss::NotConnected
-            };
-            sampler.advance(now.wall_us, why_not_asked);
+            self.give_up_overdue(&mut sampler, now.wall_us);
             while let Some(record) = sampler.release() {
                 self.control.send(
                     &Sample {
@@ -71,6 +66,28 @@ impl Collector<'_> {
                 }
                 due => self.listen(&mut sampler, due, now.wall_us),
             }
+        }
+    }
+
+    /// Time has passed: samples and replies may be overdue, and with them a connection on which nothing comes any more.
+    fn give_up_overdue(&mut self, sampler: &mut Sampler, now_us: u64) {
+        let exchange = &self.exchange;
+        let why_not_asked = if exchange.link.is_some() {
+            Miss::Overdue
+        } else if exchange.quiet_until_ms > now_us / 1_000 {
+            Miss::RateLimited
+        } else {
+            Miss::NotConnected
+        };
+        let unanswered = sampler
+            .oldest_asked()
+            .is_some_and(|index| sampler.reply_by_us(index) <= now_us);
+        sampler.advance(now_us, why_not_asked);
+        let silent = exchange.heard_at.elapsed() >= Duration::from_millis(REPLY_MS_MAX);
+        if unanswered && silent && exchange.link.is_some() {
+            let text = "the exchange does not answer any more".to_owned();
+            let miss = Miss::NoReply;
+            self.lost(sampler, &Ended { miss, text });
         }
     }
 
@@ -148,7 +165,10 @@ impl Collector<'_> {
                 return;
             };
             match link.receive(patience) {
-                Ok(Some(text)) => self.understand(sampler, &text),
+                Ok(Some(text)) => {
+                    self.exchange.heard_at = Instant::now();
+                    self.understand(sampler, &text);
+                }
                 Ok(None) => return,
                 Err(ended) => self.lost(sampler, &ended),
             }
@@ -163,7 +183,7 @@ impl Collector<'_> {
             Reply::Fault { id, miss, text } => (id, Err(miss), text),
             Reply::Refusal(refusal) => {
                 if let Some(ms) = refusal.retry_after_ms {
-                    self.exchange.quiet_until_ms = ms;
+                    self.exchange.stay_away(ms);
                 }
                 (
                     refusal.id.clone(),

@@ -1,0 +1,245 @@
+//! The command line: what makes no sense is refused with a sentence, what is free to ask is answered, and a port that
+//! is taken ends the run before it has begun.
+
+mod published;
+mod support;
+
+use published::*;
+use rsoracle::args;
+use rsoracle::config::{COMMANDS, Collect, Run};
+use rsoracle::embedded::Settings;
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use support::*;
+
+/// A command line, and what the sentence that refuses it must name.
+const REFUSED: &[(&str, &[&str])] = &[
+    ("", &["which command", "rsoracle help"]),
+    ("price", &["unknown command 'price'", "rsoracle help"]),
+    ("help price", &["unknown command 'price'"]),
+    ("run --samples 0", &["--samples \"0\"", "from 1 to 1000"]),
+    (
+        "run --samples ten",
+        &["--samples \"ten\"", "from 1 to 1000"],
+    ),
+    ("run --samples -1", &["--samples \"-1\"", "from 1 to 1000"]),
+    ("run --samples", &["--samples lacks its value"]),
+    ("run --samples 1 --samples 2", &["--samples is given twice"]),
+    (
+        "run --collectors 0",
+        &["--collectors \"0\"", "from 1 to 4096"],
+    ),
+    (
+        "run --control-port 65536",
+        &["--control-port \"65536\"", "65535"],
+    ),
+    ("run --data-port 65536", &["--data-port \"65536\"", "65535"]),
+    (
+        "run --control-port 9000 --data-port 9000",
+        &["--control-port", "--data-port", "both 9000"],
+    ),
+    (
+        "run --data-port 8000",
+        &["--control-port", "--data-port", "both 8000"],
+    ),
+    ("run --sample 3", &["unknown flag --sample", "help run"]),
+    ("run now", &["'now' is not a flag"]),
+    ("run --json=yes", &["--json takes no value"]),
+    (
+        "run --interval 1",
+        &["--interval \"1\"", "with a unit", "250ms"],
+    ),
+    (
+        "run --interval 1ms",
+        &["--interval \"1ms\"", "from 20ms to 1h"],
+    ),
+    (
+        "run --ready-timeout 10",
+        &["--ready-timeout \"10\"", "with a unit"],
+    ),
+    (
+        "run --samples 1000 --interval 1h",
+        &["--samples", "--interval", "24h"],
+    ),
+    ("run --rule average", &["--rule \"average\"", "median"]),
+    (
+        "run --source BTCUSDC",
+        &["--source \"BTCUSDC\"", "binance:BTCUSDC"],
+    ),
+    (
+        "run --source kraken:XBT",
+        &["--source \"kraken:XBT\"", "binance:"],
+    ),
+    (
+        "run --bind localhost",
+        &["--bind \"localhost\"", "127.0.0.1"],
+    ),
+    (
+        "run --endpoint ws://127.0.0.1:1/ws-api/v3",
+        &["--endpoint", "'embedded:' source", "binance:BTCUSDC"],
+    ),
+    (
+        "run --source embedded:BTCUSDT --endpoint http://localhost",
+        &["--endpoint \"http://localhost\"", "wss://"],
+    ),
+    ("run --remote 1", &["--remote needs --enrolment-dir DIR"]),
+    (
+        "run --remote 6 --enrolment-dir .",
+        &["--remote 6", "--collectors 5"],
+    ),
+    ("run --enrolment-dir .", &["--enrolment-dir", "--remote"]),
+    ("collect", &["--slot is missing"]),
+    (
+        "collect --slot 0 --control 8000",
+        &["--control \"8000\"", "127.0.0.1:8000"],
+    ),
+    (
+        "collect --slot 0 --source embedded:BTCUSDT",
+        &["--endpoint"],
+    ),
+    ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
+    ("exchange --fault dorp", &["--fault \"dorp\"", "drop"]),
+    ("exchange --cert cert.pem", &["--key FILE"]),
+];
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_sentence_that_names_it() {
+    for (line, names) in REFUSED {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let done = run(&words);
+        let sentence = done.stderr.as_str();
+        assert_eq!(
+            (done.code, done.stdout.as_str()),
+            (Some(2), ""),
+            "{line}: {sentence}"
+        );
+        assert_eq!(sentence.lines().count(), 1, "{line}: {sentence}");
+        assert!(sentence.starts_with("rsoracle: "), "{sentence}");
+        for name in *names {
+            assert!(
+                sentence.contains(name),
+                "{line}: {name:?} is not in {sentence}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_refused() {
+    let mut command = rsoracle();
+    command.arg("run").arg(OsStr::from_bytes(b"--feed=\xff"));
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(2));
+    assert!(done.stderr.contains("UTF-8"), "{}", done.stderr);
+}
+
+fn answered(args: &[&str]) -> String {
+    let done = run(args);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{args:?}");
+    done.stdout
+}
+
+#[test]
+fn help_shows_every_flag_of_run_with_its_default() {
+    let page = answered(&["help", "run"]);
+    for (flag, default) in [
+        ("--collectors N ", "5"),
+        ("--samples N ", "10"),
+        ("--interval DURATION ", "1s"),
+        ("--source EXCHANGE:SYMBOL ", "binance:BTCUSDC"),
+        ("--feed NAME ", "BTC/USD"),
+        ("--rule RULE ", "trimmed-mean"),
+        ("--control-port PORT ", "8000"),
+        ("--data-port PORT ", "8080"),
+        ("--bind ADDRESS ", "127.0.0.1"),
+        ("--ca-file FILE ", ""),
+        ("--ready-timeout DURATION ", "10s"),
+        ("--json ", ""),
+        ("--quiet ", ""),
+    ] {
+        let line = page
+            .lines()
+            .find(|line| line.trim_start().starts_with(flag));
+        let line = line.unwrap_or_else(|| panic!("no {flag} in {page}"));
+        let shown = format!("[default: {default}]");
+        assert_eq!(line.ends_with(&shown), !default.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
+    let list = answered(&["help"]);
+    for name in ["run", "collect", "exchange"] {
+        assert!(list.contains(&format!("rsoracle {name} ")), "{list}");
+        let page = answered(&["help", name]);
+        assert_eq!(answered(&[name, "--help"]), page);
+        assert_eq!(answered(&[name, "--samples", "0", "-h"]), page);
+        let command = COMMANDS
+            .iter()
+            .find(|command| command.name == name)
+            .unwrap();
+        for flag in command.flags {
+            let shown = format!("  --{} {}", flag.name, flag.value);
+            assert!(page.contains(shown.trim_end()), "{shown} in {page}");
+        }
+        let (_, example) = page
+            .split_once("\nExample:\n  rsoracle ")
+            .expect("an example");
+        let typed = example.split('<').next().unwrap();
+        let words: Vec<String> = typed
+            .split_whitespace()
+            .skip(1)
+            .map(str::to_owned)
+            .collect();
+        let given = args::parse(command, &words).expect("the example is accepted");
+        match name {
+            "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
+            "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
+            _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
+        }
+    }
+    for all in [&["--help"], &["-h"]] {
+        assert_eq!(answered(all), list);
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    let version = concat!("rsoracle ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(answered(&["--version"]), version);
+    assert_eq!(answered(&["-V"]), version);
+}
+
+#[test]
+fn a_port_that_is_taken_ends_the_run_at_once_and_leaves_no_child() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (channel, flag) in [("control", "--control-port"), ("data", "--data-port")] {
+        let patience = [
+            "--source",
+            "embedded:BTCUSDT",
+            "--ready-timeout",
+            "1h",
+            flag,
+            &port,
+        ];
+        let (command, mark) = marked_run(&patience);
+        let done = start_command(command).finish();
+        assert_eq!(
+            (done.code, done.stdout.as_str()),
+            (Some(1), ""),
+            "{}",
+            done.stderr
+        );
+        for part in [
+            &format!("port {port} "),
+            &format!("{channel} channel"),
+            flag,
+        ] {
+            assert!(done.stderr.contains(part), "{part:?} in {}", done.stderr);
+        }
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+        assert_eq!(bearers(&mark), [], "nobody is left");
+    }
+}

@@ -1,0 +1,300 @@
+//! The exchange cannot be reached, or refuses: every collector says why and what to do, and there is no price.
+
+mod published;
+mod support;
+
+use published::*;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+use support::*;
+
+/// How long collectors may try where trying again may help.
+const READY: Duration = Duration::from_secs(3);
+/// What a busy machine may add to that.
+const SLACK: Duration = Duration::from_secs(5);
+
+const SOURCE: [&str; 2] = ["--source", "embedded:BTCUSDT"];
+
+/// The slots whose collectors said `part`: in their own words, or in the summary of what several said.
+fn speakers(stderr: &str, part: &str) -> BTreeSet<u16> {
+    let mut slots = BTreeSet::new();
+    for line in stderr.lines().filter(|line| line.contains(part)) {
+        let line = line.trim_start_matches("embedded ");
+        let Some((_, rest)) = line.split_once("collector") else {
+            continue;
+        };
+        let who = rest.trim_start_matches('s').trim_start();
+        let end = who.find([':', 's']).unwrap_or(0);
+        for run in who[..end].split(", ") {
+            let (first, last) = run.split_once('-').unwrap_or((run, run));
+            let number = |text: &str| text.trim().parse::<u16>().ok();
+            if let (Some(first), Some(last)) = (number(first), number(last)) {
+                slots.extend(first..=last);
+            }
+        }
+    }
+    slots
+}
+
+/// There is no price, and every collector said all of `parts` in one line.
+fn assert_no_price(done: &Finished, parts: &[&str]) {
+    let text = &done.stderr;
+    assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""), "{text}");
+    let all: BTreeSet<u16> = (0..3).collect();
+    let line = text
+        .lines()
+        .find(|line| parts.iter().all(|part| line.contains(part)));
+    assert!(line.is_some(), "{parts:?} in one line of {text}");
+    for part in parts {
+        assert_eq!(speakers(text, part), all, "{part:?} in {text}");
+    }
+    let last = "no price: 0 of 3 collectors became ready, 2 are needed (quorum)";
+    assert!(text.contains(last), "{text}");
+}
+
+/// Runs three collectors against what does not pass by itself: the run ends without waiting for its ready timeout.
+fn fails_for_good(args: &[&str], parts: &[&str]) {
+    let (mut command, mark) = marked_run(&["--collectors", "3", "--ready-timeout", "1h"]);
+    command.args(args);
+    assert_no_price(&start_command(command).finish(), parts);
+    assert_eq!(bearers(&mark), [], "nobody is left");
+}
+
+/// Runs three collectors against what may pass: they try until the ready timeout.
+fn fails_for_now(command: Command, mark: &str, parts: &[&str]) {
+    let done = start_command(command).finish();
+    assert_no_price(&done, &[parts, &["trying again"]].concat());
+    let why = "no first price from the exchange in time";
+    assert!(done.stderr.contains(why), "{}", done.stderr);
+    assert!(done.took < READY + SLACK, "took {:?}", done.took);
+    assert_eq!(bearers(mark), [], "nobody is left");
+}
+
+fn trying(args: &[&str]) -> (Command, String) {
+    let patience = format!("{}ms", READY.as_millis());
+    let (mut command, mark) = marked_run(&["--collectors", "3", "--ready-timeout", &patience]);
+    command.args(args);
+    (command, mark)
+}
+
+fn fails_at(url: &str, parts: &[&str]) {
+    let (mut command, mark) = trying(&SOURCE);
+    command.args(["--endpoint", url]);
+    fails_for_now(command, &mark, parts);
+}
+
+#[test]
+fn a_name_that_does_not_exist() {
+    // The domain is reserved for this (RFC 6761); in a network of its own the question does not even leave.
+    let apart = Command::new("unshare").args(["-rn", "true"]).output();
+    let (inner, mark) = trying(&SOURCE);
+    let mut command = if apart.is_ok_and(|output| output.status.success()) {
+        let mut outer = Command::new("unshare");
+        let script = "ip link set lo up && exec \"$0\" \"$@\"";
+        outer
+            .args(["-rn", "sh", "-c", script])
+            .arg(inner.get_program());
+        outer.args(inner.get_args());
+        let (name, value) = mark.split_once('=').unwrap();
+        outer.env(name, value);
+        outer
+    } else {
+        println!("no network namespace here (unshare): asking this machine's name server");
+        inner
+    };
+    command.args(["--endpoint", "ws://nosuchhost.invalid:1/ws-api/v3"]);
+    let advice = "check the name, this machine's network and /etc/resolv.conf";
+    fails_for_now(
+        command,
+        &mark,
+        &["cannot resolve nosuchhost.invalid", advice],
+    );
+}
+
+#[test]
+fn a_port_where_nobody_listens() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let attempt = format!("cannot connect to {free}: Connection refused");
+    let advice = "check that it is up";
+    fails_at(&format!("ws://{free}/ws-api/v3"), &[&attempt, advice]);
+}
+
+#[test]
+fn a_network_that_cannot_be_reached() {
+    // TCP to a multicast address: Linux says so without sending anything.
+    let attempt = "cannot connect to 224.0.0.1:9: Network is unreachable";
+    fails_at("ws://224.0.0.1:9/ws-api/v3", &[attempt, "firewall"]);
+}
+
+#[test]
+fn an_exchange_that_accepts_and_says_nothing() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("wss://{}/ws-api/v3", silent.local_addr().unwrap());
+    let (command, mark) = trying(&[&SOURCE[..], &["--endpoint", &url]].concat());
+    let done = start_command(command).finish();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""));
+    let why = "no first price from the exchange in time";
+    assert!(done.stderr.contains(why), "{}", done.stderr);
+    assert!(done.took < READY + SLACK, "took {:?}", done.took);
+    assert_eq!(bearers(&mark), [], "nobody is left");
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted() {
+    let (tls, other) = (good_certificates(), good_certificates());
+    let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+    let url = url.replace("127.0.0.1", "localhost");
+    let args = [&SOURCE[..], &["--endpoint", &url]].concat();
+    let advice = "name its authority with --ca-file if you trust it";
+    let parts = ["cannot agree on TLS with localhost:", advice];
+    fails_for_good(&args, &parts);
+    fails_for_good(&[&args[..], &["--ca-file", &other.ca]].concat(), &parts);
+}
+
+#[test]
+fn a_certificate_that_has_expired_or_is_not_valid_yet() {
+    let name = "DNS:localhost,IP:127.0.0.1";
+    for (from, to, cause) in [
+        ("20200101000000Z", "20200201000000Z", "has expired"),
+        ("20980101000000Z", "20991231235959Z", "not yet valid"),
+    ] {
+        let tls = certificates(name, from, to);
+        let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+        let args = ["--endpoint", &url, "--ca-file", &tls.ca];
+        let advice = "check this machine's clock";
+        fails_for_good(&[&SOURCE[..], &args].concat(), &[cause, advice]);
+    }
+}
+
+#[test]
+fn a_certificate_for_another_host() {
+    let always = ("20200101000000Z", "20991231235959Z");
+    let tls = certificates("DNS:example.org", always.0, always.1);
+    let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+    for (host, advice) in [
+        (
+            "127.0.0.1",
+            "its certificate is not for the address 127.0.0.1",
+        ),
+        (
+            "localhost",
+            "its certificate is for another host than localhost",
+        ),
+    ] {
+        let url = url.replace("127.0.0.1", host);
+        let args = ["--endpoint", &url, "--ca-file", &tls.ca];
+        fails_for_good(&[&SOURCE[..], &args].concat(), &["mismatch", advice]);
+    }
+}
+
+#[test]
+fn an_exchange_without_tls_where_tls_was_asked_for() {
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    plain.set_nonblocking(true).unwrap();
+    let url = format!("wss://{}/ws-api/v3", plain.local_addr().unwrap());
+    let (mut command, _) = marked_run(&["--collectors", "3", "--ready-timeout", "1h"]);
+    command.args(SOURCE).args(["--endpoint", &url]);
+    let mut running = start_command(command);
+    eventually("three collectors are told in plain HTTP", || {
+        if let Ok((mut stream, _)) = plain.accept() {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+        running.ended().then_some(())
+    });
+    let advice = "what answers there does not speak TLS";
+    assert_no_price(&running.finish(), &["wrong version number", advice]);
+}
+
+#[test]
+fn an_upgrade_that_is_refused() {
+    for (status, advice) in [
+        (
+            "451",
+            "the exchange does not serve this location; use another source",
+        ),
+        ("403", "a firewall of the exchange refuses this address"),
+        ("418", "stay away until the ban ends"),
+        ("429", "wait before the next try"),
+    ] {
+        let (_exchange, url) = exchange(&["--fault", &format!("upgrade:{status}")]);
+        let cause = format!("cannot open a websocket at {url}: refused with HTTP {status} ");
+        let args = ["--endpoint", &url];
+        fails_for_good(&[&SOURCE[..], &args].concat(), &[&cause, advice]);
+    }
+}
+
+#[test]
+fn a_symbol_that_is_not_known() {
+    let symbol = ["--source", "embedded:NOSUCHUSDT"];
+    let cause = "unknown symbol NOSUCHUSDT (-1121";
+    fails_for_good(&symbol, &[cause, "check the spelling in --source"]);
+}
+
+#[test]
+fn a_ban_in_answer_to_the_first_request() {
+    let (_exchange, url) = exchange(&["--fault", "status:418:1h"]);
+    let args = ["--endpoint", &url];
+    let parts = ["status 418, code -1003", "stay away until the ban ends"];
+    fails_for_good(&[&SOURCE[..], &args].concat(), &parts);
+}
+
+#[test]
+fn too_many_requests_in_answer_to_the_first_one() {
+    let (_exchange, url) = exchange(&["--fault", "status:429:100ms"]);
+    fails_at(
+        &url,
+        &[
+            "status 429, code -1003",
+            "waiting until the exchange allows",
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_price_in_answer_to_the_first_request() {
+    for (fault, cause) in [
+        ("garbage", "the reply is not JSON"),
+        ("price:0", "the price is zero, negative or absurd"),
+        ("large", "Space limit exceeded"),
+        ("drop", "cannot get a first price of BTCUSDT"),
+    ] {
+        let (_exchange, url) = exchange(&["--fault", fault]);
+        fails_at(&url, &[cause]);
+    }
+}
+
+#[test]
+fn an_exchange_that_comes_up_late_is_waited_for() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("ws://{free}/ws-api/v3");
+    let (command, _) = marked_run(
+        &[
+            &SOURCE[..],
+            &[
+                "--ready-timeout",
+                "1h",
+                "--samples",
+                "3",
+                "--interval",
+                "100ms",
+            ],
+            &["--endpoint", &url],
+        ]
+        .concat(),
+    );
+    let running = start_command(command);
+    running.stderr_line("Connection refused");
+    let _exchange = start(&["exchange", "--listen", &free.to_string()]);
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains("5 of 5 signatures"), "{}", done.stdout);
+}

@@ -1,0 +1,291 @@
+//! Processes die or stop, at several moments: the round ends by its deadline with those that are left, and when the
+//! aggregator is killed nobody is left.
+
+mod published;
+mod support;
+
+use published::*;
+use std::collections::BTreeSet;
+use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::*;
+
+/// Processes that lost their aggregator end within a second, two while a name server holds them; what a busy machine
+/// may add is in here, a wait that is not cut into slices (five seconds and more) is not.
+const END_MAX: Duration = Duration::from_secs(4);
+
+/// When a collector is struck.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Moment {
+    /// As soon as there is a process.
+    Starting,
+    /// After the second of four samples.
+    MidRound,
+    /// After the third.
+    NearEnd,
+}
+
+/// Starts a round of five and sends `signal` to the collectors in `slots` at `moment`.
+fn strike(signal_name: &str, slots: &[u16], moment: Moment) -> (Finished, String) {
+    let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
+    command.args(["--samples", "4", "--interval", "300ms"]);
+    command.args(["--ready-timeout", "3s"]);
+    let running = start_command(command);
+    let line = match moment {
+        Moment::Starting => "control channel on ",
+        Moment::MidRound => "sample 2 of 4",
+        Moment::NearEnd => "sample 3 of 4",
+    };
+    running.stderr_line(line);
+    for slot in slots {
+        signal(running.collector(*slot), signal_name);
+    }
+    (running.finish(), mark)
+}
+
+/// The round came to a price without the collectors in `slots`.
+fn assert_price_without(done: &Finished, slots: &[u16], what: &str) {
+    assert_eq!(done.code, Some(0), "{what}: {}", done.stderr);
+    let report = Published::of(done);
+    report.checked_price();
+    report.assert_on_time();
+    assert_eq!(report.prices, 5 - slots.len(), "{what}: {}", done.stderr);
+    for slot in &report.collectors {
+        let struck = slots.contains(&slot.slot);
+        assert_eq!(slot.standing == "silent", struck, "{what}: {}", done.stderr);
+        assert_eq!(slot.price.is_none(), struck, "{what}");
+        assert_eq!(slot.remark.is_some(), struck, "{what}: {:?}", slot.remark);
+    }
+}
+
+#[test]
+fn a_collector_killed_at_any_moment_costs_its_own_price_only() {
+    for moment in [Moment::Starting, Moment::MidRound, Moment::NearEnd] {
+        let (done, mark) = strike("KILL", &[3], moment);
+        assert_price_without(&done, &[3], &format!("{moment:?}"));
+        let report = Published::of(&done);
+        let remark = report.collectors[3].remark.as_deref().unwrap();
+        let ended = remark.contains("signal: 9") || remark.contains("connection ended");
+        assert!(ended, "{moment:?}: {remark}");
+        assert_eq!(bearers(&mark), [], "nobody is left");
+    }
+}
+
+#[test]
+fn a_collector_stopped_at_any_moment_costs_its_own_price_only() {
+    for moment in [Moment::Starting, Moment::MidRound, Moment::NearEnd] {
+        let (done, mark) = strike("STOP", &[1], moment);
+        assert_price_without(&done, &[1], &format!("{moment:?}"));
+        assert_eq!(bearers(&mark), [], "the stopped one is not left either");
+    }
+}
+
+#[test]
+fn two_of_five_may_be_lost() {
+    let (done, _) = strike("KILL", &[0, 4], Moment::MidRound);
+    assert_price_without(&done, &[0, 4], "killed");
+    let (done, _) = strike("STOP", &[0, 4], Moment::MidRound);
+    assert_price_without(&done, &[0, 4], "stopped");
+    let (done, _) = strike("KILL", &[1, 2], Moment::Starting);
+    assert_price_without(&done, &[1, 2], "killed while starting");
+}
+
+#[test]
+fn three_of_five_are_too_many() {
+    for name in ["KILL", "STOP"] {
+        let (done, mark) = strike(name, &[0, 2, 4], Moment::MidRound);
+        assert_eq!(done.code, Some(3), "{}", done.stderr);
+        let report = Published::of(&done);
+        report.assert_on_time();
+        assert_eq!(
+            (report.price, report.time_us, report.prices),
+            (None, None, 2)
+        );
+        let why = "no price: 2 of 5 collectors gave a price, 3 are needed (quorum)";
+        assert!(done.stderr.contains(why), "{}", done.stderr);
+        assert_eq!(bearers(&mark), [], "nobody is left");
+    }
+    let (done, _) = strike("KILL", &[0, 2, 4], Moment::Starting);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""));
+    let why = "no price: 2 of 5 collectors became ready, 3 are needed (quorum)";
+    assert!(done.stderr.contains(why), "{}", done.stderr);
+}
+
+#[test]
+fn below_the_quorum_nothing_stands_on_standard_output() {
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT"]);
+    command.args(["--collectors", "1", "--samples", "3", "--interval", "300ms"]);
+    let running = start_command(command);
+    running.stderr_line("sample 1 of 3");
+    signal(running.collector(0), "KILL");
+    let done = running.finish();
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (Some(3), ""),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn an_exchange_killed_in_mid_round_leaves_abstentions() {
+    let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
+    command.args(["--samples", "6", "--interval", "200ms"]);
+    let running = start_command(command);
+    running.stderr_line("sample 2 of 6");
+    let of_exchange = |id: &u32| arguments(*id).iter().any(|word| word == "exchange");
+    let exchange = running.children().into_iter().find(of_exchange);
+    signal(exchange.expect("the run has started one"), "KILL");
+    let done = running.finish();
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    let report = Published::of(&done);
+    report.assert_on_time();
+    assert_eq!((report.price, report.signatures_verified), (None, 5));
+    assert_eq!(bearers(&mark), [], "nobody is left");
+}
+
+/// Kills the aggregator, and waits until none of its children is left.
+fn kill_and_watch(mut running: Running, mark: &str, phase: &str) {
+    let before = bearers(mark).len();
+    assert!(before > 1, "{phase}: there are children");
+    running.signal("KILL");
+    eventually("the aggregator ends", || running.ended().then_some(()));
+    let killed = Instant::now();
+    eventually(&format!("{phase}: nobody is left"), || {
+        bearers(mark).is_empty().then_some(())
+    });
+    let took = killed.elapsed();
+    println!("{phase}: {} processes ended within {took:?}", before - 1);
+    assert!(took < END_MAX, "{phase}: {took:?}");
+}
+
+fn marked_start(args: &[&str]) -> (Running, String) {
+    let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT"]);
+    command.args(["--ready-timeout", "1h"]).args(args);
+    (start_command(command), mark)
+}
+
+#[test]
+fn nobody_outlives_an_aggregator_killed_while_starting() {
+    for children in 1..=6 {
+        let (running, mark) = marked_start(&[]);
+        let started = || (running.children().len() >= children).then_some(());
+        eventually("so many children are started", started);
+        kill_and_watch(running, &mark, &format!("{children} children started"));
+    }
+}
+
+#[test]
+fn nobody_outlives_an_aggregator_killed_while_the_exchange_says_nothing() {
+    for scheme in ["ws", "wss"] {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let url = format!("{scheme}://{}/ws-api/v3", silent.local_addr().unwrap());
+        let (running, mark) = marked_start(&["--endpoint", &url]);
+        let mut held = Vec::new();
+        eventually("all five have connected", || {
+            held.extend(silent.accept());
+            (held.len() == 5).then_some(())
+        });
+        kill_and_watch(running, &mark, &format!("silent {scheme} exchange"));
+    }
+}
+
+#[test]
+fn nobody_outlives_an_aggregator_killed_while_waiting_for_a_first_price() {
+    let (_exchange, url) = exchange(&["--fault", "hang"]);
+    let (running, mark) = marked_start(&["--endpoint", &url]);
+    let connected = || (connections_to(&url) == 5).then_some(());
+    eventually("all five have connected", connected);
+    kill_and_watch(running, &mark, "no first price");
+}
+
+/// Established connections to a `ws://127.0.0.1:PORT/…` exchange, from its clients' side.
+fn connections_to(url: &str) -> usize {
+    let port = url.trim_start_matches("ws://127.0.0.1:").split('/').next();
+    let port: u16 = port.unwrap().parse().unwrap();
+    let remote = format!("0100007F:{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let established = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next() == Some(&remote) && fields.next() == Some("01")
+    };
+    table.lines().filter(established).count()
+}
+
+#[test]
+fn nobody_outlives_an_aggregator_killed_between_two_attempts() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("ws://{free}/ws-api/v3");
+    let (running, mark) = marked_start(&["--endpoint", &url]);
+    running.stderr_line("trying again");
+    kill_and_watch(running, &mark, "between two attempts");
+    let (_exchange, url) = exchange(&["--fault", "status:429:1h"]);
+    let (running, mark) = marked_start(&["--endpoint", &url]);
+    running.stderr_line("trying again");
+    kill_and_watch(running, &mark, "told to wait for an hour");
+}
+
+#[test]
+fn nobody_outlives_an_aggregator_killed_in_mid_round() {
+    let (running, mark) = marked_start(&["--samples", "50", "--interval", "100ms"]);
+    running.stderr_line("sample 2 of 50");
+    kill_and_watch(running, &mark, "short intervals");
+    let (running, mark) = marked_start(&["--samples", "3", "--interval", "1h"]);
+    running.stderr_line("sample 1 of 3");
+    kill_and_watch(running, &mark, "an hour between samples");
+    let (_exchange, url) = exchange(&["--fault", "hang@3"]);
+    let args = ["--endpoint", &url, "--samples", "50", "--interval", "100ms"];
+    let (running, mark) = marked_start(&args);
+    running.stderr_line("sample 1 of 50");
+    kill_and_watch(running, &mark, "hanging exchange");
+}
+
+/// Runs one of these tests in a network of its own, where the name server of /etc/resolv.conf is 127.0.0.1.
+fn in_a_network_of_its_own(test: &str) {
+    let apart = Command::new("unshare").args(["-rnm", "true"]).output();
+    if !apart.is_ok_and(|output| output.status.success()) {
+        println!("skipped: 'unshare -rnm' is not permitted here");
+        return;
+    }
+    let servers = scratch("resolv.conf");
+    std::fs::write(&servers, "nameserver 127.0.0.1\n").unwrap();
+    let script = "ip link set lo up && mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args(["-rnm", "sh", "-c", script])
+        .arg(servers)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("RSORACLE_TEST_APART", "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{errors}"
+    );
+}
+
+#[test]
+fn nobody_outlives_an_aggregator_killed_while_the_name_server_is_silent() {
+    if std::env::var_os("RSORACLE_TEST_APART").is_none() {
+        let this = "nobody_outlives_an_aggregator_killed_while_the_name_server_is_silent";
+        return in_a_network_of_its_own(this);
+    }
+    let server = UdpSocket::bind("127.0.0.1:53").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (running, mark) = marked_start(&["--endpoint", "ws://exchange.example:9/ws-api/v3"]);
+    let mut askers = BTreeSet::new();
+    eventually("all five have asked the name server", || {
+        let asked = server.recv_from(&mut [0; 512]);
+        askers.extend(asked.map(|(_, asker)| asker));
+        (askers.len() >= 5).then_some(())
+    });
+    kill_and_watch(running, &mark, "silent name server");
+}

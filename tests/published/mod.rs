@@ -1,0 +1,167 @@
+//! What `--json` publishes, as a stranger reads it: no type of the library, and the rule recomputed in a few lines.
+//!
+//! Each test uses part of this.
+#![allow(dead_code)]
+
+use crate::support::{Finished, rsoracle};
+use nanoserde::DeJson;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The report, as far as the tests look at it.
+#[derive(DeJson)]
+pub struct Published {
+    pub price: Option<f64>,
+    pub time_us: Option<u64>,
+    pub rule: String,
+    pub f: usize,
+    pub quorum: usize,
+    pub prices: usize,
+    pub signatures_verified: usize,
+    pub round_start_us: u64,
+    pub samples: usize,
+    pub interval_us: u64,
+    pub collectors: Vec<Slot>,
+}
+
+/// One collector's part.
+#[derive(DeJson)]
+pub struct Slot {
+    pub slot: u16,
+    pub standing: String,
+    pub price: Option<f64>,
+    pub remark: Option<String>,
+    pub samples: Vec<Sample>,
+}
+
+/// One sample.
+#[derive(DeJson, Debug)]
+pub struct Sample {
+    pub price: Option<f64>,
+    pub missing: Option<String>,
+    pub lateness_us: Option<u64>,
+}
+
+/// Lowest to highest, summed from the left, divided once, clamped: the recipe that stands in the documents.
+fn mean(prices: &[f64]) -> f64 {
+    let mut sorted = prices.to_vec();
+    sorted.sort_by(|a, b| a.partial_cmp(b).expect("prices are numbers"));
+    let mut sum = 0.0;
+    for price in &sorted {
+        sum += price;
+    }
+    (sum / sorted.len() as f64).clamp(sorted[0], sorted[sorted.len() - 1])
+}
+
+impl Published {
+    /// Reads the one line of a finished `run --json`.
+    pub fn of(done: &Finished) -> Published {
+        let read = Published::deserialize_json(&done.stdout);
+        read.unwrap_or_else(|error| panic!("{error} in {:?}; {}", done.stdout, done.stderr))
+    }
+
+    /// The published price, after the rule has been recomputed from what the collectors signed, bit for bit, and
+    /// every collector's average from its samples.
+    pub fn checked_price(&self) -> f64 {
+        assert_eq!(self.rule, "trimmed-mean");
+        for slot in self.collectors.iter().filter(|slot| slot.price.is_some()) {
+            let valid = slot.valid();
+            assert!(valid.len() * 100 >= self.samples * 80, "slot {}", slot.slot);
+            assert_eq!(
+                slot.price.map(f64::to_bits),
+                Some(mean(&valid).to_bits()),
+                "slot {}",
+                slot.slot
+            );
+        }
+        let mut prices: Vec<f64> = self
+            .collectors
+            .iter()
+            .filter_map(|slot| slot.price)
+            .collect();
+        prices.sort_by(|a, b| a.partial_cmp(b).expect("prices are numbers"));
+        assert!(prices.len() >= self.quorum);
+        assert_eq!(prices.len(), self.prices);
+        let expected = mean(&prices[self.f..prices.len() - self.f]);
+        assert_eq!(self.price.map(f64::to_bits), Some(expected.to_bits()));
+        expected
+    }
+
+    /// No sample was asked for half an interval late, and the round is over (now) by its deadline: the last instant,
+    /// a second for the reply, half a second for the answers; and what a busy machine may add.
+    pub fn assert_on_time(&self) {
+        let samples = self.collectors.iter().flat_map(|slot| &slot.samples);
+        for sample in samples.filter(|sample| sample.price.is_some()) {
+            let late = sample.lateness_us.expect("a price was asked for");
+            assert!(late < self.interval_us / 2, "{sample:?}");
+        }
+        let last_us = self.round_start_us + (self.samples as u64 - 1) * self.interval_us;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let over_us = (now.as_micros() as u64).saturating_sub(last_us + 1_500_000);
+        assert!(over_us < 3_000_000, "{over_us} µs over its deadline");
+    }
+}
+
+impl Slot {
+    /// The prices of its samples.
+    pub fn valid(&self) -> Vec<f64> {
+        self.samples
+            .iter()
+            .filter_map(|sample| sample.price)
+            .collect()
+    }
+
+    /// Why sample `index` has no price; empty if it has one.
+    pub fn missing(&self, index: usize) -> &str {
+        let sample = self.samples.get(index);
+        let sample = sample.unwrap_or_else(|| panic!("slot {} has no sample {index}", self.slot));
+        sample.missing.as_deref().unwrap_or("")
+    }
+}
+
+/// `rsoracle run` on free ports, with these further arguments, and a mark in its environment that its children
+/// inherit: whoever bears it came from this run.
+pub fn marked_run(args: &[&str]) -> (Command, String) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mark = format!("RSORACLE_TEST_RUN={}-{number}", std::process::id());
+    let (name, value) = mark.split_once('=').unwrap();
+    let mut command = rsoracle();
+    command.arg("run").args(args).stdin(Stdio::null());
+    for port in ["--control-port", "--data-port"] {
+        if !args.contains(&port) {
+            command.args([port, "0"]);
+        }
+    }
+    command.env(name, value);
+    (command, mark)
+}
+
+/// The processes that bear a mark.
+pub fn bearers(mark: &str) -> Vec<u32> {
+    let proc = std::fs::read_dir("/proc").expect("/proc is there");
+    let ids = proc.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|id| environment(*id).iter().any(|entry| entry == mark))
+        .collect()
+}
+
+/// The environment of a process.
+pub fn environment(id: u32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+    let entries = bytes
+        .split(|byte| *byte == 0)
+        .filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| String::from_utf8_lossy(entry).into_owned())
+        .collect()
+}
+
+/// One number from /proc/ID/status, such as `Threads` or `VmHWM` (in kB).
+pub fn status_number(id: u32, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
