@@ -225,7 +225,11 @@ fn hear(
         match kind {
             Kind::Ready => {
                 let bytes = member.inbox.peek().expect("the frame is here");
-                member.first_price = Some(Ready::decode(&bytes)?.price);
+                let ready = Ready::decode(&bytes)?;
+                // Once a round runs without it, being ready is too late: the round does not wait for it.
+                if round.is_none() {
+                    member.first_price = Some(ready.price);
+                }
             }
             Kind::Sample => {
                 let bytes = member.inbox.peek().expect("the frame is here");
