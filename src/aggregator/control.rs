@@ -44,6 +44,8 @@ pub struct Member {
     pub clock_offset_us: i64,
     /// The first price that it got; until then it is not ready.
     pub first_price: Option<f64>,
+    /// Whether it was told of the round; one that becomes ready later is not waited for.
+    pub told: bool,
 }
 
 /// The listening side.
@@ -199,6 +201,7 @@ impl Stranger {
             nonce: self.nonce,
             hello_signature: hello.signature,
             first_price: None,
+            told: false,
         }
     }
 }

@@ -62,6 +62,11 @@ impl Slot {
             .is_some_and(|member| member.first_price.is_some())
     }
 
+    /// Whether it was told of the round that runs, and has not gone since.
+    fn takes_part(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| member.told)
+    }
+
     /// Whether there is still someone to hope for.
     fn may_come(&self) -> bool {
         self.member.is_some() || self.remote || self.child.is_some()
@@ -295,6 +300,7 @@ impl<'a> Aggregator<'a> {
                 self.key
                     .sign(&round_bytes(&member.nonce, &member.hello_signature, &frame));
             member.inbox.send(&frame.encode());
+            member.told = true;
             ready += 1;
         }
         let (n, config) = (self.config.collectors, self.config);
@@ -331,10 +337,11 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Whether every collector has answered or is gone.
+    /// Whether every collector that was told of the round has answered or is gone.
     fn nothing_more_can_come(&self) -> bool {
         let round = self.round.as_ref().expect("a round is running");
-        let open = |(index, slot): (usize, &Slot)| slot.ready() && !round.answered(index as u16);
+        let open =
+            |(index, slot): (usize, &Slot)| slot.takes_part() && !round.answered(index as u16);
         !self.slots.iter().enumerate().any(open)
     }
 
