@@ -507,3 +507,19 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
         assert_eq!(remark, format!("refused: {reason}"));
     }
 }
+
+#[test]
+fn a_member_that_becomes_ready_in_mid_round_is_not_waited_for() {
+    let stage = impatient_stage(1, 15, "100ms", "3s");
+    let mut late = stage.collector(4);
+    stage.running.stderr_line("4 of 5 collectors ready");
+    late.ready();
+    let (report, stderr) = stage.report();
+    report.assert_price_within_the_first(4);
+    let slot = &report.collectors[4];
+    let remark = slot.remark.as_deref().unwrap_or_default();
+    assert_eq!(slot.standing, "silent");
+    assert!(remark.starts_with("no first price"), "{remark}");
+    assert!(stderr.contains("sample 15 of 15: 4 prices"), "{stderr}");
+    assert_eq!(late.control.got(), [0u8; 0], "it was never told of a round");
+}

@@ -135,6 +135,11 @@ pub struct Stage {
 
 /// Starts an aggregator with five slots, the last `remote` of them for the test to play.
 pub fn stage(remote: u16, samples: u32, interval: &str) -> Stage {
+    impatient_stage(remote, samples, interval, "2m")
+}
+
+/// The same, with a time after which a quorum starts without the rest.
+pub fn impatient_stage(remote: u16, samples: u32, interval: &str, ready_timeout: &str) -> Stage {
     let folder = scratch("here");
     let dir = folder.parent().expect("a folder").to_owned();
     let running = start(&[
@@ -152,7 +157,7 @@ pub fn stage(remote: u16, samples: u32, interval: &str) -> Stage {
         "--data-port",
         "0",
         "--ready-timeout",
-        "2m",
+        ready_timeout,
         "--json",
         "--remote",
         &remote.to_string(),
