@@ -93,8 +93,9 @@ impl ControlChannel {
                 refuse(member.inbox, reason, refused);
             }
         }
-        self.accept(refused);
+        // In this order, whoever has said its hello by now is heard before a newer connection can displace it.
         self.prove(slots, round.is_some(), refused);
+        self.accept(refused);
     }
 
     /// Takes new connections and challenges them.

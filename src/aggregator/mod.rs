@@ -330,7 +330,7 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Whether every collector has answered or is gone.
+    /// Whether every collector that takes part has answered or is gone.
     fn nothing_more_can_come(&self) -> bool {
         let round = self.round.as_ref().expect("a round is running");
         let open = |(index, slot): (usize, &Slot)| slot.ready() && !round.answered(index as u16);

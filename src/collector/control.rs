@@ -11,16 +11,21 @@ use crate::net::{Inbox, waits};
 use crate::reason::Reject;
 use crate::seal::{PublicKey, SecretKey, hello_bytes, round_bytes};
 use crate::wait::wall_us;
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Connects to the aggregator. An attempt that times out is repeated for a while: the aggregator's queue was full.
-pub fn reach(address: &SocketAddr) -> std::io::Result<TcpStream> {
-    let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+/// Connects to one of the aggregator's ports. An attempt that times out says little: a listener whose queue is full
+/// drops it without a word, and the next may get in. So it is repeated until `until`, as long as `look` allows.
+pub fn reach(
+    address: &SocketAddr,
+    until: Instant,
+    mut look: impl FnMut() -> io::Result<()>,
+) -> io::Result<TcpStream> {
     loop {
         match TcpStream::connect_timeout(address, Duration::from_millis(CONNECT_SLICE_MS)) {
-            Err(error) if waits(&error) && Instant::now() < until => {}
-            other => return other,
+            Err(error) if waits(&error) && Instant::now() < until => look()?,
+            reached => return reached,
         }
     }
 }
@@ -35,16 +40,34 @@ pub struct Control {
 }
 
 impl Control {
-    /// Connects, takes the challenge and answers it.
+    /// Connects, takes the challenge and answers it. Strangers who crowd the aggregator can make an attempt fail; it
+    /// is repeated until `until`.
     pub fn open(
         config: &Collect,
         enrolment: &Enrolment,
         key: &SecretKey,
+        until: Instant,
+    ) -> Result<Control, Error> {
+        loop {
+            match Control::try_open(config, enrolment, key, until) {
+                Err(error) if error.passing && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(RECONNECT_MS));
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(
+        config: &Collect,
+        enrolment: &Enrolment,
+        key: &SecretKey,
+        until: Instant,
     ) -> Result<Control, Error> {
         let attempt = format!("cannot open the control channel to {}", config.control);
         let advice = "check --control, and that the aggregator runs";
-        let failed = |error: std::io::Error| Error::new(&attempt, error).advise(advice);
-        let tcp = reach(&config.control).map_err(failed)?;
+        let failed = |error: io::Error| Error::new(&attempt, error).advise(advice);
+        let tcp = reach(&config.control, until, || Ok(())).map_err(failed)?;
         let mut inbox = Inbox::<CONTROL_BYTES_MAX>::new(tcp).map_err(failed)?;
         let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
         let bytes = loop {
@@ -78,7 +101,8 @@ impl Control {
             refused: None,
         };
         if control.send(&hello.encode()).is_err() {
-            return Err(Error::new(attempt, "the other side ended the connection").advise(advice));
+            let error = Error::new(attempt, "the other side ended the connection");
+            return Err(error.advise(advice).passing());
         }
         Ok(control)
     }
@@ -95,6 +119,11 @@ impl Control {
     /// Whether the connection has ended, with or without a refusal.
     pub fn over(&self) -> bool {
         self.refused.is_some() || self.inbox.ended()
+    }
+
+    /// Whether this connection was displaced by a crowd of strangers before its hello was heard.
+    pub fn crowded(&self) -> bool {
+        self.refused == Some(Reject::Crowded)
     }
 
     /// Looks whether the connection still stands.

@@ -23,7 +23,7 @@ use crate::seal::{
     wipe,
 };
 use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
-use control::Control;
+use control::{Control, reach};
 use native_tls::TlsConnector;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -86,8 +86,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     sharpen_sleeps();
     let enrolment = read_enrolment()?;
     let key = SecretKey::from_seed(&mut random::bytes()?);
-    let control = Control::open(config, &enrolment, &key)?;
-    let outcome = enlist(config, role, key, control).and_then(|mut collector| collector.serve());
+    let outcome = enlist(config, role, key, &enrolment).and_then(|mut collector| collector.serve());
     match outcome {
         Ok(()) | Err(Stop::Aggregator) => Ok(()),
         Err(Stop::Failed(error)) => Err(error),
@@ -117,15 +116,24 @@ fn read_enrolment() -> Result<Enrolment, Error> {
     }
 }
 
-/// Gets ready: reaches the exchange, reads a first price, opens the data channel, and says so.
+/// Gets ready: says hello, reaches the exchange, reads a first price, opens the data channel, and says so.
 fn enlist<'a>(
     config: &'a Collect,
     role: String,
     key: SecretKey,
-    mut control: Control,
+    enrolment: &Enrolment,
 ) -> Result<Collector<'a>, Stop> {
+    let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+    let mut control = Control::open(config, enrolment, &key, until)?;
     let mut exchange = Exchange::new(config)?;
-    let price = exchange.first_price(&role, &mut control)?;
+    let price = loop {
+        match exchange.first_price(&role, &mut control) {
+            Err(_) if control.crowded() && Instant::now() < until => {
+                control = Control::open(config, enrolment, &key, until)?;
+            }
+            price => break price?,
+        }
+    };
     let mut collector = Collector {
         config,
         role,
@@ -337,7 +345,9 @@ impl Collector<'_> {
         let failed = |error| {
             Error::new(&attempt, error).advise("check --data, and that the aggregator runs")
         };
-        let mut tcp = control::reach(&self.config.data).map_err(failed)?;
+        let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+        let look = || self.control.look().map_err(std::io::Error::other);
+        let mut tcp = reach(&self.config.data, until, look).map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         tcp.set_write_timeout(Some(Duration::from_millis(CONNECT_SLICE_MS)))
             .map_err(failed)?;

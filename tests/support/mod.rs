@@ -3,6 +3,8 @@
 //! No threads: what a program prints goes to files that the test reads. Each test uses part of this.
 #![allow(dead_code)]
 
+pub mod peer;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
