@@ -164,7 +164,7 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children and its screen.
-const INNER_BOUNDS: [&str; 12] = [
+const INNER_BOUNDS: [&str; 13] = [
     "JSON_DEPTH_MAX",
     "MESSAGE_BYTES_MAX",
     "ACCEPTS_PER_SWEEP",
@@ -173,6 +173,7 @@ const INNER_BOUNDS: [&str; 12] = [
     "RETRY_MS_MAX",
     "RETRY_AFTER_MS_MAX",
     "RECONNECT_MS",
+    "LAST_WORDS_MS_MAX",
     "CHILD_END_MS_MAX",
     "QUIET_US",
     "LOG_LINE_BYTES_MAX",
@@ -187,7 +188,7 @@ fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
     let made: BTreeMap<String, f64> = bounds! {
         CONTROL_PORT DATA_PORT COLLECTORS_MAX SAMPLES_MAX INTERVAL_US_MIN INTERVAL_US_MAX ROUND_US_MAX
         VALID_PERCENT_MIN FEED_BYTES_MAX SOURCE_BYTES_MAX PRICE_MIN PRICE_MAX PRICE_TEXT_BYTES_MAX
-        HELLO_MS_MAX FRAME_MS_MAX STRANGERS_MAX LEAD_MS_MIN LEAD_MS_MAX START_AHEAD_US_MAX REPLY_MS_MAX
+        HELLO_MS_MAX FRAME_MS_MAX STRANGERS_MAX LEAD_MS_MIN LEAD_US_PER_COLLECTOR LEAD_MS_MAX START_AHEAD_US_MAX REPLY_MS_MAX
         CLOSE_MS_MAX CONNECT_SLICE_MS HANDSHAKE_MS_MAX CLOCK_PARTS_US_MAX CLOCK_PARTS_US_PER_S
     };
     let row = |cells: Vec<String>| {
