@@ -93,17 +93,15 @@ impl Sampler {
         self.over(index, Err(why), None);
     }
 
-    /// The reply to sample `index`; without effect if none is waited for. What was asked for too late has no price: a
-    /// process may be stopped between its last look at the clock and its request.
+    /// The reply to sample `index`; without effect if none is waited for. The price of a sample that was asked for too
+    /// late (this process had to wait for a core) does not count: the aggregator would refuse it.
     pub fn replied(&mut self, index: u32, price: Result<f64, Miss>) {
         let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
             return;
         };
-        let late = lateness_us > lateness_us_max(self.interval_us);
-        let price = if late {
-            price.and(Err(Miss::Overdue))
-        } else {
-            price
+        let price = match price {
+            Ok(_) if lateness_us > lateness_us_max(self.interval_us) => Err(Miss::Overdue),
+            price => price,
         };
         self.over(index, price, Some(lateness_us));
     }
@@ -239,6 +237,19 @@ mod tests {
         assert_eq!(
             (records.len(), answer, timestamp_us),
             (10, Answer::Price(104.5), START + 9 * SECOND + 7)
+        );
+    }
+
+    #[test]
+    fn a_price_asked_for_too_late_does_not_count_and_the_next_one_does() {
+        let mut sampler = Sampler::new(START, 100_000, 2);
+        sampler.asked(0, START + 50_001);
+        sampler.asked(1, START + 100_000 + 50_000);
+        sampler.replied(0, Ok(10.0));
+        sampler.replied(1, Ok(10.0));
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Err(Miss::Overdue)), (1, Ok(10.0))]
         );
     }
 

