@@ -1,10 +1,9 @@
 //! The command line: what makes no sense is refused with a sentence, what is free to ask is answered, and a port that
 //! is taken ends the run before it has begun.
 
-mod published;
 mod support;
+mod witness;
 
-use published::*;
 use rsoracle::args;
 use rsoracle::config::{COMMANDS, Collect, Run};
 use rsoracle::embedded::Settings;
@@ -12,6 +11,7 @@ use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use support::*;
+use witness::*;
 
 /// A command line, and what the sentence that refuses it must name.
 const REFUSED: &[(&str, &[&str])] = &[

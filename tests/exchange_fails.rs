@@ -1,15 +1,15 @@
 //! The exchange cannot be reached, or refuses: every collector says why and what to do, and there is no price.
 
-mod published;
 mod support;
+mod witness;
 
-use published::*;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 use support::*;
+use witness::*;
 
 /// How long collectors may try where trying again may help.
 const READY: Duration = Duration::from_secs(3);
@@ -89,29 +89,25 @@ fn fails_at(url: &str, parts: &[&str]) {
 #[test]
 fn a_name_that_does_not_exist() {
     // The domain is reserved for this (RFC 6761); in a network of its own the question does not even leave.
-    let apart = Command::new("unshare").args(["-rn", "true"]).output();
-    let (inner, mark) = trying(&SOURCE);
-    let mut command = if apart.is_ok_and(|output| output.status.success()) {
-        let mut outer = Command::new("unshare");
-        let script = "ip link set lo up && exec \"$0\" \"$@\"";
-        outer
-            .args(["-rn", "sh", "-c", script])
-            .arg(inner.get_program());
-        outer.args(inner.get_args());
-        let (name, value) = mark.split_once('=').unwrap();
-        outer.env(name, value);
-        outer
-    } else {
-        println!("no network namespace here (unshare): asking this machine's name server");
-        inner
-    };
+    let (mut command, mark) = trying(&SOURCE);
     command.args(["--endpoint", "ws://nosuchhost.invalid:1/ws-api/v3"]);
+    let command = apart("true", &command).unwrap_or(command);
     let advice = "check the name, this machine's network and /etc/resolv.conf";
     fails_for_now(
         command,
         &mark,
         &["cannot resolve nosuchhost.invalid", advice],
     );
+}
+
+#[test]
+fn an_address_that_swallows_every_packet() {
+    let (mut command, mark) = trying(&SOURCE);
+    command.args(["--endpoint", IN_THE_ABYSS]);
+    if let Some(command) = apart(ABYSS, &command) {
+        let attempt = "cannot connect to 10.9.9.9:9: connection timed out";
+        fails_for_now(command, &mark, &[attempt, "firewall"]);
+    }
 }
 
 #[test]
@@ -258,14 +254,21 @@ fn too_many_requests_in_answer_to_the_first_one() {
 
 #[test]
 fn what_is_no_price_in_answer_to_the_first_request() {
-    for (fault, cause) in [
+    let all = [
         ("garbage", "the reply is not JSON"),
         ("price:0", "the price is zero, negative or absurd"),
         ("large", "Space limit exceeded"),
         ("drop", "cannot get a first price of BTCUSDT"),
-    ] {
-        let (_exchange, url) = exchange(&["--fault", fault]);
-        fails_at(&url, &[cause]);
+    ];
+    // All at once, since each takes its ready timeout.
+    let running = all.map(|(fault, cause)| {
+        let (exchange, url) = exchange(&["--fault", fault]);
+        let (mut command, _) = trying(&SOURCE);
+        command.args(["--endpoint", &url]);
+        (exchange, start_command(command), cause)
+    });
+    for (_exchange, running, cause) in running {
+        assert_no_price(&running.finish(), &[cause, "trying again"]);
     }
 }
 
@@ -283,9 +286,9 @@ fn an_exchange_that_comes_up_late_is_waited_for() {
                 "--ready-timeout",
                 "1h",
                 "--samples",
-                "3",
+                "5",
                 "--interval",
-                "100ms",
+                "200ms",
             ],
             &["--endpoint", &url],
         ]

@@ -3,6 +3,7 @@
 
 mod published;
 mod support;
+mod witness;
 
 use published::*;
 use rsoracle::args;
@@ -11,6 +12,7 @@ use rsoracle::embedded::Settings;
 use rsoracle::embedded::server::Server;
 use rsoracle::embedded::venue::Now;
 use support::*;
+use witness::*;
 
 const NOT_DECIMAL: &str = "the price is no decimal number";
 const OUT_OF_BOUNDS: &str = "the price is zero, negative or absurd";
@@ -82,45 +84,35 @@ fn assert_abstained(report: &Published, text: &str) {
     assert!(text.contains(said), "{text}");
 }
 
-/// The first collector has missed these samples and no others, and each for its reason (a busy machine may cost
-/// another one a sample more).
-fn assert_missed_only(report: &Published, missed: &[(usize, &str)]) {
+/// Of the samples that were asked for, every collector has missed these and no others, each for its reason.
+fn assert_refused(report: &Published, refused: &[(usize, &str)]) {
     for slot in &report.collectors {
-        for (index, reason) in missed {
-            assert_eq!(
-                slot.missing(*index),
-                *reason,
-                "slot {} sample {index}",
-                slot.slot
-            );
-        }
+        assert_eq!(slot.refused(), refused, "slot {}", slot.slot);
     }
-    let wanted = report.samples - missed.len();
-    assert!(
-        report
-            .collectors
-            .iter()
-            .any(|slot| slot.valid().len() == wanted),
-        "nothing else is missed"
-    );
 }
 
 #[test]
 fn one_bad_reply_costs_its_sample_and_nothing_else() {
-    for three in REPLIES.chunks(3) {
-        // A connection's first request is for the first price: request k is sample k - 2.
-        let at = [2, 5, 8];
-        let faults: Vec<String> = three
-            .iter()
-            .zip(at)
-            .map(|((fault, _), index)| format!("--fault={fault}@{}", index + 2))
-            .collect();
-        let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
-        let (report, text) = priced(&faults, "25", "100ms");
-        let missed: Vec<(usize, &str)> = at.into_iter().zip(three.iter().map(|r| r.1)).collect();
-        assert_missed_only(&report, &missed);
-        for (index, reason) in missed {
-            let logged = format!("sample {index} refused: {reason}: ");
+    // A connection's first request is for the first price: request k is the sample at k - 2.
+    let at = [2, 5, 8];
+    let rounds: Vec<_> = REPLIES
+        .chunks(3)
+        .map(|three| {
+            let fault =
+                |(reply, at): (&(&str, &str), usize)| format!("--fault={}@{}", reply.0, at + 2);
+            let faults: Vec<String> = three.iter().zip(at).map(fault).collect();
+            let faults: Vec<&str> = faults.iter().map(String::as_str).collect();
+            let (exchange, url) = exchange(&faults);
+            (three, exchange, round(&url, "30", "200ms"))
+        })
+        .collect();
+    for (three, _exchange, running) in rounds {
+        let (report, text) = ended(running, 0);
+        report.checked_price();
+        let refused: Vec<(usize, &str)> = at.into_iter().zip(three.iter().map(|r| r.1)).collect();
+        assert_refused(&report, &refused);
+        for (_, reason) in three {
+            let logged = format!(" refused: {reason}: ");
             assert!(text.contains(&logged), "{logged:?} in {text}");
         }
     }
@@ -132,29 +124,32 @@ fn nothing_but_bad_replies_makes_abstentions_with_their_reason() {
         let fault = format!("{fault}@2..");
         let (report, text) = abstained(&["--fault", &fault], "3", "100ms");
         for slot in &report.collectors {
-            for index in 0..3 {
-                assert_eq!(slot.missing(index), reason, "{fault}: {text}");
-            }
+            assert!(slot.valid().is_empty(), "{fault}: {text}");
+            let refused = slot.refused();
+            assert!(
+                refused.iter().all(|(_, why)| *why == reason),
+                "{fault}: {text}"
+            );
         }
-        let logged = format!("sample 0 refused: {reason}: ");
+        let logged = format!(" refused: {reason}: ");
         assert!(text.contains(&logged), "{logged:?} in {text}");
     }
 }
 
 #[test]
 fn a_bad_reply_to_one_sample_in_four_is_one_too_many() {
-    let (report, _) = abstained(&["--fault", "price:0@4"], "4", "100ms");
-    assert_missed_only(&report, &[(2, OUT_OF_BOUNDS)]);
+    let (report, _) = abstained(&["--fault", "price:0@3"], "4", "200ms");
+    assert_refused(&report, &[(1, OUT_OF_BOUNDS)]);
 }
 
 #[test]
 fn a_message_of_20_mb_costs_the_connection_and_no_memory() {
-    let (_exchange, url) = exchange(&["--fault", "large@6"]);
-    let running = round(&url, "15", "200ms");
-    running.stderr_line("sample 3 of 15");
+    let (_exchange, url) = exchange(&["--fault", "large@9"]);
+    let running = round(&url, "20", "200ms");
+    running.stderr_line("sample 6 of 20");
     let peak_kb = |slot| status_number(running.collector(slot), "VmHWM").expect("it runs");
     let before: Vec<u64> = (0..3).map(peak_kb).collect();
-    running.stderr_line("sample 7 of 15");
+    running.stderr_line("sample 10 of 20");
     let after: Vec<u64> = (0..3).map(peak_kb).collect();
     for (before, after) in before.iter().zip(&after) {
         assert!(
@@ -164,37 +159,41 @@ fn a_message_of_20_mb_costs_the_connection_and_no_memory() {
     }
     let (report, text) = ended(running, 0);
     report.checked_price();
-    // The second connection's sixth request is sample 10.
+    // The second connection's ninth request is the sample at 16.
     let reason = "a message larger than 64 KiB";
-    assert_missed_only(&report, &[(4, reason), (10, reason)]);
+    assert_refused(&report, &[(7, reason), (16, reason)]);
     assert!(text.contains("Space limit exceeded"), "{text}");
     assert!(text.contains("; reconnecting"), "{text}");
 }
 
 #[test]
 fn a_connection_that_drops_is_replaced_within_the_round() {
-    let (report, text) = priced(&["--fault", "drop@6"], "15", "200ms");
-    // The second connection's sixth request is sample 10.
-    assert_missed_only(&report, &[(4, ENDED), (10, ENDED)]);
+    let (report, text) = priced(&["--fault", "drop@9"], "20", "200ms");
+    // The second connection's ninth request is the sample at 16.
+    assert_refused(&report, &[(7, ENDED), (16, ENDED)]);
     assert!(text.contains("; reconnecting"), "{text}");
 }
 
 #[test]
 fn a_connection_that_hangs_is_replaced_within_the_round() {
     let (report, text) = priced(&["--fault", "hang@4"], "5", "1200ms");
-    assert_missed_only(&report, &[(2, NO_REPLY)]);
+    assert_refused(&report, &[(2, NO_REPLY)]);
     assert!(text.contains("; reconnecting"), "{text}");
 }
 
 #[test]
 fn a_connection_that_hangs_too_late_for_another_does_not_hold_up_the_round() {
-    let (report, _) = abstained(&["--fault", "hang@3"], "4", "100ms");
-    assert_missed_only(&report, &[(1, NO_REPLY), (2, NO_REPLY), (3, NO_REPLY)]);
+    let (report, text) = abstained(&["--fault", "hang@3"], "4", "200ms");
+    for slot in &report.collectors {
+        let refused = slot.refused();
+        assert_eq!(refused.first(), Some(&(1, NO_REPLY)), "{text}");
+        assert!(refused.iter().all(|(_, why)| *why == NO_REPLY), "{text}");
+    }
 }
 
 #[test]
 fn an_exchange_that_is_gone_for_good_does_not_hold_up_the_round() {
-    for interval in ["200ms", "3200ms"] {
+    for interval in ["500ms", "3200ms"] {
         let (exchange, url) = exchange(&[]);
         let running = round(&url, "2", interval);
         running.stderr_line("2 samples ");
@@ -203,8 +202,8 @@ fn an_exchange_that_is_gone_for_good_does_not_hold_up_the_round() {
         let (report, text) = ended(running, 3);
         assert_abstained(&report, &text);
         for slot in &report.collectors {
-            assert_eq!(slot.missing(1), "no connection to the exchange", "{text}");
-            assert_eq!(slot.samples[1].lateness_us, None);
+            let sample = &slot.samples[1];
+            assert_eq!((sample.price, sample.lateness_us), (None, None), "{text}");
         }
     }
 }
@@ -212,16 +211,16 @@ fn an_exchange_that_is_gone_for_good_does_not_hold_up_the_round() {
 #[test]
 fn an_exchange_that_comes_back_is_used_again() {
     let (gone, url) = exchange(&[]);
-    let running = round(&url, "25", "200ms");
-    running.stderr_line("sample 3 of 25");
+    let running = round(&url, "40", "200ms");
+    running.stderr_line("sample 3 of 40");
     drop(gone);
-    running.stderr_line(" of 25: 0 prices");
+    running.stderr_line(" of 40: 0 prices");
     let listen = url.trim_start_matches("ws://").split('/').next().unwrap();
     let _back = start(&["exchange", "--listen", listen]);
     let (report, text) = ended(running, 0);
     report.checked_price();
     assert!(text.contains("; reconnecting"), "{text}");
-    let returned = |slot: &&Slot| slot.price.is_some() && slot.missing(24).is_empty();
+    let returned = |slot: &&Slot| slot.price.is_some() && slot.samples[39].price.is_some();
     assert!(
         report.collectors.iter().any(|slot| returned(&slot)),
         "{text}"
@@ -231,38 +230,32 @@ fn an_exchange_that_comes_back_is_used_again() {
 #[test]
 fn pings_are_answered_with_their_payload() {
     // The exchange answers a request only once its ping was echoed.
-    let (report, _) = priced(&["--fault", "ping"], "10", "100ms");
-    assert_missed_only(&report, &[]);
+    let (report, _) = priced(&["--fault", "ping"], "10", "200ms");
+    assert_refused(&report, &[]);
 }
 
 #[test]
 fn slow_replies_do_not_shift_the_samples() {
-    let (report, _) = priced(&["--fault", "slow:350ms"], "10", "100ms");
-    assert_missed_only(&report, &[]);
+    let (report, _) = priced(&["--fault", "slow:450ms"], "10", "200ms");
+    assert_refused(&report, &[]);
 }
 
 #[test]
 fn replies_after_a_second_are_too_late() {
-    let (report, _) = abstained(&["--fault", "slow:1200ms@2.."], "3", "100ms");
-    assert_missed_only(&report, &[(0, NO_REPLY), (1, NO_REPLY), (2, NO_REPLY)]);
+    let (report, _) = abstained(&["--fault", "slow:1200ms@2.."], "3", "200ms");
+    assert_refused(&report, &[(0, NO_REPLY), (1, NO_REPLY), (2, NO_REPLY)]);
 }
 
 #[test]
 fn too_many_requests_in_mid_round_are_obeyed_until_the_exchange_allows_the_next() {
-    let (report, text) = priced(&["--fault", "status:429:300ms@6"], "15", "200ms");
-    assert_missed_only(&report, &[(4, LIMITED), (5, LIMITED)]);
+    let (report, text) = priced(&["--fault", "status:429:300ms@6"], "20", "200ms");
+    assert_refused(&report, &[(4, LIMITED)]);
     for slot in &report.collectors {
-        assert!(
-            slot.samples[4].lateness_us.is_some(),
-            "this one was refused"
-        );
-        assert_eq!(
-            slot.samples[5].lateness_us, None,
-            "this one was not asked for"
-        );
+        let limited = |sample: &&Sample| sample.missing.as_deref() == Some(LIMITED);
+        let limited: Vec<&Sample> = slot.samples.iter().filter(limited).collect();
+        assert!(limited.len() > 1, "the next was not asked for: {text}");
     }
-    let logged =
-        "sample 4 refused: the exchange limits or bans this address: status 429, code -1003";
+    let logged = " refused: the exchange limits or bans this address: status 429, code -1003";
     assert!(text.contains(logged), "{text}");
 }
 
@@ -272,7 +265,7 @@ fn a_banned_collector_stays_away() {
     let settings = Settings::from_flags(&args::parse(&EXCHANGE, &words).unwrap()).unwrap();
     // The exchange is in this process, so that it can count.
     let mut server = Server::open(&settings).unwrap();
-    let mut running = round(&server.url(), "6", "100ms");
+    let mut running = round(&server.url(), "6", "200ms");
     let (mut open, mut opened) = (0, 0);
     eventually("the round ends", || {
         server.sweep(Now::read());
@@ -284,9 +277,13 @@ fn a_banned_collector_stays_away() {
     let (report, text) = ended(running, 3);
     assert_abstained(&report, &text);
     for slot in &report.collectors {
-        assert!(slot.missing(0).is_empty(), "{text}");
-        for index in 1..6 {
-            assert_eq!(slot.missing(index), LIMITED, "sample {index}: {text}");
-        }
+        assert_eq!(slot.refused(), [(1, LIMITED)], "{text}");
+        let after = slot.samples.iter().filter(|sample| sample.price.is_none());
+        assert!(after.count() > 3, "{text}");
+        let last = &slot.samples[5];
+        assert_eq!(
+            (last.missing.as_deref(), last.lateness_us),
+            (Some(LIMITED), None)
+        );
     }
 }

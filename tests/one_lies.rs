@@ -3,10 +3,12 @@
 
 mod published;
 mod support;
+mod witness;
 
 use published::*;
 use std::process::Stdio;
 use support::*;
+use witness::*;
 
 /// The liar's slot.
 const LIAR: u16 = 4;

@@ -1,13 +1,13 @@
 //! What can be seen of the processes from outside, in mid-round and over TLS: one thread each, and nothing secret.
 
-mod published;
 mod support;
+mod witness;
 
-use published::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use support::*;
+use witness::*;
 
 /// A round of three local collectors and a remote one over TLS, stopped at nothing: long enough to look at it.
 struct Stage {

@@ -3,10 +3,8 @@
 //! Each test uses part of this.
 #![allow(dead_code)]
 
-use crate::support::{Finished, rsoracle};
+use crate::support::Finished;
 use nanoserde::DeJson;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The report, as far as the tests look at it.
@@ -112,56 +110,18 @@ impl Slot {
             .collect()
     }
 
-    /// Why sample `index` has no price; empty if it has one.
-    pub fn missing(&self, index: usize) -> &str {
-        let sample = self.samples.get(index);
-        let sample = sample.unwrap_or_else(|| panic!("slot {} has no sample {index}", self.slot));
-        sample.missing.as_deref().unwrap_or("")
+    /// The samples that the exchange was asked for: what a busy machine did not get round to is not among them, so
+    /// that their order is that of the requests.
+    pub fn asked(&self) -> Vec<&Sample> {
+        let asked = |sample: &&Sample| sample.lateness_us.is_some();
+        self.samples.iter().filter(asked).collect()
     }
-}
 
-/// `rsoracle run` on free ports, with these further arguments, and a mark in its environment that its children
-/// inherit: whoever bears it came from this run.
-pub fn marked_run(args: &[&str]) -> (Command, String) {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mark = format!("RSORACLE_TEST_RUN={}-{number}", std::process::id());
-    let (name, value) = mark.split_once('=').unwrap();
-    let mut command = rsoracle();
-    command.arg("run").args(args).stdin(Stdio::null());
-    for port in ["--control-port", "--data-port"] {
-        if !args.contains(&port) {
-            command.args([port, "0"]);
-        }
+    /// Which of the samples that were asked for have no price, by their place among these, and why.
+    pub fn refused(&self) -> Vec<(usize, &str)> {
+        let asked = self.asked().into_iter().enumerate();
+        asked
+            .filter_map(|(at, sample)| Some((at, sample.missing.as_deref()?)))
+            .collect()
     }
-    command.env(name, value);
-    (command, mark)
-}
-
-/// The processes that bear a mark.
-pub fn bearers(mark: &str) -> Vec<u32> {
-    let proc = std::fs::read_dir("/proc").expect("/proc is there");
-    let ids = proc.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|id| environment(*id).iter().any(|entry| entry == mark))
-        .collect()
-}
-
-/// The environment of a process.
-pub fn environment(id: u32) -> Vec<String> {
-    let bytes = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-    let entries = bytes
-        .split(|byte| *byte == 0)
-        .filter(|entry| !entry.is_empty());
-    entries
-        .map(|entry| String::from_utf8_lossy(entry).into_owned())
-        .collect()
-}
-
-/// One number from /proc/ID/status, such as `Threads` or `VmHWM` (in kB).
-pub fn status_number(id: u32, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.split_whitespace().next()?.parse().ok()
 }
