@@ -129,7 +129,12 @@ pub static COLLECT: Command = Command {
             It ends when the aggregator does.",
     example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
     flags: &[
-        flag("slot", "N", "", "Index in the aggregator's roster, from 0."),
+        flag(
+            "slot",
+            "N",
+            "",
+            "Index in the aggregator's roster, from 0; required.",
+        ),
         SOURCE,
         FEED,
         flag(

@@ -1,6 +1,6 @@
 //! What the world can do to a role: [`Error`] says what was attempted, why it failed, and what the operator can do.
 //!
-//! The other two kinds of error are not here: a bug panics, a bad peer is a [`crate::frame::Reject`].
+//! The other two kinds of error are not here: a bug panics, a bad peer is a [`crate::reason::Reject`].
 
 use std::fmt;
 
@@ -60,3 +60,5 @@ impl fmt::Display for Error {
         }
     }
 }
+
+impl std::error::Error for Error {}

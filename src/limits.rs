@@ -48,6 +48,8 @@ pub const ACCEPTS_PER_SWEEP: usize = 64;
 
 /// Fewest milliseconds between the announcement of a round and its start.
 pub const LEAD_MS_MIN: u64 = 40;
+/// And so much for each collector: all of them must have woken, checked a signature and encrypted a request by then.
+pub const LEAD_US_PER_COLLECTOR: u64 = 300;
 /// Most milliseconds between the announcement of a round and its start.
 pub const LEAD_MS_MAX: u64 = 2_000;
 /// A collector refuses a round that starts later than this from now.
@@ -93,5 +95,6 @@ const _: () = assert!(
     "a collector must notice the end of its aggregator within a second"
 );
 const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US && LEAD_MS_MAX * 1000 < START_AHEAD_US_MAX);
+const _: () = assert!(COLLECTORS_MAX as u64 * LEAD_US_PER_COLLECTOR <= LEAD_MS_MAX * 1000);
 const _: () = assert!(INTERVAL_US_MIN >= QUIET_US);
 const _: () = assert!(RETRY_MS_MIN < RETRY_MS_MAX);

@@ -79,15 +79,15 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
         let mut page = String::from("rsoracle: a distributed price oracle\n\nCommands:\n");
         for command in COMMANDS {
             page.push_str(&format!(
-                "  rsoracle {:<10} {}\n",
+                "  rsoracle {:<15} {}\n",
                 command.name, command.job
             ));
         }
         page.push_str(
-            "  rsoracle help [COMMAND]   every flag with its unit and default, and an example\n",
+            "  rsoracle help [COMMAND]  every flag with its unit and default, and an example\n",
         );
         page.push_str(
-            "  rsoracle --version\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
+            "  rsoracle --version       the version\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
         );
         return Ok(page);
     };

@@ -55,7 +55,7 @@ reasons! {
         SlotUnknown = 9: "no such slot",
         SlotTaken = 10: "the slot has a live collector",
         SourceDiffers = 11: "the source is not the one of the slot",
-        KeyWeak = 12: "the public key is no point of full order",
+        KeyWeak = 12: "the public key is no point, one of small order, or a second spelling",
         KeyTaken = 13: "the public key stands for another slot",
         HelloSignature = 14: "the hello's signature does not check under this nonce and the slot's enrolment secret",
         RoundRunning = 15: "a round is running or over; no collector joins it",

@@ -2,8 +2,8 @@
 //!
 //! A pure state machine; it is told what arrived and from which slot, and never asks the time. Invariant: an observation
 //! counts only if its slot's key signed it over this round, its terms and exactly the samples received from that slot,
-//! if it is what those samples make, and if that key signed nothing else for this round. Nobody's frames can take
-//! away what an honest collector sent. What this module does not do: sockets, deadlines, text.
+//! if it is what those samples make, and if no second answer over them bears a signature of that key. Nobody else's
+//! frames can take away what an honest collector sent. What this module does not do: sockets, deadlines, text.
 
 use crate::aggregate::{Rule, combine, kept_range};
 use crate::frame::{Answer, Observation, Record, Sample};
@@ -26,6 +26,13 @@ pub enum Standing {
     Abstained(Abstention),
     /// Two different signed answers.
     Equivocated,
+}
+
+impl Standing {
+    /// Whether a signed answer counted, be it a price or an abstention.
+    fn counts(&self) -> bool {
+        !matches!(self, Standing::Silent | Standing::Equivocated)
+    }
 }
 
 /// What `observe` made of 80 bytes that it did not refuse.
@@ -69,7 +76,7 @@ pub struct Outcome {
     pub price: Option<f64>,
     /// The oldest timestamp used, microseconds since the Unix epoch; the price speaks for that time.
     pub timestamp_us: Option<u64>,
-    /// Highest minus lowest price used.
+    /// Highest minus lowest price used; `None` below the quorum.
     pub spread: Option<f64>,
     /// How many observations counted, abstentions among them.
     pub verified: u16,
@@ -222,6 +229,10 @@ impl Round {
         let used = &prices[kept];
         let stamp =
             |(_, slot): &(f64, usize)| self.parts[*slot].observation.map(|o| o.timestamp_us);
+        let spread = used
+            .first()
+            .zip(used.last())
+            .map(|(low, high)| high.0 - low.0);
         Outcome {
             price: if quorum {
                 combine(self.terms.rule, &values, self.terms.f)
@@ -233,14 +244,10 @@ impl Round {
             } else {
                 None
             },
-            spread: used
-                .first()
-                .zip(used.last())
-                .map(|(low, high)| high.0 - low.0),
-            verified: self
-                .parts
+            spread: if quorum { spread } else { None },
+            verified: standings
                 .iter()
-                .filter(|part| part.observation.is_some())
+                .filter(|standing| standing.counts())
                 .count() as u16,
             prices: prices.len() as u16,
             standings,

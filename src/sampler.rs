@@ -93,10 +93,15 @@ impl Sampler {
         self.over(index, Err(why), None);
     }
 
-    /// The reply to sample `index`; without effect if none is waited for.
+    /// The reply to sample `index`; without effect if none is waited for. The price of a sample that was asked for too
+    /// late (this process had to wait for a core) does not count: the aggregator would refuse it.
     pub fn replied(&mut self, index: u32, price: Result<f64, Miss>) {
         let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
             return;
+        };
+        let price = match price {
+            Ok(_) if lateness_us > lateness_us_max(self.interval_us) => Err(Miss::Overdue),
+            price => price,
         };
         self.over(index, price, Some(lateness_us));
     }
@@ -236,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn a_price_asked_for_too_late_does_not_count_and_the_next_one_does() {
+        let mut sampler = Sampler::new(START, 100_000, 2);
+        sampler.asked(0, START + 50_001);
+        sampler.asked(1, START + 100_000 + 50_000);
+        sampler.replied(0, Ok(10.0));
+        sampler.replied(1, Ok(10.0));
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Err(Miss::Overdue)), (1, Ok(10.0))]
+        );
+    }
+
+    #[test]
     fn replies_may_overtake_each_other_but_records_leave_in_order() {
         let mut sampler = Sampler::new(START, 50_000, 3);
         for k in 0..3 {
@@ -312,6 +330,20 @@ mod tests {
         sampler.asked(3, START + 3 * SECOND);
         sampler.disconnected(Miss::TooLarge);
         assert_eq!(released(&mut sampler), [(3, Err(Miss::TooLarge))]);
+    }
+
+    #[test]
+    fn a_sample_that_was_asked_for_too_late_has_no_price() {
+        let mut sampler = Sampler::new(START, SECOND, 2);
+        sampler.asked(0, START + 500_000);
+        sampler.replied(0, Ok(1.0));
+        sampler.asked(1, START + SECOND + 500_001);
+        sampler.replied(1, Ok(2.0));
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Ok(1.0)), (1, Err(Miss::Overdue))],
+            "the aggregator would refuse it, and with it the whole answer"
+        );
     }
 
     #[test]

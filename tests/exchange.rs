@@ -1,124 +1,18 @@
 //! The embedded exchange over real sockets: server and clients take turns in one thread.
 
-use rsoracle::embedded::Settings;
-use rsoracle::embedded::server::{Now, Server};
-use rsoracle::{args, config, json};
-use std::io::{Read, Write};
+#[path = "exchange/faults.rs"]
+mod faults;
+#[path = "exchange/rig.rs"]
+mod rig;
+
+use rig::{ASK, Rig, settings};
+use rsoracle::embedded::server::Server;
+use rsoracle::embedded::venue::Now;
+use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tungstenite::handshake::HandshakeError;
-use tungstenite::{Error, Message, WebSocket};
-
-const ASK: &str =
-    r#"{"id":"a1","method":"ticker.price","params":{"symbol":"BTCUSDT","symbolStatus":"TRADING"}}"#;
-
-/// A server, and the patience of a test.
-struct Rig {
-    server: Server,
-    until: Instant,
-    /// What the clock of the exchange stands at, where a test wants it to stand.
-    unix_us: Option<u64>,
-}
-
-fn settings(flags: &str) -> Settings {
-    let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
-    let given = args::parse(&config::EXCHANGE, &words).unwrap();
-    Settings::from_flags(&given).unwrap()
-}
-
-fn blocked(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::WouldBlock
-}
-
-impl Rig {
-    fn new(flags: &str) -> Rig {
-        Rig {
-            server: Server::open(&settings(&format!("--listen 127.0.0.1:0 {flags}"))).unwrap(),
-            until: Instant::now() + Duration::from_secs(20),
-            unix_us: None,
-        }
-    }
-
-    /// Lets the server run once; a test that waits too long fails here.
-    fn turn(&mut self) {
-        assert!(Instant::now() < self.until, "waited too long");
-        let mut now = Now::read();
-        now.unix_us = self.unix_us.unwrap_or(now.unix_us);
-        if !self.server.sweep(now) {
-            std::thread::sleep(Duration::from_micros(100));
-        }
-    }
-
-    fn tcp(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.server.address()).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        stream
-    }
-
-    fn open<S: Read + Write>(&mut self, stream: S, path: &str) -> Result<WebSocket<S>, Error> {
-        let url = format!("ws://localhost{path}");
-        let mut shaken = tungstenite::client(url, stream);
-        loop {
-            match shaken {
-                Ok((ws, _)) => return Ok(ws),
-                Err(HandshakeError::Failure(error)) => return Err(error),
-                Err(HandshakeError::Interrupted(mid)) => {
-                    self.turn();
-                    shaken = mid.handshake();
-                }
-            }
-        }
-    }
-
-    fn client(&mut self) -> WebSocket<TcpStream> {
-        let stream = self.tcp();
-        self.open(stream, "/ws-api/v3").unwrap()
-    }
-
-    fn send<S: Read + Write>(&mut self, ws: &mut WebSocket<S>, text: &str) {
-        ws.send(Message::text(text)).unwrap();
-    }
-
-    fn next<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) -> Result<Message, Error> {
-        loop {
-            match ws.read() {
-                Err(Error::Io(error)) if blocked(&error) => self.turn(),
-                other => return other,
-            }
-        }
-    }
-
-    fn ask<S: Read + Write>(&mut self, ws: &mut WebSocket<S>, text: &str) -> String {
-        self.send(ws, text);
-        match self.next(ws) {
-            Ok(Message::Text(text)) => text.as_str().to_owned(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Everything that comes until the server closes.
-    fn http(&mut self, request: &[u8]) -> String {
-        let mut stream = self.tcp();
-        stream.write_all(request).unwrap();
-        let mut answer = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            match stream.read(&mut buffer) {
-                Ok(0) => return String::from_utf8(answer).unwrap(),
-                Ok(n) => answer.extend_from_slice(&buffer[..n]),
-                Err(error) if blocked(&error) => self.turn(),
-                Err(error) => panic!("{error}; so far {answer:?}"),
-            }
-        }
-    }
-}
-
-fn upgrade(path: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-}
+use tungstenite::{Error, Message};
 
 #[test]
 fn a_price_is_answered_and_weight_is_counted_over_all_connections() {
@@ -177,202 +71,6 @@ fn a_client_ping_is_echoed_and_a_close_answered() {
     while rig.server.connections() > 0 {
         rig.turn();
     }
-}
-
-#[test]
-fn each_fault_comes_at_its_request_and_not_before() {
-    let mut rig = Rig::new("--fault garbage@2 --fault wrong-id@3 --fault price:@4 --fault drop@5");
-    let mut ws = rig.client();
-    assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
-    assert!(json::check(&rig.ask(&mut ws, ASK)).is_err());
-    assert!(
-        rig.ask(&mut ws, ASK)
-            .starts_with(r#"{"id":"another","status":200"#)
-    );
-    assert!(rig.ask(&mut ws, ASK).contains(r#""price":"""#));
-    rig.send(&mut ws, ASK);
-    assert!(rig.next(&mut ws).is_err());
-    // The count is per connection.
-    let mut ws = rig.client();
-    assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
-}
-
-#[test]
-fn a_slow_answer_holds_up_nobody_else() {
-    let mut rig = Rig::new("--fault slow:300ms@1");
-    let (mut slow, mut other) = (rig.client(), rig.client());
-    let sent = Instant::now();
-    rig.send(&mut slow, ASK);
-    rig.send(&mut slow, r#"{"id":2,"method":"ping"}"#);
-    // Replies may come out of order: the second request is not the slow one.
-    assert!(
-        matches!(rig.next(&mut slow), Ok(Message::Text(t)) if t.as_str().contains(r#""id":2"#))
-    );
-    rig.send(&mut other, ASK);
-    rig.ask(&mut other, ASK);
-    assert!(sent.elapsed() < Duration::from_millis(300));
-    assert!(
-        matches!(rig.next(&mut slow), Ok(Message::Text(t)) if t.as_str().contains(r#""id":"a1""#))
-    );
-    assert!(sent.elapsed() >= Duration::from_millis(299));
-}
-
-#[test]
-fn a_hung_connection_never_answers_and_others_do() {
-    let mut rig = Rig::new("--fault hang@2");
-    let (mut hung, mut other) = (rig.client(), rig.client());
-    rig.ask(&mut hung, ASK);
-    rig.send(&mut hung, ASK);
-    rig.send(&mut hung, ASK);
-    rig.ask(&mut other, ASK);
-    let until = Instant::now() + Duration::from_millis(100);
-    while Instant::now() < until {
-        rig.turn();
-        assert!(matches!(hung.read(), Err(Error::Io(error)) if blocked(&error)));
-    }
-    assert_eq!(rig.server.connections(), 2);
-}
-
-#[test]
-fn a_ping_must_be_echoed_before_the_answer_comes() {
-    let mut rig = Rig::new("--fault ping");
-    let mut ws = rig.client();
-    rig.send(&mut ws, ASK);
-    let Ok(Message::Ping(payload)) = rig.next(&mut ws) else {
-        panic!("no ping");
-    };
-    assert!(payload.len() >= 16);
-    // tungstenite has queued the pong; nothing has flushed it yet, so there is no answer.
-    for _ in 0..20 {
-        rig.turn();
-    }
-    assert!(matches!(rig.next(&mut ws), Ok(Message::Text(_))));
-}
-
-#[test]
-fn another_payload_is_no_echo() {
-    let mut rig = Rig::new("--fault ping");
-    let mut stream = rig.tcp();
-    stream.write_all(upgrade("/ws-api/v3").as_bytes()).unwrap();
-    // Masked with zeros, so the payload stands there as it is.
-    let frame = |opcode: u8, payload: &[u8]| {
-        let mut frame = vec![opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
-        frame.extend_from_slice(payload);
-        frame
-    };
-    let short = br#"{"id":1,"method":"ping","params":{"returnRateLimits":false}}"#;
-    stream.write_all(&frame(0x81, short)).unwrap();
-    let mut seen = Vec::new();
-    let mut read = |rig: &mut Rig, until: &dyn Fn(&[u8]) -> bool| {
-        let mut buffer = [0; 1024];
-        for _ in 0..2_000 {
-            rig.turn();
-            if let Ok(n) = stream.read(&mut buffer) {
-                seen.extend_from_slice(&buffer[..n]);
-            }
-            if until(&seen) {
-                return seen.clone();
-            }
-        }
-        panic!("nothing came after {:?}", String::from_utf8_lossy(&seen));
-    };
-    let frames_at = |bytes: &[u8]| {
-        bytes
-            .windows(4)
-            .position(|w| w == b"\r\n\r\n")
-            .map(|at| at + 4)
-    };
-    let all = read(&mut rig, &|bytes| {
-        frames_at(bytes).is_some_and(|at| bytes.len() > at + 16)
-    });
-    let ping = &all[frames_at(&all).unwrap()..];
-    assert_eq!(ping[0], 0x89);
-    let payload = ping[2..2 + usize::from(ping[1])].to_vec();
-    drop(all);
-    let mut wrong = payload.clone();
-    wrong[0] ^= 1;
-    let had = seen.len();
-    stream.write_all(&frame(0x8a, &wrong)).unwrap();
-    for _ in 0..50 {
-        rig.turn();
-    }
-    assert!(
-        stream.read(&mut [0; 64]).is_err(),
-        "answered without an echo"
-    );
-    stream.write_all(&frame(0x8a, &payload)).unwrap();
-    let mut answer = [0; 256];
-    let n = loop {
-        match stream.read(&mut answer) {
-            Ok(n) => break n,
-            Err(_) => rig.turn(),
-        }
-    };
-    assert!(had > 0 && answer[..n].ends_with(br#"{"id":1,"status":200,"result":{}}"#));
-}
-
-#[test]
-fn a_large_message_is_one_of_20_mb_and_the_connection_goes_on() {
-    let mut rig = Rig::new("--fault large@1");
-    let mut ws = rig.client();
-    ws.set_config(|config| {
-        config.max_message_size = None;
-        config.max_frame_size = None;
-    });
-    let answer = rig.ask(&mut ws, ASK);
-    assert_eq!(answer.len(), 20_000_000);
-    assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
-    // One who hangs up at the header is let go.
-    let mut ws = rig.client();
-    ws.set_config(|config| config.max_frame_size = Some(65_536));
-    rig.send(&mut ws, ASK);
-    assert!(matches!(rig.next(&mut ws), Err(Error::Capacity(_))));
-    drop(ws);
-    while rig.server.connections() > 1 {
-        rig.turn();
-    }
-}
-
-#[test]
-fn a_ban_is_an_answer_and_then_the_end() {
-    let mut rig = Rig::new("--fault status:429:2s@1 --fault status:418:2s@2");
-    let mut ws = rig.client();
-    assert!(
-        rig.ask(&mut ws, ASK)
-            .contains(r#""status":429,"error":{"code":-1003"#)
-    );
-    assert!(
-        rig.ask(&mut ws, ASK)
-            .contains(r#""status":418,"error":{"code":-1003"#)
-    );
-    assert!(matches!(rig.next(&mut ws), Ok(Message::Close(Some(_)))));
-    assert!(matches!(rig.next(&mut ws), Err(Error::ConnectionClosed)));
-}
-
-#[test]
-fn upgrades_are_refused_with_status_and_body() {
-    for code in [451, 403, 418, 429] {
-        let mut rig = Rig::new(&format!("--fault upgrade:{code}"));
-        // Long before the deadline of the stage: the server says by itself that this is all.
-        rig.until = Instant::now() + Duration::from_secs(2);
-        let answer = rig.http(upgrade("/ws-api/v3").as_bytes());
-        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
-        let stream = rig.tcp();
-        match rig.open(stream, "/ws-api/v3") {
-            Err(Error::Http(response)) => assert_eq!(response.status().as_u16(), code),
-            other => panic!("{:?}", other.map(|_| ())),
-        }
-    }
-    let mut rig = Rig::new("");
-    assert!(
-        rig.http(upgrade("/ws").as_bytes())
-            .starts_with("HTTP/1.1 404 ")
-    );
-    assert!(
-        rig.http(b"GET / HTTP/1.0\r\n\r\n")
-            .starts_with("HTTP/1.1 400 ")
-    );
-    assert!(rig.http(&[b'a'; 9_000]).starts_with("HTTP/1.1 431 "));
 }
 
 #[test]
@@ -473,10 +171,10 @@ fn hundreds_of_connections_are_served() {
 #[test]
 fn tls_is_spoken_with_certificate_and_key() {
     let dir = env!("CARGO_TARGET_TMPDIR");
-    let (cert, key) = (
-        format!("{dir}/exchange-cert.pem"),
-        format!("{dir}/exchange-key.pem"),
-    );
+    // Two runs of this test at one time must not write each other's files.
+    let own = std::process::id();
+    let cert = format!("{dir}/exchange-cert-{own}.pem");
+    let key = format!("{dir}/exchange-key-{own}.pem");
     let made = Command::new("openssl")
         .args([
             "req",
@@ -551,7 +249,8 @@ fn an_address_that_is_taken_and_a_bad_tape_are_named() {
         error.attempt.contains(&taken) && error.advice.contains("--listen"),
         "{error}"
     );
-    let path = format!("{}/bad-tape.csv", env!("CARGO_TARGET_TMPDIR"));
+    let own = std::process::id();
+    let path = format!("{}/bad-tape-{own}.csv", env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(&path, "length_ms,5\n0,cheap\n").unwrap();
     let error = Server::open(&settings(&format!("--listen 127.0.0.1:0 --tape {path}")))
         .err()

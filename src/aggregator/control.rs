@@ -81,16 +81,21 @@ impl ControlChannel {
             let Err(end) = hear(member, index as u16, round.as_deref_mut(), refused) else {
                 continue;
             };
-            slot.remark = match end {
-                Some(reason) => format!("refused: {reason}"),
-                None => "its control connection ended".to_owned(),
-            };
+            match end {
+                Some(reason) => slot.remark = format!("refused: {reason}"),
+                // How its process ended says more, if that is known already.
+                None if slot.remark.is_empty() => {
+                    slot.remark.push_str("its control connection ended")
+                }
+                None => {}
+            }
             if let (Some(reason), Some(member)) = (end, slot.member.take()) {
                 refuse(member.inbox, reason, refused);
             }
         }
-        self.accept(refused);
+        // In this order, whoever has said its hello by now is heard before a newer connection can displace it.
         self.prove(slots, round.is_some(), refused);
+        self.accept(refused);
     }
 
     /// Takes new connections and challenges them.
@@ -221,7 +226,11 @@ fn hear(
         match kind {
             Kind::Ready => {
                 let bytes = member.inbox.peek().expect("the frame is here");
-                member.first_price = Some(Ready::decode(&bytes)?.price);
+                let ready = Ready::decode(&bytes)?;
+                // Once a round runs without it, being ready is too late: the round does not wait for it.
+                if round.is_none() {
+                    member.first_price = Some(ready.price);
+                }
             }
             Kind::Sample => {
                 let bytes = member.inbox.peek().expect("the frame is here");

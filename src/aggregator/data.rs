@@ -69,7 +69,8 @@ impl DataChannel {
         }
     }
 
-    /// Makes room: the oldest that named no key; else the oldest of the slot that has most connections.
+    /// Makes room: of the slot that most connections name the newest goes; of those that named none yet, if they
+    /// are as many, the oldest. So a crowd displaces its own: a collector opens its connection before it is ready.
     fn displace(&mut self, slots: usize) {
         let mut held = vec![0u32; slots];
         self.senders
@@ -77,13 +78,19 @@ impl DataChannel {
             .filter_map(|sender| sender.slot)
             .for_each(|slot| held[usize::from(slot)] += 1);
         let most = held.iter().copied().max().unwrap_or(0);
-        let nameless = self.senders.iter().position(|sender| sender.slot.is_none());
+        let nameless = |sender: &Sender| sender.slot.is_none();
         let crowded = |sender: &Sender| {
             sender
                 .slot
                 .is_some_and(|slot| held[usize::from(slot)] == most)
         };
-        if let Some(at) = nameless.or_else(|| self.senders.iter().position(crowded)) {
+        let nameless_many = self.senders.iter().filter(|s| nameless(s)).count() >= most as usize;
+        let at = if nameless_many {
+            self.senders.iter().position(nameless)
+        } else {
+            self.senders.iter().rposition(crowded)
+        };
+        if let Some(at) = at {
             self.senders.remove(at);
         }
     }
@@ -115,9 +122,14 @@ impl Sender {
     fn hear(&mut self, slots: &[Slot], round: Option<&mut Round>) -> Result<(), Option<Reject>> {
         self.inbox.fill();
         if self.slot.is_none() {
-            match self.inbox.peek() {
-                Some(bytes) => self.slot = Some(named(&bytes, slots)?),
-                None => return self.waits(HELLO_MS_MAX, self.since, Reject::HelloLate),
+            let Some(bytes) = self.inbox.peek() else {
+                return self.waits(HELLO_MS_MAX, self.since, Reject::HelloLate);
+            };
+            match named(&bytes, slots)? {
+                Some(slot) => self.slot = Some(slot),
+                // It may have overtaken its hello, which came over the other port.
+                None if self.inbox.ended() => return Err(Some(Reject::KeyUnknown)),
+                None => return self.waits(HELLO_MS_MAX, self.since, Reject::KeyUnknown),
             }
             self.inbox.consume(Preamble::BYTES);
             self.inbox.fill();
@@ -147,16 +159,15 @@ impl Sender {
     }
 }
 
-/// The slot that a preamble names, by number and key.
-fn named(bytes: &[u8; Preamble::BYTES], slots: &[Slot]) -> Result<u16, Reject> {
+/// The slot that a preamble names, by number and key; `None` as long as no hello has told the slot's key.
+fn named(bytes: &[u8; Preamble::BYTES], slots: &[Slot]) -> Result<Option<u16>, Reject> {
     let preamble = Preamble::decode(bytes)?;
     let slot = slots
         .get(usize::from(preamble.slot))
         .ok_or(Reject::SlotUnknown)?;
-    let known = slot.key.is_some_and(|key| *key.bytes() == preamble.key);
-    if known {
-        Ok(preamble.slot)
-    } else {
-        Err(Reject::KeyUnknown)
+    match slot.key {
+        Some(key) if *key.bytes() == preamble.key => Ok(Some(preamble.slot)),
+        Some(_) => Err(Reject::KeyUnknown),
+        None => Ok(None),
     }
 }

@@ -7,19 +7,21 @@
 
 mod control;
 mod data;
+mod finish;
+mod setup;
 mod view;
 
 use crate::aggregate::{faulty_max, quorum};
 use crate::child::{self, Child, CollectorPlace, ExchangeChild};
 use crate::clock::utc_text;
 use crate::config::Run;
-use crate::error::{EXIT_NO_QUORUM, EXIT_PRICE, Error};
+use crate::error::Error;
 use crate::exchange::link;
 use crate::frame;
 use crate::limits::*;
 use crate::random;
 use crate::reason::Reject;
-use crate::report::{Refused, Report};
+use crate::report::Refused;
 use crate::round::Round;
 use crate::screen::Screen;
 use crate::seal::{EnrolmentSecret, SecretKey, round_bytes, wipe};
@@ -28,13 +30,13 @@ use crate::voices::Voices;
 use crate::wait::{sharpen_sleeps, wall_us};
 use control::{ControlChannel, Member};
 use data::DataChannel;
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
+use setup::{check_open_files, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
 /// Nap while frames are awaited.
 const NAP_SHORT: Duration = Duration::from_micros(500);
+/// Longest nap while collectors get ready; it grows from the short one, for those that are ready at once.
+const NAP_GATHERING_MAX: Duration = Duration::from_millis(5);
 /// Nap while samples are taken.
 const NAP_LONG: Duration = Duration::from_millis(20);
 /// No nap ends within this of a sample's instant: before it the collectors poll the clock, after it they encrypt and send.
@@ -106,20 +108,6 @@ pub fn run(config: &Run) -> Result<u8, Error> {
     Ok(code)
 }
 
-fn listen(address: SocketAddr, channel: &str, flag: &str) -> Result<TcpListener, Error> {
-    TcpListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(|error| {
-            let attempt = format!(
-                "cannot listen on {address} (port {} for the {channel} channel)",
-                address.port()
-            );
-            Error::new(attempt, error).advise(format!(
-                "choose another with --{flag} PORT, or end what uses it"
-            ))
-        })
-}
-
 impl<'a> Aggregator<'a> {
     fn new(config: &'a Run, screen: Screen) -> Result<Aggregator<'a>, Error> {
         let control = listen(config.control, "control", "control-port")?;
@@ -171,7 +159,12 @@ impl<'a> Aggregator<'a> {
             "control channel on {control}, data channel on {data}"
         ));
         if self.config.source.embedded && self.config.endpoint.is_none() {
-            self.exchange = Some(child::exchange(&self.log)?);
+            let exchange = child::exchange(&self.log)?;
+            self.tell(&format!(
+                "embedded exchange on {}, recorded prices",
+                exchange.endpoint.url
+            ));
+            self.exchange = Some(exchange);
         }
         let started = self
             .exchange
@@ -204,6 +197,8 @@ impl<'a> Aggregator<'a> {
                 )?);
             }
             wipe(&mut enrolment);
+            // The first ones call already, and the system keeps only so many waiting.
+            self.sweep();
         }
         Ok(())
     }
@@ -232,6 +227,7 @@ impl<'a> Aggregator<'a> {
         let needed = usize::from(quorum(n, faulty_max(self.config.rule, n)));
         let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
         let mut hopeless = false;
+        let mut nap = NAP_SHORT;
         loop {
             self.sweep();
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
@@ -245,7 +241,8 @@ impl<'a> Aggregator<'a> {
                 hopeless = true;
                 until = until.min(Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX));
             }
-            std::thread::sleep(NAP_SHORT);
+            std::thread::sleep(nap);
+            nap = (nap + nap / 100).min(NAP_GATHERING_MAX);
         }
     }
 
@@ -277,9 +274,9 @@ impl<'a> Aggregator<'a> {
         let apart_us = members()
             .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
             .max();
-        let lead_us = apart_us
-            .unwrap_or(0)
-            .clamp(LEAD_MS_MIN * 1_000, LEAD_MS_MAX * 1_000);
+        let waking_us = u64::from(self.config.collectors) * LEAD_US_PER_COLLECTOR;
+        let lead_us = apart_us.unwrap_or(0).max(waking_us);
+        let lead_us = lead_us.clamp(LEAD_MS_MIN * 1_000, LEAD_MS_MAX * 1_000);
         let round = Round::new(self.terms(), wall_us() + lead_us);
         let mut ready = 0;
         for slot in self.slots.iter_mut().filter(|slot| slot.ready()) {
@@ -333,7 +330,7 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Whether every collector has answered or is gone.
+    /// Whether every collector that takes part has answered or is gone.
     fn nothing_more_can_come(&self) -> bool {
         let round = self.round.as_ref().expect("a round is running");
         let open = |(index, slot): (usize, &Slot)| slot.ready() && !round.answered(index as u16);
@@ -355,119 +352,6 @@ impl<'a> Aggregator<'a> {
         lines.iter().for_each(|line| self.tell(line));
         done
     }
-
-    /// Makes the price and prints it, or says why there is none.
-    fn publish(&mut self) -> u8 {
-        let round = self.round.take().expect("a round was run");
-        self.data.close_round(&mut self.refused);
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.remark.is_empty() && !round.answered(index as u16) {
-                slot.remark = view::why_silent(slot).to_owned();
-            }
-        }
-        let outcome = round.outcome();
-        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        let report = Report {
-            round: &round,
-            outcome: &outcome,
-            refused: &self.refused,
-            remarks: &remarks,
-            embedded: self.config.source.embedded,
-        };
-        let code = if outcome.price.is_some() {
-            EXIT_PRICE
-        } else {
-            EXIT_NO_QUORUM
-        };
-        let line = if self.config.json {
-            Some(report.json())
-        } else {
-            report.closing_line()
-        };
-        let details = report.details(DETAIL_SLOTS_MAX);
-        let failure = report.failure();
-        self.screen.draw(view::sampling(&self.slots, &round), true);
-        self.screen.keep();
-        for line in details {
-            self.tell(&line);
-        }
-        if code == EXIT_NO_QUORUM {
-            self.screen.say(&format!("aggregator: {failure}"));
-        }
-        line.map_or(code, |line| self.print(&line, code))
-    }
-
-    /// The result, on standard output.
-    fn print(&mut self, line: &str, code: u8) -> u8 {
-        let mark = if self.config.json {
-            ""
-        } else {
-            self.screen.mark()
-        };
-        let mut out = std::io::stdout().lock();
-        match out
-            .write_all(format!("{mark}{line}\n").as_bytes())
-            .and_then(|()| out.flush())
-        {
-            Ok(()) => code,
-            Err(error) => {
-                self.screen.say(&format!(
-                    "aggregator: cannot write the result to standard output: {error}"
-                ));
-                crate::error::EXIT_FAILURE
-            }
-        }
-    }
-
-    /// No round could begin: says what is missing.
-    fn give_up(&mut self) -> u8 {
-        self.drain_log();
-        self.screen.keep();
-        let (n, ready) = (
-            self.config.collectors,
-            self.slots.iter().filter(|slot| slot.ready()).count(),
-        );
-        let needed = quorum(n, faulty_max(self.config.rule, n));
-        let mut reasons: Vec<&str> = self
-            .slots
-            .iter()
-            .filter(|slot| !slot.ready())
-            .map(view::why_silent)
-            .collect();
-        reasons.dedup();
-        let why = reasons.join("; ");
-        self.screen.say(&format!("aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"));
-        EXIT_NO_QUORUM
-    }
-
-    fn drain_log(&mut self) {
-        loop {
-            let bytes = self.log.read();
-            if bytes.is_empty() {
-                break;
-            }
-            for line in self.voices.hear(&bytes) {
-                self.screen.say(&line);
-            }
-        }
-        for line in self.voices.summary() {
-            self.screen.say(&line);
-        }
-    }
-
-    /// Tells the collectors to end by ending their connections, and sees to it that they do.
-    fn end(mut self) {
-        self.drain_log();
-        let children: Vec<Child> = self
-            .slots
-            .iter_mut()
-            .filter_map(|slot| slot.child.take())
-            .collect();
-        self.slots.clear();
-        drop(self.data);
-        drop(self.control);
-        child::end_all(children);
-    }
 }
 
 /// Counts a refusal.
@@ -487,49 +371,6 @@ fn nap_between(now_us: u64, start_us: u64, interval_us: u64) -> Duration {
     // `past_instant` counts from INSTANT_CLEAR_US before an instant; within twice that the instant is too near.
     let shift = (2 * INSTANT_CLEAR_US).saturating_sub(past_instant);
     NAP_LONG + Duration::from_micros(shift)
-}
-
-/// Three open files per collector (two channels, a moment of standard input) and room for strangers.
-fn check_open_files(config: &Run) -> Result<(), Error> {
-    let needed = 3 * u64::from(config.collectors) + 2 * STRANGERS_MAX as u64 + 32;
-    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
-        return Ok(());
-    };
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    match soft {
-        Some(soft) if soft < needed => {
-            let attempt = format!("cannot run {} collectors", config.collectors);
-            let cause = format!("this process may open {soft} files, {needed} are needed");
-            Err(Error::new(attempt, cause).advise(format!(
-                "raise the limit with 'ulimit -n {needed}' or take fewer --collectors"
-            )))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes a remote collector's enrolment so that only its owner can read it.
-fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(), Error> {
-    let path = format!("{dir}/slot-{slot}.enrolment");
-    let failed = |error| {
-        Error::new(format!("cannot write {path}"), error)
-            .advise("name a directory with --enrolment-dir that can be written")
-    };
-    // An older file is removed, not overwritten: its mode might let others read.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path);
-    file.and_then(|mut file| file.write_all(enrolment))
-        .map_err(failed)
 }
 
 #[cfg(test)]

@@ -7,13 +7,28 @@ use crate::config::Collect;
 use crate::error::Error;
 use crate::frame::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round, padded};
 use crate::limits::*;
-use crate::log;
-use crate::net::Inbox;
+use crate::net::{Inbox, waits};
 use crate::reason::Reject;
 use crate::seal::{PublicKey, SecretKey, hello_bytes, round_bytes};
 use crate::wait::wall_us;
-use std::net::TcpStream;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+/// Connects to one of the aggregator's ports. An attempt that times out says little: a listener whose queue is full
+/// drops it without a word, and the next may get in. So it is repeated until `until`, as long as `look` allows.
+pub fn reach(
+    address: &SocketAddr,
+    until: Instant,
+    mut look: impl FnMut() -> io::Result<()>,
+) -> io::Result<TcpStream> {
+    loop {
+        match TcpStream::connect_timeout(address, Duration::from_millis(CONNECT_SLICE_MS)) {
+            Err(error) if waits(&error) && Instant::now() < until => look()?,
+            reached => return reached,
+        }
+    }
+}
 
 /// The control connection, once the hello is sent.
 pub struct Control {
@@ -25,18 +40,34 @@ pub struct Control {
 }
 
 impl Control {
-    /// Connects, takes the challenge and answers it.
+    /// Connects, takes the challenge and answers it. Strangers who crowd the aggregator can make an attempt fail; it
+    /// is repeated until `until`.
     pub fn open(
         config: &Collect,
         enrolment: &Enrolment,
         key: &SecretKey,
+        until: Instant,
+    ) -> Result<Control, Error> {
+        loop {
+            match Control::try_open(config, enrolment, key, until) {
+                Err(error) if error.passing && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(RECONNECT_MS));
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    fn try_open(
+        config: &Collect,
+        enrolment: &Enrolment,
+        key: &SecretKey,
+        until: Instant,
     ) -> Result<Control, Error> {
         let attempt = format!("cannot open the control channel to {}", config.control);
         let advice = "check --control, and that the aggregator runs";
-        let failed = |error: std::io::Error| Error::new(&attempt, error).advise(advice);
-        let tcp =
-            TcpStream::connect_timeout(&config.control, Duration::from_millis(CONNECT_SLICE_MS))
-                .map_err(failed)?;
+        let failed = |error: io::Error| Error::new(&attempt, error).advise(advice);
+        let tcp = reach(&config.control, until, || Ok(())).map_err(failed)?;
         let mut inbox = Inbox::<CONTROL_BYTES_MAX>::new(tcp).map_err(failed)?;
         let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
         let bytes = loop {
@@ -70,7 +101,8 @@ impl Control {
             refused: None,
         };
         if control.send(&hello.encode()).is_err() {
-            return Err(Error::new(attempt, "the other side ended the connection").advise(advice));
+            let error = Error::new(attempt, "the other side ended the connection");
+            return Err(error.advise(advice).passing());
         }
         Ok(control)
     }
@@ -89,32 +121,41 @@ impl Control {
         self.refused.is_some() || self.inbox.ended()
     }
 
+    /// Whether this connection was displaced by a crowd of strangers before its hello was heard.
+    pub fn crowded(&self) -> bool {
+        self.refused == Some(Reject::Crowded)
+    }
+
     /// Looks whether the connection still stands.
     pub fn look(&mut self) -> Result<(), Error> {
         self.inbox.fill();
-        if let Some(bytes) = self.inbox.peek::<{ Refusal::BYTES }>()
+        if let Some(bytes) = self.inbox.peek()
             && let Ok(Refusal { reason }) = Refusal::decode(&bytes)
         {
             self.refused = Some(reason);
         }
-        match self.refused {
-            Some(reason) => Err(Error::new("the aggregator refuses this collector", reason)),
-            None if self.inbox.ended() => Err(Error::new(
-                "the aggregator is gone",
-                "the control connection ended",
-            )),
-            None => Ok(()),
+        match self.stop() {
+            Stop::Failed(error) => Err(error),
+            Stop::Aggregator if self.over() => {
+                Err(Error::new("the aggregator has ended", "no connection"))
+            }
+            Stop::Aggregator => Ok(()),
         }
     }
 
-    /// The same, as a reason to stop; a refusal is worth a line in the log.
-    pub fn stands(&mut self, role: &str) -> Result<(), Stop> {
-        self.look().map_err(|error| {
-            if self.refused.is_some() {
-                log::say(role, error);
+    /// The same, as a reason to stop.
+    pub fn stands(&mut self) -> Result<(), Stop> {
+        self.look().map_err(|_| self.stop())
+    }
+
+    /// Why this collector stops once the connection is over: a refusal is a failure, the aggregator's end is not.
+    pub fn stop(&self) -> Stop {
+        match self.refused {
+            Some(reason) => {
+                Stop::Failed(Error::new("the aggregator refuses this collector", reason))
             }
-            Stop::Aggregator
-        })
+            None => Stop::Aggregator,
+        }
     }
 
     /// Looks whether the connection stands and no round waits: for what must not hold up a round.
@@ -141,7 +182,7 @@ impl Control {
     pub fn pause(&mut self, pause: Duration) -> Result<(), Stop> {
         let until = Instant::now() + pause;
         while Instant::now() < until {
-            self.look().map_err(|_| Stop::Aggregator)?;
+            self.stands()?;
             std::thread::sleep(
                 until
                     .saturating_duration_since(Instant::now())
@@ -152,13 +193,8 @@ impl Control {
     }
 
     /// The round that has come, if one has, once it is checked.
-    pub fn round(
-        &mut self,
-        last_start_us: u64,
-        now_us: u64,
-        role: &str,
-    ) -> Result<Option<Round>, Stop> {
-        self.stands(role)?;
+    pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<Round>, Stop> {
+        self.stands()?;
         let Some(head) = self.inbox.peek() else {
             return Ok(None);
         };
@@ -177,12 +213,10 @@ impl Control {
                 Ok(Some(round))
             }
             Err(reason) => {
-                log::say(
-                    role,
-                    format_args!("refused what the aggregator sent: {reason}"),
-                );
                 let _ = self.send(&Refusal { reason }.encode());
-                Err(Stop::Aggregator)
+                let attempt = "refused what the aggregator sent";
+                let advice = "only the aggregator that this collector was enrolled with may start its rounds";
+                Err(Stop::Failed(Error::new(attempt, reason).advise(advice)))
             }
         }
     }

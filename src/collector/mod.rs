@@ -23,7 +23,7 @@ use crate::seal::{
     wipe,
 };
 use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
-use control::Control;
+use control::{Control, reach};
 use native_tls::TlsConnector;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -34,7 +34,7 @@ pub const ENROLMENT_BYTES: usize = 64;
 
 /// Why a collector stops.
 enum Stop {
-    /// The control connection ended, or the aggregator said why it refuses: no more to do.
+    /// The aggregator has ended, and with it this collector's work.
     Aggregator,
     /// Something that this collector cannot recover from.
     Failed(Error),
@@ -86,8 +86,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     sharpen_sleeps();
     let enrolment = read_enrolment()?;
     let key = SecretKey::from_seed(&mut random::bytes()?);
-    let control = Control::open(config, &enrolment, &key)?;
-    let outcome = enlist(config, role, key, control).and_then(|mut collector| collector.serve());
+    let outcome = enlist(config, role, key, &enrolment).and_then(|mut collector| collector.serve());
     match outcome {
         Ok(()) | Err(Stop::Aggregator) => Ok(()),
         Err(Stop::Failed(error)) => Err(error),
@@ -117,15 +116,24 @@ fn read_enrolment() -> Result<Enrolment, Error> {
     }
 }
 
-/// Gets ready: reaches the exchange, reads a first price, opens the data channel, and says so.
+/// Gets ready: says hello, reaches the exchange, reads a first price, opens the data channel, and says so.
 fn enlist<'a>(
     config: &'a Collect,
     role: String,
     key: SecretKey,
-    mut control: Control,
+    enrolment: &Enrolment,
 ) -> Result<Collector<'a>, Stop> {
+    let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+    let mut control = Control::open(config, enrolment, &key, until)?;
     let mut exchange = Exchange::new(config)?;
-    let price = exchange.first_price(&role, &mut control)?;
+    let price = loop {
+        match exchange.first_price(&role, &mut control) {
+            Err(_) if control.crowded() && Instant::now() < until => {
+                control = Control::open(config, enrolment, &key, until)?;
+            }
+            price => break price?,
+        }
+    };
     let mut collector = Collector {
         config,
         role,
@@ -205,7 +213,7 @@ impl<'a> Exchange<'a> {
         loop {
             let error = match self.try_first_price(control) {
                 Ok(price) => return Ok(price),
-                Err(_) if control.over() => return Err(Stop::Aggregator),
+                Err(_) if control.over() => return Err(control.stop()),
                 Err(error) if !error.passing => return Err(error.into()),
                 Err(error) => error,
             };
@@ -298,10 +306,7 @@ impl Collector<'_> {
     fn serve(&mut self) -> Result<(), Stop> {
         loop {
             self.control.wait(Duration::from_millis(SLICE_MS / 2));
-            if let Some(round) = self
-                .control
-                .round(self.last_start_us, wall_us(), &self.role)?
-            {
+            if let Some(round) = self.control.round(self.last_start_us, wall_us())? {
                 self.last_start_us = round.start_us;
                 let anchor = Anchor(self.clock.now());
                 self.watch(&round, &anchor)?;
@@ -340,9 +345,9 @@ impl Collector<'_> {
         let failed = |error| {
             Error::new(&attempt, error).advise("check --data, and that the aggregator runs")
         };
-        let mut tcp =
-            TcpStream::connect_timeout(&self.config.data, Duration::from_millis(CONNECT_SLICE_MS))
-                .map_err(failed)?;
+        let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
+        let look = || self.control.look().map_err(std::io::Error::other);
+        let mut tcp = reach(&self.config.data, until, look).map_err(failed)?;
         tcp.set_nodelay(true).map_err(failed)?;
         tcp.set_write_timeout(Some(Duration::from_millis(CONNECT_SLICE_MS)))
             .map_err(failed)?;

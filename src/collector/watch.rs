@@ -36,7 +36,7 @@ impl Collector<'_> {
     pub(super) fn watch(&mut self, round: &Round, anchor: &Anchor) -> Result<(), Stop> {
         let mut sampler = Sampler::new(round.start_us, round.interval_us, round.samples);
         loop {
-            self.control.stands(&self.role)?;
+            self.control.stands()?;
             let now = self.clock.now();
             if anchor.moved(now) {
                 self.abandon(&mut sampler);

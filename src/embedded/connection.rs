@@ -4,12 +4,14 @@
 //! a place for five seconds and no more.
 //! What this module does not do: speak the protocol; `upgrade` and `talk` do.
 
-use super::server::{Now, Venue};
-use super::talk::{Step, Talk, waits};
+use super::talk::{Step, Talk};
 use super::upgrade::{self, Response, Wishes};
+use super::venue::{Now, Venue};
+use crate::exchange::channel::Channel;
 use crate::limits::HANDSHAKE_MS_MAX;
+use crate::net::waits;
 use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsAcceptor, TlsStream};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -18,67 +20,21 @@ const CONNECT_WEIGHT: u32 = 2;
 /// Reads of a peer that is being seen off, per step.
 const LINGER_READS_PER_STEP: usize = 16;
 
-/// A TCP connection, with or without TLS.
-pub enum Stream {
-    /// Without.
-    Plain(TcpStream),
-    /// With.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(stream) => stream.read(buffer),
-            Stream::Tls(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(stream) => stream.write(bytes),
-            Stream::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Plain(stream) => stream.flush(),
-            Stream::Tls(stream) => stream.flush(),
-        }
-    }
-}
-
-impl Stream {
-    /// Says that nothing more will be written. That the peer may be gone already is no matter.
-    fn finish(&mut self) {
-        let _ = match self {
-            Stream::Plain(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Tls(stream) => {
-                let _ = stream.shutdown();
-                stream.get_ref().shutdown(Shutdown::Write)
-            }
-        };
-    }
-}
-
 enum Stage {
     /// The TLS handshake.
     Handshake(MidHandshakeTlsStream<TcpStream>),
     /// The head of the HTTP request, as far as it has come.
-    Head(Stream, Vec<u8>),
+    Head(Channel<TcpStream>, Vec<u8>),
     /// The HTTP response; then the websocket or the end.
     Answering {
-        stream: Stream,
+        stream: Channel<TcpStream>,
         bytes: Vec<u8>,
         sent: usize,
         opens: Option<Wishes>,
         rest: Vec<u8>,
     },
     /// Refused: what still comes is thrown away until the peer closes, or else a reset could overtake the refusal.
-    Leaving(Stream),
+    Leaving(Channel<TcpStream>),
     /// The websocket.
     Open(Box<Talk>),
     /// Nothing is left.
@@ -103,7 +59,7 @@ impl Connection {
             tls_failure: None,
         };
         connection.stage = match acceptor {
-            None => Stage::Head(Stream::Plain(stream), Vec::new()),
+            None => Stage::Head(Channel::Plain(stream), Vec::new()),
             Some(acceptor) => connection.shaken(acceptor.accept(stream)),
         };
         connection
@@ -165,7 +121,7 @@ impl Connection {
 
     fn shaken(&mut self, result: Result<TlsStream<TcpStream>, HandshakeError<TcpStream>>) -> Stage {
         match result {
-            Ok(stream) => Stage::Head(Stream::Tls(Box::new(stream)), Vec::new()),
+            Ok(stream) => Stage::Head(Channel::Tls(Box::new(stream)), Vec::new()),
             Err(HandshakeError::WouldBlock(mid)) => Stage::Handshake(mid),
             Err(HandshakeError::Failure(error)) => {
                 self.tls_failure = Some(error.to_string());
@@ -181,7 +137,12 @@ fn deadline(now: Now) -> Instant {
 
 /// Reads the head as far as it has come, and answers it once it is whole. The stage has moved when it is another
 /// one: a head that dribbles in does not put its deadline off.
-fn read_head(mut stream: Stream, mut bytes: Vec<u8>, venue: &mut Venue, now: Now) -> (Stage, bool) {
+fn read_head(
+    mut stream: Channel<TcpStream>,
+    mut bytes: Vec<u8>,
+    venue: &mut Venue,
+    now: Now,
+) -> (Stage, bool) {
     let mut buffer = [0; 2048];
     loop {
         match stream.read(&mut buffer) {
@@ -212,7 +173,7 @@ fn read_head(mut stream: Stream, mut bytes: Vec<u8>, venue: &mut Venue, now: Now
 }
 
 /// Writes what can be written; none when the connection is gone.
-fn write_some(stream: &mut Stream, bytes: &[u8], mut sent: usize) -> Option<usize> {
+fn write_some(stream: &mut Channel<TcpStream>, bytes: &[u8], mut sent: usize) -> Option<usize> {
     while sent < bytes.len() {
         match stream.write(&bytes[sent..]) {
             Ok(0) => return None,
@@ -225,7 +186,7 @@ fn write_some(stream: &mut Stream, bytes: &[u8], mut sent: usize) -> Option<usiz
 }
 
 fn after_response(
-    mut stream: Stream,
+    mut stream: Channel<TcpStream>,
     opens: Option<Wishes>,
     rest: Vec<u8>,
     venue: &mut Venue,
@@ -237,13 +198,21 @@ fn after_response(
             Stage::Open(Box::new(Talk::new(stream, rest, wishes, now)))
         }
         None => {
-            stream.finish();
+            finish(&mut stream);
             Stage::Leaving(stream)
         }
     }
 }
 
-fn see_off(mut stream: Stream) -> (Stage, bool) {
+/// Says that nothing more will be written. That the peer may be gone already is no matter.
+fn finish(stream: &mut Channel<TcpStream>) {
+    if let Channel::Tls(tls) = stream {
+        let _ = tls.shutdown();
+    }
+    let _ = stream.inner().shutdown(Shutdown::Write);
+}
+
+fn see_off(mut stream: Channel<TcpStream>) -> (Stage, bool) {
     let mut buffer = [0; 2048];
     for _ in 0..LINGER_READS_PER_STEP {
         match stream.read(&mut buffer) {

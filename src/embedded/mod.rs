@@ -9,22 +9,26 @@
 pub mod answer;
 pub mod connection;
 pub mod fault;
+pub mod raw;
 pub mod request;
 pub mod server;
 pub mod talk;
 pub mod tape;
 pub mod upgrade;
+pub mod venue;
 
 use crate::args::{Given, Usage, wrong};
 use crate::error::Error;
 use crate::log;
+use crate::net::waits;
 use fault::Fault;
-use server::{Now, Server};
+use server::Server;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
+use venue::Now;
 
 /// Fastest that a tape can be played.
 const SPEED_MAX: f64 = 1e6;
@@ -97,14 +101,15 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     writeln!(stdout, "listening on {}", server.url())
         .and_then(|()| stdout.flush())
         .map_err(|error| Error::new("cannot write to standard output", error))?;
-    log::say(
-        "exchange",
-        format!("listening on {}: {}", server.url(), server.wares()),
-    );
+    if lifeline.is_none() {
+        log::say(
+            "exchange",
+            format!("listening on {}: {}", server.url(), server.wares()),
+        );
+    }
     let mut nap_us = NAP_US_MIN;
     loop {
         if lifeline.as_mut().is_some_and(Lifeline::has_ended) {
-            log::say("exchange", "standard input has ended, so has the exchange");
             return Ok(());
         }
         if server.sweep(Now::read()) {
@@ -144,7 +149,7 @@ impl Lifeline {
     fn has_ended(&mut self) -> bool {
         match self.0.read(&mut [0; 64]) {
             Ok(n) => n == 0,
-            Err(error) => !talk::waits(&error),
+            Err(error) => !waits(&error),
         }
     }
 }

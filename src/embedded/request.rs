@@ -7,13 +7,11 @@
 //!
 //! Sources: Binance's `web-socket-api.md` (request format, ticker.price) and `errors.md` (codes and messages).
 
+use super::raw::{BLANKS, last, members, parts, string};
 use crate::json;
-use nanoserde::DeJson;
 
 /// Symbols of one request; Binance's own bound is the length of its list.
 const SYMBOLS_MAX: usize = 100;
-/// What may stand around a JSON value (RFC 8259).
-const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// One request: whom to answer, and what was asked or why it cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,70 +267,6 @@ fn boolean(raw: &str) -> Option<bool> {
     }
 }
 
-/// What a raw JSON string says.
-fn string(raw: &str) -> Option<String> {
-    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        String::deserialize_json(raw).ok()
-    } else {
-        Some(inner.to_owned())
-    }
-}
-
-/// The member of that name; of several the last one, as most readers have it.
-fn last<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> {
-    members
-        .iter()
-        .rev()
-        .find(|(known, _)| known == name)
-        .map(|(_, raw)| *raw)
-}
-
-/// Names and raw values of a JSON object; none if it is something else.
-fn members(raw: &str) -> Option<Vec<(String, &str)>> {
-    parts(raw, '{', '}')?
-        .into_iter()
-        .map(|member| {
-            let colon = until(member, b':');
-            let name = string(member[..colon].trim_matches(BLANKS))?;
-            Some((name, member.get(colon + 1..)?.trim_matches(BLANKS)))
-        })
-        .collect()
-}
-
-/// What stands between the outermost commas of a JSON object or list that has passed the check.
-fn parts(raw: &str, open: char, close: char) -> Option<Vec<&str>> {
-    let inner = raw.strip_prefix(open)?.strip_suffix(close)?;
-    let mut rest = inner.trim_matches(BLANKS);
-    let mut parts = Vec::new();
-    while !rest.is_empty() {
-        let comma = until(rest, b',');
-        parts.push(rest[..comma].trim_matches(BLANKS));
-        rest = rest.get(comma + 1..).unwrap_or("");
-    }
-    Some(parts)
-}
-
-/// Position of the first `stop` outside of strings and brackets, or the length.
-/// `stop` is ASCII and never part of a longer character, so one may cut there.
-fn until(text: &str, stop: u8) -> usize {
-    let bytes = text.as_bytes();
-    let (mut depth, mut quoted, mut at) = (0usize, false, 0);
-    while let Some(&byte) = bytes.get(at) {
-        match (quoted, byte) {
-            (true, b'\\') => at += 1,
-            (_, b'"') => quoted = !quoted,
-            (true, _) => {}
-            (false, b'{' | b'[') => depth += 1,
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            (false, byte) if depth == 0 && byte == stop => return at,
-            (false, _) => {}
-        }
-        at += 1;
-    }
-    bytes.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -468,15 +402,5 @@ mod tests {
             assert_eq!(code(&text), expected, "{params}");
             assert_eq!(Request::read(&text).id, "1");
         }
-    }
-
-    #[test]
-    fn commas_colons_and_brackets_in_strings_split_nothing() {
-        let text = r#"{"a,b:{":"}],\"\\","id":"x","n":[{"id":3},"]"],"method":"ping","é":"\\"}"#;
-        let request = Request::read(text);
-        assert_eq!(
-            (request.id.as_str(), request.asked),
-            ("\"x\"", Ok(Asked::Ping))
-        );
     }
 }

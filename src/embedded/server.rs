@@ -6,18 +6,18 @@
 
 use super::Settings;
 use super::connection::Connection;
-use super::fault::{Fault, upgrade_refusal};
-use super::talk::{Step, waits};
-use super::tape::{BUILT_IN, Tape, run_of};
+use super::talk::Step;
+use super::tape::{BUILT_IN, Tape};
 use super::upgrade::PATH;
+use super::venue::{Now, Venue};
 use crate::error::Error;
 use crate::limits::ACCEPTS_PER_SWEEP;
 use crate::log;
+use crate::net::waits;
 use native_tls::{Identity, TlsAcceptor};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Connections at one time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 4096;
@@ -25,70 +25,6 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const TAPE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Largest certificate or key file.
 pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
-
-/// One reading of both clocks.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For deadlines and the tape.
-    pub at: Instant,
-    /// What the exchange says the time is, in microseconds since the Unix epoch.
-    pub unix_us: u64,
-}
-
-impl Now {
-    /// Reads the clocks.
-    pub fn read() -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-        Now {
-            at: Instant::now(),
-            unix_us: unix.map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX)),
-        }
-    }
-}
-
-/// What all connections share: the prices, the faults and the count of weight.
-pub struct Venue {
-    tape: Tape,
-    speed: f64,
-    faults: Vec<Fault>,
-    started: Instant,
-    /// The minute that `weight_used` counts, since the Unix epoch.
-    minute: u64,
-    weight_used: u32,
-}
-
-impl Venue {
-    /// The faults to be injected.
-    pub fn faults(&self) -> &[Fault] {
-        &self.faults
-    }
-
-    /// The HTTP status that upgrades are refused with, if they are.
-    pub fn refusal(&self) -> Option<u16> {
-        upgrade_refusal(&self.faults)
-    }
-
-    /// The symbol there is.
-    pub fn symbol(&self) -> &str {
-        self.tape.symbol()
-    }
-
-    /// Its price now.
-    pub fn price(&self, now: Now) -> &str {
-        let elapsed = now.at.saturating_duration_since(self.started);
-        self.tape.price_at(run_of(elapsed, self.speed))
-    }
-
-    /// Counts weight, and says how much was used in this minute of the clock.
-    pub fn spend(&mut self, weight: u32, now: Now) -> u32 {
-        let minute = now.unix_us / 60_000_000;
-        if minute != self.minute {
-            (self.minute, self.weight_used) = (minute, 0);
-        }
-        self.weight_used = self.weight_used.saturating_add(weight);
-        self.weight_used
-    }
-}
 
 /// The embedded exchange.
 pub struct Server {
@@ -133,14 +69,7 @@ impl Server {
             listener,
             address,
             acceptor,
-            venue: Venue {
-                tape,
-                speed: settings.speed,
-                faults: settings.faults.clone(),
-                started: Instant::now(),
-                minute: 0,
-                weight_used: 0,
-            },
+            venue: Venue::new(tape, settings.speed, settings.faults.clone(), Now::read()),
             connections: Vec::new(),
             accept_told: false,
             tls_told: false,
@@ -160,14 +89,7 @@ impl Server {
 
     /// What is sold here, for the log.
     pub fn wares(&self) -> String {
-        let tape = &self.venue.tape;
-        format!(
-            "{}, {} prices in {:.1} s, played at {} times their speed",
-            tape.symbol(),
-            tape.count(),
-            tape.length_ms() as f64 / 1000.0,
-            self.venue.speed
-        )
+        self.venue.wares()
     }
 
     /// How many connections there are, in whatever stage.
@@ -196,7 +118,9 @@ impl Server {
             self.tls_told = true;
             log::say(
                 "exchange",
-                format!("a TLS handshake failed: {why}; further failures are not logged"),
+                format!(
+                    "a TLS handshake failed: {why}; if no client succeeds, does --key belong to the first certificate in --cert? further failures are not logged"
+                ),
             );
         }
         busy
@@ -267,12 +191,12 @@ fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Error> {
         )
         .advise("the first takes PEM certificates, the server's own first, the second the PEM key of that one")
     })?;
+    // OpenSSL does not say here whether the two belong together: if not, every handshake fails.
     TlsAcceptor::new(identity).map_err(|error| {
         Error::new(
             format!("cannot use {cert} and {key} for TLS (--cert, --key)"),
             error,
         )
-        .advise("does the key belong to the first certificate in the file?")
     })
 }
 

@@ -6,13 +6,15 @@
 //! What this module does not do: tell a peer why it is dropped, unless Binance would.
 
 use super::answer::{GARBAGE, Scene, reply, too_many};
-use super::connection::Stream;
 use super::fault::{Deed, Plan};
 use super::request::Request;
-use super::server::{Now, Venue};
 use super::upgrade::Wishes;
+use super::venue::{Now, Venue};
+use crate::exchange::channel::Channel;
 use crate::limits::{HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX};
-use std::io::{self, ErrorKind, Write};
+use crate::net::waits;
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -54,7 +56,7 @@ pub enum Step {
 
 /// An open websocket.
 pub struct Talk {
-    ws: WebSocket<Stream>,
+    ws: WebSocket<Channel<TcpStream>>,
     wishes: Wishes,
     /// Requests so far.
     requests: u64,
@@ -89,7 +91,7 @@ enum Act {
 
 impl Talk {
     /// Begins after the upgrade; `rest` came behind the head.
-    pub fn new(stream: Stream, rest: Vec<u8>, wishes: Wishes, now: Now) -> Talk {
+    pub fn new(stream: Channel<TcpStream>, rest: Vec<u8>, wishes: Wishes, now: Now) -> Talk {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
@@ -319,12 +321,4 @@ impl Talk {
         }
         Ok(true)
     }
-}
-
-/// Whether an I/O error means: not now.
-pub fn waits(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
 }

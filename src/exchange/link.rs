@@ -4,13 +4,14 @@
 //! resolution aside, which the system does not let us cut). A message larger than 64 KiB, or any protocol error,
 //! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
 
+use super::channel::Channel;
 use crate::config::Endpoint;
 use crate::error::Error;
 use crate::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, SLICE_MS};
 use crate::net::{Gate, Patience, waits};
 use crate::reason::Miss;
 use native_tls::{Certificate, HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest;
@@ -20,46 +21,6 @@ use tungstenite::{Message, WebSocket, client};
 
 /// Most messages taken without looking at the time.
 const MESSAGES_PER_DRAIN: usize = 64;
-
-/// A connection with or without TLS.
-enum Channel {
-    Plain(Gate),
-    Tls(Box<TlsStream<Gate>>),
-}
-
-impl Channel {
-    fn gate(&mut self) -> &mut Gate {
-        match self {
-            Channel::Plain(gate) => gate,
-            Channel::Tls(tls) => tls.get_mut(),
-        }
-    }
-}
-
-impl Read for Channel {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Channel::Plain(gate) => gate.read(buffer),
-            Channel::Tls(tls) => tls.read(buffer),
-        }
-    }
-}
-
-impl Write for Channel {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Channel::Plain(gate) => gate.write(bytes),
-            Channel::Tls(tls) => tls.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Channel::Plain(gate) => gate.flush(),
-            Channel::Tls(tls) => tls.flush(),
-        }
-    }
-}
 
 /// What a caller does between two slices of waiting; an error ends the wait.
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
@@ -75,7 +36,7 @@ pub struct Ended {
 
 /// An open websocket.
 pub struct Link {
-    ws: WebSocket<Channel>,
+    ws: WebSocket<Channel<Gate>>,
 }
 
 /// The TLS side of collectors: made once, since loading the system's certificates takes tens of milliseconds.
@@ -123,7 +84,7 @@ impl Link {
 
     /// Encrypts a request now, to be sent by [`Link::fire`].
     pub fn prepare(&mut self, request: String) -> Result<(), Ended> {
-        self.ws.get_mut().gate().shut();
+        self.ws.get_mut().inner().shut();
         self.ws.send(Message::text(request)).map_err(ended)
     }
 
@@ -131,7 +92,7 @@ impl Link {
     pub fn fire(&mut self) -> Result<(), Ended> {
         self.ws
             .get_mut()
-            .gate()
+            .inner()
             .open()
             .map_err(|error| ended(error.into()))
     }
@@ -146,7 +107,7 @@ impl Link {
     pub fn receive(&mut self, patience: Patience) -> Result<Option<String>, Ended> {
         self.ws
             .get_mut()
-            .gate()
+            .inner()
             .set_patience(patience)
             .map_err(|error| ended(error.into()))?;
         for _ in 0..MESSAGES_PER_DRAIN {
@@ -280,10 +241,10 @@ fn tls_failure(attempt: &str, endpoint: &Endpoint, error: &native_tls::Error) ->
 
 fn upgrade(
     endpoint: &Endpoint,
-    mut channel: Channel,
+    mut channel: Channel<Gate>,
     deadline: Instant,
     look: Look,
-) -> Result<WebSocket<Channel>, Error> {
+) -> Result<WebSocket<Channel<Gate>>, Error> {
     let until = phase(deadline);
     let attempt = format!("cannot open a websocket at {}", endpoint.url);
     let stuck = |error: io::Error| Error::new(&attempt, error).passing();
@@ -298,7 +259,7 @@ fn upgrade(
         .read_buffer_size(16 * 1024)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
-    channel.gate().set_patience(slice(until)).map_err(stuck)?;
+    channel.inner().set_patience(slice(until)).map_err(stuck)?;
     let mut state = client::client_with_config(request, channel, Some(config));
     loop {
         match state {
@@ -316,7 +277,7 @@ fn upgrade(
                 }
                 mid.get_mut()
                     .get_mut()
-                    .gate()
+                    .inner()
                     .set_patience(slice(until))
                     .map_err(stuck)?;
                 state = mid.handshake();

@@ -1,6 +1,7 @@
 //! Exchanges: where they are, what to ask them, what they answer. One file per exchange, its parser a pure function.
 
 pub mod binance;
+pub mod channel;
 pub mod link;
 
 use crate::config::{Endpoint, Source};

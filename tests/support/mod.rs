@@ -3,6 +3,8 @@
 //! No threads: what a program prints goes to files that the test reads. Each test uses part of this.
 #![allow(dead_code)]
 
+pub mod peer;
+
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -78,8 +80,13 @@ pub fn run(args: &[&str]) -> Finished {
 }
 
 /// Waits until `condition` gives something; panics with `what` when it never does.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + LONG;
+pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    within(LONG, what, condition)
+}
+
+/// The same with another limit.
+pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + limit;
     loop {
         if let Some(value) = condition() {
             return value;
@@ -132,9 +139,14 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub fn finish(mut self) -> Finished {
+    pub fn finish(self) -> Finished {
+        self.finish_within(LONG)
+    }
+
+    /// The same with another limit.
+    pub fn finish_within(mut self, limit: Duration) -> Finished {
         let what = format!("the end of process {}", self.id());
-        eventually(&what, || self.ended().then_some(()));
+        within(limit, &what, || self.ended().then_some(()));
         let took = self.began.elapsed();
         Finished {
             code: self.code,

@@ -1,0 +1,124 @@
+//! The end of a run: the price or why there is none, what the collectors had to say, and no process left behind.
+
+use super::{Aggregator, DETAIL_SLOTS_MAX, view};
+use crate::aggregate::{faulty_max, quorum};
+use crate::child::{self, Child};
+use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
+use crate::report::Report;
+use std::io::Write;
+
+impl Aggregator<'_> {
+    /// Makes the price and prints it, or says why there is none.
+    pub(super) fn publish(&mut self) -> u8 {
+        let round = self.round.take().expect("a round was run");
+        self.data.close_round(&mut self.refused);
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if slot.remark.is_empty() && !round.answered(index as u16) {
+                slot.remark = view::why_silent(slot).to_owned();
+            }
+        }
+        let outcome = round.outcome();
+        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
+        let report = Report {
+            round: &round,
+            outcome: &outcome,
+            refused: &self.refused,
+            remarks: &remarks,
+            embedded: self.config.source.embedded,
+        };
+        let code = if outcome.price.is_some() {
+            EXIT_PRICE
+        } else {
+            EXIT_NO_QUORUM
+        };
+        let line = if self.config.json {
+            Some(report.json())
+        } else {
+            report.closing_line()
+        };
+        let details = report.details(DETAIL_SLOTS_MAX);
+        let failure = report.failure();
+        self.screen.draw(view::sampling(&self.slots, &round), true);
+        self.screen.keep();
+        for line in details {
+            self.tell(&line);
+        }
+        if code == EXIT_NO_QUORUM {
+            self.screen.say(&format!("aggregator: {failure}"));
+        }
+        line.map_or(code, |line| self.print(&line, code))
+    }
+
+    /// The result, on standard output.
+    fn print(&mut self, line: &str, code: u8) -> u8 {
+        let mark = if self.config.json {
+            ""
+        } else {
+            self.screen.mark()
+        };
+        let mut out = std::io::stdout().lock();
+        match out
+            .write_all(format!("{mark}{line}\n").as_bytes())
+            .and_then(|()| out.flush())
+        {
+            Ok(()) => code,
+            Err(error) => {
+                self.screen.say(&format!(
+                    "aggregator: cannot write the result to standard output: {error}"
+                ));
+                EXIT_FAILURE
+            }
+        }
+    }
+
+    /// No round could begin: says what is missing.
+    pub(super) fn give_up(&mut self) -> u8 {
+        self.drain_log();
+        self.screen.keep();
+        let (n, ready) = (
+            self.config.collectors,
+            self.slots.iter().filter(|slot| slot.ready()).count(),
+        );
+        let needed = quorum(n, faulty_max(self.config.rule, n));
+        let mut reasons: Vec<&str> = self
+            .slots
+            .iter()
+            .filter(|slot| !slot.ready())
+            .map(view::why_silent)
+            .collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        let why = reasons.join("; ");
+        self.screen.say(&format!("aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"));
+        EXIT_NO_QUORUM
+    }
+
+    fn drain_log(&mut self) {
+        loop {
+            let bytes = self.log.read();
+            if bytes.is_empty() {
+                break;
+            }
+            for line in self.voices.hear(&bytes) {
+                self.screen.say(&line);
+            }
+        }
+        for line in self.voices.summary() {
+            self.screen.say(&line);
+        }
+    }
+
+    /// Tells the collectors to end by ending their connections, and sees to it that they do.
+    pub(super) fn end(mut self) {
+        self.drain_log();
+        let children: Vec<Child> = self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.child.take())
+            .collect();
+        self.slots.clear();
+        drop(self.data);
+        drop(self.control);
+        child::end_all(children);
+    }
+}

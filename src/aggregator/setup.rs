@@ -1,0 +1,66 @@
+//! What must stand before the first collector starts: the two ports, enough open files, the enrolments of remote ones.
+
+use crate::config::Run;
+use crate::error::Error;
+use crate::limits::STRANGERS_MAX;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// Opens the port of one channel.
+pub fn listen(address: SocketAddr, channel: &str, flag: &str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|error| {
+            let attempt = format!(
+                "cannot listen on {address} (port {} for the {channel} channel)",
+                address.port()
+            );
+            Error::new(attempt, error).advise(format!(
+                "choose another with --{flag} PORT, or end what uses it"
+            ))
+        })
+}
+
+/// Three open files per collector (two channels, a moment of standard input) and room for strangers.
+pub fn check_open_files(config: &Run) -> Result<(), Error> {
+    let needed = 3 * u64::from(config.collectors) + 2 * STRANGERS_MAX as u64 + 32;
+    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
+        return Ok(());
+    };
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    match soft {
+        Some(soft) if soft < needed => {
+            let attempt = format!("cannot run {} collectors", config.collectors);
+            let cause = format!("this process may open {soft} files, {needed} are needed");
+            Err(Error::new(attempt, cause).advise(format!(
+                "raise the limit with 'ulimit -n {needed}' or take fewer --collectors"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a remote collector's enrolment so that only its owner can read it.
+pub fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(), Error> {
+    let path = format!("{dir}/slot-{slot}.enrolment");
+    let failed = |error| {
+        Error::new(format!("cannot write {path}"), error)
+            .advise("name a directory with --enrolment-dir that can be written")
+    };
+    // An older file is removed, not overwritten: its mode might let others read.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path);
+    file.and_then(|mut file| file.write_all(enrolment))
+        .map_err(failed)
+}

@@ -1,0 +1,122 @@
+//! A server and its clients in one thread: whenever a client waits, the server gets a turn.
+
+use rsoracle::embedded::Settings;
+use rsoracle::embedded::server::Server;
+use rsoracle::embedded::venue::Now;
+use rsoracle::{args, config};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+use tungstenite::handshake::HandshakeError;
+use tungstenite::{Error, Message, WebSocket};
+
+/// What a collector asks.
+pub const ASK: &str =
+    r#"{"id":"a1","method":"ticker.price","params":{"symbol":"BTCUSDT","symbolStatus":"TRADING"}}"#;
+
+/// A server, and the patience of a test.
+pub struct Rig {
+    pub server: Server,
+    pub until: Instant,
+    /// What the clock of the exchange stands at, where a test wants it to stand.
+    pub unix_us: Option<u64>,
+}
+
+pub fn settings(flags: &str) -> Settings {
+    let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
+    let given = args::parse(&config::EXCHANGE, &words).unwrap();
+    Settings::from_flags(&given).unwrap()
+}
+
+pub fn blocked(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock
+}
+
+impl Rig {
+    pub fn new(flags: &str) -> Rig {
+        Rig {
+            server: Server::open(&settings(&format!("--listen 127.0.0.1:0 {flags}"))).unwrap(),
+            until: Instant::now() + Duration::from_secs(20),
+            unix_us: None,
+        }
+    }
+
+    /// Lets the server run once; a test that waits too long fails here.
+    pub fn turn(&mut self) {
+        assert!(Instant::now() < self.until, "waited too long");
+        let mut now = Now::read();
+        now.unix_us = self.unix_us.unwrap_or(now.unix_us);
+        if !self.server.sweep(now) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+
+    pub fn tcp(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.server.address()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    }
+
+    pub fn open<S: Read + Write>(&mut self, stream: S, path: &str) -> Result<WebSocket<S>, Error> {
+        let url = format!("ws://localhost{path}");
+        let mut shaken = tungstenite::client(url, stream);
+        loop {
+            match shaken {
+                Ok((ws, _)) => return Ok(ws),
+                Err(HandshakeError::Failure(error)) => return Err(error),
+                Err(HandshakeError::Interrupted(mid)) => {
+                    self.turn();
+                    shaken = mid.handshake();
+                }
+            }
+        }
+    }
+
+    pub fn client(&mut self) -> WebSocket<TcpStream> {
+        let stream = self.tcp();
+        self.open(stream, "/ws-api/v3").unwrap()
+    }
+
+    pub fn send<S: Read + Write>(&mut self, ws: &mut WebSocket<S>, text: &str) {
+        ws.send(Message::text(text)).unwrap();
+    }
+
+    pub fn next<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) -> Result<Message, Error> {
+        loop {
+            match ws.read() {
+                Err(Error::Io(error)) if blocked(&error) => self.turn(),
+                other => return other,
+            }
+        }
+    }
+
+    pub fn ask<S: Read + Write>(&mut self, ws: &mut WebSocket<S>, text: &str) -> String {
+        self.send(ws, text);
+        match self.next(ws) {
+            Ok(Message::Text(text)) => text.as_str().to_owned(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Everything that comes until the server closes.
+    pub fn http(&mut self, request: &[u8]) -> String {
+        let mut stream = self.tcp();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => return String::from_utf8(answer).unwrap(),
+                Ok(n) => answer.extend_from_slice(&buffer[..n]),
+                Err(error) if blocked(&error) => self.turn(),
+                Err(error) => panic!("{error}; so far {answer:?}"),
+            }
+        }
+    }
+}
+
+pub fn upgrade(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}

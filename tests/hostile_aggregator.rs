@@ -1,0 +1,450 @@
+//! A real `rsoracle collect` against an aggregator that the test plays, and plays badly: the collector says why it
+//! refuses, ends, and signs nothing.
+
+mod support;
+
+use rsoracle::frame::{
+    Challenge, Hello, Kind, Observation, Preamble, Ready, Refusal, Round, Sample, padded,
+};
+use rsoracle::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
+use rsoracle::reason::Reject;
+use rsoracle::seal::{EnrolmentSecret, PublicKey, SecretKey, hello_bytes, round_bytes};
+use rsoracle::wait::wall_us;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use support::peer::{Peer, SOURCE};
+use support::*;
+
+const SECRET: [u8; 32] = [5; 32];
+
+/// The two ports of an aggregator that the test plays.
+struct Ports {
+    control: TcpListener,
+    data: TcpListener,
+}
+
+fn ports() -> Ports {
+    let listen = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("O_NONBLOCK");
+        listener
+    };
+    Ports {
+        control: listen(),
+        data: listen(),
+    }
+}
+
+fn aggregator_key() -> SecretKey {
+    SecretKey::from_seed(&mut [99; 32])
+}
+
+fn enrolment() -> Vec<u8> {
+    [&SECRET[..], aggregator_key().public().bytes()].concat()
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("an address")
+}
+
+fn accept(listener: &TcpListener) -> Peer {
+    let (tcp, _) = eventually("the collector connects", || match listener.accept() {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        accepted => Some(accepted.expect("a connection")),
+    });
+    Peer::over(tcp)
+}
+
+/// Starts a collector of slot 3 with these bytes on its standard input.
+fn collect(ports: &Ports, exchange_url: &str, enrolment: &[u8]) -> Running {
+    let path = scratch("enrolment");
+    std::fs::write(&path, enrolment).expect("a file");
+    let mut command = rsoracle();
+    command.args(["collect", "--slot", "3", "--source", SOURCE]);
+    command.args(["--endpoint", exchange_url]);
+    command.args(["--control", &address(&ports.control).to_string()]);
+    command.args(["--data", &address(&ports.data).to_string()]);
+    command.stdin(File::open(&path).expect("the file"));
+    start_command(command)
+}
+
+/// A collector that is ready for a round, and its connections.
+struct Enlisted {
+    running: Running,
+    control: Peer,
+    data: Peer,
+    nonce: [u8; 32],
+    hello: Hello,
+}
+
+fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
+    let running = collect(ports, exchange_url, &enrolment());
+    let mut control = accept(&ports.control);
+    let nonce = [42; 32];
+    control.send(&Challenge { nonce }.encode());
+    let hello = Hello::decode(&control.next()).expect("a hello");
+    let key = PublicKey::decode(&hello.key).expect("a key");
+    let secret = EnrolmentSecret::take(&mut SECRET.clone());
+    assert!(key.signed(&hello_bytes(&nonce, &secret, &hello), &hello.signature));
+    assert_eq!((hello.slot, hello.source), (3, padded(SOURCE)));
+    let mut data = accept(&ports.data);
+    let preamble = Preamble::decode(&data.next()).expect("a preamble");
+    assert_eq!((preamble.slot, preamble.key), (3, hello.key));
+    Ready::decode(&control.next()).expect("ready");
+    Enlisted {
+        running,
+        control,
+        data,
+        nonce,
+        hello,
+    }
+}
+
+impl Enlisted {
+    /// A round that this collector has no reason to refuse: two samples, a moment from now.
+    fn round(&self) -> Round {
+        self.signed(wall_us() + 500_000, 2, 20_000)
+    }
+
+    fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> Round {
+        let round = Round {
+            start_us,
+            interval_us,
+            samples,
+            terms_digest: [8; 32],
+            signature: [0; 64],
+        };
+        self.seal(round, &aggregator_key())
+    }
+
+    fn seal(&self, mut round: Round, key: &SecretKey) -> Round {
+        round.signature = key.sign(&round_bytes(&self.nonce, &self.hello.signature, &round));
+        round
+    }
+
+    /// Sends this; the collector must refuse it for `reason`, end, and leave nothing signed.
+    fn refuses(mut self, bytes: &[u8], reason: Reject) {
+        self.control.send(bytes);
+        assert_eq!(self.control.refusal(), reason);
+        self.data.until_ended();
+        assert_eq!(self.data.got(), [0u8; 0], "nothing was signed");
+        let done = self.running.finish();
+        let line = format!("collector 3: refused what the aggregator sent: {reason}; ");
+        assert_eq!(done.code, Some(1));
+        assert!(done.stderr.starts_with(&line), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn rounds_that_make_no_sense_are_refused_though_the_aggregator_signed_them() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    let soon = || wall_us() + 500_000;
+    let hour = 3_600_000_000;
+    type Make<'a> = &'a dyn Fn(&Enlisted) -> Round;
+    let cases: [(Make, Reject); 13] = [
+        (&|c| c.signed(0, 2, 20_000), Reject::RoundStart),
+        (&|c| c.signed(1, 2, 20_000), Reject::RoundStart),
+        (&|c| c.signed(wall_us() - 1, 2, 20_000), Reject::RoundStart),
+        (
+            &|c| c.signed(soon() + 6 * START_AHEAD_US_MAX, 2, 20_000),
+            Reject::RoundStart,
+        ),
+        (&|c| c.signed(u64::MAX, 2, 20_000), Reject::RoundStart),
+        (&|c| c.signed(soon(), 0, 20_000), Reject::RoundShape),
+        (
+            &|c| c.signed(soon(), SAMPLES_MAX + 1, 20_000),
+            Reject::RoundShape,
+        ),
+        (
+            &|c| c.signed(soon(), u32::MAX, u64::MAX),
+            Reject::RoundShape,
+        ),
+        (&|c| c.signed(soon(), 2, 0), Reject::RoundShape),
+        (&|c| c.signed(soon(), 2, 19_999), Reject::RoundShape),
+        (
+            &|c| c.signed(soon(), 1, INTERVAL_US_MAX + 1),
+            Reject::RoundShape,
+        ),
+        (&|c| c.signed(soon(), 2, u64::MAX), Reject::RoundShape),
+        (&|c| c.signed(soon(), 26, hour), Reject::RoundShape),
+    ];
+    for (make, reason) in cases {
+        let collector = enlist(&ports, &url);
+        let round = make(&collector);
+        collector.refuses(&round.encode(), reason);
+    }
+}
+
+#[test]
+fn rounds_that_the_aggregator_did_not_sign_for_this_connection_are_refused() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    let stranger = SecretKey::from_seed(&mut [98; 32]);
+    let mut collector = enlist(&ports, &url);
+    let by_another = collector.seal(collector.round(), &stranger);
+    // What was signed for an earlier connection of this slot, word for word.
+    let earlier = collector.round();
+    collector.control.send(&by_another.encode());
+    assert_eq!(collector.control.refusal(), Reject::RoundSignature);
+
+    enlist(&ports, &url).refuses(&earlier.encode(), Reject::RoundSignature);
+    type Change = fn(&mut Enlisted, &mut Round);
+    let changes: [Change; 8] = [
+        |_, round| round.start_us += 1,
+        |_, round| round.samples += 1,
+        |_, round| round.interval_us += 1,
+        |_, round| round.terms_digest[0] ^= 1,
+        |_, round| round.signature[63] ^= 1,
+        |_, round| round.signature = [0; 64],
+        |collector, round| {
+            collector.nonce[0] ^= 1;
+            *round = collector.round();
+        },
+        |collector, round| {
+            collector.hello.signature[0] ^= 1;
+            *round = collector.round();
+        },
+    ];
+    for change in changes {
+        let mut collector = enlist(&ports, &url);
+        let mut round = collector.round();
+        change(&mut collector, &mut round);
+        collector.refuses(&round.encode(), Reject::RoundSignature);
+    }
+}
+
+#[test]
+fn what_is_no_round_is_refused() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    let head = |kind: Kind| {
+        let mut frame = vec![0; kind.bytes()];
+        frame[..8].copy_from_slice(&[b'R', b'S', b'O', b'R', 1, kind as u8, 0, 0]);
+        frame
+    };
+    let mut reserved = enlist(&ports, &url);
+    let mut bytes = reserved.round().encode();
+    bytes[31] = 1;
+    reserved.control.send(&bytes);
+    assert_eq!(reserved.control.refusal(), Reject::Reserved);
+    for (bytes, reason) in [
+        (head(Kind::Challenge), Reject::Kind),
+        (head(Kind::Hello), Reject::Kind),
+        (head(Kind::Ready), Reject::Kind),
+        (head(Kind::Sample), Reject::Kind),
+        (head(Kind::Preamble), Reject::Kind),
+        // A refusal whose reason nobody knows.
+        (head(Kind::Refusal), Reject::Kind),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Reject::Magic),
+        (b"RSOR\x02\x04\0\0".to_vec(), Reject::Version),
+        (b"RSOR\x01\x04\x01\0".to_vec(), Reject::Reserved),
+    ] {
+        enlist(&ports, &url).refuses(&bytes, reason);
+    }
+}
+
+#[test]
+fn one_start_is_answered_once_and_a_replay_of_it_never() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    // The second time within the round, after it, and with another round's shape under the same start.
+    for late in [false, true] {
+        let mut collector = enlist(&ports, &url);
+        let round = collector.round();
+        let again = match late {
+            true => collector.signed(round.start_us, 3, 20_000),
+            false => round,
+        };
+        collector.control.send(&round.encode());
+        if !late {
+            collector.control.send(&again.encode());
+        }
+        for index in 0..2 {
+            let sample = Sample::decode(&collector.control.next()).expect("a sample");
+            assert_eq!(
+                (sample.start_us, sample.record.index),
+                (round.start_us, index)
+            );
+        }
+        let answer = Observation::decode(&collector.data.next());
+        answer.expect("an observation");
+        if late {
+            collector.control.send(&again.encode());
+        }
+        assert_eq!(collector.control.refusal(), Reject::RoundStart);
+        collector.data.until_ended();
+        assert_eq!(collector.data.got(), [0u8; 0], "one answer and no other");
+        assert_eq!(collector.running.finish().code, Some(1));
+    }
+}
+
+#[test]
+fn when_the_control_connection_ends_so_does_the_collector_and_signs_nothing() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    // Once ready.
+    let collector = enlist(&ports, &url);
+    drop(collector.control);
+    let done = collector.running.finish();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    // With half a round told, and with a round that runs for an hour.
+    for half in [true, false] {
+        let mut collector = enlist(&ports, &url);
+        let round = collector.signed(wall_us() + 500_000, 3, 1_200_000_000);
+        let bytes = round.encode();
+        collector
+            .control
+            .send(&bytes[..if half { 127 } else { 128 }]);
+        if !half {
+            Sample::decode(&collector.control.next()).expect("the first sample");
+        }
+        drop(collector.control);
+        let done = collector.running.finish();
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+        assert_eq!(collector.data.got(), [0u8; 0], "nothing was signed");
+    }
+    // Before and behind the challenge.
+    let running = collect(&ports, &url, &enrolment());
+    drop(accept(&ports.control));
+    let done = running.finish();
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.stderr.contains("the other side sends no challenge"),
+        "{}",
+        done.stderr
+    );
+    let running = collect(&ports, &url, &enrolment());
+    let mut control = accept(&ports.control);
+    control.send(&Challenge { nonce: [1; 32] }.encode());
+    let _hello: [u8; Hello::BYTES] = control.next();
+    drop(control);
+    let done = running.finish();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_refusal_is_logged_in_words() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    for reason in [Reject::HelloSignature, Reject::SlotTaken] {
+        let mut collector = enlist(&ports, &url);
+        collector.control.send(&Refusal { reason }.encode());
+        drop(collector.control);
+        let done = collector.running.finish();
+        let line = format!("collector 3: the aggregator refuses this collector: {reason}\n");
+        assert_eq!((done.code, done.stderr), (Some(1), line));
+    }
+}
+
+#[test]
+fn an_aggregator_that_says_nothing_or_garbage_is_given_up_with_a_clear_error() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    let challenge = Challenge { nonce: [1; 32] }.encode();
+    let greetings: [(&[u8], &str); 5] = [
+        (b"", "the other side sends no challenge"),
+        (&challenge[..39], "the other side sends no challenge"),
+        (&[0x16; 40], "not this protocol"),
+        (
+            b"RSOR\x07\x01\0\0________________________________",
+            "another protocol version",
+        ),
+        (
+            b"RSOR\x01\x02\0\0________________________________",
+            "a frame that has no place here",
+        ),
+    ];
+    let waiting: Vec<(Running, Peer)> = greetings
+        .iter()
+        .map(|(greeting, _)| {
+            let running = collect(&ports, &url, &enrolment());
+            let mut control = accept(&ports.control);
+            control.send(greeting);
+            (running, control)
+        })
+        .collect();
+    for ((running, mut control), (_, cause)) in waiting.into_iter().zip(greetings) {
+        let done = running.finish();
+        let begins = "collector 3: cannot open the control channel to 127.0.0.1:";
+        assert_eq!(done.code, Some(1), "{}", done.stderr);
+        assert!(
+            done.stderr.starts_with(begins) && done.stderr.contains(cause),
+            "{}",
+            done.stderr
+        );
+        assert_eq!(control.got(), [0u8; 0], "it said nothing of itself");
+    }
+}
+
+#[test]
+fn an_enrolment_that_is_none_is_refused_before_anything_else() {
+    let ports = ports();
+    let whole = enrolment();
+    let weak_key = [&SECRET[..], &[0; 32]].concat();
+    for (bytes, cause) in [
+        (&whole[..0], "failed to fill whole buffer"),
+        (&whole[..31], "failed to fill whole buffer"),
+        (&whole[..63], "failed to fill whole buffer"),
+        (&weak_key[..], "its second half is no public key"),
+    ] {
+        let done = collect(&ports, "ws://127.0.0.1:1/", bytes).finish();
+        let begins = "collector 3: cannot read the enrolment from standard input: ";
+        assert_eq!(done.code, Some(1));
+        assert!(
+            done.stderr.starts_with(begins)
+                && done.stderr.contains(cause)
+                && done.stderr.contains("it takes 64 bytes"),
+            "{}",
+            done.stderr
+        );
+    }
+    let came = ports.control.accept().map(|_| ());
+    assert_eq!(came.unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// Local ports of connections to `port` that are still being made, as the system lists them.
+fn half_open(port: u16) -> Vec<String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its connections");
+    let to = format!("0100007F:{port:04X}");
+    let half_open = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(2) == Some(&to.as_str()) && words.get(3) == Some(&"02"))
+            .then(|| words[1].to_owned())
+    };
+    table.lines().filter_map(half_open).collect()
+}
+
+#[test]
+fn a_full_queue_at_the_door_is_tried_again() {
+    let (_exchange, url) = exchange(&[]);
+    let ports = ports();
+    // Connections that nobody accepts, until the system drops further ones.
+    let mut crowd = Vec::new();
+    let brief = std::time::Duration::from_millis(200);
+    while let Ok(tcp) = TcpStream::connect_timeout(&address(&ports.control), brief) {
+        crowd.push(tcp);
+    }
+    let mut running = collect(&ports, &url, &enrolment());
+    let port = address(&ports.control).port();
+    let first = eventually("the collector knocks", || half_open(port).pop());
+    eventually("it knocks again, from another port", || {
+        assert!(!running.ended(), "it gave up: {}", running.stderr());
+        half_open(port)
+            .iter()
+            .any(|other| *other != first)
+            .then_some(())
+    });
+    // Now they are let in, all of them; the collector among them answers its challenge.
+    let mut let_in = Vec::new();
+    let hello: [u8; Hello::BYTES] = eventually("the collector says hello", || {
+        if let Ok((tcp, _)) = ports.control.accept() {
+            let mut peer = Peer::over(tcp);
+            peer.send(&Challenge { nonce: [1; 32] }.encode());
+            let_in.push(peer);
+        }
+        let_in.iter_mut().find_map(Peer::take)
+    });
+    assert_eq!(Hello::decode(&hello).map(|hello| hello.slot), Ok(3));
+}

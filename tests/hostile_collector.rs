@@ -1,0 +1,527 @@
+//! Collectors that were let in and then lie, stutter or stall; and strangers who pose as them on the data port.
+//!
+//! The test plays the last collectors, whose answers the round waits for, so it decides what comes before what.
+
+mod support;
+
+use rsoracle::frame::{Answer, Hello, Kind, Observation, Preamble, Ready, Record, Refusal, Sample};
+use rsoracle::reason::{Abstention, Miss, Reject};
+use rsoracle::seal::{ObservationContext, samples_digest};
+use support::peer::*;
+
+const PRICE: f64 = 87_231.42;
+
+/// A running round: the stage, the collector of its last slot, and the round that it was told of.
+fn begun(samples: u32, interval: &str) -> (Stage, TestCollector, rsoracle::frame::Round) {
+    let stage = stage(1, samples, interval);
+    let mut collector = stage.collector(4);
+    collector.ready();
+    let round = collector.round();
+    (stage, collector, round)
+}
+
+/// The same with the last two collectors for the test to play: a bad one, and a good one that keeps the round open.
+fn begun_with_two(samples: u32) -> (Stage, [(TestCollector, rsoracle::frame::Round); 2]) {
+    let stage = stage(2, samples, "200ms");
+    let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
+    bad.ready();
+    good.ready();
+    let rounds = (bad.round(), good.round());
+    (stage, [(bad, rounds.0), (good, rounds.1)])
+}
+
+/// Sends these observations one after the other, each over a connection of its own; each costs that connection.
+fn send_refused(collector: &TestCollector, observations: &[[u8; Observation::BYTES]]) {
+    for crowd in observations.chunks(50) {
+        let send = |bytes| collector.send_observation(bytes);
+        let mut peers: Vec<Peer> = crowd.iter().map(send).collect();
+        peers.iter_mut().for_each(Peer::until_ended);
+    }
+}
+
+#[test]
+fn any_flipped_bit_of_an_observation_is_refused_and_the_honest_one_still_counts() {
+    let (stage, mut collector, round) = begun(10, "200ms");
+    let records = records(10, PRICE);
+    collector.send_samples(&round, &records);
+    let honest = collector.honest(&round, &records).encode();
+    let flipped: Vec<[u8; 80]> = (0..640)
+        .map(|bit| {
+            let mut bytes = honest;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        })
+        .collect();
+    send_refused(&collector, &flipped);
+    let _data = collector.send_observation(&honest);
+    let (report, stderr) = stage.report();
+    assert!(
+        report.counted(4) && report.signatures_verified == 5,
+        "{stderr}"
+    );
+    report.assert_price_within_the_first(5);
+    let refused = report.refused();
+    let possible = [Reject::Average, Reject::Timestamp, Reject::Signature];
+    assert!(refused.keys().all(|reason| possible.contains(reason)));
+    assert_eq!(refused.values().sum::<u32>(), 640, "{refused:?}");
+    assert!(refused[&Reject::Signature] >= 512, "{refused:?}");
+}
+
+#[test]
+fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_counts() {
+    let (stage, mut collector, round) = begun(10, "200ms");
+    let early = collector.honest(&round, &records(10, PRICE)).encode();
+    let records = records(10, PRICE);
+    collector.send_samples(&round, &records);
+    let digest = samples_digest(&records);
+    let true_one = context(4, &round, &digest);
+    let (answer, stamp) = (Answer::Price(PRICE), round.start_us + 9 * 200_000 + 5);
+    let honest = collector.honest(&round, &records);
+    assert_eq!((honest.answer, honest.timestamp_us), (answer, stamp));
+    assert_eq!(honest.encode(), early, "the same samples, the same bytes");
+
+    let mut session = round.terms_digest;
+    session[31] ^= 1;
+    let mut other_samples = digest;
+    other_samples[0] ^= 1;
+    #[rustfmt::skip]
+    let contexts: [ObservationContext; 9] = [
+        ObservationContext { start_us: round.start_us - 2_000_000, ..true_one },
+        ObservationContext { start_us: round.start_us + 1, ..true_one },
+        ObservationContext { feed: "ETH/USD", ..true_one },
+        ObservationContext { source: "binance:BTCUSDT", ..true_one },
+        ObservationContext { slot: 3, ..true_one },
+        ObservationContext { terms_digest: &session, ..true_one },
+        ObservationContext { samples: 9, ..true_one },
+        ObservationContext { interval_us: 200_001, ..true_one },
+        ObservationContext { samples_digest: &other_samples, ..true_one },
+    ];
+    let mut bad: Vec<[u8; 80]> = contexts
+        .iter()
+        .map(|context| collector.sign_over(context, answer, stamp).encode())
+        .collect();
+    // Signed with another key.
+    let mut posing = honest;
+    posing.signature = {
+        let signed = rsoracle::seal::observation_bytes(&true_one, answer.to_bits(), stamp);
+        collector_key(3).sign(&signed)
+    };
+    bad.push(posing.encode());
+    // Averages that are neither prices nor listed abstentions; the bits are what counts, so they are put in by hand.
+    let raw = |bits: u64| {
+        let mut bytes = honest.encode();
+        bytes[..8].copy_from_slice(&bits.to_be_bytes());
+        bytes
+    };
+    let averages = [
+        f64::NAN.to_bits(),
+        (-f64::NAN).to_bits(),
+        0x7ff0_0000_0000_0001,
+        0x7ff8_0000_0000_0000,
+        0x7ff8_0000_0000_0003,
+        0x7ff8_0000_0001_0001,
+        0xfff8_0000_0000_0001,
+        f64::INFINITY.to_bits(),
+        f64::NEG_INFINITY.to_bits(),
+        0,
+        (-0.0f64).to_bits(),
+        (-PRICE).to_bits(),
+        f64::MIN_POSITIVE.to_bits(),
+        1.1e15f64.to_bits(),
+        f64::MAX.to_bits(),
+    ];
+    bad.extend(averages.map(raw));
+    // Validly signed, and not what the samples make.
+    let signed = |answer, stamp| collector.sign(&round, &records, answer, stamp).encode();
+    let last = round.start_us + 9 * 200_000;
+    let stamps = [0, 1, round.start_us - 1, last + 100_001, u64::MAX];
+    bad.extend(stamps.map(|stamp| signed(answer, stamp)));
+    let averages = [PRICE * 10.0, f64::from_bits(PRICE.to_bits() + 1), 1.0];
+    bad.extend(averages.map(|price| signed(Answer::Price(price), stamp)));
+    let stamps = [round.start_us, stamp - 1, stamp + 1, last + 100_000];
+    bad.extend(stamps.map(|stamp| signed(answer, stamp)));
+    let moved = Answer::Abstain(Abstention::ClockMoved);
+    bad.push(signed(moved, stamp));
+
+    send_refused(&collector, &bad);
+    let _data = collector.send_observation(&honest.encode());
+    let (report, stderr) = stage.report();
+    assert!(
+        report.counted(4) && report.signatures_verified == 5,
+        "{stderr}"
+    );
+    report.assert_price_within_the_first(5);
+    let expected = [
+        (Reject::Average, 15),
+        (Reject::Timestamp, 5),
+        (Reject::Signature, 10),
+        (Reject::AverageDiffers, 3),
+        (Reject::TimestampDiffers, 5),
+    ];
+    assert_eq!(report.refused(), counts(&expected));
+}
+
+#[test]
+fn the_same_observation_twice_counts_once_and_a_second_answer_excludes_both() {
+    let (stage, [(mut bad, round), (mut good, round_4)]) = begun_with_two(3);
+    let records = records(3, PRICE);
+    let honest = good.honest(&round_4, &records).encode();
+    // Before the samples it waits; what waits is not yet a duplicate.
+    let mut data = bad.play(&round, &records);
+    send_refused(&bad, &[bad.honest(&round, &records).encode()]);
+    let other = bad.sign(
+        &round,
+        &records,
+        Answer::Abstain(Abstention::ClockMoved),
+        round.start_us,
+    );
+    data.send(&other.encode());
+    data.until_ended();
+    send_refused(&bad, &[other.encode()]);
+    good.send_samples(&round_4, &records);
+    let mut data = good.send_observation(&honest);
+    data.send(&honest);
+    let (report, stderr) = stage.report();
+    assert_eq!(report.collectors[3].standing, "equivocated", "{stderr}");
+    assert!(report.counted(4) && report.collectors[3].price.is_some());
+    assert!(stderr.contains("excluded: it signed two different answers"));
+    report.assert_price_within_the_first(3);
+    let refused = report.refused();
+    assert_eq!(refused[&Reject::Equivocation], 1);
+    // The good one's second sending may come when the round is over.
+    assert!([2, 3].contains(&refused[&Reject::Duplicate]), "{refused:?}");
+    assert_eq!(refused.len(), 2, "{refused:?}");
+}
+
+#[test]
+fn an_observation_before_its_samples_counts_once_they_come_and_never_without_them() {
+    let (stage, [(mut bad, round), (mut good, round_4)]) = begun_with_two(3);
+    let records = records(3, PRICE);
+    let _bad = bad.send_observation(&bad.honest(&round, &records).encode());
+    bad.send_samples(&round, &records[..2]);
+    let _good = good.send_observation(&good.honest(&round_4, &records).encode());
+    // The aggregator looks at connections in the order in which they came: once this one is refused, it has seen those.
+    let mut later = Peer::connect(stage.data);
+    later.send(&[0; Preamble::BYTES]);
+    later.until_ended();
+    good.send_samples(&round_4, &records);
+    let (report, stderr) = stage.report();
+    assert!(report.counted(4), "{stderr}");
+    assert_eq!(report.collectors[3].standing, "silent");
+    assert_eq!(report.signatures_verified, 4);
+    report.assert_price_within_the_first(3);
+    let expected = [(Reject::Magic, 1), (Reject::SamplesMissing, 1)];
+    assert_eq!(report.refused(), counts(&expected));
+}
+
+#[test]
+fn an_observation_before_the_round_is_refused_and_samples_too() {
+    let stage = stage(1, 3, "200ms");
+    let mut collector = stage.collector(4);
+    let records = records(3, PRICE);
+    let nowhen = rsoracle::frame::Round {
+        start_us: 1,
+        interval_us: 100_000,
+        samples: 3,
+        terms_digest: [0; 32],
+        signature: [0; 64],
+    };
+    let mut data = collector.play(&nowhen, &records);
+    data.until_ended();
+    collector.ready();
+    let round = collector.round();
+    let _data = collector.play(&round, &records);
+    let (report, _) = stage.report();
+    assert!(report.counted(4) && report.signatures_verified == 5);
+    let reasons: Vec<Reject> = report.refused().into_keys().collect();
+    assert_eq!(reasons, [Reject::NoRound], "{:?}", report.refused());
+    assert_eq!(report.refused()[&Reject::NoRound], 4);
+}
+
+#[test]
+fn prices_of_too_few_samples_are_refused_though_signed_and_the_abstention_counts() {
+    let (stage, mut collector, round) = begun(10, "200ms");
+    let records = records_with_misses(10, PRICE, 3);
+    collector.send_samples(&round, &records);
+    let stamp = round.start_us + 1_800_005;
+    let price = collector.sign(&round, &records, Answer::Price(PRICE), stamp);
+    send_refused(&collector, &[price.encode()]);
+    let honest = collector.honest(&round, &records);
+    assert_eq!(honest.answer, Answer::Abstain(Abstention::TooFewSamples));
+    let _data = collector.send_observation(&honest.encode());
+    let (report, _) = stage.report();
+    let standing = &report.collectors[4].standing;
+    assert!(standing.starts_with("abstained: fewer than"), "{standing}");
+    assert_eq!(report.signatures_verified, 5);
+    report.assert_price_within_the_first(4);
+    assert_eq!(report.refused(), counts(&[(Reject::TooFewSamples, 1)]));
+}
+
+#[test]
+fn samples_twice_out_of_order_of_another_round_broken_or_late_are_refused_by_reason() {
+    let (stage, mut collector, round) = begun(4, "200ms");
+    let records = records(4, PRICE);
+    let frame = |record: Record| {
+        let start_us = round.start_us;
+        Sample { start_us, record }.encode()
+    };
+    let mut raw = |at: usize, bytes: &[u8]| {
+        let mut sample = frame(records[0]);
+        sample[16 + at..16 + at + bytes.len()].copy_from_slice(bytes);
+        assert!(collector.control.send(&sample));
+    };
+    // Record: index 4, reason 2, zero 2, price 8, lateness 8, age 8.
+    raw(4, &Miss::NoReply.code().to_be_bytes()); // a miss with a price
+    raw(4, &[0xff, 0xff]); // no such reason
+    raw(8, &f64::NAN.to_be_bytes());
+    raw(8, &f64::INFINITY.to_be_bytes());
+    raw(8, &(-1.0f64).to_be_bytes());
+    raw(8, &[0; 8]);
+    raw(16, &[0xff; 8]); // a price never asked for
+    raw(6, &[0, 1]);
+    let broken = Record {
+        price: Err(Miss::NoReply),
+        age_us: Some(1),
+        ..records[0]
+    };
+    for bad in [
+        broken, // an age and no price
+        records[1],
+        records[3],
+        Record {
+            index: 4,
+            ..records[0]
+        },
+        Record {
+            index: u32::MAX,
+            ..records[0]
+        },
+        Record {
+            lateness_us: Some(100_001),
+            ..records[0]
+        },
+        Record {
+            lateness_us: Some(u64::MAX - 1),
+            ..records[0]
+        },
+    ] {
+        assert!(collector.control.send(&frame(bad)));
+    }
+    for start_us in [0, round.start_us - 1, round.start_us + 1, u64::MAX] {
+        let record = records[0];
+        assert!(
+            collector
+                .control
+                .send(&Sample { start_us, record }.encode())
+        );
+    }
+    collector.send_samples(&round, &records);
+    for again in [0, 3] {
+        assert!(collector.control.send(&frame(records[again])));
+    }
+    // An answer over other samples than those sent does not check; the one over those sent does.
+    let mut others = records.clone();
+    others[2].lateness_us = Some(6);
+    let mut swapped = records.clone();
+    swapped.swap(0, 1);
+    send_refused(
+        &collector,
+        &[
+            collector.honest(&round, &others).encode(),
+            collector.honest(&round, &swapped).encode(),
+            collector.honest(&round, &records[..3]).encode(),
+        ],
+    );
+    let _data = collector.send_observation(&collector.honest(&round, &records).encode());
+    let (report, stderr) = stage.report();
+    assert!(report.counted(4), "{stderr}");
+    assert_eq!(report.signatures_verified, 5);
+    let expected = [
+        (Reject::Reserved, 1),
+        (Reject::Signature, 3),
+        (Reject::SampleRound, 4),
+        (Reject::SampleOrder, 4 + 2),
+        (Reject::SampleBroken, 8),
+        (Reject::SampleLate, 2),
+    ];
+    assert_eq!(report.refused(), counts(&expected));
+}
+
+#[test]
+fn a_preamble_that_overtakes_its_hello_is_no_strangers() {
+    let stage = stage(1, 3, "200ms");
+    let mut data = Peer::connect(stage.data);
+    let preamble = Preamble {
+        slot: 4,
+        key: *collector_key(4).public().bytes(),
+    };
+    data.send(&preamble.encode());
+    // Once this later one is refused, the aggregator has seen the one before.
+    let mut later = Peer::connect(stage.data);
+    later.send(&[0; Preamble::BYTES]);
+    later.until_ended();
+    let mut collector = stage.collector(4);
+    collector.ready();
+    let round = collector.round();
+    let records = records(3, PRICE);
+    collector.send_samples(&round, &records);
+    data.send(&collector.honest(&round, &records).encode());
+    let (report, stderr) = stage.report();
+    assert!(report.counted(4), "{stderr}");
+    assert_eq!(report.refused(), counts(&[(Reject::Magic, 1)]));
+}
+
+#[test]
+fn a_preamble_for_a_slot_that_nobody_has_taken_is_refused_after_a_second() {
+    let stage = stage(1, 3, "200ms");
+    let posing = Preamble {
+        slot: 4,
+        key: *collector_key(9).public().bytes(),
+    };
+    for ends in [false, true] {
+        let mut data = Peer::connect(stage.data);
+        data.send(&posing.encode());
+        if ends {
+            data.half_close();
+        }
+        data.until_ended();
+    }
+    let mut collector = stage.collector(4);
+    collector.ready();
+    let round = collector.round();
+    let _data = collector.play(&round, &records(3, PRICE));
+    let (report, stderr) = stage.report();
+    assert!(report.counted(4), "{stderr}");
+    assert_eq!(report.refused(), counts(&[(Reject::KeyUnknown, 2)]));
+}
+
+#[test]
+fn a_crowd_that_names_a_collectors_key_displaces_nobody() {
+    let (stage, [(mut named, round), (mut good, round_4)]) = begun_with_two(10);
+    let records = records(10, PRICE);
+    let (mut data, mut data_4) = (named.open_data(), good.open_data());
+    // Both are known to the aggregator before the crowd comes: connections are looked at in their order.
+    let mut later = Peer::connect(stage.data);
+    later.send(&[0; Preamble::BYTES]);
+    later.until_ended();
+    let mut crowd: Vec<Peer> = (0..400).map(|_| named.open_data()).collect();
+    let nameless: Vec<Peer> = (0..100).map(|_| Peer::connect(stage.data)).collect();
+    support::eventually("the crowd displaces its own", || {
+        let gone = crowd
+            .iter_mut()
+            .filter_map(|peer| peer.ended().then_some(()));
+        (gone.count() >= 400 - 261).then_some(())
+    });
+    assert!(!data.ended(), "the first that named the key has stayed");
+    assert!(!data_4.ended(), "so has the one of another slot");
+    named.send_samples(&round, &records);
+    data.send(&named.honest(&round, &records).encode());
+    good.send_samples(&round_4, &records);
+    data_4.send(&good.honest(&round_4, &records).encode());
+    let (report, stderr) = stage.report();
+    assert!(report.counted(3) && report.counted(4), "{stderr}");
+    assert_eq!(report.signatures_verified, 5);
+    report.assert_price_within_the_first(5);
+    assert!(report.refused()[&Reject::Crowded] >= 400 - 261);
+    drop(nameless);
+}
+
+#[test]
+fn a_member_that_floods_is_heard_in_turns_and_the_round_goes_on() {
+    let (stage, mut collector, round) = begun(5, "200ms");
+    let records = records(5, PRICE);
+    let record = records[0];
+    let sample = Sample {
+        start_us: 7,
+        record,
+    };
+    let ready = Ready {
+        clock_us: u64::MAX,
+        price: 1.0,
+    };
+    let flood = [sample.encode().repeat(20), ready.encode().repeat(5)].concat();
+    for _ in 0..100 {
+        assert!(collector.control.send(&flood));
+    }
+    let _data = collector.play(&round, &records);
+    let (report, stderr) = stage.report();
+    assert!(report.counted(4), "{stderr}");
+    assert_eq!(report.refused(), counts(&[(Reject::SampleRound, 2_000)]));
+}
+
+#[test]
+fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it() {
+    let head = |kind: Kind| {
+        let mut frame = vec![0; kind.bytes()];
+        frame[..8].copy_from_slice(&[b'R', b'S', b'O', b'R', 1, kind as u8, 0, 0]);
+        frame
+    };
+    let mut bad_price = Ready {
+        clock_us: 0,
+        price: PRICE,
+    }
+    .encode();
+    bad_price[16..].copy_from_slice(&f64::NAN.to_be_bytes());
+    let refusal = Refusal {
+        reason: Reject::RoundShape,
+    };
+    let mut unknown_refusal = refusal.encode();
+    unknown_refusal[8..10].copy_from_slice(&[0xff, 0xff]);
+    let cases = [
+        (head(Kind::Challenge), Reject::Kind),
+        (head(Kind::Hello), Reject::Kind),
+        (head(Kind::Round), Reject::Kind),
+        (head(Kind::Preamble), Reject::Kind),
+        (b"RSOR\x01\x09\0\0".to_vec(), Reject::Kind),
+        (b"RSOR\x02\x05\0\0".to_vec(), Reject::Version),
+        (b"RSOR\x01\x05\0\x01".to_vec(), Reject::Reserved),
+        (vec![0; 1 << 16], Reject::Magic),
+        (bad_price.to_vec(), Reject::Average),
+        (refusal.encode().to_vec(), Reject::RoundShape),
+        (unknown_refusal.to_vec(), Reject::Kind),
+        // Half a frame, then nothing more: refused after a second.
+        (head(Kind::Sample)[..47].to_vec(), Reject::FrameLate),
+        (b"RSOR".to_vec(), Reject::FrameLate),
+    ];
+    // A few aggregators at once, since each round lasts a second, whatever the member does.
+    for cases in cases.chunks(4) {
+        let playing: Vec<_> = cases
+            .iter()
+            .map(|(bytes, _)| {
+                let (stage, mut collector, _) = begun(6, "200ms");
+                collector.control.send(bytes);
+                (stage, collector)
+            })
+            .collect();
+        for ((stage, mut collector), (bytes, reason)) in playing.into_iter().zip(cases) {
+            if bytes.len() <= Hello::BYTES {
+                assert_eq!(collector.control.refusal(), *reason);
+            } else {
+                collector.control.until_ended();
+            }
+            let (report, stderr) = stage.report();
+            report.assert_price_within_the_first(4);
+            assert_eq!(report.refused(), counts(&[(*reason, 1)]), "{stderr}");
+            let slot = &report.collectors[4];
+            assert_eq!(slot.standing, "silent");
+            let remark = slot.remark.as_deref().unwrap_or_default();
+            assert_eq!(remark, format!("refused: {reason}"));
+        }
+    }
+}
+
+#[test]
+fn a_member_that_becomes_ready_in_mid_round_is_not_waited_for() {
+    let stage = impatient_stage(1, 8, "200ms", "3s");
+    let mut late = stage.collector(4);
+    stage.running.stderr_line("4 of 5 collectors ready");
+    late.ready();
+    let (report, stderr) = stage.report();
+    report.assert_price_within_the_first(4);
+    let slot = &report.collectors[4];
+    let remark = slot.remark.as_deref().unwrap_or_default();
+    assert_eq!(slot.standing, "silent");
+    assert!(remark.starts_with("no first price"), "{remark}");
+    assert!(stderr.contains("sample 8 of 8: "), "{stderr}");
+    assert_eq!(late.control.got(), [0u8; 0], "it was never told of a round");
+}

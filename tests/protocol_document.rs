@@ -1,0 +1,317 @@
+//! docs/PROTOCOL.md against the code: every vector, table, reason and bound, by name and on both sides; and its
+//! signatures and digests against programs that share no line with ours.
+
+mod support;
+mod vectors;
+
+use rsoracle::limits::*;
+use rsoracle::reason::{Abstention, Miss, Reject};
+use rsoracle::report::{Refused, Report};
+use rsoracle::seal::hex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use support::scratch;
+use vectors::Story;
+
+fn file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn document() -> String {
+    file("docs/PROTOCOL.md")
+}
+
+/// The `name = hex` lines of the document's blocks that are marked `vectors`.
+fn documented_vectors(document: &str) -> BTreeMap<String, String> {
+    let mut vectors = BTreeMap::new();
+    let mut inside = false;
+    for line in document.lines() {
+        match line {
+            "```vectors" => inside = true,
+            "```" => inside = false,
+            line if inside => {
+                let (name, value) = line.split_once(" = ").expect("name = hex");
+                let before = vectors.insert(name.to_owned(), value.to_owned());
+                assert_eq!(before, None, "{name} stands twice");
+            }
+            _ => {}
+        }
+    }
+    vectors
+}
+
+/// The cells of the rows of the table under the heading that begins with `heading`, its title rows left out.
+fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let mut lines = document.lines();
+    let found = lines
+        .any(|line| line.trim_start_matches('#').trim_start() == heading && line.starts_with('#'));
+    assert!(found, "no heading '{heading}'");
+    let cells = |line: &str| {
+        let inner = line.trim().trim_start_matches('|').trim_end_matches('|');
+        inner
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect()
+    };
+    lines
+        .take_while(|line| !line.starts_with('#'))
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(cells)
+        .collect()
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    assert!(hex.len().is_multiple_of(2), "whole bytes: {hex}");
+    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+#[test]
+fn every_vector_of_the_document_is_what_the_library_makes_and_none_is_missing() {
+    let documented = documented_vectors(&document());
+    let mut made = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (name, bytes) in Story::play().vectors() {
+        let line = hex(&bytes);
+        if documented.get(&name) != Some(&line) {
+            wrong.push(format!("{name} = {line}"));
+        }
+        assert_eq!(
+            made.insert(name.clone(), line),
+            None,
+            "{name} is made twice"
+        );
+    }
+    let unknown: Vec<&String> = documented
+        .keys()
+        .filter(|name| !made.contains_key(*name))
+        .collect();
+    assert!(
+        wrong.is_empty() && unknown.is_empty(),
+        "not made by the library: {unknown:?}; the document should say:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_table_of_the_little_round_says_what_happens_in_it() {
+    let document = document();
+    let rows: Vec<String> = table(&document, "The round in words")
+        .iter()
+        .map(|cells| format!("| {} |", cells.join(" | ")))
+        .collect();
+    assert_eq!(rows, Story::play().rows());
+}
+
+#[test]
+fn every_table_of_offsets_cuts_the_bytes_into_their_fields() {
+    let document = document();
+    let layouts = Story::play().layouts();
+    let mut headings = BTreeSet::new();
+    for layout in &layouts {
+        let width = layout.bytes.len();
+        let heading = format!("{}: {width} bytes", layout.heading);
+        let mut at = 0;
+        let rows = table(&document, &heading);
+        for (row, (field, value)) in rows.iter().zip(&layout.fields) {
+            let number = |cell: &str| cell.parse::<usize>().expect("a number");
+            let (offset, width) = (number(&row[0]), number(&row[1]));
+            assert_eq!((offset, row[2].as_str()), (at, *field), "{heading}");
+            let part = layout.bytes.get(offset..offset + width);
+            assert_eq!(part, Some(&value[..]), "{heading}, {field}");
+            at += width;
+        }
+        assert_eq!((rows.len(), at), (layout.fields.len(), width), "{heading}");
+        headings.insert(heading);
+    }
+    let documented: BTreeSet<String> = document
+        .lines()
+        .filter(|line| line.starts_with("###") && line.ends_with(" bytes"))
+        .map(|line| line.trim_start_matches('#').trim().to_owned())
+        .collect();
+    assert_eq!(documented, headings);
+}
+
+#[test]
+fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
+    let document = document();
+    let rows = |heading| -> Vec<(String, String, String)> {
+        let row = |cells: Vec<String>| (cells[0].clone(), cells[1].clone(), cells[2].clone());
+        table(&document, heading).into_iter().map(row).collect()
+    };
+    macro_rules! check {
+        ($name:ident) => {
+            let made: Vec<_> = $name::ALL
+                .iter()
+                .map(|r| {
+                    (
+                        r.code().to_string(),
+                        format!("{r:?}"),
+                        r.sentence().to_owned(),
+                    )
+                })
+                .collect();
+            assert_eq!(rows(stringify!($name)), made);
+        };
+    }
+    check!(Reject);
+    check!(Miss);
+    check!(Abstention);
+}
+
+/// Bounds that no peer can see: how the program treats its exchange, its children and its screen.
+const INNER_BOUNDS: [&str; 13] = [
+    "JSON_DEPTH_MAX",
+    "MESSAGE_BYTES_MAX",
+    "ACCEPTS_PER_SWEEP",
+    "SLICE_MS",
+    "RETRY_MS_MIN",
+    "RETRY_MS_MAX",
+    "RETRY_AFTER_MS_MAX",
+    "RECONNECT_MS",
+    "LAST_WORDS_MS_MAX",
+    "CHILD_END_MS_MAX",
+    "QUIET_US",
+    "LOG_LINE_BYTES_MAX",
+    "DISPLAY_LINES_MAX",
+];
+
+#[test]
+fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
+    macro_rules! bounds {
+        ($($name:ident)*) => { BTreeMap::from([$((stringify!($name).to_owned(), $name as f64)),*]) };
+    }
+    let made: BTreeMap<String, f64> = bounds! {
+        CONTROL_PORT DATA_PORT COLLECTORS_MAX SAMPLES_MAX INTERVAL_US_MIN INTERVAL_US_MAX ROUND_US_MAX
+        VALID_PERCENT_MIN FEED_BYTES_MAX SOURCE_BYTES_MAX PRICE_MIN PRICE_MAX PRICE_TEXT_BYTES_MAX
+        HELLO_MS_MAX FRAME_MS_MAX STRANGERS_MAX LEAD_MS_MIN LEAD_US_PER_COLLECTOR LEAD_MS_MAX START_AHEAD_US_MAX REPLY_MS_MAX
+        CLOSE_MS_MAX CONNECT_SLICE_MS HANDSHAKE_MS_MAX CLOCK_PARTS_US_MAX CLOCK_PARTS_US_PER_S
+    };
+    let row = |cells: Vec<String>| {
+        let value = cells[1].parse::<f64>().expect("a number");
+        (cells[0].trim_matches('`').to_owned(), value)
+    };
+    let rows = table(&document(), "Bounds and deadlines");
+    assert_eq!(rows.len(), made.len());
+    let documented: BTreeMap<String, f64> = rows.into_iter().map(row).collect();
+    assert_eq!(documented, made);
+    let source = file("src/limits.rs");
+    let names = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split_once(':'))
+        .map(|(name, _)| name);
+    for name in names {
+        let known = made.contains_key(name) != INNER_BOUNDS.contains(&name);
+        assert!(
+            known,
+            "{name}: a row in docs/PROTOCOL.md, or an inner bound?"
+        );
+    }
+}
+
+#[test]
+fn the_report_has_every_field_that_the_document_reads_a_round_from() {
+    let story = Story::play();
+    let report = Report {
+        round: &story.books,
+        outcome: &story.books.outcome(),
+        refused: &Refused::new(),
+        remarks: &[],
+        embedded: false,
+    };
+    let json = report.json();
+    let rows = table(&document(), "What the report holds");
+    assert!(!rows.is_empty());
+    for name in rows.iter().flat_map(|row| row[0].split(", ")) {
+        let key = format!("\"{}\":", name.trim_matches('`'));
+        assert!(json.contains(&key), "{key} in {json}");
+    }
+}
+
+/// Writes bytes to a fresh file.
+fn kept(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = scratch(name);
+    std::fs::write(&path, bytes).expect("a file for the test");
+    path
+}
+
+fn openssl(args: &[&str], files: &[(&str, &Path)]) -> Command {
+    let mut command = Command::new("openssl");
+    command.args(args).stderr(Stdio::null());
+    for (flag, path) in files {
+        command.arg(flag).arg(path);
+    }
+    command
+}
+
+/// Whether the program `openssl` takes `signature` as that of `public` over `message`.
+fn openssl_takes(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    // RFC 8410: SubjectPublicKeyInfo of an Ed25519 key.
+    let key = [&bytes("302a300506032b6570032100"), public].concat();
+    let (key, message, signature) = (
+        kept("key.der", &key),
+        kept("message", message),
+        kept("signature", signature),
+    );
+    let args = ["pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-rawin"];
+    let files = [
+        ("-inkey", &*key),
+        ("-in", &*message),
+        ("-sigfile", &*signature),
+    ];
+    let mut command = openssl(&args, &files);
+    let status = command.stdout(Stdio::null()).status();
+    status.expect("openssl runs").success()
+}
+
+/// What the program `openssl` signs with the key of `seed`.
+fn openssl_signs(seed: &[u8], message: &[u8]) -> Vec<u8> {
+    // RFC 8410: OneAsymmetricKey of an Ed25519 key.
+    let key = [&bytes("302e020100300506032b657004220420"), seed].concat();
+    let (key, message) = (kept("key.der", &key), kept("message", message));
+    let args = ["pkeyutl", "-sign", "-keyform", "DER", "-rawin"];
+    let output = openssl(&args, &[("-inkey", &key), ("-in", &message)]).output();
+    output.expect("openssl runs").stdout
+}
+
+#[test]
+fn openssl_takes_the_documents_signatures_and_makes_the_same() {
+    let vectors = documented_vectors(&document());
+    let get = |name: &str| bytes(vectors.get(name).unwrap_or_else(|| panic!("no {name}")));
+    let last_64 = |frame: Vec<u8>| frame[frame.len() - 64..].to_vec();
+    for (who, what) in [
+        ("slot0", "slot0.hello"),
+        ("aggregator", "slot0.round"),
+        ("slot0", "slot0.observation"),
+        ("slot4", "slot4.observation"),
+    ] {
+        let public = get(&format!("{who}.public"));
+        let (mut message, signature) = (get(&format!("{what}.signed")), last_64(get(what)));
+        assert!(openssl_takes(&public, &message, &signature), "{what}");
+        let made = openssl_signs(&get(&format!("{who}.seed")), &message);
+        assert_eq!(hex(&made), hex(&signature), "{what}");
+        message[40] ^= 1;
+        assert!(!openssl_takes(&public, &message, &signature), "{what}");
+    }
+}
+
+#[test]
+fn sha512sum_makes_the_documents_digests() {
+    let vectors = documented_vectors(&document());
+    let digests = vectors
+        .iter()
+        .filter_map(|(name, digest)| Some((name.strip_suffix(".digest")?, digest)));
+    let mut count = 0;
+    for (name, digest) in digests {
+        let digested = kept("digested", &bytes(&vectors[&format!("{name}.digested")]));
+        let output = Command::new("sha512sum").arg(digested).output();
+        let text = String::from_utf8(output.expect("sha512sum runs").stdout).expect("text");
+        assert_eq!(text.get(..64), Some(digest.as_str()), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 6, "terms, and the samples of five collectors");
+}

@@ -1,0 +1,56 @@
+//! `bash run.sh` as a new user runs it, in a network namespace of its own where no exchange can be reached.
+
+mod support;
+
+use std::process::{Command, Stdio};
+use support::*;
+
+#[test]
+fn without_a_network_the_script_says_so_loudly_and_every_price_bears_the_mark() {
+    let inside = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--map-root-user",
+            "--net",
+            "sh",
+            "-c",
+            &format!("ip link set lo up && {script}"),
+        ]);
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stdin(Stdio::null());
+        command
+    };
+    let permitted = inside("true")
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !permitted {
+        eprintln!(
+            "SKIPPED: no network namespaces here (they need unshare, ip, and the system's permission)"
+        );
+        return;
+    }
+    let mut command = inside("exec bash run.sh");
+    command.env("CARGO_NET_OFFLINE", "true");
+    let done = start_command(command).finish_within(LONG * 10);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let loud = done.stderr.lines().next().unwrap_or_default();
+    assert!(
+        loud.contains("*** THE LIVE EXCHANGE CANNOT BE REACHED: RECORDED PRICES FOLLOW"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        loud.contains("cannot resolve ws-api.binance.com"),
+        "the cause is named: {loud}"
+    );
+    let rest = done.stderr.lines().skip(1).chain(done.stdout.lines());
+    let unmarked: Vec<&str> = rest.filter(|line| !line.starts_with("embedded ")).collect();
+    assert_eq!(unmarked, Vec::<&str>::new());
+    assert!(
+        done.stdout.starts_with("embedded BTC/USD 872") && done.stdout.lines().count() == 1,
+        "{}",
+        done.stdout
+    );
+}

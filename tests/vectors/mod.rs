@@ -1,0 +1,436 @@
+//! The little round that docs/PROTOCOL.md tells byte by byte, made anew with the library.
+//!
+//! Every key, secret and nonce is 32 times one byte, so that anyone can repeat it. What this module does not do: read
+//! the document.
+
+mod layouts;
+
+use ed25519_dalek::{Digest, Sha512};
+use rsoracle::aggregate::{self, Rule};
+use rsoracle::frame::*;
+use rsoracle::reason::{Abstention, Miss, Reject};
+use rsoracle::round::{Heard, Round as Bookkeeping, Standing};
+use rsoracle::sampler;
+use rsoracle::seal::*;
+use rsoracle::terms::{Seat, Terms};
+
+/// Bytes under the name that the document gives them.
+pub type Named = Vec<(String, Vec<u8>)>;
+
+const START_US: u64 = 1_795_343_400_000_000;
+const INTERVAL_US: u64 = 1_000_000;
+const SAMPLES: u32 = 2;
+const SEATS: u16 = 6;
+const FEED: &str = "BTC/USD";
+const SOURCE: &str = "binance:BTCUSDC";
+
+/// Price (none: no reply in time) and lateness of both samples, by slot. Nobody sits in the last slot.
+const SAMPLED: [[(Option<f64>, u64); 2]; 5] = [
+    [(Some(87231.4), 3), (Some(87231.42), 5)],
+    [(Some(87231.4), 2), (Some(87231.42), 4)],
+    [(Some(87231.43), 7), (Some(87231.44), 9)],
+    [(Some(87231.5), 1), (Some(87231.6), 1)],
+    [(Some(87231.41), 8), (None, 6)],
+];
+
+/// By the collector of slot 0 over its observation, with the identity as its R: `[S]B = R + [k]A` holds.
+const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000004077b51dcfca4fc9885c7d8cede417d50b5c4f38992adc590643ead4d124b300";
+
+/// What one collector does in the round.
+pub struct Player {
+    slot: u16,
+    key: SecretKey,
+    nonce: [u8; 32],
+    secret: EnrolmentSecret,
+    hello: Hello,
+    round: Round,
+    records: Vec<Record>,
+    observation: Observation,
+}
+
+/// The round.
+pub struct Story {
+    /// What it is held to.
+    pub terms: Terms,
+    /// Those who play.
+    pub players: Vec<Player>,
+    /// The aggregator's books at the end.
+    pub books: Bookkeeping,
+}
+
+fn collector_key(slot: u16) -> SecretKey {
+    SecretKey::from_seed(&mut [0x10 + slot as u8; 32])
+}
+
+fn aggregator_key() -> SecretKey {
+    SecretKey::from_seed(&mut [0x02; 32])
+}
+
+fn terms() -> Terms {
+    let seat = |slot| Seat {
+        key: (slot < 5).then(|| collector_key(slot).public()),
+        source: SOURCE.into(),
+    };
+    Terms {
+        aggregator: aggregator_key().public(),
+        session: [0x05; 32],
+        feed: FEED.into(),
+        rule: Rule::TrimmedMean,
+        f: aggregate::faulty_max(Rule::TrimmedMean, SEATS),
+        quorum: aggregate::quorum(SEATS, 1),
+        exchanges_min: 1,
+        samples: SAMPLES,
+        interval_us: INTERVAL_US,
+        seats: (0..SEATS).map(seat).collect(),
+    }
+}
+
+fn record(index: u32, price: Result<f64, Miss>, lateness_us: Option<u64>) -> Record {
+    Record {
+        index,
+        price,
+        lateness_us,
+        age_us: None,
+    }
+}
+
+impl Player {
+    fn new(slot: u16, terms: &Terms) -> Player {
+        let key = collector_key(slot);
+        let (nonce, secret) = (
+            [0x30 + slot as u8; 32],
+            EnrolmentSecret::take(&mut [0x20 + slot as u8; 32]),
+        );
+        let mut hello = Hello {
+            slot,
+            key: *key.public().bytes(),
+            source: padded(SOURCE),
+            clock_us: START_US - 300_000,
+            signature: [0; 64],
+        };
+        hello.signature = key.sign(&hello_bytes(&nonce, &secret, &hello));
+        let mut round = Round {
+            start_us: START_US,
+            interval_us: INTERVAL_US,
+            samples: SAMPLES,
+            terms_digest: terms.digest(),
+            signature: [0; 64],
+        };
+        round.signature = aggregator_key().sign(&round_bytes(&nonce, &hello.signature, &round));
+        let taken = (0..).zip(SAMPLED[usize::from(slot)]);
+        let records: Vec<Record> = taken
+            .map(|(k, (price, late))| record(k, price.ok_or(Miss::NoReply), Some(late)))
+            .collect();
+        let (answer, timestamp_us) = sampler::answer(&records, START_US, INTERVAL_US);
+        let mut player = Player {
+            slot,
+            key,
+            nonce,
+            secret,
+            hello,
+            round,
+            records,
+            observation: Observation {
+                answer,
+                timestamp_us,
+                signature: [0; 64],
+            },
+        };
+        player.observation.signature = player.key.sign(&player.observation_signed());
+        player
+    }
+
+    fn observation_signed(&self) -> [u8; OBSERVATION_SIGNED_BYTES] {
+        let context = ObservationContext {
+            terms_digest: &self.round.terms_digest,
+            slot: self.slot,
+            feed: FEED,
+            source: SOURCE,
+            start_us: START_US,
+            samples: SAMPLES,
+            interval_us: INTERVAL_US,
+            samples_digest: &samples_digest(&self.records),
+        };
+        let observation = &self.observation;
+        observation_bytes(
+            &context,
+            observation.answer.to_bits(),
+            observation.timestamp_us,
+        )
+    }
+
+    fn samples(&self) -> impl Iterator<Item = Sample> {
+        self.records.iter().map(|record| Sample {
+            start_us: START_US,
+            record: *record,
+        })
+    }
+
+    fn preamble(&self) -> Preamble {
+        Preamble {
+            slot: self.slot,
+            key: self.hello.key,
+        }
+    }
+}
+
+impl Story {
+    /// Plays the round through the aggregator's own books.
+    pub fn play() -> Story {
+        let terms = terms();
+        let mut books = Bookkeeping::new(terms.clone(), START_US);
+        let players: Vec<Player> = (0..5).map(|slot| Player::new(slot, &terms)).collect();
+        for player in &players {
+            for sample in player.samples() {
+                let sample = Sample::decode(&sample.encode()).expect("a sample that stands");
+                books.sample(player.slot, &sample).expect("in order");
+            }
+            let heard = books.observe(player.slot, &player.observation.encode());
+            assert_eq!(heard, Ok(Heard::Accepted), "slot {}", player.slot);
+        }
+        Story {
+            terms,
+            players,
+            books,
+        }
+    }
+
+    /// The rows of the document's table of the round.
+    pub fn rows(&self) -> Vec<String> {
+        let sample = |(price, late): (Option<f64>, u64)| match price {
+            Some(price) => format!("{price}, {late} µs"),
+            None => format!("no reply in time, {late} µs"),
+        };
+        let standings = self.books.outcome().standings;
+        let row = |player: &Player| {
+            let slot = usize::from(player.slot);
+            let [first, second] = SAMPLED[slot].map(sample);
+            let (became, timestamp_us) = (&standings[slot], player.observation.timestamp_us);
+            let became = match became {
+                Standing::Used(price) => format!("used {price}"),
+                Standing::Trimmed(price) => format!("trimmed {price}"),
+                Standing::Abstained(why) => format!("abstained {}", why.code()),
+                other => format!("{other:?}"),
+            };
+            format!(
+                "| {slot} | {:02x} | {:02x} | {:02x} | {first} | {second} | {became} | {timestamp_us} |",
+                slot + 0x10,
+                slot + 0x20,
+                slot + 0x30
+            )
+        };
+        self.players.iter().map(row).collect()
+    }
+
+    /// All that the document's blocks of vectors hold.
+    pub fn vectors(&self) -> Named {
+        let mut all = Named::new();
+        let mut put = |name: &str, bytes: &[u8]| all.push((name.to_owned(), bytes.to_vec()));
+        put("aggregator.seed", &[0x02; 32]);
+        put("aggregator.public", aggregator_key().public().bytes());
+        put("session", &self.terms.session);
+        let terms_bytes = join(&self.terms_fields());
+        assert_eq!(first_half(&terms_bytes), self.terms.digest());
+        put("terms.digested", &terms_bytes);
+        put("terms.digest", &self.terms.digest());
+        let first = &self.players[0];
+        let enrolment = [*first.secret.expose(), *aggregator_key().public().bytes()].concat();
+        put("slot0.enrolment", &enrolment);
+        put(
+            "slot0.challenge",
+            &Challenge { nonce: first.nonce }.encode(),
+        );
+        let hello_signed = hello_bytes(&first.nonce, &first.secret, &first.hello);
+        put("slot0.hello.signed", &hello_signed);
+        put("slot0.hello", &first.hello.encode());
+        put("slot0.ready", &ready().encode());
+        let round_signed = round_bytes(&first.nonce, &first.hello.signature, &first.round);
+        put("slot0.round.signed", &round_signed);
+        put("slot0.round", &first.round.encode());
+        put("slot0.preamble", &first.preamble().encode());
+        let refusal = Refusal {
+            reason: Reject::SlotTaken,
+        };
+        put("refusal", &refusal.encode());
+        for player in &self.players {
+            let mut put =
+                |name: &str, bytes: &[u8]| put(&format!("slot{}.{name}", player.slot), bytes);
+            put("seed", &[0x10 + player.slot as u8; 32]);
+            put("public", player.key.public().bytes());
+            put("hello.signature", &player.hello.signature);
+            put("round.signature", &player.round.signature);
+            for (index, sample) in player.samples().enumerate() {
+                put(&format!("sample{index}"), &sample.encode());
+            }
+            put("samples.digested", &digested_samples(&player.records));
+            put("samples.digest", &samples_digest(&player.records));
+            put("observation.signed", &player.observation_signed());
+            put("observation", &player.observation.encode());
+        }
+        let outcome = self.books.outcome();
+        put(
+            "outcome.price",
+            &outcome.price.expect("a quorum").to_be_bytes(),
+        );
+        put(
+            "outcome.time",
+            &outcome.timestamp_us.expect("a quorum").to_be_bytes(),
+        );
+        put(
+            "outcome.spread",
+            &outcome.spread.expect("prices").to_be_bytes(),
+        );
+        all.extend(recipes());
+        all.extend(refused(first));
+        all
+    }
+
+    fn terms_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let terms = &self.terms;
+        let mut fields = vec![
+            ("context", padded::<32>("rsoracle v1 terms").to_vec()),
+            ("aggregator's public key", terms.aggregator.bytes().to_vec()),
+            ("session", terms.session.to_vec()),
+            ("feed", padded::<16>(&terms.feed).to_vec()),
+            ("rule", terms.rule.code().to_be_bytes().to_vec()),
+            ("n", SEATS.to_be_bytes().to_vec()),
+            ("f", terms.f.to_be_bytes().to_vec()),
+            ("quorum", terms.quorum.to_be_bytes().to_vec()),
+            (
+                "least exchanges",
+                terms.exchanges_min.to_be_bytes().to_vec(),
+            ),
+            ("samples", terms.samples.to_be_bytes().to_vec()),
+            ("interval", terms.interval_us.to_be_bytes().to_vec()),
+        ];
+        for seat in &terms.seats {
+            let key = seat.key.map_or([0; 32], |key| *key.bytes());
+            fields.push(("public key", key.to_vec()));
+            fields.push(("source", padded::<32>(&seat.source).to_vec()));
+        }
+        fields
+    }
+}
+
+fn ready() -> Ready {
+    Ready {
+        clock_us: START_US - 100_000,
+        price: 87231.4,
+    }
+}
+
+fn join(fields: &[(&'static str, Vec<u8>)]) -> Vec<u8> {
+    fields.iter().flat_map(|(_, bytes)| bytes.clone()).collect()
+}
+
+fn digested_samples(records: &[Record]) -> Vec<u8> {
+    let mut bytes = padded::<32>("rsoracle v1 samples").to_vec();
+    records.iter().for_each(|r| bytes.extend(r.encode()));
+    assert_eq!(first_half(&bytes), samples_digest(records));
+    bytes
+}
+
+/// The first 32 bytes of SHA-512.
+fn first_half(bytes: &[u8]) -> [u8; 32] {
+    let whole: [u8; 64] = Sha512::digest(bytes).into();
+    *whole.first_chunk().expect("32 of 64")
+}
+
+/// Averages, prices and answers for which the order of the steps matters.
+fn recipes() -> Named {
+    let mut all = Named::new();
+    let bits = |prices: &[f64]| {
+        prices
+            .iter()
+            .flat_map(|p| p.to_be_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let mut combined = |name: &str, rule, f, prices: &[f64]| {
+        let price = aggregate::combine(rule, prices, f).expect("enough prices");
+        all.push((format!("{name}.prices"), bits(prices)));
+        all.push((format!("{name}.price"), bits(&[price])));
+    };
+    let unordered = [94112.46, 94112.21, 94112.57, 94112.55, 94112.12];
+    combined("mean.ascending", Rule::Mean, 0, &unordered);
+    combined("mean.clamped", Rule::Mean, 0, &[94112.35; 3]);
+    combined("median.odd", Rule::Median, 1, &unordered);
+    combined("median.even", Rule::Median, 1, &unordered[..4]);
+    combined("trimmed.five", Rule::TrimmedMean, 1, &unordered);
+    let mut records: Vec<Record> = (0..5)
+        .map(|k| record(k, Ok(87231.4 + f64::from(k)), Some(u64::from(k))))
+        .collect();
+    records[4] = record(4, Err(Miss::NotConnected), None);
+    let mut aged = record(0, Ok(0.013619), Some(0));
+    aged.age_us = Some(250_000);
+    all.push(("record.aged".into(), aged.encode().to_vec()));
+    all.push(("record.never-asked".into(), records[4].encode().to_vec()));
+    let mut answered = |name: &str, records: &[Record]| {
+        let (answer, timestamp_us) = sampler::answer(records, START_US, INTERVAL_US);
+        let encoded = records.iter().flat_map(Record::encode).collect();
+        all.push((format!("{name}.records"), encoded));
+        all.push((
+            format!("{name}.average"),
+            answer.to_bits().to_be_bytes().to_vec(),
+        ));
+        all.push((
+            format!("{name}.timestamp"),
+            timestamp_us.to_be_bytes().to_vec(),
+        ));
+    };
+    answered("answer.four-of-five", &records);
+    records[1] = record(1, Err(Miss::NotDecimal), Some(1));
+    answered("answer.three-of-five", &records);
+    for why in Abstention::ALL {
+        let bits = Answer::Abstain(*why).to_bits().to_be_bytes();
+        all.push((format!("abstention.{}", why.code()), bits.to_vec()));
+    }
+    all
+}
+
+/// Keys and signatures that a sloppy verifier takes.
+fn refused(player: &Player) -> Named {
+    let key = |first: u8, middle: u8, last: u8| {
+        let mut key = [middle; 32];
+        (key[0], key[31]) = (first, last);
+        assert_eq!(PublicKey::decode(&key), None, "{}", hex(&key));
+        key.to_vec()
+    };
+    let mut all: Named = vec![
+        ("refused.key.identity".into(), key(0x01, 0, 0)),
+        ("refused.key.order-2".into(), key(0xec, 0xff, 0x7f)),
+        ("refused.key.order-4".into(), key(0, 0, 0)),
+        ("refused.key.spelled-twice".into(), key(0xf0, 0xff, 0x7f)),
+        ("refused.key.no-point".into(), key(0x02, 0, 0)),
+    ];
+    let high_s = plus_group_order(&player.observation.signature);
+    let small_r: Vec<u8> = (0..64)
+        .map(|at| u8::from_str_radix(&SMALL_ORDER_R[2 * at..2 * at + 2], 16).expect("hex"))
+        .collect();
+    let small_r: [u8; 64] = small_r.try_into().expect("64 bytes");
+    let message = player.observation_signed();
+    for signature in [&high_s, &small_r] {
+        assert!(!player.key.public().signed(&message, signature));
+    }
+    let plain =
+        ed25519_dalek::VerifyingKey::from_bytes(player.key.public().bytes()).expect("a key");
+    let taken = ed25519_dalek::Verifier::verify(&plain, &message, &(&small_r).into());
+    assert!(taken.is_ok(), "plain verification takes it");
+    all.push(("refused.signature.high-s".into(), high_s.to_vec()));
+    all.push(("refused.signature.small-order-r".into(), small_r.to_vec()));
+    all
+}
+
+/// The same signature with S + L for S: equal modulo the order L of the group, and so once the same to everyone.
+fn plus_group_order(signature: &[u8; 64]) -> [u8; 64] {
+    const ORDER: u128 = 27_742_317_777_372_353_535_851_937_790_883_648_493;
+    let mut order = [0u8; 32];
+    order[..16].copy_from_slice(&ORDER.to_le_bytes());
+    order[31] = 0x10;
+    let (mut sum, mut carry) = (*signature, 0u16);
+    for at in 0..32 {
+        carry += u16::from(sum[32 + at]) + u16::from(order[at]);
+        sum[32 + at] = carry as u8;
+        carry >>= 8;
+    }
+    sum
+}
