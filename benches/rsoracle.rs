@@ -1,1 +1,98 @@
-fn main() {}
+//! What `make bench` prints: how precise, quick and small rsoracle is on this machine, each figure beside its goal and,
+//! where there is one, beside a peer that ran in the same minute.
+//!
+//! `cargo bench` runs everything in about four minutes, `cargo bench -- NAME …` single sections. No threads here
+//! either: whatever runs at the same time is a process, and a part that has no program of its own is this very binary,
+//! started again with `role NAME …`. What this does not do: fail. A figure is for reading; the tests assert.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+#[path = "sections/checking.rs"]
+mod checking;
+#[path = "sections/connected.rs"]
+mod connected;
+#[path = "sections/figures.rs"]
+mod figures;
+#[path = "sections/instants.rs"]
+mod instants;
+#[path = "sections/machine.rs"]
+mod machine;
+#[path = "sections/network.rs"]
+mod network;
+#[path = "sections/prototype.rs"]
+mod prototype;
+#[path = "sections/proxy.rs"]
+mod proxy;
+#[path = "sections/rounds.rs"]
+mod rounds;
+#[path = "sections/size.rs"]
+mod size;
+#[path = "sections/time.rs"]
+mod time;
+
+use figures::Table;
+
+/// The sections: name, what it is about, and what runs it.
+type Section = (&'static str, &'static str, fn(&mut Table));
+const SECTIONS: [Section; 6] = [
+    (
+        "instants",
+        "how exactly a process hits an instant",
+        instants::show,
+    ),
+    (
+        "connected",
+        "how far apart five collectors ask, over TLS",
+        connected::show,
+    ),
+    (
+        "network",
+        "the same through a network of 40±8 ms each way, beside a prototype",
+        network::show,
+    ),
+    ("time", "no time wasted", time::show),
+    (
+        "checking",
+        "from received bytes to an accepted observation",
+        checking::show,
+    ),
+    ("size", "memory, CPU, and many collectors", size::show),
+];
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, name, rest @ ..] = words.as_slice()
+        && role == "role"
+    {
+        return match name.as_str() {
+            "wait" => instants::role(rest),
+            "prototype" => prototype::role(rest),
+            "proxy" => proxy::role(rest),
+            _ => panic!("no role is called {name}"),
+        };
+    }
+    // `cargo bench` says --bench; `cargo test --benches` does not, and means: see that it builds.
+    if !words.iter().any(|word| word == "--bench") {
+        return;
+    }
+    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let known = |name: &&String| SECTIONS.iter().any(|section| section.0 == name.as_str());
+    if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
+        let names: Vec<&str> = SECTIONS.iter().map(|section| section.0).collect();
+        eprintln!(
+            "no section is called {unknown}; there are {}",
+            names.join(", ")
+        );
+        std::process::exit(2);
+    }
+    println!("rsoracle bench, {}", machine::description());
+    let mut table = Table::default();
+    for (name, about, show) in SECTIONS {
+        if wanted.is_empty() || wanted.iter().any(|word| *word == name) {
+            table.heading(name, about);
+            show(&mut table);
+        }
+    }
+    table.sum_up();
+}

@@ -1,0 +1,45 @@
+//! Five collectors over TLS: how far apart they ask, sample by sample.
+//!
+//! The figures are the collectors' own: each reads the clock right after the one write that hands its request to the
+//! system (`lateness_us` in the report).
+
+use crate::figures::{Table, digits, largest, median, quantile};
+use crate::machine;
+use crate::rounds::{exchange, round};
+use crate::support::good_certificates;
+
+const SAMPLES: u32 = 100;
+
+/// Prints the section.
+pub fn show(table: &mut Table) {
+    let tls = good_certificates();
+    let idle = match machine::idle_priority() {
+        Some((program, args)) => format!("looks every 5 ms, {program} {}", args.join(" ")),
+        None => "looks every 5 ms (no chrt, no nice here)".to_owned(),
+    };
+    let exchanges = [
+        (idle.as_str(), "5ms", true, true),
+        ("looks every 5 ms", "5ms", false, true),
+        ("answers at once on the same cores", "0ms", false, false),
+    ];
+    for (how, poll, idle, judged) in exchanges {
+        let (_exchange, url) = exchange(Some(&tls), poll, idle);
+        let done = round(&url, Some(&tls.ca), SAMPLES, "100ms");
+        let (spreads, late) = (done.report.spreads_us(), done.report.lateness_us().concat());
+        let what = format!("exchange {how}: spread, median");
+        if judged {
+            table.at_most(&what, median(&spreads), 100.0, "µs");
+        } else {
+            table.figure(&what, &format!("{} µs", digits(median(&spreads))));
+        }
+        table.remark(&format!(
+            "p90 {} µs, largest {} µs, of {} samples; asked late by {} µs (median), {} µs (p99); {} of 5 signatures",
+            digits(quantile(&spreads, 0.9)),
+            digits(largest(&spreads)),
+            spreads.len(),
+            digits(median(&late)),
+            digits(quantile(&late, 0.99)),
+            done.report.signatures_verified
+        ));
+    }
+}

@@ -1,0 +1,247 @@
+//! Waiting only: how late `wait_until` comes back, in one process, in one per core, and in five.
+//!
+//! What the machine takes is told from what our own processes take from each other by the kernel's run delay (the time
+//! that a process was ready and had no core, second number of /proc/self/schedstat). A wait that ends more than 20 µs late
+//! although the run delay since its last sleep began accounts for less than half of that was on its core, as far as the
+//! kernel knows, or asleep past its timer: an interrupt or the hypervisor had the core.
+
+use crate::figures::{Table, digits, median, quantile, spreads};
+use crate::machine;
+use crate::support::{Running, start_command};
+use rsoracle::clock::{Anchor, Reading};
+use rsoracle::wait::{Clock, SystemClock, sharpen_sleeps, wait_until, wall_us};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const WAITS: u64 = 200;
+const STEP_US: u64 = 20_000;
+const LATE_US: f64 = 20.0;
+
+/// One wait, as its process saw it.
+struct Wait {
+    late_us: f64,
+    /// The gap between the last two looks at the clock: where the lateness came about.
+    gap_us: f64,
+    /// Ready without a core, since the last sleep began.
+    run_delay_us: f64,
+    switched: bool,
+}
+
+impl Wait {
+    fn taken_by_machine(&self) -> bool {
+        self.late_us > LATE_US && self.run_delay_us < self.late_us / 2.0
+    }
+}
+
+/// The system's clocks, and what happened between the last two looks at them.
+struct Watched {
+    clock: SystemClock,
+    looked: Instant,
+    gap: Duration,
+    schedstat: Option<File>,
+    run_delay_ns: u64,
+}
+
+impl Watched {
+    fn run_delay_ns(&self) -> u64 {
+        let mut text = [0u8; 96];
+        let count = self
+            .schedstat
+            .as_ref()
+            .and_then(|file| file.read_at(&mut text, 0).ok());
+        let text = std::str::from_utf8(&text[..count.unwrap_or(0)]).unwrap_or_default();
+        machine::schedstat(text).map_or(0, |(_, ready)| ready)
+    }
+}
+
+impl Clock for Watched {
+    fn now(&mut self) -> Reading {
+        let now = Instant::now();
+        (self.gap, self.looked) = (now - self.looked, now);
+        self.clock.now()
+    }
+
+    fn sleep(&mut self, us: u64) {
+        self.run_delay_ns = self.run_delay_ns();
+        self.clock.sleep(us);
+    }
+
+    fn give_way(&mut self) {
+        self.clock.give_way();
+    }
+}
+
+/// The role `wait`: waits for every instant of a list, and says at the end how each wait went.
+pub fn role(words: &[String]) {
+    let [how, first_us, step_us, count] = words else {
+        panic!("role wait HOW FIRST STEP COUNT");
+    };
+    let number = |word: &String| word.parse::<u64>().expect("a number");
+    let mut clock = Watched {
+        clock: SystemClock::new(),
+        looked: Instant::now(),
+        gap: Duration::ZERO,
+        schedstat: File::open("/proc/self/schedstat").ok(),
+        run_delay_ns: 0,
+    };
+    if how == "ours" {
+        sharpen_sleeps();
+    }
+    let mut waits = Vec::new();
+    for index in 0..number(count) {
+        let target_us = number(first_us) + index * number(step_us);
+        let switches = machine::involuntary_switches();
+        if how == "ours" {
+            let anchor = Anchor(clock.clock.now());
+            wait_until(&mut clock, &anchor, target_us).expect("nobody steps the clock");
+        } else {
+            clock.now();
+            clock.sleep(target_us.saturating_sub(wall_us()));
+            clock.now();
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let late_ns = since.expect("after 1970").as_nanos() as i128 - i128::from(target_us) * 1_000;
+        let run_delay_ns = clock.run_delay_ns() - clock.run_delay_ns;
+        let switched = machine::involuntary_switches() > switches;
+        waits.push((late_ns, clock.gap.as_nanos(), run_delay_ns, switched));
+    }
+    for (late_ns, gap_ns, run_delay_ns, switched) in waits {
+        println!("{late_ns} {gap_ns} {run_delay_ns} {}", u8::from(switched));
+    }
+}
+
+/// Has `processes` of them wait for the same instants.
+fn wait_together(how: &str, processes: usize) -> Vec<Vec<Wait>> {
+    let first_us = wall_us() + 200_000;
+    let numbers = [first_us, STEP_US, WAITS].map(|number| number.to_string());
+    let start = |_| {
+        let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
+        command.args(["role", "wait", how]).args(&numbers);
+        start_command(command)
+    };
+    let running: Vec<Running> = (0..processes).map(start).collect();
+    std::thread::sleep(Duration::from_micros(200_000 + WAITS * STEP_US));
+    let read = |running: Running| running.finish().stdout.lines().map(read_wait).collect();
+    running.into_iter().map(read).collect()
+}
+
+fn read_wait(line: &str) -> Wait {
+    let numbers: Vec<f64> = line
+        .split(' ')
+        .map(|number| number.parse().expect("a number"))
+        .collect();
+    Wait {
+        late_us: numbers[0] / 1e3,
+        gap_us: numbers[1] / 1e3,
+        run_delay_us: numbers[2] / 1e3,
+        switched: numbers[3] > 0.0,
+    }
+}
+
+fn late(of_processes: &[Vec<Wait>]) -> Vec<Vec<f64>> {
+    let times = |waits: &Vec<Wait>| waits.iter().map(|wait| wait.late_us).collect();
+    of_processes.iter().map(times).collect()
+}
+
+/// Prints the section.
+pub fn show(table: &mut Table) {
+    let stolen_ms = machine::stolen_ms();
+    let cores = machine::cores();
+    let mut numbers = vec![1, cores, 5];
+    numbers.dedup();
+    for processes in numbers {
+        let ours = wait_together("ours", processes);
+        let peer = wait_together("sleep", processes);
+        let who = match processes {
+            1 => "1 process".to_owned(),
+            many => format!("{many} processes on {cores} cores"),
+        };
+        show_waits(table, &who, processes <= cores, &ours, &peer);
+    }
+    table.remark(&format!(
+        "taken by the machine: more than {LATE_US} µs late while the kernel's run delay (/proc/self/schedstat) explains less than half;"
+    ));
+    table.remark(&format!(
+        "the hypervisor itself owns up to {} ms of stolen time in this section (/proc/stat)",
+        machine::stolen_ms() - stolen_ms
+    ));
+}
+
+fn show_waits(
+    table: &mut Table,
+    who: &str,
+    core_each: bool,
+    ours: &[Vec<Wait>],
+    peer: &[Vec<Wait>],
+) {
+    let all: Vec<&Wait> = ours.iter().flatten().collect();
+    let late_us: Vec<f64> = all.iter().map(|wait| wait.late_us).collect();
+    let own_us: Vec<f64> = all
+        .iter()
+        .filter(|wait| !wait.taken_by_machine())
+        .map(|wait| wait.late_us)
+        .collect();
+    let taken: Vec<&&Wait> = all.iter().filter(|wait| wait.taken_by_machine()).collect();
+    if core_each {
+        table.at_most(
+            &format!("{who}: start error of wait_until, median"),
+            median(&late_us),
+            1.0,
+            "µs",
+        );
+        table.at_most(
+            &format!("{who}: p99 without what the machine took"),
+            quantile(&own_us, 0.99),
+            20.0,
+            "µs",
+        );
+    } else {
+        let (middle, p99) = (median(&late_us), quantile(&own_us, 0.99));
+        table.figure(
+            &format!("{who}: start error, median / p99 without the machine's part"),
+            &format!("{} / {} µs", digits(middle), digits(p99)),
+        );
+    }
+    let gaps: Vec<f64> = taken.iter().map(|wait| wait.gap_us).collect();
+    let stayed = taken.iter().filter(|wait| !wait.switched).count();
+    table.remark(&format!(
+        "p99 with it {} µs; it took {} of {} waits, {stayed} of them with no switch at all, each in one gap between two looks at the clock{}",
+        digits(quantile(&late_us, 0.99)),
+        taken.len(),
+        all.len(),
+        if gaps.is_empty() {
+            String::new()
+        } else {
+            format!(" (median {} µs)", digits(median(&gaps)))
+        }
+    ));
+    let peer_late: Vec<f64> = late(peer).concat();
+    table.figure(
+        "  peer: thread::sleep until then, median / p99",
+        &format!(
+            "{} / {} µs",
+            digits(median(&peer_late)),
+            digits(quantile(&peer_late, 0.99))
+        ),
+    );
+    if ours.len() > 1 {
+        let spread = median(&spreads(&late(ours)));
+        let what = format!("{who}: latest minus earliest, median");
+        if core_each {
+            table.figure(&what, &format!("{} µs", digits(spread)));
+        } else {
+            table.at_most(&what, spread, 30.0, "µs");
+        }
+        let peer_spread = median(&spreads(&late(peer)));
+        table.figure(
+            "  peer: the same",
+            &format!(
+                "{} µs, {} times ours",
+                digits(peer_spread),
+                digits(peer_spread / spread)
+            ),
+        );
+    }
+}

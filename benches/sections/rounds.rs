@@ -1,0 +1,142 @@
+//! Whole rounds of the real program, with the times of what can be seen from outside.
+
+use crate::figures::spreads;
+use crate::machine;
+use crate::support::{Certificates, Running, eventually, rsoracle, start_command};
+use nanoserde::DeJson;
+use rsoracle::wait::wall_us;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// The part of `run --json` that is read here.
+#[derive(DeJson)]
+pub struct ReportView {
+    pub signatures_verified: u32,
+    pub round_start_us: u64,
+    pub interval_us: u64,
+    pub samples: u64,
+    pub collectors: Vec<CollectorView>,
+}
+
+/// One collector's part of it.
+#[derive(DeJson)]
+pub struct CollectorView {
+    pub samples: Vec<SampleView>,
+}
+
+/// One sample of it.
+#[derive(DeJson)]
+pub struct SampleView {
+    pub lateness_us: Option<u64>,
+}
+
+impl ReportView {
+    /// Reads the one line.
+    pub fn read(line: &str) -> ReportView {
+        ReportView::deserialize_json(line).expect("a report in JSON")
+    }
+
+    /// How late each sample was asked for, in microseconds, collector by collector; those who missed one are left out.
+    pub fn lateness_us(&self) -> Vec<Vec<f64>> {
+        let of = |collector: &CollectorView| -> Option<Vec<f64>> {
+            let late = |sample: &SampleView| sample.lateness_us.map(|us| us as f64);
+            collector.samples.iter().map(late).collect()
+        };
+        self.collectors.iter().filter_map(of).collect()
+    }
+
+    /// Latest minus earliest collector, sample by sample.
+    pub fn spreads_us(&self) -> Vec<f64> {
+        spreads(&self.lateness_us())
+    }
+
+    /// From one sample to the next as it really was, on average over collectors, in milliseconds.
+    pub fn cadence_ms(&self) -> f64 {
+        let cadence = |late: &Vec<f64>| {
+            let drift_us = late[late.len() - 1] - late[0];
+            (self.interval_us as f64 + drift_us / (late.len() - 1) as f64) / 1e3
+        };
+        let of_each: Vec<f64> = self.lateness_us().iter().map(cadence).collect();
+        of_each.iter().sum::<f64>() / of_each.len() as f64
+    }
+}
+
+/// A round that is over.
+pub struct Round {
+    /// When its process was started.
+    pub spawned_us: u64,
+    /// When its result had arrived here, through a pipe.
+    pub printed_us: u64,
+    /// What it printed.
+    pub report: ReportView,
+}
+
+impl Round {
+    /// From process start to the first sample's instant, in milliseconds.
+    pub fn to_first_sample_ms(&self) -> f64 {
+        self.report.round_start_us.saturating_sub(self.spawned_us) as f64 / 1e3
+    }
+
+    /// From the last sample's instant to the printed result, in milliseconds.
+    pub fn to_result_ms(&self) -> f64 {
+        let last_us =
+            self.report.round_start_us + (self.report.samples - 1) * self.report.interval_us;
+        self.printed_us.saturating_sub(last_us) as f64 / 1e3
+    }
+}
+
+/// Runs one round of five collectors against the embedded exchange at `url`.
+pub fn round(url: &str, ca: Option<&str>, samples: u32, interval: &str) -> Round {
+    let mut command = rsoracle();
+    command.args(["run", "--source", "embedded:BTCUSDT", "--json", "--quiet"]);
+    command.args(["--control-port", "0", "--data-port", "0"]);
+    command.args(["--endpoint", &url.replace("127.0.0.1", "localhost")]);
+    command.args(["--samples", &samples.to_string(), "--interval", interval]);
+    if let Some(ca) = ca {
+        command.args(["--ca-file", ca]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let spawned_us = wall_us();
+    let mut child = command.spawn().expect("rsoracle starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("standard output is a pipe");
+    let read = BufReader::new(stdout).read_line(&mut line);
+    let printed_us = wall_us();
+    read.expect("the result is text");
+    let status = child.wait().expect("a child can be waited for");
+    assert!(status.success(), "the round failed: {status}");
+    Round {
+        spawned_us,
+        printed_us,
+        report: ReportView::read(&line),
+    }
+}
+
+/// An exchange for measuring: over TLS or not, looking every `poll`, at idle priority if that is wanted and there is one.
+pub fn exchange(tls: Option<&Certificates>, poll: &str, idle: bool) -> (Running, String) {
+    let mut command = match machine::idle_priority().filter(|_| idle) {
+        Some((program, args)) => {
+            let mut command = Command::new(program);
+            command.args(args).arg(rsoracle().get_program());
+            command
+        }
+        None => rsoracle(),
+    };
+    command.args(["exchange", "--listen", "127.0.0.1:0", "--poll", poll]);
+    if let Some(tls) = tls {
+        command.args(["--cert", &tls.cert, "--key", &tls.key]);
+    }
+    command.stdin(Stdio::null());
+    let running = start_command(command);
+    let url = listening(&running);
+    (running, url)
+}
+
+/// What a server says on its first line that it listens on.
+pub fn listening(running: &Running) -> String {
+    eventually("a server listens", || {
+        let text = running.stdout();
+        let (line, _) = text.split_once('\n')?;
+        line.strip_prefix("listening on ").map(str::to_owned)
+    })
+}
