@@ -39,6 +39,8 @@ const NAP_SHORT: Duration = Duration::from_micros(500);
 const NAP_LONG: Duration = Duration::from_millis(20);
 /// No nap ends within this of a sample's instant: before it the collectors poll the clock, after it they encrypt and send.
 const INSTANT_CLEAR_US: u64 = 3_000;
+/// Collectors started between two looks at the channels.
+const STARTS_PER_SWEEP: u16 = 16;
 /// Lines of the result that name single collectors.
 const DETAIL_SLOTS_MAX: usize = 20;
 
@@ -204,6 +206,10 @@ impl<'a> Aggregator<'a> {
                 )?);
             }
             wipe(&mut enrolment);
+            // Those already started knock meanwhile, and the system keeps only 128 waiting at a door.
+            if index % STARTS_PER_SWEEP == STARTS_PER_SWEEP - 1 {
+                self.sweep();
+            }
         }
         Ok(())
     }
