@@ -45,7 +45,15 @@ impl DataChannel {
         })
     }
 
-    /// Looks at every connection once; new ones come last, after those that were there have had their say.
+    /// Takes in what has come. To be done before the control channel is looked at: a collector's hello is sent before
+    /// its preamble, and its samples before its observation.
+    pub fn receive(&mut self) {
+        for sender in &mut self.senders {
+            sender.inbox.fill();
+        }
+    }
+
+    /// Judges what has been taken in, connection by connection; then takes new ones, to be heard the next time.
     pub fn sweep(&mut self, slots: &[Slot], mut round: Option<&mut Round>, refused: &mut Refused) {
         self.senders
             .retain_mut(|sender| keep(sender.hear(slots, round.as_deref_mut()), refused));
@@ -58,14 +66,11 @@ impl DataChannel {
                 self.displace(slots.len());
                 count(refused, Reject::Crowded);
             }
-            let mut sender = Sender {
+            self.senders.push(Sender {
                 inbox,
                 since: Instant::now(),
                 slot: None,
-            };
-            if keep(sender.hear(slots, round.as_deref_mut()), refused) {
-                self.senders.push(sender);
-            }
+            });
         }
     }
 
@@ -113,7 +118,6 @@ fn keep(heard: Result<(), Option<Reject>>, refused: &mut Refused) -> bool {
 impl Sender {
     /// Takes what has come; an error ends the connection, for a reason or because the other side ended it.
     fn hear(&mut self, slots: &[Slot], round: Option<&mut Round>) -> Result<(), Option<Reject>> {
-        self.inbox.fill();
         if self.slot.is_none() {
             match self.inbox.peek() {
                 Some(bytes) => self.slot = Some(named(&bytes, slots)?),

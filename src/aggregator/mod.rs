@@ -220,6 +220,7 @@ impl<'a> Aggregator<'a> {
         for line in self.voices.hear(&bytes) {
             self.screen.say(&line);
         }
+        self.data.receive();
         self.control
             .sweep(&mut self.slots, self.round.as_mut(), &mut self.refused);
         self.data
