@@ -33,7 +33,7 @@ pub fn show(table: &mut Table) {
             table.figure(&what, &format!("{} µs", digits(median(&spreads))));
         }
         table.remark(&format!(
-            "p90 {} µs, largest {} µs, of {} samples; asked late by {} µs (median), {} µs (p99); {} of 5 signatures",
+            "p90 {} µs, largest {} µs, of the {} of {SAMPLES} samples that all took; asked late by {} µs (median), {} µs (p99); {} of 5 signatures",
             digits(quantile(&spreads, 0.9)),
             digits(largest(&spreads)),
             spreads.len(),
