@@ -102,8 +102,9 @@ pub fn round(url: &str, ca: Option<&str>, samples: u32, interval: &str) -> Round
     let read = BufReader::new(stdout).read_line(&mut line);
     let printed_us = wall_us();
     read.expect("the result is text");
-    let status = child.wait().expect("a child can be waited for");
-    assert!(status.success(), "the round failed: {status}");
+    child.wait().expect("a child can be waited for");
+    // A round without a quorum has its report too; a machine that busy shows in it.
+    assert!(!line.is_empty(), "the round could not begin");
     Round {
         spawned_us,
         printed_us,
