@@ -91,7 +91,9 @@ fn main() {
     for (name, about, show) in SECTIONS {
         if wanted.is_empty() || wanted.iter().any(|word| *word == name) {
             table.heading(name, about);
+            let before = machine::Cores::now();
             show(&mut table);
+            table.remark(&machine::Cores::since(before));
         }
     }
     table.sum_up();

@@ -25,7 +25,9 @@ pub fn show(table: &mut Table) {
     for (how, poll, idle, judged) in exchanges {
         let (_exchange, url) = exchange(Some(&tls), poll, idle);
         let done = round(&url, Some(&tls.ca), SAMPLES, "100ms");
-        let (spreads, late) = (done.report.spreads_us(), done.report.lateness_us().concat());
+        let spreads = done.report.spreads_us();
+        let mut late = done.report.lateness_us().concat();
+        late.retain(|us| us.is_finite());
         let what = format!("exchange {how}: spread, median");
         if judged {
             table.at_most(&what, median(&spreads), 100.0, "µs");
@@ -33,7 +35,7 @@ pub fn show(table: &mut Table) {
             table.figure(&what, &format!("{} µs", digits(median(&spreads))));
         }
         table.remark(&format!(
-            "p90 {} µs, largest {} µs, of {} samples; asked late by {} µs (median), {} µs (p99); {} of 5 signatures",
+            "p90 {} µs, largest {} µs, of the {} of {SAMPLES} samples that all took; asked late by {} µs (median), {} µs (p99); {} of 5 signatures",
             digits(quantile(&spreads, 0.9)),
             digits(largest(&spreads)),
             spreads.len(),

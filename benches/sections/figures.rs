@@ -21,14 +21,16 @@ pub fn largest(values: &[f64]) -> f64 {
     quantile(values, 1.0)
 }
 
-/// Latest minus earliest, instant by instant, of processes that list their times instant by instant.
+/// Latest minus earliest, instant by instant, of processes that list their times instant by instant; instants that one
+/// of them missed (NaN) are left out.
 pub fn spreads(of_processes: &[Vec<f64>]) -> Vec<f64> {
     let shortest = of_processes.iter().map(Vec::len).min().unwrap_or(0);
     let spread = |index: usize| {
         let times: Vec<f64> = of_processes.iter().map(|times| times[index]).collect();
-        largest(&times) - quantile(&times, 0.0)
+        let whole = times.iter().all(|time| time.is_finite());
+        whole.then(|| largest(&times) - quantile(&times, 0.0))
     };
-    (0..shortest).map(spread).collect()
+    (0..shortest).filter_map(spread).collect()
 }
 
 /// Whether a figure meets its goal.

@@ -6,7 +6,7 @@
 //! kernel knows, or asleep past its timer: an interrupt or the hypervisor had the core.
 
 use crate::figures::{Table, digits, median, quantile, spreads};
-use crate::machine;
+use crate::machine::{self, Schedstat};
 use crate::support::{Running, start_command};
 use rsoracle::clock::{Anchor, Reading};
 use rsoracle::wait::{Clock, SystemClock, sharpen_sleeps, wait_until, wall_us};
@@ -22,7 +22,7 @@ const LATE_US: f64 = 20.0;
 /// One wait, as its process saw it.
 struct Wait {
     late_us: f64,
-    /// The gap between the last two looks at the clock: where the lateness came about.
+    /// From the last look at the clock that was too early to the one that lateness is counted by.
     gap_us: f64,
     /// Ready without a core, since the last sleep began.
     run_delay_us: f64,
@@ -38,33 +38,33 @@ impl Wait {
 /// The system's clocks, and what happened between the last two looks at them.
 struct Watched {
     clock: SystemClock,
-    looked: Instant,
-    gap: Duration,
+    /// The last two looks at the clock.
+    looked: [Instant; 2],
     schedstat: Option<File>,
-    run_delay_ns: u64,
+    /// As it stood when the last sleep began.
+    before: Schedstat,
 }
 
 impl Watched {
-    fn run_delay_ns(&self) -> u64 {
+    fn schedstat(&self) -> Schedstat {
         let mut text = [0u8; 96];
         let count = self
             .schedstat
             .as_ref()
             .and_then(|file| file.read_at(&mut text, 0).ok());
         let text = std::str::from_utf8(&text[..count.unwrap_or(0)]).unwrap_or_default();
-        machine::schedstat(text).map_or(0, |(_, ready)| ready)
+        Schedstat::read(text).unwrap_or_default()
     }
 }
 
 impl Clock for Watched {
     fn now(&mut self) -> Reading {
-        let now = Instant::now();
-        (self.gap, self.looked) = (now - self.looked, now);
+        self.looked = [self.looked[1], Instant::now()];
         self.clock.now()
     }
 
     fn sleep(&mut self, us: u64) {
-        self.run_delay_ns = self.run_delay_ns();
+        self.before = self.schedstat();
         self.clock.sleep(us);
     }
 
@@ -81,10 +81,9 @@ pub fn role(words: &[String]) {
     let number = |word: &String| word.parse::<u64>().expect("a number");
     let mut clock = Watched {
         clock: SystemClock::new(),
-        looked: Instant::now(),
-        gap: Duration::ZERO,
+        looked: [Instant::now(); 2],
         schedstat: File::open("/proc/self/schedstat").ok(),
-        run_delay_ns: 0,
+        before: Schedstat::default(),
     };
     if how == "ours" {
         sharpen_sleeps();
@@ -92,7 +91,6 @@ pub fn role(words: &[String]) {
     let mut waits = Vec::new();
     for index in 0..number(count) {
         let target_us = number(first_us) + index * number(step_us);
-        let switches = machine::involuntary_switches();
         if how == "ours" {
             let anchor = Anchor(clock.clock.now());
             wait_until(&mut clock, &anchor, target_us).expect("nobody steps the clock");
@@ -101,11 +99,18 @@ pub fn role(words: &[String]) {
             clock.sleep(target_us.saturating_sub(wall_us()));
             clock.now();
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let (since, gap) = (
+            SystemTime::now().duration_since(UNIX_EPOCH),
+            clock.looked[0].elapsed(),
+        );
         let late_ns = since.expect("after 1970").as_nanos() as i128 - i128::from(target_us) * 1_000;
-        let run_delay_ns = clock.run_delay_ns() - clock.run_delay_ns;
-        let switched = machine::involuntary_switches() > switches;
-        waits.push((late_ns, clock.gap.as_nanos(), run_delay_ns, switched));
+        let after = clock.schedstat();
+        let run_delay_ns = after.ready_ns - clock.before.ready_ns;
+        // Once onto a core after the sleep; more often only after having been switched out.
+        let switched = after.turns - clock.before.turns > 1;
+        waits.push((late_ns, gap.as_nanos(), run_delay_ns, switched));
+        // Off the core at once, as a collector that waits for its reply: the others want it.
+        std::thread::sleep(Duration::from_millis(2));
     }
     for (late_ns, gap_ns, run_delay_ns, switched) in waits {
         println!("{late_ns} {gap_ns} {run_delay_ns} {}", u8::from(switched));
@@ -147,7 +152,6 @@ fn late(of_processes: &[Vec<Wait>]) -> Vec<Vec<f64>> {
 
 /// Prints the section.
 pub fn show(table: &mut Table) {
-    let stolen_ms = machine::stolen_ms();
     let cores = machine::cores();
     let mut numbers = vec![1, cores, 5];
     numbers.dedup();
@@ -161,11 +165,7 @@ pub fn show(table: &mut Table) {
         show_waits(table, &who, processes <= cores, &ours, &peer);
     }
     table.remark(&format!(
-        "taken by the machine: more than {LATE_US} µs late while the kernel's run delay (/proc/self/schedstat) explains less than half;"
-    ));
-    table.remark(&format!(
-        "the hypervisor itself owns up to {} ms of stolen time in this section (/proc/stat)",
-        machine::stolen_ms() - stolen_ms
+        "taken by the machine: more than {LATE_US} µs late while the kernel's run delay (/proc/self/schedstat) explains less than half"
     ));
 }
 
@@ -204,18 +204,16 @@ fn show_waits(
             &format!("{} / {} µs", digits(middle), digits(p99)),
         );
     }
-    let gaps: Vec<f64> = taken.iter().map(|wait| wait.gap_us).collect();
     let stayed = taken.iter().filter(|wait| !wait.switched).count();
+    let covered = taken
+        .iter()
+        .filter(|wait| wait.gap_us >= wait.late_us)
+        .count();
     table.remark(&format!(
-        "p99 with it {} µs; it took {} of {} waits, {stayed} of them with no switch at all, each in one gap between two looks at the clock{}",
+        "p99 with it {} µs; it took {} of {} waits: {stayed} without a switch, {covered} in one gap between two looks at the clock",
         digits(quantile(&late_us, 0.99)),
         taken.len(),
         all.len(),
-        if gaps.is_empty() {
-            String::new()
-        } else {
-            format!(" (median {} µs)", digits(median(&gaps)))
-        }
     ));
     let peer_late: Vec<f64> = late(peer).concat();
     table.figure(

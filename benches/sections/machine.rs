@@ -37,30 +37,79 @@ fn number_of(path: &str, name: &str) -> Option<u64> {
     line_of(path, name)?.split_whitespace().next()?.parse().ok()
 }
 
-/// The first two numbers of a `schedstat`: nanoseconds on a core, nanoseconds of waiting for one while ready to run.
-pub fn schedstat(text: &str) -> Option<(u64, u64)> {
-    let mut numbers = text.split_whitespace().map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+/// The numbers of a `schedstat` file.
+#[derive(Clone, Copy, Default)]
+pub struct Schedstat {
+    /// Nanoseconds on a core.
+    pub ran_ns: u64,
+    /// Nanoseconds of waiting for one while ready to run: the run delay.
+    pub ready_ns: u64,
+    /// How often it came onto a core.
+    pub turns: u64,
+}
+
+impl Schedstat {
+    /// Reads the three numbers.
+    pub fn read(text: &str) -> Option<Schedstat> {
+        let mut numbers = text.split_whitespace().map(str::parse);
+        Some(Schedstat {
+            ran_ns: numbers.next()?.ok()?,
+            ready_ns: numbers.next()?.ok()?,
+            turns: numbers.next()?.ok()?,
+        })
+    }
 }
 
 /// CPU time of a process so far, in milliseconds (it must be alive).
 pub fn cpu_ms(id: u32) -> Option<f64> {
-    let (on_core_ns, _) = schedstat(&read(&format!("/proc/{id}/schedstat")))?;
-    Some(on_core_ns as f64 / 1e6)
+    let schedstat = Schedstat::read(&read(&format!("/proc/{id}/schedstat")))?;
+    Some(schedstat.ran_ns as f64 / 1e6)
 }
 
-/// How often this process was taken off its core against its will; a `sched_yield` that yields counts too.
-pub fn involuntary_switches() -> u64 {
-    number_of("/proc/self/status", "nonvoluntary_ctxt_switches").unwrap_or(0)
+/// Time of all cores together, in the kernel's ticks of 10 ms: what everybody used, what we and our ended children
+/// used, and what the hypervisor says it gave to other machines.
+#[derive(Clone, Copy, Default)]
+pub struct Cores {
+    used: u64,
+    ours: u64,
+    stolen: u64,
+    idle: u64,
 }
 
-/// Time that the hypervisor says it gave to others, all cores together, in milliseconds (it counts in tens).
-pub fn stolen_ms() -> u64 {
-    let line = line_of("/proc/stat", "cpu ").unwrap_or_default();
-    let ticks = line.split_whitespace().nth(7);
-    10 * ticks
-        .and_then(|ticks| ticks.parse::<u64>().ok())
-        .unwrap_or(0)
+impl Cores {
+    /// As it stands since the machine started.
+    pub fn now() -> Cores {
+        let line = line_of("/proc/stat", "cpu ").unwrap_or_default();
+        let all: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
+        let own = read("/proc/self/stat");
+        let own = own.rsplit(')').next().unwrap_or_default();
+        let own: Vec<&str> = own.split_whitespace().collect();
+        let sum = |fields: &[usize]| {
+            let of = |field: &usize| all.get(*field).copied().unwrap_or(0);
+            fields.iter().map(of).sum::<u64>()
+        };
+        let own = own.get(11..15).unwrap_or_default();
+        Cores {
+            used: sum(&[0, 1, 2, 5, 6]),
+            ours: own.iter().flat_map(|ticks| ticks.parse::<u64>()).sum(),
+            stolen: sum(&[7]),
+            idle: sum(&[3, 4]),
+        }
+    }
+
+    /// What became of the time since `before`, in words.
+    pub fn since(before: Cores) -> String {
+        let now = Cores::now();
+        let used = now.used.saturating_sub(before.used);
+        let others = used.saturating_sub(now.ours.saturating_sub(before.ours));
+        let stolen = now.stolen.saturating_sub(before.stolen);
+        let all = used + stolen + now.idle.saturating_sub(before.idle);
+        format!(
+            "meanwhile other programs used {} % of the cores; the hypervisor owns up to {} ms of stolen time",
+            100 * others / all.max(1),
+            10 * stolen
+        )
+    }
 }
 
 /// A process's share of memory in KiB: pages that k processes share count one k-th each.

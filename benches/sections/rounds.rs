@@ -36,13 +36,11 @@ impl ReportView {
         ReportView::deserialize_json(line).expect("a report in JSON")
     }
 
-    /// How late each sample was asked for, in microseconds, collector by collector; those who missed one are left out.
+    /// How late each sample was asked for, in microseconds, collector by collector; NaN for one that was not.
     pub fn lateness_us(&self) -> Vec<Vec<f64>> {
-        let of = |collector: &CollectorView| -> Option<Vec<f64>> {
-            let late = |sample: &SampleView| sample.lateness_us.map(|us| us as f64);
-            collector.samples.iter().map(late).collect()
-        };
-        self.collectors.iter().filter_map(of).collect()
+        let late = |sample: &SampleView| sample.lateness_us.map_or(f64::NAN, |us| us as f64);
+        let of = |collector: &CollectorView| collector.samples.iter().map(late).collect();
+        self.collectors.iter().map(of).collect()
     }
 
     /// Latest minus earliest collector, sample by sample.
@@ -57,6 +55,7 @@ impl ReportView {
             (self.interval_us as f64 + drift_us / (late.len() - 1) as f64) / 1e3
         };
         let of_each: Vec<f64> = self.lateness_us().iter().map(cadence).collect();
+        let of_each: Vec<f64> = of_each.into_iter().filter(|ms| ms.is_finite()).collect();
         of_each.iter().sum::<f64>() / of_each.len() as f64
     }
 }
@@ -103,8 +102,9 @@ pub fn round(url: &str, ca: Option<&str>, samples: u32, interval: &str) -> Round
     let read = BufReader::new(stdout).read_line(&mut line);
     let printed_us = wall_us();
     read.expect("the result is text");
-    let status = child.wait().expect("a child can be waited for");
-    assert!(status.success(), "the round failed: {status}");
+    child.wait().expect("a child can be waited for");
+    // A round without a quorum has its report too; a machine that busy shows in it.
+    assert!(!line.is_empty(), "the round could not begin");
     Round {
         spawned_us,
         printed_us,
