@@ -39,6 +39,14 @@ impl Peer {
         Peer::over(TcpStream::connect(address).expect("the port takes connections"))
     }
 
+    /// Connects, unless the port's queue is full: then the system drops the attempt without a word.
+    pub fn try_connect(address: SocketAddr) -> Option<Peer> {
+        let patience = std::time::Duration::from_millis(10);
+        TcpStream::connect_timeout(&address, patience)
+            .ok()
+            .map(Peer::over)
+    }
+
     /// Takes over a connection.
     pub fn over(tcp: TcpStream) -> Peer {
         tcp.set_nodelay(true).expect("TCP_NODELAY");
