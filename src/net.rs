@@ -33,6 +33,7 @@ pub fn waits(error: &io::Error) -> bool {
 pub struct Gate {
     tcp: TcpStream,
     patience: Patience,
+    budget: usize,
     held: Option<Vec<u8>>,
 }
 
@@ -44,6 +45,7 @@ impl Gate {
         Ok(Gate {
             tcp,
             patience: Patience::Never,
+            budget: usize::MAX,
             held: None,
         })
     }
@@ -55,6 +57,12 @@ impl Gate {
         }
         self.patience = patience;
         Ok(())
+    }
+
+    /// From here on, reads give no more than so many bytes, then behave as if nothing more had come: a codec that
+    /// reads until a message is whole would never return from one that has no end.
+    pub fn set_budget(&mut self, bytes: usize) {
+        self.budget = bytes;
     }
 
     /// From here on, writes are held back.
@@ -87,7 +95,13 @@ impl Read for Gate {
         if let Some(left) = self.remainder()? {
             self.tcp.set_read_timeout(Some(left))?;
         }
-        self.tcp.read(buffer)
+        let allowed = buffer.len().min(self.budget);
+        if allowed == 0 && !buffer.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.tcp.read(&mut buffer[..allowed])?;
+        self.budget -= count;
+        Ok(count)
     }
 }
 
@@ -259,6 +273,24 @@ mod tests {
         let mut gate = Gate::new(pair().0).unwrap();
         gate.shut();
         assert!(gate.write_all(&vec![0; MESSAGE_BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn what_goes_beyond_the_budget_waits_for_the_next() {
+        let (near, mut far) = pair();
+        let mut gate = Gate::new(near).unwrap();
+        gate.set_patience(Patience::Until(Instant::now() + Duration::from_secs(60)))
+            .unwrap();
+        far.write_all(b"abcdef").unwrap();
+        let mut bytes = [0; 8];
+        gate.set_budget(4);
+        assert_eq!(gate.read(&mut bytes).unwrap(), 4);
+        assert!(gate.read(&mut bytes).is_err_and(|error| waits(&error)));
+        gate.set_budget(4);
+        assert_eq!(
+            (gate.read(&mut bytes).unwrap(), &bytes[..2]),
+            (2, &b"ef"[..])
+        );
     }
 
     #[test]

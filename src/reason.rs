@@ -75,7 +75,7 @@ reasons! {
         Duplicate = 29: "the same observation again",
         Equivocation = 30: "two different signed observations for one round",
         RoundSignature = 31: "the round's signature does not check under the aggregator's key",
-        RoundStart = 32: "the round's start is not later than the last one, is past, or is too far ahead",
+        RoundStart = 32: "the round is over, starts too far ahead, or starts no later than the last one",
         RoundShape = 33: "the round's number of samples or interval is out of bounds",
     }
 }

@@ -5,7 +5,7 @@
 //! are checked with `verify_strict` under the key of the slot in question, never under "any known key".
 //! What this module does not do: get random numbers, or keep keys anywhere but in memory. Secrets are wiped on drop.
 
-use crate::frame::{Put, RECORD_BYTES, Record, padded};
+use crate::frame::{Hello, Put, RECORD_BYTES, Record, Round, padded};
 use ed25519_dalek::{Digest, Sha512, Signer, SigningKey, VerifyingKey};
 use std::hint::black_box;
 
@@ -24,12 +24,14 @@ pub const ROUND_SIGNED_BYTES: usize = 32 + 32 + 64 + 8 + 8 + 4 + 32;
 pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 16 + 32 + 8 + 4 + 8 + 32 + 8 + 8;
 
 /// A key that signs. It has no `Debug`, and its bytes are wiped when it is dropped.
-pub struct SecretKey(SigningKey);
+///
+/// Boxed, so that moving it leaves no copies behind on the stack.
+pub struct SecretKey(Box<SigningKey>);
 
 impl SecretKey {
     /// Makes the key of 32 random bytes, and wipes those.
     pub fn from_seed(seed: &mut [u8; 32]) -> SecretKey {
-        let key = SigningKey::from_bytes(seed);
+        let key = Box::new(SigningKey::from_bytes(seed));
         wipe(seed);
         SecretKey(key)
     }
@@ -43,17 +45,30 @@ impl SecretKey {
     pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
         self.0.sign(bytes).to_bytes()
     }
+
+    /// Signs [`hello_bytes`], and wipes them: the secret is among them.
+    pub fn sign_hello(
+        &self,
+        nonce: &[u8; 32],
+        secret: &EnrolmentSecret,
+        hello: &Hello,
+    ) -> [u8; 64] {
+        let mut bytes = hello_bytes(nonce, secret, hello);
+        let signature = self.sign(&bytes);
+        wipe(&mut bytes);
+        signature
+    }
 }
 
 /// The one-time secret that lets a collector into a slot. It is never sent. No `Debug`; wiped when it is dropped.
 ///
 /// It is no signing key, but rests in one: of what the five dependencies offer, that is the container that wipes itself.
-pub struct EnrolmentSecret(SigningKey);
+pub struct EnrolmentSecret(Box<SigningKey>);
 
 impl EnrolmentSecret {
     /// Takes over 32 random bytes, and wipes the ones given.
     pub fn take(bytes: &mut [u8; 32]) -> EnrolmentSecret {
-        let secret = SigningKey::from_bytes(bytes);
+        let secret = Box::new(SigningKey::from_bytes(bytes));
         wipe(bytes);
         EnrolmentSecret(secret)
     }
@@ -92,6 +107,14 @@ impl PublicKey {
         self.0.as_bytes()
     }
 
+    /// Whether this key signed [`hello_bytes`] of this hello.
+    pub fn signed_hello(&self, nonce: &[u8; 32], secret: &EnrolmentSecret, hello: &Hello) -> bool {
+        let mut bytes = hello_bytes(nonce, secret, hello);
+        let signed = self.signed(&bytes, &hello.signature);
+        wipe(&mut bytes);
+        signed
+    }
+
     /// Whether `signature` is this key's over `bytes`, by `verify_strict`.
     pub fn signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
         self.0
@@ -100,11 +123,11 @@ impl PublicKey {
     }
 }
 
-/// What a hello's signature covers.
+/// What a hello's signature covers. The secret is among it: wipe it after use.
 pub fn hello_bytes(
     nonce: &[u8; 32],
     secret: &EnrolmentSecret,
-    hello: &crate::frame::Hello,
+    hello: &Hello,
 ) -> [u8; HELLO_SIGNED_BYTES] {
     Put::new()
         .put(&padded::<32>(CONTEXT_HELLO))
@@ -121,7 +144,7 @@ pub fn hello_bytes(
 pub fn round_bytes(
     nonce: &[u8; 32],
     hello_signature: &[u8; 64],
-    round: &crate::frame::Round,
+    round: &Round,
 ) -> [u8; ROUND_SIGNED_BYTES] {
     Put::new()
         .put(&padded::<32>(CONTEXT_ROUND))

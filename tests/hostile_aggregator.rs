@@ -146,7 +146,10 @@ fn rounds_that_make_no_sense_are_refused_though_the_aggregator_signed_them() {
     let cases: [(Make, Reject); 13] = [
         (&|c| c.signed(0, 2, 20_000), Reject::RoundStart),
         (&|c| c.signed(1, 2, 20_000), Reject::RoundStart),
-        (&|c| c.signed(wall_us() - 1, 2, 20_000), Reject::RoundStart),
+        (
+            &|c| c.signed(wall_us() - 1_000_000, 2, 20_000),
+            Reject::RoundStart,
+        ),
         (
             &|c| c.signed(soon() + 6 * START_AHEAD_US_MAX, 2, 20_000),
             Reject::RoundStart,

@@ -14,7 +14,7 @@ use crate::random;
 use crate::reason::Reject;
 use crate::report::Refused;
 use crate::round::Round;
-use crate::seal::{PublicKey, hello_bytes};
+use crate::seal::PublicKey;
 use crate::wait::wall_us;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -170,10 +170,7 @@ impl Stranger {
             .get(usize::from(hello.slot))
             .ok_or(Reject::SlotUnknown)?;
         let key = PublicKey::decode(&hello.key).ok_or(Reject::KeyWeak)?;
-        if !key.signed(
-            &hello_bytes(&self.nonce, &slot.secret, &hello),
-            &hello.signature,
-        ) {
+        if !key.signed_hello(&self.nonce, &slot.secret, &hello) {
             return Err(Reject::HelloSignature);
         }
         if hello.source != padded::<32>(&slot.source) {

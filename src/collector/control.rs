@@ -9,7 +9,7 @@ use crate::frame::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round, pa
 use crate::limits::*;
 use crate::net::{Inbox, waits};
 use crate::reason::Reject;
-use crate::seal::{PublicKey, SecretKey, hello_bytes, round_bytes};
+use crate::seal::{PublicKey, SecretKey, round_bytes};
 use crate::wait::wall_us;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -92,7 +92,7 @@ impl Control {
             clock_us: wall_us(),
             signature: [0; 64],
         };
-        hello.signature = key.sign(&hello_bytes(&nonce, &enrolment.secret, &hello));
+        hello.signature = key.sign_hello(&nonce, &enrolment.secret, &hello);
         let mut control = Control {
             inbox,
             aggregator: enrolment.aggregator,
@@ -175,7 +175,9 @@ impl Control {
 
     /// Waits up to `patience` for the aggregator to say something.
     pub fn wait(&mut self, patience: Duration) {
-        self.inbox.wait(patience);
+        if self.inbox.bytes().is_empty() {
+            self.inbox.wait(patience);
+        }
     }
 
     /// Waits for so long, whatever the aggregator says, unless the connection ends.
@@ -233,8 +235,10 @@ impl Control {
         if !shaped {
             return Err(Reject::RoundShape);
         }
+        // A start that has just gone by costs the samples that were due, not the round.
         let timely = round.start_us > last_start_us
-            && (now_us..=now_us + START_AHEAD_US_MAX).contains(&round.start_us);
+            && round.start_us <= now_us + START_AHEAD_US_MAX
+            && round.start_us + last_us >= now_us;
         if timely {
             Ok(())
         } else {

@@ -25,8 +25,10 @@ use crate::seal::{
 use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
 use control::{Control, reach};
 use native_tls::TlsConnector;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Bytes of an enrolment: the one-time secret, then the aggregator's public key.
@@ -99,10 +101,15 @@ fn read_enrolment() -> Result<Enrolment, Error> {
     let advice = "it takes 64 bytes, as 'rsoracle run --remote N --enrolment-dir DIR' writes them: rsoracle collect … < DIR/slot-N.enrolment";
     let mut secret = [0u8; 32];
     let mut key = [0u8; 32];
-    let mut stdin = std::io::stdin().lock();
-    let read = stdin
-        .read_exact(&mut secret)
-        .and_then(|()| stdin.read_exact(&mut key));
+    // Past std's own buffer, which would keep the secret for as long as the process lives.
+    let read = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|stdin| {
+            let mut stdin = File::from(stdin);
+            stdin.read_exact(&mut secret)?;
+            stdin.read_exact(&mut key)
+        });
     let aggregator = PublicKey::decode(&key);
     let taken = EnrolmentSecret::take(&mut secret);
     wipe(&mut secret);
@@ -127,12 +134,14 @@ fn enlist<'a>(
     let mut control = Control::open(config, enrolment, &key, until)?;
     let mut exchange = Exchange::new(config)?;
     let price = loop {
-        match exchange.first_price(&role, &mut control) {
-            Err(_) if control.crowded() && Instant::now() < until => {
-                control = Control::open(config, enrolment, &key, until)?;
-            }
-            price => break price?,
+        let price = exchange.first_price(&role, &mut control);
+        let stands = control.stands();
+        if control.crowded() && Instant::now() < until {
+            control = Control::open(config, enrolment, &key, until)?;
+            continue;
         }
+        stands?;
+        break price?;
     };
     let mut collector = Collector {
         config,

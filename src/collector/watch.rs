@@ -41,6 +41,7 @@ impl Collector<'_> {
             if anchor.moved(now) {
                 self.abandon(&mut sampler);
             }
+            self.hear(&mut sampler, Patience::Never);
             self.give_up_overdue(&mut sampler, now.wall_us);
             while let Some(record) = sampler.release() {
                 self.control.send(

@@ -105,10 +105,9 @@ impl Link {
 
     /// The next message; `None` when none has come by the end of `patience`.
     pub fn receive(&mut self, patience: Patience) -> Result<Option<String>, Ended> {
-        self.ws
-            .get_mut()
-            .inner()
-            .set_patience(patience)
+        let gate = self.ws.get_mut().inner();
+        gate.set_budget(2 * MESSAGE_BYTES_MAX);
+        gate.set_patience(patience)
             .map_err(|error| ended(error.into()))?;
         for _ in 0..MESSAGES_PER_DRAIN {
             match self.ws.read() {
