@@ -34,6 +34,9 @@ impl Anchor {
 /// A sleep may end this late on a machine with nothing stolen from it (measured: 91 µs with the timer slack at its
 /// lowest, 141 µs with the default, 500 µs at worst on a busy two-core machine).
 pub const SLEEP_MARGIN_US: u64 = 1_000;
+/// From here on the core is not offered to others any more. Measured on two cores: it takes the error of a process with
+/// a core of its own from 0.3 to 0.1 µs, and leaves five processes on two cores as close together as before.
+pub const SPIN_US: u64 = 20;
 /// The longest single sleep: within it a stepped clock is not noticed.
 pub const SLEEP_US_MAX: u64 = 100_000;
 
@@ -44,16 +47,19 @@ pub enum Step {
     Sleep(u64),
     /// Let others run, then look again at once.
     Yield,
+    /// Look again at once.
+    Spin,
     /// The instant has come.
     Go,
 }
 
 /// What to do at `now` to hit `target`: sleep until shortly before it, then poll the clock, leaving the core to
-/// others who wait for the same instant (without that, those without a core of their own run late).
+/// others who wait for the same instant (without that, those without a core of their own run late), but not in the end.
 pub fn step(now_wall_us: u64, target_us: u64) -> Step {
     match target_us.saturating_sub(now_wall_us) {
         0 => Step::Go,
-        1..=SLEEP_MARGIN_US => Step::Yield,
+        1..=SPIN_US => Step::Spin,
+        ..=SLEEP_MARGIN_US => Step::Yield,
         left => Step::Sleep((left - SLEEP_MARGIN_US).min(SLEEP_US_MAX)),
     }
 }
@@ -89,11 +95,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_sleeps_then_yields_then_goes_and_never_sleeps_past_its_margin() {
+    fn a_wait_sleeps_then_yields_then_spins_then_goes_and_never_sleeps_past_its_margin() {
         assert_eq!(step(0, 10_000_000), Step::Sleep(SLEEP_US_MAX));
         assert_eq!(step(9_990_000, 10_000_000), Step::Sleep(9_000));
         assert_eq!(step(9_999_000, 10_000_000), Step::Yield);
-        assert_eq!(step(9_999_999, 10_000_000), Step::Yield);
+        assert_eq!(step(9_999_979, 10_000_000), Step::Yield);
+        assert_eq!(step(9_999_980, 10_000_000), Step::Spin);
+        assert_eq!(step(9_999_999, 10_000_000), Step::Spin);
         assert_eq!(step(10_000_000, 10_000_000), Step::Go);
         assert_eq!(step(u64::MAX, 0), Step::Go);
     }

@@ -14,6 +14,8 @@ pub trait Clock {
     fn sleep(&mut self, us: u64);
     /// Leaves the core to another process for a moment, if one wants it.
     fn give_way(&mut self);
+    /// Keeps the core for a moment.
+    fn spin(&mut self);
 }
 
 /// The system's clocks.
@@ -53,6 +55,10 @@ impl Clock for SystemClock {
     fn give_way(&mut self) {
         std::thread::yield_now();
     }
+
+    fn spin(&mut self) {
+        std::hint::spin_loop();
+    }
 }
 
 /// The system clock was stepped while someone waited.
@@ -73,6 +79,7 @@ pub fn wait_until(
         match step(now.wall_us, target_us) {
             Step::Go => return Ok(now),
             Step::Yield => clock.give_way(),
+            Step::Spin => clock.spin(),
             Step::Sleep(us) => clock.sleep(us),
         }
     }
@@ -116,6 +123,9 @@ mod tests {
             self.pass(us + 120);
         }
         fn give_way(&mut self) {
+            self.pass(1);
+        }
+        fn spin(&mut self) {
             self.pass(1);
         }
     }

@@ -71,6 +71,10 @@ impl Clock for Watched {
     fn give_way(&mut self) {
         self.clock.give_way();
     }
+
+    fn spin(&mut self) {
+        self.clock.spin();
+    }
 }
 
 /// The role `wait`: waits for every instant of a list, and says at the end how each wait went.
@@ -82,16 +86,18 @@ pub fn role(words: &[String]) {
     let mut clock = Watched {
         clock: SystemClock::new(),
         looked: [Instant::now(); 2],
-        schedstat: File::open("/proc/self/schedstat").ok(),
+        schedstat: (how == "watched")
+            .then(|| File::open("/proc/self/schedstat").ok())
+            .flatten(),
         before: Schedstat::default(),
     };
-    if how == "ours" {
+    if how != "sleep" {
         sharpen_sleeps();
     }
     let mut waits = Vec::new();
     for index in 0..number(count) {
         let target_us = number(first_us) + index * number(step_us);
-        if how == "ours" {
+        if how != "sleep" {
             let anchor = Anchor(clock.clock.now());
             wait_until(&mut clock, &anchor, target_us).expect("nobody steps the clock");
         } else {
@@ -156,7 +162,15 @@ pub fn show(table: &mut Table) {
     let mut numbers = vec![1, cores, 5];
     numbers.dedup();
     for processes in numbers {
-        let ours = wait_together("ours", processes);
+        // Reading /proc right after an instant keeps the core from those who share it: only where nobody does.
+        let ours = wait_together(
+            if processes <= cores {
+                "watched"
+            } else {
+                "ours"
+            },
+            processes,
+        );
         let peer = wait_together("sleep", processes);
         let who = match processes {
             1 => "1 process".to_owned(),
@@ -176,14 +190,7 @@ fn show_waits(
     ours: &[Vec<Wait>],
     peer: &[Vec<Wait>],
 ) {
-    let all: Vec<&Wait> = ours.iter().flatten().collect();
-    let late_us: Vec<f64> = all.iter().map(|wait| wait.late_us).collect();
-    let own_us: Vec<f64> = all
-        .iter()
-        .filter(|wait| !wait.taken_by_machine())
-        .map(|wait| wait.late_us)
-        .collect();
-    let taken: Vec<&&Wait> = all.iter().filter(|wait| wait.taken_by_machine()).collect();
+    let late_us: Vec<f64> = late(ours).concat();
     if core_each {
         table.at_most(
             &format!("{who}: start error of wait_until, median"),
@@ -191,30 +198,14 @@ fn show_waits(
             1.0,
             "µs",
         );
-        table.at_most(
-            &format!("{who}: p99 without what the machine took"),
-            quantile(&own_us, 0.99),
-            20.0,
-            "µs",
-        );
+        show_taken(table, who, &late_us, ours);
     } else {
-        let (middle, p99) = (median(&late_us), quantile(&own_us, 0.99));
+        let (middle, p99) = (median(&late_us), quantile(&late_us, 0.99));
         table.figure(
-            &format!("{who}: start error, median / p99 without the machine's part"),
+            &format!("{who}: start error, median / p99"),
             &format!("{} / {} µs", digits(middle), digits(p99)),
         );
     }
-    let stayed = taken.iter().filter(|wait| !wait.switched).count();
-    let covered = taken
-        .iter()
-        .filter(|wait| wait.gap_us >= wait.late_us)
-        .count();
-    table.remark(&format!(
-        "p99 with it {} µs; it took {} of {} waits: {stayed} without a switch, {covered} in one gap between two looks at the clock",
-        digits(quantile(&late_us, 0.99)),
-        taken.len(),
-        all.len(),
-    ));
     let peer_late: Vec<f64> = late(peer).concat();
     table.figure(
         "  peer: thread::sleep until then, median / p99",
@@ -242,4 +233,30 @@ fn show_waits(
             ),
         );
     }
+}
+
+/// The p99, with and without the waits that the machine took.
+fn show_taken(table: &mut Table, who: &str, late_us: &[f64], ours: &[Vec<Wait>]) {
+    let (taken, own): (Vec<&Wait>, Vec<&Wait>) = ours
+        .iter()
+        .flatten()
+        .partition(|wait| wait.taken_by_machine());
+    let own_us: Vec<f64> = own.iter().map(|wait| wait.late_us).collect();
+    table.at_most(
+        &format!("{who}: p99 without what the machine took"),
+        quantile(&own_us, 0.99),
+        20.0,
+        "µs",
+    );
+    let stayed = taken.iter().filter(|wait| !wait.switched).count();
+    let covered = taken
+        .iter()
+        .filter(|wait| wait.gap_us >= wait.late_us)
+        .count();
+    table.remark(&format!(
+        "p99 with it {} µs; it took {} of {} waits: {stayed} without a switch, {covered} in one gap between two looks at the clock",
+        digits(quantile(late_us, 0.99)),
+        taken.len(),
+        late_us.len(),
+    ));
 }
