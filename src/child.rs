@@ -6,7 +6,7 @@
 
 use crate::config::{Endpoint, Run};
 use crate::error::Error;
-use crate::limits::CHILD_END_MS_MAX;
+use crate::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -30,11 +30,6 @@ impl Child {
             process,
             status: None,
         })
-    }
-
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.process.id()
     }
 
     /// How the child ended, if it has.
@@ -81,6 +76,8 @@ impl Log {
         let failed = |error| Error::new("cannot make a socket for the children's log", error);
         let (near, far) = UnixStream::pair().map_err(failed)?;
         near.set_nonblocking(true).map_err(failed)?;
+        // Children share one description of the far end: one that talks without end must not make the others wait.
+        far.set_nonblocking(true).map_err(failed)?;
         Ok(Log { near, far })
     }
 
@@ -158,8 +155,8 @@ pub fn collector(
         .stdin
         .take()
         .expect("standard input is a pipe");
-    let handed = stdin.write_all(enrolment);
-    handed.map_err(|error| Error::new(format!("cannot hand {what} its enrolment"), error))?;
+    // It may have been killed already: then there is nobody to hand it to, and its end is noticed like any other.
+    let _ = stdin.write_all(enrolment);
     Ok(child)
 }
 
@@ -176,23 +173,24 @@ pub struct ExchangeChild {
 /// Starts the embedded exchange on a free port of this machine, and waits until it listens.
 pub fn exchange(log: &Log) -> Result<ExchangeChild, Error> {
     let attempt = "cannot start the embedded exchange";
-    let (tether, far) = UnixStream::pair().map_err(|error| Error::new(attempt, error))?;
+    let failed = |error| Error::new(attempt, error);
+    let (tether, stdin) = UnixStream::pair().map_err(failed)?;
+    let (said, stdout) = UnixStream::pair().map_err(failed)?;
+    said.set_read_timeout(Some(Duration::from_millis(HANDSHAKE_MS_MAX)))
+        .map_err(failed)?;
     let mut command = this_program()?;
     command.args(["exchange", "--listen", "127.0.0.1:0", "--until-eof"]);
     command
-        .stdin(Stdio::from(OwnedFd::from(far)))
-        .stdout(Stdio::piped())
-        .stderr(log.for_child()?);
-    let mut child = Child::spawn(&mut command, "the embedded exchange")?;
+        .stdin(Stdio::from(OwnedFd::from(stdin)))
+        .stdout(Stdio::from(OwnedFd::from(stdout)));
+    command.stderr(log.for_child()?);
+    let child = Child::spawn(&mut command, "the embedded exchange")?;
+    // Our copies of its ends go with the command; from here on its end is seen.
     drop(command);
     let mut line = String::new();
-    let stdout = child
-        .process
-        .stdout
-        .take()
-        .expect("standard output is a pipe");
-    let read = BufReader::new(stdout.take(200)).read_line(&mut line);
-    read.map_err(|error| Error::new(attempt, error))?;
+    BufReader::new(said.take(200))
+        .read_line(&mut line)
+        .map_err(failed)?;
     let url = line.trim().strip_prefix("listening on ");
     match url.and_then(|url| Endpoint::parse(url).ok()) {
         Some(endpoint) => Ok(ExchangeChild {

@@ -58,8 +58,8 @@ pub enum Step {
 pub fn step(now_wall_us: u64, target_us: u64) -> Step {
     match target_us.saturating_sub(now_wall_us) {
         0 => Step::Go,
-        1..=SPIN_US => Step::Spin,
-        ..=SLEEP_MARGIN_US => Step::Yield,
+        left if left <= SPIN_US => Step::Spin,
+        left if left <= SLEEP_MARGIN_US => Step::Yield,
         left => Step::Sleep((left - SLEEP_MARGIN_US).min(SLEEP_US_MAX)),
     }
 }

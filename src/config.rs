@@ -3,7 +3,7 @@
 //! Invariant: a configuration that comes out of here is consistent in itself; the roles ask no further questions.
 //! What this module does not do: look at the system (files, ports, names); the roles do, and say what is wrong there.
 
-use crate::aggregate::Rule;
+use crate::aggregate::{Rule, faulty_max, quorum};
 use crate::args::{Command, Flag, Given, Usage, duration_text, wrong};
 use crate::limits;
 use std::net::{IpAddr, SocketAddr};
@@ -233,6 +233,13 @@ pub struct Source {
     pub embedded: bool,
 }
 
+/// The exchange that a source's name begins with.
+pub fn exchange_of(source: &str) -> &str {
+    source
+        .split_once(':')
+        .map_or(source, |(exchange, _)| exchange)
+}
+
 impl Source {
     /// Reads `EXCHANGE:SYMBOL`; the error says what would be right.
     pub fn parse(name: &str) -> Result<Source, &'static str> {
@@ -254,7 +261,7 @@ impl Source {
 
     /// The exchange's name: what comes before the colon.
     pub fn exchange(&self) -> &str {
-        self.name.split_once(':').expect("a source has a colon").0
+        exchange_of(&self.name)
     }
 
     /// The symbol: what comes after the colon.
@@ -417,6 +424,16 @@ impl Run {
         };
         run.check()?;
         Ok(run)
+    }
+
+    /// f: how many collectors may lie.
+    pub fn f(&self) -> u16 {
+        faulty_max(self.rule, self.collectors)
+    }
+
+    /// The fewest prices from which one may be published.
+    pub fn quorum(&self) -> u16 {
+        quorum(self.collectors, self.f())
     }
 
     fn check(&self) -> Result<(), Usage> {

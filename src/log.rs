@@ -16,7 +16,12 @@ pub fn say(role: &str, line: impl fmt::Display) {
 
 /// The text with everything that could steer a terminal replaced.
 pub fn printable(text: &str) -> String {
+    // Control characters steer a terminal; the others reorder or hide what it shows.
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
     text.chars()
-        .map(|c| if c.is_control() { '·' } else { c })
+        .map(|c| if steers(c) { '·' } else { c })
         .collect()
 }

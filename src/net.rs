@@ -6,7 +6,7 @@
 
 use crate::limits::MESSAGE_BYTES_MAX;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long reads may wait.
@@ -222,11 +222,6 @@ impl<const N: usize> Inbox<N> {
             .is_ok_and(|count| count == frame.len());
         self.ended |= !sent;
         sent
-    }
-
-    /// Where the peer is.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.tcp.peer_addr().ok()
     }
 
     /// Ends the connection so that what was sent last still arrives: unread bytes would turn the end into a reset,

@@ -26,9 +26,11 @@ pub struct Report<'a> {
     /// What was refused meanwhile.
     pub refused: &'a Refused,
     /// What became of each slot's collector, where there is something to tell.
-    pub remarks: &'a [String],
+    pub remarks: Vec<String>,
     /// Whether the prices are recorded ones.
     pub embedded: bool,
+    /// Whether the round began at all.
+    pub began: bool,
 }
 
 #[derive(SerJson)]
@@ -50,7 +52,7 @@ struct ReportJson {
     faulty_collectors_tolerated: u16,
     exchanges: u16,
     faulty_exchanges_tolerated: u16,
-    round_start_us: u64,
+    round_start_us: Option<u64>,
     samples: u32,
     interval_us: u64,
     lateness_us: Option<LatenessJson>,
@@ -120,7 +122,8 @@ impl Lateness {
         let mut all: Vec<u64> = Vec::new();
         let mut extremes: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
         for record in parts.iter().flat_map(|part| &part.records) {
-            let Some(us) = record.lateness_us else {
+            // What was asked for too late to count says nothing about those that count.
+            let (Ok(_), Some(us)) = (record.price, record.lateness_us) else {
                 continue;
             };
             all.push(us);
@@ -192,15 +195,18 @@ impl Report<'_> {
                 late.median_us, late.max_us, late.spread_median_us, late.spread_max_us
             ));
         }
-        if !self.refused.is_empty() {
-            let counts: Vec<String> = self
-                .refused
-                .iter()
-                .map(|(reason, count)| format!("{count} × {reason}"))
-                .collect();
-            lines.push(format!("refused: {}", counts.join("; ")));
-        }
+        lines.extend(self.refused_text());
         lines
+    }
+
+    /// What was refused, counted by reason; `None` if nothing was.
+    pub fn refused_text(&self) -> Option<String> {
+        let counts = self
+            .refused
+            .iter()
+            .map(|(reason, count)| format!("{count} × {reason}"));
+        let text = counts.collect::<Vec<_>>().join("; ");
+        (!text.is_empty()).then(|| format!("refused: {text}"))
     }
 
     /// Why there is no price.
@@ -268,7 +274,7 @@ impl Report<'_> {
             faulty_collectors_tolerated: terms.f,
             exchanges: exchanges.of,
             faulty_exchanges_tolerated: exchanges.tolerated,
-            round_start_us: self.round.start_us,
+            round_start_us: self.began.then_some(self.round.start_us),
             samples: terms.samples,
             interval_us: terms.interval_us,
             lateness_us: late,
@@ -416,8 +422,9 @@ mod tests {
                 round: &round,
                 outcome,
                 refused: &refused,
-                remarks: &[],
+                remarks: Vec::new(),
                 embedded: false,
+                began: true,
             }
             .closing_line()
         };
@@ -440,8 +447,9 @@ mod tests {
                 round: &round,
                 outcome: &outcome,
                 refused: &refused,
-                remarks: &remarks,
+                remarks: remarks.to_vec(),
                 embedded: true,
+                began: true,
             }
             .json();
             assert_eq!(json::check(&text), Ok(()), "{text}");
@@ -459,7 +467,7 @@ mod tests {
     #[test]
     fn lateness_is_summed_up_over_samples_and_collectors() {
         let late = Lateness {
-            median_us: 5,
+            median_us: 20,
             max_us: 40,
             spread_median_us: 40,
             spread_max_us: 40,
@@ -477,8 +485,9 @@ mod tests {
             round: &round,
             outcome: &outcome,
             refused: &refused,
-            remarks: &remarks,
+            remarks: remarks.to_vec(),
             embedded: false,
+            began: true,
         };
         let lines = report.details(20).join("\n");
         assert!(

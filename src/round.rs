@@ -5,7 +5,8 @@
 //! if it is what those samples make, and if no second answer over them bears a signature of that key. Nobody else's
 //! frames can take away what an honest collector sent. What this module does not do: sockets, deadlines, text.
 
-use crate::aggregate::{Rule, combine, kept_range};
+use crate::aggregate::{combine, kept_range};
+use crate::config::exchange_of;
 use crate::frame::{Answer, Observation, Record, Sample};
 use crate::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
 use crate::reason::{Abstention, Reject};
@@ -255,18 +256,11 @@ impl Round {
     }
 
     fn exchanges_among(&self, prices: &[(f64, usize)]) -> u16 {
-        let mut exchanges: Vec<&str> = prices
-            .iter()
-            .filter_map(|(_, slot)| self.terms.seats[*slot].source.split(':').next())
-            .collect();
+        let exchange = |(_, slot): &(f64, usize)| exchange_of(&self.terms.seats[*slot].source);
+        let mut exchanges: Vec<&str> = prices.iter().map(exchange).collect();
         exchanges.sort_unstable();
         exchanges.dedup();
         exchanges.len() as u16
-    }
-
-    /// The rule of this round, for messages.
-    pub fn rule(&self) -> Rule {
-        self.terms.rule
     }
 }
 
@@ -286,6 +280,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::Rule;
     use crate::reason::Miss;
     use crate::seal::SecretKey;
     use crate::terms::Seat;

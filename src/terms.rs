@@ -3,6 +3,7 @@
 //! Invariant: terms that differ in anything have different digests. What this module does not do: say what happened.
 
 use crate::aggregate::{Rule, groups_tolerated};
+use crate::config::exchange_of;
 use crate::frame::padded;
 use crate::seal::{Digest32, PublicKey};
 
@@ -70,7 +71,7 @@ impl Terms {
     pub fn exchanges(&self) -> Tolerance {
         let mut slots: Vec<(&str, u16)> = Vec::new();
         for seat in &self.seats {
-            let exchange = seat.source.split(':').next().unwrap_or_default();
+            let exchange = exchange_of(&seat.source);
             match slots.iter_mut().find(|(name, _)| *name == exchange) {
                 Some((_, count)) => *count += 1,
                 None => slots.push((exchange, 1)),

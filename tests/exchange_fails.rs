@@ -233,6 +233,32 @@ fn a_symbol_that_is_not_known() {
 }
 
 #[test]
+fn without_a_round_there_is_still_a_report_for_software_and_no_price_in_it() {
+    let done = run(&[
+        "run",
+        "--source",
+        "embedded:NOSUCHUSDT",
+        "--collectors",
+        "3",
+        "--json",
+        "--quiet",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+    ]);
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    assert_eq!(rsoracle::json::check(&done.stdout), Ok(()));
+    for part in [
+        "\"price\":null,\"time\":null",
+        "\"round_start_us\":null",
+        "\"standing\":\"silent\"",
+    ] {
+        assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
+    }
+}
+
+#[test]
 fn a_ban_in_answer_to_the_first_request() {
     let (_exchange, url) = exchange(&["--fault", "status:418:1h"]);
     let args = ["--endpoint", &url];

@@ -4,10 +4,10 @@
 mod support;
 
 use rsoracle::frame::{
-    Challenge, Hello, Kind, Observation, Preamble, Ready, Refusal, Round, Sample, padded,
+    Answer, Challenge, Hello, Kind, Observation, Preamble, Ready, Refusal, Round, Sample, padded,
 };
 use rsoracle::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
-use rsoracle::reason::Reject;
+use rsoracle::reason::{Abstention, Miss, Reject};
 use rsoracle::seal::{EnrolmentSecret, PublicKey, SecretKey, hello_bytes, round_bytes};
 use rsoracle::wait::wall_us;
 use std::fs::File;
@@ -281,6 +281,23 @@ fn one_start_is_answered_once_and_a_replay_of_it_never() {
         assert_eq!(collector.data.got(), [0u8; 0], "one answer and no other");
         assert_eq!(collector.running.finish().code, Some(1));
     }
+}
+
+#[test]
+fn a_round_that_began_a_moment_ago_costs_samples_and_not_the_collector() {
+    let (_exchange, url) = exchange(&[]);
+    let mut collector = enlist(&ports(), &url);
+    let round = collector.signed(wall_us() - 700_000, 3, 1_000_000);
+    collector.control.send(&round.encode());
+    for index in 0..3 {
+        let sample = Sample::decode(&collector.control.next()).expect("a sample");
+        assert_eq!(sample.record.index, index);
+        if index == 0 {
+            assert_eq!(sample.record.price, Err(Miss::Overdue));
+        }
+    }
+    let answer = Observation::decode(&collector.data.next()).expect("an observation");
+    assert_eq!(answer.answer, Answer::Abstain(Abstention::TooFewSamples));
 }
 
 #[test]

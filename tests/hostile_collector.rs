@@ -341,8 +341,8 @@ fn samples_twice_out_of_order_of_another_round_broken_or_late_are_refused_by_rea
         (Reject::Signature, 3),
         (Reject::SampleRound, 4),
         (Reject::SampleOrder, 4 + 2),
-        (Reject::SampleBroken, 8),
-        (Reject::SampleLate, 2),
+        (Reject::SampleBroken, 9),
+        (Reject::SampleLate, 1),
     ];
     assert_eq!(report.refused(), counts(&expected));
 }
@@ -477,7 +477,6 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
         (b"RSOR\x01\x05\0\x01".to_vec(), Reject::Reserved),
         (vec![0; 1 << 16], Reject::Magic),
         (bad_price.to_vec(), Reject::Average),
-        (refusal.encode().to_vec(), Reject::RoundShape),
         (unknown_refusal.to_vec(), Reject::Kind),
         // Half a frame, then nothing more: refused after a second.
         (head(Kind::Sample)[..47].to_vec(), Reject::FrameLate),
@@ -508,6 +507,19 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
             assert_eq!(remark, format!("refused: {reason}"));
         }
     }
+}
+
+#[test]
+fn a_member_that_refuses_the_round_is_out_and_its_reason_is_not_counted_as_ours() {
+    let (stage, mut collector, _) = begun(3, "200ms");
+    let reason = Reject::RoundShape;
+    collector.control.send(&Refusal { reason }.encode());
+    collector.control.until_ended();
+    let (report, _) = stage.report();
+    report.assert_price_within_the_first(4);
+    assert_eq!(report.refused(), counts(&[]));
+    let remark = report.collectors[4].remark.as_deref().unwrap_or_default();
+    assert_eq!(remark, format!("it refuses this aggregator: {reason}"));
 }
 
 #[test]

@@ -220,7 +220,8 @@ fn the_report_has_every_field_that_the_document_reads_a_round_from() {
         round: &story.books,
         outcome: &story.books.outcome(),
         refused: &Refused::new(),
-        remarks: &[],
+        remarks: Vec::new(),
+        began: true,
         embedded: false,
     };
     let json = report.json();

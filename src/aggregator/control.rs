@@ -78,19 +78,23 @@ impl ControlChannel {
             let Some(member) = &mut slot.member else {
                 continue;
             };
-            let Err(end) = hear(member, index as u16, round.as_deref_mut(), refused) else {
+            let Err(departure) = hear(member, index as u16, round.as_deref_mut(), refused) else {
                 continue;
             };
-            match end {
-                Some(reason) => slot.remark = format!("refused: {reason}"),
-                // How its process ended says more, if that is known already.
-                None if slot.remark.is_empty() => {
-                    slot.remark.push_str("its control connection ended")
+            let member = slot.member.take().expect("it was just heard");
+            match departure {
+                Departure::Refused(reason) => {
+                    slot.remark = format!("refused: {reason}");
+                    refuse(member.inbox, reason, refused);
                 }
-                None => {}
-            }
-            if let (Some(reason), Some(member)) = (end, slot.member.take()) {
-                refuse(member.inbox, reason, refused);
+                Departure::Refuses(reason) => {
+                    slot.remark = format!("it refuses this aggregator: {reason}")
+                }
+                // How its process ended says more, if that is known already.
+                Departure::Ended if slot.remark.is_empty() => {
+                    slot.remark.push_str("its control connection ended");
+                }
+                Departure::Ended => {}
             }
         }
         // In this order, whoever has said its hello by now is heard before a newer connection can displace it.
@@ -204,13 +208,29 @@ impl Stranger {
     }
 }
 
-/// Takes what a member has sent; an error ends its membership, for a reason or because its connection ended.
+/// Why a member is one no longer.
+enum Departure {
+    /// Its connection ended.
+    Ended,
+    /// What it sent is refused.
+    Refused(Reject),
+    /// It refuses what we sent.
+    Refuses(Reject),
+}
+
+impl From<Reject> for Departure {
+    fn from(reason: Reject) -> Departure {
+        Departure::Refused(reason)
+    }
+}
+
+/// Takes what a member has sent; an error ends its membership.
 fn hear(
     member: &mut Member,
     slot: u16,
     mut round: Option<&mut Round>,
     refused: &mut Refused,
-) -> Result<(), Option<Reject>> {
+) -> Result<(), Departure> {
     for _ in 0..FRAMES_PER_SWEEP {
         member.inbox.fill();
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
@@ -237,9 +257,9 @@ fn hear(
             }
             Kind::Refusal => {
                 let bytes = member.inbox.peek().expect("the frame is here");
-                return Err(Some(Refusal::decode(&bytes)?.reason));
+                return Err(Departure::Refuses(Refusal::decode(&bytes)?.reason));
             }
-            _ => return Err(Some(Reject::Kind)),
+            _ => return Err(Departure::Refused(Reject::Kind)),
         }
         member.inbox.consume(kind.bytes());
     }
@@ -247,14 +267,18 @@ fn hear(
 }
 
 /// Whether a member without a whole frame to take may stay.
-fn still_there(member: &Member) -> Result<(), Option<Reject>> {
+fn still_there(member: &Member) -> Result<(), Departure> {
     if member.inbox.ended() {
         let half = !member.inbox.bytes().is_empty();
-        return Err(half.then_some(Reject::HalfFrame));
+        return Err(if half {
+            Departure::Refused(Reject::HalfFrame)
+        } else {
+            Departure::Ended
+        });
     }
     match member.inbox.begun() {
         Some(begun) if begun.elapsed() > Duration::from_millis(FRAME_MS_MAX) => {
-            Err(Some(Reject::FrameLate))
+            Err(Departure::Refused(Reject::FrameLate))
         }
         _ => Ok(()),
     }

@@ -1,11 +1,14 @@
 //! The end of a run: the price or why there is none, what the collectors had to say, and no process left behind.
 
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
-use crate::aggregate::{faulty_max, quorum};
 use crate::child::{self, Child};
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
 use crate::report::Report;
+use crate::round::{Outcome, Round};
 use std::io::Write;
+
+/// Reads of the children's log at the end: a child that never stops talking must not keep us.
+const LOG_READS_AT_END: usize = 64;
 
 impl Aggregator<'_> {
     /// Makes the price and prints it, or says why there is none.
@@ -18,14 +21,7 @@ impl Aggregator<'_> {
             }
         }
         let outcome = round.outcome();
-        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        let report = Report {
-            round: &round,
-            outcome: &outcome,
-            refused: &self.refused,
-            remarks: &remarks,
-            embedded: self.config.source.embedded,
-        };
+        let report = self.report(&round, &outcome, true);
         let code = if outcome.price.is_some() {
             EXIT_PRICE
         } else {
@@ -75,26 +71,45 @@ impl Aggregator<'_> {
     pub(super) fn give_up(&mut self) -> u8 {
         self.drain_log();
         self.screen.keep();
-        let (n, ready) = (
-            self.config.collectors,
-            self.slots.iter().filter(|slot| slot.ready()).count(),
-        );
-        let needed = quorum(n, faulty_max(self.config.rule, n));
-        let mut reasons: Vec<&str> = self
-            .slots
-            .iter()
-            .filter(|slot| !slot.ready())
-            .map(view::why_silent)
-            .collect();
+        let (n, needed) = (self.config.collectors, self.config.quorum());
+        let ready = self.slots.iter().filter(|slot| slot.ready()).count();
+        let missing = self.slots.iter().filter(|slot| !slot.ready());
+        let mut reasons: Vec<&str> = missing.map(view::why_silent).collect();
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
-        self.screen.say(&format!("aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"));
-        EXIT_NO_QUORUM
+        let round = Round::new(self.terms(), 0);
+        let outcome = round.outcome();
+        let report = self.report(&round, &outcome, false);
+        let (json, refused) = (report.json(), report.refused_text());
+        if let Some(refused) = refused {
+            self.tell(&refused);
+        }
+        self.screen.say(&format!(
+            "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"
+        ));
+        if self.config.json {
+            self.print(&json, EXIT_NO_QUORUM)
+        } else {
+            EXIT_NO_QUORUM
+        }
     }
 
+    fn report<'r>(&'r self, round: &'r Round, outcome: &'r Outcome, began: bool) -> Report<'r> {
+        let remarks = self.slots.iter().map(|slot| slot.remark.clone()).collect();
+        Report {
+            round,
+            outcome,
+            refused: &self.refused,
+            remarks,
+            embedded: self.config.source.embedded,
+            began,
+        }
+    }
+
+    /// Shows what the children still have to say, and what several of them said.
     fn drain_log(&mut self) {
-        loop {
+        for _ in 0..LOG_READS_AT_END {
             let bytes = self.log.read();
             if bytes.is_empty() {
                 break;

@@ -11,7 +11,6 @@ mod finish;
 mod setup;
 mod view;
 
-use crate::aggregate::{faulty_max, quorum};
 use crate::child::{self, Child, CollectorPlace, ExchangeChild};
 use crate::clock::utc_text;
 use crate::config::Run;
@@ -178,7 +177,10 @@ impl<'a> Aggregator<'a> {
             enrolment[32..].copy_from_slice(self.key.public().bytes());
             if slot.remote {
                 write_enrolment(
-                    self.config.enrolment_dir.as_deref().unwrap_or("."),
+                    self.config
+                        .enrolment_dir
+                        .as_deref()
+                        .expect("--remote has it"),
                     index,
                     &enrolment,
                 )?;
@@ -219,12 +221,19 @@ impl<'a> Aggregator<'a> {
                 slot.remark = format!("its process ended ({status})");
             }
         }
+        if let Some(exchange) = &mut self.exchange
+            && let Some(status) = exchange.child.ended()
+        {
+            self.exchange = None;
+            self.screen.say(&format!(
+                "aggregator: the embedded exchange ended ({status})"
+            ));
+        }
     }
 
     /// Waits until the roster is ready; whether a round can begin.
     fn gather(&mut self) -> bool {
-        let n = self.config.collectors;
-        let needed = usize::from(quorum(n, faulty_max(self.config.rule, n)));
+        let needed = usize::from(self.config.quorum());
         let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
         let mut hopeless = false;
         let mut nap = NAP_SHORT;
@@ -232,8 +241,9 @@ impl<'a> Aggregator<'a> {
             self.sweep();
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
             let possible = self.slots.iter().filter(|slot| slot.may_come()).count();
-            let block = view::gathering(&self.slots);
-            self.screen.draw(block, false);
+            if self.screen.live() {
+                self.screen.draw(view::gathering(&self.slots), false);
+            }
             if ready == possible || Instant::now() >= until {
                 return ready >= needed;
             }
@@ -248,8 +258,7 @@ impl<'a> Aggregator<'a> {
 
     /// The terms of the round: everything that is fixed once the roster is.
     fn terms(&self) -> Terms {
-        let (config, n) = (self.config, self.config.collectors);
-        let f = faulty_max(config.rule, n);
+        let config = self.config;
         let seat = |slot: &Slot| Seat {
             key: slot.key,
             source: slot.source.clone(),
@@ -259,8 +268,8 @@ impl<'a> Aggregator<'a> {
             session: self.session,
             feed: config.feed.clone(),
             rule: config.rule,
-            f,
-            quorum: quorum(n, f),
+            f: config.f(),
+            quorum: config.quorum(),
             exchanges_min: 1,
             samples: config.samples,
             interval_us: config.interval_us,

@@ -6,6 +6,8 @@ use crate::reason::{Miss, Reject};
 
 /// Bytes of a sample record, on the wire and under the digest.
 pub const RECORD_BYTES: usize = 32;
+/// Times in a record are below this, so that every reader of JSON can hold them (2^53 microseconds are 285 years).
+const RECORD_US_MAX: u64 = 1 << 53;
 /// Stands for "unknown" or "never" in a number of microseconds.
 const NONE_US: u64 = u64::MAX;
 
@@ -204,10 +206,13 @@ impl Record {
             0 => Ok(f64::from_bits(bits)),
             code => Err(Miss::from_code(code).ok_or(Reject::SampleBroken)?),
         };
-        let sound = match price {
-            Ok(price) => is_price(price) && lateness_us.is_some(),
-            Err(_) => bits == 0 && age_us.is_none(),
-        };
+        let exact = |us: Option<u64>| us.is_none_or(|us| us < RECORD_US_MAX);
+        let sound = exact(lateness_us)
+            && exact(age_us)
+            && match price {
+                Ok(price) => is_price(price) && lateness_us.is_some(),
+                Err(_) => bits == 0 && age_us.is_none(),
+            };
         if sound {
             Ok(Record {
                 index,

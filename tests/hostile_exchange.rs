@@ -1,0 +1,65 @@
+//! An exchange that the test plays, and that does what no exchange does.
+
+mod support;
+
+use std::io::{ErrorKind, Write};
+use std::net::{TcpListener, TcpStream};
+use support::*;
+use tungstenite::{Message, WebSocket};
+
+/// Takes a collector's connection, and answers its first request.
+fn first_price(listener: &TcpListener) -> WebSocket<TcpStream> {
+    let (tcp, _) = eventually("a collector connects", || match listener.accept() {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        accepted => Some(accepted.expect("a connection")),
+    });
+    tcp.set_nonblocking(false).expect("blocking");
+    tcp.set_read_timeout(Some(LONG)).expect("a limit");
+    let mut ws = tungstenite::accept(tcp).expect("an upgrade");
+    let request = ws.read().expect("a request").into_text().expect("in text");
+    assert!(request.contains("\"id\":\"first\""), "{request}");
+    let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
+    ws.send(Message::text(reply)).expect("a reply");
+    ws
+}
+
+#[test]
+fn fragments_without_end_do_not_keep_a_collector_from_noticing_that_its_aggregator_is_dead() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("O_NONBLOCK");
+    let url = format!(
+        "ws://{}/ws-api/v3",
+        listener.local_addr().expect("an address")
+    );
+    let aggregator = start(&[
+        "run",
+        "--source",
+        "embedded:BTCUSDT",
+        "--endpoint",
+        &url,
+        "--collectors",
+        "1",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+    ]);
+    let collector = aggregator.collector(0);
+    let mut ws = first_price(&listener);
+    aggregator.stderr_line("1 of 1 collectors ready");
+    let tcp = ws.get_mut();
+    tcp.set_nonblocking(true).expect("O_NONBLOCK");
+    // RFC 6455, 5.2: a text frame that is not the last of its message, then empty continuations, none of them the last.
+    tcp.write_all(&[0x01, 0]).expect("the collector reads");
+    let fragments = vec![0; 8192];
+    let flood = |tcp: &mut TcpStream| while tcp.write(&fragments).is_ok_and(|count| count > 0) {};
+    flood(tcp);
+    aggregator.signal("KILL");
+    eventually(
+        "the collector ends although its exchange never stops talking",
+        || {
+            flood(tcp);
+            (!alive(collector)).then_some(())
+        },
+    );
+}
