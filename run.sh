@@ -11,14 +11,17 @@ command -v cc >/dev/null || { say "a C compiler is missing (the TLS library need
 
 features=()
 if ! pkg-config --exists openssl 2>/dev/null; then
-    for tool in perl make; do
-        command -v "$tool" >/dev/null || { say "neither OpenSSL's development files nor $tool to build it from source; on Debian: apt-get install pkg-config libssl-dev"; exit 1; }
-    done
-    say "no OpenSSL development files here: building OpenSSL from source, which takes some minutes"
+    if ! command -v make >/dev/null || ! perl -MIPC::Cmd -e 1 2>/dev/null; then
+        say "OpenSSL's development files are missing, and so are make or perl to build it from source; on Debian: apt-get install pkg-config libssl-dev"
+        exit 1
+    fi
+    say "no OpenSSL development files here: OpenSSL is built from source, which takes some minutes"
     features=(--features vendored)
 fi
+target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+rsoracle=$target/release/rsoracle
+[ -x "$rsoracle" ] || say "building rsoracle, which takes about a minute the first time"
 cargo build --release --locked --quiet "${features[@]}"
-rsoracle=${CARGO_TARGET_DIR:-target}/release/rsoracle
 
 [ $# -eq 0 ] || exec "$rsoracle" run "$@"
 
@@ -29,7 +32,7 @@ case $status in
     0) exec "$rsoracle" run ;;
     3)
         cause=${cause%%$'\n'*}
-        say "*** THE LIVE EXCHANGE CANNOT BE REACHED: RECORDED PRICES FOLLOW, NOT LIVE ONES *** (${cause#collector 0: })"
+        say "*** NO PRICE FROM THE LIVE EXCHANGE: RECORDED PRICES FOLLOW, NOT LIVE ONES *** (${cause#collector 0: })"
         exec "$rsoracle" run --source embedded:BTCUSDT
         ;;
     *) say "$cause"; exit "$status" ;;

@@ -48,9 +48,16 @@ fn code(text: &str) -> String {
     let without_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     without_tests
         .lines()
-        .map(|line| line.split("//").next().unwrap())
+        .map(uncommented)
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// A line without its comment; the two slashes of an address such as `wss://` begin none.
+fn uncommented(line: &str) -> &str {
+    let begins = |at: &usize| !line[..*at].ends_with(':');
+    let comment = line.match_indices("//").map(|(at, _)| at).find(begins);
+    comment.map_or(line, |at| &line[..at])
 }
 
 /// Layer of each top-level module, from the groups of `mod` lines in lib.rs.

@@ -112,9 +112,12 @@ impl<'a> Aggregator<'a> {
         let control = listen(config.control, "control", "control-port")?;
         let data = listen(config.data, "data", "data-port")?;
         check_open_files(config)?;
-        if config.ca_file.is_some() {
-            link::connector(config.ca_file.as_deref())?;
-        }
+        // Now, rather than in every collector.
+        config
+            .ca_file
+            .as_deref()
+            .map(link::certificates)
+            .transpose()?;
         let slot = |index: u16| -> Result<Slot, Error> {
             let secret = EnrolmentSecret::take(&mut random::bytes()?);
             let remote = index >= config.collectors - config.remote;

@@ -39,21 +39,26 @@ pub struct Link {
     ws: WebSocket<Channel<Gate>>,
 }
 
+/// The certificates in a file that `--ca-file` names: at least one.
+pub fn certificates(path: &str) -> Result<Vec<Certificate>, Error> {
+    let failed = |cause: &dyn std::fmt::Display| {
+        let advice = "it takes a file of one or more certificates in PEM form";
+        Error::new(format!("cannot use --ca-file {path}"), cause).advise(advice)
+    };
+    let pem = std::fs::read(path).map_err(|error| failed(&error))?;
+    let certificates = Certificate::stack_from_pem(&pem).map_err(|error| failed(&error))?;
+    if certificates.is_empty() {
+        return Err(failed(&"no certificate in it"));
+    }
+    Ok(certificates)
+}
+
 /// The TLS side of collectors: made once, since loading the system's certificates takes tens of milliseconds.
 pub fn connector(ca_file: Option<&str>) -> Result<TlsConnector, Error> {
     let mut builder = TlsConnector::builder();
     if let Some(path) = ca_file {
-        let attempt = format!("cannot use --ca-file {path}");
-        let advice = "it takes a file of one or more certificates in PEM form";
-        let pem =
-            std::fs::read(path).map_err(|error| Error::new(&attempt, error).advise(advice))?;
-        let certificates = Certificate::stack_from_pem(&pem)
-            .map_err(|error| Error::new(&attempt, error).advise(advice))?;
-        if certificates.is_empty() {
-            return Err(Error::new(&attempt, "no certificate in it").advise(advice));
-        }
         builder.disable_built_in_roots(true);
-        for certificate in certificates {
+        for certificate in certificates(path)? {
             builder.add_root_certificate(certificate);
         }
     }
