@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 use support::*;
 use tungstenite::{Message, WebSocket};
 
@@ -52,14 +53,20 @@ fn fragments_without_end_do_not_keep_a_collector_from_noticing_that_its_aggregat
     // RFC 6455, 5.2: a text frame that is not the last of its message, then empty continuations, none of them the last.
     tcp.write_all(&[0x01, 0]).expect("the collector reads");
     let fragments = vec![0; 8192];
-    let flood = |tcp: &mut TcpStream| while tcp.write(&fragments).is_ok_and(|count| count > 0) {};
-    flood(tcp);
+    // Faster than it can read, so that its socket is never empty: first until it is sure to be reading, then until it
+    // is gone.
+    let flood = |tcp: &mut TcpStream, limit: Duration, until: &dyn Fn() -> bool| {
+        let end = Instant::now() + limit;
+        while !until() && Instant::now() < end {
+            let _ = tcp.write(&fragments);
+        }
+        until()
+    };
+    flood(tcp, Duration::from_millis(500), &|| false);
     aggregator.signal("KILL");
-    eventually(
-        "the collector ends although its exchange never stops talking",
-        || {
-            flood(tcp);
-            (!alive(collector)).then_some(())
-        },
+    let ended = flood(tcp, LONG, &|| !alive(collector));
+    assert!(
+        ended,
+        "the collector outlives its aggregator while its exchange keeps talking"
     );
 }
