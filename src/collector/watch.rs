@@ -126,6 +126,8 @@ impl Collector<'_> {
         }
         let fired = link.fire();
         sampler.asked(index, self.clock.now().wall_us);
+        // Whoever shares this core waits for the same instant.
+        self.clock.give_way();
         if let Err(ended) = fired {
             self.lost(sampler, &ended);
         }
