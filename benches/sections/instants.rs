@@ -110,12 +110,14 @@ pub fn role(words: &[String]) {
             clock.looked[0].elapsed(),
         );
         let late_ns = since.expect("after 1970").as_nanos() as i128 - i128::from(target_us) * 1_000;
+        // Like a collector that has asked: whoever shares this core waits for the same instant.
+        clock.give_way();
         let after = clock.schedstat();
         let run_delay_ns = after.ready_ns - clock.before.ready_ns;
         // Once onto a core after the sleep; more often only after having been switched out.
         let switched = after.turns - clock.before.turns > 1;
         waits.push((late_ns, gap.as_nanos(), run_delay_ns, switched));
-        // Off the core at once, as a collector that waits for its reply: the others want it.
+        // Off the core, like a collector that waits for its reply.
         std::thread::sleep(Duration::from_millis(2));
     }
     for (late_ns, gap_ns, run_delay_ns, switched) in waits {
