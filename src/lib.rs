@@ -1,7 +1,8 @@
 //! rsoracle: a distributed price oracle that can be audited in an afternoon.
 //!
-//! The modules stand in layers, lowest first, one group of lines per layer. A module uses only modules of lower
-//! layers; layers 0 to 2 do no input or output and read no clock. `tests/tidy.rs` enforces both.
+//! The modules stand in layers, lowest first, one group of lines per layer. A module uses modules of lower layers, and of
+//! its own without going round in a circle; layers 0 to 2 do no input or output and read no clock. `tests/tidy.rs`
+//! enforces both.
 
 pub mod json;
 pub mod limits;

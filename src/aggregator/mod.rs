@@ -173,39 +173,35 @@ impl<'a> Aggregator<'a> {
             .as_ref()
             .map(|exchange| exchange.endpoint.clone());
         let endpoint = started.or_else(|| self.config.endpoint.clone());
-        for index in 0..self.config.collectors {
-            let slot = &mut self.slots[usize::from(index)];
-            let mut enrolment = [0; 64];
-            enrolment[..32].copy_from_slice(slot.secret.expose());
-            enrolment[32..].copy_from_slice(self.key.public().bytes());
-            if slot.remote {
-                write_enrolment(
-                    self.config
-                        .enrolment_dir
-                        .as_deref()
-                        .expect("--remote has it"),
-                    index,
-                    &enrolment,
-                )?;
-            } else {
-                let place = CollectorPlace {
-                    slot: index,
-                    control,
-                    data,
-                    endpoint: endpoint.as_ref(),
-                };
-                slot.child = Some(child::collector(
-                    self.config,
-                    &place,
-                    &enrolment,
-                    &self.log,
-                )?);
-            }
-            wipe(&mut enrolment);
+        for slot in 0..self.config.collectors {
+            let place = CollectorPlace {
+                slot,
+                control,
+                data,
+                endpoint: endpoint.as_ref(),
+            };
+            self.start_collector(&place)?;
             // The first ones call already, and the system keeps only so many waiting.
             self.sweep();
         }
         Ok(())
+    }
+
+    /// Starts a local collector, or writes the enrolment of a remote one.
+    fn start_collector(&mut self, place: &CollectorPlace) -> Result<(), Error> {
+        let slot = &mut self.slots[usize::from(place.slot)];
+        let mut enrolment = [0; 64];
+        enrolment[..32].copy_from_slice(slot.secret.expose());
+        enrolment[32..].copy_from_slice(self.key.public().bytes());
+        let done = if slot.remote {
+            let dir = self.config.enrolment_dir.as_deref();
+            write_enrolment(dir.expect("--remote needs it"), place.slot, &enrolment)
+        } else {
+            let child = child::collector(self.config, place, &enrolment, &self.log);
+            child.map(|child| slot.child = Some(child))
+        };
+        wipe(&mut enrolment);
+        done
     }
 
     /// Looks at everything once.

@@ -103,7 +103,6 @@ impl Collector<'_> {
 
     /// Asks for sample `index` at its instant: encrypt, wait, one write.
     fn take(&mut self, sampler: &mut Sampler, index: u32, instant_us: u64, anchor: &Anchor) {
-        self.hear(sampler, Patience::Never);
         let quiet = self.exchange.quiet_until_ms > instant_us / 1_000;
         if quiet {
             sampler.skip(index, Miss::RateLimited);
