@@ -32,6 +32,7 @@ case $status in
     0) exec "$rsoracle" run ;;
     3)
         cause=${cause%%$'\n'*}
+        cause=${cause%; trying again}
         say "*** NO PRICE FROM THE LIVE EXCHANGE: RECORDED PRICES FOLLOW, NOT LIVE ONES *** (${cause#collector 0: })"
         exec "$rsoracle" run --source embedded:BTCUSDT
         ;;

@@ -35,7 +35,13 @@ impl Voices {
     /// One line: shown if no collector has said it before.
     fn line(&mut self, line: String) -> Option<String> {
         let Some((slot, text)) = spoken(&line) else {
-            return Some(line);
+            // Only children write here: none of them may speak as the aggregator.
+            let named = line.starts_with("exchange: ");
+            return Some(if named {
+                line
+            } else {
+                format!("a child: {line}")
+            });
         };
         match self.heard.iter_mut().find(|(heard, _)| heard == text) {
             Some((_, slots)) if slots.contains(&slot) => Some(line),
@@ -131,9 +137,23 @@ mod tests {
     }
 
     #[test]
+    fn no_child_speaks_as_the_aggregator() {
+        let mut voices = Voices::default();
+        assert_eq!(
+            voices.hear(b"aggregator: all is well\n"),
+            ["a child: aggregator: all is well"]
+        );
+        assert_eq!(
+            voices.hear(b"thread 'main' panicked\n"),
+            ["a child: thread 'main' panicked"]
+        );
+    }
+
+    #[test]
     fn a_line_without_end_takes_no_memory() {
         let mut voices = Voices::default();
         voices.hear(&vec![b'x'; 1 << 20]);
-        assert_eq!(voices.hear(b"\n")[0].len(), LOG_LINE_BYTES_MAX);
+        let line = voices.hear(b"\n").remove(0);
+        assert_eq!(line.len(), "a child: ".len() + LOG_LINE_BYTES_MAX);
     }
 }

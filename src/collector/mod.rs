@@ -11,7 +11,7 @@ mod watch;
 use crate::clock::Anchor;
 use crate::config::Collect;
 use crate::error::Error;
-use crate::exchange::binance::{self, CODE_BAD_SYMBOL, Refusal, Reply};
+use crate::exchange::binance::{self, CODE_BAD_SYMBOL, CODE_NOT_TRADING, Refusal, Reply};
 use crate::exchange::link::{self, Link};
 use crate::frame::{Observation, Preamble, Ready};
 use crate::limits::*;
@@ -303,6 +303,7 @@ fn refused(attempt: String, symbol: &str, refusal: &Refusal) -> Error {
         (_, CODE_BAD_SYMBOL) => {
             Error { cause: format!("unknown symbol {symbol} ({code} {message:?})"), ..error }.advise("check the spelling in --source")
         }
+        (_, CODE_NOT_TRADING) => error.advise("the exchange has halted this market; waiting until it trades again").passing(),
         (418, _) => error.advise("the exchange has banned this address for too many requests; stay away until the ban ends"),
         (429, _) => error.advise("too many requests from this address; waiting until the exchange allows the next").passing(),
         (500.., _) => error.passing(),

@@ -61,6 +61,8 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
 }
 
+/// -1220 SYMBOL_DOES_NOT_MATCH_STATUS: there is such a market, but it is not trading.
+pub const CODE_NOT_TRADING: i64 = -1220;
 /// -1121 BAD_SYMBOL
 pub const CODE_BAD_SYMBOL: i64 = -1121;
 
