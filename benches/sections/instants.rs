@@ -3,7 +3,8 @@
 //! What the machine takes is told from what our own processes take from each other by the kernel's run delay (the time
 //! that a process was ready and had no core, second number of /proc/self/schedstat). A wait that ends more than 20 µs late
 //! although the run delay since its last sleep began accounts for less than half of that was on its core, as far as the
-//! kernel knows, or asleep past its timer: an interrupt or the hypervisor had the core.
+//! kernel knows, or asleep past its timer: an interrupt or the hypervisor had the core. And where our processes were on
+//! cores of their own at that instant, a run delay is not theirs either: another program had the core.
 
 use crate::figures::{Table, digits, median, quantile, spreads};
 use crate::machine::{self, Schedstat};
@@ -13,7 +14,7 @@ use rsoracle::wait::{Clock, SystemClock, sharpen_sleeps, wait_until, wall_us};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const WAITS: u64 = 200;
 const STEP_US: u64 = 20_000;
@@ -22,24 +23,27 @@ const LATE_US: f64 = 20.0;
 /// One wait, as its process saw it.
 struct Wait {
     late_us: f64,
-    /// From the last look at the clock that was too early to the one that lateness is counted by.
-    gap_us: f64,
     /// Ready without a core, since the last sleep began.
     run_delay_us: f64,
-    switched: bool,
+    /// The core that it ended on.
+    core: u32,
+    /// Whether no other process of ours was on that core.
+    alone: bool,
 }
 
 impl Wait {
     fn taken_by_machine(&self) -> bool {
         self.late_us > LATE_US && self.run_delay_us < self.late_us / 2.0
     }
+
+    fn taken_by_others(&self) -> bool {
+        self.late_us > LATE_US && self.alone && !self.taken_by_machine()
+    }
 }
 
-/// The system's clocks, and what happened between the last two looks at them.
+/// The system's clocks, and the kernel's account of this process.
 struct Watched {
     clock: SystemClock,
-    /// The last two looks at the clock.
-    looked: [Instant; 2],
     schedstat: Option<File>,
     /// As it stood when the last sleep began.
     before: Schedstat,
@@ -59,7 +63,6 @@ impl Watched {
 
 impl Clock for Watched {
     fn now(&mut self) -> Reading {
-        self.looked = [self.looked[1], Instant::now()];
         self.clock.now()
     }
 
@@ -85,7 +88,6 @@ pub fn role(words: &[String]) {
     let number = |word: &String| word.parse::<u64>().expect("a number");
     let mut clock = Watched {
         clock: SystemClock::new(),
-        looked: [Instant::now(); 2],
         schedstat: (how == "watched")
             .then(|| File::open("/proc/self/schedstat").ok())
             .flatten(),
@@ -105,23 +107,23 @@ pub fn role(words: &[String]) {
             clock.sleep(target_us.saturating_sub(wall_us()));
             clock.now();
         }
-        let (since, gap) = (
-            SystemTime::now().duration_since(UNIX_EPOCH),
-            clock.looked[0].elapsed(),
-        );
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let late_ns = since.expect("after 1970").as_nanos() as i128 - i128::from(target_us) * 1_000;
         // Like a collector that has asked: whoever shares this core waits for the same instant.
         clock.give_way();
         let after = clock.schedstat();
         let run_delay_ns = after.ready_ns - clock.before.ready_ns;
-        // Once onto a core after the sleep; more often only after having been switched out.
-        let switched = after.turns - clock.before.turns > 1;
-        waits.push((late_ns, gap.as_nanos(), run_delay_ns, switched));
+        let core = if how == "watched" {
+            machine::core_of_self()
+        } else {
+            0
+        };
+        waits.push((late_ns, run_delay_ns, core));
         // Off the core, like a collector that waits for its reply.
         std::thread::sleep(Duration::from_millis(2));
     }
-    for (late_ns, gap_ns, run_delay_ns, switched) in waits {
-        println!("{late_ns} {gap_ns} {run_delay_ns} {}", u8::from(switched));
+    for (late_ns, run_delay_ns, core) in waits {
+        println!("{late_ns} {run_delay_ns} {core}");
     }
 }
 
@@ -137,7 +139,15 @@ fn wait_together(how: &str, processes: usize) -> Vec<Vec<Wait>> {
     let running: Vec<Running> = (0..processes).map(start).collect();
     std::thread::sleep(Duration::from_micros(200_000 + WAITS * STEP_US));
     let read = |running: Running| running.finish().stdout.lines().map(read_wait).collect();
-    running.into_iter().map(read).collect()
+    let mut waits: Vec<Vec<Wait>> = running.into_iter().map(read).collect();
+    for index in 0..WAITS as usize {
+        let cores: Vec<u32> = waits.iter().map(|of_one| of_one[index].core).collect();
+        for of_one in &mut waits {
+            let core = of_one[index].core;
+            of_one[index].alone = cores.iter().filter(|other| **other == core).count() == 1;
+        }
+    }
+    waits
 }
 
 fn read_wait(line: &str) -> Wait {
@@ -147,9 +157,9 @@ fn read_wait(line: &str) -> Wait {
         .collect();
     Wait {
         late_us: numbers[0] / 1e3,
-        gap_us: numbers[1] / 1e3,
-        run_delay_us: numbers[2] / 1e3,
-        switched: numbers[3] > 0.0,
+        run_delay_us: numbers[1] / 1e3,
+        core: numbers[2] as u32,
+        alone: false,
     }
 }
 
@@ -181,8 +191,9 @@ pub fn show(table: &mut Table) {
         show_waits(table, &who, processes <= cores, &ours, &peer);
     }
     table.remark(&format!(
-        "taken by the machine: more than {LATE_US} µs late while the kernel's run delay (/proc/self/schedstat) explains less than half"
+        "the machine: over {LATE_US} µs late, and the kernel's run delay (/proc/self/schedstat) explains less than half"
     ));
+    table.remark("other programs: it explains it, and no process of ours was on that core");
 }
 
 fn show_waits(
@@ -237,28 +248,25 @@ fn show_waits(
     }
 }
 
-/// The p99, with and without the waits that the machine took.
+/// The p99, with and without the waits that were taken from us.
 fn show_taken(table: &mut Table, who: &str, late_us: &[f64], ours: &[Vec<Wait>]) {
-    let (taken, own): (Vec<&Wait>, Vec<&Wait>) = ours
-        .iter()
-        .flatten()
-        .partition(|wait| wait.taken_by_machine());
-    let own_us: Vec<f64> = own.iter().map(|wait| wait.late_us).collect();
+    let all = || ours.iter().flatten();
+    let taken = |wait: &&Wait| wait.taken_by_machine() || wait.taken_by_others();
+    let own_us: Vec<f64> = all()
+        .filter(|wait| !taken(wait))
+        .map(|wait| wait.late_us)
+        .collect();
     table.at_most(
-        &format!("{who}: p99 without what the machine took"),
+        &format!("{who}: p99 without what was taken from us"),
         quantile(&own_us, 0.99),
         20.0,
         "µs",
     );
-    let stayed = taken.iter().filter(|wait| !wait.switched).count();
-    let covered = taken
-        .iter()
-        .filter(|wait| wait.gap_us >= wait.late_us)
-        .count();
     table.remark(&format!(
-        "p99 with it {} µs; it took {} of {} waits: {stayed} without a switch, {covered} in one gap between two looks at the clock",
+        "p99 with it {} µs; of {} waits the machine took {}, other programs {}",
         digits(quantile(late_us, 0.99)),
-        taken.len(),
         late_us.len(),
+        all().filter(|wait| wait.taken_by_machine()).count(),
+        all().filter(|wait| wait.taken_by_others()).count(),
     ));
 }

@@ -44,20 +44,28 @@ pub struct Schedstat {
     pub ran_ns: u64,
     /// Nanoseconds of waiting for one while ready to run: the run delay.
     pub ready_ns: u64,
-    /// How often it came onto a core.
-    pub turns: u64,
 }
 
 impl Schedstat {
-    /// Reads the three numbers.
+    /// Reads the first two of its three numbers.
     pub fn read(text: &str) -> Option<Schedstat> {
         let mut numbers = text.split_whitespace().map(str::parse);
         Some(Schedstat {
             ran_ns: numbers.next()?.ok()?,
             ready_ns: numbers.next()?.ok()?,
-            turns: numbers.next()?.ok()?,
         })
     }
+}
+
+/// The core that this process runs on (field 39 of /proc/self/stat, see proc(5)).
+pub fn core_of_self() -> u32 {
+    let stat = read("/proc/self/stat");
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let core = fields
+        .split_whitespace()
+        .nth(36)
+        .and_then(|field| field.parse().ok());
+    core.unwrap_or(0)
 }
 
 /// CPU time of a process so far, in milliseconds (it must be alive).
