@@ -129,15 +129,18 @@ pub fn hello_bytes(
     secret: &EnrolmentSecret,
     hello: &Hello,
 ) -> [u8; HELLO_SIGNED_BYTES] {
-    Put::new()
+    let mut bytes = Put::new()
         .put(&padded::<32>(CONTEXT_HELLO))
         .put(nonce)
-        .put(secret.expose())
+        .put(&[0; 32])
         .put(&hello.slot.to_be_bytes())
         .put(&hello.key)
         .put(&hello.source)
         .put(&hello.clock_us.to_be_bytes())
-        .done()
+        .done();
+    // Last and in place, so that no step before it leaves a copy of the secret behind.
+    bytes[64..96].copy_from_slice(secret.expose());
+    bytes
 }
 
 /// What a round's signature covers: the session's nonce and hello bind it to one connection of one collector.

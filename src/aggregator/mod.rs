@@ -118,8 +118,12 @@ impl<'a> Aggregator<'a> {
             .as_deref()
             .map(link::certificates)
             .transpose()?;
+        let mut seed = [0; 32];
+        random::fill(&mut seed)?;
+        let key = SecretKey::from_seed(&mut seed);
         let slot = |index: u16| -> Result<Slot, Error> {
-            let secret = EnrolmentSecret::take(&mut random::bytes()?);
+            random::fill(&mut seed)?;
+            let secret = EnrolmentSecret::take(&mut seed);
             let remote = index >= config.collectors - config.remote;
             Ok(Slot {
                 source: config.source.name.clone(),
@@ -133,7 +137,7 @@ impl<'a> Aggregator<'a> {
         };
         Ok(Aggregator {
             config,
-            key: SecretKey::from_seed(&mut random::bytes()?),
+            key,
             session: random::bytes()?,
             control: ControlChannel::new(control)?,
             data: DataChannel::new(data)?,

@@ -87,8 +87,13 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
     let enrolment = read_enrolment()?;
-    let key = SecretKey::from_seed(&mut random::bytes()?);
-    let outcome = enlist(config, role, key, &enrolment).and_then(|mut collector| collector.serve());
+    let mut seed = [0; 32];
+    random::fill(&mut seed)?;
+    let key = SecretKey::from_seed(&mut seed);
+    let enlisted = enlist(config, role, key, &enrolment);
+    // Its one use is over.
+    drop(enrolment);
+    let outcome = enlisted.and_then(|mut collector| collector.serve());
     match outcome {
         Ok(()) | Err(Stop::Aggregator) => Ok(()),
         Err(Stop::Failed(error)) => Err(error),
