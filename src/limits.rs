@@ -1,7 +1,8 @@
-//! Every bound and every deadline of the program, by name, the unit last.
+//! The bounds and deadlines of aggregator and collectors, by name, the unit last.
 //!
 //! Invariant: nothing that comes from outside is stored, awaited or repeated without a bound from this page.
-//! What this page does not hold: defaults of flags (they stand beside the flags, in `config`).
+//! What this page does not hold: defaults of flags (they stand beside the flags, in `config`), how often a loop takes a turn
+//! (beside the loop), and the embedded exchange's own bounds (beside its code).
 
 /// Port of the control channel, unless `--control-port` says otherwise.
 pub const CONTROL_PORT: u16 = 8000;
@@ -36,6 +37,9 @@ pub const PRICE_TEXT_BYTES_MAX: usize = 64;
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Largest message of an exchange; a larger one costs it the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest file of certificates or of a key.
+pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A stranger on the control port has this long for its hello, on the data port for its preamble.
 pub const HELLO_MS_MAX: u64 = 1_000;

@@ -38,7 +38,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Takes over a connection in blocking mode, without patience.
+    /// Takes over a connection; at first its reads wait for nothing.
     pub fn new(tcp: TcpStream) -> io::Result<Gate> {
         tcp.set_nodelay(true)?;
         tcp.set_nonblocking(true)?;

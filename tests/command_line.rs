@@ -243,3 +243,45 @@ fn a_port_that_is_taken_ends_the_run_at_once_and_leaves_no_child() {
         assert_eq!(bearers(&mark), [], "nobody is left");
     }
 }
+
+#[test]
+fn a_file_of_certificates_that_is_none_is_refused_by_name_before_anything_starts() {
+    for (file, cause) in [
+        ("/dev/zero", "it is larger than"),
+        ("/nonexistent.pem", "No such file"),
+        (
+            concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"),
+            "no certificate in it",
+        ),
+    ] {
+        let done = run(&[
+            "run",
+            "--source",
+            "embedded:BTCUSDT",
+            "--ca-file",
+            file,
+            "--control-port",
+            "0",
+            "--data-port",
+            "0",
+        ]);
+        assert_eq!(
+            (done.code, done.stdout.as_str()),
+            (Some(1), ""),
+            "{}",
+            done.stderr
+        );
+        let named = done.stderr.contains(&format!("--ca-file {file}: {cause}"));
+        assert!(
+            named && done.stderr.contains("in PEM form"),
+            "{}",
+            done.stderr
+        );
+        assert_eq!(
+            done.stderr.lines().count(),
+            1,
+            "nothing was started: {}",
+            done.stderr
+        );
+    }
+}

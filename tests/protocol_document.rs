@@ -164,9 +164,10 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children and its screen.
-const INNER_BOUNDS: [&str; 13] = [
+const INNER_BOUNDS: [&str; 14] = [
     "JSON_DEPTH_MAX",
     "MESSAGE_BYTES_MAX",
+    "PEM_BYTES_MAX",
     "ACCEPTS_PER_SWEEP",
     "SLICE_MS",
     "RETRY_MS_MIN",

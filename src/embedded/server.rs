@@ -11,20 +11,18 @@ use super::tape::{BUILT_IN, Tape};
 use super::upgrade::PATH;
 use super::venue::{Now, Venue};
 use crate::error::Error;
-use crate::limits::ACCEPTS_PER_SWEEP;
+use crate::file;
+use crate::limits::{ACCEPTS_PER_SWEEP, PEM_BYTES_MAX};
 use crate::log;
 use crate::net::waits;
 use native_tls::{Identity, TlsAcceptor};
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
 /// Connections at one time; one more is closed at once.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Largest price tape.
 pub const TAPE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Largest certificate or key file.
-pub const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The embedded exchange.
 pub struct Server {
@@ -161,7 +159,7 @@ fn tape(path: Option<&str>) -> Result<Tape, Error> {
         return Ok(built_in);
     };
     let attempt = format!("cannot read the price tape {path}");
-    let bytes = read_file(path, TAPE_BYTES_MAX, &attempt)?;
+    let bytes = file::read(path, TAPE_BYTES_MAX, &attempt)?;
     let text = String::from_utf8(bytes).map_err(|error| Error::new(&attempt, error))?;
     Tape::parse(&text).map_err(|bad| {
         Error::new(attempt, format!("line {}: {}", bad.line, bad.wrong))
@@ -172,8 +170,8 @@ fn tape(path: Option<&str>) -> Result<Tape, Error> {
 fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Error> {
     let cert_attempt = format!("cannot use {cert} as the TLS certificate (--cert)");
     let key_attempt = format!("cannot use {key} as the TLS private key (--key)");
-    let cert_pem = read_file(cert, PEM_BYTES_MAX, &cert_attempt)?;
-    let key_pem = read_file(key, PEM_BYTES_MAX, &key_attempt)?;
+    let cert_pem = file::read(cert, PEM_BYTES_MAX, &cert_attempt)?;
+    let key_pem = file::read(key, PEM_BYTES_MAX, &key_attempt)?;
     if !contains(&cert_pem, b"-----BEGIN CERTIFICATE-----") {
         return Err(Error::new(cert_attempt, "it holds no PEM certificate")
             .advise("it must hold the server's certificate and then its issuers', each as -----BEGIN CERTIFICATE-----"));
@@ -202,18 +200,4 @@ fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Error> {
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
-}
-
-fn read_file(path: &str, bytes_max: u64, attempt: &str) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
-        .map_err(|error| Error::new(attempt, error))?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(Error::new(
-            attempt,
-            format!("it is larger than {bytes_max} bytes"),
-        ));
-    }
-    Ok(bytes)
 }

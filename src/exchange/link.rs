@@ -7,7 +7,10 @@
 use super::channel::Channel;
 use crate::config::Endpoint;
 use crate::error::Error;
-use crate::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, SLICE_MS};
+use crate::file;
+use crate::limits::{
+    CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, PEM_BYTES_MAX, SLICE_MS,
+};
 use crate::net::{Gate, Patience, waits};
 use crate::reason::Miss;
 use native_tls::{Certificate, HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
@@ -41,16 +44,14 @@ pub struct Link {
 
 /// The certificates in a file that `--ca-file` names: at least one.
 pub fn certificates(path: &str) -> Result<Vec<Certificate>, Error> {
-    let failed = |cause: &dyn std::fmt::Display| {
-        let advice = "it takes a file of one or more certificates in PEM form";
-        Error::new(format!("cannot use --ca-file {path}"), cause).advise(advice)
-    };
-    let pem = std::fs::read(path).map_err(|error| failed(&error))?;
-    let certificates = Certificate::stack_from_pem(&pem).map_err(|error| failed(&error))?;
-    if certificates.is_empty() {
-        return Err(failed(&"no certificate in it"));
+    let attempt = format!("cannot use --ca-file {path}");
+    let advice = "it takes a file of one or more certificates in PEM form";
+    let pem = file::read(path, PEM_BYTES_MAX, &attempt).map_err(|error| error.advise(advice))?;
+    match Certificate::stack_from_pem(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(Error::new(attempt, "no certificate in it").advise(advice)),
+        Err(error) => Err(Error::new(attempt, error).advise(advice)),
     }
-    Ok(certificates)
 }
 
 /// The TLS side of collectors: made once, since loading the system's certificates takes tens of milliseconds.
