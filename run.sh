@@ -30,7 +30,7 @@ status=0
 cause=$("$rsoracle" run --quiet --collectors 1 --samples 1 --ready-timeout 5s --control-port 0 --data-port 0 2>&1 >/dev/null) || status=$?
 case $status in
     0) exec "$rsoracle" run ;;
-    3)
+    1 | 3)
         cause=${cause%%$'\n'*}
         cause=${cause%; trying again}
         say "*** NO PRICE FROM THE LIVE EXCHANGE: RECORDED PRICES FOLLOW, NOT LIVE ONES *** (${cause#collector 0: })"

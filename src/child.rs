@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -97,8 +98,16 @@ impl Log {
 }
 
 fn this_program() -> Result<Command, Error> {
-    let path = std::env::current_exe();
-    let path = path.map_err(|error| Error::new("cannot find this program's own file", error))?;
+    let path = std::env::current_exe().or_else(|error| {
+        // Where /proc is missing (an empty root), the path by which this program was started must do.
+        let started_as = std::env::args_os().next().map(PathBuf::from);
+        let path = started_as.filter(|path| path.components().count() > 1);
+        path.ok_or(error).and_then(std::fs::canonicalize)
+    });
+    let path = path.map_err(|error| {
+        let advice = "mount /proc, or start it by its path (/path/to/rsoracle)";
+        Error::new("cannot find this program's own file", error).advise(advice)
+    })?;
     Ok(Command::new(path))
 }
 
@@ -136,17 +145,12 @@ pub fn collector(
     }
     if let Some(file) = &config.ca_file {
         command.args(["--ca-file", file]);
-        // The TLS library loads the system's certificates even if they are not wanted, 50 ms in each process;
-        // these two make it load the wanted ones instead. What is trusted is decided by --ca-file alone.
-        command
-            .env("SSL_CERT_FILE", file)
-            .env("SSL_CERT_DIR", "/nonexistent");
     }
     // A name server that does not answer cannot be interrupted; the resolver's own limit is ten seconds.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");
     command
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(log.for_child()?)
         .stderr(log.for_child()?);
     let what = format!("collector {}", place.slot);
     let mut child = Child::spawn(&mut command, &what)?;

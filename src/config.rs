@@ -45,7 +45,7 @@ const CA_FILE: Flag = flag(
     "ca-file",
     "FILE",
     "",
-    "Trust the certificates in this PEM file and no others.",
+    "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
 );
 
 /// `rsoracle run`
@@ -335,7 +335,7 @@ pub struct Run {
     pub control: SocketAddr,
     /// Data channel, port 0 for any.
     pub data: SocketAddr,
-    /// Certificates to trust instead of the system's.
+    /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
     /// How long collectors may take to be ready.
     pub ready_timeout_us: u64,
@@ -360,7 +360,7 @@ pub struct Collect {
     pub control: SocketAddr,
     /// The aggregator's data channel.
     pub data: SocketAddr,
-    /// Certificates to trust instead of the system's.
+    /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
 }
 

@@ -40,6 +40,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Most files that are read of a directory of certificates.
+pub const CERTIFICATE_FILES_MAX: usize = 1_000;
 
 /// A stranger on the control port has this long for its hello, on the data port for its preamble.
 pub const HELLO_MS_MAX: u64 = 1_000;

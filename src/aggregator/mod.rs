@@ -15,7 +15,6 @@ use crate::child::{self, Child, CollectorPlace, ExchangeChild};
 use crate::clock::utc_text;
 use crate::config::Run;
 use crate::error::Error;
-use crate::exchange::link;
 use crate::frame;
 use crate::limits::*;
 use crate::random;
@@ -29,7 +28,7 @@ use crate::voices::Voices;
 use crate::wait::{sharpen_sleeps, wall_us};
 use control::{ControlChannel, Member};
 use data::DataChannel;
-use setup::{check_open_files, listen, write_enrolment};
+use setup::{check_open_files, check_roots, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
 /// Nap while frames are awaited.
@@ -112,12 +111,7 @@ impl<'a> Aggregator<'a> {
         let control = listen(config.control, "control", "control-port")?;
         let data = listen(config.data, "data", "data-port")?;
         check_open_files(config)?;
-        // Now, rather than in every collector.
-        config
-            .ca_file
-            .as_deref()
-            .map(link::certificates)
-            .transpose()?;
+        check_roots(config)?;
         let mut seed = [0; 32];
         random::fill(&mut seed)?;
         let key = SecretKey::from_seed(&mut seed);

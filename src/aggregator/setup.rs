@@ -1,7 +1,9 @@
-//! What must stand before the first collector starts: the two ports, enough open files, the enrolments of remote ones.
+//! What must stand before the first collector starts: the two ports, enough open files, root certificates, the enrolments
+//! of remote ones.
 
 use crate::config::Run;
 use crate::error::Error;
+use crate::exchange::{self, roots};
 use crate::limits::STRANGERS_MAX;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -42,6 +44,14 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// Certificates to trust, if the exchange is reached over TLS: said once and now, rather than by every collector.
+pub fn check_roots(config: &Run) -> Result<(), Error> {
+    let named = config.endpoint.clone();
+    let endpoint = named.or_else(|| exchange::endpoint(&config.source));
+    let tls = endpoint.is_some_and(|endpoint| endpoint.tls);
+    roots::check(config.ca_file.as_deref(), tls)
 }
 
 /// Writes a remote collector's enrolment so that only its owner can read it.

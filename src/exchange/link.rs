@@ -7,13 +7,10 @@
 use super::channel::Channel;
 use crate::config::Endpoint;
 use crate::error::Error;
-use crate::file;
-use crate::limits::{
-    CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, PEM_BYTES_MAX, SLICE_MS,
-};
+use crate::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, SLICE_MS};
 use crate::net::{Gate, Patience, waits};
 use crate::reason::Miss;
-use native_tls::{Certificate, HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
+use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -40,32 +37,6 @@ pub struct Ended {
 /// An open websocket.
 pub struct Link {
     ws: WebSocket<Channel<Gate>>,
-}
-
-/// The certificates in a file that `--ca-file` names: at least one.
-pub fn certificates(path: &str) -> Result<Vec<Certificate>, Error> {
-    let attempt = format!("cannot use --ca-file {path}");
-    let advice = "it takes a file of one or more certificates in PEM form";
-    let pem = file::read(path, PEM_BYTES_MAX, &attempt).map_err(|error| error.advise(advice))?;
-    match Certificate::stack_from_pem(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(Error::new(attempt, "no certificate in it").advise(advice)),
-        Err(error) => Err(Error::new(attempt, error).advise(advice)),
-    }
-}
-
-/// The TLS side of collectors: made once, since loading the system's certificates takes tens of milliseconds.
-pub fn connector(ca_file: Option<&str>) -> Result<TlsConnector, Error> {
-    let mut builder = TlsConnector::builder();
-    if let Some(path) = ca_file {
-        builder.disable_built_in_roots(true);
-        for certificate in certificates(path)? {
-            builder.add_root_certificate(certificate);
-        }
-    }
-    builder
-        .build()
-        .map_err(|error| Error::new("cannot set up TLS", error))
 }
 
 impl Link {

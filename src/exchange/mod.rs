@@ -3,6 +3,7 @@
 pub mod binance;
 pub mod channel;
 pub mod link;
+pub mod roots;
 
 use crate::config::{Endpoint, Source};
 
