@@ -3,7 +3,7 @@
 
 use crate::config::Run;
 use crate::error::Error;
-use crate::exchange::{self, roots};
+use crate::exchange::{self, roots::Roots};
 use crate::limits::STRANGERS_MAX;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -46,12 +46,14 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
     }
 }
 
-/// Certificates to trust, if the exchange is reached over TLS: said once and now, rather than by every collector.
+/// Whom to trust, where that matters: said once and now, rather than by every collector.
 pub fn check_roots(config: &Run) -> Result<(), Error> {
     let named = config.endpoint.clone();
     let endpoint = named.or_else(|| exchange::endpoint(&config.source));
-    let tls = endpoint.is_some_and(|endpoint| endpoint.tls);
-    roots::check(config.ca_file.as_deref(), tls)
+    if config.ca_file.is_some() || endpoint.is_some_and(|endpoint| endpoint.tls) {
+        Roots::find(config.ca_file.as_deref())?;
+    }
+    Ok(())
 }
 
 /// Writes a remote collector's enrolment so that only its owner can read it.

@@ -13,7 +13,7 @@ use crate::config::Collect;
 use crate::error::Error;
 use crate::exchange::binance::{self, CODE_BAD_SYMBOL, CODE_NOT_TRADING, Refusal, Reply};
 use crate::exchange::link::{self, Link};
-use crate::exchange::roots;
+use crate::exchange::roots::Roots;
 use crate::frame::{Observation, Preamble, Ready};
 use crate::limits::*;
 use crate::log;
@@ -177,7 +177,7 @@ impl<'a> Exchange<'a> {
         let endpoint =
             known.expect("the configuration names an endpoint where the source has none");
         let tls = if endpoint.tls {
-            Some(roots::connector(config.ca_file.as_deref())?)
+            Some(Roots::find(config.ca_file.as_deref())?.connector()?)
         } else {
             None
         };

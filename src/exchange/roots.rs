@@ -1,14 +1,14 @@
 //! Root certificates: whose signatures on an exchange's certificate count, and where they are looked for.
 //!
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR`, where either is set, name all of them. Otherwise they are those of the system, which the
-//! TLS library finds in the places below. `--ca-file` adds to either.
+//! `SSL_CERT_FILE` and `SSL_CERT_DIR`, where either names a place of the operator's own, name all of them. Otherwise they are
+//! those of the system, which the TLS library finds in the places below. `--ca-file` adds to either.
 //! Invariant: when there are none, that is said in words before anything is started, not by a failed handshake later.
 //! What this module does not do: judge a certificate.
 
 use crate::error::Error;
 use crate::file;
 use crate::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
-use native_tls::{Certificate, TlsConnector, TlsConnectorBuilder};
+use native_tls::{Certificate, TlsConnector};
 use std::fs;
 use std::io;
 
@@ -31,54 +31,48 @@ const DIRS: [&str; 3] = [
     "/etc/security/certificates",
 ];
 
-const ADVICE: &str = "install the system's (on Debian and Alpine: ca-certificates), or name a PEM file of them with --ca-file or SSL_CERT_FILE";
-
-/// The TLS side of collectors: made once, since loading the system's certificates takes tens of milliseconds.
-pub fn connector(ca_file: Option<&str>) -> Result<TlsConnector, Error> {
-    let mut builder = TlsConnector::builder();
-    let named = named_by_environment()?;
-    if let Some(certificates) = &named {
-        builder.disable_built_in_roots(true);
-        add(&mut builder, certificates);
-    }
-    match ca_file {
-        Some(path) => add(&mut builder, &in_ca_file(path)?),
-        None if named.is_none() && !system_has_any() => return Err(none()),
-        None => {}
-    }
-    builder
-        .build()
-        .map_err(|error| Error::new("cannot set up TLS", error))
+/// The root certificates that count.
+pub struct Roots {
+    /// All of them, instead of the system's, where the environment names them.
+    named: Option<Vec<Certificate>>,
+    /// Those that `--ca-file` adds.
+    added: Vec<Certificate>,
 }
 
-/// Whether [`connector`] will work, without the time that loading the system's takes; without `tls`, only what is named.
-pub fn check(ca_file: Option<&str>, tls: bool) -> Result<(), Error> {
-    if let Some(path) = ca_file {
-        in_ca_file(path)?;
+impl Roots {
+    /// Reads those that are named; the system's are only looked for, since reading them takes tens of milliseconds.
+    pub fn find(ca_file: Option<&str>) -> Result<Roots, Error> {
+        let added = match ca_file {
+            Some(path) => in_file(path, &format!("cannot use --ca-file {path}"))?,
+            None => Vec::new(),
+        };
+        let named = named_by_environment()?;
+        if named.is_none() && added.is_empty() && !system_has_any() {
+            return Err(none());
+        }
+        Ok(Roots { named, added })
     }
-    if tls && named_by_environment()?.is_none() && ca_file.is_none() && !system_has_any() {
-        return Err(none());
-    }
-    Ok(())
-}
 
-/// The certificates in the file that `--ca-file` names: at least one.
-fn in_ca_file(path: &str) -> Result<Vec<Certificate>, Error> {
-    in_file(path, &format!("cannot use --ca-file {path}"))
-}
-
-fn add(builder: &mut TlsConnectorBuilder, certificates: &[Certificate]) {
-    for certificate in certificates {
-        builder.add_root_certificate(certificate.clone());
+    /// The TLS side of a collector, made once.
+    pub fn connector(&self) -> Result<TlsConnector, Error> {
+        let mut builder = TlsConnector::builder();
+        builder.disable_built_in_roots(self.named.is_some());
+        for certificate in self.named.iter().flatten().chain(&self.added) {
+            builder.add_root_certificate(certificate.clone());
+        }
+        let failed = |error| Error::new("cannot set up TLS", error);
+        builder.build().map_err(failed)
     }
 }
 
 fn none() -> Error {
     let places = [&FILES[..], &DIRS[..]].concat().join(", ");
     let cause = format!(
-        "there are no root certificates: SSL_CERT_FILE and SSL_CERT_DIR are not set, and none are in {places}"
+        "there are no root certificates: SSL_CERT_FILE and SSL_CERT_DIR name none, and none are in {places}"
     );
-    Error::new("cannot check whose certificate an exchange shows", cause).advise(ADVICE)
+    Error::new("cannot check whose certificate an exchange shows", cause).advise(
+        "install the system's (on Debian and Alpine: ca-certificates), or name a PEM file of them with --ca-file or SSL_CERT_FILE",
+    )
 }
 
 /// The certificates in a file in PEM form: at least one.
@@ -92,35 +86,37 @@ fn in_file(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
     }
 }
 
-/// What `SSL_CERT_FILE` and `SSL_CERT_DIR` name: certificates, or an error; `None` if neither is set.
+/// What `SSL_CERT_FILE` and `SSL_CERT_DIR` name: certificates, or an error; `None` if neither names any place but a usual one.
 fn named_by_environment() -> Result<Option<Vec<Certificate>>, Error> {
-    let variable = |name| std::env::var(name).ok().filter(|path| !path.is_empty());
-    let (file, dir) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
+    let variable = |name, usual: &[&str]| {
+        let path = std::env::var(name).ok().filter(|path| !path.is_empty())?;
+        (!usual.contains(&path.as_str())).then_some(path)
+    };
+    let file = variable("SSL_CERT_FILE", &FILES);
+    let dir = variable("SSL_CERT_DIR", &DIRS);
     if file.is_none() && dir.is_none() {
         return Ok(None);
     }
     let mut certificates = Vec::new();
     if let Some(path) = file {
-        let attempt = format!("cannot use SSL_CERT_FILE={path}");
-        certificates.extend(in_file(&path, &attempt)?);
+        certificates.extend(in_file(&path, &format!("cannot use SSL_CERT_FILE={path}"))?);
     }
     if let Some(path) = dir {
-        certificates.extend(in_dir(&path)?);
+        certificates.extend(in_dir(&path, &format!("cannot use SSL_CERT_DIR={path}"))?);
     }
     Ok(Some(certificates))
 }
 
 /// The certificates in a directory, under the names by which OpenSSL finds them: at least one.
-fn in_dir(path: &str) -> Result<Vec<Certificate>, Error> {
-    let attempt = format!("cannot use SSL_CERT_DIR={path}");
+fn in_dir(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
     let advice = "it takes one directory of certificates in PEM form; 'openssl rehash DIR' gives them the names by which they are found";
-    let files = hashed_files(path).map_err(|error| Error::new(&attempt, error).advise(advice))?;
+    let files = hashed_files(path).map_err(|error| Error::new(attempt, error).advise(advice))?;
+    if files.is_empty() {
+        return Err(Error::new(attempt, "no certificate in it").advise(advice));
+    }
     let mut certificates = Vec::new();
     for file in files.iter().take(CERTIFICATE_FILES_MAX) {
-        certificates.extend(in_file(file, &attempt)?);
-    }
-    if certificates.is_empty() {
-        return Err(Error::new(&attempt, "no certificate in it").advise(advice));
+        certificates.extend(in_file(file, attempt)?);
     }
     Ok(certificates)
 }
