@@ -8,7 +8,6 @@ mod witness;
 use published::*;
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
-use std::process::Command;
 use std::time::{Duration, Instant};
 use support::*;
 use witness::*;
@@ -253,30 +252,9 @@ fn nobody_outlives_an_aggregator_killed_while_packets_vanish() {
     kill_and_watch(running, &mark, "packets vanish");
 }
 
-/// Runs one of these tests in a network of its own, where the name server of /etc/resolv.conf is 127.0.0.1.
-fn in_a_network_of_its_own(test: &str) {
-    let servers = scratch("resolv.conf");
-    std::fs::write(&servers, "nameserver 127.0.0.1\n").unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]);
-    command.env("RSORACLE_TEST_APART", servers);
-    let script = "mount --bind \"$RSORACLE_TEST_APART\" /etc/resolv.conf";
-    let Some(mut command) = apart(script, &command) else {
-        return;
-    };
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    println!("{text}");
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}{errors}"
-    );
-}
-
 #[test]
 fn nobody_outlives_an_aggregator_killed_while_the_name_server_is_silent() {
-    if std::env::var_os("RSORACLE_TEST_APART").is_none() {
+    if resolver_file().is_none() {
         let this = "nobody_outlives_an_aggregator_killed_while_the_name_server_is_silent";
         return in_a_network_of_its_own(this);
     }

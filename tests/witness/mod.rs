@@ -3,8 +3,9 @@
 //! Each test uses part of this.
 #![allow(dead_code)]
 
-use crate::support::rsoracle;
+use crate::support::{rsoracle, scratch};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -57,20 +58,57 @@ pub fn status_number(id: u32, name: &str) -> Option<u64> {
 /// The same command in a network of its own, where `script` has been run (the loopback interface is up); `None` where
 /// that is not permitted. The process id stays that of the command.
 pub fn apart(script: &str, inner: &Command) -> Option<Command> {
-    let tried = Command::new("unshare").args(["-rnm", "true"]).output();
+    unshared("-rnm", &format!("ip link set lo up && {script}"), inner)
+}
+
+/// The same command where `script` has mounted what it wanted, for itself alone; `None` where that is not permitted.
+pub fn with_mounts(script: &str, inner: &Command) -> Option<Command> {
+    unshared("-rm", script, inner)
+}
+
+fn unshared(what: &str, script: &str, inner: &Command) -> Option<Command> {
+    let tried = Command::new("unshare").args([what, "true"]).output();
     if !tried.is_ok_and(|output| output.status.success()) {
-        println!("no network of its own: 'unshare -rnm' is not permitted here");
+        println!("SKIPPED: 'unshare {what}' is not permitted here");
         return None;
     }
-    let script = format!("ip link set lo up && {script} && exec \"$0\" \"$@\"");
     let mut outer = Command::new("unshare");
-    outer.args(["-rnm", "sh", "-c", &script]);
+    outer.args([what, "sh", "-c", &format!("{script} && exec \"$0\" \"$@\"")]);
     outer.arg(inner.get_program()).args(inner.get_args());
     let set = inner
         .get_envs()
         .filter_map(|(name, value)| Some((name, value?)));
     outer.envs(set).stdin(Stdio::null());
     Some(outer)
+}
+
+/// Runs one test of the calling file in a network of its own, where the name server of /etc/resolv.conf is 127.0.0.1; the
+/// test finds itself there by [`resolver_file`].
+pub fn in_a_network_of_its_own(test: &str) {
+    let servers = scratch("resolv.conf");
+    std::fs::write(&servers, "nameserver 127.0.0.1\n").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]);
+    command.env(APART, servers);
+    let script = format!("mount --bind \"${APART}\" /etc/resolv.conf");
+    let Some(mut command) = apart(&script, &command) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    println!("{text}");
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{errors}"
+    );
+}
+
+const APART: &str = "RSORACLE_TEST_APART";
+
+/// In a network of its own: the file that names its name server.
+pub fn resolver_file() -> Option<PathBuf> {
+    std::env::var_os(APART).map(PathBuf::from)
 }
 
 /// A route on which packets vanish, and an address behind it: what comes in on the loopback interface for an

@@ -1,0 +1,187 @@
+//! Whose certificates count: those of the system, those that SSL_CERT_FILE or SSL_CERT_DIR name in their place, and those
+//! that --ca-file adds. Each run has a folder of its own in the place of the system's.
+
+mod support;
+mod witness;
+
+use std::path::Path;
+use std::process::Command;
+use support::*;
+use witness::*;
+
+/// An exchange, and the authority that vouches for it.
+struct Stage {
+    _exchange: Running,
+    url: String,
+    ca: String,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let tls = good_certificates();
+        let (exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+        Stage {
+            _exchange: exchange,
+            url,
+            ca: tls.ca,
+        }
+    }
+
+    /// A run where the system keeps the certificates of `system` and no others; `None` where that is not permitted.
+    fn run(
+        &self,
+        system: Option<&str>,
+        more: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Option<Finished> {
+        let (mut command, _) =
+            marked_run(&["--source", "embedded:BTCUSDT", "--endpoint", &self.url]);
+        command.args(["--samples", "2", "--interval", "100ms", "--collectors", "3"]);
+        command.args(more);
+        // What the calling machine names does not count here.
+        command.envs([("SSL_CERT_FILE", ""), ("SSL_CERT_DIR", "")]);
+        command.envs(variables.iter().copied());
+        let bare = "for dir in /etc/ssl /etc/pki; do [ ! -d $dir ] || mount -t tmpfs none $dir || exit 1; done && mkdir -p /etc/ssl/certs";
+        let script = match system {
+            Some(file) => format!("{bare} && cp '{file}' /etc/ssl/certs/ca-certificates.crt"),
+            None => bare.to_owned(),
+        };
+        with_mounts(&script, &command).map(|command| start_command(command).finish())
+    }
+}
+
+fn assert_price(done: &Finished) {
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stdout.contains("3 of 3 signatures"), "{}", done.stdout);
+}
+
+fn assert_untrusted(done: &Finished) {
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (Some(3), ""),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr
+            .contains("signed by nobody that is trusted here"),
+        "{}",
+        done.stderr
+    );
+}
+
+/// Ends at once, before anything is started, and says all of `parts`.
+fn assert_refused(done: &Finished, parts: &[&str]) {
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (Some(1), ""),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+    for part in parts {
+        assert!(done.stderr.contains(part), "{part:?} in {}", done.stderr);
+    }
+}
+
+/// A folder with a certificate under the name by which OpenSSL finds it.
+fn rehashed(certificate: &str) -> String {
+    let file = scratch("one.pem");
+    std::fs::copy(certificate, &file).unwrap();
+    let dir = file.parent().unwrap().to_str().unwrap().to_owned();
+    let done = Command::new("openssl")
+        .args(["rehash", &dir])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    dir
+}
+
+#[test]
+fn those_of_the_system_are_found() {
+    let stage = Stage::new();
+    let Some(done) = stage.run(Some(&stage.ca), &[], &[]) else {
+        return;
+    };
+    assert_price(&done);
+    // To name the usual place is to name the system's.
+    let usual = ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt");
+    assert_price(&stage.run(Some(&stage.ca), &[], &[usual]).unwrap());
+    assert_untrusted(&stage.run(Some(&good_certificates().ca), &[], &[]).unwrap());
+}
+
+#[test]
+fn none_at_all_is_said_in_words() {
+    let stage = Stage::new();
+    let Some(done) = stage.run(None, &[], &[]) else {
+        return;
+    };
+    let parts = [
+        "there are no root certificates",
+        "/etc/ssl/certs",
+        "--ca-file or SSL_CERT_FILE",
+    ];
+    assert_refused(&done, &parts);
+    assert_price(&stage.run(None, &["--ca-file", &stage.ca], &[]).unwrap());
+}
+
+#[test]
+fn a_file_that_is_named_adds_to_the_systems() {
+    let (stage, other) = (Stage::new(), good_certificates());
+    let Some(done) = stage.run(Some(&other.ca), &["--ca-file", &stage.ca], &[]) else {
+        return;
+    };
+    assert_price(&done);
+    assert_price(
+        &stage
+            .run(Some(&stage.ca), &["--ca-file", &other.ca], &[])
+            .unwrap(),
+    );
+}
+
+#[test]
+fn a_variable_stands_in_the_systems_place() {
+    let (stage, other) = (Stage::new(), good_certificates());
+    let (ours, theirs) = (rehashed(&stage.ca), rehashed(&other.ca));
+    let Some(done) = stage.run(None, &[], &[("SSL_CERT_FILE", &stage.ca)]) else {
+        return;
+    };
+    assert_price(&done);
+    assert_price(&stage.run(None, &[], &[("SSL_CERT_DIR", &ours)]).unwrap());
+    let both = [
+        ("SSL_CERT_FILE", other.ca.as_str()),
+        ("SSL_CERT_DIR", ours.as_str()),
+    ];
+    assert_price(&stage.run(None, &[], &both).unwrap());
+    // The system's do not count then, --ca-file does.
+    for named in [
+        ("SSL_CERT_FILE", other.ca.as_str()),
+        ("SSL_CERT_DIR", theirs.as_str()),
+    ] {
+        assert_untrusted(&stage.run(Some(&stage.ca), &[], &[named]).unwrap());
+        let added = ["--ca-file", stage.ca.as_str()];
+        assert_price(&stage.run(Some(&other.ca), &added, &[named]).unwrap());
+    }
+}
+
+#[test]
+fn a_variable_that_names_none_is_refused_rather_than_passed_over() {
+    let stage = Stage::new();
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let empty = scratch("nothing");
+    let empty = empty.parent().and_then(Path::to_str).unwrap();
+    for (name, value, cause) in [
+        ("SSL_CERT_FILE", "/nonexistent.pem", "No such file"),
+        ("SSL_CERT_FILE", readme, "no certificate in it"),
+        ("SSL_CERT_FILE", "/dev/zero", "it is larger than"),
+        ("SSL_CERT_DIR", "/nonexistent", "No such file"),
+        ("SSL_CERT_DIR", empty, "no certificate in it"),
+        ("SSL_CERT_DIR", &stage.ca, "Not a directory"),
+    ] {
+        let Some(done) = stage.run(Some(&stage.ca), &[], &[(name, value)]) else {
+            return;
+        };
+        let named = format!("cannot use {name}={value}: {cause}");
+        assert_refused(&done, &[&named, "in PEM form"]);
+    }
+}

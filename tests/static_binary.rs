@@ -1,0 +1,314 @@
+//! The static binary needs nothing but itself: its headers say so, and it does the main job alone in an empty root that
+//! holds what docs/Dockerfile puts there.
+//!
+//! `make test` builds it where this machine can ('make musl') and names it in RSORACLE_STATIC; without, this says SKIPPED.
+
+mod support;
+mod witness;
+
+#[path = "static_binary/elf.rs"]
+mod elf;
+
+use elf::Elf;
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use support::*;
+use witness::*;
+
+/// The binary under test, if it was built.
+fn static_binary() -> Option<PathBuf> {
+    let Some(path) = std::env::var_os("RSORACLE_STATIC").map(PathBuf::from) else {
+        println!("SKIPPED: RSORACLE_STATIC names no static binary ('make musl' builds one)");
+        return None;
+    };
+    assert!(path.is_file(), "RSORACLE_STATIC: no {}", path.display());
+    Some(path)
+}
+
+#[test]
+fn its_headers_ask_for_no_interpreter_and_no_library() {
+    // The reader sees both where they are.
+    let dynamic = Elf::read(&std::fs::read(env!("CARGO_BIN_EXE_rsoracle")).unwrap());
+    assert!(dynamic.interpreter.is_some() && dynamic.libraries > 0);
+    assert!(!dynamic.stripped, "{dynamic:?}");
+    let Some(path) = static_binary() else { return };
+    let elf = Elf::read(&std::fs::read(path).unwrap());
+    assert_eq!((&elf.interpreter, elf.libraries), (&None, 0), "{elf:?}");
+    assert!(elf.stripped && elf.relocatable, "{elf:?}");
+    assert!(
+        elf.read_only_relocations && !elf.executable_stack,
+        "{elf:?}"
+    );
+}
+
+/// What docs/Dockerfile says: files to copy (from, to), user and group, and the program with its first arguments.
+struct Image {
+    copies: Vec<(String, String)>,
+    user: String,
+    entry: String,
+}
+
+impl Image {
+    fn read() -> Image {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/Dockerfile");
+        let text = std::fs::read_to_string(path).unwrap();
+        let all = |word: &str| -> Vec<String> {
+            let of_word = |line: &str| {
+                line.strip_prefix(word)?
+                    .strip_prefix(' ')
+                    .map(str::to_owned)
+            };
+            text.lines().filter_map(of_word).collect()
+        };
+        assert_eq!(all("FROM"), ["scratch"]);
+        let copy = |line: &String| {
+            let (from, to) = line.split_once(' ').expect("COPY takes two names");
+            (from.to_owned(), to.to_owned())
+        };
+        let entry = all("ENTRYPOINT")[0].clone();
+        let exec_form = entry
+            .strip_prefix("[\"")
+            .and_then(|rest| rest.strip_suffix("\"]"));
+        Image {
+            copies: all("COPY").iter().map(copy).collect(),
+            user: all("USER")[0].clone(),
+            entry: exec_form.expect("an exec form of one word").to_owned(),
+        }
+    }
+
+    /// Lays the files out under a fresh root.
+    fn lay_out(&self, binary: &Path, certificates: &str) -> PathBuf {
+        let root = scratch("root");
+        for (from, to) in &self.copies {
+            let from = match from.as_str() {
+                "rsoracle" => binary,
+                "ca-certificates.crt" => Path::new(certificates),
+                other => panic!("docs/Dockerfile copies {other}, which the test does not know"),
+            };
+            let to = root.join(to.trim_start_matches('/'));
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(from, to).unwrap();
+        }
+        root
+    }
+
+    /// The program as that user, with that root; `None` where the system does not permit it.
+    fn command(&self, root: &Path) -> Option<Command> {
+        let (user, group) = self
+            .user
+            .split_once(':')
+            .expect("USER names user and group");
+        assert_ne!((user, group), ("0", "0"), "not root");
+        let place = [
+            format!("--map-user={user}"),
+            format!("--map-group={group}"),
+            format!("--root={}", root.display()),
+        ];
+        let mut command = Command::new("unshare");
+        command
+            .args(place)
+            .arg(&self.entry)
+            .env_clear()
+            .stdin(Stdio::null());
+        let mut tried = Command::new("unshare");
+        tried.args(["--map-user=1", "--root=/", "true"]);
+        if tried.output().is_ok_and(|output| output.status.success()) {
+            return Some(command);
+        }
+        println!("SKIPPED: 'unshare --map-user --root' is not permitted here");
+        None
+    }
+}
+
+/// All files under a folder.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn alone_in_an_empty_root_it_does_the_main_job_over_tls() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    let image = Image::read();
+    let tls = good_certificates();
+    let root = image.lay_out(&binary, &tls.ca);
+    let laid_out = files(&root);
+    assert_eq!(
+        laid_out.len(),
+        2,
+        "the binary and the certificates: {laid_out:?}"
+    );
+    let Some(mut command) = image.command(&root) else {
+        return;
+    };
+    let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+    command.args(["run", "--source", "embedded:BTCUSDT", "--endpoint", &url]);
+    command.args([
+        "--samples",
+        "3",
+        "--interval",
+        "100ms",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+    ]);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stdout.starts_with("embedded BTC/USD 872"),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout.contains("(5 of 5 signatures verified"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(files(&root), laid_out, "it writes nothing");
+}
+
+#[test]
+fn alone_in_an_empty_root_it_brings_its_own_exchange() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    let image = Image::read();
+    let root = image.lay_out(&binary, &good_certificates().ca);
+    let Some(mut command) = image.command(&root) else {
+        return;
+    };
+    command.args([
+        "run",
+        "--source",
+        "embedded:BTCUSDT",
+        "--samples",
+        "3",
+        "--interval",
+        "100ms",
+    ]);
+    command.args(["--control-port", "0", "--data-port", "0", "--quiet"]);
+    let done = start_command(command).finish();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert!(
+        done.stdout.contains("(5 of 5 signatures verified"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
+fn without_certificates_it_says_so_and_what_to_do_before_anything_starts() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    let image = Image::read();
+    let root = image.lay_out(&binary, &good_certificates().ca);
+    std::fs::remove_dir_all(root.join("etc")).unwrap();
+    let Some(mut command) = image.command(&root) else {
+        return;
+    };
+    command.args(["run", "--control-port", "0", "--data-port", "0"]);
+    let done = start_command(command).finish();
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (Some(1), ""),
+        "{}",
+        done.stderr
+    );
+    for part in [
+        "there are no root certificates",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "/etc/ssl/certs/ca-certificates.crt",
+        "name a PEM file of them with --ca-file",
+    ] {
+        assert!(done.stderr.contains(part), "{part:?} in {}", done.stderr);
+    }
+    assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+}
+
+/// Answers one question about a name, as a name server would that knows every name as 127.0.0.1 (RFC 1035, 4.1).
+fn answer(server: &UdpSocket) -> Option<()> {
+    let mut question = [0; 512];
+    let (length, asker) = server.recv_from(&mut question).ok()?;
+    let question = &question[..length];
+    let name_end = 12 + question[12..].iter().position(|byte| *byte == 0)?;
+    let kind = &question[name_end + 1..name_end + 3];
+    let found: u8 = if kind == [0, 1] { 1 } else { 0 };
+    let mut reply = question[..name_end + 5].to_vec();
+    // A response, recursion available; one question, so many answers.
+    reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, found, 0, 0, 0, 0]);
+    if found == 1 {
+        // The name again, type A, class IN, a minute, four bytes.
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+    }
+    server.send_to(&reply, asker).ok().map(|_| ())
+}
+
+#[test]
+fn it_resolves_names_by_itself() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    let this = "it_resolves_names_by_itself";
+    let Some(resolvers) = resolver_file() else {
+        return in_a_network_of_its_own(this);
+    };
+    let server = UdpSocket::bind("127.0.0.1:53").unwrap();
+    server.set_nonblocking(true).unwrap();
+    let always = ("20200101000000Z", "20991231235959Z");
+    let tls = certificates("DNS:exchange.example", always.0, always.1);
+    let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+    let root = Image::read().lay_out(&binary, &tls.ca);
+    std::fs::copy(resolvers, root.join("etc/resolv.conf")).unwrap();
+    let mut command = Command::new("chroot");
+    command
+        .arg(&root)
+        .args(["/rsoracle", "run", "--source", "embedded:BTCUSDT"]);
+    command.args(["--endpoint", &url.replace("127.0.0.1", "exchange.example")]);
+    command.args([
+        "--samples",
+        "3",
+        "--interval",
+        "100ms",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+    ]);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap());
+    let mut running = start_command(command);
+    let mut answered = 0;
+    eventually("the round is over", || {
+        while answer(&server).is_some() {
+            answered += 1;
+        }
+        running.ended().then_some(())
+    });
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stdout.contains("(5 of 5 signatures verified"),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        answered >= 5,
+        "five collectors asked, {answered} questions came"
+    );
+}
