@@ -1,10 +1,15 @@
 # `make help` lists the targets. TLS is built from source where the system has no OpenSSL to link against.
 FEATURES := $(shell pkg-config --exists openssl 2>/dev/null || echo --features vendored)
 
-.PHONY: help run demo build test lint bench clean
+# What the static binary is for. It can be built here if .ci/static knows a route.
+export TARGET ?= x86_64-unknown-linux-musl
+STATIC := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/$(TARGET)/release/rsoracle
+ROUTE := $(shell .ci/static route 2>/dev/null)
+
+.PHONY: help run demo build test lint bench musl musl-setup reproduce docker audit deny sbom clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 run: ## one price from the live exchange; from the embedded one, marked, if that cannot be reached
 	@bash run.sh
@@ -15,15 +20,49 @@ demo: ## one price from the embedded exchange: recorded prices, no network
 build: ## build target/release/rsoracle
 	cargo build --release --locked $(FEATURES)
 
-test: lint ## everything that CI checks: formatting, lints, tests
-	cargo test --locked $(FEATURES)
+# In CI also what is too slow for every day.
+test: lint $(if $(ROUTE),musl) $(if $(CI),reproduce deny sbom) ## formatting, lints, all tests, the static binary where it can be built
+	$(if $(ROUTE),RSORACLE_STATIC=$(STATIC)) cargo test --locked $(FEATURES)
+	$(if $(ROUTE),,@echo "SKIPPED: the tests of the static binary; 'make musl' says what it lacks")
 
 lint: ## formatting and lints
 	cargo fmt --check
 	cargo clippy --all-targets --locked $(FEATURES) -- -D warnings
 
 bench: ## measure precision, speed and size; prints a table
-	cargo bench --locked $(FEATURES)
+	$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo bench --locked $(FEATURES)
+
+musl: ## build the static binary, target/$TARGET/release/rsoracle (TARGET=aarch64-unknown-linux-musl for another)
+	@.ci/static build
+
+musl-setup: ## install what 'make musl' needs, on Debian as root
+	@.ci/static setup
+
+reproduce: musl ## build the static binary once more, in another folder: the same bytes
+	@.ci/static reproduce
+
+docker: musl ## a Docker image with the static binary and the system's certificates, from docs/Dockerfile
+	mkdir -p target/docker
+	cp $(STATIC) /etc/ssl/certs/ca-certificates.crt target/docker
+	docker build --file docs/Dockerfile --tag rsoracle target/docker
+
+audit: deny ## what is in the program, on one page; fails when it passes a budget
+	@$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo test --quiet --locked --test audit >target/audit.log 2>&1 \
+		|| { cat target/audit.log; exit 1; }
+	@cat target/audit.txt
+
+deny: ## licences, sources and versions of all crates, by cargo-deny
+	@command -v cargo-deny >/dev/null || cargo install --locked --no-default-features cargo-deny@0.20.2
+	cargo deny --locked --config .ci/deny.toml check licenses bans sources
+	@echo "advisories: not checked; where the network allows it, 'cargo deny check advisories' does"
+
+sbom: ## target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked against its schema
+	@command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx@0.5.9
+	@test -x target/sbom/bin/python || python3 -m venv target/sbom
+	@target/sbom/bin/pip install --quiet 'cyclonedx-python-lib[json-validation]==11.12.0'
+	SOURCE_DATE_EPOCH=1 cargo cyclonedx --quiet --format json --spec-version 1.5 --target $(TARGET) --override-filename rsoracle.cdx
+	mv rsoracle.cdx.json target/
+	target/sbom/bin/python .ci/sbom.py target/rsoracle.cdx.json
 
 clean: ## remove everything that was built
 	cargo clean

@@ -28,6 +28,8 @@ mod proxy;
 mod rounds;
 #[path = "sections/size.rs"]
 mod size;
+#[path = "sections/start.rs"]
+mod start;
 #[path = "sections/time.rs"]
 mod time;
 
@@ -35,7 +37,7 @@ use figures::Table;
 
 /// The sections: name, what it is about, and what runs it.
 type Section = (&'static str, &'static str, fn(&mut Table));
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     (
         "instants",
         "how exactly a process hits an instant",
@@ -51,6 +53,7 @@ const SECTIONS: [Section; 6] = [
         "the same through a network of 40±8 ms each way, beside a prototype",
         network::show,
     ),
+    ("start", "from exec to the first action", start::show),
     ("time", "no time wasted", time::show),
     (
         "checking",

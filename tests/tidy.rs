@@ -225,6 +225,8 @@ fn the_direct_dependencies_are_the_five() {
         );
     }
     found.sort();
+    // One may stand twice: the static binary asks for a feature more.
+    found.dedup();
     assert_eq!(found, DEPENDENCIES);
 }
 
