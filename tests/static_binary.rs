@@ -312,3 +312,173 @@ fn it_resolves_names_by_itself() {
         "five collectors asked, {answered} questions came"
     );
 }
+
+/// A certificate of this kind for 127.0.0.1 that vouches for itself; `kind` goes to `openssl req -newkey`.
+fn self_signed(kind: &str) -> Certificates {
+    let path = |name| scratch(name).to_str().unwrap().to_owned();
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let mut command = Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-nodes",
+        "-days",
+        "9999",
+        "-subj",
+        "/CN=exchange",
+    ]);
+    command.args(["-addext", "subjectAltName=IP:127.0.0.1", "-newkey"]);
+    command
+        .args(kind.split(' '))
+        .args(["-keyout", &key, "-out", &cert]);
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    Certificates {
+        ca: cert.clone(),
+        cert,
+        key,
+    }
+}
+
+#[test]
+fn its_trimmed_tls_still_understands_every_usual_certificate() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    for kind in [
+        "rsa:2048",
+        "rsa:4096",
+        "ec -pkeyopt ec_paramgen_curve:P-256",
+        "ec -pkeyopt ec_paramgen_curve:P-384",
+        "ed25519",
+    ] {
+        let tls = self_signed(kind);
+        let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
+        let mut command = Command::new(&binary);
+        command.args([
+            "run",
+            "--source",
+            "embedded:BTCUSDT",
+            "--endpoint",
+            &url,
+            "--ca-file",
+            &tls.ca,
+        ]);
+        command.args([
+            "--samples",
+            "1",
+            "--collectors",
+            "1",
+            "--control-port",
+            "0",
+            "--data-port",
+            "0",
+        ]);
+        let done = start_command(command).finish();
+        assert_eq!(done.code, Some(0), "{kind}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn its_trimmed_tls_still_speaks_1_2_and_nothing_older() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    for (version, ciphers, agree) in [
+        ("-tls1_3", "DEFAULT", true),
+        ("-tls1_2", "ECDHE-RSA-AES128-GCM-SHA256", true),
+        ("-tls1_2", "ECDHE-RSA-AES256-GCM-SHA384", true),
+        ("-tls1_2", "ECDHE-RSA-CHACHA20-POLY1305", true),
+        ("-tls1_1", "DEFAULT:@SECLEVEL=0", false),
+        ("-tls1", "DEFAULT:@SECLEVEL=0", false),
+    ] {
+        let tls = self_signed("rsa:2048");
+        let mut server = Command::new("openssl");
+        // It answers over HTTP, which is no websocket: but then both have agreed on TLS.
+        server.args([
+            "s_server",
+            "-accept",
+            "127.0.0.1:0",
+            "-www",
+            version,
+            "-cipher",
+            ciphers,
+        ]);
+        server
+            .args(["-cert", &tls.cert, "-key", &tls.key])
+            .stdin(Stdio::null());
+        let server = start_command(server);
+        let port = eventually("openssl listens", || {
+            let text = server.stdout();
+            let line = text.lines().find_map(|line| line.strip_prefix("ACCEPT "))?;
+            Some(line.rsplit(':').next()?.trim().to_owned())
+        });
+        let mut command = Command::new(&binary);
+        let url = format!("wss://127.0.0.1:{port}/ws-api/v3");
+        command.args([
+            "run",
+            "--source",
+            "embedded:BTCUSDT",
+            "--endpoint",
+            &url,
+            "--ca-file",
+            &tls.ca,
+        ]);
+        command.args([
+            "--collectors",
+            "1",
+            "--control-port",
+            "0",
+            "--data-port",
+            "0",
+            "--ready-timeout",
+            "2s",
+        ]);
+        let done = start_command(command).finish();
+        let said = |part: &str| done.stderr.contains(part);
+        let agreed = (
+            said("cannot open a websocket at"),
+            said("cannot agree on TLS with"),
+        );
+        assert_eq!(
+            agreed,
+            (agree, !agree),
+            "{version} {ciphers}: {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_built_here_says_what_is_missing() {
+    // A copy, beside which nothing was installed.
+    let copy = scratch("checkout").join(".ci/static");
+    std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/static"), &copy).unwrap();
+    for (target, code, parts) in [
+        (
+            "x86_64-unknown-linux-gnu",
+            2,
+            ["it takes ARCH-unknown-linux-musl"; 3],
+        ),
+        (
+            "sparc-unknown-linux-musl",
+            1,
+            [
+                "no way to build for sparc",
+                "make musl-setup TARGET=sparc",
+                "zig",
+            ],
+        ),
+    ] {
+        for task in ["build", "reproduce", "route"] {
+            let mut command = Command::new(&copy);
+            command.arg(task).env("TARGET", target).stdin(Stdio::null());
+            let done = start_command(command).finish();
+            assert_eq!(done.code, Some(code), "{}", done.stderr);
+            for part in parts {
+                assert!(done.stderr.contains(part), "{part:?} in {}", done.stderr);
+            }
+        }
+    }
+}
