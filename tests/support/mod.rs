@@ -47,9 +47,10 @@ pub struct Finished {
     pub took: Duration,
 }
 
-/// The binary under test.
+/// The binary under test: what cargo built, or what RSORACLE_BINARY names (the static one, say).
 pub fn rsoracle() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_rsoracle"))
+    let named = std::env::var_os("RSORACLE_BINARY");
+    Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_rsoracle").into()))
 }
 
 /// Starts `rsoracle` with these arguments.
