@@ -140,6 +140,7 @@ pub fn collector(
         "--data",
         &place.data.to_string(),
     ]);
+    command.args(["--sample-rule", config.sample_rule.name()]);
     if let Some(endpoint) = place.endpoint {
         command.args(["--endpoint", &endpoint.url]);
     }

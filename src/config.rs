@@ -35,6 +35,12 @@ const FEED: Flag = flag(
     "BTC/USD",
     "What is priced; it is part of what is signed.",
 );
+const SAMPLE_RULE: Flag = flag(
+    "sample-rule",
+    "RULE",
+    "mean",
+    "mean or median: what a collector makes of its samples.",
+);
 const ENDPOINT: Flag = flag(
     "endpoint",
     "URL",
@@ -72,6 +78,7 @@ pub static RUN: Command = Command {
             "trimmed-mean",
             "trimmed-mean, median or mean.",
         ),
+        SAMPLE_RULE,
         flag(
             "control-port",
             "PORT",
@@ -149,6 +156,7 @@ pub static COLLECT: Command = Command {
             "127.0.0.1:8080",
             "The aggregator's data channel.",
         ),
+        SAMPLE_RULE,
         CA_FILE,
         ENDPOINT,
     ],
@@ -331,6 +339,8 @@ pub struct Run {
     pub feed: String,
     /// How prices become one.
     pub rule: Rule,
+    /// How a collector's samples become one.
+    pub sample_rule: Rule,
     /// Control channel, port 0 for any.
     pub control: SocketAddr,
     /// Data channel, port 0 for any.
@@ -360,6 +370,8 @@ pub struct Collect {
     pub control: SocketAddr,
     /// The aggregator's data channel.
     pub data: SocketAddr,
+    /// How samples become one.
+    pub sample_rule: Rule,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
 }
@@ -381,14 +393,21 @@ fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usag
     Ok((source, endpoint))
 }
 
+fn sample_rule(given: &Given) -> Result<Rule, Usage> {
+    const RIGHT: &str = "mean or median";
+    match given.read("sample-rule", RIGHT)? {
+        Rule::TrimmedMean => Err(wrong("sample-rule", Rule::TrimmedMean.name(), RIGHT)),
+        rule => Ok(rule),
+    }
+}
+
 fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
-    if feed.is_empty()
-        || feed.len() > limits::FEED_BYTES_MAX
-        || !feed.bytes().all(|b| b.is_ascii_graphic())
-    {
+    // Neither of the two that JSON would have to escape.
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
+    if feed.is_empty() || feed.len() > limits::FEED_BYTES_MAX || !feed.bytes().all(plain) {
         let right = format!(
-            "1 to {} visible ASCII characters, such as BTC/USD",
+            "1 to {} visible ASCII characters without quotes and backslashes, such as BTC/USD",
             limits::FEED_BYTES_MAX
         );
         return Err(wrong("feed", feed, &right));
@@ -415,6 +434,7 @@ impl Run {
             endpoint,
             feed: feed(given)?,
             rule: given.read("rule", "trimmed-mean, median or mean")?,
+            sample_rule: sample_rule(given)?,
             control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
             data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
             ca_file: given.text("ca-file").map(str::to_owned),
@@ -482,6 +502,7 @@ impl Collect {
             feed: feed(given)?,
             control: given.address("control")?,
             data: given.address("data")?,
+            sample_rule: sample_rule(given)?,
             ca_file: given.text("ca-file").map(str::to_owned),
         })
     }

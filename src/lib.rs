@@ -16,6 +16,7 @@ pub mod frame;
 
 pub mod config;
 pub mod error;
+pub mod publish;
 pub mod report;
 pub mod round;
 pub mod sampler;

@@ -90,6 +90,9 @@ pub const CLOCK_PARTS_US_PER_S: u64 = 1_000;
 /// From here to the target there are no timed socket reads (the kernel rounds them up by whole ticks).
 pub const QUIET_US: u64 = 20_000;
 
+/// A report of a round that starts further ahead than this is refused: somebody's clock is wrong.
+pub const FUTURE_US_MAX: u64 = 5_000_000;
+
 /// Longest line of a child's log that is passed on.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
 /// Lines on the terminal's live display; further collectors are summed up in one line.

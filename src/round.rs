@@ -191,7 +191,8 @@ impl Round {
                 Err(Reject::TimestampDiffers)
             };
         };
-        match sampler::answer(records, self.start_us, self.terms.interval_us) {
+        let terms = &self.terms;
+        match sampler::answer(records, self.start_us, terms.interval_us, terms.sample_rule) {
             (Answer::Abstain(_), _) => Err(Reject::TooFewSamples),
             (Answer::Price(price), _) if price.to_bits() != average.to_bits() => {
                 Err(Reject::AverageDiffers)
@@ -303,6 +304,7 @@ mod tests {
             session: [7; 32],
             feed: "BTC/USD".into(),
             rule,
+            sample_rule: Rule::Mean,
             f,
             quorum: crate::aggregate::quorum(n, f),
             exchanges_min: 1,
@@ -352,7 +354,7 @@ mod tests {
 
     fn honest(round: &Round, slot: u16, records: &[Record]) -> Observation {
         let (answer, timestamp_us) =
-            sampler::answer(records, round.start_us, round.terms.interval_us);
+            sampler::answer(records, round.start_us, round.terms.interval_us, Rule::Mean);
         signed(round, slot, &key(slot), records, answer, timestamp_us)
     }
 
@@ -501,7 +503,7 @@ mod tests {
             let mut other = Round::new(terms(2, Rule::TrimmedMean), START);
             change(&mut other);
             let other = Round::new(other.terms, other.start_us);
-            let (answer, timestamp_us) = sampler::answer(&records, START, 1_000_000);
+            let (answer, timestamp_us) = sampler::answer(&records, START, 1_000_000, Rule::Mean);
             let observation = signed(&other, 0, &key(0), &records, answer, timestamp_us);
             assert_eq!(
                 round.observe(0, &observation.encode()),

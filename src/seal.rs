@@ -7,6 +7,7 @@
 
 use crate::frame::{Hello, Put, RECORD_BYTES, Record, Round, padded};
 use ed25519_dalek::{Digest, Sha512, Signer, SigningKey, VerifyingKey};
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 /// Contexts, each NUL-padded to 32 bytes.
@@ -15,6 +16,7 @@ const CONTEXT_ROUND: &str = "rsoracle v1 round";
 const CONTEXT_OBSERVATION: &str = "rsoracle v1 observation";
 const CONTEXT_SAMPLES: &str = "rsoracle v1 samples";
 const CONTEXT_TERMS: &str = "rsoracle v1 terms";
+const CONTEXT_REPORT: &str = "rsoracle v1 report";
 
 /// Bytes that a hello's signature covers.
 pub const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
@@ -240,9 +242,75 @@ pub fn samples_digest(records: &[Record]) -> [u8; 32] {
         .done()
 }
 
+/// Bytes for a signature whose number of fields varies; each field has a fixed width, a count stands before what repeats.
+pub struct SignedBytes(Vec<u8>);
+
+impl SignedBytes {
+    /// Those of a report.
+    pub fn report() -> SignedBytes {
+        SignedBytes(padded::<32>(CONTEXT_REPORT).to_vec())
+    }
+
+    /// Appends one field.
+    pub fn put(&mut self, field: &[u8]) -> &mut SignedBytes {
+        self.0.extend_from_slice(field);
+        self
+    }
+
+    /// The bytes.
+    pub fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Keys that were decoded before, since decoding costs a tenth of a check.
+#[derive(Default)]
+pub struct Keys(BTreeMap<[u8; 32], PublicKey>);
+
+impl Keys {
+    /// Keys that are remembered at most; one more, and all are forgotten.
+    const MAX: usize = 100_000;
+
+    /// [`PublicKey::decode`].
+    pub fn decode(&mut self, bytes: &[u8; 32]) -> Option<PublicKey> {
+        if let Some(key) = self.0.get(bytes) {
+            return Some(*key);
+        }
+        let key = PublicKey::decode(bytes)?;
+        if self.0.len() >= Keys::MAX {
+            self.0.clear();
+        }
+        self.0.insert(*bytes, key);
+        Some(key)
+    }
+}
+
 /// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// `N` bytes from exactly `2 N` lower-case hexadecimal digits.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let digits = text.as_bytes();
+    if digits.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -301,6 +369,7 @@ mod tests {
             CONTEXT_OBSERVATION,
             CONTEXT_SAMPLES,
             CONTEXT_TERMS,
+            CONTEXT_REPORT,
         ];
         for (i, a) in contexts.iter().enumerate() {
             assert!(a.len() < 32 && contexts[i + 1..].iter().all(|b| a != b));

@@ -100,7 +100,8 @@ impl Played {
         self.control
             .write_all(&sample.encode())
             .expect("the aggregator listens");
-        let (answer, timestamp_us) = sampler::answer(&[record], round.start_us, round.interval_us);
+        let (answer, timestamp_us) =
+            sampler::answer(&[record], round.start_us, round.interval_us, Rule::Mean);
         let context = ObservationContext {
             terms_digest: &round.terms_digest,
             slot: self.slot,

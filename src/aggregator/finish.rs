@@ -3,15 +3,17 @@
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
 use crate::child::{self, Child};
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
+use crate::publish::Policy;
 use crate::report::Report;
-use crate::round::{Outcome, Round};
+use crate::round::Round;
+use crate::wait::wall_us;
 use std::io::Write;
 
 /// Reads of the children's log at the end: a child that never stops talking must not keep us.
 const LOG_READS_AT_END: usize = 64;
 
 impl Aggregator<'_> {
-    /// Makes the price and prints it, or says why there is none.
+    /// Makes the report of the round that has ended, and publishes its price or says why there is none.
     pub(super) fn publish(&mut self) -> u8 {
         let round = self.round.take().expect("a round was run");
         self.data.close_round(&mut self.refused);
@@ -20,41 +22,36 @@ impl Aggregator<'_> {
                 slot.remark = view::why_silent(slot).to_owned();
             }
         }
-        let outcome = round.outcome();
-        let report = self.report(&round, &outcome, true);
-        let code = if outcome.price.is_some() {
+        self.screen.draw(view::sampling(&self.slots, &round), true);
+        self.screen.keep();
+        let report = self.report(round);
+        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
+        for line in report.details(&remarks, DETAIL_SLOTS_MAX) {
+            self.tell(&line);
+        }
+        if let Some(why) = report.failure() {
+            self.screen.say(&format!("aggregator: {why}"));
+        }
+        self.print(&report)
+    }
+
+    /// The result, on standard output.
+    fn print(&mut self, report: &Report) -> u8 {
+        let code = if report.price().is_some() {
             EXIT_PRICE
         } else {
             EXIT_NO_QUORUM
         };
         let line = if self.config.json {
-            Some(report.json())
+            Some(report.line())
         } else {
-            report.closing_line()
+            let mark = self.screen.mark();
+            report.closing_line().map(|line| format!("{mark}{line}"))
         };
-        let details = report.details(DETAIL_SLOTS_MAX);
-        let failure = report.failure();
-        self.screen.draw(view::sampling(&self.slots, &round), true);
-        self.screen.keep();
-        for line in details {
-            self.tell(&line);
-        }
-        if code == EXIT_NO_QUORUM {
-            self.screen.say(&format!("aggregator: {failure}"));
-        }
-        line.map_or(code, |line| self.print(&line, code))
-    }
-
-    /// The result, on standard output.
-    fn print(&mut self, line: &str, code: u8) -> u8 {
-        let mark = if self.config.json {
-            ""
-        } else {
-            self.screen.mark()
-        };
+        let Some(line) = line else { return code };
         let mut out = std::io::stdout().lock();
         match out
-            .write_all(format!("{mark}{line}\n").as_bytes())
+            .write_all(format!("{line}\n").as_bytes())
             .and_then(|()| out.flush())
         {
             Ok(()) => code,
@@ -78,33 +75,22 @@ impl Aggregator<'_> {
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
-        let round = Round::new(self.terms(), 0);
-        let outcome = round.outcome();
-        let report = self.report(&round, &outcome, false);
-        let (json, refused) = (report.json(), report.refused_text());
-        if let Some(refused) = refused {
+        let report = self.report(Round::new(self.terms(), wall_us()));
+        if let Some(refused) = report.refused_text() {
             self.tell(&refused);
         }
         self.screen.say(&format!(
             "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"
         ));
-        if self.config.json {
-            self.print(&json, EXIT_NO_QUORUM)
-        } else {
-            EXIT_NO_QUORUM
-        }
+        self.print(&report)
     }
 
-    fn report<'r>(&'r self, round: &'r Round, outcome: &'r Outcome, began: bool) -> Report<'r> {
-        let remarks = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        Report {
-            round,
-            outcome,
-            refused: &self.refused,
-            remarks,
-            embedded: self.config.source.embedded,
-            began,
-        }
+    /// The signed report of a round.
+    fn report(&mut self, round: Round) -> Report {
+        let refused = std::mem::take(&mut self.refused);
+        let mut report = Report::new(1, round, refused, Policy::default(), None);
+        report.sign(&self.key);
+        report
     }
 
     /// Shows what the children still have to say, and what several of them said.

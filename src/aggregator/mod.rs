@@ -265,6 +265,7 @@ impl<'a> Aggregator<'a> {
             session: self.session,
             feed: config.feed.clone(),
             rule: config.rule,
+            sample_rule: config.sample_rule,
             f: config.f(),
             quorum: config.quorum(),
             exchanges_min: 1,

@@ -34,7 +34,12 @@ fn sample_of(id: &str) -> Option<(u64, u32)> {
 impl Collector<'_> {
     /// Takes the samples of one round and sends the answer.
     pub(super) fn watch(&mut self, round: &Round, anchor: &Anchor) -> Result<(), Stop> {
-        let mut sampler = Sampler::new(round.start_us, round.interval_us, round.samples);
+        let mut sampler = Sampler::new(
+            round.start_us,
+            round.interval_us,
+            round.samples,
+            self.config.sample_rule,
+        );
         loop {
             self.control.stands()?;
             let now = self.clock.now();

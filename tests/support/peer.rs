@@ -366,7 +366,8 @@ impl TestCollector {
 
     /// The answer that these samples make.
     pub fn honest(&self, round: &Round, records: &[Record]) -> Observation {
-        let (answer, timestamp_us) = sampler::answer(records, round.start_us, round.interval_us);
+        let (answer, timestamp_us) =
+            sampler::answer(records, round.start_us, round.interval_us, Rule::Mean);
         self.sign(round, records, answer, timestamp_us)
     }
 

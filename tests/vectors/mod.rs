@@ -76,6 +76,7 @@ fn terms() -> Terms {
         session: [0x05; 32],
         feed: FEED.into(),
         rule: Rule::TrimmedMean,
+        sample_rule: Rule::Mean,
         f: aggregate::faulty_max(Rule::TrimmedMean, SEATS),
         quorum: aggregate::quorum(SEATS, 1),
         exchanges_min: 1,
@@ -121,7 +122,7 @@ impl Player {
         let records: Vec<Record> = taken
             .map(|(k, (price, late))| record(k, price.ok_or(Miss::NoReply), Some(late)))
             .collect();
-        let (answer, timestamp_us) = sampler::answer(&records, START_US, INTERVAL_US);
+        let (answer, timestamp_us) = sampler::answer(&records, START_US, INTERVAL_US, Rule::Mean);
         let mut player = Player {
             slot,
             key,
@@ -365,7 +366,7 @@ fn recipes() -> Named {
     all.push(("record.aged".into(), aged.encode().to_vec()));
     all.push(("record.never-asked".into(), records[4].encode().to_vec()));
     let mut answered = |name: &str, records: &[Record]| {
-        let (answer, timestamp_us) = sampler::answer(records, START_US, INTERVAL_US);
+        let (answer, timestamp_us) = sampler::answer(records, START_US, INTERVAL_US, Rule::Mean);
         let encoded = records.iter().flat_map(Record::encode).collect();
         all.push((format!("{name}.records"), encoded));
         all.push((

@@ -1,0 +1,262 @@
+//! Checks reports, one or a chain of them, from their lines alone.
+//!
+//! A line is read, its round is played again (the same bookkeeping that the aggregator used judges every sample and
+//! signature), and written again: what comes out must be the same line, so that no price, standing or sum can differ from
+//! what the signatures make, and nothing can hide in a second spelling.
+//! Invariant: what is not shown by a signature or a computation is not called checked. What this module does not do: read
+//! files or a clock, or trust a report's own word about whom to trust (the roster says that).
+
+use super::{Report, line};
+use crate::aggregate::{faulty_max, quorum};
+use crate::frame::{Record, Sample};
+use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
+use crate::publish::PublishedPrice;
+use crate::reason::Reject;
+use crate::round::{Heard, Round};
+use crate::seal::{Keys, PublicKey};
+
+/// What became of one line.
+pub struct Check {
+    /// The report, if the line is one at all.
+    pub report: Option<Report>,
+    /// Everything that is wrong with it, the first reason first; empty if nothing is.
+    pub flaws: Vec<String>,
+}
+
+/// Checks line after line.
+#[derive(Default)]
+pub struct Verifier {
+    keys: Keys,
+    last: Option<Seen>,
+    /// How many chains began: reports that say that none stands before them.
+    pub chains: u64,
+    /// Ed25519 signatures that were checked.
+    pub signatures: u64,
+}
+
+/// What the next report of a chain is held against.
+struct Seen {
+    number: u64,
+    start_us: u64,
+    signature: [u8; 64],
+    published: Option<PublishedPrice>,
+    aggregator: PublicKey,
+}
+
+impl Verifier {
+    /// Checks the next line; `now_us` is the time that no report may be ahead of.
+    pub fn check(&mut self, text: &str, now_us: u64) -> Check {
+        let report = match Report::read(text, &mut self.keys) {
+            Ok(report) => report,
+            Err(flaw) => {
+                return Check {
+                    report: None,
+                    flaws: vec![format!("it is no report: {flaw}")],
+                };
+            }
+        };
+        let mut flaws = alone(&report);
+        self.signatures += 1 + signatures(&report);
+        flaws.extend(written_again(&report, text));
+        if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
+            flaws.push(
+                "it is of a round that has not begun: the round's start lies in the future"
+                    .to_owned(),
+            );
+        }
+        flaws.extend(self.chain(&report));
+        Check {
+            report: Some(report),
+            flaws,
+        }
+    }
+
+    /// Forgets what came before: the next line may begin anywhere.
+    pub fn begin_anew(&mut self) {
+        self.last = None;
+    }
+
+    /// The signature of the last report, by which a journal's end can be told.
+    pub fn head(&self) -> Option<[u8; 64]> {
+        self.last.as_ref().map(|seen| seen.signature)
+    }
+
+    /// Holds a report against the one before it.
+    fn chain(&mut self, report: &Report) -> Vec<String> {
+        let seen = self.last.replace(Seen {
+            number: report.number,
+            start_us: report.round.start_us,
+            signature: report.signature,
+            published: report.published(),
+            aggregator: report.round.terms.aggregator,
+        });
+        let mut flaws = Vec::new();
+        if report.previous.is_none() {
+            self.chains += 1;
+        }
+        if report.previous.is_none() != (report.number == 1) {
+            flaws.push("only report 1 has none before it".to_owned());
+        }
+        let Some(seen) = seen.filter(|_| report.previous.is_some()) else {
+            return flaws;
+        };
+        if report.signature == seen.signature {
+            flaws.push(format!("report {} stands here twice", report.number));
+            return flaws;
+        }
+        if report.number != seen.number + 1 {
+            flaws.push(format!(
+                "report {} follows report {}",
+                report.number, seen.number
+            ));
+        }
+        if report.previous != Some(seen.signature) {
+            flaws.push(
+                "it names another report as the one before it than the one that stands there"
+                    .to_owned(),
+            );
+        }
+        if report.round.terms.aggregator != seen.aggregator {
+            flaws.push(
+                "the aggregator's key is another than that of the report before it".to_owned(),
+            );
+        }
+        if report.round.start_us <= seen.start_us {
+            flaws.push("its round starts no later than that of the report before it".to_owned());
+        }
+        if report.last != seen.published {
+            flaws.push("what it names as published last is not what was".to_owned());
+        }
+        flaws
+    }
+}
+
+/// How many observations are signed in a report.
+fn signatures(report: &Report) -> u64 {
+    let of = |part: &crate::round::Part| {
+        u64::from(part.observation.is_some()) + u64::from(part.equivocated.is_some())
+    };
+    report.round.parts.iter().map(of).sum()
+}
+
+/// What a report alone shows to be wrong.
+fn alone(report: &Report) -> Vec<String> {
+    let mut flaws = terms(report);
+    let aggregator = &report.round.terms.aggregator;
+    if !aggregator.signed(&report.signed_bytes(), &report.signature) {
+        flaws.push("the aggregator's signature does not check".to_owned());
+    }
+    if report.last.is_some_and(|last| last.number >= report.number) {
+        flaws.push("what it names as published last has no smaller number".to_owned());
+    }
+    flaws.extend(played_again(&report.round));
+    flaws
+}
+
+/// Terms that no aggregator of ours would set.
+fn terms(report: &Report) -> Vec<String> {
+    let terms = &report.round.terms;
+    let n = terms.n();
+    let mut flaws = Vec::new();
+    let mut refuse = |wrong: bool, flaw: String| {
+        if wrong {
+            flaws.push(flaw);
+        }
+    };
+    let tolerated = faulty_max(terms.rule, n);
+    refuse(
+        terms.f > tolerated,
+        format!(
+            "f is {}, but {} of {n} slots tolerates {tolerated}",
+            terms.f, terms.rule
+        ),
+    );
+    let least = quorum(n, terms.f);
+    refuse(
+        !(least..=n).contains(&terms.quorum),
+        format!(
+            "the quorum is {}; of {n} slots with f = {} it is at least {least}",
+            terms.quorum, terms.f
+        ),
+    );
+    let interval = INTERVAL_US_MIN..=INTERVAL_US_MAX;
+    refuse(
+        !interval.contains(&terms.interval_us),
+        format!(
+            "the interval is {} µs, which is out of bounds",
+            terms.interval_us
+        ),
+    );
+    let mut keys: Vec<&[u8; 32]> = terms
+        .seats
+        .iter()
+        .filter_map(|seat| Some(seat.key.as_ref()?.bytes()))
+        .collect();
+    let all = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    refuse(keys.len() < all, "two slots have the same key".to_owned());
+    flaws
+}
+
+/// Plays the round again: what the aggregator would have refused is a flaw.
+fn played_again(round: &Round) -> Vec<String> {
+    let mut again = Round::new(round.terms.clone(), round.start_us);
+    let mut flaws = Vec::new();
+    for (slot, part) in round.parts.iter().enumerate() {
+        let slot = slot as u16;
+        for record in &part.records {
+            let sample = Sample {
+                start_us: round.start_us,
+                record: *record,
+            };
+            let sound = Record::decode(&record.encode()).and_then(|_| again.sample(slot, &sample));
+            if let Err(reason) = sound {
+                flaws.push(format!(
+                    "collector {slot}, sample {}: {reason}",
+                    record.index
+                ));
+            }
+        }
+        if let Some(observation) = part.observation {
+            match again.observe(slot, &observation.encode()) {
+                Ok(Heard::Accepted) => {}
+                Ok(Heard::TooEarly) => {
+                    flaws.push(format!("collector {slot}: {}", Reject::SamplesMissing))
+                }
+                Err(reason) => flaws.push(format!("collector {slot}: {reason}")),
+            }
+        }
+        if let Some(second) = part.equivocated {
+            match again.observe(slot, &second.encode()) {
+                Err(Reject::Equivocation) => {}
+                Ok(_) => flaws.push(format!("collector {slot}: a second answer without a first")),
+                Err(reason) => flaws.push(format!("collector {slot}, second answer: {reason}")),
+            }
+        }
+    }
+    flaws
+}
+
+/// Writes the report again; the first field that differs.
+fn written_again(report: &Report, text: &str) -> Option<String> {
+    let again = line::write(report);
+    if again == text {
+        return None;
+    }
+    let same = again
+        .bytes()
+        .zip(text.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    // The last key that stands whole before the difference.
+    let before = again.get(..same).unwrap_or_default();
+    let key = before.rfind("\":").and_then(|end| {
+        let begin = before[..end].rfind('"')?;
+        Some(&before[begin + 1..end])
+    });
+    let key = key.unwrap_or("the beginning");
+    Some(format!(
+        "it says something else than its own samples and signatures make, at byte {same} (behind \"{key}\")"
+    ))
+}
