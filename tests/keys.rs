@@ -8,7 +8,7 @@ use rsoracle::roster::Roster;
 use rsoracle::seal::{PublicKey, SecretKey, hex, unhex};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use support::*;
 use witness::*;
 
@@ -33,14 +33,12 @@ impl Keys {
     }
 
     fn collectors(&self) -> Vec<&str> {
-        let key = |slot| -> &str { Option::as_deref(&Slot::key(slot)).expect("everyone came") };
-        self.collectors.iter().map(key).collect()
-    }
-}
-
-impl Slot {
-    fn key(&self) -> &Option<String> {
-        &self.key
+        assert!(
+            self.collectors.iter().all(|slot| slot.key.is_some()),
+            "everyone came"
+        );
+        let keys = self.collectors.iter();
+        keys.filter_map(|slot| slot.key.as_deref()).collect()
     }
 }
 
@@ -49,7 +47,7 @@ fn directory() -> PathBuf {
     scratch("x").parent().unwrap().to_owned()
 }
 
-fn text(path: &PathBuf) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
@@ -63,7 +61,7 @@ fn keygen(name: &str) -> (PathBuf, String) {
 }
 
 /// The secret of a key file, in hexadecimal.
-fn secret_of(path: &PathBuf) -> String {
+fn secret_of(path: &Path) -> String {
     let line = fs::read_to_string(path).unwrap();
     let secret = line
         .strip_prefix("rsoracle secret key 1 ")
@@ -71,7 +69,7 @@ fn secret_of(path: &PathBuf) -> String {
     secret.strip_suffix('\n').expect("a whole line").to_owned()
 }
 
-fn mode(path: &PathBuf, bits: u32) {
+fn mode(path: &Path, bits: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
 }
 
@@ -280,7 +278,11 @@ fn an_identity_outlives_a_run_and_the_roster_names_it() {
     let files: Vec<PathBuf> = (0..5)
         .map(|slot| dir.join(format!("slot-{slot}.key")))
         .collect();
-    let listed = run(&[&["keys"], &files.iter().map(text).collect::<Vec<_>>()[..]].concat());
+    let listed = run(&[
+        &["keys"],
+        &files.iter().map(|file| text(file)).collect::<Vec<_>>()[..],
+    ]
+    .concat());
     let listed: Vec<&str> = listed.stdout.lines().map(|line| &line[..64]).collect();
     assert_eq!(one.collectors(), listed);
 
