@@ -6,6 +6,7 @@
 
 use crate::config::{Endpoint, Run};
 use crate::error::Error;
+use crate::keyfile;
 use crate::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -146,6 +147,9 @@ pub fn collector(
     }
     if let Some(file) = &config.ca_file {
         command.args(["--ca-file", file]);
+    }
+    if let Some(dir) = &config.collector_keys {
+        command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
     }
     // A name server that does not answer cannot be interrupted; the resolver's own limit is ten seconds.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");

@@ -6,7 +6,10 @@
 use crate::aggregate::{Rule, faulty_max, quorum};
 use crate::args::{Command, Flag, Given, Usage, duration_text, wrong};
 use crate::limits;
+use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
+
+pub use crate::source::{Endpoint, Source, exchange_of};
 
 const fn flag(
     name: &'static str,
@@ -61,6 +64,7 @@ pub static RUN: Command = Command {
     notes: "Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no quorum (no price).\n\
             The result goes to standard output, everything else to standard error.",
     example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
+    operands: "",
     flags: &[
         flag("collectors", "N", "5", "How many collectors (slots)."),
         flag("samples", "N", "10", "Samples per round and collector."),
@@ -117,6 +121,24 @@ pub static RUN: Command = Command {
             "Where the enrolment files of remote collectors are written (slot-N.enrolment, secret, mode 0600).",
         ),
         ENDPOINT,
+        flag(
+            "aggregator-key",
+            "FILE",
+            "",
+            "Sign rounds with this key, made by 'rsoracle keygen', instead of a fresh one.",
+        ),
+        flag(
+            "collector-keys",
+            "DIR",
+            "",
+            "Local collectors sign with DIR/slot-N.key instead of fresh keys; what is missing is made.",
+        ),
+        flag(
+            "write-roster",
+            "FILE",
+            "",
+            "Write whom to trust for this price, once all keys are known.",
+        ),
         flag("json", "", "", "Print the result as one JSON object."),
         flag(
             "quiet",
@@ -135,6 +157,7 @@ pub static COLLECT: Command = Command {
             input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them.\n\
             It ends when the aggregator does.",
     example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
+    operands: "",
     flags: &[
         flag(
             "slot",
@@ -159,6 +182,12 @@ pub static COLLECT: Command = Command {
         SAMPLE_RULE,
         CA_FILE,
         ENDPOINT,
+        flag(
+            "key",
+            "FILE",
+            "",
+            "Sign with this key, made by 'rsoracle keygen', instead of a fresh one.",
+        ),
     ],
 };
 
@@ -181,6 +210,7 @@ pub static EXCHANGE: Command = Command {
             \x20 ping            send a ping with a payload before answering, and answer only once it was echoed\n\
             \x20 slow:DURATION   answer this much later",
     example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
+    operands: "",
     flags: &[
         flag(
             "listen",
@@ -229,94 +259,29 @@ pub static EXCHANGE: Command = Command {
     ],
 };
 
-/// All commands that take flags, in the order of the help text.
-pub static COMMANDS: [&Command; 3] = [&RUN, &COLLECT, &EXCHANGE];
+/// `rsoracle keygen`
+pub static KEYGEN: Command = Command {
+    name: "keygen",
+    job: "makes a secret key in a new file that only you can read, and prints its public key",
+    notes: "It overwrites nothing. Whoever has the file can sign in its owner's name: keep it where only the process that signs\n\
+            runs. Others get the public key, in a roster file.",
+    example: "rsoracle keygen aggregator.key",
+    operands: "FILE",
+    flags: &[],
+};
 
-/// An exchange and its symbol, written `binance:BTCUSDC`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The whole name, as it is signed.
-    pub name: String,
-    /// Whether it is the embedded exchange, whose prices are recorded ones.
-    pub embedded: bool,
-}
+/// `rsoracle keys`
+pub static KEYS: Command = Command {
+    name: "keys",
+    job: "prints the public keys of key files, a line each",
+    notes: "",
+    example: "rsoracle keys keys/slot-0.key keys/slot-1.key",
+    operands: "FILE…",
+    flags: &[],
+};
 
-/// The exchange that a source's name begins with.
-pub fn exchange_of(source: &str) -> &str {
-    source
-        .split_once(':')
-        .map_or(source, |(exchange, _)| exchange)
-}
-
-impl Source {
-    /// Reads `EXCHANGE:SYMBOL`; the error says what would be right.
-    pub fn parse(name: &str) -> Result<Source, &'static str> {
-        const RIGHT: &str = "'binance:SYMBOL' or 'embedded:SYMBOL', the symbol in capital letters and digits, as in binance:BTCUSDC";
-        let (exchange, symbol) = name.split_once(':').ok_or(RIGHT)?;
-        let known = matches!(exchange, "binance" | "embedded");
-        let spelled = !symbol.is_empty()
-            && symbol
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-        if !known || !spelled || name.len() > limits::SOURCE_BYTES_MAX {
-            return Err(RIGHT);
-        }
-        Ok(Source {
-            name: name.to_owned(),
-            embedded: exchange == "embedded",
-        })
-    }
-
-    /// The exchange's name: what comes before the colon.
-    pub fn exchange(&self) -> &str {
-        exchange_of(&self.name)
-    }
-
-    /// The symbol: what comes after the colon.
-    pub fn symbol(&self) -> &str {
-        self.name.split_once(':').expect("a source has a colon").1
-    }
-}
-
-/// Where a websocket is spoken: `ws://host:port/path` or `wss://host:port/path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The whole address.
-    pub url: String,
-    /// Whether it is TLS.
-    pub tls: bool,
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// Reads a websocket address; the error says what would be right.
-    pub fn parse(url: &str) -> Result<Endpoint, &'static str> {
-        const RIGHT: &str =
-            "a websocket address with a port, such as wss://localhost:9443/ws-api/v3";
-        let (tls, rest) = match (url.strip_prefix("wss://"), url.strip_prefix("ws://")) {
-            (Some(rest), _) => (true, rest),
-            (_, Some(rest)) => (false, rest),
-            _ => return Err(RIGHT),
-        };
-        let authority = rest.split('/').next().unwrap_or(rest);
-        let (host, port) = authority.rsplit_once(':').ok_or(RIGHT)?;
-        let port = port.parse().map_err(|_| RIGHT)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let plain = !host.is_empty() && url.bytes().all(|b| b.is_ascii_graphic() && b != b'@');
-        if !plain || port == 0 {
-            return Err(RIGHT);
-        }
-        Ok(Endpoint {
-            url: url.to_owned(),
-            tls,
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
+/// All commands that take flags or operands, in the order of the help text.
+pub static COMMANDS: [&Command; 5] = [&RUN, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS];
 
 /// What `rsoracle run` is to do.
 #[derive(Clone, Debug)]
@@ -349,6 +314,12 @@ pub struct Run {
     pub ca_file: Option<String>,
     /// How long collectors may take to be ready.
     pub ready_timeout_us: u64,
+    /// The aggregator's key, if not a fresh one.
+    pub aggregator_key: Option<String>,
+    /// Where the keys of local collectors are, if not fresh ones.
+    pub collector_keys: Option<String>,
+    /// Where the roster goes.
+    pub write_roster: Option<String>,
     /// Print JSON.
     pub json: bool,
     /// Print no progress.
@@ -374,6 +345,8 @@ pub struct Collect {
     pub sample_rule: Rule,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
+    /// Its key, if not a fresh one.
+    pub key: Option<String>,
 }
 
 fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usage> {
@@ -403,15 +376,7 @@ fn sample_rule(given: &Given) -> Result<Rule, Usage> {
 
 fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
-    // Neither of the two that JSON would have to escape.
-    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
-    if feed.is_empty() || feed.len() > limits::FEED_BYTES_MAX || !feed.bytes().all(plain) {
-        let right = format!(
-            "1 to {} visible ASCII characters without quotes and backslashes, such as BTC/USD",
-            limits::FEED_BYTES_MAX
-        );
-        return Err(wrong("feed", feed, &right));
-    }
+    check_feed(feed).map_err(|right| wrong("feed", feed, right))?;
     Ok(feed.to_owned())
 }
 
@@ -439,6 +404,9 @@ impl Run {
             data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
             ca_file: given.text("ca-file").map(str::to_owned),
             ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
+            aggregator_key: given.text("aggregator-key").map(str::to_owned),
+            collector_keys: given.text("collector-keys").map(str::to_owned),
+            write_roster: given.text("write-roster").map(str::to_owned),
             json: given.switch("json"),
             quiet: given.switch("quiet"),
         };
@@ -504,6 +472,7 @@ impl Collect {
             data: given.address("data")?,
             sample_rule: sample_rule(given)?,
             ca_file: given.text("ca-file").map(str::to_owned),
+            key: given.text("key").map(str::to_owned),
         })
     }
 }

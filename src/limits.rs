@@ -38,6 +38,8 @@ pub const JSON_DEPTH_MAX: usize = 32;
 /// Largest message of an exchange; a larger one costs it the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
+/// Largest configuration or roster file.
+pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Most files that are read of a directory of certificates.

@@ -313,6 +313,42 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+/// The same into a buffer of exactly twice their length, for a secret: nothing of it stays elsewhere.
+pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
+    assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
+    }
+}
+
+/// Reads what [`hex`] writes, and nothing else: exactly two lower-case digits for each of the N bytes.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    unhex_into(text.as_bytes(), &mut bytes).then_some(bytes)
+}
+
+/// The same in place, for a secret; `false`, and the bytes wiped, if it is anything else.
+pub fn unhex_into(text: &[u8], bytes: &mut [u8]) -> bool {
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut sound = text.len() == 2 * bytes.len();
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        match (nibble(pair[0]), nibble(pair[1])) {
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => sound = false,
+        }
+    }
+    if !sound {
+        wipe(bytes);
+    }
+    sound
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,6 +395,26 @@ mod tests {
         let mut bytes = [4; 32];
         let secret = EnrolmentSecret::take(&mut bytes);
         assert_eq!((bytes, secret.expose()), ([0; 32], &[4; 32]));
+    }
+
+    #[test]
+    fn hexadecimal_comes_back_the_same_and_has_one_spelling() {
+        let bytes: [u8; 256] = std::array::from_fn(|i| i as u8);
+        let mut text = [0; 512];
+        hex_into(&bytes, &mut text);
+        assert_eq!(hex(&bytes).as_bytes(), text);
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(unhex(""), Some([]));
+        for text in [
+            "", "0", "0a0", "0a0b0", "0A0b", "0g0b", " a0b", "0a0b\n", "0x0b", "é0b", "0a0b0c",
+        ] {
+            assert_eq!(unhex::<2>(text), None, "{text}");
+        }
+        let mut secret = [7; 2];
+        assert!(
+            !unhex_into(b"0a0G", &mut secret) && secret == [0; 2],
+            "nothing of it stays"
+        );
     }
 
     #[test]

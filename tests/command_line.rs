@@ -98,6 +98,15 @@ const REFUSED: &[(&str, &[&str])] = &[
         "collect --slot 0 --source embedded:BTCUSDT",
         &["--endpoint"],
     ),
+    ("keygen", &["FILE is missing", "rsoracle keygen FILE"]),
+    ("keygen a b", &["'b' is one too many", "one FILE"]),
+    ("keygen -f", &["'-f' is not a flag", "help keygen"]),
+    ("keygen --force a", &["unknown flag --force", "help keygen"]),
+    ("keys", &["FILE… is missing", "rsoracle keys FILE…"]),
+    (
+        "run --aggregator-key",
+        &["--aggregator-key lacks its value"],
+    ),
     ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
     ("exchange --fault dorp", &["--fault \"dorp\"", "drop"]),
     ("exchange --cert cert.pem", &["--key FILE"]),
@@ -155,6 +164,9 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--bind ADDRESS ", "127.0.0.1"),
         ("--ca-file FILE ", ""),
         ("--ready-timeout DURATION ", "10s"),
+        ("--aggregator-key FILE ", ""),
+        ("--collector-keys DIR ", ""),
+        ("--write-roster FILE ", ""),
         ("--json ", ""),
         ("--quiet ", ""),
     ] {
@@ -170,7 +182,9 @@ fn help_shows_every_flag_of_run_with_its_default() {
 #[test]
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
-    for name in ["run", "collect", "exchange"] {
+    let names = ["run", "collect", "exchange", "keygen", "keys"];
+    assert_eq!(COMMANDS.map(|command| command.name), names);
+    for name in names {
         assert!(list.contains(&format!("rsoracle {name} ")), "{list}");
         let page = answered(&["help", name]);
         assert_eq!(answered(&[name, "--help"]), page);
@@ -196,6 +210,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         match name {
             "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
+            "keygen" | "keys" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
     }

@@ -7,6 +7,7 @@
 use crate::figures::{Table, digits, largest, median};
 use crate::rounds::{exchange, round};
 use crate::support::{eventually, good_certificates, rsoracle, scratch};
+use rsoracle::aggregate::Rule;
 use rsoracle::frame::{
     Challenge, Hello, Observation, Preamble, Ready, Record, Round, Sample, padded,
 };

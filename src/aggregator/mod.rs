@@ -8,13 +8,14 @@
 mod control;
 mod data;
 mod finish;
+mod roster;
 mod setup;
 mod view;
 
 use crate::child::{self, Child, CollectorPlace, ExchangeChild};
 use crate::clock::utc_text;
 use crate::config::Run;
-use crate::error::Error;
+use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
 use crate::frame;
 use crate::limits::*;
 use crate::random;
@@ -22,13 +23,15 @@ use crate::reason::Reject;
 use crate::report::Refused;
 use crate::round::Round;
 use crate::screen::Screen;
-use crate::seal::{EnrolmentSecret, SecretKey, round_bytes, wipe};
+use crate::seal::{EnrolmentSecret, PublicKey, SecretKey, round_bytes, wipe};
 use crate::terms::{Seat, Terms};
 use crate::voices::Voices;
 use crate::wait::{sharpen_sleeps, wall_us};
 use control::{ControlChannel, Member};
 use data::DataChannel;
-use setup::{check_open_files, check_roots, listen, write_enrolment};
+use setup::{
+    aggregator_key, check_open_files, check_roots, collector_keys, listen, write_enrolment,
+};
 use std::time::{Duration, Instant};
 
 /// Nap while frames are awaited.
@@ -50,7 +53,9 @@ pub struct Slot {
     remote: bool,
     member: Option<Member>,
     /// The member's key, which stays when its connection goes.
-    key: Option<crate::seal::PublicKey>,
+    key: Option<PublicKey>,
+    /// The key in the collector's file, where it has one: whoever is in the slot, or may come.
+    file_key: Option<PublicKey>,
     /// What became of the collector, for the report.
     remark: String,
 }
@@ -96,9 +101,14 @@ pub fn run(config: &Run) -> Result<u8, Error> {
     aggregator.start_collectors()?;
     let began = aggregator.gather();
     let code = if began {
+        // Before the start is fixed: a slow disk must not use up the time until then.
+        let written = aggregator.write_roster();
         aggregator.announce();
         aggregator.watch();
-        aggregator.publish()
+        match aggregator.publish() {
+            EXIT_PRICE if !written => EXIT_FAILURE,
+            code => code,
+        }
     } else {
         aggregator.give_up()
     };
@@ -112,10 +122,14 @@ impl<'a> Aggregator<'a> {
         let data = listen(config.data, "data", "data-port")?;
         check_open_files(config)?;
         check_roots(config)?;
-        let mut seed = [0; 32];
-        random::fill(&mut seed)?;
-        let key = SecretKey::from_seed(&mut seed);
+        let key = aggregator_key(config)?;
+        let keys = collector_keys(config, key.public())?;
+        config
+            .write_roster
+            .as_deref()
+            .map_or(Ok(()), roster::check)?;
         let slot = |index: u16| -> Result<Slot, Error> {
+            let mut seed = [0; 32];
             random::fill(&mut seed)?;
             let secret = EnrolmentSecret::take(&mut seed);
             let remote = index >= config.collectors - config.remote;
@@ -126,10 +140,11 @@ impl<'a> Aggregator<'a> {
                 remote,
                 member: None,
                 key: None,
+                file_key: keys.public[usize::from(index)],
                 remark: String::new(),
             })
         };
-        Ok(Aggregator {
+        let mut aggregator = Aggregator {
             config,
             key,
             session: random::bytes()?,
@@ -142,7 +157,15 @@ impl<'a> Aggregator<'a> {
             voices: Voices::default(),
             screen,
             exchange: None,
-        })
+        };
+        if let (Some(dir), 1..) = (&config.collector_keys, keys.made) {
+            let local = config.collectors - config.remote;
+            aggregator.tell(&format!(
+                "made {} of {local} collectors' keys in {dir}",
+                keys.made
+            ));
+        }
+        Ok(aggregator)
     }
 
     /// Progress, for those who want it.

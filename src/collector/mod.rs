@@ -15,6 +15,7 @@ use crate::exchange::binance::{self, CODE_BAD_SYMBOL, CODE_NOT_TRADING, Refusal,
 use crate::exchange::link::{self, Link};
 use crate::exchange::roots::Roots;
 use crate::frame::{Observation, Preamble, Ready};
+use crate::keyfile;
 use crate::limits::*;
 use crate::log;
 use crate::net::Patience;
@@ -87,10 +88,11 @@ struct Exchange<'a> {
 pub fn run(config: &Collect) -> Result<(), Error> {
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
+    let key = match &config.key {
+        Some(path) => keyfile::read(path)?,
+        None => random::key()?,
+    };
     let enrolment = read_enrolment()?;
-    let mut seed = [0; 32];
-    random::fill(&mut seed)?;
-    let key = SecretKey::from_seed(&mut seed);
     let enlisted = enlist(config, role, key, &enrolment);
     // Its one use is over.
     drop(enrolment);

@@ -6,6 +6,7 @@
 
 use super::{Running, eventually, scratch, start};
 use nanoserde::DeJson;
+use rsoracle::aggregate::Rule;
 use rsoracle::frame::{
     Answer, Challenge, Hello, Observation, Preamble, Ready, Record, Refusal, Round, Sample, padded,
 };
