@@ -26,6 +26,7 @@ pub mod voices;
 pub mod child;
 pub mod exchange;
 pub mod file;
+pub mod journal;
 pub mod log;
 pub mod net;
 pub mod random;
