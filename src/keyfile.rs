@@ -42,7 +42,7 @@ pub fn create(path: &str) -> Result<PublicKey, Error> {
         Error::new(&attempt, error).advise(advice)
     })?;
     let made = fresh(&mut file, &attempt).and_then(|key| {
-        let safe = file.sync_all().and_then(|()| file::sync_directory_of(path));
+        let safe = file.sync_all().and_then(|()| file::sync_directory(path));
         safe.map(|()| key)
             .map_err(|error| Error::new(&attempt, error))
     });

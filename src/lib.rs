@@ -30,6 +30,7 @@ pub mod voices;
 pub mod child;
 pub mod exchange;
 pub mod file;
+pub mod journal;
 pub mod keyfile;
 pub mod log;
 pub mod net;

@@ -42,6 +42,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest line of a journal: what 4096 collectors of 1000 samples make, at 64 bytes a sample.
+pub const JOURNAL_LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most files that are read of a directory of certificates.
 pub const CERTIFICATE_FILES_MAX: usize = 1_000;
 
@@ -109,3 +111,5 @@ const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US && LEAD_MS_MAX * 1000 < STAR
 const _: () = assert!(COLLECTORS_MAX as u64 * LEAD_US_PER_COLLECTOR <= LEAD_MS_MAX * 1000);
 const _: () = assert!(INTERVAL_US_MIN >= QUIET_US);
 const _: () = assert!(RETRY_MS_MIN < RETRY_MS_MAX);
+const _: () =
+    assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 64 <= JOURNAL_LINE_BYTES_MAX);

@@ -29,6 +29,8 @@ pub struct Roster {
     pub feed: String,
     /// How prices become one.
     pub rule: Rule,
+    /// How a collector's samples become one: the mean or the median.
+    pub sample_rule: Rule,
     /// How many collectors may lie.
     pub f: u16,
     /// The fewest prices from which one may be published.
@@ -60,12 +62,21 @@ impl Roster {
     pub fn parse(text: &str) -> Result<Roster, Wrong> {
         let sections = toml::parse(text)?;
         let (top, rest) = sections.split_first().expect("there is always a first");
-        let known = ["feed", "rule", "f", "quorum", "exchanges_min", "aggregator"];
+        let known = [
+            "feed",
+            "rule",
+            "sample_rule",
+            "f",
+            "quorum",
+            "exchanges_min",
+            "aggregator",
+        ];
         top.only(&known)?;
         let feed = top.required("feed")?;
         let takes = |right| feed.wrong(format!("it takes {right}"));
         check_feed(feed.text()?).map_err(takes)?;
         let rule = top.required("rule")?;
+        let sample_rule = top.required("sample_rule")?;
         let mut keys = Keys::default();
         let aggregator = top.get("aggregator");
         let roster = Roster {
@@ -74,6 +85,10 @@ impl Roster {
                 .text()?
                 .parse()
                 .map_err(|()| rule.wrong("it takes trimmed-mean, median or mean"))?,
+            sample_rule: match sample_rule.text()?.parse() {
+                Ok(rule @ (Rule::Mean | Rule::Median)) => rule,
+                _ => return Err(sample_rule.wrong("it takes mean or median")),
+            },
             f: top.required("f")?.whole(0..=COLLECTORS_MAX)?,
             quorum: top.required("quorum")?.whole(1..=COLLECTORS_MAX)?,
             exchanges_min: top.required("exchanges_min")?.whole(1..=COLLECTORS_MAX)?,
@@ -122,6 +137,11 @@ impl Roster {
             "How prices become one: trimmed-mean, median or mean.",
             "rule",
             &quoted(self.rule.name()),
+        );
+        entry(
+            "What a collector makes of its samples: mean or median.",
+            "sample_rule",
+            &quoted(self.sample_rule.name()),
         );
         entry(
             "How many collectors may lie without moving the price outside what honest ones saw.",
@@ -224,6 +244,7 @@ mod tests {
         Roster {
             feed: "BTC/USD".into(),
             rule: Rule::TrimmedMean,
+            sample_rule: Rule::Mean,
             f,
             quorum: aggregate::quorum(u16::from(n), f),
             exchanges_min: 1,
@@ -240,8 +261,9 @@ mod tests {
     #[test]
     fn a_roster_comes_back_the_same() {
         let odd = Roster {
-            feed: "a\"b\\#[]=c".into(),
+            feed: "a'b#[]=c".into(),
             rule: Rule::Mean,
+            sample_rule: Rule::Mean,
             f: 0,
             quorum: 5,
             exchanges_min: 2,

@@ -295,24 +295,6 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// `N` bytes from exactly `2 N` lower-case hexadecimal digits.
-pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
-}
-
 /// The same into a buffer of exactly twice their length, for a secret: nothing of it stays elsewhere.
 pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
     assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");

@@ -8,9 +8,12 @@ use crate::limits::{FEED_BYTES_MAX, SOURCE_BYTES_MAX};
 /// Whether a feed may be called so, such as `BTC/USD`; the error says what would be right.
 pub fn check_feed(feed: &str) -> Result<(), &'static str> {
     const _: () = assert!(FEED_BYTES_MAX == 16, "the sentence below says so");
-    let visible = feed.bytes().all(|b| b.is_ascii_graphic());
-    if feed.is_empty() || feed.len() > FEED_BYTES_MAX || !visible {
-        return Err("1 to 16 visible ASCII characters, such as BTC/USD");
+    // Without the two that JSON would have to escape.
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
+    if feed.is_empty() || feed.len() > FEED_BYTES_MAX || !feed.bytes().all(plain) {
+        return Err(
+            "1 to 16 visible ASCII characters without quotes and backslashes, such as BTC/USD",
+        );
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ fn attempt(path: &str) -> String {
 /// Whether there is a place for the roster: said before anything is started.
 pub(super) fn check(path: &str) -> Result<(), Error> {
     let advice = "name a file with --write-roster in a directory that can be written";
-    file::check_replaceable(path, &attempt(path)).map_err(|error| error.advise(advice))
+    file::check_replaceable(path).map_err(|error| error.advise(advice))
 }
 
 impl Aggregator<'_> {
@@ -27,7 +27,7 @@ impl Aggregator<'_> {
         };
         let written = self
             .roster(path)
-            .and_then(|roster| file::replace(path, roster.render().as_bytes(), &attempt(path)));
+            .and_then(|roster| file::replace(path, &roster.render()));
         match written {
             Ok(()) if config.collector_keys.is_none() && config.remote < config.collectors => {
                 self.tell(&format!(
@@ -65,6 +65,7 @@ impl Aggregator<'_> {
             collectors: collectors.collect::<Result<_, Error>>()?,
             feed: terms.feed,
             rule: terms.rule,
+            sample_rule: terms.sample_rule,
             f: terms.f,
             quorum: terms.quorum,
             exchanges_min: terms.exchanges_min,
