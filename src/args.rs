@@ -77,7 +77,8 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
     while let Some(arg) = rest.next() {
         let Some(body) = arg.strip_prefix("--") else {
             // What begins with one dash is a flag mistyped; a file of such a name is './-name'.
-            if !command.operands.is_empty() && !arg.is_empty() && !arg.starts_with('-') {
+            let is_operand = !arg.is_empty() && (!arg.starts_with('-') || arg == "-");
+            if !command.operands.is_empty() && is_operand {
                 given.operands.push(arg.clone());
                 continue;
             }

@@ -6,6 +6,7 @@
 use crate::aggregate::{Rule, faulty_max, quorum};
 use crate::args::{Command, Flag, Given, Usage, duration_text, wrong};
 use crate::limits;
+use crate::seal::unhex;
 use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
@@ -280,8 +281,45 @@ pub static KEYS: Command = Command {
     flags: &[],
 };
 
+/// `rsoracle verify`
+pub static VERIFY: Command = Command {
+    name: "verify",
+    job: "checks reports offline: form, signatures, prices, and whom they are signed by",
+    notes: "It takes what 'run --json' prints or 'run --journal' keeps: one report, many, or a whole journal; '-' is standard input.\n\
+            Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent but signers\n\
+            unknown (no --roster).",
+    example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
+    operands: "FILE…",
+    flags: &[
+        flag(
+            "roster",
+            "FILE",
+            "",
+            "Whom you trust: feed, rule, f, quorum, collectors (run --write-roster writes one).",
+        ),
+        flag(
+            "head",
+            "SIGNATURE",
+            "",
+            "The signature of the report that must be the last, in 128 hexadecimal digits.",
+        ),
+        flag(
+            "max-age",
+            "DURATION",
+            "",
+            "Refuse if the last price is older than this.",
+        ),
+        flag(
+            "json",
+            "",
+            "",
+            "One JSON object per file instead of sentences.",
+        ),
+    ],
+};
+
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 5] = [&RUN, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS];
+pub static COMMANDS: [&Command; 6] = [&RUN, &VERIFY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS];
 
 /// What `rsoracle run` is to do.
 #[derive(Clone, Debug)]
@@ -473,6 +511,45 @@ impl Collect {
             sample_rule: sample_rule(given)?,
             ca_file: given.text("ca-file").map(str::to_owned),
             key: given.text("key").map(str::to_owned),
+        })
+    }
+}
+
+/// What `rsoracle verify` is to check, and against what.
+#[derive(Clone, Debug)]
+pub struct Verify {
+    /// The files; `-` is standard input.
+    pub files: Vec<String>,
+    /// The roster's file.
+    pub roster: Option<String>,
+    /// The signature of the report that must be the last.
+    pub head: Option<[u8; 64]>,
+    /// How old the last price may be.
+    pub age_us_max: Option<u64>,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl Verify {
+    /// Makes sense of the flags of [`VERIFY`].
+    pub fn from_flags(given: &Given) -> Result<Verify, Usage> {
+        let head = match given.text("head") {
+            Some(text) => {
+                let right = "the 128 lower-case hexadecimal digits of a report's signature";
+                Some(unhex(text).ok_or_else(|| wrong("head", text, right))?)
+            }
+            None => None,
+        };
+        let age_us_max = match given.text("max-age") {
+            Some(_) => Some(given.duration_us("max-age", 1..=limits::ROUND_US_MAX * 3_650)?),
+            None => None,
+        };
+        Ok(Verify {
+            files: given.operands().to_vec(),
+            roster: given.text("roster").map(str::to_owned),
+            head,
+            age_us_max,
+            json: given.switch("json"),
         })
     }
 }

@@ -94,14 +94,23 @@ pub fn sync_directory(path: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
+
+    /// A folder of its own for a test; removed at the end.
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
 
     /// Runs a test in a folder of its own.
     fn in_a_folder(name: &str, test: impl FnOnce(&Path)) {
         let name = format!("rsoracle-file-{}-{name}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        test(&dir);
-        std::fs::remove_dir_all(&dir).unwrap();
+        let folder = Folder(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&folder.0).unwrap();
+        test(&folder.0);
     }
 
     fn names(dir: &Path) -> Vec<String> {

@@ -4,7 +4,8 @@
 //! (what a cut-off write left is moved to `FILE.torn`, which only grows too); there is one writer at a time, by the
 //! system's lock on the file, which ends with the process however it ends; a file that is not understood is not changed.
 //! A process that is killed while it appends may leave a whole line that nobody was told of: after a start, the last line is
-//! what the file says it is. Reading takes the memory of the longest line, at most [`JOURNAL_LINE_BYTES_MAX`] and what a growing buffer rounds up.
+//! what the file says it is. Reading takes the memory of the longest line, at most [`JOURNAL_LINE_BYTES_MAX`] and what a
+//! growing buffer rounds up.
 //!
 //! What this does not do: it knows nothing of what a line says (`check` does), starts no new file when one gets long, and
 //! keeps nobody who ignores the lock from writing; but it notices when the file is not as long as it was left, or has no

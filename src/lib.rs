@@ -42,3 +42,4 @@ pub mod aggregator;
 pub mod collector;
 pub mod embedded;
 pub mod keys;
+pub mod verify;

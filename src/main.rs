@@ -1,9 +1,11 @@
 //! The `rsoracle` program: a command line in, an exit code out. Everything else is in the library.
 
 use rsoracle::args::{self, Usage};
-use rsoracle::config::{COLLECT, COMMANDS, Collect, EXCHANGE, KEYGEN, KEYS, RUN, Run};
-use rsoracle::error::{EXIT_FAILURE, EXIT_USAGE, Error};
-use rsoracle::{aggregator, collector, embedded, keys, log};
+use rsoracle::config::{
+    COLLECT, COMMANDS, Collect, EXCHANGE, KEYGEN, KEYS, RUN, Run, VERIFY, Verify,
+};
+use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
+use rsoracle::{aggregator, collector, embedded, keys, log, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -66,6 +68,13 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             embedded::run(&settings)
                 .map(|()| 0)
                 .map_err(|error| Failure::Error("exchange".to_owned(), error))
+        }
+        "verify" => {
+            let config = Verify::from_flags(&args::parse(&VERIFY, rest)?)?;
+            verify::run(&config).or_else(|error| {
+                log::say("verify", error);
+                Ok(EXIT_UNREADABLE)
+            })
         }
         "keygen" => {
             let given = args::parse(&KEYGEN, rest)?;

@@ -64,6 +64,11 @@ impl Decision {
         }
     }
 
+    /// Whether the price is published.
+    pub fn publishes(self) -> bool {
+        self == Decision::Published
+    }
+
     /// Whether the report shows a price.
     pub fn has_price(self) -> bool {
         matches!(self, Decision::Published | Decision::Unchanged)

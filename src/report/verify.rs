@@ -12,6 +12,7 @@ use crate::frame::{Record, Sample};
 use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
 use crate::publish::PublishedPrice;
 use crate::reason::Reject;
+use crate::roster::Roster;
 use crate::round::{Heard, Round};
 use crate::seal::{Keys, PublicKey};
 
@@ -23,10 +24,21 @@ pub struct Check {
     pub flaws: Vec<String>,
 }
 
+impl Check {
+    /// That of a line that is no text.
+    pub fn unreadable(why: &str) -> Check {
+        Check {
+            report: None,
+            flaws: vec![format!("it is no report: {why}")],
+        }
+    }
+}
+
 /// Checks line after line.
 #[derive(Default)]
 pub struct Verifier {
     keys: Keys,
+    roster: Option<Roster>,
     last: Option<Seen>,
     /// How many chains began: reports that say that none stands before them.
     pub chains: u64,
@@ -44,15 +56,20 @@ struct Seen {
 }
 
 impl Verifier {
+    /// One that trusts the collectors of a roster, or nobody.
+    pub fn new(roster: Option<&Roster>) -> Verifier {
+        Verifier {
+            roster: roster.cloned(),
+            ..Verifier::default()
+        }
+    }
+
     /// Checks the next line; `now_us` is the time that no report may be ahead of.
     pub fn check(&mut self, text: &str, now_us: u64) -> Check {
         let report = match Report::read(text, &mut self.keys) {
             Ok(report) => report,
             Err(flaw) => {
-                return Check {
-                    report: None,
-                    flaws: vec![format!("it is no report: {flaw}")],
-                };
+                return Check::unreadable(&flaw.to_string());
             }
         };
         let mut flaws = alone(&report);
@@ -63,6 +80,9 @@ impl Verifier {
                 "it is of a round that has not begun: the round's start lies in the future"
                     .to_owned(),
             );
+        }
+        if let Some(roster) = &self.roster {
+            flaws.extend(against(&report, roster));
         }
         flaws.extend(self.chain(&report));
         Check {
@@ -121,14 +141,68 @@ impl Verifier {
                 "the aggregator's key is another than that of the report before it".to_owned(),
             );
         }
-        if report.round.start_us <= seen.start_us {
-            flaws.push("its round starts no later than that of the report before it".to_owned());
+        if report.round.start_us == seen.start_us {
+            flaws.push(
+                "equivocation: the aggregator signed two different reports for one round start"
+                    .to_owned(),
+            );
+        } else if report.round.start_us < seen.start_us {
+            flaws.push("its round starts before that of the report before it".to_owned());
         }
         if report.last != seen.published {
             flaws.push("what it names as published last is not what was".to_owned());
         }
         flaws
     }
+}
+
+/// Where a report's terms and signers are not those of the roster.
+fn against(report: &Report, roster: &Roster) -> Vec<String> {
+    let terms = &report.round.terms;
+    let (mut differences, mut flaws) = (Vec::new(), Vec::new());
+    let mut differ = |what: &str, found: String, trusted: String| {
+        if found != trusted {
+            differences.push(format!("its {what} is {found}, the roster's {trusted}"));
+        }
+    };
+    differ("feed", terms.feed.clone(), roster.feed.clone());
+    differ("rule", terms.rule.to_string(), roster.rule.to_string());
+    differ(
+        "rule of samples",
+        terms.sample_rule.to_string(),
+        roster.sample_rule.to_string(),
+    );
+    differ(
+        "number of slots",
+        terms.n().to_string(),
+        roster.n().to_string(),
+    );
+    differ("f", terms.f.to_string(), roster.f.to_string());
+    differ(
+        "quorum",
+        terms.quorum.to_string(),
+        roster.quorum.to_string(),
+    );
+    differ(
+        "least number of exchanges",
+        terms.exchanges_min.to_string(),
+        roster.exchanges_min.to_string(),
+    );
+    for (slot, (seat, trusted)) in terms.seats.iter().zip(&roster.collectors).enumerate() {
+        differ(
+            &format!("source in slot {slot}"),
+            seat.source.clone(),
+            trusted.source.clone(),
+        );
+        if seat.key.is_some_and(|key| key != trusted.key) {
+            flaws.push(format!("the key in slot {slot} is not the roster's"));
+        }
+    }
+    if roster.aggregator.is_some_and(|key| key != terms.aggregator) {
+        flaws.push("the aggregator's key is not the roster's".to_owned());
+    }
+    differences.append(&mut flaws);
+    differences
 }
 
 /// How many observations are signed in a report.

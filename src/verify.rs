@@ -1,0 +1,291 @@
+//! `rsoracle verify`: checks reports from files or standard input, offline, and says in sentences what was checked.
+//!
+//! Invariant: memory is bounded by the longest line, whatever the length of the file; nothing is believed because a report
+//! says so: whom to trust comes from the roster file, and without one the verdict says that nobody vouches for the
+//! signers. What this module does not do: change a file, use the network.
+
+use crate::config::Verify;
+use crate::error::{EXIT_FAILURE, EXIT_PRICE, EXIT_UNKNOWN_SIGNERS, Error};
+use crate::file;
+use crate::journal::Lines;
+use crate::limits::TOML_BYTES_MAX;
+use crate::log::printable;
+use crate::report::{Check, Report, Verifier};
+use crate::roster::Roster;
+use crate::seal::hex;
+use crate::wait::wall_us;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+
+/// Lines about what is wrong, at most; the rest is counted.
+const FLAWS_SHOWN: u64 = 20;
+
+/// What one file came to.
+#[derive(Default)]
+struct Tally {
+    reports: u64,
+    bad: u64,
+    published: u64,
+    first: Option<u64>,
+    last: Option<Report>,
+}
+
+/// Checks all files; gives the exit code.
+pub fn run(config: &Verify) -> Result<u8, Error> {
+    let roster = config.roster.as_deref().map(read_roster).transpose()?;
+    let mut all_good = true;
+    for path in &config.files {
+        let good = if path == "-" {
+            one(
+                config,
+                roster.as_ref(),
+                "standard input",
+                std::io::stdin().lock(),
+            )?
+        } else {
+            let attempt = format!("cannot read {path}");
+            let file = File::open(path).map_err(|error| Error::new(attempt, error))?;
+            one(
+                config,
+                roster.as_ref(),
+                path,
+                BufReader::with_capacity(64 * 1024, file),
+            )?
+        };
+        all_good &= good;
+    }
+    Ok(match (all_good, &roster) {
+        (false, _) => EXIT_FAILURE,
+        (true, None) => EXIT_UNKNOWN_SIGNERS,
+        (true, Some(_)) => EXIT_PRICE,
+    })
+}
+
+fn read_roster(path: &str) -> Result<Roster, Error> {
+    let attempt = format!("cannot use the roster {path}");
+    let advice = "it takes a roster as 'rsoracle run --write-roster FILE' writes it";
+    let bytes =
+        file::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::new(&attempt, "it is not text in UTF-8").advise(advice))?;
+    Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
+}
+
+/// Checks one file; whether all of it is good.
+fn one(
+    config: &Verify,
+    roster: Option<&Roster>,
+    name: &str,
+    input: impl BufRead,
+) -> Result<bool, Error> {
+    let mut verifier = Verifier::new(roster);
+    let mut lines = Lines::new(input, name);
+    let mut tally = Tally::default();
+    let mut flaws = Vec::new();
+    while let Some(line) = lines.next_line()? {
+        let check = match line.text {
+            Ok(text) => verifier.check(text, wall_us()),
+            Err(why) => Check::unreadable(why),
+        };
+        if !check.flaws.is_empty() {
+            tally.bad += 1;
+            if tally.bad <= FLAWS_SHOWN {
+                flaws.push(flawed(line.number, &check));
+            }
+        }
+        tally.count(check);
+    }
+    if tally.bad > FLAWS_SHOWN {
+        flaws.push(format!("{} more lines", tally.bad - FLAWS_SHOWN));
+    }
+    if tally.reports == 0 {
+        flaws.push("there is no report in it".to_owned());
+    }
+    if let (Some(head), found) = (config.head, verifier.head())
+        && found != Some(head)
+    {
+        flaws.push("it does not end with the report of --head: reports are missing at its end, or it is another journal".to_owned());
+    }
+    if let (Some(age_us_max), Some(last)) = (config.age_us_max, &tally.last) {
+        flaws.extend(too_old(age_us_max, last, wall_us()));
+    }
+    let seen = Seen {
+        name,
+        tally: &tally,
+        verifier: &verifier,
+        trusted: roster.is_some(),
+        head_known: config.head.is_some(),
+        flaws: &flaws,
+    };
+    let text = if config.json {
+        seen.json()
+    } else {
+        seen.words()
+    };
+    // A reader that went away early is no failure of the check.
+    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
+    Ok(flaws.is_empty())
+}
+
+/// The last price is too old to act on.
+fn too_old(age_us_max: u64, last: &Report, now_us: u64) -> Option<String> {
+    let Some(time_us) = last.outcome.timestamp_us.filter(|_| last.price().is_some()) else {
+        return Some("its last report has no price, so none of --max-age".to_owned());
+    };
+    let age_us = now_us.saturating_sub(time_us);
+    (age_us > age_us_max).then(|| {
+        format!(
+            "its last price is {} old, more than --max-age {}",
+            seconds(age_us),
+            crate::args::duration_text(age_us_max)
+        )
+    })
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{} s", us / 1_000_000, us / 100_000 % 10)
+}
+
+impl Tally {
+    fn count(&mut self, check: Check) {
+        let Some(report) = check.report else {
+            self.reports += 1;
+            return;
+        };
+        self.reports += 1;
+        self.published += u64::from(report.decision.publishes());
+        self.first.get_or_insert(report.number);
+        self.last = Some(report);
+    }
+}
+
+/// A line that does not check: the first reason, and all others.
+fn flawed(number: u64, check: &Check) -> String {
+    let which = check.report.as_ref();
+    let which = which.map_or(String::new(), |report| {
+        format!(" (report {})", report.number)
+    });
+    format!("line {number}{which}: {}", check.flaws.join("; "))
+}
+
+/// What was seen of one file.
+struct Seen<'a> {
+    name: &'a str,
+    tally: &'a Tally,
+    verifier: &'a Verifier,
+    trusted: bool,
+    head_known: bool,
+    flaws: &'a [String],
+}
+
+impl Seen<'_> {
+    /// What was checked and what it came to, for people.
+    fn words(&self) -> String {
+        let Seen { tally, flaws, .. } = self;
+        let mut lines = vec![self.headline()];
+        if flaws.is_empty() {
+            lines.extend(self.checked());
+        }
+        let last = tally.last.as_ref().filter(|last| last.price().is_some());
+        if let Some(last) = last.filter(|_| flaws.is_empty()) {
+            lines.push(match last.age_us() {
+                Some(us) => format!("age: the oldest exchange price used was {} old when it was sampled", seconds(us)),
+                None => "age: how old the exchanges' own prices were is unknown, since they give no time".to_owned(),
+            });
+        }
+        lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
+        let verdict = match (flaws.is_empty(), self.trusted) {
+            (false, _) => "verdict: INVALID; use no price of it",
+            (true, true) => "verdict: valid, and the signers are those of the roster",
+            (true, false) => {
+                "verdict: self-consistent, signers unknown to you; --roster FILE says whom you trust"
+            }
+        };
+        lines.push(verdict.to_owned());
+        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
+        lines.join("\n  ")
+    }
+
+    fn headline(&self) -> String {
+        let (name, tally) = (self.name, self.tally);
+        let mut line = format!(
+            "{name}: {} report{}",
+            tally.reports,
+            if tally.reports == 1 { "" } else { "s" }
+        );
+        if let (Some(first), Some(last)) = (tally.first, &tally.last) {
+            let _ = match first == last.number {
+                true => write!(line, ", number {first}"),
+                false => write!(line, ", number {first} to {}", last.number),
+            };
+            let embedded = if last.embedded() { "embedded " } else { "" };
+            if let Some(closing) = last.closing_line().filter(|_| self.flaws.is_empty()) {
+                let _ = write!(line, "; the last: {embedded}{closing}");
+            }
+        }
+        line
+    }
+
+    /// What holds of every report in the file.
+    fn checked(&self) -> Vec<String> {
+        let Seen {
+            tally, verifier, ..
+        } = self;
+        let first = tally.first.unwrap_or(0);
+        let mut lines = vec![
+            "form: every line is what its own samples and signatures make, byte for byte; every price was recomputed, bit for bit".to_owned(),
+            format!(
+                "signatures: {} check out, of collectors and aggregator; none under a key of small order, no key in two slots",
+                verifier.signatures
+            ),
+            match (verifier.chains, first) {
+                (1, 1) => "chain: it begins at report 1, and none is missing, doubled or moved".to_owned(),
+                (0, _) => format!("chain: none is missing, doubled or moved from report {first} on; what stood before is not here"),
+                (chains, _) => format!("chain: {chains} chains, each from its report 1; within each none is missing, doubled or moved"),
+            },
+        ];
+        if let (false, Some(head)) = (self.head_known, verifier.head()) {
+            lines.push(format!(
+                "not seen: whether reports are missing at its end; hold the last signature against one you know, by --head ({}…)",
+                &hex(&head)[..16]
+            ));
+        }
+        lines
+    }
+
+    /// The same for software, in one line of JSON.
+    fn json(&self) -> String {
+        let (tally, last) = (self.tally, self.tally.last.as_ref());
+        let verdict = match (self.flaws.is_empty(), self.trusted) {
+            (false, _) => "invalid",
+            (true, true) => "trusted",
+            (true, false) => "signers-unknown",
+        };
+        let last = last.filter(|_| self.flaws.is_empty());
+        let price = last.and_then(Report::price);
+        let time_us = last
+            .filter(|_| price.is_some())
+            .and_then(|last| last.outcome.timestamp_us);
+        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
+        let wrong: Vec<String> = self.flaws.iter().map(|flaw| quoted(flaw)).collect();
+        format!(
+            "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"signatures\":{},\"price\":{},\"time_us\":{},\"head\":{},\"wrong\":[{}]}}",
+            quoted(self.name),
+            tally.reports,
+            tally.bad,
+            tally.published,
+            self.verifier.signatures,
+            or_null(price.map(|price| price.to_string())),
+            or_null(time_us.map(|us| us.to_string())),
+            or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
+            wrong.join(",")
+        )
+    }
+}
+
+/// Text as JSON has it.
+fn quoted(text: &str) -> String {
+    let escaped = printable(text).replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
