@@ -418,6 +418,14 @@ fn feed(given: &Given) -> Result<String, Usage> {
     Ok(feed.to_owned())
 }
 
+/// A path, if one is given. An empty one is what an unset variable in a script leaves, never what was meant.
+fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
+    match given.text(name) {
+        Some("") => Err(wrong(name, "", "a path")),
+        text => Ok(text.map(str::to_owned)),
+    }
+}
+
 impl Run {
     /// Makes sense of the flags of [`RUN`].
     pub fn from_flags(given: &Given) -> Result<Run, Usage> {
@@ -442,9 +450,9 @@ impl Run {
             data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
             ca_file: given.text("ca-file").map(str::to_owned),
             ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
-            aggregator_key: given.text("aggregator-key").map(str::to_owned),
-            collector_keys: given.text("collector-keys").map(str::to_owned),
-            write_roster: given.text("write-roster").map(str::to_owned),
+            aggregator_key: path(given, "aggregator-key")?,
+            collector_keys: path(given, "collector-keys")?,
+            write_roster: path(given, "write-roster")?,
             json: given.switch("json"),
             quiet: given.switch("quiet"),
         };
@@ -510,7 +518,7 @@ impl Collect {
             data: given.address("data")?,
             sample_rule: sample_rule(given)?,
             ca_file: given.text("ca-file").map(str::to_owned),
-            key: given.text("key").map(str::to_owned),
+            key: path(given, "key")?,
         })
     }
 }

@@ -160,7 +160,7 @@ impl Roster {
         );
         if let Some(key) = &self.aggregator {
             entry(
-                "The only aggregator whose rounds count. Without this line any may collect the signatures.",
+                "The only aggregator whose rounds count; without this line any aggregator's do.",
                 "aggregator",
                 &quoted(&hex(key.bytes())),
             );

@@ -573,6 +573,7 @@ mod tests {
             ("# \0", "line 1: ", "control"),
             ("a = 1\rb = 2", "line 1: ", "control"),
             ("a = 1\r", "line 1: ", "control"),
+            ("a = 1\r\r\n", "line 1: ", "control"),
         ] {
             let sentence = parse(text).unwrap_err().to_string();
             assert!(sentence.starts_with(place), "{text}: {sentence}");

@@ -107,6 +107,10 @@ const REFUSED: &[(&str, &[&str])] = &[
         "run --aggregator-key",
         &["--aggregator-key lacks its value"],
     ),
+    (
+        "run --collector-keys=",
+        &["--collector-keys \"\"", "a path"],
+    ),
     ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
     ("exchange --fault dorp", &["--fault \"dorp\"", "drop"]),
     ("exchange --cert cert.pem", &["--key FILE"]),

@@ -164,10 +164,12 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children and its screen.
-const INNER_BOUNDS: [&str; 14] = [
+const INNER_BOUNDS: [&str; 16] = [
     "JSON_DEPTH_MAX",
     "MESSAGE_BYTES_MAX",
+    "TOML_BYTES_MAX",
     "PEM_BYTES_MAX",
+    "CERTIFICATE_FILES_MAX",
     "ACCEPTS_PER_SWEEP",
     "SLICE_MS",
     "RETRY_MS_MIN",
