@@ -1,325 +1,19 @@
-//! The commands of rsoracle: their flags, and what a command line means once it is checked.
+//! What a command line means once it is checked.
 //!
 //! Invariant: a configuration that comes out of here is consistent in itself; the roles ask no further questions.
 //! What this module does not do: look at the system (files, ports, names); the roles do, and say what is wrong there.
 
 use crate::aggregate::{Rule, faulty_max, quorum};
-use crate::args::{Command, Flag, Given, Usage, duration_text, wrong};
+use crate::args::{Given, Usage, duration_text, wrong};
 use crate::limits;
+use crate::price;
+use crate::publish::Policy;
 use crate::seal::unhex;
 use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
+pub use crate::commands::{COLLECT, COMMANDS, EXCHANGE, KEYGEN, KEYS, RUN, VERIFY};
 pub use crate::source::{Endpoint, Source, exchange_of};
-
-const fn flag(
-    name: &'static str,
-    value: &'static str,
-    default: &'static str,
-    help: &'static str,
-) -> Flag {
-    Flag {
-        name,
-        value,
-        default,
-        repeats: false,
-        help,
-    }
-}
-
-const SOURCE: Flag = flag(
-    "source",
-    "EXCHANGE:SYMBOL",
-    "binance:BTCUSDC",
-    "What is watched; 'embedded:BTCUSDT' replays recorded trades.",
-);
-const FEED: Flag = flag(
-    "feed",
-    "NAME",
-    "BTC/USD",
-    "What is priced; it is part of what is signed.",
-);
-const SAMPLE_RULE: Flag = flag(
-    "sample-rule",
-    "RULE",
-    "mean",
-    "mean or median: what a collector makes of its samples.",
-);
-const ENDPOINT: Flag = flag(
-    "endpoint",
-    "URL",
-    "",
-    "Where the embedded exchange listens, such as wss://localhost:9443/ws-api/v3; only for 'embedded:' sources.",
-);
-const CA_FILE: Flag = flag(
-    "ca-file",
-    "FILE",
-    "",
-    "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
-);
-
-/// `rsoracle run`
-pub static RUN: Command = Command {
-    name: "run",
-    job: "aggregator with local collectors: takes one round and prints one verified price",
-    notes: "Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no quorum (no price).\n\
-            The result goes to standard output, everything else to standard error.",
-    example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
-    operands: "",
-    flags: &[
-        flag("collectors", "N", "5", "How many collectors (slots)."),
-        flag("samples", "N", "10", "Samples per round and collector."),
-        flag(
-            "interval",
-            "DURATION",
-            "1s",
-            "From one sample to the next: 250ms, 1s, 2m.",
-        ),
-        SOURCE,
-        FEED,
-        flag(
-            "rule",
-            "RULE",
-            "trimmed-mean",
-            "trimmed-mean, median or mean.",
-        ),
-        SAMPLE_RULE,
-        flag(
-            "control-port",
-            "PORT",
-            "8000",
-            "TCP port of the control channel; 0 takes a free one.",
-        ),
-        flag(
-            "data-port",
-            "PORT",
-            "8080",
-            "TCP port of the data channel; 0 takes a free one.",
-        ),
-        flag(
-            "bind",
-            "ADDRESS",
-            "127.0.0.1",
-            "Address that both ports are opened on.",
-        ),
-        CA_FILE,
-        flag(
-            "ready-timeout",
-            "DURATION",
-            "10s",
-            "How long collectors may take to be ready; then a quorum starts without the rest.",
-        ),
-        flag(
-            "remote",
-            "N",
-            "0",
-            "The last N slots are not started here: their collectors come from elsewhere, with an enrolment file each.",
-        ),
-        flag(
-            "enrolment-dir",
-            "DIR",
-            "",
-            "Where the enrolment files of remote collectors are written (slot-N.enrolment, secret, mode 0600).",
-        ),
-        ENDPOINT,
-        flag(
-            "aggregator-key",
-            "FILE",
-            "",
-            "Sign rounds with this key, made by 'rsoracle keygen', instead of a fresh one.",
-        ),
-        flag(
-            "collector-keys",
-            "DIR",
-            "",
-            "Local collectors sign with DIR/slot-N.key instead of fresh keys; what is missing is made.",
-        ),
-        flag(
-            "write-roster",
-            "FILE",
-            "",
-            "Write whom to trust for this price, once all keys are known.",
-        ),
-        flag("json", "", "", "Print the result as one JSON object."),
-        flag(
-            "quiet",
-            "",
-            "",
-            "No progress on standard error, only errors.",
-        ),
-    ],
-};
-
-/// `rsoracle collect`
-pub static COLLECT: Command = Command {
-    name: "collect",
-    job: "one collector: samples its source when the aggregator says, signs the average, sends it",
-    notes: "'rsoracle run' starts its collectors itself. A remote one is started by hand, with its enrolment on standard\n\
-            input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them.\n\
-            It ends when the aggregator does.",
-    example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
-    operands: "",
-    flags: &[
-        flag(
-            "slot",
-            "N",
-            "",
-            "Index in the aggregator's roster, from 0; required.",
-        ),
-        SOURCE,
-        FEED,
-        flag(
-            "control",
-            "ADDRESS:PORT",
-            "127.0.0.1:8000",
-            "The aggregator's control channel.",
-        ),
-        flag(
-            "data",
-            "ADDRESS:PORT",
-            "127.0.0.1:8080",
-            "The aggregator's data channel.",
-        ),
-        SAMPLE_RULE,
-        CA_FILE,
-        ENDPOINT,
-        flag(
-            "key",
-            "FILE",
-            "",
-            "Sign with this key, made by 'rsoracle keygen', instead of a fresh one.",
-        ),
-    ],
-};
-
-/// `rsoracle exchange`
-pub static EXCHANGE: Command = Command {
-    name: "exchange",
-    job: "the embedded exchange: answers 'ticker.price' as Binance does, from recorded trades",
-    notes: "Faults: NAME[:VALUE][@K|@K..]; @K: only a connection's K-th request, @K..: from the K-th on, neither: every one.\n\
-            \x20 drop            close the connection instead of answering\n\
-            \x20 hang            never answer on this connection again\n\
-            \x20 garbage         answer with text that is not JSON\n\
-            \x20 wrong-id        answer with another id\n\
-            \x20 wrong-symbol    answer with another symbol\n\
-            \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
-            \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
-            \x20 large           answer with a message of 20 MB\n\
-            \x20 status:429:DURATION, status:418:DURATION\n\
-            \x20                 answer with this error, 'retryAfter' that far ahead\n\
-            \x20 upgrade:CODE    refuse the websocket upgrade with this HTTP status (451, 403, 418, 429)\n\
-            \x20 ping            send a ping with a payload before answering, and answer only once it was echoed\n\
-            \x20 slow:DURATION   answer this much later",
-    example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
-    operands: "",
-    flags: &[
-        flag(
-            "listen",
-            "ADDRESS:PORT",
-            "127.0.0.1:9443",
-            "Where to listen; port 0 takes a free one.",
-        ),
-        flag(
-            "tape",
-            "FILE",
-            "",
-            "Replay this price tape instead of the built-in one.",
-        ),
-        flag("speed", "FACTOR", "1", "How fast the tape runs."),
-        Flag {
-            name: "fault",
-            value: "FAULT",
-            default: "",
-            repeats: true,
-            help: "Misbehave on request; see above.",
-        },
-        flag(
-            "cert",
-            "FILE",
-            "",
-            "Certificate chain (PEM): speak TLS. Needs --key.",
-        ),
-        flag(
-            "key",
-            "FILE",
-            "",
-            "Private key of the certificate (PEM, PKCS #8).",
-        ),
-        flag(
-            "poll",
-            "DURATION",
-            "2ms",
-            "Longest nap between two looks at the connections; 0ms never naps.",
-        ),
-        flag(
-            "until-eof",
-            "",
-            "",
-            "End when standard input, a socket, is closed: for a parent that may die.",
-        ),
-    ],
-};
-
-/// `rsoracle keygen`
-pub static KEYGEN: Command = Command {
-    name: "keygen",
-    job: "makes a secret key in a new file that only you can read, and prints its public key",
-    notes: "It overwrites nothing. Whoever has the file can sign in its owner's name: keep it where only the process that signs\n\
-            runs. Others get the public key, in a roster file.",
-    example: "rsoracle keygen aggregator.key",
-    operands: "FILE",
-    flags: &[],
-};
-
-/// `rsoracle keys`
-pub static KEYS: Command = Command {
-    name: "keys",
-    job: "prints the public keys of key files, a line each",
-    notes: "",
-    example: "rsoracle keys keys/slot-0.key keys/slot-1.key",
-    operands: "FILE…",
-    flags: &[],
-};
-
-/// `rsoracle verify`
-pub static VERIFY: Command = Command {
-    name: "verify",
-    job: "checks reports offline: form, signatures, prices, and whom they are signed by",
-    notes: "It takes what 'run --json' prints or 'run --journal' keeps: one report, many, or a whole journal; '-' is standard input.\n\
-            Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent but signers\n\
-            unknown (no --roster).",
-    example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
-    operands: "FILE…",
-    flags: &[
-        flag(
-            "roster",
-            "FILE",
-            "",
-            "Whom you trust: feed, rule, f, quorum, collectors (run --write-roster writes one).",
-        ),
-        flag(
-            "head",
-            "SIGNATURE",
-            "",
-            "The signature of the report that must be the last, in 128 hexadecimal digits.",
-        ),
-        flag(
-            "max-age",
-            "DURATION",
-            "",
-            "Refuse if the last price is older than this.",
-        ),
-        flag(
-            "json",
-            "",
-            "",
-            "One JSON object per file instead of sentences.",
-        ),
-    ],
-};
-
-/// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 6] = [&RUN, &VERIFY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS];
 
 /// What `rsoracle run` is to do.
 #[derive(Clone, Debug)]
@@ -358,6 +52,16 @@ pub struct Run {
     pub collector_keys: Option<String>,
     /// Where the roster goes.
     pub write_roster: Option<String>,
+    /// From one round's start to the next; one round only if there is none.
+    pub every_us: Option<u64>,
+    /// How many rounds; without end if it is not said.
+    pub rounds: Option<u64>,
+    /// When a price is published.
+    pub policy: Policy,
+    /// Where all reports are kept.
+    pub journal: Option<String>,
+    /// Where the newest published report is.
+    pub latest: Option<String>,
     /// Print JSON.
     pub json: bool,
     /// Print no progress.
@@ -402,6 +106,47 @@ fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usag
         )));
     }
     Ok((source, endpoint))
+}
+
+/// A flag that need not be given.
+fn optional<T>(
+    given: &Given,
+    name: &str,
+    read: impl FnOnce(&Given) -> Result<T, Usage>,
+) -> Result<Option<T>, Usage> {
+    given.text(name).map(|_| read(given)).transpose()
+}
+
+/// `0.5%` as a part: 0.005.
+fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
+    let Some(text) = given.text(name) else {
+        return Ok(None);
+    };
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| price::parse(number).ok());
+    let part = number
+        .map(|number| number / 100.0)
+        .filter(|part| *part <= 1.0);
+    let right = "a percentage above 0% and up to 100%, such as 0.5%";
+    part.map(Some).ok_or_else(|| wrong(name, text, right))
+}
+
+fn policy(given: &Given) -> Result<Policy, Usage> {
+    let policy = Policy {
+        deviation: percent(given, "deviation")?,
+        heartbeat_us: optional(given, "heartbeat", |given| {
+            given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
+        })?,
+        move_max: percent(given, "max-move")?,
+        spread_max: percent(given, "max-spread")?,
+    };
+    if policy.heartbeat_us.is_some() && policy.deviation.is_none() {
+        return Err(Usage(
+            "--heartbeat goes with --deviation; without it every round's price is published".into(),
+        ));
+    }
+    Ok(policy)
 }
 
 fn sample_rule(given: &Given) -> Result<Rule, Usage> {
@@ -453,10 +198,20 @@ impl Run {
             aggregator_key: path(given, "aggregator-key")?,
             collector_keys: path(given, "collector-keys")?,
             write_roster: path(given, "write-roster")?,
+            every_us: optional(given, "every", |given| {
+                given.duration_us("every", limits::PERIOD_US_MIN..=limits::ROUND_US_MAX)
+            })?,
+            rounds: optional(given, "rounds", |given| {
+                given.number("rounds", 1..=u64::MAX)
+            })?,
+            policy: policy(given)?,
+            journal: path(given, "journal")?,
+            latest: path(given, "latest")?,
             json: given.switch("json"),
             quiet: given.switch("quiet"),
         };
         run.check()?;
+        run.check_rounds()?;
         Ok(run)
     }
 
@@ -468,6 +223,25 @@ impl Run {
     /// The fewest prices from which one may be published.
     pub fn quorum(&self) -> u16 {
         quorum(self.collectors, self.f())
+    }
+
+    /// What rounds without end ask for.
+    fn check_rounds(&self) -> Result<(), Usage> {
+        let Some(every_us) = self.every_us else {
+            return match self.rounds {
+                Some(_) => Err(Usage("--rounds goes with --every DURATION".into())),
+                None => Ok(()),
+            };
+        };
+        if u64::from(self.samples) * self.interval_us > every_us {
+            return Err(Usage(format!(
+                "{} samples {} apart take longer than --every {}; take fewer samples, a shorter --interval or a longer period",
+                self.samples,
+                duration_text(self.interval_us),
+                duration_text(every_us)
+            )));
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Usage> {

@@ -12,6 +12,7 @@ pub mod reason;
 pub mod aggregate;
 pub mod args;
 pub mod clock;
+pub mod commands;
 pub mod frame;
 pub mod source;
 pub mod toml;

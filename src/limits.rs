@@ -19,6 +19,10 @@ pub const INTERVAL_US_MIN: u64 = 20_000;
 pub const INTERVAL_US_MAX: u64 = 3_600_000_000;
 /// Longest round from its first to its last instant: one day.
 pub const ROUND_US_MAX: u64 = 86_400_000_000;
+/// Shortest time from one round's start to the next.
+pub const PERIOD_US_MIN: u64 = 100_000;
+/// Longest heartbeat of published prices: a year.
+pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 /// Fewest valid samples, in percent of a round's samples, from which a collector makes an average.
 pub const VALID_PERCENT_MIN: u32 = 80;
 
@@ -84,6 +88,12 @@ pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
 pub const RECONNECT_MS: u64 = 50;
 /// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
+/// A collector that ended is started again after this pause, which doubles with every end ...
+pub const RESTART_MS_MIN: u64 = 500;
+/// ... up to this ...
+pub const RESTART_MS_MAX: u64 = 60_000;
+/// ... and is short again once the collector has given a price in so many rounds on end.
+pub const RESTART_ROUNDS_GOOD: u32 = 3;
 /// A child that was told to end has this long before it is killed.
 pub const CHILD_END_MS_MAX: u64 = 200;
 

@@ -3,7 +3,7 @@
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
 use crate::child::{self, Child};
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
-use crate::publish::Policy;
+use crate::file;
 use crate::report::Report;
 use crate::round::Round;
 use crate::wait::wall_us;
@@ -13,45 +13,93 @@ use std::io::Write;
 const LOG_READS_AT_END: usize = 64;
 
 impl Aggregator<'_> {
-    /// Makes the report of the round that has ended, and publishes its price or says why there is none.
+    /// Makes the report of the round that has ended, keeps it, and publishes its price or says why there is none.
     pub(super) fn publish(&mut self) -> u8 {
         let round = self.round.take().expect("a round was run");
         self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.remark.is_empty() && !round.answered(index as u16) {
-                slot.remark = view::why_silent(slot).to_owned();
+            let answered = round.answered(index as u16);
+            slot.restart.round_over(answered);
+            if slot.remark.is_empty() && !answered {
+                slot.remark = view::why_silent(slot, round.start_us).to_owned();
             }
         }
         self.screen.draw(view::sampling(&self.slots, &round), true);
         self.screen.keep();
-        let report = self.report(round);
+        let Some((report, line)) = self.keep(round) else {
+            return EXIT_FAILURE;
+        };
         let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        for line in report.details(&remarks, DETAIL_SLOTS_MAX) {
-            self.tell(&line);
+        if self.config.every_us.is_none() {
+            for line in report.details(&remarks, DETAIL_SLOTS_MAX) {
+                self.tell(&line);
+            }
+        } else {
+            let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
+            self.tell(&report.round_line(restarts));
+            for line in report.exceptions(&remarks, DETAIL_SLOTS_MAX) {
+                self.tell(&line);
+            }
         }
         if let Some(why) = report.failure() {
-            self.screen.say(&format!("aggregator: {why}"));
+            self.say_failure(&report, &why);
         }
-        self.print(&report)
+        self.print(&report, &line)
     }
 
-    /// The result, on standard output.
-    fn print(&mut self, report: &Report) -> u8 {
+    /// What is withheld or missing is always said, what is merely not new is progress.
+    fn say_failure(&mut self, report: &Report, why: &str) {
+        if report.decision.has_price() {
+            self.tell(why);
+        } else {
+            self.screen.say(&format!("aggregator: {why}"));
+        }
+    }
+
+    /// The signed report of a round, in the journal if there is one; none if it could not be kept.
+    fn keep(&mut self, round: Round) -> Option<(Report, String)> {
+        let refused = std::mem::take(&mut self.refused);
+        match self.book.keep(self.config, &self.key, round, refused) {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                self.screen.say(&format!(
+                    "aggregator: the round's report is not published, since it could not be kept: {error}"
+                ));
+                None
+            }
+        }
+    }
+
+    /// The result, on standard output and where the newest report is kept.
+    fn print(&mut self, report: &Report, line: &str) -> u8 {
         let code = if report.price().is_some() {
             EXIT_PRICE
         } else {
             EXIT_NO_QUORUM
         };
-        let line = if self.config.json {
-            Some(report.line())
+        if self.config.every_us.is_some() && !report.decision.publishes() {
+            return code;
+        }
+        if let Some(path) = self
+            .config
+            .latest
+            .as_ref()
+            .filter(|_| report.decision.publishes())
+            && let Err(error) = file::replace(path, &format!("{line}\n"))
+        {
+            self.screen.say(&format!("aggregator: {error}"));
+            return EXIT_FAILURE;
+        }
+        let shown = if self.config.json {
+            Some(line.to_owned())
         } else {
             let mark = self.screen.mark();
             report.closing_line().map(|line| format!("{mark}{line}"))
         };
-        let Some(line) = line else { return code };
+        let Some(shown) = shown else { return code };
         let mut out = std::io::stdout().lock();
         match out
-            .write_all(format!("{line}\n").as_bytes())
+            .write_all(format!("{shown}\n").as_bytes())
             .and_then(|()| out.flush())
         {
             Ok(()) => code,
@@ -71,26 +119,21 @@ impl Aggregator<'_> {
         let (n, needed) = (self.config.collectors, self.config.quorum());
         let ready = self.slots.iter().filter(|slot| slot.ready()).count();
         let missing = self.slots.iter().filter(|slot| !slot.ready());
-        let mut reasons: Vec<&str> = missing.map(view::why_silent).collect();
+        let mut reasons: Vec<&str> = missing.map(|slot| view::why_silent(slot, 0)).collect();
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
-        let report = self.report(Round::new(self.terms(), wall_us()));
+        let round = Round::new(self.terms(), wall_us());
+        let Some((report, line)) = self.keep(round) else {
+            return EXIT_FAILURE;
+        };
         if let Some(refused) = report.refused_text() {
             self.tell(&refused);
         }
         self.screen.say(&format!(
             "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"
         ));
-        self.print(&report)
-    }
-
-    /// The signed report of a round.
-    fn report(&mut self, round: Round) -> Report {
-        let refused = std::mem::take(&mut self.refused);
-        let mut report = Report::new(1, round, refused, Policy::default(), None);
-        report.sign(&self.key);
-        report
+        self.print(&report, &line)
     }
 
     /// Shows what the children still have to say, and what several of them said.

@@ -6,8 +6,7 @@ use crate::error::Error;
 use crate::exchange::{self, roots::Roots};
 use crate::keyfile;
 use crate::limits::STRANGERS_MAX;
-use crate::random;
-use crate::seal::{PublicKey, SecretKey};
+use crate::seal::PublicKey;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -80,14 +79,6 @@ pub fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(),
         .open(&path);
     file.and_then(|mut file| file.write_all(enrolment))
         .map_err(failed)
-}
-
-/// The key that starts rounds: from its file, if it has one.
-pub fn aggregator_key(config: &Run) -> Result<SecretKey, Error> {
-    match &config.aggregator_key {
-        Some(path) => keyfile::read(path),
-        None => random::key(),
-    }
 }
 
 /// The keys of local collectors that have lasting ones.

@@ -5,9 +5,10 @@
 //! What this module does not do: write files, or believe anybody (`verify` says what checks out).
 
 mod line;
+mod read;
 mod verify;
 
-pub use line::Flaw;
+pub use read::Flaw;
 pub use verify::{Check, Verifier};
 
 use crate::aggregate::Rule;
@@ -111,7 +112,7 @@ impl Report {
 
     /// Reads the one line that [`Report::line`] writes.
     pub fn read(line: &str, keys: &mut Keys) -> Result<Report, Flaw> {
-        line::read(line, keys)
+        read::read(line, keys)
     }
 
     /// The report as one line of JSON, without its end.
@@ -271,6 +272,46 @@ impl Report {
                 late.median_us, late.max_us, late.spread_median_us, late.spread_max_us
             ));
         }
+        lines.extend(self.refused_text());
+        lines
+    }
+
+    /// One round of many, in one line.
+    pub fn round_line(&self, restarts: u32) -> String {
+        let price = self.price().map_or("no price".to_owned(), price::text);
+        let restarts = match restarts {
+            0 => String::new(),
+            count => format!(
+                ", {}",
+                counted(count.min(u16::MAX.into()) as u16, "restart")
+            ),
+        };
+        format!(
+            "report {}, round of {}: {price}, {}, {} of {} prices{restarts}",
+            self.number,
+            utc_text(self.round.start_us),
+            self.decision.name(),
+            self.outcome.prices,
+            self.round.terms.n()
+        )
+    }
+
+    /// The slots that gave no price, in lines of at most `slots_max`, and what was refused.
+    pub fn exceptions(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
+        let priced =
+            |standing: &Standing| matches!(standing, Standing::Used(_) | Standing::Trimmed(_));
+        let standings = self.outcome.standings.iter().enumerate();
+        let others = standings
+            .filter(|(_, standing)| !priced(standing))
+            .take(slots_max);
+        let mut lines: Vec<String> = others
+            .map(|(slot, standing)| {
+                format!(
+                    "collector {slot}: {}",
+                    self.slot_text(slot, standing, remarks)
+                )
+            })
+            .collect();
         lines.extend(self.refused_text());
         lines
     }

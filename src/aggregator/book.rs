@@ -1,0 +1,119 @@
+//! Where a run stands in its journal: the next number, what was published last, and the file itself.
+//!
+//! Invariant: a report is on the disk before it is published, and one that could not be kept is not published; numbers and
+//! starts strictly increase, also over restarts. What this module does not do: know how a journal keeps its lines.
+
+use crate::config::Run;
+use crate::error::Error;
+use crate::file;
+use crate::journal::Journal;
+use crate::keyfile;
+use crate::publish::PublishedPrice;
+use crate::report::{Refused, Report, Verifier};
+use crate::round::Round;
+use crate::seal::SecretKey;
+use crate::wait::wall_us;
+use std::path::Path;
+
+/// The state that lasts from one round to the next.
+pub struct Book {
+    journal: Option<Journal>,
+    number: u64,
+    previous: Option<[u8; 64]>,
+    last: Option<PublishedPrice>,
+    /// Start of the last round; the next starts later.
+    pub last_start_us: u64,
+    ephemeral: bool,
+}
+
+/// The file of the aggregator's key, if it has one that lasts: named, or beside the journal.
+pub fn key_path(config: &Run) -> Option<String> {
+    let beside = config
+        .journal
+        .as_ref()
+        .map(|journal| format!("{journal}.key"));
+    config.aggregator_key.clone().or(beside)
+}
+
+/// The key that starts rounds and signs reports; and whether its file was made just now.
+pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
+    let Some(path) = key_path(config) else {
+        return Ok((crate::random::key()?, false));
+    };
+    let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
+    let made = config.aggregator_key.is_none() && missing;
+    if made {
+        keyfile::create(&path)?;
+    }
+    Ok((keyfile::read(&path)?, made))
+}
+
+impl Book {
+    /// Reads the journal, if there is one, to its end; the lines say what the operator should know.
+    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<String>), Error> {
+        let mut book = Book {
+            journal: None,
+            number: 1,
+            previous: None,
+            last: None,
+            last_start_us: 0,
+            ephemeral: key_path(config).is_none(),
+        };
+        let mut lines = Vec::new();
+        if let Some(path) = &config.latest {
+            file::check_replaceable(path)?;
+        }
+        let Some(path) = &config.journal else {
+            return Ok((book, lines));
+        };
+        let ours = key.public();
+        let mut verifier = Verifier::default();
+        let mut check = |_: u64, line: &str| {
+            let report = verifier.check_chained(line, wall_us())?;
+            if report.round.terms.aggregator != ours {
+                return Err("it is signed with another aggregator key than this run's; name that one with --aggregator-key, or begin another journal".to_owned());
+            }
+            book.follow(&report);
+            Ok(())
+        };
+        let (journal, torn) = Journal::open(path, &mut check)?;
+        lines.extend(torn.map(|torn| torn.to_string()));
+        lines.push(match book.number {
+            1 => format!("journal {path}, a new one"),
+            next => format!("journal {path}, goes on at report {next}"),
+        });
+        book.journal = Some(journal);
+        Ok((book, lines))
+    }
+
+    fn follow(&mut self, report: &Report) {
+        self.number = report.number + 1;
+        self.previous = Some(report.signature);
+        self.last = report.published();
+        self.last_start_us = report.round.start_us;
+    }
+
+    /// The signed report of a round, kept if there is a journal; its line.
+    pub fn keep(
+        &mut self,
+        config: &Run,
+        key: &SecretKey,
+        round: Round,
+        refused: Refused,
+    ) -> Result<(Report, String), Error> {
+        // Whatever becomes of its report, no other round may have this start.
+        self.last_start_us = round.start_us;
+        let mut report = Report::new(self.number, round, refused, config.policy, self.last);
+        report.previous = self.previous;
+        report.ephemeral = self.ephemeral;
+        report.sign(key);
+        let line = report.line();
+        if let Some(journal) = &mut self.journal {
+            journal.append(&line)?;
+        }
+        if self.journal.is_some() || config.every_us.is_some() {
+            self.follow(&report);
+        }
+        Ok((report, line))
+    }
+}

@@ -1,0 +1,147 @@
+//! Rounds without end: one at every multiple of the period on the clock, with the same collectors.
+//!
+//! Invariant: starts strictly increase, also over restarts; whatever becomes of a round, the next one starts at its time; a
+//! collector that ended is started again, after a pause that grows until it has done well for a while.
+//! What this module does not do: the work within a round.
+
+use super::{Aggregator, NAP_SHORT, view};
+use crate::child::CollectorPlace;
+use crate::clock::utc_text;
+use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE, Error};
+use crate::limits::*;
+use crate::random;
+use crate::wait::wall_us;
+use std::time::{Duration, Instant};
+
+/// Longest nap between rounds.
+const NAP_MAX: Duration = Duration::from_millis(10);
+/// A round ends so long before the next one is announced.
+const CLEAR_US: u64 = 5_000;
+
+/// When a collector that ended is started again.
+#[derive(Default)]
+pub struct Restart {
+    /// How often it was.
+    pub count: u32,
+    /// Not before then.
+    at: Option<Instant>,
+    pause: Option<Duration>,
+    /// Rounds on end in which it gave a price.
+    good_rounds: u32,
+}
+
+impl Restart {
+    /// It has ended: when it is started again, half a pause to a whole one from now, so that many do not start at once.
+    fn ended(&mut self, random: u8) {
+        let least = Duration::from_millis(RESTART_MS_MIN);
+        let pause = self.pause.map_or(least, |pause| pause * 2);
+        let pause = pause.min(Duration::from_millis(RESTART_MS_MAX));
+        self.pause = Some(pause);
+        self.good_rounds = 0;
+        self.at = Some(Instant::now() + pause / 2 + pause / 2 * u32::from(random) / 255);
+    }
+
+    /// A round has ended in which it gave a price, or not.
+    pub fn round_over(&mut self, good: bool) {
+        self.good_rounds = if good { self.good_rounds + 1 } else { 0 };
+        if self.good_rounds >= RESTART_ROUNDS_GOOD {
+            self.pause = None;
+        }
+    }
+}
+
+impl Aggregator<'_> {
+    /// Runs rounds until there were as many as wanted; gives the exit code.
+    pub(super) fn rounds(&mut self, every_us: u64) -> Result<u8, Error> {
+        self.gather();
+        let mut written = self.write_roster();
+        let mut code = EXIT_NO_QUORUM;
+        let mut left = self.config.rounds;
+        while left != Some(0) {
+            let start_us = self.next_start_us(every_us);
+            self.rest(start_us)?;
+            self.announce(start_us);
+            let next_us = start_us.div_ceil(every_us) * every_us
+                + if start_us.is_multiple_of(every_us) {
+                    every_us
+                } else {
+                    0
+                };
+            self.watch(next_us - self.lead_us() - CLEAR_US);
+            match self.publish() {
+                EXIT_FAILURE => written = false,
+                EXIT_PRICE => code = EXIT_PRICE,
+                _ => {}
+            }
+            left = left.map(|left| left - 1);
+        }
+        Ok(if written { code } else { EXIT_FAILURE })
+    }
+
+    /// The next multiple of the period that can still be announced in time and comes after the last round's.
+    fn next_start_us(&mut self, every_us: u64) -> u64 {
+        let last_us = self.book.last_start_us;
+        let soonest_us = wall_us() + self.lead_us() + CLEAR_US;
+        let start_us = soonest_us.max(last_us + 1).div_ceil(every_us) * every_us;
+        if last_us > soonest_us + every_us {
+            self.screen.say(&format!(
+                "aggregator: the clock stands before the last round's start; the next round is at {}",
+                utc_text(start_us)
+            ));
+        }
+        start_us
+    }
+
+    /// Between rounds: listens, and starts collectors again that have ended, until it is time to announce the next round.
+    fn rest(&mut self, start_us: u64) -> Result<(), Error> {
+        loop {
+            self.sweep();
+            self.restart_ended()?;
+            if self.screen.live() {
+                self.screen.draw(view::gathering(&self.slots), false);
+            }
+            let left_us = (start_us - self.lead_us()).saturating_sub(wall_us());
+            if left_us == 0 {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_micros(left_us).clamp(NAP_SHORT, NAP_MAX));
+        }
+    }
+
+    /// Starts local collectors again whose pause is over.
+    fn restart_ended(&mut self) -> Result<(), Error> {
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            if slot.remote || slot.child.is_some() {
+                continue;
+            }
+            match slot.restart.at {
+                None => slot.restart.ended(random::bytes()?[0]),
+                Some(at) if Instant::now() < at => {}
+                Some(_) => {
+                    slot.restart.at = None;
+                    slot.restart.count += 1;
+                    let count = slot.restart.count;
+                    self.tell(&format!("collector {index}: started again ({count})"));
+                    self.start_again(index as u16)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_again(&mut self, slot: u16) -> Result<(), Error> {
+        let endpoint = self.endpoint();
+        let place = CollectorPlace {
+            slot,
+            control: self.control.address,
+            data: self.data.address,
+            endpoint: endpoint.as_ref(),
+        };
+        // A system that is out of processes or files now may have some later.
+        if let Err(error) = self.start_collector(&place) {
+            self.screen.say(&format!("aggregator: {error}"));
+        }
+        Ok(())
+    }
+}
