@@ -6,12 +6,12 @@
 //! frames can take away what an honest collector sent. What this module does not do: sockets, deadlines, text.
 
 use crate::aggregate::{combine, kept_range};
-use crate::config::exchange_of;
 use crate::frame::{Answer, Observation, Record, Sample};
 use crate::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
 use crate::reason::{Abstention, Reject};
 use crate::sampler;
 use crate::seal::{ObservationContext, observation_bytes, samples_digest};
+use crate::source::exchange_of;
 use crate::terms::Terms;
 
 /// How a slot stands when the round ends.

@@ -3,9 +3,9 @@
 //! Invariant: terms that differ in anything have different digests. What this module does not do: say what happened.
 
 use crate::aggregate::{Rule, groups_tolerated};
-use crate::config::exchange_of;
 use crate::frame::padded;
 use crate::seal::{Digest32, PublicKey};
+use crate::source::exchange_of;
 
 /// One slot of the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,3 +1,5 @@
+//! Tests of reports: their form, their proof, and what people read of them.
+
 use super::*;
 use crate::frame::{Answer, Observation, Record};
 use crate::json;
