@@ -171,6 +171,12 @@ pub static RUN: Command = Command {
             "Append every report to this file, on the disk before it is published; its key is kept beside it.",
         ),
         flag(
+            "retire-key",
+            "FILE",
+            "",
+            "The key that signed the journal until now; --aggregator-key names the new one.",
+        ),
+        flag(
             "latest",
             "FILE",
             "",
