@@ -12,7 +12,7 @@ use crate::seal::unhex;
 use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
-pub use crate::commands::{COLLECT, COMMANDS, EXCHANGE, KEYGEN, KEYS, RUN, VERIFY};
+pub use crate::commands::{COLLECT, COMMANDS, EXCHANGE, KEYGEN, KEYS, RESOLVE, RUN, VERIFY};
 pub use crate::source::{Endpoint, Source, exchange_of};
 
 /// What `rsoracle run` is to do.

@@ -127,7 +127,9 @@ impl Aggregator<'_> {
         let (n, needed) = (self.config.collectors, self.config.quorum());
         let ready = self.slots.iter().filter(|slot| slot.ready()).count();
         let missing = self.slots.iter().filter(|slot| !slot.ready());
-        let mut reasons: Vec<&str> = missing.map(|slot| view::why_silent(slot, 0)).collect();
+        let mut reasons: Vec<&str> = missing
+            .map(|slot| view::why_silent(slot, u64::MAX))
+            .collect();
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
