@@ -274,8 +274,8 @@ impl Run {
         };
         // Behind the last sample come the answers, the report, and the announcement of the next round.
         let behind_us = limits::ANSWER_US_MIN + clear_us(every_us) + self.lead_us_min();
-        let needed_us = (self.last_instant_us() + behind_us)
-            .max(u64::from(self.samples) * self.interval_us);
+        let needed_us =
+            (self.last_instant_us() + behind_us).max(u64::from(self.samples) * self.interval_us);
         if needed_us > every_us {
             return Err(Usage(format!(
                 "{} samples {} apart of {} collectors take longer than --every {}; take fewer samples, a shorter --interval or a longer period",

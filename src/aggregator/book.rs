@@ -73,9 +73,8 @@ fn check_apart(config: &Run) -> Result<(), Error> {
     for (flag, path) in replaced {
         let Some(path) = path else { continue };
         for (what, other) in kept {
-            let same = |other: &String| {
-                identity(path).is_some_and(|found| identity(other) == Some(found))
-            };
+            let same =
+                |other: &String| identity(path).is_some_and(|found| identity(other) == Some(found));
             if other.as_ref().is_some_and(same) {
                 let attempt = format!("cannot replace {path}");
                 return Err(Error::new(attempt, format!("it is the {what}"))

@@ -338,7 +338,10 @@ impl Collector<'_> {
                 self.last_start_us = round.start_us;
                 let anchor = Anchor(self.clock.now());
                 if is_over(&round, wall_us()) {
-                    log::say(&self.role, "missed a round: it was over when it was read of");
+                    log::say(
+                        &self.role,
+                        "missed a round: it was over when it was read of",
+                    );
                 } else {
                     self.watch(&round, &anchor)?;
                     self.renew_link(Duration::from_micros(since_us));

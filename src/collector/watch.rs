@@ -107,7 +107,10 @@ impl Collector<'_> {
         let silent = self.exchange.heard_at.elapsed() >= Duration::from_millis(REPLY_MS_MAX);
         // With short periods no round lasts until a reply is overdue.
         if sampler.oldest_asked().is_some() && silent {
-            log::say(&self.role, "the exchange does not answer any more; reconnecting");
+            log::say(
+                &self.role,
+                "the exchange does not answer any more; reconnecting",
+            );
             self.exchange.link = None;
         }
     }
