@@ -34,6 +34,15 @@ impl Belongings {
             threads: status_number(id, "Threads").expect("it runs"),
         }
     }
+
+    /// The least of several looks: a file that is just being replaced is open for a moment.
+    fn settled(id: u32) -> Belongings {
+        let looks = (0..20).map(|_| {
+            std::thread::sleep(Duration::from_millis(3));
+            Belongings::of(id)
+        });
+        looks.min_by_key(|look| look.files).expect("twenty looks")
+    }
 }
 
 #[test]
@@ -60,7 +69,7 @@ fn memory_files_and_threads_stay_as_they_are_round_after_round() {
         .chain(running.children())
         .collect();
     assert_eq!(ids.len(), 7, "aggregator, exchange, five collectors");
-    let before: Vec<Belongings> = ids.iter().map(|id| Belongings::of(*id)).collect();
+    let before: Vec<Belongings> = ids.iter().map(|id| Belongings::settled(*id)).collect();
     let limit = LONG + Duration::from_millis(200 * rounds as u64);
     // Counting lines of a long file takes longer than a round: the number is in the newest report.
     within(limit, &format!("{rounds} rounds"), || {
@@ -69,7 +78,7 @@ fn memory_files_and_threads_stay_as_they_are_round_after_round() {
         (Kept::of(newest.trim_end()).number >= rounds as u64).then_some(())
     });
     for (id, before) in ids.iter().zip(&before) {
-        let after = Belongings::of(*id);
+        let after = Belongings::settled(*id);
         let what = format!("{:?}: {before:?}, then {after:?}", &arguments(*id)[1..4]);
         println!("{what}");
         assert!(after.resident_kb <= before.resident_kb + SLACK_KB, "{what}");

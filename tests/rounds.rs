@@ -134,11 +134,17 @@ fn three_hundred_rounds_survive_whatever_is_killed_or_stopped() {
     assert!(published > ROUNDS / 2, "{published} published");
 }
 
+fn open_files(id: u32) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{id}/fd")).expect("it runs");
+    files.count()
+}
+
 #[test]
 fn a_killed_collector_is_started_again_after_growing_pauses_and_takes_part_again() {
     let chronicle = Chronicle::new();
     let running = chronicle.start(&CALM);
     let before = chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    let files = open_files(running.id());
     let mut killed = running.collector(2);
     for (count, pause_ms_min) in [(1, 250), (2, 500), (3, 1_000)] {
         signal(killed, "KILL");
@@ -161,6 +167,9 @@ fn a_killed_collector_is_started_again_after_growing_pauses_and_takes_part_again
         assert_eq!(again.collectors[slot].key, key, "slot {slot}");
     }
     running.stderr_line("3 restarts");
+    eventually("no file of those that died is left open", || {
+        (open_files(running.id()) <= files).then_some(())
+    });
     let reports = chronicle.assert_whole(CALM_US);
     let without = reports
         .iter()

@@ -70,8 +70,17 @@ impl Aggregator<'_> {
         let mut written = self.write_roster();
         let mut code = EXIT_NO_QUORUM;
         let mut left = self.config.rounds;
+        let mut before_us = None;
         while left != Some(0) {
             let start_us = self.next_start_us(every_us);
+            if let Some(before_us) = before_us.replace(start_us)
+                && start_us > before_us + every_us
+            {
+                let count = (start_us - before_us) / every_us - 1;
+                self.tell(&format!(
+                    "starts left out: {count}; this machine is too busy for so short a period, or its disk too slow"
+                ));
+            }
             self.rest(start_us)?;
             self.announce(start_us);
             self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
