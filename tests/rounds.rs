@@ -131,7 +131,7 @@ fn three_hundred_rounds_survive_whatever_is_killed_or_stopped() {
     assert!(reports.len() >= ROUNDS && chaos.killed > 0 && chaos.stops > 0);
     // A killed aggregator may have kept a report that it did not print: at most one in each life.
     assert!((printed.len()..=printed.len() + LIVES).contains(&published));
-    assert!(published > ROUNDS / 2, "{published} published");
+    assert!(published > ROUNDS / 10, "{published} published");
 }
 
 fn open_files(id: u32) -> usize {
