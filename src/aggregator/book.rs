@@ -156,20 +156,6 @@ impl Book {
         self.last_start_us = report.round.start_us;
     }
 
-    /// Keeps the proofs that a report holds beside the journal; the file's name if there were any.
-    fn keep_proofs(&self, config: &Run, report: &Report) -> Result<Option<String>, Error> {
-        let proofs = Proof::in_report(report);
-        let (Some(path), false) = (&config.journal, proofs.is_empty()) else {
-            return Ok(None);
-        };
-        let path = format!("{path}.proofs");
-        let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
-        for proof in proofs {
-            file.append(&proof.line())?;
-        }
-        Ok(Some(path))
-    }
-
     /// The signed report of a round, kept if there is a journal; its line.
     pub fn keep(
         &mut self,
@@ -191,7 +177,7 @@ impl Book {
         if self.journal.is_some() || config.every_us.is_some() {
             self.follow(&report);
         }
-        let proofs = self.keep_proofs(config, &report)?;
+        let proofs = keep_proofs(config, &report);
         Ok(Kept {
             report,
             line,
@@ -206,8 +192,22 @@ pub struct Kept {
     pub report: Report,
     /// Its line.
     pub line: String,
-    /// The file that has got proofs of lies, if there were any.
-    pub proofs: Option<String>,
+    /// The file that has got proofs of lies, if there were any; an error costs the proof, not the report.
+    pub proofs: Result<Option<String>, Error>,
+}
+
+/// Keeps the proofs that a report holds beside the journal; the file's name if there were any.
+fn keep_proofs(config: &Run, report: &Report) -> Result<Option<String>, Error> {
+    let proofs = Proof::in_report(report);
+    let (Some(path), false) = (&config.journal, proofs.is_empty()) else {
+        return Ok(None);
+    };
+    let path = format!("{path}.proofs");
+    let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
+    for proof in proofs {
+        file.append(&proof.line())?;
+    }
+    Ok(Some(path))
 }
 
 /// The record by which the journal's key until now hands over to this run's.

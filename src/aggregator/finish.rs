@@ -65,11 +65,14 @@ impl Aggregator<'_> {
         let refused = std::mem::take(&mut self.refused);
         match self.book.keep(self.config, &self.key, round, refused) {
             Ok(kept) => {
-                if let Some(path) = &kept.proofs {
-                    self.screen.say(&format!(
-                        "aggregator: a collector signed two different answers for this round; the proof is in {path}"
-                    ));
-                }
+                let why = match &kept.proofs {
+                    Ok(Some(path)) => format!("the proof is in {path}"),
+                    Err(error) => error.to_string(),
+                    Ok(None) => return Some(kept),
+                };
+                self.screen.say(&format!(
+                    "aggregator: a collector signed two different answers for this round; {why}"
+                ));
                 Some(kept)
             }
             Err(error) => {
