@@ -8,7 +8,9 @@ mod layouts;
 use ed25519_dalek::{Digest, Sha512};
 use rsoracle::aggregate::{self, Rule};
 use rsoracle::frame::*;
+use rsoracle::publish::Policy;
 use rsoracle::reason::{Abstention, Miss, Reject};
+use rsoracle::report::{Refused, Report};
 use rsoracle::round::{Heard, Round as Bookkeeping, Standing};
 use rsoracle::sampler;
 use rsoracle::seal::*;
@@ -18,6 +20,7 @@ use rsoracle::terms::{Seat, Terms};
 pub type Named = Vec<(String, Vec<u8>)>;
 
 const START_US: u64 = 1_795_343_400_000_000;
+const NEXT_START_US: u64 = START_US + 10_000_000;
 const INTERVAL_US: u64 = 1_000_000;
 const SAMPLES: u32 = 2;
 const SEATS: u16 = 6;
@@ -54,8 +57,10 @@ pub struct Story {
     pub terms: Terms,
     /// Those who play.
     pub players: Vec<Player>,
-    /// The aggregator's books at the end.
-    pub books: Bookkeeping,
+    /// The aggregator's report of it: the first one.
+    pub report: Report,
+    /// The report of the next round, to which nobody came.
+    pub next: Report,
 }
 
 fn collector_key(slot: u16) -> SecretKey {
@@ -189,10 +194,24 @@ impl Story {
             let heard = books.observe(player.slot, &player.observation.encode());
             assert_eq!(heard, Ok(Heard::Accepted), "slot {}", player.slot);
         }
+        let policy = Policy {
+            deviation: Some(0.005),
+            heartbeat_us: Some(3_600_000_000),
+            move_max: None,
+            spread_max: Some(0.01),
+        };
+        let refused = Refused::from([(Reject::HelloLate, 3), (Reject::Duplicate, 1)]);
+        let mut report = Report::new(1, books, refused, policy, None);
+        report.sign(&aggregator_key());
+        let empty = Bookkeeping::new(terms.clone(), NEXT_START_US);
+        let mut next = Report::new(2, empty, Refused::new(), policy, report.published());
+        next.previous = Some(report.signature);
+        next.sign(&aggregator_key());
         Story {
             terms,
             players,
-            books,
+            report,
+            next,
         }
     }
 
@@ -202,7 +221,7 @@ impl Story {
             Some(price) => format!("{price}, {late} µs"),
             None => format!("no reply in time, {late} µs"),
         };
-        let standings = self.books.outcome().standings;
+        let standings = &self.report.outcome.standings;
         let row = |player: &Player| {
             let slot = usize::from(player.slot);
             let [first, second] = SAMPLED[slot].map(sample);
@@ -268,7 +287,7 @@ impl Story {
             put("observation.signed", &player.observation_signed());
             put("observation", &player.observation.encode());
         }
-        let outcome = self.books.outcome();
+        let outcome = &self.report.outcome;
         put(
             "outcome.price",
             &outcome.price.expect("a quorum").to_be_bytes(),
@@ -281,6 +300,10 @@ impl Story {
             "outcome.spread",
             &outcome.spread.expect("prices").to_be_bytes(),
         );
+        for (name, report) in [("report", &self.report), ("next", &self.next)] {
+            put(&format!("{name}.signed"), &report.signed_bytes());
+            put(&format!("{name}.signature"), &report.signature);
+        }
         all.extend(recipes());
         all.extend(refused(first));
         all
@@ -294,6 +317,10 @@ impl Story {
             ("session", terms.session.to_vec()),
             ("feed", padded::<16>(&terms.feed).to_vec()),
             ("rule", terms.rule.code().to_be_bytes().to_vec()),
+            (
+                "rule of samples",
+                terms.sample_rule.code().to_be_bytes().to_vec(),
+            ),
             ("n", SEATS.to_be_bytes().to_vec()),
             ("f", terms.f.to_be_bytes().to_vec()),
             ("quorum", terms.quorum.to_be_bytes().to_vec()),
