@@ -2,10 +2,10 @@
 
 use rsoracle::args::{self, Usage};
 use rsoracle::config::{
-    COLLECT, COMMANDS, Collect, EXCHANGE, KEYGEN, KEYS, RUN, Run, VERIFY, Verify,
+    COLLECT, COMMANDS, Collect, EXCHANGE, KEYGEN, KEYS, RESOLVE, RUN, Run, VERIFY, Verify,
 };
 use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
-use rsoracle::{aggregator, collector, embedded, keys, log, verify};
+use rsoracle::{aggregator, collector, embedded, keys, log, resolve, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -83,6 +83,10 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         "keys" => {
             let given = args::parse(&KEYS, rest)?;
             show_or_fail("keys", keys::keys(given.operands()))
+        }
+        "resolve" => {
+            let given = args::parse(&RESOLVE, rest)?;
+            show_or_fail("resolve", resolve::answer(&given.operands()[0]))
         }
         "help" | "--help" | "-h" => show(&help_page(rest.first())?),
         "--version" | "-V" => show(&format!("rsoracle {}\n", env!("CARGO_PKG_VERSION"))),
