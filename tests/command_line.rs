@@ -180,6 +180,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--max-move PERCENT ", ""),
         ("--max-spread PERCENT ", ""),
         ("--journal FILE ", ""),
+        ("--retire-key FILE ", ""),
         ("--latest FILE ", ""),
         ("--json ", ""),
         ("--quiet ", ""),
@@ -196,7 +197,9 @@ fn help_shows_every_flag_of_run_with_its_default() {
 #[test]
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
-    let names = ["run", "verify", "collect", "exchange", "keygen", "keys"];
+    let names = [
+        "run", "verify", "collect", "exchange", "keygen", "keys", "resolve",
+    ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
         assert!(list.contains(&format!("rsoracle {name} ")), "{list}");
@@ -225,7 +228,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
             "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
-            "keygen" | "keys" => assert!(!given.operands().is_empty()),
+            "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
     }

@@ -165,7 +165,8 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.
-const INNER_BOUNDS: [&str; 22] = [
+const INNER_BOUNDS: [&str; 23] = [
+    "RESOLVE_MS_MAX",
     "PERIOD_US_MIN",
     "HEARTBEAT_US_MAX",
     "JOURNAL_LINE_BYTES_MAX",
