@@ -35,6 +35,17 @@ impl Story {
             fields: vec![("context", padded::<32>("rsoracle v1 samples").to_vec())],
         });
         all.extend(reported(&self.report));
+        let change = &self.change;
+        all.push(Layout {
+            heading: "Signed by a change of keys",
+            bytes: change.signed_bytes(),
+            fields: vec![
+                ("context", padded::<32>("rsoracle v1 key change").to_vec()),
+                ("old key", aggregator_key().public().bytes().to_vec()),
+                ("new key", new_key().public().bytes().to_vec()),
+                ("previous", self.next.signature.to_vec()),
+            ],
+        });
         all
     }
 }

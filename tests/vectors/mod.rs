@@ -10,7 +10,7 @@ use rsoracle::aggregate::{self, Rule};
 use rsoracle::frame::*;
 use rsoracle::publish::Policy;
 use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::report::{Refused, Report};
+use rsoracle::report::{KeyChange, Proof, Refused, Report};
 use rsoracle::round::{Heard, Round as Bookkeeping, Standing};
 use rsoracle::sampler;
 use rsoracle::seal::*;
@@ -37,7 +37,7 @@ const SAMPLED: [[(Option<f64>, u64); 2]; 5] = [
 ];
 
 /// By the collector of slot 0 over its observation, with the identity as its R: `[S]B = R + [k]A` holds.
-const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000004077b51dcfca4fc9885c7d8cede417d50b5c4f38992adc590643ead4d124b300";
+const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000007eb46d03388bba45def31d13e0a7bb5d790aa3a8d36838608585d3e4fae9030e";
 
 /// What one collector does in the round.
 pub struct Player {
@@ -61,6 +61,8 @@ pub struct Story {
     pub report: Report,
     /// The report of the next round, to which nobody came.
     pub next: Report,
+    /// The change of the aggregator's key behind that.
+    pub change: KeyChange,
 }
 
 fn collector_key(slot: u16) -> SecretKey {
@@ -69,6 +71,10 @@ fn collector_key(slot: u16) -> SecretKey {
 
 fn aggregator_key() -> SecretKey {
     SecretKey::from_seed(&mut [0x02; 32])
+}
+
+fn new_key() -> SecretKey {
+    SecretKey::from_seed(&mut [0x03; 32])
 }
 
 fn terms() -> Terms {
@@ -147,6 +153,10 @@ impl Player {
     }
 
     fn observation_signed(&self) -> [u8; OBSERVATION_SIGNED_BYTES] {
+        self.signed(&self.observation)
+    }
+
+    fn signed(&self, observation: &Observation) -> [u8; OBSERVATION_SIGNED_BYTES] {
         let context = ObservationContext {
             terms_digest: &self.round.terms_digest,
             slot: self.slot,
@@ -157,7 +167,6 @@ impl Player {
             interval_us: INTERVAL_US,
             samples_digest: &samples_digest(&self.records),
         };
-        let observation = &self.observation;
         observation_bytes(
             &context,
             observation.answer.to_bits(),
@@ -211,8 +220,42 @@ impl Story {
             terms,
             players,
             report,
+            change: KeyChange::sign(&aggregator_key(), &new_key(), next.signature),
             next,
         }
+    }
+
+    /// What would prove that the collector of slot 3 lied: its answer and an abstention over the same samples.
+    pub fn proof(&self) -> Proof {
+        let player = &self.players[3];
+        let digest = samples_digest(&player.records);
+        let mut second = Observation {
+            answer: Answer::Abstain(Abstention::ClockMoved),
+            timestamp_us: START_US,
+            signature: [0; 64],
+        };
+        second.signature = player.key.sign(&player.signed(&second));
+        Proof {
+            key: player.key.public(),
+            terms_digest: self.terms.digest(),
+            slot: player.slot,
+            feed: FEED.into(),
+            source: SOURCE.into(),
+            start_us: START_US,
+            samples: SAMPLES,
+            interval_us: INTERVAL_US,
+            answers: [(digest, player.observation), (digest, second)],
+        }
+    }
+
+    /// The document's lines, in their order: two reports, a change of keys, a proof.
+    pub fn lines(&self) -> [String; 4] {
+        [
+            self.report.line(),
+            self.next.line(),
+            self.change.line(),
+            self.proof().line(),
+        ]
     }
 
     /// The rows of the document's table of the round.
@@ -304,6 +347,7 @@ impl Story {
             put(&format!("{name}.signed"), &report.signed_bytes());
             put(&format!("{name}.signature"), &report.signature);
         }
+        put("change.signed", &self.change.signed_bytes());
         all.extend(recipes());
         all.extend(refused(first));
         all
