@@ -5,7 +5,8 @@ mod support;
 mod witness;
 
 use rsoracle::args;
-use rsoracle::config::{COMMANDS, Collect, Run};
+use rsoracle::commands::COMMANDS;
+use rsoracle::config::{Collect, Run, Verify};
 use rsoracle::embedded::Settings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -163,6 +164,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--source EXCHANGE:SYMBOL ", "binance:BTCUSDC"),
         ("--feed NAME ", "BTC/USD"),
         ("--rule RULE ", "trimmed-mean"),
+        ("--sample-rule RULE ", "mean"),
         ("--control-port PORT ", "8000"),
         ("--data-port PORT ", "8080"),
         ("--bind ADDRESS ", "127.0.0.1"),
@@ -171,6 +173,15 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--aggregator-key FILE ", ""),
         ("--collector-keys DIR ", ""),
         ("--write-roster FILE ", ""),
+        ("--every DURATION ", ""),
+        ("--rounds N ", ""),
+        ("--deviation PERCENT ", ""),
+        ("--heartbeat DURATION ", ""),
+        ("--max-move PERCENT ", ""),
+        ("--max-spread PERCENT ", ""),
+        ("--journal FILE ", ""),
+        ("--retire-key FILE ", ""),
+        ("--latest FILE ", ""),
         ("--json ", ""),
         ("--quiet ", ""),
     ] {
@@ -186,7 +197,9 @@ fn help_shows_every_flag_of_run_with_its_default() {
 #[test]
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
-    let names = ["run", "collect", "exchange", "keygen", "keys"];
+    let names = [
+        "run", "verify", "collect", "exchange", "keygen", "keys", "resolve",
+    ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
         assert!(list.contains(&format!("rsoracle {name} ")), "{list}");
@@ -214,7 +227,8 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         match name {
             "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
-            "keygen" | "keys" => assert!(!given.operands().is_empty()),
+            "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
+            "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
     }

@@ -412,8 +412,8 @@ pub struct Collector {
     pub standing: String,
     /// Its price.
     pub price: Option<f64>,
-    /// What became of it.
-    pub remark: Option<String>,
+    /// Why there is none, if it said so.
+    pub abstains: Option<String>,
 }
 
 #[derive(DeJson)]
