@@ -351,6 +351,7 @@ impl<'a> Cursor<'a, '_> {
                 records,
                 observation,
                 equivocated,
+                unfit: None,
             });
         }
         self.expect("]")?;
