@@ -205,11 +205,22 @@ impl Verifier {
         if report.previous.is_none() != (report.number == 1) {
             flaws.push("only report 1 has none before it".to_owned());
         }
-        let Some(seen) = seen.filter(|_| report.previous.is_some()) else {
+        let Some(seen) = seen else {
             return flaws;
         };
         if report.signature == seen.signature {
             flaws.push(format!("report {} stands here twice", report.number));
+            return flaws;
+        }
+        let aggregator = report.round.terms.aggregator;
+        if report.round.start_us == seen.start_us && aggregator == seen.aggregator {
+            flaws.push(
+                "equivocation: the aggregator signed two different reports for one round start"
+                    .to_owned(),
+            );
+        }
+        // With a report that has none before it, another chain begins.
+        if report.previous.is_none() {
             return flaws;
         }
         if report.number != seen.number + 1 {
@@ -224,17 +235,12 @@ impl Verifier {
                     .to_owned(),
             );
         }
-        if report.round.terms.aggregator != seen.aggregator {
+        if aggregator != seen.aggregator {
             flaws.push(
                 "the aggregator's key is another than that of the report before it".to_owned(),
             );
         }
-        if report.round.start_us == seen.start_us {
-            flaws.push(
-                "equivocation: the aggregator signed two different reports for one round start"
-                    .to_owned(),
-            );
-        } else if report.round.start_us < seen.start_us {
+        if report.round.start_us < seen.start_us {
             flaws.push("its round starts before that of the report before it".to_owned());
         }
         if report.last != seen.published {
