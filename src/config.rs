@@ -12,7 +12,7 @@ use crate::seal::unhex;
 use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
-pub use crate::commands::{COLLECT, COMMANDS, EXCHANGE, KEYGEN, KEYS, RUN, VERIFY};
+pub use crate::commands::{COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RUN, VERIFY};
 pub use crate::source::{Endpoint, Source, exchange_of};
 
 /// What `rsoracle run` is to do.
@@ -331,6 +331,28 @@ impl Verify {
             roster: given.text("roster").map(str::to_owned),
             head,
             age_us_max,
+            json: given.switch("json"),
+        })
+    }
+}
+
+/// What `rsoracle history` is to show.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The journal; `-` is standard input.
+    pub file: String,
+    /// How many rounds at most, from the end.
+    pub last: usize,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl History {
+    /// Makes sense of the flags of [`HISTORY`].
+    pub fn from_flags(given: &Given) -> Result<History, Usage> {
+        Ok(History {
+            file: given.operands()[0].clone(),
+            last: given.number("last", 1..=limits::ROUNDS_SHOWN_MAX)?,
             json: given.switch("json"),
         })
     }

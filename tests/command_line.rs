@@ -5,7 +5,7 @@ mod support;
 mod witness;
 
 use rsoracle::args;
-use rsoracle::config::{COMMANDS, Collect, Run};
+use rsoracle::config::{COMMANDS, Collect, History, Run, Verify};
 use rsoracle::embedded::Settings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -103,6 +103,13 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("keygen -f", &["'-f' is not a flag", "help keygen"]),
     ("keygen --force a", &["unknown flag --force", "help keygen"]),
     ("keys", &["FILE… is missing", "rsoracle keys FILE…"]),
+    ("history", &["FILE is missing", "rsoracle history FILE"]),
+    ("history a b", &["'b' is one too many", "one FILE"]),
+    ("history a --last 0", &["--last \"0\"", "from 1 to 10000"]),
+    (
+        "history a --last 10001",
+        &["--last \"10001\"", "from 1 to 10000"],
+    ),
     (
         "run --aggregator-key",
         &["--aggregator-key lacks its value"],
@@ -186,7 +193,9 @@ fn help_shows_every_flag_of_run_with_its_default() {
 #[test]
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
-    let names = ["run", "collect", "exchange", "keygen", "keys"];
+    let names = [
+        "run", "verify", "history", "collect", "exchange", "keygen", "keys",
+    ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
         assert!(list.contains(&format!("rsoracle {name} ")), "{list}");
@@ -214,6 +223,8 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         match name {
             "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
+            "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
+            "history" => drop(History::from_flags(&given).expect("the example makes sense")),
             "keygen" | "keys" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
