@@ -9,6 +9,7 @@ use rsoracle::frame::{Answer, Observation, Record, Sample};
 use rsoracle::publish::{Policy, PublishedPrice};
 use rsoracle::reason::{Miss, Reject};
 use rsoracle::report::{Refused, Report};
+use rsoracle::roster::{Roster, RosterSeat};
 use rsoracle::round::Round;
 use rsoracle::sampler;
 use rsoracle::seal::{ObservationContext, SecretKey, observation_bytes, samples_digest};
@@ -149,4 +150,22 @@ pub fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u
         signature: key(slot as u8 + 1).sign(&bytes),
     }
     .encode()
+}
+
+/// The roster that names exactly these terms.
+pub fn roster_of(terms: &Terms) -> Roster {
+    let seat = |seat: &Seat| RosterSeat {
+        key: seat.key.expect("every seat has its key"),
+        source: seat.source.clone(),
+    };
+    Roster {
+        feed: terms.feed.clone(),
+        rule: terms.rule,
+        sample_rule: terms.sample_rule,
+        f: terms.f,
+        quorum: terms.quorum,
+        exchanges_min: terms.exchanges_min,
+        aggregator: Some(terms.aggregator),
+        collectors: terms.seats.iter().map(seat).collect(),
+    }
 }
