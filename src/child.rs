@@ -23,7 +23,8 @@ pub struct Child {
 }
 
 impl Child {
-    fn spawn(command: &mut Command, what: &str) -> Result<Child, Error> {
+    /// Starts a command; `what` is its name in errors.
+    pub fn spawn(command: &mut Command, what: &str) -> Result<Child, Error> {
         let process = command.spawn().map_err(|error| {
             let advice = "check the limits on processes and open files (ulimit -u, ulimit -n)";
             Error::new(format!("cannot start {what}"), error).advise(advice)
@@ -41,6 +42,23 @@ impl Child {
         }
         self.status
     }
+
+    /// What a child that has ended wrote to standard output and standard error, if both are pipes: as much of each as the
+    /// bound allows.
+    pub fn said(&mut self, bytes_max: u64) -> (String, String) {
+        let out = self.process.stdout.take();
+        let err = self.process.stderr.take();
+        (all_of(out, bytes_max), all_of(err, bytes_max))
+    }
+}
+
+fn all_of(pipe: Option<impl Read>, bytes_max: u64) -> String {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // What could not be read is missed by whoever makes sense of it.
+        let _ = pipe.take(bytes_max).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Drop for Child {
@@ -98,7 +116,8 @@ impl Log {
     }
 }
 
-fn this_program() -> Result<Command, Error> {
+/// A command that is this very program.
+pub fn this_program() -> Result<Command, Error> {
     let path = std::env::current_exe().or_else(|error| {
         // Where /proc is missing (an empty root), the path by which this program was started must do.
         let started_as = std::env::args_os().next().map(PathBuf::from);
@@ -151,7 +170,7 @@ pub fn collector(
     if let Some(dir) = &config.collector_keys {
         command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
     }
-    // A name server that does not answer cannot be interrupted; the resolver's own limit is ten seconds.
+    // So that a second name server is asked while there is time: the resolver's own limit is five seconds for each.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");
     command
         .stdin(Stdio::piped())

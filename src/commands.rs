@@ -171,6 +171,12 @@ pub static RUN: Command = Command {
             "Append every report to this file, on the disk before it is published; its key is kept beside it.",
         ),
         flag(
+            "retire-key",
+            "FILE",
+            "",
+            "The key that signed the journal until now; --aggregator-key names the new one.",
+        ),
+        flag(
             "latest",
             "FILE",
             "",
@@ -375,5 +381,17 @@ pub static HISTORY: Command = Command {
     ],
 };
 
+/// `rsoracle resolve`
+pub static RESOLVE: Command = Command {
+    name: "resolve",
+    job: "asks the system for the addresses of a name; collectors start it, since asking cannot be cut short",
+    notes: "",
+    example: "rsoracle resolve ws-api.binance.com:443",
+    operands: "HOST:PORT",
+    flags: &[],
+};
+
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 7] = [&RUN, &VERIFY, &HISTORY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS];
+pub static COMMANDS: [&Command; 8] = [
+    &RUN, &VERIFY, &HISTORY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
+];

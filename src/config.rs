@@ -12,7 +12,9 @@ use crate::seal::unhex;
 use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
-pub use crate::commands::{COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RUN, VERIFY};
+pub use crate::commands::{
+    COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
+};
 pub use crate::source::{Endpoint, Source, exchange_of};
 
 /// What `rsoracle run` is to do.
@@ -60,6 +62,8 @@ pub struct Run {
     pub policy: Policy,
     /// Where all reports are kept.
     pub journal: Option<String>,
+    /// The key that signed the journal until now, if this run's key is another.
+    pub retire_key: Option<String>,
     /// Where the newest published report is.
     pub latest: Option<String>,
     /// Print JSON.
@@ -206,6 +210,7 @@ impl Run {
             })?,
             policy: policy(given)?,
             journal: path(given, "journal")?,
+            retire_key: path(given, "retire-key")?,
             latest: path(given, "latest")?,
             json: given.switch("json"),
             quiet: given.switch("quiet"),
@@ -227,6 +232,11 @@ impl Run {
 
     /// What rounds without end ask for.
     fn check_rounds(&self) -> Result<(), Usage> {
+        if self.retire_key.is_some() && (self.journal.is_none() || self.aggregator_key.is_none()) {
+            return Err(Usage(
+                "--retire-key goes with --journal and --aggregator-key, the new key".into(),
+            ));
+        }
         let Some(every_us) = self.every_us else {
             return match self.rounds {
                 Some(_) => Err(Usage("--rounds goes with --every DURATION".into())),

@@ -71,6 +71,7 @@ struct Page {
     /// Lowest and highest price shown in any report.
     range: Option<(f64, f64)>,
     embedded: bool,
+    key_changes: u64,
     /// Number and start of the last report.
     before: Option<(u64, u64)>,
     /// Lines that do not check, and the first of them.
@@ -144,7 +145,8 @@ impl Reader {
             .map_err(str::to_owned)
             .and_then(|text| self.verifier.check_chained(text, wall_us()));
         let why = match checked {
-            Ok(report) => return self.page.add(&report, true),
+            Ok(Some(report)) => return self.page.add(&report, true),
+            Ok(None) => return self.page.key_changes += 1,
             Err(why) => why,
         };
         let text = line.text.unwrap_or_default();
@@ -375,6 +377,12 @@ impl Page {
         if let Some((low, high)) = self.range {
             let (low, high) = (marked(low, self.embedded), marked(high, self.embedded));
             lines[0].push_str(&format!("; lowest {low}, highest {high}"));
+        }
+        if self.key_changes > 0 {
+            lines.push(format!(
+                "the aggregator's key changed, as the old key and the new one signed: {}",
+                counted(self.key_changes, "time")
+            ));
         }
         let prices = || self.rows.iter().filter_map(|row| row.price);
         let Some(low) = prices().min_by(f64::total_cmp) else {

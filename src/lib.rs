@@ -36,6 +36,7 @@ pub mod keyfile;
 pub mod log;
 pub mod net;
 pub mod random;
+pub mod resolve;
 pub mod screen;
 pub mod wait;
 

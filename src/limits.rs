@@ -76,7 +76,9 @@ pub const REPLY_MS_MAX: u64 = 1_000;
 pub const CLOSE_MS_MAX: u64 = 500;
 /// Every blocking wait of a collector is cut into slices of this length, to look at the control connection.
 pub const SLICE_MS: u64 = 100;
-/// One attempt to connect to one address; the longest wait that cannot be cut (name resolution aside).
+/// A name is asked for so long.
+pub const RESOLVE_MS_MAX: u64 = 2_500;
+/// One attempt to connect to one address; the longest wait that cannot be cut.
 pub const CONNECT_SLICE_MS: u64 = 800;
 /// TCP connection, TLS handshake and websocket upgrade each have this long.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;

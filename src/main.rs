@@ -2,10 +2,11 @@
 
 use rsoracle::args::{self, Usage};
 use rsoracle::config::{
-    COLLECT, COMMANDS, Collect, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RUN, Run, VERIFY, Verify,
+    COLLECT, COMMANDS, Collect, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RESOLVE, RUN, Run,
+    VERIFY, Verify,
 };
 use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
-use rsoracle::{aggregator, collector, embedded, history, keys, log, verify};
+use rsoracle::{aggregator, collector, embedded, history, keys, log, resolve, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -90,6 +91,10 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         "keys" => {
             let given = args::parse(&KEYS, rest)?;
             show_or_fail("keys", keys::keys(given.operands()))
+        }
+        "resolve" => {
+            let given = args::parse(&RESOLVE, rest)?;
+            show_or_fail("resolve", resolve::answer(&given.operands()[0]))
         }
         "help" | "--help" | "-h" => show(&help_page(rest.first())?),
         "--version" | "-V" => show(&format!("rsoracle {}\n", env!("CARGO_PKG_VERSION"))),

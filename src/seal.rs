@@ -17,6 +17,7 @@ const CONTEXT_OBSERVATION: &str = "rsoracle v1 observation";
 const CONTEXT_SAMPLES: &str = "rsoracle v1 samples";
 const CONTEXT_TERMS: &str = "rsoracle v1 terms";
 const CONTEXT_REPORT: &str = "rsoracle v1 report";
+const CONTEXT_KEY_CHANGE: &str = "rsoracle v1 key change";
 
 /// Bytes that a hello's signature covers.
 pub const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
@@ -251,6 +252,11 @@ impl SignedBytes {
         SignedBytes(padded::<32>(CONTEXT_REPORT).to_vec())
     }
 
+    /// Those of a change of the aggregator's key.
+    pub fn key_change() -> SignedBytes {
+        SignedBytes(padded::<32>(CONTEXT_KEY_CHANGE).to_vec())
+    }
+
     /// Appends one field.
     pub fn put(&mut self, field: &[u8]) -> &mut SignedBytes {
         self.0.extend_from_slice(field);
@@ -408,6 +414,7 @@ mod tests {
             CONTEXT_SAMPLES,
             CONTEXT_TERMS,
             CONTEXT_REPORT,
+            CONTEXT_KEY_CHANGE,
         ];
         for (i, a) in contexts.iter().enumerate() {
             assert!(a.len() < 32 && contexts[i + 1..].iter().all(|b| a != b));

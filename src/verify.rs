@@ -4,13 +4,14 @@
 //! says so: whom to trust comes from the roster file, and without one the verdict says that nobody vouches for the
 //! signers. What this module does not do: change a file, use the network.
 
+use crate::clock::utc_text;
 use crate::config::Verify;
 use crate::error::{EXIT_FAILURE, EXIT_PRICE, EXIT_UNKNOWN_SIGNERS, Error};
 use crate::file;
 use crate::journal::Lines;
 use crate::limits::TOML_BYTES_MAX;
 use crate::log::printable;
-use crate::report::{Check, Report, Verifier};
+use crate::report::{Check, Proof, Record, Report, Verifier};
 use crate::roster::Roster;
 use crate::seal::hex;
 use crate::wait::wall_us;
@@ -21,10 +22,22 @@ use std::io::{BufRead, BufReader, Write};
 /// Lines about what is wrong, at most; the rest is counted.
 const FLAWS_SHOWN: u64 = 20;
 
+/// What a file is, from best to worst.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Trusted,
+    SignersUnknown,
+    Invalid,
+}
+
 /// What one file came to.
 #[derive(Default)]
 struct Tally {
     reports: u64,
+    key_changes: u64,
+    proofs: u64,
+    /// Of the last proof.
+    liar: Option<Proof>,
     bad: u64,
     published: u64,
     first: Option<u64>,
@@ -34,9 +47,9 @@ struct Tally {
 /// Checks all files; gives the exit code.
 pub fn run(config: &Verify) -> Result<u8, Error> {
     let roster = config.roster.as_deref().map(read_roster).transpose()?;
-    let mut all_good = true;
+    let mut worst = Verdict::Trusted;
     for path in &config.files {
-        let good = if path == "-" {
+        let verdict = if path == "-" {
             one(
                 config,
                 roster.as_ref(),
@@ -53,12 +66,12 @@ pub fn run(config: &Verify) -> Result<u8, Error> {
                 BufReader::with_capacity(64 * 1024, file),
             )?
         };
-        all_good &= good;
+        worst = worst.max(verdict);
     }
-    Ok(match (all_good, &roster) {
-        (false, _) => EXIT_FAILURE,
-        (true, None) => EXIT_UNKNOWN_SIGNERS,
-        (true, Some(_)) => EXIT_PRICE,
+    Ok(match worst {
+        Verdict::Trusted => EXIT_PRICE,
+        Verdict::SignersUnknown => EXIT_UNKNOWN_SIGNERS,
+        Verdict::Invalid => EXIT_FAILURE,
     })
 }
 
@@ -72,13 +85,13 @@ fn read_roster(path: &str) -> Result<Roster, Error> {
     Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }
 
-/// Checks one file; whether all of it is good.
+/// Checks one file.
 fn one(
     config: &Verify,
     roster: Option<&Roster>,
     name: &str,
     input: impl BufRead,
-) -> Result<bool, Error> {
+) -> Result<Verdict, Error> {
     let mut verifier = Verifier::new(roster);
     let mut lines = Lines::new(input, name);
     let mut tally = Tally::default();
@@ -99,7 +112,7 @@ fn one(
     if tally.bad > FLAWS_SHOWN {
         flaws.push(format!("{} more lines", tally.bad - FLAWS_SHOWN));
     }
-    if tally.reports == 0 {
+    if tally.reports + tally.proofs + tally.bad == 0 {
         flaws.push("there is no report in it".to_owned());
     }
     if let (Some(head), found) = (config.head, verifier.head())
@@ -114,7 +127,12 @@ fn one(
         name,
         tally: &tally,
         verifier: &verifier,
-        trusted: roster.is_some(),
+        verdict: match (flaws.is_empty(), roster) {
+            (false, _) => Verdict::Invalid,
+            // A proof of a lie needs nobody's word.
+            (true, None) if tally.reports > 0 => Verdict::SignersUnknown,
+            (true, _) => Verdict::Trusted,
+        },
         head_known: config.head.is_some(),
         flaws: &flaws,
     };
@@ -125,7 +143,7 @@ fn one(
     };
     // A reader that went away early is no failure of the check.
     let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
-    Ok(flaws.is_empty())
+    Ok(seen.verdict)
 }
 
 /// The last price is too old to act on.
@@ -149,23 +167,31 @@ fn seconds(us: u64) -> String {
 
 impl Tally {
     fn count(&mut self, check: Check) {
-        let Some(report) = check.report else {
-            self.reports += 1;
-            return;
-        };
-        self.reports += 1;
-        self.published += u64::from(report.decision.publishes());
-        self.first.get_or_insert(report.number);
-        self.last = Some(report);
+        match check.record {
+            Record::Report(report) => {
+                self.reports += 1;
+                self.published += u64::from(report.decision.publishes());
+                self.first.get_or_insert(report.number);
+                self.last = Some(*report);
+            }
+            Record::Proof(proof) if check.flaws.is_empty() => {
+                self.proofs += 1;
+                self.liar = Some(*proof);
+            }
+            Record::KeyChange => self.key_changes += 1,
+            Record::Proof(_) | Record::Unknown => {}
+        }
     }
 }
 
 /// A line that does not check: the first reason, and all others.
 fn flawed(number: u64, check: &Check) -> String {
-    let which = check.report.as_ref();
-    let which = which.map_or(String::new(), |report| {
-        format!(" (report {})", report.number)
-    });
+    let which = match &check.record {
+        Record::Report(report) => format!(" (report {})", report.number),
+        Record::Proof(_) => " (a proof)".to_owned(),
+        Record::KeyChange => " (a change of keys)".to_owned(),
+        Record::Unknown => String::new(),
+    };
     format!("line {number}{which}: {}", check.flaws.join("; "))
 }
 
@@ -174,7 +200,7 @@ struct Seen<'a> {
     name: &'a str,
     tally: &'a Tally,
     verifier: &'a Verifier,
-    trusted: bool,
+    verdict: Verdict,
     head_known: bool,
     flaws: &'a [String],
 }
@@ -184,8 +210,16 @@ impl Seen<'_> {
     fn words(&self) -> String {
         let Seen { tally, flaws, .. } = self;
         let mut lines = vec![self.headline()];
-        if flaws.is_empty() {
+        if flaws.is_empty() && tally.reports > 0 {
             lines.extend(self.checked());
+        }
+        if let Some(liar) = &tally.liar {
+            lines.push(format!(
+                "proof{}: the holder of the key {} signed two different answers for the round of {}",
+                if tally.proofs > 1 { format!(" (the last of {})", tally.proofs) } else { String::new() },
+                hex(liar.key.bytes()),
+                utc_text(liar.start_us)
+            ));
         }
         let last = tally.last.as_ref().filter(|last| last.price().is_some());
         if let Some(last) = last.filter(|_| flaws.is_empty()) {
@@ -195,10 +229,11 @@ impl Seen<'_> {
             });
         }
         lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
-        let verdict = match (flaws.is_empty(), self.trusted) {
-            (false, _) => "verdict: INVALID; use no price of it",
-            (true, true) => "verdict: valid, and the signers are those of the roster",
-            (true, false) => {
+        let verdict = match self.verdict {
+            Verdict::Invalid => "verdict: INVALID; use no price of it",
+            Verdict::Trusted if tally.reports == 0 => "verdict: proved, whoever says it",
+            Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
+            Verdict::SignersUnknown => {
                 "verdict: self-consistent, signers unknown to you; --roster FILE says whom you trust"
             }
         };
@@ -245,6 +280,12 @@ impl Seen<'_> {
                 (chains, _) => format!("chain: {chains} chains, each from its report 1; within each none is missing, doubled or moved"),
             },
         ];
+        if tally.key_changes > 0 {
+            lines.push(format!(
+                "keys: the aggregator's key changed {} times, each time signed by the old key and the new one",
+                tally.key_changes
+            ));
+        }
         if let (false, Some(head)) = (self.head_known, verifier.head()) {
             lines.push(format!(
                 "not seen: whether reports are missing at its end; hold the last signature against one you know, by --head ({}…)",
@@ -257,10 +298,11 @@ impl Seen<'_> {
     /// The same for software, in one line of JSON.
     fn json(&self) -> String {
         let (tally, last) = (self.tally, self.tally.last.as_ref());
-        let verdict = match (self.flaws.is_empty(), self.trusted) {
-            (false, _) => "invalid",
-            (true, true) => "trusted",
-            (true, false) => "signers-unknown",
+        let verdict = match self.verdict {
+            Verdict::Invalid => "invalid",
+            Verdict::Trusted if tally.reports == 0 => "proved",
+            Verdict::Trusted => "trusted",
+            Verdict::SignersUnknown => "signers-unknown",
         };
         let last = last.filter(|_| self.flaws.is_empty());
         let price = last.and_then(Report::price);

@@ -194,7 +194,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
-        "run", "verify", "history", "collect", "exchange", "keygen", "keys",
+        "run", "verify", "history", "collect", "exchange", "keygen", "keys", "resolve",
     ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
@@ -225,7 +225,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
             "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
             "history" => drop(History::from_flags(&given).expect("the example makes sense")),
-            "keygen" | "keys" => assert!(!given.operands().is_empty()),
+            "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
     }

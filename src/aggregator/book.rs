@@ -9,9 +9,9 @@ use crate::file;
 use crate::journal::Journal;
 use crate::keyfile;
 use crate::publish::PublishedPrice;
-use crate::report::{Refused, Report, Verifier};
+use crate::report::{KeyChange, Proof, Refused, Report, Verifier};
 use crate::round::Round;
-use crate::seal::SecretKey;
+use crate::seal::{PublicKey, SecretKey};
 use crate::wait::wall_us;
 use std::path::Path;
 
@@ -24,6 +24,14 @@ pub struct Book {
     /// Start of the last round; the next starts later.
     pub last_start_us: u64,
     ephemeral: bool,
+}
+
+/// What the operator should know about the journal.
+pub enum Remark {
+    /// Even if only errors are wanted.
+    Warning(String),
+    /// If progress is wanted.
+    Progress(String),
 }
 
 /// The file of the aggregator's key, if it has one that lasts: named, or beside the journal.
@@ -50,7 +58,7 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
 
 impl Book {
     /// Reads the journal, if there is one, to its end; the lines say what the operator should know.
-    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<String>), Error> {
+    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let mut book = Book {
             journal: None,
             number: 1,
@@ -66,22 +74,33 @@ impl Book {
         let Some(path) = &config.journal else {
             return Ok((book, lines));
         };
-        let ours = key.public();
         let mut verifier = Verifier::default();
         let mut check = |_: u64, line: &str| {
-            let report = verifier.check_chained(line, wall_us())?;
-            if report.round.terms.aggregator != ours {
-                return Err("it is signed with another aggregator key than this run's; name that one with --aggregator-key, or begin another journal".to_owned());
+            if let Some(report) = verifier.check_chained(line, wall_us())? {
+                book.follow(&report);
             }
-            book.follow(&report);
             Ok(())
         };
-        let (journal, torn) = Journal::open(path, &mut check)?;
-        lines.extend(torn.map(|torn| torn.to_string()));
-        lines.push(match book.number {
+        let (mut journal, torn) = Journal::open(path, &mut check)?;
+        book.previous = verifier.head();
+        let before = verifier.aggregator();
+        if let (Some(before), Some(head)) = (
+            before.filter(|before| *before != key.public()),
+            book.previous,
+        ) {
+            let change = change_of_keys(config, path, before, head, key)?;
+            journal.append(&change.line())?;
+            book.previous = Some(change.signature());
+            lines.push(Remark::Warning(
+                "the journal goes on with another aggregator key; both have signed the change"
+                    .to_owned(),
+            ));
+        }
+        lines.extend(torn.map(|torn| Remark::Warning(torn.to_string())));
+        lines.push(Remark::Progress(match book.number {
             1 => format!("journal {path}, a new one"),
             next => format!("journal {path}, goes on at report {next}"),
-        });
+        }));
         book.journal = Some(journal);
         Ok((book, lines))
     }
@@ -93,6 +112,20 @@ impl Book {
         self.last_start_us = report.round.start_us;
     }
 
+    /// Keeps the proofs that a report holds beside the journal; the file's name if there were any.
+    fn keep_proofs(&self, config: &Run, report: &Report) -> Result<Option<String>, Error> {
+        let proofs = Proof::in_report(report);
+        let (Some(path), false) = (&config.journal, proofs.is_empty()) else {
+            return Ok(None);
+        };
+        let path = format!("{path}.proofs");
+        let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
+        for proof in proofs {
+            file.append(&proof.line())?;
+        }
+        Ok(Some(path))
+    }
+
     /// The signed report of a round, kept if there is a journal; its line.
     pub fn keep(
         &mut self,
@@ -100,7 +133,7 @@ impl Book {
         key: &SecretKey,
         round: Round,
         refused: Refused,
-    ) -> Result<(Report, String), Error> {
+    ) -> Result<Kept, Error> {
         // Whatever becomes of its report, no other round may have this start.
         self.last_start_us = round.start_us;
         let mut report = Report::new(self.number, round, refused, config.policy, self.last);
@@ -114,6 +147,44 @@ impl Book {
         if self.journal.is_some() || config.every_us.is_some() {
             self.follow(&report);
         }
-        Ok((report, line))
+        let proofs = self.keep_proofs(config, &report)?;
+        Ok(Kept {
+            report,
+            line,
+            proofs,
+        })
     }
+}
+
+/// A report that is kept.
+pub struct Kept {
+    /// The report.
+    pub report: Report,
+    /// Its line.
+    pub line: String,
+    /// The file that has got proofs of lies, if there were any.
+    pub proofs: Option<String>,
+}
+
+/// The record by which the journal's key until now hands over to this run's.
+fn change_of_keys(
+    config: &Run,
+    journal: &str,
+    before: PublicKey,
+    head: [u8; 64],
+    key: &SecretKey,
+) -> Result<KeyChange, Error> {
+    let attempt = format!("cannot go on with the journal {journal}");
+    let refused = |cause: &str| {
+        let advice = "name the key that signed it with --aggregator-key, hand it over with --retire-key FILE, or begin another journal";
+        Error::new(&attempt, cause).advise(advice)
+    };
+    let Some(path) = &config.retire_key else {
+        return Err(refused("it is signed with another aggregator key"));
+    };
+    let old = keyfile::read(path)?;
+    if old.public() != before {
+        return Err(refused("the key of --retire-key did not sign it"));
+    }
+    Ok(KeyChange::sign(&old, key, head))
 }

@@ -1,5 +1,6 @@
 //! The end of a run: the price or why there is none, what the collectors had to say, and no process left behind.
 
+use super::book::Kept;
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
 use crate::child::{self, Child};
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
@@ -26,7 +27,7 @@ impl Aggregator<'_> {
         }
         self.screen.draw(view::sampling(&self.slots, &round), true);
         self.screen.keep();
-        let Some((report, line)) = self.keep(round) else {
+        let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
         let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
@@ -57,10 +58,17 @@ impl Aggregator<'_> {
     }
 
     /// The signed report of a round, in the journal if there is one; none if it could not be kept.
-    fn keep(&mut self, round: Round) -> Option<(Report, String)> {
+    fn keep(&mut self, round: Round) -> Option<Kept> {
         let refused = std::mem::take(&mut self.refused);
         match self.book.keep(self.config, &self.key, round, refused) {
-            Ok(kept) => Some(kept),
+            Ok(kept) => {
+                if let Some(path) = &kept.proofs {
+                    self.screen.say(&format!(
+                        "aggregator: a collector signed two different answers for this round; the proof is in {path}"
+                    ));
+                }
+                Some(kept)
+            }
             Err(error) => {
                 self.screen.say(&format!(
                     "aggregator: the round's report is not published, since it could not be kept: {error}"
@@ -119,12 +127,14 @@ impl Aggregator<'_> {
         let (n, needed) = (self.config.collectors, self.config.quorum());
         let ready = self.slots.iter().filter(|slot| slot.ready()).count();
         let missing = self.slots.iter().filter(|slot| !slot.ready());
-        let mut reasons: Vec<&str> = missing.map(|slot| view::why_silent(slot, 0)).collect();
+        let mut reasons: Vec<&str> = missing
+            .map(|slot| view::why_silent(slot, u64::MAX))
+            .collect();
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
         let round = Round::new(self.terms(), wall_us());
-        let Some((report, line)) = self.keep(round) else {
+        let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
         if let Some(refused) = report.refused_text() {

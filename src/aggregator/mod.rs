@@ -29,7 +29,7 @@ use crate::seal::{EnrolmentSecret, PublicKey, SecretKey, round_bytes, wipe};
 use crate::terms::{Seat, Terms};
 use crate::voices::Voices;
 use crate::wait::{sharpen_sleeps, wall_us};
-use book::Book;
+use book::{Book, Remark};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use rounds::Restart;
@@ -165,8 +165,11 @@ impl<'a> Aggregator<'a> {
         if let (Some(path), true) = (book::key_path(config), key_made) {
             aggregator.tell(&format!("made the aggregator's key in {path}"));
         }
-        for line in said {
-            aggregator.screen.say(&format!("aggregator: {line}"));
+        for remark in said {
+            match remark {
+                Remark::Warning(line) => aggregator.screen.say(&format!("aggregator: {line}")),
+                Remark::Progress(line) => aggregator.tell(&line),
+            }
         }
         if let (Some(dir), 1..) = (&config.collector_keys, keys.made) {
             let local = config.collectors - config.remote;

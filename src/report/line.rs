@@ -165,7 +165,10 @@ fn write_slots(line: &mut String, report: &Report) -> fmt::Result {
     line.write_char(']')
 }
 
-fn write_observation(line: &mut String, observation: Option<&Observation>) -> fmt::Result {
+pub(super) fn write_observation(
+    line: &mut String,
+    observation: Option<&Observation>,
+) -> fmt::Result {
     let (price, abstains) = match observation.map(|observation| observation.answer) {
         Some(Answer::Price(price)) => (Some(price), None),
         Some(Answer::Abstain(why)) => (None, Some(why)),

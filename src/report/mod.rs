@@ -4,12 +4,16 @@
 //! against what it makes of the same samples and signatures. The aggregator's signature covers all of it, at fixed widths.
 //! What this module does not do: write files, or believe anybody (`verify` says what checks out).
 
+mod change;
 mod line;
+mod proof;
 mod read;
 mod verify;
 
+pub use change::KeyChange;
+pub use proof::Proof;
 pub use read::Flaw;
-pub use verify::{Check, Verifier};
+pub use verify::{Check, Record, Verifier};
 
 use crate::aggregate::Rule;
 use crate::clock::utc_text;
@@ -112,7 +116,7 @@ impl Report {
 
     /// Reads the one line that [`Report::line`] writes.
     pub fn read(line: &str, keys: &mut Keys) -> Result<Report, Flaw> {
-        read::read(line, keys)
+        read::whole(line, keys, |cursor| cursor.report())
     }
 
     /// The report as one line of JSON, without its end.

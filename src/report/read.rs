@@ -8,6 +8,7 @@ use super::{Refused, Report};
 use crate::aggregate::Rule;
 use crate::frame::{Answer, Observation, Record};
 use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
+use crate::price::is_price;
 use crate::publish::{Policy, PublishedPrice};
 use crate::reason::{Abstention, Miss, Reject};
 use crate::round::{Part, Round};
@@ -16,7 +17,7 @@ use crate::terms::{Seat, Terms};
 use std::fmt::{self, Display};
 
 /// Times and numbers are below this: 2^53, up to which JavaScript's numbers are whole.
-const NUMBER_MAX: u64 = (1 << 53) - 1;
+pub(super) const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// Where a line is not a report, and what should stand there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,25 +34,29 @@ impl Display for Flaw {
     }
 }
 
-/// Reads a line; `keys` remembers decoded keys from one line to the next.
-pub fn read(line: &str, keys: &mut Keys) -> Result<Report, Flaw> {
+/// Reads a whole line; `keys` remembers decoded keys from one line to the next.
+pub fn whole<T>(
+    line: &str,
+    keys: &mut Keys,
+    read: impl FnOnce(&mut Cursor) -> Result<T, Flaw>,
+) -> Result<T, Flaw> {
     let mut cursor = Cursor { line, at: 0, keys };
-    let report = cursor.report()?;
+    let value = read(&mut cursor)?;
     if cursor.at < line.len() {
         return Err(cursor.flaw("the end of the line"));
     }
-    Ok(report)
+    Ok(value)
 }
 
 /// Reads on through a line.
-struct Cursor<'a, 'k> {
+pub struct Cursor<'a, 'k> {
     line: &'a str,
     at: usize,
     keys: &'k mut Keys,
 }
 
 impl<'a> Cursor<'a, '_> {
-    fn flaw(&self, expected: impl Into<String>) -> Flaw {
+    pub(super) fn flaw(&self, expected: impl Into<String>) -> Flaw {
         Flaw {
             at: self.at,
             expected: expected.into(),
@@ -70,7 +75,7 @@ impl<'a> Cursor<'a, '_> {
         there
     }
 
-    fn expect(&mut self, literal: &str) -> Result<(), Flaw> {
+    pub(super) fn expect(&mut self, literal: &str) -> Result<(), Flaw> {
         if self.takes(literal) {
             Ok(())
         } else {
@@ -79,7 +84,7 @@ impl<'a> Cursor<'a, '_> {
     }
 
     /// The key of the next field, with what stands between the last value and this one.
-    fn key(&mut self, key: &str) -> Result<(), Flaw> {
+    pub(super) fn key(&mut self, key: &str) -> Result<(), Flaw> {
         let rest = self.rest();
         let there = rest
             .strip_prefix(",\"")
@@ -104,7 +109,7 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    fn number(&mut self, max: u64) -> Result<u64, Flaw> {
+    pub(super) fn number(&mut self, max: u64) -> Result<u64, Flaw> {
         let digits = self.rest().bytes().take_while(u8::is_ascii_digit).count();
         match self.rest()[..digits].parse::<u64>() {
             Ok(number) if number <= max => {
@@ -115,7 +120,7 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    fn small(&mut self) -> Result<u16, Flaw> {
+    pub(super) fn small(&mut self) -> Result<u16, Flaw> {
         Ok(self.number(u64::from(u16::MAX))? as u16)
     }
 
@@ -131,7 +136,18 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    fn or_null<T>(
+    fn price(&mut self) -> Result<f64, Flaw> {
+        let at = self.at;
+        let price = self.float()?;
+        if is_price(price) {
+            Ok(price)
+        } else {
+            let expected = "a price".to_owned();
+            Err(Flaw { at, expected })
+        }
+    }
+
+    pub(super) fn or_null<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Flaw>,
     ) -> Result<Option<T>, Flaw> {
@@ -162,7 +178,7 @@ impl<'a> Cursor<'a, '_> {
     }
 
     /// A name that stands in signed bytes at a fixed width.
-    fn name(&mut self, bytes_max: usize) -> Result<String, Flaw> {
+    pub(super) fn name(&mut self, bytes_max: usize) -> Result<String, Flaw> {
         let at = self.at;
         let text = self.text(bytes_max)?;
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -188,7 +204,7 @@ impl<'a> Cursor<'a, '_> {
         })
     }
 
-    fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
+    pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
         let at = self.at;
         let text = self.text(2 * N)?;
         unhex(text).ok_or(Flaw {
@@ -197,7 +213,7 @@ impl<'a> Cursor<'a, '_> {
         })
     }
 
-    fn public_key(&mut self) -> Result<PublicKey, Flaw> {
+    pub(super) fn public_key(&mut self) -> Result<PublicKey, Flaw> {
         let at = self.at;
         let bytes = self.hex()?;
         self.keys.decode(&bytes).ok_or(Flaw {
@@ -206,7 +222,7 @@ impl<'a> Cursor<'a, '_> {
         })
     }
 
-    fn report(&mut self) -> Result<Report, Flaw> {
+    pub(super) fn report(&mut self) -> Result<Report, Flaw> {
         self.expect("{\"rsoracle_report\":1,\"number\":")?;
         let number = self.number(NUMBER_MAX)?;
         self.key("feed")?;
@@ -295,7 +311,7 @@ impl<'a> Cursor<'a, '_> {
         self.expect("{\"number\":")?;
         let number = self.number(NUMBER_MAX)?;
         self.key("price")?;
-        let price = self.float()?;
+        let price = self.price()?;
         self.key("time_us")?;
         let time_us = self.number(NUMBER_MAX)?;
         self.expect("}")?;
@@ -342,8 +358,8 @@ impl<'a> Cursor<'a, '_> {
     }
 
     /// From the value of `price` on.
-    fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
-        let price = self.or_null(Self::float)?;
+    pub(super) fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
+        let price = self.or_null(Self::price)?;
         self.key("abstains")?;
         let why = |cursor: &mut Self| {
             cursor.one_of(Abstention::ALL, Abstention::sentence, "a reason to abstain")
@@ -378,7 +394,7 @@ impl<'a> Cursor<'a, '_> {
             }
             self.expect(if index == 0 { "{" } else { ",{" })?;
             let price = if self.takes("\"price\":") {
-                Ok(self.float()?)
+                Ok(self.price()?)
             } else {
                 self.expect("\"missing\":")?;
                 Err(self.one_of(Miss::ALL, Miss::sentence, "a reason for a missing sample")?)

@@ -336,3 +336,107 @@ fn people_read_who_was_used_and_what_was_refused() {
             .contains("… and 5 more")
     );
 }
+
+/// Every flipped bit of a line is a flaw.
+fn assert_no_bit_is_ignored(line: &str) {
+    let mut verifier = Verifier::default();
+    for at in 0..line.len() {
+        for bit in 0..8 {
+            let mut bytes = line.as_bytes().to_vec();
+            bytes[at] ^= 1 << bit;
+            if let Ok(text) = String::from_utf8(bytes) {
+                let flaws = verifier.check(&text, NOW_US).flaws;
+                assert!(!flaws.is_empty(), "byte {at}, bit {bit}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_answers_of_one_collector_are_a_proof_that_needs_nothing_else() {
+    let mut round = round(START_US);
+    let second = signed(&round, 2, Answer::Price(1.5), START_US + 4_000_023);
+    assert_eq!(round.observe(2, &second), Err(Reject::Equivocation));
+    let report = Report::new(1, round, Refused::new(), Policy::default(), None);
+    let proofs = Proof::in_report(&report);
+    assert_eq!(proofs.len(), 1);
+    assert_eq!(proofs[0].key, key(4).public());
+    let line = proofs[0].line();
+    assert_eq!(json::check(&line), Ok(()), "{line}");
+    assert_eq!(
+        Proof::read(&line, &mut Keys::default()),
+        Ok(proofs[0].clone())
+    );
+    let check = Verifier::default().check(&line, NOW_US);
+    assert_eq!(check.flaws, [""; 0]);
+    assert!(matches!(check.record, super::Record::Proof(_)));
+    assert_no_bit_is_ignored(&line);
+    // The same answer twice proves nothing, nor do answers of two collectors.
+    let mut same = proofs[0].clone();
+    same.answers[1] = same.answers[0];
+    assert_eq!(same.flaws(), ["both answers are the same"]);
+    let mut other = proofs[0].clone();
+    other.slot = 3;
+    assert_eq!(other.flaws().len(), 2);
+    assert_eq!(Proof::in_report(&self::report()), []);
+}
+
+#[test]
+fn a_change_of_keys_goes_on_with_the_chain_and_only_with_both_signatures() {
+    let mut lines = chain();
+    let mut verifier = Verifier::default();
+    for line in &lines {
+        verifier.check(line, NOW_US);
+    }
+    let change = KeyChange::sign(&key(1), &key(99), verifier.head().unwrap());
+    assert_eq!(json::check(&change.line()), Ok(()));
+    assert_eq!(
+        KeyChange::read(&change.line(), &mut Keys::default()),
+        Ok(change.clone())
+    );
+    let mut terms = terms();
+    terms.aggregator = key(99).public();
+    let round = Round::new(terms, START_US + 50_000_000);
+    let last = Report::read(&lines[2], &mut Keys::default())
+        .unwrap()
+        .published();
+    let mut next = Report::new(4, round, Refused::new(), Policy::default(), last);
+    next.previous = Some(change.signature());
+    next.sign(&key(99));
+    lines.extend([change.line(), next.line()]);
+    assert!(
+        flaws(&lines).iter().all(Vec::is_empty),
+        "{:?}",
+        flaws(&lines)
+    );
+    // Without the record, or with another's, the chain is broken.
+    let without = [&lines[..3], &lines[4..]].concat();
+    assert!(!flaws(&without)[3].is_empty());
+    let forged = KeyChange::sign(&key(98), &key(99), change.previous);
+    let mut with = lines.clone();
+    with[3] = forged.line();
+    assert!(!flaws(&with)[3].is_empty());
+    for signature in 0..2 {
+        let mut half = change.clone();
+        half.signatures[signature] = [0; 64];
+        assert_eq!(half.flaws().len(), 1);
+    }
+    assert_no_bit_is_ignored(&change.line());
+}
+
+#[test]
+fn two_reports_for_one_start_are_equivocation_of_the_aggregator() {
+    let lines = chain();
+    let mut second = Report::read(&lines[0], &mut Keys::default()).unwrap();
+    second.refused.insert(Reject::Crowded, 1);
+    second.number = 2;
+    second.previous = Some(second.signature);
+    second.sign(&key(1));
+    let flaws = flaws(&[lines[0].clone(), second.line()]).remove(1);
+    assert!(
+        flaws
+            .iter()
+            .any(|flaw| flaw.starts_with("equivocation: the aggregator")),
+        "{flaws:?}"
+    );
+}

@@ -6,9 +6,9 @@
 //! Invariant: what is not shown by a signature or a computation is not called checked. What this module does not do: read
 //! files or a clock, or trust a report's own word about whom to trust (the roster says that).
 
-use super::{Report, line};
+use super::{KeyChange, Proof, Report, line};
 use crate::aggregate::{faulty_max, quorum};
-use crate::frame::{Record, Sample};
+use crate::frame::{self, Sample};
 use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
 use crate::publish::PublishedPrice;
 use crate::reason::Reject;
@@ -16,10 +16,22 @@ use crate::roster::Roster;
 use crate::round::{Heard, Round};
 use crate::seal::{Keys, PublicKey};
 
+/// What a line was.
+pub enum Record {
+    /// A report.
+    Report(Box<Report>),
+    /// The proof that a collector lied.
+    Proof(Box<Proof>),
+    /// A change of the aggregator's key.
+    KeyChange,
+    /// None of these.
+    Unknown,
+}
+
 /// What became of one line.
 pub struct Check {
-    /// The report, if the line is one at all.
-    pub report: Option<Report>,
+    /// What it was.
+    pub record: Record,
     /// Everything that is wrong with it, the first reason first; empty if nothing is.
     pub flaws: Vec<String>,
 }
@@ -28,7 +40,7 @@ impl Check {
     /// That of a line that is no text.
     pub fn unreadable(why: &str) -> Check {
         Check {
-            report: None,
+            record: Record::Unknown,
             flaws: vec![format!("it is no report: {why}")],
         }
     }
@@ -66,6 +78,16 @@ impl Verifier {
 
     /// Checks the next line; `now_us` is the time that no report may be ahead of.
     pub fn check(&mut self, text: &str, now_us: u64) -> Check {
+        if Proof::is_meant(text) {
+            return self.check_proof(text);
+        }
+        if KeyChange::is_meant(text) {
+            let flaws = self.check_change(text);
+            return Check {
+                record: Record::KeyChange,
+                flaws,
+            };
+        }
         let report = match Report::read(text, &mut self.keys) {
             Ok(report) => report,
             Err(flaw) => {
@@ -86,13 +108,55 @@ impl Verifier {
         }
         flaws.extend(self.chain(&report));
         Check {
-            report: Some(report),
+            record: Record::Report(Box::new(report)),
             flaws,
         }
     }
 
-    /// Checks the aggregator's signature and the place in the chain alone, which is quick: for its own journal.
-    pub fn check_chained(&mut self, text: &str, now_us: u64) -> Result<Report, String> {
+    fn check_proof(&mut self, text: &str) -> Check {
+        let proof = match Proof::read(text, &mut self.keys) {
+            Ok(proof) => proof,
+            Err(flaw) => return Check::unreadable(&flaw.to_string()),
+        };
+        self.signatures += 2;
+        let mut flaws = proof.flaws();
+        if proof.line() != text {
+            flaws.push("it is not in its one form".to_owned());
+        }
+        Check {
+            record: Record::Proof(Box::new(proof)),
+            flaws,
+        }
+    }
+
+    /// What is wrong with a change of the aggregator's key; the chain goes on with the new one.
+    fn check_change(&mut self, text: &str) -> Vec<String> {
+        let change = match KeyChange::read(text, &mut self.keys) {
+            Ok(change) => change,
+            Err(flaw) => return vec![format!("it is no change of keys: {flaw}")],
+        };
+        self.signatures += 2;
+        let mut flaws = change.flaws();
+        if change.line() != text {
+            flaws.push("it is not in its one form".to_owned());
+        }
+        if let Some(seen) = &mut self.last {
+            if (seen.aggregator, seen.signature) != (change.old, change.previous) {
+                flaws.push("the key or the record before it is another".to_owned());
+            }
+            seen.aggregator = change.new;
+            seen.signature = change.signature();
+        }
+        flaws
+    }
+
+    /// Checks the aggregator's signature and the place in the chain alone, which is quick: for its own journal. None is a
+    /// change of keys.
+    pub fn check_chained(&mut self, text: &str, now_us: u64) -> Result<Option<Report>, String> {
+        if KeyChange::is_meant(text) {
+            let flaw = self.check_change(text).into_iter().next();
+            return flaw.map_or(Ok(None), Err);
+        }
         let report = Report::read(text, &mut self.keys)
             .map_err(|flaw| format!("it is no report: {flaw}"))?;
         let key = &report.round.terms.aggregator;
@@ -106,7 +170,7 @@ impl Verifier {
             None if ahead => {
                 Err("its round starts in the future; check this machine's clock".to_owned())
             }
-            None => Ok(report),
+            None => Ok(Some(report)),
         }
     }
 
@@ -115,7 +179,12 @@ impl Verifier {
         self.last = None;
     }
 
-    /// The signature of the last report, by which a journal's end can be told.
+    /// The aggregator's key at the end of the chain.
+    pub fn aggregator(&self) -> Option<PublicKey> {
+        self.last.as_ref().map(|seen| seen.aggregator)
+    }
+
+    /// The signature of the last record, by which a journal's end can be told.
     pub fn head(&self) -> Option<[u8; 64]> {
         self.last.as_ref().map(|seen| seen.signature)
     }
@@ -303,7 +372,8 @@ fn played_again(round: &Round) -> Vec<String> {
                 start_us: round.start_us,
                 record: *record,
             };
-            let sound = Record::decode(&record.encode()).and_then(|_| again.sample(slot, &sample));
+            let sound =
+                frame::Record::decode(&record.encode()).and_then(|_| again.sample(slot, &sample));
             if let Err(reason) = sound {
                 flaws.push(format!(
                     "collector {slot}, sample {}: {reason}",
