@@ -332,13 +332,18 @@ impl Verify {
             }
             None => None,
         };
+        if head.is_some() && given.operands().len() > 1 {
+            return Err(Usage(
+                "--head goes with one FILE, whose last report it is".into(),
+            ));
+        }
         let age_us_max = match given.text("max-age") {
             Some(_) => Some(given.duration_us("max-age", 1..=limits::ROUND_US_MAX * 3_650)?),
             None => None,
         };
         Ok(Verify {
             files: given.operands().to_vec(),
-            roster: given.text("roster").map(str::to_owned),
+            roster: path(given, "roster")?,
             head,
             age_us_max,
             json: given.switch("json"),

@@ -6,6 +6,7 @@ mod witness;
 
 use nanoserde::DeJson;
 use rsoracle::json;
+use rsoracle::report::KeyChange;
 use signed::Says::*;
 use signed::*;
 use std::fmt::Write as _;
@@ -333,6 +334,27 @@ fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_ta
         table.contains("6 rounds, 0 published, 6 without a price"),
         "{table}"
     );
+}
+
+#[test]
+fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
+    let mut oracle = Oracle::new(1, "binance:BTCUSDC");
+    let mut lines = vec![oracle.line(second(1), &[Price(100.0)])];
+    let change = KeyChange::sign(&key(0), &key(9), oracle.previous.unwrap());
+    lines.push(change.line());
+    oracle.previous = Some(change.signature());
+    oracle.terms.aggregator = key(9).public();
+    let mut report = oracle.report(second(2), &[Price(101.0)]);
+    report.sign(&key(9));
+    lines.push(report.line());
+    let (table, code) = history(&[&journal(&lines)]);
+    assert_eq!(code, Some(0), "{table}");
+    let told = "\nthe aggregator's key changed, as the old key and the new one signed: 1 time\n";
+    assert!(table.contains(told) && !table.contains('!'), "{table}");
+    lines.remove(1);
+    let (table, code) = history(&[&journal(&lines)]);
+    assert!(table.contains("the first: line 2: "), "{table}");
+    assert_eq!(code, Some(1));
 }
 
 /// A run over recorded prices with a round a second into a journal, to its end.

@@ -9,6 +9,7 @@ use rsoracle::aggregate::Rule;
 use rsoracle::frame::{Answer, Observation, Record, padded};
 use rsoracle::json;
 use rsoracle::publish::PublishedPrice;
+use rsoracle::report::{KeyChange, Proof};
 use rsoracle::roster::Roster;
 use rsoracle::round::Round;
 use rsoracle::seal::{Digest32, hex};
@@ -96,44 +97,35 @@ struct Real {
     roster: Roster,
 }
 
-/// Made once, by the real binary, from recorded prices.
+/// Made once, by the real binary, from recorded prices; again, if the machine was so busy that a collector missed a round.
 fn real() -> &'static Real {
     static REAL: OnceLock<Real> = OnceLock::new();
     REAL.get_or_init(|| {
-        let journal = scratch("journal.jsonl");
-        let dir = journal.parent().unwrap();
-        let roster = dir.join("roster.toml");
-        let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet"]);
-        command.args([
-            "--samples",
-            "3",
-            "--interval",
-            "50ms",
-            "--ready-timeout",
-            "1m",
-        ]);
-        command.args([
-            "--every",
-            "1s",
-            "--rounds",
-            "3",
-            "--journal",
-            text(&journal),
-        ]);
-        command.args([
-            "--collector-keys",
-            text(dir),
-            "--write-roster",
-            text(&roster),
-        ]);
-        let done = start_command(command).finish();
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let read = |path: &Path| fs::read_to_string(path).unwrap();
-        let lines: Vec<String> = read(&journal).lines().map(str::to_owned).collect();
-        assert_eq!(lines.len(), 3);
-        let roster = Roster::parse(&read(&roster)).expect("the roster is read back");
-        Real { lines, roster }
+        let whole = |real: &Real| {
+            let five = |line: &String| line.contains(",\"prices\":5,");
+            real.lines.iter().all(five)
+        };
+        let made = std::iter::repeat_with(make_real).take(5).find(whole);
+        made.expect("three rounds with five prices each")
     })
+}
+
+fn make_real() -> Real {
+    let journal = scratch("journal.jsonl");
+    let dir = journal.parent().unwrap();
+    let roster = dir.join("roster.toml");
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet"]);
+    command
+        .args("--samples 5 --interval 100ms --ready-timeout 1m --every 2s --rounds 3".split(' '));
+    command.args(["--journal", text(&journal), "--write-roster", text(&roster)]);
+    command.args(["--collector-keys", text(dir)]);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let lines: Vec<String> = read(&journal).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 3);
+    let roster = Roster::parse(&read(&roster)).expect("the roster is read back");
+    Real { lines, roster }
 }
 
 /// A whole small journal: five collectors, six rounds.
@@ -202,7 +194,7 @@ fn every_flipped_character_of_a_real_line_is_found() {
     let Real { lines, roster } = real();
     let (line, roster) = (&lines[1], roster_file(roster));
     let mut files = Vec::new();
-    for at in (0..line.len()).step_by(11) {
+    for at in (0..line.len()).step_by(7) {
         let other = match line.as_bytes()[at] {
             b'9' => '8',
             b'z' => 'y',
@@ -221,7 +213,7 @@ fn every_flipped_character_of_a_real_line_is_found() {
     let (verdicts, code) = verdicts(&args);
     assert_eq!((verdicts.len(), code), (files.len(), Some(1)));
     for (place, verdict) in verdicts.iter().enumerate() {
-        let at = place * 11;
+        let at = place * 7;
         assert_eq!(verdict.verdict, "invalid", "byte {at} of {line}");
         assert!(
             verdict.wrong[0].starts_with("line 1"),
@@ -231,7 +223,7 @@ fn every_flipped_character_of_a_real_line_is_found() {
         assert_eq!((verdict.price, verdict.bad), (None, 1), "byte {at}");
     }
     // Without a roster, and in the middle of a journal, the line is named.
-    let second = fs::read_to_string(&files[200]).unwrap();
+    let second = fs::read_to_string(&files[300]).unwrap();
     let tampered = [&lines[0], second.trim_end(), &lines[2]];
     assert_wrong(&tampered, &[], &["wrong: line 2"]);
 }
@@ -276,7 +268,11 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
             "line 2 (report 3)",
             "report 3 follows report 1",
         ),
-        (&[2, 1, 3], "line 3 (report 3)", "report 3 follows report 1"),
+        (
+            &[2, 1, 3],
+            "line 2 (report 1)",
+            "starts before that of the report before it",
+        ),
         (
             &[1, 2, 1, 2],
             "line 3 (report 1)",
@@ -333,13 +329,7 @@ fn a_report_with_numbers_that_no_chain_has_is_found() {
         change(&mut oracle);
         oracle.line(at, &[Price(100.0)])
     };
-    let published = PublishedPrice {
-        number: 0,
-        price: 99.0,
-        time_us: START_US,
-    };
     assert_eq!(verify(&[&file(&[made(|_| ())])]).code, Some(5));
-    assert_eq!(published.number, 0);
     let changes: [(fn(&mut Oracle), &str); 4] = [
         (
             |oracle| oracle.number = 2,
@@ -409,6 +399,9 @@ fn numbers_that_nobody_would_sign_are_refused_and_never_end_the_program() {
             "\"timestamp_us\":99999999999999999999917",
         ),
         ("\"deviation\":null", "\"deviation\":0"),
+        ("\"move_max\":null", "\"move_max\":0"),
+        ("\"spread_max\":null", "\"spread_max\":0"),
+        ("\"heartbeat_us\":null", "\"heartbeat_us\":0"),
         ("{", "[[[[[[[[[[[["),
     ] {
         for (count, what) in [(1, "the first"), (usize::MAX, "all")] {
@@ -531,11 +524,6 @@ fn what_is_no_report_is_not_counted_as_one_and_every_bad_line_is_counted() {
     assert!(
         done.stdout
             .contains("  wrong: line 1: it is no report: byte 0: "),
-        "{}",
-        done.stdout
-    );
-    assert!(
-        done.stdout.contains("  wrong: there is no report in it\n"),
         "{}",
         done.stdout
     );
@@ -678,8 +666,9 @@ fn whatever_differs_from_the_roster_is_named() {
                 let mut another = roster.collectors[0].clone();
                 another.key = key(60).public();
                 roster.collectors.push(another);
+                roster.quorum = 4;
             },
-            "its number of slots is 5, the roster's 6",
+            "its number of slots is 5, the roster's 6; its quorum is 3",
         ),
         (
             |roster| roster.collectors[3].key = key(60).public(),
@@ -732,6 +721,119 @@ fn whatever_differs_from_the_roster_is_named() {
     assert_eq!(done.code, Some(0), "{}", done.stdout);
     let said = "aggregator: any, since the roster names none";
     assert!(done.stdout.contains(said), "{}", done.stdout);
+}
+
+#[test]
+fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
+    let (mut oracle, mut lines) = journal();
+    let roster = roster_file(&roster_of(&oracle.terms));
+    let head = oracle.previous.expect("a report before it");
+    let change = KeyChange::sign(&key(0), &key(40), head);
+    lines.push(change.line());
+    oracle.previous = Some(change.signature());
+    oracle.terms.aggregator = key(40).public();
+    let mut report = oracle.report(START_US + 70_000_000, &[Price(100.0); 5]);
+    report.sign(&key(40));
+    lines.push(report.line());
+    let done = verify(&[&file(&lines), "--roster", &roster]);
+    assert_eq!(done.code, Some(0), "{}", done.stdout);
+    assert!(
+        done.stdout
+            .contains("7 reports, number 1 to 7; the last: BTC/USD 100.0000")
+    );
+    assert!(
+        done.stdout
+            .contains("keys: the aggregator's key changed 1 time"),
+        "{}",
+        done.stdout
+    );
+    // Dropped, doubled, moved, or signed by one of them only.
+    let without: Vec<&String> = lines.iter().filter(|line| **line != lines[6]).collect();
+    let why = "the aggregator's key is another than that of the report before it";
+    assert_wrong(&without, &[], &["wrong: line 7 (report 7): ", why]);
+    let mut doubled = lines.clone();
+    doubled.insert(6, lines[6].clone());
+    assert_wrong(
+        &doubled,
+        &[],
+        &["wrong: line 8 (a change of keys): the key or the record before it"],
+    );
+    let mut moved = lines.clone();
+    moved.swap(5, 6);
+    assert_wrong(&moved, &[], &["wrong: line 6 (a change of keys): "]);
+    let mut stolen = change.clone();
+    stolen.new = key(41).public();
+    let by_old = "the old key's signature does not check";
+    let mut forged = lines[..6].to_vec();
+    stolen.signatures = KeyChange::sign(&key(42), &key(41), head).signatures;
+    forged.push(stolen.line());
+    assert_wrong(
+        &forged,
+        &[],
+        &["wrong: line 7 (a change of keys): ", by_old],
+    );
+    // It lends no trust to a key when it does not come from the one that is trusted.
+    let mut other = Oracle::new(5, "binance:BTCUSDC");
+    other.terms.aggregator = key(40).public();
+    let mut report = other.report(START_US, &[Price(100.0); 5]);
+    report.sign(&key(40));
+    let change = KeyChange::sign(&key(41), &key(40), head);
+    let lines = [change.line(), report.line()];
+    assert_wrong(
+        &lines,
+        &["--roster", &roster],
+        &["the aggregator's key is not the roster's"],
+    );
+}
+
+#[test]
+fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
+    let mut oracle = Oracle::new(4, "binance:BTCUSDC");
+    let says = [Price(1.0), Both(2.0), Price(3.0), Price(4.0)];
+    let report = oracle.report(START_US, &says);
+    let proofs: Vec<String> = Proof::in_report(&report).iter().map(Proof::line).collect();
+    assert_eq!(proofs.len(), 1);
+    let roster = roster_file(&roster_of(&oracle.terms));
+    for args in [&[][..], &["--roster", &roster]] {
+        let done = verify(&[&[file(&proofs).as_str()], args].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stdout);
+        let key = hex(key(2).public().bytes());
+        let proof = format!(
+            "  proof: the holder of the key {key} signed two different answers for the round of 2023-11-14T22:13:20.000Z\n"
+        );
+        assert!(done.stdout.contains(&proof), "{}", done.stdout);
+    }
+    assert_wrong(
+        &proofs,
+        &["--max-age", "24h"],
+        &["its last report has no price"],
+    );
+    let mut others = roster_of(&oracle.terms);
+    others.collectors[1].key = key(60).public();
+    assert_wrong(
+        &proofs,
+        &["--roster", &roster_file(&others)],
+        &["wrong: line 1 (a proof): its key is none of the roster's"],
+    );
+    let line = &proofs[0];
+    for (from, to) in [
+        ("\"price\":2,", "\"price\":2.5,"),
+        ("\"slot\":1", "\"slot\":2"),
+        ("\"feed\":\"BTC", "\"feed\":\"ETH"),
+        ("\"price\":2,", "\"price\":2.0,"),
+        ("\"price\":2,", "\"price\":3,"),
+    ] {
+        assert_wrong(&[line.replacen(from, to, 1)], &[], &["wrong: line 1"]);
+    }
+    // The first answer twice.
+    let (before, rest) = line.split_once("\"first\":{").unwrap();
+    let (first, _) = rest.split_once("},\"second\":").unwrap();
+    let twice = format!("{before}\"first\":{{{first}}},\"second\":{{{first}}}}}");
+    assert_wrong(
+        &[twice],
+        &[],
+        &["wrong: line 1 (a proof): both answers are the same"],
+    );
 }
 
 /// A report whose collector has the neutral point as its key, under which one signature fits any message: nothing is
