@@ -324,13 +324,14 @@ fn an_aggregator_that_signs_two_reports_for_one_start_is_found_even_at_the_begin
 #[test]
 fn a_report_with_numbers_that_no_chain_has_is_found() {
     let at = START_US + 10_000_000;
-    let made = |change: fn(&mut Oracle)| {
+    type Change = fn(&mut Oracle);
+    let made = |change: Change| {
         let mut oracle = Oracle::new(1, "binance:BTCUSDC");
         change(&mut oracle);
         oracle.line(at, &[Price(100.0)])
     };
     assert_eq!(verify(&[&file(&[made(|_| ())])]).code, Some(5));
-    let changes: [(fn(&mut Oracle), &str); 4] = [
+    let changes: [(Change, &str); 4] = [
         (
             |oracle| oracle.number = 2,
             "only report 1 has none before it",

@@ -4,17 +4,17 @@
 //! shown whose report the aggregator did not sign. What this module does not do: change the file, or check what collectors
 //! signed and whether they are to be trusted (`verify` does); it says so when a line does not even hold up here.
 
+mod row;
+
 use crate::clock::utc_text;
 use crate::config::History;
 use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
 use crate::journal::{Line, Lines};
 use crate::log::{self, printable};
-use crate::price;
-use crate::publish::Decision;
 use crate::report::{Report, Verifier};
-use crate::round::Standing;
 use crate::seal::Keys;
 use crate::wait::wall_us;
+use row::{Row, marked};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -26,8 +26,6 @@ const INDENT: &str = "  ";
 const LOOK: &str = "! ";
 /// The heights of the drawn line, lowest first.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Slots that are named in one line of the table.
-const SLOTS_NAMED: usize = 8;
 /// The columns of the table, and whether they stand to the right.
 const HEADS: [(&str, bool); 6] = [
     ("number", true),
@@ -37,26 +35,6 @@ const HEADS: [(&str, bool); 6] = [
     ("prices", true),
     ("missing collectors", false),
 ];
-
-/// What is kept of a round.
-struct Row {
-    number: u64,
-    start_us: u64,
-    price: Option<f64>,
-    decision: Decision,
-    embedded: bool,
-    /// Collectors that gave a price, of so many.
-    prices: u16,
-    n: u16,
-    /// Slots that gave none, and why.
-    missing: Vec<(u16, &'static str)>,
-    /// Reports that should stand between this one and the line before it.
-    lost: u64,
-    /// From the start of the round before it to its own, if there was one that started earlier.
-    since_us: Option<u64>,
-    /// Whether its line holds up, and follows the one before it.
-    sound: bool,
-}
 
 /// What is kept of a whole file.
 #[derive(Default)]
@@ -168,135 +146,6 @@ impl Reader {
             // It has no place in the chain, so that the next one need not follow it.
             None => self.verifier.begin_anew(),
         }
-    }
-}
-
-impl Row {
-    fn new(report: &Report, before: Option<(u64, u64)>, sound: bool) -> Row {
-        let why = |standing: &Standing| match standing {
-            Standing::Used(_) | Standing::Trimmed(_) => None,
-            Standing::Silent => Some("silent"),
-            Standing::Abstained(_) => Some("abstained"),
-            Standing::Equivocated => Some("equivocated"),
-        };
-        let standings = (0..).zip(&report.outcome.standings);
-        // A report without one before it begins a chain: nothing is missing before it.
-        let follows = before.filter(|_| report.previous.is_some());
-        Row {
-            number: report.number,
-            start_us: report.round.start_us,
-            price: report.price(),
-            decision: report.decision,
-            embedded: report.embedded(),
-            prices: report.outcome.prices,
-            n: report.round.terms.n(),
-            missing: standings
-                .filter_map(|(slot, standing)| Some((slot, why(standing)?)))
-                .collect(),
-            lost: follows.map_or(0, |(number, _)| report.number.saturating_sub(number + 1)),
-            since_us: before.and_then(|(_, start_us)| report.round.start_us.checked_sub(start_us)),
-            sound,
-        }
-    }
-
-    /// Why it wants to be looked at.
-    fn stands_out(&self) -> bool {
-        self.price.is_none() || !self.sound
-    }
-
-    /// Whether it started more than one and a half of the usual distance after the one before it.
-    fn late(&self, usual_us: u64) -> bool {
-        let three_halves = |us: u64| us.saturating_mul(2) > usual_us.saturating_mul(3);
-        self.since_us.is_some_and(three_halves)
-    }
-
-    /// What is missing before it.
-    fn gap(&self, usual_us: u64) -> Option<String> {
-        let after = self
-            .since_us
-            .map(|us| format!("; {} from start to start", span(us)));
-        match self.lost {
-            0 => self.since_us.filter(|_| self.late(usual_us)).map(|us| {
-                format!(
-                    "{} from start to start, usual are {}",
-                    span(us),
-                    span(usual_us)
-                )
-            }),
-            1 => Some(format!(
-                "report {} is missing{}",
-                self.number - 1,
-                after.unwrap_or_default()
-            )),
-            lost => Some(format!(
-                "reports {} to {} are missing{}",
-                self.number - lost,
-                self.number - 1,
-                after.unwrap_or_default()
-            )),
-        }
-    }
-
-    /// The slots that gave no price, by what they did instead.
-    fn missing_text(&self) -> String {
-        let mut text = String::new();
-        for why in ["silent", "abstained", "equivocated"] {
-            let slots = self.missing.iter().filter(|(_, what)| *what == why);
-            let slots: Vec<String> = slots.map(|(slot, _)| slot.to_string()).collect();
-            if slots.is_empty() {
-                continue;
-            }
-            let named = &slots[..slots.len().min(SLOTS_NAMED)];
-            let more = match slots.len() - named.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let separator = if text.is_empty() { "" } else { "; " };
-            text.push_str(&format!("{separator}{why} {}{more}", named.join(", ")));
-        }
-        if !self.sound {
-            let separator = if text.is_empty() { "" } else { "; " };
-            text.push_str(separator);
-            text.push_str("its line does not check");
-        }
-        text
-    }
-
-    fn cells(&self) -> [String; 6] {
-        [
-            self.number.to_string(),
-            utc_text(self.start_us),
-            self.price
-                .map_or("no price".to_owned(), |price| marked(price, self.embedded)),
-            self.decision.name().to_owned(),
-            format!("{}/{}", self.prices, self.n),
-            self.missing_text(),
-        ]
-    }
-}
-
-impl Row {
-    /// The round for software, in one line of JSON.
-    fn json(&self, usual_us: u64) -> String {
-        let missing = self.missing.iter();
-        let missing = missing.map(|(slot, why)| format!("{{\"slot\":{slot},\"why\":\"{why}\"}}"));
-        let missing: Vec<String> = missing.collect();
-        format!(
-            "{{\"number\":{},\"round_start\":\"{}\",\"round_start_us\":{},\"price\":{},\"decision\":\"{}\",\"embedded\":{},\"prices\":{},\"n\":{},\"missing\":[{}],\"gap\":{},\"reports_missing\":{},\"checks\":{}}}",
-            self.number,
-            utc_text(self.start_us),
-            self.start_us,
-            self.price
-                .map_or("null".to_owned(), |price| price.to_string()),
-            self.decision.name(),
-            self.embedded,
-            self.prices,
-            self.n,
-            missing.join(","),
-            self.gap(usual_us).is_some(),
-            self.lost,
-            self.sound
-        )
     }
 }
 
@@ -483,25 +332,9 @@ fn drawn(course: &[Option<f64>], low: f64, high: f64) -> String {
     blocks.collect()
 }
 
-/// A price for people, with the mark of recorded ones.
-fn marked(value: f64, embedded: bool) -> String {
-    let mark = if embedded { "embedded " } else { "" };
-    format!("{mark}{}", price::text(value))
-}
-
 fn counted(count: u64, what: &str) -> String {
     let end = if count == 1 { "" } else { "s" };
     format!("{count} {what}{end}")
-}
-
-/// A length of time, roughly.
-fn span(us: u64) -> String {
-    let s = us as f64 / 1e6;
-    match us / 1_000_000 {
-        0..120 => format!("{s:.1} s"),
-        120..7_200 => format!("{:.0} min", s / 60.0),
-        _ => format!("{:.1} h", s / 3_600.0),
-    }
 }
 
 #[cfg(test)]
@@ -520,17 +353,5 @@ mod tests {
         assert!(line.starts_with('▁') && line.ends_with('█'), "{line}");
         // The largest prices there are do not leave the drawing.
         assert_eq!(drawn(&[Some(1e-12), Some(1e15)], 1e-12, 1e15), "▁█");
-    }
-
-    #[test]
-    fn lengths_of_time_are_told_in_a_fitting_unit() {
-        for (us, text) in [
-            (1_500_000, "1.5 s"),
-            (119_000_000, "119.0 s"),
-            (600_000_000, "10 min"),
-            (90_000_000_000, "25.0 h"),
-        ] {
-            assert_eq!(span(us), text);
-        }
     }
 }
