@@ -5,7 +5,8 @@ mod support;
 mod witness;
 
 use rsoracle::args;
-use rsoracle::config::{COMMANDS, Collect, History, Run, Verify};
+use rsoracle::commands::COMMANDS;
+use rsoracle::config::{Collect, History, Run, Verify};
 use rsoracle::embedded::Settings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -170,6 +171,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--source EXCHANGE:SYMBOL ", "binance:BTCUSDC"),
         ("--feed NAME ", "BTC/USD"),
         ("--rule RULE ", "trimmed-mean"),
+        ("--sample-rule RULE ", "mean"),
         ("--control-port PORT ", "8000"),
         ("--data-port PORT ", "8080"),
         ("--bind ADDRESS ", "127.0.0.1"),
@@ -178,6 +180,15 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--aggregator-key FILE ", ""),
         ("--collector-keys DIR ", ""),
         ("--write-roster FILE ", ""),
+        ("--every DURATION ", ""),
+        ("--rounds N ", ""),
+        ("--deviation PERCENT ", ""),
+        ("--heartbeat DURATION ", ""),
+        ("--max-move PERCENT ", ""),
+        ("--max-spread PERCENT ", ""),
+        ("--journal FILE ", ""),
+        ("--retire-key FILE ", ""),
+        ("--latest FILE ", ""),
         ("--json ", ""),
         ("--quiet ", ""),
     ] {

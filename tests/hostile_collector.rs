@@ -250,8 +250,15 @@ fn prices_of_too_few_samples_are_refused_though_signed_and_the_abstention_counts
     assert_eq!(honest.answer, Answer::Abstain(Abstention::TooFewSamples));
     let _data = collector.send_observation(&honest.encode());
     let (report, _) = stage.report();
-    let standing = &report.collectors[4].standing;
-    assert!(standing.starts_with("abstained: fewer than"), "{standing}");
+    let (standing, why) = (
+        &report.collectors[4].standing,
+        &report.collectors[4].abstains,
+    );
+    let expected = Abstention::TooFewSamples.sentence();
+    assert_eq!(
+        (standing.as_str(), why.as_deref()),
+        ("abstained", Some(expected))
+    );
     assert_eq!(report.signatures_verified, 5);
     report.assert_price_within_the_first(4);
     assert_eq!(report.refused(), counts(&[(Reject::TooFewSamples, 1)]));
@@ -501,10 +508,9 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
             let (report, stderr) = stage.report();
             report.assert_price_within_the_first(4);
             assert_eq!(report.refused(), counts(&[(*reason, 1)]), "{stderr}");
-            let slot = &report.collectors[4];
-            assert_eq!(slot.standing, "silent");
-            let remark = slot.remark.as_deref().unwrap_or_default();
-            assert_eq!(remark, format!("refused: {reason}"));
+            assert_eq!(report.collectors[4].standing, "silent");
+            let expected = format!("refused: {reason}");
+            assert_eq!(support::remark(&stderr, 4), Some(expected.as_str()));
         }
     }
 }
@@ -515,11 +521,11 @@ fn a_member_that_refuses_the_round_is_out_and_its_reason_is_not_counted_as_ours(
     let reason = Reject::RoundShape;
     collector.control.send(&Refusal { reason }.encode());
     collector.control.until_ended();
-    let (report, _) = stage.report();
+    let (report, stderr) = stage.report();
     report.assert_price_within_the_first(4);
     assert_eq!(report.refused(), counts(&[]));
-    let remark = report.collectors[4].remark.as_deref().unwrap_or_default();
-    assert_eq!(remark, format!("it refuses this aggregator: {reason}"));
+    let expected = format!("it refuses this aggregator: {reason}");
+    assert_eq!(support::remark(&stderr, 4), Some(expected.as_str()));
 }
 
 #[test]
@@ -530,9 +536,8 @@ fn a_member_that_becomes_ready_in_mid_round_is_not_waited_for() {
     late.ready();
     let (report, stderr) = stage.report();
     report.assert_price_within_the_first(4);
-    let slot = &report.collectors[4];
-    let remark = slot.remark.as_deref().unwrap_or_default();
-    assert_eq!(slot.standing, "silent");
+    let remark = support::remark(&stderr, 4).unwrap_or_default();
+    assert_eq!(report.collectors[4].standing, "silent");
     assert!(remark.starts_with("no first price"), "{remark}");
     assert!(stderr.contains("sample 8 of 8: "), "{stderr}");
     assert_eq!(late.control.got(), [0u8; 0], "it was never told of a round");

@@ -2,7 +2,7 @@
 //!
 //! Invariant: it names every slot's key, or it is not written; a price does not wait for it.
 
-use super::{Aggregator, Slot, book};
+use super::{Aggregator, Slot};
 use crate::error::Error;
 use crate::file;
 use crate::roster::{Roster, RosterSeat};
@@ -70,7 +70,7 @@ impl Aggregator<'_> {
             quorum: terms.quorum,
             exchanges_min: terms.exchanges_min,
             // A fresh one is gone with this run, and would make the roster worthless for the next.
-            aggregator: book::key_path(self.config).map(|_| terms.aggregator),
+            aggregator: super::book::key_path(self.config).map(|_| terms.aggregator),
         })
     }
 }
