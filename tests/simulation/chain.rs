@@ -230,18 +230,20 @@ fn forget_published(report: &mut Report) {
 /// One whose limits this outcome just reaches.
 fn policy_at_limits(outcome: &Outcome, last: Option<PublishedPrice>) -> Option<Policy> {
     let (price, last) = (outcome.price?, last?);
-    let moved = Some((price - last.price).abs() / last.price);
+    // A part of 0 is none: nothing differs by less.
+    let part = |part: f64| (part > 0.0).then_some(part);
+    let moved = (price - last.price).abs() / last.price;
     Some(Policy {
-        deviation: moved.map(|part| part * 1.5),
+        deviation: part(moved * 1.5),
         heartbeat_us: outcome.timestamp_us?.checked_sub(last.time_us),
-        move_max: moved,
-        spread_max: Some(outcome.spread? / price),
+        move_max: part(moved),
+        spread_max: part(outcome.spread? / price),
     })
 }
 
 fn policy(chance: &mut Chance) -> Policy {
     let part = |chance: &mut Chance| {
-        chance.pick(&[None, None, Some(0.0), Some(0.0001), Some(0.01), Some(0.5)])
+        chance.pick(&[None, None, Some(1e-9), Some(0.0001), Some(0.01), Some(0.5)])
     };
     Policy {
         deviation: part(chance),
