@@ -101,7 +101,7 @@ impl Chain {
         decision.code()
     }
 
-    /// A flipped bit is found, and an absurd price.
+    /// A flipped bit is found, and a number of more digits.
     fn tamper_with_line(
         &self,
         chance: &mut Chance,
@@ -110,13 +110,20 @@ impl Chain {
         now_us: u64,
     ) {
         let mut bytes = line.as_bytes().to_vec();
-        let prices: Vec<usize> = line.match_indices("\"price\":").map(|(at, _)| at).collect();
-        if chance.percent(20) {
-            let at = chance.pick(&prices) + "\"price\":".len();
-            bytes.splice(at..at, *b"99999999999999999");
-        } else {
+        // More of a price than can be, or of what was refused; or any bit is another.
+        let field = chance.pick(&["\"price\":", "\"count\":", ""]);
+        let fields: Vec<usize> = line.match_indices(field).map(|(at, _)| at).collect();
+        if field.is_empty() || fields.is_empty() || chance.percent(40) {
             let at = chance.index(bytes.len());
             bytes[at] ^= 1 << chance.below(7);
+        } else {
+            let at = chance.pick(&fields) + field.len();
+            let more: &[u8] = if field == "\"count\":" {
+                b"1"
+            } else {
+                b"99999999999999999"
+            };
+            bytes.splice(at..at, more.iter().copied());
         }
         // Bytes that are no text are no line.
         if let Ok(text) = String::from_utf8(bytes) {
