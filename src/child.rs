@@ -4,6 +4,7 @@
 //! share one socket as standard error, whose other end the parent reads, so that one process writes to the terminal.
 //! What this module does not do: know what children say.
 
+use crate::args::duration_text;
 use crate::config::{Endpoint, Run};
 use crate::error::Error;
 use crate::keyfile;
@@ -161,6 +162,7 @@ pub fn collector(
         &place.data.to_string(),
     ]);
     command.args(["--sample-rule", config.sample_rule.name()]);
+    command.args(["--connection-age", &duration_text(config.connection_age_us)]);
     if let Some(endpoint) = place.endpoint {
         command.args(["--endpoint", &endpoint.url]);
     }
@@ -198,8 +200,8 @@ pub struct ExchangeChild {
     _tether: UnixStream,
 }
 
-/// Starts the embedded exchange on a free port of this machine, and waits until it listens.
-pub fn exchange(log: &Log) -> Result<ExchangeChild, Error> {
+/// Starts the embedded exchange on this machine, on a free port or, again, where it was before; waits until it listens.
+pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, Error> {
     let attempt = "cannot start the embedded exchange";
     let failed = |error| Error::new(attempt, error);
     let (tether, stdin) = UnixStream::pair().map_err(failed)?;
@@ -207,7 +209,9 @@ pub fn exchange(log: &Log) -> Result<ExchangeChild, Error> {
     said.set_read_timeout(Some(Duration::from_millis(HANDSHAKE_MS_MAX)))
         .map_err(failed)?;
     let mut command = this_program()?;
-    command.args(["exchange", "--listen", "127.0.0.1:0", "--until-eof"]);
+    let port = before.map_or(0, |endpoint| endpoint.port);
+    command.args(["exchange", "--listen", &format!("127.0.0.1:{port}")]);
+    command.arg("--until-eof");
     command
         .stdin(Stdio::from(OwnedFd::from(stdin)))
         .stdout(Stdio::from(OwnedFd::from(stdout)));

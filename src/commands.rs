@@ -51,6 +51,13 @@ const CA_FILE: Flag = flag(
     "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
 );
 
+const CONNECTION_AGE: Flag = flag(
+    "connection-age",
+    "DURATION",
+    "23h",
+    "A connection to the exchange that is this old is replaced after a round, by each next slot 1% earlier.",
+);
+
 /// `rsoracle run`
 pub static RUN: Command = Command {
     name: "run",
@@ -182,6 +189,7 @@ pub static RUN: Command = Command {
             "",
             "Always holds the newest published report, replaced at once.",
         ),
+        CONNECTION_AGE,
         flag("json", "", "", "Print reports, a line of JSON each."),
         flag(
             "quiet",
@@ -231,6 +239,7 @@ pub static COLLECT: Command = Command {
             "",
             "Sign with this key, made by 'rsoracle keygen', instead of a fresh one.",
         ),
+        CONNECTION_AGE,
     ],
 };
 

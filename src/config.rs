@@ -58,6 +58,8 @@ pub struct Run {
     pub rounds: Option<u64>,
     /// When a price is published.
     pub policy: Policy,
+    /// How old a collector's connection to its exchange may get.
+    pub connection_age_us: u64,
     /// Where all reports are kept.
     pub journal: Option<String>,
     /// The key that signed the journal until now, if this run's key is another.
@@ -91,6 +93,8 @@ pub struct Collect {
     pub ca_file: Option<String>,
     /// Its key, if not a fresh one.
     pub key: Option<String>,
+    /// How old the connection to the exchange may get.
+    pub connection_age_us: u64,
 }
 
 fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usage> {
@@ -159,6 +163,13 @@ fn sample_rule(given: &Given) -> Result<Rule, Usage> {
     }
 }
 
+fn connection_age_us(given: &Given) -> Result<u64, Usage> {
+    given.duration_us(
+        "connection-age",
+        limits::CONNECTION_AGE_US_MIN..=limits::ROUND_US_MAX,
+    )
+}
+
 fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
     check_feed(feed).map_err(|right| wrong("feed", feed, right))?;
@@ -171,6 +182,11 @@ fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
         Some("") => Err(wrong(name, "", "a path")),
         text => Ok(text.map(str::to_owned)),
     }
+}
+
+/// A round ends so long before the next one is announced: to keep and publish its report in.
+pub fn clear_us(every_us: u64) -> u64 {
+    (every_us / limits::CLEAR_PART).min(limits::CLEAR_US_MAX)
 }
 
 impl Run {
@@ -207,6 +223,7 @@ impl Run {
                 given.number("rounds", 1..=u64::MAX)
             })?,
             policy: policy(given)?,
+            connection_age_us: connection_age_us(given)?,
             journal: path(given, "journal")?,
             retire_key: path(given, "retire-key")?,
             latest: path(given, "latest")?,
@@ -228,6 +245,28 @@ impl Run {
         quorum(self.collectors, self.f())
     }
 
+    /// The shortest time between a round's announcement and its start.
+    pub fn lead_us_min(&self) -> u64 {
+        let waking_us = u64::from(self.collectors) * limits::LEAD_US_PER_COLLECTOR;
+        waking_us.clamp(limits::LEAD_MS_MIN * 1_000, limits::LEAD_MS_MAX * 1_000)
+    }
+
+    /// The longest such time: with a period at most half of what the samples leave of it, so that one slow collector, or one
+    /// that lies about its clock, does not take the time in which the others answer.
+    pub fn lead_us_max(&self) -> u64 {
+        let half_us = |every_us: u64| {
+            let left_us = every_us - self.last_instant_us() - clear_us(every_us);
+            (left_us / 2).max(self.lead_us_min())
+        };
+        let longest_us = limits::LEAD_MS_MAX * 1_000;
+        self.every_us.map_or(longest_us, half_us).min(longest_us)
+    }
+
+    /// From a round's start to its last sample.
+    fn last_instant_us(&self) -> u64 {
+        u64::from(self.samples - 1) * self.interval_us
+    }
+
     /// What rounds without end ask for.
     fn check_rounds(&self) -> Result<(), Usage> {
         if self.retire_key.is_some() && (self.journal.is_none() || self.aggregator_key.is_none()) {
@@ -241,11 +280,16 @@ impl Run {
                 None => Ok(()),
             };
         };
-        if u64::from(self.samples) * self.interval_us > every_us {
+        // Behind the last sample come the answers, the report, and the announcement of the next round.
+        let behind_us = limits::ANSWER_US_MIN + clear_us(every_us) + self.lead_us_min();
+        let needed_us =
+            (self.last_instant_us() + behind_us).max(u64::from(self.samples) * self.interval_us);
+        if needed_us > every_us {
             return Err(Usage(format!(
-                "{} samples {} apart take longer than --every {}; take fewer samples, a shorter --interval or a longer period",
+                "{} samples {} apart of {} collectors take longer than --every {}; take fewer samples, a shorter --interval or a longer period",
                 self.samples,
                 duration_text(self.interval_us),
+                self.collectors,
                 duration_text(every_us)
             )));
         }
@@ -259,7 +303,7 @@ impl Run {
                 "--control-port and --data-port are both {port}; the two channels need a port each"
             )));
         }
-        if u64::from(self.samples - 1) * self.interval_us > limits::ROUND_US_MAX {
+        if self.last_instant_us() > limits::ROUND_US_MAX {
             let longest = duration_text(limits::ROUND_US_MAX);
             return Err(Usage(format!(
                 "--samples times --interval is longer than {longest}; take fewer samples or a shorter interval"
@@ -301,6 +345,7 @@ impl Collect {
             sample_rule: sample_rule(given)?,
             ca_file: given.text("ca-file").map(str::to_owned),
             key: path(given, "key")?,
+            connection_age_us: connection_age_us(given)?,
         })
     }
 }

@@ -21,6 +21,12 @@ pub const INTERVAL_US_MAX: u64 = 3_600_000_000;
 pub const ROUND_US_MAX: u64 = 86_400_000_000;
 /// Shortest time from one round's start to the next.
 pub const PERIOD_US_MIN: u64 = 100_000;
+/// Least time that is left of a period for the answers, between the last sample and the end of the round.
+pub const ANSWER_US_MIN: u64 = 10_000;
+/// At the end of a period this part of it, one in so many, is kept free to publish in before the next round is announced ...
+pub const CLEAR_PART: u64 = 20;
+/// ... but no more than this.
+pub const CLEAR_US_MAX: u64 = 100_000;
 /// Longest heartbeat of published prices: a year.
 pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 /// Fewest valid samples, in percent of a round's samples, from which a collector makes an average.
@@ -96,6 +102,12 @@ pub const RESTART_MS_MIN: u64 = 500;
 pub const RESTART_MS_MAX: u64 = 60_000;
 /// ... and is short again once the collector has given a price in so many rounds on end.
 pub const RESTART_ROUNDS_GOOD: u32 = 3;
+/// So many slots replace the connection to their exchange at ages of their own ...
+pub const CONNECTION_AGES: u64 = 49;
+/// ... each this part of the longest age, one in so many, before the slot below it.
+pub const CONNECTION_AGE_STEP: u64 = 100;
+/// Shortest age at which a connection to an exchange is replaced.
+pub const CONNECTION_AGE_US_MIN: u64 = 1_000_000;
 /// A child that was told to end has this long before it is killed.
 pub const CHILD_END_MS_MAX: u64 = 200;
 
@@ -122,6 +134,9 @@ const _: () = assert!(
 const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US && LEAD_MS_MAX * 1000 < START_AHEAD_US_MAX);
 const _: () = assert!(COLLECTORS_MAX as u64 * LEAD_US_PER_COLLECTOR <= LEAD_MS_MAX * 1000);
 const _: () = assert!(INTERVAL_US_MIN >= QUIET_US);
+const _: () =
+    assert!(LEAD_MS_MIN * 1000 + PERIOD_US_MIN / CLEAR_PART + ANSWER_US_MIN < PERIOD_US_MIN);
+const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
 const _: () = assert!(RETRY_MS_MIN < RETRY_MS_MAX);
 const _: () =
     assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 64 <= JOURNAL_LINE_BYTES_MAX);

@@ -13,6 +13,7 @@ use crate::report::{KeyChange, Proof, Refused, Report, Verifier};
 use crate::round::Round;
 use crate::seal::{PublicKey, SecretKey};
 use crate::wait::wall_us;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The state that lasts from one round to the next.
@@ -22,7 +23,7 @@ pub struct Book {
     previous: Option<[u8; 64]>,
     last: Option<PublishedPrice>,
     /// Start of the last round; the next starts later.
-    pub last_start_us: u64,
+    last_start_us: u64,
     ephemeral: bool,
 }
 
@@ -51,9 +52,45 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
     let made = config.aggregator_key.is_none() && missing;
     if made {
+        // Another key could not go on with it.
+        if let Some(journal) = &config.journal
+            && std::fs::metadata(journal).is_ok_and(|there| there.len() > 0)
+        {
+            let attempt = format!("cannot go on with the journal {journal}");
+            let cause = format!("there is no {path}, the key that its reports are signed with");
+            let advice = "put the key back, name another place of it with --aggregator-key, or begin another journal";
+            return Err(Error::new(attempt, cause).advise(advice));
+        }
         keyfile::create(&path)?;
     }
     Ok((keyfile::read(&path)?, made))
+}
+
+/// What is replaced round by round must not be what is kept, by whatever name.
+fn check_apart(config: &Run) -> Result<(), Error> {
+    let identity = |path: &str| {
+        let there = std::fs::metadata(path).ok()?;
+        Some((there.dev(), there.ino()))
+    };
+    let key = key_path(config);
+    let kept = [("journal", &config.journal), ("aggregator's key", &key)];
+    let replaced = [
+        ("latest", &config.latest),
+        ("write-roster", &config.write_roster),
+    ];
+    for (flag, path) in replaced {
+        let Some(path) = path else { continue };
+        for (what, other) in kept {
+            let same =
+                |other: &String| identity(path).is_some_and(|found| identity(other) == Some(found));
+            if other.as_ref().is_some_and(same) {
+                let attempt = format!("cannot replace {path}");
+                return Err(Error::new(attempt, format!("it is the {what}"))
+                    .advise(format!("name another file with --{flag}")));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Book {
@@ -72,6 +109,7 @@ impl Book {
             file::check_replaceable(path)?;
         }
         let Some(path) = &config.journal else {
+            check_apart(config)?;
             return Ok((book, lines));
         };
         let mut verifier = Verifier::default();
@@ -102,7 +140,13 @@ impl Book {
             next => format!("journal {path}, goes on at report {next}"),
         }));
         book.journal = Some(journal);
+        check_apart(config)?;
         Ok((book, lines))
+    }
+
+    /// The earliest start that the next round may have.
+    pub fn start_us_min(&self) -> u64 {
+        self.last_start_us + 1
     }
 
     fn follow(&mut self, report: &Report) {
@@ -110,20 +154,6 @@ impl Book {
         self.previous = Some(report.signature);
         self.last = report.published();
         self.last_start_us = report.round.start_us;
-    }
-
-    /// Keeps the proofs that a report holds beside the journal; the file's name if there were any.
-    fn keep_proofs(&self, config: &Run, report: &Report) -> Result<Option<String>, Error> {
-        let proofs = Proof::in_report(report);
-        let (Some(path), false) = (&config.journal, proofs.is_empty()) else {
-            return Ok(None);
-        };
-        let path = format!("{path}.proofs");
-        let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
-        for proof in proofs {
-            file.append(&proof.line())?;
-        }
-        Ok(Some(path))
     }
 
     /// The signed report of a round, kept if there is a journal; its line.
@@ -147,7 +177,7 @@ impl Book {
         if self.journal.is_some() || config.every_us.is_some() {
             self.follow(&report);
         }
-        let proofs = self.keep_proofs(config, &report)?;
+        let proofs = keep_proofs(config, &report);
         Ok(Kept {
             report,
             line,
@@ -162,8 +192,22 @@ pub struct Kept {
     pub report: Report,
     /// Its line.
     pub line: String,
-    /// The file that has got proofs of lies, if there were any.
-    pub proofs: Option<String>,
+    /// The file that has got proofs of lies, if there were any; an error costs the proof, not the report.
+    pub proofs: Result<Option<String>, Error>,
+}
+
+/// Keeps the proofs that a report holds beside the journal; the file's name if there were any.
+fn keep_proofs(config: &Run, report: &Report) -> Result<Option<String>, Error> {
+    let proofs = Proof::in_report(report);
+    let (Some(path), false) = (&config.journal, proofs.is_empty()) else {
+        return Ok(None);
+    };
+    let path = format!("{path}.proofs");
+    let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
+    for proof in proofs {
+        file.append(&proof.line())?;
+    }
+    Ok(Some(path))
 }
 
 /// The record by which the journal's key until now hands over to this run's.

@@ -20,7 +20,7 @@ impl Aggregator<'_> {
         self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
-            slot.restart.round_over(answered);
+            slot.restart.round_over(round.priced(index as u16));
             if slot.remark.is_empty() && !answered {
                 slot.remark = view::why_silent(slot, round.start_us).to_owned();
             }
@@ -42,6 +42,9 @@ impl Aggregator<'_> {
                 self.tell(&line);
             }
         }
+        for line in self.voices.summary() {
+            self.screen.say(&line);
+        }
         if let Some(why) = report.failure() {
             self.say_failure(&report, &why);
         }
@@ -62,11 +65,14 @@ impl Aggregator<'_> {
         let refused = std::mem::take(&mut self.refused);
         match self.book.keep(self.config, &self.key, round, refused) {
             Ok(kept) => {
-                if let Some(path) = &kept.proofs {
-                    self.screen.say(&format!(
-                        "aggregator: a collector signed two different answers for this round; the proof is in {path}"
-                    ));
-                }
+                let why = match &kept.proofs {
+                    Ok(Some(path)) => format!("the proof is in {path}"),
+                    Err(error) => error.to_string(),
+                    Ok(None) => return Some(kept),
+                };
+                self.screen.say(&format!(
+                    "aggregator: a collector signed two different answers for this round; {why}"
+                ));
                 Some(kept)
             }
             Err(error) => {
@@ -80,7 +86,7 @@ impl Aggregator<'_> {
 
     /// The result, on standard output and where the newest report is kept.
     fn print(&mut self, report: &Report, line: &str) -> u8 {
-        let code = if report.price().is_some() {
+        let mut code = if report.price().is_some() {
             EXIT_PRICE
         } else {
             EXIT_NO_QUORUM
@@ -96,7 +102,7 @@ impl Aggregator<'_> {
             && let Err(error) = file::replace(path, &format!("{line}\n"))
         {
             self.screen.say(&format!("aggregator: {error}"));
-            return EXIT_FAILURE;
+            code = EXIT_FAILURE;
         }
         let shown = if self.config.json {
             Some(line.to_owned())
@@ -133,7 +139,7 @@ impl Aggregator<'_> {
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
-        let round = Round::new(self.terms(), wall_us());
+        let round = Round::new(self.terms(), wall_us().max(self.book.start_us_min()));
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };

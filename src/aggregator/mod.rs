@@ -96,6 +96,9 @@ struct Aggregator<'a> {
     voices: Voices,
     screen: Screen,
     exchange: Option<ExchangeChild>,
+    exchange_restart: Restart,
+    /// Where the exchange is, if not where it usually is.
+    endpoint: Option<Endpoint>,
     book: Book,
 }
 
@@ -160,6 +163,8 @@ impl<'a> Aggregator<'a> {
             voices: Voices::default(),
             screen,
             exchange: None,
+            exchange_restart: Restart::default(),
+            endpoint: config.endpoint.clone(),
             book,
         };
         if let (Some(path), true) = (book::key_path(config), key_made) {
@@ -194,15 +199,16 @@ impl<'a> Aggregator<'a> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
-        if self.config.source.embedded && self.config.endpoint.is_none() {
-            let exchange = child::exchange(&self.log)?;
+        if self.has_exchange() {
+            let exchange = child::exchange(&self.log, None)?;
             self.tell(&format!(
                 "embedded exchange on {}, recorded prices",
                 exchange.endpoint.url
             ));
+            self.endpoint = Some(exchange.endpoint.clone());
             self.exchange = Some(exchange);
         }
-        let endpoint = self.endpoint();
+        let endpoint = self.endpoint.clone();
         for slot in 0..self.config.collectors {
             let place = CollectorPlace {
                 slot,
@@ -217,11 +223,9 @@ impl<'a> Aggregator<'a> {
         Ok(())
     }
 
-    /// Where the exchange is, if not where it usually is.
-    fn endpoint(&self) -> Option<Endpoint> {
-        let started = self.exchange.as_ref();
-        let started = started.map(|exchange| exchange.endpoint.clone());
-        started.or_else(|| self.config.endpoint.clone())
+    /// Whether the embedded exchange is a child of ours.
+    fn has_exchange(&self) -> bool {
+        self.config.source.embedded && self.config.endpoint.is_none()
     }
 
     /// One round, as soon as the collectors are ready; gives the exit code.
@@ -231,7 +235,8 @@ impl<'a> Aggregator<'a> {
         }
         // Before the start is fixed: a slow disk must not use up the time until then.
         let written = self.write_roster();
-        self.announce(wall_us() + self.lead_us());
+        let start_us = wall_us() + self.lead_us();
+        self.announce(start_us.max(self.book.start_us_min()));
         self.watch(u64::MAX);
         match self.publish() {
             EXIT_PRICE if !written => EXIT_FAILURE,
@@ -341,9 +346,8 @@ impl<'a> Aggregator<'a> {
         let apart_us = members
             .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
             .max();
-        let waking_us = u64::from(self.config.collectors) * LEAD_US_PER_COLLECTOR;
-        let lead_us = apart_us.unwrap_or(0).max(waking_us);
-        lead_us.clamp(LEAD_MS_MIN * 1_000, LEAD_MS_MAX * 1_000)
+        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
+        apart_us.unwrap_or(0).clamp(least, most)
     }
 
     /// Fixes the terms and tells every collector that is ready when to begin.

@@ -70,11 +70,7 @@ impl Aggregator<'_> {
             quorum: terms.quorum,
             exchanges_min: terms.exchanges_min,
             // A fresh one is gone with this run, and would make the roster worthless for the next.
-            aggregator: self
-                .config
-                .aggregator_key
-                .as_ref()
-                .map(|_| terms.aggregator),
+            aggregator: super::book::key_path(self.config).map(|_| terms.aggregator),
         })
     }
 }

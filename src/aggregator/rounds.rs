@@ -5,8 +5,9 @@
 //! What this module does not do: the work within a round.
 
 use super::{Aggregator, NAP_SHORT, view};
-use crate::child::CollectorPlace;
+use crate::child::{self, CollectorPlace};
 use crate::clock::utc_text;
+use crate::config::clear_us;
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE, Error};
 use crate::limits::*;
 use crate::random;
@@ -15,8 +16,6 @@ use std::time::{Duration, Instant};
 
 /// Longest nap between rounds.
 const NAP_MAX: Duration = Duration::from_millis(10);
-/// A round ends so long before the next one is announced.
-const CLEAR_US: u64 = 5_000;
 
 /// When a collector that ended is started again.
 #[derive(Default)]
@@ -31,6 +30,20 @@ pub struct Restart {
 }
 
 impl Restart {
+    /// Whether it is time to start again what has ended.
+    fn due(&mut self) -> Result<bool, Error> {
+        match self.at {
+            None => self.ended(random::bytes()?[0]),
+            Some(at) if Instant::now() < at => {}
+            Some(_) => {
+                self.at = None;
+                self.count += 1;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// It has ended: when it is started again, half a pause to a whole one from now, so that many do not start at once.
     fn ended(&mut self, random: u8) {
         let least = Duration::from_millis(RESTART_MS_MIN);
@@ -57,17 +70,20 @@ impl Aggregator<'_> {
         let mut written = self.write_roster();
         let mut code = EXIT_NO_QUORUM;
         let mut left = self.config.rounds;
+        let mut before_us = None;
         while left != Some(0) {
             let start_us = self.next_start_us(every_us);
+            if let Some(before_us) = before_us.replace(start_us)
+                && start_us > before_us + every_us
+            {
+                let count = (start_us - before_us) / every_us - 1;
+                self.tell(&format!(
+                    "starts left out: {count}; this machine is too busy for so short a period, or its disk too slow"
+                ));
+            }
             self.rest(start_us)?;
             self.announce(start_us);
-            let next_us = start_us.div_ceil(every_us) * every_us
-                + if start_us.is_multiple_of(every_us) {
-                    every_us
-                } else {
-                    0
-                };
-            self.watch(next_us - self.lead_us() - CLEAR_US);
+            self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
             match self.publish() {
                 EXIT_FAILURE => written = false,
                 EXIT_PRICE => code = EXIT_PRICE,
@@ -80,10 +96,10 @@ impl Aggregator<'_> {
 
     /// The next multiple of the period that can still be announced in time and comes after the last round's.
     fn next_start_us(&mut self, every_us: u64) -> u64 {
-        let last_us = self.book.last_start_us;
-        let soonest_us = wall_us() + self.lead_us() + CLEAR_US;
-        let start_us = soonest_us.max(last_us + 1).div_ceil(every_us) * every_us;
-        if last_us > soonest_us + every_us {
+        let least_us = self.book.start_us_min();
+        let soonest_us = wall_us() + self.lead_us();
+        let start_us = soonest_us.max(least_us).div_ceil(every_us) * every_us;
+        if least_us > soonest_us + every_us {
             self.screen.say(&format!(
                 "aggregator: the clock stands before the last round's start; the next round is at {}",
                 utc_text(start_us)
@@ -96,6 +112,7 @@ impl Aggregator<'_> {
     fn rest(&mut self, start_us: u64) -> Result<(), Error> {
         loop {
             self.sweep();
+            self.restart_exchange()?;
             self.restart_ended()?;
             if self.screen.live() {
                 self.screen.draw(view::gathering(&self.slots), false);
@@ -115,23 +132,31 @@ impl Aggregator<'_> {
             if slot.remote || slot.child.is_some() {
                 continue;
             }
-            match slot.restart.at {
-                None => slot.restart.ended(random::bytes()?[0]),
-                Some(at) if Instant::now() < at => {}
-                Some(_) => {
-                    slot.restart.at = None;
-                    slot.restart.count += 1;
-                    let count = slot.restart.count;
-                    self.tell(&format!("collector {index}: started again ({count})"));
-                    self.start_again(index as u16)?;
-                }
+            if slot.restart.due()? {
+                let count = slot.restart.count;
+                self.tell(&format!("collector {index}: started again ({count})"));
+                self.start_again(index as u16);
             }
         }
         Ok(())
     }
 
-    fn start_again(&mut self, slot: u16) -> Result<(), Error> {
-        let endpoint = self.endpoint();
+    /// Starts the embedded exchange again, if it is ours and has ended, where its collectors look for it.
+    fn restart_exchange(&mut self) -> Result<(), Error> {
+        if !self.has_exchange() || self.exchange.is_some() || !self.exchange_restart.due()? {
+            return Ok(());
+        }
+        let count = self.exchange_restart.count;
+        self.tell(&format!("embedded exchange: started again ({count})"));
+        match child::exchange(&self.log, self.endpoint.as_ref()) {
+            Ok(exchange) => self.exchange = Some(exchange),
+            Err(error) => self.screen.say(&format!("aggregator: {error}")),
+        }
+        Ok(())
+    }
+
+    fn start_again(&mut self, slot: u16) {
+        let endpoint = self.endpoint.clone();
         let place = CollectorPlace {
             slot,
             control: self.control.address,
@@ -142,6 +167,5 @@ impl Aggregator<'_> {
         if let Err(error) = self.start_collector(&place) {
             self.screen.say(&format!("aggregator: {error}"));
         }
-        Ok(())
     }
 }
