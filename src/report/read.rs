@@ -147,6 +147,18 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
+    /// A part of a price; zero is none, since its bits stand for null in what is signed.
+    fn part(&mut self) -> Result<f64, Flaw> {
+        let at = self.at;
+        let part = self.float()?;
+        if part > 0.0 {
+            Ok(part)
+        } else {
+            let expected = "a number above zero".to_owned();
+            Err(Flaw { at, expected })
+        }
+    }
+
     pub(super) fn or_null<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Flaw>,
@@ -291,13 +303,13 @@ impl<'a> Cursor<'a, '_> {
 
     fn policy(&mut self) -> Result<Policy, Flaw> {
         self.expect("{\"deviation\":")?;
-        let deviation = self.or_null(Self::float)?;
+        let deviation = self.or_null(Self::part)?;
         self.key("heartbeat_us")?;
         let heartbeat_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
         self.key("move_max")?;
-        let move_max = self.or_null(Self::float)?;
+        let move_max = self.or_null(Self::part)?;
         self.key("spread_max")?;
-        let spread_max = self.or_null(Self::float)?;
+        let spread_max = self.or_null(Self::part)?;
         self.expect("}")?;
         Ok(Policy {
             deviation,

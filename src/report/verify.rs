@@ -333,7 +333,8 @@ fn terms(report: &Report) -> Vec<String> {
             terms.f, terms.rule
         ),
     );
-    let least = quorum(n, terms.f);
+    // An f that promises too much is refused above; here it must not be more than can be counted with.
+    let least = quorum(n, terms.f.min(tolerated));
     refuse(
         !(least..=n).contains(&terms.quorum),
         format!(
