@@ -369,6 +369,27 @@ pub static VERIFY: Command = Command {
     ],
 };
 
+/// `rsoracle history`
+pub static HISTORY: Command = Command {
+    name: "history",
+    job: "shows the last rounds of a journal: a table, and the prices as a line",
+    notes: "It takes what 'run --journal' keeps; '-' is standard input. Of every line it checks the form, the aggregator's\n\
+            signature and the place in the chain; 'rsoracle verify' checks all of it. What stands out bears a '!': rounds without\n\
+            a price, missing reports, and a start more than one and a half of the usual distance after the one before.\n\
+            Exit codes: 0 all lines check, 1 some do not, 2 usage, 4 unreadable.",
+    example: "rsoracle history journal.jsonl --last 50",
+    operands: "FILE",
+    flags: &[
+        flag("last", "N", "20", "So many rounds, from the end."),
+        flag(
+            "json",
+            "",
+            "",
+            "One line of JSON per round instead of the table.",
+        ),
+    ],
+};
+
 /// `rsoracle resolve`
 pub static RESOLVE: Command = Command {
     name: "resolve",
@@ -380,4 +401,6 @@ pub static RESOLVE: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 7] = [&RUN, &VERIFY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE];
+pub static COMMANDS: [&Command; 8] = [
+    &RUN, &VERIFY, &HISTORY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
+];

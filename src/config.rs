@@ -12,7 +12,9 @@ use crate::seal::unhex;
 use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
-pub use crate::commands::{COLLECT, COMMANDS, EXCHANGE, KEYGEN, KEYS, RESOLVE, RUN, VERIFY};
+pub use crate::commands::{
+    COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
+};
 pub use crate::source::{Endpoint, Source, exchange_of};
 
 /// What `rsoracle run` is to do.
@@ -375,15 +377,42 @@ impl Verify {
             }
             None => None,
         };
+        if head.is_some() && given.operands().len() > 1 {
+            return Err(Usage(
+                "--head goes with one FILE, whose last report it is".into(),
+            ));
+        }
         let age_us_max = match given.text("max-age") {
             Some(_) => Some(given.duration_us("max-age", 1..=limits::ROUND_US_MAX * 3_650)?),
             None => None,
         };
         Ok(Verify {
             files: given.operands().to_vec(),
-            roster: given.text("roster").map(str::to_owned),
+            roster: path(given, "roster")?,
             head,
             age_us_max,
+            json: given.switch("json"),
+        })
+    }
+}
+
+/// What `rsoracle history` is to show.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The journal; `-` is standard input.
+    pub file: String,
+    /// How many rounds at most, from the end.
+    pub last: usize,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl History {
+    /// Makes sense of the flags of [`HISTORY`].
+    pub fn from_flags(given: &Given) -> Result<History, Usage> {
+        Ok(History {
+            file: given.operands()[0].clone(),
+            last: given.number("last", 1..=limits::ROUNDS_SHOWN_MAX)?,
             json: given.switch("json"),
         })
     }

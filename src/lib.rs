@@ -43,5 +43,6 @@ pub mod wait;
 pub mod aggregator;
 pub mod collector;
 pub mod embedded;
+pub mod history;
 pub mod keys;
 pub mod verify;

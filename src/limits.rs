@@ -54,6 +54,8 @@ pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest line of a journal: what 4096 collectors of 1000 samples make, at 64 bytes a sample.
 pub const JOURNAL_LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most rounds that `history` shows.
+pub const ROUNDS_SHOWN_MAX: usize = 10_000;
 /// Most files that are read of a directory of certificates.
 pub const CERTIFICATE_FILES_MAX: usize = 1_000;
 

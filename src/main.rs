@@ -2,10 +2,11 @@
 
 use rsoracle::args::{self, Usage};
 use rsoracle::config::{
-    COLLECT, COMMANDS, Collect, EXCHANGE, KEYGEN, KEYS, RESOLVE, RUN, Run, VERIFY, Verify,
+    COLLECT, COMMANDS, Collect, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RESOLVE, RUN, Run,
+    VERIFY, Verify,
 };
 use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
-use rsoracle::{aggregator, collector, embedded, keys, log, resolve, verify};
+use rsoracle::{aggregator, collector, embedded, history, keys, log, resolve, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -73,6 +74,13 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             let config = Verify::from_flags(&args::parse(&VERIFY, rest)?)?;
             verify::run(&config).or_else(|error| {
                 log::say("verify", error);
+                Ok(EXIT_UNREADABLE)
+            })
+        }
+        "history" => {
+            let config = History::from_flags(&args::parse(&HISTORY, rest)?)?;
+            history::run(&config).or_else(|error| {
+                log::say("history", error);
                 Ok(EXIT_UNREADABLE)
             })
         }

@@ -54,6 +54,8 @@ pub struct Part {
     pub observation: Option<Observation>,
     /// A second, different one that the same key signed.
     pub equivocated: Option<Observation>,
+    /// One that the same key signed and its samples do not make; whatever else that key signs is a second one.
+    pub unfit: Option<Observation>,
 }
 
 /// One round.
@@ -149,9 +151,18 @@ impl Round {
             self.parts[usize::from(slot)].equivocated = Some(observation);
             return Err(Reject::Equivocation);
         }
-        self.check_samples(slot, &observation)?;
-        self.parts[usize::from(slot)].observation = Some(observation);
-        Ok(Heard::Accepted)
+        let fits = self.check_samples(slot, &observation);
+        let part = &mut self.parts[usize::from(slot)];
+        if let Err(reason) = fits {
+            part.unfit = Some(observation);
+            return Err(reason);
+        }
+        part.observation = Some(observation);
+        part.equivocated = part.unfit;
+        match part.equivocated {
+            None => Ok(Heard::Accepted),
+            Some(_) => Err(Reject::Equivocation),
+        }
     }
 
     fn check_signature(&self, slot: u16, observation: &Observation) -> Result<(), Reject> {
@@ -630,6 +641,22 @@ mod tests {
             )
             .unwrap();
         assert_eq!(round.observe(0, &observation), Ok(Heard::Accepted));
+    }
+
+    #[test]
+    fn two_signed_answers_exclude_each_other_in_either_order() {
+        let price = |price| (Answer::Price(price), START + 4_000_002);
+        for answers in [[price(10.0), price(11.0)], [price(11.0), price(10.0)]] {
+            let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
+            let records = records(10.0);
+            send_samples(&mut round, 0, &records);
+            let heard = answers.map(|(answer, timestamp_us)| {
+                let observation = signed(&round, 0, &key(0), &records, answer, timestamp_us);
+                round.observe(0, &observation.encode())
+            });
+            assert_eq!(heard[1], Err(Reject::Equivocation), "after {:?}", heard[0]);
+            assert_eq!(round.outcome().standings, [Standing::Equivocated]);
+        }
     }
 
     #[test]

@@ -6,11 +6,11 @@
 
 use crate::clock::utc_text;
 use crate::config::Verify;
-use crate::error::{EXIT_FAILURE, EXIT_PRICE, EXIT_UNKNOWN_SIGNERS, Error};
+use crate::error::{EXIT_FAILURE, EXIT_PRICE, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error};
 use crate::file;
 use crate::journal::Lines;
 use crate::limits::TOML_BYTES_MAX;
-use crate::log::printable;
+use crate::log::{self, printable};
 use crate::report::{Check, Proof, Record, Report, Verifier};
 use crate::roster::Roster;
 use crate::seal::hex;
@@ -47,32 +47,37 @@ struct Tally {
 /// Checks all files; gives the exit code.
 pub fn run(config: &Verify) -> Result<u8, Error> {
     let roster = config.roster.as_deref().map(read_roster).transpose()?;
-    let mut worst = Verdict::Trusted;
+    let (mut worst, mut all_read) = (Verdict::Trusted, true);
     for path in &config.files {
-        let verdict = if path == "-" {
-            one(
-                config,
-                roster.as_ref(),
-                "standard input",
-                std::io::stdin().lock(),
-            )?
-        } else {
-            let attempt = format!("cannot read {path}");
-            let file = File::open(path).map_err(|error| Error::new(attempt, error))?;
-            one(
-                config,
-                roster.as_ref(),
-                path,
-                BufReader::with_capacity(64 * 1024, file),
-            )?
-        };
-        worst = worst.max(verdict);
+        // What cannot be read hides no other file.
+        match open(config, roster.as_ref(), path) {
+            Ok(verdict) => worst = worst.max(verdict),
+            Err(error) => {
+                log::say("verify", error);
+                all_read = false;
+            }
+        }
     }
     Ok(match worst {
-        Verdict::Trusted => EXIT_PRICE,
-        Verdict::SignersUnknown => EXIT_UNKNOWN_SIGNERS,
         Verdict::Invalid => EXIT_FAILURE,
+        _ if !all_read => EXIT_UNREADABLE,
+        Verdict::SignersUnknown => EXIT_UNKNOWN_SIGNERS,
+        Verdict::Trusted => EXIT_PRICE,
     })
+}
+
+fn open(config: &Verify, roster: Option<&Roster>, path: &str) -> Result<Verdict, Error> {
+    if path == "-" {
+        return one(config, roster, "standard input", std::io::stdin().lock());
+    }
+    let attempt = format!("cannot read {path}");
+    let file = File::open(path).map_err(|error| Error::new(attempt, error))?;
+    one(
+        config,
+        roster,
+        path,
+        BufReader::with_capacity(64 * 1024, file),
+    )
 }
 
 fn read_roster(path: &str) -> Result<Roster, Error> {
@@ -97,10 +102,15 @@ fn one(
     let mut tally = Tally::default();
     let mut flaws = Vec::new();
     while let Some(line) = lines.next_line()? {
-        let check = match line.text {
+        let mut check = match line.text {
             Ok(text) => verifier.check(text, wall_us()),
             Err(why) => Check::unreadable(why),
         };
+        if !line.whole && matches!(check.record, Record::Unknown) {
+            check.flaws.push(
+                "the line has no end: it is being written now, or a write was cut off".to_owned(),
+            );
+        }
         if !check.flaws.is_empty() {
             tally.bad += 1;
             if tally.bad <= FLAWS_SHOWN {
@@ -120,8 +130,8 @@ fn one(
     {
         flaws.push("it does not end with the report of --head: reports are missing at its end, or it is another journal".to_owned());
     }
-    if let (Some(age_us_max), Some(last)) = (config.age_us_max, &tally.last) {
-        flaws.extend(too_old(age_us_max, last, wall_us()));
+    if let Some(age_us_max) = config.age_us_max {
+        flaws.extend(too_old(age_us_max, tally.last.as_ref(), wall_us()));
     }
     let seen = Seen {
         name,
@@ -134,6 +144,7 @@ fn one(
             (true, _) => Verdict::Trusted,
         },
         head_known: config.head.is_some(),
+        any_aggregator: roster.is_some_and(|roster| roster.aggregator.is_none()),
         flaws: &flaws,
     };
     let text = if config.json {
@@ -147,8 +158,9 @@ fn one(
 }
 
 /// The last price is too old to act on.
-fn too_old(age_us_max: u64, last: &Report, now_us: u64) -> Option<String> {
-    let Some(time_us) = last.outcome.timestamp_us.filter(|_| last.price().is_some()) else {
+fn too_old(age_us_max: u64, last: Option<&Report>, now_us: u64) -> Option<String> {
+    let priced = last.filter(|last| last.price().is_some());
+    let Some(time_us) = priced.and_then(|last| last.outcome.timestamp_us) else {
         return Some("its last report has no price, so none of --max-age".to_owned());
     };
     let age_us = now_us.saturating_sub(time_us);
@@ -202,6 +214,7 @@ struct Seen<'a> {
     verifier: &'a Verifier,
     verdict: Verdict,
     head_known: bool,
+    any_aggregator: bool,
     flaws: &'a [String],
 }
 
@@ -285,6 +298,9 @@ impl Seen<'_> {
                 "keys: the aggregator's key changed {} times, each time signed by the old key and the new one",
                 tally.key_changes
             ));
+        }
+        if self.any_aggregator {
+            lines.push("aggregator: any, since the roster names none".to_owned());
         }
         if let (false, Some(head)) = (self.head_known, verifier.head()) {
             lines.push(format!(

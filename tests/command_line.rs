@@ -6,7 +6,7 @@ mod witness;
 
 use rsoracle::args;
 use rsoracle::commands::COMMANDS;
-use rsoracle::config::{Collect, Run, Verify};
+use rsoracle::config::{Collect, History, Run, Verify};
 use rsoracle::embedded::Settings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -104,6 +104,13 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("keygen -f", &["'-f' is not a flag", "help keygen"]),
     ("keygen --force a", &["unknown flag --force", "help keygen"]),
     ("keys", &["FILE… is missing", "rsoracle keys FILE…"]),
+    ("history", &["FILE is missing", "rsoracle history FILE"]),
+    ("history a b", &["'b' is one too many", "one FILE"]),
+    ("history a --last 0", &["--last \"0\"", "from 1 to 10000"]),
+    (
+        "history a --last 10001",
+        &["--last \"10001\"", "from 1 to 10000"],
+    ),
     (
         "run --aggregator-key",
         &["--aggregator-key lacks its value"],
@@ -198,7 +205,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
-        "run", "verify", "collect", "exchange", "keygen", "keys", "resolve",
+        "run", "verify", "history", "collect", "exchange", "keygen", "keys", "resolve",
     ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
@@ -228,6 +235,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
             "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
+            "history" => drop(History::from_flags(&given).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }

@@ -160,7 +160,13 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.
-const INNER_BOUNDS: [&str; 23] = [
+const INNER_BOUNDS: [&str; 30] = [
+    "ANSWER_US_MIN",
+    "CLEAR_PART",
+    "CLEAR_US_MAX",
+    "CONNECTION_AGES",
+    "CONNECTION_AGE_STEP",
+    "CONNECTION_AGE_US_MIN",
     "RESOLVE_MS_MAX",
     "PERIOD_US_MIN",
     "HEARTBEAT_US_MAX",
@@ -184,6 +190,7 @@ const INNER_BOUNDS: [&str; 23] = [
     "QUIET_US",
     "LOG_LINE_BYTES_MAX",
     "DISPLAY_LINES_MAX",
+    "ROUNDS_SHOWN_MAX",
 ];
 
 #[test]

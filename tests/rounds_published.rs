@@ -243,7 +243,7 @@ fn a_journal_has_one_writer_at_a_time_and_one_key() {
     // Who started it is gone, and so its lock.
     let other = chronicle.beside("other.key");
     keyfile::create(&other).unwrap();
-    let says = ["line 1: it is signed with another aggregator key than this run's"];
+    let says = ["it is signed with another aggregator key; name the key"];
     refused(&chronicle, &["--aggregator-key", &other], &says);
     // Its key is lost: none that is made now could go on with it.
     let key = format!("{}.key", chronicle.name());

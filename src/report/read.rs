@@ -147,14 +147,14 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    /// A part of a price; zero is none, since its bits stand for null in what is signed.
+    /// A part above 0, which the signature could not tell from none.
     fn part(&mut self) -> Result<f64, Flaw> {
         let at = self.at;
         let part = self.float()?;
         if part > 0.0 {
             Ok(part)
         } else {
-            let expected = "a number above zero".to_owned();
+            let expected = "null or a part above 0".to_owned();
             Err(Flaw { at, expected })
         }
     }
@@ -250,7 +250,7 @@ impl<'a> Cursor<'a, '_> {
         self.key("n")?;
         let n = self.number(u64::from(COLLECTORS_MAX))?;
         self.key("f")?;
-        let f = self.small()?;
+        let f = self.number(u64::from(COLLECTORS_MAX))? as u16;
         self.key("quorum")?;
         let quorum = self.small()?;
         self.key("exchanges_min")?;
@@ -363,6 +363,7 @@ impl<'a> Cursor<'a, '_> {
                 records,
                 observation,
                 equivocated,
+                unfit: None,
             });
         }
         self.expect("]")?;

@@ -215,13 +215,23 @@ fn what_does_not_follow_from_the_signatures_is_named() {
             "behind \"embedded\"",
         ),
         ("\"n\":7,", "\"n\":7,\"n\":7,", "should stand there"),
+        (
+            "\"used\",\"price\":87233.42",
+            "\"used\",\"price\":0",
+            "a price should stand there",
+        ),
+        (
+            "\"used\",\"price\":87233.42",
+            "\"used\",\"price\":987233420000000000",
+            "a price should stand there",
+        ),
         ("\"f\":2,", "\"f\":3,", "f is 3"),
-        ("\"f\":2,", "\"f\":65535,", "f is 65535"),
+        ("\"f\":2,", "\"f\":65535,", "of at most 4096"),
         // Under the signature zero is null; in the line only null is.
         (
             "\"move_max\":null",
             "\"move_max\":0",
-            "a number above zero should",
+            "null or a part above 0",
         ),
         ("\"quorum\":5,", "\"quorum\":4,", "the quorum is 4"),
         ("\"count\":3", "\"count\":2", "the aggregator's signature"),
@@ -283,8 +293,20 @@ fn a_chain_checks_and_every_report_dropped_doubled_or_moved_is_found() {
     };
     assert_eq!(of(&[0, 2]), [true, false], "dropped");
     assert_eq!(of(&[0, 1, 1, 2]), [true, true, false, true], "doubled");
-    assert_eq!(of(&[1, 0, 2]), [true, true, false], "moved");
+    assert_eq!(of(&[0, 0, 1, 2]), [true, false, true, true], "doubled");
+    assert_eq!(of(&[1, 0, 2]), [true, false, false], "moved");
     assert_eq!(of(&[0, 2, 1]), [true, false, false], "moved");
+}
+
+#[test]
+fn two_first_reports_of_one_round_are_equivocation() {
+    let first = report();
+    let mut second = report();
+    second.ephemeral = false;
+    second.sign(&key(1));
+    let flaws = flaws(&[first.line(), second.line()]);
+    assert_eq!(flaws[0], [""; 0]);
+    assert!(flaws[1][0].contains("equivocation"), "{flaws:?}");
 }
 
 #[test]

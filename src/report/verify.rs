@@ -67,6 +67,21 @@ struct Seen {
     aggregator: PublicKey,
 }
 
+impl Seen {
+    /// What is wrong with the start of a report that comes after it.
+    fn start_flaw(&self, report: &Report) -> Option<String> {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        let why = match report.round.start_us.cmp(&self.start_us) {
+            Greater => return None,
+            Equal => {
+                "equivocation: the aggregator signed two different reports for one round start"
+            }
+            Less => "its round starts before that of the report before it",
+        };
+        Some(why.to_owned())
+    }
+}
+
 impl Verifier {
     /// One that trusts the collectors of a roster, or nobody.
     pub fn new(roster: Option<&Roster>) -> Verifier {
@@ -123,6 +138,10 @@ impl Verifier {
         if proof.line() != text {
             flaws.push("it is not in its one form".to_owned());
         }
+        let known = |roster: &Roster| roster.collectors.iter().any(|seat| seat.key == proof.key);
+        if self.roster.as_ref().is_some_and(|roster| !known(roster)) {
+            flaws.push("its key is none of the roster's".to_owned());
+        }
         Check {
             record: Record::Proof(Box::new(proof)),
             flaws,
@@ -146,6 +165,14 @@ impl Verifier {
             }
             seen.aggregator = change.new;
             seen.signature = change.signature();
+        }
+        // Who trusted the old key may go on with the new one.
+        let trusted = self
+            .roster
+            .as_mut()
+            .and_then(|roster| roster.aggregator.as_mut());
+        if let Some(trusted) = trusted.filter(|key| flaws.is_empty() && **key == change.old) {
+            *trusted = change.new;
         }
         flaws
     }
@@ -205,11 +232,17 @@ impl Verifier {
         if report.previous.is_none() != (report.number == 1) {
             flaws.push("only report 1 has none before it".to_owned());
         }
-        let Some(seen) = seen.filter(|_| report.previous.is_some()) else {
+        let Some(seen) = seen else {
             return flaws;
         };
         if report.signature == seen.signature {
             flaws.push(format!("report {} stands here twice", report.number));
+            return flaws;
+        }
+        let same_key = report.round.terms.aggregator == seen.aggregator;
+        if report.previous.is_none() {
+            // It begins a chain of its own, but one key's starts increase over all of them.
+            flaws.extend(seen.start_flaw(report).filter(|_| same_key));
             return flaws;
         }
         if report.number != seen.number + 1 {
@@ -224,19 +257,12 @@ impl Verifier {
                     .to_owned(),
             );
         }
-        if report.round.terms.aggregator != seen.aggregator {
+        if !same_key {
             flaws.push(
                 "the aggregator's key is another than that of the report before it".to_owned(),
             );
         }
-        if report.round.start_us == seen.start_us {
-            flaws.push(
-                "equivocation: the aggregator signed two different reports for one round start"
-                    .to_owned(),
-            );
-        } else if report.round.start_us < seen.start_us {
-            flaws.push("its round starts before that of the report before it".to_owned());
-        }
+        flaws.extend(seen.start_flaw(report));
         if report.last != seen.published {
             flaws.push("what it names as published last is not what was".to_owned());
         }
@@ -308,7 +334,14 @@ fn alone(report: &Report) -> Vec<String> {
     if !aggregator.signed(&report.signed_bytes(), &report.signature) {
         flaws.push("the aggregator's signature does not check".to_owned());
     }
-    if report.last.is_some_and(|last| last.number >= report.number) {
+    if report.number == 0 {
+        flaws.push("reports are numbered from 1".to_owned());
+    }
+    let before = 1..report.number;
+    if report
+        .last
+        .is_some_and(|last| !before.contains(&last.number))
+    {
         flaws.push("what it names as published last has no smaller number".to_owned());
     }
     flaws.extend(played_again(&report.round));
@@ -333,8 +366,7 @@ fn terms(report: &Report) -> Vec<String> {
             terms.f, terms.rule
         ),
     );
-    // An f that promises too much is refused above; here it must not be more than can be counted with.
-    let least = quorum(n, terms.f.min(tolerated));
+    let least = quorum(n, terms.f);
     refuse(
         !(least..=n).contains(&terms.quorum),
         format!(
