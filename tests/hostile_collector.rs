@@ -131,17 +131,11 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
         f64::MAX.to_bits(),
     ];
     bad.extend(averages.map(raw));
-    // Validly signed, and not what the samples make.
+    // Validly signed, of a time outside the round.
     let signed = |answer, stamp| collector.sign(&round, &records, answer, stamp).encode();
     let last = round.start_us + 9 * 200_000;
     let stamps = [0, 1, round.start_us - 1, last + 100_001, u64::MAX];
     bad.extend(stamps.map(|stamp| signed(answer, stamp)));
-    let averages = [PRICE * 10.0, f64::from_bits(PRICE.to_bits() + 1), 1.0];
-    bad.extend(averages.map(|price| signed(Answer::Price(price), stamp)));
-    let stamps = [round.start_us, stamp - 1, stamp + 1, last + 100_000];
-    bad.extend(stamps.map(|stamp| signed(answer, stamp)));
-    let moved = Answer::Abstain(Abstention::ClockMoved);
-    bad.push(signed(moved, stamp));
 
     send_refused(&collector, &bad);
     let _data = collector.send_observation(&honest.encode());
@@ -155,8 +149,38 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
         (Reject::Average, 15),
         (Reject::Timestamp, 5),
         (Reject::Signature, 10),
+    ];
+    assert_eq!(report.refused(), counts(&expected));
+}
+
+#[test]
+fn answers_that_their_samples_do_not_make_are_refused_though_signed_and_exclude_the_true_one() {
+    let (stage, mut collector, round) = begun(10, "200ms");
+    let records = records(10, PRICE);
+    collector.send_samples(&round, &records);
+    let (answer, last) = (Answer::Price(PRICE), round.start_us + 9 * 200_000);
+    let stamp = last + 5;
+    let signed = |answer, stamp| collector.sign(&round, &records, answer, stamp).encode();
+    let averages = [PRICE * 10.0, f64::from_bits(PRICE.to_bits() + 1), 1.0];
+    let mut bad: Vec<[u8; 80]> = averages
+        .iter()
+        .map(|price| signed(Answer::Price(*price), stamp))
+        .collect();
+    let stamps = [round.start_us, stamp - 1, stamp + 1, last + 100_000];
+    bad.extend(stamps.map(|stamp| signed(answer, stamp)));
+    bad.push(signed(Answer::Abstain(Abstention::ClockMoved), stamp));
+    send_refused(&collector, &bad);
+    let honest = collector.honest(&round, &records);
+    assert_eq!((honest.answer, honest.timestamp_us), (answer, stamp));
+    let _data = collector.send_observation(&honest.encode());
+    let (report, stderr) = stage.report();
+    assert_eq!(report.collectors[4].standing, "equivocated", "{stderr}");
+    assert_eq!(report.signatures_verified, 4);
+    report.assert_price_within_the_first(4);
+    let expected = [
         (Reject::AverageDiffers, 3),
         (Reject::TimestampDiffers, 5),
+        (Reject::Equivocation, 1),
     ];
     assert_eq!(report.refused(), counts(&expected));
 }
@@ -239,17 +263,19 @@ fn an_observation_before_the_round_is_refused_and_samples_too() {
 }
 
 #[test]
-fn prices_of_too_few_samples_are_refused_though_signed_and_the_abstention_counts() {
-    let (stage, mut collector, round) = begun(10, "200ms");
+fn prices_of_too_few_samples_are_refused_though_signed_and_an_abstention_counts() {
+    let (stage, [(mut bad, round), (mut good, round_4)]) = begun_with_two(10);
     let records = records_with_misses(10, PRICE, 3);
-    collector.send_samples(&round, &records);
+    bad.send_samples(&round, &records);
     let stamp = round.start_us + 1_800_005;
-    let price = collector.sign(&round, &records, Answer::Price(PRICE), stamp);
-    send_refused(&collector, &[price.encode()]);
-    let honest = collector.honest(&round, &records);
+    let price = bad.sign(&round, &records, Answer::Price(PRICE), stamp);
+    send_refused(&bad, &[price.encode()]);
+    good.send_samples(&round_4, &records);
+    let honest = good.honest(&round_4, &records);
     assert_eq!(honest.answer, Answer::Abstain(Abstention::TooFewSamples));
-    let _data = collector.send_observation(&honest.encode());
+    let _data = good.send_observation(&honest.encode());
     let (report, _) = stage.report();
+    assert_eq!(report.collectors[3].standing, "silent");
     let (standing, why) = (
         &report.collectors[4].standing,
         &report.collectors[4].abstains,
@@ -259,8 +285,8 @@ fn prices_of_too_few_samples_are_refused_though_signed_and_the_abstention_counts
         (standing.as_str(), why.as_deref()),
         ("abstained", Some(expected))
     );
-    assert_eq!(report.signatures_verified, 5);
-    report.assert_price_within_the_first(4);
+    assert_eq!(report.signatures_verified, 4);
+    report.assert_price_within_the_first(3);
     assert_eq!(report.refused(), counts(&[(Reject::TooFewSamples, 1)]));
 }
 

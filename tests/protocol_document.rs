@@ -1,18 +1,19 @@
 //! docs/PROTOCOL.md against the code: every vector, table, reason and bound, by name and on both sides; and its
 //! signatures and digests against programs that share no line with ours.
 
+mod openssl;
 mod support;
 mod vectors;
 
+use openssl::*;
 use rsoracle::json;
 use rsoracle::limits::*;
 use rsoracle::reason::{Abstention, Miss, Reject};
 use rsoracle::report::Verifier;
 use rsoracle::seal::hex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use support::scratch;
+use std::path::Path;
+use std::process::Command;
 use vectors::Story;
 
 fn file(path: &str) -> String {
@@ -63,12 +64,6 @@ fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
         .skip(2)
         .map(cells)
         .collect()
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    assert!(hex.len().is_multiple_of(2), "whole bytes: {hex}");
-    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
-    (0..hex.len()).step_by(2).map(byte).collect()
 }
 
 #[test]
@@ -165,7 +160,13 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.
-const INNER_BOUNDS: [&str; 24] = [
+const INNER_BOUNDS: [&str; 30] = [
+    "ANSWER_US_MIN",
+    "CLEAR_PART",
+    "CLEAR_US_MAX",
+    "CONNECTION_AGES",
+    "CONNECTION_AGE_STEP",
+    "CONNECTION_AGE_US_MIN",
     "RESOLVE_MS_MAX",
     "PERIOD_US_MIN",
     "HEARTBEAT_US_MAX",
@@ -310,52 +311,6 @@ fn the_table_of_keys_holds_every_key_of_a_report_in_order() {
         seen.extend(keys);
     }
     assert_eq!(seen, documented.into_iter().collect());
-}
-
-/// Writes bytes to a fresh file.
-fn kept(name: &str, bytes: &[u8]) -> PathBuf {
-    let path = scratch(name);
-    std::fs::write(&path, bytes).expect("a file for the test");
-    path
-}
-
-fn openssl(args: &[&str], files: &[(&str, &Path)]) -> Command {
-    let mut command = Command::new("openssl");
-    command.args(args).stderr(Stdio::null());
-    for (flag, path) in files {
-        command.arg(flag).arg(path);
-    }
-    command
-}
-
-/// Whether the program `openssl` takes `signature` as that of `public` over `message`.
-fn openssl_takes(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    // RFC 8410: SubjectPublicKeyInfo of an Ed25519 key.
-    let key = [&bytes("302a300506032b6570032100"), public].concat();
-    let (key, message, signature) = (
-        kept("key.der", &key),
-        kept("message", message),
-        kept("signature", signature),
-    );
-    let args = ["pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-rawin"];
-    let files = [
-        ("-inkey", &*key),
-        ("-in", &*message),
-        ("-sigfile", &*signature),
-    ];
-    let mut command = openssl(&args, &files);
-    let status = command.stdout(Stdio::null()).status();
-    status.expect("openssl runs").success()
-}
-
-/// What the program `openssl` signs with the key of `seed`.
-fn openssl_signs(seed: &[u8], message: &[u8]) -> Vec<u8> {
-    // RFC 8410: OneAsymmetricKey of an Ed25519 key.
-    let key = [&bytes("302e020100300506032b657004220420"), seed].concat();
-    let (key, message) = (kept("key.der", &key), kept("message", message));
-    let args = ["pkeyutl", "-sign", "-keyform", "DER", "-rawin"];
-    let output = openssl(&args, &[("-inkey", &key), ("-in", &message)]).output();
-    output.expect("openssl runs").stdout
 }
 
 #[test]

@@ -226,6 +226,13 @@ fn what_does_not_follow_from_the_signatures_is_named() {
             "a price should stand there",
         ),
         ("\"f\":2,", "\"f\":3,", "f is 3"),
+        ("\"f\":2,", "\"f\":65535,", "of at most 4096"),
+        // Under the signature zero is null; in the line only null is.
+        (
+            "\"move_max\":null",
+            "\"move_max\":0",
+            "null or a part above 0",
+        ),
         ("\"quorum\":5,", "\"quorum\":4,", "the quorum is 4"),
         ("\"count\":3", "\"count\":2", "the aggregator's signature"),
         ("\"lateness_us\":13}", "\"lateness_us\":14}", "collector 1"),
