@@ -47,7 +47,7 @@ impl Belongings {
 
 #[test]
 fn memory_files_and_threads_stay_as_they_are_round_after_round() {
-    let rounds = std::env::var("RSORACLE_ROUNDS").map_or(400, |count| {
+    let rounds = std::env::var("RSORACLE_ROUNDS").map_or(200, |count| {
         count.parse().expect("RSORACLE_ROUNDS is a number")
     });
     let chronicle = Chronicle::new();
