@@ -101,7 +101,7 @@ impl Chain {
         decision.code()
     }
 
-    /// A flipped bit is found, and an absurd price.
+    /// A flipped bit is found, and a number of more digits.
     fn tamper_with_line(
         &self,
         chance: &mut Chance,
@@ -110,13 +110,20 @@ impl Chain {
         now_us: u64,
     ) {
         let mut bytes = line.as_bytes().to_vec();
-        let prices: Vec<usize> = line.match_indices("\"price\":").map(|(at, _)| at).collect();
-        if chance.percent(20) {
-            let at = chance.pick(&prices) + "\"price\":".len();
-            bytes.splice(at..at, *b"99999999999999999");
-        } else {
+        // More of a price than can be, or of what was refused; or any bit is another.
+        let field = chance.pick(&["\"price\":", "\"count\":", ""]);
+        let fields: Vec<usize> = line.match_indices(field).map(|(at, _)| at).collect();
+        if field.is_empty() || fields.is_empty() || chance.percent(40) {
             let at = chance.index(bytes.len());
             bytes[at] ^= 1 << chance.below(7);
+        } else {
+            let at = chance.pick(&fields) + field.len();
+            let more: &[u8] = if field == "\"count\":" {
+                b"1"
+            } else {
+                b"99999999999999999"
+            };
+            bytes.splice(at..at, more.iter().copied());
         }
         // Bytes that are no text are no line.
         if let Ok(text) = String::from_utf8(bytes) {
@@ -230,18 +237,20 @@ fn forget_published(report: &mut Report) {
 /// One whose limits this outcome just reaches.
 fn policy_at_limits(outcome: &Outcome, last: Option<PublishedPrice>) -> Option<Policy> {
     let (price, last) = (outcome.price?, last?);
-    let moved = Some((price - last.price).abs() / last.price);
+    // A part of 0 is none: nothing differs by less.
+    let part = |part: f64| (part > 0.0).then_some(part);
+    let moved = (price - last.price).abs() / last.price;
     Some(Policy {
-        deviation: moved.map(|part| part * 1.5),
+        deviation: part(moved * 1.5),
         heartbeat_us: outcome.timestamp_us?.checked_sub(last.time_us),
-        move_max: moved,
-        spread_max: Some(outcome.spread? / price),
+        move_max: part(moved),
+        spread_max: part(outcome.spread? / price),
     })
 }
 
 fn policy(chance: &mut Chance) -> Policy {
     let part = |chance: &mut Chance| {
-        chance.pick(&[None, None, Some(0.0), Some(0.0001), Some(0.01), Some(0.5)])
+        chance.pick(&[None, None, Some(1e-9), Some(0.0001), Some(0.01), Some(0.5)])
     };
     Policy {
         deviation: part(chance),
