@@ -177,6 +177,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--bind ADDRESS ", "127.0.0.1"),
         ("--ca-file FILE ", ""),
         ("--ready-timeout DURATION ", "10s"),
+        ("--connection-age DURATION ", "23h"),
         ("--aggregator-key FILE ", ""),
         ("--collector-keys DIR ", ""),
         ("--write-roster FILE ", ""),
