@@ -147,6 +147,13 @@ impl Round {
             return Ok(Heard::TooEarly);
         }
         self.check_signature(slot, &observation)?;
+        // One key has many signatures over the same bytes; only another answer contradicts the first.
+        if part
+            .observation
+            .is_some_and(|first| first.says_the_same_as(&observation))
+        {
+            return Err(Reject::Duplicate);
+        }
         if part.observation.is_some() {
             self.parts[usize::from(slot)].equivocated = Some(observation);
             return Err(Reject::Equivocation);
@@ -657,6 +664,31 @@ mod tests {
             assert_eq!(heard[1], Err(Reject::Equivocation), "after {:?}", heard[0]);
             assert_eq!(round.outcome().standings, [Standing::Equivocated]);
         }
+    }
+
+    /// By the key of slot 0, over its honest answer below, with another nonce than RFC 8032's: r is the SHA-512 of
+    /// "another nonce", R = r B, S = r + H(R, A, M) a.
+    const OTHER_SIGNATURE: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c56be6948e708e6a739132f705d5cf8f44e548d5c653ea56a7f7db5307665ef02";
+
+    #[test]
+    fn the_same_answer_signed_anew_is_a_duplicate_and_no_contradiction() {
+        let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
+        let records = records(10.0);
+        send_samples(&mut round, 0, &records);
+        let price = Answer::Price(10.0);
+        let first = signed(&round, 0, &key(0), &records, price, START + 4_000_002);
+        let second = Observation {
+            signature: crate::seal::unhex(OTHER_SIGNATURE).expect("64 bytes"),
+            ..first
+        };
+        assert_ne!(first, second);
+        // Either counts by itself.
+        let mut alone = Round::new(terms(1, Rule::TrimmedMean), START);
+        send_samples(&mut alone, 0, &records);
+        assert_eq!(alone.observe(0, &second.encode()), Ok(Heard::Accepted));
+        assert_eq!(round.observe(0, &first.encode()), Ok(Heard::Accepted));
+        assert_eq!(round.observe(0, &second.encode()), Err(Reject::Duplicate));
+        assert_eq!(round.outcome().standings, [Standing::Used(10.0)]);
     }
 
     #[test]
