@@ -13,7 +13,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,9 @@ impl Child {
     pub fn spawn(command: &mut Command, what: &str) -> Result<Child, Error> {
         let process = command.spawn().map_err(|error| {
             let advice = "check the limits on processes and open files (ulimit -u, ulimit -n)";
-            Error::new(format!("cannot start {what}"), error).advise(advice)
+            Error::new(format!("cannot start {what}"), error)
+                .advise(advice)
+                .passing()
         })?;
         Ok(Child {
             process,
@@ -129,8 +132,17 @@ pub fn this_program() -> Result<Command, Error> {
         let advice = "mount /proc, or start it by its path (/path/to/rsoracle)";
         Error::new("cannot find this program's own file", error).advise(advice)
     })?;
-    Ok(Command::new(path))
+    if path.exists() || !Path::new(ITSELF).exists() {
+        return Ok(Command::new(path));
+    }
+    // The file was replaced or removed while it ran: what runs is still there, and children are of the same version.
+    let mut command = Command::new(ITSELF);
+    command.arg0(path);
+    Ok(command)
 }
+
+/// The file that this process runs, whatever became of its name.
+const ITSELF: &str = "/proc/self/exe";
 
 /// What a collector needs to know besides the configuration.
 pub struct CollectorPlace<'a> {

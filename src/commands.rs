@@ -61,7 +61,7 @@ const CONNECTION_AGE: Flag = flag(
 /// `rsoracle run`
 pub static RUN: Command = Command {
     name: "run",
-    job: "aggregator with local collectors: takes one round and prints one verified price",
+    job: "aggregator with local collectors: takes one round, or rounds without end, and prints verified prices",
     notes: "Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no quorum (no price).\n\
             The result goes to standard output, everything else to standard error.",
     example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",

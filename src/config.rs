@@ -282,6 +282,12 @@ impl Run {
                 None => Ok(()),
             };
         };
+        let fresh_keys = self.collector_keys.is_none() && self.remote < self.collectors;
+        if self.write_roster.is_some() && fresh_keys {
+            return Err(Usage(
+                "--write-roster with --every needs --collector-keys DIR: a collector that is started again would sign with a key that is not in the roster".into(),
+            ));
+        }
         // Behind the last sample come the answers, the report, and the announcement of the next round.
         let behind_us = limits::ANSWER_US_MIN + clear_us(every_us) + self.lead_us_min();
         let needed_us =

@@ -38,6 +38,9 @@ pub fn replace(path: &str, text: &str) -> Result<(), Error> {
         Ok(there) if !there.is_file() => {
             return Err(Error::new(attempt, "it is not a regular file").advise("name another"));
         }
+        Ok(_) if holds_secret(path) => {
+            return Err(Error::new(attempt, "it is a secret key").advise("name another"));
+        }
         _ => {}
     }
     let beside = format!("{path}.{}.tmp", std::process::id());
@@ -65,6 +68,16 @@ fn write_anew(path: &str, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
+/// How every file of a secret key begins.
+pub const SECRET_BEGINS: &str = "rsoracle secret key ";
+
+/// Whether a file is one that must never be replaced.
+fn holds_secret(path: &str) -> bool {
+    let mut begins = [0; SECRET_BEGINS.len()];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut begins));
+    read.is_ok() && begins == SECRET_BEGINS.as_bytes()
+}
+
 /// Whether [`replace`] is likely to succeed, to know it before there is anything to write.
 pub fn check_replaceable(path: &str) -> Result<(), Error> {
     let attempt = format!("cannot replace {path}");
@@ -78,6 +91,7 @@ pub fn check_replaceable(path: &str) -> Result<(), Error> {
         std::fs::metadata(directory),
     ) {
         (Ok(there), _) if !there.is_file() => failed("it is not a regular file".to_owned()),
+        (Ok(_), _) if holds_secret(path) => failed("it is a secret key".to_owned()),
         (_, Err(error)) => failed(error.to_string()),
         (_, Ok(there)) if !there.is_dir() => failed("its directory is none".to_owned()),
         _ => Ok(()),

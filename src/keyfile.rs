@@ -15,6 +15,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 /// What the line begins with; the number is that of the form.
 const HEAD: &[u8; 22] = b"rsoracle secret key 1 ";
+const _: () = assert!(
+    HEAD.len() == file::SECRET_BEGINS.len() + 2,
+    "files that are replaced are told from it"
+);
 const HEX_END: usize = HEAD.len() + 64;
 const LINE_BYTES: usize = HEX_END + 1;
 const _: () = assert!(LINE_BYTES == 87);

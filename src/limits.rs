@@ -52,8 +52,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Longest line of a journal: what 4096 collectors of 1000 samples make, at 64 bytes a sample.
-pub const JOURNAL_LINE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Longest line of a journal: what 4096 collectors of 1000 samples make, at 128 bytes a sample, the longest reason among them.
+pub const JOURNAL_LINE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Most rounds that `history` shows.
 pub const ROUNDS_SHOWN_MAX: usize = 10_000;
 /// Most files that are read of a directory of certificates.
@@ -141,4 +141,4 @@ const _: () =
 const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
 const _: () = assert!(RETRY_MS_MIN < RETRY_MS_MAX);
 const _: () =
-    assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 64 <= JOURNAL_LINE_BYTES_MAX);
+    assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 128 <= JOURNAL_LINE_BYTES_MAX);

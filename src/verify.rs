@@ -139,9 +139,8 @@ fn one(
         verifier: &verifier,
         verdict: match (flaws.is_empty(), roster) {
             (false, _) => Verdict::Invalid,
-            // A proof of a lie needs nobody's word.
-            (true, None) if tally.reports > 0 => Verdict::SignersUnknown,
-            (true, _) => Verdict::Trusted,
+            (true, None) => Verdict::SignersUnknown,
+            (true, Some(_)) => Verdict::Trusted,
         },
         head_known: config.head.is_some(),
         any_aggregator: roster.is_some_and(|roster| roster.aggregator.is_none()),
@@ -244,7 +243,12 @@ impl Seen<'_> {
         lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
         let verdict = match self.verdict {
             Verdict::Invalid => "verdict: INVALID; use no price of it",
-            Verdict::Trusted if tally.reports == 0 => "verdict: proved, whoever says it",
+            Verdict::Trusted if tally.reports == 0 => {
+                "verdict: proved, and the key is one of the roster"
+            }
+            Verdict::SignersUnknown if tally.reports == 0 => {
+                "verdict: proved; whose key it is, a roster tells (--roster FILE)"
+            }
             Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
             Verdict::SignersUnknown => {
                 "verdict: self-consistent, signers unknown to you; --roster FILE says whom you trust"
@@ -257,15 +261,12 @@ impl Seen<'_> {
 
     fn headline(&self) -> String {
         let (name, tally) = (self.name, self.tally);
-        let mut line = format!(
-            "{name}: {} report{}",
-            tally.reports,
-            if tally.reports == 1 { "" } else { "s" }
-        );
+        let mut line = format!("{name}: {}", counted(tally.reports, "report"));
         if let (Some(first), Some(last)) = (tally.first, &tally.last) {
-            let _ = match first == last.number {
-                true => write!(line, ", number {first}"),
-                false => write!(line, ", number {first} to {}", last.number),
+            let _ = match (first == last.number, self.pieces()) {
+                (true, _) => write!(line, ", number {first}"),
+                (false, 1) => write!(line, ", number {first} to {}", last.number),
+                (false, pieces) => write!(line, " in {pieces} chains"),
             };
             let embedded = if last.embedded() { "embedded " } else { "" };
             if let Some(closing) = last.closing_line().filter(|_| self.flaws.is_empty()) {
@@ -273,6 +274,11 @@ impl Seen<'_> {
             }
         }
         line
+    }
+
+    /// How many chains of reports, or ends of chains, stand one after the other.
+    fn pieces(&self) -> u64 {
+        self.verifier.chains + u64::from(self.tally.first.is_some_and(|first| first != 1))
     }
 
     /// What holds of every report in the file.
@@ -287,16 +293,16 @@ impl Seen<'_> {
                 "signatures: {} check out, of collectors and aggregator; none under a key of small order, no key in two slots",
                 verifier.signatures
             ),
-            match (verifier.chains, first) {
+            match (self.pieces(), first) {
                 (1, 1) => "chain: it begins at report 1, and none is missing, doubled or moved".to_owned(),
-                (0, _) => format!("chain: none is missing, doubled or moved from report {first} on; what stood before is not here"),
-                (chains, _) => format!("chain: {chains} chains, each from its report 1; within each none is missing, doubled or moved"),
+                (1, _) => format!("chain: none is missing, doubled or moved from report {first} on; what stood before is not here"),
+                (pieces, _) => format!("chain: {pieces} of them, the first from report {first} on; from the first to the last that is here of each none is missing, doubled or moved; whether one was cut at its end is not seen"),
             },
         ];
         if tally.key_changes > 0 {
             lines.push(format!(
-                "keys: the aggregator's key changed {} times, each time signed by the old key and the new one",
-                tally.key_changes
+                "keys: {} of the aggregator's, signed by the old key and the new one",
+                counted(tally.key_changes, "change")
             ));
         }
         if self.any_aggregator {
@@ -316,7 +322,7 @@ impl Seen<'_> {
         let (tally, last) = (self.tally, self.tally.last.as_ref());
         let verdict = match self.verdict {
             Verdict::Invalid => "invalid",
-            Verdict::Trusted if tally.reports == 0 => "proved",
+            Verdict::Trusted | Verdict::SignersUnknown if tally.reports == 0 => "proved",
             Verdict::Trusted => "trusted",
             Verdict::SignersUnknown => "signers-unknown",
         };
@@ -328,18 +334,25 @@ impl Seen<'_> {
         let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
         let wrong: Vec<String> = self.flaws.iter().map(|flaw| quoted(flaw)).collect();
         format!(
-            "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"signatures\":{},\"price\":{},\"time_us\":{},\"head\":{},\"wrong\":[{}]}}",
+            "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"signatures\":{},\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{},\"wrong\":[{}]}}",
             quoted(self.name),
             tally.reports,
             tally.bad,
             tally.published,
             self.verifier.signatures,
+            or_null(last.map(|last| last.number.to_string())),
+            or_null(last.map(|last| quoted(&last.round.terms.feed))),
+            or_null(last.map(|last| last.embedded().to_string())),
             or_null(price.map(|price| price.to_string())),
             or_null(time_us.map(|us| us.to_string())),
             or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
             wrong.join(",")
         )
     }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Text as JSON has it.

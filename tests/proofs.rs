@@ -36,7 +36,7 @@ fn two_signed_answers_become_a_proof_file_that_verify_confirms_without_knowing_a
     let checked = run(&["verify", &proofs]);
     assert_eq!(
         (checked.code, checked.stderr.as_str()),
-        (Some(0), ""),
+        (Some(5), ""),
         "{}",
         checked.stdout
     );

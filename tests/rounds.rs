@@ -337,3 +337,33 @@ fn periods_that_leave_no_time_are_refused() {
     refused(&["--every", "10s", "--rounds", "0"], "--rounds");
     refused(&["--connection-age", "10ms"], "--connection-age");
 }
+
+#[test]
+fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
+    let program = scratch("rsoracle");
+    std::fs::copy(env!("CARGO_BIN_EXE_rsoracle"), &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    command.args(["run", "--source", "embedded:BTCUSDT", "--every", "200ms"]);
+    command.args(["--samples", "1", "--interval", "20ms", "--json"]);
+    command.args(["--control-port", "0", "--data-port", "0"]);
+    command.stdin(std::process::Stdio::null());
+    let running = start_command(command);
+    eventually("a first report", || {
+        (running.stdout().lines().count() > 0).then_some(())
+    });
+    // As an upgrade does it: another file under the same name.
+    let other = program.with_extension("new");
+    std::fs::write(&other, "no program").unwrap();
+    std::fs::rename(&other, &program).unwrap();
+    signal(running.collector(1), "KILL");
+    running.stderr_line("collector 1: started again (1)");
+    let before = running.stdout().lines().count();
+    eventually("all five give prices again", || {
+        let text = running.stdout();
+        let later = text.lines().skip(before);
+        later
+            .into_iter()
+            .find(|line| line.contains("\"prices\":5,"))
+            .map(|_| ())
+    });
+}

@@ -384,17 +384,46 @@ fn what_is_replaced_is_never_what_is_kept() {
     let same = chronicle.beside("link.jsonl");
     std::fs::hard_link(&chronicle.path, &same).unwrap();
     let dotted = chronicle.beside("./journal.jsonl");
+    let keys = chronicle.beside("keys");
+    std::fs::create_dir(&keys).unwrap();
+    let with_keys = ["--collector-keys", &keys];
+    assert_eq!(rounds(&chronicle, 1, &with_keys).code, Some(0));
     for flag in ["--latest", "--write-roster"] {
-        for (path, what) in [
-            (chronicle.name(), "it is the journal"),
-            (&dotted, "it is the journal"),
-            (&same, "it is the journal"),
-            (&key, "it is the aggregator's key"),
-        ] {
-            refused(&chronicle, &[flag, path], &["cannot replace", what, flag]);
+        for path in [chronicle.name(), &dotted, &same] {
+            let args = [&with_keys[..], &[flag, path]].concat();
+            refused(
+                &chronicle,
+                &args,
+                &["cannot replace", "it is the journal", flag],
+            );
+        }
+        for path in [&key, &format!("{keys}/slot-2.key")] {
+            let args = [&with_keys[..], &[flag, path]].concat();
+            refused(&chronicle, &args, &["cannot replace", "key"]);
         }
     }
+    let one = chronicle.beside("one.json");
+    let args = [&with_keys[..], &["--latest", &one, "--write-roster", &one]].concat();
+    refused(&chronicle, &args, &["into one file"]);
     chronicle.assert_whole(EVERY_US);
+}
+
+#[test]
+fn the_newest_report_is_put_in_its_place_at_the_next_start_if_it_is_not_there() {
+    let chronicle = Chronicle::new();
+    assert_eq!(rounds(&chronicle, 2, &[]).code, Some(0));
+    // As after a crash between the journal and the file: no price is new enough to be published again.
+    let latest = chronicle.beside("latest.json");
+    let done = rounds(&chronicle, 2, &["--latest", &latest, "--deviation", "50%"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let reports = chronicle.reports();
+    let published = reports
+        .iter()
+        .rev()
+        .find(|kept| kept.decision == "published");
+    let newest = Kept::of(std::fs::read_to_string(&latest).unwrap().trim_end());
+    assert_eq!(newest.number, published.unwrap().number);
+    assert_eq!(newest.number, 2);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::report::{KeyChange, Proof, Refused, Report, Verifier};
 use crate::round::Round;
 use crate::seal::{PublicKey, SecretKey};
 use crate::wait::wall_us;
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -25,6 +26,12 @@ pub struct Book {
     /// Start of the last round; the next starts later.
     last_start_us: u64,
     ephemeral: bool,
+    /// Whether the journal has reports of more than one aggregator key.
+    pub key_changed: bool,
+    /// The newest published report's line, as long as it is not where --latest says.
+    unwritten: Option<String>,
+    /// Collectors whose lies were proved in this run already.
+    proved: BTreeSet<[u8; 32]>,
 }
 
 /// What the operator should know about the journal.
@@ -66,21 +73,44 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     Ok((keyfile::read(&path)?, made))
 }
 
+fn proofs_path(journal: &str) -> String {
+    format!("{journal}.proofs")
+}
+
 /// What is replaced round by round must not be what is kept, by whatever name.
 fn check_apart(config: &Run) -> Result<(), Error> {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
     };
-    let key = key_path(config);
-    let kept = [("journal", &config.journal), ("aggregator's key", &key)];
+    let beside = |ending: &str| {
+        config
+            .journal
+            .as_ref()
+            .map(|path| format!("{path}.{ending}"))
+    };
+    let kept = [
+        ("journal", config.journal.clone()),
+        ("aggregator's key", key_path(config)),
+        ("retired key", config.retire_key.clone()),
+        ("file of certificates", config.ca_file.clone()),
+        ("file of proofs", config.journal.as_deref().map(proofs_path)),
+        ("torn end of the journal", beside("torn")),
+    ];
+    if config.latest.is_some() && config.latest == config.write_roster {
+        let attempt = "cannot put the newest report and the roster into one file";
+        return Err(Error::new(
+            attempt,
+            "--latest and --write-roster name the same",
+        ));
+    }
     let replaced = [
         ("latest", &config.latest),
         ("write-roster", &config.write_roster),
     ];
     for (flag, path) in replaced {
         let Some(path) = path else { continue };
-        for (what, other) in kept {
+        for (what, other) in &kept {
             let same =
                 |other: &String| identity(path).is_some_and(|found| identity(other) == Some(found));
             if other.as_ref().is_some_and(same) {
@@ -103,6 +133,9 @@ impl Book {
             last: None,
             last_start_us: 0,
             ephemeral: key_path(config).is_none(),
+            key_changed: false,
+            unwritten: None,
+            proved: BTreeSet::new(),
         };
         let mut lines = Vec::new();
         if let Some(path) = &config.latest {
@@ -114,12 +147,14 @@ impl Book {
         };
         let mut verifier = Verifier::default();
         let mut check = |_: u64, line: &str| {
-            if let Some(report) = verifier.check_chained(line, wall_us())? {
-                book.follow(&report);
+            match verifier.check_chained(line, wall_us())? {
+                Some(report) => book.follow(config, &report, line),
+                None => book.key_changed = true,
             }
             Ok(())
         };
         let (mut journal, torn) = Journal::open(path, &mut check)?;
+        check_apart(config)?;
         book.previous = verifier.head();
         let before = verifier.aggregator();
         if let (Some(before), Some(head)) = (
@@ -129,6 +164,7 @@ impl Book {
             let change = change_of_keys(config, path, before, head, key)?;
             journal.append(&change.line())?;
             book.previous = Some(change.signature());
+            book.key_changed = true;
             lines.push(Remark::Warning(
                 "the journal goes on with another aggregator key; both have signed the change"
                     .to_owned(),
@@ -140,7 +176,6 @@ impl Book {
             next => format!("journal {path}, goes on at report {next}"),
         }));
         book.journal = Some(journal);
-        check_apart(config)?;
         Ok((book, lines))
     }
 
@@ -149,11 +184,42 @@ impl Book {
         self.last_start_us + 1
     }
 
-    fn follow(&mut self, report: &Report) {
+    fn follow(&mut self, config: &Run, report: &Report, line: &str) {
+        if report.decision.publishes() && config.latest.is_some() {
+            self.unwritten = Some(line.to_owned());
+        }
         self.number = report.number + 1;
         self.previous = Some(report.signature);
         self.last = report.published();
         self.last_start_us = report.round.start_us;
+    }
+
+    /// Puts the newest published report where --latest says, if it is not there yet.
+    pub fn write_latest(&mut self, config: &Run) -> Result<(), Error> {
+        if let (Some(path), Some(line)) = (&config.latest, &self.unwritten) {
+            file::replace(path, &format!("{line}\n"))?;
+            self.unwritten = None;
+        }
+        Ok(())
+    }
+
+    /// Keeps the proofs that a report holds beside the journal, one of each collector in a run: more would prove no more, and
+    /// a liar could make them without end. The file's name if there were any.
+    fn keep_proofs(&mut self, config: &Run, report: &Report) -> Result<Option<String>, Error> {
+        let Some(journal) = &config.journal else {
+            return Ok(None);
+        };
+        let mut proofs = Proof::in_report(report);
+        proofs.retain(|proof| self.proved.insert(*proof.key.bytes()));
+        if proofs.is_empty() {
+            return Ok(None);
+        }
+        let path = proofs_path(journal);
+        let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
+        for proof in proofs {
+            file.append(&proof.line())?;
+        }
+        Ok(Some(path))
     }
 
     /// The signed report of a round, kept if there is a journal; its line.
@@ -174,10 +240,8 @@ impl Book {
         if let Some(journal) = &mut self.journal {
             journal.append(&line)?;
         }
-        if self.journal.is_some() || config.every_us.is_some() {
-            self.follow(&report);
-        }
-        let proofs = keep_proofs(config, &report);
+        self.follow(config, &report, &line);
+        let proofs = self.keep_proofs(config, &report);
         Ok(Kept {
             report,
             line,
@@ -194,20 +258,6 @@ pub struct Kept {
     pub line: String,
     /// The file that has got proofs of lies, if there were any; an error costs the proof, not the report.
     pub proofs: Result<Option<String>, Error>,
-}
-
-/// Keeps the proofs that a report holds beside the journal; the file's name if there were any.
-fn keep_proofs(config: &Run, report: &Report) -> Result<Option<String>, Error> {
-    let proofs = Proof::in_report(report);
-    let (Some(path), false) = (&config.journal, proofs.is_empty()) else {
-        return Ok(None);
-    };
-    let path = format!("{path}.proofs");
-    let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
-    for proof in proofs {
-        file.append(&proof.line())?;
-    }
-    Ok(Some(path))
 }
 
 /// The record by which the journal's key until now hands over to this run's.

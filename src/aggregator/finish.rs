@@ -1,10 +1,9 @@
-//! The end of a run: the price or why there is none, what the collectors had to say, and no process left behind.
+//! The end of a round: its report, the price or why there is none. And the end of a run: no process left behind.
 
 use super::book::Kept;
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
 use crate::child::{self, Child};
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
-use crate::file;
 use crate::report::Report;
 use crate::round::Round;
 use crate::wait::wall_us;
@@ -91,18 +90,12 @@ impl Aggregator<'_> {
         } else {
             EXIT_NO_QUORUM
         };
-        if self.config.every_us.is_some() && !report.decision.publishes() {
-            return code;
-        }
-        if let Some(path) = self
-            .config
-            .latest
-            .as_ref()
-            .filter(|_| report.decision.publishes())
-            && let Err(error) = file::replace(path, &format!("{line}\n"))
-        {
+        if let Err(error) = self.book.write_latest(self.config) {
             self.screen.say(&format!("aggregator: {error}"));
             code = EXIT_FAILURE;
+        }
+        if self.config.every_us.is_some() && !report.decision.publishes() {
+            return code;
         }
         let shown = if self.config.json {
             Some(line.to_owned())

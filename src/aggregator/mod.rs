@@ -1,4 +1,4 @@
-//! The aggregator: opens the two channels, starts the collectors, runs one round, makes the price.
+//! The aggregator: opens the two channels, starts the collectors, runs one round or many, makes the price.
 //!
 //! One thread looks at everything in turn (`sweep`) and naps in between: briefly while something is awaited, longer
 //! while samples are taken, and never around a sample's instant, when the collectors want the cores.
@@ -169,6 +169,9 @@ impl<'a> Aggregator<'a> {
         };
         if let (Some(path), true) = (book::key_path(config), key_made) {
             aggregator.tell(&format!("made the aggregator's key in {path}"));
+        }
+        if let Err(error) = aggregator.book.write_latest(config) {
+            aggregator.screen.say(&format!("aggregator: {error}"));
         }
         for remark in said {
             match remark {

@@ -35,6 +35,12 @@ impl Aggregator<'_> {
                 ));
                 true
             }
+            Ok(()) if self.book.key_changed => {
+                self.tell(&format!(
+                    "roster written to {path}; it names no aggregator, since the journal has reports of more than one aggregator key"
+                ));
+                true
+            }
             Ok(()) => {
                 self.tell(&format!("roster written to {path}"));
                 true
@@ -44,6 +50,12 @@ impl Aggregator<'_> {
                 false
             }
         }
+    }
+
+    /// Whether every slot's key is known by now.
+    pub(super) fn all_keys_known(&self) -> bool {
+        let known = |slot: &Slot| slot.key.or(slot.file_key).is_some();
+        self.slots.iter().all(known)
     }
 
     fn roster(&self, path: &str) -> Result<Roster, Error> {
@@ -70,7 +82,9 @@ impl Aggregator<'_> {
             quorum: terms.quorum,
             exchanges_min: terms.exchanges_min,
             // A fresh one is gone with this run, and would make the roster worthless for the next.
-            aggregator: super::book::key_path(self.config).map(|_| terms.aggregator),
+            aggregator: super::book::key_path(self.config)
+                .filter(|_| !self.book.key_changed)
+                .map(|_| terms.aggregator),
         })
     }
 }

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Longest nap between rounds.
 const NAP_MAX: Duration = Duration::from_millis(10);
 
+/// A start that is so much later than it was to be: the clock was set back.
+const CLOCK_SET: Duration = Duration::from_secs(2);
+
 /// When a collector that ended is started again.
 #[derive(Default)]
 pub struct Restart {
@@ -37,7 +40,6 @@ impl Restart {
             Some(at) if Instant::now() < at => {}
             Some(_) => {
                 self.at = None;
-                self.count += 1;
                 return Ok(true);
             }
         }
@@ -68,6 +70,7 @@ impl Aggregator<'_> {
     pub(super) fn rounds(&mut self, every_us: u64) -> Result<u8, Error> {
         self.gather();
         let mut written = self.write_roster();
+        let mut failed = false;
         let mut code = EXIT_NO_QUORUM;
         let mut left = self.config.rounds;
         let mut before_us = None;
@@ -78,20 +81,29 @@ impl Aggregator<'_> {
             {
                 let count = (start_us - before_us) / every_us - 1;
                 self.tell(&format!(
-                    "starts left out: {count}; this machine is too busy for so short a period, or its disk too slow"
+                    "starts left out: {count}; this machine is too busy for so short a period, its disk too slow, or its clock was set"
                 ));
             }
-            self.rest(start_us)?;
+            if !self.rest(start_us)? {
+                continue;
+            }
             self.announce(start_us);
             self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
             match self.publish() {
-                EXIT_FAILURE => written = false,
+                EXIT_FAILURE => failed = true,
                 EXIT_PRICE => code = EXIT_PRICE,
                 _ => {}
             }
             left = left.map(|left| left - 1);
+            if !written && self.all_keys_known() {
+                written = self.write_roster();
+            }
         }
-        Ok(if written { code } else { EXIT_FAILURE })
+        Ok(if failed || !written {
+            EXIT_FAILURE
+        } else {
+            code
+        })
     }
 
     /// The next multiple of the period that can still be announced in time and comes after the last round's.
@@ -108,8 +120,11 @@ impl Aggregator<'_> {
         start_us
     }
 
-    /// Between rounds: listens, and starts collectors again that have ended, until it is time to announce the next round.
-    fn rest(&mut self, start_us: u64) -> Result<(), Error> {
+    /// Between rounds: listens, and starts collectors again that have ended, until it is time to announce the next round;
+    /// false if the clock was set meanwhile, so that another start is due.
+    fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
+        let left_us = start_us.saturating_sub(wall_us());
+        let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
         loop {
             self.sweep();
             self.restart_exchange()?;
@@ -119,7 +134,11 @@ impl Aggregator<'_> {
             }
             let left_us = (start_us - self.lead_us()).saturating_sub(wall_us());
             if left_us == 0 {
-                return Ok(());
+                return Ok(wall_us() < start_us + self.config.interval_us);
+            }
+            if Instant::now() > latest {
+                self.tell("the clock was set back; the next start is looked for anew");
+                return Ok(false);
             }
             std::thread::sleep(Duration::from_micros(left_us).clamp(NAP_SHORT, NAP_MAX));
         }
@@ -132,10 +151,11 @@ impl Aggregator<'_> {
             if slot.remote || slot.child.is_some() {
                 continue;
             }
-            if slot.restart.due()? {
-                let count = slot.restart.count;
+            if slot.restart.due()? && self.start_again(index as u16) {
+                let restart = &mut self.slots[index].restart;
+                restart.count += 1;
+                let count = restart.count;
                 self.tell(&format!("collector {index}: started again ({count})"));
-                self.start_again(index as u16);
             }
         }
         Ok(())
@@ -146,16 +166,19 @@ impl Aggregator<'_> {
         if !self.has_exchange() || self.exchange.is_some() || !self.exchange_restart.due()? {
             return Ok(());
         }
-        let count = self.exchange_restart.count;
-        self.tell(&format!("embedded exchange: started again ({count})"));
         match child::exchange(&self.log, self.endpoint.as_ref()) {
-            Ok(exchange) => self.exchange = Some(exchange),
+            Ok(exchange) => {
+                self.exchange = Some(exchange);
+                self.exchange_restart.count += 1;
+                let count = self.exchange_restart.count;
+                self.tell(&format!("embedded exchange: started again ({count})"));
+            }
             Err(error) => self.screen.say(&format!("aggregator: {error}")),
         }
         Ok(())
     }
 
-    fn start_again(&mut self, slot: u16) {
+    fn start_again(&mut self, slot: u16) -> bool {
         let endpoint = self.endpoint.clone();
         let place = CollectorPlace {
             slot,
@@ -164,8 +187,10 @@ impl Aggregator<'_> {
             endpoint: endpoint.as_ref(),
         };
         // A system that is out of processes or files now may have some later.
-        if let Err(error) = self.start_collector(&place) {
+        let started = self.start_collector(&place);
+        if let Err(error) = &started {
             self.screen.say(&format!("aggregator: {error}"));
         }
+        started.is_ok()
     }
 }

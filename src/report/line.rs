@@ -1,9 +1,9 @@
 //! A report as one line of JSON, in one form only.
 //!
-//! Invariant: `read` (in its own file) of a `write` gives the same report, and `write` of a `read` the same line, byte for byte: keys in one order,
-//! no blanks, floats as their shortest exact text, times in whole microseconds below 2^53 (JavaScript reads all of it
-//! exactly), bytes in lower-case hexadecimal. What can be computed from the rest (price, standings, tolerances) stands in
-//! the line for its readers; `read` passes over it, and whoever verifies holds the line against `write`.
+//! Invariant: reading what `write` writes gives the same report, and writing what was read the same line, byte for byte:
+//! keys in one order, no blanks, floats as their shortest exact text, times in whole microseconds below 2^53 (JavaScript
+//! reads all of it exactly), bytes in lower-case hexadecimal. What can be computed from the rest (price, standings, tolerances) stands in
+//! the line for its readers; reading passes over it, and whoever verifies holds the line against `write`.
 //! What this module does not do: read, or check a signature.
 
 use super::{Lateness, Report};

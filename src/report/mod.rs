@@ -340,7 +340,7 @@ impl Report {
                 part(self.policy.deviation)
             )),
             Decision::MovedTooFar => Some(format!(
-                "no price: it moved by more than {} % from the last published one",
+                "no price: it moved by more than {} % from the last published one; if that is right, one run without --max-move publishes it",
                 part(self.policy.move_max)
             )),
             Decision::SpreadTooWide => Some(format!(

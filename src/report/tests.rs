@@ -441,6 +441,16 @@ fn a_change_of_keys_goes_on_with_the_chain_and_only_with_both_signatures() {
     // Without the record, or with another's, the chain is broken.
     let without = [&lines[..3], &lines[4..]].concat();
     assert!(!flaws(&without)[3].is_empty());
+    // Nor does a change that stands first hide what is missing behind it.
+    let first = [lines[3].clone(), lines[4].clone()];
+    assert!(
+        flaws(&first).iter().all(Vec::is_empty),
+        "{:?}",
+        flaws(&first)
+    );
+    next.previous = Some([7; 64]);
+    next.sign(&key(99));
+    assert!(!flaws(&[lines[3].clone(), next.line()])[1].is_empty());
     let forged = KeyChange::sign(&key(98), &key(99), change.previous);
     let mut with = lines.clone();
     with[3] = forged.line();

@@ -28,6 +28,9 @@ pub enum Record {
     Unknown,
 }
 
+/// So many things that are wrong with one report are told.
+const FLAWS_MAX: usize = 20;
+
 /// What became of one line.
 pub struct Check {
     /// What it was.
@@ -60,14 +63,19 @@ pub struct Verifier {
 
 /// What the next report of a chain is held against.
 struct Seen {
-    number: u64,
-    start_us: u64,
     signature: [u8; 64],
-    published: Option<PublishedPrice>,
     aggregator: PublicKey,
+    /// The last report; none behind a change of keys that stands first.
+    report: Option<SeenReport>,
 }
 
-impl Seen {
+struct SeenReport {
+    number: u64,
+    start_us: u64,
+    published: Option<PublishedPrice>,
+}
+
+impl SeenReport {
     /// What is wrong with the start of a report that comes after it.
     fn start_flaw(&self, report: &Report) -> Option<String> {
         use std::cmp::Ordering::{Equal, Greater, Less};
@@ -159,13 +167,17 @@ impl Verifier {
         if change.line() != text {
             flaws.push("it is not in its one form".to_owned());
         }
-        if let Some(seen) = &mut self.last {
-            if (seen.aggregator, seen.signature) != (change.old, change.previous) {
-                flaws.push("the key or the record before it is another".to_owned());
-            }
-            seen.aggregator = change.new;
-            seen.signature = change.signature();
+        let seen = self.last.take();
+        if let Some(seen) = &seen
+            && (seen.aggregator, seen.signature) != (change.old, change.previous)
+        {
+            flaws.push("the key or the record before it is another".to_owned());
         }
+        self.last = Some(Seen {
+            signature: change.signature(),
+            aggregator: change.new,
+            report: seen.and_then(|seen| seen.report),
+        });
         // Who trusted the old key may go on with the new one.
         let trusted = self
             .roster
@@ -219,11 +231,13 @@ impl Verifier {
     /// Holds a report against the one before it.
     fn chain(&mut self, report: &Report) -> Vec<String> {
         let seen = self.last.replace(Seen {
-            number: report.number,
-            start_us: report.round.start_us,
             signature: report.signature,
-            published: report.published(),
             aggregator: report.round.terms.aggregator,
+            report: Some(SeenReport {
+                number: report.number,
+                start_us: report.round.start_us,
+                published: report.published(),
+            }),
         });
         let mut flaws = Vec::new();
         if report.previous.is_none() {
@@ -242,13 +256,15 @@ impl Verifier {
         let same_key = report.round.terms.aggregator == seen.aggregator;
         if report.previous.is_none() {
             // It begins a chain of its own, but one key's starts increase over all of them.
-            flaws.extend(seen.start_flaw(report).filter(|_| same_key));
+            let before = seen.report.filter(|_| same_key);
+            flaws.extend(before.and_then(|before| before.start_flaw(report)));
             return flaws;
         }
-        if report.number != seen.number + 1 {
+        let before = seen.report.as_ref();
+        if let Some(before) = before.filter(|before| report.number != before.number + 1) {
             flaws.push(format!(
                 "report {} follows report {}",
-                report.number, seen.number
+                report.number, before.number
             ));
         }
         if report.previous != Some(seen.signature) {
@@ -262,8 +278,8 @@ impl Verifier {
                 "the aggregator's key is another than that of the report before it".to_owned(),
             );
         }
-        flaws.extend(seen.start_flaw(report));
-        if report.last != seen.published {
+        flaws.extend(before.and_then(|before| before.start_flaw(report)));
+        if before.is_some_and(|before| report.last != before.published) {
             flaws.push("what it names as published last is not what was".to_owned());
         }
         flaws
@@ -400,6 +416,12 @@ fn played_again(round: &Round) -> Vec<String> {
     let mut flaws = Vec::new();
     for (slot, part) in round.parts.iter().enumerate() {
         let slot = slot as u16;
+        if flaws.len() >= FLAWS_MAX {
+            flaws.push(format!(
+                "and no look at collector {slot} and those behind it"
+            ));
+            break;
+        }
         for record in &part.records {
             let sample = Sample {
                 start_us: round.start_us,
@@ -412,6 +434,8 @@ fn played_again(round: &Round) -> Vec<String> {
                     "collector {slot}, sample {}: {reason}",
                     record.index
                 ));
+                // What follows it is out of order.
+                break;
             }
         }
         if let Some(observation) = part.observation {
