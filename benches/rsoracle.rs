@@ -24,6 +24,8 @@ mod network;
 mod prototype;
 #[path = "sections/proxy.rs"]
 mod proxy;
+#[path = "sections/reports.rs"]
+mod reports;
 #[path = "sections/rounds.rs"]
 mod rounds;
 #[path = "sections/size.rs"]
@@ -37,7 +39,7 @@ use figures::Table;
 
 /// The sections: name, what it is about, and what runs it.
 type Section = (&'static str, &'static str, fn(&mut Table));
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 8] = [
     (
         "instants",
         "how exactly a process hits an instant",
@@ -60,6 +62,7 @@ const SECTIONS: [Section; 7] = [
         "from received bytes to an accepted observation",
         checking::show,
     ),
+    ("reports", "what proof costs", reports::show),
     ("size", "memory, CPU, and many collectors", size::show),
 ];
 

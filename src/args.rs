@@ -33,6 +33,8 @@ pub struct Command {
     pub notes: &'static str,
     /// An example that works.
     pub example: &'static str,
+    /// What stands beside its flags: `FILE` for exactly one, `FILE…` for one or more, empty for none.
+    pub operands: &'static str,
     /// Its flags, in the order of the help text.
     pub flags: &'static [Flag],
 }
@@ -50,11 +52,12 @@ impl fmt::Display for Usage {
     }
 }
 
-/// The flags that were given, checked against the table.
+/// The flags and operands that were given, checked against the table.
 #[derive(Debug)]
 pub struct Given {
     command: &'static Command,
     values: Vec<(&'static str, String)>,
+    operands: Vec<String>,
 }
 
 impl fmt::Debug for Command {
@@ -68,10 +71,17 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
     let mut given = Given {
         command,
         values: Vec::new(),
+        operands: Vec::new(),
     };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let Some(body) = arg.strip_prefix("--") else {
+            // What begins with one dash is a flag mistyped; a file of such a name is './-name'.
+            let is_operand = !arg.is_empty() && (!arg.starts_with('-') || arg == "-");
+            if !command.operands.is_empty() && is_operand {
+                given.operands.push(arg.clone());
+                continue;
+            }
             return Err(Usage(format!(
                 "'{arg}' is not a flag; flags of '{command:?}' begin with --, see 'rsoracle help {command:?}'"
             )));
@@ -99,10 +109,30 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
         };
         given.values.push((flag.name, value));
     }
+    given.count_operands()?;
     Ok(given)
 }
 
 impl Given {
+    /// What was given beside the flags, in its order.
+    pub fn operands(&self) -> &[String] {
+        &self.operands
+    }
+
+    /// As many operands as the table asks for, no fewer and no more.
+    fn count_operands(&self) -> Result<(), Usage> {
+        let (command, what) = (self.command, self.command.operands);
+        match self.operands.as_slice() {
+            [] if !what.is_empty() => Err(Usage(format!(
+                "{what} is missing: rsoracle {command:?} {what}"
+            ))),
+            [_, second, ..] if !what.ends_with('…') => Err(Usage(format!(
+                "'{second}' is one too many; '{command:?}' takes one {what}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// All values given for a flag that repeats.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.values
@@ -229,9 +259,16 @@ pub fn duration_text(us: u64) -> String {
     format!("{us}us")
 }
 
+/// A command's name and operands, as it is typed.
+pub fn call(command: &Command) -> String {
+    format!("{} {}", command.name, command.operands)
+        .trim_end()
+        .to_owned()
+}
+
 /// The help text of one command.
 pub fn help(command: &Command) -> String {
-    let mut page = format!("rsoracle {}: {}\n", command.name, command.job);
+    let mut page = format!("rsoracle {}: {}\n", call(command), command.job);
     if !command.notes.is_empty() {
         let _ = write!(page, "\n{}\n", command.notes);
     }
@@ -270,6 +307,7 @@ mod tests {
         job: "paints",
         notes: "",
         example: "rsoracle paint",
+        operands: "",
         flags: &[
             Flag {
                 name: "coats",
@@ -302,14 +340,49 @@ mod tests {
         ],
     };
 
+    static MOVE: Command = Command {
+        name: "move",
+        operands: "DOOR",
+        ..PAINT
+    };
+    static SAND: Command = Command {
+        name: "sand",
+        operands: "DOOR…",
+        ..PAINT
+    };
+
     fn given(line: &str) -> Result<Given, Usage> {
+        given_to(&PAINT, line)
+    }
+
+    fn given_to(command: &'static Command, line: &str) -> Result<Given, Usage> {
         parse(
-            &PAINT,
+            command,
             &line
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect::<Vec<_>>(),
         )
+    }
+
+    #[test]
+    fn operands_are_counted() {
+        let g = given_to(&SAND, "front --coats 3 back").unwrap();
+        assert_eq!(g.operands(), ["front", "back"]);
+        assert_eq!(g.number("coats", 1..=5u32), Ok(3));
+        assert_eq!(given_to(&MOVE, "front").unwrap().operands(), ["front"]);
+        for (command, line, sentence) in [
+            (&MOVE, "", "DOOR is missing: rsoracle move DOOR"),
+            (&SAND, "--gloss", "DOOR… is missing: rsoracle sand DOOR…"),
+            (&MOVE, "a b", "'b' is one too many; 'move' takes one DOOR"),
+            (&SAND, "-a", "'-a' is not a flag"),
+        ] {
+            let Usage(text) = given_to(command, line).unwrap_err();
+            assert!(text.starts_with(sentence), "{text}");
+        }
+        let empty = parse(&SAND, &[String::new()]).unwrap_err();
+        assert!(empty.0.starts_with("'' is not a flag"), "{empty}");
+        assert!(help(&SAND).starts_with("rsoracle sand DOOR…: paints\n"));
     }
 
     #[test]

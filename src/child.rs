@@ -4,14 +4,17 @@
 //! share one socket as standard error, whose other end the parent reads, so that one process writes to the terminal.
 //! What this module does not do: know what children say.
 
+use crate::args::duration_text;
 use crate::config::{Endpoint, Run};
 use crate::error::Error;
+use crate::keyfile;
 use crate::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,10 +25,13 @@ pub struct Child {
 }
 
 impl Child {
-    fn spawn(command: &mut Command, what: &str) -> Result<Child, Error> {
+    /// Starts a command; `what` is its name in errors.
+    pub fn spawn(command: &mut Command, what: &str) -> Result<Child, Error> {
         let process = command.spawn().map_err(|error| {
             let advice = "check the limits on processes and open files (ulimit -u, ulimit -n)";
-            Error::new(format!("cannot start {what}"), error).advise(advice)
+            Error::new(format!("cannot start {what}"), error)
+                .advise(advice)
+                .passing()
         })?;
         Ok(Child {
             process,
@@ -40,6 +46,23 @@ impl Child {
         }
         self.status
     }
+
+    /// What a child that has ended wrote to standard output and standard error, if both are pipes: as much of each as the
+    /// bound allows.
+    pub fn said(&mut self, bytes_max: u64) -> (String, String) {
+        let out = self.process.stdout.take();
+        let err = self.process.stderr.take();
+        (all_of(out, bytes_max), all_of(err, bytes_max))
+    }
+}
+
+fn all_of(pipe: Option<impl Read>, bytes_max: u64) -> String {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // What could not be read is missed by whoever makes sense of it.
+        let _ = pipe.take(bytes_max).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Drop for Child {
@@ -97,7 +120,8 @@ impl Log {
     }
 }
 
-fn this_program() -> Result<Command, Error> {
+/// A command that is this very program.
+pub fn this_program() -> Result<Command, Error> {
     let path = std::env::current_exe().or_else(|error| {
         // Where /proc is missing (an empty root), the path by which this program was started must do.
         let started_as = std::env::args_os().next().map(PathBuf::from);
@@ -108,8 +132,17 @@ fn this_program() -> Result<Command, Error> {
         let advice = "mount /proc, or start it by its path (/path/to/rsoracle)";
         Error::new("cannot find this program's own file", error).advise(advice)
     })?;
-    Ok(Command::new(path))
+    if path.exists() || !Path::new(ITSELF).exists() {
+        return Ok(Command::new(path));
+    }
+    // The file was replaced or removed while it ran: what runs is still there, and children are of the same version.
+    let mut command = Command::new(ITSELF);
+    command.arg0(path);
+    Ok(command)
 }
+
+/// The file that this process runs, whatever became of its name.
+const ITSELF: &str = "/proc/self/exe";
 
 /// What a collector needs to know besides the configuration.
 pub struct CollectorPlace<'a> {
@@ -140,13 +173,18 @@ pub fn collector(
         "--data",
         &place.data.to_string(),
     ]);
+    command.args(["--sample-rule", config.sample_rule.name()]);
+    command.args(["--connection-age", &duration_text(config.connection_age_us)]);
     if let Some(endpoint) = place.endpoint {
         command.args(["--endpoint", &endpoint.url]);
     }
     if let Some(file) = &config.ca_file {
         command.args(["--ca-file", file]);
     }
-    // A name server that does not answer cannot be interrupted; the resolver's own limit is ten seconds.
+    if let Some(dir) = &config.collector_keys {
+        command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
+    }
+    // So that a second name server is asked while there is time: the resolver's own limit is five seconds for each.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");
     command
         .stdin(Stdio::piped())
@@ -174,8 +212,8 @@ pub struct ExchangeChild {
     _tether: UnixStream,
 }
 
-/// Starts the embedded exchange on a free port of this machine, and waits until it listens.
-pub fn exchange(log: &Log) -> Result<ExchangeChild, Error> {
+/// Starts the embedded exchange on this machine, on a free port or, again, where it was before; waits until it listens.
+pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, Error> {
     let attempt = "cannot start the embedded exchange";
     let failed = |error| Error::new(attempt, error);
     let (tether, stdin) = UnixStream::pair().map_err(failed)?;
@@ -183,7 +221,9 @@ pub fn exchange(log: &Log) -> Result<ExchangeChild, Error> {
     said.set_read_timeout(Some(Duration::from_millis(HANDSHAKE_MS_MAX)))
         .map_err(failed)?;
     let mut command = this_program()?;
-    command.args(["exchange", "--listen", "127.0.0.1:0", "--until-eof"]);
+    let port = before.map_or(0, |endpoint| endpoint.port);
+    command.args(["exchange", "--listen", &format!("127.0.0.1:{port}")]);
+    command.arg("--until-eof");
     command
         .stdin(Stdio::from(OwnedFd::from(stdin)))
         .stdout(Stdio::from(OwnedFd::from(stdout)));

@@ -1,314 +1,21 @@
-//! The commands of rsoracle: their flags, and what a command line means once it is checked.
+//! What a command line means once it is checked.
 //!
 //! Invariant: a configuration that comes out of here is consistent in itself; the roles ask no further questions.
 //! What this module does not do: look at the system (files, ports, names); the roles do, and say what is wrong there.
 
 use crate::aggregate::{Rule, faulty_max, quorum};
-use crate::args::{Command, Flag, Given, Usage, duration_text, wrong};
+use crate::args::{Given, Usage, duration_text, wrong};
 use crate::limits;
+use crate::price;
+use crate::publish::Policy;
+use crate::seal::unhex;
+use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
-const fn flag(
-    name: &'static str,
-    value: &'static str,
-    default: &'static str,
-    help: &'static str,
-) -> Flag {
-    Flag {
-        name,
-        value,
-        default,
-        repeats: false,
-        help,
-    }
-}
-
-const SOURCE: Flag = flag(
-    "source",
-    "EXCHANGE:SYMBOL",
-    "binance:BTCUSDC",
-    "What is watched; 'embedded:BTCUSDT' replays recorded trades.",
-);
-const FEED: Flag = flag(
-    "feed",
-    "NAME",
-    "BTC/USD",
-    "What is priced; it is part of what is signed.",
-);
-const ENDPOINT: Flag = flag(
-    "endpoint",
-    "URL",
-    "",
-    "Where the embedded exchange listens, such as wss://localhost:9443/ws-api/v3; only for 'embedded:' sources.",
-);
-const CA_FILE: Flag = flag(
-    "ca-file",
-    "FILE",
-    "",
-    "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
-);
-
-/// `rsoracle run`
-pub static RUN: Command = Command {
-    name: "run",
-    job: "aggregator with local collectors: takes one round and prints one verified price",
-    notes: "Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no quorum (no price).\n\
-            The result goes to standard output, everything else to standard error.",
-    example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
-    flags: &[
-        flag("collectors", "N", "5", "How many collectors (slots)."),
-        flag("samples", "N", "10", "Samples per round and collector."),
-        flag(
-            "interval",
-            "DURATION",
-            "1s",
-            "From one sample to the next: 250ms, 1s, 2m.",
-        ),
-        SOURCE,
-        FEED,
-        flag(
-            "rule",
-            "RULE",
-            "trimmed-mean",
-            "trimmed-mean, median or mean.",
-        ),
-        flag(
-            "control-port",
-            "PORT",
-            "8000",
-            "TCP port of the control channel; 0 takes a free one.",
-        ),
-        flag(
-            "data-port",
-            "PORT",
-            "8080",
-            "TCP port of the data channel; 0 takes a free one.",
-        ),
-        flag(
-            "bind",
-            "ADDRESS",
-            "127.0.0.1",
-            "Address that both ports are opened on.",
-        ),
-        CA_FILE,
-        flag(
-            "ready-timeout",
-            "DURATION",
-            "10s",
-            "How long collectors may take to be ready; then a quorum starts without the rest.",
-        ),
-        flag(
-            "remote",
-            "N",
-            "0",
-            "The last N slots are not started here: their collectors come from elsewhere, with an enrolment file each.",
-        ),
-        flag(
-            "enrolment-dir",
-            "DIR",
-            "",
-            "Where the enrolment files of remote collectors are written (slot-N.enrolment, secret, mode 0600).",
-        ),
-        ENDPOINT,
-        flag("json", "", "", "Print the result as one JSON object."),
-        flag(
-            "quiet",
-            "",
-            "",
-            "No progress on standard error, only errors.",
-        ),
-    ],
+pub use crate::commands::{
+    COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
 };
-
-/// `rsoracle collect`
-pub static COLLECT: Command = Command {
-    name: "collect",
-    job: "one collector: samples its source when the aggregator says, signs the average, sends it",
-    notes: "'rsoracle run' starts its collectors itself. A remote one is started by hand, with its enrolment on standard\n\
-            input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them.\n\
-            It ends when the aggregator does.",
-    example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
-    flags: &[
-        flag(
-            "slot",
-            "N",
-            "",
-            "Index in the aggregator's roster, from 0; required.",
-        ),
-        SOURCE,
-        FEED,
-        flag(
-            "control",
-            "ADDRESS:PORT",
-            "127.0.0.1:8000",
-            "The aggregator's control channel.",
-        ),
-        flag(
-            "data",
-            "ADDRESS:PORT",
-            "127.0.0.1:8080",
-            "The aggregator's data channel.",
-        ),
-        CA_FILE,
-        ENDPOINT,
-    ],
-};
-
-/// `rsoracle exchange`
-pub static EXCHANGE: Command = Command {
-    name: "exchange",
-    job: "the embedded exchange: answers 'ticker.price' as Binance does, from recorded trades",
-    notes: "Faults: NAME[:VALUE][@K|@K..]; @K: only a connection's K-th request, @K..: from the K-th on, neither: every one.\n\
-            \x20 drop            close the connection instead of answering\n\
-            \x20 hang            never answer on this connection again\n\
-            \x20 garbage         answer with text that is not JSON\n\
-            \x20 wrong-id        answer with another id\n\
-            \x20 wrong-symbol    answer with another symbol\n\
-            \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
-            \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
-            \x20 large           answer with a message of 20 MB\n\
-            \x20 status:429:DURATION, status:418:DURATION\n\
-            \x20                 answer with this error, 'retryAfter' that far ahead\n\
-            \x20 upgrade:CODE    refuse the websocket upgrade with this HTTP status (451, 403, 418, 429)\n\
-            \x20 ping            send a ping with a payload before answering, and answer only once it was echoed\n\
-            \x20 slow:DURATION   answer this much later",
-    example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
-    flags: &[
-        flag(
-            "listen",
-            "ADDRESS:PORT",
-            "127.0.0.1:9443",
-            "Where to listen; port 0 takes a free one.",
-        ),
-        flag(
-            "tape",
-            "FILE",
-            "",
-            "Replay this price tape instead of the built-in one.",
-        ),
-        flag("speed", "FACTOR", "1", "How fast the tape runs."),
-        Flag {
-            name: "fault",
-            value: "FAULT",
-            default: "",
-            repeats: true,
-            help: "Misbehave on request; see above.",
-        },
-        flag(
-            "cert",
-            "FILE",
-            "",
-            "Certificate chain (PEM): speak TLS. Needs --key.",
-        ),
-        flag(
-            "key",
-            "FILE",
-            "",
-            "Private key of the certificate (PEM, PKCS #8).",
-        ),
-        flag(
-            "poll",
-            "DURATION",
-            "2ms",
-            "Longest nap between two looks at the connections; 0ms never naps.",
-        ),
-        flag(
-            "until-eof",
-            "",
-            "",
-            "End when standard input, a socket, is closed: for a parent that may die.",
-        ),
-    ],
-};
-
-/// All commands that take flags, in the order of the help text.
-pub static COMMANDS: [&Command; 3] = [&RUN, &COLLECT, &EXCHANGE];
-
-/// An exchange and its symbol, written `binance:BTCUSDC`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The whole name, as it is signed.
-    pub name: String,
-    /// Whether it is the embedded exchange, whose prices are recorded ones.
-    pub embedded: bool,
-}
-
-/// The exchange that a source's name begins with.
-pub fn exchange_of(source: &str) -> &str {
-    source
-        .split_once(':')
-        .map_or(source, |(exchange, _)| exchange)
-}
-
-impl Source {
-    /// Reads `EXCHANGE:SYMBOL`; the error says what would be right.
-    pub fn parse(name: &str) -> Result<Source, &'static str> {
-        const RIGHT: &str = "'binance:SYMBOL' or 'embedded:SYMBOL', the symbol in capital letters and digits, as in binance:BTCUSDC";
-        let (exchange, symbol) = name.split_once(':').ok_or(RIGHT)?;
-        let known = matches!(exchange, "binance" | "embedded");
-        let spelled = !symbol.is_empty()
-            && symbol
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
-        if !known || !spelled || name.len() > limits::SOURCE_BYTES_MAX {
-            return Err(RIGHT);
-        }
-        Ok(Source {
-            name: name.to_owned(),
-            embedded: exchange == "embedded",
-        })
-    }
-
-    /// The exchange's name: what comes before the colon.
-    pub fn exchange(&self) -> &str {
-        exchange_of(&self.name)
-    }
-
-    /// The symbol: what comes after the colon.
-    pub fn symbol(&self) -> &str {
-        self.name.split_once(':').expect("a source has a colon").1
-    }
-}
-
-/// Where a websocket is spoken: `ws://host:port/path` or `wss://host:port/path`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The whole address.
-    pub url: String,
-    /// Whether it is TLS.
-    pub tls: bool,
-    /// Host name or address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// Reads a websocket address; the error says what would be right.
-    pub fn parse(url: &str) -> Result<Endpoint, &'static str> {
-        const RIGHT: &str =
-            "a websocket address with a port, such as wss://localhost:9443/ws-api/v3";
-        let (tls, rest) = match (url.strip_prefix("wss://"), url.strip_prefix("ws://")) {
-            (Some(rest), _) => (true, rest),
-            (_, Some(rest)) => (false, rest),
-            _ => return Err(RIGHT),
-        };
-        let authority = rest.split('/').next().unwrap_or(rest);
-        let (host, port) = authority.rsplit_once(':').ok_or(RIGHT)?;
-        let port = port.parse().map_err(|_| RIGHT)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let plain = !host.is_empty() && url.bytes().all(|b| b.is_ascii_graphic() && b != b'@');
-        if !plain || port == 0 {
-            return Err(RIGHT);
-        }
-        Ok(Endpoint {
-            url: url.to_owned(),
-            tls,
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
+pub use crate::source::{Endpoint, Source, exchange_of};
 
 /// What `rsoracle run` is to do.
 #[derive(Clone, Debug)]
@@ -331,6 +38,8 @@ pub struct Run {
     pub feed: String,
     /// How prices become one.
     pub rule: Rule,
+    /// How a collector's samples become one.
+    pub sample_rule: Rule,
     /// Control channel, port 0 for any.
     pub control: SocketAddr,
     /// Data channel, port 0 for any.
@@ -339,6 +48,26 @@ pub struct Run {
     pub ca_file: Option<String>,
     /// How long collectors may take to be ready.
     pub ready_timeout_us: u64,
+    /// The aggregator's key, if not a fresh one.
+    pub aggregator_key: Option<String>,
+    /// Where the keys of local collectors are, if not fresh ones.
+    pub collector_keys: Option<String>,
+    /// Where the roster goes.
+    pub write_roster: Option<String>,
+    /// From one round's start to the next; one round only if there is none.
+    pub every_us: Option<u64>,
+    /// How many rounds; without end if it is not said.
+    pub rounds: Option<u64>,
+    /// When a price is published.
+    pub policy: Policy,
+    /// How old a collector's connection to its exchange may get.
+    pub connection_age_us: u64,
+    /// Where all reports are kept.
+    pub journal: Option<String>,
+    /// The key that signed the journal until now, if this run's key is another.
+    pub retire_key: Option<String>,
+    /// Where the newest published report is.
+    pub latest: Option<String>,
     /// Print JSON.
     pub json: bool,
     /// Print no progress.
@@ -360,8 +89,14 @@ pub struct Collect {
     pub control: SocketAddr,
     /// The aggregator's data channel.
     pub data: SocketAddr,
+    /// How samples become one.
+    pub sample_rule: Rule,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
+    /// Its key, if not a fresh one.
+    pub key: Option<String>,
+    /// How old the connection to the exchange may get.
+    pub connection_age_us: u64,
 }
 
 fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usage> {
@@ -381,19 +116,79 @@ fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usag
     Ok((source, endpoint))
 }
 
+/// A flag that need not be given.
+fn optional<T>(
+    given: &Given,
+    name: &str,
+    read: impl FnOnce(&Given) -> Result<T, Usage>,
+) -> Result<Option<T>, Usage> {
+    given.text(name).map(|_| read(given)).transpose()
+}
+
+/// `0.5%` as a part: 0.005.
+fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
+    let Some(text) = given.text(name) else {
+        return Ok(None);
+    };
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| price::parse(number).ok());
+    let part = number
+        .map(|number| number / 100.0)
+        .filter(|part| *part <= 1.0);
+    let right = "a percentage above 0% and up to 100%, such as 0.5%";
+    part.map(Some).ok_or_else(|| wrong(name, text, right))
+}
+
+fn policy(given: &Given) -> Result<Policy, Usage> {
+    let policy = Policy {
+        deviation: percent(given, "deviation")?,
+        heartbeat_us: optional(given, "heartbeat", |given| {
+            given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
+        })?,
+        move_max: percent(given, "max-move")?,
+        spread_max: percent(given, "max-spread")?,
+    };
+    if policy.heartbeat_us.is_some() && policy.deviation.is_none() {
+        return Err(Usage(
+            "--heartbeat goes with --deviation; without it every round's price is published".into(),
+        ));
+    }
+    Ok(policy)
+}
+
+fn sample_rule(given: &Given) -> Result<Rule, Usage> {
+    const RIGHT: &str = "mean or median";
+    match given.read("sample-rule", RIGHT)? {
+        Rule::TrimmedMean => Err(wrong("sample-rule", Rule::TrimmedMean.name(), RIGHT)),
+        rule => Ok(rule),
+    }
+}
+
+fn connection_age_us(given: &Given) -> Result<u64, Usage> {
+    given.duration_us(
+        "connection-age",
+        limits::CONNECTION_AGE_US_MIN..=limits::ROUND_US_MAX,
+    )
+}
+
 fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
-    if feed.is_empty()
-        || feed.len() > limits::FEED_BYTES_MAX
-        || !feed.bytes().all(|b| b.is_ascii_graphic())
-    {
-        let right = format!(
-            "1 to {} visible ASCII characters, such as BTC/USD",
-            limits::FEED_BYTES_MAX
-        );
-        return Err(wrong("feed", feed, &right));
-    }
+    check_feed(feed).map_err(|right| wrong("feed", feed, right))?;
     Ok(feed.to_owned())
+}
+
+/// A path, if one is given. An empty one is what an unset variable in a script leaves, never what was meant.
+fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
+    match given.text(name) {
+        Some("") => Err(wrong(name, "", "a path")),
+        text => Ok(text.map(str::to_owned)),
+    }
+}
+
+/// A round ends so long before the next one is announced: to keep and publish its report in.
+pub fn clear_us(every_us: u64) -> u64 {
+    (every_us / limits::CLEAR_PART).min(limits::CLEAR_US_MAX)
 }
 
 impl Run {
@@ -415,14 +210,30 @@ impl Run {
             endpoint,
             feed: feed(given)?,
             rule: given.read("rule", "trimmed-mean, median or mean")?,
+            sample_rule: sample_rule(given)?,
             control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
             data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
             ca_file: given.text("ca-file").map(str::to_owned),
             ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
+            aggregator_key: path(given, "aggregator-key")?,
+            collector_keys: path(given, "collector-keys")?,
+            write_roster: path(given, "write-roster")?,
+            every_us: optional(given, "every", |given| {
+                given.duration_us("every", limits::PERIOD_US_MIN..=limits::ROUND_US_MAX)
+            })?,
+            rounds: optional(given, "rounds", |given| {
+                given.number("rounds", 1..=u64::MAX)
+            })?,
+            policy: policy(given)?,
+            connection_age_us: connection_age_us(given)?,
+            journal: path(given, "journal")?,
+            retire_key: path(given, "retire-key")?,
+            latest: path(given, "latest")?,
             json: given.switch("json"),
             quiet: given.switch("quiet"),
         };
         run.check()?;
+        run.check_rounds()?;
         Ok(run)
     }
 
@@ -436,6 +247,63 @@ impl Run {
         quorum(self.collectors, self.f())
     }
 
+    /// The shortest time between a round's announcement and its start.
+    pub fn lead_us_min(&self) -> u64 {
+        let waking_us = u64::from(self.collectors) * limits::LEAD_US_PER_COLLECTOR;
+        waking_us.clamp(limits::LEAD_MS_MIN * 1_000, limits::LEAD_MS_MAX * 1_000)
+    }
+
+    /// The longest such time: with a period at most half of what the samples leave of it, so that one slow collector, or one
+    /// that lies about its clock, does not take the time in which the others answer.
+    pub fn lead_us_max(&self) -> u64 {
+        let half_us = |every_us: u64| {
+            let left_us = every_us - self.last_instant_us() - clear_us(every_us);
+            (left_us / 2).max(self.lead_us_min())
+        };
+        let longest_us = limits::LEAD_MS_MAX * 1_000;
+        self.every_us.map_or(longest_us, half_us).min(longest_us)
+    }
+
+    /// From a round's start to its last sample.
+    fn last_instant_us(&self) -> u64 {
+        u64::from(self.samples - 1) * self.interval_us
+    }
+
+    /// What rounds without end ask for.
+    fn check_rounds(&self) -> Result<(), Usage> {
+        if self.retire_key.is_some() && (self.journal.is_none() || self.aggregator_key.is_none()) {
+            return Err(Usage(
+                "--retire-key goes with --journal and --aggregator-key, the new key".into(),
+            ));
+        }
+        let Some(every_us) = self.every_us else {
+            return match self.rounds {
+                Some(_) => Err(Usage("--rounds goes with --every DURATION".into())),
+                None => Ok(()),
+            };
+        };
+        let fresh_keys = self.collector_keys.is_none() && self.remote < self.collectors;
+        if self.write_roster.is_some() && fresh_keys {
+            return Err(Usage(
+                "--write-roster with --every needs --collector-keys DIR: a collector that is started again would sign with a key that is not in the roster".into(),
+            ));
+        }
+        // Behind the last sample come the answers, the report, and the announcement of the next round.
+        let behind_us = limits::ANSWER_US_MIN + clear_us(every_us) + self.lead_us_min();
+        let needed_us =
+            (self.last_instant_us() + behind_us).max(u64::from(self.samples) * self.interval_us);
+        if needed_us > every_us {
+            return Err(Usage(format!(
+                "{} samples {} apart of {} collectors take longer than --every {}; take fewer samples, a shorter --interval or a longer period",
+                self.samples,
+                duration_text(self.interval_us),
+                self.collectors,
+                duration_text(every_us)
+            )));
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), Usage> {
         if self.control.port() == self.data.port() && self.control.port() != 0 {
             let port = self.control.port();
@@ -443,7 +311,7 @@ impl Run {
                 "--control-port and --data-port are both {port}; the two channels need a port each"
             )));
         }
-        if u64::from(self.samples - 1) * self.interval_us > limits::ROUND_US_MAX {
+        if self.last_instant_us() > limits::ROUND_US_MAX {
             let longest = duration_text(limits::ROUND_US_MAX);
             return Err(Usage(format!(
                 "--samples times --interval is longer than {longest}; take fewer samples or a shorter interval"
@@ -482,7 +350,76 @@ impl Collect {
             feed: feed(given)?,
             control: given.address("control")?,
             data: given.address("data")?,
+            sample_rule: sample_rule(given)?,
             ca_file: given.text("ca-file").map(str::to_owned),
+            key: path(given, "key")?,
+            connection_age_us: connection_age_us(given)?,
+        })
+    }
+}
+
+/// What `rsoracle verify` is to check, and against what.
+#[derive(Clone, Debug)]
+pub struct Verify {
+    /// The files; `-` is standard input.
+    pub files: Vec<String>,
+    /// The roster's file.
+    pub roster: Option<String>,
+    /// The signature of the report that must be the last.
+    pub head: Option<[u8; 64]>,
+    /// How old the last price may be.
+    pub age_us_max: Option<u64>,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl Verify {
+    /// Makes sense of the flags of [`VERIFY`].
+    pub fn from_flags(given: &Given) -> Result<Verify, Usage> {
+        let head = match given.text("head") {
+            Some(text) => {
+                let right = "the 128 lower-case hexadecimal digits of a report's signature";
+                Some(unhex(text).ok_or_else(|| wrong("head", text, right))?)
+            }
+            None => None,
+        };
+        if head.is_some() && given.operands().len() > 1 {
+            return Err(Usage(
+                "--head goes with one FILE, whose last report it is".into(),
+            ));
+        }
+        let age_us_max = match given.text("max-age") {
+            Some(_) => Some(given.duration_us("max-age", 1..=limits::ROUND_US_MAX * 3_650)?),
+            None => None,
+        };
+        Ok(Verify {
+            files: given.operands().to_vec(),
+            roster: path(given, "roster")?,
+            head,
+            age_us_max,
+            json: given.switch("json"),
+        })
+    }
+}
+
+/// What `rsoracle history` is to show.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The journal; `-` is standard input.
+    pub file: String,
+    /// How many rounds at most, from the end.
+    pub last: usize,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl History {
+    /// Makes sense of the flags of [`HISTORY`].
+    pub fn from_flags(given: &Given) -> Result<History, Usage> {
+        Ok(History {
+            file: given.operands()[0].clone(),
+            last: given.number("last", 1..=limits::ROUNDS_SHOWN_MAX)?,
+            json: given.switch("json"),
         })
     }
 }

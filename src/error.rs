@@ -13,6 +13,11 @@ pub const EXIT_USAGE: u8 = 2;
 /// The exit code when there was no quorum and so no price.
 pub const EXIT_NO_QUORUM: u8 = 3;
 
+/// The exit code of `verify` and `history` when a file cannot be read.
+pub const EXIT_UNREADABLE: u8 = 4;
+/// The exit code of `verify` when all is consistent and no roster says whom to trust.
+pub const EXIT_UNKNOWN_SIGNERS: u8 = 5;
+
 /// A failure that ends a role, in words for its operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {

@@ -19,6 +19,16 @@ pub const INTERVAL_US_MIN: u64 = 20_000;
 pub const INTERVAL_US_MAX: u64 = 3_600_000_000;
 /// Longest round from its first to its last instant: one day.
 pub const ROUND_US_MAX: u64 = 86_400_000_000;
+/// Shortest time from one round's start to the next.
+pub const PERIOD_US_MIN: u64 = 100_000;
+/// Least time that is left of a period for the answers, between the last sample and the end of the round.
+pub const ANSWER_US_MIN: u64 = 10_000;
+/// At the end of a period this part of it, one in so many, is kept free to publish in before the next round is announced ...
+pub const CLEAR_PART: u64 = 20;
+/// ... but no more than this.
+pub const CLEAR_US_MAX: u64 = 100_000;
+/// Longest heartbeat of published prices: a year.
+pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 /// Fewest valid samples, in percent of a round's samples, from which a collector makes an average.
 pub const VALID_PERCENT_MIN: u32 = 80;
 
@@ -38,8 +48,14 @@ pub const JSON_DEPTH_MAX: usize = 32;
 /// Largest message of an exchange; a larger one costs it the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
+/// Largest configuration or roster file.
+pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest line of a journal: what 4096 collectors of 1000 samples make, at 128 bytes a sample, the longest reason among them.
+pub const JOURNAL_LINE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Most rounds that `history` shows.
+pub const ROUNDS_SHOWN_MAX: usize = 10_000;
 /// Most files that are read of a directory of certificates.
 pub const CERTIFICATE_FILES_MAX: usize = 1_000;
 
@@ -66,7 +82,9 @@ pub const REPLY_MS_MAX: u64 = 1_000;
 pub const CLOSE_MS_MAX: u64 = 500;
 /// Every blocking wait of a collector is cut into slices of this length, to look at the control connection.
 pub const SLICE_MS: u64 = 100;
-/// One attempt to connect to one address; the longest wait that cannot be cut (name resolution aside).
+/// A name is asked for so long.
+pub const RESOLVE_MS_MAX: u64 = 2_500;
+/// One attempt to connect to one address; the longest wait that cannot be cut.
 pub const CONNECT_SLICE_MS: u64 = 800;
 /// TCP connection, TLS handshake and websocket upgrade each have this long.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
@@ -80,6 +98,18 @@ pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
 pub const RECONNECT_MS: u64 = 50;
 /// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
+/// A collector that ended is started again after this pause, which doubles with every end ...
+pub const RESTART_MS_MIN: u64 = 500;
+/// ... up to this ...
+pub const RESTART_MS_MAX: u64 = 60_000;
+/// ... and is short again once the collector has given a price in so many rounds on end.
+pub const RESTART_ROUNDS_GOOD: u32 = 3;
+/// So many slots replace the connection to their exchange at ages of their own ...
+pub const CONNECTION_AGES: u64 = 49;
+/// ... each this part of the longest age, one in so many, before the slot below it.
+pub const CONNECTION_AGE_STEP: u64 = 100;
+/// Shortest age at which a connection to an exchange is replaced.
+pub const CONNECTION_AGE_US_MIN: u64 = 1_000_000;
 /// A child that was told to end has this long before it is killed.
 pub const CHILD_END_MS_MAX: u64 = 200;
 
@@ -89,6 +119,9 @@ pub const CLOCK_PARTS_US_MAX: u64 = 5_000;
 pub const CLOCK_PARTS_US_PER_S: u64 = 1_000;
 /// From here to the target there are no timed socket reads (the kernel rounds them up by whole ticks).
 pub const QUIET_US: u64 = 20_000;
+
+/// A report of a round that starts further ahead than this is refused: somebody's clock is wrong.
+pub const FUTURE_US_MAX: u64 = 5_000_000;
 
 /// Longest line of a child's log that is passed on.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
@@ -103,4 +136,9 @@ const _: () = assert!(
 const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US && LEAD_MS_MAX * 1000 < START_AHEAD_US_MAX);
 const _: () = assert!(COLLECTORS_MAX as u64 * LEAD_US_PER_COLLECTOR <= LEAD_MS_MAX * 1000);
 const _: () = assert!(INTERVAL_US_MIN >= QUIET_US);
+const _: () =
+    assert!(LEAD_MS_MIN * 1000 + PERIOD_US_MIN / CLEAR_PART + ANSWER_US_MIN < PERIOD_US_MIN);
+const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
 const _: () = assert!(RETRY_MS_MIN < RETRY_MS_MAX);
+const _: () =
+    assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 128 <= JOURNAL_LINE_BYTES_MAX);

@@ -1,9 +1,12 @@
 //! The `rsoracle` program: a command line in, an exit code out. Everything else is in the library.
 
 use rsoracle::args::{self, Usage};
-use rsoracle::config::{COLLECT, COMMANDS, Collect, EXCHANGE, RUN, Run};
-use rsoracle::error::{EXIT_FAILURE, EXIT_USAGE, Error};
-use rsoracle::{aggregator, collector, embedded, log};
+use rsoracle::config::{
+    COLLECT, COMMANDS, Collect, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RESOLVE, RUN, Run,
+    VERIFY, Verify,
+};
+use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
+use rsoracle::{aggregator, collector, embedded, history, keys, log, resolve, verify};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -47,7 +50,9 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
     };
     let wants_help = rest.iter().any(|word| word == "--help" || word == "-h");
     match command.as_str() {
-        "run" | "collect" | "exchange" if wants_help => show(&help_page(Some(command))?),
+        name if wants_help && COMMANDS.iter().any(|command| command.name == name) => {
+            show(&help_page(Some(command))?)
+        }
         "run" => {
             let config = Run::from_flags(&args::parse(&RUN, rest)?)?;
             aggregator::run(&config).map_err(|error| Failure::Error("aggregator".to_owned(), error))
@@ -65,6 +70,32 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 .map(|()| 0)
                 .map_err(|error| Failure::Error("exchange".to_owned(), error))
         }
+        "verify" => {
+            let config = Verify::from_flags(&args::parse(&VERIFY, rest)?)?;
+            verify::run(&config).or_else(|error| {
+                log::say("verify", error);
+                Ok(EXIT_UNREADABLE)
+            })
+        }
+        "history" => {
+            let config = History::from_flags(&args::parse(&HISTORY, rest)?)?;
+            history::run(&config).or_else(|error| {
+                log::say("history", error);
+                Ok(EXIT_UNREADABLE)
+            })
+        }
+        "keygen" => {
+            let given = args::parse(&KEYGEN, rest)?;
+            show_or_fail("keygen", keys::keygen(&given.operands()[0]))
+        }
+        "keys" => {
+            let given = args::parse(&KEYS, rest)?;
+            show_or_fail("keys", keys::keys(given.operands()))
+        }
+        "resolve" => {
+            let given = args::parse(&RESOLVE, rest)?;
+            show_or_fail("resolve", resolve::answer(&given.operands()[0]))
+        }
         "help" | "--help" | "-h" => show(&help_page(rest.first())?),
         "--version" | "-V" => show(&format!("rsoracle {}\n", env!("CARGO_PKG_VERSION"))),
         other => Err(Usage(format!(
@@ -80,7 +111,8 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
         for command in COMMANDS {
             page.push_str(&format!(
                 "  rsoracle {:<15} {}\n",
-                command.name, command.job
+                args::call(command),
+                command.job
             ));
         }
         page.push_str(
@@ -97,6 +129,12 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
             "unknown command '{topic}'; 'rsoracle help' lists the commands"
         ))
     })
+}
+
+/// Prints what a command came to, or fails in its name.
+fn show_or_fail(role: &str, done: Result<String, Error>) -> Result<u8, Failure> {
+    let text = done.map_err(|error| Failure::Error(role.to_owned(), error))?;
+    show(&text)
 }
 
 /// Prints to standard output; a reader that went away early (`| head`) is no failure.

@@ -6,12 +6,12 @@
 //! frames can take away what an honest collector sent. What this module does not do: sockets, deadlines, text.
 
 use crate::aggregate::{combine, kept_range};
-use crate::config::exchange_of;
 use crate::frame::{Answer, Observation, Record, Sample};
 use crate::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
 use crate::reason::{Abstention, Reject};
 use crate::sampler;
 use crate::seal::{ObservationContext, observation_bytes, samples_digest};
+use crate::source::exchange_of;
 use crate::terms::Terms;
 
 /// How a slot stands when the round ends.
@@ -54,6 +54,8 @@ pub struct Part {
     pub observation: Option<Observation>,
     /// A second, different one that the same key signed.
     pub equivocated: Option<Observation>,
+    /// One that the same key signed and its samples do not make; whatever else that key signs is a second one.
+    pub unfit: Option<Observation>,
 }
 
 /// One round.
@@ -145,13 +147,29 @@ impl Round {
             return Ok(Heard::TooEarly);
         }
         self.check_signature(slot, &observation)?;
+        // One key has many signatures over the same bytes; only another answer contradicts the first.
+        if part
+            .observation
+            .is_some_and(|first| first.says_the_same_as(&observation))
+        {
+            return Err(Reject::Duplicate);
+        }
         if part.observation.is_some() {
             self.parts[usize::from(slot)].equivocated = Some(observation);
             return Err(Reject::Equivocation);
         }
-        self.check_samples(slot, &observation)?;
-        self.parts[usize::from(slot)].observation = Some(observation);
-        Ok(Heard::Accepted)
+        let fits = self.check_samples(slot, &observation);
+        let part = &mut self.parts[usize::from(slot)];
+        if let Err(reason) = fits {
+            part.unfit = Some(observation);
+            return Err(reason);
+        }
+        part.observation = Some(observation);
+        part.equivocated = part.unfit;
+        match part.equivocated {
+            None => Ok(Heard::Accepted),
+            Some(_) => Err(Reject::Equivocation),
+        }
     }
 
     fn check_signature(&self, slot: u16, observation: &Observation) -> Result<(), Reject> {
@@ -191,7 +209,8 @@ impl Round {
                 Err(Reject::TimestampDiffers)
             };
         };
-        match sampler::answer(records, self.start_us, self.terms.interval_us) {
+        let terms = &self.terms;
+        match sampler::answer(records, self.start_us, terms.interval_us, terms.sample_rule) {
             (Answer::Abstain(_), _) => Err(Reject::TooFewSamples),
             (Answer::Price(price), _) if price.to_bits() != average.to_bits() => {
                 Err(Reject::AverageDiffers)
@@ -206,6 +225,12 @@ impl Round {
     /// Whether nothing more is needed from `slot`.
     pub fn answered(&self, slot: u16) -> bool {
         self.parts[usize::from(slot)].observation.is_some()
+    }
+
+    /// Whether `slot` gave a price.
+    pub fn priced(&self, slot: u16) -> bool {
+        let observation = &self.parts[usize::from(slot)].observation;
+        observation.is_some_and(|observation| matches!(observation.answer, Answer::Price(_)))
     }
 
     /// What the round amounts to, with what has come so far.
@@ -303,6 +328,7 @@ mod tests {
             session: [7; 32],
             feed: "BTC/USD".into(),
             rule,
+            sample_rule: Rule::Mean,
             f,
             quorum: crate::aggregate::quorum(n, f),
             exchanges_min: 1,
@@ -352,7 +378,7 @@ mod tests {
 
     fn honest(round: &Round, slot: u16, records: &[Record]) -> Observation {
         let (answer, timestamp_us) =
-            sampler::answer(records, round.start_us, round.terms.interval_us);
+            sampler::answer(records, round.start_us, round.terms.interval_us, Rule::Mean);
         signed(round, slot, &key(slot), records, answer, timestamp_us)
     }
 
@@ -501,7 +527,7 @@ mod tests {
             let mut other = Round::new(terms(2, Rule::TrimmedMean), START);
             change(&mut other);
             let other = Round::new(other.terms, other.start_us);
-            let (answer, timestamp_us) = sampler::answer(&records, START, 1_000_000);
+            let (answer, timestamp_us) = sampler::answer(&records, START, 1_000_000, Rule::Mean);
             let observation = signed(&other, 0, &key(0), &records, answer, timestamp_us);
             assert_eq!(
                 round.observe(0, &observation.encode()),
@@ -622,6 +648,47 @@ mod tests {
             )
             .unwrap();
         assert_eq!(round.observe(0, &observation), Ok(Heard::Accepted));
+    }
+
+    #[test]
+    fn two_signed_answers_exclude_each_other_in_either_order() {
+        let price = |price| (Answer::Price(price), START + 4_000_002);
+        for answers in [[price(10.0), price(11.0)], [price(11.0), price(10.0)]] {
+            let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
+            let records = records(10.0);
+            send_samples(&mut round, 0, &records);
+            let heard = answers.map(|(answer, timestamp_us)| {
+                let observation = signed(&round, 0, &key(0), &records, answer, timestamp_us);
+                round.observe(0, &observation.encode())
+            });
+            assert_eq!(heard[1], Err(Reject::Equivocation), "after {:?}", heard[0]);
+            assert_eq!(round.outcome().standings, [Standing::Equivocated]);
+        }
+    }
+
+    /// By the key of slot 0, over its honest answer below, with another nonce than RFC 8032's: r is the SHA-512 of
+    /// "another nonce", R = r B, S = r + H(R, A, M) a.
+    const OTHER_SIGNATURE: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c56be6948e708e6a739132f705d5cf8f44e548d5c653ea56a7f7db5307665ef02";
+
+    #[test]
+    fn the_same_answer_signed_anew_is_a_duplicate_and_no_contradiction() {
+        let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
+        let records = records(10.0);
+        send_samples(&mut round, 0, &records);
+        let price = Answer::Price(10.0);
+        let first = signed(&round, 0, &key(0), &records, price, START + 4_000_002);
+        let second = Observation {
+            signature: crate::seal::unhex(OTHER_SIGNATURE).expect("64 bytes"),
+            ..first
+        };
+        assert_ne!(first, second);
+        // Either counts by itself.
+        let mut alone = Round::new(terms(1, Rule::TrimmedMean), START);
+        send_samples(&mut alone, 0, &records);
+        assert_eq!(alone.observe(0, &second.encode()), Ok(Heard::Accepted));
+        assert_eq!(round.observe(0, &first.encode()), Ok(Heard::Accepted));
+        assert_eq!(round.observe(0, &second.encode()), Err(Reject::Duplicate));
+        assert_eq!(round.outcome().standings, [Standing::Used(10.0)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! records leave in order, and a round whose clock was stepped ends in an abstention, never in a burst of samples.
 //! What this module does not do: wait, send or sign.
 
-use crate::aggregate::mean;
+use crate::aggregate::{Rule, combine};
 use crate::frame::{Answer, Record};
 use crate::limits::{REPLY_MS_MAX, VALID_PERCENT_MIN};
 use crate::reason::{Abstention, Miss};
@@ -29,18 +29,20 @@ enum Stage {
 pub struct Sampler {
     start_us: u64,
     interval_us: u64,
+    rule: Rule,
     stages: Vec<Stage>,
     released: usize,
     clock_moved: bool,
 }
 
 impl Sampler {
-    /// A round of `samples` (at least one), the first due at `start_us`.
-    pub fn new(start_us: u64, interval_us: u64, samples: u32) -> Sampler {
+    /// A round of `samples` (at least one), the first due at `start_us`, which become one price by `rule`.
+    pub fn new(start_us: u64, interval_us: u64, samples: u32, rule: Rule) -> Sampler {
         assert!(samples > 0, "a round has samples");
         Sampler {
             start_us,
             interval_us,
+            rule,
             stages: vec![Stage::Due; samples as usize],
             released: 0,
             clock_moved: false,
@@ -183,7 +185,7 @@ impl Sampler {
         let (answer, timestamp_us) = if self.clock_moved {
             (Answer::Abstain(Abstention::ClockMoved), self.start_us)
         } else {
-            answer(&records, self.start_us, self.interval_us)
+            answer(&records, self.start_us, self.interval_us, self.rule)
         };
         Some((records, answer, timestamp_us))
     }
@@ -191,14 +193,14 @@ impl Sampler {
 
 /// What a full set of records amounts to: the average and the instant when the newest valid sample was asked for; or,
 /// with fewer than 80 % valid, an abstention, which bears the round's start. The aggregator holds prices against it.
-pub fn answer(records: &[Record], start_us: u64, interval_us: u64) -> (Answer, u64) {
+pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -> (Answer, u64) {
     let prices: Vec<f64> = records
         .iter()
         .filter_map(|record| record.price.ok())
         .collect();
     let enough = prices.len() * 100 >= records.len() * VALID_PERCENT_MIN as usize;
     let newest = records.iter().rev().find(|record| record.price.is_ok());
-    match (enough, mean(&prices), newest) {
+    match (enough, combine(rule, &prices, 0), newest) {
         (true, Some(average), Some(newest)) => {
             let lateness_us = newest.lateness_us.expect("a price was asked for");
             (
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn ten_samples_on_schedule_make_their_average() {
-        let mut sampler = Sampler::new(START, SECOND, 10);
+        let mut sampler = Sampler::new(START, SECOND, 10, Rule::Mean);
         for k in 0..10 {
             assert_eq!(sampler.due(), Some((k, START + u64::from(k) * SECOND)));
             sampler.asked(k, START + u64::from(k) * SECOND + 7);
@@ -242,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_price_asked_for_too_late_does_not_count_and_the_next_one_does() {
-        let mut sampler = Sampler::new(START, 100_000, 2);
+        let mut sampler = Sampler::new(START, 100_000, 2, Rule::Mean);
         sampler.asked(0, START + 50_001);
         sampler.asked(1, START + 100_000 + 50_000);
         sampler.replied(0, Ok(10.0));
@@ -255,7 +257,7 @@ mod tests {
 
     #[test]
     fn replies_may_overtake_each_other_but_records_leave_in_order() {
-        let mut sampler = Sampler::new(START, 50_000, 3);
+        let mut sampler = Sampler::new(START, 50_000, 3, Rule::Mean);
         for k in 0..3 {
             sampler.asked(k, START + u64::from(k) * 50_000);
         }
@@ -281,7 +283,7 @@ mod tests {
             (4, Answer::Price(1.0)),
             (3, Answer::Abstain(Abstention::TooFewSamples)),
         ] {
-            let mut sampler = Sampler::new(START, SECOND, 5);
+            let mut sampler = Sampler::new(START, SECOND, 5, Rule::Mean);
             for k in 0..5 {
                 sampler.asked(k, sampler.instant_us(k) + 1);
                 sampler.replied(
@@ -309,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_is_too_late_is_given_up_and_never_made_up_for() {
-        let mut sampler = Sampler::new(START, SECOND, 4);
+        let mut sampler = Sampler::new(START, SECOND, 4, Rule::Mean);
         sampler.asked(0, START);
         sampler.advance(START + 500_000, Miss::NotConnected);
         assert_eq!(sampler.due().unwrap().0, 1);
@@ -334,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_sample_that_was_asked_for_too_late_has_no_price() {
-        let mut sampler = Sampler::new(START, SECOND, 2);
+        let mut sampler = Sampler::new(START, SECOND, 2, Rule::Mean);
         sampler.asked(0, START + 500_000);
         sampler.replied(0, Ok(1.0));
         sampler.asked(1, START + SECOND + 500_001);
@@ -353,7 +355,7 @@ mod tests {
             (SECOND, 500_000),
             (3_600 * SECOND, 500_000),
         ] {
-            let mut sampler = Sampler::new(START, interval_us, 1);
+            let mut sampler = Sampler::new(START, interval_us, 1, Rule::Mean);
             sampler.advance(START + latest_us, Miss::NotConnected);
             assert!(sampler.finish().is_none(), "{interval_us}");
             sampler.advance(START + latest_us + 1, Miss::NotConnected);
@@ -363,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_stepped_clock_ends_in_an_abstention_even_with_enough_samples() {
-        let mut sampler = Sampler::new(START, SECOND, 5);
+        let mut sampler = Sampler::new(START, SECOND, 5, Rule::Mean);
         for k in 0..4 {
             sampler.asked(k, sampler.instant_us(k));
             sampler.replied(k, Ok(1.0));

@@ -7,6 +7,7 @@
 
 use crate::frame::{Hello, Put, RECORD_BYTES, Record, Round, padded};
 use ed25519_dalek::{Digest, Sha512, Signer, SigningKey, VerifyingKey};
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 /// Contexts, each NUL-padded to 32 bytes.
@@ -15,6 +16,8 @@ const CONTEXT_ROUND: &str = "rsoracle v1 round";
 const CONTEXT_OBSERVATION: &str = "rsoracle v1 observation";
 const CONTEXT_SAMPLES: &str = "rsoracle v1 samples";
 const CONTEXT_TERMS: &str = "rsoracle v1 terms";
+const CONTEXT_REPORT: &str = "rsoracle v1 report";
+const CONTEXT_KEY_CHANGE: &str = "rsoracle v1 key change";
 
 /// Bytes that a hello's signature covers.
 pub const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
@@ -240,9 +243,98 @@ pub fn samples_digest(records: &[Record]) -> [u8; 32] {
         .done()
 }
 
+/// Bytes for a signature whose number of fields varies; each field has a fixed width, a count stands before what repeats.
+pub struct SignedBytes(Vec<u8>);
+
+impl SignedBytes {
+    /// Those of a report.
+    pub fn report() -> SignedBytes {
+        SignedBytes(padded::<32>(CONTEXT_REPORT).to_vec())
+    }
+
+    /// Those of a change of the aggregator's key.
+    pub fn key_change() -> SignedBytes {
+        SignedBytes(padded::<32>(CONTEXT_KEY_CHANGE).to_vec())
+    }
+
+    /// Appends one field.
+    pub fn put(&mut self, field: &[u8]) -> &mut SignedBytes {
+        self.0.extend_from_slice(field);
+        self
+    }
+
+    /// The bytes.
+    pub fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Keys that were decoded before, since decoding costs a tenth of a check.
+#[derive(Default)]
+pub struct Keys(BTreeMap<[u8; 32], PublicKey>);
+
+impl Keys {
+    /// Keys that are remembered at most; one more, and all are forgotten.
+    const MAX: usize = 100_000;
+
+    /// [`PublicKey::decode`].
+    pub fn decode(&mut self, bytes: &[u8; 32]) -> Option<PublicKey> {
+        if let Some(key) = self.0.get(bytes) {
+            return Some(*key);
+        }
+        let key = PublicKey::decode(bytes)?;
+        if self.0.len() >= Keys::MAX {
+            self.0.clear();
+        }
+        self.0.insert(*bytes, key);
+        Some(key)
+    }
+}
+
 /// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// The same into a buffer of exactly twice their length, for a secret: nothing of it stays elsewhere.
+pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
+    assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
+    }
+}
+
+/// Reads what [`hex`] writes, and nothing else: exactly two lower-case digits for each of the N bytes.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    unhex_into(text.as_bytes(), &mut bytes).then_some(bytes)
+}
+
+/// The same in place, for a secret; `false`, and the bytes wiped, if it is anything else.
+pub fn unhex_into(text: &[u8], bytes: &mut [u8]) -> bool {
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut sound = text.len() == 2 * bytes.len();
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        match (nibble(pair[0]), nibble(pair[1])) {
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => sound = false,
+        }
+    }
+    if !sound {
+        wipe(bytes);
+    }
+    sound
 }
 
 #[cfg(test)]
@@ -294,6 +386,26 @@ mod tests {
     }
 
     #[test]
+    fn hexadecimal_comes_back_the_same_and_has_one_spelling() {
+        let bytes: [u8; 256] = std::array::from_fn(|i| i as u8);
+        let mut text = [0; 512];
+        hex_into(&bytes, &mut text);
+        assert_eq!(hex(&bytes).as_bytes(), text);
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(unhex(""), Some([]));
+        for text in [
+            "", "0", "0a0", "0a0b0", "0A0b", "0g0b", " a0b", "0a0b\n", "0x0b", "é0b", "0a0b0c",
+        ] {
+            assert_eq!(unhex::<2>(text), None, "{text}");
+        }
+        let mut secret = [7; 2];
+        assert!(
+            !unhex_into(b"0a0G", &mut secret) && secret == [0; 2],
+            "nothing of it stays"
+        );
+    }
+
+    #[test]
     fn every_context_is_another() {
         let contexts = [
             CONTEXT_HELLO,
@@ -301,6 +413,8 @@ mod tests {
             CONTEXT_OBSERVATION,
             CONTEXT_SAMPLES,
             CONTEXT_TERMS,
+            CONTEXT_REPORT,
+            CONTEXT_KEY_CHANGE,
         ];
         for (i, a) in contexts.iter().enumerate() {
             assert!(a.len() < 32 && contexts[i + 1..].iter().all(|b| a != b));

@@ -3,9 +3,9 @@
 //! Invariant: terms that differ in anything have different digests. What this module does not do: say what happened.
 
 use crate::aggregate::{Rule, groups_tolerated};
-use crate::config::exchange_of;
 use crate::frame::padded;
 use crate::seal::{Digest32, PublicKey};
+use crate::source::exchange_of;
 
 /// One slot of the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Terms {
     pub feed: String,
     /// How prices become one.
     pub rule: Rule,
+    /// How a collector's samples become one: the mean or the median.
+    pub sample_rule: Rule,
     /// How many collectors may lie.
     pub f: u16,
     /// The fewest prices from which one may be published.
@@ -54,6 +56,7 @@ impl Terms {
             .field(&self.session)
             .field(&padded::<16>(&self.feed))
             .field(&self.rule.code().to_be_bytes())
+            .field(&self.sample_rule.code().to_be_bytes())
             .field(&self.n().to_be_bytes())
             .field(&self.f.to_be_bytes())
             .field(&self.quorum.to_be_bytes())
@@ -69,12 +72,21 @@ impl Terms {
 
     /// How many exchanges there are, and how many of them may lie whole.
     pub fn exchanges(&self) -> Tolerance {
+        self.groups(exchange_of)
+    }
+
+    /// How many quote currencies there are, and how many of them may lose their worth.
+    pub fn quotes(&self) -> Tolerance {
+        self.groups(quote_of)
+    }
+
+    fn groups(&self, group_of: fn(&str) -> &str) -> Tolerance {
         let mut slots: Vec<(&str, u16)> = Vec::new();
         for seat in &self.seats {
-            let exchange = exchange_of(&seat.source);
-            match slots.iter_mut().find(|(name, _)| *name == exchange) {
+            let group = group_of(&seat.source);
+            match slots.iter_mut().find(|(name, _)| *name == group) {
                 Some((_, count)) => *count += 1,
-                None => slots.push((exchange, 1)),
+                None => slots.push((group, 1)),
             }
         }
         let sizes: Vec<u16> = slots.iter().map(|(_, count)| *count).collect();
@@ -88,6 +100,15 @@ impl Terms {
     pub fn last_instant_us(&self) -> u64 {
         u64::from(self.samples - 1) * self.interval_us
     }
+}
+
+/// The currency that a source prices in, by the end of its symbol; all that end otherwise count as one.
+pub fn quote_of(source: &str) -> &str {
+    const QUOTES: [&str; 9] = [
+        "USDT", "USDC", "FDUSD", "TUSD", "USD", "EUR", "GBP", "JPY", "BTC",
+    ];
+    let ends = |quote: &&&str| source.ends_with(**quote);
+    QUOTES.iter().find(ends).copied().unwrap_or("other")
 }
 
 /// How many of how many may be faulty.
@@ -111,6 +132,7 @@ mod tests {
             session: [2; 32],
             feed: "BTC/USD".into(),
             rule: Rule::TrimmedMean,
+            sample_rule: Rule::Mean,
             f: 1,
             quorum: 3,
             exchanges_min: 1,
@@ -128,11 +150,12 @@ mod tests {
     #[test]
     fn whatever_differs_in_the_terms_differs_in_the_digest() {
         type Change = fn(&mut Terms);
-        let changes: [Change; 12] = [
+        let changes: [Change; 13] = [
             |t| t.aggregator = t.seats[0].key.unwrap(),
             |t| t.session[31] ^= 1,
             |t| t.feed.push('T'),
             |t| t.rule = Rule::Median,
+            |t| t.sample_rule = Rule::Median,
             |t| t.f = 0,
             |t| t.quorum = 4,
             |t| t.exchanges_min = 2,
@@ -151,6 +174,20 @@ mod tests {
             digests.push(digest);
         }
         assert_eq!(digests[0], terms().digest());
+    }
+
+    #[test]
+    fn quote_currencies_are_told_by_the_end_of_the_symbol() {
+        for (source, quote) in [
+            ("binance:BTCUSDC", "USDC"),
+            ("binance:BTCFDUSD", "FDUSD"),
+            ("coinbase:BTC-USD", "USD"),
+            ("okx:BTC-USDT", "USDT"),
+            ("kraken:ETH/BTC", "BTC"),
+            ("kraken:ETH/CHF", "other"),
+        ] {
+            assert_eq!(quote_of(source), quote, "{source}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ mod support;
 mod witness;
 
 use rsoracle::args;
-use rsoracle::config::{COMMANDS, Collect, Run};
+use rsoracle::commands::COMMANDS;
+use rsoracle::config::{Collect, History, Run, Verify};
 use rsoracle::embedded::Settings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -98,6 +99,26 @@ const REFUSED: &[(&str, &[&str])] = &[
         "collect --slot 0 --source embedded:BTCUSDT",
         &["--endpoint"],
     ),
+    ("keygen", &["FILE is missing", "rsoracle keygen FILE"]),
+    ("keygen a b", &["'b' is one too many", "one FILE"]),
+    ("keygen -f", &["'-f' is not a flag", "help keygen"]),
+    ("keygen --force a", &["unknown flag --force", "help keygen"]),
+    ("keys", &["FILE… is missing", "rsoracle keys FILE…"]),
+    ("history", &["FILE is missing", "rsoracle history FILE"]),
+    ("history a b", &["'b' is one too many", "one FILE"]),
+    ("history a --last 0", &["--last \"0\"", "from 1 to 10000"]),
+    (
+        "history a --last 10001",
+        &["--last \"10001\"", "from 1 to 10000"],
+    ),
+    (
+        "run --aggregator-key",
+        &["--aggregator-key lacks its value"],
+    ),
+    (
+        "run --collector-keys=",
+        &["--collector-keys \"\"", "a path"],
+    ),
     ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
     ("exchange --fault dorp", &["--fault \"dorp\"", "drop"]),
     ("exchange --cert cert.pem", &["--key FILE"]),
@@ -150,11 +171,25 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--source EXCHANGE:SYMBOL ", "binance:BTCUSDC"),
         ("--feed NAME ", "BTC/USD"),
         ("--rule RULE ", "trimmed-mean"),
+        ("--sample-rule RULE ", "mean"),
         ("--control-port PORT ", "8000"),
         ("--data-port PORT ", "8080"),
         ("--bind ADDRESS ", "127.0.0.1"),
         ("--ca-file FILE ", ""),
         ("--ready-timeout DURATION ", "10s"),
+        ("--connection-age DURATION ", "23h"),
+        ("--aggregator-key FILE ", ""),
+        ("--collector-keys DIR ", ""),
+        ("--write-roster FILE ", ""),
+        ("--every DURATION ", ""),
+        ("--rounds N ", ""),
+        ("--deviation PERCENT ", ""),
+        ("--heartbeat DURATION ", ""),
+        ("--max-move PERCENT ", ""),
+        ("--max-spread PERCENT ", ""),
+        ("--journal FILE ", ""),
+        ("--retire-key FILE ", ""),
+        ("--latest FILE ", ""),
         ("--json ", ""),
         ("--quiet ", ""),
     ] {
@@ -170,7 +205,11 @@ fn help_shows_every_flag_of_run_with_its_default() {
 #[test]
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
-    for name in ["run", "collect", "exchange"] {
+    let names = [
+        "run", "verify", "history", "collect", "exchange", "keygen", "keys", "resolve",
+    ];
+    assert_eq!(COMMANDS.map(|command| command.name), names);
+    for name in names {
         assert!(list.contains(&format!("rsoracle {name} ")), "{list}");
         let page = answered(&["help", name]);
         assert_eq!(answered(&[name, "--help"]), page);
@@ -196,6 +235,9 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         match name {
             "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
+            "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
+            "history" => drop(History::from_flags(&given).expect("the example makes sense")),
+            "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
     }

@@ -1,8 +1,10 @@
 //! The exchange cannot be reached, or refuses: every collector says why and what to do, and there is no price.
 
+mod published;
 mod support;
 mod witness;
 
+use published::*;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpListener;
@@ -249,12 +251,17 @@ fn without_a_round_there_is_still_a_report_for_software_and_no_price_in_it() {
     ]);
     assert_eq!(done.code, Some(3), "{}", done.stderr);
     assert_eq!(rsoracle::json::check(&done.stdout), Ok(()));
-    for part in [
-        "\"price\":null,\"time\":null",
-        "\"round_start_us\":null",
-        "\"standing\":\"silent\"",
-    ] {
-        assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
+    let part = "\"price\":null,\"decision\":\"no-quorum\",\"time\":null";
+    assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
+    let report = Published::of(&done);
+    // Of the round that could not begin, in which all are silent.
+    report.assert_on_time();
+    let seen = (report.time_us, report.prices, report.signatures_verified);
+    assert_eq!(seen, (None, 0, 0));
+    assert_eq!(report.collectors.len(), 3);
+    for slot in &report.collectors {
+        assert_eq!((slot.standing.as_str(), slot.price), ("silent", None));
+        assert!(slot.samples.is_empty());
     }
 }
 

@@ -131,17 +131,11 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
         f64::MAX.to_bits(),
     ];
     bad.extend(averages.map(raw));
-    // Validly signed, and not what the samples make.
+    // Validly signed, of a time outside the round.
     let signed = |answer, stamp| collector.sign(&round, &records, answer, stamp).encode();
     let last = round.start_us + 9 * 200_000;
     let stamps = [0, 1, round.start_us - 1, last + 100_001, u64::MAX];
     bad.extend(stamps.map(|stamp| signed(answer, stamp)));
-    let averages = [PRICE * 10.0, f64::from_bits(PRICE.to_bits() + 1), 1.0];
-    bad.extend(averages.map(|price| signed(Answer::Price(price), stamp)));
-    let stamps = [round.start_us, stamp - 1, stamp + 1, last + 100_000];
-    bad.extend(stamps.map(|stamp| signed(answer, stamp)));
-    let moved = Answer::Abstain(Abstention::ClockMoved);
-    bad.push(signed(moved, stamp));
 
     send_refused(&collector, &bad);
     let _data = collector.send_observation(&honest.encode());
@@ -155,8 +149,38 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
         (Reject::Average, 15),
         (Reject::Timestamp, 5),
         (Reject::Signature, 10),
+    ];
+    assert_eq!(report.refused(), counts(&expected));
+}
+
+#[test]
+fn answers_that_their_samples_do_not_make_are_refused_though_signed_and_exclude_the_true_one() {
+    let (stage, mut collector, round) = begun(10, "200ms");
+    let records = records(10, PRICE);
+    collector.send_samples(&round, &records);
+    let (answer, last) = (Answer::Price(PRICE), round.start_us + 9 * 200_000);
+    let stamp = last + 5;
+    let signed = |answer, stamp| collector.sign(&round, &records, answer, stamp).encode();
+    let averages = [PRICE * 10.0, f64::from_bits(PRICE.to_bits() + 1), 1.0];
+    let mut bad: Vec<[u8; 80]> = averages
+        .iter()
+        .map(|price| signed(Answer::Price(*price), stamp))
+        .collect();
+    let stamps = [round.start_us, stamp - 1, stamp + 1, last + 100_000];
+    bad.extend(stamps.map(|stamp| signed(answer, stamp)));
+    bad.push(signed(Answer::Abstain(Abstention::ClockMoved), stamp));
+    send_refused(&collector, &bad);
+    let honest = collector.honest(&round, &records);
+    assert_eq!((honest.answer, honest.timestamp_us), (answer, stamp));
+    let _data = collector.send_observation(&honest.encode());
+    let (report, stderr) = stage.report();
+    assert_eq!(report.collectors[4].standing, "equivocated", "{stderr}");
+    assert_eq!(report.signatures_verified, 4);
+    report.assert_price_within_the_first(4);
+    let expected = [
         (Reject::AverageDiffers, 3),
         (Reject::TimestampDiffers, 5),
+        (Reject::Equivocation, 1),
     ];
     assert_eq!(report.refused(), counts(&expected));
 }
@@ -239,21 +263,30 @@ fn an_observation_before_the_round_is_refused_and_samples_too() {
 }
 
 #[test]
-fn prices_of_too_few_samples_are_refused_though_signed_and_the_abstention_counts() {
-    let (stage, mut collector, round) = begun(10, "200ms");
+fn prices_of_too_few_samples_are_refused_though_signed_and_an_abstention_counts() {
+    let (stage, [(mut bad, round), (mut good, round_4)]) = begun_with_two(10);
     let records = records_with_misses(10, PRICE, 3);
-    collector.send_samples(&round, &records);
+    bad.send_samples(&round, &records);
     let stamp = round.start_us + 1_800_005;
-    let price = collector.sign(&round, &records, Answer::Price(PRICE), stamp);
-    send_refused(&collector, &[price.encode()]);
-    let honest = collector.honest(&round, &records);
+    let price = bad.sign(&round, &records, Answer::Price(PRICE), stamp);
+    send_refused(&bad, &[price.encode()]);
+    good.send_samples(&round_4, &records);
+    let honest = good.honest(&round_4, &records);
     assert_eq!(honest.answer, Answer::Abstain(Abstention::TooFewSamples));
-    let _data = collector.send_observation(&honest.encode());
+    let _data = good.send_observation(&honest.encode());
     let (report, _) = stage.report();
-    let standing = &report.collectors[4].standing;
-    assert!(standing.starts_with("abstained: fewer than"), "{standing}");
-    assert_eq!(report.signatures_verified, 5);
-    report.assert_price_within_the_first(4);
+    assert_eq!(report.collectors[3].standing, "silent");
+    let (standing, why) = (
+        &report.collectors[4].standing,
+        &report.collectors[4].abstains,
+    );
+    let expected = Abstention::TooFewSamples.sentence();
+    assert_eq!(
+        (standing.as_str(), why.as_deref()),
+        ("abstained", Some(expected))
+    );
+    assert_eq!(report.signatures_verified, 4);
+    report.assert_price_within_the_first(3);
     assert_eq!(report.refused(), counts(&[(Reject::TooFewSamples, 1)]));
 }
 
@@ -501,10 +534,9 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
             let (report, stderr) = stage.report();
             report.assert_price_within_the_first(4);
             assert_eq!(report.refused(), counts(&[(*reason, 1)]), "{stderr}");
-            let slot = &report.collectors[4];
-            assert_eq!(slot.standing, "silent");
-            let remark = slot.remark.as_deref().unwrap_or_default();
-            assert_eq!(remark, format!("refused: {reason}"));
+            assert_eq!(report.collectors[4].standing, "silent");
+            let expected = format!("refused: {reason}");
+            assert_eq!(support::remark(&stderr, 4), Some(expected.as_str()));
         }
     }
 }
@@ -515,11 +547,11 @@ fn a_member_that_refuses_the_round_is_out_and_its_reason_is_not_counted_as_ours(
     let reason = Reject::RoundShape;
     collector.control.send(&Refusal { reason }.encode());
     collector.control.until_ended();
-    let (report, _) = stage.report();
+    let (report, stderr) = stage.report();
     report.assert_price_within_the_first(4);
     assert_eq!(report.refused(), counts(&[]));
-    let remark = report.collectors[4].remark.as_deref().unwrap_or_default();
-    assert_eq!(remark, format!("it refuses this aggregator: {reason}"));
+    let expected = format!("it refuses this aggregator: {reason}");
+    assert_eq!(support::remark(&stderr, 4), Some(expected.as_str()));
 }
 
 #[test]
@@ -530,9 +562,8 @@ fn a_member_that_becomes_ready_in_mid_round_is_not_waited_for() {
     late.ready();
     let (report, stderr) = stage.report();
     report.assert_price_within_the_first(4);
-    let slot = &report.collectors[4];
-    let remark = slot.remark.as_deref().unwrap_or_default();
-    assert_eq!(slot.standing, "silent");
+    let remark = support::remark(&stderr, 4).unwrap_or_default();
+    assert_eq!(report.collectors[4].standing, "silent");
     assert!(remark.starts_with("no first price"), "{remark}");
     assert!(stderr.contains("sample 8 of 8: "), "{stderr}");
     assert_eq!(late.control.got(), [0u8; 0], "it was never told of a round");

@@ -94,6 +94,8 @@ fn nothing_secret_is_in_arguments_environment_or_log() {
             ["--feed", "BTC/USD"],
             ["--control", &control],
             ["--data", &data],
+            ["--sample-rule", "mean"],
+            ["--connection-age", "23h"],
             ["--endpoint", &stage.url],
             ["--ca-file", &stage.tls.ca],
         ];

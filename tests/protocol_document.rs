@@ -1,17 +1,19 @@
 //! docs/PROTOCOL.md against the code: every vector, table, reason and bound, by name and on both sides; and its
 //! signatures and digests against programs that share no line with ours.
 
+mod openssl;
 mod support;
 mod vectors;
 
+use openssl::*;
+use rsoracle::json;
 use rsoracle::limits::*;
 use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::report::{Refused, Report};
+use rsoracle::report::Verifier;
 use rsoracle::seal::hex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use support::scratch;
+use std::path::Path;
+use std::process::Command;
 use vectors::Story;
 
 fn file(path: &str) -> String {
@@ -62,12 +64,6 @@ fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
         .skip(2)
         .map(cells)
         .collect()
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    assert!(hex.len().is_multiple_of(2), "whole bytes: {hex}");
-    let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
-    (0..hex.len()).step_by(2).map(byte).collect()
 }
 
 #[test]
@@ -163,10 +159,24 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
     check!(Abstention);
 }
 
-/// Bounds that no peer can see: how the program treats its exchange, its children and its screen.
-const INNER_BOUNDS: [&str; 15] = [
+/// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.
+const INNER_BOUNDS: [&str; 30] = [
+    "ANSWER_US_MIN",
+    "CLEAR_PART",
+    "CLEAR_US_MAX",
+    "CONNECTION_AGES",
+    "CONNECTION_AGE_STEP",
+    "CONNECTION_AGE_US_MIN",
+    "RESOLVE_MS_MAX",
+    "PERIOD_US_MIN",
+    "HEARTBEAT_US_MAX",
+    "JOURNAL_LINE_BYTES_MAX",
+    "RESTART_MS_MIN",
+    "RESTART_MS_MAX",
+    "RESTART_ROUNDS_GOOD",
     "JSON_DEPTH_MAX",
     "MESSAGE_BYTES_MAX",
+    "TOML_BYTES_MAX",
     "PEM_BYTES_MAX",
     "CERTIFICATE_FILES_MAX",
     "ACCEPTS_PER_SWEEP",
@@ -180,6 +190,7 @@ const INNER_BOUNDS: [&str; 15] = [
     "QUIET_US",
     "LOG_LINE_BYTES_MAX",
     "DISPLAY_LINES_MAX",
+    "ROUNDS_SHOWN_MAX",
 ];
 
 #[test]
@@ -192,6 +203,7 @@ fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
         VALID_PERCENT_MIN FEED_BYTES_MAX SOURCE_BYTES_MAX PRICE_MIN PRICE_MAX PRICE_TEXT_BYTES_MAX
         HELLO_MS_MAX FRAME_MS_MAX STRANGERS_MAX LEAD_MS_MIN LEAD_US_PER_COLLECTOR LEAD_MS_MAX START_AHEAD_US_MAX REPLY_MS_MAX
         CLOSE_MS_MAX CONNECT_SLICE_MS HANDSHAKE_MS_MAX CLOCK_PARTS_US_MAX CLOCK_PARTS_US_PER_S
+        FUTURE_US_MAX
     };
     let row = |cells: Vec<String>| {
         let value = cells[1].parse::<f64>().expect("a number");
@@ -215,70 +227,90 @@ fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
     }
 }
 
+/// The lines of the document's blocks that are marked `json`.
+fn documented_lines(document: &str) -> Vec<String> {
+    let mut lines = document.lines();
+    let mut all = Vec::new();
+    while lines.any(|line| line == "```json") {
+        all.extend(lines.next().map(str::to_owned));
+        assert_eq!(lines.next(), Some("```"), "a report is one line");
+    }
+    all
+}
+
 #[test]
-fn the_report_has_every_field_that_the_document_reads_a_round_from() {
+fn the_lines_of_the_document_are_those_of_the_library_byte_for_byte_and_check() {
     let story = Story::play();
-    let report = Report {
-        round: &story.books,
-        outcome: &story.books.outcome(),
-        refused: &Refused::new(),
-        remarks: Vec::new(),
-        began: true,
-        embedded: false,
-    };
-    let json = report.json();
-    let rows = table(&document(), "What the report holds");
-    assert!(!rows.is_empty());
-    for name in rows.iter().flat_map(|row| row[0].split(", ")) {
-        let key = format!("\"{}\":", name.trim_matches('`'));
-        assert!(json.contains(&key), "{key} in {json}");
-    }
-}
-
-/// Writes bytes to a fresh file.
-fn kept(name: &str, bytes: &[u8]) -> PathBuf {
-    let path = scratch(name);
-    std::fs::write(&path, bytes).expect("a file for the test");
-    path
-}
-
-fn openssl(args: &[&str], files: &[(&str, &Path)]) -> Command {
-    let mut command = Command::new("openssl");
-    command.args(args).stderr(Stdio::null());
-    for (flag, path) in files {
-        command.arg(flag).arg(path);
-    }
-    command
-}
-
-/// Whether the program `openssl` takes `signature` as that of `public` over `message`.
-fn openssl_takes(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
-    // RFC 8410: SubjectPublicKeyInfo of an Ed25519 key.
-    let key = [&bytes("302a300506032b6570032100"), public].concat();
-    let (key, message, signature) = (
-        kept("key.der", &key),
-        kept("message", message),
-        kept("signature", signature),
+    let made = story.lines();
+    let documented = documented_lines(&document());
+    assert!(
+        documented == made,
+        "the document should say:\n{}",
+        made.join("\n")
     );
-    let args = ["pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-rawin"];
-    let files = [
-        ("-inkey", &*key),
-        ("-in", &*message),
-        ("-sigfile", &*signature),
-    ];
-    let mut command = openssl(&args, &files);
-    let status = command.stdout(Stdio::null()).status();
-    status.expect("openssl runs").success()
+    let mut verifier = Verifier::default();
+    for line in &documented {
+        assert_eq!(json::check(line), Ok(()));
+        let flaws = verifier.check(line, story.next.round.start_us).flaws;
+        assert_eq!(flaws, [""; 0], "{line}");
+    }
 }
 
-/// What the program `openssl` signs with the key of `seed`.
-fn openssl_signs(seed: &[u8], message: &[u8]) -> Vec<u8> {
-    // RFC 8410: OneAsymmetricKey of an Ed25519 key.
-    let key = [&bytes("302e020100300506032b657004220420"), seed].concat();
-    let (key, message) = (kept("key.der", &key), kept("message", message));
-    let args = ["pkeyutl", "-sign", "-keyform", "DER", "-rawin"];
-    let output = openssl(&args, &[("-inkey", &key), ("-in", &message)]).output();
-    output.expect("openssl runs").stdout
+/// The keys of every object in a line, in order, with the path of the object before each: `policy.deviation`.
+fn keys_of_objects(line: &str) -> Vec<Vec<String>> {
+    let (mut open, mut all): (Vec<(String, Vec<String>)>, _) = (Vec::new(), Vec::new());
+    let mut key = String::new();
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        rest = &rest[first.len_utf8()..];
+        match first {
+            '"' => {
+                let (text, behind) = rest.split_once('"').expect("no escapes");
+                rest = behind;
+                if let (Some(_), Some((path, keys))) = (rest.strip_prefix(':'), open.last_mut()) {
+                    key = format!("{path}{text}");
+                    keys.push(key.clone());
+                }
+            }
+            '{' => {
+                let path = if open.is_empty() { "" } else { "." };
+                open.push((format!("{key}{path}"), Vec::new()));
+            }
+            '}' => {
+                let (path, keys) = open.pop().expect("it was opened");
+                key = path.trim_end_matches('.').to_owned();
+                all.push(keys);
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn the_table_of_keys_holds_every_key_of_a_report_in_order() {
+    let rows = table(&document(), "The line, key by key");
+    let documented: Vec<String> = rows
+        .iter()
+        .flat_map(|row| row[0].split(", "))
+        .map(|name| name.trim_matches('`').to_owned())
+        .collect();
+    let mut story = Story::play();
+    let mut lines = vec![story.report.line(), story.next.line()];
+    // What the little round has none of: an age, and a second answer.
+    let part = &mut story.report.round.parts[0];
+    part.records[0].age_us = Some(1);
+    part.equivocated = part.observation;
+    lines.push(story.report.line());
+    let mut seen = BTreeSet::new();
+    for keys in lines.iter().flat_map(|line| keys_of_objects(line)) {
+        let place = |key: &String| documented.iter().position(|name| name == key);
+        let places: Vec<Option<usize>> = keys.iter().map(place).collect();
+        let known = places.iter().all(Option::is_some);
+        assert!(known && places.is_sorted(), "{keys:?}: {places:?}");
+        seen.extend(keys);
+    }
+    assert_eq!(seen, documented.into_iter().collect());
 }
 
 #[test]
@@ -286,14 +318,16 @@ fn openssl_takes_the_documents_signatures_and_makes_the_same() {
     let vectors = documented_vectors(&document());
     let get = |name: &str| bytes(vectors.get(name).unwrap_or_else(|| panic!("no {name}")));
     let last_64 = |frame: Vec<u8>| frame[frame.len() - 64..].to_vec();
-    for (who, what) in [
-        ("slot0", "slot0.hello"),
-        ("aggregator", "slot0.round"),
-        ("slot0", "slot0.observation"),
-        ("slot4", "slot4.observation"),
+    for (who, what, signature) in [
+        ("slot0", "slot0.hello", "slot0.hello"),
+        ("aggregator", "slot0.round", "slot0.round"),
+        ("slot0", "slot0.observation", "slot0.observation"),
+        ("slot4", "slot4.observation", "slot4.observation"),
+        ("aggregator", "report", "report.signature"),
+        ("aggregator", "next", "next.signature"),
     ] {
         let public = get(&format!("{who}.public"));
-        let (mut message, signature) = (get(&format!("{what}.signed")), last_64(get(what)));
+        let (mut message, signature) = (get(&format!("{what}.signed")), last_64(get(signature)));
         assert!(openssl_takes(&public, &message, &signature), "{what}");
         let made = openssl_signs(&get(&format!("{who}.seed")), &message);
         assert_eq!(hex(&made), hex(&signature), "{what}");

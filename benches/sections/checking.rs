@@ -44,6 +44,7 @@ fn terms(n: u16) -> Terms {
         session: [7; 32],
         feed: FEED.into(),
         rule: Rule::TrimmedMean,
+        sample_rule: Rule::Mean,
         f,
         quorum: quorum(n, f),
         exchanges_min: 1,
@@ -62,7 +63,7 @@ fn send(slot: u16, round: &Round) -> Sent {
         age_us: None,
     };
     let records: Vec<Record> = (0..SAMPLES).map(record).collect();
-    let (answer, timestamp_us) = sampler::answer(&records, START_US, 1_000_000);
+    let (answer, timestamp_us) = sampler::answer(&records, START_US, 1_000_000, Rule::Mean);
     let context = ObservationContext {
         terms_digest: &round.digest,
         slot,

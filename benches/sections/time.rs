@@ -7,6 +7,7 @@
 use crate::figures::{Table, digits, largest, median};
 use crate::rounds::{exchange, round};
 use crate::support::{eventually, good_certificates, rsoracle, scratch};
+use rsoracle::aggregate::Rule;
 use rsoracle::frame::{
     Challenge, Hello, Observation, Preamble, Ready, Record, Round, Sample, padded,
 };
@@ -100,7 +101,8 @@ impl Played {
         self.control
             .write_all(&sample.encode())
             .expect("the aggregator listens");
-        let (answer, timestamp_us) = sampler::answer(&[record], round.start_us, round.interval_us);
+        let (answer, timestamp_us) =
+            sampler::answer(&[record], round.start_us, round.interval_us, Rule::Mean);
         let context = ObservationContext {
             terms_digest: &round.terms_digest,
             slot: self.slot,

@@ -44,6 +44,8 @@ pub struct Member {
     pub clock_offset_us: i64,
     /// The first price that it got; until then it is not ready.
     pub first_price: Option<f64>,
+    /// Start of the last round that it was told of; 0 for none.
+    pub round_start_us: u64,
 }
 
 /// The listening side.
@@ -72,6 +74,7 @@ impl ControlChannel {
         &mut self,
         slots: &mut [Slot],
         mut round: Option<&mut Round>,
+        joining: bool,
         refused: &mut Refused,
     ) {
         for (index, slot) in slots.iter_mut().enumerate() {
@@ -98,7 +101,7 @@ impl ControlChannel {
             }
         }
         // In this order, whoever has said its hello by now is heard before a newer connection can displace it.
-        self.prove(slots, round.is_some(), refused);
+        self.prove(slots, joining, refused);
         self.accept(refused);
     }
 
@@ -127,13 +130,13 @@ impl ControlChannel {
     }
 
     /// Looks for hellos.
-    fn prove(&mut self, slots: &mut [Slot], running: bool, refused: &mut Refused) {
+    fn prove(&mut self, slots: &mut [Slot], joining: bool, refused: &mut Refused) {
         for _ in 0..self.strangers.len() {
             let Some(mut stranger) = self.strangers.pop_front() else {
                 return;
             };
             stranger.inbox.fill();
-            match stranger.proof(slots, running) {
+            match stranger.proof(slots, joining) {
                 Ok(Some((key, hello))) => {
                     let slot = &mut slots[usize::from(hello.slot)];
                     slot.key = Some(key);
@@ -154,7 +157,7 @@ impl Stranger {
     fn proof(
         &mut self,
         slots: &[Slot],
-        running: bool,
+        joining: bool,
     ) -> Result<Option<(PublicKey, Hello)>, Reject> {
         if let Some(head) = self.inbox.peek::<HEAD_BYTES>()
             && Kind::decode(&head)? != Kind::Hello
@@ -180,7 +183,7 @@ impl Stranger {
         if hello.source != padded::<32>(&slot.source) {
             return Err(Reject::SourceDiffers);
         }
-        if running {
+        if !joining {
             return Err(Reject::RoundRunning);
         }
         if slot.member.is_some() {
@@ -204,6 +207,7 @@ impl Stranger {
             nonce: self.nonce,
             hello_signature: hello.signature,
             first_price: None,
+            round_start_us: 0,
         }
     }
 }
@@ -244,14 +248,13 @@ fn hear(
             Kind::Ready => {
                 let bytes = member.inbox.peek().expect("the frame is here");
                 let ready = Ready::decode(&bytes)?;
-                // Once a round runs without it, being ready is too late: the round does not wait for it.
-                if round.is_none() {
-                    member.first_price = Some(ready.price);
-                }
+                // If a round runs already, it was not told of that one.
+                member.first_price = Some(ready.price);
             }
             Kind::Sample => {
                 let bytes = member.inbox.peek().expect("the frame is here");
-                let round = round.as_deref_mut().ok_or(Reject::NoRound);
+                let told = |round: &&mut Round| round.start_us == member.round_start_us;
+                let round = round.as_deref_mut().filter(told).ok_or(Reject::NoRound);
                 let heard = round.and_then(|round| round.sample(slot, &Sample::decode(&bytes)?));
                 heard.unwrap_or_else(|reason| count(refused, reason));
             }

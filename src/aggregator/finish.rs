@@ -1,60 +1,112 @@
-//! The end of a run: the price or why there is none, what the collectors had to say, and no process left behind.
+//! The end of a round: its report, the price or why there is none. And the end of a run: no process left behind.
 
+use super::book::Kept;
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
 use crate::child::{self, Child};
 use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
 use crate::report::Report;
-use crate::round::{Outcome, Round};
+use crate::round::Round;
+use crate::wait::wall_us;
 use std::io::Write;
 
 /// Reads of the children's log at the end: a child that never stops talking must not keep us.
 const LOG_READS_AT_END: usize = 64;
 
 impl Aggregator<'_> {
-    /// Makes the price and prints it, or says why there is none.
+    /// Makes the report of the round that has ended, keeps it, and publishes its price or says why there is none.
     pub(super) fn publish(&mut self) -> u8 {
         let round = self.round.take().expect("a round was run");
         self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.remark.is_empty() && !round.answered(index as u16) {
-                slot.remark = view::why_silent(slot).to_owned();
+            let answered = round.answered(index as u16);
+            slot.restart.round_over(round.priced(index as u16));
+            if slot.remark.is_empty() && !answered {
+                slot.remark = view::why_silent(slot, round.start_us).to_owned();
             }
         }
-        let outcome = round.outcome();
-        let report = self.report(&round, &outcome, true);
-        let code = if outcome.price.is_some() {
+        self.screen.draw(view::sampling(&self.slots, &round), true);
+        self.screen.keep();
+        let Some(Kept { report, line, .. }) = self.keep(round) else {
+            return EXIT_FAILURE;
+        };
+        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
+        if self.config.every_us.is_none() {
+            for line in report.details(&remarks, DETAIL_SLOTS_MAX) {
+                self.tell(&line);
+            }
+        } else {
+            let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
+            self.tell(&report.round_line(restarts));
+            for line in report.exceptions(&remarks, DETAIL_SLOTS_MAX) {
+                self.tell(&line);
+            }
+        }
+        for line in self.voices.summary() {
+            self.screen.say(&line);
+        }
+        if let Some(why) = report.failure() {
+            self.say_failure(&report, &why);
+        }
+        self.print(&report, &line)
+    }
+
+    /// What is withheld or missing is always said, what is merely not new is progress.
+    fn say_failure(&mut self, report: &Report, why: &str) {
+        if report.decision.has_price() {
+            self.tell(why);
+        } else {
+            self.screen.say(&format!("aggregator: {why}"));
+        }
+    }
+
+    /// The signed report of a round, in the journal if there is one; none if it could not be kept.
+    fn keep(&mut self, round: Round) -> Option<Kept> {
+        let refused = std::mem::take(&mut self.refused);
+        match self.book.keep(self.config, &self.key, round, refused) {
+            Ok(kept) => {
+                let why = match &kept.proofs {
+                    Ok(Some(path)) => format!("the proof is in {path}"),
+                    Err(error) => error.to_string(),
+                    Ok(None) => return Some(kept),
+                };
+                self.screen.say(&format!(
+                    "aggregator: a collector signed two different answers for this round; {why}"
+                ));
+                Some(kept)
+            }
+            Err(error) => {
+                self.screen.say(&format!(
+                    "aggregator: the round's report is not published, since it could not be kept: {error}"
+                ));
+                None
+            }
+        }
+    }
+
+    /// The result, on standard output and where the newest report is kept.
+    fn print(&mut self, report: &Report, line: &str) -> u8 {
+        let mut code = if report.price().is_some() {
             EXIT_PRICE
         } else {
             EXIT_NO_QUORUM
         };
-        let line = if self.config.json {
-            Some(report.json())
-        } else {
-            report.closing_line()
-        };
-        let details = report.details(DETAIL_SLOTS_MAX);
-        let failure = report.failure();
-        self.screen.draw(view::sampling(&self.slots, &round), true);
-        self.screen.keep();
-        for line in details {
-            self.tell(&line);
+        if let Err(error) = self.book.write_latest(self.config) {
+            self.screen.say(&format!("aggregator: {error}"));
+            code = EXIT_FAILURE;
         }
-        if code == EXIT_NO_QUORUM {
-            self.screen.say(&format!("aggregator: {failure}"));
+        if self.config.every_us.is_some() && !report.decision.publishes() {
+            return code;
         }
-        line.map_or(code, |line| self.print(&line, code))
-    }
-
-    /// The result, on standard output.
-    fn print(&mut self, line: &str, code: u8) -> u8 {
-        let mark = if self.config.json {
-            ""
+        let shown = if self.config.json {
+            Some(line.to_owned())
         } else {
-            self.screen.mark()
+            let mark = self.screen.mark();
+            report.closing_line().map(|line| format!("{mark}{line}"))
         };
+        let Some(shown) = shown else { return code };
         let mut out = std::io::stdout().lock();
         match out
-            .write_all(format!("{mark}{line}\n").as_bytes())
+            .write_all(format!("{shown}\n").as_bytes())
             .and_then(|()| out.flush())
         {
             Ok(()) => code,
@@ -74,37 +126,23 @@ impl Aggregator<'_> {
         let (n, needed) = (self.config.collectors, self.config.quorum());
         let ready = self.slots.iter().filter(|slot| slot.ready()).count();
         let missing = self.slots.iter().filter(|slot| !slot.ready());
-        let mut reasons: Vec<&str> = missing.map(view::why_silent).collect();
+        let mut reasons: Vec<&str> = missing
+            .map(|slot| view::why_silent(slot, u64::MAX))
+            .collect();
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
-        let round = Round::new(self.terms(), 0);
-        let outcome = round.outcome();
-        let report = self.report(&round, &outcome, false);
-        let (json, refused) = (report.json(), report.refused_text());
-        if let Some(refused) = refused {
+        let round = Round::new(self.terms(), wall_us().max(self.book.start_us_min()));
+        let Some(Kept { report, line, .. }) = self.keep(round) else {
+            return EXIT_FAILURE;
+        };
+        if let Some(refused) = report.refused_text() {
             self.tell(&refused);
         }
         self.screen.say(&format!(
             "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"
         ));
-        if self.config.json {
-            self.print(&json, EXIT_NO_QUORUM)
-        } else {
-            EXIT_NO_QUORUM
-        }
-    }
-
-    fn report<'r>(&'r self, round: &'r Round, outcome: &'r Outcome, began: bool) -> Report<'r> {
-        let remarks = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        Report {
-            round,
-            outcome,
-            refused: &self.refused,
-            remarks,
-            embedded: self.config.source.embedded,
-            began,
-        }
+        self.print(&report, &line)
     }
 
     /// Shows what the children still have to say, and what several of them said.

@@ -1,20 +1,23 @@
-//! The aggregator: opens the two channels, starts the collectors, runs one round, makes the price.
+//! The aggregator: opens the two channels, starts the collectors, runs one round or many, makes the price.
 //!
 //! One thread looks at everything in turn (`sweep`) and naps in between: briefly while something is awaited, longer
 //! while samples are taken, and never around a sample's instant, when the collectors want the cores.
 //! Invariant: only fixed-width frames come in; nobody's silence, slowness or garbage moves a deadline or a price.
 //! What this module does not do: TLS, websockets or JSON from outside.
 
+mod book;
 mod control;
 mod data;
 mod finish;
+mod roster;
+mod rounds;
 mod setup;
 mod view;
 
 use crate::child::{self, Child, CollectorPlace, ExchangeChild};
 use crate::clock::utc_text;
-use crate::config::Run;
-use crate::error::Error;
+use crate::config::{Endpoint, Run};
+use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
 use crate::frame;
 use crate::limits::*;
 use crate::random;
@@ -22,13 +25,15 @@ use crate::reason::Reject;
 use crate::report::Refused;
 use crate::round::Round;
 use crate::screen::Screen;
-use crate::seal::{EnrolmentSecret, SecretKey, round_bytes, wipe};
+use crate::seal::{EnrolmentSecret, PublicKey, SecretKey, round_bytes, wipe};
 use crate::terms::{Seat, Terms};
 use crate::voices::Voices;
 use crate::wait::{sharpen_sleeps, wall_us};
+use book::{Book, Remark};
 use control::{ControlChannel, Member};
 use data::DataChannel;
-use setup::{check_open_files, check_roots, listen, write_enrolment};
+use rounds::Restart;
+use setup::{check_open_files, check_roots, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
 /// Nap while frames are awaited.
@@ -50,9 +55,12 @@ pub struct Slot {
     remote: bool,
     member: Option<Member>,
     /// The member's key, which stays when its connection goes.
-    key: Option<crate::seal::PublicKey>,
-    /// What became of the collector, for the report.
+    key: Option<PublicKey>,
+    /// The key in the collector's file, where it has one: whoever is in the slot, or may come.
+    file_key: Option<PublicKey>,
+    /// What became of the collector, for people.
     remark: String,
+    restart: Restart,
 }
 
 impl Slot {
@@ -60,6 +68,12 @@ impl Slot {
         self.member
             .as_ref()
             .is_some_and(|member| member.first_price.is_some())
+    }
+
+    /// Whether it was told of the round that starts then.
+    fn takes_part(&self, start_us: u64) -> bool {
+        let told = |member: &Member| member.round_start_us == start_us;
+        self.member.as_ref().is_some_and(told)
     }
 
     /// Whether there is still someone to hope for.
@@ -82,9 +96,13 @@ struct Aggregator<'a> {
     voices: Voices,
     screen: Screen,
     exchange: Option<ExchangeChild>,
+    exchange_restart: Restart,
+    /// Where the exchange is, if not where it usually is.
+    endpoint: Option<Endpoint>,
+    book: Book,
 }
 
-/// Runs one round; gives the exit code.
+/// Runs one round, or rounds without end; gives the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
     let mark = if config.source.embedded {
@@ -94,16 +112,12 @@ pub fn run(config: &Run) -> Result<u8, Error> {
     };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;
-    let began = aggregator.gather();
-    let code = if began {
-        aggregator.announce();
-        aggregator.watch();
-        aggregator.publish()
-    } else {
-        aggregator.give_up()
+    let code = match config.every_us {
+        Some(every_us) => aggregator.rounds(every_us),
+        None => Ok(aggregator.one_round()),
     };
     aggregator.end();
-    Ok(code)
+    code
 }
 
 impl<'a> Aggregator<'a> {
@@ -112,10 +126,15 @@ impl<'a> Aggregator<'a> {
         let data = listen(config.data, "data", "data-port")?;
         check_open_files(config)?;
         check_roots(config)?;
-        let mut seed = [0; 32];
-        random::fill(&mut seed)?;
-        let key = SecretKey::from_seed(&mut seed);
+        let (key, key_made) = book::key(config)?;
+        let (book, said) = Book::open(config, &key)?;
+        let keys = collector_keys(config, key.public())?;
+        config
+            .write_roster
+            .as_deref()
+            .map_or(Ok(()), roster::check)?;
         let slot = |index: u16| -> Result<Slot, Error> {
+            let mut seed = [0; 32];
             random::fill(&mut seed)?;
             let secret = EnrolmentSecret::take(&mut seed);
             let remote = index >= config.collectors - config.remote;
@@ -126,10 +145,12 @@ impl<'a> Aggregator<'a> {
                 remote,
                 member: None,
                 key: None,
+                file_key: keys.public[usize::from(index)],
                 remark: String::new(),
+                restart: Restart::default(),
             })
         };
-        Ok(Aggregator {
+        let mut aggregator = Aggregator {
             config,
             key,
             session: random::bytes()?,
@@ -142,7 +163,30 @@ impl<'a> Aggregator<'a> {
             voices: Voices::default(),
             screen,
             exchange: None,
-        })
+            exchange_restart: Restart::default(),
+            endpoint: config.endpoint.clone(),
+            book,
+        };
+        if let (Some(path), true) = (book::key_path(config), key_made) {
+            aggregator.tell(&format!("made the aggregator's key in {path}"));
+        }
+        if let Err(error) = aggregator.book.write_latest(config) {
+            aggregator.screen.say(&format!("aggregator: {error}"));
+        }
+        for remark in said {
+            match remark {
+                Remark::Warning(line) => aggregator.screen.say(&format!("aggregator: {line}")),
+                Remark::Progress(line) => aggregator.tell(&line),
+            }
+        }
+        if let (Some(dir), 1..) = (&config.collector_keys, keys.made) {
+            let local = config.collectors - config.remote;
+            aggregator.tell(&format!(
+                "made {} of {local} collectors' keys in {dir}",
+                keys.made
+            ));
+        }
+        Ok(aggregator)
     }
 
     /// Progress, for those who want it.
@@ -158,19 +202,16 @@ impl<'a> Aggregator<'a> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
-        if self.config.source.embedded && self.config.endpoint.is_none() {
-            let exchange = child::exchange(&self.log)?;
+        if self.has_exchange() {
+            let exchange = child::exchange(&self.log, None)?;
             self.tell(&format!(
                 "embedded exchange on {}, recorded prices",
                 exchange.endpoint.url
             ));
+            self.endpoint = Some(exchange.endpoint.clone());
             self.exchange = Some(exchange);
         }
-        let started = self
-            .exchange
-            .as_ref()
-            .map(|exchange| exchange.endpoint.clone());
-        let endpoint = started.or_else(|| self.config.endpoint.clone());
+        let endpoint = self.endpoint.clone();
         for slot in 0..self.config.collectors {
             let place = CollectorPlace {
                 slot,
@@ -183,6 +224,27 @@ impl<'a> Aggregator<'a> {
             self.sweep();
         }
         Ok(())
+    }
+
+    /// Whether the embedded exchange is a child of ours.
+    fn has_exchange(&self) -> bool {
+        self.config.source.embedded && self.config.endpoint.is_none()
+    }
+
+    /// One round, as soon as the collectors are ready; gives the exit code.
+    fn one_round(&mut self) -> u8 {
+        if !self.gather() {
+            return self.give_up();
+        }
+        // Before the start is fixed: a slow disk must not use up the time until then.
+        let written = self.write_roster();
+        let start_us = wall_us() + self.lead_us();
+        self.announce(start_us.max(self.book.start_us_min()));
+        self.watch(u64::MAX);
+        match self.publish() {
+            EXIT_PRICE if !written => EXIT_FAILURE,
+            code => code,
+        }
     }
 
     /// Starts a local collector, or writes the enrolment of a remote one.
@@ -208,8 +270,14 @@ impl<'a> Aggregator<'a> {
         for line in self.voices.hear(&bytes) {
             self.screen.say(&line);
         }
-        self.control
-            .sweep(&mut self.slots, self.round.as_mut(), &mut self.refused);
+        // A single round is over before one that joins now could be told of another.
+        let joining = self.round.is_none() || self.config.every_us.is_some();
+        self.control.sweep(
+            &mut self.slots,
+            self.round.as_mut(),
+            joining,
+            &mut self.refused,
+        );
         self.data
             .sweep(&self.slots, self.round.as_mut(), &mut self.refused);
         for slot in &mut self.slots {
@@ -265,6 +333,7 @@ impl<'a> Aggregator<'a> {
             session: self.session,
             feed: config.feed.clone(),
             rule: config.rule,
+            sample_rule: config.sample_rule,
             f: config.f(),
             quorum: config.quorum(),
             exchanges_min: 1,
@@ -274,16 +343,19 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Fixes the terms and tells every collector that is ready when to begin.
-    fn announce(&mut self) {
-        let members = || self.slots.iter().filter_map(|slot| slot.member.as_ref());
-        let apart_us = members()
+    /// So long before its start a round is announced.
+    fn lead_us(&self) -> u64 {
+        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
+        let apart_us = members
             .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
             .max();
-        let waking_us = u64::from(self.config.collectors) * LEAD_US_PER_COLLECTOR;
-        let lead_us = apart_us.unwrap_or(0).max(waking_us);
-        let lead_us = lead_us.clamp(LEAD_MS_MIN * 1_000, LEAD_MS_MAX * 1_000);
-        let round = Round::new(self.terms(), wall_us() + lead_us);
+        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
+        apart_us.unwrap_or(0).clamp(least, most)
+    }
+
+    /// Fixes the terms and tells every collector that is ready when to begin.
+    fn announce(&mut self, start_us: u64) {
+        let round = Round::new(self.terms(), start_us);
         let mut ready = 0;
         for slot in self.slots.iter_mut().filter(|slot| slot.ready()) {
             let Some(member) = &mut slot.member else {
@@ -299,24 +371,33 @@ impl<'a> Aggregator<'a> {
             frame.signature =
                 self.key
                     .sign(&round_bytes(&member.nonce, &member.hello_signature, &frame));
+            member.round_start_us = start_us;
             member.inbox.send(&frame.encode());
+            slot.remark.clear();
             ready += 1;
         }
+        self.round = Some(round);
+        if self.config.every_us.is_none() {
+            self.tell_start(ready, start_us);
+        }
+    }
+
+    fn tell_start(&mut self, ready: u16, start_us: u64) {
         let (n, config) = (self.config.collectors, self.config);
         let interval = crate::args::duration_text(config.interval_us);
-        let start = utc_text(round.start_us);
+        let start = utc_text(start_us);
         self.tell(&format!(
             "{ready} of {n} collectors ready; {} samples {interval} apart, from {start}",
             config.samples
         ));
-        self.round = Some(round);
     }
 
-    /// Takes in samples and observations until all that can come has come, or the deadline.
-    fn watch(&mut self) {
+    /// Takes in samples and observations until all that can come has come, or the deadline, or `end_us`.
+    fn watch(&mut self, end_us: u64) {
         let round = self.round.as_ref().expect("a round was announced");
         let (start_us, interval_us) = (round.start_us, round.terms.interval_us);
-        let (last_us, deadline_us) = (round.last_instant_us(), round.deadline_us());
+        let deadline_us = round.deadline_us().min(end_us);
+        let last_us = round.last_instant_us().min(deadline_us);
         let left_us = deadline_us.saturating_sub(wall_us());
         let until = Instant::now() + Duration::from_micros(left_us);
         let closing = until - Duration::from_micros(left_us.min(deadline_us - last_us));
@@ -339,7 +420,9 @@ impl<'a> Aggregator<'a> {
     /// Whether every collector that takes part has answered or is gone.
     fn nothing_more_can_come(&self) -> bool {
         let round = self.round.as_ref().expect("a round is running");
-        let open = |(index, slot): (usize, &Slot)| slot.ready() && !round.answered(index as u16);
+        let open = |(index, slot): (usize, &Slot)| {
+            slot.takes_part(round.start_us) && !round.answered(index as u16)
+        };
         !self.slots.iter().enumerate().any(open)
     }
 
@@ -349,6 +432,9 @@ impl<'a> Aggregator<'a> {
         if self.screen.live() {
             let block = view::sampling(&self.slots, round);
             self.screen.draw(block, false);
+            return told;
+        }
+        if self.config.every_us.is_some() {
             return told;
         }
         let done = view::samples_done(&self.slots, round);

@@ -1,13 +1,17 @@
-//! What must stand before the first collector starts: the two ports, enough open files, root certificates, the enrolments
-//! of remote ones.
+//! What must stand before the first collector starts: the two ports, enough open files, root certificates, keys, the
+//! enrolments of remote ones.
 
 use crate::config::Run;
 use crate::error::Error;
 use crate::exchange::{self, roots::Roots};
+use crate::keyfile;
 use crate::limits::STRANGERS_MAX;
+use crate::seal::PublicKey;
+use std::collections::HashMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// Opens the port of one channel.
 pub fn listen(address: SocketAddr, channel: &str, flag: &str) -> Result<TcpListener, Error> {
@@ -75,4 +79,42 @@ pub fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(),
         .open(&path);
     file.and_then(|mut file| file.write_all(enrolment))
         .map_err(failed)
+}
+
+/// The keys of local collectors that have lasting ones.
+pub struct CollectorKeys {
+    /// Their public halves, slot by slot; none for remote collectors and fresh keys.
+    pub public: Vec<Option<PublicKey>>,
+    /// How many of the files were made just now.
+    pub made: u16,
+}
+
+/// Looks at the key file of every local collector, so that none fails for it later; makes those that are missing.
+pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKeys, Error> {
+    let mut keys = CollectorKeys {
+        public: vec![None; usize::from(config.collectors)],
+        made: 0,
+    };
+    let Some(dir) = &config.collector_keys else {
+        return Ok(keys);
+    };
+    // Two that sign with one key could stand for each other.
+    let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
+    for slot in 0..config.collectors - config.remote {
+        let path = keyfile::of_slot(dir, slot);
+        let key = if Path::new(&path).try_exists().is_ok_and(|exists| !exists) {
+            keys.made += 1;
+            keyfile::create(&path)?
+        } else {
+            keyfile::read(&path)?.public()
+        };
+        keys.public[usize::from(slot)] = Some(key);
+        if let Some(other) = taken.insert(*key.bytes(), format!("collector {slot}'s")) {
+            let cause = format!("its key is {other} too");
+            let advice =
+                "every process signs with a key of its own: remove the file, and a new key is made";
+            return Err(Error::new(format!("cannot use {path}"), cause).advise(advice));
+        }
+    }
+    Ok(keys)
 }

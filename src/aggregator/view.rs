@@ -6,11 +6,9 @@ use crate::price;
 use crate::round::Round;
 
 /// Why a slot gave no answer, as far as the aggregator can tell.
-pub fn why_silent(slot: &Slot) -> &str {
+pub fn why_silent(slot: &Slot, start_us: u64) -> &str {
     match (&slot.member, slot.remark.as_str()) {
-        (Some(member), _) if member.first_price.is_none() => {
-            "no first price from the exchange in time"
-        }
+        (Some(_), _) if !slot.takes_part(start_us) => "no first price from the exchange in time",
         (Some(_), _) => "no answer in time",
         (None, "") if slot.remote => "a remote collector did not come",
         (None, "") => "it did not come",
@@ -38,7 +36,7 @@ pub fn sampling(slots: &[Slot], round: &Round) -> Vec<String> {
         let last = records.iter().rev().find_map(|record| record.price.ok());
         let state = match (&slot.member, round.answered(index as u16)) {
             (_, true) => "answered ",
-            (Some(_), false) if slot.ready() => "sampling ",
+            (Some(_), false) if slot.takes_part(round.start_us) => "sampling ",
             (Some(_), false) => "not ready",
             (None, false) => "gone     ",
         };
@@ -76,7 +74,7 @@ pub fn samples_done(slots: &[Slot], round: &Round) -> usize {
     let taking_part = slots
         .iter()
         .zip(&round.parts)
-        .filter(|(slot, _)| slot.ready());
+        .filter(|(slot, _)| slot.takes_part(round.start_us));
     taking_part
         .map(|(_, part)| part.records.len())
         .min()

@@ -30,6 +30,11 @@ pub fn reach(
     }
 }
 
+/// Whether the last sample's instant has gone by: who was held up for so long reads of rounds that are history.
+pub fn is_over(round: &Round, now_us: u64) -> bool {
+    round.start_us + u64::from(round.samples - 1) * round.interval_us < now_us
+}
+
 /// The control connection, once the hello is sent.
 pub struct Control {
     inbox: Inbox<CONTROL_BYTES_MAX>,
@@ -173,6 +178,12 @@ impl Control {
         self.inbox.bytes().len() >= Round::BYTES
     }
 
+    /// Whether a round that starts later than this one waits: the aggregator tells of one at a time, so this one is over.
+    pub fn next_waits(&self, start_us: u64) -> bool {
+        let next = self.inbox.peek().map(|bytes| Round::decode(&bytes));
+        next.is_some_and(|next| next.is_ok_and(|next| next.start_us > start_us))
+    }
+
     /// Waits up to `patience` for the aggregator to say something.
     pub fn wait(&mut self, patience: Duration) {
         if self.inbox.bytes().is_empty() {
@@ -235,10 +246,9 @@ impl Control {
         if !shaped {
             return Err(Reject::RoundShape);
         }
-        // A start that has just gone by costs the samples that were due, not the round.
-        let timely = round.start_us > last_start_us
-            && round.start_us <= now_us + START_AHEAD_US_MAX
-            && round.start_us + last_us >= now_us;
+        // A start that has gone by costs the samples that were due, and a round that is over itself (`is_over`).
+        let timely =
+            round.start_us > last_start_us && round.start_us <= now_us + START_AHEAD_US_MAX;
         if timely {
             Ok(())
         } else {

@@ -15,6 +15,7 @@ use crate::exchange::binance::{self, CODE_BAD_SYMBOL, CODE_NOT_TRADING, Refusal,
 use crate::exchange::link::{self, Link};
 use crate::exchange::roots::Roots;
 use crate::frame::{Observation, Preamble, Ready};
+use crate::keyfile;
 use crate::limits::*;
 use crate::log;
 use crate::net::Patience;
@@ -24,7 +25,7 @@ use crate::seal::{
     wipe,
 };
 use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
-use control::{Control, reach};
+use control::{Control, is_over, reach};
 use native_tls::TlsConnector;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -77,6 +78,8 @@ struct Exchange<'a> {
     retry_at: Instant,
     /// The exchange wants no request before then: milliseconds since the Unix epoch.
     quiet_until_ms: u64,
+    /// When the connection was opened.
+    opened_at: Instant,
     /// When it last said anything, or the connection was opened.
     heard_at: Instant,
     /// What was last said about failed attempts, so that it is said once.
@@ -87,10 +90,11 @@ struct Exchange<'a> {
 pub fn run(config: &Collect) -> Result<(), Error> {
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
+    let key = match &config.key {
+        Some(path) => keyfile::read(path)?,
+        None => random::key()?,
+    };
     let enrolment = read_enrolment()?;
-    let mut seed = [0; 32];
-    random::fill(&mut seed)?;
-    let key = SecretKey::from_seed(&mut seed);
     let enlisted = enlist(config, role, key, &enrolment);
     // Its one use is over.
     drop(enrolment);
@@ -188,21 +192,18 @@ impl<'a> Exchange<'a> {
             link: None,
             retry_at: Instant::now(),
             quiet_until_ms: 0,
+            opened_at: Instant::now(),
             heard_at: Instant::now(),
             said: String::new(),
         })
     }
 
-    /// Opens a new connection in place of the old one.
+    /// Opens a new connection, and then gives up the old one, if there still is one.
     fn connect(&mut self, deadline: Instant, look: link::Look) -> Result<(), Error> {
-        self.link = None;
-        self.link = Some(Link::open(
-            &self.endpoint,
-            self.tls.as_ref(),
-            deadline,
-            look,
-        )?);
-        self.heard_at = Instant::now();
+        let link = Link::open(&self.endpoint, self.tls.as_ref(), deadline, look)?;
+        self.link = Some(link);
+        self.opened_at = Instant::now();
+        self.heard_at = self.opened_at;
         self.said.clear();
         Ok(())
     }
@@ -284,6 +285,13 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// How old this slot's connection to the exchange may get: an age of its own, so that neighbours are not away together.
+fn age_max(config: &Collect) -> Duration {
+    let steps = u64::from(config.slot) % CONNECTION_AGES;
+    let age_us = config.connection_age_us;
+    Duration::from_micros(age_us - age_us / CONNECTION_AGE_STEP * steps)
+}
+
 /// An error object in answer to the first request: what it means and what to do.
 fn refused(attempt: String, symbol: &str, refusal: &Refusal) -> Error {
     let Refusal {
@@ -323,11 +331,48 @@ impl Collector<'_> {
         loop {
             self.control.wait(Duration::from_millis(SLICE_MS / 2));
             if let Some(round) = self.control.round(self.last_start_us, wall_us())? {
+                let since_us = match self.last_start_us {
+                    0 => 0,
+                    last_us => round.start_us - last_us,
+                };
                 self.last_start_us = round.start_us;
                 let anchor = Anchor(self.clock.now());
-                self.watch(&round, &anchor)?;
+                if is_over(&round, wall_us()) {
+                    log::say(
+                        &self.role,
+                        "missed a round: it was over when it was read of",
+                    );
+                } else {
+                    self.watch(&round, &anchor)?;
+                    self.renew_link(Duration::from_micros(since_us));
+                }
             }
             self.keep_link();
+        }
+    }
+
+    /// Right behind a round: replaces a connection that the exchange would soon close for its age. The next round may be as
+    /// far away as the one before was.
+    fn renew_link(&mut self, until_next: Duration) {
+        let age_max = age_max(self.config);
+        let Collector {
+            exchange,
+            control,
+            role,
+            ..
+        } = self;
+        let old = exchange.opened_at.elapsed() + until_next >= age_max;
+        if exchange.link.is_none() || !old || Instant::now() < exchange.retry_at {
+            return;
+        }
+        let until = Instant::now() + Duration::from_millis(3 * HANDSHAKE_MS_MAX);
+        if let Err(error) = exchange.connect(until, &mut || control.look_for_round())
+            && !control.over()
+            && !control.round_waits()
+        {
+            // The old one serves until the next try.
+            exchange.retry_at = Instant::now() + Duration::from_millis(RETRY_MS_MAX);
+            exchange.complain(role, error.to_string());
         }
     }
 
@@ -346,11 +391,12 @@ impl Collector<'_> {
             }
         } else if Instant::now() >= exchange.retry_at {
             let until = Instant::now() + Duration::from_millis(3 * HANDSHAKE_MS_MAX);
-            if let Err(error) = exchange.connect(until, &mut || control.look_for_round()) {
+            if let Err(error) = exchange.connect(until, &mut || control.look_for_round())
+                && !control.over()
+                && !control.round_waits()
+            {
                 exchange.retry_at = Instant::now() + Duration::from_millis(RETRY_MS_MAX);
-                if !control.over() && !control.round_waits() {
-                    exchange.complain(role, error.to_string());
-                }
+                exchange.complain(role, error.to_string());
             }
         }
     }

@@ -34,9 +34,18 @@ fn sample_of(id: &str) -> Option<(u64, u32)> {
 impl Collector<'_> {
     /// Takes the samples of one round and sends the answer.
     pub(super) fn watch(&mut self, round: &Round, anchor: &Anchor) -> Result<(), Stop> {
-        let mut sampler = Sampler::new(round.start_us, round.interval_us, round.samples);
+        let mut sampler = Sampler::new(
+            round.start_us,
+            round.interval_us,
+            round.samples,
+            self.config.sample_rule,
+        );
         loop {
             self.control.stands()?;
+            if self.control.next_waits(round.start_us) {
+                self.leave(&sampler);
+                return Ok(());
+            }
             let now = self.clock.now();
             if anchor.moved(now) {
                 self.abandon(&mut sampler);
@@ -89,6 +98,20 @@ impl Collector<'_> {
             let text = "the exchange does not answer any more".to_owned();
             let miss = Miss::NoReply;
             self.lost(sampler, &Ended { miss, text });
+        }
+    }
+
+    /// The next round begins before this one has its answer, which nobody waits for any more.
+    fn leave(&mut self, sampler: &Sampler) {
+        log::say(&self.role, "gives up a round: the next one begins");
+        let silent = self.exchange.heard_at.elapsed() >= Duration::from_millis(REPLY_MS_MAX);
+        // With short periods no round lasts until a reply is overdue.
+        if sampler.oldest_asked().is_some() && silent {
+            log::say(
+                &self.role,
+                "the exchange does not answer any more; reconnecting",
+            );
+            self.exchange.link = None;
         }
     }
 

@@ -1,7 +1,6 @@
 //! One websocket connection to an exchange, over TLS or not, in slices that let the caller look elsewhere.
 //!
-//! Invariant: opening has a named deadline per phase, and while it waits the caller's `look` runs every slice (name
-//! resolution aside, which the system does not let us cut). A message larger than 64 KiB, or any protocol error,
+//! Invariant: opening has a named deadline per phase, and while it waits the caller's `look` runs every slice. A message larger than 64 KiB, or any protocol error,
 //! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
 
 use super::channel::Channel;
@@ -10,9 +9,10 @@ use crate::error::Error;
 use crate::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, SLICE_MS};
 use crate::net::{Gate, Patience, waits};
 use crate::reason::Miss;
+use crate::resolve;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
@@ -133,15 +133,7 @@ fn slice(until: Instant) -> Patience {
 
 fn connect(endpoint: &Endpoint, deadline: Instant, look: Look) -> Result<Gate, Error> {
     let Endpoint { host, port, .. } = endpoint;
-    let addresses: Vec<SocketAddr> = (host.as_str(), *port)
-        .to_socket_addrs()
-        .map_err(|error| {
-            let advice = "check the name, this machine's network and /etc/resolv.conf";
-            Error::new(format!("cannot resolve {host}"), error)
-                .advise(advice)
-                .passing()
-        })?
-        .collect();
+    let addresses = resolve::addresses(host, *port, deadline, look)?;
     look()?;
     let until = phase(deadline);
     let mut last = io::Error::from(io::ErrorKind::TimedOut);

@@ -100,6 +100,11 @@ impl Observation {
             .done()
     }
 
+    /// Whether both are the same answer, whatever their signatures.
+    pub fn says_the_same_as(&self, other: &Observation) -> bool {
+        (self.answer.to_bits(), self.timestamp_us) == (other.answer.to_bits(), other.timestamp_us)
+    }
+
     /// From the wire.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Observation, Reject> {
         let mut take = Take(bytes);

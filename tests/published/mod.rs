@@ -17,7 +17,7 @@ pub struct Published {
     pub quorum: usize,
     pub prices: usize,
     pub signatures_verified: usize,
-    pub round_start_us: Option<u64>,
+    pub round_start_us: u64,
     pub samples: usize,
     pub interval_us: u64,
     pub collectors: Vec<Slot>,
@@ -29,7 +29,7 @@ pub struct Slot {
     pub slot: u16,
     pub standing: String,
     pub price: Option<f64>,
-    pub remark: Option<String>,
+    pub abstains: Option<String>,
     pub samples: Vec<Sample>,
 }
 
@@ -94,8 +94,7 @@ impl Published {
             let late = sample.lateness_us.expect("a price was asked for");
             assert!(late < self.interval_us / 2, "{sample:?}");
         }
-        let start_us = self.round_start_us.expect("the round began");
-        let last_us = start_us + (self.samples as u64 - 1) * self.interval_us;
+        let last_us = self.round_start_us + (self.samples as u64 - 1) * self.interval_us;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let over_us = (now.as_micros() as u64).saturating_sub(last_us + 1_500_000);
         assert!(over_us < 3_000_000, "{over_us} µs over its deadline");

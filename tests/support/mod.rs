@@ -210,6 +210,27 @@ impl Drop for Running {
     }
 }
 
+impl Finished {
+    /// What the aggregator said of a slot's collector besides how it stands: the end of its line on standard error.
+    pub fn remark(&self, slot: u16) -> Option<&str> {
+        remark(&self.stderr, slot)
+    }
+}
+
+/// The same in what an aggregator has written to standard error; each slot must have its line there.
+pub fn remark(stderr: &str, slot: u16) -> Option<&str> {
+    let begin = format!("aggregator: collector {slot}: ");
+    let standings = ["used ", "trimmed ", "abstained: ", "excluded: ", "silent ("];
+    let of_slot = |line| {
+        let (_, text) = str::split_once(line, &begin)?;
+        let stands = standings.iter().any(|standing| text.starts_with(standing));
+        stands.then_some(text)
+    };
+    let line = stderr.lines().filter_map(of_slot).next_back();
+    let line = line.unwrap_or_else(|| panic!("no line of collector {slot} in {stderr}"));
+    line.split_once("; ").map(|(_, remark)| remark)
+}
+
 /// Sends a signal to a process that the test started.
 pub fn signal(id: u32, name: &str) {
     let status = Command::new("kill")

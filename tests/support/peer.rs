@@ -6,6 +6,7 @@
 
 use super::{Running, eventually, scratch, start};
 use nanoserde::DeJson;
+use rsoracle::aggregate::Rule;
 use rsoracle::frame::{
     Answer, Challenge, Hello, Observation, Preamble, Ready, Record, Refusal, Round, Sample, padded,
 };
@@ -148,30 +149,40 @@ pub fn stage(remote: u16, samples: u32, interval: &str) -> Stage {
 
 /// The same, with a time after which a quorum starts without the rest.
 pub fn impatient_stage(remote: u16, samples: u32, interval: &str, ready_timeout: &str) -> Stage {
+    stage_with(
+        remote,
+        samples,
+        interval,
+        &["--ready-timeout", ready_timeout],
+    )
+}
+
+/// The same with these further arguments.
+pub fn stage_with(remote: u16, samples: u32, interval: &str, more: &[&str]) -> Stage {
     let folder = scratch("here");
     let dir = folder.parent().expect("a folder").to_owned();
-    let running = start(&[
+    let (samples, remote) = (samples.to_string(), remote.to_string());
+    let args = [
         "run",
         "--source",
         SOURCE,
         "--feed",
         FEED,
         "--samples",
-        &samples.to_string(),
+        &samples,
         "--interval",
         interval,
         "--control-port",
         "0",
         "--data-port",
         "0",
-        "--ready-timeout",
-        ready_timeout,
         "--json",
         "--remote",
-        &remote.to_string(),
+        &remote,
         "--enrolment-dir",
         dir.to_str().expect("a path in UTF-8"),
-    ]);
+    ];
+    let running = start(&[&args[..], more].concat());
     let (control, data) = running.channels();
     Stage {
         running,
@@ -366,7 +377,8 @@ impl TestCollector {
 
     /// The answer that these samples make.
     pub fn honest(&self, round: &Round, records: &[Record]) -> Observation {
-        let (answer, timestamp_us) = sampler::answer(records, round.start_us, round.interval_us);
+        let (answer, timestamp_us) =
+            sampler::answer(records, round.start_us, round.interval_us, Rule::Mean);
         self.sign(round, records, answer, timestamp_us)
     }
 
@@ -410,8 +422,8 @@ pub struct Collector {
     pub standing: String,
     /// Its price.
     pub price: Option<f64>,
-    /// What became of it.
-    pub remark: Option<String>,
+    /// Why there is none, if it said so.
+    pub abstains: Option<String>,
 }
 
 #[derive(DeJson)]

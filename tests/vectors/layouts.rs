@@ -20,7 +20,7 @@ impl Story {
         all.extend(signed(player));
         let mut fields = self.terms_fields();
         let seat = fields.split_off(fields.len() - 4)[..2].to_vec();
-        fields.truncate(11);
+        fields.truncate(12);
         let layout = |heading, fields: Vec<_>| Layout {
             heading,
             bytes: join(&fields),
@@ -33,6 +33,18 @@ impl Story {
             heading: "Digested as samples, once",
             bytes: samples[..32].to_vec(),
             fields: vec![("context", padded::<32>("rsoracle v1 samples").to_vec())],
+        });
+        all.extend(reported(&self.report));
+        let change = &self.change;
+        all.push(Layout {
+            heading: "Signed by a change of keys",
+            bytes: change.signed_bytes(),
+            fields: vec![
+                ("context", padded::<32>("rsoracle v1 key change").to_vec()),
+                ("old key", aggregator_key().public().bytes().to_vec()),
+                ("new key", new_key().public().bytes().to_vec()),
+                ("previous", self.next.signature.to_vec()),
+            ],
         });
         all
     }
@@ -222,4 +234,73 @@ fn signed(player: &Player) -> Vec<Layout> {
             ],
         ),
     ]
+}
+
+/// What the signature of a report covers, part by part; together the parts are all of it.
+fn reported(report: &Report) -> Vec<Layout> {
+    let be = |number: u64| number.to_be_bytes().to_vec();
+    let two = |number: u16| number.to_be_bytes().to_vec();
+    let bits = |value: Option<f64>| be(value.map_or(0, f64::to_bits));
+    let (round, outcome, policy) = (&report.round, &report.outcome, &report.policy);
+    let signed = report.signed_bytes();
+    let mut at = 0;
+    let mut layout = |heading, fields: Vec<(&'static str, Vec<u8>)>| {
+        let from = at;
+        at += join(&fields).len();
+        Layout {
+            heading,
+            bytes: signed[from..at].to_vec(),
+            fields,
+        }
+    };
+    let head = vec![
+        ("context", padded::<32>("rsoracle v1 report").to_vec()),
+        ("number", be(report.number)),
+        ("previous", vec![0; 64]),
+        (
+            "aggregator's public key",
+            round.terms.aggregator.bytes().to_vec(),
+        ),
+        ("ephemeral", two(1)),
+        ("terms digest", round.terms.digest().to_vec()),
+        ("start", be(START_US)),
+        ("decision", two(1)),
+        ("price", bits(outcome.price)),
+        ("spread", bits(outcome.spread)),
+        ("time", be(outcome.timestamp_us.expect("a price"))),
+        ("deviation", bits(policy.deviation)),
+        ("heartbeat", be(policy.heartbeat_us.expect("one is set"))),
+        ("greatest move", bits(policy.move_max)),
+        ("greatest spread", bits(policy.spread_max)),
+        ("last number", vec![0; 8]),
+        ("last price", vec![0; 8]),
+        ("last time", vec![0xff; 8]),
+        ("reasons", two(report.refused.len() as u16)),
+    ];
+    let mut all = vec![layout("Signed by a report, first", head)];
+    for (reason, count) in &report.refused {
+        let fields = vec![
+            ("reason", two(reason.code())),
+            ("count", count.to_be_bytes().to_vec()),
+        ];
+        all.push(layout("Signed by a report, for each reason", fields));
+    }
+    let n = vec![("n", two(round.terms.n()))];
+    all.push(layout("Signed by a report, behind the reasons", n));
+    for part in &round.parts {
+        let observation = part.observation.map_or([0; 80], |one| one.encode());
+        let records = part.records.len() as u32;
+        let fields = vec![
+            ("observation", observation.to_vec()),
+            ("second", vec![0; 80]),
+            ("records", records.to_be_bytes().to_vec()),
+        ];
+        all.push(layout("Signed by a report, for each slot", fields));
+        for record in &part.records {
+            let encoded = record.encode();
+            layout("Sample record", vec![("record", encoded.to_vec())]);
+        }
+    }
+    assert_eq!(at, signed.len(), "nothing comes behind the last slot");
+    all
 }

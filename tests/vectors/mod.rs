@@ -8,7 +8,9 @@ mod layouts;
 use ed25519_dalek::{Digest, Sha512};
 use rsoracle::aggregate::{self, Rule};
 use rsoracle::frame::*;
+use rsoracle::publish::Policy;
 use rsoracle::reason::{Abstention, Miss, Reject};
+use rsoracle::report::{KeyChange, Proof, Refused, Report};
 use rsoracle::round::{Heard, Round as Bookkeeping, Standing};
 use rsoracle::sampler;
 use rsoracle::seal::*;
@@ -18,6 +20,7 @@ use rsoracle::terms::{Seat, Terms};
 pub type Named = Vec<(String, Vec<u8>)>;
 
 const START_US: u64 = 1_795_343_400_000_000;
+const NEXT_START_US: u64 = START_US + 10_000_000;
 const INTERVAL_US: u64 = 1_000_000;
 const SAMPLES: u32 = 2;
 const SEATS: u16 = 6;
@@ -34,7 +37,7 @@ const SAMPLED: [[(Option<f64>, u64); 2]; 5] = [
 ];
 
 /// By the collector of slot 0 over its observation, with the identity as its R: `[S]B = R + [k]A` holds.
-const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000004077b51dcfca4fc9885c7d8cede417d50b5c4f38992adc590643ead4d124b300";
+const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000007eb46d03388bba45def31d13e0a7bb5d790aa3a8d36838608585d3e4fae9030e";
 
 /// What one collector does in the round.
 pub struct Player {
@@ -54,8 +57,12 @@ pub struct Story {
     pub terms: Terms,
     /// Those who play.
     pub players: Vec<Player>,
-    /// The aggregator's books at the end.
-    pub books: Bookkeeping,
+    /// The aggregator's report of it: the first one.
+    pub report: Report,
+    /// The report of the next round, to which nobody came.
+    pub next: Report,
+    /// The change of the aggregator's key behind that.
+    pub change: KeyChange,
 }
 
 fn collector_key(slot: u16) -> SecretKey {
@@ -64,6 +71,10 @@ fn collector_key(slot: u16) -> SecretKey {
 
 fn aggregator_key() -> SecretKey {
     SecretKey::from_seed(&mut [0x02; 32])
+}
+
+fn new_key() -> SecretKey {
+    SecretKey::from_seed(&mut [0x03; 32])
 }
 
 fn terms() -> Terms {
@@ -76,6 +87,7 @@ fn terms() -> Terms {
         session: [0x05; 32],
         feed: FEED.into(),
         rule: Rule::TrimmedMean,
+        sample_rule: Rule::Mean,
         f: aggregate::faulty_max(Rule::TrimmedMean, SEATS),
         quorum: aggregate::quorum(SEATS, 1),
         exchanges_min: 1,
@@ -121,7 +133,7 @@ impl Player {
         let records: Vec<Record> = taken
             .map(|(k, (price, late))| record(k, price.ok_or(Miss::NoReply), Some(late)))
             .collect();
-        let (answer, timestamp_us) = sampler::answer(&records, START_US, INTERVAL_US);
+        let (answer, timestamp_us) = sampler::answer(&records, START_US, INTERVAL_US, Rule::Mean);
         let mut player = Player {
             slot,
             key,
@@ -141,6 +153,10 @@ impl Player {
     }
 
     fn observation_signed(&self) -> [u8; OBSERVATION_SIGNED_BYTES] {
+        self.signed(&self.observation)
+    }
+
+    fn signed(&self, observation: &Observation) -> [u8; OBSERVATION_SIGNED_BYTES] {
         let context = ObservationContext {
             terms_digest: &self.round.terms_digest,
             slot: self.slot,
@@ -151,7 +167,6 @@ impl Player {
             interval_us: INTERVAL_US,
             samples_digest: &samples_digest(&self.records),
         };
-        let observation = &self.observation;
         observation_bytes(
             &context,
             observation.answer.to_bits(),
@@ -188,11 +203,59 @@ impl Story {
             let heard = books.observe(player.slot, &player.observation.encode());
             assert_eq!(heard, Ok(Heard::Accepted), "slot {}", player.slot);
         }
+        let policy = Policy {
+            deviation: Some(0.005),
+            heartbeat_us: Some(3_600_000_000),
+            move_max: None,
+            spread_max: Some(0.01),
+        };
+        let refused = Refused::from([(Reject::HelloLate, 3), (Reject::Duplicate, 1)]);
+        let mut report = Report::new(1, books, refused, policy, None);
+        report.sign(&aggregator_key());
+        let empty = Bookkeeping::new(terms.clone(), NEXT_START_US);
+        let mut next = Report::new(2, empty, Refused::new(), policy, report.published());
+        next.previous = Some(report.signature);
+        next.sign(&aggregator_key());
         Story {
             terms,
             players,
-            books,
+            report,
+            change: KeyChange::sign(&aggregator_key(), &new_key(), next.signature),
+            next,
         }
+    }
+
+    /// What would prove that the collector of slot 3 lied: its answer and an abstention over the same samples.
+    pub fn proof(&self) -> Proof {
+        let player = &self.players[3];
+        let digest = samples_digest(&player.records);
+        let mut second = Observation {
+            answer: Answer::Abstain(Abstention::ClockMoved),
+            timestamp_us: START_US,
+            signature: [0; 64],
+        };
+        second.signature = player.key.sign(&player.signed(&second));
+        Proof {
+            key: player.key.public(),
+            terms_digest: self.terms.digest(),
+            slot: player.slot,
+            feed: FEED.into(),
+            source: SOURCE.into(),
+            start_us: START_US,
+            samples: SAMPLES,
+            interval_us: INTERVAL_US,
+            answers: [(digest, player.observation), (digest, second)],
+        }
+    }
+
+    /// The document's lines, in their order: two reports, a change of keys, a proof.
+    pub fn lines(&self) -> [String; 4] {
+        [
+            self.report.line(),
+            self.next.line(),
+            self.change.line(),
+            self.proof().line(),
+        ]
     }
 
     /// The rows of the document's table of the round.
@@ -201,7 +264,7 @@ impl Story {
             Some(price) => format!("{price}, {late} µs"),
             None => format!("no reply in time, {late} µs"),
         };
-        let standings = self.books.outcome().standings;
+        let standings = &self.report.outcome.standings;
         let row = |player: &Player| {
             let slot = usize::from(player.slot);
             let [first, second] = SAMPLED[slot].map(sample);
@@ -267,7 +330,7 @@ impl Story {
             put("observation.signed", &player.observation_signed());
             put("observation", &player.observation.encode());
         }
-        let outcome = self.books.outcome();
+        let outcome = &self.report.outcome;
         put(
             "outcome.price",
             &outcome.price.expect("a quorum").to_be_bytes(),
@@ -280,6 +343,11 @@ impl Story {
             "outcome.spread",
             &outcome.spread.expect("prices").to_be_bytes(),
         );
+        for (name, report) in [("report", &self.report), ("next", &self.next)] {
+            put(&format!("{name}.signed"), &report.signed_bytes());
+            put(&format!("{name}.signature"), &report.signature);
+        }
+        put("change.signed", &self.change.signed_bytes());
         all.extend(recipes());
         all.extend(refused(first));
         all
@@ -293,6 +361,10 @@ impl Story {
             ("session", terms.session.to_vec()),
             ("feed", padded::<16>(&terms.feed).to_vec()),
             ("rule", terms.rule.code().to_be_bytes().to_vec()),
+            (
+                "rule of samples",
+                terms.sample_rule.code().to_be_bytes().to_vec(),
+            ),
             ("n", SEATS.to_be_bytes().to_vec()),
             ("f", terms.f.to_be_bytes().to_vec()),
             ("quorum", terms.quorum.to_be_bytes().to_vec()),
@@ -365,7 +437,7 @@ fn recipes() -> Named {
     all.push(("record.aged".into(), aged.encode().to_vec()));
     all.push(("record.never-asked".into(), records[4].encode().to_vec()));
     let mut answered = |name: &str, records: &[Record]| {
-        let (answer, timestamp_us) = sampler::answer(records, START_US, INTERVAL_US);
+        let (answer, timestamp_us) = sampler::answer(records, START_US, INTERVAL_US, Rule::Mean);
         let encoded = records.iter().flat_map(Record::encode).collect();
         all.push((format!("{name}.records"), encoded));
         all.push((

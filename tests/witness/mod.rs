@@ -5,7 +5,7 @@
 
 use crate::support::{rsoracle, scratch};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -87,13 +87,49 @@ fn unshared(what: &str, script: &str, inner: &Command) -> Option<Command> {
 pub fn in_a_network_of_its_own(test: &str) {
     let servers = scratch("resolv.conf");
     std::fs::write(&servers, "nameserver 127.0.0.1\n").unwrap();
+    let script = format!("mount --bind \"${APART}\" /etc/resolv.conf");
+    let command = this_program(test, APART, &servers);
+    if let Some(command) = apart(&script, &command) {
+        assert_passes(command);
+    }
+}
+
+const APART: &str = "RSORACLE_TEST_APART";
+
+/// In a network of its own: the file that names its name server.
+pub fn resolver_file() -> Option<PathBuf> {
+    std::env::var_os(APART).map(PathBuf::from)
+}
+
+/// Runs one test of the calling file once more, with a disk of 64 KiB for itself alone; the test finds itself there by
+/// [`small_disk`].
+pub fn on_a_small_disk(test: &str) {
+    let folder = scratch("disk");
+    std::fs::create_dir(&folder).unwrap();
+    let script = format!("mount -t tmpfs -o size=64k none \"${SMALL_DISK}\"");
+    let command = this_program(test, SMALL_DISK, &folder);
+    if let Some(command) = with_mounts(&script, &command) {
+        assert_passes(command);
+    }
+}
+
+const SMALL_DISK: &str = "RSORACLE_TEST_SMALL_DISK";
+
+/// On a small disk of its own: where that is.
+pub fn small_disk() -> Option<PathBuf> {
+    std::env::var_os(SMALL_DISK).map(PathBuf::from)
+}
+
+/// One test of the calling file as a program of its own, which is told `value` by a variable.
+pub fn this_program(test: &str, name: &str, value: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]);
-    command.env(APART, servers);
-    let script = format!("mount --bind \"${APART}\" /etc/resolv.conf");
-    let Some(mut command) = apart(&script, &command) else {
-        return;
-    };
+    command.env(name, value);
+    command
+}
+
+/// Runs a program that is one test to its end.
+fn assert_passes(mut command: Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -102,13 +138,6 @@ pub fn in_a_network_of_its_own(test: &str) {
         output.status.success() && text.contains("1 passed"),
         "{text}{errors}"
     );
-}
-
-const APART: &str = "RSORACLE_TEST_APART";
-
-/// In a network of its own: the file that names its name server.
-pub fn resolver_file() -> Option<PathBuf> {
-    std::env::var_os(APART).map(PathBuf::from)
 }
 
 /// A route on which packets vanish, and an address behind it: what comes in on the loopback interface for an

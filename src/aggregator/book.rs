@@ -1,0 +1,284 @@
+//! Where a run stands in its journal: the next number, what was published last, and the file itself.
+//!
+//! Invariant: a report is on the disk before it is published, and one that could not be kept is not published; numbers and
+//! starts strictly increase, also over restarts. What this module does not do: know how a journal keeps its lines.
+
+use crate::config::Run;
+use crate::error::Error;
+use crate::file;
+use crate::journal::Journal;
+use crate::keyfile;
+use crate::publish::PublishedPrice;
+use crate::report::{KeyChange, Proof, Refused, Report, Verifier};
+use crate::round::Round;
+use crate::seal::{PublicKey, SecretKey};
+use crate::wait::wall_us;
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The state that lasts from one round to the next.
+pub struct Book {
+    journal: Option<Journal>,
+    number: u64,
+    previous: Option<[u8; 64]>,
+    last: Option<PublishedPrice>,
+    /// Start of the last round; the next starts later.
+    last_start_us: u64,
+    ephemeral: bool,
+    /// Whether the journal has reports of more than one aggregator key.
+    pub key_changed: bool,
+    /// The newest published report's line, as long as it is not where --latest says.
+    unwritten: Option<String>,
+    /// Collectors whose lies were proved in this run already.
+    proved: BTreeSet<[u8; 32]>,
+}
+
+/// What the operator should know about the journal.
+pub enum Remark {
+    /// Even if only errors are wanted.
+    Warning(String),
+    /// If progress is wanted.
+    Progress(String),
+}
+
+/// The file of the aggregator's key, if it has one that lasts: named, or beside the journal.
+pub fn key_path(config: &Run) -> Option<String> {
+    let beside = config
+        .journal
+        .as_ref()
+        .map(|journal| format!("{journal}.key"));
+    config.aggregator_key.clone().or(beside)
+}
+
+/// The key that starts rounds and signs reports; and whether its file was made just now.
+pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
+    let Some(path) = key_path(config) else {
+        return Ok((crate::random::key()?, false));
+    };
+    let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
+    let made = config.aggregator_key.is_none() && missing;
+    if made {
+        // Another key could not go on with it.
+        if let Some(journal) = &config.journal
+            && std::fs::metadata(journal).is_ok_and(|there| there.len() > 0)
+        {
+            let attempt = format!("cannot go on with the journal {journal}");
+            let cause = format!("there is no {path}, the key that its reports are signed with");
+            let advice = "put the key back, name another place of it with --aggregator-key, or begin another journal";
+            return Err(Error::new(attempt, cause).advise(advice));
+        }
+        keyfile::create(&path)?;
+    }
+    Ok((keyfile::read(&path)?, made))
+}
+
+fn proofs_path(journal: &str) -> String {
+    format!("{journal}.proofs")
+}
+
+/// What is replaced round by round must not be what is kept, by whatever name.
+fn check_apart(config: &Run) -> Result<(), Error> {
+    let identity = |path: &str| {
+        let there = std::fs::metadata(path).ok()?;
+        Some((there.dev(), there.ino()))
+    };
+    let beside = |ending: &str| {
+        config
+            .journal
+            .as_ref()
+            .map(|path| format!("{path}.{ending}"))
+    };
+    let kept = [
+        ("journal", config.journal.clone()),
+        ("aggregator's key", key_path(config)),
+        ("retired key", config.retire_key.clone()),
+        ("file of certificates", config.ca_file.clone()),
+        ("file of proofs", config.journal.as_deref().map(proofs_path)),
+        ("torn end of the journal", beside("torn")),
+    ];
+    if config.latest.is_some() && config.latest == config.write_roster {
+        let attempt = "cannot put the newest report and the roster into one file";
+        return Err(Error::new(
+            attempt,
+            "--latest and --write-roster name the same",
+        ));
+    }
+    let replaced = [
+        ("latest", &config.latest),
+        ("write-roster", &config.write_roster),
+    ];
+    for (flag, path) in replaced {
+        let Some(path) = path else { continue };
+        for (what, other) in &kept {
+            let same =
+                |other: &String| identity(path).is_some_and(|found| identity(other) == Some(found));
+            if other.as_ref().is_some_and(same) {
+                let attempt = format!("cannot replace {path}");
+                return Err(Error::new(attempt, format!("it is the {what}"))
+                    .advise(format!("name another file with --{flag}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Book {
+    /// Reads the journal, if there is one, to its end; the lines say what the operator should know.
+    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
+        let mut book = Book {
+            journal: None,
+            number: 1,
+            previous: None,
+            last: None,
+            last_start_us: 0,
+            ephemeral: key_path(config).is_none(),
+            key_changed: false,
+            unwritten: None,
+            proved: BTreeSet::new(),
+        };
+        let mut lines = Vec::new();
+        if let Some(path) = &config.latest {
+            file::check_replaceable(path)?;
+        }
+        let Some(path) = &config.journal else {
+            check_apart(config)?;
+            return Ok((book, lines));
+        };
+        let mut verifier = Verifier::default();
+        let mut check = |_: u64, line: &str| {
+            match verifier.check_chained(line, wall_us())? {
+                Some(report) => book.follow(config, &report, line),
+                None => book.key_changed = true,
+            }
+            Ok(())
+        };
+        let (mut journal, torn) = Journal::open(path, &mut check)?;
+        check_apart(config)?;
+        book.previous = verifier.head();
+        let before = verifier.aggregator();
+        if let (Some(before), Some(head)) = (
+            before.filter(|before| *before != key.public()),
+            book.previous,
+        ) {
+            let change = change_of_keys(config, path, before, head, key)?;
+            journal.append(&change.line())?;
+            book.previous = Some(change.signature());
+            book.key_changed = true;
+            lines.push(Remark::Warning(
+                "the journal goes on with another aggregator key; both have signed the change"
+                    .to_owned(),
+            ));
+        }
+        lines.extend(torn.map(|torn| Remark::Warning(torn.to_string())));
+        lines.push(Remark::Progress(match book.number {
+            1 => format!("journal {path}, a new one"),
+            next => format!("journal {path}, goes on at report {next}"),
+        }));
+        book.journal = Some(journal);
+        Ok((book, lines))
+    }
+
+    /// The earliest start that the next round may have.
+    pub fn start_us_min(&self) -> u64 {
+        self.last_start_us + 1
+    }
+
+    fn follow(&mut self, config: &Run, report: &Report, line: &str) {
+        if report.decision.publishes() && config.latest.is_some() {
+            self.unwritten = Some(line.to_owned());
+        }
+        self.number = report.number + 1;
+        self.previous = Some(report.signature);
+        self.last = report.published();
+        self.last_start_us = report.round.start_us;
+    }
+
+    /// Puts the newest published report where --latest says, if it is not there yet.
+    pub fn write_latest(&mut self, config: &Run) -> Result<(), Error> {
+        if let (Some(path), Some(line)) = (&config.latest, &self.unwritten) {
+            file::replace(path, &format!("{line}\n"))?;
+            self.unwritten = None;
+        }
+        Ok(())
+    }
+
+    /// Keeps the proofs that a report holds beside the journal, one of each collector in a run: more would prove no more, and
+    /// a liar could make them without end. The file's name if there were any.
+    fn keep_proofs(&mut self, config: &Run, report: &Report) -> Result<Option<String>, Error> {
+        let Some(journal) = &config.journal else {
+            return Ok(None);
+        };
+        let mut proofs = Proof::in_report(report);
+        proofs.retain(|proof| self.proved.insert(*proof.key.bytes()));
+        if proofs.is_empty() {
+            return Ok(None);
+        }
+        let path = proofs_path(journal);
+        let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
+        for proof in proofs {
+            file.append(&proof.line())?;
+        }
+        Ok(Some(path))
+    }
+
+    /// The signed report of a round, kept if there is a journal; its line.
+    pub fn keep(
+        &mut self,
+        config: &Run,
+        key: &SecretKey,
+        round: Round,
+        refused: Refused,
+    ) -> Result<Kept, Error> {
+        // Whatever becomes of its report, no other round may have this start.
+        self.last_start_us = round.start_us;
+        let mut report = Report::new(self.number, round, refused, config.policy, self.last);
+        report.previous = self.previous;
+        report.ephemeral = self.ephemeral;
+        report.sign(key);
+        let line = report.line();
+        if let Some(journal) = &mut self.journal {
+            journal.append(&line)?;
+        }
+        self.follow(config, &report, &line);
+        let proofs = self.keep_proofs(config, &report);
+        Ok(Kept {
+            report,
+            line,
+            proofs,
+        })
+    }
+}
+
+/// A report that is kept.
+pub struct Kept {
+    /// The report.
+    pub report: Report,
+    /// Its line.
+    pub line: String,
+    /// The file that has got proofs of lies, if there were any; an error costs the proof, not the report.
+    pub proofs: Result<Option<String>, Error>,
+}
+
+/// The record by which the journal's key until now hands over to this run's.
+fn change_of_keys(
+    config: &Run,
+    journal: &str,
+    before: PublicKey,
+    head: [u8; 64],
+    key: &SecretKey,
+) -> Result<KeyChange, Error> {
+    let attempt = format!("cannot go on with the journal {journal}");
+    let refused = |cause: &str| {
+        let advice = "name the key that signed it with --aggregator-key, hand it over with --retire-key FILE, or begin another journal";
+        Error::new(&attempt, cause).advise(advice)
+    };
+    let Some(path) = &config.retire_key else {
+        return Err(refused("it is signed with another aggregator key"));
+    };
+    let old = keyfile::read(path)?;
+    if old.public() != before {
+        return Err(refused("the key of --retire-key did not sign it"));
+    }
+    Ok(KeyChange::sign(&old, key, head))
+}

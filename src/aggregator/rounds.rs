@@ -1,0 +1,196 @@
+//! Rounds without end: one at every multiple of the period on the clock, with the same collectors.
+//!
+//! Invariant: starts strictly increase, also over restarts; whatever becomes of a round, the next one starts at its time; a
+//! collector that ended is started again, after a pause that grows until it has done well for a while.
+//! What this module does not do: the work within a round.
+
+use super::{Aggregator, NAP_SHORT, view};
+use crate::child::{self, CollectorPlace};
+use crate::clock::utc_text;
+use crate::config::clear_us;
+use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE, Error};
+use crate::limits::*;
+use crate::random;
+use crate::wait::wall_us;
+use std::time::{Duration, Instant};
+
+/// Longest nap between rounds.
+const NAP_MAX: Duration = Duration::from_millis(10);
+
+/// A start that is so much later than it was to be: the clock was set back.
+const CLOCK_SET: Duration = Duration::from_secs(2);
+
+/// When a collector that ended is started again.
+#[derive(Default)]
+pub struct Restart {
+    /// How often it was.
+    pub count: u32,
+    /// Not before then.
+    at: Option<Instant>,
+    pause: Option<Duration>,
+    /// Rounds on end in which it gave a price.
+    good_rounds: u32,
+}
+
+impl Restart {
+    /// Whether it is time to start again what has ended.
+    fn due(&mut self) -> Result<bool, Error> {
+        match self.at {
+            None => self.ended(random::bytes()?[0]),
+            Some(at) if Instant::now() < at => {}
+            Some(_) => {
+                self.at = None;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// It has ended: when it is started again, half a pause to a whole one from now, so that many do not start at once.
+    fn ended(&mut self, random: u8) {
+        let least = Duration::from_millis(RESTART_MS_MIN);
+        let pause = self.pause.map_or(least, |pause| pause * 2);
+        let pause = pause.min(Duration::from_millis(RESTART_MS_MAX));
+        self.pause = Some(pause);
+        self.good_rounds = 0;
+        self.at = Some(Instant::now() + pause / 2 + pause / 2 * u32::from(random) / 255);
+    }
+
+    /// A round has ended in which it gave a price, or not.
+    pub fn round_over(&mut self, good: bool) {
+        self.good_rounds = if good { self.good_rounds + 1 } else { 0 };
+        if self.good_rounds >= RESTART_ROUNDS_GOOD {
+            self.pause = None;
+        }
+    }
+}
+
+impl Aggregator<'_> {
+    /// Runs rounds until there were as many as wanted; gives the exit code.
+    pub(super) fn rounds(&mut self, every_us: u64) -> Result<u8, Error> {
+        self.gather();
+        let mut written = self.write_roster();
+        let mut failed = false;
+        let mut code = EXIT_NO_QUORUM;
+        let mut left = self.config.rounds;
+        let mut before_us = None;
+        while left != Some(0) {
+            let start_us = self.next_start_us(every_us);
+            if let Some(before_us) = before_us.replace(start_us)
+                && start_us > before_us + every_us
+            {
+                let count = (start_us - before_us) / every_us - 1;
+                self.tell(&format!(
+                    "starts left out: {count}; this machine is too busy for so short a period, its disk too slow, or its clock was set"
+                ));
+            }
+            if !self.rest(start_us)? {
+                continue;
+            }
+            self.announce(start_us);
+            self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
+            match self.publish() {
+                EXIT_FAILURE => failed = true,
+                EXIT_PRICE => code = EXIT_PRICE,
+                _ => {}
+            }
+            left = left.map(|left| left - 1);
+            if !written && self.all_keys_known() {
+                written = self.write_roster();
+            }
+        }
+        Ok(if failed || !written {
+            EXIT_FAILURE
+        } else {
+            code
+        })
+    }
+
+    /// The next multiple of the period that can still be announced in time and comes after the last round's.
+    fn next_start_us(&mut self, every_us: u64) -> u64 {
+        let least_us = self.book.start_us_min();
+        let soonest_us = wall_us() + self.lead_us();
+        let start_us = soonest_us.max(least_us).div_ceil(every_us) * every_us;
+        if least_us > soonest_us + every_us {
+            self.screen.say(&format!(
+                "aggregator: the clock stands before the last round's start; the next round is at {}",
+                utc_text(start_us)
+            ));
+        }
+        start_us
+    }
+
+    /// Between rounds: listens, and starts collectors again that have ended, until it is time to announce the next round;
+    /// false if the clock was set meanwhile, so that another start is due.
+    fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
+        let left_us = start_us.saturating_sub(wall_us());
+        let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
+        loop {
+            self.sweep();
+            self.restart_exchange()?;
+            self.restart_ended()?;
+            if self.screen.live() {
+                self.screen.draw(view::gathering(&self.slots), false);
+            }
+            let left_us = (start_us - self.lead_us()).saturating_sub(wall_us());
+            if left_us == 0 {
+                return Ok(wall_us() < start_us + self.config.interval_us);
+            }
+            if Instant::now() > latest {
+                self.tell("the clock was set back; the next start is looked for anew");
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_micros(left_us).clamp(NAP_SHORT, NAP_MAX));
+        }
+    }
+
+    /// Starts local collectors again whose pause is over.
+    fn restart_ended(&mut self) -> Result<(), Error> {
+        for index in 0..self.slots.len() {
+            let slot = &mut self.slots[index];
+            if slot.remote || slot.child.is_some() {
+                continue;
+            }
+            if slot.restart.due()? && self.start_again(index as u16) {
+                let restart = &mut self.slots[index].restart;
+                restart.count += 1;
+                let count = restart.count;
+                self.tell(&format!("collector {index}: started again ({count})"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the embedded exchange again, if it is ours and has ended, where its collectors look for it.
+    fn restart_exchange(&mut self) -> Result<(), Error> {
+        if !self.has_exchange() || self.exchange.is_some() || !self.exchange_restart.due()? {
+            return Ok(());
+        }
+        match child::exchange(&self.log, self.endpoint.as_ref()) {
+            Ok(exchange) => {
+                self.exchange = Some(exchange);
+                self.exchange_restart.count += 1;
+                let count = self.exchange_restart.count;
+                self.tell(&format!("embedded exchange: started again ({count})"));
+            }
+            Err(error) => self.screen.say(&format!("aggregator: {error}")),
+        }
+        Ok(())
+    }
+
+    fn start_again(&mut self, slot: u16) -> bool {
+        let endpoint = self.endpoint.clone();
+        let place = CollectorPlace {
+            slot,
+            control: self.control.address,
+            data: self.data.address,
+            endpoint: endpoint.as_ref(),
+        };
+        // A system that is out of processes or files now may have some later.
+        let started = self.start_collector(&place);
+        if let Err(error) = &started {
+            self.screen.say(&format!("aggregator: {error}"));
+        }
+        started.is_ok()
+    }
+}

@@ -1,0 +1,406 @@
+//! The commands of rsoracle: the tables from which the command line is read and its help is made.
+//!
+//! Invariant: every flag says its unit, its default and what it does. What this module does not do: make sense of values
+//! (`config` does).
+
+use crate::args::{Command, Flag};
+
+const fn flag(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        name,
+        value,
+        default,
+        repeats: false,
+        help,
+    }
+}
+
+const SOURCE: Flag = flag(
+    "source",
+    "EXCHANGE:SYMBOL",
+    "binance:BTCUSDC",
+    "What is watched; 'embedded:BTCUSDT' replays recorded trades.",
+);
+const FEED: Flag = flag(
+    "feed",
+    "NAME",
+    "BTC/USD",
+    "What is priced; it is part of what is signed.",
+);
+const SAMPLE_RULE: Flag = flag(
+    "sample-rule",
+    "RULE",
+    "mean",
+    "mean or median: what a collector makes of its samples.",
+);
+const ENDPOINT: Flag = flag(
+    "endpoint",
+    "URL",
+    "",
+    "Where the embedded exchange listens, such as wss://localhost:9443/ws-api/v3; only for 'embedded:' sources.",
+);
+const CA_FILE: Flag = flag(
+    "ca-file",
+    "FILE",
+    "",
+    "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
+);
+
+const CONNECTION_AGE: Flag = flag(
+    "connection-age",
+    "DURATION",
+    "23h",
+    "A connection to the exchange that is this old is replaced after a round, by each next slot 1% earlier.",
+);
+
+/// `rsoracle run`
+pub static RUN: Command = Command {
+    name: "run",
+    job: "aggregator with local collectors: takes one round, or rounds without end, and prints verified prices",
+    notes: "Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no quorum (no price).\n\
+            The result goes to standard output, everything else to standard error.",
+    example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
+    operands: "",
+    flags: &[
+        flag("collectors", "N", "5", "How many collectors (slots)."),
+        flag("samples", "N", "10", "Samples per round and collector."),
+        flag(
+            "interval",
+            "DURATION",
+            "1s",
+            "From one sample to the next: 250ms, 1s, 2m.",
+        ),
+        SOURCE,
+        FEED,
+        flag(
+            "rule",
+            "RULE",
+            "trimmed-mean",
+            "trimmed-mean, median or mean.",
+        ),
+        SAMPLE_RULE,
+        flag(
+            "control-port",
+            "PORT",
+            "8000",
+            "TCP port of the control channel; 0 takes a free one.",
+        ),
+        flag(
+            "data-port",
+            "PORT",
+            "8080",
+            "TCP port of the data channel; 0 takes a free one.",
+        ),
+        flag(
+            "bind",
+            "ADDRESS",
+            "127.0.0.1",
+            "Address that both ports are opened on.",
+        ),
+        CA_FILE,
+        flag(
+            "ready-timeout",
+            "DURATION",
+            "10s",
+            "How long collectors may take to be ready; then a quorum starts without the rest.",
+        ),
+        flag(
+            "remote",
+            "N",
+            "0",
+            "The last N slots are not started here: their collectors come from elsewhere, with an enrolment file each.",
+        ),
+        flag(
+            "enrolment-dir",
+            "DIR",
+            "",
+            "Where the enrolment files of remote collectors are written (slot-N.enrolment, secret, mode 0600).",
+        ),
+        ENDPOINT,
+        flag(
+            "aggregator-key",
+            "FILE",
+            "",
+            "Sign rounds with this key, made by 'rsoracle keygen', instead of a fresh one.",
+        ),
+        flag(
+            "collector-keys",
+            "DIR",
+            "",
+            "Local collectors sign with DIR/slot-N.key instead of fresh keys; what is missing is made.",
+        ),
+        flag(
+            "write-roster",
+            "FILE",
+            "",
+            "Write whom to trust for this price, once all keys are known.",
+        ),
+        flag(
+            "every",
+            "DURATION",
+            "",
+            "Rounds without end, one at every multiple of this on the clock.",
+        ),
+        flag("rounds", "N", "", "End after so many rounds; with --every."),
+        flag(
+            "deviation",
+            "PERCENT",
+            "",
+            "Publish only when the price differs by this from the last published one, as 0.5%.",
+        ),
+        flag(
+            "heartbeat",
+            "DURATION",
+            "",
+            "With --deviation: publish also when the last published price is this old.",
+        ),
+        flag(
+            "max-move",
+            "PERCENT",
+            "",
+            "Withhold a price further than this from the last published one.",
+        ),
+        flag(
+            "max-spread",
+            "PERCENT",
+            "",
+            "Withhold a price when those used differ by more than this.",
+        ),
+        flag(
+            "journal",
+            "FILE",
+            "",
+            "Append every report to this file, on the disk before it is published; its key is kept beside it.",
+        ),
+        flag(
+            "retire-key",
+            "FILE",
+            "",
+            "The key that signed the journal until now; --aggregator-key names the new one.",
+        ),
+        flag(
+            "latest",
+            "FILE",
+            "",
+            "Always holds the newest published report, replaced at once.",
+        ),
+        CONNECTION_AGE,
+        flag("json", "", "", "Print reports, a line of JSON each."),
+        flag(
+            "quiet",
+            "",
+            "",
+            "No progress on standard error, only errors.",
+        ),
+    ],
+};
+
+/// `rsoracle collect`
+pub static COLLECT: Command = Command {
+    name: "collect",
+    job: "one collector: samples its source when the aggregator says, signs the average, sends it",
+    notes: "'rsoracle run' starts its collectors itself. A remote one is started by hand, with its enrolment on standard\n\
+            input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them.\n\
+            It ends when the aggregator does.",
+    example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
+    operands: "",
+    flags: &[
+        flag(
+            "slot",
+            "N",
+            "",
+            "Index in the aggregator's roster, from 0; required.",
+        ),
+        SOURCE,
+        FEED,
+        flag(
+            "control",
+            "ADDRESS:PORT",
+            "127.0.0.1:8000",
+            "The aggregator's control channel.",
+        ),
+        flag(
+            "data",
+            "ADDRESS:PORT",
+            "127.0.0.1:8080",
+            "The aggregator's data channel.",
+        ),
+        SAMPLE_RULE,
+        CA_FILE,
+        ENDPOINT,
+        flag(
+            "key",
+            "FILE",
+            "",
+            "Sign with this key, made by 'rsoracle keygen', instead of a fresh one.",
+        ),
+        CONNECTION_AGE,
+    ],
+};
+
+/// `rsoracle exchange`
+pub static EXCHANGE: Command = Command {
+    name: "exchange",
+    job: "the embedded exchange: answers 'ticker.price' as Binance does, from recorded trades",
+    notes: "Faults: NAME[:VALUE][@K|@K..]; @K: only a connection's K-th request, @K..: from the K-th on, neither: every one.\n\
+            \x20 drop            close the connection instead of answering\n\
+            \x20 hang            never answer on this connection again\n\
+            \x20 garbage         answer with text that is not JSON\n\
+            \x20 wrong-id        answer with another id\n\
+            \x20 wrong-symbol    answer with another symbol\n\
+            \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
+            \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
+            \x20 large           answer with a message of 20 MB\n\
+            \x20 status:429:DURATION, status:418:DURATION\n\
+            \x20                 answer with this error, 'retryAfter' that far ahead\n\
+            \x20 upgrade:CODE    refuse the websocket upgrade with this HTTP status (451, 403, 418, 429)\n\
+            \x20 ping            send a ping with a payload before answering, and answer only once it was echoed\n\
+            \x20 slow:DURATION   answer this much later",
+    example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
+    operands: "",
+    flags: &[
+        flag(
+            "listen",
+            "ADDRESS:PORT",
+            "127.0.0.1:9443",
+            "Where to listen; port 0 takes a free one.",
+        ),
+        flag(
+            "tape",
+            "FILE",
+            "",
+            "Replay this price tape instead of the built-in one.",
+        ),
+        flag("speed", "FACTOR", "1", "How fast the tape runs."),
+        Flag {
+            name: "fault",
+            value: "FAULT",
+            default: "",
+            repeats: true,
+            help: "Misbehave on request; see above.",
+        },
+        flag(
+            "cert",
+            "FILE",
+            "",
+            "Certificate chain (PEM): speak TLS. Needs --key.",
+        ),
+        flag(
+            "key",
+            "FILE",
+            "",
+            "Private key of the certificate (PEM, PKCS #8).",
+        ),
+        flag(
+            "poll",
+            "DURATION",
+            "2ms",
+            "Longest nap between two looks at the connections; 0ms never naps.",
+        ),
+        flag(
+            "until-eof",
+            "",
+            "",
+            "End when standard input, a socket, is closed: for a parent that may die.",
+        ),
+    ],
+};
+
+/// `rsoracle keygen`
+pub static KEYGEN: Command = Command {
+    name: "keygen",
+    job: "makes a secret key in a new file that only you can read, and prints its public key",
+    notes: "It overwrites nothing. Whoever has the file can sign in its owner's name: keep it where only the process that signs\n\
+            runs. Others get the public key, in a roster file.",
+    example: "rsoracle keygen aggregator.key",
+    operands: "FILE",
+    flags: &[],
+};
+
+/// `rsoracle keys`
+pub static KEYS: Command = Command {
+    name: "keys",
+    job: "prints the public keys of key files, a line each",
+    notes: "",
+    example: "rsoracle keys keys/slot-0.key keys/slot-1.key",
+    operands: "FILE…",
+    flags: &[],
+};
+
+/// `rsoracle verify`
+pub static VERIFY: Command = Command {
+    name: "verify",
+    job: "checks reports offline: form, signatures, prices, and whom they are signed by",
+    notes: "It takes what 'run --json' prints or 'run --journal' keeps: one report, many, or a whole journal; '-' is standard input.\n\
+            Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent but signers\n\
+            unknown (no --roster).",
+    example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
+    operands: "FILE…",
+    flags: &[
+        flag(
+            "roster",
+            "FILE",
+            "",
+            "Whom you trust: feed, rule, f, quorum, collectors (run --write-roster writes one).",
+        ),
+        flag(
+            "head",
+            "SIGNATURE",
+            "",
+            "The signature of the report that must be the last, in 128 hexadecimal digits.",
+        ),
+        flag(
+            "max-age",
+            "DURATION",
+            "",
+            "Refuse if the last price is older than this.",
+        ),
+        flag(
+            "json",
+            "",
+            "",
+            "One JSON object per file instead of sentences.",
+        ),
+    ],
+};
+
+/// `rsoracle history`
+pub static HISTORY: Command = Command {
+    name: "history",
+    job: "shows the last rounds of a journal: a table, and the prices as a line",
+    notes: "It takes what 'run --journal' keeps; '-' is standard input. Of every line it checks the form, the aggregator's\n\
+            signature and the place in the chain; 'rsoracle verify' checks all of it. What stands out bears a '!': rounds without\n\
+            a price, missing reports, and a start more than one and a half of the usual distance after the one before.\n\
+            Exit codes: 0 all lines check, 1 some do not, 2 usage, 4 unreadable.",
+    example: "rsoracle history journal.jsonl --last 50",
+    operands: "FILE",
+    flags: &[
+        flag("last", "N", "20", "So many rounds, from the end."),
+        flag(
+            "json",
+            "",
+            "",
+            "One line of JSON per round instead of the table.",
+        ),
+    ],
+};
+
+/// `rsoracle resolve`
+pub static RESOLVE: Command = Command {
+    name: "resolve",
+    job: "asks the system for the addresses of a name; collectors start it, since asking cannot be cut short",
+    notes: "",
+    example: "rsoracle resolve ws-api.binance.com:443",
+    operands: "HOST:PORT",
+    flags: &[],
+};
+
+/// All commands that take flags or operands, in the order of the help text.
+pub static COMMANDS: [&Command; 8] = [
+    &RUN, &VERIFY, &HISTORY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
+];

@@ -1,0 +1,357 @@
+//! `rsoracle history`: the last rounds of a journal as a table, and their prices as a line drawn in the terminal.
+//!
+//! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file; no round is
+//! shown whose report the aggregator did not sign. What this module does not do: change the file, or check what collectors
+//! signed and whether they are to be trusted (`verify` does); it says so when a line does not even hold up here.
+
+mod row;
+
+use crate::clock::utc_text;
+use crate::config::History;
+use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
+use crate::journal::{Line, Lines};
+use crate::log::{self, printable};
+use crate::report::{Report, Verifier};
+use crate::seal::Keys;
+use crate::wait::wall_us;
+use row::{Row, marked};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+
+/// Columns of the drawn line, its indentation among them.
+const COLUMNS: usize = 72;
+/// What stands before every line of the table, and in its place before what should be looked at.
+const INDENT: &str = "  ";
+const LOOK: &str = "! ";
+/// The heights of the drawn line, lowest first.
+const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// The columns of the table, and whether they stand to the right.
+const HEADS: [(&str, bool); 6] = [
+    ("number", true),
+    ("round start (UTC)", false),
+    ("price", true),
+    ("decision", false),
+    ("prices", true),
+    ("missing collectors", false),
+];
+
+/// What is kept of a whole file.
+#[derive(Default)]
+struct Page {
+    rows: VecDeque<Row>,
+    feed: String,
+    rounds: u64,
+    published: u64,
+    priceless: u64,
+    first_us: u64,
+    last_us: u64,
+    /// Lowest and highest price shown in any report.
+    range: Option<(f64, f64)>,
+    embedded: bool,
+    key_changes: u64,
+    /// Number and start of the last report.
+    before: Option<(u64, u64)>,
+    /// Lines that do not check, and the first of them.
+    bad: u64,
+    first_bad: Option<String>,
+    torn: bool,
+}
+
+/// Shows the last rounds; gives the exit code.
+pub fn run(config: &History) -> Result<u8, Error> {
+    let page = if config.file == "-" {
+        read(config, "standard input", std::io::stdin().lock())?
+    } else {
+        let attempt = format!("cannot read {}", config.file);
+        let file = File::open(&config.file).map_err(|error| Error::new(attempt, error))?;
+        read(
+            config,
+            &config.file,
+            BufReader::with_capacity(64 * 1024, file),
+        )?
+    };
+    let remarks = page.remarks(&config.file);
+    let mut text = String::new();
+    let lines = match config.json {
+        true => page.json(),
+        false => [page.table(), page.summary(), remarks.clone()].concat(),
+    };
+    for line in lines {
+        text.push_str(&printable(&line));
+        text.push('\n');
+    }
+    // A reader that went away early (`| head`) is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if config.json {
+        remarks
+            .iter()
+            .for_each(|remark| log::say("history", remark));
+    }
+    Ok(if page.bad > 0 {
+        EXIT_FAILURE
+    } else {
+        EXIT_PRICE
+    })
+}
+
+/// Reads a file to its end.
+fn read(config: &History, name: &str, input: impl BufRead) -> Result<Page, Error> {
+    let mut lines = Lines::new(input, name);
+    let mut reader = Reader::default();
+    while let Some(line) = lines.next_line()? {
+        reader.take(&line);
+        if reader.page.rows.len() > config.last {
+            reader.page.rows.pop_front();
+        }
+    }
+    Ok(reader.page)
+}
+
+/// Takes line after line.
+#[derive(Default)]
+struct Reader {
+    verifier: Verifier,
+    keys: Keys,
+    page: Page,
+}
+
+impl Reader {
+    fn take(&mut self, line: &Line) {
+        let checked = line
+            .text
+            .map_err(str::to_owned)
+            .and_then(|text| self.verifier.check_chained(text, wall_us()));
+        let why = match checked {
+            Ok(Some(report)) => return self.page.add(&report, true),
+            Ok(None) => return self.page.key_changes += 1,
+            Err(why) => why,
+        };
+        let text = line.text.unwrap_or_default();
+        let report = Report::read(text, &mut self.keys).ok();
+        if report.is_none() && !line.whole {
+            self.page.torn = true;
+            return;
+        }
+        self.page.bad += 1;
+        self.page
+            .first_bad
+            .get_or_insert(format!("line {}: {why}", line.number));
+        let signed = |report: &Report| {
+            let key = &report.round.terms.aggregator;
+            key.signed(&report.signed_bytes(), &report.signature)
+        };
+        match report.filter(signed) {
+            Some(report) => self.page.add(&report, false),
+            // It has no place in the chain, so that the next one need not follow it.
+            None => self.verifier.begin_anew(),
+        }
+    }
+}
+
+impl Page {
+    fn add(&mut self, report: &Report, sound: bool) {
+        let row = Row::new(report, self.before, sound);
+        if self.feed != report.round.terms.feed {
+            self.feed.clone_from(&report.round.terms.feed);
+        }
+        if self.rounds == 0 {
+            self.first_us = row.start_us;
+        }
+        self.last_us = row.start_us;
+        self.rounds += 1;
+        self.published += u64::from(row.decision.publishes());
+        match row.price {
+            None => self.priceless += 1,
+            Some(price) => {
+                let (low, high) = self.range.unwrap_or((price, price));
+                self.range = Some((low.min(price), high.max(price)));
+                self.embedded |= row.embedded;
+            }
+        }
+        self.before = Some((row.number, row.start_us));
+        self.rows.push_back(row);
+    }
+
+    /// The usual distance of two rounds that follow each other: the lower median of those shown.
+    fn usual_us(&self) -> u64 {
+        let follow = self.rows.iter().filter(|row| row.lost == 0);
+        let mut distances: Vec<u64> = follow.filter_map(|row| row.since_us).collect();
+        distances.sort_unstable();
+        let middle = distances.len().saturating_sub(1) / 2;
+        distances.get(middle).copied().unwrap_or(u64::MAX)
+    }
+
+    /// The rounds shown, one a line, with what is missing between them.
+    fn table(&self) -> Vec<String> {
+        if self.rows.is_empty() {
+            return Vec::new();
+        }
+        let (feed, shown, all) = (&self.feed, self.rows.len() as u64, self.rounds);
+        let title = match shown == all {
+            true => format!("{feed}: {}", counted(all, "round")),
+            false => format!("{feed}: the last {shown} of {}", counted(all, "round")),
+        };
+        let heads = HEADS.map(|(head, _)| head.to_owned());
+        let cells: Vec<[String; 6]> = self.rows.iter().map(Row::cells).collect();
+        let mut widths = [0; 6];
+        for row in cells.iter().chain([&heads]) {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let usual_us = self.usual_us();
+        let mut lines = vec![title, aligned(INDENT, &heads, &widths)];
+        for (row, cells) in self.rows.iter().zip(&cells) {
+            lines.extend(row.gap(usual_us).map(|gap| format!("{LOOK}{gap}")));
+            let margin = if row.stands_out() { LOOK } else { INDENT };
+            lines.push(aligned(margin, cells, &widths));
+        }
+        lines
+    }
+
+    /// What the whole file comes to, and the prices shown as a drawn line.
+    fn summary(&self) -> Vec<String> {
+        if self.rounds == 0 {
+            return vec!["there is no round in it".to_owned()];
+        }
+        let mut lines = vec![format!(
+            "whole file: {}, {} published, {} without a price; {} to {}",
+            counted(self.rounds, "round"),
+            self.published,
+            self.priceless,
+            utc_text(self.first_us),
+            utc_text(self.last_us)
+        )];
+        if let Some((low, high)) = self.range {
+            let (low, high) = (marked(low, self.embedded), marked(high, self.embedded));
+            lines[0].push_str(&format!("; lowest {low}, highest {high}"));
+        }
+        if self.key_changes > 0 {
+            lines.push(format!(
+                "the aggregator's key changed, as the old key and the new one signed: {}",
+                counted(self.key_changes, "time")
+            ));
+        }
+        let prices = || self.rows.iter().filter_map(|row| row.price);
+        let Some(low) = prices().min_by(f64::total_cmp) else {
+            return lines;
+        };
+        let high = prices().fold(low, f64::max);
+        let embedded = self.rows.iter().any(|row| row.embedded);
+        lines.push(match low == high {
+            true => format!("prices shown, all {}:", marked(low, embedded)),
+            false => format!(
+                "prices shown, ▁ {} to █ {}:",
+                marked(low, embedded),
+                marked(high, embedded)
+            ),
+        });
+        let drawn = drawn(&self.course(), low, high);
+        lines.push(format!("{INDENT}{drawn}").trim_end().to_owned());
+        lines
+    }
+
+    /// The prices shown in their course; rounds without one and rounds that are missing as blanks.
+    fn course(&self) -> Vec<Option<f64>> {
+        let usual_us = self.usual_us().max(1);
+        let mut course = Vec::new();
+        for row in &self.rows {
+            let blanks = match (row.lost, row.since_us) {
+                (0, Some(us)) if row.late(usual_us) => (us / usual_us).saturating_sub(1).max(1),
+                (lost, _) => lost,
+            };
+            // A gap that fills the line says no more than one that is longer still.
+            let blanks = blanks.min(COLUMNS as u64) as usize;
+            course.extend(std::iter::repeat_n(None, blanks));
+            course.push(row.price);
+        }
+        course
+    }
+
+    /// What the reader must know besides.
+    fn remarks(&self, name: &str) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.torn {
+            remarks.push("the last line has no end: it is being written now, or a write was cut off; it is not counted".to_owned());
+        }
+        if let Some(first) = &self.first_bad {
+            remarks.push(format!(
+                "{} not check, the first: {first}; 'rsoracle verify {name}' tells more",
+                match self.bad {
+                    1 => "1 line does".to_owned(),
+                    bad => format!("{bad} lines do"),
+                }
+            ));
+        }
+        remarks
+    }
+
+    /// The rounds shown for software, one line of JSON each.
+    fn json(&self) -> Vec<String> {
+        let usual_us = self.usual_us();
+        self.rows.iter().map(|row| row.json(usual_us)).collect()
+    }
+}
+
+/// A line of the table.
+fn aligned(margin: &str, cells: &[String; 6], widths: &[usize; 6]) -> String {
+    let mut line = margin.to_owned();
+    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let blanks = " ".repeat(width - cell.chars().count());
+        let separator = if column == 0 { "" } else { "  " };
+        line.push_str(separator);
+        match HEADS[column].1 {
+            true => line.extend([blanks.as_str(), cell]),
+            false => line.extend([cell, blanks.as_str()]),
+        }
+    }
+    line.trim_end().to_owned()
+}
+
+/// Prices as blocks, at most as many as there is room for; a longer course is cut into as many pieces, each of which
+/// shows its last price.
+fn drawn(course: &[Option<f64>], low: f64, high: f64) -> String {
+    let columns = course.len().min(COLUMNS - INDENT.len());
+    let piece = |column: usize| {
+        let (from, to) = (
+            column * course.len() / columns,
+            (column + 1) * course.len() / columns,
+        );
+        course[from..to].iter().rev().find_map(|price| *price)
+    };
+    let block = |price: f64| {
+        let part = if high > low {
+            (price - low) / (high - low)
+        } else {
+            0.5
+        };
+        BLOCKS[(part * (BLOCKS.len() - 1) as f64).round() as usize]
+    };
+    let blocks = (0..columns).map(|column| piece(column).map_or(' ', block));
+    blocks.collect()
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_course_is_drawn_from_the_lowest_to_the_highest_block_and_fits_the_terminal() {
+        let rising: Vec<Option<f64>> = (0..8).map(|step| Some(f64::from(step))).collect();
+        assert_eq!(drawn(&rising, 0.0, 7.0), "▁▂▃▄▅▆▇█");
+        assert_eq!(drawn(&[Some(1.0), None, Some(2.0)], 1.0, 2.0), "▁ █");
+        assert_eq!(drawn(&[Some(3.0); 3], 3.0, 3.0), "▅▅▅");
+        let long: Vec<Option<f64>> = (0..1_000).map(|step| Some(f64::from(step))).collect();
+        let line = drawn(&long, 0.0, 999.0);
+        assert_eq!(line.chars().count(), 70);
+        assert!(line.starts_with('▁') && line.ends_with('█'), "{line}");
+        // The largest prices there are do not leave the drawing.
+        assert_eq!(drawn(&[Some(1e-12), Some(1e15)], 1e-12, 1e15), "▁█");
+    }
+}

@@ -1,0 +1,192 @@
+//! One round of a journal, as it is shown: a line of the table, what is missing before it, a line of JSON.
+//!
+//! Invariant: small, whatever the size of the report that it was taken from. What this module does not do: read or align.
+
+use crate::clock::utc_text;
+use crate::price;
+use crate::publish::Decision;
+use crate::report::Report;
+use crate::round::Standing;
+
+/// Slots that are named in one line of the table.
+const SLOTS_NAMED: usize = 8;
+
+/// What is kept of a round.
+pub(super) struct Row {
+    pub(super) number: u64,
+    pub(super) start_us: u64,
+    pub(super) price: Option<f64>,
+    pub(super) decision: Decision,
+    pub(super) embedded: bool,
+    /// Collectors that gave a price, of so many.
+    pub(super) prices: u16,
+    pub(super) n: u16,
+    /// Slots that gave none, and why.
+    pub(super) missing: Vec<(u16, &'static str)>,
+    /// Reports that should stand between this one and the line before it.
+    pub(super) lost: u64,
+    /// From the start of the round before it to its own, if there was one that started earlier.
+    pub(super) since_us: Option<u64>,
+    /// Whether its line holds up, and follows the one before it.
+    pub(super) sound: bool,
+}
+
+impl Row {
+    pub(super) fn new(report: &Report, before: Option<(u64, u64)>, sound: bool) -> Row {
+        let why = |standing: &Standing| match standing {
+            Standing::Used(_) | Standing::Trimmed(_) => None,
+            Standing::Silent => Some("silent"),
+            Standing::Abstained(_) => Some("abstained"),
+            Standing::Equivocated => Some("equivocated"),
+        };
+        let standings = (0..).zip(&report.outcome.standings);
+        // A report without one before it begins a chain: nothing is missing before it.
+        let follows = before.filter(|_| report.previous.is_some());
+        Row {
+            number: report.number,
+            start_us: report.round.start_us,
+            price: report.price(),
+            decision: report.decision,
+            embedded: report.embedded(),
+            prices: report.outcome.prices,
+            n: report.round.terms.n(),
+            missing: standings
+                .filter_map(|(slot, standing)| Some((slot, why(standing)?)))
+                .collect(),
+            lost: follows.map_or(0, |(number, _)| report.number.saturating_sub(number + 1)),
+            since_us: before.and_then(|(_, start_us)| report.round.start_us.checked_sub(start_us)),
+            sound,
+        }
+    }
+
+    /// Why it wants to be looked at.
+    pub(super) fn stands_out(&self) -> bool {
+        self.price.is_none() || !self.sound
+    }
+
+    /// Whether it started more than one and a half of the usual distance after the one before it.
+    pub(super) fn late(&self, usual_us: u64) -> bool {
+        let three_halves = |us: u64| us.saturating_mul(2) > usual_us.saturating_mul(3);
+        self.since_us.is_some_and(three_halves)
+    }
+
+    /// What is missing before it.
+    pub(super) fn gap(&self, usual_us: u64) -> Option<String> {
+        let after = self
+            .since_us
+            .map(|us| format!("; {} from start to start", span(us)));
+        match self.lost {
+            0 => self.since_us.filter(|_| self.late(usual_us)).map(|us| {
+                format!(
+                    "{} from start to start, usual are {}",
+                    span(us),
+                    span(usual_us)
+                )
+            }),
+            1 => Some(format!(
+                "report {} is missing{}",
+                self.number - 1,
+                after.unwrap_or_default()
+            )),
+            lost => Some(format!(
+                "reports {} to {} are missing{}",
+                self.number - lost,
+                self.number - 1,
+                after.unwrap_or_default()
+            )),
+        }
+    }
+
+    /// The slots that gave no price, by what they did instead.
+    fn missing_text(&self) -> String {
+        let mut text = String::new();
+        for why in ["silent", "abstained", "equivocated"] {
+            let slots = self.missing.iter().filter(|(_, what)| *what == why);
+            let slots: Vec<String> = slots.map(|(slot, _)| slot.to_string()).collect();
+            if slots.is_empty() {
+                continue;
+            }
+            let named = &slots[..slots.len().min(SLOTS_NAMED)];
+            let more = match slots.len() - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let separator = if text.is_empty() { "" } else { "; " };
+            text.push_str(&format!("{separator}{why} {}{more}", named.join(", ")));
+        }
+        if !self.sound {
+            let separator = if text.is_empty() { "" } else { "; " };
+            text.push_str(separator);
+            text.push_str("its line does not check");
+        }
+        text
+    }
+
+    pub(super) fn cells(&self) -> [String; 6] {
+        [
+            self.number.to_string(),
+            utc_text(self.start_us),
+            self.price
+                .map_or("no price".to_owned(), |price| marked(price, self.embedded)),
+            self.decision.name().to_owned(),
+            format!("{}/{}", self.prices, self.n),
+            self.missing_text(),
+        ]
+    }
+
+    /// The round for software, in one line of JSON.
+    pub(super) fn json(&self, usual_us: u64) -> String {
+        let missing = self.missing.iter();
+        let missing = missing.map(|(slot, why)| format!("{{\"slot\":{slot},\"why\":\"{why}\"}}"));
+        let missing: Vec<String> = missing.collect();
+        format!(
+            "{{\"number\":{},\"round_start\":\"{}\",\"round_start_us\":{},\"price\":{},\"decision\":\"{}\",\"embedded\":{},\"prices\":{},\"n\":{},\"missing\":[{}],\"gap\":{},\"reports_missing\":{},\"checks\":{}}}",
+            self.number,
+            utc_text(self.start_us),
+            self.start_us,
+            self.price
+                .map_or("null".to_owned(), |price| price.to_string()),
+            self.decision.name(),
+            self.embedded,
+            self.prices,
+            self.n,
+            missing.join(","),
+            self.gap(usual_us).is_some(),
+            self.lost,
+            self.sound
+        )
+    }
+}
+
+/// A price for people, with the mark of recorded ones.
+pub(super) fn marked(value: f64, embedded: bool) -> String {
+    let mark = if embedded { "embedded " } else { "" };
+    format!("{mark}{}", price::text(value))
+}
+
+/// A length of time, roughly.
+fn span(us: u64) -> String {
+    let s = us as f64 / 1e6;
+    match us / 1_000_000 {
+        0..120 => format!("{s:.1} s"),
+        120..7_200 => format!("{:.0} min", s / 60.0),
+        _ => format!("{:.1} h", s / 3_600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_told_in_a_fitting_unit() {
+        for (us, text) in [
+            (1_500_000, "1.5 s"),
+            (119_000_000, "119.0 s"),
+            (600_000_000, "10 min"),
+            (90_000_000_000, "25.0 h"),
+        ] {
+            assert_eq!(span(us), text);
+        }
+    }
+}

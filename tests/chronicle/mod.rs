@@ -1,0 +1,175 @@
+//! Runs of many rounds: how they are started, and what their journal says, as a stranger reads it.
+//!
+//! Each test uses part of this.
+#![allow(dead_code)]
+
+use crate::support::*;
+use crate::witness::marked_run;
+use nanoserde::DeJson;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is watched in all of these tests.
+pub const SOURCE: [&str; 2] = ["--source", "embedded:BTCUSDT"];
+
+/// A report, as far as these tests look at it.
+#[derive(DeJson, Clone)]
+pub struct Kept {
+    pub number: u64,
+    pub price: Option<f64>,
+    pub decision: String,
+    pub time_us: Option<u64>,
+    pub round_start_us: u64,
+    pub prices: usize,
+    pub collectors: Vec<Part>,
+}
+
+/// One collector's part in it.
+#[derive(DeJson, Clone)]
+pub struct Part {
+    pub key: Option<String>,
+    pub standing: String,
+    pub price: Option<f64>,
+}
+
+impl Kept {
+    /// Reads a line.
+    pub fn of(line: &str) -> Kept {
+        Kept::deserialize_json(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+    }
+
+    /// The key in a slot that gave a price.
+    pub fn key_with_price(&self, slot: usize) -> Option<String> {
+        let part = &self.collectors[slot];
+        part.price.and(part.key.clone())
+    }
+}
+
+/// A journal of a test.
+pub struct Chronicle {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Chronicle {
+    /// One that does not exist yet.
+    pub fn new() -> Chronicle {
+        let path = scratch("journal.jsonl");
+        Chronicle { path }
+    }
+
+    /// Its path as text.
+    pub fn name(&self) -> &str {
+        self.path.to_str().expect("a path in UTF-8")
+    }
+
+    /// A path beside it.
+    pub fn beside(&self, name: &str) -> String {
+        let dir = self.path.parent().expect("a folder");
+        dir.join(name).to_str().expect("a path in UTF-8").to_owned()
+    }
+
+    /// `rsoracle run` with this journal, and the mark of its processes.
+    pub fn command(&self, args: &[&str]) -> (Command, String) {
+        let journal = ["--journal", self.name()];
+        marked_run(&[&SOURCE[..], &journal, args].concat())
+    }
+
+    /// The same, started.
+    pub fn start(&self, args: &[&str]) -> Running {
+        start_command(self.command(args).0)
+    }
+
+    /// Its whole lines.
+    pub fn lines(&self) -> Vec<String> {
+        whole_lines(&self.path)
+    }
+
+    /// Its reports.
+    pub fn reports(&self) -> Vec<Kept> {
+        self.lines().iter().map(|line| Kept::of(line)).collect()
+    }
+
+    /// Waits for a report, not among the first `after`, that fits.
+    pub fn until(&self, after: usize, what: &str, fits: impl Fn(&Kept) -> bool) -> Kept {
+        let mut seen = after;
+        eventually(what, || {
+            let lines = self.lines();
+            let from = seen.min(lines.len());
+            seen = lines.len();
+            lines[from..]
+                .iter()
+                .map(|line| Kept::of(line))
+                .find(|kept| fits(kept))
+        })
+    }
+
+    /// Waits until it has so many lines.
+    pub fn until_lines(&self, count: usize) {
+        let what = format!("{count} lines in the journal");
+        eventually(&what, || (self.lines().len() >= count).then_some(()));
+    }
+
+    /// It is a whole chain: `rsoracle verify` says so (5: no roster names the signers), numbers have no gap, starts lie on
+    /// multiples of the period and strictly increase.
+    pub fn assert_whole(&self, every_us: u64) -> Vec<Kept> {
+        let done = run(&["verify", self.name()]);
+        assert_eq!(done.code, Some(5), "{}{}", done.stdout, done.stderr);
+        let text = std::fs::read_to_string(&self.path).unwrap();
+        assert!(text.ends_with('\n'), "its last line is whole");
+        let reports = self.reports();
+        for (index, report) in reports.iter().enumerate() {
+            assert_eq!(report.number, index as u64 + 1);
+            let start_us = report.round_start_us;
+            assert!(start_us.is_multiple_of(every_us), "{start_us}");
+            let before = index.checked_sub(1).map(|before| &reports[before]);
+            assert!(before.is_none_or(|before| before.round_start_us < start_us));
+            assert_eq!(
+                report.price.is_some(),
+                report.time_us.is_some() && report.shows()
+            );
+        }
+        reports
+    }
+
+    /// What was printed stands in it word for word, in the same order.
+    pub fn assert_holds(&self, printed: &[String]) {
+        let lines = self.lines();
+        let mut left = lines.iter();
+        for line in printed {
+            assert!(left.any(|kept| kept == line), "not in the journal: {line}");
+        }
+    }
+}
+
+impl Kept {
+    fn shows(&self) -> bool {
+        matches!(self.decision.as_str(), "published" | "unchanged")
+    }
+}
+
+/// The lines of a file, without a last one that has no end yet.
+pub fn whole_lines(path: &Path) -> Vec<String> {
+    let text = String::from_utf8(std::fs::read(path).unwrap_or_default()).expect("UTF-8");
+    let end = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..end].lines().map(str::to_owned).collect()
+}
+
+/// The whole lines of a text.
+pub fn whole(text: &str) -> Vec<String> {
+    let end = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..end].lines().map(str::to_owned).collect()
+}
+
+/// The collectors among an aggregator's children.
+pub fn collectors(running: &Running) -> Vec<u32> {
+    let collects = |id: &u32| arguments(*id).get(1).is_some_and(|word| word == "collect");
+    running.children().into_iter().filter(collects).collect()
+}
+
+/// Waits until nobody bears this mark.
+pub fn until_nobody_is_left(mark: &str) {
+    eventually("nobody is left", || {
+        crate::witness::bearers(mark).is_empty().then_some(())
+    });
+}

@@ -1,0 +1,83 @@
+//! The connections to the exchange from round to round: they are kept, pings on them are answered, and they are replaced
+//! before the exchange closes them for their age, one after the other and never while samples are taken.
+
+mod chronicle;
+mod support;
+mod witness;
+
+use chronicle::*;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use support::*;
+use witness::*;
+
+const EVERY: [&str; 6] = ["--every", "100ms", "--samples", "2", "--interval", "20ms"];
+
+#[test]
+fn connections_are_kept_over_the_rounds_and_pings_on_them_are_answered() {
+    let (_exchange, url) = exchange(&["--fault", "ping"]);
+    let chronicle = Chronicle::new();
+    let running = chronicle.start(&[&EVERY[..], &["--endpoint", &url]].concat());
+    chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    let before = clients_of(&url);
+    assert_eq!(before.len(), 5);
+    // A price came only if the ping before it was answered.
+    for _ in 0..10 {
+        let after = chronicle.lines().len();
+        chronicle.until(after, "five prices again", |kept| kept.prices == 5);
+        assert_eq!(clients_of(&url), before, "{}", running.stderr());
+    }
+}
+
+#[test]
+fn old_connections_are_replaced_one_after_the_other_and_no_round_loses_a_price() {
+    const AGE: Duration = Duration::from_secs(12);
+    let (_exchange, url) = exchange(&[]);
+    let chronicle = Chronicle::new();
+    let args = ["--endpoint", &url, "--connection-age", "12s"];
+    let began = Instant::now();
+    let running = chronicle.start(&[&EVERY[..], &args].concat());
+    chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    let first = clients_of(&url);
+    assert_eq!(first.len(), 5);
+    // When connections beyond the first five were seen.
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut times = Vec::new();
+    let mut most = 0;
+    eventually("all five are replaced", || {
+        let now = clients_of(&url);
+        most = most.max(now.len());
+        for client in now.difference(&first) {
+            if seen.insert(client.clone()) {
+                times.push(began.elapsed());
+            }
+        }
+        now.is_disjoint(&first).then_some(())
+    });
+    println!("replaced at {times:?}; at most {most} at once");
+    assert_eq!(times.len(), 5, "each once: {}", running.stderr());
+    // The stagger is a hundredth of the age: 480 ms from the first to the last, to the next end of a round.
+    assert!(times[0] > AGE * 9 / 10, "{times:?}");
+    assert!(times[4] - times[0] > AGE / 100, "{times:?}");
+    assert!(most <= 7, "{most} at once");
+    let after = chronicle.lines().len();
+    chronicle.until(after + 3, "five prices", |kept| kept.prices == 5);
+    let reports = chronicle.assert_whole(100_000);
+    let said = running.stderr();
+    for trouble in [
+        "not connected",
+        "disconnect",
+        "reconnecting",
+        "started again",
+    ] {
+        assert!(!said.contains(trouble), "{said}");
+    }
+    let lost: usize = reports.iter().map(|kept| 5 - kept.prices).sum();
+    println!("{} reports, {lost} prices lost", reports.len());
+    // A busy machine may ask too late now and then; no sample was lost for want of a connection.
+    for line in chronicle.lines() {
+        for miss in ["no connection", "connection ended"] {
+            assert!(!line.contains(miss), "{line}");
+        }
+    }
+}

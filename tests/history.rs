@@ -1,0 +1,456 @@
+//! `rsoracle history`: what it shows of journals, whole ones and cut ones.
+
+mod signed;
+mod support;
+mod witness;
+
+use nanoserde::DeJson;
+use rsoracle::json;
+use rsoracle::report::KeyChange;
+use signed::Says::*;
+use signed::*;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+use support::*;
+use witness::*;
+
+/// A round as `--json` has it.
+#[derive(DeJson, Debug)]
+struct Shown {
+    number: u64,
+    round_start: String,
+    round_start_us: u64,
+    price: Option<f64>,
+    decision: String,
+    embedded: bool,
+    prices: u16,
+    n: u16,
+    missing: Vec<Missing>,
+    gap: bool,
+    reports_missing: u64,
+    checks: bool,
+}
+
+#[derive(DeJson, Debug)]
+struct Missing {
+    slot: u16,
+    why: String,
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// A journal of these lines.
+fn journal(lines: &[String]) -> String {
+    let path = scratch("journal.jsonl");
+    let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&path, whole).unwrap();
+    text(&path).to_owned()
+}
+
+/// What is shown, and the exit code.
+fn history(args: &[&str]) -> (String, Option<i32>) {
+    let done = run(&[&["history"], args].concat());
+    assert_eq!(done.stderr, "");
+    (done.stdout, done.code)
+}
+
+/// The rounds that `--json` gives, and the exit code.
+fn shown(args: &[&str]) -> (Vec<Shown>, Option<i32>) {
+    let done = run(&[&["history", "--json"], args].concat());
+    let round = |line: &str| {
+        assert_eq!(json::check(line), Ok(()), "{line}");
+        Shown::deserialize_json(line).expect("the fields are there")
+    };
+    (done.stdout.lines().map(round).collect(), done.code)
+}
+
+fn second(number: u64) -> u64 {
+    START_US + number * 10_000_000
+}
+
+/// Twelve rounds, ten seconds apart but for the last: prices that rise and fall, silence, abstention, equivocation.
+fn eventful() -> Vec<String> {
+    let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+    oracle.policy.deviation = Some(0.0001);
+    oracle.policy.spread_max = Some(0.01);
+    let all = |price: f64| [Price(price); 5];
+    let mut lines = vec![
+        oracle.line(second(1), &all(100_000.0)),
+        oracle.line(second(2), &all(100_070.0)),
+        oracle.line(second(3), &all(100_075.0)),
+        oracle.line(second(4), &all(99_999.5)),
+    ];
+    let [low, mid, high] = [99_950.0, 100_000.0, 100_050.0].map(Price);
+    lines.push(oracle.line(second(5), &[low, mid, Nothing, mid, high]));
+    lines.push(oracle.line(second(6), &[mid, Abstains, Nothing, Abstains, Nothing]));
+    lines.push(oracle.line(second(7), &[mid, Both(1.0), Nothing, mid, mid]));
+    lines.push(oracle.line(second(8), &[Price(1_000.0), low, mid, high, Price(1e15)]));
+    lines.push(oracle.line(
+        second(9),
+        &[low, Price(98_000.0), mid, mid, Price(90_000.0)],
+    ));
+    lines.push(oracle.line(second(10), &all(100_010.0)));
+    lines.push(oracle.line(second(11), &all(100_020.0)));
+    lines.push(oracle.line(second(15), &all(100_030.0)));
+    lines
+}
+
+#[test]
+fn the_table_shows_each_round_and_what_is_missing_stands_out() {
+    let mut lines = eventful();
+    let (table, code) = history(&[&journal(&lines)]);
+    let expected = "\
+BTC/USD: 12 rounds
+  number  round start (UTC)             price  decision         prices  missing collectors
+       1  2023-11-14T22:13:30.000Z  100000.00  published           5/5
+       2  2023-11-14T22:13:40.000Z  100070.00  published           5/5
+       3  2023-11-14T22:13:50.000Z  100075.00  unchanged           5/5
+       4  2023-11-14T22:14:00.000Z   99999.50  published           5/5
+       5  2023-11-14T22:14:10.000Z  100000.00  unchanged           4/5  silent 2
+!      6  2023-11-14T22:14:20.000Z   no price  no-quorum           1/5  silent 2, 4; abstained 1, 3
+       7  2023-11-14T22:14:30.000Z  100000.00  unchanged           3/5  silent 2; equivocated 1
+       8  2023-11-14T22:14:40.000Z  100000.00  unchanged           5/5
+!      9  2023-11-14T22:14:50.000Z   no price  spread-too-wide     5/5
+      10  2023-11-14T22:15:00.000Z  100010.00  published           5/5
+      11  2023-11-14T22:15:10.000Z  100020.00  unchanged           5/5
+! 40.0 s from start to start, usual are 10.0 s
+      12  2023-11-14T22:15:50.000Z  100030.00  published           5/5
+whole file: 12 rounds, 5 published, 2 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
+prices shown, ▁ 99999.50 to █ 100075.00:
+  ▁██▁▁ ▁▁ ▂▃   ▄
+";
+    assert_eq!((table.as_str(), code), (expected, Some(0)));
+
+    // Two are cut out, and only the last five shown: what the whole file says stays.
+    lines.drain(8..10);
+    let (table, code) = history(&[&journal(&lines), "--last", "5"]);
+    let expected = "\
+BTC/USD: the last 5 of 10 rounds
+  number  round start (UTC)             price  decision   prices  missing collectors
+!      6  2023-11-14T22:14:20.000Z   no price  no-quorum     1/5  silent 2, 4; abstained 1, 3
+       7  2023-11-14T22:14:30.000Z  100000.00  unchanged     3/5  silent 2; equivocated 1
+       8  2023-11-14T22:14:40.000Z  100000.00  unchanged     5/5
+! reports 9 to 10 are missing; 30.0 s from start to start
+!     11  2023-11-14T22:15:10.000Z  100020.00  unchanged     5/5  its line does not check
+! 40.0 s from start to start, usual are 10.0 s
+      12  2023-11-14T22:15:50.000Z  100030.00  published     5/5
+whole file: 10 rounds, 4 published, 1 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
+prices shown, ▁ 100000.00 to █ 100030.00:
+   ▁▁  ▆   █
+1 line does not check, the first: line 9: report 11 follows report 8; 'rsoracle verify ";
+    assert!(table.starts_with(expected), "{table}");
+    assert!(table.ends_with("journal.jsonl' tells more\n"), "{table}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn json_has_the_same_rounds_one_a_line() {
+    let mut lines = eventful();
+    lines.remove(9);
+    let path = journal(&lines);
+    let (rounds, code) = shown(&[&path, "--last", "7"]);
+    assert_eq!(code, Some(1));
+    let numbers: Vec<u64> = rounds.iter().map(|round| round.number).collect();
+    assert_eq!(numbers, [5, 6, 7, 8, 9, 11, 12]);
+    let gaps: Vec<(bool, u64, bool)> = rounds
+        .iter()
+        .map(|round| (round.gap, round.reports_missing, round.checks))
+        .collect();
+    let none = (false, 0, true);
+    let expected = [
+        none,
+        none,
+        none,
+        none,
+        none,
+        (true, 1, false),
+        (true, 0, true),
+    ];
+    assert_eq!(gaps, expected);
+    let prices: Vec<Option<f64>> = rounds.iter().map(|round| round.price).collect();
+    let mid = Some(100_000.0);
+    assert_eq!(
+        prices,
+        [mid, None, mid, mid, None, Some(100_020.0), Some(100_030.0)]
+    );
+    let second_round = &rounds[1];
+    let missing: Vec<(u16, &str)> = second_round
+        .missing
+        .iter()
+        .map(|missing| (missing.slot, missing.why.as_str()))
+        .collect();
+    assert_eq!(
+        missing,
+        [
+            (1, "abstained"),
+            (2, "silent"),
+            (3, "abstained"),
+            (4, "silent")
+        ]
+    );
+    assert_eq!(
+        (second_round.prices, second_round.n, second_round.embedded),
+        (1, 5, false)
+    );
+    assert_eq!(
+        (
+            second_round.decision.as_str(),
+            second_round.round_start.as_str()
+        ),
+        ("no-quorum", "2023-11-14T22:14:20.000Z")
+    );
+    assert_eq!(second_round.round_start_us, second(6));
+    // What is wrong is said beside the JSON, not in it.
+    let done = run(&["history", "--json", &path]);
+    assert!(
+        done.stderr.starts_with("history: 1 line does not check"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
+    let lines = eventful();
+    let with = |at: usize, line: String| {
+        let mut lines = lines.clone();
+        lines[at] = line;
+        let (rounds, code) = shown(&[&journal(&lines)]);
+        assert_eq!(code, Some(1));
+        rounds
+    };
+    // A price and its sample changed, a line that is none, and one that is none of the aggregator's but has its
+    // predecessor's signature.
+    let changed = lines[3].replace("99999.5", "99999.6");
+    let copied = {
+        let signature = |line: &str| line[line.len() - 130..].to_owned();
+        lines[3].replace(&signature(&lines[3]), &signature(&lines[2]))
+    };
+    assert_ne!(copied, lines[3]);
+    for line in [
+        changed,
+        copied,
+        "{}".to_owned(),
+        String::new(),
+        lines[3].replace("BTC/", "B\0C/"),
+    ] {
+        let rounds = with(3, line);
+        let numbers: Vec<u64> = rounds.iter().map(|round| round.number).collect();
+        assert_eq!(numbers, [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12]);
+        // The next one is missing something before it, and is not to blame for that.
+        assert_eq!((rounds[3].reports_missing, rounds[3].checks), (1, true));
+    }
+    // A report that stands there twice is shown twice, and marked.
+    let mut doubled = lines.clone();
+    doubled.insert(4, lines[3].clone());
+    let (table, code) = history(&[&journal(&doubled)]);
+    let marked = "!      4  2023-11-14T22:14:00.000Z   99999.50  published           5/5  its line does not check\n";
+    assert!(table.contains(marked), "{table}");
+    assert!(
+        table.contains("line 5: report 4 stands here twice"),
+        "{table}"
+    );
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_line_that_is_being_written_is_said_and_no_error() {
+    let lines = eventful();
+    let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let path = scratch("journal.jsonl");
+    let end = whole.len();
+    for cut in [end - 2, end - lines[11].len(), end - 700] {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let (table, code) = history(&[text(&path)]);
+        assert!(table.contains("whole file: 11 rounds"), "{table}");
+        assert!(table.contains("the last line has no end"), "{table}");
+        assert_eq!(code, Some(0), "{table}");
+        let (rounds, code) = shown(&[text(&path)]);
+        assert_eq!((rounds.len(), code), (11, Some(0)));
+    }
+    // Only its newline is missing: it is whole.
+    fs::write(&path, &whole[..end - 1]).unwrap();
+    let (table, code) = history(&[text(&path)]);
+    assert!(
+        table.contains("whole file: 12 rounds") && !table.contains("no end"),
+        "{table}"
+    );
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_of_its_own_and_an_empty_journal_is_none() {
+    let missing = run(&["history", "/nonexistent.jsonl"]);
+    assert_eq!((missing.code, missing.stdout.as_str()), (Some(4), ""));
+    assert!(
+        missing
+            .stderr
+            .starts_with("history: cannot read /nonexistent.jsonl: "),
+        "{}",
+        missing.stderr
+    );
+    let folder = scratch("x");
+    let folder = run(&["history", text(folder.parent().unwrap())]);
+    assert_eq!((folder.code, folder.stdout.as_str()), (Some(4), ""));
+    let empty = history(&[&journal(&[])]);
+    assert_eq!(empty, ("there is no round in it\n".to_owned(), Some(0)));
+    let (rounds, code) = shown(&[&journal(&[])]);
+    assert_eq!((rounds.len(), code), (0, Some(0)));
+    let nonsense = history(&[concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")]);
+    assert!(
+        nonsense.0.starts_with("there is no round in it\n"),
+        "{}",
+        nonsense.0
+    );
+    assert_eq!(nonsense.1, Some(1));
+}
+
+#[test]
+fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_table() {
+    let mut lines = vec![];
+    for seconds in [0, 50] {
+        let mut oracle = Oracle::new(20, "binance:BTCUSDC");
+        oracle.terms.session = [seconds as u8; 32];
+        for number in 1..4 {
+            let mut says = [Nothing; 20];
+            says[..4].fill(Price(1.5));
+            lines.push(oracle.line(second(seconds) + number * 10_000_000, &says));
+        }
+    }
+    let (table, code) = history(&[&journal(&lines)]);
+    assert_eq!(code, Some(0), "{table}");
+    let row = "!      1  2023-11-14T22:13:30.000Z  no price  no-quorum    4/20  silent 4, 5, 6, 7, 8, 9, 10, 11 and 8 more\n";
+    assert!(table.contains(row), "{table}");
+    assert!(
+        table.contains("! 8 min from start to start, usual are 10.0 s\n!      1  "),
+        "{table}"
+    );
+    assert!(!table.contains("prices shown"), "{table}");
+    assert!(
+        table.contains("6 rounds, 0 published, 6 without a price"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
+    let mut oracle = Oracle::new(1, "binance:BTCUSDC");
+    let mut lines = vec![oracle.line(second(1), &[Price(100.0)])];
+    let change = KeyChange::sign(&key(0), &key(9), oracle.previous.unwrap());
+    lines.push(change.line());
+    oracle.previous = Some(change.signature());
+    oracle.terms.aggregator = key(9).public();
+    let mut report = oracle.report(second(2), &[Price(101.0)]);
+    report.sign(&key(9));
+    lines.push(report.line());
+    let (table, code) = history(&[&journal(&lines)]);
+    assert_eq!(code, Some(0), "{table}");
+    let told = "\nthe aggregator's key changed, as the old key and the new one signed: 1 time\n";
+    assert!(table.contains(told) && !table.contains('!'), "{table}");
+    lines.remove(1);
+    let (table, code) = history(&[&journal(&lines)]);
+    assert!(table.contains("the first: line 2: "), "{table}");
+    assert_eq!(code, Some(1));
+}
+
+/// A run over recorded prices with a round a second into a journal, to its end.
+fn recorded(path: &str, rounds: &str) {
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet"]);
+    command.args([
+        "--samples",
+        "2",
+        "--interval",
+        "20ms",
+        "--ready-timeout",
+        "1m",
+    ]);
+    command.args(["--every", "1s", "--rounds", rounds, "--journal", path]);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}
+
+#[test]
+fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
+    let path = scratch("journal.jsonl");
+    let path = text(&path);
+    recorded(path, "2");
+    recorded(path, "2");
+    let (table, code) = history(&[path]);
+    assert_eq!(code, Some(0), "{table}");
+    assert!(
+        table.starts_with("BTC/USD: 4 rounds\n  number  round start (UTC) "),
+        "{table}"
+    );
+    let rows: Vec<&str> = table.lines().filter(|line| line.contains(" 5/5")).collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    assert!(
+        rows.iter().all(|row| row.contains("  embedded 872")),
+        "{table}"
+    );
+    assert!(
+        table.contains("lowest embedded 872") && table.contains("\nprices shown, "),
+        "{table}"
+    );
+    let (rounds, code) = shown(&[path, "--last", "3"]);
+    assert_eq!(code, Some(0));
+    let numbers: Vec<u64> = rounds.iter().map(|round| round.number).collect();
+    assert_eq!(numbers, [2, 3, 4]);
+    assert!(
+        rounds
+            .iter()
+            .all(|round| round.embedded && round.checks && round.reports_missing == 0)
+    );
+
+    // From standard input, with a line dropped.
+    let whole = fs::read_to_string(path).unwrap();
+    let kept: Vec<String> = whole.lines().map(str::to_owned).collect();
+    let cut = journal(&[kept[0].clone(), kept[2].clone(), kept[3].clone()]);
+    let mut command = rsoracle();
+    command
+        .args(["history", "-"])
+        .stdin(fs::File::open(cut).unwrap());
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(1), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("! report 2 is missing; "),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout
+            .contains("1 line does not check, the first: line 2: "),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
+fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
+    let mut oracle = Oracle::new(1, "binance:BTCUSDC");
+    let mut whole = String::new();
+    for number in 0..5_000u64 {
+        let price = 100.0 + (number % 700) as f64;
+        let _ = writeln!(whole, "{}", oracle.line(second(number), &[Price(price)]));
+    }
+    let path = scratch("journal.jsonl");
+    fs::write(&path, &whole).unwrap();
+    let begun = Instant::now();
+    let (table, code) = history(&[text(&path), "--last", "1000"]);
+    let took = begun.elapsed();
+    assert_eq!(code, Some(0));
+    assert_eq!(table.lines().count(), 2 + 1_000 + 3);
+    let drawn = table.lines().last().unwrap();
+    assert_eq!(drawn.chars().count(), 72, "{drawn}");
+    assert!(drawn.contains('▁') && drawn.contains('█'), "{drawn}");
+    assert!(
+        table.starts_with("BTC/USD: the last 1000 of 5000 rounds\n"),
+        "{table}"
+    );
+    assert!(took.as_secs() < 20, "{took:?}");
+    let (rounds, _) = shown(&[text(&path), "--last", "10000"]);
+    assert_eq!(rounds.len(), 5_000);
+}

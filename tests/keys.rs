@@ -1,0 +1,415 @@
+//! Keys that outlive a run: made, kept private, refused when they are not, and written down for those who trust them.
+
+mod support;
+mod witness;
+
+use nanoserde::DeJson;
+use rsoracle::roster::Roster;
+use rsoracle::seal::{PublicKey, SecretKey, hex, unhex};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use support::*;
+use witness::*;
+
+/// What a run's JSON says of keys.
+#[derive(DeJson)]
+struct Keys {
+    aggregator_key: String,
+    price: Option<f64>,
+    collectors: Vec<Slot>,
+}
+
+#[derive(DeJson)]
+struct Slot {
+    key: Option<String>,
+    source: String,
+}
+
+impl Keys {
+    fn of(done: &Finished) -> Keys {
+        Keys::deserialize_json(&done.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {:?}; {}", done.stdout, done.stderr))
+    }
+
+    fn collectors(&self) -> Vec<&str> {
+        assert!(
+            self.collectors.iter().all(|slot| slot.key.is_some()),
+            "everyone came"
+        );
+        let keys = self.collectors.iter();
+        keys.filter_map(|slot| slot.key.as_deref()).collect()
+    }
+}
+
+/// A directory of its own.
+fn directory() -> PathBuf {
+    scratch("x").parent().unwrap().to_owned()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// A new key file and its public key.
+fn keygen(name: &str) -> (PathBuf, String) {
+    let path = scratch(name);
+    let done = run(&["keygen", text(&path)]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let key = done.stdout.strip_suffix('\n').expect("a line").to_owned();
+    (path, key)
+}
+
+/// The secret of a key file, in hexadecimal.
+fn secret_of(path: &Path) -> String {
+    let line = fs::read_to_string(path).unwrap();
+    let secret = line
+        .strip_prefix("rsoracle secret key 1 ")
+        .expect("the form");
+    secret.strip_suffix('\n').expect("a whole line").to_owned()
+}
+
+fn mode(path: &Path, bits: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+}
+
+/// A run of two samples over recorded prices, on free ports, with these further arguments, to its end.
+fn short_run(args: &[&str]) -> Finished {
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
+    command.args([
+        "--samples",
+        "2",
+        "--interval",
+        "100ms",
+        "--ready-timeout",
+        "1m",
+    ]);
+    command.args(args);
+    start_command(command).finish()
+}
+
+/// A command that must fail before it starts anything: one line, which it gives.
+fn refused(args: &[&str]) -> String {
+    let (command, mark) = if args[0] == "run" {
+        let mut long = vec!["--source", "embedded:BTCUSDT", "--ready-timeout", "1h"];
+        long.extend(&args[1..]);
+        marked_run(&long)
+    } else {
+        let mut command = rsoracle();
+        command.args(args);
+        (command, "RSORACLE_TEST_RUN=none".to_owned())
+    };
+    let done = start_command(command).finish();
+    let seen = (done.code, done.stdout.as_str(), done.stderr.lines().count());
+    assert_eq!(seen, (Some(1), "", 1), "{args:?}: {}", done.stderr);
+    assert_eq!(bearers(&mark), [], "nobody is left");
+    done.stderr
+}
+
+#[test]
+fn a_new_key_is_its_owners_alone_and_never_overwritten() {
+    let (path, key) = keygen("a.key");
+    let about = fs::metadata(&path).unwrap();
+    assert_eq!(about.permissions().mode() & 0o7777, 0o600);
+    let before = fs::read(&path).unwrap();
+    assert_eq!(before.len(), 87);
+    let mut seed = unhex(&secret_of(&path)).expect("64 digits");
+    assert_eq!(hex(SecretKey::from_seed(&mut seed).public().bytes()), key);
+
+    let sentence = refused(&["keygen", text(&path)]);
+    for part in [text(&path), "File exists", "never overwritten"] {
+        assert!(sentence.contains(part), "{part}: {sentence}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before, "it is what it was");
+    let link = scratch("link.key");
+    symlink(&path, &link).unwrap();
+    assert!(refused(&["keygen", text(&link)]).contains("File exists"));
+    assert_eq!(fs::read(&path).unwrap(), before, "nor over a link");
+    assert_ne!(keygen("b.key").1, key, "the next is another");
+
+    let sentence = refused(&["keygen", "/nonexistent/a.key"]);
+    assert!(sentence.contains("a directory that exists"), "{sentence}");
+}
+
+#[test]
+fn keys_prints_public_keys_and_nothing_if_one_cannot_be_read() {
+    let ((a, key_a), (b, key_b)) = (keygen("a.key"), keygen("b.key"));
+    let done = run(&["keys", text(&a), text(&b)]);
+    let lines = format!("{key_a}  {}\n{key_b}  {}\n", a.display(), b.display());
+    assert_eq!((done.code, done.stdout), (Some(0), lines));
+    let sentence = refused(&["keys", text(&a), "/nonexistent.key"]);
+    assert!(sentence.contains("/nonexistent.key"), "{sentence}");
+    assert!(sentence.contains("rsoracle keygen"), "{sentence}");
+}
+
+#[test]
+fn a_key_that_others_may_read_or_write_is_refused() {
+    let (path, key) = keygen("a.key");
+    for bits in [0o640, 0o620, 0o604, 0o602, 0o610, 0o601, 0o644, 0o666] {
+        mode(&path, bits);
+        let advice = format!("chmod 600 {}", path.display());
+        for sentence in [
+            refused(&["keys", text(&path)]),
+            refused(&["run", "--aggregator-key", text(&path)]),
+        ] {
+            assert!(sentence.contains(&advice), "{bits:o}: {sentence}");
+            assert!(
+                sentence.contains(&format!("(mode {bits:04o})")),
+                "{sentence}"
+            );
+        }
+    }
+    mode(&path, 0o400);
+    assert!(run(&["keys", text(&path)]).stdout.starts_with(&key));
+}
+
+#[test]
+fn a_file_that_is_not_exactly_a_key_is_refused_and_not_quoted() {
+    let (path, _) = keygen("a.key");
+    let line = fs::read_to_string(&path).unwrap();
+    let secret = secret_of(&path);
+    for text_of_it in [
+        String::new(),
+        secret.clone(),
+        line.trim_end().to_owned(),
+        format!("{line}\n"),
+        format!(" {line}"),
+        format!("{}\r", line.trim_end()),
+        line.replace("key 1", "key 2"),
+        line.replace(&secret, &"A".repeat(64)),
+        line.replace(&secret, &"g".repeat(64)),
+        line.replace(&secret, &secret[1..]),
+        line.replace("rsoracle", "Rsoracle"),
+    ] {
+        fs::write(&path, &text_of_it).unwrap();
+        let sentence = refused(&["keys", text(&path)]);
+        assert!(
+            sentence.contains("it is not one line"),
+            "{text_of_it:?}: {sentence}"
+        );
+        assert!(!sentence.contains(&secret[1..]), "the secret is quoted");
+    }
+    let sentence = refused(&["keys", text(&directory())]);
+    assert!(sentence.contains("no regular file"), "{sentence}");
+    assert!(refused(&["keys", "/dev/zero"]).contains("no regular file"));
+}
+
+#[test]
+fn a_bad_key_file_ends_a_run_before_anything_starts() {
+    let dir = directory();
+    let slot = dir.join("slot-1.key");
+    fs::write(&slot, "no key").unwrap();
+    mode(&slot, 0o600);
+    let keys = ["run", "--collector-keys", text(&dir)];
+    assert!(refused(&keys).contains("slot-1.key: it is not one line"));
+    fs::remove_file(&slot).unwrap();
+    fs::copy(dir.join("slot-0.key"), &slot).unwrap();
+    let sentence = refused(&keys);
+    assert!(
+        sentence.contains("slot-1.key: its key is collector 0's too"),
+        "{sentence}"
+    );
+    let sentence = refused(&["run", "--aggregator-key", text(&dir.join("none.key"))]);
+    assert!(sentence.contains("none.key: No such file"), "{sentence}");
+    let same = dir.join("slot-0.key");
+    let sentence = refused(&[&keys[..], &["--aggregator-key", text(&same)]].concat());
+    assert!(
+        sentence.contains("slot-0.key: its key is the aggregator's too"),
+        "{sentence}"
+    );
+    let sentence = refused(&["run", "--collector-keys", "/nonexistent"]);
+    assert!(sentence.contains("/nonexistent/slot-0.key"), "{sentence}");
+    for (roster, cause) in [
+        ("/nonexistent/roster.toml", "No such file"),
+        (text(&dir), "a directory"),
+    ] {
+        let sentence = refused(&["run", "--write-roster", roster]);
+        assert!(
+            sentence.contains(&format!("{roster}: ")) && sentence.contains(cause),
+            "{sentence}"
+        );
+    }
+    let sentence = refused(&[
+        "collect",
+        "--slot",
+        "0",
+        "--key",
+        text(&dir.join("none.key")),
+    ]);
+    assert!(sentence.contains("none.key: No such file"), "{sentence}");
+}
+
+#[test]
+fn an_identity_outlives_a_run_and_the_roster_names_it() {
+    let dir = directory();
+    let (aggregator, aggregator_key) = keygen("aggregator.key");
+    let roster = dir.join("roster.toml");
+    fs::write(&roster, "an older one").unwrap();
+    let args = [
+        "--aggregator-key",
+        text(&aggregator),
+        "--collector-keys",
+        text(&dir),
+        "--write-roster",
+        text(&roster),
+    ];
+    let first = short_run(&args);
+    let written = fs::read_to_string(&roster).unwrap();
+    let second = short_run(&args);
+    assert_eq!(
+        (first.code, second.code),
+        (Some(0), Some(0)),
+        "{}",
+        first.stderr
+    );
+    let made = format!("made 5 of 5 collectors' keys in {}", dir.display());
+    assert!(first.stderr.contains(&made), "{}", first.stderr);
+    assert!(
+        !second.stderr.contains("collectors' keys in"),
+        "{}",
+        second.stderr
+    );
+
+    let (one, two) = (Keys::of(&first), Keys::of(&second));
+    assert!(one.price.is_some() && two.price.is_some());
+    assert_eq!(one.aggregator_key, aggregator_key);
+    assert_eq!(two.aggregator_key, aggregator_key);
+    assert_eq!(one.collectors(), two.collectors());
+    let files: Vec<PathBuf> = (0..5)
+        .map(|slot| dir.join(format!("slot-{slot}.key")))
+        .collect();
+    let listed = run(&[
+        &["keys"],
+        &files.iter().map(|file| text(file)).collect::<Vec<_>>()[..],
+    ]
+    .concat());
+    let listed: Vec<&str> = listed.stdout.lines().map(|line| &line[..64]).collect();
+    assert_eq!(one.collectors(), listed);
+
+    assert_eq!(
+        fs::read_to_string(&roster).unwrap(),
+        written,
+        "the same roster again"
+    );
+    let roster = Roster::parse(&written).expect("it is read back");
+    let digits = |key: &PublicKey| hex(key.bytes());
+    let keys: Vec<String> = roster
+        .collectors
+        .iter()
+        .map(|seat| digits(&seat.key))
+        .collect();
+    assert_eq!(keys, one.collectors());
+    assert_eq!(roster.aggregator.as_ref().map(digits), Some(aggregator_key));
+    for (seat, slot) in roster.collectors.iter().zip(&one.collectors) {
+        assert_eq!(seat.source, slot.source);
+    }
+    let numbers = (roster.f, roster.quorum, roster.exchanges_min);
+    assert_eq!((roster.feed.as_str(), numbers), ("BTC/USD", (1, 3, 1)));
+    let names = fs::read_dir(&dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    assert!(
+        !names
+            .into_iter()
+            .any(|name| name.to_string_lossy().contains(".new")),
+        "nothing is left beside it"
+    );
+}
+
+#[test]
+fn a_roster_of_fresh_keys_says_that_it_fits_this_run_only() {
+    let roster = scratch("roster.toml");
+    let done = short_run(&["--collectors", "1", "--write-roster", text(&roster)]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("it fits this run only"),
+        "{}",
+        done.stderr
+    );
+    let read = Roster::parse(&fs::read_to_string(&roster).unwrap()).unwrap();
+    assert_eq!(read.aggregator, None, "a fresh one is gone with its run");
+    let keys = Keys::of(&done);
+    assert_eq!([hex(read.collectors[0].key.bytes())], *keys.collectors());
+}
+
+#[test]
+fn where_a_key_is_unknown_there_is_a_price_but_no_roster_and_the_exit_code_says_so() {
+    let dir = directory();
+    let roster = scratch("roster.toml");
+    let absent = [
+        "--collectors",
+        "4",
+        "--remote",
+        "1",
+        "--enrolment-dir",
+        text(&dir),
+        "--write-roster",
+        text(&roster),
+    ];
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
+    command
+        .args(["--samples", "1", "--ready-timeout", "3s"])
+        .args(absent);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("collector 3 has not come"),
+        "{}",
+        done.stderr
+    );
+    assert!(Keys::of(&done).price.is_some() && !roster.exists());
+}
+
+#[test]
+fn no_secret_is_in_arguments_environment_or_output() {
+    let dir = directory();
+    let (aggregator, _) = keygen("aggregator.key");
+    let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--collectors", "2"]);
+    command.args([
+        "--samples",
+        "1000",
+        "--interval",
+        "100ms",
+        "--ready-timeout",
+        "1h",
+    ]);
+    command.args([
+        "--aggregator-key",
+        text(&aggregator),
+        "--collector-keys",
+        text(&dir),
+    ]);
+    let running = start_command(command);
+    running.stderr_line("sample 2 of 1000: 2 prices");
+    let path = |slot| dir.join(format!("slot-{slot}.key"));
+    let secrets = [aggregator, path(0), path(1)].map(|path| secret_of(&path));
+    let everyone = bearers(&mark);
+    assert_eq!(everyone.len(), 4, "aggregator, exchange, two collectors");
+    for slot in 0..2 {
+        let arguments = arguments(running.collector(slot));
+        let key = path(slot);
+        assert!(
+            arguments
+                .windows(2)
+                .any(|pair| pair == ["--key", text(&key)]),
+            "{arguments:?}"
+        );
+    }
+    let mut seen: Vec<Vec<u8>> = vec![running.stderr().into(), running.stdout().into()];
+    for id in everyone {
+        for file in ["cmdline", "environ"] {
+            let bytes = fs::read(format!("/proc/{id}/{file}")).unwrap();
+            assert!(!bytes.is_empty(), "{id} {file}");
+            seen.push(bytes);
+        }
+    }
+    for secret in secrets {
+        let raw: [u8; 32] = unhex(&secret).expect("64 digits");
+        for bytes in &seen {
+            for needle in [secret.as_bytes(), &raw[..]] {
+                let found = bytes.windows(needle.len()).any(|part| part == needle);
+                assert!(!found, "a secret in {}", String::from_utf8_lossy(bytes));
+            }
+        }
+    }
+}

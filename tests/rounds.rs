@@ -1,0 +1,369 @@
+//! Rounds without end while processes are killed and stopped: whatever dies, the journal stays whole, the next round
+//! starts at its time, and who comes back takes part again.
+
+mod chronicle;
+mod support;
+mod witness;
+
+use chronicle::*;
+use std::time::{Duration, Instant};
+use support::*;
+use witness::*;
+
+const FAST: [&str; 6] = ["--every", "100ms", "--samples", "2", "--interval", "20ms"];
+const FAST_US: u64 = 100_000;
+const CALM: [&str; 6] = ["--every", "300ms", "--samples", "2", "--interval", "20ms"];
+const CALM_US: u64 = 300_000;
+
+/// Random numbers that a seed repeats (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    /// Seeded from RSORACLE_SEED, else from the clock; a test that fails shows what it prints.
+    fn new() -> Dice {
+        let named = std::env::var("RSORACLE_SEED").ok();
+        let seed = named.map(|seed| seed.parse().expect("RSORACLE_SEED is a number"));
+        let seed = seed.unwrap_or_else(rsoracle::wait::wall_us);
+        println!("RSORACLE_SEED={seed}");
+        Dice(seed)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// Strikes an aggregator's collectors at random.
+#[derive(Default)]
+struct Chaos {
+    /// Who is stopped, and until when.
+    stopped: Vec<(u32, Instant)>,
+    killed: u32,
+    stops: u32,
+}
+
+impl Chaos {
+    fn strike(&mut self, running: &Running, dice: &mut Dice) {
+        self.stopped.retain(|(id, until)| {
+            let over = Instant::now() >= *until;
+            if over {
+                signal(*id, "CONT");
+            }
+            !over
+        });
+        let victims = collectors(running);
+        if victims.is_empty() {
+            return;
+        }
+        let victim = victims[dice.below(victims.len() as u64) as usize];
+        match dice.below(25) {
+            0 => {
+                signal(victim, "KILL");
+                self.killed += 1;
+            }
+            1 | 2 => {
+                signal(victim, "STOP");
+                let stop = Duration::from_millis(20 + dice.below(600));
+                self.stopped.push((victim, Instant::now() + stop));
+                self.stops += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn relent(&mut self) {
+        for (id, _) in self.stopped.drain(..) {
+            signal(id, "CONT");
+        }
+    }
+}
+
+#[test]
+fn three_hundred_rounds_survive_whatever_is_killed_or_stopped() {
+    const LIVES: usize = 11;
+    const ROUNDS: usize = 300;
+    let mut dice = Dice::new();
+    let chronicle = Chronicle::new();
+    let (_exchange, url) = exchange(&[]);
+    let args = [&FAST[..], &["--json", "--endpoint", &url]].concat();
+    let mut printed = Vec::new();
+    let mut chaos = Chaos::default();
+    for life in 1..=LIVES {
+        let (command, mark) = chronicle.command(&args);
+        let mut running = start_command(command);
+        let until = ROUNDS * life / LIVES;
+        eventually(&format!("{until} reports in {life} lives"), || {
+            assert!(!running.ended(), "{}", running.stderr());
+            chaos.strike(&running, &mut dice);
+            std::thread::sleep(Duration::from_millis(15));
+            (chronicle.lines().len() >= until).then_some(())
+        });
+        std::thread::sleep(Duration::from_micros(dice.below(FAST_US)));
+        running.signal("KILL");
+        eventually("the aggregator ends", || running.ended().then_some(()));
+        chaos.relent();
+        until_nobody_is_left(&mark);
+        printed.extend(whole(&running.stdout()));
+    }
+    // One more start mends what the last kill cut off, and ends by itself.
+    let (mut command, mark) = chronicle.command(&args);
+    command.args(["--rounds", "2"]);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(bearers(&mark), [], "nobody is left");
+    printed.extend(whole(&done.stdout));
+    let reports = chronicle.assert_whole(FAST_US);
+    chronicle.assert_holds(&printed);
+    let published = reports
+        .iter()
+        .filter(|report| report.decision == "published");
+    let published = published.count();
+    println!(
+        "{} reports, {published} published, {} printed; {} collectors killed, {} stopped, {LIVES} aggregators killed",
+        reports.len(),
+        printed.len(),
+        chaos.killed,
+        chaos.stops
+    );
+    assert!(reports.len() >= ROUNDS && chaos.killed > 0 && chaos.stops > 0);
+    // A killed aggregator may have kept a report that it did not print: at most one in each life.
+    assert!((printed.len()..=printed.len() + LIVES).contains(&published));
+    assert!(published > ROUNDS / 10, "{published} published");
+}
+
+fn open_files(id: u32) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{id}/fd")).expect("it runs");
+    files.count()
+}
+
+#[test]
+fn a_killed_collector_is_started_again_after_growing_pauses_and_takes_part_again() {
+    let chronicle = Chronicle::new();
+    let running = chronicle.start(&CALM);
+    let before = chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    let files = open_files(running.id());
+    let mut killed = running.collector(2);
+    for (count, pause_ms_min) in [(1, 250), (2, 500), (3, 1_000)] {
+        signal(killed, "KILL");
+        let since = Instant::now();
+        running.stderr_line(&format!("collector 2: started again ({count})"));
+        let paused = since.elapsed();
+        assert!(paused >= Duration::from_millis(pause_ms_min), "{paused:?}");
+        killed = eventually("another process in its slot", || {
+            Some(running.collector(2)).filter(|id| *id != killed)
+        });
+    }
+    let old = before.key_with_price(2);
+    let after = chronicle.lines().len();
+    let again = chronicle.until(after, "it takes part again", |kept| {
+        kept.key_with_price(2).is_some()
+    });
+    assert_ne!(again.key_with_price(2), old, "its key is a new one");
+    for slot in [0, 1, 3, 4] {
+        let key = before.collectors[slot].key.clone();
+        assert_eq!(again.collectors[slot].key, key, "slot {slot}");
+    }
+    running.stderr_line("3 restarts");
+    eventually("no file of those that died is left open", || {
+        (open_files(running.id()) <= files).then_some(())
+    });
+    let reports = chronicle.assert_whole(CALM_US);
+    let without = reports
+        .iter()
+        .filter(|kept| kept.collectors[2].price.is_none());
+    assert!(without.clone().count() > 3);
+    for kept in without.filter(|kept| kept.number > before.number) {
+        assert_eq!(kept.collectors[2].standing, "silent");
+        assert!(kept.prices < 5);
+    }
+}
+
+#[test]
+fn a_stopped_collector_costs_its_own_price_only_and_no_round_its_start() {
+    let chronicle = Chronicle::new();
+    let (_exchange, url) = exchange(&[]);
+    let running = chronicle.start(&[&CALM[..], &["--endpoint", &url]].concat());
+    let before = chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    let stopped = running.collector(1);
+    signal(stopped, "STOP");
+    let silent = |kept: &Kept| kept.collectors[1].standing == "silent" && kept.prices == 4;
+    let first = chronicle.until(0, "a round without it", silent);
+    // On a busy machine a round may be left out for another reason; not several on end.
+    let mut last = first;
+    eventually("a round, after a silent one, at the next start", || {
+        let next = chronicle.reports().pop()?;
+        let on_time = silent(&last) && next.round_start_us == last.round_start_us + CALM_US;
+        last = next;
+        on_time.then_some(())
+    });
+    signal(stopped, "CONT");
+    let after = chronicle.lines().len();
+    let again = chronicle.until(after, "it takes part again", |kept| {
+        kept.key_with_price(1).is_some()
+    });
+    // It read of rounds that were history: that is no reason to end.
+    assert_eq!(again.key_with_price(1), before.key_with_price(1));
+    assert_eq!(running.collector(1), stopped);
+    assert!(!running.stderr().contains("started again"));
+    chronicle.assert_whole(CALM_US);
+}
+
+#[test]
+fn an_exchange_that_dies_and_comes_back_costs_rounds_and_no_collector() {
+    let chronicle = Chronicle::new();
+    let (dies, url) = exchange(&[]);
+    let (mut command, _) = chronicle.command(&CALM);
+    command.args(["--json", "--endpoint", &url]);
+    let running = start_command(command);
+    let before = chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    dies.signal("KILL");
+    drop(dies);
+    let none = chronicle.until(0, "a round without a price", |kept| {
+        kept.decision == "no-quorum"
+    });
+    assert_eq!((none.price, none.time_us), (None, None));
+    chronicle.until(none.number as usize, "and another one", |kept| {
+        kept.decision == "no-quorum"
+    });
+    running.stderr_line("no price: 0 of 5 collectors gave a price, 3 are needed (quorum)");
+    let address = url.trim_start_matches("ws://").split('/').next().unwrap();
+    let back = start(&["exchange", "--listen", address]);
+    let after = chronicle.until(none.number as usize, "five prices again", |kept| {
+        kept.prices == 5
+    });
+    for slot in 0..5 {
+        assert_eq!(after.key_with_price(slot), before.key_with_price(slot));
+    }
+    assert!(!running.stderr().contains("started again"));
+    let reports = chronicle.assert_whole(CALM_US);
+    let printed = whole(&running.stdout());
+    chronicle.assert_holds(&printed);
+    let unpriced = reports.iter().filter(|kept| kept.price.is_none()).count();
+    assert!(unpriced >= 2 && printed.len() <= reports.len() - unpriced + 1);
+    drop(back);
+}
+
+#[test]
+fn an_embedded_exchange_of_the_runs_own_is_started_again_where_it_was() {
+    let chronicle = Chronicle::new();
+    let running = chronicle.start(&CALM);
+    chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    let of_exchange = |id: &u32| arguments(*id).get(1).is_some_and(|word| word == "exchange");
+    let exchange = running.children().into_iter().find(of_exchange);
+    signal(exchange.expect("the run has started one"), "KILL");
+    running.stderr_line("the embedded exchange ended");
+    running.stderr_line("embedded exchange: started again (1)");
+    let after = chronicle.lines().len();
+    chronicle.until(after, "five prices again", |kept| kept.prices == 5);
+    assert!(!running.stderr().contains("collector 0: started again"));
+}
+
+#[test]
+fn a_hanging_exchange_is_noticed_though_no_round_lasts_so_long() {
+    let chronicle = Chronicle::new();
+    let (_exchange, url) = exchange(&["--fault", "hang@6.."]);
+    let running = chronicle.start(&[&FAST[..], &["--endpoint", &url]].concat());
+    chronicle.until(0, "five prices", |kept| kept.prices == 5);
+    let hung = chronicle.until(0, "it hangs", |kept| kept.prices == 0);
+    running.stderr_line("the exchange does not answer any more; reconnecting");
+    let after = hung.number as usize;
+    chronicle.until(after, "prices over new connections", |kept| {
+        kept.prices == 5
+    });
+    assert!(!running.stderr().contains("started again"));
+    chronicle.assert_whole(FAST_US);
+}
+
+#[test]
+fn who_lies_about_its_clock_takes_no_time_from_the_others() {
+    use rsoracle::frame::{Challenge, Hello, Ready, padded};
+    use rsoracle::seal::{EnrolmentSecret, SecretKey, hello_bytes};
+    let chronicle = Chronicle::new();
+    let dir = chronicle.beside("");
+    let remote = ["--remote", "1", "--enrolment-dir", &dir];
+    let running = chronicle.start(&[&CALM[..], &remote].concat());
+    let file = chronicle.beside("slot-4.enrolment");
+    let enrolment = eventually("the enrolment", || {
+        std::fs::read(&file).ok().filter(|bytes| bytes.len() == 64)
+    });
+    let mut liar = support::peer::Peer::connect(running.channels().0);
+    let Challenge { nonce } = Challenge::decode(&liar.next()).unwrap();
+    let mut secret: [u8; 32] = *enrolment.first_chunk().unwrap();
+    let key = SecretKey::from_seed(&mut [7; 32]);
+    let mut hello = Hello {
+        slot: 4,
+        key: *key.public().bytes(),
+        source: padded(SOURCE[1]),
+        clock_us: 0,
+        signature: [0; 64],
+    };
+    let secret = EnrolmentSecret::take(&mut secret);
+    hello.signature = key.sign(&hello_bytes(&nonce, &secret, &hello));
+    liar.send(&hello.encode());
+    let ready = Ready {
+        clock_us: 0,
+        price: 1.0,
+    };
+    liar.send(&ready.encode());
+    let met = |kept: &Kept| kept.collectors[4].key.is_some() && kept.prices == 4;
+    let mut last = chronicle.until(0, "four prices in spite of it", met);
+    eventually("two of them one period apart", || {
+        let next = chronicle.reports().pop()?;
+        let on_time = met(&next) && next.round_start_us == last.round_start_us + CALM_US;
+        last = next;
+        on_time.then_some(())
+    });
+}
+
+#[test]
+fn periods_that_leave_no_time_are_refused() {
+    let refused = |args: &[&str], says: &str| {
+        let done = run(&[&["run"], &SOURCE[..], args].concat());
+        assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
+        assert!(done.stderr.contains(says), "{args:?}: {}", done.stderr);
+    };
+    let longer = "take longer than --every";
+    let samples = ["--samples", "4", "--interval", "20ms"];
+    refused(&["--every", "5s"], longer);
+    refused(&[&["--every", "100ms"], &samples[..]].concat(), longer);
+    let many = ["--every", "1s", "--samples", "1", "--collectors", "4000"];
+    refused(&[&many[..], &["--interval", "20ms"]].concat(), longer);
+    refused(&["--every", "99ms"], "--every");
+    refused(&["--every", "25h"], "--every");
+    refused(&["--rounds", "3"], "--rounds goes with --every");
+    refused(&["--every", "10s", "--rounds", "0"], "--rounds");
+    refused(&["--connection-age", "10ms"], "--connection-age");
+}
+
+#[test]
+fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
+    let program = scratch("rsoracle");
+    std::fs::copy(env!("CARGO_BIN_EXE_rsoracle"), &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    command.args(["run", "--source", "embedded:BTCUSDT", "--every", "200ms"]);
+    command.args(["--samples", "1", "--interval", "20ms", "--json"]);
+    command.args(["--control-port", "0", "--data-port", "0"]);
+    command.stdin(std::process::Stdio::null());
+    let running = start_command(command);
+    eventually("a first report", || {
+        (running.stdout().lines().count() > 0).then_some(())
+    });
+    // As an upgrade does it: another file under the same name.
+    let other = program.with_extension("new");
+    std::fs::write(&other, "no program").unwrap();
+    std::fs::rename(&other, &program).unwrap();
+    signal(running.collector(1), "KILL");
+    running.stderr_line("collector 1: started again (1)");
+    let before = running.stdout().lines().count();
+    eventually("all five give prices again", || {
+        let text = running.stdout();
+        let later = text.lines().skip(before);
+        later
+            .into_iter()
+            .find(|line| line.contains("\"prices\":5,"))
+            .map(|_| ())
+    });
+}

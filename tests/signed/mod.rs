@@ -1,0 +1,171 @@
+//! Reports that a test signs with keys of its own, at instants of its own: a whole oracle without its processes.
+//!
+//! Each test uses part of this.
+#![allow(dead_code)]
+
+use Says::*;
+use rsoracle::aggregate::{Rule, faulty_max, quorum};
+use rsoracle::frame::{Answer, Observation, Record, Sample};
+use rsoracle::publish::{Policy, PublishedPrice};
+use rsoracle::reason::{Miss, Reject};
+use rsoracle::report::{Refused, Report};
+use rsoracle::roster::{Roster, RosterSeat};
+use rsoracle::round::Round;
+use rsoracle::sampler;
+use rsoracle::seal::{ObservationContext, SecretKey, observation_bytes, samples_digest};
+use rsoracle::terms::{Seat, Terms};
+
+/// A round start long past: 2023-11-14T22:13:20Z.
+pub const START_US: u64 = 1_700_000_000_000_000;
+
+/// What a collector does in a round of one sample.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Says {
+    /// It signs this price.
+    Price(f64),
+    /// It signs that it has none.
+    Abstains,
+    /// Nothing comes.
+    Nothing,
+    /// It signs this price, and another.
+    Both(f64),
+}
+
+/// An aggregator and its collectors, and where they stand in their journal.
+pub struct Oracle {
+    /// What its next round is held to.
+    pub terms: Terms,
+    /// When it publishes.
+    pub policy: Policy,
+    /// The number of its next report.
+    pub number: u64,
+    /// The signature of its last report.
+    pub previous: Option<[u8; 64]>,
+    /// What it published last.
+    pub last: Option<PublishedPrice>,
+}
+
+/// The key of the aggregator, then of the collectors.
+pub fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&mut [seed + 1; 32])
+}
+
+impl Oracle {
+    /// One with `n` collectors and one sample per round.
+    pub fn new(n: u8, source: &str) -> Oracle {
+        let f = faulty_max(Rule::TrimmedMean, n.into());
+        let seat = |slot| Seat {
+            key: Some(key(slot + 1).public()),
+            source: source.to_owned(),
+        };
+        Oracle {
+            terms: Terms {
+                aggregator: key(0).public(),
+                session: [7; 32],
+                feed: "BTC/USD".to_owned(),
+                rule: Rule::TrimmedMean,
+                sample_rule: Rule::Mean,
+                f,
+                quorum: quorum(n.into(), f),
+                exchanges_min: 1,
+                samples: 1,
+                interval_us: 1_000_000,
+                seats: (0..n).map(seat).collect(),
+            },
+            policy: Policy::default(),
+            number: 1,
+            previous: None,
+            last: None,
+        }
+    }
+
+    /// The signed report of its next round.
+    pub fn report(&mut self, start_us: u64, says: &[Says]) -> Report {
+        let mut round = Round::new(self.terms.clone(), start_us);
+        for (slot, says) in (0..).zip(says) {
+            take_part(&mut round, slot, *says);
+        }
+        self.sign(round)
+    }
+
+    /// The signed report of a round, which becomes the last one.
+    pub fn sign(&mut self, round: Round) -> Report {
+        let mut report = Report::new(self.number, round, Refused::new(), self.policy, self.last);
+        report.previous = self.previous;
+        report.ephemeral = false;
+        report.sign(&key(0));
+        self.number += 1;
+        self.previous = Some(report.signature);
+        self.last = report.published();
+        report
+    }
+
+    /// The line of its next round.
+    pub fn line(&mut self, start_us: u64, says: &[Says]) -> String {
+        self.report(start_us, says).line()
+    }
+}
+
+fn take_part(round: &mut Round, slot: u16, says: Says) {
+    let start_us = round.start_us;
+    let price = match says {
+        Price(price) | Both(price) => Ok(price),
+        Abstains => Err(Miss::NoReply),
+        Nothing => return,
+    };
+    let record = Record {
+        index: 0,
+        price,
+        lateness_us: Some(u64::from(slot) + 1),
+        age_us: None,
+    };
+    let sample = Sample { start_us, record };
+    round.sample(slot, &sample).expect("the sample is sound");
+    let (answer, timestamp_us) = sampler::answer(&[record], start_us, 1_000_000, Rule::Mean);
+    let first = signed(round, slot, answer, timestamp_us);
+    round.observe(slot, &first).expect("the answer is sound");
+    if let Both(price) = says {
+        let second = signed(round, slot, Answer::Price(price + 1.0), timestamp_us);
+        assert_eq!(round.observe(slot, &second), Err(Reject::Equivocation));
+    }
+}
+
+/// An observation that the collector in `slot` signs, whatever it says.
+pub fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u8; 80] {
+    let terms = &round.terms;
+    let context = ObservationContext {
+        terms_digest: &round.digest,
+        slot,
+        feed: &terms.feed,
+        source: &terms.seats[usize::from(slot)].source,
+        start_us: round.start_us,
+        samples: terms.samples,
+        interval_us: terms.interval_us,
+        samples_digest: &samples_digest(&round.parts[usize::from(slot)].records),
+    };
+    let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
+    Observation {
+        answer,
+        timestamp_us,
+        signature: key(slot as u8 + 1).sign(&bytes),
+    }
+    .encode()
+}
+
+/// The roster that names exactly these terms.
+pub fn roster_of(terms: &Terms) -> Roster {
+    let seat = |seat: &Seat| RosterSeat {
+        key: seat.key.expect("every seat has its key"),
+        source: seat.source.clone(),
+    };
+    Roster {
+        feed: terms.feed.clone(),
+        rule: terms.rule,
+        sample_rule: terms.sample_rule,
+        f: terms.f,
+        quorum: terms.quorum,
+        exchanges_min: terms.exchanges_min,
+        aggregator: Some(terms.aggregator),
+        collectors: terms.seats.iter().map(seat).collect(),
+    }
+}

@@ -1,0 +1,261 @@
+//! Reports of consecutive rounds, signed and chained, and what the verifier must say to them whole and tampered with.
+
+use super::chance::Chance;
+use super::oracle;
+use super::schedule::KeyRing;
+use rsoracle::publish::{Decision, Policy, PublishedPrice, decide};
+use rsoracle::report::{Record, Refused, Report, Verifier};
+use rsoracle::round::{Outcome, Round};
+use rsoracle::seal::Keys;
+
+/// The reports of a chain so far.
+pub struct Chain {
+    lines: Vec<String>,
+    starts_us: Vec<u64>,
+    previous: Option<[u8; 64]>,
+    last: Option<PublishedPrice>,
+    policy: Policy,
+}
+
+/// Those who check the lines; they remember the keys that they decoded.
+#[derive(Default)]
+pub struct Verifiers {
+    chain: Verifier,
+    tampered: Verifier,
+    /// Lines that were tampered with, and chains.
+    pub lines_tampered: u64,
+    pub chains_tampered: u64,
+}
+
+impl Verifiers {
+    /// Whether anything is found to be wrong with `line` alone.
+    fn finds(&mut self, line: &str, now_us: u64) -> bool {
+        self.tampered.begin_anew();
+        !self.tampered.check(line, now_us).flaws.is_empty()
+    }
+}
+
+impl Chain {
+    pub fn new(chance: &mut Chance) -> Chain {
+        Chain {
+            lines: Vec::new(),
+            starts_us: Vec::new(),
+            previous: None,
+            last: None,
+            policy: policy(chance),
+        }
+    }
+
+    /// Reports a round; gives the report's decision by its number.
+    pub fn append(
+        &mut self,
+        chance: &mut Chance,
+        keys: &KeyRing,
+        verifiers: &mut Verifiers,
+        round: Round,
+        refused: Refused,
+    ) -> u16 {
+        if chance.percent(20) {
+            self.policy = policy(chance);
+        }
+        if chance.percent(10) {
+            let limits = policy_at_limits(&round.outcome(), self.last);
+            self.policy = limits.unwrap_or(self.policy);
+            if chance.percent(50) {
+                let policy = &mut self.policy;
+                (policy.deviation, policy.heartbeat_us) = (policy.move_max, None);
+            }
+        }
+        if self.lines.is_empty() {
+            verifiers.chain.begin_anew();
+        }
+        let number = self.lines.len() as u64 + 1;
+        let start_us = round.start_us;
+        let mut report = Report::new(number, round, refused, self.policy, self.last);
+        report.previous = self.previous;
+        report.ephemeral = chance.percent(50);
+        report.sign(keys.secret(KeyRing::AGGREGATOR));
+        let (decision, last) = oracle::decision(number, &report.outcome, &self.policy, self.last);
+        assert_eq!(report.decision, decision, "what becomes of the price");
+        assert_eq!(report.published(), last, "the last published price");
+        let shown = report.outcome.price.filter(|_| decision.has_price());
+        assert_eq!(report.price(), shown, "the price that is shown");
+        let line = report.line();
+        let check = verifiers.chain.check(&line, start_us);
+        assert_eq!(check.flaws, [""; 0], "a sound report has no flaw: {line}");
+        let Record::Report(read) = check.record else {
+            panic!("a sound line is a report")
+        };
+        assert_eq!(read.outcome, report.outcome, "the outcome comes back");
+        if chance.percent(10) {
+            assert_eq!(read.line(), line, "the line comes back");
+        }
+        self.previous = Some(report.signature);
+        self.last = last;
+        if chance.percent(25) {
+            self.tamper_with_line(chance, verifiers, &line, start_us);
+        }
+        self.tamper_as_aggregator(chance, keys, verifiers, report);
+        self.starts_us.push(start_us);
+        self.lines.push(line);
+        decision.code()
+    }
+
+    /// A flipped bit is found, and a number of more digits.
+    fn tamper_with_line(
+        &self,
+        chance: &mut Chance,
+        verifiers: &mut Verifiers,
+        line: &str,
+        now_us: u64,
+    ) {
+        let mut bytes = line.as_bytes().to_vec();
+        // More of a price than can be, or of what was refused; or any bit is another.
+        let field = chance.pick(&["\"price\":", "\"count\":", ""]);
+        let fields: Vec<usize> = line.match_indices(field).map(|(at, _)| at).collect();
+        if field.is_empty() || fields.is_empty() || chance.percent(40) {
+            let at = chance.index(bytes.len());
+            bytes[at] ^= 1 << chance.below(7);
+        } else {
+            let at = chance.pick(&fields) + field.len();
+            let more: &[u8] = if field == "\"count\":" {
+                b"1"
+            } else {
+                b"99999999999999999"
+            };
+            bytes.splice(at..at, more.iter().copied());
+        }
+        // Bytes that are no text are no line.
+        if let Ok(text) = String::from_utf8(bytes) {
+            verifiers.lines_tampered += 1;
+            let found = verifiers.finds(&text, now_us);
+            assert!(found, "tampered with: {text}, once: {line}");
+        }
+    }
+
+    /// An aggregator that signs another result than the signatures make is found.
+    fn tamper_as_aggregator(
+        &self,
+        chance: &mut Chance,
+        keys: &KeyRing,
+        verifiers: &mut Verifiers,
+        mut report: Report,
+    ) {
+        if !chance.percent(5) {
+            return;
+        }
+        let now_us = report.round.start_us;
+        match (chance.below(4), report.outcome.price) {
+            (0, Some(price)) if report.decision.has_price() => {
+                report.outcome.price = Some(f64::from_bits(price.to_bits() + 1));
+            }
+            (1, _) => report.outcome.prices += 1,
+            // Either there is none before a later report, or there is one before the first.
+            (2, _) => report.previous = report.previous.xor(Some([7; 64])),
+            _ if report.decision == Decision::Published => report.decision = Decision::Unchanged,
+            _ => report.decision = Decision::Published,
+        }
+        report.sign(keys.secret(KeyRing::AGGREGATOR));
+        let line = report.line();
+        assert!(verifiers.finds(&line, now_us), "a lying aggregator: {line}");
+    }
+
+    /// A line that is missing, doubled, elsewhere or another is found.
+    pub fn tamper_with_order(
+        &self,
+        chance: &mut Chance,
+        keys: &KeyRing,
+        verifiers: &mut Verifiers,
+    ) {
+        let count = self.lines.len();
+        if count < 2 {
+            return;
+        }
+        let mut lines = self.lines.clone();
+        let at = chance.index(count - 1);
+        let mut heads = false;
+        let how = match chance.below(5) {
+            // Whoever has only the end of a chain cannot know what stood before it.
+            0 if at > 0 => {
+                lines.remove(at);
+                "dropped"
+            }
+            1 => {
+                lines.insert(at, lines[at].clone());
+                "doubled"
+            }
+            2 => {
+                lines[at] = signed_anew(&lines[at], keys, |report| {
+                    report.ephemeral = !report.ephemeral;
+                });
+                "signed anew"
+            }
+            3 => {
+                lines[count - 1] = signed_anew(&lines[count - 1], keys, forget_published);
+                "made to forget what was published"
+            }
+            _ => {
+                lines.swap(at, at + 1);
+                // Of what was moved to the end, the last signature tells.
+                heads = true;
+                "moved"
+            }
+        };
+        let now_us = *self.starts_us.last().expect("there are two");
+        let mut found = false;
+        verifiers.tampered.begin_anew();
+        for line in &lines {
+            found |= !verifiers.tampered.check(line, now_us).flaws.is_empty();
+        }
+        found |= heads && verifiers.tampered.head() != self.previous;
+        verifiers.chains_tampered += 1;
+        assert!(found, "report {} of {count}, {how}", at + 1);
+    }
+}
+
+/// The same report with a change, which its aggregator signs.
+fn signed_anew(line: &str, keys: &KeyRing, change: fn(&mut Report)) -> String {
+    let mut report = Report::read(line, &mut Keys::default()).expect("it was a report");
+    change(&mut report);
+    report.sign(keys.secret(KeyRing::AGGREGATOR));
+    report.line()
+}
+
+/// Another last price, and what becomes of this one then.
+fn forget_published(report: &mut Report) {
+    report.last = match report.last {
+        Some(_) => None,
+        None => Some(PublishedPrice {
+            number: 1,
+            price: 5.0,
+            time_us: report.round.start_us - 1,
+        }),
+    };
+    report.decision = decide(&report.outcome, &report.policy, report.last.as_ref());
+}
+
+/// One whose limits this outcome just reaches.
+fn policy_at_limits(outcome: &Outcome, last: Option<PublishedPrice>) -> Option<Policy> {
+    let (price, last) = (outcome.price?, last?);
+    // A part of 0 is none: nothing differs by less.
+    let part = |part: f64| (part > 0.0).then_some(part);
+    let moved = (price - last.price).abs() / last.price;
+    Some(Policy {
+        deviation: part(moved * 1.5),
+        heartbeat_us: outcome.timestamp_us?.checked_sub(last.time_us),
+        move_max: part(moved),
+        spread_max: part(outcome.spread? / price),
+    })
+}
+
+fn policy(chance: &mut Chance) -> Policy {
+    let part = |chance: &mut Chance| {
+        chance.pick(&[None, None, Some(1e-9), Some(0.0001), Some(0.01), Some(0.5)])
+    };
+    Policy {
+        deviation: part(chance),
+        heartbeat_us: chance.pick(&[None, Some(0), Some(3_000_000), Some(20_000_000)]),
+        move_max: part(chance),
+        spread_max: part(chance),
+    }
+}

@@ -1,0 +1,294 @@
+//! What a round must come to, worked out a second time and otherwise.
+//!
+//! It knows from the schedule who signed what, so it checks no signature; and it looks at everything that was delivered at
+//! once, so it knows no order but that of each collector's samples. It uses nothing of the modules under test but their
+//! types and the decoding of sample frames.
+
+use super::schedule::{Delivery, Frame, Letter, Schedule};
+use rsoracle::aggregate::Rule;
+use rsoracle::frame::{Record, Sample};
+use rsoracle::publish::{Decision, Policy, PublishedPrice};
+use rsoracle::reason::Abstention;
+use rsoracle::round::{Outcome, Standing};
+
+/// The average's bits in an abstention: too few samples, clock moved.
+pub const TOO_FEW_BITS: u64 = 0x7ff8_0000_0000_0001;
+pub const CLOCK_MOVED_BITS: u64 = 0x7ff8_0000_0000_0002;
+
+/// What a round must come to.
+pub struct Verdict {
+    pub outcome: Outcome,
+    /// The prices that count, each with its slot and timestamp.
+    pub counted: Vec<Counted>,
+    /// Whether an answer that fits its samples came from each slot.
+    pub answered: Vec<bool>,
+}
+
+/// A price that counts.
+#[derive(Clone, Copy)]
+pub struct Counted {
+    pub price: f64,
+    pub slot: u16,
+    pub timestamp_us: u64,
+}
+
+/// The instant of the last sample.
+pub fn last_instant_us(schedule: &Schedule) -> u64 {
+    let terms = &schedule.terms;
+    schedule.start_us + (u64::from(terms.samples) - 1) * terms.interval_us
+}
+
+/// So late may a sample be asked for: half the interval, half a second at most.
+pub fn lateness_us_max(interval_us: u64) -> u64 {
+    if interval_us > 1_000_000 {
+        500_000
+    } else {
+        interval_us / 2
+    }
+}
+
+/// The average that these prices make by `rule`, none of them left out but by the median.
+pub fn average(rule: Rule, prices: &[f64]) -> Option<f64> {
+    let mut left: Vec<f64> = Vec::new();
+    for price in prices {
+        let at = left.iter().position(|other| other > price);
+        left.insert(at.unwrap_or(left.len()), *price);
+    }
+    while rule == Rule::Median && left.len() > 2 {
+        left.pop();
+        left.remove(0);
+    }
+    average_of_ascending(&left)
+}
+
+fn average_of_ascending(ascending: &[f64]) -> Option<f64> {
+    let (first, last) = (*ascending.first()?, *ascending.last()?);
+    let mut sum = 0.0;
+    for price in ascending {
+        sum += price;
+    }
+    let quotient = sum / ascending.len() as f64;
+    Some(if quotient < first {
+        first
+    } else if quotient > last {
+        last
+    } else {
+        quotient
+    })
+}
+
+/// The answer that a full set of samples makes: bits of the average, and the timestamp.
+pub fn answer(schedule: &Schedule, records: &[Record]) -> (u64, u64) {
+    let terms = &schedule.terms;
+    let (mut prices, mut newest_us) = (Vec::new(), 0);
+    for (index, record) in records.iter().enumerate() {
+        if let Ok(price) = record.price {
+            prices.push(price);
+            newest_us = schedule.start_us
+                + index as u64 * terms.interval_us
+                + record.lateness_us.expect("a price was asked for");
+        }
+    }
+    // Four of five: 5 * valid >= 4 * all.
+    if prices.is_empty() || 5 * prices.len() < 4 * records.len() {
+        return (TOO_FEW_BITS, schedule.start_us);
+    }
+    let average = average(terms.sample_rule, &prices).expect("there are prices");
+    (average.to_bits(), newest_us)
+}
+
+/// What the round must come to, of all that was delivered.
+pub fn judge(schedule: &Schedule, delivered: &[&Delivery]) -> Verdict {
+    let slots = 0..schedule.terms.seats.len() as u16;
+    let (mut standings, mut counted, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+    for slot in slots {
+        let to_slot = delivered.iter().filter(|delivery| delivery.slot == slot);
+        let to_slot: Vec<&Delivery> = to_slot.copied().collect();
+        let (standing, timestamp_us) = stand(schedule, slot, &to_slot);
+        answered.push(timestamp_us.is_some());
+        if let (Standing::Used(price), Some(timestamp_us)) = (standing, timestamp_us) {
+            counted.push(Counted {
+                price,
+                slot,
+                timestamp_us,
+            });
+        }
+        standings.push(standing);
+    }
+    let signed = |s: &&Standing| !matches!(s, Standing::Silent | Standing::Equivocated);
+    let verified = standings.iter().filter(signed).count() as u16;
+    let kept = kept(schedule, &counted);
+    for one in &counted {
+        if !kept.iter().any(|keeps| keeps.slot == one.slot) {
+            standings[usize::from(one.slot)] = Standing::Trimmed(one.price);
+        }
+    }
+    let prices: Vec<f64> = kept.iter().map(|one| one.price).collect();
+    let enough = quorum(schedule, &counted);
+    let spread = || Some(prices.last()? - prices.first()?);
+    let outcome = Outcome {
+        price: enough.then(|| average_of_ascending(&prices)).flatten(),
+        timestamp_us: enough
+            .then(|| kept.iter().map(|one| one.timestamp_us).min())
+            .flatten(),
+        spread: enough.then(spread).flatten(),
+        verified,
+        prices: counted.len() as u16,
+        standings,
+    };
+    Verdict {
+        outcome,
+        counted,
+        answered,
+    }
+}
+
+/// How a slot stands before anything is trimmed, and the timestamp of its answer, if one fits its samples.
+fn stand(schedule: &Schedule, slot: u16, delivered: &[&Delivery]) -> (Standing, Option<u64>) {
+    let records = accepted(schedule, delivered);
+    if records.len() < schedule.terms.samples as usize {
+        return (Standing::Silent, None);
+    }
+    let mut genuine: Vec<&Letter> = Vec::new();
+    for delivery in delivered {
+        if let Frame::Answer(letter) = &delivery.frame
+            && is_genuine(schedule, slot, &records, letter)
+            && !genuine.iter().any(|other| other.bytes == letter.bytes)
+        {
+            genuine.push(letter);
+        }
+    }
+    let (bits, timestamp_us) = answer(schedule, &records);
+    let fits = |letter: &&&Letter| match letter.bits() {
+        TOO_FEW_BITS | CLOCK_MOVED_BITS => letter.timestamp_us() == schedule.start_us,
+        signed => (signed, letter.timestamp_us()) == (bits, timestamp_us),
+    };
+    let Some(letter) = genuine.iter().find(fits) else {
+        return (Standing::Silent, None);
+    };
+    let standing = match letter.bits() {
+        _ if genuine.len() > 1 => Standing::Equivocated,
+        TOO_FEW_BITS => Standing::Abstained(Abstention::TooFewSamples),
+        CLOCK_MOVED_BITS => Standing::Abstained(Abstention::ClockMoved),
+        bits => Standing::Used(f64::from_bits(bits)),
+    };
+    (standing, Some(letter.timestamp_us()))
+}
+
+/// The samples that count, of the frames in their order.
+fn accepted(schedule: &Schedule, delivered: &[&Delivery]) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    let late = lateness_us_max(schedule.terms.interval_us);
+    for delivery in delivered {
+        let Frame::Sample(bytes) = &delivery.frame else {
+            continue;
+        };
+        let Ok(Sample { start_us, record }) = Sample::decode(bytes) else {
+            continue;
+        };
+        let next = record.index as usize == records.len() && record.index < schedule.terms.samples;
+        let late = record.price.is_ok() && record.lateness_us > Some(late);
+        if start_us == schedule.start_us && next && !late {
+            records.push(record);
+        }
+    }
+    records
+}
+
+/// Whether the slot's own key signed this letter for this round, under its terms, over these samples.
+fn is_genuine(schedule: &Schedule, slot: u16, records: &[Record], letter: &Letter) -> bool {
+    let Some(signed) = &letter.signed else {
+        return false;
+    };
+    let price = f64::from_bits(letter.bits());
+    let says_something = (1e-12..=1e15).contains(&price)
+        || [TOO_FEW_BITS, CLOCK_MOVED_BITS].contains(&letter.bits());
+    let latest_us = last_instant_us(schedule) + lateness_us_max(schedule.terms.interval_us);
+    says_something
+        && letter.timestamp_us() >= schedule.start_us
+        && letter.timestamp_us() <= latest_us
+        && schedule.keys[usize::from(slot)] == Some(signed.key)
+        && (signed.slot, signed.start_us) == (slot, schedule.start_us)
+        && signed.terms == schedule.terms
+        && *signed.records == *records
+}
+
+/// What the rule keeps of the prices, lowest first; of equal ones the lower slot counts as the lower.
+fn kept(schedule: &Schedule, counted: &[Counted]) -> Vec<Counted> {
+    let mut left: Vec<Counted> = Vec::new();
+    for one in counted {
+        let at = left.iter().position(|other| other.price > one.price);
+        left.insert(at.unwrap_or(left.len()), *one);
+    }
+    match schedule.terms.rule {
+        Rule::Mean => {}
+        Rule::Median => {
+            while left.len() > 2 {
+                left.pop();
+                left.remove(0);
+            }
+        }
+        Rule::TrimmedMean => {
+            for _ in 0..schedule.terms.f {
+                left.pop();
+                if !left.is_empty() {
+                    left.remove(0);
+                }
+            }
+        }
+    }
+    left
+}
+
+fn quorum(schedule: &Schedule, counted: &[Counted]) -> bool {
+    let mut exchanges: Vec<&str> = Vec::new();
+    for one in counted {
+        let source = &schedule.terms.seats[usize::from(one.slot)].source;
+        let exchange = source.split(':').next().expect("there is a first part");
+        if !exchanges.contains(&exchange) {
+            exchanges.push(exchange);
+        }
+    }
+    counted.len() >= usize::from(schedule.terms.quorum)
+        && exchanges.len() >= usize::from(schedule.terms.exchanges_min)
+}
+
+/// What must become of a price, and the last published one after it.
+pub fn decision(
+    number: u64,
+    outcome: &Outcome,
+    policy: &Policy,
+    last: Option<PublishedPrice>,
+) -> (Decision, Option<PublishedPrice>) {
+    let Some(price) = outcome.price else {
+        return (Decision::NoQuorum, last);
+    };
+    let (spread, time_us) = (outcome.spread.unwrap(), outcome.timestamp_us.unwrap());
+    let published = Some(PublishedPrice {
+        number,
+        price,
+        time_us,
+    });
+    if matches!(policy.spread_max, Some(part) if spread > part * price) {
+        return (Decision::SpreadTooWide, last);
+    }
+    let Some(before) = last else {
+        return (Decision::Published, published);
+    };
+    let moved = if price > before.price {
+        price - before.price
+    } else {
+        before.price - price
+    };
+    if matches!(policy.move_max, Some(part) if moved > part * before.price) {
+        return (Decision::MovedTooFar, last);
+    }
+    let near = matches!(policy.deviation, Some(part) if moved < part * before.price);
+    let age_us = time_us.max(before.time_us) - before.time_us;
+    let fresh = !matches!(policy.heartbeat_us, Some(us) if age_us >= us);
+    if near && fresh {
+        (Decision::Unchanged, last)
+    } else {
+        (Decision::Published, published)
+    }
+}

@@ -1,0 +1,236 @@
+//! Reports of real runs, checked by programs that share no line with ours: docs/verify.py, and an observation's signature
+//! by `openssl`. Where there is no Python, or nothing can be installed for it, the test says so and passes.
+
+mod openssl;
+mod published;
+mod support;
+mod witness;
+
+use nanoserde::DeJson;
+use openssl::openssl_takes;
+use published::Published;
+use rsoracle::frame::Answer;
+use rsoracle::keyfile;
+use rsoracle::report::Report;
+use rsoracle::seal::{Keys, ObservationContext, SecretKey, hex, observation_bytes, samples_digest};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use support::*;
+use witness::*;
+
+/// The lines that a run prints with `--json`.
+fn reported(source: &str, args: &[&str]) -> String {
+    let (mut command, _) = marked_run(&["--source", source, "--json"]);
+    command.args(["--samples", "5", "--interval", "100ms"]);
+    command.args(["--ready-timeout", "60s"]).args(args);
+    let done = start_command(command).finish();
+    let reports = done.code == Some(0) || done.code == Some(3);
+    assert!(reports, "{args:?}: {}", done.stderr);
+    done.stdout
+}
+
+fn read(line: &str) -> Report {
+    Report::read(line.trim_end(), &mut Keys::default()).expect("a report")
+}
+
+/// A Python that has what docs/verify.py needs, in an environment of its own.
+fn python() -> Option<PathBuf> {
+    let folder = scratch("python");
+    let program = folder.join("bin/python");
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv"]).arg(&folder);
+    let mut install = Command::new(&program);
+    install.args(["-m", "pip", "install", "--quiet", "--timeout", "20"]);
+    install.args(["--retries", "1", "cryptography"]);
+    for mut step in [make, install] {
+        let output = step.stdin(Stdio::null()).output();
+        if !output.is_ok_and(|output| output.status.success()) {
+            println!("SKIPPED: no Python 3 with venv, or pip cannot install cryptography");
+            return None;
+        }
+    }
+    Some(program)
+}
+
+/// A file with this line, and what docs/verify.py says to it.
+fn checked(python: &Path, line: &str) -> (String, Output) {
+    let file = scratch("report.json");
+    std::fs::write(&file, line).expect("a file for the test");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify.py");
+    let output = Command::new(python).arg(script).arg(&file).output();
+    let file = file.to_str().expect("a path in UTF-8").to_owned();
+    (file, output.expect("Python runs"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_verifier_in_python_takes_reports_of_all_kinds() {
+    let Some(python) = python() else { return };
+    let source = "embedded:BTCUSDT";
+    let line = reported(source, &[]);
+    let (_, output) = checked(&python, &line);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = Published::deserialize_json(&line).expect("JSON");
+    let price = report.checked_price();
+    let said = text(&output.stdout);
+    let expected = format!("price of BTC/USD: {price}, recomputed");
+    assert!(said.contains(&expected), "{said}");
+    let parts = said.matches("samples, average and signature check");
+    assert_eq!(parts.count(), 5, "{said}");
+    // Other rules, policies, numbers in a chain, and no price.
+    let breakers = ["--max-move", "50%", "--max-spread", "10%"];
+    let rounds = ["--every", "1s", "--rounds", "2"];
+    let chain = reported(source, &[&breakers[..], &rounds].concat());
+    let second = chain.lines().nth(1).expect("two reports").to_owned();
+    assert!(second.contains("\"last_published\":{\"number\":1,"));
+    let publishing = ["--deviation", "5%", "--heartbeat", "1h"];
+    for line in [
+        second,
+        reported(source, &publishing),
+        reported(source, &["--rule", "median", "--collectors", "4"]),
+        reported(source, &["--rule", "mean", "--sample-rule", "median"]),
+        reported("embedded:NOSUCHUSDT", &["--collectors", "2"]),
+    ] {
+        let (_, output) = checked(&python, &line);
+        assert!(output.status.success(), "{}: {line}", text(&output.stderr));
+    }
+}
+
+/// The line after a change of the report, signed anew by who holds the aggregator's key.
+fn signed_anew(line: &str, key: &SecretKey, change: impl FnOnce(&mut Report)) -> String {
+    let mut report = read(line);
+    change(&mut report);
+    report.sign(key);
+    report.line()
+}
+
+/// The line with the first byte of a signature or key changed.
+fn flipped(line: &str, bytes: &[u8]) -> String {
+    let mut changed = bytes.to_vec();
+    changed[0] ^= 1;
+    line.replace(&hex(bytes), &hex(&changed))
+}
+
+/// Lies about a report of five, each with what a refusal must name.
+fn lies(line: &str, key: &SecretKey) -> Vec<(&'static str, String)> {
+    let report = read(line);
+    let swap = |from: &str, to: &str| {
+        assert!(line.contains(from), "{from}");
+        line.replacen(from, to, 1)
+    };
+    let price = report.price().expect("a price");
+    let observation = |slot: usize| report.round.parts[slot].observation.expect("an answer");
+    let next = |price: f64| f64::from_bits(price.to_bits() + 1);
+    let start = format!("\"round_start_us\":{}", report.round.start_us);
+    let later = report.round.start_us + 3_600_000_000;
+    let first = report.round.terms.seats[0].key.expect("it came");
+    let identity = format!("01{}", "00".repeat(31));
+    vec![
+        (
+            "price is",
+            swap(
+                &format!("\"price\":{price},\"decision\""),
+                &format!("\"price\":{},\"decision\"", next(price)),
+            ),
+        ),
+        ("stand as", swap("\"used\"", "\"trimmed\"")),
+        (
+            "aggregator",
+            swap("\"ephemeral\":false", "\"ephemeral\":true"),
+        ),
+        ("aggregator", flipped(line, &report.signature)),
+        ("collector 2", flipped(line, &observation(2).signature)),
+        ("anyone could sign", swap(&hex(first.bytes()), &identity)),
+        (
+            "collector 0",
+            swap("\"exchanges_min\":1", "\"exchanges_min\":0"),
+        ),
+        (
+            "out of bounds",
+            swap(&start, &format!("\"round_start_us\":{later}")),
+        ),
+        (
+            "stands twice",
+            swap("\"number\":1,", "\"number\":1,\"number\":1,"),
+        ),
+        (
+            "collector 1",
+            signed_anew(line, key, |report| {
+                report.round.parts[1].records[0].lateness_us = Some(1_234);
+            }),
+        ),
+        (
+            "collector 3",
+            signed_anew(line, key, |report| {
+                let answer = report.round.parts[3]
+                    .observation
+                    .as_mut()
+                    .expect("it is there");
+                let Answer::Price(average) = answer.answer else {
+                    panic!("a price");
+                };
+                answer.answer = Answer::Price(next(average));
+            }),
+        ),
+        (
+            "price is",
+            signed_anew(line, key, |report| {
+                report.outcome.price = report.outcome.price.map(next);
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn a_verifier_in_python_refuses_what_was_tampered_with_and_so_does_ours() {
+    let Some(python) = python() else { return };
+    let path = scratch("aggregator.key");
+    let path = path.to_str().expect("a path in UTF-8");
+    assert_eq!(run(&["keygen", path]).code, Some(0));
+    let line = reported("embedded:BTCUSDT", &["--aggregator-key", path]);
+    let (_, output) = checked(&python, &line);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let key = keyfile::read(path).expect("it was made just now");
+    for (part, lie) in lies(&line, &key) {
+        assert_ne!(lie.trim_end(), line.trim_end(), "{part}");
+        let (file, output) = checked(&python, &lie);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{part}: {said}");
+        let named = said.starts_with("REFUSED: ") && said.contains(part);
+        assert!(named, "{part}: {said}");
+        let ours = run(&["verify", &file]);
+        assert_eq!(ours.code, Some(1), "{part}: {}", ours.stdout);
+    }
+}
+
+#[test]
+fn openssl_takes_every_observation_of_a_report_and_the_reports_own_signature() {
+    let report = read(&reported("embedded:BTCUSDT", &[]));
+    let (round, terms) = (&report.round, &report.round.terms);
+    for (slot, (part, seat)) in round.parts.iter().zip(&terms.seats).enumerate() {
+        let observation = part.observation.expect("everyone answered");
+        let context = ObservationContext {
+            terms_digest: &terms.digest(),
+            slot: slot as u16,
+            feed: &terms.feed,
+            source: &seat.source,
+            start_us: round.start_us,
+            samples: terms.samples,
+            interval_us: terms.interval_us,
+            samples_digest: &samples_digest(&part.records),
+        };
+        let bits = observation.answer.to_bits();
+        let mut signed = observation_bytes(&context, bits, observation.timestamp_us);
+        let key = seat.key.expect("everyone came");
+        let (key, signature) = (key.bytes(), &observation.signature);
+        assert!(openssl_takes(key, &signed, signature), "slot {slot}");
+        signed[100] ^= 1;
+        assert!(!openssl_takes(key, &signed, signature), "slot {slot}");
+    }
+    let key = terms.aggregator.bytes();
+    let signed = report.signed_bytes();
+    assert!(openssl_takes(key, &signed, &report.signature));
+}
