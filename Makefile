@@ -51,13 +51,14 @@ audit: deny ## what is in the program, on one page; fails when it passes a budge
 		|| { cat target/audit.log; exit 1; }
 	@cat target/audit.txt
 
+# The tools are built without optimization: three times as fast to make, and fast enough.
 deny: ## licences, sources and versions of all crates, by cargo-deny
-	@command -v cargo-deny >/dev/null || cargo install --locked --no-default-features cargo-deny@0.20.2
+	@command -v cargo-deny >/dev/null || cargo install --debug --locked --no-default-features cargo-deny@0.20.2
 	cargo deny --locked --config .ci/deny.toml check licenses bans sources
 	@echo "advisories: not checked; where the network allows it, 'cargo deny check advisories' does"
 
 sbom: ## target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked against its schema
-	@command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx@0.5.9
+	@command -v cargo-cyclonedx >/dev/null || cargo install --debug --locked cargo-cyclonedx@0.5.9
 	@test -x target/sbom/bin/python || python3 -m venv target/sbom
 	@target/sbom/bin/pip install --quiet 'cyclonedx-python-lib[json-validation]==11.12.0'
 	SOURCE_DATE_EPOCH=1 cargo cyclonedx --quiet --format json --spec-version 1.5 --target $(TARGET) --override-filename rsoracle.cdx
