@@ -110,16 +110,16 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
         let mut page = String::from("rsoracle: a distributed price oracle\n\nCommands:\n");
         for command in COMMANDS {
             page.push_str(&format!(
-                "  rsoracle {:<15} {}\n",
+                "  rsoracle {:<18} {}\n",
                 args::call(command),
                 command.job
             ));
         }
         page.push_str(
-            "  rsoracle help [COMMAND]  every flag with its unit and default, and an example\n",
+            "  rsoracle help [COMMAND]     every flag with its unit and default, and an example\n",
         );
         page.push_str(
-            "  rsoracle --version       the version\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
+            "  rsoracle --version          the version\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
         );
         return Ok(page);
     };
