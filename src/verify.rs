@@ -269,9 +269,11 @@ impl Seen<'_> {
                 (false, pieces) => write!(line, " in {pieces} chains"),
             };
             let embedded = if last.embedded() { "embedded " } else { "" };
-            if let Some(closing) = last.closing_line().filter(|_| self.flaws.is_empty()) {
-                let _ = write!(line, "; the last: {embedded}{closing}");
-            }
+            let _ = match last.closing_line() {
+                _ if !self.flaws.is_empty() => Ok(()),
+                Some(closing) => write!(line, "; the last: {embedded}{closing}"),
+                None => write!(line, "; the last has NO PRICE ({})", last.decision.name()),
+            };
         }
         line
     }

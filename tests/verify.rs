@@ -790,6 +790,17 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
 }
 
 #[test]
+fn a_last_report_without_a_price_is_valid_and_said_to_have_none() {
+    let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+    let report = oracle.report(START_US, &[Price(100.0), Price(100.0)]);
+    let roster = roster_file(&roster_of(&oracle.terms));
+    let done = verify(&[&file(&[report.line()]), "--roster", &roster]);
+    assert_eq!(done.code, Some(0), "{}", done.stdout);
+    let none = "1 report, number 1; the last has NO PRICE (no-quorum)";
+    assert!(done.stdout.contains(none), "{}", done.stdout);
+}
+
+#[test]
 fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     let mut oracle = Oracle::new(4, "binance:BTCUSDC");
     let says = [Price(1.0), Both(2.0), Price(3.0), Price(4.0)];
