@@ -101,7 +101,7 @@ pub struct Collect {
 
 fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usage> {
     let name = given.required("source")?;
-    let source = Source::parse(name).map_err(|right| wrong("source", name, right))?;
+    let source = Source::parse(name).map_err(|right| wrong("source", name, &right))?;
     let endpoint = match given.text("endpoint") {
         Some(url) => Some(Endpoint::parse(url).map_err(|right| wrong("endpoint", url, right))?),
         None => None,

@@ -2,10 +2,12 @@
 //!
 //! Why: nanoserde 0.2 panics, loops or overflows its stack on some texts that are no JSON. It only ever sees text
 //! that passed [`check`]. Invariant: the check is one loop over the bytes with a bounded stack of its own, so
-//! no input makes it recurse, allocate or run longer than its length.
-//! What this module does not do: build values, or look at names and types.
+//! no input makes it recurse, allocate or run longer than its length. [`Json`] then cuts what passed into its raw pieces:
+//! nothing is converted before someone asks for it, so no number is rounded on its way and no id loses its bytes.
+//! What this module does not do: build values of everything.
 
 use crate::limits::JSON_DEPTH_MAX;
+use nanoserde::DeJson;
 
 /// Byte position of the first thing that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,9 +165,177 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     Ok(at)
 }
 
+/// What may stand around a JSON value (RFC 8259).
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// One value, as the piece of checked text that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Json<'a>(&'a str);
+
+impl<'a> Json<'a> {
+    /// Checks the text, which must be one value.
+    pub fn parse(text: &'a str) -> Result<Json<'a>, NotJson> {
+        check(text).map(|()| Json(text.trim_matches(BLANKS)))
+    }
+
+    /// The piece of text itself.
+    pub fn raw(self) -> &'a str {
+        self.0
+    }
+
+    /// The member of that name; of several the last one, as most readers have it. None too if this is no object.
+    pub fn get(self, name: &str) -> Option<Json<'a>> {
+        self.members()?
+            .filter(|(known, _)| known.says(name))
+            .map(|(_, value)| value)
+            .last()
+    }
+
+    /// Names and values, if this is an object.
+    pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
+        let pieces = Pieces(self.0.strip_prefix('{')?.strip_suffix('}')?);
+        Some(pieces.map(|member| {
+            let (name, value) = member.split_at(until(member, b':'));
+            let value = value.get(1..).unwrap_or_default();
+            (
+                Json(name.trim_matches(BLANKS)),
+                Json(value.trim_matches(BLANKS)),
+            )
+        }))
+    }
+
+    /// What is listed, if this is a list.
+    pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
+        let pieces = Pieces(self.0.strip_prefix('[')?.strip_suffix(']')?);
+        Some(pieces.map(|item| Json(item.trim_matches(BLANKS))))
+    }
+
+    /// The item at that place, if this is a list so long.
+    pub fn at(self, place: usize) -> Option<Json<'a>> {
+        self.items()?.nth(place)
+    }
+
+    /// What a string says.
+    pub fn text(self) -> Option<String> {
+        let inner = self.inner()?;
+        if inner.contains('\\') {
+            String::deserialize_json(self.0).ok()
+        } else {
+            Some(inner.to_owned())
+        }
+    }
+
+    /// Whether it is a string that says this.
+    pub fn says(self, text: &str) -> bool {
+        match self.inner() {
+            Some(inner) if !inner.contains('\\') => inner == text,
+            _ => self.text().is_some_and(|own| own == text),
+        }
+    }
+
+    /// A number's decimal text, as it was written.
+    pub fn number(self) -> Option<&'a str> {
+        self.0
+            .starts_with(|c: char| c == '-' || c.is_ascii_digit())
+            .then_some(self.0)
+    }
+
+    /// A whole number that fits; an exponent or a fraction is none.
+    pub fn whole<T: std::str::FromStr>(self) -> Option<T> {
+        self.number()?.parse().ok()
+    }
+
+    /// What is true or false.
+    pub fn switch(self) -> Option<bool> {
+        match self.0 {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn inner(self) -> Option<&'a str> {
+        self.0.strip_prefix('"')?.strip_suffix('"')
+    }
+}
+
+/// What stands between the outermost commas.
+struct Pieces<'a>(&'a str);
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.0.trim_matches(BLANKS);
+        if rest.is_empty() {
+            return None;
+        }
+        let (piece, behind) = rest.split_at(until(rest, b','));
+        self.0 = behind.get(1..).unwrap_or_default();
+        Some(piece)
+    }
+}
+
+/// Position of the first `stop` outside of strings and brackets, or the length.
+/// `stop` is ASCII and never part of a longer character, so one may cut there.
+fn until(text: &str, stop: u8) -> usize {
+    let bytes = text.as_bytes();
+    let (mut depth, mut quoted, mut at) = (0usize, false, 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (quoted, byte) {
+            (true, b'\\') => at += 1,
+            (_, b'"') => quoted = !quoted,
+            (true, _) => {}
+            (false, b'{' | b'[') => depth += 1,
+            (false, b'}' | b']') => depth = depth.saturating_sub(1),
+            (false, byte) if depth == 0 && byte == stop => return at,
+            (false, _) => {}
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_cut_where_json_does() {
+        let text = r#" {"a,b:{":"}],\"\\","id" : "x","n":[{"id":3},"]"],"é\u0041":"\\","id":-1.50e+3,"t":true} "#;
+        let json = Json::parse(text).unwrap();
+        let names: Vec<String> = json
+            .members()
+            .unwrap()
+            .filter_map(|(name, _)| name.text())
+            .collect();
+        assert_eq!(names, ["a,b:{", "id", "n", "éA", "id", "t"]);
+        assert_eq!(
+            json.get("id").and_then(Json::number),
+            Some("-1.50e+3"),
+            "the last one counts"
+        );
+        let list = json.get("n").unwrap();
+        let raw: Vec<&str> = list.items().unwrap().map(Json::raw).collect();
+        assert_eq!(raw, [r#"{"id":3}"#, "\"]\""]);
+        assert_eq!(list.at(0).unwrap().get("id").unwrap().whole(), Some(3u8));
+        assert_eq!(json.get("éA").and_then(Json::text).as_deref(), Some("\\"));
+        assert_eq!(json.get("t").and_then(Json::switch), Some(true));
+        assert!(json.get("a,b:{").unwrap().says("}],\"\\"));
+    }
+
+    #[test]
+    fn what_is_something_else_is_none() {
+        let json = |text| Json::parse(text).unwrap();
+        assert!(json("[1]").get("a").is_none() && json("{}").items().is_none());
+        assert_eq!(json("[ ]").items().unwrap().count(), 0);
+        assert_eq!(json("{ }").members().unwrap().count(), 0);
+        assert_eq!((json("1").text(), json("\"1\"").number()), (None, None));
+        assert_eq!(json("1.0").whole::<u64>(), None);
+        assert_eq!(json("300").whole::<u8>(), None);
+        assert_eq!(json("[1,2]").at(2), None);
+        assert_eq!(json(r#""\ud800""#).text(), None, "half a character");
+    }
 
     #[test]
     fn json_passes() {

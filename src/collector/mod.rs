@@ -11,9 +11,9 @@ mod watch;
 use crate::clock::Anchor;
 use crate::config::Collect;
 use crate::error::Error;
-use crate::exchange::binance::{self, CODE_BAD_SYMBOL, CODE_NOT_TRADING, Refusal, Reply};
 use crate::exchange::link::{self, Link};
 use crate::exchange::roots::Roots;
+use crate::exchange::{self, Denial, Refusal, Said, Topic, Way};
 use crate::frame::{Observation, Preamble, Ready};
 use crate::keyfile;
 use crate::limits::*;
@@ -254,24 +254,33 @@ impl<'a> Exchange<'a> {
         );
         let lost = |ended: link::Ended| Error::new(&attempt, ended.text).passing();
         let link = self.link.as_mut().expect("just connected");
-        link.send(binance::request("first", symbol)).map_err(lost)?;
+        let dialect = exchange::dialect(&self.config.source);
+        let channel = None;
+        let topic = Topic { symbol, channel };
+        let Way::Poll(request) = dialect.way else {
+            unreachable!("streams come next")
+        };
+        link.send(request("first", symbol)).map_err(lost)?;
         let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
         loop {
             control.look()?;
             let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
             match link.receive(Patience::Until(slice)).map_err(lost)? {
-                Some(text) => match binance::parse(&text, symbol) {
-                    Reply::Price { id, price } if id == "first" => return Ok(price),
-                    Reply::Price { .. } => {
+                Some(text) => match (dialect.read)(&text, &topic) {
+                    Said::Price { id, price, .. } if id.as_deref() == Some("first") => {
+                        return Ok(price);
+                    }
+                    Said::Price { .. } => {
                         return Err(Error::new(attempt, "the reply has another id").passing());
                     }
-                    Reply::Fault { miss, text, .. } => {
+                    Said::Alive { .. } | Said::Channel(_) => {}
+                    Said::Fault { miss, text, .. } => {
                         return Err(Error::new(attempt, format!("{miss}: {text}")).passing());
                     }
-                    Reply::Shutdown => {
+                    Said::Leaving(_) => {
                         return Err(Error::new(attempt, "the exchange is about to close").passing());
                     }
-                    Reply::Refusal(refusal) => {
+                    Said::Refusal(refusal) => {
                         self.quiet_until_ms = refusal.retry_after_ms.unwrap_or(0);
                         return Err(refused(attempt, symbol, &refusal));
                     }
@@ -294,34 +303,26 @@ fn age_max(config: &Collect) -> Duration {
 
 /// An error object in answer to the first request: what it means and what to do.
 fn refused(attempt: String, symbol: &str, refusal: &Refusal) -> Error {
-    let Refusal {
-        status,
-        code,
-        message,
-        retry_after_ms,
-        ..
-    } = refusal;
-    let until = retry_after_ms
-        .map(|ms| {
-            format!(
-                "; until {}",
-                crate::clock::utc_text(ms.saturating_mul(1_000))
-            )
-        })
-        .unwrap_or_default();
-    let error = Error::new(
-        attempt,
-        format!("status {status}, code {code}, {message:?}{until}"),
-    );
-    match (*status, *code) {
-        (_, CODE_BAD_SYMBOL) => {
-            Error { cause: format!("unknown symbol {symbol} ({code} {message:?})"), ..error }.advise("check the spelling in --source")
-        }
-        (_, CODE_NOT_TRADING) => error.advise("the exchange has halted this market; waiting until it trades again").passing(),
-        (418, _) => error.advise("the exchange has banned this address for too many requests; stay away until the ban ends"),
-        (429, _) => error.advise("too many requests from this address; waiting until the exchange allows the next").passing(),
-        (500.., _) => error.passing(),
-        _ => error,
+    let until = refusal.retry_after_ms.map_or(String::new(), |ms| {
+        let until = crate::clock::utc_text(ms.saturating_mul(1_000));
+        format!("; until {until}")
+    });
+    let error = |cause: String| Error::new(&attempt, cause + &until);
+    let text = &refusal.text;
+    match refusal.denial {
+        Denial::UnknownSymbol => error(format!("unknown symbol {symbol} ({text})"))
+            .advise("check the spelling in --source"),
+        Denial::NotTrading => error(text.clone())
+            .advise("the exchange has halted this market; waiting until it trades again")
+            .passing(),
+        Denial::Banned => error(text.clone()).advise(
+            "the exchange has banned this address for too many requests; stay away until the ban ends",
+        ),
+        Denial::TooMany => error(text.clone())
+            .advise("too many requests from this address; waiting until the exchange allows the next")
+            .passing(),
+        Denial::Busy => error(text.clone()).passing(),
+        Denial::Other => error(text.clone()),
     }
 }
 

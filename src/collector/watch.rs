@@ -6,8 +6,8 @@
 use super::{Collector, Exchange, Stop};
 use crate::clock::Anchor;
 use crate::error::Error;
-use crate::exchange::binance::{self, Reply};
 use crate::exchange::link::Ended;
+use crate::exchange::{self, Said, Topic, Way};
 use crate::frame::{Answer, Round, Sample};
 use crate::limits::*;
 use crate::log;
@@ -131,10 +131,11 @@ impl Collector<'_> {
             sampler.skip(index, Miss::RateLimited);
             return;
         }
-        let request = binance::request(
-            &request_id(sampler.instant_us(0), index),
-            self.config.source.symbol(),
-        );
+        let source = &self.config.source;
+        let Way::Poll(request) = exchange::dialect(source).way else {
+            unreachable!("streams come next")
+        };
+        let request = request(&request_id(sampler.instant_us(0), index), source.symbol());
         let Some(link) = &mut self.exchange.link else {
             return;
         };
@@ -203,31 +204,26 @@ impl Collector<'_> {
 
     /// Files one message under the sample that it answers.
     fn understand(&mut self, sampler: &mut Sampler, text: &str) {
-        let (id, result, text) = match binance::parse(text, self.config.source.symbol()) {
-            Reply::Price { id, price } => (Some(id), Ok(price), String::new()),
-            Reply::Fault { id, miss, text } => (id, Err(miss), text),
-            Reply::Refusal(refusal) => {
+        let topic = Topic {
+            symbol: self.config.source.symbol(),
+            channel: None,
+        };
+        let read = exchange::dialect(&self.config.source).read;
+        let (id, result, text) = match read(text, &topic) {
+            Said::Price { id, price, .. } => (id, Ok(price), String::new()),
+            Said::Alive { .. } | Said::Channel(_) => return,
+            Said::Fault { id, miss, text } => (id, Err(miss), text),
+            Said::Refusal(refusal) => {
                 if let Some(ms) = refusal.retry_after_ms {
                     self.exchange.stay_away(ms);
                 }
-                (
-                    refusal.id.clone(),
-                    Err(refusal.miss()),
-                    format!(
-                        "status {}, code {}, {:?}",
-                        refusal.status, refusal.code, refusal.message
-                    ),
-                )
+                let miss = refusal.miss();
+                (refusal.id, Err(miss), refusal.text)
             }
-            Reply::Shutdown => {
-                let text = "the exchange announces that it closes the connection".to_owned();
-                return self.lost(
-                    sampler,
-                    &Ended {
-                        miss: Miss::Disconnected,
-                        text,
-                    },
-                );
+            Said::Leaving(what) => {
+                let text = format!("the exchange announces {what}");
+                let miss = Miss::Disconnected;
+                return self.lost(sampler, &Ended { miss, text });
             }
         };
         let (index, result) = match id.as_deref().map(sample_of) {
