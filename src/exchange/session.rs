@@ -256,7 +256,8 @@ impl<'a> Session<'a> {
             n => jittered((floor_ms << (n - 1).min(16)).min(RETRY_MS_MAX)),
         };
         self.failures += 1;
-        self.retry_at = Instant::now() + Duration::from_millis(pause_ms);
+        let retry_at = Instant::now() + Duration::from_millis(pause_ms);
+        self.retry_at = self.retry_at.max(retry_at);
     }
 
     /// The connection ended, or is given up.
