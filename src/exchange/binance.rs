@@ -61,7 +61,9 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         Ok(json) => json,
         Err(NotJson(at)) => return not_json(text, at),
     };
-    let id = match json.get("id") {
+    let [id, event, status, error, result] =
+        json.pick(["id", "event", "status", "error", "result"]);
+    let id = match id {
         None => Ok(None),
         Some(id) if id.raw() == "null" => Ok(None),
         Some(id) => {
@@ -78,18 +80,18 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         miss,
         text: excerpt(text),
     };
-    if let Some(event) = json.get("event") {
+    if let Some(event) = event {
         return match event.get("e") {
             Some(name) if name.says("serverShutdown") => Said::Leaving("a shutdown".into()),
             // What else it may announce is not the price that was asked for.
             _ => Said::ALIVE,
         };
     }
-    let status = json.get("status").and_then(Json::whole::<u16>);
-    if let Some(error) = json.get("error") {
+    let status = status.and_then(Json::whole::<u16>);
+    if let Some(error) = error {
         return refusal(id, status.unwrap_or(0), error, text);
     }
-    let result = match (status, json.get("result")) {
+    let result = match (status, result) {
         (Some(200), Some(result)) => result,
         _ => return fault(id, Miss::Shape, text),
     };
