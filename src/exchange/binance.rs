@@ -143,7 +143,7 @@ mod tests {
 
     const GOOD: &str = r#"{"id":"s-3","status":200,"result":{"symbol":"BTCUSDC","price":"87231.42000000"},"rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]}"#;
     // The document's example ("Symbol order book ticker").
-    const BOOKED: &str = r#"{"id":"9d32157c","status":200,"result":{"symbol":"BNBBTC","bidPrice":"0.01358000","bidQty":"12.53400000","askPrice":"0.01358200","askQty":"17.83700000"}}"#;
+    const BOOKED: &str = r#"{"id":"9d32157c","status":200,"result":{"symbol":"BNBBTC","bidPrice":"0.01358000","bidQty":"12.53400000","askPrice":"0.01358100","askQty":"17.83700000"}}"#;
 
     fn said(text: &str) -> Said {
         about(text, "BTCUSDC")
@@ -190,9 +190,12 @@ mod tests {
             symbol: "BNBBTC",
             channel: None,
         };
-        assert_eq!((BOOK.read)(BOOKED, &topic), price("9d32157c", 0.013581));
+        assert_eq!(
+            (BOOK.read)(BOOKED, &topic),
+            price("9d32157c", (0.01358 + 0.013581) / 2.0)
+        );
         for (from, miss) in [
-            ("0.01358200", Miss::OutOfBounds),
+            ("0.01358100", Miss::OutOfBounds),
             ("\"askPrice\"", Miss::Shape),
         ] {
             let text = BOOKED.replace(
