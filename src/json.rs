@@ -8,6 +8,8 @@
 
 use crate::limits::JSON_DEPTH_MAX;
 use nanoserde::DeJson;
+use std::borrow::Cow;
+use std::iter::from_fn;
 
 /// Byte position of the first thing that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,18 +100,21 @@ fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// Position after the string, number or literal that begins at `at`.
 fn scalar(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    for literal in [&b"true"[..], b"false", b"null"] {
-        if bytes[at..].starts_with(literal) {
-            return Ok(at + literal.len());
-        }
-    }
-    if bytes[at] == b'"' {
-        string(bytes, at)
+    let literal = match bytes[at] {
+        b'"' => return string(bytes, at),
+        b't' => &b"true"[..],
+        b'f' => b"false",
+        b'n' => b"null",
+        _ => return number(bytes, at),
+    };
+    if bytes[at..].starts_with(literal) {
+        Ok(at + literal.len())
     } else {
-        number(bytes, at)
+        Err(NotJson(at))
     }
 }
 
+/// Position after the string that begins at `at`.
 fn string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     at += 1;
     loop {
@@ -165,9 +170,6 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     Ok(at)
 }
 
-/// What may stand around a JSON value (RFC 8259).
-const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
-
 /// One value, as the piece of checked text that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Json<'a>(&'a str);
@@ -175,7 +177,12 @@ pub struct Json<'a>(&'a str);
 impl<'a> Json<'a> {
     /// Checks the text, which must be one value.
     pub fn parse(text: &'a str) -> Result<Json<'a>, NotJson> {
-        check(text).map(|()| Json(text.trim_matches(BLANKS)))
+        check(text).map(|()| Json::trimmed(text))
+    }
+
+    /// Without the blanks around it; the check has let through no others than JSON's own four.
+    fn trimmed(piece: &'a str) -> Json<'a> {
+        Json(piece.trim_ascii())
     }
 
     /// The piece of text itself.
@@ -185,29 +192,35 @@ impl<'a> Json<'a> {
 
     /// The member of that name; of several the last one, as most readers have it. None too if this is no object.
     pub fn get(self, name: &str) -> Option<Json<'a>> {
-        self.members()?
-            .filter(|(known, _)| known.says(name))
-            .map(|(_, value)| value)
-            .last()
+        let [value] = self.pick([name]);
+        value
+    }
+
+    /// The members of these names, each as [`Json::get`] has it, in one pass.
+    pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
+        let mut picked = [None; N];
+        for (known, value) in self.members().into_iter().flatten() {
+            let known = known.text();
+            let place = names.iter().position(|name| known.as_deref() == Some(name));
+            if let Some(place) = place {
+                picked[place] = Some(value);
+            }
+        }
+        picked
     }
 
     /// Names and values, if this is an object.
     pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
-        let pieces = Pieces(self.0.strip_prefix('{')?.strip_suffix('}')?);
-        Some(pieces.map(|member| {
-            let (name, value) = member.split_at(until(member, b':'));
-            let value = value.get(1..).unwrap_or_default();
-            (
-                Json(name.trim_matches(BLANKS)),
-                Json(value.trim_matches(BLANKS)),
-            )
+        let mut rest = self.0.strip_prefix('{')?.strip_suffix('}')?;
+        Some(from_fn(move || {
+            Some((cut(&mut rest, b':')?, cut(&mut rest, b',')?))
         }))
     }
 
     /// What is listed, if this is a list.
     pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
-        let pieces = Pieces(self.0.strip_prefix('[')?.strip_suffix(']')?);
-        Some(pieces.map(|item| Json(item.trim_matches(BLANKS))))
+        let mut rest = self.0.strip_prefix('[')?.strip_suffix(']')?;
+        Some(from_fn(move || cut(&mut rest, b',')))
     }
 
     /// The item at that place, if this is a list so long.
@@ -216,21 +229,18 @@ impl<'a> Json<'a> {
     }
 
     /// What a string says.
-    pub fn text(self) -> Option<String> {
-        let inner = self.inner()?;
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if inner.contains('\\') {
-            String::deserialize_json(self.0).ok()
+            String::deserialize_json(self.0).ok().map(Cow::Owned)
         } else {
-            Some(inner.to_owned())
+            Some(Cow::Borrowed(inner))
         }
     }
 
     /// Whether it is a string that says this.
     pub fn says(self, text: &str) -> bool {
-        match self.inner() {
-            Some(inner) if !inner.contains('\\') => inner == text,
-            _ => self.text().is_some_and(|own| own == text),
-        }
+        self.text().is_some_and(|own| own == text)
     }
 
     /// A number's decimal text, as it was written.
@@ -253,43 +263,31 @@ impl<'a> Json<'a> {
             _ => None,
         }
     }
-
-    fn inner(self) -> Option<&'a str> {
-        self.0.strip_prefix('"')?.strip_suffix('"')
-    }
 }
 
-/// What stands between the outermost commas.
-struct Pieces<'a>(&'a str);
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        let rest = self.0.trim_matches(BLANKS);
-        if rest.is_empty() {
-            return None;
-        }
-        let (piece, behind) = rest.split_at(until(rest, b','));
-        self.0 = behind.get(1..).unwrap_or_default();
-        Some(piece)
-    }
+/// Takes off `rest` what stands before its first `stop` outside of strings and brackets, and the stop too; None when there is nothing.
+fn cut<'a>(rest: &mut &'a str, stop: u8) -> Option<Json<'a>> {
+    let (piece, behind) = rest.split_at(until(rest, stop));
+    *rest = behind.get(1..).unwrap_or_default();
+    let piece = Json::trimmed(piece);
+    (!piece.0.is_empty()).then_some(piece)
 }
 
 /// Position of the first `stop` outside of strings and brackets, or the length.
 /// `stop` is ASCII and never part of a longer character, so one may cut there.
 fn until(text: &str, stop: u8) -> usize {
     let bytes = text.as_bytes();
-    let (mut depth, mut quoted, mut at) = (0usize, false, 0);
+    let (mut depth, mut at) = (0usize, 0);
     while let Some(&byte) = bytes.get(at) {
-        match (quoted, byte) {
-            (true, b'\\') => at += 1,
-            (_, b'"') => quoted = !quoted,
-            (true, _) => {}
-            (false, b'{' | b'[') => depth += 1,
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            (false, byte) if depth == 0 && byte == stop => return at,
-            (false, _) => {}
+        match byte {
+            b'"' => {
+                at = string(bytes, at).unwrap_or(bytes.len());
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && byte == stop => return at,
+            _ => {}
         }
         at += 1;
     }
@@ -307,7 +305,7 @@ mod tests {
         let names: Vec<String> = json
             .members()
             .unwrap()
-            .filter_map(|(name, _)| name.text())
+            .filter_map(|(name, _)| name.text().map(Cow::into_owned))
             .collect();
         assert_eq!(names, ["a,b:{", "id", "n", "éA", "id", "t"]);
         assert_eq!(
@@ -322,6 +320,8 @@ mod tests {
         assert_eq!(json.get("éA").and_then(Json::text).as_deref(), Some("\\"));
         assert_eq!(json.get("t").and_then(Json::switch), Some(true));
         assert!(json.get("a,b:{").unwrap().says("}],\"\\"));
+        let [t, none, id] = json.pick(["t", "T", "id"]);
+        assert_eq!((t, none, id), (json.get("t"), None, json.get("id")));
     }
 
     #[test]
