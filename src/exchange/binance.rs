@@ -192,7 +192,7 @@ mod tests {
         };
         assert_eq!(
             (BOOK.read)(BOOKED, &topic),
-            price("9d32157c", (0.01358 + 0.013581) / 2.0)
+            price("9d32157c", 0.0135805)
         );
         for (from, miss) in [
             ("0.01358100", Miss::OutOfBounds),
