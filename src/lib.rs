@@ -15,6 +15,7 @@ pub mod clock;
 pub mod commands;
 pub mod frame;
 pub mod source;
+pub mod tolerance;
 pub mod toml;
 
 pub mod config;

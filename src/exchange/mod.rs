@@ -15,6 +15,7 @@ pub mod kraken;
 pub mod link;
 pub mod okx;
 pub mod roots;
+pub mod session;
 
 use crate::clock::utc_us;
 use crate::json::{Json, NotJson};
@@ -203,13 +204,19 @@ pub fn dialect(source: &Source) -> &'static Dialect {
         .expect("there is a dialect for every kind of source")
 }
 
-/// Where prices of `source` come from, if no other place is named.
-pub fn endpoint(source: &Source) -> Option<Endpoint> {
+/// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.
+pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
     if source.embedded {
-        return None;
+        let named = named.expect("the configuration names an endpoint where the source has none");
+        return vec![match dialect(source).way {
+            // It is asked at the path that was named.
+            Way::Poll(_) => named.clone(),
+            Way::Stream(_) => named.with_path(source.kind.name),
+        }];
     }
-    let url = dialect(source).urls[0];
-    Some(Endpoint::parse(url).expect("the built-in addresses are well formed"))
+    let own = dialect(source).urls.iter();
+    own.map(|url| Endpoint::parse(url).expect("the built-in addresses are well formed"))
+        .collect()
 }
 
 /// Reads a message of a stream: `read` gets what is JSON, and where it finds a reason why there is no price, that is a fault.
