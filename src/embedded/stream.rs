@@ -171,9 +171,6 @@ impl Stream {
 
     fn price(&mut self, at: usize, line: &mut Line, venue: &Venue, now: Now) -> Result<(), Error> {
         self.prices += 1;
-        if !matches!(self.dialect.beat, Beat::Steady(..)) {
-            self.put_off(venue, now);
-        }
         let plan = Plan::of(venue.faults(), self.dialect.name, self.prices);
         let act = match (plan.deed, self.dialect.notice, self.dialect.welcome) {
             (Deed::Mute, ..) => {
@@ -191,6 +188,9 @@ impl Stream {
                 (self.dialect.price)(&self.quote(at, &plan.lie, venue, now))
             }),
         };
+        if !matches!(self.dialect.beat, Beat::Steady(..)) {
+            self.put_off(venue, now);
+        }
         self.desk.subscriptions[at].told = Some(venue.trade(now).number);
         line.carry_out(&plan, act, now)
     }
