@@ -50,6 +50,12 @@ const CA_FILE: Flag = flag(
     "",
     "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
 );
+const PROXY: Flag = flag(
+    "proxy",
+    "URL",
+    "",
+    "Reach wss exchanges through this HTTP proxy, instead of what HTTPS_PROXY and NO_PROXY say. Other users can read command lines: a URL with a password (http://USER:PASSWORD@HOST:PORT) is better kept in HTTPS_PROXY.",
+);
 
 const CONNECTION_AGE: Flag = flag(
     "connection-age",
@@ -103,6 +109,7 @@ pub static RUN: Command = Command {
             "Address that both ports are opened on.",
         ),
         CA_FILE,
+        PROXY,
         flag(
             "ready-timeout",
             "DURATION",
@@ -232,6 +239,7 @@ pub static COLLECT: Command = Command {
         ),
         SAMPLE_RULE,
         CA_FILE,
+        PROXY,
         ENDPOINT,
         flag(
             "key",

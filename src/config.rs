@@ -7,6 +7,7 @@ use crate::aggregate::{Rule, faulty_max, quorum};
 use crate::args::{Given, Usage, duration_text, wrong};
 use crate::limits;
 use crate::price;
+use crate::proxy::Proxy;
 use crate::publish::Policy;
 use crate::seal::unhex;
 use crate::source::check_feed;
@@ -46,6 +47,8 @@ pub struct Run {
     pub data: SocketAddr,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
+    /// The proxy on the way to exchanges, if not what the environment names.
+    pub proxy: Option<Proxy>,
     /// How long collectors may take to be ready.
     pub ready_timeout_us: u64,
     /// The aggregator's key, if not a fresh one.
@@ -93,6 +96,8 @@ pub struct Collect {
     pub sample_rule: Rule,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
+    /// The proxy on the way to exchanges, if not what the environment names.
+    pub proxy: Option<Proxy>,
     /// Its key, if not a fresh one.
     pub key: Option<String>,
     /// How old the connection to the exchange may get.
@@ -178,6 +183,13 @@ fn feed(given: &Given) -> Result<String, Usage> {
     Ok(feed.to_owned())
 }
 
+/// What is refused is not repeated: it may hold a password.
+fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
+    let refused = |right| Usage(format!("--proxy makes no sense; it takes {right}"));
+    let url = given.text("proxy").map(Proxy::parse);
+    url.transpose().map_err(refused)
+}
+
 /// A path, if one is given. An empty one is what an unset variable in a script leaves, never what was meant.
 fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
     match given.text(name) {
@@ -214,6 +226,7 @@ impl Run {
             control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
             data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
             ca_file: given.text("ca-file").map(str::to_owned),
+            proxy: proxy(given)?,
             ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
             aggregator_key: path(given, "aggregator-key")?,
             collector_keys: path(given, "collector-keys")?,
@@ -352,6 +365,7 @@ impl Collect {
             data: given.address("data")?,
             sample_rule: sample_rule(given)?,
             ca_file: given.text("ca-file").map(str::to_owned),
+            proxy: proxy(given)?,
             key: path(given, "key")?,
             connection_age_us: connection_age_us(given)?,
         })

@@ -88,6 +88,10 @@ pub const RESOLVE_MS_MAX: u64 = 2_500;
 pub const CONNECT_SLICE_MS: u64 = 800;
 /// TCP connection, TLS handshake and websocket upgrade each have this long.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
+/// A proxy has this long for its whole answer to CONNECT ...
+pub const PROXY_MS_MAX: u64 = 5_000;
+/// ... whose head is at most so long.
+pub const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// First pause between two attempts to reach an exchange while getting ready; it doubles.
 pub const RETRY_MS_MIN: u64 = 250;
 /// Longest such pause.

@@ -13,12 +13,14 @@ use crate::config::Collect;
 use crate::error::Error;
 use crate::exchange::link::{self, Link};
 use crate::exchange::roots::Roots;
+use crate::exchange::tunnel;
 use crate::exchange::{self, Denial, Refusal, Said, Topic, Way};
 use crate::frame::{Observation, Preamble, Ready};
 use crate::keyfile;
 use crate::limits::*;
 use crate::log;
 use crate::net::Patience;
+use crate::proxy::Proxies;
 use crate::random;
 use crate::seal::{
     EnrolmentSecret, ObservationContext, PublicKey, SecretKey, observation_bytes, samples_digest,
@@ -73,6 +75,7 @@ struct Exchange<'a> {
     config: &'a Collect,
     endpoint: crate::config::Endpoint,
     tls: Option<TlsConnector>,
+    proxies: Proxies,
     link: Option<Link>,
     /// Not before then is the next attempt to connect made.
     retry_at: Instant,
@@ -189,6 +192,7 @@ impl<'a> Exchange<'a> {
             config,
             endpoint,
             tls,
+            proxies: tunnel::proxies(config.proxy.as_ref())?,
             link: None,
             retry_at: Instant::now(),
             quiet_until_ms: 0,
@@ -200,7 +204,8 @@ impl<'a> Exchange<'a> {
 
     /// Opens a new connection, and then gives up the old one, if there still is one.
     fn connect(&mut self, deadline: Instant, look: link::Look) -> Result<(), Error> {
-        let link = Link::open(&self.endpoint, self.tls.as_ref(), deadline, look)?;
+        let (tls, proxies) = (self.tls.as_ref(), &self.proxies);
+        let link = Link::open(&self.endpoint, tls, proxies, deadline, look)?;
         self.link = Some(link);
         self.opened_at = Instant::now();
         self.heard_at = self.opened_at;

@@ -4,10 +4,12 @@
 //! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
 
 use super::channel::Channel;
+use super::tunnel;
 use crate::config::Endpoint;
 use crate::error::Error;
 use crate::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, SLICE_MS};
 use crate::net::{Gate, Patience, waits};
+use crate::proxy::Proxies;
 use crate::reason::Miss;
 use crate::resolve;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
@@ -40,14 +42,22 @@ pub struct Link {
 }
 
 impl Link {
-    /// Resolves, connects, shakes hands and upgrades; gives up at `deadline` at the latest.
+    /// Resolves, connects (through a proxy, if one is on the way), shakes hands and upgrades; gives up at `deadline` at the latest.
     pub fn open(
         endpoint: &Endpoint,
         tls: Option<&TlsConnector>,
+        proxies: &Proxies,
         deadline: Instant,
         look: Look,
     ) -> Result<Link, Error> {
-        let gate = connect(endpoint, deadline, look)?;
+        let gate = match proxies.to(endpoint) {
+            None => connect(&endpoint.host, endpoint.port, deadline, look)?,
+            Some(proxy) => {
+                let reached = connect(&proxy.host, proxy.port, deadline, look);
+                let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
+                tunnel::dig(proxy, endpoint, gate, deadline, look)?
+            }
+        };
         let channel = match tls {
             Some(connector) => Channel::Tls(Box::new(shake_hands(
                 endpoint, connector, gate, deadline, look,
@@ -127,13 +137,13 @@ fn phase(deadline: Instant) -> Instant {
     deadline.min(Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX))
 }
 
-fn slice(until: Instant) -> Patience {
+/// The part of a wait after which the caller looks elsewhere.
+pub(super) fn slice(until: Instant) -> Patience {
     Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
 }
 
-fn connect(endpoint: &Endpoint, deadline: Instant, look: Look) -> Result<Gate, Error> {
-    let Endpoint { host, port, .. } = endpoint;
-    let addresses = resolve::addresses(host, *port, deadline, look)?;
+fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {
+    let addresses = resolve::addresses(host, port, deadline, look)?;
     look()?;
     let until = phase(deadline);
     let mut last = io::Error::from(io::ErrorKind::TimedOut);

@@ -8,6 +8,7 @@ pub mod binance;
 pub mod channel;
 pub mod link;
 pub mod roots;
+pub mod tunnel;
 
 use crate::json::Json;
 use crate::price::{self, BadPrice};
