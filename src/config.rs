@@ -102,6 +102,14 @@ pub struct Collect {
     pub key: Option<String>,
     /// How old the connection to the exchange may get.
     pub connection_age_us: u64,
+    /// Wait for as long as the exchange turns this address away, instead of ending.
+    pub stay: bool,
+    /// The age at which a price is stale, if not the exchange's usual one.
+    pub max_age_us: Option<u64>,
+    /// How long the exchange may say nothing at all, likewise.
+    pub max_silence_us: Option<u64>,
+    /// How often the exchange is pinged, likewise.
+    pub ping_every_us: Option<u64>,
 }
 
 fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usage> {
@@ -368,6 +376,10 @@ impl Collect {
             proxy: proxy(given)?,
             key: path(given, "key")?,
             connection_age_us: connection_age_us(given)?,
+            stay: false,
+            max_age_us: None,
+            max_silence_us: None,
+            ping_every_us: None,
         })
     }
 }

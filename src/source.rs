@@ -245,6 +245,19 @@ impl Endpoint {
             port,
         })
     }
+
+    /// The same place under another path.
+    pub fn with_path(&self, path: &str) -> Endpoint {
+        let authority_end = self
+            .url
+            .match_indices('/')
+            .nth(2)
+            .map_or(self.url.len(), |(at, _)| at);
+        Endpoint {
+            url: format!("{}/{path}", &self.url[..authority_end]),
+            ..self.clone()
+        }
+    }
 }
 
 /// A host's name or address, without the brackets around one of version 6, and the port after it.

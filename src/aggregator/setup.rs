@@ -1,7 +1,7 @@
 //! What must stand before the first collector starts: the two ports, enough open files, root certificates, keys, the
 //! enrolments of remote ones.
 
-use crate::config::Run;
+use crate::config::{Endpoint, Run};
 use crate::error::Error;
 use crate::exchange::{self, roots::Roots, tunnel};
 use crate::keyfile;
@@ -52,9 +52,12 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
 
 /// Whom to trust and which proxy to take, where that matters: said once and now, rather than by every collector.
 pub fn check_way(config: &Run) -> Result<(), Error> {
-    let named = config.endpoint.clone();
-    let endpoint = named.or_else(|| exchange::endpoint(&config.source));
-    if config.ca_file.is_some() || endpoint.is_some_and(|endpoint| endpoint.tls) {
+    let named = config.endpoint.as_ref();
+    // The embedded exchange that a run starts itself is no other place: it speaks without TLS.
+    let own = config.source.embedded && named.is_none();
+    let tls = |endpoint: &Endpoint| endpoint.tls;
+    let places = || exchange::endpoints(&config.source, named);
+    if config.ca_file.is_some() || !own && places().iter().any(tls) {
         Roots::find(config.ca_file.as_deref())?;
         tunnel::proxies(config.proxy.as_ref())?;
     }

@@ -8,6 +8,7 @@ pub mod binance;
 pub mod channel;
 pub mod link;
 pub mod roots;
+pub mod session;
 pub mod tunnel;
 
 use crate::json::Json;
@@ -158,13 +159,19 @@ pub fn dialect(source: &Source) -> &'static Dialect {
     }
 }
 
-/// Where prices of `source` come from, if no other place is named.
-pub fn endpoint(source: &Source) -> Option<Endpoint> {
+/// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.
+pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
     if source.embedded {
-        return None;
+        let named = named.expect("the configuration names an endpoint where the source has none");
+        return vec![match dialect(source).way {
+            // It is asked at the path that was named.
+            Way::Poll(_) => named.clone(),
+            Way::Stream(_) => named.with_path(source.kind.name),
+        }];
     }
-    let url = dialect(source).urls[0];
-    Some(Endpoint::parse(url).expect("the built-in addresses are well formed"))
+    let own = dialect(source).urls.iter();
+    own.map(|url| Endpoint::parse(url).expect("the built-in addresses are well formed"))
+        .collect()
 }
 
 /// The price that stands in a JSON string or number, from its decimal text.

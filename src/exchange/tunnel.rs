@@ -108,3 +108,109 @@ fn refusal(failed: impl Fn(String) -> Error, code: u16) -> Error {
     let error = failed(format!("refused with HTTP {code}: {meaning}")).advise(advice);
     if code >= 429 { error.passing() } else { error }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Patience;
+    use std::net::{TcpListener, TcpStream};
+
+    /// What becomes of a tunnel whose proxy has said this before it was asked; then what it was asked.
+    fn told(answer: &[u8], patience: Duration, look: Look) -> (Result<Gate, Error>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        far.write_all(answer).unwrap();
+        let proxy = Proxy::parse("http://user:hidden@proxy.example:3128").unwrap();
+        let endpoint = Endpoint::parse("wss://ws.kraken.com:443/v2").unwrap();
+        let deadline = Instant::now() + patience;
+        let gate = Gate::new(near).unwrap();
+        (dig(&proxy, &endpoint, gate, deadline, look), far)
+    }
+
+    fn refused(answer: &[u8]) -> Error {
+        let (tunnel, _) = told(answer, Duration::from_secs(60), &mut || Ok(()));
+        let error = tunnel.err().expect("no tunnel");
+        let attempt = "cannot reach ws.kraken.com:443 through the proxy proxy.example:3128";
+        assert_eq!(error.attempt, attempt);
+        assert!(!error.to_string().contains("hidden") && !error.advice.is_empty());
+        error
+    }
+
+    #[test]
+    fn what_comes_behind_the_answer_is_the_hosts() {
+        let answer = b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n\x16\x03\x03 and more";
+        let (tunnel, mut far) = told(answer, Duration::from_secs(60), &mut || Ok(()));
+        let mut gate = tunnel.unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        gate.set_patience(Patience::Until(until)).unwrap();
+        let mut rest = [0; 12];
+        gate.read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"\x16\x03\x03 and more");
+        let mut asked = [0; 200];
+        let count = far.read(&mut asked).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&asked[..count]),
+            "CONNECT ws.kraken.com:443 HTTP/1.1\r\nHost: ws.kraken.com:443\r\nProxy-Authorization: Basic dXNlcjpoaWRkZW4=\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_means_and_whether_it_may_pass() {
+        for (code, says, passing) in [
+            (407, "credentials", false),
+            (403, "does not let this machine", false),
+            (405, "does not take CONNECT", false),
+            (502, "could not reach", true),
+            (504, "could not reach", true),
+            (503, "out of order", true),
+            (429, "too many", true),
+            (204, "no tunnel", false),
+            (302, "no tunnel", false),
+        ] {
+            let error = refused(format!("HTTP/1.1 {code} Whatever\r\n\r\n").as_bytes());
+            let cause = format!("refused with HTTP {code}: ");
+            assert!(
+                error.cause.starts_with(&cause) && error.cause.contains(says),
+                "{error}"
+            );
+            assert_eq!(error.passing, passing, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused_at_once() {
+        assert!(
+            refused(b"SSH-2.0-OpenSSH\r\n")
+                .cause
+                .contains("no HTTP proxy")
+        );
+        let endless = [b"HTTP/1.1 200 OK\r\n", &b"X: y\r\n".repeat(2_000)[..]].concat();
+        assert!(refused(&endless).cause.contains("longer than 8192 bytes"));
+        let fits = b"X: y\r\n".repeat(8_000 / 6);
+        let head = [b"HTTP/1.1 200 OK\r\n", &fits[..], b"\r\n"].concat();
+        assert!(
+            told(&head, Duration::from_secs(60), &mut || Ok(()))
+                .0
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn silence_ends_at_the_deadline_or_when_the_caller_has_no_time() {
+        let (tunnel, _far) = told(b"HTTP/1.1 2", Duration::from_millis(250), &mut || Ok(()));
+        let error = tunnel.err().expect("no tunnel");
+        assert!(
+            error.passing && error.cause.contains("no whole answer"),
+            "{error}"
+        );
+        let mut looks = 0;
+        let mut look = || {
+            looks += 1;
+            Err(Error::new("cannot wait", "the caller has no time"))
+        };
+        let (tunnel, _far) = told(b"", Duration::from_secs(60), &mut look);
+        assert_eq!(tunnel.err().expect("no tunnel").attempt, "cannot wait");
+        assert_eq!(looks, 1);
+    }
+}

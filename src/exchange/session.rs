@@ -1,0 +1,463 @@
+//! The way to one exchange for months: connections as they come and go, what is said on them, and the newest price.
+//!
+//! Invariant: a connection that ended, fell silent or is about to be closed is replaced, but never faster than the exchange
+//! allows: pauses grow and are jittered, what the exchange asks for in milliseconds is obeyed, and one that turns this
+//! address away is left alone for long. A price goes with the connection that it came on, unless another took over in time.
+//! What this module does not do: decide when a price is sampled, or read what exchanges say (their files do).
+
+use super::link::{Ended, Link, Look, Unopened};
+use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
+use crate::error::Error;
+use crate::limits::*;
+use crate::net::Patience;
+use crate::proxy::Proxies;
+use crate::random;
+use crate::reason::Miss;
+use crate::source::{Endpoint, Source};
+use crate::wait::wall_us;
+use native_tls::TlsConnector;
+use std::time::{Duration, Instant};
+
+/// What a session is to watch, and how patient it is.
+pub struct Plan<'a> {
+    /// What.
+    pub source: &'a Source,
+    /// Where it is spoken, each place tried when the one before turns this location away; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Needed where an endpoint is TLS.
+    pub tls: Option<TlsConnector>,
+    /// Which of them are reached through a proxy.
+    pub proxies: Proxies,
+    /// When what it says is too old, and how often it must be spoken to.
+    pub timing: Timing,
+}
+
+/// The rules of a dialect's [`Pace`], as the operator may have changed them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// A price older than this is stale.
+    pub age_max: Duration,
+    /// A connection on which nothing at all has come for so long is dead.
+    pub silence_max: Duration,
+    /// The client's ping is due so often.
+    pub ping_every: Duration,
+    /// Shortest pause between two attempts to connect, after the first.
+    pub pause_min: Duration,
+}
+
+impl Timing {
+    /// What the exchange's file says; the embedded exchange may be called as often as one likes.
+    pub fn of(source: &Source) -> Timing {
+        let Pace {
+            age_s_max,
+            silence_s_max,
+            ping_s,
+            pause_ms_min,
+        } = dialect(source).pace;
+        let pause_ms = if source.embedded {
+            RECONNECT_MS
+        } else {
+            pause_ms_min
+        };
+        Timing {
+            age_max: Duration::from_secs(age_s_max),
+            silence_max: Duration::from_secs(silence_s_max),
+            ping_every: Duration::from_secs(ping_s),
+            pause_min: Duration::from_millis(pause_ms),
+        }
+    }
+}
+
+/// The newest price that an exchange said by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quote {
+    /// The price.
+    pub price: f64,
+    /// When the exchange says it was so, in microseconds since the Unix epoch, where it says.
+    pub time_us: Option<u64>,
+    /// When it came.
+    pub heard_at: Instant,
+}
+
+impl Quote {
+    /// How old it is at `now_us`, as far as that can be told: by the exchange's time, or else since it came. A time ahead of
+    /// this machine's clock counts like one as far behind it.
+    pub fn age_us(&self, now_us: u64) -> u64 {
+        match self.time_us {
+            Some(time_us) => now_us.abs_diff(time_us),
+            None => self.heard_at.elapsed().as_micros() as u64,
+        }
+    }
+
+    /// Whether it should stand in the place of `before`: the later one does, unless the exchange says that it is older.
+    fn replaces(&self, before: &Quote) -> bool {
+        match (self.time_us, before.time_us) {
+            (Some(own), Some(other)) => own >= other,
+            _ => true,
+        }
+    }
+}
+
+/// The way to one exchange, whether a connection stands or not.
+pub struct Session<'a> {
+    plan: Plan<'a>,
+    dialect: &'static Dialect,
+    /// Which of the endpoints is tried next.
+    place: usize,
+    link: Option<Link>,
+    /// The number of the subscription, where the exchange gives one.
+    channel: Option<u64>,
+    newest: Option<Quote>,
+    /// When the connection was opened.
+    opened_at: Instant,
+    /// When it last said a price or answered, or was opened.
+    spoke_at: Instant,
+    pinged_at: Instant,
+    /// Whether a price has come on this connection.
+    proved: bool,
+    /// Connections that came to nothing on end.
+    failures: u32,
+    /// Not before then is the next attempt to connect made.
+    retry_at: Instant,
+    /// The exchange wants no request before then: milliseconds since the Unix epoch.
+    quiet_until_ms: u64,
+}
+
+impl<'a> Session<'a> {
+    /// A way that is not walked yet.
+    pub fn new(plan: Plan<'a>) -> Session<'a> {
+        let now = Instant::now();
+        Session {
+            dialect: dialect(plan.source),
+            plan,
+            place: 0,
+            link: None,
+            channel: None,
+            newest: None,
+            opened_at: now,
+            spoke_at: now,
+            pinged_at: now,
+            proved: false,
+            failures: 0,
+            retry_at: now,
+            quiet_until_ms: 0,
+        }
+    }
+
+    /// Where it connects next, or is connected.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.plan.endpoints[self.place]
+    }
+
+    /// How a price is asked for; none where prices come by themselves.
+    pub fn request(&self, id: &str) -> Option<String> {
+        match self.dialect.way {
+            Way::Poll(request) => Some(request(id, self.plan.source.symbol())),
+            Way::Stream(_) => None,
+        }
+    }
+
+    /// The connection, if one stands.
+    pub fn link(&mut self) -> Option<&mut Link> {
+        self.link.as_mut()
+    }
+
+    /// Whether a connection stands.
+    pub fn is_open(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// When the connection was opened.
+    pub fn opened_at(&self) -> Instant {
+        self.opened_at
+    }
+
+    /// Whether it has not answered or said a price for so long.
+    pub fn mute_for(&self, ms: u64) -> bool {
+        self.spoke_at.elapsed() >= Duration::from_millis(ms)
+    }
+
+    /// Not before then is the next attempt to connect made.
+    pub fn retry_at(&self) -> Instant {
+        self.retry_at
+    }
+
+    /// Whether the exchange wants no request at `wall_us`.
+    pub fn is_quiet_at(&self, wall_us: u64) -> bool {
+        self.quiet_until_ms > wall_us / 1_000
+    }
+
+    /// Opens a new connection and subscribes, and then gives up the old one, if there still is one.
+    pub fn connect(&mut self, deadline: Instant, look: Look) -> Result<(), Error> {
+        let Plan { tls, proxies, .. } = &self.plan;
+        match Link::open(self.endpoint(), tls.as_ref(), proxies, deadline, look) {
+            Ok(link) => self.take_over(link),
+            Err(unopened) => {
+                self.back_off();
+                if let Some(status) = unopened.status {
+                    self.turned_away(status, &unopened);
+                }
+                Err(unopened.error)
+            }
+        }
+    }
+
+    fn take_over(&mut self, mut link: Link) -> Result<(), Error> {
+        if let Way::Stream(subscribe) = self.dialect.way {
+            for message in subscribe(self.plan.source.symbol()) {
+                link.send(message).map_err(|ended| {
+                    self.back_off();
+                    let attempt = format!("cannot subscribe at {}", self.endpoint().url);
+                    Error::new(attempt, ended.text).passing()
+                })?;
+            }
+        }
+        self.link = Some(link);
+        (self.channel, self.proved) = (None, false);
+        self.opened_at = Instant::now();
+        (self.spoke_at, self.pinged_at) = (self.opened_at, self.opened_at);
+        Ok(())
+    }
+
+    /// The exchange refused the upgrade: where else to go, and when.
+    fn turned_away(&mut self, status: u16, unopened: &Unopened) {
+        match (status, unopened.retry_after_ms) {
+            (451 | 403, _) if self.place + 1 < self.plan.endpoints.len() => {
+                self.place += 1;
+                self.retry_at = Instant::now();
+            }
+            (451 | 403 | 418, ms) => {
+                let ms = ms.unwrap_or(0).max(AWAY_MS_MIN);
+                self.stay_away(wall_us() / 1_000 + jittered(ms));
+                self.place = 0;
+            }
+            (429, ms) => self.stay_away(wall_us() / 1_000 + ms.unwrap_or(jittered(LIMITED_MS))),
+            (_, Some(ms)) => self.stay_away(wall_us() / 1_000 + ms),
+            _ => {}
+        }
+    }
+
+    /// Whether the exchange wants nothing from this address for now.
+    pub fn is_turned_away(&self) -> bool {
+        self.is_quiet_at(wall_us())
+    }
+
+    /// The exchange wants nothing from this address before then, no new connection either.
+    fn stay_away(&mut self, until_ms: u64) {
+        let now_us = wall_us();
+        let left_us = until_ms.saturating_mul(1_000).saturating_sub(now_us);
+        let left = Duration::from_micros(left_us).min(Duration::from_millis(RETRY_AFTER_MS_MAX));
+        self.quiet_until_ms = until_ms.min(now_us / 1_000 + RETRY_AFTER_MS_MAX);
+        self.retry_at = self.retry_at.max(Instant::now() + left);
+    }
+
+    /// One more connection came to nothing: the next attempt is at once, but for a moment of its own that keeps neighbours
+    /// apart; the later ones after pauses that double, from the exchange's floor on.
+    fn back_off(&mut self) {
+        let floor_ms = self.plan.timing.pause_min.as_millis() as u64;
+        let pause_ms = match self.failures {
+            0 => jittered(RECONNECT_MS) - RECONNECT_MS,
+            n => jittered((floor_ms << (n - 1).min(16)).min(RETRY_MS_MAX)),
+        };
+        self.failures += 1;
+        self.retry_at = Instant::now() + Duration::from_millis(pause_ms);
+    }
+
+    /// The connection ended, or is given up.
+    pub fn lose(&mut self) {
+        if self.link.take().is_none() {
+            return;
+        }
+        if self.proved && self.opened_at.elapsed() >= self.plan.timing.pause_min {
+            self.failures = 0;
+        }
+        self.newest = None;
+        self.back_off();
+    }
+
+    /// What the exchange says next; `None` when nothing has come by the end of `patience`. Whatever the error, the connection
+    /// is gone then.
+    pub fn hear(&mut self, patience: Patience) -> Result<Option<Said>, Ended> {
+        let Some(link) = &mut self.link else {
+            return Ok(None);
+        };
+        let text = match link.receive(patience) {
+            Ok(Some(text)) => text,
+            Ok(None) => return Ok(None),
+            Err(ended) => {
+                self.lose();
+                return Err(ended);
+            }
+        };
+        let topic = Topic {
+            symbol: self.plan.source.symbol(),
+            channel: self.channel,
+        };
+        let said = (self.dialect.read)(text.as_str(), &topic);
+        match &said {
+            Said::Price { price, time_us, .. } => self.price(*price, *time_us),
+            Said::Channel(number) => self.channel = Some(*number),
+            Said::Refusal(refusal) => self.refused(refusal),
+            Said::Leaving(what) => {
+                self.lose();
+                return Err(Ended {
+                    miss: Miss::Disconnected,
+                    text: format!("the exchange announces {what}"),
+                });
+            }
+            Said::Fault { .. } => self.spoke_at = Instant::now(),
+            Said::Alive { .. } => {}
+        }
+        Ok(Some(said))
+    }
+
+    fn price(&mut self, price: f64, time_us: Option<u64>) {
+        let quote = Quote {
+            price,
+            time_us,
+            heard_at: Instant::now(),
+        };
+        (self.spoke_at, self.proved) = (quote.heard_at, true);
+        if self.newest.is_none_or(|before| quote.replaces(&before)) {
+            self.newest = Some(quote);
+        }
+    }
+
+    fn refused(&mut self, refusal: &Refusal) {
+        self.spoke_at = Instant::now();
+        match (refusal.retry_after_ms, refusal.denial) {
+            (Some(until_ms), _) => self.stay_away(until_ms),
+            (None, Denial::Banned) => self.stay_away(wall_us() / 1_000 + jittered(AWAY_MS_MIN)),
+            (None, Denial::TooMany) => self.stay_away(wall_us() / 1_000 + jittered(LIMITED_MS)),
+            _ => {}
+        }
+    }
+
+    /// The newest price, if it is young enough at `now_us`.
+    pub fn newest(&self, now_us: u64) -> Result<Quote, Miss> {
+        let age_us_max = self.plan.timing.age_max.as_micros();
+        match self.newest {
+            Some(quote) if u128::from(quote.age_us(now_us)) <= age_us_max => Ok(quote),
+            _ if self.link.is_none() => Err(Miss::NotConnected),
+            _ => Err(Miss::Stale),
+        }
+    }
+
+    /// Shows the exchange that this side lives, where that is due, and gives up a connection on which nothing comes any more,
+    /// or only what is no price.
+    pub fn keep_alive(&mut self) -> Result<(), Ended> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let Timing {
+            age_max,
+            silence_max,
+            ping_every,
+            ..
+        } = self.plan.timing;
+        let is_stream = matches!(self.dialect.way, Way::Stream(_));
+        let given_up = if link.heard_at().elapsed() >= silence_max {
+            Some(format!("nothing has come for {silence_max:?}"))
+        } else if is_stream && self.spoke_at.elapsed() >= age_max * RESUBSCRIBE_AGES {
+            Some("the exchange says no price any more".to_owned())
+        } else {
+            None
+        };
+        let alive = match (given_up, self.dialect.ping) {
+            (Some(text), _) => Err(Ended {
+                miss: Miss::NoReply,
+                text,
+            }),
+            (None, Some(ping)) if self.pinged_at.elapsed() >= ping_every => {
+                self.pinged_at = Instant::now();
+                link.send(ping.to_owned())
+            }
+            (None, _) => Ok(()),
+        };
+        alive.inspect_err(|_| self.lose())
+    }
+
+    /// Connects, and waits for a price that is young enough.
+    pub fn first_price(&mut self, look: Look) -> Result<f64, Error> {
+        let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
+        self.connect(until, look)?;
+        let symbol = self.plan.source.symbol();
+        let attempt = format!(
+            "cannot get a first price of {symbol} from {}",
+            self.endpoint().url
+        );
+        let failed = |cause: String| Error::new(&attempt, cause).passing();
+        if let (Some(request), Some(link)) = (self.request(FIRST), &mut self.link) {
+            link.send(request).map_err(|ended| failed(ended.text))?;
+        }
+        let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
+        let mut stale = None;
+        loop {
+            look()?;
+            let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
+            let said = self.hear(Patience::Until(slice));
+            match said.map_err(|ended| failed(ended.text))? {
+                Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
+                    (Some(id), _) if id != FIRST => {
+                        return Err(failed("the reply has another id".to_owned()));
+                    }
+                    (Some(_), _) => return Ok(price),
+                    (None, Ok(quote)) => return Ok(quote.price),
+                    (None, Err(_)) => stale = time_us,
+                },
+                Some(Said::Fault { miss, text, .. }) => {
+                    return Err(failed(format!("{miss}: {text}")));
+                }
+                Some(Said::Refusal(refusal)) => return Err(refused(&attempt, symbol, &refusal)),
+                Some(_) => {}
+                None if Instant::now() >= until => return Err(failed(no_first(stale))),
+                None => {}
+            }
+        }
+    }
+}
+
+/// The id of the request for a first price.
+const FIRST: &str = "first";
+
+fn no_first(stale_us: Option<u64>) -> String {
+    match stale_us {
+        Some(us) => format!(
+            "no price that is young enough within {FIRST_PRICE_MS_MAX} ms, only one of {}",
+            crate::clock::utc_text(us)
+        ),
+        None => format!("no price within {FIRST_PRICE_MS_MAX} ms"),
+    }
+}
+
+/// So long to twice as long.
+fn jittered(ms: u64) -> u64 {
+    // Without randomness neighbours merely keep in step.
+    let random = random::bytes().map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    ms + ms * u64::from(random) / u64::from(u16::MAX)
+}
+
+/// An error object in answer to the first request: what it means and what to do.
+fn refused(attempt: &str, symbol: &str, refusal: &Refusal) -> Error {
+    let until = refusal.retry_after_ms.map_or(String::new(), |ms| {
+        let until = crate::clock::utc_text(ms.saturating_mul(1_000));
+        format!("; until {until}")
+    });
+    let error = |cause: String| Error::new(attempt, cause + &until);
+    let text = &refusal.text;
+    match refusal.denial {
+        Denial::UnknownSymbol => error(format!("unknown symbol {symbol} ({text})"))
+            .advise("check the spelling in --source"),
+        Denial::NotTrading => error(text.clone())
+            .advise("the exchange has halted this market; waiting until it trades again")
+            .passing(),
+        Denial::Banned => error(text.clone()).advise(
+            "the exchange has banned this address for too many requests; stay away until the ban ends",
+        ),
+        Denial::TooMany => error(text.clone())
+            .advise("too many requests from this address; waiting until the exchange allows the next")
+            .passing(),
+        Denial::Busy => error(text.clone()).passing(),
+        Denial::Other => error(text.clone()),
+    }
+}
