@@ -52,6 +52,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Largest certificate of an exchange that is looked into.
+pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// Longest line of a journal: what 4096 collectors of 1000 samples make, at 128 bytes a sample, the longest reason among them.
 pub const JOURNAL_LINE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Most rounds that `history` shows.

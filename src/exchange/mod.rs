@@ -5,6 +5,7 @@
 //! What this module does not do: wait or decide; `session` speaks, the collector samples.
 
 pub mod binance;
+pub mod certificate;
 pub mod channel;
 pub mod link;
 pub mod roots;
