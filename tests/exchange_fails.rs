@@ -230,7 +230,7 @@ fn an_upgrade_that_is_refused() {
 #[test]
 fn a_symbol_that_is_not_known() {
     let symbol = ["--source", "embedded:NOSUCHUSDT"];
-    let cause = "unknown symbol NOSUCHUSDT (-1121";
+    let cause = "unknown symbol NOSUCHUSDT (status 400, code -1121";
     fails_for_good(&symbol, &[cause, "check the spelling in --source"]);
 }
 

@@ -160,7 +160,7 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.
-const INNER_BOUNDS: [&str; 30] = [
+const INNER_BOUNDS: &[&str] = &[
     "ANSWER_US_MIN",
     "CLEAR_PART",
     "CLEAR_US_MAX",
@@ -181,8 +181,16 @@ const INNER_BOUNDS: [&str; 30] = [
     "CERTIFICATE_FILES_MAX",
     "ACCEPTS_PER_SWEEP",
     "SLICE_MS",
-    "RETRY_MS_MIN",
     "RETRY_MS_MAX",
+    "AWAY_MS_MIN",
+    "LIMITED_MS",
+    "CONNECT_MS_MAX",
+    "TLS_MS_MAX",
+    "UPGRADE_MS_MAX",
+    "OPEN_MS_MAX",
+    "FIRST_PRICE_MS_MAX",
+    "RESUBSCRIBE_AGES",
+    "STREAM_QUIET_US",
     "RETRY_AFTER_MS_MAX",
     "RECONNECT_MS",
     "LAST_WORDS_MS_MAX",

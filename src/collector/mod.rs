@@ -11,6 +11,7 @@ mod watch;
 use crate::clock::Anchor;
 use crate::config::Collect;
 use crate::error::Error;
+use crate::exchange::Said;
 use crate::exchange::roots::Roots;
 use crate::exchange::session::{Plan, Session, Timing};
 use crate::exchange::tunnel;
@@ -271,7 +272,10 @@ impl Collector<'_> {
         let mut taken = 0;
         while taken < MESSAGES_PER_LOOK {
             match self.session.hear(Patience::Never) {
-                Ok(Some(_)) => taken += 1,
+                Ok(Some(said)) => {
+                    self.complain_of(&said);
+                    taken += 1;
+                }
                 Ok(None) => break,
                 Err(ended) => log::say(&self.role, ended.text),
             }
@@ -283,6 +287,24 @@ impl Collector<'_> {
             self.connect_between_rounds();
         }
         taken == MESSAGES_PER_LOOK
+    }
+
+    /// Logs what an exchange says by itself and should not.
+    fn complain_of(&mut self, said: &Said) {
+        match said {
+            Said::Fault { miss, text, .. } => {
+                complain(
+                    &self.role,
+                    &mut self.said,
+                    format!("no price: {miss}: {text}"),
+                );
+            }
+            Said::Refusal(refusal) => {
+                let text = format!("the exchange refuses: {}; reconnecting", refusal.text);
+                complain(&self.role, &mut self.said, text);
+            }
+            _ => {}
+        }
     }
 
     fn connect_between_rounds(&mut self) {

@@ -212,6 +212,7 @@ impl Collector<'_> {
         let mut patience = patience;
         for _ in 0..MESSAGES_PER_LOOK {
             match self.session.hear(patience) {
+                Ok(Some(said)) if self.session.is_stream() => self.complain_of(&said),
                 Ok(Some(said)) => self.understand(sampler, said),
                 Ok(None) => return,
                 Err(ended) => self.lost(sampler, &ended),
@@ -241,7 +242,9 @@ impl Collector<'_> {
             // A reply to an earlier round's sample, too late to count.
             Some(Some(_)) => (None, result),
         };
-        let Some(index) = index else { return };
+        let Some(index) = index else {
+            return;
+        };
         if let Err(miss) = result {
             log::say(
                 &self.role,

@@ -107,7 +107,8 @@ pub struct Session<'a> {
     link: Option<Link>,
     /// The number of the subscription, where the exchange gives one.
     channel: Option<u64>,
-    newest: Option<Quote>,
+    /// The newest price, or why the exchange's newest word is none.
+    newest: Result<Quote, Miss>,
     /// When the connection was opened.
     opened_at: Instant,
     /// When it last said a price or answered, or was opened.
@@ -133,7 +134,7 @@ impl<'a> Session<'a> {
             place: 0,
             link: None,
             channel: None,
-            newest: None,
+            newest: Err(Miss::Stale),
             opened_at: now,
             spoke_at: now,
             pinged_at: now,
@@ -155,6 +156,11 @@ impl<'a> Session<'a> {
             Way::Poll(request) => Some(request(id, self.plan.source.symbol())),
             Way::Stream(_) => None,
         }
+    }
+
+    /// Whether prices come by themselves.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.dialect.way, Way::Stream(_))
     }
 
     /// The connection, if one stands.
@@ -187,18 +193,36 @@ impl<'a> Session<'a> {
         self.quiet_until_ms > wall_us / 1_000
     }
 
-    /// Opens a new connection and subscribes, and then gives up the old one, if there still is one.
+    /// Opens a new connection and subscribes, and then gives up the old one, if there still is one. Where the exchange does
+    /// not serve this location, its other places are tried at once.
     pub fn connect(&mut self, deadline: Instant, look: Look) -> Result<(), Error> {
-        let Plan { tls, proxies, .. } = &self.plan;
-        match Link::open(self.endpoint(), tls.as_ref(), proxies, deadline, look) {
-            Ok(link) => self.take_over(link),
-            Err(unopened) => {
-                self.back_off();
-                if let Some(status) = unopened.status {
-                    self.turned_away(status, &unopened);
-                }
-                Err(unopened.error)
+        loop {
+            let Plan { tls, proxies, .. } = &self.plan;
+            let opened = Link::open(self.endpoint(), tls.as_ref(), proxies, deadline, look);
+            let Unopened {
+                error,
+                status,
+                retry_after_ms,
+            } = match opened {
+                Ok(link) => return self.take_over(link),
+                Err(unopened) => unopened,
+            };
+            let elsewhere = self.place + 1 < self.plan.endpoints.len();
+            if matches!(status, Some(451 | 403)) && elsewhere {
+                self.place += 1;
+                continue;
             }
+            self.place = 0;
+            self.back_off();
+            match (status, retry_after_ms) {
+                (Some(451 | 403 | 418), ms) => {
+                    self.stay_away_ms(jittered(ms.unwrap_or(0).max(AWAY_MS_MIN)));
+                }
+                (Some(429), None) => self.stay_away_ms(jittered(LIMITED_MS)),
+                (_, Some(ms)) => self.stay_away_ms(ms),
+                (_, None) => {}
+            }
+            return Err(error);
         }
     }
 
@@ -219,27 +243,13 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The exchange refused the upgrade: where else to go, and when.
-    fn turned_away(&mut self, status: u16, unopened: &Unopened) {
-        match (status, unopened.retry_after_ms) {
-            (451 | 403, _) if self.place + 1 < self.plan.endpoints.len() => {
-                self.place += 1;
-                self.retry_at = Instant::now();
-            }
-            (451 | 403 | 418, ms) => {
-                let ms = ms.unwrap_or(0).max(AWAY_MS_MIN);
-                self.stay_away(wall_us() / 1_000 + jittered(ms));
-                self.place = 0;
-            }
-            (429, ms) => self.stay_away(wall_us() / 1_000 + ms.unwrap_or(jittered(LIMITED_MS))),
-            (_, Some(ms)) => self.stay_away(wall_us() / 1_000 + ms),
-            _ => {}
-        }
-    }
-
     /// Whether the exchange wants nothing from this address for now.
     pub fn is_turned_away(&self) -> bool {
         self.is_quiet_at(wall_us())
+    }
+
+    fn stay_away_ms(&mut self, ms: u64) {
+        self.stay_away(wall_us() / 1_000 + ms);
     }
 
     /// The exchange wants nothing from this address before then, no new connection either.
@@ -260,7 +270,8 @@ impl<'a> Session<'a> {
             n => jittered((floor_ms << (n - 1).min(16)).min(RETRY_MS_MAX)),
         };
         self.failures += 1;
-        self.retry_at = Instant::now() + Duration::from_millis(pause_ms);
+        let retry_at = Instant::now() + Duration::from_millis(pause_ms);
+        self.retry_at = self.retry_at.max(retry_at);
     }
 
     /// The connection ended, or is given up.
@@ -271,7 +282,7 @@ impl<'a> Session<'a> {
         if self.proved && self.opened_at.elapsed() >= self.plan.timing.pause_min {
             self.failures = 0;
         }
-        self.newest = None;
+        self.newest = Err(Miss::Stale);
         self.back_off();
     }
 
@@ -305,7 +316,10 @@ impl<'a> Session<'a> {
                     text: format!("the exchange announces {what}"),
                 });
             }
-            Said::Fault { .. } => self.spoke_at = Instant::now(),
+            // The exchange's newest word on the price is none: what was true before need not be any more.
+            Said::Fault { miss, .. } => {
+                (self.newest, self.spoke_at) = (Err(*miss), Instant::now());
+            }
             Said::Alive { .. } => {}
         }
         Ok(Some(said))
@@ -318,8 +332,10 @@ impl<'a> Session<'a> {
             heard_at: Instant::now(),
         };
         (self.spoke_at, self.proved) = (quote.heard_at, true);
-        if self.newest.is_none_or(|before| quote.replaces(&before)) {
-            self.newest = Some(quote);
+        // A time that is nonsense must not keep out what comes after it.
+        let keeps = |before: Quote| !quote.replaces(&before) && self.newest(wall_us()).is_ok();
+        if !self.newest.is_ok_and(keeps) {
+            self.newest = Ok(quote);
         }
     }
 
@@ -327,9 +343,13 @@ impl<'a> Session<'a> {
         self.spoke_at = Instant::now();
         match (refusal.retry_after_ms, refusal.denial) {
             (Some(until_ms), _) => self.stay_away(until_ms),
-            (None, Denial::Banned) => self.stay_away(wall_us() / 1_000 + jittered(AWAY_MS_MIN)),
-            (None, Denial::TooMany) => self.stay_away(wall_us() / 1_000 + jittered(LIMITED_MS)),
+            (None, Denial::Banned) => self.stay_away_ms(jittered(AWAY_MS_MIN)),
+            (None, Denial::TooMany) => self.stay_away_ms(jittered(LIMITED_MS)),
             _ => {}
+        }
+        if self.is_stream() {
+            // There is nothing to come on this connection.
+            self.lose();
         }
     }
 
@@ -337,15 +357,16 @@ impl<'a> Session<'a> {
     pub fn newest(&self, now_us: u64) -> Result<Quote, Miss> {
         let age_us_max = self.plan.timing.age_max.as_micros();
         match self.newest {
-            Some(quote) if u128::from(quote.age_us(now_us)) <= age_us_max => Ok(quote),
             _ if self.link.is_none() => Err(Miss::NotConnected),
-            _ => Err(Miss::Stale),
+            Ok(quote) if u128::from(quote.age_us(now_us)) > age_us_max => Err(Miss::Stale),
+            newest => newest,
         }
     }
 
     /// Shows the exchange that this side lives, where that is due, and gives up a connection on which nothing comes any more,
     /// or only what is no price.
     pub fn keep_alive(&mut self) -> Result<(), Ended> {
+        let is_stream = self.is_stream();
         let Some(link) = &mut self.link else {
             return Ok(());
         };
@@ -355,7 +376,6 @@ impl<'a> Session<'a> {
             ping_every,
             ..
         } = self.plan.timing;
-        let is_stream = matches!(self.dialect.way, Way::Stream(_));
         let given_up = if link.heard_at().elapsed() >= silence_max {
             Some(format!("nothing has come for {silence_max:?}"))
         } else if is_stream && self.spoke_at.elapsed() >= age_max * RESUBSCRIBE_AGES {
@@ -459,5 +479,73 @@ fn refused(attempt: &str, symbol: &str, refusal: &Refusal) -> Error {
             .passing(),
         Denial::Busy => error(text.clone()).passing(),
         Denial::Other => error(text.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quote(time_us: Option<u64>) -> Quote {
+        Quote {
+            price: 1.0,
+            time_us,
+            heard_at: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn a_price_is_replaced_by_what_came_later_unless_that_says_it_is_older() {
+        assert!(quote(Some(5)).replaces(&quote(Some(5))));
+        assert!(!quote(Some(4)).replaces(&quote(Some(5))));
+        assert!(quote(None).replaces(&quote(Some(5))) && quote(Some(1)).replaces(&quote(None)));
+    }
+
+    #[test]
+    fn a_time_ahead_of_this_clock_is_no_younger_than_one_behind_it() {
+        assert_eq!(quote(Some(1_000)).age_us(4_000), 3_000);
+        assert_eq!(quote(Some(7_000)).age_us(4_000), 3_000);
+    }
+
+    #[test]
+    fn a_jittered_pause_is_no_shorter_and_at_most_twice_as_long() {
+        for ms in [0, 1, 50, 16_000] {
+            assert!((0..100).all(|_| (ms..=2 * ms).contains(&jittered(ms))));
+        }
+    }
+
+    #[test]
+    fn pauses_double_from_the_floor_on_and_what_the_exchange_asks_for_outlasts_them() {
+        let source = Source::parse("binance:BTCUSDC").expect("well formed");
+        let mut session = Session::new(Plan {
+            source: &source,
+            endpoints: crate::exchange::endpoints(&source, None),
+            tls: None,
+            timing: Timing::of(&source),
+        });
+        let floor = session.plan.timing.pause_min;
+        let mut least = Duration::ZERO;
+        for failure in 0..12 {
+            session.retry_at = Instant::now();
+            session.back_off();
+            let pause = session.retry_at.saturating_duration_since(Instant::now());
+            let slack = Duration::from_millis(50);
+            let longest = (2 * least).max(Duration::from_millis(RECONNECT_MS)) + slack;
+            assert!(
+                pause + slack >= least && pause <= longest,
+                "{failure}: {pause:?}"
+            );
+            let ceiling = Duration::from_millis(RETRY_MS_MAX);
+            least = if failure == 0 {
+                floor
+            } else {
+                (2 * least).min(ceiling)
+            };
+        }
+        session.stay_away_ms(3_600_000);
+        session.back_off();
+        let away = session.retry_at.saturating_duration_since(Instant::now());
+        assert!(away > Duration::from_secs(3_590), "{away:?}");
+        assert!(session.is_turned_away());
     }
 }
