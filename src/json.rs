@@ -8,6 +8,7 @@
 
 use crate::limits::JSON_DEPTH_MAX;
 use nanoserde::DeJson;
+use std::borrow::Cow;
 
 /// Byte position of the first thing that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,18 +99,21 @@ fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// Position after the string, number or literal that begins at `at`.
 fn scalar(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    for literal in [&b"true"[..], b"false", b"null"] {
-        if bytes[at..].starts_with(literal) {
-            return Ok(at + literal.len());
-        }
-    }
-    if bytes[at] == b'"' {
-        string(bytes, at)
+    let literal = match bytes[at] {
+        b'"' => return string(bytes, at),
+        b't' => &b"true"[..],
+        b'f' => b"false",
+        b'n' => b"null",
+        _ => return number(bytes, at),
+    };
+    if bytes[at..].starts_with(literal) {
+        Ok(at + literal.len())
     } else {
-        number(bytes, at)
+        Err(NotJson(at))
     }
 }
 
+/// Position after the string that begins at `at`.
 fn string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     at += 1;
     loop {
@@ -165,9 +169,6 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     Ok(at)
 }
 
-/// What may stand around a JSON value (RFC 8259).
-const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
-
 /// One value, as the piece of checked text that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Json<'a>(&'a str);
@@ -175,7 +176,12 @@ pub struct Json<'a>(&'a str);
 impl<'a> Json<'a> {
     /// Checks the text, which must be one value.
     pub fn parse(text: &'a str) -> Result<Json<'a>, NotJson> {
-        check(text).map(|()| Json(text.trim_matches(BLANKS)))
+        check(text).map(|()| Json::trimmed(text))
+    }
+
+    /// Without the blanks around it; the check has let through no others than JSON's own four.
+    fn trimmed(piece: &'a str) -> Json<'a> {
+        Json(piece.trim_ascii())
     }
 
     /// The piece of text itself.
@@ -197,17 +203,14 @@ impl<'a> Json<'a> {
         Some(pieces.map(|member| {
             let (name, value) = member.split_at(until(member, b':'));
             let value = value.get(1..).unwrap_or_default();
-            (
-                Json(name.trim_matches(BLANKS)),
-                Json(value.trim_matches(BLANKS)),
-            )
+            (Json::trimmed(name), Json::trimmed(value))
         }))
     }
 
     /// What is listed, if this is a list.
     pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
         let pieces = Pieces(self.0.strip_prefix('[')?.strip_suffix(']')?);
-        Some(pieces.map(|item| Json(item.trim_matches(BLANKS))))
+        Some(pieces.map(Json::trimmed))
     }
 
     /// The item at that place, if this is a list so long.
@@ -216,21 +219,18 @@ impl<'a> Json<'a> {
     }
 
     /// What a string says.
-    pub fn text(self) -> Option<String> {
-        let inner = self.inner()?;
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if inner.contains('\\') {
-            String::deserialize_json(self.0).ok()
+            String::deserialize_json(self.0).ok().map(Cow::Owned)
         } else {
-            Some(inner.to_owned())
+            Some(Cow::Borrowed(inner))
         }
     }
 
     /// Whether it is a string that says this.
     pub fn says(self, text: &str) -> bool {
-        match self.inner() {
-            Some(inner) if !inner.contains('\\') => inner == text,
-            _ => self.text().is_some_and(|own| own == text),
-        }
+        self.text().is_some_and(|own| own == text)
     }
 
     /// A number's decimal text, as it was written.
@@ -253,10 +253,6 @@ impl<'a> Json<'a> {
             _ => None,
         }
     }
-
-    fn inner(self) -> Option<&'a str> {
-        self.0.strip_prefix('"')?.strip_suffix('"')
-    }
 }
 
 /// What stands between the outermost commas.
@@ -266,7 +262,7 @@ impl<'a> Iterator for Pieces<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let rest = self.0.trim_matches(BLANKS);
+        let rest = self.0.trim_ascii_start();
         if rest.is_empty() {
             return None;
         }
@@ -280,16 +276,17 @@ impl<'a> Iterator for Pieces<'a> {
 /// `stop` is ASCII and never part of a longer character, so one may cut there.
 fn until(text: &str, stop: u8) -> usize {
     let bytes = text.as_bytes();
-    let (mut depth, mut quoted, mut at) = (0usize, false, 0);
+    let (mut depth, mut at) = (0usize, 0);
     while let Some(&byte) = bytes.get(at) {
-        match (quoted, byte) {
-            (true, b'\\') => at += 1,
-            (_, b'"') => quoted = !quoted,
-            (true, _) => {}
-            (false, b'{' | b'[') => depth += 1,
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            (false, byte) if depth == 0 && byte == stop => return at,
-            (false, _) => {}
+        match byte {
+            b'"' => {
+                at = string(bytes, at).unwrap_or(bytes.len());
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && byte == stop => return at,
+            _ => {}
         }
         at += 1;
     }
@@ -307,7 +304,7 @@ mod tests {
         let names: Vec<String> = json
             .members()
             .unwrap()
-            .filter_map(|(name, _)| name.text())
+            .filter_map(|(name, _)| name.text().map(Cow::into_owned))
             .collect();
         assert_eq!(names, ["a,b:{", "id", "n", "éA", "id", "t"]);
         assert_eq!(

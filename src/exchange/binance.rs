@@ -5,10 +5,12 @@
 //! Invariant: the parsers are pure functions, total on any text; what is not exactly a price is a reason why not.
 
 use super::{
-    Denial, Dialect, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, price_of,
+    Denial, Dialect, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
+    price_of,
 };
 use crate::json::{Json, NotJson};
 use crate::reason::Miss;
+use std::borrow::Cow;
 
 /// Where the API listens.
 const URLS: &[&str] = &["wss://ws-api.binance.com:443/ws-api/v3"];
@@ -63,7 +65,8 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         None => Ok(None),
         Some(id) if id.raw() == "null" => Ok(None),
         Some(id) => {
-            let id = id.text().or(id.whole::<i64>().map(|id| id.to_string()));
+            let number = || id.whole::<i64>().map(|id| id.to_string());
+            let id = id.text().map(Cow::into_owned).or_else(number);
             id.map(Some).ok_or(())
         }
     };
@@ -90,12 +93,8 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         (Some(200), Some(result)) => result,
         _ => return fault(id, Miss::Shape, text),
     };
-    match result.get("symbol") {
-        Some(symbol) if symbol.says(topic.symbol) => {}
-        Some(symbol) if symbol.text().is_some() => return fault(id, Miss::WrongSymbol, text),
-        _ => return fault(id, Miss::Shape, text),
-    }
-    match (price(result), id) {
+    let price = of_symbol(result.get("symbol"), topic.symbol).and_then(|()| price(result));
+    match (price, id) {
         (Ok(_), None) => fault(None, Miss::WrongId, text),
         (Ok(price), id) => Said::Price {
             id,
@@ -107,7 +106,7 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
 }
 
 /// An error object; the codes are those of errors.md.
-pub fn refusal(id: Option<String>, status: u16, error: Json, text: &str) -> Said {
+fn refusal(id: Option<String>, status: u16, error: Json, text: &str) -> Said {
     let (code, message) = (
         error.get("code").and_then(Json::whole::<i64>),
         error.get("msg").and_then(Json::text),

@@ -5,17 +5,26 @@
 //! What this module does not do: wait or decide; `session` speaks, the collector samples.
 
 pub mod binance;
+pub mod binance_stream;
+pub mod bitfinex;
+pub mod bitstamp;
+pub mod bybit;
 pub mod certificate;
 pub mod channel;
+pub mod coinbase;
+pub mod kraken;
 pub mod link;
+pub mod okx;
 pub mod roots;
 pub mod session;
 pub mod tunnel;
 
-use crate::json::Json;
+use crate::clock::utc_us;
+use crate::json::{Json, NotJson};
 use crate::price::{self, BadPrice};
 use crate::reason::Miss;
 use crate::source::{Endpoint, Source};
+use std::borrow::Cow;
 
 /// How one exchange is spoken to.
 pub struct Dialect {
@@ -141,6 +150,15 @@ impl Said {
     /// A message without a price and without a time.
     pub const ALIVE: Said = Said::Alive { time_us: None };
 
+    /// A price in a stream, which answers no request.
+    pub fn price(price: f64, time_us: Option<u64>) -> Said {
+        Said::Price {
+            id: None,
+            price,
+            time_us,
+        }
+    }
+
     /// A message that should have had a price, in a stream.
     pub fn fault(miss: Miss, text: impl Into<String>) -> Said {
         Said::Fault {
@@ -149,15 +167,43 @@ impl Said {
             text: text.into(),
         }
     }
+
+    /// A no in a stream; `words` is what the exchange says to it.
+    pub fn refusal(denial: Denial, words: &[Option<Json>]) -> Said {
+        let words: Vec<String> = words
+            .iter()
+            .flatten()
+            .map(|word| excerpt(word.raw()))
+            .collect();
+        Said::Refusal(Refusal {
+            id: None,
+            denial,
+            text: words.join(", "),
+            retry_after_ms: None,
+        })
+    }
 }
 
-/// How a kind of source is spoken to.
+/// How each kind of source is spoken to.
+pub static DIALECTS: [&Dialect; 9] = [
+    &binance::POLL,
+    &binance::BOOK,
+    &binance_stream::STREAM,
+    &coinbase::FEED,
+    &kraken::FEED,
+    &bitstamp::FEED,
+    &bitfinex::FEED,
+    &okx::FEED,
+    &bybit::FEED,
+];
+
+/// How a source is spoken to.
 pub fn dialect(source: &Source) -> &'static Dialect {
-    match source.kind.name {
-        "binance" => &binance::POLL,
-        "binance-book" => &binance::BOOK,
-        other => unreachable!("no dialect for {other}"),
-    }
+    let spoken = |dialect: &&&Dialect| dialect.name == source.kind.name;
+    DIALECTS
+        .iter()
+        .find(spoken)
+        .expect("there is a dialect for every kind of source")
 }
 
 /// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.
@@ -175,15 +221,72 @@ pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
         .collect()
 }
 
+/// Reads a message of a stream: `read` gets what is JSON, and where it finds a reason why there is no price, that is a fault.
+pub fn heard(text: &str, topic: &Topic, read: fn(Json, &Topic) -> Result<Said, Miss>) -> Said {
+    match Json::parse(text) {
+        Ok(json) => read(json, topic).unwrap_or_else(|miss| Said::fault(miss, excerpt(json.raw()))),
+        Err(NotJson(at)) => not_json(text, at),
+    }
+}
+
+/// What a JSON string says, or how a number is written.
+fn written(value: Option<Json<'_>>) -> Result<Cow<'_, str>, Miss> {
+    let value = value.ok_or(Miss::Shape)?;
+    let number = || value.number().map(Cow::Borrowed);
+    value.text().or_else(number).ok_or(Miss::Shape)
+}
+
 /// The price that stands in a JSON string or number, from its decimal text.
 pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
-    let value = value.ok_or(Miss::Shape)?;
-    let text = value.text();
-    let text = text.as_deref().or(value.number()).ok_or(Miss::Shape)?;
-    price::parse(text).map_err(|bad| match bad {
+    price::parse(&written(value)?).map_err(|bad| match bad {
         BadPrice::NotDecimal => Miss::NotDecimal,
         BadPrice::OutOfBounds => Miss::OutOfBounds,
     })
+}
+
+/// The time that stands in a JSON string or number, in microseconds since the Unix epoch: written as `2026-09-25T17:48:26.844359Z`,
+/// or as a whole number of milliseconds or microseconds. Which of them, its size says: so many milliseconds are the year 5138,
+/// so many microseconds 1973. A time that makes no sense is no fault: it is an old one.
+pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
+    const US_FROM: u64 = 100_000_000_000_000;
+    let text = written(value)?;
+    if let Some(us) = utc_us(&text) {
+        return Ok(us);
+    }
+    let number: u64 = text.parse().map_err(|_| Miss::Shape)?;
+    Ok(if number < US_FROM {
+        number * 1_000
+    } else {
+        number
+    })
+}
+
+/// Whether a message is about `symbol`.
+pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
+    match value.and_then(Json::text) {
+        Some(own) if own == symbol => Ok(()),
+        Some(_) => Err(Miss::WrongSymbol),
+        None => Err(Miss::Shape),
+    }
+}
+
+/// Of the entries of one message that are about `symbol` the newest; of equally old ones the last.
+pub fn newest_of<'a>(
+    list: Option<Json<'a>>,
+    symbol: &str,
+    symbol_field: &str,
+    time_field: &str,
+) -> Result<Json<'a>, Miss> {
+    let time = |entry: Json| time_of(entry.get(time_field)).ok();
+    let (mut newest, mut miss) = (None, Miss::Shape);
+    for entry in list.and_then(Json::items).ok_or(Miss::Shape)? {
+        match of_symbol(entry.get(symbol_field), symbol) {
+            Err(other) => miss = other,
+            Ok(()) if newest.is_some_and(|known| time(known) > time(entry)) => {}
+            Ok(()) => newest = Some(entry),
+        }
+    }
+    newest.ok_or(miss)
 }
 
 /// The middle of best bid and best ask, each a price of its own.
@@ -197,18 +300,6 @@ pub fn quoted_last(last: Option<Json>, bid: Option<Json>, ask: Option<Json>) -> 
     let mut three = [price_of(last)?, price_of(bid)?, price_of(ask)?];
     three.sort_by(f64::total_cmp);
     Ok(three[1])
-}
-
-/// A price in a stream, or why it is none; `text` is the message that it should stand in.
-pub fn streamed(price: Result<f64, Miss>, time_us: Option<u64>, text: &str) -> Said {
-    match price {
-        Ok(price) => Said::Price {
-            id: None,
-            price,
-            time_us,
-        },
-        Err(miss) => Said::fault(miss, excerpt(text)),
-    }
 }
 
 /// The beginning of foreign text, for the log.
@@ -233,6 +324,90 @@ pub fn not_json(text: &str, at: usize) -> Said {
 mod tests {
     use super::*;
     use crate::price;
+    use crate::source::{KINDS, Source};
+
+    /// What `dialect` reads in a text, about a symbol whose subscription has the number 17.
+    pub(super) fn said(dialect: &Dialect, symbol: &str, text: &str) -> Said {
+        let channel = Some(17);
+        (dialect.read)(text, &Topic { symbol, channel })
+    }
+
+    /// The refusal that something said is.
+    pub(super) fn refusal(said: Said) -> Refusal {
+        match said {
+            Said::Refusal(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Bends a message: replaces each first text by the second everywhere, which must make the fault in the third place of it.
+    pub(super) fn assert_bent(
+        dialect: &Dialect,
+        symbol: &str,
+        good: &str,
+        table: &[(&str, &str, Miss)],
+    ) {
+        for (from, to, miss) in table {
+            let bent = good.replace(from, to);
+            assert_ne!(bent, good, "{from}");
+            match said(dialect, symbol, &bent) {
+                Said::Fault { miss: found, .. } => assert_eq!(found, *miss, "{bent}"),
+                other => panic!("{other:?}: {bent}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_source_has_its_dialect() {
+        for (kind, known) in KINDS.iter().zip(DIALECTS) {
+            let symbol = kind.spelling.of("BTC", kind.quote);
+            let source = Source::parse(&format!("{}:{symbol}", kind.name)).unwrap();
+            let spoken = dialect(&source);
+            assert_eq!((spoken.name, known.name), (kind.name, kind.name));
+            for url in spoken.urls {
+                assert!(Endpoint::parse(url).is_ok(), "{url}");
+            }
+            let messages = match spoken.way {
+                Way::Poll(request) => vec![request("a-1", &symbol)],
+                Way::Stream(subscribe) => subscribe(&symbol),
+            };
+            for message in &messages {
+                assert!(Json::parse(message).is_ok(), "{message}");
+                assert!(message.to_uppercase().contains(&symbol.to_uppercase()));
+            }
+            let Pace {
+                silence_s_max,
+                ping_s,
+                ..
+            } = spoken.pace;
+            assert_eq!(spoken.ping.is_some(), ping_s > 0, "{}", spoken.name);
+            assert!(GOOD.iter().any(|(good, ..)| std::ptr::eq(*good, spoken)));
+            // A heartbeat of Kraken's comes each second, whether it is pinged or not.
+            assert!(ping_s < silence_s_max || spoken.name == "kraken");
+        }
+    }
+
+    #[test]
+    fn times_are_told_by_how_they_are_written() {
+        for (text, us) in [
+            ("1723161255342", Ok(1_723_161_255_342_000)),
+            ("\"1723161255342\"", Ok(1_723_161_255_342_000)),
+            ("1723161255342017", Ok(1_723_161_255_342_017)),
+            ("99999999999999", Ok(99_999_999_999_999_000)),
+            ("100000000000000", Ok(100_000_000_000_000)),
+            ("18446744073709551615", Ok(u64::MAX)),
+            ("0", Ok(0)),
+            ("\"2024-08-08T23:54:15.342Z\"", Ok(1_723_161_255_342_000)),
+            ("18446744073709551616", Err(Miss::Shape)),
+            ("-1", Err(Miss::Shape)),
+            ("1e3", Err(Miss::Shape)),
+            ("\"\"", Err(Miss::Shape)),
+            ("null", Err(Miss::Shape)),
+        ] {
+            assert_eq!(time_of(Json::parse(text).ok()), us, "{text}");
+        }
+        assert_eq!(time_of(None), Err(Miss::Shape));
+    }
 
     /// Cuts and bends a message in seeded ways: no parser panics, and none makes a price that is none.
     #[test]
@@ -245,11 +420,7 @@ mod tests {
             seed
         };
         for (dialect, symbol, good) in GOOD {
-            let topic = Topic {
-                symbol,
-                channel: Some(17),
-            };
-            let priced = |text: &str| match (dialect.read)(text, &topic) {
+            let priced = |text: &str| match said(dialect, symbol, text) {
                 Said::Price { price, .. } => Some(price),
                 _ => None,
             };
@@ -280,6 +451,46 @@ mod tests {
             &binance::BOOK,
             "BTCUSDC",
             r#"{"id":"s-3","status":200,"result":{"symbol":"BTCUSDC","bidPrice":"87231.42","bidQty":"1","askPrice":"87231.43","askQty":"2"}}"#,
+        ),
+        (
+            &binance_stream::STREAM,
+            "BTCUSDC",
+            r#"{"stream":"btcusdc@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDC","t":3735683259,"p":"61837.63000000","q":"0.02","T":1723161255342,"m":true}}"#,
+        ),
+        (
+            &binance_stream::STREAM,
+            "BTCUSDC",
+            r#"{"u":50093239212,"s":"BTCUSDC","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}"#,
+        ),
+        (
+            &coinbase::FEED,
+            "BTC-USD",
+            r#"{"type":"ticker","sequence":137077291831,"product_id":"BTC-USD","price":"83532.25","best_bid":"83532.24","time":"2026-09-25T17:48:26.844359Z","trade_id":891234567}"#,
+        ),
+        (
+            &kraken::FEED,
+            "BTC/USD",
+            r#"{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":83744.2,"ask":83744.3,"last":8.37443e4,"timestamp":"2026-09-25T17:48:26.844359Z"}]}"#,
+        ),
+        (
+            &bitstamp::FEED,
+            "btcusd",
+            r#"{"data":{"id":629344156,"price":81263.98,"price_str":"81263.98","microtimestamp":"1788481329090000"},"channel":"live_trades_btcusd","event":"trade"}"#,
+        ),
+        (
+            &bitfinex::FEED,
+            "tBTCUSD",
+            "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000],5]",
+        ),
+        (
+            &okx::FEED,
+            "BTC-USDT",
+            r#"{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","last":"83766.8","askPx":"83774.2","bidPx":"83774.1","ts":"1790358564077"}]}"#,
+        ),
+        (
+            &bybit::FEED,
+            "BTCUSDT",
+            r#"{"topic":"orderbook.1.BTCUSDT","ts":1786310821917,"type":"snapshot","data":{"s":"BTCUSDT","b":[["65140.5","0.25"]],"a":[["65140.6","1.5"]]},"cts":1786310821912}"#,
         ),
     ];
 }
