@@ -16,6 +16,7 @@ pub mod commands;
 pub mod frame;
 pub mod proxy;
 pub mod source;
+pub mod tolerance;
 pub mod toml;
 
 pub mod config;

@@ -57,6 +57,11 @@ pub static KINDS: [Kind; 9] = [
     kind("bybit", "USDT", Spelling::Joined),
 ];
 
+/// The kinds of the built-in roster: seven exchanges, four of them in dollars, and no more than two in one other currency.
+pub const DIVERSE: [&str; 7] = [
+    "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
+];
+
 const fn kind(name: &'static str, quote: &'static str, spelling: Spelling) -> Kind {
     Kind {
         name,
@@ -91,10 +96,6 @@ impl Spelling {
 
     /// Whether a symbol could be one of this exchange.
     fn takes(self, symbol: &str) -> bool {
-        let capitals = |part: &str| {
-            let fit = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
-            !part.is_empty() && part.bytes().all(fit)
-        };
         let two = |mark: char| {
             symbol
                 .split_once(mark)
@@ -150,7 +151,51 @@ pub fn quote_of(source: &str) -> &'static str {
     QUOTES.iter().find(ends).copied().unwrap_or("other")
 }
 
+/// The currency that a source prices in, if it is another than the feed's own, the one behind the feed's slash.
+pub fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
+    let quote = quote_of(source);
+    let is_own = |own: &str| match quote {
+        "other" => !own.is_empty() && source.to_ascii_uppercase().ends_with(own),
+        known => known == own,
+    };
+    let own = feed.split_once('/').is_some_and(|(_, own)| is_own(own));
+    (!own).then_some(quote)
+}
+
+/// Whether a source's prices are recorded ones.
+pub fn is_embedded(source: &str) -> bool {
+    let exchange = exchange_of(source);
+    exchange == "embedded" || exchange.starts_with("embedded-")
+}
+
+/// Base and quote currency of a feed such as `BTC/USD`; none of one that is named otherwise.
+pub fn market_of(feed: &str) -> Option<(&str, &str)> {
+    let (base, quote) = feed.split_once('/')?;
+    (capitals(base) && capitals(quote)).then_some((base, quote))
+}
+
+/// Whether it could be a currency's name: capital letters and digits.
+pub fn capitals(name: &str) -> bool {
+    let fit = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+    !name.is_empty() && name.bytes().all(fit)
+}
+
 impl Source {
+    /// Reads `KIND:SYMBOL`, or a kind alone, such as `kraken`: then its market of the feed's base currency against the
+    /// kind's own quote currency. The error says what would be right.
+    pub fn parse_for(name: &str, feed: &str) -> Result<Source, String> {
+        let Some((kind, _)) = Source::kind_of(name) else {
+            return Source::parse(name);
+        };
+        let (base, _) = market_of(feed).ok_or_else(|| {
+            let example = kind.spelling.of("BTC", kind.quote);
+            format!(
+                "a symbol too, as in {name}:{example}, since the feed {feed} names no currencies"
+            )
+        })?;
+        Source::parse(&format!("{name}:{}", kind.spelling.of(base, kind.quote)))
+    }
+
     /// Reads `KIND:SYMBOL`; the error says what would be right.
     pub fn parse(name: &str) -> Result<Source, String> {
         let (prefix, symbol) = name.split_once(':').ok_or_else(|| {
@@ -195,6 +240,16 @@ impl Source {
         exchange_of(&self.name)
     }
 
+    /// What comes before the colon: its kind's name, after `embedded-` perhaps.
+    pub fn prefix(&self) -> &str {
+        self.name.split_once(':').expect("a source has a colon").0
+    }
+
+    /// Whether it is the market of `base` against `quote`.
+    pub fn prices(&self, base: &str, quote: &str) -> bool {
+        self.symbol() == self.kind.spelling.of(base, quote)
+    }
+
     /// The symbol: what comes after the colon.
     pub fn symbol(&self) -> &str {
         self.name.split_once(':').expect("a source has a colon").1
@@ -202,7 +257,7 @@ impl Source {
 }
 
 /// All kinds, for a sentence.
-fn kinds() -> String {
+pub fn kinds() -> String {
     let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     format!(
         "{}, or one of them with 'embedded-' before it",
@@ -291,6 +346,43 @@ mod tests {
             Source::parse("embedded:BTCUSDT").unwrap().kind.name,
             "binance"
         );
+    }
+
+    #[test]
+    fn a_kind_alone_is_its_market_of_the_feeds_base() {
+        for (name, feed, source) in [
+            ("kraken", "BTC/USD", "kraken:BTC/USD"),
+            ("bitfinex", "DOGE/USD", "bitfinex:tDOGE:USD"),
+            ("bitstamp", "ETH/USD", "bitstamp:ethusd"),
+            ("embedded-okx", "BTC/USD", "embedded-okx:BTC-USDT"),
+            ("binance", "BTC/EUR", "binance:BTCUSDC"),
+            ("okx:ETH-BTC", "BTC/USD", "okx:ETH-BTC"),
+        ] {
+            assert_eq!(Source::parse_for(name, feed).unwrap().name, source);
+        }
+        for (name, feed, says) in [
+            ("kraken", "gold", "a symbol too, as in kraken:BTC/USD"),
+            ("kraken", "btc/usd", "a symbol too"),
+            ("kraken", "BTC/USD/X", "a symbol too"),
+            ("krake", "BTC/USD", "EXCHANGE:SYMBOL"),
+            ("kraken:", "BTC/USD", "kraken:BTC/USD"),
+        ] {
+            let right = Source::parse_for(name, feed).unwrap_err();
+            assert!(right.contains(says), "{name}: {right}");
+        }
+        let source = Source::parse("bitfinex:tBTCUST").unwrap();
+        assert!(source.prices("BTC", "USDT") && !source.prices("BTC", "USD"));
+        assert!(!source.prices("ETH", "USDT"));
+    }
+
+    #[test]
+    fn recorded_prices_are_told_by_the_name() {
+        for name in ["embedded:X", "embedded-kraken:X", "embedded-binance-book:X"] {
+            assert!(is_embedded(name), "{name}");
+        }
+        for name in ["binance:X", "embeddedkraken:X", "kraken:embedded:X"] {
+            assert!(!is_embedded(name), "{name}");
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //!
 //! Invariant: terms that differ in anything have different digests. What this module does not do: say what happened.
 
-use crate::aggregate::{Rule, groups_tolerated};
+use crate::aggregate::Rule;
 use crate::frame::padded;
 use crate::seal::{Digest32, PublicKey};
-use crate::source::{exchange_of, quote_of};
+use crate::tolerance::Tolerance;
 
 /// One slot of the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,45 +70,16 @@ impl Terms {
         self.seats.iter().fold(digest, seat).done()
     }
 
-    /// How many exchanges there are, and how many of them may lie whole.
-    pub fn exchanges(&self) -> Tolerance {
-        self.groups(exchange_of)
-    }
-
-    /// How many quote currencies there are, and how many of them may lose their worth.
-    pub fn quotes(&self) -> Tolerance {
-        self.groups(|source| quote_of(source))
-    }
-
-    fn groups<'a>(&'a self, group_of: impl Fn(&'a str) -> &'a str) -> Tolerance {
-        let mut slots: Vec<(&str, u16)> = Vec::new();
-        for seat in &self.seats {
-            let group = group_of(&seat.source);
-            match slots.iter_mut().find(|(name, _)| *name == group) {
-                Some((_, count)) => *count += 1,
-                None => slots.push((group, 1)),
-            }
-        }
-        let sizes: Vec<u16> = slots.iter().map(|(_, count)| *count).collect();
-        Tolerance {
-            tolerated: groups_tolerated(&sizes, self.f),
-            of: sizes.len() as u16,
-        }
+    /// What the roster survives.
+    pub fn tolerance(&self) -> Tolerance<'_> {
+        let sources: Vec<&str> = self.seats.iter().map(|seat| seat.source.as_str()).collect();
+        Tolerance::of(&self.feed, &sources, self.f)
     }
 
     /// Offset of the last sample's instant from the start.
     pub fn last_instant_us(&self) -> u64 {
         u64::from(self.samples - 1) * self.interval_us
     }
-}
-
-/// How many of how many may be faulty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tolerance {
-    /// So many may be.
-    pub tolerated: u16,
-    /// There are so many.
-    pub of: u16,
 }
 
 #[cfg(test)]
@@ -165,27 +136,5 @@ mod tests {
             digests.push(digest);
         }
         assert_eq!(digests[0], terms().digest());
-    }
-
-    #[test]
-    fn tolerated_exchanges_are_counted_from_the_sources() {
-        let mut one = terms();
-        assert_eq!(
-            one.exchanges(),
-            Tolerance {
-                tolerated: 0,
-                of: 1
-            }
-        );
-        for (seat, source) in one.seats.iter_mut().zip(["a:X", "b:X", "c:X", "d:X"]) {
-            seat.source = source.into();
-        }
-        assert_eq!(
-            one.exchanges(),
-            Tolerance {
-                tolerated: 1,
-                of: 4
-            }
-        );
     }
 }
