@@ -14,7 +14,7 @@ use crate::source::check_feed;
 use std::net::{IpAddr, SocketAddr};
 
 pub use crate::commands::{
-    COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
+    COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
 };
 pub use crate::source::{Endpoint, Source, exchange_of};
 
@@ -192,7 +192,7 @@ fn feed(given: &Given) -> Result<String, Usage> {
 }
 
 /// What is refused is not repeated: it may hold a password.
-fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
+pub fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
     let refused = |right| Usage(format!("--proxy makes no sense; it takes {right}"));
     let url = given.text("proxy").map(Proxy::parse);
     url.transpose().map_err(refused)

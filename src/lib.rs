@@ -44,6 +44,7 @@ pub mod wait;
 
 pub mod aggregator;
 pub mod collector;
+pub mod doctor;
 pub mod embedded;
 pub mod history;
 pub mod keys;

@@ -104,6 +104,12 @@ pub const UPGRADE_MS_MAX: u64 = 5_000;
 pub const OPEN_MS_MAX: u64 = 20_000;
 /// A first price that is young enough is read for this long; then another connection is tried.
 pub const FIRST_PRICE_MS_MAX: u64 = 5_000;
+/// `doctor` listens so long after the first price, for an answer to its ping and for a newer time.
+pub const LISTEN_MS_MAX: u64 = 3_000;
+/// `doctor` takes this machine's clock for wrong when it is off by more than this.
+pub const CLOCK_OFF_US_MAX: u64 = 1_000_000;
+/// `doctor` warns of a certificate that ends in fewer days.
+pub const CERTIFICATE_DAYS_MIN: i64 = 14;
 /// Pauses between two attempts to reach an exchange double up to this, and are jittered to at most twice as long.
 pub const RETRY_MS_MAX: u64 = 16_000;
 /// An address that an exchange turns away (HTTP 403, 418, 451, a ban) is not used again for this long, at least.

@@ -6,6 +6,7 @@
 
 use crate::clock::utc_us;
 use crate::limits::CERTIFICATE_BYTES_MAX;
+use crate::log::printable;
 
 /// Longest name that is shown.
 const NAME_CHARS_MAX: usize = 64;
@@ -128,9 +129,7 @@ fn shown(kind: u8, bytes: &[u8]) -> String {
     } else {
         String::from_utf8_lossy(bytes).into_owned()
     };
-    let safe = |c: char| c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
-    let cut = text.chars().take(NAME_CHARS_MAX);
-    cut.map(|c| if safe(c) { c } else { '?' }).collect()
+    printable(&text.chars().take(NAME_CHARS_MAX).collect::<String>())
 }
 
 /// `YYMMDDHHMMSSZ` (from 1950 to 2049) or `YYYYMMDDHHMMSSZ` (RFC 5280, section 4.1.2.5) in microseconds since the Unix epoch.

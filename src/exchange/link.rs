@@ -5,6 +5,7 @@
 
 use super::channel::Channel;
 use super::tunnel;
+use crate::clock::utc_text;
 use crate::config::Endpoint;
 use crate::error::Error;
 use crate::limits::{
@@ -14,6 +15,7 @@ use crate::net::{Gate, Patience, waits};
 use crate::proxy::Proxies;
 use crate::reason::Miss;
 use crate::resolve;
+use crate::wait::wall_us;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
 use std::io;
 use std::net::TcpStream;
@@ -102,12 +104,21 @@ impl Link {
         self.heard_at
     }
 
+    /// The exchange's certificate in DER, if this is TLS.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let Channel::Tls(tls) = self.ws.get_ref() else {
+            return None;
+        };
+        tls.peer_certificate().ok()??.to_der().ok()
+    }
+
     /// Sends a ping frame, whose pong [`Link::ponged_at`] tells of once it was read.
     pub fn ping(&mut self) -> Result<(), Ended> {
         self.ponged_at = None;
-        self.ws
-            .send(Message::Ping(b"rsoracle"[..].into()))
-            .map_err(ended)
+        self.ws.get_mut().inner().shut();
+        let ping = Message::Ping(b"rsoracle"[..].into());
+        self.ws.send(ping).map_err(ended)?;
+        self.fire()
     }
 
     /// When the pong to the last ping was read.
@@ -331,10 +342,13 @@ fn http_refusal(
     let status = response.status();
     let after = response.headers().get("Retry-After");
     let after_s: Option<u64> = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let retry = after_s.map(|s| format!(" (Retry-After: {s} s)"));
+    let retry = after_s.map(|s| {
+        let until_us = wall_us().saturating_add(s.saturating_mul(1_000_000));
+        format!(" until {} (Retry-After: {s} s)", utc_text(until_us))
+    });
     let advice = match status.as_u16() {
         451 => {
-            "the exchange does not serve this location; use another source, or run from a place that it serves"
+            "the exchange does not serve this location; use another source (of Binance binance-stream, which falls back to data-stream.binance.vision), or run from a place that it serves"
         }
         403 => {
             "a firewall of the exchange refuses this address, for its location or for too many requests; wait, or use another source"

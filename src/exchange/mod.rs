@@ -206,6 +206,11 @@ pub fn dialect(source: &Source) -> &'static Dialect {
         .expect("there is a dialect for every kind of source")
 }
 
+/// What asks for the exchange's time, where it gives none by itself and can be asked.
+pub fn time_request(source: &Source) -> Option<&'static str> {
+    matches!(source.kind.name, "binance" | "binance-book").then_some(binance::TIME)
+}
+
 /// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.
 pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
     if source.embedded {
