@@ -9,6 +9,7 @@
 use crate::limits::JSON_DEPTH_MAX;
 use nanoserde::DeJson;
 use std::borrow::Cow;
+use std::iter::from_fn;
 
 /// Byte position of the first thing that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,26 +192,35 @@ impl<'a> Json<'a> {
 
     /// The member of that name; of several the last one, as most readers have it. None too if this is no object.
     pub fn get(self, name: &str) -> Option<Json<'a>> {
-        self.members()?
-            .filter(|(known, _)| known.says(name))
-            .map(|(_, value)| value)
-            .last()
+        let [value] = self.pick([name]);
+        value
+    }
+
+    /// The members of these names, each as [`Json::get`] has it, in one pass.
+    pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
+        let mut picked = [None; N];
+        for (known, value) in self.members().into_iter().flatten() {
+            let known = known.text();
+            let place = names.iter().position(|name| known.as_deref() == Some(name));
+            if let Some(place) = place {
+                picked[place] = Some(value);
+            }
+        }
+        picked
     }
 
     /// Names and values, if this is an object.
     pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
-        let pieces = Pieces(self.0.strip_prefix('{')?.strip_suffix('}')?);
-        Some(pieces.map(|member| {
-            let (name, value) = member.split_at(until(member, b':'));
-            let value = value.get(1..).unwrap_or_default();
-            (Json::trimmed(name), Json::trimmed(value))
+        let mut rest = self.0.strip_prefix('{')?.strip_suffix('}')?;
+        Some(from_fn(move || {
+            Some((cut(&mut rest, b':')?, cut(&mut rest, b',')?))
         }))
     }
 
     /// What is listed, if this is a list.
     pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
-        let pieces = Pieces(self.0.strip_prefix('[')?.strip_suffix(']')?);
-        Some(pieces.map(Json::trimmed))
+        let mut rest = self.0.strip_prefix('[')?.strip_suffix(']')?;
+        Some(from_fn(move || cut(&mut rest, b',')))
     }
 
     /// The item at that place, if this is a list so long.
@@ -255,21 +265,12 @@ impl<'a> Json<'a> {
     }
 }
 
-/// What stands between the outermost commas.
-struct Pieces<'a>(&'a str);
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        let rest = self.0.trim_ascii_start();
-        if rest.is_empty() {
-            return None;
-        }
-        let (piece, behind) = rest.split_at(until(rest, b','));
-        self.0 = behind.get(1..).unwrap_or_default();
-        Some(piece)
-    }
+/// Takes off `rest` what stands before its first `stop` outside of strings and brackets, and the stop too; None when there is nothing.
+fn cut<'a>(rest: &mut &'a str, stop: u8) -> Option<Json<'a>> {
+    let (piece, behind) = rest.split_at(until(rest, stop));
+    *rest = behind.get(1..).unwrap_or_default();
+    let piece = Json::trimmed(piece);
+    (!piece.0.is_empty()).then_some(piece)
 }
 
 /// Position of the first `stop` outside of strings and brackets, or the length.
@@ -319,6 +320,8 @@ mod tests {
         assert_eq!(json.get("éA").and_then(Json::text).as_deref(), Some("\\"));
         assert_eq!(json.get("t").and_then(Json::switch), Some(true));
         assert!(json.get("a,b:{").unwrap().says("}],\"\\"));
+        let [t, none, id] = json.pick(["t", "T", "id"]);
+        assert_eq!((t, none, id), (json.get("t"), None, json.get("id")));
     }
 
     #[test]

@@ -64,7 +64,9 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         Ok(json) => json,
         Err(NotJson(at)) => return not_json(text, at),
     };
-    let id = match json.get("id") {
+    let [id, event, status, error, result] =
+        json.pick(["id", "event", "status", "error", "result"]);
+    let id = match id {
         None => Ok(None),
         Some(id) if id.raw() == "null" => Ok(None),
         Some(id) => {
@@ -81,18 +83,18 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         miss,
         text: excerpt(text),
     };
-    if let Some(event) = json.get("event") {
+    if let Some(event) = event {
         return match event.get("e") {
             Some(name) if name.says("serverShutdown") => Said::Leaving("a shutdown".into()),
             // What else it may announce is not the price that was asked for.
             _ => Said::ALIVE,
         };
     }
-    let status = json.get("status").and_then(Json::whole::<u16>);
-    if let Some(error) = json.get("error") {
+    let status = status.and_then(Json::whole::<u16>);
+    if let Some(error) = error {
         return refusal(id, status.unwrap_or(0), error, text);
     }
-    let result = match (status, json.get("result")) {
+    let result = match (status, result) {
         (Some(200), Some(result)) => result,
         _ => return fault(id, Miss::Shape, text),
     };
@@ -148,7 +150,7 @@ mod tests {
 
     const GOOD: &str = r#"{"id":"s-3","status":200,"result":{"symbol":"BTCUSDC","price":"87231.42000000"},"rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]}"#;
     // The document's example ("Symbol order book ticker").
-    const BOOKED: &str = r#"{"id":"9d32157c","status":200,"result":{"symbol":"BNBBTC","bidPrice":"0.01358000","bidQty":"12.53400000","askPrice":"0.01358200","askQty":"17.83700000"}}"#;
+    const BOOKED: &str = r#"{"id":"9d32157c","status":200,"result":{"symbol":"BNBBTC","bidPrice":"0.01358000","bidQty":"12.53400000","askPrice":"0.01358100","askQty":"17.83700000"}}"#;
 
     fn said(text: &str) -> Said {
         about(text, "BTCUSDC")
@@ -204,9 +206,12 @@ mod tests {
             symbol: "BNBBTC",
             channel: None,
         };
-        assert_eq!((BOOK.read)(BOOKED, &topic), price("9d32157c", 0.013581));
+        assert_eq!(
+            (BOOK.read)(BOOKED, &topic),
+            price("9d32157c", (0.01358 + 0.013581) / 2.0)
+        );
         for (from, miss) in [
-            ("0.01358200", Miss::OutOfBounds),
+            ("0.01358100", Miss::OutOfBounds),
             ("\"askPrice\"", Miss::Shape),
         ] {
             let text = BOOKED.replace(

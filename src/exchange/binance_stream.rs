@@ -43,28 +43,27 @@ fn subscribe(symbol: &str) -> Vec<String> {
 
 fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     // Either the payload alone, or wrapped with the name of its stream.
-    let event = match json.get("stream") {
-        Some(_) => json.get("data").ok_or(Miss::Shape)?,
+    let [stream, data] = json.pick(["stream", "data"]);
+    let event = match stream {
+        Some(_) => data.ok_or(Miss::Shape)?,
         None => json,
     };
-    let quoted = event.get("b").is_some() || event.get("a").is_some();
-    match event.get("e").and_then(Json::text).as_deref() {
+    let [kind, symbol, bid, ask] = event.pick(["e", "s", "b", "a"]);
+    match kind.and_then(Json::text).as_deref() {
         Some("trade") => {
-            of_symbol(event.get("s"), topic.symbol)?;
-            let price = price_of(event.get("p"))?;
-            Ok(Said::price(price, Some(time_of(event.get("T"))?)))
+            of_symbol(symbol, topic.symbol)?;
+            let [price, time] = event.pick(["p", "T"]);
+            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
         }
         Some("serverShutdown") => Ok(Said::Leaving("a shutdown".into())),
-        None if quoted && event.get("e").is_none() => {
-            of_symbol(event.get("s"), topic.symbol)?;
-            let price = middle_of(event.get("b"), event.get("a"))?;
-            Ok(Said::price(price, None))
+        None if kind.is_none() && bid.or(ask).is_some() => {
+            of_symbol(symbol, topic.symbol)?;
+            Ok(Said::price(middle_of(bid, ask)?, None))
         }
-        None if event.get("code").is_some() => Ok(Said::refusal(
-            Denial::Other,
-            &[event.get("code"), event.get("msg")],
-        )),
-        _ => Ok(Said::ALIVE),
+        _ => match event.pick(["code", "msg"]) {
+            [None, _] => Ok(Said::ALIVE),
+            words => Ok(Said::refusal(Denial::Other, &words)),
+        },
     }
 }
 

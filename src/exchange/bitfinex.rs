@@ -38,7 +38,7 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     if let Some(event) = json.get("event").and_then(Json::text) {
         return happening(&event, json, topic);
     }
-    let channel = json.at(0).and_then(Json::whole::<u64>);
+    let channel = json.at(0).and_then(Json::whole);
     if channel.is_none() || channel != topic.channel {
         return Ok(Said::ALIVE);
     }
@@ -53,12 +53,17 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
 
 /// What is no list.
 fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
-    let code = json.get("code");
+    let words = json.pick(["code", "msg"]);
+    let [code, message] = words;
     let number = code.and_then(Json::whole::<u32>);
     match event {
-        "subscribed" if json.get("channel").is_some_and(|name| name.says("ticker")) => {
-            of_symbol(json.get("symbol"), topic.symbol)?;
-            let channel = json.get("chanId").and_then(Json::whole);
+        "subscribed" => {
+            let [name, symbol, channel] = json.pick(["channel", "symbol", "chanId"]);
+            if !name.is_some_and(|name| name.says("ticker")) {
+                return Ok(Said::ALIVE);
+            }
+            of_symbol(symbol, topic.symbol)?;
+            let channel = channel.and_then(Json::whole);
             channel.map(Said::Channel).ok_or(Miss::Shape)
         }
         "pong" => Ok(Said::Alive {
@@ -76,7 +81,6 @@ fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
             })
         }
         "error" => {
-            let message = json.get("msg");
             let symbol = message.is_some_and(|message| message.raw().contains("symbol"));
             let denial = match number {
                 Some(10001) => Denial::UnknownSymbol,
@@ -84,7 +88,7 @@ fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
                 Some(10305) => Denial::TooMany,
                 _ => Denial::Other,
             };
-            Ok(Said::refusal(denial, &[code, message]))
+            Ok(Said::refusal(denial, &words))
         }
         _ => Ok(Said::ALIVE),
     }

@@ -35,33 +35,33 @@ fn subscribe(symbol: &str) -> Vec<String> {
 }
 
 fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    let inside = |name: &str| json.get("data").and_then(|data| data.get(name));
-    match json.get("event").and_then(Json::text).as_deref() {
+    let [event, channel, data] = json.pick(["event", "channel", "data"]);
+    let inside = |names| data.map_or([None; 2], |data| data.pick(names));
+    match event.and_then(Json::text).as_deref() {
         Some("trade") => {
-            let channel = json
-                .get("channel")
-                .and_then(Json::text)
-                .ok_or(Miss::Shape)?;
+            let channel = channel.and_then(Json::text).ok_or(Miss::Shape)?;
             match channel.strip_prefix("live_trades_") {
                 Some(symbol) if symbol == topic.symbol => {}
                 Some(_) => return Err(Miss::WrongSymbol),
                 None => return Ok(Said::ALIVE),
             }
-            let price = price_of(inside("price_str"))?;
-            Ok(Said::price(price, Some(time_of(inside("microtimestamp"))?)))
+            let [price, time] = inside(["price_str", "microtimestamp"]);
+            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
         }
-        Some("data") => Ok(Said::Alive {
-            time_us: time_of(inside("microtimestamp")).ok(),
-        }),
+        Some("data") => {
+            let time = data.and_then(|data| data.get("microtimestamp"));
+            let time_us = time_of(time).ok();
+            Ok(Said::Alive { time_us })
+        }
         Some("bts:request_reconnect") => Ok(Said::Leaving("a restart".into())),
         Some("bts:error") => {
-            let message = inside("message");
+            let words = inside(["code", "message"]);
             // What a misspelled channel gets.
-            let denial = match message.and_then(Json::text).as_deref() {
+            let denial = match words[1].and_then(Json::text).as_deref() {
                 Some("Invalid channel provided.") => Denial::UnknownSymbol,
                 _ => Denial::Other,
             };
-            Ok(Said::refusal(denial, &[inside("code"), message]))
+            Ok(Said::refusal(denial, &words))
         }
         _ => Ok(Said::ALIVE),
     }

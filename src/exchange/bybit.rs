@@ -37,8 +37,9 @@ fn subscribe(symbol: &str) -> Vec<String> {
     )]
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    let Some(name) = json.get("topic").and_then(Json::text) else {
+fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
+    let [name, kind, book, made, sent] = json.pick(["topic", "type", "data", "cts", "ts"]);
+    let Some(name) = name.and_then(Json::text) else {
         return Ok(answer(json));
     };
     match name.strip_prefix(BOOK) {
@@ -47,15 +48,14 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
         None => return Ok(Said::ALIVE),
     }
     // A change alone would be no book.
-    if !json.get("type").is_some_and(|kind| kind.says("snapshot")) {
+    if !kind.is_some_and(|kind| kind.says("snapshot")) {
         return Err(Miss::Shape);
     }
-    let book = json.get("data").ok_or(Miss::Shape)?;
-    of_symbol(book.get("s"), topic.symbol)?;
-    let best = |side: &str| book.get(side)?.at(0)?.at(0);
-    let price = middle_of(best("b"), best("a"))?;
-    let time_us = time_of(json.get("cts").or(json.get("ts")))?;
-    Ok(Said::price(price, Some(time_us)))
+    let [symbol, bids, asks] = book.ok_or(Miss::Shape)?.pick(["s", "b", "a"]);
+    of_symbol(symbol, topic.symbol)?;
+    let best = |side: Option<Json<'a>>| side?.at(0)?.at(0);
+    let price = middle_of(best(bids), best(asks))?;
+    Ok(Said::price(price, Some(time_of(made.or(sent))?)))
 }
 
 /// What answers a request of ours: to subscribe, or the ping.

@@ -35,17 +35,17 @@ fn subscribe(symbol: &str) -> Vec<String> {
 }
 
 fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    match json.get("type").and_then(Json::text).as_deref() {
+    let [kind, symbol, price, time] = json.pick(["type", "product_id", "price", "time"]);
+    match kind.and_then(Json::text).as_deref() {
         Some("ticker") => {
-            of_symbol(json.get("product_id"), topic.symbol)?;
-            let price = price_of(json.get("price"))?;
-            Ok(Said::price(price, Some(time_of(json.get("time"))?)))
+            of_symbol(symbol, topic.symbol)?;
+            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
         }
         Some("heartbeat") => Ok(Said::Alive {
-            time_us: time_of(json.get("time")).ok(),
+            time_us: time_of(time).ok(),
         }),
         Some("error") => {
-            let words = [json.get("message"), json.get("reason")];
+            let words = json.pick(["message", "reason"]);
             let unknown = |word: &Json| word.raw().contains("not a valid product");
             let denial = if words.iter().flatten().any(unknown) {
                 Denial::UnknownSymbol

@@ -37,15 +37,16 @@ fn subscribe(symbol: &str) -> Vec<String> {
 }
 
 fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    match json.get("channel").and_then(Json::text).as_deref() {
+    let [channel, data] = json.pick(["channel", "data"]);
+    match channel.and_then(Json::text).as_deref() {
         Some("ticker") => {
-            let quote = newest_of(json.get("data"), topic.symbol, "symbol", "timestamp")?;
-            let price = quoted_last(quote.get("last"), quote.get("bid"), quote.get("ask"))?;
-            let time = quote.get("timestamp").map(|time| time_of(Some(time)));
-            Ok(Said::price(price, time.transpose()?))
+            let quote = newest_of(data, topic.symbol, "symbol", "timestamp")?;
+            let [last, bid, ask, time] = quote.pick(["last", "bid", "ask", "timestamp"]);
+            let time_us = time.map(|time| time_of(Some(time))).transpose()?;
+            Ok(Said::price(quoted_last(last, bid, ask)?, time_us))
         }
         Some("status") => {
-            let status = json.get("data").and_then(|list| list.at(0));
+            let status = data.and_then(|list| list.at(0));
             let system = status.and_then(|status| status.get("system"));
             match system.and_then(Json::text).ok_or(Miss::Shape)?.as_ref() {
                 "online" => Ok(Said::ALIVE),
@@ -60,10 +61,10 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
 /// What answers a request of ours: to subscribe, or the ping.
 fn answer(json: Json) -> Said {
     // The guide writes one refusal with a capital.
-    let error = json.get("error").or(json.get("Error"));
-    let success = json.get("success").and_then(Json::switch);
-    if success != Some(false) && error.is_none() {
-        let time_us = time_of(json.get("time_out")).ok();
+    let [error, capital, success, time] = json.pick(["error", "Error", "success", "time_out"]);
+    let error = error.or(capital);
+    if success.and_then(Json::switch) != Some(false) && error.is_none() {
+        let time_us = time_of(time).ok();
         return Said::Alive { time_us };
     }
     let says = |words: &str| error.is_some_and(|error| error.raw().contains(words));

@@ -39,32 +39,35 @@ fn subscribe(symbol: &str) -> Vec<String> {
 }
 
 fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    if let Some(event) = json.get("event").and_then(Json::text) {
+    let [event, about, data] = json.pick(["event", "arg", "data"]);
+    if let Some(event) = event.and_then(Json::text) {
         return Ok(happening(&event, json));
     }
-    let about = |name: &str| json.get("arg").and_then(|arg| arg.get(name));
-    if !about("channel").is_some_and(|channel| channel.says("tickers")) {
+    let about = about.map(|about| about.pick(["channel", "instId"]));
+    let [channel, symbol] = about.unwrap_or_default();
+    if !channel.is_some_and(|channel| channel.says("tickers")) {
         return Ok(Said::ALIVE);
     }
-    of_symbol(about("instId"), topic.symbol)?;
-    let quote = newest_of(json.get("data"), topic.symbol, "instId", "ts")?;
-    let price = quoted_last(quote.get("last"), quote.get("bidPx"), quote.get("askPx"))?;
-    Ok(Said::price(price, Some(time_of(quote.get("ts"))?)))
+    of_symbol(symbol, topic.symbol)?;
+    let quote = newest_of(data, topic.symbol, "instId", "ts")?;
+    let [last, bid, ask, time] = quote.pick(["last", "bidPx", "askPx", "ts"]);
+    let price = quoted_last(last, bid, ask)?;
+    Ok(Said::price(price, Some(time_of(time)?)))
 }
 
 /// What is no push of a channel.
 fn happening(event: &str, json: Json) -> Said {
-    let (code, message) = (json.get("code"), json.get("msg"));
-    let number = code.and_then(Json::text);
-    match (event, number.as_deref()) {
+    let words = json.pick(["code", "msg"]);
+    let code = words[0].and_then(Json::text);
+    match (event, code.as_deref()) {
         ("notice", Some("64008")) => Said::Leaving("a service upgrade".into()),
-        ("error", number) => {
-            let denial = match number {
+        ("error", code) => {
+            let denial = match code {
                 Some("60018") => Denial::UnknownSymbol,
                 Some("60014") => Denial::TooMany,
                 _ => Denial::Other,
             };
-            Said::refusal(denial, &[code, message])
+            Said::refusal(denial, &words)
         }
         _ => Said::ALIVE,
     }
