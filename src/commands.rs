@@ -20,6 +20,18 @@ const fn flag(
     }
 }
 
+const fn list(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        repeats: true,
+        ..flag(name, value, default, help)
+    }
+}
+
 const SOURCE: Flag = flag(
     "source",
     "EXCHANGE:SYMBOL",
@@ -57,6 +69,24 @@ const PROXY: Flag = flag(
     "Reach wss exchanges through this HTTP proxy, instead of what HTTPS_PROXY and NO_PROXY say. Other users can read command lines: a URL with a password (http://USER:PASSWORD@HOST:PORT) is better kept in HTTPS_PROXY.",
 );
 
+const MAX_AGE: Flag = flag(
+    "max-age",
+    "DURATION",
+    "",
+    "A price that is older is none; without this what fits the exchange.",
+);
+const MAX_SILENCE: Flag = flag(
+    "max-silence",
+    "DURATION",
+    "",
+    "A connection to the exchange on which nothing came for so long is replaced; without this what fits the exchange.",
+);
+const PING_EVERY: Flag = flag(
+    "ping-every",
+    "DURATION",
+    "",
+    "How often the exchange is pinged, where it wants to be; without this what it asks for.",
+);
 const CONNECTION_AGE: Flag = flag(
     "connection-age",
     "DURATION",
@@ -73,7 +103,24 @@ pub static RUN: Command = Command {
     example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
     operands: "",
     flags: &[
-        flag("collectors", "N", "5", "How many collectors (slots)."),
+        flag(
+            "config",
+            "FILE",
+            "",
+            "Take what is not typed from this file (TOML): flags are keys, with underscores; see docs/oracle.toml.",
+        ),
+        flag(
+            "check",
+            "",
+            "",
+            "Print the configuration as it takes effect, and what its roster survives; start nothing.",
+        ),
+        flag(
+            "collectors",
+            "N",
+            "5",
+            "How many collectors (slots); where there are more sources, one for each.",
+        ),
         flag("samples", "N", "10", "Samples per round and collector."),
         flag(
             "interval",
@@ -81,8 +128,31 @@ pub static RUN: Command = Command {
             "1s",
             "From one sample to the next: 250ms, 1s, 2m.",
         ),
-        SOURCE,
         FEED,
+        list(
+            "source",
+            "EXCHANGE:SYMBOL",
+            "binance",
+            "What is watched: one or several, 'kraken,coinbase', dealt over the collectors; without a symbol the feed's market. 'embedded:BTCUSDT' replays recorded trades.",
+        ),
+        flag(
+            "sources",
+            "ROSTER",
+            "",
+            "diverse: coinbase, kraken, bitstamp, bitfinex, binance, okx and bybit; embedded-diverse: the same of the embedded exchange.",
+        ),
+        list(
+            "accept-quote",
+            "CURRENCY",
+            "",
+            "Take sources in this currency for the feed's own: 'USDC,USDT'. Without --source, and with --sources, USDC and USDT stand for USD.",
+        ),
+        flag(
+            "min-exchanges",
+            "N",
+            "1",
+            "The fewest distinct exchanges among the prices from which one may be published.",
+        ),
         flag(
             "rule",
             "RULE",
@@ -196,6 +266,9 @@ pub static RUN: Command = Command {
             "",
             "Always holds the newest published report, replaced at once.",
         ),
+        MAX_AGE,
+        MAX_SILENCE,
+        PING_EVERY,
         CONNECTION_AGE,
         flag("json", "", "", "Print reports, a line of JSON each."),
         flag(
@@ -247,7 +320,16 @@ pub static COLLECT: Command = Command {
             "",
             "Sign with this key, made by 'rsoracle keygen', instead of a fresh one.",
         ),
+        MAX_AGE,
+        MAX_SILENCE,
+        PING_EVERY,
         CONNECTION_AGE,
+        flag(
+            "stay",
+            "",
+            "",
+            "Wait for as long as the exchange turns this address away, instead of ending.",
+        ),
     ],
 };
 
@@ -285,13 +367,7 @@ pub static EXCHANGE: Command = Command {
             "Replay this price tape instead of the built-in one.",
         ),
         flag("speed", "FACTOR", "1", "How fast the tape runs."),
-        Flag {
-            name: "fault",
-            value: "FAULT",
-            default: "",
-            repeats: true,
-            help: "Misbehave on request; see above.",
-        },
+        list("fault", "FAULT", "", "Misbehave on request; see above."),
         flag(
             "cert",
             "FILE",

@@ -6,7 +6,10 @@ use rsoracle::config::{
     Run, VERIFY, Verify,
 };
 use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
-use rsoracle::{aggregator, collector, doctor, embedded, history, keys, log, resolve, verify};
+use rsoracle::limits::TOML_BYTES_MAX;
+use rsoracle::{
+    aggregator, collector, config, doctor, embedded, file, history, keys, log, resolve, verify,
+};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -53,10 +56,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         name if wants_help && COMMANDS.iter().any(|command| command.name == name) => {
             show(&help_page(Some(command))?)
         }
-        "run" => {
-            let config = Run::from_flags(&args::parse(&RUN, rest)?)?;
-            aggregator::run(&config).map_err(|error| Failure::Error("aggregator".to_owned(), error))
-        }
+        "run" => run(rest),
         "collect" => {
             let config = Collect::from_flags(&args::parse(&COLLECT, rest)?)?;
             let role = format!("collector {}", config.slot);
@@ -107,6 +107,30 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         ))
         .into()),
     }
+}
+
+fn run(words: &[String]) -> Result<u8, Failure> {
+    let failed = |error| Failure::Error("aggregator".to_owned(), error);
+    let mut given = args::parse(&RUN, words)?;
+    if let Some(path) = config::path(&given, "config")? {
+        let text = configuration(&path).map_err(failed)?;
+        config::file::read(&mut given, &path, &text)?;
+    }
+    let config = Run::from_flags(&given)?;
+    if given.switch("check") {
+        return show(&config::file::render(&given, &config));
+    }
+    aggregator::run(&config).map_err(failed)
+}
+
+/// The text of a configuration file.
+fn configuration(path: &str) -> Result<String, Error> {
+    let attempt = format!("cannot read the configuration {path}");
+    let advice =
+        "--config names a file as docs/oracle.toml is one, or as 'rsoracle run --check' prints one";
+    let bytes = file::read(path, TOML_BYTES_MAX as u64, &attempt);
+    let text = String::from_utf8(bytes.map_err(|error| error.advise(advice))?);
+    text.map_err(|_| Error::new(attempt, "it is not text in UTF-8").advise(advice))
 }
 
 fn help_page(topic: Option<&String>) -> Result<String, Usage> {

@@ -76,6 +76,11 @@ impl Proxy {
         })
     }
 
+    /// Its address without user and password.
+    pub fn url_shown(&self) -> String {
+        format!("http://{self}")
+    }
+
     /// What a child's environment must hold for it to use this proxy and no other. An environment can be read by processes of
     /// the same user only; arguments by everybody's.
     pub fn variables(&self) -> [(&'static str, &str); 4] {
@@ -318,6 +323,7 @@ mod tests {
             let line = format!("\r\nProxy-Authorization: Basic {text}\r\n\r\n");
             assert!(proxy.request("h", 1).ends_with(&line), "{login}");
             assert_eq!(format!("{proxy} {proxy:?}"), "[::1]:8080 [::1]:8080");
+            assert_eq!(proxy.url_shown(), "http://[::1]:8080");
         }
     }
 

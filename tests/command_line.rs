@@ -70,8 +70,67 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --source kraken:XBT",
-        &["--source \"kraken:XBT\"", "binance:"],
+        &["--source \"kraken:XBT\"", "kraken:BTC/USD"],
     ),
+    (
+        "run --source kraken,binanze",
+        &["--source \"binanze\"", "bitfinex"],
+    ),
+    (
+        "run --source kraken,",
+        &["--source \"\"", "EXCHANGE:SYMBOL"],
+    ),
+    (
+        "run --source okx",
+        &[
+            "okx:BTC-USDT",
+            "USDT",
+            "BTC/USD in USD",
+            "--accept-quote USDT",
+        ],
+    ),
+    (
+        "run --source kraken:ETH/USD",
+        &["kraken:ETH/USD", "BTC in USD", "--feed"],
+    ),
+    (
+        "run --source kraken --feed gold",
+        &["--source \"kraken\"", "kraken:BTC/USD", "gold"],
+    ),
+    (
+        "run --feed BTC/EUR",
+        &["binance:BTCUSDC", "BTC/EUR in EUR", "--accept-quote USDC"],
+    ),
+    (
+        "run --source kraken --sources diverse",
+        &["--source and --sources"],
+    ),
+    ("run --sources all", &["--sources \"all\"", "diverse"]),
+    (
+        "run --sources diverse --collectors 6",
+        &["7 sources", "6 collectors", "--collectors"],
+    ),
+    (
+        "run --source embedded:BTCUSDT --feed gold --accept-quote USDC",
+        &["--accept-quote goes with a feed", "gold"],
+    ),
+    (
+        "run --accept-quote usdc",
+        &["--accept-quote \"usdc\"", "USDC,USDT"],
+    ),
+    (
+        "run --min-exchanges 2",
+        &["--min-exchanges 2", "1 exchange"],
+    ),
+    (
+        "run --sources diverse --min-exchanges 8",
+        &["--min-exchanges 8", "7 exchanges"],
+    ),
+    (
+        "run --max-age 1ms",
+        &["--max-age \"1ms\"", "from 10ms to 24h"],
+    ),
+    ("run --config=", &["--config \"\"", "a path"]),
     (
         "run --bind localhost",
         &["--bind \"localhost\"", "127.0.0.1"],
@@ -168,7 +227,15 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--collectors N ", "5"),
         ("--samples N ", "10"),
         ("--interval DURATION ", "1s"),
-        ("--source EXCHANGE:SYMBOL ", "binance:BTCUSDC"),
+        ("--config FILE ", ""),
+        ("--check ", ""),
+        ("--source EXCHANGE:SYMBOL ", "binance"),
+        ("--sources ROSTER ", ""),
+        ("--accept-quote CURRENCY ", ""),
+        ("--min-exchanges N ", "1"),
+        ("--max-age DURATION ", ""),
+        ("--max-silence DURATION ", ""),
+        ("--ping-every DURATION ", ""),
         ("--feed NAME ", "BTC/USD"),
         ("--rule RULE ", "trimmed-mean"),
         ("--sample-rule RULE ", "mean"),

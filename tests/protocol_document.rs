@@ -11,6 +11,7 @@ use rsoracle::limits::*;
 use rsoracle::reason::{Abstention, Miss, Reject};
 use rsoracle::report::Verifier;
 use rsoracle::seal::hex;
+use rsoracle::source::{KINDS, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -157,6 +158,17 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
     check!(Reject);
     check!(Miss);
     check!(Abstention);
+}
+
+#[test]
+fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
+    let row = |cells: Vec<String>| [&cells[0], &cells[2]].map(|cell| cell.replace('`', ""));
+    let rows: Vec<[String; 2]> = table(&document(), "Sources").into_iter().map(row).collect();
+    let made = KINDS.each_ref().map(|kind| {
+        let source = Source::parse_for(kind.name, "BTC/USD").expect("a kind");
+        [kind.name.to_owned(), source.symbol().to_owned()]
+    });
+    assert_eq!(rows, made);
 }
 
 /// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.

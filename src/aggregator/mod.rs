@@ -97,7 +97,7 @@ struct Aggregator<'a> {
     screen: Screen,
     exchange: Option<ExchangeChild>,
     exchange_restart: Restart,
-    /// Where the exchange is, if not where it usually is.
+    /// Where embedded sources are.
     endpoint: Option<Endpoint>,
     book: Book,
 }
@@ -105,11 +105,7 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end; gives the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
-    let mark = if config.source.embedded {
-        "embedded "
-    } else {
-        ""
-    };
+    let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;
     let code = match config.every_us {
@@ -139,7 +135,7 @@ impl<'a> Aggregator<'a> {
             let secret = EnrolmentSecret::take(&mut seed);
             let remote = index >= config.collectors - config.remote;
             Ok(Slot {
-                source: config.source.name.clone(),
+                source: config.sources[usize::from(index)].name.clone(),
                 secret,
                 child: None,
                 remote,
@@ -202,6 +198,9 @@ impl<'a> Aggregator<'a> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
+        for warning in self.config.tolerance().warnings() {
+            self.tell(&warning);
+        }
         if self.has_exchange() {
             let exchange = child::exchange(&self.log, None)?;
             self.tell(&format!(
@@ -228,7 +227,7 @@ impl<'a> Aggregator<'a> {
 
     /// Whether the embedded exchange is a child of ours.
     fn has_exchange(&self) -> bool {
-        self.config.source.embedded && self.config.endpoint.is_none()
+        self.config.embedded() && self.config.endpoint.is_none()
     }
 
     /// One round, as soon as the collectors are ready; gives the exit code.
@@ -336,7 +335,7 @@ impl<'a> Aggregator<'a> {
             sample_rule: config.sample_rule,
             f: config.f(),
             quorum: config.quorum(),
-            exchanges_min: 1,
+            exchanges_min: config.exchanges_min,
             samples: config.samples,
             interval_us: config.interval_us,
             seats: self.slots.iter().map(seat).collect(),

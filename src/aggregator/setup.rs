@@ -1,12 +1,13 @@
 //! What must stand before the first collector starts: the two ports, enough open files, root certificates, keys, the
 //! enrolments of remote ones.
 
-use crate::config::{Endpoint, Run};
+use crate::config::Run;
 use crate::error::Error;
 use crate::exchange::{self, roots::Roots, tunnel};
 use crate::keyfile;
 use crate::limits::STRANGERS_MAX;
 use crate::seal::PublicKey;
+use crate::source::Source;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -52,12 +53,15 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
 
 /// Whom to trust and which proxy to take, where that matters: said once and now, rather than by every collector.
 pub fn check_way(config: &Run) -> Result<(), Error> {
-    let named = config.endpoint.as_ref();
-    // The embedded exchange that a run starts itself is no other place: it speaks without TLS.
-    let own = config.source.embedded && named.is_none();
-    let tls = |endpoint: &Endpoint| endpoint.tls;
-    let places = || exchange::endpoints(&config.source, named);
-    if config.ca_file.is_some() || !own && places().iter().any(tls) {
+    let encrypted = |source: &Source| match &config.endpoint {
+        Some(endpoint) if source.embedded => endpoint.tls,
+        // The embedded exchange that a run starts itself is no other place: it speaks without TLS.
+        None if source.embedded => false,
+        _ => exchange::endpoints(source, None)
+            .iter()
+            .any(|endpoint| endpoint.tls),
+    };
+    if config.ca_file.is_some() || config.sources.iter().any(encrypted) {
         Roots::find(config.ca_file.as_deref())?;
         tunnel::proxies(config.proxy.as_ref())?;
     }

@@ -5,8 +5,8 @@
 
 mod finding;
 
-use crate::args::{Given, Usage, wrong};
-use crate::config::proxy;
+use crate::args::{Given, Usage};
+use crate::config::{endpoint, feed, path, proxy};
 use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
 use crate::exchange::certificate::Certificate;
 use crate::exchange::link::Ended;
@@ -16,7 +16,7 @@ use crate::exchange::{self, tunnel};
 use crate::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::net::Patience;
 use crate::proxy::Proxy;
-use crate::source::{Endpoint, KINDS, Source, check_feed};
+use crate::source::{Endpoint, KINDS, Source};
 use crate::wait::wall_us;
 use finding::{Finding, heads};
 use std::io::Write;
@@ -40,35 +40,28 @@ pub struct Settings {
 impl Settings {
     /// Makes sense of the flags of [`crate::config::DOCTOR`].
     pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
-        let feed = given.required("feed")?;
-        check_feed(feed).map_err(|right| wrong("feed", feed, right))?;
-        let endpoint = given
-            .text("endpoint")
-            .map(|url| Endpoint::parse(url).map_err(|right| wrong("endpoint", url, right)));
-        let endpoint = endpoint.transpose()?;
+        let feed = feed(given)?;
         let kinds = KINDS.iter().map(|kind| kind.name.to_owned());
         let names = match given.operands() {
             [] => kinds.collect(),
             named => named.to_vec(),
         };
-        let refused =
-            |name: &String, right| Usage(format!("{name:?} is no source; it takes {right}"));
-        let source =
-            |name: &String| Source::parse_for(name, feed).map_err(|right| refused(name, right));
+        let source = |name: &String| {
+            let refused = |right| Usage(format!("{name:?} is no source; it takes {right}"));
+            Source::parse_for(name, &feed).map_err(refused)
+        };
         let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
-        if let Some(other) = sources
-            .iter()
-            .find(|source| source.embedded != endpoint.is_some())
-        {
-            return Err(Usage(format!(
-                "--endpoint says where the embedded exchange listens, and goes with 'embedded…' sources, unlike {}",
-                other.name
-            )));
+        let endpoint = endpoint(given, &sources)?;
+        if endpoint.is_none() && sources.iter().any(|source| source.embedded) {
+            return Err(Usage(
+                "an 'embedded:' source needs --endpoint URL, where the embedded exchange listens"
+                    .into(),
+            ));
         }
         Ok(Settings {
             sources,
             endpoint,
-            ca_file: given.text("ca-file").map(str::to_owned),
+            ca_file: path(given, "ca-file")?,
             proxy: proxy(given)?,
             json: given.switch("json"),
         })
