@@ -55,7 +55,7 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
 pub fn check_way(config: &Run) -> Result<(), Error> {
     let encrypted = |source: &Source| match &config.endpoint {
         Some(endpoint) if source.embedded => endpoint.tls,
-        // The embedded exchange that a run starts itself is no other place: it speaks without TLS.
+        // The embedded exchange that a run starts itself speaks without TLS.
         None if source.embedded => false,
         _ => exchange::endpoints(source, None)
             .iter()
