@@ -181,12 +181,22 @@ impl Stage {
         TestProxy::new(script, self.address)
     }
 
+    /// A look at it through the proxy.
+    fn doctor(&self, proxy: &TestProxy) -> Running {
+        let args = [
+            "doctor",
+            "embedded:BTCUSDT",
+            "--endpoint",
+            &self.url,
+            "--ca-file",
+            &self.ca,
+        ];
+        start(&[&args[..], &["--proxy", &proxy.url("")]].concat())
+    }
+
     /// A run of one sample, with these further arguments and variables.
     fn run(&self, more: &[&str], variables: &[(&str, &str)]) -> Running {
         let mut command = rsoracle();
-        for name in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
-            command.env_remove(name);
-        }
         command.args([
             "run",
             "--source",
@@ -313,17 +323,29 @@ fn what_a_proxy_does_instead_of_its_work_is_said_in_words() {
         ),
     ] {
         let mut proxy = stage.proxy(script);
-        let running = stage.run(&["--proxy", &proxy.url(""), "--ready-timeout", "7s"], &[]);
-        let done = proxy.serve(running);
-        assert_eq!(
-            (done.code, done.stdout.as_str()),
-            (Some(3), ""),
-            "{}",
-            done.stderr
+        let done = proxy.serve(stage.doctor(&proxy));
+        let text = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(done.code, Some(1), "{text} {}", done.stderr);
+        let attempt = "cannot reach exchange.invalid:";
+        assert!(
+            text.contains(attempt) && text.contains(says),
+            "{says} in {text}"
         );
-        assert!(done.stderr.contains(says), "{says} in {}", done.stderr);
-        assert!(done.stderr.contains("through the proxy"), "{}", done.stderr);
     }
+}
+
+#[test]
+fn a_doctor_that_looks_through_a_proxy_says_which() {
+    let stage = Stage::new();
+    let mut proxy = stage.proxy(Script::Tunnel(""));
+    let done = proxy.serve(stage.doctor(&proxy));
+    assert_eq!(done.code, Some(0), "{} {}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("Test authority"), "{}", done.stdout);
+    let end = format!(
+        "1 of 1 can be used, seen through the proxy {}\n",
+        &proxy.url("")[7..]
+    );
+    assert!(done.stdout.ends_with(&end), "{}", done.stdout);
 }
 
 #[test]

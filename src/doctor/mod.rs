@@ -86,7 +86,7 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
     if !settings.json {
         show(&heads(name_chars));
     }
-    let mut usable = 0;
+    let (mut usable, mut way) = (0, String::new());
     for source in &settings.sources {
         let finding = examine(Plan {
             source,
@@ -96,6 +96,9 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
             timing: Timing::of(source),
         });
         usable += usize::from(finding.is_usable());
+        if let Some(proxy) = &finding.proxy {
+            way = format!(", seen through the proxy {proxy}");
+        }
         match settings.json {
             true => show(&finding.json()),
             false => finding.lines(name_chars).iter().for_each(|line| show(line)),
@@ -103,7 +106,7 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
     }
     let all = settings.sources.len();
     if !settings.json {
-        show(&format!("{usable} of {all} can be used"));
+        show(&format!("{usable} of {all} can be used{way}"));
     }
     Ok(if usable == all {
         EXIT_PRICE
