@@ -336,19 +336,29 @@ pub static COLLECT: Command = Command {
 /// `rsoracle exchange`
 pub static EXCHANGE: Command = Command {
     name: "exchange",
-    job: "the embedded exchange: answers 'ticker.price' as Binance does, from recorded trades",
-    notes: "Faults: NAME[:VALUE][@K|@K..]; @K: only a connection's K-th request, @K..: from the K-th on, neither: every one.\n\
+    job: "the embedded exchange: speaks as each exchange that can be watched does, from recorded trades",
+    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, /okx\n\
+            and /bybit. There the tape's base is sold for USD, USDC and USDT.\n\
+            Faults: [DIALECT/]NAME[:VALUE][@K|@K..]; DIALECT/: only there, as in kraken/drop; @K: only a connection's K-th\n\
+            request, or in a stream its K-th price, @K..: from the K-th on, neither: every one.\n\
             \x20 drop            close the connection instead of answering\n\
-            \x20 hang            never answer on this connection again\n\
+            \x20 hang            never say anything on this connection again, not even pongs\n\
+            \x20 mute            streams: never say a price on this connection again, but all else\n\
             \x20 garbage         answer with text that is not JSON\n\
-            \x20 wrong-id        answer with another id\n\
+            \x20 wrong-id        answer with another id; not in streams\n\
             \x20 wrong-symbol    answer with another symbol\n\
             \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
             \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
+            \x20 stale:DURATION  streams: tell times that lie so far back\n\
+            \x20 old-first:DURATION\n\
+            \x20                 streams: the same of the first price only, as of an old snapshot\n\
             \x20 large           answer with a message of 20 MB\n\
+            \x20 reconnect       announce the end of the connection as this exchange does, if it does, and end it a second later\n\
+            \x20 maintenance     streams: announce maintenance and give no prices (kraken, bitfinex), or close\n\
             \x20 status:429:DURATION, status:418:DURATION\n\
-            \x20                 answer with this error, 'retryAfter' that far ahead\n\
-            \x20 upgrade:CODE    refuse the websocket upgrade with this HTTP status (451, 403, 418, 429)\n\
+            \x20                 answer with this error, 'retryAfter' that far ahead; not in streams\n\
+            \x20 upgrade:CODE, upgrade:CODE:SECONDS\n\
+            \x20                 refuse the websocket upgrade with this HTTP status (451, 403, 418, 429, 503), 'Retry-After' so long\n\
             \x20 ping            send a ping with a payload before answering, and answer only once it was echoed\n\
             \x20 slow:DURATION   answer this much later",
     example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
@@ -367,6 +377,18 @@ pub static EXCHANGE: Command = Command {
             "Replay this price tape instead of the built-in one.",
         ),
         flag("speed", "FACTOR", "1", "How fast the tape runs."),
+        flag(
+            "keep-alive",
+            "DURATION",
+            "",
+            "Instead of the exchanges' own periods: heartbeats and pings so often, idle clients closed after three times that.",
+        ),
+        flag(
+            "rate",
+            "N",
+            "",
+            "Streams tell the tape's price N times a second, not only when it changes.",
+        ),
         list("fault", "FAULT", "", "Misbehave on request; see above."),
         flag(
             "cert",

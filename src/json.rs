@@ -238,6 +238,11 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// The same, for one who keeps it.
+    pub fn owned(self) -> Option<String> {
+        self.text().map(Cow::into_owned)
+    }
+
     /// Whether it is a string that says this.
     pub fn says(self, text: &str) -> bool {
         self.text().is_some_and(|own| own == text)

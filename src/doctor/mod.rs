@@ -150,7 +150,8 @@ fn visit(
         finding.certificate = link.certificate().and_then(|der| Certificate::read(&der));
         link.ping().map_err(lost)?;
     }
-    let price = session.await_price(&mut || Ok(()), &mut |said| finding.hear(said, wall_us()))?;
+    let price =
+        session.wait_for_price(&mut || Ok(()), &mut |said| finding.hear(said, wall_us()))?;
     finding.price = Some(price);
     if let (Some(request), Some(link)) = (time_request, session.link()) {
         link.send(request.to_owned()).map_err(lost)?;

@@ -67,7 +67,7 @@ impl Server {
             listener,
             address,
             acceptor,
-            venue: Venue::new(tape, settings.speed, settings.faults.clone(), Now::read()),
+            venue: Venue::new(tape, settings, Now::read()),
             connections: Vec::new(),
             accept_told: false,
             tls_told: false,

@@ -401,11 +401,15 @@ impl<'a> Session<'a> {
     pub fn first_price(&mut self, look: Look) -> Result<f64, Error> {
         let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
         self.connect(until, look)?;
-        self.await_price(look, &mut |_| {})
+        self.wait_for_price(look, &mut |_| {})
     }
 
     /// Waits for a price that is young enough, on a connection that stands; `listen` gets all that is said until then.
-    pub fn await_price(&mut self, look: Look, listen: &mut dyn FnMut(&Said)) -> Result<f64, Error> {
+    pub fn wait_for_price(
+        &mut self,
+        look: Look,
+        listen: &mut dyn FnMut(&Said),
+    ) -> Result<f64, Error> {
         let symbol = self.plan.source.symbol();
         let attempt = format!(
             "cannot get a first price of {symbol} from {}",
