@@ -34,7 +34,7 @@ pub struct Command {
     pub notes: &'static str,
     /// An example that works.
     pub example: &'static str,
-    /// What stands beside its flags: `FILE` for exactly one, `FILE…` for one or more, empty for none.
+    /// What stands beside its flags: `FILE` for exactly one, `FILE…` for one or more, `[FILE…]` for any number, empty for none.
     pub operands: &'static str,
     /// Its flags, in the order of the help text.
     pub flags: &'static [Flag],
@@ -191,10 +191,10 @@ impl Given {
     fn count_operands(&self) -> Result<(), Usage> {
         let (command, what) = (self.command, self.command.operands);
         match self.operands.as_slice() {
-            [] if !what.is_empty() => Err(Usage(format!(
+            [] if !what.is_empty() && !what.starts_with('[') => Err(Usage(format!(
                 "{what} is missing: rsoracle {command:?} {what}"
             ))),
-            [_, second, ..] if !what.ends_with('…') => Err(Usage(format!(
+            [_, second, ..] if !what.contains('…') => Err(Usage(format!(
                 "'{second}' is one too many; '{command:?}' takes one {what}"
             ))),
             _ => Ok(()),

@@ -1,6 +1,6 @@
 //! Child processes: started as this very program, never outliving the one who started them.
 //!
-//! Invariant: nothing secret is in arguments or environment; a child's handle, when dropped, kills and reaps it. Children
+//! Invariant: nothing secret is in arguments, and in the environment nothing but a proxy's password; a child's handle, when dropped, kills and reaps it. Children
 //! share one socket as standard error, whose other end the parent reads, so that one process writes to the terminal.
 //! What this module does not do: know what children say.
 
@@ -189,6 +189,9 @@ pub fn collector(
     }
     if let Some(dir) = &config.collector_keys {
         command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
+    }
+    if let Some(proxy) = &config.proxy {
+        command.envs(proxy.variables());
     }
     // So that a second name server is asked while there is time: the resolver's own limit is five seconds for each.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");

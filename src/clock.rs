@@ -129,6 +129,16 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// A length of time, roughly.
+pub fn span(us: u64) -> String {
+    let s = us as f64 / 1e6;
+    match us / 1_000_000 {
+        0..120 => format!("{s:.1} s"),
+        120..7_200 => format!("{:.0} min", s / 60.0),
+        _ => format!("{:.1} h", s / 3_600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +235,18 @@ mod tests {
             "0000-01-01T00:00:00Z",
         ] {
             assert_eq!(utc_us(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_told_in_a_fitting_unit() {
+        for (us, text) in [
+            (1_500_000, "1.5 s"),
+            (119_000_000, "119.0 s"),
+            (600_000_000, "10 min"),
+            (90_000_000_000, "25.0 h"),
+        ] {
+            assert_eq!(span(us), text);
         }
     }
 }

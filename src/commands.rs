@@ -62,6 +62,12 @@ const CA_FILE: Flag = flag(
     "",
     "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
 );
+const PROXY: Flag = flag(
+    "proxy",
+    "URL",
+    "",
+    "Reach wss exchanges through this HTTP proxy, instead of what HTTPS_PROXY and NO_PROXY say. Other users can read command lines: a URL with a password (http://USER:PASSWORD@HOST:PORT) is better kept in HTTPS_PROXY.",
+);
 
 const MAX_AGE: Flag = flag(
     "max-age",
@@ -173,6 +179,7 @@ pub static RUN: Command = Command {
             "Address that both ports are opened on.",
         ),
         CA_FILE,
+        PROXY,
         flag(
             "ready-timeout",
             "DURATION",
@@ -305,6 +312,7 @@ pub static COLLECT: Command = Command {
         ),
         SAMPLE_RULE,
         CA_FILE,
+        PROXY,
         ENDPOINT,
         flag(
             "key",
@@ -393,6 +401,12 @@ pub static EXCHANGE: Command = Command {
             "FILE",
             "",
             "Private key of the certificate (PEM, PKCS #8).",
+        ),
+        flag(
+            "clock-offset",
+            "DURATION",
+            "0ms",
+            "How far its clock is ahead of this machine's; -3s is behind.",
         ),
         flag(
             "poll",
@@ -488,6 +502,30 @@ pub static HISTORY: Command = Command {
     ],
 };
 
+/// `rsoracle doctor`
+pub static DOCTOR: Command = Command {
+    name: "doctor",
+    job: "looks whether sources can be used from here, and says what to do about those that cannot",
+    notes: "It looks at one source after the other: connects, reads a first price and its age, measures the\n\
+            round trip, holds this machine's clock against the exchange's, and reads who signed the certificate and until when.\n\
+            A source may be written without its symbol: 'kraken'. Without any, one of every kind is looked at.\n\
+            Exit codes: 0 all can be used, 1 some cannot, 2 usage.",
+    example: "rsoracle doctor kraken binance-stream:BTCUSDT --feed BTC/USD",
+    operands: "[SOURCE…]",
+    flags: &[
+        flag(
+            "feed",
+            "NAME",
+            "BTC/USD",
+            "Whose base currency is meant where a source has no symbol.",
+        ),
+        CA_FILE,
+        PROXY,
+        ENDPOINT,
+        flag("json", "", "", "One JSON object per source and line."),
+    ],
+};
+
 /// `rsoracle resolve`
 pub static RESOLVE: Command = Command {
     name: "resolve",
@@ -499,6 +537,6 @@ pub static RESOLVE: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 8] = [
-    &RUN, &VERIFY, &HISTORY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
+pub static COMMANDS: [&Command; 9] = [
+    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
 ];

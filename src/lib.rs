@@ -14,6 +14,7 @@ pub mod args;
 pub mod clock;
 pub mod commands;
 pub mod frame;
+pub mod proxy;
 pub mod source;
 pub mod tolerance;
 pub mod toml;
@@ -43,6 +44,7 @@ pub mod wait;
 
 pub mod aggregator;
 pub mod collector;
+pub mod doctor;
 pub mod embedded;
 pub mod history;
 pub mod keys;

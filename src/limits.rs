@@ -52,6 +52,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Largest certificate of an exchange that is looked into.
+pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// Longest line of a journal: what 4096 collectors of 1000 samples make, at 128 bytes a sample, the longest reason among them.
 pub const JOURNAL_LINE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Most rounds that `history` shows.
@@ -90,14 +92,24 @@ pub const CONNECT_SLICE_MS: u64 = 800;
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 /// The TCP connection to an exchange has this long, over all its addresses.
 pub const CONNECT_MS_MAX: u64 = 5_000;
+/// A proxy has this long for its whole answer to CONNECT ...
+pub const PROXY_MS_MAX: u64 = 5_000;
+/// ... whose head is at most so long.
+pub const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// The TLS handshake with an exchange has this long.
 pub const TLS_MS_MAX: u64 = 5_000;
 /// The websocket upgrade has this long.
 pub const UPGRADE_MS_MAX: u64 = 5_000;
 /// All of these together.
-pub const OPEN_MS_MAX: u64 = 15_000;
+pub const OPEN_MS_MAX: u64 = 20_000;
 /// A first price that is young enough is read for this long; then another connection is tried.
 pub const FIRST_PRICE_MS_MAX: u64 = 5_000;
+/// `doctor` listens so long after the first price, for an answer to its ping and for a newer time.
+pub const LISTEN_MS_MAX: u64 = 3_000;
+/// `doctor` takes this machine's clock for wrong when it is off by more than this.
+pub const CLOCK_OFF_US_MAX: u64 = 1_000_000;
+/// `doctor` warns of a certificate that ends in fewer days.
+pub const CERTIFICATE_DAYS_MIN: i64 = 14;
 /// Pauses between two attempts to reach an exchange double up to this, and are jittered to at most twice as long.
 pub const RETRY_MS_MAX: u64 = 16_000;
 /// An address that an exchange turns away (HTTP 403, 418, 451, a ban) is not used again for this long, at least.
@@ -156,6 +168,6 @@ const _: () =
     assert!(LEAD_MS_MIN * 1000 + PERIOD_US_MIN / CLEAR_PART + ANSWER_US_MIN < PERIOD_US_MIN);
 const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
 const _: () = assert!(RECONNECT_MS < RETRY_MS_MAX && RETRY_MS_MAX < AWAY_MS_MIN);
-const _: () = assert!(CONNECT_MS_MAX + TLS_MS_MAX + UPGRADE_MS_MAX <= OPEN_MS_MAX);
+const _: () = assert!(CONNECT_MS_MAX + PROXY_MS_MAX + TLS_MS_MAX + UPGRADE_MS_MAX <= OPEN_MS_MAX);
 const _: () =
     assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 128 <= JOURNAL_LINE_BYTES_MAX);

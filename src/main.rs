@@ -2,13 +2,13 @@
 
 use rsoracle::args::{self, Usage};
 use rsoracle::config::{
-    COLLECT, COMMANDS, Collect, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RESOLVE, RUN, Run,
-    VERIFY, Verify,
+    COLLECT, COMMANDS, Collect, DOCTOR, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RESOLVE, RUN,
+    Run, VERIFY, Verify,
 };
 use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle::limits::TOML_BYTES_MAX;
 use rsoracle::{
-    aggregator, collector, config, embedded, file, history, keys, log, resolve, verify,
+    aggregator, collector, config, doctor, embedded, file, history, keys, log, resolve, verify,
 };
 use std::io::Write;
 use std::process::ExitCode;
@@ -83,6 +83,10 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 log::say("history", error);
                 Ok(EXIT_UNREADABLE)
             })
+        }
+        "doctor" => {
+            let settings = doctor::Settings::from_flags(&args::parse(&DOCTOR, rest)?)?;
+            doctor::run(&settings).map_err(|error| Failure::Error("doctor".to_owned(), error))
         }
         "keygen" => {
             let given = args::parse(&KEYGEN, rest)?;

@@ -289,11 +289,8 @@ impl Endpoint {
             _ => return Err(RIGHT),
         };
         let authority = rest.split('/').next().unwrap_or(rest);
-        let (host, port) = authority.rsplit_once(':').ok_or(RIGHT)?;
-        let port = port.parse().map_err(|_| RIGHT)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let plain = !host.is_empty() && url.bytes().all(|b| b.is_ascii_graphic() && b != b'@');
-        if !plain || port == 0 {
+        let (host, port) = host_and_port(authority).ok_or(RIGHT)?;
+        if !url.bytes().all(|b| b.is_ascii_graphic() && b != b'@') {
             return Err(RIGHT);
         }
         Ok(Endpoint {
@@ -316,6 +313,14 @@ impl Endpoint {
             ..self.clone()
         }
     }
+}
+
+/// A host's name or address, without the brackets around one of version 6, and the port after it.
+pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then_some((host, port))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod witness;
 use rsoracle::args;
 use rsoracle::commands::COMMANDS;
 use rsoracle::config::{Collect, History, Run, Verify};
+use rsoracle::doctor::Settings as Doctor;
 use rsoracle::embedded::Settings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -179,6 +180,24 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--collector-keys \"\"", "a path"],
     ),
     ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
+    (
+        "doctor krakn",
+        &["\"krakn\" is no source", "binance-stream"],
+    ),
+    ("doctor kraken --feed gold", &["a symbol too", "gold"]),
+    ("doctor embedded", &["--endpoint URL"]),
+    (
+        "doctor kraken --endpoint ws://127.0.0.1:1/",
+        &["'embedded:' source", "kraken:BTC/USD"],
+    ),
+    (
+        "doctor --proxy https://user:hidden@h:1",
+        &["--proxy makes no sense", "begins with http://"],
+    ),
+    (
+        "exchange --clock-offset +3s",
+        &["--clock-offset \"+3s\"", "with a unit"],
+    ),
     ("exchange --fault dorp", &["--fault \"dorp\"", "drop"]),
     ("exchange --cert cert.pem", &["--key FILE"]),
 ];
@@ -243,6 +262,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--data-port PORT ", "8080"),
         ("--bind ADDRESS ", "127.0.0.1"),
         ("--ca-file FILE ", ""),
+        ("--proxy URL ", ""),
         ("--ready-timeout DURATION ", "10s"),
         ("--connection-age DURATION ", "23h"),
         ("--aggregator-key FILE ", ""),
@@ -273,7 +293,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
-        "run", "verify", "history", "collect", "exchange", "keygen", "keys", "resolve",
+        "run", "verify", "history", "doctor", "collect", "exchange", "keygen", "keys", "resolve",
     ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
@@ -304,6 +324,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
             "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
             "history" => drop(History::from_flags(&given).expect("the example makes sense")),
+            "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }

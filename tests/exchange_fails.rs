@@ -231,7 +231,7 @@ fn an_upgrade_that_is_refused() {
 fn a_symbol_that_is_not_known() {
     let symbol = ["--source", "embedded:NOSUCHUSDT"];
     let cause = "unknown symbol NOSUCHUSDT (status 400, code -1121";
-    fails_for_good(&symbol, &[cause, "check the spelling in --source"]);
+    fails_for_good(&symbol, &[cause, "check the spelling of the source"]);
 }
 
 #[test]
@@ -278,10 +278,7 @@ fn too_many_requests_in_answer_to_the_first_one() {
     let (_exchange, url) = exchange(&["--fault", "status:429:100ms"]);
     fails_at(
         &url,
-        &[
-            "status 429, code -1003",
-            "waiting until the exchange allows",
-        ],
+        &["status 429, code -1003", "wait until the exchange allows"],
     );
 }
 

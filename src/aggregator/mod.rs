@@ -33,7 +33,7 @@ use book::{Book, Remark};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use rounds::Restart;
-use setup::{check_open_files, check_roots, collector_keys, listen, write_enrolment};
+use setup::{check_open_files, check_way, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
 /// Nap while frames are awaited.
@@ -121,7 +121,7 @@ impl<'a> Aggregator<'a> {
         let control = listen(config.control, "control", "control-port")?;
         let data = listen(config.data, "data", "data-port")?;
         check_open_files(config)?;
-        check_roots(config)?;
+        check_way(config)?;
         let (key, key_made) = book::key(config)?;
         let (book, said) = Book::open(config, &key)?;
         let keys = collector_keys(config, key.public())?;

@@ -3,7 +3,7 @@
 
 use crate::config::Run;
 use crate::error::Error;
-use crate::exchange::{self, roots::Roots};
+use crate::exchange::{self, roots::Roots, tunnel};
 use crate::keyfile;
 use crate::limits::STRANGERS_MAX;
 use crate::seal::PublicKey;
@@ -51,8 +51,8 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
     }
 }
 
-/// Whom to trust, where that matters: said once and now, rather than by every collector.
-pub fn check_roots(config: &Run) -> Result<(), Error> {
+/// Whom to trust and which proxy to take, where that matters: said once and now, rather than by every collector.
+pub fn check_way(config: &Run) -> Result<(), Error> {
     let encrypted = |source: &Source| match &config.endpoint {
         Some(endpoint) if source.embedded => endpoint.tls,
         // The embedded exchange that a run starts itself speaks without TLS.
@@ -63,6 +63,7 @@ pub fn check_roots(config: &Run) -> Result<(), Error> {
     };
     if config.ca_file.is_some() || config.sources.iter().any(encrypted) {
         Roots::find(config.ca_file.as_deref())?;
+        tunnel::proxies(config.proxy.as_ref())?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::exchange::Said;
 use crate::exchange::roots::Roots;
 use crate::exchange::session::{Plan, Session, Timing};
+use crate::exchange::tunnel;
 use crate::frame::{Observation, Preamble, Ready};
 use crate::keyfile;
 use crate::limits::*;
@@ -172,6 +173,7 @@ fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
         source: &config.source,
         endpoints,
         tls,
+        proxies: tunnel::proxies(config.proxy.as_ref())?,
         timing: timing(config),
     })
 }

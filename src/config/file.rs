@@ -115,7 +115,8 @@ fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
     }
 }
 
-/// The configuration as it takes effect, as a file, with what its roster survives as comments.
+/// The configuration as it takes effect, as a file, with what its roster survives as comments. A proxy's user and password are
+/// the one thing that is left out.
 pub fn render(given: &Given, run: &Run) -> String {
     let mut text = String::from("# What 'rsoracle run' would do. This reads back as the same.\n");
     for flag in flags() {
@@ -159,6 +160,7 @@ fn value(flag: &Flag, given: &Given, run: &Run) -> Option<String> {
             let number = given.text(name)?.parse::<u64>();
             Some(number.expect("it was read as one").to_string())
         }
+        "proxy" => run.proxy.as_ref().map(|proxy| quoted(&proxy.url_shown())),
         name => given.text(name).map(quoted),
     }
 }

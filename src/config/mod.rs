@@ -8,17 +8,18 @@ mod run;
 mod sources;
 
 pub use run::{Run, clear_us};
-pub use sources::Limits;
+pub use sources::{Limits, endpoint};
 
 use crate::aggregate::Rule;
 use crate::args::{Given, Usage};
 use crate::limits;
+use crate::proxy::Proxy;
 use crate::seal::unhex;
 use crate::source::check_feed;
 use std::net::SocketAddr;
 
 pub use crate::commands::{
-    COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
+    COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
 };
 pub use crate::source::{Endpoint, Source};
 
@@ -41,6 +42,8 @@ pub struct Collect {
     pub sample_rule: Rule,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
+    /// The proxy on the way to exchanges, if not what the environment names.
+    pub proxy: Option<Proxy>,
     /// Its key, if not a fresh one.
     pub key: Option<String>,
     /// How old the connection to the exchange may get.
@@ -79,10 +82,21 @@ fn connection_age_us(given: &Given) -> Result<u64, Usage> {
     )
 }
 
-fn feed(given: &Given) -> Result<String, Usage> {
+/// What is priced.
+pub fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
     check_feed(feed).map_err(|right| given.wrong("feed", feed, right))?;
     Ok(feed.to_owned())
+}
+
+/// The proxy that is named, if one is. What is refused is not repeated: it may hold a password.
+pub fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
+    let refused = |right| {
+        let sentence = format!("--proxy makes no sense; it takes {right}");
+        given.contradiction(&["proxy"], sentence)
+    };
+    let url = given.text("proxy").map(Proxy::parse);
+    url.transpose().map_err(refused)
 }
 
 /// A path, if one is given. An empty one is what an unset variable in a script leaves, never what was meant; control
@@ -102,7 +116,7 @@ impl Collect {
         let (name, feed) = (given.required("source")?, feed(given)?);
         let source = Source::parse_for(name, &feed);
         let source = source.map_err(|right| given.wrong("source", name, &right))?;
-        let endpoint = sources::endpoint(given, std::slice::from_ref(&source))?;
+        let endpoint = endpoint(given, std::slice::from_ref(&source))?;
         let limits = Limits::read(given, None)?;
         if source.embedded && endpoint.is_none() {
             return Err(Usage(
@@ -119,6 +133,7 @@ impl Collect {
             data: given.address("data")?,
             sample_rule: sample_rule(given)?,
             ca_file: path(given, "ca-file")?,
+            proxy: proxy(given)?,
             key: path(given, "key")?,
             connection_age_us: connection_age_us(given)?,
             max_age_us: limits.age_us_max,

@@ -4,11 +4,12 @@
 //! What this module does not do: look at the system.
 
 use super::sources::{Limits, Watched, endpoint};
-use super::{connection_age_us, feed, optional, path, sample_rule};
+use super::{connection_age_us, feed, optional, path, proxy, sample_rule};
 use crate::aggregate::{Rule, faulty_max, quorum};
 use crate::args::{Given, Part, Usage, duration_text};
 use crate::limits;
 use crate::price;
+use crate::proxy::Proxy;
 use crate::publish::Policy;
 use crate::source::{Endpoint, Source};
 use crate::tolerance::{Tolerance, counted};
@@ -49,6 +50,8 @@ pub struct Run {
     pub data: SocketAddr,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
+    /// The proxy on the way to exchanges, if not what the environment names.
+    pub proxy: Option<Proxy>,
     /// How long collectors may take to be ready.
     pub ready_timeout_us: u64,
     /// The aggregator's key, if not a fresh one.
@@ -176,6 +179,7 @@ impl Run {
             control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
             data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
             ca_file: path(given, "ca-file")?,
+            proxy: proxy(given)?,
             ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
             aggregator_key: path(given, "aggregator-key")?,
             collector_keys: path(given, "collector-keys")?,

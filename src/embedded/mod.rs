@@ -20,7 +20,7 @@ pub mod tape;
 pub mod upgrade;
 pub mod venue;
 
-use crate::args::{Given, Usage, wrong};
+use crate::args::{Given, Usage, duration_us, wrong};
 use crate::error::Error;
 use crate::log;
 use crate::net::waits;
@@ -62,6 +62,8 @@ pub struct Settings {
     pub faults: Vec<Fault>,
     /// The files of certificate chain and private key, for TLS.
     pub tls: Option<(String, String)>,
+    /// How far its clock is ahead, in microseconds.
+    pub clock_offset_us: i64,
     /// Longest nap between two sweeps; 0 for none.
     pub poll_us: u64,
     /// Whether to end when standard input does.
@@ -99,10 +101,20 @@ impl Settings {
                 .map(Fault::parse)
                 .collect::<Result<_, _>>()?,
             tls,
+            clock_offset_us: clock_offset_us(given)?,
             poll_us: given.duration_us("poll", 0..=POLL_US_MAX)?,
             until_eof: given.switch("until-eof"),
         })
     }
+}
+
+/// `3s`, or `-3s` for a clock that is behind.
+fn clock_offset_us(given: &Given) -> Result<i64, Usage> {
+    let text = given.required("clock-offset")?;
+    let length = text.strip_prefix('-').unwrap_or(text);
+    let us = duration_us(length).map_err(|right| wrong("clock-offset", text, right))?;
+    let us = i64::try_from(us).unwrap_or(i64::MAX);
+    Ok(if length == text { us } else { -us })
 }
 
 /// The value of a flag that may be left out.
@@ -137,7 +149,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         if lifeline.as_mut().is_some_and(Lifeline::has_ended) {
             return Ok(());
         }
-        if server.sweep(Now::read()) {
+        if server.sweep(Now::read().ahead(settings.clock_offset_us)) {
             nap_us = NAP_US_MIN;
         } else if settings.poll_us == 0 {
             std::thread::yield_now();

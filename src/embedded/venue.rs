@@ -29,6 +29,16 @@ impl Now {
     }
 }
 
+impl Now {
+    /// The same on a clock that is so far ahead.
+    pub fn ahead(self, us: i64) -> Now {
+        Now {
+            unix_us: self.unix_us.saturating_add_signed(us),
+            ..self
+        }
+    }
+}
+
 /// A price as it was traded at.
 #[derive(Clone, Copy, Debug)]
 pub struct Trade<'a> {

@@ -6,7 +6,7 @@
 
 use super::{
     Denial, Dialect, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
-    price_of,
+    price_of, time_of,
 };
 use crate::json::{Json, NotJson};
 use crate::reason::Miss;
@@ -55,6 +55,9 @@ fn request(method: &str, id: &str, symbol: &str) -> String {
     )
 }
 
+/// Asks for the exchange's time, which it gives with no price ("Check server time").
+pub const TIME: &str = r#"{"id":"time","method":"time"}"#;
+
 /// Reads one message, which should answer a request.
 fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said {
     let json = match Json::parse(text) {
@@ -95,6 +98,10 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         (Some(200), Some(result)) => result,
         _ => return fault(id, Miss::Shape, text),
     };
+    if let Ok(time_us) = time_of(result.get("serverTime")) {
+        let time_us = Some(time_us);
+        return Said::Alive { time_us };
+    }
     let price = of_symbol(result.get("symbol"), topic.symbol).and_then(|()| price(result));
     match (price, id) {
         (Ok(_), None) => fault(None, Miss::WrongId, text),
@@ -167,6 +174,15 @@ mod tests {
             Said::Fault { id, miss, .. } => (id, miss),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_exchanges_time_is_one_sign_of_life_with_a_time() {
+        // The document's example ("Check server time").
+        let reply = r#"{"id":"187d3cb2-942d-484c-8271-4e2141bbadb1","status":200,"result":{"serverTime":1656400526260}}"#;
+        let time_us = Some(1_656_400_526_260_000);
+        assert_eq!(said(reply), Said::Alive { time_us });
+        assert!(crate::json::check(TIME).is_ok());
     }
 
     #[test]

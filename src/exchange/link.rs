@@ -4,14 +4,18 @@
 //! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
 
 use super::channel::Channel;
+use super::tunnel;
+use crate::clock::utc_text;
 use crate::config::Endpoint;
 use crate::error::Error;
 use crate::limits::{
     CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, SLICE_MS, TLS_MS_MAX, UPGRADE_MS_MAX,
 };
 use crate::net::{Gate, Patience, waits};
+use crate::proxy::Proxies;
 use crate::reason::Miss;
 use crate::resolve;
+use crate::wait::wall_us;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
 use std::io;
 use std::net::TcpStream;
@@ -66,14 +70,22 @@ pub struct Link {
 }
 
 impl Link {
-    /// Resolves, connects, shakes hands and upgrades; gives up at `deadline` at the latest.
+    /// Resolves, connects (through a proxy, if one is on the way), shakes hands and upgrades; gives up at `deadline` at the latest.
     pub fn open(
         endpoint: &Endpoint,
         tls: Option<&TlsConnector>,
+        proxies: &Proxies,
         deadline: Instant,
         look: Look,
     ) -> Result<Link, Unopened> {
-        let gate = connect(endpoint, deadline, look)?;
+        let gate = match proxies.to(endpoint) {
+            None => connect(&endpoint.host, endpoint.port, deadline, look)?,
+            Some(proxy) => {
+                let reached = connect(&proxy.host, proxy.port, deadline, look);
+                let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
+                tunnel::dig(proxy, endpoint, gate, deadline, look)?
+            }
+        };
         let channel = match tls {
             Some(connector) => Channel::Tls(Box::new(shake_hands(
                 endpoint, connector, gate, deadline, look,
@@ -92,12 +104,21 @@ impl Link {
         self.heard_at
     }
 
+    /// The exchange's certificate in DER, if this is TLS.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let Channel::Tls(tls) = self.ws.get_ref() else {
+            return None;
+        };
+        tls.peer_certificate().ok()??.to_der().ok()
+    }
+
     /// Sends a ping frame, whose pong [`Link::ponged_at`] tells of once it was read.
     pub fn ping(&mut self) -> Result<(), Ended> {
         self.ponged_at = None;
-        self.ws
-            .send(Message::Ping(b"rsoracle"[..].into()))
-            .map_err(ended)
+        self.ws.get_mut().inner().shut();
+        let ping = Message::Ping(b"rsoracle"[..].into());
+        self.ws.send(ping).map_err(ended)?;
+        self.fire()
     }
 
     /// When the pong to the last ping was read.
@@ -186,13 +207,13 @@ fn late(what: &str, ms_max: u64) -> io::Error {
     )
 }
 
-fn slice(until: Instant) -> Patience {
+/// The part of a wait after which the caller looks elsewhere.
+pub(super) fn slice(until: Instant) -> Patience {
     Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
 }
 
-fn connect(endpoint: &Endpoint, deadline: Instant, look: Look) -> Result<Gate, Error> {
-    let Endpoint { host, port, .. } = endpoint;
-    let addresses = resolve::addresses(host, *port, deadline, look)?;
+fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {
+    let addresses = resolve::addresses(host, port, deadline, look)?;
     look()?;
     let until = phase(deadline, CONNECT_MS_MAX);
     let mut last = io::Error::from(io::ErrorKind::TimedOut);
@@ -321,10 +342,13 @@ fn http_refusal(
     let status = response.status();
     let after = response.headers().get("Retry-After");
     let after_s: Option<u64> = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let retry = after_s.map(|s| format!(" (Retry-After: {s} s)"));
+    let retry = after_s.map(|s| {
+        let until_us = wall_us().saturating_add(s.saturating_mul(1_000_000));
+        format!(" until {} (Retry-After: {s} s)", utc_text(until_us))
+    });
     let advice = match status.as_u16() {
         451 => {
-            "the exchange does not serve this location; use another source, or run from a place that it serves"
+            "the exchange does not serve this location; use another source (of Binance binance-stream, which falls back to data-stream.binance.vision), or run from a place that it serves"
         }
         403 => {
             "a firewall of the exchange refuses this address, for its location or for too many requests; wait, or use another source"

@@ -9,6 +9,7 @@ pub mod binance_stream;
 pub mod bitfinex;
 pub mod bitstamp;
 pub mod bybit;
+pub mod certificate;
 pub mod channel;
 pub mod coinbase;
 pub mod kraken;
@@ -16,6 +17,7 @@ pub mod link;
 pub mod okx;
 pub mod roots;
 pub mod session;
+pub mod tunnel;
 
 use crate::clock::utc_us;
 use crate::json::{Json, NotJson};
@@ -202,6 +204,11 @@ pub fn dialect(source: &Source) -> &'static Dialect {
         .iter()
         .find(spoken)
         .expect("there is a dialect for every kind of source")
+}
+
+/// What asks for the exchange's time, where it gives none by itself and can be asked.
+pub fn time_request(source: &Source) -> Option<&'static str> {
+    matches!(source.kind.name, "binance" | "binance-book").then_some(binance::TIME)
 }
 
 /// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.

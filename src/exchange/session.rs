@@ -10,6 +10,7 @@ use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
 use crate::error::Error;
 use crate::limits::*;
 use crate::net::Patience;
+use crate::proxy::Proxies;
 use crate::random;
 use crate::reason::Miss;
 use crate::source::{Endpoint, Source};
@@ -25,6 +26,8 @@ pub struct Plan<'a> {
     pub endpoints: Vec<Endpoint>,
     /// Needed where an endpoint is TLS.
     pub tls: Option<TlsConnector>,
+    /// Which of them are reached through a proxy.
+    pub proxies: Proxies,
     /// When what it says is too old, and how often it must be spoken to.
     pub timing: Timing,
 }
@@ -194,7 +197,8 @@ impl<'a> Session<'a> {
     /// not serve this location, its other places are tried at once.
     pub fn connect(&mut self, deadline: Instant, look: Look) -> Result<(), Error> {
         loop {
-            let opened = Link::open(self.endpoint(), self.plan.tls.as_ref(), deadline, look);
+            let Plan { tls, proxies, .. } = &self.plan;
+            let opened = Link::open(self.endpoint(), tls.as_ref(), proxies, deadline, look);
             let Unopened {
                 error,
                 status,
@@ -397,6 +401,15 @@ impl<'a> Session<'a> {
     pub fn first_price(&mut self, look: Look) -> Result<f64, Error> {
         let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
         self.connect(until, look)?;
+        self.wait_for_price(look, &mut |_| {})
+    }
+
+    /// Waits for a price that is young enough, on a connection that stands; `listen` gets all that is said until then.
+    pub fn wait_for_price(
+        &mut self,
+        look: Look,
+        listen: &mut dyn FnMut(&Said),
+    ) -> Result<f64, Error> {
         let symbol = self.plan.source.symbol();
         let attempt = format!(
             "cannot get a first price of {symbol} from {}",
@@ -412,7 +425,9 @@ impl<'a> Session<'a> {
             look()?;
             let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
             let said = self.hear(Patience::Until(slice));
-            match said.map_err(|ended| failed(ended.text))? {
+            let said = said.map_err(|ended| failed(ended.text))?;
+            said.iter().for_each(&mut *listen);
+            match said {
                 Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
                     (Some(id), _) if id != FIRST => {
                         return Err(failed("the reply has another id".to_owned()));
@@ -426,7 +441,11 @@ impl<'a> Session<'a> {
                 }
                 Some(Said::Refusal(refusal)) => return Err(refused(&attempt, symbol, &refusal)),
                 Some(_) => {}
-                None if Instant::now() >= until => return Err(failed(no_first(stale))),
+                None if Instant::now() >= until => {
+                    let advice =
+                        "see whether this market trades, and whether this machine's clock is right";
+                    return Err(failed(no_first(stale)).advise(advice));
+                }
                 None => {}
             }
         }
@@ -463,15 +482,15 @@ fn refused(attempt: &str, symbol: &str, refusal: &Refusal) -> Error {
     let text = &refusal.text;
     match refusal.denial {
         Denial::UnknownSymbol => error(format!("unknown symbol {symbol} ({text})"))
-            .advise("check the spelling in --source"),
+            .advise("check the spelling of the source, and that the exchange has this market"),
         Denial::NotTrading => error(text.clone())
-            .advise("the exchange has halted this market; waiting until it trades again")
+            .advise("the exchange has halted this market; it can be used once it trades again")
             .passing(),
         Denial::Banned => error(text.clone()).advise(
             "the exchange has banned this address for too many requests; stay away until the ban ends",
         ),
         Denial::TooMany => error(text.clone())
-            .advise("too many requests from this address; waiting until the exchange allows the next")
+            .advise("too many requests from this address; wait until the exchange allows the next")
             .passing(),
         Denial::Busy => error(text.clone()).passing(),
         Denial::Other => error(text.clone()),
@@ -517,6 +536,7 @@ mod tests {
             source: &source,
             endpoints: crate::exchange::endpoints(&source, None),
             tls: None,
+            proxies: Proxies::default(),
             timing: Timing::of(&source),
         });
         let floor = session.plan.timing.pause_min;
