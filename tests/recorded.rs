@@ -49,7 +49,7 @@ const RECORDINGS: &[Recording] = &[
 ];
 
 // File, symbol, number of prices, first, last, lowest, highest; number of those with a time, first and last time in microseconds. Printed
-// by this program, started in the folder. Its floats are those of IEEE 754, as ours are; everything else is decimal.
+// by this program, started in the folder; its numbers are decimal.
 //
 //   import datetime, glob, json, statistics
 //   from decimal import Decimal as D
@@ -63,7 +63,7 @@ const RECORDINGS: &[Recording] = &[
 //       us = datetime.datetime.fromisoformat(text.replace('Z', '+00:00')) - epoch
 //       return us // datetime.timedelta(microseconds=1)
 //   def middle(bid, ask):
-//       return (float(bid) + float(ask)) / 2
+//       return (D(bid) + D(ask)) / 2
 //   def binance(m):
 //       m = m['data']
 //       trade = m.get('e') == 'trade'
@@ -102,8 +102,8 @@ const RECORDINGS: &[Recording] = &[
 //           print(name, symbol, len(all), prices[0], prices[-1], min(prices), max(prices),
 //                 len(times), *times[:1], *times[-1:])
 const PRICES: &str = "
-binance_spot_streams_b BTCUSDT 3000 61837.634999999995 61855.365000000005 61824.00000000 61855.37000000 550 1723161255342000 1723161285532000
-binance_spot_streams_e ETHUSDT 800 2683.8050000000003 2682.8050000000003 2682.8050000000003 2683.8050000000003 115 1723161255611000 1723161263714000
+binance_spot_streams_b BTCUSDT 3000 61837.63500000 61855.36500000 61824.00000000 61855.37000000 550 1723161255342000 1723161285532000
+binance_spot_streams_e ETHUSDT 800 2683.80500000 2682.80500000 2682.80500000 2683.80500000 115 1723161255611000 1723161263714000
 coinbase_exchange_a BAND-BTC 9 0.00033458 0.00033396 0.00033396 0.00033458 9 1618677810452702 1618677846087827
 coinbase_exchange_a BAND-GBP 5 14.7775 14.7646 14.7646 14.7775 5 1618677810244075 1618677845646013
 coinbase_exchange_a CRV-EUR 1 3.2981 3.2981 3.2981 3.2981 1 1618677709984117 1618677709984117
@@ -126,10 +126,10 @@ okx BTC-USD-220527 2 30218.8 30217.8 30217.8 30218.8 2 1652459223003000 16524592
 okx BTC-USDT 25 30228.7 30230.2 30228.7 30247.4 25 1652459224956000 1652459235637000
 okx UNI-USD-SWAP 1 5.134 5.134 5.134 5.134 1 1652459223143000 1652459223143000
 bybit ARBUSDC 54 0.34495 0.3449 0.3448 0.3452 54 1749833475038000 1749833501662000
-bybit CPOOLUSDT 14 0.11701 0.11701 0.11701 0.11701500000000001 14 1749833475043000 1749833502862000
-bybit KCSUSDT 19 11.254999999999999 11.252500000000001 11.2515 11.2585 19 1749833469015000 1749833502894000
+bybit CPOOLUSDT 14 0.11701 0.11701 0.11701 0.117015 14 1749833475043000 1749833502862000
+bybit KCSUSDT 19 11.255 11.2525 11.2515 11.2585 19 1749833469015000 1749833502894000
 bybit MASAUSDT 11 0.02171 0.02171 0.02171 0.02171 11 1749833471983000 1749833501989000
-bybit OPUSDC 30 0.5794999999999999 0.5794999999999999 0.579 0.5794999999999999 30 1749833472901000 1749833502259000
+bybit OPUSDC 30 0.5795 0.5795 0.579 0.5795 30 1749833472901000 1749833502259000
 bybit TUSDUSDT 11 0.99685 0.99685 0.99685 0.99685 11 1749833453706000 1749833500204000
 ";
 
@@ -309,7 +309,7 @@ fn the_documents_own_examples_are_understood() {
         )
     };
     let price = |said: &Said| matches!(said, Said::Price { price, .. } if *price == 0.013619);
-    let quote = |said: &Said| matches!(said, Said::Price { price, .. } if *price == (0.01358 + 0.013581) / 2.0);
+    let quote = |said: &Said| matches!(said, Said::Price { price, .. } if *price == 0.0135805);
     assert_eq!(
         (count("binance", price), count("binance-book", quote)),
         (1, 1)

@@ -132,7 +132,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         true => Some(Lifeline::open()?),
         false => None,
     };
-    let mut server = Server::open(settings)?;
+    let mut server = Server::open(settings, Now::read())?;
     // The one line on standard output: a parent that asked for any port learns it from here.
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {}", server.url())

@@ -14,7 +14,7 @@ use tungstenite::Error;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 /// Price messages of one connection in one step, with `--rate`, before the others get their turn.
-const PRICES_PER_STEP: u64 = 1024;
+const PRICES_PER_STEP: u128 = 1024;
 
 /// A connection to a stream.
 pub struct Stream {
@@ -110,8 +110,9 @@ impl Stream {
             (Some(rate), Some(since)) => {
                 let places: Vec<usize> = priced.map(|(at, _)| at).collect();
                 let elapsed_us = now.at.saturating_duration_since(since).as_micros();
-                let so_far = elapsed_us as u64 * rate / 1_000_000 + 1;
-                let due = so_far.saturating_sub(self.prices).min(PRICES_PER_STEP) as usize;
+                let so_far = elapsed_us * u128::from(rate) / 1_000_000 + 1;
+                let due = so_far.saturating_sub(self.prices.into());
+                let due = due.min(PRICES_PER_STEP) as usize;
                 let turn = self.prices as usize % places.len().max(1);
                 places.into_iter().cycle().skip(turn).take(due).collect()
             }
@@ -171,9 +172,6 @@ impl Stream {
 
     fn price(&mut self, at: usize, line: &mut Line, venue: &Venue, now: Now) -> Result<(), Error> {
         self.prices += 1;
-        if !matches!(self.dialect.beat, Beat::Steady(..)) {
-            self.put_off(venue, now);
-        }
         let plan = Plan::of(venue.faults(), self.dialect.name, self.prices);
         let act = match (plan.deed, self.dialect.notice, self.dialect.welcome) {
             (Deed::Mute, ..) => {
@@ -191,6 +189,9 @@ impl Stream {
                 (self.dialect.price)(&self.quote(at, &plan.lie, venue, now))
             }),
         };
+        if !matches!(self.dialect.beat, Beat::Steady(..)) {
+            self.put_off(venue, now);
+        }
         self.desk.subscriptions[at].told = Some(venue.trade(now).number);
         line.carry_out(&plan, act, now)
     }

@@ -17,10 +17,8 @@ use tungstenite::Error;
 
 /// Messages read from one connection before the others get their turn.
 const READS_PER_STEP: usize = 16;
-/// Binance pings this often (web-socket-api.md) ...
+/// Binance pings this often (web-socket-api.md).
 const PING_S: u64 = 20;
-/// ... and drops a client that has not answered a ping for three times as long.
-const PONG_S_MAX: u64 = 60;
 
 /// What became of a connection in one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +57,8 @@ impl Talk {
         };
         let pings = ping_s.map(|ping_s| Pings {
             every: venue.period(ping_s),
-            limit: venue.limit(PONG_S_MAX),
+            // Binance gives 60 s, on streams and here.
+            limit: venue.limit(3 * ping_s),
         });
         let speaker = match door {
             Door::Api(wishes) => Speaker::Api(Api {

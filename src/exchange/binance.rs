@@ -206,10 +206,7 @@ mod tests {
             symbol: "BNBBTC",
             channel: None,
         };
-        assert_eq!(
-            (BOOK.read)(BOOKED, &topic),
-            price("9d32157c", (0.01358 + 0.013581) / 2.0)
-        );
+        assert_eq!((BOOK.read)(BOOKED, &topic), price("9d32157c", 0.0135805));
         for (from, miss) in [
             ("0.01358100", Miss::OutOfBounds),
             ("\"askPrice\"", Miss::Shape),

@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn trades_and_quotes_are_prices_wrapped_or_not() {
         let trade = Said::price(61837.63, Some(1_723_161_255_342_000));
-        let quote = Said::price((61837.63 + 61837.64) / 2.0, None);
+        let quote = Said::price(61837.635, None);
         for (text, expected) in [(TRADE, trade), (QUOTE, quote)] {
             assert_eq!(about(text), expected);
             assert_eq!(about(&raw(text)), expected);

@@ -74,8 +74,9 @@ fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
             let maintenance = status.and_then(Json::whole::<u8>) == Some(0);
             Ok(match number {
                 Some(20051) => Said::Leaving("a restart".into()),
-                // That it is over is said so that one subscribes again.
-                Some(20060 | 20061) => Said::Leaving("maintenance".into()),
+                Some(20060) => Said::Leaving("maintenance".into()),
+                // Whoever stayed should subscribe again.
+                Some(20061) => Said::Leaving("the end of its maintenance".into()),
                 _ if maintenance => Said::Leaving("maintenance".into()),
                 _ => Said::ALIVE,
             })
@@ -192,7 +193,10 @@ mod tests {
                 "maintenance",
             ),
             (r#"{"event":"info","code":20060,"msg":"x"}"#, "maintenance"),
-            (r#"{"event":"info","code":20061,"msg":"x"}"#, "maintenance"),
+            (
+                r#"{"event":"info","code":20061,"msg":"x"}"#,
+                "the end of its maintenance",
+            ),
             (r#"{"event":"info","code":20051,"msg":"x"}"#, "a restart"),
         ] {
             assert_eq!(about(text), Said::Leaving(what.into()), "{text}");

@@ -1,14 +1,14 @@
-//! Bitstamp's websocket API, version 2 (`bitstamp:`): the trades; and the order book, which shows that the market lives.
+//! Bitstamp's websocket API, version 2 (`bitstamp:`): every trade, and the order book, which is young when trades are rare.
 //!
 //! Source of the rules: bitstamp.net/websocket/v2. The symbol stands in the channel's name only. An unknown pair is acknowledged
 //! like any other, and silent ever after. Numbers come twice; those that are text are exact.
 //! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
 
-use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, price_of, time_of};
+use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, price_of, time_of};
 use crate::json::Json;
 use crate::reason::Miss;
 
-/// The last trade.
+/// Trades, and the middle of best bid and best ask; whatever came last is the price.
 pub static FEED: Dialect = Dialect {
     name: "bitstamp",
     urls: &["wss://ws.bitstamp.net:443"],
@@ -16,8 +16,8 @@ pub static FEED: Dialect = Dialect {
     read: |text, topic| heard(text, topic, read),
     ping: Some(r#"{"event":"bts:heartbeat"}"#),
     pace: Pace {
-        // A trade of BTC/USD came every 13 s on average; a minute without one is nothing unusual.
-        age_s_max: 120,
+        // A trade of BTC/USD came every 13 s on average; the book comes about once a second.
+        age_s_max: 30,
         // Two answers to our pings.
         silence_s_max: 45,
         ping_s: 20,
@@ -37,17 +37,26 @@ fn subscribe(symbol: &str) -> Vec<String> {
 fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     let [event, channel, data] = json.pick(["event", "channel", "data"]);
     let inside = |names| data.map_or([None; 2], |data| data.pick(names));
+    let of = |kind: &str| match channel.and_then(Json::text).as_deref() {
+        Some(channel) => match channel.strip_prefix(kind) {
+            Some(symbol) if symbol == topic.symbol => Ok(true),
+            Some(_) => Err(Miss::WrongSymbol),
+            None => Ok(false),
+        },
+        None => Err(Miss::Shape),
+    };
     match event.and_then(Json::text).as_deref() {
-        Some("trade") => {
-            let channel = channel.and_then(Json::text).ok_or(Miss::Shape)?;
-            match channel.strip_prefix("live_trades_") {
-                Some(symbol) if symbol == topic.symbol => {}
-                Some(_) => return Err(Miss::WrongSymbol),
-                None => return Ok(Said::ALIVE),
-            }
+        Some("trade") if of("live_trades_")? => {
             let [price, time] = inside(["price_str", "microtimestamp"]);
             Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
         }
+        Some("data") if of("order_book_")? => {
+            let best = |side: &str| data?.get(side)?.at(0)?.at(0);
+            let time = time_of(data.and_then(|data| data.get("microtimestamp")))?;
+            let price = middle_of(best("bids"), best("asks"))?;
+            Ok(Said::price(price, Some(time)))
+        }
+        // Other channels' data, which nobody asked for.
         Some("data") => {
             let time = data.and_then(|data| data.get("microtimestamp"));
             let time_us = time_of(time).ok();
@@ -106,19 +115,35 @@ mod tests {
         );
     }
 
+    const BOOK: &str = r#"{"data":{"timestamp":"1788481329","microtimestamp":"1788481329244908","bids":[["81263.97","0.1"],["81260","1"]],"asks":[["81263.99","0.2"]]},"channel":"order_book_btcusd","event":"data"}"#;
+
     #[test]
-    fn the_order_book_tells_the_time_and_other_messages_nothing() {
-        let book = r#"{"data":{"timestamp":"1788481329","microtimestamp":"1788481329244908","bids":[["81263.97","0.1"]],"asks":[["81263.98","0.2"]]},"channel":"order_book_btcusd","event":"data"}"#;
-        assert_eq!(
-            about(book),
-            Said::Alive {
-                time_us: Some(1_788_481_329_244_908)
-            }
+    fn the_order_book_is_the_middle_of_its_best() {
+        let time = Some(1_788_481_329_244_908);
+        assert_eq!(about(BOOK), Said::price(81263.98, time));
+        assert_bent(
+            &FEED,
+            "btcusd",
+            BOOK,
+            &[
+                ("order_book_btcusd", "order_book_ethusd", Miss::WrongSymbol),
+                (
+                    "[[\"81263.97\",\"0.1\"],[\"81260\",\"1\"]]",
+                    "[]",
+                    Miss::Shape,
+                ),
+                ("\"81263.99\"", "\"0\"", Miss::OutOfBounds),
+                ("\"microtimestamp\"", "\"micro\"", Miss::Shape),
+            ],
         );
+    }
+
+    #[test]
+    fn other_messages_say_nothing_about_the_price() {
         for text in [
             r#"{"event":"bts:subscription_succeeded","channel":"live_trades_btcusd","data":{}}"#,
             r#"{"event":"bts:heartbeat","channel":"","data":{"status":"success"}}"#,
-            r#"{"event":"data","channel":"order_book_btcusd","data":null}"#,
+            r#"{"event":"data","channel":"diff_order_book_btcusd","data":null}"#,
             r#"{"event":"trade","channel":"other_btcusd","data":{"price_str":"1"}}"#,
             "{}",
         ] {

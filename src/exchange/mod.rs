@@ -241,12 +241,18 @@ fn written(value: Option<Json<'_>>) -> Result<Cow<'_, str>, Miss> {
     value.text().or_else(number).ok_or(Miss::Shape)
 }
 
+impl From<BadPrice> for Miss {
+    fn from(bad: BadPrice) -> Miss {
+        match bad {
+            BadPrice::NotDecimal => Miss::NotDecimal,
+            BadPrice::OutOfBounds => Miss::OutOfBounds,
+        }
+    }
+}
+
 /// The price that stands in a JSON string or number, from its decimal text.
 pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
-    price::parse(&written(value)?).map_err(|bad| match bad {
-        BadPrice::NotDecimal => Miss::NotDecimal,
-        BadPrice::OutOfBounds => Miss::OutOfBounds,
-    })
+    Ok(price::parse(&written(value)?)?)
 }
 
 /// The time that stands in a JSON string or number, in microseconds since the Unix epoch: written as `2026-09-25T17:48:26.844359Z`,
@@ -296,7 +302,7 @@ pub fn newest_of<'a>(
 
 /// The middle of best bid and best ask, each a price of its own.
 pub fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
-    Ok(price_of(bid)?.midpoint(price_of(ask)?))
+    Ok(price::middle(&written(bid)?, &written(ask)?)?)
 }
 
 /// A last price held within the best bid and ask that came with it (the median of the three): as young as the quote is, and

@@ -165,3 +165,103 @@ fn echoed(json: Json, name: &str) -> String {
         format!(",\"{name}\":{}", value.raw())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    /// What makes each dialect say something, its subscription first.
+    const TEXTS: [&[&str]; 7] = [
+        &[r#"{"method":"SUBSCRIBE","params":["btcusdt@trade","btcusdt@bookTicker"],"id":1}"#],
+        &[
+            r#"{"type":"subscribe","product_ids":["BTC-USD"],"channels":["ticker",{"name":"heartbeat"}]}"#,
+        ],
+        &[
+            r#"{"method":"subscribe","params":{"channel":"ticker","symbol":["BTC/USD","X"],"event_trigger":"bbo"},"req_id":1}"#,
+            r#"{"method":"ping","req_id":101}"#,
+        ],
+        &[
+            r#"{"event":"bts:subscribe","data":{"channel":"order_book_btcusd"}}"#,
+            r#"{"event":"bts:heartbeat"}"#,
+        ],
+        &[
+            r#"{"event":"subscribe","channel":"ticker","symbol":"tBTCUSD"}"#,
+            r#"{"event":"ping","cid":1}"#,
+        ],
+        &[r#"{"op":"subscribe","args":[{"channel":"tickers","instId":"BTC-USDT"}]}"#],
+        &[
+            r#"{"req_id":"1","op":"subscribe","args":["orderbook.1.BTCUSDT","tickers.BTCUSDT"]}"#,
+            r#"{"op":"ping"}"#,
+        ],
+    ];
+
+    /// What a desk that has just been opened says to this text.
+    fn told(dialect: &Dialect, text: &str) -> Desk {
+        let mut desk = Desk::new(dialect, "BTCUSDT");
+        (dialect.hear)(text, &mut desk);
+        assert!(!desk.said.is_empty(), "{}: {text}", dialect.name);
+        for said in &desk.said {
+            let plain = (text, said.as_str()) == ("ping", "pong");
+            assert!(plain || json::check(said).is_ok(), "{text}: {said}");
+        }
+        desk
+    }
+
+    #[test]
+    fn every_text_is_answered_in_json_and_none_makes_a_panic() {
+        let mut seed = 0x5eed_1234_9abc_def1u64;
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 16) as usize
+        };
+        for (dialect, texts) in STREAMS.into_iter().zip(TEXTS) {
+            assert!(
+                !told(dialect, texts[0]).subscriptions.is_empty(),
+                "{}",
+                dialect.name
+            );
+            told(dialect, "ping");
+            for text in texts {
+                for end in 0..text.len() {
+                    told(dialect, &text[..end]);
+                }
+                for _ in 0..5_000 {
+                    let mut bytes = text.as_bytes().to_vec();
+                    for _ in 0..1 + next() % 4 {
+                        let at = next() % bytes.len();
+                        bytes[at] = br#"{}[]",:\u0019eE+-._@/ntfB a"#[next() % 27];
+                    }
+                    let text = String::from_utf8(bytes).expect("it is ASCII");
+                    assert!(told(dialect, &text).subscriptions.len() <= 3);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn subscribing_again_changes_nothing() {
+        for (dialect, texts) in STREAMS.into_iter().zip(TEXTS) {
+            let mut desk = told(dialect, texts[0]);
+            let before = desk.subscriptions.len();
+            (dialect.hear)(texts[0], &mut desk);
+            assert_eq!(desk.subscriptions.len(), before);
+        }
+    }
+
+    #[test]
+    fn other_tapes_are_sold_as_each_exchange_spells_them() {
+        for (tape, dialect, symbol, other) in [
+            ("ETHUSDT", &kraken::STREAM, "ETH/USD", "BTC/USD"),
+            ("DOGEUSDC", &bitfinex::STREAM, "tDOGE:USD", "tETHUSD"),
+            ("BTCUSD", &okx::STREAM, "BTC-USD", "ETH-USD"),
+        ] {
+            let mut desk = Desk::new(dialect, tape);
+            let channel = dialect.channels[0].0;
+            assert_eq!(desk.subscribe(channel, symbol), Some(0), "{tape}");
+            assert_eq!(desk.subscriptions[0].other, other);
+        }
+    }
+}
