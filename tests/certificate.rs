@@ -3,7 +3,7 @@
 mod support;
 
 use native_tls::Certificate as Pem;
-use rsoracle::clock::utc_us;
+use rsoracle::clock::{utc_text, utc_us};
 use rsoracle::exchange::certificate::Certificate;
 use std::process::Command;
 use support::*;
@@ -138,6 +138,28 @@ fn days_are_counted_down_and_below_zero() {
     ] {
         assert_eq!(own.days_left(now_us), days);
     }
+}
+
+#[test]
+fn two_digits_of_a_year_are_of_this_century_until_1949_and_of_the_last_from_1950() {
+    let good = made("/CN=x", "30", &[]);
+    let ends = |text: &[u8; 2]| {
+        let mut der = good.clone();
+        let utc_time = |at: &usize| der[*at..].starts_with(&[0x17, 13]);
+        let at = (0..der.len())
+            .filter(utc_time)
+            .nth(1)
+            .expect("the second is the end");
+        der[at + 2..at + 8].copy_from_slice(&[text[0], text[1], b'0', b'1', b'0', b'1']);
+        let end = Certificate::read(&der).map(|own| utc_text(own.not_after_us));
+        end.map(|end| end[..10].to_owned())
+    };
+    assert_eq!(ends(b"00").as_deref(), Some("2000-01-01"));
+    assert_eq!(ends(b"49").as_deref(), Some("2049-01-01"));
+    assert_eq!(ends(b"50"), None, "before the epoch");
+    assert_eq!(ends(b"70").as_deref(), Some("1970-01-01"));
+    assert_eq!(ends(b"99").as_deref(), Some("1999-01-01"));
+    assert_eq!(ends(b"9x"), None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod support;
 
 use rsoracle::json::Json;
+use rsoracle::source::KINDS;
 use std::net::TcpListener;
 use support::*;
 
@@ -78,6 +79,95 @@ fn a_source_that_is_well_is_one_line() {
     assert!(clock_ms.abs() < 1_000.0, "{clock_ms}");
     // The certificate ends with the century.
     assert!(days.parse::<i64>().unwrap() > 20_000, "{days}");
+}
+
+#[test]
+fn every_kind_of_source_can_be_looked_at_by_its_name_alone() {
+    let (_exchange, url) = exchange(&[]);
+    let names: Vec<String> = KINDS
+        .iter()
+        .map(|kind| format!("embedded-{}", kind.name))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let done = doctor(&url, &names);
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        done.stdout
+    );
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!(lines.len(), 1 + KINDS.len() + 1, "{lines:?}");
+    for (line, kind) in lines[1..].iter().zip(&KINDS) {
+        let name = format!(
+            "  embedded-{}:{} ",
+            kind.name,
+            kind.spelling.of("BTC", kind.quote)
+        );
+        assert!(
+            line.starts_with(&name) && line.contains(" usable "),
+            "{line}"
+        );
+        assert!(line.chars().count() <= 120, "{line}");
+    }
+    // Without any, it is the same of the exchanges themselves.
+    let words: [String; 0] = [];
+    let given = rsoracle::args::parse(&rsoracle::commands::DOCTOR, &words).unwrap();
+    let sources = rsoracle::doctor::Settings::from_flags(&given)
+        .unwrap()
+        .sources;
+    assert_eq!(sources.len(), KINDS.len());
+    assert_eq!(sources[4].name, "kraken:BTC/USD");
+}
+
+#[test]
+fn a_stream_whose_prices_are_old_or_stay_away() {
+    for (source, fault, parts) in [
+        (
+            "embedded-kraken",
+            "stale:60s",
+            &[
+                "no price that is young enough within 5000 ms, only one of 2",
+                " 60.",
+            ][..],
+        ),
+        (
+            "embedded-coinbase",
+            "mute",
+            &["no price within 5000 ms", "see whether this market trades"],
+        ),
+        (
+            "embedded-kraken:NOSUCH/USD",
+            "ping",
+            &["unknown symbol NOSUCH/USD"],
+        ),
+        (
+            "embedded-okx:NOSUCH-USDT",
+            "ping",
+            &["unknown symbol NOSUCH-USDT"],
+        ),
+        (
+            "embedded-bybit",
+            "upgrade:503:7",
+            &[
+                "refused with HTTP 503",
+                "Z (Retry-After: 7 s)",
+                "down or in maintenance",
+            ],
+        ),
+        (
+            "embedded-bitfinex",
+            "maintenance",
+            &["cannot get a first price"],
+        ),
+    ] {
+        assert_unusable(&looked_at(source, &["--fault", fault]), parts);
+    }
+    let done = looked_at("embedded-kraken", &["--clock-offset", "2s"]);
+    assert_unusable(
+        &done,
+        &["this machine's clock is ", " behind the exchange's"],
+    );
 }
 
 #[test]

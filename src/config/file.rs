@@ -222,6 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_is_shown_without_user_and_password() {
+        let file = "proxy = \"http://user:hidden@proxy.example:3128\"";
+        let page = render(&given("", file).unwrap(), &run("", file).unwrap());
+        let shown = "\nproxy = \"http://proxy.example:3128\"\n";
+        assert!(page.contains(shown) && !page.contains("hidden"), "{page}");
+        let wrong = run("", "\nproxy = \"socks5://user:hidden@h:1\"").unwrap_err();
+        let place = "oracle.toml: line 2, key 'proxy': ";
+        assert!(
+            wrong.starts_with(place) && !wrong.contains("hidden"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
     fn what_is_typed_wins() {
         let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n";
         let ages = |run: &Run| -> Vec<Option<u64>> {

@@ -129,7 +129,7 @@ fn examine(plan: Plan) -> Finding {
     finding.error = visit(&mut session, &mut finding, time_request).err();
     let place = session.endpoint();
     finding.proxy = proxies.to(place).map(Proxy::to_string);
-    finding.turned_away = (*place != first).then(|| first.url);
+    finding.turned_away = (*place != first).then_some(first.url);
     finding.url.clone_from(&place.url);
     finding
 }
