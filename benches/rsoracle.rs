@@ -79,7 +79,10 @@ fn main() {
     if let [resolve, name] = words.as_slice()
         && resolve == "resolve"
     {
-        print!("{}", rsoracle::resolve::answer(name).expect("a name that is known"));
+        print!(
+            "{}",
+            rsoracle::resolve::answer(name).expect("a name that is known")
+        );
         return;
     }
     if let [role, name, rest @ ..] = words.as_slice()
