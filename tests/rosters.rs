@@ -60,6 +60,42 @@ fn collectors_are_dealt_over_the_sources_in_turn_and_each_is_named() {
 }
 
 #[test]
+fn recorded_prices_among_live_ones_mark_all_and_only_they_are_looked_for_in_the_embedded_exchange()
+{
+    let mixed = "embedded:BTCUSDT,embedded:BTCUSDT,embedded:BTCUSDT,binance:BTCUSDC";
+    let (mut inner, _) = marked_run(&["--source", mixed, "--accept-quote", "USDC"]);
+    let authority = good_certificates().ca;
+    inner.args(["--collectors", "4", "--ready-timeout", "5s", "--json"]);
+    inner.args([
+        "--samples",
+        "2",
+        "--interval",
+        "50ms",
+        "--ca-file",
+        &authority,
+    ]);
+    // Where nobody outside can be reached.
+    let Some(command) = apart("true", &inner) else {
+        return;
+    };
+    let running = start_command(command);
+    let endpoint =
+        |slot: u16| arguments(running.collector(slot)).contains(&"--endpoint".to_owned());
+    assert_eq!([0, 1, 2, 3].map(endpoint), [true, true, true, false]);
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let report = read(&done.stdout);
+    assert!(
+        report.embedded()
+            && done
+                .stderr
+                .lines()
+                .all(|line| line.starts_with("embedded "))
+    );
+    assert_eq!((report.outcome.prices, report.round.terms.n()), (3, 4));
+}
+
+#[test]
 fn there_are_as_many_collectors_as_sources_where_these_are_more() {
     let six = ["embedded:BTCUSDT"; 6].join(",");
     let done = short(&["--source", &six, "--source", "embedded:BTCUSDT", "--json"]);
