@@ -168,12 +168,15 @@ impl Given {
         }
     }
 
-    /// The sentence about values that do not go together, with the place of the first of them that stands in a file.
-    pub fn contradiction(&self, names: &[&str], sentence: impl fmt::Display) -> Usage {
-        let mut places = names.iter().map(|name| self.place(name));
-        match places.find(|place| !place.is_empty()) {
+    /// The sentence about flags that do not go together, with the place of the first of them that stands in a file.
+    pub fn contradiction(&self, sentence: impl fmt::Display) -> Usage {
+        let sentence = sentence.to_string();
+        let is_name = |c: char| c == '-' || c.is_ascii_lowercase();
+        let flags = sentence.split("--").skip(1);
+        let places = flags.filter_map(|rest| Some(self.place(rest.split(|c| !is_name(c)).next()?)));
+        match places.into_iter().find(|place| !place.is_empty()) {
             Some(place) => Usage(format!("{place}: {sentence}")),
-            None => Usage(sentence.to_string()),
+            None => Usage(sentence),
         }
     }
 
@@ -498,9 +501,12 @@ mod tests {
             g.number("coats", 1..=5u32).unwrap_err().0,
             "house.toml: line 7, key 'coats': \"9\" makes no sense; it takes a whole number from 1 to 5"
         );
-        let both = g.contradiction(&["dry", "coats"], "too wet");
-        assert_eq!(both.0, "house.toml: line 7, key 'coats': too wet");
-        assert_eq!(g.contradiction(&["dry"], "too wet").0, "too wet");
+        let both = g.contradiction("--dry 2s is too wet for --coats 9");
+        assert_eq!(
+            both.0,
+            "house.toml: line 7, key 'coats': --dry 2s is too wet for --coats 9"
+        );
+        assert_eq!(g.contradiction("--dry 2s").0, "--dry 2s");
     }
 
     #[test]

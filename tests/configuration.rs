@@ -156,7 +156,7 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
         ),
         (
             "sources = [\"kraken\", \"okx\"]\n",
-            "line 1, key 'sources': okx:BTC-USDT is priced in USDT, the feed BTC/USD in USD; if a USDT may stand for a USD here, say so by --accept-quote USDT",
+            "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; if a USDT may stand for a USD here, say so by --accept-quote USDT",
         ),
         (
             "samples = 3\nsamples = 3\n",

@@ -2,8 +2,8 @@
 //!
 //! A key is a flag's name with underscores for dashes. What is a whole number on the command line is one here, a switch is
 //! true or false, a flag that repeats is a list of texts, all else is text. `sources` is the name of a roster or a list of
-//! sources, so that `[source.KIND]` can hold limits of one kind of source. Invariant: a file says nothing that is ignored, other than what was typed in its stead; what [`render`] writes
-//! reads back as the same configuration. What this module does not do: open files.
+//! sources, so that `[source.KIND]` can hold limits of one kind of source. Invariant: a file says nothing that is ignored,
+//! other than what was typed in its stead; what [`render`] writes reads back as the same configuration. What this module does not do: open files.
 
 use super::run::Run;
 use super::sources::LIMITS;
@@ -33,7 +33,7 @@ pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
     let sections = toml::parse(text).map_err(refuse)?;
     let (top, rest) = sections.split_first().expect("there is always a first");
     let all: Vec<&Flag> = flags().collect();
-    take(given, |_| false, top, &all, name).map_err(refuse)?;
+    take(given, top, &all, name).map_err(refuse)?;
     let limits: Vec<&Flag> = flags().filter(|flag| LIMITS.contains(&flag.name)).collect();
     for section in rest {
         let kind = section.name.strip_prefix("source.");
@@ -50,21 +50,14 @@ pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
             place: format!("{name}: line {}", section.line),
             given: Given::nothing(&RUN),
         };
-        let typed = |flag: &str| given.typed(flag);
-        take(&mut part.given, typed, section, &limits, name).map_err(refuse)?;
+        take(&mut part.given, section, &limits, name).map_err(refuse)?;
         given.parts.push(part);
     }
     Ok(())
 }
 
 /// Takes from a section what was not typed.
-fn take(
-    given: &mut Given,
-    typed: impl Fn(&str) -> bool,
-    section: &Section,
-    flags: &[&Flag],
-    file: &str,
-) -> Result<(), Wrong> {
+fn take(given: &mut Given, section: &Section, flags: &[&Flag], file: &str) -> Result<(), Wrong> {
     let keys: Vec<String> = flags.iter().map(|flag| key(flag.name)).collect();
     section.only(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
     for (flag, key) in flags.iter().zip(&keys) {
@@ -77,7 +70,7 @@ fn take(
         };
         // Who types one of these two does without both.
         let rival = key == "sources" && (given.typed("source") || given.typed("sources"));
-        if rival || typed(name) || given.typed(name) {
+        if rival || given.typed(name) {
             continue;
         }
         let place = format!("{file}: line {}, key '{key}'", entry.line);
@@ -127,7 +120,11 @@ pub fn render(given: &Given, run: &Run) -> String {
     }
     for part in &given.parts {
         let watched = run.sources.iter().any(|s| s.prefix() == part.name);
-        let limits = LIMITS.map(|name| Some((name, part.given.text(name)?)));
+        let limit = |name: &'static str| {
+            let text = part.given.text(name).filter(|_| !given.typed(name));
+            Some((name, text?))
+        };
+        let limits = LIMITS.map(limit);
         if watched && limits.iter().any(Option::is_some) {
             let _ = writeln!(text, "\n[source.{}]", part.name);
             for (name, limit) in limits.into_iter().flatten() {
@@ -295,11 +292,11 @@ mod tests {
             ),
             (
                 "sources = [\"okx\"]",
-                "line 1, key 'sources': okx:BTC-USDT is priced in USDT, the feed BTC/USD in USD; if a USDT may stand for a USD here, say so by --accept-quote USDT",
+                "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; if a USDT may stand for a USD here, say so by --accept-quote USDT",
             ),
             (
                 "feed = \"ETH/USD\"\nsources = [\"kraken:BTC/USD\"]",
-                "line 2, key 'sources': kraken:BTC/USD does not price ETH in USD",
+                "line 2, key 'sources': --source: kraken:BTC/USD does not price ETH in USD",
             ),
             (
                 "sources = \"all\"",
@@ -311,11 +308,11 @@ mod tests {
             ),
             (
                 "feed = \"BTC/EUR\"",
-                "line 1, key 'feed': binance:BTCUSDC is priced in USDC, the feed BTC/EUR in EUR",
+                "line 1, key 'feed': --source: binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR",
             ),
             (
                 "feed = \"BTC/EUR\"\nsources = \"diverse\"",
-                "line 2, key 'sources': coinbase:BTC-USD is priced in USD, the feed BTC/EUR in EUR",
+                "line 2, key 'sources': --sources: coinbase:BTC-USD is priced in USD, --feed BTC/EUR in EUR",
             ),
             (
                 "feed = \"gold\"",

@@ -93,7 +93,7 @@ pub fn feed(given: &Given) -> Result<String, Usage> {
 pub fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
     let refused = |right| {
         let sentence = format!("--proxy makes no sense; it takes {right}");
-        given.contradiction(&["proxy"], sentence)
+        given.contradiction(sentence)
     };
     let url = given.text("proxy").map(Proxy::parse);
     url.transpose().map_err(refused)

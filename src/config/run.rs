@@ -6,7 +6,7 @@
 use super::sources::{Limits, Watched, endpoint};
 use super::{connection_age_us, feed, optional, path, proxy, sample_rule};
 use crate::aggregate::{Rule, faulty_max, quorum};
-use crate::args::{Given, Part, Usage, duration_text};
+use crate::args::{Given, Usage, duration_text};
 use crate::limits;
 use crate::price;
 use crate::proxy::Proxy;
@@ -96,51 +96,34 @@ fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
 }
 
 fn policy(given: &Given) -> Result<Policy, Usage> {
-    let policy = Policy {
+    Ok(Policy {
         deviation: percent(given, "deviation")?,
         heartbeat_us: optional(given, "heartbeat", |given| {
             given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
         })?,
         move_max: percent(given, "max-move")?,
         spread_max: percent(given, "max-spread")?,
-    };
-    if policy.heartbeat_us.is_some() && policy.deviation.is_none() {
-        return Err(given.contradiction(
-            &["heartbeat"],
-            "--heartbeat goes with --deviation; without it every round's price is published",
-        ));
-    }
-    Ok(policy)
+    })
 }
 
-/// The part of a file that speaks of a source's kind.
-fn part_of<'a>(given: &'a Given, source: &Source) -> Option<&'a Part> {
-    let speaks = |part: &&Part| part.name == source.prefix();
-    given.parts.iter().find(speaks)
-}
-
-/// What the file and the flags say of each slot's source.
+/// What the file and the flags say of each slot's source. A file says nothing of a source that is not watched, unless what
+/// is watched was typed in the file's stead.
 fn limits_of(given: &Given, sources: &[Source]) -> Result<Vec<Limits>, Usage> {
-    let limits = |source| {
-        let part = part_of(given, source);
-        Limits::read(given, part.map(|part| &part.given))
-    };
-    sources.iter().map(limits).collect()
-}
-
-/// A file says nothing of a source that is not watched, unless what is watched was typed in the file's stead.
-fn check_parts(given: &Given, sources: &[Source]) -> Result<(), Usage> {
+    let typed = given.typed("source") || given.typed("sources");
     for part in &given.parts {
-        Limits::read(&part.given, None)?;
-        let typed = given.typed("source") || given.typed("sources");
-        if !typed && !sources.iter().any(|source| source.prefix() == part.name) {
-            let (place, name) = (&part.place, &part.name);
+        Limits::read(given, Some(part))?;
+        let (place, name) = (&part.place, &part.name);
+        if !typed && !sources.iter().any(|source| source.prefix() == name) {
             return Err(Usage(format!(
                 "{place}: section [source.{name}] is of a source that is not watched"
             )));
         }
     }
-    Ok(())
+    let limits = |source: &Source| {
+        let part = given.parts.iter().find(|part| part.name == source.prefix());
+        Limits::read(given, part)
+    };
+    sources.iter().map(limits).collect()
 }
 
 /// A round ends so long before the next one is announced: to keep and publish its report in.
@@ -156,7 +139,6 @@ impl Run {
         let collectors = watched.collectors(given)?;
         let sources = watched.sources.iter().cycle();
         let sources: Vec<Source> = sources.take(collectors.into()).cloned().collect();
-        check_parts(given, &sources)?;
         let bind: IpAddr =
             given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
         let run = Run {
@@ -198,8 +180,8 @@ impl Run {
             json: given.switch("json"),
             quiet: given.switch("quiet"),
         };
-        run.check(given)?;
-        run.check_rounds(given)?;
+        let checked = run.check().and_then(|()| run.check_rounds());
+        checked.map_err(|Usage(sentence)| given.contradiction(sentence))?;
         Ok(run)
     }
 
@@ -247,92 +229,75 @@ impl Run {
     }
 
     /// What rounds without end ask for.
-    fn check_rounds(&self, given: &Given) -> Result<(), Usage> {
+    fn check_rounds(&self) -> Result<(), Usage> {
         if self.retire_key.is_some() && (self.journal.is_none() || self.aggregator_key.is_none()) {
-            return Err(given.contradiction(
-                &["retire-key"],
-                "--retire-key goes with --journal and --aggregator-key, the new key",
+            return Err(Usage(
+                "--retire-key goes with --journal and --aggregator-key, the new key".into(),
             ));
         }
         let Some(every_us) = self.every_us else {
             return match self.rounds {
-                Some(_) => {
-                    Err(given.contradiction(&["rounds"], "--rounds goes with --every DURATION"))
-                }
+                Some(_) => Err(Usage("--rounds goes with --every DURATION".into())),
                 None => Ok(()),
             };
         };
         let fresh_keys = self.collector_keys.is_none() && self.remote < self.collectors;
         if self.write_roster.is_some() && fresh_keys {
-            return Err(given.contradiction(
-                &["write-roster", "every"],
-                "--write-roster with --every needs --collector-keys DIR: a collector that is started again would sign with a key that is not in the roster",
-            ));
+            return Err(Usage("--write-roster with --every needs --collector-keys DIR: a collector that is started again would sign with a key that is not in the roster".into()));
         }
         // Behind the last sample come the answers, the report, and the announcement of the next round.
         let behind_us = limits::ANSWER_US_MIN + clear_us(every_us) + self.lead_us_min();
         let needed_us =
             (self.last_instant_us() + behind_us).max(u64::from(self.samples) * self.interval_us);
         if needed_us > every_us {
-            return Err(given.contradiction(
-                &["every", "samples", "interval", "collectors"],
-                format!(
-                    "{} samples {} apart of {} collectors take longer than --every {}; take fewer samples, a shorter --interval or a longer period",
-                    self.samples,
-                    duration_text(self.interval_us),
-                    self.collectors,
-                    duration_text(every_us)
-                ),
-            ));
+            return Err(Usage(format!(
+                "{} samples {} apart of {} collectors take longer than --every {}; take fewer samples, a shorter --interval or a longer period",
+                self.samples,
+                duration_text(self.interval_us),
+                self.collectors,
+                duration_text(every_us)
+            )));
         }
         Ok(())
     }
 
-    fn check(&self, given: &Given) -> Result<(), Usage> {
+    fn check(&self) -> Result<(), Usage> {
         if self.control.port() == self.data.port() && self.control.port() != 0 {
             let port = self.control.port();
-            return Err(given.contradiction(
-                &["control-port", "data-port"],
-                format!(
-                    "--control-port and --data-port are both {port}; the two channels need a port each"
-                ),
-            ));
+            return Err(Usage(format!(
+                "--control-port and --data-port are both {port}; the two channels need a port each"
+            )));
         }
         if self.last_instant_us() > limits::ROUND_US_MAX {
             let longest = duration_text(limits::ROUND_US_MAX);
-            return Err(given.contradiction(
-                &["samples", "interval"],
-                format!(
-                    "--samples times --interval is longer than {longest}; take fewer samples or a shorter interval"
-                ),
+            return Err(Usage(format!(
+                "--samples times --interval is longer than {longest}; take fewer samples or a shorter interval"
+            )));
+        }
+        if self.policy.heartbeat_us.is_some() && self.policy.deviation.is_none() {
+            return Err(Usage(
+                "--heartbeat goes with --deviation; without it every round's price is published"
+                    .into(),
             ));
         }
         let exchanges = self.tolerance().exchanges.count();
         if self.exchanges_min > exchanges {
-            return Err(given.contradiction(
-                &["min-exchanges"],
-                format!(
-                    "--min-exchanges {} is more than the sources name: {}",
-                    self.exchanges_min,
-                    counted(exchanges, "exchange")
-                ),
-            ));
+            return Err(Usage(format!(
+                "--min-exchanges {} is more than the sources name: {}",
+                self.exchanges_min,
+                counted(exchanges, "exchange")
+            )));
         }
         match (self.remote, &self.enrolment_dir) {
-            (remote, _) if remote > self.collectors => Err(given.contradiction(
-                &["remote", "collectors"],
-                format!(
-                    "--remote {remote} is more than --collectors {}; remote collectors are some of them",
-                    self.collectors
-                ),
+            (remote, _) if remote > self.collectors => Err(Usage(format!(
+                "--remote {remote} is more than --collectors {}; remote collectors are some of them",
+                self.collectors
+            ))),
+            (1.., None) => Err(Usage(
+                "--remote needs --enrolment-dir DIR, where the enrolment files go".into(),
             )),
-            (1.., None) => Err(given.contradiction(
-                &["remote"],
-                "--remote needs --enrolment-dir DIR, where the enrolment files go",
-            )),
-            (0, Some(_)) => Err(given.contradiction(
-                &["enrolment-dir"],
-                "--enrolment-dir goes with --remote N; no collector here is remote",
+            (0, Some(_)) => Err(Usage(
+                "--enrolment-dir goes with --remote N; no collector here is remote".into(),
             )),
             _ => Ok(()),
         }

@@ -5,9 +5,10 @@
 //! What this module does not do: reach an exchange, or know how long it may keep silent.
 
 use super::optional;
-use crate::args::{Given, Usage, duration_text};
+use crate::args::{Given, Part, Usage, duration_text};
 use crate::limits::{COLLECTORS_MAX, ROUND_US_MAX};
 use crate::source::{DIVERSE, Endpoint, Source, capitals, market_of, quote_of};
+use std::collections::BTreeSet;
 
 /// The flags of a source's limits, as they are also called in a file's `[source.KIND]`.
 pub const LIMITS: [&str; 3] = ["max-age", "max-silence", "ping-every"];
@@ -27,10 +28,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those that `part` says, else those that `given` says.
-    pub fn read(given: &Given, part: Option<&Given>) -> Result<Limits, Usage> {
+    /// Those that were typed, else those that a file says of the source, else those that it says of all.
+    pub fn read(given: &Given, part: Option<&Part>) -> Result<Limits, Usage> {
         let limit = |name: &str| {
-            let said = part.filter(|part| part.switch(name)).unwrap_or(given);
+            let part = part.filter(|part| part.given.switch(name) && !given.typed(name));
+            let said = part.map_or(given, |part| &part.given);
             optional(said, name, |said| {
                 said.duration_us(name, 10_000..=ROUND_US_MAX)
             })
@@ -57,44 +59,40 @@ pub struct Watched {
     /// Each once, or as often as it was named.
     pub sources: Vec<Source>,
     /// The currencies that are taken for the feed's own.
-    pub accepted: Vec<String>,
+    pub accepted: BTreeSet<String>,
 }
 
 impl Watched {
     /// Makes sense of `--source`, `--sources` and `--accept-quote`.
     pub fn read(given: &Given, feed: &str) -> Result<Watched, Usage> {
-        let mut accepted: Vec<String> = Vec::new();
+        let (flag, names, in_dollars) = named(given)?;
+        let mut accepted = BTreeSet::new();
         for quote in listed(given, "accept-quote") {
             if !capitals(quote) {
                 let right = "currencies in capital letters, such as USDC or USDC,USDT";
                 return Err(given.wrong("accept-quote", quote, right));
             }
-            accepted.push(quote.to_owned());
+            accepted.insert(quote.to_owned());
         }
-        if market_of(feed).is_none() && !accepted.is_empty() {
-            return Err(given.contradiction(
-                &["accept-quote", "feed"],
-                format!("--accept-quote goes with a feed such as BTC/USD; {feed} names no currency that another could stand for"),
-            ));
+        match market_of(feed) {
+            None if !accepted.is_empty() => {
+                return Err(given.contradiction(format!(
+                    "--accept-quote goes with a feed such as BTC/USD; {feed} names no currency that another could stand for"
+                )));
+            }
+            // What stands for the dollar stands for no other currency.
+            Some((_, "USD")) => accepted.extend(in_dollars.iter().map(|quote| (*quote).to_owned())),
+            _ => {}
         }
-        let (flag, names, in_dollars) = named(given)?;
-        // What stands for the dollar stands for no other currency.
-        if market_of(feed).is_some_and(|(_, quote)| quote == "USD") {
-            accepted.extend(in_dollars.iter().map(|quote| (*quote).to_owned()));
-        }
-        let mut kept = accepted.clone();
-        kept.sort_unstable();
-        kept.dedup();
-        let source = |name: &String| {
+        let mut sources = Vec::new();
+        for name in &names {
             let source = Source::parse_for(name, feed);
             let source = source.map_err(|right| given.wrong(flag, name, &right))?;
-            check_quote(given, flag, &source, feed, &kept)?;
-            Ok(source)
-        };
-        Ok(Watched {
-            sources: names.iter().map(source).collect::<Result<_, Usage>>()?,
-            accepted: kept,
-        })
+            check_quote(&source, feed, &accepted)
+                .map_err(|sentence| given.contradiction(format!("--{flag}: {sentence}")))?;
+            sources.push(source);
+        }
+        Ok(Watched { sources, accepted })
     }
 
     /// How many collectors there are, unless it is said: a few, or one for each source.
@@ -107,10 +105,9 @@ impl Watched {
             COLLECTORS_MAX
         };
         if count > usize::from(most) {
-            return Err(given.contradiction(
-                &["collectors", "source", "sources"],
-                format!("{count} sources are more than {most} collectors; each needs one of its own, so take more --collectors"),
-            ));
+            return Err(given.contradiction(format!(
+                "{count} sources are more than {most} collectors; each needs one of its own, so take more --collectors"
+            )));
         }
         Ok(few.max(count as u16))
     }
@@ -127,7 +124,6 @@ fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static
     let prefix = match given.text("sources") {
         Some(_) if !typed.is_empty() => {
             return Err(given.contradiction(
-                &["source", "sources"],
                 "--source and --sources both say what is watched; give one of them",
             ));
         }
@@ -144,32 +140,25 @@ fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static
     Ok(("sources", kinds.to_vec(), &DOLLARS))
 }
 
-/// Whether a source prices what the feed names, in the feed's currency or one that is accepted.
-fn check_quote(
-    given: &Given,
-    flag: &str,
-    source: &Source,
-    feed: &str,
-    accepted: &[String],
-) -> Result<(), Usage> {
-    let Some((base, quote)) = market_of(feed) else {
+/// Whether a source prices what the feed names, in the feed's currency or one that is accepted; the error says what would
+/// be right.
+fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Result<(), String> {
+    let Some((base, quote)) = market_of(feed).filter(|_| !source.embedded) else {
         return Ok(());
     };
     let taken = |quote: &str| source.prices(base, quote);
-    if source.embedded || taken(quote) || accepted.iter().any(|quote| taken(quote)) {
-        return Ok(());
-    }
     let (name, other) = (&source.name, quote_of(&source.name));
-    let sentence = if taken(other) {
-        format!(
-            "{name} is priced in {other}, the feed {feed} in {quote}; if a {other} may stand for a {quote} here, say so by --accept-quote {other}"
-        )
+    if taken(quote) || accepted.iter().any(|quote| taken(quote)) {
+        Ok(())
+    } else if taken(other) {
+        Err(format!(
+            "{name} is priced in {other}, --feed {feed} in {quote}; if a {other} may stand for a {quote} here, say so by --accept-quote {other}"
+        ))
     } else {
-        format!(
-            "{name} does not price {base} in {quote}, nor in a currency that --accept-quote names; the feed is {feed}, name another source or another --feed"
-        )
-    };
-    Err(given.contradiction(&[flag, "feed"], sentence))
+        Err(format!(
+            "{name} does not price {base} in {quote}, as --feed {feed} wants it, nor in a currency that --accept-quote names"
+        ))
+    }
 }
 
 /// Where embedded sources are, if not where this program starts them itself.
@@ -178,15 +167,13 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
         return Ok(None);
     };
     let endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
-    match sources.iter().find(|source| !source.embedded) {
-        Some(live) if sources.iter().all(|source| !source.embedded) => Err(given.contradiction(
-            &["endpoint"],
-            format!(
-                "--endpoint goes with an 'embedded:' source only; what is signed as {} must come from {} itself",
-                live.name,
-                live.exchange()
-            ),
-        )),
-        _ => Ok(Some(endpoint)),
+    if sources.iter().any(|source| source.embedded) {
+        return Ok(Some(endpoint));
     }
+    let live = sources.first().expect("something is watched");
+    Err(given.contradiction(format!(
+        "--endpoint goes with an 'embedded:' source only; what is signed as {} must come from {} itself",
+        live.name,
+        live.exchange()
+    )))
 }

@@ -124,7 +124,7 @@ impl Fault {
             None if name == "old-first" => When::Only(1),
             None => When::Every,
             Some(_) if name == "upgrade" || name == "old-first" => {
-                return Err(refuse("this fault without @: it comes before all requests"));
+                return Err(refuse("this fault without @: its place is fixed"));
             }
             Some(when) => parse_when(when).ok_or_else(|| {
                 refuse("after @ the number of a request from 1, as in @3 or @3..")

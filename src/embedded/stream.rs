@@ -1,7 +1,8 @@
 //! One stream of prices: what all dialects do alike with what a client subscribed to.
 //!
-//! Invariant: every price of the tape is told once to each subscription that can take it, the newest first when it could
-//! not; the K-th price message of a connection meets what the faults hold for K. Heartbeats and answers are no price messages.
+//! Invariant: a subscription is told the tape's price whenever it has changed and the client can take it; what a slow client
+//! could not take is never told. The K-th price message of a connection meets what the faults hold for K; heartbeats and
+//! answers are no price messages.
 //! What this module does not do: know any dialect's words.
 
 use super::dialect::{Beat, Desk, Dialect, Feed};

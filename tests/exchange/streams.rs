@@ -297,6 +297,28 @@ fn kraken_and_bitfinex_beat_after_each_period_of_silence_once_there_is_a_subscri
 }
 
 #[test]
+fn a_heartbeat_of_kraken_is_for_all_symbols_and_one_of_bitfinex_for_its_channel() {
+    let mut rig = Rig::stopped(&format!("{SLOW} --keep-alive 1s"), T0);
+    let (mut kraken, mut bitfinex) = (rig.at("/kraken"), rig.at("/bitfinex"));
+    let both = subscription("kraken").replace("]", r#","BTC/USDT"]"#);
+    rig.ask(&mut kraken, &both);
+    rig.send(&mut bitfinex, subscription("bitfinex"));
+    let other = subscription("bitfinex").replace("tBTCUSD", "tBTCUST");
+    rig.ask(&mut bitfinex, &other);
+    for _ in 0..4 {
+        rig.text(&mut kraken);
+        rig.text(&mut bitfinex);
+    }
+    rig.pass(1_000);
+    says(&mut rig, &mut kraken, &[r#"{"channel":"heartbeat"}"#]);
+    says(
+        &mut rig,
+        &mut bitfinex,
+        &[r#"[232949,"hb"]"#, r#"[232950,"hb"]"#],
+    );
+}
+
+#[test]
 fn bitstamp_succeeds_with_everything_tells_trades_once_and_books_again() {
     let mut rig = Rig::stopped(SLOW, T0);
     let mut ws = rig.at("/bitstamp");

@@ -246,7 +246,8 @@ fn quorum(schedule: &Schedule, counted: &[Counted]) -> bool {
     let mut exchanges: Vec<&str> = Vec::new();
     for one in counted {
         let source = &schedule.terms.seats[usize::from(one.slot)].source;
-        let exchange = source.split(':').next().expect("there is a first part");
+        let kind = source.split(':').next().expect("there is a first part");
+        let exchange = kind.trim_end_matches("-book");
         if !exchanges.contains(&exchange) {
             exchanges.push(exchange);
         }

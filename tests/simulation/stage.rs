@@ -13,7 +13,7 @@ use std::rc::Rc;
 const SOURCES: [&str; 5] = [
     "embedded:BTCUSDT",
     "binance:BTCUSDC",
-    "binance:BTCUSDT",
+    "binance-book:BTCUSDT",
     "coinbase:BTC-USD",
     "kraken:BTC/EUR",
 ];
@@ -294,7 +294,10 @@ impl Stage<'_> {
             oracle::last_instant_us(schedule) + lateness_us_max(schedule.terms.interval_us);
         match role {
             Role::Mute => vec![],
-            Role::Refuses => vec![(CLOCK_MOVED_BITS, start_us)],
+            Role::Refuses => {
+                let bits = self.chance.pick(&[CLOCK_MOVED_BITS, STALE_BITS]);
+                vec![(bits, start_us)]
+            }
             Role::Misreckons => vec![self.misreckoned(schedule, made)],
             Role::Equivocates => {
                 let mut all = vec![made, self.misreckoned(schedule, made)];
