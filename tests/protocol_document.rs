@@ -6,6 +6,7 @@ mod support;
 mod vectors;
 
 use openssl::*;
+use rsoracle::exchange::{self, Way};
 use rsoracle::json;
 use rsoracle::limits::*;
 use rsoracle::reason::{Abstention, Miss, Reject};
@@ -162,11 +163,15 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
 
 #[test]
 fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
-    let row = |cells: Vec<String>| [&cells[0], &cells[2]].map(|cell| cell.replace('`', ""));
-    let rows: Vec<[String; 2]> = table(&document(), "Sources").into_iter().map(row).collect();
+    let row = |cells: Vec<String>| [0, 2, 4].map(|column: usize| cells[column].replace('`', ""));
+    let rows: Vec<[String; 3]> = table(&document(), "Sources").into_iter().map(row).collect();
     let made = KINDS.each_ref().map(|kind| {
         let source = Source::parse_for(kind.name, "BTC/USD").expect("a kind");
-        [kind.name.to_owned(), source.symbol().to_owned()]
+        let stale = match exchange::dialect(&source).way {
+            Way::Poll(_) => String::new(),
+            Way::Stream(_) => format!("{} s", exchange::dialect(&source).pace.age_s_max),
+        };
+        [kind.name.to_owned(), source.symbol().to_owned(), stale]
     });
     assert_eq!(rows, made);
 }
