@@ -73,8 +73,6 @@ fn who_is_turned_away_stays_away_for_long_and_not_as_long_as_its_neighbour() {
     }
     all.dedup();
     assert!(all.len() > 1, "no two in step: {all:?}");
-    let (limited, _) = refused("429");
-    assert!((58..=120).contains(&limited.as_secs()), "{limited:?}");
     let (down, _) = refused("503");
     assert!(down < Duration::from_secs(2), "{down:?}");
 }
