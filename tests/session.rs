@@ -2,9 +2,12 @@
 
 mod support;
 
+use native_tls::TlsConnector;
 use rsoracle::exchange::session::{Plan, Session, Timing};
 use rsoracle::exchange::tunnel;
 use rsoracle::source::{Endpoint, Source};
+use rsoracle::wait::wall_us;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use support::*;
 
@@ -18,10 +21,11 @@ fn session<'a>(source: &'a Source, urls: &[&str]) -> Session<'a> {
             .expect("an address")
             .with_path("kraken")
     };
+    let tls = urls.iter().any(|url| url.starts_with("wss:"));
     Session::new(Plan {
         source,
         endpoints: urls.iter().map(place).collect(),
-        tls: None,
+        tls: tls.then(|| TlsConnector::new().expect("TLS can be set up")),
         proxies: tunnel::proxies(None).expect("no proxy is named"),
         timing: Timing::of(source),
     })
@@ -75,4 +79,51 @@ fn who_is_turned_away_stays_away_for_long_and_not_as_long_as_its_neighbour() {
     assert!(all.len() > 1, "no two in step: {all:?}");
     let (down, _) = refused("503");
     assert!(down < Duration::from_secs(2), "{down:?}");
+}
+
+#[test]
+fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
+    // One price on each connection, and then nothing.
+    let (_exchange, url) = exchange(&["--speed", "0.001"]);
+    let source = source();
+    let mut session = session(&source, &[&url]);
+    let first = session.first_price(&mut || Ok(())).expect("a price");
+    let until = Instant::now() + Duration::from_secs(10);
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    let kept = session.newest(wall_us()).expect("the old one");
+    assert_eq!(kept.price, first);
+    // One that was lost takes its price with it.
+    session.lose();
+    assert!(session.newest(wall_us()).is_err());
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    assert!(session.newest(wall_us()).is_err());
+}
+
+#[test]
+fn each_deadline_is_named_by_the_one_who_missed_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let missed = |scheme: &str| {
+        let url = format!("{scheme}://{address}/");
+        let source = source();
+        let mut session = session(&source, &[&url]);
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut looks = 0;
+        let connected = session.connect(until, &mut || {
+            looks += 1;
+            Ok(())
+        });
+        assert!(
+            looks > 20,
+            "who waits looks elsewhere all the time: {looks}"
+        );
+        connected.unwrap_err().to_string()
+    };
+    for (scheme, told) in [
+        ("wss", "no TLS handshake within 5000 ms"),
+        ("ws", "no answer to the upgrade within 5000 ms"),
+    ] {
+        let text = missed(scheme);
+        assert!(text.contains(told), "{text}");
+    }
 }

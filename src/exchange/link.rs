@@ -86,11 +86,12 @@ impl Link {
                 tunnel::dig(proxy, endpoint, gate, deadline, look)?
             }
         };
-        let channel = match tls {
-            Some(connector) => Channel::Tls(Box::new(shake_hands(
-                endpoint, connector, gate, deadline, look,
-            )?)),
-            None => Channel::Plain(gate),
+        let channel = if endpoint.tls {
+            let connector = tls.expect("whoever names a wss place brings a connector");
+            let stream = shake_hands(endpoint, connector, gate, deadline, look)?;
+            Channel::Tls(Box::new(stream))
+        } else {
+            Channel::Plain(gate)
         };
         Ok(Link {
             ws: upgrade(endpoint, channel, deadline, look)?,

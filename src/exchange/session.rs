@@ -423,6 +423,12 @@ impl<'a> Session<'a> {
         let mut stale = None;
         loop {
             look()?;
+            // Also while something comes all the time.
+            if Instant::now() >= until {
+                let advice =
+                    "see whether this market trades, and whether this machine's clock is right";
+                return Err(failed(no_first(stale)).advise(advice));
+            }
             let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
             let said = self.hear(Patience::Until(slice));
             let said = said.map_err(|ended| failed(ended.text))?;
@@ -440,13 +446,7 @@ impl<'a> Session<'a> {
                     return Err(failed(format!("{miss}: {text}")));
                 }
                 Some(Said::Refusal(refusal)) => return Err(refused(&attempt, symbol, &refusal)),
-                Some(_) => {}
-                None if Instant::now() >= until => {
-                    let advice =
-                        "see whether this market trades, and whether this machine's clock is right";
-                    return Err(failed(no_first(stale)).advise(advice));
-                }
-                None => {}
+                Some(_) | None => {}
             }
         }
     }
