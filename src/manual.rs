@@ -212,3 +212,41 @@ fn fish() -> String {
         COMMANDS.map(of_command).concat()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_no_markup_and_no_code() {
+        let odd = Command {
+            name: "odd",
+            job: ".so /etc/passwd",
+            notes: "'br\n.rm\n  \\n(.x  'a'\n  far:off\n     .b",
+            example: ".ex",
+            operands: "…",
+            flags: &[],
+        };
+        let page = page(&odd);
+        let own = [".TH", ".SH", ".B", ".TP", ".nf", ".fi", ".BR"];
+        for line in page.lines() {
+            let request = line
+                .split(' ')
+                .next()
+                .expect("a line begins with something");
+            let is_text = !line.starts_with(['.', '\'']) && !line.is_empty();
+            assert!(is_text || own.contains(&request), "{line:?} in {page}");
+        }
+        for part in [
+            "\nrsoracle\\-odd \\- \\&.so /etc/passwd\n",
+            "\nodd \\[u2026]\n",
+            "\n\\(aqbr\n\\&.rm\n",
+            ".TP\n\\fB\\en(.x\\fR\n\\(aqa\\(aq\n",
+            ".TP\n\\fBfar:off\\fR\n\\&.b\n",
+            "\n.nf\n\\&.ex\n",
+        ] {
+            assert!(page.contains(part), "{part:?} in {page}");
+        }
+        assert_eq!(quoted("it's", "\\'"), r"'it\'s'");
+    }
+}
