@@ -3,10 +3,19 @@ FEATURES := $(shell pkg-config --exists openssl 2>/dev/null || echo --features v
 
 # What the static binary is for. It can be built here if .ci/static knows a route.
 export TARGET ?= x86_64-unknown-linux-musl
-STATIC := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/$(TARGET)/release/rsoracle
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+STATIC := $(TARGET_DIR)/$(TARGET)/release/rsoracle
 ROUTE := $(shell .ci/static route 2>/dev/null)
 
-.PHONY: help run demo build test lint bench musl musl-setup reproduce docker audit deny sbom clean
+# What 'rsoracle --version' says.
+export RSORACLE_COMMIT := $(shell .ci/commit)
+
+# Where 'make install' puts what it installs, beneath $(DESTDIR) if that is given; LINK=static takes the static binary.
+PREFIX ?= /usr/local
+INSTALLED := $(DESTDIR)$(PREFIX)
+BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
+
+.PHONY: help run demo build install uninstall test lint bench musl musl-setup reproduce docker audit deny sbom clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -19,6 +28,15 @@ demo: ## one price from the embedded exchange: recorded prices, no network
 
 build: ## build target/release/rsoracle
 	cargo build --release --locked $(FEATURES)
+
+# Where there is no cargo, as for root under sudo, what was built before is installed.
+install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build)) ## binary, manual pages, completions into PREFIX (/usr/local); DESTDIR, LINK=static
+	install -D "$(BINARY)" "$(INSTALLED)/bin/rsoracle"
+	"$(BINARY)" manual "$(INSTALLED)/share"
+
+uninstall: ## remove what 'make install' put there
+	cd "$(INSTALLED)" && rm -f bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
+		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
 
 # In CI also what is too slow for every day.
 test: lint $(if $(ROUTE),musl) $(if $(CI),reproduce deny sbom) ## formatting, lints, all tests, the static binary where it can be built
@@ -42,7 +60,7 @@ reproduce: musl ## build the static binary once more, in another folder: the sam
 	@.ci/static reproduce
 
 docker: musl ## a Docker image with the static binary and the system's certificates, from docs/Dockerfile
-	mkdir -p target/docker
+	mkdir -p -m 700 target/docker/data
 	cp $(STATIC) /etc/ssl/certs/ca-certificates.crt target/docker
 	docker build --file docs/Dockerfile --tag rsoracle target/docker
 

@@ -337,6 +337,26 @@ pub fn call(command: &Command) -> String {
         .to_owned()
 }
 
+/// A flag and its value, as they are typed.
+pub fn typed(flag: &Flag) -> String {
+    format!("--{} {}", flag.name, flag.value)
+        .trim_end()
+        .to_owned()
+}
+
+/// What a flag does, whether it may be repeated, and its default.
+pub fn explanation(flag: &Flag) -> String {
+    let repeats = if flag.repeats {
+        " May be repeated."
+    } else {
+        ""
+    };
+    match flag.default {
+        "" => format!("{}{repeats}", flag.help),
+        default => format!("{}{repeats} [default: {default}]", flag.help),
+    }
+}
+
 /// The help text of one command.
 pub fn help(command: &Command) -> String {
     let mut page = format!("rsoracle {}: {}\n", call(command), command.job);
@@ -347,23 +367,8 @@ pub fn help(command: &Command) -> String {
         page.push_str("\nFlags:\n");
     }
     for flag in command.flags {
-        let left = format!("--{} {}", flag.name, flag.value);
-        let default = if flag.default.is_empty() {
-            String::new()
-        } else {
-            format!(" [default: {}]", flag.default)
-        };
-        let repeats = if flag.repeats {
-            " May be repeated."
-        } else {
-            ""
-        };
-        let _ = writeln!(
-            page,
-            "  {:<26} {}{repeats}{default}",
-            left.trim_end(),
-            flag.help
-        );
+        let left = typed(flag);
+        let _ = writeln!(page, "  {left:<26} {}", explanation(flag));
     }
     let _ = write!(page, "\nExample:\n  {}\n", command.example);
     page

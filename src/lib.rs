@@ -14,6 +14,7 @@ pub mod args;
 pub mod clock;
 pub mod commands;
 pub mod frame;
+pub mod manual;
 pub mod proxy;
 pub mod source;
 pub mod tolerance;

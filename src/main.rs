@@ -2,13 +2,14 @@
 
 use rsoracle::args::{self, Usage};
 use rsoracle::config::{
-    COLLECT, COMMANDS, Collect, DOCTOR, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RESOLVE, RUN,
-    Run, VERIFY, Verify,
+    COLLECT, COMMANDS, Collect, DOCTOR, EXCHANGE, HISTORY, History, KEYGEN, KEYS, MANUAL, RESOLVE,
+    RUN, Run, VERIFY, Verify,
 };
 use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle::limits::TOML_BYTES_MAX;
 use rsoracle::{
-    aggregator, collector, config, doctor, embedded, file, history, keys, log, resolve, verify,
+    aggregator, collector, config, doctor, embedded, file, history, keys, log, manual, resolve,
+    verify,
 };
 use std::io::Write;
 use std::process::ExitCode;
@@ -100,8 +101,12 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             let given = args::parse(&RESOLVE, rest)?;
             show_or_fail("resolve", resolve::answer(&given.operands()[0]))
         }
+        "manual" => {
+            let given = args::parse(&MANUAL, rest)?;
+            show_or_fail("manual", write_manual(&given.operands()[0]))
+        }
         "help" | "--help" | "-h" => show(&help_page(rest.first())?),
-        "--version" | "-V" => show(&format!("rsoracle {}\n", env!("CARGO_PKG_VERSION"))),
+        "--version" | "-V" => show(&version()),
         other => Err(Usage(format!(
             "unknown command '{other}'; 'rsoracle help' lists the commands"
         ))
@@ -133,6 +138,35 @@ fn configuration(path: &str) -> Result<String, Error> {
     text.map_err(|_| Error::new(attempt, "it is not text in UTF-8").advise(advice))
 }
 
+/// Writes manual pages and completions into `dir`; gives their paths, a line each.
+fn write_manual(dir: &str) -> Result<String, Error> {
+    let mut paths = String::new();
+    for (place, text) in manual::files() {
+        let path = format!("{dir}/{place}");
+        file::make_directory_of(&path)?;
+        file::replace(&path, &text)?;
+        paths.push_str(&format!("{path}\n"));
+    }
+    Ok(paths)
+}
+
+/// Version, commit, and what it was built for. The build says which commit (.ci/commit); without that nobody knows.
+fn version() -> String {
+    let commit = option_env!("RSORACLE_COMMIT").filter(|commit| !commit.is_empty());
+    let libc = if cfg!(target_env = "musl") {
+        "musl"
+    } else {
+        "gnu"
+    };
+    format!(
+        "rsoracle {} ({}, {}-{}-{libc})\n",
+        env!("CARGO_PKG_VERSION"),
+        commit.unwrap_or("unknown commit"),
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+    )
+}
+
 fn help_page(topic: Option<&String>) -> Result<String, Usage> {
     let Some(topic) = topic else {
         let mut page = String::from("rsoracle: a distributed price oracle\n\nCommands:\n");
@@ -147,7 +181,7 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
             "  rsoracle help [COMMAND]     every flag with its unit and default, and an example\n",
         );
         page.push_str(
-            "  rsoracle --version          the version\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
+            "  rsoracle --version          version, commit and target\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
         );
         return Ok(page);
     };

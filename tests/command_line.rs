@@ -294,6 +294,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
         "run", "verify", "history", "doctor", "collect", "exchange", "keygen", "keys", "resolve",
+        "manual",
     ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
@@ -325,7 +326,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
             "history" => drop(History::from_flags(&given).expect("the example makes sense")),
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
-            "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
+            "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
     }
@@ -336,9 +337,18 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
 
 #[test]
 fn the_version_is_told() {
-    let version = concat!("rsoracle ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(answered(&["--version"]), version);
-    assert_eq!(answered(&["-V"]), version);
+    let said = answered(&["--version"]);
+    assert_eq!(answered(&["-V"]), said);
+    let begin = concat!("rsoracle ", env!("CARGO_PKG_VERSION"), " (");
+    let inside = said
+        .strip_prefix(begin)
+        .and_then(|rest| rest.strip_suffix(")\n"));
+    let (commit, target) = inside
+        .and_then(|inside| inside.split_once(", "))
+        .expect(&said);
+    assert!(!commit.is_empty(), "{said}");
+    let targets = ["gnu", "musl"].map(|libc| format!("{}-linux-{libc}", std::env::consts::ARCH));
+    assert!(targets.iter().any(|one| one == target), "{said}");
 }
 
 #[test]

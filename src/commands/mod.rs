@@ -458,7 +458,17 @@ pub static RESOLVE: Command = Command {
     flags: &[],
 };
 
+/// `rsoracle manual`
+pub static MANUAL: Command = Command {
+    name: "manual",
+    job: "writes manual pages and shell completions (bash, zsh, fish) into a directory, as they lie under /usr/share",
+    notes: "What is there already is replaced.",
+    example: "rsoracle manual /usr/local/share",
+    operands: "DIR",
+    flags: &[],
+};
+
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 9] = [
-    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
+pub static COMMANDS: [&Command; 10] = [
+    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE, &MANUAL,
 ];

@@ -19,7 +19,7 @@ use crate::source::check_feed;
 use std::net::SocketAddr;
 
 pub use crate::commands::{
-    COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
+    COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, RUN, VERIFY,
 };
 pub use crate::source::{Endpoint, Source};
 
