@@ -72,6 +72,11 @@ impl Peer {
         })
     }
 
+    /// Sends what the other side takes at once; how much that was.
+    pub fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.tcp.write(bytes).unwrap_or(0)
+    }
+
     /// Reads what is there.
     pub fn look(&mut self) {
         let mut bytes = [0; 4096];
