@@ -3,6 +3,7 @@
 use crate::Chance;
 use crate::chronicle::Chronicle;
 use crate::support::*;
+use crate::witness::*;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
@@ -100,7 +101,7 @@ impl Clock {
         let key = chronicle.beside("remote.key");
         assert_eq!(run(&["keygen", &key]).code, Some(0));
         let file = PathBuf::from(chronicle.beside("clock"));
-        std::fs::write(&file, "+0").unwrap();
+        assert!(set_clock(&file, "+0"));
         let (control, data) = (control.to_string(), data.to_string());
         let args = [
             "collect",
@@ -120,9 +121,6 @@ impl Clock {
         ];
         let args: Vec<String> = args.map(str::to_owned).to_vec();
         let library = faketime();
-        if library.is_none() {
-            println!("SKIPPED: the steps of a clock; libfaketime is not installed");
-        }
         let running = collector(&args, &enrolment, library.as_ref(), &file);
         let next = Instant::now() + Duration::from_secs(40);
         Clock {
@@ -160,13 +158,8 @@ impl Clock {
                 15,
             )
         };
-        // In one rename, so that no read sees half of it.
-        let new = self.file.with_extension("new");
         // A full disk only puts the step off.
-        if std::fs::write(&new, text)
-            .and_then(|()| std::fs::rename(&new, &self.file))
-            .is_ok()
-        {
+        if set_clock(&self.file, &text) {
             self.off = !self.off;
             self.steps += 1;
             self.next = Instant::now() + Duration::from_secs(pause_s);
@@ -185,23 +178,9 @@ fn collector(
         .args(args)
         .stdin(Stdio::from(File::open(enrolment).unwrap()));
     if let Some(library) = library {
-        command
-            .env("LD_PRELOAD", library)
-            .env("FAKETIME_TIMESTAMP_FILE", clock);
-        command
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("DONT_FAKE_MONOTONIC", "1");
+        by_the_clock_of(&mut command, library, clock);
     }
     start_command(command)
-}
-
-fn faketime() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").ok()?;
-    let library = |entry: std::fs::DirEntry| entry.path().join("faketime/libfaketime.so.1");
-    folders
-        .filter_map(Result::ok)
-        .map(library)
-        .find(|path| path.exists())
 }
 
 impl fmt::Display for Clock {
