@@ -6,13 +6,17 @@ mod support;
 mod witness;
 
 use chronicle::*;
+use nanoserde::DeJson;
+use rsoracle::frame::{Hello, Preamble, Ready, Sample};
 use rsoracle::keyfile;
+use rsoracle::source::DIVERSE;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::peer::Peer;
+use support::peer::{Peer, Report, SOURCE, stage};
 use support::*;
 use tungstenite::{Message, WebSocket};
 use witness::*;
@@ -340,6 +344,182 @@ fn a_flood_on_both_ports_takes_no_memory_of_the_aggregator() {
     );
     let priced = |line: &String| Kept::of(line).prices >= 3;
     assert!(whole(&running.stdout()).iter().all(priced));
+}
+
+#[test]
+fn two_exchanges_of_seven_lie_and_the_price_is_within_what_the_others_say() {
+    let lies = [
+        "scale:1.0001",
+        "scale:0.5",
+        "scale:1e9",
+        "stale:1h",
+        "price:NaN",
+        "wrong-symbol",
+    ];
+    let pairs = [[0, 1], [2, 3], [4, 5], [6, 0]];
+    for (liars, (first, second)) in pairs.iter().zip(lies.iter().zip(lies.iter().rev())) {
+        let faults = [(liars[0], first), (liars[1], second)];
+        let faults = faults.map(|(slot, lie)| format!("{}/{lie}", DIVERSE[slot]));
+        let (_exchange, url) = exchange(&["--fault", &faults[0], "--fault", &faults[1]]);
+        let (mut command, _) = marked_run(&["--sources", "embedded-diverse", "--endpoint", &url]);
+        command.args([
+            "--samples",
+            "3",
+            "--interval",
+            "100ms",
+            "--json",
+            "--ready-timeout",
+            "1s",
+        ]);
+        let done = start_command(command).finish();
+        assert_eq!(done.code, Some(0), "{faults:?}: {}", done.stderr);
+        let report = Kept::of(done.stdout.trim_end());
+        let slots = report.collectors.iter().enumerate();
+        let honest = slots.filter(|(slot, _)| !liars.contains(slot));
+        let honest: Vec<f64> = honest.filter_map(|(_, part)| part.price).collect();
+        assert!(honest.len() >= 4, "{faults:?}: {}", done.stderr);
+        let low = honest.iter().copied().fold(f64::MAX, f64::min);
+        let high = honest.iter().copied().fold(f64::MIN, f64::max);
+        let price = report.price.expect("a price");
+        assert!(
+            (low..=high).contains(&price),
+            "{faults:?}: {price} of {honest:?}"
+        );
+        // What is on the tape is between these.
+        assert!(
+            (86_000.0..89_000.0).contains(&low) && high < 89_000.0,
+            "{honest:?}"
+        );
+    }
+}
+
+/// Passes bytes on between a collector and one port of its aggregator, as someone on the line can who changes some of them.
+struct Line {
+    listener: TcpListener,
+    far: SocketAddr,
+    ends: Vec<(TcpStream, TcpStream)>,
+    /// All that the collector has said here.
+    said: Vec<u8>,
+}
+
+impl Line {
+    fn to(far: SocketAddr) -> Line {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("O_NONBLOCK");
+        Line {
+            listener,
+            far,
+            ends: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    /// Passes on what is there; `touch` gets each byte of the collector with its place.
+    fn step(&mut self, touch: impl Fn(usize, u8) -> u8) {
+        if let Ok((near, _)) = self.listener.accept() {
+            let far = TcpStream::connect(self.far).expect("the aggregator listens");
+            for tcp in [&near, &far] {
+                tcp.set_nonblocking(true).expect("O_NONBLOCK");
+                tcp.set_nodelay(true).expect("TCP_NODELAY");
+            }
+            self.ends.push((near, far));
+        }
+        let mut bytes = [0; 4096];
+        for (near, far) in &mut self.ends {
+            if let Ok(count) = far.read(&mut bytes) {
+                let _ = near.write_all(&bytes[..count]);
+            }
+            if let Ok(count) = near.read(&mut bytes) {
+                let begun = self.said.len();
+                self.said.extend_from_slice(&bytes[..count]);
+                let passed = self.said[begun..].iter().enumerate();
+                let passed: Vec<u8> = passed.map(|(at, byte)| touch(begun + at, *byte)).collect();
+                let _ = far.write_all(&passed);
+            }
+        }
+    }
+}
+
+#[test]
+fn someone_on_the_line_can_silence_a_remote_collector_and_change_no_price() {
+    // The last bit of each sample's price (docs/PROTOCOL.md has the offsets); of its lateness; of the signed average.
+    let samples_begin = Hello::BYTES + Ready::BYTES;
+    let in_sample = |at: usize| at.checked_sub(samples_begin).map(|at| at % Sample::BYTES);
+    let (price_end, lateness_end) = (31, 39);
+    for (attack, control_byte, data_byte) in [
+        ("price", Some(price_end), None),
+        ("lateness", Some(lateness_end), None),
+        ("average", None, Some(Preamble::BYTES + 7)),
+        ("nothing", None, None),
+    ] {
+        let stage = stage(1, 3, "200ms");
+        let (control, data) = (stage.control, stage.data);
+        let (mut on_control, mut on_data) = (Line::to(control), Line::to(data));
+        let enrolment = stage.enrolment_path(4);
+        stage.enrolment(4);
+        let mut command = rsoracle();
+        command.args([
+            "collect",
+            "--slot",
+            "4",
+            "--source",
+            SOURCE,
+            "--endpoint",
+            &stage.exchange(),
+        ]);
+        command.args([
+            "--control",
+            &on_control.address(),
+            "--data",
+            &on_data.address(),
+        ]);
+        command.stdin(File::open(&enrolment).unwrap());
+        let _remote = start_command(command);
+        let mut running = stage.running;
+        eventually("the end of the round", || {
+            on_control.step(|at, byte| {
+                byte ^ u8::from(control_byte.is_some() && in_sample(at) == control_byte)
+            });
+            on_data.step(|at, byte| byte ^ u8::from(data_byte == Some(at)));
+            running.ended().then_some(())
+        });
+        let done = running.finish();
+        assert_eq!(done.code, Some(0), "{attack}: {}", done.stderr);
+        let report = Report::deserialize_json(&done.stdout).expect("the report is JSON");
+        report.assert_price_within_the_first(4);
+        assert_eq!(
+            report.counted(4),
+            attack == "nothing",
+            "{attack}: {}",
+            done.stderr
+        );
+        // And heard nothing that would let it speak as the collector.
+        let secret = &std::fs::read(&enrolment).unwrap()[..32];
+        assert!(!on_control.said.windows(32).any(|bytes| bytes == secret));
+    }
+}
+
+#[test]
+fn too_few_open_files_are_said_before_anything_starts() {
+    let (inner, mark) = marked_run(&["--source", "embedded:BTCUSDT"]);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100 && exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let done = start_command(command).finish();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    let why = "this process may open 100 files";
+    assert!(
+        done.stderr.contains(why) && done.stderr.contains("ulimit -n"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(bearers(&mark), []);
 }
 
 #[test]
