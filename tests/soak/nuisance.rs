@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -171,7 +171,7 @@ fn collector(
     args: &[String],
     enrolment: &PathBuf,
     library: Option<&PathBuf>,
-    clock: &PathBuf,
+    clock: &Path,
 ) -> Running {
     let mut command = rsoracle();
     command
