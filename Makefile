@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
 BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
 
-.PHONY: help run demo build install uninstall test lint bench musl musl-setup reproduce docker audit deny sbom clean
+.PHONY: help run demo build install uninstall test lint bench soak musl musl-setup reproduce docker audit deny sbom clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -49,6 +49,10 @@ lint: ## formatting and lints
 
 bench: ## measure precision, speed and size; prints a table
 	$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo bench --locked $(FEATURES)
+
+MINUTES ?= 60
+soak: ## an hour of rounds among strangers, liars, kills, a stepped clock and a full disk (MINUTES=60)
+	MINUTES=$(MINUTES) cargo test --release --locked $(FEATURES) --test soak -- --ignored --nocapture
 
 musl: ## build the static binary, target/$TARGET/release/rsoracle (TARGET=aarch64-unknown-linux-musl for another)
 	@.ci/static build

@@ -27,6 +27,7 @@ impl From<Usage> for Failure {
 }
 
 fn main() -> ExitCode {
+    keep_memory_out_of_core_dumps();
     let words: Option<Vec<String>> = std::env::args_os()
         .skip(1)
         .map(|word| word.into_string().ok())
@@ -46,6 +47,12 @@ fn main() -> ExitCode {
             EXIT_FAILURE
         }
     })
+}
+
+/// Memory holds keys, and a core dump would carry them to the disk: none of it goes into one (core(5)), of this process and of
+/// its children. Where /proc is missing, the limit on core files must do.
+fn keep_memory_out_of_core_dumps() {
+    let _ = std::fs::write("/proc/self/coredump_filter", "0");
 }
 
 fn dispatch(words: &[String]) -> Result<u8, Failure> {

@@ -391,3 +391,16 @@ fn a_proxy_that_is_none_is_refused_before_anything_starts() {
     assert_eq!(done.code, Some(3));
     assert!(done.stderr.contains("that is the proxy"), "{}", done.stderr);
 }
+
+#[test]
+fn a_proxy_that_answers_in_the_exchanges_place_is_not_believed() {
+    let stage = Stage::new();
+    // The same name, of another authority.
+    let other = Stage::new();
+    let mut proxy = TestProxy::new(Script::Tunnel(""), other.address);
+    let url = proxy.url("");
+    let done = proxy.serve(stage.run(&["--proxy", &url, "--ready-timeout", "20s"], &[]));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""));
+    assert!(done.stderr.contains("certificate"), "{}", done.stderr);
+    assert!(!proxy.asked.is_empty());
+}
