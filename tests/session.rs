@@ -7,6 +7,7 @@ use rsoracle::exchange::session::{Plan, Session, Timing};
 use rsoracle::exchange::tunnel;
 use rsoracle::source::{Endpoint, Source};
 use rsoracle::wait::wall_us;
+use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use support::*;
@@ -79,6 +80,40 @@ fn who_is_turned_away_stays_away_for_long_and_not_as_long_as_its_neighbour() {
     assert!(all.len() > 1, "no two in step: {all:?}");
     let (down, _) = refused("503");
     assert!(down < Duration::from_secs(2), "{down:?}");
+}
+
+/// Answers one upgrade with this head, and says how long the session stays away then.
+fn answered(head: &'static str) -> Duration {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let source = source();
+    let mut session = session(&source, &[&url]);
+    let mut peer = None;
+    let until = Instant::now() + Duration::from_secs(20);
+    let refused = session.connect(until, &mut || {
+        listener.set_nonblocking(true).unwrap();
+        if let Ok((mut tcp, _)) = listener.accept() {
+            tcp.write_all(head.as_bytes()).unwrap();
+            peer = Some(tcp);
+        }
+        Ok(())
+    });
+    assert!(refused.is_err());
+    session.retry_at().saturating_duration_since(Instant::now())
+}
+
+#[test]
+fn no_number_in_retry_after_is_too_large_to_be_obeyed() {
+    let three_days = Duration::from_secs(3 * 86_400);
+    for head in [
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 18446744073709551615\r\n\r\n",
+        "HTTP/1.1 418 I'm a teapot\r\nRetry-After: 18446744073709551615\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\nRetry-After: 18446744073709551\r\n\r\n",
+    ] {
+        let away = answered(head);
+        let slack = Duration::from_secs(60);
+        assert!(away <= three_days && away + slack > three_days, "{away:?}");
+    }
 }
 
 #[test]

@@ -249,7 +249,7 @@ impl<'a> Session<'a> {
     }
 
     fn stay_away_ms(&mut self, ms: u64) {
-        self.stay_away(wall_us() / 1_000 + ms);
+        self.stay_away((wall_us() / 1_000).saturating_add(ms));
     }
 
     /// The exchange wants nothing from this address before then, no new connection either.
@@ -469,7 +469,9 @@ fn no_first(stale_us: Option<u64>) -> String {
 fn jittered(ms: u64) -> u64 {
     // Without randomness neighbours merely keep in step.
     let random = random::bytes().map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-    ms + ms * u64::from(random) / u64::from(u16::MAX)
+    let more = u128::from(ms) * u128::from(random) / u128::from(u16::MAX);
+    // What an exchange asks for may be any number.
+    ms.saturating_add(more as u64)
 }
 
 /// An error object in answer to the first request: what it means and what to do.
@@ -524,8 +526,9 @@ mod tests {
 
     #[test]
     fn a_jittered_pause_is_no_shorter_and_at_most_twice_as_long() {
-        for ms in [0, 1, 50, 16_000] {
-            assert!((0..100).all(|_| (ms..=2 * ms).contains(&jittered(ms))));
+        for ms in [0, 1, 50, 16_000, u64::MAX] {
+            let longest = ms.saturating_mul(2);
+            assert!((0..100).all(|_| (ms..=longest).contains(&jittered(ms))));
         }
     }
 
