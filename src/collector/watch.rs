@@ -176,8 +176,7 @@ impl Collector<'_> {
         let newest = self.session.newest(now_us);
         sampler.asked(index, now_us);
         self.clock.give_way();
-        let age_us = newest.ok().and_then(|quote| quote.time_us);
-        let age_us = age_us.map(|time_us| now_us.saturating_sub(time_us));
+        let age_us = newest.ok().and_then(|quote| quote.age_told_us(now_us));
         sampler.replied(index, newest.map(|quote| quote.price), age_us);
     }
 
