@@ -3,8 +3,11 @@
 mod support;
 
 use native_tls::TlsConnector;
+use rsoracle::exchange::Said;
 use rsoracle::exchange::session::{Plan, Session, Timing};
 use rsoracle::exchange::tunnel;
+use rsoracle::net::Patience;
+use rsoracle::reason::Miss;
 use rsoracle::source::{Endpoint, Source};
 use rsoracle::wait::wall_us;
 use std::io::Write;
@@ -132,6 +135,34 @@ fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
     assert!(session.newest(wall_us()).is_err());
     session.connect(until, &mut || Ok(())).expect("it is there");
     assert!(session.newest(wall_us()).is_err());
+}
+
+#[test]
+fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
+    let (_exchange, url) = exchange(&["--speed", "0.001"]);
+    // Its prices bear no time.
+    let source = Source::parse("embedded-bitfinex:tBTCUSD").expect("a source");
+    let mut timing = Timing::of(&source);
+    timing.age_max = Duration::from_secs(1);
+    let mut session = Session::new(Plan {
+        source: &source,
+        endpoints: vec![Endpoint::parse(&url).unwrap().with_path("bitfinex")],
+        tls: None,
+        proxies: tunnel::proxies(None).expect("no proxy is named"),
+        timing,
+    });
+    let until = Instant::now() + Duration::from_secs(10);
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    // As when another connection is tried for meanwhile.
+    std::thread::sleep(Duration::from_millis(1_500));
+    loop {
+        let said = session.hear(Patience::Until(until)).expect("it stands");
+        if let Said::Price { time_us, .. } = said.expect("a price comes") {
+            assert_eq!(time_us, None);
+            break;
+        }
+    }
+    assert_eq!(session.newest(wall_us()), Err(Miss::Stale));
 }
 
 #[test]

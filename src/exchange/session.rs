@@ -75,7 +75,7 @@ pub struct Quote {
     pub price: f64,
     /// When the exchange says it was so, in microseconds since the Unix epoch, where it says.
     pub time_us: Option<u64>,
-    /// When it came, by the clock that nobody steps ...
+    /// When it came, or the last moment before that when nothing was there to read, by the clock that nobody steps ...
     pub heard_at: Instant,
     /// ... and by the system clock, which also runs on while the machine is suspended.
     pub heard_us: u64,
@@ -315,9 +315,10 @@ impl<'a> Session<'a> {
             symbol: self.plan.source.symbol(),
             channel: self.channel,
         };
+        let dry_at = link.dry_at();
         let said = (self.dialect.read)(text.as_str(), &topic);
         match &said {
-            Said::Price { price, time_us, .. } => self.price(*price, *time_us),
+            Said::Price { price, time_us, .. } => self.price(*price, *time_us, dry_at),
             Said::Channel(number) => self.channel = Some(*number),
             Said::Refusal(refusal) => self.refused(refusal),
             Said::Leaving(what) => {
@@ -336,14 +337,17 @@ impl<'a> Session<'a> {
         Ok(Some(said))
     }
 
-    fn price(&mut self, price: f64, time_us: Option<u64>) {
+    fn price(&mut self, price: f64, time_us: Option<u64>, dry_at: Instant) {
+        (self.spoke_at, self.proved) = (Instant::now(), true);
+        // What bears no time may have waited to be read for as long as there was something to read.
+        let heard_at = time_us.map_or(dry_at, |_| self.spoke_at);
+        let waited_us = heard_at.elapsed().as_micros() as u64;
         let quote = Quote {
             price,
             time_us,
-            heard_at: Instant::now(),
-            heard_us: wall_us(),
+            heard_at,
+            heard_us: wall_us().saturating_sub(waited_us),
         };
-        (self.spoke_at, self.proved) = (quote.heard_at, true);
         // A time that is nonsense must not keep out what comes after it.
         let keeps = |before: Quote| !quote.replaces(&before) && self.newest(wall_us()).is_ok();
         if !self.newest.is_ok_and(keeps) {
@@ -432,7 +436,7 @@ impl<'a> Session<'a> {
             link.send(request).map_err(|ended| failed(ended.text))?;
         }
         let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
-        let mut stale = None;
+        let (mut stale, mut came) = (None, false);
         loop {
             look()?;
             // Also while something comes all the time.
@@ -442,8 +446,14 @@ impl<'a> Session<'a> {
                 return Err(failed(no_first(stale)).advise(advice));
             }
             let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
-            let said = self.hear(Patience::Until(slice));
+            // Behind something comes a look whether that was all.
+            let said = self.hear(if came {
+                Patience::Never
+            } else {
+                Patience::Until(slice)
+            });
             let said = said.map_err(|ended| failed(ended.text))?;
+            came = said.is_some();
             said.iter().for_each(&mut *listen);
             match said {
                 Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
