@@ -237,6 +237,23 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
 }
 
 #[test]
+fn a_stream_of_bad_messages_is_opened_anew() {
+    let faults = ["--rate", "500", "--fault", "price:abc@3.."];
+    let args = [
+        "--samples",
+        "10",
+        "--interval",
+        "200ms",
+        "--max-age",
+        "300ms",
+    ];
+    for (kind, done) in rounds(&[("coinbase", "BTC-USD")], &faults, &args) {
+        let anew = "the exchange says no price any more; reconnecting";
+        assert!(done.stderr.contains(anew), "{kind}: {}", done.stderr);
+    }
+}
+
+#[test]
 fn a_large_message_or_a_dropped_connection_is_got_over() {
     for fault in ["large@20", "drop@20"] {
         let faults = [&BRISK[..], &["--fault", fault]].concat();

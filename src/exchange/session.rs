@@ -330,7 +330,11 @@ impl<'a> Session<'a> {
             }
             // The exchange's newest word on the price is none: what was true before need not be any more.
             Said::Fault { miss, .. } => {
-                (self.newest, self.spoke_at) = (Err(*miss), Instant::now());
+                self.newest = Err(*miss);
+                // To a question it is an answer; in a stream nothing that keeps a connection.
+                if !self.is_stream() {
+                    self.spoke_at = Instant::now();
+                }
             }
             Said::Alive { .. } => {}
         }
