@@ -153,6 +153,10 @@ pub const FUTURE_US_MAX: u64 = 5_000_000;
 
 /// Longest line of a child's log that is passed on.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
+/// Of what a stream says and should not, so many lines are logged ...
+pub const COMPLAINTS_MAX: u32 = 10;
+/// ... within so long.
+pub const COMPLAINTS_MS: u64 = 10_000;
 /// Lines on the terminal's live display; further collectors are summed up in one line.
 pub const DISPLAY_LINES_MAX: usize = 20;
 

@@ -237,7 +237,8 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
 }
 
 #[test]
-fn a_stream_of_bad_messages_is_opened_anew() {
+fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
+    // Each tells another time, and so is another sentence.
     let faults = ["--rate", "500", "--fault", "price:abc@3.."];
     let args = [
         "--samples",
@@ -250,6 +251,9 @@ fn a_stream_of_bad_messages_is_opened_anew() {
     for (kind, done) in rounds(&[("coinbase", "BTC-USD")], &faults, &args) {
         let anew = "the exchange says no price any more; reconnecting";
         assert!(done.stderr.contains(anew), "{kind}: {}", done.stderr);
+        let said = done.stderr.matches("no price: the price is no").count();
+        // Of each collector so many, and again after ten seconds.
+        assert!((1..=3 * 20).contains(&said), "{kind}: {said} lines");
     }
 }
 

@@ -69,6 +69,8 @@ struct Collector<'a> {
     session: Session<'a>,
     /// What was last said about failed attempts to connect, so that it is said once.
     said: String,
+    /// How much was said of what the exchange should not say, and since when.
+    complaints: (u32, Instant),
     clock: SystemClock,
     last_start_us: u64,
 }
@@ -149,6 +151,7 @@ fn enlist<'a>(
         data: None,
         session,
         said,
+        complaints: (0, Instant::now()),
         clock: SystemClock::new(),
         last_start_us: 0,
     };
@@ -289,21 +292,21 @@ impl Collector<'_> {
         taken == MESSAGES_PER_LOOK
     }
 
-    /// Logs what an exchange says by itself and should not.
+    /// Logs what an exchange says by itself and should not, up to a bound: it can say something new as often as it likes.
     fn complain_of(&mut self, said: &Said) {
-        match said {
-            Said::Fault { miss, text, .. } => {
-                complain(
-                    &self.role,
-                    &mut self.said,
-                    format!("no price: {miss}: {text}"),
-                );
-            }
+        let text = match said {
+            Said::Fault { miss, text, .. } => format!("no price: {miss}: {text}"),
             Said::Refusal(refusal) => {
-                let text = format!("the exchange refuses: {}; reconnecting", refusal.text);
-                complain(&self.role, &mut self.said, text);
+                format!("the exchange refuses: {}; reconnecting", refusal.text)
             }
-            _ => {}
+            _ => return,
+        };
+        if self.complaints.1.elapsed() >= Duration::from_millis(COMPLAINTS_MS) {
+            self.complaints = (0, Instant::now());
+        }
+        if self.said != text && self.complaints.0 < COMPLAINTS_MAX {
+            self.complaints.0 += 1;
+            complain(&self.role, &mut self.said, text);
         }
     }
 
