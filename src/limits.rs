@@ -122,6 +122,9 @@ pub const RESUBSCRIBE_AGES: u32 = 2;
 pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
 /// The first attempt after a connection that stood comes within this time; to an aggregator in a crowd, after it.
 pub const RECONNECT_MS: u64 = 50;
+/// A connection that gave a price and stood for so many of its exchange's shortest pauses was a good one: the next is tried for
+/// at once. After a shorter one pauses grow on, else an exchange that hangs up every second would be called every second.
+pub const GOOD_PAUSES: u32 = 10;
 /// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// A collector that ended is started again after this pause, which doubles with every end ...

@@ -138,6 +138,29 @@ fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
 }
 
 #[test]
+fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
+    // A price, and half a second later the end.
+    let (_exchange, url) = exchange(&["--rate", "2", "--fault", "drop@2"]);
+    let source = source();
+    let mut timing = Timing::of(&source);
+    timing.pause_min = Duration::from_millis(200);
+    let mut session = Session::new(Plan {
+        source: &source,
+        endpoints: vec![Endpoint::parse(&url).unwrap().with_path("kraken")],
+        tls: None,
+        proxies: tunnel::proxies(None).expect("no proxy is named"),
+        timing,
+    });
+    for pause_ms_min in [0, 180, 380] {
+        session.first_price(&mut || Ok(())).expect("a price");
+        let until = Instant::now() + Duration::from_secs(10);
+        while session.hear(Patience::Until(until)).is_ok() {}
+        let pause = session.retry_at().saturating_duration_since(Instant::now());
+        assert!(pause >= Duration::from_millis(pause_ms_min), "{pause:?}");
+    }
+}
+
+#[test]
 fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
     let (_exchange, url) = exchange(&["--speed", "0.001"]);
     // Its prices bear no time.

@@ -290,7 +290,8 @@ impl<'a> Session<'a> {
         if self.link.take().is_none() {
             return;
         }
-        if self.proved && self.opened_at.elapsed() >= self.plan.timing.pause_min {
+        let good = self.plan.timing.pause_min * GOOD_PAUSES;
+        if self.proved && self.opened_at.elapsed() >= good {
             self.failures = 0;
         }
         self.newest = Err(Miss::Stale);
