@@ -120,6 +120,8 @@ pub const LIMITED_MS: u64 = 60_000;
 pub const RESUBSCRIBE_AGES: u32 = 2;
 /// Longest time that an exchange's `retryAfter` is obeyed without asking again: three days, Binance's longest ban.
 pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
+/// A pause whose end has gone by for longer than this when it is asked for is told by a clock that is wrong.
+pub const RETRY_LATE_MS_MAX: u64 = 1_000;
 /// The first attempt after a connection that stood comes within this time; to an aggregator in a crowd, after it.
 pub const RECONNECT_MS: u64 = 50;
 /// A connection that gave a price and stood for so many of its exchange's shortest pauses was a good one: the next is tried for

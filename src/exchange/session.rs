@@ -362,7 +362,10 @@ impl<'a> Session<'a> {
 
     fn refused(&mut self, refusal: &Refusal) {
         self.spoke_at = Instant::now();
-        match (refusal.retry_after_ms, refusal.denial) {
+        // By this clock it should have ended a while ago, and still it is said: the clock is wrong, and cannot tell when it ends.
+        let over = |until_ms: &u64| until_ms.saturating_add(RETRY_LATE_MS_MAX) < wall_us() / 1_000;
+        let until_ms = refusal.retry_after_ms.filter(|until_ms| !over(until_ms));
+        match (until_ms, refusal.denial) {
             (Some(until_ms), _) => self.stay_away(until_ms),
             (None, Denial::Banned) => self.stay_away_ms(jittered(AWAY_MS_MIN)),
             (None, Denial::TooMany) => self.stay_away_ms(jittered(LIMITED_MS)),
@@ -573,16 +576,42 @@ mod tests {
         }
     }
 
+    fn unconnected(source: &Source) -> Session<'_> {
+        Session::new(Plan {
+            source,
+            endpoints: crate::exchange::endpoints(source, None),
+            tls: None,
+            proxies: Proxies::default(),
+            timing: Timing::of(source),
+        })
+    }
+
+    #[test]
+    fn a_ban_that_is_over_by_a_clock_that_is_wrong_is_no_leave_to_go_on() {
+        let source = Source::parse("binance:BTCUSDC").expect("well formed");
+        let now_ms = wall_us() / 1_000;
+        for (denial, until_ms, away_s) in [
+            (Denial::Banned, now_ms - 3_600_000, 590..1_201),
+            (Denial::TooMany, now_ms - 3_600_000, 59..121),
+            (Denial::Banned, now_ms + 30_000, 28..31),
+            (Denial::TooMany, now_ms, 0..1),
+        ] {
+            let mut session = unconnected(&source);
+            session.refused(&Refusal {
+                id: None,
+                denial,
+                text: String::new(),
+                retry_after_ms: Some(until_ms),
+            });
+            let away = session.retry_at.saturating_duration_since(Instant::now());
+            assert!(away_s.contains(&away.as_secs()), "{denial:?}: {away:?}");
+        }
+    }
+
     #[test]
     fn pauses_double_from_the_floor_on_and_what_the_exchange_asks_for_outlasts_them() {
         let source = Source::parse("binance:BTCUSDC").expect("well formed");
-        let mut session = Session::new(Plan {
-            source: &source,
-            endpoints: crate::exchange::endpoints(&source, None),
-            tls: None,
-            proxies: Proxies::default(),
-            timing: Timing::of(&source),
-        });
+        let mut session = unconnected(&source);
         let floor = session.plan.timing.pause_min;
         let mut least = Duration::ZERO;
         for failure in 0..12 {
