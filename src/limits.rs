@@ -127,6 +127,8 @@ pub const RECONNECT_MS: u64 = 50;
 /// A connection that gave a price and stood for so many of its exchange's shortest pauses was a good one: the next is tried for
 /// at once. After a shorter one pauses grow on, else an exchange that hangs up every second would be called every second.
 pub const GOOD_PAUSES: u32 = 10;
+/// After so many attempts to connect that rounds cut short, one is not cut short.
+pub const CUT_SHORT_MAX: u32 = 2;
 /// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// A collector that ended is started again after this pause, which doubles with every end ...

@@ -214,6 +214,7 @@ const INNER_BOUNDS: &[&str] = &[
     "FIRST_PRICE_MS_MAX",
     "RESUBSCRIBE_AGES",
     "GOOD_PAUSES",
+    "CUT_SHORT_MAX",
     "RETRY_LATE_MS_MAX",
     "COMPLAINTS_MAX",
     "COMPLAINTS_MS",

@@ -269,8 +269,12 @@ impl Collector<'_> {
         let until = Instant::now() + Duration::from_micros(instant_us.saturating_sub(now_us));
         let control = &mut self.control;
         match self.session.connect(until, &mut || control.look()) {
-            Ok(()) => self.said.clear(),
+            Ok(()) => {
+                self.said.clear();
+                self.cut_short = 0;
+            }
             Err(Error { attempt, cause, .. }) => {
+                self.cut_short += u32::from(Instant::now() >= until);
                 complain(&self.role, &mut self.said, format!("{attempt}: {cause}"));
             }
         }
