@@ -120,8 +120,15 @@ pub const LIMITED_MS: u64 = 60_000;
 pub const RESUBSCRIBE_AGES: u32 = 2;
 /// Longest time that an exchange's `retryAfter` is obeyed without asking again: three days, Binance's longest ban.
 pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
+/// A pause whose end has gone by for longer than this when it is asked for is told by a clock that is wrong.
+pub const RETRY_LATE_MS_MAX: u64 = 1_000;
 /// The first attempt after a connection that stood comes within this time; to an aggregator in a crowd, after it.
 pub const RECONNECT_MS: u64 = 50;
+/// A connection that gave a price and stood for so many of its exchange's shortest pauses was a good one: the next is tried for
+/// at once. After a shorter one pauses grow on, else an exchange that hangs up every second would be called every second.
+pub const GOOD_PAUSES: u32 = 10;
+/// After so many attempts to connect that rounds cut short, one is not cut short.
+pub const CUT_SHORT_MAX: u32 = 2;
 /// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// A collector that ended is started again after this pause, which doubles with every end ...
@@ -153,6 +160,10 @@ pub const FUTURE_US_MAX: u64 = 5_000_000;
 
 /// Longest line of a child's log that is passed on.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
+/// Of what a stream says and should not, so many lines are logged ...
+pub const COMPLAINTS_MAX: u32 = 10;
+/// ... within so long.
+pub const COMPLAINTS_MS: u64 = 10_000;
 /// Lines on the terminal's live display; further collectors are summed up in one line.
 pub const DISPLAY_LINES_MAX: usize = 20;
 

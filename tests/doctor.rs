@@ -163,11 +163,18 @@ fn a_stream_whose_prices_are_old_or_stay_away() {
     ] {
         assert_unusable(&looked_at(source, &["--fault", fault]), parts);
     }
-    let done = looked_at("embedded-kraken", &["--clock-offset", "2s"]);
-    assert_unusable(
-        &done,
-        &["this machine's clock is ", " behind the exchange's"],
-    );
+}
+
+#[test]
+fn a_clock_that_is_off_is_seen_wherever_the_exchange_gives_a_time() {
+    for kind in &KINDS {
+        let source = format!("embedded-{}", kind.name);
+        let done = looked_at(&source, &["--clock-offset", "2s", "--rate", "5"]);
+        assert_unusable(
+            &done,
+            &["this machine's clock is ", " behind the exchange's"],
+        );
+    }
 }
 
 #[test]

@@ -237,6 +237,27 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
 }
 
 #[test]
+fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
+    // Each tells another time, and so is another sentence.
+    let faults = ["--rate", "500", "--fault", "price:abc@3.."];
+    let args = [
+        "--samples",
+        "10",
+        "--interval",
+        "200ms",
+        "--max-age",
+        "300ms",
+    ];
+    for (kind, done) in rounds(&[("coinbase", "BTC-USD")], &faults, &args) {
+        let anew = "the exchange says no price any more; reconnecting";
+        assert!(done.stderr.contains(anew), "{kind}: {}", done.stderr);
+        let said = done.stderr.matches("no price: the price is no").count();
+        // Of each collector so many, and again after ten seconds.
+        assert!((1..=3 * 20).contains(&said), "{kind}: {said} lines");
+    }
+}
+
+#[test]
 fn a_large_message_or_a_dropped_connection_is_got_over() {
     for fault in ["large@20", "drop@20"] {
         let faults = [&BRISK[..], &["--fault", fault]].concat();

@@ -69,6 +69,10 @@ struct Collector<'a> {
     session: Session<'a>,
     /// What was last said about failed attempts to connect, so that it is said once.
     said: String,
+    /// How much was said of what the exchange should not say, and since when.
+    complaints: (u32, Instant),
+    /// Attempts to connect on end that a round cut short.
+    cut_short: u32,
     clock: SystemClock,
     last_start_us: u64,
 }
@@ -149,6 +153,8 @@ fn enlist<'a>(
         data: None,
         session,
         said,
+        complaints: (0, Instant::now()),
+        cut_short: 0,
         clock: SystemClock::new(),
         last_start_us: 0,
     };
@@ -289,34 +295,45 @@ impl Collector<'_> {
         taken == MESSAGES_PER_LOOK
     }
 
-    /// Logs what an exchange says by itself and should not.
+    /// Logs what an exchange says by itself and should not, up to a bound: it can say something new as often as it likes.
     fn complain_of(&mut self, said: &Said) {
-        match said {
-            Said::Fault { miss, text, .. } => {
-                complain(
-                    &self.role,
-                    &mut self.said,
-                    format!("no price: {miss}: {text}"),
-                );
-            }
+        let text = match said {
+            Said::Fault { miss, text, .. } => format!("no price: {miss}: {text}"),
             Said::Refusal(refusal) => {
-                let text = format!("the exchange refuses: {}; reconnecting", refusal.text);
-                complain(&self.role, &mut self.said, text);
+                format!("the exchange refuses: {}; reconnecting", refusal.text)
             }
-            _ => {}
+            _ => return,
+        };
+        if self.complaints.1.elapsed() >= Duration::from_millis(COMPLAINTS_MS) {
+            self.complaints = (0, Instant::now());
+        }
+        if self.said != text && self.complaints.0 < COMPLAINTS_MAX {
+            self.complaints.0 += 1;
+            complain(&self.role, &mut self.said, text);
         }
     }
 
+    /// Tries for a connection until the next round begins. Where none stands, and rounds have cut short several attempts, it
+    /// misses rounds for once: they may follow each other faster than a connection comes about.
     fn connect_between_rounds(&mut self) {
+        let rounds_wait = !self.session.is_open() && self.cut_short >= CUT_SHORT_MAX;
         let control = &mut self.control;
         let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
-        match self
-            .session
-            .connect(until, &mut || control.look_for_round())
-        {
-            Ok(()) => self.said.clear(),
-            Err(_) if control.over() || control.round_waits() => {}
-            Err(error) => complain(&self.role, &mut self.said, error.to_string()),
+        let connected = self.session.connect(until, &mut || match rounds_wait {
+            true => control.look(),
+            false => control.look_for_round(),
+        });
+        match connected {
+            Ok(()) => {
+                self.said.clear();
+                self.cut_short = 0;
+            }
+            Err(_) if control.over() => {}
+            Err(_) if !rounds_wait && control.round_waits() => self.cut_short += 1,
+            Err(error) => {
+                self.cut_short = 0;
+                complain(&self.role, &mut self.said, error.to_string());
+            }
         }
     }
 

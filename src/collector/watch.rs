@@ -176,8 +176,7 @@ impl Collector<'_> {
         let newest = self.session.newest(now_us);
         sampler.asked(index, now_us);
         self.clock.give_way();
-        let age_us = newest.ok().and_then(|quote| quote.time_us);
-        let age_us = age_us.map(|time_us| now_us.saturating_sub(time_us));
+        let age_us = newest.ok().and_then(|quote| quote.age_told_us(now_us));
         sampler.replied(index, newest.map(|quote| quote.price), age_us);
     }
 
@@ -270,8 +269,12 @@ impl Collector<'_> {
         let until = Instant::now() + Duration::from_micros(instant_us.saturating_sub(now_us));
         let control = &mut self.control;
         match self.session.connect(until, &mut || control.look()) {
-            Ok(()) => self.said.clear(),
+            Ok(()) => {
+                self.said.clear();
+                self.cut_short = 0;
+            }
             Err(Error { attempt, cause, .. }) => {
+                self.cut_short += u32::from(Instant::now() >= until);
                 complain(&self.role, &mut self.said, format!("{attempt}: {cause}"));
             }
         }

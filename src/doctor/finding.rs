@@ -96,11 +96,6 @@ impl Finding {
         }
     }
 
-    /// Whether its prices bear the exchange's time.
-    pub(super) fn is_dated(&self) -> bool {
-        self.time_us.is_some()
-    }
-
     /// Whether a collector can work with it.
     pub(super) fn is_usable(&self) -> bool {
         !self.problems().iter().any(|problem| problem.fatal)

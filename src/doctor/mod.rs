@@ -162,10 +162,8 @@ fn visit(
         let round_trip = ponged_at.map(|at| at.saturating_duration_since(pinged_at));
         finding.round_trip_us = round_trip.map(|trip| trip.as_micros() as u64);
         // A later message may come faster than the first ones did.
-        let clock_known = match finding.ahead_us {
-            Some(us) => us.unsigned_abs() <= CLOCK_OFF_US_MAX,
-            None => time_request.is_none() && !finding.is_dated(),
-        };
+        let on_time = |us: i64| us.unsigned_abs() <= CLOCK_OFF_US_MAX;
+        let clock_known = finding.ahead_us.is_some_and(on_time);
         if (round_trip.is_some() && clock_known) || Instant::now() >= until {
             return Ok(());
         }

@@ -105,6 +105,11 @@ impl Link {
         self.heard_at
     }
 
+    /// When the connection had nothing to read, for the last time: what was received since came later than that.
+    pub fn dry_at(&mut self) -> Instant {
+        self.ws.get_mut().inner().dry_at()
+    }
+
     /// The exchange's certificate in DER, if this is TLS.
     pub fn certificate(&self) -> Option<Vec<u8>> {
         let Channel::Tls(tls) = self.ws.get_ref() else {

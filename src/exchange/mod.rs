@@ -206,9 +206,14 @@ pub fn dialect(source: &Source) -> &'static Dialect {
         .expect("there is a dialect for every kind of source")
 }
 
-/// What asks for the exchange's time, where it gives none by itself and can be asked.
+/// What asks for the exchange's time, where it gives none by itself, or rarely, and can be asked.
 pub fn time_request(source: &Source) -> Option<&'static str> {
-    matches!(source.kind.name, "binance" | "binance-book").then_some(binance::TIME)
+    match source.kind.name {
+        "binance" | "binance-book" => Some(binance::TIME),
+        // The answer to a ping has it.
+        "bitfinex" | "kraken" => dialect(source).ping,
+        _ => None,
+    }
 }
 
 /// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.

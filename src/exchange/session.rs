@@ -75,18 +75,29 @@ pub struct Quote {
     pub price: f64,
     /// When the exchange says it was so, in microseconds since the Unix epoch, where it says.
     pub time_us: Option<u64>,
-    /// When it came.
+    /// When it came, or the last moment before that when nothing was there to read, by the clock that nobody steps ...
     pub heard_at: Instant,
+    /// ... and by the system clock, which also runs on while the machine is suspended.
+    pub heard_us: u64,
 }
 
 impl Quote {
-    /// How old it is at `now_us`, as far as that can be told: by the exchange's time, or else since it came. A time ahead of
-    /// this machine's clock counts like one as far behind it.
+    /// How old it is at `now_us`, as far as that can be told: by the exchange's time, where it gives one, and never younger than
+    /// what has passed since it came. A time ahead of this machine's clock counts like one as far behind it.
     pub fn age_us(&self, now_us: u64) -> u64 {
-        match self.time_us {
-            Some(time_us) => now_us.abs_diff(time_us),
-            None => self.heard_at.elapsed().as_micros() as u64,
-        }
+        let by_time_us = now_us.abs_diff(self.time_us.unwrap_or(self.heard_us));
+        by_time_us.max(self.here_us())
+    }
+
+    /// The same for the record of a sample: none where the exchange gives no time, and a time ahead of this machine's clock makes
+    /// it no older than it has been here.
+    pub fn age_told_us(&self, now_us: u64) -> Option<u64> {
+        let age_us = |time_us| now_us.saturating_sub(time_us).max(self.here_us());
+        self.time_us.map(age_us)
+    }
+
+    fn here_us(&self) -> u64 {
+        self.heard_at.elapsed().as_micros() as u64
     }
 
     /// Whether it should stand in the place of `before`: the later one does, unless the exchange says that it is older.
@@ -249,7 +260,7 @@ impl<'a> Session<'a> {
     }
 
     fn stay_away_ms(&mut self, ms: u64) {
-        self.stay_away(wall_us() / 1_000 + ms);
+        self.stay_away((wall_us() / 1_000).saturating_add(ms));
     }
 
     /// The exchange wants nothing from this address before then, no new connection either.
@@ -279,7 +290,8 @@ impl<'a> Session<'a> {
         if self.link.take().is_none() {
             return;
         }
-        if self.proved && self.opened_at.elapsed() >= self.plan.timing.pause_min {
+        let good = self.plan.timing.pause_min * GOOD_PAUSES;
+        if self.proved && self.opened_at.elapsed() >= good {
             self.failures = 0;
         }
         self.newest = Err(Miss::Stale);
@@ -304,9 +316,10 @@ impl<'a> Session<'a> {
             symbol: self.plan.source.symbol(),
             channel: self.channel,
         };
+        let dry_at = link.dry_at();
         let said = (self.dialect.read)(text.as_str(), &topic);
         match &said {
-            Said::Price { price, time_us, .. } => self.price(*price, *time_us),
+            Said::Price { price, time_us, .. } => self.price(*price, *time_us, dry_at),
             Said::Channel(number) => self.channel = Some(*number),
             Said::Refusal(refusal) => self.refused(refusal),
             Said::Leaving(what) => {
@@ -318,20 +331,28 @@ impl<'a> Session<'a> {
             }
             // The exchange's newest word on the price is none: what was true before need not be any more.
             Said::Fault { miss, .. } => {
-                (self.newest, self.spoke_at) = (Err(*miss), Instant::now());
+                self.newest = Err(*miss);
+                // To a question it is an answer; in a stream nothing that keeps a connection.
+                if !self.is_stream() {
+                    self.spoke_at = Instant::now();
+                }
             }
             Said::Alive { .. } => {}
         }
         Ok(Some(said))
     }
 
-    fn price(&mut self, price: f64, time_us: Option<u64>) {
+    fn price(&mut self, price: f64, time_us: Option<u64>, dry_at: Instant) {
+        (self.spoke_at, self.proved) = (Instant::now(), true);
+        // What bears no time may have waited to be read for as long as there was something to read.
+        let heard_at = time_us.map_or(dry_at, |_| self.spoke_at);
+        let waited_us = heard_at.elapsed().as_micros() as u64;
         let quote = Quote {
             price,
             time_us,
-            heard_at: Instant::now(),
+            heard_at,
+            heard_us: wall_us().saturating_sub(waited_us),
         };
-        (self.spoke_at, self.proved) = (quote.heard_at, true);
         // A time that is nonsense must not keep out what comes after it.
         let keeps = |before: Quote| !quote.replaces(&before) && self.newest(wall_us()).is_ok();
         if !self.newest.is_ok_and(keeps) {
@@ -341,7 +362,10 @@ impl<'a> Session<'a> {
 
     fn refused(&mut self, refusal: &Refusal) {
         self.spoke_at = Instant::now();
-        match (refusal.retry_after_ms, refusal.denial) {
+        // By this clock it should have ended a while ago, and still it is said: the clock is wrong, and cannot tell when it ends.
+        let over = |until_ms: &u64| until_ms.saturating_add(RETRY_LATE_MS_MAX) < wall_us() / 1_000;
+        let until_ms = refusal.retry_after_ms.filter(|until_ms| !over(until_ms));
+        match (until_ms, refusal.denial) {
             (Some(until_ms), _) => self.stay_away(until_ms),
             (None, Denial::Banned) => self.stay_away_ms(jittered(AWAY_MS_MIN)),
             (None, Denial::TooMany) => self.stay_away_ms(jittered(LIMITED_MS)),
@@ -420,7 +444,7 @@ impl<'a> Session<'a> {
             link.send(request).map_err(|ended| failed(ended.text))?;
         }
         let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
-        let mut stale = None;
+        let (mut stale, mut came) = (None, false);
         loop {
             look()?;
             // Also while something comes all the time.
@@ -430,8 +454,14 @@ impl<'a> Session<'a> {
                 return Err(failed(no_first(stale)).advise(advice));
             }
             let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
-            let said = self.hear(Patience::Until(slice));
+            // Behind something comes a look whether that was all.
+            let said = self.hear(if came {
+                Patience::Never
+            } else {
+                Patience::Until(slice)
+            });
             let said = said.map_err(|ended| failed(ended.text))?;
+            came = said.is_some();
             said.iter().for_each(&mut *listen);
             match said {
                 Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
@@ -469,7 +499,9 @@ fn no_first(stale_us: Option<u64>) -> String {
 fn jittered(ms: u64) -> u64 {
     // Without randomness neighbours merely keep in step.
     let random = random::bytes().map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-    ms + ms * u64::from(random) / u64::from(u16::MAX)
+    let more = u128::from(ms) * u128::from(random) / u128::from(u16::MAX);
+    // What an exchange asks for may be any number.
+    ms.saturating_add(more as u64)
 }
 
 /// An error object in answer to the first request: what it means and what to do.
@@ -506,6 +538,7 @@ mod tests {
             price: 1.0,
             time_us,
             heard_at: Instant::now(),
+            heard_us: 4_000_000,
         }
     }
 
@@ -518,27 +551,67 @@ mod tests {
 
     #[test]
     fn a_time_ahead_of_this_clock_is_no_younger_than_one_behind_it() {
-        assert_eq!(quote(Some(1_000)).age_us(4_000), 3_000);
-        assert_eq!(quote(Some(7_000)).age_us(4_000), 3_000);
+        assert_eq!(quote(Some(1_000_000)).age_us(4_000_000), 3_000_000);
+        assert_eq!(quote(Some(7_000_000)).age_us(4_000_000), 3_000_000);
+    }
+
+    #[test]
+    fn a_price_is_never_younger_than_the_time_that_it_has_been_here() {
+        let mut old = quote(Some(24_000_000));
+        old.heard_at = Instant::now() - Duration::from_secs(40);
+        // The exchange's clock is 20 s ahead: by its time alone the price would be 20 s old.
+        assert!(old.age_us(44_000_000) >= 40_000_000);
+        assert!(old.age_told_us(10_000_000) >= Some(40_000_000));
+        assert_eq!(quote(None).age_told_us(44_000_000), None);
+        // While a machine is suspended only the system clock runs on.
+        assert_eq!(quote(None).age_us(3_604_000_000), 3_600_000_000);
+        assert!(quote(None).age_us(4_000_000) < 1_000_000);
     }
 
     #[test]
     fn a_jittered_pause_is_no_shorter_and_at_most_twice_as_long() {
-        for ms in [0, 1, 50, 16_000] {
-            assert!((0..100).all(|_| (ms..=2 * ms).contains(&jittered(ms))));
+        for ms in [0, 1, 50, 16_000, u64::MAX] {
+            let longest = ms.saturating_mul(2);
+            assert!((0..100).all(|_| (ms..=longest).contains(&jittered(ms))));
+        }
+    }
+
+    fn unconnected(source: &Source) -> Session<'_> {
+        Session::new(Plan {
+            source,
+            endpoints: crate::exchange::endpoints(source, None),
+            tls: None,
+            proxies: Proxies::default(),
+            timing: Timing::of(source),
+        })
+    }
+
+    #[test]
+    fn a_ban_that_is_over_by_a_clock_that_is_wrong_is_no_leave_to_go_on() {
+        let source = Source::parse("binance:BTCUSDC").expect("well formed");
+        let now_ms = wall_us() / 1_000;
+        for (denial, until_ms, away_s) in [
+            (Denial::Banned, now_ms - 3_600_000, 590..1_201),
+            (Denial::TooMany, now_ms - 3_600_000, 59..121),
+            (Denial::Banned, now_ms + 30_000, 28..31),
+            (Denial::TooMany, now_ms, 0..1),
+        ] {
+            let mut session = unconnected(&source);
+            session.refused(&Refusal {
+                id: None,
+                denial,
+                text: String::new(),
+                retry_after_ms: Some(until_ms),
+            });
+            let away = session.retry_at.saturating_duration_since(Instant::now());
+            assert!(away_s.contains(&away.as_secs()), "{denial:?}: {away:?}");
         }
     }
 
     #[test]
     fn pauses_double_from_the_floor_on_and_what_the_exchange_asks_for_outlasts_them() {
         let source = Source::parse("binance:BTCUSDC").expect("well formed");
-        let mut session = Session::new(Plan {
-            source: &source,
-            endpoints: crate::exchange::endpoints(&source, None),
-            tls: None,
-            proxies: Proxies::default(),
-            timing: Timing::of(&source),
-        });
+        let mut session = unconnected(&source);
         let floor = session.plan.timing.pause_min;
         let mut least = Duration::ZERO;
         for failure in 0..12 {
