@@ -15,6 +15,7 @@ pub mod coinbase;
 pub mod kraken;
 pub mod link;
 pub mod okx;
+pub mod quote;
 pub mod roots;
 pub mod session;
 pub mod tunnel;
