@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
 BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
 
-.PHONY: help run demo build install uninstall test lint bench soak musl musl-setup reproduce docker audit deny sbom clean
+.PHONY: help run demo build install uninstall test lint bench soak musl musl-setup reproduce docker audit deny sbom fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -86,6 +86,9 @@ sbom: ## target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked agai
 	SOURCE_DATE_EPOCH=1 cargo cyclonedx --quiet --format json --spec-version 1.5 --target $(TARGET) --override-filename rsoracle.cdx
 	mv rsoracle.cdx.json target/
 	target/sbom/bin/python .ci/sbom.py target/rsoracle.cdx.json
+
+fuzz: ## every border under coverage-guided fuzzing, SECONDS=60 each; prints a table, needs a nightly toolchain
+	@FEATURES='$(FEATURES)' .ci/fuzz $(or $(SECONDS),60)
 
 clean: ## remove everything that was built
 	cargo clean

@@ -123,6 +123,22 @@ fn issuer_and_end_are_those_that_openssl_reads() {
     }
 }
 
+/// Found by fuzzing: an issuer whose common name is there and empty was shown as nothing.
+#[test]
+fn a_name_that_is_empty_names_nobody() {
+    for (subject, issuer) in [("/O=Either/CN=xyz", "Either"), ("/CN=xyz", "?")] {
+        let mut der = made(subject, "30", &[]);
+        let name = |at: &usize| der[*at..].starts_with(b"\x03xyz");
+        let at = (0..der.len())
+            .find(name)
+            .expect("the issuer comes before the subject");
+        // A text of no bytes, then a field of one that nobody asks for: all lengths around them stay.
+        der[at..at + 4].copy_from_slice(&[0, 4, 1, 0]);
+        let own = Certificate::read(&der).expect("a certificate");
+        assert_eq!(own.issuer, issuer);
+    }
+}
+
 #[test]
 fn days_are_counted_down_and_below_zero() {
     let own = Certificate::read(&made("/CN=x", "30", &[])).expect("a certificate");

@@ -6,8 +6,8 @@
 //! What this module does not do: TLS, websockets or JSON from outside.
 
 mod book;
-mod control;
-mod data;
+pub mod control;
+pub mod data;
 mod finish;
 mod roster;
 mod rounds;
@@ -64,7 +64,42 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn ready(&self) -> bool {
+    /// One whose collector, known by the secret, has not come yet; a remote one is not started from here.
+    pub fn new(source: String, secret: EnrolmentSecret, remote: bool) -> Slot {
+        Slot {
+            source,
+            secret,
+            child: None,
+            remote,
+            member: None,
+            key: None,
+            file_key: None,
+            remark: String::new(),
+            restart: Restart::default(),
+        }
+    }
+
+    /// Tells its collector, if that is ready, of a round that the aggregator signs with its key; whether it was told.
+    pub fn tell(&mut self, round: &Round, key: &SecretKey) -> bool {
+        let Some(member) = self.member.as_mut().filter(|m| m.first_price.is_some()) else {
+            return false;
+        };
+        let mut frame = frame::Round {
+            start_us: round.start_us,
+            interval_us: round.terms.interval_us,
+            samples: round.terms.samples,
+            terms_digest: round.digest,
+            signature: [0; 64],
+        };
+        frame.signature = key.sign(&round_bytes(&member.nonce, &member.hello_signature, &frame));
+        member.round_start_us = round.start_us;
+        member.inbox.send(&frame.encode());
+        self.remark.clear();
+        true
+    }
+
+    /// Whether its collector has got a first price.
+    pub fn ready(&self) -> bool {
         self.member
             .as_ref()
             .is_some_and(|member| member.first_price.is_some())
@@ -134,16 +169,10 @@ impl<'a> Aggregator<'a> {
             random::fill(&mut seed)?;
             let secret = EnrolmentSecret::take(&mut seed);
             let remote = index >= config.collectors - config.remote;
+            let source = config.sources[usize::from(index)].name.clone();
             Ok(Slot {
-                source: config.sources[usize::from(index)].name.clone(),
-                secret,
-                child: None,
-                remote,
-                member: None,
-                key: None,
                 file_key: keys.public[usize::from(index)],
-                remark: String::new(),
-                restart: Restart::default(),
+                ..Slot::new(source, secret, remote)
             })
         };
         let mut aggregator = Aggregator {
@@ -355,26 +384,9 @@ impl<'a> Aggregator<'a> {
     /// Fixes the terms and tells every collector that is ready when to begin.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
-        let mut ready = 0;
-        for slot in self.slots.iter_mut().filter(|slot| slot.ready()) {
-            let Some(member) = &mut slot.member else {
-                continue;
-            };
-            let mut frame = frame::Round {
-                start_us: round.start_us,
-                interval_us: round.terms.interval_us,
-                samples: round.terms.samples,
-                terms_digest: round.digest,
-                signature: [0; 64],
-            };
-            frame.signature =
-                self.key
-                    .sign(&round_bytes(&member.nonce, &member.hello_signature, &frame));
-            member.round_start_us = start_us;
-            member.inbox.send(&frame.encode());
-            slot.remark.clear();
-            ready += 1;
-        }
+        let slots = self.slots.iter_mut();
+        let told = slots.filter_map(|slot| slot.tell(&round, &self.key).then_some(()));
+        let ready = told.count() as u16;
         self.round = Some(round);
         if self.config.every_us.is_none() {
             self.tell_start(ready, start_us);

@@ -25,7 +25,7 @@ const ORGANIZATION: &[u8] = &[0x55, 4, 10];
 /// What is read of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// The issuer's common name, or where there is none its organization, or `?`.
+    /// The issuer's common name, or where there is none, or an empty one, its organization, or `?`.
     pub issuer: String,
     /// The last moment of its validity, in microseconds since the Unix epoch.
     pub not_after_us: u64,
@@ -114,7 +114,9 @@ fn issuer(name: &[u8]) -> Option<String> {
             }
         }
     }
-    Some(common.or(organization).unwrap_or_else(|| "?".to_owned()))
+    let names = [common, organization].into_iter().flatten();
+    let mut filled = names.filter(|name: &String| !name.is_empty());
+    Some(filled.next().unwrap_or_else(|| "?".to_owned()))
 }
 
 /// A string's text, cut and without anything that a terminal would obey.
