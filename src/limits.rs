@@ -122,7 +122,9 @@ pub const RESUBSCRIBE_AGES: u32 = 2;
 pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
 /// A pause whose end has gone by for longer than this when it is asked for is told by a clock that is wrong.
 pub const RETRY_LATE_MS_MAX: u64 = 1_000;
-/// The first attempt after a connection that stood comes within this time; to an aggregator in a crowd, after it.
+/// The first attempt after a connection that stood comes within this time, or the exchange's floor if that is shorter.
+pub const FIRST_RETRY_MS_MAX: u64 = 1_000;
+/// The floor of the embedded exchange; to an aggregator in a crowd, the pause between two attempts.
 pub const RECONNECT_MS: u64 = 50;
 /// A connection that gave a price and stood for so many of its exchange's shortest pauses was a good one: the next is tried for
 /// at once. After a shorter one pauses grow on, else an exchange that hangs up every second would be called every second.

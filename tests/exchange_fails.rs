@@ -107,7 +107,7 @@ fn an_address_that_swallows_every_packet() {
     let (mut command, mark) = trying(&SOURCE);
     command.args(["--endpoint", IN_THE_ABYSS]);
     if let Some(command) = apart(ABYSS, &command) {
-        let attempt = "cannot connect to 10.9.9.9:9: connection timed out";
+        let attempt = "cannot connect to 10.9.9.9:9: no TCP connection within 800 ms";
         fails_for_now(command, &mark, &[attempt, "firewall"]);
     }
 }

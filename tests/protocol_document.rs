@@ -213,6 +213,7 @@ const INNER_BOUNDS: &[&str] = &[
     "LISTEN_MS_MAX",
     "FIRST_PRICE_MS_MAX",
     "RESUBSCRIBE_AGES",
+    "FIRST_RETRY_MS_MAX",
     "GOOD_PAUSES",
     "CUT_SHORT_MAX",
     "RETRY_LATE_MS_MAX",

@@ -222,7 +222,7 @@ fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate,
     let addresses = resolve::addresses(host, port, deadline, look)?;
     look()?;
     let until = phase(deadline, CONNECT_MS_MAX);
-    let mut last = io::Error::from(io::ErrorKind::TimedOut);
+    let mut last = late("TCP connection", CONNECT_MS_MAX);
     for address in addresses {
         let left = until
             .saturating_duration_since(Instant::now())
@@ -232,6 +232,9 @@ fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate,
         }
         match TcpStream::connect_timeout(&address, left).and_then(Gate::new) {
             Ok(gate) => return Ok(gate),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                last = late("TCP connection", left.as_millis() as u64);
+            }
             Err(error) => last = error,
         }
         look()?;

@@ -232,12 +232,12 @@ impl<'a> Session<'a> {
         self.retry_at = self.retry_at.max(Instant::now() + left);
     }
 
-    /// One more connection came to nothing: the next attempt is at once, but for a moment of its own that keeps neighbours
-    /// apart; the later ones after pauses that double, from the exchange's floor on.
+    /// One more connection came to nothing: the next attempt comes soon, after a moment of its own that keeps neighbours whose
+    /// connections ended together apart; the later ones after pauses that double, from the exchange's floor on.
     fn back_off(&mut self) {
         let floor_ms = self.plan.timing.pause_min.as_millis() as u64;
         let pause_ms = match self.failures {
-            0 => jittered(RECONNECT_MS) - RECONNECT_MS,
+            0 => apart(floor_ms.min(FIRST_RETRY_MS_MAX)),
             n => jittered((floor_ms << (n - 1).min(16)).min(RETRY_MS_MAX)),
         };
         self.failures += 1;
@@ -455,6 +455,11 @@ fn no_first(stale_us: Option<u64>) -> String {
     }
 }
 
+/// At most so long.
+fn apart(ms: u64) -> u64 {
+    jittered(ms) - ms
+}
+
 /// So long to twice as long.
 fn jittered(ms: u64) -> u64 {
     // Without randomness neighbours merely keep in step.
@@ -544,7 +549,7 @@ mod tests {
             session.back_off();
             let pause = session.retry_at.saturating_duration_since(Instant::now());
             let slack = Duration::from_millis(50);
-            let longest = (2 * least).max(Duration::from_millis(RECONNECT_MS)) + slack;
+            let longest = (2 * least).max(Duration::from_millis(FIRST_RETRY_MS_MAX)) + slack;
             assert!(
                 pause + slack >= least && pause <= longest,
                 "{failure}: {pause:?}"
