@@ -1,7 +1,7 @@
 //! The collector: one source, one key, one aggregator. It parses the outside world, and signs.
 //!
 //! Everything slow happens before a round: the key, name resolution, TCP, TLS, upgrade, a first price. In the round
-//! (`watch`) each request is encrypted before its instant and leaves in one write.
+//! (`watch`) each request is encrypted before its instant and leaves in one write; of a stream the newest price is noted.
 //! Invariant: it signs at most one answer per round start, and starts strictly increase; it ends when its control
 //! connection does, however its aggregator died. What this module does not do: decide what a price is worth.
 

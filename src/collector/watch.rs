@@ -1,7 +1,8 @@
 //! A collector's round: samples at their instants, replies as they come, and one signed answer.
 //!
-//! Invariant: at a sample's instant there is one write and nothing else; a connection that ends is replaced while the
-//! schedule runs on; whatever happens, the answer leaves once every sample has its record.
+//! Invariant: at a sample's instant there is one write and nothing else, or, where prices come by themselves, a look at the
+//! newest one; a connection that ends is replaced while the schedule runs on; whatever happens, the answer leaves once every
+//! sample has its record. What this module does not do: know how an exchange is spoken to (its session does).
 
 use super::{Collector, MESSAGES_PER_LOOK, Stop, complain};
 use crate::clock::Anchor;
