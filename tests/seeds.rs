@@ -81,6 +81,10 @@ fn reported(seeds: &Seeds) {
         let target = if *name == "proof" { "proof" } else { "report" };
         seeds.put(target, name, line);
     }
+    // An answer twice proves nothing.
+    let mut same = story.proof();
+    same.answers[1] = same.answers[0];
+    seeds.put("proof", "same", same.line());
     let journal = lines[..3].join("\n");
     seeds.put("journal", "whole", format!("{journal}\n"));
     seeds.put("journal", "torn", &journal[..journal.len() - 9]);
@@ -236,36 +240,30 @@ fn commanded(seeds: &Seeds) {
     }
 }
 
-/// What the fourth collector may do: play as the others do, sign a second answer, or crowd the port. As the target has it,
+/// What the fourth collector may do: play as the others do, sign a second answer, name another, or crowd the port. As the target has it,
 /// a deed is a byte, a connection's place, and what it takes.
 fn conversed(seeds: &Seeds) {
     const PAUSE: &[u8] = &[0, 0];
     const LOOK: &[u8] = &[3, 0];
-    let plays = [
-        &[1, 0],
-        LOOK,
-        PAUSE,
-        LOOK,
-        &[7, 0, 0, 0, 0],
-        PAUSE,
-        LOOK,
-        &[2, 0, 10, 1, 0, 0],
-        LOOK,
-        &[8, 0, 0],
-        PAUSE,
-        LOOK,
-        PAUSE,
-        LOOK,
-        &[9, 0, 0, 0, 9, 0, 0, 0],
-        LOOK,
-        PAUSE,
-        &[11, 1, 0, 0],
-        LOOK,
-    ]
-    .concat();
-    seeds.put("conversation", "plays", &plays);
-    let other = [&[11, 1, 1][..], &99.5f64.to_be_bytes(), &[0], LOOK].concat();
-    seeds.put("conversation", "equivocates", [plays, other].concat());
+    const OPEN_DATA: &[u8] = &[2, 0];
+    const SAMPLES: &[u8] = &[9, 0, 0, 0, 9, 0, 0, 0];
+    let hello = [&[1, 0], LOOK, PAUSE, LOOK, &[7, 0, 0, 0, 0], PAUSE, LOOK].concat();
+    let ready = [LOOK, &[8, 0, 0], PAUSE, LOOK, PAUSE, LOOK, SAMPLES, LOOK].concat();
+    // On its second connection, the first answer that it signs there, and the second; by number in the target's list.
+    let playing = |preamble: &[u8], first: &[u8], second: &[u8]| {
+        let data = [OPEN_DATA, &[10, 1], preamble].concat();
+        let answers = [PAUSE, PAUSE, &[11, 1], first, LOOK, &[11, 1], second, LOOK].concat();
+        [&hello[..], &data, &ready, &answers].concat()
+    };
+    for (name, bytes) in [
+        ("plays", playing(&[0, 0], &[0], &[0])),
+        ("abstains", playing(&[0, 0], &[1], &[1])),
+        ("equivocates", playing(&[0, 0], &[0], &[2, 99])),
+        ("names-another", playing(&[2, 0], &[1], &[2, 99])),
+        ("names-another-slot", playing(&[0, 2], &[1], &[2, 99])),
+    ] {
+        seeds.put("conversation", name, bytes);
+    }
     let crowd = [&[1, 0].repeat(8), LOOK, PAUSE, &[6, 0], b"RSOR"].concat();
     seeds.put("conversation", "crowds", crowd);
 }

@@ -49,6 +49,7 @@ fn hear(text: &str, desk: &mut Desk) {
     }
     let params = json.get("params").filter(|_| method == "subscribe");
     let symbols = params.and_then(|params| texts(params.get("symbol")));
+    let symbols = symbols.filter(|symbols| !symbols.is_empty());
     let (Some(params), Some(symbols)) = (params, symbols) else {
         return desk.say(refuse("Method or parameters are not supported"));
     };

@@ -241,6 +241,22 @@ mod tests {
         }
     }
 
+    /// Found by fuzzing: two dialects had no word for a list that is empty.
+    #[test]
+    fn a_subscription_to_nothing_is_answered() {
+        for (dialect, text) in STREAMS.into_iter().zip([
+            r#"{"method":"SUBSCRIBE","params":[],"id":1}"#,
+            r#"{"type":"subscribe","product_ids":[],"channels":[]}"#,
+            r#"{"method":"subscribe","params":{"channel":"ticker","symbol":[]}}"#,
+            r#"{"event":"bts:subscribe","data":{}}"#,
+            r#"{"event":"subscribe"}"#,
+            r#"{"op":"subscribe","args":[]}"#,
+            r#"{"op":"subscribe","args":[]}"#,
+        ]) {
+            assert!(told(dialect, text).subscriptions.is_empty());
+        }
+    }
+
     #[test]
     fn subscribing_again_changes_nothing() {
         for (dialect, texts) in STREAMS.into_iter().zip(TEXTS) {

@@ -37,9 +37,11 @@ fn hear(text: &str, desk: &mut Desk) {
     };
     let json = Json::parse(text).ok();
     let json = json.filter(|json| json.get("op").is_some_and(|op| op.says("subscribe")));
-    let Some(args) = json.and_then(|json| json.get("args")?.items()) else {
+    let args = json.and_then(|json| json.get("args")?.items());
+    let args: Vec<Json> = args.into_iter().flatten().collect();
+    if args.is_empty() {
         return desk.say(error(60_012, &format!("Invalid request: {text}")));
-    };
+    }
     for arg in args {
         let member = |name| arg.get(name).and_then(Json::owned).unwrap_or_default();
         let (channel, market) = (member("channel"), member("instId"));

@@ -2,7 +2,6 @@
 #![no_main]
 
 use rsoracle::exchange::certificate::Certificate;
-use rsoracle::log::printable;
 
 libfuzzer_sys::fuzz_target!(|der: &[u8]| {
     let Some(certificate) = Certificate::read(der) else {
@@ -13,7 +12,7 @@ libfuzzer_sys::fuzz_target!(|der: &[u8]| {
         !issuer.is_empty() && issuer.chars().count() <= 65,
         "{issuer:?}"
     );
-    assert_eq!(*issuer, printable(issuer));
+    assert!(!issuer.contains(char::is_control), "{issuer:?}");
     for now_us in [0, certificate.not_after_us, u64::MAX] {
         certificate.days_left(now_us);
     }

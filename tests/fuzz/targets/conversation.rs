@@ -8,10 +8,12 @@ use rsoracle::aggregator::Slot;
 use rsoracle::aggregator::control::ControlChannel;
 use rsoracle::aggregator::data::DataChannel;
 use rsoracle::frame::{
-    Challenge, Hello, Observation, Preamble, Put, RECORD_BYTES, Ready, Record, Sample, padded,
+    Answer, Challenge, Hello, Observation, Preamble, Put, RECORD_BYTES, Ready, Record, Sample,
+    padded,
 };
 use rsoracle::limits::HELLO_MS_MAX;
 use rsoracle::publish::Policy;
+use rsoracle::reason::Abstention;
 use rsoracle::report::{Refused, Report, Verifier};
 use rsoracle::round::{Round, Standing};
 use rsoracle::sampler;
@@ -33,7 +35,9 @@ const CONNECTIONS_MAX: usize = 8;
 static LISTENERS: LazyLock<[TcpListener; 2]> = LazyLock::new(|| {
     [(); 2].map(|()| {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a listener that does not block");
+        listener
+            .set_nonblocking(true)
+            .expect("a listener that does not block");
         listener
     })
 });
@@ -81,7 +85,8 @@ impl Wire {
     /// Its end leaves nothing behind that waits: there are only so many ports.
     fn open(address: SocketAddr) -> Wire {
         let tcp = TcpStream::connect(address).expect("the listener has room");
-        tcp.set_linger(Some(Duration::ZERO)).expect("an option that every system has");
+        tcp.set_linger(Some(Duration::ZERO))
+            .expect("an option that every system has");
         let quick = tcp.set_nodelay(true).and(tcp.set_nonblocking(true));
         quick.expect("options that every system has");
         Wire { tcp, nonce: None }
@@ -180,7 +185,9 @@ fn signed(slot: u16, records: &[Record], bits: u64, timestamp_us: u64) -> [u8; O
         samples_digest: &samples_digest(records),
     };
     let signature = key(slot).sign(&observation_bytes(&context, bits, timestamp_us));
-    let put = Put::new().put(&bits.to_be_bytes()).put(&timestamp_us.to_be_bytes());
+    let put = Put::new()
+        .put(&bits.to_be_bytes())
+        .put(&timestamp_us.to_be_bytes());
     put.put(&signature).done()
 }
 
@@ -203,8 +210,10 @@ impl Stage {
 
     fn sweep(&mut self) {
         let round = self.round.as_mut();
-        self.control.sweep(&mut self.slots, round, true, &mut self.refused);
-        self.data.sweep(&self.slots, self.round.as_mut(), &mut self.refused);
+        self.control
+            .sweep(&mut self.slots, round, true, &mut self.refused);
+        self.data
+            .sweep(&self.slots, self.round.as_mut(), &mut self.refused);
     }
 
     /// Sweeps until it is so; none if this machine held the round up so long that a deadline may have passed.
@@ -219,7 +228,11 @@ impl Stage {
                 return None;
             }
             let waited = sweeps > 500 && begun.elapsed() > Duration::from_millis(300);
-            assert!(!waited, "an honest collector is not heard: {:?}", self.refused);
+            assert!(
+                !waited,
+                "an honest collector is not heard: {:?}",
+                self.refused
+            );
             std::thread::yield_now();
         }
         Some(())
@@ -261,7 +274,13 @@ impl Stage {
         for index in 0..2 {
             for (slot, wire) in (0u16..).zip(&mut honest) {
                 let record = record(index, 100.0 + f64::from(slot));
-                wire.send(&Sample { start_us: START_US, record }.encode());
+                wire.send(
+                    &Sample {
+                        start_us: START_US,
+                        record,
+                    }
+                    .encode(),
+                );
             }
             self.lie(input);
         }
@@ -316,17 +335,27 @@ impl Stage {
             7 => lying_hello(self.liar[place].nonce.unwrap_or_default(), input.array()),
             8 => {
                 let price = f64::from_bits(input.or(101f64.to_bits()));
-                Ready { clock_us: START_US, price }.encode().to_vec()
+                Ready {
+                    clock_us: START_US,
+                    price,
+                }
+                .encode()
+                .to_vec()
             }
             // The sample that is due, or any.
             9 => {
                 let due = record(self.records.len() as u32, 101.0);
                 let start_us = input.or(START_US);
-                let mut bytes = Sample { start_us, record: due }.encode();
+                let mut bytes = Sample {
+                    start_us,
+                    record: due,
+                }
+                .encode();
                 if input.byte() % 2 == 0 {
                     self.records.push(due);
                 } else {
-                    bytes[Sample::BYTES - RECORD_BYTES..].copy_from_slice(&input.array::<RECORD_BYTES>());
+                    bytes[Sample::BYTES - RECORD_BYTES..]
+                        .copy_from_slice(&input.array::<RECORD_BYTES>());
                 }
                 bytes.to_vec()
             }
@@ -341,13 +370,21 @@ impl Stage {
         }
     }
 
-    /// What it signs over its samples, whatever they make; of a zero what they make.
+    /// What it signs over its samples: what they make, an abstention, another price, or anything.
     fn lying_observation(&self, input: &mut Input) -> Vec<u8> {
         // Over what the aggregator has of it.
-        let heard = self.round.as_ref().map(|round| &round.parts[usize::from(LIAR)].records);
+        let heard = self
+            .round
+            .as_ref()
+            .map(|round| &round.parts[usize::from(LIAR)].records);
         let records = heard.unwrap_or(&self.records);
         let made = sampler::answer(records, START_US, INTERVAL_US, Rule::Mean);
-        let (bits, timestamp_us) = (input.or(made.0.to_bits()), input.or(made.1));
+        let (bits, timestamp_us) = match input.byte() % 4 {
+            0 => (made.0.to_bits(), made.1),
+            1 => (Answer::Abstain(Abstention::ClockMoved).to_bits(), START_US),
+            2 => (f64::from(input.byte()).to_bits(), made.1),
+            _ => (input.or(made.0.to_bits()), input.or(made.1)),
+        };
         signed(LIAR, records, bits, timestamp_us).to_vec()
     }
 
@@ -355,7 +392,8 @@ impl Stage {
     fn judge(self) {
         let round = self.round.expect("it was played");
         let outcome = round.outcome();
-        let counts = |standing: &Standing| matches!(standing, Standing::Used(_) | Standing::Trimmed(_));
+        let counts =
+            |standing: &Standing| matches!(standing, Standing::Used(_) | Standing::Trimmed(_));
         assert!(outcome.standings[..3].iter().all(counts), "{outcome:?}");
         let price = outcome.price.expect("three honest prices are a quorum");
         assert!((100.0..=102.0).contains(&price), "{outcome:?}");

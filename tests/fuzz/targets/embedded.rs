@@ -3,17 +3,17 @@
 #![no_main]
 #![feature(tcp_linger)]
 
-use rsoracle::embedded::answer::{Scene, reply};
-use rsoracle::embedded::dialect::{Desk, STREAMS};
-use rsoracle::embedded::fault::{Fault, Lie};
-use rsoracle::embedded::request::Request;
-use rsoracle::embedded::upgrade::{head_length, respond};
 use rsoracle::args;
 use rsoracle::config::EXCHANGE;
 use rsoracle::embedded::Settings;
+use rsoracle::embedded::answer::{Scene, reply};
 use rsoracle::embedded::connection::Connection;
+use rsoracle::embedded::dialect::{Desk, STREAMS};
+use rsoracle::embedded::fault::{Fault, Lie};
+use rsoracle::embedded::request::Request;
 use rsoracle::embedded::talk::Step;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
+use rsoracle::embedded::upgrade::{head_length, respond};
 use rsoracle::embedded::venue::{Now, Venue};
 use rsoracle::json;
 use std::io::Write;
@@ -91,9 +91,13 @@ fn socket(bytes: &[u8]) {
     let mut client = TcpStream::connect(address).expect("the listener has room");
     // Its end leaves nothing behind that waits: there are only so many ports.
     let linger = client.set_linger(Some(Duration::ZERO));
-    linger.and(client.set_nonblocking(true)).expect("options that every system has");
+    linger
+        .and(client.set_nonblocking(true))
+        .expect("options that every system has");
     let (stream, _) = LISTENER.accept().expect("it has just connected");
-    stream.set_nonblocking(true).expect("a connection that does not block");
+    stream
+        .set_nonblocking(true)
+        .expect("a connection that does not block");
     let _ = client.write(bytes);
     let mut connection = Connection::new(stream, None, began);
     for minute in 0..60 {

@@ -8,15 +8,16 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut lines = bytes.splitn(4, |byte| *byte == b'\n');
     let mut line = || std::str::from_utf8(lines.next().unwrap_or_default()).unwrap_or_default();
     let (url, around, place) = (line(), line(), line());
-    if let Ok(proxy) = Proxy::parse(url) {
-        asked(&proxy);
+    let endpoint = Endpoint::parse(place);
+    if let (Ok(proxy), Ok(endpoint)) = (Proxy::parse(url), &endpoint) {
+        asked(&proxy, endpoint);
     }
     let variable = |name: &str| match name {
         "HTTPS_PROXY" => Some(url.to_owned()),
         "NO_PROXY" => Some(around.to_owned()),
         _ => None,
     };
-    if let (Ok(proxies), Ok(endpoint)) = (Proxies::find(None, variable), Endpoint::parse(place)) {
+    if let (Ok(proxies), Ok(endpoint)) = (Proxies::find(None, variable), endpoint) {
         assert!(endpoint.tls || proxies.to(&endpoint).is_none());
         let shown = Endpoint::parse(&endpoint.url).expect("what was read reads again");
         assert_eq!((shown.host, shown.port), (endpoint.host, endpoint.port));
@@ -29,11 +30,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// What is asked of it is one head of at most three lines, whatever stands in its address.
-fn asked(proxy: &Proxy) {
+/// What is asked of it is one head of at most three lines, whatever stands in the addresses.
+fn asked(proxy: &Proxy, endpoint: &Endpoint) {
     let shown = Proxy::parse(&proxy.url_shown()).expect("what is shown reads again");
     assert_eq!((&shown.host, shown.port), (&proxy.host, proxy.port));
-    let request = proxy.request("ws.kraken.com", 443);
+    let request = proxy.request(&endpoint.host, endpoint.port);
     let head = request.strip_suffix("\r\n\r\n").expect("the head ends");
     assert!(head.split("\r\n").count() <= 3);
     assert!(!head.replace("\r\n", "").contains(char::is_control));

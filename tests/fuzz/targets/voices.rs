@@ -8,7 +8,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut whole = Voices::default();
     let lines = whole.hear(bytes);
     let mut pieces = Voices::default();
-    let at = bytes.first().map_or(0, |first| usize::from(*first) % bytes.len());
+    let at = bytes
+        .first()
+        .map_or(0, |first| usize::from(*first) % bytes.len());
     let first = pieces.hear(&bytes[..at]);
     assert_eq!([first, pieces.hear(&bytes[at..])].concat(), lines);
     for line in &lines {
