@@ -126,7 +126,7 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
     let before = published(2, 0);
     assert!(set_clock(&clock, "-2"));
     let forward = published(before.number as usize, before.round_start_us + 50_000_000);
-    assert!(set_clock(&clock, "-5"));
+    assert!(set_clock(&clock, "-6"));
     // It says so in one of two ways: noticed while a round ran, or between two.
     eventually("a word about the clock", || {
         let told = running.stderr();
