@@ -384,9 +384,10 @@ impl<'a> Aggregator<'a> {
     /// Fixes the terms and tells every collector that is ready when to begin.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
-        let slots = self.slots.iter_mut();
-        let told = slots.filter_map(|slot| slot.tell(&round, &self.key).then_some(()));
-        let ready = told.count() as u16;
+        let mut ready = 0;
+        for slot in &mut self.slots {
+            ready += u16::from(slot.tell(&round, &self.key));
+        }
         self.round = Some(round);
         if self.config.every_us.is_none() {
             self.tell_start(ready, start_us);

@@ -351,11 +351,11 @@ impl Stage {
                     record: due,
                 }
                 .encode();
-                if input.byte() % 2 == 0 {
-                    self.records.push(due);
+                if input.byte() % 2 == 1 {
+                    let any: [u8; RECORD_BYTES] = input.array();
+                    bytes[Sample::BYTES - RECORD_BYTES..].copy_from_slice(&any);
                 } else {
-                    bytes[Sample::BYTES - RECORD_BYTES..]
-                        .copy_from_slice(&input.array::<RECORD_BYTES>());
+                    self.records.push(due);
                 }
                 bytes.to_vec()
             }
