@@ -168,12 +168,15 @@ fn exact(text: &str) -> Result<String, String> {
         ));
     }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if text.contains(['e', 'E']) || fraction.len() > DECIMALS {
+    let exact = format!("{whole}.{fraction:0<DECIMALS$}");
+    let told = !text.contains(['e', 'E']) && fraction.len() <= DECIMALS;
+    // With what was added it may be longer than collectors read.
+    if !told || price::parse(&exact).is_err() {
         return Err(format!(
-            "{text:?} cannot be told in {DECIMALS} decimals; write it without exponent and with no more of them"
+            "{text:?} cannot be told in {DECIMALS} decimals; write it without exponent and leading zeros and with no more of them"
         ));
     }
-    Ok(format!("{whole}.{fraction:0<DECIMALS$}"))
+    Ok(exact)
 }
 
 #[cfg(test)]
@@ -235,6 +238,15 @@ mod tests {
         assert_eq!(run_of(Duration::MAX, 1e6), Duration::from_micros(u64::MAX));
     }
 
+    /// Found by fuzzing: with its eight decimals a price could be longer than any collector reads.
+    #[test]
+    fn a_price_that_is_too_long_with_its_decimals_is_refused() {
+        let tape = |zeros: usize| format!("length_ms,9\n0,{}1", "0".repeat(zeros));
+        let exact = Tape::parse(&tape(54)).unwrap();
+        assert!(price::parse(exact.at(ms(0)).price).is_ok());
+        assert!(Tape::parse(&tape(55)).is_err());
+    }
+
     #[test]
     fn what_is_no_tape_is_refused_with_its_line() {
         for (text, line, says) in [
@@ -251,6 +263,7 @@ mod tests {
             ("0,-1\n", 1, "no price"),
             ("0,\n", 1, "no price"),
             ("0,1e5\n", 1, "exponent"),
+            ("0,1.0e0\n", 1, "exponent"),
             ("0,1.123456789\n", 1, "decimals"),
             ("x,1\n", 1, "no offset"),
             ("symbol,btc\n", 1, "no symbol"),
