@@ -38,6 +38,9 @@ uninstall: ## remove what 'make install' put there
 	cd "$(INSTALLED)" && rm -f bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
 		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
 
+# Most tests wait for processes rather than work: more of them at a time than there may be cores.
+export RUST_TEST_THREADS ?= 6
+
 # In CI also what is too slow for every day.
 test: lint $(if $(ROUTE),musl) $(if $(CI),reproduce deny sbom) ## formatting, lints, all tests, the static binary where it can be built
 	$(if $(ROUTE),RSORACLE_STATIC=$(STATIC)) cargo test --locked $(FEATURES)
