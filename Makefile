@@ -3,10 +3,19 @@ FEATURES := $(shell pkg-config --exists openssl 2>/dev/null || echo --features v
 
 # What the static binary is for. It can be built here if .ci/static knows a route.
 export TARGET ?= x86_64-unknown-linux-musl
-STATIC := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/$(TARGET)/release/rsoracle
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+STATIC := $(TARGET_DIR)/$(TARGET)/release/rsoracle
 ROUTE := $(shell .ci/static route 2>/dev/null)
 
-.PHONY: help run demo build test lint bench musl musl-setup reproduce docker audit deny sbom clean
+# What 'rsoracle --version' says.
+export RSORACLE_COMMIT := $(shell .ci/commit)
+
+# Where 'make install' puts what it installs, beneath $(DESTDIR) if that is given; LINK=static takes the static binary.
+PREFIX ?= /usr/local
+INSTALLED := $(DESTDIR)$(PREFIX)
+BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
+
+.PHONY: help run demo build install uninstall test lint bench soak musl musl-setup reproduce docker audit deny sbom fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -20,6 +29,18 @@ demo: ## one price from the embedded exchange: recorded prices, no network
 build: ## build target/release/rsoracle
 	cargo build --release --locked $(FEATURES)
 
+# Where there is no cargo, as for root under sudo, what was built before is installed.
+install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build)) ## binary, manual pages, completions into PREFIX (/usr/local); DESTDIR, LINK=static
+	install -D "$(BINARY)" "$(INSTALLED)/bin/rsoracle"
+	"$(BINARY)" manual "$(INSTALLED)/share"
+
+uninstall: ## remove what 'make install' put there
+	cd "$(INSTALLED)" && rm -f bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
+		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
+
+# Most tests wait for processes rather than work: more of them at a time than there may be cores.
+export RUST_TEST_THREADS ?= 6
+
 # In CI also what is too slow for every day.
 test: lint $(if $(ROUTE),musl) $(if $(CI),reproduce deny sbom) ## formatting, lints, all tests, the static binary where it can be built
 	$(if $(ROUTE),RSORACLE_STATIC=$(STATIC)) cargo test --locked $(FEATURES)
@@ -32,6 +53,10 @@ lint: ## formatting and lints
 bench: ## measure precision, speed and size; prints a table
 	$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo bench --locked $(FEATURES)
 
+MINUTES ?= 60
+soak: ## an hour of rounds among strangers, liars, kills, a stepped clock and a full disk (MINUTES=60)
+	MINUTES=$(MINUTES) cargo test --release --locked $(FEATURES) --test soak -- --ignored --nocapture
+
 musl: ## build the static binary, target/$TARGET/release/rsoracle (TARGET=aarch64-unknown-linux-musl for another)
 	@.ci/static build
 
@@ -42,7 +67,7 @@ reproduce: musl ## build the static binary once more, in another folder: the sam
 	@.ci/static reproduce
 
 docker: musl ## a Docker image with the static binary and the system's certificates, from docs/Dockerfile
-	mkdir -p target/docker
+	mkdir -p -m 700 target/docker/data
 	cp $(STATIC) /etc/ssl/certs/ca-certificates.crt target/docker
 	docker build --file docs/Dockerfile --tag rsoracle target/docker
 
@@ -64,6 +89,9 @@ sbom: ## target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked agai
 	SOURCE_DATE_EPOCH=1 cargo cyclonedx --quiet --format json --spec-version 1.5 --target $(TARGET) --override-filename rsoracle.cdx
 	mv rsoracle.cdx.json target/
 	target/sbom/bin/python .ci/sbom.py target/rsoracle.cdx.json
+
+fuzz: ## every border under coverage-guided fuzzing, SECONDS=60 each; prints a table, needs a nightly toolchain
+	@FEATURES='$(FEATURES)' .ci/fuzz $(or $(SECONDS),60)
 
 clean: ## remove everything that was built
 	cargo clean

@@ -20,6 +20,8 @@ if ! pkg-config --exists openssl 2>/dev/null; then
 fi
 target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 rsoracle=$target/release/rsoracle
+RSORACLE_COMMIT=$(.ci/commit)
+export RSORACLE_COMMIT
 [ -x "$rsoracle" ] || say "building rsoracle, which takes about a minute the first time"
 cargo build --release --locked --quiet "${features[@]}"
 

@@ -32,6 +32,8 @@ mod rounds;
 mod size;
 #[path = "sections/start.rs"]
 mod start;
+#[path = "sections/streams.rs"]
+mod streams;
 #[path = "sections/time.rs"]
 mod time;
 
@@ -39,7 +41,7 @@ use figures::Table;
 
 /// The sections: name, what it is about, and what runs it.
 type Section = (&'static str, &'static str, fn(&mut Table));
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     (
         "instants",
         "how exactly a process hits an instant",
@@ -62,12 +64,27 @@ const SECTIONS: [Section; 8] = [
         "from received bytes to an accepted observation",
         checking::show,
     ),
+    (
+        "streams",
+        "what a message costs from socket to price",
+        streams::show,
+    ),
     ("reports", "what proof costs", reports::show),
     ("size", "memory, CPU, and many collectors", size::show),
 ];
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    // What reaches an exchange here asks for addresses as it does in the program: in a process of its own.
+    if let [resolve, name] = words.as_slice()
+        && resolve == "resolve"
+    {
+        print!(
+            "{}",
+            rsoracle::resolve::answer(name).expect("a name that is known")
+        );
+        return;
+    }
     if let [role, name, rest @ ..] = words.as_slice()
         && role == "role"
     {

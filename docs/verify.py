@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 RULES = {"trimmed-mean": 1, "median": 2, "mean": 3}
 DECISIONS = {"published": 1, "unchanged": 2, "no-quorum": 3, "moved-too-far": 4, "spread-too-wide": 5}
-ABSTENTIONS = ["fewer than 80 % of the samples are valid", "the system clock was stepped within the round"]
+ABSTENTIONS = ["fewer than 80 % of the samples are valid", "the system clock was stepped within the round",
+               "the exchange lives, and says no price that is young enough"]
 MISSES = ["no connection to the exchange", "no reply in time", "the connection ended before the reply",
           "a message larger than 64 KiB", "the reply is not JSON", "the reply lacks a field or has one of another type",
           "the reply has another id", "the reply has another symbol", "the price is no decimal number",
           "the price is zero, negative or absurd", "the exchange answered with an error",
-          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped"]
+          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped", "the newest price is too old, or none has come"]
 NEVER, P = b"\xff" * 8, 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P  # of the curve -x² + y² = 1 + D x² y²
 
@@ -42,6 +43,7 @@ price, part = lambda value: f64(value, 1e-12, 1e15), lambda value: f64(value, 5e
 context = lambda name: f"rsoracle v1 {name}".encode().ljust(32, b"\0")
 maybe = lambda value, field, none=bytes(8): none if value is None else field(value)
 digest = lambda message: hashlib.sha512(message).digest()[:32]
+exchange = lambda source: re.sub("-(book|stream)$", "", source.split(":")[0])
 
 # Keys and signatures.
 def small_order(point):  # y = ±1: of order 1 or 2; 0: of order 4; the zeros of the last factor: of order 8
@@ -118,13 +120,13 @@ def check(report):
     ranked = sorted((float(seats[slot]["price"]), slot) for slot in range(n) if standings[slot] == "used")
     used, shown, spread, at = kept(rule, ranked, f), None, None, None
     for _, slot in set(ranked) - set(used): standings[slot] = "trimmed"
-    exchanges = {seats[slot]["source"].split(":")[0] for _, slot in ranked}
+    exchanges = {exchange(seats[slot]["source"]) for _, slot in ranked}
     if len(ranked) >= quorum and len(exchanges) >= report["exchanges_min"]:
         shown = mean([one for one, _ in used]) if decision in ("published", "unchanged") else None
         spread, at = used[-1][0] - used[0][0], min(seats[slot]["timestamp_us"] for _, slot in used)
     made = {"price": shown, "time_us": at, "spread": spread, "prices": len(ranked), "terms_digest": terms.hex(),
             "signatures_verified": len(ranked) + standings.count("abstained"), "faulty_collectors_tolerated": f,
-            "embedded": any(seat["source"].startswith("embedded:") for seat in seats)}
+            "embedded": any(exchange(seat["source"]).split("-")[0] == "embedded" for seat in seats)}
     for name, expected in made.items():
         need(report[name] == expected, f"{name} is {report[name]!r}, but samples and signatures make {expected!r}")
     need((decision == "no-quorum") == (at is None), "it has a price without a quorum, or none with one")

@@ -1,7 +1,8 @@
 //! Command lines: one table per command, from which both the parser and the help text are made.
 //!
-//! Invariant: what the tables do not name is refused with a sentence that names it and what would be right.
-//! What this module does not know: any command. The tables stand in `config`.
+//! Invariant: what the tables do not name is refused with a sentence that names it and what would be right; a value that
+//! came from a file is spoken of by that file's line and key.
+//! What this module does not know: any command. The tables stand in `commands`.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -33,7 +34,7 @@ pub struct Command {
     pub notes: &'static str,
     /// An example that works.
     pub example: &'static str,
-    /// What stands beside its flags: `FILE` for exactly one, `FILE…` for one or more, empty for none.
+    /// What stands beside its flags: `FILE` for exactly one, `FILE…` for one or more, `[FILE…]` for any number, empty for none.
     pub operands: &'static str,
     /// Its flags, in the order of the help text.
     pub flags: &'static [Flag],
@@ -52,12 +53,34 @@ impl fmt::Display for Usage {
     }
 }
 
-/// The flags and operands that were given, checked against the table.
+/// One value.
+#[derive(Debug)]
+struct Setting {
+    name: &'static str,
+    text: String,
+    /// `oracle.toml: line 7, key 'interval'`; empty if it was typed.
+    place: String,
+}
+
+/// The flags and operands that were given, checked against the table, and beneath them what a file says.
 #[derive(Debug)]
 pub struct Given {
     command: &'static Command,
-    values: Vec<(&'static str, String)>,
+    values: Vec<Setting>,
     operands: Vec<String>,
+    /// What a file says of single sources.
+    pub parts: Vec<Part>,
+}
+
+/// What a file says of one source only.
+#[derive(Debug)]
+pub struct Part {
+    /// Of which.
+    pub name: String,
+    /// `oracle.toml: line 9`
+    pub place: String,
+    /// The values.
+    pub given: Given,
 }
 
 impl fmt::Debug for Command {
@@ -68,11 +91,7 @@ impl fmt::Debug for Command {
 
 /// Holds `args` (without program and command name) against the table of `command`.
 pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage> {
-    let mut given = Given {
-        command,
-        values: Vec::new(),
-        operands: Vec::new(),
-    };
+    let mut given = Given::nothing(command);
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let Some(body) = arg.strip_prefix("--") else {
@@ -95,7 +114,7 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
                 "unknown flag --{name}; 'rsoracle help {command:?}' lists the flags of '{command:?}'"
             )));
         };
-        if !flag.repeats && given.values.iter().any(|(known, _)| *known == flag.name) {
+        if !flag.repeats && given.switch(name) {
             return Err(Usage(format!("--{name} is given twice; give it once")));
         }
         let value = match (flag.value, inline) {
@@ -107,13 +126,65 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
                 .cloned()
                 .ok_or_else(|| Usage(format!("--{name} lacks its value: --{name} {what}")))?,
         };
-        given.values.push((flag.name, value));
+        given.set(flag.name, value, "");
     }
     given.count_operands()?;
     Ok(given)
 }
 
 impl Given {
+    /// A command line without flags and operands.
+    pub fn nothing(command: &'static Command) -> Given {
+        Given {
+            command,
+            values: Vec::new(),
+            operands: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a value that stands at `place` in a file, or was typed where that is empty.
+    pub fn set(&mut self, name: &str, text: String, place: &str) {
+        self.values.push(Setting {
+            name: self.flag(name).name,
+            text,
+            place: place.to_owned(),
+        });
+    }
+
+    /// Whether a flag was typed.
+    pub fn typed(&self, name: &str) -> bool {
+        let typed = |setting: &Setting| setting.name == name && setting.place.is_empty();
+        self.values.iter().any(typed)
+    }
+
+    /// The sentence about a value that makes no sense.
+    pub fn wrong(&self, name: &str, text: &str, right: &str) -> Usage {
+        match self.place(name) {
+            "" => wrong(name, text, right),
+            place => Usage(format!(
+                "{place}: {text:?} makes no sense; it takes {right}"
+            )),
+        }
+    }
+
+    /// The sentence about flags that do not go together, with the place of the first of them that stands in a file.
+    pub fn contradiction(&self, sentence: impl fmt::Display) -> Usage {
+        let sentence = sentence.to_string();
+        let is_name = |c: char| c == '-' || c.is_ascii_lowercase();
+        let flags = sentence.split("--").skip(1);
+        let places = flags.filter_map(|rest| Some(self.place(rest.split(|c| !is_name(c)).next()?)));
+        match places.into_iter().find(|place| !place.is_empty()) {
+            Some(place) => Usage(format!("{place}: {sentence}")),
+            None => Usage(sentence),
+        }
+    }
+
+    fn place(&self, name: &str) -> &str {
+        let setting = self.values.iter().find(|setting| setting.name == name);
+        setting.map_or("", |setting| &setting.place)
+    }
+
     /// What was given beside the flags, in its order.
     pub fn operands(&self) -> &[String] {
         &self.operands
@@ -123,10 +194,10 @@ impl Given {
     fn count_operands(&self) -> Result<(), Usage> {
         let (command, what) = (self.command, self.command.operands);
         match self.operands.as_slice() {
-            [] if !what.is_empty() => Err(Usage(format!(
+            [] if !what.is_empty() && !what.starts_with('[') => Err(Usage(format!(
                 "{what} is missing: rsoracle {command:?} {what}"
             ))),
-            [_, second, ..] if !what.ends_with('…') => Err(Usage(format!(
+            [_, second, ..] if !what.contains('…') => Err(Usage(format!(
                 "'{second}' is one too many; '{command:?}' takes one {what}"
             ))),
             _ => Ok(()),
@@ -137,11 +208,11 @@ impl Given {
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.values
             .iter()
-            .filter(move |(known, _)| *known == name)
-            .map(|(_, value)| value.as_str())
+            .filter(move |setting| setting.name == name)
+            .map(|setting| setting.text.as_str())
     }
 
-    /// Whether a switch is on.
+    /// Whether a switch is on, or any other flag given.
     pub fn switch(&self, name: &str) -> bool {
         self.all(name).next().is_some()
     }
@@ -169,7 +240,7 @@ impl Given {
     /// A value of any type that reads itself from text; `right` says what would be right.
     pub fn read<T: FromStr>(&self, name: &str, right: &str) -> Result<T, Usage> {
         let text = self.required(name)?;
-        text.parse().map_err(|_| wrong(name, text, right))
+        text.parse().map_err(|_| self.wrong(name, text, right))
     }
 
     /// A whole number within `range`.
@@ -182,14 +253,14 @@ impl Given {
         if range.contains(&number) {
             Ok(number)
         } else {
-            Err(wrong(name, self.required(name)?, &right))
+            Err(self.wrong(name, self.required(name)?, &right))
         }
     }
 
     /// A duration in microseconds within `range_us`.
     pub fn duration_us(&self, name: &str, range_us: RangeInclusive<u64>) -> Result<u64, Usage> {
         let text = self.required(name)?;
-        let us = duration_us(text).map_err(|right| wrong(name, text, right))?;
+        let us = duration_us(text).map_err(|right| self.wrong(name, text, right))?;
         if range_us.contains(&us) {
             return Ok(us);
         }
@@ -198,7 +269,7 @@ impl Given {
             duration_text(*range_us.start()),
             duration_text(*range_us.end())
         );
-        Err(wrong(name, text, &right))
+        Err(self.wrong(name, text, &right))
     }
 
     /// An address and port, such as `127.0.0.1:8000`.
@@ -266,6 +337,26 @@ pub fn call(command: &Command) -> String {
         .to_owned()
 }
 
+/// A flag and its value, as they are typed.
+pub fn typed(flag: &Flag) -> String {
+    format!("--{} {}", flag.name, flag.value)
+        .trim_end()
+        .to_owned()
+}
+
+/// What a flag does, whether it may be repeated, and its default.
+pub fn explanation(flag: &Flag) -> String {
+    let repeats = if flag.repeats {
+        " May be repeated."
+    } else {
+        ""
+    };
+    match flag.default {
+        "" => format!("{}{repeats}", flag.help),
+        default => format!("{}{repeats} [default: {default}]", flag.help),
+    }
+}
+
 /// The help text of one command.
 pub fn help(command: &Command) -> String {
     let mut page = format!("rsoracle {}: {}\n", call(command), command.job);
@@ -276,23 +367,8 @@ pub fn help(command: &Command) -> String {
         page.push_str("\nFlags:\n");
     }
     for flag in command.flags {
-        let left = format!("--{} {}", flag.name, flag.value);
-        let default = if flag.default.is_empty() {
-            String::new()
-        } else {
-            format!(" [default: {}]", flag.default)
-        };
-        let repeats = if flag.repeats {
-            " May be repeated."
-        } else {
-            ""
-        };
-        let _ = writeln!(
-            page,
-            "  {:<26} {}{repeats}{default}",
-            left.trim_end(),
-            flag.help
-        );
+        let left = typed(flag);
+        let _ = writeln!(page, "  {left:<26} {}", explanation(flag));
     }
     let _ = write!(page, "\nExample:\n  {}\n", command.example);
     page
@@ -419,6 +495,23 @@ mod tests {
                 .contains("with a unit")
         );
         assert!(g.required("color").unwrap_err().0.contains("--color NAME"));
+    }
+
+    #[test]
+    fn values_of_a_file_are_spoken_of_by_their_place() {
+        let mut g = given("--dry 2s").unwrap();
+        g.set("coats", "9".into(), "house.toml: line 7, key 'coats'");
+        assert!(g.typed("dry") && !g.typed("coats") && !g.typed("color"));
+        assert_eq!(
+            g.number("coats", 1..=5u32).unwrap_err().0,
+            "house.toml: line 7, key 'coats': \"9\" makes no sense; it takes a whole number from 1 to 5"
+        );
+        let both = g.contradiction("--dry 2s is too wet for --coats 9");
+        assert_eq!(
+            both.0,
+            "house.toml: line 7, key 'coats': --dry 2s is too wet for --coats 9"
+        );
+        assert_eq!(g.contradiction("--dry 2s").0, "--dry 2s");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Child processes: started as this very program, never outliving the one who started them.
 //!
-//! Invariant: nothing secret is in arguments or environment; a child's handle, when dropped, kills and reaps it. Children
+//! Invariant: nothing secret is in arguments, and in the environment nothing but a proxy's password; a child's handle, when dropped, kills and reaps it. Children
 //! share one socket as standard error, whose other end the parent reads, so that one process writes to the terminal.
 //! What this module does not do: know what children say.
 
@@ -152,7 +152,7 @@ pub struct CollectorPlace<'a> {
     pub control: SocketAddr,
     /// The data channel.
     pub data: SocketAddr,
-    /// Where its source is, if not where it usually is.
+    /// Where embedded sources are.
     pub endpoint: Option<&'a Endpoint>,
 }
 
@@ -166,7 +166,9 @@ pub fn collector(
     let mut command = this_program()?;
     command.arg("collect");
     command.args(["--slot", &place.slot.to_string()]);
-    command.args(["--source", &config.source.name, "--feed", &config.feed]);
+    let slot = usize::from(place.slot);
+    let source = &config.sources[slot];
+    command.args(["--source", &source.name, "--feed", &config.feed]);
     command.args([
         "--control",
         &place.control.to_string(),
@@ -175,7 +177,11 @@ pub fn collector(
     ]);
     command.args(["--sample-rule", config.sample_rule.name()]);
     command.args(["--connection-age", &duration_text(config.connection_age_us)]);
-    if let Some(endpoint) = place.endpoint {
+    command.args(config.limits[slot].flags());
+    if config.every_us.is_some() {
+        command.arg("--stay");
+    }
+    if let Some(endpoint) = place.endpoint.filter(|_| source.embedded) {
         command.args(["--endpoint", &endpoint.url]);
     }
     if let Some(file) = &config.ca_file {
@@ -183,6 +189,9 @@ pub fn collector(
     }
     if let Some(dir) = &config.collector_keys {
         command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
+    }
+    if let Some(proxy) = &config.proxy {
+        command.envs(proxy.variables());
     }
     // So that a second name server is asked while there is time: the resolver's own limit is five seconds for each.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");

@@ -72,6 +72,45 @@ pub fn utc_text(wall_us: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// An instant as [`utc_text`] writes it, or with up to nine decimals of the second or none, in microseconds since the Unix
+/// epoch; digits beyond the sixth decimal are dropped. None for anything else, and for what lies before the epoch.
+pub fn utc_us(text: &str) -> Option<u64> {
+    let body = text.strip_suffix('Z')?;
+    let (whole, fraction) = body.split_once('.').unwrap_or((body, "0"));
+    let shape = whole.len() == 19
+        && whole
+            .bytes()
+            .zip(*b"0000-00-00T00:00:00")
+            .all(|(byte, like)| match like {
+                b'0' => byte.is_ascii_digit(),
+                like => byte == like,
+            })
+        && (1..=9).contains(&fraction.len())
+        && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    if !shape {
+        return None;
+    }
+    let part = |from: usize, to: usize| whole[from..to].parse::<u64>().ok();
+    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
+    let days = days(year, month, day)?;
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let us = format!("{fraction:0<6}")[..6].parse::<u64>().ok()?;
+    Some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000 + us)
+}
+
+/// Days from 1970-01-01 to a date: the inverse of [`civil`].
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let from_march = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (from_march / 400, from_march % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    (civil(days) == (year, month, day)).then_some(days)
+}
+
 /// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar: years are
 /// counted from 1 March, so that the leap day comes last (E. G. Richards, Explanatory Supplement, ch. 15).
 fn civil(days: u64) -> (u64, u64, u64) {
@@ -88,6 +127,16 @@ fn civil(days: u64) -> (u64, u64, u64) {
         month_from_march - 9
     };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// A length of time, roughly.
+pub fn span(us: u64) -> String {
+    let s = us as f64 / 1e6;
+    match us / 1_000_000 {
+        0..120 => format!("{s:.1} s"),
+        120..7_200 => format!("{:.0} min", s / 60.0),
+        _ => format!("{:.1} h", s / 3_600.0),
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +196,57 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00"),
         ] {
             assert_eq!(utc_text(s * 1_000_000 + 7_999), format!("{text}.007Z"));
+        }
+    }
+
+    #[test]
+    fn instants_are_read_back() {
+        for (text, us) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-11-22T10:30:09.000Z", 1_795_343_409_000_000),
+            ("2026-09-25T17:48:26.844359Z", 1_790_358_506_844_359),
+            ("2024-02-29T23:59:59.123456789Z", 1_709_251_199_123_456),
+        ] {
+            assert_eq!(utc_us(text), Some(us), "{text}");
+            assert_eq!(utc_text(us)[..19], text[..19]);
+        }
+        for day in (0..60_000).step_by(7) {
+            let us = day * 86_400_000_000 + 1_000;
+            assert_eq!(utc_us(&utc_text(us)), Some(us));
+        }
+        for text in [
+            "",
+            "Z",
+            "2026-11-22",
+            "2026-11-22T10:30:09",
+            "2026-11-22 10:30:09Z",
+            "2026-02-30T00:00:00Z",
+            "2026-00-10T00:00:00Z",
+            "2026-13-10T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T10:60:00Z",
+            "2026-11-22T10:30:09.Z",
+            "2026-11-22T10:30:09.1234567890Z",
+            "2026-11-22T10:30:09.+1Z",
+            "+026-11-22T10:30:09Z",
+            "２026-11-22T10:30:0Z",
+            "0000-01-01T00:00:00Z",
+        ] {
+            assert_eq!(utc_us(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_told_in_a_fitting_unit() {
+        for (us, text) in [
+            (1_500_000, "1.5 s"),
+            (119_000_000, "119.0 s"),
+            (600_000_000, "10 min"),
+            (90_000_000_000, "25.0 h"),
+        ] {
+            assert_eq!(span(us), text);
         }
     }
 }

@@ -56,6 +56,15 @@ pub fn replace(path: &str, text: &str) -> Result<(), Error> {
     sync_directory(path).map_err(|error| Error::new(attempt, error))
 }
 
+/// Makes the directory that a file at `path` goes to, and those above it, where they are not there yet.
+pub fn make_directory_of(path: &str) -> Result<(), Error> {
+    let directory = Path::new(path).parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(directory).map_err(|error| {
+        let attempt = format!("cannot make the directory {}", directory.display());
+        Error::new(attempt, error).advise("name one that this user may write to")
+    })
+}
+
 /// A new file with this text, on the disk; one that a killed process of the same id left goes first.
 fn write_anew(path: &str, text: &str) -> io::Result<()> {
     match std::fs::remove_file(path) {

@@ -2,10 +2,14 @@
 //!
 //! Why: nanoserde 0.2 panics, loops or overflows its stack on some texts that are no JSON. It only ever sees text
 //! that passed [`check`]. Invariant: the check is one loop over the bytes with a bounded stack of its own, so
-//! no input makes it recurse, allocate or run longer than its length.
-//! What this module does not do: build values, or look at names and types.
+//! no input makes it recurse, allocate or run longer than its length. [`Json`] then cuts what passed into its raw pieces:
+//! nothing is converted before someone asks for it, so no number is rounded on its way and no id loses its bytes.
+//! What this module does not do: build values of everything.
 
 use crate::limits::JSON_DEPTH_MAX;
+use nanoserde::DeJson;
+use std::borrow::Cow;
+use std::iter::from_fn;
 
 /// Byte position of the first thing that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,18 +100,21 @@ fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
 
 /// Position after the string, number or literal that begins at `at`.
 fn scalar(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    for literal in [&b"true"[..], b"false", b"null"] {
-        if bytes[at..].starts_with(literal) {
-            return Ok(at + literal.len());
-        }
-    }
-    if bytes[at] == b'"' {
-        string(bytes, at)
+    let literal = match bytes[at] {
+        b'"' => return string(bytes, at),
+        b't' => &b"true"[..],
+        b'f' => b"false",
+        b'n' => b"null",
+        _ => return number(bytes, at),
+    };
+    if bytes[at..].starts_with(literal) {
+        Ok(at + literal.len())
     } else {
-        number(bytes, at)
+        Err(NotJson(at))
     }
 }
 
+/// Position after the string that begins at `at`.
 fn string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     at += 1;
     loop {
@@ -163,9 +170,177 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
     Ok(at)
 }
 
+/// One value, as the piece of checked text that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Json<'a>(&'a str);
+
+impl<'a> Json<'a> {
+    /// Checks the text, which must be one value.
+    pub fn parse(text: &'a str) -> Result<Json<'a>, NotJson> {
+        check(text).map(|()| Json::trimmed(text))
+    }
+
+    /// Without the blanks around it; the check has let through no others than JSON's own four.
+    fn trimmed(piece: &'a str) -> Json<'a> {
+        Json(piece.trim_ascii())
+    }
+
+    /// The piece of text itself.
+    pub fn raw(self) -> &'a str {
+        self.0
+    }
+
+    /// The member of that name; of several the last one, as most readers have it. None too if this is no object.
+    pub fn get(self, name: &str) -> Option<Json<'a>> {
+        let [value] = self.pick([name]);
+        value
+    }
+
+    /// The members of these names, each as [`Json::get`] has it, in one pass.
+    pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
+        let mut picked = [None; N];
+        for (known, value) in self.members().into_iter().flatten() {
+            let known = known.text();
+            let place = names.iter().position(|name| known.as_deref() == Some(name));
+            if let Some(place) = place {
+                picked[place] = Some(value);
+            }
+        }
+        picked
+    }
+
+    /// Names and values, if this is an object.
+    pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
+        let mut rest = self.0.strip_prefix('{')?.strip_suffix('}')?;
+        Some(from_fn(move || {
+            Some((cut(&mut rest, b':')?, cut(&mut rest, b',')?))
+        }))
+    }
+
+    /// What is listed, if this is a list.
+    pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
+        let mut rest = self.0.strip_prefix('[')?.strip_suffix(']')?;
+        Some(from_fn(move || cut(&mut rest, b',')))
+    }
+
+    /// The item at that place, if this is a list so long.
+    pub fn at(self, place: usize) -> Option<Json<'a>> {
+        self.items()?.nth(place)
+    }
+
+    /// What a string says.
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        if inner.contains('\\') {
+            String::deserialize_json(self.0).ok().map(Cow::Owned)
+        } else {
+            Some(Cow::Borrowed(inner))
+        }
+    }
+
+    /// The same, for one who keeps it.
+    pub fn owned(self) -> Option<String> {
+        self.text().map(Cow::into_owned)
+    }
+
+    /// Whether it is a string that says this.
+    pub fn says(self, text: &str) -> bool {
+        self.text().is_some_and(|own| own == text)
+    }
+
+    /// A number's decimal text, as it was written.
+    pub fn number(self) -> Option<&'a str> {
+        self.0
+            .starts_with(|c: char| c == '-' || c.is_ascii_digit())
+            .then_some(self.0)
+    }
+
+    /// A whole number that fits; an exponent or a fraction is none.
+    pub fn whole<T: std::str::FromStr>(self) -> Option<T> {
+        self.number()?.parse().ok()
+    }
+
+    /// What is true or false.
+    pub fn switch(self) -> Option<bool> {
+        match self.0 {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+/// Takes off `rest` what stands before its first `stop` outside of strings and brackets, and the stop too; None when there is nothing.
+fn cut<'a>(rest: &mut &'a str, stop: u8) -> Option<Json<'a>> {
+    let (piece, behind) = rest.split_at(until(rest, stop));
+    *rest = behind.get(1..).unwrap_or_default();
+    let piece = Json::trimmed(piece);
+    (!piece.0.is_empty()).then_some(piece)
+}
+
+/// Position of the first `stop` outside of strings and brackets, or the length.
+/// `stop` is ASCII and never part of a longer character, so one may cut there.
+fn until(text: &str, stop: u8) -> usize {
+    let bytes = text.as_bytes();
+    let (mut depth, mut at) = (0usize, 0);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = string(bytes, at).unwrap_or(bytes.len());
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ if depth == 0 && byte == stop => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_cut_where_json_does() {
+        let text = r#" {"a,b:{":"}],\"\\","id" : "x","n":[{"id":3},"]"],"é\u0041":"\\","id":-1.50e+3,"t":true} "#;
+        let json = Json::parse(text).unwrap();
+        let names: Vec<String> = json
+            .members()
+            .unwrap()
+            .filter_map(|(name, _)| name.text().map(Cow::into_owned))
+            .collect();
+        assert_eq!(names, ["a,b:{", "id", "n", "éA", "id", "t"]);
+        assert_eq!(
+            json.get("id").and_then(Json::number),
+            Some("-1.50e+3"),
+            "the last one counts"
+        );
+        let list = json.get("n").unwrap();
+        let raw: Vec<&str> = list.items().unwrap().map(Json::raw).collect();
+        assert_eq!(raw, [r#"{"id":3}"#, "\"]\""]);
+        assert_eq!(list.at(0).unwrap().get("id").unwrap().whole(), Some(3u8));
+        assert_eq!(json.get("éA").and_then(Json::text).as_deref(), Some("\\"));
+        assert_eq!(json.get("t").and_then(Json::switch), Some(true));
+        assert!(json.get("a,b:{").unwrap().says("}],\"\\"));
+        let [t, none, id] = json.pick(["t", "T", "id"]);
+        assert_eq!((t, none, id), (json.get("t"), None, json.get("id")));
+    }
+
+    #[test]
+    fn what_is_something_else_is_none() {
+        let json = |text| Json::parse(text).unwrap();
+        assert!(json("[1]").get("a").is_none() && json("{}").items().is_none());
+        assert_eq!(json("[ ]").items().unwrap().count(), 0);
+        assert_eq!(json("{ }").members().unwrap().count(), 0);
+        assert_eq!((json("1").text(), json("\"1\"").number()), (None, None));
+        assert_eq!(json("1.0").whole::<u64>(), None);
+        assert_eq!(json("300").whole::<u8>(), None);
+        assert_eq!(json("[1,2]").at(2), None);
+        assert_eq!(json(r#""\ud800""#).text(), None, "half a character");
+    }
 
     #[test]
     fn json_passes() {

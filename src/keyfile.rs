@@ -12,6 +12,7 @@ use crate::seal::{PublicKey, SecretKey, hex_into, unhex_into, wipe};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 /// What the line begins with; the number is that of the form.
 const HEAD: &[u8; 22] = b"rsoracle secret key 1 ";
@@ -25,6 +26,18 @@ const _: () = assert!(LINE_BYTES == 87);
 
 /// Modes that let others than the owner at the file.
 const OTHERS: u32 = 0o077;
+
+/// The same for this file. A credential of a systemd service (since version 254) has root as its owner, and an access control
+/// list that lets the service's own user read it: the bits of a group are that list's mask, and let no group at it.
+fn others(path: &str) -> u32 {
+    let given = std::env::var_os("CREDENTIALS_DIRECTORY");
+    let is_credential = given.is_some_and(|dir| Path::new(path).parent() == Some(Path::new(&dir)));
+    if is_credential {
+        OTHERS & !0o040
+    } else {
+        OTHERS
+    }
+}
 
 /// The key file of a slot in a directory of them.
 pub fn of_slot(dir: &str, slot: u16) -> String {
@@ -85,7 +98,7 @@ pub fn read(path: &str) -> Result<SecretKey, Error> {
     let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     let mode = about.mode() & 0o7777;
-    if mode & OTHERS != 0 {
+    if mode & others(path) != 0 {
         let cause = format!("others than its owner may use it (mode {mode:04o})");
         return Err(Error::new(attempt, cause).advise(format!(
             "chmod 600 {path}, and make a new key if others may have read this one"

@@ -14,7 +14,10 @@ pub mod args;
 pub mod clock;
 pub mod commands;
 pub mod frame;
+pub mod manual;
+pub mod proxy;
 pub mod source;
+pub mod tolerance;
 pub mod toml;
 
 pub mod config;
@@ -42,6 +45,7 @@ pub mod wait;
 
 pub mod aggregator;
 pub mod collector;
+pub mod doctor;
 pub mod embedded;
 pub mod history;
 pub mod keys;

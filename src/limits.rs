@@ -52,6 +52,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Largest file of certificates or of a key.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Largest certificate of an exchange that is looked into.
+pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// Longest line of a journal: what 4096 collectors of 1000 samples make, at 128 bytes a sample, the longest reason among them.
 pub const JOURNAL_LINE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Most rounds that `history` shows.
@@ -86,16 +88,49 @@ pub const SLICE_MS: u64 = 100;
 pub const RESOLVE_MS_MAX: u64 = 2_500;
 /// One attempt to connect to one address; the longest wait that cannot be cut.
 pub const CONNECT_SLICE_MS: u64 = 800;
-/// TCP connection, TLS handshake and websocket upgrade each have this long.
+/// A handshake with a peer of this program has this long.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
-/// First pause between two attempts to reach an exchange while getting ready; it doubles.
-pub const RETRY_MS_MIN: u64 = 250;
-/// Longest such pause.
-pub const RETRY_MS_MAX: u64 = 4_000;
+/// The TCP connection to an exchange has this long, over all its addresses.
+pub const CONNECT_MS_MAX: u64 = 5_000;
+/// A proxy has this long for its whole answer to CONNECT ...
+pub const PROXY_MS_MAX: u64 = 5_000;
+/// ... whose head is at most so long.
+pub const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// The TLS handshake with an exchange has this long.
+pub const TLS_MS_MAX: u64 = 5_000;
+/// The websocket upgrade has this long.
+pub const UPGRADE_MS_MAX: u64 = 5_000;
+/// All of these together.
+pub const OPEN_MS_MAX: u64 = 20_000;
+/// A first price that is young enough is read for this long; then another connection is tried.
+pub const FIRST_PRICE_MS_MAX: u64 = 5_000;
+/// `doctor` listens so long after the first price, for an answer to its ping and for a newer time.
+pub const LISTEN_MS_MAX: u64 = 3_000;
+/// `doctor` takes this machine's clock for wrong when it is off by more than this.
+pub const CLOCK_OFF_US_MAX: u64 = 1_000_000;
+/// `doctor` warns of a certificate that ends in fewer days.
+pub const CERTIFICATE_DAYS_MIN: i64 = 14;
+/// Pauses between two attempts to reach an exchange double up to this, and are jittered to at most twice as long.
+pub const RETRY_MS_MAX: u64 = 16_000;
+/// An address that an exchange turns away (HTTP 403, 418, 451, a ban) is not used again for this long, at least.
+pub const AWAY_MS_MIN: u64 = 600_000;
+/// One that it limits without saying for how long waits so long.
+pub const LIMITED_MS: u64 = 60_000;
+/// A stream that has said no price for so many times the age at which one is stale is opened anew.
+pub const RESUBSCRIBE_AGES: u32 = 2;
 /// Longest time that an exchange's `retryAfter` is obeyed without asking again: three days, Binance's longest ban.
 pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
-/// Pause between two attempts to reach an exchange within a round.
+/// A pause whose end has gone by for longer than this when it is asked for is told by a clock that is wrong.
+pub const RETRY_LATE_MS_MAX: u64 = 1_000;
+/// The first attempt after a connection that stood comes within this time, or the exchange's floor if that is shorter.
+pub const FIRST_RETRY_MS_MAX: u64 = 1_000;
+/// The floor of the embedded exchange; to an aggregator in a crowd, the pause between two attempts.
 pub const RECONNECT_MS: u64 = 50;
+/// A connection that gave a price and stood for so many of its exchange's shortest pauses was a good one: the next is tried for
+/// at once. After a shorter one pauses grow on, else an exchange that hangs up every second would be called every second.
+pub const GOOD_PAUSES: u32 = 10;
+/// After so many attempts to connect that rounds cut short, one is not cut short.
+pub const CUT_SHORT_MAX: u32 = 2;
 /// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// A collector that ended is started again after this pause, which doubles with every end ...
@@ -117,6 +152,8 @@ pub const CHILD_END_MS_MAX: u64 = 200;
 pub const CLOCK_PARTS_US_MAX: u64 = 5_000;
 /// ... plus this much per second of it.
 pub const CLOCK_PARTS_US_PER_S: u64 = 1_000;
+/// From here to the target a stream is not read any more: what comes then counts for the next sample.
+pub const STREAM_QUIET_US: u64 = 1_500;
 /// From here to the target there are no timed socket reads (the kernel rounds them up by whole ticks).
 pub const QUIET_US: u64 = 20_000;
 
@@ -125,6 +162,10 @@ pub const FUTURE_US_MAX: u64 = 5_000_000;
 
 /// Longest line of a child's log that is passed on.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
+/// Of what a stream says and should not, so many lines are logged ...
+pub const COMPLAINTS_MAX: u32 = 10;
+/// ... within so long.
+pub const COMPLAINTS_MS: u64 = 10_000;
 /// Lines on the terminal's live display; further collectors are summed up in one line.
 pub const DISPLAY_LINES_MAX: usize = 20;
 
@@ -139,6 +180,7 @@ const _: () = assert!(INTERVAL_US_MIN >= QUIET_US);
 const _: () =
     assert!(LEAD_MS_MIN * 1000 + PERIOD_US_MIN / CLEAR_PART + ANSWER_US_MIN < PERIOD_US_MIN);
 const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
-const _: () = assert!(RETRY_MS_MIN < RETRY_MS_MAX);
+const _: () = assert!(RECONNECT_MS < RETRY_MS_MAX && RETRY_MS_MAX < AWAY_MS_MIN);
+const _: () = assert!(CONNECT_MS_MAX + PROXY_MS_MAX + TLS_MS_MAX + UPGRADE_MS_MAX <= OPEN_MS_MAX);
 const _: () =
     assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 128 <= JOURNAL_LINE_BYTES_MAX);

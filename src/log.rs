@@ -25,3 +25,9 @@ pub fn printable(text: &str) -> String {
         .map(|c| if steers(c) { '·' } else { c })
         .collect()
 }
+
+/// Printable text as a JSON string.
+pub fn quoted(text: &str) -> String {
+    let escaped = printable(text).replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}

@@ -2,11 +2,15 @@
 
 use rsoracle::args::{self, Usage};
 use rsoracle::config::{
-    COLLECT, COMMANDS, Collect, EXCHANGE, HISTORY, History, KEYGEN, KEYS, RESOLVE, RUN, Run,
-    VERIFY, Verify,
+    COLLECT, COMMANDS, Collect, DOCTOR, EXCHANGE, HISTORY, History, KEYGEN, KEYS, MANUAL, RESOLVE,
+    RUN, Run, VERIFY, Verify,
 };
 use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
-use rsoracle::{aggregator, collector, embedded, history, keys, log, resolve, verify};
+use rsoracle::limits::TOML_BYTES_MAX;
+use rsoracle::{
+    aggregator, collector, config, doctor, embedded, file, history, keys, log, manual, resolve,
+    verify,
+};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -23,6 +27,7 @@ impl From<Usage> for Failure {
 }
 
 fn main() -> ExitCode {
+    keep_memory_out_of_core_dumps();
     let words: Option<Vec<String>> = std::env::args_os()
         .skip(1)
         .map(|word| word.into_string().ok())
@@ -44,6 +49,12 @@ fn main() -> ExitCode {
     })
 }
 
+/// Memory holds keys, and a core dump would carry them to the disk: none of it goes into one (core(5)), of this process and of
+/// its children. Where /proc is missing, the limit on core files must do.
+fn keep_memory_out_of_core_dumps() {
+    let _ = std::fs::write("/proc/self/coredump_filter", "0");
+}
+
 fn dispatch(words: &[String]) -> Result<u8, Failure> {
     let Some((command, rest)) = words.split_first() else {
         return Err(Usage("which command? 'rsoracle help' lists them".to_owned()).into());
@@ -53,10 +64,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         name if wants_help && COMMANDS.iter().any(|command| command.name == name) => {
             show(&help_page(Some(command))?)
         }
-        "run" => {
-            let config = Run::from_flags(&args::parse(&RUN, rest)?)?;
-            aggregator::run(&config).map_err(|error| Failure::Error("aggregator".to_owned(), error))
-        }
+        "run" => run(rest),
         "collect" => {
             let config = Collect::from_flags(&args::parse(&COLLECT, rest)?)?;
             let role = format!("collector {}", config.slot);
@@ -84,6 +92,10 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 Ok(EXIT_UNREADABLE)
             })
         }
+        "doctor" => {
+            let settings = doctor::Settings::from_flags(&args::parse(&DOCTOR, rest)?)?;
+            doctor::run(&settings).map_err(|error| Failure::Error("doctor".to_owned(), error))
+        }
         "keygen" => {
             let given = args::parse(&KEYGEN, rest)?;
             show_or_fail("keygen", keys::keygen(&given.operands()[0]))
@@ -96,13 +108,70 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             let given = args::parse(&RESOLVE, rest)?;
             show_or_fail("resolve", resolve::answer(&given.operands()[0]))
         }
+        "manual" => {
+            let given = args::parse(&MANUAL, rest)?;
+            show_or_fail("manual", write_manual(&given.operands()[0]))
+        }
         "help" | "--help" | "-h" => show(&help_page(rest.first())?),
-        "--version" | "-V" => show(&format!("rsoracle {}\n", env!("CARGO_PKG_VERSION"))),
+        "--version" | "-V" => show(&version()),
         other => Err(Usage(format!(
             "unknown command '{other}'; 'rsoracle help' lists the commands"
         ))
         .into()),
     }
+}
+
+fn run(words: &[String]) -> Result<u8, Failure> {
+    let failed = |error| Failure::Error("aggregator".to_owned(), error);
+    let mut given = args::parse(&RUN, words)?;
+    if let Some(path) = config::path(&given, "config")? {
+        let text = configuration(&path).map_err(failed)?;
+        config::file::read(&mut given, &path, &text)?;
+    }
+    let config = Run::from_flags(&given)?;
+    if given.switch("check") {
+        return show(&config::file::render(&given, &config));
+    }
+    aggregator::run(&config).map_err(failed)
+}
+
+/// The text of a configuration file.
+fn configuration(path: &str) -> Result<String, Error> {
+    let attempt = format!("cannot read the configuration {path}");
+    let advice =
+        "--config names a file as docs/oracle.toml is one, or as 'rsoracle run --check' prints one";
+    let bytes = file::read(path, TOML_BYTES_MAX as u64, &attempt);
+    let text = String::from_utf8(bytes.map_err(|error| error.advise(advice))?);
+    text.map_err(|_| Error::new(attempt, "it is not text in UTF-8").advise(advice))
+}
+
+/// Writes manual pages and completions into `dir`; gives their paths, a line each.
+fn write_manual(dir: &str) -> Result<String, Error> {
+    let mut paths = String::new();
+    for (place, text) in manual::files() {
+        let path = format!("{dir}/{place}");
+        file::make_directory_of(&path)?;
+        file::replace(&path, &text)?;
+        paths.push_str(&format!("{path}\n"));
+    }
+    Ok(paths)
+}
+
+/// Version, commit, and what it was built for. The build says which commit (.ci/commit); without that nobody knows.
+fn version() -> String {
+    let commit = option_env!("RSORACLE_COMMIT").filter(|commit| !commit.is_empty());
+    let libc = if cfg!(target_env = "musl") {
+        "musl"
+    } else {
+        "gnu"
+    };
+    format!(
+        "rsoracle {} ({}, {}-{}-{libc})\n",
+        env!("CARGO_PKG_VERSION"),
+        commit.unwrap_or("unknown commit"),
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+    )
 }
 
 fn help_page(topic: Option<&String>) -> Result<String, Usage> {
@@ -119,7 +188,7 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
             "  rsoracle help [COMMAND]     every flag with its unit and default, and an example\n",
         );
         page.push_str(
-            "  rsoracle --version          the version\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
+            "  rsoracle --version          version, commit and target\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
         );
         return Ok(page);
     };

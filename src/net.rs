@@ -35,6 +35,8 @@ pub struct Gate {
     patience: Patience,
     budget: usize,
     held: Option<Vec<u8>>,
+    /// When nothing was there to read, for the last time.
+    dry_at: Instant,
 }
 
 impl Gate {
@@ -47,7 +49,13 @@ impl Gate {
             patience: Patience::Never,
             budget: usize::MAX,
             held: None,
+            dry_at: Instant::now(),
         })
+    }
+
+    /// When nothing was there to read, for the last time: what was read since came later than that.
+    pub fn dry_at(&self) -> Instant {
+        self.dry_at
     }
 
     /// From here on, reads and writes wait so long.
@@ -99,7 +107,14 @@ impl Read for Gate {
         if allowed == 0 && !buffer.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = self.tcp.read(&mut buffer[..allowed])?;
+        let read = self.tcp.read(&mut buffer[..allowed]);
+        if let Err(error) = &read
+            && waits(error)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.dry_at = Instant::now();
+        }
+        let count = read?;
         self.budget -= count;
         Ok(count)
     }

@@ -51,6 +51,37 @@ fn is_decimal(text: &str) -> bool {
     whole && exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e)))
 }
 
+/// The middle of two prices, added as the decimal numbers that they are and rounded once, to the nearest value. What has more
+/// digits than fit into 128 bits is refused.
+pub fn middle(one: &str, other: &str) -> Result<f64, BadPrice> {
+    parse(one)?;
+    parse(other)?;
+    let sum = || {
+        let ((a, a_exponent), (b, b_exponent)) = (digits(one)?, digits(other)?);
+        let exponent = a_exponent.min(b_exponent);
+        let scaled = |digits: u128, from: i32| {
+            let scale = 10u128.checked_pow(from.checked_sub(exponent)?.unsigned_abs())?;
+            digits.checked_mul(scale)
+        };
+        let sum = scaled(a, a_exponent)?.checked_add(scaled(b, b_exponent)?)?;
+        Some(format!(
+            "{}e{}",
+            sum.checked_mul(5)?,
+            exponent.checked_sub(1)?
+        ))
+    };
+    parse(&sum().ok_or(BadPrice::NotDecimal)?)
+}
+
+/// A decimal text without a sign as a whole number of powers of ten.
+fn digits(text: &str) -> Option<(u128, i32)> {
+    let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}").parse().ok()?;
+    let exponent: i32 = exponent.parse().ok()?;
+    Some((digits, exponent.checked_sub(fraction.len() as i32)?))
+}
+
 /// A price for people: at least two decimals, and at least seven significant digits.
 /// Software reads the exact value from `--json` instead.
 pub fn text(value: f64) -> String {
@@ -98,6 +129,31 @@ mod tests {
             assert_eq!(parse(text), Err(BadPrice::OutOfBounds), "{text:?}");
         }
         assert_eq!(parse(&"1".repeat(65)), Err(BadPrice::NotDecimal));
+    }
+
+    #[test]
+    fn a_middle_is_rounded_once() {
+        for (one, other, middle_of_them) in [
+            ("61837.63", "61837.64", 61837.635),
+            ("81263.97", "81263.99000000", 81263.98),
+            ("87231.42", "87231.42", 87231.42),
+            ("1E-8", "3e-8", 2e-8),
+            ("1e15", "0.000000000002", 500000000000000.0),
+            ("2683.8", "2683.81", 2683.805),
+        ] {
+            assert_eq!(middle(one, other), Ok(middle_of_them), "{one} {other}");
+            assert_eq!(middle(other, one), Ok(middle_of_them));
+        }
+        let long = "0.1234567890123456789012345678901234567890";
+        for (one, other) in [
+            ("0", "1"),
+            ("1", "x"),
+            ("1", "-1"),
+            (long, "1"),
+            ("1e99999999999", "1"),
+        ] {
+            assert!(middle(one, other).is_err() && middle(other, one).is_err());
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ reasons! {
         RateLimited = 12: "the exchange limits or bans this address",
         Overdue = 13: "the instant had passed",
         ClockMoved = 14: "the system clock was stepped",
+        Stale = 15: "the newest price is too old, or none has come",
     }
 }
 
@@ -105,6 +106,7 @@ reasons! {
     Abstention {
         TooFewSamples = 1: "fewer than 80 % of the samples are valid",
         ClockMoved = 2: "the system clock was stepped within the round",
+        Stale = 3: "the exchange lives, and says no price that is young enough",
     }
 }
 
@@ -122,6 +124,6 @@ mod tests {
         }
         assert_eq!(Reject::from_code(0), None);
         assert_eq!(Miss::from_code(0), None, "0 says that there is a price");
-        assert_eq!(Abstention::from_code(3), None);
+        assert_eq!(Abstention::from_code(4), None);
     }
 }

@@ -199,7 +199,7 @@ fn collectors(sections: &[Section], keys: &mut Keys) -> Result<Vec<RosterSeat>, 
         section.only(&["key", "source"])?;
         let key = keys.take(section.required("key")?)?;
         let source = section.required("source")?;
-        let takes = |right| source.wrong(format!("it takes {right}"));
+        let takes = |right: String| source.wrong(format!("it takes {right}"));
         Ok(RosterSeat {
             key,
             source: Source::parse(source.text()?).map_err(takes)?.name,

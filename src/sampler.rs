@@ -92,12 +92,13 @@ impl Sampler {
             Stage::Due,
             "what was asked for is not skipped"
         );
-        self.over(index, Err(why), None);
+        self.over(index, why);
     }
 
     /// The reply to sample `index`; without effect if none is waited for. The price of a sample that was asked for too
-    /// late (this process had to wait for a core) does not count: the aggregator would refuse it.
-    pub fn replied(&mut self, index: u32, price: Result<f64, Miss>) {
+    /// late (this process had to wait for a core) does not count: the aggregator would refuse it. `age_us` is how old the
+    /// price was by the exchange's own time, where it gives one.
+    pub fn replied(&mut self, index: u32, price: Result<f64, Miss>, age_us: Option<u64>) {
         let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
             return;
         };
@@ -105,13 +106,19 @@ impl Sampler {
             Ok(_) if lateness_us > lateness_us_max(self.interval_us) => Err(Miss::Overdue),
             price => price,
         };
-        self.over(index, price, Some(lateness_us));
+        let age_us = age_us.filter(|_| price.is_ok());
+        self.stages[index as usize] = Stage::Over(Record {
+            index,
+            price,
+            lateness_us: Some(lateness_us),
+            age_us,
+        });
     }
 
     /// The connection ended: no sample that waits for its reply will get one.
     pub fn disconnected(&mut self, why: Miss) {
         while let Some(index) = self.oldest_asked() {
-            self.replied(index, Err(why));
+            self.replied(index, Err(why), None);
         }
     }
 
@@ -122,13 +129,13 @@ impl Sampler {
             if now_us <= instant_us + lateness_us_max(self.interval_us) {
                 break;
             }
-            self.over(index, Err(why_not_asked), None);
+            self.over(index, why_not_asked);
         }
         while let Some(index) = self.oldest_asked() {
             if now_us < self.reply_by_us(index) {
                 break;
             }
-            self.replied(index, Err(Miss::NoReply));
+            self.replied(index, Err(Miss::NoReply), None);
         }
     }
 
@@ -141,16 +148,17 @@ impl Sampler {
     pub fn clock_moved(&mut self) {
         self.clock_moved = true;
         while let Some((index, _)) = self.due() {
-            self.over(index, Err(Miss::ClockMoved), None);
+            self.over(index, Miss::ClockMoved);
         }
         self.disconnected(Miss::ClockMoved);
     }
 
-    fn over(&mut self, index: u32, price: Result<f64, Miss>, lateness_us: Option<u64>) {
+    /// A sample that was never asked for.
+    fn over(&mut self, index: u32, why: Miss) {
         self.stages[index as usize] = Stage::Over(Record {
             index,
-            price,
-            lateness_us,
+            price: Err(why),
+            lateness_us: None,
             age_us: None,
         });
     }
@@ -208,7 +216,22 @@ pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -
                 start_us + u64::from(newest.index) * interval_us + lateness_us,
             )
         }
-        _ => (Answer::Abstain(Abstention::TooFewSamples), start_us),
+        _ => (Answer::Abstain(why_not_enough(records)), start_us),
+    }
+}
+
+/// Why there is no average: an exchange that lives and says nothing new is another thing than one that is gone.
+fn why_not_enough(records: &[Record]) -> Abstention {
+    let missing = |record: &&Record| record.price.is_err();
+    let stale = |record: &&Record| record.price == Err(Miss::Stale);
+    let (missing, stale) = (
+        records.iter().filter(missing).count(),
+        records.iter().filter(stale).count(),
+    );
+    if stale * 2 > missing {
+        Abstention::Stale
+    } else {
+        Abstention::TooFewSamples
     }
 }
 
@@ -232,7 +255,7 @@ mod tests {
             assert_eq!(sampler.due(), Some((k, START + u64::from(k) * SECOND)));
             sampler.asked(k, START + u64::from(k) * SECOND + 7);
             assert!(sampler.finish().is_none());
-            sampler.replied(k, Ok(100.0 + f64::from(k)));
+            sampler.replied(k, Ok(100.0 + f64::from(k)), None);
             assert_eq!(released(&mut sampler), [(k, Ok(100.0 + f64::from(k)))]);
         }
         let (records, answer, timestamp_us) = sampler.finish().unwrap();
@@ -247,8 +270,8 @@ mod tests {
         let mut sampler = Sampler::new(START, 100_000, 2, Rule::Mean);
         sampler.asked(0, START + 50_001);
         sampler.asked(1, START + 100_000 + 50_000);
-        sampler.replied(0, Ok(10.0));
-        sampler.replied(1, Ok(10.0));
+        sampler.replied(0, Ok(10.0), None);
+        sampler.replied(1, Ok(10.0), None);
         assert_eq!(
             released(&mut sampler),
             [(0, Err(Miss::Overdue)), (1, Ok(10.0))]
@@ -261,15 +284,15 @@ mod tests {
         for k in 0..3 {
             sampler.asked(k, START + u64::from(k) * 50_000);
         }
-        sampler.replied(2, Ok(3.0));
-        sampler.replied(1, Ok(2.0));
+        sampler.replied(2, Ok(3.0), None);
+        sampler.replied(1, Ok(2.0), None);
         assert_eq!(released(&mut sampler), []);
-        sampler.replied(0, Ok(1.0));
+        sampler.replied(0, Ok(1.0), None);
         assert_eq!(
             released(&mut sampler),
             [(0, Ok(1.0)), (1, Ok(2.0)), (2, Ok(3.0))]
         );
-        sampler.replied(2, Ok(9.0));
+        sampler.replied(2, Ok(9.0), None);
         assert_eq!(
             sampler.finish().unwrap().1,
             Answer::Price(2.0),
@@ -293,6 +316,7 @@ mod tests {
                     } else {
                         Err(Miss::NotDecimal)
                     },
+                    None,
                 );
             }
             let (_, answer, timestamp_us) = sampler.finish().unwrap();
@@ -338,9 +362,9 @@ mod tests {
     fn a_sample_that_was_asked_for_too_late_has_no_price() {
         let mut sampler = Sampler::new(START, SECOND, 2, Rule::Mean);
         sampler.asked(0, START + 500_000);
-        sampler.replied(0, Ok(1.0));
+        sampler.replied(0, Ok(1.0), None);
         sampler.asked(1, START + SECOND + 500_001);
-        sampler.replied(1, Ok(2.0));
+        sampler.replied(1, Ok(2.0), None);
         assert_eq!(
             released(&mut sampler),
             [(0, Ok(1.0)), (1, Err(Miss::Overdue))],
@@ -368,7 +392,7 @@ mod tests {
         let mut sampler = Sampler::new(START, SECOND, 5, Rule::Mean);
         for k in 0..4 {
             sampler.asked(k, sampler.instant_us(k));
-            sampler.replied(k, Ok(1.0));
+            sampler.replied(k, Ok(1.0), None);
         }
         sampler.clock_moved();
         let (records, answer, timestamp_us) = sampler.finish().unwrap();

@@ -2,10 +2,10 @@
 //!
 //! Invariant: terms that differ in anything have different digests. What this module does not do: say what happened.
 
-use crate::aggregate::{Rule, groups_tolerated};
+use crate::aggregate::Rule;
 use crate::frame::padded;
 use crate::seal::{Digest32, PublicKey};
-use crate::source::exchange_of;
+use crate::tolerance::Tolerance;
 
 /// One slot of the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,54 +70,16 @@ impl Terms {
         self.seats.iter().fold(digest, seat).done()
     }
 
-    /// How many exchanges there are, and how many of them may lie whole.
-    pub fn exchanges(&self) -> Tolerance {
-        self.groups(exchange_of)
-    }
-
-    /// How many quote currencies there are, and how many of them may lose their worth.
-    pub fn quotes(&self) -> Tolerance {
-        self.groups(quote_of)
-    }
-
-    fn groups(&self, group_of: fn(&str) -> &str) -> Tolerance {
-        let mut slots: Vec<(&str, u16)> = Vec::new();
-        for seat in &self.seats {
-            let group = group_of(&seat.source);
-            match slots.iter_mut().find(|(name, _)| *name == group) {
-                Some((_, count)) => *count += 1,
-                None => slots.push((group, 1)),
-            }
-        }
-        let sizes: Vec<u16> = slots.iter().map(|(_, count)| *count).collect();
-        Tolerance {
-            tolerated: groups_tolerated(&sizes, self.f),
-            of: sizes.len() as u16,
-        }
+    /// What the roster survives.
+    pub fn tolerance(&self) -> Tolerance<'_> {
+        let sources: Vec<&str> = self.seats.iter().map(|seat| seat.source.as_str()).collect();
+        Tolerance::of(&self.feed, &sources, self.f)
     }
 
     /// Offset of the last sample's instant from the start.
     pub fn last_instant_us(&self) -> u64 {
         u64::from(self.samples - 1) * self.interval_us
     }
-}
-
-/// The currency that a source prices in, by the end of its symbol; all that end otherwise count as one.
-pub fn quote_of(source: &str) -> &str {
-    const QUOTES: [&str; 9] = [
-        "USDT", "USDC", "FDUSD", "TUSD", "USD", "EUR", "GBP", "JPY", "BTC",
-    ];
-    let ends = |quote: &&&str| source.ends_with(**quote);
-    QUOTES.iter().find(ends).copied().unwrap_or("other")
-}
-
-/// How many of how many may be faulty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tolerance {
-    /// So many may be.
-    pub tolerated: u16,
-    /// There are so many.
-    pub of: u16,
 }
 
 #[cfg(test)]
@@ -174,41 +136,5 @@ mod tests {
             digests.push(digest);
         }
         assert_eq!(digests[0], terms().digest());
-    }
-
-    #[test]
-    fn quote_currencies_are_told_by_the_end_of_the_symbol() {
-        for (source, quote) in [
-            ("binance:BTCUSDC", "USDC"),
-            ("binance:BTCFDUSD", "FDUSD"),
-            ("coinbase:BTC-USD", "USD"),
-            ("okx:BTC-USDT", "USDT"),
-            ("kraken:ETH/BTC", "BTC"),
-            ("kraken:ETH/CHF", "other"),
-        ] {
-            assert_eq!(quote_of(source), quote, "{source}");
-        }
-    }
-
-    #[test]
-    fn tolerated_exchanges_are_counted_from_the_sources() {
-        let mut one = terms();
-        assert_eq!(
-            one.exchanges(),
-            Tolerance {
-                tolerated: 0,
-                of: 1
-            }
-        );
-        for (seat, source) in one.seats.iter_mut().zip(["a:X", "b:X", "c:X", "d:X"]) {
-            seat.source = source.into();
-        }
-        assert_eq!(
-            one.exchanges(),
-            Tolerance {
-                tolerated: 1,
-                of: 4
-            }
-        );
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{EXIT_FAILURE, EXIT_PRICE, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADAB
 use crate::file;
 use crate::journal::Lines;
 use crate::limits::TOML_BYTES_MAX;
-use crate::log::{self, printable};
+use crate::log::{self, printable, quoted};
 use crate::report::{Check, Proof, Record, Report, Verifier};
 use crate::roster::Roster;
 use crate::seal::hex;
@@ -355,10 +355,4 @@ impl Seen<'_> {
 
 fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Text as JSON has it.
-fn quoted(text: &str) -> String {
-    let escaped = printable(text).replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\"")
 }

@@ -1,29 +1,22 @@
-//! The system clock is stepped in mid-round, for one collector of five: the real binary under libfaketime.
+//! The system clock is stepped, in mid-round for one collector of five, or for a whole machine: the real binary under libfaketime.
 //!
 //! The same with an injected clock, to the microsecond, stands beside the code (`wait.rs`, `sampler.rs`). Where the library is
 //! not installed (Debian's package `faketime`), the test says so and passes.
 
+mod chronicle;
 mod published;
 mod support;
+mod witness;
 
+use chronicle::Chronicle;
 use published::*;
-use std::path::PathBuf;
 use std::process::Stdio;
 use support::*;
-
-fn faketime() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").ok()?;
-    let library = |folder: PathBuf| folder.join("faketime/libfaketime.so.1");
-    folders
-        .filter_map(Result::ok)
-        .map(|entry| library(entry.path()))
-        .find(|path| path.exists())
-}
+use witness::*;
 
 #[test]
 fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
     let Some(library) = faketime() else {
-        eprintln!("SKIPPED: libfaketime is not installed (Debian: apt-get install faketime)");
         return;
     };
     for step in ["+3600", "-3600"] {
@@ -75,17 +68,10 @@ fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
             &data.to_string(),
         ]);
         collect.stdin(Stdio::from(std::fs::File::open(&enrolment).unwrap()));
-        collect
-            .env("LD_PRELOAD", &library)
-            .env("FAKETIME_TIMESTAMP_FILE", &clock);
-        collect
-            .env("FAKETIME_NO_CACHE", "1")
-            .env("DONT_FAKE_MONOTONIC", "1");
+        by_the_clock_of(&mut collect, &library, &clock);
         let collector = start_command(collect);
         aggregator.stderr_line("sample 2 of 6");
-        // In one rename, so that no read sees half of it.
-        std::fs::write(dir.join("stepped"), step).unwrap();
-        std::fs::rename(dir.join("stepped"), &clock).unwrap();
+        assert!(set_clock(&clock, step));
 
         let done = aggregator.finish();
         assert_eq!(done.code, Some(0), "{}", done.stderr);
@@ -116,4 +102,46 @@ fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
             ended.stderr
         );
     }
+}
+
+#[test]
+fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
+    let Some(library) = faketime() else {
+        return;
+    };
+    let chronicle = Chronicle::new();
+    let clock = chronicle.path.with_file_name("clock");
+    // Never ahead of this machine's: whoever verifies the journal refuses the future.
+    assert!(set_clock(&clock, "-60"));
+    let args = ["--every", "200ms", "--samples", "2", "--interval", "20ms"];
+    let (mut command, _) = chronicle.command(&args);
+    by_the_clock_of(&mut command, &library, &clock);
+    let running = start_command(command);
+    let published = |after, from_us| {
+        let what = format!("a price after report {after}");
+        chronicle.until(after, &what, |kept| {
+            kept.decision == "published" && kept.round_start_us >= from_us
+        })
+    };
+    let before = published(2, 0);
+    assert!(set_clock(&clock, "-2"));
+    let forward = published(before.number as usize, before.round_start_us + 50_000_000);
+    assert!(set_clock(&clock, "-6"));
+    // It says so in one of two ways: noticed while a round ran, or between two.
+    eventually("a word about the clock", || {
+        let told = running.stderr();
+        let ways = [
+            "the clock stands before the last round's start",
+            "the clock was set back",
+        ];
+        ways.iter().any(|way| told.contains(way)).then_some(())
+    });
+    published(forward.number as usize + 2, 0);
+    drop(running);
+    let reports = chronicle.assert_whole(200_000);
+    println!(
+        "{} reports, {} up to the step forward",
+        reports.len(),
+        before.number
+    );
 }

@@ -7,6 +7,7 @@ mod witness;
 use rsoracle::args;
 use rsoracle::commands::COMMANDS;
 use rsoracle::config::{Collect, History, Run, Verify};
+use rsoracle::doctor::Settings as Doctor;
 use rsoracle::embedded::Settings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -70,8 +71,67 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --source kraken:XBT",
-        &["--source \"kraken:XBT\"", "binance:"],
+        &["--source \"kraken:XBT\"", "kraken:BTC/USD"],
     ),
+    (
+        "run --source kraken,binanze",
+        &["--source \"binanze\"", "bitfinex"],
+    ),
+    (
+        "run --source kraken,",
+        &["--source \"\"", "EXCHANGE:SYMBOL"],
+    ),
+    (
+        "run --source okx",
+        &[
+            "okx:BTC-USDT",
+            "USDT",
+            "BTC/USD in USD",
+            "--accept-quote USDT",
+        ],
+    ),
+    (
+        "run --source kraken:ETH/USD",
+        &["kraken:ETH/USD", "BTC in USD", "--feed"],
+    ),
+    (
+        "run --source kraken --feed gold",
+        &["--source \"kraken\"", "kraken:BTC/USD", "gold"],
+    ),
+    (
+        "run --feed BTC/EUR",
+        &["binance:BTCUSDC", "BTC/EUR in EUR", "--accept-quote USDC"],
+    ),
+    (
+        "run --source kraken --sources diverse",
+        &["--source and --sources"],
+    ),
+    ("run --sources all", &["--sources \"all\"", "diverse"]),
+    (
+        "run --sources diverse --collectors 6",
+        &["7 sources", "6 collectors", "--collectors"],
+    ),
+    (
+        "run --source embedded:BTCUSDT --feed gold --accept-quote USDC",
+        &["--accept-quote goes with a feed", "gold"],
+    ),
+    (
+        "run --accept-quote usdc",
+        &["--accept-quote \"usdc\"", "USDC,USDT"],
+    ),
+    (
+        "run --min-exchanges 2",
+        &["--min-exchanges 2", "1 exchange"],
+    ),
+    (
+        "run --sources diverse --min-exchanges 8",
+        &["--min-exchanges 8", "7 exchanges"],
+    ),
+    (
+        "run --max-age 1ms",
+        &["--max-age \"1ms\"", "from 10ms to 24h"],
+    ),
+    ("run --config=", &["--config \"\"", "a path"]),
     (
         "run --bind localhost",
         &["--bind \"localhost\"", "127.0.0.1"],
@@ -120,6 +180,24 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--collector-keys \"\"", "a path"],
     ),
     ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
+    (
+        "doctor krakn",
+        &["\"krakn\" is no source", "binance-stream"],
+    ),
+    ("doctor kraken --feed gold", &["a symbol too", "gold"]),
+    ("doctor embedded", &["--endpoint URL"]),
+    (
+        "doctor kraken --endpoint ws://127.0.0.1:1/",
+        &["'embedded:' source", "kraken:BTC/USD"],
+    ),
+    (
+        "doctor --proxy https://user:hidden@h:1",
+        &["--proxy makes no sense", "begins with http://"],
+    ),
+    (
+        "exchange --clock-offset +3s",
+        &["--clock-offset \"+3s\"", "with a unit"],
+    ),
     ("exchange --fault dorp", &["--fault \"dorp\"", "drop"]),
     ("exchange --cert cert.pem", &["--key FILE"]),
 ];
@@ -168,7 +246,15 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--collectors N ", "5"),
         ("--samples N ", "10"),
         ("--interval DURATION ", "1s"),
-        ("--source EXCHANGE:SYMBOL ", "binance:BTCUSDC"),
+        ("--config FILE ", ""),
+        ("--check ", ""),
+        ("--source EXCHANGE:SYMBOL ", "binance"),
+        ("--sources ROSTER ", ""),
+        ("--accept-quote CURRENCY ", ""),
+        ("--min-exchanges N ", "1"),
+        ("--max-age DURATION ", ""),
+        ("--max-silence DURATION ", ""),
+        ("--ping-every DURATION ", ""),
         ("--feed NAME ", "BTC/USD"),
         ("--rule RULE ", "trimmed-mean"),
         ("--sample-rule RULE ", "mean"),
@@ -176,6 +262,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--data-port PORT ", "8080"),
         ("--bind ADDRESS ", "127.0.0.1"),
         ("--ca-file FILE ", ""),
+        ("--proxy URL ", ""),
         ("--ready-timeout DURATION ", "10s"),
         ("--connection-age DURATION ", "23h"),
         ("--aggregator-key FILE ", ""),
@@ -206,7 +293,8 @@ fn help_shows_every_flag_of_run_with_its_default() {
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
-        "run", "verify", "history", "collect", "exchange", "keygen", "keys", "resolve",
+        "run", "verify", "history", "doctor", "collect", "exchange", "keygen", "keys", "resolve",
+        "manual",
     ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
     for name in names {
@@ -237,7 +325,8 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
             "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
             "history" => drop(History::from_flags(&given).expect("the example makes sense")),
-            "keygen" | "keys" | "resolve" => assert!(!given.operands().is_empty()),
+            "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
+            "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
         }
     }
@@ -248,9 +337,18 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
 
 #[test]
 fn the_version_is_told() {
-    let version = concat!("rsoracle ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(answered(&["--version"]), version);
-    assert_eq!(answered(&["-V"]), version);
+    let said = answered(&["--version"]);
+    assert_eq!(answered(&["-V"]), said);
+    let begin = concat!("rsoracle ", env!("CARGO_PKG_VERSION"), " (");
+    let inside = said
+        .strip_prefix(begin)
+        .and_then(|rest| rest.strip_suffix(")\n"));
+    let (commit, target) = inside
+        .and_then(|inside| inside.split_once(", "))
+        .expect(&said);
+    assert!(!commit.is_empty(), "{said}");
+    let targets = ["gnu", "musl"].map(|libc| format!("{}-linux-{libc}", std::env::consts::ARCH));
+    assert!(targets.iter().any(|one| one == target), "{said}");
 }
 
 #[test]

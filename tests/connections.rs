@@ -7,6 +7,8 @@ mod witness;
 
 use chronicle::*;
 use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use support::*;
 use witness::*;
@@ -80,4 +82,76 @@ fn old_connections_are_replaced_one_after_the_other_and_no_round_loses_a_price()
             assert!(!line.contains(miss), "{line}");
         }
     }
+}
+
+/// A way to the exchange on which a connection comes about only after a while.
+struct SlowWay {
+    listener: TcpListener,
+    exchange: String,
+    delay: Duration,
+    pairs: Vec<(TcpStream, Option<TcpStream>, Instant)>,
+}
+
+impl SlowWay {
+    fn step(&mut self) {
+        while let Ok((near, _)) = self.listener.accept() {
+            near.set_nonblocking(true).expect("a socket option");
+            self.pairs.push((near, None, Instant::now()));
+        }
+        let (exchange, delay) = (&self.exchange, self.delay);
+        self.pairs.retain_mut(|(near, far, since)| match far {
+            Some(far) => pass(near, far) && pass(far, near),
+            None if since.elapsed() < delay => true,
+            None => {
+                let reached = TcpStream::connect(exchange).expect("it listens");
+                reached.set_nonblocking(true).expect("a socket option");
+                *far = Some(reached);
+                true
+            }
+        });
+    }
+}
+
+/// Passes on what is there; whether both still stand.
+fn pass(from: &mut TcpStream, to: &mut TcpStream) -> bool {
+    let mut bytes = [0; 16 * 1024];
+    match from.read(&mut bytes) {
+        Ok(0) => false,
+        Ok(count) => to.write_all(&bytes[..count]).is_ok(),
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
+}
+
+#[test]
+fn a_lost_connection_comes_back_although_it_takes_longer_than_a_period() {
+    let (_exchange, url) = exchange(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a socket option");
+    let place = listener.local_addr().expect("it is bound").to_string();
+    let address = url.split('/').nth(2).expect("an address").to_owned();
+    let mut way = SlowWay {
+        listener,
+        delay: Duration::ZERO,
+        pairs: Vec::new(),
+        exchange: address.clone(),
+    };
+    let chronicle = Chronicle::new();
+    let url = url.replace(&address, &place);
+    let args = ["--endpoint", &url, "--collectors", "1"];
+    let running = chronicle.start(&[&EVERY[..], &args].concat());
+    let wait_for = |way: &mut SlowWay, what: &str, prices: usize| {
+        let after = chronicle.lines().len();
+        eventually(what, || {
+            way.step();
+            let lines = chronicle.lines();
+            let new = lines.iter().skip(after).map(|line| Kept::of(line));
+            new.into_iter().find(|kept| kept.prices == prices)
+        });
+    };
+    wait_for(&mut way, "a price", 1);
+    way.delay = Duration::from_millis(700);
+    way.pairs.clear();
+    wait_for(&mut way, "a round without a price", 0);
+    wait_for(&mut way, "a price again", 1);
+    drop(running);
 }

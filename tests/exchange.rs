@@ -4,20 +4,25 @@
 mod faults;
 #[path = "exchange/rig.rs"]
 mod rig;
+#[path = "exchange/stream_faults.rs"]
+mod stream_faults;
+#[path = "exchange/streams.rs"]
+mod streams;
 
 use rig::{ASK, Rig, settings};
+use rsoracle::embedded::dialect::STREAMS;
 use rsoracle::embedded::server::Server;
 use rsoracle::embedded::venue::Now;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use streams::subscription;
 use tungstenite::{Error, Message};
 
 #[test]
 fn a_price_is_answered_and_weight_is_counted_over_all_connections() {
-    let mut rig = Rig::new("--speed 0.000001");
-    rig.unix_us = Some(1_700_000_000_000_000);
+    let mut rig = Rig::stopped("", 1_700_000_000_000_000);
     let (mut a, mut b) = (rig.client(), rig.client());
     let answer = |count: u32| {
         format!(
@@ -27,7 +32,8 @@ fn a_price_is_answered_and_weight_is_counted_over_all_connections() {
     // Two connections cost 2 each.
     assert_eq!(rig.ask(&mut a, ASK), answer(6));
     assert_eq!(rig.ask(&mut b, ASK), answer(8));
-    rig.unix_us = Some(1_700_000_060_000_000);
+    let minute = rig.clock.as_mut().unwrap();
+    minute.unix_us += 60_000_000;
     assert_eq!(rig.ask(&mut a, ASK), answer(2));
 }
 
@@ -203,17 +209,20 @@ fn tls_is_spoken_with_certificate_and_key() {
         .add_root_certificate(root)
         .build()
         .unwrap();
-    let mut shaken = connector.connect("localhost", rig.tcp());
-    let stream = loop {
-        match shaken {
-            Ok(stream) => break stream,
-            Err(native_tls::HandshakeError::WouldBlock(mid)) => {
-                rig.turn();
-                shaken = mid.handshake();
+    let connect = |rig: &mut Rig| {
+        let mut shaken = connector.connect("localhost", rig.tcp());
+        loop {
+            match shaken {
+                Ok(stream) => return stream,
+                Err(native_tls::HandshakeError::WouldBlock(mid)) => {
+                    rig.turn();
+                    shaken = mid.handshake();
+                }
+                Err(native_tls::HandshakeError::Failure(error)) => panic!("{error}"),
             }
-            Err(native_tls::HandshakeError::Failure(error)) => panic!("{error}"),
         }
     };
+    let stream = connect(&mut rig);
     let mut ws = rig.open(stream, "/ws-api/v3").unwrap();
     assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
     ws.set_config(|config| {
@@ -222,6 +231,15 @@ fn tls_is_spoken_with_certificate_and_key() {
     });
     assert_eq!(rig.ask(&mut ws, ASK).len(), 20_000_000);
     assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
+    for dialect in STREAMS {
+        let stream = connect(&mut rig);
+        let mut ws = rig.open(stream, &format!("/{}", dialect.name)).unwrap();
+        if dialect.welcome.is_some() {
+            rig.text(&mut ws);
+        }
+        rig.ask(&mut ws, subscription(dialect.name));
+        assert!(rig.text(&mut ws).contains("872"));
+    }
     // Without TLS there is nothing to be had here, and nobody is disturbed.
     let plain = rig.tcp();
     assert!(rig.open(plain, "/ws-api/v3").is_err());
@@ -233,7 +251,10 @@ fn tls_is_spoken_with_certificate_and_key() {
         (&format!("{dir}/nothing.pem"), &key, "nothing.pem"),
     ] {
         let settings = settings(&format!("--listen 127.0.0.1:0 --cert {c} --key {k}"));
-        let error = Server::open(&settings).err().unwrap().to_string();
+        let error = Server::open(&settings, Now::read())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(names), "{error}");
     }
 }
@@ -242,7 +263,7 @@ fn tls_is_spoken_with_certificate_and_key() {
 fn an_address_that_is_taken_and_a_bad_tape_are_named() {
     let rig = Rig::new("");
     let taken = rig.server.address().to_string();
-    let error = Server::open(&settings(&format!("--listen {taken}")))
+    let error = Server::open(&settings(&format!("--listen {taken}")), Now::read())
         .err()
         .unwrap();
     assert!(
@@ -252,9 +273,8 @@ fn an_address_that_is_taken_and_a_bad_tape_are_named() {
     let own = std::process::id();
     let path = format!("{}/bad-tape-{own}.csv", env!("CARGO_TARGET_TMPDIR"));
     std::fs::write(&path, "length_ms,5\n0,cheap\n").unwrap();
-    let error = Server::open(&settings(&format!("--listen 127.0.0.1:0 --tape {path}")))
-        .err()
-        .unwrap();
+    let settings = settings(&format!("--listen 127.0.0.1:0 --tape {path}"));
+    let error = Server::open(&settings, Now::read()).err().unwrap();
     assert!(
         error.attempt.contains(&path) && error.cause.contains("line 2"),
         "{error}"

@@ -118,7 +118,7 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
         (-f64::NAN).to_bits(),
         0x7ff0_0000_0000_0001,
         0x7ff8_0000_0000_0000,
-        0x7ff8_0000_0000_0003,
+        0x7ff8_0000_0000_0004,
         0x7ff8_0000_0001_0001,
         0xfff8_0000_0000_0001,
         f64::INFINITY.to_bits(),

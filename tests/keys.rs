@@ -164,6 +164,27 @@ fn a_key_that_others_may_read_or_write_is_refused() {
 }
 
 #[test]
+fn a_credential_of_a_service_may_have_the_mask_of_its_access_list_and_no_more() {
+    let (path, key) = keygen("a.key");
+    let ask = |dir: &Path| {
+        let mut command = rsoracle();
+        command.args(["keys", text(&path)]);
+        command.env("CREDENTIALS_DIRECTORY", dir);
+        start_command(command).finish()
+    };
+    let own = path.parent().unwrap();
+    mode(&path, 0o440);
+    assert!(ask(own).stdout.starts_with(&key));
+    let elsewhere = ask(own.parent().unwrap());
+    assert!(elsewhere.stderr.contains("(mode 0440)"));
+    for bits in [0o460, 0o450, 0o444, 0o441, 0o442] {
+        mode(&path, bits);
+        let done = ask(own);
+        assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""), "{bits:o}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_exactly_a_key_is_refused_and_not_quoted() {
     let (path, _) = keygen("a.key");
     let line = fs::read_to_string(&path).unwrap();

@@ -23,7 +23,7 @@ fn five_signed_collectors_make_one_verified_price() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let line = done.stdout.trim_end();
     assert!(line.starts_with("embedded BTC/USD 872"), "{line}");
-    let rest = "(5 of 5 signatures verified, trimmed mean, tolerates 1 faulty collector of 5, 0 faulty exchanges of 1, 20";
+    let rest = "(5 of 5 signatures verified, trimmed mean, tolerates 1 faulty collector of 5, 0 faulty exchanges of 1, 0 faulty quote currencies of 1 (USDT), 20";
     assert!(line.contains(rest) && line.ends_with("Z)"), "{line}");
     assert!(
         done.stderr

@@ -6,11 +6,13 @@ mod support;
 mod vectors;
 
 use openssl::*;
+use rsoracle::exchange::{self, Way};
 use rsoracle::json;
 use rsoracle::limits::*;
 use rsoracle::reason::{Abstention, Miss, Reject};
 use rsoracle::report::Verifier;
 use rsoracle::seal::hex;
+use rsoracle::source::{KINDS, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -159,8 +161,23 @@ fn the_three_tables_of_reasons_are_those_of_the_code_word_for_word() {
     check!(Abstention);
 }
 
+#[test]
+fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
+    let row = |cells: Vec<String>| [0, 2, 4].map(|column: usize| cells[column].replace('`', ""));
+    let rows: Vec<[String; 3]> = table(&document(), "Sources").into_iter().map(row).collect();
+    let made = KINDS.each_ref().map(|kind| {
+        let source = Source::parse_for(kind.name, "BTC/USD").expect("a kind");
+        let stale = match exchange::dialect(&source).way {
+            Way::Poll(_) => String::new(),
+            Way::Stream(_) => format!("{} s", exchange::dialect(&source).pace.age_s_max),
+        };
+        [kind.name.to_owned(), source.symbol().to_owned(), stale]
+    });
+    assert_eq!(rows, made);
+}
+
 /// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.
-const INNER_BOUNDS: [&str; 30] = [
+const INNER_BOUNDS: &[&str] = &[
     "ANSWER_US_MIN",
     "CLEAR_PART",
     "CLEAR_US_MAX",
@@ -181,8 +198,34 @@ const INNER_BOUNDS: [&str; 30] = [
     "CERTIFICATE_FILES_MAX",
     "ACCEPTS_PER_SWEEP",
     "SLICE_MS",
-    "RETRY_MS_MIN",
     "RETRY_MS_MAX",
+    "AWAY_MS_MIN",
+    "LIMITED_MS",
+    "CONNECT_MS_MAX",
+    "TLS_MS_MAX",
+    "UPGRADE_MS_MAX",
+    "OPEN_MS_MAX",
+    "PROXY_MS_MAX",
+    "PROXY_HEAD_BYTES_MAX",
+    "CERTIFICATE_BYTES_MAX",
+    "CERTIFICATE_DAYS_MIN",
+    "CLOCK_OFF_US_MAX",
+    "LISTEN_MS_MAX",
+    "FIRST_PRICE_MS_MAX",
+    "RESUBSCRIBE_AGES",
+    "FIRST_RETRY_MS_MAX",
+    "GOOD_PAUSES",
+    "CUT_SHORT_MAX",
+    "RETRY_LATE_MS_MAX",
+    "COMPLAINTS_MAX",
+    "COMPLAINTS_MS",
+    "STREAM_QUIET_US",
+    "CERTIFICATE_BYTES_MAX",
+    "PROXY_MS_MAX",
+    "PROXY_HEAD_BYTES_MAX",
+    "LISTEN_MS_MAX",
+    "CLOCK_OFF_US_MAX",
+    "CERTIFICATE_DAYS_MIN",
     "RETRY_AFTER_MS_MAX",
     "RECONNECT_MS",
     "LAST_WORDS_MS_MAX",

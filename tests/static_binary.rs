@@ -3,6 +3,7 @@
 //!
 //! `make test` builds it where this machine can ('make musl') and names it in RSORACLE_STATIC; without, this says SKIPPED.
 
+mod image;
 mod support;
 mod witness;
 
@@ -10,6 +11,7 @@ mod witness;
 mod elf;
 
 use elf::Elf;
+use image::{Image, ONE_ROUND};
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -41,85 +43,6 @@ fn its_headers_ask_for_no_interpreter_and_no_library() {
         elf.read_only_relocations && !elf.executable_stack,
         "{elf:?}"
     );
-}
-
-/// What docs/Dockerfile says: files to copy (from, to), user and group, and the program with its first arguments.
-struct Image {
-    copies: Vec<(String, String)>,
-    user: String,
-    entry: String,
-}
-
-impl Image {
-    fn read() -> Image {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/Dockerfile");
-        let text = std::fs::read_to_string(path).unwrap();
-        let all = |word: &str| -> Vec<String> {
-            let of_word = |line: &str| {
-                line.strip_prefix(word)?
-                    .strip_prefix(' ')
-                    .map(str::to_owned)
-            };
-            text.lines().filter_map(of_word).collect()
-        };
-        assert_eq!(all("FROM"), ["scratch"]);
-        let copy = |line: &String| {
-            let (from, to) = line.split_once(' ').expect("COPY takes two names");
-            (from.to_owned(), to.to_owned())
-        };
-        let entry = all("ENTRYPOINT")[0].clone();
-        let exec_form = entry
-            .strip_prefix("[\"")
-            .and_then(|rest| rest.strip_suffix("\"]"));
-        Image {
-            copies: all("COPY").iter().map(copy).collect(),
-            user: all("USER")[0].clone(),
-            entry: exec_form.expect("an exec form of one word").to_owned(),
-        }
-    }
-
-    /// Lays the files out under a fresh root.
-    fn lay_out(&self, binary: &Path, certificates: &str) -> PathBuf {
-        let root = scratch("root");
-        for (from, to) in &self.copies {
-            let from = match from.as_str() {
-                "rsoracle" => binary,
-                "ca-certificates.crt" => Path::new(certificates),
-                other => panic!("docs/Dockerfile copies {other}, which the test does not know"),
-            };
-            let to = root.join(to.trim_start_matches('/'));
-            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-            std::fs::copy(from, to).unwrap();
-        }
-        root
-    }
-
-    /// The program as that user, with that root; `None` where the system does not permit it.
-    fn command(&self, root: &Path) -> Option<Command> {
-        let (user, group) = self
-            .user
-            .split_once(':')
-            .expect("USER names user and group");
-        assert_ne!((user, group), ("0", "0"), "not root");
-        let place = [
-            format!("--map-user={user}"),
-            format!("--map-group={group}"),
-            format!("--root={}", root.display()),
-        ];
-        let mut command = Command::new("unshare");
-        command
-            .args(place)
-            .arg(&self.entry)
-            .env_clear()
-            .stdin(Stdio::null());
-        let mut tried = Command::new("unshare");
-        tried.args(["--map-user=1", "--root=/", "true"]);
-        if tried.output().is_ok_and(|output| output.status.success()) {
-            return Some(command);
-        }
-        println!("SKIPPED: 'unshare --map-user --root' is not permitted here");
-        None
-    }
 }
 
 /// All files under a folder.
@@ -207,6 +130,24 @@ fn alone_in_an_empty_root_it_brings_its_own_exchange() {
         "{}",
         done.stdout
     );
+}
+
+#[test]
+fn alone_in_an_empty_root_it_does_what_the_image_says_and_is_well() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    let image = Image::read();
+    let root = image.lay_out(&binary, &good_certificates().ca);
+    let (Some(mut run), Some(mut health)) = (image.command(&root), image.command(&root)) else {
+        return;
+    };
+    run.args(&image.run).args(ONE_ROUND);
+    let done = start_command(run).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    health.args(&image.health);
+    let done = start_command(health).finish();
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
 }
 
 #[test]

@@ -3,16 +3,20 @@
 
 mod openssl;
 mod published;
+mod signed;
 mod support;
 mod witness;
 
 use nanoserde::DeJson;
 use openssl::openssl_takes;
 use published::Published;
-use rsoracle::frame::Answer;
+use rsoracle::frame::{Answer, Record, Sample};
 use rsoracle::keyfile;
+use rsoracle::reason::{Abstention, Miss};
 use rsoracle::report::Report;
+use rsoracle::round::Round;
 use rsoracle::seal::{Keys, ObservationContext, SecretKey, hex, observation_bytes, samples_digest};
+use signed::{Oracle, START_US, Says};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use support::*;
@@ -96,6 +100,77 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
     ] {
         let (_, output) = checked(&python, &line);
         assert!(output.status.success(), "{}: {line}", text(&output.stderr));
+    }
+}
+
+/// A round of four collectors of two exchanges, both of which must be there: what the second and the last say; the others say 100.
+fn of_two_exchanges(second: Says, last: Says, sources: [&str; 4]) -> String {
+    let mut oracle = Oracle::new(4, "");
+    oracle.terms.exchanges_min = 2;
+    for (seat, source) in oracle.terms.seats.iter_mut().zip(sources) {
+        seat.source = source.to_owned();
+    }
+    oracle.line(
+        START_US,
+        &[Says::Price(100.0), second, Says::Price(100.0), last],
+    )
+}
+
+/// A round in which the only collector signs that its exchange says no price that is young enough.
+fn with_a_stale_one() -> String {
+    let mut oracle = Oracle::new(1, "kraken:BTC/USD");
+    let mut round = Round::new(oracle.terms.clone(), START_US);
+    let record = Record {
+        index: 0,
+        price: Err(Miss::Stale),
+        lateness_us: Some(3),
+        age_us: None,
+    };
+    let sample = Sample {
+        start_us: START_US,
+        record,
+    };
+    round.sample(0, &sample).expect("a sound sample");
+    let answer = Answer::Abstain(Abstention::Stale);
+    let signed = signed::signed(&round, 0, answer, START_US);
+    round.observe(0, &signed).expect("a sound answer");
+    oracle.sign(round).line()
+}
+
+#[test]
+fn a_verifier_in_python_tells_exchanges_and_recorded_prices_by_the_same_names() {
+    let Some(python) = python() else { return };
+    let sources = [
+        "binance:BTCUSDC",
+        "binance-book:BTCUSDC",
+        "binance-stream:BTCUSDC",
+        "kraken:BTC/USD",
+    ];
+    let mut embedded = sources;
+    embedded[1] = "embedded-kraken:BTC/USD";
+    for (line, says) in [
+        (
+            of_two_exchanges(Says::Price(101.0), Says::Price(102.0), sources),
+            "\"price\":100.5,",
+        ),
+        (
+            of_two_exchanges(Says::Price(101.0), Says::Nothing, sources),
+            "\"price\":null,",
+        ),
+        (
+            of_two_exchanges(Says::Price(101.0), Says::Nothing, embedded),
+            "\"embedded\":true,",
+        ),
+        (
+            with_a_stale_one(),
+            "\"abstains\":\"the exchange lives, and says no price that is young enough\"",
+        ),
+    ] {
+        assert!(line.contains(says), "{says} in {line}");
+        let (file, output) = checked(&python, &line);
+        assert!(output.status.success(), "{}: {line}", text(&output.stderr));
+        let ours = run(&["verify", &file]);
+        assert_eq!(ours.code, Some(5), "{}", ours.stdout);
     }
 }
 

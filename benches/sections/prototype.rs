@@ -3,7 +3,7 @@
 
 use crate::support::{Certificates, Running, start_command};
 use native_tls::TlsConnector;
-use rsoracle::exchange::binance;
+use rsoracle::exchange::{Way, binance};
 use rsoracle::wait::wall_us;
 use std::net::TcpStream;
 use std::process::Command;
@@ -26,7 +26,10 @@ pub fn role(words: &[String]) {
     let (mut ws, _) = tungstenite::client(url.as_str(), tls).expect("the upgrade is granted");
     let mut sent = Vec::new();
     for index in 0..number(samples) {
-        let request = binance::request(&index.to_string(), "BTCUSDT");
+        let Way::Poll(request) = binance::POLL.way else {
+            panic!("prices are asked for here");
+        };
+        let request = request(&index.to_string(), "BTCUSDT");
         ws.send(Message::text(request)).expect("the request leaves");
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         sent.push(since.expect("after 1970") - Duration::from_micros(start_us));

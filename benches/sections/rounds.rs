@@ -28,6 +28,7 @@ pub struct CollectorView {
 #[derive(DeJson)]
 pub struct SampleView {
     pub lateness_us: Option<u64>,
+    pub age_us: Option<u64>,
 }
 
 impl ReportView {

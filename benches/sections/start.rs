@@ -50,10 +50,7 @@ fn aggregator_ms(binary: &Path) -> f64 {
             "--enrolment-dir",
             "/nonexistent",
         ];
-        let mut command = quiet(
-            binary,
-            &[&["run", "--source", "binance:BTCUSDC"], &ports[..], &rest].concat(),
-        );
+        let mut command = quiet(binary, &[&["run"], &ports[..], &rest].concat());
         command.stderr(Stdio::piped());
         command
     };

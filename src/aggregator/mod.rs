@@ -6,8 +6,8 @@
 //! What this module does not do: TLS, websockets or JSON from outside.
 
 mod book;
-mod control;
-mod data;
+pub mod control;
+pub mod data;
 mod finish;
 mod roster;
 mod rounds;
@@ -33,7 +33,7 @@ use book::{Book, Remark};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use rounds::Restart;
-use setup::{check_open_files, check_roots, collector_keys, listen, write_enrolment};
+use setup::{check_open_files, check_way, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
 /// Nap while frames are awaited.
@@ -64,7 +64,42 @@ pub struct Slot {
 }
 
 impl Slot {
-    fn ready(&self) -> bool {
+    /// One whose collector, known by the secret, has not come yet; a remote one is not started from here.
+    pub fn new(source: String, secret: EnrolmentSecret, remote: bool) -> Slot {
+        Slot {
+            source,
+            secret,
+            child: None,
+            remote,
+            member: None,
+            key: None,
+            file_key: None,
+            remark: String::new(),
+            restart: Restart::default(),
+        }
+    }
+
+    /// Tells its collector, if that is ready, of a round that the aggregator signs with its key; whether it was told.
+    pub fn tell(&mut self, round: &Round, key: &SecretKey) -> bool {
+        let Some(member) = self.member.as_mut().filter(|m| m.first_price.is_some()) else {
+            return false;
+        };
+        let mut frame = frame::Round {
+            start_us: round.start_us,
+            interval_us: round.terms.interval_us,
+            samples: round.terms.samples,
+            terms_digest: round.digest,
+            signature: [0; 64],
+        };
+        frame.signature = key.sign(&round_bytes(&member.nonce, &member.hello_signature, &frame));
+        member.round_start_us = round.start_us;
+        member.inbox.send(&frame.encode());
+        self.remark.clear();
+        true
+    }
+
+    /// Whether its collector has got a first price.
+    pub fn ready(&self) -> bool {
         self.member
             .as_ref()
             .is_some_and(|member| member.first_price.is_some())
@@ -97,7 +132,7 @@ struct Aggregator<'a> {
     screen: Screen,
     exchange: Option<ExchangeChild>,
     exchange_restart: Restart,
-    /// Where the exchange is, if not where it usually is.
+    /// Where embedded sources are.
     endpoint: Option<Endpoint>,
     book: Book,
 }
@@ -105,11 +140,7 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end; gives the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
-    let mark = if config.source.embedded {
-        "embedded "
-    } else {
-        ""
-    };
+    let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;
     let code = match config.every_us {
@@ -125,7 +156,7 @@ impl<'a> Aggregator<'a> {
         let control = listen(config.control, "control", "control-port")?;
         let data = listen(config.data, "data", "data-port")?;
         check_open_files(config)?;
-        check_roots(config)?;
+        check_way(config)?;
         let (key, key_made) = book::key(config)?;
         let (book, said) = Book::open(config, &key)?;
         let keys = collector_keys(config, key.public())?;
@@ -138,16 +169,10 @@ impl<'a> Aggregator<'a> {
             random::fill(&mut seed)?;
             let secret = EnrolmentSecret::take(&mut seed);
             let remote = index >= config.collectors - config.remote;
+            let source = config.sources[usize::from(index)].name.clone();
             Ok(Slot {
-                source: config.source.name.clone(),
-                secret,
-                child: None,
-                remote,
-                member: None,
-                key: None,
                 file_key: keys.public[usize::from(index)],
-                remark: String::new(),
-                restart: Restart::default(),
+                ..Slot::new(source, secret, remote)
             })
         };
         let mut aggregator = Aggregator {
@@ -202,6 +227,9 @@ impl<'a> Aggregator<'a> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
+        for warning in self.config.tolerance().warnings() {
+            self.tell(&warning);
+        }
         if self.has_exchange() {
             let exchange = child::exchange(&self.log, None)?;
             self.tell(&format!(
@@ -228,7 +256,7 @@ impl<'a> Aggregator<'a> {
 
     /// Whether the embedded exchange is a child of ours.
     fn has_exchange(&self) -> bool {
-        self.config.source.embedded && self.config.endpoint.is_none()
+        self.config.embedded() && self.config.endpoint.is_none()
     }
 
     /// One round, as soon as the collectors are ready; gives the exit code.
@@ -336,7 +364,7 @@ impl<'a> Aggregator<'a> {
             sample_rule: config.sample_rule,
             f: config.f(),
             quorum: config.quorum(),
-            exchanges_min: 1,
+            exchanges_min: config.exchanges_min,
             samples: config.samples,
             interval_us: config.interval_us,
             seats: self.slots.iter().map(seat).collect(),
@@ -357,24 +385,8 @@ impl<'a> Aggregator<'a> {
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
         let mut ready = 0;
-        for slot in self.slots.iter_mut().filter(|slot| slot.ready()) {
-            let Some(member) = &mut slot.member else {
-                continue;
-            };
-            let mut frame = frame::Round {
-                start_us: round.start_us,
-                interval_us: round.terms.interval_us,
-                samples: round.terms.samples,
-                terms_digest: round.digest,
-                signature: [0; 64],
-            };
-            frame.signature =
-                self.key
-                    .sign(&round_bytes(&member.nonce, &member.hello_signature, &frame));
-            member.round_start_us = start_us;
-            member.inbox.send(&frame.encode());
-            slot.remark.clear();
-            ready += 1;
+        for slot in &mut self.slots {
+            ready += u16::from(slot.tell(&round, &self.key));
         }
         self.round = Some(round);
         if self.config.every_us.is_none() {

@@ -3,10 +3,11 @@
 
 use crate::config::Run;
 use crate::error::Error;
-use crate::exchange::{self, roots::Roots};
+use crate::exchange::{self, roots::Roots, tunnel};
 use crate::keyfile;
 use crate::limits::STRANGERS_MAX;
 use crate::seal::PublicKey;
+use crate::source::Source;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -50,12 +51,19 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
     }
 }
 
-/// Whom to trust, where that matters: said once and now, rather than by every collector.
-pub fn check_roots(config: &Run) -> Result<(), Error> {
-    let named = config.endpoint.clone();
-    let endpoint = named.or_else(|| exchange::endpoint(&config.source));
-    if config.ca_file.is_some() || endpoint.is_some_and(|endpoint| endpoint.tls) {
+/// Whom to trust and which proxy to take, where that matters: said once and now, rather than by every collector.
+pub fn check_way(config: &Run) -> Result<(), Error> {
+    let encrypted = |source: &Source| match &config.endpoint {
+        Some(endpoint) if source.embedded => endpoint.tls,
+        // The embedded exchange that a run starts itself speaks without TLS.
+        None if source.embedded => false,
+        _ => exchange::endpoints(source, None)
+            .iter()
+            .any(|endpoint| endpoint.tls),
+    };
+    if config.ca_file.is_some() || config.sources.iter().any(encrypted) {
         Roots::find(config.ca_file.as_deref())?;
+        tunnel::proxies(config.proxy.as_ref())?;
     }
     Ok(())
 }

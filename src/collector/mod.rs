@@ -1,7 +1,7 @@
 //! The collector: one source, one key, one aggregator. It parses the outside world, and signs.
 //!
 //! Everything slow happens before a round: the key, name resolution, TCP, TLS, upgrade, a first price. In the round
-//! (`watch`) each request is encrypted before its instant and leaves in one write.
+//! (`watch`) each request is encrypted before its instant and leaves in one write; of a stream the newest price is noted.
 //! Invariant: it signs at most one answer per round start, and starts strictly increase; it ends when its control
 //! connection does, however its aggregator died. What this module does not do: decide what a price is worth.
 
@@ -11,9 +11,10 @@ mod watch;
 use crate::clock::Anchor;
 use crate::config::Collect;
 use crate::error::Error;
-use crate::exchange::binance::{self, CODE_BAD_SYMBOL, CODE_NOT_TRADING, Refusal, Reply};
-use crate::exchange::link::{self, Link};
+use crate::exchange::Said;
 use crate::exchange::roots::Roots;
+use crate::exchange::session::{Plan, Session, Timing};
+use crate::exchange::tunnel;
 use crate::frame::{Observation, Preamble, Ready};
 use crate::keyfile;
 use crate::limits::*;
@@ -26,12 +27,14 @@ use crate::seal::{
 };
 use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
 use control::{Control, is_over, reach};
-use native_tls::TlsConnector;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+
+/// Most messages of an exchange taken before anything else is looked at.
+const MESSAGES_PER_LOOK: usize = 64;
 
 /// Bytes of an enrolment: the one-time secret, then the aggregator's public key.
 pub const ENROLMENT_BYTES: usize = 64;
@@ -63,27 +66,15 @@ struct Collector<'a> {
     key: SecretKey,
     control: Control,
     data: Option<TcpStream>,
-    exchange: Exchange<'a>,
+    session: Session<'a>,
+    /// What was last said about failed attempts to connect, so that it is said once.
+    said: String,
+    /// How much was said of what the exchange should not say, and since when.
+    complaints: (u32, Instant),
+    /// Attempts to connect on end that a round cut short.
+    cut_short: u32,
     clock: SystemClock,
     last_start_us: u64,
-}
-
-/// The way to the exchange, whether a connection stands or not.
-struct Exchange<'a> {
-    config: &'a Collect,
-    endpoint: crate::config::Endpoint,
-    tls: Option<TlsConnector>,
-    link: Option<Link>,
-    /// Not before then is the next attempt to connect made.
-    retry_at: Instant,
-    /// The exchange wants no request before then: milliseconds since the Unix epoch.
-    quiet_until_ms: u64,
-    /// When the connection was opened.
-    opened_at: Instant,
-    /// When it last said anything, or the connection was opened.
-    heard_at: Instant,
-    /// What was last said about failed attempts, so that it is said once.
-    said: String,
 }
 
 /// Runs one collector until its aggregator ends.
@@ -142,9 +133,10 @@ fn enlist<'a>(
 ) -> Result<Collector<'a>, Stop> {
     let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
     let mut control = Control::open(config, enrolment, &key, until)?;
-    let mut exchange = Exchange::new(config)?;
+    let mut session = Session::new(plan(config)?);
+    let mut said = String::new();
     let price = loop {
-        let price = exchange.first_price(&role, &mut control);
+        let price = first_price(config, &role, &mut session, &mut control, &mut said);
         let stands = control.stands();
         if control.crowded() && Instant::now() < until {
             control = Control::open(config, enrolment, &key, until)?;
@@ -159,7 +151,10 @@ fn enlist<'a>(
         key,
         control,
         data: None,
-        exchange,
+        session,
+        said,
+        complaints: (0, Instant::now()),
+        cut_short: 0,
         clock: SystemClock::new(),
         last_start_us: 0,
     };
@@ -172,116 +167,64 @@ fn enlist<'a>(
     Ok(collector)
 }
 
-impl<'a> Exchange<'a> {
-    fn new(config: &'a Collect) -> Result<Exchange<'a>, Error> {
-        let known = config
-            .endpoint
-            .clone()
-            .or_else(|| crate::exchange::endpoint(&config.source));
-        let endpoint =
-            known.expect("the configuration names an endpoint where the source has none");
-        let tls = if endpoint.tls {
-            Some(Roots::find(config.ca_file.as_deref())?.connector()?)
-        } else {
-            None
+/// What this collector's exchange session is to be.
+fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
+    let endpoints = crate::exchange::endpoints(&config.source, config.endpoint.as_ref());
+    let tls = if endpoints.iter().any(|endpoint| endpoint.tls) {
+        Some(Roots::find(config.ca_file.as_deref())?.connector()?)
+    } else {
+        None
+    };
+    Ok(Plan {
+        source: &config.source,
+        endpoints,
+        tls,
+        proxies: tunnel::proxies(config.proxy.as_ref())?,
+        timing: timing(config),
+    })
+}
+
+/// The exchange's usual rules, where the operator has no others.
+fn timing(config: &Collect) -> Timing {
+    let mut timing = Timing::of(&config.source);
+    for (rule, named_us) in [
+        (&mut timing.age_max, config.max_age_us),
+        (&mut timing.silence_max, config.max_silence_us),
+        (&mut timing.ping_every, config.ping_every_us),
+    ] {
+        if let Some(us) = named_us {
+            *rule = Duration::from_micros(us);
+        }
+    }
+    timing
+}
+
+/// Connects and reads until there is a price; gives up on what does not pass by itself.
+fn first_price(
+    config: &Collect,
+    role: &str,
+    session: &mut Session,
+    control: &mut Control,
+    said: &mut String,
+) -> Result<f64, Stop> {
+    loop {
+        let error = match session.first_price(&mut || control.look()) {
+            Ok(price) => return Ok(price),
+            Err(_) if control.over() => return Err(control.stop()),
+            Err(error) if error.passing || config.stay && session.is_turned_away() => error,
+            Err(error) => return Err(error.into()),
         };
-        Ok(Exchange {
-            config,
-            endpoint,
-            tls,
-            link: None,
-            retry_at: Instant::now(),
-            quiet_until_ms: 0,
-            opened_at: Instant::now(),
-            heard_at: Instant::now(),
-            said: String::new(),
-        })
+        session.lose();
+        complain(role, said, format!("{error}; trying again"));
+        control.pause(session.retry_at().saturating_duration_since(Instant::now()))?;
     }
+}
 
-    /// Opens a new connection, and then gives up the old one, if there still is one.
-    fn connect(&mut self, deadline: Instant, look: link::Look) -> Result<(), Error> {
-        let link = Link::open(&self.endpoint, self.tls.as_ref(), deadline, look)?;
-        self.link = Some(link);
-        self.opened_at = Instant::now();
-        self.heard_at = self.opened_at;
-        self.said.clear();
-        Ok(())
-    }
-
-    /// The exchange wants nothing from this address before then, no new connection either.
-    fn stay_away(&mut self, until_ms: u64) {
-        self.quiet_until_ms = until_ms;
-        let ms = until_ms.saturating_sub(wall_us() / 1_000);
-        self.retry_at = Instant::now() + Duration::from_millis(ms.min(RETRY_AFTER_MS_MAX));
-    }
-
-    /// Logs why an attempt failed, unless the last one failed just so.
-    fn complain(&mut self, role: &str, text: String) {
-        if self.said != text {
-            log::say(role, &text);
-            self.said = text;
-        }
-    }
-
-    /// Connects and asks until there is a price; gives up on what does not pass by itself.
-    fn first_price(&mut self, role: &str, control: &mut Control) -> Result<f64, Stop> {
-        let mut pause = Duration::from_millis(RETRY_MS_MIN);
-        loop {
-            let error = match self.try_first_price(control) {
-                Ok(price) => return Ok(price),
-                Err(_) if control.over() => return Err(control.stop()),
-                Err(error) if !error.passing => return Err(error.into()),
-                Err(error) => error,
-            };
-            self.complain(role, format!("{error}; trying again"));
-            let banned_ms = self
-                .quiet_until_ms
-                .saturating_sub(wall_us() / 1_000)
-                .min(RETRY_AFTER_MS_MAX);
-            let banned = Duration::from_millis(banned_ms);
-            control.pause(pause.max(banned))?;
-            pause = (pause * 2).min(Duration::from_millis(RETRY_MS_MAX));
-        }
-    }
-
-    fn try_first_price(&mut self, control: &mut Control) -> Result<f64, Error> {
-        let until = Instant::now() + Duration::from_millis(3 * HANDSHAKE_MS_MAX);
-        self.connect(until, &mut || control.look())?;
-        let symbol = self.config.source.symbol();
-        let attempt = format!(
-            "cannot get a first price of {symbol} from {}",
-            self.endpoint.url
-        );
-        let lost = |ended: link::Ended| Error::new(&attempt, ended.text).passing();
-        let link = self.link.as_mut().expect("just connected");
-        link.send(binance::request("first", symbol)).map_err(lost)?;
-        let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
-        loop {
-            control.look()?;
-            let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
-            match link.receive(Patience::Until(slice)).map_err(lost)? {
-                Some(text) => match binance::parse(&text, symbol) {
-                    Reply::Price { id, price } if id == "first" => return Ok(price),
-                    Reply::Price { .. } => {
-                        return Err(Error::new(attempt, "the reply has another id").passing());
-                    }
-                    Reply::Fault { miss, text, .. } => {
-                        return Err(Error::new(attempt, format!("{miss}: {text}")).passing());
-                    }
-                    Reply::Shutdown => {
-                        return Err(Error::new(attempt, "the exchange is about to close").passing());
-                    }
-                    Reply::Refusal(refusal) => {
-                        self.quiet_until_ms = refusal.retry_after_ms.unwrap_or(0);
-                        return Err(refused(attempt, symbol, &refusal));
-                    }
-                },
-                None if Instant::now() >= until => {
-                    return Err(Error::new(attempt, "no reply").passing());
-                }
-                None => {}
-            }
-        }
+/// Logs why an attempt failed, unless the last one failed just so.
+fn complain(role: &str, said: &mut String, text: String) {
+    if *said != text {
+        log::say(role, &text);
+        *said = text;
     }
 }
 
@@ -292,44 +235,13 @@ fn age_max(config: &Collect) -> Duration {
     Duration::from_micros(age_us - age_us / CONNECTION_AGE_STEP * steps)
 }
 
-/// An error object in answer to the first request: what it means and what to do.
-fn refused(attempt: String, symbol: &str, refusal: &Refusal) -> Error {
-    let Refusal {
-        status,
-        code,
-        message,
-        retry_after_ms,
-        ..
-    } = refusal;
-    let until = retry_after_ms
-        .map(|ms| {
-            format!(
-                "; until {}",
-                crate::clock::utc_text(ms.saturating_mul(1_000))
-            )
-        })
-        .unwrap_or_default();
-    let error = Error::new(
-        attempt,
-        format!("status {status}, code {code}, {message:?}{until}"),
-    );
-    match (*status, *code) {
-        (_, CODE_BAD_SYMBOL) => {
-            Error { cause: format!("unknown symbol {symbol} ({code} {message:?})"), ..error }.advise("check the spelling in --source")
-        }
-        (_, CODE_NOT_TRADING) => error.advise("the exchange has halted this market; waiting until it trades again").passing(),
-        (418, _) => error.advise("the exchange has banned this address for too many requests; stay away until the ban ends"),
-        (429, _) => error.advise("too many requests from this address; waiting until the exchange allows the next").passing(),
-        (500.., _) => error.passing(),
-        _ => error,
-    }
-}
-
 impl Collector<'_> {
     /// Waits for rounds and answers them, until the aggregator ends.
     fn serve(&mut self) -> Result<(), Stop> {
         loop {
-            self.control.wait(Duration::from_millis(SLICE_MS / 2));
+            if !self.keep_link() {
+                self.control.wait(Duration::from_millis(SLICE_MS / 2));
+            }
             if let Some(round) = self.control.round(self.last_start_us, wall_us())? {
                 let since_us = match self.last_start_us {
                     0 => 0,
@@ -347,56 +259,80 @@ impl Collector<'_> {
                     self.renew_link(Duration::from_micros(since_us));
                 }
             }
-            self.keep_link();
         }
     }
 
     /// Right behind a round: replaces a connection that the exchange would soon close for its age. The next round may be as
     /// far away as the one before was.
     fn renew_link(&mut self, until_next: Duration) {
-        let age_max = age_max(self.config);
-        let Collector {
-            exchange,
-            control,
-            role,
-            ..
-        } = self;
-        let old = exchange.opened_at.elapsed() + until_next >= age_max;
-        if exchange.link.is_none() || !old || Instant::now() < exchange.retry_at {
-            return;
-        }
-        let until = Instant::now() + Duration::from_millis(3 * HANDSHAKE_MS_MAX);
-        if let Err(error) = exchange.connect(until, &mut || control.look_for_round())
-            && !control.over()
-            && !control.round_waits()
-        {
-            // The old one serves until the next try.
-            exchange.retry_at = Instant::now() + Duration::from_millis(RETRY_MS_MAX);
-            exchange.complain(role, error.to_string());
+        let age = self.session.opened_at().elapsed() + until_next;
+        let due = self.session.is_open() && age >= age_max(self.config);
+        if due && Instant::now() >= self.session.retry_at() {
+            // The old one serves until then.
+            self.connect_between_rounds();
         }
     }
 
-    /// Between rounds: answers pings, and replaces a connection that ended.
-    fn keep_link(&mut self) {
-        let Collector {
-            exchange,
-            control,
-            role,
-            ..
-        } = self;
-        if let Some(link) = &mut exchange.link {
-            if let Err(ended) = link.receive(Patience::Never) {
-                log::say(role, ended.text);
-                exchange.link = None;
+    /// Between rounds: takes in what the exchange says, and replaces a connection that ended. Whether more may wait.
+    fn keep_link(&mut self) -> bool {
+        let mut taken = 0;
+        while taken < MESSAGES_PER_LOOK {
+            match self.session.hear(Patience::Never) {
+                Ok(Some(said)) => {
+                    self.complain_of(&said);
+                    taken += 1;
+                }
+                Ok(None) => break,
+                Err(ended) => log::say(&self.role, ended.text),
             }
-        } else if Instant::now() >= exchange.retry_at {
-            let until = Instant::now() + Duration::from_millis(3 * HANDSHAKE_MS_MAX);
-            if let Err(error) = exchange.connect(until, &mut || control.look_for_round())
-                && !control.over()
-                && !control.round_waits()
-            {
-                exchange.retry_at = Instant::now() + Duration::from_millis(RETRY_MS_MAX);
-                exchange.complain(role, error.to_string());
+        }
+        if let Err(ended) = self.session.keep_alive() {
+            log::say(&self.role, ended.text);
+        }
+        if !self.session.is_open() && Instant::now() >= self.session.retry_at() {
+            self.connect_between_rounds();
+        }
+        taken == MESSAGES_PER_LOOK
+    }
+
+    /// Logs what an exchange says by itself and should not, up to a bound: it can say something new as often as it likes.
+    fn complain_of(&mut self, said: &Said) {
+        let text = match said {
+            Said::Fault { miss, text, .. } => format!("no price: {miss}: {text}"),
+            Said::Refusal(refusal) => {
+                format!("the exchange refuses: {}; reconnecting", refusal.text)
+            }
+            _ => return,
+        };
+        if self.complaints.1.elapsed() >= Duration::from_millis(COMPLAINTS_MS) {
+            self.complaints = (0, Instant::now());
+        }
+        if self.said != text && self.complaints.0 < COMPLAINTS_MAX {
+            self.complaints.0 += 1;
+            complain(&self.role, &mut self.said, text);
+        }
+    }
+
+    /// Tries for a connection until the next round begins. Where none stands, and rounds have cut short several attempts, it
+    /// misses rounds for once: they may follow each other faster than a connection comes about.
+    fn connect_between_rounds(&mut self) {
+        let rounds_wait = !self.session.is_open() && self.cut_short >= CUT_SHORT_MAX;
+        let control = &mut self.control;
+        let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
+        let connected = self.session.connect(until, &mut || match rounds_wait {
+            true => control.look(),
+            false => control.look_for_round(),
+        });
+        match connected {
+            Ok(()) => {
+                self.said.clear();
+                self.cut_short = 0;
+            }
+            Err(_) if control.over() => {}
+            Err(_) if !rounds_wait && control.round_waits() => self.cut_short += 1,
+            Err(error) => {
+                self.cut_short = 0;
+                complain(&self.role, &mut self.said, error.to_string());
             }
         }
     }

@@ -1,12 +1,13 @@
 //! A collector's round: samples at their instants, replies as they come, and one signed answer.
 //!
-//! Invariant: at a sample's instant there is one write and nothing else; a connection that ends is replaced while the
-//! schedule runs on; whatever happens, the answer leaves once every sample has its record.
+//! Invariant: at a sample's instant there is one write and nothing else, or, where prices come by themselves, a look at the
+//! newest one; a connection that ends is replaced while the schedule runs on; whatever happens, the answer leaves once every
+//! sample has its record. What this module does not do: know how an exchange is spoken to (its session does).
 
-use super::{Collector, Exchange, Stop};
+use super::{Collector, MESSAGES_PER_LOOK, Stop, complain};
 use crate::clock::Anchor;
 use crate::error::Error;
-use crate::exchange::binance::{self, Reply};
+use crate::exchange::Said;
 use crate::exchange::link::Ended;
 use crate::frame::{Answer, Round, Sample};
 use crate::limits::*;
@@ -16,9 +17,6 @@ use crate::reason::Miss;
 use crate::sampler::Sampler;
 use crate::wait::{Clock, wait_until};
 use std::time::{Duration, Instant};
-
-/// Most messages of an exchange taken before the schedule is looked at again.
-const MESSAGES_PER_LOOK: usize = 64;
 
 /// The id of a sample's request.
 fn request_id(start_us: u64, index: u32) -> String {
@@ -70,9 +68,12 @@ impl Collector<'_> {
             }
             match sampler.due() {
                 Some((index, instant_us))
-                    if self.exchange.link.is_some() && instant_us <= now.wall_us + QUIET_US =>
+                    if self.session.is_open() && instant_us <= now.wall_us + QUIET_US =>
                 {
-                    self.take(&mut sampler, index, instant_us, anchor);
+                    match self.session.request(&request_id(round.start_us, index)) {
+                        Some(request) => self.ask(&mut sampler, index, instant_us, anchor, request),
+                        None => self.note(&mut sampler, index, instant_us, anchor),
+                    }
                 }
                 due => self.listen(&mut sampler, due, now.wall_us),
             }
@@ -81,10 +82,9 @@ impl Collector<'_> {
 
     /// Time has passed: samples and replies may be overdue, and with them a connection on which nothing comes any more.
     fn give_up_overdue(&mut self, sampler: &mut Sampler, now_us: u64) {
-        let exchange = &self.exchange;
-        let why_not_asked = if exchange.link.is_some() {
+        let why_not_asked = if self.session.is_open() {
             Miss::Overdue
-        } else if exchange.quiet_until_ms > now_us / 1_000 {
+        } else if self.session.is_quiet_at(now_us) {
             Miss::RateLimited
         } else {
             Miss::NotConnected
@@ -93,10 +93,10 @@ impl Collector<'_> {
             .oldest_asked()
             .is_some_and(|index| sampler.reply_by_us(index) <= now_us);
         sampler.advance(now_us, why_not_asked);
-        let silent = exchange.heard_at.elapsed() >= Duration::from_millis(REPLY_MS_MAX);
-        if unanswered && silent && exchange.link.is_some() {
+        if unanswered && self.session.mute_for(REPLY_MS_MAX) && self.session.is_open() {
             let text = "the exchange does not answer any more".to_owned();
             let miss = Miss::NoReply;
+            self.session.lose();
             self.lost(sampler, &Ended { miss, text });
         }
     }
@@ -104,14 +104,13 @@ impl Collector<'_> {
     /// The next round begins before this one has its answer, which nobody waits for any more.
     fn leave(&mut self, sampler: &Sampler) {
         log::say(&self.role, "gives up a round: the next one begins");
-        let silent = self.exchange.heard_at.elapsed() >= Duration::from_millis(REPLY_MS_MAX);
         // With short periods no round lasts until a reply is overdue.
-        if sampler.oldest_asked().is_some() && silent {
+        if sampler.oldest_asked().is_some() && self.session.mute_for(REPLY_MS_MAX) {
             log::say(
                 &self.role,
                 "the exchange does not answer any more; reconnecting",
             );
-            self.exchange.link = None;
+            self.session.lose();
         }
     }
 
@@ -121,24 +120,27 @@ impl Collector<'_> {
             log::say(&self.role, Miss::ClockMoved);
         }
         sampler.clock_moved();
-        self.exchange.link = None;
+        self.session.lose();
     }
 
     /// Asks for sample `index` at its instant: encrypt, wait, one write.
-    fn take(&mut self, sampler: &mut Sampler, index: u32, instant_us: u64, anchor: &Anchor) {
-        let quiet = self.exchange.quiet_until_ms > instant_us / 1_000;
-        if quiet {
+    fn ask(
+        &mut self,
+        sampler: &mut Sampler,
+        index: u32,
+        instant_us: u64,
+        anchor: &Anchor,
+        request: String,
+    ) {
+        if self.session.is_quiet_at(instant_us) {
             sampler.skip(index, Miss::RateLimited);
             return;
         }
-        let request = binance::request(
-            &request_id(sampler.instant_us(0), index),
-            self.config.source.symbol(),
-        );
-        let Some(link) = &mut self.exchange.link else {
+        let Some(link) = self.session.link() else {
             return;
         };
         if let Err(ended) = link.prepare(request) {
+            self.session.lose();
             self.lost(sampler, &ended);
             return;
         }
@@ -151,8 +153,32 @@ impl Collector<'_> {
         // Whoever shares this core waits for the same instant.
         self.clock.give_way();
         if let Err(ended) = fired {
+            self.session.lose();
             self.lost(sampler, &ended);
         }
+    }
+
+    /// Takes for sample `index` the newest price that is known at its instant: reads until shortly before it, then waits.
+    fn note(&mut self, sampler: &mut Sampler, index: u32, instant_us: u64, anchor: &Anchor) {
+        loop {
+            self.hear(sampler, Patience::Never);
+            let left_us = instant_us.saturating_sub(self.clock.now().wall_us);
+            if left_us <= STREAM_QUIET_US {
+                break;
+            }
+            self.clock
+                .sleep((left_us - STREAM_QUIET_US).min(STREAM_QUIET_US));
+        }
+        if wait_until(&mut self.clock, anchor, instant_us).is_err() {
+            self.abandon(sampler);
+            return;
+        }
+        let now_us = self.clock.now().wall_us;
+        let newest = self.session.newest(now_us);
+        sampler.asked(index, now_us);
+        self.clock.give_way();
+        let age_us = newest.ok().and_then(|quote| quote.age_told_us(now_us));
+        sampler.replied(index, newest.map(|quote| quote.price), age_us);
     }
 
     /// Between instants: reads replies, or gets a new connection.
@@ -169,16 +195,15 @@ impl Collector<'_> {
             .min()
             .unwrap_or(now_us);
         let until = Instant::now() + Duration::from_micros(until_us.saturating_sub(now_us));
-        if self.exchange.link.is_some() {
+        if let Err(ended) = self.session.keep_alive() {
+            self.lost(sampler, &ended);
+        } else if self.session.is_open() {
             self.hear(sampler, Patience::Until(until));
-        } else if Instant::now() >= self.exchange.retry_at {
+        } else if Instant::now() >= self.session.retry_at() {
             self.reconnect(sampler, now_us);
         } else {
-            std::thread::sleep(
-                until
-                    .min(self.exchange.retry_at)
-                    .saturating_duration_since(Instant::now()),
-            );
+            let until = until.min(self.session.retry_at());
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
         }
     }
 
@@ -186,14 +211,9 @@ impl Collector<'_> {
     fn hear(&mut self, sampler: &mut Sampler, patience: Patience) {
         let mut patience = patience;
         for _ in 0..MESSAGES_PER_LOOK {
-            let Some(link) = &mut self.exchange.link else {
-                return;
-            };
-            match link.receive(patience) {
-                Ok(Some(text)) => {
-                    self.exchange.heard_at = Instant::now();
-                    self.understand(sampler, &text);
-                }
+            match self.session.hear(patience) {
+                Ok(Some(said)) if self.session.is_stream() => self.complain_of(&said),
+                Ok(Some(said)) => self.understand(sampler, said),
                 Ok(None) => return,
                 Err(ended) => self.lost(sampler, &ended),
             }
@@ -201,34 +221,16 @@ impl Collector<'_> {
         }
     }
 
-    /// Files one message under the sample that it answers.
-    fn understand(&mut self, sampler: &mut Sampler, text: &str) {
-        let (id, result, text) = match binance::parse(text, self.config.source.symbol()) {
-            Reply::Price { id, price } => (Some(id), Ok(price), String::new()),
-            Reply::Fault { id, miss, text } => (id, Err(miss), text),
-            Reply::Refusal(refusal) => {
-                if let Some(ms) = refusal.retry_after_ms {
-                    self.exchange.stay_away(ms);
-                }
-                (
-                    refusal.id.clone(),
-                    Err(refusal.miss()),
-                    format!(
-                        "status {}, code {}, {:?}",
-                        refusal.status, refusal.code, refusal.message
-                    ),
-                )
+    /// Files one message under the sample that it answers, if there is one.
+    fn understand(&mut self, sampler: &mut Sampler, said: Said) {
+        let (id, result, text) = match said {
+            Said::Price { id, price, .. } => (id, Ok(price), String::new()),
+            Said::Fault { id, miss, text } => (id, Err(miss), text),
+            Said::Refusal(refusal) => {
+                let miss = refusal.miss();
+                (refusal.id, Err(miss), refusal.text)
             }
-            Reply::Shutdown => {
-                let text = "the exchange announces that it closes the connection".to_owned();
-                return self.lost(
-                    sampler,
-                    &Ended {
-                        miss: Miss::Disconnected,
-                        text,
-                    },
-                );
-            }
+            Said::Alive { .. } | Said::Channel(_) | Said::Leaving(_) => return,
         };
         let (index, result) = match id.as_deref().map(sample_of) {
             // Not an id of ours, or none: it can only be meant for the sample that has waited longest.
@@ -240,35 +242,42 @@ impl Collector<'_> {
             // A reply to an earlier round's sample, too late to count.
             Some(Some(_)) => (None, result),
         };
-        let Some(index) = index else { return };
+        let Some(index) = index else {
+            return;
+        };
         if let Err(miss) = result {
             log::say(
                 &self.role,
                 format_args!("sample {index} refused: {miss}: {text}"),
             );
         }
-        sampler.replied(index, result);
+        sampler.replied(index, result, None);
     }
 
     /// The connection ended.
     fn lost(&mut self, sampler: &mut Sampler, ended: &Ended) {
         log::say(&self.role, format_args!("{}; reconnecting", ended.text));
         sampler.disconnected(ended.miss);
-        self.exchange.link = None;
     }
 
     /// Tries for a new connection until the last sample can no longer be asked for; the schedule runs on.
     fn reconnect(&mut self, sampler: &mut Sampler, now_us: u64) {
         let Some((_, instant_us)) = sampler.last_due() else {
-            self.exchange.retry_at = Instant::now() + Duration::from_millis(SLICE_MS);
+            // Nothing is left to ask for in this round.
+            std::thread::sleep(Duration::from_millis(RECONNECT_MS));
             return;
         };
         let until = Instant::now() + Duration::from_micros(instant_us.saturating_sub(now_us));
-        let (exchange, control): (&mut Exchange, _) = (&mut self.exchange, &mut self.control);
-        if let Err(error) = exchange.connect(until, &mut || control.look()) {
-            exchange.retry_at = Instant::now() + Duration::from_millis(RECONNECT_MS);
-            let Error { attempt, cause, .. } = error;
-            exchange.complain(&self.role, format!("{attempt}: {cause}"));
+        let control = &mut self.control;
+        match self.session.connect(until, &mut || control.look()) {
+            Ok(()) => {
+                self.said.clear();
+                self.cut_short = 0;
+            }
+            Err(Error { attempt, cause, .. }) => {
+                self.cut_short += u32::from(Instant::now() >= until);
+                complain(&self.role, &mut self.said, format!("{attempt}: {cause}"));
+            }
         }
     }
 }

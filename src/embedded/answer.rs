@@ -5,9 +5,10 @@
 //! What this module does not do: enforce the rate limit. It is counted and shown, but exceeding it has no
 //! consequence; the fault `status:429:…` stands in for that.
 //!
-//! Sources: Binance's `web-socket-api.md` (response format, rate limits, ticker.price) and `errors.md`.
+//! Sources: Binance's `web-socket-api.md` (response format, rate limits, ticker.price, ticker.book) and `errors.md`.
 
 use super::fault::Lie;
+use super::quote::around;
 use super::request::{Asked, Refusal, Request, Which};
 
 /// Weight per minute that Binance grants an address.
@@ -45,7 +46,11 @@ pub fn reply(request: &Request, scene: &Scene, lie: &Lie) -> String {
         Ok(Asked::Ping) => Ok("{}".to_owned()),
         Ok(Asked::Time) if scene.micros => Ok(format!("{{\"serverTime\":{}}}", scene.unix_us)),
         Ok(Asked::Time) => Ok(format!("{{\"serverTime\":{}}}", scene.ms())),
-        Ok(Asked::Price { which, status }) => prices(which, status.as_deref(), scene, lie),
+        Ok(Asked::Ticker {
+            book,
+            which,
+            status,
+        }) => prices(*book, which, status.as_deref(), scene, lie),
     };
     match result {
         Ok(result) => frame(
@@ -112,6 +117,7 @@ fn frame(
 }
 
 fn prices(
+    book: bool,
     which: &Which,
     status: Option<&str>,
     scene: &Scene,
@@ -119,7 +125,7 @@ fn prices(
 ) -> Result<String, Refusal> {
     // The tape never halts, so another status than TRADING matches nothing.
     let trading = status.is_none_or(|status| status == "TRADING");
-    let known = |symbol: &String| symbol == scene.symbol;
+    let known = |symbol: &String| sells(scene.symbol, symbol);
     let unknown = || Refusal::new(-1121, "Invalid symbol.");
     match which {
         Which::One(symbol) if !known(symbol) => Err(unknown()),
@@ -127,25 +133,45 @@ fn prices(
             -1220,
             "The symbol's status does not match the requested symbolStatus.",
         )),
-        Which::One(_) => Ok(ticker(scene, lie)),
+        Which::One(symbol) => Ok(ticker(book, symbol, scene, lie)),
         Which::Listed(symbols) if !symbols.iter().all(known) => Err(unknown()),
         Which::Listed(_) | Which::All if !trading => Ok("[]".to_owned()),
-        Which::Listed(_) | Which::All => Ok(format!("[{}]", ticker(scene, lie))),
+        Which::Listed(symbols) => {
+            let tickers: Vec<String> = symbols
+                .iter()
+                .map(|symbol| ticker(book, symbol, scene, lie))
+                .collect();
+            Ok(format!("[{}]", tickers.join(",")))
+        }
+        Which::All => Ok(format!("[{}]", ticker(book, scene.symbol, scene, lie))),
     }
 }
 
-fn ticker(scene: &Scene, lie: &Lie) -> String {
-    let symbol = match (lie.wrong_symbol, scene.symbol) {
+/// Whether the tape of one symbol stands for another: for USDC as well as for USDT, since that is where Binance trades.
+fn sells(tape: &str, symbol: &str) -> bool {
+    let base = |symbol: &str| {
+        let base = symbol.strip_suffix("USDT").or(symbol.strip_suffix("USDC"));
+        base.map(str::to_owned)
+    };
+    symbol == tape || base(tape).is_some_and(|own| base(symbol) == Some(own))
+}
+
+fn ticker(book: bool, symbol: &str, scene: &Scene, lie: &Lie) -> String {
+    let symbol = match (lie.wrong_symbol, symbol) {
         (false, symbol) => symbol,
         (true, "ETHUSDT") => "BTCUSDT",
         (true, _) => "ETHUSDT",
     };
-    let price = lie.price.as_deref().unwrap_or(scene.price);
-    let price = match (lie.scale, price.parse::<f64>()) {
-        (Some(factor), Ok(value)) => format!("{:.8}", value * factor),
-        _ => price.to_owned(),
-    };
-    format!("{{\"symbol\":\"{symbol}\",\"price\":{}}}", quoted(&price))
+    let price = lie.about(scene.price);
+    if !book {
+        return format!(r#"{{"symbol":"{symbol}","price":{}}}"#, quoted(&price));
+    }
+    let (bid, ask) = around(&price);
+    format!(
+        r#"{{"symbol":"{symbol}","bidPrice":{},"bidQty":"0.50000000","askPrice":{},"askQty":"0.50000000"}}"#,
+        quoted(&bid),
+        quoted(&ask)
+    )
 }
 
 /// An id of the same kind that is another one.
@@ -158,7 +184,7 @@ fn other_id(id: &str) -> String {
 }
 
 /// A text as a JSON string.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');
     for c in text.chars() {
@@ -284,6 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn a_book_stands_around_the_price() {
+        let ask = ASK.replace("ticker.price", "ticker.book");
+        let book = r#""result":{"symbol":"BTCUSDT","bidPrice":"87232.00000000","bidQty":"0.50000000","askPrice":"87232.02000000","askQty":"0.50000000"}"#;
+        assert!(honest(&ask).contains(book), "{}", honest(&ask));
+        let lie = Lie {
+            price: Some("abc".to_owned()),
+            ..Lie::default()
+        };
+        assert!(told(&ask, &lie).contains(r#""bidPrice":"abc""#));
+    }
+
+    #[test]
     fn a_ban_is_told_as_binance_tells_it() {
         let request = Request::read(ASK);
         let ban = too_many(&request, &SCENE, &Lie::default(), 418, 2_000_000);
@@ -314,7 +352,7 @@ mod tests {
             wrong_id: true,
             wrong_symbol: true,
             scale: Some(0.5),
-            price: None,
+            ..Lie::default()
         };
         let answer = told(ASK, &lie);
         assert!(answer.contains(r#""id":"another""#) && answer.contains(r#""symbol":"ETHUSDT""#));

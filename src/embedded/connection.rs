@@ -5,7 +5,7 @@
 //! What this module does not do: speak the protocol; `upgrade` and `talk` do.
 
 use super::talk::{Step, Talk};
-use super::upgrade::{self, Response, Wishes};
+use super::upgrade::{self, Door, Response};
 use super::venue::{Now, Venue};
 use crate::exchange::channel::Channel;
 use crate::limits::HANDSHAKE_MS_MAX;
@@ -30,7 +30,7 @@ enum Stage {
         stream: Channel<TcpStream>,
         bytes: Vec<u8>,
         sent: usize,
-        opens: Option<Wishes>,
+        opens: Option<Door>,
         rest: Vec<u8>,
     },
     /// Refused: what still comes is thrown away until the peer closes, or else a reset could overtake the refusal.
@@ -155,7 +155,7 @@ fn read_head(
             Some(length) if length <= upgrade::HEAD_BYTES_MAX => {
                 let rest = bytes.split_off(length);
                 let unix_ms = now.unix_us / 1000;
-                (upgrade::respond(&bytes, venue.refusal(), unix_ms), rest)
+                (upgrade::respond(&bytes, venue.faults(), unix_ms), rest)
             }
             None if bytes.len() < upgrade::HEAD_BYTES_MAX => continue,
             _ => (upgrade::too_long(), Vec::new()),
@@ -187,15 +187,17 @@ fn write_some(stream: &mut Channel<TcpStream>, bytes: &[u8], mut sent: usize) ->
 
 fn after_response(
     mut stream: Channel<TcpStream>,
-    opens: Option<Wishes>,
+    opens: Option<Door>,
     rest: Vec<u8>,
     venue: &mut Venue,
     now: Now,
 ) -> Stage {
     match opens {
-        Some(wishes) => {
-            venue.spend(CONNECT_WEIGHT, now);
-            Stage::Open(Box::new(Talk::new(stream, rest, wishes, now)))
+        Some(door) => {
+            if matches!(door, Door::Api(_)) {
+                venue.spend(CONNECT_WEIGHT, now);
+            }
+            Stage::Open(Box::new(Talk::new(stream, rest, door, venue, now)))
         }
         None => {
             finish(&mut stream);

@@ -1,18 +1,24 @@
 //! Faults: how the embedded exchange misbehaves on request, for tests.
 //!
-//! Invariant: what a connection's K-th request meets is a pure function of the faults and K ([`Plan::of`]), so a
-//! test that injects a fault gets it every time. Delays, pings and lies add up; of several faults that put
-//! something else in the answer's place, the first one given wins.
-//! What this module does not do: carry a plan out; `talk` does.
+//! Invariant: what a connection's K-th answer meets, or in a stream its K-th price message, is a pure function of the faults,
+//! the dialect and K ([`Plan::of`]), so a test that injects a fault gets it every time. Delays, pings and lies add up; of
+//! several faults that put something else in the answer's place, the first one given wins.
+//! What this module does not do: carry a plan out; `line` does, and who speaks on it.
 
+use super::dialect;
 use crate::args::{Usage, duration_us, wrong};
+use std::borrow::Cow;
 
 /// HTTP statuses with which an upgrade can be refused.
-pub const UPGRADE_CODES: [u16; 4] = [451, 403, 418, 429];
+pub const UPGRADE_CODES: [u16; 5] = [451, 403, 418, 429, 503];
+/// What faults call Binance's WS-API, for `binance` and `binance-book` alike: the only dialect without a stream.
+pub const API: &str = "binance";
 
-/// One fault and the requests it befalls.
+/// One fault and the answers it befalls.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
+    /// The one dialect that has it, else all have.
+    pub dialect: Option<&'static str>,
     /// What goes wrong.
     pub kind: Kind,
     /// With which of a connection's requests.
@@ -45,15 +51,32 @@ pub enum Kind {
         /// How far ahead `retryAfter` is, in microseconds.
         retry_us: u64,
     },
-    /// Refuse the websocket upgrade with this HTTP status.
-    Upgrade(u16),
+    /// Refuse the websocket upgrade.
+    Upgrade(Turned),
+    /// Never say a price on this connection again, but all else.
+    Mute,
+    /// Say in the dialect's words that the connection will end, and end it.
+    Reconnect,
+    /// Say in the dialect's words that there is maintenance, or close.
+    Maintenance,
+    /// Tell times that lie this many microseconds further back.
+    Stale(u64),
     /// Answer only once a ping was echoed.
     Ping,
     /// Answer this many microseconds later.
     Slow(u64),
 }
 
-/// Which requests of a connection, counted from 1.
+/// How an upgrade is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turned {
+    /// The HTTP status.
+    pub code: u16,
+    /// What `Retry-After` says, in seconds, if it is to say something.
+    pub retry_s: Option<u64>,
+}
+
+/// Which answers of a connection, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Every one.
@@ -75,12 +98,22 @@ impl When {
 }
 
 impl Fault {
-    /// Reads `NAME[:VALUE][@K|@K..]`; the error names the fault and says what would be right.
+    /// Reads `[DIALECT/]NAME[:VALUE][@K|@K..]`; the error names the fault and says what would be right.
     pub fn parse(text: &str) -> Result<Fault, Usage> {
         let refuse = |right: &str| wrong("fault", text, right);
-        let (what, when) = match text.rsplit_once('@') {
+        let (dialect, rest) = match text.split_once('/') {
+            // Behind a colon it is part of a value.
+            Some((name, rest)) if !name.contains(':') => {
+                let known = dialect::STREAMS.iter().map(|dialect| dialect.name);
+                let found = known.chain([API]).find(|known| *known == name);
+                let found = found.ok_or_else(|| refuse(&dialects()))?;
+                (Some(found), rest)
+            }
+            _ => (None, text),
+        };
+        let (what, when) = match rest.rsplit_once('@') {
             Some((what, when)) => (what, Some(when)),
-            None => (text, None),
+            None => (rest, None),
         };
         let (name, value) = match what.split_once(':') {
             Some((name, value)) => (name, Some(value)),
@@ -88,18 +121,34 @@ impl Fault {
         };
         let kind = kind(name, value).map_err(&refuse)?;
         let when = match when {
+            None if name == "old-first" => When::Only(1),
             None => When::Every,
-            Some(_) if matches!(kind, Kind::Upgrade(_)) => {
-                return Err(refuse(
-                    "upgrade:CODE without @: an upgrade comes before all requests",
-                ));
+            Some(_) if name == "upgrade" || name == "old-first" => {
+                return Err(refuse("this fault without @: its place is fixed"));
             }
             Some(when) => parse_when(when).ok_or_else(|| {
                 refuse("after @ the number of a request from 1, as in @3 or @3..")
             })?,
         };
-        Ok(Fault { kind, when })
+        Ok(Fault {
+            dialect,
+            kind,
+            when,
+        })
     }
+
+    fn befalls(&self, dialect: &str) -> bool {
+        self.dialect.is_none_or(|own| own == dialect)
+    }
+}
+
+/// What may stand before the slash, for a sentence.
+fn dialects() -> String {
+    let names: Vec<&str> = dialect::STREAMS.iter().map(|known| known.name).collect();
+    format!(
+        "one of these before the slash: {API} (for binance-book too), {}",
+        names.join(", ")
+    )
 }
 
 fn parse_when(text: &str) -> Option<When> {
@@ -116,61 +165,88 @@ fn parse_when(text: &str) -> Option<When> {
 
 fn kind(name: &str, value: Option<&str>) -> Result<Kind, &'static str> {
     const SCALE: &str = "scale:FACTOR with a finite number, as in scale:1.5";
-    const STATUS: &str = "status:429:DURATION or status:418:DURATION, as in status:429:2s";
-    const UPGRADE: &str = "upgrade:CODE with one of 451, 403, 418, 429";
-    const SLOW: &str = "slow:DURATION, as in slow:300ms";
-    match (name, value) {
-        ("drop", None) => Ok(Kind::Drop),
-        ("hang", None) => Ok(Kind::Hang),
-        ("garbage", None) => Ok(Kind::Garbage),
-        ("wrong-id", None) => Ok(Kind::WrongId),
-        ("wrong-symbol", None) => Ok(Kind::WrongSymbol),
-        ("large", None) => Ok(Kind::Large),
-        ("ping", None) => Ok(Kind::Ping),
-        ("drop" | "hang" | "garbage" | "wrong-id" | "wrong-symbol" | "large" | "ping", Some(_)) => {
-            Err("this fault without a value")
+    const DURATION: &str = "a duration behind the colon, as in slow:300ms";
+    let duration = |kind: fn(u64) -> Kind| {
+        let us = value.and_then(|text| duration_us(text).ok());
+        us.map(kind).ok_or(DURATION)
+    };
+    let bare = match name {
+        "drop" => Kind::Drop,
+        "hang" => Kind::Hang,
+        "garbage" => Kind::Garbage,
+        "wrong-id" => Kind::WrongId,
+        "wrong-symbol" => Kind::WrongSymbol,
+        "large" => Kind::Large,
+        "ping" => Kind::Ping,
+        "mute" => Kind::Mute,
+        "reconnect" => Kind::Reconnect,
+        "maintenance" => Kind::Maintenance,
+        "slow" => return duration(Kind::Slow),
+        "stale" | "old-first" => return duration(Kind::Stale),
+        "status" => return status(value),
+        "upgrade" => return upgrade(value),
+        "price" => {
+            let text =
+                value.ok_or("price:TEXT, as in price:NaN; the text may be empty, as in price:")?;
+            return Ok(Kind::Price(text.to_owned()));
         }
-        ("price", Some(text)) => Ok(Kind::Price(text.to_owned())),
-        ("price", None) => Err("price:TEXT, as in price:NaN; the text may be empty, as in price:"),
-        ("scale", value) => value
-            .and_then(|text| text.parse().ok())
-            .filter(|factor: &f64| factor.is_finite())
-            .map(Kind::Scale)
-            .ok_or(SCALE),
-        ("status", value) => {
-            let (code, after) = value.and_then(|v| v.split_once(':')).ok_or(STATUS)?;
-            let code = match code {
-                "429" => 429,
-                "418" => 418,
-                _ => return Err(STATUS),
-            };
-            let retry_us = duration_us(after).map_err(|_| STATUS)?;
-            Ok(Kind::Status { code, retry_us })
+        "scale" => {
+            let factor = value.and_then(|text| text.parse().ok());
+            return factor
+                .filter(|factor: &f64| factor.is_finite())
+                .map(Kind::Scale)
+                .ok_or(SCALE);
         }
-        ("upgrade", value) => value
-            .and_then(|text| text.parse().ok())
-            .filter(|code| UPGRADE_CODES.contains(code))
-            .map(Kind::Upgrade)
-            .ok_or(UPGRADE),
-        ("slow", value) => value
-            .and_then(|text| duration_us(text).ok())
-            .map(Kind::Slow)
-            .ok_or(SLOW),
-        _ => Err(
-            "drop, hang, garbage, wrong-id, wrong-symbol, price:TEXT, scale:FACTOR, large, status:CODE:DURATION, upgrade:CODE, ping or slow:DURATION",
-        ),
+        _ => {
+            return Err(
+                "drop, hang, mute, garbage, wrong-id, wrong-symbol, price:TEXT, scale:FACTOR, stale:DURATION, old-first:DURATION, large, reconnect, maintenance, status:CODE:DURATION, upgrade:CODE, ping or slow:DURATION",
+            );
+        }
+    };
+    match value {
+        None => Ok(bare),
+        Some(_) => Err("this fault without a value"),
     }
 }
 
-/// The HTTP status that upgrades are refused with, if they are.
-pub fn upgrade_refusal(faults: &[Fault]) -> Option<u16> {
+fn status(value: Option<&str>) -> Result<Kind, &'static str> {
+    const RIGHT: &str = "status:429:DURATION or status:418:DURATION, as in status:429:2s";
+    let (code, after) = value.and_then(|v| v.split_once(':')).ok_or(RIGHT)?;
+    let code = match code {
+        "429" => 429,
+        "418" => 418,
+        _ => return Err(RIGHT),
+    };
+    let retry_us = duration_us(after).map_err(|_| RIGHT)?;
+    Ok(Kind::Status { code, retry_us })
+}
+
+fn upgrade(value: Option<&str>) -> Result<Kind, &'static str> {
+    const RIGHT: &str =
+        "upgrade:CODE or upgrade:CODE:SECONDS, the code one of 451, 403, 418, 429, 503";
+    let value = value.ok_or(RIGHT)?;
+    let (code, retry) = match value.split_once(':') {
+        Some((code, seconds)) => (code, Some(seconds.parse().map_err(|_| RIGHT)?)),
+        None => (value, None),
+    };
+    let code = code.parse().map_err(|_| RIGHT)?;
+    let known = UPGRADE_CODES.contains(&code);
+    let turned = Kind::Upgrade(Turned {
+        code,
+        retry_s: retry,
+    });
+    known.then_some(turned).ok_or(RIGHT)
+}
+
+/// How upgrades to this dialect are refused, if they are.
+pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<Turned> {
     faults.iter().find_map(|fault| match fault.kind {
-        Kind::Upgrade(code) => Some(code),
+        Kind::Upgrade(turned) if fault.befalls(dialect) => Some(turned),
         _ => None,
     })
 }
 
-/// What one request meets.
+/// What one answer meets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Answer this much later.
@@ -183,7 +259,7 @@ pub struct Plan {
     pub lie: Lie,
 }
 
-/// What is done when a request has come.
+/// What is done when it is time for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deed {
     /// It is answered.
@@ -197,6 +273,12 @@ pub enum Deed {
     Garbage,
     /// It is answered with a message of 20 MB.
     Large,
+    /// No price, from now on.
+    Mute,
+    /// It is announced that the connection ends.
+    Reconnect,
+    /// It is announced that there is maintenance.
+    Maintenance,
     /// It is answered with this status.
     Status {
         /// 429 or 418.
@@ -217,18 +299,35 @@ pub struct Lie {
     pub price: Option<String>,
     /// The price is this many times itself.
     pub scale: Option<f64>,
+    /// Times lie this much further back.
+    pub age_us: u64,
+}
+
+impl Lie {
+    /// What is told instead of this price.
+    pub fn about<'a>(&'a self, price: &'a str) -> Cow<'a, str> {
+        let price = self.price.as_deref().unwrap_or(price);
+        match (self.scale, price.parse::<f64>()) {
+            (Some(factor), Ok(value)) => format!("{:.8}", value * factor).into(),
+            _ => price.into(),
+        }
+    }
 }
 
 impl Plan {
-    /// What the `k`-th request of a connection meets.
-    pub fn of(faults: &[Fault], k: u64) -> Plan {
+    /// What the `k`-th answer of a connection meets; the 0-th is what comes before all.
+    pub fn of(faults: &[Fault], dialect: &str, k: u64) -> Plan {
         let mut plan = Plan::default();
-        for fault in faults.iter().filter(|fault| fault.when.holds(k)) {
+        let held = |fault: &&Fault| fault.befalls(dialect) && fault.when.holds(k);
+        for fault in faults.iter().filter(held) {
             let deed = match &fault.kind {
                 Kind::Drop => Deed::Drop,
                 Kind::Hang => Deed::Hang,
                 Kind::Garbage => Deed::Garbage,
                 Kind::Large => Deed::Large,
+                Kind::Mute => Deed::Mute,
+                Kind::Reconnect => Deed::Reconnect,
+                Kind::Maintenance => Deed::Maintenance,
                 Kind::Status { code, retry_us } => Deed::Status {
                     code: *code,
                     retry_us: *retry_us,
@@ -253,12 +352,9 @@ impl Plan {
             Kind::WrongSymbol => self.lie.wrong_symbol = true,
             Kind::Price(text) => self.lie.price = Some(text.clone()),
             Kind::Scale(factor) => self.lie.scale = Some(self.lie.scale.unwrap_or(1.0) * factor),
-            Kind::Drop
-            | Kind::Hang
-            | Kind::Garbage
-            | Kind::Large
-            | Kind::Status { .. }
-            | Kind::Upgrade(_) => {}
+            Kind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
+            // The others are deeds, or come before all.
+            _ => {}
         }
     }
 }
@@ -275,6 +371,7 @@ mod tests {
     #[test]
     fn every_fault_of_the_help_text_is_read() {
         let status = |code, retry_us| Kind::Status { code, retry_us };
+        let turned = |code, retry_s| Kind::Upgrade(Turned { code, retry_s });
         for (text, kind, when) in [
             ("drop", Kind::Drop, When::Every),
             ("hang@2", Kind::Hang, When::Only(2)),
@@ -295,7 +392,14 @@ mod tests {
             ("large", Kind::Large, When::Every),
             ("status:429:2s", status(429, 2_000_000), When::Every),
             ("status:418:500ms@9", status(418, 500_000), When::Only(9)),
-            ("upgrade:451", Kind::Upgrade(451), When::Every),
+            ("upgrade:451", turned(451, None), When::Every),
+            ("upgrade:503:7", turned(503, Some(7)), When::Every),
+            ("mute@3", Kind::Mute, When::Only(3)),
+            ("reconnect@2", Kind::Reconnect, When::Only(2)),
+            ("maintenance", Kind::Maintenance, When::Every),
+            ("stale:40s@2..", Kind::Stale(40_000_000), When::From(2)),
+            ("old-first:40s", Kind::Stale(40_000_000), When::Only(1)),
+            ("price:1/2", Kind::Price("1/2".into()), When::Every),
             ("ping", Kind::Ping, When::Every),
             ("slow:300ms@2..", Kind::Slow(300_000), When::From(2)),
         ] {
@@ -321,9 +425,16 @@ mod tests {
             ("status:429:1", "status:429:DURATION"),
             ("upgrade:500", "451, 403, 418, 429"),
             ("upgrade", "451, 403, 418, 429"),
+            ("upgrade:429:soon", "upgrade:CODE:SECONDS"),
             ("upgrade:451@1", "without @"),
-            ("slow", "slow:DURATION"),
-            ("slow:3", "slow:DURATION"),
+            ("old-first:1s@1", "without @"),
+            ("slow", "a duration"),
+            ("slow:3", "a duration"),
+            ("stale", "a duration"),
+            ("mute:1", "without a value"),
+            ("gemini/drop", "kraken"),
+            ("binance-book/drop", "binance (for binance-book too)"),
+            ("kraken/dorp", "drop, hang"),
             ("drop@", "number of a request"),
             ("drop@0", "number of a request"),
             ("drop@+1", "number of a request"),
@@ -349,11 +460,13 @@ mod tests {
             "scale:2@1",
             "scale:3@1",
             "upgrade:403",
+            "kraken/mute@1",
+            "okx/upgrade:429",
         ]
         .iter()
         .map(|text| Fault::parse(text).unwrap())
         .collect();
-        let first = Plan::of(&faults, 1);
+        let first = Plan::of(&faults, API, 1);
         assert_eq!(
             (first.delay_us, first.ping, first.deed),
             (1_000, false, Deed::Answer)
@@ -362,12 +475,15 @@ mod tests {
             (first.lie.price.as_deref(), first.lie.scale),
             (Some("5"), Some(6.0))
         );
-        let second = Plan::of(&faults, 2);
+        let second = Plan::of(&faults, API, 2);
         assert_eq!((second.delay_us, second.deed), (3_000, Deed::Garbage));
         assert_eq!(second.lie, Lie::default());
-        let third = Plan::of(&faults, 3);
+        let third = Plan::of(&faults, API, 3);
         assert_eq!((third.ping, third.deed), (true, Deed::Drop));
-        assert_eq!(upgrade_refusal(&faults), Some(403));
-        assert_eq!(Plan::of(&[], 1), Plan::default());
+        let refusal = |dialect| upgrade_refusal(&faults, dialect).map(|turned| turned.code);
+        assert_eq!((refusal(API), refusal("okx")), (Some(403), Some(403)));
+        assert_eq!(upgrade_refusal(&faults[10..], API), None);
+        assert_eq!(Plan::of(&faults, "kraken", 1).deed, Deed::Mute);
+        assert_eq!(Plan::of(&[], API, 1), Plan::default());
     }
 }

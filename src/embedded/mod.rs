@@ -1,23 +1,26 @@
-//! The embedded exchange: a websocket server that answers Binance's WS-API `ticker.price` as Binance does, from
-//! recorded trades, and misbehaves on request.
+//! The embedded exchange: a websocket server that speaks as each of the exchanges does that can be watched, from recorded
+//! trades, and misbehaves on request. Binance's WS-API is at `/ws-api/v3`, the stream of a kind of source at its name.
 //!
 //! Invariant: one thread, no blocking call but the nap between two sweeps; whatever a client sends, the others are
 //! served. Prices are recorded ones and say so: this is for trials and tests, and its source is called `embedded`.
-//! What this role does not do: other methods than `ticker.price`, `ping` and `time`; enforce rate limits; close
-//! connections after 24 hours.
+//! What this role does not do: other methods of the WS-API than `ticker.price`, `ticker.book`, `ping` and `time`, other
+//! channels of the streams than collectors use; enforce rate limits; close connections after 24 hours.
 
 pub mod answer;
 pub mod connection;
+pub mod dialect;
 pub mod fault;
-pub mod raw;
+pub mod line;
+pub mod quote;
 pub mod request;
 pub mod server;
+pub mod stream;
 pub mod talk;
 pub mod tape;
 pub mod upgrade;
 pub mod venue;
 
-use crate::args::{Given, Usage, wrong};
+use crate::args::{Given, Usage, duration_us, wrong};
 use crate::error::Error;
 use crate::log;
 use crate::net::waits;
@@ -25,6 +28,7 @@ use fault::Fault;
 use server::Server;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -34,6 +38,10 @@ use venue::Now;
 const SPEED_MAX: f64 = 1e6;
 /// Longest that `--poll` can be.
 const POLL_US_MAX: u64 = 1_000_000;
+/// Shortest and longest that `--keep-alive` can be.
+const KEEP_ALIVE_US: RangeInclusive<u64> = 1_000..=86_400_000_000;
+/// Most that `--rate` can be.
+const RATE_MAX: u64 = 1_000_000;
 /// The first nap when nothing happened in a sweep; it doubles until `--poll`.
 const NAP_US_MIN: u64 = 100;
 
@@ -46,10 +54,16 @@ pub struct Settings {
     pub tape: Option<String>,
     /// How many times faster than recorded the tape runs.
     pub speed: f64,
+    /// What stands for every period and, threefold, for every limit of the dialects' keeping alive.
+    pub keep_alive_us: Option<u64>,
+    /// How many prices a stream tells in a second, if not as they come.
+    pub rate: Option<u64>,
     /// How to misbehave.
     pub faults: Vec<Fault>,
     /// The files of certificate chain and private key, for TLS.
     pub tls: Option<(String, String)>,
+    /// How far its clock is ahead, in microseconds.
+    pub clock_offset_us: i64,
     /// Longest nap between two sweeps; 0 for none.
     pub poll_us: u64,
     /// Whether to end when standard input does.
@@ -78,15 +92,38 @@ impl Settings {
             listen: given.address("listen")?,
             tape: given.text("tape").map(str::to_owned),
             speed,
+            keep_alive_us: optional(given, "keep-alive", |name| {
+                given.duration_us(name, KEEP_ALIVE_US)
+            })?,
+            rate: optional(given, "rate", |name| given.number(name, 1..=RATE_MAX))?,
             faults: given
                 .all("fault")
                 .map(Fault::parse)
                 .collect::<Result<_, _>>()?,
             tls,
+            clock_offset_us: clock_offset_us(given)?,
             poll_us: given.duration_us("poll", 0..=POLL_US_MAX)?,
             until_eof: given.switch("until-eof"),
         })
     }
+}
+
+/// `3s`, or `-3s` for a clock that is behind.
+fn clock_offset_us(given: &Given) -> Result<i64, Usage> {
+    let text = given.required("clock-offset")?;
+    let length = text.strip_prefix('-').unwrap_or(text);
+    let us = duration_us(length).map_err(|right| wrong("clock-offset", text, right))?;
+    let us = i64::try_from(us).unwrap_or(i64::MAX);
+    Ok(if length == text { us } else { -us })
+}
+
+/// The value of a flag that may be left out.
+fn optional<T>(
+    given: &Given,
+    name: &str,
+    read: impl FnOnce(&str) -> Result<T, Usage>,
+) -> Result<Option<T>, Usage> {
+    given.text(name).map(|_| read(name)).transpose()
 }
 
 /// Serves until standard input ends, with `--until-eof`, or else for ever.
@@ -95,7 +132,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         true => Some(Lifeline::open()?),
         false => None,
     };
-    let mut server = Server::open(settings)?;
+    let mut server = Server::open(settings, Now::read())?;
     // The one line on standard output: a parent that asked for any port learns it from here.
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {}", server.url())
@@ -112,7 +149,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         if lifeline.as_mut().is_some_and(Lifeline::has_ended) {
             return Ok(());
         }
-        if server.sweep(Now::read()) {
+        if server.sweep(Now::read().ahead(settings.clock_offset_us)) {
             nap_us = NAP_US_MIN;
         } else if settings.poll_us == 0 {
             std::thread::yield_now();
@@ -171,10 +208,12 @@ mod tests {
         assert_eq!((plain.speed, plain.poll_us), (1.0, 2_000));
         assert!(plain.faults.is_empty() && plain.tls.is_none() && !plain.until_eof);
         let all = settings(
-            "--listen [::1]:0 --tape t.csv --speed 1e6 --fault drop@2 --fault slow:1s --cert c --key k --poll 0ms --until-eof",
+            "--listen [::1]:0 --tape t.csv --speed 1e6 --fault drop@2 --fault slow:1s --cert c --key k --poll 0ms --until-eof --keep-alive 50ms --rate 20000",
         )
         .unwrap();
         assert_eq!((all.faults.len(), all.poll_us, all.until_eof), (2, 0, true));
+        assert_eq!((plain.keep_alive_us, plain.rate), (None, None));
+        assert_eq!((all.keep_alive_us, all.rate), (Some(50_000), Some(20_000)));
         assert_eq!(all.tls, Some(("c".into(), "k".into())));
     }
 
@@ -191,6 +230,10 @@ mod tests {
             ("--fault dorp", "--fault"),
             ("--cert c", "--key FILE"),
             ("--key k", "--cert FILE"),
+            ("--keep-alive 0s", "--keep-alive"),
+            ("--keep-alive 3", "--keep-alive"),
+            ("--rate 0", "--rate"),
+            ("--rate many", "--rate"),
             ("--poll 2s", "--poll"),
             ("--poll 2", "--poll"),
         ] {

@@ -2,13 +2,12 @@
 //!
 //! Invariant: no text whatsoever makes [`Request::read`] panic or fail; what is wrong with it becomes the refusal
 //! that answers it. The id is kept as the bytes that came, because it is echoed untouched. Only text that has
-//! passed [`json::check`] is looked into, and nanoserde only sees single strings of it.
+//! passed [`crate::json::check`] is looked into.
 //! What this module does not do: know any symbol or price.
 //!
-//! Sources: Binance's `web-socket-api.md` (request format, ticker.price) and `errors.md` (codes and messages).
+//! Sources: Binance's `web-socket-api.md` (request format, ticker.price, ticker.book) and `errors.md` (codes and messages).
 
-use super::raw::{BLANKS, last, members, parts, string};
-use crate::json;
+use crate::json::Json;
 
 /// Symbols of one request; Binance's own bound is the length of its list.
 const SYMBOLS_MAX: usize = 100;
@@ -27,8 +26,10 @@ pub struct Request {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// `ticker.price`
-    Price {
+    /// `ticker.price` or `ticker.book`
+    Ticker {
+        /// Best bid and ask instead of the last price.
+        book: bool,
         /// Of which symbols.
         which: Which,
         /// Only of symbols in this state: TRADING, HALT or BREAK.
@@ -90,37 +91,34 @@ impl Request {
             rate_limits: None,
             asked: Err(Refusal::unread(msg)),
         };
-        let whole = json::check(text)
+        let Some(json) = Json::parse(text)
             .ok()
-            .and_then(|()| members(text.trim_matches(BLANKS)));
-        let Some(fields) = whole else {
+            .filter(|json| json.members().is_some())
+        else {
             return unread("Invalid JSON Request");
         };
         // The id is mandatory (web-socket-api.md, request format); the message was seen on the wire.
-        let id = match last(&fields, "id") {
-            Some(id) if is_id(id) => id.to_owned(),
+        let id = match json.get("id") {
+            Some(id) if is_id(id.raw()) => id.raw().to_owned(),
             _ => {
                 return unread(
                     "Invalid 'id' in JSON request; expected an integer, a string matching '^[a-zA-Z0-9-_]{1,36}$', or null.",
                 );
             }
         };
-        let params = match last(&fields, "params") {
-            None => Some(Vec::new()),
-            Some(params) => members(params),
-        };
-        let wanted = params.as_ref().and_then(|p| last(p, "returnRateLimits"));
+        let none = Json::parse("{}").expect("an empty object is JSON");
+        let params = json.get("params").unwrap_or(none);
         Request {
             id,
-            rate_limits: wanted.and_then(boolean),
-            asked: match (last(&fields, "method").and_then(string), params) {
+            rate_limits: params.get("returnRateLimits").and_then(Json::switch),
+            asked: match (json.get("method").and_then(Json::owned), params.members()) {
                 (_, None) => Err(Refusal::unread(
                     "Invalid 'params' in JSON request; expected an object.",
                 )),
                 (None, _) => Err(Refusal::unread(
                     "Invalid 'method' in JSON request; expected a string.",
                 )),
-                (Some(method), Some(params)) => asked(&method, &params),
+                (Some(method), Some(_)) => asked(&method, params),
             },
         }
     }
@@ -128,11 +126,11 @@ impl Request {
     /// What the request costs of the weight per minute (web-socket-api.md, at each method).
     pub fn weight(&self) -> u32 {
         match &self.asked {
-            Ok(Asked::Price {
+            Ok(Asked::Ticker {
                 which: Which::One(_),
                 ..
             }) => 2,
-            Ok(Asked::Price { .. }) => 4,
+            Ok(Asked::Ticker { .. }) => 4,
             Ok(Asked::Ping | Asked::Time) | Err(_) => 1,
         }
     }
@@ -148,52 +146,60 @@ fn is_id(raw: &str) -> bool {
         || name.is_some_and(|s| (1..=36).contains(&s.len()) && s.bytes().all(legal))
 }
 
-fn asked(method: &str, params: &[(String, &str)]) -> Result<Asked, Refusal> {
-    let known: &[&str] = match method.strip_prefix("v3/").unwrap_or(method) {
-        "ticker.price" => &["symbol", "symbols", "symbolStatus"],
+fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
+    let method = method.strip_prefix("v3/").unwrap_or(method);
+    let known: &[&str] = match method {
+        "ticker.price" | "ticker.book" => &["symbol", "symbols", "symbolStatus"],
         "ping" | "time" => &[],
         // -1020 UNSUPPORTED_OPERATION
         _ => return Err(Refusal::new(-1020, "This operation is not supported.")),
     };
-    if last(params, "returnRateLimits").is_some_and(|raw| boolean(raw).is_none()) {
+    let wanted = params.get("returnRateLimits");
+    if wanted.is_some_and(|wanted| wanted.switch().is_none()) {
         return Err(Refusal::new(
             -1130,
             "Data sent for parameter 'returnRateLimits' is not valid.",
         ));
     }
-    let is_known =
-        |(name, _): &&(String, &str)| name == "returnRateLimits" || known.contains(&name.as_str());
-    let read = params.iter().filter(is_known).count();
-    if read < params.len() {
+    let is_known = |name: &String| name == "returnRateLimits" || known.contains(&name.as_str());
+    let names: Vec<Option<String>> = params
+        .members()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.owned())
+        .collect();
+    let read = names.iter().flatten().filter(|name| is_known(name)).count();
+    if read < names.len() {
         // -1104 UNREAD_PARAMETERS
         return Err(Refusal::new(
             -1104,
             format!(
                 "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{}'.",
-                params.len()
+                names.len()
             ),
         ));
     }
-    match method.strip_prefix("v3/").unwrap_or(method) {
+    match method {
         "ping" => Ok(Asked::Ping),
         "time" => Ok(Asked::Time),
-        _ => Ok(Asked::Price {
+        _ => Ok(Asked::Ticker {
+            book: method == "ticker.book",
             which: which(params)?,
             status: status(params)?,
         }),
     }
 }
 
-fn which(params: &[(String, &str)]) -> Result<Which, Refusal> {
-    match (last(params, "symbol"), last(params, "symbols")) {
+fn which(params: Json) -> Result<Which, Refusal> {
+    match (params.get("symbol"), params.get("symbols")) {
         (None, None) => Ok(Which::All),
         (Some(_), Some(_)) => Err(Refusal::new(
             -1128,
             "Combination of optional parameters invalid.",
         )),
-        (Some(raw), None) => Ok(Which::One(symbol("symbol", raw)?)),
-        (None, Some(raw)) => {
-            let list = parts(raw, '[', ']').ok_or_else(|| malformed("symbols"))?;
+        (Some(one), None) => Ok(Which::One(symbol("symbol", one)?)),
+        (None, Some(list)) => {
+            let list: Vec<Json> = list.items().ok_or_else(|| malformed("symbols"))?.collect();
             if list.is_empty() {
                 return Err(Refusal::new(-1105, "Parameter 'symbols' was empty."));
             }
@@ -204,8 +210,8 @@ fn which(params: &[(String, &str)]) -> Result<Which, Refusal> {
                 ));
             }
             let mut symbols = Vec::with_capacity(list.len());
-            for raw in list {
-                let symbol = symbol("symbols", raw)?;
+            for one in list {
+                let symbol = symbol("symbols", one)?;
                 if symbols.contains(&symbol) {
                     return Err(Refusal::new(
                         -1151,
@@ -220,8 +226,8 @@ fn which(params: &[(String, &str)]) -> Result<Which, Refusal> {
 }
 
 /// A symbol's name, whether it exists or not.
-fn symbol(parameter: &str, raw: &str) -> Result<String, Refusal> {
-    let name = string(raw).ok_or_else(|| malformed(parameter))?;
+fn symbol(parameter: &str, given: Json) -> Result<String, Refusal> {
+    let name = given.owned().ok_or_else(|| malformed(parameter))?;
     if name.is_empty() {
         return Err(Refusal::new(
             -1105,
@@ -241,8 +247,8 @@ fn symbol(parameter: &str, raw: &str) -> Result<String, Refusal> {
     Ok(name)
 }
 
-fn status(params: &[(String, &str)]) -> Result<Option<String>, Refusal> {
-    match last(params, "symbolStatus").map(string) {
+fn status(params: Json) -> Result<Option<String>, Refusal> {
+    match params.get("symbolStatus").map(Json::owned) {
         None => Ok(None),
         Some(Some(status)) if ["TRADING", "HALT", "BREAK"].contains(&status.as_str()) => {
             Ok(Some(status))
@@ -259,14 +265,6 @@ fn malformed(parameter: &str) -> Refusal {
     )
 }
 
-fn boolean(raw: &str) -> Option<bool> {
-    match raw {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +274,8 @@ mod tests {
     }
 
     fn one(symbol: &str) -> Result<Asked, Refusal> {
-        Ok(Asked::Price {
+        Ok(Asked::Ticker {
+            book: false,
             which: Which::One(symbol.to_owned()),
             status: None,
         })
@@ -344,7 +343,8 @@ mod tests {
         );
         assert_eq!(
             quiet.asked,
-            Ok(Asked::Price {
+            Ok(Asked::Ticker {
+                book: false,
                 which: Which::Listed(vec!["A".into(), "B".into()]),
                 status: Some("HALT".into())
             })
@@ -352,7 +352,7 @@ mod tests {
         let all = Request::read(r#"{"id":1,"method":"ticker.price"}"#);
         assert!(matches!(
             all.asked,
-            Ok(Asked::Price {
+            Ok(Asked::Ticker {
                 which: Which::All,
                 ..
             })

@@ -37,8 +37,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reads the files that the settings name, and listens.
-    pub fn open(settings: &Settings) -> Result<Server, Error> {
+    /// Reads the files that the settings name, and listens. The tape begins to play now.
+    pub fn open(settings: &Settings, now: Now) -> Result<Server, Error> {
         let tape = tape(settings.tape.as_deref())?;
         let acceptor = match &settings.tls {
             Some((cert, key)) => Some(acceptor(cert, key)?),
@@ -67,7 +67,7 @@ impl Server {
             listener,
             address,
             acceptor,
-            venue: Venue::new(tape, settings.speed, settings.faults.clone(), Now::read()),
+            venue: Venue::new(tape, settings, now),
             connections: Vec::new(),
             accept_told: false,
             tls_told: false,

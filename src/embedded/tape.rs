@@ -23,8 +23,19 @@ const SYMBOL_BYTES_MAX: usize = 20;
 pub struct Tape {
     symbol: String,
     length_ms: u64,
-    /// Offset from the start of the tape, and the price from there on.
+    /// At least one: offset from the start of the tape, and the price from there on.
     prices: Vec<(u64, String)>,
+}
+
+/// A price of a tape that is played in a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Played<'a> {
+    /// The price, with eight decimals.
+    pub price: &'a str,
+    /// The how many-th it is since the tape began to play.
+    pub number: u64,
+    /// For how long of the tape's time it has been in force.
+    pub since: Duration,
 }
 
 /// Why a text is no tape: the line, and what is wrong with it.
@@ -125,16 +136,21 @@ impl Tape {
         self.prices.len()
     }
 
-    /// The price in force when the tape has run this long.
-    pub fn price_at(&self, run: Duration) -> &str {
-        let length_ms = u128::from(self.length_ms.max(1));
-        let offset_ms = u64::try_from(run.as_millis() % length_ms).unwrap_or(0);
-        let after = self
-            .prices
-            .partition_point(|(offset, _)| *offset <= offset_ms);
-        self.prices
-            .get(after.saturating_sub(1))
-            .map_or("", |(_, price)| price.as_str())
+    /// What is in force when the tape has run this long.
+    pub fn at(&self, run: Duration) -> Played<'_> {
+        let run_us = u64::try_from(run.as_micros()).unwrap_or(u64::MAX);
+        let length_us = self.length_ms * 1_000;
+        let (rounds, offset_us) = (run_us / length_us, run_us % length_us);
+        let begun = |(offset_ms, _): &(u64, String)| offset_ms * 1_000 <= offset_us;
+        let after = self.prices.partition_point(begun) as u64;
+        let (offset_ms, price) = &self.prices[after as usize - 1];
+        Played {
+            price,
+            number: rounds
+                .saturating_mul(self.prices.len() as u64)
+                .saturating_add(after),
+            since: Duration::from_micros(offset_us - offset_ms * 1_000),
+        }
     }
 }
 
@@ -152,12 +168,15 @@ fn exact(text: &str) -> Result<String, String> {
         ));
     }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if text.contains(['e', 'E']) || fraction.len() > DECIMALS {
+    let exact = format!("{whole}.{fraction:0<DECIMALS$}");
+    let told = !text.contains(['e', 'E']) && fraction.len() <= DECIMALS;
+    // With what was added it may be longer than collectors read.
+    if !told || price::parse(&exact).is_err() {
         return Err(format!(
-            "{text:?} cannot be told in {DECIMALS} decimals; write it without exponent and with no more of them"
+            "{text:?} cannot be told in {DECIMALS} decimals; write it without exponent and leading zeros and with no more of them"
         ));
     }
-    Ok(format!("{whole}.{fraction:0<DECIMALS$}"))
+    Ok(exact)
 }
 
 #[cfg(test)]
@@ -175,7 +194,7 @@ mod tests {
             (tape.symbol(), tape.length_ms(), tape.count()),
             ("BTCUSDT", 184_226, 456)
         );
-        assert_eq!(tape.price_at(ms(0)), "87232.00000000");
+        assert_eq!(tape.at(ms(0)).price, "87232.00000000");
         let prices: Vec<f64> = tape
             .prices
             .iter()
@@ -191,18 +210,24 @@ mod tests {
         let tape =
             Tape::parse("symbol,ETHUSDT\nlength_ms,100\n0,1\n40,2.5\n99,3.12345678\n").unwrap();
         assert_eq!(tape.symbol(), "ETHUSDT");
-        for (at, price) in [
-            (0, "1.00000000"),
-            (39, "1.00000000"),
-            (40, "2.50000000"),
-            (98, "2.50000000"),
-            (99, "3.12345678"),
-            (100, "1.00000000"),
-            (1_000_000_040, "2.50000000"),
+        for (at, price, number, since) in [
+            (0, "1.00000000", 1, 0),
+            (39, "1.00000000", 1, 39),
+            (40, "2.50000000", 2, 0),
+            (98, "2.50000000", 2, 58),
+            (99, "3.12345678", 3, 0),
+            (100, "1.00000000", 4, 0),
+            (1_000_000_041, "2.50000000", 30_000_002, 1),
         ] {
-            assert_eq!(tape.price_at(ms(at)), price, "{at}");
+            let since = ms(since);
+            let played = Played {
+                price,
+                number,
+                since,
+            };
+            assert_eq!(tape.at(ms(at)), played, "{at}");
         }
-        assert_ne!(tape.price_at(Duration::MAX), "");
+        assert_ne!(tape.at(Duration::MAX).price, "");
     }
 
     #[test]
@@ -211,6 +236,15 @@ mod tests {
         assert_eq!(run_of(ms(10), 0.5), ms(5));
         assert_eq!(run_of(ms(10), 1e6), Duration::from_secs(10_000));
         assert_eq!(run_of(Duration::MAX, 1e6), Duration::from_micros(u64::MAX));
+    }
+
+    /// Found by fuzzing: with its eight decimals a price could be longer than any collector reads.
+    #[test]
+    fn a_price_that_is_too_long_with_its_decimals_is_refused() {
+        let tape = |zeros: usize| format!("length_ms,9\n0,{}1", "0".repeat(zeros));
+        let exact = Tape::parse(&tape(54)).unwrap();
+        assert!(price::parse(exact.at(ms(0)).price).is_ok());
+        assert!(Tape::parse(&tape(55)).is_err());
     }
 
     #[test]
@@ -229,6 +263,7 @@ mod tests {
             ("0,-1\n", 1, "no price"),
             ("0,\n", 1, "no price"),
             ("0,1e5\n", 1, "exponent"),
+            ("0,1.0e0\n", 1, "exponent"),
             ("0,1.123456789\n", 1, "decimals"),
             ("x,1\n", 1, "no offset"),
             ("symbol,btc\n", 1, "no symbol"),

@@ -4,6 +4,8 @@
 //! What this module does not do: read or write sockets; `connection` does.
 
 use super::answer::weight_message;
+use super::dialect::{Dialect, STREAMS};
+use super::fault::{API, Fault, Turned, upgrade_refusal};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 
@@ -23,13 +25,41 @@ pub struct Wishes {
     pub micros: bool,
 }
 
+/// What a websocket opens to.
+#[derive(Clone, Copy)]
+pub enum Door {
+    /// Binance's WS-API.
+    Api(Wishes),
+    /// The stream of a dialect.
+    Stream(&'static Dialect),
+}
+
+impl Door {
+    /// What is at a path: the WS-API where Binance has it, a stream at the name of its kind.
+    fn at(path: &str, query: &str) -> Option<Door> {
+        if path == PATH {
+            return Some(Door::Api(wishes(query)));
+        }
+        let name = path.strip_prefix('/')?;
+        let known = STREAMS.iter().find(|dialect| dialect.name == name);
+        known.map(|dialect| Door::Stream(dialect))
+    }
+
+    /// As faults call it.
+    fn name(&self) -> &'static str {
+        match self {
+            Door::Api(_) => API,
+            Door::Stream(dialect) => dialect.name,
+        }
+    }
+}
+
 /// The answer to a head.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// What is written.
     pub bytes: Vec<u8>,
-    /// What the websocket that follows is like; none if it is refused.
-    pub opens: Option<Wishes>,
+    /// What the websocket that follows opens to; none if it is refused.
+    pub opens: Option<Door>,
 }
 
 /// How many bytes of `bytes` are the head; none while it is not whole.
@@ -40,17 +70,21 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
         .map(|at| at + SPACE_AFTER_HEAD.len())
 }
 
-/// Answers a whole head. `refuse_with` is the HTTP status of the fault `upgrade`.
-pub fn respond(head: &[u8], refuse_with: Option<u16>, unix_ms: u64) -> Response {
+/// Answers a whole head.
+pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
     let request = match Request::try_parse(head) {
         Ok(Some((_, request))) => request,
         _ => return refusal(400, "not a GET request of HTTP/1.1\n"),
     };
-    if request.uri().path() != PATH {
-        return refusal(404, "not found; the WebSocket API is at /ws-api/v3\n");
-    }
-    if let Some(code) = refuse_with {
-        return refusal(code, &fault_body(code, unix_ms));
+    let uri = request.uri();
+    let Some(door) = Door::at(uri.path(), uri.query().unwrap_or("")) else {
+        return refusal(
+            404,
+            "not found; Binance's WebSocket API is at /ws-api/v3, a stream at its name, such as /kraken\n",
+        );
+    };
+    if let Some(turned) = upgrade_refusal(faults, door.name()) {
+        return turn_away(turned, door.name(), unix_ms);
     }
     let Ok(accepted) = create_response(&request) else {
         return refusal(400, "not a websocket upgrade (RFC 6455)\n");
@@ -61,7 +95,7 @@ pub fn respond(head: &[u8], refuse_with: Option<u16>, unix_ms: u64) -> Response 
     }
     Response {
         bytes,
-        opens: Some(wishes(request.uri().query().unwrap_or(""))),
+        opens: Some(door),
     }
 }
 
@@ -87,21 +121,36 @@ fn wishes(query: &str) -> Wishes {
 }
 
 fn refusal(code: u16, body: &str) -> Response {
-    let (reason, retry) = match code {
-        400 => ("Bad Request", ""),
-        403 => ("Forbidden", ""),
-        404 => ("Not Found", ""),
-        418 => ("I'm a teapot", "Retry-After: 1\r\n"),
-        429 => ("Too Many Requests", "Retry-After: 1\r\n"),
-        431 => ("Request Header Fields Too Large", ""),
-        451 => ("Unavailable For Legal Reasons", ""),
-        _ => ("Refused", ""),
+    answer(
+        Turned {
+            code,
+            retry_s: None,
+        },
+        body,
+    )
+}
+
+fn answer(turned: Turned, body: &str) -> Response {
+    let code = turned.code;
+    let reason = match code {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        418 => "I'm a teapot",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        503 => "Service Unavailable",
+        _ => "Refused",
     };
     let kind = if body.starts_with('{') {
         "application/json"
     } else {
         "text/plain"
     };
+    let retry = turned
+        .retry_s
+        .map_or(String::new(), |s| format!("Retry-After: {s}\r\n"));
     let text = format!(
         "HTTP/1.1 {code} {reason}\r\nContent-Type: {kind};charset=UTF-8\r\nContent-Length: {}\r\n{retry}Connection: close\r\n\r\n{body}",
         body.len()
@@ -112,17 +161,28 @@ fn refusal(code: u16, body: &str) -> Response {
     }
 }
 
-/// What Binance says with each status. The body for 451 is the one that users report; 403 comes from its
-/// firewall and is no JSON.
-fn fault_body(code: u16, unix_ms: u64) -> String {
-    match code {
-        451 => "{\"code\":0,\"msg\":\"Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms. Please contact customer service if you believe you received this message in error.\"}".to_owned(),
-        418 | 429 => format!(
+/// What Binance says with each status, and others without its words. The body for 451 is the one that users report; 403
+/// comes from a firewall and is no JSON. For 418 and 429 the time to come back is told even if the fault names none.
+fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
+    let retry_s = match turned.code {
+        418 | 429 => Some(turned.retry_s.unwrap_or(1)),
+        _ => turned.retry_s,
+    };
+    let until_ms = retry_s
+        .unwrap_or(0)
+        .saturating_mul(1_000)
+        .saturating_add(unix_ms);
+    let body = match turned.code {
+        451 if dialect.starts_with(API) => "{\"code\":0,\"msg\":\"Service unavailable from a restricted location according to 'b. Eligibility' in https://www.binance.com/en/terms. Please contact customer service if you believe you received this message in error.\"}".to_owned(),
+        code @ (418 | 429) if dialect.starts_with(API) => format!(
             "{{\"code\":-1003,\"msg\":\"{}\"}}",
-            weight_message(code, unix_ms.saturating_add(1000))
+            weight_message(code, until_ms)
         ),
-        _ => "Request blocked by the web application firewall.\n".to_owned(),
-    }
+        403 => "Request blocked by the web application firewall.\n".to_owned(),
+        _ => "Not now, or not here.\n".to_owned(),
+    };
+    let code = turned.code;
+    answer(Turned { code, retry_s }, &body)
 }
 
 #[cfg(test)]
@@ -136,14 +196,25 @@ mod tests {
         )
     }
 
-    fn answer(head: &str, fault: Option<u16>) -> (String, Option<Wishes>) {
-        let response = respond(head.as_bytes(), fault, 1000);
+    fn told(head: &str, fault: &str) -> (String, Option<Door>) {
+        let faults: Vec<Fault> = fault
+            .split_whitespace()
+            .map(|fault| Fault::parse(fault).unwrap())
+            .collect();
+        let response = respond(head.as_bytes(), &faults, 1000);
         (String::from_utf8(response.bytes).unwrap(), response.opens)
+    }
+
+    fn wishes_of(door: Option<Door>) -> Option<Wishes> {
+        match door {
+            Some(Door::Api(wishes)) => Some(wishes),
+            _ => None,
+        }
     }
 
     #[test]
     fn an_upgrade_on_the_right_path_opens() {
-        let (text, opens) = answer(&head("GET /ws-api/v3 HTTP/1.1"), None);
+        let (text, opens) = told(&head("GET /ws-api/v3 HTTP/1.1"), "");
         assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
         // The example of RFC 6455, section 1.3.
         assert!(
@@ -155,13 +226,13 @@ mod tests {
             rate_limits: true,
             micros: false,
         };
-        assert_eq!(opens, Some(plain));
-        let (_, opens) = answer(
+        assert_eq!(wishes_of(opens), Some(plain));
+        let (_, opens) = told(
             &head("GET /ws-api/v3?returnRateLimits=false&timeUnit=MICROSECOND HTTP/1.1"),
-            None,
+            "",
         );
         assert_eq!(
-            opens,
+            wishes_of(opens),
             Some(Wishes {
                 rate_limits: false,
                 micros: true
@@ -173,23 +244,23 @@ mod tests {
     fn everything_else_is_refused_with_a_status_and_a_body() {
         let good = head("GET /ws-api/v3 HTTP/1.1");
         for (head, fault, status) in [
-            (head("GET / HTTP/1.1"), None, 404),
-            (head("GET /ws-api/v3/ HTTP/1.1"), None, 404),
-            (head("GET /ws-api/v3 HTTP/1.0"), None, 400),
-            (head("POST /ws-api/v3 HTTP/1.1"), None, 400),
-            (head("nonsense"), None, 400),
-            ("\r\n\r\n".to_owned(), None, 400),
-            (good.replace("websocket\r\n", "h2c\r\n"), None, 400),
-            (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), None, 400),
-            (good.replace("Version: 13", "Version: 8"), None, 400),
-            (good.clone(), Some(451), 451),
-            (good.clone(), Some(403), 403),
-            (good.clone(), Some(418), 418),
-            (good, Some(429), 429),
+            (head("GET / HTTP/1.1"), "", 404),
+            (head("GET /ws-api/v3/ HTTP/1.1"), "", 404),
+            (head("GET /ws-api/v3 HTTP/1.0"), "", 400),
+            (head("POST /ws-api/v3 HTTP/1.1"), "", 400),
+            (head("nonsense"), "", 400),
+            ("\r\n\r\n".to_owned(), "", 400),
+            (good.replace("websocket\r\n", "h2c\r\n"), "", 400),
+            (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), "", 400),
+            (good.replace("Version: 13", "Version: 8"), "", 400),
+            (good.clone(), "upgrade:451", 451),
+            (good.clone(), "upgrade:403", 403),
+            (good.clone(), "upgrade:418", 418),
+            (good, "binance/upgrade:429 okx/upgrade:403", 429),
         ] {
-            let (text, opens) = answer(&head, fault);
+            let (text, opens) = told(&head, fault);
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
-            assert_eq!(opens, None);
+            assert!(opens.is_none());
             let (top, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(top.contains(&format!("Content-Length: {}\r\n", body.len())));
             assert!(top.ends_with("Connection: close") && !body.is_empty());
@@ -198,10 +269,38 @@ mod tests {
                 assert_eq!(json::check(body), Ok(()));
             }
         }
-        let (text, _) = answer(&head("GET /ws-api/v3 HTTP/1.1"), Some(451));
+        let (text, _) = told(&head("GET /ws-api/v3 HTTP/1.1"), "upgrade:451");
         assert!(
             text.contains(r#"{"code":0,"msg":"Service unavailable from a restricted location"#)
         );
+    }
+
+    #[test]
+    fn every_stream_is_at_its_name_whatever_the_query() {
+        for dialect in STREAMS {
+            for query in ["", "?", "?streams=a/b&x"] {
+                let line = format!("GET /{}{query} HTTP/1.1", dialect.name);
+                match told(&head(&line), "").1 {
+                    Some(Door::Stream(opened)) => assert_eq!(opened.name, dialect.name),
+                    _ => panic!("{line}"),
+                }
+            }
+        }
+        for path in [
+            "/binance",
+            "/binance-book",
+            "/kraken/",
+            "//kraken",
+            "/Kraken",
+        ] {
+            let (text, _) = told(&head(&format!("GET {path} HTTP/1.1")), "");
+            assert!(text.starts_with("HTTP/1.1 404 "), "{path}");
+        }
+        let line = head("GET /okx HTTP/1.1");
+        let (text, _) = told(&line, "binance/upgrade:451 okx/upgrade:503:7");
+        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"));
+        assert!(text.contains("\r\nRetry-After: 7\r\n") && !text.contains("binance"));
+        assert!(told(&line, "kraken/upgrade:503").1.is_some());
     }
 
     #[test]
@@ -215,11 +314,11 @@ mod tests {
     fn no_truncation_or_single_change_of_a_head_panics() {
         let good = head("GET /ws-api/v3?timeUnit=x HTTP/1.1").into_bytes();
         for at in 0..good.len() {
-            respond(&good[..at], None, 0);
+            respond(&good[..at], &[], 0);
             for byte in [0, b' ', b'\n', b'?', b'%', 0x7f, 0xff] {
                 let mut bytes = good.clone();
                 bytes[at] = byte;
-                respond(&bytes, None, 0);
+                respond(&bytes, &[], 0);
             }
         }
     }

@@ -1,12 +1,13 @@
-//! What all connections share: the clock reading, the prices, the faults and the count of weight.
+//! What all connections share: the clock reading, the prices, the pace, the faults and the count of weight.
 //!
 //! Invariant: at one instant every connection gets the same price, and one count of weight holds for all, as if all
 //! came from one address.
 //! What this module does not do: refuse anyone whose weight is used up.
 
-use super::fault::{Fault, upgrade_refusal};
+use super::Settings;
+use super::fault::Fault;
 use super::tape::{Tape, run_of};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +29,34 @@ impl Now {
     }
 }
 
-/// What all connections share: the prices, the faults and the count of weight.
+impl Now {
+    /// The same on a clock that is so far ahead.
+    pub fn ahead(self, us: i64) -> Now {
+        Now {
+            unix_us: self.unix_us.saturating_add_signed(us),
+            ..self
+        }
+    }
+}
+
+/// A price as it was traded at.
+#[derive(Clone, Copy, Debug)]
+pub struct Trade<'a> {
+    /// With eight decimals.
+    pub price: &'a str,
+    /// The how many-th of the tape.
+    pub number: u64,
+    /// When, in microseconds since the Unix epoch; with `--rate`, now.
+    pub since_us: u64,
+}
+
+/// What all connections share: the prices, the pace, the faults and the count of weight.
 pub struct Venue {
     tape: Tape,
     speed: f64,
     faults: Vec<Fault>,
+    keep_alive: Option<Duration>,
+    rate: Option<u64>,
     started: Instant,
     /// The minute that `weight_used` counts, since the Unix epoch.
     minute: u64,
@@ -41,11 +65,13 @@ pub struct Venue {
 
 impl Venue {
     /// The tape begins to play.
-    pub fn new(tape: Tape, speed: f64, faults: Vec<Fault>, now: Now) -> Venue {
+    pub fn new(tape: Tape, settings: &Settings, now: Now) -> Venue {
         Venue {
             tape,
-            speed,
-            faults,
+            speed: settings.speed,
+            faults: settings.faults.clone(),
+            keep_alive: settings.keep_alive_us.map(Duration::from_micros),
+            rate: settings.rate,
             started: now.at,
             minute: 0,
             weight_used: 0,
@@ -68,9 +94,20 @@ impl Venue {
         &self.faults
     }
 
-    /// The HTTP status that upgrades are refused with, if they are.
-    pub fn refusal(&self) -> Option<u16> {
-        upgrade_refusal(&self.faults)
+    /// How often something is due that is documented to be so every so many seconds.
+    pub fn period(&self, documented_s: u64) -> Duration {
+        self.keep_alive.unwrap_or(Duration::from_secs(documented_s))
+    }
+
+    /// How long something may take that is documented to have so many seconds.
+    pub fn limit(&self, documented_s: u64) -> Duration {
+        let limit = self.keep_alive.map(|period| period.saturating_mul(3));
+        limit.unwrap_or(Duration::from_secs(documented_s))
+    }
+
+    /// How many prices a stream tells in a second, if not as they come.
+    pub fn rate(&self) -> Option<u64> {
+        self.rate
     }
 
     /// The symbol there is.
@@ -78,10 +115,19 @@ impl Venue {
         self.tape.symbol()
     }
 
-    /// Its price now.
-    pub fn price(&self, now: Now) -> &str {
+    /// The last trade.
+    pub fn trade(&self, now: Now) -> Trade<'_> {
         let elapsed = now.at.saturating_duration_since(self.started);
-        self.tape.price_at(run_of(elapsed, self.speed))
+        let played = self.tape.at(run_of(elapsed, self.speed));
+        let age_us = match self.rate {
+            Some(_) => 0,
+            None => (played.since.as_micros() as f64 / self.speed) as u64,
+        };
+        Trade {
+            price: played.price,
+            number: played.number,
+            since_us: now.unix_us.saturating_sub(age_us),
+        }
     }
 
     /// Counts weight, and says how much was used in this minute of the clock.

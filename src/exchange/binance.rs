@@ -1,201 +1,147 @@
-//! Binance's websocket API, method `ticker.price`; the embedded exchange speaks it too.
+//! Binance's websocket API: `ticker.price` (`binance:`) and the middle of `ticker.book` (`binance-book:`), asked for.
 //!
-//! Source of the rules: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Rate limits",
-//! "Error codes") and errors.md. The exchange gives no time with this price, so its age is unknown.
-//! Invariant: [`parse`] is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source of the rules: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Symbol order book ticker",
+//! "Rate limits", "Error codes") and errors.md. The exchange gives no time with these prices, so their age is unknown.
+//! Invariant: the parsers are pure functions, total on any text; what is not exactly a price is a reason why not.
 
-use crate::json;
-use crate::price::{self, BadPrice};
+use super::{
+    Denial, Dialect, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
+    price_of, time_of,
+};
+use crate::json::{Json, NotJson};
 use crate::reason::Miss;
-use nanoserde::{DeJson, DeJsonErr, DeJsonState, DeJsonTok};
-use std::str::Chars;
+use std::borrow::Cow;
 
 /// Where the API listens.
-pub const ENDPOINT: &str = "wss://ws-api.binance.com:443/ws-api/v3";
+const URLS: &[&str] = &["wss://ws-api.binance.com:443/ws-api/v3"];
+
+/// The exchange pings every 20 s ("General API Information"); it allows 300 connections in 5 minutes from an address.
+const PACE: Pace = Pace {
+    age_s_max: 10,
+    silence_s_max: 60,
+    ping_s: 0,
+    pause_ms_min: 1_000,
+};
+
+/// The last price.
+pub static POLL: Dialect = Dialect {
+    name: "binance",
+    urls: URLS,
+    way: Way::Poll(|id, symbol| request("ticker.price", id, symbol)),
+    read: |text, topic| read(text, topic, |result| price_of(result.get("price"))),
+    ping: None,
+    pace: PACE,
+};
+
+/// The middle of best bid and best ask.
+pub static BOOK: Dialect = Dialect {
+    name: "binance-book",
+    urls: URLS,
+    way: Way::Poll(|id, symbol| request("ticker.book", id, symbol)),
+    read: |text, topic| {
+        read(text, topic, |result| {
+            middle_of(result.get("bidPrice"), result.get("askPrice"))
+        })
+    },
+    ping: None,
+    pace: PACE,
+};
 
 /// The request for one price. It asks for trading symbols only, so that a halted market is an error, not a stale price.
 /// `id` comes back in the reply; letters, digits and hyphens, at most 36.
-pub fn request(id: &str, symbol: &str) -> String {
+fn request(method: &str, id: &str, symbol: &str) -> String {
     format!(
-        r#"{{"id":"{id}","method":"ticker.price","params":{{"symbol":"{symbol}","symbolStatus":"TRADING"}}}}"#
+        r#"{{"id":"{id}","method":"{method}","params":{{"symbol":"{symbol}","symbolStatus":"TRADING"}}}}"#
     )
 }
 
-/// What a message of the exchange says.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// The price asked for under this id.
-    Price {
-        /// Which request it answers.
-        id: String,
-        /// The price.
-        price: f64,
-    },
-    /// No price.
-    Fault {
-        /// Which request it answers, where that can be told.
-        id: Option<String>,
-        /// What goes into the sample's record.
-        miss: Miss,
-        /// What goes into the log.
-        text: String,
-    },
-    /// The exchange says no, for good or for a while.
-    Refusal(Refusal),
-    /// The exchange announces that it will close the connection.
-    Shutdown,
-}
+/// Asks for the exchange's time, which it gives with no price ("Check server time").
+pub const TIME: &str = r#"{"id":"time","method":"time"}"#;
 
-/// An error object.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// Which request it answers, where that can be told.
-    pub id: Option<String>,
-    /// Status as in HTTP: 400 bad request, 418 banned, 429 too many requests.
-    pub status: u16,
-    /// The exchange's own number; -1121 is "Invalid symbol.".
-    pub code: i64,
-    /// The exchange's own words.
-    pub message: String,
-    /// When to come back: milliseconds since the Unix epoch.
-    pub retry_after_ms: Option<u64>,
-}
-
-/// -1220 SYMBOL_DOES_NOT_MATCH_STATUS: there is such a market, but it is not trading.
-pub const CODE_NOT_TRADING: i64 = -1220;
-/// -1121 BAD_SYMBOL
-pub const CODE_BAD_SYMBOL: i64 = -1121;
-
-impl Refusal {
-    /// What goes into the sample's record.
-    pub fn miss(&self) -> Miss {
-        if matches!(self.status, 418 | 429) {
-            Miss::RateLimited
-        } else {
-            Miss::Refused
-        }
-    }
-}
-
-/// An id as it comes back: a string, an integer or null.
-#[derive(Debug, PartialEq)]
-struct Id(Option<String>);
-
-impl DeJson for Id {
-    fn de_json(state: &mut DeJsonState, input: &mut Chars) -> Result<Id, DeJsonErr> {
-        let id = match &state.tok {
-            DeJsonTok::Str => Some(state.strbuf.clone()),
-            DeJsonTok::U64(number) => Some(number.to_string()),
-            DeJsonTok::I64(number) => Some(number.to_string()),
-            DeJsonTok::Null => None,
-            _ => return Err(state.err_token("string, integer or null")),
-        };
-        state.next_tok(input)?;
-        Ok(Id(id))
-    }
-}
-
-#[derive(DeJson)]
-struct Envelope {
-    id: Option<Id>,
-    status: Option<u16>,
-    result: Option<Ticker>,
-    error: Option<ErrorObject>,
-    event: Option<Event>,
-}
-
-#[derive(DeJson)]
-struct Ticker {
-    symbol: String,
-    price: String,
-}
-
-#[derive(DeJson)]
-struct ErrorObject {
-    code: i64,
-    msg: String,
-    data: Option<ErrorData>,
-}
-
-#[derive(DeJson)]
-struct ErrorData {
-    #[nserde(rename = "retryAfter")]
-    retry_after: Option<u64>,
-}
-
-#[derive(DeJson)]
-struct Event {
-    e: String,
-}
-
-/// Reads one message, which should answer a request for the price of `symbol`.
-pub fn parse(text: &str, symbol: &str) -> Reply {
-    let fault = |id, miss, text: String| Reply::Fault { id, miss, text };
-    if let Err(json::NotJson(at)) = json::check(text) {
-        return fault(
-            None,
-            Miss::NotJson,
-            format!("byte {at} is not JSON: {}", excerpt(text)),
-        );
-    }
-    let envelope: Envelope = match DeJson::deserialize_json(text) {
-        Ok(envelope) => envelope,
-        Err(error) => return fault(None, Miss::Shape, format!("{error} in {}", excerpt(text))),
+/// Reads one message, which should answer a request.
+fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said {
+    let json = match Json::parse(text) {
+        Ok(json) => json,
+        Err(NotJson(at)) => return not_json(text, at),
     };
-    let id = envelope.id.and_then(|id| id.0);
-    if let Some(event) = envelope.event {
-        return match event.e.as_str() {
-            "serverShutdown" => Reply::Shutdown,
-            other => fault(id, Miss::Shape, format!("unknown event {}", excerpt(other))),
+    let [id, event, status, error, result] =
+        json.pick(["id", "event", "status", "error", "result"]);
+    let id = match id {
+        None => Ok(None),
+        Some(id) if id.raw() == "null" => Ok(None),
+        Some(id) => {
+            let number = || id.whole::<i64>().map(|id| id.to_string());
+            let id = id.text().map(Cow::into_owned).or_else(number);
+            id.map(Some).ok_or(())
+        }
+    };
+    let Ok(id) = id else {
+        return Said::fault(Miss::Shape, excerpt(text));
+    };
+    let fault = |id, miss, text: &str| Said::Fault {
+        id,
+        miss,
+        text: excerpt(text),
+    };
+    if let Some(event) = event {
+        return match event.get("e") {
+            Some(name) if name.says("serverShutdown") => Said::Leaving("a shutdown".into()),
+            // What else it may announce is not the price that was asked for.
+            _ => Said::ALIVE,
         };
     }
-    let status = envelope.status.unwrap_or(0);
-    if let Some(error) = envelope.error {
-        let retry_after_ms = error.data.and_then(|data| data.retry_after);
-        return Reply::Refusal(Refusal {
-            id,
-            status,
-            code: error.code,
-            message: excerpt(&error.msg),
-            retry_after_ms,
-        });
+    let status = status.and_then(Json::whole::<u16>);
+    if let Some(error) = error {
+        return refusal(id, status.unwrap_or(0), error, text);
     }
-    match (status, envelope.result, id) {
-        (200, Some(ticker), id) if ticker.symbol != symbol => fault(
+    let result = match (status, result) {
+        (Some(200), Some(result)) => result,
+        _ => return fault(id, Miss::Shape, text),
+    };
+    if let Ok(time_us) = time_of(result.get("serverTime")) {
+        let time_us = Some(time_us);
+        return Said::Alive { time_us };
+    }
+    let price = of_symbol(result.get("symbol"), topic.symbol).and_then(|()| price(result));
+    match (price, id) {
+        (Ok(_), None) => fault(None, Miss::WrongId, text),
+        (Ok(price), id) => Said::Price {
             id,
-            Miss::WrongSymbol,
-            format!("asked for {symbol}, got {}", excerpt(&ticker.symbol)),
-        ),
-        (200, Some(ticker), Some(id)) => match price::parse(&ticker.price) {
-            Ok(price) => Reply::Price { id, price },
-            Err(BadPrice::NotDecimal) => fault(
-                Some(id),
-                Miss::NotDecimal,
-                format!("{:?}", excerpt(&ticker.price)),
-            ),
-            Err(BadPrice::OutOfBounds) => fault(
-                Some(id),
-                Miss::OutOfBounds,
-                format!("{:?}", excerpt(&ticker.price)),
-            ),
+            price,
+            time_us: None,
         },
-        (200, Some(_), None) => fault(None, Miss::WrongId, "null".into()),
-        (_, _, id) => fault(
-            id,
-            Miss::Shape,
-            format!("status {status} without result: {}", excerpt(text)),
-        ),
+        (Err(miss), id) => fault(id, miss, text),
     }
 }
 
-/// The beginning of foreign text, for the log.
-fn excerpt(text: &str) -> String {
-    let short: String = text.chars().take(100).collect();
-    if short.len() < text.len() {
-        format!("{short}…")
-    } else {
-        short
-    }
+/// An error object; the codes are those of errors.md.
+fn refusal(id: Option<String>, status: u16, error: Json, text: &str) -> Said {
+    let (code, message) = (
+        error.get("code").and_then(Json::whole::<i64>),
+        error.get("msg").and_then(Json::text),
+    );
+    let (Some(code), Some(message)) = (code, message) else {
+        return Said::Fault {
+            id,
+            miss: Miss::Shape,
+            text: excerpt(text),
+        };
+    };
+    let denial = match (status, code) {
+        (418, _) => Denial::Banned,
+        (429, _) => Denial::TooMany,
+        (_, -1121) => Denial::UnknownSymbol,
+        (_, -1220) => Denial::NotTrading,
+        (500.., _) => Denial::Busy,
+        _ => Denial::Other,
+    };
+    let retry_after = error.get("data").and_then(|data| data.get("retryAfter"));
+    Said::Refusal(Refusal {
+        id,
+        denial,
+        text: format!("status {status}, code {code}, {:?}", excerpt(&message)),
+        retry_after_ms: retry_after.and_then(Json::whole),
+    })
 }
 
 #[cfg(test)]
@@ -203,45 +149,91 @@ mod tests {
     use super::*;
 
     const GOOD: &str = r#"{"id":"s-3","status":200,"result":{"symbol":"BTCUSDC","price":"87231.42000000"},"rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]}"#;
+    // The document's example ("Symbol order book ticker").
+    const BOOKED: &str = r#"{"id":"9d32157c","status":200,"result":{"symbol":"BNBBTC","bidPrice":"0.01358000","bidQty":"12.53400000","askPrice":"0.01358100","askQty":"17.83700000"}}"#;
+
+    fn said(text: &str) -> Said {
+        about(text, "BTCUSDC")
+    }
+
+    fn about(text: &str, symbol: &str) -> Said {
+        let channel = None;
+        (POLL.read)(text, &Topic { symbol, channel })
+    }
+
+    fn price(id: &str, price: f64) -> Said {
+        Said::Price {
+            id: Some(id.into()),
+            price,
+            time_us: None,
+        }
+    }
 
     fn miss(text: &str) -> (Option<String>, Miss) {
-        match parse(text, "BTCUSDC") {
-            Reply::Fault { id, miss, .. } => (id, miss),
+        match said(text) {
+            Said::Fault { id, miss, .. } => (id, miss),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
+    fn the_exchanges_time_is_one_sign_of_life_with_a_time() {
+        // The document's example ("Check server time").
+        let reply = r#"{"id":"187d3cb2-942d-484c-8271-4e2141bbadb1","status":200,"result":{"serverTime":1656400526260}}"#;
+        let time_us = Some(1_656_400_526_260_000);
+        assert_eq!(said(reply), Said::Alive { time_us });
+        assert!(crate::json::check(TIME).is_ok());
+    }
+
+    #[test]
     fn the_documented_reply_is_a_price() {
-        assert_eq!(
-            parse(GOOD, "BTCUSDC"),
-            Reply::Price {
-                id: "s-3".into(),
-                price: 87231.42
-            }
-        );
+        assert_eq!(said(GOOD), price("s-3", 87231.42));
         let example = r#"{"id":"043a7cf2-bde3-4888-9604-c8ac41fcba4d","status":200,"result":{"symbol":"BNBBTC","price":"0.01361900"}}"#;
         assert_eq!(
-            parse(example, "BNBBTC"),
-            Reply::Price {
-                id: "043a7cf2-bde3-4888-9604-c8ac41fcba4d".into(),
-                price: 0.013619
-            }
+            about(example, "BNBBTC"),
+            price("043a7cf2-bde3-4888-9604-c8ac41fcba4d", 0.013619)
         );
+        assert_eq!(said(&GOOD.replace("\"s-3\"", "17")), price("17", 87231.42));
         assert_eq!(
-            parse(&GOOD.replace("\"s-3\"", "17"), "BTCUSDC"),
-            Reply::Price {
-                id: "17".into(),
-                price: 87231.42
-            }
+            said(&GOOD.replace("\"87231.42000000\"", "8.723142e4")),
+            price("s-3", 87231.42)
         );
+    }
+
+    #[test]
+    fn a_book_is_read_as_its_middle() {
+        let topic = Topic {
+            symbol: "BNBBTC",
+            channel: None,
+        };
+        assert_eq!((BOOK.read)(BOOKED, &topic), price("9d32157c", 0.0135805));
+        for (from, miss) in [
+            ("0.01358100", Miss::OutOfBounds),
+            ("\"askPrice\"", Miss::Shape),
+        ] {
+            let text = BOOKED.replace(
+                from,
+                if from.starts_with('"') {
+                    "\"ask\""
+                } else {
+                    "0"
+                },
+            );
+            match (BOOK.read)(&text, &topic) {
+                Said::Fault { miss: found, .. } => assert_eq!(found, miss),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]
     fn the_request_is_what_the_document_asks_for() {
         let expected = r#"{"id":"a-1","method":"ticker.price","params":{"symbol":"BTCUSDC","symbolStatus":"TRADING"}}"#;
+        let Way::Poll(request) = POLL.way else {
+            panic!("it is asked")
+        };
         assert_eq!(request("a-1", "BTCUSDC"), expected);
-        assert_eq!(json::check(expected), Ok(()));
+        assert!(Json::parse(expected).is_ok());
     }
 
     #[test]
@@ -263,76 +255,42 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(
-            with("\"87231.42000000\"", "87231.42"),
-            (None, Miss::Shape),
-            "a number is not this exchange's way"
-        );
+        for text in ["null", "true", "[1]", "{}"] {
+            assert_eq!(with("\"87231.42000000\"", text), (id(), Miss::Shape));
+        }
         assert_eq!(with("\"87231.42000000\"", "NaN"), (None, Miss::NotJson));
-        assert_eq!(with("\"price\"", "\"prize\""), (None, Miss::Shape));
+        assert_eq!(with("\"price\"", "\"prize\""), (id(), Miss::Shape));
         assert_eq!(with("\"s-3\"", "null"), (None, Miss::WrongId));
         assert_eq!(with("\"s-3\"", "[1]"), (None, Miss::Shape));
         assert_eq!(with("200", "201"), (id(), Miss::Shape));
         assert_eq!(miss("{}"), (None, Miss::Shape));
         assert_eq!(miss("[]"), (None, Miss::Shape));
         assert_eq!(miss("garbage"), (None, Miss::NotJson));
-        assert_eq!(miss(r#"{"event":{"e":"news"}}"#), (None, Miss::Shape));
+        assert_eq!(said(r#"{"event":{"e":"news"}}"#), Said::ALIVE);
     }
 
     #[test]
     fn the_exchange_may_say_no() {
-        let banned = r#"{"id":"fc93a61a","status":418,"error":{"code":-1003,"msg":"Way too much request weight used; IP banned until 1659146400000.","data":{"serverTime":1659142907531,"retryAfter":1659146400000}},"rateLimits":[]}"#;
-        let Reply::Refusal(refusal) = parse(banned, "BTCUSDC") else {
-            panic!()
+        let refused = |text: &str| match said(text) {
+            Said::Refusal(refusal) => refusal,
+            other => panic!("{other:?}"),
         };
-        assert_eq!(
-            (refusal.status, refusal.code, refusal.retry_after_ms),
-            (418, -1003, Some(1_659_146_400_000))
-        );
-        assert_eq!(refusal.miss(), Miss::RateLimited);
-        let unknown = r#"{"id":"1","status":400,"error":{"code":-1121,"msg":"Invalid symbol."}}"#;
-        let Reply::Refusal(refusal) = parse(unknown, "BTCUSDC") else {
-            panic!()
-        };
-        assert_eq!(
-            (refusal.code, refusal.miss(), refusal.retry_after_ms),
-            (CODE_BAD_SYMBOL, Miss::Refused, None)
+        let banned = refused(
+            r#"{"id":"fc93a61a","status":418,"error":{"code":-1003,"msg":"Way too much request weight used; IP banned until 1659146400000.","data":{"serverTime":1659142907531,"retryAfter":1659146400000}},"rateLimits":[]}"#,
         );
         assert_eq!(
-            parse(
-                r#"{"event":{"e":"serverShutdown","E":1770123456789}}"#,
-                "BTCUSDC"
-            ),
-            Reply::Shutdown
+            (banned.denial, banned.miss(), banned.retry_after_ms),
+            (Denial::Banned, Miss::RateLimited, Some(1_659_146_400_000))
         );
-    }
-
-    #[test]
-    fn no_truncation_and_no_mutation_makes_the_parser_panic_or_invent_a_price() {
-        for end in 0..GOOD.len() {
-            assert!(
-                !matches!(parse(&GOOD[..end], "BTCUSDC"), Reply::Price { .. }),
-                "{}",
-                &GOOD[..end]
-            );
-        }
-        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed
-        };
-        for _ in 0..20_000 {
-            let mut bytes = GOOD.as_bytes().to_vec();
-            for _ in 0..1 + next() % 4 {
-                let at = next() as usize % bytes.len();
-                bytes[at] = b"{}[]\",:0123456789.eE+-\\u/ntf\0 \x7f"[next() as usize % 31];
-            }
-            let text = String::from_utf8_lossy(&bytes);
-            if let Reply::Price { price, .. } = parse(&text, "BTCUSDC") {
-                assert!(price::is_price(price), "{text}");
-            }
-        }
+        let unknown =
+            refused(r#"{"id":"1","status":400,"error":{"code":-1121,"msg":"Invalid symbol."}}"#);
+        assert_eq!(
+            (unknown.denial, unknown.miss(), unknown.retry_after_ms),
+            (Denial::UnknownSymbol, Miss::Refused, None)
+        );
+        assert!(matches!(
+            said(r#"{"event":{"e":"serverShutdown","E":1770123456789}}"#),
+            Said::Leaving(_)
+        ));
     }
 }

@@ -4,12 +4,18 @@
 //! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
 
 use super::channel::Channel;
+use super::tunnel;
+use crate::clock::utc_text;
 use crate::config::Endpoint;
 use crate::error::Error;
-use crate::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX, SLICE_MS};
+use crate::limits::{
+    CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, SLICE_MS, TLS_MS_MAX, UPGRADE_MS_MAX,
+};
 use crate::net::{Gate, Patience, waits};
+use crate::proxy::Proxies;
 use crate::reason::Miss;
 use crate::resolve;
+use crate::wait::wall_us;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
 use std::io;
 use std::net::TcpStream;
@@ -17,7 +23,7 @@ use std::time::{Duration, Instant};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{Message, WebSocket, client};
+use tungstenite::{Message, Utf8Bytes, WebSocket, client};
 
 /// Most messages taken without looking at the time.
 const MESSAGES_PER_DRAIN: usize = 64;
@@ -34,29 +40,96 @@ pub struct Ended {
     pub text: String,
 }
 
+/// No connection came about.
+#[derive(Debug)]
+pub struct Unopened {
+    /// Why.
+    pub error: Error,
+    /// The HTTP status that the upgrade was refused with, if that is why.
+    pub status: Option<u16>,
+    /// When to come back, from now, where the exchange says.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl From<Error> for Unopened {
+    fn from(error: Error) -> Unopened {
+        Unopened {
+            error,
+            status: None,
+            retry_after_ms: None,
+        }
+    }
+}
+
 /// An open websocket.
 pub struct Link {
     ws: WebSocket<Channel<Gate>>,
+    /// When anything last came, pings and pongs included.
+    heard_at: Instant,
+    ponged_at: Option<Instant>,
 }
 
 impl Link {
-    /// Resolves, connects, shakes hands and upgrades; gives up at `deadline` at the latest.
+    /// Resolves, connects (through a proxy, if one is on the way), shakes hands and upgrades; gives up at `deadline` at the latest.
     pub fn open(
         endpoint: &Endpoint,
         tls: Option<&TlsConnector>,
+        proxies: &Proxies,
         deadline: Instant,
         look: Look,
-    ) -> Result<Link, Error> {
-        let gate = connect(endpoint, deadline, look)?;
-        let channel = match tls {
-            Some(connector) => Channel::Tls(Box::new(shake_hands(
-                endpoint, connector, gate, deadline, look,
-            )?)),
-            None => Channel::Plain(gate),
+    ) -> Result<Link, Unopened> {
+        let gate = match proxies.to(endpoint) {
+            None => connect(&endpoint.host, endpoint.port, deadline, look)?,
+            Some(proxy) => {
+                let reached = connect(&proxy.host, proxy.port, deadline, look);
+                let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
+                tunnel::dig(proxy, endpoint, gate, deadline, look)?
+            }
+        };
+        let channel = if endpoint.tls {
+            let connector = tls.expect("whoever names a wss place brings a connector");
+            let stream = shake_hands(endpoint, connector, gate, deadline, look)?;
+            Channel::Tls(Box::new(stream))
+        } else {
+            Channel::Plain(gate)
         };
         Ok(Link {
             ws: upgrade(endpoint, channel, deadline, look)?,
+            heard_at: Instant::now(),
+            ponged_at: None,
         })
+    }
+
+    /// When anything last came, pings and pongs included, or the connection was opened.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
+    /// When the connection had nothing to read, for the last time: what was received since came later than that.
+    pub fn dry_at(&mut self) -> Instant {
+        self.ws.get_mut().inner().dry_at()
+    }
+
+    /// The exchange's certificate in DER, if this is TLS.
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let Channel::Tls(tls) = self.ws.get_ref() else {
+            return None;
+        };
+        tls.peer_certificate().ok()??.to_der().ok()
+    }
+
+    /// Sends a ping frame, whose pong [`Link::ponged_at`] tells of once it was read.
+    pub fn ping(&mut self) -> Result<(), Ended> {
+        self.ponged_at = None;
+        self.ws.get_mut().inner().shut();
+        let ping = Message::Ping(b"rsoracle"[..].into());
+        self.ws.send(ping).map_err(ended)?;
+        self.fire()
+    }
+
+    /// When the pong to the last ping was read.
+    pub fn ponged_at(&self) -> Option<Instant> {
+        self.ponged_at
     }
 
     /// Encrypts a request now, to be sent by [`Link::fire`].
@@ -81,15 +154,19 @@ impl Link {
     }
 
     /// The next message; `None` when none has come by the end of `patience`.
-    pub fn receive(&mut self, patience: Patience) -> Result<Option<String>, Ended> {
+    pub fn receive(&mut self, patience: Patience) -> Result<Option<Utf8Bytes>, Ended> {
         let gate = self.ws.get_mut().inner();
         gate.set_budget(2 * MESSAGE_BYTES_MAX);
         gate.set_patience(patience)
             .map_err(|error| ended(error.into()))?;
         for _ in 0..MESSAGES_PER_DRAIN {
-            match self.ws.read() {
-                Ok(Message::Text(text)) => return Ok(Some(text.as_str().to_owned())),
-                Ok(Message::Binary(_)) => return Ok(Some(String::from("(binary)"))),
+            let read = self.ws.read();
+            if read.is_ok() {
+                self.heard_at = Instant::now();
+            }
+            match read {
+                Ok(Message::Text(text)) => return Ok(Some(text)),
+                Ok(Message::Binary(_)) => return Ok(Some("(binary)".into())),
                 Ok(Message::Close(frame)) => {
                     let why =
                         frame.map_or(String::new(), |f| format!(" ({} {})", f.code, f.reason));
@@ -98,6 +175,7 @@ impl Link {
                         text: format!("the exchange closed the connection{why}"),
                     });
                 }
+                Ok(Message::Pong(_)) => self.ponged_at = Some(self.heard_at),
                 // The answer to a ping is ready now, but only the next write would send it.
                 Ok(_) => match self.ws.flush() {
                     Err(tungstenite::Error::Io(error)) if waits(&error) => return Ok(None),
@@ -122,21 +200,29 @@ fn ended(error: tungstenite::Error) -> Ended {
     }
 }
 
-/// The end of this phase.
-fn phase(deadline: Instant) -> Instant {
-    deadline.min(Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX))
+/// The end of a phase that has so long.
+fn phase(deadline: Instant, ms_max: u64) -> Instant {
+    deadline.min(Instant::now() + Duration::from_millis(ms_max))
 }
 
-fn slice(until: Instant) -> Patience {
+/// A phase that has come to its end: which, and how long it had.
+fn late(what: &str, ms_max: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("no {what} within {ms_max} ms"),
+    )
+}
+
+/// The part of a wait after which the caller looks elsewhere.
+pub(super) fn slice(until: Instant) -> Patience {
     Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
 }
 
-fn connect(endpoint: &Endpoint, deadline: Instant, look: Look) -> Result<Gate, Error> {
-    let Endpoint { host, port, .. } = endpoint;
-    let addresses = resolve::addresses(host, *port, deadline, look)?;
+fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {
+    let addresses = resolve::addresses(host, port, deadline, look)?;
     look()?;
-    let until = phase(deadline);
-    let mut last = io::Error::from(io::ErrorKind::TimedOut);
+    let until = phase(deadline, CONNECT_MS_MAX);
+    let mut last = late("TCP connection", CONNECT_MS_MAX);
     for address in addresses {
         let left = until
             .saturating_duration_since(Instant::now())
@@ -146,6 +232,9 @@ fn connect(endpoint: &Endpoint, deadline: Instant, look: Look) -> Result<Gate, E
         }
         match TcpStream::connect_timeout(&address, left).and_then(Gate::new) {
             Ok(gate) => return Ok(gate),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                last = late("TCP connection", left.as_millis() as u64);
+            }
             Err(error) => last = error,
         }
         look()?;
@@ -163,7 +252,7 @@ fn shake_hands(
     deadline: Instant,
     look: Look,
 ) -> Result<TlsStream<Gate>, Error> {
-    let until = phase(deadline);
+    let until = phase(deadline, TLS_MS_MAX);
     let attempt = format!(
         "cannot agree on TLS with {}:{}",
         endpoint.host, endpoint.port
@@ -180,7 +269,7 @@ fn shake_hands(
             Err(TlsHandshakeError::WouldBlock(mut mid)) => {
                 look()?;
                 if Instant::now() >= until {
-                    return Err(stuck(io::ErrorKind::TimedOut.into()));
+                    return Err(stuck(late("TLS handshake", TLS_MS_MAX)));
                 }
                 mid.get_mut().set_patience(slice(until)).map_err(stuck)?;
                 state = mid.handshake();
@@ -212,8 +301,8 @@ fn upgrade(
     mut channel: Channel<Gate>,
     deadline: Instant,
     look: Look,
-) -> Result<WebSocket<Channel<Gate>>, Error> {
-    let until = phase(deadline);
+) -> Result<WebSocket<Channel<Gate>>, Unopened> {
+    let until = phase(deadline, UPGRADE_MS_MAX);
     let attempt = format!("cannot open a websocket at {}", endpoint.url);
     let stuck = |error: io::Error| Error::new(&attempt, error).passing();
     let request = endpoint
@@ -236,12 +325,12 @@ fn upgrade(
                 return Err(http_refusal(&attempt, &response));
             }
             Err(HandshakeError::Failure(error)) => {
-                return Err(Error::new(&attempt, error).passing());
+                return Err(Error::new(&attempt, error).passing().into());
             }
             Err(HandshakeError::Interrupted(mut mid)) => {
                 look()?;
                 if Instant::now() >= until {
-                    return Err(stuck(io::ErrorKind::TimedOut.into()));
+                    return Err(stuck(late("answer to the upgrade", UPGRADE_MS_MAX)).into());
                 }
                 mid.get_mut()
                     .get_mut()
@@ -255,16 +344,20 @@ fn upgrade(
 }
 
 /// What an exchange means by refusing the upgrade, and what to do (protocols of Binance, Bybit and MEXC agree).
-fn http_refusal(attempt: &str, response: &tungstenite::http::Response<Option<Vec<u8>>>) -> Error {
+fn http_refusal(
+    attempt: &str,
+    response: &tungstenite::http::Response<Option<Vec<u8>>>,
+) -> Unopened {
     let status = response.status();
-    let retry = response
-        .headers()
-        .get("Retry-After")
-        .and_then(|value| value.to_str().ok())
-        .map(|s| format!(" (Retry-After: {s} s)"));
+    let after = response.headers().get("Retry-After");
+    let after_s: Option<u64> = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let retry = after_s.map(|s| {
+        let until_us = wall_us().saturating_add(s.saturating_mul(1_000_000));
+        format!(" until {} (Retry-After: {s} s)", utc_text(until_us))
+    });
     let advice = match status.as_u16() {
         451 => {
-            "the exchange does not serve this location; use another source, or run from a place that it serves"
+            "the exchange does not serve this location; use another source (of Binance binance-stream, which falls back to data-stream.binance.vision), or run from a place that it serves"
         }
         403 => {
             "a firewall of the exchange refuses this address, for its location or for too many requests; wait, or use another source"
@@ -282,9 +375,13 @@ fn http_refusal(attempt: &str, response: &tungstenite::http::Response<Option<Vec
         format!("refused with HTTP {status}{}", retry.unwrap_or_default()),
     )
     .advise(advice);
-    if status.is_server_error() {
-        error.passing()
-    } else {
-        error
+    Unopened {
+        error: if status.is_server_error() {
+            error.passing()
+        } else {
+            error
+        },
+        status: Some(status.as_u16()),
+        retry_after_ms: after_s.map(|s| s.saturating_mul(1_000)),
     }
 }

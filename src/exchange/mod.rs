@@ -1,17 +1,513 @@
-//! Exchanges: where they are, what to ask them, what they answer. One file per exchange, its parser a pure function.
+//! Exchanges: where they are, how they are spoken to, what they say. One file per exchange, its parser a pure function.
+//!
+//! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: what a parser gives is a value of
+//! [`Said`], whatever the text; it never panics, never guesses, and ignores what it does not know.
+//! What this module does not do: wait or decide; `session` speaks, the collector samples.
 
 pub mod binance;
+pub mod binance_stream;
+pub mod bitfinex;
+pub mod bitstamp;
+pub mod bybit;
+pub mod certificate;
 pub mod channel;
+pub mod coinbase;
+pub mod kraken;
 pub mod link;
+pub mod okx;
+pub mod quote;
 pub mod roots;
+pub mod session;
+pub mod tunnel;
 
-use crate::config::{Endpoint, Source};
+use crate::clock::utc_us;
+use crate::json::{Json, NotJson};
+use crate::price::{self, BadPrice};
+use crate::reason::Miss;
+use crate::source::{Endpoint, Source};
+use std::borrow::Cow;
 
-/// Where prices of `source` come from, if no other place is named.
-pub fn endpoint(source: &Source) -> Option<Endpoint> {
-    let url = match source.exchange() {
-        "binance" => binance::ENDPOINT,
-        _ => return None,
-    };
-    Some(Endpoint::parse(url).expect("the built-in addresses are well formed"))
+/// How one exchange is spoken to.
+pub struct Dialect {
+    /// As in a source's name: `kraken`.
+    pub name: &'static str,
+    /// Where it listens. The next one is tried when the one before does not serve this location (HTTP 451 or 403).
+    pub urls: &'static [&'static str],
+    /// Whether prices are asked for or come by themselves.
+    pub way: Way,
+    /// What a text message says: a pure function, total on any text.
+    pub read: fn(&str, &Topic) -> Said,
+    /// The text by which a client shows that it lives, where the exchange asks for one.
+    pub ping: Option<&'static str>,
+    /// Its rules of keeping a connection.
+    pub pace: Pace,
+}
+
+/// How prices come.
+pub enum Way {
+    /// Each is asked for: the request for one, under an id that comes back in the reply.
+    Poll(fn(id: &str, symbol: &str) -> String),
+    /// They come by themselves once these messages were sent.
+    Stream(fn(symbol: &str) -> Vec<String>),
+}
+
+/// When a connection, or what it said, is too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// A price older than this is stale: by the exchange's own time where it gives one, else by its arrival.
+    pub age_s_max: u64,
+    /// A connection on which nothing at all has come for so long is dead.
+    pub silence_s_max: u64,
+    /// The client's ping is due so often.
+    pub ping_s: u64,
+    /// Shortest pause between two attempts to connect, after the first.
+    pub pause_ms_min: u64,
+}
+
+/// What a connection is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topic<'a> {
+    /// The symbol, as the exchange spells it.
+    pub symbol: &'a str,
+    /// The number that the exchange gave the subscription, where prices bear that instead of the symbol.
+    pub channel: Option<u64>,
+}
+
+/// What a message of an exchange says to one who watches one symbol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// A price of the symbol.
+    Price {
+        /// Which request it answers, where prices are asked for.
+        id: Option<String>,
+        /// The price.
+        price: f64,
+        /// When the exchange says it was so, in microseconds since the Unix epoch.
+        time_us: Option<u64>,
+    },
+    /// Nothing about the price: an acknowledgement, a heartbeat, or what nobody asked for.
+    Alive {
+        /// The exchange's time, where the message gives it, in microseconds since the Unix epoch.
+        time_us: Option<u64>,
+    },
+    /// The subscription stands under this number.
+    Channel(u64),
+    /// There should be a price here, and is none.
+    Fault {
+        /// Which request it answers, where that can be told.
+        id: Option<String>,
+        /// What goes into the sample's record.
+        miss: Miss,
+        /// What goes into the log.
+        text: String,
+    },
+    /// The exchange says no, for good or for a while.
+    Refusal(Refusal),
+    /// The exchange wants this connection to end: a restart, a maintenance. The text says what it announced.
+    Leaving(String),
+}
+
+/// The exchange says no.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// Which request it answers, where that can be told.
+    pub id: Option<String>,
+    /// What it amounts to.
+    pub denial: Denial,
+    /// The exchange's own number and words.
+    pub text: String,
+    /// When to come back: milliseconds since the Unix epoch.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What a refusal amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// There is no such symbol.
+    UnknownSymbol,
+    /// There is such a market, but it is not trading.
+    NotTrading,
+    /// Too many requests from this address.
+    TooMany,
+    /// This address is banned.
+    Banned,
+    /// The exchange cannot answer now.
+    Busy,
+    /// Something else.
+    Other,
+}
+
+impl Refusal {
+    /// What goes into the sample's record.
+    pub fn miss(&self) -> Miss {
+        match self.denial {
+            Denial::TooMany | Denial::Banned => Miss::RateLimited,
+            _ => Miss::Refused,
+        }
+    }
+}
+
+impl Said {
+    /// A message without a price and without a time.
+    pub const ALIVE: Said = Said::Alive { time_us: None };
+
+    /// A price in a stream, which answers no request.
+    pub fn price(price: f64, time_us: Option<u64>) -> Said {
+        Said::Price {
+            id: None,
+            price,
+            time_us,
+        }
+    }
+
+    /// A message that should have had a price, in a stream.
+    pub fn fault(miss: Miss, text: impl Into<String>) -> Said {
+        Said::Fault {
+            id: None,
+            miss,
+            text: text.into(),
+        }
+    }
+
+    /// A no in a stream; `words` is what the exchange says to it.
+    pub fn refusal(denial: Denial, words: &[Option<Json>]) -> Said {
+        let words: Vec<String> = words
+            .iter()
+            .flatten()
+            .map(|word| excerpt(word.raw()))
+            .collect();
+        Said::Refusal(Refusal {
+            id: None,
+            denial,
+            text: words.join(", "),
+            retry_after_ms: None,
+        })
+    }
+}
+
+/// How each kind of source is spoken to.
+pub static DIALECTS: [&Dialect; 9] = [
+    &binance::POLL,
+    &binance::BOOK,
+    &binance_stream::STREAM,
+    &coinbase::FEED,
+    &kraken::FEED,
+    &bitstamp::FEED,
+    &bitfinex::FEED,
+    &okx::FEED,
+    &bybit::FEED,
+];
+
+/// How a source is spoken to.
+pub fn dialect(source: &Source) -> &'static Dialect {
+    let spoken = |dialect: &&&Dialect| dialect.name == source.kind.name;
+    DIALECTS
+        .iter()
+        .find(spoken)
+        .expect("there is a dialect for every kind of source")
+}
+
+/// What asks for the exchange's time, where it gives none by itself, or rarely, and can be asked.
+pub fn time_request(source: &Source) -> Option<&'static str> {
+    match source.kind.name {
+        "binance" | "binance-book" => Some(binance::TIME),
+        // The answer to a ping has it.
+        "bitfinex" | "kraken" => dialect(source).ping,
+        _ => None,
+    }
+}
+
+/// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.
+pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
+    if source.embedded {
+        let named = named.expect("the configuration names an endpoint where the source has none");
+        return vec![match dialect(source).way {
+            // It is asked at the path that was named.
+            Way::Poll(_) => named.clone(),
+            Way::Stream(_) => named.with_path(source.kind.name),
+        }];
+    }
+    let own = dialect(source).urls.iter();
+    own.map(|url| Endpoint::parse(url).expect("the built-in addresses are well formed"))
+        .collect()
+}
+
+/// Reads a message of a stream: `read` gets what is JSON, and where it finds a reason why there is no price, that is a fault.
+pub fn heard(text: &str, topic: &Topic, read: fn(Json, &Topic) -> Result<Said, Miss>) -> Said {
+    match Json::parse(text) {
+        Ok(json) => read(json, topic).unwrap_or_else(|miss| Said::fault(miss, excerpt(json.raw()))),
+        Err(NotJson(at)) => not_json(text, at),
+    }
+}
+
+/// What a JSON string says, or how a number is written.
+fn written(value: Option<Json<'_>>) -> Result<Cow<'_, str>, Miss> {
+    let value = value.ok_or(Miss::Shape)?;
+    let number = || value.number().map(Cow::Borrowed);
+    value.text().or_else(number).ok_or(Miss::Shape)
+}
+
+impl From<BadPrice> for Miss {
+    fn from(bad: BadPrice) -> Miss {
+        match bad {
+            BadPrice::NotDecimal => Miss::NotDecimal,
+            BadPrice::OutOfBounds => Miss::OutOfBounds,
+        }
+    }
+}
+
+/// The price that stands in a JSON string or number, from its decimal text.
+pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
+    Ok(price::parse(&written(value)?)?)
+}
+
+/// The time that stands in a JSON string or number, in microseconds since the Unix epoch: written as `2026-09-25T17:48:26.844359Z`,
+/// or as a whole number of milliseconds or microseconds. Which of them, its size says: so many milliseconds are the year 5138,
+/// so many microseconds 1973. A time that makes no sense is no fault: it is an old one.
+pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
+    const US_FROM: u64 = 100_000_000_000_000;
+    let text = written(value)?;
+    if let Some(us) = utc_us(&text) {
+        return Ok(us);
+    }
+    let number: u64 = text.parse().map_err(|_| Miss::Shape)?;
+    Ok(if number < US_FROM {
+        number * 1_000
+    } else {
+        number
+    })
+}
+
+/// Whether a message is about `symbol`.
+pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
+    match value.and_then(Json::text) {
+        Some(own) if own == symbol => Ok(()),
+        Some(_) => Err(Miss::WrongSymbol),
+        None => Err(Miss::Shape),
+    }
+}
+
+/// Of the entries of one message that are about `symbol` the newest; of equally old ones the last.
+pub fn newest_of<'a>(
+    list: Option<Json<'a>>,
+    symbol: &str,
+    symbol_field: &str,
+    time_field: &str,
+) -> Result<Json<'a>, Miss> {
+    let time = |entry: Json| time_of(entry.get(time_field)).ok();
+    let (mut newest, mut miss) = (None, Miss::Shape);
+    for entry in list.and_then(Json::items).ok_or(Miss::Shape)? {
+        match of_symbol(entry.get(symbol_field), symbol) {
+            Err(other) => miss = other,
+            Ok(()) if newest.is_some_and(|known| time(known) > time(entry)) => {}
+            Ok(()) => newest = Some(entry),
+        }
+    }
+    newest.ok_or(miss)
+}
+
+/// The middle of best bid and best ask, each a price of its own.
+pub fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
+    Ok(price::middle(&written(bid)?, &written(ask)?)?)
+}
+
+/// A last price held within the best bid and ask that came with it (the median of the three): as young as the quote is, and
+/// always one of the exchange's own numbers.
+pub fn quoted_last(last: Option<Json>, bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
+    let mut three = [price_of(last)?, price_of(bid)?, price_of(ask)?];
+    three.sort_by(f64::total_cmp);
+    Ok(three[1])
+}
+
+/// The beginning of foreign text, for the log.
+pub fn excerpt(text: &str) -> String {
+    let short: String = text.chars().take(100).collect();
+    if short.len() < text.len() {
+        format!("{short}…")
+    } else {
+        short
+    }
+}
+
+/// What a text is that is no JSON.
+pub fn not_json(text: &str, at: usize) -> Said {
+    Said::fault(
+        Miss::NotJson,
+        format!("byte {at} is not JSON: {}", excerpt(text)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::price;
+    use crate::source::{KINDS, Source};
+
+    /// What `dialect` reads in a text, about a symbol whose subscription has the number 17.
+    pub(super) fn said(dialect: &Dialect, symbol: &str, text: &str) -> Said {
+        let channel = Some(17);
+        (dialect.read)(text, &Topic { symbol, channel })
+    }
+
+    /// The refusal that something said is.
+    pub(super) fn refusal(said: Said) -> Refusal {
+        match said {
+            Said::Refusal(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Bends a message: replaces each first text by the second everywhere, which must make the fault in the third place of it.
+    pub(super) fn assert_bent(
+        dialect: &Dialect,
+        symbol: &str,
+        good: &str,
+        table: &[(&str, &str, Miss)],
+    ) {
+        for (from, to, miss) in table {
+            let bent = good.replace(from, to);
+            assert_ne!(bent, good, "{from}");
+            match said(dialect, symbol, &bent) {
+                Said::Fault { miss: found, .. } => assert_eq!(found, *miss, "{bent}"),
+                other => panic!("{other:?}: {bent}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_source_has_its_dialect() {
+        for (kind, known) in KINDS.iter().zip(DIALECTS) {
+            let symbol = kind.spelling.of("BTC", kind.quote);
+            let source = Source::parse(&format!("{}:{symbol}", kind.name)).unwrap();
+            let spoken = dialect(&source);
+            assert_eq!((spoken.name, known.name), (kind.name, kind.name));
+            for url in spoken.urls {
+                assert!(Endpoint::parse(url).is_ok(), "{url}");
+            }
+            let messages = match spoken.way {
+                Way::Poll(request) => vec![request("a-1", &symbol)],
+                Way::Stream(subscribe) => subscribe(&symbol),
+            };
+            for message in &messages {
+                assert!(Json::parse(message).is_ok(), "{message}");
+                assert!(message.to_uppercase().contains(&symbol.to_uppercase()));
+            }
+            let Pace {
+                silence_s_max,
+                ping_s,
+                ..
+            } = spoken.pace;
+            assert_eq!(spoken.ping.is_some(), ping_s > 0, "{}", spoken.name);
+            assert!(GOOD.iter().any(|(good, ..)| std::ptr::eq(*good, spoken)));
+            // A heartbeat of Kraken's comes each second, whether it is pinged or not.
+            assert!(ping_s < silence_s_max || spoken.name == "kraken");
+        }
+    }
+
+    #[test]
+    fn times_are_told_by_how_they_are_written() {
+        for (text, us) in [
+            ("1723161255342", Ok(1_723_161_255_342_000)),
+            ("\"1723161255342\"", Ok(1_723_161_255_342_000)),
+            ("1723161255342017", Ok(1_723_161_255_342_017)),
+            ("99999999999999", Ok(99_999_999_999_999_000)),
+            ("100000000000000", Ok(100_000_000_000_000)),
+            ("18446744073709551615", Ok(u64::MAX)),
+            ("0", Ok(0)),
+            ("\"2024-08-08T23:54:15.342Z\"", Ok(1_723_161_255_342_000)),
+            ("18446744073709551616", Err(Miss::Shape)),
+            ("-1", Err(Miss::Shape)),
+            ("1e3", Err(Miss::Shape)),
+            ("\"\"", Err(Miss::Shape)),
+            ("null", Err(Miss::Shape)),
+        ] {
+            assert_eq!(time_of(Json::parse(text).ok()), us, "{text}");
+        }
+        assert_eq!(time_of(None), Err(Miss::Shape));
+    }
+
+    /// Cuts and bends a message in seeded ways: no parser panics, and none makes a price that is none.
+    #[test]
+    fn no_truncation_and_no_mutation_makes_a_parser_panic_or_invent_a_price() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        for (dialect, symbol, good) in GOOD {
+            let priced = |text: &str| match said(dialect, symbol, text) {
+                Said::Price { price, .. } => Some(price),
+                _ => None,
+            };
+            assert!(priced(good).is_some(), "{good}");
+            for end in 0..good.len() {
+                assert_eq!(priced(&good[..end]), None, "{}", &good[..end]);
+            }
+            for _ in 0..5_000 {
+                let mut bytes = good.as_bytes().to_vec();
+                for _ in 0..1 + next() % 4 {
+                    let at = next() as usize % bytes.len();
+                    bytes[at] = b"{}[]\",:0123456789.eE+-\\u/ntf\0 \x7f"[next() as usize % 31];
+                }
+                let text = String::from_utf8_lossy(&bytes);
+                assert!(priced(&text).is_none_or(price::is_price), "{text}");
+            }
+        }
+    }
+
+    /// A message with a price of every dialect.
+    const GOOD: &[(&Dialect, &str, &str)] = &[
+        (
+            &binance::POLL,
+            "BTCUSDC",
+            r#"{"id":"s-3","status":200,"result":{"symbol":"BTCUSDC","price":"87231.42000000"},"rateLimits":[]}"#,
+        ),
+        (
+            &binance::BOOK,
+            "BTCUSDC",
+            r#"{"id":"s-3","status":200,"result":{"symbol":"BTCUSDC","bidPrice":"87231.42","bidQty":"1","askPrice":"87231.43","askQty":"2"}}"#,
+        ),
+        (
+            &binance_stream::STREAM,
+            "BTCUSDC",
+            r#"{"stream":"btcusdc@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDC","t":3735683259,"p":"61837.63000000","q":"0.02","T":1723161255342,"m":true}}"#,
+        ),
+        (
+            &binance_stream::STREAM,
+            "BTCUSDC",
+            r#"{"u":50093239212,"s":"BTCUSDC","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}"#,
+        ),
+        (
+            &coinbase::FEED,
+            "BTC-USD",
+            r#"{"type":"ticker","sequence":137077291831,"product_id":"BTC-USD","price":"83532.25","best_bid":"83532.24","time":"2026-09-25T17:48:26.844359Z","trade_id":891234567}"#,
+        ),
+        (
+            &kraken::FEED,
+            "BTC/USD",
+            r#"{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":83744.2,"ask":83744.3,"last":8.37443e4,"timestamp":"2026-09-25T17:48:26.844359Z"}]}"#,
+        ),
+        (
+            &bitstamp::FEED,
+            "btcusd",
+            r#"{"data":{"id":629344156,"price":81263.98,"price_str":"81263.98","microtimestamp":"1788481329090000"},"channel":"live_trades_btcusd","event":"trade"}"#,
+        ),
+        (
+            &bitfinex::FEED,
+            "tBTCUSD",
+            "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000],5]",
+        ),
+        (
+            &okx::FEED,
+            "BTC-USDT",
+            r#"{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","last":"83766.8","askPx":"83774.2","bidPx":"83774.1","ts":"1790358564077"}]}"#,
+        ),
+        (
+            &bybit::FEED,
+            "BTCUSDT",
+            r#"{"topic":"orderbook.1.BTCUSDT","ts":1786310821917,"type":"snapshot","data":{"s":"BTCUSDT","b":[["65140.5","0.25"]],"a":[["65140.6","1.5"]]},"cts":1786310821912}"#,
+        ),
+    ];
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: small, whatever the size of the report that it was taken from. What this module does not do: read or align.
 
-use crate::clock::utc_text;
+use crate::clock::{span, utc_text};
 use crate::price;
 use crate::publish::Decision;
 use crate::report::Report;
@@ -162,31 +162,4 @@ impl Row {
 pub(super) fn marked(value: f64, embedded: bool) -> String {
     let mark = if embedded { "embedded " } else { "" };
     format!("{mark}{}", price::text(value))
-}
-
-/// A length of time, roughly.
-fn span(us: u64) -> String {
-    let s = us as f64 / 1e6;
-    match us / 1_000_000 {
-        0..120 => format!("{s:.1} s"),
-        120..7_200 => format!("{:.0} min", s / 60.0),
-        _ => format!("{:.1} h", s / 3_600.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time_are_told_in_a_fitting_unit() {
-        for (us, text) in [
-            (1_500_000, "1.5 s"),
-            (119_000_000, "119.0 s"),
-            (600_000_000, "10 min"),
-            (90_000_000_000, "25.0 h"),
-        ] {
-            assert_eq!(span(us), text);
-        }
-    }
 }

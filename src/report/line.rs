@@ -11,6 +11,7 @@ use crate::clock::utc_text;
 use crate::frame::{Answer, Observation, Record};
 use crate::round::Standing;
 use crate::seal::hex;
+use crate::tolerance::Tolerance;
 use std::fmt::{self, Display, Write as _};
 
 /// Writes a value, or `null`.
@@ -67,14 +68,16 @@ fn write_head(line: &mut String, report: &Report) -> fmt::Result {
     write!(line, ",\"prices\":{}", outcome.prices)?;
     write!(line, ",\"signatures_verified\":{}", outcome.verified)?;
     write!(line, ",\"faulty_collectors_tolerated\":{}", terms.f)?;
-    let (exchanges, quotes) = (terms.exchanges(), terms.quotes());
-    write!(line, ",\"exchanges\":{}", exchanges.of)?;
+    let Tolerance {
+        exchanges, quotes, ..
+    } = terms.tolerance();
+    write!(line, ",\"exchanges\":{}", exchanges.count())?;
     write!(
         line,
         ",\"faulty_exchanges_tolerated\":{}",
         exchanges.tolerated
     )?;
-    write!(line, ",\"quote_currencies\":{}", quotes.of)?;
+    write!(line, ",\"quote_currencies\":{}", quotes.count())?;
     write!(
         line,
         ",\"faulty_quote_currencies_tolerated\":{}",

@@ -22,6 +22,8 @@ use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
 use crate::round::{Outcome, Part, Round, Standing};
 use crate::seal::{Keys, SecretKey, SignedBytes};
+use crate::source::is_embedded;
+use crate::tolerance::counted;
 use std::collections::BTreeMap;
 
 /// Refusals, counted by reason.
@@ -209,38 +211,24 @@ impl Report {
     /// Whether prices in it are recorded ones.
     pub fn embedded(&self) -> bool {
         let seats = &self.round.terms.seats;
-        seats
-            .iter()
-            .any(|seat| seat.source.starts_with("embedded:"))
+        seats.iter().any(|seat| is_embedded(&seat.source))
     }
 
     /// The one line that is the result; `None` without a price.
     pub fn closing_line(&self) -> Option<String> {
         let terms = &self.round.terms;
         let (price, time_us) = self.price().zip(self.outcome.timestamp_us)?;
-        let (exchanges, quotes) = (terms.exchanges(), terms.quotes());
         let rule = match terms.rule {
             Rule::TrimmedMean => "trimmed mean",
             Rule::Median => "median",
             Rule::Mean => "plain mean",
         };
-        let (verified, n, f) = (self.outcome.verified, terms.n(), terms.f);
-        let several = if quotes.of > 1 {
-            format!(
-                ", {} of {}",
-                counted(quotes.tolerated, "faulty quote currency"),
-                quotes.of
-            )
-        } else {
-            String::new()
-        };
+        let (verified, n) = (self.outcome.verified, terms.n());
         Some(format!(
-            "{} {}  ({verified} of {n} signatures verified, {rule}, tolerates {} of {n}, {} of {}{several}, {})",
+            "{} {}  ({verified} of {n} signatures verified, {rule}, {}, {})",
             terms.feed,
             price::text(price),
-            counted(f, "faulty collector"),
-            counted(exchanges.tolerated, "faulty exchange"),
-            exchanges.of,
+            terms.tolerance().text(),
             utc_text(time_us)
         ))
     }
@@ -369,27 +357,24 @@ impl Report {
     fn slot_text(&self, slot: usize, standing: &Standing, remarks: &[String]) -> String {
         let records = &self.round.parts[slot].records;
         let valid = records.iter().filter(|record| record.price.is_ok()).count();
-        let samples = format!("{valid} of {} samples", self.round.terms.samples);
+        let source = &self.round.terms.seats[slot].source;
+        let samples = format!(
+            "{valid} of {} samples of {source}",
+            self.round.terms.samples
+        );
         let text = match standing {
             Standing::Used(price) => format!("used {} ({samples})", price::text(*price)),
             Standing::Trimmed(price) => format!("trimmed {} ({samples})", price::text(*price)),
             Standing::Abstained(why) => format!("abstained: {why} ({samples})"),
-            Standing::Equivocated => "excluded: it signed two different answers".to_owned(),
+            Standing::Equivocated => {
+                format!("excluded: it signed two different answers ({samples})")
+            }
             Standing::Silent => format!("silent ({samples})"),
         };
         match remarks.get(slot) {
             Some(remark) if !remark.is_empty() => format!("{text}; {remark}"),
             _ => text,
         }
-    }
-}
-
-/// `1 faulty collector`, `2 faulty collectors`.
-fn counted(count: u16, what: &str) -> String {
-    match (count, what.strip_suffix('y')) {
-        (1, _) => format!("1 {what}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        (_, None) => format!("{count} {what}s"),
     }
 }
 

@@ -312,7 +312,7 @@ fn two_first_reports_of_one_round_are_equivocation() {
 #[test]
 fn the_closing_line_reads_as_promised_and_there_is_none_without_a_price() {
     let line = "BTC/USD 87233.42  (6 of 7 signatures verified, trimmed mean, tolerates 2 faulty collectors of 7, \
-                0 faulty exchanges of 1, 2026-11-22T10:30:04.000Z)";
+                0 faulty exchanges of 1, 0 faulty quote currencies of 1 (USDC), 2026-11-22T10:30:04.000Z)";
     assert_eq!(report().closing_line().as_deref(), Some(line));
     let none = Report::new(
         1,
@@ -350,9 +350,9 @@ fn people_read_who_was_used_and_what_was_refused() {
     let remarks = ["", "", "", "", "", "", "ended before the round"].map(str::to_owned);
     let lines = report.details(&remarks, 20).join("\n");
     for part in [
-        "collector 2: used 87233.42 (4 of 5 samples)",
+        "collector 2: used 87233.42 (4 of 5 samples of binance:BTCUSDC)",
         "collector 5: abstained: fewer than 80 %",
-        "collector 6: silent (0 of 5 samples); ended before the round",
+        "collector 6: silent (0 of 5 samples of binance:BTCUSDC); ended before the round",
         "spread of the prices used: 0",
         "3 × no hello",
     ] {

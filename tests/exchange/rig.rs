@@ -18,8 +18,8 @@ pub const ASK: &str =
 pub struct Rig {
     pub server: Server,
     pub until: Instant,
-    /// What the clock of the exchange stands at, where a test wants it to stand.
-    pub unix_us: Option<u64>,
+    /// What the clocks of the exchange stand at, where a test wants them to stand.
+    pub clock: Option<Now>,
 }
 
 pub fn settings(flags: &str) -> Settings {
@@ -34,18 +34,40 @@ pub fn blocked(error: &std::io::Error) -> bool {
 
 impl Rig {
     pub fn new(flags: &str) -> Rig {
+        Rig::begun(flags, Now::read())
+    }
+
+    /// With clocks that stand still until the test lets time pass.
+    pub fn stopped(flags: &str, unix_us: u64) -> Rig {
+        let now = Now {
+            at: Instant::now(),
+            unix_us,
+        };
+        let mut rig = Rig::begun(flags, now);
+        rig.clock = Some(now);
+        rig
+    }
+
+    fn begun(flags: &str, now: Now) -> Rig {
+        let settings = settings(&format!("--listen 127.0.0.1:0 {flags}"));
         Rig {
-            server: Server::open(&settings(&format!("--listen 127.0.0.1:0 {flags}"))).unwrap(),
+            server: Server::open(&settings, now).unwrap(),
             until: Instant::now() + Duration::from_secs(20),
-            unix_us: None,
+            clock: None,
         }
+    }
+
+    /// Moves the stopped clocks on.
+    pub fn pass(&mut self, ms: u64) {
+        let now = self.clock.as_mut().expect("the clocks are stopped");
+        now.at += Duration::from_millis(ms);
+        now.unix_us += ms * 1_000;
     }
 
     /// Lets the server run once; a test that waits too long fails here.
     pub fn turn(&mut self) {
         assert!(Instant::now() < self.until, "waited too long");
-        let mut now = Now::read();
-        now.unix_us = self.unix_us.unwrap_or(now.unix_us);
+        let now = self.clock.unwrap_or_else(Now::read);
         if !self.server.sweep(now) {
             std::thread::sleep(Duration::from_micros(100));
         }
@@ -73,8 +95,12 @@ impl Rig {
     }
 
     pub fn client(&mut self) -> WebSocket<TcpStream> {
+        self.at("/ws-api/v3")
+    }
+
+    pub fn at(&mut self, path: &str) -> WebSocket<TcpStream> {
         let stream = self.tcp();
-        self.open(stream, "/ws-api/v3").unwrap()
+        self.open(stream, path).unwrap()
     }
 
     pub fn send<S: Read + Write>(&mut self, ws: &mut WebSocket<S>, text: &str) {
@@ -92,10 +118,35 @@ impl Rig {
 
     pub fn ask<S: Read + Write>(&mut self, ws: &mut WebSocket<S>, text: &str) -> String {
         self.send(ws, text);
+        self.text(ws)
+    }
+
+    /// The next message, which is to be text.
+    pub fn text<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) -> String {
         match self.next(ws) {
             Ok(Message::Text(text)) => text.as_str().to_owned(),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Nothing comes, however many turns the server gets.
+    pub fn silence<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) {
+        for _ in 0..5 {
+            self.turn();
+            match ws.read() {
+                Err(Error::Io(error)) if blocked(&error) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The server closes the connection.
+    pub fn closed<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) {
+        match self.next(ws) {
+            Ok(Message::Close(Some(_))) | Err(_) => {}
+            other => panic!("{other:?}"),
+        }
+        assert!(self.next(ws).is_err());
     }
 
     /// Everything that comes until the server closes.

@@ -14,6 +14,7 @@ use rsoracle::round::{Outcome, Standing};
 /// The average's bits in an abstention: too few samples, clock moved.
 pub const TOO_FEW_BITS: u64 = 0x7ff8_0000_0000_0001;
 pub const CLOCK_MOVED_BITS: u64 = 0x7ff8_0000_0000_0002;
+pub const STALE_BITS: u64 = 0x7ff8_0000_0000_0003;
 
 /// What a round must come to.
 pub struct Verdict {
@@ -160,7 +161,7 @@ fn stand(schedule: &Schedule, slot: u16, delivered: &[&Delivery]) -> (Standing, 
     }
     let (bits, timestamp_us) = answer(schedule, &records);
     let fits = |letter: &&&Letter| match letter.bits() {
-        TOO_FEW_BITS | CLOCK_MOVED_BITS => letter.timestamp_us() == schedule.start_us,
+        TOO_FEW_BITS | CLOCK_MOVED_BITS | STALE_BITS => letter.timestamp_us() == schedule.start_us,
         signed => (signed, letter.timestamp_us()) == (bits, timestamp_us),
     };
     let Some(letter) = genuine.iter().find(fits) else {
@@ -170,6 +171,7 @@ fn stand(schedule: &Schedule, slot: u16, delivered: &[&Delivery]) -> (Standing, 
         _ if genuine.len() > 1 => Standing::Equivocated,
         TOO_FEW_BITS => Standing::Abstained(Abstention::TooFewSamples),
         CLOCK_MOVED_BITS => Standing::Abstained(Abstention::ClockMoved),
+        STALE_BITS => Standing::Abstained(Abstention::Stale),
         bits => Standing::Used(f64::from_bits(bits)),
     };
     (standing, Some(letter.timestamp_us()))
@@ -202,7 +204,7 @@ fn is_genuine(schedule: &Schedule, slot: u16, records: &[Record], letter: &Lette
     };
     let price = f64::from_bits(letter.bits());
     let says_something = (1e-12..=1e15).contains(&price)
-        || [TOO_FEW_BITS, CLOCK_MOVED_BITS].contains(&letter.bits());
+        || [TOO_FEW_BITS, CLOCK_MOVED_BITS, STALE_BITS].contains(&letter.bits());
     let latest_us = last_instant_us(schedule) + lateness_us_max(schedule.terms.interval_us);
     says_something
         && letter.timestamp_us() >= schedule.start_us
@@ -244,7 +246,8 @@ fn quorum(schedule: &Schedule, counted: &[Counted]) -> bool {
     let mut exchanges: Vec<&str> = Vec::new();
     for one in counted {
         let source = &schedule.terms.seats[usize::from(one.slot)].source;
-        let exchange = source.split(':').next().expect("there is a first part");
+        let kind = source.split(':').next().expect("there is a first part");
+        let exchange = kind.trim_end_matches("-book");
         if !exchanges.contains(&exchange) {
             exchanges.push(exchange);
         }

@@ -1,7 +1,7 @@
 //! Makes schedules: the terms of a chain of rounds, the cast of each round, and what everybody sends.
 
 use super::chance::Chance;
-use super::oracle::{self, CLOCK_MOVED_BITS, lateness_us_max};
+use super::oracle::{self, CLOCK_MOVED_BITS, STALE_BITS, lateness_us_max};
 use super::schedule::{Delivery, Frame, KeyRing, Letter, Role, Schedule, Signed};
 use rsoracle::aggregate::Rule;
 use rsoracle::frame::{Answer, Record, Sample};
@@ -13,7 +13,7 @@ use std::rc::Rc;
 const SOURCES: [&str; 5] = [
     "embedded:BTCUSDT",
     "binance:BTCUSDC",
-    "binance:BTCUSDT",
+    "binance-book:BTCUSDT",
     "coinbase:BTC-USD",
     "kraken:BTC/EUR",
 ];
@@ -203,7 +203,7 @@ impl Stage<'_> {
                 let missed = chance.percent(misses);
                 let seen = (price * (1.0 + chance.below(10) as f64 * 1e-7)).min(1e15);
                 let reply = if missed { Err(Miss::NotJson) } else { Ok(seen) };
-                sampler.replied(index, reply);
+                sampler.replied(index, reply, Some(u64::from(index) * 1_000));
             }
             known_us.push(
                 asked_us + chance.within(1_000, REPLY_US_MAX - late_us.min(REPLY_US_MAX / 2)),
@@ -294,7 +294,10 @@ impl Stage<'_> {
             oracle::last_instant_us(schedule) + lateness_us_max(schedule.terms.interval_us);
         match role {
             Role::Mute => vec![],
-            Role::Refuses => vec![(CLOCK_MOVED_BITS, start_us)],
+            Role::Refuses => {
+                let bits = self.chance.pick(&[CLOCK_MOVED_BITS, STALE_BITS]);
+                vec![(bits, start_us)]
+            }
             Role::Misreckons => vec![self.misreckoned(schedule, made)],
             Role::Equivocates => {
                 let mut all = vec![made, self.misreckoned(schedule, made)];
@@ -326,7 +329,8 @@ impl Stage<'_> {
             2 => (bits, stamp_us.saturating_sub(1)),
             3 => (CLOCK_MOVED_BITS, last_us),
             4 => (CLOCK_MOVED_BITS, schedule.start_us),
-            5 => (CLOCK_MOVED_BITS + 1, schedule.start_us),
+            5 => (STALE_BITS + 1, schedule.start_us),
+            8 => (STALE_BITS, schedule.start_us),
             6 => (
                 self.chance
                     .pick(&[0.0, -1.0, f64::INFINITY, 1e16])

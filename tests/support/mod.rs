@@ -47,10 +47,15 @@ pub struct Finished {
     pub took: Duration,
 }
 
-/// The binary under test: what cargo built, or what RSORACLE_BINARY names (the static one, say).
+/// The binary under test: what cargo built, or what RSORACLE_BINARY names (the static one, say). A proxy that the calling
+/// machine names is not for exchanges on this machine.
 pub fn rsoracle() -> Command {
     let named = std::env::var_os("RSORACLE_BINARY");
-    Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_rsoracle").into()))
+    let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_rsoracle").into()));
+    for name in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Starts `rsoracle` with these arguments.

@@ -72,6 +72,11 @@ impl Peer {
         })
     }
 
+    /// Sends what the other side takes at once; how much that was.
+    pub fn send_some(&mut self, bytes: &[u8]) -> usize {
+        self.tcp.write(bytes).unwrap_or(0)
+    }
+
     /// Reads what is there.
     pub fn look(&mut self) {
         let mut bytes = [0; 4096];
@@ -200,11 +205,25 @@ impl Stage {
         (peer, challenge.nonce)
     }
 
+    /// Where the enrolment of a slot is written.
+    pub fn enrolment_path(&self, slot: u16) -> PathBuf {
+        self.dir.join(format!("slot-{slot}.enrolment"))
+    }
+
+    /// Where its embedded exchange listens.
+    pub fn exchange(&self) -> String {
+        let line = self.running.stderr_line("embedded exchange on ");
+        let (_, rest) = line
+            .split_once("embedded exchange on ")
+            .expect("found by it");
+        rest.split(',').next().expect("a part").to_owned()
+    }
+
     /// The enrolment of a slot: its secret and the aggregator's key.
     pub fn enrolment(&self, slot: u16) -> (EnrolmentSecret, PublicKey) {
-        let path = self.dir.join(format!("slot-{slot}.enrolment"));
         let bytes = eventually("the enrolment file", || {
-            std::fs::read(&path).ok().filter(|bytes| bytes.len() == 64)
+            let read = std::fs::read(self.enrolment_path(slot));
+            read.ok().filter(|bytes| bytes.len() == 64)
         });
         let mut secret: [u8; 32] = *bytes.first_chunk().expect("32 bytes");
         let key = PublicKey::decode(bytes.last_chunk().expect("32 bytes")).expect("a key");

@@ -159,3 +159,30 @@ pub fn clients_of(url: &str) -> BTreeSet<String> {
     };
     table.lines().filter_map(client).collect()
 }
+
+/// Where Debian's package `faketime` has put its library; `None`, said aloud, where it is not installed.
+pub fn faketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?;
+    let library = |entry: std::fs::DirEntry| entry.path().join("faketime/libfaketime.so.1");
+    let found = folders.filter_map(Result::ok).map(library);
+    let found = found.into_iter().find(|path| path.exists());
+    if found.is_none() {
+        println!("SKIPPED: libfaketime is not installed (Debian: apt-get install faketime)");
+    }
+    found
+}
+
+/// The command with a clock that is off by what the file says: seconds, with their sign.
+pub fn by_the_clock_of(command: &mut Command, library: &Path, file: &Path) {
+    command.env("LD_PRELOAD", library);
+    command.env("FAKETIME_TIMESTAMP_FILE", file);
+    command.env("FAKETIME_NO_CACHE", "1");
+    command.env("DONT_FAKE_MONOTONIC", "1");
+}
+
+/// Sets that clock, in one rename, so that no read sees half of it; whether there was room.
+pub fn set_clock(file: &Path, off: &str) -> bool {
+    let new = file.with_extension("new");
+    let written = std::fs::write(&new, off);
+    written.and_then(|()| std::fs::rename(&new, file)).is_ok()
+}

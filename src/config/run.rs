@@ -1,24 +1,22 @@
-//! What a command line means once it is checked.
+//! What `rsoracle run` is to do.
 //!
-//! Invariant: a configuration that comes out of here is consistent in itself; the roles ask no further questions.
-//! What this module does not do: look at the system (files, ports, names); the roles do, and say what is wrong there.
+//! Invariant: what a file says and what was typed are checked by the same rules, and together.
+//! What this module does not do: look at the system.
 
+use super::sources::{Limits, Watched, endpoint};
+use super::{connection_age_us, feed, optional, path, proxy, sample_rule};
 use crate::aggregate::{Rule, faulty_max, quorum};
-use crate::args::{Given, Usage, duration_text, wrong};
+use crate::args::{Given, Usage, duration_text};
 use crate::limits;
 use crate::price;
+use crate::proxy::Proxy;
 use crate::publish::Policy;
-use crate::seal::unhex;
-use crate::source::check_feed;
+use crate::source::{Endpoint, Source};
+use crate::tolerance::{Tolerance, counted};
 use std::net::{IpAddr, SocketAddr};
 
-pub use crate::commands::{
-    COLLECT, COMMANDS, EXCHANGE, HISTORY, KEYGEN, KEYS, RESOLVE, RUN, VERIFY,
-};
-pub use crate::source::{Endpoint, Source, exchange_of};
-
 /// What `rsoracle run` is to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// Slots in the roster.
     pub collectors: u16,
@@ -30,9 +28,15 @@ pub struct Run {
     pub samples: u32,
     /// From one sample to the next.
     pub interval_us: u64,
-    /// What every collector watches.
-    pub source: Source,
-    /// Where the embedded exchange is, if it is not to be started.
+    /// What each collector watches, slot by slot.
+    pub sources: Vec<Source>,
+    /// What the sources' limits are, slot by slot.
+    pub limits: Vec<Limits>,
+    /// What was dealt over the slots.
+    pub watched: Watched,
+    /// The fewest distinct exchanges from which a price may be published.
+    pub exchanges_min: u16,
+    /// Where embedded exchanges are, if none is to be started.
     pub endpoint: Option<Endpoint>,
     /// What is priced.
     pub feed: String,
@@ -46,6 +50,8 @@ pub struct Run {
     pub data: SocketAddr,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
+    /// The proxy on the way to exchanges, if not what the environment names.
+    pub proxy: Option<Proxy>,
     /// How long collectors may take to be ready.
     pub ready_timeout_us: u64,
     /// The aggregator's key, if not a fresh one.
@@ -74,57 +80,6 @@ pub struct Run {
     pub quiet: bool,
 }
 
-/// What `rsoracle collect` is to do.
-#[derive(Clone, Debug)]
-pub struct Collect {
-    /// Index in the roster.
-    pub slot: u16,
-    /// What is watched.
-    pub source: Source,
-    /// Where, if not where the source usually is.
-    pub endpoint: Option<Endpoint>,
-    /// What is priced.
-    pub feed: String,
-    /// The aggregator's control channel.
-    pub control: SocketAddr,
-    /// The aggregator's data channel.
-    pub data: SocketAddr,
-    /// How samples become one.
-    pub sample_rule: Rule,
-    /// Certificates to trust besides the system's.
-    pub ca_file: Option<String>,
-    /// Its key, if not a fresh one.
-    pub key: Option<String>,
-    /// How old the connection to the exchange may get.
-    pub connection_age_us: u64,
-}
-
-fn source_and_endpoint(given: &Given) -> Result<(Source, Option<Endpoint>), Usage> {
-    let name = given.required("source")?;
-    let source = Source::parse(name).map_err(|right| wrong("source", name, right))?;
-    let endpoint = match given.text("endpoint") {
-        Some(url) => Some(Endpoint::parse(url).map_err(|right| wrong("endpoint", url, right))?),
-        None => None,
-    };
-    if endpoint.is_some() && !source.embedded {
-        return Err(Usage(format!(
-            "--endpoint goes with an 'embedded:' source only; what is signed as {} must come from {} itself",
-            source.name,
-            source.exchange()
-        )));
-    }
-    Ok((source, endpoint))
-}
-
-/// A flag that need not be given.
-fn optional<T>(
-    given: &Given,
-    name: &str,
-    read: impl FnOnce(&Given) -> Result<T, Usage>,
-) -> Result<Option<T>, Usage> {
-    given.text(name).map(|_| read(given)).transpose()
-}
-
 /// `0.5%` as a part: 0.005.
 fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
     let Some(text) = given.text(name) else {
@@ -137,53 +92,38 @@ fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
         .map(|number| number / 100.0)
         .filter(|part| *part <= 1.0);
     let right = "a percentage above 0% and up to 100%, such as 0.5%";
-    part.map(Some).ok_or_else(|| wrong(name, text, right))
+    part.map(Some).ok_or_else(|| given.wrong(name, text, right))
 }
 
 fn policy(given: &Given) -> Result<Policy, Usage> {
-    let policy = Policy {
+    Ok(Policy {
         deviation: percent(given, "deviation")?,
         heartbeat_us: optional(given, "heartbeat", |given| {
             given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
         })?,
         move_max: percent(given, "max-move")?,
         spread_max: percent(given, "max-spread")?,
+    })
+}
+
+/// What the file and the flags say of each slot's source. A file says nothing of a source that is not watched, unless what
+/// is watched was typed in the file's stead.
+fn limits_of(given: &Given, sources: &[Source]) -> Result<Vec<Limits>, Usage> {
+    let typed = given.typed("source") || given.typed("sources");
+    for part in &given.parts {
+        Limits::read(given, Some(part))?;
+        let (place, name) = (&part.place, &part.name);
+        if !typed && !sources.iter().any(|source| source.prefix() == name) {
+            return Err(Usage(format!(
+                "{place}: section [source.{name}] is of a source that is not watched"
+            )));
+        }
+    }
+    let limits = |source: &Source| {
+        let part = given.parts.iter().find(|part| part.name == source.prefix());
+        Limits::read(given, part)
     };
-    if policy.heartbeat_us.is_some() && policy.deviation.is_none() {
-        return Err(Usage(
-            "--heartbeat goes with --deviation; without it every round's price is published".into(),
-        ));
-    }
-    Ok(policy)
-}
-
-fn sample_rule(given: &Given) -> Result<Rule, Usage> {
-    const RIGHT: &str = "mean or median";
-    match given.read("sample-rule", RIGHT)? {
-        Rule::TrimmedMean => Err(wrong("sample-rule", Rule::TrimmedMean.name(), RIGHT)),
-        rule => Ok(rule),
-    }
-}
-
-fn connection_age_us(given: &Given) -> Result<u64, Usage> {
-    given.duration_us(
-        "connection-age",
-        limits::CONNECTION_AGE_US_MIN..=limits::ROUND_US_MAX,
-    )
-}
-
-fn feed(given: &Given) -> Result<String, Usage> {
-    let feed = given.required("feed")?;
-    check_feed(feed).map_err(|right| wrong("feed", feed, right))?;
-    Ok(feed.to_owned())
-}
-
-/// A path, if one is given. An empty one is what an unset variable in a script leaves, never what was meant.
-fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
-    match given.text(name) {
-        Some("") => Err(wrong(name, "", "a path")),
-        text => Ok(text.map(str::to_owned)),
-    }
+    sources.iter().map(limits).collect()
 }
 
 /// A round ends so long before the next one is announced: to keep and publish its report in.
@@ -194,26 +134,34 @@ pub fn clear_us(every_us: u64) -> u64 {
 impl Run {
     /// Makes sense of the flags of [`RUN`].
     pub fn from_flags(given: &Given) -> Result<Run, Usage> {
-        let (source, endpoint) = source_and_endpoint(given)?;
+        let feed = feed(given)?;
+        let watched = Watched::read(given, &feed)?;
+        let collectors = watched.collectors(given)?;
+        let sources = watched.sources.iter().cycle();
+        let sources: Vec<Source> = sources.take(collectors.into()).cloned().collect();
         let bind: IpAddr =
             given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
         let run = Run {
-            collectors: given.number("collectors", 1..=limits::COLLECTORS_MAX)?,
+            collectors,
             remote: given.number("remote", 0..=limits::COLLECTORS_MAX)?,
-            enrolment_dir: given.text("enrolment-dir").map(str::to_owned),
+            enrolment_dir: path(given, "enrolment-dir")?,
             samples: given.number("samples", 1..=limits::SAMPLES_MAX)?,
             interval_us: given.duration_us(
                 "interval",
                 limits::INTERVAL_US_MIN..=limits::INTERVAL_US_MAX,
             )?,
-            source,
-            endpoint,
-            feed: feed(given)?,
+            limits: limits_of(given, &sources)?,
+            endpoint: endpoint(given, &sources)?,
+            sources,
+            watched,
+            exchanges_min: given.number("min-exchanges", 1..=limits::COLLECTORS_MAX)?,
+            feed,
             rule: given.read("rule", "trimmed-mean, median or mean")?,
             sample_rule: sample_rule(given)?,
             control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
             data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
-            ca_file: given.text("ca-file").map(str::to_owned),
+            ca_file: path(given, "ca-file")?,
+            proxy: proxy(given)?,
             ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
             aggregator_key: path(given, "aggregator-key")?,
             collector_keys: path(given, "collector-keys")?,
@@ -222,7 +170,7 @@ impl Run {
                 given.duration_us("every", limits::PERIOD_US_MIN..=limits::ROUND_US_MAX)
             })?,
             rounds: optional(given, "rounds", |given| {
-                given.number("rounds", 1..=u64::MAX)
+                given.number("rounds", 1..=i64::MAX as u64)
             })?,
             policy: policy(given)?,
             connection_age_us: connection_age_us(given)?,
@@ -232,14 +180,25 @@ impl Run {
             json: given.switch("json"),
             quiet: given.switch("quiet"),
         };
-        run.check()?;
-        run.check_rounds()?;
+        let checked = run.check().and_then(|()| run.check_rounds());
+        checked.map_err(|Usage(sentence)| given.contradiction(sentence))?;
         Ok(run)
     }
 
     /// f: how many collectors may lie.
     pub fn f(&self) -> u16 {
         faulty_max(self.rule, self.collectors)
+    }
+
+    /// Whether prices of it are recorded ones.
+    pub fn embedded(&self) -> bool {
+        self.sources.iter().any(|source| source.embedded)
+    }
+
+    /// What its roster survives.
+    pub fn tolerance(&self) -> Tolerance<'_> {
+        let names: Vec<&str> = self.sources.iter().map(|source| &*source.name).collect();
+        Tolerance::of(&self.feed, &names, self.f())
     }
 
     /// The fewest prices from which one may be published.
@@ -284,9 +243,7 @@ impl Run {
         };
         let fresh_keys = self.collector_keys.is_none() && self.remote < self.collectors;
         if self.write_roster.is_some() && fresh_keys {
-            return Err(Usage(
-                "--write-roster with --every needs --collector-keys DIR: a collector that is started again would sign with a key that is not in the roster".into(),
-            ));
+            return Err(Usage("--write-roster with --every needs --collector-keys DIR: a collector that is started again would sign with a key that is not in the roster".into()));
         }
         // Behind the last sample come the answers, the report, and the announcement of the next round.
         let behind_us = limits::ANSWER_US_MIN + clear_us(every_us) + self.lead_us_min();
@@ -317,6 +274,20 @@ impl Run {
                 "--samples times --interval is longer than {longest}; take fewer samples or a shorter interval"
             )));
         }
+        if self.policy.heartbeat_us.is_some() && self.policy.deviation.is_none() {
+            return Err(Usage(
+                "--heartbeat goes with --deviation; without it every round's price is published"
+                    .into(),
+            ));
+        }
+        let exchanges = self.tolerance().exchanges.count();
+        if self.exchanges_min > exchanges {
+            return Err(Usage(format!(
+                "--min-exchanges {} is more than the sources name: {}",
+                self.exchanges_min,
+                counted(exchanges, "exchange")
+            )));
+        }
         match (self.remote, &self.enrolment_dir) {
             (remote, _) if remote > self.collectors => Err(Usage(format!(
                 "--remote {remote} is more than --collectors {}; remote collectors are some of them",
@@ -330,96 +301,5 @@ impl Run {
             )),
             _ => Ok(()),
         }
-    }
-}
-
-impl Collect {
-    /// Makes sense of the flags of [`COLLECT`].
-    pub fn from_flags(given: &Given) -> Result<Collect, Usage> {
-        let (source, endpoint) = source_and_endpoint(given)?;
-        if source.embedded && endpoint.is_none() {
-            return Err(Usage(
-                "an 'embedded:' source needs --endpoint URL, where the embedded exchange listens"
-                    .into(),
-            ));
-        }
-        Ok(Collect {
-            slot: given.number("slot", 0..=limits::COLLECTORS_MAX - 1)?,
-            source,
-            endpoint,
-            feed: feed(given)?,
-            control: given.address("control")?,
-            data: given.address("data")?,
-            sample_rule: sample_rule(given)?,
-            ca_file: given.text("ca-file").map(str::to_owned),
-            key: path(given, "key")?,
-            connection_age_us: connection_age_us(given)?,
-        })
-    }
-}
-
-/// What `rsoracle verify` is to check, and against what.
-#[derive(Clone, Debug)]
-pub struct Verify {
-    /// The files; `-` is standard input.
-    pub files: Vec<String>,
-    /// The roster's file.
-    pub roster: Option<String>,
-    /// The signature of the report that must be the last.
-    pub head: Option<[u8; 64]>,
-    /// How old the last price may be.
-    pub age_us_max: Option<u64>,
-    /// Print JSON.
-    pub json: bool,
-}
-
-impl Verify {
-    /// Makes sense of the flags of [`VERIFY`].
-    pub fn from_flags(given: &Given) -> Result<Verify, Usage> {
-        let head = match given.text("head") {
-            Some(text) => {
-                let right = "the 128 lower-case hexadecimal digits of a report's signature";
-                Some(unhex(text).ok_or_else(|| wrong("head", text, right))?)
-            }
-            None => None,
-        };
-        if head.is_some() && given.operands().len() > 1 {
-            return Err(Usage(
-                "--head goes with one FILE, whose last report it is".into(),
-            ));
-        }
-        let age_us_max = match given.text("max-age") {
-            Some(_) => Some(given.duration_us("max-age", 1..=limits::ROUND_US_MAX * 3_650)?),
-            None => None,
-        };
-        Ok(Verify {
-            files: given.operands().to_vec(),
-            roster: path(given, "roster")?,
-            head,
-            age_us_max,
-            json: given.switch("json"),
-        })
-    }
-}
-
-/// What `rsoracle history` is to show.
-#[derive(Clone, Debug)]
-pub struct History {
-    /// The journal; `-` is standard input.
-    pub file: String,
-    /// How many rounds at most, from the end.
-    pub last: usize,
-    /// Print JSON.
-    pub json: bool,
-}
-
-impl History {
-    /// Makes sense of the flags of [`HISTORY`].
-    pub fn from_flags(given: &Given) -> Result<History, Usage> {
-        Ok(History {
-            file: given.operands()[0].clone(),
-            last: given.number("last", 1..=limits::ROUNDS_SHOWN_MAX)?,
-            json: given.switch("json"),
-        })
     }
 }

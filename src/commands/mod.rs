@@ -3,6 +3,10 @@
 //! Invariant: every flag says its unit, its default and what it does. What this module does not do: make sense of values
 //! (`config` does).
 
+mod checks;
+
+pub use checks::{DOCTOR, HISTORY, VERIFY};
+
 use crate::args::{Command, Flag};
 
 const fn flag(
@@ -17,6 +21,18 @@ const fn flag(
         default,
         repeats: false,
         help,
+    }
+}
+
+const fn list(
+    name: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        repeats: true,
+        ..flag(name, value, default, help)
     }
 }
 
@@ -50,7 +66,31 @@ const CA_FILE: Flag = flag(
     "",
     "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
 );
+const PROXY: Flag = flag(
+    "proxy",
+    "URL",
+    "",
+    "Reach wss exchanges through this HTTP proxy, instead of what HTTPS_PROXY and NO_PROXY say. Other users can read command lines: a URL with a password (http://USER:PASSWORD@HOST:PORT) is better kept in HTTPS_PROXY.",
+);
 
+const MAX_AGE: Flag = flag(
+    "max-age",
+    "DURATION",
+    "",
+    "A price that is older is none; without this what fits the exchange.",
+);
+const MAX_SILENCE: Flag = flag(
+    "max-silence",
+    "DURATION",
+    "",
+    "A connection to the exchange on which nothing came for so long is replaced; without this what fits the exchange.",
+);
+const PING_EVERY: Flag = flag(
+    "ping-every",
+    "DURATION",
+    "",
+    "How often the exchange is pinged, where it wants to be; without this what it asks for.",
+);
 const CONNECTION_AGE: Flag = flag(
     "connection-age",
     "DURATION",
@@ -67,7 +107,24 @@ pub static RUN: Command = Command {
     example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
     operands: "",
     flags: &[
-        flag("collectors", "N", "5", "How many collectors (slots)."),
+        flag(
+            "config",
+            "FILE",
+            "",
+            "Take what is not typed from this file (TOML): flags are keys, with underscores; see docs/oracle.toml.",
+        ),
+        flag(
+            "check",
+            "",
+            "",
+            "Print the configuration as it takes effect, and what its roster survives; start nothing.",
+        ),
+        flag(
+            "collectors",
+            "N",
+            "5",
+            "How many collectors (slots); where there are more sources, one for each.",
+        ),
         flag("samples", "N", "10", "Samples per round and collector."),
         flag(
             "interval",
@@ -75,8 +132,31 @@ pub static RUN: Command = Command {
             "1s",
             "From one sample to the next: 250ms, 1s, 2m.",
         ),
-        SOURCE,
         FEED,
+        list(
+            "source",
+            "EXCHANGE:SYMBOL",
+            "binance",
+            "What is watched: one or several, 'kraken,coinbase', dealt over the collectors; without a symbol the feed's market. 'embedded:BTCUSDT' replays recorded trades.",
+        ),
+        flag(
+            "sources",
+            "ROSTER",
+            "",
+            "diverse: coinbase, kraken, bitstamp, bitfinex, binance, okx and bybit; embedded-diverse: the same of the embedded exchange.",
+        ),
+        list(
+            "accept-quote",
+            "CURRENCY",
+            "",
+            "Take sources in this currency for the feed's own: 'USDC,USDT'. Without --source, and with --sources, USDC and USDT stand for USD.",
+        ),
+        flag(
+            "min-exchanges",
+            "N",
+            "1",
+            "The fewest distinct exchanges among the prices from which one may be published.",
+        ),
         flag(
             "rule",
             "RULE",
@@ -103,6 +183,7 @@ pub static RUN: Command = Command {
             "Address that both ports are opened on.",
         ),
         CA_FILE,
+        PROXY,
         flag(
             "ready-timeout",
             "DURATION",
@@ -189,6 +270,9 @@ pub static RUN: Command = Command {
             "",
             "Always holds the newest published report, replaced at once.",
         ),
+        MAX_AGE,
+        MAX_SILENCE,
+        PING_EVERY,
         CONNECTION_AGE,
         flag("json", "", "", "Print reports, a line of JSON each."),
         flag(
@@ -232,6 +316,7 @@ pub static COLLECT: Command = Command {
         ),
         SAMPLE_RULE,
         CA_FILE,
+        PROXY,
         ENDPOINT,
         flag(
             "key",
@@ -239,26 +324,45 @@ pub static COLLECT: Command = Command {
             "",
             "Sign with this key, made by 'rsoracle keygen', instead of a fresh one.",
         ),
+        MAX_AGE,
+        MAX_SILENCE,
+        PING_EVERY,
         CONNECTION_AGE,
+        flag(
+            "stay",
+            "",
+            "",
+            "Wait for as long as the exchange turns this address away, instead of ending.",
+        ),
     ],
 };
 
 /// `rsoracle exchange`
 pub static EXCHANGE: Command = Command {
     name: "exchange",
-    job: "the embedded exchange: answers 'ticker.price' as Binance does, from recorded trades",
-    notes: "Faults: NAME[:VALUE][@K|@K..]; @K: only a connection's K-th request, @K..: from the K-th on, neither: every one.\n\
+    job: "the embedded exchange: speaks as each exchange that can be watched does, from recorded trades",
+    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, /okx\n\
+            and /bybit. There the tape's base is sold for USD, USDC and USDT.\n\
+            Faults: [DIALECT/]NAME[:VALUE][@K|@K..]; DIALECT/: only there, as in kraken/drop; @K: only a connection's K-th\n\
+            request, or in a stream its K-th price, @K..: from the K-th on, neither: every one.\n\
             \x20 drop            close the connection instead of answering\n\
-            \x20 hang            never answer on this connection again\n\
+            \x20 hang            never say anything on this connection again, not even pongs\n\
+            \x20 mute            streams: never say a price on this connection again, but all else\n\
             \x20 garbage         answer with text that is not JSON\n\
-            \x20 wrong-id        answer with another id\n\
+            \x20 wrong-id        answer with another id; not in streams\n\
             \x20 wrong-symbol    answer with another symbol\n\
             \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
             \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
+            \x20 stale:DURATION  streams: tell times that lie so far back\n\
+            \x20 old-first:DURATION\n\
+            \x20                 streams: the same of the first price only, as of an old snapshot\n\
             \x20 large           answer with a message of 20 MB\n\
+            \x20 reconnect       announce the end of the connection as this exchange does, if it does, and end it a second later\n\
+            \x20 maintenance     streams: announce maintenance and give no prices (kraken, bitfinex), or close\n\
             \x20 status:429:DURATION, status:418:DURATION\n\
-            \x20                 answer with this error, 'retryAfter' that far ahead\n\
-            \x20 upgrade:CODE    refuse the websocket upgrade with this HTTP status (451, 403, 418, 429)\n\
+            \x20                 answer with this error, 'retryAfter' that far ahead; not in streams\n\
+            \x20 upgrade:CODE, upgrade:CODE:SECONDS\n\
+            \x20                 refuse the websocket upgrade with this HTTP status (451, 403, 418, 429, 503), 'Retry-After' so long\n\
             \x20 ping            send a ping with a payload before answering, and answer only once it was echoed\n\
             \x20 slow:DURATION   answer this much later",
     example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
@@ -277,13 +381,19 @@ pub static EXCHANGE: Command = Command {
             "Replay this price tape instead of the built-in one.",
         ),
         flag("speed", "FACTOR", "1", "How fast the tape runs."),
-        Flag {
-            name: "fault",
-            value: "FAULT",
-            default: "",
-            repeats: true,
-            help: "Misbehave on request; see above.",
-        },
+        flag(
+            "keep-alive",
+            "DURATION",
+            "",
+            "Instead of the exchanges' own periods: heartbeats and pings so often, idle clients closed after three times that.",
+        ),
+        flag(
+            "rate",
+            "N",
+            "",
+            "Streams tell the tape's price N times a second, not only when it changes.",
+        ),
+        list("fault", "FAULT", "", "Misbehave on request; see above."),
         flag(
             "cert",
             "FILE",
@@ -295,6 +405,12 @@ pub static EXCHANGE: Command = Command {
             "FILE",
             "",
             "Private key of the certificate (PEM, PKCS #8).",
+        ),
+        flag(
+            "clock-offset",
+            "DURATION",
+            "0ms",
+            "How far its clock is ahead of this machine's; -3s is behind.",
         ),
         flag(
             "poll",
@@ -332,64 +448,6 @@ pub static KEYS: Command = Command {
     flags: &[],
 };
 
-/// `rsoracle verify`
-pub static VERIFY: Command = Command {
-    name: "verify",
-    job: "checks reports offline: form, signatures, prices, and whom they are signed by",
-    notes: "It takes what 'run --json' prints or 'run --journal' keeps: one report, many, or a whole journal; '-' is standard input.\n\
-            Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent but signers\n\
-            unknown (no --roster).",
-    example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
-    operands: "FILE…",
-    flags: &[
-        flag(
-            "roster",
-            "FILE",
-            "",
-            "Whom you trust: feed, rule, f, quorum, collectors (run --write-roster writes one).",
-        ),
-        flag(
-            "head",
-            "SIGNATURE",
-            "",
-            "The signature of the report that must be the last, in 128 hexadecimal digits.",
-        ),
-        flag(
-            "max-age",
-            "DURATION",
-            "",
-            "Refuse if the last price is older than this.",
-        ),
-        flag(
-            "json",
-            "",
-            "",
-            "One JSON object per file instead of sentences.",
-        ),
-    ],
-};
-
-/// `rsoracle history`
-pub static HISTORY: Command = Command {
-    name: "history",
-    job: "shows the last rounds of a journal: a table, and the prices as a line",
-    notes: "It takes what 'run --journal' keeps; '-' is standard input. Of every line it checks the form, the aggregator's\n\
-            signature and the place in the chain; 'rsoracle verify' checks all of it. What stands out bears a '!': rounds without\n\
-            a price, missing reports, and a start more than one and a half of the usual distance after the one before.\n\
-            Exit codes: 0 all lines check, 1 some do not, 2 usage, 4 unreadable.",
-    example: "rsoracle history journal.jsonl --last 50",
-    operands: "FILE",
-    flags: &[
-        flag("last", "N", "20", "So many rounds, from the end."),
-        flag(
-            "json",
-            "",
-            "",
-            "One line of JSON per round instead of the table.",
-        ),
-    ],
-};
-
 /// `rsoracle resolve`
 pub static RESOLVE: Command = Command {
     name: "resolve",
@@ -400,7 +458,17 @@ pub static RESOLVE: Command = Command {
     flags: &[],
 };
 
+/// `rsoracle manual`
+pub static MANUAL: Command = Command {
+    name: "manual",
+    job: "writes manual pages and shell completions (bash, zsh, fish) into a directory, as they lie under /usr/share",
+    notes: "What is there already is replaced.",
+    example: "rsoracle manual /usr/local/share",
+    operands: "DIR",
+    flags: &[],
+};
+
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 8] = [
-    &RUN, &VERIFY, &HISTORY, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
+pub static COMMANDS: [&Command; 10] = [
+    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE, &MANUAL,
 ];

@@ -1,0 +1,179 @@
+//! What the collectors watch: the sources of a run, dealt over its slots, and their limits.
+//!
+//! Invariant: a live source of a feed `BASE/QUOTE` prices that base in that currency or in one that was accepted in so many
+//! words; what is priced in another money is never taken for it by oversight. Recorded prices are exempt: they are marked.
+//! What this module does not do: reach an exchange, or know how long it may keep silent.
+
+use super::optional;
+use crate::args::{Given, Part, Usage, duration_text};
+use crate::limits::{COLLECTORS_MAX, ROUND_US_MAX};
+use crate::source::{DIVERSE, Endpoint, Source, capitals, market_of, quote_of};
+use std::collections::BTreeSet;
+
+/// The flags of a source's limits, as they are also called in a file's `[source.KIND]`.
+pub const LIMITS: [&str; 3] = ["max-age", "max-silence", "ping-every"];
+/// What the built-in choices take for dollars.
+const DOLLARS: [&str; 2] = ["USDC", "USDT"];
+
+/// How old a source's price may be, how long its connection may keep silent, how often it is pinged, in microseconds; none
+/// where its exchange's own rule holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// A price that is older is none.
+    pub age_us_max: Option<u64>,
+    /// A connection on which nothing came for longer is replaced.
+    pub silence_us_max: Option<u64>,
+    /// From one ping to the next.
+    pub ping_us: Option<u64>,
+}
+
+impl Limits {
+    /// Those that were typed, else those that a file says of the source, else those that it says of all.
+    pub fn read(given: &Given, part: Option<&Part>) -> Result<Limits, Usage> {
+        let limit = |name: &str| {
+            let part = part.filter(|part| part.given.switch(name) && !given.typed(name));
+            let said = part.map_or(given, |part| &part.given);
+            optional(said, name, |said| {
+                said.duration_us(name, 10_000..=ROUND_US_MAX)
+            })
+        };
+        let [age, silence, ping] = LIMITS.map(limit);
+        Ok(Limits {
+            age_us_max: age?,
+            silence_us_max: silence?,
+            ping_us: ping?,
+        })
+    }
+
+    /// As flags of a collector.
+    pub fn flags(&self) -> impl Iterator<Item = String> {
+        let values = [self.age_us_max, self.silence_us_max, self.ping_us];
+        let given = LIMITS.into_iter().zip(values);
+        given.filter_map(|(name, us)| Some(format!("--{name}={}", duration_text(us?))))
+    }
+}
+
+/// What is watched, before it is dealt over the slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Each once, or as often as it was named.
+    pub sources: Vec<Source>,
+    /// The currencies that are taken for the feed's own.
+    pub accepted: BTreeSet<String>,
+}
+
+impl Watched {
+    /// Makes sense of `--source`, `--sources` and `--accept-quote`.
+    pub fn read(given: &Given, feed: &str) -> Result<Watched, Usage> {
+        let (flag, names, in_dollars) = named(given)?;
+        let mut accepted = BTreeSet::new();
+        for quote in listed(given, "accept-quote") {
+            if !capitals(quote) {
+                let right = "currencies in capital letters, such as USDC or USDC,USDT";
+                return Err(given.wrong("accept-quote", quote, right));
+            }
+            accepted.insert(quote.to_owned());
+        }
+        match market_of(feed) {
+            None if !accepted.is_empty() => {
+                return Err(given.contradiction(format!(
+                    "--accept-quote goes with a feed such as BTC/USD; {feed} names no currency that another could stand for"
+                )));
+            }
+            // What stands for the dollar stands for no other currency.
+            Some((_, "USD")) => accepted.extend(in_dollars.iter().map(|quote| (*quote).to_owned())),
+            _ => {}
+        }
+        let mut sources = Vec::new();
+        for name in &names {
+            let source = Source::parse_for(name, feed);
+            let source = source.map_err(|right| given.wrong(flag, name, &right))?;
+            check_quote(&source, feed, &accepted)
+                .map_err(|sentence| given.contradiction(format!("--{flag}: {sentence}")))?;
+            sources.push(source);
+        }
+        Ok(Watched { sources, accepted })
+    }
+
+    /// How many collectors there are, unless it is said: a few, or one for each source.
+    pub fn collectors(&self, given: &Given) -> Result<u16, Usage> {
+        let count = self.sources.len();
+        let few = given.number("collectors", 1..=COLLECTORS_MAX)?;
+        let most = if given.switch("collectors") {
+            few
+        } else {
+            COLLECTORS_MAX
+        };
+        if count > usize::from(most) {
+            return Err(given.contradiction(format!(
+                "{count} sources are more than {most} collectors; each needs one of its own, so take more --collectors"
+            )));
+        }
+        Ok(few.max(count as u16))
+    }
+}
+
+/// The values of a flag that repeats and takes lists.
+fn listed<'a>(given: &'a Given, flag: &'a str) -> impl Iterator<Item = &'a str> {
+    given.all(flag).flat_map(|text| text.split(','))
+}
+
+/// The flag that says what is watched, what it names, and what that takes for dollars by itself.
+fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static str]), Usage> {
+    let typed: Vec<String> = listed(given, "source").map(str::to_owned).collect();
+    let prefix = match given.text("sources") {
+        Some(_) if !typed.is_empty() => {
+            return Err(given.contradiction(
+                "--source and --sources both say what is watched; give one of them",
+            ));
+        }
+        Some("diverse") => "",
+        Some("embedded-diverse") => "embedded-",
+        Some(other) => return Err(given.wrong("sources", other, "diverse or embedded-diverse")),
+        None if typed.is_empty() => {
+            let built_in = given.required("source")?.to_owned();
+            return Ok(("source", vec![built_in], &DOLLARS[..1]));
+        }
+        None => return Ok(("source", typed, &[])),
+    };
+    let kinds = DIVERSE.map(|kind| format!("{prefix}{kind}"));
+    Ok(("sources", kinds.to_vec(), &DOLLARS))
+}
+
+/// Whether a source prices what the feed names, in the feed's currency or one that is accepted; the error says what would
+/// be right.
+fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Result<(), String> {
+    let Some((base, quote)) = market_of(feed).filter(|_| !source.embedded) else {
+        return Ok(());
+    };
+    let taken = |quote: &str| source.prices(base, quote);
+    let (name, other) = (&source.name, quote_of(&source.name));
+    if taken(quote) || accepted.iter().any(|quote| taken(quote)) {
+        Ok(())
+    } else if taken(other) {
+        Err(format!(
+            "{name} is priced in {other}, --feed {feed} in {quote}; if a {other} may stand for a {quote} here, say so by --accept-quote {other}"
+        ))
+    } else {
+        Err(format!(
+            "{name} does not price {base} in {quote}, as --feed {feed} wants it, nor in a currency that --accept-quote names"
+        ))
+    }
+}
+
+/// Where embedded sources are, if not where this program starts them itself.
+pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, Usage> {
+    let Some(url) = given.text("endpoint") else {
+        return Ok(None);
+    };
+    let endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
+    if sources.iter().any(|source| source.embedded) {
+        return Ok(Some(endpoint));
+    }
+    let live = sources.first().expect("something is watched");
+    Err(given.contradiction(format!(
+        "--endpoint goes with an 'embedded:' source only; what is signed as {} must come from {} itself",
+        live.name,
+        live.exchange()
+    )))
+}

@@ -1,0 +1,472 @@
+//! What was found of one source, what is to be done about it, and how both are shown.
+//!
+//! Invariant: pure functions; every line of the table fits [`COLUMNS`], whatever an exchange calls itself.
+//! What this module does not do: look.
+
+use crate::clock::span;
+use crate::error::Error;
+use crate::exchange::Said;
+use crate::exchange::certificate::Certificate;
+use crate::limits::{CERTIFICATE_DAYS_MIN, CLOCK_OFF_US_MAX};
+use crate::log::{printable, quoted};
+use crate::price;
+
+/// Columns of the terminal.
+const COLUMNS: usize = 120;
+/// What stands before a line of the table, before one that should be looked at, and before what is to be done.
+const INDENT: &str = "  ";
+const LOOK: &str = "! ";
+const BELOW: &str = "      ";
+
+/// What was found of one source.
+pub(super) struct Finding {
+    name: String,
+    /// When it was looked at, in microseconds since the Unix epoch.
+    now_us: u64,
+    /// Where it was found, or last looked for.
+    pub(super) url: String,
+    /// The proxy on the way there.
+    pub(super) proxy: Option<String>,
+    /// The exchange's first place, if another one had to be taken.
+    pub(super) turned_away: Option<String>,
+    /// From the question for its address to an open websocket, in microseconds.
+    pub(super) open_us: Option<u64>,
+    pub(super) certificate: Option<Certificate>,
+    pub(super) price: Option<f64>,
+    /// When the exchange says that the newest price before that was so, in microseconds since the Unix epoch.
+    time_us: Option<u64>,
+    /// How old the first price was by that time.
+    age_us: Option<u64>,
+    /// From a ping to its pong.
+    pub(super) round_trip_us: Option<u64>,
+    /// This machine's clock minus the exchange's.
+    pub(super) ahead_us: Option<i64>,
+    /// Why there is no price.
+    pub(super) error: Option<Error>,
+}
+
+/// What should be mended, or only known.
+struct Problem {
+    fatal: bool,
+    text: String,
+    advice: String,
+}
+
+impl Finding {
+    /// Nothing yet.
+    pub(super) fn new(name: &str, now_us: u64) -> Finding {
+        Finding {
+            name: name.to_owned(),
+            now_us,
+            url: String::new(),
+            proxy: None,
+            turned_away: None,
+            open_us: None,
+            certificate: None,
+            price: None,
+            time_us: None,
+            age_us: None,
+            round_trip_us: None,
+            ahead_us: None,
+            error: None,
+        }
+    }
+
+    /// Takes the times from what the exchange says at `now_us`.
+    pub(super) fn hear(&mut self, said: &Said, now_us: u64) {
+        let (time_us, live) = match said {
+            Said::Price {
+                time_us: Some(us), ..
+            } => {
+                if self.price.is_none() {
+                    self.age_us = Some(now_us.saturating_sub(*us));
+                }
+                // The first price may be of long ago; what comes after it is of now.
+                let later = self.time_us.is_some_and(|before| before < *us);
+                self.time_us = Some(*us);
+                (*us, later)
+            }
+            Said::Alive { time_us: Some(us) } => (*us, true),
+            _ => return,
+        };
+        let ahead_us = now_us.wrapping_sub(time_us) as i64;
+        if live || ahead_us < 0 {
+            // The way here takes time, so the least difference is the nearest.
+            self.ahead_us = Some(self.ahead_us.map_or(ahead_us, |least| least.min(ahead_us)));
+        }
+    }
+
+    /// Whether a collector can work with it.
+    pub(super) fn is_usable(&self) -> bool {
+        !self.problems().iter().any(|problem| problem.fatal)
+    }
+
+    /// All that should be mended or known.
+    fn problems(&self) -> Vec<Problem> {
+        let error = self.error.iter().map(|error| Problem {
+            fatal: true,
+            text: format!("{}: {}", error.attempt, error.cause),
+            advice: error.advice.clone(),
+        });
+        let off = self
+            .ahead_us
+            .filter(|us| us.unsigned_abs() > CLOCK_OFF_US_MAX);
+        let clock = off.map(|us| Problem {
+            fatal: true,
+            text: format!(
+                "this machine's clock is {} {} the exchange's",
+                length(us.unsigned_abs()),
+                if us > 0 { "ahead of" } else { "behind" }
+            ),
+            advice: "mend it: run an NTP client (chrony, ntpd or systemd-timesyncd) and see that it keeps time; if only this source says so, it is the exchange's clock".to_owned(),
+        });
+        let days = self
+            .certificate
+            .as_ref()
+            .map(|read| read.days_left(self.now_us));
+        let ends = days.filter(|days| *days < CERTIFICATE_DAYS_MIN);
+        let certificate = ends.map(|days| Problem {
+            fatal: false,
+            text: format!("its certificate ends in {days} days"),
+            advice: "its owner has to renew it by then: the exchange, or whoever signs for it on the way (see the issuer)".to_owned(),
+        });
+        let place = self.turned_away.as_ref().map(|url| Problem {
+            fatal: false,
+            text: format!("{url} does not serve this location, {} does", self.url),
+            advice: "nothing has to be done: collectors take it too".to_owned(),
+        });
+        error.chain(clock).chain(certificate).chain(place).collect()
+    }
+
+    fn verdict(&self) -> &'static str {
+        match self.problems().as_slice() {
+            [] => "usable",
+            problems if problems.iter().any(|problem| problem.fatal) => "unusable",
+            _ => "warning",
+        }
+    }
+
+    /// Its line of the table, and what is to be done below it.
+    pub(super) fn lines(&self, name_chars: usize) -> Vec<String> {
+        let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let clock = |us: i64| {
+            let sign = if us < 0 { '-' } else { '+' };
+            format!("{sign}{}", length(us.unsigned_abs()))
+        };
+        let certificate = self
+            .certificate
+            .as_ref()
+            .map(|read| format!("{} d, {}", read.days_left(self.now_us), read.issuer));
+        let cells = [
+            self.verdict().to_owned(),
+            or_none(self.open_us.map(length)),
+            or_none(self.round_trip_us.map(length)),
+            or_none(self.price.map(price::text)),
+            or_none(self.age_us.map(length)),
+            or_none(self.ahead_us.map(clock)),
+            or_none(certificate),
+        ];
+        let problems = self.problems();
+        let margin = if problems.is_empty() { INDENT } else { LOOK };
+        let mut lines = vec![row(
+            margin,
+            name_chars,
+            &self.name,
+            &cells.each_ref().map(String::as_str),
+        )];
+        for problem in problems {
+            lines.extend(wrapped(&problem.text));
+            if !problem.advice.is_empty() {
+                lines.extend(wrapped(&format!("-> {}", problem.advice)));
+            }
+        }
+        lines
+    }
+
+    /// The same for software, in one line of JSON.
+    pub(super) fn json(&self) -> String {
+        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
+        let number = |us: Option<u64>| or_null(us.map(|us| us.to_string()));
+        let certificate = self.certificate.as_ref();
+        let problems = self.problems();
+        let problem = |problem: &Problem| {
+            let Problem {
+                fatal,
+                text,
+                advice,
+            } = problem;
+            let (text, advice) = (quoted(text), quoted(advice));
+            format!("{{\"fatal\":{fatal},\"text\":{text},\"advice\":{advice}}}")
+        };
+        let problems: Vec<String> = problems.iter().map(problem).collect();
+        format!(
+            "{{\"source\":{},\"verdict\":\"{}\",\"url\":{},\"proxy\":{},\"open_us\":{},\"round_trip_us\":{},\"price\":{},\"age_us\":{},\"clock_ahead_us\":{},\"issuer\":{},\"days_left\":{},\"problems\":[{}]}}",
+            quoted(&self.name),
+            self.verdict(),
+            quoted(&self.url),
+            or_null(self.proxy.as_deref().map(quoted)),
+            number(self.open_us),
+            number(self.round_trip_us),
+            or_null(self.price.map(|price| price.to_string())),
+            number(self.age_us),
+            or_null(self.ahead_us.map(|us| us.to_string())),
+            or_null(certificate.map(|read| quoted(&read.issuer))),
+            or_null(certificate.map(|read| read.days_left(self.now_us).to_string())),
+            problems.join(",")
+        )
+    }
+}
+
+/// The line above the table, whose first column has room for the longest name.
+pub(super) fn heads(name_chars: usize) -> String {
+    let heads = [
+        "verdict",
+        "open",
+        "round trip",
+        "price",
+        "age",
+        "clock",
+        "certificate",
+    ];
+    row(INDENT, name_chars, "source", &heads)
+}
+
+fn row(margin: &str, name_chars: usize, name: &str, cells: &[&str; 7]) -> String {
+    let [verdict, open, round_trip, price, age, clock, certificate] = cells;
+    let line = format!(
+        "{margin}{name:<name_chars$}  {verdict:<8}  {open:>8}  {round_trip:>10}  {price:>12}  {age:>8}  {clock:>9}  {certificate}"
+    );
+    let printable = printable(&line);
+    match printable.char_indices().nth(COLUMNS) {
+        None => printable,
+        Some(_) => printable.chars().take(COLUMNS - 1).chain(['…']).collect(),
+    }
+}
+
+/// A text in lines that fit, cut between words where there are any.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![BELOW.to_owned()];
+    for word in printable(text).split_whitespace() {
+        let line = lines.last_mut().expect("there is always one");
+        if line.trim().is_empty() || line.chars().count() + 1 + word.chars().count() <= COLUMNS {
+            let blank = if line.trim().is_empty() { "" } else { " " };
+            line.extend([blank, word]);
+        } else {
+            lines.push(format!("{BELOW}{word}"));
+        }
+    }
+    lines
+}
+
+/// A length of time with a unit: milliseconds below ten seconds.
+fn length(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{:.1} ms", us as f64 / 1e3),
+        1_000..10_000_000 => format!("{} ms", us / 1_000),
+        _ => span(us),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    const NOW_US: u64 = 1_795_343_409_000_000;
+    const DAY_US: u64 = 86_400_000_000;
+
+    fn good() -> Finding {
+        Finding {
+            url: "wss://ws.kraken.com:443/v2".to_owned(),
+            open_us: Some(123_456),
+            certificate: Some(Certificate {
+                issuer: "Test authority".to_owned(),
+                not_after_us: NOW_US + 60 * DAY_US,
+            }),
+            price: Some(87_231.42),
+            age_us: Some(250_000),
+            round_trip_us: Some(31_000),
+            ahead_us: Some(12_000),
+            ..Finding::new("kraken:BTC/USD", NOW_US)
+        }
+    }
+
+    fn price(time_us: u64) -> Said {
+        Said::Price {
+            id: None,
+            price: 1.0,
+            time_us: Some(time_us),
+        }
+    }
+
+    #[test]
+    fn what_is_good_is_one_line_under_its_heads() {
+        assert_eq!(
+            [heads(14), good().lines(14).join("\n")].join("\n"),
+            "  source          verdict       open  round trip         price       age      clock  certificate\n  \
+             kraken:BTC/USD  usable      123 ms       31 ms      87231.42    250 ms     +12 ms  60 d, Test authority"
+        );
+        assert!(good().is_usable());
+    }
+
+    #[test]
+    fn each_problem_has_its_verdict_and_its_advice() {
+        let refused = Error::new("cannot open", "HTTP 451").advise("run elsewhere");
+        let ends = |days: u64| {
+            let issuer = "x".to_owned();
+            let not_after_us = NOW_US + days * DAY_US;
+            Some(Certificate {
+                issuer,
+                not_after_us,
+            })
+        };
+        type Bend<'a> = &'a dyn Fn(&mut Finding);
+        let table: [(Bend, &str, &str); 9] = [
+            (
+                &|f| f.error = Some(refused.clone()),
+                "unusable",
+                "cannot open: HTTP 451\n-> run elsewhere",
+            ),
+            (&|f| f.ahead_us = Some(1_000_000), "usable", ""),
+            (
+                &|f| f.ahead_us = Some(1_000_001),
+                "unusable",
+                "clock is 1000 ms ahead of the exchange's\n-> mend it: run an NTP",
+            ),
+            (
+                &|f| f.ahead_us = Some(-3_000_000),
+                "unusable",
+                "clock is 3000 ms behind the exchange's",
+            ),
+            (
+                &|f| f.ahead_us = Some(i64::MIN),
+                "unusable",
+                "behind the exchange's",
+            ),
+            (&|f| f.certificate = ends(14), "usable", ""),
+            (
+                &|f| f.certificate = ends(13),
+                "warning",
+                "its certificate ends in 13 days\n-> its owner",
+            ),
+            (
+                &|f| f.turned_away = Some("wss://a:1".into()),
+                "warning",
+                "wss://a:1 does not serve this location, wss://ws.kraken.com:443/v2 does",
+            ),
+            (
+                &|f| (f.price, f.age_us, f.ahead_us) = (None, None, None),
+                "usable",
+                "",
+            ),
+        ];
+        for (bend, verdict, says) in table {
+            let mut finding = good();
+            bend(&mut finding);
+            let lines = finding.lines(14);
+            let below: Vec<&str> = lines[1..].iter().map(|line| line.trim()).collect();
+            let below = below.join("\n");
+            assert!(lines[0].contains(verdict), "{lines:?}");
+            assert!(
+                below.contains(says) && below.is_empty() == says.is_empty(),
+                "{below}"
+            );
+            assert_eq!(lines[0].starts_with(LOOK), !says.is_empty());
+            assert_eq!(finding.is_usable(), verdict != "unusable");
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_none_steers_it() {
+        let mut finding = good();
+        finding.name = "embedded-binance-stream:BTCUSDT".to_owned();
+        finding.certificate = Some(Certificate {
+            issuer: "ж".repeat(64),
+            not_after_us: u64::MAX,
+        });
+        (finding.price, finding.ahead_us) = (Some(1e15), Some(i64::MAX));
+        let long = "a word \x1b[31m and another ".repeat(20);
+        finding.error = Some(Error::new(long.clone(), "x".repeat(300)).advise(long));
+        let lines = finding.lines(31);
+        assert!(lines.len() > 8, "{lines:?}");
+        for line in &lines {
+            let wide = line.chars().count() > COLUMNS && !line.contains("xxx");
+            assert!(!wide && !line.contains('\x1b'), "{line}");
+        }
+        assert!(lines[0].ends_with('…'));
+    }
+
+    #[test]
+    fn software_gets_json_whatever_is_known() {
+        let mut bad = good();
+        bad.error = Some(Error::new("a \"quoted\" \\ attempt", "c\nause").advise("advice"));
+        bad.proxy = Some("127.0.0.1:3128".to_owned());
+        for (finding, part) in [
+            (
+                Finding::new("binance:BTCUSDC", NOW_US),
+                "\"price\":null,\"age_us\":null,\"clock_ahead_us\":null,\"issuer\":null,\"days_left\":null,\"problems\":[]",
+            ),
+            (
+                good(),
+                "\"verdict\":\"usable\",\"url\":\"wss://ws.kraken.com:443/v2\",\"proxy\":null,\"open_us\":123456,\"round_trip_us\":31000,\"price\":87231.42,\"age_us\":250000,\"clock_ahead_us\":12000,\"issuer\":\"Test authority\",\"days_left\":60",
+            ),
+            (
+                bad,
+                "\"problems\":[{\"fatal\":true,\"text\":\"a \\\"quoted\\\" \\\\ attempt: c·ause\",\"advice\":\"advice\"}]",
+            ),
+        ] {
+            let line = finding.json();
+            assert_eq!(json::check(&line), Ok(()), "{line}");
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+
+    #[test]
+    fn the_least_difference_of_what_is_of_now_is_the_clocks() {
+        let mut finding = Finding::new("kraken:BTC/USD", NOW_US);
+        finding.hear(&price(NOW_US - 8_000_000), NOW_US);
+        assert_eq!(
+            (finding.age_us, finding.ahead_us),
+            (Some(8_000_000), None),
+            "of long ago, or not"
+        );
+        finding.hear(&price(NOW_US - 8_000_000), NOW_US);
+        assert_eq!(finding.ahead_us, None, "said again");
+        finding.hear(&price(NOW_US - 300_000), NOW_US);
+        assert_eq!(
+            (finding.age_us, finding.ahead_us),
+            (Some(300_000), Some(300_000))
+        );
+        let time_us = Some(NOW_US + 950_000);
+        finding.hear(&Said::Alive { time_us }, NOW_US + 1_000_000);
+        assert_eq!(finding.ahead_us, Some(50_000));
+        finding.price = Some(1.0);
+        finding.hear(&price(NOW_US + 1_000_000), NOW_US + 3_000_000);
+        assert_eq!(
+            (finding.age_us, finding.ahead_us),
+            (Some(300_000), Some(50_000))
+        );
+        finding.hear(&price(NOW_US + 9_000_000), NOW_US + 3_000_000);
+        assert_eq!(finding.ahead_us, Some(-6_000_000));
+        let mut behind = Finding::new("kraken:BTC/USD", NOW_US);
+        behind.hear(&price(NOW_US + 3_000_000), NOW_US);
+        assert_eq!(
+            (behind.age_us, behind.ahead_us),
+            (Some(0), Some(-3_000_000)),
+            "no price is of later"
+        );
+        behind.hear(&Said::ALIVE, NOW_US);
+    }
+
+    #[test]
+    fn lengths_have_a_fitting_unit() {
+        for (us, text) in [
+            (0, "0.0 ms"),
+            (250, "0.2 ms"),
+            (9_999_999, "9999 ms"),
+            (10_000_000, "10.0 s"),
+        ] {
+            assert_eq!(length(us), text);
+        }
+    }
+}

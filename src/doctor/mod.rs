@@ -1,0 +1,174 @@
+//! `rsoracle doctor`: whether sources can be used from here, and what to do about those that cannot.
+//!
+//! Invariant: sources are looked at one after the other, each within named limits, and one that fails hides no other.
+//! What this module does not do: judge what it finds (`finding` does), mend anything, or keep a connection.
+
+mod finding;
+
+use crate::args::{Given, Usage};
+use crate::config::{endpoint, feed, path, proxy};
+use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
+use crate::exchange::certificate::Certificate;
+use crate::exchange::link::Ended;
+use crate::exchange::roots::Roots;
+use crate::exchange::session::{Plan, Session, Timing};
+use crate::exchange::{self, tunnel};
+use crate::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
+use crate::net::Patience;
+use crate::proxy::Proxy;
+use crate::source::{Endpoint, KINDS, Source};
+use crate::wait::wall_us;
+use finding::{Finding, heads};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// What `rsoracle doctor` is to look at.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The sources, in their order.
+    pub sources: Vec<Source>,
+    /// Where the embedded exchange listens, if they are its.
+    pub endpoint: Option<Endpoint>,
+    /// Certificates to trust besides the system's.
+    pub ca_file: Option<String>,
+    /// The proxy on the way, if not what the environment names.
+    pub proxy: Option<Proxy>,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl Settings {
+    /// Makes sense of the flags of [`crate::config::DOCTOR`].
+    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
+        let feed = feed(given)?;
+        let kinds = KINDS.iter().map(|kind| kind.name.to_owned());
+        let names = match given.operands() {
+            [] => kinds.collect(),
+            named => named.to_vec(),
+        };
+        let source = |name: &String| {
+            let refused = |right| Usage(format!("{name:?} is no source; it takes {right}"));
+            Source::parse_for(name, &feed).map_err(refused)
+        };
+        let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
+        let endpoint = endpoint(given, &sources)?;
+        if endpoint.is_none() && sources.iter().any(|source| source.embedded) {
+            return Err(Usage(
+                "an 'embedded:' source needs --endpoint URL, where the embedded exchange listens"
+                    .into(),
+            ));
+        }
+        Ok(Settings {
+            sources,
+            endpoint,
+            ca_file: path(given, "ca-file")?,
+            proxy: proxy(given)?,
+            json: given.switch("json"),
+        })
+    }
+}
+
+/// Looks at all sources, and shows what each comes to as soon as that is known; gives the exit code.
+pub fn run(settings: &Settings) -> Result<u8, Error> {
+    let proxies = tunnel::proxies(settings.proxy.as_ref())?;
+    let places = |source| exchange::endpoints(source, settings.endpoint.as_ref());
+    let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);
+    let tls = match settings.sources.iter().any(is_tls) {
+        true => Some(Roots::find(settings.ca_file.as_deref())?.connector()?),
+        false => None,
+    };
+    let name_chars = settings
+        .sources
+        .iter()
+        .map(|source| source.name.len())
+        .max()
+        .unwrap_or(0);
+    if !settings.json {
+        show(&heads(name_chars));
+    }
+    let (mut usable, mut way) = (0, String::new());
+    for source in &settings.sources {
+        let finding = examine(Plan {
+            source,
+            endpoints: places(source),
+            tls: tls.clone(),
+            proxies: proxies.clone(),
+            timing: Timing::of(source),
+        });
+        usable += usize::from(finding.is_usable());
+        if let Some(proxy) = &finding.proxy {
+            way = format!(", seen through the proxy {proxy}");
+        }
+        match settings.json {
+            true => show(&finding.json()),
+            false => finding.lines(name_chars).iter().for_each(|line| show(line)),
+        }
+    }
+    let all = settings.sources.len();
+    if !settings.json {
+        show(&format!("{usable} of {all} can be used{way}"));
+    }
+    Ok(if usable == all {
+        EXIT_PRICE
+    } else {
+        EXIT_FAILURE
+    })
+}
+
+/// A reader that went away early (`| head`) is no failure.
+fn show(line: &str) {
+    let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Looks at one source.
+fn examine(plan: Plan) -> Finding {
+    let mut finding = Finding::new(&plan.source.name, wall_us());
+    let (first, proxies) = (plan.endpoints[0].clone(), plan.proxies.clone());
+    let time_request = exchange::time_request(plan.source);
+    let mut session = Session::new(plan);
+    finding.error = visit(&mut session, &mut finding, time_request).err();
+    let place = session.endpoint();
+    finding.proxy = proxies.to(place).map(Proxy::to_string);
+    finding.turned_away = (*place != first).then_some(first.url);
+    finding.url.clone_from(&place.url);
+    finding
+}
+
+/// Connects, waits for a first price, and listens a little longer.
+fn visit(
+    session: &mut Session,
+    finding: &mut Finding,
+    time_request: Option<&str>,
+) -> Result<(), Error> {
+    let began = Instant::now();
+    session.connect(began + Duration::from_millis(OPEN_MS_MAX), &mut || Ok(()))?;
+    finding.open_us = Some(began.elapsed().as_micros() as u64);
+    let attempt = format!("cannot keep the connection to {}", session.endpoint().url);
+    let lost = |ended: Ended| Error::new(&attempt, ended.text).passing();
+    let pinged_at = Instant::now();
+    if let Some(link) = session.link() {
+        finding.certificate = link.certificate().and_then(|der| Certificate::read(&der));
+        link.ping().map_err(lost)?;
+    }
+    let price =
+        session.wait_for_price(&mut || Ok(()), &mut |said| finding.hear(said, wall_us()))?;
+    finding.price = Some(price);
+    if let (Some(request), Some(link)) = (time_request, session.link()) {
+        link.send(request.to_owned()).map_err(lost)?;
+    }
+    let until = Instant::now() + Duration::from_millis(LISTEN_MS_MAX);
+    loop {
+        let ponged_at = session.link().and_then(|link| link.ponged_at());
+        let round_trip = ponged_at.map(|at| at.saturating_duration_since(pinged_at));
+        finding.round_trip_us = round_trip.map(|trip| trip.as_micros() as u64);
+        // A later message may come faster than the first ones did.
+        let on_time = |us: i64| us.unsigned_abs() <= CLOCK_OFF_US_MAX;
+        let clock_known = finding.ahead_us.is_some_and(on_time);
+        if (round_trip.is_some() && clock_known) || Instant::now() >= until {
+            return Ok(());
+        }
+        let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
+        let said = session.hear(Patience::Until(slice)).map_err(lost)?;
+        said.iter().for_each(|said| finding.hear(said, wall_us()));
+    }
+}

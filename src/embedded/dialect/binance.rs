@@ -1,0 +1,73 @@
+//! Binance's market streams: `@trade` and `@bookTicker`, wrapped as on a combined connection.
+//!
+//! Rules: web-socket-streams.md of binance/binance-spot-api-docs. A name of a stream that there is not is acknowledged like
+//! any other, and stays silent. Invariant and what this does not do: see [`super`].
+
+use super::super::answer::quoted;
+use super::super::quote::Quote;
+use super::{Beat, Desk, Dialect, Feed, texts};
+use crate::json::{Json, NotJson};
+
+/// Binance, streams.
+pub static STREAM: Dialect = Dialect {
+    name: "binance-stream",
+    channels: &[("trade", Feed::Trades), ("bookTicker", Feed::Quotes)],
+    hear,
+    price,
+    decimals_min: 8,
+    welcome: None,
+    beat: Beat::None,
+    notice: Some(|now_ms| {
+        format!(r#"{{"stream":"!serverShutdown","data":{{"e":"serverShutdown","E":{now_ms}}}}}"#)
+    }),
+    ping_s: Some(20),
+    idle_s: None,
+    subscribe_s: None,
+};
+
+fn hear(text: &str, desk: &mut Desk) {
+    let json = match Json::parse(text) {
+        Ok(json) => json,
+        Err(NotJson(at)) => {
+            let column = at + 1;
+            return desk.say(format!(
+                r#"{{"code":3,"msg":"Invalid JSON: expected value at line 1 column {column}"}}"#
+            ));
+        }
+    };
+    let subscribes = json
+        .get("method")
+        .is_some_and(|method| method.says("SUBSCRIBE"));
+    let (Some(names), Some(id), true) = (texts(json.get("params")), json.get("id"), subscribes)
+    else {
+        return desk
+            .say(r#"{"code":2,"msg":"Invalid request: expected SUBSCRIBE with params and id"}"#);
+    };
+    for name in names {
+        // Lower case in names of streams, upper case everywhere else.
+        if let Some((symbol, channel)) = name.split_once('@')
+            && symbol == symbol.to_ascii_lowercase()
+        {
+            desk.subscribe(channel, &symbol.to_ascii_uppercase());
+        }
+    }
+    desk.say(format!(r#"{{"result":null,"id":{}}}"#, id.raw()));
+}
+
+fn price(quote: &Quote) -> String {
+    let (symbol, channel, serial) = (&quote.symbol, quote.channel, quote.serial);
+    let (bid, ask) = (quoted(&quote.bid), quoted(&quote.ask));
+    let data = match channel {
+        "trade" => format!(
+            r#"{{"e":"trade","E":{},"s":"{symbol}","t":{serial},"p":{},"q":"0.02000000","T":{},"m":true,"M":true}}"#,
+            quote.now_ms(),
+            quoted(&quote.last),
+            quote.trade_ms()
+        ),
+        _ => format!(
+            r#"{{"u":{serial},"s":"{symbol}","b":{bid},"B":"3.78826000","a":{ask},"A":"1.54698000"}}"#
+        ),
+    };
+    let stream = symbol.to_ascii_lowercase();
+    format!(r#"{{"stream":"{stream}@{channel}","data":{data}}}"#)
+}

@@ -1,0 +1,79 @@
+//! Bitfinex's websocket API v2: the channel `ticker`. Prices are numbers in arrays under the number of the channel; they bear
+//! neither a symbol nor a time.
+//!
+//! Rules: docs.bitfinex.com, ws-general and ws-public-ticker. Invariant and what this does not do: see [`super`]; nor does it
+//! know `conf`.
+
+use super::super::answer::quoted;
+use super::super::quote::Quote;
+use super::{Beat, Desk, Dialect, Feed, echoed};
+use crate::json::Json;
+
+/// The number of the first channel of a connection.
+const CHANNEL: u64 = 232_949;
+
+/// Bitfinex.
+pub static STREAM: Dialect = Dialect {
+    name: "bitfinex",
+    channels: &[("ticker", Feed::Quotes)],
+    hear,
+    price,
+    decimals_min: 0,
+    welcome: Some(|online| {
+        let status = u8::from(online);
+        format!(
+            r#"{{"event":"info","version":2,"serverId":"5a1c3b7e-embedded","platform":{{"status":{status}}}}}"#
+        )
+    }),
+    beat: Beat::Quiet(15, |quote| format!(r#"[{},"hb"]"#, CHANNEL + quote.number)),
+    notice: Some(|_| {
+        r#"{"event":"info","code":20051,"msg":"Stopping. Please try to reconnect"}"#.into()
+    }),
+    ping_s: None,
+    idle_s: None,
+    subscribe_s: None,
+};
+
+fn hear(text: &str, desk: &mut Desk) {
+    let member = |json: Json, name| json.get(name).and_then(Json::owned);
+    let json = Json::parse(text).ok();
+    let Some((json, event)) = json.and_then(|json| Some((json, member(json, "event")?))) else {
+        return desk.say(r#"{"event":"error","msg":"event: invalid","code":10000}"#);
+    };
+    if event == "ping" {
+        let (ts, cid) = (desk.now_us / 1_000, echoed(json, "cid"));
+        return desk.say(format!(r#"{{"event":"pong","ts":{ts}{cid}}}"#));
+    }
+    let channel = member(json, "channel").unwrap_or_default();
+    let symbol = member(json, "symbol").unwrap_or_default();
+    let (c, s) = (quoted(&channel), quoted(&symbol));
+    let refuse = |code, why: &str| {
+        format!(r#"{{"event":"error","msg":"{why}","code":{code},"channel":{c},"symbol":{s}}}"#)
+    };
+    let before = desk.subscriptions.len();
+    let place = match event.as_str() {
+        "subscribe" => desk.subscribe(&channel, &symbol),
+        _ => return desk.say(refuse(10_000, "event: invalid")),
+    };
+    desk.say(match place {
+        None if channel != "ticker" => refuse(10_302, "channel: unknown"),
+        None => refuse(10_001, "symbol: invalid"),
+        Some(place) if place < before => refuse(10_301, "subscribe: dup"),
+        Some(place) => format!(
+            r#"{{"event":"subscribed","channel":"ticker","chanId":{},"symbol":{s},"pair":{}}}"#,
+            CHANNEL + place as u64,
+            quoted(symbol.trim_start_matches('t'))
+        ),
+    });
+}
+
+/// BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, VOLUME, HIGH, LOW.
+fn price(quote: &Quote) -> String {
+    format!(
+        "[{},[{},12.25,{},9.5,-429.3,-0.0051,{},1816.2480505,88000,85000]]",
+        CHANNEL + quote.number,
+        quote.bid,
+        quote.ask,
+        quote.last
+    )
+}

@@ -1,0 +1,81 @@
+//! Bitstamp's websocket API v2: `live_trades` and `order_book`, one channel per message, the market in the channel's name.
+//!
+//! Rules: bitstamp.net/websocket/v2. A subscription to a market that there is not succeeds all the same, and stays silent.
+//! Order books come whether anything changed or not. Invariant and what this does not do: see [`super`].
+
+use super::super::answer::quoted;
+use super::super::quote::Quote;
+use super::{Beat, Desk, Dialect, Feed};
+use crate::json::Json;
+
+/// Bitstamp.
+pub static STREAM: Dialect = Dialect {
+    name: "bitstamp",
+    channels: &[("live_trades", Feed::Trades), ("order_book", Feed::Quotes)],
+    hear,
+    price,
+    decimals_min: 0,
+    welcome: None,
+    beat: Beat::Again(1),
+    notice: Some(|_| r#"{"event":"bts:request_reconnect","channel":"","data":""}"#.into()),
+    ping_s: None,
+    idle_s: None,
+    subscribe_s: None,
+};
+
+fn hear(text: &str, desk: &mut Desk) {
+    let refusal = |why: &str| {
+        format!(r#"{{"event":"bts:error","channel":"","data":{{"code":null,"message":"{why}"}}}}"#)
+    };
+    let Ok(json) = Json::parse(text) else {
+        return desk.say(refusal("Incorrect JSON format."));
+    };
+    let event = json.get("event").and_then(Json::owned);
+    match event.as_deref() {
+        Some("bts:heartbeat") => {
+            desk.say(r#"{"event":"bts:heartbeat","channel":"","data":{"status":"success"}}"#)
+        }
+        Some("bts:subscribe") => {
+            let channel = json.get("data").and_then(|data| data.get("channel"));
+            let Some(name) = channel.and_then(Json::owned) else {
+                return desk.say(refusal("Bad subscription string."));
+            };
+            if let Some((channel, market)) = name.rsplit_once('_') {
+                desk.subscribe(channel, market);
+            }
+            desk.say(format!(
+                r#"{{"event":"bts:subscription_succeeded","channel":{},"data":{{}}}}"#,
+                quoted(&name)
+            ));
+        }
+        _ => desk.say(refusal("Incorrect JSON format.")),
+    }
+}
+
+fn price(quote: &Quote) -> String {
+    let (event, data) = match quote.channel {
+        "live_trades" => (
+            "trade",
+            format!(
+                r#"{{"id":{serial},"timestamp":"{}","amount":0.07375969,"amount_str":"0.07375969","price":{},"price_str":{},"type":0,"microtimestamp":"{}","buy_order_id":2046551467757570,"sell_order_id":2046551452086274}}"#,
+                quote.trade_us / 1_000_000,
+                quote.last,
+                quoted(&quote.last),
+                quote.trade_us,
+                serial = quote.serial
+            ),
+        ),
+        _ => (
+            "data",
+            format!(
+                r#"{{"timestamp":"{}","microtimestamp":"{}","bids":[[{},"0.50000000"]],"asks":[[{},"0.50000000"]]}}"#,
+                quote.now_us / 1_000_000,
+                quote.now_us,
+                quoted(&quote.bid),
+                quoted(&quote.ask)
+            ),
+        ),
+    };
+    let (channel, symbol) = (quote.channel, &quote.symbol);
+    format!(r#"{{"data":{data},"channel":"{channel}_{symbol}","event":"{event}"}}"#)
+}

@@ -1,0 +1,79 @@
+//! Bybit's public spot websocket API v5: `orderbook.1`, and `tickers`, which has no bid and ask. Always whole snapshots.
+//!
+//! Rules: bybit-exchange/docs, v5 websocket (public orderbook and ticker, wss-authentication). All arguments of a request are
+//! acknowledged at once, and one that is bad fails them all. A book comes again after three seconds without a change.
+//! Invariant and what this does not do: see [`super`].
+
+use super::super::answer::quoted;
+use super::super::quote::Quote;
+use super::{Beat, Desk, Dialect, Feed, echoed, texts};
+use crate::json::Json;
+
+/// Bybit.
+pub static STREAM: Dialect = Dialect {
+    name: "bybit",
+    channels: &[("orderbook.1", Feed::Quotes), ("tickers", Feed::Trades)],
+    hear,
+    price,
+    decimals_min: 0,
+    welcome: None,
+    beat: Beat::Again(3),
+    notice: None,
+    ping_s: None,
+    idle_s: Some(600),
+    subscribe_s: None,
+};
+
+fn hear(text: &str, desk: &mut Desk) {
+    let json = Json::parse(text).ok();
+    let request = json.map_or(String::new(), |json| echoed(json, "req_id"));
+    let op = json.and_then(|json| json.get("op")?.owned());
+    let topics = json.and_then(|json| texts(json.get("args")));
+    let answer = match (op.as_deref(), topics) {
+        (Some("ping"), _) => Ok("pong"),
+        (Some("subscribe"), Some(topics)) => {
+            let split: Vec<(&str, &str)> = topics
+                .iter()
+                .filter_map(|topic| topic.rsplit_once('.'))
+                .collect();
+            let known = |(channel, symbol): &(&str, &str)| desk.sells(channel, symbol);
+            if split.len() == topics.len() && split.iter().all(known) {
+                for (channel, symbol) in split {
+                    desk.subscribe(channel, symbol);
+                }
+                Ok("subscribe")
+            } else {
+                Err(format!(
+                    "error:handler not found,topic:{}",
+                    topics.join(",")
+                ))
+            }
+        }
+        _ => Err("error:request expected op and args".to_owned()),
+    };
+    let says = quoted(answer.as_deref().unwrap_or_else(|why| why));
+    let op = quoted(op.as_deref().unwrap_or_default());
+    desk.say(format!(
+        r#"{{"success":{},"ret_msg":{says},"conn_id":"d9avt8embedded"{request},"op":{op}}}"#,
+        answer.is_ok()
+    ));
+}
+
+fn price(quote: &Quote) -> String {
+    let (channel, symbol) = (quote.channel, &quote.symbol);
+    let (serial, ms) = (quote.serial, quote.now_ms());
+    let head = format!(r#"{{"topic":"{channel}.{symbol}","ts":{ms},"type":"snapshot""#);
+    match channel {
+        // An update number of 1 would mean that the service was restarted.
+        "orderbook.1" => format!(
+            r#"{head},"data":{{"s":"{symbol}","b":[[{},"0.65302934"]],"a":[[{},"0.25697131"]],"u":{},"seq":{serial}}},"cts":{ms}}}"#,
+            quoted(&quote.bid),
+            quoted(&quote.ask),
+            serial + 1
+        ),
+        _ => format!(
+            r#"{head},"cs":{serial},"data":{{"symbol":"{symbol}","lastPrice":{last},"highPrice24h":"88000","lowPrice24h":"85000","prevPrice24h":"86000","volume24h":"6100.25","turnover24h":"512000000.5","price24hPcnt":"0.0015","usdIndexPrice":{last}}}}}"#,
+            last = quoted(&quote.last)
+        ),
+    }
+}

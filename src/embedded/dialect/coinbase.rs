@@ -1,0 +1,110 @@
+//! Coinbase Exchange's feed: the channels `ticker` and `heartbeat`.
+//!
+//! Rules: docs.cdp.coinbase.com, Exchange, websocket feed (overview, channels, errors). One bad product fails the whole
+//! subscription. A ticker is sent per trade and bears the trade's time. Invariant and what this does not do: see [`super`].
+
+use super::super::answer::quoted;
+use super::super::quote::{Quote, utc_us_text};
+use super::{Beat, Desk, Dialect, Feed, texts};
+use crate::json::Json;
+
+/// Coinbase.
+pub static STREAM: Dialect = Dialect {
+    name: "coinbase",
+    channels: &[("ticker", Feed::Trades), ("heartbeat", Feed::Beats)],
+    hear,
+    price,
+    decimals_min: 0,
+    welcome: None,
+    beat: Beat::Steady(1, heartbeat),
+    notice: None,
+    ping_s: None,
+    idle_s: None,
+    subscribe_s: Some(5),
+};
+
+fn hear(text: &str, desk: &mut Desk) {
+    let Ok(json) = Json::parse(text) else {
+        return desk.say(r#"{"type":"error","message":"Malformed JSON"}"#);
+    };
+    match wanted(json, desk) {
+        Ok(wanted) => {
+            for (channel, product) in wanted {
+                desk.subscribe(&channel, &product);
+            }
+            desk.say(state(desk));
+        }
+        Err(reason) => desk.say(format!(
+            r#"{{"type":"error","message":"Failed to subscribe","reason":{}}}"#,
+            quoted(&reason)
+        )),
+    }
+}
+
+/// The channels and products of a subscription, or why it fails. A channel may be an object with products of its own.
+fn wanted(json: Json, desk: &Desk) -> Result<Vec<(String, String)>, String> {
+    if !json.get("type").is_some_and(|what| what.says("subscribe")) {
+        return Err("Type has to be subscribe".into());
+    }
+    let all = texts(json.get("product_ids")).unwrap_or_default();
+    let channels = json.get("channels").and_then(Json::items);
+    let mut wanted = Vec::new();
+    for channel in channels.ok_or("channels is not an array")? {
+        let name = channel
+            .owned()
+            .or(channel.get("name").and_then(Json::owned));
+        let name = name.ok_or("a channel without a name")?;
+        if !desk.channels.iter().any(|(known, _)| *known == name) {
+            return Err(format!("{name} is not a valid channel"));
+        }
+        let own = texts(channel.get("product_ids"));
+        for product in own.unwrap_or_else(|| all.clone()) {
+            if !desk.sells(&name, &product) {
+                return Err(format!("{product} is not a valid product"));
+            }
+            wanted.push((name.clone(), product));
+        }
+    }
+    match wanted.is_empty() {
+        true => Err("No product is named".into()),
+        false => Ok(wanted),
+    }
+}
+
+/// All subscriptions there are, old and new.
+fn state(desk: &Desk) -> String {
+    let channel = |(name, _): &(&str, Feed)| {
+        let own = desk.subscriptions.iter().filter(|sub| sub.channel == *name);
+        let products: Vec<String> = own.map(|sub| quoted(&sub.symbol)).collect();
+        let products = products.join(",");
+        (!products.is_empty()).then(|| {
+            format!(r#"{{"name":"{name}","product_ids":[{products}],"account_ids":null}}"#)
+        })
+    };
+    let channels: Vec<String> = desk.channels.iter().filter_map(channel).collect();
+    format!(
+        r#"{{"type":"subscriptions","channels":[{}]}}"#,
+        channels.join(",")
+    )
+}
+
+fn price(quote: &Quote) -> String {
+    format!(
+        r#"{{"type":"ticker","sequence":{serial},"product_id":"{}","price":{last},"open_24h":"86000","volume_24h":"7000.5","low_24h":"85000","high_24h":"88000","volume_30d":"210000.25","best_bid":{},"best_bid_size":"0.03","best_ask":{},"best_ask_size":"0.2","side":"buy","time":"{}","trade_id":{serial},"last_size":"0.0012"}}"#,
+        quote.symbol,
+        quoted(&quote.bid),
+        quoted(&quote.ask),
+        utc_us_text(quote.trade_us),
+        serial = quote.serial,
+        last = quoted(&quote.last),
+    )
+}
+
+fn heartbeat(quote: &Quote) -> String {
+    format!(
+        r#"{{"type":"heartbeat","last_trade_id":{serial},"product_id":"{}","sequence":{serial},"time":"{}"}}"#,
+        quote.symbol,
+        utc_us_text(quote.now_us),
+        serial = quote.serial,
+    )
+}

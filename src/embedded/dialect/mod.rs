@@ -1,0 +1,283 @@
+//! The dialects of exchanges that send prices by themselves, as an exchange speaks them. One file per dialect.
+//!
+//! A [`Dialect`] is a table of texts and periods; `stream` does with it whatever all have in common. Invariant: its functions
+//! are pure, and total on any text of a client. They are written from the exchanges' documents alone, independently of the
+//! readers in `exchange`, so that one misunderstanding does not hide the other.
+//! What this module does not do: channels that no collector uses, and ending a subscription.
+
+pub mod binance;
+pub mod bitfinex;
+pub mod bitstamp;
+pub mod bybit;
+pub mod coinbase;
+pub mod kraken;
+pub mod okx;
+
+use super::quote::Quote;
+use crate::json::Json;
+use crate::source::{KINDS, quote_of};
+
+/// All of them.
+pub static STREAMS: [&Dialect; 7] = [
+    &binance::STREAM,
+    &coinbase::STREAM,
+    &kraken::STREAM,
+    &bitstamp::STREAM,
+    &bitfinex::STREAM,
+    &okx::STREAM,
+    &bybit::STREAM,
+];
+
+/// How one exchange speaks.
+pub struct Dialect {
+    /// The kind of source that it is for, and the path that it is found at: `kraken`.
+    pub name: &'static str,
+    /// What can be subscribed to.
+    pub channels: &'static [(&'static str, Feed)],
+    /// What a client's text leads to.
+    pub hear: fn(&str, &mut Desk),
+    /// A price message.
+    pub price: fn(&Quote) -> String,
+    /// Decimals that a price is written with at least.
+    pub decimals_min: usize,
+    /// What is said on connecting; `false` during maintenance, when it is said in place of a price, too.
+    pub welcome: Option<fn(online: bool) -> String>,
+    /// What is said when there was nothing to say.
+    pub beat: Beat,
+    /// The notice that this connection will end, by the time in milliseconds since the Unix epoch.
+    pub notice: Option<fn(now_ms: u64) -> String>,
+    /// A ping frame comes so often, and its pong is waited for three times as long.
+    pub ping_s: Option<u64>,
+    /// A client that is silent for so long is disconnected.
+    pub idle_s: Option<u64>,
+    /// A client that has not subscribed after so long is disconnected.
+    pub subscribe_s: Option<u64>,
+}
+
+/// What a channel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// Each price of the tape once.
+    Trades,
+    /// The market as it stands, which may be told again.
+    Quotes,
+    /// Heartbeats, no prices.
+    Beats,
+}
+
+/// How an exchange shows that it lives.
+pub enum Beat {
+    /// Not by messages.
+    None,
+    /// Its quotes come again when there was no price for so many seconds.
+    Again(u64),
+    /// After so many seconds without any message, this is said to every subscription; what is the same for all, once.
+    Quiet(u64, fn(&Quote) -> String),
+    /// Every so many seconds, this is said to subscriptions of heartbeats.
+    Steady(u64, fn(&Quote) -> String),
+}
+
+/// A connection's subscriptions, and what is to be said because of its last message.
+pub struct Desk {
+    /// Symbols as the dialect spells them, each with another one that is not sold here.
+    markets: Vec<[String; 2]>,
+    channels: &'static [(&'static str, Feed)],
+    /// What was subscribed to, each once.
+    pub subscriptions: Vec<Subscription>,
+    /// What is to be said.
+    pub said: Vec<String>,
+    /// The exchange's time, in microseconds since the Unix epoch.
+    pub now_us: u64,
+}
+
+/// One channel of one market.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// The channel's name.
+    pub channel: &'static str,
+    /// What it carries.
+    pub feed: Feed,
+    /// The market, as the dialect spells it.
+    pub symbol: String,
+    /// Another market, for the fault `wrong-symbol`.
+    pub other: String,
+    /// The number of the tape's trade that was told last.
+    pub told: Option<u64>,
+}
+
+impl Desk {
+    /// The tape's base currency is sold for dollars and for two stablecoins, whatever the tape's own quote is.
+    pub fn new(dialect: &Dialect, tape_symbol: &str) -> Desk {
+        let kind = KINDS.iter().find(|kind| kind.name == dialect.name);
+        let spelling = kind.expect("a dialect has the name of a kind").spelling;
+        let base = tape_symbol.strip_suffix(quote_of(tape_symbol));
+        let base = base.unwrap_or(tape_symbol);
+        let other = if base == "ETH" { "BTC" } else { "ETH" };
+        let market = |quote| [spelling.of(base, quote), spelling.of(other, quote)];
+        Desk {
+            markets: ["USD", "USDC", "USDT"].map(market).to_vec(),
+            channels: dialect.channels,
+            subscriptions: Vec::new(),
+            said: Vec::new(),
+            now_us: 0,
+        }
+    }
+
+    /// Says something.
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.said.push(text.into());
+    }
+
+    /// Whether there is such a channel of such a market.
+    pub fn sells(&self, channel: &str, symbol: &str) -> bool {
+        self.channels.iter().any(|(name, _)| *name == channel)
+            && self.markets.iter().any(|[own, _]| own == symbol)
+    }
+
+    /// The subscription's place on the desk, new or old; none if there is no such channel or market.
+    pub fn subscribe(&mut self, channel: &str, symbol: &str) -> Option<usize> {
+        let (channel, feed) = *self.channels.iter().find(|(name, _)| *name == channel)?;
+        let [symbol, other] = self.markets.iter().find(|[own, _]| own == symbol)?.clone();
+        let same = |old: &Subscription| old.channel == channel && old.symbol == symbol;
+        let place = self.subscriptions.iter().position(same);
+        Some(place.unwrap_or_else(|| {
+            self.subscriptions.push(Subscription {
+                channel,
+                feed,
+                symbol,
+                other,
+                told: None,
+            });
+            self.subscriptions.len() - 1
+        }))
+    }
+}
+
+/// The texts of a list of strings; none if it is no list, or has something else.
+fn texts(list: Option<Json>) -> Option<Vec<String>> {
+    list?.items()?.map(Json::owned).collect()
+}
+
+/// A member that a client sent, to be sent back as it came: `,"req_id":1`, or nothing.
+fn echoed(json: Json, name: &str) -> String {
+    let value = json.get(name);
+    value.map_or(String::new(), |value| {
+        format!(",\"{name}\":{}", value.raw())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    /// What makes each dialect say something, its subscription first.
+    const TEXTS: [&[&str]; 7] = [
+        &[r#"{"method":"SUBSCRIBE","params":["btcusdt@trade","btcusdt@bookTicker"],"id":1}"#],
+        &[
+            r#"{"type":"subscribe","product_ids":["BTC-USD"],"channels":["ticker",{"name":"heartbeat"}]}"#,
+        ],
+        &[
+            r#"{"method":"subscribe","params":{"channel":"ticker","symbol":["BTC/USD","X"],"event_trigger":"bbo"},"req_id":1}"#,
+            r#"{"method":"ping","req_id":101}"#,
+        ],
+        &[
+            r#"{"event":"bts:subscribe","data":{"channel":"order_book_btcusd"}}"#,
+            r#"{"event":"bts:heartbeat"}"#,
+        ],
+        &[
+            r#"{"event":"subscribe","channel":"ticker","symbol":"tBTCUSD"}"#,
+            r#"{"event":"ping","cid":1}"#,
+        ],
+        &[r#"{"op":"subscribe","args":[{"channel":"tickers","instId":"BTC-USDT"}]}"#],
+        &[
+            r#"{"req_id":"1","op":"subscribe","args":["orderbook.1.BTCUSDT","tickers.BTCUSDT"]}"#,
+            r#"{"op":"ping"}"#,
+        ],
+    ];
+
+    /// What a desk that has just been opened says to this text.
+    fn told(dialect: &Dialect, text: &str) -> Desk {
+        let mut desk = Desk::new(dialect, "BTCUSDT");
+        (dialect.hear)(text, &mut desk);
+        assert!(!desk.said.is_empty(), "{}: {text}", dialect.name);
+        for said in &desk.said {
+            let plain = (text, said.as_str()) == ("ping", "pong");
+            assert!(plain || json::check(said).is_ok(), "{text}: {said}");
+        }
+        desk
+    }
+
+    #[test]
+    fn every_text_is_answered_in_json_and_none_makes_a_panic() {
+        let mut seed = 0x5eed_1234_9abc_def1u64;
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            (seed >> 16) as usize
+        };
+        for (dialect, texts) in STREAMS.into_iter().zip(TEXTS) {
+            assert!(
+                !told(dialect, texts[0]).subscriptions.is_empty(),
+                "{}",
+                dialect.name
+            );
+            told(dialect, "ping");
+            for text in texts {
+                for end in 0..text.len() {
+                    told(dialect, &text[..end]);
+                }
+                for _ in 0..5_000 {
+                    let mut bytes = text.as_bytes().to_vec();
+                    for _ in 0..1 + next() % 4 {
+                        let at = next() % bytes.len();
+                        bytes[at] = br#"{}[]",:\u0019eE+-._@/ntfB a"#[next() % 27];
+                    }
+                    let text = String::from_utf8(bytes).expect("it is ASCII");
+                    assert!(told(dialect, &text).subscriptions.len() <= 3);
+                }
+            }
+        }
+    }
+
+    /// Found by fuzzing: two dialects had no word for a list that is empty.
+    #[test]
+    fn a_subscription_to_nothing_is_answered() {
+        for (dialect, text) in STREAMS.into_iter().zip([
+            r#"{"method":"SUBSCRIBE","params":[],"id":1}"#,
+            r#"{"type":"subscribe","product_ids":[],"channels":[]}"#,
+            r#"{"method":"subscribe","params":{"channel":"ticker","symbol":[]}}"#,
+            r#"{"event":"bts:subscribe","data":{}}"#,
+            r#"{"event":"subscribe"}"#,
+            r#"{"op":"subscribe","args":[]}"#,
+            r#"{"op":"subscribe","args":[]}"#,
+        ]) {
+            assert!(told(dialect, text).subscriptions.is_empty());
+        }
+    }
+
+    #[test]
+    fn subscribing_again_changes_nothing() {
+        for (dialect, texts) in STREAMS.into_iter().zip(TEXTS) {
+            let mut desk = told(dialect, texts[0]);
+            let before = desk.subscriptions.len();
+            (dialect.hear)(texts[0], &mut desk);
+            assert_eq!(desk.subscriptions.len(), before);
+        }
+    }
+
+    #[test]
+    fn other_tapes_are_sold_as_each_exchange_spells_them() {
+        for (tape, dialect, symbol, other) in [
+            ("ETHUSDT", &kraken::STREAM, "ETH/USD", "BTC/USD"),
+            ("DOGEUSDC", &bitfinex::STREAM, "tDOGE:USD", "tETHUSD"),
+            ("BTCUSD", &okx::STREAM, "BTC-USD", "ETH-USD"),
+        ] {
+            let mut desk = Desk::new(dialect, tape);
+            let channel = dialect.channels[0].0;
+            assert_eq!(desk.subscribe(channel, symbol), Some(0), "{tape}");
+            assert_eq!(desk.subscriptions[0].other, other);
+        }
+    }
+}

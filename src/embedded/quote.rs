@@ -1,0 +1,139 @@
+//! What a price message says: the tape's price, as a market around it.
+//!
+//! Invariant: prices stay decimal text or whole numbers on the way; the middle of bid and ask is the price exactly. What a
+//! fault puts in a price's place is passed on as it is.
+//! What this module does not do: write messages; the dialects do.
+
+use crate::clock::utc_text;
+
+/// Decimals of a price on the tape.
+const DECIMALS: usize = 8;
+/// A cent, in units of the last decimal: how far bid and ask are from the price, at most a hundredth of it.
+const CENT: i64 = 1_000_000;
+
+/// One price of one market, to be put into a dialect's words.
+#[derive(Clone, Debug)]
+pub struct Quote {
+    /// The channel that it goes to.
+    pub channel: &'static str,
+    /// The market, as the dialect spells it.
+    pub symbol: String,
+    /// The subscription's number on its connection, from 0.
+    pub number: u64,
+    /// Whether it is the subscription's first.
+    pub first: bool,
+    /// Increases from one price message of a connection to the next.
+    pub serial: u64,
+    /// The last price: decimal text as the dialect writes it.
+    pub last: String,
+    /// Best bid, likewise.
+    pub bid: String,
+    /// Best ask, likewise.
+    pub ask: String,
+    /// When there was a trade at this price, in microseconds since the Unix epoch.
+    pub trade_us: u64,
+    /// The exchange's time, in microseconds since the Unix epoch.
+    pub now_us: u64,
+}
+
+impl Quote {
+    /// The trade's time in milliseconds since the Unix epoch.
+    pub fn trade_ms(&self) -> u64 {
+        self.trade_us / 1_000
+    }
+
+    /// The exchange's time in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.now_us / 1_000
+    }
+}
+
+/// Best bid and ask around a price, each the same way from it; what is no decimal text stands for both.
+pub fn around(price: &str) -> (String, String) {
+    let Some(units) = units(price) else {
+        return (price.to_owned(), price.to_owned());
+    };
+    let step = (units.abs() / 100).min(CENT);
+    let text = |units: i64| {
+        let sign = if units < 0 { "-" } else { "" };
+        let one = 10u64.pow(DECIMALS as u32);
+        let (whole, part) = (units.unsigned_abs() / one, units.unsigned_abs() % one);
+        format!("{sign}{whole}.{part:0DECIMALS$}")
+    };
+    (text(units - step), text(units + step))
+}
+
+/// Decimal text with eight decimals in units of the last one.
+fn units(text: &str) -> Option<i64> {
+    let (whole, part) = text.split_once('.')?;
+    if part.len() != DECIMALS {
+        return None;
+    }
+    let units: i64 = format!("{whole}{part}").parse().ok()?;
+    (units.abs() < i64::MAX / 2).then_some(units)
+}
+
+/// Decimal text without the zeros at its end, but with `decimals_min` decimals where it has so many.
+pub fn short(text: &str, decimals_min: usize) -> &str {
+    let Some(point) = text.find('.') else {
+        return text;
+    };
+    let kept = text.trim_end_matches('0').len();
+    let least = decimals_min.saturating_add(point + 1).min(text.len());
+    text[..kept.max(least)].trim_end_matches('.')
+}
+
+/// An instant in UTC, to the microsecond: `2026-11-22T10:30:09.000123Z`.
+pub fn utc_us_text(unix_us: u64) -> String {
+    let ms = utc_text(unix_us);
+    format!("{}{:03}Z", ms.trim_end_matches('Z'), unix_us % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bid_and_ask_stand_a_cent_from_the_price_in_exact_decimals() {
+        for (price, bid, ask) in [
+            ("87232.01000000", "87232.00000000", "87232.02000000"),
+            ("87231.99999999", "87231.98999999", "87232.00999999"),
+            ("1.00000000", "0.99000000", "1.01000000"),
+            ("0.00000105", "0.00000104", "0.00000106"),
+            ("0.00000001", "0.00000001", "0.00000001"),
+            ("-5.00000000", "-5.01000000", "-4.99000000"),
+            ("-0.50000000", "-0.50500000", "-0.49500000"),
+            ("NaN", "NaN", "NaN"),
+            ("", "", ""),
+            ("1e400", "1e400", "1e400"),
+            ("1.5", "1.5", "1.5"),
+        ] {
+            assert_eq!(around(price), (bid.to_owned(), ask.to_owned()), "{price}");
+        }
+        let absurd = format!("{}.00000000", "9".repeat(11));
+        assert_eq!(around(&absurd).0, absurd);
+    }
+
+    #[test]
+    fn zeros_at_the_end_are_cut_as_the_dialect_does() {
+        for (text, decimals_min, cut) in [
+            ("87232.01000000", 8, "87232.01000000"),
+            ("87232.01000000", 1, "87232.01"),
+            ("87232.00000000", 1, "87232.0"),
+            ("87230.00000000", 0, "87230"),
+            ("87232.10000000", 0, "87232.1"),
+            ("100", 1, "100"),
+            ("1.500", usize::MAX, "1.500"),
+        ] {
+            assert_eq!(short(text, decimals_min), cut);
+        }
+    }
+
+    #[test]
+    fn a_time_has_six_decimals() {
+        assert_eq!(
+            utc_us_text(1_790_358_564_077_009),
+            "2026-09-25T17:49:24.077009Z"
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! One stream of prices: what all dialects do alike with what a client subscribed to.
+//!
+//! Invariant: a subscription is told the tape's price whenever it has changed and the client can take it; what a slow client
+//! could not take is never told. The K-th price message of a connection meets what the faults hold for K; heartbeats and
+//! answers are no price messages.
+//! What this module does not do: know any dialect's words.
+
+use super::dialect::{Beat, Desk, Dialect, Feed};
+use super::fault::{Deed, Lie, Plan};
+use super::line::{Act, Line};
+use super::quote::{Quote, around, short};
+use super::venue::{Now, Venue};
+use std::time::Instant;
+use tungstenite::Error;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+/// Price messages of one connection in one step, with `--rate`, before the others get their turn.
+const PRICES_PER_STEP: u128 = 1024;
+
+/// A connection to a stream.
+pub struct Stream {
+    dialect: &'static Dialect,
+    desk: Desk,
+    opened: Instant,
+    /// When the first subscription was made.
+    subscribed: Option<Instant>,
+    /// Price messages so far.
+    prices: u64,
+    /// No more of them.
+    muted: bool,
+    next_beat: Instant,
+}
+
+impl Stream {
+    /// Begins with what the dialect says on connecting.
+    pub fn new(dialect: &'static Dialect, venue: &Venue, now: Now) -> Stream {
+        let mut desk = Desk::new(dialect, venue.symbol());
+        if let Some(welcome) = dialect.welcome {
+            let before_all = Plan::of(venue.faults(), dialect.name, 0);
+            desk.say(welcome(before_all.deed != Deed::Maintenance));
+        }
+        let mut stream = Stream {
+            dialect,
+            desk,
+            opened: now.at,
+            subscribed: None,
+            prices: 0,
+            muted: false,
+            next_beat: now.at,
+        };
+        stream.put_off(venue, now);
+        stream
+    }
+
+    /// Takes a client's message, and answers it.
+    pub fn hear(
+        &mut self,
+        text: &str,
+        line: &mut Line,
+        venue: &Venue,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.desk.now_us = now.unix_us;
+        (self.dialect.hear)(text, &mut self.desk);
+        if matches!(self.dialect.beat, Beat::Quiet(..)) {
+            self.put_off(venue, now);
+        }
+        self.say_all(line)
+    }
+
+    /// The next beat is a whole period away.
+    fn put_off(&mut self, venue: &Venue, now: Now) {
+        if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) = self.dialect.beat {
+            self.next_beat = now.at + venue.period(s);
+        }
+    }
+
+    fn say_all(&mut self, line: &mut Line) -> Result<(), Error> {
+        self.desk.said.drain(..).try_for_each(|text| line.say(text))
+    }
+
+    /// Says what is due.
+    pub fn speak(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
+        if !line.is_free() {
+            return Ok(false);
+        }
+        let mut busy = !self.desk.said.is_empty();
+        self.say_all(line)?;
+        if self.subscribed.is_none() && !self.desk.subscriptions.is_empty() {
+            self.subscribed = Some(now.at);
+        }
+        let over = |since: Instant, limit_s: Option<u64>| {
+            limit_s.is_some_and(|s| now.at.saturating_duration_since(since) > venue.limit(s))
+        };
+        let idle = over(line.heard(), self.dialect.idle_s);
+        if idle || (self.subscribed.is_none() && over(self.opened, self.dialect.subscribe_s)) {
+            line.close(CloseCode::Policy, "idle", now)?;
+            return Ok(true);
+        }
+        busy |= self.push(line, venue, now)?;
+        busy |= self.beat(line, venue, now)?;
+        Ok(busy)
+    }
+
+    /// Tells the tape's price to those who do not know it yet; with `--rate`, as often as that has it.
+    fn push(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
+        let number = venue.trade(now).number;
+        let numbered = self.desk.subscriptions.iter().enumerate();
+        let priced = numbered.filter(|(_, sub)| sub.feed != Feed::Beats);
+        let due: Vec<usize> = match (venue.rate(), self.subscribed) {
+            (Some(rate), Some(since)) => {
+                let places: Vec<usize> = priced.map(|(at, _)| at).collect();
+                let elapsed_us = now.at.saturating_duration_since(since).as_micros();
+                let so_far = elapsed_us * u128::from(rate) / 1_000_000 + 1;
+                let due = so_far.saturating_sub(self.prices.into());
+                let due = due.min(PRICES_PER_STEP) as usize;
+                let turn = self.prices as usize % places.len().max(1);
+                places.into_iter().cycle().skip(turn).take(due).collect()
+            }
+            _ => priced
+                .filter(|(_, sub)| sub.told != Some(number))
+                .map(|(at, _)| at)
+                .collect(),
+        };
+        self.tell(&due, line, venue, now)
+    }
+
+    /// Shows that the exchange lives, when it is time.
+    fn beat(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
+        if now.at < self.next_beat || !line.is_free() {
+            return Ok(false);
+        }
+        self.put_off(venue, now);
+        let numbered = self.desk.subscriptions.iter().enumerate();
+        let (words, to) = match self.dialect.beat {
+            Beat::None => return Ok(false),
+            Beat::Again(_) => {
+                let quotes = numbered.filter(|(_, sub)| sub.feed == Feed::Quotes);
+                let places: Vec<usize> = quotes.map(|(at, _)| at).collect();
+                return self.tell(&places, line, venue, now);
+            }
+            Beat::Quiet(_, words) => (words, None),
+            Beat::Steady(_, words) => (words, Some(Feed::Beats)),
+        };
+        let heard = numbered.filter(|(_, sub)| to.is_none_or(|feed| sub.feed == feed));
+        let honest = Lie::default();
+        let mut texts: Vec<String> = heard
+            .map(|(at, _)| words(&self.quote(at, &honest, venue, now)))
+            .collect();
+        texts.dedup();
+        let any = !texts.is_empty();
+        texts.into_iter().try_for_each(|text| line.say(text))?;
+        Ok(any)
+    }
+
+    /// A price message to each of these subscriptions, while there are to be any.
+    fn tell(
+        &mut self,
+        places: &[usize],
+        line: &mut Line,
+        venue: &Venue,
+        now: Now,
+    ) -> Result<bool, Error> {
+        let before = self.prices;
+        for at in places {
+            if self.muted || !line.is_free() {
+                break;
+            }
+            self.price(*at, line, venue, now)?;
+        }
+        Ok(self.prices > before)
+    }
+
+    fn price(&mut self, at: usize, line: &mut Line, venue: &Venue, now: Now) -> Result<(), Error> {
+        self.prices += 1;
+        let plan = Plan::of(venue.faults(), self.dialect.name, self.prices);
+        let act = match (plan.deed, self.dialect.notice, self.dialect.welcome) {
+            (Deed::Mute, ..) => {
+                self.muted = true;
+                return Ok(());
+            }
+            (Deed::Reconnect, Some(notice), _) => Act::Notice(notice(now.unix_us / 1_000)),
+            (Deed::Reconnect, None, _) => Act::Close(CloseCode::Restart),
+            (Deed::Maintenance, _, Some(welcome)) => {
+                self.muted = true;
+                Act::Text(welcome(false))
+            }
+            (Deed::Maintenance, _, None) => Act::Close(CloseCode::Again),
+            (deed, ..) => Act::of(deed, || {
+                (self.dialect.price)(&self.quote(at, &plan.lie, venue, now))
+            }),
+        };
+        if !matches!(self.dialect.beat, Beat::Steady(..)) {
+            self.put_off(venue, now);
+        }
+        self.desk.subscriptions[at].told = Some(venue.trade(now).number);
+        line.carry_out(&plan, act, now)
+    }
+
+    /// The tape's price for one subscription, or what is told instead.
+    fn quote(&self, at: usize, lie: &Lie, venue: &Venue, now: Now) -> Quote {
+        let sub = &self.desk.subscriptions[at];
+        let trade = venue.trade(now);
+        let told = lie.about(trade.price);
+        let (bid, ask) = around(&told);
+        // What a fault puts in a price's place is told as it is.
+        let decimals_min = match lie.price {
+            Some(_) => usize::MAX,
+            None => self.dialect.decimals_min,
+        };
+        let symbol = if lie.wrong_symbol {
+            &sub.other
+        } else {
+            &sub.symbol
+        };
+        Quote {
+            channel: sub.channel,
+            symbol: symbol.clone(),
+            number: at as u64 + u64::from(lie.wrong_symbol),
+            first: sub.told.is_none(),
+            serial: trade.number + self.prices,
+            last: short(&told, decimals_min).to_owned(),
+            bid: short(&bid, decimals_min).to_owned(),
+            ask: short(&ask, decimals_min).to_owned(),
+            trade_us: trade.since_us.saturating_sub(lie.age_us),
+            now_us: now.unix_us.saturating_sub(lie.age_us),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Binance's market streams (`binance-stream:`): every trade, and best bid and ask as often as they change.
+//!
+//! Source of the rules: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing",
+//! "Trade Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time; a quote has none and no
+//! name either, it is known by its keys. An unknown symbol is acknowledged like any other, and silent ever after.
+//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+
+use super::{
+    Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, price_of, time_of,
+};
+use crate::json::Json;
+use crate::reason::Miss;
+
+/// Trades, and the middle of best bid and best ask; whatever came last is the price.
+pub static STREAM: Dialect = Dialect {
+    name: "binance-stream",
+    urls: &[
+        "wss://stream.binance.com:443/stream",
+        // The same market data, for places that the first one does not serve.
+        "wss://data-stream.binance.vision:443/stream",
+    ],
+    way: Way::Stream(subscribe),
+    read: |text, topic| heard(text, topic, read),
+    ping: None,
+    pace: Pace {
+        // Quotes come many times a second.
+        age_s_max: 30,
+        // The exchange pings every 20 s.
+        silence_s_max: 60,
+        ping_s: 0,
+        // It allows 300 connections in 5 minutes from an address.
+        pause_ms_min: 1_000,
+    },
+};
+
+/// Streams are named in lower case; what they carry is in upper case.
+fn subscribe(symbol: &str) -> Vec<String> {
+    let symbol = symbol.to_ascii_lowercase();
+    vec![format!(
+        r#"{{"method":"SUBSCRIBE","params":["{symbol}@trade","{symbol}@bookTicker"],"id":1}}"#
+    )]
+}
+
+fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+    // Either the payload alone, or wrapped with the name of its stream.
+    let [stream, data] = json.pick(["stream", "data"]);
+    let event = match stream {
+        Some(_) => data.ok_or(Miss::Shape)?,
+        None => json,
+    };
+    let [kind, symbol, bid, ask] = event.pick(["e", "s", "b", "a"]);
+    match kind.and_then(Json::text).as_deref() {
+        Some("trade") => {
+            of_symbol(symbol, topic.symbol)?;
+            let [price, time] = event.pick(["p", "T"]);
+            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
+        }
+        Some("serverShutdown") => Ok(Said::Leaving("a shutdown".into())),
+        None if kind.is_none() && bid.or(ask).is_some() => {
+            of_symbol(symbol, topic.symbol)?;
+            Ok(Said::price(middle_of(bid, ask)?, None))
+        }
+        _ => match event.pick(["code", "msg"]) {
+            [None, _] => Ok(Said::ALIVE),
+            words => Ok(Said::refusal(Denial::Other, &words)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_bent, refusal, said};
+    use super::*;
+
+    const TRADE: &str = r#"{"stream":"btcusdc@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDC","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}"#;
+    const QUOTE: &str = r#"{"stream":"btcusdc@bookTicker","data":{"u":50093239212,"s":"BTCUSDC","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}}"#;
+
+    fn raw(wrapped: &str) -> String {
+        let data = Json::parse(wrapped).unwrap().get("data").unwrap();
+        data.raw().to_owned()
+    }
+
+    fn about(text: &str) -> Said {
+        said(&STREAM, "BTCUSDC", text)
+    }
+
+    #[test]
+    fn trades_and_quotes_are_prices_wrapped_or_not() {
+        let trade = Said::price(61837.63, Some(1_723_161_255_342_000));
+        let quote = Said::price(61837.635, None);
+        for (text, expected) in [(TRADE, trade), (QUOTE, quote)] {
+            assert_eq!(about(text), expected);
+            assert_eq!(about(&raw(text)), expected);
+        }
+        // As it comes where microseconds were asked for.
+        let us = TRADE.replace("1723161255342", "1723161255342017");
+        assert_eq!(
+            about(&us),
+            Said::price(61837.63, Some(1_723_161_255_342_017))
+        );
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_price_is_a_reason() {
+        assert_bent(
+            &STREAM,
+            "BTCUSDC",
+            TRADE,
+            &[
+                ("BTCUSDC", "BTCUSDT", Miss::WrongSymbol),
+                ("\"BTCUSDC\"", "7", Miss::Shape),
+                ("\"61837.63000000\"", "null", Miss::Shape),
+                ("61837.63000000", "0.00000000", Miss::OutOfBounds),
+                ("61837.63000000", "", Miss::NotDecimal),
+                ("\"p\"", "\"price\"", Miss::Shape),
+                ("1723161255342,", "true,", Miss::Shape),
+                ("1723161255342,", "-1,", Miss::Shape),
+                ("\"data\"", "\"date\"", Miss::Shape),
+                ("\"m\":true", "\"m\":treu", Miss::NotJson),
+            ],
+        );
+        assert_bent(
+            &STREAM,
+            "BTCUSDC",
+            QUOTE,
+            &[
+                ("BTCUSDC", "BTCUSDT", Miss::WrongSymbol),
+                ("\"b\"", "\"bid\"", Miss::Shape),
+                ("\"a\"", "\"ask\"", Miss::Shape),
+                ("\"61837.64000000\"", "[61837.64]", Miss::Shape),
+                ("61837.64000000", "-61837.64", Miss::OutOfBounds),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_price_is_not_taken_for_one() {
+        for text in [
+            r#"{"result":null,"id":1}"#,
+            r#"{"stream":"btcusdc@aggTrade","data":{"e":"aggTrade","E":1,"s":"BTCUSDC","p":"1.0"}}"#,
+            r#"{"e":7,"s":"BTCUSDC","b":"1.0","a":"1.0"}"#,
+            "{}",
+            "[]",
+            "7",
+        ] {
+            assert_eq!(about(text), Said::ALIVE, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shutdown_is_announced_wrapped_or_not() {
+        let text =
+            r#"{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}"#;
+        for text in [text, &raw(text)] {
+            assert_eq!(about(text), Said::Leaving("a shutdown".into()));
+        }
+    }
+
+    #[test]
+    fn the_exchange_may_say_no() {
+        let no = refusal(about(
+            r#"{"code":2,"msg":"Invalid request: missing field `method`"}"#,
+        ));
+        assert_eq!(no.denial, Denial::Other);
+        assert_eq!(no.text, r#"2, "Invalid request: missing field `method`""#);
+    }
+}

@@ -1,0 +1,220 @@
+//! Bitfinex's websocket API, version 2 (`bitfinex:`): the ticker.
+//!
+//! Source of the rules: docs.bitfinex.com, ws-general and ws-public-ticker. Prices come in lists that bear the number of their channel
+//! instead of the symbol, so nothing is a price before the subscription was acknowledged; lists may grow at their end. A
+//! ticker has no time, and its last trade may be old: hence the last price is held within the quote.
+//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+
+use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, quoted_last, time_of};
+use crate::json::Json;
+use crate::reason::Miss;
+
+/// The last price within best bid and ask.
+pub static FEED: Dialect = Dialect {
+    name: "bitfinex",
+    urls: &["wss://api-pub.bitfinex.com:443/ws/2"],
+    way: Way::Stream(subscribe),
+    read: |text, topic| heard(text, topic, read),
+    ping: Some(r#"{"event":"ping","cid":1}"#),
+    pace: Pace {
+        // Quotes come every few seconds.
+        age_s_max: 30,
+        // A heartbeat comes after 15 s in which nothing else does.
+        silence_s_max: 40,
+        // Not asked for; its answer tells the time.
+        ping_s: 30,
+        // It allows 20 connections a minute from an address.
+        pause_ms_min: 3_000,
+    },
+};
+
+fn subscribe(symbol: &str) -> Vec<String> {
+    vec![format!(
+        r#"{{"event":"subscribe","channel":"ticker","symbol":"{symbol}"}}"#
+    )]
+}
+
+fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+    if let Some(event) = json.get("event").and_then(Json::text) {
+        return happening(&event, json, topic);
+    }
+    let channel = json.at(0).and_then(Json::whole);
+    if channel.is_none() || channel != topic.channel {
+        return Ok(Said::ALIVE);
+    }
+    let ticker = json.at(1).ok_or(Miss::Shape)?;
+    if ticker.says("hb") {
+        return Ok(Said::ALIVE);
+    }
+    // BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, ...
+    let price = quoted_last(ticker.at(6), ticker.at(0), ticker.at(2))?;
+    Ok(Said::price(price, None))
+}
+
+/// What is no list.
+fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
+    let words = json.pick(["code", "msg"]);
+    let [code, message] = words;
+    let number = code.and_then(Json::whole::<u32>);
+    match event {
+        "subscribed" => {
+            let [name, symbol, channel] = json.pick(["channel", "symbol", "chanId"]);
+            if !name.is_some_and(|name| name.says("ticker")) {
+                return Ok(Said::ALIVE);
+            }
+            of_symbol(symbol, topic.symbol)?;
+            let channel = channel.and_then(Json::whole);
+            channel.map(Said::Channel).ok_or(Miss::Shape)
+        }
+        "pong" => Ok(Said::Alive {
+            time_us: time_of(json.get("ts")).ok(),
+        }),
+        "info" => {
+            let status = json.get("platform").and_then(|about| about.get("status"));
+            let maintenance = status.and_then(Json::whole::<u8>) == Some(0);
+            Ok(match number {
+                Some(20051) => Said::Leaving("a restart".into()),
+                Some(20060) => Said::Leaving("maintenance".into()),
+                // Whoever stayed should subscribe again.
+                Some(20061) => Said::Leaving("the end of its maintenance".into()),
+                _ if maintenance => Said::Leaving("maintenance".into()),
+                _ => Said::ALIVE,
+            })
+        }
+        "error" => {
+            let symbol = message.is_some_and(|message| message.raw().contains("symbol"));
+            let denial = match number {
+                Some(10001) => Denial::UnknownSymbol,
+                Some(10300) if symbol => Denial::UnknownSymbol,
+                Some(10305) => Denial::TooMany,
+                _ => Denial::Other,
+            };
+            Ok(Said::refusal(denial, &words))
+        }
+        _ => Ok(Said::ALIVE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_bent, refusal, said};
+    use super::*;
+
+    // The tests' channel is 17.
+    const TICKER: &str =
+        "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000]]";
+
+    fn about(text: &str) -> Said {
+        said(&FEED, "tBTCUSD", text)
+    }
+
+    #[test]
+    fn a_ticker_of_our_channel_is_the_last_price_within_the_quote() {
+        assert_eq!(about(TICKER), Said::price(83744.3, None));
+        let within = TICKER.replace("83750", "8.374425E+4");
+        assert_eq!(about(&within), Said::price(83744.25, None));
+        // With sequence numbers, and grown at the end.
+        let grown = TICKER
+            .replace("83000]", "83000,7]")
+            .replace("]]", "],127,5]");
+        assert_eq!(about(&grown), Said::price(83744.3, None));
+    }
+
+    #[test]
+    fn nothing_is_a_price_before_the_channel_is_known() {
+        let topic = Topic {
+            symbol: "tBTCUSD",
+            channel: None,
+        };
+        assert_eq!((FEED.read)(TICKER, &topic), Said::ALIVE);
+        assert_eq!(about(&TICKER.replace("[17,", "[18,")), Said::ALIVE);
+        assert_eq!(about(&TICKER.replace("[17,", "[null,")), Said::ALIVE);
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_price_is_a_reason() {
+        assert_bent(
+            &FEED,
+            "tBTCUSD",
+            TICKER,
+            &[
+                ("83744.2", "null", Miss::Shape),
+                ("83744.3", "\"\"", Miss::NotDecimal),
+                ("83750", "0", Miss::OutOfBounds),
+                (",83750,2100.5,84700.1,83000", "", Miss::Shape),
+                ("83744.2,", "[83744.2,1,2],", Miss::Shape),
+                ("17,[", "17,7,[", Miss::Shape),
+                ("83744.2", "83744.", Miss::NotJson),
+            ],
+        );
+        assert_bent(&FEED, "tBTCUSD", "[17]", &[("17", " 17", Miss::Shape)]);
+    }
+
+    #[test]
+    fn the_acknowledgement_tells_the_channel() {
+        let text = r#"{"event":"subscribed","channel":"ticker","chanId":232949,"symbol":"tBTCUSD","pair":"BTCUSD"}"#;
+        assert_eq!(about(text), Said::Channel(232_949));
+        assert_eq!(about(&text.replace("ticker", "book")), Said::ALIVE);
+        assert_bent(
+            &FEED,
+            "tBTCUSD",
+            text,
+            &[
+                ("tBTCUSD", "tBTCUST", Miss::WrongSymbol),
+                ("232949", "\"232949\"", Miss::Shape),
+                ("232949", "-1", Miss::Shape),
+            ],
+        );
+    }
+
+    #[test]
+    fn heartbeats_say_nothing_and_pongs_tell_the_time() {
+        for text in [
+            r#"[17,"hb"]"#,
+            r#"[17,"hb",127]"#,
+            r#"{"event":"info","version":2,"serverId":"083bd8d4","platform":{"status":1}}"#,
+            r#"{"event":"conf","status":"OK","flags":65536}"#,
+            r#"{"event":7}"#,
+            "[]",
+            "{}",
+        ] {
+            assert_eq!(about(text), Said::ALIVE, "{text}");
+        }
+        let time_us = Some(1_790_358_564_077_000);
+        let pong = r#"{"event":"pong","ts":1790358564077,"cid":1}"#;
+        assert_eq!(about(pong), Said::Alive { time_us });
+    }
+
+    #[test]
+    fn the_exchange_may_say_no_or_wish_to_end() {
+        for (text, what) in [
+            (
+                r#"{"event":"info","version":2,"platform":{"status":0}}"#,
+                "maintenance",
+            ),
+            (r#"{"event":"info","code":20060,"msg":"x"}"#, "maintenance"),
+            (
+                r#"{"event":"info","code":20061,"msg":"x"}"#,
+                "the end of its maintenance",
+            ),
+            (r#"{"event":"info","code":20051,"msg":"x"}"#, "a restart"),
+        ] {
+            assert_eq!(about(text), Said::Leaving(what.into()), "{text}");
+        }
+        for (code, message, denial) in [
+            (10300, "symbol: invalid", Denial::UnknownSymbol),
+            (10300, "generic", Denial::Other),
+            (10001, "unknown", Denial::UnknownSymbol),
+            (10305, "limit", Denial::TooMany),
+            (10302, "channel: unknown", Denial::Other),
+        ] {
+            let no = refusal(about(&format!(
+                r#"{{"event":"error","channel":"ticker","symbol":"tX","msg":"{message}","code":{code},"pair":"X"}}"#
+            )));
+            assert_eq!(
+                (no.denial, no.text),
+                (denial, format!("{code}, \"{message}\""))
+            );
+        }
+    }
+}

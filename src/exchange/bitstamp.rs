@@ -1,0 +1,173 @@
+//! Bitstamp's websocket API, version 2 (`bitstamp:`): every trade, and the order book, which is young when trades are rare.
+//!
+//! Source of the rules: bitstamp.net/websocket/v2. The symbol stands in the channel's name only. An unknown pair is acknowledged
+//! like any other, and silent ever after. Numbers come twice; those that are text are exact.
+//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+
+use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, price_of, time_of};
+use crate::json::Json;
+use crate::reason::Miss;
+
+/// Trades, and the middle of best bid and best ask; whatever came last is the price.
+pub static FEED: Dialect = Dialect {
+    name: "bitstamp",
+    urls: &["wss://ws.bitstamp.net:443"],
+    way: Way::Stream(subscribe),
+    read: |text, topic| heard(text, topic, read),
+    ping: Some(r#"{"event":"bts:heartbeat"}"#),
+    pace: Pace {
+        // A trade of BTC/USD came every 13 s on average; the book comes about once a second.
+        age_s_max: 30,
+        // Two answers to our pings.
+        silence_s_max: 45,
+        ping_s: 20,
+        // Its limit of connections is not published.
+        pause_ms_min: 2_000,
+    },
+};
+
+/// One channel a message.
+fn subscribe(symbol: &str) -> Vec<String> {
+    let channel = |kind: &str| {
+        format!(r#"{{"event":"bts:subscribe","data":{{"channel":"{kind}_{symbol}"}}}}"#)
+    };
+    vec![channel("live_trades"), channel("order_book")]
+}
+
+fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+    let [event, channel, data] = json.pick(["event", "channel", "data"]);
+    let inside = |names| data.map_or([None; 2], |data| data.pick(names));
+    let of = |kind: &str| match channel.and_then(Json::text).as_deref() {
+        Some(channel) => match channel.strip_prefix(kind) {
+            Some(symbol) if symbol == topic.symbol => Ok(true),
+            Some(_) => Err(Miss::WrongSymbol),
+            None => Ok(false),
+        },
+        None => Err(Miss::Shape),
+    };
+    match event.and_then(Json::text).as_deref() {
+        Some("trade") if of("live_trades_")? => {
+            let [price, time] = inside(["price_str", "microtimestamp"]);
+            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
+        }
+        Some("data") if of("order_book_")? => {
+            let best = |side: &str| data?.get(side)?.at(0)?.at(0);
+            let time = time_of(data.and_then(|data| data.get("microtimestamp")))?;
+            let price = middle_of(best("bids"), best("asks"))?;
+            Ok(Said::price(price, Some(time)))
+        }
+        // Other channels' data, which nobody asked for.
+        Some("data") => {
+            let time = data.and_then(|data| data.get("microtimestamp"));
+            let time_us = time_of(time).ok();
+            Ok(Said::Alive { time_us })
+        }
+        Some("bts:request_reconnect") => Ok(Said::Leaving("a restart".into())),
+        Some("bts:error") => {
+            let words = inside(["code", "message"]);
+            // What a misspelled channel gets.
+            let denial = match words[1].and_then(Json::text).as_deref() {
+                Some("Invalid channel provided.") => Denial::UnknownSymbol,
+                _ => Denial::Other,
+            };
+            Ok(Said::refusal(denial, &words))
+        }
+        _ => Ok(Said::ALIVE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_bent, refusal, said};
+    use super::*;
+
+    const TRADE: &str = r#"{"data":{"id":629344156,"timestamp":"1788481329","amount":0.07375969,"amount_str":"0.07375969","price":81263.98,"price_str":"81263.98","type":0,"microtimestamp":"1788481329090000","buy_order_id":2046551467757570,"sell_order_id":2046551452086274},"channel":"live_trades_btcusd","event":"trade"}"#;
+
+    fn about(text: &str) -> Said {
+        said(&FEED, "btcusd", text)
+    }
+
+    #[test]
+    fn a_trade_is_a_price_with_its_time() {
+        let time = Some(1_788_481_329_090_000);
+        assert_eq!(about(TRADE), Said::price(81263.98, time));
+        let whole = TRADE.replace("\"81263.98\"", "\"24629\"");
+        assert_eq!(about(&whole), Said::price(24629.0, time));
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_price_is_a_reason() {
+        assert_bent(
+            &FEED,
+            "btcusd",
+            TRADE,
+            &[
+                ("btcusd", "btcusdt", Miss::WrongSymbol),
+                ("\"live_trades_btcusd\"", "7", Miss::Shape),
+                ("\"price_str\"", "\"price_string\"", Miss::Shape),
+                ("\"81263.98\"", "[]", Miss::Shape),
+                ("\"81263.98\"", "\"81,263.98\"", Miss::NotDecimal),
+                ("\"81263.98\"", "\"0\"", Miss::OutOfBounds),
+                ("\"1788481329090000\"", "\"soon\"", Miss::Shape),
+                ("\"microtimestamp\"", "\"micro\"", Miss::Shape),
+                ("\"data\"", "\"date\"", Miss::Shape),
+            ],
+        );
+    }
+
+    const BOOK: &str = r#"{"data":{"timestamp":"1788481329","microtimestamp":"1788481329244908","bids":[["81263.97","0.1"],["81260","1"]],"asks":[["81263.99","0.2"]]},"channel":"order_book_btcusd","event":"data"}"#;
+
+    #[test]
+    fn the_order_book_is_the_middle_of_its_best() {
+        let time = Some(1_788_481_329_244_908);
+        assert_eq!(about(BOOK), Said::price(81263.98, time));
+        assert_bent(
+            &FEED,
+            "btcusd",
+            BOOK,
+            &[
+                ("order_book_btcusd", "order_book_ethusd", Miss::WrongSymbol),
+                (
+                    "[[\"81263.97\",\"0.1\"],[\"81260\",\"1\"]]",
+                    "[]",
+                    Miss::Shape,
+                ),
+                ("\"81263.99\"", "\"0\"", Miss::OutOfBounds),
+                ("\"microtimestamp\"", "\"micro\"", Miss::Shape),
+            ],
+        );
+    }
+
+    #[test]
+    fn other_messages_say_nothing_about_the_price() {
+        for text in [
+            r#"{"event":"bts:subscription_succeeded","channel":"live_trades_btcusd","data":{}}"#,
+            r#"{"event":"bts:heartbeat","channel":"","data":{"status":"success"}}"#,
+            r#"{"event":"data","channel":"diff_order_book_btcusd","data":null}"#,
+            r#"{"event":"trade","channel":"other_btcusd","data":{"price_str":"1"}}"#,
+            "{}",
+        ] {
+            assert_eq!(about(text), Said::ALIVE, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_exchange_may_say_no_or_wish_to_end() {
+        for data in ["\"\"", "null"] {
+            let text = format!(r#"{{"event":"bts:request_reconnect","channel":"","data":{data}}}"#);
+            assert_eq!(about(&text), Said::Leaving("a restart".into()));
+        }
+        for (message, denial) in [
+            ("Incorrect JSON format.", Denial::Other),
+            ("Invalid channel provided.", Denial::UnknownSymbol),
+        ] {
+            let no = refusal(about(&format!(
+                r#"{{"event":"bts:error","channel":"","data":{{"code":null,"message":"{message}"}}}}"#
+            )));
+            assert_eq!(
+                (no.denial, no.text),
+                (denial, format!("null, \"{message}\""))
+            );
+        }
+    }
+}

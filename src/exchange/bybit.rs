@@ -1,0 +1,159 @@
+//! Bybit's websocket API, version 5, spot (`bybit:`): the first level of the order book.
+//!
+//! Source of the rules: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. The first level comes whole
+//! whenever it changes, and again after three seconds without a change; the ticker has no quotes, the trades may be rare. The
+//! time is that of the matching engine, `cts`: it stands still while nothing happens, and so shows a market that has stopped,
+//! where `ts`, the time of sending, would make an old price look new.
+//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+
+use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, time_of};
+use crate::json::Json;
+use crate::reason::Miss;
+
+/// What the first level of a symbol's book is called, before the symbol.
+const BOOK: &str = "orderbook.1.";
+
+/// The middle of best bid and best ask.
+pub static FEED: Dialect = Dialect {
+    name: "bybit",
+    urls: &["wss://stream.bybit.com:443/v5/public/spot"],
+    way: Way::Stream(subscribe),
+    read: |text, topic| heard(text, topic, read),
+    ping: Some(r#"{"req_id":"1","op":"ping"}"#),
+    pace: Pace {
+        // The book of a market that is traded changes all the time.
+        age_s_max: 30,
+        // Ten books, or one answer to our ping.
+        silence_s_max: 30,
+        ping_s: 20,
+        // It allows 500 connections in 5 minutes from an address.
+        pause_ms_min: 1_000,
+    },
+};
+
+fn subscribe(symbol: &str) -> Vec<String> {
+    vec![format!(
+        r#"{{"req_id":"1","op":"subscribe","args":["{BOOK}{symbol}"]}}"#
+    )]
+}
+
+fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
+    let [name, kind, book, made, sent] = json.pick(["topic", "type", "data", "cts", "ts"]);
+    let Some(name) = name.and_then(Json::text) else {
+        return Ok(answer(json));
+    };
+    match name.strip_prefix(BOOK) {
+        Some(symbol) if symbol == topic.symbol => {}
+        Some(_) => return Err(Miss::WrongSymbol),
+        None => return Ok(Said::ALIVE),
+    }
+    // A change alone would be no book.
+    if !kind.is_some_and(|kind| kind.says("snapshot")) {
+        return Err(Miss::Shape);
+    }
+    let [symbol, bids, asks] = book.ok_or(Miss::Shape)?.pick(["s", "b", "a"]);
+    of_symbol(symbol, topic.symbol)?;
+    let best = |side: Option<Json<'a>>| side?.at(0)?.at(0);
+    let price = middle_of(best(bids), best(asks))?;
+    Ok(Said::price(price, Some(time_of(made.or(sent))?)))
+}
+
+/// What answers a request of ours: to subscribe, or the ping.
+fn answer(json: Json) -> Said {
+    if json.get("success").and_then(Json::switch) != Some(false) {
+        return Said::ALIVE;
+    }
+    let message = json.get("ret_msg");
+    let unknown = message.is_some_and(|message| {
+        let words = ["handler not found", "Invalid symbol"];
+        words.iter().any(|words| message.raw().contains(words))
+    });
+    let denial = if unknown {
+        Denial::UnknownSymbol
+    } else {
+        Denial::Other
+    };
+    Said::refusal(denial, &[message])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_bent, refusal, said};
+    use super::*;
+
+    const LEVEL: &str = r#"{"topic":"orderbook.1.BTCUSDT","ts":1786310821917,"type":"snapshot","data":{"s":"BTCUSDT","b":[["65140.5","0.25"]],"a":[["65140.6","1.5"]],"u":1399781,"seq":122620616678},"cts":1786310821912}"#;
+
+    fn about(text: &str) -> Said {
+        said(&FEED, "BTCUSDT", text)
+    }
+
+    #[test]
+    fn a_book_is_read_as_its_middle() {
+        let middle = 65140.55;
+        assert_eq!(
+            about(LEVEL),
+            Said::price(middle, Some(1_786_310_821_912_000))
+        );
+        let sent = LEVEL.replace(r#","cts":1786310821912"#, "");
+        assert_eq!(
+            about(&sent),
+            Said::price(middle, Some(1_786_310_821_917_000))
+        );
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_price_is_a_reason() {
+        assert_bent(
+            &FEED,
+            "BTCUSDT",
+            LEVEL,
+            &[
+                ("BTCUSDT", "ETHUSDT", Miss::WrongSymbol),
+                (
+                    "orderbook.1.BTCUSDT",
+                    "orderbook.1.ETHUSDT",
+                    Miss::WrongSymbol,
+                ),
+                ("\"s\":\"BTCUSDT\"", "\"s\":\"ETHUSDT\"", Miss::WrongSymbol),
+                ("\"s\":\"BTCUSDT\"", "\"s\":7", Miss::Shape),
+                ("snapshot", "delta", Miss::Shape),
+                ("[[\"65140.5\",\"0.25\"]]", "[]", Miss::Shape),
+                ("[[\"65140.5\",\"0.25\"]]", "[[]]", Miss::Shape),
+                ("[[\"65140.6\",\"1.5\"]]", "null", Miss::Shape),
+                ("\"65140.6\"", "true", Miss::Shape),
+                ("65140.6", "1e400", Miss::OutOfBounds),
+                ("65140.6", "0x1", Miss::NotDecimal),
+                ("1786310821912", "1786310821912.5", Miss::Shape),
+            ],
+        );
+    }
+
+    #[test]
+    fn answers_and_other_topics_say_nothing() {
+        for text in [
+            r#"{"success":true,"ret_msg":"subscribe","conn_id":"d9avt8","req_id":"1","op":"subscribe"}"#,
+            r#"{"success":true,"ret_msg":"pong","conn_id":"d9avt8","req_id":"1","op":"ping"}"#,
+            r#"{"topic":"tickers.BTCUSDT","ts":1786310819126,"type":"snapshot","cs":1,"data":{"symbol":"BTCUSDT","lastPrice":"65140.5"}}"#,
+            "{}",
+        ] {
+            assert_eq!(about(text), Said::ALIVE, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_exchange_may_say_no() {
+        for (words, denial) in [
+            (
+                "error:handler not found,topic:orderbook.1.X",
+                Denial::UnknownSymbol,
+            ),
+            ("Invalid symbol :[orderbook.1.X]", Denial::UnknownSymbol),
+            ("error:invalid op", Denial::Other),
+        ] {
+            let no = refusal(about(&format!(
+                r#"{{"success":false,"ret_msg":"{words}","conn_id":"d9avt8","op":"subscribe"}}"#
+            )));
+            assert_eq!((no.denial, no.text), (denial, format!("\"{words}\"")));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Coinbase Exchange's feed (`coinbase:`): a ticker with every match, and a heartbeat each second.
+//!
+//! Source of the rules: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). The first ticker
+//! repeats the last match, which its time tells. A product may be an alias (BTC-USDC of BTC-USD) and come under the other's
+//! name: that is another symbol here, for it is no second price.
+//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+
+use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, price_of, time_of};
+use crate::json::Json;
+use crate::reason::Miss;
+
+/// The last match.
+pub static FEED: Dialect = Dialect {
+    name: "coinbase",
+    urls: &["wss://ws-feed.exchange.coinbase.com:443"],
+    way: Way::Stream(subscribe),
+    read: |text, topic| heard(text, topic, read),
+    ping: None,
+    pace: Pace {
+        // Nothing comes while nobody trades.
+        age_s_max: 60,
+        // Ten heartbeats.
+        silence_s_max: 10,
+        ping_s: 0,
+        // It allows 8 requests a second from an address.
+        pause_ms_min: 1_000,
+    },
+};
+
+/// Without it the exchange hangs up after five seconds.
+fn subscribe(symbol: &str) -> Vec<String> {
+    vec![format!(
+        r#"{{"type":"subscribe","product_ids":["{symbol}"],"channels":["ticker","heartbeat"]}}"#
+    )]
+}
+
+fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+    let [kind, symbol, price, time] = json.pick(["type", "product_id", "price", "time"]);
+    match kind.and_then(Json::text).as_deref() {
+        Some("ticker") => {
+            of_symbol(symbol, topic.symbol)?;
+            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
+        }
+        Some("heartbeat") => Ok(Said::Alive {
+            time_us: time_of(time).ok(),
+        }),
+        Some("error") => {
+            let words = json.pick(["message", "reason"]);
+            let unknown = |word: &Json| word.raw().contains("not a valid product");
+            let denial = if words.iter().flatten().any(unknown) {
+                Denial::UnknownSymbol
+            } else {
+                Denial::Other
+            };
+            Ok(Said::refusal(denial, &words))
+        }
+        _ => Ok(Said::ALIVE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_bent, refusal, said};
+    use super::*;
+
+    const TICKER: &str = r#"{"type":"ticker","sequence":137077291831,"product_id":"BTC-USD","price":"83532.25","open_24h":"84155.07","volume_24h":"7321.9","low_24h":"83000","high_24h":"84700.01","volume_30d":"281000.1","best_bid":"83532.24","best_bid_size":"0.1","best_ask":"83532.25","best_ask_size":"0.2","side":"buy","time":"2026-09-25T17:48:26.844359Z","trade_id":891234567,"last_size":"0.00012"}"#;
+
+    fn about(text: &str) -> Said {
+        said(&FEED, "BTC-USD", text)
+    }
+
+    #[test]
+    fn a_ticker_is_a_price_with_its_time() {
+        let time = Some(1_790_358_506_844_359);
+        assert_eq!(about(TICKER), Said::price(83532.25, time));
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_price_is_a_reason() {
+        assert_bent(
+            &FEED,
+            "BTC-USD",
+            TICKER,
+            &[
+                ("BTC-USD", "BTC-USDC", Miss::WrongSymbol),
+                ("\"product_id\"", "\"product\"", Miss::Shape),
+                ("\"83532.25\",\"open", "true,\"open", Miss::Shape),
+                ("\"price\":\"83532.25\"", "\"price\":\"\"", Miss::NotDecimal),
+                ("\"price\":\"83532.25\"", "\"price\":0", Miss::OutOfBounds),
+                ("\"price\"", "\"prize\"", Miss::Shape),
+                ("2026-09-25T", "2026-13-25T", Miss::Shape),
+                ("\"time\"", "\"tome\"", Miss::Shape),
+            ],
+        );
+    }
+
+    #[test]
+    fn heartbeats_tell_the_time_and_other_messages_nothing() {
+        assert_eq!(
+            about(
+                r#"{"type":"heartbeat","last_trade_id":1052119293,"product_id":"BTC-USD","sequence":132235026653,"time":"2026-07-07T22:58:18.000000Z"}"#
+            ),
+            Said::Alive {
+                time_us: Some(1_783_465_098_000_000)
+            }
+        );
+        for text in [
+            r#"{"type":"subscriptions","channels":[{"name":"ticker","product_ids":["BTC-USD"],"account_ids":null},{"name":"heartbeat","product_ids":["BTC-USD"],"account_ids":null}]}"#,
+            r#"{"type":"last_match","trade_id":1,"side":"buy","size":"0.1","price":"63519.29","product_id":"BTC-USD","sequence":2,"time":"2026-07-07T22:58:16.833065Z"}"#,
+            r#"{"type":"heartbeat","time":7.5}"#,
+            r#"{"type":["ticker"],"price":"1"}"#,
+            "{}",
+        ] {
+            assert_eq!(about(text), Said::ALIVE, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_exchange_may_say_no() {
+        let unknown = refusal(about(
+            r#"{"type":"error","message":"Failed to subscribe","reason":"GIBBERISH-USD is not a valid product"}"#,
+        ));
+        assert_eq!(unknown.denial, Denial::UnknownSymbol);
+        assert!(unknown.text.contains("GIBBERISH-USD"), "{}", unknown.text);
+        let other = refusal(about(r#"{"type":"error","message":"Malformed JSON"}"#));
+        assert_eq!(other.denial, Denial::Other);
+    }
+}

@@ -1,0 +1,167 @@
+//! OKX's websocket API, version 5 (`okx:`): the ticker.
+//!
+//! Source of the rules: okx.com/docs-v5, "WebSocket" (connect, subscribe, notification) and "Tickers channel". All numbers are text. A
+//! ticker's time is that of its quote, while its last trade may be older and lie outside: hence the last price is held within
+//! the quote. The ping and its answer are bare words, not JSON.
+//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+
+use super::{
+    Denial, Dialect, Pace, Said, Topic, Way, heard, newest_of, of_symbol, quoted_last, time_of,
+};
+use crate::json::Json;
+use crate::reason::Miss;
+
+/// The last price within best bid and ask.
+pub static FEED: Dialect = Dialect {
+    name: "okx",
+    urls: &["wss://ws.okx.com:8443/ws/v5/public"],
+    way: Way::Stream(subscribe),
+    read: |text, topic| match text {
+        "pong" => Said::ALIVE,
+        _ => heard(text, topic, read),
+    },
+    ping: Some("ping"),
+    pace: Pace {
+        // Quotes come twice a second.
+        age_s_max: 30,
+        // The exchange hangs up after 30 s without a message either way.
+        silence_s_max: 30,
+        ping_s: 20,
+        // It allows 3 connections a second from an address.
+        pause_ms_min: 1_000,
+    },
+};
+
+fn subscribe(symbol: &str) -> Vec<String> {
+    vec![format!(
+        r#"{{"op":"subscribe","args":[{{"channel":"tickers","instId":"{symbol}"}}]}}"#
+    )]
+}
+
+fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+    let [event, about, data] = json.pick(["event", "arg", "data"]);
+    if let Some(event) = event.and_then(Json::text) {
+        return Ok(happening(&event, json));
+    }
+    let about = about.map(|about| about.pick(["channel", "instId"]));
+    let [channel, symbol] = about.unwrap_or_default();
+    if !channel.is_some_and(|channel| channel.says("tickers")) {
+        return Ok(Said::ALIVE);
+    }
+    of_symbol(symbol, topic.symbol)?;
+    let quote = newest_of(data, topic.symbol, "instId", "ts")?;
+    let [last, bid, ask, time] = quote.pick(["last", "bidPx", "askPx", "ts"]);
+    let price = quoted_last(last, bid, ask)?;
+    Ok(Said::price(price, Some(time_of(time)?)))
+}
+
+/// What is no push of a channel.
+fn happening(event: &str, json: Json) -> Said {
+    let words = json.pick(["code", "msg"]);
+    let code = words[0].and_then(Json::text);
+    match (event, code.as_deref()) {
+        ("notice", Some("64008")) => Said::Leaving("a service upgrade".into()),
+        ("error", code) => {
+            let denial = match code {
+                Some("60018") => Denial::UnknownSymbol,
+                Some("60014") => Denial::TooMany,
+                _ => Denial::Other,
+            };
+            Said::refusal(denial, &words)
+        }
+        _ => Said::ALIVE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_bent, refusal, said};
+    use super::*;
+
+    const TICKER: &str = r#"{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instType":"SPOT","instId":"BTC-USDT","last":"83766.8","lastSz":"0.0000102","askPx":"83774.2","askSz":"0.25697131","bidPx":"83774.1","bidSz":"0.65302934","open24h":"84000","ts":"1790358564077"}]}"#;
+    const TIME: Option<u64> = Some(1_790_358_564_077_000);
+
+    fn about(text: &str) -> Said {
+        said(&FEED, "BTC-USDT", text)
+    }
+
+    #[test]
+    fn a_ticker_is_the_last_price_within_the_quote() {
+        assert_eq!(about(TICKER), Said::price(83774.1, TIME));
+        let within = TICKER.replace("83766.8", "83774.15");
+        assert_eq!(about(&within), Said::price(83774.15, TIME));
+    }
+
+    #[test]
+    fn what_is_not_exactly_a_price_is_a_reason() {
+        assert_bent(
+            &FEED,
+            "BTC-USDT",
+            TICKER,
+            &[
+                ("BTC-USDT", "ETH-USDT", Miss::WrongSymbol),
+                (
+                    "\"instId\":\"BTC-USDT\"},",
+                    "\"instId\":\"ETH-USDT\"},",
+                    Miss::WrongSymbol,
+                ),
+                (
+                    "\"instId\":\"BTC-USDT\",",
+                    "\"instId\":\"ETH-USDT\",",
+                    Miss::WrongSymbol,
+                ),
+                ("\"instId\":\"BTC-USDT\",", "\"instId\":null,", Miss::Shape),
+                // As it comes for a market without offers.
+                ("83774.2", "", Miss::NotDecimal),
+                ("\"83774.1\"", "{}", Miss::Shape),
+                ("83766.8", "0", Miss::OutOfBounds),
+                ("\"1790358564077\"", "\"\"", Miss::Shape),
+                ("\"ts\"", "\"tz\"", Miss::Shape),
+                ("\"data\"", "\"date\"", Miss::Shape),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_pong_is_a_bare_word() {
+        assert_eq!(about("pong"), Said::ALIVE);
+        let Said::Fault { miss, .. } = about("pung") else {
+            panic!("that is nothing")
+        };
+        assert_eq!(miss, Miss::NotJson);
+    }
+
+    #[test]
+    fn other_messages_say_nothing() {
+        for text in [
+            r#"{"event":"subscribe","arg":{"channel":"tickers","instId":"BTC-USDT"},"connId":"006dcf10"}"#,
+            r#"{"event":"notice","code":"64009","msg":"something else"}"#,
+            r#"{"arg":{"channel":"trades","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","px":"1","ts":"1790358564077"}]}"#,
+            r#"{"arg":7}"#,
+            "{}",
+        ] {
+            assert_eq!(about(text), Said::ALIVE, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_exchange_may_say_no_or_wish_to_end() {
+        assert_eq!(
+            about(
+                r#"{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade. Please reconnect.","connId":"a4d3ae55"}"#
+            ),
+            Said::Leaving("a service upgrade".into())
+        );
+        for (code, denial) in [
+            ("60018", Denial::UnknownSymbol),
+            ("60014", Denial::TooMany),
+            ("60012", Denial::Other),
+        ] {
+            let no = refusal(about(&format!(
+                r#"{{"event":"error","msg":"Wrong URL or channel","code":"{code}","connId":"a4d3ae55"}}"#
+            )));
+            let text = format!("\"{code}\", \"Wrong URL or channel\"");
+            assert_eq!((no.denial, no.text), (denial, text));
+        }
+    }
+}

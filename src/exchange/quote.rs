@@ -1,0 +1,88 @@
+//! The newest price of a stream, and how old it is.
+//!
+//! Invariant: no price is younger than the time that it has been here, whatever the exchange's clock or this machine's says.
+//! What this module does not do: decide how old is too old.
+
+use std::time::Instant;
+
+/// The newest price that an exchange said by itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quote {
+    /// The price.
+    pub price: f64,
+    /// When the exchange says it was so, in microseconds since the Unix epoch, where it says.
+    pub time_us: Option<u64>,
+    /// When it came, or the last moment before that when nothing was there to read, by the clock that nobody steps ...
+    pub heard_at: Instant,
+    /// ... and by the system clock, which also runs on while the machine is suspended.
+    pub heard_us: u64,
+}
+
+impl Quote {
+    /// How old it is at `now_us`, as far as that can be told: by the exchange's time, where it gives one, and never younger than
+    /// what has passed since it came. A time ahead of this machine's clock counts like one as far behind it.
+    pub fn age_us(&self, now_us: u64) -> u64 {
+        let by_time_us = now_us.abs_diff(self.time_us.unwrap_or(self.heard_us));
+        by_time_us.max(self.here_us())
+    }
+
+    /// The same for the record of a sample: none where the exchange gives no time, and a time ahead of this machine's clock makes
+    /// it no older than it has been here.
+    pub fn age_told_us(&self, now_us: u64) -> Option<u64> {
+        let age_us = |time_us| now_us.saturating_sub(time_us).max(self.here_us());
+        self.time_us.map(age_us)
+    }
+
+    fn here_us(&self) -> u64 {
+        self.heard_at.elapsed().as_micros() as u64
+    }
+
+    /// Whether it should stand in the place of `before`: the later one does, unless the exchange says that it is older.
+    pub fn replaces(&self, before: &Quote) -> bool {
+        match (self.time_us, before.time_us) {
+            (Some(own), Some(other)) => own >= other,
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn quote(time_us: Option<u64>) -> Quote {
+        Quote {
+            price: 1.0,
+            time_us,
+            heard_at: Instant::now(),
+            heard_us: 4_000_000,
+        }
+    }
+
+    #[test]
+    fn a_price_is_replaced_by_what_came_later_unless_that_says_it_is_older() {
+        assert!(quote(Some(5)).replaces(&quote(Some(5))));
+        assert!(!quote(Some(4)).replaces(&quote(Some(5))));
+        assert!(quote(None).replaces(&quote(Some(5))) && quote(Some(1)).replaces(&quote(None)));
+    }
+
+    #[test]
+    fn a_time_ahead_of_this_clock_is_no_younger_than_one_behind_it() {
+        assert_eq!(quote(Some(1_000_000)).age_us(4_000_000), 3_000_000);
+        assert_eq!(quote(Some(7_000_000)).age_us(4_000_000), 3_000_000);
+    }
+
+    #[test]
+    fn a_price_is_never_younger_than_the_time_that_it_has_been_here() {
+        let mut old = quote(Some(24_000_000));
+        old.heard_at = Instant::now() - Duration::from_secs(40);
+        // The exchange's clock is 20 s ahead: by its time alone the price would be 20 s old.
+        assert!(old.age_us(44_000_000) >= 40_000_000);
+        assert!(old.age_told_us(10_000_000) >= Some(40_000_000));
+        assert_eq!(quote(None).age_told_us(44_000_000), None);
+        // While a machine is suspended only the system clock runs on.
+        assert_eq!(quote(None).age_us(3_604_000_000), 3_600_000_000);
+        assert!(quote(None).age_us(4_000_000) < 1_000_000);
+    }
+}

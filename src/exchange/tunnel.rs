@@ -1,0 +1,216 @@
+//! A connection through a proxy: CONNECT, and its answer to the last byte of its head and no further.
+//!
+//! Invariant: what the host behind the proxy sends is left to be read by whoever speaks TLS with it; the answer has a named
+//! deadline and a bounded head. What this module does not do: choose the proxy, or resolve the host's name (the proxy does).
+
+use super::link::{Look, slice};
+use crate::error::Error;
+use crate::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
+use crate::net::{Gate, waits};
+use crate::proxy::{Answer, Proxies, Proxy, answer};
+use crate::source::Endpoint;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+/// Which connections go through which proxy: what `--proxy` names, or else the environment.
+pub fn proxies(named: Option<&Proxy>) -> Result<Proxies, Error> {
+    let variable = |name: &str| std::env::var(name).ok();
+    Proxies::find(named, variable).map_err(|(name, right)| {
+        let cause = format!("it takes {right}");
+        Error::new(format!("cannot use the proxy that {name} names"), cause).advise(format!(
+            "mend or unset {name}, or name a proxy with --proxy"
+        ))
+    })
+}
+
+/// What to do where the proxy itself cannot be reached.
+pub const UNREACHED: &str = "that is the proxy: check --proxy or HTTPS_PROXY, and that it is up";
+
+/// Asks the proxy at the other end of `gate` for a connection to the endpoint.
+pub fn dig(
+    proxy: &Proxy,
+    endpoint: &Endpoint,
+    mut gate: Gate,
+    deadline: Instant,
+    look: Look,
+) -> Result<Gate, Error> {
+    let Endpoint { host, port, .. } = endpoint;
+    let until = deadline.min(Instant::now() + Duration::from_millis(PROXY_MS_MAX));
+    let failed = |cause: String| {
+        let attempt = format!("cannot reach {host}:{port} through the proxy {proxy}");
+        let advice = "check the proxy's address (--proxy, HTTPS_PROXY), and that it takes CONNECT";
+        Error::new(attempt, cause).advise(advice)
+    };
+    let broken = |error: std::io::Error| failed(error.to_string()).passing();
+    gate.set_patience(slice(until)).map_err(broken)?;
+    gate.write_all(proxy.request(host, *port).as_bytes())
+        .map_err(broken)?;
+    let mut head = Vec::new();
+    loop {
+        match answer(&head) {
+            Answer::Status(200) => return Ok(gate),
+            Answer::Status(code) => return Err(refusal(failed, code)),
+            Answer::Other => return Err(failed("what answers there is no HTTP proxy".into())),
+            Answer::Part if head.len() >= PROXY_HEAD_BYTES_MAX => {
+                return Err(failed(format!(
+                    "the head of its answer is longer than {PROXY_HEAD_BYTES_MAX} bytes"
+                )));
+            }
+            Answer::Part => {}
+        }
+        // One byte at a time: the next one may be the host's.
+        let mut byte = [0];
+        match gate.read(&mut byte) {
+            Ok(0) => return Err(failed("it closed the connection".into()).passing()),
+            Ok(_) => head.extend(byte),
+            Err(error) if waits(&error) => {
+                look()?;
+                if Instant::now() >= until {
+                    let cause = format!("no whole answer to CONNECT within {PROXY_MS_MAX} ms");
+                    return Err(failed(cause).passing());
+                }
+                gate.set_patience(slice(until)).map_err(broken)?;
+            }
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}
+
+/// What a proxy means by a status other than 200, and what to do (RFC 9110, section 15).
+fn refusal(failed: impl Fn(String) -> Error, code: u16) -> Error {
+    let (meaning, advice) = match code {
+        407 => (
+            "it wants other credentials, or any",
+            "name them: http://USER:PASSWORD@HOST:PORT, best in HTTPS_PROXY, which other users cannot read",
+        ),
+        403 => (
+            "it does not let this machine reach that host and port",
+            "ask whoever runs it to allow them, or use another source",
+        ),
+        400 | 404 | 405 | 501 => (
+            "it does not take CONNECT",
+            "check that the address is a proxy's that passes TLS on, not a web server's",
+        ),
+        429 => ("too many requests to it", "wait before the next try"),
+        502 | 504 => (
+            "it could not reach that host",
+            "check that the host is up and that the proxy has a way to it",
+        ),
+        500..=599 => (
+            "it is out of order",
+            "try again later, or ask whoever runs it",
+        ),
+        _ => (
+            "an answer that makes no tunnel",
+            "check the proxy's address",
+        ),
+    };
+    let error = failed(format!("refused with HTTP {code}: {meaning}")).advise(advice);
+    if code >= 429 { error.passing() } else { error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Patience;
+    use std::net::{TcpListener, TcpStream};
+
+    /// What becomes of a tunnel whose proxy has said this before it was asked; then what it was asked.
+    fn told(answer: &[u8], patience: Duration, look: Look) -> (Result<Gate, Error>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        far.write_all(answer).unwrap();
+        let proxy = Proxy::parse("http://user:hidden@proxy.example:3128").unwrap();
+        let endpoint = Endpoint::parse("wss://ws.kraken.com:443/v2").unwrap();
+        let deadline = Instant::now() + patience;
+        let gate = Gate::new(near).unwrap();
+        (dig(&proxy, &endpoint, gate, deadline, look), far)
+    }
+
+    fn refused(answer: &[u8]) -> Error {
+        let (tunnel, _) = told(answer, Duration::from_secs(60), &mut || Ok(()));
+        let error = tunnel.err().expect("no tunnel");
+        let attempt = "cannot reach ws.kraken.com:443 through the proxy proxy.example:3128";
+        assert_eq!(error.attempt, attempt);
+        assert!(!error.to_string().contains("hidden") && !error.advice.is_empty());
+        error
+    }
+
+    #[test]
+    fn what_comes_behind_the_answer_is_the_hosts() {
+        let answer = b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n\x16\x03\x03 and more";
+        let (tunnel, mut far) = told(answer, Duration::from_secs(60), &mut || Ok(()));
+        let mut gate = tunnel.unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        gate.set_patience(Patience::Until(until)).unwrap();
+        let mut rest = [0; 12];
+        gate.read_exact(&mut rest).unwrap();
+        assert_eq!(&rest, b"\x16\x03\x03 and more");
+        let mut asked = [0; 200];
+        let count = far.read(&mut asked).unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&asked[..count]),
+            "CONNECT ws.kraken.com:443 HTTP/1.1\r\nHost: ws.kraken.com:443\r\nProxy-Authorization: Basic dXNlcjpoaWRkZW4=\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_means_and_whether_it_may_pass() {
+        for (code, says, passing) in [
+            (407, "credentials", false),
+            (403, "does not let this machine", false),
+            (405, "does not take CONNECT", false),
+            (502, "could not reach", true),
+            (504, "could not reach", true),
+            (503, "out of order", true),
+            (429, "too many", true),
+            (204, "no tunnel", false),
+            (302, "no tunnel", false),
+        ] {
+            let error = refused(format!("HTTP/1.1 {code} Whatever\r\n\r\n").as_bytes());
+            let cause = format!("refused with HTTP {code}: ");
+            assert!(
+                error.cause.starts_with(&cause) && error.cause.contains(says),
+                "{error}"
+            );
+            assert_eq!(error.passing, passing, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused_at_once() {
+        assert!(
+            refused(b"SSH-2.0-OpenSSH\r\n")
+                .cause
+                .contains("no HTTP proxy")
+        );
+        let endless = [b"HTTP/1.1 200 OK\r\n", &b"X: y\r\n".repeat(2_000)[..]].concat();
+        assert!(refused(&endless).cause.contains("longer than 8192 bytes"));
+        let fits = b"X: y\r\n".repeat(8_000 / 6);
+        let head = [b"HTTP/1.1 200 OK\r\n", &fits[..], b"\r\n"].concat();
+        assert!(
+            told(&head, Duration::from_secs(60), &mut || Ok(()))
+                .0
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn silence_ends_at_the_deadline_or_when_the_caller_has_no_time() {
+        let (tunnel, _far) = told(b"HTTP/1.1 2", Duration::from_millis(250), &mut || Ok(()));
+        let error = tunnel.err().expect("no tunnel");
+        assert!(
+            error.passing && error.cause.contains("no whole answer"),
+            "{error}"
+        );
+        let mut looks = 0;
+        let mut look = || {
+            looks += 1;
+            Err(Error::new("cannot wait", "the caller has no time"))
+        };
+        let (tunnel, _far) = told(b"", Duration::from_secs(60), &mut look);
+        assert_eq!(tunnel.err().expect("no tunnel").attempt, "cannot wait");
+        assert_eq!(looks, 1);
+    }
+}

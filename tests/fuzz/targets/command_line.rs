@@ -1,0 +1,29 @@
+//! Words for every command: the first byte chooses it, then every line is a word. They are refused in words, or mean something.
+#![no_main]
+
+use rsoracle::args::{self, Usage};
+use rsoracle::config::{COMMANDS, Collect, History, Run, Verify};
+use rsoracle::{doctor, embedded};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Some((first, rest)) = bytes.split_first() else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(rest) else {
+        return;
+    };
+    let command = COMMANDS[usize::from(*first) % COMMANDS.len()];
+    let words: Vec<String> = text.lines().map(str::to_owned).collect();
+    let meant = args::parse(command, &words).and_then(|given| match command.name {
+        "run" => Run::from_flags(&given).map(drop),
+        "collect" => Collect::from_flags(&given).map(drop),
+        "exchange" => embedded::Settings::from_flags(&given).map(drop),
+        "verify" => Verify::from_flags(&given).map(drop),
+        "history" => History::from_flags(&given).map(drop),
+        "doctor" => doctor::Settings::from_flags(&given).map(drop),
+        _ => Ok(()),
+    });
+    if let Err(Usage(sentence)) = meant {
+        assert!(!sentence.is_empty());
+    }
+});

@@ -1,0 +1,34 @@
+//! `run --config FILE --check`: flags, an empty line, the file. What is shown reads back as what was meant, and is shown the same.
+#![no_main]
+
+use rsoracle::args::{self, Given, Usage};
+use rsoracle::config::{RUN, Run, file};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let (flags, page) = text.split_once("\n\n").unwrap_or((text, ""));
+    let words: Vec<String> = flags.lines().map(str::to_owned).collect();
+    match meant(&words, page) {
+        Err(Usage(sentence)) => assert!(!sentence.is_empty()),
+        Ok((given, mut run)) => {
+            let shown = file::render(&given, &run);
+            let again = meant(&[], &shown);
+            let (given, mut back) = again.unwrap_or_else(|Usage(wrong)| panic!("{wrong}: {shown}"));
+            assert_eq!(file::render(&given, &back), shown);
+            // A proxy's user and password are left out.
+            let [one, other] = [&mut run, &mut back].map(|run| run.proxy.take());
+            let url = |proxy: Option<rsoracle::proxy::Proxy>| proxy.map(|proxy| proxy.url_shown());
+            assert_eq!(url(one), url(other));
+            assert_eq!(run, back, "{shown}");
+        }
+    }
+});
+
+fn meant(words: &[String], page: &str) -> Result<(Given, Run), Usage> {
+    let mut given = args::parse(&RUN, words)?;
+    file::read(&mut given, "oracle.toml", page)?;
+    let run = Run::from_flags(&given)?;
+    Ok((given, run))
+}

@@ -1,0 +1,85 @@
+//! A journal's file, whole lines and torn end: no byte is lost, a file that is not understood stays as it is, and what reads
+//! journals reads any file to its end.
+#![no_main]
+
+use rsoracle::args;
+use rsoracle::config::{HISTORY, History, VERIFY, Verify};
+use rsoracle::journal::{Journal, Lines};
+use rsoracle::report::Verifier;
+use rsoracle::{history, verify};
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// In memory where the system has that: a journal waits for its disk.
+static PATH: LazyLock<String> = LazyLock::new(|| {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    let name = format!("rsoracle-fuzz-{}", std::process::id());
+    folder
+        .join(name)
+        .to_str()
+        .expect("a path in UTF-8")
+        .to_owned()
+});
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let (path, torn) = (PATH.as_str(), format!("{}.torn", *PATH));
+    cut(bytes);
+    std::fs::write(path, bytes).expect("the file is written");
+    let mut verifier = Verifier::default();
+    let mut check = |_: u64, line: &str| verifier.check_chained(line, u64::MAX).map(drop);
+    let opened = Journal::open(path, &mut check);
+    let [left, moved] = [path, &torn].map(|path| std::fs::read(path).unwrap_or_default());
+    assert_eq!([&left[..], &moved].concat(), bytes);
+    match opened {
+        Err(_) => assert_eq!(left, bytes),
+        Ok((mut journal, torn)) => {
+            assert!(left.is_empty() || left.ends_with(b"\n"));
+            assert_eq!(torn.map_or(0, |torn| torn.bytes), moved.len() as u64);
+            journal.append("{}").expect("one more line");
+            assert_eq!(
+                std::fs::read(path).unwrap_or_default(),
+                [&left[..], b"{}\n"].concat()
+            );
+        }
+    }
+    let shown = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let given = args::parse(&HISTORY, &shown(&[path])).expect("a file");
+    let _ = history::run(&History::from_flags(&given).expect("a file"));
+    let given = args::parse(&VERIFY, &shown(&[path])).expect("a file");
+    let _ = verify::run(&Verify::from_flags(&given).expect("a file"));
+    let _ = (std::fs::remove_file(path), std::fs::remove_file(torn));
+});
+
+/// The lines of a file are its bytes.
+fn cut(bytes: &[u8]) {
+    let mut lines = Lines::new(bytes, "the file");
+    let mut whole = Vec::new();
+    let mut number = 0;
+    while let Ok(Some(line)) = lines.next_line() {
+        number += 1;
+        assert_eq!(line.number, number);
+        let expected = bytes[whole.len()..]
+            .split(|byte| *byte == b'\n')
+            .next()
+            .unwrap_or_default();
+        match line.text {
+            Ok(text) => assert_eq!(text.as_bytes(), expected),
+            Err(_) => assert!(expected.contains(&0) || std::str::from_utf8(expected).is_err()),
+        }
+        whole.extend(expected);
+        if line.whole {
+            whole.push(b'\n');
+        }
+    }
+    assert_eq!(whole, bytes);
+}

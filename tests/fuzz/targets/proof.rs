@@ -1,0 +1,23 @@
+//! The proof that a collector lied: what is read is written as the same line, and proves nothing unless both signatures check.
+#![no_main]
+
+use rsoracle::report::{Proof, Verifier};
+use rsoracle::seal::Keys;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let flaws = Verifier::default().check(text, u64::MAX).flaws;
+    let Ok(proof) = Proof::read(text, &mut Keys::default()) else {
+        return assert!(!flaws.is_empty());
+    };
+    let line = proof.line();
+    let again = Proof::read(&line, &mut Keys::default());
+    assert_eq!(again.ok().as_ref(), Some(&proof), "{line}");
+    if flaws.is_empty() {
+        assert_eq!(line, text);
+        let [(samples, first), (other_samples, second)] = proof.answers;
+        assert!(samples != other_samples || !first.says_the_same_as(&second));
+    }
+});

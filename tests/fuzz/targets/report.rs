@@ -1,0 +1,54 @@
+//! Lines that `verify` reads: a line without a flaw is the one form of what it says, whoever signs it has the same line again,
+//! and nothing that can be read cannot be told.
+#![no_main]
+
+use rsoracle::report::{KeyChange, Record, Report, Verifier};
+use rsoracle::seal::{Keys, SecretKey};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let check = Verifier::default().check(text, u64::MAX);
+    let mut keys = Keys::default();
+    if let Ok(change) = KeyChange::read(text, &mut keys) {
+        assert_eq!(change.line(), text);
+    }
+    if let Ok(mut report) = Report::read(text, &mut keys) {
+        assert!(matches!(check.record, Record::Report(_)));
+        if check.flaws.is_empty() {
+            assert_eq!(report.line(), text);
+        }
+        // Else a changed byte would be all that is ever seen.
+        report.sign(&SecretKey::from_seed(&mut [2; 32]));
+        again(&report, &mut keys);
+        told(&report);
+    }
+});
+
+/// What is written reads as what it was written from.
+fn again(report: &Report, keys: &mut Keys) {
+    let line = report.line();
+    let read = Report::read(&line, keys).unwrap_or_else(|flaw| panic!("{flaw}: {line}"));
+    assert_eq!(read.line(), line);
+    assert_eq!(read.signed_bytes(), report.signed_bytes());
+    let check = Verifier::default().check(&line, u64::MAX);
+    assert!(
+        !check.flaws.iter().any(|flaw| flaw.contains("one form")),
+        "{:?}",
+        check.flaws
+    );
+}
+
+fn told(report: &Report) {
+    assert_eq!(report.closing_line().is_some(), report.price().is_some());
+    let lines = report.details(&[], 3);
+    let more = report.exceptions(&[], 3);
+    for text in lines.iter().chain(&more) {
+        assert!(!text.is_empty());
+    }
+    report.round_line(1);
+    report.refused_text();
+    report.failure();
+    report.age_us();
+}

@@ -1,0 +1,18 @@
+//! A roster file: what is read is written as a file that reads as the same.
+#![no_main]
+
+use rsoracle::roster::Roster;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    match Roster::parse(text) {
+        Ok(roster) => {
+            let page = roster.render();
+            assert_eq!(Roster::parse(&page).as_ref(), Ok(&roster), "{page}");
+            assert!(roster.quorum > 2 * roster.f && roster.quorum <= roster.n());
+        }
+        Err(wrong) => assert!(!wrong.to_string().is_empty()),
+    }
+});

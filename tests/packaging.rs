@@ -1,0 +1,413 @@
+//! What is installed beside the binary: manual pages and completions that say what the help says, and work in their shells;
+//! `make install`; and the image's question whether all is well. Shells and readers that this machine lacks are SKIPPED.
+
+mod image;
+mod signed;
+mod support;
+
+use image::{Image, ONE_ROUND};
+use rsoracle::commands::COMMANDS;
+use rsoracle::wait::wall_us;
+use signed::Says::Price;
+use signed::*;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use support::*;
+
+/// A release build may be part of it.
+const BUILD: Duration = Duration::from_secs(600);
+const COMPLETIONS: [&str; 3] = [
+    "bash-completion/completions/rsoracle",
+    "zsh/site-functions/_rsoracle",
+    "fish/vendor_completions.d/rsoracle.fish",
+];
+
+/// The folder that `rsoracle manual` made.
+fn manual() -> PathBuf {
+    let dir = scratch("share");
+    let done = run(&["manual", dir.to_str().unwrap()]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let mut said: Vec<PathBuf> = done.stdout.lines().map(PathBuf::from).collect();
+    said.sort();
+    assert_eq!(said, files(&dir), "it says what it wrote");
+    dir
+}
+
+/// All files under a folder, sorted.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A command of this machine, if it has it.
+fn tool(name: &str) -> Option<Command> {
+    let found = Command::new("sh")
+        .args(["-c", &format!("command -v {name}")])
+        .output();
+    if found.is_ok_and(|output| output.status.success()) {
+        let mut command = Command::new(name);
+        command.stdin(Stdio::null());
+        return Some(command);
+    }
+    println!("SKIPPED: there is no {name} here");
+    None
+}
+
+/// What a command prints; it must end well and complain about nothing.
+fn printed(command: Command) -> String {
+    let done = start_command(command).finish();
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        done.stdout
+    );
+    done.stdout
+}
+
+/// Text without the blanks and line breaks that a page is set with.
+fn dense(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+/// A manual page as a reader sees it: without backspaces that make bold, and hyphens at the ends of lines as they are.
+fn rendered(page: &Path) -> Option<String> {
+    let mut mandoc = tool("mandoc")?;
+    mandoc.args(["-T", "utf8", "-O", "width=400"]).arg(page);
+    let text = printed(mandoc);
+    let mut plain = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\u{8}' => drop(plain.pop()),
+            letter => plain.push(letter),
+        }
+    }
+    Some(dense(&plain))
+}
+
+#[test]
+fn every_command_and_flag_is_in_help_manual_and_completions() {
+    let dir = manual();
+    let read = |place: &str| std::fs::read_to_string(dir.join(place)).unwrap();
+    let [bash, zsh, fish] = COMPLETIONS.map(read);
+    let list = run(&["help"]).stdout;
+    let overview = rendered(&dir.join("man/man1/rsoracle.1"));
+    assert_eq!(files(&dir).len(), COMMANDS.len() + 1 + COMPLETIONS.len());
+    for command in COMMANDS {
+        let name = command.name;
+        let job = dense(command.job);
+        assert!(list.contains(&format!("rsoracle {name}")) && dense(&list).contains(&job));
+        if let Some(overview) = &overview {
+            assert!(overview.contains(&format!("{name}{}{job}", dense(command.operands))));
+        }
+        let source = read(&format!("man/man1/rsoracle-{name}.1"));
+        let page = rendered(&dir.join(format!("man/man1/rsoracle-{name}.1")));
+        let help = dense(&run(&["help", name]).stdout);
+        // Whatever the help says the page says, flag by flag, and the notes.
+        let flags = command.flags.iter().map(|flag| {
+            let default = match flag.default {
+                "" => String::new(),
+                default => format!("[default:{default}]"),
+            };
+            let repeats = if flag.repeats { "Mayberepeated." } else { "" };
+            format!(
+                "--{}{}{}{repeats}{default}",
+                flag.name,
+                dense(flag.value),
+                dense(flag.help)
+            )
+        });
+        let whole = flags.chain([job, dense(command.notes), dense(command.example)]);
+        for words in whole {
+            assert!(
+                help.contains(&words),
+                "{words} in the help of {name}: {help}"
+            );
+            if let Some(page) = &page {
+                assert!(
+                    page.contains(&words),
+                    "{words} in the page of {name}: {page}"
+                );
+            }
+        }
+        let begin = format!("        *:{name}:-*) words='");
+        let of_bash = bash
+            .lines()
+            .find_map(|line| line.strip_prefix(&begin))
+            .unwrap();
+        let (_, of_zsh) = zsh
+            .split_once(&format!("\n    {name}) _arguments"))
+            .unwrap();
+        let of_zsh = of_zsh.split(" ;;\n").next().unwrap();
+        for flag in command.flags {
+            let name = flag.name;
+            assert!(
+                source.contains(&format!("\\-\\-{}", name.replace('-', "\\-"))),
+                "{name}"
+            );
+            assert!(
+                of_bash
+                    .split([' ', '\''])
+                    .any(|word| word == format!("--{name}")),
+                "{name}"
+            );
+            let takes = if flag.value.is_empty() { "[" } else { "=[" };
+            assert!(of_zsh.contains(&format!("--{name}{takes}")), "{name}");
+            let begin = format!("__fish_seen_subcommand_from {}' -l {name} ", command.name);
+            assert!(fish.contains(&begin), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_readers_of_manual_pages_find_nothing_wrong_with_them() {
+    for page in files(&manual().join("man")) {
+        if let Some(mut mandoc) = tool("mandoc") {
+            mandoc.args(["-T", "lint", "-W", "warning"]).arg(&page);
+            let done = start_command(mandoc).finish();
+            // There is no date, so that the same source makes the same page.
+            let flaws = done
+                .stdout
+                .lines()
+                .filter(|line| !line.ends_with("missing date, using \"\": TH"));
+            assert_eq!(flaws.collect::<Vec<_>>(), Vec::<&str>::new());
+        }
+        if let Some(mut groff) = tool("groff") {
+            groff.args(["-man", "-ww", "-Tutf8"]).arg(&page);
+            printed(groff);
+        }
+    }
+}
+
+/// A folder with one file, `roster.toml`, and what is typed there with what may become of it.
+const TYPED: [(&str, &str, &[&str]); 11] = [
+    ("rsoracle", "his", &["history"]),
+    ("rsoracle", "--ver", &["--version"]),
+    ("rsoracle help", "his", &["history"]),
+    ("rsoracle run", "--agg", &["--aggregator-key"]),
+    (
+        "rsoracle run",
+        "--max",
+        &["--max-age", "--max-move", "--max-silence", "--max-spread"],
+    ),
+    (
+        "rsoracle run --source kraken --json",
+        "--sour",
+        &["--source", "--sources"],
+    ),
+    ("rsoracle exchange", "--unt", &["--until-eof"]),
+    ("rsoracle run --config", "rost", &["roster.toml"]),
+    ("rsoracle verify", "rost", &["roster.toml"]),
+    ("rsoracle keygen", "--x", &[]),
+    ("rsoracle history roster.toml", "--l", &["--last"]),
+];
+
+fn folder_of_one_file() -> PathBuf {
+    let file = scratch("roster.toml");
+    std::fs::write(&file, "").unwrap();
+    file.parent().unwrap().to_owned()
+}
+
+#[test]
+fn bash_completes() {
+    let file = manual().join(COMPLETIONS[0]);
+    let folder = folder_of_one_file();
+    for (before, word, wanted) in TYPED {
+        let Some(mut bash) = tool("bash") else { return };
+        // Where the function finds nothing and lets it, readline completes paths: '-o default'.
+        let script = r#"source "$1"; COMP_WORDS=($2 "$3"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+            [[ $(complete -p rsoracle) == 'complete -o default -F _rsoracle rsoracle' ]] || exit 1
+            _rsoracle; [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$3"))
+            [ ${#COMPREPLY[@]} -eq 0 ] || printf '%s\n' "${COMPREPLY[@]}""#;
+        bash.args(["--norc", "-c", script, "bash"])
+            .arg(&file)
+            .args([before, word])
+            .current_dir(&folder);
+        let text = printed(bash);
+        let mut found: Vec<&str> = text.lines().collect();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{before} {word}");
+    }
+}
+
+#[test]
+fn fish_completes() {
+    let file = manual().join(COMPLETIONS[2]);
+    let folder = folder_of_one_file();
+    for (before, word, wanted) in TYPED {
+        let Some(mut fish) = tool("fish") else { return };
+        let script = "source $argv[1]; complete -C \"$argv[2] $argv[3]\"";
+        fish.args(["--no-config", "-c", script])
+            .arg(&file)
+            .args([before, word])
+            .current_dir(&folder);
+        fish.env("HOME", scratch("home")).env("TERM", "dumb");
+        let text = printed(fish);
+        let mut found: Vec<&str> = text
+            .lines()
+            .map(|line| line.split('\t').next().unwrap())
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{before} {word}");
+    }
+}
+
+#[test]
+fn zsh_completes() {
+    let dir = manual().join("zsh/site-functions");
+    let folder = folder_of_one_file();
+    // An interactive zsh in a terminal of its own: what is typed, a tab, and a key that shows the line as it stands then.
+    // The quotes in the middle of what is waited for tell it from an echo of what was typed.
+    let script = r#"zmodload zsh/zpty && zpty shell zsh -f -i
+        zpty -w shell "PS1=; PS2=; unsetopt prompt_sp; cd ${(q)2}; fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -u -D
+            show() { print -r -- '<''<'\$BUFFER'>''>' }; zle -N show; bindkey '^X' show; print is'' ready"
+        zpty -r -m shell said '*is ready*'
+        zpty -w -n shell "$3 $4"$'\t\x18'
+        zpty -r -m shell said '*<<*>>*'
+        zpty -d shell
+        print -r -- "$said""#;
+    for (before, word, wanted) in TYPED {
+        let Some(mut zsh) = tool("zsh") else { return };
+        zsh.args(["-f", "-c", script, "zsh"])
+            .args([&dir, &folder])
+            .args([before, word]);
+        let text = printed(zsh);
+        let line = text
+            .rsplit("<<")
+            .next()
+            .unwrap()
+            .split(">>")
+            .next()
+            .unwrap();
+        // As far as all that may become of it have in common.
+        let common = match wanted {
+            [] => word,
+            [one] => one,
+            [first, ..] => {
+                let fits = |end: &usize| wanted.iter().all(|one| one.starts_with(&first[..*end]));
+                &first[..(0..=first.len()).rev().find(fits).unwrap()]
+            }
+        };
+        let line = line.trim_end_matches([' ', '=']);
+        assert_eq!(line, format!("{before} {common}"));
+    }
+}
+
+/// `make` with these words, as it is run by hand.
+fn make(words: &[&str]) -> Finished {
+    let mut make = Command::new("make");
+    make.args(words)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null());
+    make.env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .env("CARGO_NET_OFFLINE", "true");
+    let done = start_command(make).finish_within(BUILD);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    done
+}
+
+#[test]
+fn make_installs_and_uninstalls() {
+    let stage = scratch("a stage");
+    let to = format!("DESTDIR={}", stage.display());
+    make(&["install", &to, "PREFIX=/opt/oracle"]);
+    let root = stage.join("opt/oracle");
+    let mut expected: Vec<PathBuf> = files(&manual())
+        .iter()
+        .map(|path| {
+            let inside = path
+                .ancestors()
+                .find(|folder| folder.ends_with("share"))
+                .unwrap();
+            root.join("share").join(path.strip_prefix(inside).unwrap())
+        })
+        .collect();
+    expected.push(root.join("bin/rsoracle"));
+    expected.sort();
+    assert_eq!(files(&stage), expected);
+    let mut version = Command::new(root.join("bin/rsoracle"));
+    version.arg("--version");
+    let commit = printed(Command::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/.ci/commit"
+    )));
+    let commit = match commit.trim_end() {
+        "" => "unknown commit",
+        commit => commit,
+    };
+    let begin = format!("rsoracle {} ({commit}, ", env!("CARGO_PKG_VERSION"));
+    let said = printed(version);
+    assert!(said.starts_with(&begin), "{begin} in {said}");
+    make(&["uninstall", &to, "PREFIX=/opt/oracle"]);
+    assert_eq!(files(&stage), Vec::<PathBuf>::new());
+}
+
+/// Asks as the image does, in this folder.
+fn health(image: &Image, folder: &Path) -> Finished {
+    let mut command = rsoracle();
+    command
+        .args(&image.health)
+        .current_dir(folder)
+        .stdin(Stdio::null());
+    start_command(command).finish()
+}
+
+#[test]
+fn the_image_is_well_while_its_price_is_fresh() {
+    let image = Image::read();
+    let folder = scratch("latest.json").parent().unwrap().to_owned();
+    assert_eq!(
+        health(&image, &folder).code,
+        Some(4),
+        "there is nothing yet"
+    );
+    let mut command = rsoracle();
+    command
+        .args(&image.run)
+        .args(ONE_ROUND)
+        .current_dir(&folder)
+        .stdin(Stdio::null());
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let done = health(&image, &folder);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    // Signed by others than those in its roster, it is not.
+    let price = [Price(100.0); 5];
+    let mut oracle = Oracle::new(5, "embedded:BTCUSDT");
+    let newest = oracle.line(wall_us() - 2_000_000, &price);
+    std::fs::write(folder.join("latest.json"), format!("{newest}\n")).unwrap();
+    assert_eq!(health(&image, &folder).code, Some(1));
+    std::fs::write(
+        folder.join("roster.toml"),
+        roster_of(&oracle.terms).render(),
+    )
+    .unwrap();
+    assert_eq!(health(&image, &folder).code, Some(0));
+    let old = oracle.line(wall_us() - 62_000_000, &price);
+    std::fs::write(folder.join("latest.json"), format!("{old}\n")).unwrap();
+    let done = health(&image, &folder);
+    assert_eq!(done.code, Some(1));
+    assert!(
+        done.stdout.contains("more than --max-age 1m"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
+fn the_change_log_has_this_version() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CHANGELOG.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let version = concat!("\n## [", env!("CARGO_PKG_VERSION"), "]");
+    assert!(text.contains(version), "{version} in docs/CHANGELOG.md");
+}

@@ -1,0 +1,334 @@
+//! What the fuzz targets of tests/fuzz begin with: the protocol document's vectors, and what the embedded exchange and its
+//! clients say to each other. They are made here, in `target/tmp/seeds/TARGET/NAME`, and are what they are meant to be.
+
+mod vectors;
+
+use rsoracle::args::{self, Command};
+use rsoracle::config::{COMMANDS, RUN, Run, file};
+use rsoracle::embedded::answer::{Scene, reply};
+use rsoracle::embedded::dialect::{Desk, STREAMS};
+use rsoracle::embedded::fault::{Fault, Lie};
+use rsoracle::embedded::quote::Quote;
+use rsoracle::embedded::request::Request;
+use rsoracle::embedded::tape::{BUILT_IN, Tape};
+use rsoracle::embedded::upgrade::respond;
+use rsoracle::exchange::certificate::Certificate;
+use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
+use rsoracle::proxy::Proxy;
+use rsoracle::report::Verifier;
+use rsoracle::roster::{Roster, RosterSeat};
+use rsoracle::source::KINDS;
+use rsoracle::terms::{Seat, Terms};
+use std::path::{Path, PathBuf};
+use vectors::Story;
+
+/// A folder with one of each target in it.
+struct Seeds(PathBuf);
+
+impl Seeds {
+    fn empty() -> Seeds {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("seeds");
+        let _ = std::fs::remove_dir_all(&folder);
+        Seeds(folder)
+    }
+
+    fn put(&self, target: &str, name: &str, bytes: impl AsRef<[u8]>) {
+        let folder = self.0.join(target);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+#[test]
+fn every_fuzz_target_has_its_seeds() {
+    let seeds = Seeds::empty();
+    reported(&seeds);
+    exchanged(&seeds);
+    embedded(&seeds);
+    commanded(&seeds);
+    conversed(&seeds);
+    proxied(&seeds);
+    for (name, attribute, century) in [("name", 3, "700"), ("organization", 10, "20700")] {
+        let der = certificate(attribute, century);
+        let read = Certificate::read(&der).expect("a certificate");
+        assert_eq!(read.issuer, "Zertifikat für alle");
+        seeds.put("certificate", name, der);
+    }
+    let said = "collector 0: lost\ncollector 1: lost\nexchange: up\ncollector x: lost\nhalf";
+    seeds.put("voices", "said", said);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut targets = 0;
+    for target in root.join("tests/fuzz/targets").read_dir().unwrap() {
+        let name = target.unwrap().file_name().into_string().unwrap();
+        let name = name.trim_end_matches(".rs");
+        assert!(seeds.0.join(name).is_dir(), "{name}");
+        targets += 1;
+    }
+    let manifest = std::fs::read_to_string(root.join("tests/fuzz/Cargo.toml")).unwrap();
+    assert_eq!(manifest.matches("[[bin]]").count(), targets);
+}
+
+/// Frames, reports, proofs, journals and rosters.
+fn reported(seeds: &Seeds) {
+    let story = Story::play();
+    for (name, bytes) in story.vectors() {
+        seeds.put("frames", &name, bytes);
+    }
+    let lines = story.lines();
+    for (name, line) in ["report", "next", "change", "proof"].iter().zip(&lines) {
+        let check = Verifier::default().check(line, u64::MAX);
+        assert!(check.flaws.is_empty(), "{:?}", check.flaws);
+        let target = if *name == "proof" { "proof" } else { "report" };
+        seeds.put(target, name, line);
+    }
+    // An answer twice proves nothing.
+    let mut same = story.proof();
+    same.answers[1] = same.answers[0];
+    seeds.put("proof", "same", same.line());
+    let journal = lines[..3].join("\n");
+    seeds.put("journal", "whole", format!("{journal}\n"));
+    seeds.put("journal", "torn", &journal[..journal.len() - 9]);
+    seeds.put("journal", "proofs", format!("{}\n", lines[3]));
+    let roster = roster(&story.terms);
+    assert_eq!(Roster::parse(&roster.render()).as_ref(), Ok(&roster));
+    seeds.put("roster", "roster", roster.render());
+}
+
+fn roster(terms: &Terms) -> Roster {
+    let seat = |seat: &Seat| {
+        let (key, source) = (seat.key?, seat.source.clone());
+        Some(RosterSeat { key, source })
+    };
+    Roster {
+        feed: terms.feed.clone(),
+        rule: terms.rule,
+        sample_rule: terms.sample_rule,
+        f: terms.f,
+        quorum: terms.quorum,
+        exchanges_min: terms.exchanges_min,
+        aggregator: Some(terms.aggregator),
+        collectors: terms.seats.iter().filter_map(seat).collect(),
+    }
+}
+
+/// What every dialect says, the first byte being its place; and among that prices.
+fn exchanged(seeds: &Seeds) {
+    for ((at, dialect), kind) in (0u8..).zip(DIALECTS).zip(&KINDS) {
+        let symbol = kind.spelling.of("BTC", kind.quote);
+        let said = match dialect.way {
+            Way::Poll(request) => {
+                let request = request("s-3", &symbol);
+                seeds.put("embedded", dialect.name, format!("R{request}"));
+                vec![answer(&request, &symbol)]
+            }
+            Way::Stream(subscribe) => {
+                let mut sent = subscribe(&symbol);
+                sent.extend(dialect.ping.map(str::to_owned));
+                told(seeds, dialect.name, &symbol, &sent)
+            }
+        };
+        let mut prices = 0;
+        for (number, text) in said.iter().enumerate() {
+            let topic = Topic {
+                symbol: &symbol,
+                channel: Some(232949),
+            };
+            let priced = matches!((dialect.read)(text, &topic), Said::Price { .. });
+            prices += usize::from(priced);
+            let bytes = [&[at], text.as_bytes()].concat();
+            seeds.put("exchange", &format!("{}-{number}", dialect.name), bytes);
+        }
+        assert!(prices > 0, "{}: {said:?}", dialect.name);
+    }
+}
+
+/// Heads, frames over a socket, faults, and a tape.
+fn embedded(seeds: &Seeds) {
+    let head = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    let api = head("/ws-api/v3?returnRateLimits=false&timeUnit=MICROSECOND");
+    assert!(respond(api.as_bytes(), &[], 0).opens.is_some());
+    seeds.put("embedded", "head", format!("H{api}"));
+    // A text under a mask of zeros.
+    let frame = b"\x81\x84\0\0\0\0ping";
+    let socket = [b"S", head("/bybit").as_bytes(), frame].concat();
+    seeds.put("embedded", "socket", socket);
+    let fault = "kraken/slow:300ms@2..";
+    assert!(Fault::parse(fault).is_ok());
+    seeds.put("embedded", "fault", format!("F{fault}"));
+    let beginning: Vec<&str> = BUILT_IN.lines().take(30).collect();
+    assert!(Tape::parse(&beginning.join("\n")).is_ok());
+    seeds.put("tape", "beginning", beginning.join("\n"));
+}
+
+fn answer(request: &str, symbol: &str) -> String {
+    let scene = Scene {
+        symbol,
+        price: "87231.42000000",
+        unix_us: 1_723_161_255_342_000,
+        micros: false,
+        rate_limits: true,
+        weight_used: 2,
+    };
+    reply(&Request::read(request), &scene, &Lie::default())
+}
+
+/// Sends messages to a stream, and gives all that it says: welcome, answers, prices of each channel, its notice.
+fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String> {
+    let place = STREAMS.iter().position(|stream| stream.name == name);
+    let at = place.expect("every stream has its dialect on both sides");
+    let stream = STREAMS[at];
+    seeds.put(
+        "embedded",
+        name,
+        [&[at as u8], sent.join("\n").as_bytes()].concat(),
+    );
+    let mut desk = Desk::new(stream, "BTCUSDT");
+    desk.said
+        .extend(stream.welcome.map(|welcome| welcome(true)));
+    sent.iter().for_each(|text| (stream.hear)(text, &mut desk));
+    desk.said
+        .extend(stream.notice.map(|notice| notice(1_723_161_255_342)));
+    for (number, (channel, _)) in (0..).zip(stream.channels) {
+        let quote = Quote {
+            channel,
+            symbol: symbol.to_owned(),
+            number,
+            first: number == 0,
+            serial: 7,
+            last: "87231.42".to_owned(),
+            bid: "87231.41".to_owned(),
+            ask: "87231.43".to_owned(),
+            trade_us: 1_723_161_255_342_017,
+            now_us: 1_723_161_255_400_000,
+        };
+        desk.said.push((stream.price)(&quote));
+    }
+    desk.said
+}
+
+/// Every flag of every command, and the commented configuration.
+fn commanded(seeds: &Seeds) {
+    for (at, command) in (0u8..).zip(COMMANDS) {
+        let all: Vec<String> = words(command).collect();
+        let bytes = [&[at], all.join("\n").as_bytes()].concat();
+        seeds.put("command_line", command.name, bytes);
+        for (flag, word) in command.flags.iter().zip(&all) {
+            let name = format!("{}-{}", command.name, flag.name);
+            seeds.put("command_line", &name, [&[at], word.as_bytes()].concat());
+        }
+    }
+    let page = include_str!("../docs/oracle.toml");
+    let mut given = args::parse(&RUN, &[]).unwrap();
+    file::read(&mut given, "oracle.toml", page).unwrap();
+    Run::from_flags(&given).unwrap();
+    seeds.put("configuration", "page", format!("\n\n{page}"));
+    // Its comments show keys that are not set.
+    let shown = |line: &'static str| line.strip_prefix("# ").filter(|key| key.contains(" = "));
+    let lines: Vec<&str> = page.lines().filter_map(shown).collect();
+    assert!(lines.len() > 10, "{lines:?}");
+    seeds.put(
+        "configuration",
+        "shown",
+        format!("\n\n{}", lines.join("\n")),
+    );
+    for (number, word) in words(&RUN).enumerate() {
+        seeds.put("configuration", &format!("flag-{number}"), word);
+    }
+}
+
+/// What the fourth collector may do: play as the others do, sign a second answer, name another, or crowd the port. As the target has it,
+/// a deed is a byte, a connection's place, and what it takes.
+fn conversed(seeds: &Seeds) {
+    const PAUSE: &[u8] = &[0, 0];
+    const LOOK: &[u8] = &[3, 0];
+    const OPEN_DATA: &[u8] = &[2, 0];
+    const SAMPLES: &[u8] = &[9, 0, 0, 0, 9, 0, 0, 0];
+    let hello = [&[1, 0], LOOK, PAUSE, LOOK, &[7, 0, 0, 0, 0], PAUSE, LOOK].concat();
+    let ready = [LOOK, &[8, 0, 0], PAUSE, LOOK, PAUSE, LOOK, SAMPLES, LOOK].concat();
+    // On its second connection, the first answer that it signs there, and the second; by number in the target's list.
+    let playing = |preamble: &[u8], first: &[u8], second: &[u8]| {
+        let data = [OPEN_DATA, &[10, 1], preamble].concat();
+        let answers = [PAUSE, PAUSE, &[11, 1], first, LOOK, &[11, 1], second, LOOK].concat();
+        [&hello[..], &data, &ready, &answers].concat()
+    };
+    for (name, bytes) in [
+        ("plays", playing(&[0, 0], &[0], &[0])),
+        ("abstains", playing(&[0, 0], &[1], &[1])),
+        ("equivocates", playing(&[0, 0], &[0], &[2, 99])),
+        ("names-another", playing(&[2, 0], &[1], &[2, 99])),
+        ("names-another-slot", playing(&[0, 2], &[1], &[2, 99])),
+    ] {
+        seeds.put("conversation", name, bytes);
+    }
+    let crowd = [&[1, 0].repeat(8), LOOK, PAUSE, &[6, 0], b"RSOR"].concat();
+    seeds.put("conversation", "crowds", crowd);
+}
+
+fn proxied(seeds: &Seeds) {
+    for (name, lines) in [
+        (
+            "open",
+            "http://user:pass%20word@proxy.example:3128\nexample.com,.kraken.com:443,192.0.2.0/24,[::1],*\nwss://ws.kraken.com:443/v2\nHTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n",
+        ),
+        (
+            "refused",
+            "[2001:db8::1]:8080/\n2001:db8::/32, 10.0.0.1\nwss://10.0.0.1/\nHTTP/1.0 407 Authentication Required\n\n",
+        ),
+    ] {
+        assert!(Proxy::parse(lines.lines().next().unwrap()).is_ok());
+        seeds.put("proxy", name, lines);
+    }
+}
+
+/// Each flag with a value: its default, or what its help would take.
+fn words(command: &Command) -> impl Iterator<Item = String> {
+    command.flags.iter().map(|flag| {
+        let fitting = match flag.value {
+            "SOURCE" | "SOURCES" | "LIST" => "kraken,binance:BTCUSDC",
+            "TIME" | "DURATION" => "10s",
+            "PERCENT" | "FRACTION" => "0.5%",
+            "URL" => "wss://127.0.0.1:9001/ws-api/v3",
+            "ADDRESS" => "127.0.0.1:8000",
+            _ => "3",
+        };
+        let value = if flag.default.is_empty() {
+            fitting
+        } else {
+            flag.default
+        };
+        match flag.value {
+            "" => format!("--{}", flag.name),
+            _ => format!("--{}={value}", flag.name),
+        }
+    })
+}
+
+/// A certificate as far as it is read, in DER: of an issuer with this attribute, and valid to the year that so begins.
+fn certificate(attribute: u8, year: &str) -> Vec<u8> {
+    let issuer = "Zertifikat für alle".as_bytes();
+    let pair = [field(6, &[0x55, 4, attribute]), field(12, issuer)].concat();
+    let name = field(0x30, &field(0x31, &field(0x30, &pair)));
+    let end = format!("{year}101000000Z");
+    let kind = if end.len() == 15 { 24 } else { 23 };
+    let ends = [field(23, b"250101000000Z"), field(kind, end.as_bytes())];
+    let fields = [
+        field(0xa0, &field(2, &[2])),
+        field(2, &[1]),
+        field(0x30, &[]),
+        name,
+        field(0x30, &ends.concat()),
+    ];
+    field(0x30, &field(0x30, &fields.concat()))
+}
+
+fn field(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(content.len())
+        .ok()
+        .filter(|length| *length < 0x80);
+    let length = length.expect("a short form is long enough");
+    [&[tag, length], content].concat()
+}

@@ -1,0 +1,190 @@
+//! The systemd unit in docs: systemd takes it, what it calls is what the binary understands, and the binary lives with how it
+//! is started, fed with keys, and ended.
+//!
+//! No systemd runs the unit here; where systemd-analyze is not installed, the tests that need it say so and pass.
+
+mod chronicle;
+mod support;
+mod witness;
+
+use chronicle::*;
+use rsoracle::limits::{CONTROL_PORT, DATA_PORT};
+use rsoracle::source::DIVERSE;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::*;
+use witness::*;
+
+/// How exposed systemd finds the unit to be, at most, in tenths: 0 is not at all, 100 is everything.
+const EXPOSURE_MAX: &str = "11";
+const BINARY: &str = "/usr/local/bin/rsoracle";
+
+fn unit() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rsoracle.service");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// All values of a key, lines that go on put together.
+fn values(key: &str) -> Vec<String> {
+    let text = unit().replace("\\\n", " ");
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    lines
+        .filter(|(name, _)| *name == key)
+        .map(|(_, value)| value.to_owned())
+        .collect()
+}
+
+/// The folders that systemd would make for the service.
+struct Places {
+    /// %S/rsoracle
+    state: PathBuf,
+    /// %t/rsoracle
+    runtime: PathBuf,
+    /// %d
+    credentials: PathBuf,
+}
+
+impl Places {
+    /// With a key for every slot and the aggregator, as systemd would put them there.
+    fn set() -> Places {
+        let root = scratch("root");
+        let places = Places {
+            state: root.join("state/rsoracle"),
+            runtime: root.join("runtime/rsoracle"),
+            credentials: root.join("credentials"),
+        };
+        for folder in [&places.state, &places.runtime, &places.credentials] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        for credential in values("LoadCredential") {
+            let (name, _) = credential.split_once(':').expect("NAME:PATH");
+            let path = places.credentials.join(name);
+            assert_eq!(run(&["keygen", path.to_str().unwrap()]).code, Some(0));
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::Permissions::from_mode(0o440);
+            std::fs::set_permissions(&path, mode).unwrap();
+        }
+        places
+    }
+
+    /// What the unit starts, with this configuration and period, here.
+    fn command(&self, config: &Path, every: &str, more: &[&str]) -> (Command, String) {
+        let [line] = &values("ExecStart")[..] else {
+            panic!("one ExecStart");
+        };
+        let folder = |path: &Path| path.parent().unwrap().to_str().unwrap().to_owned();
+        let line = line
+            .replace("%S", &folder(&self.state))
+            .replace("%t", &folder(&self.runtime))
+            .replace("%d", self.credentials.to_str().unwrap())
+            .replace("10s", every)
+            .replace("/etc/rsoracle.toml", config.to_str().unwrap());
+        let mut words = line.split_whitespace();
+        assert_eq!((words.next(), words.next()), (Some(BINARY), Some("run")));
+        let args: Vec<&str> = words.chain(more.iter().copied()).collect();
+        let (mut command, mark) = marked_run(&args);
+        command.env("CREDENTIALS_DIRECTORY", &self.credentials);
+        command.current_dir(&self.state);
+        (command, mark)
+    }
+}
+
+#[test]
+fn systemd_takes_the_unit_and_finds_it_closed() {
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("SKIPPED: systemd-analyze is not installed (Debian: apt-get install systemd)");
+        return;
+    }
+    // It wants the binary to be there.
+    let path = scratch("rsoracle.service");
+    let binary = rsoracle().get_program().to_str().unwrap().to_owned();
+    std::fs::write(&path, unit().replace(BINARY, &binary)).unwrap();
+    let ask = |args: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        let output = command.args(args).arg(&path).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(output.status.success(), "{args:?}: {text}");
+        text
+    };
+    assert_eq!(ask(&["verify"]), "", "no warning either");
+    let threshold = format!("--threshold={EXPOSURE_MAX}");
+    let text = ask(&["security", "--offline=true", &threshold]);
+    println!("{}", text.lines().last().unwrap_or_default());
+}
+
+#[test]
+fn the_unit_has_what_the_diverse_roster_needs() {
+    let slots = DIVERSE.iter().enumerate();
+    let keys = slots.map(|(slot, _)| format!("slot-{slot}.key:/etc/rsoracle/slot-{slot}.key"));
+    let own = "aggregator.key:/etc/rsoracle/aggregator.key".to_owned();
+    let expected: Vec<String> = [own].into_iter().chain(keys).collect();
+    assert_eq!(values("LoadCredential"), expected);
+    let ports = [CONTROL_PORT, DATA_PORT].map(|port| format!("tcp:{port}"));
+    assert_eq!(values("SocketBindAllow"), ports);
+    // A core dump has no memory in it anyway (tests/threats.rs).
+    assert_eq!(values("LimitCORE"), ["0"]);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/oracle.toml");
+    let places = Places::set();
+    let (command, _) = places.command(&example, "10s", &["--check"]);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let effective = |line: String| assert!(done.stdout.contains(&line), "{line}: {}", done.stdout);
+    effective(format!(
+        "journal = \"{}/reports.jsonl\"",
+        places.state.display()
+    ));
+    effective(format!(
+        "collector_keys = \"{}\"",
+        places.credentials.display()
+    ));
+    effective(format!(
+        "aggregator_key = \"{}/aggregator.key\"",
+        places.credentials.display()
+    ));
+}
+
+#[test]
+fn the_unit_ends_at_once_when_it_is_told_to_and_goes_on_where_its_journal_ends() {
+    let config = scratch("rsoracle.toml");
+    let short = "sources = \"embedded-diverse\"\nsamples = 2\ninterval = \"50ms\"\n";
+    std::fs::write(&config, short).unwrap();
+    let places = Places::set();
+    let chronicle = Chronicle {
+        path: places.state.join("reports.jsonl"),
+    };
+    let mut kept = 0;
+    for _ in 0..2 {
+        let (command, mark) = places.command(&config, "200ms", &[]);
+        let mut running = start_command(command);
+        chronicle.until_lines(kept + 3);
+        // As systemd does it: everyone in the control group.
+        for id in bearers(&mark) {
+            signal(id, "TERM");
+        }
+        eventually("it ends", || running.ended().then_some(()));
+        until_nobody_is_left(&mark);
+        kept = chronicle.lines().len();
+    }
+    let (command, _) = places.command(&config, "200ms", &["--rounds", "2"]);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(chronicle.lines().len(), kept + 2);
+    let roster = places.state.join("roster.toml");
+    let done = run(&[
+        "verify",
+        chronicle.name(),
+        "--roster",
+        roster.to_str().unwrap(),
+    ]);
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    let latest = std::fs::read_to_string(places.runtime.join("latest.json")).unwrap();
+    assert_eq!(
+        Some(latest.trim_end().to_owned()),
+        chronicle.lines().last().cloned()
+    );
+}

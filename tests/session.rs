@@ -1,0 +1,218 @@
+//! One session against exchanges that turn it away: where it goes instead, and how long it stays away.
+
+mod support;
+
+use native_tls::TlsConnector;
+use rsoracle::exchange::Said;
+use rsoracle::exchange::session::{Plan, Session, Timing};
+use rsoracle::exchange::tunnel;
+use rsoracle::net::Patience;
+use rsoracle::reason::Miss;
+use rsoracle::source::{Endpoint, Source};
+use rsoracle::wait::wall_us;
+use std::io::Write;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+use support::*;
+
+fn source() -> Source {
+    Source::parse("embedded-kraken:BTC/USD").expect("a source")
+}
+
+fn session<'a>(source: &'a Source, urls: &[&str]) -> Session<'a> {
+    let place = |url: &&str| {
+        Endpoint::parse(url)
+            .expect("an address")
+            .with_path("kraken")
+    };
+    let tls = urls.iter().any(|url| url.starts_with("wss:"));
+    Session::new(Plan {
+        source,
+        endpoints: urls.iter().map(place).collect(),
+        tls: tls.then(|| TlsConnector::new().expect("TLS can be set up")),
+        proxies: tunnel::proxies(None).expect("no proxy is named"),
+        timing: Timing::of(source),
+    })
+}
+
+/// How long it stays away after an upgrade that is refused like this, and what it says.
+fn refused(fault: &str) -> (Duration, String) {
+    let (_exchange, url) = exchange(&["--fault", &format!("upgrade:{fault}")]);
+    let source = source();
+    let mut session = session(&source, &[&url]);
+    let until = Instant::now() + Duration::from_secs(10);
+    let error = session.connect(until, &mut || Ok(())).unwrap_err();
+    let away = session.retry_at().saturating_duration_since(Instant::now());
+    (away, error.to_string())
+}
+
+#[test]
+fn where_one_place_does_not_serve_this_location_the_next_one_does() {
+    for status in ["451", "403"] {
+        let (_closed, closed) = exchange(&["--fault", &format!("upgrade:{status}")]);
+        let (_open, open) = exchange(&[]);
+        let source = source();
+        let mut session = session(&source, &[&closed, &open]);
+        let price = session.first_price(&mut || Ok(())).expect("a price");
+        assert!((87_200.0..87_263.0).contains(&price), "{price}");
+        let place = open.rsplit_once("/ws-api").unwrap().0;
+        assert!(session.endpoint().url.starts_with(place));
+    }
+}
+
+#[test]
+fn what_the_exchange_asks_for_is_obeyed_to_the_millisecond() {
+    for fault in ["429:7", "503:7"] {
+        let (away, text) = refused(fault);
+        let ms = away.as_millis();
+        assert!((6_000..=7_000).contains(&ms), "{fault}: {ms}");
+        assert!(text.contains("(Retry-After: 7 s)"), "{text}");
+    }
+}
+
+#[test]
+fn who_is_turned_away_stays_away_for_long_and_not_as_long_as_its_neighbour() {
+    let mut all = Vec::new();
+    for fault in ["451", "403", "418", "451", "418:5"] {
+        let (away, _) = refused(fault);
+        let s = away.as_secs();
+        assert!((590..=1_200).contains(&s), "{fault}: {s}");
+        all.push(away.as_millis() / 100);
+    }
+    all.dedup();
+    assert!(all.len() > 1, "no two in step: {all:?}");
+    let (down, _) = refused("503");
+    assert!(down < Duration::from_secs(2), "{down:?}");
+}
+
+/// Answers one upgrade with this head, and says how long the session stays away then.
+fn answered(head: &'static str) -> Duration {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let source = source();
+    let mut session = session(&source, &[&url]);
+    let mut peer = None;
+    let until = Instant::now() + Duration::from_secs(20);
+    let refused = session.connect(until, &mut || {
+        listener.set_nonblocking(true).unwrap();
+        if let Ok((mut tcp, _)) = listener.accept() {
+            tcp.write_all(head.as_bytes()).unwrap();
+            peer = Some(tcp);
+        }
+        Ok(())
+    });
+    assert!(refused.is_err());
+    session.retry_at().saturating_duration_since(Instant::now())
+}
+
+#[test]
+fn no_number_in_retry_after_is_too_large_to_be_obeyed() {
+    let three_days = Duration::from_secs(3 * 86_400);
+    for head in [
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 18446744073709551615\r\n\r\n",
+        "HTTP/1.1 418 I'm a teapot\r\nRetry-After: 18446744073709551615\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\nRetry-After: 18446744073709551\r\n\r\n",
+    ] {
+        let away = answered(head);
+        let slack = Duration::from_secs(60);
+        assert!(away <= three_days && away + slack > three_days, "{away:?}");
+    }
+}
+
+#[test]
+fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
+    // One price on each connection, and then nothing.
+    let (_exchange, url) = exchange(&["--speed", "0.001"]);
+    let source = source();
+    let mut session = session(&source, &[&url]);
+    let first = session.first_price(&mut || Ok(())).expect("a price");
+    let until = Instant::now() + Duration::from_secs(10);
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    let kept = session.newest(wall_us()).expect("the old one");
+    assert_eq!(kept.price, first);
+    // One that was lost takes its price with it.
+    session.lose();
+    assert!(session.newest(wall_us()).is_err());
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    assert!(session.newest(wall_us()).is_err());
+}
+
+#[test]
+fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
+    // A price, and half a second later the end.
+    let (_exchange, url) = exchange(&["--rate", "2", "--fault", "drop@2"]);
+    let source = source();
+    let mut timing = Timing::of(&source);
+    timing.pause_min = Duration::from_millis(200);
+    let mut session = Session::new(Plan {
+        source: &source,
+        endpoints: vec![Endpoint::parse(&url).unwrap().with_path("kraken")],
+        tls: None,
+        proxies: tunnel::proxies(None).expect("no proxy is named"),
+        timing,
+    });
+    for pause_ms_min in [0, 180, 380] {
+        session.first_price(&mut || Ok(())).expect("a price");
+        let until = Instant::now() + Duration::from_secs(10);
+        while session.hear(Patience::Until(until)).is_ok() {}
+        let pause = session.retry_at().saturating_duration_since(Instant::now());
+        assert!(pause >= Duration::from_millis(pause_ms_min), "{pause:?}");
+    }
+}
+
+#[test]
+fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
+    let (_exchange, url) = exchange(&["--speed", "0.001"]);
+    // Its prices bear no time.
+    let source = Source::parse("embedded-bitfinex:tBTCUSD").expect("a source");
+    let mut timing = Timing::of(&source);
+    timing.age_max = Duration::from_secs(1);
+    let mut session = Session::new(Plan {
+        source: &source,
+        endpoints: vec![Endpoint::parse(&url).unwrap().with_path("bitfinex")],
+        tls: None,
+        proxies: tunnel::proxies(None).expect("no proxy is named"),
+        timing,
+    });
+    let until = Instant::now() + Duration::from_secs(10);
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    // As when another connection is tried for meanwhile.
+    std::thread::sleep(Duration::from_millis(1_500));
+    loop {
+        let said = session.hear(Patience::Until(until)).expect("it stands");
+        if let Said::Price { time_us, .. } = said.expect("a price comes") {
+            assert_eq!(time_us, None);
+            break;
+        }
+    }
+    assert_eq!(session.newest(wall_us()), Err(Miss::Stale));
+}
+
+#[test]
+fn each_deadline_is_named_by_the_one_who_missed_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let missed = |scheme: &str| {
+        let url = format!("{scheme}://{address}/");
+        let source = source();
+        let mut session = session(&source, &[&url]);
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut looks = 0;
+        let connected = session.connect(until, &mut || {
+            looks += 1;
+            Ok(())
+        });
+        assert!(
+            looks > 20,
+            "who waits looks elsewhere all the time: {looks}"
+        );
+        connected.unwrap_err().to_string()
+    };
+    for (scheme, told) in [
+        ("wss", "no TLS handshake within 5000 ms"),
+        ("ws", "no answer to the upgrade within 5000 ms"),
+    ] {
+        let text = missed(scheme);
+        assert!(text.contains(told), "{text}");
+    }
+}

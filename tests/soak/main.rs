@@ -1,0 +1,162 @@
+//! An hour of everything at once: a roster of seven whose exchange drops and lies, strangers on both ports, collectors that
+//! are killed and stopped, one whose clock is stepped, and a disk that fills up. What must stay: memory, open files and
+//! processes as they were, the journal whole, and every published price within what honest sources said.
+//!
+//! `make soak MINUTES=60` runs it; it is no part of the other tests. It prints its figures every minute.
+
+#[path = "../chronicle/mod.rs"]
+mod chronicle;
+mod exchange;
+mod figures;
+mod nuisance;
+mod strangers;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../witness/mod.rs"]
+mod witness;
+
+use crate::exchange::{DIALECTS, Exchange};
+use chronicle::*;
+use figures::Figures;
+use nuisance::{Clock, Disk, Killer};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use strangers::Strangers;
+use support::*;
+use witness::*;
+
+const THIS: &str = "an_hour_of_everything_at_once_leaves_all_as_it_was_and_no_wrong_price";
+const DISK: &str = "RSORACLE_TEST_SOAK_DISK";
+/// How long strangers and killers rest before the figures are taken.
+const REST: Duration = Duration::from_secs(4);
+
+/// Numbers that look like chance and are the same in every run.
+pub struct Chance(u64);
+
+impl Chance {
+    /// One below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+#[test]
+#[ignore = "it takes an hour; 'make soak' runs it"]
+fn an_hour_of_everything_at_once_leaves_all_as_it_was_and_no_wrong_price() {
+    match std::env::var_os(DISK) {
+        Some(disk) => soak(&PathBuf::from(disk), true),
+        None => on_a_disk_of_its_own(),
+    }
+}
+
+/// Runs this test once more, with a disk for itself alone that can be filled; without one where that is not permitted.
+fn on_a_disk_of_its_own() {
+    let folder = scratch("disk");
+    std::fs::create_dir(&folder).unwrap();
+    let mut command = this_program(THIS, DISK, &folder);
+    command.arg("--ignored");
+    let script = format!("mount -t tmpfs -o size=512m none \"${DISK}\"");
+    match with_mounts(&script, &command) {
+        Some(mut command) => assert!(command.status().unwrap().success()),
+        None => soak(&folder, false),
+    }
+}
+
+fn soak(disk: &Path, can_be_filled: bool) {
+    let minutes = std::env::var("MINUTES").map_or(60, |text| text.parse().expect("MINUTES"));
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut exchange = Exchange::open(&mut chance);
+    let chronicle = Chronicle {
+        path: disk.join("journal.jsonl"),
+    };
+    let (running, mark) = start_rounds(&chronicle, exchange.url());
+    let (control, data) = running.channels();
+    let mut clock = Clock::start(&chronicle, exchange.url(), (control, data));
+    let mut disk = can_be_filled.then(|| Disk::new(disk.join("filler")));
+    let mut strangers = Strangers::new(control, data);
+    let mut killer = Killer::default();
+    let mut figures = Figures::new(&chronicle, &running);
+    let began = Instant::now();
+    for minute in 1..=minutes {
+        let end = began + Duration::from_secs(60 * minute);
+        while Instant::now() < end - REST {
+            exchange.turn(&mut chance);
+            strangers.turn(&mut chance);
+            killer.turn(&running, &mut chance);
+            clock.turn(&mut chance);
+            disk.iter_mut().for_each(Disk::turn);
+            figures.read(&exchange);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        strangers.leave();
+        killer.rest();
+        while Instant::now() < end {
+            figures.read(&exchange);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        figures.take(minute, &running, &mark);
+        println!(
+            "  so far {strangers}; {killer}; {clock}; {exchange}; {}",
+            disk.as_ref()
+                .map_or("no disk of its own".to_owned(), ToString::to_string)
+        );
+    }
+    disk.iter_mut().for_each(Disk::empty);
+    let kept = chronicle.lines().len();
+    chronicle.until_lines(kept + 2);
+    figures.read(&exchange);
+    let printed = whole(&running.stdout());
+    let lost = running.stderr().matches("could not be kept").count();
+    drop((running, clock));
+    until_nobody_is_left(&mark);
+    figures.assert_flat();
+    let roster = chronicle.beside("roster.toml");
+    let done = run(&["verify", chronicle.name(), "--roster", &roster]);
+    println!("{}{}", done.stdout, done.stderr);
+    assert_eq!(done.code, Some(0), "the journal is whole, and its roster's");
+    chronicle.assert_holds(&printed);
+    let reports = chronicle.lines().len();
+    println!(
+        "{reports} reports kept and {} printed; {lost} rounds found the disk full",
+        printed.len()
+    );
+    assert_eq!(disk.is_some(), lost > 0, "a full disk costs rounds");
+}
+
+/// Rounds without end of seven collectors, the last of which the test starts.
+fn start_rounds(chronicle: &Chronicle, url: &str) -> (Running, String) {
+    let keys = chronicle.beside("keys");
+    let enrolments = chronicle.beside("enrolments");
+    for folder in [&keys, &enrolments] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let roster = chronicle.beside("roster.toml");
+    let (command, mark) = marked_run(&[
+        "--sources",
+        "embedded-diverse",
+        "--endpoint",
+        url,
+        "--every",
+        "1s",
+        "--samples",
+        "5",
+        "--interval",
+        "60ms",
+        "--journal",
+        chronicle.name(),
+        "--collector-keys",
+        &keys,
+        "--write-roster",
+        &roster,
+        "--remote",
+        "1",
+        "--enrolment-dir",
+        &enrolments,
+        "--json",
+    ]);
+    assert_eq!(DIALECTS.len(), 7);
+    (start_command(command), mark)
+}

@@ -1,0 +1,388 @@
+//! Every stream end to end: the real binary watches the embedded exchange, which keeps to each dialect's habits and then does
+//! not. All dialects run at once, since each test waits more than it works.
+
+mod published;
+mod support;
+mod witness;
+
+use published::*;
+use std::time::Duration;
+use support::*;
+use witness::*;
+
+/// The kinds of source whose prices come by themselves, and a symbol of each.
+const STREAMS: [(&str, &str); 7] = [
+    ("binance-stream", "BTCUSDT"),
+    ("coinbase", "BTC-USD"),
+    ("kraken", "BTC/USD"),
+    ("bitstamp", "btcusd"),
+    ("bitfinex", "tBTCUSD"),
+    ("okx", "BTC-USDT"),
+    ("bybit", "BTCUSDT"),
+];
+/// Those whose messages tell no time with their newest price, or not always.
+const WITHOUT_TIME: [&str; 2] = ["bitfinex", "binance-stream"];
+/// Those that ask their clients to show that they live.
+const PINGED: [&str; 2] = ["okx", "bybit"];
+const STALE: &str = "the exchange lives, and says no price that is young enough";
+const NOT_JSON: &str = "the reply is not JSON";
+const NOT_DECIMAL: &str = "the price is no decimal number";
+const TOO_FEW: &str = "fewer than 80 % of the samples are valid";
+/// Twenty prices a second.
+const BRISK: [&str; 2] = ["--rate", "20"];
+
+/// Starts a round of three collectors that watch `kind` at `url`.
+fn round(kind: &str, symbol: &str, url: &str, args: &[&str]) -> Running {
+    let source = format!("embedded-{kind}:{symbol}");
+    let (mut command, _) = marked_run(&["--source", &source, "--endpoint", url, "--json"]);
+    command.args(["--collectors", "3"]).args(args);
+    if !args.contains(&"--ready-timeout") {
+        command.args(["--ready-timeout", "60s"]);
+    }
+    start_command(command)
+}
+
+/// A round of each of these dialects, all at one exchange; what each came to.
+fn rounds(of: &[(&str, &str)], exchange_args: &[&str], args: &[&str]) -> Vec<(String, Finished)> {
+    let (_exchange, url) = exchange(exchange_args);
+    let start = |(kind, symbol): &(&str, &str)| (kind.to_string(), round(kind, symbol, &url, args));
+    let running: Vec<(String, Running)> = of.iter().map(start).collect();
+    let ended = |(kind, running): (String, Running)| (kind, running.finish());
+    running.into_iter().map(ended).collect()
+}
+
+fn priced(kind: &str, done: &Finished) -> Published {
+    assert_eq!(done.code, Some(0), "{kind}: {}", done.stderr);
+    let report = Published::of(done);
+    let price = report.checked_price();
+    // What the tape holds.
+    assert!((87_200.0..87_262.1).contains(&price), "{kind}: {price}");
+    report
+}
+
+/// Every collector abstains for this reason.
+fn abstained(kind: &str, done: &Finished, why: &str) -> Published {
+    assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
+    let report = Published::of(done);
+    assert_eq!((report.price, report.signatures_verified), (None, 3));
+    for slot in &report.collectors {
+        assert_eq!(slot.abstains.as_deref(), Some(why), "{kind}");
+    }
+    let said = format!("abstains: {why}");
+    assert!(done.stderr.contains(&said), "{kind}: {}", done.stderr);
+    report
+}
+
+#[test]
+fn every_stream_makes_a_price_with_and_without_tls() {
+    let tls = good_certificates();
+    let short = ["--samples", "4", "--interval", "150ms"];
+    let encrypted = [&short[..], &["--ca-file", &tls.ca]].concat();
+    for (exchange_args, args) in [
+        (vec![], &short[..]),
+        (vec!["--cert", &tls.cert, "--key", &tls.key], &encrypted),
+    ] {
+        for (kind, done) in rounds(&STREAMS, &exchange_args, args) {
+            let report = priced(&kind, &done);
+            assert_eq!(report.prices, 3, "{kind}: {}", done.stderr);
+            report.assert_on_time();
+            let unknown = done.stdout.contains("\"age_us\":null,");
+            assert!(!unknown || WITHOUT_TIME.contains(&kind.as_str()), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_kept_over_several_periods_of_its_keep_alive() {
+    let args = [
+        "--samples",
+        "10",
+        "--interval",
+        "500ms",
+        "--ping-every",
+        "600ms",
+    ];
+    let args = [&args[..], &["--max-silence", "4s"]].concat();
+    for (kind, done) in rounds(&STREAMS, &["--keep-alive", "1s"], &args) {
+        priced(&kind, &done);
+        assert!(
+            !done.stderr.contains("reconnecting"),
+            "{kind}: {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
+    let pinged: Vec<(&str, &str)> = STREAMS
+        .into_iter()
+        .filter(|(kind, _)| PINGED.contains(kind))
+        .collect();
+    let args = [
+        "--samples",
+        "16",
+        "--interval",
+        "200ms",
+        "--ping-every",
+        "1h",
+    ];
+    for (kind, done) in rounds(&pinged, &["--keep-alive", "300ms"], &args) {
+        priced(&kind, &done);
+        let dropped = done.stderr.contains("; reconnecting");
+        assert!(dropped, "{kind}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn an_announced_restart_is_followed() {
+    let faults = [&BRISK[..], &["--fault", "reconnect@15"]].concat();
+    let args = ["--samples", "10", "--interval", "200ms"];
+    for (kind, done) in rounds(&STREAMS, &faults, &args) {
+        priced(&kind, &done);
+        let announced = done.stderr.contains("the exchange announces ");
+        let silent = ["coinbase", "kraken", "bybit"].contains(&kind.as_str());
+        assert!(announced || silent, "{kind}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("; reconnecting"),
+            "{kind}: {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn a_stream_that_says_nothing_at_all_is_opened_anew() {
+    let faults = [&BRISK[..], &["--fault", "hang@10"]].concat();
+    let args = [
+        "--samples",
+        "12",
+        "--interval",
+        "250ms",
+        "--max-silence",
+        "600ms",
+    ];
+    for (kind, done) in rounds(&STREAMS, &faults, &args) {
+        // Half a second of prices, and then more than that of silence: young enough all the same.
+        priced(&kind, &done);
+        let given_up = done
+            .stderr
+            .contains("nothing has come for 600ms; reconnecting");
+        assert!(given_up, "{kind}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_stream_that_lives_and_says_no_price_is_stale() {
+    let faults = [&BRISK[..], &["--keep-alive", "100ms", "--fault", "mute@3"]].concat();
+    let args = [
+        "--samples",
+        "5",
+        "--interval",
+        "300ms",
+        "--max-age",
+        "200ms",
+    ];
+    let args = [&args[..], &["--ping-every", "100ms"]].concat();
+    for (kind, done) in rounds(&STREAMS, &faults, &args) {
+        let report = abstained(&kind, &done, STALE);
+        let stale = "the newest price is too old, or none has come";
+        let mut samples = report.collectors.iter().flat_map(|slot| &slot.samples);
+        let told = samples.any(|sample| sample.missing.as_deref() == Some(stale));
+        assert!(told, "{kind}: {}", done.stdout);
+        let anew = done
+            .stderr
+            .contains("the exchange says no price any more; reconnecting");
+        assert!(anew, "{kind}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price() {
+    let brisk = |fault: &'static str| [&BRISK[..], &["--fault", fault]].concat();
+    let args = ["--samples", "10", "--interval", "100ms"];
+    for (kind, done) in rounds(&STREAMS, &brisk("garbage@8"), &args) {
+        priced(&kind, &done);
+    }
+    for fault in [
+        "garbage@3..",
+        "wrong-symbol@3..",
+        "price:NaN@3..",
+        "price:0@3..",
+    ] {
+        let told = |kind: &str| match (kind, fault) {
+            // It names no symbol in its prices.
+            ("bitfinex", "wrong-symbol@3..") => vec![],
+            (_, "wrong-symbol@3..") => vec!["the reply has another symbol"],
+            (_, "garbage@3..") => vec![NOT_JSON],
+            // Where prices are numbers, no number is no JSON; Bitstamp has both.
+            ("bitfinex" | "kraken", "price:NaN@3..") => vec![NOT_JSON],
+            ("bitstamp", "price:NaN@3..") => vec![NOT_JSON, NOT_DECIMAL],
+            (_, "price:NaN@3..") => vec![NOT_DECIMAL],
+            _ => vec!["the price is zero, negative or absurd"],
+        };
+        for (kind, done) in rounds(&STREAMS, &brisk(fault), &args) {
+            let told = told(&kind);
+            if told.is_empty() {
+                continue;
+            }
+            let report = abstained(&kind, &done, TOO_FEW);
+            for slot in &report.collectors {
+                let refused = slot.refused();
+                let reasons = refused.iter().all(|(_, why)| told.contains(why));
+                assert!(reasons && refused.len() > 2, "{kind}: {refused:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
+    // Each tells another time, and so is another sentence.
+    let faults = ["--rate", "500", "--fault", "price:abc@3.."];
+    let args = [
+        "--samples",
+        "10",
+        "--interval",
+        "200ms",
+        "--max-age",
+        "300ms",
+    ];
+    for (kind, done) in rounds(&[("coinbase", "BTC-USD")], &faults, &args) {
+        let anew = "the exchange says no price any more; reconnecting";
+        assert!(done.stderr.contains(anew), "{kind}: {}", done.stderr);
+        let said = done.stderr.matches("no price: the price is no").count();
+        // Of each collector so many, and again after ten seconds.
+        assert!((1..=3 * 20).contains(&said), "{kind}: {said} lines");
+    }
+}
+
+#[test]
+fn a_large_message_or_a_dropped_connection_is_got_over() {
+    for fault in ["large@20", "drop@20"] {
+        let faults = [&BRISK[..], &["--fault", fault]].concat();
+        let args = ["--samples", "12", "--interval", "200ms"];
+        for (kind, done) in rounds(&STREAMS, &faults, &args) {
+            priced(&kind, &done);
+            let lost = done.stderr.contains("; reconnecting");
+            assert!(lost, "{kind}, {fault}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn maintenance_ends_a_connection() {
+    let faults = [&BRISK[..], &["--fault", "maintenance@20"]].concat();
+    let args = ["--samples", "10", "--interval", "200ms"];
+    for (kind, done) in rounds(&STREAMS, &faults, &args) {
+        let announced = done.stderr.contains("the exchange announces maintenance");
+        let told = ["kraken", "bitfinex"].contains(&kind.as_str());
+        assert!(announced || !told, "{kind}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("; reconnecting"),
+            "{kind}: {}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn a_symbol_that_is_not_known_is_refused_or_silent() {
+    let unknown = [
+        ("coinbase", "NOSUCH-USD"),
+        ("kraken", "NOSUCH/USD"),
+        ("bitfinex", "tNOSUCH"),
+        ("okx", "NOSUCH-USDT"),
+        ("bybit", "NOSUCHUSDT"),
+    ];
+    for (kind, done) in rounds(&unknown, &[], &[]) {
+        assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
+        assert!(done.took < READY, "{kind}: {:?}", done.took);
+        let told = done.stderr.contains("unknown symbol ");
+        assert!(told, "{kind}: {}", done.stderr);
+    }
+    // These acknowledge any symbol.
+    let silent = [("binance-stream", "NONEUSDT"), ("bitstamp", "nosuchusd")];
+    for (kind, done) in rounds(&silent, &[], &["--ready-timeout", "7s"]) {
+        assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
+        let told = done
+            .stderr
+            .contains("no price within 5000 ms; see whether this market trades");
+        assert!(told, "{kind}: {}", done.stderr);
+    }
+}
+
+/// Time in which what fails for good has failed.
+const READY: Duration = Duration::from_secs(20);
+
+#[test]
+fn an_old_price_is_no_first_price_and_an_old_snapshot_is_waited_over() {
+    let timed: Vec<(&str, &str)> = STREAMS
+        .into_iter()
+        .filter(|(kind, _)| !WITHOUT_TIME.contains(kind))
+        .collect();
+    // In a flood of old ones there is no moment without any.
+    let old = ["--rate", "1000", "--fault", "stale:10m"];
+    for (kind, done) in rounds(&timed, &old, &["--ready-timeout", "7s"]) {
+        assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
+        let told = "no price that is young enough within 5000 ms, only one of 20";
+        assert!(done.stderr.contains(told), "{kind}: {}", done.stderr);
+    }
+    let snapshot = ["--fault", "old-first:10m", "--speed", "3"];
+    let args = ["--samples", "4", "--interval", "200ms"];
+    for (kind, done) in rounds(&timed, &snapshot, &args) {
+        let report = priced(&kind, &done);
+        assert_eq!(report.prices, 3, "{kind}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn the_roster_of_seven_bears_a_currency_that_loses_its_parity() {
+    // Both slots in USDT, by the same.
+    let (_exchange, url) = exchange(&["--fault", "okx/scale:0.8", "--fault", "bybit/scale:0.8"]);
+    let (mut command, _) = marked_run(&["--sources", "embedded-diverse", "--endpoint", &url]);
+    command.args([
+        "--samples",
+        "3",
+        "--interval",
+        "200ms",
+        "--json",
+        "--min-exchanges",
+        "4",
+    ]);
+    let done = start_command(command).finish();
+    let report = priced("diverse", &done);
+    assert_eq!(
+        (report.f, report.prices, report.collectors.len()),
+        (2, 7, 7)
+    );
+    let lowered = report
+        .collectors
+        .iter()
+        .filter(|slot| slot.price < Some(80_000.0));
+    let standing: Vec<&str> = lowered.map(|slot| slot.standing.as_str()).collect();
+    assert_eq!(standing, ["trimmed", "trimmed"]);
+}
+
+#[test]
+fn rounds_without_end_stay_away_from_an_exchange_that_turns_them_away() {
+    let (_exchange, url) = exchange(&["--fault", "upgrade:451"]);
+    let (mut command, _) = marked_run(&["--source", "embedded-kraken:BTC/USD", "--endpoint", &url]);
+    command.args(["--collectors", "3", "--every", "1s", "--rounds", "3"]);
+    command.args([
+        "--samples",
+        "2",
+        "--interval",
+        "100ms",
+        "--ready-timeout",
+        "1s",
+    ]);
+    let done = start_command(command).finish();
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    let told = done
+        .stderr
+        .contains("the exchange does not serve this location");
+    assert!(told, "{}", done.stderr);
+    // Neither tried again at once nor started again to try.
+    assert!(!done.stderr.contains("started again"), "{}", done.stderr);
+}

@@ -1,0 +1,580 @@
+//! The attacks of docs/SECURITY.md that no other file of tests tries, and a look at the document itself: every row names
+//! tests, and every test that it names is there.
+
+mod chronicle;
+mod support;
+mod witness;
+
+use chronicle::*;
+use nanoserde::DeJson;
+use rsoracle::frame::{Hello, Preamble, Ready, Sample};
+use rsoracle::keyfile;
+use rsoracle::source::DIVERSE;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use support::peer::{Peer, Report, SOURCE, stage};
+use support::*;
+use tungstenite::{Message, WebSocket};
+use witness::*;
+
+/// What a process may take in memory whatever it is fed, in kB: more than it needs, and less than what it is fed.
+const RESIDENT_KB_MAX: u64 = 24_000;
+
+fn checkout(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(checkout(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The tests that a text names, as `file::test`.
+fn named(text: &str) -> Vec<(&str, &str)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let tests = quoted.filter_map(|name| name.split_once(".rs::"));
+    tests.collect()
+}
+
+#[test]
+fn every_attack_names_its_tests_and_they_are_there() {
+    let document = text("docs/SECURITY.md");
+    let rows = document.lines().filter(|line| line.starts_with("| "));
+    let is_head = |line: &&str| line.starts_with("| attack |") || line.starts_with("| who |");
+    let attacks: Vec<&str> = rows
+        .filter(|line| !is_head(line) && line.matches(" | ").count() == 2 && line.contains(".rs"))
+        .collect();
+    assert!(attacks.len() >= 50, "{} attacks", attacks.len());
+    let mut tests = BTreeSet::new();
+    for row in &attacks {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let found = named(last);
+        assert!(!found.is_empty(), "no test: {row}");
+        tests.extend(found);
+    }
+    // Wherever in the document they stand.
+    tests.extend(named(&document));
+    for (file, test) in tests {
+        let path = format!("{file}.rs");
+        let code = text(&path);
+        let declared = format!("fn {test}(");
+        let (before, _) = code
+            .split_once(&declared)
+            .unwrap_or_else(|| panic!("{path} has no {test}"));
+        let marks = before.rsplit("\n\n").next().unwrap_or_default();
+        assert!(marks.contains("#[test]"), "{path}: {test} is no test");
+    }
+}
+
+/// An exchange that the test plays, byte by byte.
+struct Door {
+    listener: TcpListener,
+    url: String,
+}
+
+impl Door {
+    fn open() -> Door {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("O_NONBLOCK");
+        let url = format!("ws://{}/ws-api/v3", listener.local_addr().unwrap());
+        Door { listener, url }
+    }
+
+    fn come(&self) -> Option<TcpStream> {
+        match self.listener.accept() {
+            Ok((tcp, _)) => Some(tcp),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The next connection.
+    fn accept(&self) -> TcpStream {
+        let tcp = eventually("a connection", || self.come());
+        tcp.set_nonblocking(false).expect("blocking");
+        tcp.set_read_timeout(Some(LONG)).expect("a limit");
+        tcp
+    }
+
+    /// The next connection, once it has sent the head of its request.
+    fn asked(&self) -> TcpStream {
+        let mut tcp = self.accept();
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            tcp.read_exact(&mut byte).expect("a whole head");
+            head.push(byte[0]);
+        }
+        tcp
+    }
+
+    /// A collector's websocket, after its first request.
+    fn websocket(&self) -> WebSocket<TcpStream> {
+        let mut ws = tungstenite::accept(self.accept()).expect("an upgrade");
+        let request = ws.read().expect("a request").into_text().expect("in text");
+        assert!(request.contains("\"id\":\"first\""), "{request}");
+        ws
+    }
+}
+
+/// Writes the same again and again until the other side ends the connection, which it must; gives how many bytes it took, and
+/// the most memory that `id` had meanwhile, in kB.
+fn pour(tcp: &mut TcpStream, piece: &[u8], id: u32) -> (usize, u64) {
+    tcp.set_nonblocking(true).expect("O_NONBLOCK");
+    let (mut most_kb, mut poured) = (0, 0);
+    let mut looked = Instant::now();
+    eventually("the other side has had enough", || {
+        // Faster than the looks of `eventually`, and never from the middle of what was not taken.
+        while looked.elapsed() < Duration::from_millis(20) {
+            match tcp.write(&piece[poured % piece.len()..]) {
+                Ok(count) => poured += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Some(()),
+            }
+        }
+        looked = Instant::now();
+        most_kb = most_kb.max(status_number(id, "VmHWM").unwrap_or(0));
+        None
+    });
+    (poured, most_kb)
+}
+
+fn watching_one(door: &Door) -> (Running, String) {
+    let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--collectors", "1"]);
+    command.args([
+        "--endpoint",
+        &door.url,
+        "--samples",
+        "3",
+        "--interval",
+        "200ms",
+    ]);
+    (start_command(command), mark)
+}
+
+#[test]
+fn a_redirect_is_followed_nowhere() {
+    for status in [
+        "301 Moved Permanently",
+        "302 Found",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ] {
+        let (door, other) = (Door::open(), Door::open());
+        let (mut running, _) = watching_one(&door);
+        let mut tcp = door.asked();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n",
+            other.url
+        );
+        tcp.write_all(answer.as_bytes()).unwrap();
+        let code = &status[..3];
+        let line = running.stderr_line(code);
+        assert!(line.contains(&door.url), "{line}");
+        // It tries again, or has ended: elsewhere it has not been.
+        eventually("what it does next", || {
+            let again = door.come().is_some();
+            (again || running.ended()).then_some(())
+        });
+        assert!(other.come().is_none(), "{status} was followed");
+        assert_eq!(running.stdout(), "");
+    }
+}
+
+#[test]
+fn an_answer_to_the_upgrade_that_never_ends_takes_no_memory_and_not_for_ever() {
+    let header = format!("X-Filler: {}\r\n", "x".repeat(1_000));
+    for (head, piece) in [
+        ("HTTP/1.1 101 Switching Protocols\r\n", header.as_str()),
+        (
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 999999999999\r\n\r\n",
+            header.as_str(),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "400\r\n",
+        ),
+        ("", header.as_str()),
+    ] {
+        let door = Door::open();
+        let (running, _) = watching_one(&door);
+        let collector = running.collector(0);
+        let mut tcp = door.asked();
+        tcp.write_all(head.as_bytes()).unwrap();
+        let (_, most_kb) = pour(&mut tcp, piece.repeat(64).as_bytes(), collector);
+        assert!(most_kb < RESIDENT_KB_MAX, "{head:?}: {most_kb} kB");
+        assert_eq!(running.stdout(), "");
+    }
+}
+
+#[test]
+fn pings_without_end_take_no_memory_though_nobody_reads_the_answers() {
+    let door = Door::open();
+    let (running, _) = watching_one(&door);
+    let collector = running.collector(0);
+    let mut ws = door.websocket();
+    let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
+    ws.send(Message::text(reply)).unwrap();
+    running.stderr_line("1 of 1 collectors ready");
+    // RFC 6455, 5.5.2: a ping of 125 bytes. The round's samples get no other answer, and the run ends without a price.
+    let ping = [&[0x89, 125][..], &[b'p'; 125]].concat().repeat(64);
+    let (poured, most_kb) = pour(ws.get_mut(), &ping, collector);
+    println!("{poured} bytes of pings, {most_kb} kB");
+    assert!(poured > 1_000_000, "{poured}");
+    assert!(most_kb < RESIDENT_KB_MAX, "{most_kb} kB");
+    let done = running.finish();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""));
+}
+
+#[test]
+fn what_an_exchange_says_does_not_steer_the_terminal_and_begins_no_line() {
+    let door = Door::open();
+    let (running, _) = watching_one(&door);
+    let mut ws = door.websocket();
+    let lie = "\u{1b}[2J\u{1b}]0;x\u{7}\r\nembedded aggregator: BTC/USD 1.00\u{202e}";
+    ws.send(Message::text(lie)).unwrap();
+    running.stderr_line("not JSON");
+    let mut ws = door.websocket();
+    let close = tungstenite::protocol::CloseFrame {
+        code: tungstenite::protocol::frame::coding::CloseCode::Away,
+        reason: lie.into(),
+    };
+    let _ = ws.close(Some(close));
+    running.stderr_line("closed the connection");
+    let told = running.stderr();
+    let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!told.contains(steers), "{told:?}");
+    let begins = |line: &str| line.starts_with("embedded aggregator: BTC/USD 1.00");
+    assert!(!told.lines().any(begins), "{told}");
+}
+
+#[test]
+fn a_core_dump_has_no_memory_in_it() {
+    let key = scratch("a.key");
+    let path = key.to_str().unwrap();
+    keyfile::create(path).unwrap();
+    let (mut command, mark) =
+        marked_run(&["--source", "embedded:BTCUSDT", "--aggregator-key", path]);
+    command.args(["--samples", "3", "--interval", "1h"]);
+    let mut running = start_command(command);
+    running.stderr_line("sample 1 of 3");
+    let ids = bearers(&mark);
+    assert_eq!(ids.len(), 7, "aggregator, exchange, five collectors");
+    for id in &ids {
+        let filter = std::fs::read_to_string(format!("/proc/{id}/coredump_filter")).unwrap();
+        assert_eq!(filter.trim(), "00000000", "{:?}", arguments(*id));
+    }
+    running.signal("KILL");
+    eventually("it ends", || running.ended().then_some(()));
+    a_core_file_lacks(&key);
+}
+
+/// Has a real core file made, where the system writes them beside the process, and looks for the key in it.
+fn a_core_file_lacks(key: &Path) {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    if pattern.trim() != "core" {
+        println!("SKIPPED: a core file of its own; /proc/sys/kernel/core_pattern is {pattern:?}");
+        return;
+    }
+    let folder = scratch("cores");
+    std::fs::create_dir(&folder).unwrap();
+    let inner = rsoracle();
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\""])
+        .arg(inner.get_program());
+    command.args([
+        "run",
+        "--source",
+        "embedded:BTCUSDT",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+    ]);
+    command
+        .args(["--samples", "3", "--interval", "1h", "--aggregator-key"])
+        .arg(key)
+        .current_dir(&folder);
+    let mut running = start_command(command);
+    running.stderr_line("sample 1 of 3");
+    running.signal("ABRT");
+    eventually("it ends", || running.ended().then_some(()));
+    let line = std::fs::read_to_string(key).unwrap();
+    let hex = line.trim_end().rsplit(' ').next().unwrap();
+    let secret = rsoracle::seal::unhex::<32>(hex).expect("a key");
+    let mut cores = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        cores += 1;
+        let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+        assert!(
+            !holds(&secret) && !holds(hex.as_bytes()),
+            "the key is in the core file"
+        );
+    }
+    println!("{cores} core files, none with the key");
+}
+
+#[test]
+fn a_flood_on_both_ports_takes_no_memory_of_the_aggregator() {
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--every", "200ms"]);
+    command.args(["--samples", "2", "--interval", "50ms", "--json"]);
+    let running = start_command(command);
+    let (control, data) = running.channels();
+    let rounds = || whole(&running.stdout()).len();
+    eventually("rounds", || (rounds() >= 3).then_some(()));
+    let before_kb = status_number(running.id(), "VmHWM").unwrap();
+    let bytes = vec![0x5a; 64 * 1024];
+    let (mut crowd, mut poured) = (Vec::<Peer>::new(), 0);
+    let goal = rounds() + 15;
+    eventually("fifteen rounds", || {
+        crowd.retain_mut(|peer| !peer.ended());
+        for port in [control, data] {
+            if crowd.len() < 600 {
+                crowd.extend((0..8).filter_map(|_| Peer::try_connect(port)));
+            }
+        }
+        poured += crowd
+            .iter_mut()
+            .map(|peer| peer.send_some(&bytes))
+            .sum::<usize>();
+        (rounds() >= goal).then_some(())
+    });
+    let after_kb = status_number(running.id(), "VmHWM").unwrap();
+    println!("{poured} bytes poured; {before_kb} kB before, {after_kb} kB after");
+    assert!(poured > 1_000_000, "{poured}");
+    assert!(
+        after_kb < before_kb + 4_096,
+        "{before_kb} kB, then {after_kb} kB"
+    );
+    let priced = |line: &String| Kept::of(line).prices >= 3;
+    assert!(whole(&running.stdout()).iter().all(priced));
+}
+
+#[test]
+fn two_exchanges_of_seven_lie_and_the_price_is_within_what_the_others_say() {
+    let lies = [
+        "scale:1.0001",
+        "scale:0.5",
+        "scale:1e9",
+        "stale:1h",
+        "price:NaN",
+        "wrong-symbol",
+    ];
+    let pairs = [[0, 1], [2, 3], [4, 5], [6, 0]];
+    for (liars, (first, second)) in pairs.iter().zip(lies.iter().zip(lies.iter().rev())) {
+        let faults = [(liars[0], first), (liars[1], second)];
+        let faults = faults.map(|(slot, lie)| format!("{}/{lie}", DIVERSE[slot]));
+        let (_exchange, url) = exchange(&["--fault", &faults[0], "--fault", &faults[1]]);
+        let (mut command, _) = marked_run(&["--sources", "embedded-diverse", "--endpoint", &url]);
+        command.args([
+            "--samples",
+            "3",
+            "--interval",
+            "100ms",
+            "--json",
+            "--ready-timeout",
+            "1s",
+        ]);
+        let done = start_command(command).finish();
+        assert_eq!(done.code, Some(0), "{faults:?}: {}", done.stderr);
+        let report = Kept::of(done.stdout.trim_end());
+        let slots = report.collectors.iter().enumerate();
+        let honest = slots.filter(|(slot, _)| !liars.contains(slot));
+        let honest: Vec<f64> = honest.filter_map(|(_, part)| part.price).collect();
+        assert!(honest.len() >= 4, "{faults:?}: {}", done.stderr);
+        let low = honest.iter().copied().fold(f64::MAX, f64::min);
+        let high = honest.iter().copied().fold(f64::MIN, f64::max);
+        let price = report.price.expect("a price");
+        assert!(
+            (low..=high).contains(&price),
+            "{faults:?}: {price} of {honest:?}"
+        );
+        // What is on the tape is between these.
+        assert!(
+            (86_000.0..89_000.0).contains(&low) && high < 89_000.0,
+            "{honest:?}"
+        );
+    }
+}
+
+/// Passes bytes on between a collector and one port of its aggregator, as someone on the line can who changes some of them.
+struct Line {
+    listener: TcpListener,
+    far: SocketAddr,
+    ends: Vec<(TcpStream, TcpStream)>,
+    /// All that the collector has said here.
+    said: Vec<u8>,
+}
+
+impl Line {
+    fn to(far: SocketAddr) -> Line {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("O_NONBLOCK");
+        Line {
+            listener,
+            far,
+            ends: Vec::new(),
+            said: Vec::new(),
+        }
+    }
+
+    fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    /// Passes on what is there; `touch` gets each byte of the collector with its place.
+    fn step(&mut self, touch: impl Fn(usize, u8) -> u8) {
+        if let Ok((near, _)) = self.listener.accept() {
+            let far = TcpStream::connect(self.far).expect("the aggregator listens");
+            for tcp in [&near, &far] {
+                tcp.set_nonblocking(true).expect("O_NONBLOCK");
+                tcp.set_nodelay(true).expect("TCP_NODELAY");
+            }
+            self.ends.push((near, far));
+        }
+        let mut bytes = [0; 4096];
+        for (near, far) in &mut self.ends {
+            if let Ok(count) = far.read(&mut bytes) {
+                let _ = near.write_all(&bytes[..count]);
+            }
+            if let Ok(count) = near.read(&mut bytes) {
+                let begun = self.said.len();
+                self.said.extend_from_slice(&bytes[..count]);
+                let passed = self.said[begun..].iter().enumerate();
+                let passed: Vec<u8> = passed.map(|(at, byte)| touch(begun + at, *byte)).collect();
+                let _ = far.write_all(&passed);
+            }
+        }
+    }
+}
+
+#[test]
+fn someone_on_the_line_can_silence_a_remote_collector_and_change_no_price() {
+    // The last bit of each sample's price (docs/PROTOCOL.md has the offsets); of its lateness; of the signed average.
+    let samples_begin = Hello::BYTES + Ready::BYTES;
+    let in_sample = |at: usize| at.checked_sub(samples_begin).map(|at| at % Sample::BYTES);
+    let (price_end, lateness_end) = (31, 39);
+    for (attack, control_byte, data_byte) in [
+        ("price", Some(price_end), None),
+        ("lateness", Some(lateness_end), None),
+        ("average", None, Some(Preamble::BYTES + 7)),
+        ("nothing", None, None),
+    ] {
+        let stage = stage(1, 3, "200ms");
+        let (control, data) = (stage.control, stage.data);
+        let (mut on_control, mut on_data) = (Line::to(control), Line::to(data));
+        let enrolment = stage.enrolment_path(4);
+        stage.enrolment(4);
+        let mut command = rsoracle();
+        command.args([
+            "collect",
+            "--slot",
+            "4",
+            "--source",
+            SOURCE,
+            "--endpoint",
+            &stage.exchange(),
+        ]);
+        command.args([
+            "--control",
+            &on_control.address(),
+            "--data",
+            &on_data.address(),
+        ]);
+        command.stdin(File::open(&enrolment).unwrap());
+        let _remote = start_command(command);
+        let mut running = stage.running;
+        eventually("the end of the round", || {
+            on_control.step(|at, byte| {
+                byte ^ u8::from(control_byte.is_some() && in_sample(at) == control_byte)
+            });
+            on_data.step(|at, byte| byte ^ u8::from(data_byte == Some(at)));
+            running.ended().then_some(())
+        });
+        let done = running.finish();
+        assert_eq!(done.code, Some(0), "{attack}: {}", done.stderr);
+        let report = Report::deserialize_json(&done.stdout).expect("the report is JSON");
+        report.assert_price_within_the_first(4);
+        assert_eq!(
+            report.counted(4),
+            attack == "nothing",
+            "{attack}: {}",
+            done.stderr
+        );
+        // And heard nothing that would let it speak as the collector.
+        let secret = &std::fs::read(&enrolment).unwrap()[..32];
+        assert!(!on_control.said.windows(32).any(|bytes| bytes == secret));
+    }
+}
+
+#[test]
+fn too_few_open_files_are_said_before_anything_starts() {
+    let (inner, mark) = marked_run(&["--source", "embedded:BTCUSDT"]);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100 && exec \"$0\" \"$@\""])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    let done = start_command(command).finish();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    let why = "this process may open 100 files";
+    assert!(
+        done.stderr.contains(why) && done.stderr.contains("ulimit -n"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(bearers(&mark), []);
+}
+
+#[test]
+fn every_foreign_crate_is_pinned_to_its_bytes_on_crates_io() {
+    let lock = text("Cargo.lock");
+    let mut foreign = 0;
+    for package in lock.split("[[package]]\n").skip(1) {
+        let value = |key: &str| {
+            let begin = format!("{key} = \"");
+            let line = package
+                .lines()
+                .find_map(|line| line.strip_prefix(begin.as_str()));
+            line.map(|rest| rest.trim_end_matches('"'))
+        };
+        let name = value("name").expect("a name");
+        if name == "rsoracle" {
+            continue;
+        }
+        foreign += 1;
+        let source = value("source");
+        assert_eq!(
+            source,
+            Some("registry+https://github.com/rust-lang/crates.io-index"),
+            "{name}"
+        );
+        assert_eq!(value("checksum").map(str::len), Some(64), "{name}");
+    }
+    assert!(foreign > 30, "{foreign}");
+    // Nothing is built past it.
+    let calls = [
+        "cargo build",
+        "cargo test",
+        "cargo bench",
+        "cargo clippy",
+        "cargo fetch",
+        "cargo install",
+    ];
+    for file in ["Makefile", ".ci/static", "run.sh"] {
+        let text = text(file);
+        let lines = text
+            .lines()
+            .filter(|line| calls.iter().any(|call| line.contains(call)));
+        let mut built = 0;
+        for line in lines {
+            assert!(line.contains("--locked"), "{file}: {line}");
+            built += 1;
+        }
+        assert!(built > 0, "{file}");
+    }
+}
