@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
 BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
 
-.PHONY: help run demo build install uninstall test lint bench soak musl musl-setup reproduce docker audit deny sbom fuzz clean
+.PHONY: help run demo build install uninstall test checks lint bench soak musl musl-setup reproduce docker audit deny sbom fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -41,10 +41,13 @@ uninstall: ## remove what 'make install' put there
 # Most tests wait for processes rather than work: more of them at a time than there may be cores.
 export RUST_TEST_THREADS ?= 6
 
-# In CI also what is too slow for every day.
-test: lint $(if $(ROUTE),musl) $(if $(CI),reproduce deny sbom) ## formatting, lints, all tests, the static binary where it can be built
-	$(if $(ROUTE),RSORACLE_STATIC=$(STATIC)) cargo test --locked $(FEATURES)
-	$(if $(ROUTE),,@echo "SKIPPED: the tests of the static binary; 'make musl' says what it lacks")
+# In two steps: what the first installs decides what the second builds.
+test: ## formatting, lints, all tests, the static binary where it can be built; in CI also what is slow
+	@.ci/setup tests
+	@$(MAKE) --no-print-directory checks
+
+checks: lint $(if $(ROUTE),musl) $(if $(CI),reproduce deny sbom)
+	FEATURES='$(FEATURES)' $(if $(ROUTE),RSORACLE_STATIC='$(STATIC)') .ci/test
 
 lint: ## formatting and lints
 	cargo fmt --check

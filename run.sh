@@ -6,23 +6,18 @@ cd "$(dirname "$0")"
 
 say() { printf 'run.sh: %s\n' "$*" >&2; }
 
-command -v cargo >/dev/null || { say "cargo is missing; install Rust from https://rustup.rs"; exit 1; }
-command -v cc >/dev/null || { say "a C compiler is missing (the TLS library needs it); on Debian: apt-get install build-essential"; exit 1; }
-
+.ci/setup build
 features=()
-if ! pkg-config --exists openssl 2>/dev/null; then
-    if ! command -v make >/dev/null || ! perl -MIPC::Cmd -e 1 2>/dev/null; then
-        say "OpenSSL's development files are missing, and so are make or perl to build it from source; on Debian: apt-get install pkg-config libssl-dev"
-        exit 1
-    fi
-    say "no OpenSSL development files here: OpenSSL is built from source, which takes some minutes"
-    features=(--features vendored)
-fi
+pkg-config --exists openssl 2>/dev/null || features=(--features vendored)
 target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 rsoracle=$target/release/rsoracle
 RSORACLE_COMMIT=$(.ci/commit)
 export RSORACLE_COMMIT
-[ -x "$rsoracle" ] || say "building rsoracle, which takes about a minute the first time"
+if [ ! -x "$rsoracle" ]; then
+    how_long='about a minute'
+    [ ${#features[@]} -eq 0 ] || how_long='about five minutes, since OpenSSL is built from source'
+    say "building rsoracle, which takes $how_long the first time"
+fi
 cargo build --release --locked --quiet "${features[@]}"
 
 [ $# -eq 0 ] || exec "$rsoracle" run "$@"

@@ -232,19 +232,19 @@ tell([], tomllib.load(open(sys.argv[1], 'rb')))
 ";
 
 #[test]
+#[ignore = "needs python"]
 fn python_reads_the_example_and_what_a_check_prints_to_the_same_values() {
     let python = |script: &str, file: &str| {
         let output = Command::new("python3").args(["-c", script, file]).output();
-        output.ok().filter(|output| output.status.success())
+        let output = output.expect("Python starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        output
     };
-    if python("import tomllib", "").is_none() {
-        println!("SKIPPED: no python3 with tomllib (3.11)");
-        return;
-    }
     let page = checked(&example_in_full(), &[]);
     for text in [example(), example_in_full(), page] {
         let path = PathBuf::from(written(&text));
-        let output = python(TOMLLIB, path.to_str().unwrap()).expect("Python reads it");
+        let output = python(TOMLLIB, path.to_str().unwrap());
         let said = String::from_utf8(output.stdout).unwrap();
         let mut read: Vec<&str> = said.lines().collect();
         read.sort_unstable();

@@ -3,6 +3,7 @@
 mod support;
 
 use rsoracle::json;
+use std::net::TcpListener;
 use support::*;
 
 #[test]
@@ -65,4 +66,20 @@ fn over_tls_with_a_named_authority_the_price_comes_as_json() {
         "{}",
         done.stdout
     );
+}
+
+#[test]
+fn ports_that_are_in_use_do_not_stop_a_run_that_named_none() {
+    // Where somebody else has a port already, it is in use all the same.
+    let _held = [8000, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let args = ["run", "--source", "embedded:BTCUSDT", "--samples", "2"];
+    let done = run(&args);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    for port in ["port 8000 is in use", "port 8080 is in use"] {
+        assert!(done.stderr.contains(port), "{}", done.stderr);
+    }
+    let named = run(&[&args[..], &["--control-port", "8000"]].concat());
+    assert_eq!(named.code, Some(1), "{}", named.stderr);
+    let advice = "choose another with --control-port PORT, or end what uses it";
+    assert!(named.stderr.contains(advice), "{}", named.stderr);
 }

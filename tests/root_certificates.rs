@@ -27,13 +27,8 @@ impl Stage {
         }
     }
 
-    /// A run where the system keeps the certificates of `system` and no others; `None` where that is not permitted.
-    fn run(
-        &self,
-        system: Option<&str>,
-        more: &[&str],
-        variables: &[(&str, &str)],
-    ) -> Option<Finished> {
+    /// A run where the system keeps the certificates of `system` and no others.
+    fn run(&self, system: Option<&str>, more: &[&str], variables: &[(&str, &str)]) -> Finished {
         let (mut command, _) =
             marked_run(&["--source", "embedded:BTCUSDT", "--endpoint", &self.url]);
         command.args(["--samples", "2", "--interval", "100ms", "--collectors", "3"]);
@@ -46,7 +41,7 @@ impl Stage {
             Some(file) => format!("{bare} && cp '{file}' /etc/ssl/certs/ca-certificates.crt"),
             None => bare.to_owned(),
         };
-        with_mounts(&script, &command).map(|command| start_command(command).finish())
+        start_command(with_mounts(&script, &command)).finish()
     }
 }
 
@@ -98,73 +93,66 @@ fn rehashed(certificate: &str) -> String {
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn those_of_the_system_are_found() {
     let stage = Stage::new();
-    let Some(done) = stage.run(Some(&stage.ca), &[], &[]) else {
-        return;
-    };
+    let done = stage.run(Some(&stage.ca), &[], &[]);
     assert_price(&done);
     // To name the usual place is to name the system's.
     let usual = ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt");
-    assert_price(&stage.run(Some(&stage.ca), &[], &[usual]).unwrap());
-    assert_untrusted(&stage.run(Some(&good_certificates().ca), &[], &[]).unwrap());
+    assert_price(&stage.run(Some(&stage.ca), &[], &[usual]));
+    assert_untrusted(&stage.run(Some(&good_certificates().ca), &[], &[]));
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn none_at_all_is_said_in_words() {
     let stage = Stage::new();
-    let Some(done) = stage.run(None, &[], &[]) else {
-        return;
-    };
+    let done = stage.run(None, &[], &[]);
     let parts = [
         "there are no root certificates",
         "/etc/ssl/certs",
         "--ca-file or SSL_CERT_FILE",
     ];
     assert_refused(&done, &parts);
-    assert_price(&stage.run(None, &["--ca-file", &stage.ca], &[]).unwrap());
+    assert_price(&stage.run(None, &["--ca-file", &stage.ca], &[]));
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn a_file_that_is_named_adds_to_the_systems() {
     let (stage, other) = (Stage::new(), good_certificates());
-    let Some(done) = stage.run(Some(&other.ca), &["--ca-file", &stage.ca], &[]) else {
-        return;
-    };
+    let done = stage.run(Some(&other.ca), &["--ca-file", &stage.ca], &[]);
     assert_price(&done);
-    assert_price(
-        &stage
-            .run(Some(&stage.ca), &["--ca-file", &other.ca], &[])
-            .unwrap(),
-    );
+    assert_price(&stage.run(Some(&stage.ca), &["--ca-file", &other.ca], &[]));
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn a_variable_stands_in_the_systems_place() {
     let (stage, other) = (Stage::new(), good_certificates());
     let (ours, theirs) = (rehashed(&stage.ca), rehashed(&other.ca));
-    let Some(done) = stage.run(None, &[], &[("SSL_CERT_FILE", &stage.ca)]) else {
-        return;
-    };
+    let done = stage.run(None, &[], &[("SSL_CERT_FILE", &stage.ca)]);
     assert_price(&done);
-    assert_price(&stage.run(None, &[], &[("SSL_CERT_DIR", &ours)]).unwrap());
+    assert_price(&stage.run(None, &[], &[("SSL_CERT_DIR", &ours)]));
     let both = [
         ("SSL_CERT_FILE", other.ca.as_str()),
         ("SSL_CERT_DIR", ours.as_str()),
     ];
-    assert_price(&stage.run(None, &[], &both).unwrap());
+    assert_price(&stage.run(None, &[], &both));
     // The system's do not count then, --ca-file does.
     for named in [
         ("SSL_CERT_FILE", other.ca.as_str()),
         ("SSL_CERT_DIR", theirs.as_str()),
     ] {
-        assert_untrusted(&stage.run(Some(&stage.ca), &[], &[named]).unwrap());
+        assert_untrusted(&stage.run(Some(&stage.ca), &[], &[named]));
         let added = ["--ca-file", stage.ca.as_str()];
-        assert_price(&stage.run(Some(&other.ca), &added, &[named]).unwrap());
+        assert_price(&stage.run(Some(&other.ca), &added, &[named]));
     }
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn a_variable_that_names_none_is_refused_rather_than_passed_over() {
     let stage = Stage::new();
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
@@ -178,9 +166,7 @@ fn a_variable_that_names_none_is_refused_rather_than_passed_over() {
         ("SSL_CERT_DIR", empty, "no certificate in it"),
         ("SSL_CERT_DIR", &stage.ca, "Not a directory"),
     ] {
-        let Some(done) = stage.run(Some(&stage.ca), &[], &[(name, value)]) else {
-            return;
-        };
+        let done = stage.run(Some(&stage.ca), &[], &[(name, value)]);
         let named = format!("cannot use {name}={value}: {cause}");
         assert_refused(&done, &[&named, "in PEM form"]);
     }

@@ -60,6 +60,7 @@ fn collectors_are_dealt_over_the_sources_in_turn_and_each_is_named() {
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn recorded_prices_among_live_ones_mark_all_and_only_they_are_looked_for_in_the_embedded_exchange()
 {
     let mixed = "embedded:BTCUSDT,embedded:BTCUSDT,embedded:BTCUSDT,binance:BTCUSDC";
@@ -75,10 +76,7 @@ fn recorded_prices_among_live_ones_mark_all_and_only_they_are_looked_for_in_the_
         &authority,
     ]);
     // Where nobody outside can be reached.
-    let Some(command) = apart("true", &inner) else {
-        return;
-    };
-    let running = start_command(command);
+    let running = start_command(apart("true", &inner));
     let endpoint =
         |slot: u16| arguments(running.collector(slot)).contains(&"--endpoint".to_owned());
     assert_eq!([0, 1, 2, 3].map(endpoint), [true, true, true, false]);

@@ -1,7 +1,7 @@
 //! The static binary needs nothing but itself: its headers say so, and it does the main job alone in an empty root that
 //! holds what docs/Dockerfile puts there.
 //!
-//! `make test` builds it where this machine can ('make musl') and names it in RSORACLE_STATIC; without, this says SKIPPED.
+//! `make test` builds it where this machine can ('make musl') and names it in RSORACLE_STATIC.
 
 mod image;
 mod support;
@@ -19,23 +19,22 @@ use std::process::{Command, Stdio};
 use support::*;
 use witness::*;
 
-/// The binary under test, if it was built.
-fn static_binary() -> Option<PathBuf> {
-    let Some(path) = std::env::var_os("RSORACLE_STATIC").map(PathBuf::from) else {
-        println!("SKIPPED: RSORACLE_STATIC names no static binary ('make musl' builds one)");
-        return None;
-    };
+/// The binary under test.
+fn static_binary() -> PathBuf {
+    let path = std::env::var_os("RSORACLE_STATIC").map(PathBuf::from);
+    let path = path.expect("RSORACLE_STATIC names the static binary");
     assert!(path.is_file(), "RSORACLE_STATIC: no {}", path.display());
-    Some(path)
+    path
 }
 
 #[test]
+#[ignore = "needs static"]
 fn its_headers_ask_for_no_interpreter_and_no_library() {
     // The reader sees both where they are.
     let dynamic = Elf::read(&std::fs::read(env!("CARGO_BIN_EXE_rsoracle")).unwrap());
     assert!(dynamic.interpreter.is_some() && dynamic.libraries > 0);
     assert!(!dynamic.stripped, "{dynamic:?}");
-    let Some(path) = static_binary() else { return };
+    let path = static_binary();
     let elf = Elf::read(&std::fs::read(path).unwrap());
     assert_eq!((&elf.interpreter, elf.libraries), (&None, 0), "{elf:?}");
     assert!(elf.stripped && elf.relocatable, "{elf:?}");
@@ -60,10 +59,9 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
 }
 
 #[test]
+#[ignore = "needs static, namespaces"]
 fn alone_in_an_empty_root_it_does_the_main_job_over_tls() {
-    let Some(binary) = static_binary() else {
-        return;
-    };
+    let binary = static_binary();
     let image = Image::read();
     let tls = good_certificates();
     let root = image.lay_out(&binary, &tls.ca);
@@ -73,9 +71,7 @@ fn alone_in_an_empty_root_it_does_the_main_job_over_tls() {
         2,
         "the binary and the certificates: {laid_out:?}"
     );
-    let Some(mut command) = image.command(&root) else {
-        return;
-    };
+    let mut command = image.command(&root);
     let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
     command.args(["run", "--source", "embedded:BTCUSDT", "--endpoint", &url]);
     command.args([
@@ -104,15 +100,12 @@ fn alone_in_an_empty_root_it_does_the_main_job_over_tls() {
 }
 
 #[test]
+#[ignore = "needs static, namespaces"]
 fn alone_in_an_empty_root_it_brings_its_own_exchange() {
-    let Some(binary) = static_binary() else {
-        return;
-    };
+    let binary = static_binary();
     let image = Image::read();
     let root = image.lay_out(&binary, &good_certificates().ca);
-    let Some(mut command) = image.command(&root) else {
-        return;
-    };
+    let mut command = image.command(&root);
     command.args([
         "run",
         "--source",
@@ -133,15 +126,12 @@ fn alone_in_an_empty_root_it_brings_its_own_exchange() {
 }
 
 #[test]
+#[ignore = "needs static, namespaces"]
 fn alone_in_an_empty_root_it_does_what_the_image_says_and_is_well() {
-    let Some(binary) = static_binary() else {
-        return;
-    };
+    let binary = static_binary();
     let image = Image::read();
     let root = image.lay_out(&binary, &good_certificates().ca);
-    let (Some(mut run), Some(mut health)) = (image.command(&root), image.command(&root)) else {
-        return;
-    };
+    let (mut run, mut health) = (image.command(&root), image.command(&root));
     run.args(&image.run).args(ONE_ROUND);
     let done = start_command(run).finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
@@ -151,16 +141,13 @@ fn alone_in_an_empty_root_it_does_what_the_image_says_and_is_well() {
 }
 
 #[test]
+#[ignore = "needs static, namespaces"]
 fn without_certificates_it_says_so_and_what_to_do_before_anything_starts() {
-    let Some(binary) = static_binary() else {
-        return;
-    };
+    let binary = static_binary();
     let image = Image::read();
     let root = image.lay_out(&binary, &good_certificates().ca);
     std::fs::remove_dir_all(root.join("etc")).unwrap();
-    let Some(mut command) = image.command(&root) else {
-        return;
-    };
+    let mut command = image.command(&root);
     command.args(["run", "--control-port", "0", "--data-port", "0"]);
     let done = start_command(command).finish();
     assert_eq!(
@@ -200,10 +187,9 @@ fn answer(server: &UdpSocket) -> Option<()> {
 }
 
 #[test]
+#[ignore = "needs static, namespaces"]
 fn it_resolves_names_by_itself() {
-    let Some(binary) = static_binary() else {
-        return;
-    };
+    let binary = static_binary();
     let this = "it_resolves_names_by_itself";
     let Some(resolvers) = resolver_file() else {
         return in_a_network_of_its_own(this);
@@ -282,10 +268,9 @@ fn self_signed(kind: &str) -> Certificates {
 }
 
 #[test]
+#[ignore = "needs static"]
 fn its_trimmed_tls_still_understands_every_usual_certificate() {
-    let Some(binary) = static_binary() else {
-        return;
-    };
+    let binary = static_binary();
     for kind in [
         "rsa:2048",
         "rsa:4096",
@@ -321,10 +306,9 @@ fn its_trimmed_tls_still_understands_every_usual_certificate() {
 }
 
 #[test]
+#[ignore = "needs static"]
 fn its_trimmed_tls_still_speaks_1_2_and_nothing_older() {
-    let Some(binary) = static_binary() else {
-        return;
-    };
+    let binary = static_binary();
     for (version, ciphers, agree) in [
         ("-tls1_3", "DEFAULT", true),
         ("-tls1_2", "ECDHE-RSA-AES128-GCM-SHA256", true),

@@ -268,16 +268,14 @@ fn a_core_dump_has_no_memory_in_it() {
     }
     running.signal("KILL");
     eventually("it ends", || running.ended().then_some(()));
-    a_core_file_lacks(&key);
 }
 
 /// Has a real core file made, where the system writes them beside the process, and looks for the key in it.
-fn a_core_file_lacks(key: &Path) {
-    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
-    if pattern.trim() != "core" {
-        println!("SKIPPED: a core file of its own; /proc/sys/kernel/core_pattern is {pattern:?}");
-        return;
-    }
+#[test]
+#[ignore = "needs core-files"]
+fn a_core_file_lacks_the_key() {
+    let key = scratch("a.key");
+    keyfile::create(key.to_str().unwrap()).unwrap();
     let folder = scratch("cores");
     std::fs::create_dir(&folder).unwrap();
     let inner = rsoracle();
@@ -296,13 +294,13 @@ fn a_core_file_lacks(key: &Path) {
     ]);
     command
         .args(["--samples", "3", "--interval", "1h", "--aggregator-key"])
-        .arg(key)
+        .arg(&key)
         .current_dir(&folder);
     let mut running = start_command(command);
     running.stderr_line("sample 1 of 3");
     running.signal("ABRT");
     eventually("it ends", || running.ended().then_some(()));
-    let line = std::fs::read_to_string(key).unwrap();
+    let line = std::fs::read_to_string(&key).unwrap();
     let hex = line.trim_end().rsplit(' ').next().unwrap();
     let secret = rsoracle::seal::unhex::<32>(hex).expect("a key");
     let mut cores = 0;
@@ -315,7 +313,7 @@ fn a_core_file_lacks(key: &Path) {
             "the key is in the core file"
         );
     }
-    println!("{cores} core files, none with the key");
+    assert!(cores > 0, "no core file was made");
 }
 
 #[test]

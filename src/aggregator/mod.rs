@@ -153,8 +153,9 @@ pub fn run(config: &Run) -> Result<u8, Error> {
 
 impl<'a> Aggregator<'a> {
     fn new(config: &'a Run, screen: Screen) -> Result<Aggregator<'a>, Error> {
-        let control = listen(config.control, "control", "control-port")?;
-        let data = listen(config.data, "data", "data-port")?;
+        let any = config.any_port_will_do;
+        let control = listen(config.control, "control", "control-port", any)?;
+        let data = listen(config.data, "data", "data-port", any)?;
         check_open_files(config)?;
         check_way(config)?;
         let (key, key_made) = book::key(config)?;
@@ -224,6 +225,14 @@ impl<'a> Aggregator<'a> {
     /// Starts the embedded exchange if one is wanted, and every local collector.
     fn start_collectors(&mut self) -> Result<(), Error> {
         let (control, data) = (self.control.address, self.data.address);
+        for (asked, opened) in [(self.config.control, control), (self.config.data, data)] {
+            if asked.port() != opened.port() && asked.port() != 0 {
+                let (taken, free) = (asked.port(), opened.port());
+                self.tell(&format!(
+                    "port {taken} is in use by another program; port {free} serves as well, for only collectors started here use it"
+                ));
+            }
+        }
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));

@@ -9,14 +9,24 @@ use crate::limits::STRANGERS_MAX;
 use crate::seal::PublicKey;
 use crate::source::Source;
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens the port of one channel.
-pub fn listen(address: SocketAddr, channel: &str, flag: &str) -> Result<TcpListener, Error> {
+/// Opens the port of one channel. Where it is in use and any port will do, opens a free one.
+pub fn listen(
+    address: SocketAddr,
+    channel: &str,
+    flag: &str,
+    any_port_will_do: bool,
+) -> Result<TcpListener, Error> {
+    let free = SocketAddr::new(address.ip(), 0);
     TcpListener::bind(address)
+        .or_else(|error| match error.kind() {
+            ErrorKind::AddrInUse if any_port_will_do => TcpListener::bind(free),
+            _ => Err(error),
+        })
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| {
             let attempt = format!(
@@ -77,7 +87,7 @@ pub fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(),
     };
     // An older file is removed, not overwritten: its mode might let others read.
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
     let file = std::fs::OpenOptions::new()

@@ -168,13 +168,13 @@ pub static RUN: Command = Command {
             "control-port",
             "PORT",
             "8000",
-            "TCP port of the control channel; 0 takes a free one.",
+            "TCP port of the control channel; 0 takes a free one. Where all collectors are started here and no address is named, a free port serves if 8000 is in use.",
         ),
         flag(
             "data-port",
             "PORT",
             "8080",
-            "TCP port of the data channel; 0 takes a free one.",
+            "TCP port of the data channel; 0 takes a free one. 8080 is replaced in the same way.",
         ),
         flag(
             "bind",

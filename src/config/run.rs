@@ -48,6 +48,8 @@ pub struct Run {
     pub control: SocketAddr,
     /// Data channel, port 0 for any.
     pub data: SocketAddr,
+    /// Whether free ports will do where these are in use: nobody asked for them, and all collectors are started here.
+    pub any_port_will_do: bool,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
     /// The proxy on the way to exchanges, if not what the environment names.
@@ -141,9 +143,14 @@ impl Run {
         let sources: Vec<Source> = sources.take(collectors.into()).cloned().collect();
         let bind: IpAddr =
             given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
+        let remote = given.number("remote", 0..=limits::COLLECTORS_MAX)?;
+        let place_named = ["control-port", "data-port", "bind"]
+            .iter()
+            .any(|name| given.switch(name));
         let run = Run {
             collectors,
-            remote: given.number("remote", 0..=limits::COLLECTORS_MAX)?,
+            remote,
+            any_port_will_do: remote == 0 && !place_named,
             enrolment_dir: path(given, "enrolment-dir")?,
             samples: given.number("samples", 1..=limits::SAMPLES_MAX)?,
             interval_us: given.duration_us(

@@ -86,8 +86,8 @@ impl Image {
         root
     }
 
-    /// The program as that user, with that root and in that folder; `None` where the system does not permit it.
-    pub fn command(&self, root: &Path) -> Option<Command> {
+    /// The program as that user, with that root and in that folder. A test that calls this needs namespaces.
+    pub fn command(&self, root: &Path) -> Command {
         let (user, group) = self
             .user
             .split_once(':')
@@ -105,12 +105,6 @@ impl Image {
             .arg(&self.entry)
             .env_clear()
             .stdin(Stdio::null());
-        let mut tried = Command::new("unshare");
-        tried.args(["--map-user=1", "--root=/", "true"]);
-        if tried.output().is_ok_and(|output| output.status.success()) {
-            return Some(command);
-        }
-        println!("SKIPPED: 'unshare --map-user --root' is not permitted here");
-        None
+        command
     }
 }

@@ -75,12 +75,12 @@ impl fmt::Display for Killer {
     }
 }
 
-/// The collector of slot 6, under libfaketime where that is installed; it is started again when it ends.
+/// The collector of slot 6, under libfaketime; it is started again when it ends.
 pub struct Clock {
     running: Running,
     args: Vec<String>,
     enrolment: PathBuf,
-    library: Option<PathBuf>,
+    library: PathBuf,
     file: PathBuf,
     next: Instant,
     off: bool,
@@ -121,7 +121,7 @@ impl Clock {
         ];
         let args: Vec<String> = args.map(str::to_owned).to_vec();
         let library = faketime();
-        let running = collector(&args, &enrolment, library.as_ref(), &file);
+        let running = collector(&args, &enrolment, &library, &file);
         let next = Instant::now() + Duration::from_secs(40);
         Clock {
             running,
@@ -138,15 +138,10 @@ impl Clock {
 
     pub fn turn(&mut self, chance: &mut Chance) {
         if self.running.ended() {
-            self.running = collector(
-                &self.args,
-                &self.enrolment,
-                self.library.as_ref(),
-                &self.file,
-            );
+            self.running = collector(&self.args, &self.enrolment, &self.library, &self.file);
             self.starts += 1;
         }
-        if self.library.is_none() || Instant::now() < self.next {
+        if Instant::now() < self.next {
             return;
         }
         let (text, pause_s) = if self.off {
@@ -167,19 +162,12 @@ impl Clock {
     }
 }
 
-fn collector(
-    args: &[String],
-    enrolment: &PathBuf,
-    library: Option<&PathBuf>,
-    clock: &Path,
-) -> Running {
+fn collector(args: &[String], enrolment: &PathBuf, library: &Path, clock: &Path) -> Running {
     let mut command = rsoracle();
     command
         .args(args)
         .stdin(Stdio::from(File::open(enrolment).unwrap()));
-    if let Some(library) = library {
-        by_the_clock_of(&mut command, library, clock);
-    }
+    by_the_clock_of(&mut command, library, clock);
     start_command(command)
 }
 

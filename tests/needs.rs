@@ -1,0 +1,128 @@
+//! What tests need of the system: that every need is one that `.ci/setup` knows, that every program which tests call belongs
+//! to a need, and that the document lists them all.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Programs that every system has on which this can be built at all.
+const ALWAYS_THERE: [&str; 5] = ["bash", "chroot", "make", "sh", "sha512sum"];
+
+/// Programs under another name than the need that brings them.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("ip", "namespaces"),
+    ("python3", "python"),
+    ("systemd-analyze", "systemd"),
+    ("unshare", "namespaces"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Rust file of the tests but the fuzz targets, a crate of their own; not this file.
+fn files() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("fuzz") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs")
+                && !path.ends_with("needs.rs")
+            {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 40, "the files are found");
+    found
+}
+
+/// The words in `text` between `before` and the next quote.
+fn quoted<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
+    let rest = text.split(before).skip(1);
+    rest.filter_map(|rest| rest.split('"').next()).collect()
+}
+
+/// The needs that `.ci/setup` can tell of: those that packages meet, and those that it prints itself.
+fn known() -> BTreeSet<String> {
+    let text = read(&root().join(".ci/setup"));
+    let by_packages = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == "need" && matches!(words.next()?, "one" | "all")).then_some(())?;
+        words.next().map(str::to_owned)
+    });
+    let printed = text.split("printf '").skip(1).filter_map(|rest| {
+        let (name, _) = rest.split('\'').next()?.split_once("\\t")?;
+        (!name.contains('%')).then(|| name.to_owned())
+    });
+    by_packages.chain(printed).collect()
+}
+
+/// The needs that tests name.
+fn named() -> BTreeSet<String> {
+    let text: String = files().iter().map(|path| read(path)).collect();
+    let reasons = quoted(&text, "#[ignore = \"needs ").into_iter();
+    reasons
+        .flat_map(|reason| reason.split(", "))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_need_of_a_test_is_known_and_every_known_need_is_some_tests() {
+    let mut known = known();
+    // Of nearly every test, so that none runs without it.
+    assert!(known.remove("openssl"));
+    assert_eq!(named(), known);
+}
+
+#[test]
+fn every_program_that_tests_call_belongs_to_a_need() {
+    let known = known();
+    for path in files() {
+        let text = read(&path);
+        let programs = [quoted(&text, "Command::new(\""), quoted(&text, " tool(\"")];
+        for program in programs.concat() {
+            let other = PROGRAMS.iter().find(|(name, _)| *name == program);
+            let need = other.map_or(program, |(_, need)| need);
+            assert!(
+                ALWAYS_THERE.contains(&program) || known.contains(need),
+                "{}: {program} is nothing that .ci/setup installs",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_document_lists_what_tests_need() {
+    let text = read(&root().join("README.md"));
+    for need in known() {
+        assert!(text.contains(&format!("`{need}`")), "{need}");
+    }
+}
+
+/// `.ci/test` leaves tests out by their names, and what it leaves out is whatever contains such a name.
+#[test]
+fn no_test_is_left_out_for_the_name_of_another() {
+    let mut tests = Vec::new();
+    for path in files() {
+        let text = read(&path);
+        for block in text.split("#[test]\n").skip(1) {
+            let (attributes, rest) = block.split_once("fn ").expect("a function");
+            let name = rest.split('(').next().unwrap().to_owned();
+            tests.push((name, attributes.contains("#[ignore")));
+        }
+    }
+    assert!(tests.len() > 250, "the tests are found");
+    for (ignored, _) in tests.iter().filter(|(_, ignored)| *ignored) {
+        let alike = tests.iter().filter(|(name, _)| name.contains(ignored));
+        assert_eq!(alike.count(), 1, "{ignored}");
+    }
+}
