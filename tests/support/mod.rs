@@ -12,8 +12,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Long enough for anything that does happen; no test depends on how fast.
-pub const LONG: Duration = Duration::from_secs(60);
+/// Deadline for anything that does happen, on however busy a machine; only a test that fails waits for all of it.
+pub const LONG: Duration = Duration::from_secs(240);
+
+/// Lines of a process's output that a failing test prints.
+const LAST_LINES: usize = 30;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -26,9 +29,10 @@ pub fn scratch(name: &str) -> PathBuf {
     dir.join(name)
 }
 
-/// A running `rsoracle`; killed and reaped when dropped.
+/// A running `rsoracle`; killed and reaped when dropped. Where a test fails, its drop prints the last lines that it wrote.
 pub struct Running {
     child: Child,
+    command: String,
     out: PathBuf,
     err: PathBuf,
     began: Instant,
@@ -73,6 +77,7 @@ pub fn start_command(mut command: Command) -> Running {
     let began = Instant::now();
     Running {
         child: command.spawn().expect("the program starts"),
+        command: format!("{command:?}"),
         out,
         err,
         began,
@@ -85,19 +90,23 @@ pub fn run(args: &[&str]) -> Finished {
     start(args).finish()
 }
 
-/// Waits until `condition` gives something; panics with `what` when it never does.
+/// Waits until `condition` gives something; panics when it never does, and says what was awaited and for how long.
 pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     within(LONG, what, condition)
 }
 
 /// The same with another limit.
 pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + limit;
+    let began = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(Instant::now() < until, "never happened: {what}");
+        let waited = began.elapsed();
+        assert!(
+            waited < limit,
+            "waited {waited:.1?}, and it did not happen: {what}"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -120,17 +129,13 @@ impl Running {
 
     /// Waits for a whole line on standard error that holds `part`, and gives it.
     pub fn stderr_line(&self, part: &str) -> String {
-        eventually(
-            &format!("{part:?} on standard error, which has: {}", self.stderr()),
-            || {
-                let text = self.stderr();
-                let whole = text.rfind('\n').map_or("", |end| &text[..end]).to_owned();
-                whole
-                    .lines()
-                    .find(|line| line.contains(part))
-                    .map(str::to_owned)
-            },
-        )
+        let what = format!("a line with {part:?} on standard error of {}", self.id());
+        eventually(&what, || {
+            let text = self.stderr();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let line = whole.lines().find(|line| line.contains(part));
+            line.map(str::to_owned)
+        })
     }
 
     /// Whether it has ended.
@@ -210,6 +215,19 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let state = match self.child.try_wait() {
+                Ok(Some(status)) => format!("ended, {status}"),
+                _ => "running".to_owned(),
+            };
+            let (out, err) = (last_lines(&self.stdout()), last_lines(&self.stderr()));
+            eprintln!(
+                "--- process {} ({state} after {:.1?}): {}\n--- its standard output:\n{out}\n--- its standard error:\n{err}",
+                self.id(),
+                self.began.elapsed(),
+                self.command
+            );
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -236,13 +254,19 @@ pub fn remark(stderr: &str, slot: u16) -> Option<&str> {
     line.split_once("; ").map(|(_, remark)| remark)
 }
 
-/// Sends a signal to a process that the test started.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+/// Sends a signal to a process that the test started, or to one that has ended. The shell's own `kill` does it: the program
+/// of that name is missing on a minimal system.
 pub fn signal(id: u32, name: &str) {
-    let status = Command::new("kill")
-        .args(["-s", name, &id.to_string()])
+    let status = Command::new("sh")
+        .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &id.to_string()])
         .stderr(Stdio::null())
         .status();
-    assert!(status.is_ok(), "kill(1) is there");
+    assert!(status.is_ok(), "sh(1) is there");
 }
 
 /// The arguments of a process.
