@@ -22,7 +22,7 @@ fn lied_to(fault: &str, killed: &[u16]) -> Published {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
     command.args(["--endpoint", &honest_url, "--ready-timeout", "60s"]);
     command.args(["--remote", "1", "--enrolment-dir", dir]);
-    command.args(["--samples", "5", "--interval", "200ms"]);
+    command.args(["--samples", "5", "--interval", "1s"]);
     let aggregator = start_command(command);
     let path = format!("{dir}/slot-{LIAR}.enrolment");
     eventually("the liar's enrolment is written", || {

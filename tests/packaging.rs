@@ -17,7 +17,7 @@ use std::time::Duration;
 use support::*;
 
 /// A release build may be part of it.
-const BUILD: Duration = Duration::from_secs(600);
+const BUILD: Duration = Duration::from_secs(1_800);
 const COMPLETIONS: [&str; 3] = [
     "bash-completion/completions/rsoracle",
     "zsh/site-functions/_rsoracle",

@@ -11,12 +11,7 @@ use support::*;
 fn two_signed_answers_become_a_proof_file_that_verify_confirms_without_knowing_anything_else() {
     let journal = scratch("journal.jsonl");
     let journal = journal.to_str().unwrap();
-    let stage = stage_with(
-        2,
-        3,
-        "200ms",
-        &["--ready-timeout", "2m", "--journal", journal],
-    );
+    let stage = stage_with(2, 3, "1s", &["--ready-timeout", "2m", "--journal", journal]);
     let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
     bad.ready();
     good.ready();

@@ -96,7 +96,7 @@ impl TestProxy {
                 None => client.ended = true,
             }
             if let (true, Script::Repeat(text)) = (begun, self.script) {
-                let _ = client.near.write(text.as_bytes());
+                let _ = client.near.write(text.repeat(100).as_bytes());
             }
             if begun || !client.head.ends_with(b"\r\n\r\n") {
                 continue;
@@ -384,7 +384,7 @@ fn a_proxy_that_is_none_is_refused_before_anything_starts() {
     }
     let done = stage
         .run(
-            &["--proxy", "http://127.0.0.1:1", "--ready-timeout", "2s"],
+            &["--proxy", "http://127.0.0.1:1", "--ready-timeout", "10s"],
             &[],
         )
         .finish();

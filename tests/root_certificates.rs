@@ -31,7 +31,7 @@ impl Stage {
     fn run(&self, system: Option<&str>, more: &[&str], variables: &[(&str, &str)]) -> Finished {
         let (mut command, _) =
             marked_run(&["--source", "embedded:BTCUSDT", "--endpoint", &self.url]);
-        command.args(["--samples", "2", "--interval", "100ms", "--collectors", "3"]);
+        command.args(["--samples", "2", "--interval", "1s", "--collectors", "3"]);
         command.args(more);
         // What the calling machine names does not count here.
         command.envs([("SSL_CERT_FILE", ""), ("SSL_CERT_DIR", "")]);

@@ -20,7 +20,8 @@ const ONE_ALIVE: &str =
 /// `rsoracle run` of a short round.
 fn short(args: &[&str]) -> Finished {
     let (mut command, _) = marked_run(args);
-    command.args(["--samples", "2", "--interval", "50ms"]);
+    // A sample may be late by half the interval.
+    command.args(["--samples", "2", "--interval", "1s"]);
     start_command(command).finish()
 }
 
@@ -66,12 +67,12 @@ fn recorded_prices_among_live_ones_mark_all_and_only_they_are_looked_for_in_the_
     let mixed = "embedded:BTCUSDT,embedded:BTCUSDT,embedded:BTCUSDT,binance:BTCUSDC";
     let (mut inner, _) = marked_run(&["--source", mixed, "--accept-quote", "USDC"]);
     let authority = good_certificates().ca;
-    inner.args(["--collectors", "4", "--ready-timeout", "5s", "--json"]);
+    inner.args(["--collectors", "4", "--ready-timeout", "20s", "--json"]);
     inner.args([
         "--samples",
         "2",
         "--interval",
-        "50ms",
+        "1s",
         "--ca-file",
         &authority,
     ]);

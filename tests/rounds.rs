@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use support::*;
 use witness::*;
 
-const FAST: [&str; 6] = ["--every", "100ms", "--samples", "2", "--interval", "20ms"];
-const FAST_US: u64 = 100_000;
-const CALM: [&str; 6] = ["--every", "300ms", "--samples", "2", "--interval", "20ms"];
-const CALM_US: u64 = 300_000;
+// A sample may be late by half the interval: what a busy machine takes of it is not what these tests measure.
+const FAST: [&str; 6] = ["--every", "150ms", "--samples", "1", "--interval", "150ms"];
+const FAST_US: u64 = 150_000;
+const CALM: [&str; 6] = ["--every", "1s", "--samples", "2", "--interval", "400ms"];
+const CALM_US: u64 = 1_000_000;
 
 /// Random numbers that a seed repeats (splitmix64).
 struct Dice(u64);
@@ -147,8 +148,8 @@ fn a_killed_collector_is_started_again_after_growing_pauses_and_takes_part_again
     let files = open_files(running.id());
     let mut killed = running.collector(2);
     for (count, pause_ms_min) in [(1, 250), (2, 500), (3, 1_000)] {
-        signal(killed, "KILL");
         let since = Instant::now();
+        signal(killed, "KILL");
         running.stderr_line(&format!("collector 2: started again ({count})"));
         let paused = since.elapsed();
         assert!(paused >= Duration::from_millis(pause_ms_min), "{paused:?}");
@@ -170,13 +171,14 @@ fn a_killed_collector_is_started_again_after_growing_pauses_and_takes_part_again
     eventually("no file of those that died is left open", || {
         (open_files(running.id()) <= files).then_some(())
     });
+    hold(&running);
     let reports = chronicle.assert_whole(CALM_US);
-    let without = reports
-        .iter()
-        .filter(|kept| kept.collectors[2].price.is_none());
-    assert!(without.clone().count() > 3);
-    for kept in without.filter(|kept| kept.number > before.number) {
-        assert_eq!(kept.collectors[2].standing, "silent");
+    // It was away for more than the longest of the pauses, and so when a round began; one that is there may abstain.
+    let later = reports.iter().filter(|kept| kept.number > before.number);
+    let silent = |kept: &&Kept| kept.collectors[2].standing == "silent";
+    assert!(later.clone().any(|kept| silent(&kept)));
+    for kept in later.filter(|kept| kept.collectors[2].price.is_none()) {
+        assert!(silent(&kept) || kept.collectors[2].standing == "abstained");
         assert!(kept.prices < 5);
     }
 }
@@ -208,13 +210,20 @@ fn a_stopped_collector_costs_its_own_price_only_and_no_round_its_start() {
     assert_eq!(again.key_with_price(1), before.key_with_price(1));
     assert_eq!(running.collector(1), stopped);
     assert!(!running.stderr().contains("started again"));
+    hold(&running);
     chronicle.assert_whole(CALM_US);
 }
 
 #[test]
 fn an_exchange_that_dies_and_comes_back_costs_rounds_and_no_collector() {
     let chronicle = Chronicle::new();
-    let (dies, url) = exchange(&[]);
+    // Nobody else of this machine is given a port of this address before the exchange is back.
+    let dies = start(&["exchange", "--listen", "127.81.7.3:0"]);
+    let url = eventually("the exchange listens", || {
+        let text = dies.stdout();
+        let (line, _) = text.split_once('\n')?;
+        line.strip_prefix("listening on ").map(str::to_owned)
+    });
     let (mut command, _) = chronicle.command(&CALM);
     command.args(["--json", "--endpoint", &url]);
     let running = start_command(command);
@@ -238,6 +247,7 @@ fn an_exchange_that_dies_and_comes_back_costs_rounds_and_no_collector() {
         assert_eq!(after.key_with_price(slot), before.key_with_price(slot));
     }
     assert!(!running.stderr().contains("started again"));
+    hold(&running);
     let reports = chronicle.assert_whole(CALM_US);
     let printed = whole(&running.stdout());
     chronicle.assert_holds(&printed);
@@ -264,17 +274,20 @@ fn an_embedded_exchange_of_the_runs_own_is_started_again_where_it_was() {
 #[test]
 fn a_hanging_exchange_is_noticed_though_no_round_lasts_so_long() {
     let chronicle = Chronicle::new();
-    let (_exchange, url) = exchange(&["--fault", "hang@6.."]);
-    let running = chronicle.start(&[&FAST[..], &["--endpoint", &url]].concat());
-    chronicle.until(0, "five prices", |kept| kept.prices == 5);
-    let hung = chronicle.until(0, "it hangs", |kept| kept.prices == 0);
+    let (_exchange, url) = exchange(&["--fault", "hang@9.."]);
+    let rounds = ["--every", "400ms", "--samples", "1", "--interval", "400ms"];
+    let running = chronicle.start(&[&rounds[..], &["--endpoint", &url]].concat());
+    let before = chronicle.until(0, "prices", |kept| kept.prices >= 3);
+    let after = before.number as usize;
+    let hung = chronicle.until(after, "it hangs", |kept| kept.prices == 0);
     running.stderr_line("the exchange does not answer any more; reconnecting");
     let after = hung.number as usize;
     chronicle.until(after, "prices over new connections", |kept| {
-        kept.prices == 5
+        kept.prices >= 3
     });
     assert!(!running.stderr().contains("started again"));
-    chronicle.assert_whole(FAST_US);
+    hold(&running);
+    chronicle.assert_whole(400_000);
 }
 
 #[test]
@@ -343,8 +356,8 @@ fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
     let program = scratch("rsoracle");
     std::fs::copy(env!("CARGO_BIN_EXE_rsoracle"), &program).unwrap();
     let mut command = std::process::Command::new(&program);
-    command.args(["run", "--source", "embedded:BTCUSDT", "--every", "200ms"]);
-    command.args(["--samples", "1", "--interval", "20ms", "--json"]);
+    command.args(["run", "--source", "embedded:BTCUSDT", "--every", "500ms"]);
+    command.args(["--samples", "1", "--interval", "500ms", "--json"]);
     command.args(["--control-port", "0", "--data-port", "0"]);
     command.stdin(std::process::Stdio::null());
     let running = start_command(command);

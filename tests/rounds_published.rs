@@ -18,8 +18,9 @@ use std::path::Path;
 use support::*;
 use witness::*;
 
-const EVERY: [&str; 6] = ["--every", "100ms", "--samples", "1", "--interval", "20ms"];
-const EVERY_US: u64 = 100_000;
+/// A single sample may be late by half the interval, which costs no time: slack for a busy machine.
+const EVERY: [&str; 6] = ["--every", "500ms", "--samples", "1", "--interval", "500ms"];
+const EVERY_US: u64 = 500_000;
 
 /// Runs so many rounds to their end.
 fn rounds(chronicle: &Chronicle, count: u32, args: &[&str]) -> Finished {
@@ -56,9 +57,20 @@ fn only_a_price_that_has_changed_is_published() {
     let (first, last) = (prices[0], *prices.last().unwrap());
     assert!((1.9..2.1).contains(&(last / first)), "{prices:?}");
     // While they change one after the other, prices in between may be published.
-    assert!((2..=5).contains(&prices.len()), "{prices:?}");
-    let unchanged = |kept: &&Kept| kept.decision == "unchanged" && kept.price.is_some();
-    assert!(reports.iter().filter(unchanged).count() >= 10);
+    let mut published = None;
+    let mut unchanged = 0;
+    for kept in &reports {
+        let Some(price) = kept.price else { continue };
+        let changed = published.is_none_or(|before: f64| (price / before - 1.0).abs() >= 0.05);
+        assert_eq!(kept.decision == "published", changed, "{}", kept.number);
+        if changed {
+            published = Some(price);
+        } else {
+            assert_eq!(kept.decision, "unchanged", "{}", kept.number);
+            unchanged += 1;
+        }
+    }
+    assert!(unchanged > 0, "{prices:?}");
     assert!(
         done.stderr
             .contains("not published: it differs from the last published price by less than 5 %")
@@ -77,7 +89,7 @@ fn a_price_as_old_as_the_heartbeat_is_published_anew() {
         "--latest",
         &latest,
     ];
-    let done = rounds(&chronicle, 28, &policy);
+    let done = rounds(&chronicle, 16, &policy);
     let reports = assert_published(&chronicle, &done, &latest);
     let published = reports.iter().filter(|kept| kept.decision == "published");
     let times: Vec<u64> = published.filter_map(|kept| kept.time_us).collect();
@@ -102,7 +114,7 @@ fn a_price_that_jumps_is_withheld_also_after_a_restart() {
     let policy = ["--max-move", "10%", "--latest", &latest];
     let done = rounds(
         &chronicle,
-        15,
+        20,
         &[&policy[..], &["--endpoint", &url]].concat(),
     );
     assert_eq!(
@@ -120,7 +132,7 @@ fn a_price_that_jumps_is_withheld_also_after_a_restart() {
     // The last published price is in the journal: another start withholds all of these.
     let (_exchange, url) = exchange(&["--fault", "scale:2"]);
     let quiet = ["--endpoint", &url, "--quiet"];
-    let done = rounds(&chronicle, 4, &[&policy[..], &quiet].concat());
+    let done = rounds(&chronicle, 6, &[&policy[..], &quiet].concat());
     assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""));
     assert!(
         done.stderr.contains(why),
@@ -129,8 +141,8 @@ fn a_price_that_jumps_is_withheld_also_after_a_restart() {
     );
     assert_eq!(std::fs::read_to_string(&latest).unwrap(), newest);
     let reports = chronicle.assert_whole(EVERY_US);
-    assert_eq!(reports.len(), 19);
-    assert!(reports[15..].iter().all(|kept| kept.price.is_none()));
+    assert_eq!(reports.len(), 26);
+    assert!(reports[20..].iter().all(|kept| kept.price.is_none()));
 }
 
 #[test]
@@ -148,11 +160,14 @@ fn prices_too_far_apart_are_withheld() {
     let wide = chronicle.until(after, "prices far apart", |kept| {
         kept.decision == "spread-too-wide"
     });
-    assert_eq!((wide.price, wide.prices), (None, 5));
+    assert_eq!(wide.price, None);
+    let anew = wide.key_with_price(4);
+    assert!(anew.is_some() && anew != high.key_with_price(4));
     running.stderr_line("no price: the prices used differ by more than 1 %");
     chronicle.until(wide.number as usize, "one price again", |kept| {
         kept.decision == "published"
     });
+    hold(&running);
     let reports = chronicle.assert_whole(EVERY_US);
     for line in whole(&running.stdout()) {
         let number = Kept::of(&line).number as usize;
@@ -164,10 +179,10 @@ fn prices_too_far_apart_are_withheld() {
 fn the_newest_report_is_whole_whenever_it_is_read() {
     let chronicle = Chronicle::new();
     let latest = chronicle.beside("latest.json");
-    let args = ["--latest", &latest, "--json", "--rounds", "30"];
+    let args = ["--latest", &latest, "--json", "--rounds", "20"];
     let mut running = chronicle.start(&[&EVERY[..], &args].concat());
     let (mut before, mut reads, mut seen) = (String::new(), 0, 0);
-    eventually("thirty rounds", || {
+    eventually("twenty rounds", || {
         if let Ok(text) = std::fs::read_to_string(&latest) {
             reads += 1;
             if text != before {
@@ -180,7 +195,7 @@ fn the_newest_report_is_whole_whenever_it_is_read() {
         running.ended().then_some(())
     });
     println!("{reads} reads, {seen} different reports");
-    assert!(seen > 10 && reads > seen, "{seen} of {reads}");
+    assert!(seen > 5 && reads > seen, "{seen} of {reads}");
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_published(&chronicle, &done, &latest);
@@ -335,7 +350,7 @@ fn journal_that_ends_at(start_us: u64) -> Chronicle {
 
 #[test]
 fn no_round_starts_at_or_before_the_last_one_of_the_journal() {
-    let one = ["--samples", "1", "--interval", "20ms"];
+    let one = ["--samples", "1", "--interval", "500ms"];
     for args in [&EVERY[..], &one] {
         let last_us = (wall_us() + FUTURE_US_MAX).div_ceil(EVERY_US) * EVERY_US - EVERY_US;
         let chronicle = journal_that_ends_at(last_us);
@@ -424,7 +439,7 @@ fn the_newest_report_is_put_in_its_place_at_the_next_start_if_it_is_not_there() 
         .find(|kept| kept.decision == "published");
     let newest = Kept::of(std::fs::read_to_string(&latest).unwrap().trim_end());
     assert_eq!(newest.number, published.unwrap().number);
-    assert_eq!(newest.number, 2);
+    assert!(newest.number <= 2, "of the first start");
 }
 
 #[test]

@@ -36,14 +36,26 @@ fn session<'a>(source: &'a Source, urls: &[&str]) -> Session<'a> {
 }
 
 /// How long it stays away after an upgrade that is refused like this, and what it says.
-fn refused(fault: &str) -> (Duration, String) {
+struct Away {
+    /// From before the attempt: no less than it was told.
+    least: Duration,
+    /// From after it: no more.
+    most: Duration,
+    text: String,
+}
+
+fn refused(fault: &str) -> Away {
     let (_exchange, url) = exchange(&["--fault", &format!("upgrade:{fault}")]);
     let source = source();
     let mut session = session(&source, &[&url]);
-    let until = Instant::now() + Duration::from_secs(10);
-    let error = session.connect(until, &mut || Ok(())).unwrap_err();
-    let away = session.retry_at().saturating_duration_since(Instant::now());
-    (away, error.to_string())
+    let before = Instant::now();
+    let error = session.connect(before + LONG, &mut || Ok(())).unwrap_err();
+    let retry_at = session.retry_at();
+    Away {
+        least: retry_at.saturating_duration_since(before),
+        most: retry_at.saturating_duration_since(Instant::now()),
+        text: error.to_string(),
+    }
 }
 
 #[test]
@@ -62,10 +74,10 @@ fn where_one_place_does_not_serve_this_location_the_next_one_does() {
 
 #[test]
 fn what_the_exchange_asks_for_is_obeyed_to_the_millisecond() {
+    let (told, ms) = (Duration::from_secs(7), Duration::from_millis(1));
     for fault in ["429:7", "503:7"] {
-        let (away, text) = refused(fault);
-        let ms = away.as_millis();
-        assert!((6_000..=7_000).contains(&ms), "{fault}: {ms}");
+        let Away { least, most, text } = refused(fault);
+        assert!(most <= told && told <= least + ms, "{fault}: {most:?}");
         assert!(text.contains("(Retry-After: 7 s)"), "{text}");
     }
 }
@@ -74,14 +86,14 @@ fn what_the_exchange_asks_for_is_obeyed_to_the_millisecond() {
 fn who_is_turned_away_stays_away_for_long_and_not_as_long_as_its_neighbour() {
     let mut all = Vec::new();
     for fault in ["451", "403", "418", "451", "418:5"] {
-        let (away, _) = refused(fault);
-        let s = away.as_secs();
-        assert!((590..=1_200).contains(&s), "{fault}: {s}");
-        all.push(away.as_millis() / 100);
+        let away = refused(fault);
+        assert!(away.least >= Duration::from_secs(600), "{fault}");
+        assert!(away.most <= Duration::from_secs(1_200), "{fault}");
+        all.push(away.most.as_millis() / 100);
     }
     all.dedup();
     assert!(all.len() > 1, "no two in step: {all:?}");
-    let (down, _) = refused("503");
+    let down = refused("503").most;
     assert!(down < Duration::from_secs(2), "{down:?}");
 }
 
@@ -92,7 +104,7 @@ fn answered(head: &'static str) -> Duration {
     let source = source();
     let mut session = session(&source, &[&url]);
     let mut peer = None;
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + LONG;
     let refused = session.connect(until, &mut || {
         listener.set_nonblocking(true).unwrap();
         if let Ok((mut tcp, _)) = listener.accept() {
@@ -126,7 +138,7 @@ fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
     let source = source();
     let mut session = session(&source, &[&url]);
     let first = session.first_price(&mut || Ok(())).expect("a price");
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + LONG;
     session.connect(until, &mut || Ok(())).expect("it is there");
     let kept = session.newest(wall_us()).expect("the old one");
     assert_eq!(kept.price, first);
@@ -143,7 +155,8 @@ fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
     let (_exchange, url) = exchange(&["--rate", "2", "--fault", "drop@2"]);
     let source = source();
     let mut timing = Timing::of(&source);
-    timing.pause_min = Duration::from_millis(200);
+    // So long that no machine makes half a second ten of them, or hears of the end a pause late.
+    timing.pause_min = Duration::from_secs(4);
     let mut session = Session::new(Plan {
         source: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("kraken")],
@@ -151,12 +164,12 @@ fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
         proxies: tunnel::proxies(None).expect("no proxy is named"),
         timing,
     });
-    for pause_ms_min in [0, 180, 380] {
+    for pause_s_min in [0, 2, 6] {
         session.first_price(&mut || Ok(())).expect("a price");
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + LONG;
         while session.hear(Patience::Until(until)).is_ok() {}
         let pause = session.retry_at().saturating_duration_since(Instant::now());
-        assert!(pause >= Duration::from_millis(pause_ms_min), "{pause:?}");
+        assert!(pause >= Duration::from_secs(pause_s_min), "{pause:?}");
     }
 }
 
@@ -174,7 +187,7 @@ fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
         proxies: tunnel::proxies(None).expect("no proxy is named"),
         timing,
     });
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + LONG;
     session.connect(until, &mut || Ok(())).expect("it is there");
     // As when another connection is tried for meanwhile.
     std::thread::sleep(Duration::from_millis(1_500));
@@ -196,14 +209,14 @@ fn each_deadline_is_named_by_the_one_who_missed_it() {
         let url = format!("{scheme}://{address}/");
         let source = source();
         let mut session = session(&source, &[&url]);
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + LONG;
         let mut looks = 0;
         let connected = session.connect(until, &mut || {
             looks += 1;
             Ok(())
         });
         assert!(
-            looks > 20,
+            looks > 10,
             "who waits looks elsewhere all the time: {looks}"
         );
         connected.unwrap_err().to_string()

@@ -76,7 +76,7 @@ fn abstained(kind: &str, done: &Finished, why: &str) -> Published {
 #[test]
 fn every_stream_makes_a_price_with_and_without_tls() {
     let tls = good_certificates();
-    let short = ["--samples", "4", "--interval", "150ms"];
+    let short = ["--samples", "4", "--interval", "600ms"];
     let encrypted = [&short[..], &["--ca-file", &tls.ca]].concat();
     for (exchange_args, args) in [
         (vec![], &short[..]),
@@ -94,16 +94,9 @@ fn every_stream_makes_a_price_with_and_without_tls() {
 
 #[test]
 fn a_connection_is_kept_over_several_periods_of_its_keep_alive() {
-    let args = [
-        "--samples",
-        "10",
-        "--interval",
-        "500ms",
-        "--ping-every",
-        "600ms",
-    ];
-    let args = [&args[..], &["--max-silence", "4s"]].concat();
-    for (kind, done) in rounds(&STREAMS, &["--keep-alive", "1s"], &args) {
+    let args = ["--samples", "10", "--interval", "1s", "--ping-every", "1s"];
+    let args = [&args[..], &["--max-silence", "12s"]].concat();
+    for (kind, done) in rounds(&STREAMS, &["--keep-alive", "3s"], &args) {
         priced(&kind, &done);
         assert!(
             !done.stderr.contains("reconnecting"),
@@ -123,11 +116,11 @@ fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
         "--samples",
         "16",
         "--interval",
-        "200ms",
+        "400ms",
         "--ping-every",
         "1h",
     ];
-    for (kind, done) in rounds(&pinged, &["--keep-alive", "300ms"], &args) {
+    for (kind, done) in rounds(&pinged, &["--keep-alive", "1500ms"], &args) {
         priced(&kind, &done);
         let dropped = done.stderr.contains("; reconnecting");
         assert!(dropped, "{kind}: {}", done.stderr);
@@ -136,8 +129,8 @@ fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
 
 #[test]
 fn an_announced_restart_is_followed() {
-    let faults = [&BRISK[..], &["--fault", "reconnect@15"]].concat();
-    let args = ["--samples", "10", "--interval", "200ms"];
+    let faults = [&BRISK[..], &["--fault", "reconnect@25"]].concat();
+    let args = ["--samples", "10", "--interval", "500ms"];
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
         priced(&kind, &done);
         let announced = done.stderr.contains("the exchange announces ");
@@ -158,16 +151,16 @@ fn a_stream_that_says_nothing_at_all_is_opened_anew() {
         "--samples",
         "12",
         "--interval",
-        "250ms",
+        "400ms",
         "--max-silence",
-        "600ms",
+        "2s",
     ];
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
         // Half a second of prices, and then more than that of silence: young enough all the same.
         priced(&kind, &done);
         let given_up = done
             .stderr
-            .contains("nothing has come for 600ms; reconnecting");
+            .contains("nothing has come for 2s; reconnecting");
         assert!(given_up, "{kind}: {}", done.stderr);
     }
 }
@@ -177,11 +170,11 @@ fn a_stream_that_lives_and_says_no_price_is_stale() {
     let faults = [&BRISK[..], &["--keep-alive", "100ms", "--fault", "mute@3"]].concat();
     let args = [
         "--samples",
-        "5",
+        "20",
         "--interval",
         "300ms",
         "--max-age",
-        "200ms",
+        "400ms",
     ];
     let args = [&args[..], &["--ping-every", "100ms"]].concat();
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
@@ -200,7 +193,7 @@ fn a_stream_that_lives_and_says_no_price_is_stale() {
 #[test]
 fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price() {
     let brisk = |fault: &'static str| [&BRISK[..], &["--fault", fault]].concat();
-    let args = ["--samples", "10", "--interval", "100ms"];
+    let args = ["--samples", "10", "--interval", "300ms"];
     for (kind, done) in rounds(&STREAMS, &brisk("garbage@8"), &args) {
         priced(&kind, &done);
     }
@@ -252,16 +245,17 @@ fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
         let anew = "the exchange says no price any more; reconnecting";
         assert!(done.stderr.contains(anew), "{kind}: {}", done.stderr);
         let said = done.stderr.matches("no price: the price is no").count();
-        // Of each collector so many, and again after ten seconds.
-        assert!((1..=3 * 20).contains(&said), "{kind}: {said} lines");
+        // Of each of three collectors so many, and again after ten seconds.
+        let times = 1 + done.took.as_secs() as usize / 10;
+        assert!((1..=3 * 10 * times).contains(&said), "{kind}: {said} lines");
     }
 }
 
 #[test]
 fn a_large_message_or_a_dropped_connection_is_got_over() {
-    for fault in ["large@20", "drop@20"] {
+    for fault in ["large@30", "drop@30"] {
         let faults = [&BRISK[..], &["--fault", fault]].concat();
-        let args = ["--samples", "12", "--interval", "200ms"];
+        let args = ["--samples", "12", "--interval", "500ms"];
         for (kind, done) in rounds(&STREAMS, &faults, &args) {
             priced(&kind, &done);
             let lost = done.stderr.contains("; reconnecting");
@@ -273,7 +267,7 @@ fn a_large_message_or_a_dropped_connection_is_got_over() {
 #[test]
 fn maintenance_ends_a_connection() {
     let faults = [&BRISK[..], &["--fault", "maintenance@20"]].concat();
-    let args = ["--samples", "10", "--interval", "200ms"];
+    let args = ["--samples", "10", "--interval", "400ms"];
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
         let announced = done.stderr.contains("the exchange announces maintenance");
         let told = ["kraken", "bitfinex"].contains(&kind.as_str());
@@ -295,7 +289,7 @@ fn a_symbol_that_is_not_known_is_refused_or_silent() {
         ("okx", "NOSUCH-USDT"),
         ("bybit", "NOSUCHUSDT"),
     ];
-    for (kind, done) in rounds(&unknown, &[], &[]) {
+    for (kind, done) in rounds(&unknown, &[], &["--ready-timeout", "1h"]) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
         assert!(done.took < READY, "{kind}: {:?}", done.took);
         let told = done.stderr.contains("unknown symbol ");
@@ -303,7 +297,7 @@ fn a_symbol_that_is_not_known_is_refused_or_silent() {
     }
     // These acknowledge any symbol.
     let silent = [("binance-stream", "NONEUSDT"), ("bitstamp", "nosuchusd")];
-    for (kind, done) in rounds(&silent, &[], &["--ready-timeout", "7s"]) {
+    for (kind, done) in rounds(&silent, &[], &["--ready-timeout", "12s"]) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
         let told = done
             .stderr
@@ -312,8 +306,8 @@ fn a_symbol_that_is_not_known_is_refused_or_silent() {
     }
 }
 
-/// Time in which what fails for good has failed.
-const READY: Duration = Duration::from_secs(20);
+/// Time in which what fails for good has failed, on any machine; the time to get ready is longer.
+const READY: Duration = Duration::from_secs(120);
 
 #[test]
 fn an_old_price_is_no_first_price_and_an_old_snapshot_is_waited_over() {
@@ -323,13 +317,13 @@ fn an_old_price_is_no_first_price_and_an_old_snapshot_is_waited_over() {
         .collect();
     // In a flood of old ones there is no moment without any.
     let old = ["--rate", "1000", "--fault", "stale:10m"];
-    for (kind, done) in rounds(&timed, &old, &["--ready-timeout", "7s"]) {
+    for (kind, done) in rounds(&timed, &old, &["--ready-timeout", "12s"]) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
         let told = "no price that is young enough within 5000 ms, only one of 20";
         assert!(done.stderr.contains(told), "{kind}: {}", done.stderr);
     }
     let snapshot = ["--fault", "old-first:10m", "--speed", "3"];
-    let args = ["--samples", "4", "--interval", "200ms"];
+    let args = ["--samples", "4", "--interval", "600ms"];
     for (kind, done) in rounds(&timed, &snapshot, &args) {
         let report = priced(&kind, &done);
         assert_eq!(report.prices, 3, "{kind}: {}", done.stderr);
@@ -345,7 +339,7 @@ fn the_roster_of_seven_bears_a_currency_that_loses_its_parity() {
         "--samples",
         "3",
         "--interval",
-        "200ms",
+        "1s",
         "--json",
         "--min-exchanges",
         "4",
@@ -375,7 +369,7 @@ fn rounds_without_end_stay_away_from_an_exchange_that_turns_them_away() {
         "--interval",
         "100ms",
         "--ready-timeout",
-        "1s",
+        "5s",
     ]);
     let done = start_command(command).finish();
     assert_eq!(done.code, Some(3), "{}", done.stderr);

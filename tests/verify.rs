@@ -116,7 +116,7 @@ fn make_real() -> Real {
     let roster = dir.join("roster.toml");
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet"]);
     command
-        .args("--samples 5 --interval 100ms --ready-timeout 1m --every 2s --rounds 3".split(' '));
+        .args("--samples 5 --interval 400ms --ready-timeout 1m --every 3s --rounds 3".split(' '));
     command.args(["--journal", text(&journal), "--write-roster", text(&roster)]);
     command.args(["--collector-keys", text(dir)]);
     let done = start_command(command).finish();

@@ -25,7 +25,7 @@ use witness::*;
 /// The lines that a run prints with `--json`.
 fn reported(source: &str, args: &[&str]) -> String {
     let (mut command, _) = marked_run(&["--source", source, "--json"]);
-    command.args(["--samples", "5", "--interval", "100ms"]);
+    command.args(["--samples", "5", "--interval", "400ms"]);
     command.args(["--ready-timeout", "60s"]).args(args);
     let done = start_command(command).finish();
     let reports = done.code == Some(0) || done.code == Some(3);
@@ -74,7 +74,7 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
     assert_eq!(parts.count(), 5, "{said}");
     // Other rules, policies, numbers in a chain, and no price.
     let breakers = ["--max-move", "50%", "--max-spread", "10%"];
-    let rounds = ["--every", "1s", "--rounds", "2"];
+    let rounds = ["--every", "3s", "--rounds", "2"];
     let chain = reported(source, &[&breakers[..], &rounds].concat());
     let second = chain.lines().nth(1).expect("two reports").to_owned();
     assert!(second.contains("\"last_published\":{\"number\":1,"));

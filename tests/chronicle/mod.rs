@@ -161,6 +161,17 @@ pub fn whole(text: &str) -> Vec<String> {
     text[..end].lines().map(str::to_owned).collect()
 }
 
+/// Stops an aggregator for good, so that what it has written can be read at leisure.
+pub fn hold(running: &Running) {
+    running.signal("STOP");
+    let stat = format!("/proc/{}/stat", running.id());
+    eventually("it is stopped", || {
+        let text = std::fs::read_to_string(&stat).ok()?;
+        let (_, rest) = text.rsplit_once(") ")?;
+        rest.starts_with('T').then_some(())
+    });
+}
+
 /// The collectors among an aggregator's children.
 pub fn collectors(running: &Running) -> Vec<u32> {
     let collects = |id: &u32| arguments(*id).get(1).is_some_and(|word| word == "collect");

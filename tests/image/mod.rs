@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 /// What is added to [`Image::run`] for one short round of recorded prices, on ports that are free.
 #[rustfmt::skip]
 pub const ONE_ROUND: [&str; 12] = [
-    "--source", "embedded:BTCUSDT", "--rounds", "1", "--samples", "1", "--interval", "20ms", "--control-port", "0", "--data-port", "0",
+    "--source", "embedded:BTCUSDT", "--rounds", "1", "--samples", "1", "--interval", "1s", "--control-port", "0", "--data-port", "0",
 ];
 
 /// What docs/Dockerfile says.

@@ -97,7 +97,7 @@ impl Published {
         let last_us = self.round_start_us + (self.samples as u64 - 1) * self.interval_us;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let over_us = (now.as_micros() as u64).saturating_sub(last_us + 1_500_000);
-        assert!(over_us < 3_000_000, "{over_us} µs over its deadline");
+        assert!(over_us < 20_000_000, "{over_us} µs over its deadline");
     }
 }
 

@@ -137,7 +137,7 @@ fn start_rounds(chronicle: &Chronicle, url: &str) -> (Running, String) {
         "--samples",
         "5",
         "--interval",
-        "60ms",
+        "150ms",
         "--journal",
         chronicle.name(),
         "--collector-keys",
