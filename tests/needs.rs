@@ -1,8 +1,13 @@
 //! What tests need of the system: that every need is one that `.ci/setup` knows, that every program which tests call belongs
-//! to a need, and that the document lists them all.
+//! to a need, and that the document lists them all. And what `.ci/setup` does where something is missing.
+
+mod support;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::*;
 
 /// Programs that every system has on which this can be built at all.
 const ALWAYS_THERE: [&str; 5] = ["bash", "chroot", "make", "sh", "sha512sum"];
@@ -124,5 +129,80 @@ fn no_test_is_left_out_for_the_name_of_another() {
     for (ignored, _) in tests.iter().filter(|(_, ignored)| *ignored) {
         let alike = tests.iter().filter(|(name, _)| name.contains(ignored));
         assert_eq!(alike.count(), 1, "{ignored}");
+    }
+}
+
+/// A folder of programs as the only ones there are: those that `.ci/setup` itself uses, cargo, and scripts of these names.
+fn only_these_programs(scripts: &[(&str, &str)]) -> PathBuf {
+    let folder = scratch("bin");
+    std::fs::create_dir(&folder).unwrap();
+    for name in [
+        "bash", "cargo", "cat", "dirname", "grep", "sh", "tail", "unshare", "true",
+    ] {
+        let places = ["/bin", "/usr/bin"].map(|place| Path::new(place).join(name));
+        let cargo = PathBuf::from(env!("CARGO"));
+        let found = places.into_iter().find(|path| path.exists());
+        symlink(found.unwrap_or(cargo), folder.join(name)).unwrap();
+    }
+    for (name, script) in scripts {
+        let path = folder.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    folder
+}
+
+/// Runs `.ci/setup` where there are no other programs than those of a folder.
+fn set_up(word: &str, programs: &Path) -> Finished {
+    let mut command = Command::new("bash");
+    command.arg(root().join(".ci/setup")).arg(word);
+    command.env("PATH", programs);
+    start_command(command).finish()
+}
+
+#[test]
+fn a_need_that_is_not_met_is_named_with_what_to_do() {
+    let done = set_up("lacks", &only_these_programs(&[]));
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let of = |need: &str| {
+        let begin = format!("{need}\t");
+        done.stdout
+            .lines()
+            .find_map(|line| line.strip_prefix(&begin).map(str::to_owned))
+    };
+    for need in ["mandoc", "zsh", "fish", "python"] {
+        assert!(
+            of(need).is_some_and(|advice| advice.contains(need)),
+            "{need}: {}",
+            done.stdout
+        );
+    }
+    let here = only_these_programs(&[("mandoc", "exit 0")]);
+    let done = set_up("lacks", &here);
+    assert!(!done.stdout.contains("mandoc"), "{}", done.stdout);
+}
+
+#[test]
+fn what_building_lacks_is_installed_by_root_and_shown_to_others() {
+    let record = scratch("installed");
+    let installer = format!("echo \"$@\" >> '{}'", record.display());
+    let missing = "setup: missing: cc make";
+    for (id, is_root) in [("0", true), ("1000", false)] {
+        let who = format!("echo {id}");
+        let scripts = [("id", &*who), ("apt-get", &installer), ("dnf", &installer)];
+        let done = set_up("build", &only_these_programs(&scripts));
+        // The installer of this test installs nothing.
+        assert_eq!(done.code, Some(1), "{}", done.stderr);
+        assert!(done.stderr.contains(missing), "{}", done.stderr);
+        assert!(done.stderr.contains("without cc make"), "{}", done.stderr);
+        let shown = done.stderr.contains("to install it, type: ");
+        let installed = std::fs::read_to_string(&record).unwrap_or_default();
+        let _ = std::fs::remove_file(&record);
+        assert_eq!(
+            (installed.contains(" gcc "), shown),
+            (is_root, !is_root),
+            "{}",
+            done.stderr
+        );
     }
 }
