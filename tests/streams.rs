@@ -121,7 +121,7 @@ fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
         "--ping-every",
         "1h",
     ];
-    for (kind, done) in rounds(&pinged, &["--keep-alive", "3s"], &args) {
+    for (kind, done) in rounds(&pinged, &["--keep-alive", "1s"], &args) {
         priced(&kind, &done);
         let dropped = done.stderr.contains("; reconnecting");
         assert!(dropped, "{kind}: {}", done.stderr);
@@ -257,9 +257,10 @@ fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
 
 #[test]
 fn a_large_message_or_a_dropped_connection_is_got_over() {
-    for fault in ["large@80", "drop@80"] {
+    // Twenty megabytes for each of twenty collectors take the exchange its time.
+    for fault in ["large@160", "drop@160"] {
         let faults = [&BRISK[..], &["--fault", fault]].concat();
-        let args = ["--samples", "12", "--interval", "500ms"];
+        let args = ["--samples", "12", "--interval", "1s"];
         for (kind, done) in rounds(&STREAMS, &faults, &args) {
             priced(&kind, &done);
             let lost = done.stderr.contains("; reconnecting");
