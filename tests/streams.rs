@@ -97,7 +97,7 @@ fn every_stream_makes_a_price_with_and_without_tls() {
 fn a_connection_is_kept_over_several_periods_of_its_keep_alive() {
     let args = ["--samples", "10", "--interval", "1s", "--ping-every", "1s"];
     let args = [&args[..], &["--max-silence", "12s"]].concat();
-    for (kind, done) in rounds(&STREAMS, &["--keep-alive", "3s"], &args) {
+    for (kind, done) in rounds(&STREAMS, &["--keep-alive", "2s"], &args) {
         priced(&kind, &done);
         assert!(
             !done.stderr.contains("reconnecting"),
