@@ -28,9 +28,11 @@ fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
             "--endpoint",
             &url,
             "--samples",
-            "6",
+            "5",
             "--interval",
-            "400ms",
+            "1s",
+            "--ready-timeout",
+            "2m",
             "--remote",
             "1",
             "--enrolment-dir",
@@ -68,7 +70,7 @@ fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
         collect.stdin(Stdio::from(std::fs::File::open(&enrolment).unwrap()));
         by_the_clock_of(&mut collect, &library, &clock);
         let collector = start_command(collect);
-        aggregator.stderr_line("sample 2 of 6");
+        aggregator.stderr_line("sample 2 of 5");
         assert!(set_clock(&clock, step));
 
         let done = aggregator.finish();
@@ -78,19 +80,22 @@ fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
         let why = "the system clock was stepped within the round";
         assert_eq!(slot_4.standing, "abstained", "{step}");
         assert_eq!(slot_4.abstains.as_deref(), Some(why), "{step}");
-        let valid = slot_4.valid().len();
-        let stepped = Some("the system clock was stepped");
-        let given_up = slot_4.samples.iter();
-        let given_up = given_up
-            .filter(|sample| sample.missing.as_deref() == stepped)
-            .count();
+        let missing = slot_4.samples.iter().map(|sample| &sample.missing);
+        let stepped = |why: &&Option<String>| {
+            let why = why.as_deref();
+            why == Some("the system clock was stepped")
+        };
+        let given_up = missing.clone().filter(stepped).count();
+        let after_the_step = missing.clone().rev().take_while(stepped).count();
+        // A busy machine may ask too late before it, which is another reason.
         assert_eq!(
-            valid + given_up,
-            6,
+            (given_up, slot_4.samples.len()),
+            (after_the_step, 5),
             "{step}: no sample after the step, none lost: {:?}",
             slot_4.samples
         );
-        assert!(valid >= 2 && given_up >= 1, "{step}: {:?}", slot_4.samples);
+        assert!((1..=3).contains(&given_up), "{step}: {:?}", slot_4.samples);
+        assert!(!slot_4.valid().is_empty(), "{step}: {:?}", slot_4.samples);
         let ended = collector.finish();
         assert!(
             ended
@@ -110,7 +115,7 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
     let clock = chronicle.path.with_file_name("clock");
     // Never ahead of this machine's: whoever verifies the journal refuses the future.
     assert!(set_clock(&clock, "-60"));
-    let args = ["--every", "200ms", "--samples", "2", "--interval", "20ms"];
+    let args = ["--every", "400ms", "--samples", "1", "--interval", "400ms"];
     let (mut command, _) = chronicle.command(&args);
     by_the_clock_of(&mut command, &library, &clock);
     let running = start_command(command);
@@ -135,7 +140,7 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
     });
     published(forward.number as usize + 2, 0);
     drop(running);
-    let reports = chronicle.assert_whole(200_000);
+    let reports = chronicle.assert_whole(400_000);
     println!(
         "{} reports, {} up to the step forward",
         reports.len(),

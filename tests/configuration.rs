@@ -125,7 +125,7 @@ fn a_check_opens_starts_and_writes_nothing() {
 #[test]
 fn a_run_does_what_its_file_says_and_what_is_typed_wins() {
     let path = written(
-        "sources = [\"embedded:BTCUSDT\"]\nsamples = 3\ninterval = \"50ms\"\ncollectors = 4\njson = true\nquiet = true\n[source.embedded]\nmax_age = \"9s\"\n",
+        "sources = [\"embedded:BTCUSDT\"]\nsamples = 3\ninterval = \"1s\"\ncollectors = 4\nready_timeout = \"2m\"\njson = true\nquiet = true\n[source.embedded]\nmax_age = \"9s\"\n",
     );
     let (command, _) = marked_run(&["--config", &path, "--samples", "2"]);
     let done = start_command(command).finish();

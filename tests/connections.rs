@@ -6,14 +6,17 @@ mod support;
 mod witness;
 
 use chronicle::*;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use support::*;
 use witness::*;
 
-const EVERY: [&str; 6] = ["--every", "100ms", "--samples", "2", "--interval", "20ms"];
+/// So far apart that a busy machine asks in time, and gets a connection from one round to the next.
+const EVERY: [&str; 6] = ["--every", "400ms", "--samples", "1", "--interval", "400ms"];
+/// More often than a connection comes about.
+const OFTEN: [&str; 6] = ["--every", "100ms", "--samples", "1", "--interval", "100ms"];
 
 #[test]
 fn connections_are_kept_over_the_rounds_and_pings_on_them_are_answered() {
@@ -33,38 +36,38 @@ fn connections_are_kept_over_the_rounds_and_pings_on_them_are_answered() {
 
 #[test]
 fn old_connections_are_replaced_one_after_the_other_and_no_round_loses_a_price() {
-    const AGE: Duration = Duration::from_secs(12);
+    const AGE: Duration = Duration::from_secs(30);
     let (_exchange, url) = exchange(&[]);
     let chronicle = Chronicle::new();
-    let args = ["--endpoint", &url, "--connection-age", "12s"];
+    let args = ["--endpoint", &url, "--connection-age", "30s"];
     let began = Instant::now();
     let running = chronicle.start(&[&EVERY[..], &args].concat());
     chronicle.until(0, "five prices", |kept| kept.prices == 5);
     let first = clients_of(&url);
     assert_eq!(first.len(), 5);
     // When connections beyond the first five were seen.
-    let mut seen: BTreeSet<String> = BTreeSet::new();
-    let mut times = Vec::new();
+    let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
     let mut most = 0;
-    eventually("all five are replaced", || {
+    let second = eventually("all five are replaced", || {
         let now = clients_of(&url);
         most = most.max(now.len());
         for client in now.difference(&first) {
-            if seen.insert(client.clone()) {
-                times.push(began.elapsed());
-            }
+            seen.entry(client.clone()).or_insert(began.elapsed());
         }
-        now.is_disjoint(&first).then_some(())
+        (now.is_disjoint(&first) && now.len() == 5).then_some(now)
     });
+    // Besides them an attempt may be seen that a round cut short.
+    let mut times: Vec<Duration> = second.iter().map(|client| seen[client]).collect();
+    times.sort();
     println!("replaced at {times:?}; at most {most} at once");
-    assert_eq!(times.len(), 5, "each once: {}", running.stderr());
-    // The stagger is a hundredth of the age: 480 ms from the first to the last, to the next end of a round.
+    // The stagger is a hundredth of the age: 1.2 s from the first to the last, to the next end of a round.
     assert!(times[0] > AGE * 9 / 10, "{times:?}");
     assert!(times[4] - times[0] > AGE / 100, "{times:?}");
     assert!(most <= 7, "{most} at once");
     let after = chronicle.lines().len();
     chronicle.until(after + 3, "five prices", |kept| kept.prices == 5);
-    let reports = chronicle.assert_whole(100_000);
+    assert_eq!(clients_of(&url), second, "each once: {}", running.stderr());
+    let reports = chronicle.assert_whole(400_000);
     let said = running.stderr();
     for trouble in [
         "not connected",
@@ -138,7 +141,7 @@ fn a_lost_connection_comes_back_although_it_takes_longer_than_a_period() {
     let chronicle = Chronicle::new();
     let url = url.replace(&address, &place);
     let args = ["--endpoint", &url, "--collectors", "1"];
-    let running = chronicle.start(&[&EVERY[..], &args].concat());
+    let running = chronicle.start(&[&OFTEN[..], &args].concat());
     let wait_for = |way: &mut SlowWay, what: &str, prices: usize| {
         let after = chronicle.lines().len();
         eventually(what, || {

@@ -4,7 +4,6 @@ mod support;
 
 use rsoracle::json::Json;
 use rsoracle::source::KINDS;
-use std::net::TcpListener;
 use support::*;
 
 const POLL: &str = "embedded:BTCUSDT";
@@ -196,7 +195,7 @@ fn software_gets_one_object_a_line() {
         ("null", "null", "null")
     );
     let ahead_us: i64 = get(0, "clock_ahead_us").parse().unwrap();
-    assert!((120_000_000..125_000_000).contains(&ahead_us), "{ahead_us}");
+    assert!((120_000_000..180_000_000).contains(&ahead_us), "{ahead_us}");
     assert!(get(0, "price").starts_with("87"));
     assert_eq!(
         (get(1, "verdict"), get(1, "price")),
@@ -284,10 +283,7 @@ fn a_clock_that_is_off_is_this_machines_to_mend() {
 
 #[test]
 fn nobody_there() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = nobodys_address();
     let done = doctor(&format!("ws://{free}/ws-api/v3"), &[POLL]);
     assert_unusable(&done, &["Connection refused", "check that it is up"]);
     let done = doctor("ws://nosuchhost.invalid:1/", &[POLL]);

@@ -16,7 +16,7 @@ use rsoracle::embedded::venue::Now;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use streams::subscription;
 use tungstenite::{Error, Message};
 
@@ -99,17 +99,18 @@ fn a_message_over_the_limit_or_unmasked_or_binary_ends_the_connection() {
 
 #[test]
 fn silent_strangers_are_gone_after_five_seconds() {
-    let mut rig = Rig::new("");
+    // The clock is passed in: nobody waits.
+    let mut rig = Rig::stopped("", 1_700_000_000_000_000);
     let silent: Vec<TcpStream> = (0..20).map(|_| rig.tcp()).collect();
     let mut dribbling = rig.tcp();
     while rig.server.connections() < 21 {
         rig.turn();
     }
     let mut open = rig.client();
-    // The clock is passed in: nobody waits.
-    let later = |s: u64| Now {
-        at: Instant::now() + Duration::from_millis(s),
-        ..Now::read()
+    let begun = rig.clock.expect("it is stopped");
+    let later = |ms: u64| Now {
+        at: begun.at + Duration::from_millis(ms),
+        unix_us: begun.unix_us + ms * 1_000,
     };
     dribbling.write_all(b"GET /").unwrap();
     rig.server.sweep(later(4_000));

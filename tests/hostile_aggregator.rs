@@ -102,9 +102,9 @@ fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
 }
 
 impl Enlisted {
-    /// A round that this collector has no reason to refuse: two samples, a moment from now.
+    /// A round that this collector has no reason to refuse: two samples, so far from now that it is read of in time.
     fn round(&self) -> Round {
-        self.signed(wall_us() + 500_000, 2, 20_000)
+        self.signed(wall_us() + 4_000_000, 2, 20_000)
     }
 
     fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> Round {
@@ -140,7 +140,7 @@ impl Enlisted {
 fn rounds_that_make_no_sense_are_refused_though_the_aggregator_signed_them() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    let soon = || wall_us() + 500_000;
+    let soon = || wall_us() + 4_000_000;
     let hour = 3_600_000_000;
     type Make<'a> = &'a dyn Fn(&Enlisted) -> Round;
     let cases: [(Make, Reject); 11] = [
@@ -307,9 +307,9 @@ fn one_start_is_answered_once_and_a_replay_of_it_never() {
 fn a_round_that_began_a_moment_ago_costs_samples_and_not_the_collector() {
     let (_exchange, url) = exchange(&[]);
     let mut collector = enlist(&ports(), &url);
-    let round = collector.signed(wall_us() - 700_000, 3, 1_000_000);
+    let round = collector.signed(wall_us() - 700_000, 2, 5_000_000);
     collector.control.send(&round.encode());
-    for index in 0..3 {
+    for index in 0..2 {
         let sample = Sample::decode(&collector.control.next()).expect("a sample");
         assert_eq!(sample.record.index, index);
         if index == 0 {
@@ -463,8 +463,13 @@ fn a_full_queue_at_the_door_is_tried_again() {
     // Connections that nobody accepts, until the system drops further ones.
     let mut crowd = Vec::new();
     let brief = std::time::Duration::from_millis(200);
-    while let Ok(tcp) = TcpStream::connect_timeout(&address(&ports.control), brief) {
-        crowd.push(tcp);
+    // One attempt that fails may mean that this program was held up for so long.
+    let mut dropped = 0;
+    while dropped < 3 {
+        match TcpStream::connect_timeout(&address(&ports.control), brief) {
+            Ok(tcp) => crowd.push(tcp),
+            Err(_) => dropped += 1,
+        }
     }
     let mut running = collect(&ports, &url, &enrolment());
     let port = address(&ports.control).port();
@@ -479,7 +484,7 @@ fn a_full_queue_at_the_door_is_tried_again() {
     // Now they are let in, all of them; the collector among them answers its challenge.
     let mut let_in = Vec::new();
     let hello: [u8; Hello::BYTES] = eventually("the collector says hello", || {
-        if let Ok((tcp, _)) = ports.control.accept() {
+        while let Ok((tcp, _)) = ports.control.accept() {
             let mut peer = Peer::over(tcp);
             peer.send(&Challenge { nonce: [1; 32] }.encode());
             let_in.push(peer);

@@ -4,9 +4,12 @@ mod support;
 
 use std::io::{ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use support::*;
 use tungstenite::{Message, WebSocket};
+
+/// More than the system takes for a connection that nobody reads: 6 MiB to be read and 4 MiB to be sent, by Linux's defaults.
+const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Takes a collector's connection, and answers its first request.
 fn first_price(listener: &TcpListener) -> WebSocket<TcpStream> {
@@ -40,6 +43,8 @@ fn fragments_without_end_do_not_keep_a_collector_from_noticing_that_its_aggregat
         &url,
         "--collectors",
         "1",
+        "--ready-timeout",
+        "4m",
         "--control-port",
         "0",
         "--data-port",
@@ -53,20 +58,21 @@ fn fragments_without_end_do_not_keep_a_collector_from_noticing_that_its_aggregat
     // RFC 6455, 5.2: a text frame that is not the last of its message, then empty continuations, none of them the last.
     tcp.write_all(&[0x01, 0]).expect("the collector reads");
     let fragments = vec![0; 8192];
-    // Faster than it can read, so that its socket is never empty: first until it is sure to be reading, then until it
-    // is gone.
-    let flood = |tcp: &mut TcpStream, limit: Duration, until: &dyn Fn() -> bool| {
-        let end = Instant::now() + limit;
-        while !until() && Instant::now() < end {
-            let _ = tcp.write(&fragments);
-        }
-        until()
-    };
-    flood(tcp, Duration::from_millis(500), &|| false);
+    // Faster than it can read, so that its socket is never empty: first until it has read what no system keeps for a
+    // connection, then until it is gone.
+    let mut taken = 0;
+    let began = Instant::now();
+    while taken < BUFFERED_BYTES_MAX {
+        taken += tcp.write(&fragments).unwrap_or(0);
+        assert!(began.elapsed() < LONG, "it has read {taken} bytes");
+    }
     aggregator.signal("KILL");
-    let ended = flood(tcp, LONG, &|| !alive(collector));
-    assert!(
-        ended,
-        "the collector outlives its aggregator while its exchange keeps talking"
-    );
+    let began = Instant::now();
+    while alive(collector) {
+        let _ = tcp.write(&fragments);
+        assert!(
+            began.elapsed() < LONG,
+            "the collector outlives its aggregator while its exchange keeps talking"
+        );
+    }
 }

@@ -135,6 +135,8 @@ fn write_until_killed(path: &Path) {
         journal.append(&format!("{number} {filling}")).unwrap();
         println!("taken {number}.");
     }
+    // A test that was held up kills it later; it holds the lock until then.
+    std::thread::sleep(LONG);
     panic!("nobody killed the writer");
 }
 

@@ -73,17 +73,10 @@ fn mode(path: &Path, bits: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
 }
 
-/// A run of two samples over recorded prices, on free ports, with these further arguments, to its end.
+/// A run of one sample over recorded prices, on free ports, with these further arguments, to its end.
 fn short_run(args: &[&str]) -> Finished {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
-    command.args([
-        "--samples",
-        "2",
-        "--interval",
-        "100ms",
-        "--ready-timeout",
-        "1m",
-    ]);
+    command.args(["--samples", "1", "--ready-timeout", "2m"]);
     command.args(args);
     start_command(command).finish()
 }
@@ -369,7 +362,7 @@ fn where_a_key_is_unknown_there_is_a_price_but_no_roster_and_the_exit_code_says_
     ];
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
     command
-        .args(["--samples", "1", "--ready-timeout", "3s"])
+        .args(["--samples", "1", "--ready-timeout", "15s"])
         .args(absent);
     let done = start_command(command).finish();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
@@ -386,14 +379,7 @@ fn no_secret_is_in_arguments_environment_or_output() {
     let dir = directory();
     let (aggregator, _) = keygen("aggregator.key");
     let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--collectors", "2"]);
-    command.args([
-        "--samples",
-        "1000",
-        "--interval",
-        "100ms",
-        "--ready-timeout",
-        "1h",
-    ]);
+    command.args(["--samples", "1000", "--ready-timeout", "1h"]);
     command.args([
         "--aggregator-key",
         text(&aggregator),
@@ -401,7 +387,7 @@ fn no_secret_is_in_arguments_environment_or_output() {
         text(&dir),
     ]);
     let running = start_command(command);
-    running.stderr_line("sample 2 of 1000: 2 prices");
+    running.stderr_line(" of 1000: 2 prices");
     let path = |slot| dir.join(format!("slot-{slot}.key"));
     let secrets = [aggregator, path(0), path(1)].map(|path| secret_of(&path));
     let everyone = bearers(&mark);

@@ -11,12 +11,12 @@ use support::*;
 fn two_signed_answers_become_a_proof_file_that_verify_confirms_without_knowing_anything_else() {
     let journal = scratch("journal.jsonl");
     let journal = journal.to_str().unwrap();
-    let stage = stage_with(2, 3, "1s", &["--ready-timeout", "2m", "--journal", journal]);
+    let stage = stage_with(2, 5, "1s", &["--ready-timeout", "2m", "--journal", journal]);
     let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
     bad.ready();
     good.ready();
     let (round, round_4) = (bad.round(), good.round());
-    let records = records(3, 87_231.42);
+    let records = records(5, 87_231.42);
     let mut data = bad.play(&round, &records);
     let why = Answer::Abstain(Abstention::ClockMoved);
     data.send(&bad.sign(&round, &records, why, round.start_us).encode());

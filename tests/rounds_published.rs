@@ -350,7 +350,7 @@ fn journal_that_ends_at(start_us: u64) -> Chronicle {
 
 #[test]
 fn no_round_starts_at_or_before_the_last_one_of_the_journal() {
-    let one = ["--samples", "1", "--interval", "500ms"];
+    let one = ["--samples", "1", "--interval", "1s"];
     for args in [&EVERY[..], &one] {
         let last_us = (wall_us() + FUTURE_US_MAX).div_ceil(EVERY_US) * EVERY_US - EVERY_US;
         let chronicle = journal_that_ends_at(last_us);

@@ -11,7 +11,8 @@ use rsoracle::seal::EnrolmentSecret;
 use support::eventually;
 use support::peer::*;
 
-const SAMPLES: u32 = 3;
+/// One of them may be missed.
+const SAMPLES: u32 = 5;
 /// Long enough for the collectors of a machine that is busy with the strangers.
 const INTERVAL: &str = "1s";
 const PRICE: f64 = 87_231.42;

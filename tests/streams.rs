@@ -6,6 +6,7 @@ mod support;
 mod witness;
 
 use published::*;
+use rsoracle::reason::Miss;
 use std::time::Duration;
 use support::*;
 use witness::*;
@@ -28,7 +29,7 @@ const STALE: &str = "the exchange lives, and says no price that is young enough"
 const NOT_JSON: &str = "the reply is not JSON";
 const NOT_DECIMAL: &str = "the price is no decimal number";
 const TOO_FEW: &str = "fewer than 80 % of the samples are valid";
-/// Twenty prices a second.
+/// Twenty prices a second, by the time since the connection was made, however busy the machine.
 const BRISK: [&str; 2] = ["--rate", "20"];
 
 /// Starts a round of three collectors that watch `kind` at `url`.
@@ -76,7 +77,7 @@ fn abstained(kind: &str, done: &Finished, why: &str) -> Published {
 #[test]
 fn every_stream_makes_a_price_with_and_without_tls() {
     let tls = good_certificates();
-    let short = ["--samples", "4", "--interval", "600ms"];
+    let short = ["--samples", "5", "--interval", "1s"];
     let encrypted = [&short[..], &["--ca-file", &tls.ca]].concat();
     for (exchange_args, args) in [
         (vec![], &short[..]),
@@ -96,7 +97,7 @@ fn every_stream_makes_a_price_with_and_without_tls() {
 fn a_connection_is_kept_over_several_periods_of_its_keep_alive() {
     let args = ["--samples", "10", "--interval", "1s", "--ping-every", "1s"];
     let args = [&args[..], &["--max-silence", "12s"]].concat();
-    for (kind, done) in rounds(&STREAMS, &["--keep-alive", "3s"], &args) {
+    for (kind, done) in rounds(&STREAMS, &["--keep-alive", "2s"], &args) {
         priced(&kind, &done);
         assert!(
             !done.stderr.contains("reconnecting"),
@@ -116,11 +117,11 @@ fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
         "--samples",
         "16",
         "--interval",
-        "400ms",
+        "500ms",
         "--ping-every",
         "1h",
     ];
-    for (kind, done) in rounds(&pinged, &["--keep-alive", "1500ms"], &args) {
+    for (kind, done) in rounds(&pinged, &["--keep-alive", "1s"], &args) {
         priced(&kind, &done);
         let dropped = done.stderr.contains("; reconnecting");
         assert!(dropped, "{kind}: {}", done.stderr);
@@ -129,8 +130,8 @@ fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
 
 #[test]
 fn an_announced_restart_is_followed() {
-    let faults = [&BRISK[..], &["--fault", "reconnect@25"]].concat();
-    let args = ["--samples", "10", "--interval", "500ms"];
+    let faults = [&BRISK[..], &["--fault", "reconnect@80"]].concat();
+    let args = ["--samples", "12", "--interval", "500ms"];
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
         priced(&kind, &done);
         let announced = done.stderr.contains("the exchange announces ");
@@ -146,21 +147,21 @@ fn an_announced_restart_is_followed() {
 
 #[test]
 fn a_stream_that_says_nothing_at_all_is_opened_anew() {
-    let faults = [&BRISK[..], &["--fault", "hang@10"]].concat();
+    let faults = [&BRISK[..], &["--fault", "hang@20"]].concat();
     let args = [
         "--samples",
         "12",
         "--interval",
-        "400ms",
+        "500ms",
         "--max-silence",
-        "2s",
+        "3s",
     ];
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
-        // Half a second of prices, and then more than that of silence: young enough all the same.
+        // A second of prices, and then more than that of silence: young enough all the same.
         priced(&kind, &done);
         let given_up = done
             .stderr
-            .contains("nothing has come for 2s; reconnecting");
+            .contains("nothing has come for 3s; reconnecting");
         assert!(given_up, "{kind}: {}", done.stderr);
     }
 }
@@ -221,7 +222,10 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
             }
             let report = abstained(&kind, &done, TOO_FEW);
             for slot in &report.collectors {
-                let refused = slot.refused();
+                // Of a sample that this machine took too late nobody says what it was.
+                let late = Miss::Overdue.to_string();
+                let mut refused = slot.refused();
+                refused.retain(|(_, why)| *why != late);
                 let reasons = refused.iter().all(|(_, why)| told.contains(why));
                 assert!(reasons && refused.len() > 2, "{kind}: {refused:?}");
             }
@@ -253,9 +257,10 @@ fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
 
 #[test]
 fn a_large_message_or_a_dropped_connection_is_got_over() {
-    for fault in ["large@30", "drop@30"] {
+    // Twenty megabytes for each of twenty collectors take the exchange its time.
+    for fault in ["large@160", "drop@160"] {
         let faults = [&BRISK[..], &["--fault", fault]].concat();
-        let args = ["--samples", "12", "--interval", "500ms"];
+        let args = ["--samples", "12", "--interval", "1s"];
         for (kind, done) in rounds(&STREAMS, &faults, &args) {
             priced(&kind, &done);
             let lost = done.stderr.contains("; reconnecting");

@@ -468,7 +468,7 @@ fn someone_on_the_line_can_silence_a_remote_collector_and_change_no_price() {
         ("average", None, Some(Preamble::BYTES + 7)),
         ("nothing", None, None),
     ] {
-        let stage = stage(1, 3, "1s");
+        let stage = stage(1, 5, "1s");
         let (control, data) = (stage.control, stage.data);
         let (mut on_control, mut on_data) = (Line::to(control), Line::to(data));
         let enrolment = stage.enrolment_path(4);

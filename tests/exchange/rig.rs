@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use tungstenite::handshake::HandshakeError;
 use tungstenite::{Error, Message, WebSocket};
 
+/// How long a test waits for what does happen, on however busy a machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 /// What a collector asks.
 pub const ASK: &str =
     r#"{"id":"a1","method":"ticker.price","params":{"symbol":"BTCUSDT","symbolStatus":"TRADING"}}"#;
@@ -52,7 +55,7 @@ impl Rig {
         let settings = settings(&format!("--listen 127.0.0.1:0 {flags}"));
         Rig {
             server: Server::open(&settings, now).unwrap(),
-            until: Instant::now() + Duration::from_secs(20),
+            until: Instant::now() + PATIENCE,
             clock: None,
         }
     }

@@ -7,6 +7,9 @@ use crate::support::Finished;
 use nanoserde::DeJson;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Why a sample has no price that this machine asked for too late.
+const OVERDUE: &str = "the instant had passed";
+
 /// The report, as far as the tests look at it.
 #[derive(DeJson)]
 pub struct Published {
@@ -87,17 +90,18 @@ impl Published {
     }
 
     /// No sample was asked for half an interval late, and the round is over (now) by its deadline: the last instant,
-    /// a second for the reply, half a second for the answers; and what a busy machine may add.
+    /// a second for the reply, half a second for the answers; and what a busy machine may add, which is less than a connection
+    /// may take to come about (20 s).
     pub fn assert_on_time(&self) {
         let samples = self.collectors.iter().flat_map(|slot| &slot.samples);
         for sample in samples.filter(|sample| sample.price.is_some()) {
             let late = sample.lateness_us.expect("a price was asked for");
-            assert!(late < self.interval_us / 2, "{sample:?}");
+            assert!(late <= self.interval_us / 2, "{sample:?}");
         }
         let last_us = self.round_start_us + (self.samples as u64 - 1) * self.interval_us;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let over_us = (now.as_micros() as u64).saturating_sub(last_us + 1_500_000);
-        assert!(over_us < 20_000_000, "{over_us} µs over its deadline");
+        assert!(over_us < 15_000_000, "{over_us} µs over its deadline");
     }
 }
 
@@ -117,11 +121,13 @@ impl Slot {
         self.samples.iter().filter(asked).collect()
     }
 
-    /// Which of the samples that were asked for have no price, by their place among these, and why.
+    /// Which of the samples that were asked for have no price, by their place among these, and why; but for those that a busy
+    /// machine asked for too late, which the reply says nothing against.
     pub fn refused(&self) -> Vec<(usize, &str)> {
         let asked = self.asked().into_iter().enumerate();
         asked
             .filter_map(|(at, sample)| Some((at, sample.missing.as_deref()?)))
+            .filter(|(_, why)| *why != OVERDUE)
             .collect()
     }
 }

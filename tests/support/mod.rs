@@ -6,7 +6,7 @@
 pub mod peer;
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -285,6 +285,24 @@ pub fn alive(id: u32) -> bool {
         .next()
         .and_then(|rest| rest.split_whitespace().next())
         .is_some_and(|state| state != "Z")
+}
+
+/// An address on this machine where nobody listens, and nobody will whom the system gives a port: those are higher.
+pub fn nobodys_address() -> SocketAddr {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let first = range
+        .ok()
+        .and_then(|range| range.split_whitespace().next()?.parse().ok());
+    let highest: u16 = first.unwrap_or(32_768);
+    assert!(highest > 12_000, "some ports are given to nobody");
+    // Programs of tests that run at one time begin at different places.
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let begin = std::process::id().wrapping_mul(97).wrapping_add(count);
+    let ports = (0..1_000)
+        .map(|at| 10_000 + (begin.wrapping_add(at * 89) % u32::from(highest - 10_000)) as u16);
+    let mut addresses = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+    addresses.find(free).expect("one in a thousand is free")
 }
 
 /// An embedded exchange on a free port, and where it listens.
