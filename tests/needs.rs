@@ -186,7 +186,7 @@ fn a_need_that_is_not_met_is_named_with_what_to_do() {
 fn what_building_lacks_is_installed_by_root_and_shown_to_others() {
     let record = scratch("installed");
     let installer = format!("echo \"$@\" >> '{}'", record.display());
-    let missing = "setup: missing: cc make";
+    let missing = "setup: missing: cc, make";
     for (id, is_root) in [("0", true), ("1000", false)] {
         let who = format!("echo {id}");
         let scripts = [("id", &*who), ("apt-get", &installer), ("dnf", &installer)];
@@ -194,7 +194,7 @@ fn what_building_lacks_is_installed_by_root_and_shown_to_others() {
         // The installer of this test installs nothing.
         assert_eq!(done.code, Some(1), "{}", done.stderr);
         assert!(done.stderr.contains(missing), "{}", done.stderr);
-        assert!(done.stderr.contains("without cc make"), "{}", done.stderr);
+        assert!(done.stderr.contains("without cc, make"), "{}", done.stderr);
         let shown = done.stderr.contains("to install it, type: ");
         let installed = std::fs::read_to_string(&record).unwrap_or_default();
         let _ = std::fs::remove_file(&record);
