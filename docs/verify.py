@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Checks one report of rsoracle, the line that `rsoracle run --json` prints, by the rules of docs/PROTOCOL.md alone:
-pip install cryptography; python3 verify.py FILE (- is standard input).
+"""Checks one report of rsoracle (the line that `rsoracle run --json` prints) or one proof of a lie, by the rules of docs/PROTOCOL.md
+alone: pip install cryptography; python3 verify.py FILE (- reads standard input).
 
-An example for other languages; `rsoracle verify` does more. This one knows nobody to trust (it prints the keys), follows no chain,
-takes the aggregator's word for whether a price is published, and passes over the form of the line and what only sums up for people.
+It is an example for other languages; `rsoracle verify` does more. This program has no roster (it prints the keys instead), follows no
+chain, takes the aggregator's word for whether a price is published, and checks neither the form of the line nor its summary fields.
 """
 import hashlib, json, re, struct, sys, time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -80,6 +80,10 @@ def observation(of):
     bits = price(of["price"]) if of["abstains"] is None else struct.pack(">Q", 0x7FF8 << 48 | ABSTENTIONS.index(of["abstains"]) + 1)
     return bits + number(of["timestamp_us"]) + data(of["signature"], 64)
 
+def observed(of, terms, slot, source, samples_digest):  # what an observation signs, up to its answer
+    message = context("observation") + terms + number(slot, 2) + text(of["feed"], 16) + text(source, 32)
+    return message + number(of["round_start_us"]) + number(of["samples"], 4) + number(of["interval_us"]) + samples_digest
+
 def check_slot(report, terms, slot, seat):
     who, start, count, interval = f"collector {slot}", *(report[k] for k in ("round_start_us", "samples", "interval_us"))
     samples, late_max = seat["samples"], min(interval // 2, 500_000)
@@ -87,13 +91,14 @@ def check_slot(report, terms, slot, seat):
     records = b"".join(record(index, sample, late_max) for index, sample in enumerate(samples))
     silent = seat["price"] is seat["abstains"] is seat["timestamp_us"] is seat["signature"] is seat["second"] is None
     answers = [] if silent else [observation(answer) for answer in (seat, seat["second"]) if answer is not None]
-    message = context("observation") + terms + number(slot, 2) + text(report["feed"], 16) + text(seat["source"], 32)
-    message += number(start) + number(count, 4) + number(interval) + digest(context("samples") + records)
+    message = observed(report, terms, slot, seat["source"], digest(context("samples") + records))
     for answer in answers:
         late = int.from_bytes(answer[8:16], "big") - start - (count - 1) * interval
         need(-(count - 1) * interval <= late <= late_max, f"{who}: the timestamp lies outside the round")
         check_signature(key(seat["key"]), message + answer[:16], answer[16:], who)
-    need(silent or len(samples) == count and len(set(answers)) == len(answers), f"{who}: samples are missing, or one answer twice")
+    # One key has many signatures over the same bytes: only another average or timestamp is another answer.
+    distinct = len({answer[:16] for answer in answers}) == len(answers)
+    need(silent or len(samples) == count and distinct, f"{who}: samples are missing, or one answer twice")
     valid, expected = [index for index, sample in enumerate(samples) if "price" in sample], start
     if seat["price"] is not None:
         need(len(valid) * 100 >= count * 80, f"{who}: too few samples")
@@ -102,6 +107,15 @@ def check_slot(report, terms, slot, seat):
         expected = start + valid[-1] * interval + samples[valid[-1]]["lateness_us"]
     need(silent or seat["timestamp_us"] == expected, f"{who}: not the timestamp of its newest sample")
     return b"".join(answers).ljust(160, b"\0") + number(len(samples), 4) + records
+
+def check_proof(proof):
+    need(proof["rsoracle_proof"] == 1, "it is no proof")
+    messages = []
+    for answer in (proof["first"], proof["second"]):
+        terms, samples, said = data(proof["terms_digest"], 32), data(answer["samples_digest"], 32), observation(answer)
+        messages.append(observed(proof, terms, proof["slot"], proof["source"], samples) + said[:16])
+        check_signature(key(proof["key"]), messages[-1], said[16:], "the collector")
+    need(messages[0] != messages[1], "both answers are the same: a duplicate, which proves nothing")
 
 def check(report):
     names = ("n", "f", "quorum", "samples", "interval_us", "round_start_us", "rule", "sample_rule", "collectors", "decision")
@@ -144,9 +158,14 @@ def check(report):
 
 try:
     report = json.loads((sys.stdin if sys.argv[1] == "-" else open(sys.argv[1], encoding="utf-8")).read(), object_pairs_hook=once)
-    for seat, standing in zip(report["collectors"], check(report)):
-        print(f"collector {seat['slot']}: {standing}, {seat['source']}, key {seat['key']}; samples, average and signature check")
-    print(f"aggregator: key {report['aggregator_key']}; signature, terms and round {report['round_start_us']} check")
-    print(f"price of {report['feed']}: {report['price']}, recomputed bit for bit. Whose these keys are is not checked.")
+    if "rsoracle_proof" in report:
+        check_proof(report)
+        print(f"the holder of the key {report['key']} signed two different answers for the round {report['round_start_us']}")
+    else:
+        for seat, standing in zip(report["collectors"], check(report)):
+            print(f"collector {seat['slot']}: {standing}, {seat['source']}, key {seat['key']}; samples, average and signature check")
+        print(f"aggregator: key {report['aggregator_key']}; signature, terms and round {report['round_start_us']} check")
+        print(f"price of {report['feed']}: {report['price']}, recomputed bit for bit.")
+    print("Whose these keys are is not checked.")
 except Exception as wrong:
     sys.exit(f"REFUSED: {wrong!r}")

@@ -11,6 +11,7 @@ use rsoracle::json;
 use rsoracle::limits::*;
 use rsoracle::reason::{Abstention, Miss, Reject};
 use rsoracle::report::Verifier;
+use rsoracle::round::Round;
 use rsoracle::seal::hex;
 use rsoracle::source::{KINDS, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -270,11 +271,12 @@ fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
     }
 }
 
-/// The lines of the document's blocks that are marked `json`.
-fn documented_lines(document: &str) -> Vec<String> {
+/// The lines of the document's blocks that are marked `kind`.
+fn documented_lines(document: &str, kind: &str) -> Vec<String> {
+    let begin = format!("```{kind}");
     let mut lines = document.lines();
     let mut all = Vec::new();
-    while lines.any(|line| line == "```json") {
+    while lines.any(|line| line == begin) {
         all.extend(lines.next().map(str::to_owned));
         assert_eq!(lines.next(), Some("```"), "a report is one line");
     }
@@ -285,7 +287,7 @@ fn documented_lines(document: &str) -> Vec<String> {
 fn the_lines_of_the_document_are_those_of_the_library_byte_for_byte_and_check() {
     let story = Story::play();
     let made = story.lines();
-    let documented = documented_lines(&document());
+    let documented = documented_lines(&document(), "json");
     assert!(
         documented == made,
         "the document should say:\n{}",
@@ -297,6 +299,26 @@ fn the_lines_of_the_document_are_those_of_the_library_byte_for_byte_and_check() 
         let flaws = verifier.check(line, story.next.round.start_us).flaws;
         assert_eq!(flaws, [""; 0], "{line}");
     }
+}
+
+#[test]
+fn one_answer_under_two_signatures_is_a_duplicate_and_no_proof() {
+    let story = Story::play();
+    let line = story.no_proof().line();
+    let documented = documented_lines(&document(), "refused");
+    assert_eq!(
+        documented,
+        [line.as_str()],
+        "the document, then the library"
+    );
+    let flaws = Verifier::default()
+        .check(&line, story.next.round.start_us)
+        .flaws;
+    assert_eq!(flaws, ["both answers are the same"]);
+    let mut round = Round::new(story.terms.clone(), story.report.round.start_us);
+    round.parts[0] = story.report.round.parts[0].clone();
+    let heard = round.observe(0, &story.signed_again().encode());
+    assert_eq!(heard, Err(Reject::Duplicate));
 }
 
 /// The keys of every object in a line, in order, with the path of the object before each: `policy.deviation`.
@@ -377,6 +399,9 @@ fn openssl_takes_the_documents_signatures_and_makes_the_same() {
         message[40] ^= 1;
         assert!(!openssl_takes(&public, &message, &signature), "{what}");
     }
+    let message = get("slot0.observation.signed");
+    let again = get("slot0.again.signature");
+    assert!(openssl_takes(&get("slot0.public"), &message, &again));
 }
 
 #[test]

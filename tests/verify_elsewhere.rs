@@ -5,21 +5,25 @@ mod openssl;
 mod published;
 mod signed;
 mod support;
+mod vectors;
 mod witness;
 
 use nanoserde::DeJson;
 use openssl::openssl_takes;
 use published::Published;
-use rsoracle::frame::{Answer, Record, Sample};
+use rsoracle::frame::{Answer, Observation, Record, Sample};
 use rsoracle::keyfile;
 use rsoracle::reason::{Abstention, Miss};
 use rsoracle::report::Report;
 use rsoracle::round::Round;
-use rsoracle::seal::{Keys, ObservationContext, SecretKey, hex, observation_bytes, samples_digest};
+use rsoracle::seal::{
+    Keys, ObservationContext, SecretKey, hex, observation_bytes, samples_digest, unhex,
+};
 use signed::{Oracle, START_US, Says};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::*;
+use vectors::Story;
 use witness::*;
 
 /// The lines that a run prints with `--json`.
@@ -160,6 +164,52 @@ fn a_verifier_in_python_tells_exchanges_and_recorded_prices_by_the_same_names() 
         assert!(output.status.success(), "{}: {line}", text(&output.stderr));
         let ours = run(&["verify", &file]);
         assert_eq!(ours.code, Some(5), "{}", ours.stdout);
+    }
+}
+
+/// By the collector of slot 0 of [`Oracle`] over its answer below, with another nonce than RFC 8032's: r is the SHA-512 of "another
+/// nonce", R = r B, S = r + H(R, A, M) a.
+const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c430e04d192f4567a6467c759fdb9a38859dce11d0a464ca46489bffdbaee1b00";
+
+/// A round in which a collector answers twice: its price, and what `second` makes of that answer.
+fn with_a_second_answer(second: impl FnOnce(&Round, Observation) -> Observation) -> String {
+    let mut oracle = Oracle::new(1, "kraken:BTC/USD");
+    let mut round = oracle.report(START_US, &[Says::Price(100.0)]).round;
+    let first = round.parts[0].observation.expect("a price");
+    round.parts[0].equivocated = Some(second(&round, first));
+    Oracle::new(1, "").sign(round).line()
+}
+
+#[test]
+fn a_verifier_in_python_calls_two_answers_a_lie_and_one_answer_signed_twice_none_and_so_does_ours()
+{
+    let Some(python) = python() else { return };
+    let two = with_a_second_answer(|round, _| {
+        let other = Answer::Abstain(Abstention::ClockMoved);
+        Observation::decode(&signed::signed(round, 0, other, START_US)).expect("an answer")
+    });
+    let again = with_a_second_answer(|_, first| Observation {
+        signature: unhex(SIGNED_AGAIN).expect("64 bytes"),
+        ..first
+    });
+    let story = Story::play();
+    for (line, ours, theirs) in [
+        (two, 5, None),
+        (again, 1, Some("one answer twice")),
+        (story.proof().line(), 5, None),
+        (
+            story.no_proof().line(),
+            1,
+            Some("both answers are the same"),
+        ),
+    ] {
+        let (file, output) = checked(&python, &line);
+        let said = text(&output.stderr);
+        let refused = theirs.is_some_and(|why| said.starts_with("REFUSED: ") && said.contains(why));
+        assert_eq!(output.status.success(), theirs.is_none(), "{said}: {line}");
+        assert_eq!(refused, theirs.is_some(), "{said}: {line}");
+        let done = run(&["verify", &file]);
+        assert_eq!(done.code, Some(ours), "{}: {line}", done.stdout);
     }
 }
 

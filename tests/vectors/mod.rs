@@ -40,6 +40,10 @@ const SAMPLED: [[(Option<f64>, u64); 2]; 5] = [
 /// By the collector of slot 0 over its observation, with the identity as its R: `[S]B = R + [k]A` holds.
 const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000007eb46d03388bba45def31d13e0a7bb5d790aa3a8d36838608585d3e4fae9030e";
 
+/// By the collector of slot 0 over its observation, with another nonce than RFC 8032's: r is the SHA-512 of "another nonce", R = r B,
+/// S = r + H(R, A, M) a.
+const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783cc921e02090786bc6231d4c4f246e01f7ace5945f1ba1e95f4c2710958652a804";
+
 /// What one collector does in the round.
 pub struct Player {
     slot: u16,
@@ -229,13 +233,36 @@ impl Story {
     /// What would prove that the collector of slot 3 lied: its answer and an abstention over the same samples.
     pub fn proof(&self) -> Proof {
         let player = &self.players[3];
-        let digest = samples_digest(&player.records);
         let mut second = Observation {
             answer: Answer::Abstain(Abstention::ClockMoved),
             timestamp_us: START_US,
             signature: [0; 64],
         };
         second.signature = player.key.sign(&player.signed(&second));
+        self.proof_of(player, second)
+    }
+
+    /// The answer of slot 0 under another signature.
+    pub fn signed_again(&self) -> Observation {
+        Observation {
+            signature: unhex(SIGNED_AGAIN).expect("64 bytes"),
+            ..self.players[0].observation
+        }
+    }
+
+    /// What proves nothing: the answer of slot 0 under two signatures, both of which check.
+    pub fn no_proof(&self) -> Proof {
+        let player = &self.players[0];
+        let again = self.signed_again();
+        let message = player.observation_signed();
+        assert!(player.key.public().signed(&message, &again.signature));
+        assert_ne!(again.signature, player.observation.signature);
+        self.proof_of(player, again)
+    }
+
+    /// The answer of a player, and another one over the same samples.
+    fn proof_of(&self, player: &Player, second: Observation) -> Proof {
+        let digest = samples_digest(&player.records);
         Proof {
             key: player.key.public(),
             terms_digest: self.terms.digest(),
@@ -349,6 +376,10 @@ impl Story {
             put(&format!("{name}.signature"), &report.signature);
         }
         put("change.signed", &self.change.signed_bytes());
+        put(
+            "slot0.again.signature",
+            &self.no_proof().answers[1].1.signature,
+        );
         all.extend(recipes());
         all.extend(refused(first));
         all
