@@ -12,7 +12,7 @@ use signed::*;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::Duration;
 use support::*;
 use witness::*;
 
@@ -357,11 +357,11 @@ fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     assert_eq!(code, Some(1));
 }
 
-/// A run over recorded prices with a round a second into a journal, to its end.
+/// A run over recorded prices with a round in three seconds into a journal, to its end.
 fn recorded(path: &str, rounds: &str) {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet"]);
     command.args(["--samples", "1", "--ready-timeout", "2m"]);
-    command.args(["--every", "1s", "--rounds", rounds, "--journal", path]);
+    command.args(["--every", "3s", "--rounds", rounds, "--journal", path]);
     let done = start_command(command).finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
 }
@@ -381,13 +381,18 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
     // On a busy machine a collector may abstain now and then.
     let (rounds, _) = shown(&[path]);
     assert_eq!(rounds.len(), 4);
-    let rows = table.lines().skip(2).filter(|line| !line.starts_with('!'));
-    for (round, row) in rounds.iter().zip(rows) {
-        let part = format!(" {}/5", round.prices);
-        assert!(
-            row.contains(&part) && row.contains("  embedded 872"),
-            "{part} in {table}"
-        );
+    for round in &rounds {
+        let begins = format!("{}  {}", round.number, round.round_start);
+        let mut rows = table
+            .lines()
+            .map(|line| line.trim_start_matches(['!', ' ']));
+        let row = rows.find(|row| row.starts_with(&begins)).expect(&table);
+        let price = match round.price {
+            Some(_) => "  embedded 872",
+            None => "  no price  ",
+        };
+        let prices = format!(" {}/5", round.prices);
+        assert!(row.contains(price) && row.contains(&prices), "{table}");
     }
     assert!(
         table.contains("lowest embedded 872") && table.contains("\nprices shown, "),
@@ -436,10 +441,14 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
     }
     let path = scratch("journal.jsonl");
     fs::write(&path, &whole).unwrap();
-    let begun = Instant::now();
-    let (table, code) = history(&[text(&path), "--last", "1000"]);
-    let took = begun.elapsed();
-    assert_eq!(code, Some(0));
+    let mut running = start(&["history", text(&path), "--last", "1000"]);
+    // What it takes of a core: how long that lasts is the machine's affair.
+    let mut took = Duration::ZERO;
+    eventually("the table is made", || {
+        took = took.max(time_on_a_core(running.id()));
+        running.ended().then_some(())
+    });
+    let table = running.finish().stdout;
     assert_eq!(table.lines().count(), 2 + 1_000 + 3);
     let drawn = table.lines().last().unwrap();
     assert_eq!(drawn.chars().count(), 72, "{drawn}");
@@ -448,8 +457,7 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
         table.starts_with("BTC/USD: the last 1000 of 5000 rounds\n"),
         "{table}"
     );
-    // Some tenths of a second, where nothing else runs; minutes, if each round looked at all others.
-    assert!(took.as_secs() < 120, "{took:?}");
+    assert!(took.as_secs() < 20, "{took:?}");
     let (rounds, _) = shown(&[text(&path), "--last", "10000"]);
     assert_eq!(rounds.len(), 5_000);
 }

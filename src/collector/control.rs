@@ -126,9 +126,10 @@ impl Control {
         self.refused.is_some() || self.inbox.ended()
     }
 
-    /// Whether this connection was displaced by a crowd of strangers before its hello was heard.
-    pub fn crowded(&self) -> bool {
-        self.refused == Some(Reject::Crowded)
+    /// Whether another connection may do better: this one was displaced by a crowd of strangers before its hello was heard,
+    /// or this process had to wait for its core for so long that the hello came too late.
+    pub fn unheard(&self) -> bool {
+        matches!(self.refused, Some(Reject::Crowded | Reject::HelloLate))
     }
 
     /// Looks whether the connection still stands.
