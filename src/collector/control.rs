@@ -126,9 +126,10 @@ impl Control {
         self.refused.is_some() || self.inbox.ended()
     }
 
-    /// Whether this connection was displaced by a crowd of strangers before its hello was heard.
-    pub fn crowded(&self) -> bool {
-        self.refused == Some(Reject::Crowded)
+    /// Whether this connection was given up before its hello was heard: a crowd of strangers displaced it, or this process
+    /// waited too long for a core.
+    pub fn unheard(&self) -> bool {
+        matches!(self.refused, Some(Reject::Crowded | Reject::HelloLate))
     }
 
     /// Looks whether the connection still stands.

@@ -138,7 +138,7 @@ fn enlist<'a>(
     let price = loop {
         let price = first_price(config, &role, &mut session, &mut control, &mut said);
         let stands = control.stands();
-        if control.crowded() && Instant::now() < until {
+        if control.unheard() && Instant::now() < until {
             control = Control::open(config, enrolment, &key, until)?;
             continue;
         }
