@@ -41,34 +41,38 @@ fn speakers(stderr: &str, part: &str) -> BTreeSet<u16> {
     slots
 }
 
-/// There is no price, and every collector said all of `parts` in one line.
-fn assert_no_price(done: &Finished, parts: &[&str]) {
+/// There is no price, and so many collectors at least, of three, said all of `parts` in one line.
+fn assert_no_price(done: &Finished, least: usize, parts: &[&str]) {
     let text = &done.stderr;
     assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""), "{text}");
-    let all: BTreeSet<u16> = (0..3).collect();
     let line = text
         .lines()
         .find(|line| parts.iter().all(|part| line.contains(part)));
     assert!(line.is_some(), "{parts:?} in one line of {text}");
     for part in parts {
-        assert_eq!(speakers(text, part), all, "{part:?} in {text}");
+        let said_by = speakers(text, part).len();
+        assert!(said_by >= least, "{said_by} said {part:?} in {text}");
     }
     let last = "no price: 0 of 3 collectors became ready, 2 are needed (quorum)";
     assert!(text.contains(last), "{text}");
 }
 
+/// So many that give up leave too few for a quorum; the third then has a second to say why, which a busy machine may not
+/// leave it.
+const TOO_MANY: usize = 2;
+
 /// Runs three collectors against what does not pass by itself: the run ends without waiting for its ready timeout.
 fn fails_for_good(args: &[&str], parts: &[&str]) {
     let (mut command, mark) = marked_run(&["--collectors", "3", "--ready-timeout", "1h"]);
     command.args(args);
-    assert_no_price(&start_command(command).finish(), parts);
+    assert_no_price(&start_command(command).finish(), TOO_MANY, parts);
     assert_eq!(bearers(&mark), [], "nobody is left");
 }
 
 /// Runs three collectors against what may pass: they try until the ready timeout.
 fn fails_for_now(command: Command, mark: &str, parts: &[&str]) {
     let done = start_command(command).finish();
-    assert_no_price(&done, &[parts, &["trying again"]].concat());
+    assert_no_price(&done, 3, &[parts, &["trying again"]].concat());
     let why = "no first price from the exchange in time";
     assert!(done.stderr.contains(why), "{}", done.stderr);
     assert!(done.took < READY + SLACK, "took {:?}", done.took);
@@ -203,7 +207,8 @@ fn an_exchange_without_tls_where_tls_was_asked_for() {
         running.ended().then_some(())
     });
     let advice = "what answers there does not speak TLS";
-    assert_no_price(&running.finish(), &["wrong version number", advice]);
+    let parts = ["wrong version number", advice];
+    assert_no_price(&running.finish(), TOO_MANY, &parts);
 }
 
 #[test]
@@ -295,7 +300,7 @@ fn what_is_no_price_in_answer_to_the_first_request() {
         (exchange, start_command(command), cause)
     });
     for (_exchange, running, cause) in running {
-        assert_no_price(&running.finish(), &[cause, "trying again"]);
+        assert_no_price(&running.finish(), 3, &[cause, "trying again"]);
     }
 }
 

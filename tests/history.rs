@@ -12,7 +12,7 @@ use signed::*;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::Duration;
 use support::*;
 use witness::*;
 
@@ -436,10 +436,14 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
     }
     let path = scratch("journal.jsonl");
     fs::write(&path, &whole).unwrap();
-    let begun = Instant::now();
-    let (table, code) = history(&[text(&path), "--last", "1000"]);
-    let took = begun.elapsed();
-    assert_eq!(code, Some(0));
+    let mut running = start(&["history", text(&path), "--last", "1000"]);
+    // What it takes of a core: how long that lasts is the machine's affair.
+    let mut took = Duration::ZERO;
+    eventually("the table is made", || {
+        took = took.max(time_on_a_core(running.id()));
+        running.ended().then_some(())
+    });
+    let table = running.finish().stdout;
     assert_eq!(table.lines().count(), 2 + 1_000 + 3);
     let drawn = table.lines().last().unwrap();
     assert_eq!(drawn.chars().count(), 72, "{drawn}");
@@ -448,8 +452,7 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
         table.starts_with("BTC/USD: the last 1000 of 5000 rounds\n"),
         "{table}"
     );
-    // Some tenths of a second, where nothing else runs; minutes, if each round looked at all others.
-    assert!(took.as_secs() < 120, "{took:?}");
+    assert!(took.as_secs() < 20, "{took:?}");
     let (rounds, _) = shown(&[text(&path), "--last", "10000"]);
     assert_eq!(rounds.len(), 5_000);
 }

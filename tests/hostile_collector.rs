@@ -49,7 +49,11 @@ fn send_refused(collector: &TestCollector, observations: &[[u8; Observation::BYT
 
 #[test]
 fn any_flipped_bit_of_an_observation_is_refused_and_the_honest_one_still_counts() {
-    let (stage, mut collector, round) = begun();
+    // A round of 14 seconds: hundreds of connections take their time.
+    let stage = stage(1, SAMPLES, "2s");
+    let mut collector = stage.collector(4);
+    collector.ready();
+    let round = collector.round();
     let records = records(SAMPLES, PRICE);
     collector.send_samples(&round, &records);
     let honest = collector.honest(&round, &records).encode();

@@ -8,9 +8,6 @@ use std::time::Instant;
 use support::*;
 use tungstenite::{Message, WebSocket};
 
-/// More than the system takes for a connection that nobody reads: 6 MiB to be read and 4 MiB to be sent, by Linux's defaults.
-const BUFFERED_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 /// Takes a collector's connection, and answers its first request.
 fn first_price(listener: &TcpListener) -> WebSocket<TcpStream> {
     let (tcp, _) = eventually("a collector connects", || match listener.accept() {
@@ -45,6 +42,8 @@ fn fragments_without_end_do_not_keep_a_collector_from_noticing_that_its_aggregat
         "1",
         "--ready-timeout",
         "4m",
+        "--samples",
+        "1000",
         "--control-port",
         "0",
         "--data-port",
@@ -58,13 +57,12 @@ fn fragments_without_end_do_not_keep_a_collector_from_noticing_that_its_aggregat
     // RFC 6455, 5.2: a text frame that is not the last of its message, then empty continuations, none of them the last.
     tcp.write_all(&[0x01, 0]).expect("the collector reads");
     let fragments = vec![0; 8192];
-    // Faster than it can read, so that its socket is never empty: first until it has read what no system keeps for a
-    // connection, then until it is gone.
-    let mut taken = 0;
+    // Faster than it can read, so that its socket is never empty: first until it has gone through samples meanwhile, then
+    // until it is gone.
     let began = Instant::now();
-    while taken < BUFFERED_BYTES_MAX {
-        taken += tcp.write(&fragments).unwrap_or(0);
-        assert!(began.elapsed() < LONG, "it has read {taken} bytes");
+    while !aggregator.stderr().contains("sample 2 of 1000") {
+        let _ = tcp.write(&fragments);
+        assert!(began.elapsed() < LONG, "it takes no samples");
     }
     aggregator.signal("KILL");
     let began = Instant::now();

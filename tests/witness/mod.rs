@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// `rsoracle run` on free ports, with these further arguments, and a mark in its environment that its children
 /// inherit: whoever bears it came from this run.
@@ -53,6 +54,16 @@ pub fn status_number(id: u32, name: &str) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// How long a process has run on a core so far; nothing if it is gone.
+pub fn time_on_a_core(id: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // Fields 14 and 15 of proc(5), in hundredths of a second; the name in the second may hold blanks.
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = behind_name.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
 }
 
 /// The same command in a network of its own, where `script` has been run (the loopback interface is up); `None` where
