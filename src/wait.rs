@@ -6,12 +6,6 @@
 use crate::clock::{Anchor, Reading, Step, step};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Reading both clocks takes less than a microsecond. Where it took longer than this, which is still little beside what tells of
-/// a step (`CLOCK_PARTS_US_MAX`), it is done again ...
-const READ_US_MAX: u64 = 1_000;
-/// ... up to so often.
-const READS_MAX: u32 = 10;
-
 /// Where time comes from; the tests inject another.
 pub trait Clock {
     /// Both clocks, now.
@@ -23,6 +17,11 @@ pub trait Clock {
     /// Keeps the core for a moment.
     fn spin(&mut self);
 }
+
+/// Two readings further apart than this are taken anew, ...
+const TORN_US: u64 = 1_000;
+/// ... so often.
+const READINGS_MAX: u32 = 20;
 
 /// The system's clocks.
 pub struct SystemClock {
@@ -47,21 +46,8 @@ pub fn wall_us() -> u64 {
 }
 
 impl Clock for SystemClock {
-    /// The two are read one after the other. Who loses the core in between would take that for a step of the clock, so it
-    /// reads again.
     fn now(&mut self) -> Reading {
-        let mono_us = || self.origin.elapsed().as_micros() as u64;
-        let mut reads = 0;
-        loop {
-            let before_us = mono_us();
-            let wall_us = wall_us();
-            let took_us = mono_us() - before_us;
-            reads += 1;
-            if took_us <= READ_US_MAX || reads == READS_MAX {
-                let mono_us = before_us + took_us / 2;
-                return Reading { wall_us, mono_us };
-            }
-        }
+        both(wall_us, || self.origin.elapsed().as_micros() as u64)
     }
 
     fn sleep(&mut self, us: u64) {
@@ -74,6 +60,22 @@ impl Clock for SystemClock {
 
     fn spin(&mut self) {
         std::hint::spin_loop();
+    }
+}
+
+/// Reads both clocks; again, if this process lost its core in between, which is no step of either.
+fn both(wall_us: impl Fn() -> u64, mono_us: impl Fn() -> u64) -> Reading {
+    let mut readings = 1;
+    loop {
+        let before_us = mono_us();
+        let reading = Reading {
+            wall_us: wall_us(),
+            mono_us: mono_us(),
+        };
+        if reading.mono_us.saturating_sub(before_us) <= TORN_US || readings == READINGS_MAX {
+            return reading;
+        }
+        readings += 1;
     }
 }
 
@@ -110,6 +112,7 @@ pub fn sharpen_sleeps() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::CLOCK_PARTS_US_MAX;
 
     /// A clock that moves only when someone waits on it, and is stepped once.
     struct Injected {
@@ -156,6 +159,23 @@ mod tests {
             step_us,
             slept: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_core_that_is_lost_between_two_clocks_is_no_step() {
+        use std::cell::Cell;
+        let (past_us, losses) = (Cell::new(0), Cell::new(3));
+        let wall_us = || {
+            let wall_us = 1_000_000 + past_us.get();
+            // Behind this reading the core is lost for as long as a step takes to be one.
+            if losses.get() > 0 {
+                losses.set(losses.get() - 1);
+                past_us.set(past_us.get() + CLOCK_PARTS_US_MAX + 1);
+            }
+            wall_us
+        };
+        let reading = both(wall_us, || past_us.get());
+        assert_eq!(reading.wall_us, 1_000_000 + reading.mono_us);
     }
 
     #[test]

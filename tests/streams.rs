@@ -328,7 +328,7 @@ fn an_old_price_is_no_first_price_and_an_old_snapshot_is_waited_over() {
         assert!(done.stderr.contains(told), "{kind}: {}", done.stderr);
     }
     let snapshot = ["--fault", "old-first:10m", "--speed", "3"];
-    let args = ["--samples", "4", "--interval", "600ms"];
+    let args = ["--samples", "5", "--interval", "1s"];
     for (kind, done) in rounds(&timed, &snapshot, &args) {
         let report = priced(&kind, &done);
         assert_eq!(report.prices, 3, "{kind}: {}", done.stderr);
@@ -342,7 +342,7 @@ fn the_roster_of_seven_bears_a_currency_that_loses_its_parity() {
     let (mut command, _) = marked_run(&["--sources", "embedded-diverse", "--endpoint", &url]);
     command.args([
         "--samples",
-        "3",
+        "5",
         "--interval",
         "1s",
         "--json",

@@ -371,7 +371,7 @@ fn two_exchanges_of_seven_lie_and_the_price_is_within_what_the_others_say() {
         let (mut command, _) = marked_run(&["--sources", "embedded-diverse", "--endpoint", &url]);
         command.args([
             "--samples",
-            "3",
+            "5",
             "--interval",
             "1s",
             "--json",

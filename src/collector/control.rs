@@ -9,6 +9,7 @@ use crate::frame::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round, pa
 use crate::limits::*;
 use crate::net::{Inbox, waits};
 use crate::reason::Reject;
+use crate::sampler::lateness_us_max;
 use crate::seal::{PublicKey, SecretKey, round_bytes};
 use crate::wait::wall_us;
 use std::io;
@@ -30,9 +31,10 @@ pub fn reach(
     }
 }
 
-/// Whether the last sample's instant has gone by: who was held up for so long reads of rounds that are history.
+/// Whether even the last sample would come too late: who was held up for so long reads of rounds that are history.
 pub fn is_over(round: &Round, now_us: u64) -> bool {
-    round.start_us + u64::from(round.samples - 1) * round.interval_us < now_us
+    let last_us = round.start_us + u64::from(round.samples - 1) * round.interval_us;
+    last_us + lateness_us_max(round.interval_us) < now_us
 }
 
 /// The control connection, once the hello is sent.
@@ -126,8 +128,8 @@ impl Control {
         self.refused.is_some() || self.inbox.ended()
     }
 
-    /// Whether another connection may do better: this one was displaced by a crowd of strangers before its hello was heard,
-    /// or this process had to wait for its core for so long that the hello came too late.
+    /// Whether this connection was given up before its hello was heard: a crowd of strangers displaced it, or this process
+    /// waited too long for a core.
     pub fn unheard(&self) -> bool {
         matches!(self.refused, Some(Reject::Crowded | Reject::HelloLate))
     }

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Deadline for anything that does happen, on however busy a machine; only a test that fails waits for all of it.
 pub const LONG: Duration = Duration::from_secs(240);
 
+/// Of the time between two looks no more is counted: for longer, the machine stood still.
+const STEP_MAX: Duration = Duration::from_secs(1);
+
 /// Lines of a process's output that a failing test prints.
 const LAST_LINES: usize = 30;
 
@@ -95,19 +98,20 @@ pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     within(LONG, what, condition)
 }
 
-/// The same with another limit.
+/// The same with another limit. While this machine stands still (a suspended guest, say), nobody is waited for.
 pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
+    let mut waited = Duration::ZERO;
     loop {
+        let before = Instant::now();
         if let Some(value) = condition() {
             return value;
         }
-        let waited = began.elapsed();
         assert!(
             waited < limit,
             "waited {waited:.1?}, and it did not happen: {what}"
         );
         std::thread::sleep(Duration::from_millis(2));
+        waited += before.elapsed().min(STEP_MAX);
     }
 }
 
