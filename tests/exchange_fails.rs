@@ -257,7 +257,7 @@ fn without_a_round_there_is_still_a_report_for_software_and_no_price_in_it() {
     assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
     let report = Published::of(&done);
     // Of the round that could not begin, in which all are silent.
-    report.assert_on_time();
+    report.assert_on_time(&done);
     let seen = (report.time_us, report.prices, report.signatures_verified);
     assert_eq!(seen, (None, 0, 0));
     assert_eq!(report.collectors.len(), 3);

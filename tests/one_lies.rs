@@ -48,7 +48,7 @@ fn lied_to(fault: &str, killed: &[u16]) -> Published {
     let done = aggregator.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let report = Published::of(&done);
-    report.assert_on_time();
+    report.assert_on_time(&done);
     assert_eq!(report.prices, 5 - killed.len(), "{}", done.stderr);
     report
 }

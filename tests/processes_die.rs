@@ -55,7 +55,7 @@ fn assert_price_without(done: &Finished, slots: &[u16], what: &str) {
     assert_eq!(done.code, Some(0), "{what}: {}", done.stderr);
     let report = Published::of(done);
     report.checked_price();
-    report.assert_on_time();
+    report.assert_on_time(done);
     assert_eq!(report.prices, 5 - slots.len(), "{what}: {}", done.stderr);
     for slot in &report.collectors {
         let struck = slots.contains(&slot.slot);
@@ -103,7 +103,7 @@ fn three_of_five_are_too_many() {
         let (done, mark) = strike(name, &[0, 2, 4], Moment::MidRound);
         assert_eq!(done.code, Some(3), "{}", done.stderr);
         let report = Published::of(&done);
-        report.assert_on_time();
+        report.assert_on_time(&done);
         assert_eq!(
             (report.price, report.time_us, report.prices),
             (None, None, 2)
@@ -148,7 +148,7 @@ fn an_exchange_killed_in_mid_round_leaves_abstentions() {
     let done = running.finish();
     assert_eq!(done.code, Some(3), "{}", done.stderr);
     let report = Published::of(&done);
-    report.assert_on_time();
+    report.assert_on_time(&done);
     assert_eq!((report.price, report.signatures_verified), (None, 5));
     assert_eq!(bearers(&mark), [], "nobody is left");
 }

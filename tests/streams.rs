@@ -86,7 +86,7 @@ fn every_stream_makes_a_price_with_and_without_tls() {
         for (kind, done) in rounds(&STREAMS, &exchange_args, args) {
             let report = priced(&kind, &done);
             assert_eq!(report.prices, 3, "{kind}: {}", done.stderr);
-            report.assert_on_time();
+            report.assert_on_time(&done);
             let unknown = done.stdout.contains("\"age_us\":null,");
             assert!(!unknown || WITHOUT_TIME.contains(&kind.as_str()), "{kind}");
         }

@@ -181,9 +181,10 @@ fn with_a_second_answer(second: impl FnOnce(&Round, Observation) -> Observation)
 }
 
 #[test]
+#[ignore = "needs python"]
 fn a_verifier_in_python_calls_two_answers_a_lie_and_one_answer_signed_twice_none_and_so_does_ours()
 {
-    let Some(python) = python() else { return };
+    let python = python();
     let two = with_a_second_answer(|round, _| {
         let other = Answer::Abstain(Abstention::ClockMoved);
         Observation::decode(&signed::signed(round, 0, other, START_US)).expect("an answer")

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Deadline for anything that does happen, on however busy a machine; only a test that fails waits for all of it.
 pub const LONG: Duration = Duration::from_secs(240);
@@ -52,6 +52,8 @@ pub struct Finished {
     pub stderr: String,
     /// From start to end.
     pub took: Duration,
+    /// When it last wrote to standard output.
+    pub printed: SystemTime,
 }
 
 /// The binary under test: what cargo built, or what RSORACLE_BINARY names (the static one, say). A proxy that the calling
@@ -163,7 +165,9 @@ impl Running {
         let what = format!("the end of process {}", self.id());
         within(limit, &what, || self.ended().then_some(()));
         let took = self.began.elapsed();
+        let printed = std::fs::metadata(&self.out).and_then(|out| out.modified());
         Finished {
+            printed: printed.expect("the file of its output is there"),
             code: self.code,
             stdout: self.stdout(),
             stderr: self.stderr(),
