@@ -81,7 +81,7 @@ fn main() {
     {
         print!(
             "{}",
-            rsoracle::resolve::answer(name).expect("a name that is known")
+            rsoracle::system::resolve::answer(name).expect("a name that is known")
         );
         return;
     }

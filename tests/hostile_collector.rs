@@ -4,15 +4,16 @@
 
 mod support;
 
-use rsoracle::frame::{Answer, Hello, Kind, Observation, Preamble, Ready, Record, Refusal, Sample};
-use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::seal::{ObservationContext, samples_digest};
+use rsoracle::wire::{Hello, Kind, Preamble, Ready, Refusal, Sample};
+use rsoracle_proof::reason::{Abstention, Miss, Reject};
+use rsoracle_proof::record::{Answer, Observation, Record};
+use rsoracle_proof::seal::{ObservationContext, samples_digest};
 use support::peer::*;
 
 const PRICE: f64 = 87_231.42;
 
 /// A running round: the stage, the collector of its last slot, and the round that it was told of.
-fn begun(samples: u32, interval: &str) -> (Stage, TestCollector, rsoracle::frame::Round) {
+fn begun(samples: u32, interval: &str) -> (Stage, TestCollector, rsoracle::wire::Round) {
     let stage = stage(1, samples, interval);
     let mut collector = stage.collector(4);
     collector.ready();
@@ -21,7 +22,7 @@ fn begun(samples: u32, interval: &str) -> (Stage, TestCollector, rsoracle::frame
 }
 
 /// The same with the last two collectors for the test to play: a bad one, and a good one that keeps the round open.
-fn begun_with_two(samples: u32) -> (Stage, [(TestCollector, rsoracle::frame::Round); 2]) {
+fn begun_with_two(samples: u32) -> (Stage, [(TestCollector, rsoracle::wire::Round); 2]) {
     let stage = stage(2, samples, "200ms");
     let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
     bad.ready();
@@ -103,7 +104,7 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
     // Signed with another key.
     let mut posing = honest;
     posing.signature = {
-        let signed = rsoracle::seal::observation_bytes(&true_one, answer.to_bits(), stamp);
+        let signed = rsoracle_proof::seal::observation_bytes(&true_one, answer.to_bits(), stamp);
         collector_key(3).sign(&signed)
     };
     bad.push(posing.encode());
@@ -243,7 +244,7 @@ fn an_observation_before_the_round_is_refused_and_samples_too() {
     let stage = stage(1, 3, "200ms");
     let mut collector = stage.collector(4);
     let records = records(3, PRICE);
-    let nowhen = rsoracle::frame::Round {
+    let nowhen = rsoracle::wire::Round {
         start_us: 1,
         interval_us: 100_000,
         samples: 3,

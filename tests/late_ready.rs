@@ -2,8 +2,9 @@
 
 mod support;
 
-use rsoracle::frame::{Challenge, Hello, Ready, padded};
-use rsoracle::seal::{EnrolmentSecret, SecretKey, hello_bytes};
+use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes};
+use rsoracle::wire::{Challenge, Hello, Ready};
+use rsoracle_proof::bytes::padded;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -26,7 +27,7 @@ fn enrol(control: SocketAddr, file: &Path) -> TcpStream {
         slot: 3,
         key: *key.public().bytes(),
         source: padded("embedded:BTCUSDT"),
-        clock_us: rsoracle::wait::wall_us(),
+        clock_us: rsoracle::system::wait::wall_us(),
         signature: [0; 64],
     };
     hello.signature = key.sign(&hello_bytes(&nonce, &secret, &hello));
@@ -63,7 +64,7 @@ fn a_round_does_not_wait_for_a_collector_that_was_not_told_of_it() {
     let mut tcp = enrol(running.channels().0, &file);
     running.stderr_line("collectors ready; 5 samples");
     let ready = Ready {
-        clock_us: rsoracle::wait::wall_us(),
+        clock_us: rsoracle::system::wait::wall_us(),
         price: 87231.4,
     };
     tcp.write_all(&ready.encode()).expect("ready is sent");

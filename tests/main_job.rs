@@ -2,7 +2,7 @@
 
 mod support;
 
-use rsoracle::json;
+use rsoracle::exchange::json;
 use support::*;
 
 #[test]

@@ -6,8 +6,8 @@ mod signed;
 mod support;
 
 use image::{Image, ONE_ROUND};
-use rsoracle::commands::COMMANDS;
-use rsoracle::wait::wall_us;
+use rsoracle::flags::tables::COMMANDS;
+use rsoracle::system::wait::wall_us;
 use signed::Says::Price;
 use signed::*;
 use std::path::{Path, PathBuf};

@@ -6,13 +6,14 @@ mod support;
 mod vectors;
 
 use openssl::*;
-use rsoracle::exchange::{self, Way};
-use rsoracle::json;
-use rsoracle::limits::*;
-use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::report::Verifier;
-use rsoracle::seal::hex;
-use rsoracle::source::{KINDS, Source};
+use rsoracle::exchange;
+use rsoracle::exchange::Way;
+use rsoracle::exchange::json;
+use rsoracle::system::limits::*;
+use rsoracle_proof::reason::{Abstention, Miss, Reject};
+use rsoracle_proof::report::Verifier;
+use rsoracle_proof::seal::hex;
+use rsoracle_proof::source::{KINDS, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -169,7 +170,7 @@ fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
         let source = Source::parse_for(kind.name, "BTC/USD").expect("a kind");
         let stale = match exchange::dialect(&source).way {
             Way::Poll(_) => String::new(),
-            Way::Stream(_) => format!("{} s", exchange::dialect(&source).pace.age_s_max),
+            Way::Stream(_) => format!("{} s", exchange::dialect(&source).pace.max_age.as_secs()),
         };
         [kind.name.to_owned(), source.symbol().to_owned(), stale]
     });

@@ -2,11 +2,12 @@
 
 use super::book::Kept;
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
-use crate::child::{self, Child};
-use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
-use crate::report::Report;
-use crate::round::Round;
-use crate::wait::wall_us;
+use crate::system::child;
+use crate::system::child::Child;
+use crate::system::wait::wall_us;
+use rsoracle_proof::report::Report;
+use rsoracle_proof::round::Round;
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
 use std::io::Write;
 
 /// Reads of the children's log at the end: a child that never stops talking must not keep us.

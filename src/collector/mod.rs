@@ -6,27 +6,28 @@
 //! connection does, however its aggregator died. What this module does not do: decide what a price is worth.
 
 mod control;
+pub mod overrides;
+pub mod sampler;
+pub mod settings;
 mod watch;
 
-use crate::clock::Anchor;
-use crate::config::Collect;
-use crate::error::Error;
-use crate::exchange::Said;
+use crate::collector::settings::Collect;
 use crate::exchange::roots::Roots;
-use crate::exchange::session::{Plan, Session, Timing};
+use crate::exchange::session::{Plan, Session};
 use crate::exchange::tunnel;
-use crate::frame::{Observation, Preamble, Ready};
-use crate::keyfile;
-use crate::limits::*;
-use crate::log;
-use crate::net::Patience;
-use crate::random;
-use crate::seal::{
-    EnrolmentSecret, ObservationContext, PublicKey, SecretKey, observation_bytes, samples_digest,
-    wipe,
-};
-use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
+use crate::exchange::{Pace, Said};
+use crate::keys;
+use crate::keys::secret::{EnrolmentSecret, SecretKey, wipe};
+use crate::system::clock::Anchor;
+use crate::system::limits::*;
+use crate::system::net::Patience;
+use crate::system::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
+use crate::wire::{Preamble, Ready};
 use control::{Control, is_over, reach};
+use rsoracle_proof::record::Observation;
+use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use rsoracle_verify::error::Error;
+use rsoracle_verify::log;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -82,8 +83,8 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
     let key = match &config.key {
-        Some(path) => keyfile::read(path)?,
-        None => random::key()?,
+        Some(path) => keys::file::read(path)?,
+        None => keys::fresh()?,
     };
     let enrolment = read_enrolment()?;
     let enlisted = enlist(config, role, key, &enrolment);
@@ -180,23 +181,19 @@ fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
         endpoints,
         tls,
         proxies: tunnel::proxies(config.proxy.as_ref())?,
-        timing: timing(config),
+        pace: pace(config),
     })
 }
 
 /// The exchange's usual rules, where the operator has no others.
-fn timing(config: &Collect) -> Timing {
-    let mut timing = Timing::of(&config.source);
-    for (rule, named_us) in [
-        (&mut timing.age_max, config.max_age_us),
-        (&mut timing.silence_max, config.max_silence_us),
-        (&mut timing.ping_every, config.ping_every_us),
-    ] {
-        if let Some(us) = named_us {
-            *rule = Duration::from_micros(us);
-        }
+fn pace(config: &Collect) -> Pace {
+    let (pace, overrides) = (Pace::of(&config.source), &config.overrides);
+    Pace {
+        max_age: overrides.max_age.unwrap_or(pace.max_age),
+        max_silence: overrides.max_silence.unwrap_or(pace.max_silence),
+        ping_every: overrides.ping_every.unwrap_or(pace.ping_every),
+        ..pace
     }
-    timing
 }
 
 /// Connects and reads until there is a price; gives up on what does not pass by itself.
@@ -366,7 +363,7 @@ impl Collector<'_> {
         let ended = tcp.set_nonblocking(true).is_err()
             || !tcp
                 .peek(&mut [0])
-                .is_err_and(|error| crate::net::waits(&error));
+                .is_err_and(|error| crate::system::net::waits(&error));
         !ended && tcp.set_nonblocking(false).is_ok()
     }
 
@@ -389,8 +386,12 @@ impl Collector<'_> {
     /// Signs what a round came to.
     fn sign(
         &self,
-        round: &crate::frame::Round,
-        finished: &(Vec<crate::frame::Record>, crate::frame::Answer, u64),
+        round: &crate::wire::Round,
+        finished: &(
+            Vec<rsoracle_proof::record::Record>,
+            rsoracle_proof::record::Answer,
+            u64,
+        ),
     ) -> Observation {
         let (records, answer, timestamp_us) = finished;
         let context = ObservationContext {

@@ -201,7 +201,7 @@ pub fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
+    use crate::exchange::json;
 
     const SCENE: Scene = Scene {
         symbol: "BTCUSDT",

@@ -20,11 +20,12 @@ pub mod tape;
 pub mod upgrade;
 pub mod venue;
 
-use crate::args::{Given, Usage, duration_us, wrong};
-use crate::error::Error;
-use crate::log;
-use crate::net::waits;
+use crate::flags::args::{Given, Usage, wrong};
+use crate::system::net::waits;
 use fault::Fault;
+use rsoracle_verify::duration::duration_us;
+use rsoracle_verify::error::Error;
+use rsoracle_verify::log;
 use server::Server;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -71,7 +72,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Makes sense of the flags of [`crate::config::EXCHANGE`].
+    /// Makes sense of the flags of [`crate::flags::tables::EXCHANGE`].
     pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
         const SPEED: &str = "a number above 0 and up to 1000000, such as 1 or 0.5";
         let speed: f64 = given.read("speed", SPEED)?;
@@ -194,11 +195,11 @@ impl Lifeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{args, config};
+    use crate::flags::{args, tables};
 
     fn settings(line: &str) -> Result<Settings, Usage> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Settings::from_flags(&args::parse(&config::EXCHANGE, &words).unwrap())
+        Settings::from_flags(&args::parse(&tables::EXCHANGE, &words).unwrap())
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //!
 //! Invariant: no text whatsoever makes [`Request::read`] panic or fail; what is wrong with it becomes the refusal
 //! that answers it. The id is kept as the bytes that came, because it is echoed untouched. Only text that has
-//! passed [`crate::json::check`] is looked into.
+//! passed [`crate::exchange::json::check`] is looked into.
 //! What this module does not do: know any symbol or price.
 //!
 //! Sources: Binance's `web-socket-api.md` (request format, ticker.price, ticker.book) and `errors.md` (codes and messages).
 
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Symbols of one request; Binance's own bound is the length of its list.
 const SYMBOLS_MAX: usize = 100;

@@ -188,7 +188,7 @@ fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
+    use crate::exchange::json;
 
     fn head(line: &str) -> String {
         format!(

@@ -5,18 +5,18 @@
 
 use super::channel::Channel;
 use super::tunnel;
-use crate::clock::utc_text;
-use crate::config::Endpoint;
-use crate::error::Error;
-use crate::limits::{
+use crate::exchange::proxy::Proxies;
+use crate::system::endpoint::Endpoint;
+use crate::system::limits::{
     CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, SLICE_MS, TLS_MS_MAX, UPGRADE_MS_MAX,
 };
-use crate::net::{Gate, Patience, waits};
-use crate::proxy::Proxies;
-use crate::reason::Miss;
-use crate::resolve;
-use crate::wait::wall_us;
+use crate::system::net::{Gate, Patience, waits};
+use crate::system::resolve;
+use crate::system::wait::wall_us;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
+use rsoracle_proof::reason::Miss;
+use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::error::Error;
 use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

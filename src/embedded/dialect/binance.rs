@@ -6,7 +6,7 @@
 use super::super::answer::quoted;
 use super::super::quote::Quote;
 use super::{Beat, Desk, Dialect, Feed, texts};
-use crate::json::{Json, NotJson};
+use crate::exchange::json::{Json, NotJson};
 
 /// Binance, streams.
 pub static STREAM: Dialect = Dialect {

@@ -7,7 +7,7 @@
 use super::super::answer::quoted;
 use super::super::quote::Quote;
 use super::{Beat, Desk, Dialect, Feed, echoed};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// The number of the first channel of a connection.
 const CHANNEL: u64 = 232_949;

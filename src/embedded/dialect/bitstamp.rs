@@ -6,7 +6,7 @@
 use super::super::answer::quoted;
 use super::super::quote::Quote;
 use super::{Beat, Desk, Dialect, Feed};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Bitstamp.
 pub static STREAM: Dialect = Dialect {

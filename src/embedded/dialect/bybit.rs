@@ -7,7 +7,7 @@
 use super::super::answer::quoted;
 use super::super::quote::Quote;
 use super::{Beat, Desk, Dialect, Feed, echoed, texts};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Bybit.
 pub static STREAM: Dialect = Dialect {

@@ -6,7 +6,7 @@
 use super::super::answer::quoted;
 use super::super::quote::{Quote, utc_us_text};
 use super::{Beat, Desk, Dialect, Feed, echoed, texts};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Kraken.
 pub static STREAM: Dialect = Dialect {

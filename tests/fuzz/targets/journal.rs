@@ -2,11 +2,15 @@
 //! journals reads any file to its end.
 #![no_main]
 
-use rsoracle::args;
-use rsoracle::config::{HISTORY, History, VERIFY, Verify};
-use rsoracle::journal::{Journal, Lines};
-use rsoracle::report::Verifier;
-use rsoracle::{history, verify};
+use rsoracle::flags::args;
+use rsoracle::flags::tables::{HISTORY, VERIFY};
+use rsoracle::history::History;
+use rsoracle_verify::Verify;
+use rsoracle::aggregator::journal::Journal;
+use rsoracle_verify::lines::Lines;
+use rsoracle_proof::report::Verifier;
+use rsoracle::history;
+use ::rsoracle_verify as verify;
 use std::path::Path;
 use std::sync::LazyLock;
 

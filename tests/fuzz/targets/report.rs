@@ -2,8 +2,9 @@
 //! and nothing that can be read cannot be told.
 #![no_main]
 
-use rsoracle::report::{KeyChange, Record, Report, Verifier};
-use rsoracle::seal::{Keys, SecretKey};
+use rsoracle_proof::report::{KeyChange, Record, Report, Verifier};
+use rsoracle_proof::seal::Keys;
+use rsoracle::keys::secret::SecretKey;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {
