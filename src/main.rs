@@ -132,7 +132,7 @@ fn run(words: &[String]) -> Result<u8, Failure> {
     if given.switch("check") {
         return show(&cli::file::render(&given, &meant));
     }
-    cli::run::check_way(&meant).map_err(failed)?;
+    cli::way::check(&meant).map_err(failed)?;
     aggregator::run(&meant.run).map_err(failed)
 }
 

@@ -4,6 +4,7 @@
 //! while samples are taken, and never around a sample's instant, when the collectors want the cores.
 //! Invariant: only fixed-width frames come in; nobody's silence, slowness or garbage moves a deadline or a price.
 //! What this module does not do: TLS, websockets or JSON from outside.
+//! Uses: collector, keys, proof, system, verify, wire. Used by: cli, main.
 
 mod book;
 mod children;
@@ -17,6 +18,7 @@ pub mod settings;
 mod setup;
 mod view;
 pub mod voices;
+pub mod words;
 
 use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;

@@ -1,6 +1,6 @@
 //! What the flags of `run`, `collect` and `verify` mean, the configuration file, the manual pages.
 //!
-//! Uses: proof, verify, system, flags, exchange, aggregator, collector. Used by: main.
+//! Uses: aggregator, collector, exchange, flags, proof, system, verify. Used by: main.
 
 pub mod collect;
 pub mod file;
@@ -8,3 +8,4 @@ pub mod manual;
 pub mod run;
 mod sources;
 pub mod verify;
+pub mod way;

@@ -1,15 +1,13 @@
 //! The flags of `rsoracle run`, and what a file says of them, as what they mean.
 //!
 //! Invariant: what a file says and what was typed are checked by the same rules, and together.
-//! What this module does not do: look at the system, but for [`check_way`].
+//! What this module does not do: look at the system.
 
 use super::sources::Watched;
 use crate::aggregator::settings::Run;
 use crate::collector::overrides::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
-use crate::exchange::roots::Roots;
-use crate::exchange::{endpoints, tunnel};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{
     connection_age_us, endpoint, feed, optional, overrides, path, proxy, sample_rule,
@@ -17,7 +15,6 @@ use crate::flags::values::{
 use crate::system::limits;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::source::Source;
-use rsoracle_verify::error::Error;
 use std::net::{IpAddr, SocketAddr};
 
 /// What flags and file come to: the aggregator's part of it, and what only a configuration file shows again.
@@ -134,20 +131,4 @@ pub fn read(given: &Given) -> Result<Meant, Usage> {
         watched,
         proxy,
     })
-}
-
-/// Whom to trust and which proxy to take, where that matters: said once and now, rather than by every collector.
-pub fn check_way(meant: &Meant) -> Result<(), Error> {
-    let run = &meant.run;
-    let encrypted = |source: &Source| match &run.endpoint {
-        Some(endpoint) if source.embedded => endpoint.tls,
-        // The embedded exchange that a run starts itself speaks without TLS.
-        None if source.embedded => false,
-        _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),
-    };
-    if run.ca_file.is_some() || run.sources.iter().any(encrypted) {
-        Roots::find(run.ca_file.as_deref())?;
-        tunnel::proxies(meant.proxy.as_ref())?;
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! (`watch`) each request is encrypted before its instant and leaves in one write; of a stream the newest price is noted.
 //! Invariant: it signs at most one answer per round start, and starts strictly increase; it ends when its control
 //! connection does, however its aggregator died. What this module does not do: decide what a price is worth.
+//! Uses: exchange, keys, proof, system, verify, wire. Used by: aggregator, cli, flags, main.
 
 mod control;
 pub mod overrides;

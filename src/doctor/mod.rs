@@ -2,6 +2,7 @@
 //!
 //! Invariant: sources are looked at one after the other, each within named limits, and one that fails hides no other.
 //! What this module does not do: judge what it finds (`finding` does), mend anything, or keep a connection.
+//! Uses: exchange, flags, proof, system, verify. Used by: main.
 
 mod finding;
 

@@ -10,6 +10,7 @@
 use super::fault::Lie;
 use super::quote::around;
 use super::request::{Asked, Refusal, Request, Which};
+use super::text::quoted;
 
 /// Weight per minute that Binance grants an address.
 pub const WEIGHT_LIMIT: u32 = 6000;
@@ -181,21 +182,6 @@ fn other_id(id: &str) -> String {
         Err(_) if id == "\"another\"" => "\"other\"".to_owned(),
         Err(_) => "\"another\"".to_owned(),
     }
-}
-
-/// A text as a JSON string.
-pub fn quoted(text: &str) -> String {
-    let mut json = String::with_capacity(text.len() + 2);
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => json.extend(['\\', c]),
-            '\0'..='\x1f' => json.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => json.push(c),
-        }
-    }
-    json.push('"');
-    json
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! served. Prices are recorded ones and say so: this is for trials and tests, and its source is called `embedded`.
 //! What this role does not do: other methods of the WS-API than `ticker.price`, `ticker.book`, `ping` and `time`, other
 //! channels of the streams than collectors use; enforce rate limits; close connections after 24 hours.
+//! Uses: exchange, flags, proof, system, verify. Used by: main.
 
 pub mod answer;
 pub mod connection;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod stream;
 pub mod talk;
 pub mod tape;
+mod text;
 pub mod upgrade;
 pub mod venue;
 

@@ -3,6 +3,7 @@
 //! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: what a parser gives is a value of
 //! [`Said`], whatever the text; it never panics, never guesses, and ignores what it does not know.
 //! What this module does not do: wait or decide; `session` speaks, the collector samples.
+//! Uses: proof, system, verify. Used by: cli, collector, doctor, embedded, flags.
 
 pub mod binance;
 pub mod binance_stream;

@@ -5,13 +5,13 @@
 //! address away is left alone for long. A price goes with the connection that it came on, unless another took over in time.
 //! What this module does not do: decide when a price is sampled, or read what exchanges say (their files do).
 
-use super::link::{Ended, Link, Look, Unopened};
+use super::link::{Ended, Link, Unopened};
 use super::quote::Quote;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
 use crate::exchange::proxy::Proxies;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
-use crate::system::net::Patience;
+use crate::system::net::{Look, Patience};
 use crate::system::random;
 use crate::system::wait::wall_us;
 use native_tls::TlsConnector;

@@ -3,11 +3,10 @@
 //! Invariant: what the host behind the proxy sends is left to be read by whoever speaks TLS with it; the answer has a named
 //! deadline and a bounded head. What this module does not do: choose the proxy, or resolve the host's name (the proxy does).
 
-use super::link::{Look, slice};
 use crate::exchange::proxy::{Answer, Proxies, Proxy, answer};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
-use crate::system::net::{Gate, waits};
+use crate::system::net::{Gate, Look, slice, waits};
 use rsoracle_verify::error::Error;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};

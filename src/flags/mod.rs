@@ -1,6 +1,6 @@
 //! Command lines: tables of commands, their reading, and values that several commands have.
 //!
-//! Uses: proof, verify, system, collector, exchange. Used by: cli, doctor, embedded, history, main.
+//! Uses: collector, exchange, proof, system, verify. Used by: cli, doctor, embedded, history, main.
 
 pub mod args;
 pub mod tables;

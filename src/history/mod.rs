@@ -3,6 +3,7 @@
 //! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file; no round is
 //! shown whose report the aggregator did not sign. What this module does not do: change the file, or check what collectors
 //! signed and whether they are to be trusted (`verify` does); it says so when a line does not even hold up here.
+//! Uses: flags, proof, system, verify. Used by: main.
 
 mod row;
 

@@ -1,7 +1,7 @@
 //! Secret keys: in memory, in files, and the commands that make and show them (`rsoracle keygen`, `rsoracle keys`).
 //!
 //! Invariant: what the commands print is public.
-//! Uses: proof, verify, system, wire. Used by: aggregator, collector, main.
+//! Uses: proof, system, verify, wire. Used by: aggregator, collector, main.
 
 pub mod file;
 pub mod secret;

@@ -21,7 +21,7 @@ pub fn text(value: f64) -> String {
 }
 
 /// The power of ten of a number's first digit; the core library has no logarithm.
-pub(crate) fn exponent(value: f64) -> i32 {
+pub fn exponent(value: f64) -> i32 {
     let scientific = format!("{value:e}");
     let exponent = scientific.split_once('e').map(|(_, exponent)| exponent);
     exponent.and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -1,6 +1,6 @@
 //! What every process asks of the system: sockets, children, files, names, randomness, clocks, the terminal.
 //!
-//! Uses: proof, verify. Used by: everybody else.
+//! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, history, keys, main.
 
 pub mod child;
 pub mod clock;

@@ -4,10 +4,19 @@
 //! timeout starts again with every byte). `WouldBlock` and `TimedOut` are one case, told apart from failure by [`waits`].
 //! What this module does not do: protocols.
 
-use crate::system::limits::MESSAGE_BYTES_MAX;
+use crate::system::limits::{MESSAGE_BYTES_MAX, SLICE_MS};
+use rsoracle_verify::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
+
+/// What a caller does between two slices of waiting; an error ends the wait.
+pub type Look<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
+
+/// The part of a wait after which the caller looks elsewhere.
+pub fn slice(until: Instant) -> Patience {
+    Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
+}
 
 /// How long reads may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

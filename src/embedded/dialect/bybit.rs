@@ -4,8 +4,8 @@
 //! acknowledged at once, and one that is bad fails them all. A book comes again after three seconds without a change.
 //! Invariant and what this does not do: see [`super`].
 
-use super::super::answer::quoted;
 use super::super::quote::Quote;
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, echoed, texts};
 use crate::exchange::json::Json;
 

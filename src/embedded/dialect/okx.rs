@@ -3,8 +3,8 @@
 //! Rules: okx.com/docs-v5, websocket. Each argument is acknowledged or refused for itself; a refusal names the market in its
 //! sentence only. Invariant and what this does not do: see [`super`].
 
-use super::super::answer::quoted;
 use super::super::quote::Quote;
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed};
 use crate::exchange::json::Json;
 

@@ -1,4 +1,4 @@
-//! The outcome of one round: a record that carries its own proof, as one line of JSON and in words.
+//! The outcome of one round: a record that carries its own proof, as one line of JSON and in the one line that people read.
 //!
 //! Invariant: everything that can be computed from the rest is computed from it; whoever reads a report holds what it says
 //! against what it makes of the same samples and signatures. The aggregator's signature covers all of it, at fixed widths.
@@ -22,9 +22,7 @@ use crate::reason::Reject;
 use crate::round::{Outcome, Part, Round, Standing};
 use crate::seal::{Keys, SignedBytes, Signer};
 use crate::source::is_embedded;
-use crate::tolerance::counted;
 use crate::utc::utc_text;
-use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -235,159 +233,6 @@ impl Report {
             utc_text(time_us)
         ))
     }
-
-    /// What a person wants to know besides the price, in lines of at most `slots_max` slots; `remarks` say what became of
-    /// each slot's collector, where there is something to tell.
-    pub fn details(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
-        let mut lines = Vec::new();
-        for (slot, standing) in self.outcome.standings.iter().enumerate().take(slots_max) {
-            lines.push(format!(
-                "collector {slot}: {}",
-                self.slot_text(slot, standing, remarks)
-            ));
-        }
-        if self.outcome.standings.len() > slots_max {
-            let silent = self
-                .outcome
-                .standings
-                .iter()
-                .filter(|standing| **standing == Standing::Silent)
-                .count();
-            lines.push(format!(
-                "… and {} more; {silent} silent in all",
-                self.outcome.standings.len() - slots_max
-            ));
-        }
-        if let Some(spread) = self.outcome.spread {
-            lines.push(format!("spread of the prices used: {}", short(spread)));
-        }
-        if let Some(late) = Lateness::of(&self.round.parts) {
-            lines.push(format!(
-                "start error: median {} µs, worst {} µs; collectors apart: median {} µs, worst {} µs",
-                late.median_us, late.max_us, late.spread_median_us, late.spread_max_us
-            ));
-        }
-        lines.extend(self.refused_text());
-        lines
-    }
-
-    /// One round of many, in one line.
-    pub fn round_line(&self, restarts: u32) -> String {
-        let price = self.price().map_or("no price".to_owned(), price::text);
-        let restarts = match restarts {
-            0 => String::new(),
-            count => format!(
-                ", {}",
-                counted(count.min(u16::MAX.into()) as u16, "restart")
-            ),
-        };
-        format!(
-            "report {}, round of {}: {price}, {}, {} of {} prices{restarts}",
-            self.number,
-            utc_text(self.round.start_us),
-            self.decision.name(),
-            self.outcome.prices,
-            self.round.terms.n()
-        )
-    }
-
-    /// The slots that gave no price, in lines of at most `slots_max`, and what was refused.
-    pub fn exceptions(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
-        let priced =
-            |standing: &Standing| matches!(standing, Standing::Used(_) | Standing::Trimmed(_));
-        let standings = self.outcome.standings.iter().enumerate();
-        let others = standings
-            .filter(|(_, standing)| !priced(standing))
-            .take(slots_max);
-        let mut lines: Vec<String> = others
-            .map(|(slot, standing)| {
-                format!(
-                    "collector {slot}: {}",
-                    self.slot_text(slot, standing, remarks)
-                )
-            })
-            .collect();
-        lines.extend(self.refused_text());
-        lines
-    }
-
-    /// What was refused, counted by reason; `None` if nothing was.
-    pub fn refused_text(&self) -> Option<String> {
-        let counts = self
-            .refused
-            .iter()
-            .map(|(reason, count)| format!("{count} × {reason}"));
-        let text = counts.collect::<Vec<_>>().join("; ");
-        (!text.is_empty()).then(|| format!("refused: {text}"))
-    }
-
-    /// Why there is no price, or none to publish.
-    pub fn failure(&self) -> Option<String> {
-        let part = |part: Option<f64>| part.unwrap_or_default() * 100.0;
-        match self.decision {
-            Decision::Published => None,
-            Decision::Unchanged => Some(format!(
-                "not published: it differs from the last published price by less than {} %",
-                part(self.policy.deviation)
-            )),
-            Decision::MovedTooFar => Some(format!(
-                "no price: it moved by more than {} % from the last published one; if that is right, one run without --max-move publishes it",
-                part(self.policy.move_max)
-            )),
-            Decision::SpreadTooWide => Some(format!(
-                "no price: the prices used differ by more than {} %",
-                part(self.policy.spread_max)
-            )),
-            Decision::NoQuorum => Some(self.no_quorum()),
-        }
-    }
-
-    fn no_quorum(&self) -> String {
-        let terms = &self.round.terms;
-        format!(
-            "no price: {} of {} collectors gave a price, {} are needed (quorum){}",
-            self.outcome.prices,
-            terms.n(),
-            terms.quorum,
-            if terms.exchanges_min > 1 {
-                format!(", from at least {} exchanges", terms.exchanges_min)
-            } else {
-                String::new()
-            }
-        )
-    }
-
-    fn slot_text(&self, slot: usize, standing: &Standing, remarks: &[String]) -> String {
-        let records = &self.round.parts[slot].records;
-        let valid = records.iter().filter(|record| record.price.is_ok()).count();
-        let source = &self.round.terms.seats[slot].source;
-        let samples = format!(
-            "{valid} of {} samples of {source}",
-            self.round.terms.samples
-        );
-        let text = match standing {
-            Standing::Used(price) => format!("used {} ({samples})", price::text(*price)),
-            Standing::Trimmed(price) => format!("trimmed {} ({samples})", price::text(*price)),
-            Standing::Abstained(why) => format!("abstained: {why} ({samples})"),
-            Standing::Equivocated => {
-                format!("excluded: it signed two different answers ({samples})")
-            }
-            Standing::Silent => format!("silent ({samples})"),
-        };
-        match remarks.get(slot) {
-            Some(remark) if !remark.is_empty() => format!("{text}; {remark}"),
-            _ => text,
-        }
-    }
-}
-
-/// A difference of prices, to four significant digits.
-fn short(value: f64) -> String {
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let decimals = (3 - price::exponent(value)).clamp(0, 18) as usize;
-    format!("{value:.decimals$}")
 }
 
 #[cfg(test)]
