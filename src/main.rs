@@ -106,7 +106,11 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         }
         "resolve" => {
             let given = args::parse(&RESOLVE, rest)?;
-            show_or_fail("resolve", resolve::answer(&given.operands()[0]))
+            let (text, error) = resolve::answer(&given.operands()[0]);
+            let code = show(&text)?;
+            error.map_or(Ok(code), |error| {
+                Err(Failure::Error("resolve".to_owned(), error))
+            })
         }
         "manual" => {
             let given = args::parse(&MANUAL, rest)?;

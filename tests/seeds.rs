@@ -5,11 +5,11 @@ mod vectors;
 
 use rsoracle::cli::file;
 use rsoracle::cli::run;
-use rsoracle::embedded::answer::{Scene, reply};
+use rsoracle::embedded::binance::answer::{Scene, reply};
+use rsoracle::embedded::binance::request::Request;
 use rsoracle::embedded::dialect::{Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
 use rsoracle::embedded::quote::Quote;
-use rsoracle::embedded::request::Request;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::respond;
 use rsoracle::exchange::certificate::Certificate;

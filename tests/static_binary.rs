@@ -45,6 +45,33 @@ fn its_headers_ask_for_no_interpreter_and_no_library() {
     );
 }
 
+/// Most bytes of the static verifier.
+const VERIFIER_BYTES_MAX: u64 = 1_000_000;
+
+#[test]
+fn the_verifier_is_small_and_asks_for_no_interpreter_and_no_library() {
+    let Some(binary) = static_binary() else {
+        return;
+    };
+    let verifier = binary.with_file_name("rsoracle-verify");
+    if !verifier.is_file() {
+        println!(
+            "SKIPPED: {} was not built ('make verifier')",
+            verifier.display()
+        );
+        return;
+    }
+    let bytes = std::fs::read(verifier).unwrap();
+    let elf = Elf::read(&bytes);
+    assert_eq!((&elf.interpreter, elf.libraries), (&None, 0), "{elf:?}");
+    assert!(elf.stripped, "{elf:?}");
+    assert!(
+        bytes.len() as u64 <= VERIFIER_BYTES_MAX,
+        "{} bytes",
+        bytes.len()
+    );
+}
+
 /// All files under a folder.
 fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();

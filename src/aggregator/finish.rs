@@ -8,7 +8,7 @@ use crate::system::child::Child;
 use crate::system::wait::wall_us;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
-use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
 use std::io::Write;
 
 /// Reads of the children's log at the end: a child that never stops talking must not keep us.
@@ -88,9 +88,9 @@ impl Aggregator<'_> {
     /// The result, on standard output and where the newest report is kept.
     fn print(&mut self, report: &Report, line: &str) -> u8 {
         let mut code = if report.price().is_some() {
-            EXIT_PRICE
+            EXIT_OK
         } else {
-            EXIT_NO_QUORUM
+            EXIT_NO_PRICE
         };
         if let Err(error) = self.book.write_latest(self.config) {
             self.screen.say(&format!("aggregator: {error}"));

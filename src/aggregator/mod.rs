@@ -41,7 +41,7 @@ use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
-use rsoracle_verify::error::{EXIT_FAILURE, EXIT_PRICE, Error};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
@@ -278,7 +278,7 @@ impl<'a> Aggregator<'a> {
         self.announce(start_us.max(self.book.start_us_min()));
         self.watch(u64::MAX);
         match self.publish() {
-            EXIT_PRICE if !written => EXIT_FAILURE,
+            EXIT_OK if !written => EXIT_FAILURE,
             code => code,
         }
     }

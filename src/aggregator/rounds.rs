@@ -12,7 +12,7 @@ use crate::system::limits::*;
 use crate::system::random;
 use crate::system::wait::wall_us;
 use rsoracle_proof::utc::utc_text;
-use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE, Error};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
 
 /// Longest nap between rounds.
@@ -72,7 +72,7 @@ impl Aggregator<'_> {
         self.gather();
         let mut written = self.write_roster();
         let mut failed = false;
-        let mut code = EXIT_NO_QUORUM;
+        let mut code = EXIT_NO_PRICE;
         let mut left = self.config.rounds;
         let mut before_us = None;
         while left != Some(0) {
@@ -92,7 +92,7 @@ impl Aggregator<'_> {
             self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
             match self.publish() {
                 EXIT_FAILURE => failed = true,
-                EXIT_PRICE => code = EXIT_PRICE,
+                EXIT_OK => code = EXIT_OK,
                 _ => {}
             }
             left = left.map(|left| left - 1);

@@ -7,6 +7,7 @@
 //! Uses: exchange, keys, proof, system, verify, wire. Used by: aggregator, cli, flags, main.
 
 mod control;
+mod data;
 pub mod overrides;
 pub mod sampler;
 pub mod settings;
@@ -23,15 +24,15 @@ use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
-use crate::wire::{Preamble, Ready};
-use control::{Control, is_over, reach};
+use crate::wire::Ready;
+use control::{Control, is_over};
+use data::DataChannel;
 use rsoracle_proof::record::Observation;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ struct Collector<'a> {
     role: String,
     key: SecretKey,
     control: Control,
-    data: Option<TcpStream>,
+    data: DataChannel,
     session: Session<'a>,
     /// What was last said about failed attempts to connect, so that it is said once.
     said: String,
@@ -147,12 +148,13 @@ fn enlist<'a>(
         stands?;
         break price?;
     };
+    let data = DataChannel::open(config, &key, &mut || control.look())?;
     let mut collector = Collector {
         config,
         role,
         key,
         control,
-        data: None,
+        data,
         session,
         said,
         complaints: (0, Instant::now()),
@@ -160,7 +162,6 @@ fn enlist<'a>(
         clock: SystemClock::new(),
         last_start_us: 0,
     };
-    collector.open_data()?;
     let ready = Ready {
         clock_us: wall_us(),
         price,
@@ -335,53 +336,10 @@ impl Collector<'_> {
         }
     }
 
-    /// Opens the data channel and names this collector's key on it.
-    fn open_data(&mut self) -> Result<(), Error> {
-        let attempt = format!("cannot open the data channel to {}", self.config.data);
-        let failed = |error| {
-            Error::new(&attempt, error).advise("check --data, and that the aggregator runs")
-        };
-        let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
-        let look = || self.control.look().map_err(std::io::Error::other);
-        let mut tcp = reach(&self.config.data, until, look).map_err(failed)?;
-        tcp.set_nodelay(true).map_err(failed)?;
-        tcp.set_write_timeout(Some(Duration::from_millis(CONNECT_SLICE_MS)))
-            .map_err(failed)?;
-        let preamble = Preamble {
-            slot: self.config.slot,
-            key: *self.key.public().bytes(),
-        };
-        tcp.write_all(&preamble.encode()).map_err(failed)?;
-        self.data = Some(tcp);
-        Ok(())
-    }
-
-    /// Whether the data channel still stands: the aggregator never sends on it, so anything to read is its end.
-    fn data_stands(&mut self) -> bool {
-        let Some(tcp) = &mut self.data else {
-            return false;
-        };
-        let ended = tcp.set_nonblocking(true).is_err()
-            || !tcp
-                .peek(&mut [0])
-                .is_err_and(|error| crate::system::net::waits(&error));
-        !ended && tcp.set_nonblocking(false).is_ok()
-    }
-
-    /// Sends the signed answer, over a new data channel if the old one ended.
+    /// Sends the signed answer.
     fn send_observation(&mut self, bytes: &[u8; Observation::BYTES]) -> Result<(), Error> {
-        if self.data_stands()
-            && self
-                .data
-                .as_mut()
-                .is_some_and(|tcp| tcp.write_all(bytes).is_ok())
-        {
-            return Ok(());
-        }
-        self.open_data()?;
-        let tcp = self.data.as_mut().expect("just opened");
-        tcp.write_all(bytes)
-            .map_err(|error| Error::new("cannot send the observation", error))
+        let control = &mut self.control;
+        self.data.send(bytes, &mut || control.look())
     }
 
     /// Signs what a round came to.

@@ -20,7 +20,7 @@ use crate::system::net::Patience;
 use crate::system::wait::wall_us;
 use finding::{Finding, heads};
 use rsoracle_proof::source::{KINDS, Source};
-use rsoracle_verify::error::{EXIT_FAILURE, EXIT_PRICE, Error};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -110,11 +110,7 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
     if !settings.json {
         show(&format!("{usable} of {all} can be used{way}"));
     }
-    Ok(if usable == all {
-        EXIT_PRICE
-    } else {
-        EXIT_FAILURE
-    })
+    Ok(if usable == all { EXIT_OK } else { EXIT_FAILURE })
 }
 
 /// A reader that went away early (`| head`) is no failure.

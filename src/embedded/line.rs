@@ -5,7 +5,7 @@
 //! it stays bounded.
 //! What this module does not do: know what is said.
 
-use super::answer::GARBAGE;
+use super::binance::answer::GARBAGE;
 use super::fault::{Deed, Plan};
 use super::venue::Now;
 use crate::exchange::channel::Channel;

@@ -7,13 +7,12 @@
 //! channels of the streams than collectors use; enforce rate limits; close connections after 24 hours.
 //! Uses: exchange, flags, proof, system, verify. Used by: main.
 
-pub mod answer;
+pub mod binance;
 pub mod connection;
 pub mod dialect;
 pub mod fault;
 pub mod line;
 pub mod quote;
-pub mod request;
 pub mod server;
 pub mod stream;
 pub mod talk;

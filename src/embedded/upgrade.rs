@@ -3,7 +3,7 @@
 //! Invariant: [`respond`] is pure and answers every head; a refusal has a body, its length, and closes.
 //! What this module does not do: read or write sockets; `connection` does.
 
-use super::answer::weight_message;
+use super::binance::answer::weight_message;
 use super::dialect::{Dialect, STREAMS};
 use super::fault::{API, Fault, Turned, upgrade_refusal};
 use tungstenite::handshake::machine::TryParse;

@@ -14,7 +14,7 @@ use row::{Row, marked};
 use rsoracle_proof::report::{Report, Verifier};
 use rsoracle_proof::seal::Keys;
 use rsoracle_proof::utc::utc_text;
-use rsoracle_verify::error::{EXIT_FAILURE, EXIT_PRICE, Error};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::lines::{Line, Lines};
 use rsoracle_verify::log::{self, printable};
 use std::collections::VecDeque;
@@ -112,11 +112,7 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
             .iter()
             .for_each(|remark| log::say("history", remark));
     }
-    Ok(if page.bad > 0 {
-        EXIT_FAILURE
-    } else {
-        EXIT_PRICE
-    })
+    Ok(if page.bad > 0 { EXIT_FAILURE } else { EXIT_OK })
 }
 
 /// Reads a file to its end.

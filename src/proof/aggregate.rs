@@ -86,14 +86,8 @@ pub fn groups_tolerated(slots_per_group: &[u16], f: u16) -> u16 {
     within.count() as u16
 }
 
-/// The average of `prices` by the recipe that everyone repeats to the bit: ascending, summed from the left,
-/// divided once, clamped. `None` for no prices.
-pub fn mean(prices: &[f64]) -> Option<f64> {
-    let mut ascending = prices.to_vec();
-    ascending.sort_unstable_by(f64::total_cmp);
-    mean_of_ascending(&ascending)
-}
-
+/// The average by the recipe that everyone repeats to the bit: ascending, summed from the left, divided once, clamped.
+/// `None` for no prices.
 fn mean_of_ascending(ascending: &[f64]) -> Option<f64> {
     let (lowest, highest) = (*ascending.first()?, *ascending.last()?);
     debug_assert!(
@@ -181,7 +175,7 @@ mod tests {
             94112.35,
             "why the clamp is there"
         );
-        assert_eq!(mean(&[94112.35; 3]), Some(94112.35));
+        assert_eq!(combine(Rule::Mean, &[94112.35; 3], 0), Some(94112.35));
     }
 
     /// Every split of n = 1..10 slots into honest, lying and silent ones: the result stays within the honest prices.

@@ -47,22 +47,15 @@ impl Child {
         self.process.stdin.take()
     }
 
-    /// What a child that has ended wrote to standard output and standard error, if both are pipes: as much of each as the
-    /// bound allows.
-    pub fn said(&mut self, bytes_max: u64) -> (String, String) {
-        let out = self.process.stdout.take();
-        let err = self.process.stderr.take();
-        (all_of(out, bytes_max), all_of(err, bytes_max))
+    /// What a child that has ended wrote to standard output, if that is a pipe: as much as the bound allows.
+    pub fn said(&mut self, bytes_max: u64) -> String {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = self.process.stdout.take() {
+            // What could not be read is missed by whoever makes sense of it.
+            let _ = pipe.take(bytes_max).read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
-}
-
-fn all_of(pipe: Option<impl Read>, bytes_max: u64) -> String {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe {
-        // What could not be read is missed by whoever makes sense of it.
-        let _ = pipe.take(bytes_max).read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Drop for Child {

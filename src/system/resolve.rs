@@ -16,12 +16,25 @@ const NAP: Duration = Duration::from_millis(2);
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
-/// What the process of its own does: the addresses of `HOST:PORT`, a line each.
-pub fn answer(name: &str) -> Result<String, Error> {
-    let attempt = format!("cannot resolve {name}");
-    let addresses = name.to_socket_addrs();
-    let addresses = addresses.map_err(|error| Error::new(attempt, error))?;
-    Ok(addresses.map(|address| format!("{address}\n")).collect())
+/// What stands before a cause on standard output, in an address's place.
+const FAILED: &str = "failed: ";
+
+/// What the process of its own does: says the addresses of `HOST:PORT`, a line each, or why there are none.
+pub fn answer(name: &str) -> (String, Option<Error>) {
+    match name.to_socket_addrs() {
+        Ok(addresses) => (
+            addresses.map(|address| format!("{address}\n")).collect(),
+            None,
+        ),
+        Err(error) => {
+            let text = error.to_string();
+            // The system's own words are behind what the standard library puts before them.
+            let cause = text.strip_prefix("failed to lookup address information: ");
+            let said = format!("{FAILED}{}\n", cause.unwrap_or(&text));
+            let error = Error::new(format!("cannot resolve {name}"), error);
+            (said, Some(error))
+        }
+    }
 }
 
 /// The addresses of a host; an address in the host's place is its own answer.
@@ -45,7 +58,7 @@ pub fn addresses(
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stderr(Stdio::null());
     let mut asked = child::Child::spawn(&mut command, "a process that resolves a name")?;
     let until = deadline.min(Instant::now() + Duration::from_millis(RESOLVE_MS_MAX));
     let status = loop {
@@ -60,10 +73,12 @@ pub fn addresses(
         }
         std::thread::sleep(NAP);
     };
-    let (said, wrong) = asked.said(ANSWER_BYTES_MAX);
+    let said = asked.said(ANSWER_BYTES_MAX);
     if !status.success() {
-        let cause = wrong.trim().rsplit(": ").next().unwrap_or_default();
-        return Err(failed(cause.to_owned()));
+        let cause = said.trim_end().strip_prefix(FAILED);
+        return Err(failed(
+            cause.unwrap_or("it ended without an answer").to_owned(),
+        ));
     }
     let read: Result<Vec<SocketAddr>, _> = said.lines().map(str::parse).collect();
     read.map_err(|error| failed(format!("the answer is no address ({error})")))

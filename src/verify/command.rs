@@ -5,7 +5,7 @@
 //! signers. What this module does not do: change a file, use the network.
 
 use crate::duration::duration_text;
-use crate::error::{EXIT_FAILURE, EXIT_PRICE, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error};
+use crate::error::{EXIT_FAILURE, EXIT_OK, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error};
 use crate::files;
 use crate::lines::Lines;
 use crate::log::{self, printable, quoted};
@@ -63,7 +63,7 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
         Verdict::Invalid => EXIT_FAILURE,
         _ if !all_read => EXIT_UNREADABLE,
         Verdict::SignersUnknown => EXIT_UNKNOWN_SIGNERS,
-        Verdict::Trusted => EXIT_PRICE,
+        Verdict::Trusted => EXIT_OK,
     })
 }
 

@@ -4,14 +4,14 @@
 
 use std::fmt;
 
-/// The exit code when a price was published.
-pub const EXIT_PRICE: u8 = 0;
+/// The exit code of success: a price was published, all reports check, all sources can be used.
+pub const EXIT_OK: u8 = 0;
 /// The exit code of a runtime failure.
 pub const EXIT_FAILURE: u8 = 1;
 /// The exit code of a command line that makes no sense.
 pub const EXIT_USAGE: u8 = 2;
-/// The exit code when there was no quorum and so no price.
-pub const EXIT_NO_QUORUM: u8 = 3;
+/// The exit code when no price was published: there was no quorum, or the price was withheld.
+pub const EXIT_NO_PRICE: u8 = 3;
 
 /// The exit code of `verify` and `history` when a file cannot be read.
 pub const EXIT_UNREADABLE: u8 = 4;

@@ -7,10 +7,10 @@
 //!
 //! Sources: Binance's `web-socket-api.md` (response format, rate limits, ticker.price, ticker.book) and `errors.md`.
 
-use super::fault::Lie;
-use super::quote::around;
+use super::super::fault::Lie;
+use super::super::quote::around;
+use super::super::text::quoted;
 use super::request::{Asked, Refusal, Request, Which};
-use super::text::quoted;
 
 /// Weight per minute that Binance grants an address.
 pub const WEIGHT_LIMIT: u32 = 6000;
