@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
 BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
 
-.PHONY: help run demo build install uninstall test checks lint bench soak musl musl-setup reproduce docker audit deny sbom fuzz clean
+.PHONY: help run demo build install uninstall test checks lint bench soak musl verifier musl-setup reproduce docker audit deny sbom fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -46,12 +46,12 @@ test: ## formatting, lints, all tests, the static binary where it can be built; 
 	@.ci/setup tests
 	@$(MAKE) --no-print-directory checks
 
-checks: lint $(if $(ROUTE),musl) $(if $(CI),reproduce deny sbom)
+checks: lint $(if $(ROUTE),musl verifier) $(if $(CI),reproduce deny sbom)
 	FEATURES='$(FEATURES)' $(if $(ROUTE),RSORACLE_STATIC='$(STATIC)') .ci/test
 
 lint: ## formatting and lints
-	cargo fmt --check
-	cargo clippy --all-targets --locked $(FEATURES) -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
 
 bench: ## measure precision, speed and size; prints a table
 	$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo bench --locked $(FEATURES)
@@ -62,6 +62,9 @@ soak: ## an hour of rounds among strangers, liars, kills, a stepped clock and a 
 
 musl: ## build the static binary, target/$TARGET/release/rsoracle (TARGET=aarch64-unknown-linux-musl for another)
 	@.ci/static build
+
+verifier: ## build the static rsoracle-verify, target/$TARGET/release/rsoracle-verify: checks reports, and nothing else
+	@.ci/static verifier
 
 musl-setup: ## install what 'make musl' needs, on Debian as root
 	@.ci/static setup

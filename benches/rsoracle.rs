@@ -79,10 +79,7 @@ fn main() {
     if let [resolve, name] = words.as_slice()
         && resolve == "resolve"
     {
-        print!(
-            "{}",
-            rsoracle::resolve::answer(name).expect("a name that is known")
-        );
+        print!("{}", rsoracle::system::resolve::answer(name).0);
         return;
     }
     if let [role, name, rest @ ..] = words.as_slice()

@@ -1,16 +1,16 @@
 //! The `rsoracle` program: a command line in, an exit code out. Everything else is in the library.
 
-use rsoracle::args::{self, Usage};
-use rsoracle::config::{
-    COLLECT, COMMANDS, Collect, DOCTOR, EXCHANGE, HISTORY, History, KEYGEN, KEYS, MANUAL, RESOLVE,
-    RUN, Run, VERIFY, Verify,
+use rsoracle::cli::{self, manual};
+use rsoracle::flags::args::{self, Usage};
+use rsoracle::flags::tables::{
+    COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, RUN, VERIFY,
 };
-use rsoracle::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
-use rsoracle::limits::TOML_BYTES_MAX;
-use rsoracle::{
-    aggregator, collector, config, doctor, embedded, file, history, keys, log, manual, resolve,
-    verify,
-};
+use rsoracle::flags::values;
+use rsoracle::system::limits::TOML_BYTES_MAX;
+use rsoracle::system::{file, resolve};
+use rsoracle::{aggregator, collector, doctor, embedded, history, keys};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
+use rsoracle_verify::{files, log};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -66,7 +66,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         }
         "run" => run(rest),
         "collect" => {
-            let config = Collect::from_flags(&args::parse(&COLLECT, rest)?)?;
+            let config = cli::collect::read(&args::parse(&COLLECT, rest)?)?;
             let role = format!("collector {}", config.slot);
             collector::run(&config)
                 .map(|()| 0)
@@ -79,15 +79,15 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 .map_err(|error| Failure::Error("exchange".to_owned(), error))
         }
         "verify" => {
-            let config = Verify::from_flags(&args::parse(&VERIFY, rest)?)?;
-            verify::run(&config).or_else(|error| {
+            let settings = cli::verify::read(&args::parse(&VERIFY, rest)?)?;
+            rsoracle_verify::run(&settings).or_else(|error| {
                 log::say("verify", error);
                 Ok(EXIT_UNREADABLE)
             })
         }
         "history" => {
-            let config = History::from_flags(&args::parse(&HISTORY, rest)?)?;
-            history::run(&config).or_else(|error| {
+            let settings = history::Settings::from_flags(&args::parse(&HISTORY, rest)?)?;
+            history::run(&settings).or_else(|error| {
                 log::say("history", error);
                 Ok(EXIT_UNREADABLE)
             })
@@ -106,7 +106,11 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         }
         "resolve" => {
             let given = args::parse(&RESOLVE, rest)?;
-            show_or_fail("resolve", resolve::answer(&given.operands()[0]))
+            let (text, error) = resolve::answer(&given.operands()[0]);
+            let code = show(&text)?;
+            error.map_or(Ok(code), |error| {
+                Err(Failure::Error("resolve".to_owned(), error))
+            })
         }
         "manual" => {
             let given = args::parse(&MANUAL, rest)?;
@@ -124,15 +128,16 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
 fn run(words: &[String]) -> Result<u8, Failure> {
     let failed = |error| Failure::Error("aggregator".to_owned(), error);
     let mut given = args::parse(&RUN, words)?;
-    if let Some(path) = config::path(&given, "config")? {
+    if let Some(path) = values::path(&given, "config")? {
         let text = configuration(&path).map_err(failed)?;
-        config::file::read(&mut given, &path, &text)?;
+        cli::file::read(&mut given, &path, &text)?;
     }
-    let config = Run::from_flags(&given)?;
+    let meant = cli::run::read(&given)?;
     if given.switch("check") {
-        return show(&config::file::render(&given, &config));
+        return show(&cli::file::render(&given, &meant));
     }
-    aggregator::run(&config).map_err(failed)
+    cli::way::check(&meant).map_err(failed)?;
+    aggregator::run(&meant.run).map_err(failed)
 }
 
 /// The text of a configuration file.
@@ -140,7 +145,7 @@ fn configuration(path: &str) -> Result<String, Error> {
     let attempt = format!("cannot read the configuration {path}");
     let advice =
         "--config names a file as docs/oracle.toml is one, or as 'rsoracle run --check' prints one";
-    let bytes = file::read(path, TOML_BYTES_MAX as u64, &attempt);
+    let bytes = files::read(path, TOML_BYTES_MAX as u64, &attempt);
     let text = String::from_utf8(bytes.map_err(|error| error.advise(advice))?);
     text.map_err(|_| Error::new(attempt, "it is not text in UTF-8").advise(advice))
 }

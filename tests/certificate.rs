@@ -3,8 +3,9 @@
 mod support;
 
 use native_tls::Certificate as Pem;
-use rsoracle::clock::{utc_text, utc_us};
 use rsoracle::exchange::certificate::Certificate;
+use rsoracle::system::clock::utc_us;
+use rsoracle_proof::utc::utc_text;
 use std::process::Command;
 use support::*;
 

@@ -4,11 +4,12 @@
 mod support;
 mod witness;
 
-use rsoracle::args;
-use rsoracle::commands::COMMANDS;
-use rsoracle::config::{Collect, History, Run, Verify};
+use rsoracle::cli::{collect, run, verify};
 use rsoracle::doctor::Settings as Doctor;
 use rsoracle::embedded::Settings;
+use rsoracle::flags::args;
+use rsoracle::flags::tables::COMMANDS;
+use rsoracle::history;
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -321,10 +322,12 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             .collect();
         let given = args::parse(command, &words).expect("the example is accepted");
         match name {
-            "run" => drop(Run::from_flags(&given).expect("the example makes sense")),
-            "collect" => drop(Collect::from_flags(&given).expect("the example makes sense")),
-            "verify" => drop(Verify::from_flags(&given).expect("the example makes sense")),
-            "history" => drop(History::from_flags(&given).expect("the example makes sense")),
+            "run" => drop(run::read(&given).expect("the example makes sense")),
+            "collect" => drop(collect::read(&given).expect("the example makes sense")),
+            "verify" => drop(verify::read(&given).expect("the example makes sense")),
+            "history" => {
+                drop(history::Settings::from_flags(&given).expect("the example makes sense"))
+            }
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),
             _ => drop(Settings::from_flags(&given).expect("the example makes sense")),

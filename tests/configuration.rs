@@ -7,8 +7,9 @@ mod witness;
 
 use nanoserde::DeJson;
 use published::Published;
-use rsoracle::config::file;
-use rsoracle::toml::{self, Section, Value, quoted};
+use rsoracle::cli::file;
+use rsoracle_proof::toml;
+use rsoracle_proof::toml::{Section, Value, quoted};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,8 +2,8 @@
 
 mod support;
 
-use rsoracle::json::Json;
-use rsoracle::source::KINDS;
+use rsoracle::exchange::json::Json;
+use rsoracle_proof::source::KINDS;
 use support::*;
 
 const POLL: &str = "embedded:BTCUSDT";
@@ -111,7 +111,7 @@ fn every_kind_of_source_can_be_looked_at_by_its_name_alone() {
     }
     // Without any, it is the same of the exchanges themselves.
     let words: [String; 0] = [];
-    let given = rsoracle::args::parse(&rsoracle::commands::DOCTOR, &words).unwrap();
+    let given = rsoracle::flags::args::parse(&rsoracle::flags::tables::DOCTOR, &words).unwrap();
     let sources = rsoracle::doctor::Settings::from_flags(&given)
         .unwrap()
         .sources;
@@ -296,8 +296,8 @@ fn nobody_there() {
 #[test]
 fn certificates_that_have_ended_or_soon_will() {
     let name = "DNS:localhost,IP:127.0.0.1";
-    let utc = |us| rsoracle::clock::utc_text(us)[..19].replace(['-', 'T', ':'], "") + "Z";
-    let now_us = rsoracle::wait::wall_us();
+    let utc = |us| rsoracle_proof::utc::utc_text(us)[..19].replace(['-', 'T', ':'], "") + "Z";
+    let now_us = rsoracle::system::wait::wall_us();
     const DAY_US: u64 = 86_400_000_000;
     let looked_at = |to_us| {
         let tls = certificates(name, "20200101000000Z", &utc(to_us));

@@ -252,7 +252,7 @@ fn without_a_round_there_is_still_a_report_for_software_and_no_price_in_it() {
         "0",
     ]);
     assert_eq!(done.code, Some(3), "{}", done.stderr);
-    assert_eq!(rsoracle::json::check(&done.stdout), Ok(()));
+    assert_eq!(rsoracle::exchange::json::check(&done.stdout), Ok(()));
     let part = "\"price\":null,\"decision\":\"no-quorum\",\"time\":null";
     assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
     let report = Published::of(&done);

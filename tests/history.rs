@@ -5,8 +5,8 @@ mod support;
 mod witness;
 
 use nanoserde::DeJson;
-use rsoracle::json;
-use rsoracle::report::KeyChange;
+use rsoracle::exchange::json;
+use rsoracle_proof::report::KeyChange;
 use signed::Says::*;
 use signed::*;
 use std::fmt::Write as _;

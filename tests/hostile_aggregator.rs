@@ -3,13 +3,14 @@
 
 mod support;
 
-use rsoracle::frame::{
-    Answer, Challenge, Hello, Kind, Observation, Preamble, Ready, Refusal, Round, Sample, padded,
-};
-use rsoracle::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
-use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::seal::{EnrolmentSecret, PublicKey, SecretKey, hello_bytes, round_bytes};
-use rsoracle::wait::wall_us;
+use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
+use rsoracle::system::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
+use rsoracle::system::wait::wall_us;
+use rsoracle::wire::{Challenge, Hello, Kind, Preamble, Ready, Refusal, Round, Sample};
+use rsoracle_proof::bytes::padded;
+use rsoracle_proof::reason::{Abstention, Miss, Reject};
+use rsoracle_proof::record::{Answer, Observation};
+use rsoracle_proof::seal::PublicKey;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};

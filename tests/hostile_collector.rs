@@ -4,9 +4,10 @@
 
 mod support;
 
-use rsoracle::frame::{Answer, Hello, Kind, Observation, Preamble, Ready, Record, Refusal, Sample};
-use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::seal::{ObservationContext, samples_digest};
+use rsoracle::wire::{Hello, Kind, Preamble, Ready, Refusal, Sample};
+use rsoracle_proof::reason::{Abstention, Miss, Reject};
+use rsoracle_proof::record::{Answer, Observation, Record};
+use rsoracle_proof::seal::{ObservationContext, samples_digest};
 use support::peer::*;
 
 const PRICE: f64 = 87_231.42;
@@ -20,7 +21,7 @@ const INTERVAL_US: u64 = 1_000_000;
 const LAST_US: u64 = (SAMPLES as u64 - 1) * INTERVAL_US;
 
 /// A running round: the stage, the collector of its last slot, and the round that it was told of.
-fn begun() -> (Stage, TestCollector, rsoracle::frame::Round) {
+fn begun() -> (Stage, TestCollector, rsoracle::wire::Round) {
     let stage = stage(1, SAMPLES, INTERVAL);
     let mut collector = stage.collector(4);
     collector.ready();
@@ -29,7 +30,7 @@ fn begun() -> (Stage, TestCollector, rsoracle::frame::Round) {
 }
 
 /// The same with the last two collectors for the test to play: a bad one, and a good one that keeps the round open.
-fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::frame::Round); 2]) {
+fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::wire::Round); 2]) {
     let stage = stage(2, SAMPLES, INTERVAL);
     let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
     bad.ready();
@@ -115,7 +116,7 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
     // Signed with another key.
     let mut posing = honest;
     posing.signature = {
-        let signed = rsoracle::seal::observation_bytes(&true_one, answer.to_bits(), stamp);
+        let signed = rsoracle_proof::seal::observation_bytes(&true_one, answer.to_bits(), stamp);
         collector_key(3).sign(&signed)
     };
     bad.push(posing.encode());
@@ -255,7 +256,7 @@ fn an_observation_before_the_round_is_refused_and_samples_too() {
     let stage = stage(1, SAMPLES, INTERVAL);
     let mut collector = stage.collector(4);
     let records = records(SAMPLES, PRICE);
-    let nowhen = rsoracle::frame::Round {
+    let nowhen = rsoracle::wire::Round {
         start_us: 1,
         interval_us: INTERVAL_US,
         samples: SAMPLES,

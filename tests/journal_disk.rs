@@ -4,8 +4,8 @@
 mod support;
 mod witness;
 
-use rsoracle::file::replace;
-use rsoracle::journal::{Journal, Torn};
+use rsoracle::aggregator::journal::{Journal, Torn};
+use rsoracle::system::file::replace;
 use std::path::{Path, PathBuf};
 use support::*;
 use witness::*;

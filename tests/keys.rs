@@ -4,8 +4,9 @@ mod support;
 mod witness;
 
 use nanoserde::DeJson;
-use rsoracle::roster::Roster;
-use rsoracle::seal::{PublicKey, SecretKey, hex, unhex};
+use rsoracle::keys::secret::SecretKey;
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::seal::{PublicKey, hex, unhex};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

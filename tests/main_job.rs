@@ -2,7 +2,7 @@
 
 mod support;
 
-use rsoracle::json;
+use rsoracle::exchange::json;
 use std::net::TcpListener;
 use support::*;
 

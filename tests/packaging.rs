@@ -6,9 +6,9 @@ mod signed;
 mod support;
 
 use image::{Image, ONE_ROUND};
-use rsoracle::args;
-use rsoracle::commands::COMMANDS;
-use rsoracle::wait::wall_us;
+use rsoracle::flags::args;
+use rsoracle::flags::tables::COMMANDS;
+use rsoracle::system::wait::wall_us;
 use signed::Says::Price;
 use signed::*;
 use std::path::{Path, PathBuf};

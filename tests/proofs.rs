@@ -2,8 +2,8 @@
 
 mod support;
 
-use rsoracle::frame::Answer;
-use rsoracle::reason::Abstention;
+use rsoracle_proof::reason::Abstention;
+use rsoracle_proof::record::Answer;
 use support::peer::*;
 use support::*;
 
@@ -27,7 +27,7 @@ fn two_signed_answers_become_a_proof_file_that_verify_confirms_without_knowing_a
     let proofs = format!("{journal}.proofs");
     let said = format!("signed two different answers for this round; the proof is in {proofs}");
     assert!(done.stderr.contains(&said), "{}", done.stderr);
-    let key = rsoracle::seal::hex(bad.key.public().bytes());
+    let key = rsoracle_proof::seal::hex(bad.key.public().bytes());
     let checked = run(&["verify", &proofs]);
     assert_eq!(
         (checked.code, checked.stderr.as_str()),

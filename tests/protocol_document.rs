@@ -6,14 +6,15 @@ mod support;
 mod vectors;
 
 use openssl::*;
-use rsoracle::exchange::{self, Way};
-use rsoracle::json;
-use rsoracle::limits::*;
-use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::report::Verifier;
-use rsoracle::round::Round;
-use rsoracle::seal::hex;
-use rsoracle::source::{KINDS, Source};
+use rsoracle::exchange;
+use rsoracle::exchange::Way;
+use rsoracle::exchange::json;
+use rsoracle::system::limits::*;
+use rsoracle_proof::reason::{Abstention, Miss, Reject};
+use rsoracle_proof::report::Verifier;
+use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::hex;
+use rsoracle_proof::source::{KINDS, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -170,7 +171,7 @@ fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
         let source = Source::parse_for(kind.name, "BTC/USD").expect("a kind");
         let stale = match exchange::dialect(&source).way {
             Way::Poll(_) => String::new(),
-            Way::Stream(_) => format!("{} s", exchange::dialect(&source).pace.age_s_max),
+            Way::Stream(_) => format!("{} s", exchange::dialect(&source).pace.max_age.as_secs()),
         };
         [kind.name.to_owned(), source.symbol().to_owned(), stale]
     });
@@ -257,9 +258,14 @@ fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
     assert_eq!(rows.len(), made.len());
     let documented: BTreeMap<String, f64> = rows.into_iter().map(row).collect();
     assert_eq!(documented, made);
-    let source = file("src/limits.rs");
+    let source = [
+        file("src/proof/limits.rs"),
+        file("src/system/limits.rs"),
+        file("src/verify/lines.rs"),
+    ];
     let names = source
-        .lines()
+        .iter()
+        .flat_map(|source| source.lines())
         .filter_map(|line| line.strip_prefix("pub const ")?.split_once(':'))
         .map(|(name, _)| name);
     for name in names {

@@ -4,10 +4,10 @@
 //! Which prices a recording holds was found without our parsers, by the Python program in this file; no recording has Kraken's
 //! ticker, and none of Coinbase's tickers is of BTC-USD.
 
+use rsoracle::exchange::json::Json;
 use rsoracle::exchange::{DIALECTS, Dialect, Said, Topic};
-use rsoracle::json::Json;
-use rsoracle::price::is_price;
-use rsoracle::reason::Miss;
+use rsoracle_proof::price::is_price;
+use rsoracle_proof::reason::Miss;
 use std::path::PathBuf;
 
 /// A recording, and what of it is not prices.

@@ -6,8 +6,8 @@ mod support;
 mod witness;
 
 use published::Published;
-use rsoracle::report::Report;
-use rsoracle::seal::Keys;
+use rsoracle_proof::report::Report;
+use rsoracle_proof::seal::Keys;
 use std::path::Path;
 use support::*;
 use witness::*;

@@ -24,7 +24,7 @@ impl Dice {
     fn new() -> Dice {
         let named = std::env::var("RSORACLE_SEED").ok();
         let seed = named.map(|seed| seed.parse().expect("RSORACLE_SEED is a number"));
-        let seed = seed.unwrap_or_else(rsoracle::wait::wall_us);
+        let seed = seed.unwrap_or_else(rsoracle::system::wait::wall_us);
         println!("RSORACLE_SEED={seed}");
         Dice(seed)
     }
@@ -292,8 +292,9 @@ fn a_hanging_exchange_is_noticed_though_no_round_lasts_so_long() {
 
 #[test]
 fn who_lies_about_its_clock_takes_no_time_from_the_others() {
-    use rsoracle::frame::{Challenge, Hello, Ready, padded};
-    use rsoracle::seal::{EnrolmentSecret, SecretKey, hello_bytes};
+    use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes};
+    use rsoracle::wire::{Challenge, Hello, Ready};
+    use rsoracle_proof::bytes::padded;
     let chronicle = Chronicle::new();
     let dir = chronicle.beside("");
     let remote = ["--remote", "1", "--enrolment-dir", &dir];

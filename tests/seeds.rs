@@ -3,22 +3,25 @@
 
 mod vectors;
 
-use rsoracle::args::{self, Command};
-use rsoracle::config::{COMMANDS, RUN, Run, file};
-use rsoracle::embedded::answer::{Scene, reply};
+use rsoracle::cli::file;
+use rsoracle::cli::run;
+use rsoracle::embedded::binance::answer::{Scene, reply};
+use rsoracle::embedded::binance::request::Request;
 use rsoracle::embedded::dialect::{Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
 use rsoracle::embedded::quote::Quote;
-use rsoracle::embedded::request::Request;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::respond;
 use rsoracle::exchange::certificate::Certificate;
+use rsoracle::exchange::proxy::Proxy;
 use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
-use rsoracle::proxy::Proxy;
-use rsoracle::report::Verifier;
-use rsoracle::roster::{Roster, RosterSeat};
-use rsoracle::source::KINDS;
-use rsoracle::terms::{Seat, Terms};
+use rsoracle::flags::args;
+use rsoracle::flags::args::Command;
+use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle_proof::report::Verifier;
+use rsoracle_proof::roster::{Roster, RosterSeat};
+use rsoracle_proof::source::KINDS;
+use rsoracle_proof::terms::{Seat, Terms};
 use std::path::{Path, PathBuf};
 use vectors::Story;
 
@@ -224,7 +227,7 @@ fn commanded(seeds: &Seeds) {
     let page = include_str!("../docs/oracle.toml");
     let mut given = args::parse(&RUN, &[]).unwrap();
     file::read(&mut given, "oracle.toml", page).unwrap();
-    Run::from_flags(&given).unwrap();
+    run::read(&given).unwrap();
     seeds.put("configuration", "page", format!("\n\n{page}"));
     // Its comments show keys that are not set.
     let shown = |line: &'static str| line.strip_prefix("# ").filter(|key| key.contains(" = "));

@@ -3,13 +3,15 @@
 mod support;
 
 use native_tls::TlsConnector;
+use rsoracle::exchange::Pace;
 use rsoracle::exchange::Said;
-use rsoracle::exchange::session::{Plan, Session, Timing};
+use rsoracle::exchange::session::{Plan, Session};
 use rsoracle::exchange::tunnel;
-use rsoracle::net::Patience;
-use rsoracle::reason::Miss;
-use rsoracle::source::{Endpoint, Source};
-use rsoracle::wait::wall_us;
+use rsoracle::system::endpoint::Endpoint;
+use rsoracle::system::net::Patience;
+use rsoracle::system::wait::wall_us;
+use rsoracle_proof::reason::Miss;
+use rsoracle_proof::source::Source;
 use std::io::Write;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -31,7 +33,7 @@ fn session<'a>(source: &'a Source, urls: &[&str]) -> Session<'a> {
         endpoints: urls.iter().map(place).collect(),
         tls: tls.then(|| TlsConnector::new().expect("TLS can be set up")),
         proxies: tunnel::proxies(None).expect("no proxy is named"),
-        timing: Timing::of(source),
+        pace: Pace::of(source),
     })
 }
 
@@ -154,15 +156,15 @@ fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
     // A price, and half a second later the end.
     let (_exchange, url) = exchange(&["--rate", "2", "--fault", "drop@2"]);
     let source = source();
-    let mut timing = Timing::of(&source);
+    let mut pace = Pace::of(&source);
     // So long that no machine makes half a second ten of them, or hears of the end a pause late.
-    timing.pause_min = Duration::from_secs(4);
+    pace.pause_min = Duration::from_secs(4);
     let mut session = Session::new(Plan {
         source: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("kraken")],
         tls: None,
         proxies: tunnel::proxies(None).expect("no proxy is named"),
-        timing,
+        pace,
     });
     for pause_s_min in [0, 2, 6] {
         session.first_price(&mut || Ok(())).expect("a price");
@@ -178,14 +180,14 @@ fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
     let (_exchange, url) = exchange(&["--speed", "0.001"]);
     // Its prices bear no time.
     let source = Source::parse("embedded-bitfinex:tBTCUSD").expect("a source");
-    let mut timing = Timing::of(&source);
-    timing.age_max = Duration::from_secs(1);
+    let mut pace = Pace::of(&source);
+    pace.max_age = Duration::from_secs(1);
     let mut session = Session::new(Plan {
         source: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("bitfinex")],
         tls: None,
         proxies: tunnel::proxies(None).expect("no proxy is named"),
-        timing,
+        pace,
     });
     let until = Instant::now() + LONG;
     session.connect(until, &mut || Ok(())).expect("it is there");

@@ -23,10 +23,11 @@ mod strangers;
 use chain::{Chain, Verifiers};
 use chance::Chance;
 use oracle::Verdict;
-use rsoracle::frame::{Observation, Sample};
-use rsoracle::reason::Reject;
-use rsoracle::report::Refused;
-use rsoracle::round::{Heard, Round, Standing};
+use rsoracle::wire::Sample;
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Observation;
+use rsoracle_proof::report::Refused;
+use rsoracle_proof::round::{Heard, Round, Standing};
 use schedule::{Delivery, Frame, KeyRing, Letter, Role, Schedule};
 use stage::Stage;
 use std::collections::BTreeSet;
@@ -190,7 +191,9 @@ impl Play {
             Frame::Answer(Letter { bytes, .. }) => self.observe(slot, *bytes),
             Frame::Sample(bytes) => {
                 let sample = Sample::decode(bytes);
-                if let Err(reason) = sample.and_then(|sample| self.round.sample(slot, &sample)) {
+                if let Err(reason) = sample
+                    .and_then(|sample| self.round.sample(slot, sample.start_us, &sample.record))
+                {
                     self.refuse(reason);
                     return;
                 }

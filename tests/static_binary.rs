@@ -44,6 +44,25 @@ fn its_headers_ask_for_no_interpreter_and_no_library() {
     );
 }
 
+/// Most bytes of the static verifier.
+const VERIFIER_BYTES_MAX: u64 = 1_000_000;
+
+#[test]
+#[ignore = "needs static"]
+fn the_verifier_is_small_and_asks_for_no_interpreter_and_no_library() {
+    // 'make test' builds it beside the static binary ('make verifier').
+    let verifier = static_binary().with_file_name("rsoracle-verify");
+    let bytes = std::fs::read(verifier).expect("the static verifier");
+    let elf = Elf::read(&bytes);
+    assert_eq!((&elf.interpreter, elf.libraries), (&None, 0), "{elf:?}");
+    assert!(elf.stripped, "{elf:?}");
+    assert!(
+        bytes.len() as u64 <= VERIFIER_BYTES_MAX,
+        "{} bytes",
+        bytes.len()
+    );
+}
+
 /// All files under a folder.
 fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();

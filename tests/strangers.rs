@@ -5,9 +5,10 @@
 
 mod support;
 
-use rsoracle::frame::{Hello, Kind, Observation, Preamble, Ready, Refusal, Sample};
-use rsoracle::reason::Reject;
-use rsoracle::seal::EnrolmentSecret;
+use rsoracle::keys::secret::EnrolmentSecret;
+use rsoracle::wire::{Hello, Kind, Preamble, Ready, Refusal, Sample};
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Observation;
 use support::eventually;
 use support::peer::*;
 

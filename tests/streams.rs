@@ -6,7 +6,7 @@ mod support;
 mod witness;
 
 use published::*;
-use rsoracle::reason::Miss;
+use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 use support::*;
 use witness::*;

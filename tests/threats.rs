@@ -7,9 +7,9 @@ mod witness;
 
 use chronicle::*;
 use nanoserde::DeJson;
-use rsoracle::frame::{Hello, Preamble, Ready, Sample};
-use rsoracle::keyfile;
-use rsoracle::source::DIVERSE;
+use rsoracle::keys::file as keyfile;
+use rsoracle::wire::{Hello, Preamble, Ready, Sample};
+use rsoracle_proof::source::DIVERSE;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -302,7 +302,7 @@ fn a_core_file_lacks_the_key() {
     eventually("it ends", || running.ended().then_some(()));
     let line = std::fs::read_to_string(&key).unwrap();
     let hex = line.trim_end().rsplit(' ').next().unwrap();
-    let secret = rsoracle::seal::unhex::<32>(hex).expect("a key");
+    let secret = rsoracle_proof::seal::unhex::<32>(hex).expect("a key");
     let mut cores = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();

@@ -1,11 +1,12 @@
-//! The rules of the house, checked on the source itself: layers, purity, no threads, no async, no unsafe, the five
+//! The rules of the house, checked on the sources themselves: rooms, circles, purity, no threads, no async, no unsafe, the
 //! dependencies, functions that fit a screen. This file names what it bans; it looks at `src` only.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod reading;
 
-/// Layers 0 to 2 do no input or output and read no clock.
-const PURE_LAYERS: usize = 3;
+use reading::{Graph, Source, sources};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 500;
 const DEPENDENCIES: [&str; 5] = [
@@ -16,137 +17,142 @@ const DEPENDENCIES: [&str; 5] = [
     "tungstenite",
 ];
 
-fn src() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+/// Files that do no input or output and read no clock, nor does what they use. (The compiler sees to that in src/proof.)
+const PURE: [&str; 23] = [
+    "src/aggregator/settings.rs",
+    "src/aggregator/voices.rs",
+    "src/aggregator/words.rs",
+    "src/cli/file.rs",
+    "src/cli/manual.rs",
+    "src/cli/sources.rs",
+    "src/collector/overrides.rs",
+    "src/collector/sampler.rs",
+    "src/collector/settings.rs",
+    "src/exchange/binance.rs",
+    "src/exchange/decimal.rs",
+    "src/exchange/json.rs",
+    "src/exchange/kraken.rs",
+    "src/exchange/proxy.rs",
+    "src/flags/args.rs",
+    "src/flags/tables/mod.rs",
+    "src/flags/values.rs",
+    "src/keys/secret.rs",
+    "src/system/clock.rs",
+    "src/system/endpoint.rs",
+    "src/system/limits.rs",
+    "src/verify/duration.rs",
+    "src/wire/mod.rs",
+];
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+/// What each file uses, but what a door (`mod.rs`, `lib.rs`) names of its own room: it stands for the room.
+fn edges(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut edges = Graph::of(sources).uses;
+    for door in sources.iter().filter(|source| source.is_door()) {
+        let folder = door.path.rsplit_once('/').expect("it is in a folder").0;
+        let own = format!("{folder}/");
+        let used = edges.get_mut(&door.path).expect("every file is there");
+        used.retain(|file| !file.starts_with(&own));
+    }
+    edges
 }
 
-/// Every Rust file under `src` but those of unit tests that stand in a file of their own.
-fn files() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![src()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs")
-                && !path.ends_with("tests.rs")
-            {
-                found.push(path);
+/// Within every folder: what stands in it, files and folders as a whole, does not use itself through others. Its door is left
+/// out, which names what is behind it and is named by that.
+#[test]
+fn nothing_uses_itself_in_a_circle() {
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (from, files) in Graph::of(&sources()).uses {
+        for to in files {
+            let same = from
+                .split('/')
+                .zip(to.split('/'))
+                .take_while(|(a, b)| a == b);
+            let depth = same.count();
+            let part = |path: &str| -> String {
+                let parts = path.split_inclusive('/').take(depth + 1);
+                parts.collect()
+            };
+            let (one, other) = (part(&from), part(&to));
+            if !is_door(&one) && !is_door(&other) {
+                edges.entry(one).or_default().insert(other);
             }
         }
     }
-    assert!(found.len() > 20, "the files are found");
-    found.sort();
-    found
-}
-
-/// The code of a file: no comments, no tests (which stand last in a file).
-fn code(text: &str) -> String {
-    let without_tests = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-    without_tests
-        .lines()
-        .map(uncommented)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
-/// A line without its comment; the two slashes of an address such as `wss://` begin none.
-fn uncommented(line: &str) -> &str {
-    let begins = |at: &usize| !line[..*at].ends_with(':');
-    let comment = line.match_indices("//").map(|(at, _)| at).find(begins);
-    comment.map_or(line, |at| &line[..at])
-}
-
-/// Layer of each top-level module, from the groups of `mod` lines in lib.rs.
-fn layers() -> BTreeMap<String, usize> {
-    let text = read(&src().join("lib.rs"));
-    let groups: Vec<&str> = text
-        .split("\n\n")
-        .filter(|group| group.contains("pub mod "))
-        .collect();
-    assert_eq!(groups.len(), 5, "one group of mod lines per layer, 0 to 4");
-    let mut layers = BTreeMap::new();
-    for (layer, group) in groups.into_iter().enumerate() {
-        for module in group
-            .lines()
-            .filter_map(|line| line.strip_prefix("pub mod "))
-        {
-            layers.insert(module.trim_end_matches(';').to_owned(), layer);
+    for start in edges.keys() {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<&String> = edges[start].iter().collect();
+        while let Some(part) = next.pop() {
+            assert_ne!(part, start, "it uses itself through some of {reached:?}");
+            if reached.insert(part) {
+                next.extend(edges.get(part).into_iter().flatten());
+            }
         }
     }
-    layers
 }
 
-/// The top-level module that a file belongs to.
-fn module(path: &Path) -> String {
-    let inside = path.strip_prefix(src()).unwrap();
-    inside
-        .components()
-        .next()
-        .unwrap()
-        .as_os_str()
-        .to_str()
-        .unwrap()
-        .trim_end_matches(".rs")
-        .to_owned()
+fn is_door(path: &str) -> bool {
+    path.ends_with("mod.rs") || path.ends_with("lib.rs")
 }
 
-/// The modules that `code` names by `crate::`.
-fn uses(code: &str) -> Vec<String> {
-    let name = |rest: &str| {
-        rest.chars()
-            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-            .collect()
+#[test]
+fn nothing_stands_outside_the_rooms_and_every_door_says_what_its_room_uses_and_who_uses_it() {
+    let sources = sources();
+    let room_of = |path: &String| {
+        let source = sources.iter().find(|source| source.path == *path);
+        source.expect("every file is there").room()
     };
-    code.split("crate::").skip(1).map(name).collect()
-}
-
-#[test]
-fn modules_use_their_own_layer_or_lower_ones_and_never_in_a_circle() {
-    let layers = layers();
-    let mut edges: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for path in files() {
-        let from = module(&path);
-        let Some(layer) = layers.get(&from) else {
+    let (mut uses, mut used_by): (BTreeMap<_, BTreeSet<_>>, BTreeMap<_, BTreeSet<_>>) =
+        Default::default();
+    for (from, files) in Graph::of(&sources).uses {
+        for to in files {
+            let (from, to) = (room_of(&from), room_of(&to));
+            if from != to {
+                uses.entry(from.clone()).or_default().insert(to.clone());
+                used_by.entry(to).or_default().insert(from);
+            }
+        }
+    }
+    for source in &sources {
+        let inside = &source.path["src/".len()..];
+        let is_loose = !inside.contains('/');
+        assert!(
+            !is_loose || matches!(inside, "lib.rs" | "main.rs"),
+            "{inside} stands in no room"
+        );
+        let is_room = inside.split('/').count() == 2 && inside.ends_with("/mod.rs");
+        if !is_room {
             continue;
+        }
+        let room = source.room();
+        let listed = |rooms: Option<&BTreeSet<String>>| {
+            let rooms = rooms.into_iter().flatten().map(String::as_str);
+            let rooms: Vec<&str> = rooms.collect();
+            rooms.join(", ")
         };
-        for to in uses(&code(&read(&path))) {
-            let below = layers.get(&to).unwrap_or_else(|| {
-                panic!("{}: crate::{to} is no module of lib.rs", path.display())
-            });
-            assert!(
-                below <= layer,
-                "{}: layer {layer} uses crate::{to} of layer {below}",
-                path.display()
-            );
-            if to != from {
-                edges.entry(from.clone()).or_default().push(to);
-            }
-        }
-    }
-    for start in layers.keys() {
-        let mut reached = Vec::new();
-        let mut next = edges.get(start).cloned().unwrap_or_default();
-        while let Some(module) = next.pop() {
-            assert_ne!(
-                &module, start,
-                "{start} uses itself through others: {reached:?}"
-            );
-            if !reached.contains(&module) {
-                next.extend(edges.get(&module).cloned().unwrap_or_default());
-                reached.push(module);
-            }
-        }
+        let told = format!(
+            "Uses: {}. Used by: {}.",
+            listed(uses.get(&room)),
+            listed(used_by.get(&room))
+        );
+        let comments = source
+            .text
+            .lines()
+            .map_while(|line| line.strip_prefix("//!"));
+        let words: Vec<&str> = comments.flat_map(str::split_whitespace).collect();
+        assert!(
+            words.join(" ").contains(&told),
+            "{inside} should say: {told}"
+        );
     }
 }
 
 #[test]
-fn the_lower_layers_do_no_input_or_output_and_read_no_clock() {
+fn pure_files_do_no_input_or_output_and_read_no_clock() {
     let banned = [
         "std::fs",
         "std::io",
@@ -166,21 +172,30 @@ fn the_lower_layers_do_no_input_or_output_and_read_no_clock() {
         "tungstenite::",
         "native_tls::",
     ];
-    let layers = layers();
-    for path in files().iter().filter(|path| {
-        layers
-            .get(&module(path))
-            .is_some_and(|layer| *layer < PURE_LAYERS)
-    }) {
-        let code = code(&read(path));
+    let sources = sources();
+    let edges = edges(&sources);
+    let mut pure: BTreeSet<&str> = BTreeSet::from(PURE);
+    let mut next: Vec<&str> = PURE.to_vec();
+    while let Some(file) = next.pop() {
+        let uses = edges.get(file);
+        for used in uses.unwrap_or_else(|| panic!("{file} is not there")) {
+            if pure.insert(used) {
+                next.push(used);
+            }
+        }
+    }
+    for source in &sources {
+        let code = source.code();
         for word in banned {
             assert!(
-                !code.contains(word),
-                "{}: {word} in a pure layer",
-                path.display()
+                !pure.contains(source.path.as_str()) || !code.contains(word),
+                "{}: {word} in what should be pure",
+                source.path
             );
         }
     }
+    let proof = read("src/proof/lib.rs");
+    assert!(proof.contains("#![no_std]"), "the compiler keeps it pure");
 }
 
 #[test]
@@ -191,96 +206,83 @@ fn there_are_no_threads_no_async_no_unsafe_and_nothing_unfinished() {
         "thread::Builder",
         "async ",
         ".await",
-        "unsafe",
+        "unsafe ",
+        "unsafe{",
         "todo!",
         "unimplemented!",
         "dbg!",
         ".unwrap()",
         "static mut",
     ];
-    for path in files() {
-        let code = code(&read(&path));
+    for source in sources() {
+        let code = source.code();
         for word in banned {
-            assert!(!code.contains(word), "{}: {word}", path.display());
+            assert!(!code.contains(word), "{}: {word}", source.path);
         }
     }
-    assert!(read(&src().join("../Cargo.toml")).contains("unsafe_code = \"forbid\""));
+    assert!(read("Cargo.toml").contains("[workspace.lints.rust]\nunsafe_code = \"forbid\""));
+    for manifest in MANIFESTS {
+        assert!(
+            read(manifest).contains("[lints]\nworkspace = true"),
+            "{manifest}"
+        );
+    }
+}
+
+const MANIFESTS: [&str; 3] = [
+    "Cargo.toml",
+    "src/proof/Cargo.toml",
+    "src/verify/Cargo.toml",
+];
+
+/// What a manifest depends on, once each: the static binary asks for a feature more of one.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let text = read(manifest);
+    let sections = text
+        .split("\n[")
+        .filter(|section| section.split(']').next().unwrap().ends_with("dependencies"));
+    let lines = sections.flat_map(|section| section.lines().skip(1));
+    let names = lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name.trim());
+    let names = names
+        .filter(|name| !name.starts_with('#'))
+        .map(str::to_owned);
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 #[test]
-fn the_direct_dependencies_are_the_five() {
-    let text = read(&src().join("../Cargo.toml"));
-    let mut found: Vec<String> = Vec::new();
-    for section in text
-        .split("\n[")
-        .filter(|section| section.split(']').next().unwrap().ends_with("dependencies"))
-    {
-        let names = section
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once('='))
-            .map(|(name, _)| name.trim());
-        found.extend(
-            names
-                .filter(|name| !name.starts_with('#'))
-                .map(str::to_owned),
-        );
-    }
-    found.sort();
-    // One may stand twice: the static binary asks for a feature more.
-    found.dedup();
-    assert_eq!(found, DEPENDENCIES);
+fn the_direct_dependencies_are_the_five_and_the_proof_has_one() {
+    let mut of_all = dependencies("Cargo.toml");
+    of_all.retain(|name| !name.starts_with("rsoracle-"));
+    assert_eq!(of_all, DEPENDENCIES);
+    assert_eq!(dependencies("src/proof/Cargo.toml"), ["ed25519-dalek"]);
+    assert_eq!(dependencies("src/verify/Cargo.toml"), ["rsoracle-proof"]);
 }
 
 #[test]
 fn functions_fit_a_screen_and_files_a_short_reading() {
-    for path in files() {
-        let text = read(&path);
-        let lines: Vec<&str> = text
-            .split("#[cfg(test)]\nmod tests")
-            .next()
-            .unwrap()
-            .lines()
-            .collect();
+    for source in sources() {
+        let lines = source.without_tests().lines().count();
+        let path = &source.path;
         assert!(
-            lines.len() <= FILE_LINES_MAX,
-            "{}: {} lines without tests",
-            path.display(),
-            lines.len()
+            lines <= FILE_LINES_MAX,
+            "{path}: {lines} lines without tests"
         );
-        for (start, line) in lines.iter().enumerate() {
-            let indent = line.len() - line.trim_start().len();
-            let words = line.trim_start();
-            let is_function = [
-                "fn ",
-                "pub fn ",
-                "pub(super) fn ",
-                "pub(crate) fn ",
-                "const fn ",
-            ]
-            .iter()
-            .any(|way| words.starts_with(way));
-            if !is_function {
-                continue;
-            }
-            let end = format!("{}}}", " ".repeat(indent));
-            let length = lines[start..]
-                .iter()
-                .position(|line| *line == end)
-                .map_or(1, |offset| offset + 1);
-            assert!(
-                length <= FUNCTION_LINES_MAX,
-                "{}:{}: a function of {length} lines",
-                path.display(),
-                start + 1
-            );
-        }
+        let (length, at) = source.longest_function();
+        assert!(
+            length <= FUNCTION_LINES_MAX,
+            "{path}:{at}: a function of {length} lines"
+        );
     }
 }
 
 #[test]
 fn every_module_says_what_it_is_for() {
-    for path in files() {
-        assert!(read(&path).starts_with("//! "), "{}", path.display());
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "{}", source.path);
     }
 }

@@ -11,13 +11,15 @@ mod witness;
 use nanoserde::DeJson;
 use openssl::openssl_takes;
 use published::Published;
-use rsoracle::frame::{Answer, Observation, Record, Sample};
-use rsoracle::keyfile;
-use rsoracle::reason::{Abstention, Miss};
-use rsoracle::report::Report;
-use rsoracle::round::Round;
-use rsoracle::seal::{
-    Keys, ObservationContext, SecretKey, hex, observation_bytes, samples_digest, unhex,
+use rsoracle::keys::file as keyfile;
+use rsoracle::keys::secret::SecretKey;
+use rsoracle::wire::Sample;
+use rsoracle_proof::reason::{Abstention, Miss};
+use rsoracle_proof::record::{Answer, Observation, Record};
+use rsoracle_proof::report::Report;
+use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::{
+    Keys, ObservationContext, hex, observation_bytes, samples_digest, unhex,
 };
 use signed::{Oracle, START_US, Says};
 use std::path::{Path, PathBuf};
@@ -122,7 +124,9 @@ fn with_a_stale_one() -> String {
         start_us: START_US,
         record,
     };
-    round.sample(0, &sample).expect("a sound sample");
+    round
+        .sample(0, sample.start_us, &sample.record)
+        .expect("a sound sample");
     let answer = Answer::Abstain(Abstention::Stale);
     let signed = signed::signed(&round, 0, answer, START_US);
     round.observe(0, &signed).expect("a sound answer");

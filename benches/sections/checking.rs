@@ -4,12 +4,14 @@
 //! Both take turns in blocks, so that what the machine does to one it does to the other.
 
 use crate::figures::{Table, digits, median};
-use rsoracle::aggregate::{Rule, faulty_max, quorum};
-use rsoracle::frame::{Observation, Record, Sample};
-use rsoracle::round::{Heard, Round};
-use rsoracle::sampler;
-use rsoracle::seal::{ObservationContext, PublicKey, SecretKey, observation_bytes, samples_digest};
-use rsoracle::terms::{Seat, Terms};
+use rsoracle::keys::secret::SecretKey;
+use rsoracle::wire::Sample;
+use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
+use rsoracle_proof::answer as sampler;
+use rsoracle_proof::record::{Observation, Record};
+use rsoracle_proof::round::{Heard, Round};
+use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use rsoracle_proof::terms::{Seat, Terms};
 use std::time::Instant;
 
 const SOURCE: &str = "embedded:BTCUSDT";
@@ -127,7 +129,9 @@ fn measure(n: u16, times: usize) -> Cost {
                 let slot = (block * BLOCK + index) as u16;
                 for bytes in &one.samples {
                     let sample = Sample::decode(bytes).expect("a sample");
-                    round.sample(slot, &sample).expect("it is in order");
+                    round
+                        .sample(slot, sample.start_us, &sample.record)
+                        .expect("it is in order");
                 }
                 assert_eq!(round.observe(slot, &one.observation), Ok(Heard::Accepted));
             }

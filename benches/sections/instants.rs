@@ -9,8 +9,8 @@
 use crate::figures::{Table, digits, median, quantile, spreads};
 use crate::machine::{self, Schedstat};
 use crate::support::{Running, start_command};
-use rsoracle::clock::{Anchor, Reading};
-use rsoracle::wait::{Clock, SystemClock, sharpen_sleeps, wait_until, wall_us};
+use rsoracle::system::clock::{Anchor, Reading};
+use rsoracle::system::wait::{Clock, SystemClock, sharpen_sleeps, wait_until, wall_us};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;

@@ -6,15 +6,17 @@
 use crate::figures::{Table, digits, median};
 use crate::machine;
 use crate::support::{eventually, scratch, start};
-use rsoracle::aggregate::{Rule, faulty_max, quorum};
-use rsoracle::frame::{Observation, Record, Sample};
-use rsoracle::journal::Journal;
-use rsoracle::publish::Policy;
-use rsoracle::report::{Refused, Report, Verifier};
-use rsoracle::round::{Heard, Round};
-use rsoracle::sampler;
-use rsoracle::seal::{ObservationContext, PublicKey, SecretKey, observation_bytes, samples_digest};
-use rsoracle::terms::{Seat, Terms};
+use rsoracle::aggregator::journal::Journal;
+use rsoracle::keys::secret::SecretKey;
+use rsoracle::wire::Sample;
+use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
+use rsoracle_proof::answer as sampler;
+use rsoracle_proof::publish::Policy;
+use rsoracle_proof::record::{Observation, Record};
+use rsoracle_proof::report::{Refused, Report, Verifier};
+use rsoracle_proof::round::{Heard, Round};
+use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use rsoracle_proof::terms::{Seat, Terms};
 use std::io::Write;
 use std::time::Instant;
 
@@ -69,7 +71,9 @@ fn round(terms: &Terms, keys: &[SecretKey], start_us: u64, all: &mut Vec<Signed>
                 start_us,
                 record: *record,
             };
-            round.sample(slot as u16, &sample).expect("it is in order");
+            round
+                .sample(slot as u16, sample.start_us, &sample.record)
+                .expect("it is in order");
         }
         let (answer, timestamp_us) = sampler::answer(&records, start_us, INTERVAL_US, Rule::Mean);
         let context = ObservationContext {

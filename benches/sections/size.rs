@@ -7,7 +7,7 @@ use crate::figures::{Table, digits, largest, median};
 use crate::machine;
 use crate::rounds::ReportView;
 use crate::support::{Running, arguments, eventually, start};
-use rsoracle::wait::wall_us;
+use rsoracle::system::wait::wall_us;
 use std::time::{Duration, Instant};
 
 /// One process in the middle of a round.

@@ -4,7 +4,7 @@
 //! aggregator. The clock runs from before the process is made until the other side has seen it.
 
 use crate::figures::{Table, digits, median};
-use rsoracle::seal::SecretKey;
+use rsoracle::keys::secret::SecretKey;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -8,12 +8,14 @@ use crate::figures::{Table, digits, largest, median, quantile};
 use crate::machine;
 use crate::rounds::{ReportView, listening};
 use crate::support::{Certificates, Running, good_certificates, rsoracle, start_command};
+use rsoracle::exchange::Pace;
 use rsoracle::exchange::link::Link;
 use rsoracle::exchange::roots::Roots;
-use rsoracle::exchange::session::{Plan, Session, Timing};
+use rsoracle::exchange::session::{Plan, Session};
 use rsoracle::exchange::{Said, Topic, Way, dialect, tunnel};
-use rsoracle::net::Patience;
-use rsoracle::source::{Endpoint, KINDS, Source};
+use rsoracle::system::endpoint::Endpoint;
+use rsoracle::system::net::Patience;
+use rsoracle_proof::source::{KINDS, Source};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -46,7 +48,7 @@ fn plan<'a>(source: &'a Source, url: &str, tls: Option<&Certificates>) -> Plan<'
         endpoints: rsoracle::exchange::endpoints(source, Some(&place)),
         tls: connector,
         proxies: tunnel::proxies(None).expect("no proxy is named"),
-        timing: Timing::of(source),
+        pace: Pace::of(source),
     }
 }
 

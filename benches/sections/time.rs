@@ -7,16 +7,15 @@
 use crate::figures::{Table, digits, largest, median};
 use crate::rounds::{exchange, round};
 use crate::support::{eventually, good_certificates, rsoracle, scratch};
-use rsoracle::aggregate::Rule;
-use rsoracle::frame::{
-    Challenge, Hello, Observation, Preamble, Ready, Record, Round, Sample, padded,
-};
-use rsoracle::random;
-use rsoracle::sampler;
-use rsoracle::seal::{
-    EnrolmentSecret, ObservationContext, SecretKey, hello_bytes, observation_bytes, samples_digest,
-};
-use rsoracle::wait::wall_us;
+use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes};
+use rsoracle::system::random;
+use rsoracle::system::wait::wall_us;
+use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Round, Sample};
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::answer as sampler;
+use rsoracle_proof::bytes::padded;
+use rsoracle_proof::record::{Observation, Record};
+use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;

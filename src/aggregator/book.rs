@@ -3,16 +3,17 @@
 //! Invariant: a report is on the disk before it is published, and one that could not be kept is not published; numbers and
 //! starts strictly increase, also over restarts. What this module does not do: know how a journal keeps its lines.
 
-use crate::config::Run;
-use crate::error::Error;
-use crate::file;
-use crate::journal::Journal;
-use crate::keyfile;
-use crate::publish::PublishedPrice;
-use crate::report::{KeyChange, Proof, Refused, Report, Verifier};
-use crate::round::Round;
-use crate::seal::{PublicKey, SecretKey};
-use crate::wait::wall_us;
+use crate::aggregator::journal::Journal;
+use crate::aggregator::settings::Run;
+use crate::keys::file as keyfile;
+use crate::keys::secret::SecretKey;
+use crate::system::file;
+use crate::system::wait::wall_us;
+use rsoracle_proof::publish::PublishedPrice;
+use rsoracle_proof::report::{KeyChange, Proof, Refused, Report, Verifier};
+use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_verify::error::Error;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -54,7 +55,7 @@ pub fn key_path(config: &Run) -> Option<String> {
 /// The key that starts rounds and signs reports; and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
-        return Ok((crate::random::key()?, false));
+        return Ok((crate::keys::fresh()?, false));
     };
     let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
     let made = config.aggregator_key.is_none() && missing;

@@ -4,18 +4,18 @@
 //! them displace only each other, the oldest first (an honest collector needs milliseconds).
 
 use super::{Slot, count};
-use crate::error::Error;
-use crate::frame::{
-    CONTROL_BYTES_MAX, Challenge, HEAD_BYTES, Hello, Kind, Ready, Refusal, Sample, padded,
-};
-use crate::limits::*;
-use crate::net::Inbox;
-use crate::random;
-use crate::reason::Reject;
-use crate::report::Refused;
-use crate::round::Round;
-use crate::seal::PublicKey;
-use crate::wait::wall_us;
+use crate::keys::secret::signed_hello;
+use crate::system::limits::*;
+use crate::system::net::Inbox;
+use crate::system::random;
+use crate::system::wait::wall_us;
+use crate::wire::{CONTROL_BYTES_MAX, Challenge, HEAD_BYTES, Hello, Kind, Ready, Refusal, Sample};
+use rsoracle_proof::bytes::padded;
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::report::Refused;
+use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_verify::error::Error;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -177,7 +177,7 @@ impl Stranger {
             .get(usize::from(hello.slot))
             .ok_or(Reject::SlotUnknown)?;
         let key = PublicKey::decode(&hello.key).ok_or(Reject::KeyWeak)?;
-        if !key.signed_hello(&self.nonce, &slot.secret, &hello) {
+        if !signed_hello(&key, &self.nonce, &slot.secret, &hello) {
             return Err(Reject::HelloSignature);
         }
         if hello.source != padded::<32>(&slot.source) {
@@ -255,7 +255,10 @@ fn hear(
                 let bytes = member.inbox.peek().expect("the frame is here");
                 let told = |round: &&mut Round| round.start_us == member.round_start_us;
                 let round = round.as_deref_mut().filter(told).ok_or(Reject::NoRound);
-                let heard = round.and_then(|round| round.sample(slot, &Sample::decode(&bytes)?));
+                let heard = round.and_then(|round| {
+                    let sample = Sample::decode(&bytes)?;
+                    round.sample(slot, sample.start_us, &sample.record)
+                });
                 heard.unwrap_or_else(|reason| count(refused, reason));
             }
             Kind::Refusal => {

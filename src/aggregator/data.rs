@@ -5,13 +5,14 @@
 //! that is refused costs its sender the connection.
 
 use super::{Slot, count};
-use crate::error::Error;
-use crate::frame::{Observation, Preamble};
-use crate::limits::*;
-use crate::net::Inbox;
-use crate::reason::Reject;
-use crate::report::Refused;
-use crate::round::{Heard, Round};
+use crate::system::limits::*;
+use crate::system::net::Inbox;
+use crate::wire::Preamble;
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Observation;
+use rsoracle_proof::report::Refused;
+use rsoracle_proof::round::{Heard, Round};
+use rsoracle_verify::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,14 @@
 //! The end of a round: its report, the price or why there is none. And the end of a run: no process left behind.
 
 use super::book::Kept;
+use super::words::Words;
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
-use crate::child::{self, Child};
-use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE};
-use crate::report::Report;
-use crate::round::Round;
-use crate::wait::wall_us;
+use crate::system::child;
+use crate::system::child::Child;
+use crate::system::wait::wall_us;
+use rsoracle_proof::report::Report;
+use rsoracle_proof::round::Round;
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
 use std::io::Write;
 
 /// Reads of the children's log at the end: a child that never stops talking must not keep us.
@@ -31,20 +33,20 @@ impl Aggregator<'_> {
         };
         let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
         if self.config.every_us.is_none() {
-            for line in report.details(&remarks, DETAIL_SLOTS_MAX) {
+            for line in Words(&report).details(&remarks, DETAIL_SLOTS_MAX) {
                 self.tell(&line);
             }
         } else {
             let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
-            self.tell(&report.round_line(restarts));
-            for line in report.exceptions(&remarks, DETAIL_SLOTS_MAX) {
+            self.tell(&Words(&report).round_line(restarts));
+            for line in Words(&report).exceptions(&remarks, DETAIL_SLOTS_MAX) {
                 self.tell(&line);
             }
         }
         for line in self.voices.summary() {
             self.screen.say(&line);
         }
-        if let Some(why) = report.failure() {
+        if let Some(why) = Words(&report).failure() {
             self.say_failure(&report, &why);
         }
         self.print(&report, &line)
@@ -86,9 +88,9 @@ impl Aggregator<'_> {
     /// The result, on standard output and where the newest report is kept.
     fn print(&mut self, report: &Report, line: &str) -> u8 {
         let mut code = if report.price().is_some() {
-            EXIT_PRICE
+            EXIT_OK
         } else {
-            EXIT_NO_QUORUM
+            EXIT_NO_PRICE
         };
         if let Err(error) = self.book.write_latest(self.config) {
             self.screen.say(&format!("aggregator: {error}"));
@@ -136,7 +138,7 @@ impl Aggregator<'_> {
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
-        if let Some(refused) = report.refused_text() {
+        if let Some(refused) = Words(&report).refused_text() {
             self.tell(&refused);
         }
         self.screen.say(&format!(

@@ -4,36 +4,45 @@
 //! while samples are taken, and never around a sample's instant, when the collectors want the cores.
 //! Invariant: only fixed-width frames come in; nobody's silence, slowness or garbage moves a deadline or a price.
 //! What this module does not do: TLS, websockets or JSON from outside.
+//! Uses: collector, keys, proof, system, verify, wire. Used by: cli, main.
 
 mod book;
+mod children;
 pub mod control;
 pub mod data;
 mod finish;
+pub mod journal;
 mod roster;
 mod rounds;
+pub mod settings;
 mod setup;
 mod view;
+pub mod voices;
+pub mod words;
 
-use crate::child::{self, Child, CollectorPlace, ExchangeChild};
-use crate::clock::utc_text;
-use crate::config::{Endpoint, Run};
-use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
-use crate::frame;
-use crate::limits::*;
-use crate::random;
-use crate::reason::Reject;
-use crate::report::Refused;
-use crate::round::Round;
-use crate::screen::Screen;
-use crate::seal::{EnrolmentSecret, PublicKey, SecretKey, round_bytes, wipe};
-use crate::terms::{Seat, Terms};
-use crate::voices::Voices;
-use crate::wait::{sharpen_sleeps, wall_us};
+use crate::aggregator::settings::Run;
+use crate::aggregator::voices::Voices;
+use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes, wipe};
+use crate::system::child::{Child, Log};
+use crate::system::endpoint::Endpoint;
+use crate::system::limits::*;
+use crate::system::random;
+use crate::system::screen::Screen;
+use crate::system::wait::{sharpen_sleeps, wall_us};
+use crate::wire as frame;
 use book::{Book, Remark};
+use children::{CollectorPlace, ExchangeChild};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use rounds::Restart;
-use setup::{check_open_files, check_way, collector_keys, listen, write_enrolment};
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::report::Refused;
+use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
+use setup::{check_open_files, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
 /// Nap while frames are awaited.
@@ -127,7 +136,7 @@ struct Aggregator<'a> {
     slots: Vec<Slot>,
     round: Option<Round>,
     refused: Refused,
-    log: child::Log,
+    log: Log,
     voices: Voices,
     screen: Screen,
     exchange: Option<ExchangeChild>,
@@ -157,7 +166,6 @@ impl<'a> Aggregator<'a> {
         let control = listen(config.control, "control", "control-port", any)?;
         let data = listen(config.data, "data", "data-port", any)?;
         check_open_files(config)?;
-        check_way(config)?;
         let (key, key_made) = book::key(config)?;
         let (book, said) = Book::open(config, &key)?;
         let keys = collector_keys(config, key.public())?;
@@ -185,7 +193,7 @@ impl<'a> Aggregator<'a> {
             slots: (0..config.collectors).map(slot).collect::<Result<_, _>>()?,
             round: None,
             refused: Refused::new(),
-            log: child::Log::new()?,
+            log: Log::new()?,
             voices: Voices::default(),
             screen,
             exchange: None,
@@ -240,7 +248,7 @@ impl<'a> Aggregator<'a> {
             self.tell(&warning);
         }
         if self.has_exchange() {
-            let exchange = child::exchange(&self.log, None)?;
+            let exchange = children::exchange(&self.log, None)?;
             self.tell(&format!(
                 "embedded exchange on {}, recorded prices",
                 exchange.endpoint.url
@@ -279,7 +287,7 @@ impl<'a> Aggregator<'a> {
         self.announce(start_us.max(self.book.start_us_min()));
         self.watch(u64::MAX);
         match self.publish() {
-            EXIT_PRICE if !written => EXIT_FAILURE,
+            EXIT_OK if !written => EXIT_FAILURE,
             code => code,
         }
     }
@@ -294,7 +302,7 @@ impl<'a> Aggregator<'a> {
             let dir = self.config.enrolment_dir.as_deref();
             write_enrolment(dir.expect("--remote needs it"), place.slot, &enrolment)
         } else {
-            let child = child::collector(self.config, place, &enrolment, &self.log);
+            let child = children::collector(self.config, place, &enrolment, &self.log);
             child.map(|child| slot.child = Some(child))
         };
         wipe(&mut enrolment);
@@ -405,7 +413,7 @@ impl<'a> Aggregator<'a> {
 
     fn tell_start(&mut self, ready: u16, start_us: u64) {
         let (n, config) = (self.config.collectors, self.config);
-        let interval = crate::args::duration_text(config.interval_us);
+        let interval = rsoracle_verify::duration::duration_text(config.interval_us);
         let start = utc_text(start_us);
         self.tell(&format!(
             "{ready} of {n} collectors ready; {} samples {interval} apart, from {start}",

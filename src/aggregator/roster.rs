@@ -3,9 +3,9 @@
 //! Invariant: it names every slot's key, or it is not written; a price does not wait for it.
 
 use super::{Aggregator, Slot};
-use crate::error::Error;
-use crate::file;
-use crate::roster::{Roster, RosterSeat};
+use crate::system::file;
+use rsoracle_proof::roster::{Roster, RosterSeat};
+use rsoracle_verify::error::Error;
 
 /// What is attempted, for errors.
 fn attempt(path: &str) -> String {

@@ -4,14 +4,15 @@
 //! collector that ended is started again, after a pause that grows until it has done well for a while.
 //! What this module does not do: the work within a round.
 
+use super::children;
+use super::children::CollectorPlace;
 use super::{Aggregator, NAP_SHORT, view};
-use crate::child::{self, CollectorPlace};
-use crate::clock::utc_text;
-use crate::config::clear_us;
-use crate::error::{EXIT_FAILURE, EXIT_NO_QUORUM, EXIT_PRICE, Error};
-use crate::limits::*;
-use crate::random;
-use crate::wait::wall_us;
+use crate::aggregator::settings::clear_us;
+use crate::system::limits::*;
+use crate::system::random;
+use crate::system::wait::wall_us;
+use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
 
 /// Longest nap between rounds.
@@ -71,7 +72,7 @@ impl Aggregator<'_> {
         self.gather();
         let mut written = self.write_roster();
         let mut failed = false;
-        let mut code = EXIT_NO_QUORUM;
+        let mut code = EXIT_NO_PRICE;
         let mut left = self.config.rounds;
         let mut before_us = None;
         while left != Some(0) {
@@ -91,7 +92,7 @@ impl Aggregator<'_> {
             self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
             match self.publish() {
                 EXIT_FAILURE => failed = true,
-                EXIT_PRICE => code = EXIT_PRICE,
+                EXIT_OK => code = EXIT_OK,
                 _ => {}
             }
             left = left.map(|left| left - 1);
@@ -166,7 +167,7 @@ impl Aggregator<'_> {
         if !self.has_exchange() || self.exchange.is_some() || !self.exchange_restart.due()? {
             return Ok(());
         }
-        match child::exchange(&self.log, self.endpoint.as_ref()) {
+        match children::exchange(&self.log, self.endpoint.as_ref()) {
             Ok(exchange) => {
                 self.exchange = Some(exchange);
                 self.exchange_restart.count += 1;

@@ -1,13 +1,11 @@
-//! What must stand before the first collector starts: the two ports, enough open files, root certificates, keys, the
+//! What must stand before the first collector starts: the two ports, enough open files, keys, the
 //! enrolments of remote ones.
 
-use crate::config::Run;
-use crate::error::Error;
-use crate::exchange::{self, roots::Roots, tunnel};
-use crate::keyfile;
-use crate::limits::STRANGERS_MAX;
-use crate::seal::PublicKey;
-use crate::source::Source;
+use crate::aggregator::settings::Run;
+use crate::keys::file as keyfile;
+use crate::system::limits::STRANGERS_MAX;
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_verify::error::Error;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -59,23 +57,6 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whom to trust and which proxy to take, where that matters: said once and now, rather than by every collector.
-pub fn check_way(config: &Run) -> Result<(), Error> {
-    let encrypted = |source: &Source| match &config.endpoint {
-        Some(endpoint) if source.embedded => endpoint.tls,
-        // The embedded exchange that a run starts itself speaks without TLS.
-        None if source.embedded => false,
-        _ => exchange::endpoints(source, None)
-            .iter()
-            .any(|endpoint| endpoint.tls),
-    };
-    if config.ca_file.is_some() || config.sources.iter().any(encrypted) {
-        Roots::find(config.ca_file.as_deref())?;
-        tunnel::proxies(config.proxy.as_ref())?;
-    }
-    Ok(())
 }
 
 /// Writes a remote collector's enrolment so that only its owner can read it.

@@ -1,9 +1,9 @@
 //! What the operator sees while it happens: a line per collector.
 
 use super::Slot;
-use crate::limits::DISPLAY_LINES_MAX;
-use crate::price;
-use crate::round::Round;
+use crate::system::limits::DISPLAY_LINES_MAX;
+use rsoracle_proof::price;
+use rsoracle_proof::round::Round;
 
 /// Why a slot gave no answer, as far as the aggregator can tell.
 pub fn why_silent(slot: &Slot, start_us: u64) -> &str {

@@ -3,15 +3,17 @@
 //! Invariant: a round is taken only if the aggregator signed it for this connection, and starts strictly increase.
 
 use super::{Enrolment, Stop};
-use crate::config::Collect;
-use crate::error::Error;
-use crate::frame::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round, padded};
-use crate::limits::*;
-use crate::net::{Inbox, waits};
-use crate::reason::Reject;
-use crate::sampler::lateness_us_max;
-use crate::seal::{PublicKey, SecretKey, round_bytes};
-use crate::wait::wall_us;
+use crate::collector::settings::Collect;
+use crate::keys::secret::{SecretKey, round_bytes};
+use crate::system::limits::*;
+use crate::system::net::{Inbox, waits};
+use crate::system::wait::wall_us;
+use crate::wire::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round};
+use rsoracle_proof::answer::lateness_us_max;
+use rsoracle_proof::bytes::padded;
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_verify::error::Error;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};

@@ -4,32 +4,35 @@
 //! (`watch`) each request is encrypted before its instant and leaves in one write; of a stream the newest price is noted.
 //! Invariant: it signs at most one answer per round start, and starts strictly increase; it ends when its control
 //! connection does, however its aggregator died. What this module does not do: decide what a price is worth.
+//! Uses: exchange, keys, proof, system, verify, wire. Used by: aggregator, cli, flags, main.
 
 mod control;
+mod data;
+pub mod overrides;
+pub mod sampler;
+pub mod settings;
 mod watch;
 
-use crate::clock::Anchor;
-use crate::config::Collect;
-use crate::error::Error;
-use crate::exchange::Said;
+use crate::collector::settings::Collect;
 use crate::exchange::roots::Roots;
-use crate::exchange::session::{Plan, Session, Timing};
+use crate::exchange::session::{Plan, Session};
 use crate::exchange::tunnel;
-use crate::frame::{Observation, Preamble, Ready};
-use crate::keyfile;
-use crate::limits::*;
-use crate::log;
-use crate::net::Patience;
-use crate::random;
-use crate::seal::{
-    EnrolmentSecret, ObservationContext, PublicKey, SecretKey, observation_bytes, samples_digest,
-    wipe,
-};
-use crate::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
-use control::{Control, is_over, reach};
+use crate::exchange::{Pace, Said};
+use crate::keys;
+use crate::keys::secret::{EnrolmentSecret, SecretKey, wipe};
+use crate::system::clock::Anchor;
+use crate::system::limits::*;
+use crate::system::net::Patience;
+use crate::system::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
+use crate::wire::Ready;
+use control::{Control, is_over};
+use data::DataChannel;
+use rsoracle_proof::record::Observation;
+use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use rsoracle_verify::error::Error;
+use rsoracle_verify::log;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -65,7 +68,7 @@ struct Collector<'a> {
     role: String,
     key: SecretKey,
     control: Control,
-    data: Option<TcpStream>,
+    data: DataChannel,
     session: Session<'a>,
     /// What was last said about failed attempts to connect, so that it is said once.
     said: String,
@@ -82,8 +85,8 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
     let key = match &config.key {
-        Some(path) => keyfile::read(path)?,
-        None => random::key()?,
+        Some(path) => keys::file::read(path)?,
+        None => keys::fresh()?,
     };
     let enrolment = read_enrolment()?;
     let enlisted = enlist(config, role, key, &enrolment);
@@ -145,12 +148,13 @@ fn enlist<'a>(
         stands?;
         break price?;
     };
+    let data = DataChannel::open(config, &key, &mut || control.look())?;
     let mut collector = Collector {
         config,
         role,
         key,
         control,
-        data: None,
+        data,
         session,
         said,
         complaints: (0, Instant::now()),
@@ -158,7 +162,6 @@ fn enlist<'a>(
         clock: SystemClock::new(),
         last_start_us: 0,
     };
-    collector.open_data()?;
     let ready = Ready {
         clock_us: wall_us(),
         price,
@@ -180,23 +183,19 @@ fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
         endpoints,
         tls,
         proxies: tunnel::proxies(config.proxy.as_ref())?,
-        timing: timing(config),
+        pace: pace(config),
     })
 }
 
 /// The exchange's usual rules, where the operator has no others.
-fn timing(config: &Collect) -> Timing {
-    let mut timing = Timing::of(&config.source);
-    for (rule, named_us) in [
-        (&mut timing.age_max, config.max_age_us),
-        (&mut timing.silence_max, config.max_silence_us),
-        (&mut timing.ping_every, config.ping_every_us),
-    ] {
-        if let Some(us) = named_us {
-            *rule = Duration::from_micros(us);
-        }
+fn pace(config: &Collect) -> Pace {
+    let (pace, overrides) = (Pace::of(&config.source), &config.overrides);
+    Pace {
+        max_age: overrides.max_age.unwrap_or(pace.max_age),
+        max_silence: overrides.max_silence.unwrap_or(pace.max_silence),
+        ping_every: overrides.ping_every.unwrap_or(pace.ping_every),
+        ..pace
     }
-    timing
 }
 
 /// Connects and reads until there is a price; gives up on what does not pass by itself.
@@ -337,60 +336,21 @@ impl Collector<'_> {
         }
     }
 
-    /// Opens the data channel and names this collector's key on it.
-    fn open_data(&mut self) -> Result<(), Error> {
-        let attempt = format!("cannot open the data channel to {}", self.config.data);
-        let failed = |error| {
-            Error::new(&attempt, error).advise("check --data, and that the aggregator runs")
-        };
-        let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
-        let look = || self.control.look().map_err(std::io::Error::other);
-        let mut tcp = reach(&self.config.data, until, look).map_err(failed)?;
-        tcp.set_nodelay(true).map_err(failed)?;
-        tcp.set_write_timeout(Some(Duration::from_millis(CONNECT_SLICE_MS)))
-            .map_err(failed)?;
-        let preamble = Preamble {
-            slot: self.config.slot,
-            key: *self.key.public().bytes(),
-        };
-        tcp.write_all(&preamble.encode()).map_err(failed)?;
-        self.data = Some(tcp);
-        Ok(())
-    }
-
-    /// Whether the data channel still stands: the aggregator never sends on it, so anything to read is its end.
-    fn data_stands(&mut self) -> bool {
-        let Some(tcp) = &mut self.data else {
-            return false;
-        };
-        let ended = tcp.set_nonblocking(true).is_err()
-            || !tcp
-                .peek(&mut [0])
-                .is_err_and(|error| crate::net::waits(&error));
-        !ended && tcp.set_nonblocking(false).is_ok()
-    }
-
-    /// Sends the signed answer, over a new data channel if the old one ended.
+    /// Sends the signed answer.
     fn send_observation(&mut self, bytes: &[u8; Observation::BYTES]) -> Result<(), Error> {
-        if self.data_stands()
-            && self
-                .data
-                .as_mut()
-                .is_some_and(|tcp| tcp.write_all(bytes).is_ok())
-        {
-            return Ok(());
-        }
-        self.open_data()?;
-        let tcp = self.data.as_mut().expect("just opened");
-        tcp.write_all(bytes)
-            .map_err(|error| Error::new("cannot send the observation", error))
+        let control = &mut self.control;
+        self.data.send(bytes, &mut || control.look())
     }
 
     /// Signs what a round came to.
     fn sign(
         &self,
-        round: &crate::frame::Round,
-        finished: &(Vec<crate::frame::Record>, crate::frame::Answer, u64),
+        round: &crate::wire::Round,
+        finished: &(
+            Vec<rsoracle_proof::record::Record>,
+            rsoracle_proof::record::Answer,
+            u64,
+        ),
     ) -> Observation {
         let (records, answer, timestamp_us) = finished;
         let context = ObservationContext {

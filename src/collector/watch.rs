@@ -5,17 +5,18 @@
 //! sample has its record. What this module does not do: know how an exchange is spoken to (its session does).
 
 use super::{Collector, MESSAGES_PER_LOOK, Stop, complain};
-use crate::clock::Anchor;
-use crate::error::Error;
+use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
-use crate::frame::{Answer, Round, Sample};
-use crate::limits::*;
-use crate::log;
-use crate::net::Patience;
-use crate::reason::Miss;
-use crate::sampler::Sampler;
-use crate::wait::{Clock, wait_until};
+use crate::system::clock::Anchor;
+use crate::system::limits::*;
+use crate::system::net::Patience;
+use crate::system::wait::{Clock, wait_until};
+use crate::wire::{Round, Sample};
+use rsoracle_proof::reason::Miss;
+use rsoracle_proof::record::Answer;
+use rsoracle_verify::error::Error;
+use rsoracle_verify::log;
 use std::time::{Duration, Instant};
 
 /// The id of a sample's request.

@@ -3,13 +3,13 @@
 //! Invariant: pure functions; every line of the table fits [`COLUMNS`], whatever an exchange calls itself.
 //! What this module does not do: look.
 
-use crate::clock::span;
-use crate::error::Error;
 use crate::exchange::Said;
 use crate::exchange::certificate::Certificate;
-use crate::limits::{CERTIFICATE_DAYS_MIN, CLOCK_OFF_US_MAX};
-use crate::log::{printable, quoted};
-use crate::price;
+use crate::system::clock::span;
+use crate::system::limits::{CERTIFICATE_DAYS_MIN, CLOCK_OFF_US_MAX};
+use rsoracle_proof::price;
+use rsoracle_verify::error::Error;
+use rsoracle_verify::log::{printable, quoted};
 
 /// Columns of the terminal.
 const COLUMNS: usize = 120;
@@ -270,7 +270,7 @@ fn length(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
+    use crate::exchange::json;
 
     const NOW_US: u64 = 1_795_343_409_000_000;
     const DAY_US: u64 = 86_400_000_000;

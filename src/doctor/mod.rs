@@ -2,23 +2,25 @@
 //!
 //! Invariant: sources are looked at one after the other, each within named limits, and one that fails hides no other.
 //! What this module does not do: judge what it finds (`finding` does), mend anything, or keep a connection.
+//! Uses: exchange, flags, proof, system, verify. Used by: main.
 
 mod finding;
 
-use crate::args::{Given, Usage};
-use crate::config::{endpoint, feed, path, proxy};
-use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
 use crate::exchange::certificate::Certificate;
 use crate::exchange::link::Ended;
+use crate::exchange::proxy::Proxy;
 use crate::exchange::roots::Roots;
-use crate::exchange::session::{Plan, Session, Timing};
-use crate::exchange::{self, tunnel};
-use crate::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
-use crate::net::Patience;
-use crate::proxy::Proxy;
-use crate::source::{Endpoint, KINDS, Source};
-use crate::wait::wall_us;
+use crate::exchange::session::{Plan, Session};
+use crate::exchange::{self, Pace, tunnel};
+use crate::flags::args::{Given, Usage};
+use crate::flags::values::{endpoint, feed, path, proxy};
+use crate::system::endpoint::Endpoint;
+use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
+use crate::system::net::Patience;
+use crate::system::wait::wall_us;
 use finding::{Finding, heads};
+use rsoracle_proof::source::{KINDS, Source};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Makes sense of the flags of [`crate::config::DOCTOR`].
+    /// Makes sense of the flags of [`crate::flags::tables::DOCTOR`].
     pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
         let feed = feed(given)?;
         let kinds = KINDS.iter().map(|kind| kind.name.to_owned());
@@ -93,7 +95,7 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
             endpoints: places(source),
             tls: tls.clone(),
             proxies: proxies.clone(),
-            timing: Timing::of(source),
+            pace: Pace::of(source),
         });
         usable += usize::from(finding.is_usable());
         if let Some(proxy) = &finding.proxy {
@@ -108,11 +110,7 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
     if !settings.json {
         show(&format!("{usable} of {all} can be used{way}"));
     }
-    Ok(if usable == all {
-        EXIT_PRICE
-    } else {
-        EXIT_FAILURE
-    })
+    Ok(if usable == all { EXIT_OK } else { EXIT_FAILURE })
 }
 
 /// A reader that went away early (`| head`) is no failure.

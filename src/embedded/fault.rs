@@ -6,7 +6,8 @@
 //! What this module does not do: carry a plan out; `line` does, and who speaks on it.
 
 use super::dialect;
-use crate::args::{Usage, duration_us, wrong};
+use crate::flags::args::{Usage, wrong};
+use rsoracle_verify::duration::duration_us;
 use std::borrow::Cow;
 
 /// HTTP statuses with which an upgrade can be refused.

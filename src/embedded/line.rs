@@ -5,12 +5,12 @@
 //! it stays bounded.
 //! What this module does not do: know what is said.
 
-use super::answer::GARBAGE;
+use super::binance::answer::GARBAGE;
 use super::fault::{Deed, Plan};
 use super::venue::Now;
 use crate::exchange::channel::Channel;
-use crate::limits::{HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX};
-use crate::net::waits;
+use crate::system::limits::{HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX};
+use crate::system::net::waits;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::ControlFlow;

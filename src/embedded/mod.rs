@@ -5,26 +5,28 @@
 //! served. Prices are recorded ones and say so: this is for trials and tests, and its source is called `embedded`.
 //! What this role does not do: other methods of the WS-API than `ticker.price`, `ticker.book`, `ping` and `time`, other
 //! channels of the streams than collectors use; enforce rate limits; close connections after 24 hours.
+//! Uses: exchange, flags, proof, system, verify. Used by: main.
 
-pub mod answer;
+pub mod binance;
 pub mod connection;
 pub mod dialect;
 pub mod fault;
 pub mod line;
 pub mod quote;
-pub mod request;
 pub mod server;
 pub mod stream;
 pub mod talk;
 pub mod tape;
+mod text;
 pub mod upgrade;
 pub mod venue;
 
-use crate::args::{Given, Usage, duration_us, wrong};
-use crate::error::Error;
-use crate::log;
-use crate::net::waits;
+use crate::flags::args::{Given, Usage, wrong};
+use crate::system::net::waits;
 use fault::Fault;
+use rsoracle_verify::duration::duration_us;
+use rsoracle_verify::error::Error;
+use rsoracle_verify::log;
 use server::Server;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -71,7 +73,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Makes sense of the flags of [`crate::config::EXCHANGE`].
+    /// Makes sense of the flags of [`crate::flags::tables::EXCHANGE`].
     pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
         const SPEED: &str = "a number above 0 and up to 1000000, such as 1 or 0.5";
         let speed: f64 = given.read("speed", SPEED)?;
@@ -194,11 +196,11 @@ impl Lifeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{args, config};
+    use crate::flags::{args, tables};
 
     fn settings(line: &str) -> Result<Settings, Usage> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Settings::from_flags(&args::parse(&config::EXCHANGE, &words).unwrap())
+        Settings::from_flags(&args::parse(&tables::EXCHANGE, &words).unwrap())
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! fault puts in a price's place is passed on as it is.
 //! What this module does not do: write messages; the dialects do.
 
-use crate::clock::utc_text;
+use rsoracle_proof::utc::utc_text;
 
 /// Decimals of a price on the tape.
 const DECIMALS: usize = 8;

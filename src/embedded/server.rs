@@ -10,12 +10,12 @@ use super::talk::Step;
 use super::tape::{BUILT_IN, Tape};
 use super::upgrade::PATH;
 use super::venue::{Now, Venue};
-use crate::error::Error;
-use crate::file;
-use crate::limits::{ACCEPTS_PER_SWEEP, PEM_BYTES_MAX};
-use crate::log;
-use crate::net::waits;
+use crate::system::limits::{ACCEPTS_PER_SWEEP, PEM_BYTES_MAX};
+use crate::system::net::waits;
 use native_tls::{Identity, TlsAcceptor};
+use rsoracle_verify::error::Error;
+use rsoracle_verify::files;
+use rsoracle_verify::log;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
@@ -159,7 +159,7 @@ fn tape(path: Option<&str>) -> Result<Tape, Error> {
         return Ok(built_in);
     };
     let attempt = format!("cannot read the price tape {path}");
-    let bytes = file::read(path, TAPE_BYTES_MAX, &attempt)?;
+    let bytes = files::read(path, TAPE_BYTES_MAX, &attempt)?;
     let text = String::from_utf8(bytes).map_err(|error| Error::new(&attempt, error))?;
     Tape::parse(&text).map_err(|bad| {
         Error::new(attempt, format!("line {}: {}", bad.line, bad.wrong))
@@ -170,8 +170,8 @@ fn tape(path: Option<&str>) -> Result<Tape, Error> {
 fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Error> {
     let cert_attempt = format!("cannot use {cert} as the TLS certificate (--cert)");
     let key_attempt = format!("cannot use {key} as the TLS private key (--key)");
-    let cert_pem = file::read(cert, PEM_BYTES_MAX, &cert_attempt)?;
-    let key_pem = file::read(key, PEM_BYTES_MAX, &key_attempt)?;
+    let cert_pem = files::read(cert, PEM_BYTES_MAX, &cert_attempt)?;
+    let key_pem = files::read(key, PEM_BYTES_MAX, &key_attempt)?;
     if !contains(&cert_pem, b"-----BEGIN CERTIFICATE-----") {
         return Err(Error::new(cert_attempt, "it holds no PEM certificate")
             .advise("it must hold the server's certificate and then its issuers', each as -----BEGIN CERTIFICATE-----"));

@@ -3,10 +3,10 @@
 //! Invariant: a step never blocks and does a bounded amount of work.
 //! What this module does not do: tell a peer why it is dropped, unless the exchange would.
 
-use super::answer::{Scene, reply, too_many};
+use super::binance::answer::{Scene, reply, too_many};
+use super::binance::request::Request;
 use super::fault::{API, Deed, Plan};
 use super::line::{Act, Heard, Line, Pings};
-use super::request::Request;
 use super::stream::Stream;
 use super::upgrade::{Door, Wishes};
 use super::venue::{Now, Venue};

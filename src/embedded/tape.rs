@@ -5,7 +5,7 @@
 //! writes them: what is answered is what was recorded, without a float in between.
 //! What this module does not do: look at a clock or a file.
 
-use crate::price;
+use crate::exchange::decimal as price;
 use std::time::Duration;
 
 /// The tape that is used unless `--tape` names another; its header tells where it is from.

@@ -3,7 +3,7 @@
 //! Invariant: [`respond`] is pure and answers every head; a refusal has a body, its length, and closes.
 //! What this module does not do: read or write sockets; `connection` does.
 
-use super::answer::weight_message;
+use super::binance::answer::weight_message;
 use super::dialect::{Dialect, STREAMS};
 use super::fault::{API, Fault, Turned, upgrade_refusal};
 use tungstenite::handshake::machine::TryParse;
@@ -188,7 +188,7 @@ fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
+    use crate::exchange::json;
 
     fn head(line: &str) -> String {
         format!(

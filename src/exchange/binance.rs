@@ -8,19 +8,20 @@ use super::{
     Denial, Dialect, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
     price_of, time_of,
 };
-use crate::json::{Json, NotJson};
-use crate::reason::Miss;
+use crate::exchange::json::{Json, NotJson};
+use rsoracle_proof::reason::Miss;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// Where the API listens.
 const URLS: &[&str] = &["wss://ws-api.binance.com:443/ws-api/v3"];
 
 /// The exchange pings every 20 s ("General API Information"); it allows 300 connections in 5 minutes from an address.
 const PACE: Pace = Pace {
-    age_s_max: 10,
-    silence_s_max: 60,
-    ping_s: 0,
-    pause_ms_min: 1_000,
+    max_age: Duration::from_secs(10),
+    max_silence: Duration::from_secs(60),
+    ping_every: Duration::from_secs(0),
+    pause_min: Duration::from_millis(1_000),
 };
 
 /// The last price.
@@ -182,7 +183,7 @@ mod tests {
         let reply = r#"{"id":"187d3cb2-942d-484c-8271-4e2141bbadb1","status":200,"result":{"serverTime":1656400526260}}"#;
         let time_us = Some(1_656_400_526_260_000);
         assert_eq!(said(reply), Said::Alive { time_us });
-        assert!(crate::json::check(TIME).is_ok());
+        assert!(crate::exchange::json::check(TIME).is_ok());
     }
 
     #[test]

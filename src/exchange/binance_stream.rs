@@ -8,8 +8,9 @@
 use super::{
     Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, price_of, time_of,
 };
-use crate::json::Json;
-use crate::reason::Miss;
+use crate::exchange::json::Json;
+use rsoracle_proof::reason::Miss;
+use std::time::Duration;
 
 /// Trades, and the middle of best bid and best ask; whatever came last is the price.
 pub static STREAM: Dialect = Dialect {
@@ -24,12 +25,12 @@ pub static STREAM: Dialect = Dialect {
     ping: None,
     pace: Pace {
         // Quotes come many times a second.
-        age_s_max: 30,
+        max_age: Duration::from_secs(30),
         // The exchange pings every 20 s.
-        silence_s_max: 60,
-        ping_s: 0,
+        max_silence: Duration::from_secs(60),
+        ping_every: Duration::from_secs(0),
         // It allows 300 connections in 5 minutes from an address.
-        pause_ms_min: 1_000,
+        pause_min: Duration::from_millis(1_000),
     },
 };
 

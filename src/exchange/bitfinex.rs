@@ -6,8 +6,9 @@
 //! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, quoted_last, time_of};
-use crate::json::Json;
-use crate::reason::Miss;
+use crate::exchange::json::Json;
+use rsoracle_proof::reason::Miss;
+use std::time::Duration;
 
 /// The last price within best bid and ask.
 pub static FEED: Dialect = Dialect {
@@ -18,13 +19,13 @@ pub static FEED: Dialect = Dialect {
     ping: Some(r#"{"event":"ping","cid":1}"#),
     pace: Pace {
         // Quotes come every few seconds.
-        age_s_max: 30,
+        max_age: Duration::from_secs(30),
         // A heartbeat comes after 15 s in which nothing else does.
-        silence_s_max: 40,
+        max_silence: Duration::from_secs(40),
         // Not asked for; its answer tells the time.
-        ping_s: 30,
+        ping_every: Duration::from_secs(30),
         // It allows 20 connections a minute from an address.
-        pause_ms_min: 3_000,
+        pause_min: Duration::from_millis(3_000),
     },
 };
 

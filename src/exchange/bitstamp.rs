@@ -5,8 +5,9 @@
 //! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, price_of, time_of};
-use crate::json::Json;
-use crate::reason::Miss;
+use crate::exchange::json::Json;
+use rsoracle_proof::reason::Miss;
+use std::time::Duration;
 
 /// Trades, and the middle of best bid and best ask; whatever came last is the price.
 pub static FEED: Dialect = Dialect {
@@ -17,12 +18,12 @@ pub static FEED: Dialect = Dialect {
     ping: Some(r#"{"event":"bts:heartbeat"}"#),
     pace: Pace {
         // A trade of BTC/USD came every 13 s on average; the book comes about once a second.
-        age_s_max: 30,
+        max_age: Duration::from_secs(30),
         // Two answers to our pings.
-        silence_s_max: 45,
-        ping_s: 20,
+        max_silence: Duration::from_secs(45),
+        ping_every: Duration::from_secs(20),
         // Its limit of connections is not published.
-        pause_ms_min: 2_000,
+        pause_min: Duration::from_millis(2_000),
     },
 };
 

@@ -7,8 +7,9 @@
 //! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, time_of};
-use crate::json::Json;
-use crate::reason::Miss;
+use crate::exchange::json::Json;
+use rsoracle_proof::reason::Miss;
+use std::time::Duration;
 
 /// What the first level of a symbol's book is called, before the symbol.
 const BOOK: &str = "orderbook.1.";
@@ -22,12 +23,12 @@ pub static FEED: Dialect = Dialect {
     ping: Some(r#"{"req_id":"1","op":"ping"}"#),
     pace: Pace {
         // The book of a market that is traded changes all the time.
-        age_s_max: 30,
+        max_age: Duration::from_secs(30),
         // Ten books, or one answer to our ping.
-        silence_s_max: 30,
-        ping_s: 20,
+        max_silence: Duration::from_secs(30),
+        ping_every: Duration::from_secs(20),
         // It allows 500 connections in 5 minutes from an address.
-        pause_ms_min: 1_000,
+        pause_min: Duration::from_millis(1_000),
     },
 };
 

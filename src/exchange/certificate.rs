@@ -4,9 +4,9 @@
 //! around it, and what it shows is short and printable. What this module does not do: check a certificate (the TLS library
 //! has), or read the rest of it.
 
-use crate::clock::utc_us;
-use crate::limits::CERTIFICATE_BYTES_MAX;
-use crate::log::printable;
+use crate::system::clock::utc_us;
+use crate::system::limits::CERTIFICATE_BYTES_MAX;
+use rsoracle_verify::log::printable;
 
 /// Longest name that is shown.
 const NAME_CHARS_MAX: usize = 64;

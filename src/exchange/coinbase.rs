@@ -6,8 +6,9 @@
 //! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, price_of, time_of};
-use crate::json::Json;
-use crate::reason::Miss;
+use crate::exchange::json::Json;
+use rsoracle_proof::reason::Miss;
+use std::time::Duration;
 
 /// The last match.
 pub static FEED: Dialect = Dialect {
@@ -18,12 +19,12 @@ pub static FEED: Dialect = Dialect {
     ping: None,
     pace: Pace {
         // Nothing comes while nobody trades.
-        age_s_max: 60,
+        max_age: Duration::from_secs(60),
         // Ten heartbeats.
-        silence_s_max: 10,
-        ping_s: 0,
+        max_silence: Duration::from_secs(10),
+        ping_every: Duration::from_secs(0),
         // It allows 8 requests a second from an address.
-        pause_ms_min: 1_000,
+        pause_min: Duration::from_millis(1_000),
     },
 };
 

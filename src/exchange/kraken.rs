@@ -8,8 +8,9 @@
 use super::{
     Denial, Dialect, Pace, Said, Topic, Way, excerpt, heard, newest_of, quoted_last, time_of,
 };
-use crate::json::Json;
-use crate::reason::Miss;
+use crate::exchange::json::Json;
+use rsoracle_proof::reason::Miss;
+use std::time::Duration;
 
 /// The last price within best bid and ask.
 pub static FEED: Dialect = Dialect {
@@ -20,13 +21,13 @@ pub static FEED: Dialect = Dialect {
     ping: Some(r#"{"method":"ping"}"#),
     pace: Pace {
         // Quotes come every second or so.
-        age_s_max: 30,
+        max_age: Duration::from_secs(30),
         // A heartbeat comes in each second in which nothing else does.
-        silence_s_max: 10,
+        max_silence: Duration::from_secs(10),
         // Not asked for; its answer tells the time.
-        ping_s: 30,
+        ping_every: Duration::from_secs(30),
         // After a maintenance not more often than every five seconds.
-        pause_ms_min: 5_000,
+        pause_min: Duration::from_millis(5_000),
     },
 };
 

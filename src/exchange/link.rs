@@ -5,18 +5,18 @@
 
 use super::channel::Channel;
 use super::tunnel;
-use crate::clock::utc_text;
-use crate::config::Endpoint;
-use crate::error::Error;
-use crate::limits::{
-    CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, SLICE_MS, TLS_MS_MAX, UPGRADE_MS_MAX,
+use crate::exchange::proxy::Proxies;
+use crate::system::endpoint::Endpoint;
+use crate::system::limits::{
+    CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, TLS_MS_MAX, UPGRADE_MS_MAX,
 };
-use crate::net::{Gate, Patience, waits};
-use crate::proxy::Proxies;
-use crate::reason::Miss;
-use crate::resolve;
-use crate::wait::wall_us;
+use crate::system::net::{Gate, Look, Patience, slice, waits};
+use crate::system::resolve;
+use crate::system::wait::wall_us;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
+use rsoracle_proof::reason::Miss;
+use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::error::Error;
 use std::io;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -27,9 +27,6 @@ use tungstenite::{Message, Utf8Bytes, WebSocket, client};
 
 /// Most messages taken without looking at the time.
 const MESSAGES_PER_DRAIN: usize = 64;
-
-/// What a caller does between two slices of waiting; an error ends the wait.
-pub type Look<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
 
 /// The connection ended, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -211,11 +208,6 @@ fn late(what: &str, ms_max: u64) -> io::Error {
         io::ErrorKind::TimedOut,
         format!("no {what} within {ms_max} ms"),
     )
-}
-
-/// The part of a wait after which the caller looks elsewhere.
-pub(super) fn slice(until: Instant) -> Patience {
-    Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
 }
 
 fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {

@@ -3,6 +3,7 @@
 //! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: what a parser gives is a value of
 //! [`Said`], whatever the text; it never panics, never guesses, and ignores what it does not know.
 //! What this module does not do: wait or decide; `session` speaks, the collector samples.
+//! Uses: proof, system, verify. Used by: cli, collector, doctor, embedded, flags.
 
 pub mod binance;
 pub mod binance_stream;
@@ -12,20 +13,25 @@ pub mod bybit;
 pub mod certificate;
 pub mod channel;
 pub mod coinbase;
+pub mod decimal;
+pub mod json;
 pub mod kraken;
 pub mod link;
 pub mod okx;
+pub mod proxy;
 pub mod quote;
 pub mod roots;
 pub mod session;
 pub mod tunnel;
 
-use crate::clock::utc_us;
-use crate::json::{Json, NotJson};
-use crate::price::{self, BadPrice};
-use crate::reason::Miss;
-use crate::source::{Endpoint, Source};
+use crate::exchange::decimal::BadPrice;
+use crate::exchange::json::{Json, NotJson};
+use crate::system::clock::utc_us;
+use crate::system::endpoint::Endpoint;
+use rsoracle_proof::reason::Miss;
+use rsoracle_proof::source::Source;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// How one exchange is spoken to.
 pub struct Dialect {
@@ -55,13 +61,13 @@ pub enum Way {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// A price older than this is stale: by the exchange's own time where it gives one, else by its arrival.
-    pub age_s_max: u64,
+    pub max_age: Duration,
     /// A connection on which nothing at all has come for so long is dead.
-    pub silence_s_max: u64,
+    pub max_silence: Duration,
     /// The client's ping is due so often.
-    pub ping_s: u64,
+    pub ping_every: Duration,
     /// Shortest pause between two attempts to connect, after the first.
-    pub pause_ms_min: u64,
+    pub pause_min: Duration,
 }
 
 /// What a connection is about.
@@ -258,7 +264,7 @@ impl From<BadPrice> for Miss {
 
 /// The price that stands in a JSON string or number, from its decimal text.
 pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
-    Ok(price::parse(&written(value)?)?)
+    Ok(decimal::parse(&written(value)?)?)
 }
 
 /// The time that stands in a JSON string or number, in microseconds since the Unix epoch: written as `2026-09-25T17:48:26.844359Z`,
@@ -308,7 +314,7 @@ pub fn newest_of<'a>(
 
 /// The middle of best bid and best ask, each a price of its own.
 pub fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
-    Ok(price::middle(&written(bid)?, &written(ask)?)?)
+    Ok(decimal::middle(&written(bid)?, &written(ask)?)?)
 }
 
 /// A last price held within the best bid and ask that came with it (the median of the three): as young as the quote is, and
@@ -340,8 +346,8 @@ pub fn not_json(text: &str, at: usize) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::price;
-    use crate::source::{KINDS, Source};
+    use rsoracle_proof::price;
+    use rsoracle_proof::source::{KINDS, Source};
 
     /// What `dialect` reads in a text, about a symbol whose subscription has the number 17.
     pub(super) fn said(dialect: &Dialect, symbol: &str, text: &str) -> Said {
@@ -393,14 +399,15 @@ mod tests {
                 assert!(message.to_uppercase().contains(&symbol.to_uppercase()));
             }
             let Pace {
-                silence_s_max,
-                ping_s,
+                max_silence,
+                ping_every,
                 ..
             } = spoken.pace;
-            assert_eq!(spoken.ping.is_some(), ping_s > 0, "{}", spoken.name);
+            let pings = ping_every > Duration::ZERO;
+            assert_eq!(spoken.ping.is_some(), pings, "{}", spoken.name);
             assert!(GOOD.iter().any(|(good, ..)| std::ptr::eq(*good, spoken)));
             // A heartbeat of Kraken's comes each second, whether it is pinged or not.
-            assert!(ping_s < silence_s_max || spoken.name == "kraken");
+            assert!(ping_every < max_silence || spoken.name == "kraken");
         }
     }
 

@@ -8,8 +8,9 @@
 use super::{
     Denial, Dialect, Pace, Said, Topic, Way, heard, newest_of, of_symbol, quoted_last, time_of,
 };
-use crate::json::Json;
-use crate::reason::Miss;
+use crate::exchange::json::Json;
+use rsoracle_proof::reason::Miss;
+use std::time::Duration;
 
 /// The last price within best bid and ask.
 pub static FEED: Dialect = Dialect {
@@ -23,12 +24,12 @@ pub static FEED: Dialect = Dialect {
     ping: Some("ping"),
     pace: Pace {
         // Quotes come twice a second.
-        age_s_max: 30,
+        max_age: Duration::from_secs(30),
         // The exchange hangs up after 30 s without a message either way.
-        silence_s_max: 30,
-        ping_s: 20,
+        max_silence: Duration::from_secs(30),
+        ping_every: Duration::from_secs(20),
         // It allows 3 connections a second from an address.
-        pause_ms_min: 1_000,
+        pause_min: Duration::from_millis(1_000),
     },
 };
 

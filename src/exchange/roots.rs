@@ -5,10 +5,10 @@
 //! Invariant: when there are none, that is said in words before anything is started, not by a failed handshake later.
 //! What this module does not do: judge a certificate.
 
-use crate::error::Error;
-use crate::file;
-use crate::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
+use crate::system::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
 use native_tls::{Certificate, TlsConnector};
+use rsoracle_verify::error::Error;
+use rsoracle_verify::files;
 use std::fs;
 use std::io;
 
@@ -78,7 +78,7 @@ fn none() -> Error {
 /// The certificates in a file in PEM form: at least one.
 fn in_file(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
     let advice = "it takes a file of one or more certificates in PEM form";
-    let pem = file::read(path, PEM_BYTES_MAX, attempt).map_err(|error| error.advise(advice))?;
+    let pem = files::read(path, PEM_BYTES_MAX, attempt).map_err(|error| error.advise(advice))?;
     match Certificate::stack_from_pem(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(Error::new(attempt, "no certificate in it").advise(advice)),
@@ -125,7 +125,7 @@ fn in_dir(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
 fn system_has_any() -> bool {
     let begins = b"-----BEGIN ";
     let filled = |path| {
-        let pem = file::read(path, PEM_BYTES_MAX, "");
+        let pem = files::read(path, PEM_BYTES_MAX, "");
         pem.is_ok_and(|pem| pem.windows(begins.len()).any(|at| at == begins))
     };
     FILES.into_iter().any(filled)

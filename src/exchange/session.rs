@@ -5,18 +5,19 @@
 //! address away is left alone for long. A price goes with the connection that it came on, unless another took over in time.
 //! What this module does not do: decide when a price is sampled, or read what exchanges say (their files do).
 
-use super::link::{Ended, Link, Look, Unopened};
+use super::link::{Ended, Link, Unopened};
 use super::quote::Quote;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
-use crate::error::Error;
-use crate::limits::*;
-use crate::net::Patience;
-use crate::proxy::Proxies;
-use crate::random;
-use crate::reason::Miss;
-use crate::source::{Endpoint, Source};
-use crate::wait::wall_us;
+use crate::exchange::proxy::Proxies;
+use crate::system::endpoint::Endpoint;
+use crate::system::limits::*;
+use crate::system::net::{Look, Patience};
+use crate::system::random;
+use crate::system::wait::wall_us;
 use native_tls::TlsConnector;
+use rsoracle_proof::reason::Miss;
+use rsoracle_proof::source::Source;
+use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
 
 /// What a session is to watch, and how patient it is.
@@ -30,42 +31,18 @@ pub struct Plan<'a> {
     /// Which of them are reached through a proxy.
     pub proxies: Proxies,
     /// When what it says is too old, and how often it must be spoken to.
-    pub timing: Timing,
+    pub pace: Pace,
 }
 
-/// The rules of a dialect's [`Pace`], as the operator may have changed them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// A price older than this is stale.
-    pub age_max: Duration,
-    /// A connection on which nothing at all has come for so long is dead.
-    pub silence_max: Duration,
-    /// The client's ping is due so often.
-    pub ping_every: Duration,
-    /// Shortest pause between two attempts to connect, after the first.
-    pub pause_min: Duration,
-}
-
-impl Timing {
+impl Pace {
     /// What the exchange's file says; the embedded exchange may be called as often as one likes.
-    pub fn of(source: &Source) -> Timing {
-        let Pace {
-            age_s_max,
-            silence_s_max,
-            ping_s,
-            pause_ms_min,
-        } = dialect(source).pace;
-        let pause_ms = if source.embedded {
-            RECONNECT_MS
-        } else {
-            pause_ms_min
+    pub fn of(source: &Source) -> Pace {
+        let pace = dialect(source).pace;
+        let pause_min = match source.embedded {
+            true => Duration::from_millis(RECONNECT_MS),
+            false => pace.pause_min,
         };
-        Timing {
-            age_max: Duration::from_secs(age_s_max),
-            silence_max: Duration::from_secs(silence_s_max),
-            ping_every: Duration::from_secs(ping_s),
-            pause_min: Duration::from_millis(pause_ms),
-        }
+        Pace { pause_min, ..pace }
     }
 }
 
@@ -235,7 +212,7 @@ impl<'a> Session<'a> {
     /// One more connection came to nothing: the next attempt comes soon, after a moment of its own that keeps neighbours whose
     /// connections ended together apart; the later ones after pauses that double, from the exchange's floor on.
     fn back_off(&mut self) {
-        let floor_ms = self.plan.timing.pause_min.as_millis() as u64;
+        let floor_ms = self.plan.pace.pause_min.as_millis() as u64;
         let pause_ms = match self.failures {
             0 => apart(floor_ms.min(FIRST_RETRY_MS_MAX)),
             n => jittered((floor_ms << (n - 1).min(16)).min(RETRY_MS_MAX)),
@@ -250,7 +227,7 @@ impl<'a> Session<'a> {
         if self.link.take().is_none() {
             return;
         }
-        let good = self.plan.timing.pause_min * GOOD_PAUSES;
+        let good = self.plan.pace.pause_min * GOOD_PAUSES;
         if self.proved && self.opened_at.elapsed() >= good {
             self.failures = 0;
         }
@@ -339,7 +316,7 @@ impl<'a> Session<'a> {
 
     /// The newest price, if it is young enough at `now_us`.
     pub fn newest(&self, now_us: u64) -> Result<Quote, Miss> {
-        let age_us_max = self.plan.timing.age_max.as_micros();
+        let age_us_max = self.plan.pace.max_age.as_micros();
         match self.newest {
             _ if self.link.is_none() => Err(Miss::NotConnected),
             Ok(quote) if u128::from(quote.age_us(now_us)) > age_us_max => Err(Miss::Stale),
@@ -354,15 +331,15 @@ impl<'a> Session<'a> {
         let Some(link) = &mut self.link else {
             return Ok(());
         };
-        let Timing {
-            age_max,
-            silence_max,
+        let Pace {
+            max_age,
+            max_silence,
             ping_every,
             ..
-        } = self.plan.timing;
-        let given_up = if link.heard_at().elapsed() >= silence_max {
-            Some(format!("nothing has come for {silence_max:?}"))
-        } else if is_stream && self.spoke_at.elapsed() >= age_max * RESUBSCRIBE_AGES {
+        } = self.plan.pace;
+        let given_up = if link.heard_at().elapsed() >= max_silence {
+            Some(format!("nothing has come for {max_silence:?}"))
+        } else if is_stream && self.spoke_at.elapsed() >= max_age * RESUBSCRIBE_AGES {
             Some("the exchange says no price any more".to_owned())
         } else {
             None
@@ -449,7 +426,7 @@ fn no_first(stale_us: Option<u64>) -> String {
     match stale_us {
         Some(us) => format!(
             "no price that is young enough within {FIRST_PRICE_MS_MAX} ms, only one of {}",
-            crate::clock::utc_text(us)
+            rsoracle_proof::utc::utc_text(us)
         ),
         None => format!("no price within {FIRST_PRICE_MS_MAX} ms"),
     }
@@ -472,7 +449,7 @@ fn jittered(ms: u64) -> u64 {
 /// An error object in answer to the first request: what it means and what to do.
 fn refused(attempt: &str, symbol: &str, refusal: &Refusal) -> Error {
     let until = refusal.retry_after_ms.map_or(String::new(), |ms| {
-        let until = crate::clock::utc_text(ms.saturating_mul(1_000));
+        let until = rsoracle_proof::utc::utc_text(ms.saturating_mul(1_000));
         format!("; until {until}")
     });
     let error = |cause: String| Error::new(attempt, cause + &until);
@@ -512,7 +489,7 @@ mod tests {
             endpoints: crate::exchange::endpoints(source, None),
             tls: None,
             proxies: Proxies::default(),
-            timing: Timing::of(source),
+            pace: Pace::of(source),
         })
     }
 
@@ -549,7 +526,7 @@ mod tests {
     fn pauses_double_from_the_floor_on_and_what_the_exchange_asks_for_outlasts_them() {
         let source = Source::parse("binance:BTCUSDC").expect("well formed");
         let mut session = unconnected(&source);
-        let floor = session.plan.timing.pause_min;
+        let floor = session.plan.pace.pause_min;
         let mut least = Duration::ZERO;
         for failure in 0..12 {
             let before = Instant::now();

@@ -3,12 +3,11 @@
 //! Invariant: what the host behind the proxy sends is left to be read by whoever speaks TLS with it; the answer has a named
 //! deadline and a bounded head. What this module does not do: choose the proxy, or resolve the host's name (the proxy does).
 
-use super::link::{Look, slice};
-use crate::error::Error;
-use crate::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
-use crate::net::{Gate, waits};
-use crate::proxy::{Answer, Proxies, Proxy, answer};
-use crate::source::Endpoint;
+use crate::exchange::proxy::{Answer, Proxies, Proxy, answer};
+use crate::system::endpoint::Endpoint;
+use crate::system::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
+use crate::system::net::{Gate, Look, slice, waits};
+use rsoracle_verify::error::Error;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -112,7 +111,7 @@ fn refusal(failed: impl Fn(String) -> Error, code: u16) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Patience;
+    use crate::system::net::Patience;
     use std::net::{TcpListener, TcpStream};
 
     /// What becomes of a tunnel whose proxy has said this before it was asked; then what it was asked.

@@ -3,18 +3,20 @@
 //! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file; no round is
 //! shown whose report the aggregator did not sign. What this module does not do: change the file, or check what collectors
 //! signed and whether they are to be trusted (`verify` does); it says so when a line does not even hold up here.
+//! Uses: flags, proof, system, verify. Used by: main.
 
 mod row;
 
-use crate::clock::utc_text;
-use crate::config::History;
-use crate::error::{EXIT_FAILURE, EXIT_PRICE, Error};
-use crate::journal::{Line, Lines};
-use crate::log::{self, printable};
-use crate::report::{Report, Verifier};
-use crate::seal::Keys;
-use crate::wait::wall_us;
+use crate::flags::args::{Given, Usage};
+use crate::system::limits::ROUNDS_SHOWN_MAX;
+use crate::system::wait::wall_us;
 use row::{Row, marked};
+use rsoracle_proof::report::{Report, Verifier};
+use rsoracle_proof::seal::Keys;
+use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
+use rsoracle_verify::lines::{Line, Lines};
+use rsoracle_verify::log::{self, printable};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -35,6 +37,28 @@ const HEADS: [(&str, bool); 6] = [
     ("prices", true),
     ("missing collectors", false),
 ];
+
+/// What `rsoracle history` is to show.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The journal; `-` is standard input.
+    pub file: String,
+    /// How many rounds at most, from the end.
+    pub last: usize,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl Settings {
+    /// Makes sense of the flags of [`crate::flags::tables::HISTORY`].
+    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
+        Ok(Settings {
+            file: given.operands()[0].clone(),
+            last: given.number("last", 1..=ROUNDS_SHOWN_MAX)?,
+            json: given.switch("json"),
+        })
+    }
+}
 
 /// What is kept of a whole file.
 #[derive(Default)]
@@ -59,7 +83,7 @@ struct Page {
 }
 
 /// Shows the last rounds; gives the exit code.
-pub fn run(config: &History) -> Result<u8, Error> {
+pub fn run(config: &Settings) -> Result<u8, Error> {
     let page = if config.file == "-" {
         read(config, "standard input", std::io::stdin().lock())?
     } else {
@@ -88,15 +112,11 @@ pub fn run(config: &History) -> Result<u8, Error> {
             .iter()
             .for_each(|remark| log::say("history", remark));
     }
-    Ok(if page.bad > 0 {
-        EXIT_FAILURE
-    } else {
-        EXIT_PRICE
-    })
+    Ok(if page.bad > 0 { EXIT_FAILURE } else { EXIT_OK })
 }
 
 /// Reads a file to its end.
-fn read(config: &History, name: &str, input: impl BufRead) -> Result<Page, Error> {
+fn read(config: &Settings, name: &str, input: impl BufRead) -> Result<Page, Error> {
     let mut lines = Lines::new(input, name);
     let mut reader = Reader::default();
     while let Some(line) = lines.next_line()? {

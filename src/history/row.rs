@@ -2,11 +2,12 @@
 //!
 //! Invariant: small, whatever the size of the report that it was taken from. What this module does not do: read or align.
 
-use crate::clock::{span, utc_text};
-use crate::price;
-use crate::publish::Decision;
-use crate::report::Report;
-use crate::round::Standing;
+use crate::system::clock::span;
+use rsoracle_proof::price;
+use rsoracle_proof::publish::Decision;
+use rsoracle_proof::report::Report;
+use rsoracle_proof::round::Standing;
+use rsoracle_proof::utc::utc_text;
 
 /// Slots that are named in one line of the table.
 const SLOTS_NAMED: usize = 8;

@@ -2,6 +2,8 @@
 //!
 //! `make audit` prints the page. It says how much there is to read, not whether it is any good.
 
+#[path = "../reading/mod.rs"]
+mod reading;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,6 +12,7 @@ mod crates;
 
 use count::Count;
 use crates::{Crate, TARGET, Use};
+use reading::Graph;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -39,13 +42,14 @@ fn budgets() -> BTreeMap<String, usize> {
     lines.filter(|line| !line.is_empty()).map(budget).collect()
 }
 
-/// The crates that Cargo.toml names.
+/// The crates of others that Cargo.toml names.
 fn direct() -> Vec<&'static str> {
     let manifest = include_str!("../../Cargo.toml");
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap();
     let lines = section.split("\n[").next().unwrap().lines();
     lines
         .filter_map(|line| Some(line.split_once(" = ")?.0))
+        .filter(|name| !name.starts_with("rsoracle-"))
         .collect()
 }
 
@@ -85,6 +89,62 @@ fn own_files() -> Vec<(String, Count, usize)> {
     }
     found.sort_by(|one, other| one.0.cmp(&other.0));
     found
+}
+
+/// What each reader has to read: the name of the budget, who it is, and the files from which all that can run is reached.
+const READERS: [(&str, &str, &str); 4] = [
+    (
+        "verifier_lines",
+        "a consumer: rsoracle-verify",
+        "src/verify/",
+    ),
+    (
+        "collector_lines",
+        "a signer: a collector process",
+        "src/collector/",
+    ),
+    (
+        "aggregator_lines",
+        "an operator: the aggregator process",
+        "src/aggregator/",
+    ),
+    (
+        "resolver_lines",
+        "the process that resolves a name",
+        "src/system/resolve.rs",
+    ),
+];
+
+/// Adds what each reader has to read, and the longest of files and functions.
+fn readers(page: &mut String, counted: &mut BTreeMap<&'static str, usize>) {
+    let sources = reading::sources();
+    let graph = Graph::of(&sources);
+    let _ = writeln!(page, "\nwho reads what (code that can run, by imports)");
+    for (budget, who, begins) in READERS {
+        let roots = sources
+            .iter()
+            .filter(|source| source.path.starts_with(begins));
+        let reached = roots.flat_map(|root| graph.closure(&root.path));
+        let reached: std::collections::BTreeSet<String> = reached.collect();
+        let read = sources
+            .iter()
+            .filter(|source| reached.contains(&source.path));
+        let lines = read.map(|source| source.lines()).sum();
+        let _ = writeln!(
+            page,
+            "  {who:<40} {lines:>7} lines in {} files",
+            reached.len()
+        );
+        counted.insert(budget, lines);
+    }
+    let longest = sources.iter().max_by_key(|source| source.lines()).unwrap();
+    let _ = writeln!(page, "  the longest file: {}", longest.path);
+    let of = |source: &reading::Source| (source.longest_function(), source.path.clone());
+    let ((lines, at), path) = sources.iter().map(of).max().unwrap();
+    let _ = writeln!(page, "  the longest function: {path}:{at}");
+    counted.insert("longest_file_lines", longest.lines());
+    counted.insert("longest_function_lines", lines);
+    counted.insert("modules", sources.len());
 }
 
 fn versions_beyond_the_first(crates: &[Crate]) -> usize {
@@ -210,9 +270,9 @@ fn page() -> (String, BTreeMap<&'static str, usize>) {
         ),
         ("c_lines", run_time.c_lines + build_time.c_lines),
         ("unsafe_in_the_binary", run_time.unsafes),
-        ("own_lines", sum.0.rust_lines),
         ("own_unsafe", sum.0.unsafes),
     ]);
+    readers(&mut page, &mut counted);
     let binary = std::env::var_os("RSORACLE_STATIC").map(PathBuf::from);
     match binary.map(|path| std::fs::metadata(path).expect("RSORACLE_STATIC names a file")) {
         Some(metadata) => {
@@ -319,4 +379,26 @@ fn the_counter_sees_code_and_nothing_else() {
         2
     );
     assert_eq!(of("counted.txt", "unsafe\n"), Count::default());
+}
+
+#[test]
+fn what_keeps_the_aggregator_small_stays_out_of_it() {
+    let sources = reading::sources();
+    let graph = Graph::of(&sources);
+    let ours = sources
+        .iter()
+        .filter(|source| source.path.starts_with("src/aggregator/"));
+    let never = [
+        "src/exchange/",
+        "src/embedded/",
+        "src/doctor/",
+        "src/cli/",
+        "src/flags/",
+    ];
+    for source in ours {
+        for file in graph.closure(&source.path) {
+            let is_kept_out = never.iter().any(|room| file.starts_with(room));
+            assert!(!is_kept_out, "{} reaches {file}", source.path);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The faults, as a client meets them.
 
 use crate::rig::{ASK, Rig, upgrade};
-use rsoracle::json;
+use rsoracle::exchange::json;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 use tungstenite::{Error, Message};

@@ -3,7 +3,7 @@
 use rsoracle::embedded::Settings;
 use rsoracle::embedded::server::Server;
 use rsoracle::embedded::venue::Now;
-use rsoracle::{args, config};
+use rsoracle::flags::{args, tables};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Rig {
 
 pub fn settings(flags: &str) -> Settings {
     let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
-    let given = args::parse(&config::EXCHANGE, &words).unwrap();
+    let given = args::parse(&tables::EXCHANGE, &words).unwrap();
     Settings::from_flags(&given).unwrap()
 }
 

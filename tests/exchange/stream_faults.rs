@@ -3,7 +3,7 @@
 use crate::rig::{Rig, blocked, upgrade};
 use crate::streams::subscription;
 use rsoracle::embedded::dialect::STREAMS;
-use rsoracle::json;
+use rsoracle::exchange::json;
 use std::net::TcpStream;
 use tungstenite::{Error, Message, WebSocket};
 

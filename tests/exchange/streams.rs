@@ -2,7 +2,7 @@
 
 use crate::rig::Rig;
 use rsoracle::embedded::dialect::STREAMS;
-use rsoracle::json;
+use rsoracle::exchange::json;
 use std::net::TcpStream;
 use tungstenite::{Message, WebSocket};
 

@@ -4,16 +4,18 @@
 #![allow(dead_code)]
 
 use Says::*;
-use rsoracle::aggregate::{Rule, faulty_max, quorum};
-use rsoracle::frame::{Answer, Observation, Record, Sample};
-use rsoracle::publish::{Policy, PublishedPrice};
-use rsoracle::reason::{Miss, Reject};
-use rsoracle::report::{Refused, Report};
-use rsoracle::roster::{Roster, RosterSeat};
-use rsoracle::round::Round;
-use rsoracle::sampler;
-use rsoracle::seal::{ObservationContext, SecretKey, observation_bytes, samples_digest};
-use rsoracle::terms::{Seat, Terms};
+use rsoracle::keys::secret::SecretKey;
+use rsoracle::wire::Sample;
+use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
+use rsoracle_proof::answer as sampler;
+use rsoracle_proof::publish::{Policy, PublishedPrice};
+use rsoracle_proof::reason::{Miss, Reject};
+use rsoracle_proof::record::{Answer, Observation, Record};
+use rsoracle_proof::report::{Refused, Report};
+use rsoracle_proof::roster::{Roster, RosterSeat};
+use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
+use rsoracle_proof::terms::{Seat, Terms};
 
 /// A round start long past: 2023-11-14T22:13:20Z.
 pub const START_US: u64 = 1_700_000_000_000_000;
@@ -120,7 +122,9 @@ fn take_part(round: &mut Round, slot: u16, says: Says) {
         age_us: None,
     };
     let sample = Sample { start_us, record };
-    round.sample(slot, &sample).expect("the sample is sound");
+    round
+        .sample(slot, sample.start_us, &sample.record)
+        .expect("the sample is sound");
     let (answer, timestamp_us) = sampler::answer(&[record], start_us, 1_000_000, Rule::Mean);
     let first = signed(round, slot, answer, timestamp_us);
     round.observe(slot, &first).expect("the answer is sound");

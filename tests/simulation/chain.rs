@@ -3,10 +3,10 @@
 use super::chance::Chance;
 use super::oracle;
 use super::schedule::KeyRing;
-use rsoracle::publish::{Decision, Policy, PublishedPrice, decide};
-use rsoracle::report::{Record, Refused, Report, Verifier};
-use rsoracle::round::{Outcome, Round};
-use rsoracle::seal::Keys;
+use rsoracle_proof::publish::{Decision, Policy, PublishedPrice, decide};
+use rsoracle_proof::report::{Record, Refused, Report, Verifier};
+use rsoracle_proof::round::{Outcome, Round};
+use rsoracle_proof::seal::Keys;
 
 /// The reports of a chain so far.
 pub struct Chain {

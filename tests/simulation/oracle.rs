@@ -5,11 +5,12 @@
 //! types and the decoding of sample frames.
 
 use super::schedule::{Delivery, Frame, Letter, Schedule};
-use rsoracle::aggregate::Rule;
-use rsoracle::frame::{Record, Sample};
-use rsoracle::publish::{Decision, Policy, PublishedPrice};
-use rsoracle::reason::Abstention;
-use rsoracle::round::{Outcome, Standing};
+use rsoracle::wire::Sample;
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::publish::{Decision, Policy, PublishedPrice};
+use rsoracle_proof::reason::Abstention;
+use rsoracle_proof::record::Record;
+use rsoracle_proof::round::{Outcome, Standing};
 
 /// The average's bits in an abstention: too few samples, clock moved.
 pub const TOO_FEW_BITS: u64 = 0x7ff8_0000_0000_0001;

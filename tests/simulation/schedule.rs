@@ -4,9 +4,11 @@
 
 use super::chance::Chance;
 use super::oracle;
-use rsoracle::frame::{Observation, Record, Sample};
-use rsoracle::seal::{ObservationContext, PublicKey, SecretKey, observation_bytes, samples_digest};
-use rsoracle::terms::Terms;
+use rsoracle::keys::secret::SecretKey;
+use rsoracle::wire::Sample;
+use rsoracle_proof::record::{Observation, Record};
+use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use rsoracle_proof::terms::Terms;
 use std::fmt;
 use std::rc::Rc;
 

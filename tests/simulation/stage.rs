@@ -3,11 +3,12 @@
 use super::chance::Chance;
 use super::oracle::{self, CLOCK_MOVED_BITS, STALE_BITS, lateness_us_max};
 use super::schedule::{Delivery, Frame, KeyRing, Letter, Role, Schedule, Signed};
-use rsoracle::aggregate::Rule;
-use rsoracle::frame::{Answer, Record, Sample};
-use rsoracle::reason::Miss;
-use rsoracle::sampler::Sampler;
-use rsoracle::terms::{Seat, Terms};
+use rsoracle::collector::sampler::Sampler;
+use rsoracle::wire::Sample;
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::reason::Miss;
+use rsoracle_proof::record::{Answer, Record};
+use rsoracle_proof::terms::{Seat, Terms};
 use std::rc::Rc;
 
 const SOURCES: [&str; 5] = [

@@ -2,8 +2,8 @@
 
 use super::schedule::{Delivery, Frame, Letter, Schedule};
 use super::stage::Stage;
-use rsoracle::aggregate::Rule;
-use rsoracle::terms::Terms;
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::terms::Terms;
 use std::rc::Rc;
 
 impl Stage<'_> {

@@ -3,7 +3,7 @@
 
 use crate::Chance;
 use crate::support::*;
-use rsoracle::wait::wall_us;
+use rsoracle::system::wait::wall_us;
 use std::fmt;
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use crate::Chance;
 use crate::support::peer::Peer;
-use rsoracle::frame::{Hello, Preamble};
+use rsoracle::wire::{Hello, Preamble};
 use std::fmt;
 use std::net::SocketAddr;
 

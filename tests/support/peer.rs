@@ -6,17 +6,15 @@
 
 use super::{Running, eventually, scratch, start};
 use nanoserde::DeJson;
-use rsoracle::aggregate::Rule;
-use rsoracle::frame::{
-    Answer, Challenge, Hello, Observation, Preamble, Ready, Record, Refusal, Round, Sample, padded,
-};
-use rsoracle::reason::{Miss, Reject};
-use rsoracle::sampler;
-use rsoracle::seal::{
-    EnrolmentSecret, ObservationContext, PublicKey, SecretKey, hello_bytes, observation_bytes,
-    round_bytes, samples_digest,
-};
-use rsoracle::wait::wall_us;
+use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
+use rsoracle::system::wait::wall_us;
+use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Refusal, Round, Sample};
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::answer as sampler;
+use rsoracle_proof::bytes::padded;
+use rsoracle_proof::reason::{Miss, Reject};
+use rsoracle_proof::record::{Answer, Observation, Record};
+use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -7,15 +7,19 @@
 mod layouts;
 
 use ed25519_dalek::{Digest, Sha512};
-use rsoracle::aggregate::{self, Rule};
-use rsoracle::frame::*;
-use rsoracle::publish::Policy;
-use rsoracle::reason::{Abstention, Miss, Reject};
-use rsoracle::report::{KeyChange, Proof, Refused, Report};
-use rsoracle::round::{Heard, Round as Bookkeeping, Standing};
-use rsoracle::sampler;
-use rsoracle::seal::*;
-use rsoracle::terms::{Seat, Terms};
+use rsoracle::keys::secret::*;
+use rsoracle::wire::*;
+use rsoracle_proof::aggregate;
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::answer as sampler;
+use rsoracle_proof::bytes::padded;
+use rsoracle_proof::publish::Policy;
+use rsoracle_proof::reason::{Abstention, Miss, Reject};
+use rsoracle_proof::record::*;
+use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
+use rsoracle_proof::round::{Heard, Round as Bookkeeping, Standing};
+use rsoracle_proof::seal::*;
+use rsoracle_proof::terms::{Seat, Terms};
 
 /// Bytes under the name that the document gives them.
 pub type Named = Vec<(String, Vec<u8>)>;
@@ -203,7 +207,9 @@ impl Story {
         for player in &players {
             for sample in player.samples() {
                 let sample = Sample::decode(&sample.encode()).expect("a sample that stands");
-                books.sample(player.slot, &sample).expect("in order");
+                books
+                    .sample(player.slot, sample.start_us, &sample.record)
+                    .expect("in order");
             }
             let heard = books.observe(player.slot, &player.observation.encode());
             assert_eq!(heard, Ok(Heard::Accepted), "slot {}", player.slot);

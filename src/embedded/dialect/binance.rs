@@ -3,10 +3,10 @@
 //! Rules: web-socket-streams.md of binance/binance-spot-api-docs. A name of a stream that there is not is acknowledged like
 //! any other, and stays silent. Invariant and what this does not do: see [`super`].
 
-use super::super::answer::quoted;
 use super::super::quote::Quote;
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, texts};
-use crate::json::{Json, NotJson};
+use crate::exchange::json::{Json, NotJson};
 
 /// Binance, streams.
 pub static STREAM: Dialect = Dialect {

@@ -4,10 +4,10 @@
 //! Rules: docs.bitfinex.com, ws-general and ws-public-ticker. Invariant and what this does not do: see [`super`]; nor does it
 //! know `conf`.
 
-use super::super::answer::quoted;
 use super::super::quote::Quote;
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, echoed};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// The number of the first channel of a connection.
 const CHANNEL: u64 = 232_949;

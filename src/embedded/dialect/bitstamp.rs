@@ -3,10 +3,10 @@
 //! Rules: bitstamp.net/websocket/v2. A subscription to a market that there is not succeeds all the same, and stays silent.
 //! Order books come whether anything changed or not. Invariant and what this does not do: see [`super`].
 
-use super::super::answer::quoted;
 use super::super::quote::Quote;
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Bitstamp.
 pub static STREAM: Dialect = Dialect {

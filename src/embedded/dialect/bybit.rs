@@ -4,10 +4,10 @@
 //! acknowledged at once, and one that is bad fails them all. A book comes again after three seconds without a change.
 //! Invariant and what this does not do: see [`super`].
 
-use super::super::answer::quoted;
 use super::super::quote::Quote;
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, echoed, texts};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Bybit.
 pub static STREAM: Dialect = Dialect {

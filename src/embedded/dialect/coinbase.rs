@@ -3,10 +3,10 @@
 //! Rules: docs.cdp.coinbase.com, Exchange, websocket feed (overview, channels, errors). One bad product fails the whole
 //! subscription. A ticker is sent per trade and bears the trade's time. Invariant and what this does not do: see [`super`].
 
-use super::super::answer::quoted;
 use super::super::quote::{Quote, utc_us_text};
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, texts};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Coinbase.
 pub static STREAM: Dialect = Dialect {

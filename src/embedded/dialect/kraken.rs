@@ -3,10 +3,10 @@
 //! Rules: docs.kraken.com, websocket-v2 (ticker, heartbeat, ping, status). Each symbol is acknowledged or refused for itself.
 //! Invariant and what this does not do: see [`super`]; nor does it heed `"snapshot":false`.
 
-use super::super::answer::quoted;
 use super::super::quote::{Quote, utc_us_text};
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, echoed, texts};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// Kraken.
 pub static STREAM: Dialect = Dialect {

@@ -14,8 +14,8 @@ pub mod kraken;
 pub mod okx;
 
 use super::quote::Quote;
-use crate::json::Json;
-use crate::source::{KINDS, quote_of};
+use crate::exchange::json::Json;
+use rsoracle_proof::source::{KINDS, quote_of};
 
 /// All of them.
 pub static STREAMS: [&Dialect; 7] = [
@@ -169,7 +169,7 @@ fn echoed(json: Json, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
+    use crate::exchange::json;
 
     /// What makes each dialect say something, its subscription first.
     const TEXTS: [&[&str]; 7] = [

@@ -3,10 +3,10 @@
 //! Rules: okx.com/docs-v5, websocket. Each argument is acknowledged or refused for itself; a refusal names the market in its
 //! sentence only. Invariant and what this does not do: see [`super`].
 
-use super::super::answer::quoted;
 use super::super::quote::Quote;
+use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed};
-use crate::json::Json;
+use crate::exchange::json::Json;
 
 /// OKX.
 pub static STREAM: Dialect = Dialect {

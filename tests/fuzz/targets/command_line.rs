@@ -1,9 +1,11 @@
 //! Words for every command: the first byte chooses it, then every line is a word. They are refused in words, or mean something.
 #![no_main]
 
-use rsoracle::args::{self, Usage};
-use rsoracle::config::{COMMANDS, Collect, History, Run, Verify};
-use rsoracle::{doctor, embedded};
+use rsoracle::flags::args;
+use rsoracle::flags::args::Usage;
+use rsoracle::flags::tables::COMMANDS;
+use rsoracle::cli::{collect, run, verify};
+use rsoracle::{doctor, embedded, history};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else {
@@ -15,11 +17,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let command = COMMANDS[usize::from(*first) % COMMANDS.len()];
     let words: Vec<String> = text.lines().map(str::to_owned).collect();
     let meant = args::parse(command, &words).and_then(|given| match command.name {
-        "run" => Run::from_flags(&given).map(drop),
-        "collect" => Collect::from_flags(&given).map(drop),
+        "run" => run::read(&given).map(drop),
+        "collect" => collect::read(&given).map(drop),
         "exchange" => embedded::Settings::from_flags(&given).map(drop),
-        "verify" => Verify::from_flags(&given).map(drop),
-        "history" => History::from_flags(&given).map(drop),
+        "verify" => verify::read(&given).map(drop),
+        "history" => history::Settings::from_flags(&given).map(drop),
         "doctor" => doctor::Settings::from_flags(&given).map(drop),
         _ => Ok(()),
     });

@@ -1,8 +1,11 @@
 //! `run --config FILE --check`: flags, an empty line, the file. What is shown reads back as what was meant, and is shown the same.
 #![no_main]
 
-use rsoracle::args::{self, Given, Usage};
-use rsoracle::config::{RUN, Run, file};
+use rsoracle::flags::args;
+use rsoracle::flags::args::{Given, Usage};
+use rsoracle::flags::tables::RUN;
+use rsoracle::cli::run::{self, Meant};
+use rsoracle::cli::file;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -19,16 +22,16 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             assert_eq!(file::render(&given, &back), shown);
             // A proxy's user and password are left out.
             let [one, other] = [&mut run, &mut back].map(|run| run.proxy.take());
-            let url = |proxy: Option<rsoracle::proxy::Proxy>| proxy.map(|proxy| proxy.url_shown());
+            let url = |proxy: Option<rsoracle::exchange::proxy::Proxy>| proxy.map(|proxy| proxy.url_shown());
             assert_eq!(url(one), url(other));
             assert_eq!(run, back, "{shown}");
         }
     }
 });
 
-fn meant(words: &[String], page: &str) -> Result<(Given, Run), Usage> {
+fn meant(words: &[String], page: &str) -> Result<(Given, Meant), Usage> {
     let mut given = args::parse(&RUN, words)?;
     file::read(&mut given, "oracle.toml", page)?;
-    let run = Run::from_flags(&given)?;
+    let run = run::read(&given)?;
     Ok((given, run))
 }

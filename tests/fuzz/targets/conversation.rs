@@ -3,22 +3,22 @@
 #![no_main]
 #![feature(tcp_linger)]
 
-use rsoracle::aggregate::Rule;
+use rsoracle_proof::aggregate::Rule;
 use rsoracle::aggregator::Slot;
 use rsoracle::aggregator::control::ControlChannel;
 use rsoracle::aggregator::data::DataChannel;
-use rsoracle::frame::{
-    Answer, Challenge, Hello, Observation, Preamble, Put, RECORD_BYTES, Ready, Record, Sample,
-    padded,
-};
-use rsoracle::limits::HELLO_MS_MAX;
-use rsoracle::publish::Policy;
-use rsoracle::reason::Abstention;
-use rsoracle::report::{Refused, Report, Verifier};
-use rsoracle::round::{Round, Standing};
-use rsoracle::sampler;
-use rsoracle::seal::*;
-use rsoracle::terms::{Seat, Terms};
+use rsoracle_proof::record::{Answer, Observation, RECORD_BYTES, Record};
+use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Sample};
+use rsoracle_proof::bytes::{Put, padded};
+use rsoracle::system::limits::HELLO_MS_MAX;
+use rsoracle_proof::publish::Policy;
+use rsoracle_proof::reason::Abstention;
+use rsoracle_proof::report::{Refused, Report, Verifier};
+use rsoracle_proof::round::{Round, Standing};
+use rsoracle_proof::answer as sampler;
+use rsoracle::keys::secret::*;
+use rsoracle_proof::seal::*;
+use rsoracle_proof::terms::{Seat, Terms};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::LazyLock;

@@ -3,19 +3,19 @@
 #![no_main]
 #![feature(tcp_linger)]
 
-use rsoracle::args;
-use rsoracle::config::EXCHANGE;
+use rsoracle::flags::args;
+use rsoracle::flags::tables::EXCHANGE;
 use rsoracle::embedded::Settings;
-use rsoracle::embedded::answer::{Scene, reply};
+use rsoracle::embedded::binance::answer::{Scene, reply};
 use rsoracle::embedded::connection::Connection;
 use rsoracle::embedded::dialect::{Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
-use rsoracle::embedded::request::Request;
+use rsoracle::embedded::binance::request::Request;
 use rsoracle::embedded::talk::Step;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::{head_length, respond};
 use rsoracle::embedded::venue::{Now, Venue};
-use rsoracle::json;
+use rsoracle::exchange::json;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::LazyLock;

@@ -2,8 +2,8 @@
 #![no_main]
 
 use rsoracle::exchange::{DIALECTS, Said, Topic};
-use rsoracle::price::is_price;
-use rsoracle::source::KINDS;
+use rsoracle_proof::price::is_price;
+use rsoracle_proof::source::KINDS;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else {

@@ -1,8 +1,10 @@
 //! Every frame of the control and data channels: what is decoded encodes to the same bytes.
 #![no_main]
 
-use rsoracle::frame::*;
-use rsoracle::reason::Reject;
+use rsoracle::wire::*;
+use rsoracle_proof::bytes::padded;
+use rsoracle_proof::record::*;
+use rsoracle_proof::reason::Reject;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Some(head) = bytes.first_chunk()

@@ -2,11 +2,13 @@
 //! journals reads any file to its end.
 #![no_main]
 
-use rsoracle::args;
-use rsoracle::config::{HISTORY, History, VERIFY, Verify};
-use rsoracle::journal::{Journal, Lines};
-use rsoracle::report::Verifier;
-use rsoracle::{history, verify};
+use rsoracle::flags::args;
+use rsoracle::flags::tables::{HISTORY, VERIFY};
+use rsoracle::cli;
+use rsoracle::aggregator::journal::Journal;
+use rsoracle_verify::lines::Lines;
+use rsoracle_proof::report::Verifier;
+use rsoracle::history;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -54,9 +56,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             .collect::<Vec<_>>()
     };
     let given = args::parse(&HISTORY, &shown(&[path])).expect("a file");
-    let _ = history::run(&History::from_flags(&given).expect("a file"));
+    let _ = history::run(&history::Settings::from_flags(&given).expect("a file"));
     let given = args::parse(&VERIFY, &shown(&[path])).expect("a file");
-    let _ = verify::run(&Verify::from_flags(&given).expect("a file"));
+    let _ = rsoracle_verify::run(&cli::verify::read(&given).expect("a file"));
     let _ = (std::fs::remove_file(path), std::fs::remove_file(torn));
 });
 

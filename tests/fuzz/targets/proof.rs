@@ -1,8 +1,8 @@
 //! The proof that a collector lied: what is read is written as the same line, and proves nothing unless both signatures check.
 #![no_main]
 
-use rsoracle::report::{Proof, Verifier};
-use rsoracle::seal::Keys;
+use rsoracle_proof::report::{Proof, Verifier};
+use rsoracle_proof::seal::Keys;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {

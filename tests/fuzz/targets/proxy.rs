@@ -1,8 +1,8 @@
 //! A proxy's address, who goes around it, and what it answers. The lines are the URL, NO_PROXY and an endpoint; the rest is the answer.
 #![no_main]
 
-use rsoracle::proxy::{Answer, Proxies, Proxy, answer};
-use rsoracle::source::Endpoint;
+use rsoracle::exchange::proxy::{Answer, Proxies, Proxy, answer};
+use rsoracle::system::endpoint::Endpoint;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut lines = bytes.splitn(4, |byte| *byte == b'\n');

@@ -2,8 +2,10 @@
 //! and nothing that can be read cannot be told.
 #![no_main]
 
-use rsoracle::report::{KeyChange, Record, Report, Verifier};
-use rsoracle::seal::{Keys, SecretKey};
+use rsoracle::aggregator::words::Words;
+use rsoracle_proof::report::{KeyChange, Record, Report, Verifier};
+use rsoracle_proof::seal::Keys;
+use rsoracle::keys::secret::SecretKey;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -42,13 +44,13 @@ fn again(report: &Report, keys: &mut Keys) {
 
 fn told(report: &Report) {
     assert_eq!(report.closing_line().is_some(), report.price().is_some());
-    let lines = report.details(&[], 3);
-    let more = report.exceptions(&[], 3);
+    let lines = Words(&report).details(&[], 3);
+    let more = Words(&report).exceptions(&[], 3);
     for text in lines.iter().chain(&more) {
         assert!(!text.is_empty());
     }
-    report.round_line(1);
-    report.refused_text();
-    report.failure();
+    Words(&report).round_line(1);
+    Words(&report).refused_text();
+    Words(&report).failure();
     report.age_us();
 }

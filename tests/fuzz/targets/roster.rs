@@ -1,7 +1,7 @@
 //! A roster file: what is read is written as a file that reads as the same.
 #![no_main]
 
-use rsoracle::roster::Roster;
+use rsoracle_proof::roster::Roster;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {

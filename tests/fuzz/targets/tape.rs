@@ -2,7 +2,7 @@
 #![no_main]
 
 use rsoracle::embedded::tape::Tape;
-use rsoracle::price;
+use rsoracle::exchange::decimal as price;
 use std::time::Duration;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

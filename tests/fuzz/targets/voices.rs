@@ -2,7 +2,7 @@
 //! speaks as the aggregator.
 #![no_main]
 
-use rsoracle::voices::Voices;
+use rsoracle::aggregator::voices::Voices;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut whole = Voices::default();

@@ -1,0 +1,122 @@
+//! What an aggregator starts: its local collectors, and the embedded exchange.
+//!
+//! Invariant: nothing secret is in arguments, and in the environment nothing but a proxy's password.
+
+use super::settings::Run;
+use crate::keys::file as keyfile;
+use crate::system::child::{Child, Log, this_program};
+use crate::system::endpoint::Endpoint;
+use crate::system::limits::HANDSHAKE_MS_MAX;
+use rsoracle_verify::duration::duration_text;
+use rsoracle_verify::error::Error;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// What a collector needs to know besides the configuration.
+pub struct CollectorPlace<'a> {
+    /// Its slot.
+    pub slot: u16,
+    /// The control channel.
+    pub control: SocketAddr,
+    /// The data channel.
+    pub data: SocketAddr,
+    /// Where embedded sources are.
+    pub endpoint: Option<&'a Endpoint>,
+}
+
+/// Starts one collector and hands it its enrolment on standard input.
+pub fn collector(
+    config: &Run,
+    place: &CollectorPlace,
+    enrolment: &[u8; 64],
+    log: &Log,
+) -> Result<Child, Error> {
+    let mut command = this_program()?;
+    command.arg("collect");
+    command.args(["--slot", &place.slot.to_string()]);
+    let slot = usize::from(place.slot);
+    let source = &config.sources[slot];
+    command.args(["--source", &source.name, "--feed", &config.feed]);
+    command.args([
+        "--control",
+        &place.control.to_string(),
+        "--data",
+        &place.data.to_string(),
+    ]);
+    command.args(["--sample-rule", config.sample_rule.name()]);
+    command.args(["--connection-age", &duration_text(config.connection_age_us)]);
+    command.args(config.overrides[slot].flags());
+    if config.every_us.is_some() {
+        command.arg("--stay");
+    }
+    if let Some(endpoint) = place.endpoint.filter(|_| source.embedded) {
+        command.args(["--endpoint", &endpoint.url]);
+    }
+    if let Some(file) = &config.ca_file {
+        command.args(["--ca-file", file]);
+    }
+    if let Some(dir) = &config.collector_keys {
+        command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
+    }
+    command.envs(config.environment.iter().map(|(name, value)| (name, value)));
+    // So that a second name server is asked while there is time: the resolver's own limit is five seconds for each.
+    command.env("RES_OPTIONS", "timeout:1 attempts:1");
+    command
+        .stdin(Stdio::piped())
+        .stdout(log.for_child()?)
+        .stderr(log.for_child()?);
+    let what = format!("collector {}", place.slot);
+    let mut child = Child::spawn(&mut command, &what)?;
+    let mut stdin = child.take_stdin().expect("standard input is a pipe");
+    // It may have been killed already: then there is nobody to hand it to, and its end is noticed like any other.
+    let _ = stdin.write_all(enrolment);
+    Ok(child)
+}
+
+/// The embedded exchange as a child.
+pub struct ExchangeChild {
+    /// The process.
+    pub child: Child,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Its standard input: it ends when this is closed, however we end.
+    _tether: UnixStream,
+}
+
+/// Starts the embedded exchange on this machine, on a free port or, again, where it was before; waits until it listens.
+pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, Error> {
+    let attempt = "cannot start the embedded exchange";
+    let failed = |error| Error::new(attempt, error);
+    let (tether, stdin) = UnixStream::pair().map_err(failed)?;
+    let (said, stdout) = UnixStream::pair().map_err(failed)?;
+    said.set_read_timeout(Some(Duration::from_millis(HANDSHAKE_MS_MAX)))
+        .map_err(failed)?;
+    let mut command = this_program()?;
+    let port = before.map_or(0, |endpoint| endpoint.port);
+    command.args(["exchange", "--listen", &format!("127.0.0.1:{port}")]);
+    command.arg("--until-eof");
+    command
+        .stdin(Stdio::from(OwnedFd::from(stdin)))
+        .stdout(Stdio::from(OwnedFd::from(stdout)));
+    command.stderr(log.for_child()?);
+    let child = Child::spawn(&mut command, "the embedded exchange")?;
+    // Our copies of its ends go with the command; from here on its end is seen.
+    drop(command);
+    let mut line = String::new();
+    BufReader::new(said.take(200))
+        .read_line(&mut line)
+        .map_err(failed)?;
+    let url = line.trim().strip_prefix("listening on ");
+    match url.and_then(|url| Endpoint::parse(url).ok()) {
+        Some(endpoint) => Ok(ExchangeChild {
+            child,
+            endpoint,
+            _tether: tether,
+        }),
+        None => Err(Error::new(attempt, "it ended before it listened")),
+    }
+}

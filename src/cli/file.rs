@@ -1,0 +1,450 @@
+//! The configuration file of `rsoracle run`: every flag as a key, and back.
+//!
+//! A key is a flag's name with underscores for dashes. What is a whole number on the command line is one here, a switch is
+//! true or false, a flag that repeats is a list of texts, all else is text. `sources` is the name of a roster or a list of
+//! sources, so that `[source.KIND]` can hold limits of one kind of source. Invariant: a file says nothing that is ignored,
+//! other than what was typed in its stead; what [`render`] writes reads back as the same configuration. What this module does not do: open files.
+
+use super::run::Meant;
+use crate::collector::overrides::Overrides;
+use crate::flags::args::{Flag, Given, Part, Usage};
+use crate::flags::tables::RUN;
+use rsoracle_proof::source::{Source, kinds};
+use rsoracle_proof::toml;
+use rsoracle_proof::toml::{Entry, Section, Value, Wrong, quoted};
+use std::fmt::Write as _;
+
+/// Flags that are no keys: two are about the file, and what one names stands under `sources`.
+const NO_KEYS: [&str; 3] = ["config", "check", "source"];
+
+/// The flags of `run` that are keys of a file, in the order of its help.
+pub fn flags() -> impl Iterator<Item = &'static Flag> {
+    let in_files = |flag: &&Flag| !NO_KEYS.contains(&flag.name);
+    RUN.flags.iter().filter(in_files)
+}
+
+/// A flag's key.
+pub fn key(flag: &str) -> String {
+    flag.replace('-', "_")
+}
+
+/// Puts beneath what was typed what the file called `name` says.
+pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
+    let refuse = |wrong: Wrong| Usage(format!("{name}: {wrong}"));
+    let sections = toml::parse(text).map_err(refuse)?;
+    let (top, rest) = sections.split_first().expect("there is always a first");
+    let all: Vec<&Flag> = flags().collect();
+    take(given, top, &all, name).map_err(refuse)?;
+    let limits: Vec<&Flag> = flags()
+        .filter(|flag| Overrides::FLAGS.contains(&flag.name))
+        .collect();
+    for section in rest {
+        let kind = section.name.strip_prefix("source.");
+        let Some(kind) = kind.filter(|kind| Source::kind_of(kind).is_some()) else {
+            let right = format!(
+                "section [{}]; sections are [source.KIND], KIND one of {}",
+                section.name,
+                kinds()
+            );
+            return Err(refuse(Wrong::line(section.line, right)));
+        };
+        let mut part = Part {
+            name: kind.to_owned(),
+            place: format!("{name}: line {}", section.line),
+            given: Given::nothing(&RUN),
+        };
+        take(&mut part.given, section, &limits, name).map_err(refuse)?;
+        given.parts.push(part);
+    }
+    Ok(())
+}
+
+/// Takes from a section what was not typed.
+fn take(given: &mut Given, section: &Section, flags: &[&Flag], file: &str) -> Result<(), Wrong> {
+    let keys: Vec<String> = flags.iter().map(|flag| key(flag.name)).collect();
+    section.only(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
+    for (flag, key) in flags.iter().zip(&keys) {
+        let Some(entry) = section.get(key) else {
+            continue;
+        };
+        let (name, texts) = match (&entry.value, flag.name) {
+            (Value::List(_), "sources") => ("source", listed(entry)?),
+            _ => (flag.name, texts(flag, entry)?),
+        };
+        // Who types one of these two does without both.
+        let rival = key == "sources" && (given.typed("source") || given.typed("sources"));
+        if rival || given.typed(name) {
+            continue;
+        }
+        let place = format!("{file}: line {}, key '{key}'", entry.line);
+        for text in texts {
+            given.set(name, text, &place);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a flag's value is a whole number.
+fn is_whole(flag: &Flag) -> bool {
+    matches!(flag.value, "N" | "PORT")
+}
+
+/// What would have been typed behind the flag, as often as it would have been given.
+fn texts(flag: &Flag, entry: &Entry) -> Result<Vec<String>, Wrong> {
+    match &entry.value {
+        _ if flag.value.is_empty() => {
+            let on = entry.switch()?;
+            Ok(vec![String::new(); usize::from(on)])
+        }
+        _ if flag.repeats => listed(entry),
+        Value::Whole(number) if is_whole(flag) => Ok(vec![number.to_string()]),
+        _ if is_whole(flag) => Err(entry.wrong("it takes a whole number")),
+        _ => Ok(vec![entry.text()?.to_owned()]),
+    }
+}
+
+/// A list that says something.
+fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
+    match entry.list()? {
+        [] => Err(entry.wrong("the list is empty")),
+        texts => Ok(texts.to_vec()),
+    }
+}
+
+/// The configuration as it takes effect, as a file, with what its roster survives as comments. A proxy's user and password are
+/// the one thing that is left out.
+pub fn render(given: &Given, meant: &Meant) -> String {
+    let run = &meant.run;
+    let mut text = String::from("# What 'rsoracle run' would do. This reads back as the same.\n");
+    for flag in flags() {
+        if let Some(value) = value(flag, given, meant) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{} = {value}", key(flag.name));
+        }
+    }
+    for part in &given.parts {
+        let watched = run.sources.iter().any(|s| s.prefix() == part.name);
+        let limit = |name: &'static str| {
+            let text = part.given.text(name).filter(|_| !given.typed(name));
+            Some((name, text?))
+        };
+        let limits = Overrides::FLAGS.map(limit);
+        if watched && limits.iter().any(Option::is_some) {
+            let _ = writeln!(text, "\n[source.{}]", part.name);
+            for (name, limit) in limits.into_iter().flatten() {
+                let _ = writeln!(text, "{} = {}", key(name), quoted(limit));
+            }
+        }
+    }
+    let tolerance = run.tolerance();
+    let _ = writeln!(text, "\n# The roster {}.", tolerance.text());
+    for warning in tolerance.warnings() {
+        let _ = writeln!(text, "# Warning: {warning}.");
+    }
+    text
+}
+
+/// The value of a flag as it takes effect, in TOML; none where there is none.
+fn value(flag: &Flag, given: &Given, meant: &Meant) -> Option<String> {
+    let list = |texts: &mut dyn Iterator<Item = &str>| {
+        let texts: Vec<String> = texts.map(quoted).collect();
+        (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
+    };
+    let watched = &meant.watched;
+    match flag.name {
+        "sources" => list(&mut watched.sources.iter().map(|source| &*source.name)),
+        "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
+        "collectors" => Some(meant.run.collectors.to_string()),
+        name if flag.value.is_empty() => Some(given.switch(name).to_string()),
+        name if flag.repeats => list(&mut given.all(name)),
+        name if is_whole(flag) => {
+            let number = given.text(name)?.parse::<u64>();
+            Some(number.expect("it was read as one").to_string())
+        }
+        "proxy" => meant.proxy.as_ref().map(|proxy| quoted(&proxy.url_shown())),
+        name => given.text(name).map(quoted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::args;
+    use std::time::Duration;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn given(typed: &str, file: &str) -> Result<Given, Usage> {
+        let mut given = args::parse(&RUN, &words(typed))?;
+        read(&mut given, "oracle.toml", file)?;
+        Ok(given)
+    }
+
+    fn run(typed: &str, file: &str) -> Result<Meant, String> {
+        let run = given(typed, file).and_then(|given| super::super::run::read(&given));
+        run.map_err(|Usage(sentence)| sentence)
+    }
+
+    #[test]
+    fn a_file_says_what_flags_say_and_reads_back_as_the_same() {
+        for (typed, file) in [
+            ("", ""),
+            (
+                "--json --quiet --samples 0003 --interval 1000ms",
+                "json = true\nquiet = true\nsamples = 3\ninterval = \"1s\"",
+            ),
+            (
+                "--sources diverse --min-exchanges 4",
+                "sources = \"diverse\"\nmin_exchanges = 4",
+            ),
+            (
+                "--source kraken,okx --source binance:BTCUSDC --accept-quote USDT,USDC --collectors 9",
+                "sources = [\"kraken\", \"okx:BTC-USDT\", \"binance\"]\naccept_quote = [\"USDC\", \"USDT\"]\ncollectors = 9",
+            ),
+            (
+                "--source embedded:BTCUSDT --feed gold --rule median --sample-rule median --every 10s --rounds 4294967296",
+                "sources = [\"embedded:BTCUSDT\"]\nfeed = \"gold\"\nrule = \"median\"\nsample_rule = \"median\"\nevery = \"10s\"\nrounds = 4294967296",
+            ),
+            (
+                "--every 10s --deviation 0.5% --heartbeat 1h --max-move 10% --max-spread 1% --max-age 5s --ping-every 20s",
+                "every = \"10s\"\ndeviation = \"0.5%\"\nheartbeat = \"1h\"\nmax_move = \"10%\"\nmax_spread = \"1%\"\nmax_age = \"5s\"\nping_every = \"20s\"",
+            ),
+        ] {
+            let by_flags = run(typed, "").unwrap();
+            let page = render(&given(typed, "").unwrap(), &by_flags);
+            for file in [file, &page] {
+                let by_file = run("", file).unwrap_or_else(|wrong| panic!("{wrong}: {file}"));
+                // A number or duration may be spelled otherwise; what it means may not differ.
+                assert_eq!(by_file, by_flags, "{file}");
+            }
+            assert_eq!(render(&given("", &page).unwrap(), &by_flags), page);
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_shown_without_user_and_password() {
+        let file = "proxy = \"http://user:hidden@proxy.example:3128\"";
+        let page = render(&given("", file).unwrap(), &run("", file).unwrap());
+        let shown = "\nproxy = \"http://proxy.example:3128\"\n";
+        assert!(page.contains(shown) && !page.contains("hidden"), "{page}");
+        let wrong = run("", "\nproxy = \"socks5://user:hidden@h:1\"").unwrap_err();
+        let place = "oracle.toml: line 2, key 'proxy': ";
+        assert!(
+            wrong.starts_with(place) && !wrong.contains("hidden"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
+    fn what_is_typed_wins() {
+        let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n";
+        let ages = |meant: &Meant| -> Vec<Option<Duration>> {
+            let overrides = meant.run.overrides.iter();
+            overrides.map(|overrides| overrides.max_age).collect()
+        };
+        let by_file = run("", file).unwrap();
+        assert_eq!((by_file.run.samples, by_file.run.sources.len()), (3, 7));
+        let seconds = |s: u64| Some(Duration::from_secs(s));
+        assert_eq!(
+            ages(&by_file),
+            [None, seconds(3), None, None, None, seconds(7), None]
+        );
+        let typed = "--samples 4 --source okx,kraken --max-age 1s";
+        let typed_run = run(typed, file).unwrap();
+        assert_eq!((typed_run.run.samples, typed_run.run.collectors), (4, 5));
+        assert_eq!(ages(&typed_run), [seconds(1); 5]);
+        let okx = typed_run.run.overrides[0];
+        assert_eq!(okx.ping_every, seconds(9), "still of okx");
+        // A section is of one kind, a key before the first of all others.
+        let both = run("", &format!("max_age = \"2s\"\n{file}")).unwrap();
+        assert_eq!(ages(&both)[..2], [seconds(2), seconds(3)]);
+        for (typed, file) in [(typed, file), ("", &format!("max_age = \"2s\"\n{file}"))] {
+            let run_ = run(typed, file).unwrap();
+            let page = render(&given(typed, file).unwrap(), &run_);
+            assert_eq!(run("", &page), Ok(run_), "{page}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_file_line_and_key() {
+        for (file, sentence) in [
+            (
+                "interval = \"1x\"",
+                "line 1, key 'interval': \"1x\" makes no sense; it takes a whole number with a unit",
+            ),
+            (
+                "\nsamples = 0",
+                "line 2, key 'samples': \"0\" makes no sense; it takes a whole number from 1 to 1000",
+            ),
+            (
+                "samples = \"3\"",
+                "line 1, key 'samples': it takes a whole number",
+            ),
+            (
+                "samples = 3.0",
+                "line 1, key 'samples': it takes a whole number",
+            ),
+            (
+                "json = \"yes\"",
+                "line 1, key 'json': it takes true or false",
+            ),
+            ("sources = 1", "line 1, key 'sources': it takes text"),
+            ("source = [\"kraken\"]", "line 1, key 'source': unknown"),
+            ("sources = []", "line 1, key 'sources': the list is empty"),
+            (
+                "sources = [\"kraken\", \"krakn\"]",
+                "line 1, key 'sources': \"krakn\" makes no sense; it takes EXCHANGE:SYMBOL",
+            ),
+            (
+                "sources = [\"okx\"]",
+                "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; if a USDT may stand for a USD here, say so by --accept-quote USDT",
+            ),
+            (
+                "feed = \"ETH/USD\"\nsources = [\"kraken:BTC/USD\"]",
+                "line 2, key 'sources': --source: kraken:BTC/USD does not price ETH in USD",
+            ),
+            (
+                "sources = \"all\"",
+                "line 1, key 'sources': \"all\" makes no sense; it takes diverse or embedded-diverse",
+            ),
+            (
+                "sources = \"diverse\"\ncollectors = 5",
+                "line 2, key 'collectors': 7 sources are more than 5 collectors",
+            ),
+            (
+                "feed = \"BTC/EUR\"",
+                "line 1, key 'feed': --source: binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR",
+            ),
+            (
+                "feed = \"BTC/EUR\"\nsources = \"diverse\"",
+                "line 2, key 'sources': --sources: coinbase:BTC-USD is priced in USD, --feed BTC/EUR in EUR",
+            ),
+            (
+                "feed = \"gold\"",
+                "\"binance\" makes no sense; it takes a symbol too, as in binance:BTCUSDC, since the feed gold names no currencies",
+            ),
+            (
+                "accept_quote = [\"usdc\"]",
+                "line 1, key 'accept_quote': \"usdc\" makes no sense",
+            ),
+            (
+                "feed = \"gold\"\naccept_quote = [\"USDC\"]",
+                "line 2, key 'accept_quote': --accept-quote goes with a feed such as BTC/USD",
+            ),
+            (
+                "min_exchanges = 2",
+                "line 1, key 'min_exchanges': --min-exchanges 2 is more than the sources name: 1 exchange",
+            ),
+            (
+                "heartbeat = \"1h\"",
+                "line 1, key 'heartbeat': --heartbeat goes with --deviation",
+            ),
+            (
+                "rounds = 3",
+                "line 1, key 'rounds': --rounds goes with --every",
+            ),
+            (
+                "retire_key = \"a\"",
+                "line 1, key 'retire_key': --retire-key goes with",
+            ),
+            (
+                "every = \"1s\"",
+                "line 1, key 'every': 10 samples 1s apart of 5 collectors take longer",
+            ),
+            (
+                "every = \"1h\"\nwrite_roster = \"a\"",
+                "line 2, key 'write_roster': --write-roster with --every needs",
+            ),
+            (
+                "control_port = 8080",
+                "line 1, key 'control_port': --control-port and --data-port are both 8080",
+            ),
+            (
+                "samples = 1000\ninterval = \"1h\"",
+                "line 1, key 'samples': --samples times --interval is longer",
+            ),
+            (
+                "remote = 1",
+                "line 1, key 'remote': --remote needs --enrolment-dir",
+            ),
+            (
+                "remote = 9\nenrolment_dir = \".\"",
+                "line 1, key 'remote': --remote 9 is more than --collectors 5",
+            ),
+            (
+                "enrolment_dir = \".\"",
+                "line 1, key 'enrolment_dir': --enrolment-dir goes with --remote",
+            ),
+            (
+                "endpoint = \"ws://localhost:1/\"",
+                "line 1, key 'endpoint': --endpoint goes with an 'embedded:' source only",
+            ),
+            (
+                "journal = \"\"",
+                "line 1, key 'journal': \"\" makes no sense; it takes a path",
+            ),
+            (
+                "latest = \"a\\tb\"",
+                "line 1, key 'latest': \"a\\tb\" makes no sense; it takes a path",
+            ),
+            (
+                "max_age = \"1us\"",
+                "line 1, key 'max_age': \"1us\" makes no sense; it takes a duration from 10ms to 24h",
+            ),
+            (
+                "sample = 3",
+                "line 1, key 'sample': unknown before the first section; known: collectors, samples",
+            ),
+            ("config = \"a\"", "line 1, key 'config': unknown"),
+            ("check = true", "line 1, key 'check': unknown"),
+            ("max-age = \"1s\"", "line 1, key 'max-age': unknown"),
+            ("json = true\njson = true", "line 2, key 'json': set twice"),
+            (
+                "sources = [\"kraken\"]\n[source]",
+                "line 2: section [source]; sections are [source.KIND]",
+            ),
+            (
+                "[source.krakn]",
+                "line 1: section [source.krakn]; sections are [source.KIND]",
+            ),
+            (
+                "[sources.kraken]",
+                "line 1: section [sources.kraken]; sections are [source.KIND]",
+            ),
+            (
+                "[source.kraken]\nmax_age = \"5s\"",
+                "line 1: section [source.kraken] is of a source that is not watched",
+            ),
+            (
+                "[source.binance]\nage = \"5s\"",
+                "line 2, key 'age': unknown in section [source.binance]; known: max_age, max_silence, ping_every",
+            ),
+            (
+                "[source.binance]\nmax_age = \"5\"",
+                "line 2, key 'max_age': \"5\" makes no sense",
+            ),
+            (
+                "[source.kraken]\nmax_age = \"5\"",
+                "line 2, key 'max_age': \"5\" makes no sense",
+            ),
+        ] {
+            let wrong = run("", file).unwrap_err();
+            let place = if sentence.starts_with("line") {
+                "oracle.toml: "
+            } else {
+                "--source "
+            };
+            assert!(
+                wrong.starts_with(&format!("{place}{sentence}")),
+                "{file}: {wrong}"
+            );
+        }
+        // What was typed in the file's stead is no contradiction, and needs no section to be of use.
+        let section = "sources = \"diverse\"\n[source.kraken]\nmax_age = \"5s\"";
+        assert!(run("--source binance --accept-quote USDC", section).is_ok());
+        let typed = run("--heartbeat 1h", "samples = 3").unwrap_err();
+        assert!(typed.starts_with("--heartbeat goes with"), "{typed}");
+    }
+}

@@ -1,0 +1,11 @@
+//! What the flags of `run`, `collect` and `verify` mean, the configuration file, the manual pages.
+//!
+//! Uses: aggregator, collector, exchange, flags, proof, system, verify. Used by: main.
+
+pub mod collect;
+pub mod file;
+pub mod manual;
+pub mod run;
+mod sources;
+pub mod verify;
+pub mod way;

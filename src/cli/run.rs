@@ -1,0 +1,139 @@
+//! The flags of `rsoracle run`, and what a file says of them, as what they mean.
+//!
+//! Invariant: what a file says and what was typed are checked by the same rules, and together.
+//! What this module does not do: look at the system.
+
+use super::sources::Watched;
+use crate::aggregator::settings::Run;
+use crate::collector::overrides::Overrides;
+use crate::exchange::decimal;
+use crate::exchange::proxy::Proxy;
+use crate::flags::args::{Given, Usage};
+use crate::flags::values::{
+    connection_age_us, endpoint, feed, optional, overrides, path, proxy, sample_rule,
+};
+use crate::system::limits;
+use rsoracle_proof::publish::Policy;
+use rsoracle_proof::source::Source;
+use std::net::{IpAddr, SocketAddr};
+
+/// What flags and file come to: the aggregator's part of it, and what only a configuration file shows again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meant {
+    /// What the aggregator is to do.
+    pub run: Run,
+    /// What was dealt over the slots.
+    pub watched: Watched,
+    /// The proxy on the way to exchanges, if not what the environment names.
+    pub proxy: Option<Proxy>,
+}
+
+/// `0.5%` as a part: 0.005.
+fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
+    let Some(text) = given.text(name) else {
+        return Ok(None);
+    };
+    let number = text
+        .strip_suffix('%')
+        .and_then(|number| decimal::parse(number).ok());
+    let part = number
+        .map(|number| number / 100.0)
+        .filter(|part| *part <= 1.0);
+    let right = "a percentage above 0% and up to 100%, such as 0.5%";
+    part.map(Some).ok_or_else(|| given.wrong(name, text, right))
+}
+
+fn policy(given: &Given) -> Result<Policy, Usage> {
+    Ok(Policy {
+        deviation: percent(given, "deviation")?,
+        heartbeat_us: optional(given, "heartbeat", |given| {
+            given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
+        })?,
+        move_max: percent(given, "max-move")?,
+        spread_max: percent(given, "max-spread")?,
+    })
+}
+
+/// What the file and the flags say of each slot's source. A file says nothing of a source that is not watched, unless what
+/// is watched was typed in the file's stead.
+fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usage> {
+    let typed = given.typed("source") || given.typed("sources");
+    for part in &given.parts {
+        overrides(given, Some(part))?;
+        let (place, name) = (&part.place, &part.name);
+        if !typed && !sources.iter().any(|source| source.prefix() == name) {
+            return Err(Usage(format!(
+                "{place}: section [source.{name}] is of a source that is not watched"
+            )));
+        }
+    }
+    let of = |source: &Source| {
+        let part = given.parts.iter().find(|part| part.name == source.prefix());
+        overrides(given, part)
+    };
+    sources.iter().map(of).collect()
+}
+
+/// Makes sense of the flags of [`RUN`].
+pub fn read(given: &Given) -> Result<Meant, Usage> {
+    let feed = feed(given)?;
+    let watched = Watched::read(given, &feed)?;
+    let collectors = watched.collectors(given)?;
+    let sources = watched.sources.iter().cycle();
+    let sources: Vec<Source> = sources.take(collectors.into()).cloned().collect();
+    let bind: IpAddr = given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
+    let proxy = proxy(given)?;
+    let variables = proxy.iter().flat_map(Proxy::variables);
+    let environment = variables.map(|(name, value)| (name, value.to_owned()));
+    let environment = environment.collect();
+    let remote = given.number("remote", 0..=limits::COLLECTORS_MAX)?;
+    let place_named = ["control-port", "data-port", "bind"]
+        .iter()
+        .any(|name| given.switch(name));
+    let run = Run {
+        collectors,
+        remote,
+        any_port_will_do: remote == 0 && !place_named,
+        enrolment_dir: path(given, "enrolment-dir")?,
+        samples: given.number("samples", 1..=limits::SAMPLES_MAX)?,
+        interval_us: given.duration_us(
+            "interval",
+            limits::INTERVAL_US_MIN..=limits::INTERVAL_US_MAX,
+        )?,
+        overrides: overrides_of(given, &sources)?,
+        endpoint: endpoint(given, &sources)?,
+        sources,
+        exchanges_min: given.number("min-exchanges", 1..=limits::COLLECTORS_MAX)?,
+        feed,
+        rule: given.read("rule", "trimmed-mean, median or mean")?,
+        sample_rule: sample_rule(given)?,
+        control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
+        data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
+        ca_file: path(given, "ca-file")?,
+        environment,
+        ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
+        aggregator_key: path(given, "aggregator-key")?,
+        collector_keys: path(given, "collector-keys")?,
+        write_roster: path(given, "write-roster")?,
+        every_us: optional(given, "every", |given| {
+            given.duration_us("every", limits::PERIOD_US_MIN..=limits::ROUND_US_MAX)
+        })?,
+        rounds: optional(given, "rounds", |given| {
+            given.number("rounds", 1..=i64::MAX as u64)
+        })?,
+        policy: policy(given)?,
+        connection_age_us: connection_age_us(given)?,
+        journal: path(given, "journal")?,
+        retire_key: path(given, "retire-key")?,
+        latest: path(given, "latest")?,
+        json: given.switch("json"),
+        quiet: given.switch("quiet"),
+    };
+    run.check()
+        .map_err(|wrong| given.contradiction(wrong.flags, wrong.sentence))?;
+    Ok(Meant {
+        run,
+        watched,
+        proxy,
+    })
+}

@@ -1,0 +1,16 @@
+//! The flags of `rsoracle verify`, as what they mean.
+
+use crate::flags::args::{Given, Usage};
+use rsoracle_verify::Settings;
+
+/// Makes sense of the flags of [`crate::flags::tables::VERIFY`].
+pub fn read(given: &Given) -> Result<Settings, Usage> {
+    let settings = Settings::new(
+        given.operands().to_vec(),
+        given.text("roster"),
+        given.text("head"),
+        given.text("max-age"),
+        given.switch("json"),
+    );
+    settings.map_err(Usage)
+}

@@ -1,0 +1,365 @@
+//! A collector's side of one round: which sample is due, what became of each, and the average in the end.
+//!
+//! A pure state machine. Sample k is due at `start + k * interval`, so nothing drifts with the exchange's latency; replies
+//! are matched by number, so a slow one does not hold up the next. Invariant: every sample gets exactly one record,
+//! records leave in order, and a round whose clock was stepped ends in an abstention, never in a burst of samples.
+//! What this module does not do: wait, send or sign.
+
+use crate::system::limits::REPLY_MS_MAX;
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::answer::{answer, lateness_us_max};
+use rsoracle_proof::reason::{Abstention, Miss};
+use rsoracle_proof::record::{Answer, Record};
+
+/// What became of a sample so far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stage {
+    Due,
+    Asked { lateness_us: u64 },
+    Over(Record),
+}
+
+/// One round, as its collector sees it.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    start_us: u64,
+    interval_us: u64,
+    rule: Rule,
+    stages: Vec<Stage>,
+    released: usize,
+    clock_moved: bool,
+}
+
+impl Sampler {
+    /// A round of `samples` (at least one), the first due at `start_us`, which become one price by `rule`.
+    pub fn new(start_us: u64, interval_us: u64, samples: u32, rule: Rule) -> Sampler {
+        assert!(samples > 0, "a round has samples");
+        Sampler {
+            start_us,
+            interval_us,
+            rule,
+            stages: vec![Stage::Due; samples as usize],
+            released: 0,
+            clock_moved: false,
+        }
+    }
+
+    /// The instant of sample `index`.
+    pub fn instant_us(&self, index: u32) -> u64 {
+        self.start_us + u64::from(index) * self.interval_us
+    }
+
+    /// The next sample to ask for, and its instant.
+    pub fn due(&self) -> Option<(u32, u64)> {
+        let index = self.stages.iter().position(|stage| *stage == Stage::Due)? as u32;
+        Some((index, self.instant_us(index)))
+    }
+
+    /// The last sample that is still to be asked for, and its instant.
+    pub fn last_due(&self) -> Option<(u32, u64)> {
+        let index = self.stages.iter().rposition(|stage| *stage == Stage::Due)? as u32;
+        Some((index, self.instant_us(index)))
+    }
+
+    /// The oldest sample that waits for its reply.
+    pub fn oldest_asked(&self) -> Option<u32> {
+        self.stages
+            .iter()
+            .position(|stage| matches!(stage, Stage::Asked { .. }))
+            .map(|index| index as u32)
+    }
+
+    /// The request for sample `index` was handed to the system at `now_us`.
+    pub fn asked(&mut self, index: u32, now_us: u64) {
+        assert_eq!(
+            self.stages[index as usize],
+            Stage::Due,
+            "a sample is asked for once"
+        );
+        let lateness_us = now_us.saturating_sub(self.instant_us(index));
+        self.stages[index as usize] = Stage::Asked { lateness_us };
+    }
+
+    /// Sample `index` is not to be asked for at all.
+    pub fn skip(&mut self, index: u32, why: Miss) {
+        assert_eq!(
+            self.stages[index as usize],
+            Stage::Due,
+            "what was asked for is not skipped"
+        );
+        self.over(index, why);
+    }
+
+    /// The reply to sample `index`; without effect if none is waited for. The price of a sample that was asked for too
+    /// late (this process had to wait for a core) does not count: the aggregator would refuse it. `age_us` is how old the
+    /// price was by the exchange's own time, where it gives one.
+    pub fn replied(&mut self, index: u32, price: Result<f64, Miss>, age_us: Option<u64>) {
+        let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
+            return;
+        };
+        let price = match price {
+            Ok(_) if lateness_us > lateness_us_max(self.interval_us) => Err(Miss::Overdue),
+            price => price,
+        };
+        let age_us = age_us.filter(|_| price.is_ok());
+        self.stages[index as usize] = Stage::Over(Record {
+            index,
+            price,
+            lateness_us: Some(lateness_us),
+            age_us,
+        });
+    }
+
+    /// The connection ended: no sample that waits for its reply will get one.
+    pub fn disconnected(&mut self, why: Miss) {
+        while let Some(index) = self.oldest_asked() {
+            self.replied(index, Err(why), None);
+        }
+    }
+
+    /// Time has passed: gives up replies that are overdue, and samples whose instant is too long gone, for the
+    /// reason `why_not_asked`.
+    pub fn advance(&mut self, now_us: u64, why_not_asked: Miss) {
+        while let Some((index, instant_us)) = self.due() {
+            if now_us <= instant_us + lateness_us_max(self.interval_us) {
+                break;
+            }
+            self.over(index, why_not_asked);
+        }
+        while let Some(index) = self.oldest_asked() {
+            if now_us < self.reply_by_us(index) {
+                break;
+            }
+            self.replied(index, Err(Miss::NoReply), None);
+        }
+    }
+
+    /// When the reply to sample `index` is given up.
+    pub fn reply_by_us(&self, index: u32) -> u64 {
+        self.instant_us(index) + REPLY_MS_MAX * 1_000
+    }
+
+    /// The system clock was stepped: no instant of this round means anything any more.
+    pub fn clock_moved(&mut self) {
+        self.clock_moved = true;
+        while let Some((index, _)) = self.due() {
+            self.over(index, Miss::ClockMoved);
+        }
+        self.disconnected(Miss::ClockMoved);
+    }
+
+    /// A sample that was never asked for.
+    fn over(&mut self, index: u32, why: Miss) {
+        self.stages[index as usize] = Stage::Over(Record {
+            index,
+            price: Err(why),
+            lateness_us: None,
+            age_us: None,
+        });
+    }
+
+    /// The next record in order that has not been released yet.
+    pub fn release(&mut self) -> Option<Record> {
+        match self.stages.get(self.released) {
+            Some(Stage::Over(record)) => {
+                self.released += 1;
+                Some(*record)
+            }
+            _ => None,
+        }
+    }
+
+    /// All records and the answer they make, once every sample is over.
+    pub fn finish(&self) -> Option<(Vec<Record>, Answer, u64)> {
+        let records: Vec<Record> = self
+            .stages
+            .iter()
+            .map_while(|stage| {
+                if let Stage::Over(record) = stage {
+                    Some(*record)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        if records.len() < self.stages.len() {
+            return None;
+        }
+        let (answer, timestamp_us) = if self.clock_moved {
+            (Answer::Abstain(Abstention::ClockMoved), self.start_us)
+        } else {
+            answer(&records, self.start_us, self.interval_us, self.rule)
+        };
+        Some((records, answer, timestamp_us))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_790_000_000_000_000;
+    const SECOND: u64 = 1_000_000;
+
+    fn released(sampler: &mut Sampler) -> Vec<(u32, Result<f64, Miss>)> {
+        std::iter::from_fn(|| sampler.release())
+            .map(|record| (record.index, record.price))
+            .collect()
+    }
+
+    #[test]
+    fn ten_samples_on_schedule_make_their_average() {
+        let mut sampler = Sampler::new(START, SECOND, 10, Rule::Mean);
+        for k in 0..10 {
+            assert_eq!(sampler.due(), Some((k, START + u64::from(k) * SECOND)));
+            sampler.asked(k, START + u64::from(k) * SECOND + 7);
+            assert!(sampler.finish().is_none());
+            sampler.replied(k, Ok(100.0 + f64::from(k)), None);
+            assert_eq!(released(&mut sampler), [(k, Ok(100.0 + f64::from(k)))]);
+        }
+        let (records, answer, timestamp_us) = sampler.finish().unwrap();
+        assert_eq!(
+            (records.len(), answer, timestamp_us),
+            (10, Answer::Price(104.5), START + 9 * SECOND + 7)
+        );
+    }
+
+    #[test]
+    fn a_price_asked_for_too_late_does_not_count_and_the_next_one_does() {
+        let mut sampler = Sampler::new(START, 100_000, 2, Rule::Mean);
+        sampler.asked(0, START + 50_001);
+        sampler.asked(1, START + 100_000 + 50_000);
+        sampler.replied(0, Ok(10.0), None);
+        sampler.replied(1, Ok(10.0), None);
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Err(Miss::Overdue)), (1, Ok(10.0))]
+        );
+    }
+
+    #[test]
+    fn replies_may_overtake_each_other_but_records_leave_in_order() {
+        let mut sampler = Sampler::new(START, 50_000, 3, Rule::Mean);
+        for k in 0..3 {
+            sampler.asked(k, START + u64::from(k) * 50_000);
+        }
+        sampler.replied(2, Ok(3.0), None);
+        sampler.replied(1, Ok(2.0), None);
+        assert_eq!(released(&mut sampler), []);
+        sampler.replied(0, Ok(1.0), None);
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Ok(1.0)), (1, Ok(2.0)), (2, Ok(3.0))]
+        );
+        sampler.replied(2, Ok(9.0), None);
+        assert_eq!(
+            sampler.finish().unwrap().1,
+            Answer::Price(2.0),
+            "the first reply stands"
+        );
+    }
+
+    #[test]
+    fn four_of_five_valid_samples_suffice_and_three_do_not() {
+        for (valid, expected) in [
+            (4, Answer::Price(1.0)),
+            (3, Answer::Abstain(Abstention::TooFewSamples)),
+        ] {
+            let mut sampler = Sampler::new(START, SECOND, 5, Rule::Mean);
+            for k in 0..5 {
+                sampler.asked(k, sampler.instant_us(k) + 1);
+                sampler.replied(
+                    k,
+                    if k < valid {
+                        Ok(1.0)
+                    } else {
+                        Err(Miss::NotDecimal)
+                    },
+                    None,
+                );
+            }
+            let (_, answer, timestamp_us) = sampler.finish().unwrap();
+            let newest = if valid == 4 {
+                START + 3 * SECOND + 1
+            } else {
+                START
+            };
+            assert_eq!(
+                (answer, timestamp_us),
+                (expected, newest),
+                "old data never gets a fresh stamp"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_late_is_given_up_and_never_made_up_for() {
+        let mut sampler = Sampler::new(START, SECOND, 4, Rule::Mean);
+        sampler.asked(0, START);
+        sampler.advance(START + 500_000, Miss::NotConnected);
+        assert_eq!(sampler.due().unwrap().0, 1);
+        sampler.advance(START + 2 * SECOND + 500_001, Miss::NotConnected);
+        assert_eq!(
+            sampler.due(),
+            Some((3, START + 3 * SECOND)),
+            "no burst: the past is past"
+        );
+        assert_eq!(
+            released(&mut sampler),
+            [
+                (0, Err(Miss::NoReply)),
+                (1, Err(Miss::NotConnected)),
+                (2, Err(Miss::NotConnected))
+            ]
+        );
+        sampler.asked(3, START + 3 * SECOND);
+        sampler.disconnected(Miss::TooLarge);
+        assert_eq!(released(&mut sampler), [(3, Err(Miss::TooLarge))]);
+    }
+
+    #[test]
+    fn a_sample_that_was_asked_for_too_late_has_no_price() {
+        let mut sampler = Sampler::new(START, SECOND, 2, Rule::Mean);
+        sampler.asked(0, START + 500_000);
+        sampler.replied(0, Ok(1.0), None);
+        sampler.asked(1, START + SECOND + 500_001);
+        sampler.replied(1, Ok(2.0), None);
+        assert_eq!(
+            released(&mut sampler),
+            [(0, Ok(1.0)), (1, Err(Miss::Overdue))],
+            "the aggregator would refuse it, and with it the whole answer"
+        );
+    }
+
+    #[test]
+    fn a_sample_of_a_long_interval_is_given_up_while_the_round_can_still_be_answered() {
+        for (interval_us, latest_us) in [
+            (20_000, 10_000),
+            (SECOND, 500_000),
+            (3_600 * SECOND, 500_000),
+        ] {
+            let mut sampler = Sampler::new(START, interval_us, 1, Rule::Mean);
+            sampler.advance(START + latest_us, Miss::NotConnected);
+            assert!(sampler.finish().is_none(), "{interval_us}");
+            sampler.advance(START + latest_us + 1, Miss::NotConnected);
+            assert!(sampler.finish().is_some(), "{interval_us}");
+        }
+    }
+
+    #[test]
+    fn a_stepped_clock_ends_in_an_abstention_even_with_enough_samples() {
+        let mut sampler = Sampler::new(START, SECOND, 5, Rule::Mean);
+        for k in 0..4 {
+            sampler.asked(k, sampler.instant_us(k));
+            sampler.replied(k, Ok(1.0), None);
+        }
+        sampler.clock_moved();
+        let (records, answer, timestamp_us) = sampler.finish().unwrap();
+        assert_eq!(
+            (answer, timestamp_us),
+            (Answer::Abstain(Abstention::ClockMoved), START)
+        );
+        assert_eq!(records[4].price, Err(Miss::ClockMoved));
+        assert_eq!(sampler.due(), None, "no sample is asked for after the step");
+    }
+}

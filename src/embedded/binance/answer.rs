@@ -1,0 +1,380 @@
+//! What is answered: the text of one WS-API reply, written as Binance writes it.
+//!
+//! Invariant: [`reply`] is a pure function of the request, the scene and the lie; without a lie, what it writes is
+//! JSON, and byte for byte what Binance's documents show (without their blanks).
+//! What this module does not do: enforce the rate limit. It is counted and shown, but exceeding it has no
+//! consequence; the fault `status:429:…` stands in for that.
+//!
+//! Sources: Binance's `web-socket-api.md` (response format, rate limits, ticker.price, ticker.book) and `errors.md`.
+
+use super::super::fault::Lie;
+use super::super::quote::around;
+use super::super::text::quoted;
+use super::request::{Asked, Refusal, Request, Which};
+
+/// Weight per minute that Binance grants an address.
+pub const WEIGHT_LIMIT: u32 = 6000;
+/// Text that is no JSON, for the fault `garbage`.
+pub const GARBAGE: &str = "this is {not JSON: \"at all";
+
+/// What surrounds a request when it is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The symbol there is.
+    pub symbol: &'a str,
+    /// Its price, with eight decimals.
+    pub price: &'a str,
+    /// The exchange's clock, microseconds since the Unix epoch.
+    pub unix_us: u64,
+    /// Whether the connection asked for microseconds (`timeUnit=MICROSECOND`).
+    pub micros: bool,
+    /// Whether the connection wants `rateLimits` where a request does not say.
+    pub rate_limits: bool,
+    /// Weight used in this minute, this request's included.
+    pub weight_used: u32,
+}
+
+impl Scene<'_> {
+    fn ms(&self) -> u64 {
+        self.unix_us / 1000
+    }
+}
+
+/// The reply to a request.
+pub fn reply(request: &Request, scene: &Scene, lie: &Lie) -> String {
+    let result = match &request.asked {
+        Err(refusal) => Err(refusal.clone()),
+        Ok(Asked::Ping) => Ok("{}".to_owned()),
+        Ok(Asked::Time) if scene.micros => Ok(format!("{{\"serverTime\":{}}}", scene.unix_us)),
+        Ok(Asked::Time) => Ok(format!("{{\"serverTime\":{}}}", scene.ms())),
+        Ok(Asked::Ticker {
+            book,
+            which,
+            status,
+        }) => prices(*book, which, status.as_deref(), scene, lie),
+    };
+    match result {
+        Ok(result) => frame(
+            request,
+            scene,
+            lie,
+            200,
+            &format!("\"result\":{result}"),
+            false,
+        ),
+        Err(Refusal { code, msg, unread }) => {
+            let error = format!("\"error\":{{\"code\":{code},\"msg\":{}}}", quoted(&msg));
+            frame(request, scene, lie, 400, &error, unread)
+        }
+    }
+}
+
+/// The reply of an exchange that has had enough: status 429, or 418 for a ban.
+pub fn too_many(request: &Request, scene: &Scene, lie: &Lie, code: u16, retry_us: u64) -> String {
+    let retry_after = scene.unix_us.saturating_add(retry_us) / 1000;
+    let msg = weight_message(code, retry_after);
+    let error = format!(
+        "\"error\":{{\"code\":-1003,\"msg\":{},\"data\":{{\"serverTime\":{},\"retryAfter\":{retry_after}}}}}",
+        quoted(&msg),
+        scene.ms()
+    );
+    frame(request, scene, lie, code, &error, false)
+}
+
+/// The message of -1003 TOO_MANY_REQUESTS (errors.md), for 418 with the end of the ban in Unix milliseconds.
+pub fn weight_message(code: u16, until_ms: u64) -> String {
+    match code {
+        418 => format!(
+            "Way too much request weight used; IP banned until {until_ms}. Please use WebSocket Streams for live updates to avoid bans."
+        ),
+        _ => format!(
+            "Too much request weight used; current limit is {WEIGHT_LIMIT} request weight per 1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API."
+        ),
+    }
+}
+
+fn frame(
+    request: &Request,
+    scene: &Scene,
+    lie: &Lie,
+    status: u16,
+    body: &str,
+    unread: bool,
+) -> String {
+    let id = if lie.wrong_id {
+        other_id(&request.id)
+    } else {
+        request.id.clone()
+    };
+    let limits = if request.rate_limits.unwrap_or(scene.rate_limits) && !unread {
+        format!(
+            ",\"rateLimits\":[{{\"rateLimitType\":\"REQUEST_WEIGHT\",\"interval\":\"MINUTE\",\"intervalNum\":1,\"limit\":{WEIGHT_LIMIT},\"count\":{}}}]",
+            scene.weight_used
+        )
+    } else {
+        String::new()
+    };
+    format!("{{\"id\":{id},\"status\":{status},{body}{limits}}}")
+}
+
+fn prices(
+    book: bool,
+    which: &Which,
+    status: Option<&str>,
+    scene: &Scene,
+    lie: &Lie,
+) -> Result<String, Refusal> {
+    // The tape never halts, so another status than TRADING matches nothing.
+    let trading = status.is_none_or(|status| status == "TRADING");
+    let known = |symbol: &String| sells(scene.symbol, symbol);
+    let unknown = || Refusal::new(-1121, "Invalid symbol.");
+    match which {
+        Which::One(symbol) if !known(symbol) => Err(unknown()),
+        Which::One(_) if !trading => Err(Refusal::new(
+            -1220,
+            "The symbol's status does not match the requested symbolStatus.",
+        )),
+        Which::One(symbol) => Ok(ticker(book, symbol, scene, lie)),
+        Which::Listed(symbols) if !symbols.iter().all(known) => Err(unknown()),
+        Which::Listed(_) | Which::All if !trading => Ok("[]".to_owned()),
+        Which::Listed(symbols) => {
+            let tickers: Vec<String> = symbols
+                .iter()
+                .map(|symbol| ticker(book, symbol, scene, lie))
+                .collect();
+            Ok(format!("[{}]", tickers.join(",")))
+        }
+        Which::All => Ok(format!("[{}]", ticker(book, scene.symbol, scene, lie))),
+    }
+}
+
+/// Whether the tape of one symbol stands for another: for USDC as well as for USDT, since that is where Binance trades.
+fn sells(tape: &str, symbol: &str) -> bool {
+    let base = |symbol: &str| {
+        let base = symbol.strip_suffix("USDT").or(symbol.strip_suffix("USDC"));
+        base.map(str::to_owned)
+    };
+    symbol == tape || base(tape).is_some_and(|own| base(symbol) == Some(own))
+}
+
+fn ticker(book: bool, symbol: &str, scene: &Scene, lie: &Lie) -> String {
+    let symbol = match (lie.wrong_symbol, symbol) {
+        (false, symbol) => symbol,
+        (true, "ETHUSDT") => "BTCUSDT",
+        (true, _) => "ETHUSDT",
+    };
+    let price = lie.about(scene.price);
+    if !book {
+        return format!(r#"{{"symbol":"{symbol}","price":{}}}"#, quoted(&price));
+    }
+    let (bid, ask) = around(&price);
+    format!(
+        r#"{{"symbol":"{symbol}","bidPrice":{},"bidQty":"0.50000000","askPrice":{},"askQty":"0.50000000"}}"#,
+        quoted(&bid),
+        quoted(&ask)
+    )
+}
+
+/// An id of the same kind that is another one.
+fn other_id(id: &str) -> String {
+    match id.parse::<i64>() {
+        Ok(number) => number.wrapping_add(1).to_string(),
+        Err(_) if id == "\"another\"" => "\"other\"".to_owned(),
+        Err(_) => "\"another\"".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::json;
+
+    const SCENE: Scene = Scene {
+        symbol: "BTCUSDT",
+        price: "87232.01000000",
+        unix_us: 1_656_400_526_260_123,
+        micros: false,
+        rate_limits: true,
+        weight_used: 2,
+    };
+    const LIMITS: &str = r#","rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]"#;
+
+    fn told(text: &str, lie: &Lie) -> String {
+        let text = reply(&Request::read(text), &SCENE, lie);
+        assert_eq!(json::check(&text), Ok(()), "{text}");
+        text
+    }
+
+    fn honest(text: &str) -> String {
+        told(text, &Lie::default())
+    }
+
+    const ASK: &str = r#"{"id":"043a7cf2","method":"ticker.price","params":{"symbol":"BTCUSDT","symbolStatus":"TRADING"}}"#;
+
+    #[test]
+    fn replies_are_what_binances_documents_show() {
+        let price = r#"{"symbol":"BTCUSDT","price":"87232.01000000"}"#;
+        for (ask, answer) in [
+            (
+                ASK,
+                format!(r#"{{"id":"043a7cf2","status":200,"result":{price}{LIMITS}}}"#),
+            ),
+            (
+                r#"{"id":1,"method":"time"}"#,
+                format!(
+                    r#"{{"id":1,"status":200,"result":{{"serverTime":1656400526260}}{LIMITS}}}"#
+                ),
+            ),
+            (
+                r#"{"id":2,"method":"time","params":{"returnRateLimits":false}}"#,
+                r#"{"id":2,"status":200,"result":{"serverTime":1656400526260}}"#.to_owned(),
+            ),
+            (
+                r#"{"id":null,"method":"ping"}"#,
+                format!(r#"{{"id":null,"status":200,"result":{{}}{LIMITS}}}"#),
+            ),
+            (
+                r#"{"id":1,"method":"ticker.price"}"#,
+                format!(r#"{{"id":1,"status":200,"result":[{price}]{LIMITS}}}"#),
+            ),
+            (
+                r#"{"id":1,"method":"ticker.price","params":{"symbols":["BTCUSDT"]}}"#,
+                format!(r#"{{"id":1,"status":200,"result":[{price}]{LIMITS}}}"#),
+            ),
+            (
+                r#"{"id":1,"method":"ticker.price","params":{"symbolStatus":"HALT"}}"#,
+                format!(r#"{{"id":1,"status":200,"result":[]{LIMITS}}}"#),
+            ),
+        ] {
+            assert_eq!(honest(ask), answer);
+        }
+    }
+
+    #[test]
+    fn refusals_carry_the_id_and_the_code() {
+        let params = |p: &str| format!(r#"{{"id":1,"method":"ticker.price","params":{p}}}"#);
+        for (p, error) in [
+            (
+                r#"{"symbol":"BNBBTC"}"#,
+                r#"{"code":-1121,"msg":"Invalid symbol."}"#,
+            ),
+            (
+                r#"{"symbols":["BTCUSDT","BNBBTC"]}"#,
+                r#"{"code":-1121,"msg":"Invalid symbol."}"#,
+            ),
+            (
+                r#"{"symbol":"BTCUSDT","symbolStatus":"BREAK"}"#,
+                r#"{"code":-1220,"msg":"The symbol's status does not match the requested symbolStatus."}"#,
+            ),
+        ] {
+            let expected = format!(r#"{{"id":1,"status":400,"error":{error}{LIMITS}}}"#);
+            assert_eq!(honest(&params(p)), expected);
+        }
+        assert_eq!(
+            honest("{"),
+            r#"{"id":null,"status":400,"error":{"code":-1135,"msg":"Invalid JSON Request"}}"#
+        );
+        assert!(honest(&params(r#"{"symbol":"a"}"#)).contains(r"'^[\\w\\-._"));
+    }
+
+    #[test]
+    fn a_connection_may_want_no_limits_and_microseconds() {
+        let scene = Scene {
+            micros: true,
+            rate_limits: false,
+            ..SCENE
+        };
+        let at = |ask| reply(&Request::read(ask), &scene, &Lie::default());
+        assert_eq!(
+            at(r#"{"id":1,"method":"time"}"#),
+            r#"{"id":1,"status":200,"result":{"serverTime":1656400526260123}}"#
+        );
+        assert!(
+            at(r#"{"id":1,"method":"time","params":{"returnRateLimits":true}}"#)
+                .contains("rateLimits")
+        );
+    }
+
+    #[test]
+    fn a_book_stands_around_the_price() {
+        let ask = ASK.replace("ticker.price", "ticker.book");
+        let book = r#""result":{"symbol":"BTCUSDT","bidPrice":"87232.00000000","bidQty":"0.50000000","askPrice":"87232.02000000","askQty":"0.50000000"}"#;
+        assert!(honest(&ask).contains(book), "{}", honest(&ask));
+        let lie = Lie {
+            price: Some("abc".to_owned()),
+            ..Lie::default()
+        };
+        assert!(told(&ask, &lie).contains(r#""bidPrice":"abc""#));
+    }
+
+    #[test]
+    fn a_ban_is_told_as_binance_tells_it() {
+        let request = Request::read(ASK);
+        let ban = too_many(&request, &SCENE, &Lie::default(), 418, 2_000_000);
+        assert_eq!(
+            ban,
+            format!(
+                r#"{{"id":"043a7cf2","status":418,"error":{{"code":-1003,"msg":"Way too much request weight used; IP banned until 1656400528260. Please use WebSocket Streams for live updates to avoid bans.","data":{{"serverTime":1656400526260,"retryAfter":1656400528260}}}}{LIMITS}}}"#
+            )
+        );
+        let slow_down = too_many(&request, &SCENE, &Lie::default(), 429, u64::MAX);
+        assert!(
+            slow_down.contains(r#""status":429,"error":{"code":-1003,"msg":"Too much request"#)
+        );
+        assert_eq!(json::check(&slow_down), Ok(()));
+    }
+
+    #[test]
+    fn lies_are_told_exactly() {
+        let price = |text: &str| Lie {
+            price: Some(text.to_owned()),
+            ..Lie::default()
+        };
+        for text in ["NaN", "0", "-1", "1e400", "", "abc"] {
+            assert!(told(ASK, &price(text)).contains(&format!(r#""price":"{text}"}}"#)));
+        }
+        assert!(told(ASK, &price("\"\\\n")).contains(r#""price":"\"\\\u000a""#));
+        let lie = Lie {
+            wrong_id: true,
+            wrong_symbol: true,
+            scale: Some(0.5),
+            ..Lie::default()
+        };
+        let answer = told(ASK, &lie);
+        assert!(answer.contains(r#""id":"another""#) && answer.contains(r#""symbol":"ETHUSDT""#));
+        assert!(answer.contains(r#""price":"43616.00500000""#), "{answer}");
+        assert!(told(r#"{"id":7,"method":"ping"}"#, &lie).contains(r#""id":8,"#));
+    }
+
+    /// A small deterministic source of numbers (xorshift).
+    fn next(seed: &mut u64) -> usize {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        (*seed >> 16) as usize
+    }
+
+    #[test]
+    fn hostile_requests_are_answered_in_json_without_a_panic() {
+        for end in 0..ASK.len() {
+            assert!(honest(&ASK[..end]).contains("-1135"));
+        }
+        let deep = format!(r#"{{"id":1,"method":"ping","x":{}}}"#, "[".repeat(60_000));
+        assert!(honest(&deep).contains("-1135"));
+        let alphabet = br#"{}[]",:\u0019eE+-.ntf a/"#;
+        let mut seed = 0x5eed_1234_9abc_def1;
+        for _ in 0..60_000 {
+            let mut bytes = ASK.as_bytes().to_vec();
+            for _ in 0..1 + next(&mut seed) % 4 {
+                let at = next(&mut seed) % bytes.len();
+                let byte = alphabet[next(&mut seed) % alphabet.len()];
+                match next(&mut seed) % 3 {
+                    0 => bytes[at] = byte,
+                    1 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
+            }
+            honest(&String::from_utf8(bytes).unwrap());
+        }
+    }
+}

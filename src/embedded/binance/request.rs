@@ -1,0 +1,406 @@
+//! What a client asks: the text of one WS-API request, read as Binance reads it.
+//!
+//! Invariant: no text whatsoever makes [`Request::read`] panic or fail; what is wrong with it becomes the refusal
+//! that answers it. The id is kept as the bytes that came, because it is echoed untouched. Only text that has
+//! passed [`crate::exchange::json::check`] is looked into.
+//! What this module does not do: know any symbol or price.
+//!
+//! Sources: Binance's `web-socket-api.md` (request format, ticker.price, ticker.book) and `errors.md` (codes and messages).
+
+use crate::exchange::json::Json;
+
+/// Symbols of one request; Binance's own bound is the length of its list.
+const SYMBOLS_MAX: usize = 100;
+
+/// One request: whom to answer, and what was asked or why it cannot be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The id as it came, a piece of JSON; `null` where none could be read.
+    pub id: String,
+    /// Whether `rateLimits` is wanted, where the request says so.
+    pub rate_limits: Option<bool>,
+    /// What is asked.
+    pub asked: Result<Asked, Refusal>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `ticker.price` or `ticker.book`
+    Ticker {
+        /// Best bid and ask instead of the last price.
+        book: bool,
+        /// Of which symbols.
+        which: Which,
+        /// Only of symbols in this state: TRADING, HALT or BREAK.
+        status: Option<String>,
+    },
+    /// `ping`
+    Ping,
+    /// `time`
+    Time,
+}
+
+/// Symbols that a price is asked of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// One: the result is an object.
+    One(String),
+    /// These: the result is a list.
+    Listed(Vec<String>),
+    /// All there are: the result is a list.
+    All,
+}
+
+/// Why a request is not answered with a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Binance's code, from `errors.md`.
+    pub code: i32,
+    /// Binance's message for it.
+    pub msg: String,
+    /// Whether it is the request's frame that is wrong: such answers were seen without `rateLimits`.
+    pub unread: bool,
+}
+
+impl Refusal {
+    /// A refusal of a request that could be read.
+    pub fn new(code: i32, msg: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            msg: msg.into(),
+            unread: false,
+        }
+    }
+
+    /// -1135 INVALID_JSON
+    fn unread(msg: &str) -> Refusal {
+        Refusal {
+            code: -1135,
+            msg: msg.to_owned(),
+            unread: true,
+        }
+    }
+}
+
+impl Request {
+    /// Reads one request.
+    pub fn read(text: &str) -> Request {
+        let unread = |msg| Request {
+            id: "null".to_owned(),
+            rate_limits: None,
+            asked: Err(Refusal::unread(msg)),
+        };
+        let Some(json) = Json::parse(text)
+            .ok()
+            .filter(|json| json.members().is_some())
+        else {
+            return unread("Invalid JSON Request");
+        };
+        // The id is mandatory (web-socket-api.md, request format); the message was seen on the wire.
+        let id = match json.get("id") {
+            Some(id) if is_id(id.raw()) => id.raw().to_owned(),
+            _ => {
+                return unread(
+                    "Invalid 'id' in JSON request; expected an integer, a string matching '^[a-zA-Z0-9-_]{1,36}$', or null.",
+                );
+            }
+        };
+        let none = Json::parse("{}").expect("an empty object is JSON");
+        let params = json.get("params").unwrap_or(none);
+        Request {
+            id,
+            rate_limits: params.get("returnRateLimits").and_then(Json::switch),
+            asked: match (json.get("method").and_then(Json::owned), params.members()) {
+                (_, None) => Err(Refusal::unread(
+                    "Invalid 'params' in JSON request; expected an object.",
+                )),
+                (None, _) => Err(Refusal::unread(
+                    "Invalid 'method' in JSON request; expected a string.",
+                )),
+                (Some(method), Some(_)) => asked(&method, params),
+            },
+        }
+    }
+
+    /// What the request costs of the weight per minute (web-socket-api.md, at each method).
+    pub fn weight(&self) -> u32 {
+        match &self.asked {
+            Ok(Asked::Ticker {
+                which: Which::One(_),
+                ..
+            }) => 2,
+            Ok(Asked::Ticker { .. }) => 4,
+            Ok(Asked::Ping | Asked::Time) | Err(_) => 1,
+        }
+    }
+}
+
+/// INT, STRING of 1 to 36 letters, digits, `-` and `_`, or null. An escape in a string is refused: what it
+/// stands for might be legal, but echoing it untouched could not be told from echoing what it stands for.
+fn is_id(raw: &str) -> bool {
+    let name = raw.strip_prefix('"').and_then(|s| s.strip_suffix('"'));
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    raw == "null"
+        || raw.parse::<i64>().is_ok()
+        || name.is_some_and(|s| (1..=36).contains(&s.len()) && s.bytes().all(legal))
+}
+
+fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
+    let method = method.strip_prefix("v3/").unwrap_or(method);
+    let known: &[&str] = match method {
+        "ticker.price" | "ticker.book" => &["symbol", "symbols", "symbolStatus"],
+        "ping" | "time" => &[],
+        // -1020 UNSUPPORTED_OPERATION
+        _ => return Err(Refusal::new(-1020, "This operation is not supported.")),
+    };
+    let wanted = params.get("returnRateLimits");
+    if wanted.is_some_and(|wanted| wanted.switch().is_none()) {
+        return Err(Refusal::new(
+            -1130,
+            "Data sent for parameter 'returnRateLimits' is not valid.",
+        ));
+    }
+    let is_known = |name: &String| name == "returnRateLimits" || known.contains(&name.as_str());
+    let names: Vec<Option<String>> = params
+        .members()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.owned())
+        .collect();
+    let read = names.iter().flatten().filter(|name| is_known(name)).count();
+    if read < names.len() {
+        // -1104 UNREAD_PARAMETERS
+        return Err(Refusal::new(
+            -1104,
+            format!(
+                "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{}'.",
+                names.len()
+            ),
+        ));
+    }
+    match method {
+        "ping" => Ok(Asked::Ping),
+        "time" => Ok(Asked::Time),
+        _ => Ok(Asked::Ticker {
+            book: method == "ticker.book",
+            which: which(params)?,
+            status: status(params)?,
+        }),
+    }
+}
+
+fn which(params: Json) -> Result<Which, Refusal> {
+    match (params.get("symbol"), params.get("symbols")) {
+        (None, None) => Ok(Which::All),
+        (Some(_), Some(_)) => Err(Refusal::new(
+            -1128,
+            "Combination of optional parameters invalid.",
+        )),
+        (Some(one), None) => Ok(Which::One(symbol("symbol", one)?)),
+        (None, Some(list)) => {
+            let list: Vec<Json> = list.items().ok_or_else(|| malformed("symbols"))?.collect();
+            if list.is_empty() {
+                return Err(Refusal::new(-1105, "Parameter 'symbols' was empty."));
+            }
+            if list.len() > SYMBOLS_MAX {
+                return Err(Refusal::new(
+                    -1101,
+                    "Too many parameters sent for this endpoint.",
+                ));
+            }
+            let mut symbols = Vec::with_capacity(list.len());
+            for one in list {
+                let symbol = symbol("symbols", one)?;
+                if symbols.contains(&symbol) {
+                    return Err(Refusal::new(
+                        -1151,
+                        "Symbol is present multiple times in the list.",
+                    ));
+                }
+                symbols.push(symbol);
+            }
+            Ok(Which::Listed(symbols))
+        }
+    }
+}
+
+/// A symbol's name, whether it exists or not.
+fn symbol(parameter: &str, given: Json) -> Result<String, Refusal> {
+    let name = given.owned().ok_or_else(|| malformed(parameter))?;
+    if name.is_empty() {
+        return Err(Refusal::new(
+            -1105,
+            format!("Parameter '{parameter}' was empty."),
+        ));
+    }
+    let legal = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_.".contains(&b);
+    if name.len() > 50 || !name.bytes().all(legal) {
+        // -1100 ILLEGAL_CHARS
+        return Err(Refusal::new(
+            -1100,
+            format!(
+                "Illegal characters found in parameter '{parameter}'; legal range is '^[\\w\\-._&&[^a-z]]{{1,50}}$'."
+            ),
+        ));
+    }
+    Ok(name)
+}
+
+fn status(params: Json) -> Result<Option<String>, Refusal> {
+    match params.get("symbolStatus").map(Json::owned) {
+        None => Ok(None),
+        Some(Some(status)) if ["TRADING", "HALT", "BREAK"].contains(&status.as_str()) => {
+            Ok(Some(status))
+        }
+        Some(_) => Err(Refusal::new(-1122, "Invalid symbolStatus.")),
+    }
+}
+
+/// -1102 MANDATORY_PARAM_EMPTY_OR_MALFORMED
+fn malformed(parameter: &str) -> Refusal {
+    Refusal::new(
+        -1102,
+        format!("Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed."),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> i32 {
+        Request::read(text).asked.unwrap_err().code
+    }
+
+    fn one(symbol: &str) -> Result<Asked, Refusal> {
+        Ok(Asked::Ticker {
+            book: false,
+            which: Which::One(symbol.to_owned()),
+            status: None,
+        })
+    }
+
+    #[test]
+    fn ids_are_kept_as_they_came() {
+        for id in [
+            "1",
+            "0",
+            "-7",
+            "-0",
+            "9223372036854775807",
+            "null",
+            "\"a1\"",
+            "\"A-b_9\"",
+            "\"043a7cf2-bde3-4888-9604-c8ac41fcba4d\"",
+        ] {
+            let request = Request::read(&format!(r#"{{"id": {id} ,"method":"ping"}}"#));
+            assert_eq!((request.id.as_str(), request.asked), (id, Ok(Asked::Ping)));
+        }
+        for id in [
+            "1.5",
+            "1e2",
+            "true",
+            "[1]",
+            "{}",
+            "\"\"",
+            "\"a b\"",
+            "\"\\u0041\"",
+            "\"é\"",
+            "\"1234567890123456789012345678901234567\"",
+            "92233720368547758080",
+        ] {
+            let request = Request::read(&format!(r#"{{"id":{id},"method":"ping"}}"#));
+            assert_eq!(request.id, "null", "{id}");
+            assert_eq!(request.asked.unwrap_err().code, -1135, "{id}");
+        }
+        assert_eq!(code(r#"{"method":"ping"}"#), -1135);
+        assert_eq!(Request::read(r#"{"id":1,"id":2,"method":"ping"}"#).id, "2");
+    }
+
+    #[test]
+    fn methods_and_parameters_are_read() {
+        let price = |params: &str| {
+            Request::read(&format!(
+                r#"{{"id":1,"method":"ticker.price","params":{params}}}"#
+            ))
+        };
+        assert_eq!(price(r#"{"symbol":"BTCUSDT"}"#).asked, one("BTCUSDT"));
+        assert_eq!(
+            price(r#"{ "symbol" : "BTC\u0055SDT" }"#).asked,
+            one("BTCUSDT")
+        );
+        assert_eq!(
+            Request::read(r#"{"params":{"symbol":"X"},"method":"v3/ticker.price","id":1}"#).asked,
+            one("X")
+        );
+        let quiet =
+            price(r#"{"returnRateLimits":false,"symbols":["A","B"],"symbolStatus":"HALT"}"#);
+        assert_eq!(quiet.rate_limits, Some(false));
+        assert_eq!(
+            (quiet.weight(), price(r#"{"symbol":"A"}"#).weight()),
+            (4, 2)
+        );
+        assert_eq!(
+            quiet.asked,
+            Ok(Asked::Ticker {
+                book: false,
+                which: Which::Listed(vec!["A".into(), "B".into()]),
+                status: Some("HALT".into())
+            })
+        );
+        let all = Request::read(r#"{"id":1,"method":"ticker.price"}"#);
+        assert!(matches!(
+            all.asked,
+            Ok(Asked::Ticker {
+                which: Which::All,
+                ..
+            })
+        ));
+        let time = Request::read(r#" {"id":1,"method":"v3/time","other":[1,{"id":5}]} "#);
+        assert_eq!(
+            (time.id.as_str(), time.weight(), time.asked),
+            ("1", 1, Ok(Asked::Time))
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_binances_code() {
+        for (text, expected) in [
+            ("", -1135),
+            ("x", -1135),
+            ("[]", -1135),
+            ("1", -1135),
+            (r#"{"id":1,"method":"ping""#, -1135),
+            (r#"{"id":1}"#, -1135),
+            (r#"{"id":1,"method":1}"#, -1135),
+            (r#"{"id":1,"method":"ping","params":[]}"#, -1135),
+            (r#"{"id":1,"method":"ping","params":null}"#, -1135),
+            (r#"{"id":1,"method":"order.place"}"#, -1020),
+            (r#"{"id":1,"method":"v3/v3/ping"}"#, -1020),
+            (r#"{"id":1,"method":"ping","params":{"symbol":"A"}}"#, -1104),
+        ] {
+            assert_eq!(code(text), expected, "{text}");
+        }
+        for (params, expected) in [
+            (r#"{"symbol":"A","symbols":["B"]}"#, -1128),
+            (r#"{"symbol":1}"#, -1102),
+            (r#"{"symbol":null}"#, -1102),
+            (r#"{"symbol":""}"#, -1105),
+            (r#"{"symbol":"btcusdt"}"#, -1100),
+            (r#"{"symbol":"BTC/USDT"}"#, -1100),
+            (r#"{"symbols":"A"}"#, -1102),
+            (r#"{"symbols":[]}"#, -1105),
+            (r#"{"symbols":[1]}"#, -1102),
+            (r#"{"symbols":["A","A"]}"#, -1151),
+            (r#"{"symbol":"A","symbolStatus":"OPEN"}"#, -1122),
+            (r#"{"symbol":"A","symbolStatus":1}"#, -1122),
+            (r#"{"symbol":"A","simbol":"B"}"#, -1104),
+            (r#"{"symbol":"A","returnRateLimits":"no"}"#, -1130),
+        ] {
+            let text = format!(r#"{{"id":1,"method":"ticker.price","params":{params}}}"#);
+            assert_eq!(code(&text), expected, "{params}");
+            assert_eq!(Request::read(&text).id, "1");
+        }
+    }
+}

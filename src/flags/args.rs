@@ -1,0 +1,480 @@
+//! Command lines: one table per command, from which both the parser and the help text are made.
+//!
+//! Invariant: what the tables do not name is refused with a sentence that names it and what would be right; a value that
+//! came from a file is spoken of by that file's line and key.
+//! What this module does not know: any command. The tables stand in `commands`.
+
+use rsoracle_verify::duration::{duration_text, duration_us};
+use std::fmt;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// One flag of a command.
+pub struct Flag {
+    /// Name without the dashes.
+    pub name: &'static str,
+    /// What its value is called in the help text, with the unit; empty for a switch.
+    pub value: &'static str,
+    /// The value when it is not given; empty for none.
+    pub default: &'static str,
+    /// Whether it may be given more than once.
+    pub repeats: bool,
+    /// One sentence for the help text.
+    pub help: &'static str,
+}
+
+/// One command: `rsoracle NAME`.
+pub struct Command {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub job: &'static str,
+    /// What else one should know, in lines.
+    pub notes: &'static str,
+    /// An example that works.
+    pub example: &'static str,
+    /// What stands beside its flags: `FILE` for exactly one, `FILE…` for one or more, `[FILE…]` for any number, empty for none.
+    pub operands: &'static str,
+    /// Its flags, in the order of the help text.
+    pub flags: &'static [Flag],
+}
+
+/// A command line that makes no sense: the sentence that says so.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Usage(
+    /// What is wrong and what would be right.
+    pub String,
+);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One value.
+#[derive(Debug)]
+struct Setting {
+    name: &'static str,
+    text: String,
+    /// `oracle.toml: line 7, key 'interval'`; empty if it was typed.
+    place: String,
+}
+
+/// The flags and operands that were given, checked against the table, and beneath them what a file says.
+#[derive(Debug)]
+pub struct Given {
+    command: &'static Command,
+    values: Vec<Setting>,
+    operands: Vec<String>,
+    /// What a file says of single sources.
+    pub parts: Vec<Part>,
+}
+
+/// What a file says of one source only.
+#[derive(Debug)]
+pub struct Part {
+    /// Of which.
+    pub name: String,
+    /// `oracle.toml: line 9`
+    pub place: String,
+    /// The values.
+    pub given: Given,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Holds `args` (without program and command name) against the table of `command`.
+pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage> {
+    let mut given = Given::nothing(command);
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let Some(body) = arg.strip_prefix("--") else {
+            // What begins with one dash is a flag mistyped; a file of such a name is './-name'.
+            let is_operand = !arg.is_empty() && (!arg.starts_with('-') || arg == "-");
+            if !command.operands.is_empty() && is_operand {
+                given.operands.push(arg.clone());
+                continue;
+            }
+            return Err(Usage(format!(
+                "'{arg}' is not a flag; flags of '{command:?}' begin with --, see 'rsoracle help {command:?}'"
+            )));
+        };
+        let (name, inline) = match body.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (body, None),
+        };
+        let Some(flag) = command.flags.iter().find(|flag| flag.name == name) else {
+            return Err(Usage(format!(
+                "unknown flag --{name}; 'rsoracle help {command:?}' lists the flags of '{command:?}'"
+            )));
+        };
+        if !flag.repeats && given.switch(name) {
+            return Err(Usage(format!("--{name} is given twice; give it once")));
+        }
+        let value = match (flag.value, inline) {
+            ("", None) => String::new(),
+            ("", Some(_)) => return Err(Usage(format!("--{name} takes no value"))),
+            (_, Some(value)) => value,
+            (what, None) => rest
+                .next()
+                .cloned()
+                .ok_or_else(|| Usage(format!("--{name} lacks its value: --{name} {what}")))?,
+        };
+        given.set(flag.name, value, "");
+    }
+    given.count_operands()?;
+    Ok(given)
+}
+
+impl Given {
+    /// A command line without flags and operands.
+    pub fn nothing(command: &'static Command) -> Given {
+        Given {
+            command,
+            values: Vec::new(),
+            operands: Vec::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a value that stands at `place` in a file, or was typed where that is empty.
+    pub fn set(&mut self, name: &str, text: String, place: &str) {
+        self.values.push(Setting {
+            name: self.flag(name).name,
+            text,
+            place: place.to_owned(),
+        });
+    }
+
+    /// Whether a flag was typed.
+    pub fn typed(&self, name: &str) -> bool {
+        let typed = |setting: &Setting| setting.name == name && setting.place.is_empty();
+        self.values.iter().any(typed)
+    }
+
+    /// The sentence about a value that makes no sense.
+    pub fn wrong(&self, name: &str, text: &str, right: &str) -> Usage {
+        match self.place(name) {
+            "" => wrong(name, text, right),
+            place => Usage(format!(
+                "{place}: {text:?} makes no sense; it takes {right}"
+            )),
+        }
+    }
+
+    /// The sentence about flags that do not go together, with the place of the first of them that stands in a file.
+    pub fn contradiction(&self, flags: &[&str], sentence: impl fmt::Display) -> Usage {
+        let mut places = flags.iter().map(|name| self.place(name));
+        match places.find(|place| !place.is_empty()) {
+            Some(place) => Usage(format!("{place}: {sentence}")),
+            None => Usage(sentence.to_string()),
+        }
+    }
+
+    fn place(&self, name: &str) -> &str {
+        let setting = self.values.iter().find(|setting| setting.name == name);
+        setting.map_or("", |setting| &setting.place)
+    }
+
+    /// What was given beside the flags, in its order.
+    pub fn operands(&self) -> &[String] {
+        &self.operands
+    }
+
+    /// As many operands as the table asks for, no fewer and no more.
+    fn count_operands(&self) -> Result<(), Usage> {
+        let (command, what) = (self.command, self.command.operands);
+        match self.operands.as_slice() {
+            [] if !what.is_empty() && !what.starts_with('[') => Err(Usage(format!(
+                "{what} is missing: rsoracle {command:?} {what}"
+            ))),
+            [_, second, ..] if !what.contains('…') => Err(Usage(format!(
+                "'{second}' is one too many; '{command:?}' takes one {what}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// All values given for a flag that repeats.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.values
+            .iter()
+            .filter(move |setting| setting.name == name)
+            .map(|setting| setting.text.as_str())
+    }
+
+    /// Whether a switch is on, or any other flag given.
+    pub fn switch(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// A flag's value, or its default, or none.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let default = self.flag(name).default;
+        self.all(name).next().or(if default.is_empty() {
+            None
+        } else {
+            Some(default)
+        })
+    }
+
+    /// A flag's value, which must be there.
+    pub fn required(&self, name: &str) -> Result<&str, Usage> {
+        self.text(name).ok_or_else(|| {
+            Usage(format!(
+                "--{name} is missing: --{name} {}",
+                self.flag(name).value
+            ))
+        })
+    }
+
+    /// A value of any type that reads itself from text; `right` says what would be right.
+    pub fn read<T: FromStr>(&self, name: &str, right: &str) -> Result<T, Usage> {
+        let text = self.required(name)?;
+        text.parse().map_err(|_| self.wrong(name, text, right))
+    }
+
+    /// A whole number within `range`.
+    pub fn number<T>(&self, name: &str, range: RangeInclusive<T>) -> Result<T, Usage>
+    where
+        T: FromStr + PartialOrd + fmt::Display,
+    {
+        let right = format!("a whole number from {} to {}", range.start(), range.end());
+        let number: T = self.read(name, &right)?;
+        if range.contains(&number) {
+            Ok(number)
+        } else {
+            Err(self.wrong(name, self.required(name)?, &right))
+        }
+    }
+
+    /// A duration in microseconds within `range_us`.
+    pub fn duration_us(&self, name: &str, range_us: RangeInclusive<u64>) -> Result<u64, Usage> {
+        let text = self.required(name)?;
+        let us = duration_us(text).map_err(|right| self.wrong(name, text, right))?;
+        if range_us.contains(&us) {
+            return Ok(us);
+        }
+        let right = format!(
+            "a duration from {} to {}",
+            duration_text(*range_us.start()),
+            duration_text(*range_us.end())
+        );
+        Err(self.wrong(name, text, &right))
+    }
+
+    /// An address and port, such as `127.0.0.1:8000`.
+    pub fn address(&self, name: &str) -> Result<SocketAddr, Usage> {
+        self.read(
+            name,
+            "an address and port such as 127.0.0.1:8000 or [::1]:8000, the port from 0 to 65535",
+        )
+    }
+
+    fn flag(&self, name: &str) -> &'static Flag {
+        self.command
+            .flags
+            .iter()
+            .find(|flag| flag.name == name)
+            .expect("asked only for flags of the command's table")
+    }
+}
+
+/// The sentence about a value that makes no sense.
+pub fn wrong(name: &str, text: &str, right: &str) -> Usage {
+    Usage(format!(
+        "--{name} {text:?} makes no sense; it takes {right}"
+    ))
+}
+
+/// A command's name and operands, as it is typed.
+pub fn call(command: &Command) -> String {
+    format!("{} {}", command.name, command.operands)
+        .trim_end()
+        .to_owned()
+}
+
+/// A flag and its value, as they are typed.
+pub fn typed(flag: &Flag) -> String {
+    format!("--{} {}", flag.name, flag.value)
+        .trim_end()
+        .to_owned()
+}
+
+/// What a flag does, whether it may be repeated, and its default.
+pub fn explanation(flag: &Flag) -> String {
+    let repeats = if flag.repeats {
+        " May be repeated."
+    } else {
+        ""
+    };
+    match flag.default {
+        "" => format!("{}{repeats}", flag.help),
+        default => format!("{}{repeats} [default: {default}]", flag.help),
+    }
+}
+
+/// The help text of one command.
+pub fn help(command: &Command) -> String {
+    let mut page = format!("rsoracle {}: {}\n", call(command), command.job);
+    if !command.notes.is_empty() {
+        let _ = write!(page, "\n{}\n", command.notes);
+    }
+    if !command.flags.is_empty() {
+        page.push_str("\nFlags:\n");
+    }
+    for flag in command.flags {
+        let left = typed(flag);
+        let _ = writeln!(page, "  {left:<26} {}", explanation(flag));
+    }
+    let _ = write!(page, "\nExample:\n  {}\n", command.example);
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static PAINT: Command = Command {
+        name: "paint",
+        job: "paints",
+        notes: "",
+        example: "rsoracle paint",
+        operands: "",
+        flags: &[
+            Flag {
+                name: "coats",
+                value: "N",
+                default: "2",
+                repeats: false,
+                help: "How many.",
+            },
+            Flag {
+                name: "dry",
+                value: "DURATION",
+                default: "1s",
+                repeats: false,
+                help: "How long.",
+            },
+            Flag {
+                name: "color",
+                value: "NAME",
+                default: "",
+                repeats: true,
+                help: "Which.",
+            },
+            Flag {
+                name: "gloss",
+                value: "",
+                default: "",
+                repeats: false,
+                help: "Shine.",
+            },
+        ],
+    };
+
+    static MOVE: Command = Command {
+        name: "move",
+        operands: "DOOR",
+        ..PAINT
+    };
+    static SAND: Command = Command {
+        name: "sand",
+        operands: "DOOR…",
+        ..PAINT
+    };
+
+    fn given(line: &str) -> Result<Given, Usage> {
+        given_to(&PAINT, line)
+    }
+
+    fn given_to(command: &'static Command, line: &str) -> Result<Given, Usage> {
+        parse(
+            command,
+            &line
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn operands_are_counted() {
+        let g = given_to(&SAND, "front --coats 3 back").unwrap();
+        assert_eq!(g.operands(), ["front", "back"]);
+        assert_eq!(g.number("coats", 1..=5u32), Ok(3));
+        assert_eq!(given_to(&MOVE, "front").unwrap().operands(), ["front"]);
+        for (command, line, sentence) in [
+            (&MOVE, "", "DOOR is missing: rsoracle move DOOR"),
+            (&SAND, "--gloss", "DOOR… is missing: rsoracle sand DOOR…"),
+            (&MOVE, "a b", "'b' is one too many; 'move' takes one DOOR"),
+            (&SAND, "-a", "'-a' is not a flag"),
+        ] {
+            let Usage(text) = given_to(command, line).unwrap_err();
+            assert!(text.starts_with(sentence), "{text}");
+        }
+        let empty = parse(&SAND, &[String::new()]).unwrap_err();
+        assert!(empty.0.starts_with("'' is not a flag"), "{empty}");
+        assert!(help(&SAND).starts_with("rsoracle sand DOOR…: paints\n"));
+    }
+
+    #[test]
+    fn flags_are_read_with_their_defaults() {
+        let g = given("--coats 3 --color red --color=blue --gloss").unwrap();
+        assert_eq!(g.number("coats", 1..=5u32), Ok(3));
+        assert_eq!(g.duration_us("dry", 0..=u64::MAX), Ok(1_000_000));
+        assert_eq!(g.all("color").collect::<Vec<_>>(), ["red", "blue"]);
+        assert!(g.switch("gloss") && !given("").unwrap().switch("gloss"));
+        assert_eq!(given("").unwrap().text("color"), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (line, names) in [
+            ("--coat 3", "--coat"),
+            ("coats", "'coats'"),
+            ("--coats", "--coats N"),
+            ("--coats 1 --coats 2", "twice"),
+            ("--gloss=yes", "--gloss"),
+        ] {
+            let Usage(sentence) = given(line).unwrap_err();
+            assert!(sentence.contains(names), "{sentence}");
+        }
+        let g = given("--coats 0 --dry 10").unwrap();
+        assert_eq!(
+            g.number("coats", 1..=5u32).unwrap_err().0,
+            "--coats \"0\" makes no sense; it takes a whole number from 1 to 5"
+        );
+        assert!(
+            g.duration_us("dry", 0..=9)
+                .unwrap_err()
+                .0
+                .contains("with a unit")
+        );
+        assert!(g.required("color").unwrap_err().0.contains("--color NAME"));
+    }
+
+    #[test]
+    fn values_of_a_file_are_spoken_of_by_their_place() {
+        let mut g = given("--dry 2s").unwrap();
+        g.set("coats", "9".into(), "house.toml: line 7, key 'coats'");
+        assert!(g.typed("dry") && !g.typed("coats") && !g.typed("color"));
+        assert_eq!(
+            g.number("coats", 1..=5u32).unwrap_err().0,
+            "house.toml: line 7, key 'coats': \"9\" makes no sense; it takes a whole number from 1 to 5"
+        );
+        let both = g.contradiction(&["dry", "coats"], "--dry 2s is too wet for --coats 9");
+        assert_eq!(
+            both.0,
+            "house.toml: line 7, key 'coats': --dry 2s is too wet for --coats 9"
+        );
+        assert_eq!(g.contradiction(&["dry"], "--dry 2s").0, "--dry 2s");
+    }
+}

@@ -1,0 +1,201 @@
+//! Keys that sign, the secrets that let collectors in, and what is signed before a round.
+//!
+//! Invariant: nothing is signed but a byte string that begins with a context of its own kind and has every field at a fixed
+//! width; secrets are wiped where they came from and on drop. What this module does not do: get random numbers, or keep keys
+//! anywhere but in memory.
+
+use crate::wire::{Hello, Round};
+use ed25519_dalek::SigningKey;
+use rsoracle_proof::bytes::{Put, padded};
+use rsoracle_proof::seal::{PublicKey, Signer, unhex_into};
+use std::hint::black_box;
+
+/// Contexts, each NUL-padded to 32 bytes.
+const CONTEXT_HELLO: &str = "rsoracle v1 hello";
+const CONTEXT_ROUND: &str = "rsoracle v1 round";
+
+/// Bytes that a hello's signature covers.
+pub const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
+/// Bytes that a round's signature covers.
+pub const ROUND_SIGNED_BYTES: usize = 32 + 32 + 64 + 8 + 8 + 4 + 32;
+
+/// A key that signs. It has no `Debug`, and its bytes are wiped when it is dropped.
+///
+/// Boxed, so that moving it leaves no copies behind on the stack.
+pub struct SecretKey(Box<SigningKey>);
+
+impl SecretKey {
+    /// Makes the key of 32 random bytes, and wipes those.
+    pub fn from_seed(seed: &mut [u8; 32]) -> SecretKey {
+        let key = Box::new(SigningKey::from_bytes(seed));
+        wipe(seed);
+        SecretKey(key)
+    }
+
+    /// The key that checks what this one signs.
+    pub fn public(&self) -> PublicKey {
+        let key = PublicKey::decode(self.0.verifying_key().as_bytes());
+        key.expect("no seed makes a key of small order")
+    }
+
+    /// Signs bytes that begin with a context.
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        ed25519_dalek::Signer::sign(&*self.0, bytes).to_bytes()
+    }
+
+    /// Signs [`hello_bytes`], and wipes them: the secret is among them.
+    pub fn sign_hello(
+        &self,
+        nonce: &[u8; 32],
+        secret: &EnrolmentSecret,
+        hello: &Hello,
+    ) -> [u8; 64] {
+        let mut bytes = hello_bytes(nonce, secret, hello);
+        let signature = self.sign(&bytes);
+        wipe(&mut bytes);
+        signature
+    }
+}
+
+impl Signer for SecretKey {
+    fn public(&self) -> PublicKey {
+        self.public()
+    }
+
+    fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.sign(bytes)
+    }
+}
+
+/// The one-time secret that lets a collector into a slot. It is never sent. No `Debug`; wiped when it is dropped.
+///
+/// It is no signing key, but rests in one: of what the five dependencies offer, that is the container that wipes itself.
+pub struct EnrolmentSecret(Box<SigningKey>);
+
+impl EnrolmentSecret {
+    /// Takes over 32 random bytes, and wipes the ones given.
+    pub fn take(bytes: &mut [u8; 32]) -> EnrolmentSecret {
+        let secret = Box::new(SigningKey::from_bytes(bytes));
+        wipe(bytes);
+        EnrolmentSecret(secret)
+    }
+
+    /// The secret bytes, to hand to the collector or to put under a signature.
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+/// Overwrites secret bytes; `black_box` keeps the compiler from leaving the writes out.
+pub fn wipe(bytes: &mut [u8]) {
+    bytes.fill(0);
+    black_box(bytes);
+}
+
+/// What a hello's signature covers. The secret is among it: wipe it after use.
+pub fn hello_bytes(
+    nonce: &[u8; 32],
+    secret: &EnrolmentSecret,
+    hello: &Hello,
+) -> [u8; HELLO_SIGNED_BYTES] {
+    let mut bytes = Put::new()
+        .put(&padded::<32>(CONTEXT_HELLO))
+        .put(nonce)
+        .put(&[0; 32])
+        .put(&hello.slot.to_be_bytes())
+        .put(&hello.key)
+        .put(&hello.source)
+        .put(&hello.clock_us.to_be_bytes())
+        .done();
+    // Last and in place, so that no step before it leaves a copy of the secret behind.
+    bytes[64..96].copy_from_slice(secret.expose());
+    bytes
+}
+
+/// What a round's signature covers: the session's nonce and hello bind it to one connection of one collector.
+pub fn round_bytes(
+    nonce: &[u8; 32],
+    hello_signature: &[u8; 64],
+    round: &Round,
+) -> [u8; ROUND_SIGNED_BYTES] {
+    Put::new()
+        .put(&padded::<32>(CONTEXT_ROUND))
+        .put(nonce)
+        .put(hello_signature)
+        .put(&round.start_us.to_be_bytes())
+        .put(&round.interval_us.to_be_bytes())
+        .put(&round.samples.to_be_bytes())
+        .put(&round.terms_digest)
+        .done()
+}
+
+/// Bytes in lower-case hexadecimal, into a buffer of exactly twice their length, for a secret: nothing of it stays elsewhere.
+pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
+    assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
+    }
+}
+
+/// Whether `key` signed [`hello_bytes`] of this hello.
+pub fn signed_hello(
+    key: &PublicKey,
+    nonce: &[u8; 32],
+    secret: &EnrolmentSecret,
+    hello: &Hello,
+) -> bool {
+    let mut bytes = hello_bytes(nonce, secret, hello);
+    let signed = key.signed(&bytes, &hello.signature);
+    wipe(&mut bytes);
+    signed
+}
+
+/// Reads [`hex_into`]'s digits back in place, and nothing else; `false`, and the bytes wiped, if it is anything else.
+pub fn unhex_secret(text: &[u8], bytes: &mut [u8]) -> bool {
+    let sound = unhex_into(text, bytes);
+    if !sound {
+        wipe(bytes);
+    }
+    sound
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsoracle_proof::seal::{CONTEXTS, hex};
+
+    #[test]
+    fn seeds_and_secrets_are_wiped_where_they_came_from() {
+        let mut seed = [3; 32];
+        let _key = SecretKey::from_seed(&mut seed);
+        assert_eq!(seed, [0; 32]);
+        let mut bytes = [4; 32];
+        let secret = EnrolmentSecret::take(&mut bytes);
+        assert_eq!((bytes, secret.expose()), ([0; 32], &[4; 32]));
+    }
+
+    #[test]
+    fn hexadecimal_of_a_secret_comes_back_the_same_and_what_is_none_leaves_nothing() {
+        let bytes: [u8; 256] = std::array::from_fn(|i| i as u8);
+        let (mut text, mut back) = ([0; 512], [0; 256]);
+        hex_into(&bytes, &mut text);
+        assert_eq!(hex(&bytes).as_bytes(), text);
+        assert!(unhex_secret(&text, &mut back) && back == bytes);
+        let mut secret = [7; 2];
+        assert!(
+            !unhex_secret(b"0a0G", &mut secret) && secret == [0; 2],
+            "nothing of it stays"
+        );
+    }
+
+    #[test]
+    fn every_context_is_another() {
+        let ours = [CONTEXT_HELLO, CONTEXT_ROUND];
+        let all: Vec<&str> = ours.into_iter().chain(CONTEXTS).collect();
+        for (i, a) in all.iter().enumerate() {
+            assert!(a.len() < 32 && all[i + 1..].iter().all(|b| a != b));
+        }
+    }
+}

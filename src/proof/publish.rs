@@ -1,0 +1,174 @@
+//! Whether a round's price is published: the quorum, the circuit breakers, and how often.
+//!
+//! Oracles publish when the price has moved by a *deviation* from the last published one, or when that one is older than
+//! a *heartbeat*; a price that jumps too far or on which the collectors differ too much is withheld.
+//! Invariant: a pure function of what stands in the report, so that whoever holds the report can repeat it.
+//! What this module does not do: publish.
+
+use crate::round::Outcome;
+
+/// When a price is published. What is not given does not limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// Publish when the price differs from the last published one by this part of it or more.
+    pub deviation: Option<f64>,
+    /// Publish when the last published price is this much older.
+    pub heartbeat_us: Option<u64>,
+    /// Withhold a price further than this part from the last published one.
+    pub move_max: Option<f64>,
+    /// Withhold a price when those used differ by more than this part of it.
+    pub spread_max: Option<f64>,
+}
+
+/// The last published price.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PublishedPrice {
+    /// Its report's number.
+    pub number: u64,
+    /// The price.
+    pub price: f64,
+    /// The time that it speaks for, microseconds since the Unix epoch.
+    pub time_us: u64,
+}
+
+/// What became of a round's price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Decision {
+    /// It is published.
+    Published = 1,
+    /// It stands in the report, but is too close to the last published one to be published anew.
+    Unchanged = 2,
+    /// There is none: too few collectors gave one.
+    NoQuorum = 3,
+    /// It is withheld: too far from the last published one.
+    MovedTooFar = 4,
+    /// It is withheld: the collectors differ too much.
+    SpreadTooWide = 5,
+}
+
+impl Decision {
+    /// The number under the report's signature.
+    pub fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The word in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Decision::Published => "published",
+            Decision::Unchanged => "unchanged",
+            Decision::NoQuorum => "no-quorum",
+            Decision::MovedTooFar => "moved-too-far",
+            Decision::SpreadTooWide => "spread-too-wide",
+        }
+    }
+
+    /// Whether the price is published.
+    pub fn publishes(self) -> bool {
+        self == Decision::Published
+    }
+
+    /// Whether the report shows a price.
+    pub fn has_price(self) -> bool {
+        matches!(self, Decision::Published | Decision::Unchanged)
+    }
+}
+
+/// What becomes of an outcome's price, given the last published one.
+pub fn decide(outcome: &Outcome, policy: &Policy, last: Option<&PublishedPrice>) -> Decision {
+    let (Some(price), Some(spread), Some(time_us)) =
+        (outcome.price, outcome.spread, outcome.timestamp_us)
+    else {
+        return Decision::NoQuorum;
+    };
+    if policy.spread_max.is_some_and(|part| spread > part * price) {
+        return Decision::SpreadTooWide;
+    }
+    let Some(last) = last else {
+        return Decision::Published;
+    };
+    let moved = (price - last.price).abs();
+    if policy
+        .move_max
+        .is_some_and(|part| moved > part * last.price)
+    {
+        return Decision::MovedTooFar;
+    }
+    let stale = |us| time_us.saturating_sub(last.time_us) >= us;
+    let deviates = policy
+        .deviation
+        .is_none_or(|part| moved >= part * last.price);
+    if deviates || policy.heartbeat_us.is_some_and(stale) {
+        Decision::Published
+    } else {
+        Decision::Unchanged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::prelude::v1::*;
+
+    fn outcome(price: f64, spread: f64, time_us: u64) -> Outcome {
+        Outcome {
+            standings: Vec::new(),
+            price: Some(price),
+            timestamp_us: Some(time_us),
+            spread: Some(spread),
+            verified: 5,
+            prices: 5,
+        }
+    }
+
+    #[test]
+    fn a_price_is_published_held_back_or_withheld_as_the_policy_says() {
+        use Decision::*;
+        let policy = Policy {
+            deviation: Some(0.01),
+            heartbeat_us: Some(60),
+            move_max: Some(0.1),
+            spread_max: Some(0.02),
+        };
+        let last = PublishedPrice {
+            number: 1,
+            price: 100.0,
+            time_us: 1_000,
+        };
+        for (price, spread, time_us, expected) in [
+            (100.0, 0.0, 1_001, Unchanged),
+            (100.99, 0.0, 1_001, Unchanged),
+            (101.0, 0.0, 1_001, Published),
+            (99.0, 0.0, 1_001, Published),
+            (100.0, 0.0, 1_059, Unchanged),
+            (100.0, 0.0, 1_060, Published),
+            (110.0, 0.0, 1_001, Published),
+            (110.1, 0.0, 1_001, MovedTooFar),
+            (89.9, 0.0, 9_999, MovedTooFar),
+            (100.0, 2.0, 1_060, Published),
+            (100.0, 2.1, 1_060, SpreadTooWide),
+        ] {
+            let outcome = outcome(price, spread, time_us);
+            let decision = decide(&outcome, &policy, Some(&last));
+            assert_eq!(decision, expected, "{price} {spread} {time_us}");
+        }
+        // The first price has nothing to differ from, but may be too wide.
+        let first = |spread| decide(&outcome(110.1, spread, 0), &policy, None);
+        assert_eq!((first(0.0), first(3.0)), (Published, SpreadTooWide));
+        // Without a policy everything is published.
+        let free = decide(
+            &outcome(500.0, 400.0, 1_000),
+            &Policy::default(),
+            Some(&last),
+        );
+        assert_eq!(free, Published);
+    }
+
+    #[test]
+    fn without_a_quorum_there_is_nothing_to_decide() {
+        let mut none = outcome(1.0, 0.0, 1);
+        none.price = None;
+        assert_eq!(decide(&none, &Policy::default(), None), Decision::NoQuorum);
+    }
+}

@@ -1,0 +1,130 @@
+//! Every reason that travels or is counted, each with the number that stands for it on the wire and a sentence.
+//!
+//! Invariant: a number, once given, keeps its meaning; an unknown number is refused by whoever reads it.
+//! docs/PROTOCOL.md holds the same three tables; a test compares them.
+
+use core::fmt;
+
+/// An enum of reasons from one table: variant, number, sentence.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal: $sentence:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum $name { $(#[doc = $sentence] $variant = $code,)* }
+
+        impl $name {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// The number on the wire.
+            pub fn code(self) -> u16 {
+                self as u16
+            }
+
+            /// The reason that a number stands for.
+            pub fn from_code(code: u16) -> Option<$name> {
+                $name::ALL.iter().copied().find(|reason| reason.code() == code)
+            }
+
+            /// The reason in words.
+            pub fn sentence(self) -> &'static str {
+                match self { $($name::$variant => $sentence,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.sentence())
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a frame or a peer was refused. Never fatal to the one who refuses.
+    Reject {
+        Magic = 1: "not this protocol",
+        Version = 2: "another protocol version",
+        Kind = 3: "a frame that has no place here",
+        Reserved = 4: "reserved bytes are not zero",
+        HelloLate = 5: "no hello or preamble in time",
+        FrameLate = 6: "a frame was begun and not finished in time",
+        HalfFrame = 7: "the connection ended inside a frame",
+        Crowded = 8: "displaced by newer connections before it proved anything",
+        SlotUnknown = 9: "no such slot",
+        SlotTaken = 10: "the slot has a live collector",
+        SourceDiffers = 11: "the source is not the one of the slot",
+        KeyWeak = 12: "the public key is no point, one of small order, or a second spelling",
+        KeyTaken = 13: "the public key stands for another slot",
+        HelloSignature = 14: "the hello's signature does not check under this nonce and the slot's enrolment secret",
+        RoundRunning = 15: "a round is running or over; no collector joins it",
+        KeyUnknown = 16: "the public key is in no slot of the round",
+        NoRound = 17: "no round is running",
+        SampleRound = 18: "a sample of another round",
+        SampleOrder = 19: "a sample numbered twice, out of order or beyond the last",
+        SampleBroken = 20: "a sample record that contradicts itself",
+        SampleLate = 21: "a sample asked for too late to count",
+        Average = 22: "the average is neither a price nor an abstention",
+        Timestamp = 23: "the timestamp lies outside the round",
+        SamplesMissing = 24: "an observation without all of its samples",
+        Signature = 25: "the observation's signature does not check over this round, its terms and the samples received",
+        TooFewSamples = 26: "signed, but made of too few valid samples",
+        AverageDiffers = 27: "signed, but the average is not that of its samples",
+        TimestampDiffers = 28: "signed, but the timestamp is not that of its newest valid sample",
+        Duplicate = 29: "the same observation again",
+        Equivocation = 30: "two different signed observations for one round",
+        RoundSignature = 31: "the round's signature does not check under the aggregator's key",
+        RoundStart = 32: "the round is over, starts too far ahead, or starts no later than the last one",
+        RoundShape = 33: "the round's number of samples or interval is out of bounds",
+    }
+}
+
+reasons! {
+    /// Why a sample has no price.
+    Miss {
+        NotConnected = 1: "no connection to the exchange",
+        NoReply = 2: "no reply in time",
+        Disconnected = 3: "the connection ended before the reply",
+        TooLarge = 4: "a message larger than 64 KiB",
+        NotJson = 5: "the reply is not JSON",
+        Shape = 6: "the reply lacks a field or has one of another type",
+        WrongId = 7: "the reply has another id",
+        WrongSymbol = 8: "the reply has another symbol",
+        NotDecimal = 9: "the price is no decimal number",
+        OutOfBounds = 10: "the price is zero, negative or absurd",
+        Refused = 11: "the exchange answered with an error",
+        RateLimited = 12: "the exchange limits or bans this address",
+        Overdue = 13: "the instant had passed",
+        ClockMoved = 14: "the system clock was stepped",
+        Stale = 15: "the newest price is too old, or none has come",
+    }
+}
+
+reasons! {
+    /// Why there is no average: signed in its place.
+    Abstention {
+        TooFewSamples = 1: "fewer than 80 % of the samples are valid",
+        ClockMoved = 2: "the system clock was stepped within the round",
+        Stale = 3: "the exchange lives, and says no price that is young enough",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::prelude::v1::*;
+
+    #[test]
+    fn numbers_come_back_as_their_reason_and_unknown_ones_do_not() {
+        for reason in Reject::ALL {
+            assert_eq!(Reject::from_code(reason.code()), Some(*reason));
+        }
+        for reason in Miss::ALL {
+            assert_eq!(Miss::from_code(reason.code()), Some(*reason));
+        }
+        assert_eq!(Reject::from_code(0), None);
+        assert_eq!(Miss::from_code(0), None, "0 says that there is a price");
+        assert_eq!(Abstention::from_code(4), None);
+    }
+}

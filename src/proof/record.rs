@@ -1,0 +1,226 @@
+//! What collectors sign: samples, and the answer that they make of them.
+//!
+//! Invariant: `decode` of an `encode` gives the same value, and every other byte string of that width is refused or is
+//! itself such an `encode`. What this module does not do: check signatures.
+
+use crate::bytes::{Put, Take};
+use crate::price::is_price;
+use crate::reason::{Abstention, Miss, Reject};
+
+/// Bytes of a sample record, on the wire and under the digest.
+pub const RECORD_BYTES: usize = 32;
+/// Times in a record are below this, so that every reader of JSON can hold them (2^53 microseconds are 285 years).
+const RECORD_US_MAX: u64 = 1 << 53;
+/// Stands for "unknown" or "never" in a number of microseconds.
+const NONE_US: u64 = u64::MAX;
+
+/// A quiet NaN whose low 16 bits are an [`Abstention`].
+const ABSTENTION_BITS: u64 = 0x7ff8_0000_0000_0000;
+
+/// One price asked for at one scheduled instant, or why there is none.
+///
+/// Record: index 4, reason 2 (0: there is a price), zero 2, price 8 (bits of the f64; 0 without one), lateness 8, age 8.
+/// Lateness and age are microseconds, all ones where the sample was never asked for or the exchange gives no time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record {
+    /// Number of the sample, from 0.
+    pub index: u32,
+    /// The price, or why there is none.
+    pub price: Result<f64, Miss>,
+    /// From the scheduled instant to the moment when the request had been handed to the system.
+    pub lateness_us: Option<u64>,
+    /// How old the price was, where the exchange says.
+    pub age_us: Option<u64>,
+}
+
+impl Record {
+    /// To the wire, and under the digest.
+    pub fn encode(&self) -> [u8; RECORD_BYTES] {
+        let (reason, bits) = match self.price {
+            Ok(price) => (0, price.to_bits()),
+            Err(miss) => (miss.code(), 0),
+        };
+        Put::new()
+            .put(&self.index.to_be_bytes())
+            .put(&reason.to_be_bytes())
+            .put(&[0; 2])
+            .put(&bits.to_be_bytes())
+            .put(&self.lateness_us.unwrap_or(NONE_US).to_be_bytes())
+            .put(&self.age_us.unwrap_or(NONE_US).to_be_bytes())
+            .done()
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Result<Record, Reject> {
+        let mut take = Take::all(bytes);
+        let (index, reason) = (take.u32(), take.u16());
+        take.zeros::<2>()?;
+        let bits = take.u64();
+        let some = |us| if us == NONE_US { None } else { Some(us) };
+        let (lateness_us, age_us) = (some(take.u64()), some(take.u64()));
+        let price = match reason {
+            0 => Ok(f64::from_bits(bits)),
+            code => Err(Miss::from_code(code).ok_or(Reject::SampleBroken)?),
+        };
+        let exact = |us: Option<u64>| us.is_none_or(|us| us < RECORD_US_MAX);
+        let sound = exact(lateness_us)
+            && exact(age_us)
+            && match price {
+                Ok(price) => is_price(price) && lateness_us.is_some(),
+                Err(_) => bits == 0 && age_us.is_none(),
+            };
+        if sound {
+            Ok(Record {
+                index,
+                price,
+                lateness_us,
+                age_us,
+            })
+        } else {
+            Err(Reject::SampleBroken)
+        }
+    }
+}
+
+/// What a collector answers to a round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answer {
+    /// The average of its samples.
+    Price(f64),
+    /// No average, and why.
+    Abstain(Abstention),
+}
+
+impl Answer {
+    /// The bits that stand in the average's place.
+    pub fn to_bits(self) -> u64 {
+        match self {
+            Answer::Price(price) => price.to_bits(),
+            Answer::Abstain(why) => ABSTENTION_BITS | u64::from(why.code()),
+        }
+    }
+
+    /// Reads the bits, as bits: an abstention becomes an enum before any arithmetic could touch it.
+    pub fn from_bits(bits: u64) -> Result<Answer, Reject> {
+        if let Some(why) = Abstention::ALL
+            .iter()
+            .find(|why| ABSTENTION_BITS | u64::from(why.code()) == bits)
+        {
+            return Ok(Answer::Abstain(*why));
+        }
+        let price = f64::from_bits(bits);
+        if is_price(price) {
+            Ok(Answer::Price(price))
+        } else {
+            Err(Reject::Average)
+        }
+    }
+}
+
+/// One collector's signed answer for one round. The signature covers [`crate::seal::observation_bytes`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Observation {
+    /// The average or an abstention.
+    pub answer: Answer,
+    /// When the newest valid sample was asked for, microseconds since the Unix epoch; the round's start with an abstention.
+    pub timestamp_us: u64,
+    /// The collector's.
+    pub signature: [u8; 64],
+}
+
+impl Observation {
+    /// Width on the wire.
+    pub const BYTES: usize = 80;
+
+    /// To the wire.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        Put::new()
+            .put(&self.answer.to_bits().to_be_bytes())
+            .put(&self.timestamp_us.to_be_bytes())
+            .put(&self.signature)
+            .done()
+    }
+
+    /// Whether both are the same answer, whatever their signatures.
+    pub fn says_the_same_as(&self, other: &Observation) -> bool {
+        (self.answer.to_bits(), self.timestamp_us) == (other.answer.to_bits(), other.timestamp_us)
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Observation, Reject> {
+        let mut take = Take::all(bytes);
+        Ok(Observation {
+            answer: Answer::from_bits(take.u64())?,
+            timestamp_us: take.u64(),
+            signature: take.array(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_contradicts_itself_is_refused() {
+        let good = Record {
+            index: 7,
+            price: Ok(87231.42),
+            lateness_us: Some(12),
+            age_us: Some(3_000),
+        };
+        let good = good.encode();
+        let with = |at: usize, field: &[u8]| {
+            let mut bytes = good;
+            bytes[at..at + field.len()].copy_from_slice(field);
+            Record::decode(&bytes)
+        };
+        assert!(with(0, &8u32.to_be_bytes()).is_ok());
+        assert_eq!(
+            with(4, &Miss::NoReply.code().to_be_bytes()),
+            Err(Reject::SampleBroken),
+            "a reason beside a price"
+        );
+        assert_eq!(
+            with(4, &999u16.to_be_bytes()),
+            Err(Reject::SampleBroken),
+            "an unknown reason"
+        );
+        assert_eq!(with(6, &[1]), Err(Reject::Reserved));
+        for price in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e16] {
+            assert_eq!(
+                with(8, &price.to_be_bytes()),
+                Err(Reject::SampleBroken),
+                "{price}"
+            );
+        }
+        assert_eq!(
+            with(16, &[0xff; 8]),
+            Err(Reject::SampleBroken),
+            "a price that was never asked for"
+        );
+    }
+
+    #[test]
+    fn an_average_is_a_price_or_a_listed_abstention_and_nothing_else() {
+        assert_eq!(
+            Answer::from_bits(0x7ff8_0000_0000_0001),
+            Ok(Answer::Abstain(Abstention::TooFewSamples))
+        );
+        for bits in [
+            0x7ff8_0000_0000_0000,
+            0x7ff8_0000_0000_0004,
+            0xfff8_0000_0000_0001,
+            0x7ff0_0000_0000_0001,
+            f64::INFINITY.to_bits(),
+            0,
+            1 << 63,
+        ] {
+            assert_eq!(Answer::from_bits(bits), Err(Reject::Average), "{bits:016x}");
+        }
+        assert_eq!(
+            Answer::from_bits((-87231.42f64).to_bits()),
+            Err(Reject::Average)
+        );
+    }
+}

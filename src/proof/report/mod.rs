@@ -1,0 +1,239 @@
+//! The outcome of one round: a record that carries its own proof, as one line of JSON and in the one line that people read.
+//!
+//! Invariant: everything that can be computed from the rest is computed from it; whoever reads a report holds what it says
+//! against what it makes of the same samples and signatures. The aggregator's signature covers all of it, at fixed widths.
+//! What this module does not do: write files, or believe anybody (`verify` says what checks out).
+
+mod change;
+mod line;
+mod proof;
+mod read;
+mod verify;
+
+pub use change::KeyChange;
+pub use proof::Proof;
+pub use read::Flaw;
+pub use verify::{Check, Record, Verifier};
+
+use crate::aggregate::Rule;
+use crate::price;
+use crate::publish::{Decision, Policy, PublishedPrice, decide};
+use crate::reason::Reject;
+use crate::round::{Outcome, Part, Round, Standing};
+use crate::seal::{Keys, SignedBytes, Signer};
+use crate::source::is_embedded;
+use crate::utc::utc_text;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Refusals, counted by reason.
+pub type Refused = BTreeMap<Reject, u32>;
+
+/// One round and what it came to.
+pub struct Report {
+    /// Its place in the journal, from 1; without one, 1.
+    pub number: u64,
+    /// The round: terms, start, samples and observations.
+    pub round: Round,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What becomes of the price.
+    pub decision: Decision,
+    /// What was refused meanwhile.
+    pub refused: Refused,
+    /// When a price is published.
+    pub policy: Policy,
+    /// The price that was published last.
+    pub last: Option<PublishedPrice>,
+    /// The signature of the report before this one.
+    pub previous: Option<[u8; 64]>,
+    /// Whether the aggregator's key is gone when its process ends.
+    pub ephemeral: bool,
+    /// The aggregator's, over [`Report::signed_bytes`].
+    pub signature: [u8; 64],
+}
+
+/// How late samples were asked for, and how far apart the collectors asked for the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lateness {
+    /// Median over all samples of all collectors, in microseconds.
+    pub median_us: u64,
+    /// The latest.
+    pub max_us: u64,
+    /// Latest minus earliest collector of one sample: median over the samples.
+    pub spread_median_us: u64,
+    /// The same: the worst sample.
+    pub spread_max_us: u64,
+}
+
+impl Lateness {
+    /// Taken from the samples of a round; `None` if nobody asked for any.
+    pub fn of(parts: &[Part]) -> Option<Lateness> {
+        let mut all: Vec<u64> = Vec::new();
+        let mut extremes: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        for record in parts.iter().flat_map(|part| &part.records) {
+            // What was asked for too late to count says nothing about those that count.
+            let (Ok(_), Some(us)) = (record.price, record.lateness_us) else {
+                continue;
+            };
+            all.push(us);
+            let (low, high) = extremes.entry(record.index).or_insert((us, us));
+            (*low, *high) = ((*low).min(us), (*high).max(us));
+        }
+        let mut spreads: Vec<u64> = extremes.values().map(|(low, high)| high - low).collect();
+        all.sort_unstable();
+        spreads.sort_unstable();
+        Some(Lateness {
+            median_us: *all.get(all.len() / 2)?,
+            max_us: *all.last()?,
+            spread_median_us: spreads[spreads.len() / 2],
+            spread_max_us: *spreads.last()?,
+        })
+    }
+}
+
+impl Report {
+    /// A report that is not signed yet.
+    pub fn new(
+        number: u64,
+        round: Round,
+        refused: Refused,
+        policy: Policy,
+        last: Option<PublishedPrice>,
+    ) -> Report {
+        let outcome = round.outcome();
+        Report {
+            number,
+            decision: decide(&outcome, &policy, last.as_ref()),
+            round,
+            outcome,
+            refused,
+            policy,
+            last,
+            previous: None,
+            ephemeral: true,
+            signature: [0; 64],
+        }
+    }
+
+    /// Reads the one line that [`Report::line`] writes.
+    pub fn read(line: &str, keys: &mut Keys) -> Result<Report, Flaw> {
+        read::whole(line, keys, |cursor| cursor.report())
+    }
+
+    /// The report as one line of JSON, without its end.
+    pub fn line(&self) -> String {
+        line::write(self)
+    }
+
+    /// Signs it with the aggregator's key.
+    pub fn sign(&mut self, key: &impl Signer) {
+        self.signature = key.sign(&self.signed_bytes());
+    }
+
+    /// What the aggregator's signature covers; docs/PROTOCOL.md has the table. What there is not is all zeros, or for a
+    /// time all ones.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        const NONE_US: u64 = u64::MAX;
+        let (terms, outcome, policy) = (&self.round.terms, &self.outcome, &self.policy);
+        let bits = |value: Option<f64>| value.map_or(0, f64::to_bits).to_be_bytes();
+        let last = self.last.unwrap_or(PublishedPrice {
+            number: 0,
+            price: 0.0,
+            time_us: NONE_US,
+        });
+        let mut bytes = SignedBytes::report();
+        bytes
+            .put(&self.number.to_be_bytes())
+            .put(&self.previous.unwrap_or([0; 64]))
+            .put(terms.aggregator.bytes())
+            .put(&u16::from(self.ephemeral).to_be_bytes())
+            .put(&self.round.digest)
+            .put(&self.round.start_us.to_be_bytes())
+            .put(&self.decision.code().to_be_bytes())
+            .put(&bits(self.price()))
+            .put(&bits(outcome.spread))
+            .put(&outcome.timestamp_us.unwrap_or(NONE_US).to_be_bytes())
+            .put(&bits(policy.deviation))
+            .put(&policy.heartbeat_us.unwrap_or(NONE_US).to_be_bytes())
+            .put(&bits(policy.move_max))
+            .put(&bits(policy.spread_max))
+            .put(&last.number.to_be_bytes())
+            .put(&last.price.to_bits().to_be_bytes())
+            .put(&last.time_us.to_be_bytes())
+            .put(&(self.refused.len() as u16).to_be_bytes());
+        for (reason, count) in &self.refused {
+            bytes
+                .put(&reason.code().to_be_bytes())
+                .put(&count.to_be_bytes());
+        }
+        bytes.put(&terms.n().to_be_bytes());
+        for part in &self.round.parts {
+            for observation in [part.observation, part.equivocated] {
+                bytes.put(&observation.map_or([0; 80], |observation| observation.encode()));
+            }
+            bytes.put(&(part.records.len() as u32).to_be_bytes());
+            for record in &part.records {
+                bytes.put(&record.encode());
+            }
+        }
+        bytes.done()
+    }
+
+    /// The price that the report shows: none below the quorum, and none that was withheld.
+    pub fn price(&self) -> Option<f64> {
+        self.outcome.price.filter(|_| self.decision.has_price())
+    }
+
+    /// What the next report names as published last.
+    pub fn published(&self) -> Option<PublishedPrice> {
+        if self.decision != Decision::Published {
+            return self.last;
+        }
+        let (price, time_us) = self.outcome.price.zip(self.outcome.timestamp_us)?;
+        Some(PublishedPrice {
+            number: self.number,
+            price,
+            time_us,
+        })
+    }
+
+    /// The age of the oldest price used, where the exchanges gave times with all of them.
+    pub fn age_us(&self) -> Option<u64> {
+        let used = |slot: &usize| matches!(self.outcome.standings[*slot], Standing::Used(_));
+        let parts = (0..self.round.parts.len()).filter(used);
+        let records = parts.flat_map(|slot| &self.round.parts[slot].records);
+        let valid = records.filter(|record| record.price.is_ok());
+        let ages: Option<Vec<u64>> = valid.map(|record| record.age_us).collect();
+        ages?.into_iter().max()
+    }
+
+    /// Whether prices in it are recorded ones.
+    pub fn embedded(&self) -> bool {
+        let seats = &self.round.terms.seats;
+        seats.iter().any(|seat| is_embedded(&seat.source))
+    }
+
+    /// The one line that is the result; `None` without a price.
+    pub fn closing_line(&self) -> Option<String> {
+        let terms = &self.round.terms;
+        let (price, time_us) = self.price().zip(self.outcome.timestamp_us)?;
+        let rule = match terms.rule {
+            Rule::TrimmedMean => "trimmed mean",
+            Rule::Median => "median",
+            Rule::Mean => "plain mean",
+        };
+        let (verified, n) = (self.outcome.verified, terms.n());
+        Some(format!(
+            "{} {}  ({verified} of {n} signatures verified, {rule}, {}, {})",
+            terms.feed,
+            price::text(price),
+            terms.tolerance().text(),
+            utc_text(time_us)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The proof that a collector lied: two different answers that one key signed for one round.
+//!
+//! Invariant: a proof needs nothing but itself. Both signatures check under the same key, over the same terms and start, and
+//! what they sign differs; no honest collector signs twice for one start. What this module does not do: say which is true.
+
+use super::Report;
+use super::line::write_observation;
+use super::read::{self, Cursor, Flaw, NUMBER_MAX};
+use crate::limits::{FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
+use crate::record::Observation;
+use crate::seal::{Keys, ObservationContext, PublicKey, hex, observation_bytes, samples_digest};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+/// How the line of a proof begins.
+const BEGINS: &str = "{\"rsoracle_proof\":1,\"key\":\"";
+
+/// Two answers of one collector to one round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proof {
+    /// The collector's key.
+    pub key: PublicKey,
+    /// What the round was held to.
+    pub terms_digest: [u8; 32],
+    /// The collector's slot.
+    pub slot: u16,
+    /// What was priced.
+    pub feed: String,
+    /// What the collector watched.
+    pub source: String,
+    /// The round's start.
+    pub start_us: u64,
+    /// How many samples.
+    pub samples: u32,
+    /// From one to the next.
+    pub interval_us: u64,
+    /// Both answers, each with the digest of the samples that it was signed over.
+    pub answers: [([u8; 32], Observation); 2],
+}
+
+impl Proof {
+    /// Those that a report holds.
+    pub fn in_report(report: &Report) -> Vec<Proof> {
+        let terms = &report.round.terms;
+        let parts = report.round.parts.iter().enumerate();
+        let proof = |(slot, part): (usize, &crate::round::Part)| {
+            let seat = &terms.seats[slot];
+            let digest = samples_digest(&part.records);
+            Some(Proof {
+                key: seat.key?,
+                terms_digest: report.round.digest,
+                slot: slot as u16,
+                feed: terms.feed.clone(),
+                source: seat.source.clone(),
+                start_us: report.round.start_us,
+                samples: terms.samples,
+                interval_us: terms.interval_us,
+                answers: [(digest, part.observation?), (digest, part.equivocated?)],
+            })
+        };
+        parts.filter_map(proof).collect()
+    }
+
+    /// Whether a line is meant to be a proof.
+    pub fn is_meant(line: &str) -> bool {
+        line.starts_with("{\"rsoracle_proof\"")
+    }
+
+    /// The proof as one line of JSON, without its end.
+    pub fn line(&self) -> String {
+        let mut line = format!("{BEGINS}{}\"", hex(self.key.bytes()));
+        let written = self.write(&mut line);
+        written.expect("a String takes everything");
+        line
+    }
+
+    fn write(&self, line: &mut String) -> core::fmt::Result {
+        write!(line, ",\"terms_digest\":\"{}\"", hex(&self.terms_digest))?;
+        write!(line, ",\"slot\":{},\"feed\":\"{}\"", self.slot, self.feed)?;
+        write!(line, ",\"source\":\"{}\"", self.source)?;
+        write!(line, ",\"round_start_us\":{}", self.start_us)?;
+        write!(
+            line,
+            ",\"samples\":{},\"interval_us\":{}",
+            self.samples, self.interval_us
+        )?;
+        for (name, (digest, observation)) in ["first", "second"].iter().zip(&self.answers) {
+            write!(
+                line,
+                ",\"{name}\":{{\"samples_digest\":\"{}\",",
+                hex(digest)
+            )?;
+            write_observation(line, Some(observation))?;
+            line.push('}');
+        }
+        line.push('}');
+        Ok(())
+    }
+
+    /// Reads the line that [`Proof::line`] writes.
+    pub fn read(line: &str, keys: &mut Keys) -> Result<Proof, Flaw> {
+        read::whole(line, keys, Proof::take)
+    }
+
+    fn take(cursor: &mut Cursor) -> Result<Proof, Flaw> {
+        cursor.expect(BEGINS.trim_end_matches('"'))?;
+        let key = cursor.public_key()?;
+        cursor.key("terms_digest")?;
+        let terms_digest = cursor.hex()?;
+        cursor.key("slot")?;
+        let slot = cursor.small()?;
+        cursor.key("feed")?;
+        let feed = cursor.name(FEED_BYTES_MAX)?;
+        cursor.key("source")?;
+        let source = cursor.name(SOURCE_BYTES_MAX)?;
+        cursor.key("round_start_us")?;
+        let start_us = cursor.number(NUMBER_MAX)?;
+        cursor.key("samples")?;
+        let samples = cursor.number(u64::from(SAMPLES_MAX))? as u32;
+        cursor.key("interval_us")?;
+        let interval_us = cursor.number(NUMBER_MAX)?;
+        let mut answer = |name| {
+            cursor.key(name)?;
+            cursor.expect("{\"samples_digest\":")?;
+            let digest = cursor.hex()?;
+            cursor.key("price")?;
+            let observation = cursor.observation()?;
+            cursor.expect("}")?;
+            observation
+                .map(|observation| (digest, observation))
+                .ok_or_else(|| cursor.flaw("an answer"))
+        };
+        let answers = [answer("first")?, answer("second")?];
+        cursor.expect("}")?;
+        Ok(Proof {
+            key,
+            terms_digest,
+            slot,
+            feed,
+            source,
+            start_us,
+            samples,
+            interval_us,
+            answers,
+        })
+    }
+
+    /// What is wrong with it; empty if it proves what it says.
+    pub fn flaws(&self) -> Vec<String> {
+        let mut flaws = Vec::new();
+        let signed = self.answers.map(|(digest, observation)| {
+            let context = ObservationContext {
+                terms_digest: &self.terms_digest,
+                slot: self.slot,
+                feed: &self.feed,
+                source: &self.source,
+                start_us: self.start_us,
+                samples: self.samples,
+                interval_us: self.interval_us,
+                samples_digest: &digest,
+            };
+            observation_bytes(
+                &context,
+                observation.answer.to_bits(),
+                observation.timestamp_us,
+            )
+        });
+        for (which, (bytes, (_, observation))) in ["first", "second"]
+            .iter()
+            .zip(signed.iter().zip(&self.answers))
+        {
+            if !self.key.signed(bytes, &observation.signature) {
+                flaws.push(format!("the {which} answer's signature does not check"));
+            }
+        }
+        if signed[0] == signed[1] {
+            flaws.push("both answers are the same".to_owned());
+        }
+        flaws
+    }
+}

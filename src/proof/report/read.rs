@@ -1,0 +1,459 @@
+//! Reads the one line that a report is.
+//!
+//! Invariant: what stands where something else is expected is refused with its place; nothing is guessed, defaulted or
+//! ordered anew. Values that can be computed are passed over: whoever verifies writes the report again and compares.
+//! What this module does not do: check a signature.
+
+use super::{Refused, Report};
+use crate::aggregate::Rule;
+use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
+use crate::price::is_price;
+use crate::publish::{Policy, PublishedPrice};
+use crate::reason::{Abstention, Miss, Reject};
+use crate::record::{Answer, Observation, Record};
+use crate::round::{Part, Round};
+use crate::seal::{Keys, PublicKey, unhex};
+use crate::terms::{Seat, Terms};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::{self, Display};
+
+/// Times and numbers are below this: 2^53, up to which JavaScript's numbers are whole.
+pub(super) const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// Where a line is not a report, and what should stand there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// Byte offset in the line, from 0.
+    pub at: usize,
+    /// What should stand there.
+    pub expected: String,
+}
+
+impl Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}: {} should stand there", self.at, self.expected)
+    }
+}
+
+/// Reads a whole line; `keys` remembers decoded keys from one line to the next.
+pub fn whole<T>(
+    line: &str,
+    keys: &mut Keys,
+    read: impl FnOnce(&mut Cursor) -> Result<T, Flaw>,
+) -> Result<T, Flaw> {
+    let mut cursor = Cursor { line, at: 0, keys };
+    let value = read(&mut cursor)?;
+    if cursor.at < line.len() {
+        return Err(cursor.flaw("the end of the line"));
+    }
+    Ok(value)
+}
+
+/// Reads on through a line.
+pub struct Cursor<'a, 'k> {
+    line: &'a str,
+    at: usize,
+    keys: &'k mut Keys,
+}
+
+impl<'a> Cursor<'a, '_> {
+    pub(super) fn flaw(&self, expected: impl Into<String>) -> Flaw {
+        Flaw {
+            at: self.at,
+            expected: expected.into(),
+        }
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.line[self.at..]
+    }
+
+    fn takes(&mut self, literal: &str) -> bool {
+        let there = self.rest().starts_with(literal);
+        if there {
+            self.at += literal.len();
+        }
+        there
+    }
+
+    pub(super) fn expect(&mut self, literal: &str) -> Result<(), Flaw> {
+        if self.takes(literal) {
+            Ok(())
+        } else {
+            Err(self.flaw(literal))
+        }
+    }
+
+    /// The key of the next field, with what stands between the last value and this one.
+    pub(super) fn key(&mut self, key: &str) -> Result<(), Flaw> {
+        let rest = self.rest();
+        let there = rest
+            .strip_prefix(",\"")
+            .and_then(|rest| rest.strip_prefix(key))
+            .is_some_and(|rest| rest.starts_with("\":"));
+        if !there {
+            return Err(self.flaw(format!(",\"{key}\":")));
+        }
+        self.at += key.len() + 4;
+        Ok(())
+    }
+
+    /// Passes over a value that can be computed: anything up to the next field `key`, on which the reading goes on.
+    fn pass_to(&mut self, key: &str) -> Result<(), Flaw> {
+        let next = format!(",\"{key}\":");
+        match self.rest().find(&next) {
+            Some(length) => {
+                self.at += length + next.len();
+                Ok(())
+            }
+            None => Err(self.flaw(format!("a value, and then {next}"))),
+        }
+    }
+
+    pub(super) fn number(&mut self, max: u64) -> Result<u64, Flaw> {
+        let digits = self.rest().bytes().take_while(u8::is_ascii_digit).count();
+        match self.rest()[..digits].parse::<u64>() {
+            Ok(number) if number <= max => {
+                self.at += digits;
+                Ok(number)
+            }
+            _ => Err(self.flaw(format!("a whole number of at most {max}"))),
+        }
+    }
+
+    pub(super) fn small(&mut self) -> Result<u16, Flaw> {
+        Ok(self.number(u64::from(u16::MAX))? as u16)
+    }
+
+    fn float(&mut self) -> Result<f64, Flaw> {
+        let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+        let length = self.rest().bytes().take_while(is_part).count();
+        match self.rest()[..length].parse::<f64>() {
+            Ok(number) if number.is_finite() => {
+                self.at += length;
+                Ok(number)
+            }
+            _ => Err(self.flaw("a number")),
+        }
+    }
+
+    fn price(&mut self) -> Result<f64, Flaw> {
+        let at = self.at;
+        let price = self.float()?;
+        if is_price(price) {
+            Ok(price)
+        } else {
+            let expected = "a price".to_owned();
+            Err(Flaw { at, expected })
+        }
+    }
+
+    /// A part above 0, which the signature could not tell from none.
+    fn part(&mut self) -> Result<f64, Flaw> {
+        let at = self.at;
+        let part = self.float()?;
+        if part > 0.0 {
+            Ok(part)
+        } else {
+            let expected = "null or a part above 0".to_owned();
+            Err(Flaw { at, expected })
+        }
+    }
+
+    pub(super) fn or_null<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Flaw>,
+    ) -> Result<Option<T>, Flaw> {
+        if self.takes("null") {
+            Ok(None)
+        } else {
+            read(self).map(Some)
+        }
+    }
+
+    fn truth(&mut self) -> Result<bool, Flaw> {
+        if self.takes("true") {
+            return Ok(true);
+        }
+        self.expect("false").map(|()| false)
+    }
+
+    /// Text in quotes without escapes: visible ASCII characters and blanks, `µ` and `%` among the reasons' words.
+    fn text(&mut self, bytes_max: usize) -> Result<&'a str, Flaw> {
+        self.expect("\"")?;
+        let rest = self.rest();
+        let length = rest.find('"').filter(|length| *length <= bytes_max);
+        let Some(length) = length.filter(|length| !rest[..*length].contains('\\')) else {
+            return Err(self.flaw(format!("text of at most {bytes_max} bytes without escapes")));
+        };
+        self.at += length + 1;
+        Ok(&rest[..length])
+    }
+
+    /// A name that stands in signed bytes at a fixed width.
+    pub(super) fn name(&mut self, bytes_max: usize) -> Result<String, Flaw> {
+        let at = self.at;
+        let text = self.text(bytes_max)?;
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let expected = "a name of visible ASCII characters".to_owned();
+            return Err(Flaw { at, expected });
+        }
+        Ok(text.to_owned())
+    }
+
+    /// One of several things, by the words in quotes that stand for it.
+    fn one_of<T: Copy>(
+        &mut self,
+        all: &[T],
+        word: impl Fn(T) -> &'static str,
+        what: &str,
+    ) -> Result<T, Flaw> {
+        let at = self.at;
+        let text = self.text(200)?;
+        let found = all.iter().copied().find(|one| word(*one) == text);
+        found.ok_or(Flaw {
+            at,
+            expected: what.to_owned(),
+        })
+    }
+
+    pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
+        let at = self.at;
+        let text = self.text(2 * N)?;
+        unhex(text).ok_or(Flaw {
+            at,
+            expected: format!("{} lower-case hexadecimal digits", 2 * N),
+        })
+    }
+
+    pub(super) fn public_key(&mut self) -> Result<PublicKey, Flaw> {
+        let at = self.at;
+        let bytes = self.hex()?;
+        self.keys.decode(&bytes).ok_or(Flaw {
+            at,
+            expected: "an Ed25519 public key that is not of small order".to_owned(),
+        })
+    }
+
+    pub(super) fn report(&mut self) -> Result<Report, Flaw> {
+        self.expect("{\"rsoracle_report\":1,\"number\":")?;
+        let number = self.number(NUMBER_MAX)?;
+        self.key("feed")?;
+        let feed = self.name(FEED_BYTES_MAX)?;
+        self.pass_to("round_start_us")?;
+        let start_us = self.number(NUMBER_MAX)?;
+        self.key("session")?;
+        let session = self.hex()?;
+        self.key("rule")?;
+        let rule = self.one_of(&Rule::ALL, Rule::name, "a rule")?;
+        self.key("sample_rule")?;
+        let sample_rule = self.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")?;
+        self.key("n")?;
+        let n = self.number(u64::from(COLLECTORS_MAX))?;
+        self.key("f")?;
+        let f = self.number(u64::from(COLLECTORS_MAX))? as u16;
+        self.key("quorum")?;
+        let quorum = self.small()?;
+        self.key("exchanges_min")?;
+        let exchanges_min = self.small()?;
+        self.key("samples")?;
+        let samples = self.number(u64::from(SAMPLES_MAX))? as u32;
+        self.key("interval_us")?;
+        let interval_us = self.number(NUMBER_MAX)?;
+        self.pass_to("policy")?;
+        let policy = self.policy()?;
+        self.key("last_published")?;
+        let last = self.or_null(Self::published)?;
+        self.key("collectors")?;
+        let (seats, parts) = self.slots(n as usize, samples)?;
+        self.key("refused")?;
+        let refused = self.refused()?;
+        self.key("previous")?;
+        let previous = self.or_null(Self::hex)?;
+        self.key("aggregator_key")?;
+        let aggregator = self.public_key()?;
+        self.key("ephemeral")?;
+        let ephemeral = self.truth()?;
+        self.key("signature")?;
+        let signature = self.hex()?;
+        self.expect("}")?;
+        let terms = Terms {
+            aggregator,
+            session,
+            feed,
+            rule,
+            sample_rule,
+            f,
+            quorum,
+            exchanges_min,
+            samples,
+            interval_us,
+            seats,
+        };
+        if samples == 0 || start_us.saturating_add(terms.last_instant_us()) > NUMBER_MAX {
+            return Err(self.flaw("a report of a round that can be"));
+        }
+        let mut round = Round::new(terms, start_us);
+        round.parts = parts;
+        let mut report = Report::new(number, round, refused, policy, last);
+        report.previous = previous;
+        report.ephemeral = ephemeral;
+        report.signature = signature;
+        Ok(report)
+    }
+
+    fn policy(&mut self) -> Result<Policy, Flaw> {
+        self.expect("{\"deviation\":")?;
+        let deviation = self.or_null(Self::part)?;
+        self.key("heartbeat_us")?;
+        let heartbeat_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
+        self.key("move_max")?;
+        let move_max = self.or_null(Self::part)?;
+        self.key("spread_max")?;
+        let spread_max = self.or_null(Self::part)?;
+        self.expect("}")?;
+        Ok(Policy {
+            deviation,
+            heartbeat_us,
+            move_max,
+            spread_max,
+        })
+    }
+
+    fn published(&mut self) -> Result<PublishedPrice, Flaw> {
+        self.expect("{\"number\":")?;
+        let number = self.number(NUMBER_MAX)?;
+        self.key("price")?;
+        let price = self.price()?;
+        self.key("time_us")?;
+        let time_us = self.number(NUMBER_MAX)?;
+        self.expect("}")?;
+        Ok(PublishedPrice {
+            number,
+            price,
+            time_us,
+        })
+    }
+
+    fn slots(&mut self, n: usize, samples: u32) -> Result<(Vec<Seat>, Vec<Part>), Flaw> {
+        let (mut seats, mut parts) = (Vec::new(), Vec::new());
+        self.expect("[")?;
+        while seats.len() < n {
+            self.expect(if seats.is_empty() { "{" } else { ",{" })?;
+            self.expect(&format!("\"slot\":{}", seats.len()))?;
+            self.key("source")?;
+            let source = self.name(SOURCE_BYTES_MAX)?;
+            self.key("key")?;
+            let key = self.or_null(Self::public_key)?;
+            self.pass_to("price")?;
+            let observation = self.observation()?;
+            self.key("second")?;
+            let equivocated = if self.takes("null") {
+                None
+            } else {
+                self.expect("{\"price\":")?;
+                let second = self.observation()?;
+                self.expect("}")?;
+                second
+            };
+            self.key("samples")?;
+            let records = self.records(samples)?;
+            self.expect("}")?;
+            seats.push(Seat { key, source });
+            parts.push(Part {
+                records,
+                observation,
+                equivocated,
+                unfit: None,
+            });
+        }
+        self.expect("]")?;
+        Ok((seats, parts))
+    }
+
+    /// From the value of `price` on.
+    pub(super) fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
+        let price = self.or_null(Self::price)?;
+        self.key("abstains")?;
+        let why = |cursor: &mut Self| {
+            cursor.one_of(Abstention::ALL, Abstention::sentence, "a reason to abstain")
+        };
+        let abstains = self.or_null(why)?;
+        self.key("timestamp_us")?;
+        let timestamp_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
+        self.key("signature")?;
+        let signature = self.or_null(Self::hex)?;
+        match (
+            price.map(Answer::Price).or(abstains.map(Answer::Abstain)),
+            timestamp_us,
+            signature,
+        ) {
+            (Some(answer), Some(timestamp_us), Some(signature)) => Ok(Some(Observation {
+                answer,
+                timestamp_us,
+                signature,
+            })),
+            (None, None, None) => Ok(None),
+            _ => Err(self.flaw("a whole answer with time and signature, or none of it")),
+        }
+    }
+
+    fn records(&mut self, samples: u32) -> Result<Vec<Record>, Flaw> {
+        let mut records = Vec::new();
+        self.expect("[")?;
+        while !self.takes("]") {
+            let index = records.len() as u32;
+            if index == samples {
+                return Err(self.flaw("]"));
+            }
+            self.expect(if index == 0 { "{" } else { ",{" })?;
+            let price = if self.takes("\"price\":") {
+                Ok(self.price()?)
+            } else {
+                self.expect("\"missing\":")?;
+                Err(self.one_of(Miss::ALL, Miss::sentence, "a reason for a missing sample")?)
+            };
+            let mut us = |key| {
+                if self.takes(key) {
+                    self.number(NUMBER_MAX).map(Some)
+                } else {
+                    Ok(None)
+                }
+            };
+            let (lateness_us, age_us) = (us(",\"lateness_us\":")?, us(",\"age_us\":")?);
+            self.expect("}")?;
+            records.push(Record {
+                index,
+                price,
+                lateness_us,
+                age_us,
+            });
+        }
+        Ok(records)
+    }
+
+    fn refused(&mut self) -> Result<Refused, Flaw> {
+        let mut refused = Refused::new();
+        self.expect("[")?;
+        while !self.takes("]") {
+            self.expect(if refused.is_empty() {
+                "{\"code\":"
+            } else {
+                ",{\"code\":"
+            })?;
+            let code = self.small()?;
+            let Some(reason) = Reject::from_code(code) else {
+                return Err(self.flaw("the number of a reason"));
+            };
+            self.pass_to("count")?;
+            let count = self.number(u64::from(u32::MAX))? as u32;
+            self.expect("}")?;
+            if refused.insert(reason, count).is_some() {
+                return Err(self.flaw("every reason once"));
+            }
+        }
+        Ok(refused)
+    }
+}

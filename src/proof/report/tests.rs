@@ -1,0 +1,453 @@
+//! Tests of reports: their form, their proof, and what people read of them.
+
+use super::*;
+use crate::answer::answer;
+use crate::reason::{Abstention, Miss};
+use crate::record::{Answer, Observation, Record};
+use crate::seal::tests::SecretKey;
+use crate::seal::{ObservationContext, observation_bytes, samples_digest};
+use crate::terms::{Seat, Terms};
+use std::prelude::v1::*;
+
+const START_US: u64 = 1_795_343_400_000_000;
+const NOW_US: u64 = START_US + 60_000_000;
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+fn terms() -> Terms {
+    let seat = |slot: u8| Seat {
+        key: (slot < 6).then(|| key(slot + 2).public()),
+        source: "binance:BTCUSDC".into(),
+    };
+    Terms {
+        aggregator: key(1).public(),
+        session: [2; 32],
+        feed: "BTC/USD".into(),
+        rule: Rule::TrimmedMean,
+        sample_rule: Rule::Mean,
+        f: 2,
+        quorum: 5,
+        exchanges_min: 1,
+        samples: 5,
+        interval_us: 1_000_000,
+        seats: (0..7).map(seat).collect(),
+    }
+}
+
+fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u8; 80] {
+    let terms = &round.terms;
+    let context = ObservationContext {
+        terms_digest: &round.digest,
+        slot,
+        feed: &terms.feed,
+        source: &terms.seats[usize::from(slot)].source,
+        start_us: round.start_us,
+        samples: terms.samples,
+        interval_us: terms.interval_us,
+        samples_digest: &samples_digest(&round.parts[usize::from(slot)].records),
+    };
+    let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
+    Observation {
+        answer,
+        timestamp_us,
+        signature: key(slot as u8 + 2).sign(&bytes),
+    }
+    .encode()
+}
+
+/// Six collectors of seven: five prices and an abstention of the last of them; sample 1 of each is missing.
+fn round(start_us: u64) -> Round {
+    let mut round = Round::new(terms(), start_us);
+    for slot in 0..6u16 {
+        for index in 0..5 {
+            let missing = index == 1 || (slot == 5 && index == 2);
+            let record = Record {
+                index,
+                price: if missing {
+                    Err(Miss::NoReply)
+                } else {
+                    Ok(87231.42 + f64::from(slot))
+                },
+                lateness_us: Some(10 * u64::from(slot) + 3),
+                age_us: None,
+            };
+            let heard = round.sample(slot, start_us, &record);
+            heard.expect("the samples are sound");
+        }
+        let records = &round.parts[usize::from(slot)].records;
+        let (answer, timestamp_us) = answer(records, start_us, 1_000_000, Rule::Mean);
+        let bytes = signed(&round, slot, answer, timestamp_us);
+        round.observe(slot, &bytes).expect("the answer is sound");
+    }
+    round
+}
+
+fn report() -> Report {
+    let policy = Policy {
+        deviation: Some(0.005),
+        heartbeat_us: Some(3_600_000_000),
+        move_max: None,
+        spread_max: Some(0.01),
+    };
+    let refused = Refused::from([(Reject::HelloLate, 3), (Reject::Signature, 1)]);
+    let mut report = Report::new(1, round(START_US), refused, policy, None);
+    report.sign(&key(1));
+    report
+}
+
+/// A chain of three: the second holds its price back.
+fn chain() -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut previous, mut last) = (None, None);
+    for number in 1..=3 {
+        let round = round(START_US + number * 10_000_000);
+        let policy = Policy {
+            deviation: Some(0.005),
+            ..Policy::default()
+        };
+        let mut report = Report::new(number, round, Refused::new(), policy, last);
+        report.previous = previous;
+        report.sign(&key(1));
+        (previous, last) = (Some(report.signature), report.published());
+        lines.push(report.line());
+    }
+    lines
+}
+
+fn flaws(lines: &[String]) -> Vec<Vec<String>> {
+    let mut verifier = Verifier::default();
+    let check = |line: &String| verifier.check(line, NOW_US).flaws;
+    lines.iter().map(check).collect()
+}
+
+#[test]
+fn a_report_comes_back_from_its_line_and_checks() {
+    let report = report();
+    let line = report.line();
+    let again = Report::read(&line, &mut Keys::default()).expect("it is a report");
+    assert_eq!(again.line(), line);
+    assert_eq!(again.signed_bytes(), report.signed_bytes());
+    assert_eq!(flaws(&[line]), [Vec::<String>::new()]);
+    assert_eq!(report.price(), Some(87233.42));
+    assert_eq!(
+        report.outcome.standings[5],
+        Standing::Abstained(Abstention::TooFewSamples)
+    );
+}
+
+#[test]
+fn every_flipped_bit_of_a_line_is_found() {
+    let line = report().line();
+    let mut verifier = Verifier::default();
+    for at in 0..line.len() {
+        for bit in 0..8 {
+            let mut bytes = line.clone().into_bytes();
+            bytes[at] ^= 1 << bit;
+            let Ok(text) = String::from_utf8(bytes) else {
+                continue;
+            };
+            verifier.begin_anew();
+            let flaws = verifier.check(&text, NOW_US).flaws;
+            assert!(!flaws.is_empty(), "byte {at}, bit {bit}: {text}");
+        }
+    }
+}
+
+#[test]
+fn no_truncation_and_no_mutation_makes_the_reader_panic() {
+    let line = report().line();
+    let mut keys = Keys::default();
+    for length in 0..line.len() {
+        assert!(Report::read(&line[..length], &mut keys).is_err());
+    }
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for _ in 0..20_000 {
+        let mut bytes = line.clone().into_bytes();
+        for _ in 0..1 + random(4) {
+            let (from, to) = (random(bytes.len()), random(bytes.len()));
+            match random(3) {
+                0 => bytes[to] = bytes[from],
+                1 => drop(bytes.drain(from.min(to)..from.max(to).min(from.min(to) + 40))),
+                _ => bytes[to] = random(128) as u8,
+            }
+        }
+        if let Ok(text) = String::from_utf8(bytes) {
+            let read = Report::read(&text, &mut keys);
+            assert!(
+                read.is_err()
+                    || text == line
+                    || Verifier::default().check(&text, NOW_US).flaws != [""; 0]
+            );
+        }
+    }
+}
+
+#[test]
+fn what_does_not_follow_from_the_signatures_is_named() {
+    let line = report().line();
+    for (from, to, part) in [
+        (
+            "\"price\":87233.42,\"decision\"",
+            "\"price\":87233.43,\"decision\"",
+            "behind \"price\"",
+        ),
+        (
+            "\"standing\":\"used\"",
+            "\"standing\":\"trimmed\"",
+            "behind \"standing\"",
+        ),
+        (
+            "\"faulty_exchanges_tolerated\":0",
+            "\"faulty_exchanges_tolerated\":1",
+            "behind \"faulty_exchanges_tolerated\"",
+        ),
+        (
+            "\"embedded\":false",
+            "\"embedded\": false",
+            "behind \"embedded\"",
+        ),
+        ("\"n\":7,", "\"n\":7,\"n\":7,", "should stand there"),
+        (
+            "\"used\",\"price\":87233.42",
+            "\"used\",\"price\":0",
+            "a price should stand there",
+        ),
+        (
+            "\"used\",\"price\":87233.42",
+            "\"used\",\"price\":987233420000000000",
+            "a price should stand there",
+        ),
+        ("\"f\":2,", "\"f\":3,", "f is 3"),
+        ("\"f\":2,", "\"f\":65535,", "of at most 4096"),
+        // Under the signature zero is null; in the line only null is.
+        (
+            "\"move_max\":null",
+            "\"move_max\":0",
+            "null or a part above 0",
+        ),
+        ("\"quorum\":5,", "\"quorum\":4,", "the quorum is 4"),
+        ("\"count\":3", "\"count\":2", "the aggregator's signature"),
+        ("\"lateness_us\":13}", "\"lateness_us\":14}", "collector 1"),
+        (
+            "{\"rsoracle_report\":1",
+            "{ \"rsoracle_report\":1",
+            "it is no report: byte 0",
+        ),
+        ("\"}", "\"} ", "the end of the line"),
+    ] {
+        assert!(line.contains(from), "{from}");
+        let flaws = flaws(&[line.replacen(from, to, 1)]).remove(0);
+        assert!(
+            flaws.iter().any(|flaw| flaw.contains(part)),
+            "{to}: {part:?} in {flaws:?}"
+        );
+    }
+    let early = Verifier::default().check(&line, START_US - 5_000_001).flaws;
+    assert!(early[0].contains("lies in the future"), "{early:?}");
+    assert_eq!(
+        Verifier::default().check(&line, START_US - 5_000_000).flaws,
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_second_signed_answer_is_shown_with_the_first_and_neither_counts() {
+    let mut round = round(START_US);
+    let second = signed(&round, 2, Answer::Price(1.5), START_US + 4_000_023);
+    assert_eq!(round.observe(2, &second), Err(Reject::Equivocation));
+    let mut report = Report::new(1, round, Refused::new(), Policy::default(), None);
+    report.sign(&key(1));
+    let line = report.line();
+    assert!(line.contains("\"standing\":\"equivocated\""), "{line}");
+    assert!(line.contains("\"second\":{\"price\":1.5,"), "{line}");
+    assert_eq!(flaws(&[line]), [Vec::<String>::new()]);
+    assert_eq!(report.decision, Decision::NoQuorum);
+}
+
+#[test]
+fn a_chain_checks_and_every_report_dropped_doubled_or_moved_is_found() {
+    let lines = chain();
+    assert!(
+        flaws(&lines).iter().all(Vec::is_empty),
+        "{:?}",
+        flaws(&lines)
+    );
+    assert!(
+        lines[1].contains("\"decision\":\"unchanged\""),
+        "{}",
+        lines[1]
+    );
+    // It may begin anywhere.
+    assert!(flaws(&lines[1..]).iter().all(Vec::is_empty));
+    let of = |order: &[usize]| -> Vec<bool> {
+        let chosen: Vec<String> = order.iter().map(|at| lines[*at].clone()).collect();
+        flaws(&chosen).iter().map(Vec::is_empty).collect()
+    };
+    assert_eq!(of(&[0, 2]), [true, false], "dropped");
+    assert_eq!(of(&[0, 1, 1, 2]), [true, true, false, true], "doubled");
+    assert_eq!(of(&[0, 0, 1, 2]), [true, false, true, true], "doubled");
+    assert_eq!(of(&[1, 0, 2]), [true, false, false], "moved");
+    assert_eq!(of(&[0, 2, 1]), [true, false, false], "moved");
+}
+
+#[test]
+fn two_first_reports_of_one_round_are_equivocation() {
+    let first = report();
+    let mut second = report();
+    second.ephemeral = false;
+    second.sign(&key(1));
+    let flaws = flaws(&[first.line(), second.line()]);
+    assert_eq!(flaws[0], [""; 0]);
+    assert!(flaws[1][0].contains("equivocation"), "{flaws:?}");
+}
+
+#[test]
+fn the_closing_line_reads_as_promised_and_there_is_none_without_a_price() {
+    let line = "BTC/USD 87233.42  (6 of 7 signatures verified, trimmed mean, tolerates 2 faulty collectors of 7, \
+                0 faulty exchanges of 1, 0 faulty quote currencies of 1 (USDC), 2026-11-22T10:30:04.000Z)";
+    assert_eq!(report().closing_line().as_deref(), Some(line));
+    let none = Report::new(
+        1,
+        Round::new(terms(), START_US),
+        Refused::new(),
+        Policy::default(),
+        None,
+    );
+    assert_eq!(none.closing_line(), None);
+    assert!(
+        none.line()
+            .contains("\"price\":null,\"decision\":\"no-quorum\",\"time\":null")
+    );
+}
+
+#[test]
+fn lateness_is_summed_up_over_samples_and_collectors() {
+    let late = Lateness {
+        median_us: 23,
+        max_us: 53,
+        spread_median_us: 50,
+        spread_max_us: 50,
+    };
+    assert_eq!(Lateness::of(&round(START_US).parts), Some(late));
+    assert_eq!(Lateness::of(&[Part::default()]), None);
+}
+
+/// Every flipped bit of a line is a flaw.
+fn assert_no_bit_is_ignored(line: &str) {
+    let mut verifier = Verifier::default();
+    for at in 0..line.len() {
+        for bit in 0..8 {
+            let mut bytes = line.as_bytes().to_vec();
+            bytes[at] ^= 1 << bit;
+            if let Ok(text) = String::from_utf8(bytes) {
+                let flaws = verifier.check(&text, NOW_US).flaws;
+                assert!(!flaws.is_empty(), "byte {at}, bit {bit}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_answers_of_one_collector_are_a_proof_that_needs_nothing_else() {
+    let mut round = round(START_US);
+    let second = signed(&round, 2, Answer::Price(1.5), START_US + 4_000_023);
+    assert_eq!(round.observe(2, &second), Err(Reject::Equivocation));
+    let report = Report::new(1, round, Refused::new(), Policy::default(), None);
+    let proofs = Proof::in_report(&report);
+    assert_eq!(proofs.len(), 1);
+    assert_eq!(proofs[0].key, key(4).public());
+    let line = proofs[0].line();
+    assert_eq!(
+        Proof::read(&line, &mut Keys::default()),
+        Ok(proofs[0].clone())
+    );
+    let check = Verifier::default().check(&line, NOW_US);
+    assert_eq!(check.flaws, [""; 0]);
+    assert!(matches!(check.record, super::Record::Proof(_)));
+    assert_no_bit_is_ignored(&line);
+    // The same answer twice proves nothing, nor do answers of two collectors.
+    let mut same = proofs[0].clone();
+    same.answers[1] = same.answers[0];
+    assert_eq!(same.flaws(), ["both answers are the same"]);
+    let mut other = proofs[0].clone();
+    other.slot = 3;
+    assert_eq!(other.flaws().len(), 2);
+    assert_eq!(Proof::in_report(&self::report()), []);
+}
+
+#[test]
+fn a_change_of_keys_goes_on_with_the_chain_and_only_with_both_signatures() {
+    let mut lines = chain();
+    let mut verifier = Verifier::default();
+    for line in &lines {
+        verifier.check(line, NOW_US);
+    }
+    let change = KeyChange::sign(&key(1), &key(99), verifier.head().unwrap());
+    assert_eq!(
+        KeyChange::read(&change.line(), &mut Keys::default()),
+        Ok(change.clone())
+    );
+    let mut terms = terms();
+    terms.aggregator = key(99).public();
+    let round = Round::new(terms, START_US + 50_000_000);
+    let last = Report::read(&lines[2], &mut Keys::default())
+        .unwrap()
+        .published();
+    let mut next = Report::new(4, round, Refused::new(), Policy::default(), last);
+    next.previous = Some(change.signature());
+    next.sign(&key(99));
+    lines.extend([change.line(), next.line()]);
+    assert!(
+        flaws(&lines).iter().all(Vec::is_empty),
+        "{:?}",
+        flaws(&lines)
+    );
+    // Without the record, or with another's, the chain is broken.
+    let without = [&lines[..3], &lines[4..]].concat();
+    assert!(!flaws(&without)[3].is_empty());
+    // Nor does a change that stands first hide what is missing behind it.
+    let first = [lines[3].clone(), lines[4].clone()];
+    assert!(
+        flaws(&first).iter().all(Vec::is_empty),
+        "{:?}",
+        flaws(&first)
+    );
+    next.previous = Some([7; 64]);
+    next.sign(&key(99));
+    assert!(!flaws(&[lines[3].clone(), next.line()])[1].is_empty());
+    let forged = KeyChange::sign(&key(98), &key(99), change.previous);
+    let mut with = lines.clone();
+    with[3] = forged.line();
+    assert!(!flaws(&with)[3].is_empty());
+    for signature in 0..2 {
+        let mut half = change.clone();
+        half.signatures[signature] = [0; 64];
+        assert_eq!(half.flaws().len(), 1);
+    }
+    assert_no_bit_is_ignored(&change.line());
+}
+
+#[test]
+fn two_reports_for_one_start_are_equivocation_of_the_aggregator() {
+    let lines = chain();
+    let mut second = Report::read(&lines[0], &mut Keys::default()).unwrap();
+    second.refused.insert(Reject::Crowded, 1);
+    second.number = 2;
+    second.previous = Some(second.signature);
+    second.sign(&key(1));
+    let flaws = flaws(&[lines[0].clone(), second.line()]).remove(1);
+    assert!(
+        flaws
+            .iter()
+            .any(|flaw| flaw.starts_with("equivocation: the aggregator")),
+        "{flaws:?}"
+    );
+}

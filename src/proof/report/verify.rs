@@ -1,0 +1,483 @@
+//! Checks reports, one or a chain of them, from their lines alone.
+//!
+//! A line is read, its round is played again (the same bookkeeping that the aggregator used judges every sample and
+//! signature), and written again: what comes out must be the same line, so that no price, standing or sum can differ from
+//! what the signatures make, and nothing can hide in a second spelling.
+//! Invariant: what is not shown by a signature or a computation is not called checked. What this module does not do: read
+//! files or a clock, or trust a report's own word about whom to trust (the roster says that).
+
+use super::{KeyChange, Proof, Report, line};
+use crate::aggregate::{faulty_max, quorum};
+use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
+use crate::publish::PublishedPrice;
+use crate::reason::Reject;
+use crate::record;
+use crate::roster::Roster;
+use crate::round::{Heard, Round};
+use crate::seal::{Keys, PublicKey};
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+/// What a line was.
+pub enum Record {
+    /// A report.
+    Report(Box<Report>),
+    /// The proof that a collector lied.
+    Proof(Box<Proof>),
+    /// A change of the aggregator's key.
+    KeyChange,
+    /// None of these.
+    Unknown,
+}
+
+/// So many things that are wrong with one report are told.
+const FLAWS_MAX: usize = 20;
+
+/// What became of one line.
+pub struct Check {
+    /// What it was.
+    pub record: Record,
+    /// Everything that is wrong with it, the first reason first; empty if nothing is.
+    pub flaws: Vec<String>,
+}
+
+impl Check {
+    /// That of a line that is no text.
+    pub fn unreadable(why: &str) -> Check {
+        Check {
+            record: Record::Unknown,
+            flaws: vec![format!("it is no report: {why}")],
+        }
+    }
+}
+
+/// Checks line after line.
+#[derive(Default)]
+pub struct Verifier {
+    keys: Keys,
+    roster: Option<Roster>,
+    last: Option<Seen>,
+    /// How many chains began: reports that say that none stands before them.
+    pub chains: u64,
+    /// Ed25519 signatures that were checked.
+    pub signatures: u64,
+}
+
+/// What the next report of a chain is held against.
+struct Seen {
+    signature: [u8; 64],
+    aggregator: PublicKey,
+    /// The last report; none behind a change of keys that stands first.
+    report: Option<SeenReport>,
+}
+
+struct SeenReport {
+    number: u64,
+    start_us: u64,
+    published: Option<PublishedPrice>,
+}
+
+impl SeenReport {
+    /// What is wrong with the start of a report that comes after it.
+    fn start_flaw(&self, report: &Report) -> Option<String> {
+        use core::cmp::Ordering::{Equal, Greater, Less};
+        let why = match report.round.start_us.cmp(&self.start_us) {
+            Greater => return None,
+            Equal => {
+                "equivocation: the aggregator signed two different reports for one round start"
+            }
+            Less => "its round starts before that of the report before it",
+        };
+        Some(why.to_owned())
+    }
+}
+
+impl Verifier {
+    /// One that trusts the collectors of a roster, or nobody.
+    pub fn new(roster: Option<&Roster>) -> Verifier {
+        Verifier {
+            roster: roster.cloned(),
+            ..Verifier::default()
+        }
+    }
+
+    /// Checks the next line; `now_us` is the time that no report may be ahead of.
+    pub fn check(&mut self, text: &str, now_us: u64) -> Check {
+        if Proof::is_meant(text) {
+            return self.check_proof(text);
+        }
+        if KeyChange::is_meant(text) {
+            let flaws = self.check_change(text);
+            return Check {
+                record: Record::KeyChange,
+                flaws,
+            };
+        }
+        let report = match Report::read(text, &mut self.keys) {
+            Ok(report) => report,
+            Err(flaw) => {
+                return Check::unreadable(&flaw.to_string());
+            }
+        };
+        let mut flaws = alone(&report);
+        self.signatures += 1 + signatures(&report);
+        flaws.extend(written_again(&report, text));
+        if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
+            flaws.push(
+                "it is of a round that has not begun: the round's start lies in the future"
+                    .to_owned(),
+            );
+        }
+        if let Some(roster) = &self.roster {
+            flaws.extend(against(&report, roster));
+        }
+        flaws.extend(self.chain(&report));
+        Check {
+            record: Record::Report(Box::new(report)),
+            flaws,
+        }
+    }
+
+    fn check_proof(&mut self, text: &str) -> Check {
+        let proof = match Proof::read(text, &mut self.keys) {
+            Ok(proof) => proof,
+            Err(flaw) => return Check::unreadable(&flaw.to_string()),
+        };
+        self.signatures += 2;
+        let mut flaws = proof.flaws();
+        if proof.line() != text {
+            flaws.push("it is not in its one form".to_owned());
+        }
+        let known = |roster: &Roster| roster.collectors.iter().any(|seat| seat.key == proof.key);
+        if self.roster.as_ref().is_some_and(|roster| !known(roster)) {
+            flaws.push("its key is none of the roster's".to_owned());
+        }
+        Check {
+            record: Record::Proof(Box::new(proof)),
+            flaws,
+        }
+    }
+
+    /// What is wrong with a change of the aggregator's key; the chain goes on with the new one.
+    fn check_change(&mut self, text: &str) -> Vec<String> {
+        let change = match KeyChange::read(text, &mut self.keys) {
+            Ok(change) => change,
+            Err(flaw) => return vec![format!("it is no change of keys: {flaw}")],
+        };
+        self.signatures += 2;
+        let mut flaws = change.flaws();
+        if change.line() != text {
+            flaws.push("it is not in its one form".to_owned());
+        }
+        let seen = self.last.take();
+        if let Some(seen) = &seen
+            && (seen.aggregator, seen.signature) != (change.old, change.previous)
+        {
+            flaws.push("the key or the record before it is another".to_owned());
+        }
+        self.last = Some(Seen {
+            signature: change.signature(),
+            aggregator: change.new,
+            report: seen.and_then(|seen| seen.report),
+        });
+        // Who trusted the old key may go on with the new one.
+        let trusted = self
+            .roster
+            .as_mut()
+            .and_then(|roster| roster.aggregator.as_mut());
+        if let Some(trusted) = trusted.filter(|key| flaws.is_empty() && **key == change.old) {
+            *trusted = change.new;
+        }
+        flaws
+    }
+
+    /// Checks the aggregator's signature and the place in the chain alone, which is quick: for its own journal. None is a
+    /// change of keys.
+    pub fn check_chained(&mut self, text: &str, now_us: u64) -> Result<Option<Report>, String> {
+        if KeyChange::is_meant(text) {
+            let flaw = self.check_change(text).into_iter().next();
+            return flaw.map_or(Ok(None), Err);
+        }
+        let report = Report::read(text, &mut self.keys)
+            .map_err(|flaw| format!("it is no report: {flaw}"))?;
+        let key = &report.round.terms.aggregator;
+        if !key.signed(&report.signed_bytes(), &report.signature) {
+            return Err("the aggregator's signature does not check".to_owned());
+        }
+        let ahead = report.round.start_us > now_us.saturating_add(FUTURE_US_MAX);
+        let flaws = self.chain(&report);
+        match flaws.into_iter().next() {
+            Some(flaw) => Err(flaw),
+            None if ahead => {
+                Err("its round starts in the future; check this machine's clock".to_owned())
+            }
+            None => Ok(Some(report)),
+        }
+    }
+
+    /// Forgets what came before: the next line may begin anywhere.
+    pub fn begin_anew(&mut self) {
+        self.last = None;
+    }
+
+    /// The aggregator's key at the end of the chain.
+    pub fn aggregator(&self) -> Option<PublicKey> {
+        self.last.as_ref().map(|seen| seen.aggregator)
+    }
+
+    /// The signature of the last record, by which a journal's end can be told.
+    pub fn head(&self) -> Option<[u8; 64]> {
+        self.last.as_ref().map(|seen| seen.signature)
+    }
+
+    /// Holds a report against the one before it.
+    fn chain(&mut self, report: &Report) -> Vec<String> {
+        let seen = self.last.replace(Seen {
+            signature: report.signature,
+            aggregator: report.round.terms.aggregator,
+            report: Some(SeenReport {
+                number: report.number,
+                start_us: report.round.start_us,
+                published: report.published(),
+            }),
+        });
+        let mut flaws = Vec::new();
+        if report.previous.is_none() {
+            self.chains += 1;
+        }
+        if report.previous.is_none() != (report.number == 1) {
+            flaws.push("only report 1 has none before it".to_owned());
+        }
+        let Some(seen) = seen else {
+            return flaws;
+        };
+        if report.signature == seen.signature {
+            flaws.push(format!("report {} stands here twice", report.number));
+            return flaws;
+        }
+        let same_key = report.round.terms.aggregator == seen.aggregator;
+        if report.previous.is_none() {
+            // It begins a chain of its own, but one key's starts increase over all of them.
+            let before = seen.report.filter(|_| same_key);
+            flaws.extend(before.and_then(|before| before.start_flaw(report)));
+            return flaws;
+        }
+        let before = seen.report.as_ref();
+        if let Some(before) = before.filter(|before| report.number != before.number + 1) {
+            flaws.push(format!(
+                "report {} follows report {}",
+                report.number, before.number
+            ));
+        }
+        if report.previous != Some(seen.signature) {
+            flaws.push(
+                "it names another report as the one before it than the one that stands there"
+                    .to_owned(),
+            );
+        }
+        if !same_key {
+            flaws.push(
+                "the aggregator's key is another than that of the report before it".to_owned(),
+            );
+        }
+        flaws.extend(before.and_then(|before| before.start_flaw(report)));
+        if before.is_some_and(|before| report.last != before.published) {
+            flaws.push("what it names as published last is not what was".to_owned());
+        }
+        flaws
+    }
+}
+
+/// Where a report's terms and signers are not those of the roster.
+fn against(report: &Report, roster: &Roster) -> Vec<String> {
+    let terms = &report.round.terms;
+    let (mut differences, mut flaws) = (Vec::new(), Vec::new());
+    let mut differ = |what: &str, found: String, trusted: String| {
+        if found != trusted {
+            differences.push(format!("its {what} is {found}, the roster's {trusted}"));
+        }
+    };
+    differ("feed", terms.feed.clone(), roster.feed.clone());
+    differ("rule", terms.rule.to_string(), roster.rule.to_string());
+    differ(
+        "rule of samples",
+        terms.sample_rule.to_string(),
+        roster.sample_rule.to_string(),
+    );
+    differ(
+        "number of slots",
+        terms.n().to_string(),
+        roster.n().to_string(),
+    );
+    differ("f", terms.f.to_string(), roster.f.to_string());
+    differ(
+        "quorum",
+        terms.quorum.to_string(),
+        roster.quorum.to_string(),
+    );
+    differ(
+        "least number of exchanges",
+        terms.exchanges_min.to_string(),
+        roster.exchanges_min.to_string(),
+    );
+    for (slot, (seat, trusted)) in terms.seats.iter().zip(&roster.collectors).enumerate() {
+        differ(
+            &format!("source in slot {slot}"),
+            seat.source.clone(),
+            trusted.source.clone(),
+        );
+        if seat.key.is_some_and(|key| key != trusted.key) {
+            flaws.push(format!("the key in slot {slot} is not the roster's"));
+        }
+    }
+    if roster.aggregator.is_some_and(|key| key != terms.aggregator) {
+        flaws.push("the aggregator's key is not the roster's".to_owned());
+    }
+    differences.append(&mut flaws);
+    differences
+}
+
+/// How many observations are signed in a report.
+fn signatures(report: &Report) -> u64 {
+    let of = |part: &crate::round::Part| {
+        u64::from(part.observation.is_some()) + u64::from(part.equivocated.is_some())
+    };
+    report.round.parts.iter().map(of).sum()
+}
+
+/// What a report alone shows to be wrong.
+fn alone(report: &Report) -> Vec<String> {
+    let mut flaws = terms(report);
+    let aggregator = &report.round.terms.aggregator;
+    if !aggregator.signed(&report.signed_bytes(), &report.signature) {
+        flaws.push("the aggregator's signature does not check".to_owned());
+    }
+    if report.number == 0 {
+        flaws.push("reports are numbered from 1".to_owned());
+    }
+    let before = 1..report.number;
+    if report
+        .last
+        .is_some_and(|last| !before.contains(&last.number))
+    {
+        flaws.push("what it names as published last has no smaller number".to_owned());
+    }
+    flaws.extend(played_again(&report.round));
+    flaws
+}
+
+/// Terms that no aggregator of ours would set.
+fn terms(report: &Report) -> Vec<String> {
+    let terms = &report.round.terms;
+    let n = terms.n();
+    let mut flaws = Vec::new();
+    let mut refuse = |wrong: bool, flaw: String| {
+        if wrong {
+            flaws.push(flaw);
+        }
+    };
+    let tolerated = faulty_max(terms.rule, n);
+    refuse(
+        terms.f > tolerated,
+        format!(
+            "f is {}, but {} of {n} slots tolerates {tolerated}",
+            terms.f, terms.rule
+        ),
+    );
+    let least = quorum(n, terms.f);
+    refuse(
+        !(least..=n).contains(&terms.quorum),
+        format!(
+            "the quorum is {}; of {n} slots with f = {} it is at least {least}",
+            terms.quorum, terms.f
+        ),
+    );
+    let interval = INTERVAL_US_MIN..=INTERVAL_US_MAX;
+    refuse(
+        !interval.contains(&terms.interval_us),
+        format!(
+            "the interval is {} µs, which is out of bounds",
+            terms.interval_us
+        ),
+    );
+    let mut keys: Vec<&[u8; 32]> = terms
+        .seats
+        .iter()
+        .filter_map(|seat| Some(seat.key.as_ref()?.bytes()))
+        .collect();
+    let all = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    refuse(keys.len() < all, "two slots have the same key".to_owned());
+    flaws
+}
+
+/// Plays the round again: what the aggregator would have refused is a flaw.
+fn played_again(round: &Round) -> Vec<String> {
+    let mut again = Round::new(round.terms.clone(), round.start_us);
+    let mut flaws = Vec::new();
+    for (slot, part) in round.parts.iter().enumerate() {
+        let slot = slot as u16;
+        if flaws.len() >= FLAWS_MAX {
+            flaws.push(format!(
+                "and no look at collector {slot} and those behind it"
+            ));
+            break;
+        }
+        for record in &part.records {
+            let sound = record::Record::decode(&record.encode())
+                .and_then(|_| again.sample(slot, round.start_us, record));
+            if let Err(reason) = sound {
+                flaws.push(format!(
+                    "collector {slot}, sample {}: {reason}",
+                    record.index
+                ));
+                // What follows it is out of order.
+                break;
+            }
+        }
+        if let Some(observation) = part.observation {
+            match again.observe(slot, &observation.encode()) {
+                Ok(Heard::Accepted) => {}
+                Ok(Heard::TooEarly) => {
+                    flaws.push(format!("collector {slot}: {}", Reject::SamplesMissing))
+                }
+                Err(reason) => flaws.push(format!("collector {slot}: {reason}")),
+            }
+        }
+        if let Some(second) = part.equivocated {
+            match again.observe(slot, &second.encode()) {
+                Err(Reject::Equivocation) => {}
+                Ok(_) => flaws.push(format!("collector {slot}: a second answer without a first")),
+                Err(reason) => flaws.push(format!("collector {slot}, second answer: {reason}")),
+            }
+        }
+    }
+    flaws
+}
+
+/// Writes the report again; the first field that differs.
+fn written_again(report: &Report, text: &str) -> Option<String> {
+    let again = line::write(report);
+    if again == text {
+        return None;
+    }
+    let same = again
+        .bytes()
+        .zip(text.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    // The last key that stands whole before the difference.
+    let before = again.get(..same).unwrap_or_default();
+    let key = before.rfind("\":").and_then(|end| {
+        let begin = before[..end].rfind('"')?;
+        Some(&before[begin + 1..end])
+    });
+    let key = key.unwrap_or("the beginning");
+    Some(format!(
+        "it says something else than its own samples and signatures make, at byte {same} (behind \"{key}\")"
+    ))
+}

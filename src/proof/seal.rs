@@ -1,0 +1,320 @@
+//! Ed25519 behind context strings: what is signed, byte for byte, and the keys that check it.
+//!
+//! Invariant: nothing is signed or checked but a byte string built here, which begins with a context of its own kind
+//! and has every field at a fixed width, so that no signature can be read as one over something else. Signatures
+//! are checked with `verify_strict` under the key of the slot in question, never under "any known key".
+//! What this module does not do: hold a secret. Whoever has a key that signs is a [`Signer`].
+
+use crate::bytes::{Put, padded};
+use crate::record::{RECORD_BYTES, Record};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use ed25519_dalek::{Digest, Sha512, VerifyingKey};
+
+/// Contexts, each NUL-padded to 32 bytes.
+const CONTEXT_OBSERVATION: &str = "rsoracle v1 observation";
+const CONTEXT_SAMPLES: &str = "rsoracle v1 samples";
+const CONTEXT_TERMS: &str = "rsoracle v1 terms";
+const CONTEXT_REPORT: &str = "rsoracle v1 report";
+const CONTEXT_KEY_CHANGE: &str = "rsoracle v1 key change";
+/// All of them; others must differ from each.
+pub const CONTEXTS: [&str; 5] = [
+    CONTEXT_OBSERVATION,
+    CONTEXT_SAMPLES,
+    CONTEXT_TERMS,
+    CONTEXT_REPORT,
+    CONTEXT_KEY_CHANGE,
+];
+
+/// Bytes that an observation's signature covers.
+pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 16 + 32 + 8 + 4 + 8 + 32 + 8 + 8;
+
+/// A key that signs. It never comes into this crate: whoever has one signs bytes that are built here.
+pub trait Signer {
+    /// The key that checks what this one signs.
+    fn public(&self) -> PublicKey;
+    /// The signature over bytes that begin with a context.
+    fn sign(&self, bytes: &[u8]) -> [u8; 64];
+}
+
+/// A key that checks signatures: decoded once, since decoding costs a tenth of a check. Never of small order, since
+/// such a key has signatures that fit any message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Decodes a key; `None` if the bytes are no point, one of small order, or a second spelling of one: a y of
+    /// p = 2^255 - 19 or more, which the library takes and RFC 8032 (5.1.3) does not.
+    pub fn decode(bytes: &[u8; 32]) -> Option<PublicKey> {
+        let second_spelling =
+            bytes[0] >= 0xed && bytes[1..31].iter().all(|b| *b == 0xff) && bytes[31] & 0x7f == 0x7f;
+        VerifyingKey::from_bytes(bytes)
+            .ok()
+            .filter(|key| !key.is_weak() && !second_spelling)
+            .map(PublicKey)
+    }
+
+    /// The key's bytes.
+    pub fn bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// Whether `signature` is this key's over `bytes`, by `verify_strict`.
+    pub fn signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.0
+            .verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(signature))
+            .is_ok()
+    }
+}
+
+/// Everything that an observation's signature covers and its 80 bytes do not carry.
+#[derive(Clone, Copy)]
+pub struct ObservationContext<'a> {
+    /// What the round is held to.
+    pub terms_digest: &'a [u8; 32],
+    /// The collector's slot.
+    pub slot: u16,
+    /// What is priced.
+    pub feed: &'a str,
+    /// What the collector watches.
+    pub source: &'a str,
+    /// The round's start.
+    pub start_us: u64,
+    /// How many samples.
+    pub samples: u32,
+    /// From one to the next.
+    pub interval_us: u64,
+    /// [`samples_digest`] of all of them.
+    pub samples_digest: &'a [u8; 32],
+}
+
+/// What an observation's signature covers.
+pub fn observation_bytes(
+    context: &ObservationContext,
+    average_bits: u64,
+    timestamp_us: u64,
+) -> [u8; OBSERVATION_SIGNED_BYTES] {
+    Put::new()
+        .put(&padded::<32>(CONTEXT_OBSERVATION))
+        .put(context.terms_digest)
+        .put(&context.slot.to_be_bytes())
+        .put(&padded::<16>(context.feed))
+        .put(&padded::<32>(context.source))
+        .put(&context.start_us.to_be_bytes())
+        .put(&context.samples.to_be_bytes())
+        .put(&context.interval_us.to_be_bytes())
+        .put(context.samples_digest)
+        .put(&average_bits.to_be_bytes())
+        .put(&timestamp_us.to_be_bytes())
+        .done()
+}
+
+/// The first 32 bytes of SHA-512 over what is fed to it, a context first.
+pub struct Digest32(Sha512);
+
+impl Digest32 {
+    fn new(context: &str) -> Digest32 {
+        Digest32(Sha512::new()).field(&padded::<32>(context))
+    }
+
+    /// A digest of terms.
+    pub fn terms() -> Digest32 {
+        Digest32::new(CONTEXT_TERMS)
+    }
+
+    /// Feeds one field of fixed width.
+    pub fn field(mut self, bytes: &[u8]) -> Digest32 {
+        self.0.update(bytes);
+        self
+    }
+
+    /// The digest.
+    pub fn done(self) -> [u8; 32] {
+        let whole: [u8; 64] = self.0.finalize().into();
+        *whole.first_chunk().expect("32 of 64 bytes")
+    }
+}
+
+/// The digest that ties an average to the samples behind it.
+pub fn samples_digest(records: &[Record]) -> [u8; 32] {
+    let digest = Digest32::new(CONTEXT_SAMPLES);
+    records
+        .iter()
+        .map(Record::encode)
+        .fold(digest, |digest, record: [u8; RECORD_BYTES]| {
+            digest.field(&record)
+        })
+        .done()
+}
+
+/// Bytes for a signature whose number of fields varies; each field has a fixed width, a count stands before what repeats.
+pub struct SignedBytes(Vec<u8>);
+
+impl SignedBytes {
+    /// Those of a report.
+    pub fn report() -> SignedBytes {
+        SignedBytes(padded::<32>(CONTEXT_REPORT).to_vec())
+    }
+
+    /// Those of a change of the aggregator's key.
+    pub fn key_change() -> SignedBytes {
+        SignedBytes(padded::<32>(CONTEXT_KEY_CHANGE).to_vec())
+    }
+
+    /// Appends one field.
+    pub fn put(&mut self, field: &[u8]) -> &mut SignedBytes {
+        self.0.extend_from_slice(field);
+        self
+    }
+
+    /// The bytes.
+    pub fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Keys that were decoded before, since decoding costs a tenth of a check.
+#[derive(Default)]
+pub struct Keys(BTreeMap<[u8; 32], PublicKey>);
+
+impl Keys {
+    /// Keys that are remembered at most; one more, and all are forgotten.
+    const MAX: usize = 100_000;
+
+    /// [`PublicKey::decode`].
+    pub fn decode(&mut self, bytes: &[u8; 32]) -> Option<PublicKey> {
+        if let Some(key) = self.0.get(bytes) {
+            return Some(*key);
+        }
+        let key = PublicKey::decode(bytes)?;
+        if self.0.len() >= Keys::MAX {
+            self.0.clear();
+        }
+        self.0.insert(*bytes, key);
+        Some(key)
+    }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// Reads what [`hex`] writes, and nothing else: exactly two lower-case digits for each of the N bytes.
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    unhex_into(text.as_bytes(), &mut bytes).then_some(bytes)
+}
+
+/// The same in place; `false`, and the bytes zero, if it is anything else.
+pub fn unhex_into(text: &[u8], bytes: &mut [u8]) -> bool {
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut sound = text.len() == 2 * bytes.len();
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        match (nibble(pair[0]), nibble(pair[1])) {
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => sound = false,
+        }
+    }
+    if !sound {
+        bytes.fill(0);
+    }
+    sound
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use ed25519_dalek::SigningKey;
+    use std::prelude::v1::*;
+
+    /// A key of the tests.
+    pub(crate) struct SecretKey(SigningKey);
+
+    impl SecretKey {
+        pub(crate) fn from_seed(seed: &[u8; 32]) -> SecretKey {
+            SecretKey(SigningKey::from_bytes(seed))
+        }
+
+        pub(crate) fn public(&self) -> PublicKey {
+            PublicKey(self.0.verifying_key())
+        }
+
+        pub(crate) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+            ed25519_dalek::Signer::sign(&self.0, bytes).to_bytes()
+        }
+    }
+
+    impl Signer for SecretKey {
+        fn public(&self) -> PublicKey {
+            self.public()
+        }
+
+        fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+            self.sign(bytes)
+        }
+    }
+
+    #[test]
+    fn a_signature_fits_its_own_bytes_and_key_only() {
+        let (a, b) = (
+            SecretKey::from_seed(&[1; 32]),
+            SecretKey::from_seed(&[2; 32]),
+        );
+        let signature = a.sign(b"message");
+        assert!(a.public().signed(b"message", &signature));
+        assert!(!a.public().signed(b"massage", &signature));
+        assert!(!b.public().signed(b"message", &signature));
+        for bit in 0..512 {
+            let mut flipped = signature;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(!a.public().signed(b"message", &flipped), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_small_order_is_refused() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        assert_eq!(
+            PublicKey::decode(&identity),
+            None,
+            "one signature of the identity key fits any message"
+        );
+        assert_eq!(PublicKey::decode(&[0; 32]), None);
+        assert_eq!(
+            PublicKey::decode(&[0xff; 32]),
+            None,
+            "y = 2^255 - 1 is a second spelling of y = 18"
+        );
+    }
+
+    #[test]
+    fn hexadecimal_comes_back_the_same_and_has_one_spelling() {
+        let bytes: [u8; 256] = core::array::from_fn(|i| i as u8);
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(unhex(""), Some([]));
+        for text in [
+            "", "0", "0a0", "0a0b0", "0A0b", "0g0b", " a0b", "0a0b\n", "0x0b", "é0b", "0a0b0c",
+        ] {
+            assert_eq!(unhex::<2>(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_context_is_another() {
+        for (i, a) in CONTEXTS.iter().enumerate() {
+            assert!(a.len() < 32 && CONTEXTS[i + 1..].iter().all(|b| a != b));
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! How feeds, sources and endpoints are written.
+//!
+//! Invariant: a name that comes out of here fits its field in what is signed, and holds no byte that could be read as padding.
+//! What this module does not do: reach an exchange.
+
+use crate::limits::{FEED_BYTES_MAX, SOURCE_BYTES_MAX};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Whether a feed may be called so, such as `BTC/USD`; the error says what would be right.
+pub fn check_feed(feed: &str) -> Result<(), &'static str> {
+    const _: () = assert!(FEED_BYTES_MAX == 16, "the sentence below says so");
+    // Without the two that JSON would have to escape.
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
+    if feed.is_empty() || feed.len() > FEED_BYTES_MAX || !feed.bytes().all(plain) {
+        return Err(
+            "1 to 16 visible ASCII characters without quotes and backslashes, such as BTC/USD",
+        );
+    }
+    Ok(())
+}
+
+/// One way to watch an exchange: what a source's name begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Such as `binance-stream`.
+    pub name: &'static str,
+    /// The quote currency of its market that is taken where a symbol is not named.
+    pub quote: &'static str,
+    /// How it spells its symbols.
+    pub spelling: Spelling,
+}
+
+/// How an exchange spells a market.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// `BTCUSDC`
+    Joined,
+    /// `btcusd`
+    Small,
+    /// `BTC-USD`
+    Dashed,
+    /// `BTC/USD`
+    Slashed,
+    /// `tBTCUSD`, `tDOGE:USD`; it calls USDT UST and USDC UDC.
+    Bitfinex,
+}
+
+/// All kinds of source; each may be prefixed `embedded-`, and `embedded` alone is Binance's.
+pub static KINDS: [Kind; 9] = [
+    kind("binance", "USDC", Spelling::Joined),
+    kind("binance-book", "USDC", Spelling::Joined),
+    kind("binance-stream", "USDC", Spelling::Joined),
+    kind("coinbase", "USD", Spelling::Dashed),
+    kind("kraken", "USD", Spelling::Slashed),
+    kind("bitstamp", "USD", Spelling::Small),
+    kind("bitfinex", "USD", Spelling::Bitfinex),
+    kind("okx", "USDT", Spelling::Dashed),
+    kind("bybit", "USDT", Spelling::Joined),
+];
+
+/// The kinds of the built-in roster: seven exchanges, four of them in dollars, and no more than two in one other currency.
+pub const DIVERSE: [&str; 7] = [
+    "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
+];
+
+const fn kind(name: &'static str, quote: &'static str, spelling: Spelling) -> Kind {
+    Kind {
+        name,
+        quote,
+        spelling,
+    }
+}
+
+impl Spelling {
+    /// How the market of `base`, such as `BTC`, against `quote`, such as `USD`, is spelled.
+    pub fn of(self, base: &str, quote: &str) -> String {
+        match self {
+            Spelling::Joined => format!("{base}{quote}"),
+            Spelling::Small => format!("{base}{quote}").to_ascii_lowercase(),
+            Spelling::Dashed => format!("{base}-{quote}"),
+            Spelling::Slashed => format!("{base}/{quote}"),
+            Spelling::Bitfinex => {
+                let quote = match quote {
+                    "USDT" => "UST",
+                    "USDC" => "UDC",
+                    other => other,
+                };
+                let colon = if base.len() > 3 || quote.len() > 3 {
+                    ":"
+                } else {
+                    ""
+                };
+                format!("t{base}{colon}{quote}")
+            }
+        }
+    }
+
+    /// Whether a symbol could be one of this exchange.
+    fn takes(self, symbol: &str) -> bool {
+        let two = |mark: char| {
+            symbol
+                .split_once(mark)
+                .is_some_and(|(base, quote)| capitals(base) && capitals(quote))
+        };
+        match self {
+            Spelling::Joined => capitals(symbol),
+            Spelling::Small => {
+                let fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+                !symbol.is_empty() && symbol.bytes().all(fit)
+            }
+            Spelling::Dashed => two('-'),
+            Spelling::Slashed => two('/'),
+            Spelling::Bitfinex => symbol
+                .strip_prefix('t')
+                .is_some_and(|rest| capitals(&rest.replacen(':', "", 1))),
+        }
+    }
+}
+
+/// An exchange and its symbol, written `binance:BTCUSDC`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The whole name, as it is signed.
+    pub name: String,
+    /// How it is watched.
+    pub kind: &'static Kind,
+    /// Whether it is the embedded exchange, whose prices are recorded ones.
+    pub embedded: bool,
+}
+
+/// The exchange that a source's name begins with; `binance-book` and `binance-stream` are binance too.
+pub fn exchange_of(source: &str) -> &str {
+    let kind = source.split_once(':').map_or(source, |(kind, _)| kind);
+    let stripped = kind.strip_suffix("-book").or(kind.strip_suffix("-stream"));
+    stripped.unwrap_or(kind)
+}
+
+/// The currency that a source prices in, by the end of its symbol; all that end otherwise count as one.
+pub fn quote_of(source: &str) -> &'static str {
+    const QUOTES: [&str; 9] = [
+        "USDT", "USDC", "FDUSD", "TUSD", "USD", "EUR", "GBP", "JPY", "BTC",
+    ];
+    let symbol = source.to_ascii_uppercase();
+    if exchange_of(source).ends_with("bitfinex") {
+        match symbol.get(symbol.len().saturating_sub(3)..) {
+            Some("UST") => return "USDT",
+            Some("UDC") => return "USDC",
+            _ => {}
+        }
+    }
+    let ends = |quote: &&&str| symbol.ends_with(**quote);
+    QUOTES.iter().find(ends).copied().unwrap_or("other")
+}
+
+/// The currency that a source prices in, if it is another than the feed's own, the one behind the feed's slash.
+pub fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
+    let quote = quote_of(source);
+    let is_own = |own: &str| match quote {
+        "other" => !own.is_empty() && source.to_ascii_uppercase().ends_with(own),
+        known => known == own,
+    };
+    let own = feed.split_once('/').is_some_and(|(_, own)| is_own(own));
+    (!own).then_some(quote)
+}
+
+/// Whether a source's prices are recorded ones.
+pub fn is_embedded(source: &str) -> bool {
+    let exchange = exchange_of(source);
+    exchange == "embedded" || exchange.starts_with("embedded-")
+}
+
+/// Base and quote currency of a feed such as `BTC/USD`; none of one that is named otherwise.
+pub fn market_of(feed: &str) -> Option<(&str, &str)> {
+    let (base, quote) = feed.split_once('/')?;
+    (capitals(base) && capitals(quote)).then_some((base, quote))
+}
+
+/// Whether it could be a currency's name: capital letters and digits.
+pub fn capitals(name: &str) -> bool {
+    let fit = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+    !name.is_empty() && name.bytes().all(fit)
+}
+
+impl Source {
+    /// Reads `KIND:SYMBOL`, or a kind alone, such as `kraken`: then its market of the feed's base currency against the
+    /// kind's own quote currency. The error says what would be right.
+    pub fn parse_for(name: &str, feed: &str) -> Result<Source, String> {
+        let Some((kind, _)) = Source::kind_of(name) else {
+            return Source::parse(name);
+        };
+        let (base, _) = market_of(feed).ok_or_else(|| {
+            let example = kind.spelling.of("BTC", kind.quote);
+            format!(
+                "a symbol too, as in {name}:{example}, since the feed {feed} names no currencies"
+            )
+        })?;
+        Source::parse(&format!("{name}:{}", kind.spelling.of(base, kind.quote)))
+    }
+
+    /// Reads `KIND:SYMBOL`; the error says what would be right.
+    pub fn parse(name: &str) -> Result<Source, String> {
+        let (prefix, symbol) = name.split_once(':').ok_or_else(|| {
+            format!(
+                "EXCHANGE:SYMBOL, as in binance:BTCUSDC; exchanges: {}",
+                kinds()
+            )
+        })?;
+        let (kind, embedded) = Source::kind_of(prefix)
+            .ok_or_else(|| format!("one of these before the colon: {}", kinds()))?;
+        let example = kind.spelling.of("BTC", kind.quote);
+        if !kind.spelling.takes(symbol) {
+            return Err(format!(
+                "{prefix}'s symbols as it spells them, as in {prefix}:{example}"
+            ));
+        }
+        if name.len() > SOURCE_BYTES_MAX {
+            return Err(format!(
+                "at most {SOURCE_BYTES_MAX} characters, as in {prefix}:{example}"
+            ));
+        }
+        Ok(Source {
+            name: name.to_owned(),
+            kind,
+            embedded,
+        })
+    }
+
+    /// What a name before the colon stands for, and whether it is the embedded exchange.
+    pub fn kind_of(prefix: &str) -> Option<(&'static Kind, bool)> {
+        let (name, embedded) = match prefix.strip_prefix("embedded") {
+            Some("") => ("binance", true),
+            Some(rest) => (rest.strip_prefix('-')?, true),
+            None => (prefix, false),
+        };
+        let kind = KINDS.iter().find(|kind| kind.name == name)?;
+        Some((kind, embedded))
+    }
+
+    /// The exchange's name.
+    pub fn exchange(&self) -> &str {
+        exchange_of(&self.name)
+    }
+
+    /// What comes before the colon: its kind's name, after `embedded-` perhaps.
+    pub fn prefix(&self) -> &str {
+        self.name.split_once(':').expect("a source has a colon").0
+    }
+
+    /// Whether it is the market of `base` against `quote`.
+    pub fn prices(&self, base: &str, quote: &str) -> bool {
+        self.symbol() == self.kind.spelling.of(base, quote)
+    }
+
+    /// The symbol: what comes after the colon.
+    pub fn symbol(&self) -> &str {
+        self.name.split_once(':').expect("a source has a colon").1
+    }
+}
+
+/// All kinds, for a sentence.
+pub fn kinds() -> String {
+    let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+    format!(
+        "{}, or one of them with 'embedded-' before it",
+        names.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic;
+
+    #[test]
+    fn every_kind_takes_the_symbols_that_it_spells() {
+        for kind in &KINDS {
+            for quote in ["USD", "USDC", "USDT"] {
+                let symbol = kind.spelling.of("BTC", quote);
+                for prefix in ["", "embedded-"] {
+                    let name = format!("{prefix}{}:{symbol}", kind.name);
+                    let source =
+                        Source::parse(&name).unwrap_or_else(|right| panic!("{name}: {right}"));
+                    assert_eq!((source.kind, source.symbol()), (kind, symbol.as_str()));
+                    assert_eq!(source.embedded, !prefix.is_empty());
+                    assert_eq!(quote_of(&name), quote, "{name}");
+                }
+            }
+        }
+        assert_eq!(
+            Source::parse("embedded:BTCUSDT").unwrap().kind.name,
+            "binance"
+        );
+    }
+
+    #[test]
+    fn a_kind_alone_is_its_market_of_the_feeds_base() {
+        for (name, feed, source) in [
+            ("kraken", "BTC/USD", "kraken:BTC/USD"),
+            ("bitfinex", "DOGE/USD", "bitfinex:tDOGE:USD"),
+            ("bitstamp", "ETH/USD", "bitstamp:ethusd"),
+            ("embedded-okx", "BTC/USD", "embedded-okx:BTC-USDT"),
+            ("binance", "BTC/EUR", "binance:BTCUSDC"),
+            ("okx:ETH-BTC", "BTC/USD", "okx:ETH-BTC"),
+        ] {
+            assert_eq!(Source::parse_for(name, feed).unwrap().name, source);
+        }
+        for (name, feed, says) in [
+            ("kraken", "gold", "a symbol too, as in kraken:BTC/USD"),
+            ("kraken", "btc/usd", "a symbol too"),
+            ("kraken", "BTC/USD/X", "a symbol too"),
+            ("krake", "BTC/USD", "EXCHANGE:SYMBOL"),
+            ("kraken:", "BTC/USD", "kraken:BTC/USD"),
+        ] {
+            let right = Source::parse_for(name, feed).unwrap_err();
+            assert!(right.contains(says), "{name}: {right}");
+        }
+        let source = Source::parse("bitfinex:tBTCUST").unwrap();
+        assert!(source.prices("BTC", "USDT") && !source.prices("BTC", "USD"));
+        assert!(!source.prices("ETH", "USDT"));
+    }
+
+    #[test]
+    fn recorded_prices_are_told_by_the_name() {
+        for name in ["embedded:X", "embedded-kraken:X", "embedded-binance-book:X"] {
+            assert!(is_embedded(name), "{name}");
+        }
+        for name in ["binance:X", "embeddedkraken:X", "kraken:embedded:X"] {
+            assert!(!is_embedded(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_source_is_told_what_would_be_right() {
+        for (name, says) in [
+            ("binance", "EXCHANGE:SYMBOL"),
+            ("binanze:BTCUSDC", "binance-stream, coinbase"),
+            ("embeddedkraken:BTC/USD", "one of these"),
+            ("embedded-:BTCUSDT", "one of these"),
+            ("kraken:XBTUSD", "kraken:BTC/USD"),
+            ("kraken:BTC/USD/X", "kraken:BTC/USD"),
+            ("bitstamp:BTCUSD", "bitstamp:btcusd"),
+            ("bitfinex:BTCUSD", "bitfinex:tBTCUSD"),
+            ("coinbase:BTC-", "coinbase:BTC-USD"),
+            ("binance:", "binance:BTCUSDC"),
+            ("binance:BTCUSDCBTCUSDCBTCUSDCBTCUSDC", "32"),
+        ] {
+            let right = Source::parse(name).unwrap_err();
+            assert!(right.contains(says), "{name}: {right}");
+        }
+    }
+
+    #[test]
+    fn several_ways_to_watch_an_exchange_are_one_exchange() {
+        for (source, exchange) in [
+            ("binance:BTCUSDC", "binance"),
+            ("binance-book:BTCUSDC", "binance"),
+            ("binance-stream:BTCUSDC", "binance"),
+            ("embedded:BTCUSDT", "embedded"),
+            ("embedded-kraken:BTC/USD", "embedded-kraken"),
+            ("embedded-binance-stream:BTCUSDT", "embedded-binance"),
+        ] {
+            assert_eq!(exchange_of(source), exchange);
+        }
+    }
+
+    #[test]
+    fn quote_currencies_are_told_by_the_end_of_the_symbol() {
+        for (source, quote) in [
+            ("binance:BTCUSDC", "USDC"),
+            ("binance:BTCFDUSD", "FDUSD"),
+            ("coinbase:BTC-USD", "USD"),
+            ("bitstamp:btcusd", "USD"),
+            ("bitfinex:tBTCUST", "USDT"),
+            ("bitfinex:tDOGE:USD", "USD"),
+            ("okx:BTC-USDT", "USDT"),
+            ("okx:DUST-BTC", "BTC"),
+            ("kraken:ETH/CHF", "other"),
+        ] {
+            assert_eq!(quote_of(source), quote, "{source}");
+        }
+    }
+}

@@ -1,0 +1,746 @@
+//! Configuration and rosters as text: a strict, flat subset of TOML 1.0 that every other TOML reader takes to mean the same.
+//!
+//! | what | how |
+//! |---|---|
+//! | section | `[name]` or `[name.name]`, names of letters, digits, `_` and `-`; what comes before the first is the section "" |
+//! | entry | `key = value`, the key spelled like a name |
+//! | text | `"…"` on one line, with `\"`, `\\`, `\n` and `\t` as the only escapes |
+//! | whole number | decimal, optional sign, `_` between digits, within 64 bits |
+//! | number | `digits.digits`, optional sign |
+//! | switch | `true` or `false` |
+//! | list | `["…", "…"]`, of texts only, on one line |
+//! | comment | from `#` to the end of the line |
+//!
+//! Invariant: everything else is refused with its line, and its key where there is one; nothing is guessed, and nothing that
+//! stands in the text is ignored unless it is a comment. What this module does not do: open files, or know any key.
+
+use crate::limits::TOML_BYTES_MAX;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::RangeInclusive;
+
+/// What a key is set to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `"…"`
+    Text(String),
+    /// `-12_000`
+    Whole(i64),
+    /// `0.25`, always finite.
+    Number(f64),
+    /// `true`
+    Switch(bool),
+    /// `["…", "…"]`
+    List(Vec<String>),
+}
+
+/// One `key = value`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// What is set.
+    pub key: String,
+    /// To what.
+    pub value: Value,
+    /// On which line, from 1.
+    pub line: usize,
+}
+
+/// One section with its entries, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Section {
+    /// What stands between the brackets; empty for what comes before the first section.
+    pub name: String,
+    /// The line of its header, from 1.
+    pub line: usize,
+    /// Its entries.
+    pub entries: Vec<Entry>,
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The line, from 1.
+    pub line: usize,
+    /// The key; empty where there is none.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub text: String,
+}
+
+impl Wrong {
+    /// Something about a line that has no key.
+    pub fn line(line: usize, text: impl Into<String>) -> Wrong {
+        Wrong::key(line, "", text)
+    }
+
+    /// Something about a key.
+    pub fn key(line: usize, key: &str, text: impl Into<String>) -> Wrong {
+        Wrong {
+            line,
+            key: key.to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.line)?;
+        if !self.key.is_empty() {
+            write!(f, ", key '{}'", self.key)?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+impl Section {
+    /// The entry of a key, if it is set.
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// The entry of a key that must be set.
+    pub fn required(&self, key: &str) -> Result<&Entry, Wrong> {
+        let missing = || Wrong::key(self.line, key, format!("missing {}", self.place()));
+        self.get(key).ok_or_else(missing)
+    }
+
+    /// Refuses every key but these.
+    pub fn only(&self, known: &[&str]) -> Result<(), Wrong> {
+        let unknown = |entry: &&Entry| !known.contains(&entry.key.as_str());
+        match self.entries.iter().find(unknown) {
+            Some(entry) => {
+                let place = self.place();
+                Err(entry.wrong(format!("unknown {place}; known: {}", known.join(", "))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn place(&self) -> String {
+        if self.name.is_empty() {
+            "before the first section".to_owned()
+        } else {
+            format!("in section [{}]", self.name)
+        }
+    }
+}
+
+impl Entry {
+    /// Something about this entry.
+    pub fn wrong(&self, text: impl Into<String>) -> Wrong {
+        Wrong::key(self.line, &self.key, text)
+    }
+
+    /// Its text.
+    pub fn text(&self) -> Result<&str, Wrong> {
+        match &self.value {
+            Value::Text(text) => Ok(text),
+            _ => Err(self.wrong("it takes text in double quotes")),
+        }
+    }
+
+    /// Its whole number, which must lie within `range`.
+    pub fn whole<T>(&self, range: RangeInclusive<T>) -> Result<T, Wrong>
+    where
+        T: TryFrom<i64> + PartialOrd + fmt::Display,
+    {
+        let number = match &self.value {
+            Value::Whole(number) => T::try_from(*number).ok(),
+            _ => None,
+        };
+        let inside = number.filter(|number| range.contains(number));
+        let (low, high) = (range.start(), range.end());
+        inside.ok_or_else(|| self.wrong(format!("it takes a whole number from {low} to {high}")))
+    }
+
+    /// Its number, whole or not.
+    pub fn number(&self) -> Result<f64, Wrong> {
+        match self.value {
+            Value::Number(number) => Ok(number),
+            Value::Whole(number) => Ok(number as f64),
+            _ => Err(self.wrong("it takes a number")),
+        }
+    }
+
+    /// Whether it is on.
+    pub fn switch(&self) -> Result<bool, Wrong> {
+        match self.value {
+            Value::Switch(on) => Ok(on),
+            _ => Err(self.wrong("it takes true or false")),
+        }
+    }
+
+    /// Its list of texts.
+    pub fn list(&self) -> Result<&[String], Wrong> {
+        match &self.value {
+            Value::List(texts) => Ok(texts),
+            _ => Err(self.wrong("it takes a list of texts: [\"…\", \"…\"]")),
+        }
+    }
+}
+
+/// Text as it is written here, in double quotes; a control character besides line feed and tab has no spelling.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Reads all of it. The first section is always "", the one before the first header, even if nothing stands in it.
+pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
+    if text.len() > TOML_BYTES_MAX {
+        let too_long = format!("the text is longer than {TOML_BYTES_MAX} bytes");
+        return Err(Wrong::line(1, too_long));
+    }
+    let mut sections = vec![Section {
+        name: String::new(),
+        line: 1,
+        entries: Vec::new(),
+    }];
+    // Every path that is set, so that a key and a section never share one.
+    let mut sections_set = BTreeSet::new();
+    let mut keys_set = BTreeSet::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let number = index + 1;
+        let body = line.strip_suffix('\n').map_or(line, |body| {
+            // A carriage return is no control character where it belongs to the end of the line.
+            body.strip_suffix('\r').unwrap_or(body)
+        });
+        if body.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(Wrong::line(number, "a control character"));
+        }
+        let mut cursor = Cursor {
+            rest: body,
+            line: number,
+            key: "",
+        };
+        cursor.blank();
+        if cursor.rest.starts_with('[') {
+            let name = cursor.header()?;
+            if !sections_set.insert(name.to_owned()) {
+                return Err(cursor.wrong(format!("section [{name}] stands here twice")));
+            }
+            sections.push(Section {
+                name: name.to_owned(),
+                line: number,
+                entries: Vec::new(),
+            });
+        } else if !cursor.at_end() {
+            let section = sections.last_mut().expect("there is a first");
+            let entry = cursor.entry()?;
+            let path = if section.name.is_empty() {
+                entry.key.clone()
+            } else {
+                format!("{}.{}", section.name, entry.key)
+            };
+            if !keys_set.insert(path) {
+                return Err(entry.wrong(format!("set twice {}", section.place())));
+            }
+            section.entries.push(entry);
+        }
+    }
+    refuse_paths_set_twice(&sections, &keys_set)?;
+    Ok(sections)
+}
+
+/// `a = 1` and `[a]` or `[a.b]` would set one thing twice, in either order.
+fn refuse_paths_set_twice(sections: &[Section], keys: &BTreeSet<String>) -> Result<(), Wrong> {
+    for section in &sections[1..] {
+        let outer = section.name.split('.').next().unwrap_or_default();
+        if let Some(path) = [outer, &section.name]
+            .into_iter()
+            .find(|p| keys.contains(*p))
+        {
+            let text = format!("'{path}' is a key as well as a section");
+            return Err(Wrong::line(section.line, text));
+        }
+    }
+    Ok(())
+}
+
+/// What of a line is still to be read.
+struct Cursor<'a> {
+    rest: &'a str,
+    line: usize,
+    /// The key, once it is read.
+    key: &'a str,
+}
+
+impl<'a> Cursor<'a> {
+    fn wrong(&self, text: impl Into<String>) -> Wrong {
+        Wrong::key(self.line, self.key, text)
+    }
+
+    /// Passes over spaces and tabs.
+    fn blank(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t']);
+    }
+
+    /// Passes over `mark` if it comes next.
+    fn takes(&mut self, mark: char) -> bool {
+        let after = self.rest.strip_prefix(mark);
+        self.rest = after.unwrap_or(self.rest);
+        after.is_some()
+    }
+
+    /// Takes all characters that `fit`; there may be none.
+    fn word(&mut self, fit: impl Fn(char) -> bool) -> &'a str {
+        let end = self.rest.find(|c| !fit(c)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
+    }
+
+    fn name(&mut self) -> &'a str {
+        self.word(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    }
+
+    /// Whether nothing but a comment is left.
+    fn at_end(&mut self) -> bool {
+        self.blank();
+        self.rest.is_empty() || self.rest.starts_with('#')
+    }
+
+    fn end(&mut self) -> Result<(), Wrong> {
+        if self.at_end() {
+            Ok(())
+        } else {
+            Err(self.wrong("something stands behind what should be the end of the line"))
+        }
+    }
+
+    fn header(&mut self) -> Result<&'a str, Wrong> {
+        let right = "a section is written [name] or [name.name], names of letters, digits, _ and -";
+        self.takes('[');
+        if self.rest.starts_with('[') {
+            return Err(self.wrong("arrays of tables ([[…]]) are not read here"));
+        }
+        let whole = self.rest;
+        let mut sound = !self.name().is_empty();
+        if self.takes('.') {
+            sound &= !self.name().is_empty();
+        }
+        let name = &whole[..whole.len() - self.rest.len()];
+        if !sound || !self.takes(']') {
+            return Err(self.wrong(right));
+        }
+        self.end()?;
+        Ok(name)
+    }
+
+    fn entry(&mut self) -> Result<Entry, Wrong> {
+        if self.rest.starts_with(['"', '\'']) {
+            return Err(self.wrong("quoted keys are not read here"));
+        }
+        self.key = self.name();
+        if self.key.is_empty() {
+            return Err(self.wrong("neither a section, nor a key, nor a comment"));
+        }
+        self.blank();
+        if self.rest.starts_with('.') {
+            return Err(self.wrong("dotted keys are not read here; use a section"));
+        }
+        if !self.takes('=') {
+            return Err(self.wrong("no '=' behind the key"));
+        }
+        self.blank();
+        let value = self.value()?;
+        self.end()?;
+        Ok(Entry {
+            key: self.key.to_owned(),
+            value,
+            line: self.line,
+        })
+    }
+
+    fn value(&mut self) -> Result<Value, Wrong> {
+        match self.rest.chars().next() {
+            None | Some('#') => Err(self.wrong("no value behind the '='")),
+            Some('"') => self.text().map(Value::Text),
+            Some('[') => self.list().map(Value::List),
+            Some('\'') => Err(self.wrong("text in single quotes is not read here; use double")),
+            Some('{') => Err(self.wrong("inline tables are not read here; use a section")),
+            Some(_) => self.plain(),
+        }
+    }
+
+    fn text(&mut self) -> Result<String, Wrong> {
+        if self.rest.starts_with("\"\"\"") {
+            return Err(self.wrong("text of several lines is not read here"));
+        }
+        if !self.takes('"') {
+            return Err(self.wrong("text stands in double quotes"));
+        }
+        let mut text = String::new();
+        let mut rest = self.rest.chars();
+        loop {
+            match rest.next() {
+                None => return Err(self.wrong("no '\"' at the end of the text")),
+                Some('"') => break,
+                Some('\t') => return Err(self.wrong("a tab within text; write \\t")),
+                Some('\\') => text.push(match rest.next() {
+                    Some('"') => '"',
+                    Some('\\') => '\\',
+                    Some('n') => '\n',
+                    Some('t') => '\t',
+                    _ => {
+                        return Err(
+                            self.wrong("of escapes only \\\" \\\\ \\n and \\t are read here")
+                        );
+                    }
+                }),
+                Some(other) => text.push(other),
+            }
+        }
+        self.rest = rest.as_str();
+        Ok(text)
+    }
+
+    fn list(&mut self) -> Result<Vec<String>, Wrong> {
+        let mut texts = Vec::new();
+        self.takes('[');
+        loop {
+            self.blank();
+            if self.takes(']') {
+                return Ok(texts);
+            }
+            if !self.rest.starts_with('"') {
+                return Err(self.wrong("a list is one line of texts: [\"…\", \"…\"]"));
+            }
+            texts.push(self.text()?);
+            self.blank();
+            if !self.takes(',') && !self.rest.starts_with(']') {
+                return Err(self.wrong("neither ',' nor ']' behind a text of the list"));
+            }
+        }
+    }
+
+    /// A value without quotes or brackets.
+    fn plain(&mut self) -> Result<Value, Wrong> {
+        let word = self.word(|c| !matches!(c, ' ' | '\t' | '#'));
+        let value = match word {
+            "true" => Some(Value::Switch(true)),
+            "false" => Some(Value::Switch(false)),
+            _ => number(word),
+        };
+        value.ok_or_else(|| {
+            self.wrong("no value that is read here: text in double quotes, a decimal number, true, false or a list of texts")
+        })
+    }
+}
+
+fn number(word: &str) -> Option<Value> {
+    let unsigned = word.strip_prefix(['+', '-']).unwrap_or(word);
+    let (whole, fraction) = match unsigned.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (unsigned, None),
+    };
+    let leading_zero = whole.len() > 1 && whole.starts_with('0');
+    if leading_zero || !are_digits(whole) || !fraction.is_none_or(are_digits) {
+        return None;
+    }
+    let plain = word.replace('_', "");
+    match fraction {
+        None => plain.parse().ok().map(Value::Whole),
+        Some(_) => {
+            let number: f64 = plain.parse().ok()?;
+            number.is_finite().then_some(Value::Number(number))
+        }
+    }
+}
+
+/// Decimal digits, a single `_` only between two of them.
+fn are_digits(text: &str) -> bool {
+    let group = |group: &str| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit());
+    text.split('_').all(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::prelude::v1::*;
+
+    /// The only value of a text with one entry.
+    fn value(text: &str) -> Result<Value, Wrong> {
+        let mut sections = parse(text)?;
+        assert_eq!((sections.len(), sections[0].entries.len()), (1, 1));
+        Ok(sections[0].entries.remove(0).value)
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        let texts = |texts: &[&str]| Value::List(texts.iter().map(|t| (*t).to_owned()).collect());
+        for (text, right) in [
+            (r#"a = "x""#, Value::Text("x".into())),
+            (r#"a="""#, Value::Text(String::new())),
+            ("a = \"#b\" # c", Value::Text("#b".into())),
+            (r#"a = "\"\\\n\té""#, Value::Text("\"\\\n\té".into())),
+            ("a = 0", Value::Whole(0)),
+            ("a = -0", Value::Whole(0)),
+            ("a = +1_000#c", Value::Whole(1000)),
+            ("a = -9223372036854775808", Value::Whole(i64::MIN)),
+            ("a = 9223372036854775807", Value::Whole(i64::MAX)),
+            ("a = 0.25", Value::Number(0.25)),
+            ("a = -1_0.0_1", Value::Number(-10.01)),
+            ("\ta\t=\ttrue\t", Value::Switch(true)),
+            ("a = false\r\n", Value::Switch(false)),
+            ("a = []", texts(&[])),
+            (r#"a = [ "x" ]"#, texts(&["x"])),
+            (r#"a = ["x","]",]"#, texts(&["x", "]"])),
+            ("# c\n\n  \na = 1", Value::Whole(1)),
+            ("007 = 1", Value::Whole(1)),
+        ] {
+            assert_eq!(value(text), Ok(right), "{text}");
+        }
+    }
+
+    #[test]
+    fn sections_come_in_their_order_with_their_lines() {
+        let text = "# c\na = 1\n[b] # c\n\n[c.0]\nx = true\na = 2\n[c-d_.E]\n";
+        let sections = parse(text).unwrap();
+        let heads: Vec<_> = sections.iter().map(|s| (s.name.as_str(), s.line)).collect();
+        assert_eq!(heads, [("", 1), ("b", 3), ("c.0", 5), ("c-d_.E", 8)]);
+        let lines: Vec<_> = sections[2].entries.iter().map(|e| e.line).collect();
+        assert_eq!((sections[0].entries.len(), lines), (1, vec![6, 7]));
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_its_line_and_key() {
+        for (text, place, part) in [
+            ("\na = 1\na = 2", "line 3, key 'a': ", "twice"),
+            (
+                "[s]\na = 1\n\na = 1",
+                "line 4, key 'a': ",
+                "twice in section [s]",
+            ),
+            ("[a]\n[b]\n[a]", "line 3: ", "section [a] stands here twice"),
+            ("a = 1\n[a]", "line 2: ", "a key as well as a section"),
+            ("a = 1\n[a.b]", "line 2: ", "a key as well as a section"),
+            (
+                "[a.b]\n[a]\nb = 1",
+                "line 1: ",
+                "a key as well as a section",
+            ),
+            ("[[a]]", "line 1: ", "arrays of tables"),
+            ("[a", "line 1: ", "[name]"),
+            ("[]", "line 1: ", "[name]"),
+            ("[a.]", "line 1: ", "[name]"),
+            ("[.a]", "line 1: ", "[name]"),
+            ("[a.b.c]", "line 1: ", "[name]"),
+            ("[ a ]", "line 1: ", "[name]"),
+            ("[\"a\"]", "line 1: ", "[name]"),
+            ("[a] b", "line 1: ", "end of the line"),
+            ("a.b = 1", "line 1, key 'a': ", "dotted"),
+            ("a . b = 1", "line 1, key 'a': ", "dotted"),
+            ("\"a\" = 1", "line 1: ", "quoted keys"),
+            ("= 1", "line 1: ", "neither"),
+            ("é = 1", "line 1: ", "neither"),
+            ("\u{feff}a = 1", "line 1: ", "neither"),
+            ("a", "line 1, key 'a': ", "no '='"),
+            ("a b = 1", "line 1, key 'a': ", "no '='"),
+            ("a =", "line 1, key 'a': ", "no value"),
+            ("a = # 1", "line 1, key 'a': ", "no value"),
+            ("a = 1 2", "line 1, key 'a': ", "end of the line"),
+            ("a = \"x\" y", "line 1, key 'a': ", "end of the line"),
+            ("a = \"x\"\"y\"", "line 1, key 'a': ", "end of the line"),
+            ("a = true false", "line 1, key 'a': ", "end of the line"),
+            ("a = 'x'", "line 1, key 'a': ", "single quotes"),
+            ("a = \"\"\"x\"\"\"", "line 1, key 'a': ", "several lines"),
+            ("a = '''x'''", "line 1, key 'a': ", "single quotes"),
+            ("a = \"x", "line 1, key 'a': ", "at the end"),
+            ("a = \"x\\\"", "line 1, key 'a': ", "at the end"),
+            ("a = \"\\u0041\"", "line 1, key 'a': ", "escapes"),
+            ("a = \"\\", "line 1, key 'a': ", "escapes"),
+            ("a = \"x\ty\"", "line 1, key 'a': ", "tab"),
+            ("a = {b = 1}", "line 1, key 'a': ", "inline"),
+            ("a = [1]", "line 1, key 'a': ", "list"),
+            ("a = [[\"x\"]]", "line 1, key 'a': ", "list"),
+            ("a = [\"x\" \"y\"]", "line 1, key 'a': ", "list"),
+            ("a = [,]", "line 1, key 'a': ", "list"),
+            ("a = [\"x\",,]", "line 1, key 'a': ", "list"),
+            ("a = [\"x\",\n\"y\"]", "line 1, key 'a': ", "list"),
+            ("a = [\"x\"] # [\nb = ]", "line 2, key 'b': ", "no value"),
+            ("a = \"x\u{7f}\"", "line 1: ", "control"),
+            ("# \0", "line 1: ", "control"),
+            ("a = 1\rb = 2", "line 1: ", "control"),
+            ("a = 1\r", "line 1: ", "control"),
+            ("a = 1\r\r\n", "line 1: ", "control"),
+        ] {
+            let sentence = parse(text).unwrap_err().to_string();
+            assert!(sentence.starts_with(place), "{text}: {sentence}");
+            assert!(sentence.contains(part), "{text}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_number_is_refused() {
+        for word in [
+            "01",
+            "-01",
+            "00",
+            "+",
+            "-",
+            "--1",
+            "1_",
+            "_1",
+            "1__0",
+            "0x1f",
+            "0o7",
+            "0b1",
+            "1e3",
+            "1.0e3",
+            "1.",
+            ".5",
+            "1._0",
+            "1.0_",
+            "01.5",
+            "1.2.3",
+            "inf",
+            "nan",
+            "+inf",
+            "9223372036854775808",
+            "1,000",
+            "1h",
+            "2026-11-24",
+            "12:30:00",
+            "2026-11-24T12:30:00Z",
+            "yes",
+            "True",
+            "x",
+            "١",
+        ] {
+            let sentence = value(&format!("a = {word}")).unwrap_err().to_string();
+            assert!(
+                sentence.contains("no value that is read here"),
+                "{word}: {sentence}"
+            );
+        }
+        assert!(
+            value(&format!("a = 1{}.0", "0".repeat(400))).is_err(),
+            "infinite"
+        );
+    }
+
+    #[test]
+    fn getters_name_line_and_key() {
+        let sections =
+            parse("n = 70000\nt = \"x\"\n[s]\nb = true\nf = 1.5\nl = [\"x\"]\n").unwrap();
+        let (top, s) = (&sections[0], &sections[1]);
+        let n = top.get("n").unwrap();
+        assert_eq!(
+            (n.whole(0..=u32::MAX), n.number()),
+            (Ok(70_000), Ok(70_000.0))
+        );
+        assert_eq!(s.get("f").unwrap().number(), Ok(1.5));
+        assert_eq!(s.get("b").unwrap().switch(), Ok(true));
+        assert_eq!(s.get("l").unwrap().list(), Ok(&["x".to_owned()][..]));
+        assert_eq!(top.required("t").and_then(Entry::text), Ok("x"));
+        for (wrong, sentence) in [
+            (
+                n.whole(1..=u16::MAX).unwrap_err(),
+                "line 1, key 'n': it takes a whole number from 1 to 65535",
+            ),
+            (
+                n.text().unwrap_err(),
+                "line 1, key 'n': it takes text in double quotes",
+            ),
+            (
+                n.switch().unwrap_err(),
+                "line 1, key 'n': it takes true or false",
+            ),
+            (
+                n.list().unwrap_err(),
+                "line 1, key 'n': it takes a list of texts: [\"…\", \"…\"]",
+            ),
+            (
+                top.get("t").unwrap().number().unwrap_err(),
+                "line 2, key 't': it takes a number",
+            ),
+            (
+                top.required("x").unwrap_err(),
+                "line 1, key 'x': missing before the first section",
+            ),
+            (
+                s.required("x").unwrap_err(),
+                "line 3, key 'x': missing in section [s]",
+            ),
+            (
+                s.only(&["b", "l"]).unwrap_err(),
+                "line 5, key 'f': unknown in section [s]; known: b, l",
+            ),
+        ] {
+            assert_eq!(wrong.to_string(), sentence);
+        }
+        assert_eq!(top.only(&["n", "t", "x"]), Ok(()));
+    }
+
+    #[test]
+    fn quoted_text_comes_back_the_same() {
+        for text in ["", "BTC/USD", "a\"b\\c\nd\te", "é\\\\\"\"", "#[]="] {
+            let read = value(&format!("a = {}", quoted(text)));
+            assert_eq!(read, Ok(Value::Text(text.into())));
+        }
+    }
+
+    #[test]
+    fn text_is_bounded() {
+        let filler = "#".repeat(TOML_BYTES_MAX);
+        assert!(parse(&filler).is_ok());
+        let sentence = parse(&(filler + "#")).unwrap_err().to_string();
+        assert!(sentence.contains("longer than"), "{sentence}");
+    }
+
+    const SAMPLE: &str = "# é\r\na = \"x\\\"y\" # c\nb = -1_000\nc = 0.5\n[s]\nd = [\"x\", \"é\",]\n[s.0]\ne = true\n";
+
+    #[test]
+    fn no_truncation_panics_or_reads_as_more_than_it_is() {
+        let whole = parse(SAMPLE).unwrap();
+        for end in (0..SAMPLE.len()).filter(|end| SAMPLE.is_char_boundary(*end)) {
+            if let Ok(sections) = parse(&SAMPLE[..end]) {
+                assert!(sections.len() <= whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn no_mutation_panics() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below as u64) as usize
+        };
+        let pieces: Vec<char> = "[]\"'\\#=.,_-+0 \t\r\n1xé{}tn\u{7f}".chars().collect();
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let mut chars: Vec<char> = SAMPLE.chars().collect();
+            for _ in 0..=next(3) {
+                let (at, piece) = (next(chars.len()), pieces[next(pieces.len())]);
+                match next(3) {
+                    0 => chars[at] = piece,
+                    1 => chars.insert(at, piece),
+                    _ => drop(chars.remove(at)),
+                }
+            }
+            refused += usize::from(parse(&chars.into_iter().collect::<String>()).is_err());
+        }
+        assert!(
+            (1_000..20_000).contains(&refused),
+            "{refused} of 20000 refused"
+        );
+    }
+}

@@ -1,0 +1,365 @@
+//! `rsoracle verify`: checks reports from files or standard input, offline, and says in sentences what was checked.
+//!
+//! Invariant: memory is bounded by the longest line, whatever the length of the file; nothing is believed because a report
+//! says so: whom to trust comes from the roster file, and without one the verdict says that nobody vouches for the
+//! signers. What this module does not do: change a file, use the network.
+
+use crate::duration::duration_text;
+use crate::error::{EXIT_FAILURE, EXIT_OK, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error};
+use crate::files;
+use crate::lines::Lines;
+use crate::log::{self, printable, quoted};
+use crate::settings::Settings;
+use rsoracle_proof::limits::TOML_BYTES_MAX;
+use rsoracle_proof::report::{Check, Proof, Record, Report, Verifier};
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::seal::hex;
+use rsoracle_proof::utc::utc_text;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Lines about what is wrong, at most; the rest is counted.
+const FLAWS_SHOWN: u64 = 20;
+
+/// What a file is, from best to worst.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Trusted,
+    SignersUnknown,
+    Invalid,
+}
+
+/// What one file came to.
+#[derive(Default)]
+struct Tally {
+    reports: u64,
+    key_changes: u64,
+    proofs: u64,
+    /// Of the last proof.
+    liar: Option<Proof>,
+    bad: u64,
+    published: u64,
+    first: Option<u64>,
+    last: Option<Report>,
+}
+
+/// Checks all files; gives the exit code.
+pub fn run(config: &Settings) -> Result<u8, Error> {
+    let roster = config.roster.as_deref().map(read_roster).transpose()?;
+    let (mut worst, mut all_read) = (Verdict::Trusted, true);
+    for path in &config.files {
+        // What cannot be read hides no other file.
+        match open(config, roster.as_ref(), path) {
+            Ok(verdict) => worst = worst.max(verdict),
+            Err(error) => {
+                log::say("verify", error);
+                all_read = false;
+            }
+        }
+    }
+    Ok(match worst {
+        Verdict::Invalid => EXIT_FAILURE,
+        _ if !all_read => EXIT_UNREADABLE,
+        Verdict::SignersUnknown => EXIT_UNKNOWN_SIGNERS,
+        Verdict::Trusted => EXIT_OK,
+    })
+}
+
+fn open(config: &Settings, roster: Option<&Roster>, path: &str) -> Result<Verdict, Error> {
+    if path == "-" {
+        return one(config, roster, "standard input", std::io::stdin().lock());
+    }
+    let attempt = format!("cannot read {path}");
+    let file = File::open(path).map_err(|error| Error::new(attempt, error))?;
+    one(
+        config,
+        roster,
+        path,
+        BufReader::with_capacity(64 * 1024, file),
+    )
+}
+
+/// This machine's clock, microseconds since the Unix epoch; 0 before that.
+fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+fn read_roster(path: &str) -> Result<Roster, Error> {
+    let attempt = format!("cannot use the roster {path}");
+    let advice = "it takes a roster as 'rsoracle run --write-roster FILE' writes it";
+    let bytes =
+        files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::new(&attempt, "it is not text in UTF-8").advise(advice))?;
+    Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
+}
+
+/// Checks one file.
+fn one(
+    config: &Settings,
+    roster: Option<&Roster>,
+    name: &str,
+    input: impl BufRead,
+) -> Result<Verdict, Error> {
+    let mut verifier = Verifier::new(roster);
+    let mut lines = Lines::new(input, name);
+    let mut tally = Tally::default();
+    let mut flaws = Vec::new();
+    while let Some(line) = lines.next_line()? {
+        let mut check = match line.text {
+            Ok(text) => verifier.check(text, wall_us()),
+            Err(why) => Check::unreadable(why),
+        };
+        if !line.whole && matches!(check.record, Record::Unknown) {
+            check.flaws.push(
+                "the line has no end: it is being written now, or a write was cut off".to_owned(),
+            );
+        }
+        if !check.flaws.is_empty() {
+            tally.bad += 1;
+            if tally.bad <= FLAWS_SHOWN {
+                flaws.push(flawed(line.number, &check));
+            }
+        }
+        tally.count(check);
+    }
+    if tally.bad > FLAWS_SHOWN {
+        flaws.push(format!("{} more lines", tally.bad - FLAWS_SHOWN));
+    }
+    if tally.reports + tally.proofs + tally.bad == 0 {
+        flaws.push("there is no report in it".to_owned());
+    }
+    if let (Some(head), found) = (config.head, verifier.head())
+        && found != Some(head)
+    {
+        flaws.push("it does not end with the report of --head: reports are missing at its end, or it is another journal".to_owned());
+    }
+    if let Some(age_us_max) = config.age_us_max {
+        flaws.extend(too_old(age_us_max, tally.last.as_ref(), wall_us()));
+    }
+    let seen = Seen {
+        name,
+        tally: &tally,
+        verifier: &verifier,
+        verdict: match (flaws.is_empty(), roster) {
+            (false, _) => Verdict::Invalid,
+            (true, None) => Verdict::SignersUnknown,
+            (true, Some(_)) => Verdict::Trusted,
+        },
+        head_known: config.head.is_some(),
+        any_aggregator: roster.is_some_and(|roster| roster.aggregator.is_none()),
+        flaws: &flaws,
+    };
+    let text = if config.json {
+        seen.json()
+    } else {
+        seen.words()
+    };
+    // A reader that went away early is no failure of the check.
+    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
+    Ok(seen.verdict)
+}
+
+/// The last price is too old to act on.
+fn too_old(age_us_max: u64, last: Option<&Report>, now_us: u64) -> Option<String> {
+    let priced = last.filter(|last| last.price().is_some());
+    let Some(time_us) = priced.and_then(|last| last.outcome.timestamp_us) else {
+        return Some("its last report has no price, so none of --max-age".to_owned());
+    };
+    let age_us = now_us.saturating_sub(time_us);
+    (age_us > age_us_max).then(|| {
+        format!(
+            "its last price is {} old, more than --max-age {}",
+            seconds(age_us),
+            duration_text(age_us_max)
+        )
+    })
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{} s", us / 1_000_000, us / 100_000 % 10)
+}
+
+impl Tally {
+    fn count(&mut self, check: Check) {
+        match check.record {
+            Record::Report(report) => {
+                self.reports += 1;
+                self.published += u64::from(report.decision.publishes());
+                self.first.get_or_insert(report.number);
+                self.last = Some(*report);
+            }
+            Record::Proof(proof) if check.flaws.is_empty() => {
+                self.proofs += 1;
+                self.liar = Some(*proof);
+            }
+            Record::KeyChange => self.key_changes += 1,
+            Record::Proof(_) | Record::Unknown => {}
+        }
+    }
+}
+
+/// A line that does not check: the first reason, and all others.
+fn flawed(number: u64, check: &Check) -> String {
+    let which = match &check.record {
+        Record::Report(report) => format!(" (report {})", report.number),
+        Record::Proof(_) => " (a proof)".to_owned(),
+        Record::KeyChange => " (a change of keys)".to_owned(),
+        Record::Unknown => String::new(),
+    };
+    format!("line {number}{which}: {}", check.flaws.join("; "))
+}
+
+/// What was seen of one file.
+struct Seen<'a> {
+    name: &'a str,
+    tally: &'a Tally,
+    verifier: &'a Verifier,
+    verdict: Verdict,
+    head_known: bool,
+    any_aggregator: bool,
+    flaws: &'a [String],
+}
+
+impl Seen<'_> {
+    /// What was checked and what it came to, for people.
+    fn words(&self) -> String {
+        let Seen { tally, flaws, .. } = self;
+        let mut lines = vec![self.headline()];
+        if flaws.is_empty() && tally.reports > 0 {
+            lines.extend(self.checked());
+        }
+        if let Some(liar) = &tally.liar {
+            lines.push(format!(
+                "proof{}: the holder of the key {} signed two different answers for the round of {}",
+                if tally.proofs > 1 { format!(" (the last of {})", tally.proofs) } else { String::new() },
+                hex(liar.key.bytes()),
+                utc_text(liar.start_us)
+            ));
+        }
+        let last = tally.last.as_ref().filter(|last| last.price().is_some());
+        if let Some(last) = last.filter(|_| flaws.is_empty()) {
+            lines.push(match last.age_us() {
+                Some(us) => format!("age: the oldest exchange price used was {} old when it was sampled", seconds(us)),
+                None => "age: how old the exchanges' own prices were is unknown, since they give no time".to_owned(),
+            });
+        }
+        lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
+        let verdict = match self.verdict {
+            Verdict::Invalid => "verdict: INVALID; use no price of it",
+            Verdict::Trusted if tally.reports == 0 => {
+                "verdict: proved, and the key is one of the roster"
+            }
+            Verdict::SignersUnknown if tally.reports == 0 => {
+                "verdict: proved; whose key it is, a roster tells (--roster FILE)"
+            }
+            Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
+            Verdict::SignersUnknown => {
+                "verdict: self-consistent, signers unknown to you; --roster FILE says whom you trust"
+            }
+        };
+        lines.push(verdict.to_owned());
+        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
+        lines.join("\n  ")
+    }
+
+    fn headline(&self) -> String {
+        let (name, tally) = (self.name, self.tally);
+        let mut line = format!("{name}: {}", counted(tally.reports, "report"));
+        if let (Some(first), Some(last)) = (tally.first, &tally.last) {
+            let _ = match (first == last.number, self.pieces()) {
+                (true, _) => write!(line, ", number {first}"),
+                (false, 1) => write!(line, ", number {first} to {}", last.number),
+                (false, pieces) => write!(line, " in {pieces} chains"),
+            };
+            let embedded = if last.embedded() { "embedded " } else { "" };
+            let _ = match last.closing_line() {
+                _ if !self.flaws.is_empty() => Ok(()),
+                Some(closing) => write!(line, "; the last: {embedded}{closing}"),
+                None => write!(line, "; the last has NO PRICE ({})", last.decision.name()),
+            };
+        }
+        line
+    }
+
+    /// How many chains of reports, or ends of chains, stand one after the other.
+    fn pieces(&self) -> u64 {
+        self.verifier.chains + u64::from(self.tally.first.is_some_and(|first| first != 1))
+    }
+
+    /// What holds of every report in the file.
+    fn checked(&self) -> Vec<String> {
+        let Seen {
+            tally, verifier, ..
+        } = self;
+        let first = tally.first.unwrap_or(0);
+        let mut lines = vec![
+            "form: every line is what its own samples and signatures make, byte for byte; every price was recomputed, bit for bit".to_owned(),
+            format!(
+                "signatures: {} check out, of collectors and aggregator; none under a key of small order, no key in two slots",
+                verifier.signatures
+            ),
+            match (self.pieces(), first) {
+                (1, 1) => "chain: it begins at report 1, and none is missing, doubled or moved".to_owned(),
+                (1, _) => format!("chain: none is missing, doubled or moved from report {first} on; what stood before is not here"),
+                (pieces, _) => format!("chain: {pieces} of them, the first from report {first} on; from the first to the last that is here of each none is missing, doubled or moved; whether one was cut at its end is not seen"),
+            },
+        ];
+        if tally.key_changes > 0 {
+            lines.push(format!(
+                "keys: {} of the aggregator's, signed by the old key and the new one",
+                counted(tally.key_changes, "change")
+            ));
+        }
+        if self.any_aggregator {
+            lines.push("aggregator: any, since the roster names none".to_owned());
+        }
+        if let (false, Some(head)) = (self.head_known, verifier.head()) {
+            lines.push(format!(
+                "not seen: whether reports are missing at its end; hold the last signature against one you know, by --head ({}…)",
+                &hex(&head)[..16]
+            ));
+        }
+        lines
+    }
+
+    /// The same for software, in one line of JSON.
+    fn json(&self) -> String {
+        let (tally, last) = (self.tally, self.tally.last.as_ref());
+        let verdict = match self.verdict {
+            Verdict::Invalid => "invalid",
+            Verdict::Trusted | Verdict::SignersUnknown if tally.reports == 0 => "proved",
+            Verdict::Trusted => "trusted",
+            Verdict::SignersUnknown => "signers-unknown",
+        };
+        let last = last.filter(|_| self.flaws.is_empty());
+        let price = last.and_then(Report::price);
+        let time_us = last
+            .filter(|_| price.is_some())
+            .and_then(|last| last.outcome.timestamp_us);
+        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
+        let wrong: Vec<String> = self.flaws.iter().map(|flaw| quoted(flaw)).collect();
+        format!(
+            "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"signatures\":{},\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{},\"wrong\":[{}]}}",
+            quoted(self.name),
+            tally.reports,
+            tally.bad,
+            tally.published,
+            self.verifier.signatures,
+            or_null(last.map(|last| last.number.to_string())),
+            or_null(last.map(|last| quoted(&last.round.terms.feed))),
+            or_null(last.map(|last| last.embedded().to_string())),
+            or_null(price.map(|price| price.to_string())),
+            or_null(time_us.map(|us| us.to_string())),
+            or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
+            wrong.join(",")
+        )
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

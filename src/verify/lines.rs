@@ -1,0 +1,183 @@
+//! The lines of a journal or of standard input, one after the other in the memory of the longest.
+
+use crate::error::Error;
+use rsoracle_proof::limits::{COLLECTORS_MAX, SAMPLES_MAX};
+use std::io::{BufRead, Read};
+
+/// Longest line of a journal: what 4096 collectors of 1000 samples make, at 128 bytes a sample, the longest reason among them.
+pub const JOURNAL_LINE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+const _: () =
+    assert!(COLLECTORS_MAX as usize * SAMPLES_MAX as usize * 128 <= JOURNAL_LINE_BYTES_MAX);
+
+/// One line of a file or of standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Its number, from 1.
+    pub number: u64,
+    /// Its text without the newline (a carriage return stays), or why it is none.
+    pub text: Result<&'a str, &'static str>,
+    /// Whether a newline ended it. Only the last line may lack it: somebody else's file, or a write that was cut off.
+    pub whole: bool,
+}
+
+/// The lines of a file or of standard input, one after the other in the same memory.
+#[derive(Debug)]
+pub struct Lines<R> {
+    input: R,
+    name: String,
+    bytes_max: usize,
+    line: Vec<u8>,
+    /// Lines so far.
+    number: u64,
+    /// Bytes of the whole lines so far, newlines included.
+    bytes: u64,
+    ended: bool,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of `input`; errors call it `name`.
+    pub fn new(input: R, name: &str) -> Lines<R> {
+        Lines {
+            input,
+            name: name.to_owned(),
+            bytes_max: JOURNAL_LINE_BYTES_MAX,
+            line: Vec::new(),
+            number: 0,
+            bytes: 0,
+            ended: false,
+        }
+    }
+
+    /// Bytes of the whole lines so far, newlines included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes the bytes of the line that came last.
+    pub fn take_line(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.line)
+    }
+
+    /// The next line; `None` at the end, and after an error: that reading failed, or that a line is longer than
+    /// [`JOURNAL_LINE_BYTES_MAX`].
+    pub fn next_line(&mut self) -> Result<Option<Line<'_>>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.line.clear();
+        let number = self.number + 1;
+        let failed = |cause: String| Error::new(format!("cannot read {}", self.name), cause);
+        // The newline may come on top of the longest line.
+        let mut input = (&mut self.input).take(self.bytes_max as u64 + 1);
+        let read = input.read_until(b'\n', &mut self.line);
+        let whole = self.line.last() == Some(&b'\n');
+        self.ended = read.is_err() || !whole;
+        read.map_err(|error| failed(error.to_string()))?;
+        if whole {
+            self.bytes += self.line.len() as u64;
+            self.line.pop();
+        } else if self.line.len() > self.bytes_max {
+            let cause = format!("line {number} is {}", too_long(self.bytes_max));
+            return Err(failed(cause));
+        } else if self.line.is_empty() {
+            return Ok(None);
+        }
+        self.number = number;
+        Ok(Some(Line {
+            number,
+            text: text(&self.line),
+            whole,
+        }))
+    }
+}
+
+/// The text of a line.
+fn text(bytes: &[u8]) -> Result<&str, &'static str> {
+    if bytes.contains(&0) {
+        return Err("it holds a NUL byte");
+    }
+    std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")
+}
+
+/// Why a line of more than that is not taken.
+pub fn too_long(bytes_max: usize) -> String {
+    format!("a line longer than {bytes_max} bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, BufReader};
+
+    /// All that `Lines` makes of an input whose lines may have four bytes.
+    fn lines(bytes: &[u8]) -> (Vec<String>, Option<Error>) {
+        // Smaller than a line: what is between the reads must not matter.
+        let mut lines = Lines::new(BufReader::with_capacity(2, bytes), "standard input");
+        lines.bytes_max = 4;
+        let mut found = Vec::new();
+        loop {
+            match lines.next_line() {
+                Ok(Some(Line {
+                    number,
+                    text,
+                    whole,
+                })) => {
+                    found.push(format!("{number} {text:?} {whole}"));
+                }
+                Ok(None) => return (found, None),
+                Err(error) => {
+                    assert_eq!(lines.next_line(), Ok(None));
+                    return (found, Some(error));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_come_one_by_one_and_the_last_may_lack_its_newline() {
+        let cases: [(&[u8], &[&str]); 6] = [
+            (b"", &[]),
+            (b"\n", &["1 Ok(\"\") true"]),
+            (
+                b"abcd\nx\r\n",
+                &["1 Ok(\"abcd\") true", "2 Ok(\"x\\r\") true"],
+            ),
+            (b"a\nabcd", &["1 Ok(\"a\") true", "2 Ok(\"abcd\") false"]),
+            (
+                b"\xff\nb\n",
+                &["1 Err(\"it is not UTF-8\") true", "2 Ok(\"b\") true"],
+            ),
+            (
+                b"a\n\0",
+                &["1 Ok(\"a\") true", "2 Err(\"it holds a NUL byte\") false"],
+            ),
+        ];
+        for (bytes, expected) in cases {
+            let (found, error) = lines(bytes);
+            assert_eq!(found, expected);
+            assert_eq!(error, None);
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused_once_it_is_too_long() {
+        for bytes in ["a\nabcde\nb\n", "a\nabcde", "a\nabcdefghij\n"] {
+            let (found, error) = lines(bytes.as_bytes());
+            assert_eq!(found.len(), 1);
+            let error = error.unwrap().to_string();
+            assert!(
+                error.contains("standard input: line 2 is a line longer than 4 bytes"),
+                "{error}"
+            );
+        }
+        let mut endless = Lines::new(BufReader::new(io::repeat(b'x')), "endless");
+        endless.bytes_max = 1 << 20;
+        assert!(endless.next_line().is_err());
+        assert!(
+            endless.line.capacity() <= 1 << 22,
+            "{}",
+            endless.line.capacity()
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! The `rsoracle-verify` program: whether a price is proved, and nothing else.
+
+use rsoracle_verify::error::{EXIT_UNREADABLE, EXIT_USAGE};
+use rsoracle_verify::{Settings, log, run};
+use std::io::Write;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+rsoracle-verify FILE…: checks reports offline: form, signatures, prices, and whom they are signed by
+
+Flags:
+  --roster FILE              Whom you trust: feed, rule, f, quorum, collectors.
+  --head SIGNATURE           The signature of the report that must be the last, in 128 hexadecimal digits.
+  --max-age DURATION         Refuse if the last price is older than this.
+  --json                     One JSON object per file instead of sentences.
+  --help, --version
+
+'-' is standard input.
+Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent but signers
+unknown (no --roster).
+";
+
+/// What the command line asks for.
+enum Asked {
+    Check(Settings),
+    Text(String),
+}
+
+fn main() -> ExitCode {
+    let words = std::env::args_os().skip(1).map(|word| word.into_string());
+    let words: Result<Vec<String>, _> = words.collect();
+    let asked = match &words {
+        Ok(words) => read(words),
+        Err(_) => Err("an argument is not text in UTF-8".to_owned()),
+    };
+    ExitCode::from(match asked {
+        Ok(Asked::Check(settings)) => run(&settings).unwrap_or_else(|error| {
+            log::say("verify", error);
+            EXIT_UNREADABLE
+        }),
+        Ok(Asked::Text(text)) => {
+            // A reader that went away early is no failure.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            0
+        }
+        Err(sentence) => {
+            log::say("rsoracle-verify", sentence);
+            EXIT_USAGE
+        }
+    })
+}
+
+/// Makes sense of a command line.
+fn read(words: &[String]) -> Result<Asked, String> {
+    let (mut files, mut json) = (Vec::new(), false);
+    let [mut roster, mut head, mut max_age] = [None, None, None];
+    let mut rest = words.iter().map(String::as_str);
+    while let Some(word) = rest.next() {
+        let (name, inline) = match word.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ => (word, None),
+        };
+        let place = match name {
+            "--help" | "-h" => return Ok(Asked::Text(HELP.to_owned())),
+            "--version" | "-V" => {
+                let version = env!("CARGO_PKG_VERSION");
+                return Ok(Asked::Text(format!("rsoracle-verify {version}\n")));
+            }
+            "--json" if inline.is_some() => return Err("--json takes no value".to_owned()),
+            "--json" if json => return Err("--json is given twice; give it once".to_owned()),
+            "--json" => {
+                json = true;
+                continue;
+            }
+            "--roster" => &mut roster,
+            "--head" => &mut head,
+            "--max-age" => &mut max_age,
+            "-" => {
+                files.push(word.to_owned());
+                continue;
+            }
+            flag if flag.starts_with('-') || flag.is_empty() => {
+                return Err(format!("'{flag}' is not a flag; --help lists the flags"));
+            }
+            _ => {
+                files.push(word.to_owned());
+                continue;
+            }
+        };
+        let value = inline.or_else(|| rest.next());
+        let value = value.ok_or_else(|| format!("{name} lacks its value"))?;
+        if place.replace(value).is_some() {
+            return Err(format!("{name} is given twice; give it once"));
+        }
+    }
+    if files.is_empty() {
+        return Err("FILE… is missing: rsoracle-verify FILE…".to_owned());
+    }
+    Settings::new(files, roster, head, max_age, json).map(Asked::Check)
+}

@@ -1,0 +1,70 @@
+//! What is to be checked, and against what: the flags of `rsoracle verify` and of `rsoracle-verify`.
+
+use crate::duration::{duration_text, duration_us};
+use rsoracle_proof::seal::unhex;
+
+/// Oldest age that can be asked for: ten years.
+const AGE_US_MAX: u64 = 3_650 * 86_400_000_000;
+
+/// What is to be checked, and against what.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The files; `-` is standard input.
+    pub files: Vec<String>,
+    /// The roster's file.
+    pub roster: Option<String>,
+    /// The signature of the report that must be the last.
+    pub head: Option<[u8; 64]>,
+    /// How old the last price may be.
+    pub age_us_max: Option<u64>,
+    /// Print JSON.
+    pub json: bool,
+}
+
+impl Settings {
+    /// Makes sense of the flags' values; the error is the sentence about what makes none.
+    pub fn new(
+        files: Vec<String>,
+        roster: Option<&str>,
+        head: Option<&str>,
+        max_age: Option<&str>,
+        json: bool,
+    ) -> Result<Settings, String> {
+        if let Some(path) = roster.filter(|path| !is_path(path)) {
+            return Err(wrong("roster", path, "a path without control characters"));
+        }
+        if head.is_some() && files.len() > 1 {
+            return Err("--head goes with one FILE, whose last report it is".to_owned());
+        }
+        Ok(Settings {
+            files,
+            roster: roster.map(str::to_owned),
+            head: head.map(signature).transpose()?,
+            age_us_max: max_age.map(age).transpose()?,
+            json,
+        })
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
+fn signature(text: &str) -> Result<[u8; 64], String> {
+    let right = "the 128 lower-case hexadecimal digits of a report's signature";
+    unhex(text).ok_or_else(|| wrong("head", text, right))
+}
+
+fn age(text: &str) -> Result<u64, String> {
+    let us = duration_us(text).map_err(|right| wrong("max-age", text, right))?;
+    if (1..=AGE_US_MAX).contains(&us) {
+        return Ok(us);
+    }
+    let (least, most) = (duration_text(1), duration_text(AGE_US_MAX));
+    let right = format!("a duration from {least} to {most}");
+    Err(wrong("max-age", text, &right))
+}
+
+fn wrong(name: &str, text: &str, right: &str) -> String {
+    format!("--{name} {text:?} makes no sense; it takes {right}")
+}

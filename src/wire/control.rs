@@ -1,0 +1,215 @@
+//! Frames of the control channel.
+
+use super::{HEAD_BYTES, Kind, after_head, head};
+use rsoracle_proof::price::is_price;
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::{RECORD_BYTES, Record};
+
+/// Aggregator to collector, first: prove yourself over this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Fresh and random per connection.
+    pub nonce: [u8; 32],
+}
+
+impl Challenge {
+    /// Width on the wire.
+    pub const BYTES: usize = HEAD_BYTES + 32;
+
+    /// To the wire.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(Kind::Challenge).put(&self.nonce).done()
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Challenge, Reject> {
+        let mut take = after_head(bytes, Kind::Challenge)?;
+        Ok(Challenge {
+            nonce: take.array(),
+        })
+    }
+}
+
+/// Collector to aggregator: who I am, proved by [`crate::keys::secret::hello_bytes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Index in the roster.
+    pub slot: u16,
+    /// The collector's public key.
+    pub key: [u8; 32],
+    /// The source's name, NUL-padded.
+    pub source: [u8; 32],
+    /// The collector's clock, microseconds since the Unix epoch.
+    pub clock_us: u64,
+    /// Over context, nonce, enrolment secret and the fields above.
+    pub signature: [u8; 64],
+}
+
+impl Hello {
+    /// Width on the wire.
+    pub const BYTES: usize = HEAD_BYTES + 2 + 6 + 32 + 32 + 8 + 64;
+
+    /// To the wire.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(Kind::Hello)
+            .put(&self.slot.to_be_bytes())
+            .put(&[0; 6])
+            .put(&self.key)
+            .put(&self.source)
+            .put(&self.clock_us.to_be_bytes())
+            .put(&self.signature)
+            .done()
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Hello, Reject> {
+        let mut take = after_head(bytes, Kind::Hello)?;
+        let slot = take.u16();
+        take.zeros::<6>()?;
+        Ok(Hello {
+            slot,
+            key: take.array(),
+            source: take.array(),
+            clock_us: take.u64(),
+            signature: take.array(),
+        })
+    }
+}
+
+/// Collector to aggregator: the exchange answers, this was its first price.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ready {
+    /// The collector's clock, microseconds since the Unix epoch.
+    pub clock_us: u64,
+    /// A price, for the eye only.
+    pub price: f64,
+}
+
+impl Ready {
+    /// Width on the wire.
+    pub const BYTES: usize = HEAD_BYTES + 8 + 8;
+
+    /// To the wire.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(Kind::Ready)
+            .put(&self.clock_us.to_be_bytes())
+            .put(&self.price.to_be_bytes())
+            .done()
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Ready, Reject> {
+        let mut take = after_head(bytes, Kind::Ready)?;
+        let (clock_us, price) = (take.u64(), f64::from_bits(take.u64()));
+        if is_price(price) {
+            Ok(Ready { clock_us, price })
+        } else {
+            Err(Reject::Average)
+        }
+    }
+}
+
+/// Aggregator to collector: sample then, proved by [`crate::keys::secret::round_bytes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// Instant of sample 0, microseconds since the Unix epoch; the round's identity.
+    pub start_us: u64,
+    /// From one sample to the next.
+    pub interval_us: u64,
+    /// How many samples.
+    pub samples: u32,
+    /// What the round is held to.
+    pub terms_digest: [u8; 32],
+    /// The aggregator's, over context, nonce, hello signature and the fields above.
+    pub signature: [u8; 64],
+}
+
+impl Round {
+    /// Width on the wire.
+    pub const BYTES: usize = HEAD_BYTES + 8 + 8 + 4 + 4 + 32 + 64;
+
+    /// To the wire.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(Kind::Round)
+            .put(&self.start_us.to_be_bytes())
+            .put(&self.interval_us.to_be_bytes())
+            .put(&self.samples.to_be_bytes())
+            .put(&[0; 4])
+            .put(&self.terms_digest)
+            .put(&self.signature)
+            .done()
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Round, Reject> {
+        let mut take = after_head(bytes, Kind::Round)?;
+        let (start_us, interval_us, samples) = (take.u64(), take.u64(), take.u32());
+        take.zeros::<4>()?;
+        Ok(Round {
+            start_us,
+            interval_us,
+            samples,
+            terms_digest: take.array(),
+            signature: take.array(),
+        })
+    }
+}
+
+/// Collector to aggregator: one sample, as it is taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// Start of the round that it belongs to.
+    pub start_us: u64,
+    /// The sample.
+    pub record: Record,
+}
+
+impl Sample {
+    /// Width on the wire.
+    pub const BYTES: usize = HEAD_BYTES + 8 + RECORD_BYTES;
+
+    /// To the wire.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(Kind::Sample)
+            .put(&self.start_us.to_be_bytes())
+            .put(&self.record.encode())
+            .done()
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Sample, Reject> {
+        let mut take = after_head(bytes, Kind::Sample)?;
+        Ok(Sample {
+            start_us: take.u64(),
+            record: Record::decode(&take.array())?,
+        })
+    }
+}
+
+/// Either way, before closing: why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub reason: Reject,
+}
+
+impl Refusal {
+    /// Width on the wire.
+    pub const BYTES: usize = HEAD_BYTES + 2 + 6;
+
+    /// To the wire.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(Kind::Refusal)
+            .put(&self.reason.code().to_be_bytes())
+            .put(&[0; 6])
+            .done()
+    }
+
+    /// From the wire.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Refusal, Reject> {
+        let mut take = after_head(bytes, Kind::Refusal)?;
+        let reason = Reject::from_code(take.u16()).ok_or(Reject::Kind)?;
+        take.zeros::<6>()?;
+        Ok(Refusal { reason })
+    }
+}

@@ -1,0 +1,259 @@
+//! The wire: every frame of the control and data channels, at fixed widths, big-endian, reserved bytes zero.
+//!
+//! | control frame | bytes | layout after the 8-byte head (magic `RSOR`, version, kind, two zero bytes) |
+//! |---|---|---|
+//! | 1 challenge | 40 | nonce 32 |
+//! | 2 hello | 152 | slot 2, zero 6, public key 32, source 32, clock 8, signature 64 |
+//! | 3 ready | 24 | clock 8, first price 8 |
+//! | 4 round | 128 | start 8, interval 8, samples 4, zero 4, terms digest 32, signature 64 |
+//! | 5 sample | 48 | round start 8, sample record 32 |
+//! | 6 refusal | 16 | reason 2, zero 6 |
+//!
+//! | data channel | bytes | layout |
+//! |---|---|---|
+//! | preamble | 48 | head (kind 7), slot 2, zero 6, public key 32 |
+//! | observation | 80 | average 8, timestamp 8, signature 64 |
+//!
+//! Invariant: `decode` of an `encode` gives the same value, and every other byte string of that width is refused or is
+//! itself such an `encode`. What this module does not do: sockets, and signatures beyond carrying their bytes.
+//! Uses: proof. Used by: aggregator, collector, keys.
+
+mod control;
+mod preamble;
+
+pub use control::{Challenge, Hello, Ready, Refusal, Round, Sample};
+pub use preamble::Preamble;
+
+use rsoracle_proof::bytes::{Put, Take};
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Observation;
+
+/// First bytes of every control frame and of the data channel's preamble.
+pub const MAGIC: [u8; 4] = *b"RSOR";
+/// Version of the protocol.
+pub const VERSION: u8 = 1;
+/// Bytes of a frame's head.
+pub const HEAD_BYTES: usize = 8;
+/// Bytes of the largest control frame.
+pub const CONTROL_BYTES_MAX: usize = Hello::BYTES;
+
+/// What a head announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// [`Challenge`]
+    Challenge = 1,
+    /// [`Hello`]
+    Hello = 2,
+    /// [`Ready`]
+    Ready = 3,
+    /// [`Round`]
+    Round = 4,
+    /// [`Sample`]
+    Sample = 5,
+    /// [`Refusal`]
+    Refusal = 6,
+    /// [`Preamble`], on the data channel only
+    Preamble = 7,
+}
+
+impl Kind {
+    /// Reads a head: magic, version, kind, two zero bytes.
+    pub fn decode(head: &[u8; HEAD_BYTES]) -> Result<Kind, Reject> {
+        if head[..4] != MAGIC {
+            return Err(Reject::Magic);
+        }
+        if head[4] != VERSION {
+            return Err(Reject::Version);
+        }
+        if head[6..] != [0, 0] {
+            return Err(Reject::Reserved);
+        }
+        use Kind::*;
+        [Challenge, Hello, Ready, Round, Sample, Refusal, Preamble]
+            .into_iter()
+            .find(|kind| *kind as u8 == head[5])
+            .ok_or(Reject::Kind)
+    }
+
+    /// Bytes of the whole frame, head included.
+    pub fn bytes(self) -> usize {
+        match self {
+            Kind::Challenge => Challenge::BYTES,
+            Kind::Hello => Hello::BYTES,
+            Kind::Ready => Ready::BYTES,
+            Kind::Round => Round::BYTES,
+            Kind::Sample => Sample::BYTES,
+            Kind::Refusal => Refusal::BYTES,
+            Kind::Preamble => Preamble::BYTES,
+        }
+    }
+}
+
+/// A frame's first fields.
+fn head<const N: usize>(kind: Kind) -> Put<N> {
+    Put::new().put(&MAGIC).put(&[VERSION, kind as u8, 0, 0])
+}
+
+/// The fields after the head, once the head is that of `kind`.
+fn after_head(bytes: &[u8], kind: Kind) -> Result<Take<'_>, Reject> {
+    let mut take = Take::all(bytes);
+    if Kind::decode(&take.array())? != kind {
+        return Err(Reject::Kind);
+    }
+    Ok(take)
+}
+
+const _: () = assert!(
+    Challenge::BYTES == 40 && Hello::BYTES == 152 && Ready::BYTES == 24 && Round::BYTES == 128
+);
+const _: () = assert!(
+    Sample::BYTES == 48
+        && Refusal::BYTES == 16
+        && Preamble::BYTES == 48
+        && Observation::BYTES == 80
+);
+const _: () = assert!(CONTROL_BYTES_MAX >= Round::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsoracle_proof::bytes::padded;
+    use rsoracle_proof::reason::{Abstention, Miss};
+    use rsoracle_proof::record::{Answer, Record};
+
+    fn price_sample() -> Sample {
+        let record = Record {
+            index: 7,
+            price: Ok(87231.42),
+            lateness_us: Some(3),
+            age_us: None,
+        };
+        Sample {
+            start_us: 1_790_000_000_000_000,
+            record,
+        }
+    }
+
+    /// Decodes every single-bit flip: each is refused, or decodes to something that encodes to just those bytes.
+    fn flips<const N: usize, T>(
+        good: [u8; N],
+        decode: impl Fn(&[u8; N]) -> Result<T, Reject>,
+        encode: impl Fn(&T) -> [u8; N],
+    ) {
+        assert!(decode(&good).is_ok_and(|value| encode(&value) == good));
+        for bit in 0..N * 8 {
+            let mut bytes = good;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(value) = decode(&bytes) {
+                assert_eq!(encode(&value), bytes, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_frame_comes_back_and_no_bit_is_ignored() {
+        flips(
+            Challenge { nonce: [7; 32] }.encode(),
+            Challenge::decode,
+            Challenge::encode,
+        );
+        let hello = Hello {
+            slot: 3,
+            key: [1; 32],
+            source: padded("embedded:BTCUSDT"),
+            clock_us: 5,
+            signature: [9; 64],
+        };
+        flips(hello.encode(), Hello::decode, Hello::encode);
+        flips(
+            Ready {
+                clock_us: 5,
+                price: 87231.42,
+            }
+            .encode(),
+            Ready::decode,
+            Ready::encode,
+        );
+        let round = Round {
+            start_us: 1,
+            interval_us: 2,
+            samples: 3,
+            terms_digest: [4; 32],
+            signature: [5; 64],
+        };
+        flips(round.encode(), Round::decode, Round::encode);
+        flips(price_sample().encode(), Sample::decode, Sample::encode);
+        let miss = Record {
+            index: 1,
+            price: Err(Miss::NoReply),
+            lateness_us: Some(9),
+            age_us: None,
+        };
+        flips(miss.encode(), Record::decode, Record::encode);
+        flips(
+            Refusal {
+                reason: Reject::HelloLate,
+            }
+            .encode(),
+            Refusal::decode,
+            Refusal::encode,
+        );
+        flips(
+            Preamble {
+                slot: 3,
+                key: [1; 32],
+            }
+            .encode(),
+            Preamble::decode,
+            Preamble::encode,
+        );
+        for answer in [
+            Answer::Price(87231.42),
+            Answer::Abstain(Abstention::ClockMoved),
+        ] {
+            let observation = Observation {
+                answer,
+                timestamp_us: 6,
+                signature: [8; 64],
+            };
+            flips(
+                observation.encode(),
+                Observation::decode,
+                Observation::encode,
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_is_refused_by_the_first_broken_rule() {
+        let good = Challenge { nonce: [0; 32] }.encode();
+        for (at, reason) in [
+            (0, Reject::Magic),
+            (4, Reject::Version),
+            (5, Reject::Kind),
+            (6, Reject::Reserved),
+            (7, Reject::Reserved),
+        ] {
+            let mut bytes = good;
+            bytes[at] ^= 0x80;
+            assert_eq!(Challenge::decode(&bytes), Err(reason), "byte {at}");
+        }
+        let mut other = Refusal {
+            reason: Reject::Magic,
+        }
+        .encode();
+        assert_eq!(
+            Kind::decode(&other[..8].try_into().unwrap()).map(Kind::bytes),
+            Ok(Refusal::BYTES)
+        );
+        other[15] = 1;
+        assert_eq!(Refusal::decode(&other), Err(Reject::Reserved));
+        other[9] = 0;
+        assert_eq!(
+            Refusal::decode(&other),
+            Err(Reject::Kind),
+            "an unknown reason"
+        );
+    }
+}
