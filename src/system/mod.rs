@@ -2,7 +2,7 @@
 //!
 //! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, history, keys, main.
 
-pub mod child;
+pub(crate) mod child;
 pub mod clock;
 pub mod endpoint;
 pub mod file;
@@ -10,5 +10,5 @@ pub mod limits;
 pub mod net;
 pub mod random;
 pub mod resolve;
-pub mod screen;
+pub(crate) mod screen;
 pub mod wait;
