@@ -5,6 +5,7 @@
 pub(crate) mod child;
 pub mod clock;
 pub mod endpoint;
+pub(crate) mod exact;
 pub mod file;
 pub mod limits;
 pub mod net;
