@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(g.number("coats", 1..=5u32), Ok(3));
         assert_eq!(g.duration_us("dry", 0..=u64::MAX), Ok(1_000_000));
         assert_eq!(g.all("color").collect::<Vec<_>>(), ["red", "blue"]);
-        assert!(g.has("gloss") && !given("").unwrap().switch("gloss"));
+        assert!(g.has("gloss") && !given("").unwrap().has("gloss"));
         assert_eq!(given("").unwrap().text("color"), None);
     }
 
