@@ -39,9 +39,6 @@ use std::time::{Duration, Instant};
 /// Most messages of an exchange taken before anything else is looked at.
 const MESSAGES_PER_LOOK: usize = 64;
 
-/// Bytes of an enrolment: the one-time secret, then the aggregator's public key.
-pub const ENROLMENT_BYTES: usize = 64;
-
 /// Why a collector stops.
 enum Stop {
     /// The aggregator has ended, and with it this collector's work.
