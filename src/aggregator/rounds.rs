@@ -4,7 +4,8 @@
 //! collector that ended is started again, after a pause that grows until it has done well for a while.
 //! What this module does not do: the work within a round.
 
-use super::{Aggregator, NAP_SHORT, view};
+use super::nap::Naps;
+use super::{Aggregator, view};
 use crate::child::{self, CollectorPlace};
 use crate::clock::utc_text;
 use crate::config::clear_us;
@@ -13,9 +14,6 @@ use crate::limits::*;
 use crate::random;
 use crate::wait::wall_us;
 use std::time::{Duration, Instant};
-
-/// Longest nap between rounds.
-const NAP_MAX: Duration = Duration::from_millis(10);
 
 /// A start that is so much later than it was to be: the clock was set back.
 const CLOCK_SET: Duration = Duration::from_secs(2);
@@ -125,8 +123,9 @@ impl Aggregator<'_> {
     fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
         let left_us = start_us.saturating_sub(wall_us());
         let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
+        let mut naps = Naps::resting();
         loop {
-            self.sweep();
+            let stirred = self.sweep();
             self.restart_exchange()?;
             self.restart_ended()?;
             if self.screen.live() {
@@ -140,7 +139,7 @@ impl Aggregator<'_> {
                 self.tell("the clock was set back; the next start is looked for anew");
                 return Ok(false);
             }
-            std::thread::sleep(Duration::from_micros(left_us).clamp(NAP_SHORT, NAP_MAX));
+            std::thread::sleep(naps.after(stirred).min(Duration::from_micros(left_us)));
         }
     }
 
