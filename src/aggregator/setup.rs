@@ -3,7 +3,8 @@
 
 use crate::config::Run;
 use crate::error::Error;
-use crate::exchange::{self, roots::Roots, tunnel};
+use crate::exchange::roots::{self, Roots};
+use crate::exchange::{self, tunnel};
 use crate::keyfile;
 use crate::limits::STRANGERS_MAX;
 use crate::seal::PublicKey;
@@ -62,6 +63,8 @@ pub fn check_way(config: &Run) -> Result<(), Error> {
             .any(|endpoint| endpoint.tls),
     };
     if config.ca_file.is_some() || config.sources.iter().any(encrypted) {
+        // Once here rather than in every collector, which inherits it. What is open by now is opened again.
+        roots::defer();
         Roots::find(config.ca_file.as_deref())?;
         tunnel::proxies(config.proxy.as_ref())?;
     }

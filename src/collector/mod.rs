@@ -9,12 +9,12 @@ mod control;
 mod watch;
 
 use crate::clock::Anchor;
-use crate::config::Collect;
+use crate::config::{Collect, Endpoint};
 use crate::error::Error;
-use crate::exchange::Said;
-use crate::exchange::roots::Roots;
+use crate::exchange::roots::{self, Roots};
 use crate::exchange::session::{Plan, Session, Timing};
 use crate::exchange::tunnel;
+use crate::exchange::{self, Said};
 use crate::frame::{Observation, Preamble, Ready};
 use crate::keyfile;
 use crate::limits::*;
@@ -79,6 +79,10 @@ struct Collector<'a> {
 
 /// Runs one collector until its aggregator ends.
 pub fn run(config: &Collect) -> Result<(), Error> {
+    // Before anything is read or opened.
+    if endpoints(config).iter().any(|endpoint| endpoint.tls) {
+        roots::defer();
+    }
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
     let key = match &config.key {
@@ -167,11 +171,16 @@ fn enlist<'a>(
     Ok(collector)
 }
 
+/// The places of this collector's exchange.
+fn endpoints(config: &Collect) -> Vec<Endpoint> {
+    exchange::endpoints(&config.source, config.endpoint.as_ref())
+}
+
 /// What this collector's exchange session is to be.
 fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
-    let endpoints = crate::exchange::endpoints(&config.source, config.endpoint.as_ref());
+    let endpoints = endpoints(config);
     let tls = if endpoints.iter().any(|endpoint| endpoint.tls) {
-        Some(Roots::find(config.ca_file.as_deref())?.connector()?)
+        Some(Roots::find(config.ca_file.as_deref())?.trust()?)
     } else {
         None
     };
