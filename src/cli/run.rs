@@ -89,7 +89,7 @@ pub fn read(given: &Given) -> Result<Meant, Usage> {
     let remote = given.number("remote", 0..=limits::COLLECTORS_MAX)?;
     let place_named = ["control-port", "data-port", "bind"]
         .iter()
-        .any(|name| given.switch(name));
+        .any(|name| given.has(name));
     let run = Run {
         collectors,
         remote,
