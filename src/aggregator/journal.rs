@@ -9,7 +9,7 @@
 //!
 //! What this does not do: it knows nothing of what a line says (`check` does), starts no new file when one gets long, and
 //! keeps nobody who ignores the lock from writing; but it notices when the file is not as long as it was left, or has no
-//! name any more. Readers take no lock: they may meet a last line that is still being written, and [`Line::whole`] says so.
+//! name any more. Readers take no lock: they may meet a last line that is still being written, and [`rsoracle_verify::lines::Line::whole`] says so.
 
 use crate::system::file;
 use crate::system::file::MODE;
