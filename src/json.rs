@@ -1,12 +1,13 @@
-//! Whether a text is JSON (RFC 8259), decided before any parser is trusted with it.
+//! JSON (RFC 8259), checked and cut into its pieces in one pass, before any parser is trusted with it.
 //!
-//! Why: nanoserde 0.2 panics, loops or overflows its stack on some texts that are no JSON. It only ever sees text
-//! that passed [`check`]. Invariant: the check is one loop over the bytes with a bounded stack of its own, so
-//! no input makes it recurse, allocate or run longer than its length. [`Json`] then cuts what passed into its raw pieces:
-//! nothing is converted before someone asks for it, so no number is rounded on its way and no id loses its bytes.
+//! Why: nanoserde 0.2 panics, loops or overflows its stack on some texts that are no JSON. It only ever sees strings of a text
+//! that passed the check. Invariant: the check is one loop over the bytes with a bounded stack of its own, so no input makes it
+//! recurse, allocate or run longer than its length. While it checks, it notes in a table of fixed size where values begin and end;
+//! [`Json`] finds them there, and looks through the text itself only for what the table had no room for. Nothing is converted
+//! before someone asks for it, so no number is rounded on its way and no id loses its bytes.
 //! What this module does not do: build values of everything.
 
-use crate::limits::JSON_DEPTH_MAX;
+use crate::limits::{JSON_DEPTH_MAX, JSON_ITEMS_MAX, JSON_SPANS_MAX};
 use nanoserde::DeJson;
 use std::borrow::Cow;
 use std::iter::from_fn;
@@ -18,79 +19,183 @@ pub struct NotJson(
     pub usize,
 );
 
-/// What may come next.
-#[derive(Clone, Copy, PartialEq)]
-enum Expect {
-    Value,
-    ValueOrEnd,
-    KeyOrEnd,
-    Key,
-    CommaOrEnd,
+/// Where a key or a value stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Span {
+    /// Its first byte, counted from the first byte of the object or list that it stands in.
+    start: u32,
+    /// Behind its last byte, counted the same way.
+    end: u32,
+    /// How many of the spans behind this one are of what stands inside it.
+    inside: u16,
+    /// Whether it is a string with a backslash.
+    escaped: bool,
+}
+
+/// The table that a check fills, for [`Json::read`]: of each object and list the first members and items, as many as fit.
+pub struct Spans {
+    table: [Span; JSON_SPANS_MAX],
+}
+
+impl Spans {
+    /// An empty table.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Spans {
+        Spans {
+            table: [Span::default(); JSON_SPANS_MAX],
+        }
+    }
+}
+
+/// An object or a list that the check is inside of.
+#[derive(Clone, Copy)]
+struct Open {
+    /// Its first byte.
+    start: usize,
+    /// Its own place in the table, or [`NOWHERE`].
+    place: usize,
+    /// How many more values inside it may be noted.
+    room: usize,
+    /// The bracket that ends it.
+    close: u8,
+}
+
+/// The place of what is not in the table.
+const NOWHERE: usize = usize::MAX;
+
+/// Where the outermost value stands: inside of nothing.
+const OUTSIDE: Open = Open {
+    start: 0,
+    place: NOWHERE,
+    room: 0,
+    close: 0,
+};
+
+/// The table as far as it is filled.
+struct Notes<'t> {
+    table: &'t mut [Span],
+    count: usize,
+}
+
+impl Notes<'_> {
+    /// Notes that something begins at `at`, if there are `needed` places left; gives its place.
+    #[inline]
+    fn begin(&mut self, within: &mut Open, at: usize, needed: usize) -> usize {
+        if within.room == 0 {
+            return NOWHERE;
+        }
+        if self.table.len() - self.count < needed {
+            // What comes later in there must not be noted either: it would take the place of what is missing.
+            within.room = 0;
+            return NOWHERE;
+        }
+        within.room -= 1;
+        self.table[self.count].start = (at - within.start) as u32;
+        self.count += 1;
+        self.count - 1
+    }
+
+    /// Notes that what has this place ends before `at`.
+    #[inline]
+    fn end(&mut self, within: &Open, place: usize, at: usize, escaped: bool) {
+        if let Some(span) = self.table.get_mut(place) {
+            span.end = (at - within.start) as u32;
+            span.inside = (self.count - place - 1) as u16;
+            span.escaped = escaped;
+        }
+    }
 }
 
 /// Checks that `text` is one JSON value, nested at most [`JSON_DEPTH_MAX`] deep.
 pub fn check(text: &str) -> Result<(), NotJson> {
-    let bytes = text.as_bytes();
-    let mut open = [0u8; JSON_DEPTH_MAX];
-    let mut depth = 0;
-    let mut expect = Expect::Value;
-    let mut at = 0;
-    loop {
+    scan(text.as_bytes(), &mut []).map(|_| ())
+}
+
+/// Checks, and fills the table from its beginning; gives how many places are filled.
+fn scan(bytes: &[u8], table: &mut [Span]) -> Result<usize, NotJson> {
+    let fits = u32::try_from(bytes.len()).is_ok();
+    let table = if fits { table } else { &mut [] };
+    let mut notes = Notes { table, count: 0 };
+    let mut outer = [OUTSIDE; JSON_DEPTH_MAX];
+    let (mut depth, mut within, mut at) = (0, OUTSIDE, 0);
+    'value: loop {
         at = skip_blanks(bytes, at);
-        let Some(&byte) = bytes.get(at) else {
-            return Err(NotJson(at));
-        };
-        match (expect, byte) {
-            (Expect::Value | Expect::ValueOrEnd, b'{' | b'[') => {
-                *open.get_mut(depth).ok_or(NotJson(at))? = byte;
-                depth += 1;
-                at += 1;
-                expect = if byte == b'{' {
-                    Expect::KeyOrEnd
-                } else {
-                    Expect::ValueOrEnd
-                };
-                continue;
-            }
-            (Expect::Key | Expect::KeyOrEnd, b'"') => {
-                at = skip_blanks(bytes, string(bytes, at)?);
-                if bytes.get(at) != Some(&b':') {
-                    return Err(NotJson(at));
-                }
-                at += 1;
-                expect = Expect::Value;
-                continue;
-            }
-            (Expect::CommaOrEnd, b',') => {
-                at += 1;
-                expect = if open[depth - 1] == b'{' {
-                    Expect::Key
-                } else {
-                    Expect::Value
-                };
-                continue;
-            }
-            (Expect::CommaOrEnd | Expect::KeyOrEnd, b'}') if open[depth - 1] == b'{' => {
-                (depth, at) = (depth - 1, at + 1)
-            }
-            (Expect::CommaOrEnd | Expect::ValueOrEnd, b']') if open[depth - 1] == b'[' => {
-                (depth, at) = (depth - 1, at + 1)
-            }
-            (Expect::Value | Expect::ValueOrEnd, _) => at = scalar(bytes, at)?,
-            _ => return Err(NotJson(at)),
-        }
-        if depth == 0 {
-            let end = skip_blanks(bytes, at);
-            return if end == bytes.len() {
-                Ok(())
-            } else {
-                Err(NotJson(end))
+        let byte = *bytes.get(at).ok_or(NotJson(at))?;
+        let place = notes.begin(&mut within, at, 1);
+        if matches!(byte, b'{' | b'[') {
+            *outer.get_mut(depth).ok_or(NotJson(at))? = within;
+            let room = match byte {
+                _ if place == NOWHERE && depth > 0 => 0,
+                b'{' => usize::MAX,
+                _ => JSON_ITEMS_MAX,
             };
+            within = Open {
+                start: at,
+                place,
+                room,
+                // In ASCII each closing bracket stands two behind its opening one.
+                close: byte + 2,
+            };
+            depth += 1;
+            at = skip_blanks(bytes, at + 1);
+            if bytes.get(at) != Some(&within.close) {
+                if byte == b'{' {
+                    at = key(bytes, at, &mut within, &mut notes)?;
+                }
+                continue;
+            }
+        } else {
+            let (end, escaped) = scalar(bytes, at, byte)?;
+            notes.end(&within, place, end, escaped);
+            at = end;
         }
-        expect = Expect::CommaOrEnd;
+        // A value has ended, or stands empty before its closing bracket.
+        while depth > 0 {
+            at = skip_blanks(bytes, at);
+            match bytes.get(at) {
+                Some(b',') => {
+                    at += 1;
+                    if within.close == b'}' {
+                        at = key(bytes, skip_blanks(bytes, at), &mut within, &mut notes)?;
+                    }
+                    continue 'value;
+                }
+                Some(byte) if *byte == within.close => {
+                    at += 1;
+                    depth -= 1;
+                    let ended = within.place;
+                    within = outer[depth];
+                    notes.end(&within, ended, at, false);
+                }
+                _ => return Err(NotJson(at)),
+            }
+        }
+        let end = skip_blanks(bytes, at);
+        return match bytes.len() {
+            len if len == end => Ok(notes.count),
+            _ => Err(NotJson(end)),
+        };
     }
 }
 
+/// Position after the key that begins at `at` and its colon.
+#[inline]
+fn key(bytes: &[u8], at: usize, within: &mut Open, notes: &mut Notes) -> Result<usize, NotJson> {
+    if bytes.get(at) != Some(&b'"') {
+        return Err(NotJson(at));
+    }
+    let (end, escaped) = string(bytes, at)?;
+    // Its value gets a place too, or neither does.
+    let place = notes.begin(within, at, 2);
+    notes.end(within, place, end, escaped);
+    let at = skip_blanks(bytes, end);
+    match bytes.get(at) {
+        Some(b':') => Ok(at + 1),
+        _ => Err(NotJson(at)),
+    }
+}
+
+#[inline]
 fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
@@ -98,28 +203,32 @@ fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Position after the string, number or literal that begins at `at`.
-fn scalar(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    let literal = match bytes[at] {
+/// Position after the string, number or literal that begins at `at` with `byte`; whether it is a string with a backslash.
+#[inline]
+fn scalar(bytes: &[u8], at: usize, byte: u8) -> Result<(usize, bool), NotJson> {
+    let literal = match byte {
         b'"' => return string(bytes, at),
         b't' => &b"true"[..],
         b'f' => b"false",
         b'n' => b"null",
-        _ => return number(bytes, at),
+        _ => return Ok((number(bytes, at)?, false)),
     };
     if bytes[at..].starts_with(literal) {
-        Ok(at + literal.len())
+        Ok((at + literal.len(), false))
     } else {
         Err(NotJson(at))
     }
 }
 
-/// Position after the string that begins at `at`.
-fn string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
+/// Position after the string that begins at `at`, and whether there is a backslash in it.
+#[inline]
+fn string(bytes: &[u8], mut at: usize) -> Result<(usize, bool), NotJson> {
+    let mut escaped = false;
     at += 1;
     loop {
+        at = skip_plain(bytes, at);
         match bytes.get(at) {
-            Some(b'"') => return Ok(at + 1),
+            Some(b'"') => return Ok((at + 1, escaped)),
             Some(b'\\') => match bytes.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
                 Some(b'u') => {
@@ -132,17 +241,43 @@ fn string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
                 _ => return Err(NotJson(at)),
             },
             Some(0..=0x1f) | None => return Err(NotJson(at)),
-            Some(_) => at += 1,
+            Some(_) => {
+                at += 1;
+                continue;
+            }
         }
+        escaped = true;
     }
 }
 
+/// Position of the first quotation mark, backslash or control character from `at` on, eight bytes at a time; or of one of the
+/// last seven bytes of the text.
+#[inline]
+fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // The high bit of each byte that is less than `limit`, at least of the first such byte; those behind it may be wrong.
+    let less = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let word = u64::from_le_bytes(*eight);
+        let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
+        let found = less(word, 0x20) | is(b'"') | is(b'\\');
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at
+}
+
+/// Position after the number that begins at `at`.
+#[inline]
 fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
-    let digits = |from: usize| {
-        from + bytes[from.min(bytes.len())..]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count()
+    let digits = |mut at: usize| {
+        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        at
     };
     if bytes.get(at) == Some(&b'-') {
         at += 1;
@@ -172,22 +307,42 @@ fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
 
 /// One value, as the piece of checked text that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Json<'a>(&'a str);
+pub struct Json<'a> {
+    raw: &'a str,
+    /// What the table has of what stands inside it: always its beginning.
+    inside: &'a [Span],
+    /// Whether it is a string with a backslash.
+    escaped: bool,
+}
 
 impl<'a> Json<'a> {
-    /// Checks the text, which must be one value.
+    /// Checks the text, which must be one value. For what is read rarely: each look goes through the text again.
     pub fn parse(text: &'a str) -> Result<Json<'a>, NotJson> {
-        check(text).map(|()| Json::trimmed(text))
+        check(text).map(|()| Json::piece(text))
     }
 
-    /// Without the blanks around it; the check has let through no others than JSON's own four.
-    fn trimmed(piece: &'a str) -> Json<'a> {
-        Json(piece.trim_ascii())
+    /// The same in one pass: what it saw stands in `spans` from then on.
+    pub fn read(text: &'a str, spans: &'a mut Spans) -> Result<Json<'a>, NotJson> {
+        let count = scan(text.as_bytes(), &mut spans.table)?;
+        Ok(Json {
+            inside: &spans.table[..count],
+            ..Json::piece(text)
+        })
+    }
+
+    /// A piece that is not in the table, without the blanks around it; the check has let through no others than JSON's own four.
+    fn piece(text: &'a str) -> Json<'a> {
+        let raw = text.trim_ascii();
+        Json {
+            raw,
+            inside: &[],
+            escaped: raw.starts_with('"') && raw.contains('\\'),
+        }
     }
 
     /// The piece of text itself.
     pub fn raw(self) -> &'a str {
-        self.0
+        self.raw
     }
 
     /// The member of that name; of several the last one, as most readers have it. None too if this is no object.
@@ -197,12 +352,11 @@ impl<'a> Json<'a> {
     }
 
     /// The members of these names, each as [`Json::get`] has it, in one pass.
+    #[inline]
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
         let mut picked = [None; N];
         for (known, value) in self.members().into_iter().flatten() {
-            let known = known.text();
-            let place = names.iter().position(|name| known.as_deref() == Some(name));
-            if let Some(place) = place {
+            if let Some(place) = names.iter().position(|name| known.says(name)) {
                 picked[place] = Some(value);
             }
         }
@@ -210,17 +364,28 @@ impl<'a> Json<'a> {
     }
 
     /// Names and values, if this is an object.
+    #[inline]
     pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
-        let mut rest = self.0.strip_prefix('{')?.strip_suffix('}')?;
+        let mut pieces = self.pieces(b'{')?;
         Some(from_fn(move || {
-            Some((cut(&mut rest, b':')?, cut(&mut rest, b',')?))
+            Some((pieces.next(b':')?, pieces.next(b',')?))
         }))
     }
 
     /// What is listed, if this is a list.
+    #[inline]
     pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
-        let mut rest = self.0.strip_prefix('[')?.strip_suffix(']')?;
-        Some(from_fn(move || cut(&mut rest, b',')))
+        let mut pieces = self.pieces(b'[')?;
+        Some(from_fn(move || pieces.next(b',')))
+    }
+
+    /// What stands inside, if this begins with that bracket.
+    fn pieces(self, bracket: u8) -> Option<Pieces<'a>> {
+        (self.raw.as_bytes().first() == Some(&bracket)).then_some(Pieces {
+            raw: self.raw,
+            noted: self.inside,
+            at: 1,
+        })
     }
 
     /// The item at that place, if this is a list so long.
@@ -228,13 +393,20 @@ impl<'a> Json<'a> {
         self.items()?.nth(place)
     }
 
+    /// What stands between the quotation marks of a string.
+    #[inline]
+    fn quoted(self) -> Option<&'a str> {
+        self.raw.strip_prefix('"')?.strip_suffix('"')
+    }
+
     /// What a string says.
+    #[inline]
     pub fn text(self) -> Option<Cow<'a, str>> {
-        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') {
-            String::deserialize_json(self.0).ok().map(Cow::Owned)
+        let quoted = self.quoted()?;
+        if self.escaped {
+            String::deserialize_json(self.raw).ok().map(Cow::Owned)
         } else {
-            Some(Cow::Borrowed(inner))
+            Some(Cow::Borrowed(quoted))
         }
     }
 
@@ -244,15 +416,21 @@ impl<'a> Json<'a> {
     }
 
     /// Whether it is a string that says this.
+    #[inline]
     pub fn says(self, text: &str) -> bool {
-        self.text().is_some_and(|own| own == text)
+        if self.escaped {
+            return self.text().is_some_and(|own| own == text);
+        }
+        // Mostly the first byte tells, and there is no call for so little.
+        let same = |own: &str| own.len() == text.len() && own.bytes().eq(text.bytes());
+        self.quoted().is_some_and(same)
     }
 
     /// A number's decimal text, as it was written.
     pub fn number(self) -> Option<&'a str> {
-        self.0
+        self.raw
             .starts_with(|c: char| c == '-' || c.is_ascii_digit())
-            .then_some(self.0)
+            .then_some(self.raw)
     }
 
     /// A whole number that fits; an exponent or a fraction is none.
@@ -262,7 +440,7 @@ impl<'a> Json<'a> {
 
     /// What is true or false.
     pub fn switch(self) -> Option<bool> {
-        match self.0 {
+        match self.raw {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -270,23 +448,52 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Takes off `rest` what stands before its first `stop` outside of strings and brackets, and the stop too; None when there is nothing.
-fn cut<'a>(rest: &mut &'a str, stop: u8) -> Option<Json<'a>> {
-    let (piece, behind) = rest.split_at(until(rest, stop));
-    *rest = behind.get(1..).unwrap_or_default();
-    let piece = Json::trimmed(piece);
-    (!piece.0.is_empty()).then_some(piece)
+/// What stands inside an object or a list, one after the other: keys and values, or items.
+struct Pieces<'a> {
+    /// The object or the list.
+    raw: &'a str,
+    /// What the table has of the rest.
+    noted: &'a [Span],
+    /// Where what was taken last has ended.
+    at: usize,
 }
 
-/// Position of the first `stop` outside of strings and brackets, or the length.
+impl<'a> Pieces<'a> {
+    /// The next piece, which ends before `stop`; None when there is nothing.
+    #[inline]
+    fn next(&mut self, stop: u8) -> Option<Json<'a>> {
+        if let [span, rest @ ..] = self.noted {
+            let (inside, rest) = rest.split_at(usize::from(span.inside));
+            (self.noted, self.at) = (rest, span.end as usize);
+            return Some(Json {
+                raw: &self.raw[span.start as usize..self.at],
+                inside,
+                escaped: span.escaped,
+            });
+        }
+        (self.at + 1 < self.raw.len()).then(|| self.cut(stop))?
+    }
+
+    /// The same for what is not in the table.
+    fn cut(&mut self, stop: u8) -> Option<Json<'a>> {
+        let bytes = &self.raw.as_bytes()[..self.raw.len() - 1];
+        let mut begin = skip_blanks(bytes, self.at);
+        // What ended the piece before; no piece begins so.
+        begin += usize::from(matches!(bytes.get(begin), Some(b',' | b':')));
+        self.at = until(bytes, begin, stop);
+        let piece = Json::piece(&self.raw[begin..self.at]);
+        (!piece.raw.is_empty()).then_some(piece)
+    }
+}
+
+/// Position of the first `stop` from `at` on outside of strings and brackets, or the length.
 /// `stop` is ASCII and never part of a longer character, so one may cut there.
-fn until(text: &str, stop: u8) -> usize {
-    let bytes = text.as_bytes();
-    let (mut depth, mut at) = (0usize, 0);
+fn until(bytes: &[u8], mut at: usize, stop: u8) -> usize {
+    let mut depth = 0usize;
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => {
-                at = string(bytes, at).unwrap_or(bytes.len());
+                at = string(bytes, at).map_or(bytes.len(), |(end, _)| end);
                 continue;
             }
             b'{' | b'[' => depth += 1,
