@@ -536,6 +536,38 @@ mod tests {
         assert_eq!((t, none, id), (json.get("t"), None, json.get("id")));
     }
 
+    /// All that is found in a value, every which way.
+    fn found(json: Json) -> String {
+        if let Some(members) = json.members() {
+            let shown = members.map(|(key, value)| {
+                let again = json.get(&key.text().unwrap()).unwrap();
+                format!("{:?} {} {}", key.text(), found(value), again.raw())
+            });
+            return shown.collect();
+        }
+        if let Some(items) = json.items() {
+            return items.map(|item| found(item) + ";").collect();
+        }
+        format!("{} {:?} {:?}", json.raw(), json.text(), json.number())
+    }
+
+    #[test]
+    fn what_has_no_room_in_the_table_is_found_all_the_same() {
+        let member = |at: usize| format!("\"k{at}\" : [ {at}, {{ \"\\u0041\":\"{at}\"}}]");
+        for count in [0, 1, 2, 7, 8, 9, 14, 15, 16, 31, 32, 33, 100] {
+            let members: Vec<String> = (0..count).map(member).collect();
+            let object = format!("{{ {} }}", members.join(" , "));
+            let list = format!("[{}]", vec![object.as_str(); 1 + count / 3].join(" ,"));
+            let both = format!(r#" {{"a":{list},"b\"":{object},"a":1,"é":[[[]],"x",{{}}]}} "#);
+            for text in [&object, &list, &both] {
+                let plain = Json::parse(text).unwrap();
+                let mut spans = Spans::new();
+                let noted = Json::read(text, &mut spans).unwrap();
+                assert_eq!(found(noted), found(plain), "{text}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_something_else_is_none() {
         let json = |text| Json::parse(text).unwrap();

@@ -257,6 +257,25 @@ mod tests {
         }
     }
 
+    /// Texts with few and with many digits, all rounded as the standard library rounds them.
+    #[test]
+    fn the_short_way_rounds_as_the_long_one() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let digits = seed >> (seed % 40);
+            let (point, exponent) = (1 + seed as usize % 4, seed as i64 % 30 - 15);
+            let mut text = format!("{digits:05}e{exponent}");
+            text.insert(point, '.');
+            let value: f64 = text.parse().unwrap();
+            let read = parse(&text);
+            assert_eq!(read.is_ok(), is_price(value), "{text}");
+            assert!(read.is_err() || read == Ok(value), "{text}");
+            // The middle of a price and itself is that price.
+            assert!(read.is_err() || middle(&text, &text) == read, "{text}");
+        }
+    }
+
     #[test]
     fn people_see_cents_and_small_prices_keep_their_digits() {
         assert_eq!(text(87231.4235), "87231.42");

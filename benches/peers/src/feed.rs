@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes, accept_with_config};
 
 /// A connection that hands many records at once to the system.
+#[derive(Debug)]
 struct Wide(TcpStream, Vec<u8>);
 
 impl Read for Wide {

@@ -65,7 +65,12 @@ fn certificate() -> (String, String) {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt"]);
     command.args(["ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
-    command.args(["-subj", "/CN=peers", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args([
+        "-subj",
+        "/CN=peers",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]);
     command.args(["-keyout", &key, "-out", &certificate]);
     let made = command.output().expect("openssl runs");
     assert!(made.status.success(), "{made:?}");
@@ -98,7 +103,8 @@ fn frames(source: &Source) -> (String, Vec<String>, Option<u64>) {
     let (mut before, mut priced) = ("{}".to_owned(), Vec::new());
     while priced.len() < FRAMES {
         if let Way::Poll(request) = spoken.way {
-            link.send(request("s-1", source.symbol())).expect("it listens");
+            link.send(request("s-1", source.symbol()))
+                .expect("it listens");
         }
         let received = link.receive(Patience::Until(until)).expect("it stands");
         let text = received.expect("a message in time").as_str().to_owned();
@@ -117,7 +123,11 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Two ways in turns; medians of each, and of the ratios.
-fn in_turns(turns: usize, mut ours: impl FnMut() -> f64, mut theirs: impl FnMut() -> f64) -> [f64; 3] {
+fn in_turns(
+    turns: usize,
+    mut ours: impl FnMut() -> f64,
+    mut theirs: impl FnMut() -> f64,
+) -> [f64; 3] {
     let (mut own, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..turns {
         // Who comes first changes too.
@@ -178,7 +188,9 @@ fn ways(source: &Source, before: &str, frames: &[String], tls: &(String, String)
     let connector = || {
         let root = Certificate::from_pem(&pem).expect("a certificate");
         let mut builder = TlsConnector::builder();
-        builder.disable_built_in_roots(true).add_root_certificate(root);
+        builder
+            .disable_built_in_roots(true)
+            .add_root_certificate(root);
         builder.build().expect("TLS")
     };
     let place = Endpoint::parse(&format!("wss://{place}")).expect("an address");
@@ -201,12 +213,19 @@ fn ways(source: &Source, before: &str, frames: &[String], tls: &(String, String)
         }
         (cpu_ns() - before) / MESSAGES as f64
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build();
     let runtime = runtime.expect("a runtime");
     let mut ws = runtime.block_on(async {
-        let tcp = tokio::net::TcpStream::connect(&other_place).await.expect("it answers");
+        let tcp = tokio::net::TcpStream::connect(&other_place)
+            .await
+            .expect("it answers");
         tcp.set_nodelay(true).expect("a socket");
-        let (url, tls) = (format!("wss://{other_place}"), Connector::NativeTls(connector()));
+        let (url, tls) = (
+            format!("wss://{other_place}"),
+            Connector::NativeTls(connector()),
+        );
         let opened = client_async_tls_with_config(url, tcp, None, Some(tls)).await;
         opened.expect("a websocket").0
     });
@@ -217,7 +236,9 @@ fn ways(source: &Source, before: &str, frames: &[String], tls: &(String, String)
             let mut prices = 0;
             while prices < MESSAGES {
                 let message = ws.next().await.expect("a message").expect("it stands");
-                let Message::Text(text) = message else { continue };
+                let Message::Text(text) = message else {
+                    continue;
+                };
                 prices += usize::from(black_box(typed(&text, source.symbol())).is_some());
             }
         });
@@ -240,7 +261,9 @@ fn main() {
     println!("  medians of turns; goal: ours at most as long (ratio ≤ 1.00)");
     let judged = |what: &str, [ours, theirs, ratio]: [f64; 3]| {
         let verdict = if ratio <= 1.0 { "met" } else { "MISSED" };
-        println!("  {what:<44} {ours:>6.0} ns, theirs {theirs:>6.0} ns, ratio {ratio:.2} {verdict}");
+        println!(
+            "  {what:<44} {ours:>6.0} ns, theirs {theirs:>6.0} ns, ratio {ratio:.2} {verdict}"
+        );
     };
     for kind in KINDS.iter() {
         let prefix = match kind.name {

@@ -201,7 +201,10 @@ struct Ticker<'a> {
 
 fn okx(text: &str, symbol: &str) -> Option<Priced> {
     let tickers: Tickers = serde_json::from_str(text).ok()?;
-    let ticker = tickers.data.iter().find(|ticker| ticker.inst_id == symbol)?;
+    let ticker = tickers
+        .data
+        .iter()
+        .find(|ticker| ticker.inst_id == symbol)?;
     let (last, bid, ask) = (ticker.last, ticker.bid_px, ticker.ask_px);
     let price = within(last.parse().ok()?, bid.parse().ok()?, ask.parse().ok()?);
     let time = ticker.ts.parse::<i64>().ok()? * 1_000;
