@@ -7,30 +7,23 @@
 //! before someone asks for it, so no number is rounded on its way and no id loses its bytes.
 //! What this module does not do: build values of everything.
 
-use crate::limits::{JSON_DEPTH_MAX, JSON_ITEMS_MAX, JSON_SPANS_MAX};
+mod scan;
+
+pub use scan::NotJson;
+
+use crate::limits::JSON_SPANS_MAX;
 use nanoserde::DeJson;
+use scan::{Span, scan, skip_blanks, string};
 use std::borrow::Cow;
 use std::iter::from_fn;
 
-/// Byte position of the first thing that is not JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotJson(
-    /// Offset in bytes from the start of the text.
-    pub usize,
-);
-
-/// Where a key or a value stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Span {
-    /// Its first byte, counted from the first byte of the object or list that it stands in.
-    start: u32,
-    /// Behind its last byte, counted the same way.
-    end: u32,
-    /// How many of the spans behind this one are of what stands inside it.
-    inside: u16,
-    /// Whether it is a string with a backslash.
-    escaped: bool,
-}
+/// What has not been noted. (A constant is copied at once, an expression field by field.)
+const UNUSED: [Span; JSON_SPANS_MAX] = [Span {
+    start: 0,
+    end: 0,
+    inside: 0,
+    escaped: false,
+}; JSON_SPANS_MAX];
 
 /// The table that a check fills, for [`Json::read`]: of each object and list the first members and items, as many as fit.
 pub struct Spans {
@@ -41,268 +34,13 @@ impl Spans {
     /// An empty table.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Spans {
-        Spans {
-            table: [Span::default(); JSON_SPANS_MAX],
-        }
+        Spans { table: UNUSED }
     }
 }
 
-/// An object or a list that the check is inside of.
-#[derive(Clone, Copy)]
-struct Open {
-    /// Its first byte.
-    start: usize,
-    /// Its own place in the table, or [`NOWHERE`].
-    place: usize,
-    /// How many more values inside it may be noted.
-    room: usize,
-    /// The bracket that ends it.
-    close: u8,
-}
-
-/// The place of what is not in the table.
-const NOWHERE: usize = usize::MAX;
-
-/// Where the outermost value stands: inside of nothing.
-const OUTSIDE: Open = Open {
-    start: 0,
-    place: NOWHERE,
-    room: 0,
-    close: 0,
-};
-
-/// The table as far as it is filled.
-struct Notes<'t> {
-    table: &'t mut [Span],
-    count: usize,
-}
-
-impl Notes<'_> {
-    /// Notes that something begins at `at`, if there are `needed` places left; gives its place.
-    #[inline]
-    fn begin(&mut self, within: &mut Open, at: usize, needed: usize) -> usize {
-        if within.room == 0 {
-            return NOWHERE;
-        }
-        if self.table.len() - self.count < needed {
-            // What comes later in there must not be noted either: it would take the place of what is missing.
-            within.room = 0;
-            return NOWHERE;
-        }
-        within.room -= 1;
-        self.table[self.count].start = (at - within.start) as u32;
-        self.count += 1;
-        self.count - 1
-    }
-
-    /// Notes that what has this place ends before `at`.
-    #[inline]
-    fn end(&mut self, within: &Open, place: usize, at: usize, escaped: bool) {
-        if let Some(span) = self.table.get_mut(place) {
-            span.end = (at - within.start) as u32;
-            span.inside = (self.count - place - 1) as u16;
-            span.escaped = escaped;
-        }
-    }
-}
-
-/// Checks that `text` is one JSON value, nested at most [`JSON_DEPTH_MAX`] deep.
+/// Checks that `text` is one JSON value, nested at most [`crate::limits::JSON_DEPTH_MAX`] deep.
 pub fn check(text: &str) -> Result<(), NotJson> {
     scan(text.as_bytes(), &mut []).map(|_| ())
-}
-
-/// Checks, and fills the table from its beginning; gives how many places are filled.
-fn scan(bytes: &[u8], table: &mut [Span]) -> Result<usize, NotJson> {
-    let fits = u32::try_from(bytes.len()).is_ok();
-    let table = if fits { table } else { &mut [] };
-    let mut notes = Notes { table, count: 0 };
-    let mut outer = [OUTSIDE; JSON_DEPTH_MAX];
-    let (mut depth, mut within, mut at) = (0, OUTSIDE, 0);
-    'value: loop {
-        at = skip_blanks(bytes, at);
-        let byte = *bytes.get(at).ok_or(NotJson(at))?;
-        let place = notes.begin(&mut within, at, 1);
-        if matches!(byte, b'{' | b'[') {
-            *outer.get_mut(depth).ok_or(NotJson(at))? = within;
-            let room = match byte {
-                _ if place == NOWHERE && depth > 0 => 0,
-                b'{' => usize::MAX,
-                _ => JSON_ITEMS_MAX,
-            };
-            within = Open {
-                start: at,
-                place,
-                room,
-                // In ASCII each closing bracket stands two behind its opening one.
-                close: byte + 2,
-            };
-            depth += 1;
-            at = skip_blanks(bytes, at + 1);
-            if bytes.get(at) != Some(&within.close) {
-                if byte == b'{' {
-                    at = key(bytes, at, &mut within, &mut notes)?;
-                }
-                continue;
-            }
-        } else {
-            let (end, escaped) = scalar(bytes, at, byte)?;
-            notes.end(&within, place, end, escaped);
-            at = end;
-        }
-        // A value has ended, or stands empty before its closing bracket.
-        while depth > 0 {
-            at = skip_blanks(bytes, at);
-            match bytes.get(at) {
-                Some(b',') => {
-                    at += 1;
-                    if within.close == b'}' {
-                        at = key(bytes, skip_blanks(bytes, at), &mut within, &mut notes)?;
-                    }
-                    continue 'value;
-                }
-                Some(byte) if *byte == within.close => {
-                    at += 1;
-                    depth -= 1;
-                    let ended = within.place;
-                    within = outer[depth];
-                    notes.end(&within, ended, at, false);
-                }
-                _ => return Err(NotJson(at)),
-            }
-        }
-        let end = skip_blanks(bytes, at);
-        return match bytes.len() {
-            len if len == end => Ok(notes.count),
-            _ => Err(NotJson(end)),
-        };
-    }
-}
-
-/// Position after the key that begins at `at` and its colon.
-#[inline]
-fn key(bytes: &[u8], at: usize, within: &mut Open, notes: &mut Notes) -> Result<usize, NotJson> {
-    if bytes.get(at) != Some(&b'"') {
-        return Err(NotJson(at));
-    }
-    let (end, escaped) = string(bytes, at)?;
-    // Its value gets a place too, or neither does.
-    let place = notes.begin(within, at, 2);
-    notes.end(within, place, end, escaped);
-    let at = skip_blanks(bytes, end);
-    match bytes.get(at) {
-        Some(b':') => Ok(at + 1),
-        _ => Err(NotJson(at)),
-    }
-}
-
-#[inline]
-fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-        at += 1;
-    }
-    at
-}
-
-/// Position after the string, number or literal that begins at `at` with `byte`; whether it is a string with a backslash.
-#[inline]
-fn scalar(bytes: &[u8], at: usize, byte: u8) -> Result<(usize, bool), NotJson> {
-    let literal = match byte {
-        b'"' => return string(bytes, at),
-        b't' => &b"true"[..],
-        b'f' => b"false",
-        b'n' => b"null",
-        _ => return Ok((number(bytes, at)?, false)),
-    };
-    if bytes[at..].starts_with(literal) {
-        Ok((at + literal.len(), false))
-    } else {
-        Err(NotJson(at))
-    }
-}
-
-/// Position after the string that begins at `at`, and whether there is a backslash in it.
-#[inline]
-fn string(bytes: &[u8], mut at: usize) -> Result<(usize, bool), NotJson> {
-    let mut escaped = false;
-    at += 1;
-    loop {
-        at = skip_plain(bytes, at);
-        match bytes.get(at) {
-            Some(b'"') => return Ok((at + 1, escaped)),
-            Some(b'\\') => match bytes.get(at + 1) {
-                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
-                Some(b'u') => {
-                    let hex = bytes.get(at + 2..at + 6).ok_or(NotJson(at))?;
-                    if !hex.iter().all(u8::is_ascii_hexdigit) {
-                        return Err(NotJson(at));
-                    }
-                    at += 6;
-                }
-                _ => return Err(NotJson(at)),
-            },
-            Some(0..=0x1f) | None => return Err(NotJson(at)),
-            Some(_) => {
-                at += 1;
-                continue;
-            }
-        }
-        escaped = true;
-    }
-}
-
-/// Position of the first quotation mark, backslash or control character from `at` on, eight bytes at a time; or of one of the
-/// last seven bytes of the text.
-#[inline]
-fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
-    // The high bit of each byte that is less than `limit`, at least of the first such byte; those behind it may be wrong.
-    let less = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
-    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        let word = u64::from_le_bytes(*eight);
-        let is = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
-        let found = less(word, 0x20) | is(b'"') | is(b'\\');
-        if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    at
-}
-
-/// Position after the number that begins at `at`.
-#[inline]
-fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
-    let digits = |mut at: usize| {
-        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
-            at += 1;
-        }
-        at
-    };
-    if bytes.get(at) == Some(&b'-') {
-        at += 1;
-    }
-    let whole = digits(at);
-    if whole == at || (bytes[at] == b'0' && whole > at + 1) {
-        return Err(NotJson(at));
-    }
-    at = whole;
-    if bytes.get(at) == Some(&b'.') {
-        let fraction = digits(at + 1);
-        if fraction == at + 1 {
-            return Err(NotJson(at));
-        }
-        at = fraction;
-    }
-    if matches!(bytes.get(at), Some(b'e' | b'E')) {
-        let signed = at + 1 + usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-        let exponent = digits(signed);
-        if exponent == signed {
-            return Err(NotJson(at));
-        }
-        at = exponent;
-    }
-    Ok(at)
 }
 
 /// One value, as the piece of checked text that it is.
@@ -355,8 +93,30 @@ impl<'a> Json<'a> {
     #[inline]
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
         let mut picked = [None; N];
-        for (known, value) in self.members().into_iter().flatten() {
-            if let Some(place) = names.iter().position(|name| known.says(name)) {
+        let Some(mut pieces) = self.pieces(b'{') else {
+            return picked;
+        };
+        let bytes = self.raw.as_bytes();
+        // Most keys are not looked for: they are compared where they stand.
+        while let [key, value, rest @ ..] = pieces.noted
+            && !key.escaped
+        {
+            let own = &bytes[key.start as usize + 1..key.end as usize - 1];
+            // Mostly the length or the first byte tells, without a call.
+            let same = |name: &&str| {
+                let name = name.as_bytes();
+                name.len() == own.len() && name.first() == own.first() && name == own
+            };
+            if let Some(place) = names.iter().position(same) {
+                pieces.noted = &pieces.noted[1..];
+                picked[place] = pieces.next(b',');
+            } else {
+                pieces.noted = &rest[usize::from(value.inside)..];
+                pieces.at = value.end as usize;
+            }
+        }
+        while let (Some(key), Some(value)) = (pieces.next(b':'), pieces.next(b',')) {
+            if let Some(place) = names.iter().position(|name| key.says(name)) {
                 picked[place] = Some(value);
             }
         }
@@ -380,6 +140,7 @@ impl<'a> Json<'a> {
     }
 
     /// What stands inside, if this begins with that bracket.
+    #[inline]
     fn pieces(self, bracket: u8) -> Option<Pieces<'a>> {
         (self.raw.as_bytes().first() == Some(&bracket)).then_some(Pieces {
             raw: self.raw,
@@ -396,7 +157,8 @@ impl<'a> Json<'a> {
     /// What stands between the quotation marks of a string.
     #[inline]
     fn quoted(self) -> Option<&'a str> {
-        self.raw.strip_prefix('"')?.strip_suffix('"')
+        let is_string = self.raw.as_bytes().first() == Some(&b'"');
+        is_string.then(|| &self.raw[1..self.raw.len() - 1])
     }
 
     /// What a string says.
@@ -421,16 +183,13 @@ impl<'a> Json<'a> {
         if self.escaped {
             return self.text().is_some_and(|own| own == text);
         }
-        // Mostly the first byte tells, and there is no call for so little.
-        let same = |own: &str| own.len() == text.len() && own.bytes().eq(text.bytes());
-        self.quoted().is_some_and(same)
+        self.quoted() == Some(text)
     }
 
     /// A number's decimal text, as it was written.
     pub fn number(self) -> Option<&'a str> {
-        self.raw
-            .starts_with(|c: char| c == '-' || c.is_ascii_digit())
-            .then_some(self.raw)
+        let first = self.raw.as_bytes().first();
+        matches!(first, Some(b'-' | b'0'..=b'9')).then_some(self.raw)
     }
 
     /// A whole number that fits; an exponent or a fraction is none.

@@ -35,8 +35,11 @@ pub fn middle(one: &str, other: &str) -> Result<f64, BadPrice> {
     let sum = || {
         let exponent = a.exponent.min(b.exponent);
         let scaled = |number: &Decimal| {
-            let scale = 10u128.checked_pow(number.exponent.abs_diff(exponent))?;
-            number.all_digits()?.checked_mul(scale)
+            let digits = number.all_digits()?;
+            match number.exponent.abs_diff(exponent) {
+                0 => Some(digits),
+                places => digits.checked_mul(10u128.checked_pow(places)?),
+            }
         };
         let sum = scaled(&a)?.checked_add(scaled(&b)?)?;
         Some((sum.checked_mul(5)?, exponent - 1))
