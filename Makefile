@@ -55,6 +55,8 @@ lint: ## formatting and lints
 
 bench: ## measure precision, speed and size; prints a table
 	$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo bench --locked $(FEATURES)
+	RSORACLE_BINARY=$(TARGET_DIR)/release/rsoracle cargo run --release --locked --quiet $(FEATURES) \
+		--manifest-path benches/peers/Cargo.toml --target-dir $(TARGET_DIR)/peers
 
 MINUTES ?= 60
 soak: ## an hour of rounds among strangers, liars, kills, a stepped clock and a full disk (MINUTES=60)

@@ -28,6 +28,10 @@ pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 pub const PRICE_TEXT_BYTES_MAX: usize = 64;
 /// Deepest nesting of JSON that is looked at.
 pub const JSON_DEPTH_MAX: usize = 32;
+/// Keys and values of a text in JSON whose places are kept: more than any message with a price has before its last one.
+pub const JSON_SPANS_MAX: usize = 64;
+/// Items of one list among them: a book's levels are many, and the first is the best.
+pub const JSON_ITEMS_MAX: u16 = 8;
 /// Largest message of an exchange; a larger one costs it the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
