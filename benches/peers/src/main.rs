@@ -9,10 +9,11 @@ mod typed;
 use futures_util::StreamExt;
 use native_tls::{Certificate, TlsConnector};
 use rsoracle::exchange::link::Link;
-use rsoracle::exchange::session::{Plan, Session, Timing};
-use rsoracle::exchange::{Dialect, Said, Topic, Way, dialect, endpoints, tunnel};
-use rsoracle::net::Patience;
-use rsoracle::source::{Endpoint, KINDS, Source};
+use rsoracle::exchange::session::{Plan, Session};
+use rsoracle::exchange::{Dialect, Pace, Said, Topic, Way, dialect, endpoints, tunnel};
+use rsoracle::system::endpoint::Endpoint;
+use rsoracle::system::net::Patience;
+use rsoracle_proof::source::{KINDS, Source};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -197,9 +198,9 @@ fn ways(source: &Source, before: &str, frames: &[String], tls: &(String, String)
     let mut session = Session::new(Plan {
         source,
         endpoints: vec![place],
-        tls: Some(connector()),
+        tls: Some(connector().into()),
         proxies: tunnel::proxies(None).expect("no proxy is named"),
-        timing: Timing::of(source),
+        pace: Pace::of(source),
     });
     let until = Instant::now() + Duration::from_secs(30);
     session.connect(until, &mut || Ok(())).expect("it answers");
