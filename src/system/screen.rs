@@ -66,7 +66,7 @@ impl Screen {
     }
 
     /// Leaves the live block on the terminal as plain lines; the next one is drawn below it.
-    pub fn keep(&mut self) {
+    pub fn freeze(&mut self) {
         self.block.clear();
         self.drawn = 0;
     }
