@@ -1,7 +1,6 @@
-//! The flags of `rsoracle run`, and what a file says of them, as what they mean.
+//! Turns the flags of `rsoracle run` and the keys of its configuration file into settings.
 //!
-//! Invariant: what a file says and what was typed are checked by the same rules, and together.
-//! What this module does not do: look at the system.
+//! Invariant: flags and keys are checked together, by the same rules. Nothing here looks at the system.
 
 use super::sources::Watched;
 use crate::aggregator::settings::Run;
@@ -17,18 +16,18 @@ use rsoracle_proof::publish::Policy;
 use rsoracle_proof::source::Source;
 use std::net::{IpAddr, SocketAddr};
 
-/// What flags and file come to: the aggregator's part of it, and what only a configuration file shows again.
+/// The configuration of a run: the aggregator's settings, and what only [`super::file::render`] and [`super::way::check`] need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Meant {
-    /// What the aggregator is to do.
+    /// The aggregator's settings.
     pub run: Run,
-    /// What was dealt over the slots.
+    /// The sources, before they are assigned to slots.
     pub watched: Watched,
-    /// The proxy on the way to exchanges, if not what the environment names.
+    /// The proxy for exchanges, if `--proxy` names one. It overrides the environment.
     pub proxy: Option<Proxy>,
 }
 
-/// `0.5%` as a part: 0.005.
+/// A percentage as a fraction: 0.005 for `0.5%`.
 fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
     let Some(text) = given.text(name) else {
         return Ok(None);
@@ -54,8 +53,8 @@ fn policy(given: &Given) -> Result<Policy, Usage> {
     })
 }
 
-/// What the file and the flags say of each slot's source. A file says nothing of a source that is not watched, unless what
-/// is watched was typed in the file's stead.
+/// The overrides for each slot's source. A section of the file for a source that is not watched is an error, unless the command
+/// line overrode the file's sources.
 fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usage> {
     let typed = given.typed("source") || given.typed("sources");
     for part in &given.parts {
@@ -63,7 +62,7 @@ fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usa
         let (place, name) = (&part.place, &part.name);
         if !typed && !sources.iter().any(|source| source.prefix() == name) {
             return Err(Usage(format!(
-                "{place}: section [source.{name}] is of a source that is not watched"
+                "{place}: section [source.{name}] is for a source that is not watched"
             )));
         }
     }
@@ -74,7 +73,7 @@ fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usa
     sources.iter().map(of).collect()
 }
 
-/// Makes sense of the flags of [`RUN`].
+/// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
 pub fn read(given: &Given) -> Result<Meant, Usage> {
     let feed = feed(given)?;
     let watched = Watched::read(given, &feed)?;

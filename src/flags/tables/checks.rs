@@ -52,7 +52,12 @@ pub static HISTORY: Command = Command {
     example: "rsoracle history journal.jsonl --last 50",
     operands: "FILE",
     flags: &[
-        flag("last", "N", "20", "Number of rounds to show, counted from the end."),
+        flag(
+            "last",
+            "N",
+            "20",
+            "Number of rounds to show, counted from the end.",
+        ),
         flag(
             "json",
             "",
@@ -82,6 +87,11 @@ pub static DOCTOR: Command = Command {
         CA_FILE,
         PROXY,
         ENDPOINT,
-        flag("json", "", "", "Print one JSON object per source instead of sentences, one per line."),
+        flag(
+            "json",
+            "",
+            "",
+            "Print one JSON object per source instead of sentences, one per line.",
+        ),
     ],
 };

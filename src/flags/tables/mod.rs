@@ -228,7 +228,12 @@ pub static RUN: Command = Command {
             "",
             "Run rounds until stopped: one at every multiple of this period on the clock.",
         ),
-        flag("rounds", "N", "", "With --every: end after this many rounds."),
+        flag(
+            "rounds",
+            "N",
+            "",
+            "With --every: end after this many rounds.",
+        ),
         flag(
             "deviation",
             "PERCENT",
@@ -276,12 +281,7 @@ pub static RUN: Command = Command {
         PING_EVERY,
         CONNECTION_AGE,
         flag("json", "", "", "Print reports as JSON, one per line."),
-        flag(
-            "quiet",
-            "",
-            "",
-            "Print errors only, no progress.",
-        ),
+        flag("quiet", "", "", "Print errors only, no progress."),
     ],
 };
 
@@ -382,7 +382,12 @@ pub static EXCHANGE: Command = Command {
             "",
             "Replay this price tape instead of the built-in one.",
         ),
-        flag("speed", "FACTOR", "1", "Speed of the replay; 2 is twice as fast as recorded."),
+        flag(
+            "speed",
+            "FACTOR",
+            "1",
+            "Speed of the replay; 2 is twice as fast as recorded.",
+        ),
         flag(
             "keep-alive",
             "DURATION",
