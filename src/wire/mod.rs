@@ -1,4 +1,4 @@
-//! The wire: every frame of the control and data channels, at fixed widths, big-endian, reserved bytes zero.
+//! The frames of the control and data channels: fixed widths, big-endian, reserved bytes zero.
 //!
 //! | control frame | bytes | layout after the 8-byte head (magic `RSOR`, version, kind, two zero bytes) |
 //! |---|---|---|
@@ -14,8 +14,9 @@
 //! | preamble | 48 | head (kind 7), slot 2, zero 6, public key 32 |
 //! | observation | 80 | average 8, timestamp 8, signature 64 |
 //!
-//! Invariant: `decode` of an `encode` gives the same value, and every other byte string of that width is refused or is
-//! itself such an `encode`. What this module does not do: sockets, and signatures beyond carrying their bytes.
+//! Invariant: `decode` inverts `encode`, and every byte string that `decode` accepts is one that `encode` makes. Signatures are
+//! carried, not checked.
+//!
 //! Uses: proof. Used by: aggregator, collector, keys.
 
 mod control;
@@ -37,7 +38,7 @@ pub const HEAD_BYTES: usize = 8;
 /// Bytes of the largest control frame.
 pub const CONTROL_BYTES_MAX: usize = Hello::BYTES;
 
-/// What a head announces.
+/// The kind of a frame, from its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -58,7 +59,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Reads a head: magic, version, kind, two zero bytes.
+    /// Parses a head: magic, version, kind, two zero bytes.
     pub fn decode(head: &[u8; HEAD_BYTES]) -> Result<Kind, Reject> {
         if head[..4] != MAGIC {
             return Err(Reject::Magic);
@@ -90,12 +91,12 @@ impl Kind {
     }
 }
 
-/// A frame's first fields.
+/// Begins a frame: writes its head.
 fn head<const N: usize>(kind: Kind) -> Put<N> {
     Put::new().put(&MAGIC).put(&[VERSION, kind as u8, 0, 0])
 }
 
-/// The fields after the head, once the head is that of `kind`.
+/// Checks that the head is of `kind`, and returns the fields after it.
 fn after_head(bytes: &[u8], kind: Kind) -> Result<Take<'_>, Reject> {
     let mut take = Take::all(bytes);
     if Kind::decode(&take.array())? != kind {
@@ -135,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Decodes every single-bit flip: each is refused, or decodes to something that encodes to just those bytes.
+    /// Decodes every single-bit flip. Each is refused, or decodes to a value that encodes to exactly those bytes.
     fn flips<const N: usize, T>(
         good: [u8; N],
         decode: impl Fn(&[u8; N]) -> Result<T, Reject>,
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_frame_comes_back_and_no_bit_is_ignored() {
+    fn every_frame_round_trips_and_no_bit_is_ignored() {
         flips(
             Challenge { nonce: [7; 32] }.encode(),
             Challenge::decode,
