@@ -7,7 +7,7 @@
 //! Invariant: nothing in a file is ignored, except what the command line overrides. What [`render`] writes reads back as the
 //! same configuration.
 
-use super::run::Meant;
+use super::run::Configuration;
 use crate::collector::overrides::Overrides;
 use crate::flags::args::{Flag, Given, Part, Usage};
 use crate::flags::tables::RUN;
@@ -117,13 +117,13 @@ fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
 
 /// The configuration as it takes effect, as a file. Comments at its end say how many faults the roster survives. Only a proxy's
 /// user and password are left out.
-pub fn render(given: &Given, meant: &Meant) -> String {
-    let run = &meant.run;
+pub fn render(given: &Given, configuration: &Configuration) -> String {
+    let run = &configuration.run;
     let mut text = String::from(
         "# The configuration of this run as it takes effect. Reading this file back gives the same configuration.\n",
     );
     for flag in flags() {
-        if let Some(value) = value(flag, given, meant) {
+        if let Some(value) = value(flag, given, configuration) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{} = {value}", key(flag.name));
         }
@@ -151,23 +151,26 @@ pub fn render(given: &Given, meant: &Meant) -> String {
 }
 
 /// The value of a flag as it takes effect, in TOML; None if it has none.
-fn value(flag: &Flag, given: &Given, meant: &Meant) -> Option<String> {
+fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<String> {
     let list = |texts: &mut dyn Iterator<Item = &str>| {
         let texts: Vec<String> = texts.map(quoted).collect();
         (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
     };
-    let watched = &meant.watched;
+    let watched = &configuration.watched;
     match flag.name {
         "sources" => list(&mut watched.sources.iter().map(|source| &*source.name)),
         "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
-        "collectors" => Some(meant.run.collectors.to_string()),
+        "collectors" => Some(configuration.run.collectors.to_string()),
         name if flag.value.is_empty() => Some(given.switch(name).to_string()),
         name if flag.repeats => list(&mut given.all(name)),
         name if is_whole(flag) => {
             let number = given.text(name)?.parse::<u64>();
             Some(number.expect("it was read as one").to_string())
         }
-        "proxy" => meant.proxy.as_ref().map(|proxy| quoted(&proxy.url_shown())),
+        "proxy" => configuration
+            .proxy
+            .as_ref()
+            .map(|proxy| quoted(&proxy.url_shown())),
         name => given.text(name).map(quoted),
     }
 }
@@ -188,7 +191,7 @@ mod tests {
         Ok(given)
     }
 
-    fn run(typed: &str, file: &str) -> Result<Meant, String> {
+    fn run(typed: &str, file: &str) -> Result<Configuration, String> {
         let run = given(typed, file).and_then(|given| super::super::run::read(&given));
         run.map_err(|Usage(sentence)| sentence)
     }
@@ -246,8 +249,8 @@ mod tests {
     #[test]
     fn the_command_line_overrides_the_file() {
         let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n";
-        let ages = |meant: &Meant| -> Vec<Option<Duration>> {
-            let overrides = meant.run.overrides.iter();
+        let ages = |configuration: &Configuration| -> Vec<Option<Duration>> {
+            let overrides = configuration.run.overrides.iter();
             overrides.map(|overrides| overrides.max_age).collect()
         };
         let by_file = run("", file).unwrap();

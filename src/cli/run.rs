@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The configuration of a run: the aggregator's settings, and what only [`super::file::render`] and [`super::way::check`] need.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Meant {
+pub struct Configuration {
     /// The aggregator's settings.
     pub run: Run,
     /// The sources, before they are assigned to slots.
@@ -74,7 +74,7 @@ fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usa
 }
 
 /// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
-pub fn read(given: &Given) -> Result<Meant, Usage> {
+pub fn read(given: &Given) -> Result<Configuration, Usage> {
     let feed = feed(given)?;
     let watched = Watched::read(given, &feed)?;
     let collectors = watched.collectors(given)?;
@@ -130,7 +130,7 @@ pub fn read(given: &Given) -> Result<Meant, Usage> {
     };
     run.check()
         .map_err(|wrong| given.contradiction(wrong.flags, wrong.sentence))?;
-    Ok(Meant {
+    Ok(Configuration {
         run,
         watched,
         proxy,

@@ -1,6 +1,6 @@
 //! Checks before a run that its collectors will find root certificates, and that the proxy settings are valid.
 
-use super::run::Meant;
+use super::run::Configuration;
 use crate::exchange::roots::Roots;
 use crate::exchange::{endpoints, tunnel};
 use rsoracle_proof::source::Source;
@@ -8,8 +8,8 @@ use rsoracle_verify::error::Error;
 
 /// Looks for root certificates and a proxy, if any connection will use TLS. A problem is reported here, once, before every
 /// collector would report it.
-pub fn check(meant: &Meant) -> Result<(), Error> {
-    let run = &meant.run;
+pub fn check(configuration: &Configuration) -> Result<(), Error> {
+    let run = &configuration.run;
     let encrypted = |source: &Source| match &run.endpoint {
         Some(endpoint) if source.embedded => endpoint.tls,
         // The embedded exchange that a run starts itself does not use TLS.
@@ -18,7 +18,7 @@ pub fn check(meant: &Meant) -> Result<(), Error> {
     };
     if run.ca_file.is_some() || run.sources.iter().any(encrypted) {
         Roots::find(run.ca_file.as_deref())?;
-        tunnel::proxies(meant.proxy.as_ref())?;
+        tunnel::proxies(configuration.proxy.as_ref())?;
     }
     Ok(())
 }
