@@ -161,7 +161,7 @@ fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<St
         "sources" => list(&mut watched.sources.iter().map(|source| &*source.name)),
         "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
         "collectors" => Some(configuration.run.collectors.to_string()),
-        name if flag.value.is_empty() => Some(given.switch(name).to_string()),
+        name if flag.value.is_empty() => Some(given.has(name).to_string()),
         name if flag.repeats => list(&mut given.all(name)),
         name if is_whole(flag) => {
             let number = given.text(name)?.parse::<u64>();

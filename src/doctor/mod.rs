@@ -65,7 +65,7 @@ impl Settings {
             endpoint,
             ca_file: path(given, "ca-file")?,
             proxy: proxy(given)?,
-            json: given.switch("json"),
+            json: given.has("json"),
         })
     }
 }

@@ -105,7 +105,7 @@ impl Settings {
             tls,
             clock_offset_us: clock_offset_us(given)?,
             poll_us: given.duration_us("poll", 0..=POLL_US_MAX)?,
-            until_eof: given.switch("until-eof"),
+            until_eof: given.has("until-eof"),
         })
     }
 }

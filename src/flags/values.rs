@@ -81,7 +81,7 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
 /// general keys.
 pub fn overrides(given: &Given, part: Option<&Part>) -> Result<Overrides, Usage> {
     let value = |name: &str| {
-        let part = part.filter(|part| part.given.switch(name) && !given.typed(name));
+        let part = part.filter(|part| part.given.has(name) && !given.typed(name));
         let said = part.map_or(given, |part| &part.given);
         optional(said, name, |said| {
             let us = said.duration_us(name, 10_000..=ROUND_US_MAX)?;
