@@ -9,7 +9,7 @@
 
 use super::run::Configuration;
 use crate::collector::overrides::Overrides;
-use crate::flags::args::{Flag, Given, Part, Usage};
+use crate::flags::args::{Flag, Given, SourceSection, Usage};
 use crate::flags::tables::RUN;
 use rsoracle_proof::source::{Source, kinds};
 use rsoracle_proof::toml;
@@ -52,13 +52,13 @@ pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
             );
             return Err(refuse(Wrong::line(section.line, right)));
         };
-        let mut part = Part {
+        let mut kept = SourceSection {
             name: kind.to_owned(),
             place: format!("{name}: line {}", section.line),
             given: Given::nothing(&RUN),
         };
-        take(&mut part.given, section, &limits, name).map_err(refuse)?;
-        given.parts.push(part);
+        take(&mut kept.given, section, &limits, name).map_err(refuse)?;
+        given.sections.push(kept);
     }
     Ok(())
 }
@@ -128,15 +128,15 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
             let _ = writeln!(text, "{} = {value}", key(flag.name));
         }
     }
-    for part in &given.parts {
-        let watched = run.sources.iter().any(|s| s.prefix() == part.name);
+    for section in &given.sections {
+        let watched = run.sources.iter().any(|s| s.prefix() == section.name);
         let limit = |name: &'static str| {
-            let text = part.given.text(name).filter(|_| !given.typed(name));
+            let text = section.given.text(name).filter(|_| !given.typed(name));
             Some((name, text?))
         };
         let limits = Overrides::FLAGS.map(limit);
         if watched && limits.iter().any(Option::is_some) {
-            let _ = writeln!(text, "\n[source.{}]", part.name);
+            let _ = writeln!(text, "\n[source.{}]", section.name);
             for (name, limit) in limits.into_iter().flatten() {
                 let _ = writeln!(text, "{} = {}", key(name), quoted(limit));
             }

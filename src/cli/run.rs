@@ -35,11 +35,13 @@ fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
     let number = text
         .strip_suffix('%')
         .and_then(|number| decimal::parse(number).ok());
-    let part = number
+    let fraction = number
         .map(|number| number / 100.0)
-        .filter(|part| *part <= 1.0);
+        .filter(|fraction| *fraction <= 1.0);
     let right = "a percentage above 0% and up to 100%, such as 0.5%";
-    part.map(Some).ok_or_else(|| given.wrong(name, text, right))
+    fraction
+        .map(Some)
+        .ok_or_else(|| given.wrong(name, text, right))
 }
 
 fn policy(given: &Given) -> Result<Policy, Usage> {
@@ -57,9 +59,9 @@ fn policy(given: &Given) -> Result<Policy, Usage> {
 /// line overrode the file's sources.
 fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usage> {
     let typed = given.typed("source") || given.typed("sources");
-    for part in &given.parts {
-        overrides(given, Some(part))?;
-        let (place, name) = (&part.place, &part.name);
+    for section in &given.sections {
+        overrides(given, Some(section))?;
+        let (place, name) = (&section.place, &section.name);
         if !typed && !sources.iter().any(|source| source.prefix() == name) {
             return Err(Usage(format!(
                 "{place}: section [source.{name}] is for a source that is not watched"
@@ -67,8 +69,11 @@ fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usa
         }
     }
     let of = |source: &Source| {
-        let part = given.parts.iter().find(|part| part.name == source.prefix());
-        overrides(given, part)
+        let section = given
+            .sections
+            .iter()
+            .find(|section| section.name == source.prefix());
+        overrides(given, section)
     };
     sources.iter().map(of).collect()
 }

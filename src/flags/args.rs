@@ -69,12 +69,12 @@ pub struct Given {
     values: Vec<Setting>,
     operands: Vec<String>,
     /// The file's sections for single kinds of source.
-    pub parts: Vec<Part>,
+    pub sections: Vec<SourceSection>,
 }
 
 /// A file's section for one kind of source.
 #[derive(Debug)]
-pub struct Part {
+pub struct SourceSection {
     /// The kind of source.
     pub name: String,
     /// Where it is, such as `oracle.toml: line 9`.
@@ -139,7 +139,7 @@ impl Given {
             command,
             values: Vec::new(),
             operands: Vec::new(),
-            parts: Vec::new(),
+            sections: Vec::new(),
         }
     }
 

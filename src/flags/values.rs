@@ -2,7 +2,7 @@
 
 use crate::collector::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
-use crate::flags::args::{Given, Part, Usage};
+use crate::flags::args::{Given, SourceSection, Usage};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
 use rsoracle_proof::aggregate::Rule;
@@ -79,10 +79,10 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
 
 /// Overrides of an exchange's timing. The command line overrides the file's section for the source, which overrides the file's
 /// general keys.
-pub fn overrides(given: &Given, part: Option<&Part>) -> Result<Overrides, Usage> {
+pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overrides, Usage> {
     let value = |name: &str| {
-        let part = part.filter(|part| part.given.has(name) && !given.typed(name));
-        let said = part.map_or(given, |part| &part.given);
+        let section = section.filter(|section| section.given.has(name) && !given.typed(name));
+        let said = section.map_or(given, |section| &section.given);
         optional(said, name, |said| {
             let us = said.duration_us(name, 10_000..=ROUND_US_MAX)?;
             Ok(Duration::from_micros(us))
