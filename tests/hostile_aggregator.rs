@@ -6,7 +6,7 @@ mod support;
 use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
 use rsoracle::system::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
 use rsoracle::system::wait::wall_us;
-use rsoracle::wire::{Challenge, Hello, Kind, Preamble, Ready, Refusal, Round, Sample};
+use rsoracle::wire::{Challenge, FrameKind, Hello, Preamble, Ready, Refusal, Round, Sample};
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation};
@@ -243,7 +243,7 @@ fn rounds_that_the_aggregator_did_not_sign_for_this_connection_are_refused() {
 fn what_is_no_round_is_refused() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    let head = |kind: Kind| {
+    let head = |kind: FrameKind| {
         let mut frame = vec![0; kind.bytes()];
         frame[..8].copy_from_slice(&[b'R', b'S', b'O', b'R', 1, kind as u8, 0, 0]);
         frame
@@ -254,13 +254,13 @@ fn what_is_no_round_is_refused() {
     reserved.control.send(&bytes);
     assert_eq!(reserved.control.refusal(), Reject::Reserved);
     for (bytes, reason) in [
-        (head(Kind::Challenge), Reject::Kind),
-        (head(Kind::Hello), Reject::Kind),
-        (head(Kind::Ready), Reject::Kind),
-        (head(Kind::Sample), Reject::Kind),
-        (head(Kind::Preamble), Reject::Kind),
+        (head(FrameKind::Challenge), Reject::Kind),
+        (head(FrameKind::Hello), Reject::Kind),
+        (head(FrameKind::Ready), Reject::Kind),
+        (head(FrameKind::Sample), Reject::Kind),
+        (head(FrameKind::Preamble), Reject::Kind),
         // A refusal whose reason nobody knows.
-        (head(Kind::Refusal), Reject::Kind),
+        (head(FrameKind::Refusal), Reject::Kind),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Reject::Magic),
         (b"RSOR\x02\x04\0\0".to_vec(), Reject::Version),
         (b"RSOR\x01\x04\x01\0".to_vec(), Reject::Reserved),

@@ -8,7 +8,7 @@ use crate::keys::secret::{SecretKey, round_bytes};
 use crate::system::limits::*;
 use crate::system::net::{Inbox, waits};
 use crate::system::wait::wall_us;
-use crate::wire::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round};
+use crate::wire::{CONTROL_BYTES_MAX, Challenge, FrameKind, Hello, Refusal, Round};
 use rsoracle_proof::answer::lateness_us_max;
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::Reject;
@@ -216,8 +216,8 @@ impl Control {
         let Some(head) = self.inbox.peek() else {
             return Ok(None);
         };
-        let checked = match Kind::decode(&head) {
-            Ok(Kind::Round) => match self.inbox.peek() {
+        let checked = match FrameKind::decode(&head) {
+            Ok(FrameKind::Round) => match self.inbox.peek() {
                 Some(bytes) => Round::decode(&bytes)
                     .and_then(|round| self.check(&round, last_start_us, now_us).map(|()| round)),
                 None => return Ok(None),

@@ -1,6 +1,6 @@
 //! Frames of the control channel.
 
-use super::{HEAD_BYTES, Kind, after_head, head};
+use super::{FrameKind, HEAD_BYTES, after_head, head};
 use rsoracle_proof::price::is_price;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::{RECORD_BYTES, Record};
@@ -18,12 +18,12 @@ impl Challenge {
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Challenge).put(&self.nonce).done()
+        head(FrameKind::Challenge).put(&self.nonce).done()
     }
 
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Challenge, Reject> {
-        let mut take = after_head(bytes, Kind::Challenge)?;
+        let mut take = after_head(bytes, FrameKind::Challenge)?;
         Ok(Challenge {
             nonce: take.array(),
         })
@@ -51,7 +51,7 @@ impl Hello {
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Hello)
+        head(FrameKind::Hello)
             .put(&self.slot.to_be_bytes())
             .put(&[0; 6])
             .put(&self.key)
@@ -63,7 +63,7 @@ impl Hello {
 
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Hello, Reject> {
-        let mut take = after_head(bytes, Kind::Hello)?;
+        let mut take = after_head(bytes, FrameKind::Hello)?;
         let slot = take.u16();
         take.zeros::<6>()?;
         Ok(Hello {
@@ -91,7 +91,7 @@ impl Ready {
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Ready)
+        head(FrameKind::Ready)
             .put(&self.clock_us.to_be_bytes())
             .put(&self.price.to_be_bytes())
             .done()
@@ -99,7 +99,7 @@ impl Ready {
 
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Ready, Reject> {
-        let mut take = after_head(bytes, Kind::Ready)?;
+        let mut take = after_head(bytes, FrameKind::Ready)?;
         let (clock_us, price) = (take.u64(), f64::from_bits(take.u64()));
         if is_price(price) {
             Ok(Ready { clock_us, price })
@@ -130,7 +130,7 @@ impl Round {
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Round)
+        head(FrameKind::Round)
             .put(&self.start_us.to_be_bytes())
             .put(&self.interval_us.to_be_bytes())
             .put(&self.samples.to_be_bytes())
@@ -142,7 +142,7 @@ impl Round {
 
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Round, Reject> {
-        let mut take = after_head(bytes, Kind::Round)?;
+        let mut take = after_head(bytes, FrameKind::Round)?;
         let (start_us, interval_us, samples) = (take.u64(), take.u64(), take.u32());
         take.zeros::<4>()?;
         Ok(Round {
@@ -170,7 +170,7 @@ impl Sample {
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Sample)
+        head(FrameKind::Sample)
             .put(&self.start_us.to_be_bytes())
             .put(&self.record.encode())
             .done()
@@ -178,7 +178,7 @@ impl Sample {
 
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Sample, Reject> {
-        let mut take = after_head(bytes, Kind::Sample)?;
+        let mut take = after_head(bytes, FrameKind::Sample)?;
         Ok(Sample {
             start_us: take.u64(),
             record: Record::decode(&take.array())?,
@@ -199,7 +199,7 @@ impl Refusal {
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Refusal)
+        head(FrameKind::Refusal)
             .put(&self.reason.code().to_be_bytes())
             .put(&[0; 6])
             .done()
@@ -207,7 +207,7 @@ impl Refusal {
 
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Refusal, Reject> {
-        let mut take = after_head(bytes, Kind::Refusal)?;
+        let mut take = after_head(bytes, FrameKind::Refusal)?;
         let reason = Reject::from_code(take.u16()).ok_or(Reject::Kind)?;
         take.zeros::<6>()?;
         Ok(Refusal { reason })

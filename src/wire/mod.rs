@@ -41,7 +41,7 @@ pub const CONTROL_BYTES_MAX: usize = Hello::BYTES;
 /// The kind of a frame, from its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameKind {
     /// [`Challenge`]
     Challenge = 1,
     /// [`Hello`]
@@ -58,9 +58,9 @@ pub enum Kind {
     Preamble = 7,
 }
 
-impl Kind {
+impl FrameKind {
     /// Parses a head: magic, version, kind, two zero bytes.
-    pub fn decode(head: &[u8; HEAD_BYTES]) -> Result<Kind, Reject> {
+    pub fn decode(head: &[u8; HEAD_BYTES]) -> Result<FrameKind, Reject> {
         if head[..4] != MAGIC {
             return Err(Reject::Magic);
         }
@@ -70,7 +70,7 @@ impl Kind {
         if head[6..] != [0, 0] {
             return Err(Reject::Reserved);
         }
-        use Kind::*;
+        use FrameKind::*;
         [Challenge, Hello, Ready, Round, Sample, Refusal, Preamble]
             .into_iter()
             .find(|kind| *kind as u8 == head[5])
@@ -80,26 +80,26 @@ impl Kind {
     /// Bytes of the whole frame, head included.
     pub fn bytes(self) -> usize {
         match self {
-            Kind::Challenge => Challenge::BYTES,
-            Kind::Hello => Hello::BYTES,
-            Kind::Ready => Ready::BYTES,
-            Kind::Round => Round::BYTES,
-            Kind::Sample => Sample::BYTES,
-            Kind::Refusal => Refusal::BYTES,
-            Kind::Preamble => Preamble::BYTES,
+            FrameKind::Challenge => Challenge::BYTES,
+            FrameKind::Hello => Hello::BYTES,
+            FrameKind::Ready => Ready::BYTES,
+            FrameKind::Round => Round::BYTES,
+            FrameKind::Sample => Sample::BYTES,
+            FrameKind::Refusal => Refusal::BYTES,
+            FrameKind::Preamble => Preamble::BYTES,
         }
     }
 }
 
 /// Begins a frame: writes its head.
-fn head<const N: usize>(kind: Kind) -> Put<N> {
+fn head<const N: usize>(kind: FrameKind) -> Put<N> {
     Put::new().put(&MAGIC).put(&[VERSION, kind as u8, 0, 0])
 }
 
 /// Checks that the head is of `kind`, and returns the fields after it.
-fn after_head(bytes: &[u8], kind: Kind) -> Result<Take<'_>, Reject> {
+fn after_head(bytes: &[u8], kind: FrameKind) -> Result<Take<'_>, Reject> {
     let mut take = Take::all(bytes);
-    if Kind::decode(&take.array())? != kind {
+    if FrameKind::decode(&take.array())? != kind {
         return Err(Reject::Kind);
     }
     Ok(take)
@@ -245,7 +245,7 @@ mod tests {
         }
         .encode();
         assert_eq!(
-            Kind::decode(&other[..8].try_into().unwrap()).map(Kind::bytes),
+            FrameKind::decode(&other[..8].try_into().unwrap()).map(FrameKind::bytes),
             Ok(Refusal::BYTES)
         );
         other[15] = 1;

@@ -1,6 +1,6 @@
 //! The preamble, which begins a connection on the data channel. Observations follow it (see `rsoracle_proof::record`).
 
-use super::{HEAD_BYTES, Kind, after_head, head};
+use super::{FrameKind, HEAD_BYTES, after_head, head};
 use rsoracle_proof::reason::Reject;
 
 /// First bytes on a data connection: names the collector whose observations follow. It is not authenticated: it reserves
@@ -19,7 +19,7 @@ impl Preamble {
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Preamble)
+        head(FrameKind::Preamble)
             .put(&self.slot.to_be_bytes())
             .put(&[0; 6])
             .put(&self.key)
@@ -28,7 +28,7 @@ impl Preamble {
 
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Preamble, Reject> {
-        let mut take = after_head(bytes, Kind::Preamble)?;
+        let mut take = after_head(bytes, FrameKind::Preamble)?;
         let slot = take.u16();
         take.zeros::<6>()?;
         Ok(Preamble {

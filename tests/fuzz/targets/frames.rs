@@ -8,7 +8,7 @@ use rsoracle_proof::reason::Reject;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Some(head) = bytes.first_chunk()
-        && let Ok(kind) = Kind::decode(head)
+        && let Ok(kind) = FrameKind::decode(head)
     {
         assert!(kind.bytes() <= CONTROL_BYTES_MAX);
     }
