@@ -6,7 +6,7 @@ mod support;
 use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
 use rsoracle::system::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
 use rsoracle::system::wait::wall_us;
-use rsoracle::wire::{Challenge, FrameKind, Hello, Preamble, Ready, Refusal, Round, Sample};
+use rsoracle::wire::{Challenge, FrameKind, Hello, Preamble, Ready, Refusal, RoundFrame, Sample};
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation};
@@ -104,12 +104,12 @@ fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
 
 impl Enlisted {
     /// A round that this collector has no reason to refuse: two samples, so far from now that it is read of in time.
-    fn round(&self) -> Round {
+    fn round(&self) -> RoundFrame {
         self.signed(wall_us() + 4_000_000, 2, 20_000)
     }
 
-    fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> Round {
-        let round = Round {
+    fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> RoundFrame {
+        let round = RoundFrame {
             start_us,
             interval_us,
             samples,
@@ -119,7 +119,7 @@ impl Enlisted {
         self.seal(round, &aggregator_key())
     }
 
-    fn seal(&self, mut round: Round, key: &SecretKey) -> Round {
+    fn seal(&self, mut round: RoundFrame, key: &SecretKey) -> RoundFrame {
         round.signature = key.sign(&round_bytes(&self.nonce, &self.hello.signature, &round));
         round
     }
@@ -143,7 +143,7 @@ fn rounds_that_make_no_sense_are_refused_though_the_aggregator_signed_them() {
     let ports = ports();
     let soon = || wall_us() + 4_000_000;
     let hour = 3_600_000_000;
-    type Make<'a> = &'a dyn Fn(&Enlisted) -> Round;
+    type Make<'a> = &'a dyn Fn(&Enlisted) -> RoundFrame;
     let cases: [(Make, Reject); 11] = [
         (&|c| c.signed(0, 2, 20_000), Reject::RoundStart),
         (
@@ -214,7 +214,7 @@ fn rounds_that_the_aggregator_did_not_sign_for_this_connection_are_refused() {
     assert_eq!(collector.control.refusal(), Reject::RoundSignature);
 
     enlist(&ports, &url).refuses(&earlier.encode(), Reject::RoundSignature);
-    type Change = fn(&mut Enlisted, &mut Round);
+    type Change = fn(&mut Enlisted, &mut RoundFrame);
     let changes: [Change; 8] = [
         |_, round| round.start_us += 1,
         |_, round| round.samples += 1,

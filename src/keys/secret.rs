@@ -3,7 +3,7 @@
 //! Invariant: every signed byte string begins with a context that is unique to its kind, and has every field at a fixed
 //! width. A secret is wiped where it came from, and when it is dropped.
 
-use crate::wire::{Hello, Round};
+use crate::wire::{Hello, RoundFrame};
 use ed25519_dalek::SigningKey;
 use rsoracle_proof::bytes::{Put, padded};
 use rsoracle_proof::seal::{PublicKey, Signer, unhex_into};
@@ -116,7 +116,7 @@ pub fn hello_bytes(
 pub fn round_bytes(
     nonce: &[u8; 32],
     hello_signature: &[u8; 64],
-    round: &Round,
+    round: &RoundFrame,
 ) -> [u8; ROUND_SIGNED_BYTES] {
     Put::new()
         .put(&padded::<32>(CONTEXT_ROUND))

@@ -111,7 +111,7 @@ impl Ready {
 
 /// Aggregator to collector: announces a round, with a signature over [`crate::keys::secret::round_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Round {
+pub struct RoundFrame {
     /// Instant of sample 0, microseconds since the Unix epoch. It identifies the round.
     pub start_us: u64,
     /// Microseconds from one sample to the next.
@@ -124,7 +124,7 @@ pub struct Round {
     pub signature: [u8; 64],
 }
 
-impl Round {
+impl RoundFrame {
     /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 8 + 8 + 4 + 4 + 32 + 64;
 
@@ -141,11 +141,11 @@ impl Round {
     }
 
     /// Parses the frame.
-    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Round, Reject> {
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<RoundFrame, Reject> {
         let mut take = after_head(bytes, FrameKind::Round)?;
         let (start_us, interval_us, samples) = (take.u64(), take.u64(), take.u32());
         take.zeros::<4>()?;
-        Ok(Round {
+        Ok(RoundFrame {
             start_us,
             interval_us,
             samples,

@@ -22,7 +22,7 @@
 mod control;
 mod preamble;
 
-pub use control::{Challenge, Hello, Ready, Refusal, Round, Sample};
+pub use control::{Challenge, Hello, Ready, Refusal, RoundFrame, Sample};
 pub use preamble::Preamble;
 
 use rsoracle_proof::bytes::{Put, Take};
@@ -48,7 +48,7 @@ pub enum FrameKind {
     Hello = 2,
     /// [`Ready`]
     Ready = 3,
-    /// [`Round`]
+    /// [`RoundFrame`]
     Round = 4,
     /// [`Sample`]
     Sample = 5,
@@ -83,7 +83,7 @@ impl FrameKind {
             FrameKind::Challenge => Challenge::BYTES,
             FrameKind::Hello => Hello::BYTES,
             FrameKind::Ready => Ready::BYTES,
-            FrameKind::Round => Round::BYTES,
+            FrameKind::Round => RoundFrame::BYTES,
             FrameKind::Sample => Sample::BYTES,
             FrameKind::Refusal => Refusal::BYTES,
             FrameKind::Preamble => Preamble::BYTES,
@@ -106,7 +106,7 @@ fn after_head(bytes: &[u8], kind: FrameKind) -> Result<Take<'_>, Reject> {
 }
 
 const _: () = assert!(
-    Challenge::BYTES == 40 && Hello::BYTES == 152 && Ready::BYTES == 24 && Round::BYTES == 128
+    Challenge::BYTES == 40 && Hello::BYTES == 152 && Ready::BYTES == 24 && RoundFrame::BYTES == 128
 );
 const _: () = assert!(
     Sample::BYTES == 48
@@ -114,7 +114,7 @@ const _: () = assert!(
         && Preamble::BYTES == 48
         && Observation::BYTES == 80
 );
-const _: () = assert!(CONTROL_BYTES_MAX >= Round::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
+const _: () = assert!(CONTROL_BYTES_MAX >= RoundFrame::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
 
 #[cfg(test)]
 mod tests {
@@ -176,14 +176,14 @@ mod tests {
             Ready::decode,
             Ready::encode,
         );
-        let round = Round {
+        let round = RoundFrame {
             start_us: 1,
             interval_us: 2,
             samples: 3,
             terms_digest: [4; 32],
             signature: [5; 64],
         };
-        flips(round.encode(), Round::decode, Round::encode);
+        flips(round.encode(), RoundFrame::decode, RoundFrame::encode);
         flips(price_sample().encode(), Sample::decode, Sample::encode);
         let miss = Record {
             index: 1,

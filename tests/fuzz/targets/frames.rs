@@ -15,7 +15,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     same(bytes, Challenge::decode, Challenge::encode);
     same(bytes, Hello::decode, Hello::encode);
     same(bytes, Ready::decode, Ready::encode);
-    same(bytes, Round::decode, Round::encode);
+    same(bytes, RoundFrame::decode, RoundFrame::encode);
     same(bytes, Sample::decode, Sample::encode);
     same(bytes, Record::decode, Record::encode);
     same(bytes, Refusal::decode, Refusal::encode);
