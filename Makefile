@@ -93,7 +93,7 @@ sbom: ## target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked agai
 	@test -x target/sbom/bin/python || python3 -m venv target/sbom
 	@target/sbom/bin/pip install --quiet 'cyclonedx-python-lib[json-validation]==11.12.0'
 	SOURCE_DATE_EPOCH=1 cargo cyclonedx --quiet --format json --spec-version 1.5 --target $(TARGET) --override-filename rsoracle.cdx
-	mv rsoracle.cdx.json target/
+	mv rsoracle.cdx.json target/ && rm -f src/*/rsoracle.cdx.json
 	target/sbom/bin/python .ci/sbom.py target/rsoracle.cdx.json
 
 fuzz: ## every border under coverage-guided fuzzing, SECONDS=60 each; prints a table, needs a nightly toolchain

@@ -129,19 +129,19 @@ fn run(words: &[String]) -> Result<u8, Failure> {
     let failed = |error| Failure::Error("aggregator".to_owned(), error);
     let mut given = args::parse(&RUN, words)?;
     if let Some(path) = values::path(&given, "config")? {
-        let text = configuration(&path).map_err(failed)?;
+        let text = read_file(&path).map_err(failed)?;
         cli::file::read(&mut given, &path, &text)?;
     }
-    let meant = cli::run::read(&given)?;
+    let configuration = cli::run::read(&given)?;
     if given.has("check") {
-        return show(&cli::file::render(&given, &meant));
+        return show(&cli::file::render(&given, &configuration));
     }
-    cli::way::check(&meant).map_err(failed)?;
-    aggregator::run(&meant.run).map_err(failed)
+    cli::way::check(&configuration).map_err(failed)?;
+    aggregator::run(&configuration.run).map_err(failed)
 }
 
 /// The text of a configuration file.
-fn configuration(path: &str) -> Result<String, Error> {
+fn read_file(path: &str) -> Result<String, Error> {
     let attempt = format!("cannot read the configuration {path}");
     let advice =
         "--config names a file such as docs/oracle.toml, or the output of 'rsoracle run --check'";

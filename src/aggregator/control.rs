@@ -71,21 +71,27 @@ impl ControlChannel {
         })
     }
 
-    /// Looks at every connection once.
+    /// Looks at every connection once; whether anything stirred, or there is a stranger.
     pub fn sweep(
         &mut self,
         slots: &mut [Slot],
         mut round: Option<&mut Round>,
         joining: bool,
         refused: &mut Refused,
-    ) {
+    ) -> bool {
+        let mut stirred = !self.strangers.is_empty();
         for (index, slot) in slots.iter_mut().enumerate() {
             let Some(member) = &mut slot.member else {
                 continue;
             };
-            let Err(departure) = hear(member, index as u16, round.as_deref_mut(), refused) else {
-                continue;
+            let departure = match hear(member, index as u16, round.as_deref_mut(), refused) {
+                Ok(came) => {
+                    stirred |= came;
+                    continue;
+                }
+                Err(departure) => departure,
             };
+            stirred = true;
             let member = slot.member.take().expect("it was just heard");
             match departure {
                 Departure::Refused(reason) => {
@@ -105,6 +111,7 @@ impl ControlChannel {
         // In this order, whoever has said its hello by now is heard before a newer connection can displace it.
         self.prove(slots, joining, refused);
         self.accept(refused);
+        stirred || !self.strangers.is_empty()
     }
 
     /// Takes new connections and challenges them.
@@ -230,21 +237,22 @@ impl From<Reject> for Departure {
     }
 }
 
-/// Takes what a member has sent; an error ends its membership.
+/// Takes what a member has sent, and whether that was anything; an error ends its membership.
 fn hear(
     member: &mut Member,
     slot: u16,
     mut round: Option<&mut Round>,
     refused: &mut Refused,
-) -> Result<(), Departure> {
+) -> Result<bool, Departure> {
+    let mut came = false;
     for _ in 0..FRAMES_PER_SWEEP {
-        member.inbox.fill();
+        came |= member.inbox.fill();
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
             Some(head) => FrameKind::decode(&head)?,
-            None => return still_there(member),
+            None => return still_there(member).map(|()| came),
         };
         if member.inbox.bytes().len() < kind.bytes() {
-            return still_there(member);
+            return still_there(member).map(|()| came);
         }
         match kind {
             FrameKind::Ready => {
@@ -271,7 +279,7 @@ fn hear(
         }
         member.inbox.consume(kind.bytes());
     }
-    Ok(())
+    Ok(came)
 }
 
 /// Whether a member without a whole frame to take may stay.

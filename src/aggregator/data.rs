@@ -46,14 +46,26 @@ impl DataChannel {
         })
     }
 
-    /// Looks at every connection once; new ones come last, after those that were there have had their say.
-    pub fn sweep(&mut self, slots: &[Slot], mut round: Option<&mut Round>, refused: &mut Refused) {
-        self.senders
-            .retain_mut(|sender| keep(sender.hear(slots, round.as_deref_mut()), refused));
+    /// Looks at every connection once; new ones come last, after those that were there have had their say. Whether anything
+    /// stirred, or somebody is there who has named no slot.
+    pub fn sweep(
+        &mut self,
+        slots: &[Slot],
+        mut round: Option<&mut Round>,
+        refused: &mut Refused,
+    ) -> bool {
+        let mut stirred = false;
+        self.senders.retain_mut(|sender| {
+            let heard = sender.hear(slots, round.as_deref_mut());
+            let stays = keep(heard, refused);
+            stirred |= !stays || sender.slot.is_none() || !sender.inbox.bytes().is_empty();
+            stays
+        });
         for _ in 0..ACCEPTS_PER_SWEEP {
             let Ok((tcp, _)) = self.listener.accept() else {
-                return;
+                return stirred;
             };
+            stirred = true;
             let Ok(inbox) = Inbox::new(tcp) else { continue };
             if self.senders.len() >= slots.len() + STRANGERS_MAX {
                 self.displace(slots.len());
@@ -68,6 +80,7 @@ impl DataChannel {
                 self.senders.push(sender);
             }
         }
+        stirred
     }
 
     /// Makes room: of the slot that most connections name the newest goes; of those that named none yet, if they

@@ -6,7 +6,8 @@
 
 use super::children;
 use super::children::CollectorPlace;
-use super::{Aggregator, NAP_SHORT, view};
+use super::nap::Naps;
+use super::{Aggregator, view};
 use crate::aggregator::settings::clear_us;
 use crate::system::limits::*;
 use crate::system::random;
@@ -14,9 +15,6 @@ use crate::system::wait::wall_us;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
-
-/// Longest nap between rounds.
-const NAP_MAX: Duration = Duration::from_millis(10);
 
 /// A start that is so much later than it was to be: the clock was set back.
 const CLOCK_SET: Duration = Duration::from_secs(2);
@@ -126,8 +124,9 @@ impl Aggregator<'_> {
     fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
         let left_us = start_us.saturating_sub(wall_us());
         let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
+        let mut naps = Naps::resting();
         loop {
-            self.sweep();
+            let stirred = self.sweep();
             self.restart_exchange()?;
             self.restart_ended()?;
             if self.screen.live() {
@@ -141,7 +140,7 @@ impl Aggregator<'_> {
                 self.tell("the clock was set back; the next start is looked for anew");
                 return Ok(false);
             }
-            std::thread::sleep(Duration::from_micros(left_us).clamp(NAP_SHORT, NAP_MAX));
+            std::thread::sleep(naps.after(stirred).min(Duration::from_micros(left_us)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Checks before a run that its collectors will find root certificates, and that the proxy settings are valid.
 
 use super::run::Configuration;
-use crate::exchange::roots::Roots;
+use crate::exchange::roots::{self, Roots};
 use crate::exchange::{endpoints, tunnel};
 use rsoracle_proof::source::Source;
 use rsoracle_verify::error::Error;
@@ -17,6 +17,8 @@ pub fn check(configuration: &Configuration) -> Result<(), Error> {
         _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),
     };
     if run.ca_file.is_some() || run.sources.iter().any(encrypted) {
+        // Once here rather than in every collector, which inherits it.
+        roots::defer();
         Roots::find(run.ca_file.as_deref())?;
         tunnel::proxies(configuration.proxy.as_ref())?;
     }

@@ -5,10 +5,11 @@
 //! Invariant: only its owner can read or write a key file. No file is ever overwritten. Every buffer that held a secret is
 //! wiped, and no error or log contains one. This does not protect a key from other processes of the same user, or from root.
 
-use crate::keys::secret::{SecretKey, hex_into, unhex_secret, wipe};
+use crate::keys::secret::{SecretKey, unhex_secret, wipe};
 use crate::system::file;
 use crate::system::random;
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::seal::hex_into;
 use rsoracle_verify::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -85,6 +85,8 @@ pub fn end_all(mut children: Vec<Child>) {
 pub struct Log {
     near: UnixStream,
     far: UnixStream,
+    /// What was read last.
+    bytes: Box<[u8; 16 * 1024]>,
 }
 
 impl Log {
@@ -95,7 +97,8 @@ impl Log {
         near.set_nonblocking(true).map_err(failed)?;
         // Children share the far end: a child that floods it must not block the others.
         far.set_nonblocking(true).map_err(failed)?;
-        Ok(Log { near, far })
+        let bytes = Box::new([0; 16 * 1024]);
+        Ok(Log { near, far, bytes })
     }
 
     /// A copy of the far end, as one child's standard error.
@@ -106,11 +109,9 @@ impl Log {
     }
 
     /// What children wrote since the last call; may be empty.
-    pub fn read(&mut self) -> Vec<u8> {
-        let mut bytes = vec![0; 16 * 1024];
-        let count = self.near.read(&mut bytes).unwrap_or(0);
-        bytes.truncate(count);
-        bytes
+    pub fn read(&mut self) -> &[u8] {
+        let count = self.near.read(&mut self.bytes[..]).unwrap_or(0);
+        &self.bytes[..count]
     }
 }
 
