@@ -8,7 +8,7 @@ use crate::keys::secret::{SecretKey, round_bytes};
 use crate::system::limits::*;
 use crate::system::net::{Inbox, waits};
 use crate::system::wait::wall_us;
-use crate::wire::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round};
+use crate::wire::{CONTROL_BYTES_MAX, Challenge, FrameKind, Hello, Refusal, RoundFrame};
 use rsoracle_proof::answer::lateness_us_max;
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::Reject;
@@ -34,7 +34,7 @@ pub fn reach(
 }
 
 /// Whether even the last sample would come too late: who was held up for so long reads of rounds that are history.
-pub fn is_over(round: &Round, now_us: u64) -> bool {
+pub fn is_over(round: &RoundFrame, now_us: u64) -> bool {
     let last_us = round.start_us + u64::from(round.samples - 1) * round.interval_us;
     last_us + lateness_us_max(round.interval_us) < now_us
 }
@@ -180,12 +180,12 @@ impl Control {
 
     /// Whether a whole round frame has come.
     pub fn round_waits(&self) -> bool {
-        self.inbox.bytes().len() >= Round::BYTES
+        self.inbox.bytes().len() >= RoundFrame::BYTES
     }
 
     /// Whether a round that starts later than this one waits: the aggregator tells of one at a time, so this one is over.
     pub fn next_waits(&self, start_us: u64) -> bool {
-        let next = self.inbox.peek().map(|bytes| Round::decode(&bytes));
+        let next = self.inbox.peek().map(|bytes| RoundFrame::decode(&bytes));
         next.is_some_and(|next| next.is_ok_and(|next| next.start_us > start_us))
     }
 
@@ -211,14 +211,14 @@ impl Control {
     }
 
     /// The round that has come, if one has, once it is checked.
-    pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<Round>, Stop> {
+    pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<RoundFrame>, Stop> {
         self.stands()?;
         let Some(head) = self.inbox.peek() else {
             return Ok(None);
         };
-        let checked = match Kind::decode(&head) {
-            Ok(Kind::Round) => match self.inbox.peek() {
-                Some(bytes) => Round::decode(&bytes)
+        let checked = match FrameKind::decode(&head) {
+            Ok(FrameKind::Round) => match self.inbox.peek() {
+                Some(bytes) => RoundFrame::decode(&bytes)
                     .and_then(|round| self.check(&round, last_start_us, now_us).map(|()| round)),
                 None => return Ok(None),
             },
@@ -227,7 +227,7 @@ impl Control {
         };
         match checked {
             Ok(round) => {
-                self.inbox.consume(Round::BYTES);
+                self.inbox.consume(RoundFrame::BYTES);
                 Ok(Some(round))
             }
             Err(reason) => {
@@ -239,7 +239,7 @@ impl Control {
         }
     }
 
-    fn check(&self, round: &Round, last_start_us: u64, now_us: u64) -> Result<(), Reject> {
+    fn check(&self, round: &RoundFrame, last_start_us: u64, now_us: u64) -> Result<(), Reject> {
         let signed = round_bytes(&self.nonce, &self.hello_signature, round);
         if !self.aggregator.signed(&signed, &round.signature) {
             return Err(Reject::RoundSignature);

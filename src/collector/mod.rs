@@ -352,7 +352,7 @@ impl Collector<'_> {
     /// Signs what a round came to.
     fn sign(
         &self,
-        round: &crate::wire::Round,
+        round: &crate::wire::RoundFrame,
         finished: &(
             Vec<rsoracle_proof::record::Record>,
             rsoracle_proof::record::Answer,
