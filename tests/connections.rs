@@ -19,7 +19,7 @@ const EVERY: [&str; 6] = ["--every", "400ms", "--samples", "1", "--interval", "4
 const OFTEN: [&str; 6] = ["--every", "100ms", "--samples", "1", "--interval", "100ms"];
 
 /// What is said of an exchange that a busy machine keeps from its core for a second: its connections are replaced.
-const MUTE: &str = "the exchange does not answer any more; reconnecting";
+const MUTE: &str = "the exchange stopped answering; reconnecting";
 
 #[test]
 fn connections_are_kept_over_the_rounds_and_pings_on_them_are_answered() {

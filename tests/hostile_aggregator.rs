@@ -131,7 +131,7 @@ impl Enlisted {
         self.data.until_ended();
         assert_eq!(self.data.got(), [0u8; 0], "nothing was signed");
         let done = self.running.finish();
-        let line = format!("collector 3: refused what the aggregator sent: {reason}; ");
+        let line = format!("collector 3: refused a frame of the aggregator: {reason}; ");
         assert_eq!(done.code, Some(1));
         assert!(done.stderr.starts_with(&line), "{}", done.stderr);
     }
@@ -197,7 +197,7 @@ fn rounds_that_are_over_are_passed_over_and_the_next_one_is_answered() {
         (collector.data.got().len() >= Observation::BYTES).then_some(())
     });
     assert_eq!(collector.data.got().len(), Observation::BYTES);
-    let missed = "missed a round: it was over when it was read of";
+    let missed = "missed a round: it was over before its announcement was read";
     assert_eq!(collector.running.stderr().matches(missed).count(), 2);
 }
 
@@ -352,7 +352,7 @@ fn when_the_control_connection_ends_so_does_the_collector_and_signs_nothing() {
     let done = running.finish();
     assert_eq!(done.code, Some(1));
     assert!(
-        done.stderr.contains("the other side sends no challenge"),
+        done.stderr.contains("the other side sent no challenge"),
         "{}",
         done.stderr
     );
@@ -374,7 +374,7 @@ fn a_refusal_is_logged_in_words() {
         collector.control.send(&Refusal { reason }.encode());
         drop(collector.control);
         let done = collector.running.finish();
-        let line = format!("collector 3: the aggregator refuses this collector: {reason}\n");
+        let line = format!("collector 3: the aggregator refused this collector: {reason}\n");
         assert_eq!((done.code, done.stderr), (Some(1), line));
     }
 }
@@ -385,8 +385,8 @@ fn an_aggregator_that_says_nothing_or_garbage_is_given_up_with_a_clear_error() {
     let ports = ports();
     let challenge = Challenge { nonce: [1; 32] }.encode();
     let greetings: [(&[u8], &str); 5] = [
-        (b"", "the other side sends no challenge"),
-        (&challenge[..39], "the other side sends no challenge"),
+        (b"", "the other side sent no challenge"),
+        (&challenge[..39], "the other side sent no challenge"),
         (&[0x16; 40], "not this protocol"),
         (
             b"RSOR\x07\x01\0\0________________________________",
@@ -428,7 +428,7 @@ fn an_enrolment_that_is_none_is_refused_before_anything_else() {
         (&whole[..0], "failed to fill whole buffer"),
         (&whole[..31], "failed to fill whole buffer"),
         (&whole[..63], "failed to fill whole buffer"),
-        (&weak_key[..], "its second half is no public key"),
+        (&weak_key[..], "its second half is not a public key"),
     ] {
         let done = collect(&ports, "ws://127.0.0.1:1/", bytes).finish();
         let begins = "collector 3: cannot read the enrolment from standard input: ";
@@ -436,7 +436,7 @@ fn an_enrolment_that_is_none_is_refused_before_anything_else() {
         assert!(
             done.stderr.starts_with(begins)
                 && done.stderr.contains(cause)
-                && done.stderr.contains("it takes 64 bytes"),
+                && done.stderr.contains("it expects the 64 bytes"),
             "{}",
             done.stderr
         );

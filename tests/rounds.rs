@@ -280,7 +280,7 @@ fn a_hanging_exchange_is_noticed_though_no_round_lasts_so_long() {
     let before = chronicle.until(0, "prices", |kept| kept.prices >= 3);
     let after = before.number as usize;
     let hung = chronicle.until(after, "it hangs", |kept| kept.prices == 0);
-    running.stderr_line("the exchange does not answer any more; reconnecting");
+    running.stderr_line("the exchange stopped answering; reconnecting");
     let after = hung.number as usize;
     chronicle.until(after, "prices over new connections", |kept| {
         kept.prices >= 3
