@@ -87,9 +87,7 @@ impl Control {
                 break bytes;
             }
             if inbox.ended() || Instant::now() >= until {
-                return Err(
-                    Error::new(&attempt, "the other side sent no challenge").advise(advice)
-                );
+                return Err(Error::new(&attempt, "the other side sent no challenge").advise(advice));
             }
         };
         inbox.consume(Challenge::BYTES);

@@ -13,7 +13,7 @@ use rsoracle_proof::record::{Answer, Record};
 
 /// The state of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stage {
+enum SampleState {
     Due,
     Asked { lateness_us: u64 },
     Over(Record),
@@ -25,7 +25,7 @@ pub struct Sampler {
     start_us: u64,
     interval_us: u64,
     rule: Rule,
-    stages: Vec<Stage>,
+    states: Vec<SampleState>,
     released: usize,
     clock_moved: bool,
 }
@@ -38,7 +38,7 @@ impl Sampler {
             start_us,
             interval_us,
             rule,
-            stages: vec![Stage::Due; samples as usize],
+            states: vec![SampleState::Due; samples as usize],
             released: 0,
             clock_moved: false,
         }
@@ -51,40 +51,46 @@ impl Sampler {
 
     /// The next sample to request, and its instant.
     pub fn due(&self) -> Option<(u32, u64)> {
-        let index = self.stages.iter().position(|stage| *stage == Stage::Due)? as u32;
+        let index = self
+            .states
+            .iter()
+            .position(|state| *state == SampleState::Due)? as u32;
         Some((index, self.instant_us(index)))
     }
 
     /// The last sample that has not been requested yet, and its instant.
     pub fn last_due(&self) -> Option<(u32, u64)> {
-        let index = self.stages.iter().rposition(|stage| *stage == Stage::Due)? as u32;
+        let index = self
+            .states
+            .iter()
+            .rposition(|state| *state == SampleState::Due)? as u32;
         Some((index, self.instant_us(index)))
     }
 
     /// The oldest sample that is waiting for a reply.
     pub fn oldest_asked(&self) -> Option<u32> {
-        self.stages
+        self.states
             .iter()
-            .position(|stage| matches!(stage, Stage::Asked { .. }))
+            .position(|state| matches!(state, SampleState::Asked { .. }))
             .map(|index| index as u32)
     }
 
     /// Notes that the request for sample `index` was handed to the system at `now_us`.
     pub fn asked(&mut self, index: u32, now_us: u64) {
         assert_eq!(
-            self.stages[index as usize],
-            Stage::Due,
+            self.states[index as usize],
+            SampleState::Due,
             "a sample is requested once only"
         );
         let lateness_us = now_us.saturating_sub(self.instant_us(index));
-        self.stages[index as usize] = Stage::Asked { lateness_us };
+        self.states[index as usize] = SampleState::Asked { lateness_us };
     }
 
     /// Notes that sample `index` will not be requested at all, and why.
     pub fn skip(&mut self, index: u32, why: Miss) {
         assert_eq!(
-            self.stages[index as usize],
-            Stage::Due,
+            self.states[index as usize],
+            SampleState::Due,
             "a requested sample cannot be skipped"
         );
         self.over(index, why);
@@ -94,7 +100,8 @@ impl Sampler {
     /// sample was requested too late (this process had to wait for a core): the aggregator would refuse it. `age_us` is the
     /// price's age by the exchange's own time, if the exchange gives one.
     pub fn replied(&mut self, index: u32, price: Result<f64, Miss>, age_us: Option<u64>) {
-        let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
+        let Some(SampleState::Asked { lateness_us }) = self.states.get(index as usize).copied()
+        else {
             return;
         };
         let price = match price {
@@ -102,7 +109,7 @@ impl Sampler {
             price => price,
         };
         let age_us = age_us.filter(|_| price.is_ok());
-        self.stages[index as usize] = Stage::Over(Record {
+        self.states[index as usize] = SampleState::Over(Record {
             index,
             price,
             lateness_us: Some(lateness_us),
@@ -149,7 +156,7 @@ impl Sampler {
 
     /// Ends a sample that was never requested.
     fn over(&mut self, index: u32, why: Miss) {
-        self.stages[index as usize] = Stage::Over(Record {
+        self.states[index as usize] = SampleState::Over(Record {
             index,
             price: Err(why),
             lateness_us: None,
@@ -159,8 +166,8 @@ impl Sampler {
 
     /// The next record, in order of samples, that has not been released yet.
     pub fn release(&mut self) -> Option<Record> {
-        match self.stages.get(self.released) {
-            Some(Stage::Over(record)) => {
+        match self.states.get(self.released) {
+            Some(SampleState::Over(record)) => {
                 self.released += 1;
                 Some(*record)
             }
@@ -171,17 +178,17 @@ impl Sampler {
     /// Once every sample has its record: all records, the answer that they make, and the answer's time.
     pub fn finish(&self) -> Option<(Vec<Record>, Answer, u64)> {
         let records: Vec<Record> = self
-            .stages
+            .states
             .iter()
-            .map_while(|stage| {
-                if let Stage::Over(record) = stage {
+            .map_while(|state| {
+                if let SampleState::Over(record) = state {
                     Some(*record)
                 } else {
                     None
                 }
             })
             .collect();
-        if records.len() < self.stages.len() {
+        if records.len() < self.states.len() {
             return None;
         }
         let (answer, timestamp_us) = if self.clock_moved {

@@ -104,13 +104,13 @@ impl Collector<'_> {
 
     /// Abandons this round because the next one was announced: the aggregator no longer waits for this round's answer.
     fn leave(&mut self, sampler: &Sampler) {
-        log::say(&self.role, "abandons a round that has no answer yet: the next one begins");
+        log::say(
+            &self.role,
+            "abandons a round that has no answer yet: the next one begins",
+        );
         // With short periods, a round ends before a reply is overdue, so `give_up_overdue` never notices a dead connection.
         if sampler.oldest_asked().is_some() && self.session.mute_for(REPLY_MS_MAX) {
-            log::say(
-                &self.role,
-                "the exchange stopped answering; reconnecting",
-            );
+            log::say(&self.role, "the exchange stopped answering; reconnecting");
             self.session.lose();
         }
     }
