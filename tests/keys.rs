@@ -277,10 +277,10 @@ fn an_identity_outlives_a_run_and_the_roster_names_it() {
         "{}",
         first.stderr
     );
-    let made = format!("made 5 of 5 collectors' keys in {}", dir.display());
+    let made = format!("made new keys for 5 of 5 collectors in {}", dir.display());
     assert!(first.stderr.contains(&made), "{}", first.stderr);
     assert!(
-        !second.stderr.contains("collectors' keys in"),
+        !second.stderr.contains("made new keys for"),
         "{}",
         second.stderr
     );

@@ -265,7 +265,7 @@ fn a_journal_has_one_writer_at_a_time_and_one_key() {
     let key = format!("{}.key", chronicle.name());
     let aside = chronicle.beside("aside.key");
     std::fs::rename(&key, &aside).unwrap();
-    refused(&chronicle, &[], &["cannot go on with the journal", &key]);
+    refused(&chronicle, &[], &["cannot continue the journal", &key]);
     assert!(!Path::new(&key).exists(), "no key was made");
     let done = rounds(&chronicle, 2, &["--aggregator-key", &aside]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
