@@ -133,7 +133,7 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
     eventually("a word about the clock", || {
         let told = running.stderr();
         let ways = [
-            "the clock stands before the last round's start",
+            "the clock is behind the last round's start",
             "the clock was set back",
         ];
         ways.iter().any(|way| told.contains(way)).then_some(())

@@ -153,7 +153,7 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
         ),
         (
             "heartbeat = \"1h\"\n",
-            "line 1, key 'heartbeat': --heartbeat goes with --deviation; without it every round's price is published",
+            "line 1, key 'heartbeat': --heartbeat needs --deviation; without it every round's price is published anyway",
         ),
         (
             "sources = [\"kraken\", \"okx\"]\n",

@@ -565,7 +565,7 @@ fn a_member_that_refuses_the_round_is_out_and_its_reason_is_not_counted_as_ours(
     let (report, stderr) = stage.report();
     report.assert_price_within_the_first(4);
     assert_eq!(report.refused(), counts(&[]));
-    let expected = format!("it refuses this aggregator: {reason}");
+    let expected = format!("it refused this aggregator: {reason}");
     assert_eq!(support::remark(&stderr, 4), Some(expected.as_str()));
 }
 

@@ -221,7 +221,7 @@ fn a_bad_key_file_ends_a_run_before_anything_starts() {
     fs::copy(dir.join("slot-0.key"), &slot).unwrap();
     let sentence = refused(&keys);
     assert!(
-        sentence.contains("slot-1.key: its key is collector 0's too"),
+        sentence.contains("slot-1.key: its key is also collector 0's"),
         "{sentence}"
     );
     let sentence = refused(&["run", "--aggregator-key", text(&dir.join("none.key"))]);
@@ -229,7 +229,7 @@ fn a_bad_key_file_ends_a_run_before_anything_starts() {
     let same = dir.join("slot-0.key");
     let sentence = refused(&[&keys[..], &["--aggregator-key", text(&same)]].concat());
     assert!(
-        sentence.contains("slot-0.key: its key is the aggregator's too"),
+        sentence.contains("slot-0.key: its key is also the aggregator's"),
         "{sentence}"
     );
     let sentence = refused(&["run", "--collector-keys", "/nonexistent"]);
@@ -337,7 +337,7 @@ fn a_roster_of_fresh_keys_says_that_it_fits_this_run_only() {
     let done = short_run(&["--collectors", "1", "--write-roster", text(&roster)]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(
-        done.stderr.contains("it fits this run only"),
+        done.stderr.contains("it is valid for this run only"),
         "{}",
         done.stderr
     );
@@ -368,7 +368,7 @@ fn where_a_key_is_unknown_there_is_a_price_but_no_roster_and_the_exit_code_says_
     let done = start_command(command).finish();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     assert!(
-        done.stderr.contains("collector 3 has not come"),
+        done.stderr.contains("collector 3 has not joined"),
         "{}",
         done.stderr
     );

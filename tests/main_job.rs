@@ -91,6 +91,7 @@ fn ports_that_are_in_use_do_not_stop_a_run_that_named_none() {
     }
     let named = run(&[&args[..], &["--control-port", "8000"]].concat());
     assert_eq!(named.code, Some(1), "{}", named.stderr);
-    let advice = "choose another with --control-port PORT, or end what uses it";
+    let advice =
+        "choose another port with --control-port PORT, or stop the program that uses this one";
     assert!(named.stderr.contains(advice), "{}", named.stderr);
 }

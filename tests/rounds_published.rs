@@ -213,7 +213,7 @@ fn a_full_disk_costs_rounds_and_the_next_goes_on_once_there_is_room() {
     std::fs::write(&filler, [0; 40_000]).unwrap();
     let args = ["--json", "--rounds", "20"];
     let running = chronicle.start(&[&EVERY[..], &args].concat());
-    let says = "the round's report is not published, since it could not be kept";
+    let says = "this round is not published, because its report could not be written";
     let line = running.stderr_line(says);
     assert!(line.contains("No space left on device"), "{line}");
     assert!(line.contains(chronicle.name()), "{line}");

@@ -335,16 +335,13 @@ mod tests {
             ),
             (
                 "min_exchanges = 2",
-                "line 1, key 'min_exchanges': --min-exchanges 2 is more than the sources name: 1 exchange",
+                "line 1, key 'min_exchanges': --min-exchanges 2 is more than the sources have: 1 exchange",
             ),
             (
                 "heartbeat = \"1h\"",
-                "line 1, key 'heartbeat': --heartbeat goes with --deviation",
+                "line 1, key 'heartbeat': --heartbeat needs --deviation",
             ),
-            (
-                "rounds = 3",
-                "line 1, key 'rounds': --rounds goes with --every",
-            ),
+            ("rounds = 3", "line 1, key 'rounds': --rounds needs --every"),
             (
                 "retire_key = \"a\"",
                 "line 1, key 'retire_key': --retire-key goes with",
@@ -375,7 +372,7 @@ mod tests {
             ),
             (
                 "enrolment_dir = \".\"",
-                "line 1, key 'enrolment_dir': --enrolment-dir goes with --remote",
+                "line 1, key 'enrolment_dir': --enrolment-dir needs --remote",
             ),
             (
                 "endpoint = \"ws://localhost:1/\"",

@@ -102,7 +102,7 @@ fn soak(disk: &Path) {
     chronicle.until_lines(kept + 2);
     figures.read(&exchange);
     let printed = whole(&running.stdout());
-    let lost = running.stderr().matches("could not be kept").count();
+    let lost = running.stderr().matches("could not be written").count();
     drop((running, clock));
     until_nobody_is_left(&mark);
     figures.assert_flat();
