@@ -344,7 +344,7 @@ mod tests {
             ("rounds = 3", "line 1, key 'rounds': --rounds needs --every"),
             (
                 "retire_key = \"a\"",
-                "line 1, key 'retire_key': --retire-key goes with",
+                "line 1, key 'retire_key': --retire-key needs",
             ),
             (
                 "every = \"1s\"",
@@ -442,6 +442,6 @@ mod tests {
         let section = "sources = \"diverse\"\n[source.kraken]\nmax_age = \"5s\"";
         assert!(run("--source binance --accept-quote USDC", section).is_ok());
         let typed = run("--heartbeat 1h", "samples = 3").unwrap_err();
-        assert!(typed.starts_with("--heartbeat goes with"), "{typed}");
+        assert!(typed.starts_with("--heartbeat needs"), "{typed}");
     }
 }
