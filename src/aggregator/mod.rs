@@ -93,7 +93,7 @@ impl Slot {
 
     /// Sends the announcement of a round, signed with the aggregator's key, to the slot's collector, if that is ready.
     /// Returns whether it was sent.
-    pub fn tell(&mut self, round: &Round, key: &SecretKey) -> bool {
+    pub fn announce(&mut self, round: &Round, key: &SecretKey) -> bool {
         let Some(member) = self.member.as_mut().filter(|m| m.first_price.is_some()) else {
             return false;
         };
@@ -408,7 +408,7 @@ impl<'a> Aggregator<'a> {
         let round = Round::new(self.terms(), start_us);
         let mut ready = 0;
         for slot in &mut self.slots {
-            ready += u16::from(slot.tell(&round, &self.key));
+            ready += u16::from(slot.announce(&round, &self.key));
         }
         self.round = Some(round);
         if self.config.every_us.is_none() {
