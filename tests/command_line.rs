@@ -183,7 +183,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
     (
         "doctor krakn",
-        &["\"krakn\" is no source", "binance-stream"],
+        &["\"krakn\" is not a source", "binance-stream"],
     ),
     ("doctor kraken --feed gold", &["a symbol too", "gold"]),
     ("doctor embedded", &["--endpoint URL"]),

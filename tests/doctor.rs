@@ -266,7 +266,7 @@ fn an_exchange_that_says_no_price() {
 
 #[test]
 fn a_clock_that_is_off_is_this_machines_to_mend() {
-    let advice = "-> mend it: run an NTP client";
+    let advice = "-> set it: run an NTP client";
     for (offset, says) in [
         ("3s", " behind the exchange's"),
         (
@@ -315,7 +315,7 @@ fn certificates_that_have_ended_or_soon_will() {
     for part in [
         " warning ",
         " 9 d, Test authority ",
-        "its certificate ends in 9 days",
+        "its certificate expires in 9 days",
         "1 of 1 can be used",
     ] {
         assert!(text.contains(part), "{part} in {text}");

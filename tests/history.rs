@@ -117,7 +117,7 @@ BTC/USD: 12 rounds
 !      9  2023-11-14T22:14:50.000Z   no price  spread-too-wide     5/5
       10  2023-11-14T22:15:00.000Z  100010.00  published           5/5
       11  2023-11-14T22:15:10.000Z  100020.00  unchanged           5/5
-! 40.0 s from start to start, usual are 10.0 s
+! 40.0 s from start to start; usual: 10.0 s
       12  2023-11-14T22:15:50.000Z  100030.00  published           5/5
 whole file: 12 rounds, 5 published, 2 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
 prices shown, ▁ 99999.50 to █ 100075.00:
@@ -135,15 +135,15 @@ BTC/USD: the last 5 of 10 rounds
        7  2023-11-14T22:14:30.000Z  100000.00  unchanged     3/5  silent 2; equivocated 1
        8  2023-11-14T22:14:40.000Z  100000.00  unchanged     5/5
 ! reports 9 to 10 are missing; 30.0 s from start to start
-!     11  2023-11-14T22:15:10.000Z  100020.00  unchanged     5/5  its line does not check
-! 40.0 s from start to start, usual are 10.0 s
+!     11  2023-11-14T22:15:10.000Z  100020.00  unchanged     5/5  its line is invalid
+! 40.0 s from start to start; usual: 10.0 s
       12  2023-11-14T22:15:50.000Z  100030.00  published     5/5
 whole file: 10 rounds, 4 published, 1 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
 prices shown, ▁ 100000.00 to █ 100030.00:
    ▁▁  ▆   █
-1 line does not check, the first: line 9: report 11 follows report 8; 'rsoracle verify ";
+1 line is invalid, the first: line 9: report 11 follows report 8; 'rsoracle verify ";
     assert!(table.starts_with(expected), "{table}");
-    assert!(table.ends_with("journal.jsonl' tells more\n"), "{table}");
+    assert!(table.ends_with("journal.jsonl' says more\n"), "{table}");
     assert_eq!(code, Some(1));
 }
 
@@ -207,7 +207,7 @@ fn json_has_the_same_rounds_one_a_line() {
     // What is wrong is said beside the JSON, not in it.
     let done = run(&["history", "--json", &path]);
     assert!(
-        done.stderr.starts_with("history: 1 line does not check"),
+        done.stderr.starts_with("history: 1 line is invalid"),
         "{}",
         done.stderr
     );
@@ -248,7 +248,7 @@ fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
     let mut doubled = lines.clone();
     doubled.insert(4, lines[3].clone());
     let (table, code) = history(&[&journal(&doubled)]);
-    let marked = "!      4  2023-11-14T22:14:00.000Z   99999.50  published           5/5  its line does not check\n";
+    let marked = "!      4  2023-11-14T22:14:00.000Z   99999.50  published           5/5  its line is invalid\n";
     assert!(table.contains(marked), "{table}");
     assert!(
         table.contains("line 5: report 4 stands here twice"),
@@ -267,7 +267,7 @@ fn a_line_that_is_being_written_is_said_and_no_error() {
         fs::write(&path, &whole[..cut]).unwrap();
         let (table, code) = history(&[text(&path)]);
         assert!(table.contains("whole file: 11 rounds"), "{table}");
-        assert!(table.contains("the last line has no end"), "{table}");
+        assert!(table.contains("the last line is incomplete"), "{table}");
         assert_eq!(code, Some(0), "{table}");
         let (rounds, code) = shown(&[text(&path)]);
         assert_eq!((rounds.len(), code), (11, Some(0)));
@@ -297,12 +297,12 @@ fn what_cannot_be_read_is_an_error_of_its_own_and_an_empty_journal_is_none() {
     let folder = run(&["history", text(folder.parent().unwrap())]);
     assert_eq!((folder.code, folder.stdout.as_str()), (Some(4), ""));
     let empty = history(&[&journal(&[])]);
-    assert_eq!(empty, ("there is no round in it\n".to_owned(), Some(0)));
+    assert_eq!(empty, ("no rounds in this file\n".to_owned(), Some(0)));
     let (rounds, code) = shown(&[&journal(&[])]);
     assert_eq!((rounds.len(), code), (0, Some(0)));
     let nonsense = history(&[concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")]);
     assert!(
-        nonsense.0.starts_with("there is no round in it\n"),
+        nonsense.0.starts_with("no rounds in this file\n"),
         "{}",
         nonsense.0
     );
@@ -326,7 +326,7 @@ fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_ta
     let row = "!      1  2023-11-14T22:13:30.000Z  no price  no-quorum    4/20  silent 4, 5, 6, 7, 8, 9, 10, 11 and 8 more\n";
     assert!(table.contains(row), "{table}");
     assert!(
-        table.contains("! 8 min from start to start, usual are 10.0 s\n!      1  "),
+        table.contains("! 8 min from start to start; usual: 10.0 s\n!      1  "),
         "{table}"
     );
     assert!(!table.contains("prices shown"), "{table}");
@@ -349,7 +349,7 @@ fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     lines.push(report.line());
     let (table, code) = history(&[&journal(&lines)]);
     assert_eq!(code, Some(0), "{table}");
-    let told = "\nthe aggregator's key changed, as the old key and the new one signed: 1 time\n";
+    let told = "\nchanges of the aggregator's key, each signed by the old key and the new one: 1\n";
     assert!(table.contains(told) && !table.contains('!'), "{table}");
     lines.remove(1);
     let (table, code) = history(&[&journal(&lines)]);
@@ -425,7 +425,7 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
     );
     assert!(
         done.stdout
-            .contains("1 line does not check, the first: line 2: "),
+            .contains("1 line is invalid, the first: line 2: "),
         "{}",
         done.stdout
     );

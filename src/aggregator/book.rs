@@ -226,7 +226,7 @@ impl Book {
     }
 
     /// Makes and signs the report of a round, and appends it to the journal if there is one.
-    pub fn keep_report(
+    pub fn keep(
         &mut self,
         config: &Run,
         key: &SecretKey,

@@ -30,7 +30,7 @@ impl Aggregator<'_> {
         }
         self.screen.draw(view::sampling(&self.slots, &round), true);
         self.screen.keep();
-        let Some(Kept { report, line, .. }) = self.keep_report(round) else {
+        let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
         let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
@@ -64,12 +64,9 @@ impl Aggregator<'_> {
     }
 
     /// Makes the signed report of a round, and appends it to the journal if there is one. `None` if that failed.
-    fn keep_report(&mut self, round: Round) -> Option<Kept> {
+    fn keep(&mut self, round: Round) -> Option<Kept> {
         let refused = std::mem::take(&mut self.refused);
-        match self
-            .book
-            .keep_report(self.config, &self.key, round, refused)
-        {
+        match self.book.keep(self.config, &self.key, round, refused) {
             Ok(kept) => {
                 let why = match &kept.proofs {
                     Ok(Some(path)) => format!("the proof is in {path}"),
@@ -140,7 +137,7 @@ impl Aggregator<'_> {
         reasons.dedup();
         let why = reasons.join("; ");
         let round = Round::new(self.terms(), wall_us().max(self.book.start_us_min()));
-        let Some(Kept { report, line, .. }) = self.keep_report(round) else {
+        let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
         if let Some(refused) = Words(&report).refused_text() {
