@@ -5,7 +5,7 @@ mod support;
 mod witness;
 
 use rsoracle::cli::{collect, run, verify};
-use rsoracle::doctor::Settings as Doctor;
+use rsoracle::doctor::DoctorSettings as Doctor;
 use rsoracle::embedded::Settings;
 use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
@@ -326,7 +326,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "collect" => drop(collect::read(&given).expect("the example makes sense")),
             "verify" => drop(verify::read(&given).expect("the example makes sense")),
             "history" => {
-                drop(history::Settings::from_flags(&given).expect("the example makes sense"))
+                drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))
             }
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),

@@ -112,7 +112,7 @@ fn every_kind_of_source_can_be_looked_at_by_its_name_alone() {
     // Without any, it is the same of the exchanges themselves.
     let words: [String; 0] = [];
     let given = rsoracle::flags::args::parse(&rsoracle::flags::tables::DOCTOR, &words).unwrap();
-    let sources = rsoracle::doctor::Settings::from_flags(&given)
+    let sources = rsoracle::doctor::DoctorSettings::from_flags(&given)
         .unwrap()
         .sources;
     assert_eq!(sources.len(), KINDS.len());

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 /// The settings of `rsoracle doctor`.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct DoctorSettings {
     /// The sources to examine, in this order.
     pub sources: Vec<Source>,
     /// Address of the embedded exchange, for embedded sources.
@@ -39,9 +39,9 @@ pub struct Settings {
     pub json: bool,
 }
 
-impl Settings {
+impl DoctorSettings {
     /// Reads the flags of [`crate::flags::tables::DOCTOR`].
-    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
+    pub fn from_flags(given: &Given) -> Result<DoctorSettings, Usage> {
         let feed = feed(given)?;
         let kinds = KINDS.iter().map(|kind| kind.name.to_owned());
         let names = match given.operands() {
@@ -60,7 +60,7 @@ impl Settings {
                     .into(),
             ));
         }
-        Ok(Settings {
+        Ok(DoctorSettings {
             sources,
             endpoint,
             ca_file: path(given, "ca-file")?,
@@ -71,7 +71,7 @@ impl Settings {
 }
 
 /// Examines all sources, and shows each finding as soon as it is known. Returns the exit code.
-pub fn run(settings: &Settings) -> Result<u8, Error> {
+pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let proxies = tunnel::proxies(settings.proxy.as_ref())?;
     let places = |source| exchange::endpoints(source, settings.endpoint.as_ref());
     let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);

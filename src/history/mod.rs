@@ -40,7 +40,7 @@ const HEADS: [(&str, bool); 6] = [
 
 /// The settings of `rsoracle history`.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct HistorySettings {
     /// The journal's file; `-` is standard input.
     pub file: String,
     /// Most rounds to show, counted from the end.
@@ -49,10 +49,10 @@ pub struct Settings {
     pub json: bool,
 }
 
-impl Settings {
+impl HistorySettings {
     /// Reads the flags of [`crate::flags::tables::HISTORY`].
-    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
-        Ok(Settings {
+    pub fn from_flags(given: &Given) -> Result<HistorySettings, Usage> {
+        Ok(HistorySettings {
             file: given.operands()[0].clone(),
             last: given.number("last", 1..=ROUNDS_SHOWN_MAX)?,
             json: given.switch("json"),
@@ -83,7 +83,7 @@ struct Page {
 }
 
 /// Shows the last rounds. Returns the exit code.
-pub fn run(config: &Settings) -> Result<u8, Error> {
+pub fn run(config: &HistorySettings) -> Result<u8, Error> {
     let page = if config.file == "-" {
         read(config, "standard input", std::io::stdin().lock())?
     } else {
@@ -116,7 +116,7 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
 }
 
 /// Reads a journal to its end, and keeps the last rounds.
-fn read(config: &Settings, name: &str, input: impl BufRead) -> Result<Page, Error> {
+fn read(config: &HistorySettings, name: &str, input: impl BufRead) -> Result<Page, Error> {
     let mut lines = Lines::new(input, name);
     let mut reader = Reader::default();
     while let Some(line) = lines.next_line()? {
