@@ -254,7 +254,7 @@ impl<'a> Aggregator<'a> {
         if self.has_exchange() {
             let exchange = children::exchange(&self.log, None)?;
             self.tell(&format!(
-                "embedded exchange on {}: it sends recorded prices",
+                "embedded exchange on {}, with recorded prices",
                 exchange.endpoint.url
             ));
             self.endpoint = Some(exchange.endpoint.clone());
