@@ -93,7 +93,7 @@ sbom: ## write target/rsoracle.cdx.json: a bill of materials (CycloneDX), checke
 	@test -x target/sbom/bin/python || python3 -m venv target/sbom
 	@target/sbom/bin/pip install --quiet 'cyclonedx-python-lib[json-validation]==11.12.0'
 	SOURCE_DATE_EPOCH=1 cargo cyclonedx --quiet --format json --spec-version 1.5 --target $(TARGET) --override-filename rsoracle.cdx
-	mv rsoracle.cdx.json target/
+	mv rsoracle.cdx.json target/ && rm -f src/*/rsoracle.cdx.json
 	target/sbom/bin/python .ci/sbom.py target/rsoracle.cdx.json
 
 fuzz: ## fuzz every trust boundary, SECONDS=60 each (coverage-guided, needs a nightly toolchain); print a table

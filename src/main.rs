@@ -133,7 +133,7 @@ fn run(words: &[String]) -> Result<u8, Failure> {
         cli::file::read(&mut given, &path, &text)?;
     }
     let meant = cli::run::read(&given)?;
-    if given.switch("check") {
+    if given.has("check") {
         return show(&cli::file::render(&given, &meant));
     }
     cli::way::check(&meant).map_err(failed)?;

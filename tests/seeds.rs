@@ -152,7 +152,7 @@ fn embedded(seeds: &Seeds) {
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
     };
-    let api = head("/ws-api/v3?returnRateLimits=false&timeUnit=MICROSECOND");
+    let api = head("/ws-api/v3");
     assert!(respond(api.as_bytes(), &[], 0).opens.is_some());
     seeds.put("embedded", "head", format!("H{api}"));
     // A text under a mask of zeros.
@@ -172,9 +172,6 @@ fn answer(request: &str, symbol: &str) -> String {
         symbol,
         price: "87231.42000000",
         unix_us: 1_723_161_255_342_000,
-        micros: false,
-        rate_limits: true,
-        weight_used: 2,
     };
     reply(&Request::read(request), &scene, &Lie::default())
 }

@@ -31,7 +31,7 @@ fn session<'a>(source: &'a Source, urls: &[&str]) -> Session<'a> {
     Session::new(Plan {
         source,
         endpoints: urls.iter().map(place).collect(),
-        tls: tls.then(|| TlsConnector::new().expect("TLS can be set up")),
+        tls: tls.then(|| TlsConnector::new().expect("TLS can be set up").into()),
         proxies: tunnel::proxies(None).expect("no proxy is named"),
         pace: Pace::of(source),
     })

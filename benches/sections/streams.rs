@@ -41,7 +41,7 @@ fn plan<'a>(source: &'a Source, url: &str, tls: Option<&Certificates>) -> Plan<'
     let place = Endpoint::parse(url).expect("an address");
     let connector = tls.map(|tls| {
         let roots = Roots::find(Some(&tls.ca)).expect("a certificate");
-        roots.connector().expect("TLS can be set up")
+        roots.trust().expect("TLS can be set up")
     });
     Plan {
         source,

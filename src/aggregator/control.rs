@@ -70,21 +70,28 @@ impl ControlChannel {
         })
     }
 
-    /// Polls every connection once. `joining`: whether collectors may join now.
+    /// Polls every connection once. `joining`: whether collectors may join now. Returns whether anything happened, or
+    /// strangers are connected.
     pub fn sweep(
         &mut self,
         slots: &mut [Slot],
         mut round: Option<&mut Round>,
         joining: bool,
         refused: &mut Refused,
-    ) {
+    ) -> bool {
+        let mut stirred = !self.strangers.is_empty();
         for (index, slot) in slots.iter_mut().enumerate() {
             let Some(member) = &mut slot.member else {
                 continue;
             };
-            let Err(departure) = hear(member, index as u16, round.as_deref_mut(), refused) else {
-                continue;
+            let departure = match hear(member, index as u16, round.as_deref_mut(), refused) {
+                Ok(came) => {
+                    stirred |= came;
+                    continue;
+                }
+                Err(departure) => departure,
             };
+            stirred = true;
             let member = slot.member.take().expect("it was just heard");
             match departure {
                 Departure::Refused(reason) => {
@@ -104,6 +111,7 @@ impl ControlChannel {
         // Read hellos before accepting, so that no stranger is displaced after its hello has arrived.
         self.prove(slots, joining, refused);
         self.accept(refused);
+        stirred || !self.strangers.is_empty()
     }
 
     /// Accepts new connections, and sends each its challenge.
@@ -229,21 +237,22 @@ impl From<Reject> for Departure {
     }
 }
 
-/// Reads a member's frames. An error ends its membership.
+/// Reads a member's frames. Returns whether there were any. An error ends its membership.
 fn hear(
     member: &mut Member,
     slot: u16,
     mut round: Option<&mut Round>,
     refused: &mut Refused,
-) -> Result<(), Departure> {
+) -> Result<bool, Departure> {
+    let mut came = false;
     for _ in 0..FRAMES_PER_SWEEP {
-        member.inbox.fill();
+        came |= member.inbox.fill();
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
             Some(head) => Kind::decode(&head)?,
-            None => return still_there(member),
+            None => return still_there(member).map(|()| came),
         };
         if member.inbox.bytes().len() < kind.bytes() {
-            return still_there(member);
+            return still_there(member).map(|()| came);
         }
         match kind {
             Kind::Ready => {
@@ -270,7 +279,7 @@ fn hear(
         }
         member.inbox.consume(kind.bytes());
     }
-    Ok(())
+    Ok(came)
 }
 
 /// Whether a member that has sent no whole frame may stay.

@@ -47,13 +47,25 @@ impl DataChannel {
     }
 
     /// Polls every connection once, and accepts new ones last, so that they displace none that has just sent something.
-    pub fn sweep(&mut self, slots: &[Slot], mut round: Option<&mut Round>, refused: &mut Refused) {
-        self.senders
-            .retain_mut(|sender| keep(sender.hear(slots, round.as_deref_mut()), refused));
+    /// Returns whether anything happened, or connections are open that have named no slot yet.
+    pub fn sweep(
+        &mut self,
+        slots: &[Slot],
+        mut round: Option<&mut Round>,
+        refused: &mut Refused,
+    ) -> bool {
+        let mut stirred = false;
+        self.senders.retain_mut(|sender| {
+            let heard = sender.hear(slots, round.as_deref_mut());
+            let stays = keep(heard, refused);
+            stirred |= !stays || sender.slot.is_none() || !sender.inbox.bytes().is_empty();
+            stays
+        });
         for _ in 0..ACCEPTS_PER_SWEEP {
             let Ok((tcp, _)) = self.listener.accept() else {
-                return;
+                return stirred;
             };
+            stirred = true;
             let Ok(inbox) = Inbox::new(tcp) else { continue };
             if self.senders.len() >= slots.len() + STRANGERS_MAX {
                 self.displace(slots.len());
@@ -68,6 +80,7 @@ impl DataChannel {
                 self.senders.push(sender);
             }
         }
+        stirred
     }
 
     /// Makes room by closing one connection. The largest group loses one: either the connections that have named no slot yet

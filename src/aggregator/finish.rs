@@ -156,7 +156,7 @@ impl Aggregator<'_> {
             if bytes.is_empty() {
                 break;
             }
-            for line in self.voices.hear(&bytes) {
+            for line in self.voices.hear(bytes) {
                 self.screen.say(&line);
             }
         }

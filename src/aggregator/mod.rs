@@ -1,7 +1,6 @@
 //! The aggregator: opens the two channels, starts the collectors, runs one round or many, and publishes the price.
 //!
-//! Its one thread polls everything in turn (`sweep`) and sleeps in between: briefly while it waits for frames, longer
-//! while samples are taken, and it never wakes around a sample's instant, when the collectors need the cores.
+//! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
 //! Uses: collector, keys, proof, system, verify, wire. Used by: cli, main.
@@ -12,6 +11,7 @@ pub mod control;
 pub mod data;
 mod finish;
 pub mod journal;
+mod nap;
 mod roster;
 mod rounds;
 pub mod settings;
@@ -34,6 +34,7 @@ use book::{Book, Remark};
 use children::{CollectorPlace, ExchangeChild};
 use control::{ControlChannel, Member};
 use data::DataChannel;
+use nap::{INSTANT_CLEAR, Naps};
 use rounds::Restart;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Refused;
@@ -45,16 +46,6 @@ use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
-/// Sleep between two sweeps while frames are expected.
-const NAP_SHORT: Duration = Duration::from_micros(500);
-/// Longest sleep while collectors get ready. It grows from [`NAP_SHORT`], so that collectors that are ready at once are not
-/// kept waiting.
-const NAP_GATHERING_MAX: Duration = Duration::from_millis(5);
-/// Sleep between two sweeps while samples are taken.
-const NAP_LONG: Duration = Duration::from_millis(20);
-/// The aggregator does not wake up within this many microseconds of a sample's instant, before or after: collectors poll
-/// the clock before it, and encrypt and send after it.
-const INSTANT_CLEAR_US: u64 = 3_000;
 /// Most lines of a result that are about single collectors.
 const DETAIL_SLOTS_MAX: usize = 20;
 
@@ -313,24 +304,29 @@ impl<'a> Aggregator<'a> {
         done
     }
 
-    /// Polls everything once: the children's log, both channels, and the children themselves.
-    fn sweep(&mut self) {
+    /// Polls everything once: the children's log, both channels, and the children themselves. Returns whether anything
+    /// happened.
+    fn sweep(&mut self) -> bool {
         let bytes = self.log.read();
-        for line in self.voices.hear(&bytes) {
+        let mut stirred = !bytes.is_empty();
+        for line in self.voices.hear(bytes) {
             self.screen.say(&line);
         }
         // With a single round, there is no later round that a collector could join.
         let joining = self.round.is_none() || self.config.every_us.is_some();
-        self.control.sweep(
+        stirred |= self.control.sweep(
             &mut self.slots,
             self.round.as_mut(),
             joining,
             &mut self.refused,
         );
-        self.data
+        stirred |= self
+            .data
             .sweep(&self.slots, self.round.as_mut(), &mut self.refused);
-        for slot in &mut self.slots {
+        // A child that ends takes its connection with it, so that one which has a connection need not be asked.
+        for slot in self.slots.iter_mut().filter(|slot| slot.member.is_none()) {
             if let Some(status) = slot.child.as_mut().and_then(Child::ended) {
+                stirred = true;
                 slot.child = None;
                 slot.remark = format!("its process ended ({status})");
             }
@@ -338,11 +334,13 @@ impl<'a> Aggregator<'a> {
         if let Some(exchange) = &mut self.exchange
             && let Some(status) = exchange.child.ended()
         {
+            stirred = true;
             self.exchange = None;
             self.screen.say(&format!(
                 "aggregator: the embedded exchange ended ({status}); its sources have no price until it runs again"
             ));
         }
+        stirred
     }
 
     /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once a quorum is impossible, waits
@@ -351,7 +349,7 @@ impl<'a> Aggregator<'a> {
         let needed = usize::from(self.config.quorum());
         let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
         let mut hopeless = false;
-        let mut nap = NAP_SHORT;
+        let mut naps = Naps::gathering();
         loop {
             self.sweep();
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
@@ -366,8 +364,7 @@ impl<'a> Aggregator<'a> {
                 hopeless = true;
                 until = until.min(Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX));
             }
-            std::thread::sleep(nap);
-            nap = (nap + nap / 100).min(NAP_GATHERING_MAX);
+            std::thread::sleep(naps.waiting());
         }
     }
 
@@ -435,19 +432,23 @@ impl<'a> Aggregator<'a> {
         let left_us = deadline_us.saturating_sub(wall_us());
         let until = Instant::now() + Duration::from_micros(left_us);
         let closing = until - Duration::from_micros(left_us.min(deadline_us - last_us));
+        let (mut sampling, mut closing_naps) = (Naps::sampling(), Naps::closing());
         let mut told = 0;
         loop {
-            self.sweep();
+            let stirred = self.sweep();
             told = self.show_progress(told);
             if Instant::now() >= until || self.nothing_more_can_come() {
                 return;
             }
-            let nap = if Instant::now() >= closing {
-                NAP_SHORT
+            let now = Instant::now();
+            let nap = if now >= closing {
+                closing_naps.waiting()
             } else {
-                nap_between(wall_us(), start_us, interval_us)
+                let nap = sampling.after(stirred);
+                nap::between_instants(nap, wall_us(), start_us, interval_us)
+                    .min(closing + INSTANT_CLEAR - now)
             };
-            std::thread::sleep(nap.min(until.saturating_duration_since(Instant::now())));
+            std::thread::sleep(nap.min(until.saturating_duration_since(now)));
         }
     }
 
@@ -485,36 +486,4 @@ impl<'a> Aggregator<'a> {
 fn count(refused: &mut Refused, reason: Reject) {
     let count = refused.entry(reason).or_default();
     *count = count.saturating_add(1);
-}
-
-/// How long to sleep while samples are taken, so as not to wake up around an instant.
-fn nap_between(now_us: u64, start_us: u64, interval_us: u64) -> Duration {
-    let wake_us = now_us + NAP_LONG.as_micros() as u64;
-    if wake_us + INSTANT_CLEAR_US < start_us {
-        return NAP_LONG;
-    }
-    let since = (wake_us + INSTANT_CLEAR_US).saturating_sub(start_us);
-    let past_instant = since % interval_us;
-    // `past_instant` counts from INSTANT_CLEAR_US before an instant. Up to twice INSTANT_CLEAR_US, the wake-up is too near.
-    let shift = (2 * INSTANT_CLEAR_US).saturating_sub(past_instant);
-    NAP_LONG + Duration::from_micros(shift)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_nap_between_samples_ends_around_an_instant() {
-        let (start, interval) = (1_000_000_000, 1_000_000);
-        for offset in (0..3_000_000).step_by(333) {
-            let now = start - 500_000 + offset;
-            let wake = now + nap_between(now, start, interval).as_micros() as u64;
-            if wake + INSTANT_CLEAR_US < start {
-                continue;
-            }
-            let near = (wake + INSTANT_CLEAR_US - start) % interval;
-            assert!(near >= 2 * INSTANT_CLEAR_US, "now {now}, wakes {wake}");
-        }
-    }
 }

@@ -5,7 +5,8 @@
 
 use super::children;
 use super::children::CollectorPlace;
-use super::{Aggregator, NAP_SHORT, view};
+use super::nap::Naps;
+use super::{Aggregator, view};
 use crate::aggregator::settings::clear_us;
 use crate::system::limits::*;
 use crate::system::random;
@@ -13,9 +14,6 @@ use crate::system::wait::wall_us;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
-
-/// Longest sleep between two sweeps between rounds.
-const NAP_MAX: Duration = Duration::from_millis(10);
 
 /// If a start is late by more than this on the monotonic clock, the system clock was set back.
 const CLOCK_SET: Duration = Duration::from_secs(2);
@@ -127,8 +125,9 @@ impl Aggregator<'_> {
     fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
         let left_us = start_us.saturating_sub(wall_us());
         let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
+        let mut naps = Naps::resting();
         loop {
-            self.sweep();
+            let stirred = self.sweep();
             self.restart_exchange()?;
             self.restart_ended()?;
             if self.screen.live() {
@@ -142,7 +141,7 @@ impl Aggregator<'_> {
                 self.tell("the clock was set back; computing the next start again");
                 return Ok(false);
             }
-            std::thread::sleep(Duration::from_micros(left_us).clamp(NAP_SHORT, NAP_MAX));
+            std::thread::sleep(naps.after(stirred).min(Duration::from_micros(left_us)));
         }
     }
 

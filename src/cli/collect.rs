@@ -33,6 +33,6 @@ pub fn read(given: &Given) -> Result<Collect, Usage> {
         key: path(given, "key")?,
         connection_age_us: connection_age_us(given)?,
         overrides: overrides(given, None)?,
-        stay: given.switch("stay"),
+        stay: given.has("stay"),
     })
 }

@@ -89,7 +89,7 @@ pub fn read(given: &Given) -> Result<Meant, Usage> {
     let remote = given.number("remote", 0..=limits::COLLECTORS_MAX)?;
     let place_named = ["control-port", "data-port", "bind"]
         .iter()
-        .any(|name| given.switch(name));
+        .any(|name| given.has(name));
     let run = Run {
         collectors,
         remote,
@@ -126,8 +126,8 @@ pub fn read(given: &Given) -> Result<Meant, Usage> {
         journal: path(given, "journal")?,
         retire_key: path(given, "retire-key")?,
         latest: path(given, "latest")?,
-        json: given.switch("json"),
-        quiet: given.switch("quiet"),
+        json: given.has("json"),
+        quiet: given.has("quiet"),
     };
     run.check()
         .map_err(|wrong| given.contradiction(wrong.flags, wrong.sentence))?;

@@ -62,7 +62,7 @@ impl Watched {
     pub fn collectors(&self, given: &Given) -> Result<u16, Usage> {
         let count = self.sources.len();
         let few = given.number("collectors", 1..=COLLECTORS_MAX)?;
-        let most = if given.switch("collectors") {
+        let most = if given.has("collectors") {
             few
         } else {
             COLLECTORS_MAX

@@ -1,7 +1,7 @@
 //! Whether the collectors of a run can get out: whom to trust, and by which proxy.
 
 use super::run::Meant;
-use crate::exchange::roots::Roots;
+use crate::exchange::roots::{self, Roots};
 use crate::exchange::{endpoints, tunnel};
 use rsoracle_proof::source::Source;
 use rsoracle_verify::error::Error;
@@ -16,6 +16,8 @@ pub fn check(meant: &Meant) -> Result<(), Error> {
         _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),
     };
     if run.ca_file.is_some() || run.sources.iter().any(encrypted) {
+        // Once here rather than in every collector, which inherits it.
+        roots::defer();
         Roots::find(run.ca_file.as_deref())?;
         tunnel::proxies(meant.proxy.as_ref())?;
     }

@@ -15,13 +15,14 @@ pub mod settings;
 mod watch;
 
 use crate::collector::settings::Collect;
-use crate::exchange::roots::Roots;
+use crate::exchange::roots::{self, Roots};
 use crate::exchange::session::{Plan, Session};
 use crate::exchange::tunnel;
-use crate::exchange::{Pace, Said};
+use crate::exchange::{self, Pace, Said};
 use crate::keys;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, wipe};
 use crate::system::clock::Anchor;
+use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
@@ -39,9 +40,6 @@ use std::time::{Duration, Instant};
 
 /// Most exchange messages that are read before the collector turns to anything else.
 const MESSAGES_PER_LOOK: usize = 64;
-
-/// Length of an enrolment in bytes: the one-time secret (32), then the aggregator's public key (32).
-pub const ENROLMENT_BYTES: usize = 64;
 
 /// Why a collector stops.
 enum Stop {
@@ -83,6 +81,10 @@ struct Collector<'a> {
 
 /// Runs one collector until its aggregator ends.
 pub fn run(config: &Collect) -> Result<(), Error> {
+    // Before anything is read or opened.
+    if endpoints(config).iter().any(|endpoint| endpoint.tls) {
+        roots::defer();
+    }
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
     let key = match &config.key {
@@ -172,11 +174,16 @@ fn enlist<'a>(
     Ok(collector)
 }
 
+/// The endpoints of this collector's exchange.
+fn endpoints(config: &Collect) -> Vec<Endpoint> {
+    exchange::endpoints(&config.source, config.endpoint.as_ref())
+}
+
 /// The plan of this collector's exchange session: endpoints, certificates, proxies and pace.
 fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
-    let endpoints = crate::exchange::endpoints(&config.source, config.endpoint.as_ref());
+    let endpoints = endpoints(config);
     let tls = if endpoints.iter().any(|endpoint| endpoint.tls) {
-        Some(Roots::find(config.ca_file.as_deref())?.connector()?)
+        Some(Roots::find(config.ca_file.as_deref())?.trust()?)
     } else {
         None
     };

@@ -5,10 +5,12 @@
 use crate::exchange::Said;
 use crate::exchange::certificate::Certificate;
 use crate::system::clock::span;
+use crate::system::exact::Exact;
 use crate::system::limits::{CERTIFICATE_DAYS_MIN, CLOCK_OFF_US_MAX};
+use nanoserde::SerJson;
 use rsoracle_proof::price;
 use rsoracle_verify::error::Error;
-use rsoracle_verify::log::{printable, quoted};
+use rsoracle_verify::log::printable;
 
 /// Width of the table in columns.
 const COLUMNS: usize = 120;
@@ -45,6 +47,7 @@ pub(super) struct Finding {
 }
 
 /// Something that makes the source unusable (`fatal`), or that the operator should know.
+#[derive(SerJson)]
 struct Problem {
     fatal: bool,
     text: String,
@@ -184,36 +187,46 @@ impl Finding {
 
     /// The finding as one line of JSON.
     pub(super) fn json(&self) -> String {
-        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
-        let number = |us: Option<u64>| or_null(us.map(|us| us.to_string()));
         let certificate = self.certificate.as_ref();
-        let problems = self.problems();
-        let problem = |problem: &Problem| {
-            let Problem {
-                fatal,
-                text,
-                advice,
-            } = problem;
-            let (text, advice) = (quoted(text), quoted(advice));
-            format!("{{\"fatal\":{fatal},\"text\":{text},\"advice\":{advice}}}")
+        let problems = self.problems().into_iter().map(|problem| Problem {
+            fatal: problem.fatal,
+            text: printable(&problem.text),
+            advice: printable(&problem.advice),
+        });
+        let told = Told {
+            source: printable(&self.name),
+            verdict: self.verdict(),
+            url: printable(&self.url),
+            proxy: self.proxy.as_deref().map(printable),
+            open_us: self.open_us,
+            round_trip_us: self.round_trip_us,
+            price: self.price.map(Exact),
+            age_us: self.age_us,
+            clock_ahead_us: self.ahead_us,
+            issuer: certificate.map(|read| printable(&read.issuer)),
+            days_left: certificate.map(|read| read.days_left(self.now_us)),
+            problems: problems.collect(),
         };
-        let problems: Vec<String> = problems.iter().map(problem).collect();
-        format!(
-            "{{\"source\":{},\"verdict\":\"{}\",\"url\":{},\"proxy\":{},\"open_us\":{},\"round_trip_us\":{},\"price\":{},\"age_us\":{},\"clock_ahead_us\":{},\"issuer\":{},\"days_left\":{},\"problems\":[{}]}}",
-            quoted(&self.name),
-            self.verdict(),
-            quoted(&self.url),
-            or_null(self.proxy.as_deref().map(quoted)),
-            number(self.open_us),
-            number(self.round_trip_us),
-            or_null(self.price.map(|price| price.to_string())),
-            number(self.age_us),
-            or_null(self.ahead_us.map(|us| us.to_string())),
-            or_null(certificate.map(|read| quoted(&read.issuer))),
-            or_null(certificate.map(|read| read.days_left(self.now_us).to_string())),
-            problems.join(",")
-        )
+        told.serialize_json()
     }
+}
+
+/// The JSON form of a finding, with its fields in this order.
+#[derive(SerJson)]
+#[nserde(serialize_none_as_null)]
+struct Told {
+    source: String,
+    verdict: &'static str,
+    url: String,
+    proxy: Option<String>,
+    open_us: Option<u64>,
+    round_trip_us: Option<u64>,
+    price: Option<Exact>,
+    age_us: Option<u64>,
+    clock_ahead_us: Option<i64>,
+    issuer: Option<String>,
+    days_left: Option<i64>,
+    problems: Vec<Problem>,
 }
 
 /// The headings of the table, whose first column is `name_chars` wide.

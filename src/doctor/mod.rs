@@ -65,7 +65,7 @@ impl DoctorSettings {
             endpoint,
             ca_file: path(given, "ca-file")?,
             proxy: proxy(given)?,
-            json: given.switch("json"),
+            json: given.has("json"),
         })
     }
 }
@@ -76,7 +76,7 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let places = |source| exchange::endpoints(source, settings.endpoint.as_ref());
     let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);
     let tls = match settings.sources.iter().any(is_tls) {
-        true => Some(Roots::find(settings.ca_file.as_deref())?.connector()?),
+        true => Some(Roots::find(settings.ca_file.as_deref())?.trust()?),
         false => None,
     };
     let name_chars = settings

@@ -15,8 +15,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-/// What to connect costs (web-socket-api.md, IP limits).
-const CONNECT_WEIGHT: u32 = 2;
 /// Reads of a peer that is being seen off, per step.
 const LINGER_READS_PER_STEP: usize = 16;
 
@@ -193,12 +191,7 @@ fn after_response(
     now: Now,
 ) -> Stage {
     match opens {
-        Some(door) => {
-            if matches!(door, Door::Api(_)) {
-                venue.spend(CONNECT_WEIGHT, now);
-            }
-            Stage::Open(Box::new(Talk::new(stream, rest, door, venue, now)))
-        }
+        Some(door) => Stage::Open(Box::new(Talk::new(stream, rest, door, venue, now))),
         None => {
             finish(&mut stream);
             Stage::Leaving(stream)

@@ -11,10 +11,10 @@ pub mod binance;
 pub mod connection;
 pub mod dialect;
 pub mod fault;
-pub mod line;
+pub(crate) mod line;
 pub mod quote;
 pub mod server;
-pub mod stream;
+pub(crate) mod stream;
 pub mod talk;
 pub mod tape;
 mod text;
@@ -105,7 +105,7 @@ impl Settings {
             tls,
             clock_offset_us: clock_offset_us(given)?,
             poll_us: given.duration_us("poll", 0..=POLL_US_MAX)?,
-            until_eof: given.switch("until-eof"),
+            until_eof: given.has("until-eof"),
         })
     }
 }

@@ -8,7 +8,7 @@ use super::binance::request::Request;
 use super::fault::{API, Deed, Plan};
 use super::line::{Act, Heard, Line, Pings};
 use super::stream::Stream;
-use super::upgrade::{Door, Wishes};
+use super::upgrade::Door;
 use super::venue::{Now, Venue};
 use crate::exchange::channel::Channel;
 use std::net::TcpStream;
@@ -52,7 +52,7 @@ impl Talk {
         now: Now,
     ) -> Talk {
         let ping_s = match door {
-            Door::Api(_) => Some(PING_S),
+            Door::Api => Some(PING_S),
             Door::Stream(dialect) => dialect.ping_s,
         };
         let pings = ping_s.map(|ping_s| Pings {
@@ -61,10 +61,7 @@ impl Talk {
             limit: venue.limit(3 * ping_s),
         });
         let speaker = match door {
-            Door::Api(wishes) => Speaker::Api(Api {
-                wishes,
-                requests: 0,
-            }),
+            Door::Api => Speaker::Api(Api { requests: 0 }),
             Door::Stream(dialect) => Speaker::Stream(Stream::new(dialect, venue, now)),
         };
         Talk {
@@ -112,7 +109,6 @@ impl Talk {
 
 /// Binance's WS-API: requests are answered.
 struct Api {
-    wishes: Wishes,
     /// Requests so far.
     requests: u64,
 }
@@ -127,15 +123,11 @@ impl Api {
     ) -> Result<(), Error> {
         self.requests += 1;
         let request = Request::read(text);
-        let weight_used = venue.spend(request.weight(), now);
         let plan = Plan::of(venue.faults(), API, self.requests);
         let scene = Scene {
             symbol: venue.symbol(),
             price: venue.trade(now).price,
             unix_us: now.unix_us,
-            micros: self.wishes.micros,
-            rate_limits: self.wishes.rate_limits,
-            weight_used,
         };
         let act = match plan.deed {
             Deed::Status { code, retry_us } => {

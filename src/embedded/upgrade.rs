@@ -16,29 +16,20 @@ pub const PATH: &str = "/ws-api/v3";
 
 const SPACE_AFTER_HEAD: &[u8] = b"\r\n\r\n";
 
-/// What a connection's address line asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wishes {
-    /// `rateLimits` in replies, unless a request says otherwise (`?returnRateLimits=`).
-    pub rate_limits: bool,
-    /// Times in microseconds (`?timeUnit=`).
-    pub micros: bool,
-}
-
 /// What a websocket opens to.
 #[derive(Clone, Copy)]
 pub enum Door {
     /// Binance's WS-API.
-    Api(Wishes),
+    Api,
     /// The stream of a dialect.
     Stream(&'static Dialect),
 }
 
 impl Door {
     /// What is at a path: the WS-API where Binance has it, a stream at the name of its kind.
-    fn at(path: &str, query: &str) -> Option<Door> {
+    fn at(path: &str) -> Option<Door> {
         if path == PATH {
-            return Some(Door::Api(wishes(query)));
+            return Some(Door::Api);
         }
         let name = path.strip_prefix('/')?;
         let known = STREAMS.iter().find(|dialect| dialect.name == name);
@@ -48,7 +39,7 @@ impl Door {
     /// As faults call it.
     fn name(&self) -> &'static str {
         match self {
-            Door::Api(_) => API,
+            Door::Api => API,
             Door::Stream(dialect) => dialect.name,
         }
     }
@@ -77,7 +68,7 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
         _ => return refusal(400, "not a GET request of HTTP/1.1\n"),
     };
     let uri = request.uri();
-    let Some(door) = Door::at(uri.path(), uri.query().unwrap_or("")) else {
+    let Some(door) = Door::at(uri.path()) else {
         return refusal(
             404,
             "not found; Binance's WebSocket API is at /ws-api/v3, a stream at its name, such as /kraken\n",
@@ -102,22 +93,6 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
 /// The refusal of a head that does not end.
 pub fn too_long() -> Response {
     refusal(431, "the head of the request is too long\n")
-}
-
-/// `returnRateLimits` and `timeUnit`, as web-socket-api.md has them; everything else is ignored.
-fn wishes(query: &str) -> Wishes {
-    let mut wishes = Wishes {
-        rate_limits: true,
-        micros: false,
-    };
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("returnRateLimits", value)) => wishes.rate_limits = value != "false",
-            Some(("timeUnit", value)) => wishes.micros = value.eq_ignore_ascii_case("microsecond"),
-            _ => {}
-        }
-    }
-    wishes
 }
 
 fn refusal(code: u16, body: &str) -> Response {
@@ -205,13 +180,6 @@ mod tests {
         (String::from_utf8(response.bytes).unwrap(), response.opens)
     }
 
-    fn wishes_of(door: Option<Door>) -> Option<Wishes> {
-        match door {
-            Some(Door::Api(wishes)) => Some(wishes),
-            _ => None,
-        }
-    }
-
     #[test]
     fn an_upgrade_on_the_right_path_opens() {
         let (text, opens) = told(&head("GET /ws-api/v3 HTTP/1.1"), "");
@@ -222,22 +190,7 @@ mod tests {
                 .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=")
         );
         assert!(text.ends_with("\r\n\r\n"));
-        let plain = Wishes {
-            rate_limits: true,
-            micros: false,
-        };
-        assert_eq!(wishes_of(opens), Some(plain));
-        let (_, opens) = told(
-            &head("GET /ws-api/v3?returnRateLimits=false&timeUnit=MICROSECOND HTTP/1.1"),
-            "",
-        );
-        assert_eq!(
-            wishes_of(opens),
-            Some(Wishes {
-                rate_limits: false,
-                micros: true
-            })
-        );
+        assert!(matches!(opens, Some(Door::Api)));
     }
 
     #[test]

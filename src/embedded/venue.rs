@@ -1,8 +1,6 @@
-//! What all connections share: the clock reading, the prices, the pace, the faults and the count of weight.
+//! What all connections share: the clock reading, the prices, the pace and the faults.
 //!
-//! Invariant: at one instant every connection gets the same price, and one count of weight holds for all, as if all
-//! came from one address.
-//! What this module does not do: refuse anyone whose weight is used up.
+//! Invariant: at one instant every connection gets the same price.
 
 use super::Settings;
 use super::fault::Fault;
@@ -50,7 +48,7 @@ pub struct Trade<'a> {
     pub since_us: u64,
 }
 
-/// What all connections share: the prices, the pace, the faults and the count of weight.
+/// What all connections share: the prices, the pace and the faults.
 pub struct Venue {
     tape: Tape,
     speed: f64,
@@ -58,9 +56,6 @@ pub struct Venue {
     keep_alive: Option<Duration>,
     rate: Option<u64>,
     started: Instant,
-    /// The minute that `weight_used` counts, since the Unix epoch.
-    minute: u64,
-    weight_used: u32,
 }
 
 impl Venue {
@@ -73,8 +68,6 @@ impl Venue {
             keep_alive: settings.keep_alive_us.map(Duration::from_micros),
             rate: settings.rate,
             started: now.at,
-            minute: 0,
-            weight_used: 0,
         }
     }
 
@@ -128,15 +121,5 @@ impl Venue {
             number: played.number,
             since_us: now.unix_us.saturating_sub(age_us),
         }
-    }
-
-    /// Counts weight, and says how much was used in this minute of the clock.
-    pub fn spend(&mut self, weight: u32, now: Now) -> u32 {
-        let minute = now.unix_us / 60_000_000;
-        if minute != self.minute {
-            (self.minute, self.weight_used) = (minute, 0);
-        }
-        self.weight_used = self.weight_used.saturating_add(weight);
-        self.weight_used
     }
 }

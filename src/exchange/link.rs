@@ -4,6 +4,7 @@
 //! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
 
 use super::channel::Channel;
+use super::roots::Trust;
 use super::tunnel;
 use crate::exchange::proxy::Proxies;
 use crate::system::endpoint::Endpoint;
@@ -70,22 +71,20 @@ impl Link {
     /// Resolves, connects (through a proxy, if one is on the way), shakes hands and upgrades; gives up at `deadline` at the latest.
     pub fn open(
         endpoint: &Endpoint,
-        tls: Option<&TlsConnector>,
+        tls: Option<&mut Trust>,
         proxies: &Proxies,
         deadline: Instant,
         look: Look,
     ) -> Result<Link, Unopened> {
-        let gate = match proxies.to(endpoint) {
-            None => connect(&endpoint.host, endpoint.port, deadline, look)?,
-            Some(proxy) => {
-                let reached = connect(&proxy.host, proxy.port, deadline, look);
-                let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
-                tunnel::dig(proxy, endpoint, gate, deadline, look)?
-            }
-        };
+        let gate = reach(endpoint, proxies, deadline, look)?;
         let channel = if endpoint.tls {
-            let connector = tls.expect("whoever names a wss place brings a connector");
-            let stream = shake_hands(endpoint, connector, gate, deadline, look)?;
+            let trust = tls.expect("whoever names a wss place says whom to trust");
+            let mut shaken = shake_hands(endpoint, trust.connector(), gate, deadline, look);
+            if shaken.as_ref().is_err_and(|refusal| refusal.untrusted) && trust.widen() {
+                let gate = reach(endpoint, proxies, deadline, look)?;
+                shaken = shake_hands(endpoint, trust.connector(), gate, deadline, look);
+            }
+            let stream = shaken.map_err(|refusal| refusal.error)?;
             Channel::Tls(Box::new(stream))
         } else {
             Channel::Plain(gate)
@@ -210,6 +209,21 @@ fn late(what: &str, ms_max: u64) -> io::Error {
     )
 }
 
+/// A TCP connection to the exchange, or to the other end of a tunnel to it.
+fn reach(
+    endpoint: &Endpoint,
+    proxies: &Proxies,
+    deadline: Instant,
+    look: Look,
+) -> Result<Gate, Unopened> {
+    let Some(proxy) = proxies.to(endpoint) else {
+        return Ok(connect(&endpoint.host, endpoint.port, deadline, look)?);
+    };
+    let reached = connect(&proxy.host, proxy.port, deadline, look);
+    let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
+    Ok(tunnel::dig(proxy, endpoint, gate, deadline, look)?)
+}
+
 fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {
     let addresses = resolve::addresses(host, port, deadline, look)?;
     look()?;
@@ -237,13 +251,27 @@ fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate,
         .passing())
 }
 
+/// Why there is no TLS.
+struct NoTls {
+    error: Error,
+    /// Whether that is because of the certificate.
+    untrusted: bool,
+}
+
+impl From<Error> for NoTls {
+    fn from(error: Error) -> NoTls {
+        let untrusted = false;
+        NoTls { error, untrusted }
+    }
+}
+
 fn shake_hands(
     endpoint: &Endpoint,
     tls: &TlsConnector,
     mut gate: Gate,
     deadline: Instant,
     look: Look,
-) -> Result<TlsStream<Gate>, Error> {
+) -> Result<TlsStream<Gate>, NoTls> {
     let until = phase(deadline, TLS_MS_MAX);
     let attempt = format!(
         "cannot agree on TLS with {}:{}",
@@ -256,12 +284,15 @@ fn shake_hands(
         match state {
             Ok(stream) => return Ok(stream),
             Err(TlsHandshakeError::Failure(error)) => {
-                return Err(tls_failure(&attempt, endpoint, &error));
+                return Err(NoTls {
+                    untrusted: error.to_string().contains("certificate verify failed"),
+                    error: tls_failure(&attempt, endpoint, &error),
+                });
             }
             Err(TlsHandshakeError::WouldBlock(mut mid)) => {
                 look()?;
                 if Instant::now() >= until {
-                    return Err(stuck(late("TLS handshake", TLS_MS_MAX)));
+                    return Err(stuck(late("TLS handshake", TLS_MS_MAX)).into());
                 }
                 mid.get_mut().set_patience(slice(until)).map_err(stuck)?;
                 state = mid.handshake();

@@ -6,20 +6,20 @@
 //! Uses: proof, system, verify. Used by: cli, collector, doctor, embedded, flags.
 
 pub mod binance;
-pub mod binance_stream;
-pub mod bitfinex;
-pub mod bitstamp;
-pub mod bybit;
+pub(crate) mod binance_stream;
+pub(crate) mod bitfinex;
+pub(crate) mod bitstamp;
+pub(crate) mod bybit;
 pub mod certificate;
-pub mod channel;
-pub mod coinbase;
+pub(crate) mod channel;
+pub(crate) mod coinbase;
 pub mod decimal;
 pub mod json;
-pub mod kraken;
+pub(crate) mod kraken;
 pub mod link;
-pub mod okx;
+pub(crate) mod okx;
 pub mod proxy;
-pub mod quote;
+pub(crate) mod quote;
 pub mod roots;
 pub mod session;
 pub mod tunnel;

@@ -2,15 +2,24 @@
 //!
 //! `SSL_CERT_FILE` and `SSL_CERT_DIR`, where either names a place of the operator's own, name all of them. Otherwise they are
 //! those of the system, which the TLS library finds in the places below. `--ca-file` adds to either.
+//!
+//! The TLS library reads the system's file of all roots whenever it is set up, twice on some systems: 100 ms of CPU and 2 MB.
+//! Most systems also keep each root in a file of its own, under a hash of its name, and of those it reads the one that a
+//! server's certificate needs. So a process starts itself anew with the large file out of the library's sight ([`defer`]),
+//! and reads it only when a server's certificate was refused without it ([`Trust::widen`]): no root counts that did not
+//! count before, and every one that did still does.
 //! Invariant: when there are none, that is said in words before anything is started, not by a failed handshake later.
 //! What this module does not do: judge a certificate.
 
+use crate::system::child;
 use crate::system::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
 use native_tls::{Certificate, TlsConnector};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 
 /// Where systems keep all of them in one file, as openssl-probe 0.2 (the TLS library's way to find them) lists them.
 const FILES: [&str; 8] = [
@@ -31,12 +40,70 @@ const DIRS: [&str; 3] = [
     "/etc/security/certificates",
 ];
 
+/// Where OpenSSL may look for one more such file, depending on how it was built.
+const DEFAULT_FILES: [&str; 4] = [
+    "/usr/lib/ssl/cert.pem",
+    "/etc/pki/tls/cert.pem",
+    "/etc/ssl/cert.pem",
+    "/usr/local/ssl/cert.pem",
+];
+
+/// Names, to a process that was started anew, the file that the TLS library does not see.
+const DEFERRED: &str = "RSORACLE_DEFERRED_ROOTS";
+/// What the TLS library reads instead.
+const NOTHING: &str = "/dev/null";
+
 /// The root certificates that count.
 pub struct Roots {
     /// All of them, instead of the system's, where the environment names them.
     named: Option<Vec<Certificate>>,
     /// Those that `--ca-file` adds.
     added: Vec<Certificate>,
+    /// The system's file of all of them, if the TLS library has not read it.
+    deferred: Option<String>,
+}
+
+/// The TLS side of a collector.
+#[derive(Clone)]
+pub struct Trust {
+    connector: TlsConnector,
+    /// Certificates that `--ca-file` adds, and the file of those that do not count yet.
+    rest: Option<(Vec<Certificate>, String)>,
+}
+
+impl From<TlsConnector> for Trust {
+    fn from(connector: TlsConnector) -> Trust {
+        let rest = None;
+        Trust { connector, rest }
+    }
+}
+
+impl Trust {
+    /// What connects.
+    pub fn connector(&self) -> &TlsConnector {
+        &self.connector
+    }
+
+    /// A server's certificate was refused: from here on all roots count; false if they already did.
+    pub fn widen(&mut self) -> bool {
+        let Some((mut certificates, path)) = self.rest.take() else {
+            return false;
+        };
+        // A file that is gone or broken has none, as to the TLS library.
+        certificates.extend(in_file(&path, "").unwrap_or_default());
+        let all = connector(&certificates, false).map(|all| self.connector = all);
+        all.is_ok()
+    }
+}
+
+fn connector(certificates: &[Certificate], alone: bool) -> Result<TlsConnector, Error> {
+    let mut builder = TlsConnector::builder();
+    builder.disable_built_in_roots(alone);
+    for certificate in certificates {
+        builder.add_root_certificate(certificate.clone());
+    }
+    let failed = |error| Error::new("cannot set up TLS", error);
+    builder.build().map_err(failed)
 }
 
 impl Roots {
@@ -46,24 +113,74 @@ impl Roots {
             Some(path) => in_file(path, &format!("cannot use --ca-file {path}"))?,
             None => Vec::new(),
         };
-        let named = named_by_environment()?;
+        let deferred = std::env::var(DEFERRED).ok();
+        let deferred = deferred.filter(|path| FILES.contains(&path.as_str()));
+        let named = match deferred {
+            Some(_) => None,
+            None => named_by_environment()?,
+        };
         if named.is_none() && added.is_empty() && !system_has_any() {
             return Err(none());
         }
-        Ok(Roots { named, added })
+        Ok(Roots {
+            named,
+            added,
+            deferred,
+        })
     }
 
     /// The TLS side of a collector, made once.
-    pub fn connector(&self) -> Result<TlsConnector, Error> {
-        let mut builder = TlsConnector::builder();
-        builder.disable_built_in_roots(self.named.is_some());
-        for certificate in self.named.iter().flatten().chain(&self.added) {
-            builder.add_root_certificate(certificate.clone());
-        }
-        let failed = |error| Error::new("cannot set up TLS", error);
-        builder.build().map_err(failed)
+    pub fn trust(self) -> Result<Trust, Error> {
+        let alone = self.named.is_some();
+        let mut certificates = self.named.unwrap_or_default();
+        certificates.extend(self.added);
+        Ok(Trust {
+            connector: connector(&certificates, alone)?,
+            rest: self.deferred.map(|path| (certificates, path)),
+        })
     }
 }
+
+/// Starts this process anew, under the same id and with the same files open, so that the TLS library does not read the
+/// system's file of all roots. Returns where that is done already, would gain nothing, or cannot be done.
+pub fn defer() {
+    if std::env::var_os(DEFERRED).is_some() || !Path::new(NOTHING).exists() {
+        return;
+    }
+    let (Some(path), Ok(mut command)) = (deferrable(), child::this_program()) else {
+        return;
+    };
+    command.args(std::env::args_os().skip(1));
+    command.env(DEFERRED, path).env("SSL_CERT_FILE", NOTHING);
+    // It comes back only if it fails; then everything is read, as ever.
+    let _ = command.exec();
+}
+
+/// The file of all roots that the TLS library would read, if a directory has as many and no other such file counts.
+fn deferrable() -> Option<&'static str> {
+    let named = |name| std::env::var(name).ok().filter(|path| !path.is_empty());
+    let (file, dir) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
+    if dir.is_some_and(|dir| !DIRS.contains(&dir.as_str())) {
+        return None;
+    }
+    let path = match file {
+        Some(file) => FILES.into_iter().find(|usual| *usual == file)?,
+        None => FILES.into_iter().find(|usual| Path::new(usual).exists())?,
+    };
+    let itself = fs::canonicalize(path).ok()?;
+    let other = |path: &&str| fs::canonicalize(path).is_ok_and(|path| path != itself);
+    if DEFAULT_FILES.iter().any(other) {
+        return None;
+    }
+    let pem = files::read(path, PEM_BYTES_MAX, "").ok()?;
+    let lines = pem.split(|byte| *byte == b'\n');
+    let count = lines.filter(|line| line.starts_with(BEGINS)).count();
+    let has_as_many = |dir| hashed_files(dir).is_ok_and(|files| files.len() >= count);
+    DIRS.into_iter().any(has_as_many).then_some(path)
+}
+
+/// How a certificate or another thing begins in PEM.
+const BEGINS: &[u8] = b"-----BEGIN ";
 
 fn none() -> Error {
     let places = [&FILES[..], &DIRS[..]].concat().join(", ");
@@ -123,10 +240,9 @@ fn in_dir(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
 
 /// Whether any of the usual places holds something.
 fn system_has_any() -> bool {
-    let begins = b"-----BEGIN ";
     let filled = |path| {
         let pem = files::read(path, PEM_BYTES_MAX, "");
-        pem.is_ok_and(|pem| pem.windows(begins.len()).any(|at| at == begins))
+        pem.is_ok_and(|pem| pem.windows(BEGINS.len()).any(|at| at == BEGINS))
     };
     FILES.into_iter().any(filled)
         || DIRS

@@ -7,6 +7,7 @@
 
 use super::link::{Ended, Link, Unopened};
 use super::quote::Quote;
+use super::roots::Trust;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
 use crate::exchange::proxy::Proxies;
 use crate::system::endpoint::Endpoint;
@@ -14,7 +15,6 @@ use crate::system::limits::*;
 use crate::system::net::{Look, Patience};
 use crate::system::random;
 use crate::system::wait::wall_us;
-use native_tls::TlsConnector;
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::source::Source;
 use rsoracle_verify::error::Error;
@@ -27,7 +27,7 @@ pub struct Plan<'a> {
     /// Where it is spoken, each place tried when the one before turns this location away; at least one.
     pub endpoints: Vec<Endpoint>,
     /// Needed where an endpoint is TLS.
-    pub tls: Option<TlsConnector>,
+    pub tls: Option<Trust>,
     /// Which of them are reached through a proxy.
     pub proxies: Proxies,
     /// When what it says is too old, and how often it must be spoken to.
@@ -145,8 +145,9 @@ impl<'a> Session<'a> {
     /// not serve this location, its other places are tried at once.
     pub fn connect(&mut self, deadline: Instant, look: Look) -> Result<(), Error> {
         loop {
-            let Plan { tls, proxies, .. } = &self.plan;
-            let opened = Link::open(self.endpoint(), tls.as_ref(), proxies, deadline, look);
+            let (place, plan) = (self.place, &mut self.plan);
+            let (endpoint, tls) = (&plan.endpoints[place], plan.tls.as_mut());
+            let opened = Link::open(endpoint, tls, &plan.proxies, deadline, look);
             let Unopened {
                 error,
                 status,

@@ -115,7 +115,7 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
                 "unknown flag --{name}; 'rsoracle help {command:?}' lists the flags of '{command:?}'"
             )));
         };
-        if !flag.repeats && given.switch(name) {
+        if !flag.repeats && given.has(name) {
             return Err(Usage(format!("--{name} is given twice; give it once")));
         }
         let value = match (flag.value, inline) {
@@ -210,8 +210,8 @@ impl Given {
             .map(|setting| setting.text.as_str())
     }
 
-    /// Whether a switch is on, or any other flag given.
-    pub fn switch(&self, name: &str) -> bool {
+    /// Whether a flag was given, by hand or in a file.
+    pub fn has(&self, name: &str) -> bool {
         self.all(name).next().is_some()
     }
 
@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(g.number("coats", 1..=5u32), Ok(3));
         assert_eq!(g.duration_us("dry", 0..=u64::MAX), Ok(1_000_000));
         assert_eq!(g.all("color").collect::<Vec<_>>(), ["red", "blue"]);
-        assert!(g.switch("gloss") && !given("").unwrap().switch("gloss"));
+        assert!(g.has("gloss") && !given("").unwrap().has("gloss"));
         assert_eq!(given("").unwrap().text("color"), None);
     }
 

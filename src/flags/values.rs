@@ -82,7 +82,7 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
 /// What changes an exchange's own rules: what was typed, else what a file says of the source, else what it says of all.
 pub fn overrides(given: &Given, part: Option<&Part>) -> Result<Overrides, Usage> {
     let value = |name: &str| {
-        let part = part.filter(|part| part.given.switch(name) && !given.typed(name));
+        let part = part.filter(|part| part.given.has(name) && !given.typed(name));
         let said = part.map_or(given, |part| &part.given);
         optional(said, name, |said| {
             let us = said.duration_us(name, 10_000..=ROUND_US_MAX)?;

@@ -55,7 +55,7 @@ impl HistorySettings {
         Ok(HistorySettings {
             file: given.operands()[0].clone(),
             last: given.number("last", 1..=ROUNDS_SHOWN_MAX)?,
-            json: given.switch("json"),
+            json: given.has("json"),
         })
     }
 }

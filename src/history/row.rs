@@ -3,6 +3,8 @@
 //! Invariant: a row is small, whatever the size of the report that it was taken from.
 
 use crate::system::clock::span;
+use crate::system::exact::Exact;
+use nanoserde::SerJson;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::Report;
@@ -138,25 +140,47 @@ impl Row {
     /// The round as one line of JSON.
     pub(super) fn json(&self, usual_us: u64) -> String {
         let missing = self.missing.iter();
-        let missing = missing.map(|(slot, why)| format!("{{\"slot\":{slot},\"why\":\"{why}\"}}"));
-        let missing: Vec<String> = missing.collect();
-        format!(
-            "{{\"number\":{},\"round_start\":\"{}\",\"round_start_us\":{},\"price\":{},\"decision\":\"{}\",\"embedded\":{},\"prices\":{},\"n\":{},\"missing\":[{}],\"gap\":{},\"reports_missing\":{},\"checks\":{}}}",
-            self.number,
-            utc_text(self.start_us),
-            self.start_us,
-            self.price
-                .map_or("null".to_owned(), |price| price.to_string()),
-            self.decision.name(),
-            self.embedded,
-            self.prices,
-            self.n,
-            missing.join(","),
-            self.gap(usual_us).is_some(),
-            self.lost,
-            self.sound
-        )
+        let told = Told {
+            number: self.number,
+            round_start: utc_text(self.start_us),
+            round_start_us: self.start_us,
+            price: self.price.map(Exact),
+            decision: self.decision.name(),
+            embedded: self.embedded,
+            prices: self.prices,
+            n: self.n,
+            missing: missing.map(|&(slot, why)| Missing { slot, why }).collect(),
+            gap: self.gap(usual_us).is_some(),
+            reports_missing: self.lost,
+            checks: self.sound,
+        };
+        told.serialize_json()
     }
+}
+
+/// The JSON form of a round, with its fields in this order.
+#[derive(SerJson)]
+#[nserde(serialize_none_as_null)]
+struct Told {
+    number: u64,
+    round_start: String,
+    round_start_us: u64,
+    price: Option<Exact>,
+    decision: &'static str,
+    embedded: bool,
+    prices: u16,
+    n: u16,
+    missing: Vec<Missing>,
+    gap: bool,
+    reports_missing: u64,
+    checks: bool,
+}
+
+/// A slot that gave no price.
+#[derive(SerJson)]
+struct Missing {
+    slot: u16,
+    why: &'static str,
 }
 
 /// A price for people, with the mark of recorded prices.

@@ -5,10 +5,11 @@
 //! unwiped, and a secret is in no error and no log.
 //! What this module does not do: protect a key from who runs as the same user, or from who owns the machine.
 
-use crate::keys::secret::{SecretKey, hex_into, unhex_secret, wipe};
+use crate::keys::secret::{SecretKey, unhex_secret, wipe};
 use crate::system::file;
 use crate::system::random;
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::seal::hex_into;
 use rsoracle_verify::error::Error;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -129,16 +129,6 @@ pub fn round_bytes(
         .done()
 }
 
-/// Bytes in lower-case hexadecimal, into a buffer of exactly twice their length, for a secret: nothing of it stays elsewhere.
-pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
-    assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
-    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
-    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair[0] = digit(byte >> 4);
-        pair[1] = digit(byte & 15);
-    }
-}
-
 /// Whether `key` signed [`hello_bytes`] of this hello.
 pub fn signed_hello(
     key: &PublicKey,
@@ -180,7 +170,7 @@ mod tests {
     fn hexadecimal_of_a_secret_comes_back_the_same_and_what_is_none_leaves_nothing() {
         let bytes: [u8; 256] = std::array::from_fn(|i| i as u8);
         let (mut text, mut back) = ([0; 512], [0; 256]);
-        hex_into(&bytes, &mut text);
+        rsoracle_proof::seal::hex_into(&bytes, &mut text);
         assert_eq!(hex(&bytes).as_bytes(), text);
         assert!(unhex_secret(&text, &mut back) && back == bytes);
         let mut secret = [7; 2];

@@ -62,23 +62,28 @@ impl Record {
             0 => Ok(f64::from_bits(bits)),
             code => Err(Miss::from_code(code).ok_or(Reject::SampleBroken)?),
         };
-        let exact = |us: Option<u64>| us.is_none_or(|us| us < RECORD_US_MAX);
-        let sound = exact(lateness_us)
-            && exact(age_us)
-            && match price {
-                Ok(price) => is_price(price) && lateness_us.is_some(),
-                Err(_) => bits == 0 && age_us.is_none(),
-            };
-        if sound {
-            Ok(Record {
-                index,
-                price,
-                lateness_us,
-                age_us,
-            })
+        let record = Record {
+            index,
+            price,
+            lateness_us,
+            age_us,
+        };
+        if record.is_sound() && (price.is_ok() || bits == 0) {
+            Ok(record)
         } else {
             Err(Reject::SampleBroken)
         }
+    }
+
+    /// Whether its fields agree with each other, so that its encoding can be decoded.
+    pub fn is_sound(&self) -> bool {
+        let exact = |us: Option<u64>| us.is_none_or(|us| us < RECORD_US_MAX);
+        exact(self.lateness_us)
+            && exact(self.age_us)
+            && match self.price {
+                Ok(price) => is_price(price) && self.lateness_us.is_some(),
+                Err(_) => self.age_us.is_none(),
+            }
     }
 }
 

@@ -110,12 +110,14 @@ pub fn observation_bytes(
         .done()
 }
 
-/// The first 32 bytes of SHA-512 over what is fed to it, a context first.
-pub struct Digest32(Sha512);
+/// The first 32 bytes of SHA-512 over what is fed to it, a context first; hashed in one go, which is quicker than by fields.
+pub struct Digest32(Vec<u8>);
 
 impl Digest32 {
     fn new(context: &str) -> Digest32 {
-        Digest32(Sha512::new()).field(&padded::<32>(context))
+        let mut bytes = Vec::with_capacity(1024);
+        bytes.extend_from_slice(&padded::<32>(context));
+        Digest32(bytes)
     }
 
     /// A digest of terms.
@@ -125,13 +127,13 @@ impl Digest32 {
 
     /// Feeds one field of fixed width.
     pub fn field(mut self, bytes: &[u8]) -> Digest32 {
-        self.0.update(bytes);
+        self.0.extend_from_slice(bytes);
         self
     }
 
     /// The digest.
     pub fn done(self) -> [u8; 32] {
-        let whole: [u8; 64] = self.0.finalize().into();
+        let whole: [u8; 64] = Sha512::digest(&self.0).into();
         *whole.first_chunk().expect("32 of 64 bytes")
     }
 }
@@ -152,9 +154,11 @@ pub fn samples_digest(records: &[Record]) -> [u8; 32] {
 pub struct SignedBytes(Vec<u8>);
 
 impl SignedBytes {
-    /// Those of a report.
-    pub fn report() -> SignedBytes {
-        SignedBytes(padded::<32>(CONTEXT_REPORT).to_vec())
+    /// Those of a report, about as many as that.
+    pub fn report(bytes_about: usize) -> SignedBytes {
+        let mut bytes = Vec::with_capacity(bytes_about);
+        bytes.extend_from_slice(&padded::<32>(CONTEXT_REPORT));
+        SignedBytes(bytes)
     }
 
     /// Those of a change of the aggregator's key.
@@ -174,9 +178,12 @@ impl SignedBytes {
     }
 }
 
-/// Keys that were decoded before, since decoding costs a tenth of a check.
+/// Keys that were decoded before, since decoding costs a tenth of a check, and the last terms' digest.
 #[derive(Default)]
-pub struct Keys(BTreeMap<[u8; 32], PublicKey>);
+pub struct Keys {
+    decoded: BTreeMap<[u8; 32], PublicKey>,
+    terms: Option<(Vec<u8>, [u8; 32])>,
+}
 
 impl Keys {
     /// Keys that are remembered at most; one more, and all are forgotten.
@@ -184,26 +191,46 @@ impl Keys {
 
     /// [`PublicKey::decode`].
     pub fn decode(&mut self, bytes: &[u8; 32]) -> Option<PublicKey> {
-        if let Some(key) = self.0.get(bytes) {
+        if let Some(key) = self.decoded.get(bytes) {
             return Some(*key);
         }
         let key = PublicKey::decode(bytes)?;
-        if self.0.len() >= Keys::MAX {
-            self.0.clear();
+        if self.decoded.len() >= Keys::MAX {
+            self.decoded.clear();
         }
-        self.0.insert(*bytes, key);
+        self.decoded.insert(*bytes, key);
         Some(key)
+    }
+
+    /// [`Digest32::done`] of terms, which are mostly those of the report before.
+    pub fn digest(&mut self, terms: Digest32) -> [u8; 32] {
+        if let Some((bytes, digest)) = &self.terms
+            && *bytes == terms.0
+        {
+            return *digest;
+        }
+        let bytes = terms.0.clone();
+        let digest = terms.done();
+        self.terms = Some((bytes, digest));
+        digest
     }
 }
 
 /// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |four: u8| char::from(DIGITS[usize::from(four)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    let mut text = vec![0; 2 * bytes.len()];
+    hex_into(bytes, &mut text);
+    String::from_utf8(text).expect("digits are text")
+}
+
+/// The same into a buffer of exactly twice their length, for a secret: nothing of it stays elsewhere.
+pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
+    assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
+    let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
+    }
 }
 
 /// Reads what [`hex`] writes, and nothing else: exactly two lower-case digits for each of the N bytes.
@@ -214,17 +241,21 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// The same in place; `false`, and the bytes zero, if it is anything else.
 pub fn unhex_into(text: &[u8], bytes: &mut [u8]) -> bool {
-    let nibble = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+    // Without branches: quick, and the time it takes tells nothing.
+    let nibble = |digit: u8| {
+        let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
+        let value = if number < 10 {
+            number
+        } else {
+            letter.wrapping_add(10)
+        };
+        (value, (number < 10) | (letter < 6))
     };
     let mut sound = text.len() == 2 * bytes.len();
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        match (nibble(pair[0]), nibble(pair[1])) {
-            (Some(high), Some(low)) => *byte = high << 4 | low,
-            _ => sound = false,
-        }
+        let ((high, first), (low, second)) = (nibble(pair[0]), nibble(pair[1]));
+        *byte = (high & 15) << 4 | (low & 15);
+        sound &= first & second;
     }
     if !sound {
         bytes.fill(0);

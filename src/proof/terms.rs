@@ -51,8 +51,13 @@ impl Terms {
         self.seats.len() as u16
     }
 
-    /// The first 32 bytes of SHA-512 over all of it; docs/PROTOCOL.md has the table. An empty seat's key is 32 zero bytes.
+    /// The first 32 bytes of SHA-512 over [`Terms::digested`].
     pub fn digest(&self) -> [u8; 32] {
+        self.digested().done()
+    }
+
+    /// What their digest covers: all of it; docs/PROTOCOL.md has the table. An empty seat's key is 32 zero bytes.
+    pub fn digested(&self) -> Digest32 {
         let digest = Digest32::terms()
             .field(self.aggregator.bytes())
             .field(&self.session)
@@ -69,7 +74,7 @@ impl Terms {
             let key = seat.key.as_ref().map_or([0; 32], |key| *key.bytes());
             digest.field(&key).field(&padded::<32>(&seat.source))
         };
-        self.seats.iter().fold(digest, seat).done()
+        self.seats.iter().fold(digest, seat)
     }
 
     /// What the roster survives.

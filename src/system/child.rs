@@ -85,6 +85,8 @@ pub fn end_all(mut children: Vec<Child>) {
 pub struct Log {
     near: UnixStream,
     far: UnixStream,
+    /// What was read last.
+    bytes: Box<[u8; 16 * 1024]>,
 }
 
 impl Log {
@@ -95,7 +97,8 @@ impl Log {
         near.set_nonblocking(true).map_err(failed)?;
         // Children share one description of the far end: one that talks without end must not make the others wait.
         far.set_nonblocking(true).map_err(failed)?;
-        Ok(Log { near, far })
+        let bytes = Box::new([0; 16 * 1024]);
+        Ok(Log { near, far, bytes })
     }
 
     /// The far end, for one child.
@@ -106,11 +109,9 @@ impl Log {
     }
 
     /// What children wrote since; empty if nothing.
-    pub fn read(&mut self) -> Vec<u8> {
-        let mut bytes = vec![0; 16 * 1024];
-        let count = self.near.read(&mut bytes).unwrap_or(0);
-        bytes.truncate(count);
-        bytes
+    pub fn read(&mut self) -> &[u8] {
+        let count = self.near.read(&mut self.bytes[..]).unwrap_or(0);
+        &self.bytes[..count]
     }
 }
 

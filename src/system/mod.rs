@@ -2,13 +2,14 @@
 //!
 //! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, history, keys, main.
 
-pub mod child;
+pub(crate) mod child;
 pub mod clock;
 pub mod endpoint;
+pub(crate) mod exact;
 pub mod file;
 pub mod limits;
 pub mod net;
 pub mod random;
 pub mod resolve;
-pub mod screen;
+pub(crate) mod screen;
 pub mod wait;

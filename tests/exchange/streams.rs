@@ -53,7 +53,7 @@ fn hears(rig: &mut Rig, ws: &mut Client, text: &str, expected: &[&str]) {
 #[test]
 fn binance_wraps_trades_and_book_tickers_and_acknowledges_what_there_is_not() {
     let mut rig = Rig::stopped("", T0);
-    let mut ws = rig.at("/binance-stream?timeUnit=MICROSECOND");
+    let mut ws = rig.at("/binance-stream");
     rig.silence(&mut ws);
     hears(
         &mut rig,

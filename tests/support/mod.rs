@@ -21,6 +21,9 @@ const STEP_MAX: Duration = Duration::from_secs(1);
 /// Number of output lines of each process that a failing test prints.
 const LAST_LINES: usize = 30;
 
+/// Characters of each of these lines: a report is longer than anybody reads.
+const LINE_CHARS_MAX: usize = 300;
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A fresh path under cargo's directory for test files.
@@ -264,7 +267,9 @@ pub fn remark(stderr: &str, slot: u16) -> Option<&str> {
 
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    let cut = last.iter().map(|line| line.chars().take(LINE_CHARS_MAX));
+    cut.map(String::from_iter).collect::<Vec<_>>().join("\n")
 }
 
 /// Sends a signal to a process that the test started, if it has not ended. Uses the shell's built-in `kill`, since a minimal

@@ -2,18 +2,20 @@
 //!
 //! Invariant: [`reply`] is a pure function of the request, the scene and the lie; without a lie, what it writes is
 //! JSON, and byte for byte what Binance's documents show (without their blanks).
-//! What this module does not do: enforce the rate limit. It is counted and shown, but exceeding it has no
-//! consequence; the fault `status:429:…` stands in for that.
+//! What this module does not do: count or enforce the rate limit, of which it always tells the same; the fault
+//! `status:429:…` stands in for that.
 //!
 //! Sources: Binance's `web-socket-api.md` (response format, rate limits, ticker.price, ticker.book) and `errors.md`.
 
 use super::super::fault::Lie;
 use super::super::quote::around;
 use super::super::text::quoted;
-use super::request::{Asked, Refusal, Request, Which};
+use super::request::{Asked, Refusal, Request};
 
 /// Weight per minute that Binance grants an address.
 pub const WEIGHT_LIMIT: u32 = 6000;
+/// What stands at the end of every reply to a request that could be read: readers must pass over it.
+const RATE_LIMITS: &str = r#","rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]"#;
 /// Text that is no JSON, for the fault `garbage`.
 pub const GARBAGE: &str = "this is {not JSON: \"at all";
 
@@ -26,12 +28,6 @@ pub struct Scene<'a> {
     pub price: &'a str,
     /// The exchange's clock, microseconds since the Unix epoch.
     pub unix_us: u64,
-    /// Whether the connection asked for microseconds (`timeUnit=MICROSECOND`).
-    pub micros: bool,
-    /// Whether the connection wants `rateLimits` where a request does not say.
-    pub rate_limits: bool,
-    /// Weight used in this minute, this request's included.
-    pub weight_used: u32,
 }
 
 impl Scene<'_> {
@@ -45,26 +41,18 @@ pub fn reply(request: &Request, scene: &Scene, lie: &Lie) -> String {
     let result = match &request.asked {
         Err(refusal) => Err(refusal.clone()),
         Ok(Asked::Ping) => Ok("{}".to_owned()),
-        Ok(Asked::Time) if scene.micros => Ok(format!("{{\"serverTime\":{}}}", scene.unix_us)),
         Ok(Asked::Time) => Ok(format!("{{\"serverTime\":{}}}", scene.ms())),
         Ok(Asked::Ticker {
             book,
-            which,
+            symbol,
             status,
-        }) => prices(*book, which, status.as_deref(), scene, lie),
+        }) => price(*book, symbol, status.as_deref(), scene, lie),
     };
     match result {
-        Ok(result) => frame(
-            request,
-            scene,
-            lie,
-            200,
-            &format!("\"result\":{result}"),
-            false,
-        ),
+        Ok(result) => frame(request, lie, 200, &format!("\"result\":{result}"), false),
         Err(Refusal { code, msg, unread }) => {
             let error = format!("\"error\":{{\"code\":{code},\"msg\":{}}}", quoted(&msg));
-            frame(request, scene, lie, 400, &error, unread)
+            frame(request, lie, 400, &error, unread)
         }
     }
 }
@@ -78,7 +66,7 @@ pub fn too_many(request: &Request, scene: &Scene, lie: &Lie, code: u16, retry_us
         quoted(&msg),
         scene.ms()
     );
-    frame(request, scene, lie, code, &error, false)
+    frame(request, lie, code, &error, false)
 }
 
 /// The message of -1003 TOO_MANY_REQUESTS (errors.md), for 418 with the end of the ban in Unix milliseconds.
@@ -93,59 +81,32 @@ pub fn weight_message(code: u16, until_ms: u64) -> String {
     }
 }
 
-fn frame(
-    request: &Request,
-    scene: &Scene,
-    lie: &Lie,
-    status: u16,
-    body: &str,
-    unread: bool,
-) -> String {
+fn frame(request: &Request, lie: &Lie, status: u16, body: &str, unread: bool) -> String {
     let id = if lie.wrong_id {
         other_id(&request.id)
     } else {
         request.id.clone()
     };
-    let limits = if request.rate_limits.unwrap_or(scene.rate_limits) && !unread {
-        format!(
-            ",\"rateLimits\":[{{\"rateLimitType\":\"REQUEST_WEIGHT\",\"interval\":\"MINUTE\",\"intervalNum\":1,\"limit\":{WEIGHT_LIMIT},\"count\":{}}}]",
-            scene.weight_used
-        )
-    } else {
-        String::new()
-    };
+    let limits = if unread { "" } else { RATE_LIMITS };
     format!("{{\"id\":{id},\"status\":{status},{body}{limits}}}")
 }
 
-fn prices(
+fn price(
     book: bool,
-    which: &Which,
+    symbol: &str,
     status: Option<&str>,
     scene: &Scene,
     lie: &Lie,
 ) -> Result<String, Refusal> {
-    // The tape never halts, so another status than TRADING matches nothing.
-    let trading = status.is_none_or(|status| status == "TRADING");
-    let known = |symbol: &String| sells(scene.symbol, symbol);
-    let unknown = || Refusal::new(-1121, "Invalid symbol.");
-    match which {
-        Which::One(symbol) if !known(symbol) => Err(unknown()),
-        Which::One(_) if !trading => Err(Refusal::new(
-            -1220,
-            "The symbol's status does not match the requested symbolStatus.",
-        )),
-        Which::One(symbol) => Ok(ticker(book, symbol, scene, lie)),
-        Which::Listed(symbols) if !symbols.iter().all(known) => Err(unknown()),
-        Which::Listed(_) | Which::All if !trading => Ok("[]".to_owned()),
-        Which::Listed(symbols) => {
-            let tickers: Vec<String> = symbols
-                .iter()
-                .map(|symbol| ticker(book, symbol, scene, lie))
-                .collect();
-            Ok(format!("[{}]", tickers.join(",")))
-        }
-        Which::All => Ok(format!("[{}]", ticker(book, scene.symbol, scene, lie))),
+    if !sells(scene.symbol, symbol) {
+        return Err(Refusal::new(-1121, "Invalid symbol."));
     }
+    // The tape never halts, so another status than TRADING matches nothing.
+    if status.is_some_and(|status| status != "TRADING") {
+        let msg = "The symbol's status does not match the requested symbolStatus.";
+        return Err(Refusal::new(-1220, msg));
+    }
+    Ok(ticker(book, symbol, scene, lie))
 }
 
 /// Whether the tape of one symbol stands for another: for USDC as well as for USDT, since that is where Binance trades.
@@ -193,11 +154,7 @@ mod tests {
         symbol: "BTCUSDT",
         price: "87232.01000000",
         unix_us: 1_656_400_526_260_123,
-        micros: false,
-        rate_limits: true,
-        weight_used: 2,
     };
-    const LIMITS: &str = r#","rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]"#;
 
     fn told(text: &str, lie: &Lie) -> String {
         let text = reply(&Request::read(text), &SCENE, lie);
@@ -217,33 +174,17 @@ mod tests {
         for (ask, answer) in [
             (
                 ASK,
-                format!(r#"{{"id":"043a7cf2","status":200,"result":{price}{LIMITS}}}"#),
+                format!(r#"{{"id":"043a7cf2","status":200,"result":{price}{RATE_LIMITS}}}"#),
             ),
             (
                 r#"{"id":1,"method":"time"}"#,
                 format!(
-                    r#"{{"id":1,"status":200,"result":{{"serverTime":1656400526260}}{LIMITS}}}"#
+                    r#"{{"id":1,"status":200,"result":{{"serverTime":1656400526260}}{RATE_LIMITS}}}"#
                 ),
             ),
             (
-                r#"{"id":2,"method":"time","params":{"returnRateLimits":false}}"#,
-                r#"{"id":2,"status":200,"result":{"serverTime":1656400526260}}"#.to_owned(),
-            ),
-            (
                 r#"{"id":null,"method":"ping"}"#,
-                format!(r#"{{"id":null,"status":200,"result":{{}}{LIMITS}}}"#),
-            ),
-            (
-                r#"{"id":1,"method":"ticker.price"}"#,
-                format!(r#"{{"id":1,"status":200,"result":[{price}]{LIMITS}}}"#),
-            ),
-            (
-                r#"{"id":1,"method":"ticker.price","params":{"symbols":["BTCUSDT"]}}"#,
-                format!(r#"{{"id":1,"status":200,"result":[{price}]{LIMITS}}}"#),
-            ),
-            (
-                r#"{"id":1,"method":"ticker.price","params":{"symbolStatus":"HALT"}}"#,
-                format!(r#"{{"id":1,"status":200,"result":[]{LIMITS}}}"#),
+                format!(r#"{{"id":null,"status":200,"result":{{}}{RATE_LIMITS}}}"#),
             ),
         ] {
             assert_eq!(honest(ask), answer);
@@ -259,15 +200,11 @@ mod tests {
                 r#"{"code":-1121,"msg":"Invalid symbol."}"#,
             ),
             (
-                r#"{"symbols":["BTCUSDT","BNBBTC"]}"#,
-                r#"{"code":-1121,"msg":"Invalid symbol."}"#,
-            ),
-            (
                 r#"{"symbol":"BTCUSDT","symbolStatus":"BREAK"}"#,
                 r#"{"code":-1220,"msg":"The symbol's status does not match the requested symbolStatus."}"#,
             ),
         ] {
-            let expected = format!(r#"{{"id":1,"status":400,"error":{error}{LIMITS}}}"#);
+            let expected = format!(r#"{{"id":1,"status":400,"error":{error}{RATE_LIMITS}}}"#);
             assert_eq!(honest(&params(p)), expected);
         }
         assert_eq!(
@@ -275,24 +212,6 @@ mod tests {
             r#"{"id":null,"status":400,"error":{"code":-1135,"msg":"Invalid JSON Request"}}"#
         );
         assert!(honest(&params(r#"{"symbol":"a"}"#)).contains(r"'^[\\w\\-._"));
-    }
-
-    #[test]
-    fn a_connection_may_want_no_limits_and_microseconds() {
-        let scene = Scene {
-            micros: true,
-            rate_limits: false,
-            ..SCENE
-        };
-        let at = |ask| reply(&Request::read(ask), &scene, &Lie::default());
-        assert_eq!(
-            at(r#"{"id":1,"method":"time"}"#),
-            r#"{"id":1,"status":200,"result":{"serverTime":1656400526260123}}"#
-        );
-        assert!(
-            at(r#"{"id":1,"method":"time","params":{"returnRateLimits":true}}"#)
-                .contains("rateLimits")
-        );
     }
 
     #[test]
@@ -314,7 +233,7 @@ mod tests {
         assert_eq!(
             ban,
             format!(
-                r#"{{"id":"043a7cf2","status":418,"error":{{"code":-1003,"msg":"Way too much request weight used; IP banned until 1656400528260. Please use WebSocket Streams for live updates to avoid bans.","data":{{"serverTime":1656400526260,"retryAfter":1656400528260}}}}{LIMITS}}}"#
+                r#"{{"id":"043a7cf2","status":418,"error":{{"code":-1003,"msg":"Way too much request weight used; IP banned until 1656400528260. Please use WebSocket Streams for live updates to avoid bans.","data":{{"serverTime":1656400526260,"retryAfter":1656400528260}}}}{RATE_LIMITS}}}"#
             )
         );
         let slow_down = too_many(&request, &SCENE, &Lie::default(), 429, u64::MAX);

@@ -9,16 +9,11 @@
 
 use crate::exchange::json::Json;
 
-/// Symbols of one request; Binance's own bound is the length of its list.
-const SYMBOLS_MAX: usize = 100;
-
 /// One request: whom to answer, and what was asked or why it cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The id as it came, a piece of JSON; `null` where none could be read.
     pub id: String,
-    /// Whether `rateLimits` is wanted, where the request says so.
-    pub rate_limits: Option<bool>,
     /// What is asked.
     pub asked: Result<Asked, Refusal>,
 }
@@ -30,26 +25,15 @@ pub enum Asked {
     Ticker {
         /// Best bid and ask instead of the last price.
         book: bool,
-        /// Of which symbols.
-        which: Which,
-        /// Only of symbols in this state: TRADING, HALT or BREAK.
+        /// Of which symbol; Binance would also take a list, or none for all.
+        symbol: String,
+        /// Only if it is in this state: TRADING, HALT or BREAK.
         status: Option<String>,
     },
     /// `ping`
     Ping,
     /// `time`
     Time,
-}
-
-/// Symbols that a price is asked of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// One: the result is an object.
-    One(String),
-    /// These: the result is a list.
-    Listed(Vec<String>),
-    /// All there are: the result is a list.
-    All,
 }
 
 /// Why a request is not answered with a result.
@@ -88,7 +72,6 @@ impl Request {
     pub fn read(text: &str) -> Request {
         let unread = |msg| Request {
             id: "null".to_owned(),
-            rate_limits: None,
             asked: Err(Refusal::unread(msg)),
         };
         let Some(json) = Json::parse(text)
@@ -110,7 +93,6 @@ impl Request {
         let params = json.get("params").unwrap_or(none);
         Request {
             id,
-            rate_limits: params.get("returnRateLimits").and_then(Json::switch),
             asked: match (json.get("method").and_then(Json::owned), params.members()) {
                 (_, None) => Err(Refusal::unread(
                     "Invalid 'params' in JSON request; expected an object.",
@@ -120,18 +102,6 @@ impl Request {
                 )),
                 (Some(method), Some(_)) => asked(&method, params),
             },
-        }
-    }
-
-    /// What the request costs of the weight per minute (web-socket-api.md, at each method).
-    pub fn weight(&self) -> u32 {
-        match &self.asked {
-            Ok(Asked::Ticker {
-                which: Which::One(_),
-                ..
-            }) => 2,
-            Ok(Asked::Ticker { .. }) => 4,
-            Ok(Asked::Ping | Asked::Time) | Err(_) => 1,
         }
     }
 }
@@ -149,19 +119,12 @@ fn is_id(raw: &str) -> bool {
 fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
     let method = method.strip_prefix("v3/").unwrap_or(method);
     let known: &[&str] = match method {
-        "ticker.price" | "ticker.book" => &["symbol", "symbols", "symbolStatus"],
+        "ticker.price" | "ticker.book" => &["symbol", "symbolStatus"],
         "ping" | "time" => &[],
         // -1020 UNSUPPORTED_OPERATION
         _ => return Err(Refusal::new(-1020, "This operation is not supported.")),
     };
-    let wanted = params.get("returnRateLimits");
-    if wanted.is_some_and(|wanted| wanted.switch().is_none()) {
-        return Err(Refusal::new(
-            -1130,
-            "Data sent for parameter 'returnRateLimits' is not valid.",
-        ));
-    }
-    let is_known = |name: &String| name == "returnRateLimits" || known.contains(&name.as_str());
+    let is_known = |name: &String| known.contains(&name.as_str());
     let names: Vec<Option<String>> = params
         .members()
         .into_iter()
@@ -184,64 +147,25 @@ fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
         "time" => Ok(Asked::Time),
         _ => Ok(Asked::Ticker {
             book: method == "ticker.book",
-            which: which(params)?,
+            symbol: symbol(params)?,
             status: status(params)?,
         }),
     }
 }
 
-fn which(params: Json) -> Result<Which, Refusal> {
-    match (params.get("symbol"), params.get("symbols")) {
-        (None, None) => Ok(Which::All),
-        (Some(_), Some(_)) => Err(Refusal::new(
-            -1128,
-            "Combination of optional parameters invalid.",
-        )),
-        (Some(one), None) => Ok(Which::One(symbol("symbol", one)?)),
-        (None, Some(list)) => {
-            let list: Vec<Json> = list.items().ok_or_else(|| malformed("symbols"))?.collect();
-            if list.is_empty() {
-                return Err(Refusal::new(-1105, "Parameter 'symbols' was empty."));
-            }
-            if list.len() > SYMBOLS_MAX {
-                return Err(Refusal::new(
-                    -1101,
-                    "Too many parameters sent for this endpoint.",
-                ));
-            }
-            let mut symbols = Vec::with_capacity(list.len());
-            for one in list {
-                let symbol = symbol("symbols", one)?;
-                if symbols.contains(&symbol) {
-                    return Err(Refusal::new(
-                        -1151,
-                        "Symbol is present multiple times in the list.",
-                    ));
-                }
-                symbols.push(symbol);
-            }
-            Ok(Which::Listed(symbols))
-        }
-    }
-}
-
 /// A symbol's name, whether it exists or not.
-fn symbol(parameter: &str, given: Json) -> Result<String, Refusal> {
-    let name = given.owned().ok_or_else(|| malformed(parameter))?;
+fn symbol(params: Json) -> Result<String, Refusal> {
+    let name = params.get("symbol").and_then(Json::owned);
+    let name = name.ok_or_else(malformed)?;
     if name.is_empty() {
-        return Err(Refusal::new(
-            -1105,
-            format!("Parameter '{parameter}' was empty."),
-        ));
+        return Err(Refusal::new(-1105, "Parameter 'symbol' was empty."));
     }
     let legal = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_.".contains(&b);
     if name.len() > 50 || !name.bytes().all(legal) {
         // -1100 ILLEGAL_CHARS
         return Err(Refusal::new(
             -1100,
-            format!(
-                "Illegal characters found in parameter '{parameter}'; legal range is '^[\\w\\-._&&[^a-z]]{{1,50}}$'."
-            ),
+            "Illegal characters found in parameter 'symbol'; legal range is '^[\\w\\-._&&[^a-z]]{1,50}$'.",
         ));
     }
     Ok(name)
@@ -258,10 +182,10 @@ fn status(params: Json) -> Result<Option<String>, Refusal> {
 }
 
 /// -1102 MANDATORY_PARAM_EMPTY_OR_MALFORMED
-fn malformed(parameter: &str) -> Refusal {
+fn malformed() -> Refusal {
     Refusal::new(
         -1102,
-        format!("Mandatory parameter '{parameter}' was not sent, was empty/null, or malformed."),
+        "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.",
     )
 }
 
@@ -276,7 +200,7 @@ mod tests {
     fn one(symbol: &str) -> Result<Asked, Refusal> {
         Ok(Asked::Ticker {
             book: false,
-            which: Which::One(symbol.to_owned()),
+            symbol: symbol.to_owned(),
             status: None,
         })
     }
@@ -334,34 +258,17 @@ mod tests {
             Request::read(r#"{"params":{"symbol":"X"},"method":"v3/ticker.price","id":1}"#).asked,
             one("X")
         );
-        let quiet =
-            price(r#"{"returnRateLimits":false,"symbols":["A","B"],"symbolStatus":"HALT"}"#);
-        assert_eq!(quiet.rate_limits, Some(false));
+        let halted = price(r#"{"symbol":"A","symbolStatus":"HALT"}"#);
         assert_eq!(
-            (quiet.weight(), price(r#"{"symbol":"A"}"#).weight()),
-            (4, 2)
-        );
-        assert_eq!(
-            quiet.asked,
+            halted.asked,
             Ok(Asked::Ticker {
                 book: false,
-                which: Which::Listed(vec!["A".into(), "B".into()]),
+                symbol: "A".into(),
                 status: Some("HALT".into())
             })
         );
-        let all = Request::read(r#"{"id":1,"method":"ticker.price"}"#);
-        assert!(matches!(
-            all.asked,
-            Ok(Asked::Ticker {
-                which: Which::All,
-                ..
-            })
-        ));
         let time = Request::read(r#" {"id":1,"method":"v3/time","other":[1,{"id":5}]} "#);
-        assert_eq!(
-            (time.id.as_str(), time.weight(), time.asked),
-            ("1", 1, Ok(Asked::Time))
-        );
+        assert_eq!((time.id.as_str(), time.asked), ("1", Ok(Asked::Time)));
     }
 
     #[test]
@@ -383,20 +290,16 @@ mod tests {
             assert_eq!(code(text), expected, "{text}");
         }
         for (params, expected) in [
-            (r#"{"symbol":"A","symbols":["B"]}"#, -1128),
+            (r#"{"symbol":"A","symbols":["B"]}"#, -1104),
+            ("{}", -1102),
             (r#"{"symbol":1}"#, -1102),
             (r#"{"symbol":null}"#, -1102),
             (r#"{"symbol":""}"#, -1105),
             (r#"{"symbol":"btcusdt"}"#, -1100),
             (r#"{"symbol":"BTC/USDT"}"#, -1100),
-            (r#"{"symbols":"A"}"#, -1102),
-            (r#"{"symbols":[]}"#, -1105),
-            (r#"{"symbols":[1]}"#, -1102),
-            (r#"{"symbols":["A","A"]}"#, -1151),
             (r#"{"symbol":"A","symbolStatus":"OPEN"}"#, -1122),
             (r#"{"symbol":"A","symbolStatus":1}"#, -1122),
             (r#"{"symbol":"A","simbol":"B"}"#, -1104),
-            (r#"{"symbol":"A","returnRateLimits":"no"}"#, -1130),
         ] {
             let text = format!(r#"{{"id":1,"method":"ticker.price","params":{params}}}"#);
             assert_eq!(code(&text), expected, "{params}");

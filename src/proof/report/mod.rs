@@ -19,6 +19,7 @@ use crate::aggregate::Rule;
 use crate::price;
 use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
+use crate::record::RECORD_BYTES;
 use crate::round::{Outcome, Part, Round, Standing};
 use crate::seal::{Keys, SignedBytes, Signer};
 use crate::source::is_embedded;
@@ -70,18 +71,21 @@ pub struct Lateness {
 impl Lateness {
     /// Taken from the samples of a round; `None` if nobody asked for any.
     pub fn of(parts: &[Part]) -> Option<Lateness> {
-        let mut all: Vec<u64> = Vec::new();
-        let mut extremes: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        let most = parts.iter().map(|part| part.records.len()).max()?;
+        let mut all: Vec<u64> = Vec::with_capacity(most * parts.len());
+        // Earliest and latest of each sample, by its number.
+        let mut extremes: Vec<Option<(u64, u64)>> = vec![None; most];
         for record in parts.iter().flat_map(|part| &part.records) {
             // What was asked for too late to count says nothing about those that count.
             let (Ok(_), Some(us)) = (record.price, record.lateness_us) else {
                 continue;
             };
             all.push(us);
-            let (low, high) = extremes.entry(record.index).or_insert((us, us));
+            let (low, high) = extremes[record.index as usize].get_or_insert((us, us));
             (*low, *high) = ((*low).min(us), (*high).max(us));
         }
-        let mut spreads: Vec<u64> = extremes.values().map(|(low, high)| high - low).collect();
+        let spreads = extremes.into_iter().flatten();
+        let mut spreads: Vec<u64> = spreads.map(|(low, high)| high - low).collect();
         all.sort_unstable();
         spreads.sort_unstable();
         Some(Lateness {
@@ -143,7 +147,9 @@ impl Report {
             price: 0.0,
             time_us: NONE_US,
         });
-        let mut bytes = SignedBytes::report();
+        let slot_bytes = |part: &Part| 164 + RECORD_BYTES * part.records.len();
+        let slots_bytes: usize = self.round.parts.iter().map(slot_bytes).sum();
+        let mut bytes = SignedBytes::report(512 + slots_bytes);
         bytes
             .put(&self.number.to_be_bytes())
             .put(&self.previous.unwrap_or([0; 64]))

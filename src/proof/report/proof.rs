@@ -4,18 +4,17 @@
 //! what they sign differs; no honest collector signs twice for one start. What this module does not do: say which is true.
 
 use super::Report;
-use super::line::write_observation;
+use super::line::{Line, write_observation};
 use super::read::{self, Cursor, Flaw, NUMBER_MAX};
 use crate::limits::{FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
 use crate::record::Observation;
-use crate::seal::{Keys, ObservationContext, PublicKey, hex, observation_bytes, samples_digest};
+use crate::seal::{Keys, ObservationContext, PublicKey, observation_bytes, samples_digest};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
 
 /// How the line of a proof begins.
-const BEGINS: &str = "{\"rsoracle_proof\":1,\"key\":\"";
+const BEGINS: &str = "{\"rsoracle_proof\":1,\"key\":";
 
 /// Two answers of one collector to one round.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,33 +69,23 @@ impl Proof {
 
     /// The proof as one line of JSON, without its end.
     pub fn line(&self) -> String {
-        let mut line = format!("{BEGINS}{}\"", hex(self.key.bytes()));
-        let written = self.write(&mut line);
-        written.expect("a String takes everything");
-        line
-    }
-
-    fn write(&self, line: &mut String) -> core::fmt::Result {
-        write!(line, ",\"terms_digest\":\"{}\"", hex(&self.terms_digest))?;
-        write!(line, ",\"slot\":{},\"feed\":\"{}\"", self.slot, self.feed)?;
-        write!(line, ",\"source\":\"{}\"", self.source)?;
-        write!(line, ",\"round_start_us\":{}", self.start_us)?;
-        write!(
-            line,
-            ",\"samples\":{},\"interval_us\":{}",
-            self.samples, self.interval_us
-        )?;
+        let mut line = Line::with_capacity(1024);
+        line.text(BEGINS).hex(self.key.bytes());
+        line.text(",\"terms_digest\":").hex(&self.terms_digest);
+        line.text(",\"slot\":").number(self.slot);
+        line.text(",\"feed\":").quoted(&self.feed);
+        line.text(",\"source\":").quoted(&self.source);
+        line.text(",\"round_start_us\":").number(self.start_us);
+        line.text(",\"samples\":").number(self.samples);
+        line.text(",\"interval_us\":").number(self.interval_us);
         for (name, (digest, observation)) in ["first", "second"].iter().zip(&self.answers) {
-            write!(
-                line,
-                ",\"{name}\":{{\"samples_digest\":\"{}\",",
-                hex(digest)
-            )?;
-            write_observation(line, Some(observation))?;
-            line.push('}');
+            line.text(",").quoted(name);
+            line.text(":{\"samples_digest\":").hex(digest).text(",");
+            write_observation(&mut line, Some(observation));
+            line.text("}");
         }
-        line.push('}');
-        Ok(())
+        line.text("}");
+        line.done()
     }
 
     /// Reads the line that [`Proof::line`] writes.
@@ -105,7 +94,7 @@ impl Proof {
     }
 
     fn take(cursor: &mut Cursor) -> Result<Proof, Flaw> {
-        cursor.expect(BEGINS.trim_end_matches('"'))?;
+        cursor.expect(BEGINS)?;
         let key = cursor.public_key()?;
         cursor.key("terms_digest")?;
         let terms_digest = cursor.hex()?;

@@ -12,10 +12,10 @@ use crate::publish::{Policy, PublishedPrice};
 use crate::reason::{Abstention, Miss, Reject};
 use crate::record::{Answer, Observation, Record};
 use crate::round::{Part, Round};
-use crate::seal::{Keys, PublicKey, unhex};
+use crate::seal::{Keys, PublicKey, unhex, unhex_into};
 use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Display};
 
@@ -113,13 +113,31 @@ impl<'a> Cursor<'a, '_> {
     }
 
     pub(super) fn number(&mut self, max: u64) -> Result<u64, Flaw> {
-        let digits = self.rest().bytes().take_while(u8::is_ascii_digit).count();
-        match self.rest()[..digits].parse::<u64>() {
-            Ok(number) if number <= max => {
-                self.at += digits;
+        let digits = self.rest().bytes().map(|byte| byte.wrapping_sub(b'0'));
+        let (mut number, mut length) = (Some(0u64), 0);
+        for digit in digits.take_while(|digit| *digit < 10) {
+            let tenfold = number.and_then(|number| number.checked_mul(10));
+            number = tenfold.and_then(|number| number.checked_add(u64::from(digit)));
+            length += 1;
+        }
+        match number.filter(|number| length > 0 && *number <= max) {
+            Some(number) => {
+                self.at += length;
                 Ok(number)
             }
-            _ => Err(self.flaw(format!("a whole number of at most {max}"))),
+            None => Err(self.flaw(format!("a whole number of at most {max}"))),
+        }
+    }
+
+    /// The one number that may stand here.
+    fn exactly(&mut self, number: u64) -> Result<(), Flaw> {
+        let at = self.at;
+        match self.number(number) {
+            Ok(found) if found == number => Ok(()),
+            _ => Err(Flaw {
+                at,
+                expected: number.to_string(),
+            }),
         }
     }
 
@@ -221,6 +239,15 @@ impl<'a> Cursor<'a, '_> {
 
     pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
         let at = self.at;
+        // First as it stands where all is well: between two quotes, and no search for the second.
+        let quoted = self.rest().as_bytes().get(..2 * N + 2);
+        if let Some([b'"', digits @ .., b'"']) = quoted {
+            let mut bytes = [0; N];
+            if unhex_into(digits, &mut bytes) {
+                self.at += 2 * N + 2;
+                return Ok(bytes);
+            }
+        }
         let text = self.text(2 * N)?;
         unhex(text).ok_or(Flaw {
             at,
@@ -295,8 +322,12 @@ impl<'a> Cursor<'a, '_> {
         if samples == 0 || start_us.saturating_add(terms.last_instant_us()) > NUMBER_MAX {
             return Err(self.flaw("a report of a round that can be"));
         }
-        let mut round = Round::new(terms, start_us);
-        round.parts = parts;
+        let round = Round {
+            digest: self.keys.digest(terms.digested()),
+            terms,
+            start_us,
+            parts,
+        };
         let mut report = Report::new(number, round, refused, policy, last);
         report.previous = previous;
         report.ephemeral = ephemeral;
@@ -338,11 +369,13 @@ impl<'a> Cursor<'a, '_> {
     }
 
     fn slots(&mut self, n: usize, samples: u32) -> Result<(Vec<Seat>, Vec<Part>), Flaw> {
-        let (mut seats, mut parts) = (Vec::new(), Vec::new());
+        let some = n.min(16);
+        let (mut seats, mut parts) = (Vec::with_capacity(some), Vec::with_capacity(some));
         self.expect("[")?;
         while seats.len() < n {
             self.expect(if seats.is_empty() { "{" } else { ",{" })?;
-            self.expect(&format!("\"slot\":{}", seats.len()))?;
+            self.expect("\"slot\":")?;
+            self.exactly(seats.len() as u64)?;
             self.key("source")?;
             let source = self.name(SOURCE_BYTES_MAX)?;
             self.key("key")?;
@@ -401,7 +434,8 @@ impl<'a> Cursor<'a, '_> {
     }
 
     fn records(&mut self, samples: u32) -> Result<Vec<Record>, Flaw> {
-        let mut records = Vec::new();
+        // As many as there usually are: a line that lies about them takes no more memory for it.
+        let mut records = Vec::with_capacity(samples.min(16) as usize);
         self.expect("[")?;
         while !self.takes("]") {
             let index = records.len() as u32;

@@ -11,15 +11,15 @@ use crate::aggregate::{faulty_max, quorum};
 use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
 use crate::publish::PublishedPrice;
 use crate::reason::Reject;
-use crate::record;
 use crate::roster::Roster;
-use crate::round::{Heard, Round};
+use crate::round::{Heard, Part, Round};
 use crate::seal::{Keys, PublicKey};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::fmt::Display;
 
 /// What a line was.
 pub enum Record {
@@ -116,13 +116,13 @@ impl Verifier {
                 flaws,
             };
         }
-        let report = match Report::read(text, &mut self.keys) {
+        let mut report = match Report::read(text, &mut self.keys) {
             Ok(report) => report,
             Err(flaw) => {
                 return Check::unreadable(&flaw.to_string());
             }
         };
-        let mut flaws = alone(&report);
+        let mut flaws = alone(&mut report);
         self.signatures += 1 + signatures(&report);
         flaws.extend(written_again(&report, text));
         if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
@@ -295,40 +295,18 @@ impl Verifier {
 fn against(report: &Report, roster: &Roster) -> Vec<String> {
     let terms = &report.round.terms;
     let (mut differences, mut flaws) = (Vec::new(), Vec::new());
-    let mut differ = |what: &str, found: String, trusted: String| {
-        if found != trusted {
-            differences.push(format!("its {what} is {found}, the roster's {trusted}"));
-        }
-    };
-    differ("feed", terms.feed.clone(), roster.feed.clone());
-    differ("rule", terms.rule.to_string(), roster.rule.to_string());
-    differ(
-        "rule of samples",
-        terms.sample_rule.to_string(),
-        roster.sample_rule.to_string(),
-    );
-    differ(
-        "number of slots",
-        terms.n().to_string(),
-        roster.n().to_string(),
-    );
-    differ("f", terms.f.to_string(), roster.f.to_string());
-    differ(
-        "quorum",
-        terms.quorum.to_string(),
-        roster.quorum.to_string(),
-    );
-    differ(
-        "least number of exchanges",
-        terms.exchanges_min.to_string(),
-        roster.exchanges_min.to_string(),
-    );
+    differences.extend(differ("feed", &terms.feed, &roster.feed));
+    differences.extend(differ("rule", terms.rule, roster.rule));
+    let (found, trusted) = (terms.sample_rule, roster.sample_rule);
+    differences.extend(differ("rule of samples", found, trusted));
+    differences.extend(differ("number of slots", terms.n(), roster.n()));
+    differences.extend(differ("f", terms.f, roster.f));
+    differences.extend(differ("quorum", terms.quorum, roster.quorum));
+    let (found, trusted) = (terms.exchanges_min, roster.exchanges_min);
+    differences.extend(differ("least number of exchanges", found, trusted));
     for (slot, (seat, trusted)) in terms.seats.iter().zip(&roster.collectors).enumerate() {
-        differ(
-            &format!("source in slot {slot}"),
-            seat.source.clone(),
-            trusted.source.clone(),
-        );
+        let source = format_args!("source in slot {slot}");
+        differences.extend(differ(source, &seat.source, &trusted.source));
         if seat.key.is_some_and(|key| key != trusted.key) {
             flaws.push(format!("the key in slot {slot} is not the roster's"));
         }
@@ -340,16 +318,21 @@ fn against(report: &Report, roster: &Roster) -> Vec<String> {
     differences
 }
 
+/// Where a report says one thing and the roster another.
+fn differ<T: PartialEq + Display>(what: impl Display, found: T, trusted: T) -> Option<String> {
+    let differs = || format!("its {what} is {found}, the roster's {trusted}");
+    (found != trusted).then(differs)
+}
+
 /// How many observations are signed in a report.
 fn signatures(report: &Report) -> u64 {
-    let of = |part: &crate::round::Part| {
-        u64::from(part.observation.is_some()) + u64::from(part.equivocated.is_some())
-    };
+    let of =
+        |part: &Part| u64::from(part.observation.is_some()) + u64::from(part.equivocated.is_some());
     report.round.parts.iter().map(of).sum()
 }
 
 /// What a report alone shows to be wrong.
-fn alone(report: &Report) -> Vec<String> {
+fn alone(report: &mut Report) -> Vec<String> {
     let mut flaws = terms(report);
     let aggregator = &report.round.terms.aggregator;
     if !aggregator.signed(&report.signed_bytes(), &report.signature) {
@@ -365,7 +348,7 @@ fn alone(report: &Report) -> Vec<String> {
     {
         flaws.push("what it names as published last has no smaller number".to_owned());
     }
-    flaws.extend(played_again(&report.round));
+    flaws.extend(played_again(&mut report.round));
     flaws
 }
 
@@ -415,11 +398,13 @@ fn terms(report: &Report) -> Vec<String> {
     flaws
 }
 
-/// Plays the round again: what the aggregator would have refused is a flaw.
-fn played_again(round: &Round) -> Vec<String> {
-    let mut again = Round::new(round.terms.clone(), round.start_us);
+/// Plays the round again, and leaves it as it was: what the aggregator would have refused is a flaw.
+fn played_again(again: &mut Round) -> Vec<String> {
+    let nothing = vec![Part::default(); again.parts.len()];
+    let parts = core::mem::replace(&mut again.parts, nothing);
+    let start_us = again.start_us;
     let mut flaws = Vec::new();
-    for (slot, part) in round.parts.iter().enumerate() {
+    for (slot, part) in parts.iter().enumerate() {
         let slot = slot as u16;
         if flaws.len() >= FLAWS_MAX {
             flaws.push(format!(
@@ -427,10 +412,16 @@ fn played_again(round: &Round) -> Vec<String> {
             ));
             break;
         }
+        again.parts[usize::from(slot)]
+            .records
+            .reserve(part.records.len());
         for record in &part.records {
-            let sound = record::Record::decode(&record.encode())
-                .and_then(|_| again.sample(slot, round.start_us, record));
-            if let Err(reason) = sound {
+            let taken = if record.is_sound() {
+                again.sample(slot, start_us, record)
+            } else {
+                Err(Reject::SampleBroken)
+            };
+            if let Err(reason) = taken {
                 flaws.push(format!(
                     "collector {slot}, sample {}: {reason}",
                     record.index
@@ -456,6 +447,7 @@ fn played_again(round: &Round) -> Vec<String> {
             }
         }
     }
+    again.parts = parts;
     flaws
 }
 

@@ -57,9 +57,6 @@ fn request(text: &str) {
         symbol: "BTCUSDT",
         price: "87231.42000000",
         unix_us: 1_700_000_000_000_000,
-        micros: false,
-        rate_limits: true,
-        weight_used: 2,
     };
     let request = Request::read(text);
     let answer = reply(&request, &scene, &Lie::default());

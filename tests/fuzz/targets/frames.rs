@@ -2,7 +2,6 @@
 #![no_main]
 
 use rsoracle::wire::*;
-use rsoracle_proof::bytes::padded;
 use rsoracle_proof::record::*;
 use rsoracle_proof::reason::Reject;
 
