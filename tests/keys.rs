@@ -236,7 +236,7 @@ fn a_bad_key_file_ends_a_run_before_anything_starts() {
     assert!(sentence.contains("/nonexistent/slot-0.key"), "{sentence}");
     for (roster, cause) in [
         ("/nonexistent/roster.toml", "No such file"),
-        (text(&dir), "a directory"),
+        (text(&dir), "not a regular file"),
     ] {
         let sentence = refused(&["run", "--write-roster", roster]);
         assert!(

@@ -420,7 +420,7 @@ fn what_is_replaced_is_never_what_is_kept() {
     }
     let one = chronicle.beside("one.json");
     let args = [&with_keys[..], &["--latest", &one, "--write-roster", &one]].concat();
-    refused(&chronicle, &args, &["into one file"]);
+    refused(&chronicle, &args, &["to one file"]);
     chronicle.assert_whole(EVERY_US);
 }
 

@@ -355,7 +355,7 @@ mod tests {
             ),
             (
                 "every = \"1s\"",
-                "line 1, key 'every': 10 samples 1s apart of 5 collectors take longer",
+                "line 1, key 'every': 10 samples, 1s apart, of 5 collectors do not fit",
             ),
             (
                 "every = \"1h\"\nwrite_roster = \"a\"",

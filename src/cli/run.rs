@@ -74,7 +74,7 @@ fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usa
     sources.iter().map(of).collect()
 }
 
-/// Makes sense of the flags of [`RUN`].
+/// Makes sense of the flags of [`crate::flags::tables::RUN`].
 pub fn read(given: &Given) -> Result<Meant, Usage> {
     let feed = feed(given)?;
     let watched = Watched::read(given, &feed)?;

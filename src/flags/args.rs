@@ -2,7 +2,7 @@
 //!
 //! Invariant: what the tables do not name is refused with a sentence that names it and what would be right; a value that
 //! came from a file is spoken of by that file's line and key.
-//! What this module does not know: any command. The tables stand in `commands`.
+//! What this module does not know: any command. The tables stand in `tables`.
 
 use rsoracle_verify::duration::{duration_text, duration_us};
 use std::fmt;

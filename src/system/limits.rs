@@ -1,7 +1,7 @@
 //! The bounds and deadlines of aggregator and collectors, by name, the unit last.
 //!
 //! Invariant: nothing that comes from outside is stored, awaited or repeated without a bound from this page.
-//! What this page does not hold: defaults of flags (they stand beside the flags, in `config`), how often a loop takes a turn
+//! What this page does not hold: defaults of flags (they stand in the tables of `flags`), how often a loop takes a turn
 //! (beside the loop), and the embedded exchange's own bounds (beside its code).
 
 pub use rsoracle_proof::limits::*;

@@ -2,6 +2,8 @@
 //!
 //! The check itself is `rsoracle-proof`; here is what surrounds it: files, lines, words for people, exit codes. The program
 //! `rsoracle-verify` and the command `rsoracle verify` are both [`run`].
+//!
+//! Uses: proof. Used by: every other room, for errors, words on standard error, and files.
 
 mod command;
 pub mod duration;
