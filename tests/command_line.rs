@@ -1,5 +1,5 @@
-//! The command line: what makes no sense is refused with a sentence, what is free to ask is answered, and a port that
-//! is taken ends the run before it has begun.
+//! The command line: invalid arguments are refused with a clear message, help and version are printed, and a port that is in
+//! use ends the run before it begins.
 
 mod support;
 mod witness;
@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use support::*;
 use witness::*;
 
-/// A command line, and what the sentence that refuses it must name.
+/// A command line, and what the message that refuses it must contain.
 const REFUSED: &[(&str, &[&str])] = &[
     ("", &["which command", "rsoracle help"]),
     ("price", &["unknown command 'price'", "rsoracle help"]),

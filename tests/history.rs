@@ -1,4 +1,4 @@
-//! `rsoracle history`: what it shows of journals, whole ones and cut ones.
+//! `rsoracle history`: what it shows of complete and of damaged journals.
 
 mod signed;
 mod support;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use support::*;
 use witness::*;
 
-/// A round as `--json` has it.
+/// A round as `--json` prints it.
 #[derive(DeJson, Debug)]
 struct Shown {
     number: u64,
@@ -43,7 +43,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// A journal of these lines.
+/// Writes a journal with these lines.
 fn journal(lines: &[String]) -> String {
     let path = scratch("journal.jsonl");
     let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -51,14 +51,14 @@ fn journal(lines: &[String]) -> String {
     text(&path).to_owned()
 }
 
-/// What is shown, and the exit code.
+/// Runs `history`. Returns its output and its exit code.
 fn history(args: &[&str]) -> (String, Option<i32>) {
     let done = run(&[&["history"], args].concat());
     assert_eq!(done.stderr, "");
     (done.stdout, done.code)
 }
 
-/// The rounds that `--json` gives, and the exit code.
+/// Runs `history --json`. Returns the rounds and the exit code.
 fn shown(args: &[&str]) -> (Vec<Shown>, Option<i32>) {
     let done = run(&[&["history", "--json"], args].concat());
     let round = |line: &str| {
@@ -72,7 +72,7 @@ fn second(number: u64) -> u64 {
     START_US + number * 10_000_000
 }
 
-/// Twelve rounds, ten seconds apart but for the last: prices that rise and fall, silence, abstention, equivocation.
+/// Twelve rounds, ten seconds apart except the last one, with prices that rise and fall, silence, abstention, equivocation.
 fn eventful() -> Vec<String> {
     let mut oracle = Oracle::new(5, "binance:BTCUSDC");
     oracle.policy.deviation = Some(0.0001);
@@ -125,7 +125,7 @@ prices shown, ▁ 99999.50 to █ 100075.00:
 ";
     assert_eq!((table.as_str(), code), (expected, Some(0)));
 
-    // Two are cut out, and only the last five shown: what the whole file says stays.
+    // Two reports are missing, and only the last five are shown: totals of the whole file stay.
     lines.drain(8..10);
     let (table, code) = history(&[&journal(&lines), "--last", "5"]);
     let expected = "\
@@ -204,7 +204,7 @@ fn json_has_the_same_rounds_one_a_line() {
         ("no-quorum", "2023-11-14T22:14:20.000Z")
     );
     assert_eq!(second_round.round_start_us, second(6));
-    // What is wrong is said beside the JSON, not in it.
+    // Warnings go to standard error, not into the JSON.
     let done = run(&["history", "--json", &path]);
     assert!(
         done.stderr.starts_with("history: 1 line is invalid"),
@@ -223,8 +223,8 @@ fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
         assert_eq!(code, Some(1));
         rounds
     };
-    // A price and its sample changed, a line that is none, and one that is none of the aggregator's but has its
-    // predecessor's signature.
+    // A line with a changed price and sample, a line that is not a report, and a report that names its predecessor's signature
+    // but is not signed by the aggregator.
     let changed = lines[3].replace("99999.5", "99999.6");
     let copied = {
         let signature = |line: &str| line[line.len() - 130..].to_owned();
@@ -241,10 +241,10 @@ fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
         let rounds = with(3, line);
         let numbers: Vec<u64> = rounds.iter().map(|round| round.number).collect();
         assert_eq!(numbers, [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12]);
-        // The next one is missing something before it, and is not to blame for that.
+        // The next line lacks its predecessor, but is valid.
         assert_eq!((rounds[3].reports_missing, rounds[3].checks), (1, true));
     }
-    // A report that stands there twice is shown twice, and marked.
+    // A report that appears twice is shown twice, and marked.
     let mut doubled = lines.clone();
     doubled.insert(4, lines[3].clone());
     let (table, code) = history(&[&journal(&doubled)]);
@@ -272,7 +272,7 @@ fn a_line_that_is_being_written_is_said_and_no_error() {
         let (rounds, code) = shown(&[text(&path)]);
         assert_eq!((rounds.len(), code), (11, Some(0)));
     }
-    // Only its newline is missing: it is whole.
+    // Only the newline is missing: the report is complete.
     fs::write(&path, &whole[..end - 1]).unwrap();
     let (table, code) = history(&[text(&path)]);
     assert!(
@@ -357,7 +357,7 @@ fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     assert_eq!(code, Some(1));
 }
 
-/// A run over recorded prices with a round in three seconds into a journal, to its end.
+/// Runs rounds of recorded prices, one every three seconds, into a journal, until the run ends.
 fn recorded(path: &str, rounds: &str) {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet"]);
     command.args(["--samples", "1", "--ready-timeout", "2m"]);
@@ -378,7 +378,7 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
         table.starts_with("BTC/USD: 4 rounds\n  number  round start (UTC) "),
         "{table}"
     );
-    // On a busy machine a collector may abstain now and then.
+    // On a busy machine, a collector may sometimes abstain.
     let (rounds, _) = shown(&[path]);
     assert_eq!(rounds.len(), 4);
     for round in &rounds {
@@ -408,7 +408,7 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
             .all(|round| round.embedded && round.checks && round.reports_missing == 0)
     );
 
-    // From standard input, with a line dropped.
+    // From standard input, with a line missing.
     let whole = fs::read_to_string(path).unwrap();
     let kept: Vec<String> = whole.lines().map(str::to_owned).collect();
     let cut = journal(&[kept[0].clone(), kept[2].clone(), kept[3].clone()]);
@@ -442,7 +442,7 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
     let path = scratch("journal.jsonl");
     fs::write(&path, &whole).unwrap();
     let mut running = start(&["history", text(&path), "--last", "1000"]);
-    // What it takes of a core: how long that lasts is the machine's affair.
+    // CPU time, since elapsed time depends on how busy the machine is.
     let mut took = Duration::ZERO;
     eventually("the table is made", || {
         took = took.max(time_on_a_core(running.id()));

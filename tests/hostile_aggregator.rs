@@ -1,5 +1,5 @@
-//! A real `rsoracle collect` against an aggregator that the test plays, and plays badly: the collector says why it
-//! refuses, ends, and signs nothing.
+//! A real `rsoracle collect` against a hostile aggregator that the test plays: the collector logs why it refuses, ends, and
+//! signs nothing.
 
 mod support;
 
@@ -57,7 +57,7 @@ fn accept(listener: &TcpListener) -> Peer {
     Peer::over(tcp)
 }
 
-/// Starts a collector of slot 3 with these bytes on its standard input.
+/// Starts the collector of slot 3 with these bytes on its standard input.
 fn collect(ports: &Ports, exchange_url: &str, enrolment: &[u8]) -> Running {
     let path = scratch("enrolment");
     std::fs::write(&path, enrolment).expect("a file");
@@ -103,7 +103,7 @@ fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
 }
 
 impl Enlisted {
-    /// A round that this collector has no reason to refuse: two samples, so far from now that it is read of in time.
+    /// A valid round of two samples, which starts late enough to be read in time.
     fn round(&self) -> Round {
         self.signed(wall_us() + 4_000_000, 2, 20_000)
     }
@@ -124,7 +124,7 @@ impl Enlisted {
         round
     }
 
-    /// Sends this; the collector must refuse it for `reason`, end, and leave nothing signed.
+    /// Sends these bytes. The collector must refuse them for `reason`, end, and sign nothing.
     fn refuses(mut self, bytes: &[u8], reason: Reject) {
         self.control.send(bytes);
         assert_eq!(self.control.refusal(), reason);
@@ -208,7 +208,7 @@ fn rounds_that_the_aggregator_did_not_sign_for_this_connection_are_refused() {
     let stranger = SecretKey::from_seed(&mut [98; 32]);
     let mut collector = enlist(&ports, &url);
     let by_another = collector.seal(collector.round(), &stranger);
-    // What was signed for an earlier connection of this slot, word for word.
+    // A round that was signed for an earlier connection of this slot, unchanged.
     let earlier = collector.round();
     collector.control.send(&by_another.encode());
     assert_eq!(collector.control.refusal(), Reject::RoundSignature);
@@ -259,7 +259,7 @@ fn what_is_no_round_is_refused() {
         (head(Kind::Ready), Reject::Kind),
         (head(Kind::Sample), Reject::Kind),
         (head(Kind::Preamble), Reject::Kind),
-        // A refusal whose reason nobody knows.
+        // A refusal with an unknown reason.
         (head(Kind::Refusal), Reject::Kind),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Reject::Magic),
         (b"RSOR\x02\x04\0\0".to_vec(), Reject::Version),
@@ -273,7 +273,7 @@ fn what_is_no_round_is_refused() {
 fn one_start_is_answered_once_and_a_replay_of_it_never() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    // The second time within the round, after it, and with another round's shape under the same start.
+    // The second announcement comes during the round, after it, and with another shape but the same start.
     for late in [false, true] {
         let mut collector = enlist(&ports, &url);
         let round = collector.round();
@@ -325,12 +325,12 @@ fn a_round_that_began_a_moment_ago_costs_samples_and_not_the_collector() {
 fn when_the_control_connection_ends_so_does_the_collector_and_signs_nothing() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    // Once ready.
+    // After it is ready.
     let collector = enlist(&ports, &url);
     drop(collector.control);
     let done = collector.running.finish();
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
-    // With half a round told, and with a round that runs for an hour.
+    // After half of a round frame, and in a round that runs for an hour.
     for half in [true, false] {
         let mut collector = enlist(&ports, &url);
         let round = collector.signed(wall_us() + 500_000, 3, 1_200_000_000);
@@ -346,7 +346,7 @@ fn when_the_control_connection_ends_so_does_the_collector_and_signs_nothing() {
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
         assert_eq!(collector.data.got(), [0u8; 0], "nothing was signed");
     }
-    // Before and behind the challenge.
+    // Before and after the challenge.
     let running = collect(&ports, &url, &enrolment());
     drop(accept(&ports.control));
     let done = running.finish();
@@ -445,7 +445,7 @@ fn an_enrolment_that_is_none_is_refused_before_anything_else() {
     assert_eq!(came.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
-/// Local ports of connections to `port` that are still being made, as the system lists them.
+/// Local ports of connections to `port` that are still being opened, as the system lists them.
 fn half_open(port: u16) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its connections");
     let to = format!("0100007F:{port:04X}");
@@ -461,10 +461,10 @@ fn half_open(port: u16) -> Vec<String> {
 fn a_full_queue_at_the_door_is_tried_again() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    // Connections that nobody accepts, until the system drops further ones.
+    // Connections that are not accepted, until the system drops further ones.
     let mut crowd = Vec::new();
     let brief = std::time::Duration::from_millis(200);
-    // One attempt that fails may mean that this program was held up for so long.
+    // A single failed attempt may only mean that this program was held up.
     let mut dropped = 0;
     while dropped < 3 {
         match TcpStream::connect_timeout(&address(&ports.control), brief) {
@@ -482,7 +482,7 @@ fn a_full_queue_at_the_door_is_tried_again() {
             .any(|other| *other != first)
             .then_some(())
     });
-    // Now they are let in, all of them; the collector among them answers its challenge.
+    // Now all are accepted; the collector among them answers its challenge.
     let mut let_in = Vec::new();
     let hello: [u8; Hello::BYTES] = eventually("the collector says hello", || {
         while let Ok((tcp, _)) = ports.control.accept() {

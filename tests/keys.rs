@@ -1,4 +1,4 @@
-//! Keys that outlive a run: made, kept private, refused when they are not, and written down for those who trust them.
+//! Key files: they are created, must be private, and outlive a run; and their public keys are written to rosters.
 
 mod support;
 mod witness;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use support::*;
 use witness::*;
 
-/// What a run's JSON says of keys.
+/// The keys in a run's JSON.
 #[derive(DeJson)]
 struct Keys {
     aggregator_key: String,
@@ -43,7 +43,7 @@ impl Keys {
     }
 }
 
-/// A directory of its own.
+/// A fresh directory.
 fn directory() -> PathBuf {
     scratch("x").parent().unwrap().to_owned()
 }
@@ -52,7 +52,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// A new key file and its public key.
+/// Makes a key file. Returns it and its public key.
 fn keygen(name: &str) -> (PathBuf, String) {
     let path = scratch(name);
     let done = run(&["keygen", text(&path)]);
@@ -74,7 +74,7 @@ fn mode(path: &Path, bits: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
 }
 
-/// A run of one sample over recorded prices, on free ports, with these further arguments, to its end.
+/// Runs a round of one sample of recorded prices, on free ports, with these arguments, until it ends.
 fn short_run(args: &[&str]) -> Finished {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
     command.args(["--samples", "1", "--ready-timeout", "2m"]);
@@ -82,7 +82,7 @@ fn short_run(args: &[&str]) -> Finished {
     start_command(command).finish()
 }
 
-/// A command that must fail before it starts anything: one line, which it gives.
+/// Runs a command that must fail before it starts anything. Returns the only line that it prints.
 fn refused(args: &[&str]) -> String {
     let (command, mark) = if args[0] == "run" {
         let mut long = vec!["--source", "embedded:BTCUSDT", "--ready-timeout", "1h"];
