@@ -342,7 +342,7 @@ fn a_doctor_that_looks_through_a_proxy_says_which() {
     assert_eq!(done.code, Some(0), "{} {}", done.stdout, done.stderr);
     assert!(done.stdout.contains("Test authority"), "{}", done.stdout);
     let end = format!(
-        "1 of 1 can be used, seen through the proxy {}\n",
+        "1 of 1 can be used, through the proxy {}\n",
         &proxy.url("")[7..]
     );
     assert!(done.stdout.ends_with(&end), "{}", done.stdout);

@@ -280,7 +280,7 @@ fn a_hanging_exchange_is_noticed_though_no_round_lasts_so_long() {
     let before = chronicle.until(0, "prices", |kept| kept.prices >= 3);
     let after = before.number as usize;
     let hung = chronicle.until(after, "it hangs", |kept| kept.prices == 0);
-    running.stderr_line("the exchange does not answer any more; reconnecting");
+    running.stderr_line("the exchange stopped answering; reconnecting");
     let after = hung.number as usize;
     chronicle.until(after, "prices over new connections", |kept| {
         kept.prices >= 3
@@ -339,7 +339,7 @@ fn periods_that_leave_no_time_are_refused() {
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
         assert!(done.stderr.contains(says), "{args:?}: {}", done.stderr);
     };
-    let longer = "take longer than --every";
+    let longer = "do not fit into --every";
     let samples = ["--samples", "4", "--interval", "20ms"];
     refused(&["--every", "5s"], longer);
     refused(&[&["--every", "100ms"], &samples[..]].concat(), longer);
@@ -347,7 +347,7 @@ fn periods_that_leave_no_time_are_refused() {
     refused(&[&many[..], &["--interval", "20ms"]].concat(), longer);
     refused(&["--every", "99ms"], "--every");
     refused(&["--every", "25h"], "--every");
-    refused(&["--rounds", "3"], "--rounds goes with --every");
+    refused(&["--rounds", "3"], "--rounds needs --every");
     refused(&["--every", "10s", "--rounds", "0"], "--rounds");
     refused(&["--connection-age", "10ms"], "--connection-age");
 }

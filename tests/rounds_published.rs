@@ -213,7 +213,7 @@ fn a_full_disk_costs_rounds_and_the_next_goes_on_once_there_is_room() {
     std::fs::write(&filler, [0; 40_000]).unwrap();
     let args = ["--json", "--rounds", "20"];
     let running = chronicle.start(&[&EVERY[..], &args].concat());
-    let says = "the round's report is not published, since it could not be kept";
+    let says = "this round is not published, because its report could not be written";
     let line = running.stderr_line(says);
     assert!(line.contains("No space left on device"), "{line}");
     assert!(line.contains(chronicle.name()), "{line}");
@@ -265,7 +265,7 @@ fn a_journal_has_one_writer_at_a_time_and_one_key() {
     let key = format!("{}.key", chronicle.name());
     let aside = chronicle.beside("aside.key");
     std::fs::rename(&key, &aside).unwrap();
-    refused(&chronicle, &[], &["cannot go on with the journal", &key]);
+    refused(&chronicle, &[], &["cannot continue the journal", &key]);
     assert!(!Path::new(&key).exists(), "no key was made");
     let done = rounds(&chronicle, 2, &["--aggregator-key", &aside]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
@@ -420,7 +420,7 @@ fn what_is_replaced_is_never_what_is_kept() {
     }
     let one = chronicle.beside("one.json");
     let args = [&with_keys[..], &["--latest", &one, "--write-roster", &one]].concat();
-    refused(&chronicle, &args, &["into one file"]);
+    refused(&chronicle, &args, &["to one file"]);
     chronicle.assert_whole(EVERY_US);
 }
 

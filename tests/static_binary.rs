@@ -397,13 +397,13 @@ fn what_cannot_be_built_here_says_what_is_missing() {
         (
             "x86_64-unknown-linux-gnu",
             2,
-            ["it takes ARCH-unknown-linux-musl"; 3],
+            ["expected ARCH-unknown-linux-musl"; 3],
         ),
         (
             "sparc-unknown-linux-musl",
             1,
             [
-                "no way to build for sparc",
+                "cannot build for sparc",
                 "make musl-setup TARGET=sparc",
                 "zig",
             ],

@@ -1,7 +1,7 @@
-//! Five collectors over TLS: how far apart they ask, sample by sample.
+//! Five collectors over TLS: how far apart they send their requests, for each sample.
 //!
-//! The figures are the collectors' own: each reads the clock right after the one write that hands its request to the
-//! system (`lateness_us` in the report).
+//! The collectors measure it themselves: each reads the clock right after the `write` that hands its request to the system
+//! (`lateness_us` in the report).
 
 use crate::figures::{Table, digits, largest, median, quantile};
 use crate::machine;

@@ -21,8 +21,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         "collect" => collect::read(&given).map(drop),
         "exchange" => embedded::Settings::from_flags(&given).map(drop),
         "verify" => verify::read(&given).map(drop),
-        "history" => history::Settings::from_flags(&given).map(drop),
-        "doctor" => doctor::Settings::from_flags(&given).map(drop),
+        "history" => history::HistorySettings::from_flags(&given).map(drop),
+        "doctor" => doctor::DoctorSettings::from_flags(&given).map(drop),
         _ => Ok(()),
     });
     if let Err(Usage(sentence)) = meant {

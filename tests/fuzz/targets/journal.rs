@@ -56,7 +56,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             .collect::<Vec<_>>()
     };
     let given = args::parse(&HISTORY, &shown(&[path])).expect("a file");
-    let _ = history::run(&history::Settings::from_flags(&given).expect("a file"));
+    let _ = history::run(&history::HistorySettings::from_flags(&given).expect("a file"));
     let given = args::parse(&VERIFY, &shown(&[path])).expect("a file");
     let _ = rsoracle_verify::run(&cli::verify::read(&given).expect("a file"));
     let _ = (std::fs::remove_file(path), std::fs::remove_file(torn));
