@@ -21,7 +21,7 @@ const INTERVAL_US: u64 = 1_000_000;
 const LAST_US: u64 = (SAMPLES as u64 - 1) * INTERVAL_US;
 
 /// A running round: the stage, the collector of its last slot, and the round that was announced to it.
-fn begun() -> (Stage, TestCollector, rsoracle::wire::Round) {
+fn begun() -> (Stage, TestCollector, rsoracle::wire::RoundFrame) {
     let stage = stage(1, SAMPLES, INTERVAL);
     let mut collector = stage.collector(4);
     collector.ready();
@@ -30,7 +30,7 @@ fn begun() -> (Stage, TestCollector, rsoracle::wire::Round) {
 }
 
 /// The same, where the test plays the last two collectors: a bad one, and a good one that keeps the round open.
-fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::wire::Round); 2]) {
+fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::wire::RoundFrame); 2]) {
     let stage = stage(2, SAMPLES, INTERVAL);
     let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
     bad.ready();
