@@ -252,17 +252,13 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
         (
             &[1, 2, 3, 3, 4, 5],
             "line 4 (report 3)",
-            "report 3 stands here twice",
+            "report 3 appears twice",
         ),
-        (
-            &[1, 1, 2, 3],
-            "line 2 (report 1)",
-            "report 1 stands here twice",
-        ),
+        (&[1, 1, 2, 3], "line 2 (report 1)", "report 1 appears twice"),
         (
             &[1, 2, 3, 4, 5, 6, 6],
             "line 7 (report 6)",
-            "report 6 stands here twice",
+            "report 6 appears twice",
         ),
         (
             &[1, 3, 2, 4],
@@ -272,12 +268,12 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
         (
             &[2, 1, 3],
             "line 2 (report 1)",
-            "starts before that of the report before it",
+            "starts before that of the previous report",
         ),
         (
             &[1, 2, 1, 2],
             "line 3 (report 1)",
-            "starts before that of the report before it",
+            "starts before that of the previous report",
         ),
         (&[6, 5], "line 2 (report 5)", "report 5 follows report 6"),
     ] {
@@ -298,7 +294,7 @@ fn an_aggregator_that_signs_two_reports_for_one_start_is_found_even_at_the_begin
     let at = START_US + 10_000_000;
     let first = Oracle::new(1, "binance:BTCUSDC").line(at, &[Price(100.0)]);
     let second = Oracle::new(1, "binance:BTCUSDC").line(at, &[Price(101.0)]);
-    let why = "equivocation: the aggregator signed two different reports for one round start";
+    let why = "equivocation: the aggregator signed two different reports for the same round start";
     assert_wrong(
         &[&first, &second],
         &[],
@@ -337,11 +333,11 @@ fn a_report_with_numbers_that_no_chain_has_is_found() {
     let changes: [(Change, &str); 4] = [
         (
             |oracle| oracle.number = 2,
-            "only report 1 has none before it",
+            "report 1, and no other, has no previous report",
         ),
         (
             |oracle| oracle.previous = Some([1; 64]),
-            "only report 1 has none before it",
+            "report 1, and no other, has no previous report",
         ),
         (
             |oracle| {
@@ -358,7 +354,7 @@ fn a_report_with_numbers_that_no_chain_has_is_found() {
                     time_us: START_US,
                 });
             },
-            "what it names as published last",
+            "the last published",
         ),
     ];
     for (change, why) in changes {
@@ -527,7 +523,7 @@ fn what_is_no_report_is_not_counted_as_one_and_every_bad_line_is_counted() {
     );
     assert!(
         done.stdout
-            .contains("  wrong: line 1: it is no report: byte 0: "),
+            .contains("  wrong: line 1: it is not a report: byte 0: "),
         "{}",
         done.stdout
     );
@@ -558,7 +554,7 @@ fn a_last_line_that_was_cut_off_is_named_as_that() {
     fs::write(&path, &whole[..whole.len() - 100]).unwrap();
     let done = verify(&[text(&path)]);
     assert_eq!(done.code, Some(1));
-    let hint = "wrong: line 6: it is no report: ";
+    let hint = "wrong: line 6: it is not a report: ";
     assert!(done.stdout.contains(hint), "{}", done.stdout);
     let why = "the line has no end: it is being written now, or a write was cut off";
     assert!(done.stdout.contains(why), "{}", done.stdout);
@@ -623,7 +619,7 @@ fn a_report_from_the_future_is_refused() {
         let mut oracle = Oracle::new(1, "binance:BTCUSDC");
         [oracle.line(now_us() + ahead_us, &[Price(100.0)])]
     };
-    let why = "it is of a round that has not begun: the round's start lies in the future";
+    let why = "its round starts in the future: the aggregator's clock or this machine's is wrong";
     assert_wrong(&at(60_000_000), &[], &["wrong: line 1 (report 1): ", why]);
     assert_wrong(&at(86_400_000_000 * 365), &[], &[why]);
     let almost = verify(&[&file(&at(4_000_000))]);
@@ -650,7 +646,7 @@ fn whatever_differs_from_the_roster_is_named() {
         ),
         (
             |roster| roster.sample_rule = Rule::Median,
-            "its rule of samples is mean, the roster's median",
+            "its sample rule is mean, the roster's median",
         ),
         (|roster| roster.f = 0, "its f is 1, the roster's 0"),
         (
@@ -659,7 +655,7 @@ fn whatever_differs_from_the_roster_is_named() {
         ),
         (
             |roster| roster.exchanges_min = 2,
-            "its least number of exchanges is 1, the roster's 2",
+            "its minimum number of exchanges is 1, the roster's 2",
         ),
         (
             |roster| drop(roster.collectors.pop()),
@@ -753,21 +749,21 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
     );
     // Dropped, doubled, moved, or signed by one of them only.
     let without: Vec<&String> = lines.iter().filter(|line| **line != lines[6]).collect();
-    let why = "the aggregator's key is another than that of the report before it";
+    let why = "the aggregator's key is not that of the previous report";
     assert_wrong(&without, &[], &["wrong: line 7 (report 7): ", why]);
     let mut doubled = lines.clone();
     doubled.insert(6, lines[6].clone());
     assert_wrong(
         &doubled,
         &[],
-        &["wrong: line 8 (a change of keys): the key or the record before it"],
+        &["wrong: line 8 (a change of keys): it does not continue the chain"],
     );
     let mut moved = lines.clone();
     moved.swap(5, 6);
     assert_wrong(&moved, &[], &["wrong: line 6 (a change of keys): "]);
     let mut stolen = change.clone();
     stolen.new = key(41).public();
-    let by_old = "the old key's signature does not check";
+    let by_old = "the old key's signature is invalid";
     let mut forged = lines[..6].to_vec();
     stolen.signatures = KeyChange::sign(&key(42), &key(41), head).signatures;
     forged.push(stolen.line());
@@ -830,7 +826,7 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     assert_wrong(
         &proofs,
         &["--roster", &roster_file(&others)],
-        &["wrong: line 1 (a proof): its key is none of the roster's"],
+        &["wrong: line 1 (a proof): its key is not in the roster"],
     );
     let line = &proofs[0];
     for (from, to) in [
@@ -903,11 +899,11 @@ fn a_key_of_small_order_signs_nothing() {
         line.contains("\"price\":5,\"decision\":\"published\""),
         "{line}"
     );
-    let why = "an Ed25519 public key that is not of small order should stand there";
+    let why = "expected an Ed25519 public key that is not of small order";
     assert_wrong(
         &[line],
         &[],
-        &["wrong: line 1: it is no report: byte ", why],
+        &["wrong: line 1: it is not a report: byte ", why],
     );
 }
 

@@ -36,7 +36,7 @@ fn again(report: &Report, keys: &mut Keys) {
     assert_eq!(read.signed_bytes(), report.signed_bytes());
     let check = Verifier::default().check(&line, u64::MAX);
     assert!(
-        !check.flaws.iter().any(|flaw| flaw.contains("one form")),
+        !check.flaws.iter().any(|flaw| flaw.contains("canonical form")),
         "{:?}",
         check.flaws
     );
