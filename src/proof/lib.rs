@@ -9,7 +9,7 @@
 //! enforces that. Its only dependency is ed25519-dalek. Files, standard input and exit codes are in `rsoracle-verify`.
 //!
 //! ```
-//! use rsoracle_proof::report::{Record, Verifier};
+//! use rsoracle_proof::report::{Content, Verifier};
 //! use rsoracle_proof::roster::Roster;
 //!
 //! // The roster must come over a channel that you trust; the report may come from anyone.
@@ -22,7 +22,7 @@
 //! let mut verifier = Verifier::new(Some(&roster));
 //! let check = verifier.check(line, now_us);
 //! assert!(check.flaws.is_empty(), "{:?}", check.flaws);
-//! let Record::Report(report) = check.record else {
+//! let Content::Report(report) = check.content else {
 //!     panic!("not a report");
 //! };
 //! let price = report.price().expect("a price");

@@ -11,7 +11,7 @@ use crate::lines::Lines;
 use crate::log::{self, printable, quoted};
 use crate::settings::Settings;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
-use rsoracle_proof::report::{Check, Proof, Record, Report, Verifier};
+use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::utc::utc_text;
@@ -113,7 +113,7 @@ fn one(
             Ok(text) => verifier.check(text, wall_us()),
             Err(why) => Check::unreadable(why),
         };
-        if !line.whole && matches!(check.record, Record::Unknown) {
+        if !line.whole && matches!(check.content, Content::Unknown) {
             check.flaws.push(
                 "the line has no end: it is being written now, or a write was cut off".to_owned(),
             );
@@ -185,30 +185,30 @@ fn seconds(us: u64) -> String {
 
 impl Tally {
     fn count(&mut self, check: Check) {
-        match check.record {
-            Record::Report(report) => {
+        match check.content {
+            Content::Report(report) => {
                 self.reports += 1;
                 self.published += u64::from(report.decision.publishes());
                 self.first.get_or_insert(report.number);
                 self.last = Some(*report);
             }
-            Record::Proof(proof) if check.flaws.is_empty() => {
+            Content::Proof(proof) if check.flaws.is_empty() => {
                 self.proofs += 1;
                 self.liar = Some(*proof);
             }
-            Record::KeyChange => self.key_changes += 1,
-            Record::Proof(_) | Record::Unknown => {}
+            Content::KeyChange => self.key_changes += 1,
+            Content::Proof(_) | Content::Unknown => {}
         }
     }
 }
 
 /// A line that does not check: the first reason, and all others.
 fn flawed(number: u64, check: &Check) -> String {
-    let which = match &check.record {
-        Record::Report(report) => format!(" (report {})", report.number),
-        Record::Proof(_) => " (a proof)".to_owned(),
-        Record::KeyChange => " (a change of keys)".to_owned(),
-        Record::Unknown => String::new(),
+    let which = match &check.content {
+        Content::Report(report) => format!(" (report {})", report.number),
+        Content::Proof(_) => " (a proof)".to_owned(),
+        Content::KeyChange => " (a change of keys)".to_owned(),
+        Content::Unknown => String::new(),
     };
     format!("line {number}{which}: {}", check.flaws.join("; "))
 }

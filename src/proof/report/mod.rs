@@ -13,7 +13,7 @@ mod verify;
 pub use change::KeyChange;
 pub use proof::Proof;
 pub use read::Flaw;
-pub use verify::{Check, Record, Verifier};
+pub use verify::{Check, Content, Verifier};
 
 use crate::aggregate::Rule;
 use crate::price;

@@ -371,7 +371,7 @@ fn two_answers_of_one_collector_are_a_proof_that_needs_nothing_else() {
     );
     let check = Verifier::default().check(&line, NOW_US);
     assert_eq!(check.flaws, [""; 0]);
-    assert!(matches!(check.record, super::Record::Proof(_)));
+    assert!(matches!(check.content, super::Content::Proof(_)));
     assert_no_bit_is_ignored(&line);
     // The same answer twice proves nothing, nor do answers of two collectors.
     let mut same = proofs[0].clone();

@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 
 /// What a line contains.
-pub enum Record {
+pub enum Content {
     /// A report.
     Report(Box<Report>),
     /// A proof that a collector lied.
@@ -40,7 +40,7 @@ const FLAWS_MAX: usize = 20;
 /// The result of verifying one line.
 pub struct Check {
     /// What the line contains.
-    pub record: Record,
+    pub content: Content,
     /// Its flaws, in the order in which they were found; empty if there are none.
     pub flaws: Vec<String>,
 }
@@ -49,7 +49,7 @@ impl Check {
     /// The result for a line that cannot be parsed.
     pub fn unreadable(why: &str) -> Check {
         Check {
-            record: Record::Unknown,
+            content: Content::Unknown,
             flaws: vec![format!("it is not a report: {why}")],
         }
     }
@@ -114,7 +114,7 @@ impl Verifier {
         if KeyChange::is_meant(text) {
             let flaws = self.check_change(text);
             return Check {
-                record: Record::KeyChange,
+                content: Content::KeyChange,
                 flaws,
             };
         }
@@ -138,7 +138,7 @@ impl Verifier {
         }
         flaws.extend(self.chain(&report));
         Check {
-            record: Record::Report(Box::new(report)),
+            content: Content::Report(Box::new(report)),
             flaws,
         }
     }
@@ -158,7 +158,7 @@ impl Verifier {
             flaws.push("its key is not in the roster".to_owned());
         }
         Check {
-            record: Record::Proof(Box::new(proof)),
+            content: Content::Proof(Box::new(proof)),
             flaws,
         }
     }
