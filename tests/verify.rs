@@ -83,7 +83,7 @@ fn assert_wrong<T: AsRef<str>>(lines: &[T], args: &[&str], parts: &[&str]) {
     assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
     assert!(
         done.stdout
-            .ends_with("verdict: INVALID; use no price of it\n"),
+            .ends_with("verdict: INVALID; do not use any price in it\n"),
         "{}",
         done.stdout
     );
@@ -160,9 +160,9 @@ fn a_real_journal_is_valid_with_its_roster_and_of_unknown_signers_without() {
     assert!(head.starts_with(&path) && head.contains(closing), "{head}");
     for part in [
         "  form: every line ",
-        "  signatures: 18 check out",
-        "  chain: it begins at report 1, and none is missing",
-        "  not seen: whether reports are missing at its end",
+        "  signatures: 18 of collectors and aggregator, all valid",
+        "  chain: it begins at report 1; no report is missing",
+        "  not checked: whether reports are missing at its end",
         "  verdict: valid, and the signers are those of the roster\n",
     ] {
         assert!(rest.contains(part), "{part:?} in {rest}");
@@ -171,7 +171,7 @@ fn a_real_journal_is_valid_with_its_roster_and_of_unknown_signers_without() {
     assert_eq!(done.code, Some(5), "{}", done.stdout);
     assert!(
         done.stdout
-            .contains("verdict: self-consistent, signers unknown to you")
+            .contains("verdict: consistent, but the signers are unknown")
     );
 
     let (verdicts, code) = verdicts(&[&path, "--roster", &roster]);
@@ -285,7 +285,7 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
     // A journal may be checked from any report on, and says that it does not begin at the first.
     let done = verify(&[&file(&of(&[3, 4, 5]))]);
     assert_eq!(done.code, Some(5), "{}", done.stdout);
-    let chain = "none is missing, doubled or moved from report 3 on; what stood before is not here";
+    let chain = "from report 3 on, no report is missing, repeated or out of order; earlier reports are not in this file";
     assert!(done.stdout.contains(chain), "{}", done.stdout);
 }
 
@@ -314,7 +314,7 @@ fn an_aggregator_that_signs_two_reports_for_one_start_is_found_even_at_the_begin
     assert_eq!(done.code, Some(5), "{}", done.stdout);
     assert!(
         done.stdout
-            .contains("chain: 2 of them, the first from report 1 on; "),
+            .contains("chain: 2 chains, the first from report 1 on; "),
         "{}",
         done.stdout
     );
@@ -528,15 +528,11 @@ fn what_is_no_report_is_not_counted_as_one_and_every_bad_line_is_counted() {
         done.stdout
     );
     let lines = fs::read_to_string(readme).unwrap().lines().count();
-    let more = format!("  wrong: {} more lines\n", lines - 20);
+    let more = format!("  wrong: and {} more lines\n", lines - 20);
     assert!(done.stdout.contains(&more), "{more:?} in {}", done.stdout);
     let (verdicts, _) = verdicts(&[readme]);
     assert_eq!((verdicts[0].reports, verdicts[0].bad), (0, lines as u64));
-    assert_wrong::<&str>(
-        &[],
-        &[],
-        &[": 0 reports\n", "wrong: there is no report in it"],
-    );
+    assert_wrong::<&str>(&[], &[], &[": 0 reports\n", "wrong: it contains no report"]);
     // Text that steers a terminal or breaks JSON does neither.
     let path = file(&["\x1b[2J\u{202e}\"\\ no report"]);
     assert_eq!(verdicts_of(&path).bad, 1);
@@ -556,7 +552,7 @@ fn a_last_line_that_was_cut_off_is_named_as_that() {
     assert_eq!(done.code, Some(1));
     let hint = "wrong: line 6: it is not a report: ";
     assert!(done.stdout.contains(hint), "{}", done.stdout);
-    let why = "the line has no end: it is being written now, or a write was cut off";
+    let why = "the line is incomplete: it is still being written, or a write was interrupted";
     assert!(done.stdout.contains(why), "{}", done.stdout);
     // Without its newline alone it is a report like any other.
     fs::write(&path, whole.trim_end()).unwrap();
@@ -571,8 +567,8 @@ fn the_head_tells_whether_the_end_is_there() {
     let of = |count: usize| file(&lines[..count]);
     let done = verify(&[&of(6), "--head", &head, "--roster", &roster]);
     assert_eq!(done.code, Some(0), "{}", done.stdout);
-    assert!(!done.stdout.contains("not seen"), "{}", done.stdout);
-    let why = "it does not end with the report of --head";
+    assert!(!done.stdout.contains("not checked"), "{}", done.stdout);
+    let why = "its last report is not that of --head";
     assert_wrong(&lines[..5], &["--head", &head, "--roster", &roster], &[why]);
     assert_wrong(&lines, &["--head", &hex(&[7; 64])], &[why]);
     assert_wrong::<&str>(&[], &["--head", &head], &[why]);
@@ -585,7 +581,7 @@ fn the_head_tells_whether_the_end_is_there() {
     assert_eq!(done.code, Some(0));
     let shown = verdicts_of(&of(5)).head.unwrap();
     let not_seen = format!(
-        "not seen: whether reports are missing at its end; hold the last signature against one you know, by --head ({}…)",
+        "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {}…)",
         &shown[..16]
     );
     assert!(done.stdout.contains(&not_seen), "{}", done.stdout);
@@ -609,7 +605,7 @@ fn a_price_too_old_to_act_on_is_refused_where_an_age_is_asked_for() {
     assert_wrong(
         &lines,
         &["--max-age", "1m"],
-        &["wrong: its last report has no price, so none of --max-age"],
+        &["wrong: its last report has no price, so --max-age is not met"],
     );
 }
 
@@ -742,8 +738,9 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
             .contains("7 reports, number 1 to 7; the last: BTC/USD 100.0000")
     );
     assert!(
-        done.stdout
-            .contains("keys: 1 change of the aggregator's, signed by the old key and the new one"),
+        done.stdout.contains(
+            "keys: 1 change of the aggregator's key, signed by the old key and the new one"
+        ),
         "{}",
         done.stdout
     );
