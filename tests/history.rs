@@ -250,10 +250,7 @@ fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
     let (table, code) = history(&[&journal(&doubled)]);
     let marked = "!      4  2023-11-14T22:14:00.000Z   99999.50  published           5/5  its line is invalid\n";
     assert!(table.contains(marked), "{table}");
-    assert!(
-        table.contains("line 5: report 4 stands here twice"),
-        "{table}"
-    );
+    assert!(table.contains("line 5: report 4 appears twice"), "{table}");
     assert_eq!(code, Some(1));
 }
 

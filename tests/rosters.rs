@@ -167,7 +167,7 @@ fn a_price_of_too_few_exchanges_is_none_to_the_aggregator_and_to_whoever_verifie
     .unwrap();
     let distrusted = verify(&["--roster", path(&more)]);
     assert_eq!(distrusted.code, Some(1));
-    let wrong = "its least number of exchanges is 2, the roster's 3";
+    let wrong = "its minimum number of exchanges is 2, the roster's 3";
     assert!(distrusted.stdout.contains(wrong), "{}", distrusted.stdout);
 }
 

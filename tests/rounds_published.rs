@@ -282,19 +282,19 @@ fn a_bad_line_stops_the_start_and_a_torn_one_is_moved() {
     let lie = format!("\"price\":{price},\"abstains\"");
     let forged = lines[1].replacen(&lie, "\"price\":1.5,\"abstains\"", 1);
     let bad = [
-        (format!("{good}{{}}\n"), "line 4: it is no report"),
-        (format!("{good}\n"), "line 4: it is no report"),
+        (format!("{good}{{}}\n"), "line 4: it is not a report"),
+        (format!("{good}\n"), "line 4: it is not a report"),
         (
             format!("{}\n{}\n", lines[0], lines[2]),
             "line 2: report 3 follows report 1",
         ),
         (
             format!("{good}{}\n", lines[2]),
-            "line 4: report 3 stands here twice",
+            "line 4: report 3 appears twice",
         ),
         (
             format!("{}\n{forged}\n{}\n", lines[0], lines[2]),
-            "line 2: the aggregator's signature does not check",
+            "line 2: the aggregator's signature is invalid",
         ),
     ];
     assert_ne!(forged, lines[1]);

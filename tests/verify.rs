@@ -83,7 +83,7 @@ fn assert_wrong<T: AsRef<str>>(lines: &[T], args: &[&str], parts: &[&str]) {
     assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
     assert!(
         done.stdout
-            .ends_with("verdict: INVALID; use no price of it\n"),
+            .ends_with("verdict: INVALID; do not use any price in it\n"),
         "{}",
         done.stdout
     );
@@ -160,9 +160,9 @@ fn a_real_journal_is_valid_with_its_roster_and_of_unknown_signers_without() {
     assert!(head.starts_with(&path) && head.contains(closing), "{head}");
     for part in [
         "  form: every line ",
-        "  signatures: 18 check out",
-        "  chain: it begins at report 1, and none is missing",
-        "  not seen: whether reports are missing at its end",
+        "  signatures: 18 of collectors and aggregator, all valid",
+        "  chain: it begins at report 1; no report is missing",
+        "  not checked: whether reports are missing at its end",
         "  verdict: valid, and the signers are those of the roster\n",
     ] {
         assert!(rest.contains(part), "{part:?} in {rest}");
@@ -171,7 +171,7 @@ fn a_real_journal_is_valid_with_its_roster_and_of_unknown_signers_without() {
     assert_eq!(done.code, Some(5), "{}", done.stdout);
     assert!(
         done.stdout
-            .contains("verdict: self-consistent, signers unknown to you")
+            .contains("verdict: consistent, but the signers are unknown")
     );
 
     let (verdicts, code) = verdicts(&[&path, "--roster", &roster]);
@@ -252,17 +252,13 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
         (
             &[1, 2, 3, 3, 4, 5],
             "line 4 (report 3)",
-            "report 3 stands here twice",
+            "report 3 appears twice",
         ),
-        (
-            &[1, 1, 2, 3],
-            "line 2 (report 1)",
-            "report 1 stands here twice",
-        ),
+        (&[1, 1, 2, 3], "line 2 (report 1)", "report 1 appears twice"),
         (
             &[1, 2, 3, 4, 5, 6, 6],
             "line 7 (report 6)",
-            "report 6 stands here twice",
+            "report 6 appears twice",
         ),
         (
             &[1, 3, 2, 4],
@@ -272,12 +268,12 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
         (
             &[2, 1, 3],
             "line 2 (report 1)",
-            "starts before that of the report before it",
+            "starts before that of the previous report",
         ),
         (
             &[1, 2, 1, 2],
             "line 3 (report 1)",
-            "starts before that of the report before it",
+            "starts before that of the previous report",
         ),
         (&[6, 5], "line 2 (report 5)", "report 5 follows report 6"),
     ] {
@@ -289,7 +285,7 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
     // A journal may be checked from any report on, and says that it does not begin at the first.
     let done = verify(&[&file(&of(&[3, 4, 5]))]);
     assert_eq!(done.code, Some(5), "{}", done.stdout);
-    let chain = "none is missing, doubled or moved from report 3 on; what stood before is not here";
+    let chain = "from report 3 on, no report is missing, repeated or out of order; earlier reports are not in this file";
     assert!(done.stdout.contains(chain), "{}", done.stdout);
 }
 
@@ -298,7 +294,7 @@ fn an_aggregator_that_signs_two_reports_for_one_start_is_found_even_at_the_begin
     let at = START_US + 10_000_000;
     let first = Oracle::new(1, "binance:BTCUSDC").line(at, &[Price(100.0)]);
     let second = Oracle::new(1, "binance:BTCUSDC").line(at, &[Price(101.0)]);
-    let why = "equivocation: the aggregator signed two different reports for one round start";
+    let why = "equivocation: the aggregator signed two different reports for the same round start";
     assert_wrong(
         &[&first, &second],
         &[],
@@ -318,7 +314,7 @@ fn an_aggregator_that_signs_two_reports_for_one_start_is_found_even_at_the_begin
     assert_eq!(done.code, Some(5), "{}", done.stdout);
     assert!(
         done.stdout
-            .contains("chain: 2 of them, the first from report 1 on; "),
+            .contains("chain: 2 chains, the first from report 1 on; "),
         "{}",
         done.stdout
     );
@@ -337,11 +333,11 @@ fn a_report_with_numbers_that_no_chain_has_is_found() {
     let changes: [(Change, &str); 4] = [
         (
             |oracle| oracle.number = 2,
-            "only report 1 has none before it",
+            "report 1, and no other, has no previous report",
         ),
         (
             |oracle| oracle.previous = Some([1; 64]),
-            "only report 1 has none before it",
+            "report 1, and no other, has no previous report",
         ),
         (
             |oracle| {
@@ -358,7 +354,7 @@ fn a_report_with_numbers_that_no_chain_has_is_found() {
                     time_us: START_US,
                 });
             },
-            "what it names as published last",
+            "the last published",
         ),
     ];
     for (change, why) in changes {
@@ -527,20 +523,16 @@ fn what_is_no_report_is_not_counted_as_one_and_every_bad_line_is_counted() {
     );
     assert!(
         done.stdout
-            .contains("  wrong: line 1: it is no report: byte 0: "),
+            .contains("  wrong: line 1: it is not a report: byte 0: "),
         "{}",
         done.stdout
     );
     let lines = fs::read_to_string(readme).unwrap().lines().count();
-    let more = format!("  wrong: {} more lines\n", lines - 20);
+    let more = format!("  wrong: and {} more lines\n", lines - 20);
     assert!(done.stdout.contains(&more), "{more:?} in {}", done.stdout);
     let (verdicts, _) = verdicts(&[readme]);
     assert_eq!((verdicts[0].reports, verdicts[0].bad), (0, lines as u64));
-    assert_wrong::<&str>(
-        &[],
-        &[],
-        &[": 0 reports\n", "wrong: there is no report in it"],
-    );
+    assert_wrong::<&str>(&[], &[], &[": 0 reports\n", "wrong: it contains no report"]);
     // Text that steers a terminal or breaks JSON does neither.
     let path = file(&["\x1b[2J\u{202e}\"\\ no report"]);
     assert_eq!(verdicts_of(&path).bad, 1);
@@ -558,9 +550,9 @@ fn a_last_line_that_was_cut_off_is_named_as_that() {
     fs::write(&path, &whole[..whole.len() - 100]).unwrap();
     let done = verify(&[text(&path)]);
     assert_eq!(done.code, Some(1));
-    let hint = "wrong: line 6: it is no report: ";
+    let hint = "wrong: line 6: it is not a report: ";
     assert!(done.stdout.contains(hint), "{}", done.stdout);
-    let why = "the line has no end: it is being written now, or a write was cut off";
+    let why = "the line is incomplete: it is still being written, or a write was interrupted";
     assert!(done.stdout.contains(why), "{}", done.stdout);
     // Without its newline alone it is a report like any other.
     fs::write(&path, whole.trim_end()).unwrap();
@@ -575,8 +567,8 @@ fn the_head_tells_whether_the_end_is_there() {
     let of = |count: usize| file(&lines[..count]);
     let done = verify(&[&of(6), "--head", &head, "--roster", &roster]);
     assert_eq!(done.code, Some(0), "{}", done.stdout);
-    assert!(!done.stdout.contains("not seen"), "{}", done.stdout);
-    let why = "it does not end with the report of --head";
+    assert!(!done.stdout.contains("not checked"), "{}", done.stdout);
+    let why = "its last report is not that of --head";
     assert_wrong(&lines[..5], &["--head", &head, "--roster", &roster], &[why]);
     assert_wrong(&lines, &["--head", &hex(&[7; 64])], &[why]);
     assert_wrong::<&str>(&[], &["--head", &head], &[why]);
@@ -589,7 +581,7 @@ fn the_head_tells_whether_the_end_is_there() {
     assert_eq!(done.code, Some(0));
     let shown = verdicts_of(&of(5)).head.unwrap();
     let not_seen = format!(
-        "not seen: whether reports are missing at its end; hold the last signature against one you know, by --head ({}…)",
+        "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {}…)",
         &shown[..16]
     );
     assert!(done.stdout.contains(&not_seen), "{}", done.stdout);
@@ -613,7 +605,7 @@ fn a_price_too_old_to_act_on_is_refused_where_an_age_is_asked_for() {
     assert_wrong(
         &lines,
         &["--max-age", "1m"],
-        &["wrong: its last report has no price, so none of --max-age"],
+        &["wrong: its last report has no price, so --max-age is not met"],
     );
 }
 
@@ -623,7 +615,7 @@ fn a_report_from_the_future_is_refused() {
         let mut oracle = Oracle::new(1, "binance:BTCUSDC");
         [oracle.line(now_us() + ahead_us, &[Price(100.0)])]
     };
-    let why = "it is of a round that has not begun: the round's start lies in the future";
+    let why = "its round starts in the future: the aggregator's clock or this machine's is wrong";
     assert_wrong(&at(60_000_000), &[], &["wrong: line 1 (report 1): ", why]);
     assert_wrong(&at(86_400_000_000 * 365), &[], &[why]);
     let almost = verify(&[&file(&at(4_000_000))]);
@@ -650,7 +642,7 @@ fn whatever_differs_from_the_roster_is_named() {
         ),
         (
             |roster| roster.sample_rule = Rule::Median,
-            "its rule of samples is mean, the roster's median",
+            "its sample rule is mean, the roster's median",
         ),
         (|roster| roster.f = 0, "its f is 1, the roster's 0"),
         (
@@ -659,7 +651,7 @@ fn whatever_differs_from_the_roster_is_named() {
         ),
         (
             |roster| roster.exchanges_min = 2,
-            "its least number of exchanges is 1, the roster's 2",
+            "its minimum number of exchanges is 1, the roster's 2",
         ),
         (
             |roster| drop(roster.collectors.pop()),
@@ -746,28 +738,29 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
             .contains("7 reports, number 1 to 7; the last: BTC/USD 100.0000")
     );
     assert!(
-        done.stdout
-            .contains("keys: 1 change of the aggregator's, signed by the old key and the new one"),
+        done.stdout.contains(
+            "keys: 1 change of the aggregator's key, signed by the old key and the new one"
+        ),
         "{}",
         done.stdout
     );
     // Dropped, doubled, moved, or signed by one of them only.
     let without: Vec<&String> = lines.iter().filter(|line| **line != lines[6]).collect();
-    let why = "the aggregator's key is another than that of the report before it";
+    let why = "the aggregator's key is not that of the previous report";
     assert_wrong(&without, &[], &["wrong: line 7 (report 7): ", why]);
     let mut doubled = lines.clone();
     doubled.insert(6, lines[6].clone());
     assert_wrong(
         &doubled,
         &[],
-        &["wrong: line 8 (a change of keys): the key or the record before it"],
+        &["wrong: line 8 (a change of keys): it does not continue the chain"],
     );
     let mut moved = lines.clone();
     moved.swap(5, 6);
     assert_wrong(&moved, &[], &["wrong: line 6 (a change of keys): "]);
     let mut stolen = change.clone();
     stolen.new = key(41).public();
-    let by_old = "the old key's signature does not check";
+    let by_old = "the old key's signature is invalid";
     let mut forged = lines[..6].to_vec();
     stolen.signatures = KeyChange::sign(&key(42), &key(41), head).signatures;
     forged.push(stolen.line());
@@ -830,7 +823,7 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     assert_wrong(
         &proofs,
         &["--roster", &roster_file(&others)],
-        &["wrong: line 1 (a proof): its key is none of the roster's"],
+        &["wrong: line 1 (a proof): its key is not in the roster"],
     );
     let line = &proofs[0];
     for (from, to) in [
@@ -903,11 +896,11 @@ fn a_key_of_small_order_signs_nothing() {
         line.contains("\"price\":5,\"decision\":\"published\""),
         "{line}"
     );
-    let why = "an Ed25519 public key that is not of small order should stand there";
+    let why = "expected an Ed25519 public key that is not of small order";
     assert_wrong(
         &[line],
         &[],
-        &["wrong: line 1: it is no report: byte ", why],
+        &["wrong: line 1: it is not a report: byte ", why],
     );
 }
 

@@ -381,7 +381,7 @@ mod tests {
             (b"one\ntwo\nbad\nfour\nhal", "line 3: it is bad; restore"),
             (
                 b"one\nt\0wo\nthree\nhal",
-                "line 2: it holds a NUL byte; restore",
+                "line 2: it contains a NUL byte; restore",
             ),
             (b"one\ntw\xffo\nthree\n", "line 2: it is not UTF-8; restore"),
             (b"bad\n", "line 1: it is bad; restore"),

@@ -1,33 +1,34 @@
-//! What must be read to believe a price of rsoracle: the proof that stands in a report, and its check.
+//! Everything that one must read to believe a price of rsoracle: reports, which contain their own proof, and their
+//! verification.
 //!
-//! A report is one line of JSON. It holds the terms of a round, every sample, every collector's signature, and the price that
-//! they make. A roster says whose signatures count. [`report::Verifier`] plays the round again, checks every signature, makes
-//! the price anew and writes the line again: what it finds no flaw in is proved, to the bit.
+//! A report is one line of JSON. It contains the terms of a round, every sample, every collector's signature, and the price. A
+//! roster says whose signatures count. [`report::Verifier`] repeats the round from the samples, verifies every signature,
+//! recomputes the price, and writes the line again. If it finds no flaw, the price is proved, to the bit.
 //!
-//! This crate does no input or output, reads no clock and holds no secret; it is `no_std` with `alloc`, so that the compiler
-//! sees to that. Its one dependency is ed25519-dalek. Files, standard input and exit codes are `rsoracle-verify`'s.
+//! This crate does no input or output, reads no clock and holds no secret. It is `no_std` with `alloc`, so the compiler
+//! enforces that. Its only dependency is ed25519-dalek. Files, standard input and exit codes are in `rsoracle-verify`.
 //!
 //! ```
-//! use rsoracle_proof::report::{Record, Verifier};
+//! use rsoracle_proof::report::{Content, Verifier};
 //! use rsoracle_proof::roster::Roster;
 //!
-//! // From files of yours: the roster by a way that you trust, the report from anybody.
+//! // The roster must come over a channel that you trust; the report may come from anyone.
 //! let roster = include_str!("example.toml");
 //! let line = include_str!("example.jsonl").trim_end();
-//! // The time that no report may be ahead of: microseconds since the Unix epoch.
+//! // The current time, microseconds since the Unix epoch. Reports of the future are refused.
 //! let now_us = 1_900_000_000_000_000;
 //!
 //! let roster = Roster::parse(roster).expect("a roster");
 //! let mut verifier = Verifier::new(Some(&roster));
 //! let check = verifier.check(line, now_us);
 //! assert!(check.flaws.is_empty(), "{:?}", check.flaws);
-//! let Record::Report(report) = check.record else {
-//!     panic!("it is no report");
+//! let Content::Report(report) = check.content else {
+//!     panic!("not a report");
 //! };
 //! let price = report.price().expect("a price");
 //! assert!(price > 0.0 && report.outcome.timestamp_us.is_some());
 //!
-//! // One digit of the price is another one: it is not what the signatures make.
+//! // Change the price: it no longer follows from the signed samples.
 //! let forged = line.replacen(&format!("\"price\":{price}"), "\"price\":1", 1);
 //! assert!(!Verifier::new(Some(&roster)).check(&forged, now_us).flaws.is_empty());
 //! ```

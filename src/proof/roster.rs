@@ -1,8 +1,8 @@
-//! The roster file: what a consumer or an operator trusts. Feed, rule, how many may lie, and whose signatures count.
+//! The roster file, which says whom a consumer trusts: feed, rule, f, quorum, and whose signatures count.
 //!
-//! Invariant: a roster that comes out of [`Roster::parse`] is consistent in itself: no key stands twice, no key is one that
-//! anyone can sign for, and f and quorum keep the promise of its rule. [`Roster::render`] writes what `parse` reads as the same.
-//! What this module does not do: open files, or check a report against a roster.
+//! Invariant: every roster that [`Roster::parse`] returns is consistent. No key appears twice, no key is weak (anyone could
+//! sign for it), and f and quorum are such that f liars cannot move the price. `parse` reads what [`Roster::render`] writes
+//! as the same roster.
 
 use crate::aggregate;
 use crate::aggregate::{Rule, faulty_max};
@@ -18,56 +18,58 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-/// Bytes that one collector takes in the file, at most.
+/// Most bytes that one collector takes in the file.
 const SEAT_BYTES_MAX: usize = 160;
 const _: () = assert!(COLLECTORS_MAX as usize * SEAT_BYTES_MAX + 4096 <= TOML_BYTES_MAX);
 
-/// What stands first in the file.
+/// The beginning of the file.
 const HEAD: &str = "\
-# A roster of rsoracle: whom to trust for one price. Public keys only; nothing here is secret.
-# Whoever changes this file decides what is believed, so get it on a way that you trust.
+# A roster of rsoracle: whom to trust for one price. It contains only public keys and is not secret.
+# Whoever can change this file decides which prices you believe, so get it over a channel that you trust.
 ";
 
 /// Whom to trust for one price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
-    /// What is priced.
+    /// The name of the feed: what is priced.
     pub feed: String,
-    /// How prices become one.
+    /// How the collectors' prices are combined.
     pub rule: Rule,
-    /// How a collector's samples become one: the mean or the median.
+    /// How a collector's samples are combined: by mean or median.
     pub sample_rule: Rule,
     /// How many collectors may lie.
     pub f: u16,
-    /// The fewest prices from which one may be published.
+    /// The fewest prices from which a price may be published.
     pub quorum: u16,
-    /// The fewest distinct exchanges among them.
+    /// The fewest distinct exchanges among those prices.
     pub exchanges_min: u16,
-    /// The only aggregator whose rounds count; any, where there is none.
+    /// The key of the only aggregator that is trusted; None for any aggregator.
     pub aggregator: Option<PublicKey>,
-    /// The collectors: their index is their slot.
+    /// The collectors. A collector's index is its slot.
     pub collectors: Vec<RosterSeat>,
 }
 
-/// One collector that is trusted.
+/// A trusted collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RosterSeat {
     /// Its key.
     pub key: PublicKey,
-    /// What it watches, such as `binance:BTCUSDC`.
+    /// Its source, such as `binance:BTCUSDC`.
     pub source: String,
 }
 
 impl Roster {
-    /// n: how many collectors are configured, whoever answers.
+    /// n: the number of configured collectors, whoever answers.
     pub fn n(&self) -> u16 {
         self.collectors.len() as u16
     }
 
-    /// Reads a roster file; what is wrong comes with its line and key.
+    /// Parses a roster file. Errors name the line and the key.
     pub fn parse(text: &str) -> Result<Roster, Wrong> {
         let sections = toml::parse(text)?;
-        let (top, rest) = sections.split_first().expect("there is always a first");
+        let (top, rest) = sections
+            .split_first()
+            .expect("the first section always exists");
         let known = [
             "feed",
             "rule",
@@ -83,7 +85,7 @@ impl Roster {
         check_feed(feed.text()?).map_err(takes)?;
         let rule = top.required("rule")?;
         let sample_rule = top.required("sample_rule")?;
-        let mut keys = Keys::default();
+        let mut keys = KeyLines::default();
         let aggregator = top.get("aggregator");
         let roster = Roster {
             feed: feed.text()?.to_owned(),
@@ -105,13 +107,13 @@ impl Roster {
         Ok(roster)
     }
 
-    /// Whether f and quorum keep the promise that liars cannot move the price.
+    /// Checks that f and quorum are such that f liars cannot move the price.
     fn check(&self, top: &Section) -> Result<(), Wrong> {
         let (n, rule) = (self.n(), self.rule);
         if n == 0 {
             return Err(Wrong::line(
                 top.line,
-                "no collector: the first is [collector.0]",
+                "no collector: the first section must be [collector.0]",
             ));
         }
         let most = faulty_max(rule, n);
@@ -124,14 +126,14 @@ impl Roster {
         let fewest = aggregate::quorum(n, self.f);
         if !(fewest..=n).contains(&self.quorum) {
             return Err(top.required("quorum")?.wrong(format!(
-                "{} is not from {fewest} to {n}: with f = {}, fewer prices than {fewest} of {n} could be moved by liars or taken from a minority",
+                "{} is not from {fewest} to {n}: with f = {}, liars or a minority could decide fewer than {fewest} of {n} prices",
                 self.quorum, self.f
             )));
         }
         Ok(())
     }
 
-    /// The roster as a file that explains itself. Names in it must be such as [`Roster::parse`] takes.
+    /// The roster as a file, with comments. Its names must be valid for [`Roster::parse`].
     pub fn render(&self) -> String {
         let mut text = String::from(HEAD);
         let mut entry = |comment: &str, key: &str, value: &str| {
@@ -140,40 +142,38 @@ impl Roster {
         };
         entry("What is priced.", "feed", &quoted(&self.feed));
         entry(
-            "How prices become one: trimmed-mean, median or mean.",
+            "How the collectors' prices are combined: trimmed-mean, median or mean.",
             "rule",
             &quoted(self.rule.name()),
         );
         entry(
-            "What a collector makes of its samples: mean or median.",
+            "How a collector combines its samples: mean or median.",
             "sample_rule",
             &quoted(self.sample_rule.name()),
         );
         entry(
-            "How many collectors may lie without moving the price outside what honest ones saw.",
+            "How many collectors may lie without moving the price outside what honest collectors saw.",
             "f",
             &self.f.to_string(),
         );
         entry(
-            "The fewest collectors' prices from which one may be published.",
+            "A price is published only if at least this many collectors gave one.",
             "quorum",
             &self.quorum.to_string(),
         );
         entry(
-            "The fewest distinct exchanges among them.",
+            "The prices must come from at least this many exchanges.",
             "exchanges_min",
             &self.exchanges_min.to_string(),
         );
         if let Some(key) = &self.aggregator {
             entry(
-                "The only aggregator whose rounds count; without this line any aggregator's do.",
+                "The only aggregator that is trusted. Without this line, any aggregator is.",
                 "aggregator",
                 &quoted(&hex(key.bytes())),
             );
         }
-        text.push_str(
-            "\n# The collectors, slot by slot: the key that signs, and what it watches.\n",
-        );
+        text.push_str("\n# The collectors, slot by slot: public key and source.\n");
         for (slot, seat) in self.collectors.iter().enumerate() {
             let (key, source) = (quoted(&hex(seat.key.bytes())), quoted(&seat.source));
             let _ = write!(
@@ -185,8 +185,8 @@ impl Roster {
     }
 }
 
-/// The sections of the collectors, which are all there are, in the order of their slots.
-fn collectors(sections: &[Section], keys: &mut Keys) -> Result<Vec<RosterSeat>, Wrong> {
+/// Parses the sections of the collectors, in the order of their slots. There are no other sections.
+fn collectors(sections: &[Section], keys: &mut KeyLines) -> Result<Vec<RosterSeat>, Wrong> {
     let seat = |(slot, section): (usize, &Section)| {
         let name = format!("collector.{slot}");
         if slot >= usize::from(COLLECTORS_MAX) {
@@ -214,22 +214,22 @@ fn collectors(sections: &[Section], keys: &mut Keys) -> Result<Vec<RosterSeat>, 
     sections.iter().enumerate().map(seat).collect()
 }
 
-/// The keys so far, and the lines they stand on.
+/// The keys so far, and their lines.
 #[derive(Default)]
-struct Keys(BTreeMap<[u8; 32], usize>);
+struct KeyLines(BTreeMap<[u8; 32], usize>);
 
-impl Keys {
-    /// The public key of an entry, which must be a new one.
+impl KeyLines {
+    /// The public key of an entry. It must not have appeared before.
     fn take(&mut self, entry: &Entry) -> Result<PublicKey, Wrong> {
         let bytes = unhex(entry.text()?).ok_or_else(|| {
-            entry.wrong("it takes a public key: 64 hexadecimal digits in lower case")
+            entry.wrong("it takes a public key: 64 lower-case hexadecimal digits")
         })?;
         let key = PublicKey::decode(&bytes).ok_or_else(|| {
-            entry.wrong("no public key: it is no point, one of small order, or a second spelling")
+            entry.wrong("no valid public key: it is not a point, of small order, or not in canonical encoding")
         })?;
         match self.0.insert(bytes, entry.line) {
             Some(line) => Err(entry.wrong(format!(
-                "the same key stands on line {line}; every process signs with one of its own"
+                "the same key is on line {line}; every process signs with its own key"
             ))),
             None => Ok(key),
         }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_roster_comes_back_the_same() {
+    fn a_roster_round_trips() {
         let odd = Roster {
             feed: "a'b#[]=c".into(),
             rule: Rule::Mean,
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_bounded_by_what_is_read() {
+    fn the_largest_roster_is_within_the_bound_of_the_parser() {
         let mut largest = roster(1);
         largest.collectors[0].source = format!("binance:{}", "X".repeat(24));
         let text = largest.render();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_trusted_is_refused_with_line_and_key() {
+    fn invalid_rosters_are_refused_with_line_and_key() {
         let good = roster(4).render();
         let (hex_0, hex_3) = (hex(key(0).bytes()), hex(key(3).bytes()));
         let aggregator = hex(key(200).bytes());
@@ -341,17 +341,12 @@ mod tests {
                 "unknown",
             ),
             ("aggregator =", "agregator =", "key 'agregator'", "unknown"),
-            (&hex_3, &hex_0, "key 'key'", "the same key stands on line"),
-            (
-                &hex_3,
-                &aggregator,
-                "key 'key'",
-                "the same key stands on line",
-            ),
-            (&hex_3, &small_order, "key 'key'", "no public key"),
-            (&hex_3, &upper, "key 'key'", "lower case"),
-            (&hex_3, &hex_3[1..], "key 'key'", "64 hexadecimal digits"),
-            (&aggregator, "", "key 'aggregator'", "64 hexadecimal digits"),
+            (&hex_3, &hex_0, "key 'key'", "the same key is on line"),
+            (&hex_3, &aggregator, "key 'key'", "the same key is on line"),
+            (&hex_3, &small_order, "key 'key'", "no valid public key"),
+            (&hex_3, &upper, "key 'key'", "lower-case"),
+            (&hex_3, &hex_3[1..], "key 'key'", "64 lower-case"),
+            (&aggregator, "", "key 'aggregator'", "64 lower-case"),
             (
                 "\"binance:BTCUSDC\"",
                 "\"binance\"",

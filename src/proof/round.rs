@@ -1,9 +1,14 @@
-//! The aggregator's bookkeeping of one round: which samples and observations count, and what they amount to.
+//! The bookkeeping of one round: which samples and observations count, and the outcome that they give.
 //!
-//! A pure state machine; it is told what arrived and from which slot, and never asks the time. Invariant: an observation
-//! counts only if its slot's key signed it over this round, its terms and exactly the samples received from that slot,
-//! if it is what those samples make, and if no second answer over them bears a signature of that key. Nobody else's
-//! frames can take away what an honest collector sent. What this module does not do: sockets, deadlines, text.
+//! It is a pure state machine. It is told what arrived from which slot, and never reads a clock. The aggregator runs it
+//! during a round, and a verifier runs it again on the report.
+//!
+//! Invariant: an observation counts only if
+//! - its slot's key signed it, over this round, its terms and exactly the samples received from that slot,
+//! - it is the answer that those samples give, and
+//! - that key signed no different answer over them.
+//!
+//! Nobody else's frames can undo what an honest collector sent.
 
 use crate::aggregate::{combine, kept_range};
 use crate::answer::{answer, lateness_us_max};
@@ -15,34 +20,34 @@ use crate::source::exchange_of;
 use crate::terms::Terms;
 use alloc::vec::Vec;
 
-/// How a slot stands when the round ends.
+/// The standing of a slot at the end of the round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Standing {
-    /// Nothing that counts came.
+    /// No observation counts.
     Silent,
     /// A price that the rule used.
     Used(f64),
-    /// A price that the rule left out as one of the lowest or highest.
+    /// A price that the rule dropped as one of the lowest or highest.
     Trimmed(f64),
-    /// A signed refusal to answer.
+    /// A signed abstention.
     Abstained(Abstention),
     /// Two different signed answers.
     Equivocated,
 }
 
 impl Standing {
-    /// Whether a signed answer counted, be it a price or an abstention.
+    /// Whether a signed answer counts, be it a price or an abstention.
     fn counts(&self) -> bool {
         !matches!(self, Standing::Silent | Standing::Equivocated)
     }
 }
 
-/// What `observe` made of 80 bytes that it did not refuse.
+/// What became of an observation that [`Round::observe`] did not refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The observation counts.
     Accepted,
-    /// Not all samples of its slot are here yet; ask again when they are, or when the round ends.
+    /// Not all samples of its slot have arrived yet. Try again when they have.
     TooEarly,
 }
 
@@ -53,36 +58,36 @@ pub struct Part {
     pub records: Vec<Record>,
     /// The observation that counts.
     pub observation: Option<Observation>,
-    /// A second, different one that the same key signed.
+    /// A different observation that the same key signed.
     pub equivocated: Option<Observation>,
-    /// One that the same key signed and its samples do not make; whatever else that key signs is a second one.
+    /// An observation that the same key signed, but that its samples do not give. Any other that the key signs contradicts it.
     pub unfit: Option<Observation>,
 }
 
 /// One round.
 pub struct Round {
-    /// What it is held to.
+    /// Its terms.
     pub terms: Terms,
     /// The terms' digest.
     pub digest: [u8; 32],
     /// Instant of sample 0, microseconds since the Unix epoch.
     pub start_us: u64,
-    /// Part of every slot.
+    /// Every slot's part.
     pub parts: Vec<Part>,
 }
 
-/// What a round amounts to.
+/// The outcome of a round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// How every slot stands.
+    /// The standing of every slot.
     pub standings: Vec<Standing>,
     /// The price; `None` below the quorum.
     pub price: Option<f64>,
-    /// The oldest timestamp used, microseconds since the Unix epoch; the price speaks for that time.
+    /// The price's timestamp: the oldest one of the observations used, microseconds since the Unix epoch.
     pub timestamp_us: Option<u64>,
     /// Highest minus lowest price used; `None` below the quorum.
     pub spread: Option<f64>,
-    /// How many observations counted, abstentions among them.
+    /// How many observations count, including abstentions.
     pub verified: u16,
     /// How many of them are prices.
     pub prices: u16,
@@ -105,12 +110,12 @@ impl Round {
         self.start_us + self.terms.last_instant_us()
     }
 
-    /// When the round ends, whoever is missing.
+    /// When the round ends, even if observations are missing.
     pub fn deadline_us(&self) -> u64 {
         self.last_instant_us() + (REPLY_MS_MAX + CLOSE_MS_MAX) * 1_000
     }
 
-    /// A sample came on the control connection of `slot`.
+    /// Takes a sample that arrived on the control connection of `slot`.
     pub fn sample(&mut self, slot: u16, start_us: u64, record: &Record) -> Result<(), Reject> {
         if start_us != self.start_us {
             return Err(Reject::SampleRound);
@@ -129,7 +134,7 @@ impl Round {
         Ok(())
     }
 
-    /// 80 bytes came on a data connection that named the key of `slot`.
+    /// Takes an observation that arrived on a data connection which named the key of `slot`.
     pub fn observe(
         &mut self,
         slot: u16,
@@ -148,7 +153,7 @@ impl Round {
             return Ok(Heard::TooEarly);
         }
         self.check_signature(slot, &observation)?;
-        // One key has many signatures over the same bytes; only another answer contradicts the first.
+        // A key can sign the same bytes in many ways. Only a different answer contradicts the first.
         if part
             .observation
             .is_some_and(|first| first.says_the_same_as(&observation))
@@ -199,7 +204,8 @@ impl Round {
         }
     }
 
-    /// A signed price must be what its samples make, to the bit. (An abstention always stands: nobody must answer.)
+    /// Checks that a signed price is the one that its samples give, to the bit. (An abstention is always allowed: nobody
+    /// must answer.)
     fn check_samples(&self, slot: u16, observation: &Observation) -> Result<(), Reject> {
         let records = &self.parts[usize::from(slot)].records;
         let Answer::Price(average) = observation.answer else {
@@ -223,7 +229,7 @@ impl Round {
         }
     }
 
-    /// Whether nothing more is needed from `slot`.
+    /// Whether an observation of `slot` counts, so that nothing more is needed from it.
     pub fn answered(&self, slot: u16) -> bool {
         self.parts[usize::from(slot)].observation.is_some()
     }
@@ -234,7 +240,7 @@ impl Round {
         observation.is_some_and(|observation| matches!(observation.answer, Answer::Price(_)))
     }
 
-    /// What the round amounts to, with what has come so far.
+    /// The outcome, from what has arrived so far.
     pub fn outcome(&self) -> Outcome {
         let mut standings: Vec<Standing> = self.parts.iter().map(Part::standing).collect();
         let mut prices: Vec<(f64, usize)> = Vec::new();
@@ -536,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn averages_and_times_that_their_samples_do_not_make_are_refused_although_signed() {
+    fn averages_and_times_that_their_samples_do_not_give_are_refused_although_signed() {
         let records = records(10.0);
         let stamp = START + 4_000_002;
         let cases = [
@@ -650,7 +656,7 @@ mod tests {
     const OTHER_SIGNATURE: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c56be6948e708e6a739132f705d5cf8f44e548d5c653ea56a7f7db5307665ef02";
 
     #[test]
-    fn the_same_answer_signed_anew_is_a_duplicate_and_no_contradiction() {
+    fn the_same_answer_signed_again_is_a_duplicate_and_no_contradiction() {
         let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
         let records = records(10.0);
         send_samples(&mut round, 0, &records);
@@ -661,7 +667,7 @@ mod tests {
             ..first
         };
         assert_ne!(first, second);
-        // Either counts by itself.
+        // Each one counts by itself.
         let mut alone = Round::new(terms(1, Rule::TrimmedMean), START);
         send_samples(&mut alone, 0, &records);
         assert_eq!(alone.observe(0, &second.encode()), Ok(Heard::Accepted));

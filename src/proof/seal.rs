@@ -1,9 +1,9 @@
-//! Ed25519 behind context strings: what is signed, byte for byte, and the keys that check it.
+//! Ed25519 signatures with context strings: the exact bytes that are signed, and the public keys that verify them.
 //!
-//! Invariant: nothing is signed or checked but a byte string built here, which begins with a context of its own kind
-//! and has every field at a fixed width, so that no signature can be read as one over something else. Signatures
-//! are checked with `verify_strict` under the key of the slot in question, never under "any known key".
-//! What this module does not do: hold a secret. Whoever has a key that signs is a [`Signer`].
+//! Invariant: every signed byte string is built here, begins with a context that is unique to its kind, and has every field
+//! at a fixed width. So no signature over one thing is valid for another. Signatures are verified with `verify_strict`,
+//! under the key of the slot in question, never under "any known key". Secret keys are not here: whoever has one implements
+//! [`Signer`].
 
 use crate::bytes::{Put, padded};
 use crate::record::{RECORD_BYTES, Record};
@@ -18,7 +18,7 @@ const CONTEXT_SAMPLES: &str = "rsoracle v1 samples";
 const CONTEXT_TERMS: &str = "rsoracle v1 terms";
 const CONTEXT_REPORT: &str = "rsoracle v1 report";
 const CONTEXT_KEY_CHANGE: &str = "rsoracle v1 key change";
-/// All of them; others must differ from each.
+/// All contexts of this crate. Contexts elsewhere must differ from them.
 pub const CONTEXTS: [&str; 5] = [
     CONTEXT_OBSERVATION,
     CONTEXT_SAMPLES,
@@ -30,22 +30,22 @@ pub const CONTEXTS: [&str; 5] = [
 /// Bytes that an observation's signature covers.
 pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 16 + 32 + 8 + 4 + 8 + 32 + 8 + 8;
 
-/// A key that signs. It never comes into this crate: whoever has one signs bytes that are built here.
+/// The holder of a secret key. The key itself never enters this crate; its holder signs bytes that are built here.
 pub trait Signer {
-    /// The key that checks what this one signs.
+    /// The public key, which verifies the signatures.
     fn public(&self) -> PublicKey;
-    /// The signature over bytes that begin with a context.
+    /// Signs bytes that begin with a context.
     fn sign(&self, bytes: &[u8]) -> [u8; 64];
 }
 
-/// A key that checks signatures: decoded once, since decoding costs a tenth of a check. Never of small order, since
-/// such a key has signatures that fit any message.
+/// A public key, decoded once, since decoding costs a tenth of verifying a signature. It is never of small order: such a key
+/// has signatures that are valid for any message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
-    /// Decodes a key; `None` if the bytes are no point, one of small order, or a second spelling of one: a y of
-    /// p = 2^255 - 19 or more, which the library takes and RFC 8032 (5.1.3) does not.
+    /// Decodes a key. `None` if the bytes are not a point, a point of small order, or a non-canonical encoding: a y of
+    /// p = 2^255 - 19 or more, which the library accepts and RFC 8032 (5.1.3) forbids.
     pub fn decode(bytes: &[u8; 32]) -> Option<PublicKey> {
         let second_spelling =
             bytes[0] >= 0xed && bytes[1..31].iter().all(|b| *b == 0xff) && bytes[31] & 0x7f == 0x7f;
@@ -60,7 +60,7 @@ impl PublicKey {
         self.0.as_bytes()
     }
 
-    /// Whether `signature` is this key's over `bytes`, by `verify_strict`.
+    /// Whether `signature` is a valid signature of this key over `bytes`, by `verify_strict`.
     pub fn signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
         self.0
             .verify_strict(bytes, &ed25519_dalek::Signature::from_bytes(signature))
@@ -68,28 +68,28 @@ impl PublicKey {
     }
 }
 
-/// Everything that an observation's signature covers and its 80 bytes do not carry.
+/// Everything that an observation's signature covers but its 80 bytes do not contain.
 #[derive(Clone, Copy)]
 pub struct ObservationContext<'a> {
-    /// What the round is held to.
+    /// The digest of the round's terms.
     pub terms_digest: &'a [u8; 32],
     /// The collector's slot.
     pub slot: u16,
-    /// What is priced.
+    /// The name of the feed.
     pub feed: &'a str,
-    /// What the collector watches.
+    /// The collector's source.
     pub source: &'a str,
-    /// The round's start.
+    /// The round's start, microseconds since the Unix epoch.
     pub start_us: u64,
-    /// How many samples.
+    /// Number of samples.
     pub samples: u32,
-    /// From one to the next.
+    /// Microseconds from one sample to the next.
     pub interval_us: u64,
-    /// [`samples_digest`] of all of them.
+    /// [`samples_digest`] of all samples.
     pub samples_digest: &'a [u8; 32],
 }
 
-/// What an observation's signature covers.
+/// The bytes that an observation's signature covers.
 pub fn observation_bytes(
     context: &ObservationContext,
     average_bits: u64,
@@ -110,7 +110,8 @@ pub fn observation_bytes(
         .done()
 }
 
-/// The first 32 bytes of SHA-512 over what is fed to it, a context first; hashed in one go, which is quicker than by fields.
+/// The first 32 bytes of SHA-512 over a context and the fields given. All of it is hashed at once, which is faster than
+/// field by field.
 pub struct Digest32(Vec<u8>);
 
 impl Digest32 {
@@ -120,12 +121,12 @@ impl Digest32 {
         Digest32(bytes)
     }
 
-    /// A digest of terms.
+    /// Begins the digest of terms.
     pub fn terms() -> Digest32 {
         Digest32::new(CONTEXT_TERMS)
     }
 
-    /// Feeds one field of fixed width.
+    /// Adds one field of fixed width.
     pub fn field(mut self, bytes: &[u8]) -> Digest32 {
         self.0.extend_from_slice(bytes);
         self
@@ -138,7 +139,7 @@ impl Digest32 {
     }
 }
 
-/// The digest that ties an average to the samples behind it.
+/// The digest that binds an average to its samples.
 pub fn samples_digest(records: &[Record]) -> [u8; 32] {
     let digest = Digest32::new(CONTEXT_SAMPLES);
     records
@@ -150,18 +151,18 @@ pub fn samples_digest(records: &[Record]) -> [u8; 32] {
         .done()
 }
 
-/// Bytes for a signature whose number of fields varies; each field has a fixed width, a count stands before what repeats.
+/// Signed bytes with a varying number of fields. Each field has a fixed width, and a count precedes repeated fields.
 pub struct SignedBytes(Vec<u8>);
 
 impl SignedBytes {
-    /// Those of a report, about as many as that.
+    /// Begins the signed bytes of a report; `bytes_about` is roughly how many there will be.
     pub fn report(bytes_about: usize) -> SignedBytes {
         let mut bytes = Vec::with_capacity(bytes_about);
         bytes.extend_from_slice(&padded::<32>(CONTEXT_REPORT));
         SignedBytes(bytes)
     }
 
-    /// Those of a change of the aggregator's key.
+    /// Begins the signed bytes of a change of the aggregator's key.
     pub fn key_change() -> SignedBytes {
         SignedBytes(padded::<32>(CONTEXT_KEY_CHANGE).to_vec())
     }
@@ -178,7 +179,7 @@ impl SignedBytes {
     }
 }
 
-/// Keys that were decoded before, since decoding costs a tenth of a check, and the last terms' digest.
+/// A cache of decoded keys, since decoding costs a tenth of verifying a signature, and of the last terms' digest.
 #[derive(Default)]
 pub struct Keys {
     decoded: BTreeMap<[u8; 32], PublicKey>,
@@ -186,10 +187,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Keys that are remembered at most; one more, and all are forgotten.
+    /// Most keys in the cache. When it is full, it is cleared.
     const MAX: usize = 100_000;
 
-    /// [`PublicKey::decode`].
+    /// [`PublicKey::decode`], cached.
     pub fn decode(&mut self, bytes: &[u8; 32]) -> Option<PublicKey> {
         if let Some(key) = self.decoded.get(bytes) {
             return Some(*key);
@@ -202,7 +203,7 @@ impl Keys {
         Some(key)
     }
 
-    /// [`Digest32::done`] of terms, which are mostly those of the report before.
+    /// [`Digest32::done`], cached: the terms are mostly those of the previous report.
     pub fn digest(&mut self, terms: Digest32) -> [u8; 32] {
         if let Some((bytes, digest)) = &self.terms
             && *bytes == terms.0
@@ -223,7 +224,7 @@ pub fn hex(bytes: &[u8]) -> String {
     String::from_utf8(text).expect("digits are text")
 }
 
-/// The same into a buffer of exactly twice their length, for a secret: nothing of it stays elsewhere.
+/// The same, into a buffer of exactly twice their length. It leaves no other copy, so that it is safe for secrets.
 pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
     assert_eq!(text.len(), 2 * bytes.len(), "two digits for each byte");
     let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
@@ -233,15 +234,15 @@ pub fn hex_into(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-/// Reads what [`hex`] writes, and nothing else: exactly two lower-case digits for each of the N bytes.
+/// Parses what [`hex`] writes: exactly two lower-case digits for each of the N bytes. None for anything else.
 pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     unhex_into(text.as_bytes(), &mut bytes).then_some(bytes)
 }
 
-/// The same in place; `false`, and the bytes zero, if it is anything else.
+/// The same, into `bytes`. For anything else it returns false and fills `bytes` with zeros.
 pub fn unhex_into(text: &[u8], bytes: &mut [u8]) -> bool {
-    // Without branches: quick, and the time it takes tells nothing.
+    // Without branches: it is fast, and its duration does not depend on the digits.
     let nibble = |digit: u8| {
         let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
         let value = if number < 10 {
@@ -269,7 +270,7 @@ pub(crate) mod tests {
     use ed25519_dalek::SigningKey;
     use std::prelude::v1::*;
 
-    /// A key of the tests.
+    /// A secret key for tests.
     pub(crate) struct SecretKey(SigningKey);
 
     impl SecretKey {
@@ -320,18 +321,18 @@ pub(crate) mod tests {
         assert_eq!(
             PublicKey::decode(&identity),
             None,
-            "one signature of the identity key fits any message"
+            "one signature of the identity key is valid for any message"
         );
         assert_eq!(PublicKey::decode(&[0; 32]), None);
         assert_eq!(
             PublicKey::decode(&[0xff; 32]),
             None,
-            "y = 2^255 - 1 is a second spelling of y = 18"
+            "y = 2^255 - 1 is a non-canonical encoding of y = 18"
         );
     }
 
     #[test]
-    fn hexadecimal_comes_back_the_same_and_has_one_spelling() {
+    fn hexadecimal_round_trips_and_has_one_spelling() {
         let bytes: [u8; 256] = core::array::from_fn(|i| i as u8);
         assert_eq!(unhex(&hex(&bytes)), Some(bytes));
         assert_eq!(unhex(""), Some([]));
@@ -343,7 +344,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_context_is_another() {
+    fn no_two_contexts_are_equal() {
         for (i, a) in CONTEXTS.iter().enumerate() {
             assert!(a.len() < 32 && CONTEXTS[i + 1..].iter().all(|b| a != b));
         }

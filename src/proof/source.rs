@@ -1,17 +1,17 @@
-//! How feeds, sources and endpoints are written.
+//! Names of feeds (`BTC/USD`) and sources (`binance:BTCUSDC`): how they are written, and which exchange and currency they mean.
 //!
-//! Invariant: a name that comes out of here fits its field in what is signed, and holds no byte that could be read as padding.
-//! What this module does not do: reach an exchange.
+//! Invariant: a name that is accepted here fits its fixed-width field in the signed bytes, and contains no byte that could
+//! be taken for padding.
 
 use crate::limits::{FEED_BYTES_MAX, SOURCE_BYTES_MAX};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Whether a feed may be called so, such as `BTC/USD`; the error says what would be right.
+/// Checks the name of a feed, such as `BTC/USD`. The error describes valid names.
 pub fn check_feed(feed: &str) -> Result<(), &'static str> {
-    const _: () = assert!(FEED_BYTES_MAX == 16, "the sentence below says so");
-    // Without the two that JSON would have to escape.
+    const _: () = assert!(FEED_BYTES_MAX == 16, "the sentence below says 16");
+    // Not the two characters that JSON would have to escape.
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
     if feed.is_empty() || feed.len() > FEED_BYTES_MAX || !feed.bytes().all(plain) {
         return Err(
@@ -21,14 +21,14 @@ pub fn check_feed(feed: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// One way to watch an exchange: what a source's name begins with.
+/// A kind of source: an exchange and how it is watched. A source's name begins with it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceKind {
     /// Such as `binance-stream`.
     pub name: &'static str,
-    /// The quote currency of its market that is taken where a symbol is not named.
+    /// The default quote currency, for a source without a symbol.
     pub quote: &'static str,
-    /// How it spells its symbols.
+    /// How the exchange spells its symbols.
     pub spelling: Spelling,
 }
 
@@ -43,11 +43,11 @@ pub enum Spelling {
     Dashed,
     /// `BTC/USD`
     Slashed,
-    /// `tBTCUSD`, `tDOGE:USD`; it calls USDT UST and USDC UDC.
+    /// `tBTCUSD`, `tDOGE:USD`. Bitfinex calls USDT UST and USDC UDC.
     Bitfinex,
 }
 
-/// All kinds of source; each may be prefixed `embedded-`, and `embedded` alone is Binance's.
+/// All kinds of source. Each may have the prefix `embedded-`; `embedded` alone means `embedded-binance`.
 pub static KINDS: [SourceKind; 9] = [
     kind("binance", "USDC", Spelling::Joined),
     kind("binance-book", "USDC", Spelling::Joined),
@@ -60,7 +60,7 @@ pub static KINDS: [SourceKind; 9] = [
     kind("bybit", "USDT", Spelling::Joined),
 ];
 
-/// The kinds of the built-in roster: seven exchanges, four of them in dollars, and no more than two in one other currency.
+/// The kinds of the built-in roster `diverse`: seven exchanges, four of them in USD, and at most two in any other currency.
 pub const DIVERSE: [&str; 7] = [
     "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
 ];
@@ -74,7 +74,7 @@ const fn kind(name: &'static str, quote: &'static str, spelling: Spelling) -> So
 }
 
 impl Spelling {
-    /// How the market of `base`, such as `BTC`, against `quote`, such as `USD`, is spelled.
+    /// The symbol of the market of `base`, such as `BTC`, in `quote`, such as `USD`.
     pub fn of(self, base: &str, quote: &str) -> String {
         match self {
             Spelling::Joined => format!("{base}{quote}"),
@@ -97,7 +97,7 @@ impl Spelling {
         }
     }
 
-    /// Whether a symbol could be one of this exchange.
+    /// Whether a symbol is spelled as this exchange spells its symbols.
     fn takes(self, symbol: &str) -> bool {
         let two = |mark: char| {
             symbol
@@ -119,25 +119,25 @@ impl Spelling {
     }
 }
 
-/// An exchange and its symbol, written `binance:BTCUSDC`.
+/// A source: a kind and a symbol, written `binance:BTCUSDC`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The whole name, as it is signed.
     pub name: String,
-    /// How it is watched.
+    /// Its kind.
     pub kind: &'static SourceKind,
-    /// Whether it is the embedded exchange, whose prices are recorded ones.
+    /// Whether it is the embedded exchange, whose prices are recorded.
     pub embedded: bool,
 }
 
-/// The exchange that a source's name begins with; `binance-book` and `binance-stream` are binance too.
+/// The exchange of a source. `binance-book` and `binance-stream` are both `binance`.
 pub fn exchange_of(source: &str) -> &str {
     let kind = source.split_once(':').map_or(source, |(kind, _)| kind);
     let stripped = kind.strip_suffix("-book").or(kind.strip_suffix("-stream"));
     stripped.unwrap_or(kind)
 }
 
-/// The currency that a source prices in, by the end of its symbol; all that end otherwise count as one.
+/// The quote currency of a source, from the end of its symbol; `other` for all currencies that are not in the list.
 pub fn quote_of(source: &str) -> &'static str {
     const QUOTES: [&str; 9] = [
         "USDT", "USDC", "FDUSD", "TUSD", "USD", "EUR", "GBP", "JPY", "BTC",
@@ -154,7 +154,7 @@ pub fn quote_of(source: &str) -> &'static str {
     QUOTES.iter().find(ends).copied().unwrap_or("other")
 }
 
-/// The currency that a source prices in, if it is another than the feed's own, the one behind the feed's slash.
+/// The quote currency of a source, if it differs from the feed's own, which follows the slash in the feed's name.
 pub fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
     let quote = quote_of(source);
     let is_own = |own: &str| match quote {
@@ -165,27 +165,27 @@ pub fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
     (!own).then_some(quote)
 }
 
-/// Whether a source's prices are recorded ones.
+/// Whether a source's prices are recorded.
 pub fn is_embedded(source: &str) -> bool {
     let exchange = exchange_of(source);
     exchange == "embedded" || exchange.starts_with("embedded-")
 }
 
-/// Base and quote currency of a feed such as `BTC/USD`; none of one that is named otherwise.
+/// Base and quote currency of a feed such as `BTC/USD`; None for a feed with another form of name.
 pub fn market_of(feed: &str) -> Option<(&str, &str)> {
     let (base, quote) = feed.split_once('/')?;
     (capitals(base) && capitals(quote)).then_some((base, quote))
 }
 
-/// Whether it could be a currency's name: capital letters and digits.
+/// Whether a name consists of capital letters and digits, as the name of a currency does.
 pub fn capitals(name: &str) -> bool {
     let fit = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
     !name.is_empty() && name.bytes().all(fit)
 }
 
 impl Source {
-    /// Reads `KIND:SYMBOL`, or a kind alone, such as `kraken`: then its market of the feed's base currency against the
-    /// kind's own quote currency. The error says what would be right.
+    /// Parses `KIND:SYMBOL`, or a kind alone, such as `kraken`: then the symbol is the market of the feed's base currency in
+    /// the kind's default quote currency. The error describes valid sources.
     pub fn parse_for(name: &str, feed: &str) -> Result<Source, String> {
         let Some((kind, _)) = Source::kind_of(name) else {
             return Source::parse(name);
@@ -199,7 +199,7 @@ impl Source {
         Source::parse(&format!("{name}:{}", kind.spelling.of(base, kind.quote)))
     }
 
-    /// Reads `KIND:SYMBOL`; the error says what would be right.
+    /// Parses `KIND:SYMBOL`. The error describes valid sources.
     pub fn parse(name: &str) -> Result<Source, String> {
         let (prefix, symbol) = name.split_once(':').ok_or_else(|| {
             format!(
@@ -212,7 +212,7 @@ impl Source {
         let example = kind.spelling.of("BTC", kind.quote);
         if !kind.spelling.takes(symbol) {
             return Err(format!(
-                "{prefix}'s symbols as it spells them, as in {prefix}:{example}"
+                "a symbol as {prefix} spells it, such as {prefix}:{example}"
             ));
         }
         if name.len() > SOURCE_BYTES_MAX {
@@ -227,7 +227,7 @@ impl Source {
         })
     }
 
-    /// What a name before the colon stands for, and whether it is the embedded exchange.
+    /// The kind that a prefix names, and whether it is the embedded exchange.
     pub fn kind_of(prefix: &str) -> Option<(&'static SourceKind, bool)> {
         let (name, embedded) = match prefix.strip_prefix("embedded") {
             Some("") => ("binance", true),
@@ -243,23 +243,23 @@ impl Source {
         exchange_of(&self.name)
     }
 
-    /// What comes before the colon: its kind's name, after `embedded-` perhaps.
+    /// The part before the colon: the kind's name, possibly after `embedded-`.
     pub fn prefix(&self) -> &str {
         self.name.split_once(':').expect("a source has a colon").0
     }
 
-    /// Whether it is the market of `base` against `quote`.
+    /// Whether its symbol is the market of `base` in `quote`.
     pub fn prices(&self, base: &str, quote: &str) -> bool {
         self.symbol() == self.kind.spelling.of(base, quote)
     }
 
-    /// The symbol: what comes after the colon.
+    /// The symbol: the part after the colon.
     pub fn symbol(&self) -> &str {
         self.name.split_once(':').expect("a source has a colon").1
     }
 }
 
-/// All kinds, for a sentence.
+/// The names of all kinds, for an error.
 pub fn kinds() -> String {
     let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
     format!(
@@ -274,7 +274,7 @@ mod tests {
     use std::panic;
 
     #[test]
-    fn every_kind_takes_the_symbols_that_it_spells() {
+    fn every_kind_accepts_the_symbols_that_it_spells() {
         for kind in &KINDS {
             for quote in ["USD", "USDC", "USDT"] {
                 let symbol = kind.spelling.of("BTC", quote);
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_prices_are_told_by_the_name() {
+    fn recorded_prices_are_recognised_by_the_name() {
         for name in ["embedded:X", "embedded-kraken:X", "embedded-binance-book:X"] {
             assert!(is_embedded(name), "{name}");
         }
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_source_is_told_what_would_be_right() {
+    fn errors_about_sources_describe_valid_ones() {
         for (name, says) in [
             ("binance", "EXCHANGE:SYMBOL"),
             ("binanze:BTCUSDC", "binance-stream, coinbase"),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn several_ways_to_watch_an_exchange_are_one_exchange() {
+    fn several_kinds_of_source_can_be_one_exchange() {
         for (source, exchange) in [
             ("binance:BTCUSDC", "binance"),
             ("binance-book:BTCUSDC", "binance"),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn quote_currencies_are_told_by_the_end_of_the_symbol() {
+    fn quote_currencies_are_recognised_by_the_end_of_the_symbol() {
         for (source, quote) in [
             ("binance:BTCUSDC", "USDC"),
             ("binance:BTCFDUSD", "FDUSD"),

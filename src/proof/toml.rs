@@ -1,18 +1,18 @@
-//! Configuration and rosters as text: a strict, flat subset of TOML 1.0 that every other TOML reader takes to mean the same.
+//! Parses configuration and roster files: a strict, flat subset of TOML 1.0, which every TOML parser reads the same way.
 //!
 //! | what | how |
 //! |---|---|
-//! | section | `[name]` or `[name.name]`, names of letters, digits, `_` and `-`; what comes before the first is the section "" |
-//! | entry | `key = value`, the key spelled like a name |
+//! | section | `[name]` or `[name.name]`, names of letters, digits, `_` and `-`; entries before the first section are in the section "" |
+//! | entry | `key = value`; a key is written like a section's name |
 //! | text | `"…"` on one line, with `\"`, `\\`, `\n` and `\t` as the only escapes |
 //! | whole number | decimal, optional sign, `_` between digits, within 64 bits |
 //! | number | `digits.digits`, optional sign |
 //! | switch | `true` or `false` |
-//! | list | `["…", "…"]`, of texts only, on one line |
+//! | list | `["…", "…"]`: texts only, on one line |
 //! | comment | from `#` to the end of the line |
 //!
-//! Invariant: everything else is refused with its line, and its key where there is one; nothing is guessed, and nothing that
-//! stands in the text is ignored unless it is a comment. What this module does not do: open files, or know any key.
+//! Invariant: everything else is refused, with its line and its key if it has one. Nothing is guessed, and nothing but
+//! comments is ignored.
 
 use crate::limits::TOML_BYTES_MAX;
 use alloc::borrow::ToOwned;
@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
 
-/// What a key is set to.
+/// The value of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// `"…"`
@@ -40,18 +40,18 @@ pub enum Value {
 /// One `key = value`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// What is set.
+    /// The key.
     pub key: String,
-    /// To what.
+    /// Its value.
     pub value: Value,
-    /// On which line, from 1.
+    /// Its line, from 1.
     pub line: usize,
 }
 
 /// One section with its entries, in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section {
-    /// What stands between the brackets; empty for what comes before the first section.
+    /// The name between the brackets; empty for entries before the first section.
     pub name: String,
     /// The line of its header, from 1.
     pub line: usize,
@@ -59,24 +59,24 @@ pub struct Section {
     pub entries: Vec<Entry>,
 }
 
-/// What is wrong, and where.
+/// An error, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
     /// The line, from 1.
     pub line: usize,
-    /// The key; empty where there is none.
+    /// The key; empty if there is none.
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what would be valid.
     pub text: String,
 }
 
 impl Wrong {
-    /// Something about a line that has no key.
+    /// An error in a line without a key.
     pub fn line(line: usize, text: impl Into<String>) -> Wrong {
         Wrong::key(line, "", text)
     }
 
-    /// Something about a key.
+    /// An error about a key.
     pub fn key(line: usize, key: &str, text: impl Into<String>) -> Wrong {
         Wrong {
             line,
@@ -108,7 +108,7 @@ impl Section {
         self.get(key).ok_or_else(missing)
     }
 
-    /// Refuses every key but these.
+    /// Refuses all keys except these.
     pub fn only(&self, known: &[&str]) -> Result<(), Wrong> {
         let unknown = |entry: &&Entry| !known.contains(&entry.key.as_str());
         match self.entries.iter().find(unknown) {
@@ -130,7 +130,7 @@ impl Section {
 }
 
 impl Entry {
-    /// Something about this entry.
+    /// An error about this entry.
     pub fn wrong(&self, text: impl Into<String>) -> Wrong {
         Wrong::key(self.line, &self.key, text)
     }
@@ -166,7 +166,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is on.
+    /// Its value as true or false.
     pub fn switch(&self) -> Result<bool, Wrong> {
         match self.value {
             Value::Switch(on) => Ok(on),
@@ -183,7 +183,7 @@ impl Entry {
     }
 }
 
-/// Text as it is written here, in double quotes; a control character besides line feed and tab has no spelling.
+/// Text in double quotes, escaped. Control characters other than line feed and tab cannot be expressed.
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -199,7 +199,7 @@ pub fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Reads all of it. The first section is always "", the one before the first header, even if nothing stands in it.
+/// Parses a text. The first section is always "", for entries before the first header; it may be empty.
 pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
     if text.len() > TOML_BYTES_MAX {
         let too_long = format!("the text is longer than {TOML_BYTES_MAX} bytes");
@@ -210,13 +210,13 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
         line: 1,
         entries: Vec::new(),
     }];
-    // Every path that is set, so that a key and a section never share one.
+    // All paths that are set, so that no key has the path of a section.
     let mut sections_set = BTreeSet::new();
     let mut keys_set = BTreeSet::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let number = index + 1;
         let body = line.strip_suffix('\n').map_or(line, |body| {
-            // A carriage return is no control character where it belongs to the end of the line.
+            // A carriage return is allowed as part of the line's end.
             body.strip_suffix('\r').unwrap_or(body)
         });
         if body.chars().any(|c| c.is_control() && c != '\t') {
@@ -231,7 +231,7 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
         if cursor.rest.starts_with('[') {
             let name = cursor.header()?;
             if !sections_set.insert(name.to_owned()) {
-                return Err(cursor.wrong(format!("section [{name}] stands here twice")));
+                return Err(cursor.wrong(format!("section [{name}] appears twice")));
             }
             sections.push(Section {
                 name: name.to_owned(),
@@ -239,7 +239,9 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
                 entries: Vec::new(),
             });
         } else if !cursor.at_end() {
-            let section = sections.last_mut().expect("there is a first");
+            let section = sections
+                .last_mut()
+                .expect("the first section always exists");
             let entry = cursor.entry()?;
             let path = if section.name.is_empty() {
                 entry.key.clone()
@@ -256,7 +258,7 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
     Ok(sections)
 }
 
-/// `a = 1` and `[a]` or `[a.b]` would set one thing twice, in either order.
+/// Refuses `a = 1` beside `[a]` or `[a.b]`, in either order: both would set the same path.
 fn refuse_paths_set_twice(sections: &[Section], keys: &BTreeSet<String>) -> Result<(), Wrong> {
     for section in &sections[1..] {
         let outer = section.name.split('.').next().unwrap_or_default();
@@ -271,7 +273,7 @@ fn refuse_paths_set_twice(sections: &[Section], keys: &BTreeSet<String>) -> Resu
     Ok(())
 }
 
-/// What of a line is still to be read.
+/// Parses one line.
 struct Cursor<'a> {
     rest: &'a str,
     line: usize,
@@ -296,7 +298,7 @@ impl<'a> Cursor<'a> {
         after.is_some()
     }
 
-    /// Takes all characters that `fit`; there may be none.
+    /// Takes all next characters that `fit`; may be none.
     fn word(&mut self, fit: impl Fn(char) -> bool) -> &'a str {
         let end = self.rest.find(|c| !fit(c)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
@@ -318,7 +320,7 @@ impl<'a> Cursor<'a> {
         if self.at_end() {
             Ok(())
         } else {
-            Err(self.wrong("something stands behind what should be the end of the line"))
+            Err(self.wrong("unexpected text where the end of the line should be"))
         }
     }
 
@@ -326,7 +328,7 @@ impl<'a> Cursor<'a> {
         let right = "a section is written [name] or [name.name], names of letters, digits, _ and -";
         self.takes('[');
         if self.rest.starts_with('[') {
-            return Err(self.wrong("arrays of tables ([[…]]) are not read here"));
+            return Err(self.wrong("arrays of tables ([[…]]) are not supported"));
         }
         let whole = self.rest;
         let mut sound = !self.name().is_empty();
@@ -343,7 +345,7 @@ impl<'a> Cursor<'a> {
 
     fn entry(&mut self) -> Result<Entry, Wrong> {
         if self.rest.starts_with(['"', '\'']) {
-            return Err(self.wrong("quoted keys are not read here"));
+            return Err(self.wrong("quoted keys are not supported"));
         }
         self.key = self.name();
         if self.key.is_empty() {
@@ -351,10 +353,10 @@ impl<'a> Cursor<'a> {
         }
         self.blank();
         if self.rest.starts_with('.') {
-            return Err(self.wrong("dotted keys are not read here; use a section"));
+            return Err(self.wrong("dotted keys are not supported; use a section"));
         }
         if !self.takes('=') {
-            return Err(self.wrong("no '=' behind the key"));
+            return Err(self.wrong("no '=' after the key"));
         }
         self.blank();
         let value = self.value()?;
@@ -368,21 +370,23 @@ impl<'a> Cursor<'a> {
 
     fn value(&mut self) -> Result<Value, Wrong> {
         match self.rest.chars().next() {
-            None | Some('#') => Err(self.wrong("no value behind the '='")),
+            None | Some('#') => Err(self.wrong("no value after the '='")),
             Some('"') => self.text().map(Value::Text),
             Some('[') => self.list().map(Value::List),
-            Some('\'') => Err(self.wrong("text in single quotes is not read here; use double")),
-            Some('{') => Err(self.wrong("inline tables are not read here; use a section")),
+            Some('\'') => {
+                Err(self.wrong("text in single quotes is not supported; use double quotes"))
+            }
+            Some('{') => Err(self.wrong("inline tables are not supported; use a section")),
             Some(_) => self.plain(),
         }
     }
 
     fn text(&mut self) -> Result<String, Wrong> {
         if self.rest.starts_with("\"\"\"") {
-            return Err(self.wrong("text of several lines is not read here"));
+            return Err(self.wrong("text of several lines is not supported"));
         }
         if !self.takes('"') {
-            return Err(self.wrong("text stands in double quotes"));
+            return Err(self.wrong("text must be in double quotes"));
         }
         let mut text = String::new();
         let mut rest = self.rest.chars();
@@ -397,9 +401,7 @@ impl<'a> Cursor<'a> {
                     Some('n') => '\n',
                     Some('t') => '\t',
                     _ => {
-                        return Err(
-                            self.wrong("of escapes only \\\" \\\\ \\n and \\t are read here")
-                        );
+                        return Err(self.wrong("the only escapes are \\\" \\\\ \\n and \\t"));
                     }
                 }),
                 Some(other) => text.push(other),
@@ -423,7 +425,7 @@ impl<'a> Cursor<'a> {
             texts.push(self.text()?);
             self.blank();
             if !self.takes(',') && !self.rest.starts_with(']') {
-                return Err(self.wrong("neither ',' nor ']' behind a text of the list"));
+                return Err(self.wrong("neither ',' nor ']' after a text of the list"));
             }
         }
     }
@@ -437,7 +439,7 @@ impl<'a> Cursor<'a> {
             _ => number(word),
         };
         value.ok_or_else(|| {
-            self.wrong("no value that is read here: text in double quotes, a decimal number, true, false or a list of texts")
+            self.wrong("not a valid value; valid are text in double quotes, a decimal number, true, false and a list of texts")
         })
     }
 }
@@ -481,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_value_is_read() {
+    fn every_kind_of_value_is_parsed() {
         let texts = |texts: &[&str]| Value::List(texts.iter().map(|t| (*t).to_owned()).collect());
         for (text, right) in [
             (r#"a = "x""#, Value::Text("x".into())),
@@ -526,7 +528,7 @@ mod tests {
                 "line 4, key 'a': ",
                 "twice in section [s]",
             ),
-            ("[a]\n[b]\n[a]", "line 3: ", "section [a] stands here twice"),
+            ("[a]\n[b]\n[a]", "line 3: ", "section [a] appears twice"),
             ("a = 1\n[a]", "line 2: ", "a key as well as a section"),
             ("a = 1\n[a.b]", "line 2: ", "a key as well as a section"),
             (
@@ -572,7 +574,11 @@ mod tests {
             ("a = [,]", "line 1, key 'a': ", "list"),
             ("a = [\"x\",,]", "line 1, key 'a': ", "list"),
             ("a = [\"x\",\n\"y\"]", "line 1, key 'a': ", "list"),
-            ("a = [\"x\"] # [\nb = ]", "line 2, key 'b': ", "no value"),
+            (
+                "a = [\"x\"] # [\nb = ]",
+                "line 2, key 'b': ",
+                "not a valid value",
+            ),
             ("a = \"x\u{7f}\"", "line 1: ", "control"),
             ("# \0", "line 1: ", "control"),
             ("a = 1\rb = 2", "line 1: ", "control"),
@@ -623,10 +629,7 @@ mod tests {
             "١",
         ] {
             let sentence = value(&format!("a = {word}")).unwrap_err().to_string();
-            assert!(
-                sentence.contains("no value that is read here"),
-                "{word}: {sentence}"
-            );
+            assert!(sentence.contains("not a valid value"), "{word}: {sentence}");
         }
         assert!(
             value(&format!("a = 1{}.0", "0".repeat(400))).is_err(),

@@ -1,8 +1,7 @@
-//! `rsoracle verify`: checks reports from files or standard input, offline, and says in sentences what was checked.
+//! `rsoracle verify`: verifies reports from files or standard input, offline, and says what was checked and what was not.
 //!
-//! Invariant: memory is bounded by the longest line, whatever the length of the file; nothing is believed because a report
-//! says so: whom to trust comes from the roster file, and without one the verdict says that nobody vouches for the
-//! signers. What this module does not do: change a file, use the network.
+//! Invariant: memory is bounded by the longest line, not by the length of the file. Whom to trust comes only from the roster
+//! file; without one, the verdict says that the signers are unknown. No file is changed, and the network is not used.
 
 use crate::duration::duration_text;
 use crate::error::{EXIT_FAILURE, EXIT_OK, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error};
@@ -11,7 +10,7 @@ use crate::lines::Lines;
 use crate::log::{self, printable, quoted};
 use crate::settings::Settings;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
-use rsoracle_proof::report::{Check, Proof, Record, Report, Verifier};
+use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::utc::utc_text;
@@ -20,10 +19,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Lines about what is wrong, at most; the rest is counted.
+/// Most flaws that are shown per file; the others are counted.
 const FLAWS_SHOWN: u64 = 20;
 
-/// What a file is, from best to worst.
+/// The verdict on a file, from best to worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {
     Trusted,
@@ -31,13 +30,13 @@ enum Verdict {
     Invalid,
 }
 
-/// What one file came to.
+/// What was counted in a file.
 #[derive(Default)]
 struct Tally {
     reports: u64,
     key_changes: u64,
     proofs: u64,
-    /// Of the last proof.
+    /// The last proof in the file.
     liar: Option<Proof>,
     bad: u64,
     published: u64,
@@ -45,12 +44,12 @@ struct Tally {
     last: Option<Report>,
 }
 
-/// Checks all files; gives the exit code.
+/// Verifies all files; returns the exit code.
 pub fn run(config: &Settings) -> Result<u8, Error> {
     let roster = config.roster.as_deref().map(read_roster).transpose()?;
     let (mut worst, mut all_read) = (Verdict::Trusted, true);
     for path in &config.files {
-        // What cannot be read hides no other file.
+        // An unreadable file does not prevent the others from being verified.
         match open(config, roster.as_ref(), path) {
             Ok(verdict) => worst = worst.max(verdict),
             Err(error) => {
@@ -81,7 +80,7 @@ fn open(config: &Settings, roster: Option<&Roster>, path: &str) -> Result<Verdic
     )
 }
 
-/// This machine's clock, microseconds since the Unix epoch; 0 before that.
+/// This machine's clock in microseconds since the Unix epoch; 0 if it is set to an earlier date.
 fn wall_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_micros() as u64)
@@ -89,15 +88,15 @@ fn wall_us() -> u64 {
 
 fn read_roster(path: &str) -> Result<Roster, Error> {
     let attempt = format!("cannot use the roster {path}");
-    let advice = "it takes a roster as 'rsoracle run --write-roster FILE' writes it";
+    let advice = "--roster takes a file that 'rsoracle run --write-roster FILE' wrote";
     let bytes =
         files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| Error::new(&attempt, "it is not text in UTF-8").advise(advice))?;
+        .map_err(|_| Error::new(&attempt, "it is not valid UTF-8").advise(advice))?;
     Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }
 
-/// Checks one file.
+/// Verifies one file and prints the result.
 fn one(
     config: &Settings,
     roster: Option<&Roster>,
@@ -113,9 +112,10 @@ fn one(
             Ok(text) => verifier.check(text, wall_us()),
             Err(why) => Check::unreadable(why),
         };
-        if !line.whole && matches!(check.record, Record::Unknown) {
+        if !line.whole && matches!(check.content, Content::Unknown) {
             check.flaws.push(
-                "the line has no end: it is being written now, or a write was cut off".to_owned(),
+                "the line is incomplete: it is still being written, or a write was interrupted"
+                    .to_owned(),
             );
         }
         if !check.flaws.is_empty() {
@@ -127,20 +127,20 @@ fn one(
         tally.count(check);
     }
     if tally.bad > FLAWS_SHOWN {
-        flaws.push(format!("{} more lines", tally.bad - FLAWS_SHOWN));
+        flaws.push(format!("and {} more lines", tally.bad - FLAWS_SHOWN));
     }
     if tally.reports + tally.proofs + tally.bad == 0 {
-        flaws.push("there is no report in it".to_owned());
+        flaws.push("it contains no report".to_owned());
     }
     if let (Some(head), found) = (config.head, verifier.head())
         && found != Some(head)
     {
-        flaws.push("it does not end with the report of --head: reports are missing at its end, or it is another journal".to_owned());
+        flaws.push("its last report is not that of --head: reports are missing at its end, or it is another journal".to_owned());
     }
     if let Some(age_us_max) = config.age_us_max {
         flaws.extend(too_old(age_us_max, tally.last.as_ref(), wall_us()));
     }
-    let seen = Seen {
+    let summary = Summary {
         name,
         tally: &tally,
         verifier: &verifier,
@@ -154,20 +154,20 @@ fn one(
         flaws: &flaws,
     };
     let text = if config.json {
-        seen.json()
+        summary.json()
     } else {
-        seen.words()
+        summary.words()
     };
-    // A reader that went away early is no failure of the check.
+    // A reader that closes standard output early does not change the verdict.
     let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
-    Ok(seen.verdict)
+    Ok(summary.verdict)
 }
 
-/// The last price is too old to act on.
+/// The flaw of a last price that is too old or missing.
 fn too_old(age_us_max: u64, last: Option<&Report>, now_us: u64) -> Option<String> {
     let priced = last.filter(|last| last.price().is_some());
     let Some(time_us) = priced.and_then(|last| last.outcome.timestamp_us) else {
-        return Some("its last report has no price, so none of --max-age".to_owned());
+        return Some("its last report has no price, so --max-age is not met".to_owned());
     };
     let age_us = now_us.saturating_sub(time_us);
     (age_us > age_us_max).then(|| {
@@ -185,36 +185,36 @@ fn seconds(us: u64) -> String {
 
 impl Tally {
     fn count(&mut self, check: Check) {
-        match check.record {
-            Record::Report(report) => {
+        match check.content {
+            Content::Report(report) => {
                 self.reports += 1;
                 self.published += u64::from(report.decision.publishes());
                 self.first.get_or_insert(report.number);
                 self.last = Some(*report);
             }
-            Record::Proof(proof) if check.flaws.is_empty() => {
+            Content::Proof(proof) if check.flaws.is_empty() => {
                 self.proofs += 1;
                 self.liar = Some(*proof);
             }
-            Record::KeyChange => self.key_changes += 1,
-            Record::Proof(_) | Record::Unknown => {}
+            Content::KeyChange => self.key_changes += 1,
+            Content::Proof(_) | Content::Unknown => {}
         }
     }
 }
 
-/// A line that does not check: the first reason, and all others.
+/// The flaws of one line, in a sentence.
 fn flawed(number: u64, check: &Check) -> String {
-    let which = match &check.record {
-        Record::Report(report) => format!(" (report {})", report.number),
-        Record::Proof(_) => " (a proof)".to_owned(),
-        Record::KeyChange => " (a change of keys)".to_owned(),
-        Record::Unknown => String::new(),
+    let which = match &check.content {
+        Content::Report(report) => format!(" (report {})", report.number),
+        Content::Proof(_) => " (a proof)".to_owned(),
+        Content::KeyChange => " (a change of keys)".to_owned(),
+        Content::Unknown => String::new(),
     };
     format!("line {number}{which}: {}", check.flaws.join("; "))
 }
 
-/// What was seen of one file.
-struct Seen<'a> {
+/// The result of verifying one file.
+struct Summary<'a> {
     name: &'a str,
     tally: &'a Tally,
     verifier: &'a Verifier,
@@ -224,10 +224,10 @@ struct Seen<'a> {
     flaws: &'a [String],
 }
 
-impl Seen<'_> {
-    /// What was checked and what it came to, for people.
+impl Summary<'_> {
+    /// The result in sentences, for people.
     fn words(&self) -> String {
-        let Seen { tally, flaws, .. } = self;
+        let Summary { tally, flaws, .. } = self;
         let mut lines = vec![self.headline()];
         if flaws.is_empty() && tally.reports > 0 {
             lines.extend(self.checked());
@@ -243,22 +243,27 @@ impl Seen<'_> {
         let last = tally.last.as_ref().filter(|last| last.price().is_some());
         if let Some(last) = last.filter(|_| flaws.is_empty()) {
             lines.push(match last.age_us() {
-                Some(us) => format!("age: the oldest exchange price used was {} old when it was sampled", seconds(us)),
-                None => "age: how old the exchanges' own prices were is unknown, since they give no time".to_owned(),
+                Some(us) => format!(
+                    "age: the oldest exchange price used was {} old when it was sampled",
+                    seconds(us)
+                ),
+                None => {
+                    "age: unknown, since not every exchange gives the time of its prices".to_owned()
+                }
             });
         }
         lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
         let verdict = match self.verdict {
-            Verdict::Invalid => "verdict: INVALID; use no price of it",
+            Verdict::Invalid => "verdict: INVALID; do not use any price in it",
             Verdict::Trusted if tally.reports == 0 => {
-                "verdict: proved, and the key is one of the roster"
+                "verdict: proved, and the key is in the roster"
             }
             Verdict::SignersUnknown if tally.reports == 0 => {
-                "verdict: proved; whose key it is, a roster tells (--roster FILE)"
+                "verdict: proved; a roster says whose key it is (--roster FILE)"
             }
             Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
             Verdict::SignersUnknown => {
-                "verdict: self-consistent, signers unknown to you; --roster FILE says whom you trust"
+                "verdict: consistent, but the signers are unknown; name a roster that you trust with --roster FILE"
             }
         };
         lines.push(verdict.to_owned());
@@ -285,32 +290,32 @@ impl Seen<'_> {
         line
     }
 
-    /// How many chains of reports, or ends of chains, stand one after the other.
+    /// How many chains of reports the file contains, including one whose beginning is missing.
     fn pieces(&self) -> u64 {
         self.verifier.chains + u64::from(self.tally.first.is_some_and(|first| first != 1))
     }
 
-    /// What holds of every report in the file.
+    /// What was checked of every report in the file.
     fn checked(&self) -> Vec<String> {
-        let Seen {
+        let Summary {
             tally, verifier, ..
         } = self;
         let first = tally.first.unwrap_or(0);
         let mut lines = vec![
-            "form: every line is what its own samples and signatures make, byte for byte; every price was recomputed, bit for bit".to_owned(),
+            "form: every line is exactly what its samples and signatures give; every price was recomputed, to the bit".to_owned(),
             format!(
-                "signatures: {} check out, of collectors and aggregator; none under a key of small order, no key in two slots",
+                "signatures: {} of collectors and aggregator, all valid; no key is weak (of small order) or in two slots",
                 verifier.signatures
             ),
             match (self.pieces(), first) {
-                (1, 1) => "chain: it begins at report 1, and none is missing, doubled or moved".to_owned(),
-                (1, _) => format!("chain: none is missing, doubled or moved from report {first} on; what stood before is not here"),
-                (pieces, _) => format!("chain: {pieces} of them, the first from report {first} on; from the first to the last that is here of each none is missing, doubled or moved; whether one was cut at its end is not seen"),
+                (1, 1) => "chain: it begins at report 1; no report is missing, repeated or out of order".to_owned(),
+                (1, _) => format!("chain: from report {first} on, no report is missing, repeated or out of order; earlier reports are not in this file"),
+                (pieces, _) => format!("chain: {pieces} chains, the first from report {first} on; within each, no report is missing, repeated or out of order; missing reports at the end of a chain are not detected"),
             },
         ];
         if tally.key_changes > 0 {
             lines.push(format!(
-                "keys: {} of the aggregator's, signed by the old key and the new one",
+                "keys: {} of the aggregator's key, signed by the old key and the new one",
                 counted(tally.key_changes, "change")
             ));
         }
@@ -319,14 +324,14 @@ impl Seen<'_> {
         }
         if let (false, Some(head)) = (self.head_known, verifier.head()) {
             lines.push(format!(
-                "not seen: whether reports are missing at its end; hold the last signature against one you know, by --head ({}…)",
+                "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {}…)",
                 &hex(&head)[..16]
             ));
         }
         lines
     }
 
-    /// The same for software, in one line of JSON.
+    /// The result as one line of JSON, for software.
     fn json(&self) -> String {
         let (tally, last) = (self.tally, self.tally.last.as_ref());
         let verdict = match self.verdict {

@@ -1,6 +1,6 @@
-//! Lengths of time as they are typed and told: `250ms`, `1s`, `2m`.
+//! Parses and formats durations such as `250ms`, `1s` and `2m`.
 
-/// Reads `250ms`, `1s`, `2m`, `1h` or `20us`; the error says what would be right.
+/// Parses `250ms`, `1s`, `2m`, `1h` or `20us` into microseconds. The error describes valid durations.
 pub fn duration_us(text: &str) -> Result<u64, &'static str> {
     const RIGHT: &str = "a whole number with a unit, such as 250ms, 1s or 2m";
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -19,7 +19,7 @@ pub fn duration_us(text: &str) -> Result<u64, &'static str> {
         .ok_or(RIGHT)
 }
 
-/// A duration as [`duration_us`] reads it, in the largest unit that keeps it whole.
+/// Formats a duration for [`duration_us`], in the largest unit that needs no fraction.
 pub fn duration_text(us: u64) -> String {
     for (scale, unit) in [
         (3_600_000_000, "h"),
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_units_and_come_back_the_same() {
+    fn durations_have_units_and_round_trip() {
         for (text, us) in [
             ("250ms", 250_000),
             ("1s", 1_000_000),

@@ -1,10 +1,10 @@
-//! Files that an operator names, read within a bound: none takes more memory than that, however large or endless.
+//! Reads files within a size bound, so that no file, however large or endless, takes more memory than that.
 
 use crate::error::Error;
 use std::fs::File;
 use std::io::Read;
 
-/// All of a file of at most `bytes_max` bytes; `attempt` says what it was wanted for.
+/// Reads a whole file of at most `bytes_max` bytes. `attempt` begins the error message.
 pub fn read(path: &str, bytes_max: u64, attempt: &str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     File::open(path)

@@ -1,7 +1,7 @@
-//! `rsoracle verify` without the rest of rsoracle: checks reports from files or standard input, offline.
+//! Verifies reports from files or standard input, offline: the program `rsoracle-verify` and the command `rsoracle verify`.
 //!
-//! The check itself is `rsoracle-proof`; here is what surrounds it: files, lines, words for people, exit codes. The program
-//! `rsoracle-verify` and the command `rsoracle verify` are both [`run`].
+//! The verification itself is in `rsoracle-proof`. This crate adds files, lines, messages and exit codes. Both programs call
+//! [`run`].
 //!
 //! Uses: proof. Used by: every other room, for errors, words on standard error, and files.
 

@@ -1,10 +1,11 @@
-//! The lines of a journal or of standard input, one after the other in the memory of the longest.
+//! Reads a journal or standard input line by line. Memory is bounded by the longest line.
 
 use crate::error::Error;
 use rsoracle_proof::limits::{COLLECTORS_MAX, SAMPLES_MAX};
 use std::io::{BufRead, Read};
 
-/// Longest line of a journal: what 4096 collectors of 1000 samples make, at 128 bytes a sample, the longest reason among them.
+/// Longest line of a journal in bytes: 4096 collectors with 1000 samples each, at up to 128 bytes per sample. A longer one
+/// is an error.
 pub const JOURNAL_LINE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 const _: () =
@@ -15,28 +16,28 @@ const _: () =
 pub struct Line<'a> {
     /// Its number, from 1.
     pub number: u64,
-    /// Its text without the newline (a carriage return stays), or why it is none.
+    /// Its text without the newline (a carriage return stays), or why it is not text.
     pub text: Result<&'a str, &'static str>,
-    /// Whether a newline ended it. Only the last line may lack it: somebody else's file, or a write that was cut off.
+    /// Whether it ends with a newline. Only the last line may lack one, if it was copied without it or a write was interrupted.
     pub whole: bool,
 }
 
-/// The lines of a file or of standard input, one after the other in the same memory.
+/// An iterator over the lines of a file or of standard input, which reuses one buffer.
 #[derive(Debug)]
 pub struct Lines<R> {
     input: R,
     name: String,
     bytes_max: usize,
     line: Vec<u8>,
-    /// Lines so far.
+    /// Number of lines so far.
     number: u64,
-    /// Bytes of the whole lines so far, newlines included.
+    /// Bytes of the complete lines so far, including newlines.
     bytes: u64,
     ended: bool,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of `input`; errors call it `name`.
+    /// Reads lines from `input`; `name` is its name in errors.
     pub fn new(input: R, name: &str) -> Lines<R> {
         Lines {
             input,
@@ -49,17 +50,17 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Bytes of the whole lines so far, newlines included.
+    /// Bytes of the complete lines so far, including newlines.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Takes the bytes of the line that came last.
+    /// Takes the bytes of the current line out of the buffer.
     pub fn take_line(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.line)
     }
 
-    /// The next line; `None` at the end, and after an error: that reading failed, or that a line is longer than
+    /// The next line; `None` at the end and after an error. An error means that reading failed, or that a line is longer than
     /// [`JOURNAL_LINE_BYTES_MAX`].
     pub fn next_line(&mut self) -> Result<Option<Line<'_>>, Error> {
         if self.ended {
@@ -68,7 +69,7 @@ impl<R: BufRead> Lines<R> {
         self.line.clear();
         let number = self.number + 1;
         let failed = |cause: String| Error::new(format!("cannot read {}", self.name), cause);
-        // The newline may come on top of the longest line.
+        // One more byte for the newline of the longest line.
         let mut input = (&mut self.input).take(self.bytes_max as u64 + 1);
         let read = input.read_until(b'\n', &mut self.line);
         let whole = self.line.last() == Some(&b'\n');
@@ -92,15 +93,15 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// The text of a line.
+/// The bytes of a line as text.
 fn text(bytes: &[u8]) -> Result<&str, &'static str> {
     if bytes.contains(&0) {
-        return Err("it holds a NUL byte");
+        return Err("it contains a NUL byte");
     }
     std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")
 }
 
-/// Why a line of more than that is not taken.
+/// The error about a line that is too long.
 pub fn too_long(bytes_max: usize) -> String {
     format!("a line longer than {bytes_max} bytes")
 }
@@ -110,9 +111,9 @@ mod tests {
     use super::*;
     use std::io::{self, BufReader};
 
-    /// All that `Lines` makes of an input whose lines may have four bytes.
+    /// Reads all lines of an input, with a bound of four bytes per line.
     fn lines(bytes: &[u8]) -> (Vec<String>, Option<Error>) {
-        // Smaller than a line: what is between the reads must not matter.
+        // Smaller than a line, so that lines arrive in pieces.
         let mut lines = Lines::new(BufReader::with_capacity(2, bytes), "standard input");
         lines.bytes_max = 4;
         let mut found = Vec::new();
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_one_by_one_and_the_last_may_lack_its_newline() {
+    fn lines_are_read_one_by_one_and_the_last_may_lack_its_newline() {
         let cases: [(&[u8], &[&str]); 6] = [
             (b"", &[]),
             (b"\n", &["1 Ok(\"\") true"]),
@@ -150,7 +151,10 @@ mod tests {
             ),
             (
                 b"a\n\0",
-                &["1 Ok(\"a\") true", "2 Err(\"it holds a NUL byte\") false"],
+                &[
+                    "1 Ok(\"a\") true",
+                    "2 Err(\"it contains a NUL byte\") false",
+                ],
             ),
         ];
         for (bytes, expected) in cases {
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused_once_it_is_too_long() {
+    fn an_endless_line_is_refused_once_it_is_too_long() {
         for bytes in ["a\nabcde\nb\n", "a\nabcde", "a\nabcdefghij\n"] {
             let (found, error) = lines(bytes.as_bytes());
             assert_eq!(found.len(), 1);

@@ -1,4 +1,4 @@
-//! The `rsoracle-verify` program: whether a price is proved, and nothing else.
+//! The `rsoracle-verify` program: verifies reports, and does nothing else.
 
 use rsoracle_verify::error::{EXIT_UNREADABLE, EXIT_USAGE};
 use rsoracle_verify::{Settings, log, run};
@@ -6,22 +6,23 @@ use std::io::Write;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-rsoracle-verify FILE…: checks reports offline: form, signatures, prices, and whom they are signed by
+rsoracle-verify FILE…: verifies reports offline: their form, signatures and prices, and who signed them
 
 Flags:
-  --roster FILE              Whom you trust: feed, rule, f, quorum, collectors.
-  --head SIGNATURE           The signature of the report that must be the last, in 128 hexadecimal digits.
-  --max-age DURATION         Refuse if the last price is older than this.
-  --json                     One JSON object per file instead of sentences.
+  --roster FILE              The roster that you trust: feed, rule, f, quorum and collectors.
+  --head SIGNATURE           Signature of a report that you know to be the newest, in 128 hexadecimal digits: detects a
+                             truncated journal.
+  --max-age DURATION         Refuse a file whose last price is older than this.
+  --json                     Print one JSON object per file instead of sentences.
   --help, --version
 
 '-' is standard input.
-Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent but signers
+Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent, but signers
 unknown (no --roster).
 ";
 
 /// What the command line asks for.
-enum Asked {
+enum Job {
     Check(Settings),
     Text(String),
 }
@@ -29,17 +30,17 @@ enum Asked {
 fn main() -> ExitCode {
     let words = std::env::args_os().skip(1).map(|word| word.into_string());
     let words: Result<Vec<String>, _> = words.collect();
-    let asked = match &words {
+    let job = match &words {
         Ok(words) => read(words),
-        Err(_) => Err("an argument is not text in UTF-8".to_owned()),
+        Err(_) => Err("an argument is not valid UTF-8".to_owned()),
     };
-    ExitCode::from(match asked {
-        Ok(Asked::Check(settings)) => run(&settings).unwrap_or_else(|error| {
+    ExitCode::from(match job {
+        Ok(Job::Check(settings)) => run(&settings).unwrap_or_else(|error| {
             log::say("verify", error);
             EXIT_UNREADABLE
         }),
-        Ok(Asked::Text(text)) => {
-            // A reader that went away early is no failure.
+        Ok(Job::Text(text)) => {
+            // A reader that closes standard output early is not an error.
             let _ = std::io::stdout().write_all(text.as_bytes());
             0
         }
@@ -50,8 +51,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Makes sense of a command line.
-fn read(words: &[String]) -> Result<Asked, String> {
+/// Parses the command line.
+fn read(words: &[String]) -> Result<Job, String> {
     let (mut files, mut json) = (Vec::new(), false);
     let [mut roster, mut head, mut max_age] = [None, None, None];
     let mut rest = words.iter().map(String::as_str);
@@ -61,10 +62,10 @@ fn read(words: &[String]) -> Result<Asked, String> {
             _ => (word, None),
         };
         let place = match name {
-            "--help" | "-h" => return Ok(Asked::Text(HELP.to_owned())),
+            "--help" | "-h" => return Ok(Job::Text(HELP.to_owned())),
             "--version" | "-V" => {
                 let version = env!("CARGO_PKG_VERSION");
-                return Ok(Asked::Text(format!("rsoracle-verify {version}\n")));
+                return Ok(Job::Text(format!("rsoracle-verify {version}\n")));
             }
             "--json" if inline.is_some() => return Err("--json takes no value".to_owned()),
             "--json" if json => return Err("--json is given twice; give it once".to_owned()),
@@ -96,5 +97,5 @@ fn read(words: &[String]) -> Result<Asked, String> {
     if files.is_empty() {
         return Err("FILE… is missing: rsoracle-verify FILE…".to_owned());
     }
-    Settings::new(files, roster, head, max_age, json).map(Asked::Check)
+    Settings::new(files, roster, head, max_age, json).map(Job::Check)
 }

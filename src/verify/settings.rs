@@ -1,28 +1,28 @@
-//! What is to be checked, and against what: the flags of `rsoracle verify` and of `rsoracle-verify`.
+//! The settings of `rsoracle verify` and `rsoracle-verify`, from their flags.
 
 use crate::duration::{duration_text, duration_us};
 use rsoracle_proof::seal::unhex;
 
-/// Oldest age that can be asked for: ten years.
+/// Longest `--max-age` in microseconds: ten years.
 const AGE_US_MAX: u64 = 3_650 * 86_400_000_000;
 
-/// What is to be checked, and against what.
+/// What to verify, and against what.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The files; `-` is standard input.
+    /// The files to verify; `-` is standard input.
     pub files: Vec<String>,
-    /// The roster's file.
+    /// The roster file, if there is one.
     pub roster: Option<String>,
-    /// The signature of the report that must be the last.
+    /// The signature that the last report must have, if given.
     pub head: Option<[u8; 64]>,
-    /// How old the last price may be.
+    /// The greatest age of the last price in microseconds, if limited.
     pub age_us_max: Option<u64>,
     /// Print JSON.
     pub json: bool,
 }
 
 impl Settings {
-    /// Makes sense of the flags' values; the error is the sentence about what makes none.
+    /// Reads the values of the flags. The error names an invalid one and says what would be valid.
     pub fn new(
         files: Vec<String>,
         roster: Option<&str>,
@@ -34,7 +34,10 @@ impl Settings {
             return Err(wrong("roster", path, "a path without control characters"));
         }
         if head.is_some() && files.len() > 1 {
-            return Err("--head goes with one FILE, whose last report it is".to_owned());
+            return Err(
+                "--head needs exactly one FILE, of whose last report it is the signature"
+                    .to_owned(),
+            );
         }
         Ok(Settings {
             files,

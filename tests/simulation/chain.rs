@@ -4,7 +4,7 @@ use super::chance::Chance;
 use super::oracle;
 use super::schedule::KeyRing;
 use rsoracle_proof::publish::{Decision, Policy, PublishedPrice, decide};
-use rsoracle_proof::report::{Record, Refused, Report, Verifier};
+use rsoracle_proof::report::{Content, Refused, Report, Verifier};
 use rsoracle_proof::round::{Outcome, Round};
 use rsoracle_proof::seal::Keys;
 
@@ -83,7 +83,7 @@ impl Chain {
         let line = report.line();
         let check = verifiers.chain.check(&line, start_us);
         assert_eq!(check.flaws, [""; 0], "a sound report has no flaw: {line}");
-        let Record::Report(read) = check.record else {
+        let Content::Report(read) = check.content else {
             panic!("a sound line must be a report")
         };
         assert_eq!(

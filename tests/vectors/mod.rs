@@ -400,7 +400,7 @@ impl Story {
             ("feed", padded::<16>(&terms.feed).to_vec()),
             ("rule", terms.rule.code().to_be_bytes().to_vec()),
             (
-                "rule of samples",
+                "sample rule",
                 terms.sample_rule.code().to_be_bytes().to_vec(),
             ),
             ("n", SEATS.to_be_bytes().to_vec()),

@@ -129,7 +129,7 @@ fn what_cannot_be_read_and_what_makes_no_sense_is_said() {
     let head = "0".repeat(128);
     let (code, _, wrong) = run(&[&report, &report, "--head", &head], "");
     assert_eq!(code, Some(2));
-    assert!(wrong.contains("--head goes with one FILE"), "{wrong}");
+    assert!(wrong.contains("--head needs exactly one FILE"), "{wrong}");
     for words in ["--help", "-h", "--version"] {
         let (code, out, _) = run(&[words], "");
         assert!(

@@ -1,8 +1,7 @@
-//! A change of the aggregator's key within a journal: a record that both keys signed.
+//! A change of the aggregator's key within a journal: a record that both keys sign.
 //!
-//! Invariant: whoever trusted the old key may go on with the new one, and nobody can put another in between: the record names
-//! the signature before it, and the next report names the new key's signature over the record.
-//! What this module does not do: say why.
+//! Invariant: whoever trusted the old key may trust the new one, and nobody can insert another key. The record names the
+//! signature of the previous record, and the next report names the new key's signature over this record.
 
 use super::read::{self, Cursor, Flaw};
 use crate::seal::{Keys, PublicKey, SignedBytes, Signer, hex};
@@ -10,21 +9,21 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The record.
+/// A change of the aggregator's key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyChange {
-    /// The key until now.
+    /// The key before this record.
     pub old: PublicKey,
-    /// The key from now on.
+    /// The key after this record.
     pub new: PublicKey,
-    /// The signature of the record before this one.
+    /// The signature of the previous record.
     pub previous: [u8; 64],
     /// The old key's signature, then the new one's.
     pub signatures: [[u8; 64]; 2],
 }
 
 impl KeyChange {
-    /// The record, signed by both.
+    /// Makes the record, signed by both keys.
     pub fn sign(old: &impl Signer, new: &impl Signer, previous: [u8; 64]) -> KeyChange {
         let mut change = KeyChange {
             old: old.public(),
@@ -37,7 +36,7 @@ impl KeyChange {
         change
     }
 
-    /// What both signatures cover.
+    /// The bytes that both signatures cover.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = SignedBytes::key_change();
         bytes
@@ -47,17 +46,17 @@ impl KeyChange {
         bytes.done()
     }
 
-    /// What the next report names as the signature before it.
+    /// The signature that the next report names as its previous one.
     pub fn signature(&self) -> [u8; 64] {
         self.signatures[1]
     }
 
-    /// Whether a line is meant to be such a record.
+    /// Whether a line begins as such a record does.
     pub fn is_meant(line: &str) -> bool {
         line.starts_with("{\"rsoracle_key_change\"")
     }
 
-    /// The record as one line of JSON, without its end.
+    /// The record as one line of JSON, without the newline.
     pub fn line(&self) -> String {
         format!(
             "{{\"rsoracle_key_change\":1,\"old\":\"{}\",\"new\":\"{}\",\"previous\":\"{}\",\"old_signature\":\"{}\",\"new_signature\":\"{}\"}}",
@@ -69,7 +68,7 @@ impl KeyChange {
         )
     }
 
-    /// Reads the line that [`KeyChange::line`] writes.
+    /// Parses a line as [`KeyChange::line`] writes it.
     pub fn read(line: &str, keys: &mut Keys) -> Result<KeyChange, Flaw> {
         read::whole(line, keys, |cursor: &mut Cursor| {
             cursor.expect("{\"rsoracle_key_change\":1,\"old\":")?;
@@ -92,7 +91,7 @@ impl KeyChange {
         })
     }
 
-    /// What is wrong with it by itself; empty if both keys signed it.
+    /// The flaws of the record by itself; empty if both keys signed it.
     pub fn flaws(&self) -> Vec<String> {
         let bytes = self.signed_bytes();
         let mut flaws = Vec::new();
@@ -101,7 +100,7 @@ impl KeyChange {
             ("new", &self.new, &self.signatures[1]),
         ] {
             if !key.signed(&bytes, signature) {
-                flaws.push(format!("the {which} key's signature does not check"));
+                flaws.push(format!("the {which} key's signature is invalid"));
             }
         }
         if self.old == self.new {

@@ -1,10 +1,10 @@
-//! A report as one line of JSON, in one form only.
+//! Writes a report as one line of JSON, in its canonical form.
 //!
-//! Invariant: reading what `write` writes gives the same report, and writing what was read the same line, byte for byte:
-//! keys in one order, no blanks, floats as their shortest exact text, times in whole microseconds below 2^53 (JavaScript
-//! reads all of it exactly), bytes in lower-case hexadecimal. What can be computed from the rest (price, standings, tolerances) stands in
-//! the line for its readers; reading passes over it, and whoever verifies holds the line against `write`.
-//! What this module does not do: read, or check a signature.
+//! Invariant: a report has exactly one line, and a line at most one report. Keys have a fixed order, there is no white
+//! space, floats are their shortest exact text, times are whole microseconds below 2^53 (so that JavaScript reads them
+//! exactly), and bytes are lower-case hexadecimal. The line also contains what can be computed from the rest (price,
+//! standings, tolerances). Reading skips these values, and a verifier compares the line with what [`write`] makes of the
+//! report.
 
 use super::{Lateness, Report};
 use crate::record::{Answer, Observation, Record};
@@ -15,13 +15,13 @@ use crate::utc::utc_text;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// A line that is being written.
-pub(super) struct Line(Vec<u8>);
+/// Builds a line.
+pub(super) struct LineWriter(Vec<u8>);
 
-impl Line {
-    /// An empty one, with room for so many bytes.
-    pub(super) fn with_capacity(bytes: usize) -> Line {
-        Line(Vec::with_capacity(bytes))
+impl LineWriter {
+    /// Starts an empty line, with room for `bytes`.
+    pub(super) fn with_capacity(bytes: usize) -> LineWriter {
+        LineWriter(Vec::with_capacity(bytes))
     }
 
     /// The line's text.
@@ -29,29 +29,29 @@ impl Line {
         String::from_utf8(self.0).expect("only text was appended")
     }
 
-    /// Appends text as it is.
-    pub(super) fn text(&mut self, text: &str) -> &mut Line {
+    /// Appends text unchanged.
+    pub(super) fn text(&mut self, text: &str) -> &mut LineWriter {
         self.0.extend_from_slice(text.as_bytes());
         self
     }
 
     /// Appends text that needs no escapes, in quotes.
-    pub(super) fn quoted(&mut self, text: &str) -> &mut Line {
+    pub(super) fn quoted(&mut self, text: &str) -> &mut LineWriter {
         self.text("\"").text(text).text("\"")
     }
 
     /// Appends `true` or `false`.
-    fn truth(&mut self, truth: bool) -> &mut Line {
+    fn truth(&mut self, truth: bool) -> &mut LineWriter {
         self.text(if truth { "true" } else { "false" })
     }
 
     /// Appends a whole number.
-    pub(super) fn number(&mut self, number: impl Into<u64>) -> &mut Line {
+    pub(super) fn number(&mut self, number: impl Into<u64>) -> &mut LineWriter {
         self.digits(number.into(), 1)
     }
 
-    /// Appends a whole number, with zeros before it where it has fewer digits than `least`.
-    fn digits(&mut self, mut number: u64, least: usize) -> &mut Line {
+    /// Appends a whole number, padded with zeros to at least `least` digits.
+    fn digits(&mut self, mut number: u64, least: usize) -> &mut LineWriter {
         let mut digits = [b'0'; 20];
         let mut at = digits.len();
         while number > 0 {
@@ -65,7 +65,7 @@ impl Line {
     }
 
     /// Appends a float's shortest exact text.
-    pub(super) fn float(&mut self, value: f64) -> &mut Line {
+    pub(super) fn float(&mut self, value: f64) -> &mut LineWriter {
         match short_decimal(value) {
             Some((number, 0)) => self.digits(number, 1),
             Some((number, decimals)) => {
@@ -79,7 +79,7 @@ impl Line {
     }
 
     /// Appends bytes in hexadecimal, in quotes.
-    pub(super) fn hex(&mut self, bytes: &[u8]) -> &mut Line {
+    pub(super) fn hex(&mut self, bytes: &[u8]) -> &mut LineWriter {
         self.text("\"");
         let from = self.0.len();
         self.0.resize(from + 2 * bytes.len(), 0);
@@ -87,12 +87,12 @@ impl Line {
         self.text("\"")
     }
 
-    /// Appends a value by `write`, or `null`.
+    /// Appends a value by `write`, or `null` if there is none.
     pub(super) fn or_null<T>(
         &mut self,
         value: Option<T>,
-        write: impl FnOnce(&mut Line, T) -> &mut Line,
-    ) -> &mut Line {
+        write: impl FnOnce(&mut LineWriter, T) -> &mut LineWriter,
+    ) -> &mut LineWriter {
         match value {
             Some(value) => write(self, value),
             None => self.text("null"),
@@ -100,12 +100,12 @@ impl Line {
     }
 }
 
-/// The shortest decimal that is read as `value`, as a whole number and how many of its digits are decimals, if it has at most
-/// 15 digits and 9 decimals: most prices do, and are written several times faster so.
+/// The shortest decimal that parses to `value`, if it has at most 15 digits and 9 decimals: as a whole number, and how many
+/// of its digits are decimals. Most prices have such a decimal, and are written several times faster this way.
 ///
-/// Two decimals of at most 15 digits are never read as the same float, so that one which is read as `value` is, without
-/// zeros at its end, the shortest. It is exact: below 2^53 the product is off by less than a quarter, and the division, of a
-/// whole number by a power of ten that are both exact, rounds as reading the decimal does.
+/// No two decimals of at most 15 digits parse to the same float. So a decimal that parses to `value` is the shortest one,
+/// once its trailing zeros are removed. The result is exact: below 2^53 the product is off by less than a quarter, and
+/// dividing a whole number by a power of ten, both exact, rounds as parsing the decimal does.
 fn short_decimal(value: f64) -> Option<(u64, usize)> {
     const POWERS: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
     let fits = |power: &f64| value * power < 1e15;
@@ -121,7 +121,7 @@ fn short_decimal(value: f64) -> Option<(u64, usize)> {
     Some((number, decimals))
 }
 
-/// The line, without its end.
+/// The report's line, without the newline.
 pub fn write(report: &Report) -> String {
     let samples: usize = report
         .round
@@ -129,7 +129,7 @@ pub fn write(report: &Report) -> String {
         .iter()
         .map(|part| part.records.len())
         .sum();
-    let mut line = Line::with_capacity(2048 + 512 * report.round.parts.len() + 64 * samples);
+    let mut line = LineWriter::with_capacity(2048 + 512 * report.round.parts.len() + 64 * samples);
     write_head(&mut line, report);
     write_terms(&mut line, report);
     write_slots(&mut line, report);
@@ -137,23 +137,23 @@ pub fn write(report: &Report) -> String {
     line.done()
 }
 
-fn write_head(line: &mut Line, report: &Report) {
+fn write_head(line: &mut LineWriter, report: &Report) {
     let (outcome, terms) = (&report.outcome, &report.round.terms);
     line.text("{\"rsoracle_report\":1,\"number\":")
         .number(report.number);
     line.text(",\"feed\":").quoted(&terms.feed);
     line.text(",\"price\":")
-        .or_null(report.price(), Line::float);
+        .or_null(report.price(), LineWriter::float);
     line.text(",\"decision\":").quoted(report.decision.name());
     line.text(",\"time\":")
         .or_null(outcome.timestamp_us, |line, us| line.quoted(&utc_text(us)));
     line.text(",\"time_us\":")
-        .or_null(outcome.timestamp_us, Line::number);
+        .or_null(outcome.timestamp_us, LineWriter::number);
     line.text(",\"age_us\":")
-        .or_null(report.age_us(), Line::number);
+        .or_null(report.age_us(), LineWriter::number);
     line.text(",\"embedded\":").truth(report.embedded());
     line.text(",\"spread\":")
-        .or_null(outcome.spread, Line::float);
+        .or_null(outcome.spread, LineWriter::float);
     line.text(",\"prices\":").number(outcome.prices);
     line.text(",\"signatures_verified\":")
         .number(outcome.verified);
@@ -179,7 +179,7 @@ fn write_head(line: &mut Line, report: &Report) {
         });
 }
 
-fn write_terms(line: &mut Line, report: &Report) {
+fn write_terms(line: &mut LineWriter, report: &Report) {
     let (terms, policy) = (&report.round.terms, &report.policy);
     line.text(",\"round_start_us\":")
         .number(report.round.start_us);
@@ -195,13 +195,13 @@ fn write_terms(line: &mut Line, report: &Report) {
     line.text(",\"interval_us\":").number(terms.interval_us);
     line.text(",\"terms_digest\":").hex(&report.round.digest);
     line.text(",\"policy\":{\"deviation\":")
-        .or_null(policy.deviation, Line::float);
+        .or_null(policy.deviation, LineWriter::float);
     line.text(",\"heartbeat_us\":")
-        .or_null(policy.heartbeat_us, Line::number);
+        .or_null(policy.heartbeat_us, LineWriter::number);
     line.text(",\"move_max\":")
-        .or_null(policy.move_max, Line::float);
+        .or_null(policy.move_max, LineWriter::float);
     line.text(",\"spread_max\":")
-        .or_null(policy.spread_max, Line::float);
+        .or_null(policy.spread_max, LineWriter::float);
     line.text("},\"last_published\":")
         .or_null(report.last, |line, last| {
             line.text("{\"number\":").number(last.number);
@@ -211,7 +211,7 @@ fn write_terms(line: &mut Line, report: &Report) {
         });
 }
 
-fn write_slots(line: &mut Line, report: &Report) {
+fn write_slots(line: &mut LineWriter, report: &Report) {
     line.text(",\"collectors\":[");
     for (slot, part) in report.round.parts.iter().enumerate() {
         let seat = &report.round.terms.seats[slot];
@@ -246,13 +246,13 @@ fn write_slots(line: &mut Line, report: &Report) {
     line.text("]");
 }
 
-pub(super) fn write_observation(line: &mut Line, observation: Option<&Observation>) {
+pub(super) fn write_observation(line: &mut LineWriter, observation: Option<&Observation>) {
     let (price, abstains) = match observation.map(|observation| observation.answer) {
         Some(Answer::Price(price)) => (Some(price), None),
         Some(Answer::Abstain(why)) => (None, Some(why)),
         None => (None, None),
     };
-    line.text("\"price\":").or_null(price, Line::float);
+    line.text("\"price\":").or_null(price, LineWriter::float);
     line.text(",\"abstains\":")
         .or_null(abstains, |line, why| line.quoted(why.sentence()));
     line.text(",\"timestamp_us\":")
@@ -261,8 +261,8 @@ pub(super) fn write_observation(line: &mut Line, observation: Option<&Observatio
         .or_null(observation, |line, one| line.hex(&one.signature));
 }
 
-/// What a sample lacks is left out, since there are many.
-fn write_record(line: &mut Line, record: &Record) {
+/// Missing values of a sample are left out, since a report has many samples.
+fn write_record(line: &mut LineWriter, record: &Record) {
     match record.price {
         Ok(price) => line.text("\"price\":").float(price),
         Err(miss) => line.text("\"missing\":").quoted(miss.sentence()),
@@ -275,7 +275,7 @@ fn write_record(line: &mut Line, record: &Record) {
     }
 }
 
-fn write_tail(line: &mut Line, report: &Report) {
+fn write_tail(line: &mut LineWriter, report: &Report) {
     line.text(",\"refused\":[");
     for (index, (reason, count)) in report.refused.iter().enumerate() {
         line.text(if index == 0 { "{" } else { ",{" });
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     fn text(value: f64) -> String {
-        let mut line = Line::with_capacity(32);
+        let mut line = LineWriter::with_capacity(32);
         line.float(value);
         line.done()
     }
@@ -325,7 +325,7 @@ mod tests {
         for value in [0.0, -0.0, 1.0, -1.5, 1e-12, 1e15, 999_999_999_999_999.0] {
             assert_eq!(text(value), format!("{value}"));
         }
-        // What prices and their averages look like takes the quick way.
+        // Typical prices and averages take the fast path.
         assert_eq!(short_decimal(87_231.42), Some((8_723_142, 2)));
         assert_eq!(short_decimal(0.013_619), Some((13_619, 6)));
         assert_eq!(short_decimal(100_000.0), Some((100_000, 0)));
@@ -333,8 +333,8 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_and_bytes_are_written_whole() {
-        let mut line = Line::with_capacity(0);
+    fn numbers_and_bytes_are_written_in_full() {
+        let mut line = LineWriter::with_capacity(0);
         line.number(0u64).text(" ").number(u64::MAX).text(" ");
         line.digits(7, 3).text(" ").hex(&[0, 0x9a, 0xff]);
         assert_eq!(line.done(), "0 18446744073709551615 007 \"009aff\"");

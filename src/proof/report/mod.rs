@@ -1,8 +1,8 @@
-//! The outcome of one round: a record that carries its own proof, as one line of JSON and in the one line that people read.
+//! Reports: the outcome of a round with its proof, as one line of JSON, and as one line for people.
 //!
-//! Invariant: everything that can be computed from the rest is computed from it; whoever reads a report holds what it says
-//! against what it makes of the same samples and signatures. The aggregator's signature covers all of it, at fixed widths.
-//! What this module does not do: write files, or believe anybody (`verify` says what checks out).
+//! Invariant: everything that follows from the samples and signatures is computed from them, never taken from the line. The
+//! aggregator's signature covers the whole report, at fixed widths. [`Verifier`] compares a line with what its own samples and
+//! signatures give.
 
 mod change;
 mod line;
@@ -13,7 +13,7 @@ mod verify;
 pub use change::KeyChange;
 pub use proof::Proof;
 pub use read::Flaw;
-pub use verify::{Check, Record, Verifier};
+pub use verify::{Check, Content, Verifier};
 
 use crate::aggregate::Rule;
 use crate::price;
@@ -28,55 +28,55 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Refusals, counted by reason.
+/// How often frames and peers were refused, by reason.
 pub type Refused = BTreeMap<Reject, u32>;
 
-/// One round and what it came to.
+/// The report of one round.
 pub struct Report {
-    /// Its place in the journal, from 1; without one, 1.
+    /// Its number in the journal, from 1; without a journal, 1.
     pub number: u64,
     /// The round: terms, start, samples and observations.
     pub round: Round,
-    /// What it came to.
+    /// The round's outcome.
     pub outcome: Outcome,
     /// What becomes of the price.
     pub decision: Decision,
-    /// What was refused meanwhile.
+    /// What was refused during the round.
     pub refused: Refused,
-    /// When a price is published.
+    /// The policy that decided whether to publish.
     pub policy: Policy,
-    /// The price that was published last.
+    /// The last price that was published before this report.
     pub last: Option<PublishedPrice>,
-    /// The signature of the report before this one.
+    /// The signature of the previous record in the journal.
     pub previous: Option<[u8; 64]>,
-    /// Whether the aggregator's key is gone when its process ends.
+    /// Whether the aggregator's key exists only as long as its process.
     pub ephemeral: bool,
-    /// The aggregator's, over [`Report::signed_bytes`].
+    /// The aggregator's signature over [`Report::signed_bytes`].
     pub signature: [u8; 64],
 }
 
-/// How late samples were asked for, and how far apart the collectors asked for the same one.
+/// How late samples were requested, and how far apart the collectors requested the same sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lateness {
     /// Median over all samples of all collectors, in microseconds.
     pub median_us: u64,
-    /// The latest.
+    /// The maximum over all samples of all collectors, in microseconds.
     pub max_us: u64,
-    /// Latest minus earliest collector of one sample: median over the samples.
+    /// Spread of a sample (its latest minus its earliest collector), in microseconds: the median over the samples.
     pub spread_median_us: u64,
-    /// The same: the worst sample.
+    /// The maximum of these spreads, in microseconds.
     pub spread_max_us: u64,
 }
 
 impl Lateness {
-    /// Taken from the samples of a round; `None` if nobody asked for any.
+    /// Computed from the samples of a round that have a price; `None` if there are none.
     pub fn of(parts: &[Part]) -> Option<Lateness> {
         let most = parts.iter().map(|part| part.records.len()).max()?;
         let mut all: Vec<u64> = Vec::with_capacity(most * parts.len());
         // Earliest and latest of each sample, by its number.
         let mut extremes: Vec<Option<(u64, u64)>> = vec![None; most];
         for record in parts.iter().flat_map(|part| &part.records) {
-            // What was asked for too late to count says nothing about those that count.
+            // Samples without a price do not count: they may have been requested too late.
             let (Ok(_), Some(us)) = (record.price, record.lateness_us) else {
                 continue;
             };
@@ -98,7 +98,7 @@ impl Lateness {
 }
 
 impl Report {
-    /// A report that is not signed yet.
+    /// Makes an unsigned report of a round.
     pub fn new(
         number: u64,
         round: Round,
@@ -121,12 +121,12 @@ impl Report {
         }
     }
 
-    /// Reads the one line that [`Report::line`] writes.
+    /// Parses a line as [`Report::line`] writes it.
     pub fn read(line: &str, keys: &mut Keys) -> Result<Report, Flaw> {
         read::whole(line, keys, |cursor| cursor.report())
     }
 
-    /// The report as one line of JSON, without its end.
+    /// The report as one line of JSON, without the newline.
     pub fn line(&self) -> String {
         line::write(self)
     }
@@ -136,8 +136,8 @@ impl Report {
         self.signature = key.sign(&self.signed_bytes());
     }
 
-    /// What the aggregator's signature covers; docs/PROTOCOL.md has the table. What there is not is all zeros, or for a
-    /// time all ones.
+    /// The bytes that the aggregator's signature covers, as in the table of docs/PROTOCOL.md. A missing value is all zeros,
+    /// a missing time all ones.
     pub fn signed_bytes(&self) -> Vec<u8> {
         const NONE_US: u64 = u64::MAX;
         let (terms, outcome, policy) = (&self.round.terms, &self.outcome, &self.policy);
@@ -187,12 +187,12 @@ impl Report {
         bytes.done()
     }
 
-    /// The price that the report shows: none below the quorum, and none that was withheld.
+    /// The price that the report shows: `None` below the quorum, or if the price was withheld.
     pub fn price(&self) -> Option<f64> {
         self.outcome.price.filter(|_| self.decision.has_price())
     }
 
-    /// What the next report names as published last.
+    /// The last published price after this report; the next report names it.
     pub fn published(&self) -> Option<PublishedPrice> {
         if self.decision != Decision::Published {
             return self.last;
@@ -205,7 +205,7 @@ impl Report {
         })
     }
 
-    /// The age of the oldest price used, where the exchanges gave times with all of them.
+    /// The age of the oldest exchange price used, in microseconds; `None` unless the exchanges gave the times of all of them.
     pub fn age_us(&self) -> Option<u64> {
         let used = |slot: &usize| matches!(self.outcome.standings[*slot], Standing::Used(_));
         let parts = (0..self.round.parts.len()).filter(used);
@@ -215,13 +215,13 @@ impl Report {
         ages?.into_iter().max()
     }
 
-    /// Whether prices in it are recorded ones.
+    /// Whether any of its prices are recorded ones.
     pub fn embedded(&self) -> bool {
         let seats = &self.round.terms.seats;
         seats.iter().any(|seat| is_embedded(&seat.source))
     }
 
-    /// The one line that is the result; `None` without a price.
+    /// The result as one line for people; `None` without a price.
     pub fn closing_line(&self) -> Option<String> {
         let terms = &self.round.terms;
         let (price, time_us) = self.price().zip(self.outcome.timestamp_us)?;

@@ -1,10 +1,11 @@
-//! The proof that a collector lied: two different answers that one key signed for one round.
+//! A proof that a collector lied: two different answers for the same round, signed by the same key.
 //!
-//! Invariant: a proof needs nothing but itself. Both signatures check under the same key, over the same terms and start, and
-//! what they sign differs; no honest collector signs twice for one start. What this module does not do: say which is true.
+//! Invariant: a proof is self-contained. Both signatures are valid under the same key, for the same terms and start, and
+//! what they sign differs. An honest collector never signs twice for the same start. A proof does not say which answer is
+//! true.
 
 use super::Report;
-use super::line::{Line, write_observation};
+use super::line::{LineWriter, write_observation};
 use super::read::{self, Cursor, Flaw, NUMBER_MAX};
 use crate::limits::{FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
 use crate::record::Observation;
@@ -13,34 +14,34 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How the line of a proof begins.
+/// The beginning of a proof's line.
 const BEGINS: &str = "{\"rsoracle_proof\":1,\"key\":";
 
-/// Two answers of one collector to one round.
+/// Two different answers of one collector for one round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proof {
     /// The collector's key.
     pub key: PublicKey,
-    /// What the round was held to.
+    /// The digest of the round's terms.
     pub terms_digest: [u8; 32],
     /// The collector's slot.
     pub slot: u16,
-    /// What was priced.
+    /// The name of the feed.
     pub feed: String,
-    /// What the collector watched.
+    /// The collector's source.
     pub source: String,
-    /// The round's start.
+    /// The round's start, microseconds since the Unix epoch.
     pub start_us: u64,
-    /// How many samples.
+    /// Number of samples.
     pub samples: u32,
-    /// From one to the next.
+    /// Microseconds from one sample to the next.
     pub interval_us: u64,
-    /// Both answers, each with the digest of the samples that it was signed over.
+    /// Both answers, each with the digest of the samples that its signature covers.
     pub answers: [([u8; 32], Observation); 2],
 }
 
 impl Proof {
-    /// Those that a report holds.
+    /// The proofs that a report contains.
     pub fn in_report(report: &Report) -> Vec<Proof> {
         let terms = &report.round.terms;
         let parts = report.round.parts.iter().enumerate();
@@ -62,14 +63,14 @@ impl Proof {
         parts.filter_map(proof).collect()
     }
 
-    /// Whether a line is meant to be a proof.
+    /// Whether a line begins as a proof does.
     pub fn is_meant(line: &str) -> bool {
         line.starts_with("{\"rsoracle_proof\"")
     }
 
-    /// The proof as one line of JSON, without its end.
+    /// The proof as one line of JSON, without the newline.
     pub fn line(&self) -> String {
-        let mut line = Line::with_capacity(1024);
+        let mut line = LineWriter::with_capacity(1024);
         line.text(BEGINS).hex(self.key.bytes());
         line.text(",\"terms_digest\":").hex(&self.terms_digest);
         line.text(",\"slot\":").number(self.slot);
@@ -88,7 +89,7 @@ impl Proof {
         line.done()
     }
 
-    /// Reads the line that [`Proof::line`] writes.
+    /// Parses a line as [`Proof::line`] writes it.
     pub fn read(line: &str, keys: &mut Keys) -> Result<Proof, Flaw> {
         read::whole(line, keys, Proof::take)
     }
@@ -136,7 +137,7 @@ impl Proof {
         })
     }
 
-    /// What is wrong with it; empty if it proves what it says.
+    /// The flaws of the proof; empty if it is valid.
     pub fn flaws(&self) -> Vec<String> {
         let mut flaws = Vec::new();
         let signed = self.answers.map(|(digest, observation)| {
@@ -161,7 +162,7 @@ impl Proof {
             .zip(signed.iter().zip(&self.answers))
         {
             if !self.key.signed(bytes, &observation.signature) {
-                flaws.push(format!("the {which} answer's signature does not check"));
+                flaws.push(format!("the {which} answer's signature is invalid"));
             }
         }
         if signed[0] == signed[1] {

@@ -1,8 +1,7 @@
-//! Reads the one line that a report is.
+//! Parses the line of a report.
 //!
-//! Invariant: what stands where something else is expected is refused with its place; nothing is guessed, defaulted or
-//! ordered anew. Values that can be computed are passed over: whoever verifies writes the report again and compares.
-//! What this module does not do: check a signature.
+//! Invariant: anything unexpected is refused, with its position; nothing is guessed, defaulted or reordered. Values that can be
+//! computed are skipped: a verifier writes the report again and compares the lines. No signature is checked here.
 
 use super::{Refused, Report};
 use crate::aggregate::Rule;
@@ -19,25 +18,25 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Display};
 
-/// Times and numbers are below this: 2^53, up to which JavaScript's numbers are whole.
+/// Largest time or number in a line: 2^53 - 1, up to which JavaScript's numbers are exact.
 pub(super) const NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// Where a line is not a report, and what should stand there.
+/// Where a line is not a report, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
     /// Byte offset in the line, from 0.
     pub at: usize,
-    /// What should stand there.
+    /// What was expected there.
     pub expected: String,
 }
 
 impl Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "byte {}: {} should stand there", self.at, self.expected)
+        write!(f, "byte {}: expected {}", self.at, self.expected)
     }
 }
 
-/// Reads a whole line; `keys` remembers decoded keys from one line to the next.
+/// Parses a whole line by `read`. `keys` caches decoded keys from line to line.
 pub fn whole<T>(
     line: &str,
     keys: &mut Keys,
@@ -51,7 +50,7 @@ pub fn whole<T>(
     Ok(value)
 }
 
-/// Reads on through a line.
+/// A position in a line.
 pub struct Cursor<'a, 'k> {
     line: &'a str,
     at: usize,
@@ -86,7 +85,7 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    /// The key of the next field, with what stands between the last value and this one.
+    /// Takes the key of the next field, with the punctuation around it.
     pub(super) fn key(&mut self, key: &str) -> Result<(), Flaw> {
         let rest = self.rest();
         let there = rest
@@ -100,7 +99,7 @@ impl<'a> Cursor<'a, '_> {
         Ok(())
     }
 
-    /// Passes over a value that can be computed: anything up to the next field `key`, on which the reading goes on.
+    /// Skips a value that can be computed: everything up to the value of the next field `key`.
     fn pass_to(&mut self, key: &str) -> Result<(), Flaw> {
         let next = format!(",\"{key}\":");
         match self.rest().find(&next) {
@@ -129,7 +128,7 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    /// The one number that may stand here.
+    /// Takes a number that must be this one.
     fn exactly(&mut self, number: u64) -> Result<(), Flaw> {
         let at = self.at;
         match self.number(number) {
@@ -168,14 +167,14 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    /// A part above 0, which the signature could not tell from none.
+    /// Takes a fraction above 0. (In the signed bytes, 0 means that there is none.)
     fn part(&mut self) -> Result<f64, Flaw> {
         let at = self.at;
         let part = self.float()?;
         if part > 0.0 {
             Ok(part)
         } else {
-            let expected = "null or a part above 0".to_owned();
+            let expected = "null or a fraction above 0".to_owned();
             Err(Flaw { at, expected })
         }
     }
@@ -198,7 +197,7 @@ impl<'a> Cursor<'a, '_> {
         self.expect("false").map(|()| false)
     }
 
-    /// Text in quotes without escapes: visible ASCII characters and blanks, `µ` and `%` among the reasons' words.
+    /// Takes text in quotes, without escapes.
     fn text(&mut self, bytes_max: usize) -> Result<&'a str, Flaw> {
         self.expect("\"")?;
         let rest = self.rest();
@@ -210,7 +209,7 @@ impl<'a> Cursor<'a, '_> {
         Ok(&rest[..length])
     }
 
-    /// A name that stands in signed bytes at a fixed width.
+    /// Takes a name that has a fixed-width field in the signed bytes.
     pub(super) fn name(&mut self, bytes_max: usize) -> Result<String, Flaw> {
         let at = self.at;
         let text = self.text(bytes_max)?;
@@ -221,7 +220,7 @@ impl<'a> Cursor<'a, '_> {
         Ok(text.to_owned())
     }
 
-    /// One of several things, by the words in quotes that stand for it.
+    /// Takes one of several values, by its name in quotes.
     fn one_of<T: Copy>(
         &mut self,
         all: &[T],
@@ -239,7 +238,7 @@ impl<'a> Cursor<'a, '_> {
 
     pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
         let at = self.at;
-        // First as it stands where all is well: between two quotes, and no search for the second.
+        // Fast path for valid digits: the position of the second quote is known, so there is no search for it.
         let quoted = self.rest().as_bytes().get(..2 * N + 2);
         if let Some([b'"', digits @ .., b'"']) = quoted {
             let mut bytes = [0; N];
@@ -320,7 +319,7 @@ impl<'a> Cursor<'a, '_> {
             seats,
         };
         if samples == 0 || start_us.saturating_add(terms.last_instant_us()) > NUMBER_MAX {
-            return Err(self.flaw("a report of a round that can be"));
+            return Err(self.flaw("a report of a possible round"));
         }
         let round = Round {
             digest: self.keys.digest(terms.digested()),
@@ -406,7 +405,7 @@ impl<'a> Cursor<'a, '_> {
         Ok((seats, parts))
     }
 
-    /// From the value of `price` on.
+    /// Takes an observation, from the value of `price` on.
     pub(super) fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
         let price = self.or_null(Self::price)?;
         self.key("abstains")?;
@@ -429,12 +428,12 @@ impl<'a> Cursor<'a, '_> {
                 signature,
             })),
             (None, None, None) => Ok(None),
-            _ => Err(self.flaw("a whole answer with time and signature, or none of it")),
+            _ => Err(self.flaw("an answer with time and signature, or null for all of them")),
         }
     }
 
     fn records(&mut self, samples: u32) -> Result<Vec<Record>, Flaw> {
-        // As many as there usually are: a line that lies about them takes no more memory for it.
+        // Room for a usual number: a line that claims more must contain them before it takes more memory.
         let mut records = Vec::with_capacity(samples.min(16) as usize);
         self.expect("[")?;
         while !self.takes("]") {

@@ -197,33 +197,33 @@ fn what_does_not_follow_from_the_signatures_is_named() {
         (
             "\"price\":87233.42,\"decision\"",
             "\"price\":87233.43,\"decision\"",
-            "behind \"price\"",
+            "after \"price\"",
         ),
         (
             "\"standing\":\"used\"",
             "\"standing\":\"trimmed\"",
-            "behind \"standing\"",
+            "after \"standing\"",
         ),
         (
             "\"faulty_exchanges_tolerated\":0",
             "\"faulty_exchanges_tolerated\":1",
-            "behind \"faulty_exchanges_tolerated\"",
+            "after \"faulty_exchanges_tolerated\"",
         ),
         (
             "\"embedded\":false",
             "\"embedded\": false",
-            "behind \"embedded\"",
+            "after \"embedded\"",
         ),
-        ("\"n\":7,", "\"n\":7,\"n\":7,", "should stand there"),
+        ("\"n\":7,", "\"n\":7,\"n\":7,", "expected"),
         (
             "\"used\",\"price\":87233.42",
             "\"used\",\"price\":0",
-            "a price should stand there",
+            "expected a price",
         ),
         (
             "\"used\",\"price\":87233.42",
             "\"used\",\"price\":987233420000000000",
-            "a price should stand there",
+            "expected a price",
         ),
         ("\"f\":2,", "\"f\":3,", "f is 3"),
         ("\"f\":2,", "\"f\":65535,", "of at most 4096"),
@@ -231,7 +231,7 @@ fn what_does_not_follow_from_the_signatures_is_named() {
         (
             "\"move_max\":null",
             "\"move_max\":0",
-            "null or a part above 0",
+            "null or a fraction above 0",
         ),
         ("\"quorum\":5,", "\"quorum\":4,", "the quorum is 4"),
         ("\"count\":3", "\"count\":2", "the aggregator's signature"),
@@ -239,7 +239,7 @@ fn what_does_not_follow_from_the_signatures_is_named() {
         (
             "{\"rsoracle_report\":1",
             "{ \"rsoracle_report\":1",
-            "it is no report: byte 0",
+            "it is not a report: byte 0",
         ),
         ("\"}", "\"} ", "the end of the line"),
     ] {
@@ -251,7 +251,7 @@ fn what_does_not_follow_from_the_signatures_is_named() {
         );
     }
     let early = Verifier::default().check(&line, START_US - 5_000_001).flaws;
-    assert!(early[0].contains("lies in the future"), "{early:?}");
+    assert!(early[0].contains("in the future"), "{early:?}");
     assert_eq!(
         Verifier::default().check(&line, START_US - 5_000_000).flaws,
         [""; 0]
@@ -371,7 +371,7 @@ fn two_answers_of_one_collector_are_a_proof_that_needs_nothing_else() {
     );
     let check = Verifier::default().check(&line, NOW_US);
     assert_eq!(check.flaws, [""; 0]);
-    assert!(matches!(check.record, super::Record::Proof(_)));
+    assert!(matches!(check.content, super::Content::Proof(_)));
     assert_no_bit_is_ignored(&line);
     // The same answer twice proves nothing, nor do answers of two collectors.
     let mut same = proofs[0].clone();

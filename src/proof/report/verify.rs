@@ -1,10 +1,11 @@
-//! Checks reports, one or a chain of them, from their lines alone.
+//! Verifies reports, single ones or a chain of them, from their lines alone.
 //!
-//! A line is read, its round is played again (the same bookkeeping that the aggregator used judges every sample and
-//! signature), and written again: what comes out must be the same line, so that no price, standing or sum can differ from
-//! what the signatures make, and nothing can hide in a second spelling.
-//! Invariant: what is not shown by a signature or a computation is not called checked. What this module does not do: read
-//! files or a clock, or trust a report's own word about whom to trust (the roster says that).
+//! A line is parsed, its round is replayed (the bookkeeping that the aggregator used judges every sample and signature), and
+//! the report is written again. The result must be the same line. So no price, standing or count can differ from what the
+//! signed samples give, and a report has only one spelling.
+//!
+//! Invariant: a line without flaws was verified by signatures and computations alone. Whom to trust comes from the roster,
+//! never from the report.
 
 use super::{KeyChange, Proof, Report, line};
 use crate::aggregate::{faulty_max, quorum};
@@ -21,56 +22,56 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Display;
 
-/// What a line was.
-pub enum Record {
+/// What a line contains.
+pub enum Content {
     /// A report.
     Report(Box<Report>),
-    /// The proof that a collector lied.
+    /// A proof that a collector lied.
     Proof(Box<Proof>),
     /// A change of the aggregator's key.
     KeyChange,
-    /// None of these.
+    /// None of these, or unreadable.
     Unknown,
 }
 
-/// So many things that are wrong with one report are told.
+/// After this many flaws of one report, its remaining collectors are not checked.
 const FLAWS_MAX: usize = 20;
 
-/// What became of one line.
+/// The result of verifying one line.
 pub struct Check {
-    /// What it was.
-    pub record: Record,
-    /// Everything that is wrong with it, the first reason first; empty if nothing is.
+    /// What the line contains.
+    pub content: Content,
+    /// Its flaws, in the order in which they were found; empty if there are none.
     pub flaws: Vec<String>,
 }
 
 impl Check {
-    /// That of a line that is no text.
+    /// The result for a line that cannot be parsed.
     pub fn unreadable(why: &str) -> Check {
         Check {
-            record: Record::Unknown,
-            flaws: vec![format!("it is no report: {why}")],
+            content: Content::Unknown,
+            flaws: vec![format!("it is not a report: {why}")],
         }
     }
 }
 
-/// Checks line after line.
+/// Verifies line after line.
 #[derive(Default)]
 pub struct Verifier {
     keys: Keys,
     roster: Option<Roster>,
     last: Option<Seen>,
-    /// How many chains began: reports that say that none stands before them.
+    /// How many chains began: reports without a previous one.
     pub chains: u64,
-    /// Ed25519 signatures that were checked.
+    /// How many Ed25519 signatures were verified.
     pub signatures: u64,
 }
 
-/// What the next report of a chain is held against.
+/// What the next report of a chain is compared with.
 struct Seen {
     signature: [u8; 64],
     aggregator: PublicKey,
-    /// The last report; none behind a change of keys that stands first.
+    /// The last report; None after a change of keys that came first.
     report: Option<SeenReport>,
 }
 
@@ -81,22 +82,22 @@ struct SeenReport {
 }
 
 impl SeenReport {
-    /// What is wrong with the start of a report that comes after it.
+    /// What is wrong with the start of the report that follows.
     fn start_flaw(&self, report: &Report) -> Option<String> {
         use core::cmp::Ordering::{Equal, Greater, Less};
         let why = match report.round.start_us.cmp(&self.start_us) {
             Greater => return None,
             Equal => {
-                "equivocation: the aggregator signed two different reports for one round start"
+                "equivocation: the aggregator signed two different reports for the same round start"
             }
-            Less => "its round starts before that of the report before it",
+            Less => "its round starts before that of the previous report",
         };
         Some(why.to_owned())
     }
 }
 
 impl Verifier {
-    /// One that trusts the collectors of a roster, or nobody.
+    /// A verifier that trusts the collectors of a roster, or nobody.
     pub fn new(roster: Option<&Roster>) -> Verifier {
         Verifier {
             roster: roster.cloned(),
@@ -104,7 +105,8 @@ impl Verifier {
         }
     }
 
-    /// Checks the next line; `now_us` is the time that no report may be ahead of.
+    /// Verifies the next line. `now_us` is the current time, microseconds since the Unix epoch: reports of the future are
+    /// refused.
     pub fn check(&mut self, text: &str, now_us: u64) -> Check {
         if Proof::is_meant(text) {
             return self.check_proof(text);
@@ -112,7 +114,7 @@ impl Verifier {
         if KeyChange::is_meant(text) {
             let flaws = self.check_change(text);
             return Check {
-                record: Record::KeyChange,
+                content: Content::KeyChange,
                 flaws,
             };
         }
@@ -127,7 +129,7 @@ impl Verifier {
         flaws.extend(written_again(&report, text));
         if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
             flaws.push(
-                "it is of a round that has not begun: the round's start lies in the future"
+                "its round starts in the future: the aggregator's clock or this machine's is wrong"
                     .to_owned(),
             );
         }
@@ -136,7 +138,7 @@ impl Verifier {
         }
         flaws.extend(self.chain(&report));
         Check {
-            record: Record::Report(Box::new(report)),
+            content: Content::Report(Box::new(report)),
             flaws,
         }
     }
@@ -149,41 +151,41 @@ impl Verifier {
         self.signatures += 2;
         let mut flaws = proof.flaws();
         if proof.line() != text {
-            flaws.push("it is not in its one form".to_owned());
+            flaws.push("it is not in canonical form".to_owned());
         }
         let known = |roster: &Roster| roster.collectors.iter().any(|seat| seat.key == proof.key);
         if self.roster.as_ref().is_some_and(|roster| !known(roster)) {
-            flaws.push("its key is none of the roster's".to_owned());
+            flaws.push("its key is not in the roster".to_owned());
         }
         Check {
-            record: Record::Proof(Box::new(proof)),
+            content: Content::Proof(Box::new(proof)),
             flaws,
         }
     }
 
-    /// What is wrong with a change of the aggregator's key; the chain goes on with the new one.
+    /// The flaws of a change of the aggregator's key. The chain continues with the new key.
     fn check_change(&mut self, text: &str) -> Vec<String> {
         let change = match KeyChange::read(text, &mut self.keys) {
             Ok(change) => change,
-            Err(flaw) => return vec![format!("it is no change of keys: {flaw}")],
+            Err(flaw) => return vec![format!("it is not a change of keys: {flaw}")],
         };
         self.signatures += 2;
         let mut flaws = change.flaws();
         if change.line() != text {
-            flaws.push("it is not in its one form".to_owned());
+            flaws.push("it is not in canonical form".to_owned());
         }
         let seen = self.last.take();
         if let Some(seen) = &seen
             && (seen.aggregator, seen.signature) != (change.old, change.previous)
         {
-            flaws.push("the key or the record before it is another".to_owned());
+            flaws.push("it does not continue the chain: its old key or its previous signature is not that of the record before it".to_owned());
         }
         self.last = Some(Seen {
             signature: change.signature(),
             aggregator: change.new,
             report: seen.and_then(|seen| seen.report),
         });
-        // Who trusted the old key may go on with the new one.
+        // Whoever trusted the old key may trust the new one.
         let trusted = self
             .roster
             .as_mut()
@@ -194,18 +196,18 @@ impl Verifier {
         flaws
     }
 
-    /// Checks the aggregator's signature and the place in the chain alone, which is quick: for its own journal. None is a
-    /// change of keys.
+    /// Verifies only the aggregator's signature and the place in the chain, which is fast: the aggregator does so with its own
+    /// journal. Returns None for a change of keys.
     pub fn check_chained(&mut self, text: &str, now_us: u64) -> Result<Option<Report>, String> {
         if KeyChange::is_meant(text) {
             let flaw = self.check_change(text).into_iter().next();
             return flaw.map_or(Ok(None), Err);
         }
         let report = Report::read(text, &mut self.keys)
-            .map_err(|flaw| format!("it is no report: {flaw}"))?;
+            .map_err(|flaw| format!("it is not a report: {flaw}"))?;
         let key = &report.round.terms.aggregator;
         if !key.signed(&report.signed_bytes(), &report.signature) {
-            return Err("the aggregator's signature does not check".to_owned());
+            return Err("the aggregator's signature is invalid".to_owned());
         }
         let ahead = report.round.start_us > now_us.saturating_add(FUTURE_US_MAX);
         let flaws = self.chain(&report);
@@ -218,7 +220,7 @@ impl Verifier {
         }
     }
 
-    /// Forgets what came before: the next line may begin anywhere.
+    /// Forgets the previous lines, so that the next one may begin anywhere in a chain.
     pub fn begin_anew(&mut self) {
         self.last = None;
     }
@@ -228,12 +230,12 @@ impl Verifier {
         self.last.as_ref().map(|seen| seen.aggregator)
     }
 
-    /// The signature of the last record, by which a journal's end can be told.
+    /// The signature of the last record, which identifies the end of a journal.
     pub fn head(&self) -> Option<[u8; 64]> {
         self.last.as_ref().map(|seen| seen.signature)
     }
 
-    /// Holds a report against the one before it.
+    /// Compares a report with the record before it.
     fn chain(&mut self, report: &Report) -> Vec<String> {
         let seen = self.last.replace(Seen {
             signature: report.signature,
@@ -249,18 +251,18 @@ impl Verifier {
             self.chains += 1;
         }
         if report.previous.is_none() != (report.number == 1) {
-            flaws.push("only report 1 has none before it".to_owned());
+            flaws.push("report 1, and no other, has no previous report".to_owned());
         }
         let Some(seen) = seen else {
             return flaws;
         };
         if report.signature == seen.signature {
-            flaws.push(format!("report {} stands here twice", report.number));
+            flaws.push(format!("report {} appears twice", report.number));
             return flaws;
         }
         let same_key = report.round.terms.aggregator == seen.aggregator;
         if report.previous.is_none() {
-            // It begins a chain of its own, but one key's starts increase over all of them.
+            // It begins a new chain, but the starts of one key increase across all chains.
             let before = seen.report.filter(|_| same_key);
             flaws.extend(before.and_then(|before| before.start_flaw(report)));
             return flaws;
@@ -273,37 +275,35 @@ impl Verifier {
             ));
         }
         if report.previous != Some(seen.signature) {
-            flaws.push(
-                "it names another report as the one before it than the one that stands there"
-                    .to_owned(),
-            );
+            flaws.push("the previous report that it names is not the one before it".to_owned());
         }
         if !same_key {
-            flaws.push(
-                "the aggregator's key is another than that of the report before it".to_owned(),
-            );
+            flaws.push("the aggregator's key is not that of the previous report".to_owned());
         }
         flaws.extend(before.and_then(|before| before.start_flaw(report)));
         if before.is_some_and(|before| report.last != before.published) {
-            flaws.push("what it names as published last is not what was".to_owned());
+            flaws.push(
+                "the last published price that it names is not that of the previous reports"
+                    .to_owned(),
+            );
         }
         flaws
     }
 }
 
-/// Where a report's terms and signers are not those of the roster.
+/// Every difference between a report's terms and signers and those of the roster.
 fn against(report: &Report, roster: &Roster) -> Vec<String> {
     let terms = &report.round.terms;
     let (mut differences, mut flaws) = (Vec::new(), Vec::new());
     differences.extend(differ("feed", &terms.feed, &roster.feed));
     differences.extend(differ("rule", terms.rule, roster.rule));
     let (found, trusted) = (terms.sample_rule, roster.sample_rule);
-    differences.extend(differ("rule of samples", found, trusted));
+    differences.extend(differ("sample rule", found, trusted));
     differences.extend(differ("number of slots", terms.n(), roster.n()));
     differences.extend(differ("f", terms.f, roster.f));
     differences.extend(differ("quorum", terms.quorum, roster.quorum));
     let (found, trusted) = (terms.exchanges_min, roster.exchanges_min);
-    differences.extend(differ("least number of exchanges", found, trusted));
+    differences.extend(differ("minimum number of exchanges", found, trusted));
     for (slot, (seat, trusted)) in terms.seats.iter().zip(&roster.collectors).enumerate() {
         let source = format_args!("source in slot {slot}");
         differences.extend(differ(source, &seat.source, &trusted.source));
@@ -318,25 +318,25 @@ fn against(report: &Report, roster: &Roster) -> Vec<String> {
     differences
 }
 
-/// Where a report says one thing and the roster another.
+/// The flaw of a value that differs from the roster's.
 fn differ<T: PartialEq + Display>(what: impl Display, found: T, trusted: T) -> Option<String> {
     let differs = || format!("its {what} is {found}, the roster's {trusted}");
     (found != trusted).then(differs)
 }
 
-/// How many observations are signed in a report.
+/// How many signed observations a report contains.
 fn signatures(report: &Report) -> u64 {
     let of =
         |part: &Part| u64::from(part.observation.is_some()) + u64::from(part.equivocated.is_some());
     report.round.parts.iter().map(of).sum()
 }
 
-/// What a report alone shows to be wrong.
+/// The flaws of a report by itself.
 fn alone(report: &mut Report) -> Vec<String> {
     let mut flaws = terms(report);
     let aggregator = &report.round.terms.aggregator;
     if !aggregator.signed(&report.signed_bytes(), &report.signature) {
-        flaws.push("the aggregator's signature does not check".to_owned());
+        flaws.push("the aggregator's signature is invalid".to_owned());
     }
     if report.number == 0 {
         flaws.push("reports are numbered from 1".to_owned());
@@ -346,13 +346,15 @@ fn alone(report: &mut Report) -> Vec<String> {
         .last
         .is_some_and(|last| !before.contains(&last.number))
     {
-        flaws.push("what it names as published last has no smaller number".to_owned());
+        flaws.push(
+            "the last published report that it names does not have a smaller number".to_owned(),
+        );
     }
     flaws.extend(played_again(&mut report.round));
     flaws
 }
 
-/// Terms that no aggregator of ours would set.
+/// The flaws of a report's terms: an honest aggregator would not set such terms.
 fn terms(report: &Report) -> Vec<String> {
     let terms = &report.round.terms;
     let n = terms.n();
@@ -366,7 +368,7 @@ fn terms(report: &Report) -> Vec<String> {
     refuse(
         terms.f > tolerated,
         format!(
-            "f is {}, but {} of {n} slots tolerates {tolerated}",
+            "f is {}, but {} of {n} slots tolerates only {tolerated}",
             terms.f, terms.rule
         ),
     );
@@ -374,17 +376,14 @@ fn terms(report: &Report) -> Vec<String> {
     refuse(
         !(least..=n).contains(&terms.quorum),
         format!(
-            "the quorum is {}; of {n} slots with f = {} it is at least {least}",
+            "the quorum is {}, but with {n} slots and f = {} it must be from {least} to {n}",
             terms.quorum, terms.f
         ),
     );
     let interval = INTERVAL_US_MIN..=INTERVAL_US_MAX;
     refuse(
         !interval.contains(&terms.interval_us),
-        format!(
-            "the interval is {} µs, which is out of bounds",
-            terms.interval_us
-        ),
+        format!("the interval of {} µs is out of bounds", terms.interval_us),
     );
     let mut keys: Vec<&[u8; 32]> = terms
         .seats
@@ -398,7 +397,7 @@ fn terms(report: &Report) -> Vec<String> {
     flaws
 }
 
-/// Plays the round again, and leaves it as it was: what the aggregator would have refused is a flaw.
+/// Replays the round and restores it afterwards. What the aggregator would have refused is a flaw.
 fn played_again(again: &mut Round) -> Vec<String> {
     let nothing = vec![Part::default(); again.parts.len()];
     let parts = core::mem::replace(&mut again.parts, nothing);
@@ -407,9 +406,7 @@ fn played_again(again: &mut Round) -> Vec<String> {
     for (slot, part) in parts.iter().enumerate() {
         let slot = slot as u16;
         if flaws.len() >= FLAWS_MAX {
-            flaws.push(format!(
-                "and no look at collector {slot} and those behind it"
-            ));
+            flaws.push(format!("collector {slot} and later ones were not checked"));
             break;
         }
         again.parts[usize::from(slot)]
@@ -426,7 +423,7 @@ fn played_again(again: &mut Round) -> Vec<String> {
                     "collector {slot}, sample {}: {reason}",
                     record.index
                 ));
-                // What follows it is out of order.
+                // The samples after it would be out of order.
                 break;
             }
         }
@@ -451,7 +448,7 @@ fn played_again(again: &mut Round) -> Vec<String> {
     flaws
 }
 
-/// Writes the report again; the first field that differs.
+/// Writes the report again, and names the first field that differs.
 fn written_again(report: &Report, text: &str) -> Option<String> {
     let again = line::write(report);
     if again == text {
@@ -462,7 +459,7 @@ fn written_again(report: &Report, text: &str) -> Option<String> {
         .zip(text.bytes())
         .take_while(|(a, b)| a == b)
         .count();
-    // The last key that stands whole before the difference.
+    // The last complete key before the difference.
     let before = again.get(..same).unwrap_or_default();
     let key = before.rfind("\":").and_then(|end| {
         let begin = before[..end].rfind('"')?;
@@ -470,6 +467,6 @@ fn written_again(report: &Report, text: &str) -> Option<String> {
     });
     let key = key.unwrap_or("the beginning");
     Some(format!(
-        "it says something else than its own samples and signatures make, at byte {same} (behind \"{key}\")"
+        "it differs from what its own samples and signatures give, at byte {same} (after \"{key}\")"
     ))
 }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use rsoracle::aggregator::words::Words;
-use rsoracle_proof::report::{KeyChange, Record, Report, Verifier};
+use rsoracle_proof::report::{Content, KeyChange, Report, Verifier};
 use rsoracle_proof::seal::Keys;
 use rsoracle::keys::secret::SecretKey;
 
@@ -17,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         assert_eq!(change.line(), text);
     }
     if let Ok(mut report) = Report::read(text, &mut keys) {
-        assert!(matches!(check.record, Record::Report(_)));
+        assert!(matches!(check.content, Content::Report(_)));
         if check.flaws.is_empty() {
             assert_eq!(report.line(), text);
         }
@@ -36,7 +36,7 @@ fn again(report: &Report, keys: &mut Keys) {
     assert_eq!(read.signed_bytes(), report.signed_bytes());
     let check = Verifier::default().check(&line, u64::MAX);
     assert!(
-        !check.flaws.iter().any(|flaw| flaw.contains("one form")),
+        !check.flaws.iter().any(|flaw| flaw.contains("canonical form")),
         "{:?}",
         check.flaws
     );
