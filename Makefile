@@ -55,6 +55,8 @@ lint: ## check formatting and lints
 
 bench: ## measure precision, speed and size; print a table
 	$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo bench --locked $(FEATURES)
+	RSORACLE_BINARY=$(TARGET_DIR)/release/rsoracle cargo run --release --locked --quiet $(FEATURES) \
+		--manifest-path benches/peers/Cargo.toml --target-dir $(TARGET_DIR)/peers
 
 MINUTES ?= 60
 soak: ## run for an hour with strangers, lies, kills, a stepped clock and a full disk (MINUTES=60)

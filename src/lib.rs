@@ -1,8 +1,11 @@
 //! rsoracle: a distributed price oracle that can be audited in an afternoon.
 //!
-//! Two crates stand beneath this one: `rsoracle-proof` is what must be read to believe a price, `rsoracle-verify` the program
-//! that checks one. Here are the processes around them, a room each: its `mod.rs` says what it is for, what it uses and who
-//! uses it. `tests/tidy.rs` holds it to that, and finds every circle; `make audit` says how long each reader's path is.
+//! This crate is built on two others. `rsoracle-proof` contains everything that one must read to believe a price, and
+//! `rsoracle-verify` is the program that checks prices with it.
+//!
+//! Here are the processes around them, one folder (room) for each. A room's `mod.rs` says what it is for, what it uses and
+//! who uses it. `tests/tidy.rs` checks that and rejects circular imports. `make audit` prints how much code each reader has
+//! to read.
 
 pub mod aggregator;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The `rsoracle` program: a command line in, an exit code out. Everything else is in the library.
+//! The `rsoracle` program: runs the command that the command line names, and ends with its exit code.
 
 use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
@@ -14,7 +14,7 @@ use rsoracle_verify::{files, log};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Why a command came to nothing.
+/// Why a command failed.
 enum Failure {
     Usage(Usage),
     Error(String, Error),
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         .collect();
     let done = match words {
         Some(words) => dispatch(&words),
-        None => Err(Usage("an argument is not text in UTF-8".to_owned()).into()),
+        None => Err(Usage("an argument is not valid UTF-8".to_owned()).into()),
     };
     ExitCode::from(match done {
         Ok(code) => code,
@@ -49,8 +49,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Memory holds keys, and a core dump would carry them to the disk: none of it goes into one (core(5)), of this process and of
-/// its children. Where /proc is missing, the limit on core files must do.
+/// Keeps all memory of this process and its children out of core dumps, which would write keys to disk (core(5)). Without /proc
+/// this does nothing; a limit on core files (`ulimit -c 0`) does the same.
 fn keep_memory_out_of_core_dumps() {
     let _ = std::fs::write("/proc/self/coredump_filter", "0");
 }
@@ -129,28 +129,28 @@ fn run(words: &[String]) -> Result<u8, Failure> {
     let failed = |error| Failure::Error("aggregator".to_owned(), error);
     let mut given = args::parse(&RUN, words)?;
     if let Some(path) = values::path(&given, "config")? {
-        let text = configuration(&path).map_err(failed)?;
+        let text = read_file(&path).map_err(failed)?;
         cli::file::read(&mut given, &path, &text)?;
     }
-    let meant = cli::run::read(&given)?;
+    let configuration = cli::run::read(&given)?;
     if given.has("check") {
-        return show(&cli::file::render(&given, &meant));
+        return show(&cli::file::render(&given, &configuration));
     }
-    cli::way::check(&meant).map_err(failed)?;
-    aggregator::run(&meant.run).map_err(failed)
+    cli::way::check(&configuration).map_err(failed)?;
+    aggregator::run(&configuration.run).map_err(failed)
 }
 
 /// The text of a configuration file.
-fn configuration(path: &str) -> Result<String, Error> {
+fn read_file(path: &str) -> Result<String, Error> {
     let attempt = format!("cannot read the configuration {path}");
     let advice =
-        "--config names a file as docs/oracle.toml is one, or as 'rsoracle run --check' prints one";
+        "--config names a file such as docs/oracle.toml, or the output of 'rsoracle run --check'";
     let bytes = files::read(path, TOML_BYTES_MAX as u64, &attempt);
     let text = String::from_utf8(bytes.map_err(|error| error.advise(advice))?);
-    text.map_err(|_| Error::new(attempt, "it is not text in UTF-8").advise(advice))
+    text.map_err(|_| Error::new(attempt, "it is not valid UTF-8").advise(advice))
 }
 
-/// Writes manual pages and completions into `dir`; gives their paths, a line each.
+/// Writes manual pages and completions into `dir`; returns their paths, one per line.
 fn write_manual(dir: &str) -> Result<String, Error> {
     let mut paths = String::new();
     for (place, text) in manual::files() {
@@ -162,7 +162,7 @@ fn write_manual(dir: &str) -> Result<String, Error> {
     Ok(paths)
 }
 
-/// Version, commit, and what it was built for. The build says which commit (.ci/commit); without that nobody knows.
+/// Version, commit and target. The build passes the commit (.ci/commit); without it the commit is unknown.
 fn version() -> String {
     let commit = option_env!("RSORACLE_COMMIT").filter(|commit| !commit.is_empty());
     let libc = if cfg!(target_env = "musl") {
@@ -205,13 +205,13 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
     })
 }
 
-/// Prints what a command came to, or fails in its name.
+/// Prints a command's result, or passes on its error with the command's name.
 fn show_or_fail(role: &str, done: Result<String, Error>) -> Result<u8, Failure> {
     let text = done.map_err(|error| Failure::Error(role.to_owned(), error))?;
     show(&text)
 }
 
-/// Prints to standard output; a reader that went away early (`| head`) is no failure.
+/// Prints to standard output. A reader that closes it early (`| head`) is not an error.
 fn show(text: &str) -> Result<u8, Failure> {
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(0)

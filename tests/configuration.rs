@@ -157,7 +157,7 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
         ),
         (
             "sources = [\"kraken\", \"okx\"]\n",
-            "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; if a USDT may stand for a USD here, say so by --accept-quote USDT",
+            "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; to accept USDT for USD, add --accept-quote USDT",
         ),
         (
             "samples = 3\nsamples = 3\n",
@@ -185,7 +185,7 @@ fn a_file_that_cannot_be_read_is_named_with_advice() {
     for (path, cause) in [
         (missing.as_path(), "No such file"),
         (folder, "Is a directory"),
-        (&not_text, "it is not text in UTF-8"),
+        (&not_text, "it is not valid UTF-8"),
         (Path::new("/dev/zero"), "it is larger than"),
     ] {
         let path = path.to_str().unwrap();

@@ -6,7 +6,7 @@ mod support;
 use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
 use rsoracle::system::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
 use rsoracle::system::wait::wall_us;
-use rsoracle::wire::{Challenge, Hello, Kind, Preamble, Ready, Refusal, Round, Sample};
+use rsoracle::wire::{Challenge, FrameKind, Hello, Preamble, Ready, Refusal, RoundFrame, Sample};
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation};
@@ -104,12 +104,12 @@ fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
 
 impl Enlisted {
     /// A valid round of two samples, which starts late enough to be read in time.
-    fn round(&self) -> Round {
+    fn round(&self) -> RoundFrame {
         self.signed(wall_us() + 4_000_000, 2, 20_000)
     }
 
-    fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> Round {
-        let round = Round {
+    fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> RoundFrame {
+        let round = RoundFrame {
             start_us,
             interval_us,
             samples,
@@ -119,7 +119,7 @@ impl Enlisted {
         self.seal(round, &aggregator_key())
     }
 
-    fn seal(&self, mut round: Round, key: &SecretKey) -> Round {
+    fn seal(&self, mut round: RoundFrame, key: &SecretKey) -> RoundFrame {
         round.signature = key.sign(&round_bytes(&self.nonce, &self.hello.signature, &round));
         round
     }
@@ -143,7 +143,7 @@ fn rounds_that_make_no_sense_are_refused_though_the_aggregator_signed_them() {
     let ports = ports();
     let soon = || wall_us() + 4_000_000;
     let hour = 3_600_000_000;
-    type Make<'a> = &'a dyn Fn(&Enlisted) -> Round;
+    type Make<'a> = &'a dyn Fn(&Enlisted) -> RoundFrame;
     let cases: [(Make, Reject); 11] = [
         (&|c| c.signed(0, 2, 20_000), Reject::RoundStart),
         (
@@ -214,7 +214,7 @@ fn rounds_that_the_aggregator_did_not_sign_for_this_connection_are_refused() {
     assert_eq!(collector.control.refusal(), Reject::RoundSignature);
 
     enlist(&ports, &url).refuses(&earlier.encode(), Reject::RoundSignature);
-    type Change = fn(&mut Enlisted, &mut Round);
+    type Change = fn(&mut Enlisted, &mut RoundFrame);
     let changes: [Change; 8] = [
         |_, round| round.start_us += 1,
         |_, round| round.samples += 1,
@@ -243,7 +243,7 @@ fn rounds_that_the_aggregator_did_not_sign_for_this_connection_are_refused() {
 fn what_is_no_round_is_refused() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    let head = |kind: Kind| {
+    let head = |kind: FrameKind| {
         let mut frame = vec![0; kind.bytes()];
         frame[..8].copy_from_slice(&[b'R', b'S', b'O', b'R', 1, kind as u8, 0, 0]);
         frame
@@ -254,13 +254,13 @@ fn what_is_no_round_is_refused() {
     reserved.control.send(&bytes);
     assert_eq!(reserved.control.refusal(), Reject::Reserved);
     for (bytes, reason) in [
-        (head(Kind::Challenge), Reject::Kind),
-        (head(Kind::Hello), Reject::Kind),
-        (head(Kind::Ready), Reject::Kind),
-        (head(Kind::Sample), Reject::Kind),
-        (head(Kind::Preamble), Reject::Kind),
+        (head(FrameKind::Challenge), Reject::Kind),
+        (head(FrameKind::Hello), Reject::Kind),
+        (head(FrameKind::Ready), Reject::Kind),
+        (head(FrameKind::Sample), Reject::Kind),
+        (head(FrameKind::Preamble), Reject::Kind),
         // A refusal with an unknown reason.
-        (head(Kind::Refusal), Reject::Kind),
+        (head(FrameKind::Refusal), Reject::Kind),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Reject::Magic),
         (b"RSOR\x02\x04\0\0".to_vec(), Reject::Version),
         (b"RSOR\x01\x04\x01\0".to_vec(), Reject::Reserved),

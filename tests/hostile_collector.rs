@@ -4,7 +4,7 @@
 
 mod support;
 
-use rsoracle::wire::{Hello, Kind, Preamble, Ready, Refusal, Sample};
+use rsoracle::wire::{FrameKind, Hello, Preamble, Ready, Refusal, Sample};
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
 use rsoracle_proof::seal::{ObservationContext, samples_digest};
@@ -21,7 +21,7 @@ const INTERVAL_US: u64 = 1_000_000;
 const LAST_US: u64 = (SAMPLES as u64 - 1) * INTERVAL_US;
 
 /// A running round: the stage, the collector of its last slot, and the round that was announced to it.
-fn begun() -> (Stage, TestCollector, rsoracle::wire::Round) {
+fn begun() -> (Stage, TestCollector, rsoracle::wire::RoundFrame) {
     let stage = stage(1, SAMPLES, INTERVAL);
     let mut collector = stage.collector(4);
     collector.ready();
@@ -30,7 +30,7 @@ fn begun() -> (Stage, TestCollector, rsoracle::wire::Round) {
 }
 
 /// The same, where the test plays the last two collectors: a bad one, and a good one that keeps the round open.
-fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::wire::Round); 2]) {
+fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::wire::RoundFrame); 2]) {
     let stage = stage(2, SAMPLES, INTERVAL);
     let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
     bad.ready();
@@ -256,7 +256,7 @@ fn an_observation_before_the_round_is_refused_and_samples_too() {
     let stage = stage(1, SAMPLES, INTERVAL);
     let mut collector = stage.collector(4);
     let records = records(SAMPLES, PRICE);
-    let nowhen = rsoracle::wire::Round {
+    let nowhen = rsoracle::wire::RoundFrame {
         start_us: 1,
         interval_us: INTERVAL_US,
         samples: SAMPLES,
@@ -499,7 +499,7 @@ fn a_member_that_floods_is_heard_in_turns_and_the_round_goes_on() {
 
 #[test]
 fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it() {
-    let head = |kind: Kind| {
+    let head = |kind: FrameKind| {
         let mut frame = vec![0; kind.bytes()];
         frame[..8].copy_from_slice(&[b'R', b'S', b'O', b'R', 1, kind as u8, 0, 0]);
         frame
@@ -516,10 +516,10 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
     let mut unknown_refusal = refusal.encode();
     unknown_refusal[8..10].copy_from_slice(&[0xff, 0xff]);
     let cases = [
-        (head(Kind::Challenge), Reject::Kind),
-        (head(Kind::Hello), Reject::Kind),
-        (head(Kind::Round), Reject::Kind),
-        (head(Kind::Preamble), Reject::Kind),
+        (head(FrameKind::Challenge), Reject::Kind),
+        (head(FrameKind::Hello), Reject::Kind),
+        (head(FrameKind::Round), Reject::Kind),
+        (head(FrameKind::Preamble), Reject::Kind),
         (b"RSOR\x01\x09\0\0".to_vec(), Reject::Kind),
         (b"RSOR\x02\x05\0\0".to_vec(), Reject::Version),
         (b"RSOR\x01\x05\0\x01".to_vec(), Reject::Reserved),
@@ -527,7 +527,7 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
         (bad_price.to_vec(), Reject::Average),
         (unknown_refusal.to_vec(), Reject::Kind),
         // Half a frame, then nothing more: refused after a second.
-        (head(Kind::Sample)[..47].to_vec(), Reject::FrameLate),
+        (head(FrameKind::Sample)[..47].to_vec(), Reject::FrameLate),
         (b"RSOR".to_vec(), Reject::FrameLate),
     ];
     // Several aggregators run at once, since each round lasts some seconds, whatever the member does.

@@ -6,7 +6,7 @@
 mod support;
 
 use rsoracle::keys::secret::EnrolmentSecret;
-use rsoracle::wire::{Hello, Kind, Preamble, Ready, Refusal, Sample};
+use rsoracle::wire::{FrameKind, Hello, Preamble, Ready, Refusal, Sample};
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Observation;
 use support::eventually;
@@ -42,7 +42,7 @@ fn frames_that_are_no_hello_are_refused_by_reason() {
         bytes[at] = byte;
         bytes
     };
-    let head = |kind: Kind, bytes: usize| {
+    let head = |kind: FrameKind, bytes: usize| {
         let mut frame = vec![0; bytes];
         frame[..8].copy_from_slice(&[b'R', b'S', b'O', b'R', 1, kind as u8, 0, 0]);
         frame
@@ -63,12 +63,12 @@ fn frames_that_are_no_hello_are_refused_by_reason() {
         (with(7, 128).to_vec(), Reject::Reserved),
         (with(10, 1).to_vec(), Reject::Reserved),
         (with(15, 1).to_vec(), Reject::Reserved),
-        (head(Kind::Challenge, 40), Reject::Kind),
-        (head(Kind::Ready, Ready::BYTES), Reject::Kind),
-        (head(Kind::Round, 128), Reject::Kind),
-        (head(Kind::Sample, Sample::BYTES), Reject::Kind),
-        (head(Kind::Refusal, Refusal::BYTES), Reject::Kind),
-        (head(Kind::Preamble, Preamble::BYTES), Reject::Kind),
+        (head(FrameKind::Challenge, 40), Reject::Kind),
+        (head(FrameKind::Ready, Ready::BYTES), Reject::Kind),
+        (head(FrameKind::Round, 128), Reject::Kind),
+        (head(FrameKind::Sample, Sample::BYTES), Reject::Kind),
+        (head(FrameKind::Refusal, Refusal::BYTES), Reject::Kind),
+        (head(FrameKind::Preamble, Preamble::BYTES), Reject::Kind),
     ];
     // Flip every single bit of a hello's head, except those that make it another kind (above).
     for bit in (0..64).filter(|bit| bit / 8 != 5) {

@@ -255,7 +255,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_direct_dependencies_are_the_five_and_the_proof_has_one() {
+fn the_direct_dependencies_are_the_five() {
     let mut of_all = dependencies("Cargo.toml");
     of_all.retain(|name| !name.starts_with("rsoracle-"));
     assert_eq!(of_all, DEPENDENCIES);

@@ -10,7 +10,7 @@ use crate::support::{eventually, good_certificates, rsoracle, scratch};
 use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes};
 use rsoracle::system::random;
 use rsoracle::system::wait::wall_us;
-use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Round, Sample};
+use rsoracle::wire::{Challenge, Hello, Preamble, Ready, RoundFrame, Sample};
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer as sampler;
 use rsoracle_proof::bytes::padded;
@@ -86,7 +86,7 @@ impl Played {
     }
 
     /// Sends the round's only sample. Returns the observation to send later.
-    fn sample(&mut self, round: &Round) -> [u8; Observation::BYTES] {
+    fn sample(&mut self, round: &RoundFrame) -> [u8; Observation::BYTES] {
         let record = Record {
             index: 0,
             price: Ok(87_000.0 + f64::from(self.slot)),
@@ -163,9 +163,9 @@ fn closing_ms(after_us: u64) -> f64 {
     let mut played: Vec<Played> = (0..5)
         .map(|slot| Played::enlist(slot, &dir, &control, &data))
         .collect();
-    let rounds: Vec<Round> = played
+    let rounds: Vec<RoundFrame> = played
         .iter_mut()
-        .map(|one| Round::decode(&take(&mut one.control)).expect("a round"))
+        .map(|one| RoundFrame::decode(&take(&mut one.control)).expect("a round"))
         .collect();
     let due_us = rounds[0].start_us + after_us;
     std::thread::sleep(Duration::from_micros(due_us.saturating_sub(wall_us())));

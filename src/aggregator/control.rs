@@ -10,7 +10,9 @@ use crate::system::limits::*;
 use crate::system::net::Inbox;
 use crate::system::random;
 use crate::system::wait::wall_us;
-use crate::wire::{CONTROL_BYTES_MAX, Challenge, HEAD_BYTES, Hello, Kind, Ready, Refusal, Sample};
+use crate::wire::{
+    CONTROL_BYTES_MAX, Challenge, FrameKind, HEAD_BYTES, Hello, Ready, Refusal, Sample,
+};
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Refused;
@@ -169,7 +171,7 @@ impl Stranger {
         joining: bool,
     ) -> Result<Option<(PublicKey, Hello)>, Reject> {
         if let Some(head) = self.inbox.peek::<HEAD_BYTES>()
-            && Kind::decode(&head)? != Kind::Hello
+            && FrameKind::decode(&head)? != FrameKind::Hello
         {
             return Err(Reject::Kind);
         }
@@ -248,20 +250,20 @@ fn hear(
     for _ in 0..FRAMES_PER_SWEEP {
         came |= member.inbox.fill();
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
-            Some(head) => Kind::decode(&head)?,
+            Some(head) => FrameKind::decode(&head)?,
             None => return still_there(member).map(|()| came),
         };
         if member.inbox.bytes().len() < kind.bytes() {
             return still_there(member).map(|()| came);
         }
         match kind {
-            Kind::Ready => {
+            FrameKind::Ready => {
                 let bytes = member.inbox.peek().expect("the frame is here");
                 let ready = Ready::decode(&bytes)?;
                 // If a round is running, it was not announced to this member.
                 member.first_price = Some(ready.price);
             }
-            Kind::Sample => {
+            FrameKind::Sample => {
                 let bytes = member.inbox.peek().expect("the frame is here");
                 let told = |round: &&mut Round| round.start_us == member.round_start_us;
                 let round = round.as_deref_mut().filter(told).ok_or(Reject::NoRound);
@@ -271,7 +273,7 @@ fn hear(
                 });
                 heard.unwrap_or_else(|reason| count(refused, reason));
             }
-            Kind::Refusal => {
+            FrameKind::Refusal => {
                 let bytes = member.inbox.peek().expect("the frame is here");
                 return Err(Departure::Refuses(Refusal::decode(&bytes)?.reason));
             }

@@ -29,7 +29,7 @@ impl Aggregator<'_> {
             }
         }
         self.screen.draw(view::sampling(&self.slots, &round), true);
-        self.screen.keep();
+        self.screen.freeze();
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
@@ -126,7 +126,7 @@ impl Aggregator<'_> {
     /// Called when no round can begin: says what is missing. Returns the exit code.
     pub(super) fn give_up(&mut self) -> u8 {
         self.drain_log();
-        self.screen.keep();
+        self.screen.freeze();
         let (n, needed) = (self.config.collectors, self.config.quorum());
         let ready = self.slots.iter().filter(|slot| slot.ready()).count();
         let missing = self.slots.iter().filter(|slot| !slot.ready());

@@ -88,7 +88,7 @@ impl Slot {
         let Some(member) = self.member.as_mut().filter(|m| m.first_price.is_some()) else {
             return false;
         };
-        let mut frame = frame::Round {
+        let mut frame = frame::RoundFrame {
             start_us: round.start_us,
             interval_us: round.terms.interval_us,
             samples: round.terms.samples,

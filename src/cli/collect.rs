@@ -1,4 +1,4 @@
-//! The flags of `rsoracle collect`, as what they mean.
+//! Turns the flags of `rsoracle collect` into settings.
 
 use crate::collector::settings::Collect;
 use crate::flags::args::{Given, Usage};
@@ -8,7 +8,7 @@ use crate::flags::values::{
 use crate::system::limits::COLLECTORS_MAX;
 use rsoracle_proof::source::Source;
 
-/// Makes sense of the flags of [`crate::flags::tables::COLLECT`].
+/// Reads the flags of [`crate::flags::tables::COLLECT`].
 pub fn read(given: &Given) -> Result<Collect, Usage> {
     let (name, feed) = (given.required("source")?, feed(given)?);
     let source = Source::parse_for(name, &feed);
@@ -16,7 +16,7 @@ pub fn read(given: &Given) -> Result<Collect, Usage> {
     let endpoint = endpoint(given, std::slice::from_ref(&source))?;
     if source.embedded && endpoint.is_none() {
         return Err(Usage(
-            "an 'embedded:' source needs --endpoint URL, where the embedded exchange listens"
+            "an 'embedded:' source needs --endpoint URL, the address of the embedded exchange"
                 .into(),
         ));
     }

@@ -1,20 +1,22 @@
 //! The configuration file of `rsoracle run`: every flag as a key, and back.
 //!
-//! A key is a flag's name with underscores for dashes. What is a whole number on the command line is one here, a switch is
-//! true or false, a flag that repeats is a list of texts, all else is text. `sources` is the name of a roster or a list of
-//! sources, so that `[source.KIND]` can hold limits of one kind of source. Invariant: a file says nothing that is ignored,
-//! other than what was typed in its stead; what [`render`] writes reads back as the same configuration. What this module does not do: open files.
+//! A key is a flag's name with underscores for dashes. Its value is a whole number if the flag's is, a boolean for a switch,
+//! a list of texts for a flag that may be repeated, and text otherwise. `sources` is the name of a built-in roster or a list
+//! of sources. A section `[source.KIND]` overrides timing for one kind of source.
+//!
+//! Invariant: nothing in a file is ignored, except what the command line overrides. What [`render`] writes reads back as the
+//! same configuration.
 
-use super::run::Meant;
+use super::run::Configuration;
 use crate::collector::overrides::Overrides;
-use crate::flags::args::{Flag, Given, Part, Usage};
+use crate::flags::args::{Flag, Given, SourceSection, Usage};
 use crate::flags::tables::RUN;
 use rsoracle_proof::source::{Source, kinds};
 use rsoracle_proof::toml;
 use rsoracle_proof::toml::{Entry, Section, Value, Wrong, quoted};
 use std::fmt::Write as _;
 
-/// Flags that are no keys: two are about the file, and what one names stands under `sources`.
+/// Flags that are not keys: two are about the file itself, and sources are under `sources`.
 const NO_KEYS: [&str; 3] = ["config", "check", "source"];
 
 /// The flags of `run` that are keys of a file, in the order of its help.
@@ -28,11 +30,13 @@ pub fn key(flag: &str) -> String {
     flag.replace('-', "_")
 }
 
-/// Puts beneath what was typed what the file called `name` says.
+/// Adds the values of a file to those of the command line, which override them. `name` is the file's name in errors.
 pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
     let refuse = |wrong: Wrong| Usage(format!("{name}: {wrong}"));
     let sections = toml::parse(text).map_err(refuse)?;
-    let (top, rest) = sections.split_first().expect("there is always a first");
+    let (top, rest) = sections
+        .split_first()
+        .expect("the first section always exists");
     let all: Vec<&Flag> = flags().collect();
     take(given, top, &all, name).map_err(refuse)?;
     let limits: Vec<&Flag> = flags()
@@ -48,18 +52,18 @@ pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
             );
             return Err(refuse(Wrong::line(section.line, right)));
         };
-        let mut part = Part {
+        let mut kept = SourceSection {
             name: kind.to_owned(),
             place: format!("{name}: line {}", section.line),
             given: Given::nothing(&RUN),
         };
-        take(&mut part.given, section, &limits, name).map_err(refuse)?;
-        given.parts.push(part);
+        take(&mut kept.given, section, &limits, name).map_err(refuse)?;
+        given.sections.push(kept);
     }
     Ok(())
 }
 
-/// Takes from a section what was not typed.
+/// Adds the values of a section, except those that the command line overrides.
 fn take(given: &mut Given, section: &Section, flags: &[&Flag], file: &str) -> Result<(), Wrong> {
     let keys: Vec<String> = flags.iter().map(|flag| key(flag.name)).collect();
     section.only(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -71,7 +75,7 @@ fn take(given: &mut Given, section: &Section, flags: &[&Flag], file: &str) -> Re
             (Value::List(_), "sources") => ("source", listed(entry)?),
             _ => (flag.name, texts(flag, entry)?),
         };
-        // Who types one of these two does without both.
+        // Either flag on the command line overrides the file's sources.
         let rival = key == "sources" && (given.typed("source") || given.typed("sources"));
         if rival || given.typed(name) {
             continue;
@@ -89,7 +93,7 @@ fn is_whole(flag: &Flag) -> bool {
     matches!(flag.value, "N" | "PORT")
 }
 
-/// What would have been typed behind the flag, as often as it would have been given.
+/// The values as they would be on the command line.
 fn texts(flag: &Flag, entry: &Entry) -> Result<Vec<String>, Wrong> {
     match &entry.value {
         _ if flag.value.is_empty() => {
@@ -103,7 +107,7 @@ fn texts(flag: &Flag, entry: &Entry) -> Result<Vec<String>, Wrong> {
     }
 }
 
-/// A list that says something.
+/// A list that is not empty.
 fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
     match entry.list()? {
         [] => Err(entry.wrong("the list is empty")),
@@ -111,26 +115,28 @@ fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
     }
 }
 
-/// The configuration as it takes effect, as a file, with what its roster survives as comments. A proxy's user and password are
-/// the one thing that is left out.
-pub fn render(given: &Given, meant: &Meant) -> String {
-    let run = &meant.run;
-    let mut text = String::from("# What 'rsoracle run' would do. This reads back as the same.\n");
+/// The configuration as it takes effect, as a file. Comments at its end say how many faults the roster survives. Only a proxy's
+/// user and password are left out.
+pub fn render(given: &Given, configuration: &Configuration) -> String {
+    let run = &configuration.run;
+    let mut text = String::from(
+        "# The configuration of this run as it takes effect. Reading this file back gives the same configuration.\n",
+    );
     for flag in flags() {
-        if let Some(value) = value(flag, given, meant) {
+        if let Some(value) = value(flag, given, configuration) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{} = {value}", key(flag.name));
         }
     }
-    for part in &given.parts {
-        let watched = run.sources.iter().any(|s| s.prefix() == part.name);
+    for section in &given.sections {
+        let watched = run.sources.iter().any(|s| s.prefix() == section.name);
         let limit = |name: &'static str| {
-            let text = part.given.text(name).filter(|_| !given.typed(name));
+            let text = section.given.text(name).filter(|_| !given.typed(name));
             Some((name, text?))
         };
         let limits = Overrides::FLAGS.map(limit);
         if watched && limits.iter().any(Option::is_some) {
-            let _ = writeln!(text, "\n[source.{}]", part.name);
+            let _ = writeln!(text, "\n[source.{}]", section.name);
             for (name, limit) in limits.into_iter().flatten() {
                 let _ = writeln!(text, "{} = {}", key(name), quoted(limit));
             }
@@ -144,24 +150,27 @@ pub fn render(given: &Given, meant: &Meant) -> String {
     text
 }
 
-/// The value of a flag as it takes effect, in TOML; none where there is none.
-fn value(flag: &Flag, given: &Given, meant: &Meant) -> Option<String> {
+/// The value of a flag as it takes effect, in TOML; None if it has none.
+fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<String> {
     let list = |texts: &mut dyn Iterator<Item = &str>| {
         let texts: Vec<String> = texts.map(quoted).collect();
         (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
     };
-    let watched = &meant.watched;
+    let watched = &configuration.watched;
     match flag.name {
         "sources" => list(&mut watched.sources.iter().map(|source| &*source.name)),
         "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
-        "collectors" => Some(meant.run.collectors.to_string()),
+        "collectors" => Some(configuration.run.collectors.to_string()),
         name if flag.value.is_empty() => Some(given.has(name).to_string()),
         name if flag.repeats => list(&mut given.all(name)),
         name if is_whole(flag) => {
             let number = given.text(name)?.parse::<u64>();
             Some(number.expect("it was read as one").to_string())
         }
-        "proxy" => meant.proxy.as_ref().map(|proxy| quoted(&proxy.url_shown())),
+        "proxy" => configuration
+            .proxy
+            .as_ref()
+            .map(|proxy| quoted(&proxy.url_shown())),
         name => given.text(name).map(quoted),
     }
 }
@@ -182,15 +191,15 @@ mod tests {
         Ok(given)
     }
 
-    fn run(typed: &str, file: &str) -> Result<Meant, String> {
+    fn run(typed: &str, file: &str) -> Result<Configuration, String> {
         let run = given(typed, file).and_then(|given| super::super::run::read(&given));
         run.map_err(|Usage(sentence)| sentence)
     }
 
     /// A page names the ports, so no others will do; that aside, it means the same.
-    fn but_for_ports(mut meant: Meant, other: &Meant) -> Meant {
-        meant.run.any_port_will_do = other.run.any_port_will_do;
-        meant
+    fn but_for_ports(mut configuration: Configuration, other: &Configuration) -> Configuration {
+        configuration.run.any_port_will_do = other.run.any_port_will_do;
+        configuration
     }
 
     #[test]
@@ -222,7 +231,7 @@ mod tests {
             let page = render(&given(typed, "").unwrap(), &by_flags);
             for file in [file, &page] {
                 let by_file = run("", file).unwrap_or_else(|wrong| panic!("{wrong}: {file}"));
-                // A number or duration may be spelled otherwise; what it means may not differ.
+                // A number or duration may be written differently, but must mean the same.
                 assert_eq!(but_for_ports(by_file, &by_flags), by_flags, "{file}");
             }
             assert_eq!(render(&given("", &page).unwrap(), &by_flags), page);
@@ -244,10 +253,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_wins() {
+    fn the_command_line_overrides_the_file() {
         let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n";
-        let ages = |meant: &Meant| -> Vec<Option<Duration>> {
-            let overrides = meant.run.overrides.iter();
+        let ages = |configuration: &Configuration| -> Vec<Option<Duration>> {
+            let overrides = configuration.run.overrides.iter();
             overrides.map(|overrides| overrides.max_age).collect()
         };
         let by_file = run("", file).unwrap();
@@ -262,8 +271,8 @@ mod tests {
         assert_eq!((typed_run.run.samples, typed_run.run.collectors), (4, 5));
         assert_eq!(ages(&typed_run), [seconds(1); 5]);
         let okx = typed_run.run.overrides[0];
-        assert_eq!(okx.ping_every, seconds(9), "still of okx");
-        // A section is of one kind, a key before the first of all others.
+        assert_eq!(okx.ping_every, seconds(9), "still applies to okx");
+        // A section applies to its kind, a key before the first section to all others.
         let both = run("", &format!("max_age = \"2s\"\n{file}")).unwrap();
         assert_eq!(ages(&both)[..2], [seconds(2), seconds(3)]);
         for (typed, file) in [(typed, file), ("", &format!("max_age = \"2s\"\n{file}"))] {
@@ -275,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_file_line_and_key() {
+    fn invalid_values_are_refused_with_file_line_and_key() {
         for (file, sentence) in [
             (
                 "interval = \"1x\"",
@@ -306,7 +315,7 @@ mod tests {
             ),
             (
                 "sources = [\"okx\"]",
-                "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; if a USDT may stand for a USD here, say so by --accept-quote USDT",
+                "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; to accept USDT for USD, add --accept-quote USDT",
             ),
             (
                 "feed = \"ETH/USD\"\nsources = [\"kraken:BTC/USD\"]",
@@ -419,7 +428,7 @@ mod tests {
             ),
             (
                 "[source.kraken]\nmax_age = \"5s\"",
-                "line 1: section [source.kraken] is of a source that is not watched",
+                "line 1: section [source.kraken] is for a source that is not watched",
             ),
             (
                 "[source.binance]\nage = \"5s\"",
@@ -445,7 +454,7 @@ mod tests {
                 "{file}: {wrong}"
             );
         }
-        // What was typed in the file's stead is no contradiction, and needs no section to be of use.
+        // Sources on the command line do not contradict those of the file, and a section for an unused source is no error then.
         let section = "sources = \"diverse\"\n[source.kraken]\nmax_age = \"5s\"";
         assert!(run("--source binance --accept-quote USDC", section).is_ok());
         let typed = run("--heartbeat 1h", "samples = 3").unwrap_err();

@@ -1,15 +1,15 @@
-//! Manual pages and shell completions, made of the same tables as the help text, so that none of them can drift.
+//! Manual pages and shell completions. They are made from the same tables as the help text, so that all of them agree.
 //!
-//! Invariant: every command and every flag of the tables is in its page and in each completion; no text of the tables is
-//! taken for markup or code. What this module does not do: write a file.
+//! Invariant: every command and flag of the tables is in its manual page and in each completion. All text of the tables is
+//! escaped: none of it is interpreted as markup or code.
 
 use crate::flags::args::{Command, Flag, call, explanation, typed};
 use crate::flags::tables::COMMANDS;
 
-/// What may be typed in a command's place besides a command.
+/// What may be typed instead of a command.
 const QUESTIONS: &str = "help --help --version";
 
-/// All files: where each belongs under PREFIX/share, and its text.
+/// All files: each one's path under PREFIX/share, and its text.
 pub fn files() -> Vec<(String, String)> {
     let others = [
         ("man/man1/rsoracle.1", overview()),
@@ -29,12 +29,12 @@ fn names() -> String {
     COMMANDS.map(|command| command.name).join(" ")
 }
 
-/// Whether a value or an operand of this name is a path.
+/// Whether a value or an operand with this placeholder is a path.
 fn is_path(name: &str) -> bool {
     name.contains("FILE") || name.contains("DIR")
 }
 
-/// Text that roff shows letter by letter (groff_char(7)).
+/// Text, escaped so that roff shows it literally (groff_char(7)).
 fn roff(text: &str) -> String {
     let letter = |letter| match letter {
         '\\' => "\\e".to_owned(),
@@ -43,12 +43,12 @@ fn roff(text: &str) -> String {
         letter if letter.is_ascii() => letter.to_string(),
         letter => format!("\\[u{:04X}]", u32::from(letter)),
     };
-    // A period begins a request only where a line begins.
+    // A period begins a request only at the beginning of a line.
     let begin = text.strip_prefix('.').map_or("", |_| "\\&");
     begin.to_owned() + &text.chars().map(letter).collect::<String>()
 }
 
-/// How a page begins (man(7)); its date is left out, since the same source makes the same bytes.
+/// The head of a page (man(7)). It has no date, so that the same source always makes the same bytes.
 fn head(name: &str, job: &str) -> String {
     let (title, name, job) = (roff(&name.to_uppercase()), roff(name), roff(job));
     let version = concat!("rsoracle ", env!("CARGO_PKG_VERSION"));
@@ -68,7 +68,7 @@ fn overview() -> String {
         .concat();
     head("rsoracle", "a distributed price oracle")
         + "\\fICOMMAND\\fR [\\fIFLAG\\fR...]\n.SH DESCRIPTION\n"
-        + "Each command has a page of its own, as rsoracle\\-run(1) is one.\n.SH COMMANDS\n"
+        + "Each command has a page of its own, such as rsoracle\\-run(1).\n.SH COMMANDS\n"
         + &list
         + &term("help [COMMAND]", "the commands, or one command's flags")
         + &term("--version", "version, commit and target")
@@ -90,12 +90,12 @@ fn page(command: &Command) -> String {
     page + &format!("\n.SH EXAMPLE\n.nf\n{example}\n.fi\n.SH SEE ALSO\n.BR rsoracle (1)\n")
 }
 
-/// What else one should know: sentences, and what stands indented is a list of terms.
+/// A command's notes: sentences, with indented lines as a list of terms.
 fn notes(notes: &str) -> String {
     let line = |line: &str| match line.strip_prefix("  ") {
         Some(row) if !row.starts_with(' ') => {
             let (name, meaning) = row.split_once("  ").unwrap_or((row, ""));
-            // The meaning may stand in the next line.
+            // The meaning may be in the next line.
             term(name, meaning.trim_start()).replace("\n\n", "\n")
         }
         _ => roff(line.trim_start()) + "\n",
@@ -103,7 +103,7 @@ fn notes(notes: &str) -> String {
     notes.lines().map(line).collect()
 }
 
-/// The completion for bash: commands and flags; whatever else is typed may be a path, and bash completes those itself.
+/// The completion for bash: commands and flags. Everything else may be a path, which bash completes itself.
 fn bash() -> String {
     let arm = |command: &Command| {
         let flags = command.flags.iter().map(|flag| format!(" --{}", flag.name));
@@ -125,7 +125,7 @@ complete -o default -F _rsoracle rsoracle
     )
 }
 
-/// Text in single quotes, for a shell that has `quote` for a single quote among them.
+/// Text in single quotes; `quote` is how the shell writes a single quote inside them.
 fn quoted(text: &str, quote: &str) -> String {
     format!("'{}'", text.replace('\'', quote))
 }
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_no_markup_and_no_code() {
+    fn text_is_never_interpreted_as_markup_or_code() {
         let odd = Command {
             name: "odd",
             job: ".so /etc/passwd",

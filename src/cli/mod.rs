@@ -1,4 +1,4 @@
-//! What the flags of `run`, `collect` and `verify` mean, the configuration file, the manual pages.
+//! Turns the flags of `run`, `collect` and `verify` into settings; the configuration file; manual pages and shell completions.
 //!
 //! Uses: aggregator, collector, exchange, flags, proof, system, verify. Used by: main.
 

@@ -1,7 +1,6 @@
-//! The flags of `rsoracle run`, and what a file says of them, as what they mean.
+//! Turns the flags of `rsoracle run` and the keys of its configuration file into settings.
 //!
-//! Invariant: what a file says and what was typed are checked by the same rules, and together.
-//! What this module does not do: look at the system.
+//! Invariant: flags and keys are checked together, by the same rules. Nothing here looks at the system.
 
 use super::sources::Watched;
 use crate::aggregator::settings::Run;
@@ -17,18 +16,18 @@ use rsoracle_proof::publish::Policy;
 use rsoracle_proof::source::Source;
 use std::net::{IpAddr, SocketAddr};
 
-/// What flags and file come to: the aggregator's part of it, and what only a configuration file shows again.
+/// The configuration of a run: the aggregator's settings, and what only [`super::file::render`] and [`super::way::check`] need.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Meant {
-    /// What the aggregator is to do.
+pub struct Configuration {
+    /// The aggregator's settings.
     pub run: Run,
-    /// What was dealt over the slots.
+    /// The sources, before they are assigned to slots.
     pub watched: Watched,
-    /// The proxy on the way to exchanges, if not what the environment names.
+    /// The proxy for exchanges, if `--proxy` names one. It overrides the environment.
     pub proxy: Option<Proxy>,
 }
 
-/// `0.5%` as a part: 0.005.
+/// A percentage as a fraction: 0.005 for `0.5%`.
 fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
     let Some(text) = given.text(name) else {
         return Ok(None);
@@ -36,11 +35,13 @@ fn percent(given: &Given, name: &str) -> Result<Option<f64>, Usage> {
     let number = text
         .strip_suffix('%')
         .and_then(|number| decimal::parse(number).ok());
-    let part = number
+    let fraction = number
         .map(|number| number / 100.0)
-        .filter(|part| *part <= 1.0);
+        .filter(|fraction| *fraction <= 1.0);
     let right = "a percentage above 0% and up to 100%, such as 0.5%";
-    part.map(Some).ok_or_else(|| given.wrong(name, text, right))
+    fraction
+        .map(Some)
+        .ok_or_else(|| given.wrong(name, text, right))
 }
 
 fn policy(given: &Given) -> Result<Policy, Usage> {
@@ -54,28 +55,31 @@ fn policy(given: &Given) -> Result<Policy, Usage> {
     })
 }
 
-/// What the file and the flags say of each slot's source. A file says nothing of a source that is not watched, unless what
-/// is watched was typed in the file's stead.
+/// The overrides for each slot's source. A section of the file for a source that is not watched is an error, unless the command
+/// line overrode the file's sources.
 fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usage> {
     let typed = given.typed("source") || given.typed("sources");
-    for part in &given.parts {
-        overrides(given, Some(part))?;
-        let (place, name) = (&part.place, &part.name);
+    for section in &given.sections {
+        overrides(given, Some(section))?;
+        let (place, name) = (&section.place, &section.name);
         if !typed && !sources.iter().any(|source| source.prefix() == name) {
             return Err(Usage(format!(
-                "{place}: section [source.{name}] is of a source that is not watched"
+                "{place}: section [source.{name}] is for a source that is not watched"
             )));
         }
     }
     let of = |source: &Source| {
-        let part = given.parts.iter().find(|part| part.name == source.prefix());
-        overrides(given, part)
+        let section = given
+            .sections
+            .iter()
+            .find(|section| section.name == source.prefix());
+        overrides(given, section)
     };
     sources.iter().map(of).collect()
 }
 
-/// Makes sense of the flags of [`crate::flags::tables::RUN`].
-pub fn read(given: &Given) -> Result<Meant, Usage> {
+/// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
+pub fn read(given: &Given) -> Result<Configuration, Usage> {
     let feed = feed(given)?;
     let watched = Watched::read(given, &feed)?;
     let collectors = watched.collectors(given)?;
@@ -131,7 +135,7 @@ pub fn read(given: &Given) -> Result<Meant, Usage> {
     };
     run.check()
         .map_err(|wrong| given.contradiction(wrong.flags, wrong.sentence))?;
-    Ok(Meant {
+    Ok(Configuration {
         run,
         watched,
         proxy,

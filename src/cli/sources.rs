@@ -1,28 +1,27 @@
-//! What the collectors watch: the sources of a run, dealt over its slots, and their limits.
+//! The sources of a run (`--source`, `--sources`, `--accept-quote`).
 //!
-//! Invariant: a live source of a feed `BASE/QUOTE` prices that base in that currency or in one that was accepted in so many
-//! words; what is priced in another money is never taken for it by oversight. Recorded prices are exempt: they are marked.
-//! What this module does not do: reach an exchange, or know how long it may keep silent.
+//! Invariant: a live source of a feed `BASE/QUOTE` prices that base in that currency, or in one that was explicitly accepted. A
+//! price in another currency is never used by mistake. Recorded prices are exempt, since they are marked.
 
 use crate::flags::args::{Given, Usage};
 use crate::system::limits::COLLECTORS_MAX;
 use rsoracle_proof::source::{DIVERSE, Source, capitals, market_of, quote_of};
 use std::collections::BTreeSet;
 
-/// What the built-in choices take for dollars.
+/// Currencies that the built-in rosters accept for USD.
 const DOLLARS: [&str; 2] = ["USDC", "USDT"];
 
-/// What is watched, before it is dealt over the slots.
+/// The sources of a run, before they are assigned to slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
-    /// Each once, or as often as it was named.
+    /// The sources in their order, with repetitions.
     pub sources: Vec<Source>,
-    /// The currencies that are taken for the feed's own.
+    /// Currencies that are accepted for the feed's own.
     pub accepted: BTreeSet<String>,
 }
 
 impl Watched {
-    /// Makes sense of `--source`, `--sources` and `--accept-quote`.
+    /// Reads `--source`, `--sources` and `--accept-quote`.
     pub fn read(given: &Given, feed: &str) -> Result<Watched, Usage> {
         let (flag, names, in_dollars) = named(given)?;
         let mut accepted = BTreeSet::new();
@@ -36,10 +35,10 @@ impl Watched {
         match market_of(feed) {
             None if !accepted.is_empty() => {
                 return Err(given.contradiction(&["accept-quote"], format!(
-                    "--accept-quote goes with a feed such as BTC/USD; {feed} names no currency that another could stand for"
+                    "--accept-quote goes with a feed such as BTC/USD; {feed} names no currency that others could be accepted for"
                 )));
             }
-            // What stands for the dollar stands for no other currency.
+            // Stablecoins of the dollar are accepted for USD only.
             Some((_, "USD")) => accepted.extend(in_dollars.iter().map(|quote| (*quote).to_owned())),
             _ => {}
         }
@@ -58,7 +57,7 @@ impl Watched {
         Ok(Watched { sources, accepted })
     }
 
-    /// How many collectors there are, unless it is said: a few, or one for each source.
+    /// The number of collectors: `--collectors`, or else its default or the number of sources, whichever is greater.
     pub fn collectors(&self, given: &Given) -> Result<u16, Usage> {
         let count = self.sources.len();
         let few = given.number("collectors", 1..=COLLECTORS_MAX)?;
@@ -69,26 +68,26 @@ impl Watched {
         };
         if count > usize::from(most) {
             return Err(given.contradiction(&["collectors"], format!(
-                "{count} sources are more than {most} collectors; each needs one of its own, so take more --collectors"
+                "{count} sources are more than {most} collectors; each source needs a collector, so raise --collectors"
             )));
         }
         Ok(few.max(count as u16))
     }
 }
 
-/// The values of a flag that repeats and takes lists.
+/// The values of a flag that may be repeated and takes lists separated by commas.
 fn listed<'a>(given: &'a Given, flag: &'a str) -> impl Iterator<Item = &'a str> {
     given.all(flag).flat_map(|text| text.split(','))
 }
 
-/// The flag that says what is watched, what it names, and what that takes for dollars by itself.
+/// The flag that names the sources, the names, and the currencies that this choice accepts for USD.
 fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static str]), Usage> {
     let typed: Vec<String> = listed(given, "source").map(str::to_owned).collect();
     let prefix = match given.text("sources") {
         Some(_) if !typed.is_empty() => {
             return Err(given.contradiction(
                 &["source", "sources"],
-                "--source and --sources both say what is watched; give one of them",
+                "--source and --sources both name the sources; give only one of them",
             ));
         }
         Some("diverse") => "",
@@ -104,8 +103,7 @@ fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static
     Ok(("sources", kinds.to_vec(), &DOLLARS))
 }
 
-/// Whether a source prices what the feed names, in the feed's currency or one that is accepted; the error says what would
-/// be right.
+/// Checks that a source prices the feed's base, in the feed's currency or an accepted one. The error says what to change.
 fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Result<(), String> {
     let Some((base, quote)) = market_of(feed).filter(|_| !source.embedded) else {
         return Ok(());
@@ -116,11 +114,11 @@ fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Resu
         Ok(())
     } else if taken(other) {
         Err(format!(
-            "{name} is priced in {other}, --feed {feed} in {quote}; if a {other} may stand for a {quote} here, say so by --accept-quote {other}"
+            "{name} is priced in {other}, --feed {feed} in {quote}; to accept {other} for {quote}, add --accept-quote {other}"
         ))
     } else {
         Err(format!(
-            "{name} does not price {base} in {quote}, as --feed {feed} wants it, nor in a currency that --accept-quote names"
+            "{name} does not price {base} in {quote}, as --feed {feed} requires, nor in a currency that --accept-quote names"
         ))
     }
 }

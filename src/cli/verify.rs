@@ -1,9 +1,9 @@
-//! The flags of `rsoracle verify`, as what they mean.
+//! Turns the flags of `rsoracle verify` into settings.
 
 use crate::flags::args::{Given, Usage};
 use rsoracle_verify::Settings;
 
-/// Makes sense of the flags of [`crate::flags::tables::VERIFY`].
+/// Reads the flags of [`crate::flags::tables::VERIFY`].
 pub fn read(given: &Given) -> Result<Settings, Usage> {
     let settings = Settings::new(
         given.operands().to_vec(),

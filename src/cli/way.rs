@@ -1,17 +1,18 @@
-//! Whether the collectors of a run can get out: whom to trust, and by which proxy.
+//! Checks before a run that its collectors will find root certificates, and that the proxy settings are valid.
 
-use super::run::Meant;
+use super::run::Configuration;
 use crate::exchange::roots::{self, Roots};
 use crate::exchange::{endpoints, tunnel};
 use rsoracle_proof::source::Source;
 use rsoracle_verify::error::Error;
 
-/// Whom to trust and which proxy to take, where that matters: said once and now, rather than by every collector.
-pub fn check(meant: &Meant) -> Result<(), Error> {
-    let run = &meant.run;
+/// Looks for root certificates and a proxy, if any connection will use TLS. A problem is reported here, once, before every
+/// collector would report it.
+pub fn check(configuration: &Configuration) -> Result<(), Error> {
+    let run = &configuration.run;
     let encrypted = |source: &Source| match &run.endpoint {
         Some(endpoint) if source.embedded => endpoint.tls,
-        // The embedded exchange that a run starts itself speaks without TLS.
+        // The embedded exchange that a run starts itself does not use TLS.
         None if source.embedded => false,
         _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),
     };
@@ -19,7 +20,7 @@ pub fn check(meant: &Meant) -> Result<(), Error> {
         // Once here rather than in every collector, which inherits it.
         roots::defer();
         Roots::find(run.ca_file.as_deref())?;
-        tunnel::proxies(meant.proxy.as_ref())?;
+        tunnel::proxies(configuration.proxy.as_ref())?;
     }
     Ok(())
 }

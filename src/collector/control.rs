@@ -8,7 +8,7 @@ use crate::keys::secret::{SecretKey, round_bytes};
 use crate::system::limits::*;
 use crate::system::net::{Inbox, waits};
 use crate::system::wait::wall_us;
-use crate::wire::{CONTROL_BYTES_MAX, Challenge, Hello, Kind, Refusal, Round};
+use crate::wire::{CONTROL_BYTES_MAX, Challenge, FrameKind, Hello, Refusal, RoundFrame};
 use rsoracle_proof::answer::lateness_us_max;
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::Reject;
@@ -35,7 +35,7 @@ pub fn reach(
 
 /// Whether it is too late even for the round's last sample. A collector that was held up may read announcements of rounds
 /// that are over.
-pub fn is_over(round: &Round, now_us: u64) -> bool {
+pub fn is_over(round: &RoundFrame, now_us: u64) -> bool {
     let last_us = round.start_us + u64::from(round.samples - 1) * round.interval_us;
     last_us + lateness_us_max(round.interval_us) < now_us
 }
@@ -179,13 +179,13 @@ impl Control {
 
     /// Whether a whole round frame has arrived.
     pub fn round_waits(&self) -> bool {
-        self.inbox.bytes().len() >= Round::BYTES
+        self.inbox.bytes().len() >= RoundFrame::BYTES
     }
 
     /// Whether a round is waiting that starts later than this one. The aggregator announces one round at a time, so then this
     /// one is over.
     pub fn next_waits(&self, start_us: u64) -> bool {
-        let next = self.inbox.peek().map(|bytes| Round::decode(&bytes));
+        let next = self.inbox.peek().map(|bytes| RoundFrame::decode(&bytes));
         next.is_some_and(|next| next.is_ok_and(|next| next.start_us > start_us))
     }
 
@@ -212,14 +212,14 @@ impl Control {
 
     /// Takes the announcement of a round, if a whole one has arrived, and checks it. Anything else that the aggregator sends
     /// is refused, and stops this collector.
-    pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<Round>, Stop> {
+    pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<RoundFrame>, Stop> {
         self.stands()?;
         let Some(head) = self.inbox.peek() else {
             return Ok(None);
         };
-        let checked = match Kind::decode(&head) {
-            Ok(Kind::Round) => match self.inbox.peek() {
-                Some(bytes) => Round::decode(&bytes)
+        let checked = match FrameKind::decode(&head) {
+            Ok(FrameKind::Round) => match self.inbox.peek() {
+                Some(bytes) => RoundFrame::decode(&bytes)
                     .and_then(|round| self.check(&round, last_start_us, now_us).map(|()| round)),
                 None => return Ok(None),
             },
@@ -228,7 +228,7 @@ impl Control {
         };
         match checked {
             Ok(round) => {
-                self.inbox.consume(Round::BYTES);
+                self.inbox.consume(RoundFrame::BYTES);
                 Ok(Some(round))
             }
             Err(reason) => {
@@ -240,7 +240,7 @@ impl Control {
         }
     }
 
-    fn check(&self, round: &Round, last_start_us: u64, now_us: u64) -> Result<(), Reject> {
+    fn check(&self, round: &RoundFrame, last_start_us: u64, now_us: u64) -> Result<(), Reject> {
         let signed = round_bytes(&self.nonce, &self.hello_signature, round);
         if !self.aggregator.signed(&signed, &round.signature) {
             return Err(Reject::RoundSignature);

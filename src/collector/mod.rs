@@ -359,7 +359,7 @@ impl Collector<'_> {
     /// Signs the answer of a finished round.
     fn sign(
         &self,
-        round: &crate::wire::Round,
+        round: &crate::wire::RoundFrame,
         finished: &(
             Vec<rsoracle_proof::record::Record>,
             rsoracle_proof::record::Answer,

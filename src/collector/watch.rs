@@ -12,7 +12,7 @@ use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::wait::{Clock, wait_until};
-use crate::wire::{Round, Sample};
+use crate::wire::{RoundFrame, Sample};
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::record::Answer;
 use rsoracle_verify::error::Error;
@@ -32,7 +32,7 @@ fn sample_of(id: &str) -> Option<(u64, u32)> {
 
 impl Collector<'_> {
     /// Takes the samples of one round and sends the answer.
-    pub(super) fn watch(&mut self, round: &Round, anchor: &Anchor) -> Result<(), Stop> {
+    pub(super) fn watch(&mut self, round: &RoundFrame, anchor: &Anchor) -> Result<(), Stop> {
         let mut sampler = Sampler::new(
             round.start_us,
             round.interval_us,

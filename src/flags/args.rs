@@ -1,8 +1,7 @@
-//! Command lines: one table per command, from which both the parser and the help text are made.
+//! Parses command lines by the table of a command, and writes the help text from the same table.
 //!
-//! Invariant: what the tables do not name is refused with a sentence that names it and what would be right; a value that
-//! came from a file is spoken of by that file's line and key.
-//! What this module does not know: any command. The tables stand in `tables`.
+//! Invariant: whatever a table does not name is refused, with a sentence that names it and says what would be valid. Errors
+//! about a value from a file name the file, line and key. The tables themselves are in `flags::tables`.
 
 use rsoracle_verify::duration::{duration_text, duration_us};
 use std::fmt;
@@ -15,13 +14,13 @@ use std::str::FromStr;
 pub struct Flag {
     /// Name without the dashes.
     pub name: &'static str,
-    /// What its value is called in the help text, with the unit; empty for a switch.
+    /// Placeholder for its value in the help text; empty for a switch, which takes none.
     pub value: &'static str,
-    /// The value when it is not given; empty for none.
+    /// The default value; empty for none.
     pub default: &'static str,
     /// Whether it may be given more than once.
     pub repeats: bool,
-    /// One sentence for the help text.
+    /// What it does, for the help text.
     pub help: &'static str,
 }
 
@@ -31,20 +30,20 @@ pub struct Command {
     pub name: &'static str,
     /// What it does, in one line.
     pub job: &'static str,
-    /// What else one should know, in lines.
+    /// Further notes for the help text, in lines.
     pub notes: &'static str,
-    /// An example that works.
+    /// A valid example.
     pub example: &'static str,
-    /// What stands beside its flags: `FILE` for exactly one, `FILE…` for one or more, `[FILE…]` for any number, empty for none.
+    /// Its operands: `FILE` for exactly one, `FILE…` for one or more, `[FILE…]` for any number, empty for none.
     pub operands: &'static str,
     /// Its flags, in the order of the help text.
     pub flags: &'static [Flag],
 }
 
-/// A command line that makes no sense: the sentence that says so.
+/// An error in the command line or the configuration file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Usage(
-    /// What is wrong and what would be right.
+    /// What is wrong, and what would be valid.
     pub String,
 );
 
@@ -54,33 +53,33 @@ impl fmt::Display for Usage {
     }
 }
 
-/// One value.
+/// One value of a flag.
 #[derive(Debug)]
 struct Setting {
     name: &'static str,
     text: String,
-    /// `oracle.toml: line 7, key 'interval'`; empty if it was typed.
+    /// Where it is in a file, such as `oracle.toml: line 7, key 'interval'`; empty if it was given on the command line.
     place: String,
 }
 
-/// The flags and operands that were given, checked against the table, and beneath them what a file says.
+/// The flags and operands that were given, checked against the table. Values of a configuration file may be added to them.
 #[derive(Debug)]
 pub struct Given {
     command: &'static Command,
     values: Vec<Setting>,
     operands: Vec<String>,
-    /// What a file says of single sources.
-    pub parts: Vec<Part>,
+    /// The file's sections for single kinds of source.
+    pub sections: Vec<SourceSection>,
 }
 
-/// What a file says of one source only.
+/// A file's section for one kind of source.
 #[derive(Debug)]
-pub struct Part {
-    /// Of which.
+pub struct SourceSection {
+    /// The kind of source.
     pub name: String,
-    /// `oracle.toml: line 9`
+    /// Where it is, such as `oracle.toml: line 9`.
     pub place: String,
-    /// The values.
+    /// Its values.
     pub given: Given,
 }
 
@@ -90,13 +89,13 @@ impl fmt::Debug for Command {
     }
 }
 
-/// Holds `args` (without program and command name) against the table of `command`.
+/// Parses `args` (without program and command name) by the table of `command`.
 pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage> {
     let mut given = Given::nothing(command);
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let Some(body) = arg.strip_prefix("--") else {
-            // What begins with one dash is a flag mistyped; a file of such a name is './-name'.
+            // An argument with a single dash is a mistyped flag. A file with such a name must be written './-name'.
             let is_operand = !arg.is_empty() && (!arg.starts_with('-') || arg == "-");
             if !command.operands.is_empty() && is_operand {
                 given.operands.push(arg.clone());
@@ -134,17 +133,17 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
 }
 
 impl Given {
-    /// A command line without flags and operands.
+    /// An empty command line.
     pub fn nothing(command: &'static Command) -> Given {
         Given {
             command,
             values: Vec::new(),
             operands: Vec::new(),
-            parts: Vec::new(),
+            sections: Vec::new(),
         }
     }
 
-    /// Adds a value that stands at `place` in a file, or was typed where that is empty.
+    /// Adds a value from `place` in a file, or from the command line if `place` is empty.
     pub fn set(&mut self, name: &str, text: String, place: &str) {
         self.values.push(Setting {
             name: self.flag(name).name,
@@ -153,13 +152,13 @@ impl Given {
         });
     }
 
-    /// Whether a flag was typed.
+    /// Whether a flag was given on the command line.
     pub fn typed(&self, name: &str) -> bool {
         let typed = |setting: &Setting| setting.name == name && setting.place.is_empty();
         self.values.iter().any(typed)
     }
 
-    /// The sentence about a value that makes no sense.
+    /// The error about an invalid value; `right` describes valid ones.
     pub fn wrong(&self, name: &str, text: &str, right: &str) -> Usage {
         match self.place(name) {
             "" => wrong(name, text, right),
@@ -169,7 +168,7 @@ impl Given {
         }
     }
 
-    /// The sentence about flags that do not go together, with the place of the first of them that stands in a file.
+    /// The error about flags that contradict each other, with the place of the first of them that came from a file.
     pub fn contradiction(&self, flags: &[&str], sentence: impl fmt::Display) -> Usage {
         let mut places = flags.iter().map(|name| self.place(name));
         match places.find(|place| !place.is_empty()) {
@@ -183,12 +182,12 @@ impl Given {
         setting.map_or("", |setting| &setting.place)
     }
 
-    /// What was given beside the flags, in its order.
+    /// The operands, in their order.
     pub fn operands(&self) -> &[String] {
         &self.operands
     }
 
-    /// As many operands as the table asks for, no fewer and no more.
+    /// Checks the number of operands against the table.
     fn count_operands(&self) -> Result<(), Usage> {
         let (command, what) = (self.command, self.command.operands);
         match self.operands.as_slice() {
@@ -202,7 +201,7 @@ impl Given {
         }
     }
 
-    /// All values given for a flag that repeats.
+    /// All values of a flag that may be repeated.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.values
             .iter()
@@ -215,7 +214,7 @@ impl Given {
         self.all(name).next().is_some()
     }
 
-    /// A flag's value, or its default, or none.
+    /// A flag's value or its default, if it has either.
     pub fn text(&self, name: &str) -> Option<&str> {
         let default = self.flag(name).default;
         self.all(name).next().or(if default.is_empty() {
@@ -225,7 +224,7 @@ impl Given {
         })
     }
 
-    /// A flag's value, which must be there.
+    /// A flag's value or its default; an error without either.
     pub fn required(&self, name: &str) -> Result<&str, Usage> {
         self.text(name).ok_or_else(|| {
             Usage(format!(
@@ -235,7 +234,7 @@ impl Given {
         })
     }
 
-    /// A value of any type that reads itself from text; `right` says what would be right.
+    /// A flag's value, parsed; `right` describes valid values in the error.
     pub fn read<T: FromStr>(&self, name: &str, right: &str) -> Result<T, Usage> {
         let text = self.required(name)?;
         text.parse().map_err(|_| self.wrong(name, text, right))
@@ -283,25 +282,25 @@ impl Given {
             .flags
             .iter()
             .find(|flag| flag.name == name)
-            .expect("asked only for flags of the command's table")
+            .expect("the flag is in the command's table")
     }
 }
 
-/// The sentence about a value that makes no sense.
+/// The error about an invalid value of the flag `name`; `right` describes valid ones.
 pub fn wrong(name: &str, text: &str, right: &str) -> Usage {
     Usage(format!(
         "--{name} {text:?} makes no sense; it takes {right}"
     ))
 }
 
-/// A command's name and operands, as it is typed.
+/// A command's name and operands, as one types them.
 pub fn call(command: &Command) -> String {
     format!("{} {}", command.name, command.operands)
         .trim_end()
         .to_owned()
 }
 
-/// A flag and its value, as they are typed.
+/// A flag and its value, as one types them.
 pub fn typed(flag: &Flag) -> String {
     format!("--{} {}", flag.name, flag.value)
         .trim_end()
@@ -436,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn invalid_flags_and_values_are_refused_by_name() {
         for (line, names) in [
             ("--coat 3", "--coat"),
             ("coats", "'coats'"),
@@ -462,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_a_file_are_spoken_of_by_their_place() {
+    fn errors_about_values_from_a_file_name_their_place() {
         let mut g = given("--dry 2s").unwrap();
         g.set("coats", "9".into(), "house.toml: line 7, key 'coats'");
         assert!(g.typed("dry") && !g.typed("coats") && !g.typed("color"));

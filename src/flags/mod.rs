@@ -1,4 +1,4 @@
-//! Command lines: tables of commands, their reading, and values that several commands have.
+//! Command lines: the tables of commands and flags, their parser, and the values that several commands share.
 //!
 //! Uses: collector, exchange, proof, system, verify. Used by: cli, doctor, embedded, history, main.
 

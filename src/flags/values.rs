@@ -1,17 +1,15 @@
-//! Values of flags that several commands have, as what they mean.
-//!
-//! What this module does not do: look at the system (files, ports, names); the roles do, and say what is wrong there.
+//! Parses the values of flags that several commands share. Nothing here looks at the system (files, ports, host names).
 
 use crate::collector::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
-use crate::flags::args::{Given, Part, Usage};
+use crate::flags::args::{Given, SourceSection, Usage};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::source::{Source, check_feed};
 use std::time::Duration;
 
-/// A flag that need not be given.
+/// Reads a flag's value by `read`; None if the flag is not given and has no default.
 pub fn optional<T>(
     given: &Given,
     name: &str,
@@ -20,7 +18,7 @@ pub fn optional<T>(
     given.text(name).map(|_| read(given)).transpose()
 }
 
-/// How samples become one.
+/// How a collector combines its samples (`--sample-rule`).
 pub fn sample_rule(given: &Given) -> Result<Rule, Usage> {
     const RIGHT: &str = "mean or median";
     match given.read("sample-rule", RIGHT)? {
@@ -29,19 +27,19 @@ pub fn sample_rule(given: &Given) -> Result<Rule, Usage> {
     }
 }
 
-/// How old a connection may get.
+/// The age in microseconds at which a connection is replaced (`--connection-age`).
 pub fn connection_age_us(given: &Given) -> Result<u64, Usage> {
     given.duration_us("connection-age", CONNECTION_AGE_US_MIN..=ROUND_US_MAX)
 }
 
-/// What is priced.
+/// The name of the feed (`--feed`).
 pub fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
     check_feed(feed).map_err(|right| given.wrong("feed", feed, right))?;
     Ok(feed.to_owned())
 }
 
-/// The proxy that is named, if one is. What is refused is not repeated: it may hold a password.
+/// The proxy, if one is named (`--proxy`). An error does not repeat the URL, which may contain a password.
 pub fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
     let refused = |right| {
         let sentence = format!("--proxy makes no sense; it takes {right}");
@@ -51,8 +49,8 @@ pub fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
     url.transpose().map_err(refused)
 }
 
-/// A path, if one is given. An empty one is what an unset variable in a script leaves, never what was meant; control
-/// characters have no spelling in a configuration file.
+/// A path, if one is given. An empty path is refused, since it is usually an unset variable in a script. Control characters are
+/// refused, since a configuration file cannot express them.
 pub fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
     match given.text(name) {
         Some(text) if text.is_empty() || text.contains(char::is_control) => {
@@ -62,7 +60,7 @@ pub fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
     }
 }
 
-/// Where embedded sources are, if not where this program starts them itself.
+/// The address of the embedded exchange (`--endpoint`); None if `run` starts one itself.
 pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, Usage> {
     let Some(url) = given.text("endpoint") else {
         return Ok(None);
@@ -71,7 +69,7 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
     if sources.iter().any(|source| source.embedded) {
         return Ok(Some(endpoint));
     }
-    let live = sources.first().expect("something is watched");
+    let live = sources.first().expect("there is at least one source");
     Err(given.contradiction(&["endpoint"], format!(
         "--endpoint goes with an 'embedded:' source only; what is signed as {} must come from {} itself",
         live.name,
@@ -79,11 +77,12 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
     )))
 }
 
-/// What changes an exchange's own rules: what was typed, else what a file says of the source, else what it says of all.
-pub fn overrides(given: &Given, part: Option<&Part>) -> Result<Overrides, Usage> {
+/// Overrides of an exchange's timing. The command line overrides the file's section for the source, which overrides the file's
+/// general keys.
+pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overrides, Usage> {
     let value = |name: &str| {
-        let part = part.filter(|part| part.given.has(name) && !given.typed(name));
-        let said = part.map_or(given, |part| &part.given);
+        let section = section.filter(|section| section.given.has(name) && !given.typed(name));
+        let said = section.map_or(given, |section| &section.given);
         optional(said, name, |said| {
             let us = said.duration_us(name, 10_000..=ROUND_US_MAX)?;
             Ok(Duration::from_micros(us))

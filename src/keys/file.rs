@@ -1,9 +1,9 @@
-//! Files of secret keys: an identity that outlives a process.
+//! Secret key files, for keys that outlive a process.
 //!
-//! The file is one line, 87 bytes: `rsoracle secret key 1 `, 64 hexadecimal digits in lower case, a line feed.
-//! Invariant: only the file's owner can read or write it; no file is ever overwritten; no buffer that held a secret is left
-//! unwiped, and a secret is in no error and no log.
-//! What this module does not do: protect a key from who runs as the same user, or from who owns the machine.
+//! A file is one line of 87 bytes: `rsoracle secret key 1 `, 64 lower-case hexadecimal digits, a line feed.
+//!
+//! Invariant: only its owner can read or write a key file. No file is ever overwritten. Every buffer that held a secret is
+//! wiped, and no error or log contains one. This does not protect a key from other processes of the same user, or from root.
 
 use crate::keys::secret::{SecretKey, unhex_secret, wipe};
 use crate::system::file;
@@ -16,21 +16,22 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What the line begins with; the number is that of the form.
+/// The beginning of the line; the number is the version of the format.
 const HEAD: &[u8; 22] = b"rsoracle secret key 1 ";
 const _: () = assert!(
     HEAD.len() == file::SECRET_BEGINS.len() + 2,
-    "files that are replaced are told from it"
+    "file::replace recognises key files by their beginning"
 );
 const HEX_END: usize = HEAD.len() + 64;
 const LINE_BYTES: usize = HEX_END + 1;
 const _: () = assert!(LINE_BYTES == 87);
 
-/// Modes that let others than the owner at the file.
+/// Mode bits that give access to others than the owner.
 const OTHERS: u32 = 0o077;
 
-/// The same for this file. A credential of a systemd service (since version 254) has root as its owner, and an access control
-/// list that lets the service's own user read it: the bits of a group are that list's mask, and let no group at it.
+/// The mode bits that must be zero for this file. Since version 254, systemd gives a service's credential to root, with an
+/// access control list that lets the service's user read it. The group bits are that list's mask then, and give no group
+/// access.
 fn others(path: &str) -> u32 {
     let given = std::env::var_os("CREDENTIALS_DIRECTORY");
     let is_credential = given.is_some_and(|dir| Path::new(path).parent() == Some(Path::new(&dir)));
@@ -41,22 +42,22 @@ fn others(path: &str) -> u32 {
     }
 }
 
-/// The key file of a slot in a directory of them.
+/// The path of a slot's key file in a directory of key files.
 pub fn of_slot(dir: &str, slot: u16) -> String {
     format!("{dir}/slot-{slot}.key")
 }
 
-/// Makes a fresh key in a new file, safe on the disk when this returns, and gives its public half.
+/// Creates a key in a new file, and returns the public key once the file is safely on disk.
 pub fn create(path: &str) -> Result<PublicKey, Error> {
-    let attempt = format!("cannot make the key file {path}");
+    let attempt = format!("cannot create the key file {path}");
     let mut new = OpenOptions::new();
     let opened = new.write(true).create_new(true).mode(0o600).open(path);
     let mut file = opened.map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
-                "a key is never overwritten; name another file, or remove this one if nobody trusts its key any more"
+                "key files are never overwritten; name another file, or remove this one if nobody trusts its key any more"
             }
-            _ => "name a file in a directory that exists and can be written",
+            _ => "name a file in an existing directory that this user may write to",
         };
         Error::new(&attempt, error).advise(advice)
     })?;
@@ -66,13 +67,13 @@ pub fn create(path: &str) -> Result<PublicKey, Error> {
             .map_err(|error| Error::new(&attempt, error))
     });
     if made.is_err() {
-        // Half a key is of no use to anyone, and would stand in the way of the next attempt.
+        // An incomplete key file is useless, and would make the next attempt fail.
         let _ = std::fs::remove_file(path);
     }
     made
 }
 
-/// Writes a fresh key.
+/// Makes a new key and writes it to `file`.
 fn fresh(file: &mut File, attempt: &str) -> Result<PublicKey, Error> {
     let mut seed = [0; 32];
     random::fill(&mut seed)?;
@@ -93,23 +94,23 @@ pub fn read(path: &str) -> Result<SecretKey, Error> {
         let advice = "'rsoracle keygen FILE' makes one";
         Error::new(&attempt, error).advise(advice)
     };
-    // Opening a pipe would wait for who writes to it.
+    // Opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Error::new(attempt, "it is no regular file"));
+        return Err(Error::new(attempt, "it is not a regular file"));
     }
     let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     let mode = about.mode() & 0o7777;
     if mode & others(path) != 0 {
-        let cause = format!("others than its owner may use it (mode {mode:04o})");
+        let cause = format!("others than its owner may access it (mode {mode:04o})");
         return Err(Error::new(attempt, cause).advise(format!(
-            "chmod 600 {path}, and make a new key if others may have read this one"
+            "run chmod 600 {path}; if others may have read the key, make a new one"
         )));
     }
     let malformed = || {
         let advice = "'rsoracle keygen FILE' makes one";
         let cause =
-            "it is not one line 'rsoracle secret key 1 ' and 64 hexadecimal digits in lower case";
+            "it is not one line of 'rsoracle secret key 1 ' and 64 lower-case hexadecimal digits";
         Error::new(&attempt, cause).advise(advice)
     };
     if about.len() != LINE_BYTES as u64 {

@@ -1,6 +1,7 @@
-//! Secret keys: in memory, in files, and the commands that make and show them (`rsoracle keygen`, `rsoracle keys`).
+//! Secret keys in memory and in files, and the commands that make and show them (`rsoracle keygen`, `rsoracle keys`).
 //!
-//! Invariant: what the commands print is public.
+//! Invariant: the commands print public keys only.
+//!
 //! Uses: proof, system, verify, wire. Used by: aggregator, collector, main.
 
 pub mod file;
@@ -12,13 +13,13 @@ use rsoracle_verify::error::Error;
 use rsoracle_verify::log::printable;
 use secret::SecretKey;
 
-/// Makes a key file; gives the line to print, its public key.
+/// Creates a key file, and returns the line to print: its public key.
 pub fn keygen(path: &str) -> Result<String, Error> {
     let key = file::create(path)?;
     Ok(format!("{}\n", hex(key.bytes())))
 }
 
-/// The public keys of key files, a line each with the file's path; nothing if one of them cannot be read.
+/// The lines to print: each key file's public key and path. An error if any file cannot be read.
 pub fn keys(paths: &[String]) -> Result<String, Error> {
     let line = |path: &String| {
         let key = file::read(path)?.public();
@@ -27,7 +28,7 @@ pub fn keys(paths: &[String]) -> Result<String, Error> {
     paths.iter().map(line).collect()
 }
 
-/// A fresh key that nobody else has.
+/// Makes a new random key.
 pub fn fresh() -> Result<SecretKey, Error> {
     let mut seed = [0; 32];
     random::fill(&mut seed)?;

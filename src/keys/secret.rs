@@ -1,10 +1,9 @@
-//! Keys that sign, the secrets that let collectors in, and what is signed before a round.
+//! Signing keys and enrolment secrets in memory, and the bytes that the signatures of a hello and a round announcement cover.
 //!
-//! Invariant: nothing is signed but a byte string that begins with a context of its own kind and has every field at a fixed
-//! width; secrets are wiped where they came from and on drop. What this module does not do: get random numbers, or keep keys
-//! anywhere but in memory.
+//! Invariant: every signed byte string begins with a context that is unique to its kind, and has every field at a fixed
+//! width. A secret is wiped where it came from, and when it is dropped.
 
-use crate::wire::{Hello, Round};
+use crate::wire::{Hello, RoundFrame};
 use ed25519_dalek::SigningKey;
 use rsoracle_proof::bytes::{Put, padded};
 use rsoracle_proof::seal::{PublicKey, Signer, unhex_into};
@@ -19,31 +18,31 @@ pub const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
 /// Bytes that a round's signature covers.
 pub const ROUND_SIGNED_BYTES: usize = 32 + 32 + 64 + 8 + 8 + 4 + 32;
 
-/// A key that signs. It has no `Debug`, and its bytes are wiped when it is dropped.
+/// A signing key. It has no `Debug`, and its bytes are wiped when it is dropped.
 ///
-/// Boxed, so that moving it leaves no copies behind on the stack.
+/// It is boxed, so that moving it leaves no copies on the stack.
 pub struct SecretKey(Box<SigningKey>);
 
 impl SecretKey {
-    /// Makes the key of 32 random bytes, and wipes those.
+    /// Makes a key from 32 random bytes, and wipes them.
     pub fn from_seed(seed: &mut [u8; 32]) -> SecretKey {
         let key = Box::new(SigningKey::from_bytes(seed));
         wipe(seed);
         SecretKey(key)
     }
 
-    /// The key that checks what this one signs.
+    /// The public key, which verifies this key's signatures.
     pub fn public(&self) -> PublicKey {
         let key = PublicKey::decode(self.0.verifying_key().as_bytes());
         key.expect("no seed makes a key of small order")
     }
 
-    /// Signs bytes that begin with a context.
+    /// Signs `bytes`, which must begin with a context.
     pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
         ed25519_dalek::Signer::sign(&*self.0, bytes).to_bytes()
     }
 
-    /// Signs [`hello_bytes`], and wipes them: the secret is among them.
+    /// Signs [`hello_bytes`], then wipes them, since they contain the secret.
     pub fn sign_hello(
         &self,
         nonce: &[u8; 32],
@@ -67,32 +66,32 @@ impl Signer for SecretKey {
     }
 }
 
-/// The one-time secret that lets a collector into a slot. It is never sent. No `Debug`; wiped when it is dropped.
+/// The one-time secret that admits a collector to a slot. It is never sent. It has no `Debug`, and is wiped when it is dropped.
 ///
-/// It is no signing key, but rests in one: of what the five dependencies offer, that is the container that wipes itself.
+/// It is not a signing key, but is stored in one: among the types of our dependencies, this is the one that wipes itself.
 pub struct EnrolmentSecret(Box<SigningKey>);
 
 impl EnrolmentSecret {
-    /// Takes over 32 random bytes, and wipes the ones given.
+    /// Takes 32 random bytes, and wipes the originals.
     pub fn take(bytes: &mut [u8; 32]) -> EnrolmentSecret {
         let secret = Box::new(SigningKey::from_bytes(bytes));
         wipe(bytes);
         EnrolmentSecret(secret)
     }
 
-    /// The secret bytes, to hand to the collector or to put under a signature.
+    /// The secret bytes, to give to the collector or to sign.
     pub fn expose(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
 }
 
-/// Overwrites secret bytes; `black_box` keeps the compiler from leaving the writes out.
+/// Overwrites secret bytes. `black_box` keeps the compiler from removing the writes.
 pub fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);
 }
 
-/// What a hello's signature covers. The secret is among it: wipe it after use.
+/// The bytes that a hello's signature covers. They contain the secret: wipe them after use.
 pub fn hello_bytes(
     nonce: &[u8; 32],
     secret: &EnrolmentSecret,
@@ -107,16 +106,17 @@ pub fn hello_bytes(
         .put(&hello.source)
         .put(&hello.clock_us.to_be_bytes())
         .done();
-    // Last and in place, so that no step before it leaves a copy of the secret behind.
+    // Written last and in place, so that no earlier step leaves a copy of the secret behind.
     bytes[64..96].copy_from_slice(secret.expose());
     bytes
 }
 
-/// What a round's signature covers: the session's nonce and hello bind it to one connection of one collector.
+/// The bytes that the signature of a round announcement covers. The connection's nonce and hello bind it to one connection
+/// of one collector.
 pub fn round_bytes(
     nonce: &[u8; 32],
     hello_signature: &[u8; 64],
-    round: &Round,
+    round: &RoundFrame,
 ) -> [u8; ROUND_SIGNED_BYTES] {
     Put::new()
         .put(&padded::<32>(CONTEXT_ROUND))
@@ -142,7 +142,7 @@ pub fn signed_hello(
     signed
 }
 
-/// Reads [`hex_into`]'s digits back in place, and nothing else; `false`, and the bytes wiped, if it is anything else.
+/// Parses the digits that [`hex_into`] writes into `bytes`. If they are anything else, returns false and wipes `bytes`.
 pub fn unhex_secret(text: &[u8], bytes: &mut [u8]) -> bool {
     let sound = unhex_into(text, bytes);
     if !sound {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn hexadecimal_of_a_secret_comes_back_the_same_and_what_is_none_leaves_nothing() {
+    fn hexadecimal_of_a_secret_round_trips_and_invalid_text_leaves_nothing() {
         let bytes: [u8; 256] = std::array::from_fn(|i| i as u8);
         let (mut text, mut back) = ([0; 512], [0; 256]);
         rsoracle_proof::seal::hex_into(&bytes, &mut text);
@@ -176,12 +176,12 @@ mod tests {
         let mut secret = [7; 2];
         assert!(
             !unhex_secret(b"0a0G", &mut secret) && secret == [0; 2],
-            "nothing of it stays"
+            "the decoded part is wiped"
         );
     }
 
     #[test]
-    fn every_context_is_another() {
+    fn no_two_contexts_are_equal() {
         let ours = [CONTEXT_HELLO, CONTEXT_ROUND];
         let all: Vec<&str> = ours.into_iter().chain(CONTEXTS).collect();
         for (i, a) in all.iter().enumerate() {

@@ -1,23 +1,22 @@
-//! Prices to one price: the rules, and how many liars each survives.
+//! Combines the collectors' prices into one: the rules, and how many liars each tolerates.
 //!
-//! Invariant: with at most [`faulty_max`] prices from liars among at least [`quorum`] prices of `n` configured slots,
-//! the result lies within the prices of the honest ones, bits included: the sum runs over ascending prices from
-//! the left, is divided once and clamped to the lowest and highest price kept (floats round outside otherwise).
-//! What this module does not do: decide which prices are accepted, or read text.
+//! Invariant: if at most [`faulty_max`] of at least [`quorum`] prices come from liars, the result lies within the prices of
+//! honest collectors. Everyone who repeats the computation gets the same bits: prices are added in ascending order, the sum
+//! is divided once, and the result is clamped to the lowest and highest price used, since rounding could leave that range.
 
 use crate::price::is_price;
 use core::fmt;
 use core::ops::Range;
 use core::str::FromStr;
 
-/// How accepted prices become one.
+/// How accepted prices are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Drop the f lowest and the f highest, average the rest.
     TrimmedMean,
-    /// The middle one, or the average of the two middle ones.
+    /// The middle price, or the average of the two middle prices.
     Median,
-    /// The average of all: tolerates no liar.
+    /// The average of all prices; tolerates no liar.
     Mean,
 }
 
@@ -60,7 +59,7 @@ impl FromStr for Rule {
     }
 }
 
-/// f: how many of `n` configured slots may lie without moving the price outside what honest ones saw.
+/// f: how many of `n` configured slots may lie without moving the price outside what honest collectors saw.
 pub fn faulty_max(rule: Rule, n: u16) -> u16 {
     match rule {
         Rule::TrimmedMean | Rule::Median => n.saturating_sub(1) / 3,
@@ -68,13 +67,13 @@ pub fn faulty_max(rule: Rule, n: u16) -> u16 {
     }
 }
 
-/// The fewest prices from which one may be published: max(2f + 1, majority of n).
+/// The fewest prices from which a price may be published: max(2f + 1, majority of n).
 pub fn quorum(n: u16, f: u16) -> u16 {
     (2 * f + 1).max(n / 2 + 1)
 }
 
-/// How many whole groups (exchanges, quote currencies) may lie, given the slots that each holds: as many of
-/// the largest as together hold at most `f` slots.
+/// How many whole groups (exchanges, quote currencies) may lie, given how many slots each holds: the largest groups are counted
+/// as long as they hold at most `f` slots together.
 pub fn groups_tolerated(slots_per_group: &[u16], f: u16) -> u16 {
     let mut sizes = slots_per_group.to_vec();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
@@ -86,7 +85,7 @@ pub fn groups_tolerated(slots_per_group: &[u16], f: u16) -> u16 {
     within.count() as u16
 }
 
-/// The average by the recipe that everyone repeats to the bit: ascending, summed from the left, divided once, clamped.
+/// The average as the module's doc defines it, so that everyone gets the same bits.
 /// `None` for no prices.
 fn mean_of_ascending(ascending: &[f64]) -> Option<f64> {
     let (lowest, highest) = (*ascending.first()?, *ascending.last()?);
@@ -98,7 +97,7 @@ fn mean_of_ascending(ascending: &[f64]) -> Option<f64> {
     Some((sum / ascending.len() as f64).clamp(lowest, highest))
 }
 
-/// Which ranks of `count` ascending prices `rule` averages; empty when there are too few.
+/// The ranks of `count` ascending prices that `rule` averages; empty if there are too few prices.
 pub fn kept_range(rule: Rule, count: usize, f: u16) -> Range<usize> {
     let cut = match rule {
         Rule::TrimmedMean => usize::from(f),
@@ -112,7 +111,7 @@ pub fn kept_range(rule: Rule, count: usize, f: u16) -> Range<usize> {
     }
 }
 
-/// The price that `rule` makes of the accepted `prices`, in any order. `None` if there are too few for it.
+/// Combines the accepted `prices`, in any order, by `rule`. `None` if there are too few for the rule.
 pub fn combine(rule: Rule, prices: &[f64], f: u16) -> Option<f64> {
     let mut ascending = prices.to_vec();
     ascending.sort_unstable_by(f64::total_cmp);
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_are_what_their_names_say() {
+    fn each_rule_does_what_its_name_says() {
         let prices = [5.0, 1.0, 100.0, 3.0, 4.0];
         assert_eq!(combine(Rule::TrimmedMean, &prices, 1), Some(4.0));
         assert_eq!(combine(Rule::Median, &prices, 1), Some(4.0));
@@ -173,12 +172,12 @@ mod tests {
         assert_ne!(
             (94112.35f64 + 94112.35 + 94112.35) / 3.0,
             94112.35,
-            "why the clamp is there"
+            "without the clamp, rounding leaves the range"
         );
         assert_eq!(combine(Rule::Mean, &[94112.35; 3], 0), Some(94112.35));
     }
 
-    /// Every split of n = 1..10 slots into honest, lying and silent ones: the result stays within the honest prices.
+    /// Tries every split of n = 1..10 slots into honest, lying and silent ones: the result stays within the honest prices.
     #[test]
     fn f_liars_never_move_the_price_outside_what_honest_ones_saw() {
         let honest = [
@@ -191,7 +190,7 @@ mod tests {
                 let f = faulty_max(rule, n);
                 for liars in 0..=f {
                     for present in quorum(n, f)..=n {
-                        // The worst case for the honest side: all liars answer, silent ones are honest.
+                        // The worst case: all liars answer, and only honest collectors are silent.
                         let honest = &honest[..usize::from(present - liars)];
                         for pick in 0..lies.len().pow(u32::from(liars)) {
                             let mut prices = honest.to_vec();

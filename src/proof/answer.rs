@@ -1,6 +1,7 @@
-//! What a collector makes of its samples: one answer, an average or an abstention, and the time that it speaks for.
+//! Turns a collector's samples into its answer: an average or an abstention, with its timestamp.
 //!
-//! Invariant: a pure function of the records, so that whoever holds them gets the same answer, to the bit.
+//! Invariant: the answer is a pure function of the sample records, so that everyone who has them gets the same answer, to
+//! the bit.
 
 use crate::aggregate::{Rule, combine};
 use crate::limits::{REPLY_MS_MAX, VALID_PERCENT_MIN};
@@ -8,14 +9,17 @@ use crate::reason::{Abstention, Miss};
 use crate::record::{Answer, Record};
 use alloc::vec::Vec;
 
-/// A sample may be asked for so much later than its instant before it is given up: half the interval, and of long
-/// intervals half the time that a reply has, so that a round whose last samples are given up still ends in an answer.
+/// How late a sample may be requested, in microseconds after its instant. Later it is skipped.
+///
+/// This is half the interval, but at most half the timeout of a reply, so that a round whose last samples are skipped still
+/// ends with an answer.
 pub fn lateness_us_max(interval_us: u64) -> u64 {
     (interval_us / 2).min(REPLY_MS_MAX * 1_000 / 2)
 }
 
-/// What a full set of records amounts to: the average and the instant when the newest valid sample was asked for; or,
-/// with fewer than 80 % valid, an abstention, which bears the round's start. The aggregator holds prices against it.
+/// The answer that a full set of records gives, with its timestamp: the average, and when the newest valid sample was
+/// requested. If fewer than 80 % of the records are valid: an abstention, and the round's start. The aggregator compares
+/// signed answers with this.
 pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -> (Answer, u64) {
     let prices: Vec<f64> = records
         .iter()
@@ -25,7 +29,9 @@ pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -
     let newest = records.iter().rev().find(|record| record.price.is_ok());
     match (enough, combine(rule, &prices, 0), newest) {
         (true, Some(average), Some(newest)) => {
-            let lateness_us = newest.lateness_us.expect("a price was asked for");
+            let lateness_us = newest
+                .lateness_us
+                .expect("a sample with a price was requested");
             (
                 Answer::Price(average),
                 start_us + u64::from(newest.index) * interval_us + lateness_us,
@@ -35,7 +41,7 @@ pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -
     }
 }
 
-/// Why there is no average: an exchange that lives and says nothing new is another thing than one that is gone.
+/// Why there is no average. An exchange that answers with stale prices is distinguished from one that does not answer.
 fn why_not_enough(records: &[Record]) -> Abstention {
     let missing = |record: &&Record| record.price.is_err();
     let stale = |record: &&Record| record.price == Err(Miss::Stale);

@@ -1,4 +1,4 @@
-//! Fields at fixed widths, one after the other, numbers big-endian: what is signed, and every frame on the wire.
+//! Encodes and decodes sequences of fixed-width fields, numbers in big-endian: signed bytes, and every frame on the wire.
 
 use crate::reason::Reject;
 
@@ -9,7 +9,7 @@ pub struct Put<const N: usize> {
 }
 
 impl<const N: usize> Put<N> {
-    /// Nothing written yet.
+    /// Starts with no field written.
     #[allow(clippy::new_without_default)]
     pub fn new() -> Put<N> {
         Put {
@@ -25,7 +25,7 @@ impl<const N: usize> Put<N> {
         self
     }
 
-    /// The bytes, all of them written.
+    /// The bytes. Panics unless the fields filled all of them.
     pub fn done(self) -> [u8; N] {
         assert_eq!(self.at, N, "the fields fill the frame");
         self.bytes
@@ -36,12 +36,12 @@ impl<const N: usize> Put<N> {
 pub struct Take<'a>(&'a [u8]);
 
 impl<'a> Take<'a> {
-    /// All of a frame's bytes.
+    /// Starts at the first byte of a frame.
     pub fn all(bytes: &'a [u8]) -> Take<'a> {
         Take(bytes)
     }
 
-    /// The next field, as it is.
+    /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
         let (field, rest) = self
             .0
@@ -66,7 +66,7 @@ impl<'a> Take<'a> {
         u64::from_be_bytes(self.array())
     }
 
-    /// Bytes that are reserved, and so zero.
+    /// Checks that the next `N` bytes, which are reserved, are zero.
     pub fn zeros<const N: usize>(&mut self) -> Result<(), Reject> {
         if self.array() == [0u8; N] {
             Ok(())
@@ -76,7 +76,7 @@ impl<'a> Take<'a> {
     }
 }
 
-/// Text at a fixed width, NUL-padded, so that no two field lists share bytes.
+/// Text at a fixed width, padded with NUL bytes, so that different fields never encode to the same bytes.
 pub fn padded<const N: usize>(text: &str) -> [u8; N] {
     let mut field = [0; N];
     field[..text.len()].copy_from_slice(text.as_bytes());

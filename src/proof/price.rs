@@ -1,17 +1,17 @@
-//! What a price is, and how people see it.
+//! Which numbers are valid prices, and how a price is shown to people.
 //!
 //! Invariant: a price is a finite number from [`PRICE_MIN`] to [`PRICE_MAX`].
 
 use crate::limits::{PRICE_MAX, PRICE_MIN};
 use alloc::string::String;
 
-/// Whether `value` may stand as a price.
+/// Whether `value` is a valid price.
 pub fn is_price(value: f64) -> bool {
     (PRICE_MIN..=PRICE_MAX).contains(&value)
 }
 
 /// A price for people: at least two decimals, and at least seven significant digits.
-/// Software reads the exact value from `--json` instead.
+/// Software should read the exact value from `--json`.
 pub fn text(value: f64) -> String {
     if !value.is_finite() || value <= 0.0 {
         return format!("{value}");
@@ -20,7 +20,7 @@ pub fn text(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The power of ten of a number's first digit; the core library has no logarithm.
+/// The power of ten of a number's first digit. (The core library has no logarithm.)
 pub fn exponent(value: f64) -> i32 {
     let scientific = format!("{value:e}");
     let exponent = scientific.split_once('e').map(|(_, exponent)| exponent);

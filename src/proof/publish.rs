@@ -1,33 +1,33 @@
-//! Whether a round's price is published: the quorum, the circuit breakers, and how often.
+//! Decides whether a round's price is published: the quorum, the circuit breakers, the deviation and the heartbeat.
 //!
-//! Oracles publish when the price has moved by a *deviation* from the last published one, or when that one is older than
-//! a *heartbeat*; a price that jumps too far or on which the collectors differ too much is withheld.
-//! Invariant: a pure function of what stands in the report, so that whoever holds the report can repeat it.
-//! What this module does not do: publish.
+//! An oracle publishes a price that differs from the last published one by a *deviation*, or once the last published one is
+//! older than a *heartbeat*. A price that moved too far, or on which the collectors differ too much, is withheld.
+//!
+//! Invariant: the decision is a pure function of what is in the report, so that everyone who has the report can repeat it.
 
 use crate::round::Outcome;
 
-/// When a price is published. What is not given does not limit.
+/// When a price is published. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Policy {
-    /// Publish when the price differs from the last published one by this part of it or more.
+    /// Publish if the price differs from the last published one by this fraction or more.
     pub deviation: Option<f64>,
-    /// Publish when the last published price is this much older.
+    /// Publish if the last published price is older by this many microseconds or more.
     pub heartbeat_us: Option<u64>,
-    /// Withhold a price further than this part from the last published one.
+    /// Withhold a price that differs from the last published one by more than this fraction.
     pub move_max: Option<f64>,
-    /// Withhold a price when those used differ by more than this part of it.
+    /// Withhold a price if the prices used differ by more than this fraction of it.
     pub spread_max: Option<f64>,
 }
 
 /// The last published price.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PublishedPrice {
-    /// Its report's number.
+    /// The number of its report.
     pub number: u64,
     /// The price.
     pub price: f64,
-    /// The time that it speaks for, microseconds since the Unix epoch.
+    /// Its timestamp, microseconds since the Unix epoch.
     pub time_us: u64,
 }
 
@@ -37,18 +37,18 @@ pub struct PublishedPrice {
 pub enum Decision {
     /// It is published.
     Published = 1,
-    /// It stands in the report, but is too close to the last published one to be published anew.
+    /// It is in the report, but is too close to the last published one to be published.
     Unchanged = 2,
-    /// There is none: too few collectors gave one.
+    /// There is no price: too few collectors gave one.
     NoQuorum = 3,
-    /// It is withheld: too far from the last published one.
+    /// It is withheld, since it is too far from the last published one.
     MovedTooFar = 4,
-    /// It is withheld: the collectors differ too much.
+    /// It is withheld, since the collectors differ too much.
     SpreadTooWide = 5,
 }
 
 impl Decision {
-    /// The number under the report's signature.
+    /// The number in the signed bytes of a report.
     pub fn code(self) -> u16 {
         self as u16
     }
@@ -75,7 +75,7 @@ impl Decision {
     }
 }
 
-/// What becomes of an outcome's price, given the last published one.
+/// Decides what becomes of an outcome's price, given the last published one.
 pub fn decide(outcome: &Outcome, policy: &Policy, last: Option<&PublishedPrice>) -> Decision {
     let (Some(price), Some(spread), Some(time_us)) =
         (outcome.price, outcome.spread, outcome.timestamp_us)
@@ -153,7 +153,7 @@ mod tests {
             let decision = decide(&outcome, &policy, Some(&last));
             assert_eq!(decision, expected, "{price} {spread} {time_us}");
         }
-        // The first price has nothing to differ from, but may be too wide.
+        // The first price has no predecessor, but its spread may be too wide.
         let first = |spread| decide(&outcome(110.1, spread, 0), &policy, None);
         assert_eq!((first(0.0), first(3.0)), (Published, SpreadTooWide));
         // Without a policy everything is published.

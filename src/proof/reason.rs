@@ -1,11 +1,11 @@
-//! Every reason that travels or is counted, each with the number that stands for it on the wire and a sentence.
+//! All reasons that are sent or counted, each with its number on the wire and a sentence.
 //!
-//! Invariant: a number, once given, keeps its meaning; an unknown number is refused by whoever reads it.
-//! docs/PROTOCOL.md holds the same three tables; a test compares them.
+//! Invariant: a number never changes its meaning, and an unknown number is refused. docs/PROTOCOL.md has the same three
+//! tables; a test compares them.
 
 use core::fmt;
 
-/// An enum of reasons from one table: variant, number, sentence.
+/// Makes an enum of reasons from a table: variant, number, sentence.
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal: $sentence:literal,)* }) => {
         $(#[$doc])*
@@ -22,12 +22,12 @@ macro_rules! reasons {
                 self as u16
             }
 
-            /// The reason that a number stands for.
+            /// The reason with this number.
             pub fn from_code(code: u16) -> Option<$name> {
                 $name::ALL.iter().copied().find(|reason| reason.code() == code)
             }
 
-            /// The reason in words.
+            /// The reason as a sentence.
             pub fn sentence(self) -> &'static str {
                 match self { $($name::$variant => $sentence,)* }
             }
@@ -42,7 +42,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Why a frame or a peer was refused. Never fatal to the one who refuses.
+    /// Why a frame or a peer was refused. Refusing is never fatal to the process that refuses.
     Reject {
         Magic = 1: "not this protocol",
         Version = 2: "another protocol version",
@@ -102,7 +102,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why there is no average: signed in its place.
+    /// Why a collector abstains. It is signed instead of an average.
     Abstention {
         TooFewSamples = 1: "fewer than 80 % of the samples are valid",
         ClockMoved = 2: "the system clock was stepped within the round",
@@ -116,7 +116,7 @@ mod tests {
     use std::prelude::v1::*;
 
     #[test]
-    fn numbers_come_back_as_their_reason_and_unknown_ones_do_not() {
+    fn known_numbers_map_to_their_reason_and_unknown_ones_to_none() {
         for reason in Reject::ALL {
             assert_eq!(Reject::from_code(reason.code()), Some(*reason));
         }
@@ -124,7 +124,7 @@ mod tests {
             assert_eq!(Miss::from_code(reason.code()), Some(*reason));
         }
         assert_eq!(Reject::from_code(0), None);
-        assert_eq!(Miss::from_code(0), None, "0 says that there is a price");
+        assert_eq!(Miss::from_code(0), None, "0 means that there is a price");
         assert_eq!(Abstention::from_code(4), None);
     }
 }

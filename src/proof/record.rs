@@ -1,40 +1,40 @@
-//! What collectors sign: samples, and the answer that they make of them.
+//! Sample records and observations: what collectors sign.
 //!
-//! Invariant: `decode` of an `encode` gives the same value, and every other byte string of that width is refused or is
-//! itself such an `encode`. What this module does not do: check signatures.
+//! Invariant: `decode` inverts `encode`, and every byte string that `decode` accepts is one that `encode` makes. Signatures are
+//! carried, not checked.
 
 use crate::bytes::{Put, Take};
 use crate::price::is_price;
 use crate::reason::{Abstention, Miss, Reject};
 
-/// Bytes of a sample record, on the wire and under the digest.
+/// Bytes of a sample record, on the wire and in the digest.
 pub const RECORD_BYTES: usize = 32;
-/// Times in a record are below this, so that every reader of JSON can hold them (2^53 microseconds are 285 years).
+/// Times in a record are below this, so that every JSON reader can represent them (2^53 microseconds are 285 years).
 const RECORD_US_MAX: u64 = 1 << 53;
-/// Stands for "unknown" or "never" in a number of microseconds.
+/// The number of microseconds that means "unknown" or "never".
 const NONE_US: u64 = u64::MAX;
 
 /// A quiet NaN whose low 16 bits are an [`Abstention`].
 const ABSTENTION_BITS: u64 = 0x7ff8_0000_0000_0000;
 
-/// One price asked for at one scheduled instant, or why there is none.
+/// One sample: the price at a scheduled instant, or why there is none.
 ///
-/// Record: index 4, reason 2 (0: there is a price), zero 2, price 8 (bits of the f64; 0 without one), lateness 8, age 8.
-/// Lateness and age are microseconds, all ones where the sample was never asked for or the exchange gives no time.
+/// Layout: index 4, reason 2 (0: there is a price), zero 2, price 8 (bits of the f64; 0 without one), lateness 8, age 8.
+/// Lateness and age are microseconds. They are all ones if the sample was never requested, or the exchange gives no time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record {
     /// Number of the sample, from 0.
     pub index: u32,
     /// The price, or why there is none.
     pub price: Result<f64, Miss>,
-    /// From the scheduled instant to the moment when the request had been handed to the system.
+    /// Microseconds from the scheduled instant until the request was passed to the system; None if it was never requested.
     pub lateness_us: Option<u64>,
-    /// How old the price was, where the exchange says.
+    /// Age of the price in microseconds; None if the exchange gives no time.
     pub age_us: Option<u64>,
 }
 
 impl Record {
-    /// To the wire, and under the digest.
+    /// The record as bytes, for the wire and the digest.
     pub fn encode(&self) -> [u8; RECORD_BYTES] {
         let (reason, bits) = match self.price {
             Ok(price) => (0, price.to_bits()),
@@ -50,7 +50,7 @@ impl Record {
             .done()
     }
 
-    /// From the wire.
+    /// Parses a record.
     pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Result<Record, Reject> {
         let mut take = Take::all(bytes);
         let (index, reason) = (take.u32(), take.u16());
@@ -87,17 +87,17 @@ impl Record {
     }
 }
 
-/// What a collector answers to a round.
+/// A collector's answer to a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Answer {
     /// The average of its samples.
     Price(f64),
-    /// No average, and why.
+    /// Why there is no average.
     Abstain(Abstention),
 }
 
 impl Answer {
-    /// The bits that stand in the average's place.
+    /// The 64 bits of the average's field: the price, or a NaN that encodes the abstention.
     pub fn to_bits(self) -> u64 {
         match self {
             Answer::Price(price) => price.to_bits(),
@@ -105,7 +105,7 @@ impl Answer {
         }
     }
 
-    /// Reads the bits, as bits: an abstention becomes an enum before any arithmetic could touch it.
+    /// Parses the bits. An abstention is recognised by its bits, before any arithmetic could use the NaN.
     pub fn from_bits(bits: u64) -> Result<Answer, Reject> {
         if let Some(why) = Abstention::ALL
             .iter()
@@ -127,17 +127,17 @@ impl Answer {
 pub struct Observation {
     /// The average or an abstention.
     pub answer: Answer,
-    /// When the newest valid sample was asked for, microseconds since the Unix epoch; the round's start with an abstention.
+    /// When the newest valid sample was requested, microseconds since the Unix epoch; for an abstention, the round's start.
     pub timestamp_us: u64,
-    /// The collector's.
+    /// The collector's signature.
     pub signature: [u8; 64],
 }
 
 impl Observation {
-    /// Width on the wire.
+    /// Bytes of an observation.
     pub const BYTES: usize = 80;
 
-    /// To the wire.
+    /// The observation as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
         Put::new()
             .put(&self.answer.to_bits().to_be_bytes())
@@ -146,12 +146,12 @@ impl Observation {
             .done()
     }
 
-    /// Whether both are the same answer, whatever their signatures.
+    /// Whether both contain the same answer; their signatures may differ.
     pub fn says_the_same_as(&self, other: &Observation) -> bool {
         (self.answer.to_bits(), self.timestamp_us) == (other.answer.to_bits(), other.timestamp_us)
     }
 
-    /// From the wire.
+    /// Parses an observation.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Observation, Reject> {
         let mut take = Take::all(bytes);
         Ok(Observation {
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(
             with(16, &[0xff; 8]),
             Err(Reject::SampleBroken),
-            "a price that was never asked for"
+            "a price that was never requested"
         );
     }
 

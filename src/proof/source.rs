@@ -23,7 +23,7 @@ pub fn check_feed(feed: &str) -> Result<(), &'static str> {
 
 /// One way to watch an exchange: what a source's name begins with.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct SourceKind {
     /// Such as `binance-stream`.
     pub name: &'static str,
     /// The quote currency of its market that is taken where a symbol is not named.
@@ -48,7 +48,7 @@ pub enum Spelling {
 }
 
 /// All kinds of source; each may be prefixed `embedded-`, and `embedded` alone is Binance's.
-pub static KINDS: [Kind; 9] = [
+pub static KINDS: [SourceKind; 9] = [
     kind("binance", "USDC", Spelling::Joined),
     kind("binance-book", "USDC", Spelling::Joined),
     kind("binance-stream", "USDC", Spelling::Joined),
@@ -65,8 +65,8 @@ pub const DIVERSE: [&str; 7] = [
     "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
 ];
 
-const fn kind(name: &'static str, quote: &'static str, spelling: Spelling) -> Kind {
-    Kind {
+const fn kind(name: &'static str, quote: &'static str, spelling: Spelling) -> SourceKind {
+    SourceKind {
         name,
         quote,
         spelling,
@@ -125,7 +125,7 @@ pub struct Source {
     /// The whole name, as it is signed.
     pub name: String,
     /// How it is watched.
-    pub kind: &'static Kind,
+    pub kind: &'static SourceKind,
     /// Whether it is the embedded exchange, whose prices are recorded ones.
     pub embedded: bool,
 }
@@ -228,7 +228,7 @@ impl Source {
     }
 
     /// What a name before the colon stands for, and whether it is the embedded exchange.
-    pub fn kind_of(prefix: &str) -> Option<(&'static Kind, bool)> {
+    pub fn kind_of(prefix: &str) -> Option<(&'static SourceKind, bool)> {
         let (name, embedded) = match prefix.strip_prefix("embedded") {
             Some("") => ("binance", true),
             Some(rest) => (rest.strip_prefix('-')?, true),

@@ -1,6 +1,6 @@
-//! The terms of a round: what it is held to, and the digest that stands for them in every signature.
+//! The terms of a round: everything that is fixed before it starts. Every signature of the round covers their digest.
 //!
-//! Invariant: terms that differ in anything have different digests. What this module does not do: say what happened.
+//! Invariant: terms that differ in anything have different digests.
 
 use crate::aggregate::Rule;
 use crate::bytes::padded;
@@ -12,34 +12,34 @@ use alloc::vec::Vec;
 /// One slot of the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// The collector's key; `None` where no collector had come when the round began.
+    /// The collector's key; `None` if the slot had no collector when the round began.
     pub key: Option<PublicKey>,
     /// What the collector watches, such as `binance:BTCUSDC`.
     pub source: String,
 }
 
-/// What a round is held to.
+/// The terms of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The key that starts rounds.
+    /// The aggregator's key, which signs the round and the report.
     pub aggregator: PublicKey,
-    /// Random, fresh with every start of the aggregator.
+    /// Random id of the aggregator's run, new at every start.
     pub session: [u8; 32],
-    /// What is priced.
+    /// The name of the feed: what is priced.
     pub feed: String,
-    /// How prices become one.
+    /// How the collectors' prices are combined.
     pub rule: Rule,
-    /// How a collector's samples become one: the mean or the median.
+    /// How a collector's samples are combined: by mean or median.
     pub sample_rule: Rule,
     /// How many collectors may lie.
     pub f: u16,
-    /// The fewest prices from which one may be published.
+    /// The fewest prices from which a price may be published.
     pub quorum: u16,
-    /// The fewest distinct exchanges among them.
+    /// The fewest distinct exchanges among those prices.
     pub exchanges_min: u16,
     /// Samples per collector.
     pub samples: u32,
-    /// From one sample to the next, in microseconds.
+    /// Microseconds from one sample to the next.
     pub interval_us: u64,
     /// The roster: n slots.
     pub seats: Vec<Seat>,
@@ -56,7 +56,7 @@ impl Terms {
         self.digested().done()
     }
 
-    /// What their digest covers: all of it; docs/PROTOCOL.md has the table. An empty seat's key is 32 zero bytes.
+    /// What the digest covers: all terms, as in the table of docs/PROTOCOL.md. An empty seat's key is 32 zero bytes.
     pub fn digested(&self) -> Digest32 {
         let digest = Digest32::terms()
             .field(self.aggregator.bytes())
@@ -77,13 +77,13 @@ impl Terms {
         self.seats.iter().fold(digest, seat)
     }
 
-    /// What the roster survives.
+    /// How many faults the roster tolerates.
     pub fn tolerance(&self) -> Tolerance<'_> {
         let sources: Vec<&str> = self.seats.iter().map(|seat| seat.source.as_str()).collect();
         Tolerance::of(&self.feed, &sources, self.f)
     }
 
-    /// Offset of the last sample's instant from the start.
+    /// Microseconds from the start to the last sample's instant.
     pub fn last_instant_us(&self) -> u64 {
         u64::from(self.samples - 1) * self.interval_us
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_in_the_terms_differs_in_the_digest() {
+    fn any_difference_in_the_terms_changes_the_digest() {
         type Change = fn(&mut Terms);
         let changes: [Change; 13] = [
             |t| t.aggregator = t.seats[0].key.unwrap(),

@@ -1,17 +1,17 @@
-//! What a roster survives: how many of its collectors may lie, how many whole exchanges, and how many foreign quote
-//! currencies may lose their worth, without moving the price outside what the others saw.
+//! How many faults a roster tolerates: how many collectors and whole exchanges may lie, and how many foreign quote
+//! currencies may lose their parity, without moving the price outside what the other collectors saw.
 //!
-//! Slots of one exchange, or of one quote currency, fail together: they are a group. Invariant: of the groups that count as
-//! tolerated, whichever they are, the slots together are at most f. The feed's own quote currency is no such group: it is
-//! what the price is told in, so it cannot lose its worth against itself.
-//! What this module does not do: judge a price.
+//! Slots of one exchange, or of one quote currency, fail together: they are a group. The feed's own quote currency is not a
+//! group, since the price is expressed in it.
+//!
+//! Invariant: whichever groups fail, as long as their number is tolerated, they hold at most f slots together.
 
 use crate::aggregate::groups_tolerated;
 use crate::source::{exchange_of, foreign_quote};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The slots of a roster by what they have in common.
+/// The slots of a roster, grouped by exchange or by quote currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Groups<'a> {
     /// Each group's name and how many slots it holds, in the order of the slots.
@@ -42,7 +42,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// What a roster survives.
+/// How many faults a roster tolerates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tolerance<'a> {
     /// How many slots there are.
@@ -56,7 +56,7 @@ pub struct Tolerance<'a> {
 }
 
 impl<'a> Tolerance<'a> {
-    /// Of a roster that watches these sources, slot by slot.
+    /// The tolerance of a roster with these sources, slot by slot.
     pub fn of(feed: &str, sources: &[&'a str], f: u16) -> Tolerance<'a> {
         let foreign = |source: &&'a str| foreign_quote(source, feed);
         Tolerance {
@@ -67,7 +67,7 @@ impl<'a> Tolerance<'a> {
         }
     }
 
-    /// In words; foreign quote currencies are named.
+    /// The tolerance in words; foreign quote currencies are named.
     pub fn text(&self) -> String {
         let (n, f) = (self.n, self.f);
         let exchanges = &self.exchanges;
@@ -89,7 +89,7 @@ impl<'a> Tolerance<'a> {
         text
     }
 
-    /// A sentence for every exchange and every foreign quote currency that holds more slots than may be faulty.
+    /// A warning for every exchange and every foreign quote currency that holds more slots than may be faulty.
     pub fn warnings(&self) -> Vec<String> {
         let exchanges = [(&self.exchanges, "exchange", "is wrong or stands still")];
         let quotes = [(&self.quotes, "quote currency", "loses its parity")];
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_exchange_and_one_foreign_currency_are_what_everything_hangs_on() {
+    fn a_roster_of_one_exchange_and_one_foreign_currency_tolerates_neither_failing() {
         let tolerance = Tolerance::of("BTC/USD", &["binance:BTCUSDC"; 5], 1);
         assert_eq!(
             tolerance.text(),
@@ -148,16 +148,16 @@ mod tests {
     }
 
     #[test]
-    fn the_feeds_own_currency_is_nothing_that_may_fail() {
+    fn the_feeds_own_currency_is_not_a_group() {
         let own = Tolerance::of("BTC/USD", &["kraken:BTC/USD"; 4], 1);
         assert_eq!((own.quotes.count(), own.warnings().len()), (0, 1));
         assert!(!own.text().contains("currenc"), "{}", own.text());
         let usdt = Tolerance::of("BTC/USDT", &["okx:BTC-USDT", "kraken:BTC/USD"], 0);
         assert_eq!(usdt.quotes.slots, [("USD", 1)]);
-        // One that the list of currencies does not hold is known by the feed.
+        // A currency that is not in the list of known ones is recognised by the feed.
         let francs = Tolerance::of("BTC/CHF", &["kraken:BTC/CHF", "kraken:BTC/AUD"], 0);
         assert_eq!(francs.quotes.slots, [("other", 1)]);
-        // A feed that names no currency has no own one.
+        // A feed that names no currency has none of its own.
         let unnamed = Tolerance::of("gold", &["kraken:PAXG/USD"; 2], 0);
         assert_eq!(unnamed.quotes.slots, [("USD", 2)]);
     }
@@ -176,7 +176,7 @@ mod tests {
         );
     }
 
-    /// Whatever the slots of one exchange, of two, or of one foreign currency say, or if they say nothing, the price lies
+    /// Whatever the slots of one or two exchanges, or of one foreign currency, say, or if they are silent: the price lies
     /// within what the others saw.
     #[test]
     fn no_exchange_and_no_foreign_currency_moves_the_price_of_the_diverse_roster() {

@@ -1,4 +1,4 @@
-//! Instants as people read them: in UTC, from microseconds since the Unix epoch.
+//! Formats instants (microseconds since the Unix epoch) as text in UTC.
 
 use alloc::string::String;
 

@@ -1,7 +1,7 @@
-//! Child processes: started as this very program, never outliving the one who started them.
+//! Child processes: each runs this very program, and none outlives its parent.
 //!
-//! Invariant: a child's handle, when dropped, kills and reaps it. Children share one socket as standard error, whose other end the parent reads, so that one process writes to the terminal.
-//! What this module does not do: know what children say.
+//! Invariant: dropping a child's handle kills and reaps the child. All children share one socket as standard error. The parent
+//! reads its other end, so that only one process writes to the terminal.
 
 use crate::system::limits::CHILD_END_MS_MAX;
 use rsoracle_verify::error::Error;
@@ -34,7 +34,7 @@ impl Child {
         })
     }
 
-    /// How the child ended, if it has.
+    /// The child's exit status, once it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.process.try_wait().ok().flatten();
@@ -42,16 +42,16 @@ impl Child {
         self.status
     }
 
-    /// Its standard input, if that is a pipe and was not taken before.
+    /// The child's standard input, if it is a pipe that was not taken before.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.process.stdin.take()
     }
 
-    /// What a child that has ended wrote to standard output, if that is a pipe: as much as the bound allows.
+    /// What an ended child wrote to standard output, truncated to `bytes_max`; empty if that is not a pipe.
     pub fn said(&mut self, bytes_max: u64) -> String {
         let mut bytes = Vec::new();
         if let Some(pipe) = self.process.stdout.take() {
-            // What could not be read is missed by whoever makes sense of it.
+            // On a read error the text is truncated, and its reader reports what is missing.
             let _ = pipe.take(bytes_max).read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
@@ -67,7 +67,7 @@ impl Drop for Child {
     }
 }
 
-/// Lets children that were told to end do so, for a moment; then kills those that did not.
+/// Waits up to [`CHILD_END_MS_MAX`] for children that were told to end, then kills the remaining ones.
 pub fn end_all(mut children: Vec<Child>) {
     let until = Instant::now() + Duration::from_millis(CHILD_END_MS_MAX);
     let mut nap = Duration::from_micros(200);
@@ -90,35 +90,35 @@ pub struct Log {
 }
 
 impl Log {
-    /// A fresh one.
+    /// Makes the socket pair.
     pub fn new() -> Result<Log, Error> {
         let failed = |error| Error::new("cannot make a socket for the children's log", error);
         let (near, far) = UnixStream::pair().map_err(failed)?;
         near.set_nonblocking(true).map_err(failed)?;
-        // Children share one description of the far end: one that talks without end must not make the others wait.
+        // Children share the far end: a child that floods it must not block the others.
         far.set_nonblocking(true).map_err(failed)?;
         let bytes = Box::new([0; 16 * 1024]);
         Ok(Log { near, far, bytes })
     }
 
-    /// The far end, for one child.
+    /// A copy of the far end, as one child's standard error.
     pub fn for_child(&self) -> Result<Stdio, Error> {
         let far = self.far.try_clone();
         let far = far.map_err(|error| Error::new("cannot hand the log to a child", error))?;
         Ok(Stdio::from(OwnedFd::from(far)))
     }
 
-    /// What children wrote since; empty if nothing.
+    /// What children wrote since the last call; may be empty.
     pub fn read(&mut self) -> &[u8] {
         let count = self.near.read(&mut self.bytes[..]).unwrap_or(0);
         &self.bytes[..count]
     }
 }
 
-/// A command that is this very program.
+/// A command that runs this very program.
 pub fn this_program() -> Result<Command, Error> {
     let path = std::env::current_exe().or_else(|error| {
-        // Where /proc is missing (an empty root), the path by which this program was started must do.
+        // Without /proc (an empty root), fall back to the path by which this program was started.
         let started_as = std::env::args_os().next().map(PathBuf::from);
         let path = started_as.filter(|path| path.components().count() > 1);
         path.ok_or(error).and_then(std::fs::canonicalize)
@@ -130,11 +130,11 @@ pub fn this_program() -> Result<Command, Error> {
     if path.exists() || !Path::new(ITSELF).exists() {
         return Ok(Command::new(path));
     }
-    // The file was replaced or removed while it ran: what runs is still there, and children are of the same version.
+    // The file was replaced or removed while this program ran. /proc still has it, so children get the same version.
     let mut command = Command::new(ITSELF);
     command.arg0(path);
     Ok(command)
 }
 
-/// The file that this process runs, whatever became of its name.
+/// The executable of this process, even if its file was renamed or removed.
 const ITSELF: &str = "/proc/self/exe";

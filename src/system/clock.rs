@@ -1,4 +1,4 @@
-//! Time as numbers: what a wait does next, whether the clock was moved, and how an instant is read.
+//! Arithmetic of time: the next step of a wait, the detection of a stepped clock, and the parsing of timestamps.
 //!
 //! Instants are microseconds since the Unix epoch (`wall`), or since some fixed point (`mono`). Nothing here reads a clock.
 
@@ -10,19 +10,19 @@ use rsoracle_proof::utc::civil;
 pub struct Reading {
     /// System time: microseconds since the Unix epoch. It can be stepped.
     pub wall_us: u64,
-    /// Monotonic time: microseconds since some fixed point. It cannot.
+    /// Monotonic time: microseconds since some fixed point. It cannot be stepped.
     pub mono_us: u64,
 }
 
-/// The two clocks as they stood at the beginning of a round.
+/// Both clocks at the beginning of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Anchor(
-    /// The reading that later ones are held against.
+    /// The reading that later ones are compared with.
     pub Reading,
 );
 
 impl Anchor {
-    /// Whether the system clock has been stepped (or slewed beyond reason) since.
+    /// Whether the system clock was stepped since, or slewed more than any time daemon does.
     pub fn moved(&self, now: Reading) -> bool {
         let wall = i128::from(now.wall_us) - i128::from(self.0.wall_us);
         let mono = i128::from(now.mono_us) - i128::from(self.0.mono_us);
@@ -32,30 +32,32 @@ impl Anchor {
     }
 }
 
-/// A sleep may end this late on a machine with nothing stolen from it (measured: 91 µs with the timer slack at its
-/// lowest, 141 µs with the default, 500 µs at worst on a busy two-core machine).
+/// How many microseconds before its target a wait stops sleeping, since a sleep ends late. Measured lateness: 91 µs with the
+/// lowest timer slack, 141 µs with the default, 500 µs at worst on a busy machine with two cores.
 pub const SLEEP_MARGIN_US: u64 = 1_000;
-/// From here on the core is not offered to others any more. Measured on two cores: it takes the error of a process with
-/// a core of its own from 0.3 to 0.1 µs, and leaves five processes on two cores as close together as before.
+/// How many microseconds before its target a wait stops yielding the core and spins. Measured on two cores: spinning reduces
+/// the error of a process with a core of its own from 0.3 to 0.1 µs, and does not push five processes further apart.
 pub const SPIN_US: u64 = 20;
-/// The longest single sleep: within it a stepped clock is not noticed.
+/// Longest single sleep in microseconds. A stepped clock is noticed after it at the latest.
 pub const SLEEP_US_MAX: u64 = 100_000;
 
 /// What a wait does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Sleep this many microseconds, then look again.
+    /// Sleep this many microseconds, then ask again.
     Sleep(u64),
-    /// Let others run, then look again at once.
+    /// Yield the core to other processes, then ask again.
     Yield,
-    /// Look again at once.
+    /// Ask again at once.
     Spin,
     /// The instant has come.
     Go,
 }
 
-/// What to do at `now` to hit `target`: sleep until shortly before it, then poll the clock, leaving the core to
-/// others who wait for the same instant (without that, those without a core of their own run late), but not in the end.
+/// The next step of a wait at `now` for `target`: sleep until shortly before the target, then poll the clock.
+///
+/// Polling first yields the core, since other processes may wait for the same instant and would run late without one. In the
+/// last microseconds it spins.
 pub fn step(now_wall_us: u64, target_us: u64) -> Step {
     match target_us.saturating_sub(now_wall_us) {
         0 => Step::Go,
@@ -65,32 +67,34 @@ pub fn step(now_wall_us: u64, target_us: u64) -> Step {
     }
 }
 
-/// An instant as [`rsoracle_proof::utc::utc_text`] writes it, or with up to nine decimals of the second or none, in microseconds since the Unix
-/// epoch; digits beyond the sixth decimal are dropped. None for anything else, and for what lies before the epoch.
+/// Parses a timestamp into microseconds since the Unix epoch.
+///
+/// The format is that of [`rsoracle_proof::utc::utc_text`], with no decimals of the second or up to nine; digits beyond the
+/// sixth are dropped. None for any other text, and for instants before the epoch.
 pub fn utc_us(text: &str) -> Option<u64> {
-    let body = text.strip_suffix('Z')?;
-    let (whole, fraction) = body.split_once('.').unwrap_or((body, "0"));
-    let shape = whole.len() == 19
-        && whole
-            .bytes()
-            .zip(*b"0000-00-00T00:00:00")
-            .all(|(byte, like)| match like {
-                b'0' => byte.is_ascii_digit(),
-                like => byte == like,
-            })
-        && (1..=9).contains(&fraction.len())
-        && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    if !shape {
+    let body = text.strip_suffix('Z')?.as_bytes();
+    let (whole, rest) = body.split_at_checked(19)?;
+    let mut like = b"0000-00-00T00:00:00".iter().zip(whole);
+    let shape = like.all(|(like, byte)| match like {
+        b'0' => byte.is_ascii_digit(),
+        like => byte == like,
+    });
+    let fraction = match rest {
+        [] => b"0",
+        [b'.', fraction @ ..] => fraction,
+        _ => return None,
+    };
+    if !shape || !(1..=9).contains(&fraction.len()) || !fraction.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let part = |from: usize, to: usize| whole[from..to].parse::<u64>().ok();
-    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
-    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
-    let days = days(year, month, day)?;
+    let add = |number: u64, digit: &u8| number * 10 + u64::from(digit - b'0');
+    let part = |from: usize, to: usize| whole[from..to].iter().fold(0, add);
+    let (hour, minute, second) = (part(11, 13), part(14, 16), part(17, 19));
+    let days = days(part(0, 4), part(5, 7), part(8, 10))?;
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let us = format!("{fraction:0<6}")[..6].parse::<u64>().ok()?;
+    let us = fraction.iter().chain(b"00000").take(6).fold(0, add);
     Some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000 + us)
 }
 
@@ -104,7 +108,7 @@ fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     (civil(days) == (year, month, day)).then_some(days)
 }
 
-/// A length of time, roughly.
+/// A duration as rounded text, such as `1.5 s`, `10 min` or `25.0 h`.
 pub fn span(us: u64) -> String {
     let s = us as f64 / 1e6;
     match us / 1_000_000 {
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_are_read_back() {
+    fn timestamps_are_parsed() {
         for (text, us) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2026-11-22T10:30:09.000Z", 1_795_343_409_000_000),
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_are_told_in_a_fitting_unit() {
+    fn durations_are_shown_in_a_fitting_unit() {
         for (us, text) in [
             (1_500_000, "1.5 s"),
             (119_000_000, "119.0 s"),

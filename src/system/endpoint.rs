@@ -1,20 +1,20 @@
-//! Addresses of websockets, and hosts with their ports, as they are written.
+//! Parses WebSocket addresses (`wss://host:port/path`) and `host:port`.
 
-/// Where a websocket is spoken: `ws://host:port/path` or `wss://host:port/path`.
+/// The address of a WebSocket server: `ws://host:port/path` or `wss://host:port/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The whole address.
     pub url: String,
-    /// Whether it is TLS.
+    /// Whether it uses TLS.
     pub tls: bool,
-    /// Host name or address, without brackets.
+    /// Host name or IP address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// Reads a websocket address; the error says what would be right.
+    /// Parses a WebSocket address. The error describes a valid one.
     pub fn parse(url: &str) -> Result<Endpoint, &'static str> {
         const RIGHT: &str =
             "a websocket address with a port, such as wss://localhost:9443/ws-api/v3";
@@ -36,7 +36,7 @@ impl Endpoint {
         })
     }
 
-    /// The same place under another path.
+    /// The same server with another path.
     pub fn with_path(&self, path: &str) -> Endpoint {
         let authority_end = self
             .url
@@ -50,7 +50,7 @@ impl Endpoint {
     }
 }
 
-/// A host's name or address, without the brackets around one of version 6, and the port after it.
+/// Splits `host:port`. An IPv6 address loses its brackets; port 0 is refused.
 pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port != 0)?;

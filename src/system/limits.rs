@@ -1,144 +1,157 @@
-//! The bounds and deadlines of aggregator and collectors, by name, the unit last.
+//! Bounds and deadlines of the aggregator and its collectors. The last part of a name that counts bytes or time is its unit,
+//! before `MAX` or `MIN`: `US` for microseconds, `MS` for milliseconds.
 //!
-//! Invariant: nothing that comes from outside is stored, awaited or repeated without a bound from this page.
-//! What this page does not hold: defaults of flags (they stand in the tables of `flags`), how often a loop takes a turn
-//! (beside the loop), and the embedded exchange's own bounds (beside its code).
+//! Invariant: nothing that comes from outside is stored, awaited or repeated without a bound from this file or from
+//! [`rsoracle_proof::limits`]. The defaults of flags are in `flags/tables`, and the embedded exchange has bounds of its own.
 
 pub use rsoracle_proof::limits::*;
 
-/// Port of the control channel, unless `--control-port` says otherwise.
+/// Default TCP port of the control channel; `--control-port` overrides it.
 pub const CONTROL_PORT: u16 = 8000;
-/// Port of the data channel, unless `--data-port` says otherwise.
+/// Default TCP port of the data channel; `--data-port` overrides it.
 pub const DATA_PORT: u16 = 8080;
 
-/// Longest round from its first to its last instant: one day.
+/// Longest round in microseconds, from its first instant to its last: one day. A longer one is refused.
 pub const ROUND_US_MAX: u64 = 86_400_000_000;
-/// Shortest time from one round's start to the next.
+/// Shortest period of repeated rounds in microseconds, from one start to the next (`--every`).
 pub const PERIOD_US_MIN: u64 = 100_000;
-/// Least time that is left of a period for the answers, between the last sample and the end of the round.
+/// Microseconds that a period must leave for answers, between the last sample and the end of the round. Flags that leave less
+/// are refused.
 pub const ANSWER_US_MIN: u64 = 10_000;
-/// At the end of a period this part of it, one in so many, is kept free to publish in before the next round is announced ...
+/// Divisor: this fraction of a period (1/20) is reserved at its end for writing and publishing the report, before the next
+/// round is announced.
 pub const CLEAR_PART: u64 = 20;
-/// ... but no more than this.
+/// Upper bound of that reserve, in microseconds.
 pub const CLEAR_US_MAX: u64 = 100_000;
-/// Longest heartbeat of published prices: a year.
+/// Longest heartbeat (`--heartbeat`) in microseconds: one year.
 pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 
-/// Longest decimal text of a price.
+/// Longest price as decimal text, in bytes. A longer one is refused.
 pub const PRICE_TEXT_BYTES_MAX: usize = 64;
-/// Deepest nesting of JSON that is looked at.
+/// Deepest nesting of JSON that the reader accepts. Deeper text is refused.
 pub const JSON_DEPTH_MAX: usize = 32;
-/// Largest message of an exchange; a larger one costs it the connection.
+/// Most JSON keys and values of one message whose positions are noted. A message with a price has fewer before its price.
+pub const JSON_SPANS_MAX: usize = 64;
+/// Most items of one JSON list that are noted. The first level of an order book is the best one.
+pub const JSON_ITEMS_MAX: u16 = 8;
+/// Largest message of an exchange, in bytes. A larger one ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Largest file of certificates or of a key.
+/// Largest file of certificates, or of the key of a TLS server, in bytes. A larger one is refused.
 pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Largest certificate of an exchange that is looked into.
+/// Largest exchange certificate that is parsed, in bytes. A larger one counts as unreadable.
 pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 /// Most rounds that `history` shows.
 pub const ROUNDS_SHOWN_MAX: usize = 10_000;
-/// Most files that are read of a directory of certificates.
+/// Most files that are read from a directory of certificates; further ones are ignored.
 pub const CERTIFICATE_FILES_MAX: usize = 1_000;
 
-/// A stranger on the control port has this long for its hello, on the data port for its preamble.
+/// Timeout for a new connection's hello (control port) or preamble (data port), in milliseconds. Then the connection is closed.
 pub const HELLO_MS_MAX: u64 = 1_000;
-/// A frame that has begun has this long to be whole.
+/// Timeout from the first byte of a later frame to its last, in milliseconds. Then the connection is closed.
 pub const FRAME_MS_MAX: u64 = 1_000;
-/// Connections on one port that have not proved anything yet; one more displaces the oldest of them.
+/// Most connections on one port that have not authenticated yet. Each one beyond that evicts another, usually the oldest.
 pub const STRANGERS_MAX: usize = 256;
-/// Connections taken from one port's queue before the others get their turn.
+/// Most connections that one port accepts before the other sockets are served.
 pub const ACCEPTS_PER_SWEEP: usize = 64;
 
-/// Fewest milliseconds between the announcement of a round and its start.
+/// Shortest time from the announcement of a round to its start, in milliseconds.
 pub const LEAD_MS_MIN: u64 = 40;
-/// And so much for each collector: all of them must have woken, checked a signature and encrypted a request by then.
+/// The same time grows with the roster: at least this many microseconds for each collector, since all of them must wake up,
+/// check a signature and encrypt a request before the start.
 pub const LEAD_US_PER_COLLECTOR: u64 = 300;
-/// Most milliseconds between the announcement of a round and its start.
+/// Longest time from the announcement of a round to its start, in milliseconds.
 pub const LEAD_MS_MAX: u64 = 2_000;
-/// A collector refuses a round that starts later than this from now.
+/// How far ahead a round may start, in microseconds by the collector's clock. A collector refuses a round that starts later.
 pub const START_AHEAD_US_MAX: u64 = 10_000_000;
-/// Every blocking wait of a collector is cut into slices of this length, to look at the control connection.
+/// Longest slice of a blocking wait, in milliseconds. After each slice a collector checks its control connection.
 pub const SLICE_MS: u64 = 100;
-/// A name is asked for so long.
+/// DNS lookup timeout, in milliseconds.
 pub const RESOLVE_MS_MAX: u64 = 2_500;
-/// One attempt to connect to one address; the longest wait that cannot be cut.
+/// Timeout of one TCP connection attempt to one address, in milliseconds. It is the longest wait that nothing can interrupt.
 pub const CONNECT_SLICE_MS: u64 = 800;
-/// A handshake with a peer of this program has this long.
+/// Timeout for setting up a control or data channel, in milliseconds. It includes repeated attempts.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
-/// The TCP connection to an exchange has this long, over all its addresses.
+/// Timeout for the TCP connection to an exchange, in milliseconds, over all its addresses.
 pub const CONNECT_MS_MAX: u64 = 5_000;
-/// A proxy has this long for its whole answer to CONNECT ...
+/// Timeout for a proxy's whole answer to CONNECT, in milliseconds.
 pub const PROXY_MS_MAX: u64 = 5_000;
-/// ... whose head is at most so long.
+/// Longest head of that answer, in bytes. A longer one ends the attempt.
 pub const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
-/// The TLS handshake with an exchange has this long.
+/// TLS handshake timeout, in milliseconds.
 pub const TLS_MS_MAX: u64 = 5_000;
-/// The websocket upgrade has this long.
+/// WebSocket upgrade timeout, in milliseconds.
 pub const UPGRADE_MS_MAX: u64 = 5_000;
-/// All of these together.
+/// Timeout for all phases of opening a connection to an exchange together, in milliseconds.
 pub const OPEN_MS_MAX: u64 = 20_000;
-/// A first price that is young enough is read for this long; then another connection is tried.
+/// Timeout for a first price that is not stale, on a new connection, in milliseconds. Then another connection is tried.
 pub const FIRST_PRICE_MS_MAX: u64 = 5_000;
-/// `doctor` listens so long after the first price, for an answer to its ping and for a newer time.
+/// How long `doctor` listens after the first price, in milliseconds. It waits for the answer to its ping and for a newer time.
 pub const LISTEN_MS_MAX: u64 = 3_000;
-/// `doctor` takes this machine's clock for wrong when it is off by more than this.
+/// Largest clock offset that `doctor` accepts, in microseconds. Beyond that it reports this machine's clock as wrong.
 pub const CLOCK_OFF_US_MAX: u64 = 1_000_000;
-/// `doctor` warns of a certificate that ends in fewer days.
+/// `doctor` warns of a certificate that expires in fewer days than this.
 pub const CERTIFICATE_DAYS_MIN: i64 = 14;
-/// Pauses between two attempts to reach an exchange double up to this, and are jittered to at most twice as long.
+/// Ceiling of the doubling backoff between attempts to reach an exchange, in milliseconds. Jitter can make a pause twice as
+/// long.
 pub const RETRY_MS_MAX: u64 = 16_000;
-/// An address that an exchange turns away (HTTP 403, 418, 451, a ban) is not used again for this long, at least.
+/// Minimum backoff in milliseconds after an exchange turned this address away (HTTP 403, 418 or 451, or a ban). Jitter can
+/// make it twice as long.
 pub const AWAY_MS_MIN: u64 = 600_000;
-/// One that it limits without saying for how long waits so long.
+/// Backoff in milliseconds after a rate-limit answer that names no delay. Jitter can make it twice as long.
 pub const LIMITED_MS: u64 = 60_000;
-/// A stream that has said no price for so many times the age at which one is stale is opened anew.
+/// A stream without a price for this many times its staleness age is reconnected.
 pub const RESUBSCRIBE_AGES: u32 = 2;
-/// Longest time that an exchange's `retryAfter` is obeyed without asking again: three days, Binance's longest ban.
+/// Longest backoff that an exchange's `retryAfter` can impose, in milliseconds: three days, Binance's longest ban.
 pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
-/// A pause whose end has gone by for longer than this when it is asked for is told by a clock that is wrong.
+/// Tolerance for the end of a `retryAfter` that lies in the past, in milliseconds. An end that is further past shows that
+/// one of the clocks is wrong; it is ignored, and the default backoff applies.
 pub const RETRY_LATE_MS_MAX: u64 = 1_000;
-/// The first attempt after a connection that stood comes within this time, or the exchange's floor if that is shorter.
+/// Longest backoff before the first attempt to reconnect, in milliseconds, unless the exchange's minimum backoff is shorter.
 pub const FIRST_RETRY_MS_MAX: u64 = 1_000;
-/// The floor of the embedded exchange; to an aggregator in a crowd, the pause between two attempts.
+/// A short pause, in milliseconds: the minimum backoff of the embedded exchange, the pause between a collector's attempts to
+/// reach a crowded aggregator, and its nap when it waits for the end of a round without a connection.
 pub const RECONNECT_MS: u64 = 50;
-/// A connection that gave a price and stood for so many of its exchange's shortest pauses was a good one: the next is tried for
-/// at once. After a shorter one pauses grow on, else an exchange that hangs up every second would be called every second.
+/// A connection counts as good if it gave a price and lasted this many times the exchange's minimum backoff. Only a good
+/// connection resets the backoff: otherwise an exchange that hangs up every second would be called every second.
 pub const GOOD_PAUSES: u32 = 10;
-/// After so many attempts to connect that rounds cut short, one is not cut short.
+/// After this many attempts to connect that a new round interrupted, the next attempt is not interrupted.
 pub const CUT_SHORT_MAX: u32 = 2;
-/// When too few collectors are left for a quorum, those that still try have this long to say why they fail.
+/// When too few collectors are left for a quorum, the others have this many milliseconds to say why they fail. Then the run
+/// ends.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
-/// A collector that ended is started again after this pause, which doubles with every end ...
+/// First backoff before an ended collector is restarted, in milliseconds. Every further end doubles it. Jitter can halve it.
 pub const RESTART_MS_MIN: u64 = 500;
-/// ... up to this ...
+/// Ceiling of that backoff, in milliseconds.
 pub const RESTART_MS_MAX: u64 = 60_000;
-/// ... and is short again once the collector has given a price in so many rounds on end.
+/// A collector that gave a price in this many consecutive rounds starts again at the first backoff.
 pub const RESTART_ROUNDS_GOOD: u32 = 3;
-/// So many slots replace the connection to their exchange at ages of their own ...
+/// Number of different ages at which slots replace their exchange connections, so that neighbours do not reconnect together.
 pub const CONNECTION_AGES: u64 = 49;
-/// ... each this part of the longest age, one in so many, before the slot below it.
+/// Divisor: the ages of two neighbouring slots differ by this fraction (1/100) of the longest age.
 pub const CONNECTION_AGE_STEP: u64 = 100;
-/// Shortest age at which a connection to an exchange is replaced.
+/// Shortest age at which a connection to an exchange is replaced, in microseconds (`--connection-age`).
 pub const CONNECTION_AGE_US_MIN: u64 = 1_000_000;
-/// A child that was told to end has this long before it is killed.
+/// Grace period for a child that was told to end, in milliseconds. Then it is killed.
 pub const CHILD_END_MS_MAX: u64 = 200;
 
-/// The system clock may part from the monotonic clock by this much within a round ...
+/// How far the system clock may diverge from the monotonic clock within a round, in microseconds ...
 pub const CLOCK_PARTS_US_MAX: u64 = 5_000;
-/// ... plus this much per second of it.
+/// ... plus this many microseconds for every second of the round. Beyond that the clock was stepped, and the collector
+/// abstains.
 pub const CLOCK_PARTS_US_PER_S: u64 = 1_000;
-/// From here to the target a stream is not read any more: what comes then counts for the next sample.
+/// Microseconds before an instant at which a stream is no longer read. What arrives later counts for the next sample.
 pub const STREAM_QUIET_US: u64 = 1_500;
-/// From here to the target there are no timed socket reads (the kernel rounds them up by whole ticks).
+/// Microseconds before an instant from which no timed socket read is made: the kernel rounds timeouts up to whole ticks.
 pub const QUIET_US: u64 = 20_000;
 
-/// Longest line of a child's log that is passed on.
+/// Longest line of a child's log that is passed on, in bytes. The rest of a longer line is dropped.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
-/// Of what a stream says and should not, so many lines are logged ...
+/// Most lines that a collector logs about unexpected messages of its exchange within [`COMPLAINTS_MS`].
 pub const COMPLAINTS_MAX: u32 = 10;
-/// ... within so long.
+/// Window of that limit, in milliseconds.
 pub const COMPLAINTS_MS: u64 = 10_000;
-/// Lines on the terminal's live display; further collectors are summed up in one line.
+/// Most collectors that the terminal's live display shows. One more line counts the others.
 pub const DISPLAY_LINES_MAX: usize = 20;
 
 const _: () = assert!(

@@ -1,4 +1,4 @@
-//! What every process asks of the system: sockets, children, files, names, randomness, clocks, the terminal.
+//! Access to the operating system: sockets, child processes, files, DNS lookups, randomness, clocks, the terminal.
 //!
 //! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, history, keys, main.
 

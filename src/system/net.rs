@@ -1,19 +1,19 @@
-//! Sockets with one owner of the deadline, and a gate that holds bytes back until their instant.
+//! Sockets with deadlines: [`Gate`] for a connection whose bytes must leave at an instant, [`Inbox`] for frames of fixed width.
 //!
-//! Invariant: no read or write waits past the deadline that was set last, however slowly bytes come (a socket's own
-//! timeout starts again with every byte). `WouldBlock` and `TimedOut` are one case, told apart from failure by [`waits`].
-//! What this module does not do: protocols.
+//! Invariant: no read or write waits past the current deadline, however slowly bytes arrive. (A socket's own timeout would
+//! restart with every byte.) Errors that only mean "nothing yet" are recognised by [`waits`].
 
 use crate::system::limits::{MESSAGE_BYTES_MAX, SLICE_MS};
 use rsoracle_verify::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// What a caller does between two slices of waiting; an error ends the wait.
+/// A callback between two slices of a wait; an error ends the wait.
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
 
-/// The part of a wait after which the caller looks elsewhere.
+/// The next slice of a wait, after which the caller looks elsewhere. It ends at `until` at the latest.
 pub fn slice(until: Instant) -> Patience {
     Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
 }
@@ -27,7 +27,7 @@ pub enum Patience {
     Until(Instant),
 }
 
-/// Whether an error only says that there was nothing to read yet, or no room to write.
+/// Whether an error only means that there is nothing to read yet, or no room to write.
 pub fn waits(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -35,21 +35,29 @@ pub fn waits(error: &io::Error) -> bool {
     )
 }
 
-/// A TCP connection that owns its deadline and can hold back what is written to it.
+/// Bytes that one read takes from the system at most: a TLS record, and more than comes in a millisecond.
+const TAKEN_BYTES: usize = 16 * 1024;
+
+/// A TCP connection with a deadline, which can hold back what is written to it.
 ///
-/// TLS and websocket frames are made while the gate is shut; [`Gate::open`] then hands all of it to the system in
-/// one write, so that nothing is left to compute at the instant of a sample.
+/// TLS and WebSocket frames are made while the gate is shut. [`Gate::open`] then passes all held bytes to the system in one
+/// write, so that nothing is left to compute at the instant of a sample. Reads take large pieces from the
+/// system, because TLS asks for each record twice: for its header and for the rest.
 pub struct Gate {
     tcp: TcpStream,
     patience: Patience,
     budget: usize,
     held: Option<Vec<u8>>,
-    /// When nothing was there to read, for the last time.
+    /// Bytes taken from the system.
+    taken: Vec<u8>,
+    /// The part of them that has not been read yet.
+    waiting: Range<usize>,
+    /// The last time that a read found nothing.
     dry_at: Instant,
 }
 
 impl Gate {
-    /// Takes over a connection; at first its reads wait for nothing.
+    /// Takes over a connection. Reads do not wait until [`Gate::set_patience`] allows it.
     pub fn new(tcp: TcpStream) -> io::Result<Gate> {
         tcp.set_nodelay(true)?;
         tcp.set_nonblocking(true)?;
@@ -58,16 +66,18 @@ impl Gate {
             patience: Patience::Never,
             budget: usize::MAX,
             held: None,
+            taken: vec![0; TAKEN_BYTES],
+            waiting: 0..0,
             dry_at: Instant::now(),
         })
     }
 
-    /// When nothing was there to read, for the last time: what was read since came later than that.
+    /// The last time that a read found nothing. All bytes read since arrived later than that.
     pub fn dry_at(&self) -> Instant {
         self.dry_at
     }
 
-    /// From here on, reads and writes wait so long.
+    /// Sets how long later reads and writes may wait.
     pub fn set_patience(&mut self, patience: Patience) -> io::Result<()> {
         if (patience == Patience::Never) != (self.patience == Patience::Never) {
             self.tcp.set_nonblocking(patience == Patience::Never)?;
@@ -76,18 +86,18 @@ impl Gate {
         Ok(())
     }
 
-    /// From here on, reads give no more than so many bytes, then behave as if nothing more had come: a codec that
-    /// reads until a message is whole would never return from one that has no end.
+    /// Limits how many bytes later reads return in total. Then reads behave as if nothing had arrived. Without this, a codec
+    /// that reads until a message is complete would never return from an endless message.
     pub fn set_budget(&mut self, bytes: usize) {
         self.budget = bytes;
     }
 
-    /// From here on, writes are held back.
+    /// Holds back later writes, until [`Gate::open`].
     pub fn shut(&mut self) {
         self.held.get_or_insert_with(|| Vec::with_capacity(4096));
     }
 
-    /// Hands what was held back to the system, in one write.
+    /// Writes all held bytes at once, and stops holding back.
     pub fn open(&mut self) -> io::Result<()> {
         match self.held.take() {
             Some(bytes) if !bytes.is_empty() => self.tcp.write_all(&bytes),
@@ -95,7 +105,22 @@ impl Gate {
         }
     }
 
-    /// What is left of the patience: `None` without any, an error once it has run out.
+    /// Takes what the system has, after waiting until the deadline at most. Returns the number of bytes.
+    fn take(&mut self) -> io::Result<usize> {
+        if let Some(left) = self.remainder()? {
+            self.tcp.set_read_timeout(Some(left))?;
+        }
+        let taken = self.tcp.read(&mut self.taken);
+        if let Err(error) = &taken
+            && waits(error)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.dry_at = Instant::now();
+        }
+        taken
+    }
+
+    /// The time left until the deadline: `None` if reads do not wait, an error once the deadline has passed.
     fn remainder(&self) -> io::Result<Option<Duration>> {
         match self.patience {
             Patience::Never => Ok(None),
@@ -109,21 +134,17 @@ impl Gate {
 
 impl Read for Gate {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(left) = self.remainder()? {
-            self.tcp.set_read_timeout(Some(left))?;
-        }
         let allowed = buffer.len().min(self.budget);
         if allowed == 0 && !buffer.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let read = self.tcp.read(&mut buffer[..allowed]);
-        if let Err(error) = &read
-            && waits(error)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            self.dry_at = Instant::now();
+        if self.waiting.is_empty() {
+            self.waiting = 0..self.take()?;
         }
-        let count = read?;
+        let waiting = &self.taken[self.waiting.clone()];
+        let count = allowed.min(waiting.len());
+        buffer[..count].copy_from_slice(&waiting[..count]);
+        self.waiting.start += count;
         self.budget -= count;
         Ok(count)
     }
@@ -133,7 +154,9 @@ impl Write for Gate {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(held) = &mut self.held {
             if held.len() + bytes.len() > MESSAGE_BYTES_MAX {
-                return Err(io::Error::other("more is held back than one message takes"));
+                return Err(io::Error::other(
+                    "more bytes are held back than one message may have",
+                ));
             }
             held.extend_from_slice(bytes);
             return Ok(bytes.len());
@@ -149,9 +172,9 @@ impl Write for Gate {
     }
 }
 
-/// A non-blocking connection that fixed-width frames come in on, piece by piece, into a bounded buffer.
+/// A non-blocking connection that collects fixed-width frames, which may arrive in pieces, in a bounded buffer.
 ///
-/// `N` is the width of the largest frame: a peer can make us hold that much and no more.
+/// `N` is the width of the largest frame. A peer cannot make us buffer more than that.
 pub struct Inbox<const N: usize> {
     tcp: TcpStream,
     buffer: [u8; N],
@@ -174,7 +197,7 @@ impl<const N: usize> Inbox<N> {
         })
     }
 
-    /// Reads what is there, up to a full buffer; whether anything came.
+    /// Reads what has arrived, until the buffer is full. Returns whether anything had.
     pub fn fill(&mut self) -> bool {
         let mut came = false;
         while self.filled < N && !self.ended {
@@ -195,7 +218,7 @@ impl<const N: usize> Inbox<N> {
         came
     }
 
-    /// Waits up to `patience` for something to come; it is read by [`Inbox::fill`].
+    /// Waits up to `patience` for bytes, without reading them; [`Inbox::fill`] does.
     pub fn wait(&mut self, patience: Duration) {
         let waited = self
             .tcp
@@ -207,17 +230,17 @@ impl<const N: usize> Inbox<N> {
         self.ended |= self.tcp.set_nonblocking(true).is_err();
     }
 
-    /// The bytes that came and were not taken yet.
+    /// The bytes that were read and not consumed yet.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer[..self.filled]
     }
 
-    /// The first `W` bytes, once they are here; they stay.
+    /// The first `W` bytes, once they have arrived. They stay in the buffer.
     pub fn peek<const W: usize>(&self) -> Option<[u8; W]> {
         self.bytes().first_chunk().copied()
     }
 
-    /// Drops the first `count` bytes, which were dealt with.
+    /// Removes the first `count` bytes from the buffer.
     pub fn consume(&mut self, count: usize) {
         self.buffer.copy_within(count..self.filled, 0);
         self.filled -= count;
@@ -228,17 +251,18 @@ impl<const N: usize> Inbox<N> {
         };
     }
 
-    /// When the oldest of the bytes that wait came in.
+    /// When the frame in the buffer began to arrive; None if the buffer is empty. [`Inbox::consume`] sets it anew.
     pub fn begun(&self) -> Option<Instant> {
         self.begun
     }
 
-    /// Whether the peer has ended the connection (what came before is still in the buffer).
+    /// Whether the connection has ended. What arrived before is still in the buffer.
     pub fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Sends a frame. One that the system has no room for at once ends the connection: the peer does not read.
+    /// Sends a frame; returns whether all of it was sent. If the send buffer has no room for it, the peer does not read, and
+    /// the connection counts as ended.
     pub fn send(&mut self, frame: &[u8]) -> bool {
         let sent = self
             .tcp
@@ -248,8 +272,8 @@ impl<const N: usize> Inbox<N> {
         sent
     }
 
-    /// Ends the connection so that what was sent last still arrives: unread bytes would turn the end into a reset,
-    /// which discards it on the peer's side.
+    /// Ends the connection so that what was sent last still arrives. Closing with unread bytes would send a reset, and the
+    /// peer would discard it.
     pub fn end(mut self) {
         let _ = self.tcp.shutdown(Shutdown::Write);
         let mut rest = [0u8; 4096];
@@ -269,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shut_gate_holds_back_leaves_when_it_opens() {
+    fn a_shut_gate_holds_bytes_back_until_it_opens() {
         let (near, mut far) = pair();
         let mut gate = Gate::new(near).unwrap();
         gate.shut();
@@ -288,14 +312,14 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_does_not_hold_back_without_bound() {
+    fn a_gate_holds_back_a_bounded_number_of_bytes() {
         let mut gate = Gate::new(pair().0).unwrap();
         gate.shut();
         assert!(gate.write_all(&vec![0; MESSAGE_BYTES_MAX + 1]).is_err());
     }
 
     #[test]
-    fn what_goes_beyond_the_budget_waits_for_the_next() {
+    fn bytes_beyond_the_budget_stay_for_later_reads() {
         let (near, mut far) = pair();
         let mut gate = Gate::new(near).unwrap();
         gate.set_patience(Patience::Until(Instant::now() + Duration::from_secs(60)))
@@ -313,7 +337,30 @@ mod tests {
     }
 
     #[test]
-    fn patience_that_has_run_out_reads_nothing() {
+    fn what_is_read_in_small_pieces_is_taken_from_the_system_at_once() {
+        let (near, mut far) = pair();
+        let mut gate = Gate::new(near).unwrap();
+        gate.set_patience(Patience::Until(Instant::now() + Duration::from_secs(60)))
+            .unwrap();
+        far.write_all(b"abcdef").unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!((gate.read(&mut bytes).unwrap(), &bytes), (4, b"abcd"));
+        // The rest is here already: it needs no patience, and what comes later comes behind it.
+        gate.set_patience(Patience::Never).unwrap();
+        far.write_all(b"g").unwrap();
+        assert_eq!(
+            (gate.read(&mut bytes).unwrap(), &bytes[..2]),
+            (2, &b"ef"[..])
+        );
+        gate.set_patience(Patience::Until(Instant::now() + Duration::from_secs(60)))
+            .unwrap();
+        assert_eq!((gate.read(&mut bytes).unwrap(), bytes[0]), (1, b'g'));
+        drop(far);
+        assert_eq!(gate.read(&mut bytes).unwrap(), 0, "the end");
+    }
+
+    #[test]
+    fn a_read_after_the_deadline_returns_nothing() {
         let (near, _far) = pair();
         let mut gate = Gate::new(near).unwrap();
         for patience in [Patience::Never, Patience::Until(Instant::now())] {
@@ -328,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_keeps_frames_in_pieces_and_never_more_than_its_width() {
+    fn an_inbox_joins_pieces_and_never_holds_more_than_its_width() {
         let (near, mut far) = pair();
         let mut inbox = Inbox::<8>::new(near).unwrap();
         assert!(!inbox.fill() && inbox.peek::<4>().is_none() && !inbox.ended());
@@ -347,7 +394,7 @@ mod tests {
         assert_eq!(
             inbox.bytes(),
             b"ijkl",
-            "what came before the end is still there"
+            "bytes from before the end are still there"
         );
     }
 }

@@ -1,8 +1,8 @@
-//! Names to addresses, asked in a process of its own: the system's resolver waits for a silent name server for as long as it
-//! likes, and nothing in the process that asks can cut that short.
+//! DNS lookups, each in a child process (`rsoracle resolve`), since nothing can interrupt the system's resolver when a name
+//! server does not answer.
 //!
-//! Invariant: whoever asks looks elsewhere every few milliseconds and is done by its deadline; the process that was asked ends
-//! then. What this module does not do: remember answers, or ask name servers itself.
+//! Invariant: a lookup returns by its deadline, and its child process ends then. The caller's callback runs every few
+//! milliseconds meanwhile. Nothing is cached.
 
 use crate::system::child;
 use crate::system::limits::RESOLVE_MS_MAX;
@@ -11,15 +11,16 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Time between two looks at the process that asks.
+/// Pause between two checks of the child process.
 const NAP: Duration = Duration::from_millis(2);
-/// Longest answer that is read.
+/// Bytes of the child's answer that are read; a longer one is truncated.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
-/// What stands before a cause on standard output, in an address's place.
+/// Prefix of the child's output when the lookup failed; the cause follows.
 const FAILED: &str = "failed: ";
 
-/// What the process of its own does: says the addresses of `HOST:PORT`, a line each, or why there are none.
+/// The child's job: looks up `HOST:PORT`. Returns the text for standard output (one address per line, or the cause of the
+/// failure), and the error if there is one.
 pub fn answer(name: &str) -> (String, Option<Error>) {
     match name.to_socket_addrs() {
         Ok(addresses) => (
@@ -28,7 +29,7 @@ pub fn answer(name: &str) -> (String, Option<Error>) {
         ),
         Err(error) => {
             let text = error.to_string();
-            // The system's own words are behind what the standard library puts before them.
+            // Drop the standard library's prefix: the system's own message is enough.
             let cause = text.strip_prefix("failed to lookup address information: ");
             let said = format!("{FAILED}{}\n", cause.unwrap_or(&text));
             let error = Error::new(format!("cannot resolve {name}"), error);
@@ -37,7 +38,9 @@ pub fn answer(name: &str) -> (String, Option<Error>) {
     }
 }
 
-/// The addresses of a host; an address in the host's place is its own answer.
+/// The addresses of a host. An IP address needs no lookup.
+///
+/// `look` is called while the lookup runs; its error ends it.
 pub fn addresses(
     host: &str,
     port: u16,
@@ -59,7 +62,7 @@ pub fn addresses(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    let mut asked = child::Child::spawn(&mut command, "a process that resolves a name")?;
+    let mut asked = child::Child::spawn(&mut command, "the process that looks up host names")?;
     let until = deadline.min(Instant::now() + Duration::from_millis(RESOLVE_MS_MAX));
     let status = loop {
         if let Some(status) = asked.ended() {
@@ -77,9 +80,15 @@ pub fn addresses(
     if !status.success() {
         let cause = said.trim_end().strip_prefix(FAILED);
         return Err(failed(
-            cause.unwrap_or("it ended without an answer").to_owned(),
+            cause
+                .unwrap_or("the lookup process ended without an answer")
+                .to_owned(),
         ));
     }
     let read: Result<Vec<SocketAddr>, _> = said.lines().map(str::parse).collect();
-    read.map_err(|error| failed(format!("the answer is no address ({error})")))
+    read.map_err(|error| {
+        failed(format!(
+            "the lookup process answered with no address ({error})"
+        ))
+    })
 }

@@ -1,16 +1,16 @@
-//! Standard error as the operator sees it: plain lines, or on a terminal a block of lines that is drawn anew.
+//! What the operator sees on standard error: plain lines and, on a terminal, a live block of lines below them that is redrawn.
 //!
-//! Invariant: every line passes [`log::printable`], so that nobody's text steers the terminal, and bears the mark of
-//! recorded prices if there is one. What this module does not do: know what the lines mean.
+//! Invariant: every line passes [`rsoracle_verify::log::printable`], so that text from outside cannot control the terminal.
+//! Every line begins with the mark of recorded prices, if they are recorded.
 
 use crate::system::limits::DISPLAY_LINES_MAX;
 use rsoracle_verify::log::printable;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Time between two drawings of the block.
+/// Shortest time between two drawings of the live block.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Columns of the block; longer lines are cut, since a wrapped line would spoil the drawing.
+/// Columns of the live block. Longer lines are truncated, since a wrapped line would break the redrawing.
 const COLUMNS: usize = 79;
 
 /// Standard error.
@@ -23,7 +23,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Plain, unless standard error is a terminal that can move its cursor (and `quiet` is off).
+    /// There is a live block if standard error is a terminal that can move its cursor, unless `quiet` is set.
     pub fn new(quiet: bool, mark: &'static str) -> Screen {
         let able = std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb");
         let live = !quiet && able && std::io::stderr().is_terminal();
@@ -36,24 +36,24 @@ impl Screen {
         }
     }
 
-    /// Whether there is a block that is drawn anew.
+    /// Whether a live block is shown.
     pub fn live(&self) -> bool {
         self.live
     }
 
-    /// The mark of recorded prices, to stand before every line; empty for live ones.
+    /// The prefix of every line: the mark of recorded prices, empty for live prices.
     pub fn mark(&self) -> &'static str {
         self.mark
     }
 
-    /// One line that stays.
+    /// Prints a line that stays.
     pub fn say(&mut self, line: &str) {
         let mut out = self.erase();
         out.push_str(&format!("{}{}\n", self.mark, printable(line)));
         self.put(out);
     }
 
-    /// The block that is drawn anew, at most ten times a second unless `now`.
+    /// Redraws the live block: at most ten times a second, unless `now` is set.
     pub fn draw(&mut self, block: Vec<String>, now: bool) {
         let due = self.drawn_at.is_none_or(|at| at.elapsed() >= REDRAW);
         if !self.live || !(due || now) || (block == self.block && self.drawn > 0) {
@@ -65,13 +65,13 @@ impl Screen {
         self.put(erased);
     }
 
-    /// The block as it is becomes plain lines.
-    pub fn keep(&mut self) {
+    /// Leaves the live block on the terminal as plain lines; the next one is drawn below it.
+    pub fn freeze(&mut self) {
         self.block.clear();
         self.drawn = 0;
     }
 
-    /// The bytes that remove the block.
+    /// The bytes that erase the live block.
     fn erase(&mut self) -> String {
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
@@ -79,7 +79,7 @@ impl Screen {
         }
     }
 
-    /// Writes, with the block below it.
+    /// Writes `out`, then the live block below it.
     fn put(&mut self, mut out: String) {
         if self.live {
             for line in self.block.iter().take(DISPLAY_LINES_MAX + 1) {
@@ -92,7 +92,7 @@ impl Screen {
                 self.drawn += 1;
             }
         }
-        // A closed standard error is no reason to stop: the result goes elsewhere.
+        // A closed standard error does not stop the run: the result goes to standard output.
         let _ = std::io::stderr().write_all(out.as_bytes());
     }
 }

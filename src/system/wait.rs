@@ -1,26 +1,26 @@
 //! Waiting for an instant of the system clock, and the two clocks themselves.
 //!
-//! Invariant: a wait ends at its instant, or as soon as the clock is seen to have been stepped; it is never one long sleep.
-//! What this module does not do: decide what the instant is for.
+//! Invariant: a wait ends at its instant, or soon after the clock was stepped. It never sleeps longer than
+//! [`SLEEP_US_MAX`](crate::system::clock::SLEEP_US_MAX) at a time.
 
 use crate::system::clock::{Anchor, Reading, Step, step};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Where time comes from; the tests inject another.
+/// A source of time; tests inject their own.
 pub trait Clock {
-    /// Both clocks, now.
+    /// Reads both clocks.
     fn now(&mut self) -> Reading;
-    /// Sleeps for about so long.
+    /// Sleeps for about `us` microseconds.
     fn sleep(&mut self, us: u64);
-    /// Leaves the core to another process for a moment, if one wants it.
+    /// Yields the core to another process that is ready to run, if there is one.
     fn give_way(&mut self);
-    /// Keeps the core for a moment.
+    /// Passes a moment without yielding the core.
     fn spin(&mut self);
 }
 
-/// Two readings further apart than this are taken anew, ...
+/// If reading both clocks took more microseconds than this, they are read again, ...
 const TORN_US: u64 = 1_000;
-/// ... so often.
+/// ... until this many readings were made.
 const READINGS_MAX: u32 = 20;
 
 /// The system's clocks.
@@ -29,7 +29,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Monotonic time counts from here.
+    /// Creates a clock whose monotonic time starts at 0.
     #[allow(clippy::new_without_default)]
     pub fn new() -> SystemClock {
         SystemClock {
@@ -38,7 +38,7 @@ impl SystemClock {
     }
 }
 
-/// The system clock: microseconds since the Unix epoch (0 if it stands before it).
+/// The system clock in microseconds since the Unix epoch; 0 if the clock is set to an earlier date.
 pub fn wall_us() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -63,7 +63,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Reads both clocks; again, if this process lost its core in between, which is no step of either.
+/// Reads both clocks. If this process lost its core between the readings, it reads again: that gap would look like a stepped
+/// clock.
 fn both(wall_us: impl Fn() -> u64, mono_us: impl Fn() -> u64) -> Reading {
     let mut readings = 1;
     loop {
@@ -83,7 +84,7 @@ fn both(wall_us: impl Fn() -> u64, mono_us: impl Fn() -> u64) -> Reading {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved;
 
-/// Waits until the system clock shows `target_us`; gives the reading that ended the wait.
+/// Waits until the system clock shows `target_us`; returns the reading that ended the wait.
 pub fn wait_until(
     clock: &mut impl Clock,
     anchor: &Anchor,
@@ -103,8 +104,8 @@ pub fn wait_until(
     }
 }
 
-/// Asks the system for the finest sleeps it has (Linux rounds them up by 50 µs otherwise, for whole processes, see
-/// prctl(2) PR_SET_TIMERSLACK). Where there is no such file, sleeps stay as they are.
+/// Sets this process's timer slack to its minimum, for precise sleeps. Linux's default is 50 µs: see PR_SET_TIMERSLACK in
+/// prctl(2). On systems without this file nothing changes.
 pub fn sharpen_sleeps() {
     let _ = std::fs::write("/proc/self/timerslack_ns", "1");
 }
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
     use crate::system::limits::CLOCK_PARTS_US_MAX;
 
-    /// A clock that moves only when someone waits on it, and is stepped once.
+    /// A clock that moves only when someone waits on it, and that is stepped once.
     struct Injected {
         now: Reading,
         step_at_mono_us: u64,
@@ -162,12 +163,12 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_is_lost_between_two_clocks_is_no_step() {
+    fn losing_the_core_between_two_readings_does_not_count_as_a_step() {
         use std::cell::Cell;
         let (past_us, losses) = (Cell::new(0), Cell::new(3));
         let wall_us = || {
             let wall_us = 1_000_000 + past_us.get();
-            // Behind this reading the core is lost for as long as a step takes to be one.
+            // After this reading the core is lost, for long enough to look like a step.
             if losses.get() > 0 {
                 losses.set(losses.get() - 1);
                 past_us.set(past_us.get() + CLOCK_PARTS_US_MAX + 1);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_stepped_forward_or_back_ends_the_wait_and_is_not_slept_over() {
+    fn a_clock_stepped_forward_or_back_ends_the_wait() {
         for step_us in [3_600_000_000, -900_000_000, 7_000, -7_000] {
             let mut clock = injected(300_000, step_us);
             let anchor = Anchor(clock.now);

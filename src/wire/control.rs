@@ -1,36 +1,36 @@
 //! Frames of the control channel.
 
-use super::{HEAD_BYTES, Kind, after_head, head};
+use super::{FrameKind, HEAD_BYTES, after_head, head};
 use rsoracle_proof::price::is_price;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::{RECORD_BYTES, Record};
 
-/// Aggregator to collector, first: prove yourself over this.
+/// Aggregator to collector, first on the connection: the nonce that the hello must sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// Fresh and random per connection.
+    /// Random, new for every connection.
     pub nonce: [u8; 32],
 }
 
 impl Challenge {
-    /// Width on the wire.
+    /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 32;
 
-    /// To the wire.
+    /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Challenge).put(&self.nonce).done()
+        head(FrameKind::Challenge).put(&self.nonce).done()
     }
 
-    /// From the wire.
+    /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Challenge, Reject> {
-        let mut take = after_head(bytes, Kind::Challenge)?;
+        let mut take = after_head(bytes, FrameKind::Challenge)?;
         Ok(Challenge {
             nonce: take.array(),
         })
     }
 }
 
-/// Collector to aggregator: who I am, proved by [`crate::keys::secret::hello_bytes`].
+/// Collector to aggregator: its identity, with a signature over [`crate::keys::secret::hello_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Index in the roster.
@@ -41,17 +41,17 @@ pub struct Hello {
     pub source: [u8; 32],
     /// The collector's clock, microseconds since the Unix epoch.
     pub clock_us: u64,
-    /// Over context, nonce, enrolment secret and the fields above.
+    /// The collector's signature over context, nonce, enrolment secret and the fields above.
     pub signature: [u8; 64],
 }
 
 impl Hello {
-    /// Width on the wire.
+    /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 2 + 6 + 32 + 32 + 8 + 64;
 
-    /// To the wire.
+    /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Hello)
+        head(FrameKind::Hello)
             .put(&self.slot.to_be_bytes())
             .put(&[0; 6])
             .put(&self.key)
@@ -61,9 +61,9 @@ impl Hello {
             .done()
     }
 
-    /// From the wire.
+    /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Hello, Reject> {
-        let mut take = after_head(bytes, Kind::Hello)?;
+        let mut take = after_head(bytes, FrameKind::Hello)?;
         let slot = take.u16();
         take.zeros::<6>()?;
         Ok(Hello {
@@ -76,30 +76,30 @@ impl Hello {
     }
 }
 
-/// Collector to aggregator: the exchange answers, this was its first price.
+/// Collector to aggregator: the exchange answers, with its first price.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ready {
     /// The collector's clock, microseconds since the Unix epoch.
     pub clock_us: u64,
-    /// A price, for the eye only.
+    /// The first price; only displayed.
     pub price: f64,
 }
 
 impl Ready {
-    /// Width on the wire.
+    /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 8 + 8;
 
-    /// To the wire.
+    /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Ready)
+        head(FrameKind::Ready)
             .put(&self.clock_us.to_be_bytes())
             .put(&self.price.to_be_bytes())
             .done()
     }
 
-    /// From the wire.
+    /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Ready, Reject> {
-        let mut take = after_head(bytes, Kind::Ready)?;
+        let mut take = after_head(bytes, FrameKind::Ready)?;
         let (clock_us, price) = (take.u64(), f64::from_bits(take.u64()));
         if is_price(price) {
             Ok(Ready { clock_us, price })
@@ -109,28 +109,28 @@ impl Ready {
     }
 }
 
-/// Aggregator to collector: sample then, proved by [`crate::keys::secret::round_bytes`].
+/// Aggregator to collector: announces a round, with a signature over [`crate::keys::secret::round_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Round {
-    /// Instant of sample 0, microseconds since the Unix epoch; the round's identity.
+pub struct RoundFrame {
+    /// Instant of sample 0, microseconds since the Unix epoch. It identifies the round.
     pub start_us: u64,
-    /// From one sample to the next.
+    /// Microseconds from one sample to the next.
     pub interval_us: u64,
-    /// How many samples.
+    /// Number of samples.
     pub samples: u32,
-    /// What the round is held to.
+    /// Digest of the round's terms.
     pub terms_digest: [u8; 32],
-    /// The aggregator's, over context, nonce, hello signature and the fields above.
+    /// The aggregator's signature over context, nonce, hello signature and the fields above.
     pub signature: [u8; 64],
 }
 
-impl Round {
-    /// Width on the wire.
+impl RoundFrame {
+    /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 8 + 8 + 4 + 4 + 32 + 64;
 
-    /// To the wire.
+    /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Round)
+        head(FrameKind::Round)
             .put(&self.start_us.to_be_bytes())
             .put(&self.interval_us.to_be_bytes())
             .put(&self.samples.to_be_bytes())
@@ -140,12 +140,12 @@ impl Round {
             .done()
     }
 
-    /// From the wire.
-    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Round, Reject> {
-        let mut take = after_head(bytes, Kind::Round)?;
+    /// Parses the frame.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<RoundFrame, Reject> {
+        let mut take = after_head(bytes, FrameKind::Round)?;
         let (start_us, interval_us, samples) = (take.u64(), take.u64(), take.u32());
         take.zeros::<4>()?;
-        Ok(Round {
+        Ok(RoundFrame {
             start_us,
             interval_us,
             samples,
@@ -155,7 +155,7 @@ impl Round {
     }
 }
 
-/// Collector to aggregator: one sample, as it is taken.
+/// Collector to aggregator: one sample, sent as soon as it is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     /// Start of the round that it belongs to.
@@ -165,20 +165,20 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Width on the wire.
+    /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 8 + RECORD_BYTES;
 
-    /// To the wire.
+    /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Sample)
+        head(FrameKind::Sample)
             .put(&self.start_us.to_be_bytes())
             .put(&self.record.encode())
             .done()
     }
 
-    /// From the wire.
+    /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Sample, Reject> {
-        let mut take = after_head(bytes, Kind::Sample)?;
+        let mut take = after_head(bytes, FrameKind::Sample)?;
         Ok(Sample {
             start_us: take.u64(),
             record: Record::decode(&take.array())?,
@@ -186,7 +186,7 @@ impl Sample {
     }
 }
 
-/// Either way, before closing: why.
+/// Either direction, before closing the connection: the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The reason.
@@ -194,20 +194,20 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Width on the wire.
+    /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 2 + 6;
 
-    /// To the wire.
+    /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Refusal)
+        head(FrameKind::Refusal)
             .put(&self.reason.code().to_be_bytes())
             .put(&[0; 6])
             .done()
     }
 
-    /// From the wire.
+    /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Refusal, Reject> {
-        let mut take = after_head(bytes, Kind::Refusal)?;
+        let mut take = after_head(bytes, FrameKind::Refusal)?;
         let reason = Reject::from_code(take.u16()).ok_or(Reject::Kind)?;
         take.zeros::<6>()?;
         Ok(Refusal { reason })

@@ -1,4 +1,4 @@
-//! The wire: every frame of the control and data channels, at fixed widths, big-endian, reserved bytes zero.
+//! The frames of the control and data channels: fixed widths, big-endian, reserved bytes zero.
 //!
 //! | control frame | bytes | layout after the 8-byte head (magic `RSOR`, version, kind, two zero bytes) |
 //! |---|---|---|
@@ -14,14 +14,15 @@
 //! | preamble | 48 | head (kind 7), slot 2, zero 6, public key 32 |
 //! | observation | 80 | average 8, timestamp 8, signature 64 |
 //!
-//! Invariant: `decode` of an `encode` gives the same value, and every other byte string of that width is refused or is
-//! itself such an `encode`. What this module does not do: sockets, and signatures beyond carrying their bytes.
+//! Invariant: `decode` inverts `encode`, and every byte string that `decode` accepts is one that `encode` makes. Signatures are
+//! carried, not checked.
+//!
 //! Uses: proof. Used by: aggregator, collector, keys.
 
 mod control;
 mod preamble;
 
-pub use control::{Challenge, Hello, Ready, Refusal, Round, Sample};
+pub use control::{Challenge, Hello, Ready, Refusal, RoundFrame, Sample};
 pub use preamble::Preamble;
 
 use rsoracle_proof::bytes::{Put, Take};
@@ -37,17 +38,17 @@ pub const HEAD_BYTES: usize = 8;
 /// Bytes of the largest control frame.
 pub const CONTROL_BYTES_MAX: usize = Hello::BYTES;
 
-/// What a head announces.
+/// The kind of a frame, from its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameKind {
     /// [`Challenge`]
     Challenge = 1,
     /// [`Hello`]
     Hello = 2,
     /// [`Ready`]
     Ready = 3,
-    /// [`Round`]
+    /// [`RoundFrame`]
     Round = 4,
     /// [`Sample`]
     Sample = 5,
@@ -57,9 +58,9 @@ pub enum Kind {
     Preamble = 7,
 }
 
-impl Kind {
-    /// Reads a head: magic, version, kind, two zero bytes.
-    pub fn decode(head: &[u8; HEAD_BYTES]) -> Result<Kind, Reject> {
+impl FrameKind {
+    /// Parses a head: magic, version, kind, two zero bytes.
+    pub fn decode(head: &[u8; HEAD_BYTES]) -> Result<FrameKind, Reject> {
         if head[..4] != MAGIC {
             return Err(Reject::Magic);
         }
@@ -69,7 +70,7 @@ impl Kind {
         if head[6..] != [0, 0] {
             return Err(Reject::Reserved);
         }
-        use Kind::*;
+        use FrameKind::*;
         [Challenge, Hello, Ready, Round, Sample, Refusal, Preamble]
             .into_iter()
             .find(|kind| *kind as u8 == head[5])
@@ -79,33 +80,33 @@ impl Kind {
     /// Bytes of the whole frame, head included.
     pub fn bytes(self) -> usize {
         match self {
-            Kind::Challenge => Challenge::BYTES,
-            Kind::Hello => Hello::BYTES,
-            Kind::Ready => Ready::BYTES,
-            Kind::Round => Round::BYTES,
-            Kind::Sample => Sample::BYTES,
-            Kind::Refusal => Refusal::BYTES,
-            Kind::Preamble => Preamble::BYTES,
+            FrameKind::Challenge => Challenge::BYTES,
+            FrameKind::Hello => Hello::BYTES,
+            FrameKind::Ready => Ready::BYTES,
+            FrameKind::Round => RoundFrame::BYTES,
+            FrameKind::Sample => Sample::BYTES,
+            FrameKind::Refusal => Refusal::BYTES,
+            FrameKind::Preamble => Preamble::BYTES,
         }
     }
 }
 
-/// A frame's first fields.
-fn head<const N: usize>(kind: Kind) -> Put<N> {
+/// Begins a frame: writes its head.
+fn head<const N: usize>(kind: FrameKind) -> Put<N> {
     Put::new().put(&MAGIC).put(&[VERSION, kind as u8, 0, 0])
 }
 
-/// The fields after the head, once the head is that of `kind`.
-fn after_head(bytes: &[u8], kind: Kind) -> Result<Take<'_>, Reject> {
+/// Checks that the head is of `kind`, and returns the fields after it.
+fn after_head(bytes: &[u8], kind: FrameKind) -> Result<Take<'_>, Reject> {
     let mut take = Take::all(bytes);
-    if Kind::decode(&take.array())? != kind {
+    if FrameKind::decode(&take.array())? != kind {
         return Err(Reject::Kind);
     }
     Ok(take)
 }
 
 const _: () = assert!(
-    Challenge::BYTES == 40 && Hello::BYTES == 152 && Ready::BYTES == 24 && Round::BYTES == 128
+    Challenge::BYTES == 40 && Hello::BYTES == 152 && Ready::BYTES == 24 && RoundFrame::BYTES == 128
 );
 const _: () = assert!(
     Sample::BYTES == 48
@@ -113,7 +114,7 @@ const _: () = assert!(
         && Preamble::BYTES == 48
         && Observation::BYTES == 80
 );
-const _: () = assert!(CONTROL_BYTES_MAX >= Round::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
+const _: () = assert!(CONTROL_BYTES_MAX >= RoundFrame::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
 
 #[cfg(test)]
 mod tests {
@@ -135,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Decodes every single-bit flip: each is refused, or decodes to something that encodes to just those bytes.
+    /// Decodes every single-bit flip. Each is refused, or decodes to a value that encodes to exactly those bytes.
     fn flips<const N: usize, T>(
         good: [u8; N],
         decode: impl Fn(&[u8; N]) -> Result<T, Reject>,
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_frame_comes_back_and_no_bit_is_ignored() {
+    fn every_frame_round_trips_and_no_bit_is_ignored() {
         flips(
             Challenge { nonce: [7; 32] }.encode(),
             Challenge::decode,
@@ -175,14 +176,14 @@ mod tests {
             Ready::decode,
             Ready::encode,
         );
-        let round = Round {
+        let round = RoundFrame {
             start_us: 1,
             interval_us: 2,
             samples: 3,
             terms_digest: [4; 32],
             signature: [5; 64],
         };
-        flips(round.encode(), Round::decode, Round::encode);
+        flips(round.encode(), RoundFrame::decode, RoundFrame::encode);
         flips(price_sample().encode(), Sample::decode, Sample::encode);
         let miss = Record {
             index: 1,
@@ -244,7 +245,7 @@ mod tests {
         }
         .encode();
         assert_eq!(
-            Kind::decode(&other[..8].try_into().unwrap()).map(Kind::bytes),
+            FrameKind::decode(&other[..8].try_into().unwrap()).map(FrameKind::bytes),
             Ok(Refusal::BYTES)
         );
         other[15] = 1;

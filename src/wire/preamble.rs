@@ -1,9 +1,10 @@
-//! What opens a connection on the data channel; observations follow, as `rsoracle_proof::record` has them.
+//! The preamble, which begins a connection on the data channel. Observations follow it (see `rsoracle_proof::record`).
 
-use super::{HEAD_BYTES, Kind, after_head, head};
+use super::{FrameKind, HEAD_BYTES, after_head, head};
 use rsoracle_proof::reason::Reject;
 
-/// First bytes on a data connection: whose observations follow. It reserves nothing and displaces nobody.
+/// First bytes on a data connection: names the collector whose observations follow. It is not authenticated: it reserves
+/// nothing, and displaces no other connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preamble {
     /// Index in the roster.
@@ -13,21 +14,21 @@ pub struct Preamble {
 }
 
 impl Preamble {
-    /// Width on the wire.
+    /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 2 + 6 + 32;
 
-    /// To the wire.
+    /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(Kind::Preamble)
+        head(FrameKind::Preamble)
             .put(&self.slot.to_be_bytes())
             .put(&[0; 6])
             .put(&self.key)
             .done()
     }
 
-    /// From the wire.
+    /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Preamble, Reject> {
-        let mut take = after_head(bytes, Kind::Preamble)?;
+        let mut take = after_head(bytes, FrameKind::Preamble)?;
         let slot = take.u16();
         take.zeros::<6>()?;
         Ok(Preamble {

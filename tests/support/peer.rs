@@ -8,7 +8,7 @@ use super::{Running, eventually, scratch, start};
 use nanoserde::DeJson;
 use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
 use rsoracle::system::wait::wall_us;
-use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Refusal, Round, Sample};
+use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Refusal, RoundFrame, Sample};
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer;
 use rsoracle_proof::bytes::padded;
@@ -324,15 +324,15 @@ impl TestCollector {
     }
 
     /// Waits for the announcement of a round, and checks that the aggregator signed it for this connection.
-    pub fn round(&mut self) -> Round {
-        let round = Round::decode(&self.control.next()).expect("a round");
+    pub fn round(&mut self) -> RoundFrame {
+        let round = RoundFrame::decode(&self.control.next()).expect("a round");
         let signed = round_bytes(&self.nonce, &self.hello_signature, &round);
         assert!(self.aggregator.signed(&signed, &round.signature));
         round
     }
 
     /// Sends samples. The aggregator accepts them however early they come.
-    pub fn send_samples(&mut self, round: &Round, records: &[Record]) {
+    pub fn send_samples(&mut self, round: &RoundFrame, records: &[Record]) {
         for record in records {
             let sample = Sample {
                 start_us: round.start_us,
@@ -383,7 +383,7 @@ impl TestCollector {
     /// Signs this answer for these samples, whether they make it or not.
     pub fn sign(
         &self,
-        round: &Round,
+        round: &RoundFrame,
         records: &[Record],
         answer: Answer,
         timestamp_us: u64,
@@ -393,21 +393,25 @@ impl TestCollector {
     }
 
     /// The signed answer that these samples make.
-    pub fn honest(&self, round: &Round, records: &[Record]) -> Observation {
+    pub fn honest(&self, round: &RoundFrame, records: &[Record]) -> Observation {
         let (answer, timestamp_us) =
             answer::answer(records, round.start_us, round.interval_us, Rule::Mean);
         self.sign(round, records, answer, timestamp_us)
     }
 
     /// Sends samples and the honest answer.
-    pub fn play(&mut self, round: &Round, records: &[Record]) -> Peer {
+    pub fn play(&mut self, round: &RoundFrame, records: &[Record]) -> Peer {
         self.send_samples(round, records);
         self.send_observation(&self.honest(round, records).encode())
     }
 }
 
 /// The context for which an honest observation of `slot` is signed.
-pub fn context<'a>(slot: u16, round: &'a Round, digest: &'a [u8; 32]) -> ObservationContext<'a> {
+pub fn context<'a>(
+    slot: u16,
+    round: &'a RoundFrame,
+    digest: &'a [u8; 32],
+) -> ObservationContext<'a> {
     ObservationContext {
         terms_digest: &round.terms_digest,
         slot,

@@ -51,7 +51,7 @@ impl Story {
 }
 
 /// The head of a frame, as a field.
-fn head(kind: Kind) -> Vec<(&'static str, Vec<u8>)> {
+fn head(kind: FrameKind) -> Vec<(&'static str, Vec<u8>)> {
     let bytes = [&MAGIC[..], &[VERSION, kind as u8, 0, 0]].concat();
     vec![("head", bytes)]
 }
@@ -78,7 +78,7 @@ fn frames(player: &Player) -> Vec<Layout> {
     let head_fields = vec![
         ("magic", MAGIC.to_vec()),
         ("version", vec![VERSION]),
-        ("kind", vec![Kind::Challenge as u8]),
+        ("kind", vec![FrameKind::Challenge as u8]),
         ("zero", vec![0; 2]),
     ];
     let hello_fields = vec![
@@ -133,37 +133,37 @@ fn frames(player: &Player) -> Vec<Layout> {
         layout(
             "Frame 1, challenge",
             &challenge,
-            framed(Kind::Challenge, vec![("nonce", player.nonce.to_vec())]),
+            framed(FrameKind::Challenge, vec![("nonce", player.nonce.to_vec())]),
         ),
         layout(
             "Frame 2, hello",
             &hello.encode(),
-            framed(Kind::Hello, hello_fields),
+            framed(FrameKind::Hello, hello_fields),
         ),
         layout(
             "Frame 3, ready",
             &ready().encode(),
-            framed(Kind::Ready, ready_fields),
+            framed(FrameKind::Ready, ready_fields),
         ),
         layout(
             "Frame 4, round",
             &round.encode(),
-            framed(Kind::Round, round_fields),
+            framed(FrameKind::Round, round_fields),
         ),
         layout(
             "Frame 5, sample",
             &sample.encode(),
-            framed(Kind::Sample, sample_fields),
+            framed(FrameKind::Sample, sample_fields),
         ),
         layout(
             "Frame 6, refusal",
             &refusal.encode(),
-            framed(Kind::Refusal, refusal_fields),
+            framed(FrameKind::Refusal, refusal_fields),
         ),
         layout(
             "Frame 7, preamble",
             &player.preamble().encode(),
-            framed(Kind::Preamble, preamble_fields),
+            framed(FrameKind::Preamble, preamble_fields),
         ),
         layout("Observation", &observation.encode(), observation_fields),
         layout("Sample record", &record.encode(), record_fields),

@@ -54,7 +54,7 @@ pub struct Player {
     nonce: [u8; 32],
     secret: EnrolmentSecret,
     hello: Hello,
-    round: Round,
+    round: RoundFrame,
     records: Vec<Record>,
     observation: Observation,
 }
@@ -129,7 +129,7 @@ impl Player {
             signature: [0; 64],
         };
         hello.signature = key.sign(&hello_bytes(&nonce, &secret, &hello));
-        let mut round = Round {
+        let mut round = RoundFrame {
             start_us: START_US,
             interval_us: INTERVAL_US,
             samples: SAMPLES,

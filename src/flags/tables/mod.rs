@@ -1,7 +1,8 @@
-//! The commands of rsoracle: the tables from which the command line is read and its help is made.
+//! The tables of commands and flags, from which the parser, the help texts, the manual pages and the shell completions are
+//! made.
 //!
-//! Invariant: every flag says its unit, its default and what it does. What this module does not do: make sense of values
-//! (`values` and the commands do).
+//! Invariant: every flag says its unit, its default and what it does. The meaning of values is checked elsewhere
+//! (`flags::values` and the commands).
 
 mod checks;
 
@@ -40,69 +41,69 @@ const SOURCE: Flag = flag(
     "source",
     "EXCHANGE:SYMBOL",
     "binance:BTCUSDC",
-    "What is watched; 'embedded:BTCUSDT' replays recorded trades.",
+    "The source to sample. 'embedded:BTCUSDT' replays recorded trades.",
 );
 const FEED: Flag = flag(
     "feed",
     "NAME",
     "BTC/USD",
-    "What is priced; it is part of what is signed.",
+    "The feed: what is priced. Its name is part of what collectors sign.",
 );
 const SAMPLE_RULE: Flag = flag(
     "sample-rule",
     "RULE",
     "mean",
-    "mean or median: what a collector makes of its samples.",
+    "How a collector combines its samples: mean or median.",
 );
 const ENDPOINT: Flag = flag(
     "endpoint",
     "URL",
     "",
-    "Where the embedded exchange listens, such as wss://localhost:9443/ws-api/v3; only for 'embedded:' sources.",
+    "Address of the embedded exchange, such as wss://localhost:9443/ws-api/v3. Only for 'embedded:' sources.",
 );
 const CA_FILE: Flag = flag(
     "ca-file",
     "FILE",
     "",
-    "Trust the certificates in this PEM file too, besides the system's or those that SSL_CERT_FILE names.",
+    "PEM file of root certificates to trust in addition to the system's (or to those of SSL_CERT_FILE and SSL_CERT_DIR).",
 );
 const PROXY: Flag = flag(
     "proxy",
     "URL",
     "",
-    "Reach wss exchanges through this HTTP proxy, instead of what HTTPS_PROXY and NO_PROXY say. Other users can read command lines: a URL with a password (http://USER:PASSWORD@HOST:PORT) is better kept in HTTPS_PROXY.",
+    "Connect to wss exchanges through this HTTP proxy. It overrides HTTPS_PROXY and NO_PROXY. Other users can read command lines: put a URL with a password (http://USER:PASSWORD@HOST:PORT) into HTTPS_PROXY instead.",
 );
 
 const MAX_AGE: Flag = flag(
     "max-age",
     "DURATION",
     "",
-    "A price that is older is none; without this what fits the exchange.",
+    "A price older than this is stale: the sample has no price. The default depends on the exchange.",
 );
 const MAX_SILENCE: Flag = flag(
     "max-silence",
     "DURATION",
     "",
-    "A connection to the exchange on which nothing came for so long is replaced; without this what fits the exchange.",
+    "Replace a connection to the exchange that has been silent for this long. The default depends on the exchange.",
 );
 const PING_EVERY: Flag = flag(
     "ping-every",
     "DURATION",
     "",
-    "How often the exchange is pinged, where it wants to be; without this what it asks for.",
+    "How often to ping an exchange that expects pings. The default is what the exchange asks for.",
 );
 const CONNECTION_AGE: Flag = flag(
     "connection-age",
     "DURATION",
     "23h",
-    "A connection to the exchange that is this old is replaced after a round, by each next slot 1% earlier.",
+    "Replace a connection to the exchange after a round when it is this old. Each further slot does so 1% earlier.",
 );
 
 /// `rsoracle run`
 pub static RUN: Command = Command {
     name: "run",
-    job: "aggregator with local collectors: takes one round, or rounds without end, and prints verified prices",
-    notes: "Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no quorum (no price).\n\
+    job: "runs an aggregator with its collectors, for one round or for many, and prints verified prices",
+    notes: "Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no price (no quorum, or withheld).\n\
             The result goes to standard output, everything else to standard error.",
     example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
     operands: "",
@@ -111,76 +112,76 @@ pub static RUN: Command = Command {
             "config",
             "FILE",
             "",
-            "Take what is not typed from this file (TOML): flags are keys, with underscores; see docs/oracle.toml.",
+            "Configuration file (TOML): each flag is a key, with underscores for dashes, as in docs/oracle.toml. Flags on the command line override it.",
         ),
         flag(
             "check",
             "",
             "",
-            "Print the configuration as it takes effect, and what its roster survives; start nothing.",
+            "Print the configuration as it takes effect and how many faults the roster survives; start nothing.",
         ),
         flag(
             "collectors",
             "N",
             "5",
-            "How many collectors (slots); where there are more sources, one for each.",
+            "Number of collectors (slots). If there are more sources than that, each source gets one collector.",
         ),
         flag("samples", "N", "10", "Samples per round and collector."),
         flag(
             "interval",
             "DURATION",
             "1s",
-            "From one sample to the next: 250ms, 1s, 2m.",
+            "Time from one sample to the next, such as 250ms, 1s or 2m.",
         ),
         FEED,
         list(
             "source",
             "EXCHANGE:SYMBOL",
             "binance",
-            "What is watched: one or several, 'kraken,coinbase', dealt over the collectors; without a symbol the feed's market. 'embedded:BTCUSDT' replays recorded trades.",
+            "One source or several ('kraken,coinbase'), assigned to the collectors in turn. Without a symbol: the feed's market. 'embedded:BTCUSDT' replays recorded trades.",
         ),
         flag(
             "sources",
             "ROSTER",
             "",
-            "diverse: coinbase, kraken, bitstamp, bitfinex, binance, okx and bybit; embedded-diverse: the same of the embedded exchange.",
+            "A built-in list of sources. diverse: coinbase, kraken, bitstamp, bitfinex, binance, okx and bybit; embedded-diverse: the same from the embedded exchange.",
         ),
         list(
             "accept-quote",
             "CURRENCY",
             "",
-            "Take sources in this currency for the feed's own: 'USDC,USDT'. Without --source, and with --sources, USDC and USDT stand for USD.",
+            "Accept sources in this currency as if it were the feed's: 'USDC,USDT'. For a feed in USD, --sources accepts USDC and USDT, and the default source USDC.",
         ),
         flag(
             "min-exchanges",
             "N",
             "1",
-            "The fewest distinct exchanges among the prices from which one may be published.",
+            "Publish a price only if the collectors' prices come from at least this many exchanges.",
         ),
         flag(
             "rule",
             "RULE",
             "trimmed-mean",
-            "trimmed-mean, median or mean.",
+            "How the collectors' prices are combined: trimmed-mean, median or mean.",
         ),
         SAMPLE_RULE,
         flag(
             "control-port",
             "PORT",
             "8000",
-            "TCP port of the control channel; 0 takes a free one. Where all collectors are started here and no address is named, a free port serves if 8000 is in use.",
+            "TCP port of the control channel; 0 takes a free one. If 8000 is in use, a free port is taken, unless --remote, --bind or a port flag is given.",
         ),
         flag(
             "data-port",
             "PORT",
             "8080",
-            "TCP port of the data channel; 0 takes a free one. 8080 is replaced in the same way.",
+            "TCP port of the data channel; 0 takes a free one. If 8080 is in use, the same applies.",
         ),
         flag(
             "bind",
             "ADDRESS",
             "127.0.0.1",
-            "Address that both ports are opened on.",
+            "IP address that both ports listen on.",
         ),
         CA_FILE,
         PROXY,
@@ -188,109 +189,109 @@ pub static RUN: Command = Command {
             "ready-timeout",
             "DURATION",
             "10s",
-            "How long collectors may take to be ready; then a quorum starts without the rest.",
+            "Timeout for collectors to become ready. After it, a quorum starts without the others.",
         ),
         flag(
             "remote",
             "N",
             "0",
-            "The last N slots are not started here: their collectors come from elsewhere, with an enrolment file each.",
+            "Number of remote collectors. They take the last N slots, are started elsewhere, and need an enrolment file each.",
         ),
         flag(
             "enrolment-dir",
             "DIR",
             "",
-            "Where the enrolment files of remote collectors are written (slot-N.enrolment, secret, mode 0600).",
+            "Directory for the enrolment files of remote collectors (slot-N.enrolment; secret, mode 0600).",
         ),
         ENDPOINT,
         flag(
             "aggregator-key",
             "FILE",
             "",
-            "Sign rounds with this key, made by 'rsoracle keygen', instead of a fresh one.",
+            "Secret key of the aggregator, made by 'rsoracle keygen'. Without it the key is kept beside the journal, or new in every run.",
         ),
         flag(
             "collector-keys",
             "DIR",
             "",
-            "Local collectors sign with DIR/slot-N.key instead of fresh keys; what is missing is made.",
+            "Local collectors sign with DIR/slot-N.key instead of new keys. Missing files are created.",
         ),
         flag(
             "write-roster",
             "FILE",
             "",
-            "Write whom to trust for this price, once all keys are known.",
+            "Write the roster (the keys and sources behind this price) to this file, once all keys are known.",
         ),
         flag(
             "every",
             "DURATION",
             "",
-            "Rounds without end, one at every multiple of this on the clock.",
+            "Run rounds until stopped: one at every multiple of this period on the clock.",
         ),
-        flag("rounds", "N", "", "End after so many rounds; with --every."),
+        flag(
+            "rounds",
+            "N",
+            "",
+            "With --every: end after this many rounds.",
+        ),
         flag(
             "deviation",
             "PERCENT",
             "",
-            "Publish only when the price differs by this from the last published one, as 0.5%.",
+            "Publish only if the price differs from the last published one by at least this, such as 0.5%.",
         ),
         flag(
             "heartbeat",
             "DURATION",
             "",
-            "With --deviation: publish also when the last published price is this old.",
+            "With --deviation: publish also if the last published price is this old.",
         ),
         flag(
             "max-move",
             "PERCENT",
             "",
-            "Withhold a price further than this from the last published one.",
+            "Withhold a price that differs from the last published one by more than this.",
         ),
         flag(
             "max-spread",
             "PERCENT",
             "",
-            "Withhold a price when those used differ by more than this.",
+            "Withhold a price if the collectors' prices that it is made of differ by more than this.",
         ),
         flag(
             "journal",
             "FILE",
             "",
-            "Append every report to this file, on the disk before it is published; its key is kept beside it.",
+            "Append every report to this file. A report is on disk before its price is published. The aggregator's key is kept beside it (FILE.key).",
         ),
         flag(
             "retire-key",
             "FILE",
             "",
-            "The key that signed the journal until now; --aggregator-key names the new one.",
+            "Replace the key that has signed the journal so far: this is the old one, --aggregator-key names the new one.",
         ),
         flag(
             "latest",
             "FILE",
             "",
-            "Always holds the newest published report, replaced at once.",
+            "File for the newest published report. It is replaced atomically.",
         ),
         MAX_AGE,
         MAX_SILENCE,
         PING_EVERY,
         CONNECTION_AGE,
-        flag("json", "", "", "Print reports, a line of JSON each."),
-        flag(
-            "quiet",
-            "",
-            "",
-            "No progress on standard error, only errors.",
-        ),
+        flag("json", "", "", "Print reports as JSON, one per line."),
+        flag("quiet", "", "", "Print errors only, no progress."),
     ],
 };
 
 /// `rsoracle collect`
 pub static COLLECT: Command = Command {
     name: "collect",
-    job: "one collector: samples its source when the aggregator says, signs the average, sends it",
+    job: "runs one collector: samples a source when the aggregator says so, and signs and sends the average",
     notes: "'rsoracle run' starts its collectors itself. A remote one is started by hand, with its enrolment on standard\n\
             input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them.\n\
-            It ends when the aggregator does.",
+            It ends when its aggregator ends.",
     example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
     operands: "",
     flags: &[
@@ -298,7 +299,7 @@ pub static COLLECT: Command = Command {
             "slot",
             "N",
             "",
-            "Index in the aggregator's roster, from 0; required.",
+            "Index in the aggregator's roster, from 0. Required.",
         ),
         SOURCE,
         FEED,
@@ -306,13 +307,13 @@ pub static COLLECT: Command = Command {
             "control",
             "ADDRESS:PORT",
             "127.0.0.1:8000",
-            "The aggregator's control channel.",
+            "Address of the aggregator's control channel.",
         ),
         flag(
             "data",
             "ADDRESS:PORT",
             "127.0.0.1:8080",
-            "The aggregator's data channel.",
+            "Address of the aggregator's data channel.",
         ),
         SAMPLE_RULE,
         CA_FILE,
@@ -322,7 +323,7 @@ pub static COLLECT: Command = Command {
             "key",
             "FILE",
             "",
-            "Sign with this key, made by 'rsoracle keygen', instead of a fresh one.",
+            "Sign with this key, made by 'rsoracle keygen', instead of a new one.",
         ),
         MAX_AGE,
         MAX_SILENCE,
@@ -332,7 +333,7 @@ pub static COLLECT: Command = Command {
             "stay",
             "",
             "",
-            "Wait for as long as the exchange turns this address away, instead of ending.",
+            "If the exchange turns this address away, wait until it no longer does, instead of ending.",
         ),
     ],
 };
@@ -340,30 +341,31 @@ pub static COLLECT: Command = Command {
 /// `rsoracle exchange`
 pub static EXCHANGE: Command = Command {
     name: "exchange",
-    job: "the embedded exchange: speaks as each exchange that can be watched does, from recorded trades",
+    job: "runs the embedded exchange: it imitates every supported exchange with recorded trades",
     notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, /okx\n\
-            and /bybit. There the tape's base is sold for USD, USDC and USDT.\n\
-            Faults: [DIALECT/]NAME[:VALUE][@K|@K..]; DIALECT/: only there, as in kraken/drop; @K: only a connection's K-th\n\
-            request, or in a stream its K-th price, @K..: from the K-th on, neither: every one.\n\
+            and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
+            Faults: [DIALECT/]NAME[:VALUE][@K|@K..]\n\
+            DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a\n\
+            stream: the K-th price), and @K.. to the K-th and all later ones. Without either it applies to all.\n\
             \x20 drop            close the connection instead of answering\n\
-            \x20 hang            never say anything on this connection again, not even pongs\n\
-            \x20 mute            streams: never say a price on this connection again, but all else\n\
+            \x20 hang            send nothing more on this connection, not even pongs\n\
+            \x20 mute            streams: send no more prices on this connection, but everything else\n\
             \x20 garbage         answer with text that is not JSON\n\
             \x20 wrong-id        answer with another id; not in streams\n\
             \x20 wrong-symbol    answer with another symbol\n\
             \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
             \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
-            \x20 stale:DURATION  streams: tell times that lie so far back\n\
+            \x20 stale:DURATION  streams: send timestamps that are this old\n\
             \x20 old-first:DURATION\n\
-            \x20                 streams: the same of the first price only, as of an old snapshot\n\
+            \x20                 streams: the same for the first price only, as in an old snapshot\n\
             \x20 large           answer with a message of 20 MB\n\
-            \x20 reconnect       announce the end of the connection as this exchange does, if it does, and end it a second later\n\
-            \x20 maintenance     streams: announce maintenance and give no prices (kraken, bitfinex), or close\n\
+            \x20 reconnect       announce the end of the connection if this exchange does so, and end it a second later\n\
+            \x20 maintenance     streams: announce maintenance and send no prices (kraken, bitfinex), or close the connection\n\
             \x20 status:429:DURATION, status:418:DURATION\n\
-            \x20                 answer with this error, 'retryAfter' that far ahead; not in streams\n\
+            \x20                 answer with this error, and a 'retryAfter' that far in the future; not in streams\n\
             \x20 upgrade:CODE, upgrade:CODE:SECONDS\n\
-            \x20                 refuse the websocket upgrade with this HTTP status (451, 403, 418, 429, 503), 'Retry-After' so long\n\
-            \x20 ping            send a ping with a payload before answering, and answer only once it was echoed\n\
+            \x20                 refuse the WebSocket upgrade with this HTTP status (451, 403, 418, 429, 503) and this 'Retry-After'\n\
+            \x20 ping            send a ping with a payload before answering, and answer only after the pong\n\
             \x20 slow:DURATION   answer this much later",
     example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
     operands: "",
@@ -372,7 +374,7 @@ pub static EXCHANGE: Command = Command {
             "listen",
             "ADDRESS:PORT",
             "127.0.0.1:9443",
-            "Where to listen; port 0 takes a free one.",
+            "Address to listen on; port 0 takes a free one.",
         ),
         flag(
             "tape",
@@ -380,25 +382,30 @@ pub static EXCHANGE: Command = Command {
             "",
             "Replay this price tape instead of the built-in one.",
         ),
-        flag("speed", "FACTOR", "1", "How fast the tape runs."),
+        flag(
+            "speed",
+            "FACTOR",
+            "1",
+            "Speed of the replay; 2 is twice as fast as recorded.",
+        ),
         flag(
             "keep-alive",
             "DURATION",
             "",
-            "Instead of the exchanges' own periods: heartbeats and pings so often, idle clients closed after three times that.",
+            "Send heartbeats and pings this often, and close idle connections after three times as long. The default is each exchange's own period.",
         ),
         flag(
             "rate",
             "N",
             "",
-            "Streams tell the tape's price N times a second, not only when it changes.",
+            "Streams send the tape's price N times a second, instead of only when it changes.",
         ),
-        list("fault", "FAULT", "", "Misbehave on request; see above."),
+        list("fault", "FAULT", "", "Misbehave: one of the faults above."),
         flag(
             "cert",
             "FILE",
             "",
-            "Certificate chain (PEM): speak TLS. Needs --key.",
+            "Certificate chain (PEM); enables TLS. Needs --key.",
         ),
         flag(
             "key",
@@ -410,19 +417,19 @@ pub static EXCHANGE: Command = Command {
             "clock-offset",
             "DURATION",
             "0ms",
-            "How far its clock is ahead of this machine's; -3s is behind.",
+            "How far the exchange's clock is ahead of this machine's; -3s is behind.",
         ),
         flag(
             "poll",
             "DURATION",
             "2ms",
-            "Longest nap between two looks at the connections; 0ms never naps.",
+            "Longest pause between two checks of the connections; 0ms checks without pause.",
         ),
         flag(
             "until-eof",
             "",
             "",
-            "End when standard input, a socket, is closed: for a parent that may die.",
+            "End when standard input, a socket, is closed, so that the exchange ends with its parent.",
         ),
     ],
 };
@@ -430,9 +437,9 @@ pub static EXCHANGE: Command = Command {
 /// `rsoracle keygen`
 pub static KEYGEN: Command = Command {
     name: "keygen",
-    job: "makes a secret key in a new file that only you can read, and prints its public key",
-    notes: "It overwrites nothing. Whoever has the file can sign in its owner's name: keep it where only the process that signs\n\
-            runs. Others get the public key, in a roster file.",
+    job: "creates a secret key in a new file that only you can read, and prints its public key",
+    notes: "It never overwrites a file. Whoever has the file can sign in its owner's name: keep it on the host that signs, and\n\
+            give others only the public key, in a roster file.",
     example: "rsoracle keygen aggregator.key",
     operands: "FILE",
     flags: &[],
@@ -441,7 +448,7 @@ pub static KEYGEN: Command = Command {
 /// `rsoracle keys`
 pub static KEYS: Command = Command {
     name: "keys",
-    job: "prints the public keys of key files, a line each",
+    job: "prints the public keys of secret key files, one per line",
     notes: "",
     example: "rsoracle keys keys/slot-0.key keys/slot-1.key",
     operands: "FILE…",
@@ -451,7 +458,7 @@ pub static KEYS: Command = Command {
 /// `rsoracle resolve`
 pub static RESOLVE: Command = Command {
     name: "resolve",
-    job: "asks the system for the addresses of a name; collectors start it, since asking cannot be cut short",
+    job: "looks up the addresses of a host; collectors run it as a child, since a DNS lookup cannot be interrupted",
     notes: "",
     example: "rsoracle resolve ws-api.binance.com:443",
     operands: "HOST:PORT",
@@ -461,8 +468,8 @@ pub static RESOLVE: Command = Command {
 /// `rsoracle manual`
 pub static MANUAL: Command = Command {
     name: "manual",
-    job: "writes manual pages and shell completions (bash, zsh, fish) into a directory, as they lie under /usr/share",
-    notes: "What is there already is replaced.",
+    job: "writes manual pages and shell completions (bash, zsh, fish) into a directory laid out like /usr/share",
+    notes: "Existing files are replaced.",
     example: "rsoracle manual /usr/local/share",
     operands: "DIR",
     flags: &[],

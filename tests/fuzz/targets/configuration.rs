@@ -5,7 +5,7 @@
 use rsoracle::flags::args;
 use rsoracle::flags::args::{Given, Usage};
 use rsoracle::flags::tables::RUN;
-use rsoracle::cli::run::{self, Meant};
+use rsoracle::cli::run::{self, Configuration};
 use rsoracle::cli::file;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -30,7 +30,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-fn meant(words: &[String], page: &str) -> Result<(Given, Meant), Usage> {
+fn meant(words: &[String], page: &str) -> Result<(Given, Configuration), Usage> {
     let mut given = args::parse(&RUN, words)?;
     file::read(&mut given, "oracle.toml", page)?;
     let run = run::read(&given)?;

@@ -7,14 +7,14 @@ use rsoracle_proof::reason::Reject;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Some(head) = bytes.first_chunk()
-        && let Ok(kind) = Kind::decode(head)
+        && let Ok(kind) = FrameKind::decode(head)
     {
         assert!(kind.bytes() <= CONTROL_BYTES_MAX);
     }
     same(bytes, Challenge::decode, Challenge::encode);
     same(bytes, Hello::decode, Hello::encode);
     same(bytes, Ready::decode, Ready::encode);
-    same(bytes, Round::decode, Round::encode);
+    same(bytes, RoundFrame::decode, RoundFrame::encode);
     same(bytes, Sample::decode, Sample::encode);
     same(bytes, Record::decode, Record::encode);
     same(bytes, Refusal::decode, Refusal::encode);
