@@ -193,7 +193,9 @@ pub fn show(table: &mut Table) {
     table.remark(&format!(
         "the machine: over {LATE_US} µs late, and the kernel's run delay (/proc/self/schedstat) explains less than half"
     ));
-    table.remark("other programs: it explains it, and no process of ours was on that core");
+    table.remark(
+        "other programs: the run delay explains it, and no process of ours was on that core",
+    );
 }
 
 fn show_waits(
@@ -257,13 +259,13 @@ fn show_taken(table: &mut Table, who: &str, late_us: &[f64], ours: &[Vec<Wait>])
         .map(|wait| wait.late_us)
         .collect();
     table.at_most(
-        &format!("{who}: p99 without what was taken from us"),
+        &format!("{who}: p99 without waits that others delayed"),
         quantile(&own_us, 0.99),
         20.0,
         "µs",
     );
     table.remark(&format!(
-        "p99 with it {} µs; of {} waits the machine took {}, other programs {}",
+        "p99 with them {} µs; of {} waits, the machine delayed {}, other programs {}",
         digits(quantile(late_us, 0.99)),
         late_us.len(),
         all().filter(|wait| wait.taken_by_machine()).count(),

@@ -11,7 +11,7 @@ pub fn description() -> String {
     let open_files = line_of("/proc/self/limits", "Max open files").unwrap_or_default();
     let open_files = open_files.split_whitespace().next().unwrap_or("?");
     format!(
-        "on {} cores of {cpu}, Linux {}, load {load} before it began, ulimit -n {open_files}",
+        "on {} cores of {cpu}, Linux {}, load {load} before the start, ulimit -n {open_files}",
         cores(),
         kernel.trim()
     )
@@ -113,7 +113,7 @@ impl Cores {
         let stolen = now.stolen.saturating_sub(before.stolen);
         let all = used + stolen + now.idle.saturating_sub(before.idle);
         format!(
-            "meanwhile other programs used {} % of the cores; the hypervisor owns up to {} ms of stolen time",
+            "meanwhile, other programs used {} % of the cores, and the hypervisor reports {} ms of stolen time",
             100 * others / all.max(1),
             10 * stolen
         )

@@ -149,7 +149,7 @@ fn verifying(table: &mut Table, lines: &[String], all: &[Signed]) {
         .map(|(raw, whole)| raw / whole * 100.0)
         .collect();
     let what = format!(
-        "reports of {COLLECTORS} x {SAMPLES} samples: rate over that of their signatures alone"
+        "reports of {COLLECTORS} x {SAMPLES} samples: rate, divided by that of their signatures alone"
     );
     table.at_least(&what, median(&ratios), 92.0, "%");
     table.remark(&format!(
@@ -180,7 +180,7 @@ fn keeping(table: &mut Table, lines: &[String]) {
     }
     let (synced, written) = (median(&synced_us), median(&written_us));
     table.figure(
-        "appending a report: on the disk / without waiting for it",
+        "appending a report: flushed to the disk / without waiting for it",
         &format!(
             "{} / {} µs, ratio {}",
             digits(synced),

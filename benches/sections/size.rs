@@ -92,7 +92,7 @@ fn idle(table: &mut Table) {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let of = |part: fn(&Look) -> f64| of_collectors.iter().map(part).collect::<Vec<f64>>();
     table.figure(
-        "one collector of five: memory (Pss), peak resident",
+        "one of five collectors: memory (Pss), peak resident",
         &format!(
             "{} KiB, {} KiB",
             digits(median(&of(|look| look.pss_kib))),
@@ -100,7 +100,7 @@ fn idle(table: &mut Table) {
         ),
     );
     table.figure(
-        "aggregator of five: memory (Pss), peak resident",
+        "aggregator with five collectors: memory (Pss), peak resident",
         &format!(
             "{} KiB, {} KiB",
             digits(of_aggregator.pss_kib),

@@ -116,14 +116,17 @@ pub fn show(table: &mut Table) {
         },
     );
     table.figure(
-        "an empty program, to its end",
+        "an empty program, until it ends",
         &format!("{} ms", digits(empty_ms)),
     );
     type Start = fn(&Path) -> f64;
     let roles: [(&str, Start); 3] = [
-        ("aggregator: to its open ports", aggregator_ms),
-        ("collector: to its call of the aggregator", collector_ms),
-        ("exchange: to its open port", exchange_ms),
+        ("aggregator: until its ports are open", aggregator_ms),
+        (
+            "collector: until it connects to the aggregator",
+            collector_ms,
+        ),
+        ("exchange: until its port is open", exchange_ms),
     ];
     for (what, start) in roles {
         let with_dynamic = start(&dynamic);

@@ -210,7 +210,7 @@ pub fn show(table: &mut Table) {
         table.at_most(&what, median(&ms), goal_ms, "ms");
         medians.push(median(&ms));
         table.remark(&format!(
-            "largest {} ms; from the instant of the only sample to the result {} ms: request, reply (the exchange looks every 2 ms), signature, check, printing",
+            "largest {} ms; from the instant of the only sample to the result {} ms: request, reply (the exchange polls every 2 ms), signature, check, printing",
             digits(largest(&ms)),
             digits(median(
                 &starts.iter().map(|one| one.to_result_ms()).collect::<Vec<_>>()
@@ -218,7 +218,7 @@ pub fn show(table: &mut Table) {
         ));
     }
     table.at_most(
-        "process start to first sample: over TLS over without",
+        "process start to first sample: with TLS divided by without",
         medians[0] / medians[1],
         100.0 / 60.0,
         "times",
@@ -227,7 +227,7 @@ pub fn show(table: &mut Table) {
         .map(|index| closing_ms(1_000 + index * 700))
         .collect();
     table.at_most(
-        "last of 5 observations arrived to printed result, median",
+        "arrival of the last of 5 observations to printed result, median",
         median(&closings),
         5.0,
         "ms",

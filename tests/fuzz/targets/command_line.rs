@@ -1,4 +1,5 @@
-//! Words for every command: the first byte chooses it, then every line is a word. They are refused in words, or mean something.
+//! Command lines: the first byte selects the command, and every line is an argument. Each is accepted, or refused with a
+//! message.
 #![no_main]
 
 use rsoracle::flags::args;
