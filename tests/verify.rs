@@ -532,11 +532,7 @@ fn what_is_no_report_is_not_counted_as_one_and_every_bad_line_is_counted() {
     assert!(done.stdout.contains(&more), "{more:?} in {}", done.stdout);
     let (verdicts, _) = verdicts(&[readme]);
     assert_eq!((verdicts[0].reports, verdicts[0].bad), (0, lines as u64));
-    assert_wrong::<&str>(
-        &[],
-        &[],
-        &[": 0 reports\n", "wrong: there is no report in it"],
-    );
+    assert_wrong::<&str>(&[], &[], &[": 0 reports\n", "wrong: it contains no report"]);
     // Text that would steer a terminal or break JSON is made harmless.
     let path = file(&["\x1b[2J\u{202e}\"\\ no report"]);
     assert_eq!(verdicts_of(&path).bad, 1);
