@@ -1,16 +1,16 @@
-# `make help` lists the targets. TLS is built from source where the system has no OpenSSL to link against.
+# `make help` lists the targets. If the system has no OpenSSL to link against, it is built from source.
 FEATURES := $(shell pkg-config --exists openssl 2>/dev/null || echo --features vendored)
 
-# What the static binary is for. It can be built here if .ci/static knows a route.
+# The platform of the static binary. It can be built on this machine if .ci/static finds a route.
 export TARGET ?= x86_64-unknown-linux-musl
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 STATIC := $(TARGET_DIR)/$(TARGET)/release/rsoracle
 ROUTE := $(shell .ci/static route 2>/dev/null)
 
-# What 'rsoracle --version' says.
+# The commit that 'rsoracle --version' prints.
 export RSORACLE_COMMIT := $(shell .ci/commit)
 
-# Where 'make install' puts what it installs, beneath $(DESTDIR) if that is given; LINK=static takes the static binary.
+# 'make install' installs to $(DESTDIR)$(PREFIX); LINK=static installs the static binary.
 PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
 BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
@@ -20,17 +20,17 @@ BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-run: ## one price from the live exchange; from the embedded one, marked, if that cannot be reached
+run: ## print one price, live from Binance; if that cannot be reached, recorded prices, marked as such
 	@bash run.sh
 
-demo: ## one price from the embedded exchange: recorded prices, no network
+demo: ## print one price from the embedded exchange: recorded prices, no network
 	@bash run.sh --source embedded:BTCUSDT
 
 build: ## build target/release/rsoracle
 	cargo build --release --locked $(FEATURES)
 
-# Where there is no cargo, as for root under sudo, what was built before is installed.
-install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build)) ## binary, manual pages, completions into PREFIX (/usr/local); DESTDIR, LINK=static
+# Without cargo (as for root under sudo), this installs the binary that was built before.
+install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build)) ## install binary, manual pages, completions to PREFIX (/usr/local); DESTDIR, LINK=static
 	install -D "$(BINARY)" "$(INSTALLED)/bin/rsoracle"
 	"$(BINARY)" manual "$(INSTALLED)/share"
 
@@ -38,57 +38,59 @@ uninstall: ## remove what 'make install' put there
 	cd "$(INSTALLED)" && rm -f bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
 		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
 
-# Most tests wait for processes rather than work: more of them at a time than there may be cores.
+# Most tests wait for processes rather than compute, so more of them run at a time than there may be cores.
 export RUST_TEST_THREADS ?= 6
 
-# In two steps: what the first installs decides what the second builds.
-test: ## formatting, lints, all tests, the static binary where it can be built; in CI also what is slow
+# Two steps, because what can be built in the second depends on what the first installs.
+test: ## check formatting and lints, run all tests, build the static binary if possible; in CI also slow checks
 	@.ci/setup tests
 	@$(MAKE) --no-print-directory checks
 
 checks: lint $(if $(ROUTE),musl verifier) $(if $(CI),reproduce deny sbom)
 	FEATURES='$(FEATURES)' $(if $(ROUTE),RSORACLE_STATIC='$(STATIC)') .ci/test
 
-lint: ## formatting and lints
+lint: ## check formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
 
-bench: ## measure precision, speed and size; prints a table
+bench: ## measure precision, speed and size; print a table
 	$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo bench --locked $(FEATURES)
+	RSORACLE_BINARY=$(TARGET_DIR)/release/rsoracle cargo run --release --locked --quiet $(FEATURES) \
+		--manifest-path benches/peers/Cargo.toml --target-dir $(TARGET_DIR)/peers
 
 MINUTES ?= 60
-soak: ## an hour of rounds among strangers, liars, kills, a stepped clock and a full disk (MINUTES=60)
+soak: ## run for an hour with strangers, lies, kills, a stepped clock and a full disk (MINUTES=60)
 	MINUTES=$(MINUTES) cargo test --release --locked $(FEATURES) --test soak -- --ignored --nocapture
 
 musl: ## build the static binary, target/$TARGET/release/rsoracle (TARGET=aarch64-unknown-linux-musl for another)
 	@.ci/static build
 
-verifier: ## build the static rsoracle-verify, target/$TARGET/release/rsoracle-verify: checks reports, and nothing else
+verifier: ## build the static rsoracle-verify, target/$TARGET/release/rsoracle-verify, which only checks reports
 	@.ci/static verifier
 
-musl-setup: ## install what 'make musl' needs, on Debian as root
+musl-setup: ## install what 'make musl' needs (on Debian, as root)
 	@.ci/static setup
 
-reproduce: musl ## build the static binary once more, in another folder: the same bytes
+reproduce: musl ## build the static binary again in another folder, and check that the bytes are the same
 	@.ci/static reproduce
 
-docker: musl ## a Docker image with the static binary and the system's certificates, from docs/Dockerfile
+docker: musl ## build a Docker image with the static binary and the system's certificates, from docs/Dockerfile
 	mkdir -p -m 700 target/docker/data
 	cp $(STATIC) /etc/ssl/certs/ca-certificates.crt target/docker
 	docker build --file docs/Dockerfile --tag rsoracle target/docker
 
-audit: deny ## what is in the program, on one page; fails when it passes a budget
+audit: deny ## print what is in the program, on one page; fail if a budget is exceeded
 	@$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo test --quiet --locked --test audit >target/audit.log 2>&1 \
 		|| { cat target/audit.log; exit 1; }
 	@cat target/audit.txt
 
-# The tools are built without optimization: three times as fast to make, and fast enough.
-deny: ## licences, sources and versions of all crates, by cargo-deny
+# The tools are built without optimization: they build three times as fast, and are fast enough.
+deny: ## check licences, sources and versions of all crates with cargo-deny
 	@command -v cargo-deny >/dev/null || cargo install --debug --locked --no-default-features cargo-deny@0.20.2
 	cargo deny --locked --config .ci/deny.toml check licenses bans sources
 	@echo "advisories: not checked; where the network allows it, 'cargo deny check advisories' does"
 
-sbom: ## target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked against its schema
+sbom: ## write target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked against its schema
 	@command -v cargo-cyclonedx >/dev/null || cargo install --debug --locked cargo-cyclonedx@0.5.9
 	@test -x target/sbom/bin/python || python3 -m venv target/sbom
 	@target/sbom/bin/pip install --quiet 'cyclonedx-python-lib[json-validation]==11.12.0'
@@ -96,7 +98,7 @@ sbom: ## target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked agai
 	mv rsoracle.cdx.json target/ && rm -f src/*/rsoracle.cdx.json
 	target/sbom/bin/python .ci/sbom.py target/rsoracle.cdx.json
 
-fuzz: ## every border under coverage-guided fuzzing, SECONDS=60 each; prints a table, needs a nightly toolchain
+fuzz: ## fuzz every trust boundary, SECONDS=60 each (coverage-guided, needs a nightly toolchain); print a table
 	@FEATURES='$(FEATURES)' .ci/fuzz $(or $(SECONDS),60)
 
 clean: ## remove everything that was built

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds rsoracle and runs it. Without arguments: one price from the live exchange, or, if that cannot be reached,
-# from the embedded one, loudly marked. With arguments: 'rsoracle run' with those.
+# Builds rsoracle and runs it. Without arguments: prints one price from the live exchange or, if that cannot be reached, from
+# the embedded exchange, with a loud warning. With arguments: runs 'rsoracle run' with them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -15,14 +15,14 @@ RSORACLE_COMMIT=$(.ci/commit)
 export RSORACLE_COMMIT
 if [ ! -x "$rsoracle" ]; then
     how_long='about a minute'
-    [ ${#features[@]} -eq 0 ] || how_long='about five minutes, since OpenSSL is built from source'
+    [ ${#features[@]} -eq 0 ] || how_long='about five minutes, because OpenSSL is built from source'
     say "building rsoracle, which takes $how_long the first time"
 fi
 cargo build --release --locked --quiet "${features[@]}"
 
 [ $# -eq 0 ] || exec "$rsoracle" run "$@"
 
-# One sample first: it tells in seconds whether the live exchange answers, and if not, why.
+# First take a single sample: it tells within seconds whether the live exchange answers and, if not, why.
 status=0
 cause=$("$rsoracle" run --quiet --collectors 1 --samples 1 --ready-timeout 5s --control-port 0 --data-port 0 2>&1 >/dev/null) || status=$?
 case $status in

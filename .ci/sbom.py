@@ -1,7 +1,7 @@
-"""Finishes the SBOM that cargo-cyclonedx made, and checks it against CycloneDX's schema: sbom.py FILE
+"""Completes the SBOM that cargo-cyclonedx made, and checks it against CycloneDX's schema: sbom.py FILE
 
-cargo-cyclonedx takes openssl-src for a mere build tool. What it builds, OpenSSL, is in the static binary, and is what a
-scanner for known vulnerabilities must see: it is added as a component of its own. The folder of the checkout is no news.
+cargo-cyclonedx lists openssl-src as a mere build tool. But it builds OpenSSL, which is in the static binary, and which a
+scanner for known vulnerabilities must see. So this adds OpenSSL as a component. It also removes the path of the checkout.
 """
 
 import json

@@ -1,9 +1,9 @@
-//! What `make bench` prints: how precise, quick and small rsoracle is on this machine, each figure beside its goal and,
-//! where there is one, beside a peer that ran in the same minute.
+//! `make bench`: measures how precise, fast and small rsoracle is on this machine. Prints each figure beside its goal and, if
+//! there is a comparison, beside a peer that ran in the same minute.
 //!
-//! `cargo bench` runs everything in about four minutes, `cargo bench -- NAME …` single sections. No threads here
-//! either: whatever runs at the same time is a process, and a part that has no program of its own is this very binary,
-//! started again with `role NAME …`. What this does not do: fail. A figure is for reading; the tests assert.
+//! `cargo bench` runs everything in about four minutes; `cargo bench -- NAME …` runs single sections. There are no threads
+//! here either: whatever runs concurrently is a process, and a part without its own program is this binary, started again
+//! with `role NAME …`. A missed goal is not a failure: figures are for reading, and the tests assert.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -39,17 +39,17 @@ mod time;
 
 use figures::Table;
 
-/// The sections: name, what it is about, and what runs it.
+/// A section: its name, its subject, and the function that runs it.
 type Section = (&'static str, &'static str, fn(&mut Table));
 const SECTIONS: [Section; 9] = [
     (
         "instants",
-        "how exactly a process hits an instant",
+        "how precisely a process wakes up at an instant",
         instants::show,
     ),
     (
         "connected",
-        "how far apart five collectors ask, over TLS",
+        "how far apart five collectors send their requests, over TLS",
         connected::show,
     ),
     (
@@ -58,10 +58,14 @@ const SECTIONS: [Section; 9] = [
         network::show,
     ),
     ("start", "from exec to the first action", start::show),
-    ("time", "no time wasted", time::show),
+    (
+        "time",
+        "from start to first sample, and from last observation to result",
+        time::show,
+    ),
     (
         "checking",
-        "from received bytes to an accepted observation",
+        "cost of checking an observation, from received bytes to accepted",
         checking::show,
     ),
     (
@@ -75,7 +79,7 @@ const SECTIONS: [Section; 9] = [
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    // What reaches an exchange here asks for addresses as it does in the program: in a process of its own.
+    // Name resolution runs in a process of its own, as in the program: `resolve NAME` starts this binary again.
     if let [resolve, name] = words.as_slice()
         && resolve == "resolve"
     {
@@ -92,7 +96,7 @@ fn main() {
             _ => panic!("no role is called {name}"),
         };
     }
-    // `cargo bench` says --bench; `cargo test --benches` does not, and means: see that it builds.
+    // `cargo bench` passes --bench. `cargo test --benches` does not: it only checks that this builds.
     if !words.iter().any(|word| word == "--bench") {
         return;
     }
@@ -101,7 +105,7 @@ fn main() {
     if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
         let names: Vec<&str> = SECTIONS.iter().map(|section| section.0).collect();
         eprintln!(
-            "no section is called {unknown}; there are {}",
+            "there is no section {unknown}; the sections are {}",
             names.join(", ")
         );
         std::process::exit(2);

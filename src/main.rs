@@ -86,14 +86,14 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             })
         }
         "history" => {
-            let settings = history::Settings::from_flags(&args::parse(&HISTORY, rest)?)?;
+            let settings = history::HistorySettings::from_flags(&args::parse(&HISTORY, rest)?)?;
             history::run(&settings).or_else(|error| {
                 log::say("history", error);
                 Ok(EXIT_UNREADABLE)
             })
         }
         "doctor" => {
-            let settings = doctor::Settings::from_flags(&args::parse(&DOCTOR, rest)?)?;
+            let settings = doctor::DoctorSettings::from_flags(&args::parse(&DOCTOR, rest)?)?;
             doctor::run(&settings).map_err(|error| Failure::Error("doctor".to_owned(), error))
         }
         "keygen" => {

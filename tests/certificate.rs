@@ -1,4 +1,5 @@
-//! The reader of certificates against the `openssl` program: on certificates made for it, and on all that this system trusts.
+//! The reader of certificates, compared with the program `openssl`: on certificates made for that, and on all certificates that
+//! this system trusts.
 
 mod support;
 
@@ -16,7 +17,7 @@ fn ders(pem: &[u8]) -> Vec<Vec<u8>> {
     stack.iter().map(der).collect()
 }
 
-/// A certificate signed by itself, of this subject and so many days, with these further arguments.
+/// A self-signed certificate with this subject and this number of days, made with these further arguments.
 fn made(subject: &str, days: &str, more: &[&str]) -> Vec<u8> {
     let (key, cert, config) = (
         scratch("key.pem"),
@@ -46,7 +47,7 @@ fn made(subject: &str, days: &str, more: &[&str]) -> Vec<u8> {
     ders(&std::fs::read(&cert).unwrap()).remove(0)
 }
 
-/// What the program reads: the last moment, and the issuer's attributes as `CN=…`.
+/// What `openssl` reads: the end of validity, and the issuer's attributes as `CN=…`.
 fn by_openssl(der: &[u8]) -> (u64, Vec<String>) {
     let path = scratch("cert.der");
     std::fs::write(&path, der).unwrap();
@@ -71,7 +72,7 @@ fn by_openssl(der: &[u8]) -> (u64, Vec<String>) {
     )
 }
 
-/// Both read the same of it.
+/// Asserts that both read the same from a certificate.
 fn assert_same(der: &[u8]) {
     let own = Certificate::read(der).expect("a certificate");
     let (end_us, issuer) = by_openssl(der);
@@ -114,7 +115,7 @@ fn issuer_and_end_are_those_that_openssl_reads() {
     ] {
         let der = made(subject, days, more);
         let own = Certificate::read(&der).expect("a certificate");
-        // A Teletex string has no encoding that anyone agrees on.
+        // The encoding of a Teletex string is not agreed on.
         if issuer == "\u{fffd}" {
             assert!(own.issuer.ends_with("ngstr\u{fffd}m"), "{own:?}");
         } else {
@@ -124,7 +125,7 @@ fn issuer_and_end_are_those_that_openssl_reads() {
     }
 }
 
-/// Found by fuzzing: an issuer whose common name is there and empty was shown as nothing.
+/// Found by fuzzing: an issuer with an empty common name was shown as nothing.
 #[test]
 fn a_name_that_is_empty_names_nobody() {
     for (subject, issuer) in [("/O=Either/CN=xyz", "Either"), ("/CN=xyz", "?")] {
@@ -133,7 +134,7 @@ fn a_name_that_is_empty_names_nobody() {
         let at = (0..der.len())
             .find(name)
             .expect("the issuer comes before the subject");
-        // A text of no bytes, then a field of one that nobody asks for: all lengths around them stay.
+        // An empty text, then an unused field of one byte, so that all lengths around them stay the same.
         der[at..at + 4].copy_from_slice(&[0, 4, 1, 0]);
         let own = Certificate::read(&der).expect("a certificate");
         assert_eq!(own.issuer, issuer);
@@ -212,7 +213,7 @@ fn no_cut_and_no_mutation_is_more_than_refused() {
         for _ in 0..100_000 {
             let mut bytes = good.clone();
             for _ in 0..1 + next(4) {
-                // Mostly where the reader looks.
+                // Mostly in the parts that the reader looks at.
                 let anywhere = next(4) == 0;
                 let at = next(if anywhere { bytes.len() } else { 150 });
                 match next(4) {

@@ -1,6 +1,7 @@
-//! The system clock is stepped, in mid-round for one collector of five, or for a whole machine: the real binary under libfaketime.
+//! The system clock is stepped during a round, for one collector of five or for the whole machine: the real binary under
+//! libfaketime.
 //!
-//! The same with an injected clock, to the microsecond, stands beside the code (`wait.rs`, `sampler.rs`).
+//! Unit tests with an injected clock, precise to the microsecond, are in `wait.rs` and `sampler.rs`.
 
 mod chronicle;
 mod published;
@@ -87,7 +88,7 @@ fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
         };
         let given_up = missing.clone().filter(stepped).count();
         let after_the_step = missing.clone().rev().take_while(stepped).count();
-        // A busy machine may ask too late before it, which is another reason.
+        // Before the step, a busy machine may request samples too late, which is another reason.
         assert_eq!(
             (given_up, slot_4.samples.len()),
             (after_the_step, 5),
@@ -113,7 +114,7 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
     let library = faketime();
     let chronicle = Chronicle::new();
     let clock = chronicle.path.with_file_name("clock");
-    // Never ahead of this machine's: whoever verifies the journal refuses the future.
+    // Never ahead of this machine's clock: `verify` refuses reports from the future.
     assert!(set_clock(&clock, "-60"));
     let args = ["--every", "400ms", "--samples", "1", "--interval", "400ms"];
     let (mut command, _) = chronicle.command(&args);
@@ -129,11 +130,11 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
     assert!(set_clock(&clock, "-2"));
     let forward = published(before.number as usize, before.round_start_us + 50_000_000);
     assert!(set_clock(&clock, "-6"));
-    // It says so in one of two ways: noticed while a round ran, or between two.
+    // There are two messages, since the step is noticed during a round or between rounds.
     eventually("a word about the clock", || {
         let told = running.stderr();
         let ways = [
-            "the clock stands before the last round's start",
+            "the clock is behind the last round's start",
             "the clock was set back",
         ];
         ways.iter().any(|way| told.contains(way)).then_some(())

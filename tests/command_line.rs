@@ -1,11 +1,11 @@
-//! The command line: what makes no sense is refused with a sentence, what is free to ask is answered, and a port that
-//! is taken ends the run before it has begun.
+//! The command line: invalid arguments are refused with a clear message, help and version are printed, and a port that is in
+//! use ends the run before it begins.
 
 mod support;
 mod witness;
 
 use rsoracle::cli::{collect, run, verify};
-use rsoracle::doctor::Settings as Doctor;
+use rsoracle::doctor::DoctorSettings as Doctor;
 use rsoracle::embedded::Settings;
 use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use support::*;
 use witness::*;
 
-/// A command line, and what the sentence that refuses it must name.
+/// A command line, and what the message that refuses it must contain.
 const REFUSED: &[(&str, &[&str])] = &[
     ("", &["which command", "rsoracle help"]),
     ("price", &["unknown command 'price'", "rsoracle help"]),
@@ -183,7 +183,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("exchange --listen 127.0.0.1:65536", &["--listen", "65535"]),
     (
         "doctor krakn",
-        &["\"krakn\" is no source", "binance-stream"],
+        &["\"krakn\" is not a source", "binance-stream"],
     ),
     ("doctor kraken --feed gold", &["a symbol too", "gold"]),
     ("doctor embedded", &["--endpoint URL"]),
@@ -326,7 +326,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "collect" => drop(collect::read(&given).expect("the example makes sense")),
             "verify" => drop(verify::read(&given).expect("the example makes sense")),
             "history" => {
-                drop(history::Settings::from_flags(&given).expect("the example makes sense"))
+                drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))
             }
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),

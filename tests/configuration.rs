@@ -1,5 +1,5 @@
-//! `rsoracle run --config FILE` and `--check`, with the real binary: the example file, what is refused, what is typed beside
-//! it, and that a check opens, starts and writes nothing.
+//! `rsoracle run --config FILE` and `--check`, with the real binary: the example file, invalid files, flags that override the
+//! file, and that a check opens, starts and writes nothing.
 
 mod published;
 mod support;
@@ -20,7 +20,7 @@ fn example() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/oracle.toml")).unwrap()
 }
 
-/// The example with every key set that it shows as a comment, but for that of embedded sources, of which it has none.
+/// The example with every commented key enabled, except that of embedded sources, since it has none.
 fn example_in_full() -> String {
     let uncomment = |line: &str| {
         let shown = line.strip_prefix("# ").filter(|rest| {
@@ -32,14 +32,14 @@ fn example_in_full() -> String {
     example().lines().map(uncomment).collect()
 }
 
-/// A file with this text, for a test.
+/// Writes this text to a file.
 fn written(text: &str) -> String {
     let path = scratch("oracle.toml");
     std::fs::write(&path, text).unwrap();
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
-/// What `run --config` with this file and these further flags prints under `--check`.
+/// What `run --config` prints under `--check`, for a file with this text and these flags.
 fn checked(text: &str, typed: &[&str]) -> String {
     let path = written(text);
     let done = run(&[&["run", "--config", &path, "--check"], typed].concat());
@@ -153,7 +153,7 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
         ),
         (
             "heartbeat = \"1h\"\n",
-            "line 1, key 'heartbeat': --heartbeat goes with --deviation; without it every round's price is published",
+            "line 1, key 'heartbeat': --heartbeat needs --deviation; without it every round's price is published anyway",
         ),
         (
             "sources = [\"kraken\", \"okx\"]\n",
@@ -198,7 +198,7 @@ fn a_file_that_cannot_be_read_is_named_with_advice() {
     }
 }
 
-/// Path and value of everything that is set, a line each, as Python's json module writes values.
+/// Every setting as a line with its path and its value, which is written as Python's json module does.
 fn spelled(text: &str) -> Vec<String> {
     let value = |value: &Value| match value {
         Value::Text(text) => quoted(text),
@@ -222,7 +222,7 @@ fn spelled(text: &str) -> Vec<String> {
     lines
 }
 
-/// Reads a file by another reader of TOML.
+/// Compares our reading of TOML with that of an independent reader.
 const TOMLLIB: &str = "
 import json, sys, tomllib
 def tell(path, value):

@@ -1,5 +1,5 @@
-//! The connections to the exchange from round to round: they are kept, pings on them are answered, and they are replaced
-//! before the exchange closes them for their age, one after the other and never while samples are taken.
+//! Connections to the exchange across rounds: they are kept open, pings on them are answered, and they are replaced before
+//! the exchange closes them for their age, one after the other and never while samples are taken.
 
 mod chronicle;
 mod support;
@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use support::*;
 use witness::*;
 
-/// So far apart that a busy machine asks in time, and gets a connection from one round to the next.
+/// A period long enough for a busy machine to send requests in time and to open a connection between rounds.
 const EVERY: [&str; 6] = ["--every", "400ms", "--samples", "1", "--interval", "400ms"];
-/// More often than a connection comes about.
+/// A period shorter than the time that it takes to open a connection.
 const OFTEN: [&str; 6] = ["--every", "100ms", "--samples", "1", "--interval", "100ms"];
 
-/// What is said of an exchange that a busy machine keeps from its core for a second: its connections are replaced.
-const MUTE: &str = "the exchange does not answer any more; reconnecting";
+/// Logged if a busy machine keeps the exchange from a core for a second; then its connections are replaced.
+const MUTE: &str = "the exchange stopped answering; reconnecting";
 
 #[test]
 fn connections_are_kept_over_the_rounds_and_pings_on_them_are_answered() {
@@ -29,7 +29,7 @@ fn connections_are_kept_over_the_rounds_and_pings_on_them_are_answered() {
     chronicle.until(0, "five prices", |kept| kept.prices == 5);
     let mut before = clients_of(&url);
     assert_eq!(before.len(), 5);
-    // A price came only if the ping before it was answered.
+    // The exchange sends a price only after the ping before it was answered.
     for _ in 0..10 {
         let after = chronicle.lines().len();
         chronicle.until(after, "five prices again", |kept| kept.prices == 5);
@@ -50,7 +50,7 @@ fn old_connections_are_replaced_one_after_the_other_and_no_round_loses_a_price()
     chronicle.until(0, "five prices", |kept| kept.prices == 5);
     let first = clients_of(&url);
     assert_eq!(first.len(), 5);
-    // When connections beyond the first five were seen.
+    // The instants at which connections beyond the first five were seen.
     let mut seen: BTreeMap<String, Duration> = BTreeMap::new();
     let mut most = 0;
     let second = eventually("all five are replaced", || {
@@ -61,14 +61,14 @@ fn old_connections_are_replaced_one_after_the_other_and_no_round_loses_a_price()
         }
         (now.is_disjoint(&first) && now.len() == 5).then_some(now)
     });
-    // Besides them an attempt may be seen that a round cut short.
+    // An attempt that a round interrupted may be seen as well.
     let mut times: Vec<Duration> = second.iter().map(|client| seen[client]).collect();
     times.sort();
     println!("replaced at {times:?}; at most {most} at once");
     if running.stderr().contains(MUTE) {
         times.retain(|at| *at > AGE * 9 / 10);
     }
-    // The stagger is a hundredth of the age: 1.2 s from the first to the last, to the next end of a round.
+    // Ages differ by a hundredth from slot to slot: 1.2 s from the first to the last, rounded up to the end of a round.
     assert!(times.iter().all(|at| *at > AGE * 9 / 10), "{times:?}");
     if times.len() == 5 {
         assert!(times[4] - times[0] > AGE / 100, "{times:?}");
@@ -93,7 +93,7 @@ fn old_connections_are_replaced_one_after_the_other_and_no_round_loses_a_price()
     }
     let lost: usize = reports.iter().map(|kept| 5 - kept.prices).sum();
     println!("{} reports, {lost} prices lost", reports.len());
-    // A busy machine may ask too late now and then; no sample was lost for want of a connection.
+    // A busy machine may sometimes request a sample too late, but no sample was lost for lack of a connection.
     for line in chronicle.lines() {
         for miss in ["no connection", "connection ended"] {
             assert!(!line.contains(miss) || given_up, "{line}");
@@ -101,7 +101,7 @@ fn old_connections_are_replaced_one_after_the_other_and_no_round_loses_a_price()
     }
 }
 
-/// A way to the exchange on which a connection comes about only after a while.
+/// A forwarder to the exchange that delays every new connection.
 struct SlowWay {
     listener: TcpListener,
     exchange: String,
@@ -129,7 +129,7 @@ impl SlowWay {
     }
 }
 
-/// Passes on what is there; whether both still stand.
+/// Forwards what has arrived. Returns whether both connections are still open.
 fn pass(from: &mut TcpStream, to: &mut TcpStream) -> bool {
     let mut bytes = [0; 16 * 1024];
     match from.read(&mut bytes) {

@@ -1,4 +1,4 @@
-//! The doctor: what it says of sources that are well, and of each thing that can be wrong with one.
+//! `rsoracle doctor`: what it prints about good sources, and about everything that can be wrong with a source.
 
 mod support;
 
@@ -8,23 +8,23 @@ use support::*;
 
 const POLL: &str = "embedded:BTCUSDT";
 
-/// Looks at these sources of the embedded exchange at `url`.
+/// Runs the doctor on sources of the embedded exchange at `url`.
 fn doctor(url: &str, more: &[&str]) -> Finished {
     run(&[&["doctor", "--endpoint", url], more].concat())
 }
 
-/// What it printed, with every run of blanks as one.
+/// Its output, with every run of blanks reduced to one.
 fn words(done: &Finished) -> String {
     done.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// An exchange with these faults or other flags, and what the doctor says of the source.
+/// Runs the doctor on a source of an exchange with these flags, such as faults.
 fn looked_at(source: &str, flags: &[&str]) -> Finished {
     let (_exchange, url) = exchange(flags);
     doctor(&url, &[source])
 }
 
-/// It cannot be used, and the line and what stands below it say all of `parts`.
+/// Asserts that the source is unusable, and that its lines contain all of `parts`.
 fn assert_unusable(done: &Finished, parts: &[&str]) {
     let text = words(done);
     assert_eq!((done.code, done.stderr.as_str()), (Some(1), ""), "{text}");
@@ -76,7 +76,7 @@ fn a_source_that_is_well_is_one_line() {
     assert!(price.starts_with("87"), "{price}");
     let clock_ms: f64 = clock.parse().unwrap();
     assert!(clock_ms.abs() < 1_000.0, "{clock_ms}");
-    // The certificate ends with the century.
+    // The certificate expires at the end of the century.
     assert!(days.parse::<i64>().unwrap() > 20_000, "{days}");
 }
 
@@ -109,10 +109,10 @@ fn every_kind_of_source_can_be_looked_at_by_its_name_alone() {
         );
         assert!(line.chars().count() <= 120, "{line}");
     }
-    // Without any, it is the same of the exchanges themselves.
+    // Without operands, the doctor examines the exchanges themselves.
     let words: [String; 0] = [];
     let given = rsoracle::flags::args::parse(&rsoracle::flags::tables::DOCTOR, &words).unwrap();
-    let sources = rsoracle::doctor::Settings::from_flags(&given)
+    let sources = rsoracle::doctor::DoctorSettings::from_flags(&given)
         .unwrap()
         .sources;
     assert_eq!(sources.len(), KINDS.len());
@@ -266,7 +266,7 @@ fn an_exchange_that_says_no_price() {
 
 #[test]
 fn a_clock_that_is_off_is_this_machines_to_mend() {
-    let advice = "-> mend it: run an NTP client";
+    let advice = "-> set it: run an NTP client";
     for (offset, says) in [
         ("3s", " behind the exchange's"),
         (
@@ -315,7 +315,7 @@ fn certificates_that_have_ended_or_soon_will() {
     for part in [
         " warning ",
         " 9 d, Test authority ",
-        "its certificate ends in 9 days",
+        "its certificate expires in 9 days",
         "1 of 1 can be used",
     ] {
         assert!(text.contains(part), "{part} in {text}");

@@ -1,6 +1,6 @@
-//! Hundreds of rounds leave everything as it was: memory, open files and threads of aggregator and collectors.
+//! After hundreds of rounds, memory, open files and threads of aggregator and collectors have not grown.
 //!
-//! RSORACLE_ROUNDS says how many rounds, where more time is to be had: 2000 take four minutes.
+//! RSORACLE_ROUNDS sets the number of rounds: 2000 take four minutes.
 
 mod chronicle;
 mod support;
@@ -12,12 +12,12 @@ use support::*;
 use witness::*;
 
 const EVERY_US: u64 = 100_000;
-/// By then every buffer has had its largest content.
+/// Rounds until every buffer has reached its largest size.
 const SETTLED: usize = 50;
-/// What the allocator may take meanwhile, in kB: it keeps freed pieces for later.
+/// How much memory may grow, in kB: the allocator keeps freed memory for later.
 const SLACK_KB: u64 = 512;
 
-/// What a process has: memory in kB, open files, threads.
+/// A process's memory in kB, and its numbers of open files and threads.
 #[derive(Clone, Copy, Debug)]
 struct Belongings {
     resident_kb: u64,
@@ -35,7 +35,7 @@ impl Belongings {
         }
     }
 
-    /// The least of several looks: a file that is just being replaced is open for a moment.
+    /// The least of several samples: a file that is being replaced is open for a moment.
     fn settled(id: u32) -> Belongings {
         let looks = (0..20).map(|_| {
             std::thread::sleep(Duration::from_millis(3));
@@ -64,7 +64,7 @@ fn memory_files_and_threads_stay_as_they_are_round_after_round() {
         "--json",
     ]);
     chronicle.until_lines(SETTLED);
-    // A busy machine may have collectors that came later: only now are all connections there.
+    // On a busy machine, some collectors may join later: only now are all connections open.
     eventually("a round in which all five count", || {
         let newest = std::fs::read_to_string(&latest).ok()?;
         (Kept::of(newest.trim_end()).prices == 5).then_some(())
@@ -76,7 +76,7 @@ fn memory_files_and_threads_stay_as_they_are_round_after_round() {
     assert_eq!(ids.len(), 7, "aggregator, exchange, five collectors");
     let before: Vec<Belongings> = ids.iter().map(|id| Belongings::settled(*id)).collect();
     let limit = LONG + Duration::from_millis(200 * rounds as u64);
-    // Counting lines of a long file takes longer than a round: the number is in the newest report.
+    // Counting the lines of a long file takes longer than a round, so take the number in the newest report.
     within(limit, &format!("{rounds} rounds"), || {
         std::thread::sleep(Duration::from_millis(100));
         let newest = std::fs::read_to_string(&latest).ok()?;
@@ -90,14 +90,14 @@ fn memory_files_and_threads_stay_as_they_are_round_after_round() {
         assert!(after.files <= before.files, "{what}");
         assert_eq!((before.threads, after.threads), (1, 1), "{what}");
     }
-    assert_eq!(running.children(), ids[1..], "nobody was started again");
+    assert_eq!(running.children(), ids[1..], "no process was restarted");
     drop(running);
     let reports = chronicle.reports();
     let starts = reports.last().unwrap().round_start_us - reports[0].round_start_us;
     let published = reports.iter().filter(|kept| kept.decision == "published");
     let prices: usize = reports.iter().map(|kept| kept.prices).sum();
     println!(
-        "{} reports, {} published, {prices} of {} prices, {} starts left out",
+        "{} reports, {} published, {prices} of {} prices, {} starts skipped",
         reports.len(),
         published.count(),
         5 * reports.len(),

@@ -1,4 +1,4 @@
-//! The embedded exchange over real sockets: server and clients take turns in one thread.
+//! The embedded exchange over real sockets. Server and clients take turns in one thread.
 
 #[path = "exchange/faults.rs"]
 mod faults;
@@ -76,7 +76,7 @@ fn a_message_over_the_limit_or_unmasked_or_binary_ends_the_connection() {
 
 #[test]
 fn silent_strangers_are_gone_after_five_seconds() {
-    // The clock is passed in: nobody waits.
+    // The clock is an argument, so nothing waits.
     let mut rig = Rig::stopped("", 1_700_000_000_000_000);
     let silent: Vec<TcpStream> = (0..20).map(|_| rig.tcp()).collect();
     let mut dribbling = rig.tcp();
@@ -96,7 +96,7 @@ fn silent_strangers_are_gone_after_five_seconds() {
     assert_eq!(rig.server.connections(), 1);
     assert!(rig.ask(&mut open, ASK).contains("200"));
     drop(silent);
-    // A client that answers no ping goes, too; one that does stays.
+    // A client that does not answer pings is disconnected too; one that does stays.
     rig.server.sweep(later(21_000));
     assert!(matches!(rig.next(&mut open), Ok(Message::Ping(_))));
     rig.server.sweep(later(79_000));
@@ -107,10 +107,10 @@ fn silent_strangers_are_gone_after_five_seconds() {
 
 #[test]
 fn a_slow_reader_holds_up_itself_and_gets_every_answer_whole_and_in_order() {
-    // Its clocks stand still: a client that is slow for long would be pinged.
+    // The server's clock stands still, since it would ping a client that is slow for long.
     let mut rig = Rig::stopped("", 1_700_000_000_000_000);
     let (mut ws, mut other) = (rig.client(), rig.client());
-    // Sends and does not read, until nothing leaves here any more and nothing moves there any more.
+    // Send without reading, until neither side can send any more.
     let mut sent = 0;
     let mut idle = 0;
     let mut blocked = false;
@@ -128,7 +128,7 @@ fn a_slow_reader_holds_up_itself_and_gets_every_answer_whole_and_in_order() {
     }
     assert!(rig.ask(&mut other, ASK).contains("200"));
     for got in 0..sent {
-        // What blocked above leaves as soon as the server reads again.
+        // What was blocked above is sent as soon as the server reads again.
         let _ = ws.flush();
         let Ok(Message::Text(text)) = rig.next(&mut ws) else {
             panic!("no answer to {got} of {sent}");
@@ -156,7 +156,7 @@ fn hundreds_of_connections_are_served() {
 #[test]
 fn tls_is_spoken_with_certificate_and_key() {
     let dir = env!("CARGO_TARGET_TMPDIR");
-    // Two runs of this test at one time must not write each other's files.
+    // Two concurrent runs of this test must not write to the same files.
     let own = std::process::id();
     let cert = format!("{dir}/exchange-cert-{own}.pem");
     let key = format!("{dir}/exchange-key-{own}.pem");
@@ -219,11 +219,11 @@ fn tls_is_spoken_with_certificate_and_key() {
         rig.ask(&mut ws, subscription(dialect.name));
         assert!(rig.text(&mut ws).contains("872"));
     }
-    // Without TLS there is nothing to be had here, and nobody is disturbed.
+    // A client without TLS gets nothing, and disturbs nobody.
     let plain = rig.tcp();
     assert!(rig.open(plain, "/ws-api/v3").is_err());
     assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
-    // A key that is none, and files that are not there, are named.
+    // Invalid keys and missing files are named.
     for (c, k, names) in [
         (&cert, &cert, "--key"),
         (&key, &key, "--cert"),

@@ -1,4 +1,4 @@
-//! The exchange cannot be reached, or refuses: every collector says why and what to do, and there is no price.
+//! The exchange cannot be reached, or refuses: every collector logs why and what to do, and there is no price.
 
 mod published;
 mod support;
@@ -13,14 +13,14 @@ use std::time::Duration;
 use support::*;
 use witness::*;
 
-/// How long collectors may try where trying again may help.
+/// How long collectors may retry after failures that may pass.
 const READY: Duration = Duration::from_secs(8);
-/// What a busy machine may add to that; less than a connection may take to come about (20 s), which nobody waits for.
+/// How much longer a run may take on a busy machine. Less than a connection may take to open (20 s), which no run may wait for.
 const SLACK: Duration = Duration::from_secs(15);
 
 const SOURCE: [&str; 2] = ["--source", "embedded:BTCUSDT"];
 
-/// The slots whose collectors said `part`: in their own words, or in the summary of what several said.
+/// The slots whose collectors logged `part`, in a line of their own or in a summary of several.
 fn speakers(stderr: &str, part: &str) -> BTreeSet<u16> {
     let mut slots = BTreeSet::new();
     for line in stderr.lines().filter(|line| line.contains(part)) {
@@ -41,7 +41,7 @@ fn speakers(stderr: &str, part: &str) -> BTreeSet<u16> {
     slots
 }
 
-/// There is no price, and so many collectors at least, of three, said all of `parts` in one line.
+/// Asserts that there is no price, and that at least `least` of three collectors logged all of `parts` in one line.
 fn assert_no_price(done: &Finished, least: usize, parts: &[&str]) {
     let text = &done.stderr;
     assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""), "{text}");
@@ -57,11 +57,11 @@ fn assert_no_price(done: &Finished, least: usize, parts: &[&str]) {
     assert!(text.contains(last), "{text}");
 }
 
-/// So many that give up leave too few for a quorum; the third then has a second to say why, which a busy machine may not
-/// leave it.
+/// Number of collectors that must log why they fail. After two have failed there is no quorum; the third has one more
+/// second to log its reason, which may be too short on a busy machine.
 const TOO_MANY: usize = 2;
 
-/// Runs three collectors against what does not pass by itself: the run ends without waiting for its ready timeout.
+/// Runs three collectors against a permanent failure: the run ends without waiting for its ready timeout.
 fn fails_for_good(args: &[&str], parts: &[&str]) {
     let (mut command, mark) = marked_run(&["--collectors", "3", "--ready-timeout", "1h"]);
     command.args(args);
@@ -69,7 +69,7 @@ fn fails_for_good(args: &[&str], parts: &[&str]) {
     assert_eq!(bearers(&mark), [], "nobody is left");
 }
 
-/// Runs three collectors against what may pass: they try until the ready timeout.
+/// Runs three collectors against a transient failure: they retry until the ready timeout.
 fn fails_for_now(command: Command, mark: &str, parts: &[&str]) {
     let done = start_command(command).finish();
     assert_no_price(&done, 3, &[parts, &["trying again"]].concat());
@@ -95,7 +95,7 @@ fn fails_at(url: &str, parts: &[&str]) {
 #[test]
 #[ignore = "needs namespaces"]
 fn a_name_that_does_not_exist() {
-    // The domain is reserved for this (RFC 6761); in a network of its own the question does not even leave.
+    // The domain is reserved for this (RFC 6761). In a separate network namespace, the query does not leave the machine.
     let (mut command, mark) = trying(&SOURCE);
     command.args(["--endpoint", "ws://nosuchhost.invalid:1/ws-api/v3"]);
     let command = apart("true", &command);
@@ -126,7 +126,7 @@ fn a_port_where_nobody_listens() {
 
 #[test]
 fn a_network_that_cannot_be_reached() {
-    // TCP to a multicast address: Linux says so without sending anything.
+    // Linux refuses TCP to a multicast address without sending anything.
     let attempt = "cannot connect to 224.0.0.1:9: Network is unreachable";
     fails_at("ws://224.0.0.1:9/ws-api/v3", &[attempt, "firewall"]);
 }
@@ -256,7 +256,7 @@ fn without_a_round_there_is_still_a_report_for_software_and_no_price_in_it() {
     let part = "\"price\":null,\"decision\":\"no-quorum\",\"time\":null";
     assert!(done.stdout.contains(part), "{part} in {}", done.stdout);
     let report = Published::of(&done);
-    // Of the round that could not begin, in which all are silent.
+    // The report of the round that could not begin: all collectors are silent in it.
     report.assert_on_time(&done);
     let seen = (report.time_us, report.prices, report.signatures_verified);
     assert_eq!(seen, (None, 0, 0));

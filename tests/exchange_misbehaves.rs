@@ -1,5 +1,5 @@
-//! The exchange misbehaves in mid-round: each sample is refused for its reason, the others are taken on schedule, and
-//! too few of them make a signed abstention, not a price.
+//! The exchange misbehaves during a round: each bad sample is refused for its reason, the others are taken on schedule, and too
+//! few of them make a signed abstention, not a price.
 
 mod published;
 mod support;
@@ -17,7 +17,7 @@ const ENDED: &str = "the connection ended before the reply";
 const LIMITED: &str = "the exchange limits or bans this address";
 const TOO_FEW: &str = "fewer than 80 % of the samples are valid";
 
-/// What replies can be, and the reason why each is no price.
+/// Faulty replies, and the reason why each has no price.
 const REPLIES: [(&str, &str); 9] = [
     ("garbage", "the reply is not JSON"),
     ("wrong-id", "the reply has another id"),
@@ -30,7 +30,7 @@ const REPLIES: [(&str, &str); 9] = [
     ("price:1e400", OUT_OF_BOUNDS),
 ];
 
-/// Starts a round of three collectors at an exchange with these faults.
+/// Starts a round of three collectors with an exchange that has these faults.
 fn round(url: &str, samples: &str, interval: &str) -> Running {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--endpoint", url]);
     command.args(["--samples", samples, "--interval", interval]);
@@ -46,7 +46,7 @@ fn ended(running: Running, code: i32) -> (Published, String) {
     (report, done.stderr)
 }
 
-/// A round that ends with a price, which is what its samples make.
+/// Asserts that a round ends with the price that its samples make.
 fn priced(faults: &[&str], samples: &str, interval: &str) -> (Published, String) {
     let (_exchange, url) = exchange(faults);
     let (report, text) = ended(round(&url, samples, interval), 0);
@@ -54,7 +54,7 @@ fn priced(faults: &[&str], samples: &str, interval: &str) -> (Published, String)
     (report, text)
 }
 
-/// A round in which every collector abstains.
+/// Asserts that every collector abstains in a round.
 fn abstained(faults: &[&str], samples: &str, interval: &str) -> (Published, String) {
     let (_exchange, url) = exchange(faults);
     let (report, text) = ended(round(&url, samples, interval), 3);
@@ -80,7 +80,7 @@ fn assert_abstained(report: &Published, text: &str) {
     assert!(text.contains(&format!("abstains: {TOO_FEW}")), "{text}");
 }
 
-/// Of the samples that were asked for, every collector has missed these and no others, each for its reason.
+/// Asserts that of the requested samples, every collector has missed exactly these, each for its reason.
 fn assert_refused(report: &Published, refused: &[(usize, &str)]) {
     for slot in &report.collectors {
         assert_eq!(slot.refused(), refused, "slot {}", slot.slot);
@@ -89,7 +89,7 @@ fn assert_refused(report: &Published, refused: &[(usize, &str)]) {
 
 #[test]
 fn one_bad_reply_costs_its_sample_and_nothing_else() {
-    // A connection's first request is for the first price: request k is the sample at k - 2.
+    // A connection's first request is for the first price, so request k is for the sample with index k - 2.
     let at = [2, 5, 8];
     let rounds: Vec<_> = REPLIES
         .chunks(3)
@@ -193,7 +193,7 @@ fn an_exchange_that_is_gone_for_good_does_not_hold_up_the_round() {
         let (exchange, url) = exchange(&[]);
         let running = round(&url, "2", interval);
         running.stderr_line("2 samples ");
-        // The round begins moments later; the exchange may or may not see its first sample.
+        // The round begins a moment later; the exchange may or may not see its first request.
         drop(exchange);
         let (report, text) = ended(running, 3);
         assert_abstained(&report, &text);
@@ -206,7 +206,7 @@ fn an_exchange_that_is_gone_for_good_does_not_hold_up_the_round() {
 
 #[test]
 fn an_exchange_that_comes_back_is_used_again() {
-    // While it is gone, no other program may get its port.
+    // While it is down, no other program may get its port.
     let address = nobodys_address().to_string();
     let gone = start(&["exchange", "--listen", &address]);
     eventually("the exchange listens", || {
@@ -226,7 +226,7 @@ fn an_exchange_that_comes_back_is_used_again() {
         .iter()
         .filter(|slot| slot.samples[29].price.is_some());
     assert!(returned.count() > 0, "{text}");
-    // How long it was away is the machine's affair, and whether enough samples are left.
+    // How long it was away depends on the machine, and so does whether enough samples are left.
     for slot in &report.collectors {
         let enough = slot.valid().len() >= 24;
         assert_eq!(slot.price.is_some(), enough, "slot {}: {text}", slot.slot);
@@ -239,7 +239,7 @@ fn an_exchange_that_comes_back_is_used_again() {
 
 #[test]
 fn pings_are_answered_with_their_payload() {
-    // The exchange answers a request only once its ping was echoed.
+    // The exchange answers a request only after its ping was echoed.
     let (report, _) = priced(&["--fault", "ping"], "6", "1s");
     assert_refused(&report, &[]);
 }
@@ -252,7 +252,7 @@ fn slow_replies_do_not_shift_the_samples() {
 
 #[test]
 fn replies_after_a_second_are_too_late() {
-    // All are asked for before the first is given up.
+    // All are requested before the first reply is overdue.
     let (report, _) = abstained(&["--fault", "slow:1200ms@2.."], "3", "400ms");
     for slot in &report.collectors {
         let reasons: Vec<&str> = slot.refused().iter().map(|(_, why)| *why).collect();
@@ -284,7 +284,7 @@ fn a_banned_collector_stays_away() {
         clients.extend(clients_of(&url));
         running.ended().then_some(())
     });
-    // One each, as far as this test came to look while they stood, and none after the ban.
+    // One connection each, as far as this test saw them while they were open, and none after the ban.
     assert!(clients.len() <= 3, "{clients:?}");
     let (report, text) = ended(running, 3);
     assert_abstained(&report, &text);

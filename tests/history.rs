@@ -1,4 +1,4 @@
-//! `rsoracle history`: what it shows of journals, whole ones and cut ones.
+//! `rsoracle history`: what it shows of complete and of damaged journals.
 
 mod signed;
 mod support;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use support::*;
 use witness::*;
 
-/// A round as `--json` has it.
+/// A round as `--json` prints it.
 #[derive(DeJson, Debug)]
 struct Shown {
     number: u64,
@@ -43,7 +43,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// A journal of these lines.
+/// Writes a journal with these lines.
 fn journal(lines: &[String]) -> String {
     let path = scratch("journal.jsonl");
     let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -51,14 +51,14 @@ fn journal(lines: &[String]) -> String {
     text(&path).to_owned()
 }
 
-/// What is shown, and the exit code.
+/// Runs `history`. Returns its output and its exit code.
 fn history(args: &[&str]) -> (String, Option<i32>) {
     let done = run(&[&["history"], args].concat());
     assert_eq!(done.stderr, "");
     (done.stdout, done.code)
 }
 
-/// The rounds that `--json` gives, and the exit code.
+/// Runs `history --json`. Returns the rounds and the exit code.
 fn shown(args: &[&str]) -> (Vec<Shown>, Option<i32>) {
     let done = run(&[&["history", "--json"], args].concat());
     let round = |line: &str| {
@@ -72,7 +72,7 @@ fn second(number: u64) -> u64 {
     START_US + number * 10_000_000
 }
 
-/// Twelve rounds, ten seconds apart but for the last: prices that rise and fall, silence, abstention, equivocation.
+/// Twelve rounds, ten seconds apart except the last one, with prices that rise and fall, silence, abstention, equivocation.
 fn eventful() -> Vec<String> {
     let mut oracle = Oracle::new(5, "binance:BTCUSDC");
     oracle.policy.deviation = Some(0.0001);
@@ -117,7 +117,7 @@ BTC/USD: 12 rounds
 !      9  2023-11-14T22:14:50.000Z   no price  spread-too-wide     5/5
       10  2023-11-14T22:15:00.000Z  100010.00  published           5/5
       11  2023-11-14T22:15:10.000Z  100020.00  unchanged           5/5
-! 40.0 s from start to start, usual are 10.0 s
+! 40.0 s from start to start; usual: 10.0 s
       12  2023-11-14T22:15:50.000Z  100030.00  published           5/5
 whole file: 12 rounds, 5 published, 2 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
 prices shown, ▁ 99999.50 to █ 100075.00:
@@ -125,7 +125,7 @@ prices shown, ▁ 99999.50 to █ 100075.00:
 ";
     assert_eq!((table.as_str(), code), (expected, Some(0)));
 
-    // Two are cut out, and only the last five shown: what the whole file says stays.
+    // Two reports are missing, and only the last five are shown: totals of the whole file stay.
     lines.drain(8..10);
     let (table, code) = history(&[&journal(&lines), "--last", "5"]);
     let expected = "\
@@ -135,15 +135,15 @@ BTC/USD: the last 5 of 10 rounds
        7  2023-11-14T22:14:30.000Z  100000.00  unchanged     3/5  silent 2; equivocated 1
        8  2023-11-14T22:14:40.000Z  100000.00  unchanged     5/5
 ! reports 9 to 10 are missing; 30.0 s from start to start
-!     11  2023-11-14T22:15:10.000Z  100020.00  unchanged     5/5  its line does not check
-! 40.0 s from start to start, usual are 10.0 s
+!     11  2023-11-14T22:15:10.000Z  100020.00  unchanged     5/5  its line is invalid
+! 40.0 s from start to start; usual: 10.0 s
       12  2023-11-14T22:15:50.000Z  100030.00  published     5/5
 whole file: 10 rounds, 4 published, 1 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
 prices shown, ▁ 100000.00 to █ 100030.00:
    ▁▁  ▆   █
-1 line does not check, the first: line 9: report 11 follows report 8; 'rsoracle verify ";
+1 line is invalid, the first: line 9: report 11 follows report 8; 'rsoracle verify ";
     assert!(table.starts_with(expected), "{table}");
-    assert!(table.ends_with("journal.jsonl' tells more\n"), "{table}");
+    assert!(table.ends_with("journal.jsonl' says more\n"), "{table}");
     assert_eq!(code, Some(1));
 }
 
@@ -204,10 +204,10 @@ fn json_has_the_same_rounds_one_a_line() {
         ("no-quorum", "2023-11-14T22:14:20.000Z")
     );
     assert_eq!(second_round.round_start_us, second(6));
-    // What is wrong is said beside the JSON, not in it.
+    // Warnings go to standard error, not into the JSON.
     let done = run(&["history", "--json", &path]);
     assert!(
-        done.stderr.starts_with("history: 1 line does not check"),
+        done.stderr.starts_with("history: 1 line is invalid"),
         "{}",
         done.stderr
     );
@@ -223,8 +223,8 @@ fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
         assert_eq!(code, Some(1));
         rounds
     };
-    // A price and its sample changed, a line that is none, and one that is none of the aggregator's but has its
-    // predecessor's signature.
+    // A line with a changed price and sample, a line that is not a report, and a report that names its predecessor's signature
+    // but is not signed by the aggregator.
     let changed = lines[3].replace("99999.5", "99999.6");
     let copied = {
         let signature = |line: &str| line[line.len() - 130..].to_owned();
@@ -241,14 +241,14 @@ fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
         let rounds = with(3, line);
         let numbers: Vec<u64> = rounds.iter().map(|round| round.number).collect();
         assert_eq!(numbers, [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12]);
-        // The next one is missing something before it, and is not to blame for that.
+        // The next line lacks its predecessor, but is valid.
         assert_eq!((rounds[3].reports_missing, rounds[3].checks), (1, true));
     }
-    // A report that stands there twice is shown twice, and marked.
+    // A report that appears twice is shown twice, and marked.
     let mut doubled = lines.clone();
     doubled.insert(4, lines[3].clone());
     let (table, code) = history(&[&journal(&doubled)]);
-    let marked = "!      4  2023-11-14T22:14:00.000Z   99999.50  published           5/5  its line does not check\n";
+    let marked = "!      4  2023-11-14T22:14:00.000Z   99999.50  published           5/5  its line is invalid\n";
     assert!(table.contains(marked), "{table}");
     assert!(table.contains("line 5: report 4 appears twice"), "{table}");
     assert_eq!(code, Some(1));
@@ -264,12 +264,12 @@ fn a_line_that_is_being_written_is_said_and_no_error() {
         fs::write(&path, &whole[..cut]).unwrap();
         let (table, code) = history(&[text(&path)]);
         assert!(table.contains("whole file: 11 rounds"), "{table}");
-        assert!(table.contains("the last line has no end"), "{table}");
+        assert!(table.contains("the last line is incomplete"), "{table}");
         assert_eq!(code, Some(0), "{table}");
         let (rounds, code) = shown(&[text(&path)]);
         assert_eq!((rounds.len(), code), (11, Some(0)));
     }
-    // Only its newline is missing: it is whole.
+    // Only the newline is missing: the report is complete.
     fs::write(&path, &whole[..end - 1]).unwrap();
     let (table, code) = history(&[text(&path)]);
     assert!(
@@ -294,12 +294,12 @@ fn what_cannot_be_read_is_an_error_of_its_own_and_an_empty_journal_is_none() {
     let folder = run(&["history", text(folder.parent().unwrap())]);
     assert_eq!((folder.code, folder.stdout.as_str()), (Some(4), ""));
     let empty = history(&[&journal(&[])]);
-    assert_eq!(empty, ("there is no round in it\n".to_owned(), Some(0)));
+    assert_eq!(empty, ("no rounds in this file\n".to_owned(), Some(0)));
     let (rounds, code) = shown(&[&journal(&[])]);
     assert_eq!((rounds.len(), code), (0, Some(0)));
     let nonsense = history(&[concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")]);
     assert!(
-        nonsense.0.starts_with("there is no round in it\n"),
+        nonsense.0.starts_with("no rounds in this file\n"),
         "{}",
         nonsense.0
     );
@@ -323,7 +323,7 @@ fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_ta
     let row = "!      1  2023-11-14T22:13:30.000Z  no price  no-quorum    4/20  silent 4, 5, 6, 7, 8, 9, 10, 11 and 8 more\n";
     assert!(table.contains(row), "{table}");
     assert!(
-        table.contains("! 8 min from start to start, usual are 10.0 s\n!      1  "),
+        table.contains("! 8 min from start to start; usual: 10.0 s\n!      1  "),
         "{table}"
     );
     assert!(!table.contains("prices shown"), "{table}");
@@ -346,7 +346,7 @@ fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     lines.push(report.line());
     let (table, code) = history(&[&journal(&lines)]);
     assert_eq!(code, Some(0), "{table}");
-    let told = "\nthe aggregator's key changed, as the old key and the new one signed: 1 time\n";
+    let told = "\nchanges of the aggregator's key, each signed by the old key and the new one: 1\n";
     assert!(table.contains(told) && !table.contains('!'), "{table}");
     lines.remove(1);
     let (table, code) = history(&[&journal(&lines)]);
@@ -354,7 +354,7 @@ fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     assert_eq!(code, Some(1));
 }
 
-/// A run over recorded prices with a round in three seconds into a journal, to its end.
+/// Runs rounds of recorded prices, one every three seconds, into a journal, until the run ends.
 fn recorded(path: &str, rounds: &str) {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet"]);
     command.args(["--samples", "1", "--ready-timeout", "2m"]);
@@ -375,7 +375,7 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
         table.starts_with("BTC/USD: 4 rounds\n  number  round start (UTC) "),
         "{table}"
     );
-    // On a busy machine a collector may abstain now and then.
+    // On a busy machine, a collector may sometimes abstain.
     let (rounds, _) = shown(&[path]);
     assert_eq!(rounds.len(), 4);
     for round in &rounds {
@@ -405,7 +405,7 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
             .all(|round| round.embedded && round.checks && round.reports_missing == 0)
     );
 
-    // From standard input, with a line dropped.
+    // From standard input, with a line missing.
     let whole = fs::read_to_string(path).unwrap();
     let kept: Vec<String> = whole.lines().map(str::to_owned).collect();
     let cut = journal(&[kept[0].clone(), kept[2].clone(), kept[3].clone()]);
@@ -422,7 +422,7 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
     );
     assert!(
         done.stdout
-            .contains("1 line does not check, the first: line 2: "),
+            .contains("1 line is invalid, the first: line 2: "),
         "{}",
         done.stdout
     );
@@ -439,7 +439,7 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
     let path = scratch("journal.jsonl");
     fs::write(&path, &whole).unwrap();
     let mut running = start(&["history", text(&path), "--last", "1000"]);
-    // What it takes of a core: how long that lasts is the machine's affair.
+    // CPU time, since elapsed time depends on how busy the machine is.
     let mut took = Duration::ZERO;
     eventually("the table is made", || {
         took = took.max(time_on_a_core(running.id()));

@@ -1,5 +1,5 @@
-//! A real `rsoracle collect` against an aggregator that the test plays, and plays badly: the collector says why it
-//! refuses, ends, and signs nothing.
+//! A real `rsoracle collect` against a hostile aggregator that the test plays: the collector logs why it refuses, ends, and
+//! signs nothing.
 
 mod support;
 
@@ -57,7 +57,7 @@ fn accept(listener: &TcpListener) -> Peer {
     Peer::over(tcp)
 }
 
-/// Starts a collector of slot 3 with these bytes on its standard input.
+/// Starts the collector of slot 3 with these bytes on its standard input.
 fn collect(ports: &Ports, exchange_url: &str, enrolment: &[u8]) -> Running {
     let path = scratch("enrolment");
     std::fs::write(&path, enrolment).expect("a file");
@@ -103,7 +103,7 @@ fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
 }
 
 impl Enlisted {
-    /// A round that this collector has no reason to refuse: two samples, so far from now that it is read of in time.
+    /// A valid round of two samples, which starts late enough to be read in time.
     fn round(&self) -> RoundFrame {
         self.signed(wall_us() + 4_000_000, 2, 20_000)
     }
@@ -124,14 +124,14 @@ impl Enlisted {
         round
     }
 
-    /// Sends this; the collector must refuse it for `reason`, end, and leave nothing signed.
+    /// Sends these bytes. The collector must refuse them for `reason`, end, and sign nothing.
     fn refuses(mut self, bytes: &[u8], reason: Reject) {
         self.control.send(bytes);
         assert_eq!(self.control.refusal(), reason);
         self.data.until_ended();
         assert_eq!(self.data.got(), [0u8; 0], "nothing was signed");
         let done = self.running.finish();
-        let line = format!("collector 3: refused what the aggregator sent: {reason}; ");
+        let line = format!("collector 3: refused a frame of the aggregator: {reason}; ");
         assert_eq!(done.code, Some(1));
         assert!(done.stderr.starts_with(&line), "{}", done.stderr);
     }
@@ -197,7 +197,7 @@ fn rounds_that_are_over_are_passed_over_and_the_next_one_is_answered() {
         (collector.data.got().len() >= Observation::BYTES).then_some(())
     });
     assert_eq!(collector.data.got().len(), Observation::BYTES);
-    let missed = "missed a round: it was over when it was read of";
+    let missed = "missed a round: it was over before its announcement was read";
     assert_eq!(collector.running.stderr().matches(missed).count(), 2);
 }
 
@@ -208,7 +208,7 @@ fn rounds_that_the_aggregator_did_not_sign_for_this_connection_are_refused() {
     let stranger = SecretKey::from_seed(&mut [98; 32]);
     let mut collector = enlist(&ports, &url);
     let by_another = collector.seal(collector.round(), &stranger);
-    // What was signed for an earlier connection of this slot, word for word.
+    // A round that was signed for an earlier connection of this slot, unchanged.
     let earlier = collector.round();
     collector.control.send(&by_another.encode());
     assert_eq!(collector.control.refusal(), Reject::RoundSignature);
@@ -259,7 +259,7 @@ fn what_is_no_round_is_refused() {
         (head(FrameKind::Ready), Reject::Kind),
         (head(FrameKind::Sample), Reject::Kind),
         (head(FrameKind::Preamble), Reject::Kind),
-        // A refusal whose reason nobody knows.
+        // A refusal with an unknown reason.
         (head(FrameKind::Refusal), Reject::Kind),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Reject::Magic),
         (b"RSOR\x02\x04\0\0".to_vec(), Reject::Version),
@@ -273,7 +273,7 @@ fn what_is_no_round_is_refused() {
 fn one_start_is_answered_once_and_a_replay_of_it_never() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    // The second time within the round, after it, and with another round's shape under the same start.
+    // The second announcement comes during the round, after it, and with another shape but the same start.
     for late in [false, true] {
         let mut collector = enlist(&ports, &url);
         let round = collector.round();
@@ -325,12 +325,12 @@ fn a_round_that_began_a_moment_ago_costs_samples_and_not_the_collector() {
 fn when_the_control_connection_ends_so_does_the_collector_and_signs_nothing() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    // Once ready.
+    // After it is ready.
     let collector = enlist(&ports, &url);
     drop(collector.control);
     let done = collector.running.finish();
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
-    // With half a round told, and with a round that runs for an hour.
+    // After half of a round frame, and in a round that runs for an hour.
     for half in [true, false] {
         let mut collector = enlist(&ports, &url);
         let round = collector.signed(wall_us() + 500_000, 3, 1_200_000_000);
@@ -346,13 +346,13 @@ fn when_the_control_connection_ends_so_does_the_collector_and_signs_nothing() {
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
         assert_eq!(collector.data.got(), [0u8; 0], "nothing was signed");
     }
-    // Before and behind the challenge.
+    // Before and after the challenge.
     let running = collect(&ports, &url, &enrolment());
     drop(accept(&ports.control));
     let done = running.finish();
     assert_eq!(done.code, Some(1));
     assert!(
-        done.stderr.contains("the other side sends no challenge"),
+        done.stderr.contains("the other side sent no challenge"),
         "{}",
         done.stderr
     );
@@ -374,7 +374,7 @@ fn a_refusal_is_logged_in_words() {
         collector.control.send(&Refusal { reason }.encode());
         drop(collector.control);
         let done = collector.running.finish();
-        let line = format!("collector 3: the aggregator refuses this collector: {reason}\n");
+        let line = format!("collector 3: the aggregator refused this collector: {reason}\n");
         assert_eq!((done.code, done.stderr), (Some(1), line));
     }
 }
@@ -385,8 +385,8 @@ fn an_aggregator_that_says_nothing_or_garbage_is_given_up_with_a_clear_error() {
     let ports = ports();
     let challenge = Challenge { nonce: [1; 32] }.encode();
     let greetings: [(&[u8], &str); 5] = [
-        (b"", "the other side sends no challenge"),
-        (&challenge[..39], "the other side sends no challenge"),
+        (b"", "the other side sent no challenge"),
+        (&challenge[..39], "the other side sent no challenge"),
         (&[0x16; 40], "not this protocol"),
         (
             b"RSOR\x07\x01\0\0________________________________",
@@ -428,7 +428,7 @@ fn an_enrolment_that_is_none_is_refused_before_anything_else() {
         (&whole[..0], "failed to fill whole buffer"),
         (&whole[..31], "failed to fill whole buffer"),
         (&whole[..63], "failed to fill whole buffer"),
-        (&weak_key[..], "its second half is no public key"),
+        (&weak_key[..], "its second half is not a public key"),
     ] {
         let done = collect(&ports, "ws://127.0.0.1:1/", bytes).finish();
         let begins = "collector 3: cannot read the enrolment from standard input: ";
@@ -436,7 +436,7 @@ fn an_enrolment_that_is_none_is_refused_before_anything_else() {
         assert!(
             done.stderr.starts_with(begins)
                 && done.stderr.contains(cause)
-                && done.stderr.contains("it takes 64 bytes"),
+                && done.stderr.contains("it expects the 64 bytes"),
             "{}",
             done.stderr
         );
@@ -445,7 +445,7 @@ fn an_enrolment_that_is_none_is_refused_before_anything_else() {
     assert_eq!(came.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
-/// Local ports of connections to `port` that are still being made, as the system lists them.
+/// Local ports of connections to `port` that are still being opened, as the system lists them.
 fn half_open(port: u16) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux lists its connections");
     let to = format!("0100007F:{port:04X}");
@@ -461,10 +461,10 @@ fn half_open(port: u16) -> Vec<String> {
 fn a_full_queue_at_the_door_is_tried_again() {
     let (_exchange, url) = exchange(&[]);
     let ports = ports();
-    // Connections that nobody accepts, until the system drops further ones.
+    // Connections that are not accepted, until the system drops further ones.
     let mut crowd = Vec::new();
     let brief = std::time::Duration::from_millis(200);
-    // One attempt that fails may mean that this program was held up for so long.
+    // A single failed attempt may only mean that this program was held up.
     let mut dropped = 0;
     while dropped < 3 {
         match TcpStream::connect_timeout(&address(&ports.control), brief) {
@@ -482,7 +482,7 @@ fn a_full_queue_at_the_door_is_tried_again() {
             .any(|other| *other != first)
             .then_some(())
     });
-    // Now they are let in, all of them; the collector among them answers its challenge.
+    // Now all are accepted; the collector among them answers its challenge.
     let mut let_in = Vec::new();
     let hello: [u8; Hello::BYTES] = eventually("the collector says hello", || {
         while let Ok((tcp, _)) = ports.control.accept() {

@@ -1,6 +1,6 @@
-//! Collectors that were let in and then lie, stutter or stall; and strangers who pose as them on the data port.
+//! Enrolled collectors that lie, repeat themselves or stall, and strangers who pose as them on the data port.
 //!
-//! The test plays the last collectors, whose answers the round waits for, so it decides what comes before what.
+//! The test plays the last collectors. The round waits for their answers, so the test controls the order of events.
 
 mod support;
 
@@ -12,15 +12,15 @@ use support::peer::*;
 
 const PRICE: f64 = 87_231.42;
 
-/// Samples of a round: so many that a busy machine takes enough of them in time, and that the test has time for its part.
+/// Samples per round: enough for a busy machine to take most in time, and for the test to do its part.
 const SAMPLES: u32 = 8;
-/// From one to the next.
+/// Time between two samples.
 const INTERVAL: &str = "1s";
 const INTERVAL_US: u64 = 1_000_000;
-/// From the first to the last.
+/// Time from the first sample to the last.
 const LAST_US: u64 = (SAMPLES as u64 - 1) * INTERVAL_US;
 
-/// A running round: the stage, the collector of its last slot, and the round that it was told of.
+/// A running round: the stage, the collector of its last slot, and the round that was announced to it.
 fn begun() -> (Stage, TestCollector, rsoracle::wire::RoundFrame) {
     let stage = stage(1, SAMPLES, INTERVAL);
     let mut collector = stage.collector(4);
@@ -29,7 +29,7 @@ fn begun() -> (Stage, TestCollector, rsoracle::wire::RoundFrame) {
     (stage, collector, round)
 }
 
-/// The same with the last two collectors for the test to play: a bad one, and a good one that keeps the round open.
+/// The same, where the test plays the last two collectors: a bad one, and a good one that keeps the round open.
 fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::wire::RoundFrame); 2]) {
     let stage = stage(2, SAMPLES, INTERVAL);
     let (mut bad, mut good) = (stage.collector(3), stage.collector(4));
@@ -39,7 +39,7 @@ fn begun_with_two() -> (Stage, [(TestCollector, rsoracle::wire::RoundFrame); 2])
     (stage, [(bad, rounds.0), (good, rounds.1)])
 }
 
-/// Sends these observations one after the other, each over a connection of its own; each costs that connection.
+/// Sends these observations one after the other, each over its own connection. Each connection must be closed for it.
 fn send_refused(collector: &TestCollector, observations: &[[u8; Observation::BYTES]]) {
     for crowd in observations.chunks(50) {
         let send = |bytes| collector.send_observation(bytes);
@@ -50,7 +50,7 @@ fn send_refused(collector: &TestCollector, observations: &[[u8; Observation::BYT
 
 #[test]
 fn any_flipped_bit_of_an_observation_is_refused_and_the_honest_one_still_counts() {
-    // A round of 14 seconds: hundreds of connections take their time.
+    // A round of 14 seconds, since hundreds of connections take time.
     let stage = stage(1, SAMPLES, "2s");
     let mut collector = stage.collector(4);
     collector.ready();
@@ -120,7 +120,7 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
         collector_key(3).sign(&signed)
     };
     bad.push(posing.encode());
-    // Averages that are neither prices nor listed abstentions; the bits are what counts, so they are put in by hand.
+    // Averages that are neither prices nor known abstentions. Their bits are what counts, so they are set directly.
     let raw = |bits: u64| {
         let mut bytes = honest.encode();
         bytes[..8].copy_from_slice(&bits.to_be_bytes());
@@ -144,7 +144,7 @@ fn observations_of_anything_else_are_refused_by_reason_and_the_honest_one_still_
         f64::MAX.to_bits(),
     ];
     bad.extend(averages.map(raw));
-    // Validly signed, of a time outside the round.
+    // Validly signed, but with a timestamp outside the round.
     let signed = |answer, stamp| collector.sign(&round, &records, answer, stamp).encode();
     let last = round.start_us + LAST_US;
     let stamps = [0, 1, round.start_us - 1, last + 500_001, u64::MAX];
@@ -203,7 +203,7 @@ fn the_same_observation_twice_counts_once_and_a_second_answer_excludes_both() {
     let (stage, [(mut bad, round), (mut good, round_4)]) = begun_with_two();
     let records = records(SAMPLES, PRICE);
     let honest = good.honest(&round_4, &records).encode();
-    // Before the samples it waits; what waits is not yet a duplicate.
+    // Before its samples, an observation waits; one that waits is not yet a duplicate.
     let mut data = bad.play(&round, &records);
     send_refused(&bad, &[bad.honest(&round, &records).encode()]);
     let other = bad.sign(
@@ -225,7 +225,7 @@ fn the_same_observation_twice_counts_once_and_a_second_answer_excludes_both() {
     report.assert_price_within_the_first(3);
     let refused = report.refused();
     assert_eq!(refused[&Reject::Equivocation], 1);
-    // The good one's second sending may come when the round is over.
+    // The good collector's repetition may arrive after the round is over.
     assert!([2, 3].contains(&refused[&Reject::Duplicate]), "{refused:?}");
     assert_eq!(refused.len(), 2, "{refused:?}");
 }
@@ -237,7 +237,7 @@ fn an_observation_before_its_samples_counts_once_they_come_and_never_without_the
     let _bad = bad.send_observation(&bad.honest(&round, &records).encode());
     bad.send_samples(&round, &records[..2]);
     let _good = good.send_observation(&good.honest(&round_4, &records).encode());
-    // The aggregator looks at connections in the order in which they came: once this one is refused, it has seen those.
+    // The aggregator polls connections in order of arrival: once this one is refused, it has seen the earlier ones.
     let mut later = Peer::connect(stage.data);
     later.send(&[0; Preamble::BYTES]);
     later.until_ended();
@@ -365,7 +365,7 @@ fn samples_twice_out_of_order_of_another_round_broken_or_late_are_refused_by_rea
     for again in [0, SAMPLES as usize - 1] {
         assert!(collector.control.send(&frame(records[again])));
     }
-    // An answer over other samples than those sent does not check; the one over those sent does.
+    // An answer that is signed for other samples than those sent is invalid; the one for those sent is valid.
     let mut others = records.clone();
     others[2].lateness_us = Some(6);
     let mut swapped = records.clone();
@@ -404,7 +404,7 @@ fn a_preamble_that_overtakes_its_hello_is_no_strangers() {
         key: *collector_key(4).public().bytes(),
     };
     data.send(&preamble.encode());
-    // Once this later one is refused, the aggregator has seen the one before.
+    // Once this later connection is refused, the aggregator has seen the one before.
     let mut later = Peer::connect(stage.data);
     later.send(&[0; Preamble::BYTES]);
     later.until_ended();
@@ -448,7 +448,7 @@ fn a_crowd_that_names_a_collectors_key_displaces_nobody() {
     let (stage, [(mut named, round), (mut good, round_4)]) = begun_with_two();
     let records = records(SAMPLES, PRICE);
     let (mut data, mut data_4) = (named.open_data(), good.open_data());
-    // Both are known to the aggregator before the crowd comes: connections are looked at in their order.
+    // The aggregator knows both before the crowd comes, since it polls connections in order.
     let mut later = Peer::connect(stage.data);
     later.send(&[0; Preamble::BYTES]);
     later.until_ended();
@@ -530,7 +530,7 @@ fn a_member_that_sends_what_has_no_place_is_out_and_the_round_goes_on_without_it
         (head(FrameKind::Sample)[..47].to_vec(), Reject::FrameLate),
         (b"RSOR".to_vec(), Reject::FrameLate),
     ];
-    // A few aggregators at once, since each round lasts some seconds, whatever the member does.
+    // Several aggregators run at once, since each round lasts some seconds, whatever the member does.
     for cases in cases.chunks(6) {
         let playing: Vec<_> = cases
             .iter()
@@ -565,7 +565,7 @@ fn a_member_that_refuses_the_round_is_out_and_its_reason_is_not_counted_as_ours(
     let (report, stderr) = stage.report();
     report.assert_price_within_the_first(4);
     assert_eq!(report.refused(), counts(&[]));
-    let expected = format!("it refuses this aggregator: {reason}");
+    let expected = format!("it refused this aggregator: {reason}");
     assert_eq!(support::remark(&stderr, 4), Some(expected.as_str()));
 }
 

@@ -1,4 +1,4 @@
-//! An exchange that the test plays, and that does what no exchange does.
+//! A hostile exchange that the test plays.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 use support::*;
 use tungstenite::{Message, WebSocket};
 
-/// Takes a collector's connection, and answers its first request.
+/// Accepts a collector's connection, and answers its first request.
 fn first_price(listener: &TcpListener) -> WebSocket<TcpStream> {
     let (tcp, _) = eventually("a collector connects", || match listener.accept() {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
@@ -57,8 +57,8 @@ fn fragments_without_end_do_not_keep_a_collector_from_noticing_that_its_aggregat
     // RFC 6455, 5.2: a text frame that is not the last of its message, then empty continuations, none of them the last.
     tcp.write_all(&[0x01, 0]).expect("the collector reads");
     let fragments = vec![0; 8192];
-    // Faster than it can read, so that its socket is never empty: first until it has gone through samples meanwhile, then
-    // until it is gone.
+    // Send faster than it can read, so that its socket is never empty: first until it has passed the instants of some samples,
+    // then until it has ended.
     let began = Instant::now();
     while !aggregator.stderr().contains("sample 2 of 1000") {
         let _ = tcp.write(&fragments);

@@ -1,5 +1,5 @@
-//! The journal on a disk that is full, and under a writer that is killed: the file stays whole, and what was confirmed is
-//! in it.
+//! The journal on a full disk, and with a writer that is killed: the file stays intact, and contains every line whose append
+//! succeeded.
 
 mod support;
 mod witness;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use support::*;
 use witness::*;
 
-/// Opens a journal, and gives the lines it had.
+/// Opens a journal, and returns the lines that it had.
 fn open(path: &Path) -> Result<(Journal, Option<Torn>, Vec<String>), String> {
     let mut lines = Vec::new();
     let opened = Journal::open(path.to_str().unwrap(), &mut |_, line| {
@@ -21,7 +21,7 @@ fn open(path: &Path) -> Result<(Journal, Option<Torn>, Vec<String>), String> {
     Ok((journal, torn, lines))
 }
 
-/// Takes all the room that is left, but for some bytes.
+/// Fills the disk, except for some bytes.
 fn fill(filler: &Path, but: usize) {
     let taken = (0..1 << 20).step_by(1 << 10).find(|bytes| {
         let written = std::fs::write(filler, vec![b'x'; *bytes]);
@@ -45,7 +45,7 @@ fn a_full_disk_costs_the_line_and_not_the_file() {
     let (path, filler) = (disk.join("journal"), disk.join("filler"));
     std::fs::write(&filler, [0; 20_000]).unwrap();
     let (mut journal, ..) = open(&path).unwrap();
-    // No divisor of the disk: part of the last one still fits.
+    // The disk is not a multiple of this size, so a part of the last line still fits.
     let line = |number: usize| format!("{number:03000}");
     let mut taken = String::new();
     let error = (0..100).find_map(|number| {
@@ -126,16 +126,16 @@ fn a_file_for_which_a_full_disk_has_no_successor_stays() {
 
 const WRITER: &str = "RSORACLE_TEST_WRITER";
 
-/// Appends lines of some size and says which ones were taken, until it is killed.
+/// Appends lines and prints which ones succeeded, until it is killed.
 fn write_until_killed(path: &Path) {
-    // A program that another test is just starting may hold the lock for a moment: it inherits the file until it begins.
+    // A program that another test is starting may hold the lock for a moment: it inherits the file until it executes.
     let (mut journal, _, lines) = eventually("the lock is free", || open(path).ok());
     let filling = "x".repeat(100_000);
     for number in (lines.len()..).take(1_000) {
         journal.append(&format!("{number} {filling}")).unwrap();
         println!("taken {number}.");
     }
-    // A test that was held up kills it later; it holds the lock until then.
+    // Keep the lock until the test, which may be held up, kills this process.
     std::thread::sleep(LONG);
     panic!("nobody killed the writer");
 }

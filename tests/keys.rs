@@ -1,4 +1,4 @@
-//! Keys that outlive a run: made, kept private, refused when they are not, and written down for those who trust them.
+//! Key files: they are created, must be private, and outlive a run; and their public keys are written to rosters.
 
 mod support;
 mod witness;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use support::*;
 use witness::*;
 
-/// What a run's JSON says of keys.
+/// The keys in a run's JSON.
 #[derive(DeJson)]
 struct Keys {
     aggregator_key: String,
@@ -43,7 +43,7 @@ impl Keys {
     }
 }
 
-/// A directory of its own.
+/// A fresh directory.
 fn directory() -> PathBuf {
     scratch("x").parent().unwrap().to_owned()
 }
@@ -52,7 +52,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// A new key file and its public key.
+/// Makes a key file. Returns it and its public key.
 fn keygen(name: &str) -> (PathBuf, String) {
     let path = scratch(name);
     let done = run(&["keygen", text(&path)]);
@@ -74,7 +74,7 @@ fn mode(path: &Path, bits: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
 }
 
-/// A run of one sample over recorded prices, on free ports, with these further arguments, to its end.
+/// Runs a round of one sample of recorded prices, on free ports, with these arguments, until it ends.
 fn short_run(args: &[&str]) -> Finished {
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
     command.args(["--samples", "1", "--ready-timeout", "2m"]);
@@ -82,7 +82,7 @@ fn short_run(args: &[&str]) -> Finished {
     start_command(command).finish()
 }
 
-/// A command that must fail before it starts anything: one line, which it gives.
+/// Runs a command that must fail before it starts anything. Returns the only line that it prints.
 fn refused(args: &[&str]) -> String {
     let (command, mark) = if args[0] == "run" {
         let mut long = vec!["--source", "embedded:BTCUSDT", "--ready-timeout", "1h"];
@@ -221,7 +221,7 @@ fn a_bad_key_file_ends_a_run_before_anything_starts() {
     fs::copy(dir.join("slot-0.key"), &slot).unwrap();
     let sentence = refused(&keys);
     assert!(
-        sentence.contains("slot-1.key: its key is collector 0's too"),
+        sentence.contains("slot-1.key: its key is also collector 0's"),
         "{sentence}"
     );
     let sentence = refused(&["run", "--aggregator-key", text(&dir.join("none.key"))]);
@@ -229,14 +229,14 @@ fn a_bad_key_file_ends_a_run_before_anything_starts() {
     let same = dir.join("slot-0.key");
     let sentence = refused(&[&keys[..], &["--aggregator-key", text(&same)]].concat());
     assert!(
-        sentence.contains("slot-0.key: its key is the aggregator's too"),
+        sentence.contains("slot-0.key: its key is also the aggregator's"),
         "{sentence}"
     );
     let sentence = refused(&["run", "--collector-keys", "/nonexistent"]);
     assert!(sentence.contains("/nonexistent/slot-0.key"), "{sentence}");
     for (roster, cause) in [
         ("/nonexistent/roster.toml", "No such file"),
-        (text(&dir), "a directory"),
+        (text(&dir), "not a regular file"),
     ] {
         let sentence = refused(&["run", "--write-roster", roster]);
         assert!(
@@ -277,10 +277,10 @@ fn an_identity_outlives_a_run_and_the_roster_names_it() {
         "{}",
         first.stderr
     );
-    let made = format!("made 5 of 5 collectors' keys in {}", dir.display());
+    let made = format!("made new keys for 5 of 5 collectors in {}", dir.display());
     assert!(first.stderr.contains(&made), "{}", first.stderr);
     assert!(
-        !second.stderr.contains("collectors' keys in"),
+        !second.stderr.contains("made new keys for"),
         "{}",
         second.stderr
     );
@@ -337,7 +337,7 @@ fn a_roster_of_fresh_keys_says_that_it_fits_this_run_only() {
     let done = short_run(&["--collectors", "1", "--write-roster", text(&roster)]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(
-        done.stderr.contains("it fits this run only"),
+        done.stderr.contains("it is valid for this run only"),
         "{}",
         done.stderr
     );
@@ -368,7 +368,7 @@ fn where_a_key_is_unknown_there_is_a_price_but_no_roster_and_the_exit_code_says_
     let done = start_command(command).finish();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     assert!(
-        done.stderr.contains("collector 3 has not come"),
+        done.stderr.contains("collector 3 has not joined"),
         "{}",
         done.stderr
     );

@@ -1,4 +1,4 @@
-//! The main job, end to end, as a user runs it.
+//! The main job, end to end, as a user runs it: one verified price.
 
 mod support;
 
@@ -63,7 +63,7 @@ fn over_tls_with_a_named_authority_the_price_comes_as_json() {
         "--quiet",
     ]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    // What a busy machine keeps a collector from is said by it.
+    // If a busy machine keeps a collector from its work, the collector says so.
     let mut lines = done.stderr.lines();
     assert!(
         lines.all(|line| line.starts_with("embedded collector ")),
@@ -81,7 +81,7 @@ fn over_tls_with_a_named_authority_the_price_comes_as_json() {
 
 #[test]
 fn ports_that_are_in_use_do_not_stop_a_run_that_named_none() {
-    // Where somebody else has a port already, it is in use all the same.
+    // If another program has a port already, it is in use all the same.
     let _held = [8000, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)));
     let args = ["run", "--source", "embedded:BTCUSDT", "--samples", "2"];
     let done = run(&args);
@@ -91,6 +91,7 @@ fn ports_that_are_in_use_do_not_stop_a_run_that_named_none() {
     }
     let named = run(&[&args[..], &["--control-port", "8000"]].concat());
     assert_eq!(named.code, Some(1), "{}", named.stderr);
-    let advice = "choose another with --control-port PORT, or end what uses it";
+    let advice =
+        "choose another port with --control-port PORT, or stop the program that uses this one";
     assert!(named.stderr.contains(advice), "{}", named.stderr);
 }

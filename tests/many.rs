@@ -1,11 +1,11 @@
-//! More collectors than the system keeps waiting at a door (128): all get in, and nobody honest is counted as refused.
+//! More collectors than a listener's queue holds (128): all of them join, and no honest one is counted as refused.
 
 mod support;
 
 use support::*;
 
-/// All must answer within a second and a half, which a busy machine may not manage in every round: the first in which it does
-/// is looked at.
+/// All must answer within a second and a half. A busy machine may not manage that in every round, so the first round in which
+/// it does is checked.
 #[test]
 fn a_hundred_and_fifty_collectors_all_get_in_and_all_count() {
     let running = start(&[

@@ -1,5 +1,5 @@
-//! What tests need of the system: that every need is one that `.ci/setup` knows, that every program which tests call belongs
-//! to a need, and that the document lists them all. And what `.ci/setup` does where something is missing.
+//! The needs of tests: `.ci/setup` knows every need, every program that tests call belongs to a need, and the document lists
+//! all needs. Also, what `.ci/setup` does if something is missing.
 
 mod support;
 
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::*;
 
-/// Programs that every system has on which this can be built at all.
+/// Programs that exist on every system on which this can be built.
 const ALWAYS_THERE: [&str; 5] = ["bash", "chroot", "make", "sh", "sha512sum"];
 
-/// Programs under another name than the need that brings them.
+/// Programs whose need has another name.
 const PROGRAMS: [(&str, &str); 4] = [
     ("ip", "namespaces"),
     ("python3", "python"),
@@ -28,7 +28,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every Rust file of the tests but the fuzz targets, a crate of their own; not this file.
+/// All Rust files of the tests, except this file and the fuzz targets, which are a crate of their own.
 fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join("tests")];
@@ -54,7 +54,7 @@ fn quoted<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     rest.filter_map(|rest| rest.split('"').next()).collect()
 }
 
-/// The needs that `.ci/setup` can tell of: those that packages meet, and those that it prints itself.
+/// The needs that `.ci/setup` knows: those that packages meet, and those that it prints itself.
 fn known() -> BTreeSet<String> {
     let text = read(&root().join(".ci/setup"));
     let by_packages = text.lines().filter_map(|line| {
@@ -82,7 +82,7 @@ fn named() -> BTreeSet<String> {
 #[test]
 fn every_need_of_a_test_is_known_and_every_known_need_is_some_tests() {
     let mut known = known();
-    // Of nearly every test, so that none runs without it.
+    // Nearly every test needs it, so none runs without it.
     assert!(known.remove("openssl"));
     assert_eq!(named(), known);
 }
@@ -117,7 +117,7 @@ fn the_document_lists_what_tests_need() {
     assert_eq!(listed, known());
 }
 
-/// `.ci/test` leaves tests out by their names, and what it leaves out is whatever contains such a name.
+/// `.ci/test` skips tests by name, and cargo skips every test whose name contains such a name.
 #[test]
 fn no_test_is_left_out_for_the_name_of_another() {
     let mut tests = Vec::new();
@@ -136,7 +136,7 @@ fn no_test_is_left_out_for_the_name_of_another() {
     }
 }
 
-/// A folder of programs as the only ones there are: those that `.ci/setup` itself uses, cargo, and scripts of these names.
+/// A directory with the only programs of a system: those that `.ci/setup` uses, cargo, and scripts with these names.
 fn only_these_programs(scripts: &[(&str, &str)]) -> PathBuf {
     let folder = scratch("bin");
     std::fs::create_dir(&folder).unwrap();
@@ -156,7 +156,7 @@ fn only_these_programs(scripts: &[(&str, &str)]) -> PathBuf {
     folder
 }
 
-/// Runs `.ci/setup` where there are no other programs than those of a folder.
+/// Runs `.ci/setup` with only the programs of a directory.
 fn set_up(word: &str, programs: &Path) -> Finished {
     let mut command = Command::new("bash");
     command.arg(root().join(".ci/setup")).arg(word);
@@ -195,7 +195,7 @@ fn what_building_lacks_is_installed_by_root_and_shown_to_others() {
         let who = format!("echo {id}");
         let scripts = [("id", &*who), ("apt-get", &installer), ("dnf", &installer)];
         let done = set_up("build", &only_these_programs(&scripts));
-        // The installer of this test installs nothing.
+        // This test's package manager installs nothing.
         assert_eq!(done.code, Some(1), "{}", done.stderr);
         assert!(done.stderr.contains(missing), "{}", done.stderr);
         assert!(done.stderr.contains("without cc, make"), "{}", done.stderr);

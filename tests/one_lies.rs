@@ -1,5 +1,5 @@
-//! One collector of five lies by a factor of ten, alone and together with one that is killed: the price lies within
-//! the honest ones, and is bit for bit what the rule makes of them.
+//! One collector of five lies by a factor of ten, alone or while others are killed: the price lies within the honest prices,
+//! and is, bit for bit, what the rule makes of them.
 
 mod published;
 mod support;
@@ -13,11 +13,11 @@ use witness::*;
 /// The liar's slot.
 const LIAR: u16 = 4;
 
-/// A round with a liar whose exchange has this fault; the collectors in `killed` are killed in mid-round.
+/// Runs a round with a liar whose exchange has this fault. The collectors in `killed` are killed during the round.
 fn lied_to(fault: &str, killed: &[u16]) -> Published {
     let dir = scratch("enrolments").parent().unwrap().to_owned();
     let dir = dir.to_str().expect("a path in UTF-8");
-    // Faster than recorded, so that prices move within the round.
+    // Play the tape faster than recorded, so that prices change during the round.
     let (_honest, honest_url) = exchange(&["--speed", "50"]);
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
     command.args(["--endpoint", &honest_url, "--ready-timeout", "60s"]);
@@ -53,7 +53,7 @@ fn lied_to(fault: &str, killed: &[u16]) -> Published {
     report
 }
 
-/// The price lies within the honest ones; the lie itself is in the report, trimmed.
+/// Asserts that the price lies within the honest prices, and that the lie is in the report, trimmed.
 fn assert_harmless(report: &Published, lie: std::ops::Range<f64>) {
     let price = report.checked_price();
     let (liars, honest): (Vec<&Slot>, Vec<&Slot>) =

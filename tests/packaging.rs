@@ -1,5 +1,5 @@
-//! What is installed beside the binary: manual pages and completions that say what the help says, and work in their shells;
-//! `make install`; and the image's question whether all is well.
+//! What is installed beside the binary: manual pages and completions, which agree with the help and work in their shells;
+//! `make install`; and the image's health check.
 
 mod image;
 mod signed;
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::*;
 
-/// A release build may be part of it.
+/// Timeout of `make`, which may include a release build.
 const BUILD: Duration = Duration::from_secs(1_800);
 const COMPLETIONS: [&str; 3] = [
     "bash-completion/completions/rsoracle",
@@ -24,7 +24,7 @@ const COMPLETIONS: [&str; 3] = [
     "fish/vendor_completions.d/rsoracle.fish",
 ];
 
-/// The folder that `rsoracle manual` made.
+/// The directory that `rsoracle manual` made.
 fn manual() -> PathBuf {
     let dir = scratch("share");
     let done = run(&["manual", dir.to_str().unwrap()]);
@@ -35,7 +35,7 @@ fn manual() -> PathBuf {
     dir
 }
 
-/// All files under a folder, sorted.
+/// All files below a directory, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -56,7 +56,7 @@ fn tool(name: &str) -> Command {
     command
 }
 
-/// What a command prints; it must end well and complain about nothing.
+/// The output of a command, which must succeed without messages on standard error.
 fn printed(command: Command) -> String {
     let done = start_command(command).finish();
     assert_eq!(
@@ -68,12 +68,12 @@ fn printed(command: Command) -> String {
     done.stdout
 }
 
-/// Text without the blanks and line breaks that a page is set with.
+/// A text without blanks and line breaks, which formatting changes.
 fn dense(text: &str) -> String {
     text.split_whitespace().collect()
 }
 
-/// A manual page as a reader sees it: without backspaces that make bold, and hyphens at the ends of lines as they are.
+/// A manual page as a reader sees it, without the backspaces that make bold type.
 fn rendered(page: &Path) -> String {
     let mut mandoc = tool("mandoc");
     mandoc.args(["-T", "utf8", "-O", "width=400"]).arg(page);
@@ -88,7 +88,7 @@ fn rendered(page: &Path) -> String {
     dense(&plain)
 }
 
-/// What the help says of a command, in pieces: its flags, its job, the notes, the example.
+/// The parts of a command's help: flags, description, notes, example.
 fn pieces(command: &args::Command) -> Vec<String> {
     let flags = command.flags.iter().map(|flag| {
         let default = match flag.default {
@@ -181,7 +181,7 @@ fn mandoc_finds_nothing_wrong_with_the_manual_pages() {
         let mut mandoc = tool("mandoc");
         mandoc.args(["-T", "lint", "-W", "warning"]).arg(&page);
         let done = start_command(mandoc).finish();
-        // There is no date, so that the same source makes the same page.
+        // The pages have no date, so that the same source makes the same pages.
         let flaws = done
             .stdout
             .lines()
@@ -200,7 +200,7 @@ fn groff_finds_nothing_wrong_with_the_manual_pages() {
     }
 }
 
-/// A folder with one file, `roster.toml`, and what is typed there with what may become of it.
+/// What is typed in a directory with one file, `roster.toml`, and its possible completions.
 const TYPED: [(&str, &str, &[&str]); 11] = [
     ("rsoracle", "his", &["history"]),
     ("rsoracle", "--ver", &["--version"]),
@@ -235,7 +235,7 @@ fn bash_completes() {
     let folder = folder_of_one_file();
     for (before, word, wanted) in TYPED {
         let mut bash = tool("bash");
-        // Where the function finds nothing and lets it, readline completes paths: '-o default'.
+        // If the function finds nothing, readline completes paths ('-o default').
         let script = r#"source "$1"; COMP_WORDS=($2 "$3"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
             [[ $(complete -p rsoracle) == 'complete -o default -F _rsoracle rsoracle' ]] || exit 1
             _rsoracle; [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "$3"))
@@ -279,8 +279,8 @@ fn fish_completes() {
 fn zsh_completes() {
     let dir = manual().join("zsh/site-functions");
     let folder = folder_of_one_file();
-    // An interactive zsh in a terminal of its own: what is typed, a tab, and a key that shows the line as it stands then.
-    // The quotes in the middle of what is waited for tell it from an echo of what was typed.
+    // An interactive zsh in its own terminal: type the text, a tab, and a key that prints the resulting line. The quotes inside
+    // the awaited text distinguish it from an echo of what was typed.
     let script = r#"zmodload zsh/zpty && zpty shell zsh -f -i
         zpty -w shell "PS1=; PS2=; unsetopt prompt_sp; cd ${(q)2}; fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -u -D
             show() { print -r -- '<''<'\$BUFFER'>''>' }; zle -N show; bindkey '^X' show; print is'' ready"
@@ -302,7 +302,7 @@ fn zsh_completes() {
             .split(">>")
             .next()
             .unwrap();
-        // As far as all that may become of it have in common.
+        // The common prefix of all completions.
         let common = match wanted {
             [] => word,
             [one] => one,
@@ -316,7 +316,7 @@ fn zsh_completes() {
     }
 }
 
-/// `make` with these words, as it is run by hand.
+/// `make` with these words, as a user runs it.
 fn make(words: &[&str]) -> Finished {
     let mut make = Command::new("make");
     make.args(words)
@@ -366,7 +366,7 @@ fn make_installs_and_uninstalls() {
     assert_eq!(files(&stage), Vec::<PathBuf>::new());
 }
 
-/// Asks as the image does, in this folder.
+/// Runs the image's health check in this directory.
 fn health(image: &Image, folder: &Path) -> Finished {
     let mut command = rsoracle();
     command
@@ -395,7 +395,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let done = health(&image, &folder);
     assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
-    // Signed by others than those in its roster, it is not.
+    // A report that is signed by keys outside the roster is not healthy.
     let price = [Price(100.0); 5];
     let mut oracle = Oracle::new(5, "embedded:BTCUSDT");
     let newest = oracle.line(wall_us() - 2_000_000, &price);

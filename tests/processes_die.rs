@@ -1,5 +1,5 @@
-//! Processes die or stop, at several moments: the round ends by its deadline with those that are left, and when the
-//! aggregator is killed nobody is left.
+//! Processes are killed or stopped at several moments: the round ends by its deadline with the collectors that are left. When
+//! the aggregator is killed, all its children end.
 
 mod published;
 mod support;
@@ -12,30 +12,30 @@ use std::time::{Duration, Instant};
 use support::*;
 use witness::*;
 
-/// Processes that lost their aggregator end within a second, two while a name server holds them; a wait that is not cut into
-/// slices (five seconds and more) is not in here. What a busy machine adds is measured beside it.
+/// Longest time for processes to end after their aggregator was killed. They take at most one second, or two during name
+/// resolution; a wait that is not cut into slices would take five or more. A busy machine's delay is measured beside it.
 const END_MAX: Duration = Duration::from_secs(4);
 
-/// So often as long as one process takes for nothing may many take longer to end.
+/// Allowance for a busy machine: this many times the time that it takes to run an empty process.
 const BEATS: u32 = 10;
 
-/// When a collector is struck.
+/// When a collector receives the signal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Moment {
-    /// As soon as there is a process.
+    /// As soon as its process exists.
     Starting,
-    /// After the first of four samples, all of which a price takes.
+    /// After the first of four samples, all of which are needed for a price.
     MidRound,
-    /// After the last but one.
+    /// After the last sample but one.
     NearEnd,
 }
 
 /// Starts a round of five and sends `signal` to the collectors in `slots` at `moment`.
 fn strike(signal_name: &str, slots: &[u16], moment: Moment) -> (Finished, String) {
     let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
-    // A second between two samples: the strike must not come after the next one.
+    // One second between samples, so that the signal comes before the next one.
     command.args(["--samples", "4", "--interval", "1s"]);
-    // Only for a stopped one is it waited for so long.
+    // The round waits this long only if a collector is stopped.
     command.args(["--ready-timeout", "15s"]);
     let running = start_command(command);
     let line = match moment {
@@ -50,7 +50,7 @@ fn strike(signal_name: &str, slots: &[u16], moment: Moment) -> (Finished, String
     (running.finish(), mark)
 }
 
-/// The round came to a price without the collectors in `slots`.
+/// Asserts that the round has a price without the collectors in `slots`.
 fn assert_price_without(done: &Finished, slots: &[u16], what: &str) {
     assert_eq!(done.code, Some(0), "{what}: {}", done.stderr);
     let report = Published::of(done);
@@ -113,7 +113,7 @@ fn three_of_five_are_too_many() {
         assert_eq!(bearers(&mark), [], "nobody is left");
     }
     let (done, _) = strike("KILL", &[0, 2, 4], Moment::Starting);
-    // Whether the round has begun by then or not, there is a report, without a price.
+    // Whether the round has begun or not, there is a report without a price.
     assert_eq!(done.code, Some(3), "{}", done.stderr);
     assert_eq!(Published::of(&done).price, None);
     let why = "no price: 2 of 5 collectors ";
@@ -215,7 +215,7 @@ fn nobody_outlives_an_aggregator_killed_while_waiting_for_a_first_price() {
 
 #[test]
 fn nobody_outlives_an_aggregator_killed_between_two_attempts() {
-    // No port that anybody is given.
+    // A port that the system assigns to no program.
     let (running, mark) = marked_start(&["--endpoint", "ws://127.0.0.1:9/ws-api/v3"]);
     running.stderr_line("trying again");
     kill_and_watch(running, &mark, "between two attempts");

@@ -1,4 +1,4 @@
-//! What can be seen of the processes from outside, in mid-round and over TLS: one thread each, and nothing secret.
+//! What other users can see of the processes during a round over TLS: each has one thread, and shows no secret.
 
 mod support;
 mod witness;
@@ -9,7 +9,7 @@ use std::process::Stdio;
 use support::*;
 use witness::*;
 
-/// A round of three local collectors and a remote one over TLS, stopped at nothing: long enough to look at it.
+/// A round of three local collectors and a remote one over TLS, long enough to look at its processes.
 struct Stage {
     tls: Certificates,
     url: String,
@@ -20,7 +20,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// In mid-round.
+    /// Starts it, and waits until the round is running.
     fn set() -> Stage {
         let tls = good_certificates();
         let (exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
@@ -85,7 +85,7 @@ fn nothing_secret_is_in_arguments_environment_or_log() {
     let inherited = environment(stage.aggregator.id());
     for slot in 0..3u16 {
         let id = stage.aggregator.collector(slot);
-        // Word for word: there is no room for a secret.
+        // The exact arguments leave no room for a secret.
         let (slot, control, data) = (slot.to_string(), control.to_string(), data.to_string());
         let expected = [
             ["collect", ""],
@@ -116,7 +116,7 @@ fn nothing_secret_is_in_arguments_environment_or_log() {
         let expected = BTreeSet::from(["RES_OPTIONS=timeout:1 attempts:1".to_owned()]);
         assert_eq!(added, expected);
     }
-    // One secret is known here: that of the remote collector.
+    // The test knows one secret: that of the remote collector.
     let secret: String = stage.enrolment[..32]
         .iter()
         .map(|b| format!("{b:02x}"))

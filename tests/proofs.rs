@@ -1,4 +1,4 @@
-//! A collector that signs two answers for one round is named: the pair is kept as a proof that anyone can confirm.
+//! A collector that signs two answers for one round is exposed: the two are kept as a proof that anyone can verify.
 
 mod support;
 
@@ -45,12 +45,12 @@ fn two_signed_answers_become_a_proof_file_that_verify_confirms_without_knowing_a
     );
     let json = run(&["verify", &proofs, "--json"]).stdout;
     assert!(json.contains("\"verdict\":\"proved\""), "{json}");
-    // The journal shows both answers, and neither counts.
+    // The journal has both answers, and neither counts.
     let whole = run(&["verify", journal]);
     assert_eq!(whole.code, Some(5), "{}", whole.stdout);
     let text = std::fs::read_to_string(journal).unwrap();
     assert!(text.contains("\"standing\":\"equivocated\""), "{text}");
-    // A proof that was touched proves nothing.
+    // A proof that was changed proves nothing.
     let proof = std::fs::read_to_string(&proofs).unwrap();
     let forged = scratch("forged.proofs");
     for (from, to) in [

@@ -1,5 +1,5 @@
-//! docs/PROTOCOL.md against the code: every vector, table, reason and bound, by name and on both sides; and its
-//! signatures and digests against programs that share no line with ours.
+//! Compares docs/PROTOCOL.md with the code: every vector, table, reason and bound, in both directions. Checks its signatures
+//! and digests with programs that share no code with ours.
 
 mod openssl;
 mod support;
@@ -29,7 +29,7 @@ fn document() -> String {
     file("docs/PROTOCOL.md")
 }
 
-/// The `name = hex` lines of the document's blocks that are marked `vectors`.
+/// The lines `name = hex` of the document's blocks that are marked `vectors`.
 fn documented_vectors(document: &str) -> BTreeMap<String, String> {
     let mut vectors = BTreeMap::new();
     let mut inside = false;
@@ -48,7 +48,7 @@ fn documented_vectors(document: &str) -> BTreeMap<String, String> {
     vectors
 }
 
-/// The cells of the rows of the table under the heading that begins with `heading`, its title rows left out.
+/// The cells of the table below the heading that begins with `heading`, without the title row.
 fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
     let mut lines = document.lines();
     let found = lines
@@ -178,7 +178,7 @@ fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
     assert_eq!(rows, made);
 }
 
-/// Bounds that no peer can see: how the program treats its exchange, its children, its files and its screen.
+/// Bounds that are not visible to peers: how the program treats its exchange, its children, its files and its screen.
 const INNER_BOUNDS: &[&str] = &[
     "ANSWER_US_MIN",
     "CLEAR_PART",
@@ -327,7 +327,7 @@ fn one_answer_under_two_signatures_is_a_duplicate_and_no_proof() {
     assert_eq!(heard, Err(Reject::Duplicate));
 }
 
-/// The keys of every object in a line, in order, with the path of the object before each: `policy.deviation`.
+/// The keys of every object in a line, in order, each with the path of its object: `policy.deviation`.
 fn keys_of_objects(line: &str) -> Vec<Vec<String>> {
     let (mut open, mut all): (Vec<(String, Vec<String>)>, _) = (Vec::new(), Vec::new());
     let mut key = String::new();
@@ -368,7 +368,7 @@ fn the_table_of_keys_holds_every_key_of_a_report_in_order() {
         .collect();
     let mut story = Story::play();
     let mut lines = vec![story.report.line(), story.next.line()];
-    // What the little round has none of: an age, and a second answer.
+    // What the document's example lacks: an age, and a second answer.
     let part = &mut story.report.round.parts[0];
     part.records[0].age_us = Some(1);
     part.equivocated = part.observation;

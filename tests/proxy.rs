@@ -1,5 +1,5 @@
-//! Through a proxy: a scripted one stands before the embedded exchange, which is reached by a name that only the proxy can
-//! resolve. That the TLS handshake passed unharmed is seen by the price.
+//! Connections through a scripted proxy to the embedded exchange, whose name only the proxy can resolve. A price proves that
+//! the TLS handshake passed through it unchanged.
 
 mod support;
 
@@ -7,14 +7,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use support::*;
 
-/// What the proxy does with a connection, once it has the whole request.
+/// What the proxy does with a connection after it has read the whole request.
 #[derive(Clone, Copy)]
 enum Script {
-    /// Makes a tunnel to the exchange, if the request has this line.
+    /// Opens a tunnel to the exchange, if the request has this line.
     Tunnel(&'static str),
-    /// Says this, and keeps the connection open.
+    /// Sends this, and keeps the connection open.
     Say(&'static str),
-    /// Says this again and again.
+    /// Sends this repeatedly.
     Repeat(&'static str),
 }
 
@@ -24,7 +24,7 @@ struct TestProxy {
     script: Script,
     exchange: SocketAddr,
     clients: Vec<Client>,
-    /// The heads of all requests.
+    /// The heads of all requests so far.
     asked: Vec<String>,
 }
 
@@ -35,7 +35,7 @@ struct Client {
     ended: bool,
 }
 
-/// Reads what is there; `None` at the end.
+/// Reads what has arrived; `None` if the connection has ended.
 fn come(tcp: &mut TcpStream) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 16 * 1024];
     match tcp.read(&mut bytes) {
@@ -66,7 +66,7 @@ impl TestProxy {
         }
     }
 
-    /// Its address, with a login before it, such as `user:password@`.
+    /// Its URL, with a login such as `user:password@`.
     fn url(&self, login: &str) -> String {
         format!(
             "http://{login}{}",
@@ -122,7 +122,7 @@ impl TestProxy {
         self.clients.retain(|client| !client.ended);
     }
 
-    /// Serves until the program has ended.
+    /// Serves until the program ends.
     fn serve(&mut self, mut running: Running) -> Finished {
         eventually("the program's end", || {
             self.step();
@@ -132,7 +132,7 @@ impl TestProxy {
     }
 }
 
-/// Passes on what is there; whether both still stand.
+/// Forwards what has arrived. Returns whether both connections are still open.
 fn pass(from: &mut TcpStream, to: &mut TcpStream) -> bool {
     let Some(bytes) = come(from) else {
         let _ = to.shutdown(std::net::Shutdown::Write);
@@ -149,7 +149,7 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream) -> bool {
     true
 }
 
-/// The exchange behind the proxy, over TLS, under a name that nobody else resolves (RFC 6761 reserves it).
+/// The exchange behind the proxy, over TLS, under a reserved name (RFC 6761) that nobody else resolves.
 struct Stage {
     _exchange: Running,
     address: SocketAddr,
@@ -181,7 +181,7 @@ impl Stage {
         TestProxy::new(script, self.address)
     }
 
-    /// A look at it through the proxy.
+    /// Starts `rsoracle doctor` for that exchange, through the proxy.
     fn doctor(&self, proxy: &TestProxy) -> Running {
         let args = [
             "doctor",
@@ -194,7 +194,7 @@ impl Stage {
         start(&[&args[..], &["--proxy", &proxy.url("")]].concat())
     }
 
-    /// A run of one sample, with these further arguments and variables.
+    /// Starts a run of one sample, with these arguments and environment variables.
     fn run(&self, more: &[&str], variables: &[(&str, &str)]) -> Running {
         let mut command = rsoracle();
         command.args([
@@ -239,7 +239,7 @@ fn a_price_comes_through_a_proxy_that_the_environment_or_the_command_line_names(
 #[test]
 fn credentials_reach_the_proxy_and_no_argument_of_a_child_and_no_output() {
     let stage = Stage::new();
-    // user:pass word, by RFC 7617.
+    // "user:pass word" in the form of RFC 7617.
     let line = "\r\nProxy-Authorization: Basic dXNlcjpwYXNzIHdvcmQ=\r\n";
     let mut proxy = stage.proxy(Script::Tunnel(line));
     let url = proxy.url("user:pass%20word@");
@@ -342,7 +342,7 @@ fn a_doctor_that_looks_through_a_proxy_says_which() {
     assert_eq!(done.code, Some(0), "{} {}", done.stdout, done.stderr);
     assert!(done.stdout.contains("Test authority"), "{}", done.stdout);
     let end = format!(
-        "1 of 1 can be used, seen through the proxy {}\n",
+        "1 of 1 can be used, through the proxy {}\n",
         &proxy.url("")[7..]
     );
     assert!(done.stdout.ends_with(&end), "{}", done.stdout);
@@ -395,7 +395,7 @@ fn a_proxy_that_is_none_is_refused_before_anything_starts() {
 #[test]
 fn a_proxy_that_answers_in_the_exchanges_place_is_not_believed() {
     let stage = Stage::new();
-    // The same name, of another authority.
+    // A certificate for the same name, from another authority.
     let other = Stage::new();
     let mut proxy = TestProxy::new(Script::Tunnel(""), other.address);
     let url = proxy.url("");

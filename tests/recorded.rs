@@ -1,8 +1,8 @@
-//! Real traffic of the exchanges through their parsers: published recordings, which are not part of the project.
+//! Runs published recordings of real exchanges through the parsers. The recordings are not part of the project:
+//! RSORACLE_RECORDED names their directory (`.ci/run` looks for it in a usual place).
 //!
-//! RSORACLE_RECORDED names the folder that holds them (`.ci/run` knows a place).
-//! Which prices a recording holds was found without our parsers, by the Python program in this file; no recording has Kraken's
-//! ticker, and none of Coinbase's tickers is of BTC-USD.
+//! The expected prices were found without our parsers, by the Python program in this file. No recording has Kraken's ticker,
+//! and none of Coinbase's tickers is of BTC-USD.
 
 use rsoracle::exchange::json::Json;
 use rsoracle::exchange::{DIALECTS, Dialect, Said, Topic};
@@ -10,19 +10,19 @@ use rsoracle_proof::price::is_price;
 use rsoracle_proof::reason::Miss;
 use std::path::PathBuf;
 
-/// A recording, and what of it is not prices.
+/// A recording, and how many of its messages have no price.
 struct Recording {
-    /// What the file's name begins with.
+    /// The beginning of the file's name.
     file: &'static str,
-    /// Whose parser reads it.
+    /// The exchange whose parser reads it.
     dialect: &'static str,
-    /// Messages that the exchange sent.
+    /// Number of messages that the exchange sent.
     received: usize,
-    /// Those without a price, but with the exchange's time.
+    /// Number of messages without a price, but with the exchange's time.
     timed: usize,
-    /// Those of another symbol than the one watched: all that have a price of one, and for Bitfinex its acknowledgements.
+    /// Number of messages about other symbols: those with a price and, for Bitfinex, acknowledgements.
     of_others: fn(&[Row], &str) -> usize,
-    /// A symbol of which it has no price.
+    /// A symbol for which it has no price.
     absent: &'static str,
 }
 
@@ -133,12 +133,12 @@ bybit OPUSDC 30 0.5795 0.5795 0.579 0.5795 30 1749833472901000 1749833502259000
 bybit TUSDUSDT 11 0.99685 0.99685 0.99685 0.99685 11 1749833453706000 1749833500204000
 ";
 
-/// What the program found of one symbol in one file.
+/// What the program found about one symbol in one file.
 struct Row {
     file: &'static str,
     symbol: &'static str,
     count: usize,
-    /// First, last, lowest, highest.
+    /// First, last, lowest and highest price.
     prices: Vec<f64>,
     timed: usize,
     times_us: Vec<u64>,
@@ -175,10 +175,10 @@ fn acknowledged(rows: &[Row], symbol: &str) -> usize {
     rows.iter().filter(|row| row.symbol != symbol).count()
 }
 
-/// Examples of Binance's documents; one is a template and no JSON.
+/// The examples of Binance's documentation. One is a template, not JSON.
 const EXAMPLES: &str = "binance_wsapi_DOC_EXAMPLES";
 
-/// What the exchange sent in the recording whose name begins so.
+/// The messages that the exchange sent, in the recording whose name begins with `file`.
 fn received(file: &str) -> Vec<String> {
     let folder = std::env::var_os("RSORACLE_RECORDED").map(PathBuf::from);
     let folder = folder.expect("RSORACLE_RECORDED names the folder of recordings");
@@ -207,7 +207,7 @@ fn dialect(name: &str) -> &'static Dialect {
     DIALECTS.iter().find(|known| known.name == name).unwrap()
 }
 
-/// What a parser makes of a recording.
+/// What a parser found in a recording.
 #[derive(Default)]
 struct Heard {
     prices: Vec<f64>,
@@ -216,7 +216,7 @@ struct Heard {
     of_others: usize,
 }
 
-/// Hears all of it as a collector would that watches `symbol`.
+/// Reads a recording as a collector of `symbol` would.
 fn hear(dialect: &Dialect, symbol: &str, frames: &[String]) -> Heard {
     let mut heard = Heard::default();
     let mut channel = None;
@@ -276,8 +276,8 @@ fn every_recorded_price_is_read_and_nothing_else_is_taken_for_one() {
     }
 }
 
-/// Counted by eye in the file: 24 messages of the exchange, of which one answer has the price and one the quote of BNBBTC, one is
-/// a ban, eight are errors of a stream (one of them no JSON), and three announce a shutdown.
+/// Counted by hand in the file: 24 messages of the exchange. One answer has the price and one the quote of BNBBTC, one is a
+/// ban, eight are errors of a stream (one of them is not JSON), and three announce a shutdown.
 #[test]
 #[ignore = "needs recordings"]
 fn the_documents_own_examples_are_understood() {
@@ -323,7 +323,7 @@ fn the_documents_own_examples_are_understood() {
     );
 }
 
-/// What may be read of a recording by any parser: some fifty frames of it from end to end, each under a symbol of its own.
+/// About fifty frames of each recording, from beginning to end, with the symbol of each, to be read by every parser.
 fn samples() -> Vec<(&'static str, Vec<String>)> {
     let mut samples = Vec::new();
     let symbol = |known: &Recording| match rows(known.file).first() {
@@ -338,7 +338,7 @@ fn samples() -> Vec<(&'static str, Vec<String>)> {
     samples
 }
 
-/// The price that any of the parsers finds in a text; each reads it as if the channel were `channel`.
+/// The price that any of the parsers finds in a text, if the channel of the subscription is `channel`.
 fn any_price(text: &str, symbol: &str, channel: Option<u64>) -> Option<f64> {
     let topic = Topic { symbol, channel };
     let said = DIALECTS.iter().map(|dialect| (dialect.read)(text, &topic));
@@ -349,12 +349,12 @@ fn any_price(text: &str, symbol: &str, channel: Option<u64>) -> Option<f64> {
     said.filter_map(price).next()
 }
 
-/// The channel that a frame of Bitfinex's bears.
+/// The channel number in a frame of Bitfinex.
 fn channel(frame: &str) -> Option<u64> {
     Json::parse(frame).ok()?.at(0)?.whole()
 }
 
-/// Of frames over a thousand bytes (books), only every 97th truncation.
+/// Frames of more than a thousand bytes (order books) are only truncated at every 97th byte.
 #[test]
 #[ignore = "needs recordings"]
 fn no_truncation_of_a_recorded_frame_is_a_price() {
@@ -378,7 +378,7 @@ fn no_truncation_of_a_recorded_frame_is_a_price() {
     );
 }
 
-/// Replaces, leaves out and doubles bytes of recorded frames, and crosses them with others, in ways that a seed decides.
+/// Replaces, drops and doubles bytes of recorded frames, and splices frames, as a seed decides.
 #[test]
 #[ignore = "needs recordings"]
 fn no_mutation_of_a_recorded_frame_makes_a_parser_panic_or_invent_a_price() {

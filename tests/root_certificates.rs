@@ -1,5 +1,5 @@
-//! Whose certificates count: those of the system, those that SSL_CERT_FILE or SSL_CERT_DIR name in their place, and those
-//! that --ca-file adds. Each run has a folder of its own in the place of the system's.
+//! Which root certificates are trusted: the system's, or those that SSL_CERT_FILE or SSL_CERT_DIR name instead, and those that
+//! --ca-file adds. Each run has its own directory mounted in place of the system's.
 
 mod support;
 mod witness;
@@ -12,7 +12,7 @@ use witness::*;
 /// A short round.
 const SHORT: [&str; 4] = ["--samples", "2", "--interval", "1s"];
 
-/// An exchange, and the authority that vouches for it.
+/// An exchange, and the authority that signed its certificate.
 struct Stage {
     _exchange: Running,
     url: String,
@@ -30,7 +30,7 @@ impl Stage {
         }
     }
 
-    /// A run where the system keeps the certificates of `system` and no others.
+    /// Runs where the system's only certificates are those of `system`.
     fn run(&self, system: Option<&str>, more: &[&str], variables: &[(&str, &str)]) -> Finished {
         let fill = system.map_or("true".to_owned(), |file| {
             format!("cp '{file}' /etc/ssl/certs/ca-certificates.crt")
@@ -39,13 +39,13 @@ impl Stage {
         self.start(&fill, &more, variables).finish()
     }
 
-    /// The same, begun, where `fill` puts certificates into the empty folders of the system.
+    /// Starts such a run, where the script `fill` puts certificates into the system's empty directories.
     fn start(&self, fill: &str, more: &[&str], variables: &[(&str, &str)]) -> Running {
         let (mut command, _) =
             marked_run(&["--source", "embedded:BTCUSDT", "--endpoint", &self.url]);
         command.args(["--collectors", "3"]);
         command.args(more);
-        // What the calling machine names does not count here.
+        // Ignore the calling machine's settings.
         command.envs([("SSL_CERT_FILE", ""), ("SSL_CERT_DIR", "")]);
         command.envs(variables.iter().copied());
         let bare = "for dir in /etc/ssl /etc/pki; do [ ! -d $dir ] || mount -t tmpfs none $dir || exit 1; done && mkdir -p /etc/ssl/certs";
@@ -74,7 +74,7 @@ fn assert_untrusted(done: &Finished) {
     );
 }
 
-/// Ends at once, before anything is started, and says all of `parts`.
+/// Asserts that a run ends before it starts anything, with a message that contains all of `parts`.
 fn assert_refused(done: &Finished, parts: &[&str]) {
     assert_eq!(
         (done.code, done.stdout.as_str()),
@@ -88,7 +88,7 @@ fn assert_refused(done: &Finished, parts: &[&str]) {
     }
 }
 
-/// A folder with a certificate under the name by which OpenSSL finds it.
+/// A directory with a certificate under the hash name by which OpenSSL finds it.
 fn rehashed(certificate: &str) -> String {
     let file = scratch("one.pem");
     std::fs::copy(certificate, &file).unwrap();
@@ -107,13 +107,13 @@ fn those_of_the_system_are_found() {
     let stage = Stage::new();
     let done = stage.run(Some(&stage.ca), &[], &[]);
     assert_price(&done);
-    // To name the usual place is to name the system's.
+    // Naming the usual file is the same as naming none.
     let usual = ("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt");
     assert_price(&stage.run(Some(&stage.ca), &[], &[usual]));
     assert_untrusted(&stage.run(Some(&good_certificates().ca), &[], &[]));
 }
 
-/// Where the system keeps all roots in one file and each in one of its own, the large file is put off, and counts all the same.
+/// If the system has all roots both in one file and in a file each, the large file is deferred, but still counts.
 #[test]
 #[ignore = "needs namespaces"]
 fn a_file_that_is_put_off_counts_when_it_is_needed() {
@@ -140,7 +140,7 @@ fn a_file_that_is_put_off_counts_when_it_is_needed() {
     }
     let neither = stage.start(&fill(others, others), &SHORT, &[]);
     assert_untrusted(&neither.finish());
-    // A folder that holds fewer than the file puts nothing off.
+    // If the directory has fewer roots than the file, the file is not deferred.
     let two = format!(
         "{} && cat '{ours}' >> /etc/ssl/certs/ca-certificates.crt",
         fill(others, others)
@@ -184,7 +184,7 @@ fn a_variable_stands_in_the_systems_place() {
         ("SSL_CERT_DIR", ours.as_str()),
     ];
     assert_price(&stage.run(None, &[], &both));
-    // The system's do not count then, --ca-file does.
+    // Then the system's certificates do not count, but --ca-file does.
     for named in [
         ("SSL_CERT_FILE", other.ca.as_str()),
         ("SSL_CERT_DIR", theirs.as_str()),

@@ -1,5 +1,5 @@
-//! Rosters of several sources, with the real binary: who watches what, what the roster survives, and the least number of
-//! distinct exchanges.
+//! Runs with several sources, with the real binary: which slot has which source, what the roster tolerates, and the minimum
+//! number of distinct exchanges.
 
 mod published;
 mod support;
@@ -20,7 +20,7 @@ const ONE_ALIVE: &str =
 /// `rsoracle run` of a short round.
 fn short(args: &[&str]) -> Finished {
     let (mut command, _) = marked_run(args);
-    // A sample may be late by half the interval.
+    // A sample may be late by half the interval, so a long interval helps on a busy machine.
     command.args(["--samples", "2", "--interval", "1s"]);
     start_command(command).finish()
 }
@@ -76,7 +76,7 @@ fn recorded_prices_among_live_ones_mark_all_and_only_they_are_looked_for_in_the_
         "--ca-file",
         &authority,
     ]);
-    // Where nobody outside can be reached.
+    // In a network from which no exchange can be reached.
     let running = start_command(apart("true", &inner));
     let endpoint =
         |slot: u16| arguments(running.collector(slot)).contains(&"--endpoint".to_owned());
@@ -139,7 +139,7 @@ fn a_price_of_too_few_exchanges_is_none_to_the_aggregator_and_to_whoever_verifie
     let trusted = verify(&["--roster", path(&roster)]);
     assert_eq!(trusted.code, Some(0), "{}", trusted.stdout);
 
-    // Three of four give a price, as the quorum asks, and all three are of one exchange.
+    // Three of four give a price, which is a quorum, but all three are from one exchange.
     let few = short(&[&kept[..], &["--source", ONE_ALIVE]].concat());
     assert_eq!(few.code, Some(3), "{}", few.stderr);
     let sentence = "no price: 3 of 4 collectors gave a price, 3 are needed (quorum), from at least 2 exchanges";
@@ -147,7 +147,7 @@ fn a_price_of_too_few_exchanges_is_none_to_the_aggregator_and_to_whoever_verifie
     let report = read(&few.stdout);
     assert_eq!((report.outcome.prices, report.outcome.price), (3, None));
     assert_eq!(verify(&[]).code, Some(5), "both reports are consistent");
-    // The same without the condition is a price.
+    // Without the condition, the same prices make a price.
     let one = short(&[
         "--source",
         ONE_ALIVE,
@@ -158,7 +158,7 @@ fn a_price_of_too_few_exchanges_is_none_to_the_aggregator_and_to_whoever_verifie
     ]);
     assert_eq!(one.code, Some(0), "{}", one.stderr);
 
-    // Whoever trusts more exchanges does not trust this.
+    // A roster that asks for more exchanges does not accept this.
     let more = scratch("more.toml");
     std::fs::write(
         &more,

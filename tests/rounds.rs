@@ -1,5 +1,5 @@
-//! Rounds without end while processes are killed and stopped: whatever dies, the journal stays whole, the next round
-//! starts at its time, and who comes back takes part again.
+//! Rounds without end while processes are killed and stopped: whatever dies, the journal stays complete, the next round starts
+//! on time, and collectors that return take part again.
 
 mod chronicle;
 mod support;
@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use support::*;
 use witness::*;
 
-// A sample may be late by half the interval: what a busy machine takes of it is not what these tests measure.
+// A sample may be late by half the interval, so a long interval keeps a busy machine from disturbing these tests.
 const FAST: [&str; 6] = ["--every", "150ms", "--samples", "1", "--interval", "150ms"];
 const FAST_US: u64 = 150_000;
 const CALM: [&str; 6] = ["--every", "1s", "--samples", "2", "--interval", "400ms"];
 const CALM_US: u64 = 1_000_000;
 
-/// Random numbers that a seed repeats (splitmix64).
+/// Pseudorandom numbers from a seed (SplitMix64).
 struct Dice(u64);
 
 impl Dice {
-    /// Seeded from RSORACLE_SEED, else from the clock; a test that fails shows what it prints.
+    /// Takes the seed from RSORACLE_SEED, otherwise from the clock, and prints it, so that a failed test can be repeated.
     fn new() -> Dice {
         let named = std::env::var("RSORACLE_SEED").ok();
         let seed = named.map(|seed| seed.parse().expect("RSORACLE_SEED is a number"));
@@ -37,10 +37,10 @@ impl Dice {
     }
 }
 
-/// Strikes an aggregator's collectors at random.
+/// Kills and stops an aggregator's collectors at random.
 #[derive(Default)]
 struct Chaos {
-    /// Who is stopped, and until when.
+    /// The stopped process, and until when it stays stopped.
     stopped: Vec<(u32, Instant)>,
     killed: u32,
     stops: u32,
@@ -109,7 +109,7 @@ fn three_hundred_rounds_survive_whatever_is_killed_or_stopped() {
         until_nobody_is_left(&mark);
         printed.extend(whole(&running.stdout()));
     }
-    // One more start mends what the last kill cut off, and ends by itself.
+    // One more run repairs what the last kill interrupted, and ends by itself.
     let (mut command, mark) = chronicle.command(&args);
     command.args(["--rounds", "2"]);
     let done = start_command(command).finish();
@@ -130,7 +130,7 @@ fn three_hundred_rounds_survive_whatever_is_killed_or_stopped() {
         chaos.stops
     );
     assert!(reports.len() >= ROUNDS && chaos.killed > 0 && chaos.stops > 0);
-    // A killed aggregator may have kept a report that it did not print: at most one in each life.
+    // A killed aggregator may have written a report that it did not print: at most one per run.
     assert!((printed.len()..=printed.len() + LIVES).contains(&published));
     assert!(published > ROUNDS / 10, "{published} published");
 }
@@ -173,7 +173,7 @@ fn a_killed_collector_is_started_again_after_growing_pauses_and_takes_part_again
     });
     hold(&running);
     let reports = chronicle.assert_whole(CALM_US);
-    // It was away for more than the longest of the pauses, and so when a round began; one that is there may abstain.
+    // It was down for longer than the longest pause, so at a round's start too. (A collector that is up may abstain instead.)
     let later = reports.iter().filter(|kept| kept.number > before.number);
     let silent = |kept: &&Kept| kept.collectors[2].standing == "silent";
     assert!(later.clone().any(|kept| silent(&kept)));
@@ -193,7 +193,7 @@ fn a_stopped_collector_costs_its_own_price_only_and_no_round_its_start() {
     signal(stopped, "STOP");
     let silent = |kept: &Kept| kept.collectors[1].standing == "silent" && kept.prices == 4;
     let first = chronicle.until(0, "a round without it", silent);
-    // On a busy machine a round may be left out for another reason; not several on end.
+    // On a busy machine, a round may be skipped for another reason, but not several in a row.
     let mut last = first;
     eventually("a round, after a silent one, at the next start", || {
         let next = chronicle.reports().pop()?;
@@ -206,7 +206,7 @@ fn a_stopped_collector_costs_its_own_price_only_and_no_round_its_start() {
     let again = chronicle.until(after, "it takes part again", |kept| {
         kept.key_with_price(1).is_some()
     });
-    // It read of rounds that were history: that is no reason to end.
+    // It read announcements of rounds that were over, which is no reason to end.
     assert_eq!(again.key_with_price(1), before.key_with_price(1));
     assert_eq!(running.collector(1), stopped);
     assert!(!running.stderr().contains("started again"));
@@ -217,7 +217,7 @@ fn a_stopped_collector_costs_its_own_price_only_and_no_round_its_start() {
 #[test]
 fn an_exchange_that_dies_and_comes_back_costs_rounds_and_no_collector() {
     let chronicle = Chronicle::new();
-    // Nobody else of this machine is given a port of this address before the exchange is back.
+    // No other program on this machine gets a port on this address before the exchange is back.
     let dies = start(&["exchange", "--listen", "127.81.7.3:0"]);
     let url = eventually("the exchange listens", || {
         let text = dies.stdout();
@@ -280,7 +280,7 @@ fn a_hanging_exchange_is_noticed_though_no_round_lasts_so_long() {
     let before = chronicle.until(0, "prices", |kept| kept.prices >= 3);
     let after = before.number as usize;
     let hung = chronicle.until(after, "it hangs", |kept| kept.prices == 0);
-    running.stderr_line("the exchange does not answer any more; reconnecting");
+    running.stderr_line("the exchange stopped answering; reconnecting");
     let after = hung.number as usize;
     chronicle.until(after, "prices over new connections", |kept| {
         kept.prices >= 3
@@ -339,7 +339,7 @@ fn periods_that_leave_no_time_are_refused() {
         assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
         assert!(done.stderr.contains(says), "{args:?}: {}", done.stderr);
     };
-    let longer = "take longer than --every";
+    let longer = "do not fit into --every";
     let samples = ["--samples", "4", "--interval", "20ms"];
     refused(&["--every", "5s"], longer);
     refused(&[&["--every", "100ms"], &samples[..]].concat(), longer);
@@ -347,7 +347,7 @@ fn periods_that_leave_no_time_are_refused() {
     refused(&[&many[..], &["--interval", "20ms"]].concat(), longer);
     refused(&["--every", "99ms"], "--every");
     refused(&["--every", "25h"], "--every");
-    refused(&["--rounds", "3"], "--rounds goes with --every");
+    refused(&["--rounds", "3"], "--rounds needs --every");
     refused(&["--every", "10s", "--rounds", "0"], "--rounds");
     refused(&["--connection-age", "10ms"], "--connection-age");
 }
@@ -365,7 +365,7 @@ fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
     eventually("a first report", || {
         (running.stdout().lines().count() > 0).then_some(())
     });
-    // As an upgrade does it: another file under the same name.
+    // As an upgrade does: put another file under the same name.
     let other = program.with_extension("new");
     std::fs::write(&other, "no program").unwrap();
     std::fs::rename(&other, &program).unwrap();

@@ -1,5 +1,5 @@
-//! What rounds without end publish, keep and withhold: deviation and heartbeat, circuit breakers, the newest report, and the
-//! journal over restarts, on a full disk and in the wrong hands.
+//! What rounds without end publish and withhold: deviation and heartbeat, circuit breakers, the newest report, and the journal
+//! across restarts, on a full disk, and with wrong keys.
 
 mod chronicle;
 mod support;
@@ -18,18 +18,18 @@ use std::path::Path;
 use support::*;
 use witness::*;
 
-/// A single sample may be late by half the interval, which costs no time: slack for a busy machine.
+/// The interval of rounds of one sample. It costs no time, but a sample may be late by half of it: slack for a busy machine.
 const EVERY: [&str; 6] = ["--every", "500ms", "--samples", "1", "--interval", "500ms"];
 const EVERY_US: u64 = 500_000;
 
-/// Runs so many rounds to their end.
+/// Runs this many rounds, until the run ends.
 fn rounds(chronicle: &Chronicle, count: u32, args: &[&str]) -> Finished {
     let count = count.to_string();
     let args = [&EVERY[..], &["--rounds", &count, "--json"], args].concat();
     chronicle.start(&args).finish()
 }
 
-/// The reports that were published are those that were printed; the newest of them stands in the file of `--latest`.
+/// Asserts that the published reports are those that were printed, and that the file of `--latest` has the newest of them.
 fn assert_published(chronicle: &Chronicle, done: &Finished, latest: &str) -> Vec<Kept> {
     let reports = chronicle.assert_whole(EVERY_US);
     let printed = whole(&done.stdout);
@@ -56,7 +56,7 @@ fn only_a_price_that_has_changed_is_published() {
     let prices: Vec<f64> = published.filter_map(|kept| kept.price).collect();
     let (first, last) = (prices[0], *prices.last().unwrap());
     assert!((1.9..2.1).contains(&(last / first)), "{prices:?}");
-    // While they change one after the other, prices in between may be published.
+    // While collectors see the new price one after the other, prices in between may be published.
     let mut published = None;
     let mut unchanged = 0;
     for kept in &reports {
@@ -129,7 +129,7 @@ fn a_price_that_jumps_is_withheld_also_after_a_restart() {
     assert!(reports.iter().any(|kept| kept.decision == "moved-too-far"));
     assert_eq!(reports.last().unwrap().price, None);
     let newest = std::fs::read_to_string(&latest).unwrap();
-    // The last published price is in the journal: another start withholds all of these.
+    // The last published price is in the journal, so another run withholds these prices too.
     let (_exchange, url) = exchange(&["--fault", "scale:2"]);
     let quiet = ["--endpoint", &url, "--quiet"];
     let done = rounds(&chronicle, 6, &[&policy[..], &quiet].concat());
@@ -148,7 +148,7 @@ fn a_price_that_jumps_is_withheld_also_after_a_restart() {
 #[test]
 fn prices_too_far_apart_are_withheld() {
     let chronicle = Chronicle::new();
-    // Who connects anew gets true prices for a while: the others' are three times as high.
+    // A collector that reconnects gets true prices for a while; the others' prices are three times as high.
     let (_exchange, url) = exchange(&["--fault", "scale:3@8.."]);
     let policy = ["--rule", "mean", "--max-spread", "1%", "--endpoint", &url];
     let running = chronicle.start(&[&EVERY[..], &["--json"], &policy].concat());
@@ -213,17 +213,17 @@ fn a_full_disk_costs_rounds_and_the_next_goes_on_once_there_is_room() {
     std::fs::write(&filler, [0; 40_000]).unwrap();
     let args = ["--json", "--rounds", "20"];
     let running = chronicle.start(&[&EVERY[..], &args].concat());
-    let says = "the round's report is not published, since it could not be kept";
+    let says = "this round is not published, because its report could not be written";
     let line = running.stderr_line(says);
     assert!(line.contains("No space left on device"), "{line}");
     assert!(line.contains(chronicle.name()), "{line}");
-    // It must not have ended by now, or there would be no next round.
+    // It must not have ended yet, or there would be no next round.
     std::fs::remove_file(&filler).unwrap();
     let kept = chronicle.lines().len();
     assert!(kept > 2);
     chronicle.until_lines(kept + 2);
     let done = running.finish();
-    // Not everything went as it should.
+    // A round failed, so the run does too.
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     let reports = chronicle.assert_whole(EVERY_US);
     let lost = done.stderr.matches(says).count();
@@ -233,7 +233,7 @@ fn a_full_disk_costs_rounds_and_the_next_goes_on_once_there_is_room() {
     assert!(printed.len() <= reports.len());
 }
 
-/// A start that fails, and why.
+/// Asserts that a run fails at its start, with a message that contains all of `says`, and leaves the journal as it was.
 fn refused(chronicle: &Chronicle, args: &[&str], says: &[&str]) {
     let before = std::fs::read(&chronicle.path).ok();
     let done = rounds(chronicle, 2, args);
@@ -256,16 +256,16 @@ fn a_journal_has_one_writer_at_a_time_and_one_key() {
     assert!(done.stderr.contains(why), "{}", done.stderr);
     assert!(done.stderr.contains(chronicle.name()));
     drop(running);
-    // Who started it is gone, and so its lock.
+    // The writer has ended, and so has its lock.
     let other = chronicle.beside("other.key");
     keyfile::create(&other).unwrap();
     let says = ["it is signed with another aggregator key; name the key"];
     refused(&chronicle, &["--aggregator-key", &other], &says);
-    // Its key is lost: none that is made now could go on with it.
+    // The journal's key is lost, and a new key could not continue it.
     let key = format!("{}.key", chronicle.name());
     let aside = chronicle.beside("aside.key");
     std::fs::rename(&key, &aside).unwrap();
-    refused(&chronicle, &[], &["cannot go on with the journal", &key]);
+    refused(&chronicle, &[], &["cannot continue the journal", &key]);
     assert!(!Path::new(&key).exists(), "no key was made");
     let done = rounds(&chronicle, 2, &["--aggregator-key", &aside]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
@@ -317,7 +317,7 @@ fn a_bad_line_stops_the_start_and_a_torn_one_is_moved() {
     );
 }
 
-/// A journal with one report, of a round that starts then and in which nobody answered.
+/// A journal with one report, of a round that starts at that instant and in which nobody answered.
 fn journal_that_ends_at(start_us: u64) -> Chronicle {
     let chronicle = Chronicle::new();
     let key = format!("{}.key", chronicle.name());
@@ -376,7 +376,7 @@ fn no_round_starts_at_or_before_the_last_one_of_the_journal() {
             verified.stderr
         );
     }
-    // Not one round begins, and still what is kept comes later.
+    // No round can begin, but the report's start is still after the last one.
     let chronicle = journal_that_ends_at(wall_us() + 3_000_000);
     let nobody = [
         "--ready-timeout",
@@ -420,7 +420,7 @@ fn what_is_replaced_is_never_what_is_kept() {
     }
     let one = chronicle.beside("one.json");
     let args = [&with_keys[..], &["--latest", &one, "--write-roster", &one]].concat();
-    refused(&chronicle, &args, &["into one file"]);
+    refused(&chronicle, &args, &["to one file"]);
     chronicle.assert_whole(EVERY_US);
 }
 
@@ -428,7 +428,7 @@ fn what_is_replaced_is_never_what_is_kept() {
 fn the_newest_report_is_put_in_its_place_at_the_next_start_if_it_is_not_there() {
     let chronicle = Chronicle::new();
     assert_eq!(rounds(&chronicle, 2, &[]).code, Some(0));
-    // As after a crash between the journal and the file: no price is new enough to be published again.
+    // As after a crash between writing the journal and writing the file. No price differs enough to be published again.
     let latest = chronicle.beside("latest.json");
     let done = rounds(&chronicle, 2, &["--latest", &latest, "--deviation", "50%"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);

@@ -1,4 +1,4 @@
-//! `bash run.sh` as a new user runs it, in a network namespace of its own where no exchange can be reached.
+//! `bash run.sh` as a new user runs it, in a network namespace where no exchange can be reached.
 
 mod support;
 
@@ -26,7 +26,7 @@ fn without_a_network_the_script_says_so_loudly_and_every_price_bears_the_mark() 
     command.env("CARGO_NET_OFFLINE", "true");
     let done = start_command(command).finish_within(LONG * 10);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    // Before the loud line the script says only what it builds.
+    // Before the warning, the script prints only what it builds.
     let building = |line: &&str| line.starts_with("run.sh: building ");
     let mut lines = done.stderr.lines().skip_while(building);
     let loud = lines.next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What the fuzz targets of tests/fuzz begin with: the protocol document's vectors, and what the embedded exchange and its
-//! clients say to each other. They are made here, in `target/tmp/seeds/TARGET/NAME`, and are what they are meant to be.
+//! Makes the seeds of the fuzz targets in tests/fuzz, as `target/tmp/seeds/TARGET/NAME`: the protocol document's vectors, and
+//! conversations of the embedded exchange with its clients. Checks that each seed is what it is meant to be.
 
 mod vectors;
 
@@ -25,7 +25,7 @@ use rsoracle_proof::terms::{Seat, Terms};
 use std::path::{Path, PathBuf};
 use vectors::Story;
 
-/// A folder with one of each target in it.
+/// A directory with a subdirectory for each target.
 struct Seeds(PathBuf);
 
 impl Seeds {
@@ -84,7 +84,7 @@ fn reported(seeds: &Seeds) {
         let target = if *name == "proof" { "proof" } else { "report" };
         seeds.put(target, name, line);
     }
-    // An answer twice proves nothing.
+    // The same answer twice proves nothing.
     let mut same = story.proof();
     same.answers[1] = same.answers[0];
     seeds.put("proof", "same", same.line());
@@ -114,7 +114,7 @@ fn roster(terms: &Terms) -> Roster {
     }
 }
 
-/// What every dialect says, the first byte being its place; and among that prices.
+/// The messages of every dialect, among them prices. The first byte is the dialect's index.
 fn exchanged(seeds: &Seeds) {
     for ((at, dialect), kind) in (0u8..).zip(DIALECTS).zip(&KINDS) {
         let symbol = kind.spelling.of("BTC", kind.quote);
@@ -155,7 +155,7 @@ fn embedded(seeds: &Seeds) {
     let api = head("/ws-api/v3");
     assert!(respond(api.as_bytes(), &[], 0).opens.is_some());
     seeds.put("embedded", "head", format!("H{api}"));
-    // A text under a mask of zeros.
+    // A text frame with a mask of zeros.
     let frame = b"\x81\x84\0\0\0\0ping";
     let socket = [b"S", head("/bybit").as_bytes(), frame].concat();
     seeds.put("embedded", "socket", socket);
@@ -176,7 +176,7 @@ fn answer(request: &str, symbol: &str) -> String {
     reply(&Request::read(request), &scene, &Lie::default())
 }
 
-/// Sends messages to a stream, and gives all that it says: welcome, answers, prices of each channel, its notice.
+/// Sends messages to a stream. Returns everything that it sends: welcome, answers, prices of each channel, notice.
 fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String> {
     let place = STREAMS.iter().position(|stream| stream.name == name);
     let at = place.expect("every stream has its dialect on both sides");
@@ -226,7 +226,7 @@ fn commanded(seeds: &Seeds) {
     file::read(&mut given, "oracle.toml", page).unwrap();
     run::read(&given).unwrap();
     seeds.put("configuration", "page", format!("\n\n{page}"));
-    // Its comments show keys that are not set.
+    // Its comments show further keys.
     let shown = |line: &'static str| line.strip_prefix("# ").filter(|key| key.contains(" = "));
     let lines: Vec<&str> = page.lines().filter_map(shown).collect();
     assert!(lines.len() > 10, "{lines:?}");
@@ -240,8 +240,8 @@ fn commanded(seeds: &Seeds) {
     }
 }
 
-/// What the fourth collector may do: play as the others do, sign a second answer, name another, or crowd the port. As the target has it,
-/// a deed is a byte, a connection's place, and what it takes.
+/// What the fourth collector may do: behave as the others, sign a second answer, name another slot, or crowd the port. For the
+/// target, an action is a byte, the index of a connection, and its arguments.
 fn conversed(seeds: &Seeds) {
     const PAUSE: &[u8] = &[0, 0];
     const LOOK: &[u8] = &[3, 0];
@@ -249,7 +249,7 @@ fn conversed(seeds: &Seeds) {
     const SAMPLES: &[u8] = &[9, 0, 0, 0, 9, 0, 0, 0];
     let hello = [&[1, 0], LOOK, PAUSE, LOOK, &[7, 0, 0, 0, 0], PAUSE, LOOK].concat();
     let ready = [LOOK, &[8, 0, 0], PAUSE, LOOK, PAUSE, LOOK, SAMPLES, LOOK].concat();
-    // On its second connection, the first answer that it signs there, and the second; by number in the target's list.
+    // On its second connection: the first answer that it signs there, and the second one, by number in the target's list.
     let playing = |preamble: &[u8], first: &[u8], second: &[u8]| {
         let data = [OPEN_DATA, &[10, 1], preamble].concat();
         let answers = [PAUSE, PAUSE, &[11, 1], first, LOOK, &[11, 1], second, LOOK].concat();
@@ -284,7 +284,7 @@ fn proxied(seeds: &Seeds) {
     }
 }
 
-/// Each flag with a value: its default, or what its help would take.
+/// Every flag with a value: its default, or a valid one.
 fn words(command: &Command) -> impl Iterator<Item = String> {
     command.flags.iter().map(|flag| {
         let fitting = match flag.value {
@@ -307,7 +307,8 @@ fn words(command: &Command) -> impl Iterator<Item = String> {
     })
 }
 
-/// A certificate as far as it is read, in DER: of an issuer with this attribute, and valid to the year that so begins.
+/// The part of a certificate (DER) that our reader looks at: the issuer has this attribute, and validity ends in the year that
+/// begins with these digits.
 fn certificate(attribute: u8, year: &str) -> Vec<u8> {
     let issuer = "Zertifikat für alle".as_bytes();
     let pair = [field(6, &[0x55, 4, attribute]), field(12, issuer)].concat();

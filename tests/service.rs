@@ -1,7 +1,7 @@
-//! The systemd unit in docs: systemd takes it, what it calls is what the binary understands, and the binary lives with how it
-//! is started, fed with keys, and ended.
+//! The systemd unit in docs: systemd accepts it, the binary accepts its command line, and the binary works when it is started,
+//! given keys and stopped as systemd does it.
 //!
-//! No systemd runs the unit here; where systemd-analyze is not installed, the tests that need it say so and pass.
+//! Nothing here runs systemd itself. One test needs systemd-analyze.
 
 mod chronicle;
 mod support;
@@ -15,7 +15,7 @@ use std::process::Command;
 use support::*;
 use witness::*;
 
-/// How exposed systemd finds the unit to be, at most, in tenths: 0 is not at all, 100 is everything.
+/// Highest exposure level that 'systemd-analyze security' may report, in tenths: 0 is the safest, 100 the least safe.
 const EXPOSURE_MAX: &str = "11";
 const BINARY: &str = "/usr/local/bin/rsoracle";
 
@@ -24,7 +24,7 @@ fn unit() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// All values of a key, lines that go on put together.
+/// All values of a key, with continued lines joined.
 fn values(key: &str) -> Vec<String> {
     let text = unit().replace("\\\n", " ");
     let lines = text.lines().filter_map(|line| line.split_once('='));
@@ -34,7 +34,7 @@ fn values(key: &str) -> Vec<String> {
         .collect()
 }
 
-/// The folders that systemd would make for the service.
+/// The directories that systemd would make for the service.
 struct Places {
     /// %S/rsoracle
     state: PathBuf,
@@ -45,7 +45,7 @@ struct Places {
 }
 
 impl Places {
-    /// With a key for every slot and the aggregator, as systemd would put them there.
+    /// Directories with a key for every slot and the aggregator, as systemd would provide them.
     fn set() -> Places {
         let root = scratch("root");
         let places = Places {
@@ -67,7 +67,7 @@ impl Places {
         places
     }
 
-    /// What the unit starts, with this configuration and period, here.
+    /// The command that the unit starts, with these directories, this configuration and this period.
     fn command(&self, config: &Path, every: &str, more: &[&str]) -> (Command, String) {
         let [line] = &values("ExecStart")[..] else {
             panic!("one ExecStart");
@@ -92,7 +92,7 @@ impl Places {
 #[test]
 #[ignore = "needs systemd"]
 fn systemd_takes_the_unit_and_finds_it_closed() {
-    // It wants the binary to be there.
+    // systemd-analyze requires the binary to exist.
     let path = scratch("rsoracle.service");
     let binary = rsoracle().get_program().to_str().unwrap().to_owned();
     std::fs::write(&path, unit().replace(BINARY, &binary)).unwrap();
@@ -119,7 +119,7 @@ fn the_unit_has_what_the_diverse_roster_needs() {
     assert_eq!(values("LoadCredential"), expected);
     let ports = [CONTROL_PORT, DATA_PORT].map(|port| format!("tcp:{port}"));
     assert_eq!(values("SocketBindAllow"), ports);
-    // A core dump has no memory in it anyway (tests/threats.rs).
+    // A core dump contains no memory anyway (tests/threats.rs).
     assert_eq!(values("LimitCORE"), ["0"]);
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/oracle.toml");
     let places = Places::set();
@@ -155,7 +155,7 @@ fn the_unit_ends_at_once_when_it_is_told_to_and_goes_on_where_its_journal_ends()
         let (command, mark) = places.command(&config, "1s", &[]);
         let mut running = start_command(command);
         chronicle.until_lines(kept + 3);
-        // As systemd does it: everyone in the control group.
+        // As systemd does: signal every process in the control group.
         for id in bearers(&mark) {
             signal(id, "TERM");
         }

@@ -1,4 +1,4 @@
-//! One session against exchanges that turn it away: where it goes instead, and how long it stays away.
+//! One session with exchanges that turn it away: which endpoint it tries next, and how long it stays away.
 
 mod support;
 
@@ -37,11 +37,11 @@ fn session<'a>(source: &'a Source, urls: &[&str]) -> Session<'a> {
     })
 }
 
-/// How long it stays away after an upgrade that is refused like this, and what it says.
+/// How long a session stays away after its upgrade was refused, and its message.
 struct Away {
-    /// From before the attempt: no less than it was told.
+    /// The pause as measured from before the attempt: its lower bound.
     least: Duration,
-    /// From after it: no more.
+    /// The pause as measured from after the attempt: its upper bound.
     most: Duration,
     text: String,
 }
@@ -99,7 +99,7 @@ fn who_is_turned_away_stays_away_for_long_and_not_as_long_as_its_neighbour() {
     assert!(down < Duration::from_secs(2), "{down:?}");
 }
 
-/// Answers one upgrade with this head, and says how long the session stays away then.
+/// Answers one upgrade with this head. Returns how long the session then stays away.
 fn answered(head: &'static str) -> Duration {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
@@ -135,7 +135,7 @@ fn no_number_in_retry_after_is_too_large_to_be_obeyed() {
 
 #[test]
 fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
-    // One price on each connection, and then nothing.
+    // The exchange sends one price on each connection, then nothing.
     let (_exchange, url) = exchange(&["--speed", "0.001"]);
     let source = source();
     let mut session = session(&source, &[&url]);
@@ -144,7 +144,7 @@ fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
     session.connect(until, &mut || Ok(())).expect("it is there");
     let kept = session.newest(wall_us()).expect("the old one");
     assert_eq!(kept.price, first);
-    // One that was lost takes its price with it.
+    // A lost connection takes its price with it.
     session.lose();
     assert!(session.newest(wall_us()).is_err());
     session.connect(until, &mut || Ok(())).expect("it is there");
@@ -153,11 +153,11 @@ fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
 
 #[test]
 fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
-    // A price, and half a second later the end.
+    // The exchange sends a price, and ends the connection half a second later.
     let (_exchange, url) = exchange(&["--rate", "2", "--fault", "drop@2"]);
     let source = source();
     let mut pace = Pace::of(&source);
-    // So long that no machine makes half a second ten of them, or hears of the end a pause late.
+    // A long pause: on no machine does half a second become ten pauses, nor is the end noticed a pause too late.
     pace.pause_min = Duration::from_secs(4);
     let mut session = Session::new(Plan {
         source: &source,
@@ -178,7 +178,7 @@ fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
 #[test]
 fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
     let (_exchange, url) = exchange(&["--speed", "0.001"]);
-    // Its prices bear no time.
+    // Its prices have no time.
     let source = Source::parse("embedded-bitfinex:tBTCUSD").expect("a source");
     let mut pace = Pace::of(&source);
     pace.max_age = Duration::from_secs(1);
@@ -191,7 +191,7 @@ fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
     });
     let until = Instant::now() + LONG;
     session.connect(until, &mut || Ok(())).expect("it is there");
-    // As when another connection is tried for meanwhile.
+    // As if the collector were busy opening another connection.
     std::thread::sleep(Duration::from_millis(1_500));
     loop {
         let said = session.hear(Patience::Until(until)).expect("it stands");

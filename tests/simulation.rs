@@ -1,11 +1,12 @@
-//! A simulation of rounds: collectors that are honest, lie, die and repeat themselves, strangers that replay and guess, in
-//! any order and at any time, all of it from a seed and with virtual time only; no process, no socket, no clock.
+//! A simulation of rounds: collectors that are honest, lie, die or repeat themselves, and strangers that replay and guess, in
+//! any order and at any time. Everything follows from a seed, in virtual time: no processes, sockets or clocks.
 //!
-//! One seed is one chain of one to four consecutive rounds. After each round what the library made of it is held against an
-//! oracle of the test's own, in half of them against the same deliveries in another order, and against the verifier, by way of its report.
+//! One seed makes one chain of one to four consecutive rounds. After each round, the library's outcome is compared with that
+//! of an independent oracle (`oracle`), and the verifier checks the round's report. For half of the rounds, the outcome is
+//! also compared with that of the same deliveries in another order.
 //!
-//! `RSORACLE_SIMULATION_ROUNDS` says how many rounds there are (100 000 without it). A failure names its seed;
-//! `RSORACLE_SIMULATION_SEED=… cargo test --test simulation -- --nocapture` plays that chain alone and prints its schedule.
+//! `RSORACLE_SIMULATION_ROUNDS` sets the number of rounds (default 100,000). A failure names its seed:
+//! `RSORACLE_SIMULATION_SEED=… cargo test --test simulation -- --nocapture` repeats that chain alone and prints its schedule.
 
 #[path = "simulation/chain.rs"]
 mod chain;
@@ -33,10 +34,10 @@ use stage::Stage;
 use std::collections::BTreeSet;
 
 const ROUNDS: u64 = 100_000;
-/// From so many rounds on, everything that may happen must have happened.
+/// With at least this many rounds, everything that may happen must have happened.
 const ROUNDS_TELLING: u64 = 5_000;
 
-// Two tests, so that they share two cores: one takes the even seeds, one the odd ones.
+// Two tests, so that they can use two cores: one takes the even seeds, the other the odd ones.
 
 #[test]
 fn every_round_comes_to_what_its_honest_collectors_make_of_it() {
@@ -77,7 +78,7 @@ fn simulate(half: u64) {
     }
 }
 
-/// Names the seed when its chain fails.
+/// Prints the seed if its chain fails.
 struct Replay(u64);
 
 impl Drop for Replay {
@@ -115,7 +116,7 @@ fn play_chain(seed: u64, keys: &KeyRing, tally: &mut Tally, shown: bool) {
     }
 }
 
-/// Plays one round, half of them a second time in another order, and checks all that must be true of it.
+/// Plays one round and checks it. Plays half of the rounds a second time, in another order.
 fn play_round(schedule: &Schedule, chance: &mut Chance, tally: &mut Tally) -> (Round, Refused) {
     let mut play = Play::new(schedule);
     let mut delivered: Vec<&Delivery> = Vec::new();
@@ -165,7 +166,7 @@ fn play_round(schedule: &Schedule, chance: &mut Chance, tally: &mut Tally) -> (R
     (play.round, play.refused)
 }
 
-/// The aggregator's part: gives a round what arrives, and keeps what came before its samples.
+/// The aggregator's part: hands deliveries to a round, and keeps observations that arrive before their samples.
 struct Play {
     round: Round,
     waiting: Vec<(u16, [u8; Observation::BYTES])>,
@@ -213,13 +214,16 @@ impl Play {
         match self.round.observe(slot, &bytes) {
             Ok(Heard::TooEarly) => self.waiting.push((slot, bytes)),
             Ok(Heard::Accepted) => {
-                assert!(!before && self.round.answered(slot), "one answer counts");
+                assert!(
+                    !before && self.round.answered(slot),
+                    "only the first answer counts"
+                );
             }
             Err(reason) => self.refuse(reason),
         }
         assert!(
             self.round.answered(slot) || !before,
-            "who has answered has answered"
+            "an answer is never taken back"
         );
     }
 
@@ -229,7 +233,7 @@ impl Play {
         }
     }
 
-    /// Whether everyone who came has answered.
+    /// Whether every collector that takes part has answered.
     fn all_answered(&self, schedule: &Schedule) -> bool {
         let mut came = schedule
             .roles
@@ -240,7 +244,7 @@ impl Play {
     }
 }
 
-/// With at most f liars among them, the price lies within what honest collectors gave.
+/// Asserts that with at most f liars, the price lies within the honest collectors' prices.
 fn within_honest_prices(schedule: &Schedule, verdict: &Verdict, price: Option<f64>) {
     let (mut lowest, mut highest, mut liars) = (f64::INFINITY, 0.0f64, 0);
     for one in &verdict.counted {
@@ -262,7 +266,7 @@ fn within_honest_prices(schedule: &Schedule, verdict: &Verdict, price: Option<f6
     }
 }
 
-/// Whatever others send, an honest collector whose key is known counts with just what it made.
+/// Asserts that an honest collector whose key is known counts with exactly its own price, whatever others send.
 fn honest_ones_count(schedule: &Schedule, standings: &[Standing]) {
     for (slot, role) in schedule.roles.iter().enumerate() {
         if !role.counts() || schedule.keys[slot].is_none() {
@@ -277,12 +281,12 @@ fn honest_ones_count(schedule: &Schedule, standings: &[Standing]) {
                 let abstains = bits == oracle::TOO_FEW_BITS || *role == Role::Refuses;
                 assert!(abstains, "slot {slot} gave a price");
             }
-            other => panic!("slot {slot} is honest and {other:?}"),
+            other => panic!("slot {slot} is honest, but {other:?}"),
         }
     }
 }
 
-/// Nothing that the round keeps was signed by another key, or elsewhere; and no key has two places.
+/// Asserts that the round holds only observations signed by the slot's own key for this round, and that no key has two slots.
 fn nothing_foreign_is_held(schedule: &Schedule, round: &Round, delivered: &[&Delivery]) {
     let mut keys = BTreeSet::new();
     for (slot, part) in round.parts.iter().enumerate() {
@@ -308,13 +312,13 @@ fn nothing_foreign_is_held(schedule: &Schedule, round: &Round, delivered: &[&Del
         if part.observation.is_some() {
             assert!(
                 keys.insert(schedule.keys[slot]),
-                "slot {slot}: its key has two places"
+                "slot {slot}: its key has two slots"
             );
         }
     }
 }
 
-/// The same deliveries in another order; only the samples of each collector stay in theirs.
+/// The same deliveries in another order, except that the samples of each collector stay in order.
 fn reordered<'a>(delivered: &[&'a Delivery], chance: &mut Chance) -> Vec<&'a Delivery> {
     let mut places: Vec<usize> = (0..delivered.len()).collect();
     chance.shuffle(&mut places);
@@ -339,7 +343,7 @@ fn reordered<'a>(delivered: &[&'a Delivery], chance: &mut Chance) -> Vec<&'a Del
     places.into_iter().map(|at| delivered[at]).collect()
 }
 
-/// What happened in all rounds, to see that anything did.
+/// What happened in all rounds, to check that everything that may happen did.
 #[derive(Default)]
 struct Tally {
     rounds: u64,
@@ -384,7 +388,7 @@ impl Tally {
         }
     }
 
-    /// Every role was played, every decision taken, and every rule of a round broken.
+    /// Asserts that every role was played, every decision taken, and every rule of a round broken.
     fn is_telling(&self) {
         assert_eq!(self.roles.len(), Role::ALL.len(), "{:?}", self.roles);
         assert_eq!(self.standings.len(), 5, "{:?}", self.standings);
@@ -392,7 +396,7 @@ impl Tally {
         assert_eq!(self.whats.len(), 12, "{:?}", self.whats);
         let rules = Reject::SampleRound.code()..=Reject::Equivocation.code();
         for code in rules {
-            let reason = Reject::from_code(code).expect("there is no gap");
+            let reason = Reject::from_code(code).expect("the codes have no gap");
             assert!(
                 self.refused.contains_key(&reason),
                 "never refused: {reason}"

@@ -1,7 +1,7 @@
-//! The static binary needs nothing but itself: its headers say so, and it does the main job alone in an empty root that
-//! holds what docs/Dockerfile puts there.
+//! The static binary depends on no other file: its ELF headers say so, and it does the main job in an otherwise empty root
+//! with the files of docs/Dockerfile.
 //!
-//! `make test` builds it where this machine can ('make musl') and names it in RSORACLE_STATIC.
+//! `make test` builds it if this machine can ('make musl'), and names it in RSORACLE_STATIC.
 
 mod image;
 mod support;
@@ -30,7 +30,7 @@ fn static_binary() -> PathBuf {
 #[test]
 #[ignore = "needs static"]
 fn its_headers_ask_for_no_interpreter_and_no_library() {
-    // The reader sees both where they are.
+    // The reader of ELF headers finds both in a dynamic binary.
     let dynamic = Elf::read(&std::fs::read(env!("CARGO_BIN_EXE_rsoracle")).unwrap());
     assert!(dynamic.interpreter.is_some() && dynamic.libraries > 0);
     assert!(!dynamic.stripped, "{dynamic:?}");
@@ -44,7 +44,7 @@ fn its_headers_ask_for_no_interpreter_and_no_library() {
     );
 }
 
-/// Most bytes of the static verifier.
+/// Largest size of the static verifier in bytes.
 const VERIFIER_BYTES_MAX: u64 = 1_000_000;
 
 #[test]
@@ -63,7 +63,7 @@ fn the_verifier_is_small_and_asks_for_no_interpreter_and_no_library() {
     );
 }
 
-/// All files under a folder.
+/// All files below a directory.
 fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -187,7 +187,7 @@ fn without_certificates_it_says_so_and_what_to_do_before_anything_starts() {
     assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
 }
 
-/// Answers one question about a name, as a name server would that knows every name as 127.0.0.1 (RFC 1035, 4.1).
+/// Answers one query as a name server that resolves every name to 127.0.0.1 (RFC 1035, 4.1).
 fn answer(server: &UdpSocket) -> Option<()> {
     let mut question = [0; 512];
     let (length, asker) = server.recv_from(&mut question).ok()?;
@@ -196,10 +196,10 @@ fn answer(server: &UdpSocket) -> Option<()> {
     let kind = &question[name_end + 1..name_end + 3];
     let found: u8 = if kind == [0, 1] { 1 } else { 0 };
     let mut reply = question[..name_end + 5].to_vec();
-    // A response, recursion available; one question, so many answers.
+    // A response with recursion available: one question, and the number of answers.
     reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, found, 0, 0, 0, 0]);
     if found == 1 {
-        // The name again, type A, class IN, a minute, four bytes.
+        // The same name, type A, class IN, TTL of a minute, four bytes.
         reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
     }
     server.send_to(&reply, asker).ok().map(|_| ())
@@ -259,7 +259,7 @@ fn it_resolves_names_by_itself() {
     );
 }
 
-/// A certificate of this kind for 127.0.0.1 that vouches for itself; `kind` goes to `openssl req -newkey`.
+/// A self-signed certificate for 127.0.0.1; `kind` is the kind of key for `openssl req -newkey`.
 fn self_signed(kind: &str) -> Certificates {
     let path = |name| scratch(name).to_str().unwrap().to_owned();
     let (cert, key) = (path("cert.pem"), path("key.pem"));
@@ -338,7 +338,7 @@ fn its_trimmed_tls_still_speaks_1_2_and_nothing_older() {
     ] {
         let tls = self_signed("rsa:2048");
         let mut server = Command::new("openssl");
-        // It answers over HTTP, which is no websocket: but then both have agreed on TLS.
+        // The server speaks plain HTTP, not WebSocket. But that error comes only after a successful TLS handshake.
         server.args([
             "s_server",
             "-accept",
@@ -389,7 +389,7 @@ fn its_trimmed_tls_still_speaks_1_2_and_nothing_older() {
 
 #[test]
 fn what_cannot_be_built_here_says_what_is_missing() {
-    // A copy, beside which nothing was installed.
+    // A copy of the script, beside which nothing was installed.
     let copy = scratch("checkout").join(".ci/static");
     std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
     std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/static"), &copy).unwrap();
@@ -397,13 +397,13 @@ fn what_cannot_be_built_here_says_what_is_missing() {
         (
             "x86_64-unknown-linux-gnu",
             2,
-            ["it takes ARCH-unknown-linux-musl"; 3],
+            ["expected ARCH-unknown-linux-musl"; 3],
         ),
         (
             "sparc-unknown-linux-musl",
             1,
             [
-                "no way to build for sparc",
+                "cannot build for sparc",
                 "make musl-setup TARGET=sparc",
                 "zig",
             ],

@@ -1,7 +1,7 @@
-//! Strangers on both ports of an aggregator: they cost themselves a connection and the round nothing.
+//! Strangers on both ports of an aggregator: they lose their connection, and do the round no harm.
 //!
-//! In each test the last collector is played by the test and held back until the strangers have had their say, so the
-//! attack is over (or runs on) when the round begins, whatever the machine's speed.
+//! In each test, the test plays the last collector and holds it back until the strangers have attacked. So the attack is over
+//! (or still runs) when the round begins, however fast the machine is.
 
 mod support;
 
@@ -14,11 +14,11 @@ use support::peer::*;
 
 /// One of them may be missed.
 const SAMPLES: u32 = 5;
-/// Long enough for the collectors of a machine that is busy with the strangers.
+/// An interval long enough for collectors on a machine that is busy with strangers.
 const INTERVAL: &str = "1s";
 const PRICE: f64 = 87_231.42;
 
-/// The collector of the last slot does its job; the round must come to five signatures.
+/// Plays the collector of the last slot honestly. Asserts that the round has five signatures.
 fn finish_with(stage: Stage, mut collector: TestCollector) -> (Report, String) {
     collector.ready();
     let round = collector.round();
@@ -70,7 +70,7 @@ fn frames_that_are_no_hello_are_refused_by_reason() {
         (head(FrameKind::Refusal, Refusal::BYTES), Reject::Kind),
         (head(FrameKind::Preamble, Preamble::BYTES), Reject::Kind),
     ];
-    // Every single bit of the head of a hello but those that make it another kind (above).
+    // Flip every single bit of a hello's head, except those that make it another kind (above).
     for bit in (0..64).filter(|bit| bit / 8 != 5) {
         let mut bytes = with(0, b'R');
         bytes[bit / 8] ^= 1 << (bit % 8);
@@ -119,7 +119,7 @@ fn hellos_that_do_not_fit_their_slot_are_refused_by_reason() {
     }
     let elsewhere = |nonce: &[u8; 32]| hello(4, &key_4, "embedded:ETHUSDT", nonce, &secret_4);
     assert_eq!(refused(&elsewhere), Reject::SourceDiffers);
-    // The identity point: the signature "identity, 0" under it fits any message unless such keys are refused.
+    // The identity point: under this key, the signature "identity, 0" is valid for any message, unless such keys are refused.
     let weak = |_: &[u8; 32]| {
         let (mut key, mut signature) = ([0; 32], [0; 64]);
         (key[0], signature[0]) = (1, 1);
@@ -128,7 +128,7 @@ fn hellos_that_do_not_fit_their_slot_are_refused_by_reason() {
         hello
     };
     assert_eq!(refused(&weak), Reject::KeyWeak);
-    // Signed over another connection's nonce.
+    // Signed for another connection's nonce.
     let (_first, nonce_of_first) = stage.challenged();
     let replayed = hello(4, &key_4, SOURCE, &nonce_of_first, &secret_4);
     assert_eq!(refused(&|_| replayed), Reject::HelloSignature);
@@ -142,7 +142,7 @@ fn hellos_that_do_not_fit_their_slot_are_refused_by_reason() {
         let fits = [Reject::HelloSignature, Reject::KeyWeak, Reject::SlotUnknown];
         assert!(fits.contains(&reason), "byte {byte}: {reason}");
     }
-    // Slot 3 is taken; its key is no key for slot 4.
+    // Slot 3 is taken, and its key cannot be used for slot 4.
     let mut third = stage.collector(3);
     let again = |nonce: &[u8; 32]| hello(3, &key_3, SOURCE, nonce, &secret_3);
     assert_eq!(refused(&again), Reject::SlotTaken);
@@ -155,7 +155,7 @@ fn hellos_that_do_not_fit_their_slot_are_refused_by_reason() {
     fourth.ready();
     let (round_3, round_4) = (third.round(), fourth.round());
     let _third = third.play(&round_3, &records(SAMPLES, PRICE));
-    // In mid-round even one that knows the secret does not come in.
+    // During a round, not even a stranger that knows the secret is admitted.
     let late = |nonce: &[u8; 32]| hello(4, &key_4, SOURCE, nonce, &secret_4);
     assert_eq!(refused(&late), Reject::RoundRunning);
     let _fourth = fourth.play(&round_4, &records(SAMPLES, PRICE));
@@ -174,7 +174,7 @@ fn hellos_that_do_not_fit_their_slot_are_refused_by_reason() {
     ] {
         assert!(refused[&reason] >= least, "{reason}: {refused:?}");
     }
-    // ... and the connection that was challenged and stayed silent, unless the round was over first.
+    // ... and the connection that stayed silent after its challenge, unless the round was over first.
     let late = refused.get(&Reject::HelloLate).copied().unwrap_or(0);
     let all: u32 = refused.values().sum();
     assert_eq!(all, 3 + 3 + 1 + 1 + 9 + 2 + 1 + 1 + late, "{refused:?}");
@@ -185,7 +185,7 @@ fn silence_drops_of_bytes_and_half_frames_end_after_a_second_on_either_port() {
     let stage = stage(1, SAMPLES, INTERVAL);
     let (secret, _) = stage.enrolment(4);
     let key = collector_key(4);
-    // Silent, and with one byte fewer than a head, a frame, a preamble.
+    // Silence, and one byte less than a head, a frame, a preamble.
     let mut late_control: Vec<Peer> = (0..4).map(|_| stage.challenged().0).collect();
     let mut late_data: Vec<Peer> = (0..4).map(|_| Peer::connect(stage.data)).collect();
     let head = *b"RSOR\x01\x02\0\0";
@@ -198,7 +198,7 @@ fn silence_drops_of_bytes_and_half_frames_end_after_a_second_on_either_port() {
     late_data[1].send(&head[..7]);
     late_data[2].send(b"RSOR\x01\x07\0\0");
     late_data[3].send(&[0; Preamble::BYTES - 1]);
-    // A hello that would be fine, byte by byte, over and over: never finished, and never a second's grace more.
+    // A valid hello, sent byte by byte, again and again: it is never complete, and the deadline is never extended.
     let (mut slow, _) = stage.challenged();
     let mut slow_data = Peer::connect(stage.data);
     let mut sent = 0;
@@ -218,7 +218,7 @@ fn silence_drops_of_bytes_and_half_frames_end_after_a_second_on_either_port() {
     for peer in &mut late_data {
         peer.until_ended();
     }
-    // Half a frame, then the end; and nothing at all, then the end, which is not worth counting.
+    // Half a frame, then the end of the connection. Also no bytes, then the end, which is not counted.
     for bytes in [&b""[..], b"R", &head, &whole[..100]] {
         let (mut peer, _) = stage.challenged();
         peer.send(bytes);
@@ -245,7 +245,7 @@ fn a_megabyte_of_anything_on_either_port_costs_the_sender_its_connection() {
         peer.send(&vec![b'R'; 1 << 20]);
         peer.until_ended();
     }
-    // A hello that is fine, with a megabyte behind it: let in, then refused for what follows.
+    // A valid hello with a megabyte behind it: admitted, then refused for what follows.
     let (mut peer, nonce) = stage.challenged();
     let mut bytes = hello(4, &key, SOURCE, &nonce, &secret).encode().to_vec();
     bytes.resize(1 << 20, 0);
@@ -292,7 +292,7 @@ fn a_crowd_displaces_its_own_oldest_and_counts_them() {
         let _challenge: [u8; 40] = crowd[0].next();
         Some(crowd[0].refusal())
     });
-    // A slow machine has refused it for its silence first; either way it is gone, and the newest came in.
+    // A slow machine may have refused it for its silence first. Either way it is gone, and the newest stranger was accepted.
     assert!([Reject::Crowded, Reject::HelloLate].contains(&displaced));
     let (report, _) = finish_with(stage, collector);
     let refused = report.refused();

@@ -1,5 +1,5 @@
-//! Every stream end to end: the real binary watches the embedded exchange, which keeps to each dialect's habits and then does
-//! not. All dialects run at once, since each test waits more than it works.
+//! Every stream end to end: the real binary reads the embedded exchange, which behaves as each exchange does, and then has
+//! faults. All dialects run at once, since each test waits more than it computes.
 
 mod published;
 mod support;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::*;
 use witness::*;
 
-/// The kinds of source whose prices come by themselves, and a symbol of each.
+/// The kinds of source that send streams, each with a symbol.
 const STREAMS: [(&str, &str); 7] = [
     ("binance-stream", "BTCUSDT"),
     ("coinbase", "BTC-USD"),
@@ -21,18 +21,18 @@ const STREAMS: [(&str, &str); 7] = [
     ("okx", "BTC-USDT"),
     ("bybit", "BTCUSDT"),
 ];
-/// Those whose messages tell no time with their newest price, or not always.
+/// The kinds whose prices have no time, or not always.
 const WITHOUT_TIME: [&str; 2] = ["bitfinex", "binance-stream"];
-/// Those that ask their clients to show that they live.
+/// The kinds that require pings from their clients.
 const PINGED: [&str; 2] = ["okx", "bybit"];
 const STALE: &str = "the exchange lives, and says no price that is young enough";
 const NOT_JSON: &str = "the reply is not JSON";
 const NOT_DECIMAL: &str = "the price is no decimal number";
 const TOO_FEW: &str = "fewer than 80 % of the samples are valid";
-/// Twenty prices a second, by the time since the connection was made, however busy the machine.
+/// Twenty prices per second since the connection was opened, however busy the machine.
 const BRISK: [&str; 2] = ["--rate", "20"];
 
-/// Starts a round of three collectors that watch `kind` at `url`.
+/// Starts a round of three collectors of the source `kind:symbol` at `url`.
 fn round(kind: &str, symbol: &str, url: &str, args: &[&str]) -> Running {
     let source = format!("embedded-{kind}:{symbol}");
     let (mut command, _) = marked_run(&["--source", &source, "--endpoint", url, "--json"]);
@@ -43,7 +43,7 @@ fn round(kind: &str, symbol: &str, url: &str, args: &[&str]) -> Running {
     start_command(command)
 }
 
-/// A round of each of these dialects, all at one exchange; what each came to.
+/// Runs a round for each of these kinds, all with one exchange. Returns the results.
 fn rounds(of: &[(&str, &str)], exchange_args: &[&str], args: &[&str]) -> Vec<(String, Finished)> {
     let (_exchange, url) = exchange(exchange_args);
     let start = |(kind, symbol): &(&str, &str)| (kind.to_string(), round(kind, symbol, &url, args));
@@ -56,12 +56,12 @@ fn priced(kind: &str, done: &Finished) -> Published {
     assert_eq!(done.code, Some(0), "{kind}: {}", done.stderr);
     let report = Published::of(done);
     let price = report.checked_price();
-    // What the tape holds.
+    // The range of prices on the tape.
     assert!((87_200.0..87_262.1).contains(&price), "{kind}: {price}");
     report
 }
 
-/// Every collector abstains for this reason.
+/// Asserts that every collector abstains for this reason.
 fn abstained(kind: &str, done: &Finished, why: &str) -> Published {
     assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
     let report = Published::of(done);
@@ -157,7 +157,7 @@ fn a_stream_that_says_nothing_at_all_is_opened_anew() {
         "3s",
     ];
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
-        // A second of prices, and then more than that of silence: young enough all the same.
+        // One second of prices, then a longer silence: the last price is not stale yet.
         priced(&kind, &done);
         let given_up = done
             .stderr
@@ -205,11 +205,11 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
         "price:0@3..",
     ] {
         let told = |kind: &str| match (kind, fault) {
-            // It names no symbol in its prices.
+            // Its prices do not name their symbol.
             ("bitfinex", "wrong-symbol@3..") => vec![],
             (_, "wrong-symbol@3..") => vec!["the reply has another symbol"],
             (_, "garbage@3..") => vec![NOT_JSON],
-            // Where prices are numbers, no number is no JSON; Bitstamp has both.
+            // If prices are JSON numbers, an invalid one is not JSON. Bitstamp has both numbers and texts.
             ("bitfinex" | "kraken", "price:NaN@3..") => vec![NOT_JSON],
             ("bitstamp", "price:NaN@3..") => vec![NOT_JSON, NOT_DECIMAL],
             (_, "price:NaN@3..") => vec![NOT_DECIMAL],
@@ -222,7 +222,7 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
             }
             let report = abstained(&kind, &done, TOO_FEW);
             for slot in &report.collectors {
-                // Of a sample that this machine took too late nobody says what it was.
+                // The reason is not known for a sample that this machine took too late.
                 let late = Miss::Overdue.to_string();
                 let mut refused = slot.refused();
                 refused.retain(|(_, why)| *why != late);
@@ -235,7 +235,7 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
 
 #[test]
 fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
-    // Each tells another time, and so is another sentence.
+    // Each message names another time, so no two are the same.
     let faults = ["--rate", "500", "--fault", "price:abc@3.."];
     let args = [
         "--samples",
@@ -249,7 +249,7 @@ fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
         let anew = "the exchange says no price any more; reconnecting";
         assert!(done.stderr.contains(anew), "{kind}: {}", done.stderr);
         let said = done.stderr.matches("no price: the price is no").count();
-        // Of each of three collectors so many, and again after ten seconds.
+        // Each of three collectors logs this many lines, and again after ten seconds.
         let times = 1 + done.took.as_secs() as usize / 10;
         assert!((1..=3 * 10 * times).contains(&said), "{kind}: {said} lines");
     }
@@ -257,7 +257,7 @@ fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
 
 #[test]
 fn a_large_message_or_a_dropped_connection_is_got_over() {
-    // Twenty megabytes for each of twenty collectors take the exchange its time.
+    // It takes the exchange some time to send twenty megabytes to each of twenty collectors.
     for fault in ["large@160", "drop@160"] {
         let faults = [&BRISK[..], &["--fault", fault]].concat();
         let args = ["--samples", "12", "--interval", "1s"];
@@ -300,7 +300,7 @@ fn a_symbol_that_is_not_known_is_refused_or_silent() {
         let told = done.stderr.contains("unknown symbol ");
         assert!(told, "{kind}: {}", done.stderr);
     }
-    // These acknowledge any symbol.
+    // These exchanges acknowledge any symbol.
     let silent = [("binance-stream", "NONEUSDT"), ("bitstamp", "nosuchusd")];
     for (kind, done) in rounds(&silent, &[], &["--ready-timeout", "12s"]) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
@@ -311,7 +311,7 @@ fn a_symbol_that_is_not_known_is_refused_or_silent() {
     }
 }
 
-/// Time in which what fails for good has failed, on any machine; the time to get ready is longer.
+/// Longest time until a permanent failure ends a run, on any machine. The ready timeout is longer.
 const READY: Duration = Duration::from_secs(120);
 
 #[test]
@@ -320,7 +320,7 @@ fn an_old_price_is_no_first_price_and_an_old_snapshot_is_waited_over() {
         .into_iter()
         .filter(|(kind, _)| !WITHOUT_TIME.contains(kind))
         .collect();
-    // In a flood of old ones there is no moment without any.
+    // In a flood of old prices, there is always something to read.
     let old = ["--rate", "1000", "--fault", "stale:10m"];
     for (kind, done) in rounds(&timed, &old, &["--ready-timeout", "12s"]) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
@@ -337,7 +337,7 @@ fn an_old_price_is_no_first_price_and_an_old_snapshot_is_waited_over() {
 
 #[test]
 fn the_roster_of_seven_bears_a_currency_that_loses_its_parity() {
-    // Both slots in USDT, by the same.
+    // Both slots in USDT, for the same reason.
     let (_exchange, url) = exchange(&["--fault", "okx/scale:0.8", "--fault", "bybit/scale:0.8"]);
     let (mut command, _) = marked_run(&["--sources", "embedded-diverse", "--endpoint", &url]);
     command.args([
@@ -382,6 +382,6 @@ fn rounds_without_end_stay_away_from_an_exchange_that_turns_them_away() {
         .stderr
         .contains("the exchange does not serve this location");
     assert!(told, "{}", done.stderr);
-    // Neither tried again at once nor started again to try.
+    // It neither retries at once nor is restarted to retry.
     assert!(!done.stderr.contains("started again"), "{}", done.stderr);
 }

@@ -1,5 +1,5 @@
-//! The attacks of docs/SECURITY.md that no other file of tests tries, and a look at the document itself: every row names
-//! tests, and every test that it names is there.
+//! The attacks of docs/SECURITY.md that no other test file tries, and a check of the document itself: every row names tests,
+//! and every named test exists.
 
 mod chronicle;
 mod support;
@@ -21,7 +21,7 @@ use support::*;
 use tungstenite::{Message, WebSocket};
 use witness::*;
 
-/// What a process may take in memory whatever it is fed, in kB: more than it needs, and less than what it is fed.
+/// Most memory that a process may use, in kB, whatever is sent to it: more than it needs, but less than is sent.
 const RESIDENT_KB_MAX: u64 = 24_000;
 
 fn checkout(path: &str) -> PathBuf {
@@ -55,7 +55,7 @@ fn every_attack_names_its_tests_and_they_are_there() {
         assert!(!found.is_empty(), "no test: {row}");
         tests.extend(found);
     }
-    // Wherever in the document they stand.
+    // Anywhere in the document.
     tests.extend(named(&document));
     for (file, test) in tests {
         let path = format!("{file}.rs");
@@ -91,7 +91,7 @@ impl Door {
         }
     }
 
-    /// The next connection.
+    /// Waits for the next connection.
     fn accept(&self) -> TcpStream {
         let tcp = eventually("a connection", || self.come());
         tcp.set_nonblocking(false).expect("blocking");
@@ -99,7 +99,7 @@ impl Door {
         tcp
     }
 
-    /// The next connection, once it has sent the head of its request.
+    /// Waits for the next connection, and reads the head of its request.
     fn asked(&self) -> TcpStream {
         let mut tcp = self.accept();
         let (mut head, mut byte) = (Vec::new(), [0]);
@@ -110,7 +110,7 @@ impl Door {
         tcp
     }
 
-    /// A collector's websocket, after its first request.
+    /// Waits for a collector's WebSocket, and reads its first request.
     fn websocket(&self) -> WebSocket<TcpStream> {
         let mut ws = tungstenite::accept(self.accept()).expect("an upgrade");
         let request = ws.read().expect("a request").into_text().expect("in text");
@@ -119,14 +119,14 @@ impl Door {
     }
 }
 
-/// Writes the same again and again until the other side ends the connection, which it must; gives how many bytes it took, and
-/// the most memory that `id` had meanwhile, in kB.
+/// Writes the same bytes repeatedly until the other side ends the connection, which it must. Returns how many bytes it took,
+/// and the peak memory of process `id` meanwhile, in kB.
 fn pour(tcp: &mut TcpStream, piece: &[u8], id: u32) -> (usize, u64) {
     tcp.set_nonblocking(true).expect("O_NONBLOCK");
     let (mut most_kb, mut poured) = (0, 0);
     let mut looked = Instant::now();
     eventually("the other side has had enough", || {
-        // Faster than the looks of `eventually`, and never from the middle of what was not taken.
+        // Writes more often than `eventually` checks, and continues partial writes where they stopped.
         while looked.elapsed() < Duration::from_millis(20) {
             match tcp.write(&piece[poured % piece.len()..]) {
                 Ok(count) => poured += count,
@@ -173,7 +173,7 @@ fn a_redirect_is_followed_nowhere() {
         let code = &status[..3];
         let line = running.stderr_line(code);
         assert!(line.contains(&door.url), "{line}");
-        // It tries again, or has ended: elsewhere it has not been.
+        // It retries or has ended, but it has not connected anywhere else.
         eventually("what it does next", || {
             let again = door.come().is_some();
             (again || running.ended()).then_some(())
@@ -218,7 +218,7 @@ fn pings_without_end_take_no_memory_though_nobody_reads_the_answers() {
     let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
     ws.send(Message::text(reply)).unwrap();
     running.stderr_line("1 of 1 collectors ready");
-    // RFC 6455, 5.5.2: a ping of 125 bytes. The round's samples get no other answer, and the run ends without a price.
+    // RFC 6455, 5.5.2: a ping of 125 bytes. The samples get no other reply, and the run ends without a price.
     let ping = [&[0x89, 125][..], &[b'p'; 125]].concat().repeat(64);
     let (poured, most_kb) = pour(ws.get_mut(), &ping, collector);
     println!("{poured} bytes of pings, {most_kb} kB");
@@ -270,7 +270,7 @@ fn a_core_dump_has_no_memory_in_it() {
     eventually("it ends", || running.ended().then_some(()));
 }
 
-/// Has a real core file made, where the system writes them beside the process, and looks for the key in it.
+/// Makes a process dump core, and searches the core file for the key.
 #[test]
 #[ignore = "needs core-files"]
 fn a_core_file_lacks_the_key() {
@@ -363,7 +363,7 @@ fn two_exchanges_of_seven_lie_and_the_price_is_within_what_the_others_say() {
         "wrong-symbol",
     ];
     let pairs = [[0, 1], [2, 3], [4, 5], [6, 0]];
-    // All rounds at once: in each there is somebody who never gets ready.
+    // All rounds run at once: in each there is a collector that never gets ready.
     let start = |(liars, (first, second)): (&[usize; 2], (&&str, &&str))| {
         let faults = [(liars[0], first), (liars[1], second)];
         let faults = faults.map(|(slot, lie)| format!("{}/{lie}", DIVERSE[slot]));
@@ -397,7 +397,7 @@ fn two_exchanges_of_seven_lie_and_the_price_is_within_what_the_others_say() {
             (low..=high).contains(&price),
             "{faults:?}: {price} of {honest:?}"
         );
-        // What is on the tape is between these.
+        // All prices on the tape lie between these.
         assert!(
             (86_000.0..89_000.0).contains(&low) && high < 89_000.0,
             "{honest:?}"
@@ -405,12 +405,12 @@ fn two_exchanges_of_seven_lie_and_the_price_is_within_what_the_others_say() {
     }
 }
 
-/// Passes bytes on between a collector and one port of its aggregator, as someone on the line can who changes some of them.
+/// Forwards bytes between a collector and one port of its aggregator, and may change some, as an attacker on the network can.
 struct Line {
     listener: TcpListener,
     far: SocketAddr,
     ends: Vec<(TcpStream, TcpStream)>,
-    /// All that the collector has said here.
+    /// Everything that the collector has sent here.
     said: Vec<u8>,
 }
 
@@ -430,7 +430,7 @@ impl Line {
         self.listener.local_addr().unwrap().to_string()
     }
 
-    /// Passes on what is there; `touch` gets each byte of the collector with its place.
+    /// Forwards what has arrived. `touch` gets each byte of the collector with its offset, and may change it.
     fn step(&mut self, touch: impl Fn(usize, u8) -> u8) {
         if let Ok((near, _)) = self.listener.accept() {
             let far = TcpStream::connect(self.far).expect("the aggregator listens");
@@ -458,7 +458,7 @@ impl Line {
 
 #[test]
 fn someone_on_the_line_can_silence_a_remote_collector_and_change_no_price() {
-    // The last bit of each sample's price (docs/PROTOCOL.md has the offsets); of its lateness; of the signed average.
+    // Flip the last bit of each sample's price, of its lateness, or of the signed average (for offsets, see docs/PROTOCOL.md).
     let samples_begin = Hello::BYTES + Ready::BYTES;
     let in_sample = |at: usize| at.checked_sub(samples_begin).map(|at| at % Sample::BYTES);
     let (price_end, lateness_end) = (31, 39);
@@ -509,7 +509,7 @@ fn someone_on_the_line_can_silence_a_remote_collector_and_change_no_price() {
             "{attack}: {}",
             done.stderr
         );
-        // And heard nothing that would let it speak as the collector.
+        // And the attacker heard nothing that lets it speak as the collector.
         let secret = &std::fs::read(&enrolment).unwrap()[..32];
         assert!(!on_control.said.windows(32).any(|bytes| bytes == secret));
     }
@@ -547,7 +547,7 @@ fn every_foreign_crate_is_pinned_to_its_bytes_on_crates_io() {
             line.map(|rest| rest.trim_end_matches('"'))
         };
         let name = value("name").expect("a name");
-        if name == "rsoracle" {
+        if ["rsoracle", "rsoracle-proof", "rsoracle-verify"].contains(&name) {
             continue;
         }
         foreign += 1;
@@ -560,7 +560,7 @@ fn every_foreign_crate_is_pinned_to_its_bytes_on_crates_io() {
         assert_eq!(value("checksum").map(str::len), Some(64), "{name}");
     }
     assert!(foreign > 30, "{foreign}");
-    // Nothing is built past it.
+    // All builds use the lock file.
     let calls = [
         "cargo build",
         "cargo test",

@@ -1,5 +1,5 @@
-//! The rules of the house, checked on the sources themselves: rooms, circles, purity, no threads, no async, no unsafe, the
-//! dependencies, functions that fit a screen. This file names what it bans; it looks at `src` only.
+//! The project's rules, checked on the source files in `src`: rooms, circular imports, purity, no threads, no async, no unsafe,
+//! dependencies, lengths of functions and files.
 
 mod reading;
 
@@ -17,7 +17,7 @@ const DEPENDENCIES: [&str; 5] = [
     "tungstenite",
 ];
 
-/// Files that do no input or output and read no clock, nor does what they use. (The compiler sees to that in src/proof.)
+/// Files that do no input or output and read no clock, and use no files that do. (In src/proof, the compiler ensures that.)
 const PURE: [&str; 23] = [
     "src/aggregator/settings.rs",
     "src/aggregator/voices.rs",
@@ -49,7 +49,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What each file uses, but what a door (`mod.rs`, `lib.rs`) names of its own room: it stands for the room.
+/// Which files each file uses. A door (`mod.rs`, `lib.rs`) stands for its room, so its uses of that room are left out.
 fn edges(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     let mut edges = Graph::of(sources).uses;
     for door in sources.iter().filter(|source| source.is_door()) {
@@ -61,8 +61,8 @@ fn edges(sources: &[Source]) -> BTreeMap<String, BTreeSet<String>> {
     edges
 }
 
-/// Within every folder: what stands in it, files and folders as a whole, does not use itself through others. Its door is left
-/// out, which names what is behind it and is named by that.
+/// In every folder, the files and subfolders (each as a whole) do not use each other in a circle. Doors are left out, since
+/// they name what is behind them and are named by it.
 #[test]
 fn nothing_uses_itself_in_a_circle() {
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -235,7 +235,7 @@ const MANIFESTS: [&str; 3] = [
     "src/verify/Cargo.toml",
 ];
 
-/// What a manifest depends on, once each: the static binary asks for a feature more of one.
+/// The dependencies of a manifest. The static binary names one of them again for a feature, but each is listed once.
 fn dependencies(manifest: &str) -> Vec<String> {
     let text = read(manifest);
     let sections = text
@@ -255,7 +255,7 @@ fn dependencies(manifest: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_direct_dependencies_are_the_five_and_the_proof_has_one() {
+fn the_direct_dependencies_are_the_five() {
     let mut of_all = dependencies("Cargo.toml");
     of_all.retain(|name| !name.starts_with("rsoracle-"));
     assert_eq!(of_all, DEPENDENCIES);

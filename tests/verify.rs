@@ -1,4 +1,4 @@
-//! `rsoracle verify`: what it accepts, and that it accepts nothing else: real journals, tampered ones, forged ones.
+//! `rsoracle verify`: accepts real journals, and rejects tampered and forged ones.
 
 mod signed;
 mod support;
@@ -25,7 +25,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use support::*;
 use witness::*;
 
-/// What `--json` says of a file.
+/// The verdict on a file, as `--json` prints it.
 #[derive(DeJson, Debug)]
 struct Verdict {
     file: String,
@@ -44,7 +44,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// A file of these lines.
+/// Writes a file with these lines.
 fn file<T: AsRef<str>>(lines: &[T]) -> String {
     let path = scratch("reports.jsonl");
     let whole: String = lines
@@ -65,7 +65,7 @@ fn verify(args: &[&str]) -> Finished {
     run(&[&["verify"], args].concat())
 }
 
-/// The verdicts that `--json` gives, one per file, and the exit code.
+/// Runs `verify --json`. Returns a verdict per file, and the exit code.
 fn verdicts(args: &[&str]) -> (Vec<Verdict>, Option<i32>) {
     let done = verify(&[&["--json"], args].concat());
     let verdict = |line: &str| {
@@ -76,7 +76,7 @@ fn verdicts(args: &[&str]) -> (Vec<Verdict>, Option<i32>) {
     (verdicts, done.code)
 }
 
-/// Lines that are wrong: the whole text says so, in the one way that `parts` name, and the exit code is 1.
+/// Asserts that these lines are rejected, with a message that contains all of `parts`, and with exit code 1.
 fn assert_wrong<T: AsRef<str>>(lines: &[T], args: &[&str], parts: &[&str]) {
     let path = file(lines);
     let done = verify(&[&[path.as_str()], args].concat());
@@ -98,7 +98,7 @@ struct Real {
     roster: Roster,
 }
 
-/// Made once, by the real binary, from recorded prices; again, if the machine was so busy that a collector missed a round.
+/// Made once, by the real binary, from recorded prices; made again if a collector missed a round on a busy machine.
 fn real() -> &'static Real {
     static REAL: OnceLock<Real> = OnceLock::new();
     REAL.get_or_init(|| {
@@ -129,7 +129,7 @@ fn make_real() -> Real {
     Real { lines, roster }
 }
 
-/// A whole small journal: five collectors, six rounds.
+/// A complete small journal: five collectors, six rounds.
 fn journal() -> (Oracle, Vec<String>) {
     let mut oracle = Oracle::new(5, "binance:BTCUSDC");
     let says = [100.0, 101.0, 102.0, 103.0, 104.0].map(Price);
@@ -223,7 +223,7 @@ fn every_flipped_character_of_a_real_line_is_found() {
         );
         assert_eq!((verdict.price, verdict.bad), (None, 1), "byte {at}");
     }
-    // Without a roster, and in the middle of a journal, the line is named.
+    // Without a roster, in the middle of a journal: the message names the line.
     let second = fs::read_to_string(&files[300]).unwrap();
     let tampered = [&lines[0], second.trim_end(), &lines[2]];
     assert_wrong(&tampered, &[], &["wrong: line 2"]);
@@ -282,7 +282,7 @@ fn reports_dropped_doubled_and_moved_are_found_by_their_line() {
         let first = &verdicts[0].wrong[0];
         assert!(first.starts_with(line), "{order:?}: {first}");
     }
-    // A journal may be checked from any report on, and says that it does not begin at the first.
+    // A journal may be checked from any report on; the output says that it does not begin at the first.
     let done = verify(&[&file(&of(&[3, 4, 5]))]);
     assert_eq!(done.code, Some(5), "{}", done.stdout);
     let chain = "from report 3 on, no report is missing, repeated or out of order; earlier reports are not in this file";
@@ -305,7 +305,7 @@ fn an_aggregator_that_signs_two_reports_for_one_start_is_found_even_at_the_begin
     let again = START_US + 60_000_000;
     lines.push(oracle.line(again, &[Price(1.0); 5]));
     assert_wrong(&lines, &[], &["wrong: line 7 (report 7): ", why]);
-    // Two oracles of one start are no equivocation, and journals one after the other no flaw.
+    // Reports of two oracles with the same start are not an equivocation, and concatenated journals are not a flaw.
     let mut other = Oracle::new(1, "binance:BTCUSDC");
     other.terms.aggregator = key(9).public();
     let mut report = other.report(at, &[Price(101.0)]);
@@ -474,7 +474,7 @@ fn what_cannot_be_read_has_an_exit_code_of_its_own_and_hides_no_other_file() {
         assert!(done.stderr.contains(part), "{part:?} in {}", done.stderr);
         assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
     }
-    // The others are checked all the same, and an invalid one weighs more.
+    // The other files are still checked, and an invalid file decides the exit code.
     let (verdicts, code) = verdicts(&["/nonexistent.jsonl", &path, "--roster", &roster]);
     assert_eq!((verdicts.len(), code), (1, Some(4)));
     assert_eq!(verdicts[0].verdict, "trusted");
@@ -533,7 +533,7 @@ fn what_is_no_report_is_not_counted_as_one_and_every_bad_line_is_counted() {
     let (verdicts, _) = verdicts(&[readme]);
     assert_eq!((verdicts[0].reports, verdicts[0].bad), (0, lines as u64));
     assert_wrong::<&str>(&[], &[], &[": 0 reports\n", "wrong: it contains no report"]);
-    // Text that steers a terminal or breaks JSON does neither.
+    // Text that would steer a terminal or break JSON is made harmless.
     let path = file(&["\x1b[2J\u{202e}\"\\ no report"]);
     assert_eq!(verdicts_of(&path).bad, 1);
 }
@@ -554,7 +554,7 @@ fn a_last_line_that_was_cut_off_is_named_as_that() {
     assert!(done.stdout.contains(hint), "{}", done.stdout);
     let why = "the line is incomplete: it is still being written, or a write was interrupted";
     assert!(done.stdout.contains(why), "{}", done.stdout);
-    // Without its newline alone it is a report like any other.
+    // If only the newline is missing, the report is valid.
     fs::write(&path, whole.trim_end()).unwrap();
     assert_eq!(verify(&[text(&path)]).code, Some(5));
 }
@@ -572,11 +572,11 @@ fn the_head_tells_whether_the_end_is_there() {
     assert_wrong(&lines[..5], &["--head", &head, "--roster", &roster], &[why]);
     assert_wrong(&lines, &["--head", &hex(&[7; 64])], &[why]);
     assert_wrong::<&str>(&[], &["--head", &head], &[why]);
-    // The signature alone makes no report.
+    // A signature alone does not make a report.
     let mut forged = lines.clone();
     forged[5] = forged[5].replace("104", "105");
     assert_wrong(&forged, &["--head", &head], &["wrong: line 6 (report 6): "]);
-    // Without it, a cut journal is valid, and says what was not seen, with the head to hold it against.
+    // Without --head, a truncated journal is valid; the output says so, with the signature to compare.
     let done = verify(&[&of(5), "--roster", &roster]);
     assert_eq!(done.code, Some(0));
     let shown = verdicts_of(&of(5)).head.unwrap();
@@ -597,7 +597,7 @@ fn a_price_too_old_to_act_on_is_refused_where_an_age_is_asked_for() {
         &["--max-age", "90s"],
         &["wrong: its last price is 100.", "more than --max-age 90s"],
     );
-    // The last one counts, and it must have a price.
+    // The last report counts, and it must have a price.
     lines.push(oracle.line(now_us() - 10_000_000, &[Price(100.0)]));
     assert_eq!(verify(&[&file(&lines), "--max-age", "1m"]).code, Some(5));
     lines.push(oracle.line(now_us() - 5_000_000, &[Nothing]));
@@ -710,7 +710,7 @@ fn whatever_differs_from_the_roster_is_named() {
             done.stdout
         );
     }
-    // A roster that names no aggregator trusts any, and that is said.
+    // A roster that names no aggregator trusts any; the output says so.
     let mut any = roster.clone();
     any.aggregator = None;
     let done = verify(&[&path, "--roster", &roster_file(&any)]);
@@ -744,7 +744,7 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
         "{}",
         done.stdout
     );
-    // Dropped, doubled, moved, or signed by one of them only.
+    // The record is dropped, doubled, moved, or signed by only one of the two keys.
     let without: Vec<&String> = lines.iter().filter(|line| **line != lines[6]).collect();
     let why = "the aggregator's key is not that of the previous report";
     assert_wrong(&without, &[], &["wrong: line 7 (report 7): ", why]);
@@ -769,7 +769,7 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
         &[],
         &["wrong: line 7 (a change of keys): ", by_old],
     );
-    // It lends no trust to a key when it does not come from the one that is trusted.
+    // A change of keys makes the new key trusted only if the old key is trusted.
     let mut other = Oracle::new(5, "binance:BTCUSDC");
     other.terms.aggregator = key(40).public();
     let mut report = other.report(START_US, &[Price(100.0); 5]);
@@ -802,7 +802,7 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     let proofs: Vec<String> = Proof::in_report(&report).iter().map(Proof::line).collect();
     assert_eq!(proofs.len(), 1);
     let roster = roster_file(&roster_of(&oracle.terms));
-    // Whose key it is, only a roster tells; that it lied, the proof alone.
+    // Only a roster tells whose key it is; the proof alone tells that it lied.
     for (args, code) in [(&[][..], 5), (&["--roster", &roster], 0)] {
         let done = verify(&[&[file(&proofs).as_str()], args].concat());
         assert_eq!(done.code, Some(code), "{}", done.stdout);
@@ -835,7 +835,7 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     ] {
         assert_wrong(&[line.replacen(from, to, 1)], &[], &["wrong: line 1"]);
     }
-    // The first answer twice.
+    // The first answer, twice.
     let (before, rest) = line.split_once("\"first\":{").unwrap();
     let (first, _) = rest.split_once("},\"second\":").unwrap();
     let twice = format!("{before}\"first\":{{{first}}},\"second\":{{{first}}}}}");
@@ -846,8 +846,8 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     );
 }
 
-/// A report whose collector has the neutral point as its key, under which one signature fits any message: nothing is
-/// wrong with it but that.
+/// A report that is valid, except that its collector's key is the identity point, under which one signature is valid for any
+/// message.
 fn forged_with_a_key_of_small_order() -> String {
     let neutral = {
         let mut bytes = [0; 32];
@@ -904,8 +904,8 @@ fn a_key_of_small_order_signs_nothing() {
     );
 }
 
-/// Verifies so many reports from standard input; gives the most memory it took, in kB, when all but a buffer's worth of
-/// them was read.
+/// Verifies this many reports from standard input. Returns the peak memory in kB, measured when all but the last buffer was
+/// read.
 fn memory_kb(lines: &[String]) -> u64 {
     let mut command = rsoracle();
     command

@@ -1,5 +1,5 @@
-//! Reports of real runs, checked by programs that share no line with ours: docs/verify.py, and an observation's signature
-//! by `openssl`. Where there is no Python, or nothing can be installed for it, the test says so and passes.
+//! Reports of real runs, checked by programs that share no code with ours: docs/verify.py for reports, `openssl` for an
+//! observation's signature.
 
 mod openssl;
 mod published;
@@ -43,13 +43,13 @@ fn read(line: &str) -> Report {
     Report::read(line.trim_end(), &mut Keys::default()).expect("a report")
 }
 
-/// A Python that has what docs/verify.py needs: `.ci/test` makes it.
+/// The Python with the package that docs/verify.py needs, which `.ci/test` sets up.
 fn python() -> PathBuf {
     let path = std::env::var_os("RSORACLE_PYTHON").map(PathBuf::from);
     path.expect("RSORACLE_PYTHON names a Python that has the package cryptography")
 }
 
-/// A file with this line, and what docs/verify.py says to it.
+/// Writes the line to a file, and runs docs/verify.py on it. Returns the file and the output.
 fn checked(python: &Path, line: &str) -> (String, Output) {
     let file = scratch("report.json");
     std::fs::write(&file, line).expect("a file for the test");
@@ -78,7 +78,7 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
     assert!(said.contains(&expected), "{said}");
     let parts = said.matches("samples, average and signature check");
     assert_eq!(parts.count(), 5, "{said}");
-    // Other rules, policies, numbers in a chain, and no price.
+    // Other rules and policies, numbers in a chain, and no price.
     let breakers = ["--max-move", "50%", "--max-spread", "10%"];
     let rounds = ["--every", "3s", "--rounds", "2"];
     let chain = reported(source, &[&breakers[..], &rounds].concat());
@@ -97,7 +97,8 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
     }
 }
 
-/// A round of four collectors of two exchanges, both of which must be there: what the second and the last say; the others say 100.
+/// A round of four collectors of two exchanges, both of which are required. The second and the last give these answers; the
+/// others give 100.
 fn of_two_exchanges(second: Says, last: Says, sources: [&str; 4]) -> String {
     let mut oracle = Oracle::new(4, "");
     oracle.terms.exchanges_min = 2;
@@ -110,7 +111,7 @@ fn of_two_exchanges(second: Says, last: Says, sources: [&str; 4]) -> String {
     )
 }
 
-/// A round in which the only collector signs that its exchange says no price that is young enough.
+/// A round in which the only collector abstains because its exchange's prices are stale.
 fn with_a_stale_one() -> String {
     let mut oracle = Oracle::new(1, "kraken:BTC/USD");
     let mut round = Round::new(oracle.terms.clone(), START_US);
@@ -171,11 +172,11 @@ fn a_verifier_in_python_tells_exchanges_and_recorded_prices_by_the_same_names() 
     }
 }
 
-/// By the collector of slot 0 of [`Oracle`] over its answer below, with another nonce than RFC 8032's: r is the SHA-512 of "another
-/// nonce", R = r B, S = r + H(R, A, M) a.
+/// A second signature of the collector in slot 0 of [`Oracle`] over its answer below, with another nonce than RFC 8032's: r is
+/// the SHA-512 of "another nonce", R = r B, S = r + H(R, A, M) a.
 const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c430e04d192f4567a6467c759fdb9a38859dce11d0a464ca46489bffdbaee1b00";
 
-/// A round in which a collector answers twice: its price, and what `second` makes of that answer.
+/// A round in which a collector answers twice: with its price, and with what `second` makes of that answer.
 fn with_a_second_answer(second: impl FnOnce(&Round, Observation) -> Observation) -> String {
     let mut oracle = Oracle::new(1, "kraken:BTC/USD");
     let mut round = oracle.report(START_US, &[Says::Price(100.0)]).round;
@@ -218,7 +219,7 @@ fn a_verifier_in_python_calls_two_answers_a_lie_and_one_answer_signed_twice_none
     }
 }
 
-/// The line after a change of the report, signed anew by who holds the aggregator's key.
+/// The line of a changed report, signed again with the aggregator's key.
 fn signed_anew(line: &str, key: &SecretKey, change: impl FnOnce(&mut Report)) -> String {
     let mut report = read(line);
     change(&mut report);
@@ -233,7 +234,7 @@ fn flipped(line: &str, bytes: &[u8]) -> String {
     line.replace(&hex(bytes), &hex(&changed))
 }
 
-/// Lies about a report of five, each with what a refusal must name.
+/// Changed reports of five collectors, each with the words that must be in the refusal.
 fn lies(line: &str, key: &SecretKey) -> Vec<(&'static str, String)> {
     let report = read(line);
     let swap = |from: &str, to: &str| {

@@ -1,7 +1,7 @@
-//! The aggregator's checking: from the bytes of ten sample frames and one observation to an observation that counts,
-//! beside nothing but `verify_strict` over the same signed bytes with the same keys.
+//! The cost of checking an observation, from the bytes of ten sample frames and an observation to an accepted observation,
+//! beside that of `verify_strict` alone on the same signed bytes with the same keys.
 //!
-//! Both take turns in blocks, so that what the machine does to one it does to the other.
+//! The two alternate in blocks, so that disturbances of the machine affect both alike.
 
 use crate::figures::{Table, digits, median};
 use rsoracle::keys::secret::SecretKey;
@@ -20,7 +20,7 @@ const START_US: u64 = 1_795_343_400_000_000;
 const SAMPLES: u32 = 10;
 const BLOCK: usize = 250;
 
-/// What one collector sends, and what its signature covers.
+/// What one collector sends, and the bytes that its signature covers.
 struct Sent {
     key: PublicKey,
     samples: Vec<[u8; Sample::BYTES]>,
@@ -99,15 +99,15 @@ fn send(slot: u16, round: &Round) -> Sent {
     }
 }
 
-/// What a signature check and a whole observation cost.
+/// The cost of a signature check and of a whole observation.
 struct Cost {
-    /// `verify_strict` alone, median over blocks, microseconds.
+    /// `verify_strict` alone: median of blocks, in microseconds.
     raw_us: f64,
-    /// From received bytes to accepted, likewise.
+    /// From received bytes to accepted: likewise.
     whole_us: f64,
-    /// Raw over whole, median of the blocks' ratios.
+    /// The former divided by the latter: median of the blocks' ratios.
     ratio: f64,
-    /// All of it together, milliseconds.
+    /// Total time in milliseconds.
     total_ms: f64,
 }
 
@@ -156,7 +156,9 @@ pub fn show(table: &mut Table) {
     let costs = [(1_000, 20), (10_000, 4)].map(|(n, times)| (n, measure(n, times)));
     for (n, cost) in &costs {
         table.at_least(
-            &format!("{n} observations of {SAMPLES} samples: rate over that of verify_strict"),
+            &format!(
+                "{n} observations of {SAMPLES} samples: rate, divided by that of verify_strict"
+            ),
             cost.ratio * 100.0,
             90.0,
             "%",

@@ -1,7 +1,7 @@
-//! Five collectors over TLS: how far apart they ask, sample by sample.
+//! Five collectors over TLS: how far apart they send their requests, for each sample.
 //!
-//! The figures are the collectors' own: each reads the clock right after the one write that hands its request to the
-//! system (`lateness_us` in the report).
+//! The collectors measure it themselves: each reads the clock right after the `write` that hands its request to the system
+//! (`lateness_us` in the report).
 
 use crate::figures::{Table, digits, largest, median, quantile};
 use crate::machine;
@@ -14,12 +14,12 @@ const SAMPLES: u32 = 100;
 pub fn show(table: &mut Table) {
     let tls = good_certificates();
     let idle = match machine::idle_priority() {
-        Some((program, args)) => format!("looks every 5 ms, {program} {}", args.join(" ")),
-        None => "looks every 5 ms (no chrt, no nice here)".to_owned(),
+        Some((program, args)) => format!("polls every 5 ms, {program} {}", args.join(" ")),
+        None => "polls every 5 ms (no chrt, no nice here)".to_owned(),
     };
     let exchanges = [
         (idle.as_str(), "5ms", true, true),
-        ("looks every 5 ms", "5ms", false, true),
+        ("polls every 5 ms", "5ms", false, true),
         ("answers at once on the same cores", "0ms", false, false),
     ];
     for (how, poll, idle, judged) in exchanges {
@@ -35,7 +35,7 @@ pub fn show(table: &mut Table) {
             table.figure(&what, &format!("{} µs", digits(median(&spreads))));
         }
         table.remark(&format!(
-            "p90 {} µs, largest {} µs, of the {} of {SAMPLES} samples that all took; asked late by {} µs (median), {} µs (p99); {} of 5 signatures",
+            "p90 {} µs, largest {} µs, of the {} of {SAMPLES} samples that all five took; requests late by {} µs (median), {} µs (p99); {} of 5 signatures",
             digits(quantile(&spreads, 0.9)),
             digits(largest(&spreads)),
             spreads.len(),

@@ -1,6 +1,6 @@
-//! Figures and the table that they are printed in.
+//! Statistics, and the table in which figures are printed.
 
-/// The value below which the part `part` (0 to 1) of all values lies: nearest rank.
+/// The quantile `part` (0 to 1) of the values, by nearest rank.
 pub fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -11,18 +11,18 @@ pub fn quantile(values: &[f64], part: f64) -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-/// The middle one.
+/// The median.
 pub fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The largest.
+/// The largest value.
 pub fn largest(values: &[f64]) -> f64 {
     quantile(values, 1.0)
 }
 
-/// Latest minus earliest, instant by instant, of processes that list their times instant by instant; instants that one
-/// of them missed (NaN) are left out.
+/// For each instant, the latest minus the earliest time of all processes, each of which lists one time per instant. Leaves
+/// out instants that a process missed (NaN).
 pub fn spreads(of_processes: &[Vec<f64>]) -> Vec<f64> {
     let shortest = of_processes.iter().map(Vec::len).min().unwrap_or(0);
     let spread = |index: usize| {
@@ -39,7 +39,7 @@ enum Verdict {
     Missed,
 }
 
-/// The table: it prints as it goes, and counts.
+/// The table. Prints each figure at once, and counts goals that were met and missed.
 #[derive(Default)]
 pub struct Table {
     met: u32,
@@ -57,12 +57,12 @@ impl Table {
         println!("  {what:<66} {figure}");
     }
 
-    /// A figure that is to be at most `goal`, both in `unit`.
+    /// A figure whose goal is to be at most `goal`, both in `unit`.
     pub fn at_most(&mut self, what: &str, figure: f64, goal: f64, unit: &str) {
         self.judged(what, figure, "≤", goal, unit, figure <= goal);
     }
 
-    /// A figure that is to be at least `goal`, both in `unit`.
+    /// A figure whose goal is to be at least `goal`, both in `unit`.
     pub fn at_least(&mut self, what: &str, figure: f64, goal: f64, unit: &str) {
         self.judged(what, figure, "≥", goal, unit, figure >= goal);
     }
@@ -84,18 +84,18 @@ impl Table {
         println!("  {what:<66} {figure:<12} {goal:<16} {word}");
     }
 
-    /// A remark under a figure.
+    /// A remark below a figure.
     pub fn remark(&mut self, text: &str) {
         println!("    {text}");
     }
 
-    /// The last line.
+    /// The last line: how many goals were met.
     pub fn sum_up(&self) {
         println!("\n{} of {} goals met", self.met, self.met + self.missed);
     }
 }
 
-/// A number with as many digits as mean something.
+/// A number with as many digits as are significant.
 pub fn digits(number: f64) -> String {
     let decimals = match number.abs() {
         100.0.. => 0,

@@ -1,10 +1,10 @@
-//! Waiting only: how late `wait_until` comes back, in one process, in one per core, and in five.
+//! Waiting only: how late `wait_until` returns, in one process, in one per core, and in five.
 //!
-//! What the machine takes is told from what our own processes take from each other by the kernel's run delay (the time
-//! that a process was ready and had no core, second number of /proc/self/schedstat). A wait that ends more than 20 µs late
-//! although the run delay since its last sleep began accounts for less than half of that was on its core, as far as the
-//! kernel knows, or asleep past its timer: an interrupt or the hypervisor had the core. And where our processes were on
-//! cores of their own at that instant, a run delay is not theirs either: another program had the core.
+//! A late wait has one of three causes: our own processes compete for a core, another program has the core, or the machine
+//! does (an interrupt, the hypervisor). The kernel's run delay tells them apart: the time that a process was ready to run but
+//! had no core (second number of /proc/self/schedstat). If a wait ends more than 20 µs late, and the run delay since its last
+//! sleep began explains less than half of that, the machine had the core. If the run delay does explain it, but no other
+//! process of ours was on that core at that instant, another program had it.
 
 use crate::figures::{Table, digits, median, quantile, spreads};
 use crate::machine::{self, Schedstat};
@@ -20,12 +20,12 @@ const WAITS: u64 = 200;
 const STEP_US: u64 = 20_000;
 const LATE_US: f64 = 20.0;
 
-/// One wait, as its process saw it.
+/// One wait, as measured by its process.
 struct Wait {
     late_us: f64,
-    /// Ready without a core, since the last sleep began.
+    /// Run delay since the last sleep began.
     run_delay_us: f64,
-    /// The core that it ended on.
+    /// The core on which the wait ended.
     core: u32,
     /// Whether no other process of ours was on that core.
     alone: bool,
@@ -41,11 +41,11 @@ impl Wait {
     }
 }
 
-/// The system's clocks, and the kernel's account of this process.
+/// The system's clocks, and the kernel's statistics about this process.
 struct Watched {
     clock: SystemClock,
     schedstat: Option<File>,
-    /// As it stood when the last sleep began.
+    /// The statistics when the last sleep began.
     before: Schedstat,
 }
 
@@ -80,7 +80,7 @@ impl Clock for Watched {
     }
 }
 
-/// The role `wait`: waits for every instant of a list, and says at the end how each wait went.
+/// The role `wait`: waits for every instant of a list, and prints at the end how late each wait was.
 pub fn role(words: &[String]) {
     let [how, first_us, step_us, count] = words else {
         panic!("role wait HOW FIRST STEP COUNT");
@@ -109,7 +109,7 @@ pub fn role(words: &[String]) {
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let late_ns = since.expect("after 1970").as_nanos() as i128 - i128::from(target_us) * 1_000;
-        // Like a collector that has asked: whoever shares this core waits for the same instant.
+        // Like a collector that has sent its request: another process on this core may wait for the same instant.
         clock.give_way();
         let after = clock.schedstat();
         let run_delay_ns = after.ready_ns - clock.before.ready_ns;
@@ -119,7 +119,7 @@ pub fn role(words: &[String]) {
             0
         };
         waits.push((late_ns, run_delay_ns, core));
-        // Off the core, like a collector that waits for its reply.
+        // Sleep, like a collector that waits for its reply.
         std::thread::sleep(Duration::from_millis(2));
     }
     for (late_ns, run_delay_ns, core) in waits {
@@ -127,7 +127,7 @@ pub fn role(words: &[String]) {
     }
 }
 
-/// Has `processes` of them wait for the same instants.
+/// Starts `processes` processes that wait for the same instants.
 fn wait_together(how: &str, processes: usize) -> Vec<Vec<Wait>> {
     let first_us = wall_us() + 200_000;
     let numbers = [first_us, STEP_US, WAITS].map(|number| number.to_string());
@@ -174,7 +174,7 @@ pub fn show(table: &mut Table) {
     let mut numbers = vec![1, cores, 5];
     numbers.dedup();
     for processes in numbers {
-        // Reading /proc right after an instant keeps the core from those who share it: only where nobody does.
+        // Reading /proc right after an instant delays processes on the same core, so do it only with one process per core.
         let ours = wait_together(
             if processes <= cores {
                 "watched"
@@ -193,7 +193,9 @@ pub fn show(table: &mut Table) {
     table.remark(&format!(
         "the machine: over {LATE_US} µs late, and the kernel's run delay (/proc/self/schedstat) explains less than half"
     ));
-    table.remark("other programs: it explains it, and no process of ours was on that core");
+    table.remark(
+        "other programs: the run delay explains it, and no process of ours was on that core",
+    );
 }
 
 fn show_waits(
@@ -248,7 +250,7 @@ fn show_waits(
     }
 }
 
-/// The p99, with and without the waits that were taken from us.
+/// The 99th percentile, with and without the waits that the machine or other programs delayed.
 fn show_taken(table: &mut Table, who: &str, late_us: &[f64], ours: &[Vec<Wait>]) {
     let all = || ours.iter().flatten();
     let taken = |wait: &&Wait| wait.taken_by_machine() || wait.taken_by_others();
@@ -257,13 +259,13 @@ fn show_taken(table: &mut Table, who: &str, late_us: &[f64], ours: &[Vec<Wait>])
         .map(|wait| wait.late_us)
         .collect();
     table.at_most(
-        &format!("{who}: p99 without what was taken from us"),
+        &format!("{who}: p99 without waits that others delayed"),
         quantile(&own_us, 0.99),
         20.0,
         "µs",
     );
     table.remark(&format!(
-        "p99 with it {} µs; of {} waits the machine took {}, other programs {}",
+        "p99 with them {} µs; of {} waits, the machine delayed {}, other programs {}",
         digits(quantile(late_us, 0.99)),
         late_us.len(),
         all().filter(|wait| wait.taken_by_machine()).count(),

@@ -1,4 +1,4 @@
-//! What the kernel says about this machine and about a process.
+//! Statistics of the kernel about this machine and about processes.
 
 use std::fs;
 
@@ -11,13 +11,13 @@ pub fn description() -> String {
     let open_files = line_of("/proc/self/limits", "Max open files").unwrap_or_default();
     let open_files = open_files.split_whitespace().next().unwrap_or("?");
     format!(
-        "on {} cores of {cpu}, Linux {}, load {load} before it began, ulimit -n {open_files}",
+        "on {} cores of {cpu}, Linux {}, load {load} before the start, ulimit -n {open_files}",
         cores(),
         kernel.trim()
     )
 }
 
-/// Cores that this process may use.
+/// Number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -26,7 +26,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// What follows `name` and a colon or spaces in a file of the kernel's.
+/// The value after `name` and a colon or spaces, in a file of /proc.
 fn line_of(path: &str, name: &str) -> Option<String> {
     let text = read(path);
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -40,9 +40,9 @@ fn number_of(path: &str, name: &str) -> Option<u64> {
 /// The numbers of a `schedstat` file.
 #[derive(Clone, Copy, Default)]
 pub struct Schedstat {
-    /// Nanoseconds on a core.
+    /// CPU time in nanoseconds.
     pub ran_ns: u64,
-    /// Nanoseconds of waiting for one while ready to run: the run delay.
+    /// Run delay: nanoseconds of waiting for a core while ready to run.
     pub ready_ns: u64,
 }
 
@@ -68,14 +68,14 @@ pub fn core_of_self() -> u32 {
     core.unwrap_or(0)
 }
 
-/// CPU time of a process so far, in milliseconds (it must be alive).
+/// CPU time of a process so far, in milliseconds. The process must be alive.
 pub fn cpu_ms(id: u32) -> Option<f64> {
     let schedstat = Schedstat::read(&read(&format!("/proc/{id}/schedstat")))?;
     Some(schedstat.ran_ns as f64 / 1e6)
 }
 
-/// Time of all cores together, in the kernel's ticks of 10 ms: what everybody used, what we and our ended children
-/// used, and what the hypervisor says it gave to other machines.
+/// CPU time of all cores together, in ticks of 10 ms: used by all programs, used by this process and its ended children, and
+/// stolen by the hypervisor for other machines.
 #[derive(Clone, Copy, Default)]
 pub struct Cores {
     used: u64,
@@ -85,7 +85,7 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// As it stands since the machine started.
+    /// The totals since the machine started.
     pub fn now() -> Cores {
         let line = line_of("/proc/stat", "cpu ").unwrap_or_default();
         let all: Vec<u64> = line.split_whitespace().flat_map(str::parse).collect();
@@ -105,7 +105,7 @@ impl Cores {
         }
     }
 
-    /// What became of the time since `before`, in words.
+    /// How the CPU time since `before` was used, in words.
     pub fn since(before: Cores) -> String {
         let now = Cores::now();
         let used = now.used.saturating_sub(before.used);
@@ -113,19 +113,19 @@ impl Cores {
         let stolen = now.stolen.saturating_sub(before.stolen);
         let all = used + stolen + now.idle.saturating_sub(before.idle);
         format!(
-            "meanwhile other programs used {} % of the cores; the hypervisor owns up to {} ms of stolen time",
+            "meanwhile, other programs used {} % of the cores, and the hypervisor reports {} ms of stolen time",
             100 * others / all.max(1),
             10 * stolen
         )
     }
 }
 
-/// A process's share of memory in KiB: pages that k processes share count one k-th each.
+/// A process's proportional share of memory (Pss) in KiB: a page that k processes share counts as 1/k.
 pub fn pss_kib(id: u32) -> Option<f64> {
     number_of(&format!("/proc/{id}/smaps_rollup"), "Pss").map(|kib| kib as f64)
 }
 
-/// The most memory that a process ever had resident, in KiB, shared pages in full.
+/// A process's peak resident memory in KiB, with shared pages in full.
 pub fn peak_kib(id: u32) -> Option<f64> {
     number_of(&format!("/proc/{id}/status"), "VmHWM").map(|kib| kib as f64)
 }
@@ -135,7 +135,7 @@ pub fn open_files_max() -> u64 {
     number_of("/proc/self/limits", "Max open files").unwrap_or(u64::MAX)
 }
 
-/// A way to start a program so that it runs only when nobody else wants the core, if this machine has one.
+/// A command that starts a program at idle priority, if this machine has one.
 pub fn idle_priority() -> Option<(&'static str, &'static [&'static str])> {
     let there = |program: &str| {
         let tried = std::process::Command::new(program)

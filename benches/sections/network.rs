@@ -1,4 +1,4 @@
-//! Ours and the prototype, side by side: against a local exchange, and with a network of 40±8 ms each way between.
+//! rsoracle beside a prototype: against a local exchange, and through a network with a delay of 40±8 ms in each direction.
 
 use crate::figures::{Table, digits, median, spreads};
 use crate::proxy;
@@ -7,7 +7,7 @@ use crate::support::{Certificates, good_certificates};
 
 const SAMPLES: u32 = 10;
 
-/// What one run of five processes looked like.
+/// The figures of one run of five processes.
 struct Run {
     spreads_us: Vec<f64>,
     cadence_ms: f64,

@@ -1,5 +1,5 @@
-//! The peer: a price client as it is usually written. It waits for the start, connects, then asks, reads the reply,
-//! and sleeps, ten times over. Five processes of it, over the same TLS to the same exchange as ours.
+//! The peer: a price client as it is usually written. It waits for the start, connects, and then, ten times, sends a request,
+//! reads the reply, and sleeps. Five such processes use the same TLS and the same exchange as rsoracle.
 
 use crate::support::{Certificates, Running, start_command};
 use native_tls::TlsConnector;
@@ -41,7 +41,7 @@ pub fn role(words: &[String]) {
     }
 }
 
-/// Runs five of them; the instants of their requests in microseconds after the start, process by process.
+/// Runs five prototypes. Returns, for each, the instants of its requests in microseconds after the start.
 pub fn run_five(url: &str, tls: &Certificates, samples: u32, interval_us: u64) -> Vec<Vec<f64>> {
     let start_us = wall_us() + 200_000;
     let numbers = [start_us, u64::from(samples), interval_us].map(|number| number.to_string());
@@ -49,7 +49,7 @@ pub fn run_five(url: &str, tls: &Certificates, samples: u32, interval_us: u64) -
         let mut command = Command::new(std::env::current_exe().expect("this program has a file"));
         command.args(["role", "prototype", &url.replace("127.0.0.1", "localhost")]);
         command.args(&numbers);
-        // In its favour: no 50 ms for the system's certificates after the start, as ours.
+        // In the prototype's favour: it does not spend 50 ms on the system's certificates after the start.
         command
             .env("SSL_CERT_FILE", &tls.ca)
             .env("SSL_CERT_DIR", "/nonexistent");

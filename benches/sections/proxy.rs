@@ -1,4 +1,4 @@
-//! A network between collectors and exchange: a proxy that holds every piece back for 40±8 ms each way, in order.
+//! A simulated network between collectors and exchange: a proxy that delays all bytes by 40±8 ms in each direction, in order.
 
 use crate::machine;
 use crate::support::{Running, start_command};
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 
 const DELAY_US: u64 = 40_000;
 const JITTER_US: u64 = 8_000;
-/// Nobody needs it for longer; so it cannot outlive a bench that was killed by much.
+/// Longest life of the proxy, so that it ends soon even if the bench is killed.
 const LIFE: Duration = Duration::from_secs(60);
 
 /// One direction of one connection.
 struct Lane {
     from: TcpStream,
     to: TcpStream,
-    /// Pieces on their way, with the time when they may arrive; an empty one is the end.
+    /// Bytes under way, with the instant at which they arrive; empty bytes are the end of the stream.
     pieces: VecDeque<(Instant, Vec<u8>)>,
     ended: bool,
 }
 
 impl Lane {
-    /// Takes in what has come and lets out what is due; whether the lane is still open.
+    /// Reads what has arrived, and writes what is due. Returns whether the lane is still open.
     fn step(&mut self, now: Instant, random: &mut u64) -> bool {
         let mut bytes = [0; 16 * 1024];
         let came = if self.ended {
@@ -56,7 +56,7 @@ impl Lane {
     }
 }
 
-/// The role `proxy`: listens on a free port, says which, and passes everything on to `UPSTREAM`, later.
+/// The role `proxy`: listens on a free port, prints its address, and forwards everything to `UPSTREAM`, with the delay.
 pub fn role(words: &[String]) {
     let [upstream] = words else {
         panic!("role proxy UPSTREAM");
@@ -93,7 +93,7 @@ pub fn role(words: &[String]) {
     }
 }
 
-/// Puts the network in front of the exchange at `url`; gives the address that it then has.
+/// Starts the network in front of the exchange at `url`. Returns the URL by which it is reached through it.
 pub fn between(url: &str) -> (Running, String) {
     let upstream = url.split('/').nth(2).expect("a websocket address");
     let exe = std::env::current_exe().expect("this program has a file");

@@ -1,7 +1,7 @@
-//! What proof costs: verifying reports beside checking their signatures alone, keeping them on the disk, and a round of
-//! many with 5, 50 and 500 collectors.
+//! The cost of proof: verifying reports, beside checking their signatures alone; appending them to a journal; and the
+//! aggregator's CPU time for a round with 5, 50 and 500 collectors.
 //!
-//! Reports are made here, with keys of our own; rounds are run by the real binary with the embedded exchange.
+//! The reports are made here; the rounds are run by the real binary with the embedded exchange.
 
 use crate::figures::{Table, digits, median};
 use crate::machine;
@@ -24,9 +24,9 @@ const START_US: u64 = 1_790_000_000_000_000;
 const INTERVAL_US: u64 = 1_000_000;
 const SAMPLES: u32 = 10;
 const COLLECTORS: u16 = 5;
-/// Collectors of the round whose cost has a goal.
+/// The number of collectors for which a round's cost has a goal.
 const COLLECTORS_OF_A_ROUND: u32 = COLLECTORS as u32;
-/// Reports in the chain that is verified.
+/// Number of reports in the chain that is verified.
 const REPORTS: u64 = 1_000;
 
 fn key(seed: u8) -> SecretKey {
@@ -54,10 +54,10 @@ fn terms(keys: &[SecretKey]) -> Terms {
     }
 }
 
-/// A signature to check, with all that it takes.
+/// A signature to check: key, signed bytes, signature.
 struct Signed(PublicKey, Vec<u8>, [u8; 64]);
 
-/// A round in which everyone answers; its signatures go to `all`.
+/// A round in which every collector answers. Adds its signatures to `all`.
 fn round(terms: &Terms, keys: &[SecretKey], start_us: u64, all: &mut Vec<Signed>) -> Round {
     let mut round = Round::new(terms.clone(), start_us);
     for (slot, key) in keys.iter().enumerate() {
@@ -126,7 +126,7 @@ fn chain() -> (Vec<String>, Vec<Signed>) {
     (lines, all)
 }
 
-/// Verifying against checking the same signatures alone, in turns.
+/// Verifying, and checking the same signatures alone, in alternation.
 fn verifying(table: &mut Table, lines: &[String], all: &[Signed]) {
     let (mut raw_us, mut whole_us) = (Vec::new(), Vec::new());
     let mut verifier = Verifier::default();
@@ -149,7 +149,7 @@ fn verifying(table: &mut Table, lines: &[String], all: &[Signed]) {
         .map(|(raw, whole)| raw / whole * 100.0)
         .collect();
     let what = format!(
-        "reports of {COLLECTORS} x {SAMPLES} samples: rate over that of their signatures alone"
+        "reports of {COLLECTORS} x {SAMPLES} samples: rate, divided by that of their signatures alone"
     );
     table.at_least(&what, median(&ratios), 92.0, "%");
     table.remark(&format!(
@@ -161,7 +161,7 @@ fn verifying(table: &mut Table, lines: &[String], all: &[Signed]) {
     ));
 }
 
-/// Keeping a report: synced as the journal does, and merely written.
+/// Appending a report to a journal, which flushes it to the disk, and merely writing it.
 fn keeping(table: &mut Table, lines: &[String]) {
     let path = scratch("bench.jsonl");
     let path = path.to_str().expect("a path in UTF-8");
@@ -180,7 +180,7 @@ fn keeping(table: &mut Table, lines: &[String]) {
     }
     let (synced, written) = (median(&synced_us), median(&written_us));
     table.figure(
-        "appending a report: on the disk / without waiting for it",
+        "appending a report: flushed to the disk / without waiting for it",
         &format!(
             "{} / {} µs, ratio {}",
             digits(synced),
@@ -190,7 +190,7 @@ fn keeping(table: &mut Table, lines: &[String]) {
     );
 }
 
-/// CPU time of the aggregator for one round of many.
+/// The aggregator's CPU time per round, measured over several rounds.
 fn rounds(table: &mut Table, n: u32) -> f64 {
     const ROUNDS: u64 = 6;
     let journal = scratch("rounds.jsonl");

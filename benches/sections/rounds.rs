@@ -1,4 +1,4 @@
-//! Whole rounds of the real program, with the times of what can be seen from outside.
+//! Runs whole rounds of the real program, and takes the times that can be seen from outside.
 
 use crate::figures::spreads;
 use crate::machine;
@@ -8,7 +8,7 @@ use rsoracle::system::wait::wall_us;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// The part of `run --json` that is read here.
+/// The fields of a report that are read here.
 #[derive(DeJson)]
 pub struct ReportView {
     pub signatures_verified: u32,
@@ -18,13 +18,13 @@ pub struct ReportView {
     pub collectors: Vec<CollectorView>,
 }
 
-/// One collector's part of it.
+/// One collector's entry in a report.
 #[derive(DeJson)]
 pub struct CollectorView {
     pub samples: Vec<SampleView>,
 }
 
-/// One sample of it.
+/// One sample of a collector.
 #[derive(DeJson)]
 pub struct SampleView {
     pub lateness_us: Option<u64>,
@@ -32,24 +32,24 @@ pub struct SampleView {
 }
 
 impl ReportView {
-    /// Reads the one line.
+    /// Reads the output of `run --json`.
     pub fn read(line: &str) -> ReportView {
         ReportView::deserialize_json(line).expect("a report in JSON")
     }
 
-    /// How late each sample was asked for, in microseconds, collector by collector; NaN for one that was not.
+    /// For each collector, how late each sample was requested, in microseconds; NaN for a sample that was not requested.
     pub fn lateness_us(&self) -> Vec<Vec<f64>> {
         let late = |sample: &SampleView| sample.lateness_us.map_or(f64::NAN, |us| us as f64);
         let of = |collector: &CollectorView| collector.samples.iter().map(late).collect();
         self.collectors.iter().map(of).collect()
     }
 
-    /// Latest minus earliest collector, sample by sample.
+    /// For each sample, the latest minus the earliest collector, in microseconds.
     pub fn spreads_us(&self) -> Vec<f64> {
         spreads(&self.lateness_us())
     }
 
-    /// From one sample to the next as it really was, on average over collectors, in milliseconds.
+    /// The actual time from one sample to the next, averaged over the collectors, in milliseconds.
     pub fn cadence_ms(&self) -> f64 {
         let cadence = |late: &Vec<f64>| {
             let drift_us = late[late.len() - 1] - late[0];
@@ -61,13 +61,13 @@ impl ReportView {
     }
 }
 
-/// A round that is over.
+/// A finished round.
 pub struct Round {
     /// When its process was started.
     pub spawned_us: u64,
-    /// When its result had arrived here, through a pipe.
+    /// When its result was read from a pipe.
     pub printed_us: u64,
-    /// What it printed.
+    /// Its report.
     pub report: ReportView,
 }
 
@@ -104,7 +104,7 @@ pub fn round(url: &str, ca: Option<&str>, samples: u32, interval: &str) -> Round
     let printed_us = wall_us();
     read.expect("the result is text");
     child.wait().expect("a child can be waited for");
-    // A round without a quorum has its report too; a machine that busy shows in it.
+    // A round without a quorum has a report too, in which a busy machine shows.
     assert!(!line.is_empty(), "the round could not begin");
     Round {
         spawned_us,
@@ -113,7 +113,8 @@ pub fn round(url: &str, ca: Option<&str>, samples: u32, interval: &str) -> Round
     }
 }
 
-/// An exchange for measuring: over TLS or not, looking every `poll`, at idle priority if that is wanted and there is one.
+/// Starts an exchange, over TLS or not, that polls its connections every `poll`; at idle priority if `idle` is set and the
+/// machine has that.
 pub fn exchange(tls: Option<&Certificates>, poll: &str, idle: bool) -> (Running, String) {
     let mut command = match machine::idle_priority().filter(|_| idle) {
         Some((program, args)) => {
@@ -133,7 +134,7 @@ pub fn exchange(tls: Option<&Certificates>, poll: &str, idle: bool) -> (Running,
     (running, url)
 }
 
-/// What a server says on its first line that it listens on.
+/// The address that a server prints in its first line.
 pub fn listening(running: &Running) -> String {
     eventually("a server listens", || {
         let text = running.stdout();

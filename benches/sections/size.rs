@@ -1,7 +1,7 @@
-//! Memory and CPU of collectors and aggregator, with 5 to 1,000 collectors and the embedded exchange on this machine.
+//! Memory and CPU time of collectors and aggregator, with 5 to 1,000 collectors and the embedded exchange on this machine.
 //!
-//! A process's memory is its proportional share (Pss) in the middle of a round, its CPU time the kernel's count of
-//! nanoseconds on a core (/proc/PID/schedstat), from its start to then.
+//! Both are measured in the middle of a round. Memory is the process's proportional share (Pss). CPU time is the kernel's
+//! count of nanoseconds on a core since the process started (/proc/PID/schedstat).
 
 use crate::figures::{Table, digits, largest, median};
 use crate::machine;
@@ -10,7 +10,7 @@ use crate::support::{Running, arguments, eventually, start};
 use rsoracle::system::wait::wall_us;
 use std::time::{Duration, Instant};
 
-/// One process in the middle of a round.
+/// The figures of one process in the middle of a round.
 struct Look {
     pss_kib: f64,
     peak_kib: f64,
@@ -77,7 +77,7 @@ pub fn show(table: &mut Table) {
     }
 }
 
-/// A default round: sizes, and how busy the aggregator is while nothing happens.
+/// A default round: sizes of all processes, and the aggregator's CPU time while nothing happens.
 fn idle(table: &mut Table) {
     let (running, _) = begin(5, 10);
     let cpu = || machine::cpu_ms(running.id()).unwrap_or(f64::NAN);
@@ -92,7 +92,7 @@ fn idle(table: &mut Table) {
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let of = |part: fn(&Look) -> f64| of_collectors.iter().map(part).collect::<Vec<f64>>();
     table.figure(
-        "one collector of five: memory (Pss), peak resident",
+        "one of five collectors: memory (Pss), peak resident",
         &format!(
             "{} KiB, {} KiB",
             digits(median(&of(|look| look.pss_kib))),
@@ -100,7 +100,7 @@ fn idle(table: &mut Table) {
         ),
     );
     table.figure(
-        "aggregator of five: memory (Pss), peak resident",
+        "aggregator with five collectors: memory (Pss), peak resident",
         &format!(
             "{} KiB, {} KiB",
             digits(of_aggregator.pss_kib),
@@ -115,14 +115,14 @@ fn idle(table: &mut Table) {
     );
 }
 
-/// A round of `n` collectors; memory (KiB) and CPU (ms) of one of them, on average.
+/// A round with `n` collectors. Returns the average memory (KiB) and CPU time (ms) of a collector.
 fn many(table: &mut Table, n: u32) -> (f64, f64) {
     let (running, ready) = begin(n, 5);
     let ready_us = wall_us();
     std::thread::sleep(Duration::from_millis(2_000));
     let aggregator = look(running.id());
     let ids = collectors(&running);
-    // Reading a process's memory takes its time; a few dozen of many tell enough.
+    // Reading a process's memory takes time, so only a few dozen collectors are looked at.
     let every = ids.len().div_ceil(50).max(1);
     let looks: Vec<Look> = ids
         .iter()

@@ -1,7 +1,7 @@
-//! From exec to the first thing that a role does, with the dynamic and the static binary, beside an empty program.
+//! Start-up time: from exec to a process's first action, with the dynamic and the static binary, beside an empty program.
 //!
-//! The first action of an aggregator is to open its ports and say so, of an exchange to listen, of a collector to call its
-//! aggregator. The clock runs from before the process is made until the other side has seen it.
+//! The first action of an aggregator is to open its ports and print them, that of an exchange to listen, that of a collector
+//! to connect to its aggregator. The time runs from before the process is created until the other side has seen that.
 
 use crate::figures::{Table, digits, median};
 use rsoracle::keys::secret::SecretKey;
@@ -13,10 +13,10 @@ use std::time::Instant;
 
 const STARTS: usize = 31;
 const GOAL_MS: f64 = 5.0;
-/// Goal for the static binary's size, stripped.
+/// Goal for the size of the static binary, stripped, in megabytes.
 const GOAL_MB: f64 = 6.0;
 
-/// Median milliseconds from start to what `seen` waits for.
+/// Median time in milliseconds from start until `seen` returns.
 fn median_ms(command: impl Fn() -> Command, seen: impl Fn(&mut std::process::Child)) -> f64 {
     let one = |_| {
         let mut command = command();
@@ -41,7 +41,7 @@ fn quiet(binary: &Path, args: &[&str]) -> Command {
 fn aggregator_ms(binary: &Path) -> f64 {
     let run = || {
         let ports = ["--control-port", "0", "--data-port", "0"];
-        // Remote collectors only: nothing else is started.
+        // With remote collectors only, the aggregator starts no other process.
         let rest = [
             "--collectors",
             "1",
@@ -116,14 +116,17 @@ pub fn show(table: &mut Table) {
         },
     );
     table.figure(
-        "an empty program, to its end",
+        "an empty program, until it ends",
         &format!("{} ms", digits(empty_ms)),
     );
     type Start = fn(&Path) -> f64;
     let roles: [(&str, Start); 3] = [
-        ("aggregator: to its open ports", aggregator_ms),
-        ("collector: to its call of the aggregator", collector_ms),
-        ("exchange: to its open port", exchange_ms),
+        ("aggregator: until its ports are open", aggregator_ms),
+        (
+            "collector: until it connects to the aggregator",
+            collector_ms,
+        ),
+        ("exchange: until its port is open", exchange_ms),
     ];
     for (what, start) in roles {
         let with_dynamic = start(&dynamic);

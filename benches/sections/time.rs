@@ -1,8 +1,8 @@
-//! No time wasted: from process start to the first sample, and from the last observation to the printed result.
+//! Time from process start to the first sample, and from the last observation to the printed result.
 //!
-//! The second is measured with five collectors that are this very process (`--remote 5`), so that the moment is known
-//! when the last observation was handed to the system; on loopback it has then arrived. It ends when the result has been
-//! read from a pipe: the aggregator's nap, its checks, the report, printing, and our waking up are in it.
+//! For the latter, this process plays all five collectors (`--remote 5`), so that it knows when it handed the last
+//! observation to the system; on loopback, it has arrived then. The time ends when the result has been read from a pipe. It
+//! includes the aggregator's sleep, its checks, the report, printing, and the wake-up of this process.
 
 use crate::figures::{Table, digits, largest, median};
 use crate::rounds::{exchange, round};
@@ -27,7 +27,7 @@ const FEED: &str = "BTC/USD";
 const STARTS: usize = 9;
 const CLOSINGS: u64 = 15;
 
-/// A collector played by hand.
+/// A collector that this process plays.
 struct Played {
     slot: u16,
     key: SecretKey,
@@ -85,7 +85,7 @@ impl Played {
         }
     }
 
-    /// Sends the round's one sample; the observation to be sent later.
+    /// Sends the round's only sample. Returns the observation to send later.
     fn sample(&mut self, round: &RoundFrame) -> [u8; Observation::BYTES] {
         let record = Record {
             index: 0,
@@ -122,8 +122,8 @@ impl Played {
     }
 }
 
-/// One round with five played collectors: milliseconds from the last observation's write to the result's arrival, the
-/// observations leaving `after_us` after the sample's instant.
+/// Runs one round with five played collectors, which send their observations `after_us` after the sample's instant. Returns
+/// the milliseconds from the last observation's write to the result's arrival.
 fn closing_ms(after_us: u64) -> f64 {
     let dir = scratch("enrolments");
     std::fs::create_dir_all(&dir).expect("a folder for enrolments");
@@ -210,7 +210,7 @@ pub fn show(table: &mut Table) {
         table.at_most(&what, median(&ms), goal_ms, "ms");
         medians.push(median(&ms));
         table.remark(&format!(
-            "largest {} ms; from the instant of the only sample to the result {} ms: request, reply (the exchange looks every 2 ms), signature, check, printing",
+            "largest {} ms; from the instant of the only sample to the result {} ms: request, reply (the exchange polls every 2 ms), signature, check, printing",
             digits(largest(&ms)),
             digits(median(
                 &starts.iter().map(|one| one.to_result_ms()).collect::<Vec<_>>()
@@ -218,7 +218,7 @@ pub fn show(table: &mut Table) {
         ));
     }
     table.at_most(
-        "process start to first sample: over TLS over without",
+        "process start to first sample: with TLS divided by without",
         medians[0] / medians[1],
         100.0 / 60.0,
         "times",
@@ -227,7 +227,7 @@ pub fn show(table: &mut Table) {
         .map(|index| closing_ms(1_000 + index * 700))
         .collect();
     table.at_most(
-        "last of 5 observations arrived to printed result, median",
+        "arrival of the last of 5 observations to printed result, median",
         median(&closings),
         5.0,
         "ms",

@@ -1,7 +1,7 @@
-//! Where a run stands in its journal: the next number, what was published last, and the file itself.
+//! A run's position in its journal: the next report's number, the last published price, and the journal itself.
 //!
-//! Invariant: a report is on the disk before it is published, and one that could not be kept is not published; numbers and
-//! starts strictly increase, also over restarts. What this module does not do: know how a journal keeps its lines.
+//! Invariant: a report is on the disk before its price is published; if it cannot be written, it is not published. Numbers
+//! and starts strictly increase, also across restarts.
 
 use crate::aggregator::journal::Journal;
 use crate::aggregator::settings::Run;
@@ -18,32 +18,33 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The state that lasts from one round to the next.
+/// What is carried over from one round to the next.
 pub struct Book {
     journal: Option<Journal>,
     number: u64,
     previous: Option<[u8; 64]>,
     last: Option<PublishedPrice>,
-    /// Start of the last round; the next starts later.
+    /// Start of the last round; the next round must start later.
     last_start_us: u64,
     ephemeral: bool,
     /// Whether the journal has reports of more than one aggregator key.
     pub key_changed: bool,
-    /// The newest published report's line, as long as it is not where --latest says.
+    /// The line of the newest published report, until it has been written to the file of `--latest`.
     unwritten: Option<String>,
-    /// Collectors whose lies were proved in this run already.
+    /// Keys of the collectors whose equivocation was already proved in this run.
     proved: BTreeSet<[u8; 32]>,
 }
 
-/// What the operator should know about the journal.
+/// A line about the journal for the operator.
 pub enum Remark {
-    /// Even if only errors are wanted.
+    /// Shown even with `--quiet`.
     Warning(String),
-    /// If progress is wanted.
+    /// Not shown with `--quiet`.
     Progress(String),
 }
 
-/// The file of the aggregator's key, if it has one that lasts: named, or beside the journal.
+/// The file of the aggregator's key: the file of `--aggregator-key`, or else a file beside the journal. `None`: the key is
+/// fresh, and kept nowhere.
 pub fn key_path(config: &Run) -> Option<String> {
     let beside = config
         .journal
@@ -52,7 +53,7 @@ pub fn key_path(config: &Run) -> Option<String> {
     config.aggregator_key.clone().or(beside)
 }
 
-/// The key that starts rounds and signs reports; and whether its file was made just now.
+/// The key that starts rounds and signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
         return Ok((crate::keys::fresh()?, false));
@@ -60,13 +61,13 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
     let made = config.aggregator_key.is_none() && missing;
     if made {
-        // Another key could not go on with it.
+        // The journal has reports already, and a new key could not continue it.
         if let Some(journal) = &config.journal
             && std::fs::metadata(journal).is_ok_and(|there| there.len() > 0)
         {
-            let attempt = format!("cannot go on with the journal {journal}");
-            let cause = format!("there is no {path}, the key that its reports are signed with");
-            let advice = "put the key back, name another place of it with --aggregator-key, or begin another journal";
+            let attempt = format!("cannot continue the journal {journal}");
+            let cause = format!("the key that signed its reports, {path}, is missing");
+            let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
             return Err(Error::new(attempt, cause).advise(advice));
         }
         keyfile::create(&path)?;
@@ -78,7 +79,8 @@ fn proofs_path(journal: &str) -> String {
     format!("{journal}.proofs")
 }
 
-/// What is replaced round by round must not be what is kept, by whatever name.
+/// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
+/// the files themselves, not their names.
 fn check_apart(config: &Run) -> Result<(), Error> {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
@@ -96,13 +98,13 @@ fn check_apart(config: &Run) -> Result<(), Error> {
         ("retired key", config.retire_key.clone()),
         ("file of certificates", config.ca_file.clone()),
         ("file of proofs", config.journal.as_deref().map(proofs_path)),
-        ("torn end of the journal", beside("torn")),
+        ("file of the journal's torn lines", beside("torn")),
     ];
     if config.latest.is_some() && config.latest == config.write_roster {
-        let attempt = "cannot put the newest report and the roster into one file";
+        let attempt = "cannot write the newest report and the roster to one file";
         return Err(Error::new(
             attempt,
-            "--latest and --write-roster name the same",
+            "--latest and --write-roster name the same file",
         ));
     }
     let replaced = [
@@ -125,7 +127,7 @@ fn check_apart(config: &Run) -> Result<(), Error> {
 }
 
 impl Book {
-    /// Reads the journal, if there is one, to its end; the lines say what the operator should know.
+    /// Opens the journal, if there is one, and checks it to its end. Returns lines for the operator, too.
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let mut book = Book {
             journal: None,
@@ -167,14 +169,14 @@ impl Book {
             book.previous = Some(change.signature());
             book.key_changed = true;
             lines.push(Remark::Warning(
-                "the journal goes on with another aggregator key; both have signed the change"
+                "the journal continues with another aggregator key; the old key and the new one signed the change"
                     .to_owned(),
             ));
         }
         lines.extend(torn.map(|torn| Remark::Warning(torn.to_string())));
         lines.push(Remark::Progress(match book.number {
-            1 => format!("journal {path}, a new one"),
-            next => format!("journal {path}, goes on at report {next}"),
+            1 => format!("journal {path}: new"),
+            next => format!("journal {path}: continues at report {next}"),
         }));
         book.journal = Some(journal);
         Ok((book, lines))
@@ -195,7 +197,7 @@ impl Book {
         self.last_start_us = report.round.start_us;
     }
 
-    /// Puts the newest published report where --latest says, if it is not there yet.
+    /// Writes the newest published report to the file of `--latest`, unless it is there already.
     pub fn write_latest(&mut self, config: &Run) -> Result<(), Error> {
         if let (Some(path), Some(line)) = (&config.latest, &self.unwritten) {
             file::replace(path, &format!("{line}\n"))?;
@@ -204,8 +206,8 @@ impl Book {
         Ok(())
     }
 
-    /// Keeps the proofs that a report holds beside the journal, one of each collector in a run: more would prove no more, and
-    /// a liar could make them without end. The file's name if there were any.
+    /// Writes the proofs of equivocation in a report to a file beside the journal, and returns its name if there were any. Each
+    /// collector is proved once per run: more proofs would add nothing, and a liar could fill the disk with them.
     fn keep_proofs(&mut self, config: &Run, report: &Report) -> Result<Option<String>, Error> {
         let Some(journal) = &config.journal else {
             return Ok(None);
@@ -223,7 +225,7 @@ impl Book {
         Ok(Some(path))
     }
 
-    /// The signed report of a round, kept if there is a journal; its line.
+    /// Makes and signs the report of a round, and appends it to the journal if there is one.
     pub fn keep(
         &mut self,
         config: &Run,
@@ -231,7 +233,7 @@ impl Book {
         round: Round,
         refused: Refused,
     ) -> Result<Kept, Error> {
-        // Whatever becomes of its report, no other round may have this start.
+        // Even if the report cannot be written, no other round may have this start.
         self.last_start_us = round.start_us;
         let mut report = Report::new(self.number, round, refused, config.policy, self.last);
         report.previous = self.previous;
@@ -251,17 +253,17 @@ impl Book {
     }
 }
 
-/// A report that is kept.
+/// A signed report. If there is a journal, it is on the disk.
 pub struct Kept {
     /// The report.
     pub report: Report,
-    /// Its line.
+    /// The report as one line of JSON, without the newline.
     pub line: String,
-    /// The file that has got proofs of lies, if there were any; an error costs the proof, not the report.
+    /// The file to which proofs of equivocation were written, if there were any. An error here loses the proof, not the report.
     pub proofs: Result<Option<String>, Error>,
 }
 
-/// The record by which the journal's key until now hands over to this run's.
+/// The record by which the journal's old key (`--retire-key`) hands over to this run's key.
 fn change_of_keys(
     config: &Run,
     journal: &str,
@@ -269,9 +271,9 @@ fn change_of_keys(
     head: [u8; 64],
     key: &SecretKey,
 ) -> Result<KeyChange, Error> {
-    let attempt = format!("cannot go on with the journal {journal}");
+    let attempt = format!("cannot continue the journal {journal}");
     let refused = |cause: &str| {
-        let advice = "name the key that signed it with --aggregator-key, hand it over with --retire-key FILE, or begin another journal";
+        let advice = "name the key that signed it with --aggregator-key, hand over from it with --retire-key FILE, or begin another journal";
         Error::new(&attempt, cause).advise(advice)
     };
     let Some(path) = &config.retire_key else {
@@ -279,7 +281,9 @@ fn change_of_keys(
     };
     let old = keyfile::read(path)?;
     if old.public() != before {
-        return Err(refused("the key of --retire-key did not sign it"));
+        return Err(refused(
+            "the key of --retire-key did not sign its last report",
+        ));
     }
     Ok(KeyChange::sign(&old, key, head))
 }

@@ -1,6 +1,6 @@
-//! What an aggregator starts: its local collectors, and the embedded exchange.
+//! Starts the aggregator's children: local collectors and the embedded exchange.
 //!
-//! Invariant: nothing secret is in arguments, and in the environment nothing but a proxy's password.
+//! Invariant: arguments hold no secret, and the environment holds none but a proxy's password.
 
 use super::settings::Run;
 use crate::keys::file as keyfile;
@@ -16,19 +16,19 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// What a collector needs to know besides the configuration.
+/// What a collector's command line needs besides the configuration.
 pub struct CollectorPlace<'a> {
-    /// Its slot.
+    /// The collector's slot.
     pub slot: u16,
-    /// The control channel.
+    /// Address of the control channel.
     pub control: SocketAddr,
-    /// The data channel.
+    /// Address of the data channel.
     pub data: SocketAddr,
-    /// Where embedded sources are.
+    /// Address of the embedded exchange, if there is one.
     pub endpoint: Option<&'a Endpoint>,
 }
 
-/// Starts one collector and hands it its enrolment on standard input.
+/// Starts one collector, and writes its enrolment to its standard input.
 pub fn collector(
     config: &Run,
     place: &CollectorPlace,
@@ -63,7 +63,7 @@ pub fn collector(
         command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
     }
     command.envs(config.environment.iter().map(|(name, value)| (name, value)));
-    // So that a second name server is asked while there is time: the resolver's own limit is five seconds for each.
+    // One second per name server, so that there is time for a second one: the resolver's default is five seconds each.
     command.env("RES_OPTIONS", "timeout:1 attempts:1");
     command
         .stdin(Stdio::piped())
@@ -72,22 +72,23 @@ pub fn collector(
     let what = format!("collector {}", place.slot);
     let mut child = Child::spawn(&mut command, &what)?;
     let mut stdin = child.take_stdin().expect("standard input is a pipe");
-    // It may have been killed already: then there is nobody to hand it to, and its end is noticed like any other.
+    // The write fails if the child has ended already, which `sweep` notices.
     let _ = stdin.write_all(enrolment);
     Ok(child)
 }
 
-/// The embedded exchange as a child.
+/// The embedded exchange, running as a child.
 pub struct ExchangeChild {
     /// The process.
     pub child: Child,
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// Its standard input: it ends when this is closed, however we end.
+    /// The other end of its standard input. The exchange ends when this is closed, so it never outlives us.
     _tether: UnixStream,
 }
 
-/// Starts the embedded exchange on this machine, on a free port or, again, where it was before; waits until it listens.
+/// Starts the embedded exchange on 127.0.0.1 and waits until it listens. `before` is its address if it ran before: it
+/// listens there again. Otherwise it takes a free port.
 pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, Error> {
     let attempt = "cannot start the embedded exchange";
     let failed = |error| Error::new(attempt, error);
@@ -104,7 +105,7 @@ pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, E
         .stdout(Stdio::from(OwnedFd::from(stdout)));
     command.stderr(log.for_child()?);
     let child = Child::spawn(&mut command, "the embedded exchange")?;
-    // Our copies of its ends go with the command; from here on its end is seen.
+    // Dropping the command closes our copies of the child's ends, so that we see end of file when it ends.
     drop(command);
     let mut line = String::new();
     BufReader::new(said.take(200))

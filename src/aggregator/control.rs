@@ -1,7 +1,8 @@
-//! The control channel: strangers who must prove themselves, and members who have.
+//! The aggregator's end of the control channel. A connection is a *stranger* until its hello proves that it is the collector
+//! of a slot; then it is that slot's *member*.
 //!
-//! Invariant: a stranger costs a bounded buffer, one signature check and at most a second; it takes no slot, and many of
-//! them displace only each other, the oldest first (an honest collector needs milliseconds).
+//! Invariant: a stranger costs a bounded buffer, one signature check, and at most [`HELLO_MS_MAX`]. It takes no slot. When
+//! there are too many strangers, they displace only each other, the oldest first: an honest collector needs milliseconds.
 
 use super::{Slot, count};
 use crate::keys::secret::signed_hello;
@@ -22,39 +23,39 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-/// Frames of one member taken in one sweep; the rest waits for the next.
+/// Most frames of one member that are read in one sweep.
 const FRAMES_PER_SWEEP: usize = 64;
 
-/// Someone on the control port who has proved nothing yet.
+/// A connection that has not proved anything yet.
 struct Stranger {
     inbox: Inbox<CONTROL_BYTES_MAX>,
     nonce: [u8; 32],
     since: Instant,
 }
 
-/// A collector that is in its slot.
+/// The connected collector of a slot.
 pub struct Member {
     /// Its connection.
     pub inbox: Inbox<CONTROL_BYTES_MAX>,
-    /// The nonce that it was challenged with.
+    /// The nonce of its challenge.
     pub nonce: [u8; 32],
-    /// The signature that proved it.
+    /// The signature in its hello.
     pub hello_signature: [u8; 64],
-    /// From challenge to hello.
+    /// Time from challenge to hello.
     pub round_trip_us: u64,
-    /// Its clock minus ours, when its hello came.
+    /// Its clock minus ours when its hello was read; includes the hello's travel time.
     pub clock_offset_us: i64,
-    /// The first price that it got; until then it is not ready.
+    /// The first price that it read; `None` until it is ready.
     pub first_price: Option<f64>,
-    /// Start of the last round that it was told of; 0 for none.
+    /// Start of the last round that was announced to it; 0 if none was.
     pub round_start_us: u64,
 }
 
-/// The listening side.
+/// The listening socket, and the strangers on it.
 pub struct ControlChannel {
     listener: TcpListener,
     strangers: VecDeque<Stranger>,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
 }
 
@@ -63,7 +64,7 @@ impl ControlChannel {
     pub fn new(listener: TcpListener) -> Result<ControlChannel, Error> {
         let address = listener.local_addr();
         let address = address
-            .map_err(|error| Error::new("cannot tell the control channel's address", error))?;
+            .map_err(|error| Error::new("cannot read the control channel's address", error))?;
         Ok(ControlChannel {
             listener,
             strangers: VecDeque::new(),
@@ -71,7 +72,8 @@ impl ControlChannel {
         })
     }
 
-    /// Looks at every connection once; whether anything stirred, or there is a stranger.
+    /// Polls every connection once. `joining`: whether collectors may join now. Returns whether anything happened, or
+    /// strangers are connected.
     pub fn sweep(
         &mut self,
         slots: &mut [Slot],
@@ -99,22 +101,22 @@ impl ControlChannel {
                     refuse(member.inbox, reason, refused);
                 }
                 Departure::Refuses(reason) => {
-                    slot.remark = format!("it refuses this aggregator: {reason}")
+                    slot.remark = format!("it refused this aggregator: {reason}")
                 }
-                // How its process ended says more, if that is known already.
+                // Keep an earlier remark: how its process ended says more.
                 Departure::Ended if slot.remark.is_empty() => {
                     slot.remark.push_str("its control connection ended");
                 }
                 Departure::Ended => {}
             }
         }
-        // In this order, whoever has said its hello by now is heard before a newer connection can displace it.
+        // Read hellos before accepting, so that no stranger is displaced after its hello has arrived.
         self.prove(slots, joining, refused);
         self.accept(refused);
         stirred || !self.strangers.is_empty()
     }
 
-    /// Takes new connections and challenges them.
+    /// Accepts new connections, and sends each its challenge.
     fn accept(&mut self, refused: &mut Refused) {
         for _ in 0..ACCEPTS_PER_SWEEP {
             let Ok((tcp, _)) = self.listener.accept() else {
@@ -138,7 +140,7 @@ impl ControlChannel {
         }
     }
 
-    /// Looks for hellos.
+    /// Reads hellos: a stranger becomes a member, stays a stranger, or is refused.
     fn prove(&mut self, slots: &mut [Slot], joining: bool, refused: &mut Refused) {
         for _ in 0..self.strangers.len() {
             let Some(mut stranger) = self.strangers.pop_front() else {
@@ -162,7 +164,7 @@ impl ControlChannel {
 }
 
 impl Stranger {
-    /// The hello that it has proved, with its key; none yet if the hello is not here.
+    /// The hello, once it has arrived and everything about it was checked, and its key.
     fn proof(
         &mut self,
         slots: &[Slot],
@@ -221,13 +223,13 @@ impl Stranger {
     }
 }
 
-/// Why a member is one no longer.
+/// Why a member leaves its slot.
 enum Departure {
     /// Its connection ended.
     Ended,
-    /// What it sent is refused.
+    /// We refused what it sent.
     Refused(Reject),
-    /// It refuses what we sent.
+    /// It refused what we sent.
     Refuses(Reject),
 }
 
@@ -237,7 +239,7 @@ impl From<Reject> for Departure {
     }
 }
 
-/// Takes what a member has sent, and whether that was anything; an error ends its membership.
+/// Reads a member's frames. Returns whether there were any. An error ends its membership.
 fn hear(
     member: &mut Member,
     slot: u16,
@@ -258,7 +260,7 @@ fn hear(
             FrameKind::Ready => {
                 let bytes = member.inbox.peek().expect("the frame is here");
                 let ready = Ready::decode(&bytes)?;
-                // If a round runs already, it was not told of that one.
+                // If a round is running, it was not announced to this member.
                 member.first_price = Some(ready.price);
             }
             FrameKind::Sample => {
@@ -282,7 +284,7 @@ fn hear(
     Ok(came)
 }
 
-/// Whether a member without a whole frame to take may stay.
+/// Whether a member that has sent no whole frame may stay.
 fn still_there(member: &Member) -> Result<(), Departure> {
     if member.inbox.ended() {
         let half = !member.inbox.bytes().is_empty();
@@ -300,7 +302,7 @@ fn still_there(member: &Member) -> Result<(), Departure> {
     }
 }
 
-/// Says why, ends the connection, and counts it.
+/// Sends the reason, ends the connection, and counts the refusal.
 fn refuse(mut inbox: Inbox<CONTROL_BYTES_MAX>, reason: Reject, refused: &mut Refused) {
     count(refused, reason);
     if !inbox.ended() && inbox.send(&Refusal { reason }.encode()) {

@@ -1,8 +1,8 @@
-//! The data channel: preambles and observations.
+//! The aggregator's end of the data channel: preambles and observations.
 //!
-//! Invariant: a connection counts for nothing until 80 bytes on it check under the key that it named; so whoever names
-//! another's key takes nothing from it. Each connection costs 80 bytes and, per frame, one signature check; a frame
-//! that is refused costs its sender the connection.
+//! Invariant: a connection has no effect until an observation on it (80 bytes) verifies under the key that it named. So
+//! naming another collector's key does that collector no harm. A connection costs 80 bytes of buffer, and one signature
+//! check per frame. A connection with a refused frame is closed.
 
 use super::{Slot, count};
 use crate::system::limits::*;
@@ -20,16 +20,16 @@ use std::time::{Duration, Instant};
 struct Sender {
     inbox: Inbox<{ Observation::BYTES }>,
     since: Instant,
-    /// The slot whose key it named.
+    /// The slot whose key its preamble named.
     slot: Option<u16>,
 }
 
-/// The listening side.
+/// The listening socket, and the connections on it.
 pub struct DataChannel {
     listener: TcpListener,
     /// Oldest first.
     senders: Vec<Sender>,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
 }
 
@@ -38,7 +38,7 @@ impl DataChannel {
     pub fn new(listener: TcpListener) -> Result<DataChannel, Error> {
         let address = listener.local_addr();
         let address =
-            address.map_err(|error| Error::new("cannot tell the data channel's address", error))?;
+            address.map_err(|error| Error::new("cannot read the data channel's address", error))?;
         Ok(DataChannel {
             listener,
             senders: Vec::new(),
@@ -46,8 +46,8 @@ impl DataChannel {
         })
     }
 
-    /// Looks at every connection once; new ones come last, after those that were there have had their say. Whether anything
-    /// stirred, or somebody is there who has named no slot.
+    /// Polls every connection once, and accepts new ones last, so that they displace none that has just sent something.
+    /// Returns whether anything happened, or connections are open that have named no slot yet.
     pub fn sweep(
         &mut self,
         slots: &[Slot],
@@ -83,8 +83,9 @@ impl DataChannel {
         stirred
     }
 
-    /// Makes room: of the slot that most connections name the newest goes; of those that named none yet, if they
-    /// are as many, the oldest. So a crowd displaces its own: a collector opens its connection before it is ready.
+    /// Makes room by closing one connection. The largest group loses one: either the connections that have named no slot yet
+    /// lose their oldest, or the connections of one slot lose their newest. So a crowd displaces its own connections. A
+    /// collector connects before it is ready for rounds, so usually before a crowd that names its slot.
     fn displace(&mut self, slots: usize) {
         let mut held = vec![0u32; slots];
         self.senders
@@ -109,7 +110,7 @@ impl DataChannel {
         }
     }
 
-    /// The round is over: observations that still wait for their samples will not get them.
+    /// The round is over: counts observations whose samples did not come.
     pub fn close_round(&mut self, refused: &mut Refused) {
         let waiting = |sender: &&Sender| {
             sender.slot.is_some() && sender.inbox.bytes().len() == Observation::BYTES
@@ -120,7 +121,7 @@ impl DataChannel {
     }
 }
 
-/// Counts why a connection ends, if it does.
+/// Whether a connection stays; counts the reason if there is one why it does not.
 fn keep(heard: Result<(), Option<Reject>>, refused: &mut Refused) -> bool {
     match heard {
         Ok(()) => true,
@@ -132,7 +133,7 @@ fn keep(heard: Result<(), Option<Reject>>, refused: &mut Refused) -> bool {
 }
 
 impl Sender {
-    /// Takes what has come; an error ends the connection, for a reason or because the other side ended it.
+    /// Reads what has arrived. An error ends the connection: for a reason, or without one if the other side ended it.
     fn hear(&mut self, slots: &[Slot], round: Option<&mut Round>) -> Result<(), Option<Reject>> {
         self.inbox.fill();
         if self.slot.is_none() {
@@ -141,14 +142,14 @@ impl Sender {
             };
             match named(&bytes, slots)? {
                 Some(slot) => self.slot = Some(slot),
-                // It may have overtaken its hello, which came over the other port.
+                // The preamble may arrive before the hello, which comes over the other port.
                 None if self.inbox.ended() => return Err(Some(Reject::KeyUnknown)),
                 None => return self.waits(HELLO_MS_MAX, self.since, Reject::KeyUnknown),
             }
             self.inbox.consume(Preamble::BYTES);
             self.inbox.fill();
         }
-        let slot = self.slot.expect("named above");
+        let slot = self.slot.expect("a preamble named it above");
         let Some(bytes) = self.inbox.peek::<{ Observation::BYTES }>() else {
             let begun = self.inbox.begun().unwrap_or_else(Instant::now);
             return self.waits(FRAME_MS_MAX, begun, Reject::FrameLate);
@@ -160,7 +161,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Whether a connection with half a frame, or nothing, may stay.
+    /// Whether a connection without a whole frame may stay. It may for `ms_max` from `since`; then the reason is `late`.
     fn waits(&self, ms_max: u64, since: Instant, late: Reject) -> Result<(), Option<Reject>> {
         if self.inbox.ended() {
             return Err((!self.inbox.bytes().is_empty()).then_some(Reject::HalfFrame));
@@ -173,7 +174,7 @@ impl Sender {
     }
 }
 
-/// The slot that a preamble names, by number and key; `None` as long as no hello has told the slot's key.
+/// The slot that a preamble names, if its key is that slot's key; `None` while the slot's key is unknown, before a hello.
 fn named(bytes: &[u8; Preamble::BYTES], slots: &[Slot]) -> Result<Option<u16>, Reject> {
     let preamble = Preamble::decode(bytes)?;
     let slot = slots

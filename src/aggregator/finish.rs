@@ -1,4 +1,5 @@
-//! The end of a round: its report, the price or why there is none. And the end of a run: no process left behind.
+//! The end of a round: its report, and the price or the reason why there is none. And the end of a run: every child is
+//! ended.
 
 use super::book::Kept;
 use super::words::Words;
@@ -11,13 +12,14 @@ use rsoracle_proof::round::Round;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
 use std::io::Write;
 
-/// Reads of the children's log at the end: a child that never stops talking must not keep us.
+/// Most reads of the children's log at the end of a run: a child that never stops logging must not delay the end.
 const LOG_READS_AT_END: usize = 64;
 
 impl Aggregator<'_> {
-    /// Makes the report of the round that has ended, keeps it, and publishes its price or says why there is none.
+    /// Ends the round: writes its report to the journal, then publishes the price or says why there is none. Returns the exit
+    /// code.
     pub(super) fn publish(&mut self) -> u8 {
-        let round = self.round.take().expect("a round was run");
+        let round = self.round.take().expect("a round has run");
         self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
@@ -52,7 +54,7 @@ impl Aggregator<'_> {
         self.print(&report, &line)
     }
 
-    /// What is withheld or missing is always said, what is merely not new is progress.
+    /// A price that is missing or withheld is always reported. A price that has not changed enough is mere progress.
     fn say_failure(&mut self, report: &Report, why: &str) {
         if report.decision.has_price() {
             self.tell(why);
@@ -61,7 +63,7 @@ impl Aggregator<'_> {
         }
     }
 
-    /// The signed report of a round, in the journal if there is one; none if it could not be kept.
+    /// Makes the signed report of a round, and appends it to the journal if there is one. `None` if that failed.
     fn keep(&mut self, round: Round) -> Option<Kept> {
         let refused = std::mem::take(&mut self.refused);
         match self.book.keep(self.config, &self.key, round, refused) {
@@ -78,14 +80,14 @@ impl Aggregator<'_> {
             }
             Err(error) => {
                 self.screen.say(&format!(
-                    "aggregator: the round's report is not published, since it could not be kept: {error}"
+                    "aggregator: this round is not published, because its report could not be written: {error}"
                 ));
                 None
             }
         }
     }
 
-    /// The result, on standard output and where the newest report is kept.
+    /// Prints the result to standard output, and writes it to the file of `--latest`. Returns the exit code.
     fn print(&mut self, report: &Report, line: &str) -> u8 {
         let mut code = if report.price().is_some() {
             EXIT_OK
@@ -121,7 +123,7 @@ impl Aggregator<'_> {
         }
     }
 
-    /// No round could begin: says what is missing.
+    /// Called when no round can begin: says what is missing. Returns the exit code.
     pub(super) fn give_up(&mut self) -> u8 {
         self.drain_log();
         self.screen.freeze();
@@ -147,7 +149,7 @@ impl Aggregator<'_> {
         self.print(&report, &line)
     }
 
-    /// Shows what the children still have to say, and what several of them said.
+    /// Shows what is left in the children's log, then the summary of lines that several collectors logged.
     fn drain_log(&mut self) {
         for _ in 0..LOG_READS_AT_END {
             let bytes = self.log.read();
@@ -163,7 +165,7 @@ impl Aggregator<'_> {
         }
     }
 
-    /// Tells the collectors to end by ending their connections, and sees to it that they do.
+    /// Ends the collectors by closing their connections; kills those that do not end in time.
     pub(super) fn end(mut self) {
         self.drain_log();
         let children: Vec<Child> = self

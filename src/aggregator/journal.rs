@@ -1,15 +1,18 @@
-//! The journal: a file of lines that only grows, and loses none that it took.
+//! The journal: an append-only file of lines that survives crashes and power failures.
 //!
-//! Invariants: a line that [`Journal::append`] has taken is on the disk, whole, before it returns; no byte is thrown away
-//! (what a cut-off write left is moved to `FILE.torn`, which only grows too); there is one writer at a time, by the
-//! system's lock on the file, which ends with the process however it ends; a file that is not understood is not changed.
-//! A process that is killed while it appends may leave a whole line that nobody was told of: after a start, the last line is
-//! what the file says it is. Reading takes the memory of the longest line, at most [`JOURNAL_LINE_BYTES_MAX`] and what a
-//! growing buffer rounds up.
+//! Invariants:
+//! - When [`Journal::append`] succeeds, the line is on the disk, whole.
+//! - No byte is thrown away: the remains of an interrupted write are moved to `FILE.torn`, which only grows too.
+//! - There is one writer at a time: it holds the system's lock on the file, which is released when the process ends.
+//! - A file that is not understood is not changed.
 //!
-//! What this does not do: it knows nothing of what a line says (`check` does), starts no new file when one gets long, and
-//! keeps nobody who ignores the lock from writing; but it notices when the file is not as long as it was left, or has no
-//! name any more. Readers take no lock: they may meet a last line that is still being written, and [`Line::whole`] says so.
+//! A process that is killed while it appends may leave a whole line whose success was never reported. After a restart, that
+//! line counts. Reading takes the memory of the longest line: at most [`JOURNAL_LINE_BYTES_MAX`], and what a growing buffer
+//! rounds up.
+//!
+//! The journal does not know what a line means (`check` does), and is not rotated. It cannot prevent writes by a process
+//! that ignores the lock, but it notices when the file's length has changed or the file was removed. Readers take no lock:
+//! they may see a last line that is still being written, which [`rsoracle_verify::lines::Line::whole`] tells.
 
 use crate::system::file;
 use crate::system::file::MODE;
@@ -20,7 +23,7 @@ use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
-/// Bytes that are read from the file at once.
+/// Size of the read buffer in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
 /// A journal that this process may append to.
@@ -28,18 +31,18 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct Journal {
     path: String,
     file: File,
-    /// Length of the whole lines, all of them on the disk.
+    /// Total length of the whole lines, all of which are on the disk.
     bytes: u64,
-    /// A write failed, and what it left behind them could not be cut off.
+    /// Whether a failed write left bytes behind the last whole line that could not be truncated.
     ragged: bool,
 }
 
-/// What was found behind the last whole line and moved away: a write that was cut off.
+/// The remains of an interrupted write, found behind the last whole line and moved to another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
     /// How many bytes.
     pub bytes: u64,
-    /// The file that has them now, at its end.
+    /// The file that they were appended to.
     pub path: String,
 }
 
@@ -48,17 +51,17 @@ impl fmt::Display for Torn {
         let Torn { bytes, path } = self;
         write!(
             f,
-            "the journal ended in the middle of a line, where a write was cut off; moved its last {bytes} bytes to {path}"
+            "the journal ended in the middle of a line, because a write was interrupted; moved its last {bytes} bytes to {path}"
         )
     }
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or begins one, and hands every line with its number, from 1, to `check`.
+    /// Opens the journal at `path`, or creates it, and passes every line with its number, from 1, to `check`.
     ///
-    /// A line that `check` refuses stops the start, and nothing is changed. Bytes behind the last newline were never
-    /// taken: they are moved, which [`Torn`] tells. A process that ends in the middle of the move leaves them in both
-    /// files, and then they are moved once more. What `check` saw is on the disk when this returns.
+    /// If `check` refuses a line, this fails and changes nothing. Bytes behind the last newline were never appended
+    /// successfully: they are moved to another file, and returned as [`Torn`]. A process that ends during the move leaves them
+    /// in both files, and the next start moves them again. What `check` saw is on the disk when this returns.
     pub fn open(
         path: &str,
         check: &mut dyn FnMut(u64, &str) -> Result<(), String>,
@@ -75,7 +78,7 @@ impl Journal {
             false => Some(move_tail(path, &file, bytes, &tail)?),
         };
         file.sync_all().map_err(failed)?;
-        // Even if the file is not new: who made it may have died before this.
+        // Even if the file existed: the process that created it may have died before it could do this.
         file::sync_directory(path).map_err(failed)?;
         let journal = Journal {
             path: path.to_owned(),
@@ -86,10 +89,10 @@ impl Journal {
         Ok((journal, torn))
     }
 
-    /// Adds a line, given without its newline; when this returns, it is on the disk.
+    /// Appends a line, given without its newline. When this succeeds, the line is on the disk.
     ///
-    /// After an error the line is not in the file, which is as it was before, and a later call may succeed; unless the
-    /// error says that not even that could be had. Then the next call, or the next start, tries to mend it first.
+    /// After an error the file is as it was before, without the line, and a later call may succeed. The exception is an error
+    /// that says that the file could not be truncated: then the next call, or the next start, first tries that again.
     pub fn append(&mut self, line: &str) -> Result<(), Error> {
         assert!(
             !line.bytes().any(|byte| byte == b'\n' || byte == 0),
@@ -109,7 +112,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Sees to it that the file ends where its last whole line ends.
+    /// Makes sure that the file ends where its last whole line ends.
     fn mend(&mut self, attempt: &str) -> Result<(), Error> {
         let failed = |error: io::Error| Error::new(attempt, error);
         let mut there = self.file.metadata().map_err(failed)?;
@@ -120,28 +123,30 @@ impl Journal {
         self.ragged = false;
         changed(&there, self.bytes).map_or(Ok(()), |what| {
             Err(Error::new(attempt, what)
-                .advise("stop this process, restore the file, start again"))
+                .advise("stop this process, restore the file, and start again"))
         })
     }
 }
 
-/// What an operator reads when the end of the file could not be mended.
-const RAGGED: &str = "nor could the file be cut back: it may end in a line that does not count; the next start or line tries again";
+/// Advice when the remains of a failed write could not be truncated.
+const RAGGED: &str = "the file could not be truncated either: it may end in a line that does not count; the next start or append tries again";
 
-/// What an operator reads when a journal makes no sense.
-const UNCHANGED: &str = "restore the file, or move it away to begin another; nothing was changed";
+/// Advice when a journal is not understood.
+const UNCHANGED: &str =
+    "restore the file, or move it away to begin a new journal; nothing was changed";
 
-/// What somebody else did to a file of ours, if anything.
+/// What another program did to the file, if it was changed or removed.
 fn changed(there: &Metadata, bytes: u64) -> Option<String> {
     if there.nlink() == 0 {
-        return Some("somebody removed the file".to_owned());
+        return Some("the file was removed by another program".to_owned());
     }
     let found = there.len();
-    (found != bytes)
-        .then(|| format!("somebody else changed the file: it has {found} bytes, and had {bytes}"))
+    (found != bytes).then(|| {
+        format!("the file was changed by another program: it had {bytes} bytes, and has {found}")
+    })
 }
 
-/// Opens a file of any length, or makes it; every write goes to its end.
+/// Opens or creates a file for appending. Refuses what is not a regular file.
 fn open_to_append(path: &str) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(MODE);
@@ -155,13 +160,13 @@ fn open_to_append(path: &str) -> io::Result<File> {
 fn lock(file: &File, attempt: &str) -> Result<(), Error> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => Error::new(attempt, "another process is writing to it")
-            .advise("stop that one, or name another file"),
+            .advise("stop that process, or name another file"),
         TryLockError::Error(error) => Error::new(attempt, format!("it cannot be locked: {error}"))
             .advise("name a file on a local disk"),
     })
 }
 
-/// Hands every whole line to `check`; gives what is behind the last one.
+/// Passes every whole line to `check`. Returns the bytes behind the last one.
 fn read(
     lines: &mut Lines<impl BufRead>,
     check: &mut dyn FnMut(u64, &str) -> Result<(), String>,
@@ -180,14 +185,15 @@ fn read(
     Ok(Vec::new())
 }
 
-/// Moves `tail` from the end of the journal, whose whole lines have `bytes` bytes, to the end of `PATH.torn`: it is there,
-/// on the disk, before it is cut off here.
+/// Moves `tail` from the end of the journal, whose whole lines have `bytes` bytes, to the end of `PATH.torn`. It is on the
+/// disk there before the journal is truncated.
 fn move_tail(path: &str, file: &File, bytes: u64, tail: &[u8]) -> Result<Torn, Error> {
     let torn = format!("{path}.torn");
-    let attempt =
-        format!("cannot move the end of the journal {path}, where a write was cut off, to {torn}");
+    let attempt = format!(
+        "cannot move the end of the journal {path}, left by an interrupted write, to {torn}"
+    );
     let failed = |error: io::Error| {
-        Error::new(&attempt, error).advise("mend that and start again; nothing was lost")
+        Error::new(&attempt, error).advise("resolve that and start again; nothing was lost")
     };
     let to = open_to_append(&torn).map_err(failed)?;
     let before = to.metadata().map_err(failed)?.len();
@@ -200,7 +206,7 @@ fn move_tail(path: &str, file: &File, bytes: u64, tail: &[u8]) -> Result<Torn, E
     })
 }
 
-/// A write that failed, and whether what it left could be cut off again.
+/// A write that failed, and whether its remains could be truncated.
 struct Failed {
     cause: io::Error,
     cut: io::Result<()>,
@@ -217,7 +223,8 @@ impl Failed {
     }
 }
 
-/// Writes to the end of a file that has `before` bytes, and onto the disk; all or nothing.
+/// Writes to the end of a file that has `before` bytes, and flushes it to the disk. After an error, truncates the file to
+/// `before` bytes.
 fn write(mut file: &File, before: u64, bytes: &[u8]) -> Result<(), Failed> {
     file.write_all(bytes)
         .and_then(|()| file.sync_data())
@@ -227,7 +234,7 @@ fn write(mut file: &File, before: u64, bytes: &[u8]) -> Result<(), Failed> {
         })
 }
 
-/// Cuts a file to a length, on the disk too: else what was cut off may be back after a power failure.
+/// Truncates a file, and flushes that to the disk: otherwise the truncated bytes may be back after a power failure.
 fn cut(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)?;
     file.sync_all()
@@ -239,7 +246,7 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// A folder of its own for a test, and a journal in it; removed at the end.
+    /// A test's own directory for a journal; removed at the end.
     struct Scratch {
         dir: PathBuf,
     }
@@ -254,7 +261,7 @@ mod tests {
             Scratch { dir }
         }
 
-        /// The same with these bytes in the journal.
+        /// The same, with these bytes in the journal.
         fn with(bytes: &[u8]) -> Scratch {
             let scratch = Scratch::new();
             std::fs::write(scratch.path(), bytes).unwrap();
@@ -281,7 +288,7 @@ mod tests {
             std::fs::read_dir(&self.dir).unwrap().count()
         }
 
-        /// Opens it, and gives the lines it had.
+        /// Opens the journal, and returns the lines that it had.
         fn open(&self) -> Result<(Journal, Option<Torn>, Vec<String>), Error> {
             let mut lines = Vec::new();
             let (journal, torn) = Journal::open(&self.path(), &mut |number, line| {
@@ -424,7 +431,7 @@ mod tests {
         let scratch = Scratch::new();
         let (mut journal, ..) = scratch.open().unwrap();
         journal.append("one").unwrap();
-        // As if the cut had failed as well.
+        // As if truncating the file had failed as well.
         std::fs::write(scratch.path(), b"one\nhal").unwrap();
         journal.ragged = true;
         journal.append("two").unwrap();
@@ -441,12 +448,18 @@ mod tests {
             std::fs::write(scratch.path(), bytes).unwrap();
             let error = journal.append("three").unwrap_err().to_string();
             assert!(error.contains(&scratch.path()), "{error}");
-            assert!(error.contains("somebody else changed the file"), "{error}");
+            assert!(
+                error.contains("the file was changed by another program"),
+                "{error}"
+            );
             assert_eq!(scratch.bytes(), bytes.as_bytes());
         }
         std::fs::remove_file(scratch.path()).unwrap();
         let error = journal.append("three").unwrap_err().to_string();
-        assert!(error.contains("somebody removed the file"), "{error}");
+        assert!(
+            error.contains("the file was removed by another program"),
+            "{error}"
+        );
     }
 
     #[test]

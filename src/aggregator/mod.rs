@@ -1,8 +1,8 @@
-//! The aggregator: opens the two channels, starts the collectors, runs one round or many, makes the price.
+//! The aggregator: opens the two channels, starts the collectors, runs one round or many, and publishes the price.
 //!
-//! One thread looks at everything in turn (`sweep`) and naps in between (`nap`).
-//! Invariant: only fixed-width frames come in; nobody's silence, slowness or garbage moves a deadline or a price.
-//! What this module does not do: TLS, websockets or JSON from outside.
+//! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
+//! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
+//! garbage moves a deadline or a price.
 //! Uses: collector, keys, proof, system, verify, wire. Used by: cli, main.
 
 mod book;
@@ -46,27 +46,28 @@ use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
-/// Lines of the result that name single collectors.
+/// Most lines of a result that are about single collectors.
 const DETAIL_SLOTS_MAX: usize = 20;
 
-/// One slot of the roster as it stands.
+/// One slot of the roster, and its collector if there is one.
 pub struct Slot {
     source: String,
     secret: EnrolmentSecret,
     child: Option<Child>,
     remote: bool,
     member: Option<Member>,
-    /// The member's key, which stays when its connection goes.
+    /// The key of the last collector that joined; kept when its connection ends.
     key: Option<PublicKey>,
-    /// The key in the collector's file, where it has one: whoever is in the slot, or may come.
+    /// The public key in the slot's key file, if it has one: the key of any collector started for this slot.
     file_key: Option<PublicKey>,
-    /// What became of the collector, for people.
+    /// What happened to the collector, in words for the operator; empty if nothing did.
     remark: String,
     restart: Restart,
 }
 
 impl Slot {
-    /// One whose collector, known by the secret, has not come yet; a remote one is not started from here.
+    /// A slot whose collector has not joined yet. `secret` will prove it. A `remote` collector is not started by this
+    /// aggregator.
     pub fn new(source: String, secret: EnrolmentSecret, remote: bool) -> Slot {
         Slot {
             source,
@@ -81,8 +82,9 @@ impl Slot {
         }
     }
 
-    /// Tells its collector, if that is ready, of a round that the aggregator signs with its key; whether it was told.
-    pub fn tell(&mut self, round: &Round, key: &SecretKey) -> bool {
+    /// Sends the announcement of a round, signed with the aggregator's key, to the slot's collector, if that is ready.
+    /// Returns whether it was sent.
+    pub fn announce(&mut self, round: &Round, key: &SecretKey) -> bool {
         let Some(member) = self.member.as_mut().filter(|m| m.first_price.is_some()) else {
             return false;
         };
@@ -100,26 +102,26 @@ impl Slot {
         true
     }
 
-    /// Whether its collector has got a first price.
+    /// Whether its collector is ready: it has read a first price.
     pub fn ready(&self) -> bool {
         self.member
             .as_ref()
             .is_some_and(|member| member.first_price.is_some())
     }
 
-    /// Whether it was told of the round that starts then.
+    /// Whether the round that starts at `start_us` was announced to its collector.
     fn takes_part(&self, start_us: u64) -> bool {
         let told = |member: &Member| member.round_start_us == start_us;
         self.member.as_ref().is_some_and(told)
     }
 
-    /// Whether there is still someone to hope for.
+    /// Whether the slot has a collector, or may still get one.
     fn may_come(&self) -> bool {
         self.member.is_some() || self.remote || self.child.is_some()
     }
 }
 
-/// The aggregator's whole state.
+/// The whole state of the aggregator.
 struct Aggregator<'a> {
     config: &'a Run,
     key: SecretKey,
@@ -134,12 +136,12 @@ struct Aggregator<'a> {
     screen: Screen,
     exchange: Option<ExchangeChild>,
     exchange_restart: Restart,
-    /// Where embedded sources are.
+    /// Address of the embedded exchange, if there is one.
     endpoint: Option<Endpoint>,
     book: Book,
 }
 
-/// Runs one round, or rounds without end; gives the exit code.
+/// Runs one round, or rounds without end. Returns the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
     let mark = if config.embedded() { "embedded " } else { "" };
@@ -195,7 +197,7 @@ impl<'a> Aggregator<'a> {
             book,
         };
         if let (Some(path), true) = (book::key_path(config), key_made) {
-            aggregator.tell(&format!("made the aggregator's key in {path}"));
+            aggregator.tell(&format!("made a new key for the aggregator: {path}"));
         }
         if let Err(error) = aggregator.book.write_latest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
@@ -209,28 +211,28 @@ impl<'a> Aggregator<'a> {
         if let (Some(dir), 1..) = (&config.collector_keys, keys.made) {
             let local = config.collectors - config.remote;
             aggregator.tell(&format!(
-                "made {} of {local} collectors' keys in {dir}",
+                "made new keys for {} of {local} collectors in {dir}",
                 keys.made
             ));
         }
         Ok(aggregator)
     }
 
-    /// Progress, for those who want it.
+    /// Shows a line of progress, unless `--quiet` is set.
     fn tell(&mut self, line: &str) {
         if !self.config.quiet {
             self.screen.say(&format!("aggregator: {line}"));
         }
     }
 
-    /// Starts the embedded exchange if one is wanted, and every local collector.
+    /// Starts the embedded exchange if it is needed, and every local collector.
     fn start_collectors(&mut self) -> Result<(), Error> {
         let (control, data) = (self.control.address, self.data.address);
         for (asked, opened) in [(self.config.control, control), (self.config.data, data)] {
             if asked.port() != opened.port() && asked.port() != 0 {
                 let (taken, free) = (asked.port(), opened.port());
                 self.tell(&format!(
-                    "port {taken} is in use by another program; port {free} serves as well, for only collectors started here use it"
+                    "port {taken} is in use by another program; using port {free} instead, which collectors started here are told"
                 ));
             }
         }
@@ -243,7 +245,7 @@ impl<'a> Aggregator<'a> {
         if self.has_exchange() {
             let exchange = children::exchange(&self.log, None)?;
             self.tell(&format!(
-                "embedded exchange on {}, recorded prices",
+                "embedded exchange on {}, with recorded prices",
                 exchange.endpoint.url
             ));
             self.endpoint = Some(exchange.endpoint.clone());
@@ -258,23 +260,23 @@ impl<'a> Aggregator<'a> {
                 endpoint: endpoint.as_ref(),
             };
             self.start_collector(&place)?;
-            // The first ones call already, and the system keeps only so many waiting.
+            // The first collectors connect already, and the listener's queue is short.
             self.sweep();
         }
         Ok(())
     }
 
-    /// Whether the embedded exchange is a child of ours.
+    /// Whether this aggregator starts the embedded exchange.
     fn has_exchange(&self) -> bool {
         self.config.embedded() && self.config.endpoint.is_none()
     }
 
-    /// One round, as soon as the collectors are ready; gives the exit code.
+    /// Runs one round as soon as the collectors are ready. Returns the exit code.
     fn one_round(&mut self) -> u8 {
         if !self.gather() {
             return self.give_up();
         }
-        // Before the start is fixed: a slow disk must not use up the time until then.
+        // The roster comes before the start is fixed: a slow disk must not use up the lead time.
         let written = self.write_roster();
         let start_us = wall_us() + self.lead_us();
         self.announce(start_us.max(self.book.start_us_min()));
@@ -302,14 +304,15 @@ impl<'a> Aggregator<'a> {
         done
     }
 
-    /// Looks at everything once; whether anything stirred.
+    /// Polls everything once: the children's log, both channels, and the children themselves. Returns whether anything
+    /// happened.
     fn sweep(&mut self) -> bool {
         let bytes = self.log.read();
         let mut stirred = !bytes.is_empty();
         for line in self.voices.hear(bytes) {
             self.screen.say(&line);
         }
-        // A single round is over before one that joins now could be told of another.
+        // With a single round, there is no later round that a collector could join.
         let joining = self.round.is_none() || self.config.every_us.is_some();
         stirred |= self.control.sweep(
             &mut self.slots,
@@ -334,13 +337,14 @@ impl<'a> Aggregator<'a> {
             stirred = true;
             self.exchange = None;
             self.screen.say(&format!(
-                "aggregator: the embedded exchange ended ({status})"
+                "aggregator: the embedded exchange ended ({status}); its sources have no price until it runs again"
             ));
         }
         stirred
     }
 
-    /// Waits until the roster is ready; whether a round can begin.
+    /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once a quorum is impossible, waits
+    /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum.
     fn gather(&mut self) -> bool {
         let needed = usize::from(self.config.quorum());
         let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
@@ -364,7 +368,7 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// The terms of the round: everything that is fixed once the roster is.
+    /// The terms of the next round, with the keys known by now.
     fn terms(&self) -> Terms {
         let config = self.config;
         let seat = |slot: &Slot| Seat {
@@ -386,7 +390,7 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// So long before its start a round is announced.
+    /// Lead time: how long before its start a round is announced.
     fn lead_us(&self) -> u64 {
         let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
         let apart_us = members
@@ -396,12 +400,12 @@ impl<'a> Aggregator<'a> {
         apart_us.unwrap_or(0).clamp(least, most)
     }
 
-    /// Fixes the terms and tells every collector that is ready when to begin.
+    /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
         let mut ready = 0;
         for slot in &mut self.slots {
-            ready += u16::from(slot.tell(&round, &self.key));
+            ready += u16::from(slot.announce(&round, &self.key));
         }
         self.round = Some(round);
         if self.config.every_us.is_none() {
@@ -419,7 +423,7 @@ impl<'a> Aggregator<'a> {
         ));
     }
 
-    /// Takes in samples and observations until all that can come has come, or the deadline, or `end_us`.
+    /// Takes samples and observations until nothing more can come, the round's deadline, or `end_us`, whichever is first.
     fn watch(&mut self, end_us: u64) {
         let round = self.round.as_ref().expect("a round was announced");
         let (start_us, interval_us) = (round.start_us, round.terms.interval_us);
@@ -457,7 +461,8 @@ impl<'a> Aggregator<'a> {
         !self.slots.iter().enumerate().any(open)
     }
 
-    /// Shows where the round is: on a terminal all the time, elsewhere once per sample.
+    /// Shows the round's progress: on a terminal at every sweep, otherwise one line per sample. `told` is the number of lines
+    /// shown so far; returns the new one.
     fn show_progress(&mut self, told: usize) -> usize {
         let round = self.round.as_ref().expect("a round is running");
         if self.screen.live() {
@@ -477,7 +482,7 @@ impl<'a> Aggregator<'a> {
     }
 }
 
-/// Counts a refusal.
+/// Counts a refusal under its reason.
 fn count(refused: &mut Refused, reason: Reject) {
     let count = refused.entry(reason).or_default();
     *count = count.saturating_add(1);

@@ -1,27 +1,28 @@
-//! How long the aggregator naps between two looks at everything.
+//! How long the aggregator sleeps (naps) between two sweeps.
 //!
-//! Invariant: a nap is brief while an answer is awaited and after anything stirred; it grows only while nothing does, so that
-//! whoever comes finds an aggregator that soon looks at it as often as ever. No nap between samples ends around an instant,
-//! when the collectors want the cores.
+//! Invariant: naps are short while answers are expected and after anything has happened, and grow only while nothing
+//! happens. So a new connection soon gets frequent sweeps. No nap between samples ends around a sample's instant, when the
+//! collectors need the cores.
 
 use std::time::Duration;
 
-/// Nap while frames are awaited; it grows slowly, for those that come at once ...
+/// First nap while frames are expected. Naps grow slowly from here, so that prompt senders are not kept waiting.
 const NAP_SHORT: Duration = Duration::from_micros(500);
-/// ... up to this while collectors get ready ...
+/// Longest nap while collectors get ready.
 const NAP_GATHERING_MAX: Duration = Duration::from_millis(5);
-/// ... and up to this while answers are awaited.
+/// Longest nap while answers are expected.
 const NAP_CLOSING_MAX: Duration = Duration::from_millis(2);
-/// Nap between rounds after something stirred.
+/// Nap between rounds after something has happened.
 const NAP_RESTING: Duration = Duration::from_millis(10);
-/// Nap between samples after something stirred.
+/// Nap between samples after something has happened.
 const NAP_SAMPLING: Duration = Duration::from_millis(20);
-/// Longest nap when nothing stirs: so much later than at best is the end of a child noticed.
+/// Longest nap while nothing happens: this delays, for example, noticing that a child ended.
 const NAP_IDLE_MAX: Duration = Duration::from_millis(50);
-/// No nap ends within this of a sample's instant: before it the collectors poll the clock, after it they encrypt and send.
+/// No nap ends within this time of a sample's instant, before or after: collectors poll the clock before it, and encrypt and
+/// send after it.
 pub const INSTANT_CLEAR: Duration = Duration::from_millis(3);
 
-/// The naps of one phase.
+/// The naps of one phase of a round.
 pub struct Naps {
     next: Duration,
     awake: Duration,
@@ -29,22 +30,22 @@ pub struct Naps {
 }
 
 impl Naps {
-    /// While collectors get ready.
+    /// Naps while collectors get ready.
     pub fn gathering() -> Naps {
         Naps::new(NAP_SHORT, NAP_GATHERING_MAX)
     }
 
-    /// Between rounds.
+    /// Naps between rounds.
     pub fn resting() -> Naps {
         Naps::new(NAP_RESTING, NAP_IDLE_MAX)
     }
 
-    /// Between samples.
+    /// Naps between samples.
     pub fn sampling() -> Naps {
         Naps::new(NAP_SAMPLING, NAP_IDLE_MAX)
     }
 
-    /// After the last sample.
+    /// Naps after the last sample.
     pub fn closing() -> Naps {
         Naps::new(NAP_SHORT, NAP_CLOSING_MAX)
     }
@@ -57,14 +58,14 @@ impl Naps {
         }
     }
 
-    /// The next nap where frames are awaited: each a little longer than the one before.
+    /// The next nap while frames are expected: each is 1 % longer than the one before.
     pub fn waiting(&mut self) -> Duration {
         let nap = self.next;
         self.next = (nap + nap / 100).min(self.longest);
         nap
     }
 
-    /// The next nap after a look at everything at which something stirred, or nothing did.
+    /// The next nap after a sweep: `stirred` says whether anything happened in it.
     pub fn after(&mut self, stirred: bool) -> Duration {
         let longer = (self.next + self.next / 2).min(self.longest);
         self.next = if stirred { self.awake } else { longer };
@@ -72,7 +73,7 @@ impl Naps {
     }
 }
 
-/// A nap of about `nap` that does not end around an instant.
+/// A nap of at least `nap` that does not end around a sample's instant.
 pub fn between_instants(nap: Duration, now_us: u64, start_us: u64, interval_us: u64) -> Duration {
     let clear_us = INSTANT_CLEAR.as_micros() as u64;
     let wake_us = now_us + nap.as_micros() as u64;
@@ -81,7 +82,7 @@ pub fn between_instants(nap: Duration, now_us: u64, start_us: u64, interval_us: 
     }
     let since = (wake_us + clear_us).saturating_sub(start_us);
     let past_instant = since % interval_us;
-    // `past_instant` counts from INSTANT_CLEAR before an instant; within twice that the instant is too near.
+    // `past_instant` counts from INSTANT_CLEAR before an instant. Up to twice INSTANT_CLEAR, the wake-up is too near.
     let shift = (2 * clear_us).saturating_sub(past_instant);
     nap + Duration::from_micros(shift)
 }

@@ -1,8 +1,7 @@
-//! Rounds without end: one at every multiple of the period on the clock, with the same collectors.
+//! Rounds without end (`--every`): one round at every multiple of the period on the system clock, with the same collectors.
 //!
-//! Invariant: starts strictly increase, also over restarts; whatever becomes of a round, the next one starts at its time; a
-//! collector that ended is started again, after a pause that grows until it has done well for a while.
-//! What this module does not do: the work within a round.
+//! Invariant: starts strictly increase, also across restarts. Whatever happens in a round, the next one starts on time. A
+//! collector that ended is restarted after a backoff, which is reset once the collector works again.
 
 use super::children;
 use super::children::CollectorPlace;
@@ -16,23 +15,23 @@ use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
 
-/// A start that is so much later than it was to be: the clock was set back.
+/// If a start is late by more than this on the monotonic clock, the system clock was set back.
 const CLOCK_SET: Duration = Duration::from_secs(2);
 
-/// When a collector that ended is started again.
+/// The backoff of a child that ended: when it is restarted.
 #[derive(Default)]
 pub struct Restart {
-    /// How often it was.
+    /// How often it was restarted.
     pub count: u32,
-    /// Not before then.
+    /// The earliest instant of the next restart, while the child is down.
     at: Option<Instant>,
     pause: Option<Duration>,
-    /// Rounds on end in which it gave a price.
+    /// Consecutive rounds in which it gave a price.
     good_rounds: u32,
 }
 
 impl Restart {
-    /// Whether it is time to start again what has ended.
+    /// Called while the child is down: whether to restart it now.
     fn due(&mut self) -> Result<bool, Error> {
         match self.at {
             None => self.ended(random::bytes()?[0]),
@@ -45,7 +44,8 @@ impl Restart {
         Ok(false)
     }
 
-    /// It has ended: when it is started again, half a pause to a whole one from now, so that many do not start at once.
+    /// Notes that the child ended, and schedules its restart: after half a pause to a whole one, by `random`, so that many
+    /// children do not restart at once.
     fn ended(&mut self, random: u8) {
         let least = Duration::from_millis(RESTART_MS_MIN);
         let pause = self.pause.map_or(least, |pause| pause * 2);
@@ -55,7 +55,7 @@ impl Restart {
         self.at = Some(Instant::now() + pause / 2 + pause / 2 * u32::from(random) / 255);
     }
 
-    /// A round has ended in which it gave a price, or not.
+    /// Notes that a round ended, and whether the collector gave a price in it.
     pub fn round_over(&mut self, good: bool) {
         self.good_rounds = if good { self.good_rounds + 1 } else { 0 };
         if self.good_rounds >= RESTART_ROUNDS_GOOD {
@@ -65,7 +65,7 @@ impl Restart {
 }
 
 impl Aggregator<'_> {
-    /// Runs rounds until there were as many as wanted; gives the exit code.
+    /// Runs rounds: as many as `--rounds` says, or without end. Returns the exit code.
     pub(super) fn rounds(&mut self, every_us: u64) -> Result<u8, Error> {
         self.gather();
         let mut written = self.write_roster();
@@ -80,7 +80,7 @@ impl Aggregator<'_> {
             {
                 let count = (start_us - before_us) / every_us - 1;
                 self.tell(&format!(
-                    "starts left out: {count}; this machine is too busy for so short a period, its disk too slow, or its clock was set"
+                    "skipped {count} starts: the machine is too busy or its disk too slow for this period, or the clock was set"
                 ));
             }
             if !self.rest(start_us)? {
@@ -105,22 +105,23 @@ impl Aggregator<'_> {
         })
     }
 
-    /// The next multiple of the period that can still be announced in time and comes after the last round's.
+    /// The next round's start: the first multiple of the period that is after the last round's start and can still be announced
+    /// in time.
     fn next_start_us(&mut self, every_us: u64) -> u64 {
         let least_us = self.book.start_us_min();
         let soonest_us = wall_us() + self.lead_us();
         let start_us = soonest_us.max(least_us).div_ceil(every_us) * every_us;
         if least_us > soonest_us + every_us {
             self.screen.say(&format!(
-                "aggregator: the clock stands before the last round's start; the next round is at {}",
+                "aggregator: the clock is behind the last round's start; the next round is at {}",
                 utc_text(start_us)
             ));
         }
         start_us
     }
 
-    /// Between rounds: listens, and starts collectors again that have ended, until it is time to announce the next round;
-    /// false if the clock was set meanwhile, so that another start is due.
+    /// Between rounds: polls, and restarts children that ended, until it is time to announce the next round. Returns false if
+    /// the clock was set meanwhile, so that the start must be computed again.
     fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
         let left_us = start_us.saturating_sub(wall_us());
         let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
@@ -137,14 +138,14 @@ impl Aggregator<'_> {
                 return Ok(wall_us() < start_us + self.config.interval_us);
             }
             if Instant::now() > latest {
-                self.tell("the clock was set back; the next start is looked for anew");
+                self.tell("the clock was set back; computing the next start again");
                 return Ok(false);
             }
             std::thread::sleep(naps.after(stirred).min(Duration::from_micros(left_us)));
         }
     }
 
-    /// Starts local collectors again whose pause is over.
+    /// Restarts local collectors whose backoff is over.
     fn restart_ended(&mut self) -> Result<(), Error> {
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
@@ -161,7 +162,7 @@ impl Aggregator<'_> {
         Ok(())
     }
 
-    /// Starts the embedded exchange again, if it is ours and has ended, where its collectors look for it.
+    /// Restarts the embedded exchange, if this aggregator started it and it has ended, on the same port as before.
     fn restart_exchange(&mut self) -> Result<(), Error> {
         if !self.has_exchange() || self.exchange.is_some() || !self.exchange_restart.due()? {
             return Ok(());
@@ -186,7 +187,7 @@ impl Aggregator<'_> {
             data: self.data.address,
             endpoint: endpoint.as_ref(),
         };
-        // A system that is out of processes or files now may have some later.
+        // A failure is not fatal: a system that has run out of processes or files may have some later.
         let started = self.start_collector(&place);
         if let Err(error) = &started {
             self.screen.say(&format!("aggregator: {error}"));

@@ -1,7 +1,7 @@
-//! What `rsoracle run` is to do.
+//! The settings of `rsoracle run`, and the rules by which they must fit together.
 //!
-//! Invariant: what a file says and what was typed are checked by the same rules, and together.
-//! What this module does not do: look at the system.
+//! Invariant: values from a configuration file and from flags are checked together, by the same rules. The system is not
+//! looked at.
 
 use crate::collector::overrides::Overrides;
 use crate::system::endpoint::Endpoint;
@@ -13,12 +13,12 @@ use rsoracle_proof::tolerance::{Tolerance, counted};
 use rsoracle_verify::duration::duration_text;
 use std::net::SocketAddr;
 
-/// Flags that do not go together.
+/// Flags whose values contradict each other.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Contradiction {
-    /// Which, the first first.
+    /// The flags, the one to blame first.
     pub flags: &'static [&'static str],
-    /// What is wrong and what would be right.
+    /// What is wrong, and what would be right.
     pub sentence: String,
 }
 
@@ -31,64 +31,64 @@ impl Contradiction {
     }
 }
 
-/// What `rsoracle run` is to do.
+/// The settings of `rsoracle run`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
-    /// Slots in the roster.
+    /// Number of collectors: slots in the roster.
     pub collectors: u16,
-    /// Of these, how many come from elsewhere (the last ones).
+    /// How many of them are remote, that is, not started by this aggregator: those in the last slots.
     pub remote: u16,
-    /// Where the enrolment files of remote collectors go.
+    /// Directory for the enrolment files of remote collectors.
     pub enrolment_dir: Option<String>,
     /// Samples per round.
     pub samples: u32,
-    /// From one sample to the next.
+    /// Time between two samples.
     pub interval_us: u64,
-    /// What each collector watches, slot by slot.
+    /// The source of each collector, slot by slot.
     pub sources: Vec<Source>,
-    /// What holds instead of the exchanges' own rules, slot by slot.
+    /// Overrides of the exchanges' time limits, slot by slot.
     pub overrides: Vec<Overrides>,
-    /// The fewest distinct exchanges from which a price may be published.
+    /// Fewest distinct exchanges whose prices make a price.
     pub exchanges_min: u16,
-    /// Where embedded exchanges are, if none is to be started.
+    /// Address of a running embedded exchange; `None` starts one if a source needs it.
     pub endpoint: Option<Endpoint>,
-    /// What is priced.
+    /// The feed that is priced, such as `BTC/USD`.
     pub feed: String,
-    /// How prices become one.
+    /// How the collectors' prices are combined into one.
     pub rule: Rule,
-    /// How a collector's samples become one.
+    /// How a collector's samples are combined into its price.
     pub sample_rule: Rule,
-    /// Control channel, port 0 for any.
+    /// Address of the control channel; port 0 takes any free port.
     pub control: SocketAddr,
-    /// Data channel, port 0 for any.
+    /// Address of the data channel; port 0 takes any free port.
     pub data: SocketAddr,
-    /// Whether free ports will do where these are in use: nobody asked for them, and all collectors are started here.
+    /// Whether to take free ports if these are in use: when they are defaults, and no collector is remote.
     pub any_port_will_do: bool,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
-    /// What the collectors' environment must hold besides ours, for the proxy on their way to the exchanges.
+    /// Variables to add to the collectors' environment, for their proxy.
     pub environment: Vec<(&'static str, String)>,
-    /// How long collectors may take to be ready.
+    /// How long the aggregator waits for collectors to be ready.
     pub ready_timeout_us: u64,
-    /// The aggregator's key, if not a fresh one.
+    /// File of the aggregator's key; `None` uses one beside the journal, or a fresh key.
     pub aggregator_key: Option<String>,
-    /// Where the keys of local collectors are, if not fresh ones.
+    /// Directory of local collectors' keys; `None` makes fresh keys.
     pub collector_keys: Option<String>,
-    /// Where the roster goes.
+    /// File that the roster is written to.
     pub write_roster: Option<String>,
-    /// From one round's start to the next; one round only if there is none.
+    /// Period: time from one round's start to the next; `None` runs one round.
     pub every_us: Option<u64>,
-    /// How many rounds; without end if it is not said.
+    /// How many rounds to run; `None` for no end.
     pub rounds: Option<u64>,
-    /// When a price is published.
+    /// The policy that decides when a price is published.
     pub policy: Policy,
-    /// How old a collector's connection to its exchange may get.
+    /// Longest age of a collector's connection to its exchange, before it is replaced.
     pub connection_age_us: u64,
-    /// Where all reports are kept.
+    /// The journal: file of all reports.
     pub journal: Option<String>,
-    /// The key that signed the journal until now, if this run's key is another.
+    /// File of the key that signed the journal so far, if this run's key is another.
     pub retire_key: Option<String>,
-    /// Where the newest published report is.
+    /// File that always holds the newest published report.
     pub latest: Option<String>,
     /// Print JSON.
     pub json: bool,
@@ -96,46 +96,47 @@ pub struct Run {
     pub quiet: bool,
 }
 
-/// A round ends so long before the next one is announced: to keep and publish its report in.
+/// The part of a period, at its end, that is reserved for writing and publishing the report before the next round is
+/// announced, in microseconds.
 pub fn clear_us(every_us: u64) -> u64 {
     (every_us / limits::CLEAR_PART).min(limits::CLEAR_US_MAX)
 }
 
 impl Run {
-    /// Whether all of it goes together.
+    /// Checks that all settings fit together.
     pub fn check(&self) -> Result<(), Contradiction> {
         self.check_once().and_then(|()| self.check_rounds())
     }
 
-    /// f: how many collectors may lie.
+    /// f: the number of lying collectors that a price tolerates.
     pub fn f(&self) -> u16 {
         faulty_max(self.rule, self.collectors)
     }
 
-    /// Whether prices of it are recorded ones.
+    /// Whether any source has recorded prices, so that everything is marked `embedded`.
     pub fn embedded(&self) -> bool {
         self.sources.iter().any(|source| source.embedded)
     }
 
-    /// What its roster survives.
+    /// How many lying collectors, and which failing exchanges, the roster tolerates.
     pub fn tolerance(&self) -> Tolerance<'_> {
         let names: Vec<&str> = self.sources.iter().map(|source| &*source.name).collect();
         Tolerance::of(&self.feed, &names, self.f())
     }
 
-    /// The fewest prices from which one may be published.
+    /// Fewest collectors' prices that make a price.
     pub fn quorum(&self) -> u16 {
         quorum(self.collectors, self.f())
     }
 
-    /// The shortest time between a round's announcement and its start.
+    /// Shortest lead time: between a round's announcement and its start.
     pub fn lead_us_min(&self) -> u64 {
         let waking_us = u64::from(self.collectors) * limits::LEAD_US_PER_COLLECTOR;
         waking_us.clamp(limits::LEAD_MS_MIN * 1_000, limits::LEAD_MS_MAX * 1_000)
     }
 
-    /// The longest such time: with a period at most half of what the samples leave of it, so that one slow collector, or one
-    /// that lies about its clock, does not take the time in which the others answer.
+    /// Longest lead time. With a period, it is at most half of the time that sampling leaves, so that one collector that is
+    /// slow, or lies about its clock, cannot use up the time for the others' answers.
     pub fn lead_us_max(&self) -> u64 {
         let half_us = |every_us: u64| {
             let left_us = every_us - self.last_instant_us() - clear_us(every_us);
@@ -145,24 +146,24 @@ impl Run {
         self.every_us.map_or(longest_us, half_us).min(longest_us)
     }
 
-    /// From a round's start to its last sample.
+    /// Time from a round's start to its last sample.
     fn last_instant_us(&self) -> u64 {
         u64::from(self.samples - 1) * self.interval_us
     }
 
-    /// What rounds without end ask for.
+    /// Checks what concerns more than one round: periods, keys and rosters that outlast it.
     fn check_rounds(&self) -> Result<(), Contradiction> {
         if self.retire_key.is_some() && (self.journal.is_none() || self.aggregator_key.is_none()) {
             return Err(Contradiction::new(
                 &["retire-key", "journal", "aggregator-key"],
-                "--retire-key goes with --journal and --aggregator-key, the new key",
+                "--retire-key needs --journal, and --aggregator-key with the new key",
             ));
         }
         let Some(every_us) = self.every_us else {
             return match self.rounds {
                 Some(_) => Err(Contradiction::new(
                     &["rounds", "every"],
-                    "--rounds goes with --every DURATION",
+                    "--rounds needs --every DURATION",
                 )),
                 None => Ok(()),
             };
@@ -171,10 +172,10 @@ impl Run {
         if self.write_roster.is_some() && fresh_keys {
             return Err(Contradiction::new(
                 &["write-roster", "every", "collector-keys"],
-                "--write-roster with --every needs --collector-keys DIR: a collector that is started again would sign with a key that is not in the roster",
+                "--write-roster with --every needs --collector-keys DIR: a restarted collector would sign with a fresh key that is not in the roster",
             ));
         }
-        // Behind the last sample come the answers, the report, and the announcement of the next round.
+        // After the last sample, a period needs time for the answers, the report, and the announcement of the next round.
         let behind_us = limits::ANSWER_US_MIN + clear_us(every_us) + self.lead_us_min();
         let needed_us =
             (self.last_instant_us() + behind_us).max(u64::from(self.samples) * self.interval_us);
@@ -182,7 +183,7 @@ impl Run {
             return Err(Contradiction::new(
                 &["every", "interval"],
                 format!(
-                    "{} samples {} apart of {} collectors take longer than --every {}; take fewer samples, a shorter --interval or a longer period",
+                    "{} samples, {} apart, of {} collectors do not fit into --every {}; use fewer --samples, a shorter --interval or a longer --every",
                     self.samples,
                     duration_text(self.interval_us),
                     self.collectors,
@@ -199,7 +200,7 @@ impl Run {
             return Err(Contradiction::new(
                 &["control-port", "data-port"],
                 format!(
-                    "--control-port and --data-port are both {port}; the two channels need a port each"
+                    "--control-port and --data-port are both {port}; each channel needs its own port"
                 ),
             ));
         }
@@ -208,14 +209,14 @@ impl Run {
             return Err(Contradiction::new(
                 &["samples", "interval"],
                 format!(
-                    "--samples times --interval is longer than {longest}; take fewer samples or a shorter interval"
+                    "--samples times --interval is longer than {longest}; use fewer samples or a shorter interval"
                 ),
             ));
         }
         if self.policy.heartbeat_us.is_some() && self.policy.deviation.is_none() {
             return Err(Contradiction::new(
                 &["heartbeat", "deviation"],
-                "--heartbeat goes with --deviation; without it every round's price is published",
+                "--heartbeat needs --deviation; without it every round's price is published anyway",
             ));
         }
         let exchanges = self.tolerance().exchanges.count();
@@ -223,7 +224,7 @@ impl Run {
             return Err(Contradiction::new(
                 &["min-exchanges"],
                 format!(
-                    "--min-exchanges {} is more than the sources name: {}",
+                    "--min-exchanges {} is more than the sources have: {}",
                     self.exchanges_min,
                     counted(exchanges, "exchange")
                 ),
@@ -233,17 +234,17 @@ impl Run {
             (remote, _) if remote > self.collectors => Err(Contradiction::new(
                 &["remote", "collectors"],
                 format!(
-                    "--remote {remote} is more than --collectors {}; remote collectors are some of them",
+                    "--remote {remote} is more than --collectors {}, which counts remote collectors too",
                     self.collectors
                 ),
             )),
             (1.., None) => Err(Contradiction::new(
                 &["remote", "enrolment-dir"],
-                "--remote needs --enrolment-dir DIR, where the enrolment files go",
+                "--remote needs --enrolment-dir DIR, for the enrolment files of the remote collectors",
             )),
             (0, Some(_)) => Err(Contradiction::new(
                 &["enrolment-dir", "remote"],
-                "--enrolment-dir goes with --remote N; no collector here is remote",
+                "--enrolment-dir needs --remote N: no collector is remote",
             )),
             _ => Ok(()),
         }

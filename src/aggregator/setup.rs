@@ -1,5 +1,5 @@
-//! What must stand before the first collector starts: the two ports, enough open files, keys, the
-//! enrolments of remote ones.
+//! What must be ready before the first collector starts: the two ports, enough open files, keys, and the enrolments of
+//! remote collectors.
 
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens the port of one channel. Where it is in use and any port will do, opens a free one.
+/// Listens on the port of one channel. If it is in use and `any_port_will_do`, takes a free port instead.
 pub fn listen(
     address: SocketAddr,
     channel: &str,
@@ -32,12 +32,13 @@ pub fn listen(
                 address.port()
             );
             Error::new(attempt, error).advise(format!(
-                "choose another with --{flag} PORT, or end what uses it"
+                "choose another port with --{flag} PORT, or stop the program that uses this one"
             ))
         })
 }
 
-/// Three open files per collector (two channels, a moment of standard input) and room for strangers.
+/// Checks the limit on open files: three per collector (two channels and, briefly, its standard input), and room for
+/// strangers.
 pub fn check_open_files(config: &Run) -> Result<(), Error> {
     let needed = 3 * u64::from(config.collectors) + 2 * STRANGERS_MAX as u64 + 32;
     let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
@@ -50,23 +51,23 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
     match soft {
         Some(soft) if soft < needed => {
             let attempt = format!("cannot run {} collectors", config.collectors);
-            let cause = format!("this process may open {soft} files, {needed} are needed");
+            let cause = format!("this process may open {soft} files, and needs {needed}");
             Err(Error::new(attempt, cause).advise(format!(
-                "raise the limit with 'ulimit -n {needed}' or take fewer --collectors"
+                "raise the limit with 'ulimit -n {needed}' or use fewer --collectors"
             )))
         }
         _ => Ok(()),
     }
 }
 
-/// Writes a remote collector's enrolment so that only its owner can read it.
+/// Writes a remote collector's enrolment to a file that only its owner can read.
 pub fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(), Error> {
     let path = format!("{dir}/slot-{slot}.enrolment");
     let failed = |error| {
         Error::new(format!("cannot write {path}"), error)
-            .advise("name a directory with --enrolment-dir that can be written")
+            .advise("name a writable directory with --enrolment-dir")
     };
-    // An older file is removed, not overwritten: its mode might let others read.
+    // Remove an older file instead of overwriting it: its mode may let others read.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -80,15 +81,16 @@ pub fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(),
         .map_err(failed)
 }
 
-/// The keys of local collectors that have lasting ones.
+/// The keys of local collectors that have key files.
 pub struct CollectorKeys {
-    /// Their public halves, slot by slot; none for remote collectors and fresh keys.
+    /// Public keys, slot by slot; `None` for remote collectors and fresh keys.
     pub public: Vec<Option<PublicKey>>,
-    /// How many of the files were made just now.
+    /// How many of the key files were made just now.
     pub made: u16,
 }
 
-/// Looks at the key file of every local collector, so that none fails for it later; makes those that are missing.
+/// Reads the key file of every local collector, so that none of them fails later because of it. Makes those that are
+/// missing.
 pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKeys, Error> {
     let mut keys = CollectorKeys {
         public: vec![None; usize::from(config.collectors)],
@@ -97,7 +99,7 @@ pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKe
     let Some(dir) = &config.collector_keys else {
         return Ok(keys);
     };
-    // Two that sign with one key could stand for each other.
+    // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
     for slot in 0..config.collectors - config.remote {
         let path = keyfile::of_slot(dir, slot);
@@ -109,9 +111,8 @@ pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKe
         };
         keys.public[usize::from(slot)] = Some(key);
         if let Some(other) = taken.insert(*key.bytes(), format!("collector {slot}'s")) {
-            let cause = format!("its key is {other} too");
-            let advice =
-                "every process signs with a key of its own: remove the file, and a new key is made";
+            let cause = format!("its key is also {other}");
+            let advice = "every process needs its own key: remove the file, and a new key is made at the next start";
             return Err(Error::new(format!("cannot use {path}"), cause).advise(advice));
         }
     }

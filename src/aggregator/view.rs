@@ -1,27 +1,27 @@
-//! What the operator sees while it happens: a line per collector.
+//! The live display: one line per collector.
 
 use super::Slot;
 use crate::system::limits::DISPLAY_LINES_MAX;
 use rsoracle_proof::price;
 use rsoracle_proof::round::Round;
 
-/// Why a slot gave no answer, as far as the aggregator can tell.
+/// Why a slot gave no answer in the round that started at `start_us`, as far as the aggregator can tell.
 pub fn why_silent(slot: &Slot, start_us: u64) -> &str {
     match (&slot.member, slot.remark.as_str()) {
         (Some(_), _) if !slot.takes_part(start_us) => "no first price from the exchange in time",
         (Some(_), _) => "no answer in time",
-        (None, "") if slot.remote => "a remote collector did not come",
-        (None, "") => "it did not come",
+        (None, "") if slot.remote => "the remote collector did not join",
+        (None, "") => "it did not join",
         (None, remark) => remark,
     }
 }
 
-/// The block of lines while collectors get ready.
+/// The lines of the display while collectors get ready.
 pub fn gathering(slots: &[Slot]) -> Vec<String> {
     let state = |slot: &Slot| match &slot.member {
         Some(member) => match member.first_price {
             Some(first) => format!("ready        first price {}", price::text(first)),
-            None => "enrolled     reaching the exchange".to_owned(),
+            None => "enrolled     connecting to the exchange".to_owned(),
         },
         None if slot.may_come() => "starting".to_owned(),
         None => format!("gone         {}", slot.remark),
@@ -29,7 +29,7 @@ pub fn gathering(slots: &[Slot]) -> Vec<String> {
     block(slots, |_, slot| state(slot))
 }
 
-/// The block of lines while samples are taken.
+/// The lines of the display while samples are taken.
 pub fn sampling(slots: &[Slot], round: &Round) -> Vec<String> {
     block(slots, |index, slot| {
         let records = &round.parts[index].records;
@@ -69,7 +69,7 @@ fn block(slots: &[Slot], line: impl Fn(usize, &Slot) -> String) -> Vec<String> {
     lines
 }
 
-/// How many samples every collector that takes part has reported.
+/// How many samples all participating collectors have reported.
 pub fn samples_done(slots: &[Slot], round: &Round) -> usize {
     let taking_part = slots
         .iter()
@@ -81,7 +81,7 @@ pub fn samples_done(slots: &[Slot], round: &Round) -> usize {
         .unwrap_or(0)
 }
 
-/// One sample over all collectors: `sample 3 of 10: 5 prices, 87231.41 to 87231.42`.
+/// One sample of all collectors in a line: `sample 3 of 10: 5 prices, 87231.41 to 87231.42`.
 pub fn sample_line(round: &Round, index: usize) -> String {
     let prices: Vec<f64> = round
         .parts

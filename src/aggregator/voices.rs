@@ -1,14 +1,14 @@
-//! Many collectors, one log: what several of them say in the same words is shown once.
+//! Merges the collectors' logs: a line that several collectors log in the same words is shown once.
 //!
-//! Invariant: nothing is lost; what is not shown at once is summed up by [`Voices::summary`]. The memory is bounded: beyond
-//! [`TEXTS_MAX`] different texts, everything is shown. What this module does not do: write.
+//! Invariant: nothing is lost: repetitions by other collectors are summed up by [`Voices::summary`]. Memory is bounded:
+//! beyond [`TEXTS_MAX`] different texts, every line is shown.
 
 use crate::system::limits::LOG_LINE_BYTES_MAX;
 
-/// Different texts that are remembered.
+/// Most different texts that are remembered.
 const TEXTS_MAX: usize = 64;
 
-/// What collectors have said so far.
+/// What collectors have logged since the last summary.
 #[derive(Default)]
 pub struct Voices {
     unfinished: Vec<u8>,
@@ -16,7 +16,7 @@ pub struct Voices {
 }
 
 impl Voices {
-    /// Takes bytes of the children's log and gives the lines to show.
+    /// Takes bytes of the children's log, and returns the lines to show.
     pub fn hear(&mut self, bytes: &[u8]) -> Vec<String> {
         let mut show = Vec::new();
         for &byte in bytes {
@@ -32,10 +32,10 @@ impl Voices {
         show
     }
 
-    /// One line: shown if no collector has said it before.
+    /// Returns the line if it is to be shown: unless another collector has logged the same text, and this one has not.
     fn line(&mut self, line: String) -> Option<String> {
         let Some((slot, text)) = spoken(&line) else {
-            // Only children write here: none of them may speak as the aggregator.
+            // Only children write to this log, and none may pose as the aggregator.
             let named = line.starts_with("exchange: ");
             return Some(if named {
                 line
@@ -58,7 +58,7 @@ impl Voices {
         }
     }
 
-    /// Who else said what, once; then the voices are forgotten.
+    /// One line for each text that several collectors logged, with the slots not shown yet. Then everything is forgotten.
     pub fn summary(&mut self) -> Vec<String> {
         let several = |(text, slots): (String, Vec<u16>)| {
             let others = &slots[1..];
@@ -77,13 +77,13 @@ impl Voices {
     }
 }
 
-/// Slot and text of `collector 3: text`.
+/// The slot and the text of a line like `collector 3: text`.
 fn spoken(line: &str) -> Option<(u16, &str)> {
     let (slot, text) = line.strip_prefix("collector ")?.split_once(": ")?;
     Some((slot.parse().ok()?, text))
 }
 
-/// Slots in words, runs of them as ranges: `0-2, 4`.
+/// Slots as text, with ranges: `0-2, 4`.
 pub fn slots_text(slots: &[u16]) -> String {
     let mut sorted = slots.to_vec();
     sorted.sort_unstable();

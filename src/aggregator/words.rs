@@ -1,4 +1,4 @@
-//! What people read of a round besides its one line: slot by slot, what was refused, and why there is no price.
+//! A report in words for people: what each slot did, what was refused, and why there is no price.
 
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
@@ -7,15 +7,15 @@ use rsoracle_proof::round::Standing;
 use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 
-/// A report, for people.
+/// A report, in words for people.
 pub struct Words<'a>(
-    /// Which.
+    /// The report.
     pub &'a Report,
 );
 
 impl Words<'_> {
-    /// What a person wants to know besides the price, in lines of at most `slots_max` slots; `remarks` say what became of
-    /// each slot's collector, where there is something to tell.
+    /// What a person wants to know besides the price. Names at most `slots_max` slots, one per line. `remarks` has, for each
+    /// slot, what happened to its collector, or an empty text.
     pub fn details(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
         let mut lines = Vec::new();
         for (slot, standing) in self.0.outcome.standings.iter().enumerate().take(slots_max) {
@@ -50,7 +50,7 @@ impl Words<'_> {
         lines
     }
 
-    /// One round of many, in one line.
+    /// One line about one round of many.
     pub fn round_line(&self, restarts: u32) -> String {
         let price = self.0.price().map_or("no price".to_owned(), price::text);
         let restarts = match restarts {
@@ -70,7 +70,7 @@ impl Words<'_> {
         )
     }
 
-    /// The slots that gave no price, in lines of at most `slots_max`, and what was refused.
+    /// The slots that gave no price, at most `slots_max` of them, one per line; then what was refused.
     pub fn exceptions(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
         let priced =
             |standing: &Standing| matches!(standing, Standing::Used(_) | Standing::Trimmed(_));
@@ -90,7 +90,7 @@ impl Words<'_> {
         lines
     }
 
-    /// What was refused, counted by reason; `None` if nothing was.
+    /// What was refused, with a count for each reason; `None` if nothing was.
     pub fn refused_text(&self) -> Option<String> {
         let counts = self
             .0
@@ -101,7 +101,7 @@ impl Words<'_> {
         (!text.is_empty()).then(|| format!("refused: {text}"))
     }
 
-    /// Why there is no price, or none to publish.
+    /// Why no price was published; `None` if one was.
     pub fn failure(&self) -> Option<String> {
         let part = |part: Option<f64>| part.unwrap_or_default() * 100.0;
         match self.0.decision {
@@ -111,7 +111,7 @@ impl Words<'_> {
                 part(self.0.policy.deviation)
             )),
             Decision::MovedTooFar => Some(format!(
-                "no price: it moved by more than {} % from the last published one; if that is right, one run without --max-move publishes it",
+                "no price: it moved by more than {} % from the last published one; if the new price is right, publish it with one run without --max-move",
                 part(self.0.policy.move_max)
             )),
             Decision::SpreadTooWide => Some(format!(
@@ -161,7 +161,7 @@ impl Words<'_> {
     }
 }
 
-/// A difference of prices, to four significant digits.
+/// A difference of prices, with four significant digits.
 fn short(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();

@@ -351,23 +351,20 @@ mod tests {
             ),
             (
                 "min_exchanges = 2",
-                "line 1, key 'min_exchanges': --min-exchanges 2 is more than the sources name: 1 exchange",
+                "line 1, key 'min_exchanges': --min-exchanges 2 is more than the sources have: 1 exchange",
             ),
             (
                 "heartbeat = \"1h\"",
-                "line 1, key 'heartbeat': --heartbeat goes with --deviation",
+                "line 1, key 'heartbeat': --heartbeat needs --deviation",
             ),
-            (
-                "rounds = 3",
-                "line 1, key 'rounds': --rounds goes with --every",
-            ),
+            ("rounds = 3", "line 1, key 'rounds': --rounds needs --every"),
             (
                 "retire_key = \"a\"",
-                "line 1, key 'retire_key': --retire-key goes with",
+                "line 1, key 'retire_key': --retire-key needs",
             ),
             (
                 "every = \"1s\"",
-                "line 1, key 'every': 10 samples 1s apart of 5 collectors take longer",
+                "line 1, key 'every': 10 samples, 1s apart, of 5 collectors do not fit",
             ),
             (
                 "every = \"1h\"\nwrite_roster = \"a\"",
@@ -391,7 +388,7 @@ mod tests {
             ),
             (
                 "enrolment_dir = \".\"",
-                "line 1, key 'enrolment_dir': --enrolment-dir goes with --remote",
+                "line 1, key 'enrolment_dir': --enrolment-dir needs --remote",
             ),
             (
                 "endpoint = \"ws://localhost:1/\"",
@@ -461,6 +458,6 @@ mod tests {
         let section = "sources = \"diverse\"\n[source.kraken]\nmax_age = \"5s\"";
         assert!(run("--source binance --accept-quote USDC", section).is_ok());
         let typed = run("--heartbeat 1h", "samples = 3").unwrap_err();
-        assert!(typed.starts_with("--heartbeat goes with"), "{typed}");
+        assert!(typed.starts_with("--heartbeat needs"), "{typed}");
     }
 }

@@ -1,6 +1,6 @@
-//! A collector's end of the control channel.
+//! A collector's end of the control channel: hello, announcements of rounds, samples.
 //!
-//! Invariant: a round is taken only if the aggregator signed it for this connection, and starts strictly increase.
+//! Invariant: a round is accepted only if the aggregator signed it for this connection, and starts strictly increase.
 
 use super::{Enrolment, Stop};
 use crate::collector::settings::Collect;
@@ -18,8 +18,8 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Connects to one of the aggregator's ports. An attempt that times out says little: a listener whose queue is full
-/// drops it without a word, and the next may get in. So it is repeated until `until`, as long as `look` allows.
+/// Connects to one of the aggregator's ports. An attempt that times out is repeated until `until`, as long as `look`
+/// allows: a listener whose queue is full drops attempts silently, and the next one may succeed.
 pub fn reach(
     address: &SocketAddr,
     until: Instant,
@@ -33,13 +33,14 @@ pub fn reach(
     }
 }
 
-/// Whether even the last sample would come too late: who was held up for so long reads of rounds that are history.
+/// Whether it is too late even for the round's last sample. A collector that was held up may read announcements of rounds
+/// that are over.
 pub fn is_over(round: &RoundFrame, now_us: u64) -> bool {
     let last_us = round.start_us + u64::from(round.samples - 1) * round.interval_us;
     last_us + lateness_us_max(round.interval_us) < now_us
 }
 
-/// The control connection, once the hello is sent.
+/// The control connection, after the hello was sent.
 pub struct Control {
     inbox: Inbox<CONTROL_BYTES_MAX>,
     aggregator: PublicKey,
@@ -49,8 +50,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Connects, takes the challenge and answers it. Strangers who crowd the aggregator can make an attempt fail; it
-    /// is repeated until `until`.
+    /// Connects, reads the challenge, and answers it with a signed hello. An attempt can fail when strangers crowd the
+    /// aggregator's port, so it is repeated until `until`.
     pub fn open(
         config: &Collect,
         enrolment: &Enrolment,
@@ -86,9 +87,7 @@ impl Control {
                 break bytes;
             }
             if inbox.ended() || Instant::now() >= until {
-                return Err(
-                    Error::new(&attempt, "the other side sends no challenge").advise(advice)
-                );
+                return Err(Error::new(&attempt, "the other side sent no challenge").advise(advice));
             }
         };
         inbox.consume(Challenge::BYTES);
@@ -116,7 +115,7 @@ impl Control {
         Ok(control)
     }
 
-    /// Sends a frame; a connection that does not take it has ended.
+    /// Sends a frame. A connection that does not accept it counts as ended.
     pub fn send(&mut self, frame: &[u8]) -> Result<(), Stop> {
         if self.inbox.send(frame) {
             Ok(())
@@ -125,18 +124,18 @@ impl Control {
         }
     }
 
-    /// Whether the connection has ended, with or without a refusal.
+    /// Whether the connection has ended or was refused.
     pub fn over(&self) -> bool {
         self.refused.is_some() || self.inbox.ended()
     }
 
-    /// Whether this connection was given up before its hello was heard: a crowd of strangers displaced it, or this process
-    /// waited too long for a core.
+    /// Whether the aggregator dropped this connection before it read the hello: newer connections displaced it, or the hello
+    /// was late (this process waited too long for a core).
     pub fn unheard(&self) -> bool {
         matches!(self.refused, Some(Reject::Crowded | Reject::HelloLate))
     }
 
-    /// Looks whether the connection still stands.
+    /// Reads what has arrived, and fails if the connection has ended or was refused.
     pub fn look(&mut self) -> Result<(), Error> {
         self.inbox.fill();
         if let Some(bytes) = self.inbox.peek()
@@ -153,50 +152,51 @@ impl Control {
         }
     }
 
-    /// The same, as a reason to stop.
+    /// Like [`Control::look`], but the error is the reason to stop.
     pub fn stands(&mut self) -> Result<(), Stop> {
         self.look().map_err(|_| self.stop())
     }
 
-    /// Why this collector stops once the connection is over: a refusal is a failure, the aggregator's end is not.
+    /// Why this collector stops when the connection is over: a refusal is a failure, the aggregator's end is not.
     pub fn stop(&self) -> Stop {
         match self.refused {
             Some(reason) => {
-                Stop::Failed(Error::new("the aggregator refuses this collector", reason))
+                Stop::Failed(Error::new("the aggregator refused this collector", reason))
             }
             None => Stop::Aggregator,
         }
     }
 
-    /// Looks whether the connection stands and no round waits: for what must not hold up a round.
+    /// Like [`Control::look`], but also fails if a round is waiting: for work that must not delay a round.
     pub fn look_for_round(&mut self) -> Result<(), Error> {
         self.look()?;
         if self.round_waits() {
-            Err(Error::new("interrupted", "a round begins"))
+            Err(Error::new("interrupted", "a round is about to begin"))
         } else {
             Ok(())
         }
     }
 
-    /// Whether a whole round frame has come.
+    /// Whether a whole round frame has arrived.
     pub fn round_waits(&self) -> bool {
         self.inbox.bytes().len() >= RoundFrame::BYTES
     }
 
-    /// Whether a round that starts later than this one waits: the aggregator tells of one at a time, so this one is over.
+    /// Whether a round is waiting that starts later than this one. The aggregator announces one round at a time, so then this
+    /// one is over.
     pub fn next_waits(&self, start_us: u64) -> bool {
         let next = self.inbox.peek().map(|bytes| RoundFrame::decode(&bytes));
         next.is_some_and(|next| next.is_ok_and(|next| next.start_us > start_us))
     }
 
-    /// Waits up to `patience` for the aggregator to say something.
+    /// Waits up to `patience` for bytes from the aggregator.
     pub fn wait(&mut self, patience: Duration) {
         if self.inbox.bytes().is_empty() {
             self.inbox.wait(patience);
         }
     }
 
-    /// Waits for so long, whatever the aggregator says, unless the connection ends.
+    /// Sleeps for `pause`; stops early only if the connection ends.
     pub fn pause(&mut self, pause: Duration) -> Result<(), Stop> {
         let until = Instant::now() + pause;
         while Instant::now() < until {
@@ -210,7 +210,8 @@ impl Control {
         Ok(())
     }
 
-    /// The round that has come, if one has, once it is checked.
+    /// Takes the announcement of a round, if a whole one has arrived, and checks it. Anything else that the aggregator sends
+    /// is refused, and stops this collector.
     pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<RoundFrame>, Stop> {
         self.stands()?;
         let Some(head) = self.inbox.peek() else {
@@ -232,8 +233,8 @@ impl Control {
             }
             Err(reason) => {
                 let _ = self.send(&Refusal { reason }.encode());
-                let attempt = "refused what the aggregator sent";
-                let advice = "only the aggregator that this collector was enrolled with may start its rounds";
+                let attempt = "refused a frame of the aggregator";
+                let advice = "rounds of this collector can only be started by the aggregator that wrote its enrolment";
                 Err(Stop::Failed(Error::new(attempt, reason).advise(advice)))
             }
         }
@@ -251,7 +252,8 @@ impl Control {
         if !shaped {
             return Err(Reject::RoundShape);
         }
-        // A start that has gone by costs the samples that were due, and a round that is over itself (`is_over`).
+        // A start in the past is accepted: it costs the samples that were due before now. The caller skips a round that is over
+        // (`is_over`).
         let timely =
             round.start_us > last_start_us && round.start_us <= now_us + START_AHEAD_US_MAX;
         if timely {

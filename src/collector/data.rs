@@ -1,6 +1,7 @@
-//! A collector's data channel: opened by a preamble that names its key, then one observation after the other.
+//! A collector's data channel: a preamble that names the collector's key, then one observation per round.
 //!
-//! Invariant: the aggregator never sends on it, so anything to read is its end; one that ended is opened anew.
+//! Invariant: the aggregator never sends on this channel, so anything that can be read means that it ended. A channel
+//! that ended is opened again for the next observation.
 
 use super::control::reach;
 use super::settings::Collect;
@@ -14,7 +15,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// The channel.
+/// The data channel of one collector.
 pub struct DataChannel {
     address: SocketAddr,
     preamble: [u8; Preamble::BYTES],
@@ -22,7 +23,7 @@ pub struct DataChannel {
 }
 
 impl DataChannel {
-    /// Opens it, and names this collector's key on it.
+    /// Connects, and sends the preamble that names this collector's key.
     pub fn open(config: &Collect, key: &SecretKey, look: Look) -> Result<DataChannel, Error> {
         let preamble = Preamble {
             slot: config.slot,
@@ -36,7 +37,7 @@ impl DataChannel {
         })
     }
 
-    /// Sends an observation, over a new connection if the old one ended.
+    /// Sends an observation; reconnects first if the connection has ended.
     pub fn send(&mut self, bytes: &[u8; Observation::BYTES], look: Look) -> Result<(), Error> {
         if self.stands() && self.tcp.write_all(bytes).is_ok() {
             return Ok(());
@@ -47,7 +48,7 @@ impl DataChannel {
             .map_err(|error| Error::new("cannot send the observation", error))
     }
 
-    /// Whether it still stands.
+    /// Whether the connection is still open.
     fn stands(&self) -> bool {
         let ended = self.tcp.set_nonblocking(true).is_err()
             || !self.tcp.peek(&mut [0]).is_err_and(|error| waits(&error));

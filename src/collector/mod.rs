@@ -1,9 +1,10 @@
-//! The collector: one source, one key, one aggregator. It parses the outside world, and signs.
+//! The collector: it reads one source's price, signs it with its own key, and sends it to one aggregator.
 //!
-//! Everything slow happens before a round: the key, name resolution, TCP, TLS, upgrade, a first price. In the round
-//! (`watch`) each request is encrypted before its instant and leaves in one write; of a stream the newest price is noted.
-//! Invariant: it signs at most one answer per round start, and starts strictly increase; it ends when its control
-//! connection does, however its aggregator died. What this module does not do: decide what a price is worth.
+//! Everything slow happens before a round: the key, name resolution, TCP, TLS, the WebSocket upgrade, a first price. In the
+//! round (`watch`) each request is encrypted before its instant and leaves in one write. Of a stream, the collector takes
+//! the newest price known at the instant.
+//! Invariant: a collector signs at most one answer per round start, and starts strictly increase. It ends when its control
+//! connection ends, however its aggregator died.
 //! Uses: exchange, keys, proof, system, verify, wire. Used by: aggregator, cli, flags, main.
 
 mod control;
@@ -37,14 +38,14 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// Most messages of an exchange taken before anything else is looked at.
+/// Most exchange messages that are read before the collector turns to anything else.
 const MESSAGES_PER_LOOK: usize = 64;
 
 /// Why a collector stops.
 enum Stop {
-    /// The aggregator has ended, and with it this collector's work.
+    /// The control connection ended, so the aggregator is gone.
     Aggregator,
-    /// Something that this collector cannot recover from.
+    /// An error that this collector cannot recover from.
     Failed(Error),
 }
 
@@ -54,13 +55,13 @@ impl From<Error> for Stop {
     }
 }
 
-/// What lets this collector into its slot.
+/// The credentials that admit this collector to its slot.
 struct Enrolment {
     secret: EnrolmentSecret,
     aggregator: PublicKey,
 }
 
-/// A collector that has been let in.
+/// A collector that is ready for rounds.
 struct Collector<'a> {
     config: &'a Collect,
     role: String,
@@ -68,11 +69,11 @@ struct Collector<'a> {
     control: Control,
     data: DataChannel,
     session: Session<'a>,
-    /// What was last said about failed attempts to connect, so that it is said once.
+    /// The last complaint that was logged, so that the same complaint is not logged twice in a row.
     said: String,
-    /// How much was said of what the exchange should not say, and since when.
+    /// Number of logged complaints about the exchange's messages, and the instant since when they are counted.
     complaints: (u32, Instant),
-    /// Attempts to connect on end that a round cut short.
+    /// Consecutive attempts to connect that a round interrupted.
     cut_short: u32,
     clock: SystemClock,
     last_start_us: u64,
@@ -92,7 +93,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     };
     let enrolment = read_enrolment()?;
     let enlisted = enlist(config, role, key, &enrolment);
-    // Its one use is over.
+    // The enrolment is used once only: wipe its secret now.
     drop(enrolment);
     let outcome = enlisted.and_then(|mut collector| collector.serve());
     match outcome {
@@ -104,10 +105,10 @@ pub fn run(config: &Collect) -> Result<(), Error> {
 /// Reads the enrolment from standard input.
 fn read_enrolment() -> Result<Enrolment, Error> {
     let attempt = "cannot read the enrolment from standard input";
-    let advice = "it takes 64 bytes, as 'rsoracle run --remote N --enrolment-dir DIR' writes them: rsoracle collect … < DIR/slot-N.enrolment";
+    let advice = "it expects the 64 bytes of a file that 'rsoracle run --remote N --enrolment-dir DIR' writes: rsoracle collect … < DIR/slot-N.enrolment";
     let mut secret = [0u8; 32];
     let mut key = [0u8; 32];
-    // Past std's own buffer, which would keep the secret for as long as the process lives.
+    // Bypass std's buffer of standard input: it would keep the secret for as long as the process lives.
     let read = std::io::stdin()
         .as_fd()
         .try_clone_to_owned()
@@ -125,11 +126,12 @@ fn read_enrolment() -> Result<Enrolment, Error> {
             secret: taken,
             aggregator,
         }),
-        None => Err(Error::new(attempt, "its second half is no public key").advise(advice)),
+        None => Err(Error::new(attempt, "its second half is not a public key").advise(advice)),
     }
 }
 
-/// Gets ready: says hello, reaches the exchange, reads a first price, opens the data channel, and says so.
+/// Gets ready for rounds: says hello to the aggregator, connects to the exchange, reads a first price, opens the data
+/// channel, and reports *ready*.
 fn enlist<'a>(
     config: &'a Collect,
     role: String,
@@ -172,12 +174,12 @@ fn enlist<'a>(
     Ok(collector)
 }
 
-/// The places of this collector's exchange.
+/// The endpoints of this collector's exchange.
 fn endpoints(config: &Collect) -> Vec<Endpoint> {
     exchange::endpoints(&config.source, config.endpoint.as_ref())
 }
 
-/// What this collector's exchange session is to be.
+/// The plan of this collector's exchange session: endpoints, certificates, proxies and pace.
 fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
     let endpoints = endpoints(config);
     let tls = if endpoints.iter().any(|endpoint| endpoint.tls) {
@@ -194,7 +196,7 @@ fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
     })
 }
 
-/// The exchange's usual rules, where the operator has no others.
+/// The exchange's usual pace, with the operator's overrides.
 fn pace(config: &Collect) -> Pace {
     let (pace, overrides) = (Pace::of(&config.source), &config.overrides);
     Pace {
@@ -205,7 +207,8 @@ fn pace(config: &Collect) -> Pace {
     }
 }
 
-/// Connects and reads until there is a price; gives up on what does not pass by itself.
+/// Connects to the exchange and reads until there is a price. Retries after a transient failure; any other failure is
+/// returned.
 fn first_price(
     config: &Collect,
     role: &str,
@@ -226,7 +229,7 @@ fn first_price(
     }
 }
 
-/// Logs why an attempt failed, unless the last one failed just so.
+/// Logs a complaint, unless it repeats the last one.
 fn complain(role: &str, said: &mut String, text: String) {
     if *said != text {
         log::say(role, &text);
@@ -234,7 +237,8 @@ fn complain(role: &str, said: &mut String, text: String) {
     }
 }
 
-/// How old this slot's connection to the exchange may get: an age of its own, so that neighbours are not away together.
+/// The age at which this slot replaces its connection to the exchange. It differs from slot to slot, so that neighbouring
+/// collectors do not reconnect at the same time.
 fn age_max(config: &Collect) -> Duration {
     let steps = u64::from(config.slot) % CONNECTION_AGES;
     let age_us = config.connection_age_us;
@@ -242,7 +246,7 @@ fn age_max(config: &Collect) -> Duration {
 }
 
 impl Collector<'_> {
-    /// Waits for rounds and answers them, until the aggregator ends.
+    /// Waits for rounds and answers them until the aggregator ends.
     fn serve(&mut self) -> Result<(), Stop> {
         loop {
             if !self.keep_link() {
@@ -258,7 +262,7 @@ impl Collector<'_> {
                 if is_over(&round, wall_us()) {
                     log::say(
                         &self.role,
-                        "missed a round: it was over when it was read of",
+                        "missed a round: it was over before its announcement was read",
                     );
                 } else {
                     self.watch(&round, &anchor)?;
@@ -268,18 +272,19 @@ impl Collector<'_> {
         }
     }
 
-    /// Right behind a round: replaces a connection that the exchange would soon close for its age. The next round may be as
-    /// far away as the one before was.
+    /// Called right after a round: replaces a connection that would exceed its age limit by the next round. `until_next` is an
+    /// estimate of the time until then: the time from the previous round's start to this one's.
     fn renew_link(&mut self, until_next: Duration) {
         let age = self.session.opened_at().elapsed() + until_next;
         let due = self.session.is_open() && age >= age_max(self.config);
         if due && Instant::now() >= self.session.retry_at() {
-            // The old one serves until then.
+            // The old connection serves until the new one is open.
             self.connect_between_rounds();
         }
     }
 
-    /// Between rounds: takes in what the exchange says, and replaces a connection that ended. Whether more may wait.
+    /// Called between rounds: reads the exchange's messages, and replaces a connection that ended. Returns whether more
+    /// messages may be waiting.
     fn keep_link(&mut self) -> bool {
         let mut taken = 0;
         while taken < MESSAGES_PER_LOOK {
@@ -301,12 +306,13 @@ impl Collector<'_> {
         taken == MESSAGES_PER_LOOK
     }
 
-    /// Logs what an exchange says by itself and should not, up to a bound: it can say something new as often as it likes.
+    /// Logs an error that the exchange sent unasked. The number of lines is bounded, since an exchange could send a different
+    /// error every time.
     fn complain_of(&mut self, said: &Said) {
         let text = match said {
-            Said::Fault { miss, text, .. } => format!("no price: {miss}: {text}"),
+            Said::Fault { miss, text, .. } => format!("the exchange sent no price: {miss}: {text}"),
             Said::Refusal(refusal) => {
-                format!("the exchange refuses: {}; reconnecting", refusal.text)
+                format!("the exchange refused: {}; reconnecting", refusal.text)
             }
             _ => return,
         };
@@ -319,8 +325,9 @@ impl Collector<'_> {
         }
     }
 
-    /// Tries for a connection until the next round begins. Where none stands, and rounds have cut short several attempts, it
-    /// misses rounds for once: they may follow each other faster than a connection comes about.
+    /// Tries to connect until the next round begins. If there is no connection and rounds have interrupted
+    /// [`CUT_SHORT_MAX`] attempts, the next attempt is not interrupted, and rounds are missed: they may follow each other
+    /// faster than a connection can be opened.
     fn connect_between_rounds(&mut self) {
         let rounds_wait = !self.session.is_open() && self.cut_short >= CUT_SHORT_MAX;
         let control = &mut self.control;
@@ -349,7 +356,7 @@ impl Collector<'_> {
         self.data.send(bytes, &mut || control.look())
     }
 
-    /// Signs what a round came to.
+    /// Signs the answer of a finished round.
     fn sign(
         &self,
         round: &crate::wire::RoundFrame,

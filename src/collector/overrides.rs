@@ -1,25 +1,25 @@
-//! What an operator changes of an exchange's own rules: one description, from the flags to the session.
+//! The operator's overrides of an exchange's time limits. One description serves flags, configuration file and session.
 
 use rsoracle_verify::duration::duration_text;
 use std::time::Duration;
 
-/// How old a source's price may be, how long its connection may keep silent, how often it is pinged; none where its
-/// exchange's own rule holds.
+/// How old a source's price may be, how long its connection may be silent, how often it is pinged. `None` keeps the
+/// exchange's own rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// A price that is older is none.
+    /// A price older than this is stale.
     pub max_age: Option<Duration>,
-    /// A connection on which nothing came for longer is replaced.
+    /// A connection that was silent for longer is replaced.
     pub max_silence: Option<Duration>,
-    /// From one ping to the next.
+    /// Time between two pings.
     pub ping_every: Option<Duration>,
 }
 
 impl Overrides {
-    /// The flags, as they are also called in a file's `[source.KIND]`.
+    /// The names of the flags, which are also the keys in `[source.KIND]` of a configuration file.
     pub const FLAGS: [&str; 3] = ["max-age", "max-silence", "ping-every"];
 
-    /// From the flags' values, in their order.
+    /// Takes the values of [`Overrides::FLAGS`], in the same order.
     pub fn new([max_age, max_silence, ping_every]: [Option<Duration>; 3]) -> Overrides {
         Overrides {
             max_age,
@@ -28,7 +28,7 @@ impl Overrides {
         }
     }
 
-    /// As flags of a collector.
+    /// The overrides as flags of `rsoracle collect`.
     pub fn flags(&self) -> impl Iterator<Item = String> {
         let values = [self.max_age, self.max_silence, self.ping_every];
         let given = Overrides::FLAGS.into_iter().zip(values);

@@ -1,9 +1,9 @@
-//! A collector's side of one round: which sample is due, what became of each, and the average in the end.
+//! A collector's bookkeeping for one round: which sample is due, the record of each sample, and the average at the end.
 //!
-//! A pure state machine. Sample k is due at `start + k * interval`, so nothing drifts with the exchange's latency; replies
-//! are matched by number, so a slow one does not hold up the next. Invariant: every sample gets exactly one record,
-//! records leave in order, and a round whose clock was stepped ends in an abstention, never in a burst of samples.
-//! What this module does not do: wait, send or sign.
+//! A pure state machine: it does not wait, send or sign. Sample k is due at `start + k * interval`, so samples do not drift
+//! with the exchange's latency. Replies are matched by number, so a slow one does not delay the next.
+//! Invariant: every sample gets exactly one record, and records are released in order. If the system clock is stepped during
+//! a round, the round ends in an abstention, never in a burst of samples.
 
 use crate::system::limits::REPLY_MS_MAX;
 use rsoracle_proof::aggregate::Rule;
@@ -11,90 +11,97 @@ use rsoracle_proof::answer::{answer, lateness_us_max};
 use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::{Answer, Record};
 
-/// What became of a sample so far.
+/// The state of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Stage {
+enum SampleState {
     Due,
     Asked { lateness_us: u64 },
     Over(Record),
 }
 
-/// One round, as its collector sees it.
+/// The samples of one round.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     start_us: u64,
     interval_us: u64,
     rule: Rule,
-    stages: Vec<Stage>,
+    states: Vec<SampleState>,
     released: usize,
     clock_moved: bool,
 }
 
 impl Sampler {
-    /// A round of `samples` (at least one), the first due at `start_us`, which become one price by `rule`.
+    /// A round of `samples` samples (at least one), the first due at `start_us`. `rule` combines them into one price.
     pub fn new(start_us: u64, interval_us: u64, samples: u32, rule: Rule) -> Sampler {
-        assert!(samples > 0, "a round has samples");
+        assert!(samples > 0, "a round has at least one sample");
         Sampler {
             start_us,
             interval_us,
             rule,
-            stages: vec![Stage::Due; samples as usize],
+            states: vec![SampleState::Due; samples as usize],
             released: 0,
             clock_moved: false,
         }
     }
 
-    /// The instant of sample `index`.
+    /// The instant at which sample `index` is due, in microseconds since the Unix epoch.
     pub fn instant_us(&self, index: u32) -> u64 {
         self.start_us + u64::from(index) * self.interval_us
     }
 
-    /// The next sample to ask for, and its instant.
+    /// The next sample to request, and its instant.
     pub fn due(&self) -> Option<(u32, u64)> {
-        let index = self.stages.iter().position(|stage| *stage == Stage::Due)? as u32;
-        Some((index, self.instant_us(index)))
-    }
-
-    /// The last sample that is still to be asked for, and its instant.
-    pub fn last_due(&self) -> Option<(u32, u64)> {
-        let index = self.stages.iter().rposition(|stage| *stage == Stage::Due)? as u32;
-        Some((index, self.instant_us(index)))
-    }
-
-    /// The oldest sample that waits for its reply.
-    pub fn oldest_asked(&self) -> Option<u32> {
-        self.stages
+        let index = self
+            .states
             .iter()
-            .position(|stage| matches!(stage, Stage::Asked { .. }))
+            .position(|state| *state == SampleState::Due)? as u32;
+        Some((index, self.instant_us(index)))
+    }
+
+    /// The last sample that has not been requested yet, and its instant.
+    pub fn last_due(&self) -> Option<(u32, u64)> {
+        let index = self
+            .states
+            .iter()
+            .rposition(|state| *state == SampleState::Due)? as u32;
+        Some((index, self.instant_us(index)))
+    }
+
+    /// The oldest sample that is waiting for a reply.
+    pub fn oldest_asked(&self) -> Option<u32> {
+        self.states
+            .iter()
+            .position(|state| matches!(state, SampleState::Asked { .. }))
             .map(|index| index as u32)
     }
 
-    /// The request for sample `index` was handed to the system at `now_us`.
+    /// Notes that the request for sample `index` was handed to the system at `now_us`.
     pub fn asked(&mut self, index: u32, now_us: u64) {
         assert_eq!(
-            self.stages[index as usize],
-            Stage::Due,
-            "a sample is asked for once"
+            self.states[index as usize],
+            SampleState::Due,
+            "a sample is requested once only"
         );
         let lateness_us = now_us.saturating_sub(self.instant_us(index));
-        self.stages[index as usize] = Stage::Asked { lateness_us };
+        self.states[index as usize] = SampleState::Asked { lateness_us };
     }
 
-    /// Sample `index` is not to be asked for at all.
+    /// Notes that sample `index` will not be requested at all, and why.
     pub fn skip(&mut self, index: u32, why: Miss) {
         assert_eq!(
-            self.stages[index as usize],
-            Stage::Due,
-            "what was asked for is not skipped"
+            self.states[index as usize],
+            SampleState::Due,
+            "a requested sample cannot be skipped"
         );
         self.over(index, why);
     }
 
-    /// The reply to sample `index`; without effect if none is waited for. The price of a sample that was asked for too
-    /// late (this process had to wait for a core) does not count: the aggregator would refuse it. `age_us` is how old the
-    /// price was by the exchange's own time, where it gives one.
+    /// Notes the reply to sample `index`; has no effect if the sample is not waiting for one. A price does not count if its
+    /// sample was requested too late (this process had to wait for a core): the aggregator would refuse it. `age_us` is the
+    /// price's age by the exchange's own time, if the exchange gives one.
     pub fn replied(&mut self, index: u32, price: Result<f64, Miss>, age_us: Option<u64>) {
-        let Some(Stage::Asked { lateness_us }) = self.stages.get(index as usize).copied() else {
+        let Some(SampleState::Asked { lateness_us }) = self.states.get(index as usize).copied()
+        else {
             return;
         };
         let price = match price {
@@ -102,7 +109,7 @@ impl Sampler {
             price => price,
         };
         let age_us = age_us.filter(|_| price.is_ok());
-        self.stages[index as usize] = Stage::Over(Record {
+        self.states[index as usize] = SampleState::Over(Record {
             index,
             price,
             lateness_us: Some(lateness_us),
@@ -110,15 +117,14 @@ impl Sampler {
         });
     }
 
-    /// The connection ended: no sample that waits for its reply will get one.
+    /// Notes that the connection ended: samples that are waiting for a reply will not get one.
     pub fn disconnected(&mut self, why: Miss) {
         while let Some(index) = self.oldest_asked() {
             self.replied(index, Err(why), None);
         }
     }
 
-    /// Time has passed: gives up replies that are overdue, and samples whose instant is too long gone, for the
-    /// reason `why_not_asked`.
+    /// Gives up what is overdue at `now_us`: samples that have not been requested, for the reason `why_not_asked`, and replies.
     pub fn advance(&mut self, now_us: u64, why_not_asked: Miss) {
         while let Some((index, instant_us)) = self.due() {
             if now_us <= instant_us + lateness_us_max(self.interval_us) {
@@ -134,12 +140,12 @@ impl Sampler {
         }
     }
 
-    /// When the reply to sample `index` is given up.
+    /// The reply deadline of sample `index`, in microseconds since the Unix epoch.
     pub fn reply_by_us(&self, index: u32) -> u64 {
         self.instant_us(index) + REPLY_MS_MAX * 1_000
     }
 
-    /// The system clock was stepped: no instant of this round means anything any more.
+    /// Notes that the system clock was stepped: the instants of this round have lost their meaning.
     pub fn clock_moved(&mut self) {
         self.clock_moved = true;
         while let Some((index, _)) = self.due() {
@@ -148,9 +154,9 @@ impl Sampler {
         self.disconnected(Miss::ClockMoved);
     }
 
-    /// A sample that was never asked for.
+    /// Ends a sample that was never requested.
     fn over(&mut self, index: u32, why: Miss) {
-        self.stages[index as usize] = Stage::Over(Record {
+        self.states[index as usize] = SampleState::Over(Record {
             index,
             price: Err(why),
             lateness_us: None,
@@ -158,10 +164,10 @@ impl Sampler {
         });
     }
 
-    /// The next record in order that has not been released yet.
+    /// The next record, in order of samples, that has not been released yet.
     pub fn release(&mut self) -> Option<Record> {
-        match self.stages.get(self.released) {
-            Some(Stage::Over(record)) => {
+        match self.states.get(self.released) {
+            Some(SampleState::Over(record)) => {
                 self.released += 1;
                 Some(*record)
             }
@@ -169,20 +175,20 @@ impl Sampler {
         }
     }
 
-    /// All records and the answer they make, once every sample is over.
+    /// Once every sample has its record: all records, the answer that they make, and the answer's time.
     pub fn finish(&self) -> Option<(Vec<Record>, Answer, u64)> {
         let records: Vec<Record> = self
-            .stages
+            .states
             .iter()
-            .map_while(|stage| {
-                if let Stage::Over(record) = stage {
+            .map_while(|state| {
+                if let SampleState::Over(record) = state {
                     Some(*record)
                 } else {
                     None
                 }
             })
             .collect();
-        if records.len() < self.stages.len() {
+        if records.len() < self.states.len() {
             return None;
         }
         let (answer, timestamp_us) = if self.clock_moved {
@@ -255,7 +261,7 @@ mod tests {
         assert_eq!(
             sampler.finish().unwrap().1,
             Answer::Price(2.0),
-            "the first reply stands"
+            "the first reply counts"
         );
     }
 
@@ -287,7 +293,7 @@ mod tests {
             assert_eq!(
                 (answer, timestamp_us),
                 (expected, newest),
-                "old data never gets a fresh stamp"
+                "the time is that of the newest valid sample"
             );
         }
     }
@@ -302,7 +308,7 @@ mod tests {
         assert_eq!(
             sampler.due(),
             Some((3, START + 3 * SECOND)),
-            "no burst: the past is past"
+            "no burst: overdue samples are not made up for"
         );
         assert_eq!(
             released(&mut sampler),
@@ -327,7 +333,7 @@ mod tests {
         assert_eq!(
             released(&mut sampler),
             [(0, Ok(1.0)), (1, Err(Miss::Overdue))],
-            "the aggregator would refuse it, and with it the whole answer"
+            "the aggregator would refuse the sample, and with it the whole answer"
         );
     }
 

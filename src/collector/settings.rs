@@ -1,4 +1,4 @@
-//! What `rsoracle collect` is to do.
+//! The settings of `rsoracle collect`.
 
 use super::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
@@ -7,33 +7,33 @@ use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::source::Source;
 use std::net::SocketAddr;
 
-/// What `rsoracle collect` is to do.
+/// The settings of `rsoracle collect`.
 #[derive(Clone, Debug)]
 pub struct Collect {
-    /// Index in the roster.
+    /// This collector's slot: its index in the roster.
     pub slot: u16,
-    /// What is watched.
+    /// The source whose price is read.
     pub source: Source,
-    /// Where, if not where the source usually is.
+    /// The exchange's address, if it is not the source's usual one.
     pub endpoint: Option<Endpoint>,
-    /// What is priced.
+    /// The feed that the price is for, such as `BTC/USD`.
     pub feed: String,
-    /// The aggregator's control channel.
+    /// Address of the aggregator's control channel.
     pub control: SocketAddr,
-    /// The aggregator's data channel.
+    /// Address of the aggregator's data channel.
     pub data: SocketAddr,
-    /// How samples become one.
+    /// How the samples are combined into one price.
     pub sample_rule: Rule,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
-    /// The proxy on the way to exchanges, if not what the environment names.
+    /// The proxy to exchanges; `None` uses the proxy that the environment names, if any.
     pub proxy: Option<Proxy>,
-    /// Its key, if not a fresh one.
+    /// The file of its secret key; `None` makes a fresh key.
     pub key: Option<String>,
-    /// How old the connection to the exchange may get.
+    /// Longest age of the connection to the exchange, before it is replaced.
     pub connection_age_us: u64,
-    /// What holds instead of the exchange's own rules.
+    /// Overrides of the exchange's time limits.
     pub overrides: Overrides,
-    /// Wait while the exchange turns this address away, instead of ending.
+    /// Whether to wait, instead of ending, when the exchange turns this address away at the start.
     pub stay: bool,
 }

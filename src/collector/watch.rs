@@ -1,8 +1,8 @@
-//! A collector's round: samples at their instants, replies as they come, and one signed answer.
+//! A collector's round: takes samples at their instants, reads replies, and sends one signed answer.
 //!
-//! Invariant: at a sample's instant there is one write and nothing else, or, where prices come by themselves, a look at the
-//! newest one; a connection that ends is replaced while the schedule runs on; whatever happens, the answer leaves once every
-//! sample has its record. What this module does not do: know how an exchange is spoken to (its session does).
+//! Invariant: at a sample's instant there is one write and nothing else or, where the exchange sends a stream, one look at
+//! the newest price. A connection that ends is replaced without shifting later samples. Whatever happens, the
+//! answer is sent once every sample has its record.
 
 use super::{Collector, MESSAGES_PER_LOOK, Stop, complain};
 use crate::collector::sampler::Sampler;
@@ -19,12 +19,12 @@ use rsoracle_verify::error::Error;
 use rsoracle_verify::log;
 use std::time::{Duration, Instant};
 
-/// The id of a sample's request.
+/// The id that the request for a sample carries.
 fn request_id(start_us: u64, index: u32) -> String {
     format!("{start_us}-{index}")
 }
 
-/// The round start and sample number that an id of ours names.
+/// The round start and sample number in an id that [`request_id`] made; `None` for any other id.
 fn sample_of(id: &str) -> Option<(u64, u32)> {
     let (start_us, index) = id.split_once('-')?;
     Some((start_us.parse().ok()?, index.parse().ok()?))
@@ -81,7 +81,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Time has passed: samples and replies may be overdue, and with them a connection on which nothing comes any more.
+    /// Gives up overdue samples and replies. If the exchange has stopped answering, drops its connection.
     fn give_up_overdue(&mut self, sampler: &mut Sampler, now_us: u64) {
         let why_not_asked = if self.session.is_open() {
             Miss::Overdue
@@ -95,27 +95,28 @@ impl Collector<'_> {
             .is_some_and(|index| sampler.reply_by_us(index) <= now_us);
         sampler.advance(now_us, why_not_asked);
         if unanswered && self.session.mute_for(REPLY_MS_MAX) && self.session.is_open() {
-            let text = "the exchange does not answer any more".to_owned();
+            let text = "the exchange stopped answering".to_owned();
             let miss = Miss::NoReply;
             self.session.lose();
             self.lost(sampler, &Ended { miss, text });
         }
     }
 
-    /// The next round begins before this one has its answer, which nobody waits for any more.
+    /// Abandons this round because the next one was announced: the aggregator no longer waits for this round's answer.
     fn leave(&mut self, sampler: &Sampler) {
-        log::say(&self.role, "gives up a round: the next one begins");
-        // With short periods no round lasts until a reply is overdue.
+        log::say(
+            &self.role,
+            "abandons a round that has no answer yet: the next one begins",
+        );
+        // With short periods, a round ends before a reply is overdue, so `give_up_overdue` never notices a dead connection.
         if sampler.oldest_asked().is_some() && self.session.mute_for(REPLY_MS_MAX) {
-            log::say(
-                &self.role,
-                "the exchange does not answer any more; reconnecting",
-            );
+            log::say(&self.role, "the exchange stopped answering; reconnecting");
             self.session.lose();
         }
     }
 
-    /// The clock was stepped: no more samples, and no request that was prepared for an instant that means nothing now.
+    /// Ends sampling after the system clock was stepped. Drops the connection, and with it any request prepared for an instant
+    /// of the old clock.
     fn abandon(&mut self, sampler: &mut Sampler) {
         if sampler.finish().is_none() {
             log::say(&self.role, Miss::ClockMoved);
@@ -124,7 +125,7 @@ impl Collector<'_> {
         self.session.lose();
     }
 
-    /// Asks for sample `index` at its instant: encrypt, wait, one write.
+    /// Requests sample `index` at its instant: encrypts, waits, then sends with one write.
     fn ask(
         &mut self,
         sampler: &mut Sampler,
@@ -151,7 +152,7 @@ impl Collector<'_> {
         }
         let fired = link.fire();
         sampler.asked(index, self.clock.now().wall_us);
-        // Whoever shares this core waits for the same instant.
+        // Another collector that shares this core may be waiting for the same instant.
         self.clock.give_way();
         if let Err(ended) = fired {
             self.session.lose();
@@ -159,7 +160,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Takes for sample `index` the newest price that is known at its instant: reads until shortly before it, then waits.
+    /// Takes the newest price known at the instant of sample `index`: reads the stream until shortly before it, then waits.
     fn note(&mut self, sampler: &mut Sampler, index: u32, instant_us: u64, anchor: &Anchor) {
         loop {
             self.hear(sampler, Patience::Never);
@@ -182,7 +183,7 @@ impl Collector<'_> {
         sampler.replied(index, newest.map(|quote| quote.price), age_us);
     }
 
-    /// Between instants: reads replies, or gets a new connection.
+    /// Between instants: reads replies, or reconnects.
     fn listen(&mut self, sampler: &mut Sampler, due: Option<(u32, u64)>, now_us: u64) {
         let quiet_from_us = due
             .map(|(_, instant_us)| instant_us.saturating_sub(QUIET_US))
@@ -208,7 +209,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Reads what the exchange says, one message and what came right behind it.
+    /// Reads the exchange's messages: waits up to `patience` for the first, then takes those that have arrived behind it.
     fn hear(&mut self, sampler: &mut Sampler, patience: Patience) {
         let mut patience = patience;
         for _ in 0..MESSAGES_PER_LOOK {
@@ -222,7 +223,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Files one message under the sample that it answers, if there is one.
+    /// Hands a message to the sample that it answers, if there is one.
     fn understand(&mut self, sampler: &mut Sampler, said: Said) {
         let (id, result, text) = match said {
             Said::Price { id, price, .. } => (id, Ok(price), String::new()),
@@ -234,13 +235,13 @@ impl Collector<'_> {
             Said::Alive { .. } | Said::Channel(_) | Said::Leaving(_) => return,
         };
         let (index, result) = match id.as_deref().map(sample_of) {
-            // Not an id of ours, or none: it can only be meant for the sample that has waited longest.
+            // A foreign id, or none: the message can only answer the sample that has waited longest.
             Some(None) => (sampler.oldest_asked(), Err(Miss::WrongId)),
             None => (sampler.oldest_asked(), result),
             Some(Some((start_us, index))) if start_us == sampler.instant_us(0) => {
                 (Some(index), result)
             }
-            // A reply to an earlier round's sample, too late to count.
+            // A reply to a sample of an earlier round: too late to count.
             Some(Some(_)) => (None, result),
         };
         let Some(index) = index else {
@@ -255,16 +256,16 @@ impl Collector<'_> {
         sampler.replied(index, result, None);
     }
 
-    /// The connection ended.
+    /// Logs that the connection ended, and gives up the replies that were expected on it.
     fn lost(&mut self, sampler: &mut Sampler, ended: &Ended) {
         log::say(&self.role, format_args!("{}; reconnecting", ended.text));
         sampler.disconnected(ended.miss);
     }
 
-    /// Tries for a new connection until the last sample can no longer be asked for; the schedule runs on.
+    /// Tries to connect until the instant of the last sample.
     fn reconnect(&mut self, sampler: &mut Sampler, now_us: u64) {
         let Some((_, instant_us)) = sampler.last_due() else {
-            // Nothing is left to ask for in this round.
+            // No sample of this round is left to request.
             std::thread::sleep(Duration::from_millis(RECONNECT_MS));
             return;
         };
@@ -295,7 +296,7 @@ mod tests {
         );
         assert!(
             request_id(u64::MAX, u32::MAX).len() <= 36,
-            "Binance takes ids of at most 36 characters"
+            "Binance accepts ids of at most 36 characters"
         );
         for id in ["", "first", "7", "7-", "-7", "7-x", "a-b-c", "7--1"] {
             assert_eq!(sample_of(id), None, "{id}");

@@ -1,7 +1,6 @@
-//! What was found of one source, what is to be done about it, and how both are shown.
+//! What was found about one source, what to do about it, and how both are shown.
 //!
-//! Invariant: pure functions; every line of the table fits [`COLUMNS`], whatever an exchange calls itself.
-//! What this module does not do: look.
+//! Invariant: pure functions. No line of the table is wider than [`COLUMNS`], however long an exchange's names are.
 
 use crate::exchange::Said;
 use crate::exchange::certificate::Certificate;
@@ -13,33 +12,33 @@ use rsoracle_proof::price;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log::printable;
 
-/// Columns of the terminal.
+/// Width of the table in columns.
 const COLUMNS: usize = 120;
-/// What stands before a line of the table, before one that should be looked at, and before what is to be done.
+/// Margins: of a usual line of the table, of a line with a problem, and of the problem and its advice below it.
 const INDENT: &str = "  ";
 const LOOK: &str = "! ";
 const BELOW: &str = "      ";
 
-/// What was found of one source.
+/// What was found about one source.
 pub(super) struct Finding {
     name: String,
-    /// When it was looked at, in microseconds since the Unix epoch.
+    /// When it was examined, in microseconds since the Unix epoch.
     now_us: u64,
-    /// Where it was found, or last looked for.
+    /// The endpoint that was connected to, or tried last.
     pub(super) url: String,
-    /// The proxy on the way there.
+    /// The proxy that was used.
     pub(super) proxy: Option<String>,
-    /// The exchange's first place, if another one had to be taken.
+    /// The exchange's first endpoint, if it turned this address away and another one was used.
     pub(super) turned_away: Option<String>,
-    /// From the question for its address to an open websocket, in microseconds.
+    /// Time from name resolution to the open WebSocket, in microseconds.
     pub(super) open_us: Option<u64>,
     pub(super) certificate: Option<Certificate>,
     pub(super) price: Option<f64>,
-    /// When the exchange says that the newest price before that was so, in microseconds since the Unix epoch.
+    /// The exchange's time of its newest price, in microseconds since the Unix epoch.
     time_us: Option<u64>,
-    /// How old the first price was by that time.
+    /// Age of the first price when it arrived, by the exchange's time.
     age_us: Option<u64>,
-    /// From a ping to its pong.
+    /// Time from the ping to its pong.
     pub(super) round_trip_us: Option<u64>,
     /// This machine's clock minus the exchange's.
     pub(super) ahead_us: Option<i64>,
@@ -47,7 +46,7 @@ pub(super) struct Finding {
     pub(super) error: Option<Error>,
 }
 
-/// What should be mended, or only known.
+/// Something that makes the source unusable (`fatal`), or that the operator should know.
 #[derive(SerJson)]
 struct Problem {
     fatal: bool,
@@ -56,7 +55,7 @@ struct Problem {
 }
 
 impl Finding {
-    /// Nothing yet.
+    /// A finding about a source that has not been examined yet.
     pub(super) fn new(name: &str, now_us: u64) -> Finding {
         Finding {
             name: name.to_owned(),
@@ -75,7 +74,7 @@ impl Finding {
         }
     }
 
-    /// Takes the times from what the exchange says at `now_us`.
+    /// Takes the times from a message that the exchange sent, read at `now_us`.
     pub(super) fn hear(&mut self, said: &Said, now_us: u64) {
         let (time_us, live) = match said {
             Said::Price {
@@ -84,7 +83,7 @@ impl Finding {
                 if self.price.is_none() {
                     self.age_us = Some(now_us.saturating_sub(*us));
                 }
-                // The first price may be of long ago; what comes after it is of now.
+                // The first price may be old. A newer time after it is current.
                 let later = self.time_us.is_some_and(|before| before < *us);
                 self.time_us = Some(*us);
                 (*us, later)
@@ -94,17 +93,17 @@ impl Finding {
         };
         let ahead_us = now_us.wrapping_sub(time_us) as i64;
         if live || ahead_us < 0 {
-            // The way here takes time, so the least difference is the nearest.
+            // Messages arrive with a delay, so the least difference is the closest to the true one.
             self.ahead_us = Some(self.ahead_us.map_or(ahead_us, |least| least.min(ahead_us)));
         }
     }
 
-    /// Whether a collector can work with it.
+    /// Whether a collector can use the source.
     pub(super) fn is_usable(&self) -> bool {
         !self.problems().iter().any(|problem| problem.fatal)
     }
 
-    /// All that should be mended or known.
+    /// All problems, fatal or not.
     fn problems(&self) -> Vec<Problem> {
         let error = self.error.iter().map(|error| Problem {
             fatal: true,
@@ -121,7 +120,7 @@ impl Finding {
                 length(us.unsigned_abs()),
                 if us > 0 { "ahead of" } else { "behind" }
             ),
-            advice: "mend it: run an NTP client (chrony, ntpd or systemd-timesyncd) and see that it keeps time; if only this source says so, it is the exchange's clock".to_owned(),
+            advice: "set it: run an NTP client (chrony, ntpd or systemd-timesyncd) and check that it is synchronized; if only this source reports it, the exchange's clock is wrong".to_owned(),
         });
         let days = self
             .certificate
@@ -130,13 +129,13 @@ impl Finding {
         let ends = days.filter(|days| *days < CERTIFICATE_DAYS_MIN);
         let certificate = ends.map(|days| Problem {
             fatal: false,
-            text: format!("its certificate ends in {days} days"),
-            advice: "its owner has to renew it by then: the exchange, or whoever signs for it on the way (see the issuer)".to_owned(),
+            text: format!("its certificate expires in {days} days"),
+            advice: "its owner must renew it by then: the exchange, or a proxy that signs certificates in its place (see the issuer)".to_owned(),
         });
         let place = self.turned_away.as_ref().map(|url| Problem {
             fatal: false,
             text: format!("{url} does not serve this location, {} does", self.url),
-            advice: "nothing has to be done: collectors take it too".to_owned(),
+            advice: "nothing to do: collectors switch to it too".to_owned(),
         });
         error.chain(clock).chain(certificate).chain(place).collect()
     }
@@ -149,7 +148,7 @@ impl Finding {
         }
     }
 
-    /// Its line of the table, and what is to be done below it.
+    /// Its line of the table, and its problems with their advice below.
     pub(super) fn lines(&self, name_chars: usize) -> Vec<String> {
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         let clock = |us: i64| {
@@ -186,7 +185,7 @@ impl Finding {
         lines
     }
 
-    /// The same for software, in one line of JSON.
+    /// The finding as one line of JSON.
     pub(super) fn json(&self) -> String {
         let certificate = self.certificate.as_ref();
         let problems = self.problems().into_iter().map(|problem| Problem {
@@ -212,7 +211,7 @@ impl Finding {
     }
 }
 
-/// A finding as software gets it, its fields in this order.
+/// The JSON form of a finding, with its fields in this order.
 #[derive(SerJson)]
 #[nserde(serialize_none_as_null)]
 struct Told {
@@ -230,7 +229,7 @@ struct Told {
     problems: Vec<Problem>,
 }
 
-/// The line above the table, whose first column has room for the longest name.
+/// The headings of the table, whose first column is `name_chars` wide.
 pub(super) fn heads(name_chars: usize) -> String {
     let heads = [
         "verdict",
@@ -256,11 +255,11 @@ fn row(margin: &str, name_chars: usize, name: &str, cells: &[&str; 7]) -> String
     }
 }
 
-/// A text in lines that fit, cut between words where there are any.
+/// Wraps a text between words; a word that is wider than a line is not split.
 fn wrapped(text: &str) -> Vec<String> {
     let mut lines = vec![BELOW.to_owned()];
     for word in printable(text).split_whitespace() {
-        let line = lines.last_mut().expect("there is always one");
+        let line = lines.last_mut().expect("it is never empty");
         if line.trim().is_empty() || line.chars().count() + 1 + word.chars().count() <= COLUMNS {
             let blank = if line.trim().is_empty() { "" } else { " " };
             line.extend([blank, word]);
@@ -271,7 +270,7 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// A length of time with a unit: milliseconds below ten seconds.
+/// A duration with its unit: milliseconds below ten seconds.
 fn length(us: u64) -> String {
     match us {
         0..1_000 => format!("{:.1} ms", us as f64 / 1e3),
@@ -344,7 +343,7 @@ mod tests {
             (
                 &|f| f.ahead_us = Some(1_000_001),
                 "unusable",
-                "clock is 1000 ms ahead of the exchange's\n-> mend it: run an NTP",
+                "clock is 1000 ms ahead of the exchange's\n-> set it: run an NTP",
             ),
             (
                 &|f| f.ahead_us = Some(-3_000_000),
@@ -360,7 +359,7 @@ mod tests {
             (
                 &|f| f.certificate = ends(13),
                 "warning",
-                "its certificate ends in 13 days\n-> its owner",
+                "its certificate expires in 13 days\n-> its owner",
             ),
             (
                 &|f| f.turned_away = Some("wss://a:1".into()),
@@ -441,10 +440,10 @@ mod tests {
         assert_eq!(
             (finding.age_us, finding.ahead_us),
             (Some(8_000_000), None),
-            "of long ago, or not"
+            "the first price tells nothing about the clock"
         );
         finding.hear(&price(NOW_US - 8_000_000), NOW_US);
-        assert_eq!(finding.ahead_us, None, "said again");
+        assert_eq!(finding.ahead_us, None, "the same time again");
         finding.hear(&price(NOW_US - 300_000), NOW_US);
         assert_eq!(
             (finding.age_us, finding.ahead_us),
@@ -466,7 +465,7 @@ mod tests {
         assert_eq!(
             (behind.age_us, behind.ahead_us),
             (Some(0), Some(-3_000_000)),
-            "no price is of later"
+            "a price from the future has age 0"
         );
         behind.hear(&Said::ALIVE, NOW_US);
     }

@@ -1,7 +1,7 @@
-//! `rsoracle doctor`: whether sources can be used from here, and what to do about those that cannot.
+//! `rsoracle doctor`: tells whether sources can be used from this machine, and what to do about those that cannot.
 //!
-//! Invariant: sources are looked at one after the other, each within named limits, and one that fails hides no other.
-//! What this module does not do: judge what it finds (`finding` does), mend anything, or keep a connection.
+//! Invariant: sources are examined one after the other, each within named time limits, and one that fails does not stop the
+//! others. It changes nothing, and keeps no connection; `finding` judges what was found.
 //! Uses: exchange, flags, proof, system, verify. Used by: main.
 
 mod finding;
@@ -24,24 +24,24 @@ use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// What `rsoracle doctor` is to look at.
+/// The settings of `rsoracle doctor`.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The sources, in their order.
+pub struct DoctorSettings {
+    /// The sources to examine, in this order.
     pub sources: Vec<Source>,
-    /// Where the embedded exchange listens, if they are its.
+    /// Address of the embedded exchange, for embedded sources.
     pub endpoint: Option<Endpoint>,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
-    /// The proxy on the way, if not what the environment names.
+    /// The proxy to exchanges; `None` uses the proxy that the environment names, if any.
     pub proxy: Option<Proxy>,
     /// Print JSON.
     pub json: bool,
 }
 
-impl Settings {
-    /// Makes sense of the flags of [`crate::flags::tables::DOCTOR`].
-    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
+impl DoctorSettings {
+    /// Reads the flags of [`crate::flags::tables::DOCTOR`].
+    pub fn from_flags(given: &Given) -> Result<DoctorSettings, Usage> {
         let feed = feed(given)?;
         let kinds = KINDS.iter().map(|kind| kind.name.to_owned());
         let names = match given.operands() {
@@ -49,18 +49,18 @@ impl Settings {
             named => named.to_vec(),
         };
         let source = |name: &String| {
-            let refused = |right| Usage(format!("{name:?} is no source; it takes {right}"));
+            let refused = |right| Usage(format!("{name:?} is not a source; it takes {right}"));
             Source::parse_for(name, &feed).map_err(refused)
         };
         let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
         let endpoint = endpoint(given, &sources)?;
         if endpoint.is_none() && sources.iter().any(|source| source.embedded) {
             return Err(Usage(
-                "an 'embedded:' source needs --endpoint URL, where the embedded exchange listens"
+                "an 'embedded:' source needs --endpoint URL, the address of the embedded exchange"
                     .into(),
             ));
         }
-        Ok(Settings {
+        Ok(DoctorSettings {
             sources,
             endpoint,
             ca_file: path(given, "ca-file")?,
@@ -70,8 +70,8 @@ impl Settings {
     }
 }
 
-/// Looks at all sources, and shows what each comes to as soon as that is known; gives the exit code.
-pub fn run(settings: &Settings) -> Result<u8, Error> {
+/// Examines all sources, and shows each finding as soon as it is known. Returns the exit code.
+pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let proxies = tunnel::proxies(settings.proxy.as_ref())?;
     let places = |source| exchange::endpoints(source, settings.endpoint.as_ref());
     let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);
@@ -99,7 +99,7 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
         });
         usable += usize::from(finding.is_usable());
         if let Some(proxy) = &finding.proxy {
-            way = format!(", seen through the proxy {proxy}");
+            way = format!(", through the proxy {proxy}");
         }
         match settings.json {
             true => show(&finding.json()),
@@ -113,12 +113,12 @@ pub fn run(settings: &Settings) -> Result<u8, Error> {
     Ok(if usable == all { EXIT_OK } else { EXIT_FAILURE })
 }
 
-/// A reader that went away early (`| head`) is no failure.
+/// Prints a line. A reader that closes the pipe early (`| head`) is not a failure.
 fn show(line: &str) {
     let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Looks at one source.
+/// Examines one source.
 fn examine(plan: Plan) -> Finding {
     let mut finding = Finding::new(&plan.source.name, wall_us());
     let (first, proxies) = (plan.endpoints[0].clone(), plan.proxies.clone());
@@ -132,7 +132,8 @@ fn examine(plan: Plan) -> Finding {
     finding
 }
 
-/// Connects, waits for a first price, and listens a little longer.
+/// Connects, waits for a first price, and listens on until the round trip and the clock are known, or for
+/// [`LISTEN_MS_MAX`].
 fn visit(
     session: &mut Session,
     finding: &mut Finding,
@@ -159,7 +160,7 @@ fn visit(
         let ponged_at = session.link().and_then(|link| link.ponged_at());
         let round_trip = ponged_at.map(|at| at.saturating_duration_since(pinged_at));
         finding.round_trip_us = round_trip.map(|trip| trip.as_micros() as u64);
-        // A later message may come faster than the first ones did.
+        // If the clock seems off, listen on: a later message may arrive with less delay.
         let on_time = |us: i64| us.unsigned_abs() <= CLOCK_OFF_US_MAX;
         let clock_known = finding.ahead_us.is_some_and(on_time);
         if (round_trip.is_some() && clock_known) || Instant::now() >= until {

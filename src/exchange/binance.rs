@@ -8,7 +8,7 @@ use super::{
     Denial, Dialect, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
     price_of, time_of,
 };
-use crate::exchange::json::{Json, NotJson};
+use crate::exchange::json::{Json, NotJson, Spans};
 use rsoracle_proof::reason::Miss;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -41,7 +41,8 @@ pub static BOOK: Dialect = Dialect {
     way: Way::Poll(|id, symbol| request("ticker.book", id, symbol)),
     read: |text, topic| {
         read(text, topic, |result| {
-            middle_of(result.get("bidPrice"), result.get("askPrice"))
+            let [bid, ask] = result.pick(["bidPrice", "askPrice"]);
+            middle_of(bid, ask)
         })
     },
     ping: None,
@@ -61,7 +62,8 @@ pub const TIME: &str = r#"{"id":"time","method":"time"}"#;
 
 /// Reads one message, which should answer a request.
 fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said {
-    let json = match Json::parse(text) {
+    let mut spans = Spans::new();
+    let json = match Json::read(text, &mut spans) {
         Ok(json) => json,
         Err(NotJson(at)) => return not_json(text, at),
     };
@@ -99,11 +101,12 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         (Some(200), Some(result)) => result,
         _ => return fault(id, Miss::Shape, text),
     };
-    if let Ok(time_us) = time_of(result.get("serverTime")) {
+    let [time, symbol] = result.pick(["serverTime", "symbol"]);
+    if let Ok(time_us) = time_of(time) {
         let time_us = Some(time_us);
         return Said::Alive { time_us };
     }
-    let price = of_symbol(result.get("symbol"), topic.symbol).and_then(|()| price(result));
+    let price = of_symbol(symbol, topic.symbol).and_then(|()| price(result));
     match (price, id) {
         (Ok(_), None) => fault(None, Miss::WrongId, text),
         (Ok(price), id) => Said::Price {

@@ -49,11 +49,10 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
         Some(_) => data.ok_or(Miss::Shape)?,
         None => json,
     };
-    let [kind, symbol, bid, ask] = event.pick(["e", "s", "b", "a"]);
+    let [kind, symbol, bid, ask, price, time] = event.pick(["e", "s", "b", "a", "p", "T"]);
     match kind.and_then(Json::text).as_deref() {
         Some("trade") => {
             of_symbol(symbol, topic.symbol)?;
-            let [price, time] = event.pick(["p", "T"]);
             Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
         }
         Some("serverShutdown") => Ok(Said::Leaving("a shutdown".into())),

@@ -35,9 +35,13 @@ fn subscribe(symbol: &str) -> Vec<String> {
     vec![channel("live_trades"), channel("order_book")]
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+/// The members of these names, if there is anything that has them.
+fn inside<'a, const N: usize>(data: Option<Json<'a>>, names: [&str; N]) -> [Option<Json<'a>>; N] {
+    data.map_or([None; N], |data| data.pick(names))
+}
+
+fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
     let [event, channel, data] = json.pick(["event", "channel", "data"]);
-    let inside = |names| data.map_or([None; 2], |data| data.pick(names));
     let of = |kind: &str| match channel.and_then(Json::text).as_deref() {
         Some(channel) => match channel.strip_prefix(kind) {
             Some(symbol) if symbol == topic.symbol => Ok(true),
@@ -48,13 +52,14 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     };
     match event.and_then(Json::text).as_deref() {
         Some("trade") if of("live_trades_")? => {
-            let [price, time] = inside(["price_str", "microtimestamp"]);
+            let [price, time] = inside(data, ["price_str", "microtimestamp"]);
             Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
         }
         Some("data") if of("order_book_")? => {
-            let best = |side: &str| data?.get(side)?.at(0)?.at(0);
-            let time = time_of(data.and_then(|data| data.get("microtimestamp")))?;
-            let price = middle_of(best("bids"), best("asks"))?;
+            let [bids, asks, time] = inside(data, ["bids", "asks", "microtimestamp"]);
+            let time = time_of(time)?;
+            let best = |side: Option<Json<'a>>| side?.at(0)?.at(0);
+            let price = middle_of(best(bids), best(asks))?;
             Ok(Said::price(price, Some(time)))
         }
         // Other channels' data, which nobody asked for.
@@ -65,7 +70,7 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
         }
         Some("bts:request_reconnect") => Ok(Said::Leaving("a restart".into())),
         Some("bts:error") => {
-            let words = inside(["code", "message"]);
+            let words = inside(data, ["code", "message"]);
             // What a misspelled channel gets.
             let denial = match words[1].and_then(Json::text).as_deref() {
                 Some("Invalid channel provided.") => Denial::UnknownSymbol,

@@ -18,64 +18,168 @@ pub enum BadPrice {
 
 /// Reads the decimal text of a price, such as `87232.01000000` or `9.2E-7`.
 pub fn parse(text: &str) -> Result<f64, BadPrice> {
-    if text.len() > PRICE_TEXT_BYTES_MAX {
-        return Err(BadPrice::NotDecimal);
-    }
-    let unsigned = text.strip_prefix('-').unwrap_or(text);
-    if !is_decimal(unsigned) {
-        return Err(BadPrice::NotDecimal);
-    }
-    let value: f64 = text.parse().map_err(|_| BadPrice::NotDecimal)?;
-    if is_price(value) {
-        Ok(value)
-    } else {
-        Err(BadPrice::OutOfBounds)
-    }
-}
-
-/// `digits[.digits][(e|E)[+-]digits]`
-fn is_decimal(text: &str) -> bool {
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let (number, exponent) = match text.split_once(['e', 'E']) {
-        Some((number, exponent)) => (number, Some(exponent)),
-        None => (text, None),
-    };
-    let whole = match number.split_once('.') {
-        Some((whole, fraction)) => digits(whole) && digits(fraction),
-        None => digits(number),
-    };
-    whole && exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e)))
+    Decimal::read(text)?.price(text)
 }
 
 /// The middle of two prices, added as the decimal numbers that they are and rounded once, to the nearest value. What has more
 /// digits than fit into 128 bits is refused.
 pub fn middle(one: &str, other: &str) -> Result<f64, BadPrice> {
-    parse(one)?;
-    parse(other)?;
+    let a = Decimal::read(one)?;
+    a.price(one)?;
+    let b = Decimal::read(other)?;
+    b.price(other)?;
     let sum = || {
-        let ((a, a_exponent), (b, b_exponent)) = (digits(one)?, digits(other)?);
-        let exponent = a_exponent.min(b_exponent);
-        let scaled = |digits: u128, from: i32| {
-            let scale = 10u128.checked_pow(from.checked_sub(exponent)?.unsigned_abs())?;
-            digits.checked_mul(scale)
+        let exponent = a.exponent.min(b.exponent);
+        let scaled = |number: &Decimal| {
+            let digits = number.all_digits()?;
+            match number.exponent.abs_diff(exponent) {
+                0 => Some(digits),
+                places => digits.checked_mul(10u128.checked_pow(places)?),
+            }
         };
-        let sum = scaled(a, a_exponent)?.checked_add(scaled(b, b_exponent)?)?;
-        Some(format!(
-            "{}e{}",
-            sum.checked_mul(5)?,
-            exponent.checked_sub(1)?
-        ))
+        let sum = scaled(&a)?.checked_add(scaled(&b)?)?;
+        Some((sum.checked_mul(5)?, exponent - 1))
     };
-    parse(&sum().ok_or(BadPrice::NotDecimal)?)
+    let (digits, exponent) = sum().ok_or(BadPrice::NotDecimal)?;
+    // Between two prices there is a price.
+    Ok(exactly(digits, exponent).unwrap_or_else(|| rounded(digits, exponent)))
 }
 
-/// A decimal text without a sign as a whole number of powers of ten.
-fn digits(text: &str) -> Option<(u128, i32)> {
-    let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = format!("{whole}{fraction}").parse().ok()?;
-    let exponent: i32 = exponent.parse().ok()?;
-    Some((digits, exponent.checked_sub(fraction.len() as i32)?))
+/// A decimal number as it is written, `digits[.digits][(e|E)[+-]digits]` with or without a minus: in one pass over its text.
+struct Decimal<'a> {
+    negative: bool,
+    /// Before the point ...
+    whole: &'a [u8],
+    /// ... and behind it.
+    fraction: &'a [u8],
+    /// All digits as one number, if they are at most [`DIGITS_MAX`]; else what they leave of one.
+    digits: u64,
+    /// Which power of ten that number counts; one that is out of all bounds stays out of them.
+    exponent: i32,
+}
+
+/// So many digits always fit into 64 bits.
+const DIGITS_MAX: usize = 19;
+
+impl Decimal<'_> {
+    fn read(text: &str) -> Result<Decimal<'_>, BadPrice> {
+        if text.len() > PRICE_TEXT_BYTES_MAX {
+            return Err(BadPrice::NotDecimal);
+        }
+        let bytes = text.as_bytes();
+        let mut digits = 0u64;
+        let mut run = |bytes: &[u8]| {
+            let is_digit = |byte: &&u8| byte.is_ascii_digit();
+            let mut count = 0;
+            for digit in bytes.iter().take_while(is_digit) {
+                digits = digits
+                    .wrapping_mul(10)
+                    .wrapping_add(u64::from(digit - b'0'));
+                count += 1;
+            }
+            count
+        };
+        let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
+        let (whole, rest) = unsigned.split_at(run(unsigned));
+        let (fraction, rest) = match rest {
+            [b'.', digit, ..] if digit.is_ascii_digit() => rest[1..].split_at(run(&rest[1..])),
+            _ => rest.split_at(0),
+        };
+        if whole.is_empty() {
+            return Err(BadPrice::NotDecimal);
+        }
+        let exponent = exponent(rest).ok_or(BadPrice::NotDecimal)?;
+        Ok(Decimal {
+            negative: unsigned.len() < bytes.len(),
+            whole,
+            fraction,
+            digits,
+            exponent: exponent - fraction.len() as i32,
+        })
+    }
+
+    /// The price that it is; `text` is what it was read from.
+    fn price(&self, text: &str) -> Result<f64, BadPrice> {
+        if self.negative {
+            return Err(BadPrice::OutOfBounds);
+        }
+        let short = self.whole.len() + self.fraction.len() <= DIGITS_MAX;
+        let exact = short.then(|| exactly(u128::from(self.digits), self.exponent));
+        let value = match exact.flatten() {
+            Some(value) => value,
+            None => text.parse().map_err(|_| BadPrice::NotDecimal)?,
+        };
+        if is_price(value) {
+            Ok(value)
+        } else {
+            Err(BadPrice::OutOfBounds)
+        }
+    }
+
+    /// All digits as one number, if they fit.
+    fn all_digits(&self) -> Option<u128> {
+        if self.whole.len() + self.fraction.len() <= DIGITS_MAX {
+            return Some(self.digits.into());
+        }
+        let mut digits = self.whole.iter().chain(self.fraction);
+        digits.try_fold(0u128, |sum, digit| {
+            sum.checked_mul(10)?.checked_add((digit - b'0').into())
+        })
+    }
+}
+
+/// What stands behind the digits: nothing, or an exponent.
+fn exponent(text: &[u8]) -> Option<i32> {
+    let (negative, digits) = match text {
+        [] => return Some(0),
+        [b'e' | b'E', b'-', digits @ ..] => (true, digits),
+        [b'e' | b'E', b'+', digits @ ..] | [b'e' | b'E', digits @ ..] => (false, digits),
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    // No price has an exponent of five digits.
+    let size = digits.iter().fold(0i32, |sum, digit| {
+        (sum * 10 + i32::from(digit - b'0')).min(99_999)
+    });
+    Some(if negative { -size } else { size })
+}
+
+/// `digits` times a power of ten, rounded once, if one operation on two exact values makes it: whole numbers up to 2^53 and
+/// powers of ten up to the 22nd are exact, and IEEE 754 rounds their product and their quotient once.
+fn exactly(digits: u128, exponent: i32) -> Option<f64> {
+    const POWERS: [f64; 23] = [
+        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+        1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    ];
+    let power = POWERS.get(exponent.unsigned_abs() as usize)?;
+    if digits > 1 << f64::MANTISSA_DIGITS {
+        return None;
+    }
+    let digits = digits as u64 as f64;
+    Some(if exponent < 0 {
+        digits / power
+    } else {
+        digits * power
+    })
+}
+
+/// The same for any digits, by way of their decimal text.
+fn rounded(mut digits: u128, exponent: i32) -> f64 {
+    // 39 digits have room before the exponent, which has a sign and at most two.
+    let mut text = *b"000000000000000000000000000000000000000e+00";
+    let (number, sign_and_size) = text.split_at_mut(40);
+    for place in number[..39].iter_mut().rev() {
+        *place = b'0' + (digits % 10) as u8;
+        digits /= 10;
+    }
+    let size = exponent.unsigned_abs();
+    sign_and_size[0] = if exponent < 0 { b'-' } else { b'+' };
+    sign_and_size[1] = b'0' + (size / 10 % 10) as u8;
+    sign_and_size[2] = b'0' + (size % 10) as u8;
+    let text = std::str::from_utf8(&text);
+    text.map_or(f64::NAN, |text| text.parse().unwrap_or(f64::NAN))
 }
 
 #[cfg(test)]
@@ -138,6 +242,25 @@ mod tests {
             ("1e99999999999", "1"),
         ] {
             assert!(middle(one, other).is_err() && middle(other, one).is_err());
+        }
+    }
+
+    /// Texts with few and with many digits, all rounded as the standard library rounds them.
+    #[test]
+    fn the_short_way_rounds_as_the_long_one() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let digits = seed >> (seed % 40);
+            let (point, exponent) = (1 + seed as usize % 4, seed as i64 % 30 - 15);
+            let mut text = format!("{digits:05}e{exponent}");
+            text.insert(point, '.');
+            let value: f64 = text.parse().unwrap();
+            let read = parse(&text);
+            assert_eq!(read.is_ok(), is_price(value), "{text}");
+            assert!(read.is_err() || read == Ok(value), "{text}");
+            // The middle of a price and itself is that price.
+            assert!(read.is_err() || middle(&text, &text) == read, "{text}");
         }
     }
 }

@@ -1,193 +1,86 @@
-//! Whether a text is JSON (RFC 8259), decided before any parser is trusted with it.
+//! JSON (RFC 8259), checked and cut into its pieces in one pass, before any parser is trusted with it.
 //!
-//! Why: nanoserde 0.2 panics, loops or overflows its stack on some texts that are no JSON. It only ever sees text
-//! that passed [`check`]. Invariant: the check is one loop over the bytes with a bounded stack of its own, so
-//! no input makes it recurse, allocate or run longer than its length. [`Json`] then cuts what passed into its raw pieces:
-//! nothing is converted before someone asks for it, so no number is rounded on its way and no id loses its bytes.
+//! Why: nanoserde 0.2 panics, loops or overflows its stack on some texts that are no JSON. It only ever sees strings of a text
+//! that passed the check. Invariant: the check is one loop over the bytes with a bounded stack of its own, so no input makes it
+//! recurse, allocate or run longer than its length. While it checks, it notes in a table of fixed size where values begin and end;
+//! [`Json`] finds them there, and looks through the text itself only for what the table had no room for. Nothing is converted
+//! before someone asks for it, so no number is rounded on its way and no id loses its bytes.
 //! What this module does not do: build values of everything.
 
-use crate::system::limits::JSON_DEPTH_MAX;
+mod scan;
+
+pub use scan::NotJson;
+
+use crate::system::limits::JSON_SPANS_MAX;
 use nanoserde::DeJson;
+use scan::{Span, scan, skip_blanks, string};
 use std::borrow::Cow;
 use std::iter::from_fn;
 
-/// Byte position of the first thing that is not JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotJson(
-    /// Offset in bytes from the start of the text.
-    pub usize,
-);
+/// What has not been noted. (A constant is copied at once, an expression field by field.)
+const UNUSED: [Span; JSON_SPANS_MAX] = [Span {
+    start: 0,
+    end: 0,
+    inside: 0,
+    escaped: false,
+}; JSON_SPANS_MAX];
 
-/// What may come next.
-#[derive(Clone, Copy, PartialEq)]
-enum Expect {
-    Value,
-    ValueOrEnd,
-    KeyOrEnd,
-    Key,
-    CommaOrEnd,
+/// The table that a check fills, for [`Json::read`]: of each object and list the first members and items, as many as fit.
+pub struct Spans {
+    table: [Span; JSON_SPANS_MAX],
 }
 
-/// Checks that `text` is one JSON value, nested at most [`JSON_DEPTH_MAX`] deep.
+impl Spans {
+    /// An empty table.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Spans {
+        Spans { table: UNUSED }
+    }
+}
+
+/// Checks that `text` is one JSON value, nested at most [`crate::system::limits::JSON_DEPTH_MAX`] deep.
 pub fn check(text: &str) -> Result<(), NotJson> {
-    let bytes = text.as_bytes();
-    let mut open = [0u8; JSON_DEPTH_MAX];
-    let mut depth = 0;
-    let mut expect = Expect::Value;
-    let mut at = 0;
-    loop {
-        at = skip_blanks(bytes, at);
-        let Some(&byte) = bytes.get(at) else {
-            return Err(NotJson(at));
-        };
-        match (expect, byte) {
-            (Expect::Value | Expect::ValueOrEnd, b'{' | b'[') => {
-                *open.get_mut(depth).ok_or(NotJson(at))? = byte;
-                depth += 1;
-                at += 1;
-                expect = if byte == b'{' {
-                    Expect::KeyOrEnd
-                } else {
-                    Expect::ValueOrEnd
-                };
-                continue;
-            }
-            (Expect::Key | Expect::KeyOrEnd, b'"') => {
-                at = skip_blanks(bytes, string(bytes, at)?);
-                if bytes.get(at) != Some(&b':') {
-                    return Err(NotJson(at));
-                }
-                at += 1;
-                expect = Expect::Value;
-                continue;
-            }
-            (Expect::CommaOrEnd, b',') => {
-                at += 1;
-                expect = if open[depth - 1] == b'{' {
-                    Expect::Key
-                } else {
-                    Expect::Value
-                };
-                continue;
-            }
-            (Expect::CommaOrEnd | Expect::KeyOrEnd, b'}') if open[depth - 1] == b'{' => {
-                (depth, at) = (depth - 1, at + 1)
-            }
-            (Expect::CommaOrEnd | Expect::ValueOrEnd, b']') if open[depth - 1] == b'[' => {
-                (depth, at) = (depth - 1, at + 1)
-            }
-            (Expect::Value | Expect::ValueOrEnd, _) => at = scalar(bytes, at)?,
-            _ => return Err(NotJson(at)),
-        }
-        if depth == 0 {
-            let end = skip_blanks(bytes, at);
-            return if end == bytes.len() {
-                Ok(())
-            } else {
-                Err(NotJson(end))
-            };
-        }
-        expect = Expect::CommaOrEnd;
-    }
-}
-
-fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
-    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-        at += 1;
-    }
-    at
-}
-
-/// Position after the string, number or literal that begins at `at`.
-fn scalar(bytes: &[u8], at: usize) -> Result<usize, NotJson> {
-    let literal = match bytes[at] {
-        b'"' => return string(bytes, at),
-        b't' => &b"true"[..],
-        b'f' => b"false",
-        b'n' => b"null",
-        _ => return number(bytes, at),
-    };
-    if bytes[at..].starts_with(literal) {
-        Ok(at + literal.len())
-    } else {
-        Err(NotJson(at))
-    }
-}
-
-/// Position after the string that begins at `at`.
-fn string(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
-    at += 1;
-    loop {
-        match bytes.get(at) {
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => match bytes.get(at + 1) {
-                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
-                Some(b'u') => {
-                    let hex = bytes.get(at + 2..at + 6).ok_or(NotJson(at))?;
-                    if !hex.iter().all(u8::is_ascii_hexdigit) {
-                        return Err(NotJson(at));
-                    }
-                    at += 6;
-                }
-                _ => return Err(NotJson(at)),
-            },
-            Some(0..=0x1f) | None => return Err(NotJson(at)),
-            Some(_) => at += 1,
-        }
-    }
-}
-
-fn number(bytes: &[u8], mut at: usize) -> Result<usize, NotJson> {
-    let digits = |from: usize| {
-        from + bytes[from.min(bytes.len())..]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count()
-    };
-    if bytes.get(at) == Some(&b'-') {
-        at += 1;
-    }
-    let whole = digits(at);
-    if whole == at || (bytes[at] == b'0' && whole > at + 1) {
-        return Err(NotJson(at));
-    }
-    at = whole;
-    if bytes.get(at) == Some(&b'.') {
-        let fraction = digits(at + 1);
-        if fraction == at + 1 {
-            return Err(NotJson(at));
-        }
-        at = fraction;
-    }
-    if matches!(bytes.get(at), Some(b'e' | b'E')) {
-        let signed = at + 1 + usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
-        let exponent = digits(signed);
-        if exponent == signed {
-            return Err(NotJson(at));
-        }
-        at = exponent;
-    }
-    Ok(at)
+    scan(text.as_bytes(), &mut []).map(|_| ())
 }
 
 /// One value, as the piece of checked text that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Json<'a>(&'a str);
+pub struct Json<'a> {
+    raw: &'a str,
+    /// What the table has of what stands inside it: always its beginning.
+    inside: &'a [Span],
+    /// Whether it is a string with a backslash.
+    escaped: bool,
+}
 
 impl<'a> Json<'a> {
-    /// Checks the text, which must be one value.
+    /// Checks the text, which must be one value. For what is read rarely: each look goes through the text again.
     pub fn parse(text: &'a str) -> Result<Json<'a>, NotJson> {
-        check(text).map(|()| Json::trimmed(text))
+        check(text).map(|()| Json::piece(text))
     }
 
-    /// Without the blanks around it; the check has let through no others than JSON's own four.
-    fn trimmed(piece: &'a str) -> Json<'a> {
-        Json(piece.trim_ascii())
+    /// The same in one pass: what it saw stands in `spans` from then on.
+    pub fn read(text: &'a str, spans: &'a mut Spans) -> Result<Json<'a>, NotJson> {
+        let count = scan(text.as_bytes(), &mut spans.table)?;
+        Ok(Json {
+            inside: &spans.table[..count],
+            ..Json::piece(text)
+        })
+    }
+
+    /// A piece that is not in the table, without the blanks around it; the check has let through no others than JSON's own four.
+    fn piece(text: &'a str) -> Json<'a> {
+        let raw = text.trim_ascii();
+        Json {
+            raw,
+            inside: &[],
+            escaped: raw.starts_with('"') && raw.contains('\\'),
+        }
     }
 
     /// The piece of text itself.
     pub fn raw(self) -> &'a str {
-        self.0
+        self.raw
     }
 
     /// The member of that name; of several the last one, as most readers have it. None too if this is no object.
@@ -197,12 +90,33 @@ impl<'a> Json<'a> {
     }
 
     /// The members of these names, each as [`Json::get`] has it, in one pass.
+    #[inline]
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
         let mut picked = [None; N];
-        for (known, value) in self.members().into_iter().flatten() {
-            let known = known.text();
-            let place = names.iter().position(|name| known.as_deref() == Some(name));
-            if let Some(place) = place {
+        let Some(mut pieces) = self.pieces(b'{') else {
+            return picked;
+        };
+        let bytes = self.raw.as_bytes();
+        // Most keys are not looked for: they are compared where they stand.
+        while let [key, value, rest @ ..] = pieces.noted
+            && !key.escaped
+        {
+            let own = &bytes[key.start as usize + 1..key.end as usize - 1];
+            // Mostly the length or the first byte tells, without a call.
+            let same = |name: &&str| {
+                let name = name.as_bytes();
+                name.len() == own.len() && name.first() == own.first() && name == own
+            };
+            if let Some(place) = names.iter().position(same) {
+                pieces.noted = &pieces.noted[1..];
+                picked[place] = pieces.next(b',');
+            } else {
+                pieces.noted = &rest[usize::from(value.inside)..];
+                pieces.at = value.end as usize;
+            }
+        }
+        while let (Some(key), Some(value)) = (pieces.next(b':'), pieces.next(b',')) {
+            if let Some(place) = names.iter().position(|name| key.says(name)) {
                 picked[place] = Some(value);
             }
         }
@@ -210,17 +124,29 @@ impl<'a> Json<'a> {
     }
 
     /// Names and values, if this is an object.
+    #[inline]
     pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
-        let mut rest = self.0.strip_prefix('{')?.strip_suffix('}')?;
+        let mut pieces = self.pieces(b'{')?;
         Some(from_fn(move || {
-            Some((cut(&mut rest, b':')?, cut(&mut rest, b',')?))
+            Some((pieces.next(b':')?, pieces.next(b',')?))
         }))
     }
 
     /// What is listed, if this is a list.
+    #[inline]
     pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
-        let mut rest = self.0.strip_prefix('[')?.strip_suffix(']')?;
-        Some(from_fn(move || cut(&mut rest, b',')))
+        let mut pieces = self.pieces(b'[')?;
+        Some(from_fn(move || pieces.next(b',')))
+    }
+
+    /// What stands inside, if this begins with that bracket.
+    #[inline]
+    fn pieces(self, bracket: u8) -> Option<Pieces<'a>> {
+        (self.raw.as_bytes().first() == Some(&bracket)).then_some(Pieces {
+            raw: self.raw,
+            noted: self.inside,
+            at: 1,
+        })
     }
 
     /// The item at that place, if this is a list so long.
@@ -228,13 +154,21 @@ impl<'a> Json<'a> {
         self.items()?.nth(place)
     }
 
+    /// What stands between the quotation marks of a string.
+    #[inline]
+    fn quoted(self) -> Option<&'a str> {
+        let is_string = self.raw.as_bytes().first() == Some(&b'"');
+        is_string.then(|| &self.raw[1..self.raw.len() - 1])
+    }
+
     /// What a string says.
+    #[inline]
     pub fn text(self) -> Option<Cow<'a, str>> {
-        let inner = self.0.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') {
-            String::deserialize_json(self.0).ok().map(Cow::Owned)
+        let quoted = self.quoted()?;
+        if self.escaped {
+            String::deserialize_json(self.raw).ok().map(Cow::Owned)
         } else {
-            Some(Cow::Borrowed(inner))
+            Some(Cow::Borrowed(quoted))
         }
     }
 
@@ -244,15 +178,18 @@ impl<'a> Json<'a> {
     }
 
     /// Whether it is a string that says this.
+    #[inline]
     pub fn says(self, text: &str) -> bool {
-        self.text().is_some_and(|own| own == text)
+        if self.escaped {
+            return self.text().is_some_and(|own| own == text);
+        }
+        self.quoted() == Some(text)
     }
 
     /// A number's decimal text, as it was written.
     pub fn number(self) -> Option<&'a str> {
-        self.0
-            .starts_with(|c: char| c == '-' || c.is_ascii_digit())
-            .then_some(self.0)
+        let first = self.raw.as_bytes().first();
+        matches!(first, Some(b'-' | b'0'..=b'9')).then_some(self.raw)
     }
 
     /// A whole number that fits; an exponent or a fraction is none.
@@ -262,7 +199,7 @@ impl<'a> Json<'a> {
 
     /// What is true or false.
     pub fn switch(self) -> Option<bool> {
-        match self.0 {
+        match self.raw {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -270,23 +207,52 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Takes off `rest` what stands before its first `stop` outside of strings and brackets, and the stop too; None when there is nothing.
-fn cut<'a>(rest: &mut &'a str, stop: u8) -> Option<Json<'a>> {
-    let (piece, behind) = rest.split_at(until(rest, stop));
-    *rest = behind.get(1..).unwrap_or_default();
-    let piece = Json::trimmed(piece);
-    (!piece.0.is_empty()).then_some(piece)
+/// What stands inside an object or a list, one after the other: keys and values, or items.
+struct Pieces<'a> {
+    /// The object or the list.
+    raw: &'a str,
+    /// What the table has of the rest.
+    noted: &'a [Span],
+    /// Where what was taken last has ended.
+    at: usize,
 }
 
-/// Position of the first `stop` outside of strings and brackets, or the length.
+impl<'a> Pieces<'a> {
+    /// The next piece, which ends before `stop`; None when there is nothing.
+    #[inline]
+    fn next(&mut self, stop: u8) -> Option<Json<'a>> {
+        if let [span, rest @ ..] = self.noted {
+            let (inside, rest) = rest.split_at(usize::from(span.inside));
+            (self.noted, self.at) = (rest, span.end as usize);
+            return Some(Json {
+                raw: &self.raw[span.start as usize..self.at],
+                inside,
+                escaped: span.escaped,
+            });
+        }
+        (self.at + 1 < self.raw.len()).then(|| self.cut(stop))?
+    }
+
+    /// The same for what is not in the table.
+    fn cut(&mut self, stop: u8) -> Option<Json<'a>> {
+        let bytes = &self.raw.as_bytes()[..self.raw.len() - 1];
+        let mut begin = skip_blanks(bytes, self.at);
+        // What ended the piece before; no piece begins so.
+        begin += usize::from(matches!(bytes.get(begin), Some(b',' | b':')));
+        self.at = until(bytes, begin, stop);
+        let piece = Json::piece(&self.raw[begin..self.at]);
+        (!piece.raw.is_empty()).then_some(piece)
+    }
+}
+
+/// Position of the first `stop` from `at` on outside of strings and brackets, or the length.
 /// `stop` is ASCII and never part of a longer character, so one may cut there.
-fn until(text: &str, stop: u8) -> usize {
-    let bytes = text.as_bytes();
-    let (mut depth, mut at) = (0usize, 0);
+fn until(bytes: &[u8], mut at: usize, stop: u8) -> usize {
+    let mut depth = 0usize;
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'"' => {
-                at = string(bytes, at).unwrap_or(bytes.len());
+                at = string(bytes, at).map_or(bytes.len(), |(end, _)| end);
                 continue;
             }
             b'{' | b'[' => depth += 1,
@@ -327,6 +293,38 @@ mod tests {
         assert!(json.get("a,b:{").unwrap().says("}],\"\\"));
         let [t, none, id] = json.pick(["t", "T", "id"]);
         assert_eq!((t, none, id), (json.get("t"), None, json.get("id")));
+    }
+
+    /// All that is found in a value, every which way.
+    fn found(json: Json) -> String {
+        if let Some(members) = json.members() {
+            let shown = members.map(|(key, value)| {
+                let again = json.get(&key.text().unwrap()).unwrap();
+                format!("{:?} {} {}", key.text(), found(value), again.raw())
+            });
+            return shown.collect();
+        }
+        if let Some(items) = json.items() {
+            return items.map(|item| found(item) + ";").collect();
+        }
+        format!("{} {:?} {:?}", json.raw(), json.text(), json.number())
+    }
+
+    #[test]
+    fn what_has_no_room_in_the_table_is_found_all_the_same() {
+        let member = |at: usize| format!("\"k{at}\" : [ {at}, {{ \"\\u0041\":\"{at}\"}}]");
+        for count in [0, 1, 2, 7, 8, 9, 14, 15, 16, 31, 32, 33, 100] {
+            let members: Vec<String> = (0..count).map(member).collect();
+            let object = format!("{{ {} }}", members.join(" , "));
+            let list = format!("[{}]", vec![object.as_str(); 1 + count / 3].join(" ,"));
+            let both = format!(r#" {{"a":{list},"b\"":{object},"a":1,"é":[[[]],"x",{{}}]}} "#);
+            for text in [&object, &list, &both] {
+                let plain = Json::parse(text).unwrap();
+                let mut spans = Spans::new();
+                let noted = Json::read(text, &mut spans).unwrap();
+                assert_eq!(found(noted), found(plain), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -41,8 +41,8 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     let [channel, data] = json.pick(["channel", "data"]);
     match channel.and_then(Json::text).as_deref() {
         Some("ticker") => {
-            let quote = newest_of(data, topic.symbol, "symbol", "timestamp")?;
-            let [last, bid, ask, time] = quote.pick(["last", "bid", "ask", "timestamp"]);
+            let names = ["symbol", "timestamp", "last", "bid", "ask"];
+            let [_, time, last, bid, ask] = newest_of(data, topic.symbol, names)?;
             let time_us = time.map(|time| time_of(Some(time))).transpose()?;
             Ok(Said::price(quoted_last(last, bid, ask)?, time_us))
         }

@@ -336,7 +336,8 @@ fn upgrade(
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
-        .read_buffer_size(16 * 1024)
+        // It is zeroed before each read, and a read over TLS gives one record at most; more of them wait in the gate.
+        .read_buffer_size(4 * 1024)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
     channel.inner().set_patience(slice(until)).map_err(stuck)?;

@@ -25,7 +25,7 @@ pub mod session;
 pub mod tunnel;
 
 use crate::exchange::decimal::BadPrice;
-use crate::exchange::json::{Json, NotJson};
+use crate::exchange::json::{Json, NotJson, Spans};
 use crate::system::clock::utc_us;
 use crate::system::endpoint::Endpoint;
 use rsoracle_proof::reason::Miss;
@@ -240,7 +240,7 @@ pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
 
 /// Reads a message of a stream: `read` gets what is JSON, and where it finds a reason why there is no price, that is a fault.
 pub fn heard(text: &str, topic: &Topic, read: fn(Json, &Topic) -> Result<Said, Miss>) -> Said {
-    match Json::parse(text) {
+    match Json::read(text, &mut Spans::new()) {
         Ok(json) => read(json, topic).unwrap_or_else(|miss| Said::fault(miss, excerpt(json.raw()))),
         Err(NotJson(at)) => not_json(text, at),
     }
@@ -286,27 +286,28 @@ pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
 
 /// Whether a message is about `symbol`.
 pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
-    match value.and_then(Json::text) {
-        Some(own) if own == symbol => Ok(()),
-        Some(_) => Err(Miss::WrongSymbol),
-        None => Err(Miss::Shape),
+    match value {
+        Some(own) if own.says(symbol) => Ok(()),
+        Some(own) if own.text().is_some() => Err(Miss::WrongSymbol),
+        _ => Err(Miss::Shape),
     }
 }
 
-/// Of the entries of one message that are about `symbol` the newest; of equally old ones the last.
-pub fn newest_of<'a>(
+/// Of the entries of one message that are about `symbol` the newest; of equally old ones the last. Its members of these names:
+/// the first is the symbol's, the second the time's.
+pub fn newest_of<'a, const N: usize>(
     list: Option<Json<'a>>,
     symbol: &str,
-    symbol_field: &str,
-    time_field: &str,
-) -> Result<Json<'a>, Miss> {
-    let time = |entry: Json| time_of(entry.get(time_field)).ok();
+    names: [&str; N],
+) -> Result<[Option<Json<'a>>; N], Miss> {
+    let time = |entry: &[Option<Json>; N]| time_of(entry[1]).ok();
     let (mut newest, mut miss) = (None, Miss::Shape);
     for entry in list.and_then(Json::items).ok_or(Miss::Shape)? {
-        match of_symbol(entry.get(symbol_field), symbol) {
-            Err(other) => miss = other,
-            Ok(()) if newest.is_some_and(|known| time(known) > time(entry)) => {}
-            Ok(()) => newest = Some(entry),
+        let entry = entry.pick(names);
+        match (of_symbol(entry[0], symbol), &newest) {
+            (Err(other), _) => miss = other,
+            (Ok(()), Some(known)) if time(known) > time(&entry) => {}
+            (Ok(()), _) => newest = Some(entry),
         }
     }
     newest.ok_or(miss)

@@ -50,8 +50,8 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
         return Ok(Said::ALIVE);
     }
     of_symbol(symbol, topic.symbol)?;
-    let quote = newest_of(data, topic.symbol, "instId", "ts")?;
-    let [last, bid, ask, time] = quote.pick(["last", "bidPx", "askPx", "ts"]);
+    let names = ["instId", "ts", "last", "bidPx", "askPx"];
+    let [_, time, last, bid, ask] = newest_of(data, topic.symbol, names)?;
     let price = quoted_last(last, bid, ask)?;
     Ok(Said::price(price, Some(time_of(time)?)))
 }

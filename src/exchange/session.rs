@@ -254,10 +254,14 @@ impl<'a> Session<'a> {
             symbol: self.plan.source.symbol(),
             channel: self.channel,
         };
-        let dry_at = link.dry_at();
+        let (came_at, dry_at) = (link.heard_at(), link.dry_at());
         let said = (self.dialect.read)(text.as_str(), &topic);
         match &said {
-            Said::Price { price, time_us, .. } => self.price(*price, *time_us, dry_at),
+            Said::Price { price, time_us, .. } => {
+                // What bears no time may have waited to be read for as long as there was something to read.
+                let since = time_us.map_or(dry_at, |_| came_at);
+                self.price(*price, *time_us, came_at, since);
+            }
             Said::Channel(number) => self.channel = Some(*number),
             Said::Refusal(refusal) => self.refused(refusal),
             Said::Leaving(what) => {
@@ -280,19 +284,19 @@ impl<'a> Session<'a> {
         Ok(Some(said))
     }
 
-    fn price(&mut self, price: f64, time_us: Option<u64>, dry_at: Instant) {
-        (self.spoke_at, self.proved) = (Instant::now(), true);
-        // What bears no time may have waited to be read for as long as there was something to read.
-        let heard_at = time_us.map_or(dry_at, |_| self.spoke_at);
-        let waited_us = heard_at.elapsed().as_micros() as u64;
+    /// A price that was read at `came_at` and came at `heard_at` at the earliest. Reading the message took no time to speak of.
+    fn price(&mut self, price: f64, time_us: Option<u64>, came_at: Instant, heard_at: Instant) {
+        (self.spoke_at, self.proved) = (came_at, true);
+        let now_us = wall_us();
+        let waited_us = came_at.duration_since(heard_at).as_micros() as u64;
         let quote = Quote {
             price,
             time_us,
             heard_at,
-            heard_us: wall_us().saturating_sub(waited_us),
+            heard_us: now_us.saturating_sub(waited_us),
         };
         // A time that is nonsense must not keep out what comes after it.
-        let keeps = |before: Quote| !quote.replaces(&before) && self.newest(wall_us()).is_ok();
+        let keeps = |before: Quote| !quote.replaces(&before) && self.newest(now_us).is_ok();
         if !self.newest.is_ok_and(keeps) {
             self.newest = Ok(quote);
         }

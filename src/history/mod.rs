@@ -1,8 +1,8 @@
-//! `rsoracle history`: the last rounds of a journal as a table, and their prices as a line drawn in the terminal.
+//! `rsoracle history`: shows the last rounds of a journal as a table, and their prices as a chart in the terminal.
 //!
-//! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file; no round is
-//! shown whose report the aggregator did not sign. What this module does not do: change the file, or check what collectors
-//! signed and whether they are to be trusted (`verify` does); it says so when a line does not even hold up here.
+//! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file. No round is
+//! shown whose report the aggregator did not sign. Collectors' signatures, and whether to trust them, are left to `verify`;
+//! a line that fails even the checks made here is reported.
 //! Uses: flags, proof, system, verify. Used by: main.
 
 mod row;
@@ -21,14 +21,14 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 
-/// Columns of the drawn line, its indentation among them.
+/// Width of the chart in columns, including its indentation.
 const COLUMNS: usize = 72;
-/// What stands before every line of the table, and in its place before what should be looked at.
+/// Margins: of a usual line of the table, and of a line that needs attention.
 const INDENT: &str = "  ";
 const LOOK: &str = "! ";
-/// The heights of the drawn line, lowest first.
+/// The heights of the chart, lowest first.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The columns of the table, and whether they stand to the right.
+/// The columns of the table, and whether each is aligned to the right.
 const HEADS: [(&str, bool); 6] = [
     ("number", true),
     ("round start (UTC)", false),
@@ -38,21 +38,21 @@ const HEADS: [(&str, bool); 6] = [
     ("missing collectors", false),
 ];
 
-/// What `rsoracle history` is to show.
+/// The settings of `rsoracle history`.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The journal; `-` is standard input.
+pub struct HistorySettings {
+    /// The journal's file; `-` is standard input.
     pub file: String,
-    /// How many rounds at most, from the end.
+    /// Most rounds to show, counted from the end.
     pub last: usize,
     /// Print JSON.
     pub json: bool,
 }
 
-impl Settings {
-    /// Makes sense of the flags of [`crate::flags::tables::HISTORY`].
-    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
-        Ok(Settings {
+impl HistorySettings {
+    /// Reads the flags of [`crate::flags::tables::HISTORY`].
+    pub fn from_flags(given: &Given) -> Result<HistorySettings, Usage> {
+        Ok(HistorySettings {
             file: given.operands()[0].clone(),
             last: given.number("last", 1..=ROUNDS_SHOWN_MAX)?,
             json: given.has("json"),
@@ -60,7 +60,7 @@ impl Settings {
     }
 }
 
-/// What is kept of a whole file.
+/// What is kept in memory of a whole file.
 #[derive(Default)]
 struct Page {
     rows: VecDeque<Row>,
@@ -70,20 +70,20 @@ struct Page {
     priceless: u64,
     first_us: u64,
     last_us: u64,
-    /// Lowest and highest price shown in any report.
+    /// Lowest and highest price of all reports.
     range: Option<(f64, f64)>,
     embedded: bool,
     key_changes: u64,
     /// Number and start of the last report.
     before: Option<(u64, u64)>,
-    /// Lines that do not check, and the first of them.
+    /// Number of lines that failed a check, and the first of them with the reason.
     bad: u64,
     first_bad: Option<String>,
     torn: bool,
 }
 
-/// Shows the last rounds; gives the exit code.
-pub fn run(config: &Settings) -> Result<u8, Error> {
+/// Shows the last rounds. Returns the exit code.
+pub fn run(config: &HistorySettings) -> Result<u8, Error> {
     let page = if config.file == "-" {
         read(config, "standard input", std::io::stdin().lock())?
     } else {
@@ -105,7 +105,7 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
         text.push_str(&printable(&line));
         text.push('\n');
     }
-    // A reader that went away early (`| head`) is no failure.
+    // A reader that closes the pipe early (`| head`) is not a failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
     if config.json {
         remarks
@@ -115,8 +115,8 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
     Ok(if page.bad > 0 { EXIT_FAILURE } else { EXIT_OK })
 }
 
-/// Reads a file to its end.
-fn read(config: &Settings, name: &str, input: impl BufRead) -> Result<Page, Error> {
+/// Reads a journal to its end, and keeps the last rounds.
+fn read(config: &HistorySettings, name: &str, input: impl BufRead) -> Result<Page, Error> {
     let mut lines = Lines::new(input, name);
     let mut reader = Reader::default();
     while let Some(line) = lines.next_line()? {
@@ -128,7 +128,7 @@ fn read(config: &Settings, name: &str, input: impl BufRead) -> Result<Page, Erro
     Ok(reader.page)
 }
 
-/// Takes line after line.
+/// Checks a journal line by line.
 #[derive(Default)]
 struct Reader {
     verifier: Verifier,
@@ -163,7 +163,7 @@ impl Reader {
         };
         match report.filter(signed) {
             Some(report) => self.page.add(&report, false),
-            // It has no place in the chain, so that the next one need not follow it.
+            // A line that cannot be trusted does not count in the chain, so the next line need not continue it.
             None => self.verifier.begin_anew(),
         }
     }
@@ -193,7 +193,7 @@ impl Page {
         self.rows.push_back(row);
     }
 
-    /// The usual distance of two rounds that follow each other: the lower median of those shown.
+    /// The usual time between two consecutive rounds' starts: the lower median of those shown.
     fn usual_us(&self) -> u64 {
         let follow = self.rows.iter().filter(|row| row.lost == 0);
         let mut distances: Vec<u64> = follow.filter_map(|row| row.since_us).collect();
@@ -202,7 +202,7 @@ impl Page {
         distances.get(middle).copied().unwrap_or(u64::MAX)
     }
 
-    /// The rounds shown, one a line, with what is missing between them.
+    /// The rounds shown, one per line, and lines that say what is missing between them.
     fn table(&self) -> Vec<String> {
         if self.rows.is_empty() {
             return Vec::new();
@@ -230,10 +230,10 @@ impl Page {
         lines
     }
 
-    /// What the whole file comes to, and the prices shown as a drawn line.
+    /// Totals of the whole file, and the chart of the prices shown.
     fn summary(&self) -> Vec<String> {
         if self.rounds == 0 {
-            return vec!["there is no round in it".to_owned()];
+            return vec!["no rounds in this file".to_owned()];
         }
         let mut lines = vec![format!(
             "whole file: {}, {} published, {} without a price; {} to {}",
@@ -249,8 +249,8 @@ impl Page {
         }
         if self.key_changes > 0 {
             lines.push(format!(
-                "the aggregator's key changed, as the old key and the new one signed: {}",
-                counted(self.key_changes, "time")
+                "changes of the aggregator's key, each signed by the old key and the new one: {}",
+                self.key_changes
             ));
         }
         let prices = || self.rows.iter().filter_map(|row| row.price);
@@ -272,7 +272,7 @@ impl Page {
         lines
     }
 
-    /// The prices shown in their course; rounds without one and rounds that are missing as blanks.
+    /// The prices shown, in order, with a blank for every round that is missing or has no price.
     fn course(&self) -> Vec<Option<f64>> {
         let usual_us = self.usual_us().max(1);
         let mut course = Vec::new();
@@ -281,7 +281,7 @@ impl Page {
                 (0, Some(us)) if row.late(usual_us) => (us / usual_us).saturating_sub(1).max(1),
                 (lost, _) => lost,
             };
-            // A gap that fills the line says no more than one that is longer still.
+            // A longer gap would fill the whole chart anyway.
             let blanks = blanks.min(COLUMNS as u64) as usize;
             course.extend(std::iter::repeat_n(None, blanks));
             course.push(row.price);
@@ -289,25 +289,25 @@ impl Page {
         course
     }
 
-    /// What the reader must know besides.
+    /// Warnings about the file.
     fn remarks(&self, name: &str) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.torn {
-            remarks.push("the last line has no end: it is being written now, or a write was cut off; it is not counted".to_owned());
+            remarks.push("the last line is incomplete: it is being written now, or a write was interrupted; it is not counted".to_owned());
         }
         if let Some(first) = &self.first_bad {
             remarks.push(format!(
-                "{} not check, the first: {first}; 'rsoracle verify {name}' tells more",
+                "{} invalid, the first: {first}; 'rsoracle verify {name}' says more",
                 match self.bad {
-                    1 => "1 line does".to_owned(),
-                    bad => format!("{bad} lines do"),
+                    1 => "1 line is".to_owned(),
+                    bad => format!("{bad} lines are"),
                 }
             ));
         }
         remarks
     }
 
-    /// The rounds shown for software, one line of JSON each.
+    /// The rounds shown, as one line of JSON each.
     fn json(&self) -> Vec<String> {
         let usual_us = self.usual_us();
         self.rows.iter().map(|row| row.json(usual_us)).collect()
@@ -329,8 +329,7 @@ fn aligned(margin: &str, cells: &[String; 6], widths: &[usize; 6]) -> String {
     line.trim_end().to_owned()
 }
 
-/// Prices as blocks, at most as many as there is room for; a longer course is cut into as many pieces, each of which
-/// shows its last price.
+/// Draws prices as blocks. If there are more prices than columns, each column shows the last price of its share.
 fn drawn(course: &[Option<f64>], low: f64, high: f64) -> String {
     let columns = course.len().min(COLUMNS - INDENT.len());
     let piece = |column: usize| {
@@ -371,7 +370,7 @@ mod tests {
         let line = drawn(&long, 0.0, 999.0);
         assert_eq!(line.chars().count(), 70);
         assert!(line.starts_with('▁') && line.ends_with('█'), "{line}");
-        // The largest prices there are do not leave the drawing.
+        // The largest and smallest prices that are valid stay within the chart.
         assert_eq!(drawn(&[Some(1e-12), Some(1e15)], 1e-12, 1e15), "▁█");
     }
 }

@@ -1,6 +1,6 @@
-//! One round of a journal, as it is shown: a line of the table, what is missing before it, a line of JSON.
+//! One round of a journal as it is shown: a line of the table, what is missing before it, a line of JSON.
 //!
-//! Invariant: small, whatever the size of the report that it was taken from. What this module does not do: read or align.
+//! Invariant: a row is small, whatever the size of the report that it was taken from.
 
 use crate::system::clock::span;
 use crate::system::exact::Exact;
@@ -11,26 +11,26 @@ use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Standing;
 use rsoracle_proof::utc::utc_text;
 
-/// Slots that are named in one line of the table.
+/// Most slots of one kind that are named in a line of the table.
 const SLOTS_NAMED: usize = 8;
 
-/// What is kept of a round.
+/// What is kept in memory of a round.
 pub(super) struct Row {
     pub(super) number: u64,
     pub(super) start_us: u64,
     pub(super) price: Option<f64>,
     pub(super) decision: Decision,
     pub(super) embedded: bool,
-    /// Collectors that gave a price, of so many.
+    /// Number of collectors that gave a price, and of all collectors.
     pub(super) prices: u16,
     pub(super) n: u16,
-    /// Slots that gave none, and why.
+    /// Slots that gave no price, and why.
     pub(super) missing: Vec<(u16, &'static str)>,
-    /// Reports that should stand between this one and the line before it.
+    /// Number of reports that are missing between the previous line and this one.
     pub(super) lost: u64,
-    /// From the start of the round before it to its own, if there was one that started earlier.
+    /// Time from the previous round's start to this one's, if that started earlier.
     pub(super) since_us: Option<u64>,
-    /// Whether its line holds up, and follows the one before it.
+    /// Whether its line passed all checks, and continues the line before it.
     pub(super) sound: bool,
 }
 
@@ -43,7 +43,7 @@ impl Row {
             Standing::Equivocated => Some("equivocated"),
         };
         let standings = (0..).zip(&report.outcome.standings);
-        // A report without one before it begins a chain: nothing is missing before it.
+        // A report that names no previous one begins a chain: nothing is missing before it.
         let follows = before.filter(|_| report.previous.is_some());
         Row {
             number: report.number,
@@ -62,18 +62,18 @@ impl Row {
         }
     }
 
-    /// Why it wants to be looked at.
+    /// Whether the round needs attention.
     pub(super) fn stands_out(&self) -> bool {
         self.price.is_none() || !self.sound
     }
 
-    /// Whether it started more than one and a half of the usual distance after the one before it.
+    /// Whether it started later than one and a half times `usual_us` after the previous round.
     pub(super) fn late(&self, usual_us: u64) -> bool {
         let three_halves = |us: u64| us.saturating_mul(2) > usual_us.saturating_mul(3);
         self.since_us.is_some_and(three_halves)
     }
 
-    /// What is missing before it.
+    /// What is missing before this round, in words.
     pub(super) fn gap(&self, usual_us: u64) -> Option<String> {
         let after = self
             .since_us
@@ -81,7 +81,7 @@ impl Row {
         match self.lost {
             0 => self.since_us.filter(|_| self.late(usual_us)).map(|us| {
                 format!(
-                    "{} from start to start, usual are {}",
+                    "{} from start to start; usual: {}",
                     span(us),
                     span(usual_us)
                 )
@@ -100,7 +100,7 @@ impl Row {
         }
     }
 
-    /// The slots that gave no price, by what they did instead.
+    /// The slots that gave no price, grouped by what they did instead.
     fn missing_text(&self) -> String {
         let mut text = String::new();
         for why in ["silent", "abstained", "equivocated"] {
@@ -120,7 +120,7 @@ impl Row {
         if !self.sound {
             let separator = if text.is_empty() { "" } else { "; " };
             text.push_str(separator);
-            text.push_str("its line does not check");
+            text.push_str("its line is invalid");
         }
         text
     }
@@ -137,7 +137,7 @@ impl Row {
         ]
     }
 
-    /// The round for software, in one line of JSON.
+    /// The round as one line of JSON.
     pub(super) fn json(&self, usual_us: u64) -> String {
         let missing = self.missing.iter();
         let told = Told {
@@ -158,7 +158,7 @@ impl Row {
     }
 }
 
-/// A round as software gets it, its fields in this order.
+/// The JSON form of a round, with its fields in this order.
 #[derive(SerJson)]
 #[nserde(serialize_none_as_null)]
 struct Told {
@@ -183,7 +183,7 @@ struct Missing {
     why: &'static str,
 }
 
-/// A price for people, with the mark of recorded ones.
+/// A price for people, with the mark of recorded prices.
 pub(super) fn marked(value: f64, embedded: bool) -> String {
     let mark = if embedded { "embedded " } else { "" };
     format!("{mark}{}", price::text(value))

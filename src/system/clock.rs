@@ -72,29 +72,29 @@ pub fn step(now_wall_us: u64, target_us: u64) -> Step {
 /// The format is that of [`rsoracle_proof::utc::utc_text`], with no decimals of the second or up to nine; digits beyond the
 /// sixth are dropped. None for any other text, and for instants before the epoch.
 pub fn utc_us(text: &str) -> Option<u64> {
-    let body = text.strip_suffix('Z')?;
-    let (whole, fraction) = body.split_once('.').unwrap_or((body, "0"));
-    let shape = whole.len() == 19
-        && whole
-            .bytes()
-            .zip(*b"0000-00-00T00:00:00")
-            .all(|(byte, like)| match like {
-                b'0' => byte.is_ascii_digit(),
-                like => byte == like,
-            })
-        && (1..=9).contains(&fraction.len())
-        && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    if !shape {
+    let body = text.strip_suffix('Z')?.as_bytes();
+    let (whole, rest) = body.split_at_checked(19)?;
+    let mut like = b"0000-00-00T00:00:00".iter().zip(whole);
+    let shape = like.all(|(like, byte)| match like {
+        b'0' => byte.is_ascii_digit(),
+        like => byte == like,
+    });
+    let fraction = match rest {
+        [] => b"0",
+        [b'.', fraction @ ..] => fraction,
+        _ => return None,
+    };
+    if !shape || !(1..=9).contains(&fraction.len()) || !fraction.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let part = |from: usize, to: usize| whole[from..to].parse::<u64>().ok();
-    let (year, month, day) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
-    let (hour, minute, second) = (part(11, 13)?, part(14, 16)?, part(17, 19)?);
-    let days = days(year, month, day)?;
+    let add = |number: u64, digit: &u8| number * 10 + u64::from(digit - b'0');
+    let part = |from: usize, to: usize| whole[from..to].iter().fold(0, add);
+    let (hour, minute, second) = (part(11, 13), part(14, 16), part(17, 19));
+    let days = days(part(0, 4), part(5, 7), part(8, 10))?;
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let us = format!("{fraction:0<6}")[..6].parse::<u64>().ok()?;
+    let us = fraction.iter().chain(b"00000").take(6).fold(0, add);
     Some((days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000_000 + us)
 }
 

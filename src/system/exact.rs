@@ -1,10 +1,10 @@
-//! Prices in the JSON that is printed: the shortest digits that read back as the same number, and no exponent.
+//! Prices in printed JSON: the fewest digits that read back as the same number, without an exponent.
 
 use nanoserde::{SerJson, SerJsonState};
 
-/// A price as JSON has it.
+/// A price in printed JSON.
 pub(crate) struct Exact(
-    /// Finite.
+    /// The price, which must be finite.
     pub f64,
 );
 

@@ -30,6 +30,10 @@ pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 pub const PRICE_TEXT_BYTES_MAX: usize = 64;
 /// Deepest nesting of JSON that the reader accepts. Deeper text is refused.
 pub const JSON_DEPTH_MAX: usize = 32;
+/// Most JSON keys and values of one message whose positions are noted. A message with a price has fewer before its price.
+pub const JSON_SPANS_MAX: usize = 64;
+/// Most items of one JSON list that are noted. The first level of an order book is the best one.
+pub const JSON_ITEMS_MAX: u16 = 8;
 /// Largest message of an exchange, in bytes. A larger one ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 

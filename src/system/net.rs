@@ -7,6 +7,7 @@ use crate::system::limits::{MESSAGE_BYTES_MAX, SLICE_MS};
 use rsoracle_verify::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// A callback between two slices of a wait; an error ends the wait.
@@ -34,15 +35,23 @@ pub fn waits(error: &io::Error) -> bool {
     )
 }
 
+/// Bytes that one read takes from the system at most: a TLS record, and more than comes in a millisecond.
+const TAKEN_BYTES: usize = 16 * 1024;
+
 /// A TCP connection with a deadline, which can hold back what is written to it.
 ///
 /// TLS and WebSocket frames are made while the gate is shut. [`Gate::open`] then passes all held bytes to the system in one
-/// write, so that nothing is left to compute at the instant of a sample.
+/// write, so that nothing is left to compute at the instant of a sample. Reads take large pieces from the
+/// system, because TLS asks for each record twice: for its header and for the rest.
 pub struct Gate {
     tcp: TcpStream,
     patience: Patience,
     budget: usize,
     held: Option<Vec<u8>>,
+    /// Bytes taken from the system.
+    taken: Vec<u8>,
+    /// The part of them that has not been read yet.
+    waiting: Range<usize>,
     /// The last time that a read found nothing.
     dry_at: Instant,
 }
@@ -57,6 +66,8 @@ impl Gate {
             patience: Patience::Never,
             budget: usize::MAX,
             held: None,
+            taken: vec![0; TAKEN_BYTES],
+            waiting: 0..0,
             dry_at: Instant::now(),
         })
     }
@@ -94,6 +105,21 @@ impl Gate {
         }
     }
 
+    /// Takes what the system has, after waiting until the deadline at most. Returns the number of bytes.
+    fn take(&mut self) -> io::Result<usize> {
+        if let Some(left) = self.remainder()? {
+            self.tcp.set_read_timeout(Some(left))?;
+        }
+        let taken = self.tcp.read(&mut self.taken);
+        if let Err(error) = &taken
+            && waits(error)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.dry_at = Instant::now();
+        }
+        taken
+    }
+
     /// The time left until the deadline: `None` if reads do not wait, an error once the deadline has passed.
     fn remainder(&self) -> io::Result<Option<Duration>> {
         match self.patience {
@@ -108,21 +134,17 @@ impl Gate {
 
 impl Read for Gate {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(left) = self.remainder()? {
-            self.tcp.set_read_timeout(Some(left))?;
-        }
         let allowed = buffer.len().min(self.budget);
         if allowed == 0 && !buffer.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let read = self.tcp.read(&mut buffer[..allowed]);
-        if let Err(error) = &read
-            && waits(error)
-            && error.kind() != io::ErrorKind::Interrupted
-        {
-            self.dry_at = Instant::now();
+        if self.waiting.is_empty() {
+            self.waiting = 0..self.take()?;
         }
-        let count = read?;
+        let waiting = &self.taken[self.waiting.clone()];
+        let count = allowed.min(waiting.len());
+        buffer[..count].copy_from_slice(&waiting[..count]);
+        self.waiting.start += count;
         self.budget -= count;
         Ok(count)
     }
@@ -312,6 +334,29 @@ mod tests {
             (gate.read(&mut bytes).unwrap(), &bytes[..2]),
             (2, &b"ef"[..])
         );
+    }
+
+    #[test]
+    fn what_is_read_in_small_pieces_is_taken_from_the_system_at_once() {
+        let (near, mut far) = pair();
+        let mut gate = Gate::new(near).unwrap();
+        gate.set_patience(Patience::Until(Instant::now() + Duration::from_secs(60)))
+            .unwrap();
+        far.write_all(b"abcdef").unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!((gate.read(&mut bytes).unwrap(), &bytes), (4, b"abcd"));
+        // The rest is here already: it needs no patience, and what comes later comes behind it.
+        gate.set_patience(Patience::Never).unwrap();
+        far.write_all(b"g").unwrap();
+        assert_eq!(
+            (gate.read(&mut bytes).unwrap(), &bytes[..2]),
+            (2, &b"ef"[..])
+        );
+        gate.set_patience(Patience::Until(Instant::now() + Duration::from_secs(60)))
+            .unwrap();
+        assert_eq!((gate.read(&mut bytes).unwrap(), bytes[0]), (1, b'g'));
+        drop(far);
+        assert_eq!(gate.read(&mut bytes).unwrap(), 0, "the end");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! The verification itself is in `rsoracle-proof`. This crate adds files, lines, messages and exit codes. Both programs call
 //! [`run`].
+//!
+//! Uses: proof. Used by: every other room, for errors, words on standard error, and files.
 
 mod command;
 pub mod duration;

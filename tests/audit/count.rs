@@ -1,18 +1,18 @@
-//! Counts lines that hold code, and the word `unsafe`, in Rust and in C.
+//! Counts lines of code in Rust and in C, and the keyword `unsafe`.
 //!
-//! Comments are nothing, strings are code without words in them. What this does not do: know what a build leaves out
-//! (`cfg`, macros); a crate counts as it is shipped.
+//! Comments do not count. Strings count as code, but their words do not. A crate is counted as it is shipped: `cfg` and macros
+//! are not evaluated.
 
 use std::path::Path;
 
-/// What a file or a folder of them holds.
+/// The counts of a file or a directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Lines of Rust with code on them.
+    /// Lines of Rust code.
     pub rust_lines: usize,
-    /// Lines of C, of its headers and of assembler with code on them.
+    /// Lines of code in C, its headers, and assembler.
     pub c_lines: usize,
-    /// How often the keyword `unsafe` stands in Rust.
+    /// Number of keywords `unsafe` in Rust.
     pub unsafes: usize,
 }
 
@@ -24,8 +24,8 @@ impl std::ops::AddAssign for Count {
     }
 }
 
-/// Everything in a folder but what is never built into a program that uses it: tests, benchmarks, examples, and the
-/// programs and papers that OpenSSL ships beside its libraries.
+/// Counts a directory, without what is never built into a program: tests, benchmarks, examples, and the programs and
+/// documents that OpenSSL ships beside its libraries.
 pub fn folder(path: &Path) -> Count {
     const LEFT_OUT: [&str; 10] = [
         "tests", "test", "benches", "examples", "fuzz", "doc", "docs", "demos", "apps", "target",
@@ -45,7 +45,7 @@ pub fn folder(path: &Path) -> Count {
     count
 }
 
-/// One file, by its ending.
+/// Counts one file, by its extension.
 pub fn file(path: &Path) -> Count {
     let ending = path.extension().and_then(|ending| ending.to_str());
     let is_rust = match ending {
@@ -71,7 +71,7 @@ pub fn file(path: &Path) -> Count {
     }
 }
 
-/// A text without its comments, and with one mark in the place of every string and character.
+/// A text without its comments, and with a placeholder for every string and character literal.
 pub fn code(text: &str, is_rust: bool) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -88,14 +88,14 @@ pub fn code(text: &str, is_rust: bool) -> String {
             rest = &rest[first.len_utf8()..];
             continue;
         };
-        // Lines stay lines.
+        // Keep line breaks.
         code.extend(rest[..taken].chars().filter(|c| *c == '\n'));
         rest = &rest[taken..];
     }
     code
 }
 
-/// The length of a comment that begins here; in Rust they nest.
+/// The length of a comment that begins here. In Rust, comments nest.
 fn block_comment(text: &str, nests: bool) -> usize {
     let (mut depth, mut at) = (0usize, 0);
     while at < text.len() {
@@ -116,7 +116,7 @@ fn block_comment(text: &str, nests: bool) -> usize {
     text.len()
 }
 
-/// The length of a string or a character that begins here, if one does; `before` is what stands in front of it.
+/// The length of a string or character literal that begins here, if one does; `before` is the text in front of it.
 fn literal(text: &str, is_rust: bool, before: Option<char>) -> Option<usize> {
     let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
     if is_rust && !in_word {
@@ -135,7 +135,7 @@ fn literal(text: &str, is_rust: bool, before: Option<char>) -> Option<usize> {
         }
     }
     let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    // A lifetime has no second quote where a character has it.
+    // A lifetime has no closing quote.
     if is_rust && quote == '\'' && !text[1..].starts_with('\\') {
         let length = text[1..].chars().next()?.len_utf8() + 1;
         return text[length..].starts_with('\'').then_some(length + 1);
@@ -145,7 +145,7 @@ fn literal(text: &str, is_rust: bool, before: Option<char>) -> Option<usize> {
         match c {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            // An apostrophe in assembler's comments ends with its line.
+            // An apostrophe in an assembler comment ends with its line.
             '\n' if !is_rust && quote == '\'' => return None,
             _ if c == quote => return Some(at + 1),
             _ => {}

@@ -1,24 +1,24 @@
-//! The crates of this program: which there are by Cargo.lock, what becomes of them by `cargo tree`, and what is in them by
-//! their sources.
+//! The crates of this program: their list (from Cargo.lock), where each is used (from `cargo tree`), and the size of their
+//! sources.
 
 use crate::count::{self, Count};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The target that is looked at: that of the static binary, which brings its own OpenSSL.
+/// The target that is audited: that of the static binary, which includes OpenSSL.
 pub const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// What becomes of a crate.
+/// Where a crate is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Use {
-    /// It is in the binary.
+    /// In the binary.
     RunTime,
-    /// The compiler runs it (macros, and what those are made of).
+    /// In the compiler: procedural macros and their dependencies.
     Macro,
-    /// A build script is made of it, or brings what it builds.
+    /// In build scripts: their dependencies, and sources that they build.
     BuildTime,
-    /// Cargo.lock has it for other systems; it is not even compiled.
+    /// Nowhere: Cargo.lock lists it for other systems, and it is not compiled.
     Elsewhere,
 }
 
@@ -28,9 +28,9 @@ pub struct Crate {
     pub name: String,
     pub version: String,
     pub used: Use,
-    /// The names of those that depend on it.
+    /// The names of the crates that depend on it.
     pub wanted_by: BTreeSet<String>,
-    /// What follows is empty for crates that are used elsewhere only: their sources need not be here.
+    /// The counts of its sources; zero for crates that are used on other systems only, whose sources may be missing.
     pub licence: String,
     pub has_build_script: bool,
     pub count: Count,
@@ -52,7 +52,7 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// `name version` of every crate that `cargo tree` reaches over these edges.
+/// `name version` of every crate that `cargo tree` reaches through these edges.
 fn reached(edges: &str) -> BTreeSet<String> {
     let tree = cargo(&[
         "tree", "--target", TARGET, "--edges", edges, "--prefix", "none",
@@ -65,7 +65,7 @@ fn reached(edges: &str) -> BTreeSet<String> {
     tree.lines().filter_map(name).collect()
 }
 
-/// Where the sources of each `name version` lie.
+/// The directory of the sources of each `name version`.
 fn folders() -> BTreeMap<String, PathBuf> {
     let metadata = cargo(&[
         "metadata",
@@ -87,7 +87,7 @@ fn folders() -> BTreeMap<String, PathBuf> {
     folders
 }
 
-/// The value of the first `key = "value"` of a manifest; cargo writes a published one anew, a line per key.
+/// The value of the first `key = "value"` in a manifest. Cargo normalizes published manifests to one key per line.
 fn value(manifest: &str, key: &str) -> Option<String> {
     let of_key = |line: &str| {
         let (name, value) = line.split_once('=')?;
@@ -96,7 +96,7 @@ fn value(manifest: &str, key: &str) -> Option<String> {
     manifest.lines().find_map(of_key)
 }
 
-/// What a `[[package]]` of Cargo.lock says: name, version, and the names of what it depends on.
+/// The contents of a `[[package]]` of Cargo.lock: name, version, and names of dependencies.
 fn locked() -> Vec<(String, String, Vec<String>)> {
     let lock = include_str!("../../Cargo.lock");
     let package = |text: &str| {
@@ -111,7 +111,7 @@ fn locked() -> Vec<(String, String, Vec<String>)> {
     lock.split("[[package]]").skip(1).map(package).collect()
 }
 
-/// All crates but our own, by name.
+/// All crates except our own, by name.
 pub fn all() -> Vec<Crate> {
     let (in_binary, with_macros) = (reached("normal,no-proc-macro"), reached("normal"));
     let compiled = reached("normal,build");

@@ -1,6 +1,6 @@
-//! What is in this program, on one page, from the lock file and the sources themselves; and budgets that it may not pass.
+//! Reports on one page what this program consists of, from the lock file and the sources, and enforces budgets.
 //!
-//! `make audit` prints the page. It says how much there is to read, not whether it is any good.
+//! `make audit` prints the page. It tells how much there is to read, not how good it is.
 
 #[path = "../reading/mod.rs"]
 mod reading;
@@ -42,7 +42,7 @@ fn budgets() -> BTreeMap<String, usize> {
     lines.filter(|line| !line.is_empty()).map(budget).collect()
 }
 
-/// The crates of others that Cargo.toml names.
+/// The foreign crates that Cargo.toml names.
 fn direct() -> Vec<&'static str> {
     let manifest = include_str!("../../Cargo.toml");
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap();
@@ -53,7 +53,7 @@ fn direct() -> Vec<&'static str> {
         .collect()
 }
 
-/// Our own files: what they hold without their tests, and the lines of these.
+/// Our own files: their counts without tests, and the lines of their tests.
 fn own_files() -> Vec<(String, Count, usize)> {
     let mut folders = vec![in_checkout("src")];
     let mut found = Vec::new();
@@ -91,7 +91,7 @@ fn own_files() -> Vec<(String, Count, usize)> {
     found
 }
 
-/// What each reader has to read: the name of the budget, who it is, and the files from which all that can run is reached.
+/// What each reader must read: the name of the budget, the reader, and the files whose imports reach all code that can run.
 const READERS: [(&str, &str, &str); 4] = [
     (
         "verifier_lines",
@@ -115,7 +115,7 @@ const READERS: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// Adds what each reader has to read, and the longest of files and functions.
+/// Adds what each reader must read, and the longest file and function.
 fn readers(page: &mut String, counted: &mut BTreeMap<&'static str, usize>) {
     let sources = reading::sources();
     let graph = Graph::of(&sources);
@@ -187,7 +187,7 @@ fn table(page: &mut String, crates: &[Crate], used: Use, title: &str) -> Count {
     sum
 }
 
-/// The page, and what it counts by the names of the budgets.
+/// The page, and its figures by the names of the budgets.
 fn page() -> (String, BTreeMap<&'static str, usize>) {
     let crates = crates::all();
     let number = |used| crates.iter().filter(|one| one.used == used).count();

@@ -1,6 +1,6 @@
-//! Runs of many rounds: how they are started, and what their journal says, as a stranger reads it.
+//! Runs of many rounds: starts them, and reads their journal without types of the library.
 //!
-//! Each test uses part of this.
+//! Each test uses a part of this module.
 #![allow(dead_code)]
 
 use crate::support::*;
@@ -9,10 +9,10 @@ use nanoserde::DeJson;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is watched in all of these tests.
+/// The flags for the source in all of these tests.
 pub const SOURCE: [&str; 2] = ["--source", "embedded:BTCUSDT"];
 
-/// A report, as far as these tests look at it.
+/// The fields of a report that tests read.
 #[derive(DeJson, Clone)]
 pub struct Kept {
     pub number: u64,
@@ -24,7 +24,7 @@ pub struct Kept {
     pub collectors: Vec<Part>,
 }
 
-/// One collector's part in it.
+/// One collector's entry in a report.
 #[derive(DeJson, Clone)]
 pub struct Part {
     pub key: Option<String>,
@@ -33,26 +33,26 @@ pub struct Part {
 }
 
 impl Kept {
-    /// Reads a line.
+    /// Reads a line of a journal.
     pub fn of(line: &str) -> Kept {
         Kept::deserialize_json(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
     }
 
-    /// The key in a slot that gave a price.
+    /// The key of a slot's collector, if it gave a price.
     pub fn key_with_price(&self, slot: usize) -> Option<String> {
         let part = &self.collectors[slot];
         part.price.and(part.key.clone())
     }
 }
 
-/// A journal of a test.
+/// A test's journal.
 pub struct Chronicle {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
 }
 
 impl Chronicle {
-    /// One that does not exist yet.
+    /// A journal that does not exist yet.
     pub fn new() -> Chronicle {
         let path = scratch("journal.jsonl");
         Chronicle { path }
@@ -69,13 +69,13 @@ impl Chronicle {
         dir.join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 
-    /// `rsoracle run` with this journal, and the mark of its processes.
+    /// The command `rsoracle run` with this journal, and the mark of its processes.
     pub fn command(&self, args: &[&str]) -> (Command, String) {
         let journal = ["--journal", self.name()];
         marked_run(&[&SOURCE[..], &journal, args].concat())
     }
 
-    /// The same, started.
+    /// Starts that command.
     pub fn start(&self, args: &[&str]) -> Running {
         start_command(self.command(args).0)
     }
@@ -90,7 +90,7 @@ impl Chronicle {
         self.lines().iter().map(|line| Kept::of(line)).collect()
     }
 
-    /// Waits for a report, not among the first `after`, that fits.
+    /// Waits for a report after the first `after` for which `fits` is true.
     pub fn until(&self, after: usize, what: &str, fits: impl Fn(&Kept) -> bool) -> Kept {
         let mut seen = after;
         eventually(what, || {
@@ -104,19 +104,19 @@ impl Chronicle {
         })
     }
 
-    /// Waits until it has so many lines.
+    /// Waits until it has at least `count` lines.
     pub fn until_lines(&self, count: usize) {
         let what = format!("{count} lines in the journal");
         eventually(&what, || (self.lines().len() >= count).then_some(()));
     }
 
-    /// It is a whole chain: `rsoracle verify` says so (5: no roster names the signers), numbers have no gap, starts lie on
-    /// multiples of the period and strictly increase.
+    /// Asserts that it is a complete chain: `rsoracle verify` finds no fault (exit code 5: no roster names the signers),
+    /// numbers have no gap, and starts are multiples of the period and strictly increase.
     pub fn assert_whole(&self, every_us: u64) -> Vec<Kept> {
         let done = run(&["verify", self.name()]);
         assert_eq!(done.code, Some(5), "{}{}", done.stdout, done.stderr);
         let text = std::fs::read_to_string(&self.path).unwrap();
-        assert!(text.ends_with('\n'), "its last line is whole");
+        assert!(text.ends_with('\n'), "its last line is complete");
         let reports = self.reports();
         for (index, report) in reports.iter().enumerate() {
             assert_eq!(report.number, index as u64 + 1);
@@ -132,7 +132,7 @@ impl Chronicle {
         reports
     }
 
-    /// What was printed stands in it word for word, in the same order.
+    /// Asserts that it contains all printed lines, unchanged and in the same order.
     pub fn assert_holds(&self, printed: &[String]) {
         let lines = self.lines();
         let mut left = lines.iter();
@@ -148,20 +148,20 @@ impl Kept {
     }
 }
 
-/// The lines of a file, without a last one that has no end yet.
+/// The lines of a file, without an incomplete last one.
 pub fn whole_lines(path: &Path) -> Vec<String> {
     let text = String::from_utf8(std::fs::read(path).unwrap_or_default()).expect("UTF-8");
     let end = text.rfind('\n').map_or(0, |end| end + 1);
     text[..end].lines().map(str::to_owned).collect()
 }
 
-/// The whole lines of a text.
+/// The lines of a text, without an incomplete last one.
 pub fn whole(text: &str) -> Vec<String> {
     let end = text.rfind('\n').map_or(0, |end| end + 1);
     text[..end].lines().map(str::to_owned).collect()
 }
 
-/// Stops an aggregator for good, so that what it has written can be read at leisure.
+/// Stops an aggregator (SIGSTOP), so that its files no longer change.
 pub fn hold(running: &Running) {
     running.signal("STOP");
     let stat = format!("/proc/{}/stat", running.id());
@@ -172,15 +172,15 @@ pub fn hold(running: &Running) {
     });
 }
 
-/// The collectors among an aggregator's children.
+/// The process ids of an aggregator's local collectors.
 pub fn collectors(running: &Running) -> Vec<u32> {
     let collects = |id: &u32| arguments(*id).get(1).is_some_and(|word| word == "collect");
     running.children().into_iter().filter(collects).collect()
 }
 
-/// Waits until nobody bears this mark.
+/// Waits until no process has this mark.
 pub fn until_nobody_is_left(mark: &str) {
-    eventually("nobody is left", || {
+    eventually("no process is left", || {
         crate::witness::bearers(mark).is_empty().then_some(())
     });
 }

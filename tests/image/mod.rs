@@ -1,32 +1,32 @@
-//! What docs/Dockerfile makes, without Docker: its words, and its files laid out in an empty root.
+//! The image of docs/Dockerfile, built without Docker: reads its instructions, and copies its files to an empty root.
 //!
-//! Each test uses part of this.
+//! Each test uses a part of this module.
 #![allow(dead_code)]
 
 use crate::support::scratch;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What is added to [`Image::run`] for one short round of recorded prices, on ports that are free.
+/// Arguments to add to [`Image::run`] for one short round of recorded prices on free ports.
 #[rustfmt::skip]
 pub const ONE_ROUND: [&str; 12] = [
     "--source", "embedded:BTCUSDT", "--rounds", "1", "--samples", "1", "--interval", "1s", "--control-port", "0", "--data-port", "0",
 ];
 
-/// What docs/Dockerfile says.
+/// The contents of docs/Dockerfile.
 pub struct Image {
-    /// Files and folders to copy: from, to.
+    /// Files and directories to copy: from, to.
     copies: Vec<(String, String)>,
     folder: String,
     user: String,
     entry: String,
-    /// What the program does unless it is told otherwise.
+    /// The default arguments (CMD).
     pub run: Vec<String>,
-    /// How the program is asked whether all is well.
+    /// The arguments of the health check.
     pub health: Vec<String>,
 }
 
-/// The words of an exec form: `["/rsoracle", "run"]`.
+/// The words of an exec form, such as `["/rsoracle", "run"]`.
 fn exec_form(text: &str) -> Vec<String> {
     let inner = text
         .strip_prefix("[\"")
@@ -70,7 +70,7 @@ impl Image {
         }
     }
 
-    /// Lays the files out under a fresh root.
+    /// Copies the files to a fresh root directory.
     pub fn lay_out(&self, binary: &Path, certificates: &str) -> PathBuf {
         let root = scratch("root");
         for (from, to) in &self.copies {
@@ -86,7 +86,8 @@ impl Image {
         root
     }
 
-    /// The program as that user, with that root and in that folder. A test that calls this needs namespaces.
+    /// The program, run as the image's user, with this root and in the image's directory. A test that calls this needs
+    /// namespaces.
     pub fn command(&self, root: &Path) -> Command {
         let (user, group) = self
             .user

@@ -1,13 +1,13 @@
-//! Ed25519 by the program `openssl`, which shares no line with ours.
+//! Ed25519 by the program `openssl`, which shares no code with ours.
 //!
-//! Each test uses part of this.
+//! Each test uses a part of this module.
 #![allow(dead_code)]
 
 use crate::support::scratch;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Bytes of hexadecimal text.
+/// Decodes hexadecimal text.
 pub fn bytes(hex: &str) -> Vec<u8> {
     assert!(hex.len().is_multiple_of(2), "whole bytes: {hex}");
     let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
@@ -30,7 +30,7 @@ fn openssl(args: &[&str], files: &[(&str, &Path)]) -> Command {
     command
 }
 
-/// Whether the program `openssl` takes `signature` as that of `public` over `message`.
+/// Whether the program `openssl` accepts `signature` over `message` under the key `public`.
 pub fn openssl_takes(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
     // RFC 8410: SubjectPublicKeyInfo of an Ed25519 key.
     let key = [&bytes("302a300506032b6570032100"), public].concat();
@@ -50,7 +50,7 @@ pub fn openssl_takes(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
     status.expect("openssl runs").success()
 }
 
-/// What the program `openssl` signs with the key of `seed`.
+/// The signature that the program `openssl` makes over `message` with the key of `seed`.
 pub fn openssl_signs(seed: &[u8], message: &[u8]) -> Vec<u8> {
     // RFC 8410: OneAsymmetricKey of an Ed25519 key.
     let key = [&bytes("302e020100300506032b657004220420"), seed].concat();

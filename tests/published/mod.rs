@@ -1,16 +1,16 @@
-//! What `--json` publishes, as a stranger reads it: no type of the library, and the rule recomputed in a few lines.
+//! The output of `run --json` as a consumer reads it: uses no type of the library, and recomputes the price in a few lines.
 //!
-//! Each test uses part of this.
+//! Each test uses a part of this module.
 #![allow(dead_code)]
 
 use crate::support::Finished;
 use nanoserde::DeJson;
 use std::time::UNIX_EPOCH;
 
-/// Why a sample has no price that this machine asked for too late.
+/// The reason why a sample has no price if a busy machine requested it too late.
 const OVERDUE: &str = "the instant had passed";
 
-/// The report, as far as the tests look at it.
+/// The fields of a report that tests read.
 #[derive(DeJson)]
 pub struct Published {
     pub price: Option<f64>,
@@ -44,7 +44,7 @@ pub struct Sample {
     pub lateness_us: Option<u64>,
 }
 
-/// Lowest to highest, summed from the left, divided once, clamped: the recipe that stands in the documents.
+/// The mean as docs/PROTOCOL.md defines it: sorted in ascending order, summed from the left, divided once, clamped.
 fn mean(prices: &[f64]) -> f64 {
     let mut sorted = prices.to_vec();
     sorted.sort_by(|a, b| a.partial_cmp(b).expect("prices are numbers"));
@@ -62,8 +62,8 @@ impl Published {
         read.unwrap_or_else(|error| panic!("{error} in {:?}; {}", done.stdout, done.stderr))
     }
 
-    /// The published price, after the rule has been recomputed from what the collectors signed, bit for bit, and
-    /// every collector's average from its samples.
+    /// Recomputes every collector's average from its samples, and the price from the averages, and asserts that they are equal
+    /// bit for bit. Returns the price.
     pub fn checked_price(&self) -> f64 {
         assert_eq!(self.rule, "trimmed-mean");
         for slot in self.collectors.iter().filter(|slot| slot.price.is_some()) {
@@ -89,9 +89,9 @@ impl Published {
         expected
     }
 
-    /// No sample was asked for half an interval late, and the report was printed by the round's deadline: the last instant,
-    /// a second for the reply, half a second for the answers; and what a busy machine may add, which is less than a connection
-    /// may take to come about (20 s).
+    /// Asserts that no sample with a price was requested more than half an interval late, and that the report was printed by
+    /// the round's deadline: the last instant, one second for the reply, and half a second for the answers. A busy machine may
+    /// add less than a connection may take to open (20 s).
     pub fn assert_on_time(&self, done: &Finished) {
         let samples = self.collectors.iter().flat_map(|slot| &slot.samples);
         for sample in samples.filter(|sample| sample.price.is_some()) {
@@ -114,15 +114,14 @@ impl Slot {
             .collect()
     }
 
-    /// The samples that the exchange was asked for: what a busy machine did not get round to is not among them, so
-    /// that their order is that of the requests.
+    /// The samples that were requested from the exchange, in the order of the requests. A busy machine may have skipped some.
     pub fn asked(&self) -> Vec<&Sample> {
         let asked = |sample: &&Sample| sample.lateness_us.is_some();
         self.samples.iter().filter(asked).collect()
     }
 
-    /// Which of the samples that were asked for have no price, by their place among these, and why; but for those that a busy
-    /// machine asked for too late, which the reply says nothing against.
+    /// The requested samples without a price, by their index among the requested ones, with the reason. Leaves out those that a
+    /// busy machine requested too late.
     pub fn refused(&self) -> Vec<(usize, &str)> {
         let asked = self.asked().into_iter().enumerate();
         asked

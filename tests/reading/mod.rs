@@ -1,23 +1,23 @@
-//! The sources as a reader finds them: files, their code, and which file uses which.
+//! Reads the sources: files, their code, and which file uses which.
 //!
-//! A file uses another if it names something that is defined there; what a `mod.rs` or `lib.rs` hands on (`pub use`) is
-//! followed to where it is defined. What this does not do: macros, and methods that are called without naming their type.
+//! A file uses another if it names an item that is defined there. Re-exports of a `mod.rs` or `lib.rs` (`pub use`) are
+//! followed to the definition. Macros, and methods that are called without naming their type, are not seen.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// One file of ours.
+/// One source file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Such as `src/proof/round.rs`.
+    /// Its path, such as `src/proof/round.rs`.
     pub path: String,
-    /// All of it.
+    /// Its whole text.
     pub text: String,
 }
 
-/// Our crates: how they are named in paths, and the folder of their files.
+/// Our crates: their names in paths, and their directories.
 const CRATES: [(&str, &str); 3] = [
     ("rsoracle_proof", "src/proof/"),
     ("rsoracle_verify", "src/verify/"),
@@ -25,25 +25,25 @@ const CRATES: [(&str, &str); 3] = [
 ];
 
 impl Source {
-    /// The text before the tests, which stand last.
+    /// The text before the tests, which come last.
     pub fn without_tests(&self) -> &str {
         let end = self.text.find("\n#[cfg(test)]");
         end.map_or(&self.text, |end| &self.text[..end])
     }
 
-    /// The code: no comments, no tests.
+    /// The code without comments and tests.
     pub fn code(&self) -> String {
         let lines = self.without_tests().lines().map(uncommented);
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// Lines of code.
+    /// Number of lines of code.
     pub fn lines(&self) -> usize {
         let code = self.code();
         code.lines().filter(|line| !line.trim().is_empty()).count()
     }
 
-    /// The crate that it belongs to, and its module there.
+    /// The path of its module, from its crate on.
     pub fn module(&self) -> Vec<String> {
         let (name, folder) = CRATES
             .into_iter()
@@ -56,7 +56,7 @@ impl Source {
         [name].into_iter().chain(parts).map(str::to_owned).collect()
     }
 
-    /// The room, or the crate where that is all one.
+    /// Its room; for a crate that is one room, the crate's name.
     pub fn room(&self) -> String {
         let module = self.module();
         match module[0].strip_prefix("rsoracle_") {
@@ -65,12 +65,12 @@ impl Source {
         }
     }
 
-    /// Whether it is the door of a room, or of a part of one.
+    /// Whether it is the door (`mod.rs`, `lib.rs`) of a room or of a part of one.
     pub fn is_door(&self) -> bool {
         self.path.ends_with("/mod.rs") || self.path.ends_with("/lib.rs")
     }
 
-    /// The longest function: its lines, and where it begins.
+    /// The longest function: its number of lines, and the line where it begins.
     pub fn longest_function(&self) -> (usize, usize) {
         let lines: Vec<&str> = self.without_tests().lines().collect();
         let mut longest = (0, 0);
@@ -89,14 +89,14 @@ impl Source {
     }
 }
 
-/// A line without its comment; the two slashes of an address such as `wss://` begin none.
+/// A line without its comment. The slashes of a URL such as `wss://` are not a comment.
 fn uncommented(line: &str) -> &str {
     let begins = |at: &usize| !line[..*at].ends_with(':');
     let comment = line.match_indices("//").map(|(at, _)| at).find(begins);
     comment.map_or(line, |at| &line[..at])
 }
 
-/// Every Rust file of ours but those of unit tests that stand in a file of their own.
+/// All source files in `src`, except files of unit tests (`tests.rs`).
 pub fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -115,22 +115,22 @@ pub fn sources() -> Vec<Source> {
             }
         }
     }
-    assert!(found.len() > 80, "the files are found");
+    assert!(found.len() > 80, "most files are found");
     found.sort_by(|one, other| one.path.cmp(&other.path));
     found
 }
 
-/// Which file uses which, by their paths.
+/// Which file uses which, by path.
 pub struct Graph {
     modules: BTreeMap<Vec<String>, String>,
-    /// What doors hand on: the path of a name there, to the path of what it is.
+    /// Re-exports of doors: from the path of a name there to the path of its definition.
     handed_on: BTreeMap<Vec<String>, Vec<String>>,
-    /// The files that each uses.
+    /// The files that each file uses.
     pub uses: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Graph {
-    /// Of these files.
+    /// The graph of these files.
     pub fn of(sources: &[Source]) -> Graph {
         let modules = sources
             .iter()
@@ -166,10 +166,10 @@ impl Graph {
         graph
     }
 
-    /// A path as it stands in a file, from its crate on; `None` if it is of no crate of ours.
+    /// Resolves a path in a file to a path from its crate on; `None` if the crate is not ours.
     fn absolute(&self, source: &Source, path: &[String]) -> Option<Vec<String>> {
         let mut module = source.module();
-        // The program uses its library from outside.
+        // main.rs is not a module of the library.
         if source.path.ends_with("/main.rs") {
             module.pop();
         }
@@ -202,7 +202,7 @@ impl Graph {
         Some(module)
     }
 
-    /// The file in which what a path names is defined.
+    /// The file that defines what a path names.
     fn file(&self, path: &[String]) -> Option<String> {
         for length in (1..=path.len()).rev() {
             if let Some(target) = self.handed_on.get(&path[..length]) {
@@ -215,7 +215,7 @@ impl Graph {
         None
     }
 
-    /// The file and all that it uses, and what those use.
+    /// The file, and all files that it uses, directly or not.
     pub fn closure(&self, root: &str) -> BTreeSet<String> {
         assert!(self.uses.contains_key(root), "{root} is there");
         let mut reached = BTreeSet::from([root.to_owned()]);
@@ -231,7 +231,7 @@ impl Graph {
     }
 }
 
-/// What `use` lines import, a path for each name, and whether they hand it on.
+/// The paths that `use` lines import, one for each name, and whether they re-export it.
 fn imports(code: &str) -> Vec<(bool, Vec<String>)> {
     let mut found = Vec::new();
     let mut rest = code;
@@ -257,7 +257,7 @@ fn imports(code: &str) -> Vec<(bool, Vec<String>)> {
     found
 }
 
-/// The paths of a tree such as `a::{b, c::d as e}`.
+/// The paths of a tree of imports such as `a::{b, c::d as e}`.
 fn leaves(tree: &str) -> Vec<Vec<String>> {
     let parts = |path: &str| -> Vec<String> {
         let path = path.split(" as ").next().unwrap();
@@ -290,7 +290,7 @@ fn leaves(tree: &str) -> Vec<Vec<String>> {
     found
 }
 
-/// The paths of two parts and more that stand elsewhere in the code.
+/// All paths of at least two parts in the code.
 fn mentions(code: &str) -> Vec<Vec<String>> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
     let words = code.split(|c| !is_part(c));

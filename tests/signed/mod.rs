@@ -1,13 +1,13 @@
-//! Reports that a test signs with keys of its own, at instants of its own: a whole oracle without its processes.
+//! Reports that a test signs with its own keys and at chosen instants: a whole oracle without processes.
 //!
-//! Each test uses part of this.
+//! Each test uses a part of this module.
 #![allow(dead_code)]
 
 use Says::*;
 use rsoracle::keys::secret::SecretKey;
 use rsoracle::wire::Sample;
 use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
-use rsoracle_proof::answer as sampler;
+use rsoracle_proof::answer;
 use rsoracle_proof::publish::{Policy, PublishedPrice};
 use rsoracle_proof::reason::{Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
@@ -17,43 +17,43 @@ use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
 use rsoracle_proof::terms::{Seat, Terms};
 
-/// A round start long past: 2023-11-14T22:13:20Z.
+/// A round start in the past: 2023-11-14T22:13:20Z.
 pub const START_US: u64 = 1_700_000_000_000_000;
 
-/// What a collector does in a round of one sample.
+/// What a collector answers in a round of one sample.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Says {
     /// It signs this price.
     Price(f64),
-    /// It signs that it has none.
+    /// It signs that it abstains.
     Abstains,
-    /// Nothing comes.
+    /// It sends nothing.
     Nothing,
-    /// It signs this price, and another.
+    /// It signs this price and a different one.
     Both(f64),
 }
 
-/// An aggregator and its collectors, and where they stand in their journal.
+/// An aggregator with its collectors, and its position in its journal.
 pub struct Oracle {
-    /// What its next round is held to.
+    /// The terms of its next round.
     pub terms: Terms,
-    /// When it publishes.
+    /// The policy by which it publishes.
     pub policy: Policy,
     /// The number of its next report.
     pub number: u64,
     /// The signature of its last report.
     pub previous: Option<[u8; 64]>,
-    /// What it published last.
+    /// The price that it published last.
     pub last: Option<PublishedPrice>,
 }
 
-/// The key of the aggregator, then of the collectors.
+/// Secret keys by number: 0 is the aggregator's, slot + 1 a collector's.
 pub fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&mut [seed + 1; 32])
 }
 
 impl Oracle {
-    /// One with `n` collectors and one sample per round.
+    /// An oracle of `n` collectors, with one sample per round.
     pub fn new(n: u8, source: &str) -> Oracle {
         let f = faulty_max(Rule::TrimmedMean, n.into());
         let seat = |slot| Seat {
@@ -81,7 +81,7 @@ impl Oracle {
         }
     }
 
-    /// The signed report of its next round.
+    /// Runs the next round, and returns its signed report.
     pub fn report(&mut self, start_us: u64, says: &[Says]) -> Report {
         let mut round = Round::new(self.terms.clone(), start_us);
         for (slot, says) in (0..).zip(says) {
@@ -90,7 +90,7 @@ impl Oracle {
         self.sign(round)
     }
 
-    /// The signed report of a round, which becomes the last one.
+    /// Signs the report of a round, which becomes the last one.
     pub fn sign(&mut self, round: Round) -> Report {
         let mut report = Report::new(self.number, round, Refused::new(), self.policy, self.last);
         report.previous = self.previous;
@@ -102,7 +102,7 @@ impl Oracle {
         report
     }
 
-    /// The line of its next round.
+    /// Runs the next round, and returns its report as a line.
     pub fn line(&mut self, start_us: u64, says: &[Says]) -> String {
         self.report(start_us, says).line()
     }
@@ -125,7 +125,7 @@ fn take_part(round: &mut Round, slot: u16, says: Says) {
     round
         .sample(slot, sample.start_us, &sample.record)
         .expect("the sample is sound");
-    let (answer, timestamp_us) = sampler::answer(&[record], start_us, 1_000_000, Rule::Mean);
+    let (answer, timestamp_us) = answer::answer(&[record], start_us, 1_000_000, Rule::Mean);
     let first = signed(round, slot, answer, timestamp_us);
     round.observe(slot, &first).expect("the answer is sound");
     if let Both(price) = says {
@@ -134,7 +134,7 @@ fn take_part(round: &mut Round, slot: u16, says: Says) {
     }
 }
 
-/// An observation that the collector in `slot` signs, whatever it says.
+/// An observation signed by the collector in `slot`, whether it fits its samples or not.
 pub fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u8; 80] {
     let terms = &round.terms;
     let context = ObservationContext {

@@ -1,4 +1,4 @@
-//! Reports of consecutive rounds, signed and chained, and what the verifier must say to them whole and tampered with.
+//! Signed and chained reports of consecutive rounds. The verifier must accept them, and must find any tampering.
 
 use super::chance::Chance;
 use super::oracle;
@@ -17,18 +17,18 @@ pub struct Chain {
     policy: Policy,
 }
 
-/// Those who check the lines; they remember the keys that they decoded.
+/// The verifiers of sound and of tampered lines. They are kept from chain to chain, since they cache decoded keys.
 #[derive(Default)]
 pub struct Verifiers {
     chain: Verifier,
     tampered: Verifier,
-    /// Lines that were tampered with, and chains.
+    /// Number of lines and of chains that were tampered with.
     pub lines_tampered: u64,
     pub chains_tampered: u64,
 }
 
 impl Verifiers {
-    /// Whether anything is found to be wrong with `line` alone.
+    /// Whether the verifier finds a flaw in `line` alone.
     fn finds(&mut self, line: &str, now_us: u64) -> bool {
         self.tampered.begin_anew();
         !self.tampered.check(line, now_us).flaws.is_empty()
@@ -46,7 +46,7 @@ impl Chain {
         }
     }
 
-    /// Reports a round; gives the report's decision by its number.
+    /// Appends the report of a round. Returns the number of its decision.
     pub fn append(
         &mut self,
         chance: &mut Chance,
@@ -76,7 +76,7 @@ impl Chain {
         report.ephemeral = chance.percent(50);
         report.sign(keys.secret(KeyRing::AGGREGATOR));
         let (decision, last) = oracle::decision(number, &report.outcome, &self.policy, self.last);
-        assert_eq!(report.decision, decision, "what becomes of the price");
+        assert_eq!(report.decision, decision, "the decision about the price");
         assert_eq!(report.published(), last, "the last published price");
         let shown = report.outcome.price.filter(|_| decision.has_price());
         assert_eq!(report.price(), shown, "the price that is shown");
@@ -84,11 +84,14 @@ impl Chain {
         let check = verifiers.chain.check(&line, start_us);
         assert_eq!(check.flaws, [""; 0], "a sound report has no flaw: {line}");
         let Content::Report(read) = check.content else {
-            panic!("a sound line is a report")
+            panic!("a sound line must be a report")
         };
-        assert_eq!(read.outcome, report.outcome, "the outcome comes back");
+        assert_eq!(
+            read.outcome, report.outcome,
+            "the verifier reads the same outcome"
+        );
         if chance.percent(10) {
-            assert_eq!(read.line(), line, "the line comes back");
+            assert_eq!(read.line(), line, "the report read makes the same line");
         }
         self.previous = Some(report.signature);
         self.last = last;
@@ -101,7 +104,7 @@ impl Chain {
         decision.code()
     }
 
-    /// A flipped bit is found, and a number of more digits.
+    /// Flips a bit or adds digits to a number; the verifier must find it.
     fn tamper_with_line(
         &self,
         chance: &mut Chance,
@@ -110,7 +113,7 @@ impl Chain {
         now_us: u64,
     ) {
         let mut bytes = line.as_bytes().to_vec();
-        // More of a price than can be, or of what was refused; or any bit is another.
+        // Add digits to a price or to a count of refusals, or flip any bit.
         let field = chance.pick(&["\"price\":", "\"count\":", ""]);
         let fields: Vec<usize> = line.match_indices(field).map(|(at, _)| at).collect();
         if field.is_empty() || fields.is_empty() || chance.percent(40) {
@@ -125,7 +128,7 @@ impl Chain {
             };
             bytes.splice(at..at, more.iter().copied());
         }
-        // Bytes that are no text are no line.
+        // Bytes that are not UTF-8 are not a line.
         if let Ok(text) = String::from_utf8(bytes) {
             verifiers.lines_tampered += 1;
             let found = verifiers.finds(&text, now_us);
@@ -133,7 +136,7 @@ impl Chain {
         }
     }
 
-    /// An aggregator that signs another result than the signatures make is found.
+    /// Changes the result, and has the aggregator sign that; the verifier must find it.
     fn tamper_as_aggregator(
         &self,
         chance: &mut Chance,
@@ -150,7 +153,7 @@ impl Chain {
                 report.outcome.price = Some(f64::from_bits(price.to_bits() + 1));
             }
             (1, _) => report.outcome.prices += 1,
-            // Either there is none before a later report, or there is one before the first.
+            // A later report that names no previous one, or a first report that names one.
             (2, _) => report.previous = report.previous.xor(Some([7; 64])),
             _ if report.decision == Decision::Published => report.decision = Decision::Unchanged,
             _ => report.decision = Decision::Published,
@@ -160,7 +163,7 @@ impl Chain {
         assert!(verifiers.finds(&line, now_us), "a lying aggregator: {line}");
     }
 
-    /// A line that is missing, doubled, elsewhere or another is found.
+    /// Removes, doubles, moves or replaces a line of the chain; the verifier must find it.
     pub fn tamper_with_order(
         &self,
         chance: &mut Chance,
@@ -175,7 +178,7 @@ impl Chain {
         let at = chance.index(count - 1);
         let mut heads = false;
         let how = match chance.below(5) {
-            // Whoever has only the end of a chain cannot know what stood before it.
+            // Not the first line: from the rest of a chain alone, one cannot know what came before it.
             0 if at > 0 => {
                 lines.remove(at);
                 "dropped"
@@ -188,15 +191,15 @@ impl Chain {
                 lines[at] = signed_anew(&lines[at], keys, |report| {
                     report.ephemeral = !report.ephemeral;
                 });
-                "signed anew"
+                "changed and signed again"
             }
             3 => {
                 lines[count - 1] = signed_anew(&lines[count - 1], keys, forget_published);
-                "made to forget what was published"
+                "with another last published price"
             }
             _ => {
                 lines.swap(at, at + 1);
-                // Of what was moved to the end, the last signature tells.
+                // If the last line was moved, only the last signature (--head) shows it.
                 heads = true;
                 "moved"
             }
@@ -213,7 +216,7 @@ impl Chain {
     }
 }
 
-/// The same report with a change, which its aggregator signs.
+/// The same report with a change, signed by its aggregator.
 fn signed_anew(line: &str, keys: &KeyRing, change: fn(&mut Report)) -> String {
     let mut report = Report::read(line, &mut Keys::default()).expect("it was a report");
     change(&mut report);
@@ -221,7 +224,7 @@ fn signed_anew(line: &str, keys: &KeyRing, change: fn(&mut Report)) -> String {
     report.line()
 }
 
-/// Another last price, and what becomes of this one then.
+/// Replaces the last published price, and decides again by that.
 fn forget_published(report: &mut Report) {
     report.last = match report.last {
         Some(_) => None,
@@ -234,10 +237,10 @@ fn forget_published(report: &mut Report) {
     report.decision = decide(&report.outcome, &report.policy, report.last.as_ref());
 }
 
-/// One whose limits this outcome just reaches.
+/// A policy whose limits this outcome just reaches.
 fn policy_at_limits(outcome: &Outcome, last: Option<PublishedPrice>) -> Option<Policy> {
     let (price, last) = (outcome.price?, last?);
-    // A part of 0 is none: nothing differs by less.
+    // A limit of 0 is not valid.
     let part = |part: f64| (part > 0.0).then_some(part);
     let moved = (price - last.price).abs() / last.price;
     Some(Policy {

@@ -1,10 +1,10 @@
-//! Chance from a seed: the same seed gives the same numbers on every machine (SplitMix64).
+//! Pseudorandom numbers (SplitMix64): the same seed gives the same numbers on every machine.
 
-/// Where all that is random in a simulated chain comes from.
+/// The only source of randomness in a simulated chain.
 pub struct Chance(u64);
 
 impl Chance {
-    /// Begins at a seed.
+    /// Starts from a seed.
     pub fn new(seed: u64) -> Chance {
         Chance(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5eed)
     }
@@ -18,32 +18,32 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`, which is not 0.
+    /// A number below `end`, which must not be 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.bits() % end
     }
 
-    /// An index of something that holds `length` things.
+    /// An index below `length`.
     pub fn index(&mut self, length: usize) -> usize {
         self.below(length as u64) as usize
     }
 
-    /// A number from `low` to `high`, both included.
+    /// A number from `low` to `high`, both inclusive.
     pub fn within(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    /// True so many times of a hundred.
+    /// True with a probability of `percent` percent.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of several.
+    /// One of these, with equal probability.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.index(of.len())]
     }
 
-    /// One of several, each as often as its weight says.
+    /// One of these, with a probability proportional to its weight.
     pub fn weighted<T: Copy>(&mut self, of: &[(u64, T)]) -> T {
         let all = of.iter().map(|(weight, _)| weight).sum();
         let mut left = self.below(all);
@@ -56,7 +56,7 @@ impl Chance {
         unreachable!("the weights add up")
     }
 
-    /// Brings into a random order.
+    /// Shuffles.
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         for end in (1..things.len()).rev() {
             things.swap(end, self.index(end + 1));

@@ -1,8 +1,8 @@
-//! What a round must come to, worked out a second time and otherwise.
+//! The expected outcome of a round, computed independently of the library.
 //!
-//! It knows from the schedule who signed what, so it checks no signature; and it looks at everything that was delivered at
-//! once, so it knows no order but that of each collector's samples. It uses nothing of the modules under test but their
-//! types and the decoding of sample frames.
+//! The oracle knows from the schedule who signed what, so it checks no signatures. It looks at all deliveries at once, so it
+//! depends on no order but that of each collector's samples. It uses only types and the decoding of sample frames from the
+//! modules under test.
 
 use super::schedule::{Delivery, Frame, Letter, Schedule};
 use rsoracle::wire::Sample;
@@ -12,21 +12,21 @@ use rsoracle_proof::reason::Abstention;
 use rsoracle_proof::record::Record;
 use rsoracle_proof::round::{Outcome, Standing};
 
-/// The average's bits in an abstention: too few samples, clock moved.
+/// The bits in place of the average in an abstention: too few samples, clock moved, stale.
 pub const TOO_FEW_BITS: u64 = 0x7ff8_0000_0000_0001;
 pub const CLOCK_MOVED_BITS: u64 = 0x7ff8_0000_0000_0002;
 pub const STALE_BITS: u64 = 0x7ff8_0000_0000_0003;
 
-/// What a round must come to.
+/// The expected result of a round.
 pub struct Verdict {
     pub outcome: Outcome,
-    /// The prices that count, each with its slot and timestamp.
+    /// The prices that count.
     pub counted: Vec<Counted>,
-    /// Whether an answer that fits its samples came from each slot.
+    /// For each slot, whether an answer that fits its samples arrived.
     pub answered: Vec<bool>,
 }
 
-/// A price that counts.
+/// A price that counts, with its slot and timestamp.
 #[derive(Clone, Copy)]
 pub struct Counted {
     pub price: f64,
@@ -40,7 +40,7 @@ pub fn last_instant_us(schedule: &Schedule) -> u64 {
     schedule.start_us + (u64::from(terms.samples) - 1) * terms.interval_us
 }
 
-/// So late may a sample be asked for: half the interval, half a second at most.
+/// How late a sample may be requested: half the interval, but at most half a second.
 pub fn lateness_us_max(interval_us: u64) -> u64 {
     if interval_us > 1_000_000 {
         500_000
@@ -49,7 +49,7 @@ pub fn lateness_us_max(interval_us: u64) -> u64 {
     }
 }
 
-/// The average that these prices make by `rule`, none of them left out but by the median.
+/// The average of these prices by `rule`, without trimming.
 pub fn average(rule: Rule, prices: &[f64]) -> Option<f64> {
     let mut left: Vec<f64> = Vec::new();
     for price in prices {
@@ -79,7 +79,7 @@ fn average_of_ascending(ascending: &[f64]) -> Option<f64> {
     })
 }
 
-/// The answer that a full set of samples makes: bits of the average, and the timestamp.
+/// The answer that a full set of samples makes: the bits of the average, and the timestamp.
 pub fn answer(schedule: &Schedule, records: &[Record]) -> (u64, u64) {
     let terms = &schedule.terms;
     let (mut prices, mut newest_us) = (Vec::new(), 0);
@@ -91,7 +91,7 @@ pub fn answer(schedule: &Schedule, records: &[Record]) -> (u64, u64) {
                 + record.lateness_us.expect("a price was asked for");
         }
     }
-    // Four of five: 5 * valid >= 4 * all.
+    // At least four of five: 5 * valid >= 4 * all.
     if prices.is_empty() || 5 * prices.len() < 4 * records.len() {
         return (TOO_FEW_BITS, schedule.start_us);
     }
@@ -99,7 +99,7 @@ pub fn answer(schedule: &Schedule, records: &[Record]) -> (u64, u64) {
     (average.to_bits(), newest_us)
 }
 
-/// What the round must come to, of all that was delivered.
+/// The expected result of a round with these deliveries.
 pub fn judge(schedule: &Schedule, delivered: &[&Delivery]) -> Verdict {
     let slots = 0..schedule.terms.seats.len() as u16;
     let (mut standings, mut counted, mut answered) = (Vec::new(), Vec::new(), Vec::new());
@@ -145,7 +145,7 @@ pub fn judge(schedule: &Schedule, delivered: &[&Delivery]) -> Verdict {
     }
 }
 
-/// How a slot stands before anything is trimmed, and the timestamp of its answer, if one fits its samples.
+/// A slot's standing before trimming, and the timestamp of its answer, if one fits its samples.
 fn stand(schedule: &Schedule, slot: u16, delivered: &[&Delivery]) -> (Standing, Option<u64>) {
     let records = accepted(schedule, delivered);
     if records.len() < schedule.terms.samples as usize {
@@ -178,7 +178,7 @@ fn stand(schedule: &Schedule, slot: u16, delivered: &[&Delivery]) -> (Standing, 
     (standing, Some(letter.timestamp_us()))
 }
 
-/// The samples that count, of the frames in their order.
+/// The samples that count, from the frames in their order.
 fn accepted(schedule: &Schedule, delivered: &[&Delivery]) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
     let late = lateness_us_max(schedule.terms.interval_us);
@@ -198,7 +198,7 @@ fn accepted(schedule: &Schedule, delivered: &[&Delivery]) -> Vec<Record> {
     records
 }
 
-/// Whether the slot's own key signed this letter for this round, under its terms, over these samples.
+/// Whether the slot's own key signed this letter for this round, its terms and these samples.
 fn is_genuine(schedule: &Schedule, slot: u16, records: &[Record], letter: &Letter) -> bool {
     let Some(signed) = &letter.signed else {
         return false;
@@ -216,7 +216,7 @@ fn is_genuine(schedule: &Schedule, slot: u16, records: &[Record], letter: &Lette
         && *signed.records == *records
 }
 
-/// What the rule keeps of the prices, lowest first; of equal ones the lower slot counts as the lower.
+/// The prices that the rule keeps, lowest first. Of equal prices, that of the lower slot counts as the lower.
 fn kept(schedule: &Schedule, counted: &[Counted]) -> Vec<Counted> {
     let mut left: Vec<Counted> = Vec::new();
     for one in counted {
@@ -257,7 +257,7 @@ fn quorum(schedule: &Schedule, counted: &[Counted]) -> bool {
         && exchanges.len() >= usize::from(schedule.terms.exchanges_min)
 }
 
-/// What must become of a price, and the last published one after it.
+/// The expected decision about a price, and the last published price after it.
 pub fn decision(
     number: u64,
     outcome: &Outcome,

@@ -1,6 +1,6 @@
-//! What arrives in one simulated round, when, and who made it.
+//! The schedule of one simulated round: what arrives, when, and who made it.
 //!
-//! Instants are virtual: microseconds since the Unix epoch that nobody waits for.
+//! Instants are virtual: microseconds since the Unix epoch, but nobody waits for them.
 
 use super::chance::Chance;
 use super::oracle;
@@ -12,38 +12,38 @@ use rsoracle_proof::terms::Terms;
 use std::fmt;
 use std::rc::Rc;
 
-/// What a collector does in a round.
+/// How a collector behaves in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// All as it should be; an exchange may fail it.
+    /// Correctly; its exchange may fail.
     Honest,
-    /// Honest, and besides sends samples of other rounds, twice, and out of order.
+    /// Honest, but also sends samples of other rounds, twice, or out of order.
     Noisy,
-    /// Honest, over a connection that may take until after the deadline.
+    /// Honest, over a slow connection that may exceed the deadline.
     Slow,
     /// Honest until it dies.
     Dies,
-    /// Abstains although it has its samples.
+    /// Abstains although it has enough samples.
     Refuses,
-    /// Never comes.
+    /// Sends nothing.
     Silent,
-    /// All samples and no answer.
+    /// Sends all samples but no answer.
     Mute,
-    /// An answer without all samples.
+    /// Sends an answer, but not all samples.
     Hasty,
-    /// Samples and an answer of another price.
+    /// Sends samples and an answer with a price that it did not see.
     Lies,
     /// Signs an answer that its samples do not make.
     Misreckons,
     /// Signs several answers over the same samples.
     Equivocates,
-    /// Takes samples into account that were asked for too late.
+    /// Uses samples that were requested too late.
     Late,
-    /// Signs times outside the round.
+    /// Signs timestamps outside the round.
     Jumps,
-    /// Signs with another key than the one in its seat.
+    /// Signs with another key than that of its seat.
     Rekeyed,
-    /// A bit of a control frame is another on arrival.
+    /// A bit of a control frame is flipped on the way.
     Broken,
 }
 
@@ -66,18 +66,18 @@ impl Role {
         Role::Broken,
     ];
 
-    /// Whether whatever price it gives is one that it saw, by the rules.
+    /// Whether every price that it gives follows from the prices that it saw.
     pub fn is_honest(self) -> bool {
         self < Role::Lies
     }
 
-    /// Whether it counts, whatever others do.
+    /// Whether it must count, whatever others do.
     pub fn counts(self) -> bool {
         matches!(self, Role::Honest | Role::Noisy | Role::Refuses)
     }
 }
 
-/// Who signed a letter, and over what.
+/// Who signed a letter, and for what.
 #[derive(Clone)]
 pub struct Signed {
     /// Index in the key ring.
@@ -92,12 +92,12 @@ pub struct Signed {
 #[derive(Clone)]
 pub struct Letter {
     pub bytes: [u8; Observation::BYTES],
-    /// `None` if nobody signed just this.
+    /// `None` if nobody signed exactly this.
     pub signed: Option<Signed>,
 }
 
 impl Letter {
-    /// What stands in the average's place.
+    /// The bits of the average.
     pub fn bits(&self) -> u64 {
         u64::from_be_bytes(self.bytes[..8].try_into().unwrap())
     }
@@ -106,7 +106,7 @@ impl Letter {
         u64::from_be_bytes(self.bytes[8..16].try_into().unwrap())
     }
 
-    /// Of random bytes or of parts that somebody chose.
+    /// A letter of chosen parts, which nobody signed as a whole.
     pub fn unsigned(bits: u64, timestamp_us: u64, signature: [u8; 64]) -> Letter {
         let mut bytes = [0; Observation::BYTES];
         bytes[..8].copy_from_slice(&bits.to_be_bytes());
@@ -117,12 +117,12 @@ impl Letter {
     }
 }
 
-/// What arrives.
+/// What a delivery carries.
 #[derive(Clone)]
 pub enum Frame {
-    /// On the control connection.
+    /// A sample frame on the control connection.
     Sample([u8; Sample::BYTES]),
-    /// On a data connection.
+    /// An observation on a data connection.
     Answer(Letter),
 }
 
@@ -130,7 +130,7 @@ pub enum Frame {
 #[derive(Clone)]
 pub struct Delivery {
     pub at_us: u64,
-    /// The slot whose connection it is, or whose key its sender named.
+    /// The slot of its control connection, or the slot that its preamble named.
     pub slot: u16,
     pub what: &'static str,
     pub frame: Frame,
@@ -143,16 +143,16 @@ pub struct Schedule {
     pub keys: Vec<Option<usize>>,
     pub start_us: u64,
     pub roles: Vec<Role>,
-    /// The answer that the samples of each slot make, where it sends any: bits and timestamp.
+    /// For each slot that sends samples, the answer that they make: bits and timestamp.
     pub made: Vec<Option<(u64, u64)>>,
-    /// In the order of their arrival.
+    /// All deliveries, in order of arrival.
     pub deliveries: Vec<Delivery>,
-    /// Whether the round ends as soon as all that can has answered.
+    /// Whether the round ends as soon as every collector that can has answered.
     pub ends_early: bool,
 }
 
 impl Schedule {
-    /// When the round must end.
+    /// The round's deadline.
     pub fn deadline_us(&self) -> u64 {
         oracle::last_instant_us(self) + 1_500_000
     }
@@ -207,7 +207,7 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// Keys made once.
+/// Secret keys, made once.
 pub struct KeyRing {
     secrets: Vec<SecretKey>,
     publics: Vec<PublicKey>,
@@ -233,7 +233,7 @@ impl KeyRing {
         self.publics[key]
     }
 
-    /// A letter that says `bits` at `timestamp_us`.
+    /// Signs a letter with these bits and this timestamp.
     pub fn sign(&self, signed: Signed, bits: u64, timestamp_us: u64) -> Letter {
         let digest = signed.terms.digest();
         let samples = samples_digest(&signed.records);
@@ -247,7 +247,7 @@ impl KeyRing {
         }
     }
 
-    /// One whose signature covers these terms' digest, but beside it another feed, source, shape or place than theirs.
+    /// Signs a letter for these terms' digest, but with a feed, source, shape or slot that differs from the terms.
     pub fn sign_elsewhere(
         &self,
         chance: &mut Chance,

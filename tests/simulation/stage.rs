@@ -1,4 +1,4 @@
-//! Makes schedules: the terms of a chain of rounds, the cast of each round, and what everybody sends.
+//! Makes schedules: the terms of a chain of rounds, the role of each collector, and what everyone sends.
 
 use super::chance::Chance;
 use super::oracle::{self, CLOCK_MOVED_BITS, STALE_BITS, lateness_us_max};
@@ -18,10 +18,10 @@ const SOURCES: [&str; 5] = [
     "coinbase:BTC-USD",
     "kraken:BTC/EUR",
 ];
-/// How long an exchange's reply is waited for.
+/// Timeout of an exchange's reply, in microseconds.
 const REPLY_US_MAX: u64 = 1_000_000;
 
-/// Where the rounds of one chain take place.
+/// The state from which the rounds of one chain are made.
 pub struct Stage<'a> {
     pub chance: Chance,
     pub keys: &'a KeyRing,
@@ -29,7 +29,7 @@ pub struct Stage<'a> {
     /// The key in each seat, as an index in the key ring.
     seats: Vec<Option<usize>>,
     start_us: u64,
-    /// What the honest see, but for a little.
+    /// The price that honest collectors see, give or take a little.
     pub price: f64,
     /// Genuine letters of earlier rounds, with their slots.
     pub earlier: Vec<(u16, Letter)>,
@@ -51,7 +51,7 @@ impl Stage<'_> {
         }
     }
 
-    /// The next round.
+    /// Makes the schedule of the next round.
     pub fn round(&mut self) -> Schedule {
         self.next_terms();
         let whole_us = u64::from(self.terms.samples) * self.terms.interval_us;
@@ -76,7 +76,7 @@ impl Stage<'_> {
         schedule
     }
 
-    /// Collectors come back with other keys, or the aggregator with another session.
+    /// Changes the terms between rounds: collectors may return with other keys, and the aggregator with another session.
     fn next_terms(&mut self) {
         let mut terms = (*self.terms).clone();
         if self.chance.percent(10) {
@@ -84,7 +84,7 @@ impl Stage<'_> {
         }
         for slot in 0..self.seats.len() {
             if self.chance.percent(4) {
-                // Of the three that the collectors of this slot may have, or none.
+                // One of the three keys that collectors of this slot may have, or none.
                 let key = self.chance.index(4);
                 self.seats[slot] = (key < 3).then_some(10 * key + slot);
                 terms.seats[slot].key = self.seats[slot].map(|key| self.keys.public(key));
@@ -95,7 +95,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Nobody, a tolerated few, or anybody misbehaves.
+    /// The roles of a round: nobody misbehaves, a tolerated number does, or anyone may.
     fn roles(&mut self, n: usize) -> Vec<Role> {
         let mut roles = vec![Role::Honest; n];
         let bad = match self.chance.below(10) {
@@ -128,7 +128,7 @@ impl Stage<'_> {
         roles
     }
 
-    /// Everything that the collector of `slot` sends.
+    /// Adds everything that the collector of `slot` sends.
     fn perform(&mut self, schedule: &mut Schedule, slot: u16) {
         let role = schedule.roles[usize::from(slot)];
         if role == Role::Silent {
@@ -172,7 +172,7 @@ impl Stage<'_> {
         schedule.deliveries.append(&mut deliveries);
     }
 
-    /// The records of a round as its collector sees it, and when each was known.
+    /// A collector's records in a round, and the instant when it knew each.
     fn watch(&mut self, schedule: &Schedule, role: Role) -> (Vec<Record>, Vec<u64>) {
         let (chance, terms) = (&mut self.chance, &schedule.terms);
         let price = match role {
@@ -234,7 +234,7 @@ impl Stage<'_> {
         (records, known_us)
     }
 
-    /// The frames of the samples, in order and each after it was known.
+    /// Adds the sample frames, in order, each after its collector knew it.
     fn samples(
         &mut self,
         schedule: &Schedule,
@@ -288,7 +288,7 @@ impl Stage<'_> {
         deliveries
     }
 
-    /// What a collector signs, given what its samples make.
+    /// The answers that a collector signs, given the answer that its samples make.
     fn answers(&mut self, schedule: &Schedule, role: Role, made: (u64, u64)) -> Vec<(u64, u64)> {
         let start_us = schedule.start_us;
         let latest_us =
@@ -320,7 +320,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Another answer than samples make; now and then one that nobody may give at all.
+    /// An answer that differs from the one that the samples make; sometimes one that is never valid.
     fn misreckoned(&mut self, schedule: &Schedule, (bits, stamp_us): (u64, u64)) -> (u64, u64) {
         let lie = lie(&mut self.chance, self.price).to_bits();
         let last_us = oracle::last_instant_us(schedule);
@@ -343,7 +343,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Keeps genuine letters for later replays.
+    /// Keeps genuine letters, to replay them later.
     fn remember(&mut self, schedule: &Schedule) {
         for delivery in &schedule.deliveries {
             if let Frame::Answer(letter) = &delivery.frame
@@ -356,9 +356,9 @@ impl Stage<'_> {
     }
 }
 
-/// The terms of a chain.
+/// Makes the terms of a chain.
 fn terms(chance: &mut Chance, keys: &KeyRing) -> Terms {
-    // Few, since every signature costs time; from four on one may lie, from seven on two.
+    // Few collectors, since signatures take time. From four on, one may lie; from seven on, two.
     let sizes = [
         (14, 1),
         (12, 2),
@@ -420,7 +420,7 @@ fn terms(chance: &mut Chance, keys: &KeyRing) -> Terms {
     }
 }
 
-/// A price that nobody saw.
+/// A price that no collector saw.
 fn lie(chance: &mut Chance, price: f64) -> f64 {
     let near = f64::from_bits(price.to_bits() + 2_000_000_000_000);
     let lies = [
@@ -435,7 +435,7 @@ fn lie(chance: &mut Chance, price: f64) -> f64 {
     chance.pick(&lies).clamp(1e-12, 1e15)
 }
 
-/// A sample that has no place where it comes.
+/// Changes a sample so that the round must refuse it.
 fn astray(chance: &mut Chance, schedule: &Schedule, mut sample: Sample) -> Sample {
     match chance.below(5) {
         0 => sample.start_us -= 1_000_000,

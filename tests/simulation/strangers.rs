@@ -1,4 +1,4 @@
-//! What strangers send: guesses, and what they overheard of others, replayed, changed or signed for another place.
+//! What strangers send: guesses, and letters that they overheard, replayed, changed, or signed for another place.
 
 use super::schedule::{Delivery, Frame, Letter, Schedule};
 use super::stage::Stage;
@@ -7,7 +7,7 @@ use rsoracle_proof::terms::Terms;
 use std::rc::Rc;
 
 impl Stage<'_> {
-    /// What others send who name a slot's key, or who replay what they overheard.
+    /// Adds what strangers send who name a slot's key or replay what they overheard.
     pub fn strangers(&mut self, schedule: &mut Schedule) {
         let count = self
             .chance
@@ -82,7 +82,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Terms that differ in one thing.
+    /// Terms that differ in one field.
     fn other_terms(&mut self, terms: &Terms) -> Terms {
         let mut other = terms.clone();
         match self.chance.below(11) {

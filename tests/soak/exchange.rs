@@ -1,5 +1,5 @@
-//! The exchange of the soak: it lies in two of seven dialects for a while, then tells the truth for a while, and drops
-//! connections all the time. With every change it is a new process at the same address.
+//! The exchange of the soak test. It alternates between lying in two of seven dialects and telling the truth, and drops
+//! connections all the time. Every change starts a new process at the same address.
 
 use crate::Chance;
 use crate::support::*;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 pub const DIALECTS: [&str; 7] = [
     "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
 ];
-/// How long it lies, and how long it then tells the truth: longer than any source believes an old price.
+/// How long it lies, and how long it then tells the truth: longer than any source accepts an old price.
 const LYING: Duration = Duration::from_secs(30);
 const HONEST: Duration = Duration::from_secs(30);
-/// A round that starts so long after a lie ended may still hold it, and one that starts so long before it began may.
+/// A round may be affected by a lie if it starts up to this many microseconds after the lie ended, or before it began.
 const AFTER_US: u64 = 25_000_000;
 const BEFORE_US: u64 = 3_000_000;
 
@@ -41,7 +41,7 @@ const DROPS: [&str; 6] = [
     "slow:300ms@20",
 ];
 
-/// When it lied, and in which slots.
+/// When the exchange lied, and to which slots.
 struct Lie {
     from_us: u64,
     to_us: u64,
@@ -119,7 +119,7 @@ impl Exchange {
         self.starts += 1;
     }
 
-    /// Whether the source in a slot may have lied in the round that starts then.
+    /// The slots whose sources may have lied in the round that started at `start_us`, if any.
     pub fn suspects(&self, start_us: u64) -> Option<[usize; 2]> {
         let near = |lie: &&Lie| {
             lie.from_us.saturating_sub(BEFORE_US) <= start_us
@@ -132,7 +132,7 @@ impl Exchange {
     }
 }
 
-/// Two dialects whose connections do not last.
+/// Faults that end connections of two dialects.
 fn drops(chance: &mut Chance) -> Vec<String> {
     let one = |_| {
         format!(

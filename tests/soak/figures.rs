@@ -1,4 +1,4 @@
-//! The figures of the soak: what the journal says of each round, and what the processes have.
+//! The figures of the soak test: what the journal says about each round, and what resources the processes use.
 
 use super::exchange::Exchange;
 use crate::chronicle::*;
@@ -10,12 +10,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-/// What the allocator may take in an hour, in kB: it keeps freed pieces for later.
+/// How much memory may grow in an hour, in kB: the allocator keeps freed memory for later.
 const SLACK_KB: u64 = 1024;
-/// Minutes until every buffer has had its largest content.
+/// Minutes until every buffer has reached its largest size.
 const SETTLED: usize = 2;
 
-/// What a process has: memory in kB, open files.
+/// A process's memory in kB, and its number of open files.
 #[derive(Clone, Copy, Debug)]
 struct Belongings {
     resident_kb: u64,
@@ -23,7 +23,7 @@ struct Belongings {
 }
 
 impl Belongings {
-    /// The least of several looks; none if it has ended.
+    /// The least of several samples; `None` if the process has ended.
     fn of(id: u32) -> Option<Belongings> {
         let look = || {
             std::thread::sleep(std::time::Duration::from_millis(3));
@@ -36,13 +36,13 @@ impl Belongings {
     }
 }
 
-/// What was seen in one minute.
+/// The figures at the end of one minute.
 #[derive(Debug)]
 struct Minute {
     aggregator: Belongings,
-    /// The collector of slot 0, which nobody touches.
+    /// The collector of slot 0, which is never killed or stopped.
     untouched: Belongings,
-    /// The most that any of the others has.
+    /// The largest figures of the other collectors.
     others: Belongings,
     processes: usize,
 }
@@ -88,7 +88,7 @@ impl Figures {
         }
     }
 
-    /// Looks at what the journal has since the last time.
+    /// Reads what was appended to the journal since the last call.
     pub fn read(&mut self, exchange: &Exchange) {
         let Ok(mut file) = File::open(&self.journal) else {
             return;
@@ -128,7 +128,7 @@ impl Figures {
         }
     }
 
-    /// What the processes have now; printed.
+    /// Takes and prints the figures of all processes.
     pub fn take(&mut self, minute: u64, running: &Running, mark: &str) {
         let aggregator = Belongings::of(running.id()).expect("the aggregator runs");
         let untouched = Belongings::of(self.untouched).expect("nobody touches slot 0");
@@ -169,7 +169,7 @@ impl Figures {
         });
     }
 
-    /// Nothing has grown since everything had its size, and no price was wrong.
+    /// Asserts that nothing has grown after [`SETTLED`] minutes, and that no price was wrong.
     pub fn assert_flat(&self) {
         assert_eq!(self.wrong, [""; 0], "a wrong price");
         let rounds: u32 = self.decisions.values().sum();

@@ -1,8 +1,9 @@
-//! An hour of everything at once: a roster of seven whose exchange drops and lies, strangers on both ports, collectors that
-//! are killed and stopped, one whose clock is stepped, and a disk that fills up. What must stay: memory, open files and
-//! processes as they were, the journal whole, and every published price within what honest sources said.
+//! The soak test: an hour of everything at once. A roster of seven whose exchange drops connections and lies, strangers on
+//! both ports, collectors that are killed and stopped, one whose clock is stepped, and a disk that fills up. In the end,
+//! memory, open files and processes must be as they were, the journal must be complete, and every published price must lie
+//! within what honest sources said.
 //!
-//! `make soak MINUTES=60` runs it; it is no part of the other tests. It prints its figures every minute.
+//! `make soak MINUTES=60` runs it, and prints figures every minute. `cargo test` does not run it.
 
 #[path = "../chronicle/mod.rs"]
 mod chronicle;
@@ -27,14 +28,14 @@ use witness::*;
 
 const THIS: &str = "an_hour_of_everything_at_once_leaves_all_as_it_was_and_no_wrong_price";
 const DISK: &str = "RSORACLE_TEST_SOAK_DISK";
-/// How long strangers and killers rest before the figures are taken.
+/// How long the nuisances pause before figures are taken.
 const REST: Duration = Duration::from_secs(4);
 
-/// Numbers that look like chance and are the same in every run.
+/// Pseudorandom numbers (xorshift) that are the same in every run.
 pub struct Chance(u64);
 
 impl Chance {
-    /// One below `bound`.
+    /// A number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -52,7 +53,7 @@ fn an_hour_of_everything_at_once_leaves_all_as_it_was_and_no_wrong_price() {
     }
 }
 
-/// Runs this test once more, with a disk for itself alone that can be filled.
+/// Runs this test again, with its own disk that can be filled.
 fn on_a_disk_of_its_own() {
     let folder = scratch("disk");
     std::fs::create_dir(&folder).unwrap();
@@ -102,24 +103,28 @@ fn soak(disk: &Path) {
     chronicle.until_lines(kept + 2);
     figures.read(&exchange);
     let printed = whole(&running.stdout());
-    let lost = running.stderr().matches("could not be kept").count();
+    let lost = running.stderr().matches("could not be written").count();
     drop((running, clock));
     until_nobody_is_left(&mark);
     figures.assert_flat();
     let roster = chronicle.beside("roster.toml");
     let done = run(&["verify", chronicle.name(), "--roster", &roster]);
     println!("{}{}", done.stdout, done.stderr);
-    assert_eq!(done.code, Some(0), "the journal is whole, and its roster's");
+    assert_eq!(
+        done.code,
+        Some(0),
+        "the journal is complete and matches its roster"
+    );
     chronicle.assert_holds(&printed);
     let reports = chronicle.lines().len();
     println!(
-        "{reports} reports kept and {} printed; {lost} rounds found the disk full",
+        "{reports} reports in the journal, {} printed; {lost} rounds lost to a full disk",
         printed.len()
     );
-    assert!(lost > 0, "a full disk costs rounds");
+    assert!(lost > 0, "the full disk must cost rounds");
 }
 
-/// Rounds without end of seven collectors, the last of which the test starts.
+/// Starts rounds without end with seven collectors. The last one is remote: the test starts it.
 fn start_rounds(chronicle: &Chronicle, url: &str) -> (Running, String) {
     let keys = chronicle.beside("keys");
     let enrolments = chronicle.beside("enrolments");

@@ -1,4 +1,4 @@
-//! What happens to a run: collectors are killed and stopped, a clock is stepped, the disk fills up.
+//! The nuisances of the soak test: collectors are killed and stopped, a clock is stepped, the disk fills up.
 
 use crate::Chance;
 use crate::chronicle::Chronicle;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Kills and stops collectors of slots 1 to 5; slot 0 is left alone, to see what an hour does to it.
+/// Kills and stops the collectors of slots 1 to 5. Slot 0 is left alone, to see what an hour does to it.
 pub struct Killer {
     next: Instant,
     stopped: Option<(u32, Instant)>,
@@ -61,7 +61,7 @@ impl Killer {
         }
     }
 
-    /// Nobody stays stopped.
+    /// Continues a stopped collector.
     pub fn rest(&mut self) {
         if let Some((id, _)) = self.stopped.take() {
             signal(id, "CONT");
@@ -75,7 +75,7 @@ impl fmt::Display for Killer {
     }
 }
 
-/// The collector of slot 6, under libfaketime; it is started again when it ends.
+/// The collector of slot 6, whose clock is stepped by libfaketime. It is restarted when it ends.
 pub struct Clock {
     running: Running,
     args: Vec<String>,
@@ -153,7 +153,7 @@ impl Clock {
                 15,
             )
         };
-        // A full disk only puts the step off.
+        // If the disk is full, step the clock later.
         if set_clock(&self.file, &text) {
             self.off = !self.off;
             self.steps += 1;
@@ -181,7 +181,7 @@ impl fmt::Display for Clock {
     }
 }
 
-/// Fills the disk for some seconds, again and again.
+/// Fills the disk for some seconds, repeatedly.
 pub struct Disk {
     filler: PathBuf,
     next: Instant,

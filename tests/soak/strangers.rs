@@ -1,4 +1,4 @@
-//! Strangers on both ports: silent ones, slow ones, those that flood, and those that say half a truth.
+//! Strangers on both ports: silent ones, slow ones, floods, and frames that are valid only in part.
 
 use crate::Chance;
 use crate::support::peer::Peer;
@@ -31,7 +31,7 @@ impl Strangers {
     pub fn turn(&mut self, chance: &mut Chance) {
         self.crowd.retain_mut(|(peer, _)| !peer.ended());
         for (peer, words) in &mut self.crowd {
-            // The slow ones have little to say, the others all at once.
+            // Short messages are sent byte by byte, long ones as fast as possible.
             let now = if words.len() < 200 {
                 words.len().min(1)
             } else {
@@ -51,7 +51,7 @@ impl Strangers {
                 self.came += 1;
             }
         }
-        // Some have enough.
+        // Now and then, one leaves.
         if chance.below(20) == 0 && !self.crowd.is_empty() {
             let which = chance.below(self.crowd.len());
             self.crowd.swap_remove(which);
@@ -63,7 +63,7 @@ impl Strangers {
     }
 }
 
-/// What a stranger says.
+/// What a stranger sends.
 fn words(chance: &mut Chance) -> Vec<u8> {
     let mut hello = vec![0; Hello::BYTES];
     hello[..8].copy_from_slice(b"RSOR\x01\x02\0\0");

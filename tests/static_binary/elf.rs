@@ -1,6 +1,6 @@
-//! What a 64-bit little-endian ELF file asks of the system that loads it (System V gABI, chapters 4 and 5).
+//! What a 64-bit little-endian ELF file requires of the system that loads it (System V gABI, chapters 4 and 5).
 
-/// Program headers: what is loaded, and who loads it.
+/// Types of program headers.
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_GNU_STACK: u32 = 0x6474_e551;
@@ -12,18 +12,18 @@ const SHT_SYMTAB: u32 = 2;
 /// A file that may be loaded anywhere.
 const ET_DYN: u16 = 3;
 
-/// What the headers say.
+/// The properties that the headers state.
 #[derive(Debug)]
 pub struct Elf {
     /// The program that loads it, such as `/lib64/ld-linux-x86-64.so.2`.
     pub interpreter: Option<String>,
     /// How many shared libraries it needs.
     pub libraries: usize,
-    /// Whether its address in memory is the system's choice (ASLR).
+    /// Whether the system may choose its address in memory (ASLR).
     pub relocatable: bool,
-    /// Whether the stack may hold code.
+    /// Whether the stack is executable.
     pub executable_stack: bool,
-    /// Whether tables of addresses are read-only once it runs.
+    /// Whether tables of addresses are read-only after loading (RELRO).
     pub read_only_relocations: bool,
     /// Whether the names of functions were removed.
     pub stripped: bool,
@@ -42,7 +42,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 impl Elf {
-    /// Reads the headers of a whole file.
+    /// Reads the headers of a file.
     pub fn read(bytes: &[u8]) -> Elf {
         assert_eq!(bytes[..6], *b"\x7fELF\x02\x01", "64 bits, little-endian");
         let mut elf = Elf {

@@ -1,6 +1,6 @@
-//! Starts the real binary, waits for conditions with deadlines, and cleans up by process id.
+//! Starts the real binary, waits for conditions with a timeout, and cleans up by process id.
 //!
-//! No threads: what a program prints goes to files that the test reads. Each test uses part of this.
+//! No threads: a program's output goes to files that the test reads. Each test uses a part of this module.
 #![allow(dead_code)]
 
 pub mod peer;
@@ -12,13 +12,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Deadline for anything that does happen, on however busy a machine; only a test that fails waits for all of it.
+/// Timeout for a condition that is expected to come true, however busy the machine. Only a failing test waits this long.
 pub const LONG: Duration = Duration::from_secs(240);
 
-/// Of the time between two looks no more is counted: for longer, the machine stood still.
+/// Most time between two checks that counts towards a timeout: if it was longer, the machine was suspended.
 const STEP_MAX: Duration = Duration::from_secs(1);
 
-/// Lines of a process's output that a failing test prints.
+/// Number of output lines of each process that a failing test prints.
 const LAST_LINES: usize = 30;
 
 /// Characters of each of these lines: a report is longer than anybody reads.
@@ -26,16 +26,16 @@ const LINE_CHARS_MAX: usize = 300;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A fresh path under cargo's folder for such files.
+/// A fresh path under cargo's directory for test files.
 pub fn scratch(name: &str) -> PathBuf {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let dir =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a folder for the test's files");
+    std::fs::create_dir_all(&dir).expect("a directory for the test's files");
     dir.join(name)
 }
 
-/// A running `rsoracle`; killed and reaped when dropped. Where a test fails, its drop prints the last lines that it wrote.
+/// A running program; killed and reaped when dropped. If the test is failing, dropping it prints its last lines.
 pub struct Running {
     child: Child,
     command: String,
@@ -45,7 +45,7 @@ pub struct Running {
     code: Option<i32>,
 }
 
-/// What a finished one left.
+/// The output of a program that has ended.
 pub struct Finished {
     /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
@@ -53,14 +53,14 @@ pub struct Finished {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// From start to end.
+    /// Time from start to end.
     pub took: Duration,
     /// When it last wrote to standard output.
     pub printed: SystemTime,
 }
 
-/// The binary under test: what cargo built, or what RSORACLE_BINARY names (the static one, say). A proxy that the calling
-/// machine names is not for exchanges on this machine.
+/// The binary under test: the one that cargo built, or the one that RSORACLE_BINARY names (such as the static one). Removes
+/// the machine's proxy settings, which are not meant for exchanges on this machine.
 pub fn rsoracle() -> Command {
     let named = std::env::var_os("RSORACLE_BINARY");
     let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_rsoracle").into()));
@@ -77,7 +77,7 @@ pub fn start(args: &[&str]) -> Running {
     start_command(command)
 }
 
-/// Starts a command with its output in files.
+/// Starts a command whose output goes to files.
 pub fn start_command(mut command: Command) -> Running {
     let (out, err) = (scratch("stdout"), scratch("stderr"));
     let file = |path: &Path| File::create(path).expect("a file for output");
@@ -93,17 +93,17 @@ pub fn start_command(mut command: Command) -> Running {
     }
 }
 
-/// Runs `rsoracle` to its end.
+/// Runs `rsoracle` with these arguments until it ends.
 pub fn run(args: &[&str]) -> Finished {
     start(args).finish()
 }
 
-/// Waits until `condition` gives something; panics when it never does, and says what was awaited and for how long.
+/// Waits until `condition` returns a value. Panics after [`LONG`], naming `what` was awaited.
 pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     within(LONG, what, condition)
 }
 
-/// The same with another limit. While this machine stands still (a suspended guest, say), nobody is waited for.
+/// The same with another timeout. Time during which the machine is suspended (as a virtual machine may be) does not count.
 pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let mut waited = Duration::ZERO;
     loop {
@@ -113,7 +113,7 @@ pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Opt
         }
         assert!(
             waited < limit,
-            "waited {waited:.1?}, and it did not happen: {what}"
+            "timed out after {waited:.1?} waiting for: {what}"
         );
         std::thread::sleep(Duration::from_millis(2));
         waited += before.elapsed().min(STEP_MAX);
@@ -126,17 +126,17 @@ impl Running {
         self.child.id()
     }
 
-    /// What it wrote to standard error so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.err).unwrap_or_default()).into_owned()
     }
 
-    /// What it wrote to standard output so far.
+    /// Its standard output so far.
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.out).unwrap_or_default()).into_owned()
     }
 
-    /// Waits for a whole line on standard error that holds `part`, and gives it.
+    /// Waits for a whole line on standard error that contains `part`, and returns it.
     pub fn stderr_line(&self, part: &str) -> String {
         let what = format!("a line with {part:?} on standard error of {}", self.id());
         eventually(&what, || {
@@ -158,12 +158,12 @@ impl Running {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until it ends.
     pub fn finish(self) -> Finished {
         self.finish_within(LONG)
     }
 
-    /// The same with another limit.
+    /// The same with another timeout.
     pub fn finish_within(mut self, limit: Duration) -> Finished {
         let what = format!("the end of process {}", self.id());
         within(limit, &what, || self.ended().then_some(()));
@@ -205,7 +205,7 @@ impl Running {
         })
     }
 
-    /// Control and data address of an aggregator, from its first line.
+    /// An aggregator's control and data addresses, as its log names them.
     pub fn channels(&self) -> (SocketAddr, SocketAddr) {
         let line = self.stderr_line("control channel on ");
         let after = |mark: &str| {
@@ -245,13 +245,13 @@ impl Drop for Running {
 }
 
 impl Finished {
-    /// What the aggregator said of a slot's collector besides how it stands: the end of its line on standard error.
+    /// The remark that ends a slot's line on the aggregator's standard error, if there is one.
     pub fn remark(&self, slot: u16) -> Option<&str> {
         remark(&self.stderr, slot)
     }
 }
 
-/// The same in what an aggregator has written to standard error; each slot must have its line there.
+/// The same for an aggregator's standard error, which must have a line about the slot.
 pub fn remark(stderr: &str, slot: u16) -> Option<&str> {
     let begin = format!("aggregator: collector {slot}: ");
     let standings = ["used ", "trimmed ", "abstained: ", "excluded: ", "silent ("];
@@ -272,8 +272,8 @@ fn last_lines(text: &str) -> String {
     cut.map(String::from_iter).collect::<Vec<_>>().join("\n")
 }
 
-/// Sends a signal to a process that the test started, or to one that has ended. The shell's own `kill` does it: the program
-/// of that name is missing on a minimal system.
+/// Sends a signal to a process that the test started, if it has not ended. Uses the shell's built-in `kill`, since a minimal
+/// system lacks the program.
 pub fn signal(id: u32, name: &str) {
     let status = Command::new("sh")
         .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &id.to_string()])
@@ -291,7 +291,7 @@ pub fn arguments(id: u32) -> Vec<String> {
         .collect()
 }
 
-/// Whether a process is there (a zombie is not).
+/// Whether a process is alive (a zombie is not).
 pub fn alive(id: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat.rsplit(')')
@@ -300,25 +300,28 @@ pub fn alive(id: u32) -> bool {
         .is_some_and(|state| state != "Z")
 }
 
-/// An address on this machine where nobody listens, and nobody will whom the system gives a port: those are higher.
+/// An address on this machine where nobody listens. Its port is below the range from which the system assigns ports, so no
+/// other test gets it by chance.
 pub fn nobodys_address() -> SocketAddr {
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
     let first = range
         .ok()
         .and_then(|range| range.split_whitespace().next()?.parse().ok());
     let highest: u16 = first.unwrap_or(32_768);
-    assert!(highest > 12_000, "some ports are given to nobody");
-    // Programs of tests that run at one time begin at different places.
+    assert!(highest > 12_000, "there are ports below the assigned range");
+    // Test programs that run at the same time start their search at different ports.
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let begin = std::process::id().wrapping_mul(97).wrapping_add(count);
     let ports = (0..1_000)
         .map(|at| 10_000 + (begin.wrapping_add(at * 89) % u32::from(highest - 10_000)) as u16);
     let mut addresses = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
-    addresses.find(free).expect("one in a thousand is free")
+    addresses
+        .find(free)
+        .expect("one of a thousand ports is free")
 }
 
-/// An embedded exchange on a free port, and where it listens.
+/// Starts an embedded exchange on a free port. Returns it and its URL.
 pub fn exchange(args: &[&str]) -> (Running, String) {
     let running = start(&[&["exchange", "--listen", "127.0.0.1:0"], args].concat());
     let url = eventually("the exchange listens", || {
@@ -329,18 +332,18 @@ pub fn exchange(args: &[&str]) -> (Running, String) {
     (running, url)
 }
 
-/// Certificates for the TLS tests, made by the `openssl` program.
+/// Files of certificates for the TLS tests, made by the program `openssl`.
 pub struct Certificates {
-    /// The authority that signed them.
+    /// The certificate authority.
     pub ca: String,
-    /// For `localhost` and 127.0.0.1.
+    /// The server's certificate, signed by the authority.
     pub cert: String,
-    /// Its key (PKCS #8).
+    /// The server's key (PKCS #8).
     pub key: String,
 }
 
-/// Makes an authority and a certificate of it for `name` (a `subjectAltName`, such as `DNS:localhost,IP:127.0.0.1`), valid
-/// from `from` to `to` (`YYYYMMDDHHMMSSZ`).
+/// Makes a certificate authority, and a certificate signed by it for `name` (a `subjectAltName`, such as
+/// `DNS:localhost,IP:127.0.0.1`), valid from `from` to `to` (`YYYYMMDDHHMMSSZ`).
 pub fn certificates(name: &str, from: &str, to: &str) -> Certificates {
     let dir = scratch("ca.pem").parent().unwrap().to_owned();
     let script = format!(
@@ -369,7 +372,7 @@ pub fn certificates(name: &str, from: &str, to: &str) -> Certificates {
     }
 }
 
-/// Certificates that are fine for `localhost` and 127.0.0.1.
+/// Valid certificates for `localhost` and 127.0.0.1.
 pub fn good_certificates() -> Certificates {
     certificates(
         "DNS:localhost,IP:127.0.0.1",

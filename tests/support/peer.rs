@@ -1,7 +1,7 @@
-//! Scripted peers: a raw connection, a collector that the test plays, and an aggregator that the test plays.
+//! Scripted peers: a raw connection, an aggregator under test, and collectors that the test plays.
 //!
-//! They speak through the library's own codec and seals, honestly or not. No threads: sockets do not block, and what
-//! must happen is waited for with `eventually`. Each test uses part of this.
+//! They use the library's own codec and signatures, honestly or not. No threads: sockets do not block, and tests wait with
+//! `eventually`. Each test uses a part of this module.
 #![allow(dead_code)]
 
 use super::{Running, eventually, scratch, start};
@@ -10,7 +10,7 @@ use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_byte
 use rsoracle::system::wait::wall_us;
 use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Refusal, RoundFrame, Sample};
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::answer as sampler;
+use rsoracle_proof::answer;
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::{Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
@@ -20,9 +20,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
-/// What every aggregator of these tests watches.
+/// The source of every slot in these tests.
 pub const SOURCE: &str = "embedded:BTCUSDT";
-/// What it prices.
+/// The feed in these tests.
 pub const FEED: &str = "BTC/USD";
 
 /// One raw connection.
@@ -38,7 +38,7 @@ impl Peer {
         Peer::over(TcpStream::connect(address).expect("the port takes connections"))
     }
 
-    /// Connects, unless the port's queue is full: then the system drops the attempt without a word.
+    /// Connects, unless the port's queue is full: then the system drops the attempt silently.
     pub fn try_connect(address: SocketAddr) -> Option<Peer> {
         let patience = std::time::Duration::from_millis(10);
         TcpStream::connect_timeout(&address, patience)
@@ -46,7 +46,7 @@ impl Peer {
             .map(Peer::over)
     }
 
-    /// Takes over a connection.
+    /// Wraps a connection.
     pub fn over(tcp: TcpStream) -> Peer {
         tcp.set_nodelay(true).expect("TCP_NODELAY");
         tcp.set_nonblocking(true).expect("O_NONBLOCK");
@@ -57,7 +57,7 @@ impl Peer {
         }
     }
 
-    /// Sends all of it; whether the other side took it (it may have ended the connection).
+    /// Sends all bytes. Returns false if the other side has ended the connection.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         let mut left = bytes;
         eventually("the other side takes bytes or ends", || {
@@ -70,12 +70,12 @@ impl Peer {
         })
     }
 
-    /// Sends what the other side takes at once; how much that was.
+    /// Sends as many bytes as fit without waiting. Returns how many.
     pub fn send_some(&mut self, bytes: &[u8]) -> usize {
         self.tcp.write(bytes).unwrap_or(0)
     }
 
-    /// Reads what is there.
+    /// Reads what has arrived.
     pub fn look(&mut self) {
         let mut bytes = [0; 4096];
         while !self.ended {
@@ -101,13 +101,13 @@ impl Peer {
         });
     }
 
-    /// What came and was not taken yet.
+    /// What has arrived and was not taken yet.
     pub fn got(&mut self) -> &[u8] {
         self.look();
         &self.got
     }
 
-    /// The next `W` bytes if they are here.
+    /// Takes the next `W` bytes if they have arrived.
     pub fn take<const W: usize>(&mut self) -> Option<[u8; W]> {
         self.look();
         let bytes = *self.got.first_chunk()?;
@@ -120,7 +120,7 @@ impl Peer {
         eventually(&format!("{W} bytes from the other side"), || self.take())
     }
 
-    /// Waits for a refusal; gives its reason, once the connection has ended behind it.
+    /// Waits for a refusal and for the end of the connection. Returns the reason.
     pub fn refusal(&mut self) -> Reject {
         let refusal = Refusal::decode(&self.next()).expect("a refusal");
         self.until_ended();
@@ -128,7 +128,7 @@ impl Peer {
         refusal.reason
     }
 
-    /// Ends our side only; the other side may still speak.
+    /// Ends our direction only; the other side may still send.
     pub fn half_close(&mut self) {
         let _ = self.tcp.shutdown(std::net::Shutdown::Write);
     }
@@ -150,7 +150,7 @@ pub fn stage(remote: u16, samples: u32, interval: &str) -> Stage {
     impatient_stage(remote, samples, interval, "2m")
 }
 
-/// The same, with a time after which a quorum starts without the rest.
+/// The same, with a time after which the round starts if a quorum is ready.
 pub fn impatient_stage(remote: u16, samples: u32, interval: &str, ready_timeout: &str) -> Stage {
     stage_with(
         remote,
@@ -160,7 +160,7 @@ pub fn impatient_stage(remote: u16, samples: u32, interval: &str, ready_timeout:
     )
 }
 
-/// The same with these further arguments.
+/// The same, with more arguments.
 pub fn stage_with(remote: u16, samples: u32, interval: &str, more: &[&str]) -> Stage {
     let folder = scratch("here");
     let dir = folder.parent().expect("a folder").to_owned();
@@ -196,19 +196,19 @@ pub fn stage_with(remote: u16, samples: u32, interval: &str, more: &[&str]) -> S
 }
 
 impl Stage {
-    /// A stranger on the control port, challenged: its connection and its nonce.
+    /// Connects to the control port as a stranger. Returns the connection, and the nonce of its challenge.
     pub fn challenged(&self) -> (Peer, [u8; 32]) {
         let mut peer = Peer::connect(self.control);
         let challenge = Challenge::decode(&peer.next()).expect("a challenge");
         (peer, challenge.nonce)
     }
 
-    /// Where the enrolment of a slot is written.
+    /// The file to which the aggregator writes the enrolment of a slot.
     pub fn enrolment_path(&self, slot: u16) -> PathBuf {
         self.dir.join(format!("slot-{slot}.enrolment"))
     }
 
-    /// Where its embedded exchange listens.
+    /// The URL of its embedded exchange.
     pub fn exchange(&self) -> String {
         let line = self.running.stderr_line("embedded exchange on ");
         let (_, rest) = line
@@ -228,7 +228,7 @@ impl Stage {
         (EnrolmentSecret::take(&mut secret), key)
     }
 
-    /// The collector of `slot`, let in and with its data channel open, not yet ready.
+    /// A collector in `slot` that has sent a valid hello. It is not ready, and has no data connection yet.
     pub fn collector(&self, slot: u16) -> TestCollector {
         let (secret, aggregator) = self.enrolment(slot);
         let key = collector_key(slot);
@@ -255,12 +255,12 @@ impl Stage {
     }
 }
 
-/// The key that the test gives the collector of a slot.
+/// The key of the collector that the test plays in a slot.
 pub fn collector_key(slot: u16) -> SecretKey {
     SecretKey::from_seed(&mut [slot as u8 + 1; 32])
 }
 
-/// A hello that checks, if `secret` is the slot's.
+/// A hello that is valid if `secret` is the slot's.
 pub fn hello(
     slot: u16,
     key: &SecretKey,
@@ -279,7 +279,7 @@ pub fn hello(
     hello
 }
 
-/// Samples of one price, every one of them in time.
+/// Samples that all have the same price, and were all taken on time.
 pub fn records(samples: u32, price: f64) -> Vec<Record> {
     let record = |index| Record {
         index,
@@ -290,7 +290,7 @@ pub fn records(samples: u32, price: f64) -> Vec<Record> {
     (0..samples).map(record).collect()
 }
 
-/// The same with the first `missing` of them missing.
+/// The same, but the first `missing` of them have no price.
 pub fn records_with_misses(samples: u32, price: f64, missing: u32) -> Vec<Record> {
     let mut records = records(samples, price);
     for record in &mut records[..missing as usize] {
@@ -314,7 +314,7 @@ pub struct TestCollector {
 }
 
 impl TestCollector {
-    /// Says that it is ready.
+    /// Reports that it is ready.
     pub fn ready(&mut self) {
         let ready = Ready {
             clock_us: wall_us(),
@@ -323,7 +323,7 @@ impl TestCollector {
         assert!(self.control.send(&ready.encode()));
     }
 
-    /// Waits for the round; checks that it is meant for this connection.
+    /// Waits for the announcement of a round, and checks that the aggregator signed it for this connection.
     pub fn round(&mut self) -> RoundFrame {
         let round = RoundFrame::decode(&self.control.next()).expect("a round");
         let signed = round_bytes(&self.nonce, &self.hello_signature, &round);
@@ -331,7 +331,7 @@ impl TestCollector {
         round
     }
 
-    /// Sends samples; the aggregator takes them however early they come.
+    /// Sends samples. The aggregator accepts them however early they come.
     pub fn send_samples(&mut self, round: &RoundFrame, records: &[Record]) {
         for record in records {
             let sample = Sample {
@@ -342,7 +342,7 @@ impl TestCollector {
         }
     }
 
-    /// A data connection that names this collector.
+    /// Opens a data connection with a preamble that names this collector.
     pub fn open_data(&self) -> Peer {
         let mut peer = Peer::connect(self.data);
         let preamble = Preamble {
@@ -353,19 +353,19 @@ impl TestCollector {
         peer
     }
 
-    /// Sends 80 bytes over a data connection of their own.
+    /// Opens a data connection, and sends these 80 bytes on it.
     pub fn send_observation(&self, bytes: &[u8; Observation::BYTES]) -> Peer {
         let mut peer = Peer::connect(self.data);
         let preamble = Preamble {
             slot: self.slot,
             key: *self.key.public().bytes(),
         };
-        // In one piece, so that a refused observation is refused before the next one is.
+        // One write, so that observations are handled in the order in which they were sent.
         peer.send(&[&preamble.encode()[..], bytes].concat());
         peer
     }
 
-    /// What it must sign over for these samples.
+    /// Signs an answer for this context.
     pub fn sign_over(
         &self,
         context: &ObservationContext,
@@ -380,7 +380,7 @@ impl TestCollector {
         }
     }
 
-    /// Signs this answer over these samples, whether it is theirs or not.
+    /// Signs this answer for these samples, whether they make it or not.
     pub fn sign(
         &self,
         round: &RoundFrame,
@@ -392,10 +392,10 @@ impl TestCollector {
         self.sign_over(&context(self.slot, round, &digest), answer, timestamp_us)
     }
 
-    /// The answer that these samples make.
+    /// The signed answer that these samples make.
     pub fn honest(&self, round: &RoundFrame, records: &[Record]) -> Observation {
         let (answer, timestamp_us) =
-            sampler::answer(records, round.start_us, round.interval_us, Rule::Mean);
+            answer::answer(records, round.start_us, round.interval_us, Rule::Mean);
         self.sign(round, records, answer, timestamp_us)
     }
 
@@ -406,7 +406,7 @@ impl TestCollector {
     }
 }
 
-/// What an honest observation of `slot` is signed over.
+/// The context for which an honest observation of `slot` is signed.
 pub fn context<'a>(
     slot: u16,
     round: &'a RoundFrame,
@@ -424,14 +424,14 @@ pub fn context<'a>(
     }
 }
 
-/// What the tests read of a report.
+/// The fields of a report that tests read.
 #[derive(DeJson)]
 pub struct Report {
     /// The price.
     pub price: Option<f64>,
     /// How many observations counted.
     pub signatures_verified: u16,
-    /// A line per slot.
+    /// One entry per slot.
     pub collectors: Vec<Collector>,
     refused: Vec<RefusedLine>,
 }
@@ -439,11 +439,11 @@ pub struct Report {
 /// One slot in a report.
 #[derive(DeJson)]
 pub struct Collector {
-    /// How it stands.
+    /// Whether its price was used, trimmed, and so on.
     pub standing: String,
     /// Its price.
     pub price: Option<f64>,
-    /// Why there is none, if it said so.
+    /// The reason why it abstains, if it does.
     pub abstains: Option<String>,
 }
 
@@ -454,20 +454,20 @@ struct RefusedLine {
 }
 
 impl Report {
-    /// How often each reason was given.
+    /// How often each reason for a refusal was counted.
     pub fn refused(&self) -> BTreeMap<Reject, u32> {
         let reason = |code| Reject::from_code(code).expect("a known reason");
         let lines = self.refused.iter();
         lines.map(|line| (reason(line.code), line.count)).collect()
     }
 
-    /// Whether the answer of a slot counted as a price.
+    /// Whether the price of a slot counted.
     pub fn counted(&self, slot: u16) -> bool {
         ["used", "trimmed"].contains(&self.collectors[usize::from(slot)].standing.as_str())
     }
 
-    /// Asserts that there is a price, within what the first `honest` collectors saw. (On a machine that keeps one of
-    /// them from its core it abstains, as it should.)
+    /// Asserts that there is a price, and that it is within the prices of the first `honest` collectors. (On a busy machine,
+    /// some of these may have abstained.)
     pub fn assert_price_within_the_first(&self, honest: usize) {
         let seen = || self.collectors[..honest].iter().filter_map(|c| c.price);
         let price = self.price.expect("a price");
@@ -482,7 +482,7 @@ impl Report {
     }
 }
 
-/// Reasons and counts, in the form that reports have them.
+/// Reasons and counts, as [`Report::refused`] returns them.
 pub fn counts(expected: &[(Reject, u32)]) -> BTreeMap<Reject, u32> {
     expected.iter().copied().collect()
 }

@@ -1,12 +1,12 @@
-//! The byte strings of the little round cut into their fields, to hold the document's tables of offsets against.
+//! The byte strings of the example round, cut into their fields, to compare with the document's tables of offsets.
 
 use super::*;
 
-/// A byte string with its fields, in order, under the names of its table in the document.
+/// A byte string with its fields, in order, with the names of its table in the document.
 pub struct Layout {
-    /// The heading above the table, without its width.
+    /// The heading of the table, without the width.
     pub heading: &'static str,
-    /// The whole, as the library makes it.
+    /// The whole byte string, as the library makes it.
     pub bytes: Vec<u8>,
     /// Its fields.
     pub fields: Vec<(&'static str, Vec<u8>)>,
@@ -170,7 +170,7 @@ fn frames(player: &Player) -> Vec<Layout> {
     ]
 }
 
-/// What signatures cover, and the enrolment.
+/// The bytes that signatures cover, and the enrolment.
 fn signed(player: &Player) -> Vec<Layout> {
     let be = |number: u64| number.to_be_bytes().to_vec();
     let (hello, round, observation) = (&player.hello, &player.round, &player.observation);
@@ -236,7 +236,7 @@ fn signed(player: &Player) -> Vec<Layout> {
     ]
 }
 
-/// What the signature of a report covers, part by part; together the parts are all of it.
+/// The parts of what the signature of a report covers; together, they are all of it.
 fn reported(report: &Report) -> Vec<Layout> {
     let be = |number: u64| number.to_be_bytes().to_vec();
     let two = |number: u16| number.to_be_bytes().to_vec();

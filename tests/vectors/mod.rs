@@ -1,7 +1,6 @@
-//! The little round that docs/PROTOCOL.md tells byte by byte, made anew with the library.
+//! The example round that docs/PROTOCOL.md shows byte by byte, made with the library.
 //!
-//! Every key, secret and nonce is 32 times one byte, so that anyone can repeat it. What this module does not do: read
-//! the document. Each test uses part of this.
+//! Every key, secret and nonce is 32 times the same byte, so that anyone can repeat it. Each test uses a part of this module.
 #![allow(dead_code)]
 
 mod layouts;
@@ -21,7 +20,7 @@ use rsoracle_proof::round::{Heard, Round as Bookkeeping, Standing};
 use rsoracle_proof::seal::*;
 use rsoracle_proof::terms::{Seat, Terms};
 
-/// Bytes under the name that the document gives them.
+/// Bytes with their name in the document.
 pub type Named = Vec<(String, Vec<u8>)>;
 
 const START_US: u64 = 1_795_343_400_000_000;
@@ -32,7 +31,7 @@ const SEATS: u16 = 6;
 const FEED: &str = "BTC/USD";
 const SOURCE: &str = "binance:BTCUSDC";
 
-/// Price (none: no reply in time) and lateness of both samples, by slot. Nobody sits in the last slot.
+/// Price (`None`: no reply in time) and lateness of both samples, by slot. The last slot has no collector.
 const SAMPLED: [[(Option<f64>, u64); 2]; 5] = [
     [(Some(87231.4), 3), (Some(87231.42), 5)],
     [(Some(87231.4), 2), (Some(87231.42), 4)],
@@ -41,11 +40,11 @@ const SAMPLED: [[(Option<f64>, u64); 2]; 5] = [
     [(Some(87231.41), 8), (None, 6)],
 ];
 
-/// By the collector of slot 0 over its observation, with the identity as its R: `[S]B = R + [k]A` holds.
+/// A signature of the collector in slot 0 over its observation, with the identity as R: `[S]B = R + [k]A` holds.
 const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000007eb46d03388bba45def31d13e0a7bb5d790aa3a8d36838608585d3e4fae9030e";
 
-/// By the collector of slot 0 over its observation, with another nonce than RFC 8032's: r is the SHA-512 of "another nonce", R = r B,
-/// S = r + H(R, A, M) a.
+/// A signature of the collector in slot 0 over its observation, with another nonce than RFC 8032's: r is the SHA-512 of
+/// "another nonce", R = r B, S = r + H(R, A, M) a.
 const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783cc921e02090786bc6231d4c4f246e01f7ace5945f1ba1e95f4c2710958652a804";
 
 /// What one collector does in the round.
@@ -60,17 +59,17 @@ pub struct Player {
     observation: Observation,
 }
 
-/// The round.
+/// The example round.
 pub struct Story {
-    /// What it is held to.
+    /// Its terms.
     pub terms: Terms,
-    /// Those who play.
+    /// Its collectors.
     pub players: Vec<Player>,
-    /// The aggregator's report of it: the first one.
+    /// The aggregator's report of it, the first one.
     pub report: Report,
-    /// The report of the next round, to which nobody came.
+    /// The report of the next round, in which nobody took part.
     pub next: Report,
-    /// The change of the aggregator's key behind that.
+    /// The change of the aggregator's key after that report.
     pub change: KeyChange,
 }
 
@@ -199,7 +198,7 @@ impl Player {
 }
 
 impl Story {
-    /// Plays the round through the aggregator's own books.
+    /// Plays the round through the library's bookkeeping of a round.
     pub fn play() -> Story {
         let terms = terms();
         let mut books = Bookkeeping::new(terms.clone(), START_US);
@@ -236,7 +235,7 @@ impl Story {
         }
     }
 
-    /// What would prove that the collector of slot 3 lied: its answer and an abstention over the same samples.
+    /// A proof that the collector of slot 3 lied: its answer, and an abstention over the same samples.
     pub fn proof(&self) -> Proof {
         let player = &self.players[3];
         let mut second = Observation {
@@ -256,7 +255,7 @@ impl Story {
         }
     }
 
-    /// What proves nothing: the answer of slot 0 under two signatures, both of which check.
+    /// Not a proof: the answer of slot 0 under two valid signatures.
     pub fn no_proof(&self) -> Proof {
         let player = &self.players[0];
         let again = self.signed_again();
@@ -266,7 +265,7 @@ impl Story {
         self.proof_of(player, again)
     }
 
-    /// The answer of a player, and another one over the same samples.
+    /// The answer of a collector, and another one over the same samples.
     fn proof_of(&self, player: &Player, second: Observation) -> Proof {
         let digest = samples_digest(&player.records);
         Proof {
@@ -282,7 +281,7 @@ impl Story {
         }
     }
 
-    /// The document's lines, in their order: two reports, a change of keys, a proof.
+    /// The document's lines, in order: two reports, a change of keys, a proof.
     pub fn lines(&self) -> [String; 4] {
         [
             self.report.line(),
@@ -319,7 +318,7 @@ impl Story {
         self.players.iter().map(row).collect()
     }
 
-    /// All that the document's blocks of vectors hold.
+    /// Everything in the document's blocks of vectors.
     pub fn vectors(&self) -> Named {
         let mut all = Named::new();
         let mut put = |name: &str, bytes: &[u8]| all.push((name.to_owned(), bytes.to_vec()));
@@ -497,7 +496,7 @@ fn recipes() -> Named {
     all
 }
 
-/// Keys and signatures that a sloppy verifier takes.
+/// Keys and signatures that a careless verifier accepts.
 fn refused(player: &Player) -> Named {
     let key = |first: u8, middle: u8, last: u8| {
         let mut key = [middle; 32];
@@ -530,7 +529,7 @@ fn refused(player: &Player) -> Named {
     all
 }
 
-/// The same signature with S + L for S: equal modulo the order L of the group, and so once the same to everyone.
+/// The same signature with S + L instead of S: equal modulo the group order L, so that a careless verifier accepts it.
 fn plus_group_order(signature: &[u8; 64]) -> [u8; 64] {
     const ORDER: u128 = 27_742_317_777_372_353_535_851_937_790_883_648_493;
     let mut order = [0u8; 32];

@@ -1,6 +1,7 @@
-//! Runs that can be told apart, and what the system says about their processes: who is left, threads, memory, environment.
+//! Marks runs so that their processes can be found, and reads about processes in /proc: threads, memory, environment. Also
+//! runs commands in a network, on a disk, or with a clock of their own.
 //!
-//! Each test uses part of this.
+//! Each test uses a part of this module.
 #![allow(dead_code)]
 
 use crate::support::{rsoracle, scratch};
@@ -10,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// `rsoracle run` on free ports, with these further arguments, and a mark in its environment that its children
-/// inherit: whoever bears it came from this run.
+/// `rsoracle run` on free ports with these arguments. Its environment has a mark, also returned, which its children inherit:
+/// every process with the mark belongs to this run.
 pub fn marked_run(args: &[&str]) -> (Command, String) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +29,7 @@ pub fn marked_run(args: &[&str]) -> (Command, String) {
     (command, mark)
 }
 
-/// The processes that bear a mark.
+/// The processes whose environment has a mark.
 pub fn bearers(mark: &str) -> Vec<u32> {
     let proc = std::fs::read_dir("/proc").expect("/proc is there");
     let ids = proc.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -56,23 +57,23 @@ pub fn status_number(id: u32, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// How long a process has run on a core so far; nothing if it is gone.
+/// CPU time of a process so far; zero if it has ended.
 pub fn time_on_a_core(id: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // Fields 14 and 15 of proc(5), in hundredths of a second; the name in the second may hold blanks.
+    // Fields 14 and 15 of proc(5), in hundredths of a second. The name in field 2 may contain blanks.
     let behind_name = stat.rsplit(')').next().unwrap_or_default();
     let ticks = behind_name.split_whitespace().skip(11).take(2);
     let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Duration::from_millis(10 * ticks)
 }
 
-/// The same command in a network of its own, where `script` has been run (the loopback interface is up). The process id
+/// The same command in its own network namespace, where the loopback interface is up and `script` was run. The process id
 /// stays that of the command. A test that calls this needs namespaces.
 pub fn apart(script: &str, inner: &Command) -> Command {
     unshared("-rnm", &format!("ip link set lo up && {script}"), inner)
 }
 
-/// The same command where `script` has mounted what it wanted, for itself alone. A test that calls this needs namespaces.
+/// The same command in its own mount namespace, in which `script` was run. A test that calls this needs namespaces.
 pub fn with_mounts(script: &str, inner: &Command) -> Command {
     unshared("-rm", script, inner)
 }
@@ -88,8 +89,8 @@ fn unshared(what: &str, script: &str, inner: &Command) -> Command {
     outer
 }
 
-/// Runs one test of the calling file in a network of its own, where the name server of /etc/resolv.conf is 127.0.0.1; the
-/// test finds itself there by [`resolver_file`].
+/// Runs one test of the calling file again, in its own network namespace, with 127.0.0.1 as the name server in
+/// /etc/resolv.conf. There, [`resolver_file`] returns a path.
 pub fn in_a_network_of_its_own(test: &str) {
     let servers = scratch("resolv.conf");
     std::fs::write(&servers, "nameserver 127.0.0.1\n").unwrap();
@@ -100,13 +101,12 @@ pub fn in_a_network_of_its_own(test: &str) {
 
 const APART: &str = "RSORACLE_TEST_APART";
 
-/// In a network of its own: the file that names its name server.
+/// Inside [`in_a_network_of_its_own`]: the file that names the name server.
 pub fn resolver_file() -> Option<PathBuf> {
     std::env::var_os(APART).map(PathBuf::from)
 }
 
-/// Runs one test of the calling file once more, with a disk of 64 KiB for itself alone; the test finds itself there by
-/// [`small_disk`].
+/// Runs one test of the calling file again, with its own disk of 64 KiB. There, [`small_disk`] returns the path of the disk.
 pub fn on_a_small_disk(test: &str) {
     let folder = scratch("disk");
     std::fs::create_dir(&folder).unwrap();
@@ -117,12 +117,12 @@ pub fn on_a_small_disk(test: &str) {
 
 const SMALL_DISK: &str = "RSORACLE_TEST_SMALL_DISK";
 
-/// On a small disk of its own: where that is.
+/// Inside [`on_a_small_disk`]: the path of the disk.
 pub fn small_disk() -> Option<PathBuf> {
     std::env::var_os(SMALL_DISK).map(PathBuf::from)
 }
 
-/// One test of the calling file as a program of its own, which is told `value` by a variable.
+/// A command that runs one test of the calling file, with the variable `name` set to `value`.
 pub fn this_program(test: &str, name: &str, value: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--include-ignored", "--nocapture"]);
@@ -130,7 +130,7 @@ pub fn this_program(test: &str, name: &str, value: &Path) -> Command {
     command
 }
 
-/// Runs a program that is one test to its end.
+/// Runs such a command until it ends, and asserts that the test passed.
 fn assert_passes(mut command: Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -142,12 +142,12 @@ fn assert_passes(mut command: Command) {
     );
 }
 
-/// A route on which packets vanish, and an address behind it: what comes in on the loopback interface for an
-/// address that is nobody's is dropped without a word.
+/// A route on which packets are lost, and a URL behind it: the kernel silently drops packets on the loopback interface for
+/// an address that no interface has.
 pub const ABYSS: &str = "ip route add 10.9.9.0/24 dev lo";
 pub const IN_THE_ABYSS: &str = "ws://10.9.9.9:9/ws-api/v3";
 
-/// The ports of the clients that are connected to an exchange at `ws://127.0.0.1:PORT/…`.
+/// The addresses, as in /proc/net/tcp, of the clients connected to an exchange at `ws://127.0.0.1:PORT/…`.
 pub fn clients_of(url: &str) -> BTreeSet<String> {
     let port = url.trim_start_matches("ws://127.0.0.1:").split('/').next();
     let port: u16 = port.and_then(|port| port.parse().ok()).expect("a port");
@@ -162,9 +162,9 @@ pub fn clients_of(url: &str) -> BTreeSet<String> {
     table.lines().filter_map(client).collect()
 }
 
-/// The library that gives a process a clock of its own. A test that calls this needs faketime.
+/// The path of libfaketime, which gives a process its own clock. A test that calls this needs faketime.
 pub fn faketime() -> PathBuf {
-    // Debian has it below the folder of an architecture, Fedora below /usr/lib64.
+    // Debian has it in a directory per architecture, Fedora in /usr/lib64.
     let folders = std::fs::read_dir("/usr/lib").into_iter().flatten();
     let folders = folders.filter_map(|entry| Some(entry.ok()?.path()));
     folders
@@ -174,7 +174,7 @@ pub fn faketime() -> PathBuf {
         .expect("libfaketime is installed")
 }
 
-/// The command with a clock that is off by what the file says: seconds, with their sign.
+/// Gives the command a system clock that is off by the number of seconds in a file, with its sign.
 pub fn by_the_clock_of(command: &mut Command, library: &Path, file: &Path) {
     command.env("LD_PRELOAD", library);
     command.env("FAKETIME_TIMESTAMP_FILE", file);
@@ -182,7 +182,7 @@ pub fn by_the_clock_of(command: &mut Command, library: &Path, file: &Path) {
     command.env("DONT_FAKE_MONOTONIC", "1");
 }
 
-/// Sets that clock, in one rename, so that no read sees half of it; whether there was room.
+/// Sets that clock. Replaces the file by renaming, so that no process reads half of it. Returns false if the disk is full.
 pub fn set_clock(file: &Path, off: &str) -> bool {
     let new = file.with_extension("new");
     let written = std::fs::write(&new, off);

@@ -1,4 +1,4 @@
-//! What a server sends as its certificate: it is read or it is none, and what is shown of it is short and printable.
+//! The certificate of a server: any bytes are read or refused, and what is shown of them is short and printable.
 #![no_main]
 
 use rsoracle::exchange::certificate::Certificate;

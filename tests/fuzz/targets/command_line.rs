@@ -1,4 +1,5 @@
-//! Words for every command: the first byte chooses it, then every line is a word. They are refused in words, or mean something.
+//! Command lines: the first byte selects the command, and every line is an argument. Each is accepted, or refused with a
+//! message.
 #![no_main]
 
 use rsoracle::flags::args;
@@ -21,8 +22,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         "collect" => collect::read(&given).map(drop),
         "exchange" => embedded::Settings::from_flags(&given).map(drop),
         "verify" => verify::read(&given).map(drop),
-        "history" => history::Settings::from_flags(&given).map(drop),
-        "doctor" => doctor::Settings::from_flags(&given).map(drop),
+        "history" => history::HistorySettings::from_flags(&given).map(drop),
+        "doctor" => doctor::DoctorSettings::from_flags(&given).map(drop),
         _ => Ok(()),
     });
     if let Err(Usage(sentence)) = meant {

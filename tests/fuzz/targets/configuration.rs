@@ -1,4 +1,5 @@
-//! `run --config FILE --check`: flags, an empty line, the file. What is shown reads back as what was meant, and is shown the same.
+//! `run --config FILE --check`: flags, an empty line, the file. The printed configuration reads back as the same settings,
+//! which print the same text.
 #![no_main]
 
 use rsoracle::flags::args;
@@ -20,7 +21,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             let again = meant(&[], &shown);
             let (given, mut back) = again.unwrap_or_else(|Usage(wrong)| panic!("{wrong}: {shown}"));
             assert_eq!(file::render(&given, &back), shown);
-            // A proxy's user and password are left out.
+            // A proxy's user and password are not printed.
             let [one, other] = [&mut run, &mut back].map(|run| run.proxy.take());
             let url = |proxy: Option<rsoracle::exchange::proxy::Proxy>| proxy.map(|proxy| proxy.url_shown());
             assert_eq!(url(one), url(other));

@@ -1,5 +1,5 @@
-//! A whole round on both channels, over sockets: three honest collectors, and one who does what the input says, on as many
-//! connections as it likes. Whatever that is, the honest three count, the price lies within theirs, and the report verifies.
+//! A whole round on both channels, over sockets: three honest collectors, and one that does what the input says, on any number
+//! of connections. Whatever it does, the honest three count, the price lies within their prices, and the report verifies.
 #![no_main]
 #![feature(tcp_linger)]
 
@@ -42,14 +42,14 @@ static LISTENERS: LazyLock<[TcpListener; 2]> = LazyLock::new(|| {
     })
 });
 
-/// Those of the slots, then the aggregator's.
+/// The keys of the slots, then the aggregator's.
 static KEYS: LazyLock<[SecretKey; 5]> =
     LazyLock::new(|| [1, 2, 3, 4, 5].map(|seed| SecretKey::from_seed(&mut [seed; 32])));
 
 static TERMS: LazyLock<Terms> = LazyLock::new(terms);
 static DIGEST: LazyLock<[u8; 32]> = LazyLock::new(|| TERMS.digest());
 
-/// What the input still holds; zeros, once it is used up.
+/// The rest of the input; zeros after its end.
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -66,7 +66,7 @@ impl Input<'_> {
         array
     }
 
-    /// Something else than what is usual, where the next byte is odd.
+    /// An unusual value if the next byte is odd, otherwise the usual one.
     fn or(&mut self, usual: u64) -> u64 {
         match self.byte() % 2 {
             0 => usual,
@@ -75,14 +75,14 @@ impl Input<'_> {
     }
 }
 
-/// One end of a connection, in the tests' hands.
+/// The test's end of a connection.
 struct Wire {
     tcp: TcpStream,
     nonce: Option<[u8; 32]>,
 }
 
 impl Wire {
-    /// Its end leaves nothing behind that waits: there are only so many ports.
+    /// Closing leaves no socket in TIME_WAIT, since the number of ports is limited.
     fn open(address: SocketAddr) -> Wire {
         let tcp = TcpStream::connect(address).expect("the listener has room");
         tcp.set_linger(Some(Duration::ZERO))
@@ -96,7 +96,7 @@ impl Wire {
         let _ = self.tcp.write(bytes);
     }
 
-    /// Reads what has come, which begins with the challenge.
+    /// Reads what has arrived, which begins with the challenge.
     fn read(&mut self) {
         let mut bytes = [0; 1024];
         let count = self.tcp.read(&mut bytes).unwrap_or(0);
@@ -172,7 +172,7 @@ fn record(index: u32, price: f64) -> Record {
     }
 }
 
-/// What the collector in `slot` sends as its observation.
+/// The observation that the collector in `slot` sends.
 fn signed(slot: u16, records: &[Record], bits: u64, timestamp_us: u64) -> [u8; Observation::BYTES] {
     let context = ObservationContext {
         terms_digest: &DIGEST,
@@ -216,7 +216,7 @@ impl Stage {
             .sweep(&self.slots, self.round.as_mut(), &mut self.refused);
     }
 
-    /// Sweeps until it is so; none if this machine held the round up so long that a deadline may have passed.
+    /// Sweeps until a condition is true; `None` if the machine held up the round so long that a deadline may have passed.
     fn until(&mut self, mut so: impl FnMut(&mut Stage) -> bool) -> Option<()> {
         let begun = Instant::now();
         for sweeps in 1.. {
@@ -238,7 +238,7 @@ impl Stage {
         Some(())
     }
 
-    /// The honest three play their round; between their steps the liar has its turn.
+    /// Plays the round of the honest three; the liar acts between their steps.
     fn play(&mut self, input: &mut Input) -> Option<()> {
         let (control, data) = (self.control.address, self.data.address);
         self.lie(input);
@@ -299,7 +299,8 @@ impl Stage {
         Some(())
     }
 
-    /// The liar's turn, up to a zero or the end of the input. A deed is a byte, the connection, and what it needs.
+    /// The liar's actions, up to a zero or the end of the input. An action is a byte, the index of a connection, and its
+    /// arguments.
     fn lie(&mut self, input: &mut Input) {
         while !input.0.is_empty() {
             let deed = input.byte() % 12;
@@ -309,7 +310,7 @@ impl Stage {
                 1 | 2 if self.liar.len() >= CONNECTIONS_MAX => {}
                 1 => self.liar.push(Wire::open(self.control.address)),
                 2 => self.liar.push(Wire::open(self.data.address)),
-                // What it sent is looked at, and what the aggregator sent is read.
+                // Let the aggregator read what the liar sent, and read what the aggregator sent.
                 3 => {
                     self.sweep();
                     self.liar.iter_mut().for_each(Wire::read);
@@ -342,7 +343,7 @@ impl Stage {
                 .encode()
                 .to_vec()
             }
-            // The sample that is due, or any.
+            // The sample that is due, or any other.
             9 => {
                 let due = record(self.records.len() as u32, 101.0);
                 let start_us = input.or(START_US);
@@ -359,7 +360,7 @@ impl Stage {
                 }
                 bytes.to_vec()
             }
-            // A preamble that names anybody.
+            // A preamble that names any slot and key.
             10 => {
                 let slot = u16::from(LIAR as u8 ^ input.byte());
                 let key = *key(slot % SEATS).public().bytes();
@@ -370,9 +371,9 @@ impl Stage {
         }
     }
 
-    /// What it signs over its samples: what they make, an abstention, another price, or anything.
+    /// The answer that it signs for its samples: the one that they make, an abstention, another price, or anything.
     fn lying_observation(&self, input: &mut Input) -> Vec<u8> {
-        // Over what the aggregator has of it.
+        // For the samples that the aggregator has.
         let heard = self
             .round
             .as_ref()
@@ -388,7 +389,7 @@ impl Stage {
         signed(LIAR, records, bits, timestamp_us).to_vec()
     }
 
-    /// What became of the round.
+    /// Checks the outcome of the round.
     fn judge(self) {
         let round = self.round.expect("it was played");
         let outcome = round.outcome();
@@ -405,7 +406,7 @@ impl Stage {
     }
 }
 
-/// A hello of its own, one byte of which is changed before or after it is signed.
+/// A hello of the liar, with one byte changed before or after signing.
 fn lying_hello(nonce: [u8; 32], [at, by, resign]: [u8; 3]) -> Vec<u8> {
     let sign = |hello: &Hello| key(LIAR).sign_hello(&nonce, &secret(LIAR), hello);
     let mut hello = hello(LIAR);

@@ -1,5 +1,5 @@
-//! What clients send to the embedded exchange. The first byte chooses: a head, a request of the WS-API, messages to a stream
-//! (a line each), or a head and frames over a socket. Whatever comes is answered in JSON, or ends the connection.
+//! What clients send to the embedded exchange. The first byte selects: a head, a request of the WS-API, messages to a stream
+//! (one per line), or a head and frames over a socket. Each is answered in JSON, or ends the connection.
 #![no_main]
 #![feature(tcp_linger)]
 
@@ -47,7 +47,7 @@ fn upgrade(bytes: &[u8]) {
     assert!(answered.starts_with(b"HTTP/1.1 "));
     let switches = answered.starts_with(b"HTTP/1.1 101 ");
     assert_eq!(response.opens.is_some(), switches);
-    // One head, and no more lines in it than the exchange meant to say.
+    // One head, without lines that the exchange did not intend.
     let head = &answered[..head_length(&answered).expect("a whole head")];
     assert!(head.split(|byte| *byte == b'\n').count() <= 8);
 }
@@ -77,7 +77,7 @@ fn stream(which: usize, text: &str) {
     assert!(desk.subscriptions.len() <= 3 * dialect.channels.len());
 }
 
-/// All of it comes at once; then time passes, an hour in steps of a minute.
+/// Sends everything at once; then lets an hour pass, in steps of a minute.
 fn socket(bytes: &[u8]) {
     let given = args::parse(&EXCHANGE, &[]).expect("no flags");
     let settings = Settings::from_flags(&given).expect("defaults");
@@ -86,7 +86,7 @@ fn socket(bytes: &[u8]) {
     let mut venue = Venue::new(tape, &settings, began);
     let address = LISTENER.local_addr().expect("it listens");
     let mut client = TcpStream::connect(address).expect("the listener has room");
-    // Its end leaves nothing behind that waits: there are only so many ports.
+    // Closing leaves no socket in TIME_WAIT, since the number of ports is limited.
     let linger = client.set_linger(Some(Duration::ZERO));
     linger
         .and(client.set_nonblocking(true))

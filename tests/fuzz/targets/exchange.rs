@@ -1,4 +1,5 @@
-//! What exchanges send: the first byte chooses the dialect. A price is a price, and no piece of a message makes one.
+//! Messages of exchanges: the first byte selects the dialect. Every price that is read is valid, and no truncated message has
+//! one.
 #![no_main]
 
 use rsoracle::exchange::{DIALECTS, Said, Topic};
@@ -16,7 +17,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let symbol = KINDS[at].spelling.of("BTC", KINDS[at].quote);
     let topic = Topic {
         symbol: &symbol,
-        // As the embedded exchange numbers it.
+        // The number that the embedded exchange gives the channel.
         channel: Some(232949),
     };
     let price = |text: &str| match (DIALECTS[at].read)(text, &topic) {

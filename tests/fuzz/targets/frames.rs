@@ -1,4 +1,4 @@
-//! Every frame of the control and data channels: what is decoded encodes to the same bytes.
+//! Every frame of the control and data channels: a decoded frame encodes to the same bytes.
 #![no_main]
 
 use rsoracle::wire::*;

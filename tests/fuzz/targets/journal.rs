@@ -1,5 +1,5 @@
-//! A journal's file, whole lines and torn end: no byte is lost, a file that is not understood stays as it is, and what reads
-//! journals reads any file to its end.
+//! A journal's file, with complete lines and a torn end: no byte is lost, a file that is not understood is not changed, and
+//! commands that read journals read any file to its end.
 #![no_main]
 
 use rsoracle::flags::args;
@@ -12,7 +12,7 @@ use rsoracle::history;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// In memory where the system has that: a journal waits for its disk.
+/// In memory if the system has such a file system, since a journal waits for its disk.
 static PATH: LazyLock<String> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let folder = if memory.is_dir() {
@@ -56,13 +56,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             .collect::<Vec<_>>()
     };
     let given = args::parse(&HISTORY, &shown(&[path])).expect("a file");
-    let _ = history::run(&history::Settings::from_flags(&given).expect("a file"));
+    let _ = history::run(&history::HistorySettings::from_flags(&given).expect("a file"));
     let given = args::parse(&VERIFY, &shown(&[path])).expect("a file");
     let _ = rsoracle_verify::run(&cli::verify::read(&given).expect("a file"));
     let _ = (std::fs::remove_file(path), std::fs::remove_file(torn));
 });
 
-/// The lines of a file are its bytes.
+/// Checks that the lines of a file have all its bytes.
 fn cut(bytes: &[u8]) {
     let mut lines = Lines::new(bytes, "the file");
     let mut whole = Vec::new();

@@ -1,4 +1,5 @@
-//! The proof that a collector lied: what is read is written as the same line, and proves nothing unless both signatures check.
+//! The proof that a collector lied: a proof that is read makes the same line, and proves nothing unless both signatures are
+//! valid.
 #![no_main]
 
 use rsoracle_proof::report::{Proof, Verifier};

@@ -1,4 +1,5 @@
-//! A proxy's address, who goes around it, and what it answers. The lines are the URL, NO_PROXY and an endpoint; the rest is the answer.
+//! A proxy's URL, the hosts that bypass it, and its answer. The lines are the URL, NO_PROXY and an endpoint; the rest is the
+//! answer.
 #![no_main]
 
 use rsoracle::exchange::proxy::{Answer, Proxies, Proxy, answer};
@@ -23,14 +24,14 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         assert_eq!((shown.host, shown.port), (endpoint.host, endpoint.port));
     }
     let head = lines.next().unwrap_or_default();
-    // As it comes: byte by byte, until it is known what it is.
+    // As it arrives: byte by byte, until it is clear what it is.
     let first = (0..=head.len()).map(|end| answer(&head[..end]));
     if let Some(Answer::Status(code)) = first.into_iter().find(|said| *said != Answer::Part) {
         assert!(code <= 999);
     }
 });
 
-/// What is asked of it is one head of at most three lines, whatever stands in the addresses.
+/// Checks that the request is one head of at most three lines, whatever the addresses contain.
 fn asked(proxy: &Proxy, endpoint: &Endpoint) {
     let shown = Proxy::parse(&proxy.url_shown()).expect("what is shown reads again");
     assert_eq!((&shown.host, shown.port), (&proxy.host, proxy.port));

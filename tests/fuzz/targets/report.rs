@@ -1,5 +1,5 @@
-//! Lines that `verify` reads: a line without a flaw is the one form of what it says, whoever signs it has the same line again,
-//! and nothing that can be read cannot be told.
+//! Lines that `verify` reads: a line without a flaw is the only form of its contents, signing it again makes the same line, and
+//! every line that can be read can be shown.
 #![no_main]
 
 use rsoracle::aggregator::words::Words;
@@ -21,14 +21,14 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         if check.flaws.is_empty() {
             assert_eq!(report.line(), text);
         }
-        // Else a changed byte would be all that is ever seen.
+        // Otherwise, only changed bytes would ever be found.
         report.sign(&SecretKey::from_seed(&mut [2; 32]));
         again(&report, &mut keys);
         told(&report);
     }
 });
 
-/// What is written reads as what it was written from.
+/// Checks that a written line reads back as the same contents.
 fn again(report: &Report, keys: &mut Keys) {
     let line = report.line();
     let read = Report::read(&line, keys).unwrap_or_else(|flaw| panic!("{flaw}: {line}"));

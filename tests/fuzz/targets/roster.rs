@@ -1,4 +1,4 @@
-//! A roster file: what is read is written as a file that reads as the same.
+//! A roster file: a roster that is read is written as a file that reads back as the same roster.
 #![no_main]
 
 use rsoracle_proof::roster::Roster;

@@ -1,4 +1,4 @@
-//! The embedded exchange's tape: what is read has one price at every instant, and it is a price.
+//! The embedded exchange's tape: a tape that is read has one valid price at every instant.
 #![no_main]
 
 use rsoracle::embedded::tape::Tape;

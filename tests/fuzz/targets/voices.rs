@@ -1,5 +1,5 @@
-//! What children write to their log, which the aggregator shows: nothing is lost, in whatever pieces it comes, and no child
-//! speaks as the aggregator.
+//! The children's log, which the aggregator shows: nothing is lost, in whatever pieces it arrives, and no child can pose as the
+//! aggregator.
 #![no_main]
 
 use rsoracle::aggregator::voices::Voices;
