@@ -213,7 +213,8 @@ mod tests {
         run.map_err(|Usage(sentence)| sentence)
     }
 
-    /// A page names the ports, so no others will do; that aside, it means the same.
+    /// The same configuration with the other's `any_port_will_do`: a rendered file names the ports, so that no others are
+    /// taken.
     fn but_for_ports(mut configuration: Configuration, other: &Configuration) -> Configuration {
         configuration.run.any_port_will_do = other.run.any_port_will_do;
         configuration

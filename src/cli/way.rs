@@ -17,7 +17,7 @@ pub fn check(configuration: &Configuration) -> Result<(), Error> {
         _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),
     };
     if run.ca_file.is_some() || run.sources.iter().any(encrypted) {
-        // Once here rather than in every collector, which inherits it.
+        // Done once here; the collectors inherit it.
         roots::defer();
         Roots::find(run.ca_file.as_deref())?;
         tunnel::proxies(configuration.proxy.as_ref())?;

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_alone_is_its_market_of_the_feeds_base() {
+    fn a_kind_alone_means_its_market_of_the_feeds_base() {
         for (name, feed, source) in [
             ("kraken", "BTC/USD", "kraken:BTC/USD"),
             ("bitfinex", "DOGE/USD", "bitfinex:tDOGE:USD"),

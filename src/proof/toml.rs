@@ -648,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn quoted_text_comes_back_the_same() {
+    fn quoted_text_round_trips() {
         for text in ["", "BTC/USD", "a\"b\\c\nd\te", "é\\\\\"\"", "#[]="] {
             let read = value(&format!("a = {}", quoted(text)));
             assert_eq!(read, Ok(Value::Text(text.into())));

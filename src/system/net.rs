@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_in_small_pieces_is_taken_from_the_system_at_once() {
+    fn small_reads_are_served_from_bytes_taken_from_the_system_at_once() {
         let (near, mut far) = pair();
         let mut gate = Gate::new(near).unwrap();
         gate.set_patience(Patience::Until(Instant::now() + Duration::from_secs(60)))
@@ -345,7 +345,7 @@ mod tests {
         far.write_all(b"abcdef").unwrap();
         let mut bytes = [0; 4];
         assert_eq!((gate.read(&mut bytes).unwrap(), &bytes), (4, b"abcd"));
-        // The rest is here already: it needs no patience, and what comes later comes behind it.
+        // The rest was taken already: reading it does not wait, and later bytes follow it.
         gate.set_patience(Patience::Never).unwrap();
         far.write_all(b"g").unwrap();
         assert_eq!(

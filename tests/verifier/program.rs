@@ -66,7 +66,7 @@ fn what_is_forged_old_cut_off_or_of_another_roster_is_invalid() {
     assert!(said.contains("more than --max-age 1s"), "{said}");
     let (code, said, _) = run(&[&report, "--head", &"0".repeat(128)], "");
     assert_eq!(code, Some(1));
-    assert!(said.contains("the report of --head"), "{said}");
+    assert!(said.contains("not that of --head"), "{said}");
     let text = std::fs::read_to_string(&roster).unwrap();
     let other = scratch("other.toml", &text.replace("BTC/USD", "ETH/USD"));
     let (code, said, _) = run(&[&report, "--roster", other.to_str().unwrap()], "");

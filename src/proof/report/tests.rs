@@ -1,4 +1,4 @@
-//! Tests of reports: their form, their proof, and what people read of them.
+//! Tests of reports: their form, their verification, and the line for people.
 
 use super::*;
 use crate::answer::answer;
@@ -57,7 +57,7 @@ fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u8; 8
     .encode()
 }
 
-/// Six collectors of seven: five prices and an abstention of the last of them; sample 1 of each is missing.
+/// Six collectors of seven answer: five with a price, the last with an abstention. Sample 1 of each is missing.
 fn round(start_us: u64) -> Round {
     let mut round = Round::new(terms(), start_us);
     for slot in 0..6u16 {
@@ -97,7 +97,7 @@ fn report() -> Report {
     report
 }
 
-/// A chain of three: the second holds its price back.
+/// A chain of three reports; the second one's price is not published.
 fn chain() -> Vec<String> {
     let mut lines = Vec::new();
     let (mut previous, mut last) = (None, None);
@@ -123,7 +123,7 @@ fn flaws(lines: &[String]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_report_comes_back_from_its_line_and_checks() {
+fn a_report_round_trips_through_its_line_and_verifies() {
     let report = report();
     let line = report.line();
     let again = Report::read(&line, &mut Keys::default()).expect("it is a report");
@@ -191,7 +191,7 @@ fn no_truncation_and_no_mutation_makes_the_reader_panic() {
 }
 
 #[test]
-fn what_does_not_follow_from_the_signatures_is_named() {
+fn values_that_do_not_follow_from_the_signatures_are_named() {
     let line = report().line();
     for (from, to, part) in [
         (
@@ -227,7 +227,7 @@ fn what_does_not_follow_from_the_signatures_is_named() {
         ),
         ("\"f\":2,", "\"f\":3,", "f is 3"),
         ("\"f\":2,", "\"f\":65535,", "of at most 4096"),
-        // Under the signature zero is null; in the line only null is.
+        // In the signed bytes zero means null; in the line only null does.
         (
             "\"move_max\":null",
             "\"move_max\":0",
@@ -273,7 +273,7 @@ fn a_second_signed_answer_is_shown_with_the_first_and_neither_counts() {
 }
 
 #[test]
-fn a_chain_checks_and_every_report_dropped_doubled_or_moved_is_found() {
+fn a_chain_verifies_and_every_missing_repeated_or_moved_report_is_found() {
     let lines = chain();
     assert!(
         flaws(&lines).iter().all(Vec::is_empty),
@@ -285,7 +285,7 @@ fn a_chain_checks_and_every_report_dropped_doubled_or_moved_is_found() {
         "{}",
         lines[1]
     );
-    // It may begin anywhere.
+    // A chain may begin at any report.
     assert!(flaws(&lines[1..]).iter().all(Vec::is_empty));
     let of = |order: &[usize]| -> Vec<bool> {
         let chosen: Vec<String> = order.iter().map(|at| lines[*at].clone()).collect();
@@ -340,7 +340,7 @@ fn lateness_is_summed_up_over_samples_and_collectors() {
     assert_eq!(Lateness::of(&[Part::default()]), None);
 }
 
-/// Every flipped bit of a line is a flaw.
+/// Checks that every flipped bit of a line is a flaw.
 fn assert_no_bit_is_ignored(line: &str) {
     let mut verifier = Verifier::default();
     for at in 0..line.len() {
@@ -356,7 +356,7 @@ fn assert_no_bit_is_ignored(line: &str) {
 }
 
 #[test]
-fn two_answers_of_one_collector_are_a_proof_that_needs_nothing_else() {
+fn two_answers_of_one_collector_are_a_self_contained_proof() {
     let mut round = round(START_US);
     let second = signed(&round, 2, Answer::Price(1.5), START_US + 4_000_023);
     assert_eq!(round.observe(2, &second), Err(Reject::Equivocation));
@@ -384,7 +384,7 @@ fn two_answers_of_one_collector_are_a_proof_that_needs_nothing_else() {
 }
 
 #[test]
-fn a_change_of_keys_goes_on_with_the_chain_and_only_with_both_signatures() {
+fn a_change_of_keys_continues_the_chain_only_with_both_signatures() {
     let mut lines = chain();
     let mut verifier = Verifier::default();
     for line in &lines {
@@ -413,7 +413,7 @@ fn a_change_of_keys_goes_on_with_the_chain_and_only_with_both_signatures() {
     // Without the record, or with another's, the chain is broken.
     let without = [&lines[..3], &lines[4..]].concat();
     assert!(!flaws(&without)[3].is_empty());
-    // Nor does a change that stands first hide what is missing behind it.
+    // A change of keys that comes first does not hide that a report is missing after it.
     let first = [lines[3].clone(), lines[4].clone()];
     assert!(
         flaws(&first).iter().all(Vec::is_empty),
