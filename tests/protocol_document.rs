@@ -9,12 +9,13 @@ use openssl::*;
 use rsoracle::exchange;
 use rsoracle::exchange::Way;
 use rsoracle::exchange::json;
+use rsoracle::flags::values::source_for;
 use rsoracle::system::limits::*;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::hex;
-use rsoracle_proof::source::{KINDS, Source};
+use rsoracle_proof::source::KINDS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -168,7 +169,7 @@ fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
     let row = |cells: Vec<String>| [0, 2, 4].map(|column: usize| cells[column].replace('`', ""));
     let rows: Vec<[String; 3]> = table(&document(), "Sources").into_iter().map(row).collect();
     let made = KINDS.each_ref().map(|kind| {
-        let source = Source::parse_for(kind.name, "BTC/USD").expect("a kind");
+        let source = source_for(kind.name, "BTC/USD").expect("a kind");
         let stale = match exchange::dialect(&source).way {
             Way::Poll(_) => String::new(),
             Way::Stream(_) => format!("{} s", exchange::dialect(&source).pace.max_age.as_secs()),

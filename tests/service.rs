@@ -8,8 +8,8 @@ mod support;
 mod witness;
 
 use chronicle::*;
+use rsoracle::flags::values::DIVERSE;
 use rsoracle::system::limits::{CONTROL_PORT, DATA_PORT};
-use rsoracle_proof::source::DIVERSE;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::*;

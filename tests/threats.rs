@@ -7,9 +7,9 @@ mod witness;
 
 use chronicle::*;
 use nanoserde::DeJson;
+use rsoracle::flags::values::DIVERSE;
 use rsoracle::keys::file as keyfile;
 use rsoracle::wire::{Hello, Preamble, Ready, Sample};
-use rsoracle_proof::source::DIVERSE;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

@@ -239,7 +239,7 @@ impl<'a> Aggregator<'a> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
-        for warning in self.config.tolerance().warnings() {
+        for warning in words::warnings(&self.config.tolerance()) {
             self.tell(&warning);
         }
         if self.has_exchange() {

@@ -3,15 +3,14 @@
 use crate::collector::settings::Collect;
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{
-    connection_age_us, endpoint, feed, overrides, path, proxy, sample_rule,
+    connection_age_us, endpoint, feed, overrides, path, proxy, sample_rule, source_for,
 };
 use crate::system::limits::COLLECTORS_MAX;
-use rsoracle_proof::source::Source;
 
 /// Reads the flags of [`crate::flags::tables::COLLECT`].
 pub fn read(given: &Given) -> Result<Collect, Usage> {
     let (name, feed) = (given.required("source")?, feed(given)?);
-    let source = Source::parse_for(name, &feed);
+    let source = source_for(name, &feed);
     let source = source.map_err(|right| given.wrong("source", name, &right))?;
     let endpoint = endpoint(given, std::slice::from_ref(&source))?;
     if source.embedded && endpoint.is_none() {

@@ -8,6 +8,7 @@
 //! same configuration.
 
 use super::run::Configuration;
+use crate::aggregator::words;
 use crate::collector::overrides::Overrides;
 use crate::flags::args::{Flag, Given, SourceSection, Usage};
 use crate::flags::tables::RUN;
@@ -88,6 +89,22 @@ fn take(given: &mut Given, section: &Section, flags: &[&Flag], file: &str) -> Re
     Ok(())
 }
 
+/// Its value as true or false.
+fn switch(entry: &Entry) -> Result<bool, Wrong> {
+    match entry.value {
+        Value::Switch(on) => Ok(on),
+        _ => Err(entry.wrong("it takes true or false")),
+    }
+}
+
+/// Its list of texts.
+fn list(entry: &Entry) -> Result<&[String], Wrong> {
+    match &entry.value {
+        Value::List(texts) => Ok(texts),
+        _ => Err(entry.wrong("it takes a list of texts: [\"…\", \"…\"]")),
+    }
+}
+
 /// Whether a flag's value is a whole number.
 fn is_whole(flag: &Flag) -> bool {
     matches!(flag.value, "N" | "PORT")
@@ -97,7 +114,7 @@ fn is_whole(flag: &Flag) -> bool {
 fn texts(flag: &Flag, entry: &Entry) -> Result<Vec<String>, Wrong> {
     match &entry.value {
         _ if flag.value.is_empty() => {
-            let on = entry.switch()?;
+            let on = switch(entry)?;
             Ok(vec![String::new(); usize::from(on)])
         }
         _ if flag.repeats => listed(entry),
@@ -109,7 +126,7 @@ fn texts(flag: &Flag, entry: &Entry) -> Result<Vec<String>, Wrong> {
 
 /// A list that is not empty.
 fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
-    match entry.list()? {
+    match list(entry)? {
         [] => Err(entry.wrong("the list is empty")),
         texts => Ok(texts.to_vec()),
     }
@@ -144,7 +161,7 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
     }
     let tolerance = run.tolerance();
     let _ = writeln!(text, "\n# The roster {}.", tolerance.text());
-    for warning in tolerance.warnings() {
+    for warning in words::warnings(&tolerance) {
         let _ = writeln!(text, "# Warning: {warning}.");
     }
     text

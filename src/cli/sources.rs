@@ -4,8 +4,9 @@
 //! price in another currency is never used by mistake. Recorded prices are exempt, since they are marked.
 
 use crate::flags::args::{Given, Usage};
+use crate::flags::values::{DIVERSE, source_for};
 use crate::system::limits::COLLECTORS_MAX;
-use rsoracle_proof::source::{DIVERSE, Source, capitals, market_of, quote_of};
+use rsoracle_proof::source::{Source, capitals, market_of, quote_of};
 use std::collections::BTreeSet;
 
 /// Currencies that the built-in rosters accept for USD.
@@ -44,7 +45,7 @@ impl Watched {
         }
         let mut sources = Vec::new();
         for name in &names {
-            let source = Source::parse_for(name, feed);
+            let source = source_for(name, feed);
             let source = source.map_err(|right| given.wrong(flag, name, &right))?;
             check_quote(&source, feed, &accepted).map_err(|sentence| {
                 given.contradiction(

@@ -13,7 +13,7 @@ use crate::exchange::roots::Roots;
 use crate::exchange::session::{Plan, Session};
 use crate::exchange::{self, Pace, tunnel};
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::{endpoint, feed, path, proxy};
+use crate::flags::values::{endpoint, feed, path, proxy, source_for};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::system::net::Patience;
@@ -50,7 +50,7 @@ impl DoctorSettings {
         };
         let source = |name: &String| {
             let refused = |right| Usage(format!("{name:?} is not a source; it takes {right}"));
-            Source::parse_for(name, &feed).map_err(refused)
+            source_for(name, &feed).map_err(refused)
         };
         let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
         let endpoint = endpoint(given, &sources)?;

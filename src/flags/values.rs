@@ -6,7 +6,7 @@ use crate::flags::args::{Given, SourceSection, Usage};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::source::{Source, check_feed};
+use rsoracle_proof::source::{Source, check_feed, exchange_of, market_of};
 use std::time::Duration;
 
 /// Reads a flag's value by `read`; None if the flag is not given and has no default.
@@ -73,7 +73,7 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
     Err(given.contradiction(&["endpoint"], format!(
         "--endpoint goes with an 'embedded:' source only; what is signed as {} must come from {} itself",
         live.name,
-        live.exchange()
+        exchange_of(&live.name)
     )))
 }
 
@@ -90,4 +90,69 @@ pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overr
     };
     let [max_age, max_silence, ping_every] = Overrides::FLAGS.map(value);
     Ok(Overrides::new([max_age?, max_silence?, ping_every?]))
+}
+
+/// The kinds of the built-in roster `diverse`: seven exchanges, four of them in USD, and at most two in any other currency.
+pub const DIVERSE: [&str; 7] = [
+    "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
+];
+
+/// Parses `KIND:SYMBOL`, or a kind alone, such as `kraken`: then the symbol is the market of the feed's base currency in
+/// the kind's default quote currency. The error describes valid sources.
+pub fn source_for(name: &str, feed: &str) -> Result<Source, String> {
+    let Some((kind, _)) = Source::kind_of(name) else {
+        return Source::parse(name);
+    };
+    let (base, _) = market_of(feed).ok_or_else(|| {
+        let example = kind.spelling.of("BTC", kind.quote);
+        format!("a symbol too, as in {name}:{example}, since the feed {feed} names no currencies")
+    })?;
+    Source::parse(&format!("{name}:{}", kind.spelling.of(base, kind.quote)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sources for which `rsoracle_proof::tolerance` shows what the roster survives.
+    #[test]
+    fn the_diverse_roster_is_the_one_whose_tolerance_is_shown() {
+        assert_eq!(
+            DIVERSE.map(|kind| source_for(kind, "BTC/USD").map(|source| source.name)),
+            [
+                "coinbase:BTC-USD",
+                "kraken:BTC/USD",
+                "bitstamp:btcusd",
+                "bitfinex:tBTCUSD",
+                "binance:BTCUSDC",
+                "okx:BTC-USDT",
+                "bybit:BTCUSDT",
+            ]
+            .map(|name| Ok(name.to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_kind_alone_is_its_market_of_the_feeds_base() {
+        for (name, feed, source) in [
+            ("kraken", "BTC/USD", "kraken:BTC/USD"),
+            ("bitfinex", "DOGE/USD", "bitfinex:tDOGE:USD"),
+            ("bitstamp", "ETH/USD", "bitstamp:ethusd"),
+            ("embedded-okx", "BTC/USD", "embedded-okx:BTC-USDT"),
+            ("binance", "BTC/EUR", "binance:BTCUSDC"),
+            ("okx:ETH-BTC", "BTC/USD", "okx:ETH-BTC"),
+        ] {
+            assert_eq!(source_for(name, feed).unwrap().name, source);
+        }
+        for (name, feed, says) in [
+            ("kraken", "gold", "a symbol too, as in kraken:BTC/USD"),
+            ("kraken", "btc/usd", "a symbol too"),
+            ("kraken", "BTC/USD/X", "a symbol too"),
+            ("krake", "BTC/USD", "EXCHANGE:SYMBOL"),
+            ("kraken:", "BTC/USD", "kraken:BTC/USD"),
+        ] {
+            let right = source_for(name, feed).unwrap_err();
+            assert!(right.contains(says), "{name}: {right}");
+        }
+    }
 }

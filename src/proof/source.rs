@@ -60,11 +60,6 @@ pub static KINDS: [SourceKind; 9] = [
     kind("bybit", "USDT", Spelling::Joined),
 ];
 
-/// The kinds of the built-in roster `diverse`: seven exchanges, four of them in USD, and at most two in any other currency.
-pub const DIVERSE: [&str; 7] = [
-    "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
-];
-
 const fn kind(name: &'static str, quote: &'static str, spelling: Spelling) -> SourceKind {
     SourceKind {
         name,
@@ -184,21 +179,6 @@ pub fn capitals(name: &str) -> bool {
 }
 
 impl Source {
-    /// Parses `KIND:SYMBOL`, or a kind alone, such as `kraken`: then the symbol is the market of the feed's base currency in
-    /// the kind's default quote currency. The error describes valid sources.
-    pub fn parse_for(name: &str, feed: &str) -> Result<Source, String> {
-        let Some((kind, _)) = Source::kind_of(name) else {
-            return Source::parse(name);
-        };
-        let (base, _) = market_of(feed).ok_or_else(|| {
-            let example = kind.spelling.of("BTC", kind.quote);
-            format!(
-                "a symbol too, as in {name}:{example}, since the feed {feed} names no currencies"
-            )
-        })?;
-        Source::parse(&format!("{name}:{}", kind.spelling.of(base, kind.quote)))
-    }
-
     /// Parses `KIND:SYMBOL`. The error describes valid sources.
     pub fn parse(name: &str) -> Result<Source, String> {
         let (prefix, symbol) = name.split_once(':').ok_or_else(|| {
@@ -236,11 +216,6 @@ impl Source {
         };
         let kind = KINDS.iter().find(|kind| kind.name == name)?;
         Some((kind, embedded))
-    }
-
-    /// The exchange's name.
-    pub fn exchange(&self) -> &str {
-        exchange_of(&self.name)
     }
 
     /// The part before the colon: the kind's name, possibly after `embedded-`.
@@ -295,27 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_alone_means_its_market_of_the_feeds_base() {
-        for (name, feed, source) in [
-            ("kraken", "BTC/USD", "kraken:BTC/USD"),
-            ("bitfinex", "DOGE/USD", "bitfinex:tDOGE:USD"),
-            ("bitstamp", "ETH/USD", "bitstamp:ethusd"),
-            ("embedded-okx", "BTC/USD", "embedded-okx:BTC-USDT"),
-            ("binance", "BTC/EUR", "binance:BTCUSDC"),
-            ("okx:ETH-BTC", "BTC/USD", "okx:ETH-BTC"),
-        ] {
-            assert_eq!(Source::parse_for(name, feed).unwrap().name, source);
-        }
-        for (name, feed, says) in [
-            ("kraken", "gold", "a symbol too, as in kraken:BTC/USD"),
-            ("kraken", "btc/usd", "a symbol too"),
-            ("kraken", "BTC/USD/X", "a symbol too"),
-            ("krake", "BTC/USD", "EXCHANGE:SYMBOL"),
-            ("kraken:", "BTC/USD", "kraken:BTC/USD"),
-        ] {
-            let right = Source::parse_for(name, feed).unwrap_err();
-            assert!(right.contains(says), "{name}: {right}");
-        }
+    fn a_source_knows_its_market() {
         let source = Source::parse("bitfinex:tBTCUST").unwrap();
         assert!(source.prices("BTC", "USDT") && !source.prices("BTC", "USD"));
         assert!(!source.prices("ETH", "USDT"));

@@ -156,31 +156,6 @@ impl Entry {
         let (low, high) = (range.start(), range.end());
         inside.ok_or_else(|| self.wrong(format!("it takes a whole number from {low} to {high}")))
     }
-
-    /// Its number, whole or not.
-    pub fn number(&self) -> Result<f64, Wrong> {
-        match self.value {
-            Value::Number(number) => Ok(number),
-            Value::Whole(number) => Ok(number as f64),
-            _ => Err(self.wrong("it takes a number")),
-        }
-    }
-
-    /// Its value as true or false.
-    pub fn switch(&self) -> Result<bool, Wrong> {
-        match self.value {
-            Value::Switch(on) => Ok(on),
-            _ => Err(self.wrong("it takes true or false")),
-        }
-    }
-
-    /// Its list of texts.
-    pub fn list(&self) -> Result<&[String], Wrong> {
-        match &self.value {
-            Value::List(texts) => Ok(texts),
-            _ => Err(self.wrong("it takes a list of texts: [\"…\", \"…\"]")),
-        }
-    }
 }
 
 /// Text in double quotes, escaped. Control characters other than line feed and tab cannot be expressed.
@@ -643,13 +618,7 @@ mod tests {
             parse("n = 70000\nt = \"x\"\n[s]\nb = true\nf = 1.5\nl = [\"x\"]\n").unwrap();
         let (top, s) = (&sections[0], &sections[1]);
         let n = top.get("n").unwrap();
-        assert_eq!(
-            (n.whole(0..=u32::MAX), n.number()),
-            (Ok(70_000), Ok(70_000.0))
-        );
-        assert_eq!(s.get("f").unwrap().number(), Ok(1.5));
-        assert_eq!(s.get("b").unwrap().switch(), Ok(true));
-        assert_eq!(s.get("l").unwrap().list(), Ok(&["x".to_owned()][..]));
+        assert_eq!(n.whole(0..=u32::MAX), Ok(70_000));
         assert_eq!(top.required("t").and_then(Entry::text), Ok("x"));
         for (wrong, sentence) in [
             (
@@ -659,18 +628,6 @@ mod tests {
             (
                 n.text().unwrap_err(),
                 "line 1, key 'n': it takes text in double quotes",
-            ),
-            (
-                n.switch().unwrap_err(),
-                "line 1, key 'n': it takes true or false",
-            ),
-            (
-                n.list().unwrap_err(),
-                "line 1, key 'n': it takes a list of texts: [\"…\", \"…\"]",
-            ),
-            (
-                top.get("t").unwrap().number().unwrap_err(),
-                "line 2, key 't': it takes a number",
             ),
             (
                 top.required("x").unwrap_err(),
