@@ -196,6 +196,7 @@ const INNER_BOUNDS: &[&str] = &[
     "RESTART_ROUNDS_GOOD",
     "JSON_DEPTH_MAX",
     "JSON_SPANS_MAX",
+    "JSON_ITEMS_MAX",
     "MESSAGE_BYTES_MAX",
     "TOML_BYTES_MAX",
     "PEM_BYTES_MAX",

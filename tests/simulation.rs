@@ -28,7 +28,7 @@ use rsoracle::wire::Sample;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Observation;
 use rsoracle_proof::report::Refused;
-use rsoracle_proof::round::{Heard, Round, Standing};
+use rsoracle_proof::round::{Observed, Round, Standing};
 use schedule::{Delivery, Frame, KeyRing, Letter, Role, Schedule};
 use stage::Stage;
 use std::collections::BTreeSet;
@@ -212,8 +212,8 @@ impl Play {
     fn observe(&mut self, slot: u16, bytes: [u8; Observation::BYTES]) {
         let before = self.round.answered(slot);
         match self.round.observe(slot, &bytes) {
-            Ok(Heard::TooEarly) => self.waiting.push((slot, bytes)),
-            Ok(Heard::Accepted) => {
+            Ok(Observed::TooEarly) => self.waiting.push((slot, bytes)),
+            Ok(Observed::Accepted) => {
                 assert!(
                     !before && self.round.answered(slot),
                     "only the first answer counts"

@@ -9,7 +9,7 @@ use rsoracle::wire::Sample;
 use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
 use rsoracle_proof::answer as sampler;
 use rsoracle_proof::record::{Observation, Record};
-use rsoracle_proof::round::{Heard, Round};
+use rsoracle_proof::round::{Observed, Round};
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_proof::terms::{Seat, Terms};
 use std::time::Instant;
@@ -133,7 +133,10 @@ fn measure(n: u16, times: usize) -> Cost {
                         .sample(slot, sample.start_us, &sample.record)
                         .expect("it is in order");
                 }
-                assert_eq!(round.observe(slot, &one.observation), Ok(Heard::Accepted));
+                assert_eq!(
+                    round.observe(slot, &one.observation),
+                    Ok(Observed::Accepted)
+                );
             }
             let block_us = began.elapsed().as_secs_f64() * 1e6;
             whole_us.push(block_us / part.len() as f64);

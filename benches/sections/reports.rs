@@ -14,7 +14,7 @@ use rsoracle_proof::answer as sampler;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::record::{Observation, Record};
 use rsoracle_proof::report::{Refused, Report, Verifier};
-use rsoracle_proof::round::{Heard, Round};
+use rsoracle_proof::round::{Observed, Round};
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_proof::terms::{Seat, Terms};
 use std::io::Write;
@@ -97,7 +97,7 @@ fn round(terms: &Terms, keys: &[SecretKey], start_us: u64, all: &mut Vec<Signed>
         };
         assert_eq!(
             round.observe(slot as u16, &observation.encode()),
-            Ok(Heard::Accepted)
+            Ok(Observed::Accepted)
         );
         all.push(Signed(key.public(), bytes.to_vec(), signature));
     }

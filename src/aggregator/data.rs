@@ -11,7 +11,7 @@ use crate::wire::Preamble;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Observation;
 use rsoracle_proof::report::Refused;
-use rsoracle_proof::round::{Heard, Round};
+use rsoracle_proof::round::{Observed, Round};
 use rsoracle_verify::error::Error;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -155,8 +155,8 @@ impl Sender {
             return self.waits(FRAME_MS_MAX, begun, Reject::FrameLate);
         };
         match round.ok_or(Reject::NoRound)?.observe(slot, &bytes)? {
-            Heard::Accepted => self.inbox.consume(Observation::BYTES),
-            Heard::TooEarly => {}
+            Observed::Accepted => self.inbox.consume(Observation::BYTES),
+            Observed::TooEarly => {}
         }
         Ok(())
     }

@@ -114,9 +114,9 @@ pub fn source_for(name: &str, feed: &str) -> Result<Source, String> {
 mod tests {
     use super::*;
 
-    /// The sources for which `rsoracle_proof::tolerance` shows what the roster survives.
+    /// The tests of `rsoracle_proof::tolerance` show what this roster tolerates.
     #[test]
-    fn the_diverse_roster_is_the_one_whose_tolerance_is_shown() {
+    fn the_diverse_roster_is_the_one_in_the_tests_of_tolerance() {
         assert_eq!(
             DIVERSE.map(|kind| source_for(kind, "BTC/USD").map(|source| source.name)),
             [

@@ -44,7 +44,7 @@ impl Standing {
 
 /// What became of an observation that [`Round::observe`] did not refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Observed {
     /// The observation counts.
     Accepted,
     /// Not all samples of its slot have arrived yet. Try again when they have.
@@ -139,7 +139,7 @@ impl Round {
         &mut self,
         slot: u16,
         bytes: &[u8; Observation::BYTES],
-    ) -> Result<Heard, Reject> {
+    ) -> Result<Observed, Reject> {
         let observation = Observation::decode(bytes)?;
         let latest = self.last_instant_us() + lateness_us_max(self.terms.interval_us);
         if !(self.start_us..=latest).contains(&observation.timestamp_us) {
@@ -150,7 +150,7 @@ impl Round {
             return Err(Reject::Duplicate);
         }
         if part.records.len() < self.terms.samples as usize {
-            return Ok(Heard::TooEarly);
+            return Ok(Observed::TooEarly);
         }
         self.check_signature(slot, &observation)?;
         // A key can sign the same bytes in many ways. Only a different answer contradicts the first.
@@ -173,7 +173,7 @@ impl Round {
         part.observation = Some(observation);
         part.equivocated = part.unfit;
         match part.equivocated {
-            None => Ok(Heard::Accepted),
+            None => Ok(Observed::Accepted),
             Some(_) => Err(Reject::Equivocation),
         }
     }
@@ -402,7 +402,7 @@ mod tests {
         let observation = honest(round, slot, &records);
         assert_eq!(
             round.observe(slot, &observation.encode()),
-            Ok(Heard::Accepted)
+            Ok(Observed::Accepted)
         );
     }
 
@@ -462,7 +462,10 @@ mod tests {
         };
         send_samples(&mut round, 2, &missing);
         let abstention = honest(&round, 2, &missing);
-        assert_eq!(round.observe(2, &abstention.encode()), Ok(Heard::Accepted));
+        assert_eq!(
+            round.observe(2, &abstention.encode()),
+            Ok(Observed::Accepted)
+        );
         let outcome = round.outcome();
         assert_eq!(
             (
@@ -506,7 +509,7 @@ mod tests {
                 "bit {bit}: {refused}"
             );
         }
-        assert_eq!(round.observe(0, &good), Ok(Heard::Accepted));
+        assert_eq!(round.observe(0, &good), Ok(Observed::Accepted));
         assert_eq!(round.observe(0, &good), Err(Reject::Duplicate));
         assert_eq!(round.outcome().price, Some(87231.42));
     }
@@ -630,9 +633,9 @@ mod tests {
         let records = records(10.0);
         let observation = honest(&round, 0, &records).encode();
         send_samples(&mut round, 0, &records[..4]);
-        assert_eq!(round.observe(0, &observation), Ok(Heard::TooEarly));
+        assert_eq!(round.observe(0, &observation), Ok(Observed::TooEarly));
         round.sample(0, START, &records[4]).unwrap();
-        assert_eq!(round.observe(0, &observation), Ok(Heard::Accepted));
+        assert_eq!(round.observe(0, &observation), Ok(Observed::Accepted));
     }
 
     #[test]
@@ -670,8 +673,8 @@ mod tests {
         // Each one counts by itself.
         let mut alone = Round::new(terms(1, Rule::TrimmedMean), START);
         send_samples(&mut alone, 0, &records);
-        assert_eq!(alone.observe(0, &second.encode()), Ok(Heard::Accepted));
-        assert_eq!(round.observe(0, &first.encode()), Ok(Heard::Accepted));
+        assert_eq!(alone.observe(0, &second.encode()), Ok(Observed::Accepted));
+        assert_eq!(round.observe(0, &first.encode()), Ok(Observed::Accepted));
         assert_eq!(round.observe(0, &second.encode()), Err(Reject::Duplicate));
         assert_eq!(round.outcome().standings, [Standing::Used(10.0)]);
     }

@@ -106,7 +106,7 @@ mod tests {
     use std::prelude::v1::*;
 
     fn diverse() -> [String; 7] {
-        // A test of the built-in roster `diverse` holds it to this list.
+        // A test of `flags::values` checks that the built-in roster `diverse` is this list.
         [
             "coinbase:BTC-USD",
             "kraken:BTC/USD",

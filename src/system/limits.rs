@@ -30,9 +30,9 @@ pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 pub const PRICE_TEXT_BYTES_MAX: usize = 64;
 /// Deepest nesting of JSON that the reader accepts. Deeper text is refused.
 pub const JSON_DEPTH_MAX: usize = 32;
-/// Most JSON keys and values of one message whose positions are noted. A message with a price has fewer before its price.
+/// Most JSON keys and values of one message whose positions are recorded. A message with a price has fewer before its price.
 pub const JSON_SPANS_MAX: usize = 64;
-/// Most items of one JSON list that are noted. The first level of an order book is the best one.
+/// Most items of one JSON list that are recorded. They suffice for an order book, whose first level is the best one.
 pub const JSON_ITEMS_MAX: u16 = 8;
 /// Largest message of an exchange, in bytes. A larger one ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -70,7 +70,8 @@ pub const SLICE_MS: u64 = 100;
 pub const RESOLVE_MS_MAX: u64 = 2_500;
 /// Timeout of one TCP connection attempt to one address, in milliseconds. It is the longest wait that nothing can interrupt.
 pub const CONNECT_SLICE_MS: u64 = 800;
-/// Timeout for setting up a control or data channel, in milliseconds. It includes repeated attempts.
+/// Timeout for setting up a control or data channel, in milliseconds, over repeated attempts. The embedded exchange uses it
+/// for its handshakes too.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 /// Timeout for the TCP connection to an exchange, in milliseconds, over all its addresses.
 pub const CONNECT_MS_MAX: u64 = 5_000;
@@ -117,8 +118,8 @@ pub const RECONNECT_MS: u64 = 50;
 pub const GOOD_PAUSES: u32 = 10;
 /// After this many attempts to connect that a new round interrupted, the next attempt is not interrupted.
 pub const CUT_SHORT_MAX: u32 = 2;
-/// When too few collectors are left for a quorum, the others have this many milliseconds to say why they fail. Then the run
-/// ends.
+/// When too few collectors are left for a quorum, the others have this many milliseconds to say why they fail. Then the
+/// aggregator stops waiting for them.
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// First backoff before an ended collector is restarted, in milliseconds. Every further end doubles it. Jitter can halve it.
 pub const RESTART_MS_MIN: u64 = 500;

@@ -16,7 +16,7 @@ use rsoracle_proof::publish::Policy;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::*;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
-use rsoracle_proof::round::{Heard, Round as Bookkeeping, Standing};
+use rsoracle_proof::round::{Observed, Round as Bookkeeping, Standing};
 use rsoracle_proof::seal::*;
 use rsoracle_proof::terms::{Seat, Terms};
 
@@ -211,7 +211,7 @@ impl Story {
                     .expect("in order");
             }
             let heard = books.observe(player.slot, &player.observation.encode());
-            assert_eq!(heard, Ok(Heard::Accepted), "slot {}", player.slot);
+            assert_eq!(heard, Ok(Observed::Accepted), "slot {}", player.slot);
         }
         let policy = Policy {
             deviation: Some(0.005),

@@ -13,7 +13,7 @@ use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
 use crate::publish::PublishedPrice;
 use crate::reason::Reject;
 use crate::roster::Roster;
-use crate::round::{Heard, Part, Round};
+use crate::round::{Observed, Part, Round};
 use crate::seal::{Keys, PublicKey};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -429,8 +429,8 @@ fn played_again(again: &mut Round) -> Vec<String> {
         }
         if let Some(observation) = part.observation {
             match again.observe(slot, &observation.encode()) {
-                Ok(Heard::Accepted) => {}
-                Ok(Heard::TooEarly) => {
+                Ok(Observed::Accepted) => {}
+                Ok(Observed::TooEarly) => {
                     flaws.push(format!("collector {slot}: {}", Reject::SamplesMissing))
                 }
                 Err(reason) => flaws.push(format!("collector {slot}: {reason}")),
