@@ -28,9 +28,8 @@ cause=$("$rsoracle" run --quiet --collectors 1 --samples 1 --ready-timeout 5s --
 case $status in
     0) exec "$rsoracle" run ;;
     1 | 3)
-        cause=${cause%%$'\n'*}
-        cause=${cause%; trying again}
-        say "*** NO PRICE FROM THE LIVE EXCHANGE: RECORDED PRICES FOLLOW, NOT LIVE ONES *** (${cause#collector 0: })"
+        while IFS= read -r line; do say "$line"; done <<<"$cause"
+        say "*** NO PRICE FROM THE LIVE EXCHANGE: RECORDED PRICES FOLLOW, NOT LIVE ONES ***"
         exec "$rsoracle" run --source embedded:BTCUSDT
         ;;
     *) say "$cause"; exit "$status" ;;

@@ -30,7 +30,7 @@ pub static VERIFY: Command = Command {
             "max-age",
             "DURATION",
             "",
-            "Refuse a file whose last price is older than this.",
+            "Refuse a file whose last price is older than this. (The --max-age of 'run' is another: it limits the age of an exchange's price.)",
         ),
         flag(
             "json",
