@@ -58,10 +58,11 @@ pub fn addresses(
     };
     let mut command = child::this_program()?;
     command.args(["resolve", &format!("{host}:{port}")]);
+    // Not Stdio::null, which opens /dev/null: an empty root has none. Nobody reads these few words.
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(Stdio::piped());
     let mut asked = child::Child::spawn(&mut command, "the process that looks up host names")?;
     let until = deadline.min(Instant::now() + Duration::from_millis(RESOLVE_MS_MAX));
     let status = loop {
