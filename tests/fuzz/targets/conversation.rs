@@ -267,7 +267,7 @@ impl Stage {
         self.lie(input);
         let round = Round::new(TERMS.clone(), START_US);
         for slot in &mut self.slots {
-            slot.tell(&round, key(AGGREGATOR));
+            slot.announce(&round, key(AGGREGATOR));
         }
         self.round = Some(round);
         self.lie(input);
