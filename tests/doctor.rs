@@ -2,7 +2,7 @@
 
 mod support;
 
-use rsoracle::exchange::json::Json;
+use rsoracle::exchange::json::{Json, Spans};
 use rsoracle_proof::source::KINDS;
 use support::*;
 
@@ -182,9 +182,11 @@ fn software_gets_one_object_a_line() {
     let done = doctor(&url, &["--json", POLL, "embedded:NOSUCHUSDT"]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(1), ""));
     let lines: Vec<&str> = done.stdout.lines().collect();
+    let mut spans = [Spans::new(), Spans::new()];
     let both: Vec<Json> = lines
         .iter()
-        .map(|line| Json::parse(line).expect("JSON"))
+        .zip(&mut spans)
+        .map(|(line, spans)| Json::read(line, spans).expect("JSON"))
         .collect();
     assert_eq!(both.len(), 2);
     let get = |of: usize, name: &str| both[of].get(name).expect("every field is there").raw();

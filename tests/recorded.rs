@@ -4,7 +4,7 @@
 //! The expected prices were found without our parsers, by the Python program in this file. No recording has Kraken's ticker,
 //! and none of Coinbase's tickers is of BTC-USD.
 
-use rsoracle::exchange::json::Json;
+use rsoracle::exchange::json::{Json, Spans};
 use rsoracle::exchange::{DIALECTS, Dialect, Said, Topic};
 use rsoracle_proof::price::is_price;
 use rsoracle_proof::reason::Miss;
@@ -194,7 +194,9 @@ fn received(file: &str) -> Vec<String> {
         .unwrap_or_else(|| panic!("no {file}* in {folder:?}"));
     let text = std::fs::read_to_string(path).unwrap();
     let line = |line: &str| {
-        let [direction, raw] = Json::parse(line).unwrap().pick(["d", "raw"]);
+        let mut spans = Spans::new();
+        let json = Json::read(line, &mut spans).unwrap();
+        let [direction, raw] = json.pick(["d", "raw"]);
         direction
             .unwrap()
             .says("<")
@@ -351,7 +353,8 @@ fn any_price(text: &str, symbol: &str, channel: Option<u64>) -> Option<f64> {
 
 /// The channel number in a frame of Bitfinex.
 fn channel(frame: &str) -> Option<u64> {
-    Json::parse(frame).ok()?.at(0)?.whole()
+    let mut spans = Spans::new();
+    Json::read(frame, &mut spans).ok()?.at(0)?.whole()
 }
 
 /// Frames of more than a thousand bytes (order books) are only truncated at every 97th byte.

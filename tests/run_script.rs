@@ -26,7 +26,8 @@ fn without_a_network_the_script_says_so_loudly_and_every_price_bears_the_mark() 
     command.env("CARGO_NET_OFFLINE", "true");
     let done = start_command(command).finish_within(LONG * 10);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let loud = "run.sh: *** NO PRICE FROM THE LIVE EXCHANGE: RECORDED PRICES FOLLOW, NOT LIVE ONES ***\n";
+    let loud =
+        "run.sh: *** NO PRICE FROM THE LIVE EXCHANGE: RECORDED PRICES FOLLOW, NOT LIVE ONES ***\n";
     let (before, after) = done.stderr.split_once(loud).expect(&done.stderr);
     // The cause comes before the warning, all of it in the script's name.
     assert!(

@@ -234,7 +234,7 @@ impl Collector<'_> {
             }
             Said::Alive { .. } | Said::Channel(_) | Said::Leaving(_) => return,
         };
-        let (index, result) = match id.as_deref().map(sample_of) {
+        let (index, result) = match id.map(|id| sample_of(id.as_str())) {
             // A foreign id, or none: the message can only answer the sample that has waited longest.
             Some(None) => (sampler.oldest_asked(), Err(Miss::WrongId)),
             None => (sampler.oldest_asked(), result),

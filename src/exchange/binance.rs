@@ -5,12 +5,11 @@
 //! Invariant: the parsers are pure functions, total on any text; what is not exactly a price is a reason why not.
 
 use super::{
-    Denial, Dialect, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
+    Denial, Dialect, Id, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
     price_of, time_of,
 };
 use crate::exchange::json::{Json, NotJson, Spans};
 use rsoracle_proof::reason::Miss;
-use std::borrow::Cow;
 use std::time::Duration;
 
 /// Where the API listens.
@@ -73,8 +72,8 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         None => Ok(None),
         Some(id) if id.raw() == "null" => Ok(None),
         Some(id) => {
-            let number = || id.whole::<i64>().map(|id| id.to_string());
-            let id = id.text().map(Cow::into_owned).or_else(number);
+            let number = || id.whole::<i64>().map(|id| Id::new(&id.to_string()));
+            let id = id.text().map(|text| Id::new(&text)).or_else(number);
             id.map(Some).ok_or(())
         }
     };
@@ -119,7 +118,7 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
 }
 
 /// An error object; the codes are those of errors.md.
-fn refusal(id: Option<String>, status: u16, error: Json, text: &str) -> Said {
+fn refusal(id: Option<Id>, status: u16, error: Json, text: &str) -> Said {
     let (code, message) = (
         error.get("code").and_then(Json::whole::<i64>),
         error.get("msg").and_then(Json::text),
@@ -167,13 +166,13 @@ mod tests {
 
     fn price(id: &str, price: f64) -> Said {
         Said::Price {
-            id: Some(id.into()),
+            id: Some(Id::new(id)),
             price,
             time_us: None,
         }
     }
 
-    fn miss(text: &str) -> (Option<String>, Miss) {
+    fn miss(text: &str) -> (Option<Id>, Miss) {
         match said(text) {
             Said::Fault { id, miss, .. } => (id, miss),
             other => panic!("{other:?}"),
@@ -237,13 +236,13 @@ mod tests {
             panic!("it is asked")
         };
         assert_eq!(request("a-1", "BTCUSDC"), expected);
-        assert!(Json::parse(expected).is_ok());
+        assert!(crate::exchange::json::check(expected).is_ok());
     }
 
     #[test]
     fn what_is_not_exactly_a_price_is_a_reason() {
         let with = |from: &str, to: &str| miss(&GOOD.replace(from, to));
-        let id = || Some("s-3".to_owned());
+        let id = || Some(Id::new("s-3"));
         assert_eq!(with("BTCUSDC", "BTCUSDT"), (id(), Miss::WrongSymbol));
         for text in ["NaN", "", "abc", "inf", "0x1"] {
             assert_eq!(

@@ -71,13 +71,15 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
 mod tests {
     use super::super::tests::{assert_bent, refusal, said};
     use super::*;
+    use crate::exchange::json::Spans;
 
     const TRADE: &str = r#"{"stream":"btcusdc@trade","data":{"e":"trade","E":1723161255343,"s":"BTCUSDC","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}}"#;
     const QUOTE: &str = r#"{"stream":"btcusdc@bookTicker","data":{"u":50093239212,"s":"BTCUSDC","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}}"#;
 
     fn raw(wrapped: &str) -> String {
-        let data = Json::parse(wrapped).unwrap().get("data").unwrap();
-        data.raw().to_owned()
+        let mut spans = Spans::new();
+        let json = Json::read(wrapped, &mut spans).unwrap();
+        json.get("data").unwrap().raw().to_owned()
     }
 
     fn about(text: &str) -> Said {

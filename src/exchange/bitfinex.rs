@@ -39,16 +39,18 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     if let Some(event) = json.get("event").and_then(Json::text) {
         return happening(&event, json, topic);
     }
-    let channel = json.at(0).and_then(Json::whole);
+    let [channel, ticker] = json.first();
+    let channel = channel.and_then(Json::whole);
     if channel.is_none() || channel != topic.channel {
         return Ok(Said::ALIVE);
     }
-    let ticker = json.at(1).ok_or(Miss::Shape)?;
+    let ticker = ticker.ok_or(Miss::Shape)?;
     if ticker.says("hb") {
         return Ok(Said::ALIVE);
     }
     // BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, ...
-    let price = quoted_last(ticker.at(6), ticker.at(0), ticker.at(2))?;
+    let [bid, _, ask, _, _, _, last] = ticker.first();
+    let price = quoted_last(last, bid, ask)?;
     Ok(Said::price(price, None))
 }
 

@@ -17,6 +17,7 @@ pub enum BadPrice {
 }
 
 /// Reads the decimal text of a price, such as `87232.01000000` or `9.2E-7`.
+#[inline]
 pub fn parse(text: &str) -> Result<f64, BadPrice> {
     Decimal::read(text)?.price(text)
 }
@@ -30,14 +31,14 @@ pub fn middle(one: &str, other: &str) -> Result<f64, BadPrice> {
     b.price(other)?;
     let sum = || {
         let exponent = a.exponent.min(b.exponent);
-        let scaled = |number: &Decimal| {
-            let digits = number.all_digits()?;
+        let scaled = |number: &Decimal, text: &str| {
+            let digits = number.all_digits(text)?;
             match number.exponent.abs_diff(exponent) {
                 0 => Some(digits),
                 places => digits.checked_mul(10u128.checked_pow(places)?),
             }
         };
-        let sum = scaled(&a)?.checked_add(scaled(&b)?)?;
+        let sum = scaled(&a, one)?.checked_add(scaled(&b, other)?)?;
         Some((sum.checked_mul(5)?, exponent - 1))
     };
     let (digits, exponent) = sum().ok_or(BadPrice::NotDecimal)?;
@@ -46,13 +47,11 @@ pub fn middle(one: &str, other: &str) -> Result<f64, BadPrice> {
 }
 
 /// A decimal number as it is written, `digits[.digits][(e|E)[+-]digits]` with or without a minus: in one pass over its text.
-struct Decimal<'a> {
+struct Decimal {
     negative: bool,
-    /// Before the point ...
-    whole: &'a [u8],
-    /// ... and behind it.
-    fraction: &'a [u8],
-    /// All digits as one number, if they are at most [`DIGITS_MAX`]; else what they leave of one.
+    /// How many digits stand before the exponent.
+    count: usize,
+    /// All of them as one number, if they are at most [`DIGITS_MAX`]; else what they leave of one.
     digits: u64,
     /// Which power of ten that number counts; one that is out of all bounds stays out of them.
     exponent: i32,
@@ -61,8 +60,9 @@ struct Decimal<'a> {
 /// So many digits always fit into 64 bits.
 const DIGITS_MAX: usize = 19;
 
-impl Decimal<'_> {
-    fn read(text: &str) -> Result<Decimal<'_>, BadPrice> {
+impl Decimal {
+    #[inline(always)]
+    fn read(text: &str) -> Result<Decimal, BadPrice> {
         if text.len() > PRICE_TEXT_BYTES_MAX {
             return Err(BadPrice::NotDecimal);
         }
@@ -80,30 +80,37 @@ impl Decimal<'_> {
             count
         };
         let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
-        let (whole, rest) = unsigned.split_at(run(unsigned));
-        let (fraction, rest) = match rest {
-            [b'.', digit, ..] if digit.is_ascii_digit() => rest[1..].split_at(run(&rest[1..])),
-            _ => rest.split_at(0),
-        };
-        if whole.is_empty() {
-            return Err(BadPrice::NotDecimal);
+        let whole = run(unsigned);
+        let mut rest = &unsigned[whole..];
+        let mut fraction = 0;
+        if let [b'.', digit, ..] = rest
+            && digit.is_ascii_digit()
+        {
+            fraction = run(&rest[1..]);
+            rest = &rest[1 + fraction..];
         }
-        let exponent = exponent(rest).ok_or(BadPrice::NotDecimal)?;
-        Ok(Decimal {
-            negative: unsigned.len() < bytes.len(),
-            whole,
-            fraction,
-            digits,
-            exponent: exponent - fraction.len() as i32,
-        })
+        let exponent = match rest {
+            [] => Some(0),
+            _ => exponent(rest),
+        };
+        match exponent {
+            Some(exponent) if whole > 0 => Ok(Decimal {
+                negative: unsigned.len() < bytes.len(),
+                count: whole + fraction,
+                digits,
+                exponent: exponent - fraction as i32,
+            }),
+            _ => Err(BadPrice::NotDecimal),
+        }
     }
 
     /// The price that it is; `text` is what it was read from.
+    #[inline(always)]
     fn price(&self, text: &str) -> Result<f64, BadPrice> {
         if self.negative {
             return Err(BadPrice::OutOfBounds);
         }
-        let short = self.whole.len() + self.fraction.len() <= DIGITS_MAX;
+        let short = self.count <= DIGITS_MAX;
         let exact = short.then(|| exactly(u128::from(self.digits), self.exponent));
         let value = match exact.flatten() {
             Some(value) => value,
@@ -116,22 +123,23 @@ impl Decimal<'_> {
         }
     }
 
-    /// All digits as one number, if they fit.
-    fn all_digits(&self) -> Option<u128> {
-        if self.whole.len() + self.fraction.len() <= DIGITS_MAX {
+    /// All digits of the text that it was read from as one number, if they fit.
+    #[inline(always)]
+    fn all_digits(&self, text: &str) -> Option<u128> {
+        if self.count <= DIGITS_MAX {
             return Some(self.digits.into());
         }
-        let mut digits = self.whole.iter().chain(self.fraction);
+        let mut digits = text.bytes().filter(u8::is_ascii_digit).take(self.count);
         digits.try_fold(0u128, |sum, digit| {
             sum.checked_mul(10)?.checked_add((digit - b'0').into())
         })
     }
 }
 
-/// What stands behind the digits: nothing, or an exponent.
+/// The exponent that stands behind the digits, if it is one.
+#[inline(never)]
 fn exponent(text: &[u8]) -> Option<i32> {
     let (negative, digits) = match text {
-        [] => return Some(0),
         [b'e' | b'E', b'-', digits @ ..] => (true, digits),
         [b'e' | b'E', b'+', digits @ ..] | [b'e' | b'E', digits @ ..] => (false, digits),
         _ => return None,
@@ -148,6 +156,7 @@ fn exponent(text: &[u8]) -> Option<i32> {
 
 /// `digits` times a power of ten, rounded once, if one operation on two exact values makes it: whole numbers up to 2^53 and
 /// powers of ten up to the 22nd are exact, and IEEE 754 rounds their product and their quotient once.
+#[inline(always)]
 fn exactly(digits: u128, exponent: i32) -> Option<f64> {
     const POWERS: [f64; 23] = [
         1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,

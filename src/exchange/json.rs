@@ -13,28 +13,29 @@ pub use scan::NotJson;
 
 use crate::system::limits::JSON_SPANS_MAX;
 use nanoserde::DeJson;
-use scan::{Span, scan, skip_blanks, string};
+use scan::{Span, byte_at, scan, skip_blanks, string, token};
 use std::borrow::Cow;
 use std::iter::from_fn;
 
-/// What has not been noted. (A constant is copied at once, an expression field by field.)
-const UNUSED: [Span; JSON_SPANS_MAX] = [Span {
-    start: 0,
-    end: 0,
-    inside: 0,
-    escaped: false,
-}; JSON_SPANS_MAX];
+/// An empty table. (A constant is copied at once, an expression field by field.)
+const UNUSED: [Span; JSON_SPANS_MAX] = [Span::UNUSED; JSON_SPANS_MAX];
 
-/// The table that a check fills, for [`Json::read`]: of each object and list the first members and items, as many as fit.
-pub struct Spans {
+/// What [`Json::read`] leaves behind: the text, and a table of the first members and items of its objects and lists, as many as fit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Spans<'a> {
+    text: &'a str,
     table: [Span; JSON_SPANS_MAX],
 }
 
-impl Spans {
+impl Spans<'_> {
     /// An empty table.
+    #[inline(always)]
     #[allow(clippy::new_without_default)]
-    pub fn new() -> Spans {
-        Spans { table: UNUSED }
+    pub fn new() -> Self {
+        Spans {
+            text: "",
+            table: UNUSED,
+        }
     }
 }
 
@@ -43,79 +44,92 @@ pub fn check(text: &str) -> Result<(), NotJson> {
     scan(text.as_bytes(), &mut []).map(|_| ())
 }
 
-/// One value, as the piece of checked text that it is.
+/// One value: where it stands in a checked text. It is as small as a string slice, for it is handed on often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Json<'a> {
-    raw: &'a str,
-    /// What the table has of what stands inside it: always its beginning.
-    inside: &'a [Span],
-    /// Whether it is a string with a backslash.
-    escaped: bool,
+    spans: &'a Spans<'a>,
+    /// Its place in the table; if it is not in the table, the position of its first byte, added to the table's length.
+    at: usize,
 }
 
 impl<'a> Json<'a> {
-    /// Checks the text, which must be one value. For what is read rarely: each look goes through the text again.
-    pub fn parse(text: &'a str) -> Result<Json<'a>, NotJson> {
-        check(text).map(|()| Json::piece(text))
-    }
-
-    /// The same in one pass: what it saw stands in `spans` from then on.
-    pub fn read(text: &'a str, spans: &'a mut Spans) -> Result<Json<'a>, NotJson> {
+    /// Checks the text, which must be one value, in one pass. What it saw stands in `spans` from then on.
+    pub fn read(text: &'a str, spans: &'a mut Spans<'a>) -> Result<Json<'a>, NotJson> {
         let count = scan(text.as_bytes(), &mut spans.table)?;
-        Ok(Json {
-            inside: &spans.table[..count],
-            ..Json::piece(text)
-        })
+        spans.text = text;
+        let at = match count {
+            0 => JSON_SPANS_MAX + skip_blanks(text.as_bytes(), 0),
+            _ => 0,
+        };
+        Ok(Json { spans, at })
     }
 
-    /// A piece that is not in the table, without the blanks around it; the check has let through no others than JSON's own four.
-    fn piece(text: &'a str) -> Json<'a> {
-        let raw = text.trim_ascii();
-        Json {
-            raw,
-            inside: &[],
-            escaped: raw.starts_with('"') && raw.contains('\\'),
+    /// What the table has of it.
+    #[inline(always)]
+    fn span(self) -> Option<&'a Span> {
+        self.spans.table.get(self.at)
+    }
+
+    /// Position of its first byte.
+    #[inline(always)]
+    fn start(self) -> usize {
+        match self.span() {
+            Some(span) => usize::from(span.start),
+            None => self.at - JSON_SPANS_MAX,
         }
     }
 
+    /// Its first byte, which tells what it is.
+    #[inline(always)]
+    fn first_byte(self) -> u8 {
+        byte_at(self.spans.text.as_bytes(), self.start())
+    }
+
     /// The piece of text itself.
+    #[inline(always)]
     pub fn raw(self) -> &'a str {
-        self.raw
+        let start = self.start();
+        let end = match self.span() {
+            Some(span) => usize::from(span.end),
+            None => end_of(self.spans.text.as_bytes(), start),
+        };
+        &self.spans.text[start..end]
     }
 
     /// The member of that name; of several the last one, as most readers have it. None too if this is no object.
+    #[inline]
     pub fn get(self, name: &str) -> Option<Json<'a>> {
         let [value] = self.pick([name]);
         value
     }
 
     /// The members of these names, each as [`Json::get`] has it, in one pass.
-    #[inline]
+    #[inline(always)]
     pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
         let mut picked = [None; N];
         let Some(mut pieces) = self.pieces(b'{') else {
             return picked;
         };
-        let bytes = self.raw.as_bytes();
-        // Most keys are not looked for: they are compared where they stand.
-        while let [key, value, rest @ ..] = pieces.noted
-            && !key.escaped
-        {
-            let own = &bytes[key.start as usize + 1..key.end as usize - 1];
-            // Mostly the length or the first byte tells, without a call.
-            let same = |name: &&str| {
-                let name = name.as_bytes();
-                name.len() == own.len() && name.first() == own.first() && name == own
-            };
-            if let Some(place) = names.iter().position(same) {
-                pieces.noted = &pieces.noted[1..];
-                picked[place] = pieces.next(b',');
-            } else {
-                pieces.noted = &rest[usize::from(value.inside)..];
-                pieces.at = value.end as usize;
+        let bytes = self.spans.text.as_bytes();
+        // Most keys are not looked for, which one bit tells.
+        let wanted = names
+            .iter()
+            .fold(0, |bits, name| bits | bit_of(name.as_bytes()));
+        while let Some((value, span)) = pieces.noted() {
+            let own = &bytes[usize::from(span.key) + 1..usize::from(span.key_end) - 1];
+            if span.key_escaped {
+                let key = pieces.key(span);
+                if let Some(place) = names.iter().position(|name| key.says(name)) {
+                    picked[place] = Some(value);
+                }
+            } else if bit_of(own) & wanted != 0 {
+                let same = |name: &&str| name.len() == own.len() && name.as_bytes() == own;
+                if let Some(place) = names.iter().position(same) {
+                    picked[place] = Some(value);
+                }
             }
         }
-        while let (Some(key), Some(value)) = (pieces.next(b':'), pieces.next(b',')) {
+        while let Some((key, value)) = pieces.member() {
             if let Some(place) = names.iter().position(|name| key.says(name)) {
                 picked[place] = Some(value);
             }
@@ -124,49 +138,70 @@ impl<'a> Json<'a> {
     }
 
     /// Names and values, if this is an object.
-    #[inline]
     pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
         let mut pieces = self.pieces(b'{')?;
-        Some(from_fn(move || {
-            Some((pieces.next(b':')?, pieces.next(b',')?))
+        Some(from_fn(move || match pieces.noted() {
+            Some((value, span)) => Some((pieces.key(span), value)),
+            None => pieces.member(),
         }))
     }
 
     /// What is listed, if this is a list.
-    #[inline]
+    #[inline(always)]
     pub fn items(self) -> Option<impl Iterator<Item = Json<'a>>> {
         let mut pieces = self.pieces(b'[')?;
-        Some(from_fn(move || pieces.next(b',')))
+        Some(from_fn(move || pieces.item()))
     }
 
-    /// What stands inside, if this begins with that bracket.
-    #[inline]
-    fn pieces(self, bracket: u8) -> Option<Pieces<'a>> {
-        (self.raw.as_bytes().first() == Some(&bracket)).then_some(Pieces {
-            raw: self.raw,
-            noted: self.inside,
-            at: 1,
-        })
+    /// The first items, if this is a list; none for those that it lacks.
+    #[inline(always)]
+    pub fn first<const N: usize>(self) -> [Option<Json<'a>>; N] {
+        let mut pieces = self.pieces(b'[');
+        [(); N].map(|()| pieces.as_mut()?.item())
     }
 
     /// The item at that place, if this is a list so long.
+    #[inline]
     pub fn at(self, place: usize) -> Option<Json<'a>> {
         self.items()?.nth(place)
     }
 
+    /// What stands inside, if this begins with that bracket.
+    #[inline(always)]
+    fn pieces(self, bracket: u8) -> Option<Pieces<'a>> {
+        let inside = self.span().map_or(0, |span| usize::from(span.inside));
+        (self.first_byte() == bracket).then_some(Pieces {
+            spans: self.spans,
+            next: self.at + 1,
+            behind: self.at + 1 + inside,
+            at: self.start() + 1,
+        })
+    }
+
     /// What stands between the quotation marks of a string.
-    #[inline]
+    #[inline(always)]
     fn quoted(self) -> Option<&'a str> {
-        let is_string = self.raw.as_bytes().first() == Some(&b'"');
-        is_string.then(|| &self.raw[1..self.raw.len() - 1])
+        (self.first_byte() == b'"').then(|| {
+            let raw = self.raw();
+            &raw[1..raw.len() - 1]
+        })
+    }
+
+    /// Whether it is a string with a backslash.
+    #[inline(always)]
+    fn escaped(self) -> bool {
+        match self.span() {
+            Some(span) => span.escaped,
+            None => self.quoted().is_some_and(|text| text.contains('\\')),
+        }
     }
 
     /// What a string says.
-    #[inline]
+    #[inline(always)]
     pub fn text(self) -> Option<Cow<'a, str>> {
         let quoted = self.quoted()?;
-        if self.escaped {
-            String::deserialize_json(self.raw).ok().map(Cow::Owned)
+        if self.escaped() {
+            String::deserialize_json(self.raw()).ok().map(Cow::Owned)
         } else {
             Some(Cow::Borrowed(quoted))
         }
@@ -180,26 +215,27 @@ impl<'a> Json<'a> {
     /// Whether it is a string that says this.
     #[inline]
     pub fn says(self, text: &str) -> bool {
-        if self.escaped {
+        if self.escaped() {
             return self.text().is_some_and(|own| own == text);
         }
         self.quoted() == Some(text)
     }
 
     /// A number's decimal text, as it was written.
+    #[inline(always)]
     pub fn number(self) -> Option<&'a str> {
-        let first = self.raw.as_bytes().first();
-        matches!(first, Some(b'-' | b'0'..=b'9')).then_some(self.raw)
+        matches!(self.first_byte(), b'-' | b'0'..=b'9').then(|| self.raw())
     }
 
     /// A whole number that fits; an exponent or a fraction is none.
+    #[inline]
     pub fn whole<T: std::str::FromStr>(self) -> Option<T> {
         self.number()?.parse().ok()
     }
 
     /// What is true or false.
     pub fn switch(self) -> Option<bool> {
-        match self.raw {
+        match self.raw() {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -207,60 +243,106 @@ impl<'a> Json<'a> {
     }
 }
 
-/// What stands inside an object or a list, one after the other: keys and values, or items.
+/// One bit of 64, by the first byte and the length of a key: another bit, another key.
+#[inline(always)]
+fn bit_of(key: &[u8]) -> u64 {
+    let first = key.first().map_or(0, |first| usize::from(*first));
+    1 << ((first + 8 * key.len()) % 64)
+}
+
+/// What stands inside an object or a list, one after the other: members, or items.
 struct Pieces<'a> {
-    /// The object or the list.
-    raw: &'a str,
-    /// What the table has of the rest.
-    noted: &'a [Span],
+    spans: &'a Spans<'a>,
+    /// The place in the table of what comes next ...
+    next: usize,
+    /// ... unless it is this one: then the table has no more of this object or list.
+    behind: usize,
     /// Where what was taken last has ended.
     at: usize,
 }
 
 impl<'a> Pieces<'a> {
-    /// The next piece, which ends before `stop`; None when there is nothing.
-    #[inline]
-    fn next(&mut self, stop: u8) -> Option<Json<'a>> {
-        if let [span, rest @ ..] = self.noted {
-            let (inside, rest) = rest.split_at(usize::from(span.inside));
-            (self.noted, self.at) = (rest, span.end as usize);
-            return Some(Json {
-                raw: &self.raw[span.start as usize..self.at],
-                inside,
-                escaped: span.escaped,
-            });
+    /// The next member or item that is in the table.
+    #[inline(always)]
+    fn noted(&mut self) -> Option<(Json<'a>, &'a Span)> {
+        if self.next >= self.behind {
+            return None;
         }
-        (self.at + 1 < self.raw.len()).then(|| self.cut(stop))?
+        let spans = self.spans;
+        let (at, span) = (self.next, spans.table.get(self.next)?);
+        self.next += 1 + usize::from(span.inside);
+        self.at = usize::from(span.end);
+        Some((Json { spans, at }, span))
     }
 
-    /// The same for what is not in the table.
-    fn cut(&mut self, stop: u8) -> Option<Json<'a>> {
-        let bytes = &self.raw.as_bytes()[..self.raw.len() - 1];
-        let mut begin = skip_blanks(bytes, self.at);
-        // What ended the piece before; no piece begins so.
-        begin += usize::from(matches!(bytes.get(begin), Some(b',' | b':')));
-        self.at = until(bytes, begin, stop);
-        let piece = Json::piece(&self.raw[begin..self.at]);
-        (!piece.raw.is_empty()).then_some(piece)
+    /// The key of a member.
+    fn key(&self, span: &Span) -> Json<'a> {
+        Json {
+            spans: self.spans,
+            at: JSON_SPANS_MAX + usize::from(span.key),
+        }
+    }
+
+    /// The next member that is not in the table.
+    #[inline(always)]
+    fn member(&mut self) -> Option<(Json<'a>, Json<'a>)> {
+        Some((self.cut()?, self.cut()?))
+    }
+
+    /// The next item.
+    #[inline(always)]
+    fn item(&mut self) -> Option<Json<'a>> {
+        match self.noted() {
+            Some((item, _)) => Some(item),
+            None => self.cut(),
+        }
+    }
+
+    /// The next key, value or item, for those that are not in the table; None when there is nothing.
+    #[inline(always)]
+    fn cut(&mut self) -> Option<Json<'a>> {
+        match byte_at(self.spans.text.as_bytes(), self.at) {
+            b'}' | b']' => None,
+            _ => self.cut_text(),
+        }
+    }
+
+    #[cold]
+    fn cut_text(&mut self) -> Option<Json<'a>> {
+        let bytes = self.spans.text.as_bytes();
+        let start = match token(bytes, self.at) {
+            // What ended the piece before; no piece begins so.
+            (at, b',' | b':') => skip_blanks(bytes, at + 1),
+            (_, 0 | b'}' | b']') => return None,
+            (at, _) => at,
+        };
+        self.at = end_of(bytes, start);
+        Some(Json {
+            spans: self.spans,
+            at: JSON_SPANS_MAX + start,
+        })
     }
 }
 
-/// Position of the first `stop` from `at` on outside of strings and brackets, or the length.
-/// `stop` is ASCII and never part of a longer character, so one may cut there.
-fn until(bytes: &[u8], mut at: usize, stop: u8) -> usize {
-    let mut depth = 0usize;
+/// Position after the value that begins at `start` in checked text.
+#[cold]
+fn end_of(bytes: &[u8], start: usize) -> usize {
+    let (mut at, mut depth) = (start, 0usize);
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'"' => {
-                at = string(bytes, at).map_or(bytes.len(), |(end, _)| end);
+            b'"' => at = string(bytes, at).map_or(bytes.len(), |(end, _)| end),
+            b'{' | b'[' => (at, depth) = (at + 1, depth + 1),
+            b'}' | b']' if depth > 0 => (at, depth) = (at + 1, depth - 1),
+            b'}' | b']' | b',' | b' ' | b'\t' | b'\n' | b'\r' if depth == 0 => return at,
+            _ => {
+                at += 1;
                 continue;
             }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ if depth == 0 && byte == stop => return at,
-            _ => {}
         }
-        at += 1;
+        // A string, an object or a list has ended.
+        if depth == 0 {
+            return at;
+        }
     }
     bytes.len()
 }
@@ -269,10 +351,15 @@ fn until(bytes: &[u8], mut at: usize, stop: u8) -> usize {
 mod tests {
     use super::*;
 
+    /// Reads a text for as long as the tests run.
+    fn read(text: &str) -> Json<'_> {
+        Json::read(text, Box::leak(Box::new(Spans::new()))).unwrap()
+    }
+
     #[test]
     fn values_are_cut_where_json_does() {
         let text = r#" {"a,b:{":"}],\"\\","id" : "x","n":[{"id":3},"]"],"é\u0041":"\\","id":-1.50e+3,"t":true} "#;
-        let json = Json::parse(text).unwrap();
+        let json = read(text);
         let names: Vec<String> = json
             .members()
             .unwrap()
@@ -319,9 +406,11 @@ mod tests {
             let list = format!("[{}]", vec![object.as_str(); 1 + count / 3].join(" ,"));
             let both = format!(r#" {{"a":{list},"b\"":{object},"a":1,"é":[[[]],"x",{{}}]}} "#);
             for text in [&object, &list, &both] {
-                let plain = Json::parse(text).unwrap();
-                let mut spans = Spans::new();
+                // Of a text so long nothing is noted.
+                let long = " ".repeat(usize::from(u16::MAX)) + text;
+                let (mut spans, mut none) = (Spans::new(), Spans::new());
                 let noted = Json::read(text, &mut spans).unwrap();
+                let plain = Json::read(&long, &mut none).unwrap();
                 assert_eq!(found(noted), found(plain), "{text}");
             }
         }
@@ -329,7 +418,7 @@ mod tests {
 
     #[test]
     fn what_is_something_else_is_none() {
-        let json = |text| Json::parse(text).unwrap();
+        let json = read;
         assert!(json("[1]").get("a").is_none() && json("{}").items().is_none());
         assert_eq!(json("[ ]").items().unwrap().count(), 0);
         assert_eq!(json("{ }").members().unwrap().count(), 0);
@@ -337,6 +426,9 @@ mod tests {
         assert_eq!(json("1.0").whole::<u64>(), None);
         assert_eq!(json("300").whole::<u8>(), None);
         assert_eq!(json("[1,2]").at(2), None);
+        let first = json(r#"[ 1 ,"x"]"#).first().map(|item| item.map(Json::raw));
+        assert_eq!(first, [Some("1"), Some("\"x\""), None]);
+        assert_eq!(json(r#"{"a":1}"#).first(), [None]);
         assert_eq!(json(r#""\ud800""#).text(), None, "half a character");
     }
 
@@ -399,6 +491,32 @@ mod tests {
         }
         assert_eq!(check(&"[".repeat(33)), Err(NotJson(32)));
         assert_eq!(check(&"[".repeat(100_000)), Err(NotJson(32)));
+    }
+
+    /// Numbers are found eight bytes at a time: each length, with and without more text behind it.
+    #[test]
+    fn numbers_end_where_they_do() {
+        let runs = ["0", "7", "12", "1234567", "12345678", "123456789012345678"];
+        let ends = [
+            "", ".0", ".25", ".123456", ".1234567", "e5", "E-12", ".5e+300",
+        ];
+        for (run, end) in runs.iter().flat_map(|run| ends.map(|end| (run, end))) {
+            for number in [format!("{run}{end}"), format!("-{run}{end}")] {
+                assert_eq!(check(&number), Ok(()), "{number}");
+                for behind in ["", ",0,0,0,0,0", " , 12345678"] {
+                    let text = format!("[{number}{behind}]");
+                    assert_eq!(
+                        read(&text).at(0).unwrap().number(),
+                        Some(&*number),
+                        "{text}"
+                    );
+                }
+                for wrong in [".", "..", "e", "-", "1e", "x", ".5.", "e+", ",0,,,,,,,,"] {
+                    let text = format!("[{number}{wrong}]");
+                    assert!(check(&text).is_err(), "{text}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::exchange::decimal::BadPrice;
 use crate::exchange::json::{Json, NotJson, Spans};
 use crate::system::clock::utc_us;
 use crate::system::endpoint::Endpoint;
+use crate::system::limits::ID_BYTES_MAX;
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::source::Source;
 use std::borrow::Cow;
@@ -79,13 +80,41 @@ pub struct Topic<'a> {
     pub channel: Option<u64>,
 }
 
+/// The id of a request, as it comes back in the answer, without an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id {
+    text: [u8; ID_BYTES_MAX],
+    length: u8,
+}
+
+impl Id {
+    /// An id that is longer than any request's is kept as an empty one: it is as foreign.
+    pub fn new(text: &str) -> Id {
+        let mut id = Id {
+            text: [0; ID_BYTES_MAX],
+            length: 0,
+        };
+        if let Some(place) = id.text.get_mut(..text.len()) {
+            place.copy_from_slice(text.as_bytes());
+            id.length = text.len() as u8;
+        }
+        id
+    }
+
+    /// What it says.
+    pub fn as_str(&self) -> &str {
+        let text = &self.text[..usize::from(self.length)];
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
 /// What a message of an exchange says to one who watches one symbol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     /// A price of the symbol.
     Price {
         /// Which request it answers, where prices are asked for.
-        id: Option<String>,
+        id: Option<Id>,
         /// The price.
         price: f64,
         /// When the exchange says it was so, in microseconds since the Unix epoch.
@@ -101,7 +130,7 @@ pub enum Said {
     /// There should be a price here, and is none.
     Fault {
         /// Which request it answers, where that can be told.
-        id: Option<String>,
+        id: Option<Id>,
         /// What goes into the sample's record.
         miss: Miss,
         /// What goes into the log.
@@ -117,7 +146,7 @@ pub enum Said {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     /// Which request it answers, where that can be told.
-    pub id: Option<String>,
+    pub id: Option<Id>,
     /// What it amounts to.
     pub denial: Denial,
     /// The exchange's own number and words.
@@ -247,6 +276,7 @@ pub fn heard(text: &str, topic: &Topic, read: fn(Json, &Topic) -> Result<Said, M
 }
 
 /// What a JSON string says, or how a number is written.
+#[inline(always)]
 fn written(value: Option<Json<'_>>) -> Result<Cow<'_, str>, Miss> {
     let value = value.ok_or(Miss::Shape)?;
     let number = || value.number().map(Cow::Borrowed);
@@ -263,6 +293,7 @@ impl From<BadPrice> for Miss {
 }
 
 /// The price that stands in a JSON string or number, from its decimal text.
+#[inline]
 pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
     Ok(decimal::parse(&written(value)?)?)
 }
@@ -285,6 +316,7 @@ pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
 }
 
 /// Whether a message is about `symbol`.
+#[inline]
 pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
     match value {
         Some(own) if own.says(symbol) => Ok(()),
@@ -321,9 +353,9 @@ pub fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
 /// A last price held within the best bid and ask that came with it (the median of the three): as young as the quote is, and
 /// always one of the exchange's own numbers.
 pub fn quoted_last(last: Option<Json>, bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
-    let mut three = [price_of(last)?, price_of(bid)?, price_of(ask)?];
-    three.sort_by(f64::total_cmp);
-    Ok(three[1])
+    let (last, bid, ask) = (price_of(last)?, price_of(bid)?, price_of(ask)?);
+    // A bid above the ask is one that the other has overtaken.
+    Ok(last.clamp(bid.min(ask), bid.max(ask)))
 }
 
 /// The beginning of foreign text, for the log.
@@ -396,7 +428,7 @@ mod tests {
                 Way::Stream(subscribe) => subscribe(&symbol),
             };
             for message in &messages {
-                assert!(Json::parse(message).is_ok(), "{message}");
+                assert_eq!(json::check(message), Ok(()), "{message}");
                 assert!(message.to_uppercase().contains(&symbol.to_uppercase()));
             }
             let Pace {
@@ -410,6 +442,16 @@ mod tests {
             // A heartbeat of Kraken's comes each second, whether it is pinged or not.
             assert!(ping_every < max_silence || spoken.name == "kraken");
         }
+    }
+
+    #[test]
+    fn an_id_is_what_it_says_unless_it_is_longer_than_any_of_ours() {
+        let longest = "a".repeat(ID_BYTES_MAX);
+        for text in ["", "s-3", "\u{e9}", &longest] {
+            assert_eq!(Id::new(text).as_str(), text);
+        }
+        assert_eq!(Id::new(&(longest + "a")).as_str(), "");
+        assert_ne!(Id::new("a"), Id::new("a\0"));
     }
 
     #[test]
@@ -429,7 +471,8 @@ mod tests {
             ("\"\"", Err(Miss::Shape)),
             ("null", Err(Miss::Shape)),
         ] {
-            assert_eq!(time_of(Json::parse(text).ok()), us, "{text}");
+            let mut spans = Spans::new();
+            assert_eq!(time_of(Json::read(text, &mut spans).ok()), us, "{text}");
         }
         assert_eq!(time_of(None), Err(Miss::Shape));
     }

@@ -407,7 +407,7 @@ impl<'a> Session<'a> {
             said.iter().for_each(&mut *listen);
             match said {
                 Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
-                    (Some(id), _) if id != FIRST => {
+                    (Some(id), _) if id.as_str() != FIRST => {
                         return Err(failed("the reply has another id".to_owned()));
                     }
                     (Some(_), _) => return Ok(price),

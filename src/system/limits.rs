@@ -30,10 +30,12 @@ pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 pub const PRICE_TEXT_BYTES_MAX: usize = 64;
 /// Deepest nesting of JSON that the reader accepts. Deeper text is refused.
 pub const JSON_DEPTH_MAX: usize = 32;
-/// Most JSON keys and values of one message whose positions are recorded. A message with a price has fewer before its price.
-pub const JSON_SPANS_MAX: usize = 64;
-/// Most items of one JSON list that are recorded. They suffice for an order book, whose first level is the best one.
-pub const JSON_ITEMS_MAX: u16 = 8;
+/// Most JSON members and items of one message whose positions are recorded. A message with a price has fewer before its price.
+pub const JSON_SPANS_MAX: usize = 56;
+/// Most items of one JSON list that are recorded. The first level of an order book is the best one.
+pub const JSON_ITEMS_MAX: u8 = 8;
+/// Longest id of a request to an exchange, in bytes (Binance's rule).
+pub const ID_BYTES_MAX: usize = 36;
 /// Largest message of an exchange, in bytes. A larger one ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 

@@ -246,7 +246,8 @@ fn ways(source: &Source, before: &str, frames: &[String], tls: &(String, String)
         (cpu_ns() - before) / MESSAGES as f64
     };
     // What is there before the first price.
-    (ours(), theirs());
+    ours();
+    theirs();
     in_turns(WAYS, ours, theirs)
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Sources: Binance's `web-socket-api.md` (request format, ticker.price, ticker.book) and `errors.md` (codes and messages).
 
-use crate::exchange::json::Json;
+use crate::exchange::json::{Json, Spans};
 
 /// One request: whom to answer, and what was asked or why it cannot be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,8 @@ impl Request {
             id: "null".to_owned(),
             asked: Err(Refusal::unread(msg)),
         };
-        let Some(json) = Json::parse(text)
+        let mut spans = Spans::new();
+        let Some(json) = Json::read(text, &mut spans)
             .ok()
             .filter(|json| json.members().is_some())
         else {
@@ -89,7 +90,8 @@ impl Request {
                 );
             }
         };
-        let none = Json::parse("{}").expect("an empty object is JSON");
+        let mut spans = Spans::new();
+        let none = Json::read("{}", &mut spans).expect("an empty object is JSON");
         let params = json.get("params").unwrap_or(none);
         Request {
             id,

@@ -6,7 +6,7 @@
 use super::super::quote::Quote;
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, texts};
-use crate::exchange::json::{Json, NotJson};
+use crate::exchange::json::{Json, NotJson, Spans};
 
 /// Binance, streams.
 pub static STREAM: Dialect = Dialect {
@@ -26,7 +26,8 @@ pub static STREAM: Dialect = Dialect {
 };
 
 fn hear(text: &str, desk: &mut Desk) {
-    let json = match Json::parse(text) {
+    let mut spans = Spans::new();
+    let json = match Json::read(text, &mut spans) {
         Ok(json) => json,
         Err(NotJson(at)) => {
             let column = at + 1;

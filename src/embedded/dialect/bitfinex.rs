@@ -7,7 +7,7 @@
 use super::super::quote::Quote;
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, echoed};
-use crate::exchange::json::Json;
+use crate::exchange::json::{Json, Spans};
 
 /// The number of the first channel of a connection.
 const CHANNEL: u64 = 232_949;
@@ -36,7 +36,8 @@ pub static STREAM: Dialect = Dialect {
 
 fn hear(text: &str, desk: &mut Desk) {
     let member = |json: Json, name| json.get(name).and_then(Json::owned);
-    let json = Json::parse(text).ok();
+    let mut spans = Spans::new();
+    let json = Json::read(text, &mut spans).ok();
     let Some((json, event)) = json.and_then(|json| Some((json, member(json, "event")?))) else {
         return desk.say(r#"{"event":"error","msg":"event: invalid","code":10000}"#);
     };

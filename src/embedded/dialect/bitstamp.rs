@@ -6,7 +6,7 @@
 use super::super::quote::Quote;
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed};
-use crate::exchange::json::Json;
+use crate::exchange::json::{Json, Spans};
 
 /// Bitstamp.
 pub static STREAM: Dialect = Dialect {
@@ -27,7 +27,8 @@ fn hear(text: &str, desk: &mut Desk) {
     let refusal = |why: &str| {
         format!(r#"{{"event":"bts:error","channel":"","data":{{"code":null,"message":"{why}"}}}}"#)
     };
-    let Ok(json) = Json::parse(text) else {
+    let mut spans = Spans::new();
+    let Ok(json) = Json::read(text, &mut spans) else {
         return desk.say(refusal("Incorrect JSON format."));
     };
     let event = json.get("event").and_then(Json::owned);

@@ -7,7 +7,7 @@
 use super::super::quote::Quote;
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, echoed, texts};
-use crate::exchange::json::Json;
+use crate::exchange::json::{Json, Spans};
 
 /// Bybit.
 pub static STREAM: Dialect = Dialect {
@@ -25,7 +25,8 @@ pub static STREAM: Dialect = Dialect {
 };
 
 fn hear(text: &str, desk: &mut Desk) {
-    let json = Json::parse(text).ok();
+    let mut spans = Spans::new();
+    let json = Json::read(text, &mut spans).ok();
     let request = json.map_or(String::new(), |json| echoed(json, "req_id"));
     let op = json.and_then(|json| json.get("op")?.owned());
     let topics = json.and_then(|json| texts(json.get("args")));

@@ -6,7 +6,7 @@
 use super::super::quote::{Quote, utc_us_text};
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, texts};
-use crate::exchange::json::Json;
+use crate::exchange::json::{Json, Spans};
 
 /// Coinbase.
 pub static STREAM: Dialect = Dialect {
@@ -24,7 +24,8 @@ pub static STREAM: Dialect = Dialect {
 };
 
 fn hear(text: &str, desk: &mut Desk) {
-    let Ok(json) = Json::parse(text) else {
+    let mut spans = Spans::new();
+    let Ok(json) = Json::read(text, &mut spans) else {
         return desk.say(r#"{"type":"error","message":"Malformed JSON"}"#);
     };
     match wanted(json, desk) {

@@ -6,7 +6,7 @@
 use super::super::quote::{Quote, utc_us_text};
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, echoed, texts};
-use crate::exchange::json::Json;
+use crate::exchange::json::{Json, Spans};
 
 /// Kraken.
 pub static STREAM: Dialect = Dialect {
@@ -33,7 +33,8 @@ fn hear(text: &str, desk: &mut Desk) {
     let time = utc_us_text(desk.now_us);
     let times = format!(r#""time_in":"{time}","time_out":"{time}""#);
     let method = |json: Json| json.get("method").and_then(Json::owned);
-    let json = Json::parse(text).ok();
+    let mut spans = Spans::new();
+    let json = Json::read(text, &mut spans).ok();
     let request = json.map_or(String::new(), |json| echoed(json, "req_id"));
     let refuse = |why: &str| {
         format!(

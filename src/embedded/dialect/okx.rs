@@ -6,7 +6,7 @@
 use super::super::quote::Quote;
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed};
-use crate::exchange::json::Json;
+use crate::exchange::json::{Json, Spans};
 
 /// OKX.
 pub static STREAM: Dialect = Dialect {
@@ -35,7 +35,8 @@ fn hear(text: &str, desk: &mut Desk) {
             quoted(msg)
         )
     };
-    let json = Json::parse(text).ok();
+    let mut spans = Spans::new();
+    let json = Json::read(text, &mut spans).ok();
     let json = json.filter(|json| json.get("op").is_some_and(|op| op.says("subscribe")));
     let args = json.and_then(|json| json.get("args")?.items());
     let args: Vec<Json> = args.into_iter().flatten().collect();
