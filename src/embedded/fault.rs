@@ -1,9 +1,8 @@
 //! Faults: how the embedded exchange misbehaves on request, for tests.
 //!
-//! Invariant: what a connection's K-th answer meets, or in a stream its K-th price message, is a pure function of the faults,
-//! the dialect and K ([`Plan::of`]), so a test that injects a fault gets it every time. Delays, pings and lies add up; of
-//! several faults that put something else in the answer's place, the first one given wins.
-//! What this module does not do: carry a plan out; `line` does, and who speaks on it.
+//! Invariant: what happens to the K-th answer of a connection (on a stream, to its K-th price message) is a pure function of
+//! the faults, the dialect and K ([`Plan::of`]), so a test that injects a fault gets it every time. Delays, pings and lies
+//! add up. Of several faults that replace the answer, the first one given wins. `line`, `talk` and `stream` carry plans out.
 
 use super::dialect;
 use crate::flags::args::{Usage, wrong};
@@ -12,17 +11,17 @@ use std::borrow::Cow;
 
 /// HTTP statuses with which an upgrade can be refused.
 pub const UPGRADE_CODES: [u16; 5] = [451, 403, 418, 429, 503];
-/// What faults call Binance's WS-API, for `binance` and `binance-book` alike: the only dialect without a stream.
+/// Name of Binance's WS-API in a fault, for `binance` and `binance-book` alike. It is the only dialect without a stream.
 pub const API: &str = "binance";
 
-/// One fault and the answers it befalls.
+/// One fault and the answers that it affects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// The one dialect that has it, else all have.
+    /// The only dialect that has this fault; `None` if all have it.
     pub dialect: Option<&'static str>,
     /// What goes wrong.
     pub kind: Kind,
-    /// With which of a connection's requests.
+    /// Which answers of a connection it affects.
     pub when: When,
 }
 
@@ -45,24 +44,24 @@ pub enum Kind {
     Scale(f64),
     /// Answer with a message of 20 MB.
     Large,
-    /// Answer with this status (429 or 418), `retryAfter` that far ahead.
+    /// Answer with this status.
     Status {
         /// 429 or 418.
         code: u16,
         /// How far ahead `retryAfter` is, in microseconds.
         retry_us: u64,
     },
-    /// Refuse the websocket upgrade.
+    /// Refuse the WebSocket upgrade.
     Upgrade(Turned),
-    /// Never say a price on this connection again, but all else.
+    /// Never send a price on this connection again, but everything else.
     Mute,
-    /// Say in the dialect's words that the connection will end, and end it.
+    /// Announce in the dialect's words that the connection will end, and end it.
     Reconnect,
-    /// Say in the dialect's words that there is maintenance, or close.
+    /// Announce maintenance in the dialect's words; if it has none, close the connection.
     Maintenance,
-    /// Tell times that lie this many microseconds further back.
+    /// Send times that are this many microseconds too old.
     Stale(u64),
-    /// Answer only once a ping was echoed.
+    /// Answer only after the client has answered a ping.
     Ping,
     /// Answer this many microseconds later.
     Slow(u64),
@@ -73,18 +72,18 @@ pub enum Kind {
 pub struct Turned {
     /// The HTTP status.
     pub code: u16,
-    /// What `Retry-After` says, in seconds, if it is to say something.
+    /// The value of `Retry-After`, in seconds; `None` if the fault gives none.
     pub retry_s: Option<u64>,
 }
 
 /// Which answers of a connection, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Every one.
+    /// Every answer.
     Every,
     /// Only this one.
     Only(u64),
-    /// This one and all after it.
+    /// This one and all later ones.
     From(u64),
 }
 
@@ -99,11 +98,11 @@ impl When {
 }
 
 impl Fault {
-    /// Reads `[DIALECT/]NAME[:VALUE][@K|@K..]`; the error names the fault and says what would be right.
+    /// Reads `[DIALECT/]NAME[:VALUE][@K|@K..]`. The error names the fault and says what would be right.
     pub fn parse(text: &str) -> Result<Fault, Usage> {
         let refuse = |right: &str| wrong("fault", text, right);
         let (dialect, rest) = match text.split_once('/') {
-            // Behind a colon it is part of a value.
+            // A slash after a colon is part of the value.
             Some((name, rest)) if !name.contains(':') => {
                 let known = dialect::STREAMS.iter().map(|dialect| dialect.name);
                 let found = known.chain([API]).find(|known| *known == name);
@@ -125,7 +124,7 @@ impl Fault {
             None if name == "old-first" => When::Only(1),
             None => When::Every,
             Some(_) if name == "upgrade" || name == "old-first" => {
-                return Err(refuse("this fault without @: its place is fixed"));
+                return Err(refuse("this fault without @, because it always happens at the same point"));
             }
             Some(when) => parse_when(when).ok_or_else(|| {
                 refuse("after @ the number of a request from 1, as in @3 or @3..")
@@ -143,7 +142,7 @@ impl Fault {
     }
 }
 
-/// What may stand before the slash, for a sentence.
+/// What may precede the slash, for an error message.
 fn dialects() -> String {
     let names: Vec<&str> = dialect::STREAMS.iter().map(|known| known.name).collect();
     format!(
@@ -239,7 +238,7 @@ fn upgrade(value: Option<&str>) -> Result<Kind, &'static str> {
     known.then_some(turned).ok_or(RIGHT)
 }
 
-/// How upgrades to this dialect are refused, if they are.
+/// How to refuse upgrades to this dialect; `None` to accept them.
 pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<Turned> {
     faults.iter().find_map(|fault| match fault.kind {
         Kind::Upgrade(turned) if fault.befalls(dialect) => Some(turned),
@@ -247,40 +246,40 @@ pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<Turned> {
     })
 }
 
-/// What one answer meets.
+/// What happens to one answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// Answer this much later.
+    /// Delay of the answer, in microseconds.
     pub delay_us: u64,
-    /// Answer only once a ping was echoed.
+    /// Answer only after the client has answered a ping.
     pub ping: bool,
-    /// What is done at all.
+    /// What is done instead of answering, if anything.
     pub deed: Deed,
     /// What is false in the answer.
     pub lie: Lie,
 }
 
-/// What is done when it is time for an answer.
+/// What is done when an answer is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deed {
-    /// It is answered.
+    /// Answer.
     #[default]
     Answer,
-    /// The connection is closed.
+    /// Close the connection.
     Drop,
-    /// Nothing, from now on.
+    /// Do nothing from now on.
     Hang,
-    /// It is answered with text that is not JSON.
+    /// Answer with text that is not JSON.
     Garbage,
-    /// It is answered with a message of 20 MB.
+    /// Answer with a message of 20 MB.
     Large,
-    /// No price, from now on.
+    /// Send no price from now on.
     Mute,
-    /// It is announced that the connection ends.
+    /// Announce that the connection will end.
     Reconnect,
-    /// It is announced that there is maintenance.
+    /// Announce maintenance.
     Maintenance,
-    /// It is answered with this status.
+    /// Answer with this status.
     Status {
         /// 429 or 418.
         code: u16,
@@ -292,20 +291,20 @@ pub enum Deed {
 /// What is false in an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lie {
-    /// The id is another one.
+    /// Send another id.
     pub wrong_id: bool,
-    /// The symbol is another one.
+    /// Send another symbol.
     pub wrong_symbol: bool,
-    /// The price is this text.
+    /// Send this text as the price.
     pub price: Option<String>,
-    /// The price is this many times itself.
+    /// Multiply the price by this.
     pub scale: Option<f64>,
-    /// Times lie this much further back.
+    /// How much too old times are, in microseconds.
     pub age_us: u64,
 }
 
 impl Lie {
-    /// What is told instead of this price.
+    /// The price to send instead of this one.
     pub fn about<'a>(&'a self, price: &'a str) -> Cow<'a, str> {
         let price = self.price.as_deref().unwrap_or(price);
         match (self.scale, price.parse::<f64>()) {
@@ -316,7 +315,7 @@ impl Lie {
 }
 
 impl Plan {
-    /// What the `k`-th answer of a connection meets; the 0-th is what comes before all.
+    /// What happens to the `k`-th answer of a connection, counted from 1; 0 is the welcome message.
     pub fn of(faults: &[Fault], dialect: &str, k: u64) -> Plan {
         let mut plan = Plan::default();
         let held = |fault: &&Fault| fault.befalls(dialect) && fault.when.holds(k);
@@ -354,7 +353,7 @@ impl Plan {
             Kind::Price(text) => self.lie.price = Some(text.clone()),
             Kind::Scale(factor) => self.lie.scale = Some(self.lie.scale.unwrap_or(1.0) * factor),
             Kind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
-            // The others are deeds, or come before all.
+            // The other kinds are deeds, or happen at the upgrade.
             _ => {}
         }
     }

@@ -1,9 +1,8 @@
-//! One stream of prices: what all dialects do alike with what a client subscribed to.
+//! One stream of prices: the part that is the same in all dialects.
 //!
-//! Invariant: a subscription is told the tape's price whenever it has changed and the client can take it; what a slow client
-//! could not take is never told. The K-th price message of a connection meets what the faults hold for K; heartbeats and
-//! answers are no price messages.
-//! What this module does not do: know any dialect's words.
+//! Invariant: a subscription gets the tape's price whenever the price has changed and the client can take it. A slow client
+//! misses the prices that it could not take. The K-th price message of a connection gets the faults for K; heartbeats and
+//! answers do not count as price messages.
 
 use super::dialect::{Beat, Desk, Dialect, Feed};
 use super::fault::{Deed, Lie, Plan};
@@ -14,7 +13,7 @@ use std::time::Instant;
 use tungstenite::Error;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-/// Price messages of one connection in one step, with `--rate`, before the others get their turn.
+/// With `--rate`: most price messages on one connection in one step, before the others get their turn.
 const PRICES_PER_STEP: u128 = 1024;
 
 /// A connection to a stream.
@@ -22,17 +21,17 @@ pub struct Stream {
     dialect: &'static Dialect,
     desk: Desk,
     opened: Instant,
-    /// When the first subscription was made.
+    /// When the client first subscribed to something.
     subscribed: Option<Instant>,
-    /// Price messages so far.
+    /// The number of price messages so far.
     prices: u64,
-    /// No more of them.
+    /// Whether no further price message is sent.
     muted: bool,
     next_beat: Instant,
 }
 
 impl Stream {
-    /// Begins with what the dialect says on connecting.
+    /// Opens the stream with the dialect's welcome message, if it has one.
     pub fn new(dialect: &'static Dialect, venue: &Venue, now: Now) -> Stream {
         let mut desk = Desk::new(dialect, venue.symbol());
         if let Some(welcome) = dialect.welcome {
@@ -52,7 +51,7 @@ impl Stream {
         stream
     }
 
-    /// Takes a client's message, and answers it.
+    /// Reads a client's message and answers it.
     pub fn hear(
         &mut self,
         text: &str,
@@ -68,7 +67,7 @@ impl Stream {
         self.say_all(line)
     }
 
-    /// The next beat is a whole period away.
+    /// Restarts the heartbeat's period.
     fn put_off(&mut self, venue: &Venue, now: Now) {
         if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) = self.dialect.beat {
             self.next_beat = now.at + venue.period(s);
@@ -79,7 +78,7 @@ impl Stream {
         self.desk.said.drain(..).try_for_each(|text| line.say(text))
     }
 
-    /// Says what is due.
+    /// Sends what is due. Returns whether there was anything.
     pub fn speak(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
         if !line.is_free() {
             return Ok(false);
@@ -102,7 +101,7 @@ impl Stream {
         Ok(busy)
     }
 
-    /// Tells the tape's price to those who do not know it yet; with `--rate`, as often as that has it.
+    /// Sends the tape's price to each subscription that does not have it yet or, with `--rate`, as often as that says.
     fn push(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
         let number = venue.trade(now).number;
         let numbered = self.desk.subscriptions.iter().enumerate();
@@ -125,7 +124,7 @@ impl Stream {
         self.tell(&due, line, venue, now)
     }
 
-    /// Shows that the exchange lives, when it is time.
+    /// Sends heartbeats, if they are due.
     fn beat(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
         if now.at < self.next_beat || !line.is_free() {
             return Ok(false);
@@ -153,7 +152,7 @@ impl Stream {
         Ok(any)
     }
 
-    /// A price message to each of these subscriptions, while there are to be any.
+    /// Sends a price message to each of these subscriptions, until the connection is muted or can take no more.
     fn tell(
         &mut self,
         places: &[usize],
@@ -197,13 +196,13 @@ impl Stream {
         line.carry_out(&plan, act, now)
     }
 
-    /// The tape's price for one subscription, or what is told instead.
+    /// The tape's price for one subscription, or what a fault puts in its place.
     fn quote(&self, at: usize, lie: &Lie, venue: &Venue, now: Now) -> Quote {
         let sub = &self.desk.subscriptions[at];
         let trade = venue.trade(now);
         let told = lie.about(trade.price);
         let (bid, ask) = around(&told);
-        // What a fault puts in a price's place is told as it is.
+        // Text that a fault puts in place of a price is sent unchanged.
         let decimals_min = match lie.price {
             Some(_) => usize::MAX,
             None => self.dialect.decimals_min,

@@ -1,7 +1,7 @@
-//! One conversation: over its line, Binance's WS-API answers, or the dialect of a stream speaks by itself.
+//! The conversation on one open WebSocket: Binance's WS-API answers requests, or a stream sends prices by itself.
 //!
-//! Invariant: a step never blocks and does a bounded amount of work.
-//! What this module does not do: tell a peer why it is dropped, unless the exchange would.
+//! Invariant: a step never blocks and does a bounded amount of work. A peer that is dropped is told why only if the real
+//! exchange would tell it.
 
 use super::binance::answer::{Scene, reply, too_many};
 use super::binance::request::Request;
@@ -15,23 +15,23 @@ use std::net::TcpStream;
 use std::ops::ControlFlow;
 use tungstenite::Error;
 
-/// Messages read from one connection before the others get their turn.
+/// Most messages read from one connection in one step, before the others get their turn.
 const READS_PER_STEP: usize = 16;
-/// Binance pings this often (web-socket-api.md).
+/// Seconds between two ping frames of Binance's WS-API (web-socket-api.md).
 const PING_S: u64 = 20;
 
-/// What became of a connection in one step.
+/// What one step did with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing to do.
+    /// There was nothing to do.
     Idle,
     /// Something was read or written.
     Busy,
-    /// It is over.
+    /// The connection has ended.
     End,
 }
 
-/// An open websocket, and who speaks on it.
+/// An open WebSocket and what speaks on it.
 pub struct Talk {
     line: Line,
     speaker: Speaker,
@@ -43,7 +43,7 @@ enum Speaker {
 }
 
 impl Talk {
-    /// Begins after the upgrade; `rest` came behind the head.
+    /// Starts after the upgrade. `rest` is what the client sent after the head of its request.
     pub fn new(
         stream: Channel<TcpStream>,
         rest: Vec<u8>,
@@ -57,7 +57,7 @@ impl Talk {
         };
         let pings = ping_s.map(|ping_s| Pings {
             every: venue.period(ping_s),
-            // Binance gives 60 s, on streams and here.
+            // Binance waits 60 s for a pong, on its streams and on the WS-API.
             limit: venue.limit(3 * ping_s),
         });
         let speaker = match door {
@@ -70,12 +70,12 @@ impl Talk {
         }
     }
 
-    /// Does what can be done without waiting.
+    /// Does everything that is possible without waiting.
     pub fn step(&mut self, venue: &mut Venue, now: Now) -> Step {
         match self.try_step(venue, now) {
             Ok(true) => Step::Busy,
             Ok(false) => Step::Idle,
-            // Whatever went wrong: the peer left, or broke the protocol, or is to be dropped.
+            // The peer left, broke the protocol, or has to be dropped.
             Err(_) => Step::End,
         }
     }
@@ -107,9 +107,9 @@ impl Talk {
     }
 }
 
-/// Binance's WS-API: requests are answered.
+/// Binance's WS-API, which answers requests.
 struct Api {
-    /// Requests so far.
+    /// The number of requests so far.
     requests: u64,
 }
 

@@ -1,7 +1,7 @@
-//! The HTTP part of a connection: from the request's head to the switch to websocket, or its refusal.
+//! The HTTP part of a connection: reads the head of the request, and accepts or refuses the WebSocket upgrade.
 //!
-//! Invariant: [`respond`] is pure and answers every head; a refusal has a body, its length, and closes.
-//! What this module does not do: read or write sockets; `connection` does.
+//! Invariant: [`respond`] is pure and answers every head. A refusal has a body and its length, and closes the connection.
+//! `connection` reads and writes the socket.
 
 use super::binance::answer::weight_message;
 use super::dialect::{Dialect, STREAMS};
@@ -9,14 +9,14 @@ use super::fault::{API, Fault, Turned, upgrade_refusal};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 
-/// Longest head of an HTTP request; tungstenite would read 60 KB.
+/// Longest head of an HTTP request, in bytes; tungstenite would accept 60 KB. A longer one is refused with status 431.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Where the WS-API is.
+/// Path of the WS-API.
 pub const PATH: &str = "/ws-api/v3";
 
 const SPACE_AFTER_HEAD: &[u8] = b"\r\n\r\n";
 
-/// What a websocket opens to.
+/// What a WebSocket connects to.
 #[derive(Clone, Copy)]
 pub enum Door {
     /// Binance's WS-API.
@@ -26,7 +26,7 @@ pub enum Door {
 }
 
 impl Door {
-    /// What is at a path: the WS-API where Binance has it, a stream at the name of its kind.
+    /// What is at a path: the WS-API where Binance has it, a stream at the name of its kind of source.
     fn at(path: &str) -> Option<Door> {
         if path == PATH {
             return Some(Door::Api);
@@ -36,7 +36,7 @@ impl Door {
         known.map(|dialect| Door::Stream(dialect))
     }
 
-    /// As faults call it.
+    /// Its name in a fault.
     fn name(&self) -> &'static str {
         match self {
             Door::Api => API,
@@ -45,15 +45,15 @@ impl Door {
     }
 }
 
-/// The answer to a head.
+/// The response to the head of a request.
 pub struct Response {
-    /// What is written.
+    /// The bytes to send.
     pub bytes: Vec<u8>,
-    /// What the websocket that follows opens to; none if it is refused.
+    /// What the WebSocket connects to; `None` if the upgrade is refused.
     pub opens: Option<Door>,
 }
 
-/// How many bytes of `bytes` are the head; none while it is not whole.
+/// Length in bytes of the head at the start of `bytes`; `None` while it is incomplete.
 pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(SPACE_AFTER_HEAD.len())
@@ -61,7 +61,7 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
         .map(|at| at + SPACE_AFTER_HEAD.len())
 }
 
-/// Answers a whole head.
+/// Answers a complete head.
 pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
     let request = match Request::try_parse(head) {
         Ok(Some((_, request))) => request,
@@ -90,7 +90,7 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
     }
 }
 
-/// The refusal of a head that does not end.
+/// The refusal of a head that is too long.
 pub fn too_long() -> Response {
     refusal(431, "the head of the request is too long\n")
 }
@@ -136,8 +136,8 @@ fn answer(turned: Turned, body: &str) -> Response {
     }
 }
 
-/// What Binance says with each status, and others without its words. The body for 451 is the one that users report; 403
-/// comes from a firewall and is no JSON. For 418 and 429 the time to come back is told even if the fault names none.
+/// The refusal of an upgrade. Binance's own bodies are used for Binance only. The body for 451 is the one that users report.
+/// 403 comes from a firewall and is not JSON. For 418 and 429 there is always a `Retry-After`, by default of one second.
 fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
     let retry_s = match turned.code {
         418 | 429 => Some(turned.retry_s.unwrap_or(1)),

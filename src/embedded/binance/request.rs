@@ -1,20 +1,19 @@
-//! What a client asks: the text of one WS-API request, read as Binance reads it.
+//! Reads the text of one WS-API request as Binance reads it.
 //!
-//! Invariant: no text whatsoever makes [`Request::read`] panic or fail; what is wrong with it becomes the refusal
-//! that answers it. The id is kept as the bytes that came, because it is echoed untouched. Only text that has
-//! passed [`crate::exchange::json::check`] is looked into.
-//! What this module does not do: know any symbol or price.
+//! Invariant: [`Request::read`] neither panics nor fails, whatever the text; whatever is wrong with a request becomes the
+//! refusal that answers it. The id is kept as the bytes that came, because it is echoed unchanged. Only text that is JSON by
+//! [`crate::exchange::json`] is read. Whether a symbol exists is decided elsewhere.
 //!
 //! Sources: Binance's `web-socket-api.md` (request format, ticker.price, ticker.book) and `errors.md` (codes and messages).
 
 use crate::exchange::json::Json;
 
-/// One request: whom to answer, and what was asked or why it cannot be answered.
+/// One request: its id, and what it asks or why it is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The id as it came, a piece of JSON; `null` where none could be read.
+    /// The id as it came, as JSON text; `null` if there was no valid one.
     pub id: String,
-    /// What is asked.
+    /// What is asked, or why it is refused.
     pub asked: Result<Asked, Refusal>,
 }
 
@@ -23,11 +22,11 @@ pub struct Request {
 pub enum Asked {
     /// `ticker.price` or `ticker.book`
     Ticker {
-        /// Best bid and ask instead of the last price.
+        /// Whether best bid and best ask are asked for instead of the last price.
         book: bool,
-        /// Of which symbol; Binance would also take a list, or none for all.
+        /// The symbol. Binance would also accept a list, or none for all symbols.
         symbol: String,
-        /// Only if it is in this state: TRADING, HALT or BREAK.
+        /// Answer only if the symbol is in this state: TRADING, HALT or BREAK.
         status: Option<String>,
     },
     /// `ping`
@@ -43,12 +42,12 @@ pub struct Refusal {
     pub code: i32,
     /// Binance's message for it.
     pub msg: String,
-    /// Whether it is the request's frame that is wrong: such answers were seen without `rateLimits`.
+    /// Whether the request could not be read at all: such answers were seen without `rateLimits`.
     pub unread: bool,
 }
 
 impl Refusal {
-    /// A refusal of a request that could be read.
+    /// Refuses a request that could be read.
     pub fn new(code: i32, msg: impl Into<String>) -> Refusal {
         Refusal {
             code,
@@ -80,7 +79,7 @@ impl Request {
         else {
             return unread("Invalid JSON Request");
         };
-        // The id is mandatory (web-socket-api.md, request format); the message was seen on the wire.
+        // The id is required (web-socket-api.md, request format). This message was seen on the wire.
         let id = match json.get("id") {
             Some(id) if is_id(id.raw()) => id.raw().to_owned(),
             _ => {
@@ -106,8 +105,8 @@ impl Request {
     }
 }
 
-/// INT, STRING of 1 to 36 letters, digits, `-` and `_`, or null. An escape in a string is refused: what it
-/// stands for might be legal, but echoing it untouched could not be told from echoing what it stands for.
+/// Whether JSON text is a valid id: an integer, a string of 1 to 36 letters, digits, `-` and `_`, or null. A string with an
+/// escape is refused: otherwise it would be unclear whether to echo the escape or the character that it means.
 fn is_id(raw: &str) -> bool {
     let name = raw.strip_prefix('"').and_then(|s| s.strip_suffix('"'));
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -153,7 +152,7 @@ fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
     }
 }
 
-/// A symbol's name, whether it exists or not.
+/// The name of the symbol, whether it exists or not.
 fn symbol(params: Json) -> Result<String, Refusal> {
     let name = params.get("symbol").and_then(Json::owned);
     let name = name.ok_or_else(malformed)?;

@@ -1,14 +1,14 @@
-//! Binance's market streams: `@trade` and `@bookTicker`, wrapped as on a combined connection.
+//! Binance's market streams: `@trade` and `@bookTicker`, wrapped with the stream's name as on a combined connection.
 //!
-//! Rules: web-socket-streams.md of binance/binance-spot-api-docs. A name of a stream that there is not is acknowledged like
-//! any other, and stays silent. Invariant and what this does not do: see [`super`].
+//! Source: web-socket-streams.md of binance/binance-spot-api-docs. A subscription to an unknown stream is acknowledged like
+//! any other, and nothing ever comes on it.
 
 use super::super::quote::Quote;
 use super::super::text::quoted;
 use super::{Beat, Desk, Dialect, Feed, texts};
 use crate::exchange::json::{Json, NotJson};
 
-/// Binance, streams.
+/// Binance's market streams.
 pub static STREAM: Dialect = Dialect {
     name: "binance-stream",
     channels: &[("trade", Feed::Trades), ("bookTicker", Feed::Quotes)],
@@ -44,7 +44,7 @@ fn hear(text: &str, desk: &mut Desk) {
             .say(r#"{"code":2,"msg":"Invalid request: expected SUBSCRIBE with params and id"}"#);
     };
     for name in names {
-        // Lower case in names of streams, upper case everywhere else.
+        // Symbols are in lower case in stream names, and in upper case everywhere else.
         if let Some((symbol, channel)) = name.split_once('@')
             && symbol == symbol.to_ascii_lowercase()
         {

@@ -1,8 +1,7 @@
-//! Bitfinex's websocket API v2: the channel `ticker`. Prices are numbers in arrays under the number of the channel; they bear
-//! neither a symbol nor a time.
+//! Bitfinex's WebSocket API v2: the channel `ticker`. Prices are numbers in arrays that start with the number of the channel;
+//! they have neither a symbol nor a time.
 //!
-//! Rules: docs.bitfinex.com, ws-general and ws-public-ticker. Invariant and what this does not do: see [`super`]; nor does it
-//! know `conf`.
+//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. The event `conf` is not supported.
 
 use super::super::quote::Quote;
 use super::super::text::quoted;
@@ -67,7 +66,7 @@ fn hear(text: &str, desk: &mut Desk) {
     });
 }
 
-/// BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, VOLUME, HIGH, LOW.
+/// The fields are BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, VOLUME, HIGH, LOW.
 fn price(quote: &Quote) -> String {
     format!(
         "[{},[{},12.25,{},9.5,-429.3,-0.0051,{},1816.2480505,88000,85000]]",

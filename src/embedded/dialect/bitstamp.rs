@@ -1,7 +1,7 @@
-//! Bitstamp's websocket API v2: `live_trades` and `order_book`, one channel per message, the market in the channel's name.
+//! Bitstamp's WebSocket API v2: `live_trades` and `order_book`. Each message is about one channel, whose name has the market.
 //!
-//! Rules: bitstamp.net/websocket/v2. A subscription to a market that there is not succeeds all the same, and stays silent.
-//! Order books come whether anything changed or not. Invariant and what this does not do: see [`super`].
+//! Source: bitstamp.net/websocket/v2. A subscription to an unknown market succeeds, but nothing ever comes on it. Order books
+//! are sent whether they have changed or not.
 
 use super::super::quote::Quote;
 use super::super::text::quoted;

@@ -1,8 +1,8 @@
-//! Bybit's public spot websocket API v5: `orderbook.1`, and `tickers`, which has no bid and ask. Always whole snapshots.
+//! Bybit's public spot WebSocket API v5: `orderbook.1`, and `tickers`, which has no bid and ask. Every message is a complete
+//! snapshot.
 //!
-//! Rules: bybit-exchange/docs, v5 websocket (public orderbook and ticker, wss-authentication). All arguments of a request are
-//! acknowledged at once, and one that is bad fails them all. A book comes again after three seconds without a change.
-//! Invariant and what this does not do: see [`super`].
+//! Source: bybit-exchange/docs, v5 websocket (public orderbook and ticker, wss-authentication). All arguments of a request are
+//! acknowledged together, and a bad one makes all of them fail. A book is sent again after three seconds without a change.
 
 use super::super::quote::Quote;
 use super::super::text::quoted;
@@ -64,7 +64,7 @@ fn price(quote: &Quote) -> String {
     let (serial, ms) = (quote.serial, quote.now_ms());
     let head = format!(r#"{{"topic":"{channel}.{symbol}","ts":{ms},"type":"snapshot""#);
     match channel {
-        // An update number of 1 would mean that the service was restarted.
+        // The update number 1 would mean that the service has restarted.
         "orderbook.1" => format!(
             r#"{head},"data":{{"s":"{symbol}","b":[[{},"0.65302934"]],"a":[[{},"0.25697131"]],"u":{},"seq":{serial}}},"cts":{ms}}}"#,
             quoted(&quote.bid),

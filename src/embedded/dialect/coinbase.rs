@@ -1,7 +1,7 @@
-//! Coinbase Exchange's feed: the channels `ticker` and `heartbeat`.
+//! Coinbase Exchange's WebSocket feed: the channels `ticker` and `heartbeat`.
 //!
-//! Rules: docs.cdp.coinbase.com, Exchange, websocket feed (overview, channels, errors). One bad product fails the whole
-//! subscription. A ticker is sent per trade and bears the trade's time. Invariant and what this does not do: see [`super`].
+//! Source: docs.cdp.coinbase.com, Exchange, websocket feed (overview, channels, errors). One bad product makes the whole
+//! subscription fail. Each trade sends a ticker with the trade's time.
 
 use super::super::quote::{Quote, utc_us_text};
 use super::super::text::quoted;
@@ -41,7 +41,7 @@ fn hear(text: &str, desk: &mut Desk) {
     }
 }
 
-/// The channels and products of a subscription, or why it fails. A channel may be an object with products of its own.
+/// The channels and products of a subscription, or why it fails. A channel may be an object that lists its own products.
 fn wanted(json: Json, desk: &Desk) -> Result<Vec<(String, String)>, String> {
     if !json.get("type").is_some_and(|what| what.says("subscribe")) {
         return Err("Type has to be subscribe".into());
@@ -71,7 +71,7 @@ fn wanted(json: Json, desk: &Desk) -> Result<Vec<(String, String)>, String> {
     }
 }
 
-/// All subscriptions there are, old and new.
+/// The message that lists all subscriptions, old and new.
 fn state(desk: &Desk) -> String {
     let channel = |(name, _): &(&str, Feed)| {
         let own = desk.subscriptions.iter().filter(|sub| sub.channel == *name);

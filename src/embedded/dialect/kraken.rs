@@ -1,7 +1,7 @@
-//! Kraken's websocket API v2: the channel `ticker`. Prices are JSON numbers, and zeros at their end stay.
+//! Kraken's WebSocket API v2: the channel `ticker`. Prices are JSON numbers with at least one decimal.
 //!
-//! Rules: docs.kraken.com, websocket-v2 (ticker, heartbeat, ping, status). Each symbol is acknowledged or refused for itself.
-//! Invariant and what this does not do: see [`super`]; nor does it heed `"snapshot":false`.
+//! Source: docs.kraken.com, websocket-v2 (ticker, heartbeat, ping, status). Each symbol is acknowledged or refused
+//! separately. `"snapshot":false` is ignored.
 
 use super::super::quote::{Quote, utc_us_text};
 use super::super::text::quoted;
@@ -15,7 +15,7 @@ pub static STREAM: Dialect = Dialect {
     hear,
     price,
     decimals_min: 1,
-    // The connection's number is beyond what fits in 63 bits, as seen on the wire.
+    // The connection's number does not fit in 63 bits, as was seen on the wire.
     welcome: Some(|online| {
         let system = if online { "online" } else { "maintenance" };
         format!(

@@ -1,9 +1,9 @@
-//! The dialects of exchanges that send prices by themselves, as an exchange speaks them. One file per dialect.
+//! The server's side of each exchange that streams prices. One file per exchange.
 //!
-//! A [`Dialect`] is a table of texts and periods; `stream` does with it whatever all have in common. Invariant: its functions
-//! are pure, and total on any text of a client. They are written from the exchanges' documents alone, independently of the
-//! readers in `exchange`, so that one misunderstanding does not hide the other.
-//! What this module does not do: channels that no collector uses, and ending a subscription.
+//! A [`Dialect`] is a table of texts, functions and periods; `stream` does what all of them have in common. Invariant: the
+//! functions are pure, and total on any text from a client. They were written from the exchanges' documents alone,
+//! independently of the parsers in `exchange`, so that a misunderstanding there is not repeated here and so hidden.
+//! Not supported: channels that no collector uses, and unsubscribing.
 
 pub mod binance;
 pub mod bitfinex;
@@ -17,7 +17,7 @@ use super::quote::Quote;
 use crate::exchange::json::Json;
 use rsoracle_proof::source::{KINDS, quote_of};
 
-/// All of them.
+/// All dialects.
 pub static STREAMS: [&Dialect; 7] = [
     &binance::STREAM,
     &coinbase::STREAM,
@@ -28,29 +28,29 @@ pub static STREAMS: [&Dialect; 7] = [
     &bybit::STREAM,
 ];
 
-/// How one exchange speaks.
+/// How one exchange speaks to its clients.
 pub struct Dialect {
-    /// The kind of source that it is for, and the path that it is found at: `kraken`.
+    /// Name of its kind of source, such as `kraken`; also its path on the server.
     pub name: &'static str,
-    /// What can be subscribed to.
+    /// The channels that a client can subscribe to, and what each carries.
     pub channels: &'static [(&'static str, Feed)],
-    /// What a client's text leads to.
+    /// Reads a client's message, and puts subscriptions and answers on the desk.
     pub hear: fn(&str, &mut Desk),
-    /// A price message.
+    /// Writes a price message.
     pub price: fn(&Quote) -> String,
-    /// Decimals that a price is written with at least.
+    /// Minimum number of decimals of a price.
     pub decimals_min: usize,
-    /// What is said on connecting; `false` during maintenance, when it is said in place of a price, too.
+    /// The message sent on connecting. With `false` it announces maintenance, and is then also sent in place of a price.
     pub welcome: Option<fn(online: bool) -> String>,
-    /// What is said when there was nothing to say.
+    /// Its heartbeats.
     pub beat: Beat,
-    /// The notice that this connection will end, by the time in milliseconds since the Unix epoch.
+    /// The notice that this connection will end. `now_ms` is in milliseconds since the Unix epoch.
     pub notice: Option<fn(now_ms: u64) -> String>,
-    /// A ping frame comes so often, and its pong is waited for three times as long.
+    /// Seconds between two ping frames. The timeout of a pong is three times this. `None`: no ping frames.
     pub ping_s: Option<u64>,
-    /// A client that is silent for so long is disconnected.
+    /// Seconds after which a silent client is disconnected; `None`: never.
     pub idle_s: Option<u64>,
-    /// A client that has not subscribed after so long is disconnected.
+    /// Seconds after which a client without a subscription is disconnected; `None`: never.
     pub subscribe_s: Option<u64>,
 }
 
@@ -59,38 +59,39 @@ pub struct Dialect {
 pub enum Feed {
     /// Each price of the tape once.
     Trades,
-    /// The market as it stands, which may be told again.
+    /// The current state of the market, which may be sent repeatedly.
     Quotes,
-    /// Heartbeats, no prices.
+    /// Heartbeats only.
     Beats,
 }
 
-/// How an exchange shows that it lives.
+/// How an exchange shows on an idle connection that it is alive.
 pub enum Beat {
-    /// Not by messages.
+    /// It sends no messages for that.
     None,
-    /// Its quotes come again when there was no price for so many seconds.
+    /// It sends the current quotes again after this many seconds without a price.
     Again(u64),
-    /// After so many seconds without any message, this is said to every subscription; what is the same for all, once.
+    /// After this many seconds without any message, it sends this message for every subscription; if it is the same for
+    /// all, only once.
     Quiet(u64, fn(&Quote) -> String),
-    /// Every so many seconds, this is said to subscriptions of heartbeats.
+    /// Every this many seconds, it sends this message for each subscription to heartbeats.
     Steady(u64, fn(&Quote) -> String),
 }
 
-/// A connection's subscriptions, and what is to be said because of its last message.
+/// One client's subscriptions, and the messages that wait to be sent to it.
 pub struct Desk {
-    /// Symbols as the dialect spells them, each with another one that is not sold here.
+    /// The symbols that are served, in the dialect's spelling, each with another symbol for the fault `wrong-symbol`.
     markets: Vec<[String; 2]>,
     channels: &'static [(&'static str, Feed)],
-    /// What was subscribed to, each once.
+    /// The subscriptions, without duplicates.
     pub subscriptions: Vec<Subscription>,
-    /// What is to be said.
+    /// The messages that wait to be sent.
     pub said: Vec<String>,
     /// The exchange's time, in microseconds since the Unix epoch.
     pub now_us: u64,
 }
 
-/// One channel of one market.
+/// A subscription to one channel of one market.
 #[derive(Clone, Debug)]
 pub struct Subscription {
     /// The channel's name.
@@ -101,12 +102,12 @@ pub struct Subscription {
     pub symbol: String,
     /// Another market, for the fault `wrong-symbol`.
     pub other: String,
-    /// The number of the tape's trade that was told last.
+    /// The number of the tape's trade that was sent last.
     pub told: Option<u64>,
 }
 
 impl Desk {
-    /// The tape's base currency is sold for dollars and for two stablecoins, whatever the tape's own quote is.
+    /// Serves the tape's base currency against dollars and two stablecoins, whatever the tape's own quote currency is.
     pub fn new(dialect: &Dialect, tape_symbol: &str) -> Desk {
         let kind = KINDS.iter().find(|kind| kind.name == dialect.name);
         let spelling = kind.expect("a dialect has the name of a kind").spelling;
@@ -123,18 +124,19 @@ impl Desk {
         }
     }
 
-    /// Says something.
+    /// Adds a message to send.
     pub fn say(&mut self, text: impl Into<String>) {
         self.said.push(text.into());
     }
 
-    /// Whether there is such a channel of such a market.
+    /// Whether this channel exists and this market is served.
     pub fn sells(&self, channel: &str, symbol: &str) -> bool {
         self.channels.iter().any(|(name, _)| *name == channel)
             && self.markets.iter().any(|[own, _]| own == symbol)
     }
 
-    /// The subscription's place on the desk, new or old; none if there is no such channel or market.
+    /// Subscribes and returns the index of the subscription, which may already exist; `None` if there is no such channel or
+    /// market.
     pub fn subscribe(&mut self, channel: &str, symbol: &str) -> Option<usize> {
         let (channel, feed) = *self.channels.iter().find(|(name, _)| *name == channel)?;
         let [symbol, other] = self.markets.iter().find(|[own, _]| own == symbol)?.clone();
@@ -153,12 +155,12 @@ impl Desk {
     }
 }
 
-/// The texts of a list of strings; none if it is no list, or has something else.
+/// The texts of a list of strings; `None` if it is not a list, or contains anything else.
 fn texts(list: Option<Json>) -> Option<Vec<String>> {
     list?.items()?.map(Json::owned).collect()
 }
 
-/// A member that a client sent, to be sent back as it came: `,"req_id":1`, or nothing.
+/// A member of a client's message, to be sent back unchanged: `,"req_id":1`; empty if the client did not send it.
 fn echoed(json: Json, name: &str) -> String {
     let value = json.get(name);
     value.map_or(String::new(), |value| {

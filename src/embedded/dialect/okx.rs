@@ -1,7 +1,7 @@
-//! OKX's public websocket API v5: the channel `tickers`. A client's `ping` and its answer are plain text, no JSON.
+//! OKX's public WebSocket API v5: the channel `tickers`. A client's `ping` and its answer are plain text, not JSON.
 //!
-//! Rules: okx.com/docs-v5, websocket. Each argument is acknowledged or refused for itself; a refusal names the market in its
-//! sentence only. Invariant and what this does not do: see [`super`].
+//! Source: okx.com/docs-v5, websocket. Each argument is acknowledged or refused separately. A refusal names the market only
+//! in the text of its message.
 
 use super::super::quote::Quote;
 use super::super::text::quoted;
