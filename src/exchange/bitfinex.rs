@@ -1,16 +1,16 @@
-//! Bitfinex's websocket API, version 2 (`bitfinex:`): the ticker.
+//! Bitfinex's WebSocket API, version 2 (`bitfinex:`): the ticker.
 //!
-//! Source of the rules: docs.bitfinex.com, ws-general and ws-public-ticker. Prices come in lists that bear the number of their channel
-//! instead of the symbol, so nothing is a price before the subscription was acknowledged; lists may grow at their end. A
-//! ticker has no time, and its last trade may be old: hence the last price is held within the quote.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. Prices come in lists that have the number of their channel
+//! instead of the symbol, so a list is no price before the subscription is acknowledged. Lists may get further items at
+//! their end. A ticker has no time, and its last trade may be old, so the last price is clamped to the quote.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, quoted_last, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// The last price within best bid and ask.
+/// The last price, clamped to best bid and best ask.
 pub static FEED: Dialect = Dialect {
     name: "bitfinex",
     urls: &["wss://api-pub.bitfinex.com:443/ws/2"],
@@ -20,11 +20,11 @@ pub static FEED: Dialect = Dialect {
     pace: Pace {
         // Quotes come every few seconds.
         max_age: Duration::from_secs(30),
-        // A heartbeat comes after 15 s in which nothing else does.
+        // A heartbeat comes after 15 s without other messages.
         max_silence: Duration::from_secs(40),
-        // Not asked for; its answer tells the time.
+        // The exchange does not require pings; their answers have the time.
         ping_every: Duration::from_secs(30),
-        // It allows 20 connections a minute from an address.
+        // The exchange allows 20 connections per minute and address.
         pause_min: Duration::from_millis(3_000),
     },
 };
@@ -52,7 +52,7 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     Ok(Said::price(price, None))
 }
 
-/// What is no list.
+/// Parses an event: a message that is not a list.
 fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
     let words = json.pick(["code", "msg"]);
     let [code, message] = words;
@@ -76,7 +76,7 @@ fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
             Ok(match number {
                 Some(20051) => Said::Leaving("a restart".into()),
                 Some(20060) => Said::Leaving("maintenance".into()),
-                // Whoever stayed should subscribe again.
+                // A client that stayed connected should subscribe again; reconnecting does that.
                 Some(20061) => Said::Leaving("the end of its maintenance".into()),
                 _ if maintenance => Said::Leaving("maintenance".into()),
                 _ => Said::ALIVE,

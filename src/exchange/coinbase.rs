@@ -1,9 +1,9 @@
-//! Coinbase Exchange's feed (`coinbase:`): a ticker with every match, and a heartbeat each second.
+//! Coinbase Exchange's WebSocket feed (`coinbase:`): a ticker with every match, and a heartbeat each second.
 //!
-//! Source of the rules: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). The first ticker
-//! repeats the last match, which its time tells. A product may be an alias (BTC-USDC of BTC-USD) and come under the other's
-//! name: that is another symbol here, for it is no second price.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). The first ticker repeats
+//! the last match, and has that match's time. A product may be an alias of another (BTC-USDC of BTC-USD) and come under the
+//! other's name. It is then refused as a wrong symbol, since it is not an independent price.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, price_of, time_of};
 use crate::exchange::json::Json;
@@ -18,17 +18,17 @@ pub static FEED: Dialect = Dialect {
     read: |text, topic| heard(text, topic, read),
     ping: None,
     pace: Pace {
-        // Nothing comes while nobody trades.
+        // No ticker comes while nobody trades.
         max_age: Duration::from_secs(60),
-        // Ten heartbeats.
+        // Ten heartbeats missing.
         max_silence: Duration::from_secs(10),
         ping_every: Duration::from_secs(0),
-        // It allows 8 requests a second from an address.
+        // The exchange allows 8 requests per second and address.
         pause_min: Duration::from_millis(1_000),
     },
 };
 
-/// Without it the exchange hangs up after five seconds.
+/// Without a subscription the exchange closes the connection after five seconds.
 fn subscribe(symbol: &str) -> Vec<String> {
     vec![format!(
         r#"{{"type":"subscribe","product_ids":["{symbol}"],"channels":["ticker","heartbeat"]}}"#

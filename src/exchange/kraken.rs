@@ -1,9 +1,9 @@
-//! Kraken's websocket API, version 2 (`kraken:`): a ticker whenever best bid or best ask change.
+//! Kraken's WebSocket API, version 2 (`kraken:`): a ticker whenever best bid or best ask change.
 //!
-//! Source of the rules: docs.kraken.com/api/docs, websocket-v2 (ticker, heartbeat, ping, status) and the guides on connecting and
-//! reconnecting. Prices are JSON numbers. A ticker's time is that of its quote, while its last trade may be much older: hence the
-//! last price is held within the quote. The time is there since 2025, and optional here.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: docs.kraken.com/api/docs, websocket-v2 (ticker, heartbeat, ping, status) and the guides on connecting and
+//! reconnecting. Prices are JSON numbers. A ticker's time is that of its quote. Its last trade may be much older, so the last
+//! price is clamped to the quote. Tickers have a time since 2025; here it is optional.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
     Denial, Dialect, Pace, Said, Topic, Way, excerpt, heard, newest_of, quoted_last, time_of,
@@ -12,7 +12,7 @@ use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// The last price within best bid and ask.
+/// The last price, clamped to best bid and best ask.
 pub static FEED: Dialect = Dialect {
     name: "kraken",
     urls: &["wss://ws.kraken.com:443/v2"],
@@ -22,11 +22,11 @@ pub static FEED: Dialect = Dialect {
     pace: Pace {
         // Quotes come every second or so.
         max_age: Duration::from_secs(30),
-        // A heartbeat comes in each second in which nothing else does.
+        // A heartbeat comes after each second without other messages.
         max_silence: Duration::from_secs(10),
-        // Not asked for; its answer tells the time.
+        // The exchange does not require pings; their answers have the time.
         ping_every: Duration::from_secs(30),
-        // After a maintenance not more often than every five seconds.
+        // After maintenance, the exchange asks for at least five seconds between attempts.
         pause_min: Duration::from_millis(5_000),
     },
 };
@@ -59,9 +59,9 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     }
 }
 
-/// What answers a request of ours: to subscribe, or the ping.
+/// Parses the answer to our subscription or ping.
 fn answer(json: Json) -> Said {
-    // The guide writes one refusal with a capital.
+    // The guide spells one refusal's member with a capital letter.
     let [error, capital, success, time] = json.pick(["error", "Error", "success", "time_out"]);
     let error = error.or(capital);
     if success.and_then(Json::switch) != Some(false) && error.is_none() {
