@@ -124,7 +124,9 @@ impl Fault {
             None if name == "old-first" => When::Only(1),
             None => When::Every,
             Some(_) if name == "upgrade" || name == "old-first" => {
-                return Err(refuse("this fault without @, because it always happens at the same point"));
+                return Err(refuse(
+                    "this fault without @, because it always happens at the same point",
+                ));
             }
             Some(when) => parse_when(when).ok_or_else(|| {
                 refuse("after @ the number of a request from 1, as in @3 or @3..")

@@ -68,7 +68,8 @@ impl Tape {
         let wrong = match last {
             None => "the tape has no prices; it takes lines 'offset_ms,price'".to_owned(),
             Some(_) if tape.length_ms == 0 => {
-                "the tape has no line 'length_ms,N', the time after which it starts again".to_owned()
+                "the tape has no line 'length_ms,N', the time after which it starts again"
+                    .to_owned()
             }
             Some(last) if last >= tape.length_ms => format!(
                 "the last offset, {last}, is not below length_ms, {}",
