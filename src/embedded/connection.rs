@@ -3,8 +3,8 @@
 //! Invariant: a step never blocks, and every stage before the WebSocket has a deadline, so a silent client holds its place
 //! for five seconds at most. `upgrade` and `talk` speak the protocols.
 
-use super::talk::{Step, Talk};
-use super::upgrade::{self, Door, Response};
+use super::talk::{Progress, Talk};
+use super::upgrade::{self, Response, Service};
 use super::venue::{Now, Venue};
 use crate::exchange::channel::Channel;
 use crate::system::limits::HANDSHAKE_MS_MAX;
@@ -27,7 +27,7 @@ enum Stage {
         stream: Channel<TcpStream>,
         bytes: Vec<u8>,
         sent: usize,
-        opens: Option<Door>,
+        opens: Option<Service>,
         rest: Vec<u8>,
     },
     /// Refused. Whatever still arrives is discarded until the peer closes: unread data would make the system send a reset,
@@ -69,12 +69,12 @@ impl Connection {
     }
 
     /// Does everything that is possible without waiting.
-    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Step {
+    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Progress {
         if let Stage::Open(talk) = &mut self.stage {
             return talk.step(venue, now);
         }
         if now.at >= self.deadline {
-            return Step::End;
+            return Progress::End;
         }
         let (stage, moved) = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Handshake(mid) => {
@@ -111,9 +111,9 @@ impl Connection {
         }
         self.stage = stage;
         match (&self.stage, moved) {
-            (Stage::Over, _) => Step::End,
-            (_, true) => Step::Busy,
-            (_, false) => Step::Idle,
+            (Stage::Over, _) => Progress::End,
+            (_, true) => Progress::Busy,
+            (_, false) => Progress::Idle,
         }
     }
 
@@ -185,13 +185,13 @@ fn write_some(stream: &mut Channel<TcpStream>, bytes: &[u8], mut sent: usize) ->
 
 fn after_response(
     mut stream: Channel<TcpStream>,
-    opens: Option<Door>,
+    opens: Option<Service>,
     rest: Vec<u8>,
     venue: &mut Venue,
     now: Now,
 ) -> Stage {
     match opens {
-        Some(door) => Stage::Open(Box::new(Talk::new(stream, rest, door, venue, now))),
+        Some(service) => Stage::Open(Box::new(Talk::new(stream, rest, service, venue, now))),
         None => {
             finish(&mut stream);
             Stage::Leaving(stream)

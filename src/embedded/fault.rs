@@ -20,14 +20,14 @@ pub struct Fault {
     /// The only dialect that has this fault; `None` if all have it.
     pub dialect: Option<&'static str>,
     /// What goes wrong.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// Which answers of a connection it affects.
     pub when: When,
 }
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum FaultKind {
     /// Close the connection instead of answering.
     Drop,
     /// Never answer on this connection again.
@@ -52,7 +52,7 @@ pub enum Kind {
         retry_us: u64,
     },
     /// Refuse the WebSocket upgrade.
-    Upgrade(Turned),
+    Upgrade(UpgradeRefusal),
     /// Never send a price on this connection again, but everything else.
     Mute,
     /// Announce in the dialect's words that the connection will end, and end it.
@@ -69,7 +69,7 @@ pub enum Kind {
 
 /// How an upgrade is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turned {
+pub struct UpgradeRefusal {
     /// The HTTP status.
     pub code: u16,
     /// The value of `Retry-After`, in seconds; `None` if the fault gives none.
@@ -165,38 +165,38 @@ fn parse_when(text: &str) -> Option<When> {
     Some(if open { When::From(k) } else { When::Only(k) })
 }
 
-fn kind(name: &str, value: Option<&str>) -> Result<Kind, &'static str> {
+fn kind(name: &str, value: Option<&str>) -> Result<FaultKind, &'static str> {
     const SCALE: &str = "scale:FACTOR with a finite number, as in scale:1.5";
     const DURATION: &str = "a duration behind the colon, as in slow:300ms";
-    let duration = |kind: fn(u64) -> Kind| {
+    let duration = |kind: fn(u64) -> FaultKind| {
         let us = value.and_then(|text| duration_us(text).ok());
         us.map(kind).ok_or(DURATION)
     };
     let bare = match name {
-        "drop" => Kind::Drop,
-        "hang" => Kind::Hang,
-        "garbage" => Kind::Garbage,
-        "wrong-id" => Kind::WrongId,
-        "wrong-symbol" => Kind::WrongSymbol,
-        "large" => Kind::Large,
-        "ping" => Kind::Ping,
-        "mute" => Kind::Mute,
-        "reconnect" => Kind::Reconnect,
-        "maintenance" => Kind::Maintenance,
-        "slow" => return duration(Kind::Slow),
-        "stale" | "old-first" => return duration(Kind::Stale),
+        "drop" => FaultKind::Drop,
+        "hang" => FaultKind::Hang,
+        "garbage" => FaultKind::Garbage,
+        "wrong-id" => FaultKind::WrongId,
+        "wrong-symbol" => FaultKind::WrongSymbol,
+        "large" => FaultKind::Large,
+        "ping" => FaultKind::Ping,
+        "mute" => FaultKind::Mute,
+        "reconnect" => FaultKind::Reconnect,
+        "maintenance" => FaultKind::Maintenance,
+        "slow" => return duration(FaultKind::Slow),
+        "stale" | "old-first" => return duration(FaultKind::Stale),
         "status" => return status(value),
         "upgrade" => return upgrade(value),
         "price" => {
             let text =
                 value.ok_or("price:TEXT, as in price:NaN; the text may be empty, as in price:")?;
-            return Ok(Kind::Price(text.to_owned()));
+            return Ok(FaultKind::Price(text.to_owned()));
         }
         "scale" => {
             let factor = value.and_then(|text| text.parse().ok());
             return factor
                 .filter(|factor: &f64| factor.is_finite())
-                .map(Kind::Scale)
+                .map(FaultKind::Scale)
                 .ok_or(SCALE);
         }
         _ => {
@@ -211,7 +211,7 @@ fn kind(name: &str, value: Option<&str>) -> Result<Kind, &'static str> {
     }
 }
 
-fn status(value: Option<&str>) -> Result<Kind, &'static str> {
+fn status(value: Option<&str>) -> Result<FaultKind, &'static str> {
     const RIGHT: &str = "status:429:DURATION or status:418:DURATION, as in status:429:2s";
     let (code, after) = value.and_then(|v| v.split_once(':')).ok_or(RIGHT)?;
     let code = match code {
@@ -220,10 +220,10 @@ fn status(value: Option<&str>) -> Result<Kind, &'static str> {
         _ => return Err(RIGHT),
     };
     let retry_us = duration_us(after).map_err(|_| RIGHT)?;
-    Ok(Kind::Status { code, retry_us })
+    Ok(FaultKind::Status { code, retry_us })
 }
 
-fn upgrade(value: Option<&str>) -> Result<Kind, &'static str> {
+fn upgrade(value: Option<&str>) -> Result<FaultKind, &'static str> {
     const RIGHT: &str =
         "upgrade:CODE or upgrade:CODE:SECONDS, the code one of 451, 403, 418, 429, 503";
     let value = value.ok_or(RIGHT)?;
@@ -233,7 +233,7 @@ fn upgrade(value: Option<&str>) -> Result<Kind, &'static str> {
     };
     let code = code.parse().map_err(|_| RIGHT)?;
     let known = UPGRADE_CODES.contains(&code);
-    let turned = Kind::Upgrade(Turned {
+    let turned = FaultKind::Upgrade(UpgradeRefusal {
         code,
         retry_s: retry,
     });
@@ -241,9 +241,9 @@ fn upgrade(value: Option<&str>) -> Result<Kind, &'static str> {
 }
 
 /// How to refuse upgrades to this dialect; `None` to accept them.
-pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<Turned> {
+pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<UpgradeRefusal> {
     faults.iter().find_map(|fault| match fault.kind {
-        Kind::Upgrade(turned) if fault.befalls(dialect) => Some(turned),
+        FaultKind::Upgrade(turned) if fault.befalls(dialect) => Some(turned),
         _ => None,
     })
 }
@@ -323,14 +323,14 @@ impl Plan {
         let held = |fault: &&Fault| fault.befalls(dialect) && fault.when.holds(k);
         for fault in faults.iter().filter(held) {
             let deed = match &fault.kind {
-                Kind::Drop => Deed::Drop,
-                Kind::Hang => Deed::Hang,
-                Kind::Garbage => Deed::Garbage,
-                Kind::Large => Deed::Large,
-                Kind::Mute => Deed::Mute,
-                Kind::Reconnect => Deed::Reconnect,
-                Kind::Maintenance => Deed::Maintenance,
-                Kind::Status { code, retry_us } => Deed::Status {
+                FaultKind::Drop => Deed::Drop,
+                FaultKind::Hang => Deed::Hang,
+                FaultKind::Garbage => Deed::Garbage,
+                FaultKind::Large => Deed::Large,
+                FaultKind::Mute => Deed::Mute,
+                FaultKind::Reconnect => Deed::Reconnect,
+                FaultKind::Maintenance => Deed::Maintenance,
+                FaultKind::Status { code, retry_us } => Deed::Status {
                     code: *code,
                     retry_us: *retry_us,
                 },
@@ -346,15 +346,17 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, kind: &Kind) {
+    fn add(&mut self, kind: &FaultKind) {
         match kind {
-            Kind::Ping => self.ping = true,
-            Kind::Slow(us) => self.delay_us = self.delay_us.saturating_add(*us),
-            Kind::WrongId => self.lie.wrong_id = true,
-            Kind::WrongSymbol => self.lie.wrong_symbol = true,
-            Kind::Price(text) => self.lie.price = Some(text.clone()),
-            Kind::Scale(factor) => self.lie.scale = Some(self.lie.scale.unwrap_or(1.0) * factor),
-            Kind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
+            FaultKind::Ping => self.ping = true,
+            FaultKind::Slow(us) => self.delay_us = self.delay_us.saturating_add(*us),
+            FaultKind::WrongId => self.lie.wrong_id = true,
+            FaultKind::WrongSymbol => self.lie.wrong_symbol = true,
+            FaultKind::Price(text) => self.lie.price = Some(text.clone()),
+            FaultKind::Scale(factor) => {
+                self.lie.scale = Some(self.lie.scale.unwrap_or(1.0) * factor)
+            }
+            FaultKind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
             // The other kinds are deeds, or happen at the upgrade.
             _ => {}
         }
@@ -365,45 +367,45 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> (Kind, When) {
+    fn parsed(text: &str) -> (FaultKind, When) {
         let fault = Fault::parse(text).unwrap_or_else(|usage| panic!("{usage}"));
         (fault.kind, fault.when)
     }
 
     #[test]
     fn every_fault_of_the_help_text_is_read() {
-        let status = |code, retry_us| Kind::Status { code, retry_us };
-        let turned = |code, retry_s| Kind::Upgrade(Turned { code, retry_s });
+        let status = |code, retry_us| FaultKind::Status { code, retry_us };
+        let turned = |code, retry_s| FaultKind::Upgrade(UpgradeRefusal { code, retry_s });
         for (text, kind, when) in [
-            ("drop", Kind::Drop, When::Every),
-            ("hang@2", Kind::Hang, When::Only(2)),
-            ("garbage@3..", Kind::Garbage, When::From(3)),
-            ("wrong-id", Kind::WrongId, When::Every),
-            ("wrong-symbol@1", Kind::WrongSymbol, When::Only(1)),
-            ("price:NaN", Kind::Price("NaN".into()), When::Every),
-            ("price:", Kind::Price(String::new()), When::Every),
-            ("price:@2", Kind::Price(String::new()), When::Only(2)),
-            ("price:a:b", Kind::Price("a:b".into()), When::Every),
+            ("drop", FaultKind::Drop, When::Every),
+            ("hang@2", FaultKind::Hang, When::Only(2)),
+            ("garbage@3..", FaultKind::Garbage, When::From(3)),
+            ("wrong-id", FaultKind::WrongId, When::Every),
+            ("wrong-symbol@1", FaultKind::WrongSymbol, When::Only(1)),
+            ("price:NaN", FaultKind::Price("NaN".into()), When::Every),
+            ("price:", FaultKind::Price(String::new()), When::Every),
+            ("price:@2", FaultKind::Price(String::new()), When::Only(2)),
+            ("price:a:b", FaultKind::Price("a:b".into()), When::Every),
             (
                 "price:1e400@2..",
-                Kind::Price("1e400".into()),
+                FaultKind::Price("1e400".into()),
                 When::From(2),
             ),
-            ("scale:1.5", Kind::Scale(1.5), When::Every),
-            ("scale:-1@4", Kind::Scale(-1.0), When::Only(4)),
-            ("large", Kind::Large, When::Every),
+            ("scale:1.5", FaultKind::Scale(1.5), When::Every),
+            ("scale:-1@4", FaultKind::Scale(-1.0), When::Only(4)),
+            ("large", FaultKind::Large, When::Every),
             ("status:429:2s", status(429, 2_000_000), When::Every),
             ("status:418:500ms@9", status(418, 500_000), When::Only(9)),
             ("upgrade:451", turned(451, None), When::Every),
             ("upgrade:503:7", turned(503, Some(7)), When::Every),
-            ("mute@3", Kind::Mute, When::Only(3)),
-            ("reconnect@2", Kind::Reconnect, When::Only(2)),
-            ("maintenance", Kind::Maintenance, When::Every),
-            ("stale:40s@2..", Kind::Stale(40_000_000), When::From(2)),
-            ("old-first:40s", Kind::Stale(40_000_000), When::Only(1)),
-            ("price:1/2", Kind::Price("1/2".into()), When::Every),
-            ("ping", Kind::Ping, When::Every),
-            ("slow:300ms@2..", Kind::Slow(300_000), When::From(2)),
+            ("mute@3", FaultKind::Mute, When::Only(3)),
+            ("reconnect@2", FaultKind::Reconnect, When::Only(2)),
+            ("maintenance", FaultKind::Maintenance, When::Every),
+            ("stale:40s@2..", FaultKind::Stale(40_000_000), When::From(2)),
+            ("old-first:40s", FaultKind::Stale(40_000_000), When::Only(1)),
+            ("price:1/2", FaultKind::Price("1/2".into()), When::Every),
+            ("ping", FaultKind::Ping, When::Every),
+            ("slow:300ms@2..", FaultKind::Slow(300_000), When::From(2)),
         ] {
             assert_eq!(parsed(text), (kind, when), "{text}");
         }

@@ -99,12 +99,12 @@ struct Held {
 }
 
 /// An open WebSocket.
-pub struct Line {
+pub struct OpenSocket {
     ws: WebSocket<Channel<TcpStream>>,
     pings: Option<Pings>,
     held: Vec<Held>,
     /// The number of pings that the fault `ping` has sent so far.
-    riddles: u64,
+    fault_pings: u64,
     /// Whether the connection hangs: it never sends anything again.
     hung: bool,
     /// The number of bytes of the large message sent so far; `None` if none is being sent.
@@ -120,20 +120,25 @@ pub struct Line {
     heard: Instant,
 }
 
-impl Line {
+impl OpenSocket {
     /// Starts after the upgrade. `rest` is what the client sent after the head of its request.
-    pub fn new(stream: Channel<TcpStream>, rest: Vec<u8>, pings: Option<Pings>, now: Now) -> Line {
+    pub fn new(
+        stream: Channel<TcpStream>,
+        rest: Vec<u8>,
+        pings: Option<Pings>,
+        now: Now,
+    ) -> OpenSocket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .read_buffer_size(16 * 1024)
             .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX);
-        Line {
+        OpenSocket {
             ws: WebSocket::from_partially_read(stream, rest, Role::Server, Some(config)),
             pings,
             held: Vec::new(),
-            riddles: 0,
+            fault_pings: 0,
             hung: false,
             large: None,
             unsent: false,
@@ -235,7 +240,7 @@ impl Line {
         if self.held.len() >= HELD_MAX {
             return Err(Error::ConnectionClosed);
         }
-        let echo = plan.ping.then(|| self.riddle(now));
+        let echo = plan.ping.then(|| self.ping_payload(now));
         if let Some(payload) = &echo {
             self.write(Message::Ping(payload.clone().into()))?;
         }
@@ -247,10 +252,11 @@ impl Line {
     }
 
     /// A ping payload that a client cannot guess, different for each ping of a connection.
-    fn riddle(&mut self, now: Now) -> Vec<u8> {
-        self.riddles += 1;
-        let mixed = now.unix_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.riddles.rotate_left(32);
-        format!("{mixed:016x}{:x}", self.riddles).into_bytes()
+    fn ping_payload(&mut self, now: Now) -> Vec<u8> {
+        self.fault_pings += 1;
+        let mixed =
+            now.unix_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.fault_pings.rotate_left(32);
+        format!("{mixed:016x}{:x}", self.fault_pings).into_bytes()
     }
 
     /// Does every act that is due. Returns whether there was any.

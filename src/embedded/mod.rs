@@ -49,7 +49,7 @@ const NAP_US_MIN: u64 = 100;
 
 /// The settings of `rsoracle exchange`.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ExchangeSettings {
     /// The address to listen on; port 0 takes any free port.
     pub listen: SocketAddr,
     /// The file of the price tape; `None` for the built-in tape.
@@ -72,9 +72,9 @@ pub struct Settings {
     pub until_eof: bool,
 }
 
-impl Settings {
+impl ExchangeSettings {
     /// Reads the flags of [`crate::flags::tables::EXCHANGE`].
-    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
+    pub fn from_flags(given: &Given) -> Result<ExchangeSettings, Usage> {
         const SPEED: &str = "a number above 0 and up to 1000000, such as 1 or 0.5";
         let speed: f64 = given.read("speed", SPEED)?;
         if !(speed > 0.0 && speed <= SPEED_MAX) {
@@ -90,7 +90,7 @@ impl Settings {
                 return Err(Usage("--key needs --cert FILE, its certificate".into()));
             }
         };
-        Ok(Settings {
+        Ok(ExchangeSettings {
             listen: given.address("listen")?,
             tape: given.text("tape").map(str::to_owned),
             speed,
@@ -129,7 +129,7 @@ fn optional<T>(
 }
 
 /// Serves for ever or, with `--until-eof`, until standard input is closed.
-pub fn run(settings: &Settings) -> Result<(), Error> {
+pub fn run(settings: &ExchangeSettings) -> Result<(), Error> {
     let mut lifeline = match settings.until_eof {
         true => Some(Lifeline::open()?),
         false => None,
@@ -198,9 +198,9 @@ mod tests {
     use super::*;
     use crate::flags::{args, tables};
 
-    fn settings(line: &str) -> Result<Settings, Usage> {
+    fn settings(line: &str) -> Result<ExchangeSettings, Usage> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Settings::from_flags(&args::parse(&tables::EXCHANGE, &words).unwrap())
+        ExchangeSettings::from_flags(&args::parse(&tables::EXCHANGE, &words).unwrap())
     }
 
     #[test]

@@ -13,7 +13,7 @@ const CENT: i64 = 1_000_000;
 
 /// One market at one instant, from which a dialect writes its message.
 #[derive(Clone, Debug)]
-pub struct Quote {
+pub struct MarketData {
     /// The channel that the message is for.
     pub channel: &'static str,
     /// The market, as the dialect spells it.
@@ -36,7 +36,7 @@ pub struct Quote {
     pub now_us: u64,
 }
 
-impl Quote {
+impl MarketData {
     /// The trade's time in milliseconds since the Unix epoch.
     pub fn trade_ms(&self) -> u64 {
         self.trade_us / 1_000

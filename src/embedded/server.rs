@@ -3,9 +3,9 @@
 //! Invariant: [`Server::sweep`] visits everything once and never blocks; `run` decides how long to nap between two sweeps.
 //! The clock is passed in, so a test can drive server and client alternately in one thread.
 
-use super::Settings;
+use super::ExchangeSettings;
 use super::connection::Connection;
-use super::talk::Step;
+use super::talk::Progress;
 use super::tape::{BUILT_IN, Tape};
 use super::upgrade::PATH;
 use super::venue::{Now, Venue};
@@ -37,7 +37,7 @@ pub struct Server {
 
 impl Server {
     /// Reads the files that the settings name, and starts to listen. The tape starts to play at `now`.
-    pub fn open(settings: &Settings, now: Now) -> Result<Server, Error> {
+    pub fn open(settings: &ExchangeSettings, now: Now) -> Result<Server, Error> {
         let tape = tape(settings.tape.as_deref())?;
         let acceptor = match &settings.tls {
             Some((cert, key)) => Some(acceptor(cert, key)?),
@@ -103,11 +103,11 @@ impl Server {
         let mut failure = None;
         connections.retain_mut(|connection| {
             let step = connection.step(venue, now);
-            busy |= step != Step::Idle;
-            if step == Step::End {
+            busy |= step != Progress::Idle;
+            if step == Progress::End {
                 failure = connection.take_tls_failure().or(failure.take());
             }
-            step != Step::End
+            step != Progress::End
         });
         if let Some(why) = failure
             && !self.tls_told

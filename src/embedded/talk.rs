@@ -6,9 +6,9 @@
 use super::binance::answer::{Scene, reply, too_many};
 use super::binance::request::Request;
 use super::fault::{API, Deed, Plan};
-use super::line::{Act, Heard, Line, Pings};
+use super::line::{Act, Heard, OpenSocket, Pings};
 use super::stream::Stream;
-use super::upgrade::Door;
+use super::upgrade::Service;
 use super::venue::{Now, Venue};
 use crate::exchange::channel::Channel;
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ const PING_S: u64 = 20;
 
 /// What one step did with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Progress {
     /// There was nothing to do.
     Idle,
     /// Something was read or written.
@@ -33,7 +33,7 @@ pub enum Step {
 
 /// An open WebSocket and what speaks on it.
 pub struct Talk {
-    line: Line,
+    socket: OpenSocket,
     speaker: Speaker,
 }
 
@@ -47,62 +47,62 @@ impl Talk {
     pub fn new(
         stream: Channel<TcpStream>,
         rest: Vec<u8>,
-        door: Door,
+        service: Service,
         venue: &Venue,
         now: Now,
     ) -> Talk {
-        let ping_s = match door {
-            Door::Api => Some(PING_S),
-            Door::Stream(dialect) => dialect.ping_s,
+        let ping_s = match service {
+            Service::Api => Some(PING_S),
+            Service::Stream(dialect) => dialect.ping_s,
         };
         let pings = ping_s.map(|ping_s| Pings {
             every: venue.period(ping_s),
             // Binance waits 60 s for a pong, on its streams and on the WS-API.
             limit: venue.limit(3 * ping_s),
         });
-        let speaker = match door {
-            Door::Api => Speaker::Api(Api { requests: 0 }),
-            Door::Stream(dialect) => Speaker::Stream(Stream::new(dialect, venue, now)),
+        let speaker = match service {
+            Service::Api => Speaker::Api(Api { requests: 0 }),
+            Service::Stream(dialect) => Speaker::Stream(Stream::new(dialect, venue, now)),
         };
         Talk {
-            line: Line::new(stream, rest, pings, now),
+            socket: OpenSocket::new(stream, rest, pings, now),
             speaker,
         }
     }
 
     /// Does everything that is possible without waiting.
-    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Step {
+    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Progress {
         match self.try_step(venue, now) {
-            Ok(true) => Step::Busy,
-            Ok(false) => Step::Idle,
+            Ok(true) => Progress::Busy,
+            Ok(false) => Progress::Idle,
             // The peer left, broke the protocol, or has to be dropped.
-            Err(_) => Step::End,
+            Err(_) => Progress::End,
         }
     }
 
     fn try_step(&mut self, venue: &mut Venue, now: Now) -> Result<bool, Error> {
-        if let ControlFlow::Break(busy) = self.line.tend(now)? {
+        if let ControlFlow::Break(busy) = self.socket.tend(now)? {
             return Ok(busy);
         }
         let mut busy = false;
         for _ in 0..READS_PER_STEP {
-            match (self.line.hear(now)?, &mut self.speaker) {
+            match (self.socket.hear(now)?, &mut self.speaker) {
                 (Heard::Nothing, _) => break,
                 (Heard::Sign, _) => {}
                 (Heard::Text(text), Speaker::Api(api)) => {
-                    api.answer(&text, &mut self.line, venue, now)?;
+                    api.answer(&text, &mut self.socket, venue, now)?;
                 }
                 (Heard::Text(text), Speaker::Stream(stream)) => {
-                    stream.hear(&text, &mut self.line, venue, now)?;
+                    stream.hear(&text, &mut self.socket, venue, now)?;
                 }
             }
             busy = true;
         }
         if let Speaker::Stream(stream) = &mut self.speaker {
-            busy |= stream.speak(&mut self.line, venue, now)?;
+            busy |= stream.speak(&mut self.socket, venue, now)?;
         }
-        busy |= self.line.release(now)?;
-        self.line.flush()?;
+        busy |= self.socket.release(now)?;
+        self.socket.flush()?;
         Ok(busy)
     }
 }
@@ -117,7 +117,7 @@ impl Api {
     fn answer(
         &mut self,
         text: &str,
-        line: &mut Line,
+        socket: &mut OpenSocket,
         venue: &mut Venue,
         now: Now,
     ) -> Result<(), Error> {
@@ -143,6 +143,6 @@ impl Api {
             )),
             deed => Act::of(deed, || reply(&request, &scene, &plan.lie)),
         };
-        line.carry_out(&plan, act, now)
+        socket.carry_out(&plan, act, now)
     }
 }

@@ -40,7 +40,7 @@ pub struct Played<'a> {
 /// Why a text is not a valid tape: the line, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadTape {
-    /// Line number, from 1.
+    /// OpenSocket number, from 1.
     pub line: usize,
     /// What is wrong, and what would be right.
     pub wrong: String,

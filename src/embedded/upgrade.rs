@@ -4,8 +4,8 @@
 //! `connection` reads and writes the socket.
 
 use super::binance::answer::weight_message;
-use super::dialect::{Dialect, STREAMS};
-use super::fault::{API, Fault, Turned, upgrade_refusal};
+use super::dialect::{STREAMS, ServerDialect};
+use super::fault::{API, Fault, UpgradeRefusal, upgrade_refusal};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 
@@ -18,29 +18,29 @@ const SPACE_AFTER_HEAD: &[u8] = b"\r\n\r\n";
 
 /// What a WebSocket connects to.
 #[derive(Clone, Copy)]
-pub enum Door {
+pub enum Service {
     /// Binance's WS-API.
     Api,
     /// The stream of a dialect.
-    Stream(&'static Dialect),
+    Stream(&'static ServerDialect),
 }
 
-impl Door {
+impl Service {
     /// What is at a path: the WS-API where Binance has it, a stream at the name of its kind of source.
-    fn at(path: &str) -> Option<Door> {
+    fn at(path: &str) -> Option<Service> {
         if path == PATH {
-            return Some(Door::Api);
+            return Some(Service::Api);
         }
         let name = path.strip_prefix('/')?;
         let known = STREAMS.iter().find(|dialect| dialect.name == name);
-        known.map(|dialect| Door::Stream(dialect))
+        known.map(|dialect| Service::Stream(dialect))
     }
 
     /// Its name in a fault.
     fn name(&self) -> &'static str {
         match self {
-            Door::Api => API,
-            Door::Stream(dialect) => dialect.name,
+            Service::Api => API,
+            Service::Stream(dialect) => dialect.name,
         }
     }
 }
@@ -50,7 +50,7 @@ pub struct Response {
     /// The bytes to send.
     pub bytes: Vec<u8>,
     /// What the WebSocket connects to; `None` if the upgrade is refused.
-    pub opens: Option<Door>,
+    pub opens: Option<Service>,
 }
 
 /// Length in bytes of the head at the start of `bytes`; `None` while it is incomplete.
@@ -68,14 +68,14 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
         _ => return refusal(400, "not a GET request of HTTP/1.1\n"),
     };
     let uri = request.uri();
-    let Some(door) = Door::at(uri.path()) else {
+    let Some(service) = Service::at(uri.path()) else {
         return refusal(
             404,
             "not found; Binance's WebSocket API is at /ws-api/v3, a stream at its name, such as /kraken\n",
         );
     };
-    if let Some(turned) = upgrade_refusal(faults, door.name()) {
-        return turn_away(turned, door.name(), unix_ms);
+    if let Some(turned) = upgrade_refusal(faults, service.name()) {
+        return turn_away(turned, service.name(), unix_ms);
     }
     let Ok(accepted) = create_response(&request) else {
         return refusal(400, "not a websocket upgrade (RFC 6455)\n");
@@ -86,7 +86,7 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
     }
     Response {
         bytes,
-        opens: Some(door),
+        opens: Some(service),
     }
 }
 
@@ -97,7 +97,7 @@ pub fn too_long() -> Response {
 
 fn refusal(code: u16, body: &str) -> Response {
     answer(
-        Turned {
+        UpgradeRefusal {
             code,
             retry_s: None,
         },
@@ -105,7 +105,7 @@ fn refusal(code: u16, body: &str) -> Response {
     )
 }
 
-fn answer(turned: Turned, body: &str) -> Response {
+fn answer(turned: UpgradeRefusal, body: &str) -> Response {
     let code = turned.code;
     let reason = match code {
         400 => "Bad Request",
@@ -138,7 +138,7 @@ fn answer(turned: Turned, body: &str) -> Response {
 
 /// The refusal of an upgrade. Binance's own bodies are used for Binance only. The body for 451 is the one that users report.
 /// 403 comes from a firewall and is not JSON. For 418 and 429 there is always a `Retry-After`, by default of one second.
-fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
+fn turn_away(turned: UpgradeRefusal, dialect: &str, unix_ms: u64) -> Response {
     let retry_s = match turned.code {
         418 | 429 => Some(turned.retry_s.unwrap_or(1)),
         _ => turned.retry_s,
@@ -157,7 +157,7 @@ fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
         _ => "Not now, or not here.\n".to_owned(),
     };
     let code = turned.code;
-    answer(Turned { code, retry_s }, &body)
+    answer(UpgradeRefusal { code, retry_s }, &body)
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         )
     }
 
-    fn told(head: &str, fault: &str) -> (String, Option<Door>) {
+    fn told(head: &str, fault: &str) -> (String, Option<Service>) {
         let faults: Vec<Fault> = fault
             .split_whitespace()
             .map(|fault| Fault::parse(fault).unwrap())
@@ -190,7 +190,7 @@ mod tests {
                 .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=")
         );
         assert!(text.ends_with("\r\n\r\n"));
-        assert!(matches!(opens, Some(Door::Api)));
+        assert!(matches!(opens, Some(Service::Api)));
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
             for query in ["", "?", "?streams=a/b&x"] {
                 let line = format!("GET /{}{query} HTTP/1.1", dialect.name);
                 match told(&head(&line), "").1 {
-                    Some(Door::Stream(opened)) => assert_eq!(opened.name, dialect.name),
+                    Some(Service::Stream(opened)) => assert_eq!(opened.name, dialect.name),
                     _ => panic!("{line}"),
                 }
             }

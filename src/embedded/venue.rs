@@ -2,7 +2,7 @@
 //!
 //! Invariant: at one instant every connection gets the same price.
 
-use super::Settings;
+use super::ExchangeSettings;
 use super::fault::Fault;
 use super::tape::{Tape, run_of};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -60,7 +60,7 @@ pub struct Venue {
 
 impl Venue {
     /// Starts to play the tape at `now`.
-    pub fn new(tape: Tape, settings: &Settings, now: Now) -> Venue {
+    pub fn new(tape: Tape, settings: &ExchangeSettings, now: Now) -> Venue {
         Venue {
             tape,
             speed: settings.speed,

@@ -1,6 +1,6 @@
 //! A server and its clients in one thread: whenever a client waits, the server gets a turn.
 
-use rsoracle::embedded::Settings;
+use rsoracle::embedded::ExchangeSettings;
 use rsoracle::embedded::server::Server;
 use rsoracle::embedded::venue::Now;
 use rsoracle::flags::{args, tables};
@@ -25,10 +25,10 @@ pub struct Rig {
     pub clock: Option<Now>,
 }
 
-pub fn settings(flags: &str) -> Settings {
+pub fn settings(flags: &str) -> ExchangeSettings {
     let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
     let given = args::parse(&tables::EXCHANGE, &words).unwrap();
-    Settings::from_flags(&given).unwrap()
+    ExchangeSettings::from_flags(&given).unwrap()
 }
 
 pub fn blocked(error: &std::io::Error) -> bool {

@@ -10,7 +10,7 @@
 use super::super::fault::Lie;
 use super::super::quote::around;
 use super::super::text::quoted;
-use super::request::{Asked, Refusal, Request};
+use super::request::{Asked, Request, RequestRefusal};
 
 /// Request weight that Binance allows per address and minute.
 pub const WEIGHT_LIMIT: u32 = 6000;
@@ -50,7 +50,7 @@ pub fn reply(request: &Request, scene: &Scene, lie: &Lie) -> String {
     };
     match result {
         Ok(result) => frame(request, lie, 200, &format!("\"result\":{result}"), false),
-        Err(Refusal { code, msg, unread }) => {
+        Err(RequestRefusal { code, msg, unread }) => {
             let error = format!("\"error\":{{\"code\":{code},\"msg\":{}}}", quoted(&msg));
             frame(request, lie, 400, &error, unread)
         }
@@ -98,14 +98,14 @@ fn price(
     status: Option<&str>,
     scene: &Scene,
     lie: &Lie,
-) -> Result<String, Refusal> {
+) -> Result<String, RequestRefusal> {
     if !sells(scene.symbol, symbol) {
-        return Err(Refusal::new(-1121, "Invalid symbol."));
+        return Err(RequestRefusal::new(-1121, "Invalid symbol."));
     }
     // The tape never halts, so another status than TRADING matches nothing.
     if status.is_some_and(|status| status != "TRADING") {
         let msg = "The symbol's status does not match the requested symbolStatus.";
-        return Err(Refusal::new(-1220, msg));
+        return Err(RequestRefusal::new(-1220, msg));
     }
     Ok(ticker(book, symbol, scene, lie))
 }

@@ -14,7 +14,7 @@ pub struct Request {
     /// The id as it came, as JSON text; `null` if there was no valid one.
     pub id: String,
     /// What is asked, or why it is refused.
-    pub asked: Result<Asked, Refusal>,
+    pub asked: Result<Asked, RequestRefusal>,
 }
 
 /// What is asked.
@@ -37,7 +37,7 @@ pub enum Asked {
 
 /// Why a request is not answered with a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RequestRefusal {
     /// Binance's code, from `errors.md`.
     pub code: i32,
     /// Binance's message for it.
@@ -46,10 +46,10 @@ pub struct Refusal {
     pub unread: bool,
 }
 
-impl Refusal {
+impl RequestRefusal {
     /// Refuses a request that could be read.
-    pub fn new(code: i32, msg: impl Into<String>) -> Refusal {
-        Refusal {
+    pub fn new(code: i32, msg: impl Into<String>) -> RequestRefusal {
+        RequestRefusal {
             code,
             msg: msg.into(),
             unread: false,
@@ -57,8 +57,8 @@ impl Refusal {
     }
 
     /// -1135 INVALID_JSON
-    fn unread(msg: &str) -> Refusal {
-        Refusal {
+    fn unread(msg: &str) -> RequestRefusal {
+        RequestRefusal {
             code: -1135,
             msg: msg.to_owned(),
             unread: true,
@@ -71,7 +71,7 @@ impl Request {
     pub fn read(text: &str) -> Request {
         let unread = |msg| Request {
             id: "null".to_owned(),
-            asked: Err(Refusal::unread(msg)),
+            asked: Err(RequestRefusal::unread(msg)),
         };
         let Some(json) = Json::parse(text)
             .ok()
@@ -93,10 +93,10 @@ impl Request {
         Request {
             id,
             asked: match (json.get("method").and_then(Json::owned), params.members()) {
-                (_, None) => Err(Refusal::unread(
+                (_, None) => Err(RequestRefusal::unread(
                     "Invalid 'params' in JSON request; expected an object.",
                 )),
-                (None, _) => Err(Refusal::unread(
+                (None, _) => Err(RequestRefusal::unread(
                     "Invalid 'method' in JSON request; expected a string.",
                 )),
                 (Some(method), Some(_)) => asked(&method, params),
@@ -115,13 +115,18 @@ fn is_id(raw: &str) -> bool {
         || name.is_some_and(|s| (1..=36).contains(&s.len()) && s.bytes().all(legal))
 }
 
-fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
+fn asked(method: &str, params: Json) -> Result<Asked, RequestRefusal> {
     let method = method.strip_prefix("v3/").unwrap_or(method);
     let known: &[&str] = match method {
         "ticker.price" | "ticker.book" => &["symbol", "symbolStatus"],
         "ping" | "time" => &[],
         // -1020 UNSUPPORTED_OPERATION
-        _ => return Err(Refusal::new(-1020, "This operation is not supported.")),
+        _ => {
+            return Err(RequestRefusal::new(
+                -1020,
+                "This operation is not supported.",
+            ));
+        }
     };
     let is_known = |name: &String| known.contains(&name.as_str());
     let names: Vec<Option<String>> = params
@@ -133,7 +138,7 @@ fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
     let read = names.iter().flatten().filter(|name| is_known(name)).count();
     if read < names.len() {
         // -1104 UNREAD_PARAMETERS
-        return Err(Refusal::new(
+        return Err(RequestRefusal::new(
             -1104,
             format!(
                 "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{}'.",
@@ -153,16 +158,16 @@ fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
 }
 
 /// The name of the symbol, whether it exists or not.
-fn symbol(params: Json) -> Result<String, Refusal> {
+fn symbol(params: Json) -> Result<String, RequestRefusal> {
     let name = params.get("symbol").and_then(Json::owned);
     let name = name.ok_or_else(malformed)?;
     if name.is_empty() {
-        return Err(Refusal::new(-1105, "Parameter 'symbol' was empty."));
+        return Err(RequestRefusal::new(-1105, "Parameter 'symbol' was empty."));
     }
     let legal = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_.".contains(&b);
     if name.len() > 50 || !name.bytes().all(legal) {
         // -1100 ILLEGAL_CHARS
-        return Err(Refusal::new(
+        return Err(RequestRefusal::new(
             -1100,
             "Illegal characters found in parameter 'symbol'; legal range is '^[\\w\\-._&&[^a-z]]{1,50}$'.",
         ));
@@ -170,19 +175,19 @@ fn symbol(params: Json) -> Result<String, Refusal> {
     Ok(name)
 }
 
-fn status(params: Json) -> Result<Option<String>, Refusal> {
+fn status(params: Json) -> Result<Option<String>, RequestRefusal> {
     match params.get("symbolStatus").map(Json::owned) {
         None => Ok(None),
         Some(Some(status)) if ["TRADING", "HALT", "BREAK"].contains(&status.as_str()) => {
             Ok(Some(status))
         }
-        Some(_) => Err(Refusal::new(-1122, "Invalid symbolStatus.")),
+        Some(_) => Err(RequestRefusal::new(-1122, "Invalid symbolStatus.")),
     }
 }
 
 /// -1102 MANDATORY_PARAM_EMPTY_OR_MALFORMED
-fn malformed() -> Refusal {
-    Refusal::new(
+fn malformed() -> RequestRefusal {
+    RequestRefusal::new(
         -1102,
         "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.",
     )
@@ -196,7 +201,7 @@ mod tests {
         Request::read(text).asked.unwrap_err().code
     }
 
-    fn one(symbol: &str) -> Result<Asked, Refusal> {
+    fn one(symbol: &str) -> Result<Asked, RequestRefusal> {
         Ok(Asked::Ticker {
             book: false,
             symbol: symbol.to_owned(),

@@ -3,15 +3,18 @@
 //! Source: web-socket-streams.md of binance/binance-spot-api-docs. A subscription to an unknown stream is acknowledged like
 //! any other, and nothing ever comes on it.
 
-use super::super::quote::Quote;
+use super::super::quote::MarketData;
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed, texts};
+use super::{Beat, ChannelKind, Desk, ServerDialect, texts};
 use crate::exchange::json::{Json, NotJson};
 
 /// Binance's market streams.
-pub static STREAM: Dialect = Dialect {
+pub static STREAM: ServerDialect = ServerDialect {
     name: "binance-stream",
-    channels: &[("trade", Feed::Trades), ("bookTicker", Feed::Quotes)],
+    channels: &[
+        ("trade", ChannelKind::Trades),
+        ("bookTicker", ChannelKind::Quotes),
+    ],
     hear,
     price,
     decimals_min: 8,
@@ -54,15 +57,15 @@ fn hear(text: &str, desk: &mut Desk) {
     desk.say(format!(r#"{{"result":null,"id":{}}}"#, id.raw()));
 }
 
-fn price(quote: &Quote) -> String {
-    let (symbol, channel, serial) = (&quote.symbol, quote.channel, quote.serial);
-    let (bid, ask) = (quoted(&quote.bid), quoted(&quote.ask));
+fn price(market: &MarketData) -> String {
+    let (symbol, channel, serial) = (&market.symbol, market.channel, market.serial);
+    let (bid, ask) = (quoted(&market.bid), quoted(&market.ask));
     let data = match channel {
         "trade" => format!(
             r#"{{"e":"trade","E":{},"s":"{symbol}","t":{serial},"p":{},"q":"0.02000000","T":{},"m":true,"M":true}}"#,
-            quote.now_ms(),
-            quoted(&quote.last),
-            quote.trade_ms()
+            market.now_ms(),
+            quoted(&market.last),
+            market.trade_ms()
         ),
         _ => format!(
             r#"{{"u":{serial},"s":"{symbol}","b":{bid},"B":"3.78826000","a":{ask},"A":"1.54698000"}}"#

@@ -1,6 +1,6 @@
 //! The server's side of each exchange that streams prices. One file per exchange.
 //!
-//! A [`Dialect`] is a table of texts, functions and periods; `stream` does what all of them have in common. Invariant: the
+//! A [`ServerDialect`] is a table of texts, functions and periods; `stream` does what all of them have in common. Invariant: the
 //! functions are pure, and total on any text from a client. They were written from the exchanges' documents alone,
 //! independently of the parsers in `exchange`, so that a misunderstanding there is not repeated here and so hidden.
 //! Not supported: channels that no collector uses, and unsubscribing.
@@ -13,12 +13,12 @@ pub mod coinbase;
 pub mod kraken;
 pub mod okx;
 
-use super::quote::Quote;
+use super::quote::MarketData;
 use crate::exchange::json::Json;
 use rsoracle_proof::source::{KINDS, quote_of};
 
 /// All dialects.
-pub static STREAMS: [&Dialect; 7] = [
+pub static STREAMS: [&ServerDialect; 7] = [
     &binance::STREAM,
     &coinbase::STREAM,
     &kraken::STREAM,
@@ -29,15 +29,15 @@ pub static STREAMS: [&Dialect; 7] = [
 ];
 
 /// How one exchange speaks to its clients.
-pub struct Dialect {
+pub struct ServerDialect {
     /// Name of its kind of source, such as `kraken`; also its path on the server.
     pub name: &'static str,
     /// The channels that a client can subscribe to, and what each carries.
-    pub channels: &'static [(&'static str, Feed)],
+    pub channels: &'static [(&'static str, ChannelKind)],
     /// Reads a client's message, and puts subscriptions and answers on the desk.
     pub hear: fn(&str, &mut Desk),
     /// Writes a price message.
-    pub price: fn(&Quote) -> String,
+    pub price: fn(&MarketData) -> String,
     /// Minimum number of decimals of a price.
     pub decimals_min: usize,
     /// The message sent on connecting. With `false` it announces maintenance, and is then also sent in place of a price.
@@ -56,13 +56,13 @@ pub struct Dialect {
 
 /// What a channel carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feed {
+pub enum ChannelKind {
     /// Each price of the tape once.
     Trades,
     /// The current state of the market, which may be sent repeatedly.
     Quotes,
     /// Heartbeats only.
-    Beats,
+    Heartbeats,
 }
 
 /// How an exchange shows on an idle connection that it is alive.
@@ -73,16 +73,16 @@ pub enum Beat {
     Again(u64),
     /// After this many seconds without any message, it sends this message for every subscription; if it is the same for
     /// all, only once.
-    Quiet(u64, fn(&Quote) -> String),
+    Quiet(u64, fn(&MarketData) -> String),
     /// Every this many seconds, it sends this message for each subscription to heartbeats.
-    Steady(u64, fn(&Quote) -> String),
+    Steady(u64, fn(&MarketData) -> String),
 }
 
 /// One client's subscriptions, and the messages that wait to be sent to it.
 pub struct Desk {
     /// The symbols that are served, in the dialect's spelling, each with another symbol for the fault `wrong-symbol`.
     markets: Vec<[String; 2]>,
-    channels: &'static [(&'static str, Feed)],
+    channels: &'static [(&'static str, ChannelKind)],
     /// The subscriptions, without duplicates.
     pub subscriptions: Vec<Subscription>,
     /// The messages that wait to be sent.
@@ -97,7 +97,7 @@ pub struct Subscription {
     /// The channel's name.
     pub channel: &'static str,
     /// What it carries.
-    pub feed: Feed,
+    pub kind: ChannelKind,
     /// The market, as the dialect spells it.
     pub symbol: String,
     /// Another market, for the fault `wrong-symbol`.
@@ -108,7 +108,7 @@ pub struct Subscription {
 
 impl Desk {
     /// Serves the tape's base currency against dollars and two stablecoins, whatever the tape's own quote currency is.
-    pub fn new(dialect: &Dialect, tape_symbol: &str) -> Desk {
+    pub fn new(dialect: &ServerDialect, tape_symbol: &str) -> Desk {
         let kind = KINDS.iter().find(|kind| kind.name == dialect.name);
         let spelling = kind.expect("a dialect has the name of a kind").spelling;
         let base = tape_symbol.strip_suffix(quote_of(tape_symbol));
@@ -138,14 +138,14 @@ impl Desk {
     /// Subscribes and returns the index of the subscription, which may already exist; `None` if there is no such channel or
     /// market.
     pub fn subscribe(&mut self, channel: &str, symbol: &str) -> Option<usize> {
-        let (channel, feed) = *self.channels.iter().find(|(name, _)| *name == channel)?;
+        let (channel, kind) = *self.channels.iter().find(|(name, _)| *name == channel)?;
         let [symbol, other] = self.markets.iter().find(|[own, _]| own == symbol)?.clone();
         let same = |old: &Subscription| old.channel == channel && old.symbol == symbol;
         let place = self.subscriptions.iter().position(same);
         Some(place.unwrap_or_else(|| {
             self.subscriptions.push(Subscription {
                 channel,
-                feed,
+                kind,
                 symbol,
                 other,
                 told: None,
@@ -199,7 +199,7 @@ mod tests {
     ];
 
     /// What a desk that has just been opened says to this text.
-    fn told(dialect: &Dialect, text: &str) -> Desk {
+    fn told(dialect: &ServerDialect, text: &str) -> Desk {
         let mut desk = Desk::new(dialect, "BTCUSDT");
         (dialect.hear)(text, &mut desk);
         assert!(!desk.said.is_empty(), "{}: {text}", dialect.name);
