@@ -10,7 +10,7 @@ use crate::rounds::{ReportView, listening};
 use crate::support::{Certificates, Running, good_certificates, rsoracle, start_command};
 use rsoracle::exchange::Pace;
 use rsoracle::exchange::roots::Roots;
-use rsoracle::exchange::session::{Plan, Session};
+use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
 use rsoracle::exchange::{Said, Way, dialect, tunnel};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
@@ -34,10 +34,10 @@ fn exchange(tls: &Certificates, rate: &str) -> (Running, String) {
     (running, url)
 }
 
-fn plan<'a>(source: &'a Source, url: &str, tls: &Certificates) -> Plan<'a> {
+fn plan<'a>(source: &'a Source, url: &str, tls: &Certificates) -> SessionPlan<'a> {
     let place = Endpoint::parse(url).expect("an address");
     let roots = Roots::find(Some(&tls.ca)).expect("a certificate");
-    Plan {
+    SessionPlan {
         source,
         endpoints: rsoracle::exchange::endpoints(source, Some(&place)),
         tls: Some(roots.trust().expect("TLS can be set up")),
@@ -49,7 +49,7 @@ fn plan<'a>(source: &'a Source, url: &str, tls: &Certificates) -> Plan<'a> {
 /// Microseconds of this process's CPU that one message costs from socket to price.
 fn read_us(source: &Source, tls: &Certificates) -> f64 {
     let (_exchange, url) = exchange(tls, "1000000");
-    let mut session = Session::new(plan(source, &url, tls));
+    let mut session = ExchangeSession::new(plan(source, &url, tls));
     session.first_price(&mut || Ok(())).expect("a first price");
     let before = machine::cpu_ms(std::process::id()).expect("Linux tells");
     let mut prices = 0;

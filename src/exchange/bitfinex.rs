@@ -11,7 +11,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last price, clamped to best bid and best ask.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "bitfinex",
     urls: &["wss://api-pub.bitfinex.com:443/ws/2"],
     way: Way::Stream(subscribe),
@@ -106,7 +106,7 @@ mod tests {
         "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000]]";
 
     fn about(text: &str) -> Said {
-        said(&FEED, "tBTCUSD", text)
+        said(&STREAM, "tBTCUSD", text)
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
             symbol: "tBTCUSD",
             channel: None,
         };
-        assert_eq!((FEED.read)(TICKER, &topic), Said::ALIVE);
+        assert_eq!((STREAM.read)(TICKER, &topic), Said::ALIVE);
         assert_eq!(about(&TICKER.replace("[17,", "[18,")), Said::ALIVE);
         assert_eq!(about(&TICKER.replace("[17,", "[null,")), Said::ALIVE);
     }
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_is_not_exactly_a_price_is_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "tBTCUSD",
             TICKER,
             &[
@@ -148,7 +148,7 @@ mod tests {
                 ("83744.2", "83744.", Miss::NotJson),
             ],
         );
-        assert_bent(&FEED, "tBTCUSD", "[17]", &[("17", " 17", Miss::Shape)]);
+        assert_bent(&STREAM, "tBTCUSD", "[17]", &[("17", " 17", Miss::Shape)]);
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(about(text), Said::Channel(232_949));
         assert_eq!(about(&text.replace("ticker", "book")), Said::ALIVE);
         assert_bent(
-            &FEED,
+            &STREAM,
             "tBTCUSD",
             text,
             &[

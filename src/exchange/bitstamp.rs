@@ -11,7 +11,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// Trades, and the middle of best bid and best ask. Whichever came last is the price.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "bitstamp",
     urls: &["wss://ws.bitstamp.net:443"],
     way: Way::Stream(subscribe),
@@ -91,7 +91,7 @@ mod tests {
     const TRADE: &str = r#"{"data":{"id":629344156,"timestamp":"1788481329","amount":0.07375969,"amount_str":"0.07375969","price":81263.98,"price_str":"81263.98","type":0,"microtimestamp":"1788481329090000","buy_order_id":2046551467757570,"sell_order_id":2046551452086274},"channel":"live_trades_btcusd","event":"trade"}"#;
 
     fn about(text: &str) -> Said {
-        said(&FEED, "btcusd", text)
+        said(&STREAM, "btcusd", text)
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_not_exactly_a_price_is_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "btcusd",
             TRADE,
             &[
@@ -129,7 +129,7 @@ mod tests {
         let time = Some(1_788_481_329_244_908);
         assert_eq!(about(BOOK), Said::price(81263.98, time));
         assert_bent(
-            &FEED,
+            &STREAM,
             "btcusd",
             BOOK,
             &[

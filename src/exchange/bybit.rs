@@ -15,7 +15,7 @@ use std::time::Duration;
 const BOOK: &str = "orderbook.1.";
 
 /// The middle of best bid and best ask.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "bybit",
     urls: &["wss://stream.bybit.com:443/v5/public/spot"],
     way: Way::Stream(subscribe),
@@ -85,7 +85,7 @@ mod tests {
     const LEVEL: &str = r#"{"topic":"orderbook.1.BTCUSDT","ts":1786310821917,"type":"snapshot","data":{"s":"BTCUSDT","b":[["65140.5","0.25"]],"a":[["65140.6","1.5"]],"u":1399781,"seq":122620616678},"cts":1786310821912}"#;
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTCUSDT", text)
+        said(&STREAM, "BTCUSDT", text)
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_not_exactly_a_price_is_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTCUSDT",
             LEVEL,
             &[

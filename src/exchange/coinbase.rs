@@ -11,7 +11,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last match.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "coinbase",
     urls: &["wss://ws-feed.exchange.coinbase.com:443"],
     way: Way::Stream(subscribe),
@@ -67,7 +67,7 @@ mod tests {
     const TICKER: &str = r#"{"type":"ticker","sequence":137077291831,"product_id":"BTC-USD","price":"83532.25","open_24h":"84155.07","volume_24h":"7321.9","low_24h":"83000","high_24h":"84700.01","volume_30d":"281000.1","best_bid":"83532.24","best_bid_size":"0.1","best_ask":"83532.25","best_ask_size":"0.2","side":"buy","time":"2026-09-25T17:48:26.844359Z","trade_id":891234567,"last_size":"0.00012"}"#;
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTC-USD", text)
+        said(&STREAM, "BTC-USD", text)
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn what_is_not_exactly_a_price_is_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC-USD",
             TICKER,
             &[

@@ -13,7 +13,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last price, clamped to best bid and best ask.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "kraken",
     urls: &["wss://ws.kraken.com:443/v2"],
     way: Way::Stream(subscribe),
@@ -88,7 +88,7 @@ mod tests {
     const TIME: Option<u64> = Some(1_790_358_506_844_359);
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTC/USD", text)
+        said(&STREAM, "BTC/USD", text)
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_not_exactly_a_price_is_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC/USD",
             TICKER,
             &[
@@ -148,7 +148,7 @@ mod tests {
         );
         let empty = r#"{"channel":"ticker","type":"update","data":[]}"#;
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC/USD",
             empty,
             &[("update", "snapshot", Miss::Shape)],

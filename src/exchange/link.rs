@@ -223,7 +223,7 @@ fn reach(
     };
     let reached = connect(&proxy.host, proxy.port, deadline, look);
     let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
-    Ok(tunnel::dig(proxy, endpoint, gate, deadline, look)?)
+    Ok(tunnel::open_tunnel(proxy, endpoint, gate, deadline, look)?)
 }
 
 fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {

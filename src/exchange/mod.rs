@@ -197,12 +197,12 @@ pub static DIALECTS: [&Dialect; 9] = [
     &binance::POLL,
     &binance::BOOK,
     &binance_stream::STREAM,
-    &coinbase::FEED,
-    &kraken::FEED,
-    &bitstamp::FEED,
-    &bitfinex::FEED,
-    &okx::FEED,
-    &bybit::FEED,
+    &coinbase::STREAM,
+    &kraken::STREAM,
+    &bitstamp::STREAM,
+    &bitfinex::STREAM,
+    &okx::STREAM,
+    &bybit::STREAM,
 ];
 
 /// The dialect of a source.
@@ -491,32 +491,32 @@ mod tests {
             r#"{"u":50093239212,"s":"BTCUSDC","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}"#,
         ),
         (
-            &coinbase::FEED,
+            &coinbase::STREAM,
             "BTC-USD",
             r#"{"type":"ticker","sequence":137077291831,"product_id":"BTC-USD","price":"83532.25","best_bid":"83532.24","time":"2026-09-25T17:48:26.844359Z","trade_id":891234567}"#,
         ),
         (
-            &kraken::FEED,
+            &kraken::STREAM,
             "BTC/USD",
             r#"{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":83744.2,"ask":83744.3,"last":8.37443e4,"timestamp":"2026-09-25T17:48:26.844359Z"}]}"#,
         ),
         (
-            &bitstamp::FEED,
+            &bitstamp::STREAM,
             "btcusd",
             r#"{"data":{"id":629344156,"price":81263.98,"price_str":"81263.98","microtimestamp":"1788481329090000"},"channel":"live_trades_btcusd","event":"trade"}"#,
         ),
         (
-            &bitfinex::FEED,
+            &bitfinex::STREAM,
             "tBTCUSD",
             "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000],5]",
         ),
         (
-            &okx::FEED,
+            &okx::STREAM,
             "BTC-USDT",
             r#"{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","last":"83766.8","askPx":"83774.2","bidPx":"83774.1","ts":"1790358564077"}]}"#,
         ),
         (
-            &bybit::FEED,
+            &bybit::STREAM,
             "BTCUSDT",
             r#"{"topic":"orderbook.1.BTCUSDT","ts":1786310821917,"type":"snapshot","data":{"s":"BTCUSDT","b":[["65140.5","0.25"]],"a":[["65140.6","1.5"]]},"cts":1786310821912}"#,
         ),

@@ -13,7 +13,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last price, clamped to best bid and best ask.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "okx",
     urls: &["wss://ws.okx.com:8443/ws/v5/public"],
     way: Way::Stream(subscribe),
@@ -83,7 +83,7 @@ mod tests {
     const TIME: Option<u64> = Some(1_790_358_564_077_000);
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTC-USDT", text)
+        said(&STREAM, "BTC-USDT", text)
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn what_is_not_exactly_a_price_is_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC-USDT",
             TICKER,
             &[

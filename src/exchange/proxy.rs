@@ -143,7 +143,7 @@ fn base64(bytes: &[u8]) -> String {
 
 /// The answer to CONNECT, as far as it has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ConnectReply {
     /// Its head is incomplete.
     Part,
     /// Its head is complete and has this status. Whatever follows comes from the host behind the proxy.
@@ -153,23 +153,23 @@ pub enum Answer {
 }
 
 /// Parses the head of an HTTP/1.0 or HTTP/1.1 answer, as far as it has arrived. It ends with the first empty line.
-pub fn answer(head: &[u8]) -> Answer {
+pub fn answer(head: &[u8]) -> ConnectReply {
     if head.iter().zip(b"HTTP/1.").any(|(byte, like)| byte != like) {
-        return Answer::Other;
+        return ConnectReply::Other;
     }
     if !head.ends_with(b"\n\r\n") && !head.ends_with(b"\n\n") {
-        return Answer::Part;
+        return ConnectReply::Part;
     }
     match head.get(7..).unwrap_or_default() {
         [b'0' | b'1', b' ', a, b, c, b' ' | b'\r' | b'\n', ..] => {
             let digits = [*a, *b, *c].map(|byte| byte.wrapping_sub(b'0'));
             if digits.iter().any(|digit| *digit > 9) {
-                return Answer::Other;
+                return ConnectReply::Other;
             }
             let add = |code, digit| code * 10 + u16::from(digit);
-            Answer::Status(digits.into_iter().fold(0, add))
+            ConnectReply::Status(digits.into_iter().fold(0, add))
         }
-        _ => Answer::Other,
+        _ => ConnectReply::Other,
     }
 }
 
@@ -177,7 +177,7 @@ pub fn answer(head: &[u8]) -> Answer {
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     proxy: Option<Proxy>,
-    around: String,
+    bypass: String,
 }
 
 impl Proxies {
@@ -192,7 +192,7 @@ impl Proxies {
             let proxy = Some(proxy.clone());
             return Ok(Proxies {
                 proxy,
-                around: String::new(),
+                bypass: String::new(),
             });
         }
         let first = |names: [&'static str; 2]| {
@@ -205,24 +205,24 @@ impl Proxies {
             return Ok(Proxies::default());
         };
         let proxy = Proxy::parse(url.trim()).map_err(|right| (name, right))?;
-        let around = first(["no_proxy", "NO_PROXY"]).map_or(String::new(), |(_, list)| list);
+        let bypass = first(["no_proxy", "NO_PROXY"]).map_or(String::new(), |(_, list)| list);
         Ok(Proxies {
             proxy: Some(proxy),
-            around,
+            bypass,
         })
     }
 
     /// The proxy for an endpoint. Endpoints without TLS, and those in `NO_PROXY`, bypass it.
     pub fn to(&self, endpoint: &Endpoint) -> Option<&Proxy> {
         let proxy = self.proxy.as_ref().filter(|_| endpoint.tls)?;
-        let around = goes_around(&self.around, &endpoint.host, endpoint.port);
-        (!around).then_some(proxy)
+        let bypass = bypasses(&self.bypass, &endpoint.host, endpoint.port);
+        (!bypass).then_some(proxy)
     }
 }
 
 /// Whether a list such as `example.com, .example.org:443, 192.0.2.0/24, *` contains a host. An entry is a name, which includes
 /// its subdomains, an address or a network, each for one port or for all ports; `*` is every host.
-fn goes_around(list: &str, host: &str, port: u16) -> bool {
+fn bypasses(list: &str, host: &str, port: u16) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     list.split(',').map(str::trim).any(|entry| {
         if entry == "*" || names(entry, &host) {
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn no_proxy_names_hosts_and_what_lies_below_them_addresses_and_networks() {
-        for (list, host, around) in [
+        for (list, host, bypass) in [
             ("*", "ws.kraken.com", true),
             ("kraken.com", "ws.kraken.com", true),
             ("kraken.com", "kraken.com", true),
@@ -402,7 +402,7 @@ mod tests {
             ("::/0", "2001:db9::5", true),
             ("::/0", "192.0.2.1", false),
         ] {
-            assert_eq!(goes_around(list, host, 443), around, "{list} {host}");
+            assert_eq!(bypasses(list, host, 443), bypass, "{list} {host}");
         }
     }
 
@@ -430,14 +430,14 @@ mod tests {
             Ok(None),
             "without TLS"
         );
-        let around = [
+        let bypass = [
             ("HTTPS_PROXY", "http://a:1"),
             ("no_proxy", ""),
             ("NO_PROXY", "kraken.com"),
         ];
-        assert_eq!(found(None, &around, FAR), Ok(None));
-        assert_eq!(found(None, &around, "wss://kraken.org:443/"), some("a:1"));
-        assert_eq!(found(Some("http://c:3"), &around, FAR), some("c:3"));
+        assert_eq!(found(None, &bypass, FAR), Ok(None));
+        assert_eq!(found(None, &bypass, "wss://kraken.org:443/"), some("a:1"));
+        assert_eq!(found(Some("http://c:3"), &bypass, FAR), some("c:3"));
         let bad = [("HTTPS_PROXY", "socks5://a:1")];
         assert_eq!(found(None, &bad, FAR).unwrap_err().0, "HTTPS_PROXY");
         assert_eq!(found(Some("http://c:3"), &bad, FAR), some("c:3"));
@@ -456,11 +456,15 @@ mod tests {
             for end in 0..head.len() {
                 assert_eq!(
                     answer(&head.as_bytes()[..end]),
-                    Answer::Part,
+                    ConnectReply::Part,
                     "{end} of {head}"
                 );
             }
-            assert_eq!(answer(head.as_bytes()), Answer::Status(code), "{head}");
+            assert_eq!(
+                answer(head.as_bytes()),
+                ConnectReply::Status(code),
+                "{head}"
+            );
         }
         for other in [
             "SSH-2.0-OpenSSH_9.2\r\n",
@@ -475,7 +479,7 @@ mod tests {
             "http/1.1 200 OK\r\n\r\n",
             "\r\n\r\n",
         ] {
-            assert_eq!(answer(other.as_bytes()), Answer::Other, "{other:?}");
+            assert_eq!(answer(other.as_bytes()), ConnectReply::Other, "{other:?}");
         }
     }
 
@@ -502,8 +506,8 @@ mod tests {
             }
             answer(&bytes);
             let text = String::from_utf8_lossy(&bytes);
-            goes_around(&text, "ws.example.org", 443);
-            goes_around(&text, "192.0.2.77", 443);
+            bypasses(&text, "ws.example.org", 443);
+            bypasses(&text, "192.0.2.77", 443);
             if let Ok(proxy) = Proxy::parse(&text) {
                 asked += 1;
                 assert_eq!(proxy.request("h", 1).matches("\r\n").count(), 4, "{text:?}");

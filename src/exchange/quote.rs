@@ -7,7 +7,7 @@ use std::time::Instant;
 
 /// The newest price that an exchange streamed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quote {
+pub struct StreamPrice {
     /// The price.
     pub price: f64,
     /// The exchange's time of the price, in microseconds since the Unix epoch; `None` if it gives none.
@@ -20,7 +20,7 @@ pub struct Quote {
     pub heard_us: u64,
 }
 
-impl Quote {
+impl StreamPrice {
     /// Age at `now_us`, in microseconds: by the exchange's time, if there is one, but at least the time since the price
     /// arrived. A time ahead of this machine's clock counts like one that is behind it by as much.
     pub fn age_us(&self, now_us: u64) -> u64 {
@@ -40,7 +40,7 @@ impl Quote {
     }
 
     /// Whether this price replaces `before`, which arrived earlier: it does, unless the exchange's times say that it is older.
-    pub fn replaces(&self, before: &Quote) -> bool {
+    pub fn replaces(&self, before: &StreamPrice) -> bool {
         match (self.time_us, before.time_us) {
             (Some(own), Some(other)) => own >= other,
             _ => true,
@@ -53,8 +53,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn quote(time_us: Option<u64>) -> Quote {
-        Quote {
+    fn quote(time_us: Option<u64>) -> StreamPrice {
+        StreamPrice {
             price: 1.0,
             time_us,
             heard_at: Instant::now(),

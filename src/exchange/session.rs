@@ -6,7 +6,7 @@
 //! before. The exchanges' own files parse messages, and the collector decides when a price is sampled.
 
 use super::link::{Ended, Link, Unopened};
-use super::quote::Quote;
+use super::quote::StreamPrice;
 use super::roots::Trust;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
 use crate::exchange::proxy::Proxies;
@@ -21,7 +21,7 @@ use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
 
 /// What a session watches, and how.
-pub struct Plan<'a> {
+pub struct SessionPlan<'a> {
     /// The source whose prices it gets.
     pub source: &'a Source,
     /// The exchange's addresses, at least one. If one does not serve this location, the next one is tried.
@@ -47,8 +47,8 @@ impl Pace {
 }
 
 /// The client of one exchange, whether it is connected or not.
-pub struct Session<'a> {
-    plan: Plan<'a>,
+pub struct ExchangeSession<'a> {
+    plan: SessionPlan<'a>,
     dialect: &'static Dialect,
     /// Index of the endpoint that is connected, or is tried next.
     place: usize,
@@ -56,7 +56,7 @@ pub struct Session<'a> {
     /// The number of the subscription, if the exchange gave one.
     channel: Option<u64>,
     /// The newest price, or the reason why the newest message about it had none.
-    newest: Result<Quote, Miss>,
+    newest: Result<StreamPrice, Miss>,
     /// When the connection was opened.
     opened_at: Instant,
     /// When the exchange last sent a price or an answer, or else when the connection was opened.
@@ -72,11 +72,11 @@ pub struct Session<'a> {
     quiet_until_ms: u64,
 }
 
-impl<'a> Session<'a> {
+impl<'a> ExchangeSession<'a> {
     /// A session that is not connected yet.
-    pub fn new(plan: Plan<'a>) -> Session<'a> {
+    pub fn new(plan: SessionPlan<'a>) -> ExchangeSession<'a> {
         let now = Instant::now();
-        Session {
+        ExchangeSession {
             dialect: dialect(plan.source),
             plan,
             place: 0,
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
     fn back_off(&mut self) {
         let floor_ms = self.plan.pace.pause_min.as_millis() as u64;
         let pause_ms = match self.failures {
-            0 => apart(floor_ms.min(FIRST_RETRY_MS_MAX)),
+            0 => random_ms(floor_ms.min(FIRST_RETRY_MS_MAX)),
             n => jittered((floor_ms << (n - 1).min(16)).min(RETRY_MS_MAX)),
         };
         self.failures += 1;
@@ -290,14 +290,14 @@ impl<'a> Session<'a> {
         (self.spoke_at, self.proved) = (came_at, true);
         let now_us = wall_us();
         let waited_us = came_at.duration_since(heard_at).as_micros() as u64;
-        let quote = Quote {
+        let quote = StreamPrice {
             price,
             time_us,
             heard_at,
             heard_us: now_us.saturating_sub(waited_us),
         };
         // A stale price must not keep out a newer one, even if its time, which may be nonsense, is later.
-        let keeps = |before: Quote| !quote.replaces(&before) && self.newest(now_us).is_ok();
+        let keeps = |before: StreamPrice| !quote.replaces(&before) && self.newest(now_us).is_ok();
         if !self.newest.is_ok_and(keeps) {
             self.newest = Ok(quote);
         }
@@ -321,7 +321,7 @@ impl<'a> Session<'a> {
     }
 
     /// The newest price, if it is not stale at `now_us`, in microseconds since the Unix epoch.
-    pub fn newest(&self, now_us: u64) -> Result<Quote, Miss> {
+    pub fn newest(&self, now_us: u64) -> Result<StreamPrice, Miss> {
         let age_us_max = self.plan.pace.max_age.as_micros();
         match self.newest {
             _ if self.link.is_none() => Err(Miss::NotConnected),
@@ -438,7 +438,7 @@ fn no_first(stale_us: Option<u64>) -> String {
 }
 
 /// A random duration between zero and `ms` milliseconds.
-fn apart(ms: u64) -> u64 {
+fn random_ms(ms: u64) -> u64 {
     jittered(ms) - ms
 }
 
@@ -488,8 +488,8 @@ mod tests {
         }
     }
 
-    fn unconnected(source: &Source) -> Session<'_> {
-        Session::new(Plan {
+    fn unconnected(source: &Source) -> ExchangeSession<'_> {
+        ExchangeSession::new(SessionPlan {
             source,
             endpoints: crate::exchange::endpoints(source, None),
             tls: None,

@@ -3,7 +3,7 @@
 //! Invariant: exactly the head of the proxy's answer is read. Everything after it comes from the host behind the proxy, and
 //! is left for TLS. The answer has a timeout, and its head a maximum size. The proxy resolves the host's name.
 
-use crate::exchange::proxy::{Answer, Proxies, Proxy, answer};
+use crate::exchange::proxy::{ConnectReply, Proxies, Proxy, answer};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
 use crate::system::net::{Gate, Look, slice, waits};
@@ -27,7 +27,7 @@ pub const UNREACHED: &str =
     "this is the proxy: check --proxy or HTTPS_PROXY, and that the proxy is up";
 
 /// Asks the proxy at the other end of `gate` for a connection to `endpoint`.
-pub fn dig(
+pub fn open_tunnel(
     proxy: &Proxy,
     endpoint: &Endpoint,
     mut gate: Gate,
@@ -49,15 +49,17 @@ pub fn dig(
     let mut head = Vec::new();
     loop {
         match answer(&head) {
-            Answer::Status(200) => return Ok(gate),
-            Answer::Status(code) => return Err(refusal(failed, code)),
-            Answer::Other => return Err(failed("what answers there is no HTTP proxy".into())),
-            Answer::Part if head.len() >= PROXY_HEAD_BYTES_MAX => {
+            ConnectReply::Status(200) => return Ok(gate),
+            ConnectReply::Status(code) => return Err(refusal(failed, code)),
+            ConnectReply::Other => {
+                return Err(failed("what answers there is no HTTP proxy".into()));
+            }
+            ConnectReply::Part if head.len() >= PROXY_HEAD_BYTES_MAX => {
                 return Err(failed(format!(
                     "the head of its answer is longer than {PROXY_HEAD_BYTES_MAX} bytes"
                 )));
             }
-            Answer::Part => {}
+            ConnectReply::Part => {}
         }
         // Read one byte at a time: the next one may already be the host's.
         let mut byte = [0];
@@ -124,7 +126,7 @@ mod tests {
         let endpoint = Endpoint::parse("wss://ws.kraken.com:443/v2").unwrap();
         let deadline = Instant::now() + patience;
         let gate = Gate::new(near).unwrap();
-        (dig(&proxy, &endpoint, gate, deadline, look), far)
+        (open_tunnel(&proxy, &endpoint, gate, deadline, look), far)
     }
 
     fn refused(answer: &[u8]) -> Error {
