@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_what_would_be_right() {
+    fn an_invalid_fault_is_refused_with_what_would_be_right() {
         for (text, says) in [
             ("", "drop, hang"),
             ("dorp", "drop, hang"),
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_holds_what_befalls_that_request_and_no_other() {
+    fn a_plan_has_the_faults_of_its_request_and_no_others() {
         let faults: Vec<Fault> = [
             "slow:1ms",
             "slow:2ms@2..",

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_make_no_sense_are_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         for (line, says) in [
             ("--listen 9443", "--listen"),
             ("--speed 0", "--speed"),

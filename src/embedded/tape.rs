@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_tape_is_whole() {
+    fn the_built_in_tape_is_valid() {
         let tape = Tape::parse(BUILT_IN).unwrap();
         assert_eq!(
             (tape.symbol(), tape.length_ms(), tape.count()),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tape_is_refused_with_its_line() {
+    fn an_invalid_tape_is_refused_with_its_line() {
         for (text, line, says) in [
             ("", 0, "no prices"),
             ("length_ms,5\n", 1, "no prices"),

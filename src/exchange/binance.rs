@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchanges_time_is_one_sign_of_life_with_a_time() {
+    fn a_reply_with_the_exchanges_time_is_no_price() {
         // The document's example ("Check server time").
         let reply = r#"{"id":"187d3cb2-942d-484c-8271-4e2141bbadb1","status":200,"result":{"serverTime":1656400526260}}"#;
         let time_us = Some(1_656_400_526_260_000);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         let with = |from: &str, to: &str| miss(&GOOD.replace(from, to));
         let id = || Some("s-3".to_owned());
         assert_eq!(with("BTCUSDC", "BTCUSDT"), (id(), Miss::WrongSymbol));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         let refused = |text: &str| match said(text) {
             Said::Refusal(refusal) => refusal,
             other => panic!("{other:?}"),

@@ -93,7 +93,7 @@ mod tests {
             assert_eq!(about(text), expected);
             assert_eq!(about(&raw(text)), expected);
         }
-        // As it comes where microseconds were asked for.
+        // The form of a stream with times in microseconds.
         let us = TRADE.replace("1723161255342", "1723161255342017");
         assert_eq!(
             about(&us),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "BTCUSDC",
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_price_is_not_taken_for_one() {
+    fn other_messages_are_not_taken_for_prices() {
         for text in [
             r#"{"result":null,"id":1}"#,
             r#"{"stream":"btcusdc@aggTrade","data":{"e":"aggTrade","E":1,"s":"BTCUSDC","p":"1.0"}}"#,
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         let no = refusal(about(
             r#"{"code":2,"msg":"Invalid request: missing field `method`"}"#,
         ));

@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(about(TICKER), Said::price(83744.3, None));
         let within = TICKER.replace("83750", "8.374425E+4");
         assert_eq!(about(&within), Said::price(83744.25, None));
-        // With sequence numbers, and grown at the end.
+        // With a sequence number and further items at the end.
         let grown = TICKER
             .replace("83000]", "83000,7]")
             .replace("]]", "],127,5]");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "tBTCUSD",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_say_nothing_and_pongs_tell_the_time() {
+    fn heartbeats_have_no_price_and_pongs_have_the_time() {
         for text in [
             r#"[17,"hb"]"#,
             r#"[17,"hb",127]"#,
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no_or_wish_to_end() {
+    fn a_refusal_and_an_announced_end_are_recognized() {
         for (text, what) in [
             (
                 r#"{"event":"info","version":2,"platform":{"status":0}}"#,

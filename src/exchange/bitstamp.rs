@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "btcusd",
@@ -125,7 +125,7 @@ mod tests {
     const BOOK: &str = r#"{"data":{"timestamp":"1788481329","microtimestamp":"1788481329244908","bids":[["81263.97","0.1"],["81260","1"]],"asks":[["81263.99","0.2"]]},"channel":"order_book_btcusd","event":"data"}"#;
 
     #[test]
-    fn the_order_book_is_the_middle_of_its_best() {
+    fn an_order_book_is_read_as_its_middle() {
         let time = Some(1_788_481_329_244_908);
         assert_eq!(about(BOOK), Said::price(81263.98, time));
         assert_bent(
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn other_messages_say_nothing_about_the_price() {
+    fn other_messages_have_no_price() {
         for text in [
             r#"{"event":"bts:subscription_succeeded","channel":"live_trades_btcusd","data":{}}"#,
             r#"{"event":"bts:heartbeat","channel":"","data":{"status":"success"}}"#,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no_or_wish_to_end() {
+    fn a_refusal_and_an_announced_end_are_recognized() {
         for data in ["\"\"", "null"] {
             let text = format!(r#"{{"event":"bts:request_reconnect","channel":"","data":{data}}}"#);
             assert_eq!(about(&text), Said::Leaving("a restart".into()));

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "BTCUSDT",
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_other_topics_say_nothing() {
+    fn answers_and_other_topics_have_no_price() {
         for text in [
             r#"{"success":true,"ret_msg":"subscribe","conn_id":"d9avt8","req_id":"1","op":"subscribe"}"#,
             r#"{"success":true,"ret_msg":"pong","conn_id":"d9avt8","req_id":"1","op":"ping"}"#,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         for (words, denial) in [
             (
                 "error:handler not found,topic:orderbook.1.X",

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "BTC-USD",
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_tell_the_time_and_other_messages_nothing() {
+    fn heartbeats_have_the_time_and_other_messages_nothing() {
         assert_eq!(
             about(
                 r#"{"type":"heartbeat","last_trade_id":1052119293,"product_id":"BTC-USD","sequence":132235026653,"time":"2026-07-07T22:58:18.000000Z"}"#
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         let unknown = refusal(about(
             r#"{"type":"error","message":"Failed to subscribe","reason":"GIBBERISH-USD is not a valid product"}"#,
         ));

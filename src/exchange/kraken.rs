@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "BTC/USD",
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_and_other_channels_say_nothing_and_answers_tell_the_time() {
+    fn heartbeats_and_other_channels_have_no_price_and_answers_have_the_time() {
         for text in [
             r#"{"channel":"heartbeat"}"#,
             r#"{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":83744.3,"qty":0.1,"trade_id":1,"timestamp":"2026-09-25T17:48:26.844359Z"}]}"#,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_online_is_a_maintenance() {
+    fn any_status_but_online_is_maintenance() {
         let status = |system: &str| {
             about(&format!(
                 r#"{{"channel":"status","type":"update","data":[{{"system":{system},"connection_id":1}}]}}"#
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         for (text, denial) in [
             (
                 r#"{"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD","time_in":"2026-09-25T17:48:26.844300Z","time_out":"2026-09-25T17:48:26.844359Z"}"#,

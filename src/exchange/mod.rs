@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_by_how_they_are_written() {
+    fn the_unit_of_a_time_follows_from_its_form() {
         for (text, us) in [
             ("1723161255342", Ok(1_723_161_255_342_000)),
             ("\"1723161255342\"", Ok(1_723_161_255_342_000)),

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "BTC-USDT",
@@ -112,7 +112,7 @@ mod tests {
                     Miss::WrongSymbol,
                 ),
                 ("\"instId\":\"BTC-USDT\",", "\"instId\":null,", Miss::Shape),
-                // As it comes for a market without offers.
+                // The exchange sends an empty text for a market without offers.
                 ("83774.2", "", Miss::NotDecimal),
                 ("\"83774.1\"", "{}", Miss::Shape),
                 ("83766.8", "0", Miss::OutOfBounds),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pong_is_a_bare_word() {
+    fn the_pong_is_plain_text() {
         assert_eq!(about("pong"), Said::ALIVE);
         let Said::Fault { miss, .. } = about("pung") else {
             panic!("that is nothing")
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no_or_wish_to_end() {
+    fn a_refusal_and_an_announced_end_are_recognized() {
         assert_eq!(
             about(
                 r#"{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade. Please reconnect.","connId":"a4d3ae55"}"#

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_proxy_is_told_what_would_be_right_without_the_password() {
+    fn an_invalid_proxy_is_refused_without_repeating_its_password() {
         for url in [
             "",
             "http://",
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_names_hosts_and_what_lies_below_them_addresses_and_networks() {
+    fn no_proxy_lists_domains_with_their_subdomains_addresses_and_networks() {
         for (list, host, bypass) in [
             ("*", "ws.kraken.com", true),
             ("kraken.com", "ws.kraken.com", true),
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_goes_before_the_environment_and_small_letters_before_capitals() {
+    fn the_command_line_overrides_the_environment_and_lower_case_overrides_upper_case() {
         let endpoint = |url| Endpoint::parse(url).unwrap();
         let found = |named: Option<&str>, variables: &[(&str, &str)], url| {
             let named = named.map(|url| Proxy::parse(url).unwrap());

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_replaced_by_what_came_later_unless_that_says_it_is_older() {
+    fn a_later_price_replaces_an_earlier_one_unless_its_time_is_older() {
         assert!(quote(Some(5)).replaces(&quote(Some(5))));
         assert!(!quote(Some(4)).replaces(&quote(Some(5))));
         assert!(quote(None).replaces(&quote(Some(5))) && quote(Some(1)).replaces(&quote(None)));
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_never_younger_than_the_time_that_it_has_been_here() {
+    fn the_age_of_a_price_is_at_least_the_time_since_it_arrived() {
         let mut old = quote(Some(24_000_000));
         old.heard_at = Instant::now() - Duration::from_secs(40);
         // The exchange's clock is 20 s ahead: by its time alone the price would be 20 s old.

@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_that_is_over_by_a_clock_that_is_wrong_is_no_leave_to_go_on() {
+    fn a_ban_still_counts_when_a_wrong_clock_says_that_it_is_over() {
         let source = Source::parse("binance:BTCUSDC").expect("well formed");
         for (denial, until_s, least_s, most_s) in [
             (Denial::Banned, -3_600, 599, 1_200),
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_from_the_floor_on_and_what_the_exchange_asks_for_outlasts_them() {
+    fn backoff_doubles_from_the_minimum_and_never_shortens_a_retry_after() {
         let source = Source::parse("binance:BTCUSDC").expect("well formed");
         let mut session = unconnected(&source);
         let floor = session.plan.pace.pause_min;

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_the_answer_is_the_hosts() {
+    fn bytes_after_the_proxys_answer_belong_to_the_host() {
         let answer = b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n\x16\x03\x03 and more";
         let (tunnel, mut far) = told(answer, Duration::from_secs(60), &mut || Ok(()));
         let mut gate = tunnel.unwrap();
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_it_means_and_whether_it_may_pass() {
+    fn a_refusal_says_what_it_means_and_whether_to_retry() {
         for (code, says, passing) in [
             (407, "credentials", false),
             (403, "does not let this machine", false),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused_at_once() {
+    fn an_invalid_answer_is_refused_at_once() {
         assert!(
             refused(b"SSH-2.0-OpenSSH\r\n")
                 .cause
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_ends_at_the_deadline_or_when_the_caller_has_no_time() {
+    fn silence_ends_at_the_deadline_or_when_the_caller_gives_up() {
         let (tunnel, _far) = told(b"HTTP/1.1 2", Duration::from_millis(250), &mut || Ok(()));
         let error = tunnel.err().expect("no tunnel");
         assert!(

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_is_told_as_binance_tells_it() {
+    fn a_ban_is_answered_as_binance_does() {
         let request = Request::read(ASK);
         let ban = too_many(&request, &SCENE, &Lie::default(), 418, 2_000_000);
         assert_eq!(
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_told_exactly() {
+    fn lies_are_sent_unchanged() {
         let price = |text: &str| Lie {
             price: Some(text.to_owned()),
             ..Lie::default()

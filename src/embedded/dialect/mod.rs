@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_answered_in_json_and_none_makes_a_panic() {
+    fn every_text_is_answered_in_json_without_a_panic() {
         let mut seed = 0x5eed_1234_9abc_def1u64;
         let mut next = || {
             seed ^= seed << 13;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tapes_are_sold_as_each_exchange_spells_them() {
+    fn other_tapes_are_served_in_each_exchanges_spelling() {
         for (tape, dialect, symbol, other) in [
             ("ETHUSDT", &kraken::STREAM, "ETH/USD", "BTC/USD"),
             ("DOGEUSDC", &bitfinex::STREAM, "tDOGE:USD", "tETHUSD"),
