@@ -129,7 +129,7 @@ impl Fault {
                 ));
             }
             Some(when) => parse_when(when).ok_or_else(|| {
-                refuse("after @ the number of a request from 1, as in @3 or @3..")
+                refuse("after @ the number of a request or price message from 1, as in @3 or @3..")
             })?,
         };
         Ok(Fault {
