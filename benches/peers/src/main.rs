@@ -9,7 +9,7 @@ mod typed;
 use futures_util::StreamExt;
 use native_tls::{Certificate, TlsConnector};
 use rsoracle::exchange::link::Link;
-use rsoracle::exchange::session::{SessionPlan, ExchangeSession};
+use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
 use rsoracle::exchange::{Dialect, Pace, Said, Topic, Way, dialect, endpoints, tunnel};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
