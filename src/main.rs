@@ -73,7 +73,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 .map_err(|error| Failure::Error(role, error))
         }
         "exchange" => {
-            let settings = embedded::Settings::from_flags(&args::parse(&EXCHANGE, rest)?)?;
+            let settings = embedded::ExchangeSettings::from_flags(&args::parse(&EXCHANGE, rest)?)?;
             embedded::run(&settings)
                 .map(|()| 0)
                 .map_err(|error| Failure::Error("exchange".to_owned(), error))

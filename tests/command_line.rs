@@ -6,7 +6,7 @@ mod witness;
 
 use rsoracle::cli::{collect, run, verify};
 use rsoracle::doctor::DoctorSettings as Doctor;
-use rsoracle::embedded::Settings;
+use rsoracle::embedded::ExchangeSettings;
 use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
 use rsoracle::history;
@@ -330,7 +330,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             }
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),
-            _ => drop(Settings::from_flags(&given).expect("the example makes sense")),
+            _ => drop(ExchangeSettings::from_flags(&given).expect("the example makes sense")),
         }
     }
     for all in [&["--help"], &["-h"]] {

@@ -126,7 +126,7 @@ fn a_stream_whose_prices_are_old_or_stay_away() {
             "embedded-kraken",
             "stale:60s",
             &[
-                "no price that is young enough within 5000 ms, only one of 2",
+                "no recent price within 5000 ms; the last one is from 2",
                 " 60.",
             ][..],
         ),

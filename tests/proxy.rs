@@ -260,7 +260,7 @@ fn credentials_reach_the_proxy_and_no_argument_of_a_child_and_no_output() {
     for part in [
         "cannot reach exchange.invalid:",
         " through the proxy 127.0.0.1:",
-        "refused with HTTP 407: it wants other credentials",
+        "refused with HTTP 407: it requires credentials, or does not accept these",
         "http://USER:PASSWORD@HOST:PORT",
     ] {
         assert!(done.stderr.contains(part), "{part} in {}", done.stderr);
@@ -389,7 +389,7 @@ fn a_proxy_that_is_none_is_refused_before_anything_starts() {
         )
         .finish();
     assert_eq!(done.code, Some(3));
-    assert!(done.stderr.contains("that is the proxy"), "{}", done.stderr);
+    assert!(done.stderr.contains("this is the proxy"), "{}", done.stderr);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn assert_untrusted(done: &Finished) {
     );
     assert!(
         done.stderr
-            .contains("signed by nobody that is trusted here"),
+            .contains("no authority that is trusted here signed its certificate"),
         "{}",
         done.stderr
     );

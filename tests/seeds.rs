@@ -9,7 +9,7 @@ use rsoracle::embedded::binance::answer::{Scene, reply};
 use rsoracle::embedded::binance::request::Request;
 use rsoracle::embedded::dialect::{Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
-use rsoracle::embedded::quote::Quote;
+use rsoracle::embedded::quote::MarketData;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::respond;
 use rsoracle::exchange::certificate::Certificate;
@@ -193,7 +193,7 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
     desk.said
         .extend(stream.notice.map(|notice| notice(1_723_161_255_342)));
     for (number, (channel, _)) in (0..).zip(stream.channels) {
-        let quote = Quote {
+        let market = MarketData {
             channel,
             symbol: symbol.to_owned(),
             number,
@@ -205,7 +205,7 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
             trade_us: 1_723_161_255_342_017,
             now_us: 1_723_161_255_400_000,
         };
-        desk.said.push((stream.price)(&quote));
+        desk.said.push((stream.price)(&market));
     }
     desk.said
 }

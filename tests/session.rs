@@ -5,7 +5,7 @@ mod support;
 use native_tls::TlsConnector;
 use rsoracle::exchange::Pace;
 use rsoracle::exchange::Said;
-use rsoracle::exchange::session::{Plan, Session};
+use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
 use rsoracle::exchange::tunnel;
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
@@ -21,14 +21,14 @@ fn source() -> Source {
     Source::parse("embedded-kraken:BTC/USD").expect("a source")
 }
 
-fn session<'a>(source: &'a Source, urls: &[&str]) -> Session<'a> {
+fn session<'a>(source: &'a Source, urls: &[&str]) -> ExchangeSession<'a> {
     let place = |url: &&str| {
         Endpoint::parse(url)
             .expect("an address")
             .with_path("kraken")
     };
     let tls = urls.iter().any(|url| url.starts_with("wss:"));
-    Session::new(Plan {
+    ExchangeSession::new(SessionPlan {
         source,
         endpoints: urls.iter().map(place).collect(),
         tls: tls.then(|| TlsConnector::new().expect("TLS can be set up").into()),
@@ -159,7 +159,7 @@ fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
     let mut pace = Pace::of(&source);
     // A long pause: on no machine does half a second become ten pauses, nor is the end noticed a pause too late.
     pace.pause_min = Duration::from_secs(4);
-    let mut session = Session::new(Plan {
+    let mut session = ExchangeSession::new(SessionPlan {
         source: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("kraken")],
         tls: None,
@@ -182,7 +182,7 @@ fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
     let source = Source::parse("embedded-bitfinex:tBTCUSD").expect("a source");
     let mut pace = Pace::of(&source);
     pace.max_age = Duration::from_secs(1);
-    let mut session = Session::new(Plan {
+    let mut session = ExchangeSession::new(SessionPlan {
         source: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("bitfinex")],
         tls: None,

@@ -186,7 +186,7 @@ fn a_stream_that_lives_and_says_no_price_is_stale() {
         assert!(told, "{kind}: {}", done.stdout);
         let anew = done
             .stderr
-            .contains("the exchange says no price any more; reconnecting");
+            .contains("the exchange no longer sends prices; reconnecting");
         assert!(anew, "{kind}: {}", done.stderr);
     }
 }
@@ -246,7 +246,7 @@ fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
         "300ms",
     ];
     for (kind, done) in rounds(&[("coinbase", "BTC-USD")], &faults, &args) {
-        let anew = "the exchange says no price any more; reconnecting";
+        let anew = "the exchange no longer sends prices; reconnecting";
         assert!(done.stderr.contains(anew), "{kind}: {}", done.stderr);
         let said = done.stderr.matches("no price: the price is no").count();
         // Each of three collectors logs this many lines, and again after ten seconds.
@@ -324,7 +324,7 @@ fn an_old_price_is_no_first_price_and_an_old_snapshot_is_waited_over() {
     let old = ["--rate", "1000", "--fault", "stale:10m"];
     for (kind, done) in rounds(&timed, &old, &["--ready-timeout", "12s"]) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
-        let told = "no price that is young enough within 5000 ms, only one of 20";
+        let told = "no recent price within 5000 ms; the last one is from 20";
         assert!(done.stderr.contains(told), "{kind}: {}", done.stderr);
     }
     let snapshot = ["--fault", "old-first:10m", "--speed", "3"];

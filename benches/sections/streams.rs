@@ -1,8 +1,8 @@
-//! Streams: what one message costs from the socket to a price. (benches/peers has it beside other programs' ways.)
+//! Streams: the CPU time from a message on the socket to a price. (benches/peers compares it with other programs.)
 //!
-//! A session, as every collector has one, reads the embedded exchange as fast as that can be done; what it costs is this
-//! process's own CPU time, so that the exchange's speed on the other core does not count. Then a whole run under 20,000 messages
-//! a second.
+//! First, a session like that of a collector reads the embedded exchange as fast as possible. The cost is the CPU time of
+//! this process, so the speed of the exchange, which runs on another core, does not count. Then a whole run gets 20,000
+//! messages per second.
 
 use crate::figures::{Table, digits, largest, median, quantile};
 use crate::machine;
@@ -10,7 +10,7 @@ use crate::rounds::{ReportView, listening};
 use crate::support::{Certificates, Running, good_certificates, rsoracle, start_command};
 use rsoracle::exchange::Pace;
 use rsoracle::exchange::roots::Roots;
-use rsoracle::exchange::session::{Plan, Session};
+use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
 use rsoracle::exchange::{Said, Way, dialect, tunnel};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
@@ -18,9 +18,9 @@ use rsoracle_proof::source::{KINDS, Source};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Messages that are read for one figure.
+/// Number of prices that are read for one figure.
 const MESSAGES: u32 = 100_000;
-/// Messages a second that a collector is to keep up with.
+/// Messages per second that a collector must keep up with.
 const RATE: &str = "20000";
 
 fn exchange(tls: &Certificates, rate: &str) -> (Running, String) {
@@ -34,10 +34,10 @@ fn exchange(tls: &Certificates, rate: &str) -> (Running, String) {
     (running, url)
 }
 
-fn plan<'a>(source: &'a Source, url: &str, tls: &Certificates) -> Plan<'a> {
+fn plan<'a>(source: &'a Source, url: &str, tls: &Certificates) -> SessionPlan<'a> {
     let place = Endpoint::parse(url).expect("an address");
     let roots = Roots::find(Some(&tls.ca)).expect("a certificate");
-    Plan {
+    SessionPlan {
         source,
         endpoints: rsoracle::exchange::endpoints(source, Some(&place)),
         tls: Some(roots.trust().expect("TLS can be set up")),
@@ -46,10 +46,10 @@ fn plan<'a>(source: &'a Source, url: &str, tls: &Certificates) -> Plan<'a> {
     }
 }
 
-/// Microseconds of this process's CPU that one message costs from socket to price.
+/// CPU time of this process for one message, from socket to price, in microseconds.
 fn read_us(source: &Source, tls: &Certificates) -> f64 {
     let (_exchange, url) = exchange(tls, "1000000");
-    let mut session = Session::new(plan(source, &url, tls));
+    let mut session = ExchangeSession::new(plan(source, &url, tls));
     session.first_price(&mut || Ok(())).expect("a first price");
     let before = machine::cpu_ms(std::process::id()).expect("Linux tells");
     let mut prices = 0;
@@ -58,14 +58,14 @@ fn read_us(source: &Source, tls: &Certificates) -> f64 {
         match session.hear(until).expect("the connection stands") {
             Some(Said::Price { .. }) => prices += 1,
             Some(_) => {}
-            None => panic!("nothing comes any more"),
+            None => panic!("the exchange has stopped sending"),
         }
     }
     let after = machine::cpu_ms(std::process::id()).expect("Linux tells");
     (after - before) * 1e3 / f64::from(MESSAGES)
 }
 
-/// One collector under full rate: how late its samples are, and how much of a core it takes.
+/// Runs one collector at the full rate: how late its samples are, and how much of a core it uses.
 fn kept_up(source: &Source, table: &mut Table) {
     let tls = good_certificates();
     let (_exchange, url) = exchange(&tls, RATE);
@@ -106,7 +106,7 @@ fn kept_up(source: &Source, table: &mut Table) {
         .map(|us| us as f64 / 1e3)
         .collect();
     let ages = if ages.is_empty() {
-        "the exchange tells no age".to_owned()
+        "the exchange sends no times".to_owned()
     } else {
         format!(
             "prices {} ms old (median), {} ms (oldest)",

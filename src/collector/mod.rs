@@ -16,7 +16,7 @@ mod watch;
 
 use crate::collector::settings::Collect;
 use crate::exchange::roots::{self, Roots};
-use crate::exchange::session::{Plan, Session};
+use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::tunnel;
 use crate::exchange::{self, Pace, Said};
 use crate::keys;
@@ -68,7 +68,7 @@ struct Collector<'a> {
     key: SecretKey,
     control: Control,
     data: DataChannel,
-    session: Session<'a>,
+    session: ExchangeSession<'a>,
     /// The last complaint that was logged, so that the same complaint is not logged twice in a row.
     said: String,
     /// Number of logged complaints about the exchange's messages, and the instant since when they are counted.
@@ -140,7 +140,7 @@ fn enlist<'a>(
 ) -> Result<Collector<'a>, Stop> {
     let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
     let mut control = Control::open(config, enrolment, &key, until)?;
-    let mut session = Session::new(plan(config)?);
+    let mut session = ExchangeSession::new(plan(config)?);
     let mut said = String::new();
     let price = loop {
         let price = first_price(config, &role, &mut session, &mut control, &mut said);
@@ -180,14 +180,14 @@ fn endpoints(config: &Collect) -> Vec<Endpoint> {
 }
 
 /// The plan of this collector's exchange session: endpoints, certificates, proxies and pace.
-fn plan(config: &Collect) -> Result<Plan<'_>, Error> {
+fn plan(config: &Collect) -> Result<SessionPlan<'_>, Error> {
     let endpoints = endpoints(config);
     let tls = if endpoints.iter().any(|endpoint| endpoint.tls) {
         Some(Roots::find(config.ca_file.as_deref())?.trust()?)
     } else {
         None
     };
-    Ok(Plan {
+    Ok(SessionPlan {
         source: &config.source,
         endpoints,
         tls,
@@ -212,7 +212,7 @@ fn pace(config: &Collect) -> Pace {
 fn first_price(
     config: &Collect,
     role: &str,
-    session: &mut Session,
+    session: &mut ExchangeSession,
     control: &mut Control,
     said: &mut String,
 ) -> Result<f64, Stop> {

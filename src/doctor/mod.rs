@@ -10,7 +10,7 @@ use crate::exchange::certificate::Certificate;
 use crate::exchange::link::Ended;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::roots::Roots;
-use crate::exchange::session::{Plan, Session};
+use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::{self, Pace, tunnel};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{endpoint, feed, path, proxy, source_for};
@@ -90,7 +90,7 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     }
     let (mut usable, mut way) = (0, String::new());
     for source in &settings.sources {
-        let finding = examine(Plan {
+        let finding = examine(SessionPlan {
             source,
             endpoints: places(source),
             tls: tls.clone(),
@@ -119,11 +119,11 @@ fn show(line: &str) {
 }
 
 /// Examines one source.
-fn examine(plan: Plan) -> Finding {
+fn examine(plan: SessionPlan) -> Finding {
     let mut finding = Finding::new(&plan.source.name, wall_us());
     let (first, proxies) = (plan.endpoints[0].clone(), plan.proxies.clone());
     let time_request = exchange::time_request(plan.source);
-    let mut session = Session::new(plan);
+    let mut session = ExchangeSession::new(plan);
     finding.error = visit(&mut session, &mut finding, time_request).err();
     let place = session.endpoint();
     finding.proxy = proxies.to(place).map(Proxy::to_string);
@@ -135,7 +135,7 @@ fn examine(plan: Plan) -> Finding {
 /// Connects, waits for a first price, and listens on until the round trip and the clock are known, or for
 /// [`LISTEN_MS_MAX`].
 fn visit(
-    session: &mut Session,
+    session: &mut ExchangeSession,
     finding: &mut Finding,
     time_request: Option<&str>,
 ) -> Result<(), Error> {

@@ -1,11 +1,10 @@
-//! One connection from its acceptance to its end: TLS handshake, HTTP head, response, websocket.
+//! One accepted connection until it ends: TLS handshake, head of the HTTP request, response, WebSocket.
 //!
-//! Invariant: a step never blocks, and every stage before the websocket ends at a deadline: silent strangers cost
-//! a place for five seconds and no more.
-//! What this module does not do: speak the protocol; `upgrade` and `talk` do.
+//! Invariant: a step never blocks, and every stage before the WebSocket has a deadline, so a silent client holds its place
+//! for five seconds at most. `upgrade` and `talk` speak the protocols.
 
-use super::talk::{Step, Talk};
-use super::upgrade::{self, Door, Response};
+use super::talk::{Progress, Talk};
+use super::upgrade::{self, Response, Service};
 use super::venue::{Now, Venue};
 use crate::exchange::channel::Channel;
 use crate::system::limits::HANDSHAKE_MS_MAX;
@@ -15,36 +14,37 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Reads of a peer that is being seen off, per step.
+/// Most reads per step from a refused peer, whose data is discarded.
 const LINGER_READS_PER_STEP: usize = 16;
 
 enum Stage {
     /// The TLS handshake.
     Handshake(MidHandshakeTlsStream<TcpStream>),
-    /// The head of the HTTP request, as far as it has come.
+    /// The part of the HTTP request's head that has arrived.
     Head(Channel<TcpStream>, Vec<u8>),
-    /// The HTTP response; then the websocket or the end.
+    /// The HTTP response is being sent. Then the WebSocket opens, or the connection ends.
     Answering {
         stream: Channel<TcpStream>,
         bytes: Vec<u8>,
         sent: usize,
-        opens: Option<Door>,
+        opens: Option<Service>,
         rest: Vec<u8>,
     },
-    /// Refused: what still comes is thrown away until the peer closes, or else a reset could overtake the refusal.
+    /// Refused. Whatever still arrives is discarded until the peer closes: unread data would make the system send a reset,
+    /// which could overtake the refusal.
     Leaving(Channel<TcpStream>),
-    /// The websocket.
+    /// The WebSocket is open.
     Open(Box<Talk>),
-    /// Nothing is left.
+    /// The connection has ended.
     Over,
 }
 
 /// One accepted connection.
 pub struct Connection {
     stage: Stage,
-    /// When the stage must be over, unless it is the websocket.
+    /// The end of the current stage at the latest; an open WebSocket has no such deadline.
     deadline: Instant,
-    /// Why the TLS handshake failed, until it is asked for.
+    /// Why the TLS handshake failed, until [`Connection::take_tls_failure`] takes it.
     tls_failure: Option<String>,
 }
 
@@ -63,18 +63,18 @@ impl Connection {
         connection
     }
 
-    /// Why the TLS handshake failed, once.
+    /// Returns why the TLS handshake failed, the first time that it is called.
     pub fn take_tls_failure(&mut self) -> Option<String> {
         self.tls_failure.take()
     }
 
-    /// Does what can be done without waiting.
-    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Step {
+    /// Does everything that is possible without waiting.
+    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Progress {
         if let Stage::Open(talk) = &mut self.stage {
             return talk.step(venue, now);
         }
         if now.at >= self.deadline {
-            return Step::End;
+            return Progress::End;
         }
         let (stage, moved) = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Handshake(mid) => {
@@ -111,9 +111,9 @@ impl Connection {
         }
         self.stage = stage;
         match (&self.stage, moved) {
-            (Stage::Over, _) => Step::End,
-            (_, true) => Step::Busy,
-            (_, false) => Step::Idle,
+            (Stage::Over, _) => Progress::End,
+            (_, true) => Progress::Busy,
+            (_, false) => Progress::Idle,
         }
     }
 
@@ -133,8 +133,8 @@ fn deadline(now: Now) -> Instant {
     now.at + Duration::from_millis(HANDSHAKE_MS_MAX)
 }
 
-/// Reads the head as far as it has come, and answers it once it is whole. The stage has moved when it is another
-/// one: a head that dribbles in does not put its deadline off.
+/// Reads what has arrived of the head, and prepares the response once the head is complete. Returns whether the stage has
+/// changed: a head that trickles in does not extend its deadline.
 fn read_head(
     mut stream: Channel<TcpStream>,
     mut bytes: Vec<u8>,
@@ -170,7 +170,7 @@ fn read_head(
     }
 }
 
-/// Writes what can be written; none when the connection is gone.
+/// Writes as much as possible without waiting. Returns how many bytes are sent by now; `None` if the connection is gone.
 fn write_some(stream: &mut Channel<TcpStream>, bytes: &[u8], mut sent: usize) -> Option<usize> {
     while sent < bytes.len() {
         match stream.write(&bytes[sent..]) {
@@ -185,13 +185,13 @@ fn write_some(stream: &mut Channel<TcpStream>, bytes: &[u8], mut sent: usize) ->
 
 fn after_response(
     mut stream: Channel<TcpStream>,
-    opens: Option<Door>,
+    opens: Option<Service>,
     rest: Vec<u8>,
     venue: &mut Venue,
     now: Now,
 ) -> Stage {
     match opens {
-        Some(door) => Stage::Open(Box::new(Talk::new(stream, rest, door, venue, now))),
+        Some(service) => Stage::Open(Box::new(Talk::new(stream, rest, service, venue, now))),
         None => {
             finish(&mut stream);
             Stage::Leaving(stream)
@@ -199,7 +199,7 @@ fn after_response(
     }
 }
 
-/// Says that nothing more will be written. That the peer may be gone already is no matter.
+/// Shuts down the sending side. Errors are ignored, since the peer may already be gone.
 fn finish(stream: &mut Channel<TcpStream>) {
     if let Channel::Tls(tls) = stream {
         let _ = tls.shutdown();

@@ -1,9 +1,8 @@
 //! Faults: how the embedded exchange misbehaves on request, for tests.
 //!
-//! Invariant: what a connection's K-th answer meets, or in a stream its K-th price message, is a pure function of the faults,
-//! the dialect and K ([`Plan::of`]), so a test that injects a fault gets it every time. Delays, pings and lies add up; of
-//! several faults that put something else in the answer's place, the first one given wins.
-//! What this module does not do: carry a plan out; `line` does, and who speaks on it.
+//! Invariant: what happens to the K-th answer of a connection (on a stream, to its K-th price message) is a pure function of
+//! the faults, the dialect and K ([`Plan::of`]), so a test that injects a fault gets it every time. Delays, pings and lies
+//! add up. Of several faults that replace the answer, the first one given wins. `line`, `talk` and `stream` carry plans out.
 
 use super::dialect;
 use crate::flags::args::{Usage, wrong};
@@ -12,23 +11,23 @@ use std::borrow::Cow;
 
 /// HTTP statuses with which an upgrade can be refused.
 pub const UPGRADE_CODES: [u16; 5] = [451, 403, 418, 429, 503];
-/// What faults call Binance's WS-API, for `binance` and `binance-book` alike: the only dialect without a stream.
+/// Name of Binance's WS-API in a fault, for `binance` and `binance-book` alike. It is the only dialect without a stream.
 pub const API: &str = "binance";
 
-/// One fault and the answers it befalls.
+/// One fault and the answers that it affects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
-    /// The one dialect that has it, else all have.
+    /// The only dialect that has this fault; `None` if all have it.
     pub dialect: Option<&'static str>,
     /// What goes wrong.
-    pub kind: Kind,
-    /// With which of a connection's requests.
+    pub kind: FaultKind,
+    /// Which answers of a connection it affects.
     pub when: When,
 }
 
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum FaultKind {
     /// Close the connection instead of answering.
     Drop,
     /// Never answer on this connection again.
@@ -45,24 +44,24 @@ pub enum Kind {
     Scale(f64),
     /// Answer with a message of 20 MB.
     Large,
-    /// Answer with this status (429 or 418), `retryAfter` that far ahead.
+    /// Answer with this status.
     Status {
         /// 429 or 418.
         code: u16,
         /// How far ahead `retryAfter` is, in microseconds.
         retry_us: u64,
     },
-    /// Refuse the websocket upgrade.
-    Upgrade(Turned),
-    /// Never say a price on this connection again, but all else.
+    /// Refuse the WebSocket upgrade.
+    Upgrade(UpgradeRefusal),
+    /// Never send a price on this connection again, but everything else.
     Mute,
-    /// Say in the dialect's words that the connection will end, and end it.
+    /// Announce in the dialect's words that the connection will end, and end it.
     Reconnect,
-    /// Say in the dialect's words that there is maintenance, or close.
+    /// Announce maintenance in the dialect's words; if it has none, close the connection.
     Maintenance,
-    /// Tell times that lie this many microseconds further back.
+    /// Send times that are this many microseconds too old.
     Stale(u64),
-    /// Answer only once a ping was echoed.
+    /// Answer only after the client has answered a ping.
     Ping,
     /// Answer this many microseconds later.
     Slow(u64),
@@ -70,21 +69,21 @@ pub enum Kind {
 
 /// How an upgrade is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turned {
+pub struct UpgradeRefusal {
     /// The HTTP status.
     pub code: u16,
-    /// What `Retry-After` says, in seconds, if it is to say something.
+    /// The value of `Retry-After`, in seconds; `None` if the fault gives none.
     pub retry_s: Option<u64>,
 }
 
 /// Which answers of a connection, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Every one.
+    /// Every answer.
     Every,
     /// Only this one.
     Only(u64),
-    /// This one and all after it.
+    /// This one and all later ones.
     From(u64),
 }
 
@@ -99,11 +98,11 @@ impl When {
 }
 
 impl Fault {
-    /// Reads `[DIALECT/]NAME[:VALUE][@K|@K..]`; the error names the fault and says what would be right.
+    /// Reads `[DIALECT/]NAME[:VALUE][@K|@K..]`. The error names the fault and says what would be right.
     pub fn parse(text: &str) -> Result<Fault, Usage> {
         let refuse = |right: &str| wrong("fault", text, right);
         let (dialect, rest) = match text.split_once('/') {
-            // Behind a colon it is part of a value.
+            // A slash after a colon is part of the value.
             Some((name, rest)) if !name.contains(':') => {
                 let known = dialect::STREAMS.iter().map(|dialect| dialect.name);
                 let found = known.chain([API]).find(|known| *known == name);
@@ -125,10 +124,12 @@ impl Fault {
             None if name == "old-first" => When::Only(1),
             None => When::Every,
             Some(_) if name == "upgrade" || name == "old-first" => {
-                return Err(refuse("this fault without @: its place is fixed"));
+                return Err(refuse(
+                    "this fault without @, because it always happens at the same point",
+                ));
             }
             Some(when) => parse_when(when).ok_or_else(|| {
-                refuse("after @ the number of a request from 1, as in @3 or @3..")
+                refuse("after @ the number of a request or price message from 1, as in @3 or @3..")
             })?,
         };
         Ok(Fault {
@@ -143,7 +144,7 @@ impl Fault {
     }
 }
 
-/// What may stand before the slash, for a sentence.
+/// What may precede the slash, for an error message.
 fn dialects() -> String {
     let names: Vec<&str> = dialect::STREAMS.iter().map(|known| known.name).collect();
     format!(
@@ -164,38 +165,38 @@ fn parse_when(text: &str) -> Option<When> {
     Some(if open { When::From(k) } else { When::Only(k) })
 }
 
-fn kind(name: &str, value: Option<&str>) -> Result<Kind, &'static str> {
+fn kind(name: &str, value: Option<&str>) -> Result<FaultKind, &'static str> {
     const SCALE: &str = "scale:FACTOR with a finite number, as in scale:1.5";
     const DURATION: &str = "a duration behind the colon, as in slow:300ms";
-    let duration = |kind: fn(u64) -> Kind| {
+    let duration = |kind: fn(u64) -> FaultKind| {
         let us = value.and_then(|text| duration_us(text).ok());
         us.map(kind).ok_or(DURATION)
     };
     let bare = match name {
-        "drop" => Kind::Drop,
-        "hang" => Kind::Hang,
-        "garbage" => Kind::Garbage,
-        "wrong-id" => Kind::WrongId,
-        "wrong-symbol" => Kind::WrongSymbol,
-        "large" => Kind::Large,
-        "ping" => Kind::Ping,
-        "mute" => Kind::Mute,
-        "reconnect" => Kind::Reconnect,
-        "maintenance" => Kind::Maintenance,
-        "slow" => return duration(Kind::Slow),
-        "stale" | "old-first" => return duration(Kind::Stale),
+        "drop" => FaultKind::Drop,
+        "hang" => FaultKind::Hang,
+        "garbage" => FaultKind::Garbage,
+        "wrong-id" => FaultKind::WrongId,
+        "wrong-symbol" => FaultKind::WrongSymbol,
+        "large" => FaultKind::Large,
+        "ping" => FaultKind::Ping,
+        "mute" => FaultKind::Mute,
+        "reconnect" => FaultKind::Reconnect,
+        "maintenance" => FaultKind::Maintenance,
+        "slow" => return duration(FaultKind::Slow),
+        "stale" | "old-first" => return duration(FaultKind::Stale),
         "status" => return status(value),
         "upgrade" => return upgrade(value),
         "price" => {
             let text =
                 value.ok_or("price:TEXT, as in price:NaN; the text may be empty, as in price:")?;
-            return Ok(Kind::Price(text.to_owned()));
+            return Ok(FaultKind::Price(text.to_owned()));
         }
         "scale" => {
             let factor = value.and_then(|text| text.parse().ok());
             return factor
                 .filter(|factor: &f64| factor.is_finite())
-                .map(Kind::Scale)
+                .map(FaultKind::Scale)
                 .ok_or(SCALE);
         }
         _ => {
@@ -210,7 +211,7 @@ fn kind(name: &str, value: Option<&str>) -> Result<Kind, &'static str> {
     }
 }
 
-fn status(value: Option<&str>) -> Result<Kind, &'static str> {
+fn status(value: Option<&str>) -> Result<FaultKind, &'static str> {
     const RIGHT: &str = "status:429:DURATION or status:418:DURATION, as in status:429:2s";
     let (code, after) = value.and_then(|v| v.split_once(':')).ok_or(RIGHT)?;
     let code = match code {
@@ -219,10 +220,10 @@ fn status(value: Option<&str>) -> Result<Kind, &'static str> {
         _ => return Err(RIGHT),
     };
     let retry_us = duration_us(after).map_err(|_| RIGHT)?;
-    Ok(Kind::Status { code, retry_us })
+    Ok(FaultKind::Status { code, retry_us })
 }
 
-fn upgrade(value: Option<&str>) -> Result<Kind, &'static str> {
+fn upgrade(value: Option<&str>) -> Result<FaultKind, &'static str> {
     const RIGHT: &str =
         "upgrade:CODE or upgrade:CODE:SECONDS, the code one of 451, 403, 418, 429, 503";
     let value = value.ok_or(RIGHT)?;
@@ -232,55 +233,55 @@ fn upgrade(value: Option<&str>) -> Result<Kind, &'static str> {
     };
     let code = code.parse().map_err(|_| RIGHT)?;
     let known = UPGRADE_CODES.contains(&code);
-    let turned = Kind::Upgrade(Turned {
+    let turned = FaultKind::Upgrade(UpgradeRefusal {
         code,
         retry_s: retry,
     });
     known.then_some(turned).ok_or(RIGHT)
 }
 
-/// How upgrades to this dialect are refused, if they are.
-pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<Turned> {
+/// How to refuse upgrades to this dialect; `None` to accept them.
+pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<UpgradeRefusal> {
     faults.iter().find_map(|fault| match fault.kind {
-        Kind::Upgrade(turned) if fault.befalls(dialect) => Some(turned),
+        FaultKind::Upgrade(turned) if fault.befalls(dialect) => Some(turned),
         _ => None,
     })
 }
 
-/// What one answer meets.
+/// What happens to one answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// Answer this much later.
+    /// Delay of the answer, in microseconds.
     pub delay_us: u64,
-    /// Answer only once a ping was echoed.
+    /// Answer only after the client has answered a ping.
     pub ping: bool,
-    /// What is done at all.
+    /// What is done instead of answering, if anything.
     pub deed: Deed,
     /// What is false in the answer.
     pub lie: Lie,
 }
 
-/// What is done when it is time for an answer.
+/// What is done when an answer is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deed {
-    /// It is answered.
+    /// Answer.
     #[default]
     Answer,
-    /// The connection is closed.
+    /// Close the connection.
     Drop,
-    /// Nothing, from now on.
+    /// Do nothing from now on.
     Hang,
-    /// It is answered with text that is not JSON.
+    /// Answer with text that is not JSON.
     Garbage,
-    /// It is answered with a message of 20 MB.
+    /// Answer with a message of 20 MB.
     Large,
-    /// No price, from now on.
+    /// Send no price from now on.
     Mute,
-    /// It is announced that the connection ends.
+    /// Announce that the connection will end.
     Reconnect,
-    /// It is announced that there is maintenance.
+    /// Announce maintenance.
     Maintenance,
-    /// It is answered with this status.
+    /// Answer with this status.
     Status {
         /// 429 or 418.
         code: u16,
@@ -292,20 +293,20 @@ pub enum Deed {
 /// What is false in an answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Lie {
-    /// The id is another one.
+    /// Send another id.
     pub wrong_id: bool,
-    /// The symbol is another one.
+    /// Send another symbol.
     pub wrong_symbol: bool,
-    /// The price is this text.
+    /// Send this text as the price.
     pub price: Option<String>,
-    /// The price is this many times itself.
+    /// Multiply the price by this.
     pub scale: Option<f64>,
-    /// Times lie this much further back.
+    /// How much too old times are, in microseconds.
     pub age_us: u64,
 }
 
 impl Lie {
-    /// What is told instead of this price.
+    /// The price to send instead of this one.
     pub fn about<'a>(&'a self, price: &'a str) -> Cow<'a, str> {
         let price = self.price.as_deref().unwrap_or(price);
         match (self.scale, price.parse::<f64>()) {
@@ -316,20 +317,20 @@ impl Lie {
 }
 
 impl Plan {
-    /// What the `k`-th answer of a connection meets; the 0-th is what comes before all.
+    /// What happens to the `k`-th answer of a connection, counted from 1; 0 is the welcome message.
     pub fn of(faults: &[Fault], dialect: &str, k: u64) -> Plan {
         let mut plan = Plan::default();
         let held = |fault: &&Fault| fault.befalls(dialect) && fault.when.holds(k);
         for fault in faults.iter().filter(held) {
             let deed = match &fault.kind {
-                Kind::Drop => Deed::Drop,
-                Kind::Hang => Deed::Hang,
-                Kind::Garbage => Deed::Garbage,
-                Kind::Large => Deed::Large,
-                Kind::Mute => Deed::Mute,
-                Kind::Reconnect => Deed::Reconnect,
-                Kind::Maintenance => Deed::Maintenance,
-                Kind::Status { code, retry_us } => Deed::Status {
+                FaultKind::Drop => Deed::Drop,
+                FaultKind::Hang => Deed::Hang,
+                FaultKind::Garbage => Deed::Garbage,
+                FaultKind::Large => Deed::Large,
+                FaultKind::Mute => Deed::Mute,
+                FaultKind::Reconnect => Deed::Reconnect,
+                FaultKind::Maintenance => Deed::Maintenance,
+                FaultKind::Status { code, retry_us } => Deed::Status {
                     code: *code,
                     retry_us: *retry_us,
                 },
@@ -345,16 +346,18 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, kind: &Kind) {
+    fn add(&mut self, kind: &FaultKind) {
         match kind {
-            Kind::Ping => self.ping = true,
-            Kind::Slow(us) => self.delay_us = self.delay_us.saturating_add(*us),
-            Kind::WrongId => self.lie.wrong_id = true,
-            Kind::WrongSymbol => self.lie.wrong_symbol = true,
-            Kind::Price(text) => self.lie.price = Some(text.clone()),
-            Kind::Scale(factor) => self.lie.scale = Some(self.lie.scale.unwrap_or(1.0) * factor),
-            Kind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
-            // The others are deeds, or come before all.
+            FaultKind::Ping => self.ping = true,
+            FaultKind::Slow(us) => self.delay_us = self.delay_us.saturating_add(*us),
+            FaultKind::WrongId => self.lie.wrong_id = true,
+            FaultKind::WrongSymbol => self.lie.wrong_symbol = true,
+            FaultKind::Price(text) => self.lie.price = Some(text.clone()),
+            FaultKind::Scale(factor) => {
+                self.lie.scale = Some(self.lie.scale.unwrap_or(1.0) * factor)
+            }
+            FaultKind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
+            // The other kinds are deeds, or happen at the upgrade.
             _ => {}
         }
     }
@@ -364,52 +367,52 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> (Kind, When) {
+    fn parsed(text: &str) -> (FaultKind, When) {
         let fault = Fault::parse(text).unwrap_or_else(|usage| panic!("{usage}"));
         (fault.kind, fault.when)
     }
 
     #[test]
     fn every_fault_of_the_help_text_is_read() {
-        let status = |code, retry_us| Kind::Status { code, retry_us };
-        let turned = |code, retry_s| Kind::Upgrade(Turned { code, retry_s });
+        let status = |code, retry_us| FaultKind::Status { code, retry_us };
+        let turned = |code, retry_s| FaultKind::Upgrade(UpgradeRefusal { code, retry_s });
         for (text, kind, when) in [
-            ("drop", Kind::Drop, When::Every),
-            ("hang@2", Kind::Hang, When::Only(2)),
-            ("garbage@3..", Kind::Garbage, When::From(3)),
-            ("wrong-id", Kind::WrongId, When::Every),
-            ("wrong-symbol@1", Kind::WrongSymbol, When::Only(1)),
-            ("price:NaN", Kind::Price("NaN".into()), When::Every),
-            ("price:", Kind::Price(String::new()), When::Every),
-            ("price:@2", Kind::Price(String::new()), When::Only(2)),
-            ("price:a:b", Kind::Price("a:b".into()), When::Every),
+            ("drop", FaultKind::Drop, When::Every),
+            ("hang@2", FaultKind::Hang, When::Only(2)),
+            ("garbage@3..", FaultKind::Garbage, When::From(3)),
+            ("wrong-id", FaultKind::WrongId, When::Every),
+            ("wrong-symbol@1", FaultKind::WrongSymbol, When::Only(1)),
+            ("price:NaN", FaultKind::Price("NaN".into()), When::Every),
+            ("price:", FaultKind::Price(String::new()), When::Every),
+            ("price:@2", FaultKind::Price(String::new()), When::Only(2)),
+            ("price:a:b", FaultKind::Price("a:b".into()), When::Every),
             (
                 "price:1e400@2..",
-                Kind::Price("1e400".into()),
+                FaultKind::Price("1e400".into()),
                 When::From(2),
             ),
-            ("scale:1.5", Kind::Scale(1.5), When::Every),
-            ("scale:-1@4", Kind::Scale(-1.0), When::Only(4)),
-            ("large", Kind::Large, When::Every),
+            ("scale:1.5", FaultKind::Scale(1.5), When::Every),
+            ("scale:-1@4", FaultKind::Scale(-1.0), When::Only(4)),
+            ("large", FaultKind::Large, When::Every),
             ("status:429:2s", status(429, 2_000_000), When::Every),
             ("status:418:500ms@9", status(418, 500_000), When::Only(9)),
             ("upgrade:451", turned(451, None), When::Every),
             ("upgrade:503:7", turned(503, Some(7)), When::Every),
-            ("mute@3", Kind::Mute, When::Only(3)),
-            ("reconnect@2", Kind::Reconnect, When::Only(2)),
-            ("maintenance", Kind::Maintenance, When::Every),
-            ("stale:40s@2..", Kind::Stale(40_000_000), When::From(2)),
-            ("old-first:40s", Kind::Stale(40_000_000), When::Only(1)),
-            ("price:1/2", Kind::Price("1/2".into()), When::Every),
-            ("ping", Kind::Ping, When::Every),
-            ("slow:300ms@2..", Kind::Slow(300_000), When::From(2)),
+            ("mute@3", FaultKind::Mute, When::Only(3)),
+            ("reconnect@2", FaultKind::Reconnect, When::Only(2)),
+            ("maintenance", FaultKind::Maintenance, When::Every),
+            ("stale:40s@2..", FaultKind::Stale(40_000_000), When::From(2)),
+            ("old-first:40s", FaultKind::Stale(40_000_000), When::Only(1)),
+            ("price:1/2", FaultKind::Price("1/2".into()), When::Every),
+            ("ping", FaultKind::Ping, When::Every),
+            ("slow:300ms@2..", FaultKind::Slow(300_000), When::From(2)),
         ] {
             assert_eq!(parsed(text), (kind, when), "{text}");
         }
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_what_would_be_right() {
+    fn an_invalid_fault_is_refused_with_what_would_be_right() {
         for (text, says) in [
             ("", "drop, hang"),
             ("dorp", "drop, hang"),
@@ -450,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_holds_what_befalls_that_request_and_no_other() {
+    fn a_plan_has_the_faults_of_its_request_and_no_others() {
         let faults: Vec<Fault> = [
             "slow:1ms",
             "slow:2ms@2..",

@@ -1,9 +1,8 @@
-//! One open websocket, whatever is spoken on it: what is said leaves when it can, at its time, or as a fault has it.
+//! The transport of one open WebSocket: pings, delays, and the faults that are about bytes instead of content.
 //!
 //! Invariant: nothing here blocks or does more than a bounded amount of work at once, so one connection cannot starve the
-//! others. While what was written does not leave, nothing more is read: a slow reader holds up itself, and what is kept for
-//! it stays bounded.
-//! What this module does not do: know what is said.
+//! others. While written data waits to be sent, nothing more is read: a slow reader delays only itself, and what is buffered
+//! for it stays bounded. The content of messages is decided elsewhere.
 
 use super::binance::answer::GARBAGE;
 use super::fault::{Deed, Plan};
@@ -19,66 +18,67 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-/// Answers of one connection that wait for their time or their pong; one more costs it the connection.
+/// Most answers of one connection that may wait for their time or their pong. One more, and the connection is dropped.
 const HELD_MAX: usize = 1024;
-/// What is gathered before it is written, in bytes; all is written at the end of a step.
+/// Bytes that are gathered before they are written. At the end of a step everything is written.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// What may wait for a slow reader, in bytes.
+/// Most bytes that may wait for a slow reader. If there are more, the connection is dropped.
 const WRITE_BUFFER_BYTES_MAX: usize = 1024 * 1024;
-/// From the notice that a connection will end to its end.
+/// Seconds from the notice that a connection will be closed until it is closed.
 const NOTICE_S: u64 = 1;
 
-/// Length of the message of the fault `large`.
+/// Length of the message of the fault `large`, in bytes.
 const LARGE_BYTES: u64 = 20_000_000;
-/// Its frame's header (RFC 6455, 5.2): final, text, not masked, 64 bits of length.
+/// The header of that message's frame (RFC 6455, section 5.2): final, text, not masked, length in 64 bits.
 const LARGE_HEADER: [u8; 10] = {
     let l = LARGE_BYTES.to_be_bytes();
     [0x81, 127, l[0], l[1], l[2], l[3], l[4], l[5], l[6], l[7]]
 };
-/// What it is filled with, a piece at a time: the 20 MB are never in memory.
+/// The content of that message, sent piece by piece: the 20 MB are never in memory.
 static LARGE_FILL: [u8; 16 * 1024] = [b'x'; 16 * 1024];
-/// Pieces of it written in one step, or reads of a peer that is not listened to.
+/// Most pieces of that message written in one step, and most reads in one step from a peer that is ignored.
 const PIECES_PER_STEP: usize = 64;
 
-/// How often a ping frame is due, and how long its pong is waited for.
+/// How often ping frames are sent, and the timeout of their pongs.
 #[derive(Clone, Copy, Debug)]
 pub struct Pings {
-    /// From one to the next.
+    /// From one ping to the next.
     pub every: Duration,
-    /// From a ping to the end of the connection.
+    /// From a ping that gets no pong to the end of the connection.
     pub limit: Duration,
 }
 
-/// What came.
+/// What was read.
 pub enum Heard {
-    /// A message.
+    /// A text message.
     Text(String),
-    /// A sign of life.
+    /// A frame without text, such as a pong.
     Sign,
-    /// Nothing, or nothing that is listened to now.
+    /// Nothing has arrived, or nothing is read now.
     Nothing,
 }
 
-/// What is done when it is time for an answer.
+/// What to do when an answer is due.
 pub enum Act {
-    /// This is said.
+    /// Send this text.
     Text(String),
-    /// This is said, and then the connection is closed, as a banned client experiences it.
+    /// Send this text and then close the connection, as Binance does with a banned client.
     LastText(String),
-    /// This is said, and a second later the connection is closed.
+    /// Send this text and close the connection a second later.
     Notice(String),
-    /// The connection is closed with this code.
+    /// Close the connection with this code.
     Close(CloseCode),
-    /// The message of 20 MB is sent.
+    /// Send a message of 20 MB.
     Large,
-    /// The connection is dropped.
+    /// Drop the connection.
     Drop,
-    /// Nothing is done from now on.
+    /// Do nothing from now on.
     Hang,
 }
 
 impl Act {
-    /// What all dialects do alike. Deeds that they do not have in common are none here: the answer is given.
+    /// The act for a deed that all dialects do alike. For any other deed it is the plain answer: the caller handles those
+    /// deeds first.
     pub fn of(deed: Deed, answer: impl FnOnce() -> String) -> Act {
         match deed {
             Deed::Hang => Act::Hang,
@@ -90,50 +90,55 @@ impl Act {
     }
 }
 
-/// An act that waits.
+/// An act that waits for its time or for a pong.
 struct Held {
     due: Instant,
-    /// The payload that must come back in a pong first.
+    /// The payload that a pong must bring back first.
     echo: Option<Vec<u8>>,
     act: Act,
 }
 
-/// An open websocket.
-pub struct Line {
+/// An open WebSocket.
+pub struct OpenSocket {
     ws: WebSocket<Channel<TcpStream>>,
     pings: Option<Pings>,
     held: Vec<Held>,
-    /// Pings of the fault `ping` so far.
-    riddles: u64,
-    /// It will never say anything again.
+    /// The number of pings that the fault `ping` has sent so far.
+    fault_pings: u64,
+    /// Whether the connection hangs: it never sends anything again.
     hung: bool,
-    /// Bytes of the large message that have left.
+    /// The number of bytes of the large message sent so far; `None` if none is being sent.
     large: Option<u64>,
-    /// Something written has not left yet.
+    /// Whether written data still waits to be sent.
     unsent: bool,
-    /// It is closed then.
+    /// When to close the connection, after its end was announced.
     leaves: Option<Instant>,
-    /// The peer has until then to answer our close.
+    /// Deadline of the peer's answer to our close frame.
     closing: Option<Instant>,
     next_ping: Instant,
     last_pong: Instant,
     heard: Instant,
 }
 
-impl Line {
-    /// Begins after the upgrade; `rest` came behind the head.
-    pub fn new(stream: Channel<TcpStream>, rest: Vec<u8>, pings: Option<Pings>, now: Now) -> Line {
+impl OpenSocket {
+    /// Starts after the upgrade. `rest` is what the client sent after the head of its request.
+    pub fn new(
+        stream: Channel<TcpStream>,
+        rest: Vec<u8>,
+        pings: Option<Pings>,
+        now: Now,
+    ) -> OpenSocket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .read_buffer_size(16 * 1024)
             .write_buffer_size(WRITE_BUFFER_BYTES)
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX);
-        Line {
+        OpenSocket {
             ws: WebSocket::from_partially_read(stream, rest, Role::Server, Some(config)),
             pings,
             held: Vec::new(),
-            riddles: 0,
+            fault_pings: 0,
             hung: false,
             large: None,
             unsent: false,
@@ -145,18 +150,19 @@ impl Line {
         }
     }
 
-    /// When anything came from the client last.
+    /// When the last frame came from the client.
     pub fn heard(&self) -> Instant {
         self.heard
     }
 
-    /// Whether there is anyone to say something to, who can take it now.
+    /// Whether the connection is open and can take a message now.
     pub fn is_free(&self) -> bool {
         let busy = self.unsent || self.large.is_some() || self.hung;
         !busy && self.closing.is_none()
     }
 
-    /// What comes before all else in a step. It breaks, with whether anything happened, when nothing else may happen now.
+    /// The first part of a step: timeouts, pings, and what still waits to be sent. `Break` means that nothing else may happen
+    /// in this step; its value says whether anything happened.
     pub fn tend(&mut self, now: Now) -> Result<ControlFlow<bool>, Error> {
         if self.hung {
             return self.ignore().map(ControlFlow::Break);
@@ -192,7 +198,7 @@ impl Line {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The next thing that came.
+    /// Reads the next frame.
     pub fn hear(&mut self, now: Now) -> Result<Heard, Error> {
         if self.unsent || self.large.is_some() || self.hung {
             return Ok(Heard::Nothing);
@@ -206,10 +212,10 @@ impl Line {
             Message::Text(text) if self.closing.is_none() => {
                 return Ok(Heard::Text(text.as_str().to_owned()));
             }
-            // All dialects are text frames.
+            // Every dialect uses text frames only.
             Message::Binary(_) => self.close(CloseCode::Unsupported, "text only", now)?,
             Message::Pong(payload) => self.pong(&payload, now),
-            // tungstenite answers pings and closes; the next read or flush sends what it answers.
+            // tungstenite prepares the answers to pings and closes; the next read or flush sends them.
             _ => {}
         }
         Ok(Heard::Sign)
@@ -219,14 +225,14 @@ impl Line {
         self.last_pong = now.at;
         let echoed = |held: &Held| held.echo.as_deref() == Some(payload);
         if let Some(at) = self.held.iter().position(echoed) {
-            // A pong answers its ping and may stand for all before it (RFC 6455, 5.5.3).
+            // A pong answers its ping and may also answer all earlier ones (RFC 6455, section 5.5.3).
             for held in self.held.iter_mut().take(at + 1) {
                 held.echo = None;
             }
         }
     }
 
-    /// Does something, when and how the plan has it.
+    /// Does `act` now, or holds it back for as long as the plan says.
     pub fn carry_out(&mut self, plan: &Plan, act: Act, now: Now) -> Result<(), Error> {
         if !plan.ping && plan.delay_us == 0 {
             return self.act(act, now);
@@ -234,25 +240,26 @@ impl Line {
         if self.held.len() >= HELD_MAX {
             return Err(Error::ConnectionClosed);
         }
-        let echo = plan.ping.then(|| self.riddle(now));
+        let echo = plan.ping.then(|| self.ping_payload(now));
         if let Some(payload) = &echo {
             self.write(Message::Ping(payload.clone().into()))?;
         }
-        // A time that the clock cannot express never comes: then it is never done.
+        // If the clock cannot express the time, it never comes, and the act is never done.
         if let Some(due) = now.at.checked_add(Duration::from_micros(plan.delay_us)) {
             self.held.push(Held { due, echo, act });
         }
         Ok(())
     }
 
-    /// A payload that no client can know beforehand by habit, and that no two pings of a connection share.
-    fn riddle(&mut self, now: Now) -> Vec<u8> {
-        self.riddles += 1;
-        let mixed = now.unix_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.riddles.rotate_left(32);
-        format!("{mixed:016x}{:x}", self.riddles).into_bytes()
+    /// A ping payload that a client cannot guess, different for each ping of a connection.
+    fn ping_payload(&mut self, now: Now) -> Vec<u8> {
+        self.fault_pings += 1;
+        let mixed =
+            now.unix_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.fault_pings.rotate_left(32);
+        format!("{mixed:016x}{:x}", self.fault_pings).into_bytes()
     }
 
-    /// Does what waited for this time.
+    /// Does every act that is due. Returns whether there was any.
     pub fn release(&mut self, now: Now) -> Result<bool, Error> {
         let mut released = false;
         let mut at = 0;
@@ -273,7 +280,7 @@ impl Line {
             Act::Text(text) => self.say(text),
             Act::LastText(text) => {
                 self.say(text)?;
-                // Seen on the wire when Binance disconnects.
+                // This close frame was seen on the wire when Binance disconnects a client.
                 self.close(CloseCode::Policy, "disconnected", now)
             }
             Act::Notice(text) => {
@@ -283,7 +290,7 @@ impl Line {
             }
             Act::Close(code) => self.close(code, "", now),
             Act::Large => {
-                // Its bytes go around the codec, so what the codec still holds must leave first.
+                // These bytes bypass the codec, so the codec must first send what it still holds.
                 (self.large, self.unsent) = (Some(0), true);
                 Ok(())
             }
@@ -298,7 +305,7 @@ impl Line {
         }
     }
 
-    /// Says something; it leaves at the end of the step at the latest.
+    /// Writes a text message, which is sent at the end of the step at the latest.
     pub fn say(&mut self, text: String) -> Result<(), Error> {
         self.write(Message::text(text))
     }
@@ -307,12 +314,12 @@ impl Line {
         self.ws.write(message).or_else(|error| self.later(error))
     }
 
-    /// Sends what was said.
+    /// Sends everything that was written.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.ws.flush().or_else(|error| self.later(error))
     }
 
-    /// Closes the connection and says why.
+    /// Sends a close frame with a code and a reason.
     pub fn close(&mut self, code: CloseCode, reason: &'static str, now: Now) -> Result<(), Error> {
         self.closing = Some(now.at + Duration::from_millis(HANDSHAKE_MS_MAX));
         let frame = CloseFrame {
@@ -324,7 +331,8 @@ impl Line {
             .or_else(|error| self.later(error))
     }
 
-    /// A write that would block has been kept by the codec and is flushed later; sending again would double it.
+    /// Handles a write that would block: the codec has kept the message and a later flush sends it. Writing it again would
+    /// send it twice.
     fn later(&mut self, error: Error) -> Result<(), Error> {
         match error {
             Error::Io(error) if waits(&error) => {
@@ -335,7 +343,7 @@ impl Line {
         }
     }
 
-    /// Throws away what comes, and so answers nothing at all: not even a ping. It ends when the peer leaves.
+    /// Discards what arrives, and so answers nothing, not even a ping. Fails once the peer has left.
     fn ignore(&mut self) -> Result<bool, Error> {
         let mut buffer = [0; 2048];
         for _ in 0..PIECES_PER_STEP {
@@ -349,7 +357,7 @@ impl Line {
         Ok(true)
     }
 
-    /// Writes a bounded part of the large message.
+    /// Writes the next part of the large message, of bounded size.
     fn push_large(&mut self) -> Result<bool, Error> {
         let end = LARGE_HEADER.len() as u64 + LARGE_BYTES;
         let mut wrote = false;
@@ -363,7 +371,7 @@ impl Line {
             };
             let header_left = LARGE_HEADER.get(sent as usize..).filter(|h| !h.is_empty());
             let fill_left = (end - sent).min(LARGE_FILL.len() as u64) as usize;
-            // The same place gives the same piece: TLS wants a blocked write to be repeated unchanged.
+            // The same position always gives the same piece: TLS requires that a blocked write is repeated unchanged.
             let piece = header_left.unwrap_or(&LARGE_FILL[..fill_left]);
             match self.ws.get_mut().write(piece) {
                 Ok(0) => return Err(Error::ConnectionClosed),

@@ -1,10 +1,10 @@
-//! The embedded exchange: a websocket server that speaks as each of the exchanges does that can be watched, from recorded
-//! trades, and misbehaves on request. Binance's WS-API is at `/ws-api/v3`, the stream of a kind of source at its name.
+//! The embedded exchange: a WebSocket server for trials and tests. It imitates every supported exchange, plays recorded
+//! trades, and misbehaves on request. Binance's WS-API is at `/ws-api/v3`; each stream is at the name of its kind of source.
 //!
-//! Invariant: one thread, no blocking call but the nap between two sweeps; whatever a client sends, the others are
-//! served. Prices are recorded ones and say so: this is for trials and tests, and its source is called `embedded`.
-//! What this role does not do: other methods of the WS-API than `ticker.price`, `ticker.book`, `ping` and `time`, other
-//! channels of the streams than collectors use; enforce rate limits; close connections after 24 hours.
+//! Invariant: one thread, and the only blocking call is the nap between two sweeps. Whatever one client sends, the others
+//! are still served. A source that reads these recorded prices always has `embedded` in its name.
+//! Not imitated: WS-API methods other than `ticker.price`, `ticker.book`, `ping` and `time`; channels that no collector
+//! uses; rate limits; the end of each connection after 24 hours.
 //! Uses: exchange, flags, proof, system, verify. Used by: main.
 
 pub mod binance;
@@ -36,45 +36,45 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use venue::Now;
 
-/// Fastest that a tape can be played.
+/// Highest `--speed`: how many times faster than recorded the tape may be played.
 const SPEED_MAX: f64 = 1e6;
-/// Longest that `--poll` can be.
+/// Longest `--poll`, in microseconds.
 const POLL_US_MAX: u64 = 1_000_000;
-/// Shortest and longest that `--keep-alive` can be.
+/// Shortest and longest `--keep-alive`, in microseconds.
 const KEEP_ALIVE_US: RangeInclusive<u64> = 1_000..=86_400_000_000;
-/// Most that `--rate` can be.
+/// Highest `--rate`, in price messages per second.
 const RATE_MAX: u64 = 1_000_000;
-/// The first nap when nothing happened in a sweep; it doubles until `--poll`.
+/// First nap after a sweep in which nothing happened, in microseconds. Each further nap doubles, up to `--poll`.
 const NAP_US_MIN: u64 = 100;
 
-/// What `rsoracle exchange` is to do.
+/// The settings of `rsoracle exchange`.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where to listen, port 0 for any.
+pub struct ExchangeSettings {
+    /// The address to listen on; port 0 takes any free port.
     pub listen: SocketAddr,
-    /// The file of the price tape, if not the built-in one.
+    /// The file of the price tape; `None` for the built-in tape.
     pub tape: Option<String>,
     /// How many times faster than recorded the tape runs.
     pub speed: f64,
-    /// What stands for every period and, threefold, for every limit of the dialects' keeping alive.
+    /// Overrides every keep-alive period of the dialects; three times this overrides every keep-alive timeout.
     pub keep_alive_us: Option<u64>,
-    /// How many prices a stream tells in a second, if not as they come.
+    /// Price messages per second on a stream; `None` to send each price when the tape reaches it.
     pub rate: Option<u64>,
     /// How to misbehave.
     pub faults: Vec<Fault>,
     /// The files of certificate chain and private key, for TLS.
     pub tls: Option<(String, String)>,
-    /// How far its clock is ahead, in microseconds.
+    /// How far the exchange's clock is ahead of this machine's, in microseconds; negative if behind.
     pub clock_offset_us: i64,
-    /// Longest nap between two sweeps; 0 for none.
+    /// Longest nap between two sweeps, in microseconds; 0 for none.
     pub poll_us: u64,
-    /// Whether to end when standard input does.
+    /// Whether to exit when standard input is closed.
     pub until_eof: bool,
 }
 
-impl Settings {
-    /// Makes sense of the flags of [`crate::flags::tables::EXCHANGE`].
-    pub fn from_flags(given: &Given) -> Result<Settings, Usage> {
+impl ExchangeSettings {
+    /// Reads the flags of [`crate::flags::tables::EXCHANGE`].
+    pub fn from_flags(given: &Given) -> Result<ExchangeSettings, Usage> {
         const SPEED: &str = "a number above 0 and up to 1000000, such as 1 or 0.5";
         let speed: f64 = given.read("speed", SPEED)?;
         if !(speed > 0.0 && speed <= SPEED_MAX) {
@@ -90,7 +90,7 @@ impl Settings {
                 return Err(Usage("--key needs --cert FILE, its certificate".into()));
             }
         };
-        Ok(Settings {
+        Ok(ExchangeSettings {
             listen: given.address("listen")?,
             tape: given.text("tape").map(str::to_owned),
             speed,
@@ -110,7 +110,7 @@ impl Settings {
     }
 }
 
-/// `3s`, or `-3s` for a clock that is behind.
+/// Reads `--clock-offset`: `3s` for a clock that is ahead, `-3s` for one that is behind.
 fn clock_offset_us(given: &Given) -> Result<i64, Usage> {
     let text = given.required("clock-offset")?;
     let length = text.strip_prefix('-').unwrap_or(text);
@@ -119,7 +119,7 @@ fn clock_offset_us(given: &Given) -> Result<i64, Usage> {
     Ok(if length == text { us } else { -us })
 }
 
-/// The value of a flag that may be left out.
+/// The value of an optional flag.
 fn optional<T>(
     given: &Given,
     name: &str,
@@ -128,14 +128,14 @@ fn optional<T>(
     given.text(name).map(|_| read(name)).transpose()
 }
 
-/// Serves until standard input ends, with `--until-eof`, or else for ever.
-pub fn run(settings: &Settings) -> Result<(), Error> {
+/// Serves for ever or, with `--until-eof`, until standard input is closed.
+pub fn run(settings: &ExchangeSettings) -> Result<(), Error> {
     let mut lifeline = match settings.until_eof {
         true => Some(Lifeline::open()?),
         false => None,
     };
     let mut server = Server::open(settings, Now::read())?;
-    // The one line on standard output: a parent that asked for any port learns it from here.
+    // The only line on standard output. A parent that asked for port 0 reads the port from it.
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "listening on {}", server.url())
         .and_then(|()| stdout.flush())
@@ -162,15 +162,15 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     }
 }
 
-/// Standard input as a socket that a parent holds the other end of.
+/// Standard input, a socket whose other end a parent process holds.
 struct Lifeline(UnixStream);
 
 impl Lifeline {
     fn open() -> Result<Lifeline, Error> {
         let open = || {
             let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-            // Fails on what is no Unix socket, before anything is changed: a terminal or pipe made non-blocking
-            // here would be so for everyone who shares it.
+            // Fails if standard input is no Unix socket, before anything is changed: making a terminal or a pipe
+            // non-blocking here would make it so for every process that shares it.
             socket.local_addr()?;
             socket.set_nonblocking(true)?;
             Ok(Lifeline(socket))
@@ -184,7 +184,7 @@ impl Lifeline {
         })
     }
 
-    /// Whether the other end is closed. What a parent might write is thrown away.
+    /// Whether the other end is closed. Anything that the parent writes is discarded.
     fn has_ended(&mut self) -> bool {
         match self.0.read(&mut [0; 64]) {
             Ok(n) => n == 0,
@@ -198,9 +198,9 @@ mod tests {
     use super::*;
     use crate::flags::{args, tables};
 
-    fn settings(line: &str) -> Result<Settings, Usage> {
+    fn settings(line: &str) -> Result<ExchangeSettings, Usage> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Settings::from_flags(&args::parse(&tables::EXCHANGE, &words).unwrap())
+        ExchangeSettings::from_flags(&args::parse(&tables::EXCHANGE, &words).unwrap())
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_make_no_sense_are_refused_by_name() {
+    fn invalid_settings_are_refused_by_name() {
         for (line, says) in [
             ("--listen 9443", "--listen"),
             ("--speed 0", "--speed"),

@@ -1,42 +1,42 @@
-//! What a price message says: the tape's price, as a market around it.
+//! The content of a price message: the tape's price as the last trade, and a best bid and best ask around it.
 //!
-//! Invariant: prices stay decimal text or whole numbers on the way; the middle of bid and ask is the price exactly. What a
-//! fault puts in a price's place is passed on as it is.
-//! What this module does not do: write messages; the dialects do.
+//! Invariant: prices stay decimal text or whole numbers, and the middle of bid and ask is exactly the price. Text that a
+//! fault puts in place of a price is passed on unchanged. The dialects write the messages.
 
 use rsoracle_proof::utc::utc_text;
 
-/// Decimals of a price on the tape.
+/// Number of decimals of a price on the tape.
 const DECIMALS: usize = 8;
-/// A cent, in units of the last decimal: how far bid and ask are from the price, at most a hundredth of it.
+/// One cent, in units of the last decimal: the distance of bid and ask from the price, unless a hundredth of the price is
+/// less.
 const CENT: i64 = 1_000_000;
 
-/// One price of one market, to be put into a dialect's words.
+/// One market at one instant, from which a dialect writes its message.
 #[derive(Clone, Debug)]
-pub struct Quote {
-    /// The channel that it goes to.
+pub struct MarketData {
+    /// The channel that the message is for.
     pub channel: &'static str,
     /// The market, as the dialect spells it.
     pub symbol: String,
     /// The subscription's number on its connection, from 0.
     pub number: u64,
-    /// Whether it is the subscription's first.
+    /// Whether this is the first price message of the subscription.
     pub first: bool,
     /// Increases from one price message of a connection to the next.
     pub serial: u64,
-    /// The last price: decimal text as the dialect writes it.
+    /// The last price, as decimal text in the dialect's form.
     pub last: String,
     /// Best bid, likewise.
     pub bid: String,
     /// Best ask, likewise.
     pub ask: String,
-    /// When there was a trade at this price, in microseconds since the Unix epoch.
+    /// The time of the trade at this price, in microseconds since the Unix epoch.
     pub trade_us: u64,
     /// The exchange's time, in microseconds since the Unix epoch.
     pub now_us: u64,
 }
 
-impl Quote {
+impl MarketData {
     /// The trade's time in milliseconds since the Unix epoch.
     pub fn trade_ms(&self) -> u64 {
         self.trade_us / 1_000
@@ -48,7 +48,7 @@ impl Quote {
     }
 }
 
-/// Best bid and ask around a price, each the same way from it; what is no decimal text stands for both.
+/// Best bid and best ask at the same distance from a price. Text that is not a decimal number is returned as both.
 pub fn around(price: &str) -> (String, String) {
     let Some(units) = units(price) else {
         return (price.to_owned(), price.to_owned());
@@ -63,7 +63,7 @@ pub fn around(price: &str) -> (String, String) {
     (text(units - step), text(units + step))
 }
 
-/// Decimal text with eight decimals in units of the last one.
+/// The value of a text with eight decimals, in units of the last decimal; `None` for any other text.
 fn units(text: &str) -> Option<i64> {
     let (whole, part) = text.split_once('.')?;
     if part.len() != DECIMALS {
@@ -73,7 +73,7 @@ fn units(text: &str) -> Option<i64> {
     (units.abs() < i64::MAX / 2).then_some(units)
 }
 
-/// Decimal text without the zeros at its end, but with `decimals_min` decimals where it has so many.
+/// Removes trailing zeros from decimal text, but keeps the first `decimals_min` decimals if there are that many.
 pub fn short(text: &str, decimals_min: usize) -> &str {
     let Some(point) = text.find('.') else {
         return text;

@@ -1,12 +1,11 @@
-//! The server: one listener, all connections, one thread.
+//! The server of the embedded exchange: one listener and all its connections, in one thread.
 //!
-//! Invariant: [`Server::sweep`] looks at everything once and never blocks. The clock is passed in, so a test can
-//! drive server and client alternately in one thread.
-//! What this module does not do: wait; `run` decides how long to nap between two sweeps.
+//! Invariant: [`Server::sweep`] visits everything once and never blocks; `run` decides how long to nap between two sweeps.
+//! The clock is passed in, so a test can drive server and client alternately in one thread.
 
-use super::Settings;
+use super::ExchangeSettings;
 use super::connection::Connection;
-use super::talk::Step;
+use super::talk::Progress;
 use super::tape::{BUILT_IN, Tape};
 use super::upgrade::PATH;
 use super::venue::{Now, Venue};
@@ -19,9 +18,9 @@ use rsoracle_verify::log;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
-/// Connections at one time; one more is closed at once.
+/// Most connections at one time. A further one is closed as soon as it is accepted.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// Largest price tape.
+/// Largest price tape, in bytes. A larger file is refused.
 pub const TAPE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The embedded exchange.
@@ -31,14 +30,14 @@ pub struct Server {
     acceptor: Option<TlsAcceptor>,
     venue: Venue,
     connections: Vec<Connection>,
-    /// Whether a failing accept was logged already; likewise a failing TLS handshake.
+    /// Whether a failed accept was already logged, and whether a failed TLS handshake was.
     accept_told: bool,
     tls_told: bool,
 }
 
 impl Server {
-    /// Reads the files that the settings name, and listens. The tape begins to play now.
-    pub fn open(settings: &Settings, now: Now) -> Result<Server, Error> {
+    /// Reads the files that the settings name, and starts to listen. The tape starts to play at `now`.
+    pub fn open(settings: &ExchangeSettings, now: Now) -> Result<Server, Error> {
         let tape = tape(settings.tape.as_deref())?;
         let acceptor = match &settings.tls {
             Some((cert, key)) => Some(acceptor(cert, key)?),
@@ -74,28 +73,28 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as a websocket address.
+    /// The WebSocket URL of the WS-API.
     pub fn url(&self) -> String {
         let scheme = if self.acceptor.is_some() { "wss" } else { "ws" };
         format!("{scheme}://{}{PATH}", self.address)
     }
 
-    /// What is sold here, for the log.
+    /// Describes the tape for the log.
     pub fn wares(&self) -> String {
         self.venue.wares()
     }
 
-    /// How many connections there are, in whatever stage.
+    /// The number of connections, in any phase.
     pub fn connections(&self) -> usize {
         self.connections.len()
     }
 
-    /// Accepts who waits, and takes a step with every connection. Says whether anything happened.
+    /// Accepts waiting clients and advances every connection by one step. Returns whether anything happened.
     pub fn sweep(&mut self, now: Now) -> bool {
         let mut busy = self.accept(now);
         let Server {
@@ -104,11 +103,11 @@ impl Server {
         let mut failure = None;
         connections.retain_mut(|connection| {
             let step = connection.step(venue, now);
-            busy |= step != Step::Idle;
-            if step == Step::End {
+            busy |= step != Progress::Idle;
+            if step == Progress::End {
                 failure = connection.take_tls_failure().or(failure.take());
             }
-            step != Step::End
+            step != Progress::End
         });
         if let Some(why) = failure
             && !self.tls_told
@@ -130,7 +129,7 @@ impl Server {
                 Ok((stream, _)) => stream,
                 Err(error) if waits(&error) => return accepted > 0,
                 Err(error) => {
-                    // Also a peer that left while it waited; but out of descriptors, this repeats at every sweep.
+                    // The peer may have left while it waited. But when file descriptors run out, this fails at every sweep.
                     if !self.accept_told {
                         self.accept_told = true;
                         log::say(
@@ -189,7 +188,7 @@ fn acceptor(cert: &str, key: &str) -> Result<TlsAcceptor, Error> {
         )
         .advise("the first takes PEM certificates, the server's own first, the second the PEM key of that one")
     })?;
-    // OpenSSL does not say here whether the two belong together: if not, every handshake fails.
+    // OpenSSL does not check here that key and certificate match. If they do not, every handshake fails.
     TlsAcceptor::new(identity).map_err(|error| {
         Error::new(
             format!("cannot use {cert} and {key} for TLS (--cert, --key)"),

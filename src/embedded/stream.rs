@@ -1,39 +1,38 @@
-//! One stream of prices: what all dialects do alike with what a client subscribed to.
+//! One stream of prices: the part that is the same in all dialects.
 //!
-//! Invariant: a subscription is told the tape's price whenever it has changed and the client can take it; what a slow client
-//! could not take is never told. The K-th price message of a connection meets what the faults hold for K; heartbeats and
-//! answers are no price messages.
-//! What this module does not do: know any dialect's words.
+//! Invariant: a subscription gets the tape's price whenever the price has changed and the client can take it. A slow client
+//! misses the prices that it could not take. The K-th price message of a connection gets the faults for K; heartbeats and
+//! answers do not count as price messages.
 
-use super::dialect::{Beat, Desk, Dialect, Feed};
+use super::dialect::{Beat, ChannelKind, Desk, ServerDialect};
 use super::fault::{Deed, Lie, Plan};
-use super::line::{Act, Line};
-use super::quote::{Quote, around, short};
+use super::line::{Act, OpenSocket};
+use super::quote::{MarketData, around, short};
 use super::venue::{Now, Venue};
 use std::time::Instant;
 use tungstenite::Error;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-/// Price messages of one connection in one step, with `--rate`, before the others get their turn.
+/// With `--rate`: most price messages on one connection in one step, before the others get their turn.
 const PRICES_PER_STEP: u128 = 1024;
 
 /// A connection to a stream.
 pub struct Stream {
-    dialect: &'static Dialect,
+    dialect: &'static ServerDialect,
     desk: Desk,
     opened: Instant,
-    /// When the first subscription was made.
+    /// When the client first subscribed to something.
     subscribed: Option<Instant>,
-    /// Price messages so far.
+    /// The number of price messages so far.
     prices: u64,
-    /// No more of them.
+    /// Whether no further price message is sent.
     muted: bool,
     next_beat: Instant,
 }
 
 impl Stream {
-    /// Begins with what the dialect says on connecting.
-    pub fn new(dialect: &'static Dialect, venue: &Venue, now: Now) -> Stream {
+    /// Opens the stream with the dialect's welcome message, if it has one.
+    pub fn new(dialect: &'static ServerDialect, venue: &Venue, now: Now) -> Stream {
         let mut desk = Desk::new(dialect, venue.symbol());
         if let Some(welcome) = dialect.welcome {
             let before_all = Plan::of(venue.faults(), dialect.name, 0);
@@ -52,11 +51,11 @@ impl Stream {
         stream
     }
 
-    /// Takes a client's message, and answers it.
+    /// Reads a client's message and answers it.
     pub fn hear(
         &mut self,
         text: &str,
-        line: &mut Line,
+        socket: &mut OpenSocket,
         venue: &Venue,
         now: Now,
     ) -> Result<(), Error> {
@@ -65,48 +64,56 @@ impl Stream {
         if matches!(self.dialect.beat, Beat::Quiet(..)) {
             self.put_off(venue, now);
         }
-        self.say_all(line)
+        self.say_all(socket)
     }
 
-    /// The next beat is a whole period away.
+    /// Restarts the heartbeat's period.
     fn put_off(&mut self, venue: &Venue, now: Now) {
         if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) = self.dialect.beat {
             self.next_beat = now.at + venue.period(s);
         }
     }
 
-    fn say_all(&mut self, line: &mut Line) -> Result<(), Error> {
-        self.desk.said.drain(..).try_for_each(|text| line.say(text))
+    fn say_all(&mut self, socket: &mut OpenSocket) -> Result<(), Error> {
+        self.desk
+            .said
+            .drain(..)
+            .try_for_each(|text| socket.say(text))
     }
 
-    /// Says what is due.
-    pub fn speak(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
-        if !line.is_free() {
+    /// Sends what is due. Returns whether there was anything.
+    pub fn speak(
+        &mut self,
+        socket: &mut OpenSocket,
+        venue: &Venue,
+        now: Now,
+    ) -> Result<bool, Error> {
+        if !socket.is_free() {
             return Ok(false);
         }
         let mut busy = !self.desk.said.is_empty();
-        self.say_all(line)?;
+        self.say_all(socket)?;
         if self.subscribed.is_none() && !self.desk.subscriptions.is_empty() {
             self.subscribed = Some(now.at);
         }
         let over = |since: Instant, limit_s: Option<u64>| {
             limit_s.is_some_and(|s| now.at.saturating_duration_since(since) > venue.limit(s))
         };
-        let idle = over(line.heard(), self.dialect.idle_s);
+        let idle = over(socket.heard(), self.dialect.idle_s);
         if idle || (self.subscribed.is_none() && over(self.opened, self.dialect.subscribe_s)) {
-            line.close(CloseCode::Policy, "idle", now)?;
+            socket.close(CloseCode::Policy, "idle", now)?;
             return Ok(true);
         }
-        busy |= self.push(line, venue, now)?;
-        busy |= self.beat(line, venue, now)?;
+        busy |= self.push(socket, venue, now)?;
+        busy |= self.beat(socket, venue, now)?;
         Ok(busy)
     }
 
-    /// Tells the tape's price to those who do not know it yet; with `--rate`, as often as that has it.
-    fn push(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
+    /// Sends the tape's price to each subscription that does not have it yet or, with `--rate`, as often as that says.
+    fn push(&mut self, socket: &mut OpenSocket, venue: &Venue, now: Now) -> Result<bool, Error> {
         let number = venue.trade(now).number;
         let numbered = self.desk.subscriptions.iter().enumerate();
-        let priced = numbered.filter(|(_, sub)| sub.feed != Feed::Beats);
+        let priced = numbered.filter(|(_, sub)| sub.kind != ChannelKind::Heartbeats);
         let due: Vec<usize> = match (venue.rate(), self.subscribed) {
             (Some(rate), Some(since)) => {
                 let places: Vec<usize> = priced.map(|(at, _)| at).collect();
@@ -122,12 +129,12 @@ impl Stream {
                 .map(|(at, _)| at)
                 .collect(),
         };
-        self.tell(&due, line, venue, now)
+        self.tell(&due, socket, venue, now)
     }
 
-    /// Shows that the exchange lives, when it is time.
-    fn beat(&mut self, line: &mut Line, venue: &Venue, now: Now) -> Result<bool, Error> {
-        if now.at < self.next_beat || !line.is_free() {
+    /// Sends heartbeats, if they are due.
+    fn beat(&mut self, socket: &mut OpenSocket, venue: &Venue, now: Now) -> Result<bool, Error> {
+        if now.at < self.next_beat || !socket.is_free() {
             return Ok(false);
         }
         self.put_off(venue, now);
@@ -135,43 +142,49 @@ impl Stream {
         let (words, to) = match self.dialect.beat {
             Beat::None => return Ok(false),
             Beat::Again(_) => {
-                let quotes = numbered.filter(|(_, sub)| sub.feed == Feed::Quotes);
+                let quotes = numbered.filter(|(_, sub)| sub.kind == ChannelKind::Quotes);
                 let places: Vec<usize> = quotes.map(|(at, _)| at).collect();
-                return self.tell(&places, line, venue, now);
+                return self.tell(&places, socket, venue, now);
             }
             Beat::Quiet(_, words) => (words, None),
-            Beat::Steady(_, words) => (words, Some(Feed::Beats)),
+            Beat::Steady(_, words) => (words, Some(ChannelKind::Heartbeats)),
         };
-        let heard = numbered.filter(|(_, sub)| to.is_none_or(|feed| sub.feed == feed));
+        let heard = numbered.filter(|(_, sub)| to.is_none_or(|kind| sub.kind == kind));
         let honest = Lie::default();
         let mut texts: Vec<String> = heard
-            .map(|(at, _)| words(&self.quote(at, &honest, venue, now)))
+            .map(|(at, _)| words(&self.market_data(at, &honest, venue, now)))
             .collect();
         texts.dedup();
         let any = !texts.is_empty();
-        texts.into_iter().try_for_each(|text| line.say(text))?;
+        texts.into_iter().try_for_each(|text| socket.say(text))?;
         Ok(any)
     }
 
-    /// A price message to each of these subscriptions, while there are to be any.
+    /// Sends a price message to each of these subscriptions, until the connection is muted or can take no more.
     fn tell(
         &mut self,
         places: &[usize],
-        line: &mut Line,
+        socket: &mut OpenSocket,
         venue: &Venue,
         now: Now,
     ) -> Result<bool, Error> {
         let before = self.prices;
         for at in places {
-            if self.muted || !line.is_free() {
+            if self.muted || !socket.is_free() {
                 break;
             }
-            self.price(*at, line, venue, now)?;
+            self.price(*at, socket, venue, now)?;
         }
         Ok(self.prices > before)
     }
 
-    fn price(&mut self, at: usize, line: &mut Line, venue: &Venue, now: Now) -> Result<(), Error> {
+    fn price(
+        &mut self,
+        at: usize,
+        socket: &mut OpenSocket,
+        venue: &Venue,
+        now: Now,
+    ) -> Result<(), Error> {
         self.prices += 1;
         let plan = Plan::of(venue.faults(), self.dialect.name, self.prices);
         let act = match (plan.deed, self.dialect.notice, self.dialect.welcome) {
@@ -187,23 +200,23 @@ impl Stream {
             }
             (Deed::Maintenance, _, None) => Act::Close(CloseCode::Again),
             (deed, ..) => Act::of(deed, || {
-                (self.dialect.price)(&self.quote(at, &plan.lie, venue, now))
+                (self.dialect.price)(&self.market_data(at, &plan.lie, venue, now))
             }),
         };
         if !matches!(self.dialect.beat, Beat::Steady(..)) {
             self.put_off(venue, now);
         }
         self.desk.subscriptions[at].told = Some(venue.trade(now).number);
-        line.carry_out(&plan, act, now)
+        socket.carry_out(&plan, act, now)
     }
 
-    /// The tape's price for one subscription, or what is told instead.
-    fn quote(&self, at: usize, lie: &Lie, venue: &Venue, now: Now) -> Quote {
+    /// The tape's price for one subscription, or what a fault puts in its place.
+    fn market_data(&self, at: usize, lie: &Lie, venue: &Venue, now: Now) -> MarketData {
         let sub = &self.desk.subscriptions[at];
         let trade = venue.trade(now);
         let told = lie.about(trade.price);
         let (bid, ask) = around(&told);
-        // What a fault puts in a price's place is told as it is.
+        // Text that a fault puts in place of a price is sent unchanged.
         let decimals_min = match lie.price {
             Some(_) => usize::MAX,
             None => self.dialect.decimals_min,
@@ -213,7 +226,7 @@ impl Stream {
         } else {
             &sub.symbol
         };
-        Quote {
+        MarketData {
             channel: sub.channel,
             symbol: symbol.clone(),
             number: at as u64 + u64::from(lie.wrong_symbol),

@@ -1,39 +1,39 @@
-//! One conversation: over its line, Binance's WS-API answers, or the dialect of a stream speaks by itself.
+//! The conversation on one open WebSocket: Binance's WS-API answers requests, or a stream sends prices by itself.
 //!
-//! Invariant: a step never blocks and does a bounded amount of work.
-//! What this module does not do: tell a peer why it is dropped, unless the exchange would.
+//! Invariant: a step never blocks and does a bounded amount of work. A peer that is dropped is told why only if the real
+//! exchange would tell it.
 
 use super::binance::answer::{Scene, reply, too_many};
 use super::binance::request::Request;
 use super::fault::{API, Deed, Plan};
-use super::line::{Act, Heard, Line, Pings};
+use super::line::{Act, Heard, OpenSocket, Pings};
 use super::stream::Stream;
-use super::upgrade::Door;
+use super::upgrade::Service;
 use super::venue::{Now, Venue};
 use crate::exchange::channel::Channel;
 use std::net::TcpStream;
 use std::ops::ControlFlow;
 use tungstenite::Error;
 
-/// Messages read from one connection before the others get their turn.
+/// Most messages read from one connection in one step, before the others get their turn.
 const READS_PER_STEP: usize = 16;
-/// Binance pings this often (web-socket-api.md).
+/// Seconds between two ping frames of Binance's WS-API (web-socket-api.md).
 const PING_S: u64 = 20;
 
-/// What became of a connection in one step.
+/// What one step did with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing to do.
+pub enum Progress {
+    /// There was nothing to do.
     Idle,
     /// Something was read or written.
     Busy,
-    /// It is over.
+    /// The connection has ended.
     End,
 }
 
-/// An open websocket, and who speaks on it.
+/// An open WebSocket and what speaks on it.
 pub struct Talk {
-    line: Line,
+    socket: OpenSocket,
     speaker: Speaker,
 }
 
@@ -43,73 +43,73 @@ enum Speaker {
 }
 
 impl Talk {
-    /// Begins after the upgrade; `rest` came behind the head.
+    /// Starts after the upgrade. `rest` is what the client sent after the head of its request.
     pub fn new(
         stream: Channel<TcpStream>,
         rest: Vec<u8>,
-        door: Door,
+        service: Service,
         venue: &Venue,
         now: Now,
     ) -> Talk {
-        let ping_s = match door {
-            Door::Api => Some(PING_S),
-            Door::Stream(dialect) => dialect.ping_s,
+        let ping_s = match service {
+            Service::Api => Some(PING_S),
+            Service::Stream(dialect) => dialect.ping_s,
         };
         let pings = ping_s.map(|ping_s| Pings {
             every: venue.period(ping_s),
-            // Binance gives 60 s, on streams and here.
+            // Binance waits 60 s for a pong, on its streams and on the WS-API.
             limit: venue.limit(3 * ping_s),
         });
-        let speaker = match door {
-            Door::Api => Speaker::Api(Api { requests: 0 }),
-            Door::Stream(dialect) => Speaker::Stream(Stream::new(dialect, venue, now)),
+        let speaker = match service {
+            Service::Api => Speaker::Api(Api { requests: 0 }),
+            Service::Stream(dialect) => Speaker::Stream(Stream::new(dialect, venue, now)),
         };
         Talk {
-            line: Line::new(stream, rest, pings, now),
+            socket: OpenSocket::new(stream, rest, pings, now),
             speaker,
         }
     }
 
-    /// Does what can be done without waiting.
-    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Step {
+    /// Does everything that is possible without waiting.
+    pub fn step(&mut self, venue: &mut Venue, now: Now) -> Progress {
         match self.try_step(venue, now) {
-            Ok(true) => Step::Busy,
-            Ok(false) => Step::Idle,
-            // Whatever went wrong: the peer left, or broke the protocol, or is to be dropped.
-            Err(_) => Step::End,
+            Ok(true) => Progress::Busy,
+            Ok(false) => Progress::Idle,
+            // The peer left, broke the protocol, or has to be dropped.
+            Err(_) => Progress::End,
         }
     }
 
     fn try_step(&mut self, venue: &mut Venue, now: Now) -> Result<bool, Error> {
-        if let ControlFlow::Break(busy) = self.line.tend(now)? {
+        if let ControlFlow::Break(busy) = self.socket.tend(now)? {
             return Ok(busy);
         }
         let mut busy = false;
         for _ in 0..READS_PER_STEP {
-            match (self.line.hear(now)?, &mut self.speaker) {
+            match (self.socket.hear(now)?, &mut self.speaker) {
                 (Heard::Nothing, _) => break,
                 (Heard::Sign, _) => {}
                 (Heard::Text(text), Speaker::Api(api)) => {
-                    api.answer(&text, &mut self.line, venue, now)?;
+                    api.answer(&text, &mut self.socket, venue, now)?;
                 }
                 (Heard::Text(text), Speaker::Stream(stream)) => {
-                    stream.hear(&text, &mut self.line, venue, now)?;
+                    stream.hear(&text, &mut self.socket, venue, now)?;
                 }
             }
             busy = true;
         }
         if let Speaker::Stream(stream) = &mut self.speaker {
-            busy |= stream.speak(&mut self.line, venue, now)?;
+            busy |= stream.speak(&mut self.socket, venue, now)?;
         }
-        busy |= self.line.release(now)?;
-        self.line.flush()?;
+        busy |= self.socket.release(now)?;
+        self.socket.flush()?;
         Ok(busy)
     }
 }
 
-/// Binance's WS-API: requests are answered.
+/// Binance's WS-API, which answers requests.
 struct Api {
-    /// Requests so far.
+    /// The number of requests so far.
     requests: u64,
 }
 
@@ -117,7 +117,7 @@ impl Api {
     fn answer(
         &mut self,
         text: &str,
-        line: &mut Line,
+        socket: &mut OpenSocket,
         venue: &mut Venue,
         now: Now,
     ) -> Result<(), Error> {
@@ -143,6 +143,6 @@ impl Api {
             )),
             deed => Act::of(deed, || reply(&request, &scene, &plan.lie)),
         };
-        line.carry_out(&plan, act, now)
+        socket.carry_out(&plan, act, now)
     }
 }

@@ -1,21 +1,20 @@
-//! The price tape: recorded prices over time, played in a loop.
+//! The price tape: recorded prices with their times, played in a loop.
 //!
-//! Invariant: a tape holds at least one price, its first at offset 0, offsets strictly increasing and all below
-//! its length; so every instant has exactly one price. Prices stay decimal text with eight decimals, as Binance
-//! writes them: what is answered is what was recorded, without a float in between.
-//! What this module does not do: look at a clock or a file.
+//! Invariant: a tape has at least one price. The first is at offset 0, offsets strictly increase, and all are below the
+//! tape's length; so every instant has exactly one price. Prices stay decimal text with eight decimals, as Binance writes
+//! them: the recorded text is sent, and never passes through a float. This module reads no clock and no file.
 
 use crate::exchange::decimal as price;
 use std::time::Duration;
 
-/// The tape that is used unless `--tape` names another; its header tells where it is from.
+/// The default tape, which `--tape` overrides. The file's header says where the prices come from.
 pub const BUILT_IN: &str = include_str!("tape.csv");
 
-/// Decimals of every price that Binance's `ticker.price` answers with.
+/// Number of decimals of every price in an answer to Binance's `ticker.price`.
 const DECIMALS: usize = 8;
-/// Longest tape: one year.
+/// Longest tape, in milliseconds: 366 days.
 const LENGTH_MS_MAX: u64 = 366 * 86_400_000;
-/// Longest symbol (Binance: `^[A-Z0-9-_.]{1,20}$`).
+/// Longest symbol, in bytes (Binance: `^[A-Z0-9-_.]{1,20}$`).
 const SYMBOL_BYTES_MAX: usize = 20;
 
 /// Recorded prices of one symbol.
@@ -23,32 +22,33 @@ const SYMBOL_BYTES_MAX: usize = 20;
 pub struct Tape {
     symbol: String,
     length_ms: u64,
-    /// At least one: offset from the start of the tape, and the price from there on.
+    /// At least one pair: the offset from the start of the tape in milliseconds, and the price from then on.
     prices: Vec<(u64, String)>,
 }
 
-/// A price of a tape that is played in a loop.
+/// The price in force at one instant while the tape is played in a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Played<'a> {
     /// The price, with eight decimals.
     pub price: &'a str,
-    /// The how many-th it is since the tape began to play.
+    /// The number of this price since the tape started to play, from 1.
     pub number: u64,
-    /// For how long of the tape's time it has been in force.
+    /// How long it has been in force, in tape time.
     pub since: Duration,
 }
 
-/// Why a text is no tape: the line, and what is wrong with it.
+/// Why a text is not a valid tape: the line, and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadTape {
-    /// Line number, from 1.
+    /// OpenSocket number, from 1.
     pub line: usize,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what would be right.
     pub wrong: String,
 }
 
 impl Tape {
-    /// Reads a tape: lines `symbol,NAME`, `length_ms,N`, then `offset_ms,price`; `#` begins a comment line.
+    /// Reads a tape: the lines `symbol,NAME` and `length_ms,N`, then lines `offset_ms,price`. A line that starts with `#` is
+    /// a comment.
     pub fn parse(text: &str) -> Result<Tape, BadTape> {
         let mut tape = Tape {
             symbol: "BTCUSDT".to_owned(),
@@ -68,7 +68,8 @@ impl Tape {
         let wrong = match last {
             None => "the tape has no prices; it takes lines 'offset_ms,price'".to_owned(),
             Some(_) if tape.length_ms == 0 => {
-                "the tape has no line 'length_ms,N', after which it begins again".to_owned()
+                "the tape has no line 'length_ms,N', the time after which it starts again"
+                    .to_owned()
             }
             Some(last) if last >= tape.length_ms => format!(
                 "the last offset, {last}, is not below length_ms, {}",
@@ -121,22 +122,22 @@ impl Tape {
         Ok(())
     }
 
-    /// The symbol whose prices these are.
+    /// The symbol whose prices are on the tape.
     pub fn symbol(&self) -> &str {
         &self.symbol
     }
 
-    /// After how many milliseconds the tape begins again.
+    /// Length of the tape in milliseconds, after which it starts again.
     pub fn length_ms(&self) -> u64 {
         self.length_ms
     }
 
-    /// How many prices there are.
+    /// The number of prices on the tape.
     pub fn count(&self) -> usize {
         self.prices.len()
     }
 
-    /// What is in force when the tape has run this long.
+    /// The price in force after the tape has run for `run`.
     pub fn at(&self, run: Duration) -> Played<'_> {
         let run_us = u64::try_from(run.as_micros()).unwrap_or(u64::MAX);
         let length_us = self.length_ms * 1_000;
@@ -154,13 +155,13 @@ impl Tape {
     }
 }
 
-/// How long the tape has run when real time has run for `elapsed`: that times `speed`, saturating.
+/// Tape time after `elapsed` of real time: `elapsed` times `speed`, saturating.
 pub fn run_of(elapsed: Duration, speed: f64) -> Duration {
     // Microseconds stay exact in a float for 285 years; the cast saturates.
     Duration::from_micros((elapsed.as_micros() as f64 * speed) as u64)
 }
 
-/// A price's text with exactly eight decimals; digits are added, never rounded away.
+/// The text of a price with exactly eight decimals. Zeros may be appended; nothing is ever rounded.
 fn exact(text: &str) -> Result<String, String> {
     if price::parse(text).is_err() {
         return Err(format!(
@@ -170,10 +171,10 @@ fn exact(text: &str) -> Result<String, String> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let exact = format!("{whole}.{fraction:0<DECIMALS$}");
     let told = !text.contains(['e', 'E']) && fraction.len() <= DECIMALS;
-    // With what was added it may be longer than collectors read.
+    // The appended zeros may make it longer than collectors accept.
     if !told || price::parse(&exact).is_err() {
         return Err(format!(
-            "{text:?} cannot be told in {DECIMALS} decimals; write it without exponent and leading zeros and with no more of them"
+            "{text:?} cannot be written with {DECIMALS} decimals; write it without an exponent, without leading zeros, and with at most {DECIMALS} decimals"
         ));
     }
     Ok(exact)
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_built_in_tape_is_whole() {
+    fn the_built_in_tape_is_valid() {
         let tape = Tape::parse(BUILT_IN).unwrap();
         assert_eq!(
             (tape.symbol(), tape.length_ms(), tape.count()),
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tape_is_refused_with_its_line() {
+    fn an_invalid_tape_is_refused_with_its_line() {
         for (text, line, says) in [
             ("", 0, "no prices"),
             ("length_ms,5\n", 1, "no prices"),

@@ -1,6 +1,6 @@
-//! Texts as JSON has them.
+//! Writes text as a JSON string.
 
-/// A text as a JSON string.
+/// Returns `text` as a JSON string, quoted and escaped.
 pub fn quoted(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');

@@ -1,59 +1,59 @@
-//! The HTTP part of a connection: from the request's head to the switch to websocket, or its refusal.
+//! The HTTP part of a connection: reads the head of the request, and accepts or refuses the WebSocket upgrade.
 //!
-//! Invariant: [`respond`] is pure and answers every head; a refusal has a body, its length, and closes.
-//! What this module does not do: read or write sockets; `connection` does.
+//! Invariant: [`respond`] is pure and answers every head. A refusal has a body and its length, and closes the connection.
+//! `connection` reads and writes the socket.
 
 use super::binance::answer::weight_message;
-use super::dialect::{Dialect, STREAMS};
-use super::fault::{API, Fault, Turned, upgrade_refusal};
+use super::dialect::{STREAMS, ServerDialect};
+use super::fault::{API, Fault, UpgradeRefusal, upgrade_refusal};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 
-/// Longest head of an HTTP request; tungstenite would read 60 KB.
+/// Longest head of an HTTP request, in bytes; tungstenite would accept 60 KB. A longer one is refused with status 431.
 pub const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Where the WS-API is.
+/// Path of the WS-API.
 pub const PATH: &str = "/ws-api/v3";
 
 const SPACE_AFTER_HEAD: &[u8] = b"\r\n\r\n";
 
-/// What a websocket opens to.
+/// What a WebSocket connects to.
 #[derive(Clone, Copy)]
-pub enum Door {
+pub enum Service {
     /// Binance's WS-API.
     Api,
     /// The stream of a dialect.
-    Stream(&'static Dialect),
+    Stream(&'static ServerDialect),
 }
 
-impl Door {
-    /// What is at a path: the WS-API where Binance has it, a stream at the name of its kind.
-    fn at(path: &str) -> Option<Door> {
+impl Service {
+    /// What is at a path: the WS-API where Binance has it, a stream at the name of its kind of source.
+    fn at(path: &str) -> Option<Service> {
         if path == PATH {
-            return Some(Door::Api);
+            return Some(Service::Api);
         }
         let name = path.strip_prefix('/')?;
         let known = STREAMS.iter().find(|dialect| dialect.name == name);
-        known.map(|dialect| Door::Stream(dialect))
+        known.map(|dialect| Service::Stream(dialect))
     }
 
-    /// As faults call it.
+    /// Its name in a fault.
     fn name(&self) -> &'static str {
         match self {
-            Door::Api => API,
-            Door::Stream(dialect) => dialect.name,
+            Service::Api => API,
+            Service::Stream(dialect) => dialect.name,
         }
     }
 }
 
-/// The answer to a head.
+/// The response to the head of a request.
 pub struct Response {
-    /// What is written.
+    /// The bytes to send.
     pub bytes: Vec<u8>,
-    /// What the websocket that follows opens to; none if it is refused.
-    pub opens: Option<Door>,
+    /// What the WebSocket connects to; `None` if the upgrade is refused.
+    pub opens: Option<Service>,
 }
 
-/// How many bytes of `bytes` are the head; none while it is not whole.
+/// Length in bytes of the head at the start of `bytes`; `None` while it is incomplete.
 pub fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes
         .windows(SPACE_AFTER_HEAD.len())
@@ -61,21 +61,21 @@ pub fn head_length(bytes: &[u8]) -> Option<usize> {
         .map(|at| at + SPACE_AFTER_HEAD.len())
 }
 
-/// Answers a whole head.
+/// Answers a complete head.
 pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
     let request = match Request::try_parse(head) {
         Ok(Some((_, request))) => request,
         _ => return refusal(400, "not a GET request of HTTP/1.1\n"),
     };
     let uri = request.uri();
-    let Some(door) = Door::at(uri.path()) else {
+    let Some(service) = Service::at(uri.path()) else {
         return refusal(
             404,
             "not found; Binance's WebSocket API is at /ws-api/v3, a stream at its name, such as /kraken\n",
         );
     };
-    if let Some(turned) = upgrade_refusal(faults, door.name()) {
-        return turn_away(turned, door.name(), unix_ms);
+    if let Some(turned) = upgrade_refusal(faults, service.name()) {
+        return turn_away(turned, service.name(), unix_ms);
     }
     let Ok(accepted) = create_response(&request) else {
         return refusal(400, "not a websocket upgrade (RFC 6455)\n");
@@ -86,18 +86,18 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
     }
     Response {
         bytes,
-        opens: Some(door),
+        opens: Some(service),
     }
 }
 
-/// The refusal of a head that does not end.
+/// The refusal of a head that is too long.
 pub fn too_long() -> Response {
     refusal(431, "the head of the request is too long\n")
 }
 
 fn refusal(code: u16, body: &str) -> Response {
     answer(
-        Turned {
+        UpgradeRefusal {
             code,
             retry_s: None,
         },
@@ -105,7 +105,7 @@ fn refusal(code: u16, body: &str) -> Response {
     )
 }
 
-fn answer(turned: Turned, body: &str) -> Response {
+fn answer(turned: UpgradeRefusal, body: &str) -> Response {
     let code = turned.code;
     let reason = match code {
         400 => "Bad Request",
@@ -136,9 +136,9 @@ fn answer(turned: Turned, body: &str) -> Response {
     }
 }
 
-/// What Binance says with each status, and others without its words. The body for 451 is the one that users report; 403
-/// comes from a firewall and is no JSON. For 418 and 429 the time to come back is told even if the fault names none.
-fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
+/// The refusal of an upgrade. Binance's own bodies are used for Binance only. The body for 451 is the one that users report.
+/// 403 comes from a firewall and is not JSON. For 418 and 429 there is always a `Retry-After`, by default of one second.
+fn turn_away(turned: UpgradeRefusal, dialect: &str, unix_ms: u64) -> Response {
     let retry_s = match turned.code {
         418 | 429 => Some(turned.retry_s.unwrap_or(1)),
         _ => turned.retry_s,
@@ -157,7 +157,7 @@ fn turn_away(turned: Turned, dialect: &str, unix_ms: u64) -> Response {
         _ => "Not now, or not here.\n".to_owned(),
     };
     let code = turned.code;
-    answer(Turned { code, retry_s }, &body)
+    answer(UpgradeRefusal { code, retry_s }, &body)
 }
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         )
     }
 
-    fn told(head: &str, fault: &str) -> (String, Option<Door>) {
+    fn told(head: &str, fault: &str) -> (String, Option<Service>) {
         let faults: Vec<Fault> = fault
             .split_whitespace()
             .map(|fault| Fault::parse(fault).unwrap())
@@ -190,7 +190,7 @@ mod tests {
                 .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=")
         );
         assert!(text.ends_with("\r\n\r\n"));
-        assert!(matches!(opens, Some(Door::Api)));
+        assert!(matches!(opens, Some(Service::Api)));
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
             for query in ["", "?", "?streams=a/b&x"] {
                 let line = format!("GET /{}{query} HTTP/1.1", dialect.name);
                 match told(&head(&line), "").1 {
-                    Some(Door::Stream(opened)) => assert_eq!(opened.name, dialect.name),
+                    Some(Service::Stream(opened)) => assert_eq!(opened.name, dialect.name),
                     _ => panic!("{line}"),
                 }
             }

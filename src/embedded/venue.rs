@@ -1,18 +1,18 @@
-//! What all connections share: the clock reading, the prices, the pace and the faults.
+//! What all connections share: the reading of the clocks, the prices, the keep-alive periods and the faults.
 //!
 //! Invariant: at one instant every connection gets the same price.
 
-use super::Settings;
+use super::ExchangeSettings;
 use super::fault::Fault;
 use super::tape::{Tape, run_of};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// One reading of both clocks.
+/// One reading of the monotonic and the system clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// For deadlines and the tape.
+    /// The monotonic clock, for deadlines and the tape.
     pub at: Instant,
-    /// What the exchange says the time is, in microseconds since the Unix epoch.
+    /// The exchange's time, in microseconds since the Unix epoch.
     pub unix_us: u64,
 }
 
@@ -28,7 +28,7 @@ impl Now {
 }
 
 impl Now {
-    /// The same on a clock that is so far ahead.
+    /// The same reading with the exchange's time moved forward by `us` microseconds, or back if negative.
     pub fn ahead(self, us: i64) -> Now {
         Now {
             unix_us: self.unix_us.saturating_add_signed(us),
@@ -37,18 +37,18 @@ impl Now {
     }
 }
 
-/// A price as it was traded at.
+/// One trade: a price of the tape and its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Trade<'a> {
-    /// With eight decimals.
+    /// The price, with eight decimals.
     pub price: &'a str,
-    /// The how many-th of the tape.
+    /// The number of this price since the tape started to play, from 1.
     pub number: u64,
-    /// When, in microseconds since the Unix epoch; with `--rate`, now.
+    /// The time of the trade, in microseconds since the Unix epoch; with `--rate`, the current time.
     pub since_us: u64,
 }
 
-/// What all connections share: the prices, the pace and the faults.
+/// What all connections share: the prices, the keep-alive periods and the faults.
 pub struct Venue {
     tape: Tape,
     speed: f64,
@@ -59,8 +59,8 @@ pub struct Venue {
 }
 
 impl Venue {
-    /// The tape begins to play.
-    pub fn new(tape: Tape, settings: &Settings, now: Now) -> Venue {
+    /// Starts to play the tape at `now`.
+    pub fn new(tape: Tape, settings: &ExchangeSettings, now: Now) -> Venue {
         Venue {
             tape,
             speed: settings.speed,
@@ -71,7 +71,7 @@ impl Venue {
         }
     }
 
-    /// What is sold here, for the log.
+    /// Describes the tape for the log.
     pub fn wares(&self) -> String {
         format!(
             "{}, {} prices in {:.1} s, played at {} times their speed",
@@ -82,33 +82,33 @@ impl Venue {
         )
     }
 
-    /// The faults to be injected.
+    /// The faults to inject.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
 
-    /// How often something is due that is documented to be so every so many seconds.
+    /// A keep-alive period: `--keep-alive`, or else the exchange's documented one.
     pub fn period(&self, documented_s: u64) -> Duration {
         self.keep_alive.unwrap_or(Duration::from_secs(documented_s))
     }
 
-    /// How long something may take that is documented to have so many seconds.
+    /// A keep-alive timeout: three times `--keep-alive`, or else the exchange's documented one.
     pub fn limit(&self, documented_s: u64) -> Duration {
         let limit = self.keep_alive.map(|period| period.saturating_mul(3));
         limit.unwrap_or(Duration::from_secs(documented_s))
     }
 
-    /// How many prices a stream tells in a second, if not as they come.
+    /// Price messages per second on a stream; `None` to send each price when the tape reaches it.
     pub fn rate(&self) -> Option<u64> {
         self.rate
     }
 
-    /// The symbol there is.
+    /// The symbol of the tape.
     pub fn symbol(&self) -> &str {
         self.tape.symbol()
     }
 
-    /// The last trade.
+    /// The last trade at `now`.
     pub fn trade(&self, now: Now) -> Trade<'_> {
         let elapsed = now.at.saturating_duration_since(self.started);
         let played = self.tape.at(run_of(elapsed, self.speed));

@@ -1,8 +1,10 @@
-//! Binance's websocket API: `ticker.price` (`binance:`) and the middle of `ticker.book` (`binance-book:`), asked for.
+//! Binance's WebSocket API, on which each price is requested: `ticker.price` (`binance:`) and the middle of `ticker.book`
+//! (`binance-book:`).
 //!
-//! Source of the rules: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Symbol order book ticker",
-//! "Rate limits", "Error codes") and errors.md. The exchange gives no time with these prices, so their age is unknown.
-//! Invariant: the parsers are pure functions, total on any text; what is not exactly a price is a reason why not.
+//! Source: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Symbol order book ticker",
+//! "Rate limits", "Error codes") and errors.md. These prices have no time, so their age is unknown.
+//! Invariant: the parsers are pure functions, total on any text. Unless a price is exactly valid, they return the reason why
+//! not.
 
 use super::{
     Denial, Dialect, Id, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
@@ -12,10 +14,10 @@ use crate::exchange::json::{Json, NotJson, Spans};
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// Where the API listens.
+/// The address of the API.
 const URLS: &[&str] = &["wss://ws-api.binance.com:443/ws-api/v3"];
 
-/// The exchange pings every 20 s ("General API Information"); it allows 300 connections in 5 minutes from an address.
+/// The exchange pings every 20 s ("General API Information"); it allows 300 connections per 5 minutes and address.
 const PACE: Pace = Pace {
     max_age: Duration::from_secs(10),
     max_silence: Duration::from_secs(60),
@@ -49,17 +51,17 @@ pub static BOOK: Dialect = Dialect {
 };
 
 /// The request for one price. It asks for trading symbols only, so that a halted market is an error, not a stale price.
-/// `id` comes back in the reply; letters, digits and hyphens, at most 36.
+/// The reply repeats `id`, which has at most 36 letters, digits and hyphens.
 fn request(method: &str, id: &str, symbol: &str) -> String {
     format!(
         r#"{{"id":"{id}","method":"{method}","params":{{"symbol":"{symbol}","symbolStatus":"TRADING"}}}}"#
     )
 }
 
-/// Asks for the exchange's time, which it gives with no price ("Check server time").
+/// The request for the exchange's time, which no price has ("Check server time").
 pub const TIME: &str = r#"{"id":"time","method":"time"}"#;
 
-/// Reads one message, which should answer a request.
+/// Parses one message, normally the answer to a request.
 fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said {
     let mut spans = Spans::new();
     let json = match Json::read(text, &mut spans) {
@@ -88,7 +90,7 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
     if let Some(event) = event {
         return match event.get("e") {
             Some(name) if name.says("serverShutdown") => Said::Leaving("a shutdown".into()),
-            // What else it may announce is not the price that was asked for.
+            // Other announcements are not about the requested price.
             _ => Said::ALIVE,
         };
     }
@@ -117,7 +119,7 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
     }
 }
 
-/// An error object; the codes are those of errors.md.
+/// Parses an error object, whose codes are in errors.md.
 fn refusal(id: Option<Id>, status: u16, error: Json, text: &str) -> Said {
     let (code, message) = (
         error.get("code").and_then(Json::whole::<i64>),
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchanges_time_is_one_sign_of_life_with_a_time() {
+    fn a_reply_with_the_exchanges_time_is_no_price() {
         // The document's example ("Check server time").
         let reply = r#"{"id":"187d3cb2-942d-484c-8271-4e2141bbadb1","status":200,"result":{"serverTime":1656400526260}}"#;
         let time_us = Some(1_656_400_526_260_000);
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         let with = |from: &str, to: &str| miss(&GOOD.replace(from, to));
         let id = || Some(Id::new("s-3"));
         assert_eq!(with("BTCUSDC", "BTCUSDT"), (id(), Miss::WrongSymbol));
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         let refused = |text: &str| match said(text) {
             Said::Refusal(refusal) => refusal,
             other => panic!("{other:?}"),

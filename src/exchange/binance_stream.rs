@@ -1,9 +1,10 @@
 //! Binance's market streams (`binance-stream:`): every trade, and best bid and ask as often as they change.
 //!
-//! Source of the rules: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing",
-//! "Trade Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time; a quote has none and no
-//! name either, it is known by its keys. An unknown symbol is acknowledged like any other, and silent ever after.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing",
+//! "Trade Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time. A quote has
+//! neither a time nor an event name, and is recognized by its keys. A subscription to an unknown symbol is acknowledged like
+//! any other, and nothing ever comes on it.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
     Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, price_of, time_of,
@@ -12,12 +13,12 @@ use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// Trades, and the middle of best bid and best ask; whatever came last is the price.
+/// Trades, and the middle of best bid and best ask. Whichever came last is the price.
 pub static STREAM: Dialect = Dialect {
     name: "binance-stream",
     urls: &[
         "wss://stream.binance.com:443/stream",
-        // The same market data, for places that the first one does not serve.
+        // The same market data, for locations that the first address does not serve.
         "wss://data-stream.binance.vision:443/stream",
     ],
     way: Way::Stream(subscribe),
@@ -29,12 +30,12 @@ pub static STREAM: Dialect = Dialect {
         // The exchange pings every 20 s.
         max_silence: Duration::from_secs(60),
         ping_every: Duration::from_secs(0),
-        // It allows 300 connections in 5 minutes from an address.
+        // The exchange allows 300 connections per 5 minutes and address.
         pause_min: Duration::from_millis(1_000),
     },
 };
 
-/// Streams are named in lower case; what they carry is in upper case.
+/// Symbols are in lower case in stream names, and in upper case in messages.
 fn subscribe(symbol: &str) -> Vec<String> {
     let symbol = symbol.to_ascii_lowercase();
     vec![format!(
@@ -43,7 +44,7 @@ fn subscribe(symbol: &str) -> Vec<String> {
 }
 
 fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    // Either the payload alone, or wrapped with the name of its stream.
+    // The payload may come alone, or wrapped with the name of its stream.
     let [stream, data] = json.pick(["stream", "data"]);
     let event = match stream {
         Some(_) => data.ok_or(Miss::Shape)?,
@@ -94,7 +95,7 @@ mod tests {
             assert_eq!(about(text), expected);
             assert_eq!(about(&raw(text)), expected);
         }
-        // As it comes where microseconds were asked for.
+        // The form of a stream with times in microseconds.
         let us = TRADE.replace("1723161255342", "1723161255342017");
         assert_eq!(
             about(&us),
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
             &STREAM,
             "BTCUSDC",
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_price_is_not_taken_for_one() {
+    fn other_messages_are_not_taken_for_prices() {
         for text in [
             r#"{"result":null,"id":1}"#,
             r#"{"stream":"btcusdc@aggTrade","data":{"e":"aggTrade","E":1,"s":"BTCUSDC","p":"1.0"}}"#,
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         let no = refusal(about(
             r#"{"code":2,"msg":"Invalid request: missing field `method`"}"#,
         ));

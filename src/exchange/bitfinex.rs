@@ -1,17 +1,17 @@
-//! Bitfinex's websocket API, version 2 (`bitfinex:`): the ticker.
+//! Bitfinex's WebSocket API, version 2 (`bitfinex:`): the ticker.
 //!
-//! Source of the rules: docs.bitfinex.com, ws-general and ws-public-ticker. Prices come in lists that bear the number of their channel
-//! instead of the symbol, so nothing is a price before the subscription was acknowledged; lists may grow at their end. A
-//! ticker has no time, and its last trade may be old: hence the last price is held within the quote.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. Prices come in lists that have the number of their channel
+//! instead of the symbol, so a list is no price before the subscription is acknowledged. Lists may get further items at
+//! their end. A ticker has no time, and its last trade may be old, so the last price is clamped to the quote.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, quoted_last, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// The last price within best bid and ask.
-pub static FEED: Dialect = Dialect {
+/// The last price, clamped to best bid and best ask.
+pub static STREAM: Dialect = Dialect {
     name: "bitfinex",
     urls: &["wss://api-pub.bitfinex.com:443/ws/2"],
     way: Way::Stream(subscribe),
@@ -20,11 +20,11 @@ pub static FEED: Dialect = Dialect {
     pace: Pace {
         // Quotes come every few seconds.
         max_age: Duration::from_secs(30),
-        // A heartbeat comes after 15 s in which nothing else does.
+        // A heartbeat comes after 15 s without other messages.
         max_silence: Duration::from_secs(40),
-        // Not asked for; its answer tells the time.
+        // The exchange does not require pings; their answers have the time.
         ping_every: Duration::from_secs(30),
-        // It allows 20 connections a minute from an address.
+        // The exchange allows 20 connections per minute and address.
         pause_min: Duration::from_millis(3_000),
     },
 };
@@ -54,7 +54,7 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     Ok(Said::price(price, None))
 }
 
-/// What is no list.
+/// Parses an event: a message that is not a list.
 fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
     let words = json.pick(["code", "msg"]);
     let [code, message] = words;
@@ -78,7 +78,7 @@ fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
             Ok(match number {
                 Some(20051) => Said::Leaving("a restart".into()),
                 Some(20060) => Said::Leaving("maintenance".into()),
-                // Whoever stayed should subscribe again.
+                // A client that stayed connected should subscribe again; reconnecting does that.
                 Some(20061) => Said::Leaving("the end of its maintenance".into()),
                 _ if maintenance => Said::Leaving("maintenance".into()),
                 _ => Said::ALIVE,
@@ -108,7 +108,7 @@ mod tests {
         "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000]]";
 
     fn about(text: &str) -> Said {
-        said(&FEED, "tBTCUSD", text)
+        said(&STREAM, "tBTCUSD", text)
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(about(TICKER), Said::price(83744.3, None));
         let within = TICKER.replace("83750", "8.374425E+4");
         assert_eq!(about(&within), Said::price(83744.25, None));
-        // With sequence numbers, and grown at the end.
+        // With a sequence number and further items at the end.
         let grown = TICKER
             .replace("83000]", "83000,7]")
             .replace("]]", "],127,5]");
@@ -129,15 +129,15 @@ mod tests {
             symbol: "tBTCUSD",
             channel: None,
         };
-        assert_eq!((FEED.read)(TICKER, &topic), Said::ALIVE);
+        assert_eq!((STREAM.read)(TICKER, &topic), Said::ALIVE);
         assert_eq!(about(&TICKER.replace("[17,", "[18,")), Said::ALIVE);
         assert_eq!(about(&TICKER.replace("[17,", "[null,")), Said::ALIVE);
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "tBTCUSD",
             TICKER,
             &[
@@ -150,7 +150,7 @@ mod tests {
                 ("83744.2", "83744.", Miss::NotJson),
             ],
         );
-        assert_bent(&FEED, "tBTCUSD", "[17]", &[("17", " 17", Miss::Shape)]);
+        assert_bent(&STREAM, "tBTCUSD", "[17]", &[("17", " 17", Miss::Shape)]);
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(about(text), Said::Channel(232_949));
         assert_eq!(about(&text.replace("ticker", "book")), Said::ALIVE);
         assert_bent(
-            &FEED,
+            &STREAM,
             "tBTCUSD",
             text,
             &[
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_say_nothing_and_pongs_tell_the_time() {
+    fn heartbeats_have_no_price_and_pongs_have_the_time() {
         for text in [
             r#"[17,"hb"]"#,
             r#"[17,"hb",127]"#,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no_or_wish_to_end() {
+    fn a_refusal_and_an_announced_end_are_recognized() {
         for (text, what) in [
             (
                 r#"{"event":"info","version":2,"platform":{"status":0}}"#,

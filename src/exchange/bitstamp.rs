@@ -1,33 +1,34 @@
-//! Bitstamp's websocket API, version 2 (`bitstamp:`): every trade, and the order book, which is young when trades are rare.
+//! Bitstamp's WebSocket API, version 2 (`bitstamp:`): every trade, and the order book, which is recent even when trades are
+//! rare.
 //!
-//! Source of the rules: bitstamp.net/websocket/v2. The symbol stands in the channel's name only. An unknown pair is acknowledged
-//! like any other, and silent ever after. Numbers come twice; those that are text are exact.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: bitstamp.net/websocket/v2. Only the channel's name has the symbol. A subscription to an unknown pair is
+//! acknowledged like any other, and nothing ever comes on it. Each number comes twice; the one that is text is exact.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, price_of, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// Trades, and the middle of best bid and best ask; whatever came last is the price.
-pub static FEED: Dialect = Dialect {
+/// Trades, and the middle of best bid and best ask. Whichever came last is the price.
+pub static STREAM: Dialect = Dialect {
     name: "bitstamp",
     urls: &["wss://ws.bitstamp.net:443"],
     way: Way::Stream(subscribe),
     read: |text, topic| heard(text, topic, read),
     ping: Some(r#"{"event":"bts:heartbeat"}"#),
     pace: Pace {
-        // A trade of BTC/USD came every 13 s on average; the book comes about once a second.
+        // On average a trade of BTC/USD came every 13 s. The book comes about once a second.
         max_age: Duration::from_secs(30),
-        // Two answers to our pings.
+        // Two of our pings without an answer.
         max_silence: Duration::from_secs(45),
         ping_every: Duration::from_secs(20),
-        // Its limit of connections is not published.
+        // The exchange does not publish its limit on connections.
         pause_min: Duration::from_millis(2_000),
     },
 };
 
-/// One channel a message.
+/// Each message subscribes to one channel.
 fn subscribe(symbol: &str) -> Vec<String> {
     let channel = |kind: &str| {
         format!(r#"{{"event":"bts:subscribe","data":{{"channel":"{kind}_{symbol}"}}}}"#)
@@ -35,7 +36,7 @@ fn subscribe(symbol: &str) -> Vec<String> {
     vec![channel("live_trades"), channel("order_book")]
 }
 
-/// The members of these names, if there is anything that has them.
+/// The members with these names; `None` for each that is missing.
 fn inside<'a, const N: usize>(data: Option<Json<'a>>, names: [&str; N]) -> [Option<Json<'a>>; N] {
     data.map_or([None; N], |data| data.pick(names))
 }
@@ -62,7 +63,7 @@ fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
             let price = middle_of(best(bids), best(asks))?;
             Ok(Said::price(price, Some(time)))
         }
-        // Other channels' data, which nobody asked for.
+        // Data of a channel that was not subscribed to.
         Some("data") => {
             let time = data.and_then(|data| data.get("microtimestamp"));
             let time_us = time_of(time).ok();
@@ -71,7 +72,7 @@ fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
         Some("bts:request_reconnect") => Ok(Said::Leaving("a restart".into())),
         Some("bts:error") => {
             let words = inside(data, ["code", "message"]);
-            // What a misspelled channel gets.
+            // The answer to a misspelled channel.
             let denial = match words[1].and_then(Json::text).as_deref() {
                 Some("Invalid channel provided.") => Denial::UnknownSymbol,
                 _ => Denial::Other,
@@ -90,7 +91,7 @@ mod tests {
     const TRADE: &str = r#"{"data":{"id":629344156,"timestamp":"1788481329","amount":0.07375969,"amount_str":"0.07375969","price":81263.98,"price_str":"81263.98","type":0,"microtimestamp":"1788481329090000","buy_order_id":2046551467757570,"sell_order_id":2046551452086274},"channel":"live_trades_btcusd","event":"trade"}"#;
 
     fn about(text: &str) -> Said {
-        said(&FEED, "btcusd", text)
+        said(&STREAM, "btcusd", text)
     }
 
     #[test]
@@ -102,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "btcusd",
             TRADE,
             &[
@@ -124,11 +125,11 @@ mod tests {
     const BOOK: &str = r#"{"data":{"timestamp":"1788481329","microtimestamp":"1788481329244908","bids":[["81263.97","0.1"],["81260","1"]],"asks":[["81263.99","0.2"]]},"channel":"order_book_btcusd","event":"data"}"#;
 
     #[test]
-    fn the_order_book_is_the_middle_of_its_best() {
+    fn an_order_book_is_read_as_its_middle() {
         let time = Some(1_788_481_329_244_908);
         assert_eq!(about(BOOK), Said::price(81263.98, time));
         assert_bent(
-            &FEED,
+            &STREAM,
             "btcusd",
             BOOK,
             &[
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn other_messages_say_nothing_about_the_price() {
+    fn other_messages_have_no_price() {
         for text in [
             r#"{"event":"bts:subscription_succeeded","channel":"live_trades_btcusd","data":{}}"#,
             r#"{"event":"bts:heartbeat","channel":"","data":{"status":"success"}}"#,
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no_or_wish_to_end() {
+    fn a_refusal_and_an_announced_end_are_recognized() {
         for data in ["\"\"", "null"] {
             let text = format!(r#"{{"event":"bts:request_reconnect","channel":"","data":{data}}}"#);
             assert_eq!(about(&text), Said::Leaving("a restart".into()));

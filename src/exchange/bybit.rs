@@ -1,33 +1,33 @@
-//! Bybit's websocket API, version 5, spot (`bybit:`): the first level of the order book.
+//! Bybit's WebSocket API, version 5, spot (`bybit:`): the first level of the order book.
 //!
-//! Source of the rules: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. The first level comes whole
-//! whenever it changes, and again after three seconds without a change; the ticker has no quotes, the trades may be rare. The
-//! time is that of the matching engine, `cts`: it stands still while nothing happens, and so shows a market that has stopped,
-//! where `ts`, the time of sending, would make an old price look new.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. The first level comes complete
+//! whenever it changes, and again after three seconds without a change. The ticker has no quotes, and trades may be rare.
+//! The time is `cts`, that of the matching engine: it does not advance while nothing happens, and so reveals a market that
+//! has stopped. `ts`, the time of sending, would make an old price look new.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// What the first level of a symbol's book is called, before the symbol.
+/// Name of the topic of the first level, without the symbol at its end.
 const BOOK: &str = "orderbook.1.";
 
 /// The middle of best bid and best ask.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "bybit",
     urls: &["wss://stream.bybit.com:443/v5/public/spot"],
     way: Way::Stream(subscribe),
     read: |text, topic| heard(text, topic, read),
     ping: Some(r#"{"req_id":"1","op":"ping"}"#),
     pace: Pace {
-        // The book of a market that is traded changes all the time.
+        // The book of an active market changes all the time.
         max_age: Duration::from_secs(30),
-        // Ten books, or one answer to our ping.
+        // Ten books missing, or one answer to our ping.
         max_silence: Duration::from_secs(30),
         ping_every: Duration::from_secs(20),
-        // It allows 500 connections in 5 minutes from an address.
+        // The exchange allows 500 connections per 5 minutes and address.
         pause_min: Duration::from_millis(1_000),
     },
 };
@@ -48,7 +48,7 @@ fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
         Some(_) => return Err(Miss::WrongSymbol),
         None => return Ok(Said::ALIVE),
     }
-    // A change alone would be no book.
+    // Only a snapshot is a complete book; a delta is not.
     if !kind.is_some_and(|kind| kind.says("snapshot")) {
         return Err(Miss::Shape);
     }
@@ -59,7 +59,7 @@ fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
     Ok(Said::price(price, Some(time_of(made.or(sent))?)))
 }
 
-/// What answers a request of ours: to subscribe, or the ping.
+/// Parses the answer to our subscription or ping.
 fn answer(json: Json) -> Said {
     if json.get("success").and_then(Json::switch) != Some(false) {
         return Said::ALIVE;
@@ -85,7 +85,7 @@ mod tests {
     const LEVEL: &str = r#"{"topic":"orderbook.1.BTCUSDT","ts":1786310821917,"type":"snapshot","data":{"s":"BTCUSDT","b":[["65140.5","0.25"]],"a":[["65140.6","1.5"]],"u":1399781,"seq":122620616678},"cts":1786310821912}"#;
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTCUSDT", text)
+        said(&STREAM, "BTCUSDT", text)
     }
 
     #[test]
@@ -103,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTCUSDT",
             LEVEL,
             &[
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_other_topics_say_nothing() {
+    fn answers_and_other_topics_have_no_price() {
         for text in [
             r#"{"success":true,"ret_msg":"subscribe","conn_id":"d9avt8","req_id":"1","op":"subscribe"}"#,
             r#"{"success":true,"ret_msg":"pong","conn_id":"d9avt8","req_id":"1","op":"ping"}"#,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         for (words, denial) in [
             (
                 "error:handler not found,topic:orderbook.1.X",

@@ -1,16 +1,16 @@
-//! Who signed a certificate and until when it is valid: the little that is read of X.509 (RFC 5280, section 4.1) in DER.
+//! Reads the issuer and the expiry of an X.509 certificate in DER (RFC 5280, section 4.1), to show them to an operator.
 //!
-//! Invariant: a pure function, total on any bytes: it walks the fields in their order without recursion, each within the one
-//! around it, and what it shows is short and printable. What this module does not do: check a certificate (the TLS library
-//! has), or read the rest of it.
+//! Invariant: a pure function, total on any bytes. It walks the fields in order and without recursion, each within the
+//! field around it. The issuer's name is short and printable. The TLS library has verified the certificate before; nothing
+//! is verified here.
 
 use crate::system::clock::utc_us;
 use crate::system::limits::CERTIFICATE_BYTES_MAX;
 use rsoracle_verify::log::printable;
 
-/// Longest name that is shown.
+/// Longest issuer's name, in characters. A longer one is truncated.
 const NAME_CHARS_MAX: usize = 64;
-/// Tags (X.690): the type's number, with 0x20 where it holds fields.
+/// Tags (X.690): the number of the type, plus 0x20 if it contains fields.
 const OBJECT: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
@@ -22,23 +22,23 @@ const VERSION: u8 = 0xa0;
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const ORGANIZATION: &[u8] = &[0x55, 4, 10];
 
-/// What is read of a certificate.
+/// Issuer and expiry of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// The issuer's common name, or where there is none, or an empty one, its organization, or `?`.
+    /// The issuer's common name; if that is missing or empty, its organization, or else `?`.
     pub issuer: String,
-    /// The last moment of its validity, in microseconds since the Unix epoch.
+    /// When it expires, in microseconds since the Unix epoch.
     pub not_after_us: u64,
 }
 
 impl Certificate {
-    /// Reads a certificate in DER; none if it is not one, or is larger than any that is believed.
+    /// Reads a certificate in DER; `None` if it is invalid, or larger than `CERTIFICATE_BYTES_MAX`.
     pub fn read(der: &[u8]) -> Option<Certificate> {
         let mut whole = Fields(Some(der).filter(|der| der.len() <= CERTIFICATE_BYTES_MAX)?);
         let mut outer = Fields(whole.expect(SEQUENCE)?);
         let mut fields = Fields(outer.expect(SEQUENCE)?);
         let (first, _) = fields.next()?;
-        // Version 1 is not written down; then this was the serial number.
+        // Version 1 has no version field; then the first field is the serial number.
         if first == VERSION {
             fields.next()?;
         }
@@ -54,7 +54,7 @@ impl Certificate {
         })
     }
 
-    /// Whole days that are left of it at `now_us`; below zero once it has expired.
+    /// Whole days from `now_us` until it expires; negative after it has expired.
     pub fn days_left(&self, now_us: u64) -> i64 {
         const DAY_US: i128 = 86_400_000_000;
         let left_us = i128::from(self.not_after_us) - i128::from(now_us);
@@ -62,12 +62,12 @@ impl Certificate {
     }
 }
 
-/// The fields that stand one after the other in these bytes.
+/// Consecutive DER fields.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The next field's tag and content; none at the end, and for what DER does not allow: tags of several bytes, lengths that
-    /// are indefinite, longer than they need be or beyond the end.
+    /// Tag and content of the next field. `None` at the end, for tags of several bytes, and for lengths that DER forbids
+    /// (indefinite, or encoded in more bytes than necessary) or that exceed the data.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, length], rest) = self.0.split_first_chunk::<2>()?;
         if tag & 0x1f == 0x1f {
@@ -89,7 +89,7 @@ impl<'a> Fields<'a> {
         Some((tag, content))
     }
 
-    /// The content of the next field, which must have this tag.
+    /// The content of the next field; `None` if it has another tag.
     fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.next()
             .filter(|(known, _)| *known == tag)
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The name to show of a distinguished name: a sequence of sets of pairs of attribute and value.
+/// The displayed part of a distinguished name, which is a sequence of sets of pairs of attribute and value.
 fn issuer(name: &[u8]) -> Option<String> {
     let (mut common, mut organization) = (None, None);
     let mut sets = Fields(name);
@@ -119,7 +119,7 @@ fn issuer(name: &[u8]) -> Option<String> {
     Some(filled.next().unwrap_or_else(|| "?".to_owned()))
 }
 
-/// A string's text, cut and without anything that a terminal would obey.
+/// The text of a string, truncated and without control characters.
 fn shown(kind: u8, bytes: &[u8]) -> String {
     let text = if kind == BMP_STRING {
         let units = bytes
@@ -134,7 +134,8 @@ fn shown(kind: u8, bytes: &[u8]) -> String {
     printable(&text.chars().take(NAME_CHARS_MAX).collect::<String>())
 }
 
-/// `YYMMDDHHMMSSZ` (from 1950 to 2049) or `YYYYMMDDHHMMSSZ` (RFC 5280, section 4.1.2.5) in microseconds since the Unix epoch.
+/// Parses `YYMMDDHHMMSSZ` (1950 to 2049) or `YYYYMMDDHHMMSSZ` (RFC 5280, section 4.1.2.5), in microseconds since the Unix
+/// epoch.
 fn time_us(kind: u8, text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text)
         .ok()

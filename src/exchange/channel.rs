@@ -1,6 +1,6 @@
-//! A connection with or without TLS, for the side that asks and for the embedded exchange that answers.
+//! A connection with or without TLS, for collectors and for the embedded exchange.
 //!
-//! Invariant: none of its own; it passes on what the connection below says. What this module does not do: handshakes.
+//! It only passes reads and writes on to the connection below. Handshakes are made elsewhere.
 
 use native_tls::TlsStream;
 use std::io::{self, Read, Write};

@@ -1,9 +1,9 @@
-//! Coinbase Exchange's feed (`coinbase:`): a ticker with every match, and a heartbeat each second.
+//! Coinbase Exchange's WebSocket feed (`coinbase:`): a ticker with every match, and a heartbeat each second.
 //!
-//! Source of the rules: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). The first ticker
-//! repeats the last match, which its time tells. A product may be an alias (BTC-USDC of BTC-USD) and come under the other's
-//! name: that is another symbol here, for it is no second price.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). The first ticker repeats
+//! the last match, and has that match's time. A product may be an alias of another (BTC-USDC of BTC-USD) and come under the
+//! other's name. It is then refused as a wrong symbol, since it is not an independent price.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, price_of, time_of};
 use crate::exchange::json::Json;
@@ -11,24 +11,24 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last match.
-pub static FEED: Dialect = Dialect {
+pub static STREAM: Dialect = Dialect {
     name: "coinbase",
     urls: &["wss://ws-feed.exchange.coinbase.com:443"],
     way: Way::Stream(subscribe),
     read: |text, topic| heard(text, topic, read),
     ping: None,
     pace: Pace {
-        // Nothing comes while nobody trades.
+        // No ticker comes while nobody trades.
         max_age: Duration::from_secs(60),
-        // Ten heartbeats.
+        // Ten heartbeats missing.
         max_silence: Duration::from_secs(10),
         ping_every: Duration::from_secs(0),
-        // It allows 8 requests a second from an address.
+        // The exchange allows 8 requests per second and address.
         pause_min: Duration::from_millis(1_000),
     },
 };
 
-/// Without it the exchange hangs up after five seconds.
+/// Without a subscription the exchange closes the connection after five seconds.
 fn subscribe(symbol: &str) -> Vec<String> {
     vec![format!(
         r#"{{"type":"subscribe","product_ids":["{symbol}"],"channels":["ticker","heartbeat"]}}"#
@@ -67,7 +67,7 @@ mod tests {
     const TICKER: &str = r#"{"type":"ticker","sequence":137077291831,"product_id":"BTC-USD","price":"83532.25","open_24h":"84155.07","volume_24h":"7321.9","low_24h":"83000","high_24h":"84700.01","volume_30d":"281000.1","best_bid":"83532.24","best_bid_size":"0.1","best_ask":"83532.25","best_ask_size":"0.2","side":"buy","time":"2026-09-25T17:48:26.844359Z","trade_id":891234567,"last_size":"0.00012"}"#;
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTC-USD", text)
+        said(&STREAM, "BTC-USD", text)
     }
 
     #[test]
@@ -77,9 +77,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC-USD",
             TICKER,
             &[
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_tell_the_time_and_other_messages_nothing() {
+    fn heartbeats_have_the_time_and_other_messages_nothing() {
         assert_eq!(
             about(
                 r#"{"type":"heartbeat","last_trade_id":1052119293,"product_id":"BTC-USD","sequence":132235026653,"time":"2026-07-07T22:58:18.000000Z"}"#
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         let unknown = refusal(about(
             r#"{"type":"error","message":"Failed to subscribe","reason":"GIBBERISH-USD is not a valid product"}"#,
         ));

@@ -1,9 +1,9 @@
-//! Kraken's websocket API, version 2 (`kraken:`): a ticker whenever best bid or best ask change.
+//! Kraken's WebSocket API, version 2 (`kraken:`): a ticker whenever best bid or best ask change.
 //!
-//! Source of the rules: docs.kraken.com/api/docs, websocket-v2 (ticker, heartbeat, ping, status) and the guides on connecting and
-//! reconnecting. Prices are JSON numbers. A ticker's time is that of its quote, while its last trade may be much older: hence the
-//! last price is held within the quote. The time is there since 2025, and optional here.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: docs.kraken.com/api/docs, websocket-v2 (ticker, heartbeat, ping, status) and the guides on connecting and
+//! reconnecting. Prices are JSON numbers. A ticker's time is that of its quote. Its last trade may be much older, so the last
+//! price is clamped to the quote. Tickers have a time since 2025; here it is optional.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
     Denial, Dialect, Pace, Said, Topic, Way, excerpt, heard, newest_of, quoted_last, time_of,
@@ -12,8 +12,8 @@ use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// The last price within best bid and ask.
-pub static FEED: Dialect = Dialect {
+/// The last price, clamped to best bid and best ask.
+pub static STREAM: Dialect = Dialect {
     name: "kraken",
     urls: &["wss://ws.kraken.com:443/v2"],
     way: Way::Stream(subscribe),
@@ -22,11 +22,11 @@ pub static FEED: Dialect = Dialect {
     pace: Pace {
         // Quotes come every second or so.
         max_age: Duration::from_secs(30),
-        // A heartbeat comes in each second in which nothing else does.
+        // A heartbeat comes after each second without other messages.
         max_silence: Duration::from_secs(10),
-        // Not asked for; its answer tells the time.
+        // The exchange does not require pings; their answers have the time.
         ping_every: Duration::from_secs(30),
-        // After a maintenance not more often than every five seconds.
+        // After maintenance, the exchange asks for at least five seconds between attempts.
         pause_min: Duration::from_millis(5_000),
     },
 };
@@ -59,9 +59,9 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     }
 }
 
-/// What answers a request of ours: to subscribe, or the ping.
+/// Parses the answer to our subscription or ping.
 fn answer(json: Json) -> Said {
-    // The guide writes one refusal with a capital.
+    // The guide spells one refusal's member with a capital letter.
     let [error, capital, success, time] = json.pick(["error", "Error", "success", "time_out"]);
     let error = error.or(capital);
     if success.and_then(Json::switch) != Some(false) && error.is_none() {
@@ -88,7 +88,7 @@ mod tests {
     const TIME: Option<u64> = Some(1_790_358_506_844_359);
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTC/USD", text)
+        said(&STREAM, "BTC/USD", text)
     }
 
     #[test]
@@ -129,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC/USD",
             TICKER,
             &[
@@ -148,7 +148,7 @@ mod tests {
         );
         let empty = r#"{"channel":"ticker","type":"update","data":[]}"#;
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC/USD",
             empty,
             &[("update", "snapshot", Miss::Shape)],
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_and_other_channels_say_nothing_and_answers_tell_the_time() {
+    fn heartbeats_and_other_channels_have_no_price_and_answers_have_the_time() {
         for text in [
             r#"{"channel":"heartbeat"}"#,
             r#"{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"buy","price":83744.3,"qty":0.1,"trade_id":1,"timestamp":"2026-09-25T17:48:26.844359Z"}]}"#,
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_online_is_a_maintenance() {
+    fn any_status_but_online_is_maintenance() {
         let status = |system: &str| {
             about(&format!(
                 r#"{{"channel":"status","type":"update","data":[{{"system":{system},"connection_id":1}}]}}"#
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no() {
+    fn refusals_are_recognized() {
         for (text, denial) in [
             (
                 r#"{"error":"Currency pair not supported XBT/USD","method":"subscribe","success":false,"symbol":"XBT/USD","time_in":"2026-09-25T17:48:26.844300Z","time_out":"2026-09-25T17:48:26.844359Z"}"#,

@@ -1,7 +1,8 @@
-//! One websocket connection to an exchange, over TLS or not, in slices that let the caller look elsewhere.
+//! One WebSocket connection to an exchange, with or without TLS. The content of messages is read elsewhere.
 //!
-//! Invariant: opening has a named deadline per phase, and while it waits the caller's `look` runs every slice. A message larger than 64 KiB, or any protocol error,
-//! ends the connection. Pings are answered as they are read. What this module does not do: know what is said.
+//! Invariant: each phase of opening has its own timeout. While opening waits, it calls the caller's `look` every slice, so
+//! that the caller can do other things or give up. A message larger than 64 KiB, or any protocol error, ends the connection.
+//! Pings are answered as they are read.
 
 use super::channel::Channel;
 use super::roots::Trust;
@@ -26,26 +27,26 @@ use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Message, Utf8Bytes, WebSocket, client};
 
-/// Most messages taken without looking at the time.
+/// Most frames read in one call of [`Link::receive`] before it returns.
 const MESSAGES_PER_DRAIN: usize = 64;
 
-/// The connection ended, and why.
+/// Why the connection ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
-    /// What goes into the records of samples that wait.
+    /// The reason to record for the samples that wait for an answer.
     pub miss: Miss,
-    /// What goes into the log.
+    /// The text for the log.
     pub text: String,
 }
 
-/// No connection came about.
+/// Why no connection was opened.
 #[derive(Debug)]
 pub struct Unopened {
-    /// Why.
+    /// The error to show.
     pub error: Error,
-    /// The HTTP status that the upgrade was refused with, if that is why.
+    /// The HTTP status, if the exchange refused the upgrade.
     pub status: Option<u16>,
-    /// When to come back, from now, where the exchange says.
+    /// The value of `Retry-After`, in milliseconds from now, if the exchange sent it.
     pub retry_after_ms: Option<u64>,
 }
 
@@ -59,16 +60,17 @@ impl From<Error> for Unopened {
     }
 }
 
-/// An open websocket.
+/// An open WebSocket connection to an exchange.
 pub struct Link {
     ws: WebSocket<Channel<Gate>>,
-    /// When anything last came, pings and pongs included.
+    /// When the last frame arrived, pings and pongs included.
     heard_at: Instant,
     ponged_at: Option<Instant>,
 }
 
 impl Link {
-    /// Resolves, connects (through a proxy, if one is on the way), shakes hands and upgrades; gives up at `deadline` at the latest.
+    /// Resolves the name, connects (through a proxy, if there is one), makes the TLS handshake and the WebSocket upgrade. Gives
+    /// up at `deadline` at the latest.
     pub fn open(
         endpoint: &Endpoint,
         tls: Option<&mut Trust>,
@@ -96,17 +98,17 @@ impl Link {
         })
     }
 
-    /// When anything last came, pings and pongs included, or the connection was opened.
+    /// When the last frame arrived, pings and pongs included, or else when the connection was opened.
     pub fn heard_at(&self) -> Instant {
         self.heard_at
     }
 
-    /// When the connection had nothing to read, for the last time: what was received since came later than that.
+    /// The last time at which the connection had nothing to read. Whatever was received since then arrived later.
     pub fn dry_at(&mut self) -> Instant {
         self.ws.get_mut().inner().dry_at()
     }
 
-    /// The exchange's certificate in DER, if this is TLS.
+    /// The exchange's certificate in DER; `None` without TLS.
     pub fn certificate(&self) -> Option<Vec<u8>> {
         let Channel::Tls(tls) = self.ws.get_ref() else {
             return None;
@@ -114,7 +116,7 @@ impl Link {
         tls.peer_certificate().ok()??.to_der().ok()
     }
 
-    /// Sends a ping frame, whose pong [`Link::ponged_at`] tells of once it was read.
+    /// Sends a ping frame. After its pong was read, [`Link::ponged_at`] says when.
     pub fn ping(&mut self) -> Result<(), Ended> {
         self.ponged_at = None;
         self.ws.get_mut().inner().shut();
@@ -123,18 +125,18 @@ impl Link {
         self.fire()
     }
 
-    /// When the pong to the last ping was read.
+    /// When the pong to the last ping was read; `None` before that.
     pub fn ponged_at(&self) -> Option<Instant> {
         self.ponged_at
     }
 
-    /// Encrypts a request now, to be sent by [`Link::fire`].
+    /// Encrypts a request now; [`Link::fire`] sends it.
     pub fn prepare(&mut self, request: String) -> Result<(), Ended> {
         self.ws.get_mut().inner().shut();
         self.ws.send(Message::text(request)).map_err(ended)
     }
 
-    /// Hands the prepared request to the system: one write.
+    /// Hands the prepared request to the system in one write.
     pub fn fire(&mut self) -> Result<(), Ended> {
         self.ws
             .get_mut()
@@ -149,7 +151,7 @@ impl Link {
         self.fire()
     }
 
-    /// The next message; `None` when none has come by the end of `patience`.
+    /// Reads the next message; `None` if none has come by the end of `patience`.
     pub fn receive(&mut self, patience: Patience) -> Result<Option<Utf8Bytes>, Ended> {
         let gate = self.ws.get_mut().inner();
         gate.set_budget(2 * MESSAGE_BYTES_MAX);
@@ -172,7 +174,7 @@ impl Link {
                     });
                 }
                 Ok(Message::Pong(_)) => self.ponged_at = Some(self.heard_at),
-                // The answer to a ping is ready now, but only the next write would send it.
+                // The pong is prepared now, but without a flush only the next write would send it.
                 Ok(_) => match self.ws.flush() {
                     Err(tungstenite::Error::Io(error)) if waits(&error) => return Ok(None),
                     other => other.map_err(ended)?,
@@ -196,12 +198,12 @@ fn ended(error: tungstenite::Error) -> Ended {
     }
 }
 
-/// The end of a phase that has so long.
+/// The deadline of a phase whose timeout is `ms_max`, starting now.
 fn phase(deadline: Instant, ms_max: u64) -> Instant {
     deadline.min(Instant::now() + Duration::from_millis(ms_max))
 }
 
-/// A phase that has come to its end: which, and how long it had.
+/// The error of a phase that timed out: what did not happen within how many milliseconds.
 fn late(what: &str, ms_max: u64) -> io::Error {
     io::Error::new(
         io::ErrorKind::TimedOut,
@@ -209,7 +211,7 @@ fn late(what: &str, ms_max: u64) -> io::Error {
     )
 }
 
-/// A TCP connection to the exchange, or to the other end of a tunnel to it.
+/// Opens a TCP connection to the exchange, directly or through a proxy.
 fn reach(
     endpoint: &Endpoint,
     proxies: &Proxies,
@@ -221,7 +223,7 @@ fn reach(
     };
     let reached = connect(&proxy.host, proxy.port, deadline, look);
     let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
-    Ok(tunnel::dig(proxy, endpoint, gate, deadline, look)?)
+    Ok(tunnel::open_tunnel(proxy, endpoint, gate, deadline, look)?)
 }
 
 fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {
@@ -245,16 +247,16 @@ fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate,
         }
         look()?;
     }
-    let advice = "check that it is up and that no firewall stands between";
+    let advice = "check that it is up, and that no firewall blocks the connection";
     Err(Error::new(format!("cannot connect to {host}:{port}"), last)
         .advise(advice)
         .passing())
 }
 
-/// Why there is no TLS.
+/// Why the TLS handshake failed.
 struct NoTls {
     error: Error,
-    /// Whether that is because of the certificate.
+    /// Whether the certificate was refused.
     untrusted: bool,
 }
 
@@ -274,7 +276,7 @@ fn shake_hands(
 ) -> Result<TlsStream<Gate>, NoTls> {
     let until = phase(deadline, TLS_MS_MAX);
     let attempt = format!(
-        "cannot agree on TLS with {}:{}",
+        "cannot complete the TLS handshake with {}:{}",
         endpoint.host, endpoint.port
     );
     let stuck = |error: io::Error| Error::new(&attempt, error).passing();
@@ -301,16 +303,17 @@ fn shake_hands(
     }
 }
 
-/// Advice for the reasons that OpenSSL gives; a broken connection may pass, a bad certificate does not.
+/// The error with advice for each reason that OpenSSL gives. Only a broken connection counts as passing, not a bad
+/// certificate.
 fn tls_failure(attempt: &str, endpoint: &Endpoint, error: &native_tls::Error) -> Error {
     let text = error.to_string();
     let known = [
-        ("hostname mismatch", format!("its certificate is for another host than {}; check the address, or who answers there", endpoint.host)),
+        ("hostname mismatch", format!("its certificate is not for {}; check the address, and which server answers there", endpoint.host)),
         ("IP address mismatch", format!("its certificate is not for the address {}; use the host's name", endpoint.host)),
-        ("has expired", "its certificate has expired; check this machine's clock, else it is theirs to mend".to_owned()),
+        ("has expired", "its certificate has expired; check this machine's clock; if it is right, the server's operator must renew the certificate".to_owned()),
         ("not yet valid", "its certificate is not valid yet; check this machine's clock".to_owned()),
-        ("self-signed", "its certificate is signed by nobody that is trusted here; name its authority with --ca-file if you trust it".to_owned()),
-        ("unable to get local issuer", "its certificate is signed by nobody that is trusted here; name its authority with --ca-file if you trust it, or install the system's CA certificates".to_owned()),
+        ("self-signed", "no authority that is trusted here signed its certificate; name its authority with --ca-file if you trust it".to_owned()),
+        ("unable to get local issuer", "no authority that is trusted here signed its certificate; name its authority with --ca-file if you trust it, or install the system's CA certificates".to_owned()),
         ("wrong version number", "what answers there does not speak TLS".to_owned()),
     ];
     match known.into_iter().find(|(sign, _)| text.contains(sign)) {
@@ -336,7 +339,8 @@ fn upgrade(
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
-        // It is zeroed before each read, and a read over TLS gives one record at most; more of them wait in the gate.
+        // The buffer is zeroed before each read, so keep it small. A read over TLS returns one record at most, and the gate
+        // holds further ones.
         .read_buffer_size(4 * 1024)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
@@ -367,7 +371,8 @@ fn upgrade(
     }
 }
 
-/// What an exchange means by refusing the upgrade, and what to do (protocols of Binance, Bybit and MEXC agree).
+/// The error for a refused upgrade: what the HTTP status means, and what to do. Binance, Bybit and MEXC document the same
+/// meanings.
 fn http_refusal(
     attempt: &str,
     response: &tungstenite::http::Response<Option<Vec<u8>>>,
@@ -381,10 +386,10 @@ fn http_refusal(
     });
     let advice = match status.as_u16() {
         451 => {
-            "the exchange does not serve this location; use another source (of Binance binance-stream, which falls back to data-stream.binance.vision), or run from a place that it serves"
+            "the exchange does not serve this location; use another source (for Binance: binance-stream, which falls back to data-stream.binance.vision), or run from a location that it serves"
         }
         403 => {
-            "a firewall of the exchange refuses this address, for its location or for too many requests; wait, or use another source"
+            "a firewall of the exchange refuses this address, because of its location or of too many requests; wait, or use another source"
         }
         418 => {
             "the exchange has banned this address for too many requests; stay away until the ban ends"

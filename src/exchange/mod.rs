@@ -1,8 +1,9 @@
-//! Exchanges: where they are, how they are spoken to, what they say. One file per exchange, its parser a pure function.
+//! Exchanges: their addresses, how to talk to them, and what their messages mean. Each exchange has one file, whose parser is
+//! a pure function.
 //!
-//! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: what a parser gives is a value of
-//! [`Said`], whatever the text; it never panics, never guesses, and ignores what it does not know.
-//! What this module does not do: wait or decide; `session` speaks, the collector samples.
+//! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: a parser returns a [`Said`] for any
+//! text; it never panics, never guesses, and ignores what it does not know. `session` keeps the connection; the collector
+//! decides when to take a sample.
 //! Uses: proof, system, verify. Used by: cli, collector, doctor, embedded, flags.
 
 pub mod binance;
@@ -34,53 +35,53 @@ use rsoracle_proof::source::Source;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// How one exchange is spoken to.
+/// How to talk to one exchange.
 pub struct Dialect {
-    /// As in a source's name: `kraken`.
+    /// Name of the kind of source, such as `kraken`.
     pub name: &'static str,
-    /// Where it listens. The next one is tried when the one before does not serve this location (HTTP 451 or 403).
+    /// Its addresses. If one does not serve this location (HTTP 451 or 403), the next one is tried.
     pub urls: &'static [&'static str],
-    /// Whether prices are asked for or come by themselves.
+    /// Whether prices are requested or streamed.
     pub way: Way,
-    /// What a text message says: a pure function, total on any text.
+    /// The parser of text messages: a pure function, total on any text.
     pub read: fn(&str, &Topic) -> Said,
-    /// The text by which a client shows that it lives, where the exchange asks for one.
+    /// The client's ping message, for exchanges that have one.
     pub ping: Option<&'static str>,
-    /// Its rules of keeping a connection.
+    /// Its timeouts and periods.
     pub pace: Pace,
 }
 
-/// How prices come.
+/// How prices are obtained.
 pub enum Way {
-    /// Each is asked for: the request for one, under an id that comes back in the reply.
+    /// Each price is requested. The function writes a request; the reply repeats its id.
     Poll(fn(id: &str, symbol: &str) -> String),
-    /// They come by themselves once these messages were sent.
+    /// The exchange streams prices after it has got these messages.
     Stream(fn(symbol: &str) -> Vec<String>),
 }
 
-/// When a connection, or what it said, is too old.
+/// The timeouts and periods of one exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// A price older than this is stale: by the exchange's own time where it gives one, else by its arrival.
+    /// A price older than this is stale. Its age counts from the exchange's own time or, if there is none, from its arrival.
     pub max_age: Duration,
-    /// A connection on which nothing at all has come for so long is dead.
+    /// A connection on which nothing at all has come for this long is dead, and is replaced.
     pub max_silence: Duration,
-    /// The client's ping is due so often.
+    /// Period of the client's ping; zero if there is none.
     pub ping_every: Duration,
-    /// Shortest pause between two attempts to connect, after the first.
+    /// Minimum backoff between two attempts to connect, from the second retry on.
     pub pause_min: Duration,
 }
 
-/// What a connection is about.
+/// What a message must be about to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topic<'a> {
-    /// The symbol, as the exchange spells it.
+    /// The symbol in the exchange's spelling.
     pub symbol: &'a str,
-    /// The number that the exchange gave the subscription, where prices bear that instead of the symbol.
+    /// The number that the exchange gave to the subscription, if its prices have that instead of the symbol.
     pub channel: Option<u64>,
 }
 
-/// The id of a request, as it comes back in the answer, without an allocation.
+/// The id of a request, as its answer repeats it. It needs no allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
     text: [u8; ID_BYTES_MAX],
@@ -88,7 +89,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// An id that is longer than any request's is kept as an empty one: it is as foreign.
+    /// An id that is longer than any request's becomes an empty one, which is as foreign.
     pub fn new(text: &str) -> Id {
         let mut id = Id {
             text: [0; ID_BYTES_MAX],
@@ -101,66 +102,66 @@ impl Id {
         id
     }
 
-    /// What it says.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         let text = &self.text[..usize::from(self.length)];
         std::str::from_utf8(text).unwrap_or_default()
     }
 }
 
-/// What a message of an exchange says to one who watches one symbol.
+/// The meaning of an exchange's message for a client that watches one symbol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     /// A price of the symbol.
     Price {
-        /// Which request it answers, where prices are asked for.
+        /// The request that it answers; `None` on a stream.
         id: Option<Id>,
         /// The price.
         price: f64,
-        /// When the exchange says it was so, in microseconds since the Unix epoch.
+        /// The exchange's time of the price, in microseconds since the Unix epoch; `None` if it gives none.
         time_us: Option<u64>,
     },
-    /// Nothing about the price: an acknowledgement, a heartbeat, or what nobody asked for.
+    /// Nothing about the price: an acknowledgement, a heartbeat, or anything that was not asked for.
     Alive {
-        /// The exchange's time, where the message gives it, in microseconds since the Unix epoch.
+        /// The exchange's time in microseconds since the Unix epoch; `None` if the message has none.
         time_us: Option<u64>,
     },
-    /// The subscription stands under this number.
+    /// The exchange has accepted the subscription and given it this number.
     Channel(u64),
-    /// There should be a price here, and is none.
+    /// The message should have a valid price, but has none.
     Fault {
-        /// Which request it answers, where that can be told.
+        /// The request that it answers, if that is known.
         id: Option<Id>,
-        /// What goes into the sample's record.
+        /// The reason to record for the sample.
         miss: Miss,
-        /// What goes into the log.
+        /// The text for the log.
         text: String,
     },
-    /// The exchange says no, for good or for a while.
+    /// The exchange refuses, for good or for a while.
     Refusal(Refusal),
-    /// The exchange wants this connection to end: a restart, a maintenance. The text says what it announced.
+    /// The exchange announces that it will end this connection, for example to restart. The text says what it announced.
     Leaving(String),
 }
 
-/// The exchange says no.
+/// A refusal from the exchange.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
-    /// Which request it answers, where that can be told.
+    /// The request that it answers, if that is known.
     pub id: Option<Id>,
-    /// What it amounts to.
+    /// Its meaning.
     pub denial: Denial,
-    /// The exchange's own number and words.
+    /// The exchange's own error code and message.
     pub text: String,
-    /// When to come back: milliseconds since the Unix epoch.
+    /// When the exchange allows the next request, in milliseconds since the Unix epoch; `None` if it does not say.
     pub retry_after_ms: Option<u64>,
 }
 
-/// What a refusal amounts to.
+/// The meaning of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// There is no such symbol.
     UnknownSymbol,
-    /// There is such a market, but it is not trading.
+    /// The market exists, but is not trading.
     NotTrading,
     /// Too many requests from this address.
     TooMany,
@@ -173,7 +174,7 @@ pub enum Denial {
 }
 
 impl Refusal {
-    /// What goes into the sample's record.
+    /// The reason to record for the sample.
     pub fn miss(&self) -> Miss {
         match self.denial {
             Denial::TooMany | Denial::Banned => Miss::RateLimited,
@@ -186,7 +187,7 @@ impl Said {
     /// A message without a price and without a time.
     pub const ALIVE: Said = Said::Alive { time_us: None };
 
-    /// A price in a stream, which answers no request.
+    /// A price on a stream, which answers no request.
     pub fn price(price: f64, time_us: Option<u64>) -> Said {
         Said::Price {
             id: None,
@@ -195,7 +196,7 @@ impl Said {
         }
     }
 
-    /// A message that should have had a price, in a stream.
+    /// A message on a stream that should have had a valid price.
     pub fn fault(miss: Miss, text: impl Into<String>) -> Said {
         Said::Fault {
             id: None,
@@ -204,7 +205,7 @@ impl Said {
         }
     }
 
-    /// A no in a stream; `words` is what the exchange says to it.
+    /// A refusal on a stream; `words` are the exchange's error code and message.
     pub fn refusal(denial: Denial, words: &[Option<Json>]) -> Said {
         let words: Vec<String> = words
             .iter()
@@ -220,20 +221,20 @@ impl Said {
     }
 }
 
-/// How each kind of source is spoken to.
+/// The dialects of all kinds of source.
 pub static DIALECTS: [&Dialect; 9] = [
     &binance::POLL,
     &binance::BOOK,
     &binance_stream::STREAM,
-    &coinbase::FEED,
-    &kraken::FEED,
-    &bitstamp::FEED,
-    &bitfinex::FEED,
-    &okx::FEED,
-    &bybit::FEED,
+    &coinbase::STREAM,
+    &kraken::STREAM,
+    &bitstamp::STREAM,
+    &bitfinex::STREAM,
+    &okx::STREAM,
+    &bybit::STREAM,
 ];
 
-/// How a source is spoken to.
+/// The dialect of a source.
 pub fn dialect(source: &Source) -> &'static Dialect {
     let spoken = |dialect: &&&Dialect| dialect.name == source.kind.name;
     DIALECTS
@@ -242,22 +243,22 @@ pub fn dialect(source: &Source) -> &'static Dialect {
         .expect("there is a dialect for every kind of source")
 }
 
-/// What asks for the exchange's time, where it gives none by itself, or rarely, and can be asked.
+/// The request for the exchange's time, for exchanges that send it rarely or never unless asked; `None` for all others.
 pub fn time_request(source: &Source) -> Option<&'static str> {
     match source.kind.name {
         "binance" | "binance-book" => Some(binance::TIME),
-        // The answer to a ping has it.
+        // The answer to a ping has the time.
         "bitfinex" | "kraken" => dialect(source).ping,
         _ => None,
     }
 }
 
-/// Where prices of `source` come from: the exchange's own places, or `named`, which is where the embedded exchange listens.
+/// The addresses that `source` gets its prices from: the exchange's own or, for the embedded exchange, `named`.
 pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
     if source.embedded {
         let named = named.expect("the configuration names an endpoint where the source has none");
         return vec![match dialect(source).way {
-            // It is asked at the path that was named.
+            // Requests go to exactly the path that was named.
             Way::Poll(_) => named.clone(),
             Way::Stream(_) => named.with_path(source.kind.name),
         }];
@@ -267,7 +268,7 @@ pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
         .collect()
 }
 
-/// Reads a message of a stream: `read` gets what is JSON, and where it finds a reason why there is no price, that is a fault.
+/// Parses a message of a stream. If it is JSON, `read` gets it; a reason that `read` returns becomes a [`Said::Fault`].
 pub fn heard(text: &str, topic: &Topic, read: fn(Json, &Topic) -> Result<Said, Miss>) -> Said {
     match Json::read(text, &mut Spans::new()) {
         Ok(json) => read(json, topic).unwrap_or_else(|miss| Said::fault(miss, excerpt(json.raw()))),
@@ -275,7 +276,7 @@ pub fn heard(text: &str, topic: &Topic, read: fn(Json, &Topic) -> Result<Said, M
     }
 }
 
-/// What a JSON string says, or how a number is written.
+/// The content of a JSON string, or the text of a JSON number.
 #[inline(always)]
 fn written(value: Option<Json<'_>>) -> Result<Cow<'_, str>, Miss> {
     let value = value.ok_or(Miss::Shape)?;
@@ -292,15 +293,16 @@ impl From<BadPrice> for Miss {
     }
 }
 
-/// The price that stands in a JSON string or number, from its decimal text.
+/// Reads a price from the decimal text of a JSON string or number.
 #[inline]
 pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
     Ok(decimal::parse(&written(value)?)?)
 }
 
-/// The time that stands in a JSON string or number, in microseconds since the Unix epoch: written as `2026-09-25T17:48:26.844359Z`,
-/// or as a whole number of milliseconds or microseconds. Which of them, its size says: so many milliseconds are the year 5138,
-/// so many microseconds 1973. A time that makes no sense is no fault: it is an old one.
+/// Reads a time from a JSON string or number, in microseconds since the Unix epoch. It may be written as
+/// `2026-09-25T17:48:26.844359Z`, or as a whole number of milliseconds or microseconds. The number's size decides between
+/// these: from 10^14 on it is microseconds, since 10^14 ms are in the year 5138 and 10^14 µs in 1973. A time that makes no
+/// sense is not a fault here; the price simply counts as old.
 pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
     const US_FROM: u64 = 100_000_000_000_000;
     let text = written(value)?;
@@ -315,7 +317,7 @@ pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
     })
 }
 
-/// Whether a message is about `symbol`.
+/// Checks that a message is about `symbol`.
 #[inline]
 pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
     match value {
@@ -325,8 +327,8 @@ pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
     }
 }
 
-/// Of the entries of one message that are about `symbol` the newest; of equally old ones the last. Its members of these names:
-/// the first is the symbol's, the second the time's.
+/// The newest entry of a message that is about `symbol`; of equally old ones, the last. Returns the entry's members with
+/// these names: the first name must be the symbol's, the second the time's.
 pub fn newest_of<'a, const N: usize>(
     list: Option<Json<'a>>,
     symbol: &str,
@@ -345,20 +347,20 @@ pub fn newest_of<'a, const N: usize>(
     newest.ok_or(miss)
 }
 
-/// The middle of best bid and best ask, each a price of its own.
+/// The middle of best bid and best ask, each of which must be a valid price.
 pub fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
     Ok(decimal::middle(&written(bid)?, &written(ask)?)?)
 }
 
-/// A last price held within the best bid and ask that came with it (the median of the three): as young as the quote is, and
-/// always one of the exchange's own numbers.
+/// The last price, clamped to the best bid and best ask that came with it: the median of the three. So it is as recent as
+/// the quote, and always one of the exchange's own numbers.
 pub fn quoted_last(last: Option<Json>, bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
     let (last, bid, ask) = (price_of(last)?, price_of(bid)?, price_of(ask)?);
     // A bid above the ask is one that the other has overtaken.
     Ok(last.clamp(bid.min(ask), bid.max(ask)))
 }
 
-/// The beginning of foreign text, for the log.
+/// The first 100 characters of an exchange's text, for the log.
 pub fn excerpt(text: &str) -> String {
     let short: String = text.chars().take(100).collect();
     if short.len() < text.len() {
@@ -368,7 +370,7 @@ pub fn excerpt(text: &str) -> String {
     }
 }
 
-/// What a text is that is no JSON.
+/// The fault of a text that is not JSON from the byte `at` on.
 pub fn not_json(text: &str, at: usize) -> Said {
     Said::fault(
         Miss::NotJson,
@@ -382,13 +384,13 @@ mod tests {
     use rsoracle_proof::price;
     use rsoracle_proof::source::{KINDS, Source};
 
-    /// What `dialect` reads in a text, about a symbol whose subscription has the number 17.
+    /// What `dialect` makes of a text about a symbol whose subscription has the number 17.
     pub(super) fn said(dialect: &Dialect, symbol: &str, text: &str) -> Said {
         let channel = Some(17);
         (dialect.read)(text, &Topic { symbol, channel })
     }
 
-    /// The refusal that something said is.
+    /// The refusal in `said`.
     pub(super) fn refusal(said: Said) -> Refusal {
         match said {
             Said::Refusal(refusal) => refusal,
@@ -396,7 +398,8 @@ mod tests {
         }
     }
 
-    /// Bends a message: replaces each first text by the second everywhere, which must make the fault in the third place of it.
+    /// For each row of `table`: replaces the first text by the second in a good message, which must then be the fault in the
+    /// third column.
     pub(super) fn assert_bent(
         dialect: &Dialect,
         symbol: &str,
@@ -445,17 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_what_it_says_unless_it_is_longer_than_any_of_ours() {
-        let longest = "a".repeat(ID_BYTES_MAX);
-        for text in ["", "s-3", "\u{e9}", &longest] {
-            assert_eq!(Id::new(text).as_str(), text);
-        }
-        assert_eq!(Id::new(&(longest + "a")).as_str(), "");
-        assert_ne!(Id::new("a"), Id::new("a\0"));
-    }
-
-    #[test]
-    fn times_are_told_by_how_they_are_written() {
+    fn the_unit_of_a_time_follows_from_its_form() {
         for (text, us) in [
             ("1723161255342", Ok(1_723_161_255_342_000)),
             ("\"1723161255342\"", Ok(1_723_161_255_342_000)),
@@ -477,7 +470,7 @@ mod tests {
         assert_eq!(time_of(None), Err(Miss::Shape));
     }
 
-    /// Cuts and bends a message in seeded ways: no parser panics, and none makes a price that is none.
+    /// Truncates and mutates messages, with a fixed seed: no parser panics, and none returns an invalid price.
     #[test]
     fn no_truncation_and_no_mutation_makes_a_parser_panic_or_invent_a_price() {
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;
@@ -531,32 +524,32 @@ mod tests {
             r#"{"u":50093239212,"s":"BTCUSDC","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}"#,
         ),
         (
-            &coinbase::FEED,
+            &coinbase::STREAM,
             "BTC-USD",
             r#"{"type":"ticker","sequence":137077291831,"product_id":"BTC-USD","price":"83532.25","best_bid":"83532.24","time":"2026-09-25T17:48:26.844359Z","trade_id":891234567}"#,
         ),
         (
-            &kraken::FEED,
+            &kraken::STREAM,
             "BTC/USD",
             r#"{"channel":"ticker","type":"update","data":[{"symbol":"BTC/USD","bid":83744.2,"ask":83744.3,"last":8.37443e4,"timestamp":"2026-09-25T17:48:26.844359Z"}]}"#,
         ),
         (
-            &bitstamp::FEED,
+            &bitstamp::STREAM,
             "btcusd",
             r#"{"data":{"id":629344156,"price":81263.98,"price_str":"81263.98","microtimestamp":"1788481329090000"},"channel":"live_trades_btcusd","event":"trade"}"#,
         ),
         (
-            &bitfinex::FEED,
+            &bitfinex::STREAM,
             "tBTCUSD",
             "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000],5]",
         ),
         (
-            &okx::FEED,
+            &okx::STREAM,
             "BTC-USDT",
             r#"{"arg":{"channel":"tickers","instId":"BTC-USDT"},"data":[{"instId":"BTC-USDT","last":"83766.8","askPx":"83774.2","bidPx":"83774.1","ts":"1790358564077"}]}"#,
         ),
         (
-            &bybit::FEED,
+            &bybit::STREAM,
             "BTCUSDT",
             r#"{"topic":"orderbook.1.BTCUSDT","ts":1786310821917,"type":"snapshot","data":{"s":"BTCUSDT","b":[["65140.5","0.25"]],"a":[["65140.6","1.5"]]},"cts":1786310821912}"#,
         ),

@@ -1,9 +1,9 @@
-//! OKX's websocket API, version 5 (`okx:`): the ticker.
+//! OKX's WebSocket API, version 5 (`okx:`): the ticker.
 //!
-//! Source of the rules: okx.com/docs-v5, "WebSocket" (connect, subscribe, notification) and "Tickers channel". All numbers are text. A
-//! ticker's time is that of its quote, while its last trade may be older and lie outside: hence the last price is held within
-//! the quote. The ping and its answer are bare words, not JSON.
-//! Invariant: the parser is a pure function, total on any text; what is not exactly a price is a reason why not.
+//! Source: okx.com/docs-v5, "WebSocket" (connect, subscribe, notification) and "Tickers channel". All numbers are text. A
+//! ticker's time is that of its quote. Its last trade may be older and outside the quote, so the last price is clamped to
+//! the quote. The ping and its answer are plain text, not JSON.
+//! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
     Denial, Dialect, Pace, Said, Topic, Way, heard, newest_of, of_symbol, quoted_last, time_of,
@@ -12,8 +12,8 @@ use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// The last price within best bid and ask.
-pub static FEED: Dialect = Dialect {
+/// The last price, clamped to best bid and best ask.
+pub static STREAM: Dialect = Dialect {
     name: "okx",
     urls: &["wss://ws.okx.com:8443/ws/v5/public"],
     way: Way::Stream(subscribe),
@@ -25,10 +25,10 @@ pub static FEED: Dialect = Dialect {
     pace: Pace {
         // Quotes come twice a second.
         max_age: Duration::from_secs(30),
-        // The exchange hangs up after 30 s without a message either way.
+        // The exchange closes a connection after 30 s without a message in either direction.
         max_silence: Duration::from_secs(30),
         ping_every: Duration::from_secs(20),
-        // It allows 3 connections a second from an address.
+        // The exchange allows 3 connections per second and address.
         pause_min: Duration::from_millis(1_000),
     },
 };
@@ -56,7 +56,7 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     Ok(Said::price(price, Some(time_of(time)?)))
 }
 
-/// What is no push of a channel.
+/// Parses an event: a message that is not data of a channel.
 fn happening(event: &str, json: Json) -> Said {
     let words = json.pick(["code", "msg"]);
     let code = words[0].and_then(Json::text);
@@ -83,7 +83,7 @@ mod tests {
     const TIME: Option<u64> = Some(1_790_358_564_077_000);
 
     fn about(text: &str) -> Said {
-        said(&FEED, "BTC-USDT", text)
+        said(&STREAM, "BTC-USDT", text)
     }
 
     #[test]
@@ -94,9 +94,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_price_is_a_reason() {
+    fn anything_but_an_exact_price_gives_a_reason() {
         assert_bent(
-            &FEED,
+            &STREAM,
             "BTC-USDT",
             TICKER,
             &[
@@ -112,7 +112,7 @@ mod tests {
                     Miss::WrongSymbol,
                 ),
                 ("\"instId\":\"BTC-USDT\",", "\"instId\":null,", Miss::Shape),
-                // As it comes for a market without offers.
+                // The exchange sends an empty text for a market without offers.
                 ("83774.2", "", Miss::NotDecimal),
                 ("\"83774.1\"", "{}", Miss::Shape),
                 ("83766.8", "0", Miss::OutOfBounds),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pong_is_a_bare_word() {
+    fn the_pong_is_plain_text() {
         assert_eq!(about("pong"), Said::ALIVE);
         let Said::Fault { miss, .. } = about("pung") else {
             panic!("that is nothing")
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_may_say_no_or_wish_to_end() {
+    fn a_refusal_and_an_announced_end_are_recognized() {
         assert_eq!(
             about(
                 r#"{"event":"notice","code":"64008","msg":"The connection will soon be closed for a service upgrade. Please reconnect.","connId":"a4d3ae55"}"#

@@ -1,14 +1,14 @@
-//! HTTP proxies that pass TLS on untouched, by CONNECT (RFC 9110, section 9.3.6): how they are written, who goes around
-//! them, what is said to one and what it answers.
+//! HTTP proxies that tunnel TLS with CONNECT (RFC 9110, section 9.3.6): parses their addresses and the bypass list `NO_PROXY`,
+//! writes the request, and parses the answer.
 //!
-//! Invariant: pure functions, total on any text and bytes; what is shown of a proxy never holds its user and password.
-//! What this module does not do: reach a proxy (`exchange::tunnel` does), or speak to one over TLS or SOCKS.
+//! Invariant: pure functions, total on any text and bytes. User and password of a proxy are never displayed.
+//! `exchange::tunnel` makes the connection. Proxies over TLS (https) or SOCKS are not supported.
 
 use crate::system::endpoint::{Endpoint, host_and_port};
 use std::fmt;
 use std::net::IpAddr;
 
-/// One proxy.
+/// The address of one proxy, and its credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     url: String,
@@ -16,7 +16,7 @@ pub struct Proxy {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// User and password in Base64.
+    /// User and password as `user:password` in Base64, if there are any.
     credentials: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// An address of version 6 in the brackets that it needs before a port.
+/// Puts an IPv6 address in brackets, as is required before a port.
 fn bracketed(host: &str) -> String {
     if host.contains(':') {
         format!("[{host}]")
@@ -42,8 +42,8 @@ fn bracketed(host: &str) -> String {
 }
 
 impl Proxy {
-    /// Reads `http://host:port` or `http://user:password@host:port`, user and password percent-encoded; the error says what
-    /// would be right, and does not repeat the text, which may hold a password.
+    /// Parses `http://host:port` or `http://user:password@host:port`, user and password percent-encoded. The error says what
+    /// would be right, and does not repeat the text, which may contain a password.
     pub fn parse(url: &str) -> Result<Proxy, &'static str> {
         const RIGHT: &str =
             "http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, user and password percent-encoded";
@@ -51,7 +51,7 @@ impl Proxy {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some(_) => {
                 return Err(
-                    "an address that begins with http://; proxies spoken to over TLS (https) or SOCKS are not supported",
+                    "an address that begins with http://; proxies over TLS (https) or SOCKS are not supported",
                 );
             }
             None => url,
@@ -76,13 +76,13 @@ impl Proxy {
         })
     }
 
-    /// Its address without user and password.
+    /// Its URL without user and password.
     pub fn url_shown(&self) -> String {
         format!("http://{self}")
     }
 
-    /// What a child's environment must hold for it to use this proxy and no other. An environment can be read by processes of
-    /// the same user only; arguments by everybody's.
+    /// The environment variables that make a child process use this proxy and no other. They go into the environment, which
+    /// only processes of the same user can read, because every user can read arguments.
     pub fn variables(&self) -> [(&'static str, &str); 4] {
         [
             ("HTTPS_PROXY", self.url.as_str()),
@@ -92,7 +92,7 @@ impl Proxy {
         ]
     }
 
-    /// Asks for a connection to a host, whose name the proxy resolves.
+    /// The request for a connection to a host, whose name the proxy resolves.
     pub fn request(&self, host: &str, port: u16) -> String {
         let target = format!("{}:{port}", bracketed(host));
         let login = self.credentials.as_ref().map_or(String::new(), |text| {
@@ -102,7 +102,7 @@ impl Proxy {
     }
 }
 
-/// `user:password` as RFC 7617 sends it: neither holds control characters, nor the user a colon.
+/// Encodes `user:password` for RFC 7617. `None` if either contains control characters, or the user a colon.
 fn credentials(login: &str) -> Option<String> {
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
@@ -141,49 +141,49 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// What has come of the answer to CONNECT.
+/// The answer to CONNECT, as far as it has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Not all of it.
+pub enum ConnectReply {
+    /// Its head is incomplete.
     Part,
-    /// All of it: this is its status, and what follows comes from the host behind the proxy.
+    /// Its head is complete and has this status. Whatever follows comes from the host behind the proxy.
     Status(u16),
-    /// It is no HTTP, and never will be.
+    /// It is not HTTP, whatever may follow.
     Other,
 }
 
-/// Reads the head of an answer of HTTP/1.0 or HTTP/1.1, as far as it has come: it ends with the first empty line.
-pub fn answer(head: &[u8]) -> Answer {
+/// Parses the head of an HTTP/1.0 or HTTP/1.1 answer, as far as it has arrived. It ends with the first empty line.
+pub fn answer(head: &[u8]) -> ConnectReply {
     if head.iter().zip(b"HTTP/1.").any(|(byte, like)| byte != like) {
-        return Answer::Other;
+        return ConnectReply::Other;
     }
     if !head.ends_with(b"\n\r\n") && !head.ends_with(b"\n\n") {
-        return Answer::Part;
+        return ConnectReply::Part;
     }
     match head.get(7..).unwrap_or_default() {
         [b'0' | b'1', b' ', a, b, c, b' ' | b'\r' | b'\n', ..] => {
             let digits = [*a, *b, *c].map(|byte| byte.wrapping_sub(b'0'));
             if digits.iter().any(|digit| *digit > 9) {
-                return Answer::Other;
+                return ConnectReply::Other;
             }
             let add = |code, digit| code * 10 + u16::from(digit);
-            Answer::Status(digits.into_iter().fold(0, add))
+            ConnectReply::Status(digits.into_iter().fold(0, add))
         }
-        _ => Answer::Other,
+        _ => ConnectReply::Other,
     }
 }
 
-/// Which connections go through which proxy.
+/// Which connections use a proxy, and which one.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     proxy: Option<Proxy>,
-    around: String,
+    bypass: String,
 }
 
 impl Proxies {
-    /// A proxy named on the command line is for all connections; else `https_proxy` or `HTTPS_PROXY` names it, and `no_proxy` or
-    /// `NO_PROXY` who goes around it (of two, the one in small letters counts, as with curl; an empty one is none).
-    /// The error is the variable's name, and what would be right in it.
+    /// Finds the proxy. One named on the command line is for all connections. Otherwise `https_proxy` or `HTTPS_PROXY` names it,
+    /// and `no_proxy` or `NO_PROXY` lists the hosts that bypass it. If both spellings are set, lower case overrides upper case,
+    /// as with curl; an empty variable counts as unset. The error is the variable's name, and what would be right in it.
     pub fn find(
         named: Option<&Proxy>,
         variable: impl Fn(&str) -> Option<String>,
@@ -192,7 +192,7 @@ impl Proxies {
             let proxy = Some(proxy.clone());
             return Ok(Proxies {
                 proxy,
-                around: String::new(),
+                bypass: String::new(),
             });
         }
         let first = |names: [&'static str; 2]| {
@@ -205,24 +205,24 @@ impl Proxies {
             return Ok(Proxies::default());
         };
         let proxy = Proxy::parse(url.trim()).map_err(|right| (name, right))?;
-        let around = first(["no_proxy", "NO_PROXY"]).map_or(String::new(), |(_, list)| list);
+        let bypass = first(["no_proxy", "NO_PROXY"]).map_or(String::new(), |(_, list)| list);
         Ok(Proxies {
             proxy: Some(proxy),
-            around,
+            bypass,
         })
     }
 
-    /// The proxy on the way to an endpoint: what speaks TLS and is not named in `NO_PROXY` goes through it.
+    /// The proxy for an endpoint. Endpoints without TLS, and those in `NO_PROXY`, bypass it.
     pub fn to(&self, endpoint: &Endpoint) -> Option<&Proxy> {
         let proxy = self.proxy.as_ref().filter(|_| endpoint.tls)?;
-        let around = goes_around(&self.around, &endpoint.host, endpoint.port);
-        (!around).then_some(proxy)
+        let bypass = bypasses(&self.bypass, &endpoint.host, endpoint.port);
+        (!bypass).then_some(proxy)
     }
 }
 
-/// Whether a list such as `example.com, .example.org:443, 192.0.2.0/24, *` names a host: names with all names below them,
-/// addresses, networks, each with a port or for any.
-fn goes_around(list: &str, host: &str, port: u16) -> bool {
+/// Whether a list such as `example.com, .example.org:443, 192.0.2.0/24, *` contains a host. An entry is a name, which includes
+/// its subdomains, an address or a network, each for one port or for all ports; `*` is every host.
+fn bypasses(list: &str, host: &str, port: u16) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     list.split(',').map(str::trim).any(|entry| {
         if entry == "*" || names(entry, &host) {
@@ -232,7 +232,7 @@ fn goes_around(list: &str, host: &str, port: u16) -> bool {
     })
 }
 
-/// Whether one entry without a port names a host in small letters.
+/// Whether one entry without a port contains a host, given in lower case.
 fn names(entry: &str, host: &str) -> bool {
     let entry = entry
         .trim_start_matches('[')
@@ -254,7 +254,8 @@ fn names(entry: &str, host: &str) -> bool {
     above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
 }
 
-/// Whether an address has the first `width` bits of a network's (all of them, if it has not so many).
+/// Whether the first `width` bits of an address and of a network are the same. A larger `width` than the address has means
+/// all bits.
 fn within(address: IpAddr, network: IpAddr, width: u32) -> bool {
     let shared = |one: u128, other: u128, bits: u32| {
         let apart = (one ^ other).checked_shr(bits - width.min(bits));
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_proxy_is_told_what_would_be_right_without_the_password() {
+    fn an_invalid_proxy_is_refused_without_repeating_its_password() {
         for url in [
             "",
             "http://",
@@ -359,8 +360,8 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_names_hosts_and_what_lies_below_them_addresses_and_networks() {
-        for (list, host, around) in [
+    fn no_proxy_lists_domains_with_their_subdomains_addresses_and_networks() {
+        for (list, host, bypass) in [
             ("*", "ws.kraken.com", true),
             ("kraken.com", "ws.kraken.com", true),
             ("kraken.com", "kraken.com", true),
@@ -401,12 +402,12 @@ mod tests {
             ("::/0", "2001:db9::5", true),
             ("::/0", "192.0.2.1", false),
         ] {
-            assert_eq!(goes_around(list, host, 443), around, "{list} {host}");
+            assert_eq!(bypasses(list, host, 443), bypass, "{list} {host}");
         }
     }
 
     #[test]
-    fn the_command_line_goes_before_the_environment_and_small_letters_before_capitals() {
+    fn the_command_line_overrides_the_environment_and_lower_case_overrides_upper_case() {
         let endpoint = |url| Endpoint::parse(url).unwrap();
         let found = |named: Option<&str>, variables: &[(&str, &str)], url| {
             let named = named.map(|url| Proxy::parse(url).unwrap());
@@ -429,14 +430,14 @@ mod tests {
             Ok(None),
             "without TLS"
         );
-        let around = [
+        let bypass = [
             ("HTTPS_PROXY", "http://a:1"),
             ("no_proxy", ""),
             ("NO_PROXY", "kraken.com"),
         ];
-        assert_eq!(found(None, &around, FAR), Ok(None));
-        assert_eq!(found(None, &around, "wss://kraken.org:443/"), some("a:1"));
-        assert_eq!(found(Some("http://c:3"), &around, FAR), some("c:3"));
+        assert_eq!(found(None, &bypass, FAR), Ok(None));
+        assert_eq!(found(None, &bypass, "wss://kraken.org:443/"), some("a:1"));
+        assert_eq!(found(Some("http://c:3"), &bypass, FAR), some("c:3"));
         let bad = [("HTTPS_PROXY", "socks5://a:1")];
         assert_eq!(found(None, &bad, FAR).unwrap_err().0, "HTTPS_PROXY");
         assert_eq!(found(Some("http://c:3"), &bad, FAR), some("c:3"));
@@ -455,11 +456,15 @@ mod tests {
             for end in 0..head.len() {
                 assert_eq!(
                     answer(&head.as_bytes()[..end]),
-                    Answer::Part,
+                    ConnectReply::Part,
                     "{end} of {head}"
                 );
             }
-            assert_eq!(answer(head.as_bytes()), Answer::Status(code), "{head}");
+            assert_eq!(
+                answer(head.as_bytes()),
+                ConnectReply::Status(code),
+                "{head}"
+            );
         }
         for other in [
             "SSH-2.0-OpenSSH_9.2\r\n",
@@ -474,7 +479,7 @@ mod tests {
             "http/1.1 200 OK\r\n\r\n",
             "\r\n\r\n",
         ] {
-            assert_eq!(answer(other.as_bytes()), Answer::Other, "{other:?}");
+            assert_eq!(answer(other.as_bytes()), ConnectReply::Other, "{other:?}");
         }
     }
 
@@ -501,8 +506,8 @@ mod tests {
             }
             answer(&bytes);
             let text = String::from_utf8_lossy(&bytes);
-            goes_around(&text, "ws.example.org", 443);
-            goes_around(&text, "192.0.2.77", 443);
+            bypasses(&text, "ws.example.org", 443);
+            bypasses(&text, "192.0.2.77", 443);
             if let Ok(proxy) = Proxy::parse(&text) {
                 asked += 1;
                 assert_eq!(proxy.request("h", 1).matches("\r\n").count(), 4, "{text:?}");

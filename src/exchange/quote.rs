@@ -1,33 +1,35 @@
-//! The newest price of a stream, and how old it is.
+//! The newest price of a stream, and its age.
 //!
-//! Invariant: no price is younger than the time that it has been here, whatever the exchange's clock or this machine's says.
-//! What this module does not do: decide how old is too old.
+//! Invariant: the age of a price is at least the time since it arrived, whatever the exchange's clock or this machine's clock
+//! says. The caller decides how old is too old.
 
 use std::time::Instant;
 
-/// The newest price that an exchange said by itself.
+/// The newest price that an exchange streamed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quote {
+pub struct StreamPrice {
     /// The price.
     pub price: f64,
-    /// When the exchange says it was so, in microseconds since the Unix epoch, where it says.
+    /// The exchange's time of the price, in microseconds since the Unix epoch; `None` if it gives none.
     pub time_us: Option<u64>,
-    /// When it came, or the last moment before that when nothing was there to read, by the clock that nobody steps ...
+    /// When it arrived, by the monotonic clock. If it has no time of the exchange: the last moment before that at which
+    /// nothing waited to be read.
     pub heard_at: Instant,
-    /// ... and by the system clock, which also runs on while the machine is suspended.
+    /// The same moment by the system clock, in microseconds since the Unix epoch. Only this clock advances while the machine
+    /// is suspended.
     pub heard_us: u64,
 }
 
-impl Quote {
-    /// How old it is at `now_us`, as far as that can be told: by the exchange's time, where it gives one, and never younger than
-    /// what has passed since it came. A time ahead of this machine's clock counts like one as far behind it.
+impl StreamPrice {
+    /// Age at `now_us`, in microseconds: by the exchange's time, if there is one, but at least the time since the price
+    /// arrived. A time ahead of this machine's clock counts like one that is behind it by as much.
     pub fn age_us(&self, now_us: u64) -> u64 {
         let by_time_us = now_us.abs_diff(self.time_us.unwrap_or(self.heard_us));
         by_time_us.max(self.here_us())
     }
 
-    /// The same for the record of a sample: none where the exchange gives no time, and a time ahead of this machine's clock makes
-    /// it no older than it has been here.
+    /// Age at `now_us` for the record of a sample, in microseconds; `None` if the exchange gives no time. If its time is ahead
+    /// of this machine's clock, the age is the time since the price arrived.
     pub fn age_told_us(&self, now_us: u64) -> Option<u64> {
         let age_us = |time_us| now_us.saturating_sub(time_us).max(self.here_us());
         self.time_us.map(age_us)
@@ -37,8 +39,8 @@ impl Quote {
         self.heard_at.elapsed().as_micros() as u64
     }
 
-    /// Whether it should stand in the place of `before`: the later one does, unless the exchange says that it is older.
-    pub fn replaces(&self, before: &Quote) -> bool {
+    /// Whether this price replaces `before`, which arrived earlier: it does, unless the exchange's times say that it is older.
+    pub fn replaces(&self, before: &StreamPrice) -> bool {
         match (self.time_us, before.time_us) {
             (Some(own), Some(other)) => own >= other,
             _ => true,
@@ -51,8 +53,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn quote(time_us: Option<u64>) -> Quote {
-        Quote {
+    fn quote(time_us: Option<u64>) -> StreamPrice {
+        StreamPrice {
             price: 1.0,
             time_us,
             heard_at: Instant::now(),
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_replaced_by_what_came_later_unless_that_says_it_is_older() {
+    fn a_later_price_replaces_an_earlier_one_unless_its_time_is_older() {
         assert!(quote(Some(5)).replaces(&quote(Some(5))));
         assert!(!quote(Some(4)).replaces(&quote(Some(5))));
         assert!(quote(None).replaces(&quote(Some(5))) && quote(Some(1)).replaces(&quote(None)));
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_is_never_younger_than_the_time_that_it_has_been_here() {
+    fn the_age_of_a_price_is_at_least_the_time_since_it_arrived() {
         let mut old = quote(Some(24_000_000));
         old.heard_at = Instant::now() - Duration::from_secs(40);
         // The exchange's clock is 20 s ahead: by its time alone the price would be 20 s old.

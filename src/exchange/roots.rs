@@ -1,15 +1,15 @@
-//! Root certificates: whose signatures on an exchange's certificate count, and where they are looked for.
+//! Root certificates: the certificate authorities that are trusted to sign an exchange's certificate, and where to find them.
 //!
-//! `SSL_CERT_FILE` and `SSL_CERT_DIR`, where either names a place of the operator's own, name all of them. Otherwise they are
-//! those of the system, which the TLS library finds in the places below. `--ca-file` adds to either.
+//! If `SSL_CERT_FILE` or `SSL_CERT_DIR` names a place other than the system's usual ones, the roots in these places are the
+//! only ones. Otherwise they are the system's, which the TLS library finds in the places below. `--ca-file` adds further ones
+//! in both cases.
 //!
 //! The TLS library reads the system's file of all roots whenever it is set up, twice on some systems: 100 ms of CPU and 2 MB.
-//! Most systems also keep each root in a file of its own, under a hash of its name, and of those it reads the one that a
-//! server's certificate needs. So a process starts itself anew with the large file out of the library's sight ([`defer`]),
-//! and reads it only when a server's certificate was refused without it ([`Trust::widen`]): no root counts that did not
-//! count before, and every one that did still does.
-//! Invariant: when there are none, that is said in words before anything is started, not by a failed handshake later.
-//! What this module does not do: judge a certificate.
+//! Most systems also keep each root in a file of its own, named by a hash, of which the library reads only the one that a
+//! server's certificate needs. Therefore a process restarts itself in a way that hides the large file from the library
+//! ([`defer`]). It reads that file only after a server's certificate was refused without it ([`Trust::widen`]). So the
+//! trusted roots stay exactly the same.
+//! Invariant: if there are no roots at all, an error says so before anything is started, instead of a failed handshake later.
 
 use crate::system::child;
 use crate::system::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
@@ -21,7 +21,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-/// Where systems keep all of them in one file, as openssl-probe 0.2 (the TLS library's way to find them) lists them.
+/// Where systems keep all roots in one file, as listed by openssl-probe 0.2, with which the TLS library finds them.
 const FILES: [&str; 8] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -33,14 +33,14 @@ const FILES: [&str; 8] = [
     "/etc/ssl/certs/cacert.pem",
 ];
 
-/// Where systems keep one per file, under a hash of its name (the same list).
+/// Where systems keep one root per file, named by a hash (also from openssl-probe).
 const DIRS: [&str; 3] = [
     "/etc/ssl/certs",
     "/etc/pki/tls/certs",
     "/etc/security/certificates",
 ];
 
-/// Where OpenSSL may look for one more such file, depending on how it was built.
+/// Where OpenSSL may look for one more file of all roots, depending on how it was built.
 const DEFAULT_FILES: [&str; 4] = [
     "/usr/lib/ssl/cert.pem",
     "/etc/pki/tls/cert.pem",
@@ -48,18 +48,18 @@ const DEFAULT_FILES: [&str; 4] = [
     "/usr/local/ssl/cert.pem",
 ];
 
-/// Names, to a process that was started anew, the file that the TLS library does not see.
+/// Environment variable that names, to the restarted process, the file hidden from the TLS library.
 const DEFERRED: &str = "RSORACLE_DEFERRED_ROOTS";
-/// What the TLS library reads instead.
+/// The empty file that the TLS library reads instead.
 const NOTHING: &str = "/dev/null";
 
-/// The root certificates that count.
+/// The trusted root certificates.
 pub struct Roots {
-    /// All of them, instead of the system's, where the environment names them.
+    /// The roots that the environment names, which replace the system's.
     named: Option<Vec<Certificate>>,
-    /// Those that `--ca-file` adds.
+    /// The roots that `--ca-file` adds.
     added: Vec<Certificate>,
-    /// The system's file of all of them, if the TLS library has not read it.
+    /// The system's file of all roots, if it is hidden from the TLS library.
     deferred: Option<String>,
 }
 
@@ -67,7 +67,7 @@ pub struct Roots {
 #[derive(Clone)]
 pub struct Trust {
     connector: TlsConnector,
-    /// Certificates that `--ca-file` adds, and the file of those that do not count yet.
+    /// The certificates that `--ca-file` adds, and the hidden file, until [`Trust::widen`] reads it.
     rest: Option<(Vec<Certificate>, String)>,
 }
 
@@ -79,17 +79,18 @@ impl From<TlsConnector> for Trust {
 }
 
 impl Trust {
-    /// What connects.
+    /// The connector for TLS handshakes.
     pub fn connector(&self) -> &TlsConnector {
         &self.connector
     }
 
-    /// A server's certificate was refused: from here on all roots count; false if they already did.
+    /// Call this after a server's certificate was refused. Trusts the roots in the hidden file from now on. Returns false if
+    /// that cannot help: there is no hidden file, it was already read, or TLS cannot be set up with it.
     pub fn widen(&mut self) -> bool {
         let Some((mut certificates, path)) = self.rest.take() else {
             return false;
         };
-        // A file that is gone or broken has none, as to the TLS library.
+        // A missing or invalid file counts as empty, as it does to the TLS library.
         certificates.extend(in_file(&path, "").unwrap_or_default());
         let all = connector(&certificates, false).map(|all| self.connector = all);
         all.is_ok()
@@ -107,7 +108,8 @@ fn connector(certificates: &[Certificate], alone: bool) -> Result<TlsConnector, 
 }
 
 impl Roots {
-    /// Reads those that are named; the system's are only looked for, since reading them takes tens of milliseconds.
+    /// Reads the roots that are named. The system's are not read, which would take tens of milliseconds; it is only checked that
+    /// there are any.
     pub fn find(ca_file: Option<&str>) -> Result<Roots, Error> {
         let added = match ca_file {
             Some(path) => in_file(path, &format!("cannot use --ca-file {path}"))?,
@@ -129,7 +131,7 @@ impl Roots {
         })
     }
 
-    /// The TLS side of a collector, made once.
+    /// Builds the TLS side of a collector, once per process.
     pub fn trust(self) -> Result<Trust, Error> {
         let alone = self.named.is_some();
         let mut certificates = self.named.unwrap_or_default();
@@ -141,8 +143,8 @@ impl Roots {
     }
 }
 
-/// Starts this process anew, under the same id and with the same files open, so that the TLS library does not read the
-/// system's file of all roots. Returns where that is done already, would gain nothing, or cannot be done.
+/// Restarts this process, under the same id and with the same files open, so that the TLS library does not read the system's
+/// file of all roots. Returns if that is already done, would gain nothing, or fails.
 pub fn defer() {
     if std::env::var_os(DEFERRED).is_some() || !Path::new(NOTHING).exists() {
         return;
@@ -152,11 +154,12 @@ pub fn defer() {
     };
     command.args(std::env::args_os().skip(1));
     command.env(DEFERRED, path).env("SSL_CERT_FILE", NOTHING);
-    // It comes back only if it fails; then everything is read, as ever.
+    // `exec` returns only if it fails. Then the library reads everything as usual.
     let _ = command.exec();
 }
 
-/// The file of all roots that the TLS library would read, if a directory has as many and no other such file counts.
+/// The file of all roots that the TLS library would read, if it can be hidden: a directory has at least as many roots, and
+/// OpenSSL reads no other such file.
 fn deferrable() -> Option<&'static str> {
     let named = |name| std::env::var(name).ok().filter(|path| !path.is_empty());
     let (file, dir) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
@@ -179,20 +182,20 @@ fn deferrable() -> Option<&'static str> {
     DIRS.into_iter().any(has_as_many).then_some(path)
 }
 
-/// How a certificate or another thing begins in PEM.
+/// The beginning of every item in PEM form.
 const BEGINS: &[u8] = b"-----BEGIN ";
 
 fn none() -> Error {
     let places = [&FILES[..], &DIRS[..]].concat().join(", ");
     let cause = format!(
-        "there are no root certificates: SSL_CERT_FILE and SSL_CERT_DIR name none, and none are in {places}"
+        "there are no root certificates: SSL_CERT_FILE and SSL_CERT_DIR name none, and there are none in {places}"
     );
-    Error::new("cannot check whose certificate an exchange shows", cause).advise(
-        "install the system's (on Debian and Alpine: ca-certificates), or name a PEM file of them with --ca-file or SSL_CERT_FILE",
+    Error::new("cannot verify the certificates of exchanges", cause).advise(
+        "install the system's certificate store (on Debian and Alpine: ca-certificates), or name a PEM file of root certificates with --ca-file or SSL_CERT_FILE",
     )
 }
 
-/// The certificates in a file in PEM form: at least one.
+/// Reads the certificates in a PEM file; an error if there are none.
 fn in_file(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
     let advice = "it takes a file of one or more certificates in PEM form";
     let pem = files::read(path, PEM_BYTES_MAX, attempt).map_err(|error| error.advise(advice))?;
@@ -203,7 +206,7 @@ fn in_file(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
     }
 }
 
-/// What `SSL_CERT_FILE` and `SSL_CERT_DIR` name: certificates, or an error; `None` if neither names any place but a usual one.
+/// Reads the certificates that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; `None` if neither names anything but a usual place.
 fn named_by_environment() -> Result<Option<Vec<Certificate>>, Error> {
     let variable = |name, usual: &[&str]| {
         let path = std::env::var(name).ok().filter(|path| !path.is_empty())?;
@@ -224,9 +227,9 @@ fn named_by_environment() -> Result<Option<Vec<Certificate>>, Error> {
     Ok(Some(certificates))
 }
 
-/// The certificates in a directory, under the names by which OpenSSL finds them: at least one.
+/// Reads the certificates in a directory that have names by which OpenSSL finds them; an error if there are none.
 fn in_dir(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
-    let advice = "it takes one directory of certificates in PEM form; 'openssl rehash DIR' gives them the names by which they are found";
+    let advice = "it takes one directory of certificates in PEM form; 'openssl rehash DIR' gives them the names by which OpenSSL finds them";
     let files = hashed_files(path).map_err(|error| Error::new(attempt, error).advise(advice))?;
     if files.is_empty() {
         return Err(Error::new(attempt, "no certificate in it").advise(advice));
@@ -238,7 +241,7 @@ fn in_dir(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
     Ok(certificates)
 }
 
-/// Whether any of the usual places holds something.
+/// Whether any of the usual places has a certificate.
 fn system_has_any() -> bool {
     let filled = |path| {
         let pem = files::read(path, PEM_BYTES_MAX, "");
@@ -250,7 +253,7 @@ fn system_has_any() -> bool {
             .any(|dir| hashed_files(dir).is_ok_and(|files| !files.is_empty()))
 }
 
-/// The files in a directory that OpenSSL looks at: named by eight hexadecimal digits, a dot, a number.
+/// The files in a directory that OpenSSL reads: those named by eight hexadecimal digits, a dot and a number.
 fn hashed_files(dir: &str) -> io::Result<Vec<String>> {
     let is_hashed = |name: &str| {
         name.split_once('.').is_some_and(|(hash, number)| {

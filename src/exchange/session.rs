@@ -1,12 +1,12 @@
-//! The way to one exchange for months: connections as they come and go, what is said on them, and the newest price.
+//! Keeps one exchange connected for months: connects, subscribes, reads messages, reconnects, and holds the newest price.
 //!
 //! Invariant: a connection that ended, fell silent or is about to be closed is replaced, but never faster than the exchange
-//! allows: pauses grow and are jittered, what the exchange asks for in milliseconds is obeyed, and one that turns this
-//! address away is left alone for long. A price goes with the connection that it came on, unless another took over in time.
-//! What this module does not do: decide when a price is sampled, or read what exchanges say (their files do).
+//! allows. The backoff grows and is jittered, a `Retry-After` is obeyed, and an exchange that turns this address away is left
+//! alone for at least ten minutes. When a connection ends, its price is dropped, unless a new connection has replaced it
+//! before. The exchanges' own files parse messages, and the collector decides when a price is sampled.
 
 use super::link::{Ended, Link, Unopened};
-use super::quote::Quote;
+use super::quote::StreamPrice;
 use super::roots::Trust;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
 use crate::exchange::proxy::Proxies;
@@ -20,22 +20,22 @@ use rsoracle_proof::source::Source;
 use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
 
-/// What a session is to watch, and how patient it is.
-pub struct Plan<'a> {
-    /// What.
+/// What a session watches, and how.
+pub struct SessionPlan<'a> {
+    /// The source whose prices it gets.
     pub source: &'a Source,
-    /// Where it is spoken, each place tried when the one before turns this location away; at least one.
+    /// The exchange's addresses, at least one. If one does not serve this location, the next one is tried.
     pub endpoints: Vec<Endpoint>,
-    /// Needed where an endpoint is TLS.
+    /// The trusted certificates; required if an endpoint uses TLS.
     pub tls: Option<Trust>,
-    /// Which of them are reached through a proxy.
+    /// Which endpoints are reached through a proxy.
     pub proxies: Proxies,
-    /// When what it says is too old, and how often it must be spoken to.
+    /// Its timeouts and periods.
     pub pace: Pace,
 }
 
 impl Pace {
-    /// What the exchange's file says; the embedded exchange may be called as often as one likes.
+    /// The exchange's own pace. For the embedded exchange, which has no limit on connections, the backoff starts lower.
     pub fn of(source: &Source) -> Pace {
         let pace = dialect(source).pace;
         let pause_min = match source.embedded {
@@ -46,37 +46,37 @@ impl Pace {
     }
 }
 
-/// The way to one exchange, whether a connection stands or not.
-pub struct Session<'a> {
-    plan: Plan<'a>,
+/// The client of one exchange, whether it is connected or not.
+pub struct ExchangeSession<'a> {
+    plan: SessionPlan<'a>,
     dialect: &'static Dialect,
-    /// Which of the endpoints is tried next.
+    /// Index of the endpoint that is connected, or is tried next.
     place: usize,
     link: Option<Link>,
-    /// The number of the subscription, where the exchange gives one.
+    /// The number of the subscription, if the exchange gave one.
     channel: Option<u64>,
-    /// The newest price, or why the exchange's newest word is none.
-    newest: Result<Quote, Miss>,
+    /// The newest price, or the reason why the newest message about it had none.
+    newest: Result<StreamPrice, Miss>,
     /// When the connection was opened.
     opened_at: Instant,
-    /// When it last said a price or answered, or was opened.
+    /// When the exchange last sent a price or an answer, or else when the connection was opened.
     spoke_at: Instant,
     pinged_at: Instant,
     /// Whether a price has come on this connection.
     proved: bool,
-    /// Connections that came to nothing on end.
+    /// Number of failed connections in a row.
     failures: u32,
-    /// Not before then is the next attempt to connect made.
+    /// Earliest time of the next attempt to connect.
     retry_at: Instant,
-    /// The exchange wants no request before then: milliseconds since the Unix epoch.
+    /// When the exchange allows the next request, in milliseconds since the Unix epoch.
     quiet_until_ms: u64,
 }
 
-impl<'a> Session<'a> {
-    /// A way that is not walked yet.
-    pub fn new(plan: Plan<'a>) -> Session<'a> {
+impl<'a> ExchangeSession<'a> {
+    /// A session that is not connected yet.
+    pub fn new(plan: SessionPlan<'a>) -> ExchangeSession<'a> {
         let now = Instant::now();
-        Session {
+        ExchangeSession {
             dialect: dialect(plan.source),
             plan,
             place: 0,
@@ -93,12 +93,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Where it connects next, or is connected.
+    /// The endpoint that is connected, or is tried next.
     pub fn endpoint(&self) -> &Endpoint {
         &self.plan.endpoints[self.place]
     }
 
-    /// How a price is asked for; none where prices come by themselves.
+    /// The request for one price; `None` if prices are streamed.
     pub fn request(&self, id: &str) -> Option<String> {
         match self.dialect.way {
             Way::Poll(request) => Some(request(id, self.plan.source.symbol())),
@@ -106,17 +106,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether prices come by themselves.
+    /// Whether prices are streamed.
     pub fn is_stream(&self) -> bool {
         matches!(self.dialect.way, Way::Stream(_))
     }
 
-    /// The connection, if one stands.
+    /// The connection, if there is one.
     pub fn link(&mut self) -> Option<&mut Link> {
         self.link.as_mut()
     }
 
-    /// Whether a connection stands.
+    /// Whether it is connected.
     pub fn is_open(&self) -> bool {
         self.link.is_some()
     }
@@ -126,23 +126,23 @@ impl<'a> Session<'a> {
         self.opened_at
     }
 
-    /// Whether it has not answered or said a price for so long.
+    /// Whether no price and no answer has come for `ms` milliseconds.
     pub fn mute_for(&self, ms: u64) -> bool {
         self.spoke_at.elapsed() >= Duration::from_millis(ms)
     }
 
-    /// Not before then is the next attempt to connect made.
+    /// Earliest time of the next attempt to connect.
     pub fn retry_at(&self) -> Instant {
         self.retry_at
     }
 
-    /// Whether the exchange wants no request at `wall_us`.
+    /// Whether the exchange forbids requests at `wall_us`, in microseconds since the Unix epoch.
     pub fn is_quiet_at(&self, wall_us: u64) -> bool {
         self.quiet_until_ms > wall_us / 1_000
     }
 
-    /// Opens a new connection and subscribes, and then gives up the old one, if there still is one. Where the exchange does
-    /// not serve this location, its other places are tried at once.
+    /// Opens a new connection, subscribes, and then drops the old connection, if there still is one. If an endpoint does not
+    /// serve this location, the next one is tried at once.
     pub fn connect(&mut self, deadline: Instant, look: Look) -> Result<(), Error> {
         loop {
             let (place, plan) = (self.place, &mut self.plan);
@@ -192,7 +192,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Whether the exchange wants nothing from this address for now.
+    /// Whether the exchange forbids requests from this address now.
     pub fn is_turned_away(&self) -> bool {
         self.is_quiet_at(wall_us())
     }
@@ -201,7 +201,8 @@ impl<'a> Session<'a> {
         self.stay_away((wall_us() / 1_000).saturating_add(ms));
     }
 
-    /// The exchange wants nothing from this address before then, no new connection either.
+    /// Forbids requests and new connections until `until_ms`, in milliseconds since the Unix epoch, but for no longer than
+    /// `RETRY_AFTER_MS_MAX`.
     fn stay_away(&mut self, until_ms: u64) {
         let now_us = wall_us();
         let left_us = until_ms.saturating_mul(1_000).saturating_sub(now_us);
@@ -210,12 +211,13 @@ impl<'a> Session<'a> {
         self.retry_at = self.retry_at.max(Instant::now() + left);
     }
 
-    /// One more connection came to nothing: the next attempt comes soon, after a moment of its own that keeps neighbours whose
-    /// connections ended together apart; the later ones after pauses that double, from the exchange's floor on.
+    /// Schedules the next attempt after a failed connection. The first retry comes soon, after a random delay, so that
+    /// collectors that lost their connections together do not reconnect together. Later retries back off exponentially,
+    /// from the exchange's minimum on.
     fn back_off(&mut self) {
         let floor_ms = self.plan.pace.pause_min.as_millis() as u64;
         let pause_ms = match self.failures {
-            0 => apart(floor_ms.min(FIRST_RETRY_MS_MAX)),
+            0 => random_ms(floor_ms.min(FIRST_RETRY_MS_MAX)),
             n => jittered((floor_ms << (n - 1).min(16)).min(RETRY_MS_MAX)),
         };
         self.failures += 1;
@@ -223,7 +225,7 @@ impl<'a> Session<'a> {
         self.retry_at = self.retry_at.max(retry_at);
     }
 
-    /// The connection ended, or is given up.
+    /// Drops the connection and its price, and backs off.
     pub fn lose(&mut self) {
         if self.link.take().is_none() {
             return;
@@ -236,8 +238,7 @@ impl<'a> Session<'a> {
         self.back_off();
     }
 
-    /// What the exchange says next; `None` when nothing has come by the end of `patience`. Whatever the error, the connection
-    /// is gone then.
+    /// Reads the next message; `None` if none has come by the end of `patience`. After any error, the connection is gone.
     pub fn hear(&mut self, patience: Patience) -> Result<Option<Said>, Ended> {
         let Some(link) = &mut self.link else {
             return Ok(None);
@@ -258,7 +259,7 @@ impl<'a> Session<'a> {
         let said = (self.dialect.read)(text.as_str(), &topic);
         match &said {
             Said::Price { price, time_us, .. } => {
-                // What bears no time may have waited to be read for as long as there was something to read.
+                // A price without a time may have waited to be read since there was last nothing to read.
                 let since = time_us.map_or(dry_at, |_| came_at);
                 self.price(*price, *time_us, came_at, since);
             }
@@ -271,10 +272,10 @@ impl<'a> Session<'a> {
                     text: format!("the exchange announces {what}"),
                 });
             }
-            // The exchange's newest word on the price is none: what was true before need not be any more.
+            // The newest message about the price has none, so the price before it may no longer be true.
             Said::Fault { miss, .. } => {
                 self.newest = Err(*miss);
-                // To a question it is an answer; in a stream nothing that keeps a connection.
+                // It answers a request, and so shows that the exchange is alive. On a stream it does not.
                 if !self.is_stream() {
                     self.spoke_at = Instant::now();
                 }
@@ -284,19 +285,19 @@ impl<'a> Session<'a> {
         Ok(Some(said))
     }
 
-    /// A price that was read at `came_at` and came at `heard_at` at the earliest. Reading the message took no time to speak of.
+    /// Stores a price that was read at `came_at` and arrived at `heard_at` at the earliest. The time for parsing is neglected.
     fn price(&mut self, price: f64, time_us: Option<u64>, came_at: Instant, heard_at: Instant) {
         (self.spoke_at, self.proved) = (came_at, true);
         let now_us = wall_us();
         let waited_us = came_at.duration_since(heard_at).as_micros() as u64;
-        let quote = Quote {
+        let quote = StreamPrice {
             price,
             time_us,
             heard_at,
             heard_us: now_us.saturating_sub(waited_us),
         };
-        // A time that is nonsense must not keep out what comes after it.
-        let keeps = |before: Quote| !quote.replaces(&before) && self.newest(now_us).is_ok();
+        // A stale price must not keep out a newer one, even if its time, which may be nonsense, is later.
+        let keeps = |before: StreamPrice| !quote.replaces(&before) && self.newest(now_us).is_ok();
         if !self.newest.is_ok_and(keeps) {
             self.newest = Ok(quote);
         }
@@ -304,7 +305,7 @@ impl<'a> Session<'a> {
 
     fn refused(&mut self, refusal: &Refusal) {
         self.spoke_at = Instant::now();
-        // By this clock it should have ended a while ago, and still it is said: the clock is wrong, and cannot tell when it ends.
+        // If the time is long past by this clock, yet the exchange still refuses, this clock is wrong, and the time is useless.
         let over = |until_ms: &u64| until_ms.saturating_add(RETRY_LATE_MS_MAX) < wall_us() / 1_000;
         let until_ms = refusal.retry_after_ms.filter(|until_ms| !over(until_ms));
         match (until_ms, refusal.denial) {
@@ -314,13 +315,13 @@ impl<'a> Session<'a> {
             _ => {}
         }
         if self.is_stream() {
-            // There is nothing to come on this connection.
+            // No price will come on this connection.
             self.lose();
         }
     }
 
-    /// The newest price, if it is young enough at `now_us`.
-    pub fn newest(&self, now_us: u64) -> Result<Quote, Miss> {
+    /// The newest price, if it is not stale at `now_us`, in microseconds since the Unix epoch.
+    pub fn newest(&self, now_us: u64) -> Result<StreamPrice, Miss> {
         let age_us_max = self.plan.pace.max_age.as_micros();
         match self.newest {
             _ if self.link.is_none() => Err(Miss::NotConnected),
@@ -329,8 +330,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Shows the exchange that this side lives, where that is due, and gives up a connection on which nothing comes any more,
-    /// or only what is no price.
+    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, or a stream on which no prices do.
     pub fn keep_alive(&mut self) -> Result<(), Ended> {
         let is_stream = self.is_stream();
         let Some(link) = &mut self.link else {
@@ -345,7 +345,7 @@ impl<'a> Session<'a> {
         let given_up = if link.heard_at().elapsed() >= max_silence {
             Some(format!("nothing has come for {max_silence:?}"))
         } else if is_stream && self.spoke_at.elapsed() >= max_age * RESUBSCRIBE_AGES {
-            Some("the exchange says no price any more".to_owned())
+            Some("the exchange no longer sends prices".to_owned())
         } else {
             None
         };
@@ -363,14 +363,14 @@ impl<'a> Session<'a> {
         alive.inspect_err(|_| self.lose())
     }
 
-    /// Connects, and waits for a price that is young enough.
+    /// Connects, and waits for a price that is not stale.
     pub fn first_price(&mut self, look: Look) -> Result<f64, Error> {
         let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
         self.connect(until, look)?;
         self.wait_for_price(look, &mut |_| {})
     }
 
-    /// Waits for a price that is young enough, on a connection that stands; `listen` gets all that is said until then.
+    /// Waits on the open connection for a price that is not stale. `listen` gets every message until then.
     pub fn wait_for_price(
         &mut self,
         look: Look,
@@ -389,14 +389,14 @@ impl<'a> Session<'a> {
         let (mut stale, mut came) = (None, false);
         loop {
             look()?;
-            // Also while something comes all the time.
+            // The timeout also applies while messages come all the time.
             if Instant::now() >= until {
                 let advice =
                     "see whether this market trades, and whether this machine's clock is right";
                 return Err(failed(no_first(stale)).advise(advice));
             }
             let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
-            // Behind something comes a look whether that was all.
+            // After a message, only look whether another one is there already.
             let said = self.hear(if came {
                 Patience::Never
             } else {
@@ -430,28 +430,28 @@ const FIRST: &str = "first";
 fn no_first(stale_us: Option<u64>) -> String {
     match stale_us {
         Some(us) => format!(
-            "no price that is young enough within {FIRST_PRICE_MS_MAX} ms, only one of {}",
+            "no recent price within {FIRST_PRICE_MS_MAX} ms; the last one is from {}",
             rsoracle_proof::utc::utc_text(us)
         ),
         None => format!("no price within {FIRST_PRICE_MS_MAX} ms"),
     }
 }
 
-/// At most so long.
-fn apart(ms: u64) -> u64 {
+/// A random duration between zero and `ms` milliseconds.
+fn random_ms(ms: u64) -> u64 {
     jittered(ms) - ms
 }
 
-/// So long to twice as long.
+/// A random duration between `ms` and twice `ms` milliseconds.
 fn jittered(ms: u64) -> u64 {
-    // Without randomness neighbours merely keep in step.
+    // Without randomness, collectors that failed together merely retry together.
     let random = random::bytes().map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
     let more = u128::from(ms) * u128::from(random) / u128::from(u16::MAX);
-    // What an exchange asks for may be any number.
+    // An exchange may ask for any number of milliseconds.
     ms.saturating_add(more as u64)
 }
 
-/// An error object in answer to the first request: what it means and what to do.
+/// The error for a refusal in answer to the first request: what it means and what to do.
 fn refused(attempt: &str, symbol: &str, refusal: &Refusal) -> Error {
     let until = refusal.retry_after_ms.map_or(String::new(), |ms| {
         let until = rsoracle_proof::utc::utc_text(ms.saturating_mul(1_000));
@@ -463,7 +463,7 @@ fn refused(attempt: &str, symbol: &str, refusal: &Refusal) -> Error {
         Denial::UnknownSymbol => error(format!("unknown symbol {symbol} ({text})"))
             .advise("check the spelling of the source, and that the exchange has this market"),
         Denial::NotTrading => error(text.clone())
-            .advise("the exchange has halted this market; it can be used once it trades again")
+            .advise("the exchange has halted this market; use it again once it trades")
             .passing(),
         Denial::Banned => error(text.clone()).advise(
             "the exchange has banned this address for too many requests; stay away until the ban ends",
@@ -488,8 +488,8 @@ mod tests {
         }
     }
 
-    fn unconnected(source: &Source) -> Session<'_> {
-        Session::new(Plan {
+    fn unconnected(source: &Source) -> ExchangeSession<'_> {
+        ExchangeSession::new(SessionPlan {
             source,
             endpoints: crate::exchange::endpoints(source, None),
             tls: None,
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_that_is_over_by_a_clock_that_is_wrong_is_no_leave_to_go_on() {
+    fn a_ban_still_counts_when_a_wrong_clock_says_that_it_is_over() {
         let source = Source::parse("binance:BTCUSDC").expect("well formed");
         for (denial, until_s, least_s, most_s) in [
             (Denial::Banned, -3_600, 599, 1_200),
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_from_the_floor_on_and_what_the_exchange_asks_for_outlasts_them() {
+    fn backoff_doubles_from_the_minimum_and_never_shortens_a_retry_after() {
         let source = Source::parse("binance:BTCUSDC").expect("well formed");
         let mut session = unconnected(&source);
         let floor = session.plan.pace.pause_min;

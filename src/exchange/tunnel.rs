@@ -1,9 +1,9 @@
-//! A connection through a proxy: CONNECT, and its answer to the last byte of its head and no further.
+//! Opens a tunnel through an HTTP proxy with CONNECT.
 //!
-//! Invariant: what the host behind the proxy sends is left to be read by whoever speaks TLS with it; the answer has a named
-//! deadline and a bounded head. What this module does not do: choose the proxy, or resolve the host's name (the proxy does).
+//! Invariant: exactly the head of the proxy's answer is read. Everything after it comes from the host behind the proxy, and
+//! is left for TLS. The answer has a timeout, and its head a maximum size. The proxy resolves the host's name.
 
-use crate::exchange::proxy::{Answer, Proxies, Proxy, answer};
+use crate::exchange::proxy::{ConnectReply, Proxies, Proxy, answer};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
 use crate::system::net::{Gate, Look, slice, waits};
@@ -11,22 +11,23 @@ use rsoracle_verify::error::Error;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-/// Which connections go through which proxy: what `--proxy` names, or else the environment.
+/// Reads which connections use a proxy: `--proxy`, or else the environment variables.
 pub fn proxies(named: Option<&Proxy>) -> Result<Proxies, Error> {
     let variable = |name: &str| std::env::var(name).ok();
     Proxies::find(named, variable).map_err(|(name, right)| {
         let cause = format!("it takes {right}");
         Error::new(format!("cannot use the proxy that {name} names"), cause).advise(format!(
-            "mend or unset {name}, or name a proxy with --proxy"
+            "correct or unset {name}, or name a proxy with --proxy"
         ))
     })
 }
 
-/// What to do where the proxy itself cannot be reached.
-pub const UNREACHED: &str = "that is the proxy: check --proxy or HTTPS_PROXY, and that it is up";
+/// Advice if the proxy itself cannot be reached.
+pub const UNREACHED: &str =
+    "this is the proxy: check --proxy or HTTPS_PROXY, and that the proxy is up";
 
-/// Asks the proxy at the other end of `gate` for a connection to the endpoint.
-pub fn dig(
+/// Asks the proxy at the other end of `gate` for a connection to `endpoint`.
+pub fn open_tunnel(
     proxy: &Proxy,
     endpoint: &Endpoint,
     mut gate: Gate,
@@ -37,7 +38,8 @@ pub fn dig(
     let until = deadline.min(Instant::now() + Duration::from_millis(PROXY_MS_MAX));
     let failed = |cause: String| {
         let attempt = format!("cannot reach {host}:{port} through the proxy {proxy}");
-        let advice = "check the proxy's address (--proxy, HTTPS_PROXY), and that it takes CONNECT";
+        let advice =
+            "check the proxy's address (--proxy, HTTPS_PROXY), and that it supports CONNECT";
         Error::new(attempt, cause).advise(advice)
     };
     let broken = |error: std::io::Error| failed(error.to_string()).passing();
@@ -47,17 +49,19 @@ pub fn dig(
     let mut head = Vec::new();
     loop {
         match answer(&head) {
-            Answer::Status(200) => return Ok(gate),
-            Answer::Status(code) => return Err(refusal(failed, code)),
-            Answer::Other => return Err(failed("what answers there is no HTTP proxy".into())),
-            Answer::Part if head.len() >= PROXY_HEAD_BYTES_MAX => {
+            ConnectReply::Status(200) => return Ok(gate),
+            ConnectReply::Status(code) => return Err(refusal(failed, code)),
+            ConnectReply::Other => {
+                return Err(failed("what answers there is no HTTP proxy".into()));
+            }
+            ConnectReply::Part if head.len() >= PROXY_HEAD_BYTES_MAX => {
                 return Err(failed(format!(
                     "the head of its answer is longer than {PROXY_HEAD_BYTES_MAX} bytes"
                 )));
             }
-            Answer::Part => {}
+            ConnectReply::Part => {}
         }
-        // One byte at a time: the next one may be the host's.
+        // Read one byte at a time: the next one may already be the host's.
         let mut byte = [0];
         match gate.read(&mut byte) {
             Ok(0) => return Err(failed("it closed the connection".into()).passing()),
@@ -75,34 +79,31 @@ pub fn dig(
     }
 }
 
-/// What a proxy means by a status other than 200, and what to do (RFC 9110, section 15).
+/// The error for a status other than 200: what it means, and what to do (RFC 9110, section 15).
 fn refusal(failed: impl Fn(String) -> Error, code: u16) -> Error {
     let (meaning, advice) = match code {
         407 => (
-            "it wants other credentials, or any",
-            "name them: http://USER:PASSWORD@HOST:PORT, best in HTTPS_PROXY, which other users cannot read",
+            "it requires credentials, or does not accept these",
+            "name them as http://USER:PASSWORD@HOST:PORT, preferably in HTTPS_PROXY, which other users cannot read",
         ),
         403 => (
             "it does not let this machine reach that host and port",
-            "ask whoever runs it to allow them, or use another source",
+            "ask the proxy's operator to allow them, or use another source",
         ),
         400 | 404 | 405 | 501 => (
-            "it does not take CONNECT",
-            "check that the address is a proxy's that passes TLS on, not a web server's",
+            "it does not support CONNECT",
+            "check that the address is that of a proxy that tunnels TLS, not that of a web server",
         ),
-        429 => ("too many requests to it", "wait before the next try"),
+        429 => ("it got too many requests", "wait before the next try"),
         502 | 504 => (
             "it could not reach that host",
-            "check that the host is up and that the proxy has a way to it",
+            "check that the host is up, and that the proxy can reach it",
         ),
         500..=599 => (
-            "it is out of order",
-            "try again later, or ask whoever runs it",
+            "it is not working",
+            "try again later, or ask the proxy's operator",
         ),
-        _ => (
-            "an answer that makes no tunnel",
-            "check the proxy's address",
-        ),
+        _ => ("this answer opens no tunnel", "check the proxy's address"),
     };
     let error = failed(format!("refused with HTTP {code}: {meaning}")).advise(advice);
     if code >= 429 { error.passing() } else { error }
@@ -114,7 +115,8 @@ mod tests {
     use crate::system::net::Patience;
     use std::net::{TcpListener, TcpStream};
 
-    /// What becomes of a tunnel whose proxy has said this before it was asked; then what it was asked.
+    /// Opens a tunnel through a proxy that has sent `answer` before it was asked. Returns the result, and the proxy's end of the
+    /// connection.
     fn told(answer: &[u8], patience: Duration, look: Look) -> (Result<Gate, Error>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -124,7 +126,7 @@ mod tests {
         let endpoint = Endpoint::parse("wss://ws.kraken.com:443/v2").unwrap();
         let deadline = Instant::now() + patience;
         let gate = Gate::new(near).unwrap();
-        (dig(&proxy, &endpoint, gate, deadline, look), far)
+        (open_tunnel(&proxy, &endpoint, gate, deadline, look), far)
     }
 
     fn refused(answer: &[u8]) -> Error {
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_behind_the_answer_is_the_hosts() {
+    fn bytes_after_the_proxys_answer_belong_to_the_host() {
         let answer = b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n\x16\x03\x03 and more";
         let (tunnel, mut far) = told(answer, Duration::from_secs(60), &mut || Ok(()));
         let mut gate = tunnel.unwrap();
@@ -155,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_it_means_and_whether_it_may_pass() {
+    fn a_refusal_says_what_it_means_and_whether_to_retry() {
         for (code, says, passing) in [
             (407, "credentials", false),
             (403, "does not let this machine", false),
-            (405, "does not take CONNECT", false),
+            (405, "does not support CONNECT", false),
             (502, "could not reach", true),
             (504, "could not reach", true),
-            (503, "out of order", true),
+            (503, "not working", true),
             (429, "too many", true),
             (204, "no tunnel", false),
             (302, "no tunnel", false),
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused_at_once() {
+    fn an_invalid_answer_is_refused_at_once() {
         assert!(
             refused(b"SSH-2.0-OpenSSH\r\n")
                 .cause
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_ends_at_the_deadline_or_when_the_caller_has_no_time() {
+    fn silence_ends_at_the_deadline_or_when_the_caller_gives_up() {
         let (tunnel, _far) = told(b"HTTP/1.1 2", Duration::from_millis(250), &mut || Ok(()));
         let error = tunnel.err().expect("no tunnel");
         assert!(

@@ -1,4 +1,4 @@
-//! The faults, as a client meets them.
+//! Every fault of the WS-API, as a client sees it.
 
 use crate::rig::{ASK, Rig, upgrade};
 use rsoracle::exchange::json;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tungstenite::{Error, Message};
 
 #[test]
-fn each_fault_comes_at_its_request_and_not_before() {
+fn each_fault_happens_at_its_request_and_not_before() {
     let mut rig = Rig::new("--fault garbage@2 --fault wrong-id@3 --fault price:@4 --fault drop@5");
     let mut ws = rig.client();
     assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
@@ -19,18 +19,18 @@ fn each_fault_comes_at_its_request_and_not_before() {
     assert!(rig.ask(&mut ws, ASK).contains(r#""price":"""#));
     rig.send(&mut ws, ASK);
     assert!(rig.next(&mut ws).is_err());
-    // The count is per connection.
+    // Requests are counted per connection.
     let mut ws = rig.client();
     assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
 }
 
 #[test]
-fn a_slow_answer_holds_up_nobody_else() {
+fn a_slow_answer_delays_no_other_answer() {
     let mut rig = Rig::stopped("--fault slow:300ms@1", 1_700_000_000_000_000);
     let (mut slow, mut other) = (rig.client(), rig.client());
     rig.send(&mut slow, ASK);
     rig.send(&mut slow, r#"{"id":2,"method":"ping"}"#);
-    // Replies may come out of order: the second request is not the slow one.
+    // Only the first request is slow, so the replies come out of order.
     assert!(
         matches!(rig.next(&mut slow), Ok(Message::Text(t)) if t.as_str().contains(r#""id":2"#))
     );
@@ -68,7 +68,7 @@ fn a_ping_must_be_echoed_before_the_answer_comes() {
         panic!("no ping");
     };
     assert!(payload.len() >= 16);
-    // tungstenite has queued the pong; nothing has flushed it yet, so there is no answer.
+    // tungstenite has queued the pong, but nothing has flushed it yet, so there is no answer.
     for _ in 0..20 {
         rig.turn();
     }
@@ -76,17 +76,17 @@ fn a_ping_must_be_echoed_before_the_answer_comes() {
 }
 
 #[test]
-fn another_payload_is_no_echo() {
+fn a_pong_with_another_payload_does_not_count() {
     let mut rig = Rig::new("--fault ping");
     let mut stream = rig.tcp();
     stream.write_all(upgrade("/ws-api/v3").as_bytes()).unwrap();
-    // Masked with zeros, so the payload stands there as it is.
+    // The mask is zero, so the payload is readable.
     let frame = |opcode: u8, payload: &[u8]| {
         let mut frame = vec![opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
         frame.extend_from_slice(payload);
         frame
     };
-    // So wrong that its answer is short.
+    // The request is so wrong that its answer is short.
     let short = br#"{"id":1}"#;
     stream.write_all(&frame(0x81, short)).unwrap();
     let mut seen = Vec::new();
@@ -146,7 +146,7 @@ fn a_large_message_is_one_of_20_mb_and_the_connection_goes_on() {
     let answer = rig.ask(&mut ws, ASK);
     assert_eq!(answer.len(), 20_000_000);
     assert!(rig.ask(&mut ws, ASK).contains(r#""status":200"#));
-    // One who hangs up at the header is let go.
+    // A client that disconnects after the header is dropped.
     let mut ws = rig.client();
     ws.set_config(|config| config.max_frame_size = Some(65_536));
     rig.send(&mut ws, ASK);
@@ -158,7 +158,7 @@ fn a_large_message_is_one_of_20_mb_and_the_connection_goes_on() {
 }
 
 #[test]
-fn a_ban_is_an_answer_and_then_the_end() {
+fn a_ban_is_answered_and_then_the_connection_ends() {
     let mut rig = Rig::new("--fault status:429:2s@1 --fault status:418:2s@2");
     let mut ws = rig.client();
     assert!(
@@ -176,7 +176,7 @@ fn a_ban_is_an_answer_and_then_the_end() {
 #[test]
 fn upgrades_are_refused_with_status_and_body() {
     for code in [451, 403, 418, 429] {
-        // Its clocks stand still, so no deadline passes: the server says by itself that this is all.
+        // The clocks stand still, so no deadline passes: the server itself ends the answer.
         let mut rig = Rig::stopped(&format!("--fault upgrade:{code}"), 1_700_000_000_000_000);
         let answer = rig.http(upgrade("/ws-api/v3").as_bytes());
         assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");

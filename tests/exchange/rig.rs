@@ -1,6 +1,6 @@
-//! A server and its clients in one thread: whenever a client waits, the server gets a turn.
+//! Runs a server and its clients in one thread: whenever a client waits, the server gets a turn.
 
-use rsoracle::embedded::Settings;
+use rsoracle::embedded::ExchangeSettings;
 use rsoracle::embedded::server::Server;
 use rsoracle::embedded::venue::Now;
 use rsoracle::flags::{args, tables};
@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 use tungstenite::handshake::HandshakeError;
 use tungstenite::{Error, Message, WebSocket};
 
-/// How long a test waits for what does happen, on however busy a machine.
+/// Timeout of a whole test, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// What a collector asks.
+/// The request that a collector sends.
 pub const ASK: &str =
     r#"{"id":"a1","method":"ticker.price","params":{"symbol":"BTCUSDT","symbolStatus":"TRADING"}}"#;
 
-/// A server, and the patience of a test.
+/// A server, its clock, and the test's deadline.
 pub struct Rig {
     pub server: Server,
     pub until: Instant,
-    /// What the clocks of the exchange stand at, where a test wants them to stand.
+    /// The reading of the exchange's clocks, if the test has stopped them.
     pub clock: Option<Now>,
 }
 
-pub fn settings(flags: &str) -> Settings {
+pub fn settings(flags: &str) -> ExchangeSettings {
     let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
     let given = args::parse(&tables::EXCHANGE, &words).unwrap();
-    Settings::from_flags(&given).unwrap()
+    ExchangeSettings::from_flags(&given).unwrap()
 }
 
 pub fn blocked(error: &std::io::Error) -> bool {
@@ -40,7 +40,7 @@ impl Rig {
         Rig::begun(flags, Now::read())
     }
 
-    /// With clocks that stand still until the test lets time pass.
+    /// A server whose clocks stand still until the test calls [`Rig::pass`].
     pub fn stopped(flags: &str, unix_us: u64) -> Rig {
         let now = Now {
             at: Instant::now(),
@@ -60,16 +60,16 @@ impl Rig {
         }
     }
 
-    /// Moves the stopped clocks on.
+    /// Advances the stopped clocks.
     pub fn pass(&mut self, ms: u64) {
         let now = self.clock.as_mut().expect("the clocks are stopped");
         now.at += Duration::from_millis(ms);
         now.unix_us += ms * 1_000;
     }
 
-    /// Lets the server run once; a test that waits too long fails here.
+    /// Lets the server make one sweep. A test that has passed its deadline fails here.
     pub fn turn(&mut self) {
-        assert!(Instant::now() < self.until, "waited too long");
+        assert!(Instant::now() < self.until, "the test timed out");
         let now = self.clock.unwrap_or_else(Now::read);
         if !self.server.sweep(now) {
             std::thread::sleep(Duration::from_micros(100));
@@ -124,7 +124,7 @@ impl Rig {
         self.text(ws)
     }
 
-    /// The next message, which is to be text.
+    /// The next message, which must be text.
     pub fn text<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) -> String {
         match self.next(ws) {
             Ok(Message::Text(text)) => text.as_str().to_owned(),
@@ -132,7 +132,7 @@ impl Rig {
         }
     }
 
-    /// Nothing comes, however many turns the server gets.
+    /// Asserts that nothing comes, even after several turns of the server.
     pub fn silence<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) {
         for _ in 0..5 {
             self.turn();
@@ -143,7 +143,7 @@ impl Rig {
         }
     }
 
-    /// The server closes the connection.
+    /// Asserts that the server closes the connection.
     pub fn closed<S: Read + Write>(&mut self, ws: &mut WebSocket<S>) {
         match self.next(ws) {
             Ok(Message::Close(Some(_))) | Err(_) => {}
@@ -152,7 +152,7 @@ impl Rig {
         assert!(self.next(ws).is_err());
     }
 
-    /// Everything that comes until the server closes.
+    /// Sends a request and returns everything that comes until the server closes the connection.
     pub fn http(&mut self, request: &[u8]) -> String {
         let mut stream = self.tcp();
         stream.write_all(request).unwrap();

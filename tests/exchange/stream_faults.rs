@@ -1,4 +1,4 @@
-//! The faults, as a client of a stream meets them.
+//! Every fault of a stream, as a client sees it.
 
 use crate::rig::{Rig, blocked, upgrade};
 use crate::streams::subscription;
@@ -12,7 +12,7 @@ const T0: u64 = 1_790_358_504_000_000;
 
 type Client = WebSocket<TcpStream>;
 
-/// A client that has subscribed, and read everything but prices.
+/// A client that has subscribed and read everything before the first price.
 fn watching(rig: &mut Rig, name: &str) -> Client {
     let mut ws = rig.at(&format!("/{name}"));
     if matches!(name, "kraken" | "bitfinex") {
@@ -22,18 +22,18 @@ fn watching(rig: &mut Rig, name: &str) -> Client {
     ws
 }
 
-/// How many channels with prices that subscription has.
+/// The number of channels with prices in that subscription.
 fn channels(name: &str) -> usize {
     if name == "binance-stream" { 2 } else { 1 }
 }
 
-/// The next prices, after the tape has moved.
+/// The next prices, one per channel, after the tape has advanced.
 fn prices(rig: &mut Rig, ws: &mut Client, name: &str) -> Vec<String> {
     (0..channels(name)).map(|_| rig.text(ws)).collect()
 }
 
 #[test]
-fn the_kth_price_takes_the_place_of_the_kth_request() {
+fn on_a_stream_faults_count_price_messages() {
     for name in ["coinbase", "kraken", "bitstamp", "bitfinex", "okx", "bybit"] {
         let mut rig = Rig::stopped(
             "--fault garbage@2 --fault wrong-symbol@3 --fault price:abc@4 --fault scale:0.5@5 --fault drop@6",
@@ -70,8 +70,8 @@ fn the_kth_price_takes_the_place_of_the_kth_request() {
 }
 
 #[test]
-fn times_lie_back_as_far_as_the_fault_says() {
-    // The same instant forty seconds earlier, in each dialect's way to write it.
+fn a_stale_fault_shifts_the_times_in_messages() {
+    // Forty seconds before `T0`, as each dialect writes it.
     let old = ["1790358464000", "2026-09-25T17:47:44.000000Z"];
     let new = ["17903585", "2026-09-25T17:48:2"];
     let tells = |text: &str, times: [&str; 2]| times.iter().any(|time| text.contains(time));
@@ -94,7 +94,7 @@ fn times_lie_back_as_far_as_the_fault_says() {
 }
 
 #[test]
-fn a_mute_connection_says_everything_but_prices() {
+fn a_mute_connection_sends_everything_but_prices() {
     for (name, beat, ping, pong) in [
         ("coinbase", Some("heartbeat"), None, ""),
         (
@@ -118,7 +118,7 @@ fn a_mute_connection_says_everything_but_prices() {
         assert!(rig.text(&mut ws).contains("87232"));
         for _ in 0..3 {
             rig.pass(1_000);
-            // Where there is no heartbeat, nothing comes at all.
+            // A dialect without heartbeats sends nothing at all.
             match beat {
                 Some(beat) => assert!(rig.text(&mut ws).contains(beat)),
                 None => rig.silence(&mut ws),
@@ -132,7 +132,7 @@ fn a_mute_connection_says_everything_but_prices() {
 }
 
 #[test]
-fn a_hung_connection_says_nothing_at_all() {
+fn a_hung_connection_sends_nothing_at_all() {
     for dialect in STREAMS {
         let mut rig = Rig::stopped(&format!("--fault {}/hang", dialect.name), T0);
         let mut ws = watching(&mut rig, dialect.name);
@@ -151,7 +151,7 @@ fn a_hung_connection_says_nothing_at_all() {
 }
 
 #[test]
-fn the_end_is_announced_in_the_words_of_the_exchange_a_second_ahead() {
+fn the_end_is_announced_in_the_exchanges_words_a_second_before() {
     for (name, notice) in [
         (
             "binance-stream",
@@ -189,7 +189,7 @@ fn the_end_is_announced_in_the_words_of_the_exchange_a_second_ahead() {
             assert!(rig.text(&mut ws).contains("bookTicker"));
         }
         rig.pass(999);
-        // Until then prices go on.
+        // Prices continue until then.
         for _ in 0..5 {
             rig.turn();
             match ws.read() {
@@ -201,7 +201,7 @@ fn the_end_is_announced_in_the_words_of_the_exchange_a_second_ahead() {
         rig.pass(1);
         rig.closed(&mut ws);
     }
-    // Binance's other API has a notice, too.
+    // Binance's WS-API has such a notice, too.
     let mut rig = Rig::stopped("--fault binance/reconnect@1", T0);
     let mut ws = rig.client();
     let notice = r#"{"event":{"e":"serverShutdown","E":1790358504000}}"#;
@@ -211,7 +211,7 @@ fn the_end_is_announced_in_the_words_of_the_exchange_a_second_ahead() {
 }
 
 #[test]
-fn maintenance_is_told_where_there_are_words_for_it_and_closes_elsewhere() {
+fn maintenance_is_announced_or_else_closes_the_connection() {
     for dialect in STREAMS {
         let name = dialect.name;
         let mut rig = Rig::stopped("--fault maintenance@2", T0);
@@ -227,11 +227,11 @@ fn maintenance_is_told_where_there_are_words_for_it_and_closes_elsewhere() {
             }
         };
         assert!(rig.text(&mut ws).contains(words));
-        // No price comes any more, but heartbeats do.
+        // No prices come any more, but heartbeats do.
         rig.pass(15_000);
         assert!(rig.text(&mut ws).contains("h"));
         rig.silence(&mut ws);
-        // A maintenance that goes on is said to who comes.
+        // While maintenance lasts, new clients are told.
         let mut rig = Rig::stopped("--fault maintenance", T0);
         let mut ws = rig.at(&format!("/{name}"));
         assert!(rig.text(&mut ws).contains(words));
@@ -239,7 +239,7 @@ fn maintenance_is_told_where_there_are_words_for_it_and_closes_elsewhere() {
 }
 
 #[test]
-fn a_fault_of_one_dialect_spares_the_others() {
+fn a_fault_of_one_dialect_does_not_affect_the_others() {
     let mut rig = Rig::stopped("--fault kraken/garbage --fault okx/upgrade:429:7", T0);
     let mut ws = watching(&mut rig, "kraken");
     assert!(json::check(&rig.text(&mut ws)).is_err());
@@ -256,7 +256,7 @@ fn a_fault_of_one_dialect_spares_the_others() {
 }
 
 #[test]
-fn prices_may_come_late_or_after_an_echo_or_be_large() {
+fn prices_may_be_delayed_or_wait_for_a_pong_or_be_large() {
     let mut rig = Rig::stopped("--fault slow:300ms@1 --fault ping@2 --fault large@3", T0);
     let mut ws = watching(&mut rig, "okx");
     ws.set_config(|config| {
@@ -264,7 +264,7 @@ fn prices_may_come_late_or_after_an_echo_or_be_large() {
         config.max_frame_size = None;
     });
     rig.pass(299);
-    // The second price is not the slow one; it waits for the echo of a ping.
+    // Only the first price is slow. The second one waits for a pong.
     let Ok(Message::Ping(payload)) = rig.next(&mut ws) else {
         panic!("no ping");
     };
@@ -284,7 +284,7 @@ fn prices_may_come_late_or_after_an_echo_or_be_large() {
 }
 
 #[test]
-fn a_rate_is_kept_over_all_channels_of_a_connection() {
+fn a_rate_is_shared_by_all_channels_of_a_connection() {
     let mut rig = Rig::stopped("--rate 20000", T0);
     let (mut ws, mut other) = (
         watching(&mut rig, "binance-stream"),
@@ -315,7 +315,7 @@ fn a_rate_is_kept_over_all_channels_of_a_connection() {
         assert_eq!(trades as u64, 10 * ms);
         assert_eq!(read(&mut rig, &mut other).len() as u64, 20 * ms);
     }
-    // Each is a trade of its own, traded now.
+    // Each message is a separate trade with the current time.
     rig.pass(1);
     let last = read(&mut rig, &mut ws);
     let trade = last.iter().rfind(|text| text.contains("@trade")).unwrap();
@@ -323,7 +323,7 @@ fn a_rate_is_kept_over_all_channels_of_a_connection() {
 }
 
 #[test]
-fn what_was_said_before_a_drop_still_arrives() {
+fn messages_sent_before_a_drop_still_arrive() {
     let mut rig = Rig::stopped("--fault drop@2", T0);
     let mut ws = watching(&mut rig, "binance-stream");
     assert!(rig.text(&mut ws).contains("@trade"));
@@ -337,7 +337,7 @@ fn a_slow_reader_of_a_stream_misses_prices_and_then_gets_the_newest() {
         watching(&mut rig, "coinbase"),
         watching(&mut rig, "coinbase"),
     );
-    // Nobody reads the first: what the system keeps for it fills up, then nothing more is written.
+    // The first client does not read: its socket buffers fill up, and then nothing more is written.
     let mut newest = String::new();
     for _ in 0..20_000 {
         rig.pass(1_000);

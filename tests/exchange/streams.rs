@@ -1,4 +1,4 @@
-//! What the streams say, word for word. The expected texts are written from the exchanges' documents.
+//! The exact messages of every stream. The expected texts were written from the exchanges' documents.
 
 use crate::rig::Rig;
 use rsoracle::embedded::dialect::STREAMS;
@@ -8,12 +8,12 @@ use tungstenite::{Message, WebSocket};
 
 /// 2026-09-25T17:48:24Z
 const T0: u64 = 1_790_358_504_000_000;
-/// The tape begins with 87232.00, and with 87232.01 after 196 ms.
+/// The tape starts with 87232.00; 87232.01 follows after 196 ms. This is long enough to see the second price.
 const STEP_MS: u64 = 200;
-/// So slow that the first price lasts for 196 s.
+/// Slows the tape down so that the first price lasts for 196 s.
 const SLOW: &str = "--speed 0.001";
 
-/// What a client says to watch bitcoin for dollars.
+/// The message that subscribes to bitcoin in dollars.
 pub fn subscription(name: &str) -> &'static str {
     match name {
         "binance-stream" => {
@@ -35,7 +35,7 @@ pub fn subscription(name: &str) -> &'static str {
 
 type Client = WebSocket<TcpStream>;
 
-/// These texts come next, in this order, and nothing after them.
+/// Asserts that exactly these texts come next, in this order, and nothing after them.
 fn says(rig: &mut Rig, ws: &mut Client, expected: &[&str]) {
     for text in expected {
         let told = rig.text(ws);
@@ -51,7 +51,7 @@ fn hears(rig: &mut Rig, ws: &mut Client, text: &str, expected: &[&str]) {
 }
 
 #[test]
-fn binance_wraps_trades_and_book_tickers_and_acknowledges_what_there_is_not() {
+fn binance_wraps_trades_and_book_tickers_and_acknowledges_unknown_streams() {
     let mut rig = Rig::stopped("", T0);
     let mut ws = rig.at("/binance-stream");
     rig.silence(&mut ws);
@@ -88,7 +88,7 @@ fn binance_wraps_trades_and_book_tickers_and_acknowledges_what_there_is_not() {
 }
 
 #[test]
-fn binance_pings_by_frames_and_drops_who_does_not_answer() {
+fn binance_sends_ping_frames_and_drops_a_client_that_does_not_answer() {
     for (flags, period_ms, limit_ms) in [
         (SLOW, 20_000, 60_000),
         ("--speed 0.001 --keep-alive 50ms", 50, 150),
@@ -103,7 +103,7 @@ fn binance_pings_by_frames_and_drops_who_does_not_answer() {
             );
             rig.silence(&mut ws);
         }
-        // From here on nobody reads, so nobody answers.
+        // From here on the client does not read, so it does not answer.
         rig.pass(period_ms);
         rig.turn();
         rig.pass(limit_ms);
@@ -116,7 +116,7 @@ fn binance_pings_by_frames_and_drops_who_does_not_answer() {
 }
 
 #[test]
-fn coinbase_tells_trades_and_beats_every_second() {
+fn coinbase_sends_trades_and_a_heartbeat_every_second() {
     let mut rig = Rig::stopped("", T0);
     let mut ws = rig.at("/coinbase");
     rig.silence(&mut ws);
@@ -150,7 +150,7 @@ fn coinbase_tells_trades_and_beats_every_second() {
         r#"{"type":"subscribe","product_ids":["BTC-USDC","GIBBERISH-USD"],"channels":["ticker"]}"#,
         r#"{"type":"error","message":"Failed to subscribe","reason":"GIBBERISH-USD is not a valid product"}"#,
     );
-    // The good one of them is not subscribed to either.
+    // The valid product of that request is not subscribed to either.
     hears(&mut rig, &mut ws, bad, &[error]);
     let malformed = r#"{"type":"error","message":"Malformed JSON"}"#;
     hears(&mut rig, &mut ws, "{", &[malformed]);
@@ -164,7 +164,7 @@ fn coinbase_tells_trades_and_beats_every_second() {
 }
 
 #[test]
-fn coinbase_beats_go_on_and_one_who_does_not_subscribe_is_disconnected() {
+fn coinbase_heartbeats_continue_and_a_client_without_a_subscription_is_disconnected() {
     for (flags, period_ms, limit_ms) in [
         (SLOW, 1_000, 5_000),
         ("--speed 0.001 --keep-alive 50ms", 50, 150),
@@ -188,7 +188,7 @@ fn coinbase_beats_go_on_and_one_who_does_not_subscribe_is_disconnected() {
 }
 
 #[test]
-fn kraken_acknowledges_each_symbol_and_beats_when_it_has_nothing_to_say() {
+fn kraken_acknowledges_each_symbol_and_sends_a_heartbeat_when_idle() {
     let mut rig = Rig::stopped("", T0);
     let mut ws = rig.at("/kraken");
     says(
@@ -266,7 +266,7 @@ fn kraken_acknowledges_each_symbol_and_beats_when_it_has_nothing_to_say() {
 }
 
 #[test]
-fn kraken_and_bitfinex_beat_after_each_period_of_silence_once_there_is_a_subscription() {
+fn kraken_and_bitfinex_send_a_heartbeat_after_each_idle_period_once_subscribed() {
     for (name, beat, period_ms) in [
         ("kraken", r#"{"channel":"heartbeat"}"#, 1_000),
         ("bitfinex", r#"[232949,"hb"]"#, 15_000),
@@ -281,7 +281,7 @@ fn kraken_and_bitfinex_beat_after_each_period_of_silence_once_there_is_a_subscri
             rig.text(&mut ws);
             rig.pass(period_ms / 2);
             rig.silence(&mut ws);
-            // Whatever is said puts it off.
+            // Any message postpones the heartbeat.
             let ping =
                 [r#"{"method":"ping"}"#, r#"{"event":"ping"}"#][usize::from(name == "bitfinex")];
             assert!(rig.ask(&mut ws, ping).contains("pong"));
@@ -297,7 +297,7 @@ fn kraken_and_bitfinex_beat_after_each_period_of_silence_once_there_is_a_subscri
 }
 
 #[test]
-fn a_heartbeat_of_kraken_is_for_all_symbols_and_one_of_bitfinex_for_its_channel() {
+fn a_heartbeat_covers_all_symbols_at_kraken_and_one_channel_at_bitfinex() {
     let mut rig = Rig::stopped(&format!("{SLOW} --keep-alive 1s"), T0);
     let (mut kraken, mut bitfinex) = (rig.at("/kraken"), rig.at("/bitfinex"));
     let both = subscription("kraken").replace("]", r#","BTC/USDT"]"#);
@@ -319,7 +319,7 @@ fn a_heartbeat_of_kraken_is_for_all_symbols_and_one_of_bitfinex_for_its_channel(
 }
 
 #[test]
-fn bitstamp_succeeds_with_everything_tells_trades_once_and_books_again() {
+fn bitstamp_accepts_any_subscription_and_sends_trades_once_and_books_repeatedly() {
     let mut rig = Rig::stopped(SLOW, T0);
     let mut ws = rig.at("/bitstamp");
     rig.silence(&mut ws);
@@ -378,7 +378,7 @@ fn bitstamp_succeeds_with_everything_tells_trades_once_and_books_again() {
 }
 
 #[test]
-fn bitfinex_tells_arrays_under_the_number_of_a_channel() {
+fn bitfinex_sends_arrays_with_the_number_of_the_channel() {
     let mut rig = Rig::stopped("", T0);
     let mut ws = rig.at("/bitfinex");
     says(
@@ -477,7 +477,7 @@ fn okx_acknowledges_each_argument_and_answers_a_ping_in_plain_text() {
 }
 
 #[test]
-fn bybit_acknowledges_all_at_once_and_tells_an_unchanged_book_again() {
+fn bybit_acknowledges_all_arguments_together_and_repeats_an_unchanged_book() {
     let mut rig = Rig::stopped(SLOW, T0);
     let mut ws = rig.at("/bybit");
     rig.silence(&mut ws);
@@ -499,7 +499,7 @@ fn bybit_acknowledges_all_at_once_and_tells_an_unchanged_book_again() {
     );
     for n in 1..=3 {
         rig.pass(2_999);
-        // An answer does not put the book off.
+        // An answer does not postpone the book.
         hears(
             &mut rig,
             &mut ws,
@@ -537,7 +537,7 @@ fn bybit_acknowledges_all_at_once_and_tells_an_unchanged_book_again() {
 }
 
 #[test]
-fn okx_and_bybit_disconnect_a_client_that_says_nothing() {
+fn okx_and_bybit_disconnect_a_silent_client() {
     for (name, ping, limit_ms) in [
         ("okx", "ping", 30_000),
         ("bybit", r#"{"op":"ping"}"#, 600_000),
@@ -559,7 +559,7 @@ fn okx_and_bybit_disconnect_a_client_that_says_nothing() {
             }
         }
     }
-    // The others have no such limit.
+    // The other exchanges have no such timeout.
     for name in ["kraken", "bitstamp", "bitfinex", "coinbase"] {
         let mut rig = Rig::stopped("--fault mute", T0);
         let mut ws = rig.at(&format!("/{name}"));
@@ -573,9 +573,10 @@ fn okx_and_bybit_disconnect_a_client_that_says_nothing() {
     }
 }
 
-/// The tape is about BTCUSDT: its base is sold for three currencies, each spelled as the exchange does, and nothing else is.
+/// The tape has prices of BTCUSDT. Its base currency is served against three currencies, each in the exchange's spelling, and
+/// nothing else is.
 #[test]
-fn bitcoin_is_sold_for_dollars_and_two_stablecoins_and_nothing_else_is_sold() {
+fn only_bitcoin_against_dollars_and_two_stablecoins_is_served() {
     for dialect in STREAMS {
         let name = dialect.name;
         let spelled: [&str; 5] = match name {

@@ -9,7 +9,7 @@ mod typed;
 use futures_util::StreamExt;
 use native_tls::{Certificate, TlsConnector};
 use rsoracle::exchange::link::Link;
-use rsoracle::exchange::session::{Plan, Session};
+use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
 use rsoracle::exchange::{Dialect, Pace, Said, Topic, Way, dialect, endpoints, tunnel};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
@@ -195,7 +195,7 @@ fn ways(source: &Source, before: &str, frames: &[String], tls: &(String, String)
         builder.build().expect("TLS")
     };
     let place = Endpoint::parse(&format!("wss://{place}")).expect("an address");
-    let mut session = Session::new(Plan {
+    let mut session = ExchangeSession::new(SessionPlan {
         source,
         endpoints: vec![place],
         tls: Some(connector().into()),

@@ -1,28 +1,28 @@
-//! What is answered: the text of one WS-API reply, written as Binance writes it.
+//! Writes the text of one WS-API reply as Binance writes it.
 //!
-//! Invariant: [`reply`] is a pure function of the request, the scene and the lie; without a lie, what it writes is
-//! JSON, and byte for byte what Binance's documents show (without their blanks).
-//! What this module does not do: count or enforce the rate limit, of which it always tells the same; the fault
-//! `status:429:…` stands in for that.
+//! Invariant: [`reply`] is a pure function of the request, the scene and the lie. Without a lie, it writes JSON that equals
+//! the examples in Binance's documents byte for byte, except for blanks.
+//! The rate limit is neither counted nor enforced, and `rateLimits` is always the same; use the fault `status:429:…` to test
+//! a rate limit.
 //!
 //! Sources: Binance's `web-socket-api.md` (response format, rate limits, ticker.price, ticker.book) and `errors.md`.
 
 use super::super::fault::Lie;
 use super::super::quote::around;
 use super::super::text::quoted;
-use super::request::{Asked, Refusal, Request};
+use super::request::{Asked, Request, RequestRefusal};
 
-/// Weight per minute that Binance grants an address.
+/// Request weight that Binance allows per address and minute.
 pub const WEIGHT_LIMIT: u32 = 6000;
-/// What stands at the end of every reply to a request that could be read: readers must pass over it.
+/// The end of every reply to a request that could be read. Clients must ignore it.
 const RATE_LIMITS: &str = r#","rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]"#;
-/// Text that is no JSON, for the fault `garbage`.
+/// Text that is not JSON, for the fault `garbage`.
 pub const GARBAGE: &str = "this is {not JSON: \"at all";
 
-/// What surrounds a request when it is answered.
+/// The state of the exchange when a request is answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// The symbol there is.
+    /// The symbol of the tape.
     pub symbol: &'a str,
     /// Its price, with eight decimals.
     pub price: &'a str,
@@ -50,14 +50,14 @@ pub fn reply(request: &Request, scene: &Scene, lie: &Lie) -> String {
     };
     match result {
         Ok(result) => frame(request, lie, 200, &format!("\"result\":{result}"), false),
-        Err(Refusal { code, msg, unread }) => {
+        Err(RequestRefusal { code, msg, unread }) => {
             let error = format!("\"error\":{{\"code\":{code},\"msg\":{}}}", quoted(&msg));
             frame(request, lie, 400, &error, unread)
         }
     }
 }
 
-/// The reply of an exchange that has had enough: status 429, or 418 for a ban.
+/// The reply to too many requests: status 429, or 418 for a ban.
 pub fn too_many(request: &Request, scene: &Scene, lie: &Lie, code: u16, retry_us: u64) -> String {
     let retry_after = scene.unix_us.saturating_add(retry_us) / 1000;
     let msg = weight_message(code, retry_after);
@@ -69,7 +69,8 @@ pub fn too_many(request: &Request, scene: &Scene, lie: &Lie, code: u16, retry_us
     frame(request, lie, code, &error, false)
 }
 
-/// The message of -1003 TOO_MANY_REQUESTS (errors.md), for 418 with the end of the ban in Unix milliseconds.
+/// The message of the error -1003 TOO_MANY_REQUESTS (errors.md). For 418 it says when the ban ends, in milliseconds since the
+/// Unix epoch.
 pub fn weight_message(code: u16, until_ms: u64) -> String {
     match code {
         418 => format!(
@@ -97,19 +98,20 @@ fn price(
     status: Option<&str>,
     scene: &Scene,
     lie: &Lie,
-) -> Result<String, Refusal> {
+) -> Result<String, RequestRefusal> {
     if !sells(scene.symbol, symbol) {
-        return Err(Refusal::new(-1121, "Invalid symbol."));
+        return Err(RequestRefusal::new(-1121, "Invalid symbol."));
     }
     // The tape never halts, so another status than TRADING matches nothing.
     if status.is_some_and(|status| status != "TRADING") {
         let msg = "The symbol's status does not match the requested symbolStatus.";
-        return Err(Refusal::new(-1220, msg));
+        return Err(RequestRefusal::new(-1220, msg));
     }
     Ok(ticker(book, symbol, scene, lie))
 }
 
-/// Whether the tape of one symbol stands for another: for USDC as well as for USDT, since that is where Binance trades.
+/// Whether the tape has prices for a symbol. A tape in USDT also serves USDC and the other way round, since Binance trades
+/// both.
 fn sells(tape: &str, symbol: &str) -> bool {
     let base = |symbol: &str| {
         let base = symbol.strip_suffix("USDT").or(symbol.strip_suffix("USDC"));
@@ -136,7 +138,7 @@ fn ticker(book: bool, symbol: &str, scene: &Scene, lie: &Lie) -> String {
     )
 }
 
-/// An id of the same kind that is another one.
+/// A different id of the same JSON type.
 fn other_id(id: &str) -> String {
     match id.parse::<i64>() {
         Ok(number) => number.wrapping_add(1).to_string(),
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_is_told_as_binance_tells_it() {
+    fn a_ban_is_answered_as_binance_does() {
         let request = Request::read(ASK);
         let ban = too_many(&request, &SCENE, &Lie::default(), 418, 2_000_000);
         assert_eq!(
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_told_exactly() {
+    fn lies_are_sent_unchanged() {
         let price = |text: &str| Lie {
             price: Some(text.to_owned()),
             ..Lie::default()

@@ -1,4 +1,4 @@
-//! Binance's WS-API, as far as collectors and tests ask it: the requests, and the answers to them.
+//! The part of Binance's WS-API that collectors and tests use: requests and the answers to them.
 
 pub mod answer;
 pub mod request;

@@ -1,21 +1,20 @@
-//! What a client asks: the text of one WS-API request, read as Binance reads it.
+//! Reads the text of one WS-API request as Binance reads it.
 //!
-//! Invariant: no text whatsoever makes [`Request::read`] panic or fail; what is wrong with it becomes the refusal
-//! that answers it. The id is kept as the bytes that came, because it is echoed untouched. Only text that has
-//! passed [`crate::exchange::json::check`] is looked into.
-//! What this module does not do: know any symbol or price.
+//! Invariant: [`Request::read`] neither panics nor fails, whatever the text; whatever is wrong with a request becomes the
+//! refusal that answers it. The id is kept as the bytes that came, because it is echoed unchanged. Only text that is JSON by
+//! [`crate::exchange::json`] is read. Whether a symbol exists is decided elsewhere.
 //!
 //! Sources: Binance's `web-socket-api.md` (request format, ticker.price, ticker.book) and `errors.md` (codes and messages).
 
 use crate::exchange::json::{Json, Spans};
 
-/// One request: whom to answer, and what was asked or why it cannot be answered.
+/// One request: its id, and what it asks or why it is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The id as it came, a piece of JSON; `null` where none could be read.
+    /// The id as it came, as JSON text; `null` if there was no valid one.
     pub id: String,
-    /// What is asked.
-    pub asked: Result<Asked, Refusal>,
+    /// What is asked, or why it is refused.
+    pub asked: Result<Asked, RequestRefusal>,
 }
 
 /// What is asked.
@@ -23,11 +22,11 @@ pub struct Request {
 pub enum Asked {
     /// `ticker.price` or `ticker.book`
     Ticker {
-        /// Best bid and ask instead of the last price.
+        /// Whether best bid and best ask are asked for instead of the last price.
         book: bool,
-        /// Of which symbol; Binance would also take a list, or none for all.
+        /// The symbol. Binance would also accept a list, or none for all symbols.
         symbol: String,
-        /// Only if it is in this state: TRADING, HALT or BREAK.
+        /// Answer only if the symbol is in this state: TRADING, HALT or BREAK.
         status: Option<String>,
     },
     /// `ping`
@@ -38,19 +37,19 @@ pub enum Asked {
 
 /// Why a request is not answered with a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RequestRefusal {
     /// Binance's code, from `errors.md`.
     pub code: i32,
     /// Binance's message for it.
     pub msg: String,
-    /// Whether it is the request's frame that is wrong: such answers were seen without `rateLimits`.
+    /// Whether the request could not be read at all: such answers were seen without `rateLimits`.
     pub unread: bool,
 }
 
-impl Refusal {
-    /// A refusal of a request that could be read.
-    pub fn new(code: i32, msg: impl Into<String>) -> Refusal {
-        Refusal {
+impl RequestRefusal {
+    /// Refuses a request that could be read.
+    pub fn new(code: i32, msg: impl Into<String>) -> RequestRefusal {
+        RequestRefusal {
             code,
             msg: msg.into(),
             unread: false,
@@ -58,8 +57,8 @@ impl Refusal {
     }
 
     /// -1135 INVALID_JSON
-    fn unread(msg: &str) -> Refusal {
-        Refusal {
+    fn unread(msg: &str) -> RequestRefusal {
+        RequestRefusal {
             code: -1135,
             msg: msg.to_owned(),
             unread: true,
@@ -72,7 +71,7 @@ impl Request {
     pub fn read(text: &str) -> Request {
         let unread = |msg| Request {
             id: "null".to_owned(),
-            asked: Err(Refusal::unread(msg)),
+            asked: Err(RequestRefusal::unread(msg)),
         };
         let mut spans = Spans::new();
         let Some(json) = Json::read(text, &mut spans)
@@ -81,7 +80,7 @@ impl Request {
         else {
             return unread("Invalid JSON Request");
         };
-        // The id is mandatory (web-socket-api.md, request format); the message was seen on the wire.
+        // The id is required (web-socket-api.md, request format). This message was seen on the wire.
         let id = match json.get("id") {
             Some(id) if is_id(id.raw()) => id.raw().to_owned(),
             _ => {
@@ -96,10 +95,10 @@ impl Request {
         Request {
             id,
             asked: match (json.get("method").and_then(Json::owned), params.members()) {
-                (_, None) => Err(Refusal::unread(
+                (_, None) => Err(RequestRefusal::unread(
                     "Invalid 'params' in JSON request; expected an object.",
                 )),
-                (None, _) => Err(Refusal::unread(
+                (None, _) => Err(RequestRefusal::unread(
                     "Invalid 'method' in JSON request; expected a string.",
                 )),
                 (Some(method), Some(_)) => asked(&method, params),
@@ -108,8 +107,8 @@ impl Request {
     }
 }
 
-/// INT, STRING of 1 to 36 letters, digits, `-` and `_`, or null. An escape in a string is refused: what it
-/// stands for might be legal, but echoing it untouched could not be told from echoing what it stands for.
+/// Whether JSON text is a valid id: an integer, a string of 1 to 36 letters, digits, `-` and `_`, or null. A string with an
+/// escape is refused: otherwise it would be unclear whether to echo the escape or the character that it means.
 fn is_id(raw: &str) -> bool {
     let name = raw.strip_prefix('"').and_then(|s| s.strip_suffix('"'));
     let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
@@ -118,13 +117,18 @@ fn is_id(raw: &str) -> bool {
         || name.is_some_and(|s| (1..=36).contains(&s.len()) && s.bytes().all(legal))
 }
 
-fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
+fn asked(method: &str, params: Json) -> Result<Asked, RequestRefusal> {
     let method = method.strip_prefix("v3/").unwrap_or(method);
     let known: &[&str] = match method {
         "ticker.price" | "ticker.book" => &["symbol", "symbolStatus"],
         "ping" | "time" => &[],
         // -1020 UNSUPPORTED_OPERATION
-        _ => return Err(Refusal::new(-1020, "This operation is not supported.")),
+        _ => {
+            return Err(RequestRefusal::new(
+                -1020,
+                "This operation is not supported.",
+            ));
+        }
     };
     let is_known = |name: &String| known.contains(&name.as_str());
     let names: Vec<Option<String>> = params
@@ -136,7 +140,7 @@ fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
     let read = names.iter().flatten().filter(|name| is_known(name)).count();
     if read < names.len() {
         // -1104 UNREAD_PARAMETERS
-        return Err(Refusal::new(
+        return Err(RequestRefusal::new(
             -1104,
             format!(
                 "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{}'.",
@@ -155,17 +159,17 @@ fn asked(method: &str, params: Json) -> Result<Asked, Refusal> {
     }
 }
 
-/// A symbol's name, whether it exists or not.
-fn symbol(params: Json) -> Result<String, Refusal> {
+/// The name of the symbol, whether it exists or not.
+fn symbol(params: Json) -> Result<String, RequestRefusal> {
     let name = params.get("symbol").and_then(Json::owned);
     let name = name.ok_or_else(malformed)?;
     if name.is_empty() {
-        return Err(Refusal::new(-1105, "Parameter 'symbol' was empty."));
+        return Err(RequestRefusal::new(-1105, "Parameter 'symbol' was empty."));
     }
     let legal = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_.".contains(&b);
     if name.len() > 50 || !name.bytes().all(legal) {
         // -1100 ILLEGAL_CHARS
-        return Err(Refusal::new(
+        return Err(RequestRefusal::new(
             -1100,
             "Illegal characters found in parameter 'symbol'; legal range is '^[\\w\\-._&&[^a-z]]{1,50}$'.",
         ));
@@ -173,19 +177,19 @@ fn symbol(params: Json) -> Result<String, Refusal> {
     Ok(name)
 }
 
-fn status(params: Json) -> Result<Option<String>, Refusal> {
+fn status(params: Json) -> Result<Option<String>, RequestRefusal> {
     match params.get("symbolStatus").map(Json::owned) {
         None => Ok(None),
         Some(Some(status)) if ["TRADING", "HALT", "BREAK"].contains(&status.as_str()) => {
             Ok(Some(status))
         }
-        Some(_) => Err(Refusal::new(-1122, "Invalid symbolStatus.")),
+        Some(_) => Err(RequestRefusal::new(-1122, "Invalid symbolStatus.")),
     }
 }
 
 /// -1102 MANDATORY_PARAM_EMPTY_OR_MALFORMED
-fn malformed() -> Refusal {
-    Refusal::new(
+fn malformed() -> RequestRefusal {
+    RequestRefusal::new(
         -1102,
         "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.",
     )
@@ -199,7 +203,7 @@ mod tests {
         Request::read(text).asked.unwrap_err().code
     }
 
-    fn one(symbol: &str) -> Result<Asked, Refusal> {
+    fn one(symbol: &str) -> Result<Asked, RequestRefusal> {
         Ok(Asked::Ticker {
             book: false,
             symbol: symbol.to_owned(),

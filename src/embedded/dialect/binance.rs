@@ -1,17 +1,20 @@
-//! Binance's market streams: `@trade` and `@bookTicker`, wrapped as on a combined connection.
+//! Binance's market streams: `@trade` and `@bookTicker`, wrapped with the stream's name as on a combined connection.
 //!
-//! Rules: web-socket-streams.md of binance/binance-spot-api-docs. A name of a stream that there is not is acknowledged like
-//! any other, and stays silent. Invariant and what this does not do: see [`super`].
+//! Source: web-socket-streams.md of binance/binance-spot-api-docs. A subscription to an unknown stream is acknowledged like
+//! any other, and nothing ever comes on it.
 
-use super::super::quote::Quote;
+use super::super::quote::MarketData;
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed, texts};
+use super::{Beat, ChannelKind, Desk, ServerDialect, texts};
 use crate::exchange::json::{Json, NotJson, Spans};
 
-/// Binance, streams.
-pub static STREAM: Dialect = Dialect {
+/// Binance's market streams.
+pub static STREAM: ServerDialect = ServerDialect {
     name: "binance-stream",
-    channels: &[("trade", Feed::Trades), ("bookTicker", Feed::Quotes)],
+    channels: &[
+        ("trade", ChannelKind::Trades),
+        ("bookTicker", ChannelKind::Quotes),
+    ],
     hear,
     price,
     decimals_min: 8,
@@ -45,7 +48,7 @@ fn hear(text: &str, desk: &mut Desk) {
             .say(r#"{"code":2,"msg":"Invalid request: expected SUBSCRIBE with params and id"}"#);
     };
     for name in names {
-        // Lower case in names of streams, upper case everywhere else.
+        // Symbols are in lower case in stream names, and in upper case everywhere else.
         if let Some((symbol, channel)) = name.split_once('@')
             && symbol == symbol.to_ascii_lowercase()
         {
@@ -55,15 +58,15 @@ fn hear(text: &str, desk: &mut Desk) {
     desk.say(format!(r#"{{"result":null,"id":{}}}"#, id.raw()));
 }
 
-fn price(quote: &Quote) -> String {
-    let (symbol, channel, serial) = (&quote.symbol, quote.channel, quote.serial);
-    let (bid, ask) = (quoted(&quote.bid), quoted(&quote.ask));
+fn price(market: &MarketData) -> String {
+    let (symbol, channel, serial) = (&market.symbol, market.channel, market.serial);
+    let (bid, ask) = (quoted(&market.bid), quoted(&market.ask));
     let data = match channel {
         "trade" => format!(
             r#"{{"e":"trade","E":{},"s":"{symbol}","t":{serial},"p":{},"q":"0.02000000","T":{},"m":true,"M":true}}"#,
-            quote.now_ms(),
-            quoted(&quote.last),
-            quote.trade_ms()
+            market.now_ms(),
+            quoted(&market.last),
+            market.trade_ms()
         ),
         _ => format!(
             r#"{{"u":{serial},"s":"{symbol}","b":{bid},"B":"3.78826000","a":{ask},"A":"1.54698000"}}"#

@@ -1,21 +1,20 @@
-//! Bitfinex's websocket API v2: the channel `ticker`. Prices are numbers in arrays under the number of the channel; they bear
-//! neither a symbol nor a time.
+//! Bitfinex's WebSocket API v2: the channel `ticker`. Prices are numbers in arrays that start with the number of the channel;
+//! they have neither a symbol nor a time.
 //!
-//! Rules: docs.bitfinex.com, ws-general and ws-public-ticker. Invariant and what this does not do: see [`super`]; nor does it
-//! know `conf`.
+//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. The event `conf` is not supported.
 
-use super::super::quote::Quote;
+use super::super::quote::MarketData;
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed, echoed};
+use super::{Beat, ChannelKind, Desk, ServerDialect, echoed};
 use crate::exchange::json::{Json, Spans};
 
 /// The number of the first channel of a connection.
 const CHANNEL: u64 = 232_949;
 
 /// Bitfinex.
-pub static STREAM: Dialect = Dialect {
+pub static STREAM: ServerDialect = ServerDialect {
     name: "bitfinex",
-    channels: &[("ticker", Feed::Quotes)],
+    channels: &[("ticker", ChannelKind::Quotes)],
     hear,
     price,
     decimals_min: 0,
@@ -25,7 +24,9 @@ pub static STREAM: Dialect = Dialect {
             r#"{{"event":"info","version":2,"serverId":"5a1c3b7e-embedded","platform":{{"status":{status}}}}}"#
         )
     }),
-    beat: Beat::Quiet(15, |quote| format!(r#"[{},"hb"]"#, CHANNEL + quote.number)),
+    beat: Beat::Quiet(15, |market| {
+        format!(r#"[{},"hb"]"#, CHANNEL + market.number)
+    }),
     notice: Some(|_| {
         r#"{"event":"info","code":20051,"msg":"Stopping. Please try to reconnect"}"#.into()
     }),
@@ -68,13 +69,13 @@ fn hear(text: &str, desk: &mut Desk) {
     });
 }
 
-/// BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, VOLUME, HIGH, LOW.
-fn price(quote: &Quote) -> String {
+/// The fields are BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, VOLUME, HIGH, LOW.
+fn price(market: &MarketData) -> String {
     format!(
         "[{},[{},12.25,{},9.5,-429.3,-0.0051,{},1816.2480505,88000,85000]]",
-        CHANNEL + quote.number,
-        quote.bid,
-        quote.ask,
-        quote.last
+        CHANNEL + market.number,
+        market.bid,
+        market.ask,
+        market.last
     )
 }

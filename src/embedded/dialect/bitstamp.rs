@@ -1,17 +1,20 @@
-//! Bitstamp's websocket API v2: `live_trades` and `order_book`, one channel per message, the market in the channel's name.
+//! Bitstamp's WebSocket API v2: `live_trades` and `order_book`. Each message is about one channel, whose name has the market.
 //!
-//! Rules: bitstamp.net/websocket/v2. A subscription to a market that there is not succeeds all the same, and stays silent.
-//! Order books come whether anything changed or not. Invariant and what this does not do: see [`super`].
+//! Source: bitstamp.net/websocket/v2. A subscription to an unknown market succeeds, but nothing ever comes on it. Order books
+//! are sent whether they have changed or not.
 
-use super::super::quote::Quote;
+use super::super::quote::MarketData;
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed};
+use super::{Beat, ChannelKind, Desk, ServerDialect};
 use crate::exchange::json::{Json, Spans};
 
 /// Bitstamp.
-pub static STREAM: Dialect = Dialect {
+pub static STREAM: ServerDialect = ServerDialect {
     name: "bitstamp",
-    channels: &[("live_trades", Feed::Trades), ("order_book", Feed::Quotes)],
+    channels: &[
+        ("live_trades", ChannelKind::Trades),
+        ("order_book", ChannelKind::Quotes),
+    ],
     hear,
     price,
     decimals_min: 0,
@@ -53,30 +56,30 @@ fn hear(text: &str, desk: &mut Desk) {
     }
 }
 
-fn price(quote: &Quote) -> String {
-    let (event, data) = match quote.channel {
+fn price(market: &MarketData) -> String {
+    let (event, data) = match market.channel {
         "live_trades" => (
             "trade",
             format!(
                 r#"{{"id":{serial},"timestamp":"{}","amount":0.07375969,"amount_str":"0.07375969","price":{},"price_str":{},"type":0,"microtimestamp":"{}","buy_order_id":2046551467757570,"sell_order_id":2046551452086274}}"#,
-                quote.trade_us / 1_000_000,
-                quote.last,
-                quoted(&quote.last),
-                quote.trade_us,
-                serial = quote.serial
+                market.trade_us / 1_000_000,
+                market.last,
+                quoted(&market.last),
+                market.trade_us,
+                serial = market.serial
             ),
         ),
         _ => (
             "data",
             format!(
                 r#"{{"timestamp":"{}","microtimestamp":"{}","bids":[[{},"0.50000000"]],"asks":[[{},"0.50000000"]]}}"#,
-                quote.now_us / 1_000_000,
-                quote.now_us,
-                quoted(&quote.bid),
-                quoted(&quote.ask)
+                market.now_us / 1_000_000,
+                market.now_us,
+                quoted(&market.bid),
+                quoted(&market.ask)
             ),
         ),
     };
-    let (channel, symbol) = (quote.channel, &quote.symbol);
+    let (channel, symbol) = (market.channel, &market.symbol);
     format!(r#"{{"data":{data},"channel":"{channel}_{symbol}","event":"{event}"}}"#)
 }

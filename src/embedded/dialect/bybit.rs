@@ -1,18 +1,21 @@
-//! Bybit's public spot websocket API v5: `orderbook.1`, and `tickers`, which has no bid and ask. Always whole snapshots.
+//! Bybit's public spot WebSocket API v5: `orderbook.1`, and `tickers`, which has no bid and ask. Every message is a complete
+//! snapshot.
 //!
-//! Rules: bybit-exchange/docs, v5 websocket (public orderbook and ticker, wss-authentication). All arguments of a request are
-//! acknowledged at once, and one that is bad fails them all. A book comes again after three seconds without a change.
-//! Invariant and what this does not do: see [`super`].
+//! Source: bybit-exchange/docs, v5 websocket (public orderbook and ticker, wss-authentication). All arguments of a request are
+//! acknowledged together, and a bad one makes all of them fail. A book is sent again after three seconds without a change.
 
-use super::super::quote::Quote;
+use super::super::quote::MarketData;
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed, echoed, texts};
+use super::{Beat, ChannelKind, Desk, ServerDialect, echoed, texts};
 use crate::exchange::json::{Json, Spans};
 
 /// Bybit.
-pub static STREAM: Dialect = Dialect {
+pub static STREAM: ServerDialect = ServerDialect {
     name: "bybit",
-    channels: &[("orderbook.1", Feed::Quotes), ("tickers", Feed::Trades)],
+    channels: &[
+        ("orderbook.1", ChannelKind::Quotes),
+        ("tickers", ChannelKind::Trades),
+    ],
     hear,
     price,
     decimals_min: 0,
@@ -60,21 +63,21 @@ fn hear(text: &str, desk: &mut Desk) {
     ));
 }
 
-fn price(quote: &Quote) -> String {
-    let (channel, symbol) = (quote.channel, &quote.symbol);
-    let (serial, ms) = (quote.serial, quote.now_ms());
+fn price(market: &MarketData) -> String {
+    let (channel, symbol) = (market.channel, &market.symbol);
+    let (serial, ms) = (market.serial, market.now_ms());
     let head = format!(r#"{{"topic":"{channel}.{symbol}","ts":{ms},"type":"snapshot""#);
     match channel {
-        // An update number of 1 would mean that the service was restarted.
+        // The update number 1 would mean that the service has restarted.
         "orderbook.1" => format!(
             r#"{head},"data":{{"s":"{symbol}","b":[[{},"0.65302934"]],"a":[[{},"0.25697131"]],"u":{},"seq":{serial}}},"cts":{ms}}}"#,
-            quoted(&quote.bid),
-            quoted(&quote.ask),
+            quoted(&market.bid),
+            quoted(&market.ask),
             serial + 1
         ),
         _ => format!(
             r#"{head},"cs":{serial},"data":{{"symbol":"{symbol}","lastPrice":{last},"highPrice24h":"88000","lowPrice24h":"85000","prevPrice24h":"86000","volume24h":"6100.25","turnover24h":"512000000.5","price24hPcnt":"0.0015","usdIndexPrice":{last}}}}}"#,
-            last = quoted(&quote.last)
+            last = quoted(&market.last)
         ),
     }
 }

@@ -1,17 +1,20 @@
-//! Coinbase Exchange's feed: the channels `ticker` and `heartbeat`.
+//! Coinbase Exchange's WebSocket feed: the channels `ticker` and `heartbeat`.
 //!
-//! Rules: docs.cdp.coinbase.com, Exchange, websocket feed (overview, channels, errors). One bad product fails the whole
-//! subscription. A ticker is sent per trade and bears the trade's time. Invariant and what this does not do: see [`super`].
+//! Source: docs.cdp.coinbase.com, Exchange, websocket feed (overview, channels, errors). One bad product makes the whole
+//! subscription fail. Each trade sends a ticker with the trade's time.
 
-use super::super::quote::{Quote, utc_us_text};
+use super::super::quote::{MarketData, utc_us_text};
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed, texts};
+use super::{Beat, ChannelKind, Desk, ServerDialect, texts};
 use crate::exchange::json::{Json, Spans};
 
 /// Coinbase.
-pub static STREAM: Dialect = Dialect {
+pub static STREAM: ServerDialect = ServerDialect {
     name: "coinbase",
-    channels: &[("ticker", Feed::Trades), ("heartbeat", Feed::Beats)],
+    channels: &[
+        ("ticker", ChannelKind::Trades),
+        ("heartbeat", ChannelKind::Heartbeats),
+    ],
     hear,
     price,
     decimals_min: 0,
@@ -42,7 +45,7 @@ fn hear(text: &str, desk: &mut Desk) {
     }
 }
 
-/// The channels and products of a subscription, or why it fails. A channel may be an object with products of its own.
+/// The channels and products of a subscription, or why it fails. A channel may be an object that lists its own products.
 fn wanted(json: Json, desk: &Desk) -> Result<Vec<(String, String)>, String> {
     if !json.get("type").is_some_and(|what| what.says("subscribe")) {
         return Err("Type has to be subscribe".into());
@@ -72,9 +75,9 @@ fn wanted(json: Json, desk: &Desk) -> Result<Vec<(String, String)>, String> {
     }
 }
 
-/// All subscriptions there are, old and new.
+/// The message that lists all subscriptions, old and new.
 fn state(desk: &Desk) -> String {
-    let channel = |(name, _): &(&str, Feed)| {
+    let channel = |(name, _): &(&str, ChannelKind)| {
         let own = desk.subscriptions.iter().filter(|sub| sub.channel == *name);
         let products: Vec<String> = own.map(|sub| quoted(&sub.symbol)).collect();
         let products = products.join(",");
@@ -89,23 +92,23 @@ fn state(desk: &Desk) -> String {
     )
 }
 
-fn price(quote: &Quote) -> String {
+fn price(market: &MarketData) -> String {
     format!(
         r#"{{"type":"ticker","sequence":{serial},"product_id":"{}","price":{last},"open_24h":"86000","volume_24h":"7000.5","low_24h":"85000","high_24h":"88000","volume_30d":"210000.25","best_bid":{},"best_bid_size":"0.03","best_ask":{},"best_ask_size":"0.2","side":"buy","time":"{}","trade_id":{serial},"last_size":"0.0012"}}"#,
-        quote.symbol,
-        quoted(&quote.bid),
-        quoted(&quote.ask),
-        utc_us_text(quote.trade_us),
-        serial = quote.serial,
-        last = quoted(&quote.last),
+        market.symbol,
+        quoted(&market.bid),
+        quoted(&market.ask),
+        utc_us_text(market.trade_us),
+        serial = market.serial,
+        last = quoted(&market.last),
     )
 }
 
-fn heartbeat(quote: &Quote) -> String {
+fn heartbeat(market: &MarketData) -> String {
     format!(
         r#"{{"type":"heartbeat","last_trade_id":{serial},"product_id":"{}","sequence":{serial},"time":"{}"}}"#,
-        quote.symbol,
-        utc_us_text(quote.now_us),
-        serial = quote.serial,
+        market.symbol,
+        utc_us_text(market.now_us),
+        serial = market.serial,
     )
 }

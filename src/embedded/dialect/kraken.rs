@@ -1,21 +1,21 @@
-//! Kraken's websocket API v2: the channel `ticker`. Prices are JSON numbers, and zeros at their end stay.
+//! Kraken's WebSocket API v2: the channel `ticker`. Prices are JSON numbers with at least one decimal.
 //!
-//! Rules: docs.kraken.com, websocket-v2 (ticker, heartbeat, ping, status). Each symbol is acknowledged or refused for itself.
-//! Invariant and what this does not do: see [`super`]; nor does it heed `"snapshot":false`.
+//! Source: docs.kraken.com, websocket-v2 (ticker, heartbeat, ping, status). Each symbol is acknowledged or refused
+//! separately. `"snapshot":false` is ignored.
 
-use super::super::quote::{Quote, utc_us_text};
+use super::super::quote::{MarketData, utc_us_text};
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed, echoed, texts};
+use super::{Beat, ChannelKind, Desk, ServerDialect, echoed, texts};
 use crate::exchange::json::{Json, Spans};
 
 /// Kraken.
-pub static STREAM: Dialect = Dialect {
+pub static STREAM: ServerDialect = ServerDialect {
     name: "kraken",
-    channels: &[("ticker", Feed::Quotes)],
+    channels: &[("ticker", ChannelKind::Quotes)],
     hear,
     price,
     decimals_min: 1,
-    // The connection's number is beyond what fits in 63 bits, as seen on the wire.
+    // The connection's number does not fit in 63 bits, as was seen on the wire.
     welcome: Some(|online| {
         let system = if online { "online" } else { "maintenance" };
         format!(
@@ -77,17 +77,17 @@ fn hear(text: &str, desk: &mut Desk) {
     }
 }
 
-fn price(quote: &Quote) -> String {
-    let kind = if quote.first { "snapshot" } else { "update" };
-    let Quote {
+fn price(market: &MarketData) -> String {
+    let kind = if market.first { "snapshot" } else { "update" };
+    let MarketData {
         symbol,
         last,
         bid,
         ask,
         serial,
         ..
-    } = quote;
-    let time = utc_us_text(quote.now_us);
+    } = market;
+    let time = utc_us_text(market.now_us);
     format!(
         r#"{{"channel":"ticker","type":"{kind}","data":[{{"symbol":"{symbol}","bid":{bid},"bid_qty":0.56251970,"ask":{ask},"ask_qty":0.00044780,"last":{last},"volume":1816.24805050,"vwap":87100.1,"low":85000.0,"high":88000.0,"change":-429.3,"change_pct":-0.50,"trades":{serial},"timestamp":"{time}"}}]}}"#
     )

@@ -1,9 +1,9 @@
-//! The dialects of exchanges that send prices by themselves, as an exchange speaks them. One file per dialect.
+//! The server's side of each exchange that streams prices. One file per exchange.
 //!
-//! A [`Dialect`] is a table of texts and periods; `stream` does with it whatever all have in common. Invariant: its functions
-//! are pure, and total on any text of a client. They are written from the exchanges' documents alone, independently of the
-//! readers in `exchange`, so that one misunderstanding does not hide the other.
-//! What this module does not do: channels that no collector uses, and ending a subscription.
+//! A [`ServerDialect`] is a table of texts, functions and periods; `stream` does what all of them have in common. Invariant: the
+//! functions are pure, and total on any text from a client. They were written from the exchanges' documents alone,
+//! independently of the parsers in `exchange`, so that a misunderstanding there is not repeated here and so hidden.
+//! Not supported: channels that no collector uses, and unsubscribing.
 
 pub mod binance;
 pub mod bitfinex;
@@ -13,12 +13,12 @@ pub mod coinbase;
 pub mod kraken;
 pub mod okx;
 
-use super::quote::Quote;
+use super::quote::MarketData;
 use crate::exchange::json::Json;
 use rsoracle_proof::source::{KINDS, quote_of};
 
-/// All of them.
-pub static STREAMS: [&Dialect; 7] = [
+/// All dialects.
+pub static STREAMS: [&ServerDialect; 7] = [
     &binance::STREAM,
     &coinbase::STREAM,
     &kraken::STREAM,
@@ -28,86 +28,87 @@ pub static STREAMS: [&Dialect; 7] = [
     &bybit::STREAM,
 ];
 
-/// How one exchange speaks.
-pub struct Dialect {
-    /// The kind of source that it is for, and the path that it is found at: `kraken`.
+/// How one exchange speaks to its clients.
+pub struct ServerDialect {
+    /// Name of its kind of source, such as `kraken`; also its path on the server.
     pub name: &'static str,
-    /// What can be subscribed to.
-    pub channels: &'static [(&'static str, Feed)],
-    /// What a client's text leads to.
+    /// The channels that a client can subscribe to, and what each carries.
+    pub channels: &'static [(&'static str, ChannelKind)],
+    /// Reads a client's message, and puts subscriptions and answers on the desk.
     pub hear: fn(&str, &mut Desk),
-    /// A price message.
-    pub price: fn(&Quote) -> String,
-    /// Decimals that a price is written with at least.
+    /// Writes a price message.
+    pub price: fn(&MarketData) -> String,
+    /// Minimum number of decimals of a price.
     pub decimals_min: usize,
-    /// What is said on connecting; `false` during maintenance, when it is said in place of a price, too.
+    /// The message sent on connecting. With `false` it announces maintenance, and is then also sent in place of a price.
     pub welcome: Option<fn(online: bool) -> String>,
-    /// What is said when there was nothing to say.
+    /// Its heartbeats.
     pub beat: Beat,
-    /// The notice that this connection will end, by the time in milliseconds since the Unix epoch.
+    /// The notice that this connection will end. `now_ms` is in milliseconds since the Unix epoch.
     pub notice: Option<fn(now_ms: u64) -> String>,
-    /// A ping frame comes so often, and its pong is waited for three times as long.
+    /// Seconds between two ping frames. The timeout of a pong is three times this. `None`: no ping frames.
     pub ping_s: Option<u64>,
-    /// A client that is silent for so long is disconnected.
+    /// Seconds after which a silent client is disconnected; `None`: never.
     pub idle_s: Option<u64>,
-    /// A client that has not subscribed after so long is disconnected.
+    /// Seconds after which a client without a subscription is disconnected; `None`: never.
     pub subscribe_s: Option<u64>,
 }
 
 /// What a channel carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feed {
+pub enum ChannelKind {
     /// Each price of the tape once.
     Trades,
-    /// The market as it stands, which may be told again.
+    /// The current state of the market, which may be sent repeatedly.
     Quotes,
-    /// Heartbeats, no prices.
-    Beats,
+    /// Heartbeats only.
+    Heartbeats,
 }
 
-/// How an exchange shows that it lives.
+/// How an exchange shows on an idle connection that it is alive.
 pub enum Beat {
-    /// Not by messages.
+    /// It sends no messages for that.
     None,
-    /// Its quotes come again when there was no price for so many seconds.
+    /// It sends the current quotes again after this many seconds without a price.
     Again(u64),
-    /// After so many seconds without any message, this is said to every subscription; what is the same for all, once.
-    Quiet(u64, fn(&Quote) -> String),
-    /// Every so many seconds, this is said to subscriptions of heartbeats.
-    Steady(u64, fn(&Quote) -> String),
+    /// After this many seconds without any message, it sends this message for every subscription; if it is the same for
+    /// all, only once.
+    Quiet(u64, fn(&MarketData) -> String),
+    /// Every this many seconds, it sends this message for each subscription to heartbeats.
+    Steady(u64, fn(&MarketData) -> String),
 }
 
-/// A connection's subscriptions, and what is to be said because of its last message.
+/// One client's subscriptions, and the messages that wait to be sent to it.
 pub struct Desk {
-    /// Symbols as the dialect spells them, each with another one that is not sold here.
+    /// The symbols that are served, in the dialect's spelling, each with another symbol for the fault `wrong-symbol`.
     markets: Vec<[String; 2]>,
-    channels: &'static [(&'static str, Feed)],
-    /// What was subscribed to, each once.
+    channels: &'static [(&'static str, ChannelKind)],
+    /// The subscriptions, without duplicates.
     pub subscriptions: Vec<Subscription>,
-    /// What is to be said.
+    /// The messages that wait to be sent.
     pub said: Vec<String>,
     /// The exchange's time, in microseconds since the Unix epoch.
     pub now_us: u64,
 }
 
-/// One channel of one market.
+/// A subscription to one channel of one market.
 #[derive(Clone, Debug)]
 pub struct Subscription {
     /// The channel's name.
     pub channel: &'static str,
     /// What it carries.
-    pub feed: Feed,
+    pub kind: ChannelKind,
     /// The market, as the dialect spells it.
     pub symbol: String,
     /// Another market, for the fault `wrong-symbol`.
     pub other: String,
-    /// The number of the tape's trade that was told last.
+    /// The number of the tape's trade that was sent last.
     pub told: Option<u64>,
 }
 
 impl Desk {
-    /// The tape's base currency is sold for dollars and for two stablecoins, whatever the tape's own quote is.
-    pub fn new(dialect: &Dialect, tape_symbol: &str) -> Desk {
+    /// Serves the tape's base currency against dollars and two stablecoins, whatever the tape's own quote currency is.
+    pub fn new(dialect: &ServerDialect, tape_symbol: &str) -> Desk {
         let kind = KINDS.iter().find(|kind| kind.name == dialect.name);
         let spelling = kind.expect("a dialect has the name of a kind").spelling;
         let base = tape_symbol.strip_suffix(quote_of(tape_symbol));
@@ -123,27 +124,28 @@ impl Desk {
         }
     }
 
-    /// Says something.
+    /// Adds a message to send.
     pub fn say(&mut self, text: impl Into<String>) {
         self.said.push(text.into());
     }
 
-    /// Whether there is such a channel of such a market.
+    /// Whether this channel exists and this market is served.
     pub fn sells(&self, channel: &str, symbol: &str) -> bool {
         self.channels.iter().any(|(name, _)| *name == channel)
             && self.markets.iter().any(|[own, _]| own == symbol)
     }
 
-    /// The subscription's place on the desk, new or old; none if there is no such channel or market.
+    /// Subscribes and returns the index of the subscription, which may already exist; `None` if there is no such channel or
+    /// market.
     pub fn subscribe(&mut self, channel: &str, symbol: &str) -> Option<usize> {
-        let (channel, feed) = *self.channels.iter().find(|(name, _)| *name == channel)?;
+        let (channel, kind) = *self.channels.iter().find(|(name, _)| *name == channel)?;
         let [symbol, other] = self.markets.iter().find(|[own, _]| own == symbol)?.clone();
         let same = |old: &Subscription| old.channel == channel && old.symbol == symbol;
         let place = self.subscriptions.iter().position(same);
         Some(place.unwrap_or_else(|| {
             self.subscriptions.push(Subscription {
                 channel,
-                feed,
+                kind,
                 symbol,
                 other,
                 told: None,
@@ -153,12 +155,12 @@ impl Desk {
     }
 }
 
-/// The texts of a list of strings; none if it is no list, or has something else.
+/// The texts of a list of strings; `None` if it is not a list, or contains anything else.
 fn texts(list: Option<Json>) -> Option<Vec<String>> {
     list?.items()?.map(Json::owned).collect()
 }
 
-/// A member that a client sent, to be sent back as it came: `,"req_id":1`, or nothing.
+/// A member of a client's message, to be sent back unchanged: `,"req_id":1`; empty if the client did not send it.
 fn echoed(json: Json, name: &str) -> String {
     let value = json.get(name);
     value.map_or(String::new(), |value| {
@@ -197,7 +199,7 @@ mod tests {
     ];
 
     /// What a desk that has just been opened says to this text.
-    fn told(dialect: &Dialect, text: &str) -> Desk {
+    fn told(dialect: &ServerDialect, text: &str) -> Desk {
         let mut desk = Desk::new(dialect, "BTCUSDT");
         (dialect.hear)(text, &mut desk);
         assert!(!desk.said.is_empty(), "{}: {text}", dialect.name);
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_is_answered_in_json_and_none_makes_a_panic() {
+    fn every_text_is_answered_in_json_without_a_panic() {
         let mut seed = 0x5eed_1234_9abc_def1u64;
         let mut next = || {
             seed ^= seed << 13;
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tapes_are_sold_as_each_exchange_spells_them() {
+    fn other_tapes_are_served_in_each_exchanges_spelling() {
         for (tape, dialect, symbol, other) in [
             ("ETHUSDT", &kraken::STREAM, "ETH/USD", "BTC/USD"),
             ("DOGEUSDC", &bitfinex::STREAM, "tDOGE:USD", "tETHUSD"),

@@ -1,17 +1,17 @@
-//! OKX's public websocket API v5: the channel `tickers`. A client's `ping` and its answer are plain text, no JSON.
+//! OKX's public WebSocket API v5: the channel `tickers`. A client's `ping` and its answer are plain text, not JSON.
 //!
-//! Rules: okx.com/docs-v5, websocket. Each argument is acknowledged or refused for itself; a refusal names the market in its
-//! sentence only. Invariant and what this does not do: see [`super`].
+//! Source: okx.com/docs-v5, websocket. Each argument is acknowledged or refused separately. A refusal names the market only
+//! in the text of its message.
 
-use super::super::quote::Quote;
+use super::super::quote::MarketData;
 use super::super::text::quoted;
-use super::{Beat, Desk, Dialect, Feed};
+use super::{Beat, ChannelKind, Desk, ServerDialect};
 use crate::exchange::json::{Json, Spans};
 
 /// OKX.
-pub static STREAM: Dialect = Dialect {
+pub static STREAM: ServerDialect = ServerDialect {
     name: "okx",
-    channels: &[("tickers", Feed::Quotes)],
+    channels: &[("tickers", ChannelKind::Quotes)],
     hear,
     price,
     decimals_min: 0,
@@ -61,13 +61,13 @@ fn hear(text: &str, desk: &mut Desk) {
     }
 }
 
-fn price(quote: &Quote) -> String {
-    let symbol = &quote.symbol;
+fn price(market: &MarketData) -> String {
+    let symbol = &market.symbol;
     format!(
         r#"{{"arg":{{"channel":"tickers","instId":"{symbol}"}},"data":[{{"instType":"SPOT","instId":"{symbol}","last":{},"lastSz":"0.0000102","askPx":{},"askSz":"0.25697131","bidPx":{},"bidSz":"0.65302934","open24h":"86000","high24h":"88000","low24h":"85000","sodUtc0":"86100","sodUtc8":"86200","volCcy24h":"512000000.5","vol24h":"6100.25","ts":"{}"}}]}}"#,
-        quoted(&quote.last),
-        quoted(&quote.ask),
-        quoted(&quote.bid),
-        quote.now_ms()
+        quoted(&market.last),
+        quoted(&market.ask),
+        quoted(&market.bid),
+        market.now_ms()
     )
 }

@@ -20,7 +20,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let meant = args::parse(command, &words).and_then(|given| match command.name {
         "run" => run::read(&given).map(drop),
         "collect" => collect::read(&given).map(drop),
-        "exchange" => embedded::Settings::from_flags(&given).map(drop),
+        "exchange" => embedded::ExchangeSettings::from_flags(&given).map(drop),
         "verify" => verify::read(&given).map(drop),
         "history" => history::HistorySettings::from_flags(&given).map(drop),
         "doctor" => doctor::DoctorSettings::from_flags(&given).map(drop),

@@ -5,13 +5,13 @@
 
 use rsoracle::flags::args;
 use rsoracle::flags::tables::EXCHANGE;
-use rsoracle::embedded::Settings;
+use rsoracle::embedded::ExchangeSettings;
 use rsoracle::embedded::binance::answer::{Scene, reply};
 use rsoracle::embedded::connection::Connection;
 use rsoracle::embedded::dialect::{Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
 use rsoracle::embedded::binance::request::Request;
-use rsoracle::embedded::talk::Step;
+use rsoracle::embedded::talk::Progress;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::{head_length, respond};
 use rsoracle::embedded::venue::{Now, Venue};
@@ -80,7 +80,7 @@ fn stream(which: usize, text: &str) {
 /// Sends everything at once; then lets an hour pass, in steps of a minute.
 fn socket(bytes: &[u8]) {
     let given = args::parse(&EXCHANGE, &[]).expect("no flags");
-    let settings = Settings::from_flags(&given).expect("defaults");
+    let settings = ExchangeSettings::from_flags(&given).expect("defaults");
     let began = Now::read();
     let tape = Tape::parse(BUILT_IN).expect("the built-in tape");
     let mut venue = Venue::new(tape, &settings, began);
@@ -105,9 +105,9 @@ fn socket(bytes: &[u8]) {
         };
         for _ in 0..8 {
             match connection.step(&mut venue, now) {
-                Step::Busy => {}
-                Step::Idle => break,
-                Step::End => return,
+                Progress::Busy => {}
+                Progress::Idle => break,
+                Progress::End => return,
             }
         }
     }

@@ -2,7 +2,7 @@
 //! answer.
 #![no_main]
 
-use rsoracle::exchange::proxy::{Answer, Proxies, Proxy, answer};
+use rsoracle::exchange::proxy::{ConnectReply, Proxies, Proxy, answer};
 use rsoracle::system::endpoint::Endpoint;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -26,7 +26,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let head = lines.next().unwrap_or_default();
     // As it arrives: byte by byte, until it is clear what it is.
     let first = (0..=head.len()).map(|end| answer(&head[..end]));
-    if let Some(Answer::Status(code)) = first.into_iter().find(|said| *said != Answer::Part) {
+    if let Some(ConnectReply::Status(code)) = first.into_iter().find(|said| *said != ConnectReply::Part) {
         assert!(code <= 999);
     }
 });
