@@ -45,7 +45,7 @@ pub enum Remark {
 
 /// The file of the aggregator's key: the file of `--aggregator-key`, or else a file beside the journal. `None`: the key is
 /// fresh, and kept nowhere.
-pub fn key_path(config: &Run) -> Option<String> {
+pub(crate) fn key_path(config: &Run) -> Option<String> {
     let beside = config
         .journal
         .as_ref()
@@ -183,7 +183,7 @@ impl Book {
     }
 
     /// The earliest start that the next round may have.
-    pub fn start_us_min(&self) -> u64 {
+    pub(crate) fn start_us_min(&self) -> u64 {
         self.last_start_us + 1
     }
 
@@ -198,7 +198,7 @@ impl Book {
     }
 
     /// Writes the newest published report to the file of `--latest`, unless it is there already.
-    pub fn write_latest(&mut self, config: &Run) -> Result<(), Error> {
+    pub(crate) fn write_latest(&mut self, config: &Run) -> Result<(), Error> {
         if let (Some(path), Some(line)) = (&config.latest, &self.unwritten) {
             file::replace(path, &format!("{line}\n"))?;
             self.unwritten = None;

@@ -111,7 +111,7 @@ impl DataChannel {
     }
 
     /// The round is over: counts observations whose samples did not come.
-    pub fn close_round(&mut self, refused: &mut Refused) {
+    pub(crate) fn close_round(&mut self, refused: &mut Refused) {
         let waiting = |sender: &&Sender| {
             sender.slot.is_some() && sender.inbox.bytes().len() == Observation::BYTES
         };

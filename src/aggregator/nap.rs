@@ -20,7 +20,7 @@ const NAP_SAMPLING: Duration = Duration::from_millis(20);
 const NAP_IDLE_MAX: Duration = Duration::from_millis(50);
 /// No nap ends within this time of a sample's instant, before or after: collectors poll the clock before it, and encrypt and
 /// send after it.
-pub const INSTANT_CLEAR: Duration = Duration::from_millis(3);
+pub(crate) const INSTANT_CLEAR: Duration = Duration::from_millis(3);
 
 /// The naps of one phase of a round.
 pub struct Naps {
@@ -36,12 +36,12 @@ impl Naps {
     }
 
     /// Naps between rounds.
-    pub fn resting() -> Naps {
+    pub(crate) fn resting() -> Naps {
         Naps::new(NAP_RESTING, NAP_IDLE_MAX)
     }
 
     /// Naps between samples.
-    pub fn sampling() -> Naps {
+    pub(crate) fn sampling() -> Naps {
         Naps::new(NAP_SAMPLING, NAP_IDLE_MAX)
     }
 
@@ -74,7 +74,12 @@ impl Naps {
 }
 
 /// A nap of at least `nap` that does not end around a sample's instant.
-pub fn between_instants(nap: Duration, now_us: u64, start_us: u64, interval_us: u64) -> Duration {
+pub(crate) fn between_instants(
+    nap: Duration,
+    now_us: u64,
+    start_us: u64,
+    interval_us: u64,
+) -> Duration {
     let clear_us = INSTANT_CLEAR.as_micros() as u64;
     let wake_us = now_us + nap.as_micros() as u64;
     if wake_us + clear_us < start_us {

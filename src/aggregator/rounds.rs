@@ -56,7 +56,7 @@ impl Restart {
     }
 
     /// Notes that a round ended, and whether the collector gave a price in it.
-    pub fn round_over(&mut self, good: bool) {
+    pub(crate) fn round_over(&mut self, good: bool) {
         self.good_rounds = if good { self.good_rounds + 1 } else { 0 };
         if self.good_rounds >= RESTART_ROUNDS_GOOD {
             self.pause = None;

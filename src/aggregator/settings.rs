@@ -98,7 +98,7 @@ pub struct Run {
 
 /// The part of a period, at its end, that is reserved for writing and publishing the report before the next round is
 /// announced, in microseconds.
-pub fn clear_us(every_us: u64) -> u64 {
+pub(crate) fn clear_us(every_us: u64) -> u64 {
     (every_us / limits::CLEAR_PART).min(limits::CLEAR_US_MAX)
 }
 
@@ -119,7 +119,7 @@ impl Run {
     }
 
     /// How many lying collectors, and which failing exchanges, the roster tolerates.
-    pub fn tolerance(&self) -> Tolerance<'_> {
+    pub(crate) fn tolerance(&self) -> Tolerance<'_> {
         let names: Vec<&str> = self.sources.iter().map(|source| &*source.name).collect();
         Tolerance::of(&self.feed, &names, self.f())
     }
@@ -130,14 +130,14 @@ impl Run {
     }
 
     /// Shortest lead time: between a round's announcement and its start.
-    pub fn lead_us_min(&self) -> u64 {
+    pub(crate) fn lead_us_min(&self) -> u64 {
         let waking_us = u64::from(self.collectors) * limits::LEAD_US_PER_COLLECTOR;
         waking_us.clamp(limits::LEAD_MS_MIN * 1_000, limits::LEAD_MS_MAX * 1_000)
     }
 
     /// Longest lead time. With a period, it is at most half of the time that sampling leaves, so that one collector that is
     /// slow, or lies about its clock, cannot use up the time for the others' answers.
-    pub fn lead_us_max(&self) -> u64 {
+    pub(crate) fn lead_us_max(&self) -> u64 {
         let half_us = |every_us: u64| {
             let left_us = every_us - self.last_instant_us() - clear_us(every_us);
             (left_us / 2).max(self.lead_us_min())

@@ -39,7 +39,7 @@ pub fn listen(
 
 /// Checks the limit on open files: three per collector (two channels and, briefly, its standard input), and room for
 /// strangers.
-pub fn check_open_files(config: &Run) -> Result<(), Error> {
+pub(crate) fn check_open_files(config: &Run) -> Result<(), Error> {
     let needed = 3 * u64::from(config.collectors) + 2 * STRANGERS_MAX as u64 + 32;
     let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
         return Ok(());
@@ -61,7 +61,7 @@ pub fn check_open_files(config: &Run) -> Result<(), Error> {
 }
 
 /// Writes a remote collector's enrolment to a file that only its owner can read.
-pub fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(), Error> {
+pub(crate) fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(), Error> {
     let path = format!("{dir}/slot-{slot}.enrolment");
     let failed = |error| {
         Error::new(format!("cannot write {path}"), error)

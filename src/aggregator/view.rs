@@ -6,7 +6,7 @@ use rsoracle_proof::price;
 use rsoracle_proof::round::Round;
 
 /// Why a slot gave no answer in the round that started at `start_us`, as far as the aggregator can tell.
-pub fn why_silent(slot: &Slot, start_us: u64) -> &str {
+pub(crate) fn why_silent(slot: &Slot, start_us: u64) -> &str {
     match (&slot.member, slot.remark.as_str()) {
         (Some(_), _) if !slot.takes_part(start_us) => "no first price from the exchange in time",
         (Some(_), _) => "no answer in time",
@@ -30,7 +30,7 @@ pub fn gathering(slots: &[Slot]) -> Vec<String> {
 }
 
 /// The lines of the display while samples are taken.
-pub fn sampling(slots: &[Slot], round: &Round) -> Vec<String> {
+pub(crate) fn sampling(slots: &[Slot], round: &Round) -> Vec<String> {
     block(slots, |index, slot| {
         let records = &round.parts[index].records;
         let last = records.iter().rev().find_map(|record| record.price.ok());
@@ -70,7 +70,7 @@ fn block(slots: &[Slot], line: impl Fn(usize, &Slot) -> String) -> Vec<String> {
 }
 
 /// How many samples all participating collectors have reported.
-pub fn samples_done(slots: &[Slot], round: &Round) -> usize {
+pub(crate) fn samples_done(slots: &[Slot], round: &Round) -> usize {
     let taking_part = slots
         .iter()
         .zip(&round.parts)
@@ -82,7 +82,7 @@ pub fn samples_done(slots: &[Slot], round: &Round) -> usize {
 }
 
 /// One sample of all collectors in a line: `sample 3 of 10: 5 prices, 87231.41 to 87231.42`.
-pub fn sample_line(round: &Round, index: usize) -> String {
+pub(crate) fn sample_line(round: &Round, index: usize) -> String {
     let prices: Vec<f64> = round
         .parts
         .iter()

@@ -84,7 +84,7 @@ fn spoken(line: &str) -> Option<(u16, &str)> {
 }
 
 /// Slots as text, with ranges: `0-2, 4`.
-pub fn slots_text(slots: &[u16]) -> String {
+pub(crate) fn slots_text(slots: &[u16]) -> String {
     let mut sorted = slots.to_vec();
     sorted.sort_unstable();
     let mut runs: Vec<(u16, u16)> = Vec::new();

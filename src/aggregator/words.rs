@@ -171,7 +171,7 @@ fn short(value: f64) -> String {
 }
 
 /// A warning for every exchange and every foreign quote currency that holds more slots than may be faulty.
-pub fn warnings(tolerance: &Tolerance) -> Vec<String> {
+pub(crate) fn warnings(tolerance: &Tolerance) -> Vec<String> {
     let exchanges = (&tolerance.exchanges, "exchange", "is wrong or stands still");
     let quotes = (&tolerance.quotes, "quote currency", "loses its parity");
     let large = |(groups, what, fails): (&Groups, &str, &str)| {

@@ -35,7 +35,7 @@ pub fn reach(
 
 /// Whether it is too late even for the round's last sample. A collector that was held up may read announcements of rounds
 /// that are over.
-pub fn is_over(round: &RoundFrame, now_us: u64) -> bool {
+pub(crate) fn is_over(round: &RoundFrame, now_us: u64) -> bool {
     let last_us = round.start_us + u64::from(round.samples - 1) * round.interval_us;
     last_us + lateness_us_max(round.interval_us) < now_us
 }
@@ -131,7 +131,7 @@ impl Control {
 
     /// Whether the aggregator dropped this connection before it read the hello: newer connections displaced it, or the hello
     /// was late (this process waited too long for a core).
-    pub fn unheard(&self) -> bool {
+    pub(crate) fn unheard(&self) -> bool {
         matches!(self.refused, Some(Reject::Crowded | Reject::HelloLate))
     }
 
@@ -168,7 +168,7 @@ impl Control {
     }
 
     /// Like [`Control::look`], but also fails if a round is waiting: for work that must not delay a round.
-    pub fn look_for_round(&mut self) -> Result<(), Error> {
+    pub(crate) fn look_for_round(&mut self) -> Result<(), Error> {
         self.look()?;
         if self.round_waits() {
             Err(Error::new("interrupted", "a round is about to begin"))
@@ -178,13 +178,13 @@ impl Control {
     }
 
     /// Whether a whole round frame has arrived.
-    pub fn round_waits(&self) -> bool {
+    pub(crate) fn round_waits(&self) -> bool {
         self.inbox.bytes().len() >= RoundFrame::BYTES
     }
 
     /// Whether a round is waiting that starts later than this one. The aggregator announces one round at a time, so then this
     /// one is over.
-    pub fn next_waits(&self, start_us: u64) -> bool {
+    pub(crate) fn next_waits(&self, start_us: u64) -> bool {
         let next = self.inbox.peek().map(|bytes| RoundFrame::decode(&bytes));
         next.is_some_and(|next| next.is_ok_and(|next| next.start_us > start_us))
     }

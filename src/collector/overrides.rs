@@ -17,7 +17,7 @@ pub struct Overrides {
 
 impl Overrides {
     /// The names of the flags, which are also the keys in `[source.KIND]` of a configuration file.
-    pub const FLAGS: [&str; 3] = ["max-age", "max-silence", "ping-every"];
+    pub(crate) const FLAGS: [&str; 3] = ["max-age", "max-silence", "ping-every"];
 
     /// Takes the values of [`Overrides::FLAGS`], in the same order.
     pub fn new([max_age, max_silence, ping_every]: [Option<Duration>; 3]) -> Overrides {

@@ -59,7 +59,7 @@ impl Sampler {
     }
 
     /// The last sample that has not been requested yet, and its instant.
-    pub fn last_due(&self) -> Option<(u32, u64)> {
+    pub(crate) fn last_due(&self) -> Option<(u32, u64)> {
         let index = self
             .states
             .iter()
@@ -68,7 +68,7 @@ impl Sampler {
     }
 
     /// The oldest sample that is waiting for a reply.
-    pub fn oldest_asked(&self) -> Option<u32> {
+    pub(crate) fn oldest_asked(&self) -> Option<u32> {
         self.states
             .iter()
             .position(|state| matches!(state, SampleState::Asked { .. }))
@@ -125,7 +125,7 @@ impl Sampler {
     }
 
     /// Gives up what is overdue at `now_us`: samples that have not been requested, for the reason `why_not_asked`, and replies.
-    pub fn advance(&mut self, now_us: u64, why_not_asked: Miss) {
+    pub(crate) fn advance(&mut self, now_us: u64, why_not_asked: Miss) {
         while let Some((index, instant_us)) = self.due() {
             if now_us <= instant_us + lateness_us_max(self.interval_us) {
                 break;
@@ -141,12 +141,12 @@ impl Sampler {
     }
 
     /// The reply deadline of sample `index`, in microseconds since the Unix epoch.
-    pub fn reply_by_us(&self, index: u32) -> u64 {
+    pub(crate) fn reply_by_us(&self, index: u32) -> u64 {
         self.instant_us(index) + REPLY_MS_MAX * 1_000
     }
 
     /// Notes that the system clock was stepped: the instants of this round have lost their meaning.
-    pub fn clock_moved(&mut self) {
+    pub(crate) fn clock_moved(&mut self) {
         self.clock_moved = true;
         while let Some((index, _)) = self.due() {
             self.over(index, Miss::ClockMoved);

@@ -64,7 +64,7 @@ impl Connection {
     }
 
     /// Returns why the TLS handshake failed, the first time that it is called.
-    pub fn take_tls_failure(&mut self) -> Option<String> {
+    pub(crate) fn take_tls_failure(&mut self) -> Option<String> {
         self.tls_failure.take()
     }
 

@@ -10,7 +10,7 @@ use rsoracle_verify::duration::duration_us;
 use std::borrow::Cow;
 
 /// HTTP statuses with which an upgrade can be refused.
-pub const UPGRADE_CODES: [u16; 5] = [451, 403, 418, 429, 503];
+pub(crate) const UPGRADE_CODES: [u16; 5] = [451, 403, 418, 429, 503];
 /// Name of Binance's WS-API in a fault, for `binance` and `binance-book` alike. It is the only dialect without a stream.
 pub const API: &str = "binance";
 
@@ -241,7 +241,7 @@ fn upgrade(value: Option<&str>) -> Result<FaultKind, &'static str> {
 }
 
 /// How to refuse upgrades to this dialect; `None` to accept them.
-pub fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<UpgradeRefusal> {
+pub(crate) fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<UpgradeRefusal> {
     faults.iter().find_map(|fault| match fault.kind {
         FaultKind::Upgrade(turned) if fault.befalls(dialect) => Some(turned),
         _ => None,

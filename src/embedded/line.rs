@@ -156,14 +156,14 @@ impl OpenSocket {
     }
 
     /// Whether the connection is open and can take a message now.
-    pub fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         let busy = self.unsent || self.large.is_some() || self.hung;
         !busy && self.closing.is_none()
     }
 
     /// The first part of a step: timeouts, pings, and what still waits to be sent. `Break` means that nothing else may happen
     /// in this step; its value says whether anything happened.
-    pub fn tend(&mut self, now: Now) -> Result<ControlFlow<bool>, Error> {
+    pub(crate) fn tend(&mut self, now: Now) -> Result<ControlFlow<bool>, Error> {
         if self.hung {
             return self.ignore().map(ControlFlow::Break);
         }
@@ -233,7 +233,7 @@ impl OpenSocket {
     }
 
     /// Does `act` now, or holds it back for as long as the plan says.
-    pub fn carry_out(&mut self, plan: &Plan, act: Act, now: Now) -> Result<(), Error> {
+    pub(crate) fn carry_out(&mut self, plan: &Plan, act: Act, now: Now) -> Result<(), Error> {
         if !plan.ping && plan.delay_us == 0 {
             return self.act(act, now);
         }

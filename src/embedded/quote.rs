@@ -38,12 +38,12 @@ pub struct MarketData {
 
 impl MarketData {
     /// The trade's time in milliseconds since the Unix epoch.
-    pub fn trade_ms(&self) -> u64 {
+    pub(crate) fn trade_ms(&self) -> u64 {
         self.trade_us / 1_000
     }
 
     /// The exchange's time in milliseconds since the Unix epoch.
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.now_us / 1_000
     }
 }
@@ -84,7 +84,7 @@ pub fn short(text: &str, decimals_min: usize) -> &str {
 }
 
 /// An instant in UTC, to the microsecond: `2026-11-22T10:30:09.000123Z`.
-pub fn utc_us_text(unix_us: u64) -> String {
+pub(crate) fn utc_us_text(unix_us: u64) -> String {
     let ms = utc_text(unix_us);
     format!("{}{:03}Z", ms.trim_end_matches('Z'), unix_us % 1_000)
 }

@@ -21,7 +21,7 @@ use std::net::{SocketAddr, TcpListener};
 /// Most connections at one time. A further one is closed as soon as it is accepted.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Largest price tape, in bytes. A larger file is refused.
-pub const TAPE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(crate) const TAPE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The embedded exchange.
 pub struct Server {
@@ -85,7 +85,7 @@ impl Server {
     }
 
     /// Describes the tape for the log.
-    pub fn wares(&self) -> String {
+    pub(crate) fn wares(&self) -> String {
         self.venue.wares()
     }
 

@@ -156,7 +156,7 @@ impl Tape {
 }
 
 /// Tape time after `elapsed` of real time: `elapsed` times `speed`, saturating.
-pub fn run_of(elapsed: Duration, speed: f64) -> Duration {
+pub(crate) fn run_of(elapsed: Duration, speed: f64) -> Duration {
     // Microseconds stay exact in a float for 285 years; the cast saturates.
     Duration::from_micros((elapsed.as_micros() as f64 * speed) as u64)
 }

@@ -10,7 +10,7 @@ use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 
 /// Longest head of an HTTP request, in bytes; tungstenite would accept 60 KB. A longer one is refused with status 431.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Path of the WS-API.
 pub const PATH: &str = "/ws-api/v3";
 
@@ -91,7 +91,7 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
 }
 
 /// The refusal of a head that is too long.
-pub fn too_long() -> Response {
+pub(crate) fn too_long() -> Response {
     refusal(431, "the head of the request is too long\n")
 }
 

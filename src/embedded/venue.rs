@@ -72,7 +72,7 @@ impl Venue {
     }
 
     /// Describes the tape for the log.
-    pub fn wares(&self) -> String {
+    pub(crate) fn wares(&self) -> String {
         format!(
             "{}, {} prices in {:.1} s, played at {} times their speed",
             self.tape.symbol(),

@@ -36,7 +36,7 @@ pub static POLL: Dialect = Dialect {
 };
 
 /// The middle of best bid and best ask.
-pub static BOOK: Dialect = Dialect {
+pub(crate) static BOOK: Dialect = Dialect {
     name: "binance-book",
     urls: URLS,
     way: Way::Poll(|id, symbol| request("ticker.book", id, symbol)),

@@ -14,7 +14,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// Trades, and the middle of best bid and best ask. Whichever came last is the price.
-pub static STREAM: Dialect = Dialect {
+pub(crate) static STREAM: Dialect = Dialect {
     name: "binance-stream",
     urls: &[
         "wss://stream.binance.com:443/stream",

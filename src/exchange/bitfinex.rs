@@ -11,7 +11,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last price, clamped to best bid and best ask.
-pub static STREAM: Dialect = Dialect {
+pub(crate) static STREAM: Dialect = Dialect {
     name: "bitfinex",
     urls: &["wss://api-pub.bitfinex.com:443/ws/2"],
     way: Way::Stream(subscribe),

@@ -11,7 +11,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// Trades, and the middle of best bid and best ask. Whichever came last is the price.
-pub static STREAM: Dialect = Dialect {
+pub(crate) static STREAM: Dialect = Dialect {
     name: "bitstamp",
     urls: &["wss://ws.bitstamp.net:443"],
     way: Way::Stream(subscribe),

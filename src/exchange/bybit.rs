@@ -15,7 +15,7 @@ use std::time::Duration;
 const BOOK: &str = "orderbook.1.";
 
 /// The middle of best bid and best ask.
-pub static STREAM: Dialect = Dialect {
+pub(crate) static STREAM: Dialect = Dialect {
     name: "bybit",
     urls: &["wss://stream.bybit.com:443/v5/public/spot"],
     way: Way::Stream(subscribe),

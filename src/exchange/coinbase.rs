@@ -11,7 +11,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last match.
-pub static STREAM: Dialect = Dialect {
+pub(crate) static STREAM: Dialect = Dialect {
     name: "coinbase",
     urls: &["wss://ws-feed.exchange.coinbase.com:443"],
     way: Way::Stream(subscribe),

@@ -138,7 +138,7 @@ impl<'a> Json<'a> {
     }
 
     /// Names and values, if this is an object.
-    pub fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
+    pub(crate) fn members(self) -> Option<impl Iterator<Item = (Json<'a>, Json<'a>)>> {
         let mut pieces = self.pieces(b'{')?;
         Some(from_fn(move || match pieces.noted() {
             Some((value, span)) => Some((pieces.key(span), value)),
@@ -208,7 +208,7 @@ impl<'a> Json<'a> {
     }
 
     /// The same, for one who keeps it.
-    pub fn owned(self) -> Option<String> {
+    pub(crate) fn owned(self) -> Option<String> {
         self.text().map(Cow::into_owned)
     }
 
@@ -234,7 +234,7 @@ impl<'a> Json<'a> {
     }
 
     /// What is true or false.
-    pub fn switch(self) -> Option<bool> {
+    pub(crate) fn switch(self) -> Option<bool> {
         match self.raw() {
             "true" => Some(true),
             "false" => Some(false),

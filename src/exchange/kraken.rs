@@ -13,7 +13,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last price, clamped to best bid and best ask.
-pub static STREAM: Dialect = Dialect {
+pub(crate) static STREAM: Dialect = Dialect {
     name: "kraken",
     urls: &["wss://ws.kraken.com:443/v2"],
     way: Way::Stream(subscribe),

@@ -99,12 +99,12 @@ impl Link {
     }
 
     /// When the last frame arrived, pings and pongs included, or else when the connection was opened.
-    pub fn heard_at(&self) -> Instant {
+    pub(crate) fn heard_at(&self) -> Instant {
         self.heard_at
     }
 
     /// The last time at which the connection had nothing to read. Whatever was received since then arrived later.
-    pub fn dry_at(&mut self) -> Instant {
+    pub(crate) fn dry_at(&mut self) -> Instant {
         self.ws.get_mut().inner().dry_at()
     }
 
@@ -126,18 +126,18 @@ impl Link {
     }
 
     /// When the pong to the last ping was read; `None` before that.
-    pub fn ponged_at(&self) -> Option<Instant> {
+    pub(crate) fn ponged_at(&self) -> Option<Instant> {
         self.ponged_at
     }
 
     /// Encrypts a request now; [`Link::fire`] sends it.
-    pub fn prepare(&mut self, request: String) -> Result<(), Ended> {
+    pub(crate) fn prepare(&mut self, request: String) -> Result<(), Ended> {
         self.ws.get_mut().inner().shut();
         self.ws.send(Message::text(request)).map_err(ended)
     }
 
     /// Hands the prepared request to the system in one write.
-    pub fn fire(&mut self) -> Result<(), Ended> {
+    pub(crate) fn fire(&mut self) -> Result<(), Ended> {
         self.ws
             .get_mut()
             .inner()

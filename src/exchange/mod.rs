@@ -185,7 +185,7 @@ impl Refusal {
 
 impl Said {
     /// A message without a price and without a time.
-    pub const ALIVE: Said = Said::Alive { time_us: None };
+    pub(crate) const ALIVE: Said = Said::Alive { time_us: None };
 
     /// A price on a stream, which answers no request.
     pub fn price(price: f64, time_us: Option<u64>) -> Said {
@@ -244,7 +244,7 @@ pub fn dialect(source: &Source) -> &'static Dialect {
 }
 
 /// The request for the exchange's time, for exchanges that send it rarely or never unless asked; `None` for all others.
-pub fn time_request(source: &Source) -> Option<&'static str> {
+pub(crate) fn time_request(source: &Source) -> Option<&'static str> {
     match source.kind.name {
         "binance" | "binance-book" => Some(binance::TIME),
         // The answer to a ping has the time.
@@ -295,7 +295,7 @@ impl From<BadPrice> for Miss {
 
 /// Reads a price from the decimal text of a JSON string or number.
 #[inline]
-pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
+pub(crate) fn price_of(value: Option<Json>) -> Result<f64, Miss> {
     Ok(decimal::parse(&written(value)?)?)
 }
 
@@ -303,7 +303,7 @@ pub fn price_of(value: Option<Json>) -> Result<f64, Miss> {
 /// `2026-09-25T17:48:26.844359Z`, or as a whole number of milliseconds or microseconds. The number's size decides between
 /// these: from 10^14 on it is microseconds, since 10^14 ms are in the year 5138 and 10^14 µs in 1973. A time that makes no
 /// sense is not a fault here; the price simply counts as old.
-pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
+pub(crate) fn time_of(value: Option<Json>) -> Result<u64, Miss> {
     const US_FROM: u64 = 100_000_000_000_000;
     let text = written(value)?;
     if let Some(us) = utc_us(&text) {
@@ -319,7 +319,7 @@ pub fn time_of(value: Option<Json>) -> Result<u64, Miss> {
 
 /// Checks that a message is about `symbol`.
 #[inline]
-pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
+pub(crate) fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
     match value {
         Some(own) if own.says(symbol) => Ok(()),
         Some(own) if own.text().is_some() => Err(Miss::WrongSymbol),
@@ -329,7 +329,7 @@ pub fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
 
 /// The newest entry of a message that is about `symbol`; of equally old ones, the last. Returns the entry's members with
 /// these names: the first name must be the symbol's, the second the time's.
-pub fn newest_of<'a, const N: usize>(
+pub(crate) fn newest_of<'a, const N: usize>(
     list: Option<Json<'a>>,
     symbol: &str,
     names: [&str; N],
@@ -348,20 +348,24 @@ pub fn newest_of<'a, const N: usize>(
 }
 
 /// The middle of best bid and best ask, each of which must be a valid price.
-pub fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
+pub(crate) fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
     Ok(decimal::middle(&written(bid)?, &written(ask)?)?)
 }
 
 /// The last price, clamped to the best bid and best ask that came with it: the median of the three. So it is as recent as
 /// the quote, and always one of the exchange's own numbers.
-pub fn quoted_last(last: Option<Json>, bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
+pub(crate) fn quoted_last(
+    last: Option<Json>,
+    bid: Option<Json>,
+    ask: Option<Json>,
+) -> Result<f64, Miss> {
     let (last, bid, ask) = (price_of(last)?, price_of(bid)?, price_of(ask)?);
     // A bid above the ask is one that the other has overtaken.
     Ok(last.clamp(bid.min(ask), bid.max(ask)))
 }
 
 /// The first 100 characters of an exchange's text, for the log.
-pub fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     let short: String = text.chars().take(100).collect();
     if short.len() < text.len() {
         format!("{short}…")
@@ -371,7 +375,7 @@ pub fn excerpt(text: &str) -> String {
 }
 
 /// The fault of a text that is not JSON from the byte `at` on.
-pub fn not_json(text: &str, at: usize) -> Said {
+pub(crate) fn not_json(text: &str, at: usize) -> Said {
     Said::fault(
         Miss::NotJson,
         format!("byte {at} is not JSON: {}", excerpt(text)),

@@ -13,7 +13,7 @@ use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
 /// The last price, clamped to best bid and best ask.
-pub static STREAM: Dialect = Dialect {
+pub(crate) static STREAM: Dialect = Dialect {
     name: "okx",
     urls: &["wss://ws.okx.com:8443/ws/v5/public"],
     way: Way::Stream(subscribe),

@@ -30,7 +30,7 @@ impl StreamPrice {
 
     /// Age at `now_us` for the record of a sample, in microseconds; `None` if the exchange gives no time. If its time is ahead
     /// of this machine's clock, the age is the time since the price arrived.
-    pub fn age_told_us(&self, now_us: u64) -> Option<u64> {
+    pub(crate) fn age_told_us(&self, now_us: u64) -> Option<u64> {
         let age_us = |time_us| now_us.saturating_sub(time_us).max(self.here_us());
         self.time_us.map(age_us)
     }

@@ -86,7 +86,7 @@ impl Trust {
 
     /// Call this after a server's certificate was refused. Trusts the roots in the hidden file from now on. Returns false if
     /// that cannot help: there is no hidden file, it was already read, or TLS cannot be set up with it.
-    pub fn widen(&mut self) -> bool {
+    pub(crate) fn widen(&mut self) -> bool {
         let Some((mut certificates, path)) = self.rest.take() else {
             return false;
         };
@@ -145,7 +145,7 @@ impl Roots {
 
 /// Restarts this process, under the same id and with the same files open, so that the TLS library does not read the system's
 /// file of all roots. Returns if that is already done, would gain nothing, or fails.
-pub fn defer() {
+pub(crate) fn defer() {
     if std::env::var_os(DEFERRED).is_some() || !Path::new(NOTHING).exists() {
         return;
     }

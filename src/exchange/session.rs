@@ -107,7 +107,7 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Whether prices are streamed.
-    pub fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         matches!(self.dialect.way, Way::Stream(_))
     }
 
@@ -117,17 +117,17 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Whether it is connected.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.link.is_some()
     }
 
     /// When the connection was opened.
-    pub fn opened_at(&self) -> Instant {
+    pub(crate) fn opened_at(&self) -> Instant {
         self.opened_at
     }
 
     /// Whether no price and no answer has come for `ms` milliseconds.
-    pub fn mute_for(&self, ms: u64) -> bool {
+    pub(crate) fn mute_for(&self, ms: u64) -> bool {
         self.spoke_at.elapsed() >= Duration::from_millis(ms)
     }
 
@@ -137,7 +137,7 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Whether the exchange forbids requests at `wall_us`, in microseconds since the Unix epoch.
-    pub fn is_quiet_at(&self, wall_us: u64) -> bool {
+    pub(crate) fn is_quiet_at(&self, wall_us: u64) -> bool {
         self.quiet_until_ms > wall_us / 1_000
     }
 
@@ -193,7 +193,7 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Whether the exchange forbids requests from this address now.
-    pub fn is_turned_away(&self) -> bool {
+    pub(crate) fn is_turned_away(&self) -> bool {
         self.is_quiet_at(wall_us())
     }
 
@@ -331,7 +331,7 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, or a stream on which no prices do.
-    pub fn keep_alive(&mut self) -> Result<(), Ended> {
+    pub(crate) fn keep_alive(&mut self) -> Result<(), Ended> {
         let is_stream = self.is_stream();
         let Some(link) = &mut self.link else {
             return Ok(());
@@ -371,7 +371,7 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Waits on the open connection for a price that is not stale. `listen` gets every message until then.
-    pub fn wait_for_price(
+    pub(crate) fn wait_for_price(
         &mut self,
         look: Look,
         listen: &mut dyn FnMut(&Said),

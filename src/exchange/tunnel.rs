@@ -23,11 +23,11 @@ pub fn proxies(named: Option<&Proxy>) -> Result<Proxies, Error> {
 }
 
 /// Advice if the proxy itself cannot be reached.
-pub const UNREACHED: &str =
+pub(crate) const UNREACHED: &str =
     "this is the proxy: check --proxy or HTTPS_PROXY, and that the proxy is up";
 
 /// Asks the proxy at the other end of `gate` for a connection to `endpoint`.
-pub fn open_tunnel(
+pub(crate) fn open_tunnel(
     proxy: &Proxy,
     endpoint: &Endpoint,
     mut gate: Gate,

@@ -169,7 +169,7 @@ impl Given {
     }
 
     /// The error about flags that contradict each other, with the place of the first of them that came from a file.
-    pub fn contradiction(&self, flags: &[&str], sentence: impl fmt::Display) -> Usage {
+    pub(crate) fn contradiction(&self, flags: &[&str], sentence: impl fmt::Display) -> Usage {
         let mut places = flags.iter().map(|name| self.place(name));
         match places.find(|place| !place.is_empty()) {
             Some(place) => Usage(format!("{place}: {sentence}")),
@@ -255,7 +255,11 @@ impl Given {
     }
 
     /// A duration in microseconds within `range_us`.
-    pub fn duration_us(&self, name: &str, range_us: RangeInclusive<u64>) -> Result<u64, Usage> {
+    pub(crate) fn duration_us(
+        &self,
+        name: &str,
+        range_us: RangeInclusive<u64>,
+    ) -> Result<u64, Usage> {
         let text = self.required(name)?;
         let us = duration_us(text).map_err(|right| self.wrong(name, text, right))?;
         if range_us.contains(&us) {
@@ -308,7 +312,7 @@ pub fn typed(flag: &Flag) -> String {
 }
 
 /// What a flag does, whether it may be repeated, and its default.
-pub fn explanation(flag: &Flag) -> String {
+pub(crate) fn explanation(flag: &Flag) -> String {
     let repeats = if flag.repeats {
         " May be repeated."
     } else {

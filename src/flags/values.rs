@@ -10,7 +10,7 @@ use rsoracle_proof::source::{Source, check_feed, exchange_of, market_of};
 use std::time::Duration;
 
 /// Reads a flag's value by `read`; None if the flag is not given and has no default.
-pub fn optional<T>(
+pub(crate) fn optional<T>(
     given: &Given,
     name: &str,
     read: impl FnOnce(&Given) -> Result<T, Usage>,
@@ -28,7 +28,7 @@ pub fn sample_rule(given: &Given) -> Result<Rule, Usage> {
 }
 
 /// The age in microseconds at which a connection is replaced (`--connection-age`).
-pub fn connection_age_us(given: &Given) -> Result<u64, Usage> {
+pub(crate) fn connection_age_us(given: &Given) -> Result<u64, Usage> {
     given.duration_us("connection-age", CONNECTION_AGE_US_MIN..=ROUND_US_MAX)
 }
 

@@ -14,9 +14,9 @@ const CONTEXT_HELLO: &str = "rsoracle v1 hello";
 const CONTEXT_ROUND: &str = "rsoracle v1 round";
 
 /// Bytes that a hello's signature covers.
-pub const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
+pub(crate) const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 2 + 32 + 32 + 8;
 /// Bytes that a round's signature covers.
-pub const ROUND_SIGNED_BYTES: usize = 32 + 32 + 64 + 8 + 8 + 4 + 32;
+pub(crate) const ROUND_SIGNED_BYTES: usize = 32 + 32 + 64 + 8 + 8 + 4 + 32;
 
 /// A signing key. It has no `Debug`, and its bytes are wiped when it is dropped.
 ///
@@ -86,7 +86,7 @@ impl EnrolmentSecret {
 }
 
 /// Overwrites secret bytes. `black_box` keeps the compiler from removing the writes.
-pub fn wipe(bytes: &mut [u8]) {
+pub(crate) fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);
 }
@@ -130,7 +130,7 @@ pub fn round_bytes(
 }
 
 /// Whether `key` signed [`hello_bytes`] of this hello.
-pub fn signed_hello(
+pub(crate) fn signed_hello(
     key: &PublicKey,
     nonce: &[u8; 32],
     secret: &EnrolmentSecret,
@@ -143,7 +143,7 @@ pub fn signed_hello(
 }
 
 /// Parses the digits that [`hex_into`] writes into `bytes`. If they are anything else, returns false and wipes `bytes`.
-pub fn unhex_secret(text: &[u8], bytes: &mut [u8]) -> bool {
+pub(crate) fn unhex_secret(text: &[u8], bytes: &mut [u8]) -> bool {
     let sound = unhex_into(text, bytes);
     if !sound {
         wipe(bytes);

@@ -74,7 +74,7 @@ pub fn quorum(n: u16, f: u16) -> u16 {
 
 /// How many whole groups (exchanges, quote currencies) may lie, given how many slots each holds: the largest groups are counted
 /// as long as they hold at most `f` slots together.
-pub fn groups_tolerated(slots_per_group: &[u16], f: u16) -> u16 {
+pub(crate) fn groups_tolerated(slots_per_group: &[u16], f: u16) -> u16 {
     let mut sizes = slots_per_group.to_vec();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
     let mut held = 0u32;
@@ -98,7 +98,7 @@ fn mean_of_ascending(ascending: &[f64]) -> Option<f64> {
 }
 
 /// The ranks of `count` ascending prices that `rule` averages; empty if there are too few prices.
-pub fn kept_range(rule: Rule, count: usize, f: u16) -> Range<usize> {
+pub(crate) fn kept_range(rule: Rule, count: usize, f: u16) -> Range<usize> {
     let cut = match rule {
         Rule::TrimmedMean => usize::from(f),
         Rule::Median => count.saturating_sub(1) / 2,

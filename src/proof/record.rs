@@ -76,7 +76,7 @@ impl Record {
     }
 
     /// Whether its fields agree with each other, so that its encoding can be decoded.
-    pub fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         let exact = |us: Option<u64>| us.is_none_or(|us| us < RECORD_US_MAX);
         exact(self.lateness_us)
             && exact(self.age_us)

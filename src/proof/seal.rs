@@ -163,7 +163,7 @@ impl SignedBytes {
     }
 
     /// Begins the signed bytes of a change of the aggregator's key.
-    pub fn key_change() -> SignedBytes {
+    pub(crate) fn key_change() -> SignedBytes {
         SignedBytes(padded::<32>(CONTEXT_KEY_CHANGE).to_vec())
     }
 

@@ -150,7 +150,7 @@ pub fn quote_of(source: &str) -> &'static str {
 }
 
 /// The quote currency of a source, if it differs from the feed's own, which follows the slash in the feed's name.
-pub fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
+pub(crate) fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
     let quote = quote_of(source);
     let is_own = |own: &str| match quote {
         "other" => !own.is_empty() && source.to_ascii_uppercase().ends_with(own),
@@ -161,7 +161,7 @@ pub fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
 }
 
 /// Whether a source's prices are recorded.
-pub fn is_embedded(source: &str) -> bool {
+pub(crate) fn is_embedded(source: &str) -> bool {
     let exchange = exchange_of(source);
     exchange == "embedded" || exchange.starts_with("embedded-")
 }

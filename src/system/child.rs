@@ -43,7 +43,7 @@ impl Child {
     }
 
     /// The child's standard input, if it is a pipe that was not taken before.
-    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.process.stdin.take()
     }
 
@@ -68,7 +68,7 @@ impl Drop for Child {
 }
 
 /// Waits up to [`CHILD_END_MS_MAX`] for children that were told to end, then kills the remaining ones.
-pub fn end_all(mut children: Vec<Child>) {
+pub(crate) fn end_all(mut children: Vec<Child>) {
     let until = Instant::now() + Duration::from_millis(CHILD_END_MS_MAX);
     let mut nap = Duration::from_micros(200);
     while Instant::now() < until {
@@ -102,7 +102,7 @@ impl Log {
     }
 
     /// A copy of the far end, as one child's standard error.
-    pub fn for_child(&self) -> Result<Stdio, Error> {
+    pub(crate) fn for_child(&self) -> Result<Stdio, Error> {
         let far = self.far.try_clone();
         let far = far.map_err(|error| Error::new("cannot hand the log to a child", error))?;
         Ok(Stdio::from(OwnedFd::from(far)))

@@ -34,12 +34,12 @@ impl Anchor {
 
 /// How many microseconds before its target a wait stops sleeping, since a sleep ends late. Measured lateness: 91 µs with the
 /// lowest timer slack, 141 µs with the default, 500 µs at worst on a busy machine with two cores.
-pub const SLEEP_MARGIN_US: u64 = 1_000;
+pub(crate) const SLEEP_MARGIN_US: u64 = 1_000;
 /// How many microseconds before its target a wait stops yielding the core and spins. Measured on two cores: spinning reduces
 /// the error of a process with a core of its own from 0.3 to 0.1 µs, and does not push five processes further apart.
-pub const SPIN_US: u64 = 20;
+pub(crate) const SPIN_US: u64 = 20;
 /// Longest single sleep in microseconds. A stepped clock is noticed after it at the latest.
-pub const SLEEP_US_MAX: u64 = 100_000;
+pub(crate) const SLEEP_US_MAX: u64 = 100_000;
 
 /// What a wait does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn days(year: u64, month: u64, day: u64) -> Option<u64> {
 }
 
 /// A duration as rounded text, such as `1.5 s`, `10 min` or `25.0 h`.
-pub fn span(us: u64) -> String {
+pub(crate) fn span(us: u64) -> String {
     let s = us as f64 / 1e6;
     match us / 1_000_000 {
         0..120 => format!("{s:.1} s"),

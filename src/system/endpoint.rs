@@ -51,7 +51,7 @@ impl Endpoint {
 }
 
 /// Splits `host:port`. An IPv6 address loses its brackets; port 0 is refused.
-pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
+pub(crate) fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port != 0)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Permissions of a new file, before the umask: the owner writes, everyone reads.
-pub const MODE: u32 = 0o644;
+pub(crate) const MODE: u32 = 0o644;
 
 /// Atomically replaces the file at `path`, or creates it. The text goes to `PATH.ID.tmp` (with the process id), which is
 /// synced to disk and then renamed. A failure leaves the old file unchanged.
@@ -63,7 +63,7 @@ fn write_anew(path: &str, text: &str) -> io::Result<()> {
 }
 
 /// The first bytes of every secret key file.
-pub const SECRET_BEGINS: &str = "rsoracle secret key ";
+pub(crate) const SECRET_BEGINS: &str = "rsoracle secret key ";
 
 /// Whether this is a secret key file, which must never be replaced.
 fn holds_secret(path: &str) -> bool {
@@ -73,7 +73,7 @@ fn holds_secret(path: &str) -> bool {
 }
 
 /// Checks early whether [`replace`] is likely to succeed, before there is anything to write.
-pub fn check_replaceable(path: &str) -> Result<(), Error> {
+pub(crate) fn check_replaceable(path: &str) -> Result<(), Error> {
     let attempt = format!("cannot replace {path}");
     let failed = |cause: String| Err(Error::new(&attempt, cause).advise("name another file"));
     let directory = match Path::new(path).parent() {
@@ -93,7 +93,7 @@ pub fn check_replaceable(path: &str) -> Result<(), Error> {
 }
 
 /// Syncs the directory of an existing file, so that the file's name is as durable as its bytes.
-pub fn sync_directory(path: &str) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &str) -> io::Result<()> {
     let path = std::fs::canonicalize(path)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     File::open(directory)?.sync_all()

@@ -35,7 +35,7 @@ pub const JSON_SPANS_MAX: usize = 56;
 /// Most items of one JSON list that are recorded. The first level of an order book is the best one.
 pub const JSON_ITEMS_MAX: u8 = 8;
 /// Longest id of a request to an exchange, in bytes (Binance's rule).
-pub const ID_BYTES_MAX: usize = 36;
+pub(crate) const ID_BYTES_MAX: usize = 36;
 /// Largest message of an exchange, in bytes. A larger one ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 

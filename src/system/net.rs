@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
 
 /// The next slice of a wait, after which the caller looks elsewhere. It ends at `until` at the latest.
-pub fn slice(until: Instant) -> Patience {
+pub(crate) fn slice(until: Instant) -> Patience {
     Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
 }
 
@@ -73,12 +73,12 @@ impl Gate {
     }
 
     /// The last time that a read found nothing. All bytes read since arrived later than that.
-    pub fn dry_at(&self) -> Instant {
+    pub(crate) fn dry_at(&self) -> Instant {
         self.dry_at
     }
 
     /// Sets how long later reads and writes may wait.
-    pub fn set_patience(&mut self, patience: Patience) -> io::Result<()> {
+    pub(crate) fn set_patience(&mut self, patience: Patience) -> io::Result<()> {
         if (patience == Patience::Never) != (self.patience == Patience::Never) {
             self.tcp.set_nonblocking(patience == Patience::Never)?;
         }
@@ -88,12 +88,12 @@ impl Gate {
 
     /// Limits how many bytes later reads return in total. Then reads behave as if nothing had arrived. Without this, a codec
     /// that reads until a message is complete would never return from an endless message.
-    pub fn set_budget(&mut self, bytes: usize) {
+    pub(crate) fn set_budget(&mut self, bytes: usize) {
         self.budget = bytes;
     }
 
     /// Holds back later writes, until [`Gate::open`].
-    pub fn shut(&mut self) {
+    pub(crate) fn shut(&mut self) {
         self.held.get_or_insert_with(|| Vec::with_capacity(4096));
     }
 
@@ -236,12 +236,12 @@ impl<const N: usize> Inbox<N> {
     }
 
     /// The first `W` bytes, once they have arrived. They stay in the buffer.
-    pub fn peek<const W: usize>(&self) -> Option<[u8; W]> {
+    pub(crate) fn peek<const W: usize>(&self) -> Option<[u8; W]> {
         self.bytes().first_chunk().copied()
     }
 
     /// Removes the first `count` bytes from the buffer.
-    pub fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.buffer.copy_within(count..self.filled, 0);
         self.filled -= count;
         self.begun = if self.filled == 0 {

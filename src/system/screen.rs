@@ -37,7 +37,7 @@ impl Screen {
     }
 
     /// Whether a live block is shown.
-    pub fn live(&self) -> bool {
+    pub(crate) fn live(&self) -> bool {
         self.live
     }
 
@@ -54,7 +54,7 @@ impl Screen {
     }
 
     /// Redraws the live block: at most ten times a second, unless `now` is set.
-    pub fn draw(&mut self, block: Vec<String>, now: bool) {
+    pub(crate) fn draw(&mut self, block: Vec<String>, now: bool) {
         let due = self.drawn_at.is_none_or(|at| at.elapsed() >= REDRAW);
         if !self.live || !(due || now) || (block == self.block && self.drawn > 0) {
             return;
@@ -66,7 +66,7 @@ impl Screen {
     }
 
     /// Leaves the live block on the terminal as plain lines; the next one is drawn below it.
-    pub fn freeze(&mut self) {
+    pub(crate) fn freeze(&mut self) {
         self.block.clear();
         self.drawn = 0;
     }

@@ -17,7 +17,7 @@ pub const EXIT_NO_PRICE: u8 = 3;
 /// Exit code of `verify` and `history` when a file cannot be read.
 pub const EXIT_UNREADABLE: u8 = 4;
 /// Exit code of `verify` when all reports are consistent, but no roster says whom to trust.
-pub const EXIT_UNKNOWN_SIGNERS: u8 = 5;
+pub(crate) const EXIT_UNKNOWN_SIGNERS: u8 = 5;
 
 /// A failure of a process, in words for its operator.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use super::super::text::quoted;
 use super::request::{Asked, Request, RequestRefusal};
 
 /// Request weight that Binance allows per address and minute.
-pub const WEIGHT_LIMIT: u32 = 6000;
+pub(crate) const WEIGHT_LIMIT: u32 = 6000;
 /// The end of every reply to a request that could be read. Clients must ignore it.
 const RATE_LIMITS: &str = r#","rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":6000,"count":2}]"#;
 /// Text that is not JSON, for the fault `garbage`.
-pub const GARBAGE: &str = "this is {not JSON: \"at all";
+pub(crate) const GARBAGE: &str = "this is {not JSON: \"at all";
 
 /// The state of the exchange when a request is answered.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,13 @@ pub fn reply(request: &Request, scene: &Scene, lie: &Lie) -> String {
 }
 
 /// The reply to too many requests: status 429, or 418 for a ban.
-pub fn too_many(request: &Request, scene: &Scene, lie: &Lie, code: u16, retry_us: u64) -> String {
+pub(crate) fn too_many(
+    request: &Request,
+    scene: &Scene,
+    lie: &Lie,
+    code: u16,
+    retry_us: u64,
+) -> String {
     let retry_after = scene.unix_us.saturating_add(retry_us) / 1000;
     let msg = weight_message(code, retry_after);
     let error = format!(
@@ -71,7 +77,7 @@ pub fn too_many(request: &Request, scene: &Scene, lie: &Lie, code: u16, retry_us
 
 /// The message of the error -1003 TOO_MANY_REQUESTS (errors.md). For 418 it says when the ban ends, in milliseconds since the
 /// Unix epoch.
-pub fn weight_message(code: u16, until_ms: u64) -> String {
+pub(crate) fn weight_message(code: u16, until_ms: u64) -> String {
     match code {
         418 => format!(
             "Way too much request weight used; IP banned until {until_ms}. Please use WebSocket Streams for live updates to avoid bans."

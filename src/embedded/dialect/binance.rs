@@ -9,7 +9,7 @@ use super::{Beat, ChannelKind, Desk, ServerDialect, texts};
 use crate::exchange::json::{Json, NotJson, Spans};
 
 /// Binance's market streams.
-pub static STREAM: ServerDialect = ServerDialect {
+pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "binance-stream",
     channels: &[
         ("trade", ChannelKind::Trades),

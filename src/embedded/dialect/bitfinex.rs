@@ -12,7 +12,7 @@ use crate::exchange::json::{Json, Spans};
 const CHANNEL: u64 = 232_949;
 
 /// Bitfinex.
-pub static STREAM: ServerDialect = ServerDialect {
+pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "bitfinex",
     channels: &[("ticker", ChannelKind::Quotes)],
     hear,

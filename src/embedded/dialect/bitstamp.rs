@@ -9,7 +9,7 @@ use super::{Beat, ChannelKind, Desk, ServerDialect};
 use crate::exchange::json::{Json, Spans};
 
 /// Bitstamp.
-pub static STREAM: ServerDialect = ServerDialect {
+pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "bitstamp",
     channels: &[
         ("live_trades", ChannelKind::Trades),

@@ -10,7 +10,7 @@ use super::{Beat, ChannelKind, Desk, ServerDialect, echoed, texts};
 use crate::exchange::json::{Json, Spans};
 
 /// Bybit.
-pub static STREAM: ServerDialect = ServerDialect {
+pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "bybit",
     channels: &[
         ("orderbook.1", ChannelKind::Quotes),

@@ -9,7 +9,7 @@ use super::{Beat, ChannelKind, Desk, ServerDialect, texts};
 use crate::exchange::json::{Json, Spans};
 
 /// Coinbase.
-pub static STREAM: ServerDialect = ServerDialect {
+pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "coinbase",
     channels: &[
         ("ticker", ChannelKind::Trades),

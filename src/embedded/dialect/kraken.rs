@@ -9,7 +9,7 @@ use super::{Beat, ChannelKind, Desk, ServerDialect, echoed, texts};
 use crate::exchange::json::{Json, Spans};
 
 /// Kraken.
-pub static STREAM: ServerDialect = ServerDialect {
+pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "kraken",
     channels: &[("ticker", ChannelKind::Quotes)],
     hear,

@@ -130,7 +130,7 @@ impl Desk {
     }
 
     /// Whether this channel exists and this market is served.
-    pub fn sells(&self, channel: &str, symbol: &str) -> bool {
+    pub(crate) fn sells(&self, channel: &str, symbol: &str) -> bool {
         self.channels.iter().any(|(name, _)| *name == channel)
             && self.markets.iter().any(|[own, _]| own == symbol)
     }

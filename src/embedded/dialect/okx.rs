@@ -9,7 +9,7 @@ use super::{Beat, ChannelKind, Desk, ServerDialect};
 use crate::exchange::json::{Json, Spans};
 
 /// OKX.
-pub static STREAM: ServerDialect = ServerDialect {
+pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "okx",
     channels: &[("tickers", ChannelKind::Quotes)],
     hear,

@@ -52,7 +52,7 @@ impl KeyChange {
     }
 
     /// Whether a line begins as such a record does.
-    pub fn is_meant(line: &str) -> bool {
+    pub(crate) fn is_meant(line: &str) -> bool {
         line.starts_with("{\"rsoracle_key_change\"")
     }
 

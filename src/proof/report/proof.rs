@@ -64,7 +64,7 @@ impl Proof {
     }
 
     /// Whether a line begins as a proof does.
-    pub fn is_meant(line: &str) -> bool {
+    pub(crate) fn is_meant(line: &str) -> bool {
         line.starts_with("{\"rsoracle_proof\"")
     }
 
