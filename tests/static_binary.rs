@@ -180,7 +180,7 @@ fn without_certificates_it_says_so_and_what_to_do_before_anything_starts() {
         "SSL_CERT_FILE",
         "SSL_CERT_DIR",
         "/etc/ssl/certs/ca-certificates.crt",
-        "name a PEM file of them with --ca-file",
+        "name a PEM file of root certificates with --ca-file",
     ] {
         assert!(done.stderr.contains(part), "{part:?} in {}", done.stderr);
     }
