@@ -1,10 +1,12 @@
 //! The main job, end to end, as a user runs it: one verified price.
 
 mod support;
+mod witness;
 
 use rsoracle::exchange::json;
 use std::net::TcpListener;
 use support::*;
+use witness::*;
 
 #[test]
 fn five_signed_collectors_make_one_verified_price() {
@@ -80,9 +82,14 @@ fn over_tls_with_a_named_authority_the_price_comes_as_json() {
 }
 
 #[test]
+#[ignore = "needs namespaces"]
 fn ports_that_are_in_use_do_not_stop_a_run_that_named_none() {
-    // If another program has a port already, it is in use all the same.
-    let _held = [8000, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)));
+    // In a network of its own no other program takes or frees these ports.
+    if resolver_file().is_none() {
+        let this = "ports_that_are_in_use_do_not_stop_a_run_that_named_none";
+        return in_a_network_of_its_own(this);
+    }
+    let _held = [8000, 8080].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
     let args = ["run", "--source", "embedded:BTCUSDT", "--samples", "2"];
     let done = run(&args);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
