@@ -137,7 +137,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn take(&mut self, line: &Line) {
+    fn take(&mut self, line: &Line<&str>) {
         let checked = line
             .text
             .map_err(str::to_owned)
