@@ -236,6 +236,35 @@ fn a_bad_message_costs_no_more_than_its_moment_and_nothing_else_makes_no_price()
 }
 
 #[test]
+fn a_quote_that_is_crossed_or_far_apart_makes_no_price() {
+    // The kinds whose price is always that of a quote.
+    let quoted = [
+        ("binance-book", "BTCUSDT"),
+        ("kraken", "BTC/USD"),
+        ("bitfinex", "tBTCUSD"),
+        ("okx", "BTC-USDT"),
+        ("bybit", "BTCUSDT"),
+    ];
+    let args = ["--samples", "10", "--interval", "300ms"];
+    for (fault, miss) in [
+        ("quote:88000:86000@3..", Miss::Crossed),
+        ("quote:1:1000000@3..", Miss::TooWide),
+    ] {
+        let faults = [&BRISK[..], &["--fault", fault]].concat();
+        for (kind, done) in rounds(&quoted, &faults, &args) {
+            let report = abstained(&kind, &done, TOO_FEW);
+            for slot in &report.collectors {
+                // The reason is not known for a sample that this machine took too late.
+                let mut refused = slot.refused();
+                refused.retain(|(_, why)| *why != Miss::Overdue.sentence());
+                let all = refused.iter().all(|(_, why)| *why == miss.sentence());
+                assert!(all && refused.len() > 2, "{kind}: {refused:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
     // Each message names another time, so no two are the same.
     let faults = ["--rate", "500", "--fault", "price:abc@3.."];

@@ -7,7 +7,7 @@
 use super::dialect::{Beat, ChannelKind, Desk, ServerDialect};
 use super::fault::{Deed, Lie, Plan};
 use super::line::{Act, OpenSocket};
-use super::quote::{MarketData, around, short};
+use super::quote::{MarketData, short};
 use super::venue::{Now, Venue};
 use std::time::Instant;
 use tungstenite::Error;
@@ -215,7 +215,7 @@ impl Stream {
         let sub = &self.desk.subscriptions[at];
         let trade = venue.trade(now);
         let told = lie.about(trade.price);
-        let (bid, ask) = around(&told);
+        let (bid, ask) = lie.quote(&told);
         // Text that a fault puts in place of a price is sent unchanged.
         let decimals_min = match lie.price {
             Some(_) => usize::MAX,

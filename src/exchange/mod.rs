@@ -289,6 +289,8 @@ impl From<BadPrice> for Miss {
         match bad {
             BadPrice::NotDecimal => Miss::NotDecimal,
             BadPrice::OutOfBounds => Miss::OutOfBounds,
+            BadPrice::Crossed => Miss::Crossed,
+            BadPrice::TooWide => Miss::TooWide,
         }
     }
 }
@@ -347,21 +349,21 @@ pub(crate) fn newest_of<'a, const N: usize>(
     newest.ok_or(miss)
 }
 
-/// The middle of best bid and best ask, each of which must be a valid price.
+/// The middle of best bid and best ask, each of which must be a valid price, not crossed and not too far apart.
 pub(crate) fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
     Ok(decimal::middle(&written(bid)?, &written(ask)?)?)
 }
 
 /// The last price, clamped to the best bid and best ask that came with it: the median of the three. So it is as recent as
-/// the quote, and always one of the exchange's own numbers.
+/// the quote, and always one of the exchange's own numbers. A quote that says no price is refused.
 pub(crate) fn quoted_last(
     last: Option<Json>,
     bid: Option<Json>,
     ask: Option<Json>,
 ) -> Result<f64, Miss> {
     let (last, bid, ask) = (price_of(last)?, price_of(bid)?, price_of(ask)?);
-    // A bid above the ask is one that the other has overtaken.
-    Ok(last.clamp(bid.min(ask), bid.max(ask)))
+    decimal::check_quote(bid, ask)?;
+    Ok(last.clamp(bid, ask))
 }
 
 /// The first 100 characters of an exchange's text, for the log.

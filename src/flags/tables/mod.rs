@@ -355,6 +355,7 @@ pub static EXCHANGE: Command = Command {
             \x20 wrong-symbol    answer with another symbol\n\
             \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
             \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
+            \x20 quote:BID:ASK   send these texts as best bid and best ask\n\
             \x20 stale:DURATION  streams: send timestamps that are this old\n\
             \x20 old-first:DURATION\n\
             \x20                 streams: the same for the first price only, as in an old snapshot\n\
