@@ -20,6 +20,8 @@ pub struct MarketData {
     pub symbol: String,
     /// The subscription's number on its connection, from 0.
     pub number: u64,
+    /// Whether the client asked for a time in every message.
+    pub stamps: bool,
     /// Whether this is the first price message of the subscription.
     pub first: bool,
     /// Increases from one price message of a connection to the next.

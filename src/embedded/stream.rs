@@ -230,6 +230,7 @@ impl Stream {
             channel: sub.channel,
             symbol: symbol.clone(),
             number: at as u64 + u64::from(lie.wrong_symbol),
+            stamps: self.desk.stamps,
             first: sub.told.is_none(),
             serial: trade.number + self.prices,
             last: short(&told, decimals_min).to_owned(),

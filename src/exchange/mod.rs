@@ -205,17 +205,25 @@ impl Said {
         }
     }
 
-    /// A refusal on a stream; `words` are the exchange's error code and message.
+    /// A refusal on a stream; `words` are the exchange's error code and message. An exchange that calls the error its own, or
+    /// asks to try again, cannot answer now.
     pub fn refusal(denial: Denial, words: &[Option<Json>]) -> Said {
         let words: Vec<String> = words
             .iter()
             .flatten()
             .map(|word| excerpt(word.raw()))
             .collect();
+        let text = words.join(", ");
+        let small = text.to_ascii_lowercase();
+        let passes = ["internal", "unavailable", "try again"];
+        let denial = match denial {
+            Denial::Other if passes.iter().any(|word| small.contains(word)) => Denial::Busy,
+            denial => denial,
+        };
         Said::Refusal(Refusal {
             id: None,
             denial,
-            text: words.join(", "),
+            text,
             retry_after_ms: None,
         })
     }
@@ -438,8 +446,9 @@ mod tests {
             };
             for message in &messages {
                 assert_eq!(json::check(message), Ok(()), "{message}");
-                assert!(message.to_uppercase().contains(&symbol.to_uppercase()));
             }
+            let last = messages.last().unwrap().to_uppercase();
+            assert!(last.contains(&symbol.to_uppercase()));
             let Pace {
                 max_silence,
                 ping_every,
@@ -450,6 +459,35 @@ mod tests {
             assert!(GOOD.iter().any(|(good, ..)| std::ptr::eq(*good, spoken)));
             // A heartbeat of Kraken's comes each second, whether it is pinged or not.
             assert!(ping_every < max_silence || spoken.name == "kraken");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_exchange_itself_passes() {
+        for (dialect, symbol, text) in [
+            (
+                &okx::STREAM,
+                "BTC-USDT",
+                r#"{"event":"error","code":"63999","msg":"Login failed due to internal error. Please try again later.","connId":"a4d3ae55"}"#,
+            ),
+            (
+                &okx::STREAM,
+                "BTC-USDT",
+                r#"{"event":"error","code":"50001","msg":"Service temporarily unavailable","connId":"a4d3ae55"}"#,
+            ),
+            (
+                &coinbase::STREAM,
+                "BTC-USD",
+                r#"{"type":"error","message":"Failed to subscribe","reason":"Internal server error"}"#,
+            ),
+            (
+                &kraken::STREAM,
+                "BTC/USD",
+                r#"{"error":"EService:Unavailable","method":"subscribe","success":false}"#,
+            ),
+        ] {
+            let no = refusal(said(dialect, symbol, text));
+            assert_eq!(no.denial, Denial::Busy, "{text}");
         }
     }
 

@@ -378,6 +378,23 @@ fn bitstamp_accepts_any_subscription_and_sends_trades_once_and_books_repeatedly(
 }
 
 #[test]
+fn bitfinex_sends_the_time_to_those_who_ask_for_it() {
+    let mut rig = Rig::stopped("--keep-alive 15s", T0);
+    let mut ws = rig.at("/bitfinex");
+    rig.text(&mut ws);
+    hears(
+        &mut rig,
+        &mut ws,
+        r#"{"event":"conf","flags":32768}"#,
+        &[r#"{"event":"conf","status":"OK","flags":32768}"#],
+    );
+    rig.ask(&mut ws, subscription("bitfinex"));
+    let end = format!(",{}]", T0 / 1_000);
+    let price = rig.text(&mut ws);
+    assert!(price.ends_with(&end), "{price}");
+}
+
+#[test]
 fn bitfinex_sends_arrays_with_the_number_of_the_channel() {
     let mut rig = Rig::stopped("", T0);
     let mut ws = rig.at("/bitfinex");

@@ -85,6 +85,8 @@ pub struct Desk {
     channels: &'static [(&'static str, ChannelKind)],
     /// The subscriptions, without duplicates.
     pub subscriptions: Vec<Subscription>,
+    /// Whether the client asked for a time in every message.
+    pub stamps: bool,
     /// The messages that wait to be sent.
     pub said: Vec<String>,
     /// The exchange's time, in microseconds since the Unix epoch.
@@ -119,6 +121,7 @@ impl Desk {
             markets: ["USD", "USDC", "USDT"].map(market).to_vec(),
             channels: dialect.channels,
             subscriptions: Vec::new(),
+            stamps: false,
             said: Vec::new(),
             now_us: 0,
         }
