@@ -5,6 +5,7 @@ mod support;
 mod witness;
 
 use nanoserde::DeJson;
+use rsoracle::aggregator::roster;
 use rsoracle::exchange::json;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::bytes::padded;
@@ -57,7 +58,7 @@ fn file<T: AsRef<str>>(lines: &[T]) -> String {
 
 fn roster_file(roster: &Roster) -> String {
     let path = scratch("roster.toml");
-    fs::write(&path, roster.render()).unwrap();
+    fs::write(&path, roster::render(roster)).unwrap();
     text(&path).to_owned()
 }
 
