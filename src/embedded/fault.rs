@@ -460,7 +460,7 @@ mod tests {
             ("slow:3", "a duration"),
             ("stale", "a duration"),
             ("mute:1", "without a value"),
-            ("gemini/drop", "kraken"),
+            ("mexc/drop", "kraken"),
             ("binance-book/drop", "binance (for binance-book too)"),
             ("kraken/dorp", "drop, hang"),
             ("drop@", "number of a request"),

@@ -69,7 +69,9 @@ impl Stream {
 
     /// Restarts the heartbeat's period.
     fn put_off(&mut self, venue: &Venue, now: Now) {
-        if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) = self.dialect.beat {
+        if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) | Beat::Asks(s, _) =
+            self.dialect.beat
+        {
             self.next_beat = now.at + venue.period(s);
         }
     }
@@ -146,7 +148,7 @@ impl Stream {
                 let places: Vec<usize> = quotes.map(|(at, _)| at).collect();
                 return self.tell(&places, socket, venue, now);
             }
-            Beat::Quiet(_, words) => (words, None),
+            Beat::Quiet(_, words) | Beat::Asks(_, words) => (words, None),
             Beat::Steady(_, words) => (words, Some(ChannelKind::Heartbeats)),
         };
         let heard = numbered.filter(|(_, sub)| to.is_none_or(|kind| sub.kind == kind));
@@ -203,7 +205,7 @@ impl Stream {
                 (self.dialect.price)(&self.market_data(at, &plan.lie, venue, now))
             }),
         };
-        if !matches!(self.dialect.beat, Beat::Steady(..)) {
+        if !matches!(self.dialect.beat, Beat::Steady(..) | Beat::Asks(..)) {
             self.put_off(venue, now);
         }
         self.desk.subscriptions[at].told = Some(venue.trade(now).number);

@@ -14,7 +14,9 @@ pub(crate) mod bybit;
 pub mod certificate;
 pub(crate) mod channel;
 pub(crate) mod coinbase;
+pub(crate) mod crypto_com;
 pub mod decimal;
+pub(crate) mod gemini;
 pub mod json;
 pub(crate) mod kraken;
 pub mod link;
@@ -39,7 +41,7 @@ use std::time::Duration;
 pub struct Dialect {
     /// Name of the kind of source, such as `kraken`.
     pub name: &'static str,
-    /// Its addresses. If one does not serve this location (HTTP 451 or 403), the next one is tried.
+    /// Its addresses, by preference. If one does not serve this location (HTTP 451 or 403), the next one is tried.
     pub urls: &'static [&'static str],
     /// Whether prices are requested or streamed.
     pub way: Way,
@@ -139,6 +141,8 @@ pub enum Said {
     },
     /// The exchange refuses, for good or for a while.
     Refusal(Refusal),
+    /// The exchange asks whether the client is alive, and this message is the answer.
+    Asked(String),
     /// The exchange announces that it will end this connection, for example to restart. The text says what it announced.
     Leaving(String),
 }
@@ -230,7 +234,7 @@ impl Said {
 }
 
 /// The dialects of all kinds of source.
-pub static DIALECTS: [&Dialect; 9] = [
+pub static DIALECTS: [&Dialect; 11] = [
     &binance::POLL,
     &binance::BOOK,
     &binance_stream::STREAM,
@@ -238,6 +242,8 @@ pub static DIALECTS: [&Dialect; 9] = [
     &kraken::STREAM,
     &bitstamp::STREAM,
     &bitfinex::STREAM,
+    &gemini::STREAM,
+    &crypto_com::STREAM,
     &okx::STREAM,
     &bybit::STREAM,
 ];
@@ -310,20 +316,21 @@ pub(crate) fn price_of(value: Option<Json>) -> Result<f64, Miss> {
 }
 
 /// Reads a time from a JSON string or number, in microseconds since the Unix epoch. It may be written as
-/// `2026-09-25T17:48:26.844359Z`, or as a whole number of milliseconds or microseconds. The number's size decides between
-/// these: from 10^14 on it is microseconds, since 10^14 ms are in the year 5138 and 10^14 µs in 1973. A time that makes no
-/// sense is not a fault here; the price simply counts as old.
+/// `2026-09-25T17:48:26.844359Z`, or as a whole number of milliseconds, microseconds or nanoseconds. The number's size decides
+/// between these: from 10^14 on it is microseconds, since 10^14 ms are in the year 5138 and 10^14 µs in 1973, and from 10^17
+/// on nanoseconds likewise. A time that makes no sense is not a fault here; the price simply counts as old.
 pub(crate) fn time_of(value: Option<Json>) -> Result<u64, Miss> {
     const US_FROM: u64 = 100_000_000_000_000;
+    const NS_FROM: u64 = 1_000 * US_FROM;
     let text = written(value)?;
     if let Some(us) = utc_us(&text) {
         return Ok(us);
     }
     let number: u64 = text.parse().map_err(|_| Miss::Shape)?;
-    Ok(if number < US_FROM {
-        number * 1_000
-    } else {
-        number
+    Ok(match number {
+        ..US_FROM => number * 1_000,
+        US_FROM..NS_FROM => number,
+        NS_FROM.. => number / 1_000,
     })
 }
 
@@ -499,7 +506,9 @@ mod tests {
             ("1723161255342017", Ok(1_723_161_255_342_017)),
             ("99999999999999", Ok(99_999_999_999_999_000)),
             ("100000000000000", Ok(100_000_000_000_000)),
-            ("18446744073709551615", Ok(u64::MAX)),
+            ("99999999999999999", Ok(99_999_999_999_999_999)),
+            ("1751508438600117161", Ok(1_751_508_438_600_117)),
+            ("18446744073709551615", Ok(u64::MAX / 1_000)),
             ("0", Ok(0)),
             ("\"2024-08-08T23:54:15.342Z\"", Ok(1_723_161_255_342_000)),
             ("18446744073709551616", Err(Miss::Shape)),
@@ -586,6 +595,21 @@ mod tests {
             &bitfinex::STREAM,
             "tBTCUSD",
             "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000],5]",
+        ),
+        (
+            &gemini::STREAM,
+            "btcusd",
+            r#"{"u":1751505576085,"E":1751508438600117161,"s":"btcusd","b":"45000.50","B":"1.25","a":"45001.00","A":"0.75"}"#,
+        ),
+        (
+            &gemini::STREAM,
+            "btcusd",
+            r#"{"E":1751508438600117161,"s":"btcusd","t":123456789,"p":"45000.75","q":"0.25","m":true}"#,
+        ),
+        (
+            &crypto_com::STREAM,
+            "BTC_USD",
+            r#"{"id":-1,"method":"subscribe","code":0,"result":{"instrument_name":"BTC_USD","subscription":"ticker.BTC_USD","channel":"ticker","data":[{"a":"63958.47","b":"63962.64","k":"63962.65","i":"BTC_USD","t":1782032455141}]}}"#,
         ),
         (
             &okx::STREAM,

@@ -33,7 +33,7 @@ pub enum Spelling {
 }
 
 /// All kinds of source. Each may have the prefix `embedded-`; `embedded` alone means `embedded-binance`.
-pub static KINDS: [SourceKind; 9] = [
+pub static KINDS: [SourceKind; 11] = [
     kind("binance", "USDC", Spelling::Joined),
     kind("binance-book", "USDC", Spelling::Joined),
     kind("binance-stream", "USDC", Spelling::Joined),
@@ -41,6 +41,8 @@ pub static KINDS: [SourceKind; 9] = [
     kind("kraken", "USD", Spelling::Apart('/')),
     kind("bitstamp", "USD", Spelling::Small),
     kind("bitfinex", "USD", Spelling::Bitfinex),
+    kind("gemini", "USD", Spelling::Small),
+    kind("crypto.com", "USD", Spelling::Apart('_')),
     kind("okx", "USDT", Spelling::Apart('-')),
     kind("bybit", "USDT", Spelling::Joined),
 ];

@@ -342,8 +342,8 @@ pub static COLLECT: Command = Command {
 pub static EXCHANGE: Command = Command {
     name: "exchange",
     job: "runs the embedded exchange: it imitates every supported exchange with recorded trades",
-    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, /okx\n\
-            and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
+    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex,\n\
+            /gemini, /crypto.com, /okx and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
             Faults: [DIALECT/]NAME[:VALUE][@K|@K..]\n\
             DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a\n\
             stream: the K-th price), and @K.. to the K-th and all later ones. Without either it applies to all.\n\
