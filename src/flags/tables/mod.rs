@@ -144,7 +144,7 @@ pub static RUN: Command = Command {
             "sources",
             "ROSTER",
             "",
-            "A built-in list of sources. diverse: coinbase, kraken, bitstamp, bitfinex, binance, okx and bybit; embedded-diverse: the same from the embedded exchange.",
+            "A built-in list of sources. diverse: coinbase, kraken, bitstamp, bitfinex, gemini, crypto.com, binance-stream, okx and bybit; embedded-diverse: the same from the embedded exchange.",
         ),
         list(
             "accept-quote",
