@@ -149,14 +149,7 @@ fn an_announced_restart_is_followed() {
 #[test]
 fn a_stream_that_says_nothing_at_all_is_opened_anew() {
     let faults = [&BRISK[..], &["--fault", "hang@20"]].concat();
-    let args = [
-        "--samples",
-        "12",
-        "--interval",
-        "1s",
-        "--max-silence",
-        "3s",
-    ];
+    let args = ["--samples", "12", "--interval", "1s", "--max-silence", "3s"];
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
         // One second of prices, then a longer silence: the last price is not stale yet.
         priced(&kind, &done);
@@ -170,14 +163,7 @@ fn a_stream_that_says_nothing_at_all_is_opened_anew() {
 #[test]
 fn a_stream_that_lives_and_says_no_price_is_stale() {
     let faults = [&BRISK[..], &["--keep-alive", "100ms", "--fault", "mute@3"]].concat();
-    let args = [
-        "--samples",
-        "10",
-        "--interval",
-        "1s",
-        "--max-age",
-        "400ms",
-    ];
+    let args = ["--samples", "10", "--interval", "1s", "--max-age", "400ms"];
     let args = [&args[..], &["--ping-every", "100ms"]].concat();
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
         let report = abstained(&kind, &done, STALE);
