@@ -163,7 +163,14 @@ fn a_stream_that_says_nothing_at_all_is_opened_anew() {
 #[test]
 fn a_stream_that_lives_and_says_no_price_is_stale() {
     let faults = [&BRISK[..], &["--keep-alive", "100ms", "--fault", "mute@3"]].concat();
-    let args = ["--samples", "10", "--interval", "1s", "--max-age", "400ms"];
+    let args = [
+        "--samples",
+        "20",
+        "--interval",
+        "300ms",
+        "--max-age",
+        "400ms",
+    ];
     let args = [&args[..], &["--ping-every", "100ms"]].concat();
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
         let report = abstained(&kind, &done, STALE);
