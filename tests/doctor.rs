@@ -3,7 +3,7 @@
 mod support;
 
 use rsoracle::exchange::json::{Json, Spans};
-use rsoracle_proof::source::KINDS;
+use rsoracle::source::KINDS;
 use support::*;
 
 const POLL: &str = "embedded:BTCUSDT";

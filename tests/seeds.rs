@@ -3,6 +3,7 @@
 
 mod vectors;
 
+use rsoracle::aggregator::roster;
 use rsoracle::cli::file;
 use rsoracle::cli::run;
 use rsoracle::embedded::binance::answer::{Scene, reply};
@@ -18,9 +19,9 @@ use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::source::KINDS;
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::roster::{Roster, RosterSeat};
-use rsoracle_proof::source::KINDS;
 use rsoracle_proof::terms::{Seat, Terms};
 use std::path::{Path, PathBuf};
 use vectors::Story;
@@ -93,8 +94,11 @@ fn reported(seeds: &Seeds) {
     seeds.put("journal", "torn", &journal[..journal.len() - 9]);
     seeds.put("journal", "proofs", format!("{}\n", lines[3]));
     let roster = roster(&story.terms);
-    assert_eq!(Roster::parse(&roster.render()).as_ref(), Ok(&roster));
-    seeds.put("roster", "roster", roster.render());
+    assert_eq!(
+        Roster::parse(&roster::render(&roster)).as_ref(),
+        Ok(&roster)
+    );
+    seeds.put("roster", "roster", roster::render(&roster));
 }
 
 fn roster(terms: &Terms) -> Roster {

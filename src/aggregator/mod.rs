@@ -3,7 +3,7 @@
 //! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: collector, keys, proof, system, verify, wire. Used by: cli, main.
+//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, main.
 
 mod book;
 mod children;
@@ -12,7 +12,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
-mod roster;
+pub mod roster;
 mod rounds;
 pub mod settings;
 mod setup;

@@ -5,7 +5,7 @@
 //! the newest price known at the instant.
 //! Invariant: a collector signs at most one answer per round start, and starts strictly increase. It ends when its control
 //! connection ends, however its aggregator died.
-//! Uses: exchange, keys, proof, system, verify, wire. Used by: aggregator, cli, flags, main.
+//! Uses: exchange, keys, proof, source, system, verify, wire. Used by: aggregator, cli, flags, main.
 
 mod control;
 mod data;

@@ -4,7 +4,7 @@
 //! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: a parser returns a [`Said`] for any
 //! text; it never panics, never guesses, and ignores what it does not know. `session` keeps the connection; the collector
 //! decides when to take a sample.
-//! Uses: proof, system, verify. Used by: cli, collector, doctor, embedded, flags.
+//! Uses: proof, source, system, verify. Used by: cli, collector, doctor, embedded, flags.
 
 pub mod binance;
 pub(crate) mod binance_stream;
@@ -27,11 +27,11 @@ pub mod tunnel;
 
 use crate::exchange::decimal::BadPrice;
 use crate::exchange::json::{Json, NotJson, Spans};
+use crate::source::Source;
 use crate::system::clock::utc_us;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::ID_BYTES_MAX;
 use rsoracle_proof::reason::Miss;
-use rsoracle_proof::source::Source;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -385,8 +385,8 @@ pub(crate) fn not_json(text: &str, at: usize) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{KINDS, Source};
     use rsoracle_proof::price;
-    use rsoracle_proof::source::{KINDS, Source};
 
     /// What `dialect` makes of a text about a symbol whose subscription has the number 17.
     pub(super) fn said(dialect: &Dialect, symbol: &str, text: &str) -> Said {

@@ -10,13 +10,13 @@ use super::quote::StreamPrice;
 use super::roots::Trust;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
 use crate::exchange::proxy::Proxies;
+use crate::source::Source;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::net::{Look, Patience};
 use crate::system::random;
 use crate::system::wait::wall_us;
 use rsoracle_proof::reason::Miss;
-use rsoracle_proof::source::Source;
 use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,7 @@ use crate::lines::Lines;
 use crate::log::{self, printable, quoted};
 use crate::settings::Settings;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
+use rsoracle_proof::price;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
@@ -357,7 +358,7 @@ impl Summary<'_> {
             or_null(last.map(|last| last.number.to_string())),
             or_null(last.map(|last| quoted(&last.round.terms.feed))),
             or_null(last.map(|last| last.embedded().to_string())),
-            or_null(price.map(|price| price.to_string())),
+            or_null(price.map(price::exact)),
             or_null(time_us.map(|us| us.to_string())),
             or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
             wrong.join(",")

@@ -13,7 +13,7 @@ use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
 use rsoracle::exchange::{Dialect, Pace, Said, Topic, Way, dialect, endpoints, tunnel};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
-use rsoracle_proof::source::{KINDS, Source};
+use rsoracle::source::{KINDS, Source};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

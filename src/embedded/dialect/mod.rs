@@ -15,7 +15,8 @@ pub mod okx;
 
 use super::quote::MarketData;
 use crate::exchange::json::Json;
-use rsoracle_proof::source::{KINDS, quote_of};
+use crate::source::KINDS;
+use rsoracle_proof::source::quote_of;
 
 /// All dialects.
 pub static STREAMS: [&ServerDialect; 7] = [
