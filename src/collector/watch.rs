@@ -232,7 +232,7 @@ impl Collector<'_> {
                 let miss = refusal.miss();
                 (refusal.id, Err(miss), refusal.text)
             }
-            Said::Alive { .. } | Said::Channel(_) | Said::Leaving(_) => return,
+            Said::Alive { .. } | Said::Asked(_) | Said::Channel(_) | Said::Leaving(_) => return,
         };
         let (index, result) = match id.map(|id| sample_of(id.as_str())) {
             // A foreign id, or none: the message can only answer the sample that has waited longest.

@@ -280,6 +280,10 @@ impl<'a> ExchangeSession<'a> {
                     self.spoke_at = Instant::now();
                 }
             }
+            Said::Asked(answer) => {
+                let sent = self.link.as_mut().map(|link| link.send(answer.clone()));
+                sent.unwrap_or(Ok(())).inspect_err(|_| self.lose())?;
+            }
             Said::Alive { .. } => {}
         }
         Ok(Some(said))

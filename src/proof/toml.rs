@@ -2,7 +2,7 @@
 //!
 //! | what | how |
 //! |---|---|
-//! | section | `[name]` or `[name.name]`, names of letters, digits, `_` and `-`; entries before the first section are in the section "" |
+//! | section | `[name]`, or with dots as in `[name.name]`, names of letters, digits, `_` and `-`; entries before the first section are in the section "" |
 //! | entry | `key = value`; a key is written like a section's name |
 //! | text | `"…"` on one line, with `\"`, `\\`, `\n` and `\t` as the only escapes |
 //! | whole number | decimal, optional sign, `_` between digits, within 64 bits |
@@ -281,14 +281,14 @@ impl<'a> Cursor<'a> {
     }
 
     fn header(&mut self) -> Result<&'a str, Wrong> {
-        let right = "a section is written [name] or [name.name], names of letters, digits, _ and -";
+        let right = "a section is written [name] or with dots, as in [name.name], names of letters, digits, _ and -";
         self.takes('[');
         if self.rest.starts_with('[') {
             return Err(self.wrong("arrays of tables ([[…]]) are not supported"));
         }
         let whole = self.rest;
         let mut sound = !self.name().is_empty();
-        if self.takes('.') {
+        while self.takes('.') {
             sound &= !self.name().is_empty();
         }
         let name = &whole[..whole.len() - self.rest.len()];
