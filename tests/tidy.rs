@@ -280,6 +280,16 @@ fn functions_fit_a_screen_and_files_a_short_reading() {
     }
 }
 
+/// `std::env::var` cannot tell a variable that is not UTF-8 from one that is not set, unless its error is looked at.
+#[test]
+fn one_file_reads_environment_variables_as_text() {
+    for source in sources() {
+        let reads = source.code().contains("env::var(");
+        let may = source.path == "src/system/child.rs";
+        assert_eq!(reads, may, "{}", source.path);
+    }
+}
+
 #[test]
 fn every_module_says_what_it_is_for() {
     for source in sources() {

@@ -43,7 +43,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, listen, write_enrolment};
+use setup::{check_open_files, collector_keys, key_doubts, listen, write_enrolment};
 use std::time::{Duration, Instant};
 
 /// Most lines of a result that are about single collectors.
@@ -198,6 +198,9 @@ impl<'a> Aggregator<'a> {
         };
         if let (Some(path), true) = (book::key_path(config), key_made) {
             aggregator.tell(&format!("made a new key for the aggregator: {path}"));
+        }
+        for doubt in key_doubts(config, book::key_path(config)) {
+            aggregator.screen.say(&format!("aggregator: {doubt}"));
         }
         if let Err(error) = aggregator.book.write_latest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));

@@ -92,8 +92,7 @@ fn read_roster(path: &str) -> Result<Roster, Error> {
     let advice = "--roster takes a file that 'rsoracle run --write-roster FILE' wrote";
     let bytes =
         files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::new(&attempt, "it is not valid UTF-8").advise(advice))?;
+    let text = files::text(bytes).map_err(|why| Error::new(&attempt, why).advise(advice))?;
     Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }
 
