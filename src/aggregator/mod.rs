@@ -16,6 +16,7 @@ mod roster;
 mod rounds;
 pub mod settings;
 mod setup;
+mod strays;
 mod view;
 pub mod voices;
 pub mod words;
@@ -45,6 +46,7 @@ use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
+use strays::Strays;
 
 /// Most lines of a result that are about single collectors.
 const DETAIL_SLOTS_MAX: usize = 20;
@@ -133,6 +135,9 @@ struct Aggregator<'a> {
     refused: Refused,
     log: Log,
     voices: Voices,
+    strays: Strays,
+    /// What the last round spent on keeping its report and on writing to standard output, in microseconds.
+    spent_us: [u64; 2],
     screen: Screen,
     exchange: Option<ExchangeChild>,
     exchange_restart: Restart,
@@ -190,6 +195,8 @@ impl<'a> Aggregator<'a> {
             refused: Refused::new(),
             log: Log::new()?,
             voices: Voices::default(),
+            strays: Strays::default(),
+            spent_us: [0; 2],
             screen,
             exchange: None,
             exchange_restart: Restart::default(),

@@ -85,7 +85,16 @@ impl Oracle {
     pub fn report(&mut self, start_us: u64, says: &[Says]) -> Report {
         let mut round = Round::new(self.terms.clone(), start_us);
         for (slot, says) in (0..).zip(says) {
-            take_part(&mut round, slot, *says);
+            take_part(&mut round, slot, *says, None);
+        }
+        self.sign(round)
+    }
+
+    /// The same, where all prices are alike and have these ages.
+    pub fn report_aged(&mut self, start_us: u64, ages_us: &[Option<u64>]) -> Report {
+        let mut round = Round::new(self.terms.clone(), start_us);
+        for (slot, age_us) in (0..).zip(ages_us) {
+            take_part(&mut round, slot, Says::Price(100_000.0), *age_us);
         }
         self.sign(round)
     }
@@ -108,7 +117,7 @@ impl Oracle {
     }
 }
 
-fn take_part(round: &mut Round, slot: u16, says: Says) {
+fn take_part(round: &mut Round, slot: u16, says: Says, age_us: Option<u64>) {
     let start_us = round.start_us;
     let price = match says {
         Price(price) | Both(price) => Ok(price),
@@ -119,7 +128,7 @@ fn take_part(round: &mut Round, slot: u16, says: Says) {
         index: 0,
         price,
         lateness_us: Some(u64::from(slot) + 1),
-        age_us: None,
+        age_us,
     };
     let sample = Sample { start_us, record };
     round
