@@ -21,12 +21,19 @@ impl Aggregator<'_> {
     /// code.
     pub(super) fn publish(&mut self) -> u8 {
         let round = self.round.take().expect("a round has run");
-        self.data.close_round(&mut self.refused);
+        let mut misfits = self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
             slot.restart.round_over(round.priced(index as u16));
             if slot.remark.is_empty() && !answered {
-                slot.remark = view::why_silent(slot, round.start_us).to_owned();
+                slot.remark = match misfits.remove(&(index as u16)) {
+                    None => view::why_silent(slot, round.start_us).to_owned(),
+                    Some(reason) => format!(
+                        "an answer under its key was refused: {reason}; its --feed must be {} and its --sample-rule {}",
+                        round.terms.feed,
+                        round.terms.sample_rule.name()
+                    ),
+                };
             }
         }
         self.screen.draw(view::sampling(&self.slots, &round), true);

@@ -80,20 +80,15 @@ fn offsets_us(origin: Instant) -> [u64; 2] {
 fn why_late(late_us: u64, moved_us: [u64; 2], spent_us: [u64; 2]) -> String {
     let ([ahead_us, suspended_us], [disk_us, output_us]) = (moved_us, spent_us);
     let known_us = ahead_us.max(suspended_us) + disk_us + output_us;
+    let set_us = ahead_us.saturating_sub(suspended_us);
     let causes = [
         (suspended_us, "the machine was suspended for"),
-        (
-            ahead_us.saturating_sub(suspended_us),
-            "the system clock was set ahead by",
-        ),
-        (
-            disk_us,
-            "the disk is too slow for this period: it took the last report in",
-        ),
+        (set_us, "the system clock was set ahead by"),
+        (disk_us, "the disk is too slow: it took the last report in"),
         (output_us, "nobody read standard output for"),
         (
             late_us.saturating_sub(known_us),
-            "the machine is too busy for this period, or this process was stopped: it did not run for",
+            "too busy a machine, or a signal, stopped this process for",
         ),
     ];
     let most = causes.into_iter().max_by_key(|(us, _)| *us);
@@ -261,7 +256,7 @@ mod tests {
                 9 * s,
                 [0, 0],
                 [5 * s, 2 * s],
-                "the disk is too slow for this period: it took the last report in 5.0 s",
+                "the disk is too slow: it took the last report in 5.0 s",
             ),
             (
                 9 * s,
@@ -273,7 +268,7 @@ mod tests {
                 9 * s,
                 [0, 0],
                 [s, 2 * s],
-                "the machine is too busy for this period, or this process was stopped: it did not run for 6.0 s",
+                "too busy a machine, or a signal, stopped this process for 6.0 s",
             ),
         ] {
             assert_eq!(why_late(late_us, moved_us, spent_us), why);

@@ -6,7 +6,7 @@
 use crate::system::clock::span;
 use rsoracle_proof::price;
 use rsoracle_proof::report::Report;
-use rsoracle_proof::round::{Part, Standing};
+use rsoracle_proof::round::Standing;
 use rsoracle_proof::utc::utc_text;
 
 /// A slot is told after this many rounds in a row in which it strayed. Rounds in which it has no price do not count.
@@ -15,11 +15,9 @@ const ROUNDS: u32 = 5;
 const APART: f64 = 0.005;
 /// A price is older if, by the exchanges' own time, its age exceeds the others' by more than this, in microseconds.
 const OLDER_US: f64 = 10e6;
-
-/// A way to stray: in words; for how many microseconds a slot must do it before it is told; and how its own value and the
+/// The ways to stray: in words; for how many microseconds a slot must do it before it is told; and how its own value and the
 /// others' are written.
-type Way = (&'static str, u64, fn(f64) -> String);
-const WAYS: [Way; 3] = [
+const WAYS: [(&str, u64, fn(f64) -> String); 3] = [
     ("is apart from the others'", 0, price::text),
     (
         "stands still while the others' move",
@@ -27,65 +25,45 @@ const WAYS: [Way; 3] = [
         price::text,
     ),
     (
-        "is older than the others', by the exchanges' own time",
+        "is older than the others' by the exchanges' own time",
         0,
-        |us| span(us as u64),
+        age_text,
     ),
 ];
 
-/// How a slot has strayed in one way.
-#[derive(Clone, Default)]
-struct Run {
-    rounds: u32,
-    since_us: u64,
-    told: bool,
+fn age_text(us: f64) -> String {
+    span(us as u64)
 }
 
-impl Run {
-    /// Notes whether the slot strayed in a round. Returns whether that is to be told.
-    fn note(&mut self, strays: bool, start_us: u64, us_min: u64) -> bool {
-        if self.rounds == 0 {
-            self.since_us = start_us;
-        }
-        self.rounds = self.rounds.saturating_add(1);
-        let long = self.rounds >= ROUNDS && start_us >= self.since_us + us_min;
-        let tell = strays && (self.told || long);
-        if !strays {
-            self.rounds = 0;
-        }
-        std::mem::replace(&mut self.told, tell) != tell
-    }
-}
+/// What is remembered of one slot in one way: rounds in a row in which it strayed, when that began, and whether it was told.
+type Run = (u32, u64, bool);
 
-/// What is remembered of one slot: its runs, and the last price, its own and the others'.
-#[derive(Clone, Default)]
-struct Past {
-    runs: [Run; WAYS.len()],
-    last: (f64, f64),
-}
-
-/// All slots.
+/// All slots: what is remembered of each, and its last price beside the others'.
 #[derive(Default)]
-pub struct Strays(Vec<Past>);
+pub struct Strays(Vec<([Run; WAYS.len()], (f64, f64))>);
 
 impl Strays {
     /// Takes a round's report. Returns the lines to show.
     pub fn take(&mut self, report: &Report) -> Vec<String> {
-        let (round, start_us) = (&report.round, report.round.start_us);
-        let of = |standing: &Standing| match standing {
-            Standing::Used(price) | Standing::Trimmed(price) => Some(*price),
-            _ => None,
-        };
-        let prices: Vec<Option<f64>> = report.outcome.standings.iter().map(of).collect();
-        let ages: Vec<Option<f64>> = round.parts.iter().map(youngest_us).collect();
+        let (round, standings) = (&report.round, report.outcome.standings.iter());
+        let prices: Vec<Option<f64>> = standings
+            .map(|standing| match standing {
+                Standing::Used(price) | Standing::Trimmed(price) => Some(*price),
+                _ => None,
+            })
+            .collect();
+        // The age of each slot's youngest price.
+        let records = round.parts.iter().map(|part| part.records.iter());
+        let youngest = records.map(|records| records.filter_map(|record| record.age_us).min());
+        let ages: Vec<Option<f64>> = youngest.map(|us| Some(us? as f64)).collect();
         let (sorted, sorted_ages) = (sorted(&prices), sorted(&ages));
-        self.0.resize_with(prices.len(), Past::default);
+        self.0.resize(prices.len(), Default::default());
         let mut lines = Vec::new();
-        for (slot, past) in self.0.iter_mut().enumerate() {
+        for (slot, (runs, last)) in self.0.iter_mut().enumerate() {
             let Some((price, theirs)) = beside(prices[slot], &sorted) else {
                 continue;
             };
-            let (own, other) = std::mem::replace(&mut past.last, (price, theirs));
+            let (own, other) = std::mem::replace(last, (price, theirs));
             let (moved, they_moved) = (own != price, other != theirs);
             let aged = beside(ages[slot], &sorted_ages);
             let found = [
@@ -93,32 +71,33 @@ impl Strays {
                 (moved || they_moved).then_some((!moved, price, theirs)),
                 aged.map(|(age, other)| (age > other + OLDER_US, age, other)),
             ];
-            for (((what, us_min, text), run), found) in WAYS.iter().zip(&mut past.runs).zip(found) {
-                let Some((strays, own, theirs)) = found else {
-                    continue;
-                };
-                if run.note(strays, start_us, *us_min) {
-                    let source = &round.terms.seats[slot].source;
-                    let (own, theirs, since) = (text(own), text(theirs), run.since_us);
-                    let rest = match strays {
-                        true => format!(
-                            "{what} since {}: {own}, and {theirs}; prices are made as before; compare it with its exchange, and use another if this lasts",
-                            utc_text(since)
-                        ),
-                        false => format!("no longer {what}; it did for {}", span(start_us - since)),
-                    };
-                    lines.push(format!("collector {slot} ({source}): its price {rest}"));
-                }
-            }
+            let source = &round.terms.seats[slot].source;
+            let told = (WAYS.iter().zip(runs).zip(found))
+                .filter_map(|(((what, us_min, text), run), found)| {
+                    let (strays, own, theirs) = found?;
+                    let (since_us, begins) = note(run, strays, round.start_us, *us_min)?;
+                    let since = utc_text(since_us);
+                    Some(match begins {
+                        true => format!("{what} since {since}: {}, and {}; prices are made as before; compare it with its exchange, and use another if this lasts", text(own), text(theirs)),
+                        false => format!("no longer {what}; it did for {}", span(round.start_us - since_us)),
+                    })
+                });
+            lines.extend(told.map(|rest| format!("collector {slot} ({source}): its price {rest}")));
         }
         lines
     }
 }
 
-/// The age of the youngest price among a slot's samples, in microseconds, where the exchange says it.
-fn youngest_us(part: &Part) -> Option<f64> {
-    let ages = part.records.iter().filter_map(|record| record.age_us);
-    ages.min().map(|us| us as f64)
+/// Notes whether a slot strayed in a round. If that is to be told: since when it did, and whether it does.
+fn note(run: &mut Run, strays: bool, start_us: u64, us_min: u64) -> Option<(u64, bool)> {
+    let (rounds, since_us, told) = run;
+    if *rounds == 0 {
+        *since_us = start_us;
+    }
+    *rounds = if strays { rounds.saturating_add(1) } else { 0 };
+    let long = *rounds >= ROUNDS && start_us >= *since_us + us_min;
+    let tell = strays && (*told || long);
+    (std::mem::replace(told, tell) != tell).then_some((*since_us, tell))
 }
 
 fn sorted(values: &[Option<f64>]) -> Vec<f64> {
@@ -281,7 +260,7 @@ mod tests {
         }
         let lines = rounds.take(&slots(13_500_000));
         assert_eq!(lines.len(), 1);
-        assert!(lines[0].starts_with("collector 1 (kraken:1): its price is older than the others', by the exchanges' own time since 2026-11-22T10:30:00.000Z: 13.5 s, and 2.0 s; "), "{}", lines[0]);
+        assert!(lines[0].starts_with("collector 1 (kraken:1): its price is older than the others' by the exchanges' own time since 2026-11-22T10:30:00.000Z: 13.5 s, and 2.0 s; "), "{}", lines[0]);
         // A slot without a price says nothing about itself.
         let silent = [
             (Some(100.0), Some(0)),

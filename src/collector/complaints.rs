@@ -1,9 +1,8 @@
 //! What a collector complains of, without filling its log.
 //!
-//! Invariant: within [`COMPLAINTS_MS`], complaints that differ only in numbers are logged once, and of others at most
-//! [`COMPLAINTS_MAX`], whatever the exchange and the aggregator send. The number of those left out is logged later.
+//! Invariant: within [`COMPLAINTS_MS`], complaints that differ only in numbers are logged once, and at most
+//! [`COMPLAINTS_MAX`] in all, whatever the exchange and the aggregator do. The number of those left out is logged later.
 
-use crate::system::exact::shape;
 use crate::system::limits::{COMPLAINTS_MAX, COMPLAINTS_MS};
 use rsoracle_verify::log;
 use std::time::{Duration, Instant};
@@ -11,73 +10,45 @@ use std::time::{Duration, Instant};
 /// What was complained of lately.
 pub(super) struct Complaints {
     role: String,
-    /// The last failure to connect, so that the same failure is not logged twice in a row.
-    unconnected: String,
-    /// What was logged since `since`.
+    since: Instant,
+    /// What was logged since then, without numbers.
     logged: Vec<String>,
     left_out: u32,
-    since: Instant,
 }
 
 impl Complaints {
     pub(super) fn new(role: &str) -> Complaints {
         Complaints {
             role: role.to_owned(),
-            unconnected: String::new(),
+            since: Instant::now(),
             logged: Vec::new(),
             left_out: 0,
-            since: Instant::now(),
         }
     }
 
-    /// A failure to connect: logged, unless it repeats the last one. Attempts back off, so these are few.
-    pub(super) fn of_connection(&mut self, text: String) {
-        let shape = shape(&text);
-        if self.unconnected != shape {
-            log::say(&self.role, text);
-            self.unconnected = shape;
-        }
-    }
-
-    /// An attempt to connect succeeded: the next failure is news, whatever it is.
-    pub(super) fn connected(&mut self) {
-        self.unconnected.clear();
-    }
-
-    /// A complaint that may come at any rate: logged if it is news and not one too many.
+    /// Logs a complaint, if it is news.
     pub(super) fn add(&mut self, text: String) {
-        if self.is_news(&text) {
-            log::say(&self.role, text);
+        let shape = text.replace(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','), "");
+        if self.logged.contains(&shape) || self.logged.len() == COMPLAINTS_MAX {
+            self.left_out = self.left_out.saturating_add(1);
+            return;
         }
+        self.logged.push(shape);
+        log::say(&self.role, text);
     }
 
-    fn is_news(&mut self, text: &str) -> bool {
-        let shape = shape(text);
-        let news = !self.logged.contains(&shape) && self.logged.len() < COMPLAINTS_MAX;
-        match news {
-            true => self.logged.push(shape),
-            false => self.left_out = self.left_out.saturating_add(1),
-        }
-        news
-    }
-
-    /// Logs how many complaints were left out, and begins anew, once the time is over.
+    /// Once the time is over: logs how many were left out, and begins anew.
     pub(super) fn sum_up(&mut self) {
         let past = self.since.elapsed();
         if past < Duration::from_millis(COMPLAINTS_MS) {
             return;
         }
-        if self.left_out > 0 {
-            let (count, past) = (self.left_out, past.as_secs());
-            log::say(
-                &self.role,
-                format_args!(
-                    "left out {count} more lines like those above, logged in the last {past} s"
-                ),
-            );
+        let (count, past) = (self.left_out, past.as_secs());
+        *self = Complaints::new(&self.role);
+        if count > 0 {
+            let text = format!("left out {count} more lines like those above in the last {past} s");
+            log::say(&self.role, text);
         }
-        (self.logged, self.left_out) = (Vec::new(), 0);
-        self.since = Instant::now();
     }
 }
 
@@ -88,12 +59,18 @@ mod tests {
     #[test]
     fn what_differs_in_numbers_is_news_once_and_there_is_only_so_much_news() {
         let mut complaints = Complaints::new("collector 0");
-        assert!(complaints.is_news("sample 3 refused: price 87231.42, after 1.5 s"));
-        assert!(!complaints.is_news("sample 12 refused: price 9, after 600 s"));
-        assert!(complaints.is_news("sample 3 refused: no price"));
-        let letters = ('a'..='z').map(|letter| format!("error {letter}"));
-        let news = letters.filter(|text| complaints.is_news(text)).count();
-        assert_eq!(news, COMPLAINTS_MAX - 2);
-        assert_eq!(complaints.left_out, 26 - news as u32 + 1);
+        for (text, logged) in [
+            ("sample 3 refused: price 87231.42, after 1.5 s", 1),
+            ("sample 12 refused: price 9, after 600 s", 1),
+            ("sample 3 refused: no price", 2),
+        ] {
+            complaints.add(text.to_owned());
+            assert_eq!(complaints.logged.len(), logged);
+        }
+        ('a'..='z').for_each(|letter| complaints.add(format!("error {letter}")));
+        assert_eq!(complaints.logged.len(), COMPLAINTS_MAX);
+        assert_eq!(complaints.left_out, 1 + 26 + 2 - COMPLAINTS_MAX as u32);
+        complaints.sum_up();
+        assert_eq!(complaints.logged.len(), COMPLAINTS_MAX, "too early");
     }
 }

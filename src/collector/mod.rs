@@ -35,9 +35,8 @@ use rsoracle_proof::record::Observation;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log;
-use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -106,38 +105,23 @@ pub fn run(config: &Collect) -> Result<(), Error> {
 fn read_enrolment() -> Result<Enrolment, Error> {
     let attempt = "cannot read the enrolment from standard input";
     let advice = "it expects the 64 bytes of a file that 'rsoracle run --remote N --enrolment-dir DIR' writes: rsoracle collect … < DIR/slot-N.enrolment";
-    // One byte more than an enrolment has.
-    let mut bytes = [0u8; 65];
+    // One byte more than an enrolment has is asked for. The room is never exceeded, so that the secret is not copied.
+    let mut bytes = Vec::with_capacity(128);
     // Bypass std's buffer of standard input: it would keep the secret for as long as the process lives.
-    let read = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(|stdin| fill(&mut File::from(stdin), &mut bytes));
-    let taken = bytes.first_chunk_mut().map(EnrolmentSecret::take);
-    let aggregator = bytes[32..64].first_chunk().and_then(PublicKey::decode);
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    let read = stdin.and_then(|stdin| File::from(stdin).take(65).read_to_end(&mut bytes));
+    let secret = bytes.first_chunk_mut().map(EnrolmentSecret::take);
+    let aggregator = bytes.get(32..).and_then(|half| half.first_chunk());
+    let aggregator = aggregator.and_then(PublicKey::decode);
     wipe(&mut bytes);
-    let failed = |cause: &dyn Display| Err(Error::new(attempt, cause).advise(advice));
-    match (read, taken, aggregator) {
-        (Err(error), ..) => failed(&error),
-        (Ok(65), ..) => failed(&"there are more than 64 bytes"),
-        (Ok(64), Some(secret), Some(aggregator)) => Ok(Enrolment { secret, aggregator }),
-        (Ok(64), ..) => failed(&"its second half is not a public key"),
-        (Ok(count), ..) => failed(&format!("it ended after {count} of 64 bytes")),
-    }
-}
-
-/// Reads until the buffer is full or the input ends. Returns the number of bytes.
-fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+    let cause = match (read, secret, aggregator) {
+        (Ok(64), Some(secret), Some(aggregator)) => return Ok(Enrolment { secret, aggregator }),
+        (Ok(64), ..) => "its second half is not a public key".to_owned(),
+        (Ok(65), ..) => "there are more than 64 bytes".to_owned(),
+        (Ok(count), ..) => format!("it ended after {count} of 64 bytes"),
+        (Err(error), ..) => error.to_string(),
+    };
+    Err(Error::new(attempt, cause).advise(advice))
 }
 
 /// Gets ready for rounds: says hello to the aggregator, connects to the exchange, reads a first price, opens the data
@@ -235,7 +219,7 @@ fn first_price(
             Err(error) => return Err(error.into()),
         };
         session.lose();
-        complaints.of_connection(format!("{error}; trying again"));
+        complaints.add(format!("{error}; trying again"));
     }
 }
 
@@ -337,20 +321,23 @@ impl Collector<'_> {
         });
         match connected {
             Ok(()) => {
-                self.complaints.connected();
                 self.cut_short = 0;
             }
             Err(_) if control.over() => {}
             Err(_) if !rounds_wait && control.round_waits() => self.cut_short += 1,
             Err(error) => {
                 self.cut_short = 0;
-                self.complaints.of_connection(error.to_string());
+                self.complaints.add(error.to_string());
             }
         }
     }
 
     /// Sends the signed answer.
     fn send_observation(&mut self, bytes: &[u8; Observation::BYTES]) -> Result<(), Error> {
+        if !self.data.stands() {
+            let text = "the aggregator ended the data connection, as it does after an answer that it refuses; compare --feed, --sample-rule and the clock with its own";
+            self.complaints.add(text.to_owned());
+        }
         let control = &mut self.control;
         self.data.send(bytes, &mut || control.look())
     }

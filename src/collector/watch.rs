@@ -104,7 +104,7 @@ impl Collector<'_> {
 
     /// Abandons this round because the next one was announced: the aggregator no longer waits for this round's answer.
     fn leave(&mut self, sampler: &Sampler) {
-        let text = "abandons a round that has no answer yet: the next one begins";
+        let text = "abandons a round that has no answer yet: the next one begins; this machine was busy, or its clock is behind the aggregator's";
         self.complaints.add(text.to_owned());
         // With short periods, a round ends before a reply is overdue, so `give_up_overdue` never notices a dead connection.
         if sampler.oldest_asked().is_some() && self.session.mute_for(REPLY_MS_MAX) {
@@ -269,12 +269,11 @@ impl Collector<'_> {
         let control = &mut self.control;
         match self.session.connect(until, &mut || control.look()) {
             Ok(()) => {
-                self.complaints.connected();
                 self.cut_short = 0;
             }
             Err(Error { attempt, cause, .. }) => {
                 self.cut_short += u32::from(Instant::now() >= until);
-                self.complaints.of_connection(format!("{attempt}: {cause}"));
+                self.complaints.add(format!("{attempt}: {cause}"));
             }
         }
     }
