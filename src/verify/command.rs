@@ -244,11 +244,11 @@ impl Summary<'_> {
         if let Some(last) = last.filter(|_| flaws.is_empty()) {
             lines.push(match last.age_us() {
                 Some(us) => format!(
-                    "age: the oldest exchange price used was {} old when it was sampled",
+                    "age: the exchange prices of a quorum were at most {} old when they were sampled",
                     seconds(us)
                 ),
                 None => {
-                    "age: unknown, since not every exchange gives the time of its prices".to_owned()
+                    "age: unknown, since the exchanges of fewer than a quorum give times".to_owned()
                 }
             });
         }
