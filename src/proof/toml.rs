@@ -161,6 +161,9 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
         let too_long = format!("the text is longer than {TOML_BYTES_MAX} bytes");
         return Err(Wrong::line(1, too_long));
     }
+    if text.starts_with('\u{feff}') {
+        return Err(Wrong::line(1, "a byte order mark; save without it"));
+    }
     let mut sections = vec![Section {
         name: String::new(),
         line: 1,
@@ -175,8 +178,8 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
             // A carriage return is allowed as part of the line's end.
             body.strip_suffix('\r').unwrap_or(body)
         });
-        if body.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(Wrong::line(number, "a control character"));
+        if let Some(c) = body.chars().find(|c| c.is_control() && *c != '\t') {
+            return Err(Wrong::line(number, format!("the control character {c:?}")));
         }
         let mut cursor = Cursor {
             rest: body,
@@ -493,7 +496,6 @@ mod tests {
             ("\"a\" = 1", "line 1: ", "quoted keys"),
             ("= 1", "line 1: ", "neither"),
             ("é = 1", "line 1: ", "neither"),
-            ("\u{feff}a = 1", "line 1: ", "neither"),
             ("a", "line 1, key 'a': ", "no '='"),
             ("a b = 1", "line 1, key 'a': ", "no '='"),
             ("a =", "line 1, key 'a': ", "no value"),
@@ -524,9 +526,10 @@ mod tests {
             ),
             ("a = \"x\u{7f}\"", "line 1: ", "control"),
             ("# \0", "line 1: ", "control"),
-            ("a = 1\rb = 2", "line 1: ", "control"),
-            ("a = 1\r", "line 1: ", "control"),
-            ("a = 1\r\r\n", "line 1: ", "control"),
+            ("a = 1\rb = 2", "line 1: ", "the control character '\\r'"),
+            ("a = 1\r", "line 1: ", "the control character '\\r'"),
+            ("\u{feff}a = 1", "line 1: ", "a byte order mark"),
+            ("a = 1\r\r\n", "line 1: ", "the control character '\\r'"),
         ] {
             let sentence = parse(text).unwrap_err().to_string();
             assert!(sentence.starts_with(place), "{text}: {sentence}");

@@ -153,10 +153,10 @@ pub const QUIET_US: u64 = 20_000;
 
 /// Longest line of a child's log that is passed on, in bytes. The rest of a longer line is dropped.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
-/// Most lines that a collector logs about unexpected messages of its exchange within [`COMPLAINTS_MS`].
-pub const COMPLAINTS_MAX: u32 = 10;
-/// Window of that limit, in milliseconds.
-pub const COMPLAINTS_MS: u64 = 10_000;
+/// Most lines that a collector logs within [`COMPLAINTS_MS`] about messages that it did not expect.
+pub const COMPLAINTS_MAX: usize = 10;
+/// Window of that limit, in milliseconds. What differs only in numbers is logged once in it.
+pub const COMPLAINTS_MS: u64 = 600_000;
 /// Most collectors that the terminal's live display shows. One more line counts the others.
 pub const DISPLAY_LINES_MAX: usize = 20;
 
