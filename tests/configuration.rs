@@ -8,8 +8,9 @@ mod witness;
 use nanoserde::DeJson;
 use published::Published;
 use rsoracle::cli::file;
+use rsoracle::cli::file::quoted;
 use rsoracle_proof::toml;
-use rsoracle_proof::toml::{Section, Value, quoted};
+use rsoracle_proof::toml::{Section, Value};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -211,7 +212,6 @@ fn spelled(text: &str) -> Vec<String> {
     let value = |value: &Value| match value {
         Value::Text(text) => quoted(text),
         Value::Whole(number) => number.to_string(),
-        Value::Number(number) => number.to_string(),
         Value::Switch(on) => on.to_string(),
         Value::List(texts) => {
             let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
