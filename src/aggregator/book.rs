@@ -58,6 +58,13 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
         return Ok((crate::keys::fresh()?, false));
     };
+    if let Some(journal) = &config.journal
+        && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())
+    {
+        let attempt = format!("cannot open the journal {journal}");
+        let advice = "name a file with --journal";
+        return Err(Error::new(attempt, "it is not a regular file").advise(advice));
+    }
     let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
     let made = config.aggregator_key.is_none() && missing;
     if made {

@@ -32,9 +32,20 @@ pub fn listen(
                 "cannot listen on {address} (port {} for the {channel} channel)",
                 address.port()
             );
-            Error::new(attempt, error).advise(format!(
-                "choose another port with --{flag} PORT, or stop the program that uses this one"
-            ))
+            let advice = match error.kind() {
+                ErrorKind::AddrNotAvailable => {
+                    "--bind takes an address of this machine, such as 127.0.0.1".to_owned()
+                }
+                ErrorKind::PermissionDenied => {
+                    format!(
+                        "choose a port above 1023 with --{flag} PORT, which needs no special right"
+                    )
+                }
+                _ => format!(
+                    "choose another port with --{flag} PORT, or stop the program that uses this one"
+                ),
+            };
+            Error::new(attempt, error).advise(advice)
         })
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod child;
 pub mod clock;
+pub(crate) mod embedded;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;

@@ -73,7 +73,8 @@ pub static DOCTOR: Command = Command {
     job: "checks whether sources can be used from here, and says what to do about those that cannot",
     notes: "For each source in turn it connects, reads a first price and its age, measures the round trip, compares this machine's\n\
             clock with the exchange's, and reads the issuer and the expiry of the certificate. A source may be written without its\n\
-            symbol, as in 'kraken'. Without any SOURCE, one of every kind is checked.\n\
+            symbol, as in 'kraken'. Without any SOURCE, one of every kind is checked. For an 'embedded:' source without --endpoint it\n\
+            starts the embedded exchange itself.\n\
             Exit codes: 0 all can be used, 1 some cannot, 2 usage.",
     example: "rsoracle doctor kraken binance-stream:BTCUSDT --feed BTC/USD",
     operands: "[SOURCE…]",
