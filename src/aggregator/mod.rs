@@ -12,6 +12,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+mod resume;
 mod roster;
 mod rounds;
 pub mod settings;
@@ -199,7 +200,7 @@ impl<'a> Aggregator<'a> {
         if let (Some(path), true) = (book::key_path(config), key_made) {
             aggregator.tell(&format!("made a new key for the aggregator: {path}"));
         }
-        if let Err(error) = aggregator.book.write_latest(config) {
+        if let Err(error) = aggregator.book.write_newest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
         }
         for remark in said {
