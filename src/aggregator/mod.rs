@@ -12,6 +12,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+mod resume;
 pub mod roster;
 mod rounds;
 pub mod settings;
@@ -210,7 +211,7 @@ impl<'a> Aggregator<'a> {
         for doubt in key_doubts(config, book::key_path(config)) {
             aggregator.screen.say(&format!("aggregator: {doubt}"));
         }
-        if let Err(error) = aggregator.book.write_latest(config) {
+        if let Err(error) = aggregator.book.write_newest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
         }
         for remark in said {
