@@ -18,7 +18,8 @@ MISSES = ["no connection to the exchange", "no reply in time", "the connection e
           "a message larger than 64 KiB", "the reply is not JSON", "the reply lacks a field or has one of another type",
           "the reply has another id", "the reply has another symbol", "the price is no decimal number",
           "the price is zero, negative or absurd", "the exchange answered with an error",
-          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped", "the newest price is too old, or none has come"]
+          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped", "the newest price is too old, or none has come",
+          "the best bid is above the best ask", "the best bid and the best ask are more than 2 % apart"]
 NEVER, P = b"\xff" * 8, 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P  # of the curve -x² + y² = 1 + D x² y²
 

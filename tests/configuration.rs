@@ -72,14 +72,16 @@ fn the_example_takes_effect_as_it_says_and_what_a_check_prints_reads_back_as_the
             "kraken:BTC/USD",
             "bitstamp:btcusd",
             "bitfinex:tBTCUSD",
-            "binance:BTCUSDC",
+            "gemini:btcusd",
+            "crypto.com:BTC_USD",
+            "binance-stream:BTCUSDC",
             "okx:BTC-USDT",
             "bybit:BTCUSDT",
         ];
         let sources = Value::List(sources.map(str::to_owned).to_vec());
         assert_eq!(entry(&effective, "", "sources"), Some(&sources));
         assert!(
-            page.ends_with("# The roster tolerates 2 faulty collectors of 7, 2 faulty exchanges of 7, 1 faulty quote currency of 2 (USDC, USDT).\n"),
+            page.ends_with("# The roster tolerates 2 faulty collectors of 9, 2 faulty exchanges of 9, 1 faulty quote currency of 2 (USDC, USDT).\n"),
             "{page}"
         );
         assert_eq!(checked(&page, &[]), page);
@@ -165,6 +167,10 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
             "line 2, key 'samples': set twice before the first section",
         ),
         (
+            "\u{feff}samples = 3\n",
+            "line 1: a byte order mark; save without it",
+        ),
+        (
             "samples = yes\n",
             "line 1, key 'samples': not a valid value; valid are text in double quotes, a whole number, true, false and a list of texts",
         ),
@@ -181,18 +187,22 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
 fn a_file_that_cannot_be_read_is_named_with_advice() {
     let not_text = scratch("latin.toml");
     std::fs::write(&not_text, b"feed = \"\xe9\"\n").unwrap();
+    let wide = scratch("wide.toml");
+    std::fs::write(&wide, b"\xff\xfe#\0\n\0").unwrap();
     let folder = not_text.parent().unwrap();
     let missing = folder.join("missing.toml");
     for (path, cause) in [
         (missing.as_path(), "No such file"),
         (folder, "Is a directory"),
         (&not_text, "it is not valid UTF-8"),
+        (&wide, "it is UTF-16; save it as UTF-8"),
         (Path::new("/dev/zero"), "it is larger than"),
     ] {
         let path = path.to_str().unwrap();
         let done = run(&["run", "--config", path]);
-        let begin = format!("aggregator: cannot read the configuration {path}: {cause}");
-        assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+        let begin = format!("rsoracle: cannot read the configuration {path}: {cause}");
+        // Wrong usage, which a supervisor does not try again.
+        assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
         assert!(done.stderr.starts_with(&begin), "{}", done.stderr);
         assert!(done.stderr.contains("docs/oracle.toml"), "{}", done.stderr);
         assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);

@@ -1,7 +1,9 @@
 //! `rsoracle doctor`: what it prints about good sources, and about everything that can be wrong with a source.
 
 mod support;
+mod witness;
 
+use rsoracle::exchange::DIALECTS;
 use rsoracle::exchange::json::{Json, Spans};
 use rsoracle::source::KINDS;
 use support::*;
@@ -120,6 +122,49 @@ fn every_kind_of_source_can_be_looked_at_by_its_name_alone() {
 }
 
 #[test]
+fn without_an_address_it_starts_the_embedded_exchange_itself_and_leaves_no_process() {
+    let mark = format!("RSORACLE_TEST_RUN=doctor-{}", std::process::id());
+    let (name, value) = mark.split_once('=').unwrap();
+    let mut command = rsoracle();
+    command
+        .args(["doctor", POLL, "embedded-kraken"])
+        .env(name, value);
+    let done = start_command(command).finish();
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout.ends_with("2 of 2 can be used\n"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(witness::bearers(&mark), []);
+}
+
+/// An address without a path means the embedded exchange's own path.
+#[test]
+fn an_address_may_lack_its_path() {
+    let (_exchange, url) = exchange(&[]);
+    let (host, _) = url
+        .rsplit_once("/ws-api/v3")
+        .expect("the path of the embedded exchange");
+    for url in [host.to_owned(), format!("{host}/")] {
+        let done = doctor(&url, &[POLL, "embedded-kraken"]);
+        assert_eq!(done.code, Some(0), "{}", done.stdout);
+    }
+    // Another path is taken as it is.
+    let done = doctor(&format!("{host}/other"), &[POLL]);
+    assert!(
+        done.stdout.contains("no websocket API at this path"),
+        "{}",
+        done.stdout
+    );
+}
+
+#[test]
 fn a_stream_whose_prices_are_old_or_stay_away() {
     for (source, fault, parts) in [
         (
@@ -173,6 +218,29 @@ fn a_clock_that_is_off_is_seen_wherever_the_exchange_gives_a_time() {
             &done,
             &["this machine's clock is ", " behind the exchange's"],
         );
+    }
+}
+
+/// Whoever keeps a list of permitted hosts finds them all there.
+#[test]
+fn every_address_is_in_the_operators_document_in_the_order_of_preference() {
+    let page = include_str!("../docs/OPERATING.md");
+    for dialect in DIALECTS {
+        let hosts = dialect.urls.iter().map(|url| {
+            let end = url
+                .match_indices('/')
+                .nth(2)
+                .map_or(url.len(), |(at, _)| at);
+            format!("`{}`", &url[..end])
+        });
+        let hosts: Vec<String> = hosts.collect();
+        let row = page.lines().find(|line| {
+            let kinds = line.split('|').nth(1).unwrap_or_default();
+            let named = format!("`{}`", dialect.name);
+            kinds.contains(&named) && line.contains("`wss://")
+        });
+        let row = row.unwrap_or_else(|| panic!("no addresses of {}", dialect.name));
+        assert!(row.contains(&hosts.join(", ")), "{row}");
     }
 }
 

@@ -8,7 +8,7 @@ use rsoracle::cli::file;
 use rsoracle::cli::run;
 use rsoracle::embedded::binance::answer::{Scene, reply};
 use rsoracle::embedded::binance::request::Request;
-use rsoracle::embedded::dialect::{Desk, STREAMS};
+use rsoracle::embedded::dialect::{Beat, Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
 use rsoracle::embedded::quote::MarketData;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
@@ -201,6 +201,7 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
             channel,
             symbol: symbol.to_owned(),
             number,
+            stamps: true,
             first: number == 0,
             serial: 7,
             last: "87231.42".to_owned(),
@@ -210,6 +211,9 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
             now_us: 1_723_161_255_400_000,
         };
         desk.said.push((stream.price)(&market));
+        if let Beat::Quiet(_, words) | Beat::Steady(_, words) | Beat::Asks(_, words) = stream.beat {
+            desk.said.push(words(&market));
+        }
     }
     desk.said
 }

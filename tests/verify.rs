@@ -681,12 +681,12 @@ fn a_file_is_read_as_the_document_says_whatever_its_lines_end_with() {
         (
             whole.replace('\n', "\r\n"),
             1,
-            "wrong: line 1: it is not a report: byte ",
+            "wrong: line 1: it is not a report: it ends with a carriage return",
         ),
         (
             format!("\u{feff}{whole}"),
             1,
-            "wrong: line 1: it is not a report: byte 0",
+            "wrong: line 1: it is not a report: it begins with a byte order mark",
         ),
         (
             format!(" {whole}"),

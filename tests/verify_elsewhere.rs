@@ -13,7 +13,6 @@ use openssl::openssl_takes;
 use published::Published;
 use rsoracle::keys::file as keyfile;
 use rsoracle::keys::secret::SecretKey;
-use rsoracle::wire::Sample;
 use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::{Answer, Observation, Record};
 use rsoracle_proof::report::Report;
@@ -91,6 +90,7 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
         reported(source, &["--rule", "median", "--collectors", "4"]),
         reported(source, &["--rule", "mean", "--sample-rule", "median"]),
         reported("embedded:NOSUCHUSDT", &["--collectors", "2"]),
+        with_misses(Miss::ALL, Abstention::TooFewSamples),
     ] {
         let (_, output) = checked(&python, &line);
         assert!(output.status.success(), "{}: {line}", text(&output.stderr));
@@ -211,24 +211,21 @@ fn of_two_exchanges(second: Says, last: Says, sources: [&str; 4]) -> String {
     )
 }
 
-/// A round in which the only collector abstains because its exchange's prices are stale.
-fn with_a_stale_one() -> String {
+/// A round in which the only collector abstains, since its samples are missing for these reasons.
+fn with_misses(misses: &[Miss], why: Abstention) -> String {
     let mut oracle = Oracle::new(1, "kraken:BTC/USD");
+    oracle.terms.samples = misses.len() as u32;
     let mut round = Round::new(oracle.terms.clone(), START_US);
-    let record = Record {
-        index: 0,
-        price: Err(Miss::Stale),
-        lateness_us: Some(3),
-        age_us: None,
-    };
-    let sample = Sample {
-        start_us: START_US,
-        record,
-    };
-    round
-        .sample(0, sample.start_us, &sample.record)
-        .expect("a sound sample");
-    let answer = Answer::Abstain(Abstention::Stale);
+    for (index, miss) in misses.iter().enumerate() {
+        let record = Record {
+            index: index as u32,
+            price: Err(*miss),
+            lateness_us: Some(3),
+            age_us: None,
+        };
+        round.sample(0, START_US, &record).expect("a sound sample");
+    }
+    let answer = Answer::Abstain(why);
     let signed = signed::signed(&round, 0, answer, START_US);
     round.observe(0, &signed).expect("a sound answer");
     oracle.sign(round).line()
@@ -260,7 +257,7 @@ fn a_verifier_in_python_tells_exchanges_and_recorded_prices_by_the_same_names() 
             "\"embedded\":true,",
         ),
         (
-            with_a_stale_one(),
+            with_misses(&[Miss::Stale], Abstention::Stale),
             "\"abstains\":\"the exchange lives, and says no price that is young enough\"",
         ),
     ] {

@@ -12,10 +12,12 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+mod resume;
 pub mod roster;
 mod rounds;
 pub mod settings;
 mod setup;
+mod strays;
 mod view;
 pub mod voices;
 pub mod words;
@@ -24,6 +26,7 @@ use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes, wipe};
 use crate::system::child::{Child, Log};
+use crate::system::embedded::ExchangeChild;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::random;
@@ -31,7 +34,7 @@ use crate::system::screen::Screen;
 use crate::system::wait::{sharpen_sleeps, wall_us};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::{CollectorPlace, ExchangeChild};
+use children::CollectorPlace;
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -43,8 +46,9 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, listen, write_enrolment};
+use setup::{check_open_files, collector_keys, key_doubts, listen, write_enrolment};
 use std::time::{Duration, Instant};
+use strays::Strays;
 
 /// Most lines of a result that are about single collectors.
 const DETAIL_SLOTS_MAX: usize = 20;
@@ -133,6 +137,9 @@ struct Aggregator<'a> {
     refused: Refused,
     log: Log,
     voices: Voices,
+    strays: Strays,
+    /// What the last round spent on keeping its report and on writing to standard output, in microseconds.
+    spent_us: [u64; 2],
     screen: Screen,
     exchange: Option<ExchangeChild>,
     exchange_restart: Restart,
@@ -190,6 +197,8 @@ impl<'a> Aggregator<'a> {
             refused: Refused::new(),
             log: Log::new()?,
             voices: Voices::default(),
+            strays: Strays::default(),
+            spent_us: [0; 2],
             screen,
             exchange: None,
             exchange_restart: Restart::default(),
@@ -199,7 +208,10 @@ impl<'a> Aggregator<'a> {
         if let (Some(path), true) = (book::key_path(config), key_made) {
             aggregator.tell(&format!("made a new key for the aggregator: {path}"));
         }
-        if let Err(error) = aggregator.book.write_latest(config) {
+        for doubt in key_doubts(config, book::key_path(config)) {
+            aggregator.screen.say(&format!("aggregator: {doubt}"));
+        }
+        if let Err(error) = aggregator.book.write_newest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
         }
         for remark in said {
@@ -403,6 +415,13 @@ impl<'a> Aggregator<'a> {
     /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
+        let members = (0..).zip(&self.slots).filter(|(_, slot)| slot.ready());
+        let clocks = members.filter_map(|(index, slot)| {
+            let text = slot.member.as_ref()?.clock_text()?;
+            Some(format!("aggregator: collector {index}: {text}"))
+        });
+        let lines: Vec<String> = clocks.collect();
+        lines.iter().for_each(|line| self.screen.say(line));
         let mut ready = 0;
         for slot in &mut self.slots {
             ready += u16::from(slot.announce(&round, &self.key));

@@ -2,7 +2,7 @@
 //!
 //! | what | how |
 //! |---|---|
-//! | section | `[name]` or `[name.name]`, names of letters, digits, `_` and `-`; entries before the first section are in the section "" |
+//! | section | `[name]`, or with dots as in `[name.name]`, names of letters, digits, `_` and `-`; entries before the first section are in the section "" |
 //! | entry | `key = value`; a key is written like a section's name |
 //! | text | `"…"` on one line, with `\"`, `\\`, `\n` and `\t` as the only escapes |
 //! | whole number | decimal, optional sign, `_` between digits, within 64 bits |
@@ -161,6 +161,9 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
         let too_long = format!("the text is longer than {TOML_BYTES_MAX} bytes");
         return Err(Wrong::line(1, too_long));
     }
+    if text.starts_with('\u{feff}') {
+        return Err(Wrong::line(1, "a byte order mark; save without it"));
+    }
     let mut sections = vec![Section {
         name: String::new(),
         line: 1,
@@ -175,8 +178,8 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
             // A carriage return is allowed as part of the line's end.
             body.strip_suffix('\r').unwrap_or(body)
         });
-        if body.chars().any(|c| c.is_control() && c != '\t') {
-            return Err(Wrong::line(number, "a control character"));
+        if let Some(c) = body.chars().find(|c| c.is_control() && *c != '\t') {
+            return Err(Wrong::line(number, format!("the control character {c:?}")));
         }
         let mut cursor = Cursor {
             rest: body,
@@ -261,14 +264,14 @@ impl<'a> Cursor<'a> {
     }
 
     fn header(&mut self) -> Result<&'a str, Wrong> {
-        let right = "a section is written [name] or [name.name], names of letters, digits, _ and -";
+        let right = "a section is written [name] or with dots, as in [name.name], names of letters, digits, _ and -";
         self.takes('[');
         if self.rest.starts_with('[') {
             return Err(self.wrong("arrays of tables ([[…]]) are not supported"));
         }
         let whole = self.rest;
         let mut sound = !self.name().is_empty();
-        if self.takes('.') {
+        while self.takes('.') {
             sound &= !self.name().is_empty();
         }
         let name = &whole[..whole.len() - self.rest.len()];
@@ -466,7 +469,6 @@ mod tests {
             ("\"a\" = 1", "line 1: ", "quoted keys"),
             ("= 1", "line 1: ", "neither"),
             ("é = 1", "line 1: ", "neither"),
-            ("\u{feff}a = 1", "line 1: ", "neither"),
             ("a", "line 1, key 'a': ", "no '='"),
             ("a b = 1", "line 1, key 'a': ", "no '='"),
             ("a =", "line 1, key 'a': ", "no value"),
@@ -497,9 +499,10 @@ mod tests {
             ),
             ("a = \"x\u{7f}\"", "line 1: ", "control"),
             ("# \0", "line 1: ", "control"),
-            ("a = 1\rb = 2", "line 1: ", "control"),
-            ("a = 1\r", "line 1: ", "control"),
-            ("a = 1\r\r\n", "line 1: ", "control"),
+            ("a = 1\rb = 2", "line 1: ", "the control character '\\r'"),
+            ("a = 1\r", "line 1: ", "the control character '\\r'"),
+            ("\u{feff}a = 1", "line 1: ", "a byte order mark"),
+            ("a = 1\r\r\n", "line 1: ", "the control character '\\r'"),
         ] {
             let sentence = parse(text).unwrap_err().to_string();
             assert!(sentence.starts_with(place), "{text}: {sentence}");

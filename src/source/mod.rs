@@ -26,24 +26,24 @@ pub enum Spelling {
     Joined,
     /// `btcusd`
     Small,
-    /// `BTC-USD`
-    Dashed,
-    /// `BTC/USD`
-    Slashed,
+    /// `BTC-USD`, `BTC/USD` or another mark between the two.
+    Apart(char),
     /// `tBTCUSD`, `tDOGE:USD`. Bitfinex calls USDT UST and USDC UDC.
     Bitfinex,
 }
 
 /// All kinds of source. Each may have the prefix `embedded-`; `embedded` alone means `embedded-binance`.
-pub static KINDS: [SourceKind; 9] = [
+pub static KINDS: [SourceKind; 11] = [
     kind("binance", "USDC", Spelling::Joined),
     kind("binance-book", "USDC", Spelling::Joined),
     kind("binance-stream", "USDC", Spelling::Joined),
-    kind("coinbase", "USD", Spelling::Dashed),
-    kind("kraken", "USD", Spelling::Slashed),
+    kind("coinbase", "USD", Spelling::Apart('-')),
+    kind("kraken", "USD", Spelling::Apart('/')),
     kind("bitstamp", "USD", Spelling::Small),
     kind("bitfinex", "USD", Spelling::Bitfinex),
-    kind("okx", "USDT", Spelling::Dashed),
+    kind("gemini", "USD", Spelling::Small),
+    kind("crypto.com", "USD", Spelling::Apart('_')),
+    kind("okx", "USDT", Spelling::Apart('-')),
     kind("bybit", "USDT", Spelling::Joined),
 ];
 
@@ -61,8 +61,7 @@ impl Spelling {
         match self {
             Spelling::Joined => format!("{base}{quote}"),
             Spelling::Small => format!("{base}{quote}").to_ascii_lowercase(),
-            Spelling::Dashed => format!("{base}-{quote}"),
-            Spelling::Slashed => format!("{base}/{quote}"),
+            Spelling::Apart(mark) => format!("{base}{mark}{quote}"),
             Spelling::Bitfinex => {
                 let quote = match quote {
                     "USDT" => "UST",
@@ -81,19 +80,15 @@ impl Spelling {
 
     /// Whether a symbol is spelled as this exchange spells its symbols.
     fn takes(self, symbol: &str) -> bool {
-        let two = |mark: char| {
-            symbol
-                .split_once(mark)
-                .is_some_and(|(base, quote)| capitals(base) && capitals(quote))
-        };
         match self {
             Spelling::Joined => capitals(symbol),
             Spelling::Small => {
                 let fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
                 !symbol.is_empty() && symbol.bytes().all(fit)
             }
-            Spelling::Dashed => two('-'),
-            Spelling::Slashed => two('/'),
+            Spelling::Apart(mark) => symbol
+                .split_once(mark)
+                .is_some_and(|(base, quote)| capitals(base) && capitals(quote)),
             Spelling::Bitfinex => symbol
                 .strip_prefix('t')
                 .is_some_and(|rest| capitals(&rest.replacen(':', "", 1))),

@@ -101,8 +101,7 @@ fn read_roster(path: &str) -> Result<Roster, Error> {
     let advice = "--roster takes a file that 'rsoracle run --write-roster FILE' wrote";
     let bytes =
         files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::new(&attempt, "it is not valid UTF-8").advise(advice))?;
+    let text = files::text(bytes).map_err(|why| Error::new(&attempt, why).advise(advice))?;
     Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }
 
@@ -241,11 +240,11 @@ impl Inspection<'_> {
         if let Some(last) = last.filter(|_| flaws.is_empty()) {
             lines.push(match last.age_us() {
                 Some(us) => format!(
-                    "age: the oldest exchange price used was {} old when it was sampled",
+                    "age: the exchange prices of a quorum were at most {} old when they were sampled",
                     seconds(us)
                 ),
                 None => {
-                    "age: unknown, since not every exchange gives the time of its prices".to_owned()
+                    "age: unknown, since the exchanges of fewer than a quorum give times".to_owned()
                 }
             });
         }

@@ -86,7 +86,16 @@ impl Oracle {
     pub fn report(&mut self, start_us: u64, says: &[Says]) -> Report {
         let mut round = Round::new(self.terms.clone(), start_us);
         for (slot, says) in (0..).zip(says) {
-            take_part(&mut round, slot, *says);
+            take_part(&mut round, slot, *says, None);
+        }
+        self.sign(round)
+    }
+
+    /// The same, where all prices are alike and have these ages.
+    pub fn report_aged(&mut self, start_us: u64, ages_us: &[Option<u64>]) -> Report {
+        let mut round = Round::new(self.terms.clone(), start_us);
+        for (slot, age_us) in (0..).zip(ages_us) {
+            take_part(&mut round, slot, Says::Price(100_000.0), *age_us);
         }
         self.sign(round)
     }
@@ -131,7 +140,7 @@ pub fn digest_with_key(terms: &Terms, key: &[u8; 32]) -> [u8; 32] {
     terms.seats.iter().enumerate().fold(digest, seat).done()
 }
 
-fn take_part(round: &mut Round, slot: u16, says: Says) {
+fn take_part(round: &mut Round, slot: u16, says: Says, age_us: Option<u64>) {
     let start_us = round.start_us;
     let price = match says {
         Price(price) | Both(price) => Ok(price),
@@ -142,7 +151,7 @@ fn take_part(round: &mut Round, slot: u16, says: Says) {
         index: 0,
         price,
         lateness_us: Some(u64::from(slot) + 1),
-        age_us: None,
+        age_us,
     };
     let sample = Sample { start_us, record };
     round
