@@ -61,12 +61,18 @@ pub fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
     }
 }
 
+/// The path of the embedded exchange, for a `--endpoint` without one.
+const EMBEDDED_PATH: &str = "ws-api/v3";
+
 /// The address of the embedded exchange (`--endpoint`); None if `run` starts one itself.
 pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, Usage> {
     let Some(url) = given.text("endpoint") else {
         return Ok(None);
     };
-    let endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
+    let mut endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
+    if endpoint.url.splitn(4, '/').nth(3).is_none_or(str::is_empty) {
+        endpoint = endpoint.with_path(EMBEDDED_PATH);
+    }
     if sources.iter().any(|source| source.embedded) {
         return Ok(Some(endpoint));
     }

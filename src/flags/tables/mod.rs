@@ -262,7 +262,7 @@ pub static RUN: Command = Command {
             "journal",
             "FILE",
             "",
-            "Append every report to this file. A report is on disk before its price is published. The aggregator's key is kept beside it (FILE.key).",
+            "Append every report to this file. A report is on disk before its price is published. Beside it are the aggregator's key (FILE.key) and the newest report, published or not (FILE.newest).",
         ),
         flag(
             "retire-key",
