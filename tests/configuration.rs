@@ -170,7 +170,7 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
         ),
         (
             "samples = yes\n",
-            "line 1, key 'samples': not a valid value; valid are text in double quotes, a decimal number, true, false and a list of texts",
+            "line 1, key 'samples': not a valid value; valid are text in double quotes, a whole number, true, false and a list of texts",
         ),
     ] {
         let path = written(text);
