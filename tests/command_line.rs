@@ -110,7 +110,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("run --sources all", &["--sources \"all\"", "diverse"]),
     (
         "run --sources diverse --collectors 6",
-        &["7 sources", "6 collectors", "--collectors"],
+        &["9 sources", "6 collectors", "--collectors"],
     ),
     (
         "run --source embedded:BTCUSDT --feed gold --accept-quote USDC",
@@ -125,8 +125,8 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--min-exchanges 2", "1 exchange"],
     ),
     (
-        "run --sources diverse --min-exchanges 8",
-        &["--min-exchanges 8", "7 exchanges"],
+        "run --sources diverse --min-exchanges 10",
+        &["--min-exchanges 10", "9 exchanges"],
     ),
     (
         "run --max-age 1ms",

@@ -452,7 +452,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     let price = [Price(100.0); 5];
     let mut oracle = Oracle::new(5, "embedded:BTCUSDT");
     let newest = oracle.line(wall_us() - 2_000_000, &price);
-    std::fs::write(folder.join("latest.json"), format!("{newest}\n")).unwrap();
+    std::fs::write(folder.join("journal.jsonl.newest"), format!("{newest}\n")).unwrap();
     assert_eq!(health(&image, &folder).code, Some(1));
     std::fs::write(
         folder.join("roster.toml"),
@@ -461,7 +461,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     .unwrap();
     assert_eq!(health(&image, &folder).code, Some(0));
     let old = oracle.line(wall_us() - 62_000_000, &price);
-    std::fs::write(folder.join("latest.json"), format!("{old}\n")).unwrap();
+    std::fs::write(folder.join("journal.jsonl.newest"), format!("{old}\n")).unwrap();
     let done = health(&image, &folder);
     assert_eq!(done.code, Some(1));
     assert!(

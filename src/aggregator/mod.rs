@@ -12,6 +12,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+mod resume;
 pub mod roster;
 mod rounds;
 pub mod settings;
@@ -203,7 +204,7 @@ impl<'a> Aggregator<'a> {
             endpoint: config.endpoint.clone(),
             book,
         };
-        if let Err(error) = aggregator.book.write_latest(config) {
+        if let Err(error) = aggregator.book.write_newest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
         }
         let own = book::key_path(config);

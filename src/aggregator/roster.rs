@@ -18,7 +18,7 @@ fn attempt(path: &str) -> String {
 /// Checks, before anything is started, that the roster can be written.
 pub(super) fn check(path: &str) -> Result<(), Error> {
     let advice = "name a file in a writable directory with --write-roster";
-    file::check_replaceable(path).map_err(|error| error.advise(advice))
+    file::make_replaceable(path).map_err(|error| error.advise(advice))
 }
 
 /// Most bytes that one collector takes in the file.

@@ -4,6 +4,7 @@
 use crate::aggregator::book::Remark;
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
+use crate::system::file;
 use crate::system::limits::STRANGERS_MAX;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
@@ -45,14 +46,7 @@ pub fn listen(
 /// strangers.
 pub(crate) fn check_open_files(config: &Run) -> Result<(), Error> {
     let needed = 3 * u64::from(config.collectors) + 2 * STRANGERS_MAX as u64 + 32;
-    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
-        return Ok(());
-    };
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    match soft {
+    match file::soft_limit("Max open files") {
         Some(soft) if soft < needed => {
             let attempt = format!("cannot run {} collectors", config.collectors);
             let cause = format!("this process may open {soft} files, and needs {needed}");

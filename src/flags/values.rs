@@ -99,9 +99,18 @@ pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overr
     Ok(Overrides::new([max_age?, max_silence?, ping_every?]))
 }
 
-/// The kinds of the built-in roster `diverse`: seven exchanges, four of them in USD, and at most two in any other currency.
-pub const DIVERSE: [&str; 7] = [
-    "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
+/// The kinds of the built-in roster `diverse`: nine exchanges, six of them in USD, and at most two in any other currency. Two
+/// may lie, and four may be out of reach, such as those that do not serve this location.
+pub const DIVERSE: [&str; 9] = [
+    "coinbase",
+    "kraken",
+    "bitstamp",
+    "bitfinex",
+    "gemini",
+    "crypto.com",
+    "binance-stream",
+    "okx",
+    "bybit",
 ];
 
 /// Parses `KIND:SYMBOL`, or a kind alone, such as `kraken`: then the symbol is the market of the feed's base currency in
@@ -131,7 +140,9 @@ mod tests {
                 "kraken:BTC/USD",
                 "bitstamp:btcusd",
                 "bitfinex:tBTCUSD",
-                "binance:BTCUSDC",
+                "gemini:btcusd",
+                "crypto.com:BTC_USD",
+                "binance-stream:BTCUSDC",
                 "okx:BTC-USDT",
                 "bybit:BTCUSDT",
             ]
