@@ -22,7 +22,7 @@ use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_
 use crate::system::net::Patience;
 use crate::system::wait::wall_us;
 use finding::{Finding, heads};
-use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error, VALUE_CHARS_MAX, brief};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,8 @@ impl DoctorSettings {
             named => named.to_vec(),
         };
         let source = |name: &String| {
-            let refused = |right| Usage(format!("{name:?} is not a source; it takes {right}"));
+            let shown = brief(name, VALUE_CHARS_MAX);
+            let refused = |right| Usage(format!("{shown:?} is not a source; it takes {right}"));
             source_for(name, &feed).map_err(refused)
         };
         let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
