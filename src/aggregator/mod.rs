@@ -413,13 +413,9 @@ impl<'a> Aggregator<'a> {
     /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
-        let members = (0..).zip(&self.slots).filter(|(_, slot)| slot.ready());
-        let clocks = members.filter_map(|(index, slot)| {
-            let text = slot.member.as_ref()?.clock_text()?;
-            Some(format!("aggregator: collector {index}: {text}"))
-        });
-        let lines: Vec<String> = clocks.collect();
-        lines.iter().for_each(|line| self.screen.say(line));
+        for line in control::clock_lines(&self.slots) {
+            self.screen.say(&line);
+        }
         let mut ready = 0;
         for slot in &mut self.slots {
             ready += u16::from(slot.announce(&round, &self.key));

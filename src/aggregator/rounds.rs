@@ -79,16 +79,16 @@ fn offsets_us(origin: Instant) -> [u64; 2] {
 /// offsets grew, and `spent_us` what the round before spent on keeping its report and on writing to standard output.
 fn why_late(late_us: u64, moved_us: [u64; 2], spent_us: [u64; 2]) -> String {
     let ([ahead_us, suspended_us], [disk_us, output_us]) = (moved_us, spent_us);
-    let known_us = ahead_us.max(suspended_us) + disk_us + output_us;
     let set_us = ahead_us.saturating_sub(suspended_us);
+    let stopped_us = late_us.saturating_sub(set_us + suspended_us + disk_us + output_us);
     let causes = [
         (suspended_us, "the machine was suspended for"),
         (set_us, "the system clock was set ahead by"),
         (disk_us, "the disk is too slow: it took the last report in"),
         (output_us, "nobody read standard output for"),
         (
-            late_us.saturating_sub(known_us),
-            "too busy a machine, or a signal, stopped this process for",
+            stopped_us,
+            "a busy machine, or a signal, stopped this process for",
         ),
     ];
     let most = causes.into_iter().max_by_key(|(us, _)| *us);
@@ -268,7 +268,7 @@ mod tests {
                 9 * s,
                 [0, 0],
                 [s, 2 * s],
-                "too busy a machine, or a signal, stopped this process for 6.0 s",
+                "a busy machine, or a signal, stopped this process for 6.0 s",
             ),
         ] {
             assert_eq!(why_late(late_us, moved_us, spent_us), why);
