@@ -402,16 +402,6 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Lead time: how long before its start a round is announced.
-    fn lead_us(&self) -> u64 {
-        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
-        let apart_us = members
-            .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
-            .max();
-        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
-        apart_us.unwrap_or(0).clamp(least, most)
-    }
-
     /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
