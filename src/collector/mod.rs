@@ -19,7 +19,7 @@ use crate::exchange::roots::{self, Roots};
 use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::tunnel;
 use crate::exchange::{self, Pace, Said};
-use crate::keys;
+use crate::keys::file as key_file;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, wipe};
 use crate::system::clock::Anchor;
 use crate::system::endpoint::Endpoint;
@@ -88,8 +88,8 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
     let key = match &config.key {
-        Some(path) => keys::file::read(path)?,
-        None => keys::fresh()?,
+        Some(path) => key_file::read(path)?,
+        None => SecretKey::fresh()?,
     };
     let enrolment = read_enrolment()?;
     let enlisted = enlist(config, role, key, &enrolment);
