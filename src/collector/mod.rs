@@ -207,8 +207,8 @@ fn pace(config: &Collect) -> Pace {
     }
 }
 
-/// Connects to the exchange and reads until there is a price. Retries after a transient failure; any other failure is
-/// returned.
+/// Connects to the exchange and reads until there is a price. Retries after a transient failure. Any other failure is
+/// returned, unless this collector stays: a successor would not know the pauses that the exchange asked for.
 fn first_price(
     config: &Collect,
     role: &str,
@@ -220,7 +220,7 @@ fn first_price(
         let error = match session.first_price(&mut || control.look()) {
             Ok(price) => return Ok(price),
             Err(_) if control.over() => return Err(control.stop()),
-            Err(error) if error.passing || config.stay && session.is_turned_away() => error,
+            Err(error) if error.passing || config.stay => error,
             Err(error) => return Err(error.into()),
         };
         session.lose();
