@@ -234,6 +234,29 @@ fn what_stands_in_the_exchanges_place_is_shown_and_may_pass() {
 }
 
 #[test]
+fn a_first_message_without_a_price_costs_no_more_than_a_later_one() {
+    for (name, path) in [
+        ("embedded-kraken:BTC/USD", "kraken"),
+        ("embedded:BTCUSDT", "ws-api/v3"),
+    ] {
+        for fault in ["price:0@1", "garbage@1", "wrong-symbol@1"] {
+            let (_exchange, url) = exchange(&["--rate", "20", "--fault", fault]);
+            let source = Source::parse(name).expect("a source");
+            let mut session = ExchangeSession::new(SessionPlan {
+                source: &source,
+                endpoints: vec![Endpoint::parse(&url).unwrap().with_path(path)],
+                tls: None,
+                proxies: tunnel::proxies(None).expect("no proxy is named"),
+                pace: Pace::of(&source),
+            });
+            let price = session.first_price(&mut || Ok(()));
+            let price = price.unwrap_or_else(|error| panic!("{name} {fault}: {error}"));
+            assert!((87_200.0..87_263.0).contains(&price), "{price}");
+        }
+    }
+}
+
+#[test]
 fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
     // The exchange sends one price on each connection, then nothing.
     let (_exchange, url) = exchange(&["--speed", "0.001"]);

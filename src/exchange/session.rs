@@ -396,20 +396,27 @@ impl<'a> ExchangeSession<'a> {
             self.endpoint().url
         );
         let failed = |cause: String| Error::new(&attempt, cause).passing();
-        if let (Some(request), Some(link)) = (self.request(FIRST), &mut self.link) {
-            link.send(request).map_err(|ended| failed(ended.text))?;
-        }
         let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
-        let (mut stale, mut came) = (None, false);
+        let (mut stale, mut came, mut ask_at) = (None, false, Some(Instant::now()));
+        // Why the newest message has no price. That costs no more than in a round: the next one may have one.
+        let mut without: Option<Error> = None;
         loop {
             look()?;
             // The timeout also applies while messages come all the time.
-            if Instant::now() >= until {
+            let now = Instant::now();
+            if now >= until {
                 let advice =
                     "see whether this market trades, and whether this machine's clock is right";
-                return Err(failed(no_first(stale)).advise(advice));
+                let none = || failed(no_first(stale)).advise(advice);
+                return Err(without.unwrap_or_else(none));
             }
-            let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
+            if ask_at.is_some_and(|at| at <= now) {
+                ask_at = None;
+                if let (Some(request), Some(link)) = (self.request(FIRST), &mut self.link) {
+                    link.send(request).map_err(|ended| failed(ended.text))?;
+                }
+            }
+            let slice = until.min(now + Duration::from_millis(SLICE_MS));
             // After a message, only look whether another one is there already.
             let said = self.hear(if came {
                 Patience::Never
@@ -419,21 +426,30 @@ impl<'a> ExchangeSession<'a> {
             let said = said.map_err(|ended| failed(ended.text))?;
             came = said.is_some();
             said.iter().for_each(&mut *listen);
-            match said {
+            without = match said {
                 Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
                     (Some(id), _) if id.as_str() != FIRST => {
-                        return Err(failed("the reply has another id".to_owned()));
+                        Some(failed("the reply has another id".to_owned()))
                     }
                     (Some(_), _) => return Ok(price),
                     (None, Ok(quote)) => return Ok(quote.price),
-                    (None, Err(_)) => stale = time_us,
+                    (None, Err(_)) => {
+                        stale = time_us;
+                        None
+                    }
                 },
-                Some(Said::Fault { miss, text, .. }) => {
-                    return Err(failed(format!("{miss}: {text}")));
+                Some(Said::Fault { miss, text, .. }) => Some(failed(format!("{miss}: {text}"))),
+                Some(Said::Refusal(refusal)) => {
+                    let error = refused(&attempt, symbol, &refusal);
+                    let goes_on = error.passing && self.is_open() && !self.is_quiet_at(wall_us());
+                    if !goes_on {
+                        return Err(error);
+                    }
+                    Some(error)
                 }
-                Some(Said::Refusal(refusal)) => return Err(refused(&attempt, symbol, &refusal)),
-                Some(_) | None => {}
-            }
+                Some(_) | None => continue,
+            };
+            ask_at = Some(now + Duration::from_millis(FIRST_PRICE_AGAIN_MS));
         }
     }
 }
