@@ -327,6 +327,32 @@ fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
 }
 
 #[test]
+fn an_exchange_that_sends_nothing_at_all_does_not_count_as_alive() {
+    let (_exchange, url) = exchange(&["--fault", "hang@2"]);
+    let source = Source::parse("embedded-bybit:BTCUSDT").expect("a source");
+    let mut pace = Pace::of(&source);
+    pace.max_age = Duration::from_millis(10);
+    let mut session = ExchangeSession::new(SessionPlan {
+        source: &source,
+        endpoints: vec![Endpoint::parse(&url).unwrap().with_path("bybit")],
+        tls: None,
+        proxies: tunnel::proxies(None).expect("no proxy is named"),
+        pace,
+    });
+    let until = Instant::now() + LONG;
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    let mut last = Instant::now();
+    eventually("silence is told from an old price", || {
+        if session.hear(Patience::Never).expect("it stands").is_some() {
+            last = Instant::now();
+        }
+        let newest = session.newest(wall_us());
+        (newest == Err(Miss::NoReply)).then_some(())
+    });
+    assert!(last.elapsed() >= Duration::from_secs(10) - Duration::from_millis(100));
+}
+
+#[test]
 fn each_deadline_is_named_by_the_one_who_missed_it() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();

@@ -337,10 +337,13 @@ impl<'a> ExchangeSession<'a> {
     /// The newest price, if it is not stale at `now_us`, in microseconds since the Unix epoch.
     pub fn newest(&self, now_us: u64) -> Result<StreamPrice, Miss> {
         let age_us_max = self.plan.pace.max_age.as_micros();
-        match self.newest {
-            _ if self.link.is_none() => Err(Miss::NotConnected),
-            Ok(quote) if u128::from(quote.age_us(now_us)) > age_us_max => Err(Miss::Stale),
-            newest => newest,
+        let silent = |link: &Link| link.heard_at().elapsed() >= Duration::from_millis(SILENT_MS);
+        match (self.newest, &self.link) {
+            (_, None) => Err(Miss::NotConnected),
+            (Ok(quote), _) if u128::from(quote.age_us(now_us)) <= age_us_max => Ok(quote),
+            // Not even a heartbeat.
+            (_, Some(link)) if silent(link) => Err(Miss::NoReply),
+            (newest, _) => newest.and(Err(Miss::Stale)),
         }
     }
 
