@@ -381,3 +381,16 @@ fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
             .map(|_| ())
     });
 }
+
+#[test]
+fn starts_that_are_skipped_are_told_with_the_cause_that_was_measured() {
+    let chronicle = Chronicle::new();
+    let running = chronicle.start(&CALM);
+    chronicle.until(0, "a price", |kept| kept.decision == "published");
+    running.signal("STOP");
+    std::thread::sleep(Duration::from_secs(5));
+    running.signal("CONT");
+    running.stderr_line(" starts: too busy a machine, or a signal, stopped this process for ");
+    hold(&running);
+    chronicle.assert_whole(CALM_US);
+}

@@ -56,7 +56,7 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
 /// The key that starts rounds and signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
-        return Ok((SecretKey::fresh()?, false));
+        return Ok((keyfile::fresh()?, false));
     };
     let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
     let made = config.aggregator_key.is_none() && missing;

@@ -11,6 +11,7 @@ use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
 use std::io::Write;
+use std::time::Instant;
 
 /// Most reads of the children's log at the end of a run: a child that never stops logging must not delay the end.
 const LOG_READS_AT_END: usize = 64;
@@ -20,12 +21,19 @@ impl Aggregator<'_> {
     /// code.
     pub(super) fn publish(&mut self) -> u8 {
         let round = self.round.take().expect("a round has run");
-        self.data.close_round(&mut self.refused);
+        let mut misfits = self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
             slot.restart.round_over(round.priced(index as u16));
             if slot.remark.is_empty() && !answered {
-                slot.remark = view::why_silent(slot, round.start_us).to_owned();
+                slot.remark = match misfits.remove(&(index as u16)) {
+                    None => view::why_silent(slot, round.start_us).to_owned(),
+                    Some(reason) => format!(
+                        "an answer under its key was refused: {reason}; its --feed must be {} and its --sample-rule {}",
+                        round.terms.feed,
+                        round.terms.sample_rule.name()
+                    ),
+                };
             }
         }
         self.screen.draw(view::sampling(&self.slots, &round), true);
@@ -48,6 +56,9 @@ impl Aggregator<'_> {
         for line in self.voices.summary() {
             self.screen.say(&line);
         }
+        for line in self.strays.take(&report) {
+            self.screen.say(&format!("aggregator: {line}"));
+        }
         if let Some(why) = Words(&report).failure() {
             self.say_failure(&report, &why);
         }
@@ -66,7 +77,10 @@ impl Aggregator<'_> {
     /// Makes the signed report of a round, and appends it to the journal if there is one. `None` if that failed.
     fn keep(&mut self, round: Round) -> Option<Kept> {
         let refused = std::mem::take(&mut self.refused);
-        match self.book.keep(self.config, &self.key, round, refused) {
+        let began = Instant::now();
+        let kept = self.book.keep(self.config, &self.key, round, refused);
+        self.spent_us = [began.elapsed().as_micros() as u64, 0];
+        match kept {
             Ok(kept) => {
                 let why = match &kept.proofs {
                     Ok(Some(path)) => format!("the proof is in {path}"),
@@ -109,10 +123,11 @@ impl Aggregator<'_> {
         };
         let Some(shown) = shown else { return code };
         let mut out = std::io::stdout().lock();
-        match out
-            .write_all(format!("{shown}\n").as_bytes())
-            .and_then(|()| out.flush())
-        {
+        let began = Instant::now();
+        let written = out.write_all(format!("{shown}\n").as_bytes());
+        let written = written.and_then(|()| out.flush());
+        self.spent_us[1] = began.elapsed().as_micros() as u64;
+        match written {
             Ok(()) => code,
             Err(error) => {
                 self.screen.say(&format!(

@@ -5,6 +5,7 @@
 
 use super::http::{Phase, body, read_head, saying};
 use crate::exchange::proxy::{Proxies, Proxy};
+use crate::system::child::variable;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::PROXY_MS_MAX;
 use crate::system::net::{Gate, Look};
@@ -14,8 +15,12 @@ use std::time::Instant;
 
 /// Reads which connections use a proxy: `--proxy`, or else the environment variables.
 pub fn proxies(named: Option<&Proxy>) -> Result<Proxies, Error> {
-    let variable = |name: &str| std::env::var(name).ok();
-    Proxies::find(named, variable).map_err(|(name, right)| {
+    for name in ["https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"] {
+        // With --proxy, the variables do not count.
+        named.map_or_else(|| variable(name), |_| Ok(None))?;
+    }
+    let value = |name: &str| variable(name).ok().flatten();
+    Proxies::find(named, value).map_err(|(name, right)| {
         let cause = format!("it takes {right}");
         Error::new(format!("cannot use the proxy that {name} names"), cause).advise(format!(
             "correct or unset {name}, or name a proxy with --proxy"

@@ -3,12 +3,10 @@
 //! Invariant: every signed byte string begins with a context that is unique to its kind, and has every field at a fixed
 //! width. A secret is wiped where it came from, and when it is dropped.
 
-use crate::system::random;
 use crate::wire::{Hello, RoundFrame};
 use ed25519_dalek::SigningKey;
 use rsoracle_proof::bytes::{Put, padded};
 use rsoracle_proof::seal::{PublicKey, Signer, unhex_into};
-use rsoracle_verify::error::Error;
 use std::hint::black_box;
 
 /// Contexts, each NUL-padded to 32 bytes.
@@ -31,13 +29,6 @@ impl SecretKey {
         let key = Box::new(SigningKey::from_bytes(seed));
         wipe(seed);
         SecretKey(key)
-    }
-
-    /// Makes a new random key.
-    pub(crate) fn fresh() -> Result<SecretKey, Error> {
-        let mut seed = [0; 32];
-        random::fill(&mut seed)?;
-        Ok(SecretKey::from_seed(&mut seed))
     }
 
     /// The public key, which verifies this key's signatures.
