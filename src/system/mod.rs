@@ -4,6 +4,7 @@
 
 pub(crate) mod child;
 pub mod clock;
+pub(crate) mod embedded;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;
@@ -12,4 +13,5 @@ pub mod net;
 pub mod random;
 pub mod resolve;
 pub(crate) mod screen;
+pub(crate) mod tail;
 pub mod wait;
