@@ -17,6 +17,7 @@ use rsoracle_proof::price;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -429,8 +430,4 @@ fn flawed(number: u64, check: &Check) -> String {
         Content::Unknown => String::new(),
     };
     format!("line {number}{which}: {}", check.flaws.join("; "))
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
