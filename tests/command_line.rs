@@ -104,6 +104,14 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["binance:BTCUSDC", "BTC/EUR in EUR", "--accept-quote USDC"],
     ),
     (
+        "run --source embedded:BTCUSDT --feed XYZ/USD",
+        &["embedded:BTCUSDT does not price XYZ in USD"],
+    ),
+    (
+        "run --source embedded-kraken:BTC/EUR",
+        &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
+    ),
+    (
         "run --source kraken --sources diverse",
         &["--source and --sources"],
     ),

@@ -63,8 +63,6 @@ pub fn collector(
         command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
     }
     command.envs(config.environment.iter().map(|(name, value)| (name, value)));
-    // One second per name server, so that there is time for a second one: the resolver's default is five seconds each.
-    command.env("RES_OPTIONS", "timeout:1 attempts:1");
     command
         .stdin(Stdio::piped())
         .stdout(log.for_child()?)

@@ -390,26 +390,12 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Lead time: how long before its start a round is announced.
-    fn lead_us(&self) -> u64 {
-        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
-        let apart_us = members
-            .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
-            .max();
-        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
-        apart_us.unwrap_or(0).clamp(least, most)
-    }
-
     /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
-        let members = (0..).zip(&self.slots).filter(|(_, slot)| slot.ready());
-        let clocks = members.filter_map(|(index, slot)| {
-            let text = slot.member.as_ref()?.clock_text()?;
-            Some(format!("aggregator: collector {index}: {text}"))
-        });
-        let lines: Vec<String> = clocks.collect();
-        lines.iter().for_each(|line| self.screen.say(line));
+        for line in control::clock_lines(&self.slots) {
+            self.screen.say(&line);
+        }
         let mut ready = 0;
         for slot in &mut self.slots {
             ready += u16::from(slot.announce(&round, &self.key));

@@ -145,7 +145,7 @@ pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKe
         let path = keyfile::of_slot(dir, slot);
         let key = if Path::new(&path).try_exists().is_ok_and(|exists| !exists) {
             keys.made += 1;
-            keyfile::create(&path)?
+            crate::keys::create(&path)?
         } else {
             keyfile::read(&path)?.public()
         };
