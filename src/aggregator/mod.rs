@@ -3,10 +3,10 @@
 //! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, main.
+//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, doctor, main.
 
 mod book;
-mod children;
+pub(crate) mod children;
 pub mod control;
 pub mod data;
 mod finish;
@@ -26,7 +26,6 @@ use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes, wipe};
 use crate::system::child::{Child, Log};
-use crate::system::embedded::ExchangeChild;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::random;
@@ -34,7 +33,7 @@ use crate::system::screen::Screen;
 use crate::system::wait::{sharpen_sleeps, wall_us};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::CollectorPlace;
+use children::{CollectorPlace, ExchangeChild};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -46,7 +45,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_doubts, listen, write_enrolment};
+use setup::{check_open_files, collector_keys, key_remarks, listen, write_enrolment};
 use std::time::{Duration, Instant};
 use strays::Strays;
 
@@ -205,27 +204,16 @@ impl<'a> Aggregator<'a> {
             endpoint: config.endpoint.clone(),
             book,
         };
-        if let (Some(path), true) = (book::key_path(config), key_made) {
-            aggregator.tell(&format!("made a new key for the aggregator: {path}"));
-        }
-        for doubt in key_doubts(config, book::key_path(config)) {
-            aggregator.screen.say(&format!("aggregator: {doubt}"));
-        }
         if let Err(error) = aggregator.book.write_newest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
         }
-        for remark in said {
+        let own = book::key_path(config);
+        let of_keys = key_remarks(config, own, key_made, keys.made);
+        for remark in said.into_iter().chain(of_keys) {
             match remark {
                 Remark::Warning(line) => aggregator.screen.say(&format!("aggregator: {line}")),
                 Remark::Progress(line) => aggregator.tell(&line),
             }
-        }
-        if let (Some(dir), 1..) = (&config.collector_keys, keys.made) {
-            let local = config.collectors - config.remote;
-            aggregator.tell(&format!(
-                "made new keys for {} of {local} collectors in {dir}",
-                keys.made
-            ));
         }
         Ok(aggregator)
     }

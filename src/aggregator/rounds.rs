@@ -49,7 +49,8 @@ impl Restart {
     /// children do not restart at once.
     fn ended(&mut self, random: u8) {
         let least = Duration::from_millis(RESTART_MS_MIN);
-        let pause = self.pause.map_or(least, |pause| pause * 2);
+        let again = Duration::from_millis(RESTART_AGAIN_MS_MIN);
+        let pause = self.pause.map_or(least, |pause| again.max(pause * 2));
         let pause = pause.min(Duration::from_millis(RESTART_MS_MAX));
         self.pause = Some(pause);
         self.good_rounds = 0;
