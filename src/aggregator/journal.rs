@@ -15,8 +15,8 @@
 //! that its path no longer names it. Readers take no lock: they may see a last line that is still being written, which
 //! [`rsoracle_verify::lines::Line::whole`] tells.
 
+use crate::system::file;
 use crate::system::file::MODE;
-use crate::system::{file, tail};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, Lines, too_long};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -57,10 +57,10 @@ impl Journal {
         let failed = |error: io::Error| Error::new(&attempt, error);
         let file = open_to_append(path).map_err(failed)?;
         lock(&file, &attempt)?;
-        let mut stretch = tail::BYTES;
+        let mut stretch = file::TAIL_BYTES;
         let (state, bytes, tail) = loop {
             let mut state = T::default();
-            let (begin, reader) = tail::open(&file, stretch).map_err(failed)?;
+            let (begin, reader) = file::tail(&file, stretch).map_err(failed)?;
             let mut lines = Lines::new(reader, path);
             let tail = read(
                 &mut lines,
@@ -72,7 +72,7 @@ impl Journal {
             if (whole || found) && (enough(&state, whole)? || whole) {
                 break (state, begin + lines.bytes(), tail);
             }
-            stretch = stretch.saturating_mul(tail::LONGER);
+            stretch = stretch.saturating_mul(file::TAIL_LONGER);
         };
         if !tail.is_empty() {
             move_tail(path, &file, bytes, &tail)?;
@@ -206,7 +206,7 @@ fn read(
         }
         let taken = line.text.map_err(str::to_owned).and_then(&mut *take);
         taken.map_err(|why| {
-            let place = tail::place(begin, at, line.number);
+            let place = file::place(begin, at, line.number);
             Error::new(attempt, format!("{place}: {why}")).advise(UNCHANGED)
         })?;
     }

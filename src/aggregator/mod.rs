@@ -46,7 +46,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_doubts, listen, write_enrolment};
+use setup::{check_open_files, collector_keys, listen, remarks_on_keys, write_enrolment};
 use std::time::{Duration, Instant};
 use strays::Strays;
 
@@ -169,8 +169,9 @@ impl<'a> Aggregator<'a> {
         let data = listen(config.data, "data", "data-port", any)?;
         check_open_files(config)?;
         let (key, key_made) = book::key(config)?;
-        let (book, said) = Book::open(config, &key)?;
+        let (book, mut said) = Book::open(config, &key)?;
         let keys = collector_keys(config, key.public())?;
+        said.extend(remarks_on_keys(config, key_made, keys.made));
         config
             .write_roster
             .as_deref()
@@ -205,27 +206,11 @@ impl<'a> Aggregator<'a> {
             endpoint: config.endpoint.clone(),
             book,
         };
-        if let (Some(path), true) = (book::key_path(config), key_made) {
-            aggregator.tell(&format!("made a new key for the aggregator: {path}"));
-        }
-        for doubt in key_doubts(config, book::key_path(config)) {
-            aggregator.screen.say(&format!("aggregator: {doubt}"));
-        }
-        if let Err(error) = aggregator.book.write_newest(config) {
-            aggregator.screen.say(&format!("aggregator: {error}"));
-        }
         for remark in said {
             match remark {
                 Remark::Warning(line) => aggregator.screen.say(&format!("aggregator: {line}")),
                 Remark::Progress(line) => aggregator.tell(&line),
             }
-        }
-        if let (Some(dir), 1..) = (&config.collector_keys, keys.made) {
-            let local = config.collectors - config.remote;
-            aggregator.tell(&format!(
-                "made new keys for {} of {local} collectors in {dir}",
-                keys.made
-            ));
         }
         Ok(aggregator)
     }

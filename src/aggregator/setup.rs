@@ -1,6 +1,7 @@
 //! What must be ready before the first collector starts: the two ports, enough open files, keys, and the enrolments of
 //! remote collectors.
 
+use crate::aggregator::book::{Remark, key_path};
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::system::file;
@@ -87,16 +88,26 @@ pub(crate) fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Res
         .map_err(failed)
 }
 
-/// What endangers key files although their own modes are private, in lines for the operator. `own` is the aggregator's.
-pub fn key_doubts(config: &Run, own: Option<String>) -> BTreeSet<String> {
-    let local = config.collectors - config.remote;
+/// What the operator should know about keys: those that others could replace, and how many were made just now.
+pub(super) fn remarks_on_keys(config: &Run, own_made: bool, made: u16) -> Vec<Remark> {
+    let (local, own) = (config.collectors - config.remote, key_path(config));
     let dirs = config.collector_keys.iter();
     let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| keyfile::of_slot(dir, slot)));
-    let paths = own.into_iter().chain(of_slots);
-    paths.filter_map(|path| key_doubt(&path)).collect()
+    let doubts = own.clone().into_iter().chain(of_slots);
+    let doubts: BTreeSet<String> = doubts.filter_map(|path| key_doubt(&path)).collect();
+    let mut remarks: Vec<Remark> = doubts.into_iter().map(Remark::Warning).collect();
+    if let (Some(path), true) = (own, own_made) {
+        let line = format!("made a new key for the aggregator: {path}");
+        remarks.push(Remark::Progress(line));
+    }
+    if let (Some(dir), 1..) = (&config.collector_keys, made) {
+        let line = format!("made new keys for {made} of {local} collectors in {dir}");
+        remarks.push(Remark::Progress(line));
+    }
+    remarks
 }
 
-/// The same of one key file. Without /proc, nothing is said.
+/// Why others could replace a key file. Without /proc, nothing is said.
 fn key_doubt(path: &str) -> Option<String> {
     let (user, place) = (keyfile::own_user()?, Path::new(".").join(path));
     let folder = place.parent()?;
