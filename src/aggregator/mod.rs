@@ -3,10 +3,10 @@
 //! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, main.
+//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, doctor, main.
 
 mod book;
-mod children;
+pub(crate) mod children;
 pub mod control;
 pub mod data;
 mod finish;
@@ -26,7 +26,6 @@ use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes, wipe};
 use crate::system::child::{Child, Log};
-use crate::system::embedded::ExchangeChild;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::random;
@@ -34,7 +33,7 @@ use crate::system::screen::Screen;
 use crate::system::wait::{sharpen_sleeps, wall_us};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::CollectorPlace;
+use children::{CollectorPlace, ExchangeChild};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -46,7 +45,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, listen, remarks_on_keys, write_enrolment};
+use setup::{check_open_files, collector_keys, key_remarks, listen, write_enrolment};
 use std::time::{Duration, Instant};
 use strays::Strays;
 
@@ -169,9 +168,8 @@ impl<'a> Aggregator<'a> {
         let data = listen(config.data, "data", "data-port", any)?;
         check_open_files(config)?;
         let (key, key_made) = book::key(config)?;
-        let (book, mut said) = Book::open(config, &key)?;
+        let (book, said) = Book::open(config, &key)?;
         let keys = collector_keys(config, key.public())?;
-        said.extend(remarks_on_keys(config, key_made, keys.made));
         config
             .write_roster
             .as_deref()
@@ -206,7 +204,9 @@ impl<'a> Aggregator<'a> {
             endpoint: config.endpoint.clone(),
             book,
         };
-        for remark in said {
+        let own = book::key_path(config);
+        let of_keys = key_remarks(config, own, key_made, keys.made);
+        for remark in said.into_iter().chain(of_keys) {
             match remark {
                 Remark::Warning(line) => aggregator.screen.say(&format!("aggregator: {line}")),
                 Remark::Progress(line) => aggregator.tell(&line),
@@ -387,26 +387,12 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Lead time: how long before its start a round is announced.
-    fn lead_us(&self) -> u64 {
-        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
-        let apart_us = members
-            .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
-            .max();
-        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
-        apart_us.unwrap_or(0).clamp(least, most)
-    }
-
     /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
-        let members = (0..).zip(&self.slots).filter(|(_, slot)| slot.ready());
-        let clocks = members.filter_map(|(index, slot)| {
-            let text = slot.member.as_ref()?.clock_text()?;
-            Some(format!("aggregator: collector {index}: {text}"))
-        });
-        let lines: Vec<String> = clocks.collect();
-        lines.iter().for_each(|line| self.screen.say(line));
+        for line in control::clock_lines(&self.slots) {
+            self.screen.say(&line);
+        }
         let mut ready = 0;
         for slot in &mut self.slots {
             ready += u16::from(slot.announce(&round, &self.key));

@@ -4,7 +4,8 @@
 //! Every line begins with the mark of recorded prices, if they are recorded.
 
 use crate::system::limits::DISPLAY_LINES_MAX;
-use rsoracle_verify::log::printable;
+use rsoracle_verify::error::brief;
+use rsoracle_verify::log::{LINE_CHARS_MAX, printable};
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,8 @@ impl Screen {
     /// Prints a line that stays.
     pub fn say(&mut self, line: &str) {
         let mut out = self.erase();
-        out.push_str(&format!("{}{}\n", self.mark, printable(line)));
+        let line = printable(&brief(line, LINE_CHARS_MAX));
+        out.push_str(&format!("{}{line}\n", self.mark));
         self.put(out);
     }
 
