@@ -23,6 +23,7 @@ use std::path::Path;
 const SIGNATURES_SILENT: u64 = 10_000;
 
 /// What is carried over from one round to the next.
+#[derive(Default)]
 pub struct Book {
     journal: Option<Journal>,
     number: u64,
@@ -41,7 +42,7 @@ pub struct Book {
     proved: BTreeSet<[u8; 32]>,
 }
 
-/// A line about the journal for the operator.
+/// A line about the journal or the keys for the operator.
 pub enum Remark {
     /// Shown even with `--quiet`.
     Warning(String),
@@ -88,10 +89,6 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     Ok((keyfile::read(&path)?, made))
 }
 
-fn proofs_path(journal: &str) -> String {
-    format!("{journal}.proofs")
-}
-
 /// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
 /// the files themselves, not their names.
 fn check_apart(config: &Run) -> Result<(), Error> {
@@ -110,12 +107,9 @@ fn check_apart(config: &Run) -> Result<(), Error> {
         ("aggregator's key", key_path(config)),
         ("retired key", config.retire_key.clone()),
         ("file of certificates", config.ca_file.clone()),
-        ("file of proofs", config.journal.as_deref().map(proofs_path)),
+        ("file of proofs", beside("proofs")),
         ("file of the journal's torn lines", beside("torn")),
-        (
-            "file of the newest report",
-            config.journal.as_deref().map(newest_path),
-        ),
+        ("file of the newest report", beside("newest")),
     ];
     if config.latest.is_some() && config.latest == config.write_roster {
         let attempt = "cannot write the newest report and the roster to one file";
@@ -148,16 +142,9 @@ impl Book {
     /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let mut book = Book {
-            journal: None,
             number: 1,
-            previous: None,
-            last: None,
-            last_start_us: 0,
             ephemeral: key_path(config).is_none(),
-            key_changed: false,
-            unwritten: None,
-            newest: None,
-            proved: BTreeSet::new(),
+            ..Book::default()
         };
         if let Some(path) = &config.latest {
             file::make_replaceable(path)?;
@@ -209,6 +196,12 @@ impl Book {
             next => format!("journal {path}: continues at report {next}"),
         }));
         book.journal = Some(journal);
+        let written = book.write_newest(config);
+        lines.extend(
+            written
+                .err()
+                .map(|error| Remark::Warning(error.to_string())),
+        );
         Ok((book, lines))
     }
 
@@ -253,7 +246,7 @@ impl Book {
         if proofs.is_empty() {
             return Ok(None);
         }
-        let path = proofs_path(journal);
+        let path = format!("{journal}.proofs");
         let (mut file, (), _) = Journal::open(&path, &|(), _| Ok(()), &|(), _| Ok(true))?;
         for proof in proofs {
             file.append(&proof.line())?;

@@ -204,9 +204,6 @@ impl<'a> Aggregator<'a> {
             endpoint: config.endpoint.clone(),
             book,
         };
-        if let Err(error) = aggregator.book.write_newest(config) {
-            aggregator.screen.say(&format!("aggregator: {error}"));
-        }
         let own = book::key_path(config);
         let of_keys = key_remarks(config, own, key_made, keys.made);
         for remark in said.into_iter().chain(of_keys) {
