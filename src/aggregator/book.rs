@@ -11,8 +11,8 @@ use crate::keys::secret::SecretKey;
 use crate::system::file;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
-use rsoracle_proof::round::Round;
-use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::round::{Part, Round};
+use rsoracle_proof::seal::{PublicKey, samples_digest};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log;
 use std::collections::BTreeSet;
@@ -23,6 +23,7 @@ use std::path::Path;
 const SIGNATURES_SILENT: u64 = 10_000;
 
 /// What is carried over from one round to the next.
+#[derive(Default)]
 pub struct Book {
     journal: Option<Journal>,
     number: u64,
@@ -41,7 +42,7 @@ pub struct Book {
     proved: BTreeSet<[u8; 32]>,
 }
 
-/// A line about the journal for the operator.
+/// A line about the journal or the keys for the operator.
 pub enum Remark {
     /// Shown even with `--quiet`.
     Warning(String),
@@ -88,10 +89,6 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     Ok((keyfile::read(&path)?, made))
 }
 
-fn proofs_path(journal: &str) -> String {
-    format!("{journal}.proofs")
-}
-
 /// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
 /// the files themselves, not their names.
 fn check_apart(config: &Run) -> Result<(), Error> {
@@ -110,12 +107,9 @@ fn check_apart(config: &Run) -> Result<(), Error> {
         ("aggregator's key", key_path(config)),
         ("retired key", config.retire_key.clone()),
         ("file of certificates", config.ca_file.clone()),
-        ("file of proofs", config.journal.as_deref().map(proofs_path)),
+        ("file of proofs", beside("proofs")),
         ("file of the journal's torn lines", beside("torn")),
-        (
-            "file of the newest report",
-            config.journal.as_deref().map(newest_path),
-        ),
+        ("file of the newest report", beside("newest")),
     ];
     if config.latest.is_some() && config.latest == config.write_roster {
         let attempt = "cannot write the newest report and the roster to one file";
@@ -148,16 +142,9 @@ impl Book {
     /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let mut book = Book {
-            journal: None,
             number: 1,
-            previous: None,
-            last: None,
-            last_start_us: 0,
             ephemeral: key_path(config).is_none(),
-            key_changed: false,
-            unwritten: None,
-            newest: None,
-            proved: BTreeSet::new(),
+            ..Book::default()
         };
         if let Some(path) = &config.latest {
             file::make_replaceable(path)?;
@@ -209,6 +196,12 @@ impl Book {
             next => format!("journal {path}: continues at report {next}"),
         }));
         book.journal = Some(journal);
+        let written = book.write_newest(config);
+        lines.extend(
+            written
+                .err()
+                .map(|error| Remark::Warning(error.to_string())),
+        );
         Ok((book, lines))
     }
 
@@ -248,12 +241,12 @@ impl Book {
         let Some(journal) = &config.journal else {
             return Ok(None);
         };
-        let mut proofs = Proof::in_report(report);
+        let mut proofs = proofs_in(report);
         proofs.retain(|proof| self.proved.insert(*proof.key.bytes()));
         if proofs.is_empty() {
             return Ok(None);
         }
-        let path = proofs_path(journal);
+        let path = format!("{journal}.proofs");
         let (mut file, (), _) = Journal::open(&path, &|(), _| Ok(()), &|(), _| Ok(true))?;
         for proof in proofs {
             file.append(&proof.line())?;
@@ -342,5 +335,40 @@ fn change_of_keys(
             "the key of --retire-key did not sign its last report",
         ));
     }
-    Ok(KeyChange::sign(&old, key, head))
+    Ok(hand_over(&old, key, head))
+}
+
+/// The proofs that collectors lied which a report contains.
+pub fn proofs_in(report: &Report) -> Vec<Proof> {
+    let terms = &report.round.terms;
+    let parts = report.round.parts.iter().enumerate();
+    let proof = |(slot, part): (usize, &Part)| {
+        let seat = &terms.seats[slot];
+        let digest = samples_digest(&part.records);
+        Some(Proof {
+            key: seat.key?,
+            terms_digest: report.round.digest,
+            slot: slot as u16,
+            feed: terms.feed.clone(),
+            source: seat.source.clone(),
+            start_us: report.round.start_us,
+            samples: terms.samples,
+            interval_us: terms.interval_us,
+            answers: [(digest, part.observation?), (digest, part.equivocated?)],
+        })
+    };
+    parts.filter_map(proof).collect()
+}
+
+/// The record that an aggregator's key is followed by another, signed by both. `previous` is the signature of the record before it.
+pub fn hand_over(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
+    let mut change = KeyChange {
+        old: old.public(),
+        new: new.public(),
+        previous,
+        signatures: [[0; 64]; 2],
+    };
+    let bytes = change.signed_bytes();
+    change.signatures = [old.sign(&bytes), new.sign(&bytes)];
+    change
 }

@@ -15,8 +15,8 @@
 //! that its path no longer names it. Readers take no lock: they may see a last line that is still being written, which
 //! [`rsoracle_verify::lines::Line::whole`] tells.
 
+use crate::system::file;
 use crate::system::file::MODE;
-use crate::system::{file, tail};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, Lines, too_long};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -57,10 +57,10 @@ impl Journal {
         let failed = |error: io::Error| Error::new(&attempt, error);
         let file = open_to_append(path).map_err(failed)?;
         lock(&file, &attempt)?;
-        let mut stretch = tail::BYTES;
+        let mut stretch = file::TAIL_BYTES;
         let (state, bytes, tail) = loop {
             let mut state = T::default();
-            let (begin, reader) = tail::open(&file, stretch).map_err(failed)?;
+            let (begin, reader) = file::tail(&file, stretch).map_err(failed)?;
             let mut lines = Lines::new(reader, path);
             let tail = read(
                 &mut lines,
@@ -69,10 +69,12 @@ impl Journal {
                 &attempt,
             )?;
             let (whole, found) = (begin == 0, lines.bytes() > 0 || !tail.is_empty());
-            if (whole || found) && (enough(&state, whole)? || whole) {
+            // It is asked even if there is no more to read: it may refuse.
+            let enough = (whole || found) && enough(&state, whole)?;
+            if enough || whole {
                 break (state, begin + lines.bytes(), tail);
             }
-            stretch = stretch.saturating_mul(tail::LONGER);
+            stretch = stretch.saturating_mul(file::TAIL_LONGER);
         };
         if !tail.is_empty() {
             move_tail(path, &file, bytes, &tail)?;
@@ -206,7 +208,7 @@ fn read(
         }
         let taken = line.text.map_err(str::to_owned).and_then(&mut *take);
         taken.map_err(|why| {
-            let place = tail::place(begin, at, line.number);
+            let place = file::place(begin, at, line.number);
             Error::new(attempt, format!("{place}: {why}")).advise(UNCHANGED)
         })?;
     }
@@ -327,9 +329,10 @@ mod tests {
     }
 
     fn keep(lines: &mut Vec<String>, line: &str) -> Result<(), String> {
+        lines.push(line.to_owned());
         match line {
             "bad" => Err("it is bad".to_owned()),
-            _ => Ok(lines.push(line.to_owned())),
+            _ => Ok(()),
         }
     }
 
@@ -492,7 +495,9 @@ mod tests {
             let scratch = Scratch::with(b"one\n");
             let (mut journal, ..) = scratch.open().unwrap();
             std::fs::remove_file(scratch.path()).unwrap();
-            new.map(|new| std::fs::write(scratch.path(), new).unwrap());
+            if let Some(new) = new {
+                std::fs::write(scratch.path(), new).unwrap();
+            }
             let removed = "the file was removed by another program";
             assert_refused(&mut journal, &scratch.path(), removed, true);
         }

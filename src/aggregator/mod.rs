@@ -5,7 +5,7 @@
 //! garbage moves a deadline or a price.
 //! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, doctor, main.
 
-mod book;
+pub mod book;
 pub(crate) mod children;
 pub mod control;
 pub mod data;
@@ -204,9 +204,6 @@ impl<'a> Aggregator<'a> {
             endpoint: config.endpoint.clone(),
             book,
         };
-        if let Err(error) = aggregator.book.write_newest(config) {
-            aggregator.screen.say(&format!("aggregator: {error}"));
-        }
         let own = book::key_path(config);
         let of_keys = key_remarks(config, own, key_made, keys.made);
         for remark in said.into_iter().chain(of_keys) {

@@ -8,8 +8,8 @@
 mod row;
 
 use crate::flags::args::{Given, Usage};
+use crate::system::file;
 use crate::system::limits::ROUNDS_SHOWN_MAX;
-use crate::system::tail;
 use crate::system::wait::wall_us;
 use row::{Row, marked};
 use rsoracle_proof::report::{Check, Content, Report, Verifier};
@@ -124,14 +124,14 @@ fn read_end(
     file: &File,
     failed: impl Fn(std::io::Error) -> Error,
 ) -> Result<Page, Error> {
-    let mut stretch = tail::BYTES;
+    let mut stretch = file::TAIL_BYTES;
     loop {
-        let (begin, reader) = tail::open(file, stretch).map_err(&failed)?;
+        let (begin, reader) = file::tail(file, stretch).map_err(&failed)?;
         let page = read(config, &config.file, reader, begin)?;
         if begin == 0 || page.rounds > config.last as u64 {
             return Ok(page);
         }
-        stretch = stretch.saturating_mul(tail::LONGER);
+        stretch = stretch.saturating_mul(file::TAIL_LONGER);
     }
 }
 
@@ -166,7 +166,7 @@ struct Reader {
 
 impl Reader {
     /// Takes the line that begins at byte `at` of the file.
-    fn take(&mut self, line: &Line, at: u64) {
+    fn take(&mut self, line: &Line<&str>, at: u64) {
         let check = match line.text {
             Ok(text) => self.verifier.check(text, wall_us()),
             Err(why) => Check::unreadable(why),
@@ -183,7 +183,7 @@ impl Reader {
             _ => None,
         };
         self.page.bad += 1;
-        let place = tail::place(self.page.begin, at, line.number);
+        let place = file::place(self.page.begin, at, line.number);
         let why = check.flaws.first();
         let why = why.map_or("it is not a report", |why| why.as_str());
         self.page.first_bad.get_or_insert(format!("{place}: {why}"));

@@ -12,5 +12,4 @@ pub mod net;
 pub mod random;
 pub mod resolve;
 pub(crate) mod screen;
-pub(crate) mod tail;
 pub mod wait;
