@@ -128,7 +128,7 @@ fn python_writes_numbers_with_the_same_digits_and_both_verifiers_take_no_others(
         "{differ:?}"
     );
     // A collector can make any price a tie.
-    let tie = Says::Price(87_231.000_244_140_625);
+    let tie = Says::Price(87_231.0 + 1.0 / 4_096.0);
     let line = Oracle::new(1, "kraken:BTC/USD").line(START_US, &[tie]);
     let even = "87231.00024414062";
     assert_eq!(line.matches(even).count(), 3, "{line}");

@@ -450,9 +450,9 @@ fn first_half(bytes: &[u8]) -> [u8; 32] {
 
 /// The bits of numbers, and their texts in a report: two shortest texts are equally near in the first three.
 pub const DECIMALS: [f64; 6] = [
-    87_231.000_244_140_625,
-    87_231.000_732_421_875,
-    1_568.208_435_058_593_75,
+    87_231.0 + 1.0 / 4_096.0,
+    87_231.0 + 3.0 / 4_096.0,
+    1_568.0 + 3_415.0 / 16_384.0,
     0.1 + 0.2,
     87_231.5,
     1e-12,
