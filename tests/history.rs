@@ -5,8 +5,8 @@ mod support;
 mod witness;
 
 use nanoserde::DeJson;
+use rsoracle::aggregator::book::hand_over;
 use rsoracle::exchange::json;
-use rsoracle_proof::report::KeyChange;
 use signed::Says::*;
 use signed::*;
 use std::fmt::Write as _;
@@ -357,7 +357,7 @@ fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_ta
 fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     let mut oracle = Oracle::new(1, "binance:BTCUSDC");
     let mut lines = vec![oracle.line(second(1), &[Price(100.0)])];
-    let change = KeyChange::sign(&key(0), &key(9), oracle.previous.unwrap());
+    let change = hand_over(&key(0), &key(9), oracle.previous.unwrap());
     lines.push(change.line());
     oracle.previous = Some(change.signature());
     oracle.terms.aggregator = key(9).public();

@@ -6,7 +6,7 @@ mod support;
 mod witness;
 
 use chronicle::*;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::*;
@@ -18,7 +18,9 @@ const NAME: &str = "exchange.example";
 /// A name server that the test plays (RFC 1035, 4.1). It knows every name.
 struct NameServer {
     socket: UdpSocket,
-    /// The addresses of type AAAA (28) that it tells beside 127.0.0.1.
+    /// The addresses of type A (1) that it tells.
+    places: Vec<[u8; 4]>,
+    /// Number of addresses of type AAAA (28) that it tells.
     others: u8,
     /// How long it takes for an answer.
     delay: Duration,
@@ -32,6 +34,7 @@ impl NameServer {
         socket.set_nonblocking(true).expect("O_NONBLOCK");
         NameServer {
             socket,
+            places: vec![[127, 0, 0, 1]],
             others: 0,
             delay: Duration::ZERO,
             waiting: Vec::new(),
@@ -59,7 +62,7 @@ impl NameServer {
         let name_end = 12 + name.expect("a name ends");
         let kind = &question[name_end + 1..name_end + 3];
         let count = match kind {
-            [0, 1] => 1,
+            [0, 1] => self.places.len() as u8,
             [0, 28] => self.others,
             _ => 0,
         };
@@ -70,7 +73,10 @@ impl NameServer {
             // The same name and type, class IN, TTL of a minute.
             reply.extend([0xc0, 12, 0, kind[1], 0, 1, 0, 0, 0, 60, 0]);
             match kind[1] {
-                1 => reply.extend([4, 127, 0, 0, 1]),
+                1 => {
+                    reply.push(4);
+                    reply.extend(self.places[usize::from(number) - 1]);
+                }
                 _ => {
                     let last = [0; 11];
                     reply.extend([16, 0x20, 0x01, 0x0d, 0xb8]);
@@ -186,6 +192,28 @@ fn behind_many_addresses_of_one_family_the_other_ones_is_found() {
     server.others = 8;
     let (_exchange, url) = exchange(&[]);
     assert_usable(&server.serve(start_command(doctor(&url))));
+}
+
+#[test]
+#[ignore = "needs namespaces"]
+fn after_an_address_that_accepts_and_says_nothing_the_next_one_is_tried() {
+    let this = "after_an_address_that_accepts_and_says_nothing_the_next_one_is_tried";
+    if !name_servers(this, "nameserver 127.0.0.3\n") {
+        return;
+    }
+    let mut server = NameServer::at("127.0.0.3");
+    server.places.push([127, 0, 0, 2]);
+    // The system puts 127.0.0.1 first (RFC 6724, section 6, rule 9).
+    let exchange = start(&["exchange", "--listen", "127.0.0.2:0"]);
+    let url = eventually("the exchange listens", || {
+        let text = exchange.stdout();
+        let (line, _) = text.split_once('\n')?;
+        line.strip_prefix("listening on ").map(str::to_owned)
+    });
+    let silent = url.split('/').nth(2).expect("an address");
+    let _silent = TcpListener::bind(silent.replace("127.0.0.2", "127.0.0.1")).unwrap();
+    let url = url.replace("127.0.0.2", "127.0.0.1");
+    assert_usable(&server.serve(start_command(oracle(&url))));
 }
 
 #[test]

@@ -7,9 +7,12 @@ mod support;
 
 use image::{Image, ONE_ROUND};
 use rsoracle::aggregator::roster;
+use rsoracle::cli::{file, run};
 use rsoracle::flags::args;
-use rsoracle::flags::tables::COMMANDS;
+use rsoracle::flags::tables::{COMMANDS, RUN};
 use rsoracle::system::wait::wall_us;
+use rsoracle_proof::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
+use rsoracle_verify::duration::duration_us;
 use signed::Says::Price;
 use signed::*;
 use std::path::{Path, PathBuf};
@@ -463,12 +466,35 @@ fn the_image_is_well_while_its_price_is_fresh() {
     let old = oracle.line(wall_us() - 62_000_000, &price);
     std::fs::write(folder.join("journal.jsonl.newest"), format!("{old}\n")).unwrap();
     let done = health(&image, &folder);
-    assert_eq!(done.code, Some(1));
+    assert_eq!(done.code, Some(6));
     assert!(
         done.stdout.contains("more than --max-age 1m"),
         "{}",
         done.stdout
     );
+}
+
+#[test]
+fn the_example_configuration_publishes_often_enough_for_the_health_check() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+    let read = |name: &str| std::fs::read_to_string(format!("{docs}/{name}")).unwrap();
+    let mut given = args::parse(&RUN, &[]).unwrap();
+    file::read(&mut given, "oracle.toml", &read("oracle.toml")).unwrap();
+    let run = run::read(&given).unwrap().run;
+    // In a calm market a price is published with the first round that ends after the heartbeat.
+    let heartbeat_us = run.policy.heartbeat_us.expect("a heartbeat");
+    let round_us = run.every_us.expect("a period") + u64::from(run.samples) * run.interval_us;
+    let oldest_us = heartbeat_us + round_us + (REPLY_MS_MAX + CLOSE_MS_MAX) * 1_000;
+    let (image, document) = (read("Dockerfile"), read("CONSUMING.md"));
+    let (_, health) = image.split_once("\"--max-age\", \"").expect("an age");
+    let (_, example) = document.split_once("`--max-age ").expect("an age");
+    for age in [health.split_once('"'), example.split_once('`')] {
+        let age = age.expect("it ends").0;
+        assert!(
+            duration_us(age).unwrap() > oldest_us,
+            "{age}, {oldest_us} µs"
+        );
+    }
 }
 
 #[test]

@@ -246,11 +246,12 @@ fn the_variables_are_read_as_openssl_reads_them() {
         openssl x509 -in $CA -trustout -setalias other -out alias.pem
         openssl x509 -in $CA -trustout -addtrust emailProtection -out other.pem
         openssl x509 -in $CA -trustout -addreject serverAuth -out rejected.pem
+        openssl x509 -in $CA -trustout -addtrust anyExtendedKeyUsage -addreject emailProtection -setalias $(printf %0200d) -out any.pem
         sed 's/CERTIFICATE/X509 &/; s/$/\\r/' $CA > windows.pem
         { printf '\\357\\273\\277'; cat $CA; } > marked.pem
         { echo text; sed 's/^/# /' $CA; cat $CA; } > commented.pem";
     let dir = made(&format!("CA='{}'; {script}", stage.ca));
-    for name in ["trusted", "alias", "windows", "marked", "commented"] {
+    for name in ["trusted", "alias", "any", "windows", "marked", "commented"] {
         let file = format!("{dir}/{name}.pem");
         assert_price(&stage.run(None, &[], &[("SSL_CERT_FILE", &file)]));
         assert_price(&stage.run(None, &["--ca-file", &file], &[]));

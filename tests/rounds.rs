@@ -394,3 +394,26 @@ fn starts_that_are_skipped_are_told_with_the_cause_that_was_measured() {
     hold(&running);
     chronicle.assert_whole(CALM_US);
 }
+
+/// How often a process has given up its core of itself, as it does when it goes to sleep.
+fn sleeps(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it lives");
+    let count = status.split_once("\nvoluntary_ctxt_switches:\t");
+    let count = count.and_then(|(_, rest)| rest.lines().next());
+    count
+        .and_then(|count| count.parse().ok())
+        .expect("a number")
+}
+
+#[test]
+fn an_aggregator_that_waits_for_the_next_round_sleeps_most_of_the_time() {
+    let chronicle = Chronicle::new();
+    let running = chronicle.start(&["--every", "5s", "--samples", "1"]);
+    chronicle.until(0, "a price", |kept| kept.decision == "published");
+    eventually("a second with at most 15 sleeps", || {
+        let (before, began) = (sleeps(running.id()), Instant::now());
+        std::thread::sleep(Duration::from_secs(1));
+        let count = sleeps(running.id()) - before;
+        (count as f64 <= 15.0 * began.elapsed().as_secs_f64()).then_some(())
+    });
+}

@@ -5,15 +5,16 @@ mod support;
 mod witness;
 
 use nanoserde::DeJson;
+use rsoracle::aggregator::book::{hand_over, proofs_in};
 use rsoracle::aggregator::roster;
 use rsoracle::exchange::json;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::record::{Answer, Observation, Record};
-use rsoracle_proof::report::{KeyChange, Proof};
+use rsoracle_proof::report::{Proof, Report};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
-use rsoracle_proof::seal::hex;
+use rsoracle_proof::seal::{Keys, hex};
 use signed::Says::*;
 use signed::*;
 use std::fs;
@@ -24,6 +25,9 @@ use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 use support::*;
 use witness::*;
+
+/// Exit code and verdict of sound reports without a recent price.
+const STALE: (i32, &str) = (6, "verdict: STALE; do not act on its price");
 
 /// The verdict on a file, as `--json` prints it.
 #[derive(DeJson, Debug)]
@@ -78,12 +82,22 @@ fn verdicts(args: &[&str]) -> (Vec<Verdict>, Option<i32>) {
 
 /// Asserts that these lines are rejected, with a message that contains all of `parts`, and with exit code 1.
 fn assert_wrong<T: AsRef<str>>(lines: &[T], args: &[&str], parts: &[&str]) {
+    let verdict = "verdict: INVALID; do not use any price in it";
+    assert_verdict(lines, args, parts, (1, verdict));
+}
+
+/// Asserts that `verify` ends with this exit code and this verdict, after a message that contains all of `parts`.
+fn assert_verdict<T: AsRef<str>>(
+    lines: &[T],
+    args: &[&str],
+    parts: &[&str],
+    (code, verdict): (i32, &str),
+) {
     let path = file(lines);
     let done = verify(&[&[path.as_str()], args].concat());
-    assert_eq!(done.code, Some(1), "{}{}", done.stdout, done.stderr);
+    assert_eq!(done.code, Some(code), "{}{}", done.stdout, done.stderr);
     assert!(
-        done.stdout
-            .ends_with("verdict: INVALID; do not use any price in it\n"),
+        done.stdout.ends_with(&format!("{verdict}\n")),
         "{}",
         done.stdout
     );
@@ -532,7 +546,7 @@ fn what_is_no_report_is_not_counted_as_one_and_every_bad_line_is_counted() {
     assert!(done.stdout.contains(&more), "{more:?} in {}", done.stdout);
     let (verdicts, _) = verdicts(&[readme]);
     assert_eq!((verdicts[0].reports, verdicts[0].bad), (0, lines as u64));
-    assert_wrong::<&str>(&[], &[], &[": 0 reports\n", "wrong: it contains no report"]);
+    assert_eq!(verdicts[0].verdict, "invalid");
     // Text that would steer a terminal or break JSON is made harmless.
     let path = file(&["\x1b[2J\u{202e}\"\\ no report"]);
     assert_eq!(verdicts_of(&path).bad, 1);
@@ -581,10 +595,12 @@ fn the_head_tells_whether_the_end_is_there() {
     assert_eq!(done.code, Some(0));
     let shown = verdicts_of(&of(5)).head.unwrap();
     let not_seen = format!(
-        "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {}…)",
-        &shown[..16]
+        "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {shown})"
     );
     assert!(done.stdout.contains(&not_seen), "{}", done.stdout);
+    // What is shown can be named.
+    let done = verify(&[&of(5), "--head", &shown, "--roster", &roster]);
+    assert_eq!(done.code, Some(0), "{}", done.stdout);
 }
 
 #[test]
@@ -592,21 +608,304 @@ fn a_price_too_old_to_act_on_is_refused_where_an_age_is_asked_for() {
     let mut oracle = Oracle::new(1, "binance:BTCUSDC");
     let mut lines = vec![oracle.line(now_us() - 100_000_000, &[Price(100.0)])];
     assert_eq!(verify(&[&file(&lines), "--max-age", "5m"]).code, Some(5));
+    let roster = roster_file(&roster_of(&oracle.terms));
+    for args in [
+        &["--max-age", "90s"][..],
+        &["--max-age", "90s", "--roster", &roster],
+    ] {
+        let why = ["wrong: its last price is 100.", "more than --max-age 90s\n"];
+        assert_verdict(&lines, args, &why, STALE);
+    }
+    let (stale, code) = verdicts(&[&file(&lines), "--max-age", "90s"]);
+    let of = &stale[0];
+    assert_eq!(
+        (code, of.verdict.as_str(), of.bad, of.price),
+        (Some(6), "stale", 0, None)
+    );
+    // What is forged is not only old.
+    let forged = [lines[0].replace("\"price\":100,", "\"price\":101,")];
     assert_wrong(
-        &lines,
+        &forged,
         &["--max-age", "90s"],
-        &["wrong: its last price is 100.", "more than --max-age 90s"],
+        &["wrong: line 1 ", "wrong: its last price is 100."],
     );
     // The last report counts, and it must have a price.
     lines.push(oracle.line(now_us() - 10_000_000, &[Price(100.0)]));
     assert_eq!(verify(&[&file(&lines), "--max-age", "1m"]).code, Some(5));
     lines.push(oracle.line(now_us() - 5_000_000, &[Nothing]));
     assert_eq!(verify(&[&file(&lines)]).code, Some(5));
-    assert_wrong(
+    assert_verdict(
         &lines,
         &["--max-age", "1m"],
         &["wrong: its last report has no price, so --max-age is not met"],
+        STALE,
     );
+}
+
+#[test]
+fn a_price_that_is_old_because_it_is_published_seldom_is_said_to_be() {
+    for (heartbeat_us, age, hint) in [
+        (
+            Some(3_600_000_000),
+            "1m",
+            "; its aggregator publishes prices that stand still every 1h only\n",
+        ),
+        (None, "1m", "more than --max-age 1m\n"),
+        (Some(30_000_000), "1m", "more than --max-age 1m\n"),
+    ] {
+        let mut oracle = Oracle::new(1, "binance:BTCUSDC");
+        oracle.policy.deviation = Some(0.005);
+        oracle.policy.heartbeat_us = heartbeat_us;
+        let lines = [oracle.line(now_us() - 100_000_000, &[Price(100.0)])];
+        assert_verdict(&lines, &["--max-age", age], &[hint], STALE);
+    }
+}
+
+#[test]
+fn a_file_is_read_as_the_document_says_whatever_its_lines_end_with() {
+    let (oracle, lines) = journal();
+    let roster = roster_file(&roster_of(&oracle.terms));
+    let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let bytes = |text: &[u8]| {
+        let path = scratch("reports.jsonl");
+        fs::write(&path, text).unwrap();
+        text_of(&path)
+    };
+    let invalid = "verdict: INVALID";
+    for (content, code, says) in [
+        (String::new(), 3, "wrong: it contains no report"),
+        (whole.clone(), 0, "6 reports, number 1 to 6"),
+        (whole.trim_end().to_owned(), 0, "6 reports, number 1 to 6"),
+        ("\n".to_owned(), 1, "wrong: line 1: it is not a report"),
+        (format!("{whole}\n"), 1, "wrong: line 7: it is not a report"),
+        (
+            whole.replace('\n', "\r\n"),
+            1,
+            "wrong: line 1: it is not a report: it ends with a carriage return",
+        ),
+        (
+            format!("\u{feff}{whole}"),
+            1,
+            "wrong: line 1: it is not a report: it begins with a byte order mark",
+        ),
+        (
+            format!(" {whole}"),
+            1,
+            "wrong: line 1: it is not a report: byte 0",
+        ),
+        (
+            whole[..whole.len() - 2].to_owned(),
+            1,
+            "wrong: line 6: it is not a report",
+        ),
+    ] {
+        let done = verify(&[&bytes(content.as_bytes()), "--roster", &roster]);
+        assert_eq!(done.code, Some(code), "{}", done.stdout);
+        assert!(done.stdout.contains(says), "{says}: {}", done.stdout);
+        assert_eq!(done.stdout.contains(invalid), code == 1, "{}", done.stdout);
+    }
+    for (content, why) in [
+        (&b"\xff\n"[..], "it is not UTF-8"),
+        (b"{\0\n", "a NUL byte"),
+    ] {
+        let done = verify(&[&bytes(content)]);
+        assert_eq!(done.code, Some(1), "{}", done.stdout);
+        assert!(done.stdout.contains(why), "{}", done.stdout);
+    }
+}
+
+/// The path as text of its own.
+fn text_of(path: &Path) -> String {
+    text(path).to_owned()
+}
+
+#[test]
+fn the_worst_file_decides_the_exit_code() {
+    let mut oracle = Oracle::new(1, "binance:BTCUSDC");
+    let old = file(&[oracle.line(now_us() - 100_000_000, &[Price(100.0)])]);
+    let fresh =
+        file(&[Oracle::new(1, "binance:BTCUSDC").line(now_us() - 1_000_000, &[Price(1.0)])]);
+    let mut unsigned = Oracle::new(1, "binance:BTCUSDC");
+    unsigned.last = Some(PublishedPrice {
+        number: 1,
+        price: 1.0,
+        time_us: START_US,
+    });
+    let roster = roster_file(&Roster {
+        aggregator: None,
+        ..roster_of(&oracle.terms)
+    });
+    let (empty, bad, none) = (
+        file::<&str>(&[]),
+        file(&["no report"]),
+        "/nonexistent.jsonl",
+    );
+    // From best to worst.
+    let each = [
+        (fresh.as_str(), 0),
+        (&old, 6),
+        (&empty, 3),
+        (none, 4),
+        (&bad, 1),
+    ];
+    for (at, (worse, code)) in each.into_iter().enumerate() {
+        for (better, _) in &each[..=at] {
+            for files in [[*better, worse], [worse, *better]] {
+                let args = [&files[..], &["--roster", &roster, "--max-age", "90s"]].concat();
+                let done = verify(&args);
+                assert_eq!(done.code, Some(code), "{files:?}: {}", done.stdout);
+            }
+        }
+    }
+    // Without a roster, a stale file is stale.
+    assert_eq!(verify(&[&fresh, &old]).code, Some(5));
+    assert_eq!(verify(&[&fresh, &old, "--max-age", "90s"]).code, Some(6));
+}
+
+#[test]
+fn a_report_that_nobody_of_the_roster_signed_is_not_trusted() {
+    let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+    let named = roster_of(&oracle.terms);
+    let any = Roster {
+        aggregator: None,
+        ..named.clone()
+    };
+    let (named, any) = (roster_file(&named), roster_file(&any));
+    let unknown = (
+        5,
+        "verdict: consistent, but nobody of the roster signed all of it: anyone can make a report without a collector's answer",
+    );
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    // An aggregator that the roster does not name, collectors that signed nothing, with their keys or without.
+    for came in [true, false] {
+        let mut stranger = Oracle::new(5, "binance:BTCUSDC");
+        if !came {
+            stranger
+                .terms
+                .seats
+                .iter_mut()
+                .for_each(|seat| seat.key = None);
+        }
+        let lines = [
+            stranger.line(START_US, &[Nothing; 5]),
+            stranger.line(START_US + 10_000_000, &[Nothing; 5]),
+        ];
+        assert_verdict(&lines, &["--roster", &any], &["NO PRICE"], unknown);
+        // The roster's aggregator may say that nobody answered.
+        assert_verdict(&lines, &["--roster", &named], &["NO PRICE"], trusted);
+        let (verdicts, _) = verdicts(&[&file(&lines), "--roster", &any]);
+        assert_eq!(verdicts[0].verdict, "signers-unknown");
+    }
+    // Collectors whose signatures name this aggregator vouch for what it signs besides.
+    let lines = [
+        oracle.line(START_US, &[Nothing; 5]),
+        oracle.line(START_US + 10_000_000, &[Price(100.0); 5]),
+        oracle.line(START_US + 20_000_000, &[Nothing; 5]),
+    ];
+    assert_verdict(&lines, &["--roster", &any], &["3 reports"], trusted);
+    // They do not vouch for another, even in the same file; and a change of keys hands the trust on.
+    let mut stranger = Oracle::new(5, "binance:BTCUSDC");
+    stranger.terms.aggregator = key(40).public();
+    let mut report = stranger.report(START_US, &[Nothing; 5]);
+    report.sign(&key(40));
+    let other = [&lines[..], &[report.line()]].concat();
+    assert_verdict(&other, &["--roster", &any], &["4 reports"], unknown);
+    let change = hand_over(&key(0), &key(40), oracle.previous.expect("a report"));
+    oracle.previous = Some(change.signature());
+    oracle.terms.aggregator = key(40).public();
+    let mut report = oracle.report(START_US + 30_000_000, &[Nothing; 5]);
+    report.sign(&key(40));
+    let changed = [&lines[..], &[change.line(), report.line()]].concat();
+    assert_verdict(&changed, &["--roster", &any], &["4 reports"], trusted);
+}
+
+#[test]
+fn a_file_of_published_reports_may_skip_those_that_were_not_and_no_others() {
+    let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+    oracle.policy.deviation = Some(0.01);
+    let prices = [100.0, 100.1, 102.0, 102.1, 102.2, 104.0, 106.0];
+    let all: Vec<String> = (1..)
+        .zip(prices)
+        .map(|(round, price)| oracle.line(START_US + round * 10_000_000, &[Price(price); 5]))
+        .collect();
+    let roster = roster_file(&roster_of(&oracle.terms));
+    let is_published = |line: &&String| line.contains("\"decision\":\"published\"");
+    let published: Vec<&String> = all.iter().filter(is_published).collect();
+    assert_eq!(published, [&all[0], &all[2], &all[5], &all[6]]);
+    let args = ["--published", "--roster", &roster];
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    let chain = "chain: 1 chain; 3 reports between its reports were not published and are not in this file; no published report is missing, repeated or out of order";
+    assert_verdict(
+        &published,
+        &args,
+        &["4 reports, number 1 to 7", chain],
+        trusted,
+    );
+    assert_verdict(
+        &all,
+        &args,
+        &["chain: it begins at report 1; no report is missing"],
+        trusted,
+    );
+    let skipped = verify(&[&["--json", file(&published).as_str()], &args[..]].concat());
+    assert!(
+        skipped.stdout.contains("\"published\":4,\"skipped\":3,"),
+        "{}",
+        skipped.stdout
+    );
+    // Without the flag it is a journal with gaps; the message names the flag.
+    let hint = "wrong: line 2 (report 3): report 3 follows report 1 (no published report is missing: --published allows this)";
+    assert_wrong(&published, &["--roster", &roster], &[hint]);
+    // A published report that is missing, repeated or out of order is found.
+    for (order, line) in [
+        (
+            &[0, 5, 6][..],
+            "line 2 (report 6): report 6 follows report 1; ",
+        ),
+        (&[0, 2, 2, 5], "line 3 (report 3): report 3 appears twice"),
+        (&[0, 2, 5, 2, 6], "line 4 (report 3): "),
+        (&[2, 0], "line 2 (report 1): "),
+    ] {
+        let lines: Vec<&String> = order.iter().map(|at| &all[*at]).collect();
+        assert_wrong(&lines, &args, &[&format!("wrong: {line}")]);
+    }
+    // The first one may be missing where nothing tells of it.
+    assert_verdict(&published[1..], &args, &["number 3 to 7"], trusted);
+    // Of several runs without a journal, each has a key of its own, and its first rounds may not have been published.
+    let mut later = Oracle::new(5, "binance:BTCUSDC");
+    later.terms.aggregator = key(40).public();
+    let says = [[Nothing; 5], [Price(99.0); 5]];
+    let run = (10..).zip(says).map(|(round, says)| {
+        let mut report = later.report(START_US + round * 10_000_000, &says);
+        report.sign(&key(40));
+        later.previous = Some(report.signature);
+        report.line()
+    });
+    let run: Vec<String> = run.collect();
+    let captured = [published[0], published[1], &run[1]];
+    let any = roster_file(&Roster {
+        aggregator: None,
+        ..roster_of(&later.terms)
+    });
+    let args = ["--published", "--roster", &any];
+    assert_verdict(&captured, &args, &["chain: 2 chains"], trusted);
+}
+
+#[test]
+fn what_run_prints_can_be_captured_and_verified() {
+    let path = scratch("roster.toml");
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--quiet", "--json"]);
+    command
+        .args("--samples 1 --ready-timeout 1m --every 1s --rounds 4 --deviation 100%".split(' '));
+    let keys = path.parent().unwrap();
+    command.args(["--heartbeat", "2s", "--write-roster", text(&path)]);
+    command.args(["--collector-keys", text(keys)]);
+    let done = start_command(command).finish();
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert!((1..4).contains(&lines.len()), "{lines:?}{}", done.stderr);
+    let args = ["--published", "--roster", text(&path)];
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    assert_verdict(&lines, &args, &["reports"], trusted);
 }
 
 #[test]
@@ -724,7 +1023,7 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
     let (mut oracle, mut lines) = journal();
     let roster = roster_file(&roster_of(&oracle.terms));
     let head = oracle.previous.expect("a report before it");
-    let change = KeyChange::sign(&key(0), &key(40), head);
+    let change = hand_over(&key(0), &key(40), head);
     lines.push(change.line());
     oracle.previous = Some(change.signature());
     oracle.terms.aggregator = key(40).public();
@@ -762,19 +1061,34 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
     stolen.new = key(41).public();
     let by_old = "the old key's signature is invalid";
     let mut forged = lines[..6].to_vec();
-    stolen.signatures = KeyChange::sign(&key(42), &key(41), head).signatures;
+    stolen.signatures = hand_over(&key(42), &key(41), head).signatures;
     forged.push(stolen.line());
     assert_wrong(
         &forged,
         &[],
         &["wrong: line 7 (a change of keys): ", by_old],
     );
+    // A report and the change that follows it, doubled together, continue the chain again and again.
+    let first = Oracle::new(5, "binance:BTCUSDC").line(START_US, &[Price(100.0); 5]);
+    let signature = Report::read(&first, &mut Keys::default())
+        .expect("a report")
+        .signature;
+    let change = hand_over(&key(0), &key(40), signature).line();
+    let doubled = [&first, &change, &first, &change];
+    let twice = "wrong: line 3 (report 1): report 1 appears twice";
+    assert_wrong(&doubled, &[], &[twice]);
+    let other = Oracle::new(5, "binance:BTCUSDC").line(START_US, &[Price(101.0); 5]);
+    assert_wrong(
+        &[&first, &change, &other],
+        &[],
+        &["wrong: line 3 (report 1): equivocation: "],
+    );
     // A change of keys makes the new key trusted only if the old key is trusted.
     let mut other = Oracle::new(5, "binance:BTCUSDC");
     other.terms.aggregator = key(40).public();
     let mut report = other.report(START_US, &[Price(100.0); 5]);
     report.sign(&key(40));
-    let change = KeyChange::sign(&key(41), &key(40), head);
+    let change = hand_over(&key(41), &key(40), head);
     let lines = [change.line(), report.line()];
     assert_wrong(
         &lines,
@@ -799,7 +1113,7 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     let mut oracle = Oracle::new(4, "binance:BTCUSDC");
     let says = [Price(1.0), Both(2.0), Price(3.0), Price(4.0)];
     let report = oracle.report(START_US, &says);
-    let proofs: Vec<String> = Proof::in_report(&report).iter().map(Proof::line).collect();
+    let proofs: Vec<String> = proofs_in(&report).iter().map(Proof::line).collect();
     assert_eq!(proofs.len(), 1);
     let roster = roster_file(&roster_of(&oracle.terms));
     // Only a roster tells whose key it is; the proof alone tells that it lied.
@@ -813,10 +1127,11 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
         );
         assert!(done.stdout.contains(&proof), "{}", done.stdout);
     }
-    assert_wrong(
+    assert_verdict(
         &proofs,
         &["--max-age", "24h"],
         &["its last report has no price"],
+        STALE,
     );
     let mut others = roster_of(&oracle.terms);
     others.collectors[1].key = key(60).public();

@@ -11,8 +11,8 @@ use crate::keys::secret::SecretKey;
 use crate::system::file;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
-use rsoracle_proof::round::Round;
-use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::round::{Part, Round};
+use rsoracle_proof::seal::{PublicKey, samples_digest};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log;
 use std::collections::BTreeSet;
@@ -241,7 +241,7 @@ impl Book {
         let Some(journal) = &config.journal else {
             return Ok(None);
         };
-        let mut proofs = Proof::in_report(report);
+        let mut proofs = proofs_in(report);
         proofs.retain(|proof| self.proved.insert(*proof.key.bytes()));
         if proofs.is_empty() {
             return Ok(None);
@@ -335,5 +335,40 @@ fn change_of_keys(
             "the key of --retire-key did not sign its last report",
         ));
     }
-    Ok(KeyChange::sign(&old, key, head))
+    Ok(hand_over(&old, key, head))
+}
+
+/// The proofs that collectors lied which a report contains.
+pub fn proofs_in(report: &Report) -> Vec<Proof> {
+    let terms = &report.round.terms;
+    let parts = report.round.parts.iter().enumerate();
+    let proof = |(slot, part): (usize, &Part)| {
+        let seat = &terms.seats[slot];
+        let digest = samples_digest(&part.records);
+        Some(Proof {
+            key: seat.key?,
+            terms_digest: report.round.digest,
+            slot: slot as u16,
+            feed: terms.feed.clone(),
+            source: seat.source.clone(),
+            start_us: report.round.start_us,
+            samples: terms.samples,
+            interval_us: terms.interval_us,
+            answers: [(digest, part.observation?), (digest, part.equivocated?)],
+        })
+    };
+    parts.filter_map(proof).collect()
+}
+
+/// The record that an aggregator's key is followed by another, signed by both. `previous` is the signature of the record before it.
+pub fn hand_over(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
+    let mut change = KeyChange {
+        old: old.public(),
+        new: new.public(),
+        previous,
+        signatures: [[0; 64]; 2],
+    };
+    let bytes = change.signed_bytes();
+    change.signatures = [old.sign(&bytes), new.sign(&bytes)];
+    change
 }

@@ -7,6 +7,7 @@ use super::{Aggregator, DETAIL_SLOTS_MAX, view};
 use crate::system::child;
 use crate::system::child::Child;
 use crate::system::wait::wall_us;
+use rsoracle_proof::record::{Answer, Observation};
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
@@ -24,7 +25,9 @@ impl Aggregator<'_> {
         let mut misfits = self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
-            slot.restart.round_over(round.priced(index as u16));
+            let observation = round.parts[index].observation;
+            let priced = |one: Observation| matches!(one.answer, Answer::Price(_));
+            slot.restart.round_over(observation.is_some_and(priced));
             if slot.remark.is_empty() && !answered {
                 slot.remark = match misfits.remove(&(index as u16)) {
                     None => view::why_silent(slot, round.start_us).to_owned(),

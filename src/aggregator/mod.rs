@@ -5,7 +5,7 @@
 //! garbage moves a deadline or a price.
 //! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, doctor, main.
 
-mod book;
+pub mod book;
 pub(crate) mod children;
 pub mod control;
 pub mod data;

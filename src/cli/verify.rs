@@ -10,7 +10,7 @@ pub fn read(given: &Given) -> Result<Settings, Usage> {
         given.text("roster"),
         given.text("head"),
         given.text("max-age"),
-        given.has("json"),
+        [given.has("published"), given.has("json")],
     );
     settings.map_err(Usage)
 }

@@ -209,7 +209,10 @@ fn connect(
             break;
         }
         match TcpStream::connect_timeout(&addresses.next(), left).and_then(Gate::new) {
-            Ok(gate) => return Ok(gate),
+            Ok(gate) => {
+                addresses.works = true;
+                return Ok(gate);
+            }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 last = attempt.late("TCP connection");
             }

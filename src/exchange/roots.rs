@@ -12,11 +12,12 @@
 //! Invariant: if there are no roots at all, an error says so before anything is started, instead of a failed handshake later.
 
 use crate::exchange::proxy::BASE64;
-use crate::system::child::{self, variable};
+use crate::system::child;
 use crate::system::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
 use native_tls::{Certificate, TlsConnector};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
+use std::env::VarError;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -194,8 +195,6 @@ const SERVERS: [&[u8]; 2] = [
     &[6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1],
     &[6, 4, 0x55, 0x1d, 0x25, 0],
 ];
-/// What some editors write at the beginning of a text.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 fn none() -> Error {
     let places = [&FILES[..], &DIRS[..]].concat().join(", ");
@@ -221,8 +220,8 @@ fn in_file(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
 /// The certificates in a PEM text (RFC 7468) that may vouch for servers. Like OpenSSL, passes over other items and the text
 /// around them. The error names the certificate that cannot be read.
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, String> {
-    let text = String::from_utf8_lossy(pem.strip_prefix(BYTE_ORDER_MARK).unwrap_or(pem));
-    let text = format!("\n{text}");
+    let text = String::from_utf8_lossy(pem);
+    let text = format!("\n{}", text.trim_start_matches('\u{feff}'));
     let items = text.split("\n-----BEGIN ").skip(1);
     let named = items.filter_map(|item| item.split_once("CERTIFICATE-----"));
     let mut found = Vec::new();
@@ -232,11 +231,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, String> {
         // Bytes behind the certificate are passed over here.
         let certificate = Certificate::from_der(&der)
             .map_err(|_| format!("certificate {} of it cannot be read", index + 1))?;
-        let remarks = certificate
-            .to_der()
-            .ok()
-            .and_then(|own| der.get(own.len()..));
-        if may_vouch(remarks.unwrap_or_default()) {
+        let own = certificate.to_der().unwrap_or_default();
+        if der.get(own.len()..).is_some_and(may_vouch) {
             found.push(certificate);
         }
     }
@@ -251,22 +247,21 @@ fn may_vouch(remarks: &[u8]) -> bool {
         _ => 2,
     };
     let (mut may, mut rest) = (true, remarks.get(head..).unwrap_or_default());
-    while let [tag @ (0x30 | 0xa0), length, more @ ..] = rest {
+    while let [tag @ (0x30 | 0xa0), length @ ..0x80, more @ ..] = rest {
         let (purposes, after) = more.split_at(more.len().min((*length).into()));
         let named = |one: &&[u8]| purposes.windows(one.len()).any(|part| part == *one);
         may &= SERVERS.iter().any(named) == (*tag == 0x30);
         rest = after;
     }
-    may
+    // A list that is too long to be read here vouches for nothing.
+    may && !matches!(rest, [0x30 | 0xa0, ..])
 }
 
 /// Decodes Base64 (RFC 4648, section 4), spread over lines.
 fn base64_decoded(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0, 0);
-    for letter in text
-        .bytes()
-        .filter(|byte| byte.is_ascii_graphic() && *byte != b'=')
-    {
+    let letters = text.bytes().filter(u8::is_ascii_graphic);
+    for letter in letters.filter(|letter| *letter != b'=') {
         bits = bits << 6 | BASE64.iter().position(|known| *known == letter)?;
         held += 6;
         if held >= 8 {
@@ -280,6 +275,18 @@ fn base64_decoded(text: &str) -> Option<Vec<u8>> {
 /// Whether a list of directories such as `DIR:DIR` has none but the system's usual ones.
 fn are_usual(dirs: &str) -> bool {
     dirs.split(':').all(|dir| DIRS.contains(&dir))
+}
+
+/// The value of an environment variable; `None` if it is unset or empty. A value that is not UTF-8 is an error, like such an
+/// argument: a variable that is set is never taken for one that is not.
+pub(crate) fn variable(name: &str) -> Result<Option<String>, Error> {
+    let value = std::env::var(name);
+    if let Err(VarError::NotUnicode(_)) = value {
+        let attempt = format!("cannot use the environment variable {name}");
+        let error = Error::new(attempt, "its value is not valid UTF-8");
+        return Err(error.advise("correct or unset it"));
+    }
+    Ok(value.ok().filter(|text| !text.is_empty()))
 }
 
 /// Reads the certificates that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; `None` if neither names anything but usual places.
@@ -316,9 +323,8 @@ fn in_dirs(dirs: &str) -> Result<Vec<Certificate>, Error> {
     if !found.is_empty() {
         return Ok(found);
     }
-    let cause = causes
-        .first()
-        .map_or("no certificate in it", String::as_str);
+    causes.push("no certificate in it".to_owned());
+    let cause = causes.swap_remove(0);
     Err(Error::new(format!("cannot use SSL_CERT_DIR={dirs}"), cause).advise(
         "it takes directories of certificates in PEM form, with ':' between them; 'openssl rehash DIR' gives the files the names by which OpenSSL finds them",
     ))

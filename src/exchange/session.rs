@@ -166,10 +166,7 @@ impl<'a> ExchangeSession<'a> {
                 let (endpoint, tls) = (&plan.endpoints[at], plan.tls.as_mut());
                 let addresses = &mut place.addresses;
                 match Link::open(endpoint, tls, &plan.proxies, addresses, deadline, look) {
-                    Ok(link) => {
-                        place.addresses.works = true;
-                        return self.take_over(link);
-                    }
+                    Ok(link) => return self.take_over(link),
                     Err(unopened) => {
                         place.away_until_ms = wall_us() / 1_000 + away_ms(&unopened);
                         let before = failed.is_some_and(|error| error.passing);
@@ -179,13 +176,18 @@ impl<'a> ExchangeSession<'a> {
                         }
                     }
                 }
-                // Unless the caller wants to stop, it is this address that does not work.
-                if Instant::now() >= deadline || look().is_err() {
+                if look().is_err() {
                     break;
                 }
-                place.addresses.failed();
+                if place.addresses.works {
+                    // It can be reached, but is of no use otherwise.
+                    place.addresses.failed();
+                }
             }
             self.at = (at + 1) % count;
+            if Instant::now() >= deadline {
+                break;
+            }
         }
         self.back_off();
         let away = self.places.iter().map(|place| place.away_until_ms);

@@ -5,7 +5,7 @@
 
 use super::http::{Phase, body, read_head, saying};
 use crate::exchange::proxy::{Proxies, Proxy};
-use crate::system::child::variable;
+use crate::exchange::roots::variable;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::PROXY_MS_MAX;
 use crate::system::net::{Gate, Look};

@@ -166,7 +166,7 @@ struct Reader {
 
 impl Reader {
     /// Takes the line that begins at byte `at` of the file.
-    fn take(&mut self, line: &Line, at: u64) {
+    fn take(&mut self, line: &Line<&str>, at: u64) {
         let check = match line.text {
             Ok(text) => self.verifier.check(text, wall_us()),
             Err(why) => Check::unreadable(why),

@@ -29,7 +29,7 @@ const OTHERS: u32 = 0o077;
 fn is_given(path: &str, about: &Metadata) -> bool {
     let given = std::env::var_os("CREDENTIALS_DIRECTORY");
     let is_credential = given.is_some_and(|dir| Path::new(path).parent() == Some(Path::new(&dir)));
-    is_credential || (about.uid() == 0 && own_user() != Some(0))
+    is_credential || (about.uid() == 0 && own_user().is_some_and(|user| user != 0))
 }
 
 /// The user whose rights this process has; `None` without /proc.
@@ -72,7 +72,8 @@ pub fn read(path: &str) -> Result<SecretKey, Error> {
         && line.starts_with(HEAD)
         && unhex_secret(&line[HEAD.len()..HEX_END], &mut seed)
         && line[HEX_END] == b'\n';
-    let strange = unseen(&line[..count]);
+    let first = line[..count].split(|byte| *byte == b'\n').next();
+    let strange = first.and_then(unseen);
     wipe(&mut line);
     let key = SecretKey::from_seed(&mut seed);
     if !sound {

@@ -57,10 +57,6 @@ impl SecretKey {
 }
 
 impl Signer for SecretKey {
-    fn public(&self) -> PublicKey {
-        self.public()
-    }
-
     fn sign(&self, bytes: &[u8]) -> [u8; 64] {
         self.sign(bytes)
     }

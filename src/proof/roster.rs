@@ -23,16 +23,8 @@ impl Roster {
         let (top, rest) = sections
             .split_first()
             .expect("the first section always exists");
-        let known = [
-            "feed",
-            "rule",
-            "sample_rule",
-            "f",
-            "quorum",
-            "exchanges_min",
-            "aggregator",
-        ];
-        top.only(&known)?;
+        let known = "feed rule sample_rule f quorum exchanges_min aggregator";
+        top.only(&known.split(' ').collect::<Vec<_>>())?;
         let feed = top.required("feed")?;
         let takes = |right| feed.wrong(format!("it takes {right}"));
         check_feed(feed.text()?).map_err(takes)?;

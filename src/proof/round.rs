@@ -234,12 +234,6 @@ impl Round {
         self.parts[usize::from(slot)].observation.is_some()
     }
 
-    /// Whether `slot` gave a price.
-    pub fn priced(&self, slot: u16) -> bool {
-        let observation = &self.parts[usize::from(slot)].observation;
-        observation.is_some_and(|observation| matches!(observation.answer, Answer::Price(_)))
-    }
-
     /// The outcome, from what has arrived so far.
     pub fn outcome(&self) -> Outcome {
         let mut standings: Vec<Standing> = self.parts.iter().map(Part::standing).collect();

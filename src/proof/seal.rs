@@ -32,8 +32,6 @@ pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 16 + 32 + 8 + 4 + 8 + 
 
 /// The holder of a secret key. The key itself never enters this crate; its holder signs bytes that are built here.
 pub trait Signer {
-    /// The public key, which verifies the signatures.
-    fn public(&self) -> PublicKey;
     /// Signs bytes that begin with a context.
     fn sign(&self, bytes: &[u8]) -> [u8; 64];
 }
@@ -288,10 +286,6 @@ pub(crate) mod tests {
     }
 
     impl Signer for SecretKey {
-        fn public(&self) -> PublicKey {
-            self.public()
-        }
-
         fn sign(&self, bytes: &[u8]) -> [u8; 64] {
             self.sign(bytes)
         }

@@ -100,6 +100,15 @@ mod tests {
     }
 
     #[test]
+    fn the_feeds_own_currency_is_compared_as_written() {
+        assert_eq!(foreign_quote("kraken:BTC/USD", "BTC/USD"), None);
+        assert_eq!(foreign_quote("kraken:BTC/USD", "BTC/usd"), Some("USD"));
+        assert_eq!(foreign_quote("bitstamp:btcusd", "BTC/USD"), None);
+        assert_eq!(foreign_quote("kraken:ETH/CHF", "ETH/CHF"), None);
+        assert_eq!(foreign_quote("kraken:ETH/CHF", "ETH/chf"), Some("other"));
+    }
+
+    #[test]
     fn quote_currencies_are_recognised_by_the_end_of_the_symbol() {
         for (source, quote) in [
             ("binance:BTCUSDC", "USDC"),

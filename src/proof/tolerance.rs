@@ -91,7 +91,8 @@ impl<'a> Tolerance<'a> {
 }
 
 /// `1 faulty collector`, `2 faulty collectors`, `2 faulty quote currencies`.
-pub fn counted(count: u16, what: &str) -> String {
+pub fn counted(count: impl Into<u64>, what: &str) -> String {
+    let count = count.into();
     match (count, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{count} {stem}ies"),

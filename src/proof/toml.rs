@@ -11,7 +11,7 @@
 //! | comment | from `#` to the end of the line |
 //!
 //! Invariant: everything else is refused, with its line and its key if it has one. Nothing is guessed, and nothing but
-//! comments is ignored.
+//! comments is ignored. (A key with the name of a section is left to those who know the keys: they refuse it as unknown.)
 
 use crate::limits::TOML_BYTES_MAX;
 use alloc::borrow::ToOwned;
@@ -169,9 +169,9 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
         line: 1,
         entries: Vec::new(),
     }];
-    // All paths that are set, so that no key has the path of a section.
     let mut sections_set = BTreeSet::new();
-    let mut keys_set = BTreeSet::new();
+    // Those of the present section.
+    let mut keys = BTreeSet::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let number = index + 1;
         let body = line.strip_suffix('\n').map_or(line, |body| {
@@ -192,6 +192,7 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
             if !sections_set.insert(name.to_owned()) {
                 return Err(cursor.wrong(format!("section [{name}] appears twice")));
             }
+            keys.clear();
             sections.push(Section {
                 name: name.to_owned(),
                 line: number,
@@ -202,34 +203,13 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
                 .last_mut()
                 .expect("the first section always exists");
             let entry = cursor.entry()?;
-            let path = if section.name.is_empty() {
-                entry.key.clone()
-            } else {
-                format!("{}.{}", section.name, entry.key)
-            };
-            if !keys_set.insert(path) {
+            if !keys.insert(entry.key.clone()) {
                 return Err(entry.wrong(format!("set twice {}", section.place())));
             }
             section.entries.push(entry);
         }
     }
-    refuse_paths_set_twice(&sections, &keys_set)?;
     Ok(sections)
-}
-
-/// Refuses `a = 1` beside `[a]` or `[a.b]`, in either order: both would set the same path.
-fn refuse_paths_set_twice(sections: &[Section], keys: &BTreeSet<String>) -> Result<(), Wrong> {
-    for section in &sections[1..] {
-        let outer = section.name.split('.').next().unwrap_or_default();
-        if let Some(path) = [outer, &section.name]
-            .into_iter()
-            .find(|p| keys.contains(*p))
-        {
-            let text = format!("'{path}' is a key as well as a section");
-            return Err(Wrong::line(section.line, text));
-        }
-    }
-    Ok(())
 }
 
 /// Parses one line.
@@ -475,13 +455,6 @@ mod tests {
                 "twice in section [s]",
             ),
             ("[a]\n[b]\n[a]", "line 3: ", "section [a] appears twice"),
-            ("a = 1\n[a]", "line 2: ", "a key as well as a section"),
-            ("a = 1\n[a.b]", "line 2: ", "a key as well as a section"),
-            (
-                "[a.b]\n[a]\nb = 1",
-                "line 1: ",
-                "a key as well as a section",
-            ),
             ("[[a]]", "line 1: ", "arrays of tables"),
             ("[a", "line 1: ", "[name]"),
             ("[]", "line 1: ", "[name]"),

@@ -46,7 +46,7 @@ pub fn answer(name: &str) -> (String, Option<Error>) {
 #[derive(Clone, Default)]
 pub struct Addresses {
     order: VecDeque<SocketAddr>,
-    /// Whether the first of them worked when it was tried last.
+    /// Whether the first of them could be reached when it was tried last.
     pub(crate) works: bool,
 }
 

@@ -4,20 +4,24 @@
 //! file; without one, the verdict says that the signers are unknown. No file is changed, and the network is not used.
 
 use crate::duration::duration_text;
-use crate::error::{EXIT_FAILURE, EXIT_OK, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error};
+use crate::error::{
+    EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, EXIT_STALE, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error,
+};
 use crate::files;
-use crate::lines::Lines;
+use crate::lines::{Line, Lines};
 use crate::log::{self, printable, quoted};
+use crate::processes::{Checked, FILE_BYTES_MIN, Workers, share};
 use crate::settings::Settings;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
 use rsoracle_proof::price;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most flaws that are shown per file; the others are counted.
@@ -28,6 +32,8 @@ const FLAWS_SHOWN: u64 = 20;
 enum Verdict {
     Trusted,
     SignersUnknown,
+    Stale,
+    Empty,
     Invalid,
 }
 
@@ -45,8 +51,12 @@ struct Tally {
     last: Option<Report>,
 }
 
-/// Verifies all files; returns the exit code.
+/// Verifies all files; returns the exit code. Long files are shared with processes of this same program.
 pub fn run(config: &Settings) -> Result<u8, Error> {
+    if share()? {
+        // Such a process has no verdict.
+        return Ok(EXIT_FAILURE);
+    }
     let roster = config.roster.as_deref().map(read_roster).transpose()?;
     let (mut worst, mut all_read) = (Verdict::Trusted, true);
     for path in &config.files {
@@ -62,6 +72,8 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
     Ok(match worst {
         Verdict::Invalid => EXIT_FAILURE,
         _ if !all_read => EXIT_UNREADABLE,
+        Verdict::Empty => EXIT_NO_PRICE,
+        Verdict::Stale => EXIT_STALE,
         Verdict::SignersUnknown => EXIT_UNKNOWN_SIGNERS,
         Verdict::Trusted => EXIT_OK,
     })
@@ -69,16 +81,14 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
 
 fn open(config: &Settings, roster: Option<&Roster>, path: &str) -> Result<Verdict, Error> {
     if path == "-" {
-        return one(config, roster, "standard input", std::io::stdin().lock());
+        return one(config, roster, "standard input", std::io::stdin().lock(), 0);
     }
     let attempt = format!("cannot read {path}");
     let file = File::open(path).map_err(|error| Error::new(attempt, error))?;
-    one(
-        config,
-        roster,
-        path,
-        BufReader::with_capacity(64 * 1024, file),
-    )
+    // 0 for what has no length, such as a pipe.
+    let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+    let input = BufReader::with_capacity(64 * 1024, file);
+    one(config, roster, path, input, bytes)
 }
 
 /// This machine's clock in microseconds since the Unix epoch; 0 if it is set to an earlier date.
@@ -96,20 +106,79 @@ fn read_roster(path: &str) -> Result<Roster, Error> {
     Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }
 
-/// Verifies one file and prints the result.
+/// What was found in a file.
+struct Inspection<'a> {
+    config: &'a Settings,
+    roster: Option<&'a Roster>,
+    name: &'a str,
+    verifier: Verifier,
+    tally: Tally,
+    flaws: Vec<String>,
+    verdict: Verdict,
+}
+
+/// Verifies a file of this length (0: unknown), and prints the result.
 fn one(
     config: &Settings,
     roster: Option<&Roster>,
     name: &str,
     input: impl BufRead,
+    bytes: u64,
 ) -> Result<Verdict, Error> {
-    let mut verifier = Verifier::new(roster);
-    let mut lines = Lines::new(input, name);
-    let mut tally = Tally::default();
-    let mut flaws = Vec::new();
-    while let Some(line) = lines.next_line()? {
+    let mut inspection = Inspection {
+        config,
+        roster,
+        name,
+        verifier: Verifier::new(roster),
+        tally: Tally::default(),
+        flaws: Vec::new(),
+        verdict: Verdict::Invalid,
+    };
+    inspection.verifier.chain.published_only = config.published;
+    inspection.read(Lines::new(input, name), bytes)?;
+    inspection.judge();
+    let text = match config.json {
+        true => inspection.json(),
+        false => inspection.words(),
+    };
+    // A reader that closes standard output early does not change the verdict.
+    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
+    Ok(inspection.verdict)
+}
+
+impl Inspection<'_> {
+    /// Reads and verifies all lines.
+    fn read(&mut self, mut lines: Lines<impl BufRead>, bytes: u64) -> Result<(), Error> {
+        let mut workers = Workers::start(bytes);
+        let shows = bytes >= FILE_BYTES_MIN && std::io::stderr().is_terminal();
+        let mut percent = 0;
+        while let Some(line) = lines.next_line()? {
+            let line = Line {
+                number: line.number,
+                text: line.text.map(str::to_owned),
+                whole: line.whole,
+            };
+            for checked in workers.take(line)? {
+                self.take(checked);
+            }
+            let now = (lines.bytes() * 100).checked_div(bytes).unwrap_or(0);
+            if shows && now > percent {
+                percent = now;
+                // The next output overwrites it. It is not worth an error.
+                let text = format!("\rverify: {now} % of {}\x1b[K\r", printable(self.name));
+                let _ = std::io::stderr().write_all(text.as_bytes());
+            }
+        }
+        for checked in workers.rest()? {
+            self.take(checked);
+        }
+        Ok(())
+    }
+
+    /// Takes the next line. `known` are the flaws that its report has by itself, if another process looked for them.
+    fn take(&mut self, (line, known): Checked) {
         let mut check = match line.text {
-            Ok(text) => verifier.check(text, wall_us()),
+            Ok(text) => self.verifier.check_after(&text, wall_us(), known),
             Err(why) => Check::unreadable(why),
         };
         if !line.whole && matches!(check.content, Content::Unknown) {
@@ -119,48 +188,189 @@ fn one(
             );
         }
         if !check.flaws.is_empty() {
-            tally.bad += 1;
-            if tally.bad <= FLAWS_SHOWN {
-                flaws.push(flawed(line.number, &check));
+            self.tally.bad += 1;
+            if self.tally.bad <= FLAWS_SHOWN {
+                self.flaws.push(flawed(line.number, &check));
             }
         }
-        tally.count(check);
+        self.tally.count(check);
     }
-    if tally.bad > FLAWS_SHOWN {
-        flaws.push(format!("and {} more lines", tally.bad - FLAWS_SHOWN));
-    }
-    if tally.reports + tally.proofs + tally.bad == 0 {
-        flaws.push("it contains no report".to_owned());
-    }
-    if let (Some(head), found) = (config.head, verifier.head())
-        && found != Some(head)
-    {
-        flaws.push("its last report is not that of --head: reports are missing at its end, or it is another journal".to_owned());
-    }
-    if let Some(age_us_max) = config.age_us_max {
-        flaws.extend(too_old(age_us_max, tally.last.as_ref(), wall_us()));
-    }
-    let summary = Summary {
-        name,
-        tally: &tally,
-        verifier: &verifier,
-        verdict: match (flaws.is_empty(), roster) {
+
+    /// Judges the file as a whole.
+    fn judge(&mut self) {
+        let tally = &self.tally;
+        if tally.bad > FLAWS_SHOWN {
+            let more = tally.bad - FLAWS_SHOWN;
+            self.flaws.push(format!("and {more} more lines"));
+        }
+        if self.config.head.is_some() && self.verifier.head() != self.config.head {
+            self.flaws.push("its last report is not that of --head: reports are missing at its end, or it is another journal".to_owned());
+        }
+        let is_empty = tally.reports + tally.proofs + tally.bad == 0;
+        let limit = self.config.age_us_max.filter(|_| !is_empty);
+        let late = limit.and_then(|us| too_old(us, tally.last.as_ref(), wall_us()));
+        self.verdict = match (self.flaws.is_empty(), &late) {
             (false, _) => Verdict::Invalid,
+            _ if is_empty => Verdict::Empty,
+            (true, Some(_)) => Verdict::Stale,
+            (true, None) if self.verifier.vouched_for() => Verdict::Trusted,
             (true, None) => Verdict::SignersUnknown,
-            (true, Some(_)) => Verdict::Trusted,
-        },
-        head_known: config.head.is_some(),
-        any_aggregator: roster.is_some_and(|roster| roster.aggregator.is_none()),
-        flaws: &flaws,
-    };
-    let text = if config.json {
-        summary.json()
-    } else {
-        summary.words()
-    };
-    // A reader that closes standard output early does not change the verdict.
-    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
-    Ok(summary.verdict)
+        };
+        self.flaws.extend(late);
+        if is_empty {
+            self.flaws.push("it contains no report".to_owned());
+        }
+    }
+
+    /// The result in sentences, for people.
+    fn words(&self) -> String {
+        let (tally, flaws) = (&self.tally, &self.flaws);
+        let mut lines = vec![self.headline()];
+        if flaws.is_empty() && tally.reports > 0 {
+            lines.extend(self.checked());
+        }
+        if let Some(liar) = &tally.liar {
+            lines.push(format!(
+                "proof{}: the holder of the key {} signed two different answers for the round of {}",
+                if tally.proofs > 1 { format!(" (the last of {})", tally.proofs) } else { String::new() },
+                hex(liar.key.bytes()),
+                utc_text(liar.start_us)
+            ));
+        }
+        let last = tally.last.as_ref().filter(|last| last.price().is_some());
+        if let Some(last) = last.filter(|_| flaws.is_empty()) {
+            lines.push(match last.age_us() {
+                Some(us) => format!(
+                    "age: the exchange prices of a quorum were at most {} old when they were sampled",
+                    seconds(us)
+                ),
+                None => {
+                    "age: unknown, since the exchanges of fewer than a quorum give times".to_owned()
+                }
+            });
+        }
+        lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
+        let verdict = match self.verdict {
+            Verdict::Invalid => "verdict: INVALID; do not use any price in it",
+            Verdict::Stale => "verdict: STALE; do not act on its price",
+            Verdict::Empty => "verdict: EMPTY; nothing was proved",
+            Verdict::Trusted if tally.reports == 0 => {
+                "verdict: proved, and the key is in the roster"
+            }
+            Verdict::SignersUnknown if tally.reports == 0 => {
+                "verdict: proved; a roster says whose key it is (--roster FILE)"
+            }
+            Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
+            Verdict::SignersUnknown if self.roster.is_some() => {
+                "verdict: consistent, but nobody of the roster signed all of it: anyone can make a report without a collector's answer"
+            }
+            Verdict::SignersUnknown => {
+                "verdict: consistent, but the signers are unknown; name a roster that you trust with --roster FILE"
+            }
+        };
+        lines.push(verdict.to_owned());
+        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
+        lines.join("\n  ")
+    }
+
+    fn headline(&self) -> String {
+        let (name, tally) = (self.name, &self.tally);
+        let mut line = format!("{name}: {}", counted(tally.reports, "report"));
+        if let (Some(first), Some(last)) = (tally.first, &tally.last) {
+            let _ = match (first == last.number, self.verifier.chain.count) {
+                (true, _) => write!(line, ", number {first}"),
+                (false, 1) => write!(line, ", number {first} to {}", last.number),
+                (false, pieces) => write!(line, " in {pieces} chains"),
+            };
+            let embedded = if last.embedded() { "embedded " } else { "" };
+            let _ = match last.closing_line() {
+                _ if !self.flaws.is_empty() => Ok(()),
+                Some(closing) => write!(line, "; the last: {embedded}{closing}"),
+                None => write!(line, "; the last has NO PRICE ({})", last.decision.name()),
+            };
+        }
+        line
+    }
+
+    /// What was checked of every report in the file.
+    fn checked(&self) -> Vec<String> {
+        let (tally, verifier) = (&self.tally, &self.verifier);
+        let first = tally.first.unwrap_or(0);
+        let mut lines = vec![
+            "form: every line is exactly what its samples and signatures give; every price was recomputed, to the bit".to_owned(),
+            format!(
+                "signatures: {} of collectors and aggregator, all valid; no key is weak (of small order) or in two slots",
+                verifier.signatures
+            ),
+            match (self.verifier.chain.count, first) {
+                (1, 1) => "chain: it begins at report 1; no report is missing, repeated or out of order".to_owned(),
+                (1, _) => format!("chain: from report {first} on, no report is missing, repeated or out of order; earlier reports are not in this file"),
+                (pieces, _) => format!("chain: {pieces} chains, the first from report {first} on; within each, no report is missing, repeated or out of order; missing reports at the end of a chain are not detected"),
+            },
+        ];
+        if verifier.chain.skipped > 0 {
+            let skipped = counted(verifier.chain.skipped, "report");
+            let chains = counted(verifier.chain.count, "chain");
+            lines[2] = format!(
+                "chain: {chains}; {skipped} between its reports were not published and are not in this file; no published report is missing, repeated or out of order"
+            );
+        }
+        if tally.key_changes > 0 {
+            lines.push(format!(
+                "keys: {} of the aggregator's key, signed by the old key and the new one",
+                counted(tally.key_changes, "change")
+            ));
+        }
+        if self
+            .roster
+            .is_some_and(|roster| roster.aggregator.is_none())
+        {
+            lines.push("aggregator: any, since the roster names none".to_owned());
+        }
+        if let (false, Some(head)) = (self.config.head.is_some(), verifier.head()) {
+            lines.push(format!(
+                "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {})",
+                hex(&head)
+            ));
+        }
+        lines
+    }
+
+    /// The result as one line of JSON, for software.
+    fn json(&self) -> String {
+        let (tally, last) = (&self.tally, self.tally.last.as_ref());
+        let verdict = match self.verdict {
+            Verdict::Invalid => "invalid",
+            Verdict::Stale => "stale",
+            Verdict::Empty => "empty",
+            Verdict::Trusted | Verdict::SignersUnknown if tally.reports == 0 => "proved",
+            Verdict::Trusted => "trusted",
+            Verdict::SignersUnknown => "signers-unknown",
+        };
+        let last = last.filter(|_| self.flaws.is_empty());
+        let price = last.and_then(Report::price);
+        let time_us = last
+            .filter(|_| price.is_some())
+            .and_then(|last| last.outcome.timestamp_us);
+        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
+        let wrong: Vec<String> = self.flaws.iter().map(|flaw| quoted(flaw)).collect();
+        format!(
+            "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"skipped\":{},\"signatures\":{},\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{},\"wrong\":[{}]}}",
+            quoted(self.name),
+            tally.reports,
+            tally.bad,
+            tally.published,
+            self.verifier.chain.skipped,
+            self.verifier.signatures,
+            or_null(last.map(|last| last.number.to_string())),
+            or_null(last.map(|last| quoted(&last.round.terms.feed))),
+            or_null(last.map(|last| last.embedded().to_string())),
+            or_null(price.map(price::exact)),
+            or_null(time_us.map(|us| us.to_string())),
+            or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
+            wrong.join(",")
+        )
+    }
 }
 
 /// The flaw of a last price that is too old or missing.
@@ -170,13 +380,22 @@ fn too_old(age_us_max: u64, last: Option<&Report>, now_us: u64) -> Option<String
         return Some("its last report has no price, so --max-age is not met".to_owned());
     };
     let age_us = now_us.saturating_sub(time_us);
-    (age_us > age_us_max).then(|| {
-        format!(
-            "its last price is {} old, more than --max-age {}",
-            seconds(age_us),
-            duration_text(age_us_max)
-        )
-    })
+    if age_us <= age_us_max {
+        return None;
+    }
+    let (age, most) = (seconds(age_us), duration_text(age_us_max));
+    let seldom = last.and_then(|last| last.policy.heartbeat_us);
+    let hint = seldom
+        .filter(|us| *us >= age_us_max)
+        .map_or(String::new(), |us| {
+            format!(
+                "; its aggregator publishes prices that stand still every {} only",
+                duration_text(us)
+            )
+        });
+    Some(format!(
+        "its last price is {age} old, more than --max-age {most}{hint}"
+    ))
 }
 
 fn seconds(us: u64) -> String {
@@ -211,160 +430,4 @@ fn flawed(number: u64, check: &Check) -> String {
         Content::Unknown => String::new(),
     };
     format!("line {number}{which}: {}", check.flaws.join("; "))
-}
-
-/// The result of verifying one file.
-struct Summary<'a> {
-    name: &'a str,
-    tally: &'a Tally,
-    verifier: &'a Verifier,
-    verdict: Verdict,
-    head_known: bool,
-    any_aggregator: bool,
-    flaws: &'a [String],
-}
-
-impl Summary<'_> {
-    /// The result in sentences, for people.
-    fn words(&self) -> String {
-        let Summary { tally, flaws, .. } = self;
-        let mut lines = vec![self.headline()];
-        if flaws.is_empty() && tally.reports > 0 {
-            lines.extend(self.checked());
-        }
-        if let Some(liar) = &tally.liar {
-            lines.push(format!(
-                "proof{}: the holder of the key {} signed two different answers for the round of {}",
-                if tally.proofs > 1 { format!(" (the last of {})", tally.proofs) } else { String::new() },
-                hex(liar.key.bytes()),
-                utc_text(liar.start_us)
-            ));
-        }
-        let last = tally.last.as_ref().filter(|last| last.price().is_some());
-        if let Some(last) = last.filter(|_| flaws.is_empty()) {
-            lines.push(match last.age_us() {
-                Some(us) => format!(
-                    "age: the exchange prices of a quorum were at most {} old when they were sampled",
-                    seconds(us)
-                ),
-                None => {
-                    "age: unknown, since the exchanges of fewer than a quorum give times".to_owned()
-                }
-            });
-        }
-        lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
-        let verdict = match self.verdict {
-            Verdict::Invalid => "verdict: INVALID; do not use any price in it",
-            Verdict::Trusted if tally.reports == 0 => {
-                "verdict: proved, and the key is in the roster"
-            }
-            Verdict::SignersUnknown if tally.reports == 0 => {
-                "verdict: proved; a roster says whose key it is (--roster FILE)"
-            }
-            Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
-            Verdict::SignersUnknown => {
-                "verdict: consistent, but the signers are unknown; name a roster that you trust with --roster FILE"
-            }
-        };
-        lines.push(verdict.to_owned());
-        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
-        lines.join("\n  ")
-    }
-
-    fn headline(&self) -> String {
-        let (name, tally) = (self.name, self.tally);
-        let mut line = format!("{name}: {}", counted(tally.reports, "report"));
-        if let (Some(first), Some(last)) = (tally.first, &tally.last) {
-            let _ = match (first == last.number, self.pieces()) {
-                (true, _) => write!(line, ", number {first}"),
-                (false, 1) => write!(line, ", number {first} to {}", last.number),
-                (false, pieces) => write!(line, " in {pieces} chains"),
-            };
-            let embedded = if last.embedded() { "embedded " } else { "" };
-            let _ = match last.closing_line() {
-                _ if !self.flaws.is_empty() => Ok(()),
-                Some(closing) => write!(line, "; the last: {embedded}{closing}"),
-                None => write!(line, "; the last has NO PRICE ({})", last.decision.name()),
-            };
-        }
-        line
-    }
-
-    /// How many chains of reports the file contains, including one whose beginning is missing.
-    fn pieces(&self) -> u64 {
-        self.verifier.chains + u64::from(self.tally.first.is_some_and(|first| first != 1))
-    }
-
-    /// What was checked of every report in the file.
-    fn checked(&self) -> Vec<String> {
-        let Summary {
-            tally, verifier, ..
-        } = self;
-        let first = tally.first.unwrap_or(0);
-        let mut lines = vec![
-            "form: every line is exactly what its samples and signatures give; every price was recomputed, to the bit".to_owned(),
-            format!(
-                "signatures: {} of collectors and aggregator, all valid; no key is weak (of small order) or in two slots",
-                verifier.signatures
-            ),
-            match (self.pieces(), first) {
-                (1, 1) => "chain: it begins at report 1; no report is missing, repeated or out of order".to_owned(),
-                (1, _) => format!("chain: from report {first} on, no report is missing, repeated or out of order; earlier reports are not in this file"),
-                (pieces, _) => format!("chain: {pieces} chains, the first from report {first} on; within each, no report is missing, repeated or out of order; missing reports at the end of a chain are not detected"),
-            },
-        ];
-        if tally.key_changes > 0 {
-            lines.push(format!(
-                "keys: {} of the aggregator's key, signed by the old key and the new one",
-                counted(tally.key_changes, "change")
-            ));
-        }
-        if self.any_aggregator {
-            lines.push("aggregator: any, since the roster names none".to_owned());
-        }
-        if let (false, Some(head)) = (self.head_known, verifier.head()) {
-            lines.push(format!(
-                "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {}…)",
-                &hex(&head)[..16]
-            ));
-        }
-        lines
-    }
-
-    /// The result as one line of JSON, for software.
-    fn json(&self) -> String {
-        let (tally, last) = (self.tally, self.tally.last.as_ref());
-        let verdict = match self.verdict {
-            Verdict::Invalid => "invalid",
-            Verdict::Trusted | Verdict::SignersUnknown if tally.reports == 0 => "proved",
-            Verdict::Trusted => "trusted",
-            Verdict::SignersUnknown => "signers-unknown",
-        };
-        let last = last.filter(|_| self.flaws.is_empty());
-        let price = last.and_then(Report::price);
-        let time_us = last
-            .filter(|_| price.is_some())
-            .and_then(|last| last.outcome.timestamp_us);
-        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
-        let wrong: Vec<String> = self.flaws.iter().map(|flaw| quoted(flaw)).collect();
-        format!(
-            "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"signatures\":{},\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{},\"wrong\":[{}]}}",
-            quoted(self.name),
-            tally.reports,
-            tally.bad,
-            tally.published,
-            self.verifier.signatures,
-            or_null(last.map(|last| last.number.to_string())),
-            or_null(last.map(|last| quoted(&last.round.terms.feed))),
-            or_null(last.map(|last| last.embedded().to_string())),
-            or_null(price.map(price::exact)),
-            or_null(time_us.map(|us| us.to_string())),
-            or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
-            wrong.join(",")
-        )
-    }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

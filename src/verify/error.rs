@@ -11,13 +11,16 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_FAILURE: u8 = 1;
 /// Exit code of an invalid command line or configuration.
 pub const EXIT_USAGE: u8 = 2;
-/// Exit code of `run` when there is no price: there was no quorum, or the price was withheld.
+/// Exit code of `run` when there is no price: there was no quorum, or the price was withheld. Also that of `verify` for a file
+/// without a report.
 pub const EXIT_NO_PRICE: u8 = 3;
 
 /// Exit code of `verify` and `history` when a file cannot be read.
 pub const EXIT_UNREADABLE: u8 = 4;
 /// Exit code of `verify` when all reports are consistent, but no roster says whom to trust.
 pub(crate) const EXIT_UNKNOWN_SIGNERS: u8 = 5;
+/// Exit code of `verify` when all reports are sound, but the last price is older than `--max-age`, or there is none.
+pub(crate) const EXIT_STALE: u8 = 6;
 
 /// A failure of a process, in words for its operator.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ pub mod error;
 pub mod files;
 pub mod lines;
 pub mod log;
+mod processes;
 mod settings;
 
 pub use command::run;

@@ -14,11 +14,11 @@ const _: () =
 
 /// One line of a file or of standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line<'a> {
+pub struct Line<T> {
     /// Its number, from 1.
     pub number: u64,
     /// Its text without the newline, or why it is not plain text.
-    pub text: Result<&'a str, &'static str>,
+    pub text: Result<T, &'static str>,
     /// Whether it ends with a newline. Only the last line may lack one, if it was copied without it or a write was interrupted.
     pub whole: bool,
 }
@@ -63,7 +63,7 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line; `None` at the end and after an error. An error means that reading failed, or that a line is longer than
     /// [`JOURNAL_LINE_BYTES_MAX`].
-    pub fn next_line(&mut self) -> Result<Option<Line<'_>>, Error> {
+    pub fn next_line(&mut self) -> Result<Option<Line<&str>>, Error> {
         if self.ended {
             return Ok(None);
         }

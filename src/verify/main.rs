@@ -13,12 +13,13 @@ Flags:
   --head SIGNATURE           Signature of a report that you know to be the newest, in 128 hexadecimal digits: detects a
                              truncated journal.
   --max-age DURATION         Refuse a file whose last price is older than this.
+  --published                The files hold published reports only, as 'rsoracle run --json' prints them: numbers may skip.
   --json                     Print one JSON object per file instead of sentences.
   --help, --version
 
 '-' is standard input.
-Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent, but signers
-unknown (no --roster).
+Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older than
+--max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.
 ";
 
 /// What the command line asks for.
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
 
 /// Parses the command line.
 fn read(words: &[String]) -> Result<Job, String> {
-    let (mut files, mut json) = (Vec::new(), false);
+    let (mut files, mut published, mut json) = (Vec::new(), false, false);
     let [mut roster, mut head, mut max_age] = [None, None, None];
     let mut rest = words.iter().map(String::as_str);
     while let Some(word) = rest.next() {
@@ -67,20 +68,24 @@ fn read(words: &[String]) -> Result<Job, String> {
                 let version = env!("CARGO_PKG_VERSION");
                 return Ok(Job::Text(format!("rsoracle-verify {version}\n")));
             }
-            "--json" if inline.is_some() => return Err("--json takes no value".to_owned()),
-            "--json" if json => return Err("--json is given twice; give it once".to_owned()),
-            "--json" => {
-                json = true;
+            "--published" | "--json" => {
+                let switch = if name == "--json" {
+                    &mut json
+                } else {
+                    &mut published
+                };
+                if inline.is_some() {
+                    return Err(format!("{name} takes no value"));
+                }
+                if std::mem::replace(switch, true) {
+                    return Err(format!("{name} is given twice; give it once"));
+                }
                 continue;
             }
             "--roster" => &mut roster,
             "--head" => &mut head,
             "--max-age" => &mut max_age,
-            "-" => {
-                files.push(word.to_owned());
-                continue;
-            }
-            flag if flag.starts_with('-') || flag.is_empty() => {
+            flag if flag != "-" && (flag.starts_with('-') || flag.is_empty()) => {
                 return Err(format!("'{flag}' is not a flag; --help lists the flags"));
             }
             _ => {
@@ -97,5 +102,5 @@ fn read(words: &[String]) -> Result<Job, String> {
     if files.is_empty() {
         return Err("FILE… is missing: rsoracle-verify FILE…".to_owned());
     }
-    Settings::new(files, roster, head, max_age, json).map(Job::Check)
+    Settings::new(files, roster, head, max_age, [published, json]).map(Job::Check)
 }

@@ -18,6 +18,8 @@ pub struct Settings {
     pub head: Option<[u8; 64]>,
     /// The greatest age of the last price in microseconds, if limited.
     pub age_us_max: Option<u64>,
+    /// The files hold published reports only, so that numbers may skip.
+    pub published: bool,
     /// Print JSON.
     pub json: bool,
 }
@@ -29,7 +31,7 @@ impl Settings {
         roster: Option<&str>,
         head: Option<&str>,
         max_age: Option<&str>,
-        json: bool,
+        [published, json]: [bool; 2],
     ) -> Result<Settings, String> {
         if let Some(path) = roster.filter(|path| !is_path(path)) {
             return Err(wrong("roster", path, "a path without control characters"));
@@ -45,6 +47,7 @@ impl Settings {
             roster: roster.map(str::to_owned),
             head: head.map(signature).transpose()?,
             age_us_max: max_age.map(age).transpose()?,
+            published,
             json,
         })
     }

@@ -6,6 +6,7 @@
 mod layouts;
 
 use ed25519_dalek::{Digest, Sha512};
+use rsoracle::aggregator::book::hand_over;
 use rsoracle::keys::secret::*;
 use rsoracle::wire::*;
 use rsoracle_proof::aggregate;
@@ -231,7 +232,7 @@ impl Story {
             terms,
             players,
             report,
-            change: KeyChange::sign(&aggregator_key(), &new_key(), next.signature),
+            change: hand_over(&aggregator_key(), &new_key(), next.signature),
             next,
         }
     }

@@ -46,6 +46,8 @@ fn a_report_is_trusted_by_its_roster_and_by_no_other_word() {
         said.starts_with("standard input: 1 report, number 1;"),
         "{said}"
     );
+    let (code, said, _) = run(&["-", "--published"], &line);
+    assert_eq!(code, Some(5), "{said}");
     let (code, said, _) = run(&["--json", "-", &format!("--roster={roster}")], &line);
     assert_eq!(code, Some(0));
     assert!(
@@ -62,8 +64,9 @@ fn what_is_forged_old_cut_off_or_of_another_roster_is_invalid() {
     assert_ne!(forged, line);
     assert_eq!(run(&["-", "--roster", &roster], &forged).0, Some(1));
     let (code, said, _) = run(&[&report, "--max-age", "1s"], "");
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(6));
     assert!(said.contains("more than --max-age 1s"), "{said}");
+    assert_eq!(run(&["-"], "").0, Some(3));
     let (code, said, _) = run(&[&report, "--head", &"0".repeat(128)], "");
     assert_eq!(code, Some(1));
     assert!(said.contains("not that of --head"), "{said}");
@@ -96,6 +99,7 @@ fn what_cannot_be_read_and_what_makes_no_sense_is_said() {
         (&[""], "'' is not a flag"),
         (&["a", "--roster"], "--roster lacks its value"),
         (&["a", "--json=yes"], "--json takes no value"),
+        (&["a", "--published="], "--published takes no value"),
         (
             &["a", "--json", "--json"],
             "--json is given twice; give it once",

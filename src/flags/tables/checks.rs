@@ -7,10 +7,10 @@ use crate::flags::args::Command;
 pub static VERIFY: Command = Command {
     name: "verify",
     job: "verifies reports offline: their form, signatures and prices, and who signed them",
-    notes: "A FILE holds what 'run --json' prints or 'run --journal' keeps: one report, several, or a whole journal. '-' is standard\n\
-            input.\n\
-            Exit codes: 0 valid and signed by the roster's collectors, 1 invalid, 2 usage, 4 unreadable, 5 consistent, but signers\n\
-            unknown (no --roster).",
+    notes: "A FILE holds what 'run --journal' keeps, or with --published what 'run --json' prints: one report or more. '-' is\n\
+            standard input.\n\
+            Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older\n\
+            than --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.",
     example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
     operands: "FILE…",
     flags: &[
@@ -31,6 +31,12 @@ pub static VERIFY: Command = Command {
             "DURATION",
             "",
             "Refuse a file whose last price is older than this. (The --max-age of 'run' is another: it limits the age of an exchange's price.)",
+        ),
+        flag(
+            "published",
+            "",
+            "",
+            "The files hold published reports only, as 'run --json' prints them: numbers may skip, and no published report is missing.",
         ),
         flag(
             "json",

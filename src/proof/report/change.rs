@@ -4,7 +4,7 @@
 //! signature of the previous record, and the next report names the new key's signature over this record.
 
 use super::read::{self, Cursor, Flaw};
-use crate::seal::{Keys, PublicKey, SignedBytes, Signer, hex};
+use crate::seal::{Keys, PublicKey, SignedBytes, hex};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,19 +23,6 @@ pub struct KeyChange {
 }
 
 impl KeyChange {
-    /// Makes the record, signed by both keys.
-    pub fn sign(old: &impl Signer, new: &impl Signer, previous: [u8; 64]) -> KeyChange {
-        let mut change = KeyChange {
-            old: old.public(),
-            new: new.public(),
-            previous,
-            signatures: [[0; 64]; 2],
-        };
-        let bytes = change.signed_bytes();
-        change.signatures = [old.sign(&bytes), new.sign(&bytes)];
-        change
-    }
-
     /// The bytes that both signatures cover.
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = SignedBytes::key_change();

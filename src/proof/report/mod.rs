@@ -4,12 +4,14 @@
 //! aggregator's signature covers the whole report, at fixed widths. [`Verifier`] compares a line with what its own samples and
 //! signatures give.
 
+mod chain;
 mod change;
 mod line;
 mod proof;
 mod read;
 mod verify;
 
+pub use chain::Chain;
 pub use change::KeyChange;
 pub use proof::Proof;
 pub use read::Flaw;

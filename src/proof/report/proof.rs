@@ -4,12 +4,11 @@
 //! what they sign differs. An honest collector never signs twice for the same start. A proof does not say which answer is
 //! true.
 
-use super::Report;
 use super::line::{LineWriter, write_observation};
 use super::read::{self, Cursor, Flaw, NUMBER_MAX};
 use crate::limits::{FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
 use crate::record::Observation;
-use crate::seal::{Keys, ObservationContext, PublicKey, observation_bytes, samples_digest};
+use crate::seal::{Keys, ObservationContext, PublicKey, observation_bytes};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -41,28 +40,6 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// The proofs that a report contains.
-    pub fn in_report(report: &Report) -> Vec<Proof> {
-        let terms = &report.round.terms;
-        let parts = report.round.parts.iter().enumerate();
-        let proof = |(slot, part): (usize, &crate::round::Part)| {
-            let seat = &terms.seats[slot];
-            let digest = samples_digest(&part.records);
-            Some(Proof {
-                key: seat.key?,
-                terms_digest: report.round.digest,
-                slot: slot as u16,
-                feed: terms.feed.clone(),
-                source: seat.source.clone(),
-                start_us: report.round.start_us,
-                samples: terms.samples,
-                interval_us: terms.interval_us,
-                answers: [(digest, part.observation?), (digest, part.equivocated?)],
-            })
-        };
-        parts.filter_map(proof).collect()
-    }
-
     /// Whether a line begins as a proof does.
     pub(crate) fn is_meant(line: &str) -> bool {
         line.starts_with("{\"rsoracle_proof\"")

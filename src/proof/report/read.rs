@@ -14,7 +14,7 @@ use crate::round::{Part, Round};
 use crate::seal::{Keys, PublicKey, unhex, unhex_into};
 use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Display};
 
@@ -125,18 +125,6 @@ impl<'a> Cursor<'a, '_> {
                 Ok(number)
             }
             None => Err(self.flaw(format!("a whole number of at most {max}"))),
-        }
-    }
-
-    /// Takes a number that must be this one.
-    fn exactly(&mut self, number: u64) -> Result<(), Flaw> {
-        let at = self.at;
-        match self.number(number) {
-            Ok(found) if found == number => Ok(()),
-            _ => Err(Flaw {
-                at,
-                expected: number.to_string(),
-            }),
         }
     }
 
@@ -374,7 +362,9 @@ impl<'a> Cursor<'a, '_> {
         while seats.len() < n {
             self.expect(if seats.is_empty() { "{" } else { ",{" })?;
             self.expect("\"slot\":")?;
-            self.exactly(seats.len() as u64)?;
+            if self.number(NUMBER_MAX)? != seats.len() as u64 {
+                return Err(self.flaw("slots in order before this"));
+            }
             self.key("source")?;
             let source = self.name(SOURCE_BYTES_MAX)?;
             self.key("key")?;

@@ -362,26 +362,44 @@ fn two_answers_of_one_collector_are_a_self_contained_proof() {
     let second = signed(&round, 2, Answer::Price(1.5), START_US + 4_000_023);
     assert_eq!(round.observe(2, &second), Err(Reject::Equivocation));
     let report = Report::new(1, round, Refused::new(), Policy::default(), None);
-    let proofs = Proof::in_report(&report);
-    assert_eq!(proofs.len(), 1);
-    assert_eq!(proofs[0].key, key(4).public());
-    let line = proofs[0].line();
-    assert_eq!(
-        Proof::read(&line, &mut Keys::default()),
-        Ok(proofs[0].clone())
-    );
+    let (terms, part) = (&report.round.terms, &report.round.parts[2]);
+    let digest = samples_digest(&part.records);
+    let proof = Proof {
+        key: key(4).public(),
+        terms_digest: report.round.digest,
+        slot: 2,
+        feed: terms.feed.clone(),
+        source: terms.seats[2].source.clone(),
+        start_us: START_US,
+        samples: terms.samples,
+        interval_us: terms.interval_us,
+        answers: [part.observation, part.equivocated].map(|answer| (digest, answer.unwrap())),
+    };
+    let line = proof.line();
+    assert_eq!(Proof::read(&line, &mut Keys::default()), Ok(proof.clone()));
     let check = Verifier::default().check(&line, NOW_US);
     assert_eq!(check.flaws, [""; 0]);
     assert!(matches!(check.content, super::Content::Proof(_)));
     assert_no_bit_is_ignored(&line);
     // The same answer twice proves nothing, nor do answers of two collectors.
-    let mut same = proofs[0].clone();
+    let mut same = proof.clone();
     same.answers[1] = same.answers[0];
     assert_eq!(same.flaws(), ["both answers are the same"]);
-    let mut other = proofs[0].clone();
+    let mut other = proof.clone();
     other.slot = 3;
     assert_eq!(other.flaws().len(), 2);
-    assert_eq!(Proof::in_report(&self::report()), []);
+}
+
+fn change_of(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
+    let mut change = KeyChange {
+        old: old.public(),
+        new: new.public(),
+        previous,
+        signatures: [[0; 64]; 2],
+    };
+    let bytes = change.signed_bytes();
+    change.signatures = [old.sign(&bytes), new.sign(&bytes)];
+    change
 }
 
 #[test]
@@ -391,7 +409,7 @@ fn a_change_of_keys_continues_the_chain_only_with_both_signatures() {
     for line in &lines {
         verifier.check(line, NOW_US);
     }
-    let change = KeyChange::sign(&key(1), &key(99), verifier.head().unwrap());
+    let change = change_of(&key(1), &key(99), verifier.head().unwrap());
     assert_eq!(
         KeyChange::read(&change.line(), &mut Keys::default()),
         Ok(change.clone())
@@ -424,7 +442,7 @@ fn a_change_of_keys_continues_the_chain_only_with_both_signatures() {
     next.previous = Some([7; 64]);
     next.sign(&key(99));
     assert!(!flaws(&[lines[3].clone(), next.line()])[1].is_empty());
-    let forged = KeyChange::sign(&key(98), &key(99), change.previous);
+    let forged = change_of(&key(98), &key(99), change.previous);
     let mut with = lines.clone();
     with[3] = forged.line();
     assert!(!flaws(&with)[3].is_empty());

@@ -7,10 +7,10 @@
 //! Invariant: a line without flaws was verified by signatures and computations alone. Whom to trust comes from the roster,
 //! never from the report.
 
+use super::chain::Chain;
 use super::{KeyChange, Proof, Report, line};
 use crate::aggregate::{faulty_max, quorum};
 use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
-use crate::publish::PublishedPrice;
 use crate::reason::Reject;
 use crate::round::{Observed, Part, Round};
 use crate::seal::{Keys, PublicKey};
@@ -60,40 +60,10 @@ impl Check {
 pub struct Verifier {
     keys: Keys,
     roster: Option<Roster>,
-    last: Option<Seen>,
-    /// How many chains began: reports without a previous one.
-    pub chains: u64,
+    /// The chain that the lines so far form.
+    pub chain: Chain,
     /// How many Ed25519 signatures were verified.
     pub signatures: u64,
-}
-
-/// What the next report of a chain is compared with.
-struct Seen {
-    signature: [u8; 64],
-    aggregator: PublicKey,
-    /// The last report; None after a change of keys that came first.
-    report: Option<SeenReport>,
-}
-
-struct SeenReport {
-    number: u64,
-    start_us: u64,
-    published: Option<PublishedPrice>,
-}
-
-impl SeenReport {
-    /// What is wrong with the start of the report that follows.
-    fn start_flaw(&self, report: &Report) -> Option<String> {
-        use core::cmp::Ordering::{Equal, Greater, Less};
-        let why = match report.round.start_us.cmp(&self.start_us) {
-            Greater => return None,
-            Equal => {
-                "equivocation: the aggregator signed two different reports for the same round start"
-            }
-            Less => "its round starts before that of the previous report",
-        };
-        Some(why.to_owned())
-    }
 }
 
 impl Verifier {
@@ -105,9 +75,28 @@ impl Verifier {
         }
     }
 
+    /// Whether the roster vouches for the aggregators of all reports so far. If it names no aggregator, anyone can make a report
+    /// that no collector signed; it has no price.
+    pub fn vouched_for(&self) -> bool {
+        let named = |roster: &Roster| roster.aggregator.is_some() || self.chain.vouched_for();
+        self.roster.as_ref().is_some_and(named)
+    }
+
     /// Verifies the next line. `now_us` is the current time, microseconds since the Unix epoch: reports of the future are
     /// refused.
     pub fn check(&mut self, text: &str, now_us: u64) -> Check {
+        self.check_after(text, now_us, None)
+    }
+
+    /// The flaws that a report has by itself, whatever the other lines and the roster say: most of the work, so that several
+    /// processes can share it. There are none if the line is no report.
+    pub fn alone(&mut self, text: &str) -> Vec<String> {
+        let report = Report::read(text, &mut self.keys);
+        report.map_or(Vec::new(), |mut report| alone(&mut report, text))
+    }
+
+    /// Verifies the next line as [`Verifier::check`] does. If it is a report, `known` are the flaws that [`Verifier::alone`] found.
+    pub fn check_after(&mut self, text: &str, now_us: u64, known: Option<Vec<String>>) -> Check {
         if Proof::is_meant(text) {
             return self.check_proof(text);
         }
@@ -124,9 +113,8 @@ impl Verifier {
                 return Check::unreadable(&flaw.to_string());
             }
         };
-        let mut flaws = alone(&mut report);
+        let mut flaws = known.unwrap_or_else(|| alone(&mut report, text));
         self.signatures += 1 + signatures(&report);
-        flaws.extend(written_again(&report, text));
         if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
             flaws.push(
                 "its round starts in the future: the aggregator's clock or this machine's is wrong"
@@ -136,7 +124,7 @@ impl Verifier {
         if let Some(roster) = &self.roster {
             flaws.extend(against(&report, roster));
         }
-        flaws.extend(self.chain(&report));
+        flaws.extend(self.chain.report(&report));
         Check {
             content: Content::Report(Box::new(report)),
             flaws,
@@ -174,17 +162,7 @@ impl Verifier {
         if change.line() != text {
             flaws.push("it is not in canonical form".to_owned());
         }
-        let seen = self.last.take();
-        if let Some(seen) = &seen
-            && (seen.aggregator, seen.signature) != (change.old, change.previous)
-        {
-            flaws.push("it does not continue the chain: its old key or its previous signature is not that of the record before it".to_owned());
-        }
-        self.last = Some(Seen {
-            signature: change.signature(),
-            aggregator: change.new,
-            report: seen.and_then(|seen| seen.report),
-        });
+        flaws.extend(self.chain.change(&change, flaws.is_empty()));
         // Whoever trusted the old key may trust the new one.
         let trusted = self
             .roster
@@ -198,72 +176,17 @@ impl Verifier {
 
     /// Forgets the previous lines, so that the next one may begin anywhere in a chain.
     pub fn begin_anew(&mut self) {
-        self.last = None;
+        self.chain.forget();
     }
 
     /// The aggregator's key at the end of the chain.
     pub fn aggregator(&self) -> Option<PublicKey> {
-        self.last.as_ref().map(|seen| seen.aggregator)
+        self.chain.last.as_ref().map(|seen| seen.aggregator)
     }
 
     /// The signature of the last record, which identifies the end of a journal.
     pub fn head(&self) -> Option<[u8; 64]> {
-        self.last.as_ref().map(|seen| seen.signature)
-    }
-
-    /// Compares a report with the record before it.
-    fn chain(&mut self, report: &Report) -> Vec<String> {
-        let seen = self.last.replace(Seen {
-            signature: report.signature,
-            aggregator: report.round.terms.aggregator,
-            report: Some(SeenReport {
-                number: report.number,
-                start_us: report.round.start_us,
-                published: report.published(),
-            }),
-        });
-        let mut flaws = Vec::new();
-        if report.previous.is_none() {
-            self.chains += 1;
-        }
-        if report.previous.is_none() != (report.number == 1) {
-            flaws.push("report 1, and no other, has no previous report".to_owned());
-        }
-        let Some(seen) = seen else {
-            return flaws;
-        };
-        if report.signature == seen.signature {
-            flaws.push(format!("report {} appears twice", report.number));
-            return flaws;
-        }
-        let same_key = report.round.terms.aggregator == seen.aggregator;
-        if report.previous.is_none() {
-            // It begins a new chain, but the starts of one key increase across all chains.
-            let before = seen.report.filter(|_| same_key);
-            flaws.extend(before.and_then(|before| before.start_flaw(report)));
-            return flaws;
-        }
-        let before = seen.report.as_ref();
-        if let Some(before) = before.filter(|before| report.number != before.number + 1) {
-            flaws.push(format!(
-                "report {} follows report {}",
-                report.number, before.number
-            ));
-        }
-        if report.previous != Some(seen.signature) {
-            flaws.push("the previous report that it names is not the one before it".to_owned());
-        }
-        if !same_key {
-            flaws.push("the aggregator's key is not that of the previous report".to_owned());
-        }
-        flaws.extend(before.and_then(|before| before.start_flaw(report)));
-        if before.is_some_and(|before| report.last != before.published) {
-            flaws.push(
-                "the last published price that it names is not that of the previous reports"
-                    .to_owned(),
-            );
-        }
-        flaws
+        self.chain.last.as_ref().map(|seen| seen.signature)
     }
 }
 
@@ -308,7 +231,7 @@ fn signatures(report: &Report) -> u64 {
 }
 
 /// The flaws of a report by itself.
-fn alone(report: &mut Report) -> Vec<String> {
+fn alone(report: &mut Report, text: &str) -> Vec<String> {
     let mut flaws = terms(report);
     let aggregator = &report.round.terms.aggregator;
     if !aggregator.signed(&report.signed_bytes(), &report.signature) {
@@ -327,6 +250,7 @@ fn alone(report: &mut Report) -> Vec<String> {
         );
     }
     flaws.extend(played_again(&mut report.round));
+    flaws.extend(written_again(report, text));
     flaws
 }
 
