@@ -5,8 +5,8 @@
 use super::{Aggregator, Slot};
 use crate::system::file;
 use rsoracle_proof::limits::{COLLECTORS_MAX, TOML_BYTES_MAX};
-use rsoracle_proof::roster::{Roster, RosterSeat};
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::terms::{Roster, RosterSeat};
 use rsoracle_verify::error::Error;
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! The roster file, which says whom a consumer trusts: feed, rule, f, quorum, and whose signatures count.
+//! Reads the roster file, which says whom a consumer trusts: feed, rule, f, quorum, and whose signatures count. The roster
+//! itself is in [`crate::terms`], so that whoever only writes or compares one need not reach this reader.
 //!
 //! Invariant: every roster that [`Roster::parse`] returns is consistent. No key appears twice, no key is weak (anyone could
 //! sign for it), and f and quorum are such that f liars cannot move the price.
@@ -8,49 +9,14 @@ use crate::aggregate::{Rule, faulty_max};
 use crate::limits::COLLECTORS_MAX;
 use crate::seal::{PublicKey, unhex};
 use crate::source::{check_feed, check_source};
+pub use crate::terms::{Roster, RosterSeat};
 use crate::toml;
 use crate::toml::{Entry, Section, Wrong};
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Whom to trust for one price.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roster {
-    /// The name of the feed: what is priced.
-    pub feed: String,
-    /// How the collectors' prices are combined.
-    pub rule: Rule,
-    /// How a collector's samples are combined: by mean or median.
-    pub sample_rule: Rule,
-    /// How many collectors may lie.
-    pub f: u16,
-    /// The fewest prices from which a price may be published.
-    pub quorum: u16,
-    /// The fewest distinct exchanges among those prices.
-    pub exchanges_min: u16,
-    /// The key of the only aggregator that is trusted; None for any aggregator.
-    pub aggregator: Option<PublicKey>,
-    /// The collectors. A collector's index is its slot.
-    pub collectors: Vec<RosterSeat>,
-}
-
-/// A trusted collector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RosterSeat {
-    /// Its key.
-    pub key: PublicKey,
-    /// Its source, such as `binance:BTCUSDC`.
-    pub source: String,
-}
-
 impl Roster {
-    /// n: the number of configured collectors, whoever answers.
-    pub fn n(&self) -> u16 {
-        self.collectors.len() as u16
-    }
-
     /// Parses a roster file. Errors name the line and the key.
     pub fn parse(text: &str) -> Result<Roster, Wrong> {
         let sections = toml::parse(text)?;

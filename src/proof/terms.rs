@@ -1,4 +1,5 @@
-//! The terms of a round: everything that is fixed before it starts. Every signature of the round covers their digest.
+//! The terms of a round: everything that is fixed before it starts. Every signature of the round covers their digest. And the
+//! roster: the terms and keys that a consumer trusts.
 //!
 //! Invariant: terms that differ in anything have different digests.
 
@@ -43,6 +44,43 @@ pub struct Terms {
     pub interval_us: u64,
     /// The roster: n slots.
     pub seats: Vec<Seat>,
+}
+
+/// Whom to trust for one price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// The name of the feed: what is priced.
+    pub feed: String,
+    /// How the collectors' prices are combined.
+    pub rule: Rule,
+    /// How a collector's samples are combined: by mean or median.
+    pub sample_rule: Rule,
+    /// How many collectors may lie.
+    pub f: u16,
+    /// The fewest prices from which a price may be published.
+    pub quorum: u16,
+    /// The fewest distinct exchanges among those prices.
+    pub exchanges_min: u16,
+    /// The key of the only aggregator that is trusted; None for any aggregator.
+    pub aggregator: Option<PublicKey>,
+    /// The collectors. A collector's index is its slot.
+    pub collectors: Vec<RosterSeat>,
+}
+
+/// A trusted collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterSeat {
+    /// Its key.
+    pub key: PublicKey,
+    /// Its source, such as `binance:BTCUSDC`.
+    pub source: String,
+}
+
+impl Roster {
+    /// n: the number of configured collectors, whoever answers.
+    pub fn n(&self) -> u16 {
+        self.collectors.len() as u16
+    }
 }
 
 impl Terms {
