@@ -35,6 +35,9 @@ const TOO_FEW: &str = "fewer than 80 % of the samples are valid";
 /// Twenty prices per second since the connection was opened, however busy the machine.
 const BRISK: [&str; 2] = ["--rate", "20"];
 
+/// A round of which four samples may be missing: a busy machine takes up to three seconds to open a connection anew.
+const LENIENT: [&str; 4] = ["--samples", "20", "--interval", "1s"];
+
 /// Starts a round of one collector of the source `kind:symbol` at `url`.
 fn round(kind: &str, symbol: &str, url: &str, args: &[&str]) -> Running {
     let source = format!("embedded-{kind}:{symbol}");
@@ -98,8 +101,8 @@ fn every_stream_makes_a_price_with_and_without_tls() {
 
 #[test]
 fn a_connection_is_kept_over_several_periods_of_its_keep_alive() {
-    let args = ["--samples", "20", "--interval", "1s", "--ping-every", "1s"];
-    let args = [&args[..], &["--max-silence", "24s"]].concat();
+    let args = ["--ping-every", "1s", "--max-silence", "24s"];
+    let args = [&LENIENT[..], &args].concat();
     for (kind, done) in rounds(&STREAMS, &["--keep-alive", "4s"], &args) {
         priced(&kind, &done);
         assert!(
@@ -116,15 +119,8 @@ fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
         .into_iter()
         .filter(|(kind, _)| PINGED.contains(kind))
         .collect();
-    let args = [
-        "--samples",
-        "16",
-        "--interval",
-        "500ms",
-        "--ping-every",
-        "1h",
-    ];
-    for (kind, done) in rounds(&pinged, &["--keep-alive", "1s"], &args) {
+    let args = [&LENIENT[..], &["--ping-every", "1h"]].concat();
+    for (kind, done) in rounds(&pinged, &["--keep-alive", "3s"], &args) {
         priced(&kind, &done);
         let dropped = done.stderr.contains("; reconnecting");
         assert!(dropped, "{kind}: {}", done.stderr);
@@ -133,9 +129,8 @@ fn who_does_not_ping_where_it_must_is_dropped_and_comes_back() {
 
 #[test]
 fn an_announced_restart_is_followed() {
-    let faults = [&BRISK[..], &["--fault", "reconnect@80"]].concat();
-    let args = ["--samples", "12", "--interval", "1s"];
-    for (kind, done) in rounds(&STREAMS, &faults, &args) {
+    let faults = [&BRISK[..], &["--fault", "reconnect@240"]].concat();
+    for (kind, done) in rounds(&STREAMS, &faults, &LENIENT) {
         priced(&kind, &done);
         let announced = done.stderr.contains("the exchange announces ");
         let silent = ["coinbase", "kraken", "gemini", "crypto.com", "bybit"];
@@ -151,10 +146,10 @@ fn an_announced_restart_is_followed() {
 
 #[test]
 fn a_stream_that_says_nothing_at_all_is_opened_anew() {
-    let faults = [&BRISK[..], &["--fault", "hang@20"]].concat();
-    let args = ["--samples", "12", "--interval", "1s", "--max-silence", "3s"];
+    let faults = [&BRISK[..], &["--fault", "hang@100"]].concat();
+    let args = [&LENIENT[..], &["--max-silence", "3s"]].concat();
     for (kind, done) in rounds(&STREAMS, &faults, &args) {
-        // One second of prices, then a longer silence: the last price is not stale yet.
+        // Five seconds of prices, then silence: the last price is not stale yet.
         priced(&kind, &done);
         let given_up = done
             .stderr
@@ -287,10 +282,9 @@ fn a_stream_of_bad_messages_is_opened_anew_and_does_not_fill_the_log() {
 #[test]
 fn a_large_message_or_a_dropped_connection_is_got_over() {
     // It takes the exchange some time to send twenty megabytes to each of seven collectors.
-    for fault in ["large@160", "drop@160"] {
+    for fault in ["large@240", "drop@240"] {
         let faults = [&BRISK[..], &["--fault", fault]].concat();
-        let args = ["--samples", "12", "--interval", "1s"];
-        for (kind, done) in rounds(&STREAMS, &faults, &args) {
+        for (kind, done) in rounds(&STREAMS, &faults, &LENIENT) {
             priced(&kind, &done);
             let lost = done.stderr.contains("; reconnecting");
             assert!(lost, "{kind}, {fault}: {}", done.stderr);
