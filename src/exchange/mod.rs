@@ -35,6 +35,7 @@ use crate::system::clock::utc_us;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::ID_BYTES_MAX;
 use rsoracle_proof::reason::Miss;
+use rsoracle_verify::error::Error;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -184,6 +185,31 @@ impl Refusal {
         match self.denial {
             Denial::TooMany | Denial::Banned => Miss::RateLimited,
             _ => Miss::Refused,
+        }
+    }
+
+    /// The error for this refusal in answer to the first request: what it means and what to do.
+    pub(crate) fn error(&self, attempt: &str, symbol: &str) -> Error {
+        let until = self.retry_after_ms.map_or(String::new(), |ms| {
+            let until = rsoracle_proof::utc::utc_text(ms.saturating_mul(1_000));
+            format!("; until {until}")
+        });
+        let error = |cause: String| Error::new(attempt, cause + &until);
+        let text = &self.text;
+        match self.denial {
+            Denial::UnknownSymbol => error(format!("unknown symbol {symbol} ({text})"))
+                .advise("check the spelling of the source, and that the exchange has this market"),
+            Denial::NotTrading => error(text.clone())
+                .advise("the exchange has halted this market; use it again once it trades")
+                .passing(),
+            Denial::Banned => error(text.clone()).advise(
+                "the exchange has banned this address for too many requests; stay away until the ban ends",
+            ),
+            Denial::TooMany => error(text.clone())
+                .advise("too many requests from this address; wait until the exchange allows the next")
+                .passing(),
+            Denial::Busy => error(text.clone()).passing(),
+            Denial::Other => error(text.clone()),
         }
     }
 }

@@ -60,7 +60,6 @@ struct Place {
 pub struct ExchangeSession<'a> {
     plan: SessionPlan<'a>,
     dialect: &'static Dialect,
-    /// What is known of each endpoint.
     places: Vec<Place>,
     /// Index of the endpoint that is connected, or is tried next.
     at: usize,
@@ -169,18 +168,16 @@ impl<'a> ExchangeSession<'a> {
                     Ok(link) => return self.take_over(link),
                     Err(unopened) => {
                         place.away_until_ms = wall_us() / 1_000 + away_ms(&unopened);
-                        let before = failed.is_some_and(|error| error.passing);
-                        failed = Some(unopened.error);
-                        if let Some(error) = &mut failed {
-                            error.passing |= before;
-                        }
+                        let mut error = unopened.error;
+                        error.passing |= failed.is_some_and(|before| before.passing);
+                        failed = Some(error);
                     }
                 }
                 if look().is_err() {
                     break;
                 }
+                // An address that can be reached, and is of no use otherwise.
                 if place.addresses.works {
-                    // It can be reached, but is of no use otherwise.
                     place.addresses.failed();
                 }
             }
@@ -451,7 +448,7 @@ impl<'a> ExchangeSession<'a> {
                 },
                 Some(Said::Fault { miss, text, .. }) => Some(failed(format!("{miss}: {text}"))),
                 Some(Said::Refusal(refusal)) => {
-                    let error = refused(&attempt, symbol, &refusal);
+                    let error = refusal.error(&attempt, symbol);
                     let goes_on = error.passing && self.is_open() && !self.is_quiet_at(wall_us());
                     if !goes_on {
                         return Err(error);
@@ -500,31 +497,6 @@ fn jittered(ms: u64) -> u64 {
     let more = u128::from(ms) * u128::from(random) / u128::from(u16::MAX);
     // An exchange may ask for any number of milliseconds.
     ms.saturating_add(more as u64)
-}
-
-/// The error for a refusal in answer to the first request: what it means and what to do.
-fn refused(attempt: &str, symbol: &str, refusal: &Refusal) -> Error {
-    let until = refusal.retry_after_ms.map_or(String::new(), |ms| {
-        let until = rsoracle_proof::utc::utc_text(ms.saturating_mul(1_000));
-        format!("; until {until}")
-    });
-    let error = |cause: String| Error::new(attempt, cause + &until);
-    let text = &refusal.text;
-    match refusal.denial {
-        Denial::UnknownSymbol => error(format!("unknown symbol {symbol} ({text})"))
-            .advise("check the spelling of the source, and that the exchange has this market"),
-        Denial::NotTrading => error(text.clone())
-            .advise("the exchange has halted this market; use it again once it trades")
-            .passing(),
-        Denial::Banned => error(text.clone()).advise(
-            "the exchange has banned this address for too many requests; stay away until the ban ends",
-        ),
-        Denial::TooMany => error(text.clone())
-            .advise("too many requests from this address; wait until the exchange allows the next")
-            .passing(),
-        Denial::Busy => error(text.clone()).passing(),
-        Denial::Other => error(text.clone()),
-    }
 }
 
 #[cfg(test)]
