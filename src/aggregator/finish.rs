@@ -2,9 +2,9 @@
 //! ended.
 
 use super::book::Kept;
+use super::children;
 use super::words::Words;
 use super::{Aggregator, DETAIL_SLOTS_MAX, view};
-use crate::system::child;
 use crate::system::child::Child;
 use crate::system::wait::wall_us;
 use rsoracle_proof::report::Report;
@@ -107,20 +107,36 @@ impl Aggregator<'_> {
             let mark = self.screen.mark();
             report.closing_line().map(|line| format!("{mark}{line}"))
         };
-        let Some(shown) = shown else { return code };
-        let mut out = std::io::stdout().lock();
-        match out
-            .write_all(format!("{shown}\n").as_bytes())
-            .and_then(|()| out.flush())
-        {
-            Ok(()) => code,
-            Err(error) => {
-                self.screen.say(&format!(
-                    "aggregator: cannot write the result to standard output: {error}"
-                ));
-                EXIT_FAILURE
-            }
+        match shown {
+            Some(shown) if !self.print_line(&shown) => EXIT_FAILURE,
+            _ => code,
         }
+    }
+
+    /// Prints a result, and returns whether that was possible. Of rounds without end whose results are in a file too, none
+    /// waits for a reader. Without such a file, they end if nothing can be printed any more.
+    fn print_line(&mut self, shown: &str) -> bool {
+        let config = self.config;
+        let file = config.journal.as_ref().or(config.latest.as_ref());
+        let written = match config.every_us.and(file) {
+            Some(_) => self.outlet.print(shown),
+            None => writeln!(std::io::stdout(), "{shown}"),
+        };
+        let failed = written.is_err();
+        self.over = failed && file.is_none();
+        let changed = failed != std::mem::replace(&mut self.outlet.fails, failed);
+        let line = match (written, file) {
+            _ if !changed => return !failed,
+            (Ok(()), _) => "standard output takes results again".to_owned(),
+            (Err(error), Some(path)) => format!(
+                "cannot write to standard output: {error}; reports are still written to {path}"
+            ),
+            (Err(error), None) => {
+                format!("cannot write the result to standard output, and no file keeps it: {error}")
+            }
+        };
+        self.screen.say(&format!("aggregator: {line}"));
+        !failed
     }
 
     /// Called when no round can begin: says what is missing. Returns the exit code.
@@ -176,6 +192,6 @@ impl Aggregator<'_> {
         self.slots.clear();
         drop(self.data);
         drop(self.control);
-        child::end_all(children);
+        children::end_all(children);
     }
 }

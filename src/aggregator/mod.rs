@@ -23,15 +23,15 @@ pub mod words;
 use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes, wipe};
-use crate::system::child::{Child, Log};
+use crate::system::child::Child;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::random;
-use crate::system::screen::Screen;
+use crate::system::screen::{Outlet, Screen};
 use crate::system::wait::{sharpen_sleeps, wall_us};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::{CollectorPlace, ExchangeChild};
+use children::{CollectorPlace, ExchangeChild, Log};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -134,6 +134,9 @@ struct Aggregator<'a> {
     log: Log,
     voices: Voices,
     screen: Screen,
+    outlet: Outlet,
+    /// Whether no further round makes sense.
+    over: bool,
     exchange: Option<ExchangeChild>,
     exchange_restart: Restart,
     /// Address of the embedded exchange, if there is one.
@@ -191,6 +194,8 @@ impl<'a> Aggregator<'a> {
             log: Log::new()?,
             voices: Voices::default(),
             screen,
+            outlet: Outlet::default(),
+            over: false,
             exchange: None,
             exchange_restart: Restart::default(),
             endpoint: config.endpoint.clone(),

@@ -73,7 +73,7 @@ impl Aggregator<'_> {
         let mut code = EXIT_NO_PRICE;
         let mut left = self.config.rounds;
         let mut before_us = None;
-        while left != Some(0) {
+        while left != Some(0) && !self.over {
             let start_us = self.next_start_us(every_us);
             if let Some(before_us) = before_us.replace(start_us)
                 && start_us > before_us + every_us
@@ -98,7 +98,7 @@ impl Aggregator<'_> {
                 written = self.write_roster();
             }
         }
-        Ok(if failed || !written {
+        Ok(if !self.outlet.finish() || failed || !written {
             EXIT_FAILURE
         } else {
             code
@@ -128,6 +128,8 @@ impl Aggregator<'_> {
         let mut naps = Naps::resting();
         loop {
             let stirred = self.sweep();
+            // An error is reported with the next result.
+            let _ = self.outlet.push();
             self.restart_exchange()?;
             self.restart_ended()?;
             if self.screen.live() {

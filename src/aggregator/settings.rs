@@ -226,7 +226,7 @@ impl Run {
                 format!(
                     "--min-exchanges {} is more than the sources have: {}",
                     self.exchanges_min,
-                    counted(exchanges, "exchange")
+                    counted(exchanges.into(), "exchange")
                 ),
             ));
         }

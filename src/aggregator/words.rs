@@ -55,10 +55,7 @@ impl Words<'_> {
         let price = self.0.price().map_or("no price".to_owned(), price::text);
         let restarts = match restarts {
             0 => String::new(),
-            count => format!(
-                ", {}",
-                counted(count.min(u16::MAX.into()) as u16, "restart")
-            ),
+            count => format!(", {}", counted(count.into(), "restart")),
         };
         format!(
             "report {}, round of {}: {price}, {}, {} of {} prices{restarts}",

@@ -25,6 +25,7 @@ use crate::system::clock::Anchor;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::net::Patience;
+use crate::system::stream;
 use crate::system::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
 use crate::wire::Ready;
 use control::{Control, is_over};
@@ -32,7 +33,6 @@ use data::DataChannel;
 use rsoracle_proof::record::Observation;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_verify::error::Error;
-use rsoracle_verify::log;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -232,7 +232,7 @@ fn first_price(
 /// Logs a complaint, unless it repeats the last one.
 fn complain(role: &str, said: &mut String, text: String) {
     if *said != text {
-        log::say(role, &text);
+        stream::say(role, &text);
         *said = text;
     }
 }
@@ -260,7 +260,7 @@ impl Collector<'_> {
                 self.last_start_us = round.start_us;
                 let anchor = Anchor(self.clock.now());
                 if is_over(&round, wall_us()) {
-                    log::say(
+                    stream::say(
                         &self.role,
                         "missed a round: it was over before its announcement was read",
                     );
@@ -294,11 +294,11 @@ impl Collector<'_> {
                     taken += 1;
                 }
                 Ok(None) => break,
-                Err(ended) => log::say(&self.role, ended.text),
+                Err(ended) => stream::say(&self.role, ended.text),
             }
         }
         if let Err(ended) = self.session.keep_alive() {
-            log::say(&self.role, ended.text);
+            stream::say(&self.role, ended.text);
         }
         if !self.session.is_open() && Instant::now() >= self.session.retry_at() {
             self.connect_between_rounds();

@@ -21,7 +21,6 @@ use crate::system::wait::wall_us;
 use finding::{Finding, heads};
 use rsoracle_proof::source::{KINDS, Source};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// The settings of `rsoracle doctor`.
@@ -85,9 +84,7 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
         .map(|source| source.name.len())
         .max()
         .unwrap_or(0);
-    if !settings.json {
-        show(&heads(name_chars));
-    }
+    let mut printed = settings.json || show(&heads(name_chars));
     let (mut usable, mut way) = (0, String::new());
     for source in &settings.sources {
         let finding = examine(SessionPlan {
@@ -102,20 +99,23 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
             way = format!(", through the proxy {proxy}");
         }
         match settings.json {
-            true => show(&finding.json()),
-            false => finding.lines(name_chars).iter().for_each(|line| show(line)),
+            true => printed &= show(&finding.json()),
+            false => printed &= show(&finding.lines(name_chars).join("\n")),
+        }
+        // Without a reader, nobody waits for the other findings.
+        if !printed {
+            return Ok(EXIT_FAILURE);
         }
     }
     let all = settings.sources.len();
-    if !settings.json {
-        show(&format!("{usable} of {all} can be used{way}"));
-    }
-    Ok(if usable == all { EXIT_OK } else { EXIT_FAILURE })
+    let summary = format!("{usable} of {all} can be used{way}");
+    let done = (settings.json || show(&summary)) && usable == all;
+    Ok(if done { EXIT_OK } else { EXIT_FAILURE })
 }
 
-/// Prints a line. A reader that closes the pipe early (`| head`) is not a failure.
-fn show(line: &str) {
-    let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+/// Prints lines. Returns whether that was possible.
+fn show(lines: &str) -> bool {
+    rsoracle_verify::print("doctor", &format!("{lines}\n"))
 }
 
 /// Examines one source.

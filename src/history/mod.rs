@@ -13,13 +13,14 @@ use crate::system::wait::wall_us;
 use row::{Row, marked};
 use rsoracle_proof::report::{Report, Verifier};
 use rsoracle_proof::seal::Keys;
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::lines::{Line, Lines};
 use rsoracle_verify::log::{self, printable};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 
 /// Width of the chart in columns, including its indentation.
 const COLUMNS: usize = 72;
@@ -105,14 +106,17 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
         text.push_str(&printable(&line));
         text.push('\n');
     }
-    // A reader that closes the pipe early (`| head`) is not a failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let printed = rsoracle_verify::print("history", &text);
     if config.json {
         remarks
             .iter()
             .for_each(|remark| log::say("history", remark));
     }
-    Ok(if page.bad > 0 { EXIT_FAILURE } else { EXIT_OK })
+    Ok(if page.bad > 0 || !printed {
+        EXIT_FAILURE
+    } else {
+        EXIT_OK
+    })
 }
 
 /// Reads a journal to its end, and keeps the last rounds.
@@ -349,11 +353,6 @@ fn drawn(course: &[Option<f64>], low: f64, high: f64) -> String {
     };
     let blocks = (0..columns).map(|column| piece(column).map_or(' ', block));
     blocks.collect()
-}
-
-fn counted(count: u64, what: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{end}")
 }
 
 #[cfg(test)]

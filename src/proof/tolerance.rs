@@ -73,15 +73,15 @@ impl<'a> Tolerance<'a> {
         let exchanges = &self.exchanges;
         let mut text = format!(
             "tolerates {} of {n}, {} of {}",
-            counted(f, "faulty collector"),
-            counted(exchanges.tolerated, "faulty exchange"),
+            counted(f.into(), "faulty collector"),
+            counted(exchanges.tolerated.into(), "faulty exchange"),
             exchanges.count()
         );
         if self.quotes.count() > 0 {
             let names: Vec<&str> = self.quotes.slots.iter().map(|(name, _)| *name).collect();
             text.push_str(&format!(
                 ", {} of {} ({})",
-                counted(self.quotes.tolerated, "faulty quote currency"),
+                counted(self.quotes.tolerated.into(), "faulty quote currency"),
                 self.quotes.count(),
                 names.join(", ")
             ));
@@ -91,7 +91,7 @@ impl<'a> Tolerance<'a> {
 }
 
 /// `1 faulty collector`, `2 faulty collectors`, `2 faulty quote currencies`.
-pub fn counted(count: u16, what: &str) -> String {
+pub fn counted(count: u64, what: &str) -> String {
     match (count, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{count} {stem}ies"),

@@ -12,4 +12,5 @@ pub mod net;
 pub mod random;
 pub mod resolve;
 pub(crate) mod screen;
+pub mod stream;
 pub mod wait;

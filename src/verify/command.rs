@@ -13,10 +13,11 @@ use rsoracle_proof::limits::TOML_BYTES_MAX;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most flaws that are shown per file; the others are counted.
@@ -158,9 +159,21 @@ fn one(
     } else {
         summary.words()
     };
-    // A reader that closes standard output early does not change the verdict.
-    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
-    Ok(summary.verdict)
+    Ok(match print("verify", &format!("{text}\n")) {
+        true => summary.verdict,
+        // A verdict that nobody could read is none.
+        false => Verdict::Invalid,
+    })
+}
+
+/// Writes a result to standard output. If that fails, returns false and says so, unless the reader closed it (`| head`).
+pub fn print(role: &str, text: &str) -> bool {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => return true,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        Err(error) => log::say(role, format!("cannot write to standard output: {error}")),
+    }
+    false
 }
 
 /// The flaw of a last price that is too old or missing.
@@ -363,8 +376,4 @@ impl Summary<'_> {
             wrong.join(",")
         )
     }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

@@ -13,5 +13,5 @@ pub mod lines;
 pub mod log;
 mod settings;
 
-pub use command::run;
+pub use command::{print, run};
 pub use settings::Settings;
