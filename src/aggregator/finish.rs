@@ -3,14 +3,15 @@
 
 use super::book::Kept;
 use super::children;
-use super::words::Words;
-use super::{Aggregator, DETAIL_SLOTS_MAX, view};
+use super::words::{self, Words};
+use super::{Aggregator, DETAIL_SLOTS_MAX, Slot, view};
 use crate::system::child::Child;
 use crate::system::wait::wall_us;
+use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 /// Most reads of the children's log at the end of a run: a child that never stops logging must not delay the end.
 const LOG_READS_AT_END: usize = 64;
@@ -24,43 +25,83 @@ impl Aggregator<'_> {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
             slot.restart.round_over(round.priced(index as u16));
+            if round.priced(index as u16) {
+                self.voices.last.remove(&(index as u16));
+            }
             if slot.remark.is_empty() && !answered {
                 slot.remark = view::why_silent(slot, round.start_us).to_owned();
             }
         }
-        self.screen.draw(view::sampling(&self.slots, &round), true);
+        match self.config.every_us {
+            None => self.screen.draw(view::sampling(&self.slots, &round), true),
+            // Of many rounds, only the lines below stay.
+            Some(_) => self.screen.draw(Vec::new(), true),
+        }
         self.screen.freeze();
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
-        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        if self.config.every_us.is_none() {
-            for line in Words(&report).details(&remarks, DETAIL_SLOTS_MAX) {
-                self.tell(&line);
-            }
-        } else {
-            let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
-            self.tell(&Words(&report).round_line(restarts));
-            for line in Words(&report).exceptions(&remarks, DETAIL_SLOTS_MAX) {
-                self.tell(&line);
-            }
-        }
-        for line in self.voices.summary() {
-            self.screen.say(&line);
-        }
-        if let Some(why) = Words(&report).failure() {
-            self.say_failure(&report, &why);
+        match self.config.every_us {
+            None => self.tell_round(&report),
+            Some(_) => self.tell_one_of_many(&report),
         }
         self.print(&report, &line)
     }
 
-    /// A price that is missing or withheld is always reported. A price that has not changed enough is mere progress.
-    fn say_failure(&mut self, report: &Report, why: &str) {
-        if report.decision.has_price() {
-            self.tell(why);
-        } else {
-            self.screen.say(&format!("aggregator: {why}"));
+    /// Says what every slot did.
+    fn tell_round(&mut self, report: &Report) {
+        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
+        for line in Words(report).details(&remarks, DETAIL_SLOTS_MAX) {
+            self.tell(&line);
         }
+        for line in self.voices.summary() {
+            self.screen.say(&line);
+        }
+        if let Some(why) = Words(report).failure() {
+            let help = match report.decision {
+                Decision::NoQuorum => self.doctor(),
+                _ => String::new(),
+            };
+            self.screen.say(&format!("aggregator: {why}{help}"));
+        }
+    }
+
+    /// Says what is new about the slots, and one line about the round. A price that is missing or withheld is always reported.
+    fn tell_one_of_many(&mut self, report: &Report) {
+        let words = Words(report);
+        let cause = |(index, slot): (usize, &Slot)| match self.voices.last.get(&(index as u16)) {
+            Some(said) => format!("{}; it said: {said}", slot.remark),
+            None => slot.remark.clone(),
+        };
+        let causes: Vec<String> = self.slots.iter().enumerate().map(cause).collect();
+        let news = words.news(&mut self.absences, &causes, DETAIL_SLOTS_MAX);
+        for line in self.voices.summary() {
+            self.screen.say(&line);
+        }
+        news.iter().for_each(|line| self.tell(line));
+        if let Some(refused) = words.refused_text() {
+            self.tell(&refused);
+        }
+        let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
+        let mut line = words.round_line(restarts, &self.absences);
+        let whole = report.outcome.prices == self.config.collectors;
+        // On a terminal that shows the result too, one line a round is enough, unless something is wrong.
+        let shown = self.screen.live() && std::io::stdout().is_terminal();
+        match report.decision {
+            Decision::Published if shown && whole => {}
+            Decision::Published | Decision::Unchanged => self.tell(&line),
+            _ => {
+                if report.decision == Decision::NoQuorum && !news.is_empty() {
+                    line.push_str(&self.doctor());
+                }
+                self.screen.say(&format!("aggregator: {line}"));
+            }
+        }
+    }
+
+    /// The command that examines the sources; empty if they are embedded.
+    fn doctor(&self) -> String {
+        words::doctor(self.slots.iter().map(|slot| slot.source.as_str()))
     }
 
     /// Makes the signed report of a round, and appends it to the journal if there is one. `None` if that failed.
@@ -159,8 +200,9 @@ impl Aggregator<'_> {
         if let Some(refused) = Words(&report).refused_text() {
             self.tell(&refused);
         }
+        let doctor = self.doctor();
         self.screen.say(&format!(
-            "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"
+            "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}{doctor}"
         ));
         self.print(&report, &line)
     }

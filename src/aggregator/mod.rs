@@ -45,6 +45,7 @@ use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, collector_keys, listen, write_enrolment};
 use std::time::{Duration, Instant};
+use words::Absence;
 
 /// Most lines of a result that are about single collectors.
 const DETAIL_SLOTS_MAX: usize = 20;
@@ -135,6 +136,8 @@ struct Aggregator<'a> {
     voices: Voices,
     screen: Screen,
     outlet: Outlet,
+    /// Slot by slot, since when it gives no price.
+    absences: Vec<Absence>,
     /// Whether no further round makes sense.
     over: bool,
     exchange: Option<ExchangeChild>,
@@ -195,6 +198,7 @@ impl<'a> Aggregator<'a> {
             voices: Voices::default(),
             screen,
             outlet: Outlet::default(),
+            absences: (0..config.collectors).map(|_| Absence::default()).collect(),
             over: false,
             exchange: None,
             exchange_restart: Restart::default(),
