@@ -6,8 +6,8 @@
 
 use super::{Slot, count};
 use crate::keys::secret::signed_hello;
+use crate::system::inbox::Inbox;
 use crate::system::limits::*;
-use crate::system::net::Inbox;
 use crate::system::random;
 use crate::system::wait::wall_us;
 use crate::wire::{

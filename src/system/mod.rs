@@ -7,6 +7,7 @@ pub mod clock;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;
+pub mod inbox;
 pub mod limits;
 pub mod net;
 pub mod random;
