@@ -33,7 +33,10 @@ impl Aggregator<'_> {
             }
         }
         match self.config.every_us {
-            None => self.screen.draw(view::sampling(&self.slots, &round), true),
+            None => self.screen.draw(
+                view::sampling(&self.slots, &round, self.screen.rows()),
+                true,
+            ),
             // Of many rounds, only the lines below stay.
             Some(_) => self.screen.draw(Vec::new(), true),
         }

@@ -364,7 +364,8 @@ impl<'a> Aggregator<'a> {
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
             let possible = self.slots.iter().filter(|slot| slot.may_come()).count();
             if self.screen.live() {
-                self.screen.draw(view::gathering(&self.slots), false);
+                self.screen
+                    .draw(view::gathering(&self.slots, self.screen.rows()), false);
             }
             if ready == possible || Instant::now() >= until {
                 return ready >= needed;
@@ -475,7 +476,7 @@ impl<'a> Aggregator<'a> {
     fn show_progress(&mut self, told: usize) -> usize {
         let round = self.round.as_ref().expect("a round is running");
         if self.screen.live() {
-            let block = view::sampling(&self.slots, round);
+            let block = view::sampling(&self.slots, round, self.screen.rows());
             self.screen.draw(block, false);
             return told;
         }

@@ -133,7 +133,8 @@ impl Aggregator<'_> {
             self.restart_exchange()?;
             self.restart_ended()?;
             if self.screen.live() {
-                self.screen.draw(view::gathering(&self.slots), false);
+                self.screen
+                    .draw(view::gathering(&self.slots, self.screen.rows()), false);
             }
             let left_us = (start_us - self.lead_us()).saturating_sub(wall_us());
             if left_us == 0 {
