@@ -3,9 +3,11 @@
 alone: pip install cryptography; python3 verify.py FILE (- reads standard input).
 
 It is an example for other languages; `rsoracle verify` does more. This program has no roster (it prints the keys instead), follows no
-chain, takes the aggregator's word for whether a price is published, and checks neither the form of the line nor its summary fields.
+chain, takes the aggregator's word for whether a price is published, and checks neither the summary fields nor, except for numbers, the
+form of the line.
 """
 import hashlib, json, re, struct, sys, time
+from decimal import Decimal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 RULES = {"trimmed-mean": 1, "median": 2, "mean": 3}
@@ -16,7 +18,8 @@ MISSES = ["no connection to the exchange", "no reply in time", "the connection e
           "a message larger than 64 KiB", "the reply is not JSON", "the reply lacks a field or has one of another type",
           "the reply has another id", "the reply has another symbol", "the price is no decimal number",
           "the price is zero, negative or absurd", "the exchange answered with an error",
-          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped", "the newest price is too old, or none has come"]
+          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped", "the newest price is too old, or none has come",
+          "the best bid is above the best ask", "the best bid and the best ask are more than 2 % apart"]
 NEVER, P = b"\xff" * 8, 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P  # of the curve -x² + y² = 1 + D x² y²
 
@@ -25,21 +28,24 @@ def need(condition, what):
 def once(pairs):
     need(len(dict(pairs)) == len(pairs), "a key stands twice")
     return dict(pairs)
+def decimal(text):  # Python's repr has the right digits, but exponents for very small and very large numbers
+    need(text == format(Decimal(repr(float(text))), "f").removesuffix(".0"), f"{text} is not the text of its number")
+    return float(text)
 
 # What stands in the line, as fields of what is signed.
 def number(value, width=8):
     need(type(value) is int and 0 <= value < min(2**53, 256**width), f"{value!r} is no number of {width} bytes")
     return value.to_bytes(width, "big")
-def f64(value, least=0.0, greatest=1e300):
+def f64(value, least=0.0, greatest=sys.float_info.max):
     need(type(value) in (int, float) and least <= value <= greatest, f"{value!r} is no price or part")
-    return struct.pack(">d", value)
+    return struct.pack(">d", value if type(value) is float else decimal(str(value)))
 def data(value, width):
     need(re.fullmatch(f"[0-9a-f]{{{2 * width}}}", value), f"{value!r} is not {width} bytes")
     return bytes.fromhex(value)
 def text(value, width):
     need(re.fullmatch(f"[!-~]{{1,{width}}}", value), f"{value!r} is no name")
     return value.encode().ljust(width, b"\0")
-price, part = lambda value: f64(value, 1e-12, 1e15), lambda value: f64(value, 5e-324, 1.0)
+price, part = lambda value: f64(value, 1e-12, 1e15), lambda value: f64(value, 5e-324)
 context = lambda name: f"rsoracle v1 {name}".encode().ljust(32, b"\0")
 maybe = lambda value, field, none=bytes(8): none if value is None else field(value)
 digest = lambda message: hashlib.sha512(message).digest()[:32]
@@ -50,8 +56,9 @@ def small_order(point):  # y = ±1: of order 1 or 2; 0: of order 4; the zeros of
     y = int.from_bytes(point, "little") % 2**255
     return y * (y * y - 1) * (D * y**4 + 2 * y * y - 1) % P == 0
 def key(value):
-    second_spelling = int.from_bytes(data(value, 32), "little") % 2**255 >= P
-    need(not second_spelling and not small_order(data(value, 32)), f"anyone could sign for the key {value}")
+    y = int.from_bytes(data(value, 32), "little") % 2**255
+    need(y < P and not small_order(data(value, 32)), f"anyone could sign for the key {value}")
+    need(pow((y * y - 1) * pow(D * y * y + 1, -1, P), (P - 1) // 2, P) == 1, f"the key {value} is no point")  # x² is a square
     return data(value, 32)
 def check_signature(public, message, signature, who):
     try:  # by OpenSSL, which refuses an S of L or more, and compares R byte for byte
@@ -157,7 +164,7 @@ def check(report):
     return standings
 
 try:
-    report = json.loads((sys.stdin if sys.argv[1] == "-" else open(sys.argv[1], encoding="utf-8")).read(), object_pairs_hook=once)
+    report = json.loads((sys.stdin if sys.argv[1] == "-" else open(sys.argv[1], encoding="utf-8")).read(), object_pairs_hook=once, parse_float=decimal)
     if "rsoracle_proof" in report:
         check_proof(report)
         print(f"the holder of the key {report['key']} signed two different answers for the round {report['round_start_us']}")

@@ -16,5 +16,6 @@ pub mod exchange;
 pub mod flags;
 pub mod history;
 pub mod keys;
+pub mod source;
 pub mod system;
 pub mod wire;

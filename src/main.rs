@@ -128,7 +128,8 @@ fn run(words: &[String]) -> Result<u8, Failure> {
     let failed = |error| Failure::Error("aggregator".to_owned(), error);
     let mut given = args::parse(&RUN, words)?;
     if let Some(path) = values::path(&given, "config")? {
-        let text = read_file(&path).map_err(failed)?;
+        // A missing file is wrong usage, which a supervisor should not try again.
+        let text = read_file(&path).map_err(|error| Usage(error.to_string()))?;
         cli::file::read(&mut given, &path, &text)?;
     }
     let configuration = cli::run::read(&given)?;
@@ -145,8 +146,8 @@ fn read_file(path: &str) -> Result<String, Error> {
     let advice =
         "--config names a file such as docs/oracle.toml, or the output of 'rsoracle run --check'";
     let bytes = files::read(path, TOML_BYTES_MAX as u64, &attempt);
-    let text = String::from_utf8(bytes.map_err(|error| error.advise(advice))?);
-    text.map_err(|_| Error::new(attempt, "it is not valid UTF-8").advise(advice))
+    let text = files::text(bytes.map_err(|error| error.advise(advice))?);
+    text.map_err(|why| Error::new(attempt, why).advise(advice))
 }
 
 /// Writes manual pages and completions into `dir`; returns their paths, one per line.

@@ -129,6 +129,7 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
     let before = published(2, 0);
     assert!(set_clock(&clock, "-2"));
     let forward = published(before.number as usize, before.round_start_us + 50_000_000);
+    running.stderr_line(" starts: the system clock was set ahead by ");
     assert!(set_clock(&clock, "-6"));
     // There are two messages, since the step is noticed during a round or between rounds.
     eventually("a word about the clock", || {

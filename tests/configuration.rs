@@ -8,8 +8,9 @@ mod witness;
 use nanoserde::DeJson;
 use published::Published;
 use rsoracle::cli::file;
+use rsoracle::cli::file::quoted;
 use rsoracle_proof::toml;
-use rsoracle_proof::toml::{Section, Value, quoted};
+use rsoracle_proof::toml::{Section, Value};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,6 +165,10 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
             "line 2, key 'samples': set twice before the first section",
         ),
         (
+            "\u{feff}samples = 3\n",
+            "line 1: a byte order mark; save without it",
+        ),
+        (
             "samples = yes\n",
             "line 1, key 'samples': not a valid value; valid are text in double quotes, a decimal number, true, false and a list of texts",
         ),
@@ -180,18 +185,22 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
 fn a_file_that_cannot_be_read_is_named_with_advice() {
     let not_text = scratch("latin.toml");
     std::fs::write(&not_text, b"feed = \"\xe9\"\n").unwrap();
+    let wide = scratch("wide.toml");
+    std::fs::write(&wide, b"\xff\xfe#\0\n\0").unwrap();
     let folder = not_text.parent().unwrap();
     let missing = folder.join("missing.toml");
     for (path, cause) in [
         (missing.as_path(), "No such file"),
         (folder, "Is a directory"),
         (&not_text, "it is not valid UTF-8"),
+        (&wide, "it is UTF-16; save it as UTF-8"),
         (Path::new("/dev/zero"), "it is larger than"),
     ] {
         let path = path.to_str().unwrap();
         let done = run(&["run", "--config", path]);
-        let begin = format!("aggregator: cannot read the configuration {path}: {cause}");
-        assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+        let begin = format!("rsoracle: cannot read the configuration {path}: {cause}");
+        // Wrong usage, which a supervisor does not try again.
+        assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
         assert!(done.stderr.starts_with(&begin), "{}", done.stderr);
         assert!(done.stderr.contains("docs/oracle.toml"), "{}", done.stderr);
         assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
@@ -203,7 +212,6 @@ fn spelled(text: &str) -> Vec<String> {
     let value = |value: &Value| match value {
         Value::Text(text) => quoted(text),
         Value::Whole(number) => number.to_string(),
-        Value::Number(number) => number.to_string(),
         Value::Switch(on) => on.to_string(),
         Value::List(texts) => {
             let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();

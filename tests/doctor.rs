@@ -2,8 +2,9 @@
 
 mod support;
 
+use rsoracle::exchange::DIALECTS;
 use rsoracle::exchange::json::{Json, Spans};
-use rsoracle_proof::source::KINDS;
+use rsoracle::source::KINDS;
 use support::*;
 
 const POLL: &str = "embedded:BTCUSDT";
@@ -173,6 +174,29 @@ fn a_clock_that_is_off_is_seen_wherever_the_exchange_gives_a_time() {
             &done,
             &["this machine's clock is ", " behind the exchange's"],
         );
+    }
+}
+
+/// Whoever keeps a list of permitted hosts finds them all there.
+#[test]
+fn every_address_is_in_the_operators_document_in_the_order_of_preference() {
+    let page = include_str!("../docs/OPERATING.md");
+    for dialect in DIALECTS {
+        let hosts = dialect.urls.iter().map(|url| {
+            let end = url
+                .match_indices('/')
+                .nth(2)
+                .map_or(url.len(), |(at, _)| at);
+            format!("`{}`", &url[..end])
+        });
+        let hosts: Vec<String> = hosts.collect();
+        let row = page.lines().find(|line| {
+            let kinds = line.split('|').nth(1).unwrap_or_default();
+            let named = format!("`{}`", dialect.name);
+            kinds.contains(&named) && line.contains("`wss://")
+        });
+        let row = row.unwrap_or_else(|| panic!("no addresses of {}", dialect.name));
+        assert!(row.contains(&hosts.join(", ")), "{row}");
     }
 }
 

@@ -150,7 +150,7 @@ fn a_certificate_that_is_not_trusted() {
     let (_exchange, url) = exchange(&["--cert", &tls.cert, "--key", &tls.key]);
     let url = url.replace("127.0.0.1", "localhost");
     let args = [&SOURCE[..], &["--endpoint", &url]].concat();
-    let advice = "name its authority with --ca-file if you trust it";
+    let advice = "name its root authority with --ca-file if you trust it";
     let parts = ["cannot complete the TLS handshake with localhost:", advice];
     fails_for_good(&args, &parts);
     fails_for_good(&[&args[..], &["--ca-file", &other.ca]].concat(), &parts);

@@ -127,8 +127,10 @@ fn nothing_but_bad_replies_makes_abstentions_with_their_reason() {
                 "{fault}: {text}"
             );
         }
+        // The samples' numbers apart, all say the same: one line, and one more for the other collectors.
         let logged = format!(" refused: {reason}: ");
-        assert!(text.contains(&logged), "{logged:?} in {text}");
+        let count = text.matches(&logged).count();
+        assert!((1..=2).contains(&count), "{logged:?} in {text}");
     }
 }
 

@@ -24,13 +24,23 @@ struct Shown {
     round_start_us: u64,
     price: Option<f64>,
     decision: String,
+    age_us: Option<u64>,
     embedded: bool,
     prices: u16,
     n: u16,
+    given: Vec<Given>,
     missing: Vec<Missing>,
     gap: bool,
     reports_missing: u64,
     checks: bool,
+}
+
+#[derive(DeJson, Debug, PartialEq)]
+struct Given {
+    slot: u16,
+    source: String,
+    price: f64,
+    age_us: Option<u64>,
 }
 
 #[derive(DeJson, Debug)]
@@ -204,6 +214,16 @@ fn json_has_the_same_rounds_one_a_line() {
         ("no-quorum", "2023-11-14T22:14:20.000Z")
     );
     assert_eq!(second_round.round_start_us, second(6));
+    let given = Given {
+        slot: 0,
+        source: "binance:BTCUSDC".to_owned(),
+        price: 100_000.0,
+        age_us: None,
+    };
+    assert_eq!(
+        (&*second_round.given, second_round.age_us),
+        (&[given][..], None)
+    );
     // Warnings go to standard error, not into the JSON.
     let done = run(&["history", "--json", &path]);
     assert!(
@@ -457,4 +477,15 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
     assert!(took.as_secs() < 20, "{took:?}");
     let (rounds, _) = shown(&[text(&path), "--last", "10000"]);
     assert_eq!(rounds.len(), 5_000);
+}
+
+#[test]
+fn the_age_of_each_slot_and_of_a_quorum_is_in_the_json() {
+    let mut oracle = Oracle::new(5, "kraken:BTC/USD");
+    let ages = [Some(300), Some(200), None, Some(900_000_000), Some(100)];
+    let report = oracle.report_aged(second(1), &ages);
+    let (rounds, code) = shown(&[&journal(&[report.line()])]);
+    assert_eq!((code, rounds[0].age_us), (Some(0), Some(300)));
+    let given = rounds[0].given.iter();
+    assert_eq!(given.map(|given| given.age_us).collect::<Vec<_>>(), ages);
 }

@@ -1,141 +1,20 @@
 //! A real `rsoracle collect` against a hostile aggregator that the test plays: the collector logs why it refuses, ends, and
 //! signs nothing.
 
+mod enlisted;
 mod support;
 
-use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
+use enlisted::*;
+use rsoracle::keys::secret::SecretKey;
 use rsoracle::system::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
 use rsoracle::system::wait::wall_us;
-use rsoracle::wire::{Challenge, FrameKind, Hello, Preamble, Ready, Refusal, RoundFrame, Sample};
-use rsoracle_proof::bytes::padded;
+use rsoracle::wire::{Challenge, FrameKind, Hello, Refusal, RoundFrame, Sample};
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation};
-use rsoracle_proof::seal::PublicKey;
-use std::fs::File;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use support::peer::{Peer, SOURCE};
+use std::net::TcpStream;
+use support::peer::Peer;
 use support::*;
-
-const SECRET: [u8; 32] = [5; 32];
-
-/// The two ports of an aggregator that the test plays.
-struct Ports {
-    control: TcpListener,
-    data: TcpListener,
-}
-
-fn ports() -> Ports {
-    let listen = || {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("O_NONBLOCK");
-        listener
-    };
-    Ports {
-        control: listen(),
-        data: listen(),
-    }
-}
-
-fn aggregator_key() -> SecretKey {
-    SecretKey::from_seed(&mut [99; 32])
-}
-
-fn enrolment() -> Vec<u8> {
-    [&SECRET[..], aggregator_key().public().bytes()].concat()
-}
-
-fn address(listener: &TcpListener) -> SocketAddr {
-    listener.local_addr().expect("an address")
-}
-
-fn accept(listener: &TcpListener) -> Peer {
-    let (tcp, _) = eventually("the collector connects", || match listener.accept() {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-        accepted => Some(accepted.expect("a connection")),
-    });
-    Peer::over(tcp)
-}
-
-/// Starts the collector of slot 3 with these bytes on its standard input.
-fn collect(ports: &Ports, exchange_url: &str, enrolment: &[u8]) -> Running {
-    let path = scratch("enrolment");
-    std::fs::write(&path, enrolment).expect("a file");
-    let mut command = rsoracle();
-    command.args(["collect", "--slot", "3", "--source", SOURCE]);
-    command.args(["--endpoint", exchange_url]);
-    command.args(["--control", &address(&ports.control).to_string()]);
-    command.args(["--data", &address(&ports.data).to_string()]);
-    command.stdin(File::open(&path).expect("the file"));
-    start_command(command)
-}
-
-/// A collector that is ready for a round, and its connections.
-struct Enlisted {
-    running: Running,
-    control: Peer,
-    data: Peer,
-    nonce: [u8; 32],
-    hello: Hello,
-}
-
-fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
-    let running = collect(ports, exchange_url, &enrolment());
-    let mut control = accept(&ports.control);
-    let nonce = [42; 32];
-    control.send(&Challenge { nonce }.encode());
-    let hello = Hello::decode(&control.next()).expect("a hello");
-    let key = PublicKey::decode(&hello.key).expect("a key");
-    let secret = EnrolmentSecret::take(&mut SECRET.clone());
-    assert!(key.signed(&hello_bytes(&nonce, &secret, &hello), &hello.signature));
-    assert_eq!((hello.slot, hello.source), (3, padded(SOURCE)));
-    let mut data = accept(&ports.data);
-    let preamble = Preamble::decode(&data.next()).expect("a preamble");
-    assert_eq!((preamble.slot, preamble.key), (3, hello.key));
-    Ready::decode(&control.next()).expect("ready");
-    Enlisted {
-        running,
-        control,
-        data,
-        nonce,
-        hello,
-    }
-}
-
-impl Enlisted {
-    /// A valid round of two samples, which starts late enough to be read in time.
-    fn round(&self) -> RoundFrame {
-        self.signed(wall_us() + 4_000_000, 2, 20_000)
-    }
-
-    fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> RoundFrame {
-        let round = RoundFrame {
-            start_us,
-            interval_us,
-            samples,
-            terms_digest: [8; 32],
-            signature: [0; 64],
-        };
-        self.seal(round, &aggregator_key())
-    }
-
-    fn seal(&self, mut round: RoundFrame, key: &SecretKey) -> RoundFrame {
-        round.signature = key.sign(&round_bytes(&self.nonce, &self.hello.signature, &round));
-        round
-    }
-
-    /// Sends these bytes. The collector must refuse them for `reason`, end, and sign nothing.
-    fn refuses(mut self, bytes: &[u8], reason: Reject) {
-        self.control.send(bytes);
-        assert_eq!(self.control.refusal(), reason);
-        self.data.until_ended();
-        assert_eq!(self.data.got(), [0u8; 0], "nothing was signed");
-        let done = self.running.finish();
-        let line = format!("collector 3: refused a frame of the aggregator: {reason}; ");
-        assert_eq!(done.code, Some(1));
-        assert!(done.stderr.starts_with(&line), "{}", done.stderr);
-    }
-}
 
 #[test]
 fn rounds_that_make_no_sense_are_refused_though_the_aggregator_signed_them() {
@@ -282,24 +161,13 @@ fn one_start_is_answered_once_and_a_replay_of_it_never() {
             false => round,
         };
         collector.control.send(&round.encode());
-        if !late {
-            collector.control.send(&again.encode());
-        }
-        for index in 0..2 {
-            let sample = Sample::decode(&collector.control.next()).expect("a sample");
-            assert_eq!(
-                (sample.start_us, sample.record.index),
-                (round.start_us, index)
-            );
-        }
-        let answer = Observation::decode(&collector.data.next());
-        answer.expect("an observation");
         if late {
-            collector.control.send(&again.encode());
+            collector.answers(&round);
         }
+        collector.control.send(&again.encode());
         assert_eq!(collector.control.refusal(), Reject::RoundStart);
         collector.data.until_ended();
-        assert_eq!(collector.data.got(), [0u8; 0], "one answer and no other");
+        assert_eq!(collector.data.got(), [0u8; 0], "one answer at most");
         assert_eq!(collector.running.finish().code, Some(1));
     }
 }
@@ -424,10 +292,14 @@ fn an_enrolment_that_is_none_is_refused_before_anything_else() {
     let ports = ports();
     let whole = enrolment();
     let weak_key = [&SECRET[..], &[0; 32]].concat();
+    let one_more = [&whole[..], b"\n"].concat();
+    let twice = [&whole[..], &whole[..]].concat();
     for (bytes, cause) in [
-        (&whole[..0], "failed to fill whole buffer"),
-        (&whole[..31], "failed to fill whole buffer"),
-        (&whole[..63], "failed to fill whole buffer"),
+        (&whole[..0], "it ended after 0 of 64 bytes"),
+        (&whole[..31], "it ended after 31 of 64 bytes"),
+        (&whole[..63], "it ended after 63 of 64 bytes"),
+        (&one_more[..], "there are more than 64 bytes"),
+        (&twice[..], "there are more than 64 bytes"),
         (&weak_key[..], "its second half is not a public key"),
     ] {
         let done = collect(&ports, "ws://127.0.0.1:1/", bytes).finish();

@@ -210,6 +210,125 @@ fn a_file_that_is_not_exactly_a_key_is_refused_and_not_quoted() {
 }
 
 #[test]
+fn what_is_no_key_is_not_made_private_and_what_editors_leave_in_a_key_is_named() {
+    for args in [
+        &["keys", "/etc/passwd"][..],
+        &["run", "--aggregator-key", "/etc/passwd"],
+    ] {
+        let sentence = refused(args);
+        assert!(sentence.contains("it is not one line"), "{sentence}");
+        assert!(!sentence.contains("chmod"), "{sentence}");
+    }
+    let (path, _) = keygen("a.key");
+    let line = fs::read_to_string(&path).unwrap();
+    let utf_16: Vec<u8> = line.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, what) in [
+        (
+            line.replace('\n', "\r\n").into_bytes(),
+            "it ends with a carriage return",
+        ),
+        (
+            line.replace('\n', "\r").into_bytes(),
+            "it ends with a carriage return",
+        ),
+        (
+            format!("\u{feff}{line}").into_bytes(),
+            "it begins with a byte order mark",
+        ),
+        ([&[0xff, 0xfe], &utf_16[..]].concat(), "it is UTF-16"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let sentence = refused(&["keys", text(&path)]);
+        assert!(sentence.contains(what), "{what}: {sentence}");
+    }
+}
+
+#[test]
+fn a_folder_in_which_others_can_replace_keys_is_told() {
+    let dir = directory();
+    let args = ["--collectors", "2", "--collector-keys", text(&dir)];
+    for (bits, is_open) in [
+        (0o777, true),
+        (0o770, true),
+        (0o1777, false),
+        (0o755, false),
+    ] {
+        mode(&dir, bits);
+        let done = short_run(&[&args[..], &["--quiet"]].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let warning = format!(
+            "others may write to {} (mode {bits:04o}), and so others can replace keys",
+            dir.display()
+        );
+        let lines = done.stderr.lines();
+        let told = lines.filter(|line| line.contains(&warning)).count();
+        assert_eq!(told, usize::from(is_open), "{bits:o}: {}", done.stderr);
+    }
+    // The aggregator's key is beside its journal.
+    let journal = directory().join("j");
+    mode(journal.parent().unwrap(), 0o777);
+    let done = short_run(&["--collectors", "1", "--journal", text(&journal)]);
+    assert!(done.stderr.contains("(mode 0777)"), "{}", done.stderr);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_key_of_another_user_is_told() {
+    let dir = directory();
+    let args = ["--collectors", "1", "--collector-keys", text(&dir)];
+    let run = || short_run(&[&args[..], &["--quiet"]].concat()).stderr;
+    assert_eq!(run(), "");
+    std::os::unix::fs::chown(dir.join("slot-0.key"), Some(4321), None).unwrap();
+    let told = run();
+    let warning = format!(
+        "the key file {}/slot-0.key belongs to user 4321",
+        dir.display()
+    );
+    assert!(told.contains(&warning), "{told}");
+    std::os::unix::fs::chown(dir.join("slot-0.key"), Some(0), None).unwrap();
+    std::os::unix::fs::chown(&dir, Some(4321), None).unwrap();
+    let told = run();
+    assert!(
+        told.contains(&format!("{} belongs to user 4321", dir.display())),
+        "{told}"
+    );
+}
+
+/// As Kubernetes mounts a secret: root's, and readable for the group of the process (fsGroup). Nobody else can read it then,
+/// and the process could not if its mode were 0600.
+#[test]
+#[ignore = "needs root"]
+fn root_may_give_a_key_to_the_group_of_a_process_and_to_no_one_else() {
+    use std::os::unix::process::CommandExt;
+    // The build's own folders may be closed to other users.
+    let dir = std::env::temp_dir().join(format!("rsoracle-given-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let binary = dir.join("rsoracle");
+    fs::copy(rsoracle().get_program(), &binary).unwrap();
+    let (path, key) = keygen("a.key");
+    let given = dir.join("a.key");
+    fs::copy(path, &given).unwrap();
+    let ask = |owner: u32, bits: u32| {
+        std::os::unix::fs::chown(&given, Some(owner), Some(4322)).unwrap();
+        mode(&given, bits);
+        let mut command = std::process::Command::new(&binary);
+        command.args(["keys", text(&given)]).uid(4321).gid(4322);
+        start_command(command).finish()
+    };
+    assert!(ask(0, 0o440).stdout.starts_with(&key));
+    let advice = "or root's with mode 0440 (in Kubernetes: defaultMode 0440 and fsGroup)";
+    for (owner, bits) in [(0, 0o444), (0, 0o460), (0, 0o640 | 0o1), (4323, 0o440)] {
+        let done = ask(owner, bits);
+        assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""), "{bits:o}");
+        assert!(done.stderr.contains(advice), "{}", done.stderr);
+        assert!(!done.stderr.contains("chmod"), "{}", done.stderr);
+    }
+    // The owner itself can do without the group.
+    assert!(ask(4321, 0o440).stderr.contains("run chmod 600"));
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn a_bad_key_file_ends_a_run_before_anything_starts() {
     let dir = directory();
     let slot = dir.join("slot-1.key");

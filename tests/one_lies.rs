@@ -13,23 +13,31 @@ use witness::*;
 /// The liar's slot.
 const LIAR: u16 = 4;
 
-/// Runs a round with a liar whose exchange has this fault. The collectors in `killed` are killed during the round.
-fn lied_to(fault: &str, killed: &[u16]) -> Published {
+/// An aggregator with a liar, and what they need.
+struct Stage {
+    aggregator: Running,
+    _others: [Running; 3],
+}
+
+/// Starts five collectors, of which the last has an exchange with this fault.
+fn stage(fault: &str, args: &[&str]) -> Stage {
     let dir = scratch("enrolments").parent().unwrap().to_owned();
     let dir = dir.to_str().expect("a path in UTF-8");
     // Play the tape faster than recorded, so that prices change during the round.
-    let (_honest, honest_url) = exchange(&["--speed", "50"]);
+    let (honest, honest_url) = exchange(&["--speed", "50"]);
     let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
     command.args(["--endpoint", &honest_url, "--ready-timeout", "60s"]);
     command.args(["--remote", "1", "--enrolment-dir", dir]);
-    command.args(["--samples", "5", "--interval", "1s"]);
-    let aggregator = start_command(command);
+    let aggregator = start_command({
+        command.args(args);
+        command
+    });
     let path = format!("{dir}/slot-{LIAR}.enrolment");
     eventually("the liar's enrolment is written", || {
         (std::fs::metadata(&path).ok()?.len() == 64).then_some(())
     });
     let (control, data) = aggregator.channels();
-    let (_lying, url) = exchange(&["--speed", "50", "--fault", fault]);
+    let (lying, url) = exchange(&["--speed", "50", "--fault", fault]);
     let mut command = rsoracle();
     command.args(["collect", "--slot", &LIAR.to_string()]);
     command.args(["--source", "embedded:BTCUSDT", "--endpoint", &url]);
@@ -40,12 +48,20 @@ fn lied_to(fault: &str, killed: &[u16]) -> Published {
         &data.to_string(),
     ]);
     command.stdin(Stdio::from(std::fs::File::open(&path).unwrap()));
-    let _liar = start_command(command);
-    aggregator.stderr_line("sample 2 of 5");
-    for slot in killed {
-        signal(aggregator.collector(*slot), "KILL");
+    Stage {
+        aggregator,
+        _others: [honest, lying, start_command(command)],
     }
-    let done = aggregator.finish();
+}
+
+/// Runs a round with a liar whose exchange has this fault. The collectors in `killed` are killed during the round.
+fn lied_to(fault: &str, killed: &[u16]) -> Published {
+    let stage = stage(fault, &["--samples", "5", "--interval", "1s"]);
+    stage.aggregator.stderr_line("sample 2 of 5");
+    for slot in killed {
+        signal(stage.aggregator.collector(*slot), "KILL");
+    }
+    let done = stage.aggregator.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let report = Published::of(&done);
     report.assert_on_time(&done);
@@ -86,4 +102,17 @@ fn one_liar_and_one_crash_at_once_are_survived() {
 #[test]
 fn one_liar_and_two_crashes_still_make_a_quorum() {
     assert_harmless(&lied_to("scale:10", &[0, 2]), 800_000.0..950_000.0);
+}
+
+#[test]
+fn a_liar_that_is_trimmed_round_after_round_is_told_of_once() {
+    let stage = stage("scale:1.01", &["--every", "1s", "--samples", "1"]);
+    let told =
+        format!("collector {LIAR} (embedded:BTCUSDT): its price is apart from the others' since ");
+    stage.aggregator.stderr_line(&told);
+    let reports = || stage.aggregator.stdout().lines().count();
+    let before = reports();
+    eventually("more rounds", || (reports() > before + 3).then_some(()));
+    let text = stage.aggregator.stderr();
+    assert_eq!(text.matches("): its price ").count(), 1, "{text}");
 }

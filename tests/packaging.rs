@@ -6,6 +6,7 @@ mod signed;
 mod support;
 
 use image::{Image, ONE_ROUND};
+use rsoracle::aggregator::roster;
 use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
 use rsoracle::system::wait::wall_us;
@@ -403,7 +404,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     assert_eq!(health(&image, &folder).code, Some(1));
     std::fs::write(
         folder.join("roster.toml"),
-        roster_of(&oracle.terms).render(),
+        roster::render(&roster_of(&oracle.terms)),
     )
     .unwrap();
     assert_eq!(health(&image, &folder).code, Some(0));

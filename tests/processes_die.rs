@@ -24,7 +24,7 @@ const BEATS: u32 = 10;
 enum Moment {
     /// As soon as its process exists.
     Starting,
-    /// After the first of four samples, all of which are needed for a price.
+    /// After the first of ten samples, eight of which are needed for a price.
     MidRound,
     /// After the last sample but one.
     NearEnd,
@@ -34,14 +34,14 @@ enum Moment {
 fn strike(signal_name: &str, slots: &[u16], moment: Moment) -> (Finished, String) {
     let (mut command, mark) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
     // One second between samples, so that the signal comes before the next one.
-    command.args(["--samples", "4", "--interval", "1s"]);
+    command.args(["--samples", "10", "--interval", "1s"]);
     // The round waits this long only if a collector is stopped.
     command.args(["--ready-timeout", "15s"]);
     let running = start_command(command);
     let line = match moment {
         Moment::Starting => "control channel on ",
-        Moment::MidRound => "sample 1 of 4",
-        Moment::NearEnd => "sample 3 of 4",
+        Moment::MidRound => "sample 1 of 10",
+        Moment::NearEnd => "sample 9 of 10",
     };
     running.stderr_line(line);
     for slot in slots {

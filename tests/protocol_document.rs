@@ -10,16 +10,17 @@ use rsoracle::exchange;
 use rsoracle::exchange::Way;
 use rsoracle::exchange::json;
 use rsoracle::flags::values::source_for;
+use rsoracle::source::KINDS;
 use rsoracle::system::limits::*;
+use rsoracle_proof::price;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::hex;
-use rsoracle_proof::source::KINDS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
-use vectors::Story;
+use vectors::{DECIMALS, Story};
 
 fn file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -106,6 +107,13 @@ fn the_table_of_the_little_round_says_what_happens_in_it() {
         .map(|cells| format!("| {} |", cells.join(" | ")))
         .collect();
     assert_eq!(rows, Story::play().rows());
+}
+
+#[test]
+fn the_table_of_decimal_digits_is_how_the_library_writes_numbers() {
+    let written = |number: f64| [format!("{:016x}", number.to_bits()), price::exact(number)];
+    let rows = table(&document(), "Decimal digits");
+    assert_eq!(rows, DECIMALS.map(written));
 }
 
 #[test]

@@ -215,3 +215,114 @@ fn a_variable_that_names_none_is_refused_rather_than_passed_over() {
         assert_refused(&done, &[&named, "in PEM form"]);
     }
 }
+
+/// Runs a shell script that makes certificates in a new directory. Returns the directory.
+fn made(script: &str) -> String {
+    let dir = scratch("x").parent().unwrap().to_str().unwrap().to_owned();
+    let script = format!("set -e; cd '{dir}'; {script}");
+    let done = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    dir
+}
+
+#[test]
+#[ignore = "needs namespaces"]
+fn the_variables_are_read_as_openssl_reads_them() {
+    let stage = Stage::new();
+    let (ours, theirs) = (rehashed(&stage.ca), rehashed(&good_certificates().ca));
+    // A dead link and a file that is no certificate, under names by which OpenSSL would look for one.
+    let spoilt = made(&format!(
+        "cp -a '{ours}'/. .; ln -s /nonexistent 0123abcd.0; echo none > 89abcdef.0"
+    ));
+    for dirs in [
+        format!("{theirs}:{ours}"),
+        format!("/etc/ssl/certs:/nonexistent::{ours}"),
+        spoilt,
+    ] {
+        assert_price(&stage.run(None, &[], &[("SSL_CERT_DIR", &dirs)]));
+    }
+    assert_untrusted(&stage.run(Some(&stage.ca), &[], &[("SSL_CERT_DIR", &theirs)]));
+    let script = "openssl x509 -in $CA -trustout -addtrust serverAuth -out trusted.pem
+        openssl x509 -in $CA -trustout -setalias other -out alias.pem
+        openssl x509 -in $CA -trustout -addtrust emailProtection -out other.pem
+        openssl x509 -in $CA -trustout -addreject serverAuth -out rejected.pem
+        sed 's/CERTIFICATE/X509 &/; s/$/\\r/' $CA > windows.pem
+        { printf '\\357\\273\\277'; cat $CA; } > marked.pem
+        { echo text; sed 's/^/# /' $CA; cat $CA; } > commented.pem";
+    let dir = made(&format!("CA='{}'; {script}", stage.ca));
+    for name in ["trusted", "alias", "windows", "marked", "commented"] {
+        let file = format!("{dir}/{name}.pem");
+        assert_price(&stage.run(None, &[], &[("SSL_CERT_FILE", &file)]));
+        assert_price(&stage.run(None, &["--ca-file", &file], &[]));
+    }
+    // What OpenSSL would not trust for servers is not trusted.
+    for name in ["other", "rejected"] {
+        let file = format!("{dir}/{name}.pem");
+        let done = stage.run(None, &[], &[("SSL_CERT_FILE", &file)]);
+        assert_refused(&done, &["no certificate in it"]);
+    }
+}
+
+#[test]
+#[ignore = "needs namespaces"]
+fn a_certificate_that_cannot_be_read_is_named() {
+    let stage = Stage::new();
+    let script = "{ cat $CA; sed 's/^M/m/' $CA; } > second.pem; head -3 $CA > half.pem; mkdir one; cp second.pem one/0123abcd.0";
+    let dir = made(&format!("CA='{}'; {script}", stage.ca));
+    for (name, number) in [("second", 2), ("half", 1)] {
+        let cause = format!("{dir}/{name}.pem: certificate {number} of it cannot be read");
+        let file = format!("{dir}/{name}.pem");
+        assert_refused(&stage.run(None, &["--ca-file", &file], &[]), &[&cause]);
+    }
+    let place = format!("{dir}/one");
+    let cause = format!("certificate 2 of it cannot be read ({place}/0123abcd.0)");
+    let done = stage.run(None, &[], &[("SSL_CERT_DIR", &place)]);
+    assert_refused(&done, &[&cause]);
+}
+
+#[test]
+#[ignore = "needs namespaces"]
+fn an_intermediate_authority_without_its_root_is_told_apart() {
+    let dir = made(
+        "new() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $1.key -out $1.csr -subj /CN=$1; }
+        sign() { openssl x509 -req -in $1.csr -CA $2.pem -CAkey $2.key -CAcreateserial -days 9000 -extfile $1.ext -out $1.pem; }
+        echo basicConstraints=CA:TRUE > middle.ext; echo subjectAltName=DNS:localhost,IP:127.0.0.1 > leaf.ext
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout root.key -out root.pem -days 9000 -subj /CN=root
+        new middle; new leaf; sign middle root; sign leaf middle; cat middle.pem root.pem > both.pem",
+    );
+    let place = |name: &str| format!("{dir}/{name}");
+    let (exchange, url) = exchange(&["--cert", &place("leaf.pem"), "--key", &place("leaf.key")]);
+    let stage = Stage {
+        _exchange: exchange,
+        url,
+        ca: place("both.pem"),
+    };
+    let other = good_certificates().ca;
+    assert_price(&stage.run(Some(&other), &["--ca-file", &stage.ca], &[]));
+    let done = stage.run(Some(&other), &["--ca-file", &place("middle.pem")], &[]);
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    let advice = "add the root's certificate to the file of --ca-file or SSL_CERT_FILE";
+    assert!(done.stderr.contains(advice), "{}", done.stderr);
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_refused_rather_than_passed_over() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for name in [
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "NO_PROXY",
+        "no_proxy",
+    ] {
+        for args in [&["run", "--source", "kraken"][..], &["doctor", "kraken"]] {
+            let mut command = rsoracle();
+            command.args(args);
+            command.env(name, OsStr::from_bytes(b"/tmp/\xff.pem"));
+            let done = start_command(command).finish();
+            assert_refused(&done, &[name, "not valid UTF-8", "correct or unset it"]);
+        }
+    }
+}

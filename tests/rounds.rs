@@ -407,3 +407,16 @@ fn what_is_wrong_is_said_once_with_its_cause_and_then_in_the_line_of_every_round
     assert!(rounds.count() >= 3);
     running.signal("KILL");
 }
+
+#[test]
+fn starts_that_are_skipped_are_told_with_the_cause_that_was_measured() {
+    let chronicle = Chronicle::new();
+    let running = chronicle.start(&CALM);
+    chronicle.until(0, "a price", |kept| kept.decision == "published");
+    running.signal("STOP");
+    std::thread::sleep(Duration::from_secs(5));
+    running.signal("CONT");
+    running.stderr_line(" starts: too busy a machine, or a signal, stopped this process for ");
+    hold(&running);
+    chronicle.assert_whole(CALM_US);
+}

@@ -3,11 +3,12 @@
 
 mod vectors;
 
+use rsoracle::aggregator::roster;
 use rsoracle::cli::file;
 use rsoracle::cli::run;
 use rsoracle::embedded::binance::answer::{Scene, reply};
 use rsoracle::embedded::binance::request::Request;
-use rsoracle::embedded::dialect::{Desk, STREAMS};
+use rsoracle::embedded::dialect::{Beat, Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
 use rsoracle::embedded::quote::MarketData;
 use rsoracle::embedded::tape::{BUILT_IN, Tape};
@@ -18,9 +19,9 @@ use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::source::KINDS;
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::roster::{Roster, RosterSeat};
-use rsoracle_proof::source::KINDS;
 use rsoracle_proof::terms::{Seat, Terms};
 use std::path::{Path, PathBuf};
 use vectors::Story;
@@ -93,8 +94,11 @@ fn reported(seeds: &Seeds) {
     seeds.put("journal", "torn", &journal[..journal.len() - 9]);
     seeds.put("journal", "proofs", format!("{}\n", lines[3]));
     let roster = roster(&story.terms);
-    assert_eq!(Roster::parse(&roster.render()).as_ref(), Ok(&roster));
-    seeds.put("roster", "roster", roster.render());
+    assert_eq!(
+        Roster::parse(&roster::render(&roster)).as_ref(),
+        Ok(&roster)
+    );
+    seeds.put("roster", "roster", roster::render(&roster));
 }
 
 fn roster(terms: &Terms) -> Roster {
@@ -197,6 +201,7 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
             channel,
             symbol: symbol.to_owned(),
             number,
+            stamps: true,
             first: number == 0,
             serial: 7,
             last: "87231.42".to_owned(),
@@ -206,6 +211,9 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
             now_us: 1_723_161_255_400_000,
         };
         desk.said.push((stream.price)(&market));
+        if let Beat::Quiet(_, words) | Beat::Steady(_, words) | Beat::Asks(_, words) = stream.beat {
+            desk.said.push(words(&market));
+        }
     }
     desk.said
 }

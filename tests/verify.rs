@@ -5,15 +5,15 @@ mod support;
 mod witness;
 
 use nanoserde::DeJson;
+use rsoracle::aggregator::roster;
 use rsoracle::exchange::json;
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::bytes::padded;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::record::{Answer, Observation, Record};
 use rsoracle_proof::report::{KeyChange, Proof};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
-use rsoracle_proof::seal::{Digest32, hex};
+use rsoracle_proof::seal::hex;
 use signed::Says::*;
 use signed::*;
 use std::fs;
@@ -57,7 +57,7 @@ fn file<T: AsRef<str>>(lines: &[T]) -> String {
 
 fn roster_file(roster: &Roster) -> String {
     let path = scratch("roster.toml");
-    fs::write(&path, roster.render()).unwrap();
+    fs::write(&path, roster::render(roster)).unwrap();
     text(&path).to_owned()
 }
 
@@ -857,21 +857,7 @@ fn forged_with_a_key_of_small_order() -> String {
     let mut oracle = Oracle::new(1, "binance:BTCUSDC");
     let terms = &oracle.terms;
     let mut round = Round::new(terms.clone(), START_US);
-    round.digest = Digest32::terms()
-        .field(terms.aggregator.bytes())
-        .field(&terms.session)
-        .field(&padded::<16>(&terms.feed))
-        .field(&terms.rule.code().to_be_bytes())
-        .field(&terms.sample_rule.code().to_be_bytes())
-        .field(&terms.n().to_be_bytes())
-        .field(&terms.f.to_be_bytes())
-        .field(&terms.quorum.to_be_bytes())
-        .field(&terms.exchanges_min.to_be_bytes())
-        .field(&terms.samples.to_be_bytes())
-        .field(&terms.interval_us.to_be_bytes())
-        .field(&neutral)
-        .field(&padded::<32>(&terms.seats[0].source))
-        .done();
+    round.digest = digest_with_key(terms, &neutral);
     let mut signature = [0; 64];
     signature[..32].copy_from_slice(&neutral);
     round.parts[0].records.push(Record {

@@ -13,7 +13,6 @@ use openssl::openssl_takes;
 use published::Published;
 use rsoracle::keys::file as keyfile;
 use rsoracle::keys::secret::SecretKey;
-use rsoracle::wire::Sample;
 use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::{Answer, Observation, Record};
 use rsoracle_proof::report::Report;
@@ -91,9 +90,110 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
         reported(source, &["--rule", "median", "--collectors", "4"]),
         reported(source, &["--rule", "mean", "--sample-rule", "median"]),
         reported("embedded:NOSUCHUSDT", &["--collectors", "2"]),
+        with_misses(Miss::ALL, Abstention::TooFewSamples),
     ] {
         let (_, output) = checked(&python, &line);
         assert!(output.status.success(), "{}: {line}", text(&output.stderr));
+    }
+}
+
+/// The document's rule for numbers that lie halfway between two shortest texts, with the digits of Python's repr.
+const DECIMALS: &str = "
+import hashlib
+from decimal import Decimal
+state, texts = 1, ''
+for i in range(10000):
+    state, k = (state * 6364136223846793005 + 1442695040888963407) % 2**64, i % 3
+    number = (2 * (state >> (39 - 7 * k)) + 1) / 2**(14 - 3 * k)
+    texts += format(Decimal(repr(number)), 'f') + '\\n'
+print(texts, end='')
+";
+
+#[test]
+#[ignore = "needs python"]
+fn python_writes_numbers_with_the_same_digits_and_both_verifiers_take_no_others() {
+    let python = python();
+    let output = Command::new(&python).args(["-c", DECIMALS]).output();
+    let (theirs, ours) = (
+        text(&output.expect("Python runs").stdout),
+        vectors::decimals(),
+    );
+    let pairs = theirs.lines().zip(ours.lines());
+    let differ: Vec<_> = pairs
+        .filter(|(theirs, ours)| theirs != ours)
+        .take(5)
+        .collect();
+    assert!(
+        differ.is_empty() && theirs.len() == ours.len(),
+        "{differ:?}"
+    );
+    // A collector can make any price a tie.
+    let tie = Says::Price(87_231.000_244_140_625);
+    let line = Oracle::new(1, "kraken:BTC/USD").line(START_US, &[tie]);
+    let even = "87231.00024414062";
+    assert_eq!(line.matches(even).count(), 3, "{line}");
+    for (text_of_it, ours, theirs) in [
+        (even, 5, true),
+        ("87231.00024414063", 1, false),
+        ("87231.000244140625", 1, false),
+        ("8.723100024414062e4", 1, false),
+        ("87231.000244140620", 1, false),
+    ] {
+        let (file, output) = checked(&python, &line.replace(even, text_of_it));
+        assert_eq!(
+            output.status.success(),
+            theirs,
+            "{text_of_it}: {}",
+            text(&output.stderr)
+        );
+        assert_eq!(run(&["verify", &file]).code, Some(ours), "{text_of_it}");
+    }
+}
+
+#[test]
+#[ignore = "needs python"]
+fn a_verifier_in_python_takes_the_same_keys_and_policies_as_ours() {
+    let python = python();
+    // A silent collector signs nothing, and yet its key must be one.
+    let silent = |key: [u8; 32]| {
+        let mut oracle = Oracle::new(1, "kraken:BTC/USD");
+        let mut round = Round::new(oracle.terms.clone(), START_US);
+        round.digest = signed::digest_with_key(&oracle.terms, &key);
+        let honest = hex(signed::key(1).public().bytes());
+        oracle.sign(round).line().replace(&honest, &hex(&key))
+    };
+    let of = |first: u8, middle: u8, last: u8| {
+        let mut key = [middle; 32];
+        (key[0], key[31]) = (first, last);
+        key
+    };
+    let policy = |part: f64| {
+        let mut oracle = Oracle::new(1, "kraken:BTC/USD");
+        oracle.policy.deviation = Some(part);
+        oracle.policy.move_max = Some(part);
+        oracle.policy.spread_max = Some(part);
+        oracle.line(START_US, &[Says::Price(100.0)])
+    };
+    for (line, takes) in [
+        (silent(*signed::key(1).public().bytes()), true),
+        (silent(of(0x02, 0, 0)), false),
+        (silent(of(0x01, 0, 0)), false),
+        (silent(of(0xf0, 0xff, 0x7f)), false),
+        (policy(0.5), true),
+        (policy(1.5), true),
+        (policy(1e308), true),
+        (policy(5e-324), true),
+        (
+            policy(0.5).replace("\"deviation\":0.5", "\"deviation\":0"),
+            false,
+        ),
+    ] {
+        let (file, output) = checked(&python, &line);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.success(), takes, "{said}: {line}");
+        let code = if takes { 5 } else { 1 };
+        let done = run(&["verify", &file]);
+        assert_eq!(done.code, Some(code), "{}: {line}", done.stdout);
     }
 }
 
@@ -111,24 +211,21 @@ fn of_two_exchanges(second: Says, last: Says, sources: [&str; 4]) -> String {
     )
 }
 
-/// A round in which the only collector abstains because its exchange's prices are stale.
-fn with_a_stale_one() -> String {
+/// A round in which the only collector abstains, since its samples are missing for these reasons.
+fn with_misses(misses: &[Miss], why: Abstention) -> String {
     let mut oracle = Oracle::new(1, "kraken:BTC/USD");
+    oracle.terms.samples = misses.len() as u32;
     let mut round = Round::new(oracle.terms.clone(), START_US);
-    let record = Record {
-        index: 0,
-        price: Err(Miss::Stale),
-        lateness_us: Some(3),
-        age_us: None,
-    };
-    let sample = Sample {
-        start_us: START_US,
-        record,
-    };
-    round
-        .sample(0, sample.start_us, &sample.record)
-        .expect("a sound sample");
-    let answer = Answer::Abstain(Abstention::Stale);
+    for (index, miss) in misses.iter().enumerate() {
+        let record = Record {
+            index: index as u32,
+            price: Err(*miss),
+            lateness_us: Some(3),
+            age_us: None,
+        };
+        round.sample(0, START_US, &record).expect("a sound sample");
+    }
+    let answer = Answer::Abstain(why);
     let signed = signed::signed(&round, 0, answer, START_US);
     round.observe(0, &signed).expect("a sound answer");
     oracle.sign(round).line()
@@ -160,7 +257,7 @@ fn a_verifier_in_python_tells_exchanges_and_recorded_prices_by_the_same_names() 
             "\"embedded\":true,",
         ),
         (
-            with_a_stale_one(),
+            with_misses(&[Miss::Stale], Abstention::Stale),
             "\"abstains\":\"the exchange lives, and says no price that is young enough\"",
         ),
     ] {

@@ -12,9 +12,9 @@ use rsoracle::exchange::Pace;
 use rsoracle::exchange::roots::Roots;
 use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
 use rsoracle::exchange::{Said, Way, dialect, tunnel};
+use rsoracle::source::{KINDS, Source};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
-use rsoracle_proof::source::{KINDS, Source};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 

@@ -6,6 +6,7 @@
 
 use super::{Slot, count};
 use crate::keys::secret::signed_hello;
+use crate::system::clock::span;
 use crate::system::inbox::Inbox;
 use crate::system::limits::*;
 use crate::system::random;
@@ -72,8 +73,8 @@ impl ControlChannel {
         })
     }
 
-    /// Polls every connection once. `joining`: whether collectors may join now. Returns whether anything happened, or
-    /// strangers are connected.
+    /// Polls every connection once. `joining`: whether collectors may join now. Returns whether a member left, or strangers are
+    /// connected: members' frames can wait.
     pub fn sweep(
         &mut self,
         slots: &mut [Slot],
@@ -86,13 +87,8 @@ impl ControlChannel {
             let Some(member) = &mut slot.member else {
                 continue;
             };
-            let departure = match hear(member, index as u16, round.as_deref_mut(), refused) {
-                Ok(came) => {
-                    stirred |= came;
-                    continue;
-                }
-                Err(departure) => departure,
-            };
+            let heard = hear(member, index as u16, round.as_deref_mut(), refused);
+            let Err(departure) = heard else { continue };
             stirred = true;
             let member = slot.member.take().expect("it was just heard");
             match departure {
@@ -160,6 +156,19 @@ impl ControlChannel {
                 Err(reason) => refuse(stranger.inbox, reason, refused),
             }
         }
+    }
+}
+
+impl Member {
+    /// What is wrong with its clock, before the first round is announced to it.
+    pub(super) fn clock_text(&self) -> Option<String> {
+        let off_us = self.clock_offset_us.unsigned_abs();
+        let way = match self.clock_offset_us {
+            ..0 => "behind",
+            _ => "ahead of",
+        };
+        let off = off_us > CLOCK_OFF_US_MAX + self.round_trip_us && self.round_start_us == 0;
+        off.then(|| format!("its clock is {} {way} this machine's: set both (NTP); its samples are not taken when the others are, and its answers may come too late", span(off_us)))
     }
 }
 
@@ -239,22 +248,21 @@ impl From<Reject> for Departure {
     }
 }
 
-/// Reads a member's frames. Returns whether there were any. An error ends its membership.
+/// Reads a member's frames. An error ends its membership.
 fn hear(
     member: &mut Member,
     slot: u16,
     mut round: Option<&mut Round>,
     refused: &mut Refused,
-) -> Result<bool, Departure> {
-    let mut came = false;
+) -> Result<(), Departure> {
     for _ in 0..FRAMES_PER_SWEEP {
-        came |= member.inbox.fill();
+        member.inbox.fill();
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
             Some(head) => FrameKind::decode(&head)?,
-            None => return still_there(member).map(|()| came),
+            None => return still_there(member),
         };
         if member.inbox.bytes().len() < kind.bytes() {
-            return still_there(member).map(|()| came);
+            return still_there(member);
         }
         match kind {
             FrameKind::Ready => {
@@ -281,7 +289,7 @@ fn hear(
         }
         member.inbox.consume(kind.bytes());
     }
-    Ok(came)
+    Ok(())
 }
 
 /// Whether a member that has sent no whole frame may stay.

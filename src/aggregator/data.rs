@@ -13,6 +13,7 @@ use rsoracle_proof::record::Observation;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::{Observed, Round};
 use rsoracle_verify::error::Error;
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub struct DataChannel {
     listener: TcpListener,
     /// Oldest first.
     senders: Vec<Sender>,
+    /// Answers under slots' keys that were refused in this round as those to another feed or by another rule would be.
+    misfits: BTreeMap<u16, Reject>,
     /// The address that it listens on.
     pub address: SocketAddr,
 }
@@ -42,6 +45,7 @@ impl DataChannel {
         Ok(DataChannel {
             listener,
             senders: Vec::new(),
+            misfits: BTreeMap::new(),
             address,
         })
     }
@@ -57,7 +61,7 @@ impl DataChannel {
         let mut stirred = false;
         self.senders.retain_mut(|sender| {
             let heard = sender.hear(slots, round.as_deref_mut());
-            let stays = keep(heard, refused);
+            let stays = keep(heard, sender.slot, refused, &mut self.misfits);
             stirred |= !stays || sender.slot.is_none() || !sender.inbox.bytes().is_empty();
             stays
         });
@@ -76,7 +80,8 @@ impl DataChannel {
                 since: Instant::now(),
                 slot: None,
             };
-            if keep(sender.hear(slots, round.as_deref_mut()), refused) {
+            let heard = sender.hear(slots, round.as_deref_mut());
+            if keep(heard, sender.slot, refused, &mut self.misfits) {
                 self.senders.push(sender);
             }
         }
@@ -110,26 +115,33 @@ impl DataChannel {
         }
     }
 
-    /// The round is over: counts observations whose samples did not come.
-    pub(crate) fn close_round(&mut self, refused: &mut Refused) {
+    /// The round is over: counts observations whose samples did not come. Returns which slots' answers were refused,
+    /// and why. (Anybody may have sent them, so this may explain a silence and proves nothing.)
+    pub(crate) fn close_round(&mut self, refused: &mut Refused) -> BTreeMap<u16, Reject> {
         let waiting = |sender: &&Sender| {
             sender.slot.is_some() && sender.inbox.bytes().len() == Observation::BYTES
         };
         for _ in self.senders.iter().filter(waiting) {
             count(refused, Reject::SamplesMissing);
         }
+        std::mem::take(&mut self.misfits)
     }
 }
 
-/// Whether a connection stays; counts the reason if there is one why it does not.
-fn keep(heard: Result<(), Option<Reject>>, refused: &mut Refused) -> bool {
-    match heard {
-        Ok(()) => true,
-        Err(reason) => {
-            reason.into_iter().for_each(|reason| count(refused, reason));
-            false
+/// Whether a connection of `slot` stays; counts the reason if there is one why it does not.
+fn keep(
+    heard: Result<(), Option<Reject>>,
+    slot: Option<u16>,
+    refused: &mut Refused,
+    misfits: &mut BTreeMap<u16, Reject>,
+) -> bool {
+    if let Err(Some(reason)) = heard {
+        count(refused, reason);
+        if let (Some(slot), Reject::Signature | Reject::AverageDiffers) = (slot, reason) {
+            misfits.insert(slot, reason);
         }
     }
+    heard.is_ok()
 }
 
 impl Sender {

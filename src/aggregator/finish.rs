@@ -12,6 +12,7 @@ use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
 use std::io::{IsTerminal, Write};
+use std::time::Instant;
 
 /// Most reads of the children's log at the end of a run: a child that never stops logging must not delay the end.
 const LOG_READS_AT_END: usize = 64;
@@ -21,7 +22,7 @@ impl Aggregator<'_> {
     /// code.
     pub(super) fn publish(&mut self) -> u8 {
         let round = self.round.take().expect("a round has run");
-        self.data.close_round(&mut self.refused);
+        let mut misfits = self.data.close_round(&mut self.refused);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
             slot.restart.round_over(round.priced(index as u16));
@@ -29,7 +30,14 @@ impl Aggregator<'_> {
                 self.voices.last.remove(&(index as u16));
             }
             if slot.remark.is_empty() && !answered {
-                slot.remark = view::why_silent(slot, round.start_us).to_owned();
+                slot.remark = match misfits.remove(&(index as u16)) {
+                    None => view::why_silent(slot, round.start_us).to_owned(),
+                    Some(reason) => format!(
+                        "an answer under its key was refused: {reason}; its --feed must be {} and its --sample-rule {}",
+                        round.terms.feed,
+                        round.terms.sample_rule.name()
+                    ),
+                };
             }
         }
         match self.config.every_us {
@@ -44,6 +52,9 @@ impl Aggregator<'_> {
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
+        for line in self.strays.take(&report) {
+            self.screen.say(&format!("aggregator: {line}"));
+        }
         match self.config.every_us {
             None => self.tell_round(&report),
             Some(_) => self.tell_one_of_many(&report),
@@ -72,11 +83,12 @@ impl Aggregator<'_> {
     /// Says what is new about the slots, and one line about the round. A price that is missing or withheld is always reported.
     fn tell_one_of_many(&mut self, report: &Report) {
         let words = Words(report);
-        let cause = |(index, slot): (usize, &Slot)| match self.voices.last.get(&(index as u16)) {
+        let cause = |(index, slot): (u16, &Slot)| match self.voices.last.get(&index) {
+            Some(said) if slot.remark.is_empty() => format!("it said: {said}"),
             Some(said) => format!("{}; it said: {said}", slot.remark),
             None => slot.remark.clone(),
         };
-        let causes: Vec<String> = self.slots.iter().enumerate().map(cause).collect();
+        let causes: Vec<String> = (0..).zip(&self.slots).map(cause).collect();
         let news = words.news(&mut self.absences, &causes, DETAIL_SLOTS_MAX);
         for line in self.voices.summary() {
             self.screen.say(&line);
@@ -110,7 +122,10 @@ impl Aggregator<'_> {
     /// Makes the signed report of a round, and appends it to the journal if there is one. `None` if that failed.
     fn keep(&mut self, round: Round) -> Option<Kept> {
         let refused = std::mem::take(&mut self.refused);
-        match self.book.keep(self.config, &self.key, round, refused) {
+        let began = Instant::now();
+        let kept = self.book.keep(self.config, &self.key, round, refused);
+        self.spent_us = [began.elapsed().as_micros() as u64, 0];
+        match kept {
             Ok(kept) => {
                 let why = match &kept.proofs {
                     Ok(Some(path)) => format!("the proof is in {path}"),
@@ -162,10 +177,12 @@ impl Aggregator<'_> {
     fn print_line(&mut self, shown: &str) -> bool {
         let config = self.config;
         let file = config.journal.as_ref().or(config.latest.as_ref());
+        let began = Instant::now();
         let written = match config.every_us.and(file) {
             Some(_) => self.outlet.print(shown),
             None => writeln!(std::io::stdout(), "{shown}"),
         };
+        self.spent_us[1] = began.elapsed().as_micros() as u64;
         let failed = written.is_err();
         self.over = failed && file.is_none();
         let changed = failed != std::mem::replace(&mut self.outlet.fails, failed);

@@ -3,7 +3,7 @@
 //! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: collector, keys, proof, system, verify, wire. Used by: cli, main.
+//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, main.
 
 mod book;
 mod children;
@@ -12,10 +12,11 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
-mod roster;
+pub mod roster;
 mod rounds;
 pub mod settings;
 mod setup;
+mod strays;
 mod view;
 pub mod voices;
 pub mod words;
@@ -43,8 +44,9 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, listen, write_enrolment};
+use setup::{check_open_files, collector_keys, key_doubts, listen, write_enrolment};
 use std::time::{Duration, Instant};
+use strays::Strays;
 use words::Absence;
 
 /// Most lines of a result that are about single collectors.
@@ -134,6 +136,9 @@ struct Aggregator<'a> {
     refused: Refused,
     log: Log,
     voices: Voices,
+    strays: Strays,
+    /// What the last round spent on keeping its report and on writing to standard output, in microseconds.
+    spent_us: [u64; 2],
     screen: Screen,
     outlet: Outlet,
     /// Slot by slot, since when it gives no price.
@@ -196,6 +201,8 @@ impl<'a> Aggregator<'a> {
             refused: Refused::new(),
             log: Log::new()?,
             voices: Voices::default(),
+            strays: Strays::default(),
+            spent_us: [0; 2],
             screen,
             outlet: Outlet::default(),
             absences: (0..config.collectors).map(|_| Absence::default()).collect(),
@@ -207,6 +214,9 @@ impl<'a> Aggregator<'a> {
         };
         if let (Some(path), true) = (book::key_path(config), key_made) {
             aggregator.tell(&format!("made a new key for the aggregator: {path}"));
+        }
+        for doubt in key_doubts(config, book::key_path(config)) {
+            aggregator.screen.say(&format!("aggregator: {doubt}"));
         }
         if let Err(error) = aggregator.book.write_latest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
@@ -413,6 +423,13 @@ impl<'a> Aggregator<'a> {
     /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
+        let members = (0..).zip(&self.slots).filter(|(_, slot)| slot.ready());
+        let clocks = members.filter_map(|(index, slot)| {
+            let text = slot.member.as_ref()?.clock_text()?;
+            Some(format!("aggregator: collector {index}: {text}"))
+        });
+        let lines: Vec<String> = clocks.collect();
+        lines.iter().for_each(|line| self.screen.say(line));
         let mut ready = 0;
         for slot in &mut self.slots {
             ready += u16::from(slot.announce(&round, &self.key));

@@ -1,8 +1,8 @@
 //! How long the aggregator sleeps (naps) between two sweeps.
 //!
-//! Invariant: naps are short while answers are expected and after anything has happened, and grow only while nothing
-//! happens. So a new connection soon gets frequent sweeps. No nap between samples ends around a sample's instant, when the
-//! collectors need the cores.
+//! Invariant: naps are short while answers are expected. Otherwise they are long, since a wake-up costs more than all frames
+//! of a round: only strangers, and collectors that leave, make them short for a while. So a new connection soon gets frequent
+//! sweeps. No nap between samples ends around a sample's instant, when the collectors need the cores.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const NAP_CLOSING_MAX: Duration = Duration::from_millis(2);
 const NAP_RESTING: Duration = Duration::from_millis(10);
 /// Nap between samples after something has happened.
 const NAP_SAMPLING: Duration = Duration::from_millis(20);
-/// Longest nap while nothing happens: this delays, for example, noticing that a child ended.
-const NAP_IDLE_MAX: Duration = Duration::from_millis(50);
+/// Nap while nothing happens: this delays, for example, noticing that a child ended or wants to join.
+const NAP_IDLE_MAX: Duration = Duration::from_millis(100);
 /// No nap ends within this time of a sample's instant, before or after: collectors poll the clock before it, and encrypt and
 /// send after it.
 pub(crate) const INSTANT_CLEAR: Duration = Duration::from_millis(3);
@@ -32,27 +32,27 @@ pub struct Naps {
 impl Naps {
     /// Naps while collectors get ready.
     pub fn gathering() -> Naps {
-        Naps::new(NAP_SHORT, NAP_GATHERING_MAX)
+        Naps::new(NAP_SHORT, NAP_SHORT, NAP_GATHERING_MAX)
     }
 
     /// Naps between rounds.
     pub(crate) fn resting() -> Naps {
-        Naps::new(NAP_RESTING, NAP_IDLE_MAX)
+        Naps::new(NAP_IDLE_MAX, NAP_RESTING, NAP_IDLE_MAX)
     }
 
     /// Naps between samples.
     pub(crate) fn sampling() -> Naps {
-        Naps::new(NAP_SAMPLING, NAP_IDLE_MAX)
+        Naps::new(NAP_IDLE_MAX, NAP_SAMPLING, NAP_IDLE_MAX)
     }
 
     /// Naps after the last sample.
     pub fn closing() -> Naps {
-        Naps::new(NAP_SHORT, NAP_CLOSING_MAX)
+        Naps::new(NAP_SHORT, NAP_SHORT, NAP_CLOSING_MAX)
     }
 
-    fn new(awake: Duration, longest: Duration) -> Naps {
+    fn new(next: Duration, awake: Duration, longest: Duration) -> Naps {
         Naps {
-            next: awake,
+            next,
             awake,
             longest,
         }
@@ -115,6 +115,7 @@ mod tests {
     #[test]
     fn naps_grow_while_nothing_stirs_and_are_brief_once_something_does() {
         let mut naps = Naps::resting();
+        assert_eq!(naps.after(false), NAP_IDLE_MAX);
         assert_eq!(naps.after(true), NAP_RESTING);
         let idle: Vec<Duration> = (0..20).map(|_| naps.after(false)).collect();
         assert!(idle[0] > NAP_RESTING && idle.is_sorted());

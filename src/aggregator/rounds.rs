@@ -8,6 +8,7 @@ use super::children::CollectorPlace;
 use super::nap::Naps;
 use super::{Aggregator, view};
 use crate::aggregator::settings::clear_us;
+use crate::system::clock::span;
 use crate::system::limits::*;
 use crate::system::random;
 use crate::system::wait::wall_us;
@@ -64,6 +65,36 @@ impl Restart {
     }
 }
 
+/// The system clock and the time since the system's start, each less the monotonic clock, in microseconds. A clock that is set
+/// moves the first, and a machine that is suspended moves both.
+fn offsets_us(origin: Instant) -> [u64; 2] {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let up_s = text.split(' ').next().and_then(|s| s.parse().ok());
+    let up_us = (up_s.unwrap_or(0.0) * 1e6) as u64;
+    let mono_us = origin.elapsed().as_micros() as u64;
+    [wall_us(), up_us].map(|us| us.saturating_sub(mono_us))
+}
+
+/// Why a round's time was overrun by `late_us`: the cause that was measured to take most of it. `moved_us` is by how much the
+/// offsets grew, and `spent_us` what the round before spent on keeping its report and on writing to standard output.
+fn why_late(late_us: u64, moved_us: [u64; 2], spent_us: [u64; 2]) -> String {
+    let ([ahead_us, suspended_us], [disk_us, output_us]) = (moved_us, spent_us);
+    let known_us = ahead_us.max(suspended_us) + disk_us + output_us;
+    let set_us = ahead_us.saturating_sub(suspended_us);
+    let causes = [
+        (suspended_us, "the machine was suspended for"),
+        (set_us, "the system clock was set ahead by"),
+        (disk_us, "the disk is too slow: it took the last report in"),
+        (output_us, "nobody read standard output for"),
+        (
+            late_us.saturating_sub(known_us),
+            "too busy a machine, or a signal, stopped this process for",
+        ),
+    ];
+    let most = causes.into_iter().max_by_key(|(us, _)| *us);
+    most.map_or(String::new(), |(us, cause)| format!("{cause} {}", span(us)))
+}
+
 impl Aggregator<'_> {
     /// Runs rounds: as many as `--rounds` says, or without end. Returns the exit code.
     pub(super) fn rounds(&mut self, every_us: u64) -> Result<u8, Error> {
@@ -72,20 +103,25 @@ impl Aggregator<'_> {
         let mut failed = false;
         let mut code = EXIT_NO_PRICE;
         let mut left = self.config.rounds;
-        let mut before_us = None;
+        let mut before_us: Option<u64> = None;
+        let (origin, mut offsets) = (Instant::now(), offsets_us(Instant::now()));
         while left != Some(0) && !self.over {
             let start_us = self.next_start_us(every_us);
-            if let Some(before_us) = before_us.replace(start_us)
-                && start_us > before_us + every_us
+            if let Some(before_us) = &mut before_us
+                && start_us > *before_us + every_us
             {
-                let count = (start_us - before_us) / every_us - 1;
-                self.tell(&format!(
-                    "skipped {count} starts: the machine is too busy or its disk too slow for this period, or the clock was set"
-                ));
+                let count = (start_us - *before_us) / every_us - 1;
+                let late_us = wall_us().saturating_sub(*before_us + every_us);
+                let before = std::mem::replace(&mut offsets, offsets_us(origin));
+                let moved_us = [0, 1].map(|at| offsets[at].saturating_sub(before[at]));
+                let why = why_late(late_us, moved_us, self.spent_us);
+                self.tell(&format!("skipped {count} starts: {why}"));
+                *before_us = start_us - every_us;
             }
             if !self.rest(start_us)? {
                 continue;
             }
+            before_us = Some(start_us);
             self.announce(start_us);
             self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
             match self.publish() {
@@ -196,5 +232,49 @@ impl Aggregator<'_> {
             self.screen.say(&format!("aggregator: {error}"));
         }
         started.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_that_took_most_of_the_time_is_named_with_its_time() {
+        let s = 1_000_000;
+        for (late_us, moved_us, spent_us, why) in [
+            (
+                60 * s,
+                [59 * s, 59 * s],
+                [s, 0],
+                "the machine was suspended for 59.0 s",
+            ),
+            (
+                60 * s,
+                [59 * s, 0],
+                [s, 0],
+                "the system clock was set ahead by 59.0 s",
+            ),
+            (
+                9 * s,
+                [0, 0],
+                [5 * s, 2 * s],
+                "the disk is too slow: it took the last report in 5.0 s",
+            ),
+            (
+                9 * s,
+                [0, 0],
+                [s, 7 * s],
+                "nobody read standard output for 7.0 s",
+            ),
+            (
+                9 * s,
+                [0, 0],
+                [s, 2 * s],
+                "too busy a machine, or a signal, stopped this process for 6.0 s",
+            ),
+        ] {
+            assert_eq!(why_late(late_us, moved_us, spent_us), why);
+        }
     }
 }

@@ -4,11 +4,11 @@
 //! looked at.
 
 use crate::collector::overrides::Overrides;
+use crate::source::Source;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits;
 use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
 use rsoracle_proof::publish::Policy;
-use rsoracle_proof::source::Source;
 use rsoracle_proof::tolerance::{Tolerance, counted};
 use rsoracle_verify::duration::duration_text;
 use std::net::SocketAddr;

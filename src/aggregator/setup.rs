@@ -6,10 +6,11 @@ use crate::keys::file as keyfile;
 use crate::system::limits::STRANGERS_MAX;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, Metadata};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Listens on the port of one channel. If it is in use and `any_port_will_do`, takes a free port instead.
@@ -79,6 +80,35 @@ pub(crate) fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Res
         .open(&path);
     file.and_then(|mut file| file.write_all(enrolment))
         .map_err(failed)
+}
+
+/// What endangers key files although their own modes are private, in lines for the operator. `own` is the aggregator's.
+pub fn key_doubts(config: &Run, own: Option<String>) -> BTreeSet<String> {
+    let local = config.collectors - config.remote;
+    let dirs = config.collector_keys.iter();
+    let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| keyfile::of_slot(dir, slot)));
+    let paths = own.into_iter().chain(of_slots);
+    paths.filter_map(|path| key_doubt(&path)).collect()
+}
+
+/// The same of one key file. Without /proc, nothing is said.
+fn key_doubt(path: &str) -> Option<String> {
+    let (user, place) = (keyfile::own_user()?, Path::new(".").join(path));
+    let folder = place.parent()?;
+    let (file, around) = (fs::metadata(path).ok()?, fs::metadata(folder).ok()?);
+    let other = |about: &Metadata| Some(about.uid()).filter(|owner| ![0, user].contains(owner));
+    let mode = around.mode() & 0o7777;
+    // In a sticky folder such as /tmp, nobody else can replace this user's files.
+    let is_open = mode & 0o022 != 0 && mode & 0o1000 == 0;
+    let why = match (other(&file), other(&around)) {
+        (Some(owner), _) => format!("the key file {path} belongs to user {owner}"),
+        (_, Some(owner)) => format!("{} belongs to user {owner}", folder.display()),
+        _ if is_open => format!("others may write to {} (mode {mode:04o})", folder.display()),
+        _ => return None,
+    };
+    Some(format!(
+        "{why}, and so others can replace keys: keep them in a folder of this user's own with mode 0700"
+    ))
 }
 
 /// The keys of local collectors that have key files.

@@ -12,9 +12,9 @@ use crate::aggregator::words;
 use crate::collector::overrides::Overrides;
 use crate::flags::args::{Flag, Given, SourceSection, Usage};
 use crate::flags::tables::RUN;
-use rsoracle_proof::source::{Source, kinds};
+use crate::source::{Source, kinds};
 use rsoracle_proof::toml;
-use rsoracle_proof::toml::{Entry, Section, Value, Wrong, quoted};
+use rsoracle_proof::toml::{Entry, Section, Value, Wrong};
 use std::fmt::Write as _;
 
 /// Flags that are not keys: two are about the file itself, and sources are under `sources`.
@@ -192,6 +192,22 @@ fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<St
     }
 }
 
+/// Text in double quotes, escaped. Control characters other than line feed and tab cannot be expressed.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,7 +334,7 @@ mod tests {
             ),
             (
                 "samples = 3.0",
-                "line 1, key 'samples': it takes a whole number",
+                "line 1, key 'samples': not a valid value; valid are text in double quotes, a whole number",
             ),
             (
                 "json = \"yes\"",
@@ -477,5 +493,14 @@ mod tests {
         assert!(run("--source binance --accept-quote USDC", section).is_ok());
         let typed = run("--heartbeat 1h", "samples = 3").unwrap_err();
         assert!(typed.starts_with("--heartbeat needs"), "{typed}");
+    }
+
+    #[test]
+    fn quoted_text_round_trips() {
+        for text in ["", "BTC/USD", "a\"b\\c\nd\te", "é\\\\\"\"", "#[]="] {
+            let sections = toml::parse(&format!("a = {}", quoted(text))).unwrap();
+            let read = sections[0].required("a").and_then(Entry::text);
+            assert_eq!(read, Ok(text));
+        }
     }
 }

@@ -11,9 +11,9 @@ use crate::flags::args::{Given, Usage};
 use crate::flags::values::{
     connection_age_us, endpoint, feed, optional, overrides, path, proxy, sample_rule,
 };
+use crate::source::Source;
 use crate::system::limits;
 use rsoracle_proof::publish::Policy;
-use rsoracle_proof::source::Source;
 use std::net::{IpAddr, SocketAddr};
 
 /// The configuration of a run: the aggregator's settings, and what only [`super::file::render`] and [`super::way::check`] need.

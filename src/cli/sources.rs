@@ -5,8 +5,9 @@
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{DIVERSE, source_for};
+use crate::source::{Source, capitals, market_of};
 use crate::system::limits::COLLECTORS_MAX;
-use rsoracle_proof::source::{Source, capitals, market_of, quote_of};
+use rsoracle_proof::source::quote_of;
 use std::collections::BTreeSet;
 
 /// Currencies that the built-in rosters accept for USD.

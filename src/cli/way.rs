@@ -3,7 +3,7 @@
 use super::run::Configuration;
 use crate::exchange::roots::{self, Roots};
 use crate::exchange::{endpoints, tunnel};
-use rsoracle_proof::source::Source;
+use crate::source::Source;
 use rsoracle_verify::error::Error;
 
 /// Looks for root certificates and a proxy, if any connection will use TLS. A problem is reported here, once, before every

@@ -1,10 +1,13 @@
 //! A collector's end of the control channel: hello, announcements of rounds, samples.
 //!
-//! Invariant: a round is accepted only if the aggregator signed it for this connection, and starts strictly increase.
+//! Invariant: a round is accepted only if the aggregator signed it for this connection, and its instants are later than those
+//! of all rounds before. So however many rounds are announced, an exchange is asked at most once every
+//! [`INTERVAL_US_MIN`]. A frame that has no place here is answered when it is read, and ends this collector.
 
 use super::{Enrolment, Stop};
 use crate::collector::settings::Collect;
 use crate::keys::secret::{SecretKey, round_bytes};
+use crate::system::clock::span;
 use crate::system::inbox::{Inbox, waits};
 use crate::system::limits::*;
 use crate::system::wait::wall_us;
@@ -33,11 +36,10 @@ pub fn reach(
     }
 }
 
-/// Whether it is too late even for the round's last sample. A collector that was held up may read announcements of rounds
-/// that are over.
-pub(crate) fn is_over(round: &RoundFrame, now_us: u64) -> bool {
-    let last_us = round.start_us + u64::from(round.samples - 1) * round.interval_us;
-    last_us + lateness_us_max(round.interval_us) < now_us
+/// For how long it has been too late even for the round's last sample; `None` if it is not. A collector that was held up may
+/// read announcements of rounds that are over.
+pub(crate) fn over_us(round: &RoundFrame, now_us: u64) -> Option<u64> {
+    now_us.checked_sub(last_us(round) + lateness_us_max(round.interval_us) + 1)
 }
 
 /// The control connection, after the hello was sent.
@@ -46,7 +48,12 @@ pub struct Control {
     aggregator: PublicKey,
     nonce: [u8; 32],
     hello_signature: [u8; 64],
-    refused: Option<Reject>,
+    /// The reason of a refusal, if there was one, and the error that it makes.
+    refused: Option<(Reject, Error)>,
+    /// The next round: its announcement was read and checked, and is still in the inbox.
+    next: Option<RoundFrame>,
+    /// The earliest start that the next round may have.
+    start_us_min: u64,
 }
 
 impl Control {
@@ -107,6 +114,8 @@ impl Control {
             nonce,
             hello_signature: hello.signature,
             refused: None,
+            next: None,
+            start_us_min: 1,
         };
         if control.send(&hello.encode()).is_err() {
             let error = Error::new(attempt, "the other side ended the connection");
@@ -132,16 +141,20 @@ impl Control {
     /// Whether the aggregator dropped this connection before it read the hello: newer connections displaced it, or the hello
     /// was late (this process waited too long for a core).
     pub(crate) fn unheard(&self) -> bool {
-        matches!(self.refused, Some(Reject::Crowded | Reject::HelloLate))
+        let reason = self.refused.as_ref().map(|(reason, _)| reason);
+        matches!(reason, Some(Reject::Crowded | Reject::HelloLate))
     }
 
-    /// Reads what has arrived, and fails if the connection has ended or was refused.
+    /// Reads and checks what has arrived, and fails if the connection has ended, was refused, or has brought a frame that has
+    /// no place here: that frame is refused at once.
     pub fn look(&mut self) -> Result<(), Error> {
         self.inbox.fill();
-        if let Some(bytes) = self.inbox.peek()
-            && let Ok(Refusal { reason }) = Refusal::decode(&bytes)
+        if self.refused.is_none()
+            && let Err(reason) = self.judge(wall_us())
         {
-            self.refused = Some(reason);
+            let _ = self.send(&Refusal { reason }.encode());
+            let error = Error::new("refused a frame of the aggregator", reason);
+            self.refused = Some((reason, error.advise(advice(reason, &self.inbox, wall_us()))));
         }
         match self.stop() {
             Stop::Failed(error) => Err(error),
@@ -152,6 +165,31 @@ impl Control {
         }
     }
 
+    /// Checks the first frame in the inbox, if it has arrived and was not checked before.
+    fn judge(&mut self, now_us: u64) -> Result<(), Reject> {
+        let Some(head) = self.inbox.peek().filter(|_| self.next.is_none()) else {
+            return Ok(());
+        };
+        match FrameKind::decode(&head)? {
+            FrameKind::Round => {
+                if let Some(bytes) = self.inbox.peek() {
+                    let round = RoundFrame::decode(&bytes)?;
+                    self.check(&round, now_us)?;
+                    self.next = Some(round);
+                }
+            }
+            FrameKind::Refusal => {
+                if let Some(bytes) = self.inbox.peek() {
+                    let Refusal { reason } = Refusal::decode(&bytes)?;
+                    let attempt = "the aggregator refused this collector";
+                    self.refused = Some((reason, Error::new(attempt, reason)));
+                }
+            }
+            _ => return Err(Reject::Kind),
+        }
+        Ok(())
+    }
+
     /// Like [`Control::look`], but the error is the reason to stop.
     pub fn stands(&mut self) -> Result<(), Stop> {
         self.look().map_err(|_| self.stop())
@@ -159,12 +197,8 @@ impl Control {
 
     /// Why this collector stops when the connection is over: a refusal is a failure, the aggregator's end is not.
     pub fn stop(&self) -> Stop {
-        match self.refused {
-            Some(reason) => {
-                Stop::Failed(Error::new("the aggregator refused this collector", reason))
-            }
-            None => Stop::Aggregator,
-        }
+        let refused = self.refused.as_ref();
+        refused.map_or(Stop::Aggregator, |(_, error)| Stop::Failed(error.clone()))
     }
 
     /// Like [`Control::look`], but also fails if a round is waiting: for work that must not delay a round.
@@ -177,21 +211,14 @@ impl Control {
         }
     }
 
-    /// Whether a whole round frame has arrived.
+    /// Whether the announcement of a round waits. The aggregator announces one round at a time, so the round before is over.
     pub(crate) fn round_waits(&self) -> bool {
-        self.inbox.bytes().len() >= RoundFrame::BYTES
+        self.next.is_some()
     }
 
-    /// Whether a round is waiting that starts later than this one. The aggregator announces one round at a time, so then this
-    /// one is over.
-    pub(crate) fn next_waits(&self, start_us: u64) -> bool {
-        let next = self.inbox.peek().map(|bytes| RoundFrame::decode(&bytes));
-        next.is_some_and(|next| next.is_ok_and(|next| next.start_us > start_us))
-    }
-
-    /// Waits up to `patience` for bytes from the aggregator.
+    /// Waits up to `patience` for bytes from the aggregator, unless a round waits.
     pub fn wait(&mut self, patience: Duration) {
-        if self.inbox.bytes().is_empty() {
+        if !self.round_waits() {
             self.inbox.wait(patience);
         }
     }
@@ -210,56 +237,59 @@ impl Control {
         Ok(())
     }
 
-    /// Takes the announcement of a round, if a whole one has arrived, and checks it. Anything else that the aggregator sends
-    /// is refused, and stops this collector.
-    pub fn round(&mut self, last_start_us: u64, now_us: u64) -> Result<Option<RoundFrame>, Stop> {
+    /// Takes the announcement of a round, if one has arrived.
+    pub fn round(&mut self) -> Result<Option<RoundFrame>, Stop> {
         self.stands()?;
-        let Some(head) = self.inbox.peek() else {
+        let Some(round) = self.next.take() else {
             return Ok(None);
         };
-        let checked = match FrameKind::decode(&head) {
-            Ok(FrameKind::Round) => match self.inbox.peek() {
-                Some(bytes) => RoundFrame::decode(&bytes)
-                    .and_then(|round| self.check(&round, last_start_us, now_us).map(|()| round)),
-                None => return Ok(None),
-            },
-            Ok(_) => Err(Reject::Kind),
-            Err(reject) => Err(reject),
-        };
-        match checked {
-            Ok(round) => {
-                self.inbox.consume(RoundFrame::BYTES);
-                Ok(Some(round))
-            }
-            Err(reason) => {
-                let _ = self.send(&Refusal { reason }.encode());
-                let attempt = "refused a frame of the aggregator";
-                let advice = "rounds of this collector can only be started by the aggregator that wrote its enrolment";
-                Err(Stop::Failed(Error::new(attempt, reason).advise(advice)))
-            }
-        }
+        self.inbox.consume(RoundFrame::BYTES);
+        self.start_us_min = last_us(&round) + INTERVAL_US_MIN;
+        Ok(Some(round))
     }
 
-    fn check(&self, round: &RoundFrame, last_start_us: u64, now_us: u64) -> Result<(), Reject> {
+    fn check(&self, round: &RoundFrame, now_us: u64) -> Result<(), Reject> {
         let signed = round_bytes(&self.nonce, &self.hello_signature, round);
         if !self.aggregator.signed(&signed, &round.signature) {
             return Err(Reject::RoundSignature);
         }
-        let last_us = u64::from(round.samples.saturating_sub(1)).saturating_mul(round.interval_us);
+        let length_us =
+            u64::from(round.samples.saturating_sub(1)).saturating_mul(round.interval_us);
         let shaped = (1..=SAMPLES_MAX).contains(&round.samples)
             && (INTERVAL_US_MIN..=INTERVAL_US_MAX).contains(&round.interval_us)
-            && last_us <= ROUND_US_MAX;
+            && length_us <= ROUND_US_MAX;
         if !shaped {
             return Err(Reject::RoundShape);
         }
         // A start in the past is accepted: it costs the samples that were due before now. The caller skips a round that is over
-        // (`is_over`).
-        let timely =
-            round.start_us > last_start_us && round.start_us <= now_us + START_AHEAD_US_MAX;
+        // (`over_us`).
+        let timely = (self.start_us_min..=now_us + START_AHEAD_US_MAX).contains(&round.start_us);
         if timely {
             Ok(())
         } else {
             Err(Reject::RoundStart)
         }
+    }
+}
+
+/// The instant of a round's last sample.
+fn last_us(round: &RoundFrame) -> u64 {
+    round.start_us + u64::from(round.samples - 1) * round.interval_us
+}
+
+/// What the operator can do about a frame of the aggregator's that was refused.
+fn advice(reason: Reject, inbox: &Inbox<CONTROL_BYTES_MAX>, now_us: u64) -> String {
+    let advice =
+        "rounds of this collector can only be started by the aggregator that wrote its enrolment";
+    let round = inbox
+        .peek()
+        .and_then(|bytes| RoundFrame::decode(&bytes).ok());
+    match round.and_then(|round| round.start_us.checked_sub(now_us)) {
+        Some(ahead_us) if reason == Reject::RoundStart && ahead_us > START_AHEAD_US_MAX => format!(
+            "{advice}; by this machine's clock it starts in {}, and at most {} are allowed: set both machines' clocks (NTP)",
+            span(ahead_us),
+            span(START_AHEAD_US_MAX)
+        ),
+        _ => advice.to_owned(),
     }
 }

@@ -49,7 +49,7 @@ impl DataChannel {
     }
 
     /// Whether the connection is still open.
-    fn stands(&self) -> bool {
+    pub(super) fn stands(&self) -> bool {
         let ended = self.tcp.set_nonblocking(true).is_err()
             || !self.tcp.peek(&mut [0]).is_err_and(|error| waits(&error));
         !ended && self.tcp.set_nonblocking(false).is_ok()

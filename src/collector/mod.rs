@@ -5,8 +5,9 @@
 //! the newest price known at the instant.
 //! Invariant: a collector signs at most one answer per round start, and starts strictly increase. It ends when its control
 //! connection ends, however its aggregator died.
-//! Uses: exchange, keys, proof, system, verify, wire. Used by: aggregator, cli, flags, main.
+//! Uses: exchange, keys, proof, source, system, verify, wire. Used by: aggregator, cli, flags, main.
 
+mod complaints;
 mod control;
 mod data;
 pub mod overrides;
@@ -21,14 +22,15 @@ use crate::exchange::tunnel;
 use crate::exchange::{self, Pace, Said};
 use crate::keys;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, wipe};
-use crate::system::clock::Anchor;
+use crate::system::clock::{Anchor, span};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::stream;
 use crate::system::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
 use crate::wire::Ready;
-use control::{Control, is_over};
+use complaints::Complaints;
+use control::{Control, over_us};
 use data::DataChannel;
 use rsoracle_proof::record::Observation;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
@@ -69,10 +71,7 @@ struct Collector<'a> {
     control: Control,
     data: DataChannel,
     session: ExchangeSession<'a>,
-    /// The last complaint that was logged, so that the same complaint is not logged twice in a row.
-    said: String,
-    /// Number of logged complaints about the exchange's messages, and the instant since when they are counted.
-    complaints: (u32, Instant),
+    complaints: Complaints,
     /// Consecutive attempts to connect that a round interrupted.
     cut_short: u32,
     clock: SystemClock,
@@ -106,28 +105,23 @@ pub fn run(config: &Collect) -> Result<(), Error> {
 fn read_enrolment() -> Result<Enrolment, Error> {
     let attempt = "cannot read the enrolment from standard input";
     let advice = "it expects the 64 bytes of a file that 'rsoracle run --remote N --enrolment-dir DIR' writes: rsoracle collect … < DIR/slot-N.enrolment";
-    let mut secret = [0u8; 32];
-    let mut key = [0u8; 32];
+    // One byte more than an enrolment has is asked for. The room is never exceeded, so that the secret is not copied.
+    let mut bytes = Vec::with_capacity(128);
     // Bypass std's buffer of standard input: it would keep the secret for as long as the process lives.
-    let read = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(|stdin| {
-            let mut stdin = File::from(stdin);
-            stdin.read_exact(&mut secret)?;
-            stdin.read_exact(&mut key)
-        });
-    let aggregator = PublicKey::decode(&key);
-    let taken = EnrolmentSecret::take(&mut secret);
-    wipe(&mut secret);
-    read.map_err(|error| Error::new(attempt, error).advise(advice))?;
-    match aggregator {
-        Some(aggregator) => Ok(Enrolment {
-            secret: taken,
-            aggregator,
-        }),
-        None => Err(Error::new(attempt, "its second half is not a public key").advise(advice)),
-    }
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+    let read = stdin.and_then(|stdin| File::from(stdin).take(65).read_to_end(&mut bytes));
+    let secret = bytes.first_chunk_mut().map(EnrolmentSecret::take);
+    let aggregator = bytes.get(32..).and_then(|half| half.first_chunk());
+    let aggregator = aggregator.and_then(PublicKey::decode);
+    wipe(&mut bytes);
+    let cause = match (read, secret, aggregator) {
+        (Ok(64), Some(secret), Some(aggregator)) => return Ok(Enrolment { secret, aggregator }),
+        (Ok(64), ..) => "its second half is not a public key".to_owned(),
+        (Ok(65), ..) => "there are more than 64 bytes".to_owned(),
+        (Ok(count), ..) => format!("it ended after {count} of 64 bytes"),
+        (Err(error), ..) => error.to_string(),
+    };
+    Err(Error::new(attempt, cause).advise(advice))
 }
 
 /// Gets ready for rounds: says hello to the aggregator, connects to the exchange, reads a first price, opens the data
@@ -141,11 +135,12 @@ fn enlist<'a>(
     let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
     let mut control = Control::open(config, enrolment, &key, until)?;
     let mut session = ExchangeSession::new(plan(config)?);
-    let mut said = String::new();
+    let mut complaints = Complaints::new(&role);
     let price = loop {
-        let price = first_price(config, &role, &mut session, &mut control, &mut said);
+        let price = first_price(config, &mut session, &mut control, &mut complaints);
         let stands = control.stands();
         if control.unheard() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(RECONNECT_MS));
             control = Control::open(config, enrolment, &key, until)?;
             continue;
         }
@@ -160,8 +155,7 @@ fn enlist<'a>(
         control,
         data,
         session,
-        said,
-        complaints: (0, Instant::now()),
+        complaints,
         cut_short: 0,
         clock: SystemClock::new(),
         last_start_us: 0,
@@ -211,12 +205,13 @@ fn pace(config: &Collect) -> Pace {
 /// returned.
 fn first_price(
     config: &Collect,
-    role: &str,
     session: &mut ExchangeSession,
     control: &mut Control,
-    said: &mut String,
+    complaints: &mut Complaints,
 ) -> Result<f64, Stop> {
     loop {
+        // Also after an attempt that an earlier control connection cut short.
+        control.pause(session.retry_at().saturating_duration_since(Instant::now()))?;
         let error = match session.first_price(&mut || control.look()) {
             Ok(price) => return Ok(price),
             Err(_) if control.over() => return Err(control.stop()),
@@ -224,16 +219,7 @@ fn first_price(
             Err(error) => return Err(error.into()),
         };
         session.lose();
-        complain(role, said, format!("{error}; trying again"));
-        control.pause(session.retry_at().saturating_duration_since(Instant::now()))?;
-    }
-}
-
-/// Logs a complaint, unless it repeats the last one.
-fn complain(role: &str, said: &mut String, text: String) {
-    if *said != text {
-        stream::say(role, &text);
-        *said = text;
+        complaints.add(format!("{error}; trying again"));
     }
 }
 
@@ -252,18 +238,19 @@ impl Collector<'_> {
             if !self.keep_link() {
                 self.control.wait(Duration::from_millis(SLICE_MS / 2));
             }
-            if let Some(round) = self.control.round(self.last_start_us, wall_us())? {
+            self.complaints.sum_up();
+            if let Some(round) = self.control.round()? {
                 let since_us = match self.last_start_us {
                     0 => 0,
                     last_us => round.start_us - last_us,
                 };
                 self.last_start_us = round.start_us;
                 let anchor = Anchor(self.clock.now());
-                if is_over(&round, wall_us()) {
-                    stream::say(
-                        &self.role,
-                        "missed a round: it was over before its announcement was read",
-                    );
+                if let Some(us) = over_us(&round, wall_us()) {
+                    self.complaints.add(format!(
+                        "missed a round: it was over before its announcement was read, by {}; this machine was busy or suspended, or its clock is ahead of the aggregator's",
+                        span(us)
+                    ));
                 } else {
                     self.watch(&round, &anchor)?;
                     self.renew_link(Duration::from_micros(since_us));
@@ -306,22 +293,18 @@ impl Collector<'_> {
         taken == MESSAGES_PER_LOOK
     }
 
-    /// Logs an error that the exchange sent unasked. The number of lines is bounded, since an exchange could send a different
-    /// error every time.
+    /// Logs an error that the exchange sent unasked.
     fn complain_of(&mut self, said: &Said) {
-        let text = match said {
-            Said::Fault { miss, text, .. } => format!("the exchange sent no price: {miss}: {text}"),
-            Said::Refusal(refusal) => {
-                format!("the exchange refused: {}; reconnecting", refusal.text)
+        match said {
+            Said::Fault { miss, text, .. } => {
+                let text = format!("the exchange sent no price: {miss}: {text}");
+                self.complaints.add(text);
             }
-            _ => return,
-        };
-        if self.complaints.1.elapsed() >= Duration::from_millis(COMPLAINTS_MS) {
-            self.complaints = (0, Instant::now());
-        }
-        if self.said != text && self.complaints.0 < COMPLAINTS_MAX {
-            self.complaints.0 += 1;
-            complain(&self.role, &mut self.said, text);
+            Said::Refusal(refusal) => {
+                let text = format!("the exchange refused: {}; reconnecting", refusal.text);
+                self.complaints.add(text);
+            }
+            _ => {}
         }
     }
 
@@ -338,20 +321,23 @@ impl Collector<'_> {
         });
         match connected {
             Ok(()) => {
-                self.said.clear();
                 self.cut_short = 0;
             }
             Err(_) if control.over() => {}
             Err(_) if !rounds_wait && control.round_waits() => self.cut_short += 1,
             Err(error) => {
                 self.cut_short = 0;
-                complain(&self.role, &mut self.said, error.to_string());
+                self.complaints.add(error.to_string());
             }
         }
     }
 
     /// Sends the signed answer.
     fn send_observation(&mut self, bytes: &[u8; Observation::BYTES]) -> Result<(), Error> {
+        if !self.data.stands() {
+            let text = "the aggregator ended the data connection, as it does after an answer that it refuses; compare --feed, --sample-rule and the clock with its own";
+            self.complaints.add(text.to_owned());
+        }
         let control = &mut self.control;
         self.data.send(bytes, &mut || control.look())
     }

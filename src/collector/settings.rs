@@ -2,9 +2,9 @@
 
 use super::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
+use crate::source::Source;
 use crate::system::endpoint::Endpoint;
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::source::Source;
 use std::net::SocketAddr;
 
 /// The settings of `rsoracle collect`.

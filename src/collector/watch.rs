@@ -4,7 +4,7 @@
 //! the newest price. A connection that ends is replaced without shifting later samples. Whatever happens, the
 //! answer is sent once every sample has its record.
 
-use super::{Collector, MESSAGES_PER_LOOK, Stop, complain};
+use super::{Collector, MESSAGES_PER_LOOK, Stop};
 use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
@@ -41,7 +41,7 @@ impl Collector<'_> {
         );
         loop {
             self.control.stands()?;
-            if self.control.next_waits(round.start_us) {
+            if self.control.round_waits() {
                 self.leave(&sampler);
                 return Ok(());
             }
@@ -104,10 +104,8 @@ impl Collector<'_> {
 
     /// Abandons this round because the next one was announced: the aggregator no longer waits for this round's answer.
     fn leave(&mut self, sampler: &Sampler) {
-        stream::say(
-            &self.role,
-            "abandons a round that has no answer yet: the next one begins",
-        );
+        let text = "abandons a round that has no answer yet: the next one begins; this machine was busy, or its clock is behind the aggregator's";
+        self.complaints.add(text.to_owned());
         // With short periods, a round ends before a reply is overdue, so `give_up_overdue` never notices a dead connection.
         if sampler.oldest_asked().is_some() && self.session.mute_for(REPLY_MS_MAX) {
             stream::say(&self.role, "the exchange stopped answering; reconnecting");
@@ -232,7 +230,7 @@ impl Collector<'_> {
                 let miss = refusal.miss();
                 (refusal.id, Err(miss), refusal.text)
             }
-            Said::Alive { .. } | Said::Channel(_) | Said::Leaving(_) => return,
+            Said::Alive { .. } | Said::Asked(_) | Said::Channel(_) | Said::Leaving(_) => return,
         };
         let (index, result) = match id.map(|id| sample_of(id.as_str())) {
             // A foreign id, or none: the message can only answer the sample that has waited longest.
@@ -248,10 +246,8 @@ impl Collector<'_> {
             return;
         };
         if let Err(miss) = result {
-            stream::say(
-                &self.role,
-                format_args!("sample {index} refused: {miss}: {text}"),
-            );
+            self.complaints
+                .add(format!("sample {index} refused: {miss}: {text}"));
         }
         sampler.replied(index, result, None);
     }
@@ -273,12 +269,11 @@ impl Collector<'_> {
         let control = &mut self.control;
         match self.session.connect(until, &mut || control.look()) {
             Ok(()) => {
-                self.said.clear();
                 self.cut_short = 0;
             }
             Err(Error { attempt, cause, .. }) => {
                 self.cut_short += u32::from(Instant::now() >= until);
-                complain(&self.role, &mut self.said, format!("{attempt}: {cause}"));
+                self.complaints.add(format!("{attempt}: {cause}"));
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: sources are examined one after the other, each within named time limits, and one that fails does not stop the
 //! others. It changes nothing, and keeps no connection; `finding` judges what was found.
-//! Uses: exchange, flags, proof, system, verify. Used by: main.
+//! Uses: exchange, flags, proof, source, system, verify. Used by: main.
 
 mod finding;
 
@@ -14,12 +14,12 @@ use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::{self, Pace, tunnel};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{endpoint, feed, path, proxy, source_for};
+use crate::source::{KINDS, Source};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::system::net::Patience;
 use crate::system::wait::wall_us;
 use finding::{Finding, heads};
-use rsoracle_proof::source::{KINDS, Source};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
 

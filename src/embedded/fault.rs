@@ -5,6 +5,7 @@
 //! add up. Of several faults that replace the answer, the first one given wins. `line`, `talk` and `stream` carry plans out.
 
 use super::dialect;
+use super::quote::around;
 use crate::flags::args::{Usage, wrong};
 use rsoracle_verify::duration::duration_us;
 use std::borrow::Cow;
@@ -42,6 +43,8 @@ pub enum FaultKind {
     Price(String),
     /// Answer with the price times this factor.
     Scale(f64),
+    /// Answer with these texts as best bid and best ask.
+    Quote(String, String),
     /// Answer with a message of 20 MB.
     Large,
     /// Answer with this status.
@@ -192,6 +195,12 @@ fn kind(name: &str, value: Option<&str>) -> Result<FaultKind, &'static str> {
                 value.ok_or("price:TEXT, as in price:NaN; the text may be empty, as in price:")?;
             return Ok(FaultKind::Price(text.to_owned()));
         }
+        "quote" => {
+            let quote = value.and_then(|text| text.split_once(':'));
+            return quote
+                .map(|(bid, ask)| FaultKind::Quote(bid.to_owned(), ask.to_owned()))
+                .ok_or("quote:BID:ASK, as in quote:88000:86000");
+        }
         "scale" => {
             let factor = value.and_then(|text| text.parse().ok());
             return factor
@@ -201,7 +210,7 @@ fn kind(name: &str, value: Option<&str>) -> Result<FaultKind, &'static str> {
         }
         _ => {
             return Err(
-                "drop, hang, mute, garbage, wrong-id, wrong-symbol, price:TEXT, scale:FACTOR, stale:DURATION, old-first:DURATION, large, reconnect, maintenance, status:CODE:DURATION, upgrade:CODE, ping or slow:DURATION",
+                "drop, hang, mute, garbage, wrong-id, wrong-symbol, price:TEXT, scale:FACTOR, quote:BID:ASK, stale:DURATION, old-first:DURATION, large, reconnect, maintenance, status:CODE:DURATION, upgrade:CODE, ping or slow:DURATION",
             );
         }
     };
@@ -301,6 +310,8 @@ pub struct Lie {
     pub price: Option<String>,
     /// Multiply the price by this.
     pub scale: Option<f64>,
+    /// Send these texts as best bid and best ask.
+    pub quote: Option<(String, String)>,
     /// How much too old times are, in microseconds.
     pub age_us: u64,
 }
@@ -313,6 +324,11 @@ impl Lie {
             (Some(factor), Ok(value)) => format!("{:.8}", value * factor).into(),
             _ => price.into(),
         }
+    }
+
+    /// Best bid and best ask to send with this price.
+    pub fn quote(&self, price: &str) -> (String, String) {
+        self.quote.clone().unwrap_or_else(|| around(price))
     }
 }
 
@@ -356,6 +372,7 @@ impl Plan {
             FaultKind::Scale(factor) => {
                 self.lie.scale = Some(self.lie.scale.unwrap_or(1.0) * factor)
             }
+            FaultKind::Quote(bid, ask) => self.lie.quote = Some((bid.clone(), ask.clone())),
             FaultKind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
             // The other kinds are deeds, or happen at the upgrade.
             _ => {}
@@ -393,6 +410,11 @@ mod tests {
             ),
             ("scale:1.5", FaultKind::Scale(1.5), When::Every),
             ("scale:-1@4", FaultKind::Scale(-1.0), When::Only(4)),
+            (
+                "quote:88000:86000@3..",
+                FaultKind::Quote("88000".into(), "86000".into()),
+                When::From(3),
+            ),
             ("large", FaultKind::Large, When::Every),
             ("status:429:2s", status(429, 2_000_000), When::Every),
             ("status:418:500ms@9", status(418, 500_000), When::Only(9)),
@@ -423,6 +445,8 @@ mod tests {
             ("scale", "scale:FACTOR"),
             ("scale:x", "scale:FACTOR"),
             ("scale:inf", "scale:FACTOR"),
+            ("quote", "quote:BID:ASK"),
+            ("quote:1", "quote:BID:ASK"),
             ("scale:NaN", "scale:FACTOR"),
             ("status:429", "status:429:DURATION"),
             ("status:500:1s", "status:429:DURATION"),
@@ -436,7 +460,7 @@ mod tests {
             ("slow:3", "a duration"),
             ("stale", "a duration"),
             ("mute:1", "without a value"),
-            ("gemini/drop", "kraken"),
+            ("mexc/drop", "kraken"),
             ("binance-book/drop", "binance (for binance-book too)"),
             ("kraken/dorp", "drop, hang"),
             ("drop@", "number of a request"),

@@ -5,7 +5,7 @@
 //! are still served. A source that reads these recorded prices always has `embedded` in its name.
 //! Not imitated: WS-API methods other than `ticker.price`, `ticker.book`, `ping` and `time`; channels that no collector
 //! uses; rate limits; the end of each connection after 24 hours.
-//! Uses: exchange, flags, proof, system, verify. Used by: main.
+//! Uses: exchange, flags, proof, source, system, verify. Used by: main.
 
 pub mod binance;
 pub mod connection;

@@ -7,7 +7,7 @@ use rsoracle_proof::utc::utc_text;
 
 /// Number of decimals of a price on the tape.
 const DECIMALS: usize = 8;
-/// One cent, in units of the last decimal: the distance of bid and ask from the price, unless a hundredth of the price is
+/// One cent, in units of the last decimal: the distance of bid and ask from the price, unless a thousandth of the price is
 /// less.
 const CENT: i64 = 1_000_000;
 
@@ -20,6 +20,8 @@ pub struct MarketData {
     pub symbol: String,
     /// The subscription's number on its connection, from 0.
     pub number: u64,
+    /// Whether the client asked for a time in every message.
+    pub stamps: bool,
     /// Whether this is the first price message of the subscription.
     pub first: bool,
     /// Increases from one price message of a connection to the next.
@@ -53,7 +55,7 @@ pub fn around(price: &str) -> (String, String) {
     let Some(units) = units(price) else {
         return (price.to_owned(), price.to_owned());
     };
-    let step = (units.abs() / 100).min(CENT);
+    let step = (units.abs() / 1_000).min(CENT);
     let text = |units: i64| {
         let sign = if units < 0 { "-" } else { "" };
         let one = 10u64.pow(DECIMALS as u32);
@@ -98,11 +100,11 @@ mod tests {
         for (price, bid, ask) in [
             ("87232.01000000", "87232.00000000", "87232.02000000"),
             ("87231.99999999", "87231.98999999", "87232.00999999"),
-            ("1.00000000", "0.99000000", "1.01000000"),
-            ("0.00000105", "0.00000104", "0.00000106"),
+            ("1.00000000", "0.99900000", "1.00100000"),
+            ("0.00001050", "0.00001049", "0.00001051"),
             ("0.00000001", "0.00000001", "0.00000001"),
-            ("-5.00000000", "-5.01000000", "-4.99000000"),
-            ("-0.50000000", "-0.50500000", "-0.49500000"),
+            ("-5.00000000", "-5.00500000", "-4.99500000"),
+            ("-0.50000000", "-0.50050000", "-0.49950000"),
             ("NaN", "NaN", "NaN"),
             ("", "", ""),
             ("1e400", "1e400", "1e400"),

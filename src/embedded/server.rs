@@ -159,8 +159,9 @@ fn tape(path: Option<&str>) -> Result<Tape, Error> {
     };
     let attempt = format!("cannot read the price tape {path}");
     let bytes = files::read(path, TAPE_BYTES_MAX, &attempt)?;
-    let text = String::from_utf8(bytes).map_err(|error| Error::new(&attempt, error))?;
-    Tape::parse(&text).map_err(|bad| {
+    let text = files::text(bytes).map_err(|why| Error::new(&attempt, why))?;
+    // Spreadsheets begin a text with a byte order mark.
+    Tape::parse(text.trim_start_matches('\u{feff}')).map_err(|bad| {
         Error::new(attempt, format!("line {}: {}", bad.line, bad.wrong))
             .advise("src/embedded/tape.csv in the source code is an example of the format")
     })

@@ -7,7 +7,7 @@
 use super::dialect::{Beat, ChannelKind, Desk, ServerDialect};
 use super::fault::{Deed, Lie, Plan};
 use super::line::{Act, OpenSocket};
-use super::quote::{MarketData, around, short};
+use super::quote::{MarketData, short};
 use super::venue::{Now, Venue};
 use std::time::Instant;
 use tungstenite::Error;
@@ -69,7 +69,9 @@ impl Stream {
 
     /// Restarts the heartbeat's period.
     fn put_off(&mut self, venue: &Venue, now: Now) {
-        if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) = self.dialect.beat {
+        if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) | Beat::Asks(s, _) =
+            self.dialect.beat
+        {
             self.next_beat = now.at + venue.period(s);
         }
     }
@@ -146,7 +148,7 @@ impl Stream {
                 let places: Vec<usize> = quotes.map(|(at, _)| at).collect();
                 return self.tell(&places, socket, venue, now);
             }
-            Beat::Quiet(_, words) => (words, None),
+            Beat::Quiet(_, words) | Beat::Asks(_, words) => (words, None),
             Beat::Steady(_, words) => (words, Some(ChannelKind::Heartbeats)),
         };
         let heard = numbered.filter(|(_, sub)| to.is_none_or(|kind| sub.kind == kind));
@@ -203,7 +205,7 @@ impl Stream {
                 (self.dialect.price)(&self.market_data(at, &plan.lie, venue, now))
             }),
         };
-        if !matches!(self.dialect.beat, Beat::Steady(..)) {
+        if !matches!(self.dialect.beat, Beat::Steady(..) | Beat::Asks(..)) {
             self.put_off(venue, now);
         }
         self.desk.subscriptions[at].told = Some(venue.trade(now).number);
@@ -215,7 +217,7 @@ impl Stream {
         let sub = &self.desk.subscriptions[at];
         let trade = venue.trade(now);
         let told = lie.about(trade.price);
-        let (bid, ask) = around(&told);
+        let (bid, ask) = lie.quote(&told);
         // Text that a fault puts in place of a price is sent unchanged.
         let decimals_min = match lie.price {
             Some(_) => usize::MAX,
@@ -230,6 +232,7 @@ impl Stream {
             channel: sub.channel,
             symbol: symbol.clone(),
             number: at as u64 + u64::from(lie.wrong_symbol),
+            stamps: self.desk.stamps,
             first: sub.told.is_none(),
             serial: trade.number + self.prices,
             last: short(&told, decimals_min).to_owned(),

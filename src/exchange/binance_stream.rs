@@ -1,8 +1,8 @@
 //! Binance's market streams (`binance-stream:`): every trade, and best bid and ask as often as they change.
 //!
 //! Source: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing",
-//! "Trade Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time. A quote has
-//! neither a time nor an event name, and is recognized by its keys. A subscription to an unknown symbol is acknowledged like
+//! "Trade Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time. A quote of
+//! the spot market has neither a time nor an event name, and is recognized by its keys; those of other markets have both. A subscription to an unknown symbol is acknowledged like
 //! any other, and nothing ever comes on it.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
@@ -50,18 +50,21 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
         Some(_) => data.ok_or(Miss::Shape)?,
         None => json,
     };
-    let [kind, symbol, bid, ask, price, time] = event.pick(["e", "s", "b", "a", "p", "T"]);
+    let names = ["e", "s", "b", "a", "p", "T", "E", "error"];
+    let [kind, symbol, bid, ask, price, time, sent, error] = event.pick(names);
     match kind.and_then(Json::text).as_deref() {
         Some("trade") => {
             of_symbol(symbol, topic.symbol)?;
             Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
         }
         Some("serverShutdown") => Ok(Said::Leaving("a shutdown".into())),
-        None if kind.is_none() && bid.or(ask).is_some() => {
+        name if name == Some("bookTicker") || kind.is_none() && bid.or(ask).is_some() => {
             of_symbol(symbol, topic.symbol)?;
-            Ok(Said::price(middle_of(bid, ask)?, None))
+            let time = time.or(sent).map(|time| time_of(Some(time)));
+            Ok(Said::price(middle_of(bid, ask)?, time.transpose()?))
         }
-        _ => match event.pick(["code", "msg"]) {
+        // A refusal comes alone, or wrapped with the number of the request.
+        _ => match error.unwrap_or(event).pick(["code", "msg"]) {
             [None, _] => Ok(Said::ALIVE),
             words => Ok(Said::refusal(Denial::Other, &words)),
         },
@@ -95,6 +98,12 @@ mod tests {
             assert_eq!(about(text), expected);
             assert_eq!(about(&raw(text)), expected);
         }
+        // Quotes as other markets have them, and as this one may.
+        let named = QUOTE.replace("{\"u\"", "{\"e\":\"bookTicker\",\"E\":1723161255343,\"u\"");
+        let sent = Some(1_723_161_255_343_000);
+        assert_eq!(about(&named), Said::price(61837.635, sent));
+        let made = named.replace("\"E\"", "\"E\":1,\"T\"");
+        assert_eq!(about(&made), Said::price(61837.635, sent));
         // The form of a stream with times in microseconds.
         let us = TRADE.replace("1723161255342", "1723161255342017");
         assert_eq!(
@@ -161,10 +170,12 @@ mod tests {
 
     #[test]
     fn refusals_are_recognized() {
-        let no = refusal(about(
-            r#"{"code":2,"msg":"Invalid request: missing field `method`"}"#,
-        ));
-        assert_eq!(no.denial, Denial::Other);
-        assert_eq!(no.text, r#"2, "Invalid request: missing field `method`""#);
+        let flat = r#"{"code":2,"msg":"Invalid request: invalid stream"}"#;
+        let wrapped = format!(r#"{{"error":{flat},"id":1}}"#);
+        for text in [flat, &wrapped] {
+            let no = refusal(about(text));
+            assert_eq!(no.denial, Denial::Other);
+            assert_eq!(no.text, r#"2, "Invalid request: invalid stream""#);
+        }
     }
 }

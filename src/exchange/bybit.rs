@@ -2,6 +2,7 @@
 //!
 //! Source: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. The first level comes complete
 //! whenever it changes, and again after three seconds without a change. The ticker has no quotes, and trades may be rare.
+//! A change of one side (`delta`, as other markets have it) is no price, and makes the book before it none.
 //! The time is `cts`, that of the matching engine: it does not advance while nothing happens, and so reveals a market that
 //! has stopped. `ts`, the time of sending, would make an old price look new.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
@@ -66,7 +67,7 @@ fn answer(json: Json) -> Said {
     }
     let message = json.get("ret_msg");
     let unknown = message.is_some_and(|message| {
-        let words = ["handler not found", "Invalid symbol"];
+        let words = ["handler not found", "nvalid symbol", "nvalid topic"];
         words.iter().any(|words| message.raw().contains(words))
     });
     let denial = if unknown {
@@ -149,6 +150,7 @@ mod tests {
                 Denial::UnknownSymbol,
             ),
             ("Invalid symbol :[orderbook.1.X]", Denial::UnknownSymbol),
+            ("Invalid topic :[orderbook.1.X]", Denial::UnknownSymbol),
             ("error:invalid op", Denial::Other),
         ] {
             let no = refusal(about(&format!(

@@ -4,7 +4,7 @@
 //! rounding but the one of IEEE 754: `str::parse::<f64>` is correctly rounded, so equal text gives equal bits.
 //! What this module does not do: guess. `NaN`, `inf`, hexadecimal, signs, blanks and thousands separators are refused.
 
-use crate::system::limits::PRICE_TEXT_BYTES_MAX;
+use crate::system::limits::{PRICE_TEXT_BYTES_MAX, QUOTE_WIDTH_MAX};
 use rsoracle_proof::price::is_price;
 
 /// Why a text is no price.
@@ -14,6 +14,10 @@ pub enum BadPrice {
     NotDecimal,
     /// A decimal number, but outside PRICE_MIN to PRICE_MAX (zero and negative ones among them).
     OutOfBounds,
+    /// A quote whose bid is above its ask.
+    Crossed,
+    /// A quote whose bid and ask are further apart than QUOTE_WIDTH_MAX.
+    TooWide,
 }
 
 /// Reads the decimal text of a price, such as `87232.01000000` or `9.2E-7`.
@@ -22,13 +26,25 @@ pub fn parse(text: &str) -> Result<f64, BadPrice> {
     Decimal::read(text)?.price(text)
 }
 
-/// The middle of two prices, added as the decimal numbers that they are and rounded once, to the nearest value. What has more
-/// digits than fit into 128 bits is refused.
-pub fn middle(one: &str, other: &str) -> Result<f64, BadPrice> {
+/// Checks that a bid and an ask, both of them prices, say what the market's price is.
+#[inline]
+pub(crate) fn check_quote(bid: f64, ask: f64) -> Result<(), BadPrice> {
+    if bid > ask {
+        Err(BadPrice::Crossed)
+    } else if ask - bid > QUOTE_WIDTH_MAX * (bid / 2.0 + ask / 2.0) {
+        Err(BadPrice::TooWide)
+    } else {
+        Ok(())
+    }
+}
+
+/// The middle of a bid and an ask, added as the decimal numbers that they are and rounded once, to the nearest value. What
+/// has more digits than fit into 128 bits is refused, and a quote that [`check_quote`] refuses.
+pub fn middle(bid: &str, ask: &str) -> Result<f64, BadPrice> {
+    let (one, other) = (bid, ask);
     let a = Decimal::read(one)?;
-    a.price(one)?;
     let b = Decimal::read(other)?;
-    b.price(other)?;
+    check_quote(a.price(one)?, b.price(other)?)?;
     let sum = || {
         let exponent = a.exponent.min(b.exponent);
         let scaled = |number: &Decimal, text: &str| {
@@ -235,12 +251,15 @@ mod tests {
             ("61837.63", "61837.64", 61837.635),
             ("81263.97", "81263.99000000", 81263.98),
             ("87231.42", "87231.42", 87231.42),
-            ("1E-8", "3e-8", 2e-8),
-            ("1e15", "0.000000000002", 500000000000000.0),
+            ("1.99E-8", "2.01e-8", 2e-8),
+            ("999999999999999.0000000000001", "1e15", 999999999999999.5),
             ("2683.8", "2683.81", 2683.805),
+            ("0.99", "1.00997", 0.999985),
         ] {
             assert_eq!(middle(one, other), Ok(middle_of_them), "{one} {other}");
-            assert_eq!(middle(other, one), Ok(middle_of_them));
+            let same = one.parse::<f64>() == other.parse();
+            let crossed = same.then_some(middle_of_them).ok_or(BadPrice::Crossed);
+            assert_eq!(middle(other, one), crossed);
         }
         let long = "0.1234567890123456789012345678901234567890";
         for (one, other) in [
@@ -252,6 +271,20 @@ mod tests {
         ] {
             assert!(middle(one, other).is_err() && middle(other, one).is_err());
         }
+    }
+
+    #[test]
+    fn bid_and_ask_far_apart_have_no_middle() {
+        for (bid, ask) in [
+            ("1", "1000000"),
+            ("0.99", "1.0102"),
+            ("98", "100"),
+            ("1e-12", "1e15"),
+        ] {
+            assert_eq!(middle(bid, ask), Err(BadPrice::TooWide), "{bid} {ask}");
+        }
+        assert_eq!(middle("1e15", "1e-12"), Err(BadPrice::Crossed));
+        assert_eq!(middle("99", "100.9"), Ok(99.95));
     }
 
     /// Texts with few and with many digits, all rounded as the standard library rounds them.

@@ -15,6 +15,7 @@ use std::time::Duration;
 /// The last price, clamped to best bid and best ask.
 pub(crate) static STREAM: Dialect = Dialect {
     name: "kraken",
+    // The exchange announces wss://uws.kraken.com/v2 for 2027.
     urls: &["wss://ws.kraken.com:443/v2"],
     way: Way::Stream(subscribe),
     read: |text, topic| heard(text, topic, read),

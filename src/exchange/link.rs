@@ -312,8 +312,9 @@ fn tls_failure(attempt: &str, endpoint: &Endpoint, error: &native_tls::Error) ->
         ("IP address mismatch", format!("its certificate is not for the address {}; use the host's name", endpoint.host)),
         ("has expired", "its certificate has expired; check this machine's clock; if it is right, the server's operator must renew the certificate".to_owned()),
         ("not yet valid", "its certificate is not valid yet; check this machine's clock".to_owned()),
-        ("self-signed", "no authority that is trusted here signed its certificate; name its authority with --ca-file if you trust it".to_owned()),
-        ("unable to get local issuer", "no authority that is trusted here signed its certificate; name its authority with --ca-file if you trust it, or install the system's CA certificates".to_owned()),
+        ("self-signed", "no authority that is trusted here signed its certificate; name its root authority with --ca-file if you trust it".to_owned()),
+        ("unable to get local issuer", "no authority that is trusted here signed its certificate; name its root authority with --ca-file if you trust it, or install the system's CA certificates".to_owned()),
+        ("unable to get issuer certificate", "an intermediate authority is trusted here, but not the root that signed it; add the root's certificate to the file of --ca-file or SSL_CERT_FILE".to_owned()),
         ("wrong version number", "what answers there does not speak TLS".to_owned()),
     ];
     match known.into_iter().find(|(sign, _)| text.contains(sign)) {

@@ -4,7 +4,7 @@
 //! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: a parser returns a [`Said`] for any
 //! text; it never panics, never guesses, and ignores what it does not know. `session` keeps the connection; the collector
 //! decides when to take a sample.
-//! Uses: proof, system, verify. Used by: cli, collector, doctor, embedded, flags.
+//! Uses: proof, source, system, verify. Used by: cli, collector, doctor, embedded, flags.
 
 pub mod binance;
 pub(crate) mod binance_stream;
@@ -14,7 +14,9 @@ pub(crate) mod bybit;
 pub mod certificate;
 pub(crate) mod channel;
 pub(crate) mod coinbase;
+pub(crate) mod crypto_com;
 pub mod decimal;
+pub(crate) mod gemini;
 pub mod json;
 pub(crate) mod kraken;
 pub mod link;
@@ -27,11 +29,11 @@ pub mod tunnel;
 
 use crate::exchange::decimal::BadPrice;
 use crate::exchange::json::{Json, NotJson, Spans};
+use crate::source::Source;
 use crate::system::clock::utc_us;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::ID_BYTES_MAX;
 use rsoracle_proof::reason::Miss;
-use rsoracle_proof::source::Source;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -39,7 +41,7 @@ use std::time::Duration;
 pub struct Dialect {
     /// Name of the kind of source, such as `kraken`.
     pub name: &'static str,
-    /// Its addresses. If one does not serve this location (HTTP 451 or 403), the next one is tried.
+    /// Its addresses, by preference. If one does not serve this location (HTTP 451 or 403), the next one is tried.
     pub urls: &'static [&'static str],
     /// Whether prices are requested or streamed.
     pub way: Way,
@@ -139,6 +141,8 @@ pub enum Said {
     },
     /// The exchange refuses, for good or for a while.
     Refusal(Refusal),
+    /// The exchange asks whether the client is alive, and this message is the answer.
+    Asked(String),
     /// The exchange announces that it will end this connection, for example to restart. The text says what it announced.
     Leaving(String),
 }
@@ -205,24 +209,32 @@ impl Said {
         }
     }
 
-    /// A refusal on a stream; `words` are the exchange's error code and message.
+    /// A refusal on a stream; `words` are the exchange's error code and message. An exchange that calls the error its own, or
+    /// asks to try again, cannot answer now.
     pub fn refusal(denial: Denial, words: &[Option<Json>]) -> Said {
         let words: Vec<String> = words
             .iter()
             .flatten()
             .map(|word| excerpt(word.raw()))
             .collect();
+        let text = words.join(", ");
+        let small = text.to_ascii_lowercase();
+        let passes = ["internal", "unavailable", "try again"];
+        let denial = match denial {
+            Denial::Other if passes.iter().any(|word| small.contains(word)) => Denial::Busy,
+            denial => denial,
+        };
         Said::Refusal(Refusal {
             id: None,
             denial,
-            text: words.join(", "),
+            text,
             retry_after_ms: None,
         })
     }
 }
 
 /// The dialects of all kinds of source.
-pub static DIALECTS: [&Dialect; 9] = [
+pub static DIALECTS: [&Dialect; 11] = [
     &binance::POLL,
     &binance::BOOK,
     &binance_stream::STREAM,
@@ -230,6 +242,8 @@ pub static DIALECTS: [&Dialect; 9] = [
     &kraken::STREAM,
     &bitstamp::STREAM,
     &bitfinex::STREAM,
+    &gemini::STREAM,
+    &crypto_com::STREAM,
     &okx::STREAM,
     &bybit::STREAM,
 ];
@@ -289,6 +303,8 @@ impl From<BadPrice> for Miss {
         match bad {
             BadPrice::NotDecimal => Miss::NotDecimal,
             BadPrice::OutOfBounds => Miss::OutOfBounds,
+            BadPrice::Crossed => Miss::Crossed,
+            BadPrice::TooWide => Miss::TooWide,
         }
     }
 }
@@ -300,20 +316,21 @@ pub(crate) fn price_of(value: Option<Json>) -> Result<f64, Miss> {
 }
 
 /// Reads a time from a JSON string or number, in microseconds since the Unix epoch. It may be written as
-/// `2026-09-25T17:48:26.844359Z`, or as a whole number of milliseconds or microseconds. The number's size decides between
-/// these: from 10^14 on it is microseconds, since 10^14 ms are in the year 5138 and 10^14 µs in 1973. A time that makes no
-/// sense is not a fault here; the price simply counts as old.
+/// `2026-09-25T17:48:26.844359Z`, or as a whole number of milliseconds, microseconds or nanoseconds. The number's size decides
+/// between these: from 10^14 on it is microseconds, since 10^14 ms are in the year 5138 and 10^14 µs in 1973, and from 10^17
+/// on nanoseconds likewise. A time that makes no sense is not a fault here; the price simply counts as old.
 pub(crate) fn time_of(value: Option<Json>) -> Result<u64, Miss> {
     const US_FROM: u64 = 100_000_000_000_000;
+    const NS_FROM: u64 = 1_000 * US_FROM;
     let text = written(value)?;
     if let Some(us) = utc_us(&text) {
         return Ok(us);
     }
     let number: u64 = text.parse().map_err(|_| Miss::Shape)?;
-    Ok(if number < US_FROM {
-        number * 1_000
-    } else {
-        number
+    Ok(match number {
+        ..US_FROM => number * 1_000,
+        US_FROM..NS_FROM => number,
+        NS_FROM.. => number / 1_000,
     })
 }
 
@@ -347,21 +364,21 @@ pub(crate) fn newest_of<'a, const N: usize>(
     newest.ok_or(miss)
 }
 
-/// The middle of best bid and best ask, each of which must be a valid price.
+/// The middle of best bid and best ask, each of which must be a valid price, not crossed and not too far apart.
 pub(crate) fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
     Ok(decimal::middle(&written(bid)?, &written(ask)?)?)
 }
 
 /// The last price, clamped to the best bid and best ask that came with it: the median of the three. So it is as recent as
-/// the quote, and always one of the exchange's own numbers.
+/// the quote, and always one of the exchange's own numbers. A quote that says no price is refused.
 pub(crate) fn quoted_last(
     last: Option<Json>,
     bid: Option<Json>,
     ask: Option<Json>,
 ) -> Result<f64, Miss> {
     let (last, bid, ask) = (price_of(last)?, price_of(bid)?, price_of(ask)?);
-    // A bid above the ask is one that the other has overtaken.
-    Ok(last.clamp(bid.min(ask), bid.max(ask)))
+    decimal::check_quote(bid, ask)?;
+    Ok(last.clamp(bid, ask))
 }
 
 /// The first 100 characters of an exchange's text, for the log.
@@ -385,8 +402,8 @@ pub(crate) fn not_json(text: &str, at: usize) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{KINDS, Source};
     use rsoracle_proof::price;
-    use rsoracle_proof::source::{KINDS, Source};
 
     /// What `dialect` makes of a text about a symbol whose subscription has the number 17.
     pub(super) fn said(dialect: &Dialect, symbol: &str, text: &str) -> Said {
@@ -436,8 +453,9 @@ mod tests {
             };
             for message in &messages {
                 assert_eq!(json::check(message), Ok(()), "{message}");
-                assert!(message.to_uppercase().contains(&symbol.to_uppercase()));
             }
+            let last = messages.last().unwrap().to_uppercase();
+            assert!(last.contains(&symbol.to_uppercase()));
             let Pace {
                 max_silence,
                 ping_every,
@@ -452,6 +470,35 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_the_exchange_itself_passes() {
+        for (dialect, symbol, text) in [
+            (
+                &okx::STREAM,
+                "BTC-USDT",
+                r#"{"event":"error","code":"63999","msg":"Login failed due to internal error. Please try again later.","connId":"a4d3ae55"}"#,
+            ),
+            (
+                &okx::STREAM,
+                "BTC-USDT",
+                r#"{"event":"error","code":"50001","msg":"Service temporarily unavailable","connId":"a4d3ae55"}"#,
+            ),
+            (
+                &coinbase::STREAM,
+                "BTC-USD",
+                r#"{"type":"error","message":"Failed to subscribe","reason":"Internal server error"}"#,
+            ),
+            (
+                &kraken::STREAM,
+                "BTC/USD",
+                r#"{"error":"EService:Unavailable","method":"subscribe","success":false}"#,
+            ),
+        ] {
+            let no = refusal(said(dialect, symbol, text));
+            assert_eq!(no.denial, Denial::Busy, "{text}");
+        }
+    }
+
+    #[test]
     fn the_unit_of_a_time_follows_from_its_form() {
         for (text, us) in [
             ("1723161255342", Ok(1_723_161_255_342_000)),
@@ -459,7 +506,9 @@ mod tests {
             ("1723161255342017", Ok(1_723_161_255_342_017)),
             ("99999999999999", Ok(99_999_999_999_999_000)),
             ("100000000000000", Ok(100_000_000_000_000)),
-            ("18446744073709551615", Ok(u64::MAX)),
+            ("99999999999999999", Ok(99_999_999_999_999_999)),
+            ("1751508438600117161", Ok(1_751_508_438_600_117)),
+            ("18446744073709551615", Ok(u64::MAX / 1_000)),
             ("0", Ok(0)),
             ("\"2024-08-08T23:54:15.342Z\"", Ok(1_723_161_255_342_000)),
             ("18446744073709551616", Err(Miss::Shape)),
@@ -546,6 +595,21 @@ mod tests {
             &bitfinex::STREAM,
             "tBTCUSD",
             "[17,[83744.2,10.5,83744.3,4.25,-429.3,-0.0051,83750,2100.5,84700.1,83000],5]",
+        ),
+        (
+            &gemini::STREAM,
+            "btcusd",
+            r#"{"u":1751505576085,"E":1751508438600117161,"s":"btcusd","b":"45000.50","B":"1.25","a":"45001.00","A":"0.75"}"#,
+        ),
+        (
+            &gemini::STREAM,
+            "btcusd",
+            r#"{"E":1751508438600117161,"s":"btcusd","t":123456789,"p":"45000.75","q":"0.25","m":true}"#,
+        ),
+        (
+            &crypto_com::STREAM,
+            "BTC_USD",
+            r#"{"id":-1,"method":"subscribe","code":0,"result":{"instrument_name":"BTC_USD","subscription":"ticker.BTC_USD","channel":"ticker","data":[{"a":"63958.47","b":"63962.64","k":"63962.65","i":"BTC_USD","t":1782032455141}]}}"#,
         ),
         (
             &okx::STREAM,

@@ -121,9 +121,12 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// The letters of Base64, by their values.
+pub(crate) const BASE64: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// Base64 with padding (RFC 4648, section 4).
 fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in bytes.chunks(3) {
         let bits = (0..3).fold(0, |bits, at| {
@@ -132,7 +135,7 @@ fn base64(bytes: &[u8]) -> String {
         for at in 0..4 {
             let sextet = bits >> (18 - 6 * at) & 63;
             text.push(if at <= three.len() {
-                char::from(ALPHABET[sextet])
+                char::from(BASE64[sextet])
             } else {
                 '='
             });

@@ -11,7 +11,8 @@
 //! trusted roots stay exactly the same.
 //! Invariant: if there are no roots at all, an error says so before anything is started, instead of a failed handshake later.
 
-use crate::system::child;
+use crate::exchange::proxy::BASE64;
+use crate::system::child::{self, variable};
 use crate::system::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
 use native_tls::{Certificate, TlsConnector};
 use rsoracle_verify::error::Error;
@@ -115,8 +116,7 @@ impl Roots {
             Some(path) => in_file(path, &format!("cannot use --ca-file {path}"))?,
             None => Vec::new(),
         };
-        let deferred = std::env::var(DEFERRED).ok();
-        let deferred = deferred.filter(|path| FILES.contains(&path.as_str()));
+        let deferred = variable(DEFERRED)?.filter(|path| FILES.contains(&path.as_str()));
         let named = match deferred {
             Some(_) => None,
             None => named_by_environment()?,
@@ -161,9 +161,11 @@ pub(crate) fn defer() {
 /// The file of all roots that the TLS library would read, if it can be hidden: a directory has at least as many roots, and
 /// OpenSSL reads no other such file.
 fn deferrable() -> Option<&'static str> {
-    let named = |name| std::env::var(name).ok().filter(|path| !path.is_empty());
-    let (file, dir) = (named("SSL_CERT_FILE"), named("SSL_CERT_DIR"));
-    if dir.is_some_and(|dir| !DIRS.contains(&dir.as_str())) {
+    let (file, dirs) = (
+        variable("SSL_CERT_FILE").ok()?,
+        variable("SSL_CERT_DIR").ok()?,
+    );
+    if dirs.is_some_and(|dirs| !are_usual(&dirs)) {
         return None;
     }
     let path = match file {
@@ -185,6 +187,16 @@ fn deferrable() -> Option<&'static str> {
 /// The beginning of every item in PEM form.
 const BEGINS: &[u8] = b"-----BEGIN ";
 
+/// The kinds of certificates in PEM form. The last is OpenSSL's own, with remarks.
+const KINDS: [&str; 3] = ["", "X509 ", "TRUSTED "];
+/// The purposes in such remarks that mean servers: serverAuth and any (RFC 5280, section 4.2.1.12), in DER.
+const SERVERS: [&[u8]; 2] = [
+    &[6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 1],
+    &[6, 4, 0x55, 0x1d, 0x25, 0],
+];
+/// What some editors write at the beginning of a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 fn none() -> Error {
     let places = [&FILES[..], &DIRS[..]].concat().join(", ");
     let cause = format!(
@@ -199,46 +211,117 @@ fn none() -> Error {
 fn in_file(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
     let advice = "it takes a file of one or more certificates in PEM form";
     let pem = files::read(path, PEM_BYTES_MAX, attempt).map_err(|error| error.advise(advice))?;
-    match Certificate::stack_from_pem(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+    match certificates(&pem) {
+        Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(Error::new(attempt, "no certificate in it").advise(advice)),
-        Err(error) => Err(Error::new(attempt, error).advise(advice)),
+        Err(cause) => Err(Error::new(attempt, cause).advise(advice)),
     }
 }
 
-/// Reads the certificates that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; `None` if neither names anything but a usual place.
-fn named_by_environment() -> Result<Option<Vec<Certificate>>, Error> {
-    let variable = |name, usual: &[&str]| {
-        let path = std::env::var(name).ok().filter(|path| !path.is_empty())?;
-        (!usual.contains(&path.as_str())).then_some(path)
+/// The certificates in a PEM text (RFC 7468) that may vouch for servers. Like OpenSSL, passes over other items and the text
+/// around them. The error names the certificate that cannot be read.
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, String> {
+    let text = String::from_utf8_lossy(pem.strip_prefix(BYTE_ORDER_MARK).unwrap_or(pem));
+    let text = format!("\n{text}");
+    let items = text.split("\n-----BEGIN ").skip(1);
+    let named = items.filter_map(|item| item.split_once("CERTIFICATE-----"));
+    let mut found = Vec::new();
+    for (index, (_, rest)) in named.filter(|(kind, _)| KINDS.contains(kind)).enumerate() {
+        let body = rest.split_once("-----END ").map(|(body, _)| body);
+        let der = body.and_then(base64_decoded).unwrap_or_default();
+        // Bytes behind the certificate are passed over here.
+        let certificate = Certificate::from_der(&der)
+            .map_err(|_| format!("certificate {} of it cannot be read", index + 1))?;
+        let remarks = certificate
+            .to_der()
+            .ok()
+            .and_then(|own| der.get(own.len()..));
+        if may_vouch(remarks.unwrap_or_default()) {
+            found.push(certificate);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether OpenSSL's remarks behind a `TRUSTED CERTIFICATE` (x509(1): -addtrust, -addreject) let it vouch for servers. They
+/// are a sequence, in which a sequence lists the purposes that are trusted, and then a field 0 those that are not.
+fn may_vouch(remarks: &[u8]) -> bool {
+    let head = match remarks.get(1) {
+        Some(long) if *long > 0x80 => 2 + usize::from(long & 0x7f),
+        _ => 2,
     };
-    let file = variable("SSL_CERT_FILE", &FILES);
-    let dir = variable("SSL_CERT_DIR", &DIRS);
-    if file.is_none() && dir.is_none() {
+    let (mut may, mut rest) = (true, remarks.get(head..).unwrap_or_default());
+    while let [tag @ (0x30 | 0xa0), length, more @ ..] = rest {
+        let (purposes, after) = more.split_at(more.len().min((*length).into()));
+        let named = |one: &&[u8]| purposes.windows(one.len()).any(|part| part == *one);
+        may &= SERVERS.iter().any(named) == (*tag == 0x30);
+        rest = after;
+    }
+    may
+}
+
+/// Decodes Base64 (RFC 4648, section 4), spread over lines.
+fn base64_decoded(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0, 0);
+    for letter in text
+        .bytes()
+        .filter(|byte| byte.is_ascii_graphic() && *byte != b'=')
+    {
+        bits = bits << 6 | BASE64.iter().position(|known| *known == letter)?;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    Some(bytes)
+}
+
+/// Whether a list of directories such as `DIR:DIR` has none but the system's usual ones.
+fn are_usual(dirs: &str) -> bool {
+    dirs.split(':').all(|dir| DIRS.contains(&dir))
+}
+
+/// Reads the certificates that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; `None` if neither names anything but usual places.
+fn named_by_environment() -> Result<Option<Vec<Certificate>>, Error> {
+    let file = variable("SSL_CERT_FILE")?.filter(|path| !FILES.contains(&path.as_str()));
+    let dirs = variable("SSL_CERT_DIR")?.filter(|dirs| !are_usual(dirs));
+    if file.is_none() && dirs.is_none() {
         return Ok(None);
     }
     let mut certificates = Vec::new();
     if let Some(path) = file {
         certificates.extend(in_file(&path, &format!("cannot use SSL_CERT_FILE={path}"))?);
     }
-    if let Some(path) = dir {
-        certificates.extend(in_dir(&path, &format!("cannot use SSL_CERT_DIR={path}"))?);
+    if let Some(dirs) = dirs {
+        certificates.extend(in_dirs(&dirs)?);
     }
     Ok(Some(certificates))
 }
 
-/// Reads the certificates in a directory that have names by which OpenSSL finds them; an error if there are none.
-fn in_dir(path: &str, attempt: &str) -> Result<Vec<Certificate>, Error> {
-    let advice = "it takes one directory of certificates in PEM form; 'openssl rehash DIR' gives them the names by which OpenSSL finds them";
-    let files = hashed_files(path).map_err(|error| Error::new(attempt, error).advise(advice))?;
-    if files.is_empty() {
-        return Err(Error::new(attempt, "no certificate in it").advise(advice));
+/// Reads the certificates in a list of directories that have names by which OpenSSL finds them. Passes over what OpenSSL
+/// passes over: a directory that cannot be read, a link that leads nowhere, a file that is no certificate. If no certificate
+/// is left, the error names the first of them.
+fn in_dirs(dirs: &str) -> Result<Vec<Certificate>, Error> {
+    let (mut found, mut causes) = (Vec::new(), Vec::new());
+    for dir in dirs.split(':').filter(|dir| !dir.is_empty()) {
+        let files = hashed_files(dir).map_err(|error| causes.push(format!("{error} ({dir})")));
+        for file in files.unwrap_or_default().iter().take(CERTIFICATE_FILES_MAX) {
+            match in_file(file, "") {
+                Ok(certificates) => found.extend(certificates),
+                Err(error) => causes.push(format!("{} ({file})", error.cause)),
+            }
+        }
     }
-    let mut certificates = Vec::new();
-    for file in files.iter().take(CERTIFICATE_FILES_MAX) {
-        certificates.extend(in_file(file, attempt)?);
+    if !found.is_empty() {
+        return Ok(found);
     }
-    Ok(certificates)
+    let cause = causes
+        .first()
+        .map_or("no certificate in it", String::as_str);
+    Err(Error::new(format!("cannot use SSL_CERT_DIR={dirs}"), cause).advise(
+        "it takes directories of certificates in PEM form, with ':' between them; 'openssl rehash DIR' gives the files the names by which OpenSSL finds them",
+    ))
 }
 
 /// Whether any of the usual places has a certificate.

@@ -10,13 +10,13 @@ use super::quote::StreamPrice;
 use super::roots::Trust;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
 use crate::exchange::proxy::Proxies;
+use crate::source::Source;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::net::{Look, Patience};
 use crate::system::random;
 use crate::system::wait::wall_us;
 use rsoracle_proof::reason::Miss;
-use rsoracle_proof::source::Source;
 use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
 
@@ -280,6 +280,10 @@ impl<'a> ExchangeSession<'a> {
                     self.spoke_at = Instant::now();
                 }
             }
+            Said::Asked(answer) => {
+                let sent = self.link.as_mut().map(|link| link.send(answer.clone()));
+                sent.unwrap_or(Ok(())).inspect_err(|_| self.lose())?;
+            }
             Said::Alive { .. } => {}
         }
         Ok(Some(said))
@@ -363,10 +367,12 @@ impl<'a> ExchangeSession<'a> {
         alive.inspect_err(|_| self.lose())
     }
 
-    /// Connects, and waits for a price that is not stale.
+    /// Connects, unless it is connected, and waits for a price that is not stale.
     pub fn first_price(&mut self, look: Look) -> Result<f64, Error> {
-        let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
-        self.connect(until, look)?;
+        if self.link.is_none() {
+            let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
+            self.connect(until, look)?;
+        }
         self.wait_for_price(look, &mut |_| {})
     }
 

@@ -4,6 +4,7 @@
 //! is left for TLS. The answer has a timeout, and its head a maximum size. The proxy resolves the host's name.
 
 use crate::exchange::proxy::{ConnectReply, Proxies, Proxy, answer};
+use crate::system::child::variable;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
 use crate::system::net::{Gate, Look, slice, waits};
@@ -13,8 +14,12 @@ use std::time::{Duration, Instant};
 
 /// Reads which connections use a proxy: `--proxy`, or else the environment variables.
 pub fn proxies(named: Option<&Proxy>) -> Result<Proxies, Error> {
-    let variable = |name: &str| std::env::var(name).ok();
-    Proxies::find(named, variable).map_err(|(name, right)| {
+    for name in ["https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"] {
+        // With --proxy, the variables do not count.
+        named.map_or_else(|| variable(name), |_| Ok(None))?;
+    }
+    let value = |name: &str| variable(name).ok().flatten();
+    Proxies::find(named, value).map_err(|(name, right)| {
         let cause = format!("it takes {right}");
         Error::new(format!("cannot use the proxy that {name} names"), cause).advise(format!(
             "correct or unset {name}, or name a proxy with --proxy"

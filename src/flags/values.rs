@@ -3,10 +3,11 @@
 use crate::collector::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
+use crate::source::{Source, market_of};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::source::{Source, check_feed, exchange_of, market_of};
+use rsoracle_proof::source::{check_feed, exchange_of};
 use std::time::Duration;
 
 /// Reads a flag's value by `read`; None if the flag is not given and has no default.

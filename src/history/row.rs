@@ -26,6 +26,9 @@ pub(super) struct Row {
     pub(super) n: u16,
     /// Slots that gave no price, and why.
     pub(super) missing: Vec<(u16, &'static str)>,
+    /// Slots that gave a price.
+    given: Vec<Given>,
+    age_us: Option<u64>,
     /// Number of reports that are missing between the previous line and this one.
     pub(super) lost: u64,
     /// Time from the previous round's start to this one's, if that started earlier.
@@ -42,6 +45,17 @@ impl Row {
             Standing::Abstained(_) => Some("abstained"),
             Standing::Equivocated => Some("equivocated"),
         };
+        let given = |(slot, standing): (u16, &Standing)| {
+            let (Standing::Used(price) | Standing::Trimmed(price)) = standing else {
+                return None;
+            };
+            Some(Given {
+                slot,
+                source: report.round.terms.seats[usize::from(slot)].source.clone(),
+                price: Exact(*price),
+                age_us: report.round.parts[usize::from(slot)].age_us(),
+            })
+        };
         let standings = (0..).zip(&report.outcome.standings);
         // A report that names no previous one begins a chain: nothing is missing before it.
         let follows = before.filter(|_| report.previous.is_some());
@@ -53,6 +67,8 @@ impl Row {
             embedded: report.embedded(),
             prices: report.outcome.prices,
             n: report.round.terms.n(),
+            given: standings.clone().filter_map(given).collect(),
+            age_us: report.age_us(),
             missing: standings
                 .filter_map(|(slot, standing)| Some((slot, why(standing)?)))
                 .collect(),
@@ -146,9 +162,11 @@ impl Row {
             round_start_us: self.start_us,
             price: self.price.map(Exact),
             decision: self.decision.name(),
+            age_us: self.age_us,
             embedded: self.embedded,
             prices: self.prices,
             n: self.n,
+            given: self.given.clone(),
             missing: missing.map(|&(slot, why)| Missing { slot, why }).collect(),
             gap: self.gap(usual_us).is_some(),
             reports_missing: self.lost,
@@ -167,9 +185,11 @@ struct Told {
     round_start_us: u64,
     price: Option<Exact>,
     decision: &'static str,
+    age_us: Option<u64>,
     embedded: bool,
     prices: u16,
     n: u16,
+    given: Vec<Given>,
     missing: Vec<Missing>,
     gap: bool,
     reports_missing: u64,
@@ -187,4 +207,15 @@ struct Missing {
 pub(super) fn marked(value: f64, embedded: bool) -> String {
     let mark = if embedded { "embedded " } else { "" };
     format!("{mark}{}", price::text(value))
+}
+
+/// A slot that gave a price.
+#[derive(Clone, SerJson)]
+#[nserde(serialize_none_as_null)]
+struct Given {
+    slot: u16,
+    source: String,
+    price: Exact,
+    /// The age of its oldest sample, if its exchange gave the time of each.
+    age_us: Option<u64>,
 }

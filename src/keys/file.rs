@@ -11,8 +11,9 @@ use crate::system::random;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::seal::hex_into;
 use rsoracle_verify::error::Error;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use rsoracle_verify::files::unseen;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -29,17 +30,18 @@ const _: () = assert!(LINE_BYTES == 87);
 /// Mode bits that give access to others than the owner.
 const OTHERS: u32 = 0o077;
 
-/// The mode bits that must be zero for this file. Since version 254, systemd gives a service's credential to root, with an
-/// access control list that lets the service's user read it. The group bits are that list's mask then, and give no group
-/// access.
-fn others(path: &str) -> u32 {
+/// Whether this file's group may read it, because there is no other way: root gave it to a group of this process, as Kubernetes
+/// does with a secret under fsGroup; or it is a credential of systemd, since version 254 with an access control list that lets
+/// the service's user read it. The group bits are that list's mask then, and give no group access.
+fn is_given(path: &str, about: &Metadata) -> bool {
     let given = std::env::var_os("CREDENTIALS_DIRECTORY");
     let is_credential = given.is_some_and(|dir| Path::new(path).parent() == Some(Path::new(&dir)));
-    if is_credential {
-        OTHERS & !0o040
-    } else {
-        OTHERS
-    }
+    is_credential || (about.uid() == 0 && own_user() != Some(0))
+}
+
+/// The user whose rights this process has; `None` without /proc.
+pub(crate) fn own_user() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|own| own.uid())
 }
 
 /// The path of a slot's key file in a directory of key files.
@@ -54,7 +56,7 @@ pub fn create(path: &str) -> Result<PublicKey, Error> {
     let opened = new.write(true).create_new(true).mode(0o600).open(path);
     let mut file = opened.map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
+            ErrorKind::AlreadyExists => {
                 "key files are never overwritten; name another file, or remove this one if nobody trusts its key any more"
             }
             _ => "name a file in an existing directory that this user may write to",
@@ -90,8 +92,12 @@ fn fresh(file: &mut File, attempt: &str) -> Result<PublicKey, Error> {
 /// Reads a key from its file.
 pub fn read(path: &str) -> Result<SecretKey, Error> {
     let attempt = format!("cannot read the key file {path}");
-    let failed = |error| {
-        let advice = "'rsoracle keygen FILE' makes one";
+    let failed = |error: io::Error| {
+        let advice = match error.kind() {
+            ErrorKind::NotFound => "'rsoracle keygen FILE' makes one",
+            ErrorKind::PermissionDenied => "run this as the user that the file belongs to",
+            _ => "",
+        };
         Error::new(&attempt, error).advise(advice)
     };
     // Opening a pipe would wait for its writer.
@@ -100,30 +106,35 @@ pub fn read(path: &str) -> Result<SecretKey, Error> {
     }
     let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
-    let mode = about.mode() & 0o7777;
-    if mode & others(path) != 0 {
-        let cause = format!("others than its owner may access it (mode {mode:04o})");
-        return Err(Error::new(attempt, cause).advise(format!(
-            "run chmod 600 {path}; if others may have read the key, make a new one"
-        )));
-    }
-    let malformed = || {
-        let advice = "'rsoracle keygen FILE' makes one";
-        let cause =
-            "it is not one line of 'rsoracle secret key 1 ' and 64 lower-case hexadecimal digits";
-        Error::new(&attempt, cause).advise(advice)
-    };
-    if about.len() != LINE_BYTES as u64 {
-        return Err(malformed());
-    }
-    let mut line = [0; LINE_BYTES];
-    let mut seed = [0; 32];
-    let read = file.read_exact(&mut line);
-    let sound = line.starts_with(HEAD)
+    let (mut line, mut seed) = ([0; LINE_BYTES + 4], [0; 32]);
+    let count = file.read(&mut line).map_err(failed)?;
+    let sound = count == LINE_BYTES
+        && line.starts_with(HEAD)
         && unhex_secret(&line[HEAD.len()..HEX_END], &mut seed)
-        && line.ends_with(b"\n");
+        && line[HEX_END] == b'\n';
+    let strange = unseen(&line[..count]);
     wipe(&mut line);
     let key = SecretKey::from_seed(&mut seed);
-    read.map_err(failed)?;
-    if sound { Ok(key) } else { Err(malformed()) }
+    if !sound {
+        let cause = format!(
+            "it is not one line of 'rsoracle secret key 1 ' and 64 lower-case hexadecimal digits{}",
+            strange.map_or(String::new(), |what| format!("; {what}"))
+        );
+        return Err(Error::new(&attempt, cause).advise("'rsoracle keygen FILE' makes one"));
+    }
+    let mode = about.mode() & 0o7777;
+    let group = if is_given(path, &about) { 0o040 } else { 0 };
+    if mode & OTHERS & !group == 0 {
+        return Ok(key);
+    }
+    let cause = format!("others than its owner may access it (mode {mode:04o})");
+    let remedy = match own_user() {
+        Some(own) if own != about.uid() => format!(
+            "it belongs to user {}: use a file of this user's own, or root's with mode 0440 (in Kubernetes: defaultMode 0440 and fsGroup)",
+            about.uid()
+        ),
+        _ => format!("run chmod 600 {path}"),
+    };
+    let advice = format!("{remedy}; if others may have read the key, make a new one");
+    Err(Error::new(attempt, cause).advise(advice))
 }

@@ -98,6 +98,8 @@ reasons! {
         Overdue = 13: "the instant had passed",
         ClockMoved = 14: "the system clock was stepped",
         Stale = 15: "the newest price is too old, or none has come",
+        Crossed = 16: "the best bid is above the best ask",
+        TooWide = 17: "the best bid and the best ask are more than 2 % apart",
     }
 }
 

@@ -262,22 +262,16 @@ impl Round {
         let used = &prices[kept];
         let stamp =
             |(_, slot): &(f64, usize)| self.parts[*slot].observation.map(|o| o.timestamp_us);
+        let price = combine(self.terms.rule, &values, self.terms.f);
+        let oldest_us = used.iter().filter_map(stamp).min();
         let spread = used
             .first()
             .zip(used.last())
             .map(|(low, high)| high.0 - low.0);
         Outcome {
-            price: if quorum {
-                combine(self.terms.rule, &values, self.terms.f)
-            } else {
-                None
-            },
-            timestamp_us: if quorum {
-                used.iter().filter_map(stamp).min()
-            } else {
-                None
-            },
-            spread: if quorum { spread } else { None },
+            price: price.filter(|_| quorum),
+            timestamp_us: oldest_us.filter(|_| quorum),
+            spread: spread.filter(|_| quorum),
             verified: standings
                 .iter()
                 .filter(|standing| standing.counts())
@@ -297,6 +291,15 @@ impl Round {
 }
 
 impl Part {
+    /// The age of its oldest priced sample, in microseconds. `None` if it stands without a price, or its exchange did not give
+    /// the times of all of them.
+    pub fn age_us(&self) -> Option<u64> {
+        let stands = matches!(self.standing(), Standing::Used(_));
+        let valid = self.records.iter().filter(|record| record.price.is_ok());
+        let ages: Option<Vec<u64>> = valid.map(|record| record.age_us).collect();
+        ages.filter(|_| stands)?.into_iter().max()
+    }
+
     fn standing(&self) -> Standing {
         match (&self.equivocated, &self.observation) {
             (Some(_), _) => Standing::Equivocated,

@@ -1,128 +1,33 @@
 //! Names of feeds (`BTC/USD`) and sources (`binance:BTCUSDC`): how they are written, and which exchange and currency they mean.
+//! Which kinds of source there are is not known here: a report proves its price whatever its collectors watched.
 //!
 //! Invariant: a name that is accepted here fits its fixed-width field in the signed bytes, and contains no byte that could
 //! be taken for padding.
 
 use crate::limits::{FEED_BYTES_MAX, SOURCE_BYTES_MAX};
-use alloc::borrow::ToOwned;
-use alloc::string::String;
-use alloc::vec::Vec;
 
 /// Checks the name of a feed, such as `BTC/USD`. The error describes valid names.
 pub fn check_feed(feed: &str) -> Result<(), &'static str> {
     const _: () = assert!(FEED_BYTES_MAX == 16, "the sentence below says 16");
-    // Not the two characters that JSON would have to escape.
+    let right = "1 to 16 visible ASCII characters without quotes and backslashes, such as BTC/USD";
+    let fits = !feed.is_empty() && is_plain(feed, FEED_BYTES_MAX);
+    if fits { Ok(()) } else { Err(right) }
+}
+
+/// Checks the name of a source, such as `binance:BTCUSDC`. The error describes valid names.
+pub fn check_source(source: &str) -> Result<(), &'static str> {
+    const _: () = assert!(SOURCE_BYTES_MAX == 32, "the sentence below says 32");
+    let right = "EXCHANGE:SYMBOL, as in binance:BTCUSDC: at most 32 visible ASCII characters without quotes and backslashes";
+    let parts = source.split_once(':');
+    let whole = parts.is_some_and(|(exchange, symbol)| !exchange.is_empty() && !symbol.is_empty());
+    let fits = whole && is_plain(source, SOURCE_BYTES_MAX);
+    if fits { Ok(()) } else { Err(right) }
+}
+
+/// Whether a name has at most `bytes_max` visible ASCII characters, without the two that JSON would have to escape.
+fn is_plain(name: &str, bytes_max: usize) -> bool {
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
-    if feed.is_empty() || feed.len() > FEED_BYTES_MAX || !feed.bytes().all(plain) {
-        return Err(
-            "1 to 16 visible ASCII characters without quotes and backslashes, such as BTC/USD",
-        );
-    }
-    Ok(())
-}
-
-/// A kind of source: an exchange and how it is watched. A source's name begins with it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct SourceKind {
-    /// Such as `binance-stream`.
-    pub name: &'static str,
-    /// The default quote currency, for a source without a symbol.
-    pub quote: &'static str,
-    /// How the exchange spells its symbols.
-    pub spelling: Spelling,
-}
-
-/// How an exchange spells a market.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spelling {
-    /// `BTCUSDC`
-    Joined,
-    /// `btcusd`
-    Small,
-    /// `BTC-USD`
-    Dashed,
-    /// `BTC/USD`
-    Slashed,
-    /// `tBTCUSD`, `tDOGE:USD`. Bitfinex calls USDT UST and USDC UDC.
-    Bitfinex,
-}
-
-/// All kinds of source. Each may have the prefix `embedded-`; `embedded` alone means `embedded-binance`.
-pub static KINDS: [SourceKind; 9] = [
-    kind("binance", "USDC", Spelling::Joined),
-    kind("binance-book", "USDC", Spelling::Joined),
-    kind("binance-stream", "USDC", Spelling::Joined),
-    kind("coinbase", "USD", Spelling::Dashed),
-    kind("kraken", "USD", Spelling::Slashed),
-    kind("bitstamp", "USD", Spelling::Small),
-    kind("bitfinex", "USD", Spelling::Bitfinex),
-    kind("okx", "USDT", Spelling::Dashed),
-    kind("bybit", "USDT", Spelling::Joined),
-];
-
-const fn kind(name: &'static str, quote: &'static str, spelling: Spelling) -> SourceKind {
-    SourceKind {
-        name,
-        quote,
-        spelling,
-    }
-}
-
-impl Spelling {
-    /// The symbol of the market of `base`, such as `BTC`, in `quote`, such as `USD`.
-    pub fn of(self, base: &str, quote: &str) -> String {
-        match self {
-            Spelling::Joined => format!("{base}{quote}"),
-            Spelling::Small => format!("{base}{quote}").to_ascii_lowercase(),
-            Spelling::Dashed => format!("{base}-{quote}"),
-            Spelling::Slashed => format!("{base}/{quote}"),
-            Spelling::Bitfinex => {
-                let quote = match quote {
-                    "USDT" => "UST",
-                    "USDC" => "UDC",
-                    other => other,
-                };
-                let colon = if base.len() > 3 || quote.len() > 3 {
-                    ":"
-                } else {
-                    ""
-                };
-                format!("t{base}{colon}{quote}")
-            }
-        }
-    }
-
-    /// Whether a symbol is spelled as this exchange spells its symbols.
-    fn takes(self, symbol: &str) -> bool {
-        let two = |mark: char| {
-            symbol
-                .split_once(mark)
-                .is_some_and(|(base, quote)| capitals(base) && capitals(quote))
-        };
-        match self {
-            Spelling::Joined => capitals(symbol),
-            Spelling::Small => {
-                let fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-                !symbol.is_empty() && symbol.bytes().all(fit)
-            }
-            Spelling::Dashed => two('-'),
-            Spelling::Slashed => two('/'),
-            Spelling::Bitfinex => symbol
-                .strip_prefix('t')
-                .is_some_and(|rest| capitals(&rest.replacen(':', "", 1))),
-        }
-    }
-}
-
-/// A source: a kind and a symbol, written `binance:BTCUSDC`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The whole name, as it is signed.
-    pub name: String,
-    /// Its kind.
-    pub kind: &'static SourceKind,
-    /// Whether it is the embedded exchange, whose prices are recorded.
-    pub embedded: bool,
+    name.len() <= bytes_max && name.bytes().all(plain)
 }
 
 /// The exchange of a source. `binance-book` and `binance-stream` are both `binance`.
@@ -166,115 +71,9 @@ pub(crate) fn is_embedded(source: &str) -> bool {
     exchange == "embedded" || exchange.starts_with("embedded-")
 }
 
-/// Base and quote currency of a feed such as `BTC/USD`; None for a feed with another form of name.
-pub fn market_of(feed: &str) -> Option<(&str, &str)> {
-    let (base, quote) = feed.split_once('/')?;
-    (capitals(base) && capitals(quote)).then_some((base, quote))
-}
-
-/// Whether a name consists of capital letters and digits, as the name of a currency does.
-pub fn capitals(name: &str) -> bool {
-    let fit = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
-    !name.is_empty() && name.bytes().all(fit)
-}
-
-impl Source {
-    /// Parses `KIND:SYMBOL`. The error describes valid sources.
-    pub fn parse(name: &str) -> Result<Source, String> {
-        let (prefix, symbol) = name.split_once(':').ok_or_else(|| {
-            format!(
-                "EXCHANGE:SYMBOL, as in binance:BTCUSDC; exchanges: {}",
-                kinds()
-            )
-        })?;
-        let (kind, embedded) = Source::kind_of(prefix)
-            .ok_or_else(|| format!("one of these before the colon: {}", kinds()))?;
-        let example = kind.spelling.of("BTC", kind.quote);
-        if !kind.spelling.takes(symbol) {
-            return Err(format!(
-                "a symbol as {prefix} spells it, such as {prefix}:{example}"
-            ));
-        }
-        if name.len() > SOURCE_BYTES_MAX {
-            return Err(format!(
-                "at most {SOURCE_BYTES_MAX} characters, as in {prefix}:{example}"
-            ));
-        }
-        Ok(Source {
-            name: name.to_owned(),
-            kind,
-            embedded,
-        })
-    }
-
-    /// The kind that a prefix names, and whether it is the embedded exchange.
-    pub fn kind_of(prefix: &str) -> Option<(&'static SourceKind, bool)> {
-        let (name, embedded) = match prefix.strip_prefix("embedded") {
-            Some("") => ("binance", true),
-            Some(rest) => (rest.strip_prefix('-')?, true),
-            None => (prefix, false),
-        };
-        let kind = KINDS.iter().find(|kind| kind.name == name)?;
-        Some((kind, embedded))
-    }
-
-    /// The part before the colon: the kind's name, possibly after `embedded-`.
-    pub fn prefix(&self) -> &str {
-        self.name.split_once(':').expect("a source has a colon").0
-    }
-
-    /// Whether its symbol is the market of `base` in `quote`.
-    pub fn prices(&self, base: &str, quote: &str) -> bool {
-        self.symbol() == self.kind.spelling.of(base, quote)
-    }
-
-    /// The symbol: the part after the colon.
-    pub fn symbol(&self) -> &str {
-        self.name.split_once(':').expect("a source has a colon").1
-    }
-}
-
-/// The names of all kinds, for an error.
-pub fn kinds() -> String {
-    let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-    format!(
-        "{}, or one of them with 'embedded-' before it",
-        names.join(", ")
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::panic;
-
-    #[test]
-    fn every_kind_accepts_the_symbols_that_it_spells() {
-        for kind in &KINDS {
-            for quote in ["USD", "USDC", "USDT"] {
-                let symbol = kind.spelling.of("BTC", quote);
-                for prefix in ["", "embedded-"] {
-                    let name = format!("{prefix}{}:{symbol}", kind.name);
-                    let source =
-                        Source::parse(&name).unwrap_or_else(|right| panic!("{name}: {right}"));
-                    assert_eq!((source.kind, source.symbol()), (kind, symbol.as_str()));
-                    assert_eq!(source.embedded, !prefix.is_empty());
-                    assert_eq!(quote_of(&name), quote, "{name}");
-                }
-            }
-        }
-        assert_eq!(
-            Source::parse("embedded:BTCUSDT").unwrap().kind.name,
-            "binance"
-        );
-    }
-
-    #[test]
-    fn a_source_knows_its_market() {
-        let source = Source::parse("bitfinex:tBTCUST").unwrap();
-        assert!(source.prices("BTC", "USDT") && !source.prices("BTC", "USD"));
-        assert!(!source.prices("ETH", "USDT"));
-    }
 
     #[test]
     fn recorded_prices_are_recognised_by_the_name() {
@@ -283,26 +82,6 @@ mod tests {
         }
         for name in ["binance:X", "embeddedkraken:X", "kraken:embedded:X"] {
             assert!(!is_embedded(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn errors_about_sources_describe_valid_ones() {
-        for (name, says) in [
-            ("binance", "EXCHANGE:SYMBOL"),
-            ("binanze:BTCUSDC", "binance-stream, coinbase"),
-            ("embeddedkraken:BTC/USD", "one of these"),
-            ("embedded-:BTCUSDT", "one of these"),
-            ("kraken:XBTUSD", "kraken:BTC/USD"),
-            ("kraken:BTC/USD/X", "kraken:BTC/USD"),
-            ("bitstamp:BTCUSD", "bitstamp:btcusd"),
-            ("bitfinex:BTCUSD", "bitfinex:tBTCUSD"),
-            ("coinbase:BTC-", "coinbase:BTC-USD"),
-            ("binance:", "binance:BTCUSDC"),
-            ("binance:BTCUSDCBTCUSDCBTCUSDCBTCUSDC", "32"),
-        ] {
-            let right = Source::parse(name).unwrap_err();
-            assert!(right.contains(says), "{name}: {right}");
         }
     }
 

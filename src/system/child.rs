@@ -1,8 +1,9 @@
-//! Child processes: each runs this very program, and none outlives its parent.
+//! Child processes: each runs this very program, and none outlives its parent. The environment, which they inherit.
 //!
 //! Invariant: dropping a child's handle kills and reaps the child.
 
 use rsoracle_verify::error::Error;
+use std::env::VarError;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,18 @@ pub fn this_program() -> Result<Command, Error> {
     let mut command = Command::new(ITSELF);
     command.arg0(path);
     Ok(command)
+}
+
+/// The value of an environment variable; `None` if it is unset or empty. A value that is not UTF-8 is an error, like such an
+/// argument: a variable that is set is never taken for one that is not.
+pub(crate) fn variable(name: &str) -> Result<Option<String>, Error> {
+    let value = std::env::var(name);
+    if let Err(VarError::NotUnicode(_)) = value {
+        let attempt = format!("cannot use the environment variable {name}");
+        let error = Error::new(attempt, "its value is not valid UTF-8");
+        return Err(error.advise("correct or unset it"));
+    }
+    Ok(value.ok().filter(|text| !text.is_empty()))
 }
 
 /// The executable of this process, even if its file was renamed or removed.

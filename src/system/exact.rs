@@ -3,6 +3,7 @@
 use nanoserde::{SerJson, SerJsonState};
 
 /// A price in printed JSON.
+#[derive(Clone, Copy)]
 pub(crate) struct Exact(
     /// The price, which must be finite.
     pub f64,

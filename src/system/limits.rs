@@ -28,6 +28,9 @@ pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 
 /// Longest price as decimal text, in bytes. A longer one is refused.
 pub const PRICE_TEXT_BYTES_MAX: usize = 64;
+/// How far apart best bid and best ask may be to say a price, as a part of their middle, for every kind of source. Of the 27
+/// markets in our recordings, the 25 that people trade in are at most 1.6 % wide, and those of BTC and ETH at most 0.01 %.
+pub(crate) const QUOTE_WIDTH_MAX: f64 = 0.02;
 /// Deepest nesting of JSON that the reader accepts. Deeper text is refused.
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Most JSON members and items of one message whose positions are recorded. A message with a price has fewer before its price.
@@ -150,10 +153,10 @@ pub const QUIET_US: u64 = 20_000;
 
 /// Longest line of a child's log that is passed on, in bytes. The rest of a longer line is dropped.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
-/// Most lines that a collector logs about unexpected messages of its exchange within [`COMPLAINTS_MS`].
-pub const COMPLAINTS_MAX: u32 = 10;
-/// Window of that limit, in milliseconds.
-pub const COMPLAINTS_MS: u64 = 10_000;
+/// Most lines that a collector logs within [`COMPLAINTS_MS`] about messages that it did not expect.
+pub const COMPLAINTS_MAX: usize = 10;
+/// Window of that limit, in milliseconds. What differs only in numbers is logged once in it.
+pub const COMPLAINTS_MS: u64 = 600_000;
 /// How long the end of a run waits for standard output to take the rest of a line, in milliseconds.
 pub const OUTPUT_END_MS_MAX: u64 = 1_000;
 /// Most collectors that the terminal's live display shows. One more line counts the others.

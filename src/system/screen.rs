@@ -36,7 +36,7 @@ pub struct Screen {
 impl Screen {
     /// There is a live block if standard error is a terminal that can move its cursor, unless `quiet` is set.
     pub fn new(quiet: bool, mark: &'static str) -> Screen {
-        let able = std::env::var("TERM").is_ok_and(|term| !term.is_empty() && term != "dumb");
+        let able = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
         let live = !quiet && able && io::stderr().is_terminal();
         Screen {
             live,

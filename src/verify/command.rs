@@ -10,6 +10,7 @@ use crate::lines::Lines;
 use crate::log::{self, printable, quoted};
 use crate::settings::Settings;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
+use rsoracle_proof::price;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
@@ -92,8 +93,7 @@ fn read_roster(path: &str) -> Result<Roster, Error> {
     let advice = "--roster takes a file that 'rsoracle run --write-roster FILE' wrote";
     let bytes =
         files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::new(&attempt, "it is not valid UTF-8").advise(advice))?;
+    let text = files::text(bytes).map_err(|why| Error::new(&attempt, why).advise(advice))?;
     Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }
 
@@ -257,11 +257,11 @@ impl Summary<'_> {
         if let Some(last) = last.filter(|_| flaws.is_empty()) {
             lines.push(match last.age_us() {
                 Some(us) => format!(
-                    "age: the oldest exchange price used was {} old when it was sampled",
+                    "age: the exchange prices of a quorum were at most {} old when they were sampled",
                     seconds(us)
                 ),
                 None => {
-                    "age: unknown, since not every exchange gives the time of its prices".to_owned()
+                    "age: unknown, since the exchanges of fewer than a quorum give times".to_owned()
                 }
             });
         }
@@ -370,7 +370,7 @@ impl Summary<'_> {
             or_null(last.map(|last| last.number.to_string())),
             or_null(last.map(|last| quoted(&last.round.terms.feed))),
             or_null(last.map(|last| last.embedded().to_string())),
-            or_null(price.map(|price| price.to_string())),
+            or_null(price.map(price::exact)),
             or_null(time_us.map(|us| us.to_string())),
             or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
             wrong.join(",")

@@ -18,3 +18,23 @@ pub fn read(path: &str, bytes_max: u64, attempt: &str) -> Result<Vec<u8>, Error>
     }
     Ok(bytes)
 }
+
+/// The text of a file, or why it is none.
+pub fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
+    String::from_utf8(bytes).map_err(|error| match error.as_bytes() {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => UTF_16,
+        _ => "it is not valid UTF-8",
+    })
+}
+
+const UTF_16: &str = "it is UTF-16; save it as UTF-8";
+
+/// What some editors put into a line of text without showing it.
+pub fn unseen(line: &[u8]) -> Option<&'static str> {
+    match line {
+        [0xef, 0xbb, 0xbf, ..] => Some("it begins with a byte order mark"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(UTF_16),
+        [.., b'\r'] | [.., b'\r', b'\n'] => Some("it ends with a carriage return"),
+        _ => None,
+    }
+}

@@ -1,6 +1,7 @@
 //! Reads a journal or standard input line by line. Memory is bounded by the longest line.
 
 use crate::error::Error;
+use crate::files::unseen;
 use rsoracle_proof::limits::{COLLECTORS_MAX, SAMPLES_MAX};
 use std::io::{BufRead, Read};
 
@@ -16,7 +17,7 @@ const _: () =
 pub struct Line<'a> {
     /// Its number, from 1.
     pub number: u64,
-    /// Its text without the newline (a carriage return stays), or why it is not text.
+    /// Its text without the newline, or why it is not plain text.
     pub text: Result<&'a str, &'static str>,
     /// Whether it ends with a newline. Only the last line may lack one, if it was copied without it or a write was interrupted.
     pub whole: bool,
@@ -95,10 +96,9 @@ impl<R: BufRead> Lines<R> {
 
 /// The bytes of a line as text.
 fn text(bytes: &[u8]) -> Result<&str, &'static str> {
-    if bytes.contains(&0) {
-        return Err("it contains a NUL byte");
-    }
-    std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")
+    let nul = bytes.contains(&0).then_some("it contains a NUL byte");
+    let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8");
+    unseen(bytes).or(nul).map_or(text, Err)
 }
 
 /// The error about a line that is too long.
@@ -137,12 +137,19 @@ mod tests {
 
     #[test]
     fn lines_are_read_one_by_one_and_the_last_may_lack_its_newline() {
-        let cases: [(&[u8], &[&str]); 6] = [
+        let cases: [(&[u8], &[&str]); 7] = [
+            (
+                b"\xef\xbb\xbfa\n",
+                &["1 Err(\"it begins with a byte order mark\") true"],
+            ),
             (b"", &[]),
             (b"\n", &["1 Ok(\"\") true"]),
             (
                 b"abcd\nx\r\n",
-                &["1 Ok(\"abcd\") true", "2 Ok(\"x\\r\") true"],
+                &[
+                    "1 Ok(\"abcd\") true",
+                    "2 Err(\"it ends with a carriage return\") true",
+                ],
             ),
             (b"a\nabcd", &["1 Ok(\"a\") true", "2 Ok(\"abcd\") false"]),
             (

@@ -24,7 +24,11 @@ fn watching(rig: &mut Rig, name: &str) -> Client {
 
 /// The number of channels with prices in that subscription.
 fn channels(name: &str) -> usize {
-    if name == "binance-stream" { 2 } else { 1 }
+    if matches!(name, "binance-stream" | "gemini") {
+        2
+    } else {
+        1
+    }
 }
 
 /// The next prices, one per channel, after the tape has advanced.
@@ -34,7 +38,15 @@ fn prices(rig: &mut Rig, ws: &mut Client, name: &str) -> Vec<String> {
 
 #[test]
 fn on_a_stream_faults_count_price_messages() {
-    for name in ["coinbase", "kraken", "bitstamp", "bitfinex", "okx", "bybit"] {
+    for name in [
+        "coinbase",
+        "kraken",
+        "bitstamp",
+        "bitfinex",
+        "crypto.com",
+        "okx",
+        "bybit",
+    ] {
         let mut rig = Rig::stopped(
             "--fault garbage@2 --fault wrong-symbol@3 --fault price:abc@4 --fault scale:0.5@5 --fault drop@6",
             T0,
@@ -47,8 +59,12 @@ fn on_a_stream_faults_count_price_messages() {
             told.unwrap()
         };
         let first = next(&mut rig);
-        let own = ["BTC-USD", "BTC/USD", "btcusd", "BTCUSD", "232949"];
-        let foreign = ["ETH-USD", "ETH/USD", "ethusd", "ETHUSD", "232950"];
+        let own = [
+            "BTC-USD", "BTC_USD", "BTC/USD", "btcusd", "BTCUSD", "232949",
+        ];
+        let foreign = [
+            "ETH-USD", "ETH_USD", "ETH/USD", "ethusd", "ETHUSD", "232950",
+        ];
         assert!(own.iter().any(|own| first.contains(own)), "{first}");
         assert!(json::check(&next(&mut rig)).is_err());
         let other = next(&mut rig);
@@ -173,6 +189,8 @@ fn the_end_is_announced_in_the_exchanges_words_a_second_before() {
         ),
         ("coinbase", None),
         ("kraken", None),
+        ("gemini", None),
+        ("crypto.com", None),
         ("bybit", None),
     ] {
         let k = channels(name) + 1;

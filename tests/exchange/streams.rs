@@ -27,6 +27,10 @@ pub fn subscription(name: &str) -> &'static str {
         }
         "bitstamp" => r#"{"event":"bts:subscribe","data":{"channel":"live_trades_btcusd"}}"#,
         "bitfinex" => r#"{"event":"subscribe","channel":"ticker","symbol":"tBTCUSD"}"#,
+        "gemini" => {
+            r#"{"id":"1","method":"SUBSCRIBE","params":["btcusd@bookTicker","btcusd@trade"]}"#
+        }
+        "crypto.com" => r#"{"id":1,"method":"subscribe","params":{"channels":["ticker.BTC_USD"]}}"#,
         "okx" => r#"{"op":"subscribe","args":[{"channel":"tickers","instId":"BTC-USD"}]}"#,
         "bybit" => r#"{"op":"subscribe","args":["orderbook.1.BTCUSD"]}"#,
         other => panic!("{other}"),
@@ -378,6 +382,23 @@ fn bitstamp_accepts_any_subscription_and_sends_trades_once_and_books_repeatedly(
 }
 
 #[test]
+fn bitfinex_sends_the_time_to_those_who_ask_for_it() {
+    let mut rig = Rig::stopped("--keep-alive 15s", T0);
+    let mut ws = rig.at("/bitfinex");
+    rig.text(&mut ws);
+    hears(
+        &mut rig,
+        &mut ws,
+        r#"{"event":"conf","flags":32768}"#,
+        &[r#"{"event":"conf","status":"OK","flags":32768}"#],
+    );
+    rig.ask(&mut ws, subscription("bitfinex"));
+    let end = format!(",{}]", T0 / 1_000);
+    let price = rig.text(&mut ws);
+    assert!(price.ends_with(&end), "{price}");
+}
+
+#[test]
 fn bitfinex_sends_arrays_with_the_number_of_the_channel() {
     let mut rig = Rig::stopped("", T0);
     let mut ws = rig.at("/bitfinex");
@@ -537,6 +558,128 @@ fn bybit_acknowledges_all_arguments_together_and_repeats_an_unchanged_book() {
 }
 
 #[test]
+fn gemini_sends_trades_and_quotes_in_nanoseconds_and_refuses_all_for_one_bad_stream() {
+    let mut rig = Rig::stopped("", T0);
+    let mut ws = rig.at("/gemini");
+    rig.silence(&mut ws);
+    hears(
+        &mut rig,
+        &mut ws,
+        r#"{"id":4,"method":"subscribe","params":["btcusd@trade","nosuchusd@trade"]}"#,
+        &[
+            r#"{"id":4,"status":400,"error":{"code":-1013,"msg":"Invalid stream name: nosuchusd@trade"}}"#,
+        ],
+    );
+    hears(
+        &mut rig,
+        &mut ws,
+        subscription("gemini"),
+        &[
+            r#"{"id":"1","status":200}"#,
+            r#"{"u":2,"E":1790358504000000000,"s":"btcusd","b":"87231.99","B":"1.25000000","a":"87232.01","A":"0.75000000"}"#,
+            r#"{"E":1790358504000000000,"s":"btcusd","t":3,"p":"87232.00","q":"0.02000000","m":true}"#,
+        ],
+    );
+    rig.pass(STEP_MS);
+    says(
+        &mut rig,
+        &mut ws,
+        &[
+            r#"{"u":5,"E":1790358504200000000,"s":"btcusd","b":"87232.00","B":"1.25000000","a":"87232.02","A":"0.75000000"}"#,
+            r#"{"E":1790358504196000000,"s":"btcusd","t":6,"p":"87232.01","q":"0.02000000","m":true}"#,
+        ],
+    );
+    for (asked, told) in [
+        (
+            r#"{"id":100,"method":"ping"}"#,
+            r#"{"id":100,"status":200}"#,
+        ),
+        (
+            r#"{"id":11,"method":"nope"}"#,
+            r#"{"id":11,"status":400,"error":{"code":-1020,"msg":"Unsupported operation"}}"#,
+        ),
+        (
+            r#"{"id":12,"method":"subscribe","params":{"streams":["btcusd@trade"]}}"#,
+            r#"{"id":12,"status":400,"error":{"code":-1013,"msg":"Invalid parameters"}}"#,
+        ),
+    ] {
+        hears(&mut rig, &mut ws, asked, &[told]);
+    }
+}
+
+#[test]
+fn crypto_com_sends_tickers_and_ends_a_connection_that_does_not_answer() {
+    let ticker = |bid: &str, last: &str, ask: &str, ms: u64| {
+        format!(
+            r#"{{"id":-1,"method":"subscribe","code":0,"result":{{"instrument_name":"BTC_USD","subscription":"ticker.BTC_USD","channel":"ticker","data":[{{"h":"88000.00","l":"85000.00","a":"{last}","c":"0.0092","b":"{bid}","bs":"0.27217","k":"{ask}","ks":"0.23532","i":"BTC_USD","v":"2657.5053","vv":"169819487.92","oi":"0","t":{ms}}}]}}}}"#
+        )
+    };
+    let mut rig = Rig::stopped("", T0);
+    let mut ws = rig.at("/crypto.com");
+    hears(
+        &mut rig,
+        &mut ws,
+        subscription("crypto.com"),
+        &[
+            r#"{"id":1,"method":"subscribe","code":0,"result":{"instrument_name":"BTC_USD","subscription":"ticker.BTC_USD","channel":"ticker"}}"#,
+            &ticker("87231.99", "87232.00", "87232.01", T0 / 1_000),
+        ],
+    );
+    rig.pass(STEP_MS);
+    says(
+        &mut rig,
+        &mut ws,
+        &[&ticker(
+            "87232.00",
+            "87232.01",
+            "87232.02",
+            T0 / 1_000 + STEP_MS,
+        )],
+    );
+    for (asked, told) in [
+        (
+            r#"{"id":11,"method":"subscribe","params":{"channels":["ticker.NOPE_USD"]}}"#,
+            r#"{"id":11,"method":"subscribe","code":40003,"channel":"ticker.NOPE_USD","message":"Unknown symbol"}"#,
+        ),
+        (
+            r#"{"id":12,"method":"subscribe","params":{"channels":["nope.BTC_USD"]}}"#,
+            r#"{"id":12,"method":"subscribe","code":40003,"channel":"nope.BTC_USD","message":"Unrecognized channel"}"#,
+        ),
+        (
+            r#"{"id":13,"method":"public/nope"}"#,
+            r#"{"id":13,"method":"public/nope","code":40003,"message":"No such method"}"#,
+        ),
+    ] {
+        hears(&mut rig, &mut ws, asked, &[told]);
+    }
+    for (flags, period_ms) in [("", 30_000), ("--keep-alive 1s", 1_000)] {
+        let mut rig = Rig::stopped(&format!("{flags} --fault mute"), T0);
+        let mut ws = rig.at("/crypto.com");
+        rig.ask(&mut ws, subscription("crypto.com"));
+        let asks = |rig: &mut Rig, ws: &mut Client| {
+            rig.pass(period_ms);
+            let asked = rig.text(ws);
+            let id = asked.strip_prefix(r#"{"id":"#).unwrap();
+            let id = id.strip_suffix(r#","method":"public/heartbeat","code":0}"#);
+            format!(
+                r#"{{"id":{},"method":"public/respond-heartbeat"}}"#,
+                id.unwrap()
+            )
+        };
+        for _ in 0..5 {
+            let answer = asks(&mut rig, &mut ws);
+            rig.send(&mut ws, &answer);
+            rig.silence(&mut ws);
+        }
+        for _ in 0..3 {
+            asks(&mut rig, &mut ws);
+        }
+        rig.pass(1);
+        rig.closed(&mut ws);
+    }
+}
+
+#[test]
 fn okx_and_bybit_disconnect_a_silent_client() {
     for (name, ping, limit_ms) in [
         ("okx", "ping", 30_000),
@@ -559,7 +702,7 @@ fn okx_and_bybit_disconnect_a_silent_client() {
             }
         }
     }
-    // The other exchanges have no such timeout.
+    // The others have no such timeout, except Crypto.com, which asks.
     for name in ["kraken", "bitstamp", "bitfinex", "coinbase"] {
         let mut rig = Rig::stopped("--fault mute", T0);
         let mut ws = rig.at(&format!("/{name}"));
@@ -582,7 +725,8 @@ fn only_bitcoin_against_dollars_and_two_stablecoins_is_served() {
         let spelled: [&str; 5] = match name {
             "binance-stream" => ["btcusd", "btcusdc", "btcusdt", "btceur", "ethusd"],
             "bybit" => ["BTCUSD", "BTCUSDC", "BTCUSDT", "BTCEUR", "ETHUSD"],
-            "bitstamp" => ["btcusd", "btcusdc", "btcusdt", "btceur", "ethusd"],
+            "bitstamp" | "gemini" => ["btcusd", "btcusdc", "btcusdt", "btceur", "ethusd"],
+            "crypto.com" => ["BTC_USD", "BTC_USDC", "BTC_USDT", "BTC_EUR", "ETH_USD"],
             "bitfinex" => ["tBTCUSD", "tBTCUDC", "tBTCUST", "tBTCEUR", "tETHUSD"],
             "kraken" => ["BTC/USD", "BTC/USDC", "BTC/USDT", "BTC/EUR", "ETH/USD"],
             _ => ["BTC-USD", "BTC-USDC", "BTC-USDT", "BTC-EUR", "ETH-USD"],

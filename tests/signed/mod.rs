@@ -8,13 +8,14 @@ use rsoracle::keys::secret::SecretKey;
 use rsoracle::wire::Sample;
 use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
 use rsoracle_proof::answer;
+use rsoracle_proof::bytes::padded;
 use rsoracle_proof::publish::{Policy, PublishedPrice};
 use rsoracle_proof::reason::{Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
 use rsoracle_proof::report::{Refused, Report};
 use rsoracle_proof::roster::{Roster, RosterSeat};
 use rsoracle_proof::round::Round;
-use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
+use rsoracle_proof::seal::{Digest32, ObservationContext, observation_bytes, samples_digest};
 use rsoracle_proof::terms::{Seat, Terms};
 
 /// A round start in the past: 2023-11-14T22:13:20Z.
@@ -85,7 +86,16 @@ impl Oracle {
     pub fn report(&mut self, start_us: u64, says: &[Says]) -> Report {
         let mut round = Round::new(self.terms.clone(), start_us);
         for (slot, says) in (0..).zip(says) {
-            take_part(&mut round, slot, *says);
+            take_part(&mut round, slot, *says, None);
+        }
+        self.sign(round)
+    }
+
+    /// The same, where all prices are alike and have these ages.
+    pub fn report_aged(&mut self, start_us: u64, ages_us: &[Option<u64>]) -> Report {
+        let mut round = Round::new(self.terms.clone(), start_us);
+        for (slot, age_us) in (0..).zip(ages_us) {
+            take_part(&mut round, slot, Says::Price(100_000.0), *age_us);
         }
         self.sign(round)
     }
@@ -108,7 +118,29 @@ impl Oracle {
     }
 }
 
-fn take_part(round: &mut Round, slot: u16, says: Says) {
+/// The digest of terms in which the first collector's key is these bytes, which need not be a key.
+pub fn digest_with_key(terms: &Terms, key: &[u8; 32]) -> [u8; 32] {
+    let digest = Digest32::terms()
+        .field(terms.aggregator.bytes())
+        .field(&terms.session)
+        .field(&padded::<16>(&terms.feed))
+        .field(&terms.rule.code().to_be_bytes())
+        .field(&terms.sample_rule.code().to_be_bytes())
+        .field(&terms.n().to_be_bytes())
+        .field(&terms.f.to_be_bytes())
+        .field(&terms.quorum.to_be_bytes())
+        .field(&terms.exchanges_min.to_be_bytes())
+        .field(&terms.samples.to_be_bytes())
+        .field(&terms.interval_us.to_be_bytes());
+    let seat = |digest: Digest32, (slot, seat): (usize, &Seat)| {
+        let own = seat.key.as_ref().map_or([0; 32], |key| *key.bytes());
+        let key = if slot == 0 { *key } else { own };
+        digest.field(&key).field(&padded::<32>(&seat.source))
+    };
+    terms.seats.iter().enumerate().fold(digest, seat).done()
+}
+
+fn take_part(round: &mut Round, slot: u16, says: Says, age_us: Option<u64>) {
     let start_us = round.start_us;
     let price = match says {
         Price(price) | Both(price) => Ok(price),
@@ -119,7 +151,7 @@ fn take_part(round: &mut Round, slot: u16, says: Says) {
         index: 0,
         price,
         lateness_us: Some(u64::from(slot) + 1),
-        age_us: None,
+        age_us,
     };
     let sample = Sample { start_us, record };
     round

@@ -268,11 +268,23 @@ pub fn hello(
     nonce: &[u8; 32],
     secret: &EnrolmentSecret,
 ) -> Hello {
+    hello_at(wall_us(), slot, key, source, nonce, secret)
+}
+
+/// The same, by another clock.
+pub fn hello_at(
+    clock_us: u64,
+    slot: u16,
+    key: &SecretKey,
+    source: &str,
+    nonce: &[u8; 32],
+    secret: &EnrolmentSecret,
+) -> Hello {
     let mut hello = Hello {
         slot,
         key: *key.public().bytes(),
         source: padded(source),
-        clock_us: wall_us(),
+        clock_us,
         signature: [0; 64],
     };
     hello.signature = key.sign(&hello_bytes(nonce, secret, &hello));

@@ -12,6 +12,7 @@ use rsoracle_proof::aggregate;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer as sampler;
 use rsoracle_proof::bytes::padded;
+use rsoracle_proof::price;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::*;
@@ -385,6 +386,7 @@ impl Story {
             "slot0.again.signature",
             &self.no_proof().answers[1].1.signature,
         );
+        put("decimals.sha512", &first_half(decimals().as_bytes()));
         all.extend(recipes());
         all.extend(refused(first));
         all
@@ -443,6 +445,30 @@ fn digested_samples(records: &[Record]) -> Vec<u8> {
 fn first_half(bytes: &[u8]) -> [u8; 32] {
     let whole: [u8; 64] = Sha512::digest(bytes).into();
     *whole.first_chunk().expect("32 of 64")
+}
+
+/// The bits of numbers, and their texts in a report: two shortest texts are equally near in the first three.
+pub const DECIMALS: [f64; 6] = [
+    87_231.000_244_140_625,
+    87_231.000_732_421_875,
+    1_568.208_435_058_593_75,
+    0.1 + 0.2,
+    87_231.5,
+    1e-12,
+];
+
+/// The texts of 10,000 numbers of the document's rule, each with a newline.
+pub fn decimals() -> String {
+    let mut state = 1u64;
+    let number = |index: u32| {
+        let k = index % 3;
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let number = (2 * (state >> (39 - 7 * k)) + 1) as f64 / f64::from(1u32 << (14 - 3 * k));
+        price::exact(number) + "\n"
+    };
+    (0..10_000).map(number).collect()
 }
 
 /// Averages, prices and answers for which the order of the steps matters.

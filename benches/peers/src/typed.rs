@@ -1,4 +1,4 @@
-//! The nine kinds of messages as types of serde_json's, as one writes them who trusts the exchange: text is borrowed, what is
+//! The eleven kinds of messages as types of serde_json's, as one writes them who trusts the exchange: text is borrowed, what is
 //! not named is skipped, prices are `f64` at once, or after `str::parse` where they are text.
 
 use chrono::{DateTime, Utc};
@@ -20,6 +20,8 @@ pub fn reader(kind: &str) -> Reader {
         "kraken" => kraken,
         "bitstamp" => bitstamp,
         "bitfinex" => bitfinex,
+        "gemini" => gemini,
+        "crypto.com" => crypto_com,
         "okx" => okx,
         "bybit" => bybit,
         _ => panic!("no reader of {kind}"),
@@ -172,8 +174,65 @@ fn bitstamp(text: &str, symbol: &str) -> Option<Priced> {
 }
 
 fn bitfinex(text: &str, _symbol: &str) -> Option<Priced> {
-    let (_channel, ticker): (u64, [f64; 10]) = serde_json::from_str(text).ok()?;
-    Some((within(ticker[6], ticker[0], ticker[2]), None))
+    let (_channel, ticker, ms): (u64, [f64; 10], i64) = serde_json::from_str(text).ok()?;
+    let price = within(ticker[6], ticker[0], ticker[2]);
+    Some((price, Some(ms * 1_000)))
+}
+
+#[derive(Deserialize)]
+struct Tick<'a> {
+    s: &'a str,
+    #[serde(rename = "E")]
+    time_ns: i64,
+    p: Option<&'a str>,
+    b: Option<&'a str>,
+    a: Option<&'a str>,
+}
+
+fn gemini(text: &str, symbol: &str) -> Option<Priced> {
+    let tick: Tick = serde_json::from_str(text).ok()?;
+    let price = match tick.p {
+        Some(price) => price.parse().ok()?,
+        None => middle(tick.b?, tick.a?)?,
+    };
+    (tick.s == symbol).then_some((price, Some(tick.time_ns / 1_000)))
+}
+
+#[derive(Deserialize)]
+struct Pushed<'a> {
+    code: i32,
+    #[serde(borrow)]
+    result: TickerOf<'a>,
+}
+
+#[derive(Deserialize)]
+struct TickerOf<'a> {
+    channel: &'a str,
+    instrument_name: &'a str,
+    #[serde(borrow)]
+    data: Vec<Summary<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Summary<'a> {
+    i: &'a str,
+    a: &'a str,
+    b: &'a str,
+    k: &'a str,
+    t: i64,
+}
+
+fn crypto_com(text: &str, symbol: &str) -> Option<Priced> {
+    let pushed: Pushed = serde_json::from_str(text).ok()?;
+    let result = pushed.result;
+    let best = result.data.iter().find(|best| best.i == symbol)?;
+    let price = within(
+        best.a.parse().ok()?,
+        best.b.parse().ok()?,
+        best.k.parse().ok()?,
+    );
+    let right = pushed.code == 0 && result.channel == "ticker" && result.instrument_name == symbol;
+    right.then_some((price, Some(best.t * 1_000)))
 }
 
 #[derive(Deserialize)]

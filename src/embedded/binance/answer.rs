@@ -8,7 +8,6 @@
 //! Sources: Binance's `web-socket-api.md` (response format, rate limits, ticker.price, ticker.book) and `errors.md`.
 
 use super::super::fault::Lie;
-use super::super::quote::around;
 use super::super::text::quoted;
 use super::request::{Asked, Request, RequestRefusal};
 
@@ -136,7 +135,7 @@ fn ticker(book: bool, symbol: &str, scene: &Scene, lie: &Lie) -> String {
     if !book {
         return format!(r#"{{"symbol":"{symbol}","price":{}}}"#, quoted(&price));
     }
-    let (bid, ask) = around(&price);
+    let (bid, ask) = lie.quote(&price);
     format!(
         r#"{{"symbol":"{symbol}","bidPrice":{},"bidQty":"0.50000000","askPrice":{},"askQty":"0.50000000"}}"#,
         quoted(&bid),

@@ -1,7 +1,7 @@
 //! Bitfinex's WebSocket API v2: the channel `ticker`. Prices are numbers in arrays that start with the number of the channel;
-//! they have neither a symbol nor a time.
+//! they have no symbol, and a time only for clients that ask for one.
 //!
-//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. The event `conf` is not supported.
+//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. Of the event `conf`, only the flag of the time is supported.
 
 use super::super::quote::MarketData;
 use super::super::text::quoted;
@@ -10,6 +10,9 @@ use crate::exchange::json::{Json, Spans};
 
 /// The number of the first channel of a connection.
 const CHANNEL: u64 = 232_949;
+
+/// The flag of the event `conf` that adds the time to every array.
+const TIMESTAMP: u32 = 32_768;
 
 /// Bitfinex.
 pub(crate) static STREAM: ServerDialect = ServerDialect {
@@ -25,7 +28,7 @@ pub(crate) static STREAM: ServerDialect = ServerDialect {
         )
     }),
     beat: Beat::Quiet(15, |market| {
-        format!(r#"[{},"hb"]"#, CHANNEL + market.number)
+        format!(r#"[{},"hb"{}]"#, CHANNEL + market.number, end(market))
     }),
     notice: Some(|_| {
         r#"{"event":"info","code":20051,"msg":"Stopping. Please try to reconnect"}"#.into()
@@ -45,6 +48,13 @@ fn hear(text: &str, desk: &mut Desk) {
     if event == "ping" {
         let (ts, cid) = (desk.now_us / 1_000, echoed(json, "cid"));
         return desk.say(format!(r#"{{"event":"pong","ts":{ts}{cid}}}"#));
+    }
+    if event == "conf" {
+        let flags = json.get("flags").and_then(Json::whole::<u32>).unwrap_or(0);
+        desk.stamps = flags & TIMESTAMP != 0;
+        return desk.say(format!(
+            r#"{{"event":"conf","status":"OK","flags":{flags}}}"#
+        ));
     }
     let channel = member(json, "channel").unwrap_or_default();
     let symbol = member(json, "symbol").unwrap_or_default();
@@ -72,10 +82,19 @@ fn hear(text: &str, desk: &mut Desk) {
 /// The fields are BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, VOLUME, HIGH, LOW.
 fn price(market: &MarketData) -> String {
     format!(
-        "[{},[{},12.25,{},9.5,-429.3,-0.0051,{},1816.2480505,88000,85000]]",
+        "[{},[{},12.25,{},9.5,-429.3,-0.0051,{},1816.2480505,88000,85000]{}]",
         CHANNEL + market.number,
         market.bid,
         market.ask,
-        market.last
+        market.last,
+        end(market)
     )
+}
+
+/// What an array ends in.
+fn end(market: &MarketData) -> String {
+    match market.stamps {
+        true => format!(",{}", market.now_ms()),
+        false => String::new(),
+    }
 }

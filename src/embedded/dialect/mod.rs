@@ -10,20 +10,25 @@ pub mod bitfinex;
 pub mod bitstamp;
 pub mod bybit;
 pub mod coinbase;
+pub mod crypto_com;
+pub mod gemini;
 pub mod kraken;
 pub mod okx;
 
 use super::quote::MarketData;
 use crate::exchange::json::Json;
-use rsoracle_proof::source::{KINDS, quote_of};
+use crate::source::KINDS;
+use rsoracle_proof::source::quote_of;
 
 /// All dialects.
-pub static STREAMS: [&ServerDialect; 7] = [
+pub static STREAMS: [&ServerDialect; 9] = [
     &binance::STREAM,
     &coinbase::STREAM,
     &kraken::STREAM,
     &bitstamp::STREAM,
     &bitfinex::STREAM,
+    &gemini::STREAM,
+    &crypto_com::STREAM,
     &okx::STREAM,
     &bybit::STREAM,
 ];
@@ -76,6 +81,8 @@ pub enum Beat {
     Quiet(u64, fn(&MarketData) -> String),
     /// Every this many seconds, it sends this message for each subscription to heartbeats.
     Steady(u64, fn(&MarketData) -> String),
+    /// Every this many seconds, it sends this message, which the client must answer, to all that have subscribed to anything.
+    Asks(u64, fn(&MarketData) -> String),
 }
 
 /// One client's subscriptions, and the messages that wait to be sent to it.
@@ -85,6 +92,8 @@ pub struct Desk {
     channels: &'static [(&'static str, ChannelKind)],
     /// The subscriptions, without duplicates.
     pub subscriptions: Vec<Subscription>,
+    /// Whether the client asked for a time in every message.
+    pub stamps: bool,
     /// The messages that wait to be sent.
     pub said: Vec<String>,
     /// The exchange's time, in microseconds since the Unix epoch.
@@ -119,6 +128,7 @@ impl Desk {
             markets: ["USD", "USDC", "USDT"].map(market).to_vec(),
             channels: dialect.channels,
             subscriptions: Vec::new(),
+            stamps: false,
             said: Vec::new(),
             now_us: 0,
         }
@@ -174,7 +184,7 @@ mod tests {
     use crate::exchange::json;
 
     /// What makes each dialect say something, its subscription first.
-    const TEXTS: [&[&str]; 7] = [
+    const TEXTS: [&[&str]; 9] = [
         &[r#"{"method":"SUBSCRIBE","params":["btcusdt@trade","btcusdt@bookTicker"],"id":1}"#],
         &[
             r#"{"type":"subscribe","product_ids":["BTC-USD"],"channels":["ticker",{"name":"heartbeat"}]}"#,
@@ -190,6 +200,14 @@ mod tests {
         &[
             r#"{"event":"subscribe","channel":"ticker","symbol":"tBTCUSD"}"#,
             r#"{"event":"ping","cid":1}"#,
+        ],
+        &[
+            r#"{"id":"1","method":"subscribe","params":["btcusd@bookTicker","btcusd@trade"]}"#,
+            r#"{"id":2,"method":"ping"}"#,
+        ],
+        &[
+            r#"{"id":1,"method":"subscribe","params":{"channels":["ticker.BTC_USD"]}}"#,
+            r#"{"id":2,"method":"public/get-book"}"#,
         ],
         &[r#"{"op":"subscribe","args":[{"channel":"tickers","instId":"BTC-USDT"}]}"#],
         &[
@@ -252,6 +270,8 @@ mod tests {
             r#"{"method":"subscribe","params":{"channel":"ticker","symbol":[]}}"#,
             r#"{"event":"bts:subscribe","data":{}}"#,
             r#"{"event":"subscribe"}"#,
+            r#"{"method":"subscribe","params":[]}"#,
+            r#"{"method":"subscribe","params":{"channels":[]}}"#,
             r#"{"op":"subscribe","args":[]}"#,
             r#"{"op":"subscribe","args":[]}"#,
         ]) {

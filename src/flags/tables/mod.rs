@@ -342,8 +342,8 @@ pub static COLLECT: Command = Command {
 pub static EXCHANGE: Command = Command {
     name: "exchange",
     job: "runs the embedded exchange: it imitates every supported exchange with recorded trades",
-    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, /okx\n\
-            and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
+    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex,\n\
+            /gemini, /crypto.com, /okx and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
             Faults: [DIALECT/]NAME[:VALUE][@K|@K..]\n\
             DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a\n\
             stream: the K-th price), and @K.. to the K-th and all later ones. Without either it applies to all.\n\
@@ -355,6 +355,7 @@ pub static EXCHANGE: Command = Command {
             \x20 wrong-symbol    answer with another symbol\n\
             \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
             \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
+            \x20 quote:BID:ASK   send these texts as best bid and best ask\n\
             \x20 stale:DURATION  streams: send timestamps that are this old\n\
             \x20 old-first:DURATION\n\
             \x20                 streams: the same for the first price only, as in an old snapshot\n\

@@ -1,18 +1,19 @@
 //! Writes a report as one line of JSON, in its canonical form.
 //!
 //! Invariant: a report has exactly one line, and a line at most one report. Keys have a fixed order, there is no white
-//! space, floats are their shortest exact text, times are whole microseconds below 2^53 (so that JavaScript reads them
+//! space, floats are their shortest exact text ([`price::exact`]), times are whole microseconds below 2^53 (so that JavaScript reads them
 //! exactly), and bytes are lower-case hexadecimal. The line also contains what can be computed from the rest (price,
 //! standings, tolerances). Reading skips these values, and a verifier compares the line with what [`write`] makes of the
 //! report.
 
 use super::{Lateness, Report};
+use crate::price;
 use crate::record::{Answer, Observation, Record};
 use crate::round::Standing;
 use crate::seal::hex_into;
 use crate::tolerance::Tolerance;
 use crate::utc::utc_text;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Builds a line.
@@ -64,7 +65,7 @@ impl LineWriter {
         self
     }
 
-    /// Appends a float's shortest exact text.
+    /// Appends a float's shortest exact text, as [`price::exact`] has it.
     pub(super) fn float(&mut self, value: f64) -> &mut LineWriter {
         match short_decimal(value) {
             Some((number, 0)) => self.digits(number, 1),
@@ -74,7 +75,7 @@ impl LineWriter {
                     .text(".")
                     .digits(number % power, decimals)
             }
-            None => self.text(&value.to_string()),
+            None => self.text(&price::exact(value)),
         }
     }
 
@@ -317,13 +318,13 @@ mod tests {
             let decimal: f64 = format!("{digits}e-{decimals}").parse().unwrap();
             let neighbours = [decimal.next_up(), decimal.next_down(), decimal / 3.0];
             for value in neighbours.into_iter().chain([decimal]) {
-                assert_eq!(text(value), format!("{value}"));
+                assert_eq!(text(value), price::exact(value));
             }
             let any = f64::from_bits(next());
-            assert_eq!(text(any), format!("{any}"));
+            assert_eq!(text(any), price::exact(any));
         }
         for value in [0.0, -0.0, 1.0, -1.5, 1e-12, 1e15, 999_999_999_999_999.0] {
-            assert_eq!(text(value), format!("{value}"));
+            assert_eq!(text(value), price::exact(value));
         }
         // Typical prices and averages take the fast path.
         assert_eq!(short_decimal(87_231.42), Some((8_723_142, 2)));

@@ -20,7 +20,7 @@ use crate::price;
 use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
 use crate::record::RECORD_BYTES;
-use crate::round::{Outcome, Part, Round, Standing};
+use crate::round::{Outcome, Part, Round};
 use crate::seal::{Keys, SignedBytes, Signer};
 use crate::source::is_embedded;
 use crate::utc::utc_text;
@@ -205,14 +205,13 @@ impl Report {
         })
     }
 
-    /// The age of the oldest exchange price used, in microseconds; `None` unless the exchanges gave the times of all of them.
+    /// The age that a quorum vouches for, in microseconds: the exchange prices of so many collectors were no older. `None` if
+    /// the exchanges of fewer gave times.
     pub fn age_us(&self) -> Option<u64> {
-        let used = |slot: &usize| matches!(self.outcome.standings[*slot], Standing::Used(_));
-        let parts = (0..self.round.parts.len()).filter(used);
-        let records = parts.flat_map(|slot| &self.round.parts[slot].records);
-        let valid = records.filter(|record| record.price.is_ok());
-        let ages: Option<Vec<u64>> = valid.map(|record| record.age_us).collect();
-        ages?.into_iter().max()
+        let rank = usize::from(self.round.terms.quorum).checked_sub(1)?;
+        let mut ages: Vec<u64> = self.round.parts.iter().filter_map(Part::age_us).collect();
+        ages.sort_unstable();
+        ages.get(rank).copied()
     }
 
     /// Whether any of its prices are recorded ones.

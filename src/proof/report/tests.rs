@@ -4,6 +4,7 @@ use super::*;
 use crate::answer::answer;
 use crate::reason::{Abstention, Miss};
 use crate::record::{Answer, Observation, Record};
+use crate::round::Standing;
 use crate::seal::tests::SecretKey;
 use crate::seal::{ObservationContext, observation_bytes, samples_digest};
 use crate::terms::{Seat, Terms};
@@ -450,4 +451,39 @@ fn two_reports_for_one_start_are_equivocation_of_the_aggregator() {
             .any(|flaw| flaw.starts_with("equivocation: the aggregator")),
         "{flaws:?}"
     );
+}
+
+#[test]
+fn a_reports_age_is_what_a_quorum_vouches_for() {
+    // Ages of five slots with a price, and of one that abstains.
+    let aged = |quorum, ages: [Option<u64>; 6]| {
+        let mut report = report();
+        report.round.terms.quorum = quorum;
+        for (part, age_us) in report.round.parts.iter_mut().zip(ages) {
+            // Its last sample is the oldest one.
+            part.records.last_mut().expect("there are samples").age_us = age_us;
+            let priced = part
+                .records
+                .iter_mut()
+                .filter(|record| record.price.is_ok());
+            priced.for_each(|record| record.age_us = record.age_us.or(age_us.map(|us| us / 2)));
+        }
+        report.age_us()
+    };
+    let all = [3, 5, 1, 4, 2, 0].map(Some);
+    assert_eq!(aged(5, all), Some(5));
+    assert_eq!(aged(3, all), Some(3));
+    // One that gives no time, or a false one, makes it neither unknown nor old.
+    assert_eq!(
+        aged(3, [Some(3), None, Some(1), Some(4), Some(2), None]),
+        Some(3)
+    );
+    assert_eq!(
+        aged(
+            3,
+            [Some(3), Some(u64::MAX - 1), Some(1), Some(4), None, None]
+        ),
+        Some(4)
+    );
+    assert_eq!(aged(3, [Some(3), Some(5), None, None, None, Some(1)]), None);
 }

@@ -4,7 +4,7 @@
 
 use rsoracle::exchange::{DIALECTS, Said, Topic};
 use rsoracle_proof::price::is_price;
-use rsoracle_proof::source::KINDS;
+use rsoracle::source::KINDS;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else {

@@ -1,0 +1,76 @@
+//! What a collector complains of, without filling its log.
+//!
+//! Invariant: within [`COMPLAINTS_MS`], complaints that differ only in numbers are logged once, and at most
+//! [`COMPLAINTS_MAX`] in all, whatever the exchange and the aggregator do. The number of those left out is logged later.
+
+use crate::system::limits::{COMPLAINTS_MAX, COMPLAINTS_MS};
+use crate::system::stream::say;
+use std::time::{Duration, Instant};
+
+/// What was complained of lately.
+pub(super) struct Complaints {
+    role: String,
+    since: Instant,
+    /// What was logged since then, without numbers.
+    logged: Vec<String>,
+    left_out: u32,
+}
+
+impl Complaints {
+    pub(super) fn new(role: &str) -> Complaints {
+        Complaints {
+            role: role.to_owned(),
+            since: Instant::now(),
+            logged: Vec::new(),
+            left_out: 0,
+        }
+    }
+
+    /// Logs a complaint, if it is news.
+    pub(super) fn add(&mut self, text: String) {
+        let shape = text.replace(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','), "");
+        if self.logged.contains(&shape) || self.logged.len() == COMPLAINTS_MAX {
+            self.left_out = self.left_out.saturating_add(1);
+            return;
+        }
+        self.logged.push(shape);
+        say(&self.role, text);
+    }
+
+    /// Once the time is over: logs how many were left out, and begins anew.
+    pub(super) fn sum_up(&mut self) {
+        let past = self.since.elapsed();
+        if past < Duration::from_millis(COMPLAINTS_MS) {
+            return;
+        }
+        let (count, past) = (self.left_out, past.as_secs());
+        *self = Complaints::new(&self.role);
+        if count > 0 {
+            let text = format!("left out {count} more lines like those above in the last {past} s");
+            say(&self.role, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_in_numbers_is_news_once_and_there_is_only_so_much_news() {
+        let mut complaints = Complaints::new("collector 0");
+        for (text, logged) in [
+            ("sample 3 refused: price 87231.42, after 1.5 s", 1),
+            ("sample 12 refused: price 9, after 600 s", 1),
+            ("sample 3 refused: no price", 2),
+        ] {
+            complaints.add(text.to_owned());
+            assert_eq!(complaints.logged.len(), logged);
+        }
+        ('a'..='z').for_each(|letter| complaints.add(format!("error {letter}")));
+        assert_eq!(complaints.logged.len(), COMPLAINTS_MAX);
+        assert_eq!(complaints.left_out, 1 + 26 + 2 - COMPLAINTS_MAX as u32);
+        complaints.sum_up();
+        assert_eq!(complaints.logged.len(), COMPLAINTS_MAX, "too early");
+    }
+}
