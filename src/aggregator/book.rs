@@ -8,7 +8,7 @@ use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::keys::secret::SecretKey;
 use crate::system::file;
-use crate::system::wait::wall_us;
+use crate::system::now::wall_us;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report, Verifier};
 use rsoracle_proof::round::Round;

@@ -4,7 +4,10 @@
 //! as standard error. The aggregator reads its other end, so that only one process writes to the terminal.
 
 use super::settings::Run;
+use super::setup::write_enrolment;
+use super::{Aggregator, words};
 use crate::keys::file as keyfile;
+use crate::keys::secret::wipe;
 use crate::system::child::{Child, this_program};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
@@ -27,6 +30,71 @@ pub struct CollectorPlace<'a> {
     pub data: SocketAddr,
     /// Address of the embedded exchange, if there is one.
     pub endpoint: Option<&'a Endpoint>,
+}
+
+impl Aggregator<'_> {
+    /// Starts the embedded exchange if it is needed, and every local collector.
+    pub(super) fn start_collectors(&mut self) -> Result<(), Error> {
+        let (control, data) = (self.control.address, self.data.address);
+        for (asked, opened) in [(self.config.control, control), (self.config.data, data)] {
+            if asked.port() != opened.port() && asked.port() != 0 {
+                let (taken, free) = (asked.port(), opened.port());
+                self.tell(&format!(
+                    "port {taken} is in use by another program; using port {free} instead, which collectors started here are told"
+                ));
+            }
+        }
+        self.tell(&format!(
+            "control channel on {control}, data channel on {data}"
+        ));
+        for warning in words::warnings(&self.config.tolerance()) {
+            self.tell(&warning);
+        }
+        if self.has_exchange() {
+            let exchange = exchange(&self.log, None)?;
+            self.tell(&format!(
+                "embedded exchange on {}, with recorded prices",
+                exchange.endpoint.url
+            ));
+            self.endpoint = Some(exchange.endpoint.clone());
+            self.exchange = Some(exchange);
+        }
+        let endpoint = self.endpoint.clone();
+        for slot in 0..self.config.collectors {
+            let place = CollectorPlace {
+                slot,
+                control,
+                data,
+                endpoint: endpoint.as_ref(),
+            };
+            self.start_collector(&place)?;
+            // The first collectors connect already, and the listener's queue is short.
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    /// Whether this aggregator starts the embedded exchange.
+    pub(super) fn has_exchange(&self) -> bool {
+        self.config.embedded() && self.config.endpoint.is_none()
+    }
+
+    /// Starts a local collector, or writes the enrolment of a remote one.
+    pub(super) fn start_collector(&mut self, place: &CollectorPlace) -> Result<(), Error> {
+        let slot = &mut self.slots[usize::from(place.slot)];
+        let mut enrolment = [0; 64];
+        enrolment[..32].copy_from_slice(slot.secret.expose());
+        enrolment[32..].copy_from_slice(self.key.public().bytes());
+        let done = if slot.remote {
+            let dir = self.config.enrolment_dir.as_deref();
+            write_enrolment(dir.expect("--remote needs it"), place.slot, &enrolment)
+        } else {
+            let child = collector(self.config, place, &enrolment, &self.log);
+            child.map(|child| slot.child = Some(child))
+        };
+        wipe(&mut enrolment);
+        done
+    }
 }
 
 /// Starts one collector, and writes its enrolment to its standard input.

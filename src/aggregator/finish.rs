@@ -6,7 +6,7 @@ use super::children;
 use super::words::{self, Words};
 use super::{Aggregator, DETAIL_SLOTS_MAX, Slot, view};
 use crate::system::child::Child;
-use crate::system::wait::wall_us;
+use crate::system::now::wall_us;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;

@@ -23,16 +23,16 @@ pub mod words;
 
 use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
-use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes, wipe};
+use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes};
 use crate::system::child::Child;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
+use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::random;
 use crate::system::screen::{Outlet, Screen};
-use crate::system::wait::{sharpen_sleeps, wall_us};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::{CollectorPlace, ExchangeChild, Log};
+use children::{ExchangeChild, Log};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -44,7 +44,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_doubts, listen, write_enrolment};
+use setup::{check_open_files, collector_keys, key_doubts, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
 use words::Absence;
@@ -244,52 +244,6 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Starts the embedded exchange if it is needed, and every local collector.
-    fn start_collectors(&mut self) -> Result<(), Error> {
-        let (control, data) = (self.control.address, self.data.address);
-        for (asked, opened) in [(self.config.control, control), (self.config.data, data)] {
-            if asked.port() != opened.port() && asked.port() != 0 {
-                let (taken, free) = (asked.port(), opened.port());
-                self.tell(&format!(
-                    "port {taken} is in use by another program; using port {free} instead, which collectors started here are told"
-                ));
-            }
-        }
-        self.tell(&format!(
-            "control channel on {control}, data channel on {data}"
-        ));
-        for warning in words::warnings(&self.config.tolerance()) {
-            self.tell(&warning);
-        }
-        if self.has_exchange() {
-            let exchange = children::exchange(&self.log, None)?;
-            self.tell(&format!(
-                "embedded exchange on {}, with recorded prices",
-                exchange.endpoint.url
-            ));
-            self.endpoint = Some(exchange.endpoint.clone());
-            self.exchange = Some(exchange);
-        }
-        let endpoint = self.endpoint.clone();
-        for slot in 0..self.config.collectors {
-            let place = CollectorPlace {
-                slot,
-                control,
-                data,
-                endpoint: endpoint.as_ref(),
-            };
-            self.start_collector(&place)?;
-            // The first collectors connect already, and the listener's queue is short.
-            self.sweep();
-        }
-        Ok(())
-    }
-
-    /// Whether this aggregator starts the embedded exchange.
-    fn has_exchange(&self) -> bool {
-        self.config.embedded() && self.config.endpoint.is_none()
-    }
-
     /// Runs one round as soon as the collectors are ready. Returns the exit code.
     fn one_round(&mut self) -> u8 {
         if !self.gather() {
@@ -304,23 +258,6 @@ impl<'a> Aggregator<'a> {
             EXIT_OK if !written => EXIT_FAILURE,
             code => code,
         }
-    }
-
-    /// Starts a local collector, or writes the enrolment of a remote one.
-    fn start_collector(&mut self, place: &CollectorPlace) -> Result<(), Error> {
-        let slot = &mut self.slots[usize::from(place.slot)];
-        let mut enrolment = [0; 64];
-        enrolment[..32].copy_from_slice(slot.secret.expose());
-        enrolment[32..].copy_from_slice(self.key.public().bytes());
-        let done = if slot.remote {
-            let dir = self.config.enrolment_dir.as_deref();
-            write_enrolment(dir.expect("--remote needs it"), place.slot, &enrolment)
-        } else {
-            let child = children::collector(self.config, place, &enrolment, &self.log);
-            child.map(|child| slot.child = Some(child))
-        };
-        wipe(&mut enrolment);
-        done
     }
 
     /// Polls everything once: the children's log, both channels, and the children themselves. Returns whether anything

@@ -10,6 +10,7 @@ pub mod file;
 pub mod inbox;
 pub mod limits;
 pub mod net;
+pub mod now;
 pub mod random;
 pub mod resolve;
 pub(crate) mod screen;
