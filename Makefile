@@ -15,7 +15,7 @@ PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
 BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
 
-.PHONY: help run demo build install uninstall test checks lint bench soak musl verifier musl-setup reproduce docker audit deny sbom fuzz clean
+.PHONY: help run demo build install uninstall test checks lint bench soak musl verifier musl-setup reproduce docker docker-there audit deny sbom fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -30,12 +30,17 @@ build: ## build target/release/rsoracle
 	cargo build --release --locked $(FEATURES)
 
 # Without cargo (as for root under sudo), this installs the binary that was built before.
-install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build)) ## install binary, manual pages, completions to PREFIX (/usr/local); DESTDIR, LINK=static
+install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build)) ## install binary, manual pages, completions, documents, unit to PREFIX (/usr/local); DESTDIR, LINK=static
 	install -D "$(BINARY)" "$(INSTALLED)/bin/rsoracle"
 	"$(BINARY)" manual "$(INSTALLED)/share"
+	install -d "$(INSTALLED)/lib/systemd/system" "$(INSTALLED)/share/doc/rsoracle/docs"
+	sed 's|/usr/local|$(PREFIX)|g' docs/rsoracle.service >"$(INSTALLED)/lib/systemd/system/rsoracle.service"
+	install -m 644 README.md LICENSE-* "$(INSTALLED)/share/doc/rsoracle"
+	install -m 644 docs/* "$(INSTALLED)/share/doc/rsoracle/docs"
 
 uninstall: ## remove what 'make install' put there
-	cd "$(INSTALLED)" && rm -f bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
+	cd "$(INSTALLED)" && rm -rf share/doc/rsoracle && rm -f lib/systemd/system/rsoracle.service \
+		bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
 		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
 
 # Most tests wait for processes rather than compute, so more of them run at a time than there may be cores.
@@ -74,23 +79,33 @@ musl-setup: ## install what 'make musl' needs (on Debian, as root)
 reproduce: musl ## build the static binary again in another folder, and check that the bytes are the same
 	@.ci/static reproduce
 
-docker: musl ## build a Docker image with the static binary and the system's certificates, from docs/Dockerfile
+# Where systems keep their certificates in one file.
+CERTIFICATES = $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem))
+docker: docker-there musl ## build a Docker image with the static binary and the system's certificates, from docs/Dockerfile
 	mkdir -p -m 700 target/docker/data
-	cp $(STATIC) /etc/ssl/certs/ca-certificates.crt target/docker
+	cp $(STATIC) target/docker
+	cp $(CERTIFICATES) target/docker/ca-certificates.crt
 	docker build --file docs/Dockerfile --tag rsoracle target/docker
 
-audit: deny ## print what is in the program, on one page; fail if a budget is exceeded
-	@$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo test --quiet --locked --test audit >target/audit.log 2>&1 \
-		|| { cat target/audit.log; exit 1; }
-	@cat target/audit.txt
+docker-there:
+	@command -v docker >/dev/null || { echo "docker is missing: see https://docs.docker.com/engine/install" >&2; exit 1; }
+	@[ -n "$(CERTIFICATES)" ] || { echo "the system's certificates are missing: install the package ca-certificates" >&2; exit 1; }
+
+audit: ## print what is in the program, on one page; fail if a budget is exceeded
+	@mkdir -p $(TARGET_DIR)
+	@$(if $(wildcard $(STATIC)),RSORACLE_STATIC=$(STATIC)) cargo test --quiet --locked $(FEATURES) --test audit >$(TARGET_DIR)/audit.log 2>&1 \
+		|| { cat $(TARGET_DIR)/audit.log; exit 1; }
+	@cat $(TARGET_DIR)/audit.txt
+	@if command -v cargo-deny >/dev/null; then $(MAKE) --no-print-directory deny; else \
+		echo "licences, sources, versions: not checked; 'make deny' installs cargo-deny (115 MB) and checks them"; fi
 
 # The tools are built without optimization: they build three times as fast, and are fast enough.
-deny: ## check licences, sources and versions of all crates with cargo-deny
+deny: ## check licences, sources and versions of all crates with cargo-deny, which it installs if it is missing
 	@command -v cargo-deny >/dev/null || cargo install --debug --locked --no-default-features cargo-deny@0.20.2
 	cargo deny --locked --config .ci/deny.toml check licenses bans sources
 	@echo "advisories: not checked; where the network allows it, 'cargo deny check advisories' does"
 
-sbom: ## write target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked against its schema
+sbom: ## write target/rsoracle.cdx.json: a bill of materials (CycloneDX), checked against its schema; installs cargo-cyclonedx
 	@command -v cargo-cyclonedx >/dev/null || cargo install --debug --locked cargo-cyclonedx@0.5.9
 	@test -x target/sbom/bin/python || python3 -m venv target/sbom
 	@target/sbom/bin/pip install --quiet 'cyclonedx-python-lib[json-validation]==11.12.0'
@@ -98,7 +113,7 @@ sbom: ## write target/rsoracle.cdx.json: a bill of materials (CycloneDX), checke
 	mv rsoracle.cdx.json target/ && rm -f src/*/rsoracle.cdx.json
 	target/sbom/bin/python .ci/sbom.py target/rsoracle.cdx.json
 
-fuzz: ## fuzz every trust boundary, SECONDS=60 each (coverage-guided, needs a nightly toolchain); print a table
+fuzz: ## fuzz every trust boundary, SECONDS=60 each (coverage-guided, needs a nightly toolchain, installs cargo-fuzz); print a table
 	@FEATURES='$(FEATURES)' .ci/fuzz $(or $(SECONDS),60)
 
 clean: ## remove everything that was built

@@ -110,7 +110,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("run --sources all", &["--sources \"all\"", "diverse"]),
     (
         "run --sources diverse --collectors 6",
-        &["7 sources", "6 collectors", "--collectors"],
+        &["9 sources", "6 collectors", "--collectors"],
     ),
     (
         "run --source embedded:BTCUSDT --feed gold --accept-quote USDC",
@@ -125,8 +125,8 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--min-exchanges 2", "1 exchange"],
     ),
     (
-        "run --sources diverse --min-exchanges 8",
-        &["--min-exchanges 8", "7 exchanges"],
+        "run --sources diverse --min-exchanges 10",
+        &["--min-exchanges 10", "9 exchanges"],
     ),
     (
         "run --max-age 1ms",
@@ -186,7 +186,6 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["\"krakn\" is not a source", "binance-stream"],
     ),
     ("doctor kraken --feed gold", &["a symbol too", "gold"]),
-    ("doctor embedded", &["--endpoint URL"]),
     (
         "doctor kraken --endpoint ws://127.0.0.1:1/",
         &["'embedded:' source", "kraken:BTC/USD"],
@@ -385,6 +384,40 @@ fn a_port_that_is_taken_ends_the_run_at_once_and_leaves_no_child() {
         assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
         assert_eq!(bearers(&mark), [], "nobody is left");
     }
+}
+
+#[test]
+fn what_prevents_a_start_is_blamed_and_nothing_else_and_no_file_is_made() {
+    let folder = scratch("here");
+    std::fs::create_dir(&folder).unwrap();
+    for (args, cause, advice) in [
+        (
+            ["--bind", "203.0.113.1"],
+            "Cannot assign requested address",
+            "--bind takes an address of this machine",
+        ),
+        (
+            ["--journal", "."],
+            "cannot open the journal .: it is not a regular file",
+            "name a file with --journal",
+        ),
+        (
+            ["--journal", "/dev/null"],
+            "cannot open the journal /dev/null: it is not a regular file",
+            "name a file with --journal",
+        ),
+    ] {
+        let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT"]);
+        command.args(args).current_dir(&folder);
+        let done = start_command(command).finish();
+        assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+        for part in [cause, advice] {
+            assert!(done.stderr.contains(part), "{part:?} in {}", done.stderr);
+        }
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+    assert!(!std::path::Path::new("/dev/null.key").exists());
 }
 
 #[test]

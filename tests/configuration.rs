@@ -72,14 +72,16 @@ fn the_example_takes_effect_as_it_says_and_what_a_check_prints_reads_back_as_the
             "kraken:BTC/USD",
             "bitstamp:btcusd",
             "bitfinex:tBTCUSD",
-            "binance:BTCUSDC",
+            "gemini:btcusd",
+            "crypto.com:BTC_USD",
+            "binance-stream:BTCUSDC",
             "okx:BTC-USDT",
             "bybit:BTCUSDT",
         ];
         let sources = Value::List(sources.map(str::to_owned).to_vec());
         assert_eq!(entry(&effective, "", "sources"), Some(&sources));
         assert!(
-            page.ends_with("# The roster tolerates 2 faulty collectors of 7, 2 faulty exchanges of 7, 1 faulty quote currency of 2 (USDC, USDT).\n"),
+            page.ends_with("# The roster tolerates 2 faulty collectors of 9, 2 faulty exchanges of 9, 1 faulty quote currency of 2 (USDC, USDT).\n"),
             "{page}"
         );
         assert_eq!(checked(&page, &[]), page);
@@ -170,7 +172,7 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
         ),
         (
             "samples = yes\n",
-            "line 1, key 'samples': not a valid value; valid are text in double quotes, a decimal number, true, false and a list of texts",
+            "line 1, key 'samples': not a valid value; valid are text in double quotes, a whole number, true, false and a list of texts",
         ),
     ] {
         let path = written(text);

@@ -1,6 +1,7 @@
 //! `rsoracle doctor`: what it prints about good sources, and about everything that can be wrong with a source.
 
 mod support;
+mod witness;
 
 use rsoracle::exchange::DIALECTS;
 use rsoracle::exchange::json::{Json, Spans};
@@ -118,6 +119,49 @@ fn every_kind_of_source_can_be_looked_at_by_its_name_alone() {
         .sources;
     assert_eq!(sources.len(), KINDS.len());
     assert_eq!(sources[4].name, "kraken:BTC/USD");
+}
+
+#[test]
+fn without_an_address_it_starts_the_embedded_exchange_itself_and_leaves_no_process() {
+    let mark = format!("RSORACLE_TEST_RUN=doctor-{}", std::process::id());
+    let (name, value) = mark.split_once('=').unwrap();
+    let mut command = rsoracle();
+    command
+        .args(["doctor", POLL, "embedded-kraken"])
+        .env(name, value);
+    let done = start_command(command).finish();
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        done.stdout
+    );
+    assert!(
+        done.stdout.ends_with("2 of 2 can be used\n"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(witness::bearers(&mark), []);
+}
+
+/// An address without a path means the embedded exchange's own path.
+#[test]
+fn an_address_may_lack_its_path() {
+    let (_exchange, url) = exchange(&[]);
+    let (host, _) = url
+        .rsplit_once("/ws-api/v3")
+        .expect("the path of the embedded exchange");
+    for url in [host.to_owned(), format!("{host}/")] {
+        let done = doctor(&url, &[POLL, "embedded-kraken"]);
+        assert_eq!(done.code, Some(0), "{}", done.stdout);
+    }
+    // Another path is taken as it is.
+    let done = doctor(&format!("{host}/other"), &[POLL]);
+    assert!(
+        done.stdout.contains("no websocket API at this path"),
+        "{}",
+        done.stdout
+    );
 }
 
 #[test]

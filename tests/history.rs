@@ -471,12 +471,58 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
     assert_eq!(drawn.chars().count(), 72, "{drawn}");
     assert!(drawn.contains('▁') && drawn.contains('█'), "{drawn}");
     assert!(
-        table.starts_with("BTC/USD: the last 1000 of 5000 rounds\n"),
+        table.starts_with("BTC/USD: the last 1000 rounds\n"),
         "{table}"
     );
     assert!(took.as_secs() < 20, "{took:?}");
     let (rounds, _) = shown(&[text(&path), "--last", "10000"]);
     assert_eq!(rounds.len(), 5_000);
+}
+
+#[test]
+fn a_long_journal_is_read_from_its_end_as_far_as_the_rounds_shown_need() {
+    let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+    let all = [Price(100_000.0); 5];
+    let mut lines: Vec<String> = (1..=7_000)
+        .map(|number| oracle.line(second(number), &all))
+        .collect();
+    assert!(lines.iter().map(String::len).sum::<usize>() > 10 << 20);
+    // If the beginning were read, this line would be told.
+    lines[0] = "{}".to_owned();
+    let path = journal(&lines);
+    for (last, code) in [("1", 0), ("20", 0), ("1000", 0), ("6990", 1)] {
+        let (rounds, found) = shown(&[&path, "--last", last]);
+        let last: u64 = last.parse().unwrap();
+        assert_eq!((rounds.len() as u64, found), (last, Some(code)));
+        assert_eq!(rounds[0].number, 7_001 - last);
+        let sound = |round: &Shown| round.checks && !round.gap && round.reports_missing == 0;
+        assert!(rounds.iter().all(sound));
+    }
+    let (table, code) = history(&[&path]);
+    assert_eq!(code, Some(0), "{table}");
+    assert!(
+        table.starts_with("BTC/USD: the last 20 rounds\n"),
+        "{table}"
+    );
+    assert!(table.contains("\nend of the file, as far as it was read: "));
+    // A line in the end that is invalid is named by its place.
+    let at: usize = lines[..6_990].iter().map(|line| line.len() + 1).sum();
+    lines[6_990] = "{}".to_owned();
+    let (table, code) = history(&[&journal(&lines)]);
+    assert_eq!(code, Some(1), "{table}");
+    let place = format!("1 line is invalid, the first: the line at byte {at}: ");
+    assert!(table.contains(&place), "{table}");
+    // Standard input is read from its beginning.
+    let mut piped = rsoracle();
+    piped.args(["history", "-", "--last", "1"]);
+    piped.stdin(fs::File::open(&path).unwrap());
+    let done = start_command(piped).finish();
+    assert!(
+        done.stdout.contains("the last 1 of 6999 rounds"),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(done.code, Some(1));
 }
 
 #[test]

@@ -492,6 +492,18 @@ fn where_a_key_is_unknown_there_is_a_price_but_no_roster_and_the_exit_code_says_
         done.stderr
     );
     assert!(Keys::of(&done).price.is_some() && !roster.exists());
+    assert!(done.stderr.contains("run again once it joins"));
+    // In endless rounds nobody has to run it again.
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--every", "1s"]);
+    command.args(["--samples", "1", "--rounds", "1", "--ready-timeout", "15s"]);
+    command.args(absent).args(["--collector-keys", text(&dir)]);
+    let done = start_command(command).finish();
+    assert!(
+        done.stderr
+            .contains("it is written once the collector joins"),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]

@@ -348,8 +348,27 @@ fn make_installs_and_uninstalls() {
         })
         .collect();
     expected.push(root.join("bin/rsoracle"));
+    let unit = root.join("lib/systemd/system/rsoracle.service");
+    expected.push(unit.clone());
+    let (source, documents) = (
+        Path::new(env!("CARGO_MANIFEST_DIR")),
+        root.join("share/doc/rsoracle"),
+    );
+    let top = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"].map(|name| documents.join(name));
+    expected.extend(top);
+    for path in files(&source.join("docs")) {
+        expected.push(documents.join(path.strip_prefix(source).unwrap()));
+    }
     expected.sort();
     assert_eq!(files(&stage), expected);
+    // The unit names what was installed.
+    let unit = std::fs::read_to_string(unit).unwrap();
+    let example = documents.join("docs/oracle.toml");
+    for path in [root.join("bin/rsoracle"), example] {
+        let installed = Path::new("/").join(path.strip_prefix(&stage).unwrap());
+        assert!(unit.contains(installed.to_str().unwrap()), "{unit}");
+    }
+    assert!(!unit.contains("/usr/local"), "{unit}");
     let mut version = Command::new(root.join("bin/rsoracle"));
     version.arg("--version");
     let commit = printed(Command::new(concat!(
@@ -365,6 +384,39 @@ fn make_installs_and_uninstalls() {
     assert!(said.starts_with(&begin), "{begin} in {said}");
     make(&["uninstall", &to, "PREFIX=/opt/oracle"]);
     assert_eq!(files(&stage), Vec::<PathBuf>::new());
+}
+
+/// `make` on a system that has nothing but a shell.
+fn make_alone(words: &[&str]) -> Finished {
+    let places = ["/usr/bin/make", "/bin/make"];
+    let found = places.into_iter().find(|path| Path::new(path).exists());
+    let mut make = Command::new(found.expect("make is there"));
+    make.args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
+    make.env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .env("PATH", "/nonexistent");
+    start_command(make).finish()
+}
+
+#[test]
+fn a_target_without_its_program_says_so_and_installs_nothing_unasked() {
+    let done = make_alone(&["docker"]);
+    assert_eq!(done.code, Some(2), "{}", done.stdout);
+    assert!(
+        done.stderr.contains("docker is missing: see https://"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        !done.stdout.contains("cargo"),
+        "nothing was built: {}",
+        done.stdout
+    );
+    // Only tells what it would do.
+    let done = make_alone(&["-n", "audit"]);
+    let told = "not checked; 'make deny' installs cargo-deny (115 MB) and checks them";
+    assert!(done.stdout.contains(told), "{}{}", done.stdout, done.stderr);
+    assert!(!done.stdout.contains("cargo install"), "{}", done.stdout);
 }
 
 /// Runs the image's health check in this directory.
@@ -400,7 +452,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     let price = [Price(100.0); 5];
     let mut oracle = Oracle::new(5, "embedded:BTCUSDT");
     let newest = oracle.line(wall_us() - 2_000_000, &price);
-    std::fs::write(folder.join("latest.json"), format!("{newest}\n")).unwrap();
+    std::fs::write(folder.join("journal.jsonl.newest"), format!("{newest}\n")).unwrap();
     assert_eq!(health(&image, &folder).code, Some(1));
     std::fs::write(
         folder.join("roster.toml"),
@@ -409,7 +461,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     .unwrap();
     assert_eq!(health(&image, &folder).code, Some(0));
     let old = oracle.line(wall_us() - 62_000_000, &price);
-    std::fs::write(folder.join("latest.json"), format!("{old}\n")).unwrap();
+    std::fs::write(folder.join("journal.jsonl.newest"), format!("{old}\n")).unwrap();
     let done = health(&image, &folder);
     assert_eq!(done.code, Some(1));
     assert!(

@@ -308,7 +308,7 @@ fn a_bad_line_stops_the_start_and_a_torn_one_is_moved() {
     let moved = format!("moved its last 700 bytes to {}.torn", chronicle.name());
     assert!(done.stderr.contains(&moved), "{}", done.stderr);
     let torn = std::fs::read_to_string(format!("{}.torn", chronicle.name())).unwrap();
-    assert_eq!(torn, lines[2][..700]);
+    assert_eq!(torn, format!("{}\n", &lines[2][..700]));
     assert_eq!(chronicle.assert_whole(EVERY_US).len(), 5);
     assert!(
         std::fs::read_to_string(&chronicle.path)
@@ -388,7 +388,8 @@ fn no_round_starts_at_or_before_the_last_one_of_the_journal() {
     assert_eq!(done.code, Some(3), "{}", done.stderr);
     assert_eq!(run(&["verify", chronicle.name()]).code, Some(5));
     let far = journal_that_ends_at(wall_us() + 60 * FUTURE_US_MAX);
-    let says = "line 1: its round starts in the future; check this machine's clock";
+    let says =
+        "line 1: its round starts in the future: the aggregator's clock or this machine's is wrong";
     refused(&far, &[], &[says]);
 }
 

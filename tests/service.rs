@@ -67,8 +67,8 @@ impl Places {
         places
     }
 
-    /// The command that the unit starts, with these directories, this configuration and this period.
-    fn command(&self, config: &Path, every: &str, more: &[&str]) -> (Command, String) {
+    /// The command that the unit starts, with these directories and this configuration.
+    fn command(&self, config: &Path, more: &[&str]) -> (Command, String) {
         let [line] = &values("ExecStart")[..] else {
             panic!("one ExecStart");
         };
@@ -77,7 +77,6 @@ impl Places {
             .replace("%S", &folder(&self.state))
             .replace("%t", &folder(&self.runtime))
             .replace("%d", self.credentials.to_str().unwrap())
-            .replace("10s", every)
             .replace("/etc/rsoracle.toml", config.to_str().unwrap());
         let mut words = line.split_whitespace();
         assert_eq!((words.next(), words.next()), (Some(BINARY), Some("run")));
@@ -123,10 +122,12 @@ fn the_unit_has_what_the_diverse_roster_needs() {
     assert_eq!(values("LimitCORE"), ["0"]);
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/oracle.toml");
     let places = Places::set();
-    let (command, _) = places.command(&example, "10s", &["--check"]);
+    let (command, _) = places.command(&example, &["--check"]);
     let done = start_command(command).finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let effective = |line: String| assert!(done.stdout.contains(&line), "{line}: {}", done.stdout);
+    // The period is the configuration's.
+    effective("every = \"10s\"\n".to_owned());
     effective(format!(
         "journal = \"{}/reports.jsonl\"",
         places.state.display()
@@ -141,10 +142,58 @@ fn the_unit_has_what_the_diverse_roster_needs() {
     ));
 }
 
+/// systemd starts a service that ended again, except after the exit codes of RestartPreventExitStatus.
+#[test]
+fn a_configuration_that_is_missing_or_wrong_is_not_tried_for_ever_and_its_own_period_counts() {
+    let prevented = values("RestartPreventExitStatus");
+    let prevented: Vec<&str> = prevented.iter().flat_map(|line| line.split(' ')).collect();
+    let (places, folder) = (Places::set(), scratch("etc"));
+    std::fs::create_dir(&folder).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    for config in [
+        folder.join("missing.toml"),
+        folder.clone(),
+        file("wrong.toml", "evry = \"10s\"\n"),
+        file("binary.toml", "\u{feff}every = \"10s\"\n"),
+    ] {
+        let (command, _) = places.command(&config, &[]);
+        let done = start_command(command).finish();
+        let code = done.code.expect("an exit code").to_string();
+        assert!(
+            prevented.contains(&code.as_str()),
+            "{code}: {}",
+            done.stderr
+        );
+        assert!(
+            done.stderr.contains(config.to_str().unwrap()),
+            "{}",
+            done.stderr
+        );
+    }
+    // What systemd ends with if it finds no key (systemd.exec(5), EXIT_CREDENTIALS).
+    assert!(prevented.contains(&"243"));
+    // One minute: the configuration's period is not overridden.
+    let slow =
+        "sources = \"embedded-diverse\"\nsamples = 2\ninterval = \"400ms\"\nevery = \"1m\"\n";
+    let (command, _) = places.command(&file("slow.toml", slow), &["--check"]);
+    let done = start_command(command).finish();
+    assert!(
+        done.stdout.contains("\nevery = \"1m\"\n"),
+        "{}{}",
+        done.stdout,
+        done.stderr
+    );
+}
+
 #[test]
 fn the_unit_ends_at_once_when_it_is_told_to_and_goes_on_where_its_journal_ends() {
     let config = scratch("rsoracle.toml");
-    let short = "sources = \"embedded-diverse\"\nsamples = 2\ninterval = \"400ms\"\n";
+    let short =
+        "sources = \"embedded-diverse\"\nsamples = 2\ninterval = \"400ms\"\nevery = \"1s\"\n";
     std::fs::write(&config, short).unwrap();
     let places = Places::set();
     let chronicle = Chronicle {
@@ -152,7 +201,7 @@ fn the_unit_ends_at_once_when_it_is_told_to_and_goes_on_where_its_journal_ends()
     };
     let mut kept = 0;
     for _ in 0..2 {
-        let (command, mark) = places.command(&config, "1s", &[]);
+        let (command, mark) = places.command(&config, &[]);
         let mut running = start_command(command);
         chronicle.until_lines(kept + 3);
         // As systemd does: signal every process in the control group.
@@ -163,7 +212,7 @@ fn the_unit_ends_at_once_when_it_is_told_to_and_goes_on_where_its_journal_ends()
         until_nobody_is_left(&mark);
         kept = chronicle.lines().len();
     }
-    let (command, _) = places.command(&config, "1s", &["--rounds", "2"]);
+    let (command, _) = places.command(&config, &["--rounds", "2"]);
     let done = start_command(command).finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_eq!(chronicle.lines().len(), kept + 2);

@@ -165,7 +165,8 @@ fn verifying(table: &mut Table, lines: &[String], all: &[Signed]) {
 fn keeping(table: &mut Table, lines: &[String]) {
     let path = scratch("bench.jsonl");
     let path = path.to_str().expect("a path in UTF-8");
-    let (mut journal, _) = Journal::open(path, &mut |_, _| Ok(())).expect("a new journal");
+    let (mut journal, (), _) =
+        Journal::open(path, &|_: &mut (), _| Ok(()), &|_, _| Ok(true)).expect("a new journal");
     let mut unsynced = std::fs::File::create(scratch("unsynced.jsonl")).expect("a file");
     let (mut synced_us, mut written_us) = (Vec::new(), Vec::new());
     for line in lines.iter().take(200) {

@@ -4,19 +4,23 @@
 //! and starts strictly increase, also across restarts.
 
 use crate::aggregator::journal::Journal;
+use crate::aggregator::resume::{self, End, newest_path};
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::keys::secret::SecretKey;
 use crate::system::file;
-use crate::system::now::wall_us;
 use rsoracle_proof::publish::PublishedPrice;
-use rsoracle_proof::report::{KeyChange, Proof, Refused, Report, Verifier};
+use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::log;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// After so many signatures, which take about half a second, a start says what it is doing.
+const SIGNATURES_SILENT: u64 = 10_000;
 
 /// What is carried over from one round to the next.
 pub struct Book {
@@ -27,10 +31,12 @@ pub struct Book {
     /// Start of the last round; the next round must start later.
     last_start_us: u64,
     ephemeral: bool,
-    /// Whether the journal has reports of more than one aggregator key.
+    /// Whether the journal has reports of more than one aggregator key, or its first one is unreadable.
     pub key_changed: bool,
     /// The line of the newest published report, until it has been written to the file of `--latest`.
     unwritten: Option<String>,
+    /// The line of the newest report, until it has been written beside the journal.
+    newest: Option<String>,
     /// Keys of the collectors whose equivocation was already proved in this run.
     proved: BTreeSet<[u8; 32]>,
 }
@@ -58,6 +64,13 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
         return Ok((crate::keys::fresh()?, false));
     };
+    if let Some(journal) = &config.journal
+        && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())
+    {
+        let attempt = format!("cannot open the journal {journal}");
+        let advice = "name a file with --journal";
+        return Err(Error::new(attempt, "it is not a regular file").advise(advice));
+    }
     let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
     let made = config.aggregator_key.is_none() && missing;
     if made {
@@ -99,6 +112,10 @@ fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of certificates", config.ca_file.clone()),
         ("file of proofs", config.journal.as_deref().map(proofs_path)),
         ("file of the journal's torn lines", beside("torn")),
+        (
+            "file of the newest report",
+            config.journal.as_deref().map(newest_path),
+        ),
     ];
     if config.latest.is_some() && config.latest == config.write_roster {
         let attempt = "cannot write the newest report and the roster to one file";
@@ -114,8 +131,9 @@ fn check_apart(config: &Run) -> Result<(), Error> {
     for (flag, path) in replaced {
         let Some(path) = path else { continue };
         for (what, other) in &kept {
-            let same =
-                |other: &String| identity(path).is_some_and(|found| identity(other) == Some(found));
+            let same = |other: &String| {
+                path == other || identity(path).is_some_and(|found| identity(other) == Some(found))
+            };
             if other.as_ref().is_some_and(same) {
                 let attempt = format!("cannot replace {path}");
                 return Err(Error::new(attempt, format!("it is the {what}"))
@@ -127,7 +145,7 @@ fn check_apart(config: &Run) -> Result<(), Error> {
 }
 
 impl Book {
-    /// Opens the journal, if there is one, and checks it to its end. Returns lines for the operator, too.
+    /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let mut book = Book {
             journal: None,
@@ -138,28 +156,37 @@ impl Book {
             ephemeral: key_path(config).is_none(),
             key_changed: false,
             unwritten: None,
+            newest: None,
             proved: BTreeSet::new(),
         };
-        let mut lines = Vec::new();
         if let Some(path) = &config.latest {
-            file::check_replaceable(path)?;
+            file::make_replaceable(path)?;
         }
         let Some(path) = &config.journal else {
             check_apart(config)?;
-            return Ok((book, lines));
+            return Ok((book, Vec::new()));
         };
-        let mut verifier = Verifier::default();
-        let mut check = |_: u64, line: &str| {
-            match verifier.check_chained(line, wall_us())? {
-                Some(report) => book.follow(config, &report, line),
-                None => book.key_changed = true,
+        let beside = newest_path(path);
+        file::make_replaceable(&beside)?;
+        let enough = |end: &End, whole: bool| {
+            let enough = end.suffices(config, key.public(), whole)?;
+            if !enough && end.verifier.signatures > SIGNATURES_SILENT {
+                let line = "still reading the journal backwards, for its newest published report";
+                log::say("aggregator", line);
             }
-            Ok(())
+            Ok(enough)
         };
-        let (mut journal, torn) = Journal::open(path, &mut check)?;
+        let (mut journal, end, torn) = Journal::open(path, &End::take, &enough)?;
         check_apart(config)?;
-        book.previous = verifier.head();
-        let before = verifier.aggregator();
+        book.key_changed = end.newest.is_some() && resume::first_key(path) != Some(key.public());
+        let mut lines = warnings(&journal, &beside);
+        if torn > 0 {
+            lines.push(Remark::Warning(format!(
+                "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
+            )));
+        }
+        book.previous = end.verifier.head();
+        let before = end.verifier.aggregator();
         if let (Some(before), Some(head)) = (
             before.filter(|before| *before != key.public()),
             book.previous,
@@ -167,13 +194,16 @@ impl Book {
             let change = change_of_keys(config, path, before, head, key)?;
             journal.append(&change.line())?;
             book.previous = Some(change.signature());
-            book.key_changed = true;
             lines.push(Remark::Warning(
                 "the journal continues with another aggregator key; the old key and the new one signed the change"
                     .to_owned(),
             ));
         }
-        lines.extend(torn.map(|torn| Remark::Warning(torn.to_string())));
+        book.unwritten = end.published;
+        if let Some((report, line)) = end.newest {
+            book.go_on_after(&report);
+            book.newest = Some(line);
+        }
         lines.push(Remark::Progress(match book.number {
             1 => format!("journal {path}: new"),
             next => format!("journal {path}: continues at report {next}"),
@@ -182,28 +212,34 @@ impl Book {
         Ok((book, lines))
     }
 
+    /// Whether the journal was lost for good.
+    pub(crate) fn journal_lost(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.lost)
+    }
+
     /// The earliest start that the next round may have.
     pub(crate) fn start_us_min(&self) -> u64 {
         self.last_start_us + 1
     }
 
-    fn follow(&mut self, config: &Run, report: &Report, line: &str) {
-        if report.decision.publishes() && config.latest.is_some() {
-            self.unwritten = Some(line.to_owned());
-        }
+    fn go_on_after(&mut self, report: &Report) {
         self.number = report.number + 1;
-        self.previous = Some(report.signature);
         self.last = report.published();
         self.last_start_us = report.round.start_us;
     }
 
-    /// Writes the newest published report to the file of `--latest`, unless it is there already.
-    pub(crate) fn write_latest(&mut self, config: &Run) -> Result<(), Error> {
+    /// Writes the newest report beside the journal, and the newest published one to the file of `--latest`, unless they are
+    /// there already. The disk may take its time with the former: after a power failure it may be older than the journal's end.
+    pub(crate) fn write_newest(&mut self, config: &Run) -> Result<(), Error> {
+        let mut beside = Ok(());
+        if let (Some(journal), Some(line)) = (&config.journal, self.newest.take()) {
+            beside = file::replace_soon(&newest_path(journal), &format!("{line}\n"));
+        }
         if let (Some(path), Some(line)) = (&config.latest, &self.unwritten) {
             file::replace(path, &format!("{line}\n"))?;
             self.unwritten = None;
         }
-        Ok(())
+        beside
     }
 
     /// Writes the proofs of equivocation in a report to a file beside the journal, and returns its name if there were any. Each
@@ -218,7 +254,7 @@ impl Book {
             return Ok(None);
         }
         let path = proofs_path(journal);
-        let (mut file, _) = Journal::open(&path, &mut |_, _| Ok(()))?;
+        let (mut file, (), _) = Journal::open(&path, &|(), _| Ok(()), &|(), _| Ok(true))?;
         for proof in proofs {
             file.append(&proof.line())?;
         }
@@ -243,7 +279,12 @@ impl Book {
         if let Some(journal) = &mut self.journal {
             journal.append(&line)?;
         }
-        self.follow(config, &report, &line);
+        self.go_on_after(&report);
+        self.previous = Some(report.signature);
+        self.newest = Some(line.clone());
+        if report.decision.publishes() {
+            self.unwritten = Some(line.clone());
+        }
         let proofs = self.keep_proofs(config, &report);
         Ok(Kept {
             report,
@@ -261,6 +302,22 @@ pub struct Kept {
     pub line: String,
     /// The file to which proofs of equivocation were written, if there were any. An error here loses the proof, not the report.
     pub proofs: Result<Option<String>, Error>,
+}
+
+/// What the operator should know about the journal: a limit on its size, and that nothing shows whether it has lost its end.
+fn warnings(journal: &Journal, newest: &str) -> Vec<Remark> {
+    let limited = file::soft_limit("Max file size").map(|most| {
+        format!(
+            "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {}; a report that does not fit is not published",
+            journal.bytes
+        )
+    });
+    let unknown = resume::held(newest).is_none() && Path::new(newest).exists();
+    let unknown = unknown.then(|| {
+        format!("{newest} holds no valid report, so it is unknown whether the journal has lost its end; writing that file anew")
+    });
+    let lines = limited.into_iter().chain(unknown);
+    lines.map(Remark::Warning).collect()
 }
 
 /// The record by which the journal's old key (`--retire-key`) hands over to this run's key.

@@ -146,14 +146,14 @@ impl Aggregator<'_> {
         }
     }
 
-    /// Prints the result to standard output, and writes it to the file of `--latest`. Returns the exit code.
+    /// Prints the result to standard output, and writes it to the files of the newest report. Returns the exit code.
     fn print(&mut self, report: &Report, line: &str) -> u8 {
         let mut code = if report.price().is_some() {
             EXIT_OK
         } else {
             EXIT_NO_PRICE
         };
-        if let Err(error) = self.book.write_latest(self.config) {
+        if let Err(error) = self.book.write_newest(self.config) {
             self.screen.say(&format!("aggregator: {error}"));
             code = EXIT_FAILURE;
         }

@@ -7,24 +7,25 @@
 //! - A file that is not understood is not changed.
 //!
 //! A process that is killed while it appends may leave a whole line whose success was never reported. After a restart, that
-//! line counts. Reading takes the memory of the longest line: at most [`JOURNAL_LINE_BYTES_MAX`], and what a growing buffer
-//! rounds up.
+//! line counts. Opening reads the end of the file only, however long the file is. A line takes at most
+//! [`JOURNAL_LINE_BYTES_MAX`] of memory, and what a growing buffer rounds up.
 //!
-//! The journal does not know what a line means (`check` does), and is not rotated. It cannot prevent writes by a process
-//! that ignores the lock, but it notices when the file's length has changed or the file was removed. Readers take no lock:
-//! they may see a last line that is still being written, which [`rsoracle_verify::lines::Line::whole`] tells.
+//! The journal does not know what a line means (its opener does), and is not rotated. It cannot prevent writes by a process
+//! that ignores the lock, but before every append it notices that the file's length has changed, that the file was removed, or
+//! that its path no longer names it. Readers take no lock: they may see a last line that is still being written, which
+//! [`rsoracle_verify::lines::Line::whole`] tells.
 
-use crate::system::file;
 use crate::system::file::MODE;
+use crate::system::{file, tail};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, Lines, too_long};
-use std::fmt;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, BufRead, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
 
-/// Size of the read buffer in bytes.
-const READ_BYTES: usize = 64 * 1024;
+/// How long a lock is waited for. The lock of a killed process may last a moment longer than the process.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// A journal that this process may append to.
 #[derive(Debug)]
@@ -32,51 +33,50 @@ pub struct Journal {
     path: String,
     file: File,
     /// Total length of the whole lines, all of which are on the disk.
-    bytes: u64,
+    pub(super) bytes: u64,
     /// Whether a failed write left bytes behind the last whole line that could not be truncated.
     ragged: bool,
-}
-
-/// The remains of an interrupted write, found behind the last whole line and moved to another file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Torn {
-    /// How many bytes.
-    pub bytes: u64,
-    /// The file that they were appended to.
-    pub path: String,
-}
-
-impl fmt::Display for Torn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Torn { bytes, path } = self;
-        write!(
-            f,
-            "the journal ended in the middle of a line, because a write was interrupted; moved its last {bytes} bytes to {path}"
-        )
-    }
+    /// Whether the file is lost for good: removed, replaced, or changed by another program.
+    pub(super) lost: bool,
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or creates it, and passes every line with its number, from 1, to `check`.
+    /// Opens the journal at `path`, or creates it, and reads its end: passes line after line to `take`, with a state that
+    /// begins as the default. `enough` judges the state, and whether the whole file was read; as long as it wants more, reading
+    /// starts anew, farther from the end.
     ///
-    /// If `check` refuses a line, this fails and changes nothing. Bytes behind the last newline were never appended
-    /// successfully: they are moved to another file, and returned as [`Torn`]. A process that ends during the move leaves them
-    /// in both files, and the next start moves them again. What `check` saw is on the disk when this returns.
-    pub fn open(
+    /// If either refuses, this fails and changes nothing. Bytes behind the last newline were never appended successfully: they
+    /// are moved to `PATH.torn`, and their number is returned. A process that ends during the move leaves them in both files,
+    /// and the next start moves them again. What `take` saw is on the disk when this returns.
+    pub fn open<T: Default>(
         path: &str,
-        check: &mut dyn FnMut(u64, &str) -> Result<(), String>,
-    ) -> Result<(Journal, Option<Torn>), Error> {
+        take: &dyn Fn(&mut T, &str) -> Result<(), String>,
+        enough: &dyn Fn(&T, bool) -> Result<bool, Error>,
+    ) -> Result<(Journal, T, usize), Error> {
         let attempt = format!("cannot open the journal {path}");
         let failed = |error: io::Error| Error::new(&attempt, error);
         let file = open_to_append(path).map_err(failed)?;
         lock(&file, &attempt)?;
-        let mut lines = Lines::new(BufReader::with_capacity(READ_BYTES, &file), path);
-        let tail = read(&mut lines, check, &attempt)?;
-        let bytes = lines.bytes();
-        let torn = match tail.is_empty() {
-            true => None,
-            false => Some(move_tail(path, &file, bytes, &tail)?),
+        let mut stretch = tail::BYTES;
+        let (state, bytes, tail) = loop {
+            let mut state = T::default();
+            let (begin, reader) = tail::open(&file, stretch).map_err(failed)?;
+            let mut lines = Lines::new(reader, path);
+            let tail = read(
+                &mut lines,
+                begin,
+                &mut |line| take(&mut state, line),
+                &attempt,
+            )?;
+            let (whole, found) = (begin == 0, lines.bytes() > 0 || !tail.is_empty());
+            if (whole || found) && (enough(&state, whole)? || whole) {
+                break (state, begin + lines.bytes(), tail);
+            }
+            stretch = stretch.saturating_mul(tail::LONGER);
         };
+        if !tail.is_empty() {
+            move_tail(path, &file, bytes, &tail)?;
+        }
         file.sync_all().map_err(failed)?;
         // Even if the file existed: the process that created it may have died before it could do this.
         file::sync_directory(path).map_err(failed)?;
@@ -85,8 +85,9 @@ impl Journal {
             file,
             bytes,
             ragged: false,
+            lost: false,
         };
-        Ok((journal, torn))
+        Ok((journal, state, tail.len()))
     }
 
     /// Appends a line, given without its newline. When this succeeds, the line is on the disk.
@@ -121,15 +122,31 @@ impl Journal {
             there = self.file.metadata().map_err(failed)?;
         }
         self.ragged = false;
-        changed(&there, self.bytes).map_or(Ok(()), |what| {
-            Err(Error::new(attempt, what)
-                .advise("stop this process, restore the file, and start again"))
-        })
+        let named = std::fs::metadata(&self.path);
+        let same = |named: &Metadata| (named.dev(), named.ino()) == (there.dev(), there.ino());
+        let what = match (changed(&there, self.bytes), &named) {
+            (Some(what), _) => what,
+            (None, Ok(named)) if same(named) => return Ok(()),
+            (None, Ok(_)) => "the file was moved, and another one has its name".to_owned(),
+            (None, Err(error)) => {
+                let what = format!("its name no longer leads to it: {error}");
+                return Err(Error::new(attempt, what).advise(MOVED));
+            }
+        };
+        self.lost = true;
+        Err(Error::new(attempt, what).advise(LOST))
     }
 }
 
 /// Advice when the remains of a failed write could not be truncated.
 const RAGGED: &str = "the file could not be truncated either: it may end in a line that does not count; the next start or append tries again";
+
+/// Advice when a journal is lost to its writer.
+const LOST: &str =
+    "this run ends; put the file with all reports back under its name, and start again";
+
+/// Advice when a journal's path names no file.
+const MOVED: &str = "move it back under its name: nothing is published until then; for another journal, start again with another file name";
 
 /// Advice when a journal is not understood.
 const UNCHANGED: &str =
@@ -158,7 +175,13 @@ fn open_to_append(path: &str) -> io::Result<File> {
 }
 
 fn lock(file: &File, attempt: &str) -> Result<(), Error> {
-    file.try_lock().map_err(|error| match error {
+    let until = Instant::now() + LOCK_WAIT;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && Instant::now() < until {
+        std::thread::sleep(LOCK_WAIT / 50);
+        locked = file.try_lock();
+    }
+    locked.map_err(|error| match error {
         TryLockError::WouldBlock => Error::new(attempt, "another process is writing to it")
             .advise("stop that process, or name another file"),
         TryLockError::Error(error) => Error::new(attempt, format!("it cannot be locked: {error}"))
@@ -166,28 +189,32 @@ fn lock(file: &File, attempt: &str) -> Result<(), Error> {
     })
 }
 
-/// Passes every whole line to `check`. Returns the bytes behind the last one.
+/// Passes every whole line to `take`; the first begins at byte `begin` of the file. Returns the bytes behind the last one.
 fn read(
     lines: &mut Lines<impl BufRead>,
-    check: &mut dyn FnMut(u64, &str) -> Result<(), String>,
+    begin: u64,
+    take: &mut dyn FnMut(&str) -> Result<(), String>,
     attempt: &str,
 ) -> Result<Vec<u8>, Error> {
-    while let Some(line) = lines.next_line().map_err(|error| error.advise(UNCHANGED))? {
+    loop {
+        let at = begin + lines.bytes();
+        let Some(line) = lines.next_line().map_err(|error| error.advise(UNCHANGED))? else {
+            return Ok(Vec::new());
+        };
         if !line.whole {
             return Ok(lines.take_line());
         }
-        let checked = line.text.map_err(str::to_owned);
-        let checked = checked.and_then(|text| check(line.number, text));
-        checked.map_err(|why| {
-            Error::new(attempt, format!("line {}: {why}", line.number)).advise(UNCHANGED)
+        let taken = line.text.map_err(str::to_owned).and_then(&mut *take);
+        taken.map_err(|why| {
+            let place = tail::place(begin, at, line.number);
+            Error::new(attempt, format!("{place}: {why}")).advise(UNCHANGED)
         })?;
     }
-    Ok(Vec::new())
 }
 
-/// Moves `tail` from the end of the journal, whose whole lines have `bytes` bytes, to the end of `PATH.torn`. It is on the
-/// disk there before the journal is truncated.
-fn move_tail(path: &str, file: &File, bytes: u64, tail: &[u8]) -> Result<Torn, Error> {
+/// Moves `tail` from the end of the journal, whose whole lines have `bytes` bytes, to `PATH.torn`, as a line of its own. It
+/// is on the disk there before the journal is truncated.
+fn move_tail(path: &str, file: &File, bytes: u64, tail: &[u8]) -> Result<(), Error> {
     let torn = format!("{path}.torn");
     let attempt = format!(
         "cannot move the end of the journal {path}, left by an interrupted write, to {torn}"
@@ -197,13 +224,16 @@ fn move_tail(path: &str, file: &File, bytes: u64, tail: &[u8]) -> Result<Torn, E
     };
     let to = open_to_append(&torn).map_err(failed)?;
     let before = to.metadata().map_err(failed)?.len();
-    write(&to, before, tail).map_err(|error| failed(error.cause))?;
+    let mut last = [b'\n'];
+    if before > 0 {
+        to.read_exact_at(&mut last, before - 1).map_err(failed)?;
+    }
+    // A process that ended during the move has left a line without its end.
+    let separator: &[u8] = if last == *b"\n" { b"" } else { b"\n" };
+    let moved = [separator, tail, b"\n"].concat();
+    write(&to, before, &moved).map_err(|error| failed(error.cause))?;
     file::sync_directory(&torn).map_err(failed)?;
-    cut(file, bytes).map_err(failed)?;
-    Ok(Torn {
-        bytes: tail.len() as u64,
-        path: torn,
-    })
+    cut(file, bytes).map_err(failed)
 }
 
 /// A write that failed, and whether its remains could be truncated.
@@ -226,7 +256,8 @@ impl Failed {
 /// Writes to the end of a file that has `before` bytes, and flushes it to the disk. After an error, truncates the file to
 /// `before` bytes.
 fn write(mut file: &File, before: u64, bytes: &[u8]) -> Result<(), Failed> {
-    file.write_all(bytes)
+    file::check_size(before + bytes.len() as u64)
+        .and_then(|()| file.write_all(bytes))
         .and_then(|()| file.sync_data())
         .map_err(|cause| Failed {
             cause,
@@ -289,15 +320,21 @@ mod tests {
         }
 
         /// Opens the journal, and returns the lines that it had.
-        fn open(&self) -> Result<(Journal, Option<Torn>, Vec<String>), Error> {
-            let mut lines = Vec::new();
-            let (journal, torn) = Journal::open(&self.path(), &mut |number, line| {
-                lines.push(line.to_owned());
-                assert_eq!(number, lines.len() as u64);
-                Ok(())
-            })?;
+        fn open(&self) -> Result<(Journal, usize, Vec<String>), Error> {
+            let (journal, lines, torn) = Journal::open(&self.path(), &keep, &all)?;
             Ok((journal, torn, lines))
         }
+    }
+
+    fn keep(lines: &mut Vec<String>, line: &str) -> Result<(), String> {
+        match line {
+            "bad" => Err("it is bad".to_owned()),
+            _ => Ok(lines.push(line.to_owned())),
+        }
+    }
+
+    fn all(_: &Vec<String>, whole: bool) -> Result<bool, Error> {
+        Ok(whole)
     }
 
     impl Drop for Scratch {
@@ -310,7 +347,7 @@ mod tests {
     fn what_was_appended_is_there_at_the_next_start() {
         let scratch = Scratch::new();
         let (mut journal, torn, lines) = scratch.open().unwrap();
-        assert_eq!((torn, lines.len()), (None, 0));
+        assert_eq!((torn, lines.len()), (0, 0));
         for line in ["one", "", "zwölf"] {
             journal.append(line).unwrap();
         }
@@ -319,7 +356,7 @@ mod tests {
         let (mut journal, torn, lines) = scratch.open().unwrap();
         assert_eq!(
             (torn, lines),
-            (None, ["one", "", "zwölf"].map(str::to_owned).to_vec())
+            (0, ["one", "", "zwölf"].map(str::to_owned).to_vec())
         );
         journal.append("four").unwrap();
         assert_eq!(scratch.bytes(), "one\n\nzwölf\nfour\n".as_bytes());
@@ -336,43 +373,42 @@ mod tests {
             let kept = text[..length].iter().rposition(|byte| *byte == b'\n');
             let (kept, tail) = text[..length].split_at(kept.map_or(0, |at| at + 1));
             let (mut journal, torn, lines) = scratch.open().unwrap();
-            let expected = Torn {
-                bytes: tail.len() as u64,
-                path: scratch.path() + ".torn",
-            };
-            assert_eq!(torn, (!tail.is_empty()).then_some(expected));
+            assert_eq!(torn, tail.len());
+            let moved = [tail, b"\n"].concat();
+            let moved = if tail.is_empty() { tail } else { &moved };
             assert_eq!(
                 (scratch.bytes(), scratch.torn()),
-                (kept.to_vec(), tail.to_vec())
+                (kept.to_vec(), moved.to_vec())
             );
             let whole = std::str::from_utf8(kept).unwrap();
             assert_eq!(lines, whole.lines().collect::<Vec<_>>());
             journal.append("after").unwrap();
             drop(journal);
             let (_, torn, lines) = scratch.open().unwrap();
-            assert_eq!((torn, lines.last().unwrap().as_str()), (None, "after"));
+            assert_eq!((torn, lines.last().unwrap().as_str()), (0, "after"));
             assert_eq!(scratch.bytes(), [kept, b"after\n"].concat());
-            assert_eq!(scratch.torn(), tail);
+            assert_eq!(scratch.torn(), moved);
         }
     }
 
     #[test]
-    fn an_end_of_nul_bytes_or_half_characters_is_moved_too_and_what_was_moved_before_stays() {
+    fn an_end_of_nul_bytes_or_half_characters_is_moved_too_below_what_was_moved_before() {
         let scratch = Scratch::with(b"one\ntw\0\0\0");
         let (_, torn, lines) = scratch.open().unwrap();
-        assert_eq!((torn.unwrap().bytes, lines), (5, vec!["one".to_owned()]));
+        assert_eq!((torn, lines), (5, vec!["one".to_owned()]));
         assert_eq!(
             (scratch.bytes(), scratch.torn()),
-            (b"one\n".to_vec(), b"tw\0\0\0".to_vec())
+            (b"one\n".to_vec(), b"tw\0\0\0\n".to_vec())
         );
         std::fs::write(scratch.path(), b"one\nzw\xc3").unwrap();
         let (_, torn, _) = scratch.open().unwrap();
-        assert_eq!(scratch.torn(), b"tw\0\0\0zw\xc3");
-        let said = torn.unwrap().to_string();
-        assert!(
-            said.contains("its last 3 bytes") && said.contains("journal.torn"),
-            "{said}"
-        );
+        assert_eq!(scratch.torn(), b"tw\0\0\0\nzw\xc3\n");
+        // As a process leaves it that is killed during the move.
+        std::fs::write(scratch.path() + ".torn", "t").unwrap();
+        std::fs::write(scratch.path(), "one\ntw").unwrap();
+        scratch.open().unwrap();
+        assert_eq!(scratch.torn(), b"t\ntw\n");
+        assert_eq!(torn, 3);
     }
 
     #[test]
@@ -388,12 +424,7 @@ mod tests {
         ];
         for (bytes, part) in cases {
             let scratch = Scratch::with(bytes);
-            let error = Journal::open(&scratch.path(), &mut |_, line| match line {
-                "bad" => Err("it is bad".to_owned()),
-                _ => Ok(()),
-            })
-            .unwrap_err()
-            .to_string();
+            let error = scratch.open().unwrap_err().to_string();
             let attempt = format!("cannot open the journal {}", scratch.path());
             assert!(
                 error.starts_with(&attempt) && error.contains(part),
@@ -416,13 +447,14 @@ mod tests {
         first.append("two").unwrap();
         drop(first);
         let (_second, torn, lines) = scratch.open().unwrap();
-        assert_eq!((torn, lines.len()), (None, 2));
+        assert_eq!((torn, lines.len()), (0, 2));
     }
 
     #[test]
     fn a_refused_start_lets_go_of_the_lock() {
         let scratch = Scratch::with(b"one\n");
-        let refused = Journal::open(&scratch.path(), &mut |_, _| Err("no".to_owned()));
+        let no = |_: &Vec<String>, _: bool| Err(Error::new("no", "it is not liked"));
+        let refused = Journal::open(&scratch.path(), &keep, &no);
         assert!(refused.is_err() && scratch.open().is_ok());
     }
 
@@ -439,27 +471,104 @@ mod tests {
         assert_eq!(journal.bytes, 8);
     }
 
+    /// Asserts that nothing is appended, and whether that is so for good.
+    fn assert_refused(journal: &mut Journal, path: &str, says: &str, lost: bool) {
+        let error = journal.append("three").unwrap_err().to_string();
+        assert!(error.contains(path) && error.contains(says), "{error}");
+        assert_eq!(journal.lost, lost, "{error}");
+    }
+
     #[test]
-    fn a_file_that_somebody_else_changed_or_removed_is_not_written_to() {
-        let scratch = Scratch::new();
-        let (mut journal, ..) = scratch.open().unwrap();
-        journal.append("one").unwrap();
+    fn a_file_that_somebody_else_changed_replaced_or_removed_is_not_written_to() {
+        let changed = "the file was changed by another program";
         for bytes in ["", "one\ntwo\n"] {
+            let scratch = Scratch::with(b"one\n");
+            let (mut journal, ..) = scratch.open().unwrap();
             std::fs::write(scratch.path(), bytes).unwrap();
-            let error = journal.append("three").unwrap_err().to_string();
-            assert!(error.contains(&scratch.path()), "{error}");
-            assert!(
-                error.contains("the file was changed by another program"),
-                "{error}"
-            );
+            assert_refused(&mut journal, &scratch.path(), changed, true);
             assert_eq!(scratch.bytes(), bytes.as_bytes());
         }
-        std::fs::remove_file(scratch.path()).unwrap();
-        let error = journal.append("three").unwrap_err().to_string();
-        assert!(
-            error.contains("the file was removed by another program"),
-            "{error}"
-        );
+        for new in [None, Some("one\n"), Some("")] {
+            let scratch = Scratch::with(b"one\n");
+            let (mut journal, ..) = scratch.open().unwrap();
+            std::fs::remove_file(scratch.path()).unwrap();
+            new.map(|new| std::fs::write(scratch.path(), new).unwrap());
+            let removed = "the file was removed by another program";
+            assert_refused(&mut journal, &scratch.path(), removed, true);
+        }
+        let scratch = Scratch::new();
+        let (mut journal, ..) = scratch.open().unwrap();
+        std::fs::remove_dir_all(&scratch.dir).unwrap();
+        assert_refused(&mut journal, &scratch.path(), "the file was removed", true);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_is_not_written_to_until_it_is_back_under_its_name() {
+        let scratch = Scratch::with(b"one\n");
+        let (mut journal, ..) = scratch.open().unwrap();
+        let aside = scratch.file("journal.1");
+        std::fs::rename(scratch.path(), &aside).unwrap();
+        for _ in 0..2 {
+            let moved = "its name no longer leads to it";
+            assert_refused(&mut journal, &scratch.path(), moved, false);
+        }
+        std::fs::rename(&aside, scratch.path()).unwrap();
+        journal.append("two").unwrap();
+        // As logrotate does it, which creates another file.
+        std::fs::rename(scratch.path(), &aside).unwrap();
+        std::fs::write(scratch.path(), "").unwrap();
+        let replaced = "another one has its name";
+        assert_refused(&mut journal, &scratch.path(), replaced, true);
+        assert_eq!(scratch.bytes(), b"");
+        assert_eq!(std::fs::read(&aside).unwrap(), b"one\ntwo\n");
+    }
+
+    #[test]
+    fn a_lock_that_is_free_within_a_second_is_waited_for() {
+        let scratch = Scratch::with(b"one\n");
+        // Another open file of the same process locks like another process.
+        let other = open_to_append(&scratch.path()).unwrap();
+        lock(&other, "test").unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("0.2")
+            .stdin(other.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        // The child has the lock now, as the child of a killed process may for a moment.
+        drop(other);
+        let opened = scratch.open().map(drop);
+        child.wait().unwrap();
+        opened.unwrap();
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_file_is_read_and_as_much_as_its_opener_wants() {
+        let line = |number: usize| format!("{number:01000}");
+        let count = 20_000;
+        let text: String = (0..count).map(|number| line(number) + "\n").collect();
+        let scratch = Scratch::with(format!("bad\n{text}{}", "t".repeat(2 << 20)).as_bytes());
+        let want = |least: usize| {
+            move |lines: &Vec<String>, whole: bool| Ok(whole || lines.len() >= least)
+        };
+        // The file ends in more bytes than the first stretch has.
+        let (journal, lines, torn) = Journal::open(&scratch.path(), &keep, &want(1)).unwrap();
+        assert_eq!(torn, 2 << 20);
+        assert_eq!(journal.bytes, 4 + text.len() as u64);
+        drop(journal);
+        let expected: Vec<String> = (0..count).map(line).collect();
+        assert!(expected.ends_with(&lines) && lines.len() < 10_000);
+        let (journal, lines, _) = Journal::open(&scratch.path(), &keep, &want(1)).unwrap();
+        drop(journal);
+        assert!(expected.ends_with(&lines) && (200..2_000).contains(&lines.len()));
+        let (journal, lines, _) = Journal::open(&scratch.path(), &keep, &want(5_000)).unwrap();
+        drop(journal);
+        assert!(expected.ends_with(&lines) && (5_000..count).contains(&lines.len()));
+        let error = Journal::open(&scratch.path(), &keep, &want(count)).unwrap_err();
+        assert!(error.to_string().contains("line 1: it is bad"), "{error}");
+        std::fs::write(scratch.path(), format!("{text}bad\n")).unwrap();
+        let error = Journal::open(&scratch.path(), &keep, &want(1)).unwrap_err();
+        let place = format!("the line at byte {}: it is bad", text.len());
+        assert!(error.to_string().contains(&place), "{error}");
     }
 
     #[test]
@@ -475,7 +584,7 @@ mod tests {
         let scratch = Scratch::new();
         let missing = scratch.file("none/journal");
         for path in ["/dev/null", scratch.dir.to_str().unwrap(), &missing] {
-            let error = Journal::open(path, &mut |_, _| Ok(())).unwrap_err();
+            let error = Journal::open(path, &keep, &all).unwrap_err();
             assert!(error.to_string().contains(path), "{error}");
         }
         assert_eq!(scratch.files(), 0);

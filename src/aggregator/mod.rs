@@ -12,6 +12,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+mod resume;
 pub mod roster;
 mod rounds;
 pub mod settings;
@@ -25,6 +26,7 @@ use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes};
 use crate::system::child::Child;
+use crate::system::embedded::ExchangeChild;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::now::{sharpen_sleeps, wall_us};
@@ -32,7 +34,7 @@ use crate::system::random;
 use crate::system::screen::{Outlet, Screen};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::{ExchangeChild, Log};
+use children::Log;
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -218,7 +220,7 @@ impl<'a> Aggregator<'a> {
         for doubt in key_doubts(config, book::key_path(config)) {
             aggregator.screen.say(&format!("aggregator: {doubt}"));
         }
-        if let Err(error) = aggregator.book.write_latest(config) {
+        if let Err(error) = aggregator.book.write_newest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
         }
         for remark in said {

@@ -18,7 +18,7 @@ fn attempt(path: &str) -> String {
 /// Checks, before anything is started, that the roster can be written.
 pub(super) fn check(path: &str) -> Result<(), Error> {
     let advice = "name a file in a writable directory with --write-roster";
-    file::check_replaceable(path).map_err(|error| error.advise(advice))
+    file::make_replaceable(path).map_err(|error| error.advise(advice))
 }
 
 /// Most bytes that one collector takes in the file.
@@ -77,8 +77,13 @@ impl Aggregator<'_> {
             // If a local collector has not joined, its key file still tells its key.
             let key = slot.key.or(slot.file_key).ok_or_else(|| {
                 let cause = format!("collector {index} has not joined, so its key is unknown");
-                let advice = "run again once it joins; with --collector-keys DIR, keys of local collectors are known beforehand";
-                Error::new(attempt(path), cause).advise(advice)
+                let when = match self.config.every_us {
+                    Some(_) => "it is written once the collector joins",
+                    None => "run again once it joins",
+                };
+                Error::new(attempt(path), cause).advise(format!(
+                    "{when}; with --collector-keys DIR, keys of local collectors are known beforehand"
+                ))
             })?;
             Ok(RosterSeat {
                 key,

@@ -125,6 +125,7 @@ impl Aggregator<'_> {
             self.announce(start_us);
             self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
             match self.publish() {
+                EXIT_FAILURE if self.book.journal_lost() => return Ok(EXIT_FAILURE),
                 EXIT_FAILURE => failed = true,
                 EXIT_OK => code = EXIT_OK,
                 _ => {}

@@ -3,6 +3,7 @@
 
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
+use crate::system::file;
 use crate::system::limits::STRANGERS_MAX;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
@@ -32,9 +33,20 @@ pub fn listen(
                 "cannot listen on {address} (port {} for the {channel} channel)",
                 address.port()
             );
-            Error::new(attempt, error).advise(format!(
-                "choose another port with --{flag} PORT, or stop the program that uses this one"
-            ))
+            let advice = match error.kind() {
+                ErrorKind::AddrNotAvailable => {
+                    "--bind takes an address of this machine, such as 127.0.0.1".to_owned()
+                }
+                ErrorKind::PermissionDenied => {
+                    format!(
+                        "choose a port above 1023 with --{flag} PORT, which needs no special right"
+                    )
+                }
+                _ => format!(
+                    "choose another port with --{flag} PORT, or stop the program that uses this one"
+                ),
+            };
+            Error::new(attempt, error).advise(advice)
         })
 }
 
@@ -42,14 +54,7 @@ pub fn listen(
 /// strangers.
 pub(crate) fn check_open_files(config: &Run) -> Result<(), Error> {
     let needed = 3 * u64::from(config.collectors) + 2 * STRANGERS_MAX as u64 + 32;
-    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else {
-        return Ok(());
-    };
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    match soft {
+    match file::soft_limit("Max open files") {
         Some(soft) if soft < needed => {
             let attempt = format!("cannot run {} collectors", config.collectors);
             let cause = format!("this process may open {soft} files, and needs {needed}");

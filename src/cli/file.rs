@@ -288,17 +288,27 @@ mod tests {
 
     #[test]
     fn the_command_line_overrides_the_file() {
-        let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n";
+        let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n[source.crypto.com]\nmax_age = \"4s\"\n";
         let ages = |configuration: &Configuration| -> Vec<Option<Duration>> {
             let overrides = configuration.run.overrides.iter();
             overrides.map(|overrides| overrides.max_age).collect()
         };
         let by_file = run("", file).unwrap();
-        assert_eq!((by_file.run.samples, by_file.run.sources.len()), (3, 7));
+        assert_eq!((by_file.run.samples, by_file.run.sources.len()), (3, 9));
         let seconds = |s: u64| Some(Duration::from_secs(s));
         assert_eq!(
             ages(&by_file),
-            [None, seconds(3), None, None, None, seconds(7), None]
+            [
+                None,
+                seconds(3),
+                None,
+                None,
+                None,
+                seconds(4),
+                None,
+                seconds(7),
+                None
+            ]
         );
         let typed = "--samples 4 --source okx,kraken --max-age 1s";
         let typed_run = run(typed, file).unwrap();
@@ -361,7 +371,7 @@ mod tests {
             ),
             (
                 "sources = \"diverse\"\ncollectors = 5",
-                "line 2, key 'collectors': 7 sources are more than 5 collectors",
+                "line 2, key 'collectors': 9 sources are more than 5 collectors",
             ),
             (
                 "feed = \"BTC/EUR\"",

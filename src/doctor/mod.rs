@@ -1,7 +1,7 @@
 //! `rsoracle doctor`: tells whether sources can be used from this machine, and what to do about those that cannot.
 //!
 //! Invariant: sources are examined one after the other, each within named time limits, and one that fails does not stop the
-//! others. It changes nothing, and keeps no connection; `finding` judges what was found.
+//! others. It changes nothing, and keeps no connection and no process; `finding` judges what was found.
 //! Uses: exchange, flags, proof, source, system, verify. Used by: main.
 
 mod finding;
@@ -15,12 +15,14 @@ use crate::exchange::{self, Pace, tunnel};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{endpoint, feed, path, proxy, source_for};
 use crate::source::{KINDS, Source};
+use crate::system::embedded;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::system::net::Patience;
 use crate::system::wait::wall_us;
 use finding::{Finding, heads};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The settings of `rsoracle doctor`.
@@ -28,7 +30,7 @@ use std::time::{Duration, Instant};
 pub struct DoctorSettings {
     /// The sources to examine, in this order.
     pub sources: Vec<Source>,
-    /// Address of the embedded exchange, for embedded sources.
+    /// Address of the embedded exchange, for embedded sources; `None` starts one.
     pub endpoint: Option<Endpoint>,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
@@ -52,16 +54,9 @@ impl DoctorSettings {
             source_for(name, &feed).map_err(refused)
         };
         let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
-        let endpoint = endpoint(given, &sources)?;
-        if endpoint.is_none() && sources.iter().any(|source| source.embedded) {
-            return Err(Usage(
-                "an 'embedded:' source needs --endpoint URL, the address of the embedded exchange"
-                    .into(),
-            ));
-        }
         Ok(DoctorSettings {
+            endpoint: endpoint(given, &sources)?,
             sources,
-            endpoint,
             ca_file: path(given, "ca-file")?,
             proxy: proxy(given)?,
             json: given.has("json"),
@@ -72,7 +67,14 @@ impl DoctorSettings {
 /// Examines all sources, and shows each finding as soon as it is known. Returns the exit code.
 pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let proxies = tunnel::proxies(settings.proxy.as_ref())?;
-    let places = |source| exchange::endpoints(source, settings.endpoint.as_ref());
+    let is_embedded = settings.sources.iter().any(|source| source.embedded);
+    let own = match settings.endpoint {
+        None if is_embedded => Some(embedded::start(Stdio::null(), None)?),
+        _ => None,
+    };
+    let endpoint = own.as_ref().map(|own| &own.endpoint);
+    let endpoint = endpoint.or(settings.endpoint.as_ref());
+    let places = |source| exchange::endpoints(source, endpoint);
     let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);
     let tls = match settings.sources.iter().any(is_tls) {
         true => Some(Roots::find(settings.ca_file.as_deref())?.trust()?),

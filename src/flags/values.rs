@@ -61,12 +61,18 @@ pub fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
     }
 }
 
+/// The path of the embedded exchange, for a `--endpoint` without one.
+const EMBEDDED_PATH: &str = "ws-api/v3";
+
 /// The address of the embedded exchange (`--endpoint`); None if `run` starts one itself.
 pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, Usage> {
     let Some(url) = given.text("endpoint") else {
         return Ok(None);
     };
-    let endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
+    let mut endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
+    if endpoint.url.splitn(4, '/').nth(3).is_none_or(str::is_empty) {
+        endpoint = endpoint.with_path(EMBEDDED_PATH);
+    }
     if sources.iter().any(|source| source.embedded) {
         return Ok(Some(endpoint));
     }
@@ -93,9 +99,18 @@ pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overr
     Ok(Overrides::new([max_age?, max_silence?, ping_every?]))
 }
 
-/// The kinds of the built-in roster `diverse`: seven exchanges, four of them in USD, and at most two in any other currency.
-pub const DIVERSE: [&str; 7] = [
-    "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
+/// The kinds of the built-in roster `diverse`: nine exchanges, six of them in USD, and at most two in any other currency. Two
+/// may lie, and four may be out of reach, such as those that do not serve this location.
+pub const DIVERSE: [&str; 9] = [
+    "coinbase",
+    "kraken",
+    "bitstamp",
+    "bitfinex",
+    "gemini",
+    "crypto.com",
+    "binance-stream",
+    "okx",
+    "bybit",
 ];
 
 /// Parses `KIND:SYMBOL`, or a kind alone, such as `kraken`: then the symbol is the market of the feed's base currency in
@@ -125,7 +140,9 @@ mod tests {
                 "kraken:BTC/USD",
                 "bitstamp:btcusd",
                 "bitfinex:tBTCUSD",
-                "binance:BTCUSDC",
+                "gemini:btcusd",
+                "crypto.com:BTC_USD",
+                "binance-stream:BTCUSDC",
                 "okx:BTC-USDT",
                 "bybit:BTCUSDT",
             ]

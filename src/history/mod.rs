@@ -1,7 +1,7 @@
 //! `rsoracle history`: shows the last rounds of a journal as a table, and their prices as a chart in the terminal.
 //!
-//! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file. No round is
-//! shown whose report the aggregator did not sign. Collectors' signatures, and whether to trust them, are left to `verify`;
+//! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file. A file is read
+//! from its end, as far as the rounds shown need. No round is shown whose report the aggregator did not sign. Collectors' signatures, and whether to trust them, are left to `verify`;
 //! a line that fails even the checks made here is reported.
 //! Uses: flags, proof, system, verify. Used by: main.
 
@@ -9,10 +9,10 @@ mod row;
 
 use crate::flags::args::{Given, Usage};
 use crate::system::limits::ROUNDS_SHOWN_MAX;
+use crate::system::tail;
 use crate::system::wait::wall_us;
 use row::{Row, marked};
-use rsoracle_proof::report::{Report, Verifier};
-use rsoracle_proof::seal::Keys;
+use rsoracle_proof::report::{Check, Content, Report, Verifier};
 use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
@@ -61,9 +61,11 @@ impl HistorySettings {
     }
 }
 
-/// What is kept in memory of a whole file.
+/// What is kept in memory of a file, or of its end.
 #[derive(Default)]
 struct Page {
+    /// Where the first line that was read begins, in bytes from the beginning of the file.
+    begin: u64,
     rows: VecDeque<Row>,
     feed: String,
     rounds: u64,
@@ -71,7 +73,7 @@ struct Page {
     priceless: u64,
     first_us: u64,
     last_us: u64,
-    /// Lowest and highest price of all reports.
+    /// Lowest and highest price of the reports read.
     range: Option<(f64, f64)>,
     embedded: bool,
     key_changes: u64,
@@ -86,15 +88,16 @@ struct Page {
 /// Shows the last rounds. Returns the exit code.
 pub fn run(config: &HistorySettings) -> Result<u8, Error> {
     let page = if config.file == "-" {
-        read(config, "standard input", std::io::stdin().lock())?
+        read(config, "standard input", std::io::stdin().lock(), 0)?
     } else {
         let attempt = format!("cannot read {}", config.file);
-        let file = File::open(&config.file).map_err(|error| Error::new(attempt, error))?;
-        read(
-            config,
-            &config.file,
-            BufReader::with_capacity(64 * 1024, file),
-        )?
+        let failed = |error| Error::new(&attempt, error);
+        let file = File::open(&config.file).map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_file() {
+            read_end(config, &file, failed)?
+        } else {
+            read(config, &config.file, BufReader::new(file), 0)?
+        }
     };
     let remarks = page.remarks(&config.file);
     let mut text = String::new();
@@ -119,53 +122,76 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
     })
 }
 
-/// Reads a journal to its end, and keeps the last rounds.
-fn read(config: &HistorySettings, name: &str, input: impl BufRead) -> Result<Page, Error> {
+/// Reads the end of a journal: the rounds to show, and one more before them.
+fn read_end(
+    config: &HistorySettings,
+    file: &File,
+    failed: impl Fn(std::io::Error) -> Error,
+) -> Result<Page, Error> {
+    let mut stretch = tail::BYTES;
+    loop {
+        let (begin, reader) = tail::open(file, stretch).map_err(&failed)?;
+        let page = read(config, &config.file, reader, begin)?;
+        if begin == 0 || page.rounds > config.last as u64 {
+            return Ok(page);
+        }
+        stretch = stretch.saturating_mul(tail::LONGER);
+    }
+}
+
+/// Reads a journal to its end from the line that begins at byte `begin`, and keeps the last rounds.
+fn read(
+    config: &HistorySettings,
+    name: &str,
+    input: impl BufRead,
+    begin: u64,
+) -> Result<Page, Error> {
     let mut lines = Lines::new(input, name);
     let mut reader = Reader::default();
-    while let Some(line) = lines.next_line()? {
-        reader.take(&line);
+    reader.page.begin = begin;
+    loop {
+        let at = begin + lines.bytes();
+        let Some(line) = lines.next_line()? else {
+            return Ok(reader.page);
+        };
+        reader.take(&line, at);
         if reader.page.rows.len() > config.last {
             reader.page.rows.pop_front();
         }
     }
-    Ok(reader.page)
 }
 
 /// Checks a journal line by line.
 #[derive(Default)]
 struct Reader {
     verifier: Verifier,
-    keys: Keys,
     page: Page,
 }
 
 impl Reader {
-    fn take(&mut self, line: &Line) {
-        let checked = line
-            .text
-            .map_err(str::to_owned)
-            .and_then(|text| self.verifier.check_chained(text, wall_us()));
-        let why = match checked {
-            Ok(Some(report)) => return self.page.add(&report, true),
-            Ok(None) => return self.page.key_changes += 1,
-            Err(why) => why,
+    /// Takes the line that begins at byte `at` of the file.
+    fn take(&mut self, line: &Line, at: u64) {
+        let check = match line.text {
+            Ok(text) => self.verifier.check(text, wall_us()),
+            Err(why) => Check::unreadable(why),
         };
-        let text = line.text.unwrap_or_default();
-        let report = Report::read(text, &mut self.keys).ok();
-        if report.is_none() && !line.whole {
-            self.page.torn = true;
-            return;
-        }
-        self.page.bad += 1;
-        self.page
-            .first_bad
-            .get_or_insert(format!("line {}: {why}", line.number));
         let signed = |report: &Report| {
             let key = &report.round.terms.aggregator;
             key.signed(&report.signed_bytes(), &report.signature)
         };
-        match report.filter(signed) {
+        let report = match (check.content, check.flaws.first()) {
+            (Content::Report(report), None) => return self.page.add(&report, true),
+            (Content::KeyChange, None) => return self.page.key_changes += 1,
+            (Content::Report(report), Some(_)) => Some(report).filter(|report| signed(report)),
+            _ if !line.whole => return self.page.torn = true,
+            _ => None,
+        };
+        self.page.bad += 1;
+        let place = tail::place(self.page.begin, at, line.number);
+        let why = check.flaws.first();
+        let why = why.map_or("it is not a report", |why| why.as_str());
+        self.page.first_bad.get_or_insert(format!("{place}: {why}"));
+        match report {
             Some(report) => self.page.add(&report, false),
             // A line that cannot be trusted does not count in the chain, so the next line need not continue it.
             None => self.verifier.begin_anew(),
@@ -212,9 +238,10 @@ impl Page {
             return Vec::new();
         }
         let (feed, shown, all) = (&self.feed, self.rows.len() as u64, self.rounds);
-        let title = match shown == all {
-            true => format!("{feed}: {}", counted(all, "round")),
-            false => format!("{feed}: the last {shown} of {}", counted(all, "round")),
+        let title = match (shown == all, self.begin) {
+            (true, _) => format!("{feed}: {}", counted(all, "round")),
+            (false, 0) => format!("{feed}: the last {shown} of {}", counted(all, "round")),
+            (false, _) => format!("{feed}: the last {}", counted(shown, "round")),
         };
         let heads = HEADS.map(|(head, _)| head.to_owned());
         let cells: Vec<[String; 6]> = self.rows.iter().map(Row::cells).collect();
@@ -234,13 +261,17 @@ impl Page {
         lines
     }
 
-    /// Totals of the whole file, and the chart of the prices shown.
+    /// Totals of what was read of the file, and the chart of the prices shown.
     fn summary(&self) -> Vec<String> {
         if self.rounds == 0 {
             return vec!["no rounds in this file".to_owned()];
         }
+        let read = match self.begin {
+            0 => "whole file",
+            _ => "end of the file, as far as it was read",
+        };
         let mut lines = vec![format!(
-            "whole file: {}, {} published, {} without a price; {} to {}",
+            "{read}: {}, {} published, {} without a price; {} to {}",
             counted(self.rounds, "round"),
             self.published,
             self.priceless,

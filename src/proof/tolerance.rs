@@ -105,14 +105,16 @@ mod tests {
     use crate::aggregate::{Rule, combine, faulty_max, quorum};
     use std::prelude::v1::*;
 
-    fn diverse() -> [String; 7] {
+    fn diverse() -> [String; 9] {
         // A test of `flags::values` checks that the built-in roster `diverse` is this list.
         [
             "coinbase:BTC-USD",
             "kraken:BTC/USD",
             "bitstamp:btcusd",
             "bitfinex:tBTCUSD",
-            "binance:BTCUSDC",
+            "gemini:btcusd",
+            "crypto.com:BTC_USD",
+            "binance-stream:BTCUSDC",
             "okx:BTC-USDT",
             "bybit:BTCUSDT",
         ]
@@ -145,14 +147,14 @@ mod tests {
 
     #[test]
     fn the_diverse_roster_survives_two_exchanges_and_either_foreign_currency() {
-        let (f, sources) = (faulty_max(Rule::TrimmedMean, 7), diverse());
+        let (f, sources) = (faulty_max(Rule::TrimmedMean, 9), diverse());
         let tolerance = Tolerance::of("BTC/USD", &sources.each_ref().map(String::as_str), f);
         assert_eq!((f, tolerance.exchanges.tolerated), (2, 2));
         assert_eq!(tolerance.quotes.slots, [("USDC", 1), ("USDT", 2)]);
         assert_eq!(tolerance.quotes.tolerated, 1);
         assert_eq!(
             tolerance.text(),
-            "tolerates 2 faulty collectors of 7, 2 faulty exchanges of 7, 1 faulty quote currency of 2 (USDC, USDT)"
+            "tolerates 2 faulty collectors of 9, 2 faulty exchanges of 9, 1 faulty quote currency of 2 (USDC, USDT)"
         );
     }
 
@@ -164,7 +166,7 @@ mod tests {
         let sources = sources.each_ref().map(String::as_str);
         let groups: Vec<Vec<usize>> = {
             let of = |fits: &dyn Fn(&str) -> bool| -> Vec<usize> {
-                (0..7).filter(|slot| fits(sources[*slot])).collect()
+                (0..9).filter(|slot| fits(sources[*slot])).collect()
             };
             let exchanges = sources.map(exchange_of);
             let mut groups = Vec::new();
@@ -190,7 +192,7 @@ mod tests {
         for round in 0..20_000 {
             let group = &groups[round % groups.len()];
             assert!((1..=2).contains(&group.len()));
-            let honest: Vec<f64> = (group.len()..7)
+            let honest: Vec<f64> = (group.len()..9)
                 .map(|_| 94_000.0 + (next() % 100_000) as f64 / 1e3)
                 .collect();
             let mut prices = honest.clone();
@@ -202,7 +204,7 @@ mod tests {
                     _ => prices.push((next() % 200_000) as f64 + 0.5),
                 }
             }
-            assert!(prices.len() >= usize::from(quorum(7, 2)));
+            assert!(prices.len() >= usize::from(quorum(9, 2)));
             let price = combine(Rule::TrimmedMean, &prices, 2).expect("a quorum");
             let low = honest.iter().copied().fold(f64::INFINITY, f64::min);
             let high = honest.iter().copied().fold(0.0, f64::max);

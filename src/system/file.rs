@@ -18,6 +18,15 @@ pub(crate) const MODE: u32 = 0o644;
 /// A path that is not a regular file (a device, a symbolic link) is refused, since the rename would replace it. So is a
 /// secret key.
 pub fn replace(path: &str, text: &str) -> Result<(), Error> {
+    swap(path, text, true)
+}
+
+/// The same, except that the disk may take its time: after a power failure, the old file may be back.
+pub(crate) fn replace_soon(path: &str, text: &str) -> Result<(), Error> {
+    swap(path, text, false)
+}
+
+fn swap(path: &str, text: &str, now: bool) -> Result<(), Error> {
     let attempt = format!("cannot replace {path}");
     match std::fs::symlink_metadata(path) {
         Ok(there) if !there.is_file() => {
@@ -29,7 +38,7 @@ pub fn replace(path: &str, text: &str) -> Result<(), Error> {
         _ => {}
     }
     let beside = format!("{path}.{}.tmp", std::process::id());
-    let replaced = write_anew(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+    let replaced = write_anew(&beside, text, now).and_then(|()| std::fs::rename(&beside, path));
     if replaced.is_err() {
         // It may not exist: that depends on what failed.
         let _ = std::fs::remove_file(&beside);
@@ -38,7 +47,10 @@ pub fn replace(path: &str, text: &str) -> Result<(), Error> {
         Error::new(&attempt, error)
             .advise("the file is unchanged; check that its disk has room and that this user may create files in its directory")
     })?;
-    sync_directory(path).map_err(|error| Error::new(attempt, error))
+    match now {
+        true => sync_directory(path).map_err(|error| Error::new(attempt, error)),
+        false => Ok(()),
+    }
 }
 
 /// Creates the directory of `path` and its parents, unless they exist.
@@ -50,8 +62,9 @@ pub fn make_directory_of(path: &str) -> Result<(), Error> {
     })
 }
 
-/// Creates a file with this text and syncs it to disk. A leftover of a killed process with the same id is removed first.
-fn write_anew(path: &str, text: &str) -> io::Result<()> {
+/// Creates a file with this text and, if `now`, syncs it to disk. A leftover of a killed process with the same id is removed first.
+fn write_anew(path: &str, text: &str, now: bool) -> io::Result<()> {
+    check_size(text.len() as u64)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -59,7 +72,41 @@ fn write_anew(path: &str, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(MODE).open(path)?;
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    if now { file.sync_all() } else { Ok(()) }
+}
+
+/// The soft limit of this process that /proc/self/limits has under this name; `None` if there is none, or it is unknown.
+pub(crate) fn soft_limit(name: &str) -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Refuses to let a file grow to `bytes` bytes if that is more than the limit (`ulimit -f`): the system would end this process
+/// without a word (SIGXFSZ).
+pub(crate) fn check_size(bytes: u64) -> io::Result<()> {
+    match soft_limit("Max file size") {
+        Some(most) if bytes > most => Err(io::Error::other(format!(
+            "it would have {bytes} bytes, and may have {most} (ulimit -f)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the files `PATH.ID.tmp` that killed processes left of [`replace`]: those whose process is gone, and those of an
+/// earlier process with this one's id. A failure is ignored, since it does no harm.
+fn clean_up(path: &Path, directory: &Path) {
+    let begin = format!("{}.", path.file_name().unwrap_or_default().display());
+    let runs = |id: u32| Path::new(&format!("/proc/{id}")).exists();
+    let own = std::process::id();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix(&begin));
+        let id = id.and_then(|id| id.strip_suffix(".tmp")?.parse().ok());
+        if id.is_some_and(|id| id == own || (runs(own) && !runs(id))) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The first bytes of every secret key file.
@@ -72,8 +119,9 @@ fn holds_secret(path: &str) -> bool {
     read.is_ok() && begins == SECRET_BEGINS.as_bytes()
 }
 
-/// Checks early whether [`replace`] is likely to succeed, before there is anything to write.
-pub(crate) fn check_replaceable(path: &str) -> Result<(), Error> {
+/// Checks early whether [`replace`] is likely to succeed, before there is anything to write, and removes what killed processes
+/// left of it.
+pub(crate) fn make_replaceable(path: &str) -> Result<(), Error> {
     let attempt = format!("cannot replace {path}");
     let failed = |cause: String| Err(Error::new(&attempt, cause).advise("name another file"));
     let directory = match Path::new(path).parent() {
@@ -88,7 +136,10 @@ pub(crate) fn check_replaceable(path: &str) -> Result<(), Error> {
         (Ok(_), _) if holds_secret(path) => failed("it is a secret key".to_owned()),
         (_, Err(error)) => failed(error.to_string()),
         (_, Ok(there)) if !there.is_dir() => failed("its parent is not a directory".to_owned()),
-        _ => Ok(()),
+        _ => {
+            clean_up(Path::new(path), directory);
+            Ok(())
+        }
     }
 }
 
@@ -169,6 +220,40 @@ mod tests {
                 "the temporary file's name is too long"
             );
             assert_eq!(names(dir), ["folder", "link"]);
+        });
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed_and_nothing_else() {
+        in_a_folder("left", |dir| {
+            let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+            // No process has an id beyond the largest that Linux allows, and process 1 always runs.
+            let own = format!("latest.json.{}.tmp", std::process::id());
+            let kept = [
+                "latest.json",
+                "latest.json.1.tmp",
+                "latest.json.4194305.tmp.old",
+                "latest.json.x.tmp",
+                "other.json.4194305.tmp",
+            ];
+            let gone = ["latest.json.4194305.tmp", "latest.json.4194306.tmp", &own];
+            for name in kept.iter().chain(&gone) {
+                std::fs::write(path(name), "text").unwrap();
+            }
+            make_replaceable(&path("latest.json")).unwrap();
+            assert_eq!(names(dir), kept);
+        });
+    }
+
+    #[test]
+    fn a_file_that_need_not_be_on_the_disk_at_once_is_replaced_too() {
+        in_a_folder("soon", |dir| {
+            let path = dir.join("newest");
+            for text in ["old", "new"] {
+                replace_soon(path.to_str().unwrap(), text).unwrap();
+                assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            }
+            assert_eq!(names(dir), ["newest"]);
         });
     }
 }

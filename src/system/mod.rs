@@ -4,6 +4,7 @@
 
 pub(crate) mod child;
 pub mod clock;
+pub(crate) mod embedded;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;
@@ -15,4 +16,5 @@ pub mod random;
 pub mod resolve;
 pub(crate) mod screen;
 pub mod stream;
+pub(crate) mod tail;
 pub mod wait;

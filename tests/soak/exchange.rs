@@ -1,16 +1,13 @@
-//! The exchange of the soak test. It alternates between lying in two of seven dialects and telling the truth, and drops
+//! The exchange of the soak test. It alternates between lying in two of nine dialects and telling the truth, and drops
 //! connections all the time. Every change starts a new process at the same address.
 
 use crate::Chance;
 use crate::support::*;
+use rsoracle::flags::values::DIVERSE;
 use rsoracle::system::wait::wall_us;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The roster's dialects, by slot.
-pub const DIALECTS: [&str; 7] = [
-    "coinbase", "kraken", "bitstamp", "bitfinex", "binance", "okx", "bybit",
-];
 /// How long it lies, and how long it then tells the truth: longer than any source accepts an old price.
 const LYING: Duration = Duration::from_secs(30);
 const HONEST: Duration = Duration::from_secs(30);
@@ -85,11 +82,12 @@ impl Exchange {
             self.lies.last_mut().expect("it lied").to_us = wall_us();
             self.until = Instant::now() + HONEST;
         } else {
-            let first = chance.below(7);
-            let slots = [first, (first + 1 + chance.below(6)) % 7];
+            let count = DIVERSE.len();
+            let first = chance.below(count);
+            let slots = [first, (first + 1 + chance.below(count - 1)) % count];
             for slot in slots {
                 let lie = LIES[chance.below(LIES.len())];
-                faults.push(format!("{}/{lie}", DIALECTS[slot]));
+                faults.push(format!("{}/{lie}", DIVERSE[slot]));
             }
             let (from_us, to_us) = (wall_us(), u64::MAX);
             self.lies.push(Lie {
@@ -137,7 +135,7 @@ fn drops(chance: &mut Chance) -> Vec<String> {
     let one = |_| {
         format!(
             "{}/{}",
-            DIALECTS[chance.below(7)],
+            DIVERSE[chance.below(DIVERSE.len())],
             DROPS[chance.below(DROPS.len())]
         )
     };

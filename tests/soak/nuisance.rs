@@ -75,7 +75,7 @@ impl fmt::Display for Killer {
     }
 }
 
-/// The collector of slot 6, whose clock is stepped by libfaketime. It is restarted when it ends.
+/// The collector of slot 8, whose clock is stepped by libfaketime. It is restarted when it ends.
 pub struct Clock {
     running: Running,
     args: Vec<String>,
@@ -94,7 +94,7 @@ impl Clock {
         url: &str,
         (control, data): (SocketAddr, SocketAddr),
     ) -> Clock {
-        let enrolment = PathBuf::from(chronicle.beside("enrolments/slot-6.enrolment"));
+        let enrolment = PathBuf::from(chronicle.beside("enrolments/slot-8.enrolment"));
         eventually("the enrolment is written", || {
             (std::fs::metadata(&enrolment).ok()?.len() == 64).then_some(())
         });
@@ -106,7 +106,7 @@ impl Clock {
         let args = [
             "collect",
             "--slot",
-            "6",
+            "8",
             "--source",
             "embedded-bybit:BTCUSDT",
             "--endpoint",

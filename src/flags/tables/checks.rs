@@ -45,10 +45,11 @@ pub static VERIFY: Command = Command {
 pub static HISTORY: Command = Command {
     name: "history",
     job: "shows the last rounds of a journal as a table and a small graph of prices",
-    notes: "FILE is a journal that 'run --journal' keeps; '-' is standard input. Of every line it checks the form, the aggregator's\n\
-            signature and the place in the chain; 'rsoracle verify' checks everything. A '!' marks what is unusual: rounds without\n\
-            a price, missing reports, and a round that began more than 1.5 times the usual period after the previous one.\n\
-            Exit codes: 0 all lines are valid, 1 some are not, 2 usage, 4 unreadable.",
+    notes: "FILE is a journal that 'run --journal' keeps; '-' is standard input. A file is read from its end, as far as the\n\
+            rounds to show need. Every line read is verified as 'rsoracle verify' does it without a roster. A '!' marks what is\n\
+            unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after\n\
+            the previous one.\n\
+            Exit codes: 0 all lines read are valid, 1 some are not, 2 usage, 4 unreadable.",
     example: "rsoracle history journal.jsonl --last 50",
     operands: "FILE",
     flags: &[
@@ -73,7 +74,8 @@ pub static DOCTOR: Command = Command {
     job: "checks whether sources can be used from here, and says what to do about those that cannot",
     notes: "For each source in turn it connects, reads a first price and its age, measures the round trip, compares this machine's\n\
             clock with the exchange's, and reads the issuer and the expiry of the certificate. A source may be written without its\n\
-            symbol, as in 'kraken'. Without any SOURCE, one of every kind is checked.\n\
+            symbol, as in 'kraken'. Without any SOURCE, one of every kind is checked. For an 'embedded:' source without --endpoint it\n\
+            starts the embedded exchange itself.\n\
             Exit codes: 0 all can be used, 1 some cannot, 2 usage.",
     example: "rsoracle doctor kraken binance-stream:BTCUSDT --feed BTC/USD",
     operands: "[SOURCE…]",

@@ -144,7 +144,7 @@ pub static RUN: Command = Command {
             "sources",
             "ROSTER",
             "",
-            "A built-in list of sources. diverse: coinbase, kraken, bitstamp, bitfinex, binance, okx and bybit; embedded-diverse: the same from the embedded exchange.",
+            "A built-in list of sources. diverse: coinbase, kraken, bitstamp, bitfinex, gemini, crypto.com, binance-stream, okx and bybit; embedded-diverse: the same from the embedded exchange.",
         ),
         list(
             "accept-quote",
@@ -262,7 +262,7 @@ pub static RUN: Command = Command {
             "journal",
             "FILE",
             "",
-            "Append every report to this file. A report is on disk before its price is published. The aggregator's key is kept beside it (FILE.key).",
+            "Append every report to this file. A report is on disk before its price is published. Beside it are the aggregator's key (FILE.key) and the newest report, published or not (FILE.newest).",
         ),
         flag(
             "retire-key",

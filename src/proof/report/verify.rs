@@ -196,30 +196,6 @@ impl Verifier {
         flaws
     }
 
-    /// Verifies only the aggregator's signature and the place in the chain, which is fast: the aggregator does so with its own
-    /// journal. Returns None for a change of keys.
-    pub fn check_chained(&mut self, text: &str, now_us: u64) -> Result<Option<Report>, String> {
-        if KeyChange::is_meant(text) {
-            let flaw = self.check_change(text).into_iter().next();
-            return flaw.map_or(Ok(None), Err);
-        }
-        let report = Report::read(text, &mut self.keys)
-            .map_err(|flaw| format!("it is not a report: {flaw}"))?;
-        let key = &report.round.terms.aggregator;
-        if !key.signed(&report.signed_bytes(), &report.signature) {
-            return Err("the aggregator's signature is invalid".to_owned());
-        }
-        let ahead = report.round.start_us > now_us.saturating_add(FUTURE_US_MAX);
-        let flaws = self.chain(&report);
-        match flaws.into_iter().next() {
-            Some(flaw) => Err(flaw),
-            None if ahead => {
-                Err("its round starts in the future; check this machine's clock".to_owned())
-            }
-            None => Ok(Some(report)),
-        }
-    }
-
     /// Forgets the previous lines, so that the next one may begin anywhere in a chain.
     pub fn begin_anew(&mut self) {
         self.last = None;

@@ -1,0 +1,148 @@
+//! Where a run goes on: the end of the journal, and what shows that it is the end.
+//!
+//! The newest report is also kept beside the journal, in [`newest_path`], which is replaced after the report was appended and
+//! before its price is published. A journal that ends before that report has lost its end (it was restored from a backup, or
+//! removed), and whoever continued it would sign numbers a second time.
+//!
+//! Invariant: nothing is made of a line that was not verified as `rsoracle verify` does it. A run that is killed at any moment
+//! leaves a journal that may be continued.
+
+use crate::aggregator::settings::Run;
+use crate::system::now::wall_us;
+use rsoracle_proof::report::{Content, Report, Verifier};
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_verify::error::Error;
+use rsoracle_verify::files;
+use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, Lines};
+use std::fs::File;
+use std::io::BufReader;
+
+/// The file beside a journal with its newest report, whether that was published or not.
+pub(super) fn newest_path(journal: &str) -> String {
+    format!("{journal}.newest")
+}
+
+/// The end of a journal, read forward from some line.
+#[derive(Default)]
+pub(super) struct End {
+    pub(super) verifier: Verifier,
+    /// The newest report and its line.
+    pub(super) newest: Option<(Report, String)>,
+    /// The line of the newest published report.
+    pub(super) published: Option<String>,
+    /// The keys that handed over to another one.
+    retired: Vec<PublicKey>,
+}
+
+impl End {
+    /// Takes and verifies the next line.
+    pub(super) fn take(&mut self, line: &str) -> Result<(), String> {
+        let before = self.verifier.aggregator();
+        let check = self.verifier.check(line, wall_us());
+        if let Some(flaw) = check.flaws.into_iter().next() {
+            return Err(flaw);
+        }
+        match check.content {
+            Content::Report(report) => {
+                if report.decision.publishes() {
+                    self.published = Some(line.to_owned());
+                }
+                self.newest = Some((*report, line.to_owned()));
+            }
+            Content::KeyChange => self.retired.extend(before),
+            Content::Proof(_) | Content::Unknown => return Err("it is not a report".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Whether these lines are enough to go on: they have the newest report and, unless the file of `--latest` has it, the
+    /// newest published one. Fails if the journal must not be continued with this key. `whole`: these are all lines.
+    pub(super) fn suffices(
+        &self,
+        config: &Run,
+        key: PublicKey,
+        whole: bool,
+    ) -> Result<bool, Error> {
+        let journal = config.journal.as_deref().expect("it is being opened");
+        let latest = config.latest.as_deref();
+        let shown = |number| {
+            latest
+                .and_then(held)
+                .is_some_and(|held| held.number == number)
+        };
+        let known = |report: &Report| {
+            latest.is_none()
+                || self.published.is_some()
+                || report.published().is_none_or(|last| shown(last.number))
+        };
+        if !whole
+            && !self
+                .newest
+                .as_ref()
+                .is_some_and(|(report, _)| known(report))
+        {
+            return Ok(false);
+        }
+        let beside = newest_path(journal);
+        self.compare(journal, &beside, |signer| !self.hands_over(signer, key))?;
+        latest.map_or(Ok(()), |latest| {
+            self.compare(journal, latest, |signer| signer == key)
+        })?;
+        Ok(true)
+    }
+
+    /// Whether `signer` signs nothing more in this journal: it has handed over to another key, or does so now to `key`, or the
+    /// journal begins now with `key`.
+    fn hands_over(&self, signer: PublicKey, key: PublicKey) -> bool {
+        let last = self.verifier.aggregator().unwrap_or(signer);
+        self.retired.contains(&signer) || (last == signer && signer != key)
+    }
+
+    /// Refuses the journal if it has lost the report in the file at `path`, whose signer `counts`.
+    fn compare(
+        &self,
+        journal: &str,
+        path: &str,
+        counts: impl Fn(PublicKey) -> bool,
+    ) -> Result<(), Error> {
+        let Some(held) = held(path).filter(|held| counts(held.round.terms.aggregator)) else {
+            return Ok(());
+        };
+        let what = match self.newest.as_ref().map(|(newest, _)| newest) {
+            Some(newest) if newest.number > held.number => return Ok(()),
+            Some(newest) if newest.signature == held.signature => return Ok(()),
+            Some(newest) if newest.number == held.number => "its last report is another".to_owned(),
+            Some(newest) => format!("it ends at report {}", newest.number),
+            None => "it is empty".to_owned(),
+        };
+        let cause = format!(
+            "{what}, but its key has signed report {}, which {path} holds: the journal has lost its end, and its numbers would be signed a second time",
+            held.number
+        );
+        Err(refused(journal, cause).advise(format!(
+            "restore the newest copy of the journal; if there is none, hand over to a new key (--aggregator-key NEW --retire-key OLD) or begin another journal with a key of its own; only if nobody uses the lost reports, remove {path}"
+        )))
+    }
+}
+
+fn refused(journal: &str, cause: String) -> Error {
+    Error::new(format!("cannot continue the journal {journal}"), cause)
+}
+
+/// The valid report that a file holds; `None` if it holds anything else, or does not exist.
+pub(super) fn held(path: &str) -> Option<Report> {
+    let bytes = files::read(path, JOURNAL_LINE_BYTES_MAX as u64 + 1, path).ok()?;
+    let mut end = End::default();
+    let text = std::str::from_utf8(&bytes).ok()?;
+    end.take(text.strip_suffix('\n')?).ok()?;
+    end.newest.map(|(report, _)| report)
+}
+
+/// The key that signed the first report of a journal; `None` if there is no valid one.
+pub(super) fn first_key(journal: &str) -> Option<PublicKey> {
+    let file = File::open(journal).ok()?;
+    let mut lines = Lines::new(BufReader::new(file), journal);
+    let mut end = End::default();
+    end.take(lines.next_line().ok()??.text.ok()?).ok()?;
+    end.verifier.aggregator()
+}
