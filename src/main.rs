@@ -7,7 +7,7 @@ use rsoracle::flags::tables::{
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
-use rsoracle::system::{file, resolve, stream};
+use rsoracle::system::{file, resolve, screen, stream};
 use rsoracle::{aggregator, collector, doctor, embedded, history, keys};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
@@ -180,25 +180,25 @@ fn version() -> String {
 }
 
 fn help_page(topic: Option<&String>) -> Result<String, Usage> {
+    let columns = screen::columns();
     let Some(topic) = topic else {
         let mut page = String::from("rsoracle: a distributed price oracle\n\nCommands:\n");
-        for command in COMMANDS {
-            page.push_str(&format!(
-                "  rsoracle {:<18} {}\n",
-                args::call(command),
-                command.job
-            ));
+        let others = [
+            ("help [COMMAND]", "every flag with its unit and default"),
+            ("--version", "version, commit and target"),
+        ];
+        let commands = COMMANDS.map(|command| (args::call(command), command.job));
+        let others = others.map(|(call, job)| (call.to_owned(), job));
+        for (call, job) in commands.into_iter().chain(others) {
+            let first = format!("  rsoracle {call:<18}");
+            page.push_str(&args::wrapped(&first, 30, job, columns));
         }
-        page.push_str(
-            "  rsoracle help [COMMAND]     every flag with its unit and default, and an example\n",
-        );
-        page.push_str(
-            "  rsoracle --version          version, commit and target\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
-        );
+        page.push_str("\nExample:\n  rsoracle run --source embedded:BTCUSDT\n");
         return Ok(page);
     };
     let command = COMMANDS.into_iter().find(|command| command.name == topic);
-    command.map(args::help).ok_or_else(|| {
+    let page = command.map(|command| args::help(command, columns));
+    page.ok_or_else(|| {
         Usage(format!(
             "unknown command '{topic}'; 'rsoracle help' lists the commands"
         ))

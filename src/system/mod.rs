@@ -14,7 +14,7 @@ pub mod net;
 pub mod now;
 pub mod random;
 pub mod resolve;
-pub(crate) mod screen;
+pub mod screen;
 pub mod stream;
 pub(crate) mod tail;
 pub mod wait;

@@ -44,7 +44,7 @@ impl Screen {
             drawn: 0,
             block: Vec::new(),
             drawn_at: None,
-            size: size(io::stderr()).filter(|_| live).unwrap_or(SIZE),
+            size: size(&io::stderr()).filter(|_| live).unwrap_or(SIZE),
             sized_at: Instant::now(),
         }
     }
@@ -80,7 +80,7 @@ impl Screen {
         }
         if self.sized_at.elapsed() >= RESIZE {
             self.sized_at = Instant::now();
-            self.size = size(io::stderr()).unwrap_or(SIZE);
+            self.size = size(&io::stderr()).unwrap_or(SIZE);
         }
         self.drawn_at = Some(Instant::now());
         let erased = self.erase();
@@ -136,7 +136,7 @@ fn fit(mark: &str, line: &str, columns: usize) -> String {
 
 /// Rows and columns of a terminal, from stty(1), since the standard library cannot ask for them. `None` if this is no terminal,
 /// or there is no such program.
-pub fn size(terminal: impl AsFd) -> Option<(usize, usize)> {
+fn size(terminal: &impl AsFd) -> Option<(usize, usize)> {
     let terminal = terminal.as_fd().try_clone_to_owned().ok()?;
     let mut stty = Command::new("stty");
     stty.arg("size").stdin(Stdio::from(terminal));
@@ -145,6 +145,13 @@ pub fn size(terminal: impl AsFd) -> Option<(usize, usize)> {
     // A terminal that does not know its size says 0.
     let number = |text: &str| text.parse().ok().filter(|count| *count > 0);
     Some((number(rows)?, number(columns)?))
+}
+
+/// The width of the terminal that standard output is; a usual one if it is none.
+pub fn columns() -> usize {
+    let terminal = io::stdout();
+    let known = terminal.is_terminal().then(|| size(&terminal)).flatten();
+    known.unwrap_or(SIZE).1
 }
 
 /// Standard output of a run that goes on without it, since the results are in a file too.
