@@ -7,8 +7,9 @@
 
 mod row;
 
-use crate::flags::args::{Given, Usage};
+use crate::flags::args::{Given, Usage, wrapped};
 use crate::system::limits::ROUNDS_SHOWN_MAX;
+use crate::system::screen;
 use crate::system::tail;
 use crate::system::wait::wall_us;
 use row::{Row, marked};
@@ -36,7 +37,7 @@ const HEADS: [(&str, bool); 6] = [
     ("price", true),
     ("decision", false),
     ("prices", true),
-    ("missing collectors", false),
+    ("missing", false),
 ];
 
 /// The settings of `rsoracle history`.
@@ -100,13 +101,24 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
         }
     };
     let remarks = page.remarks(&config.file);
-    let mut text = String::new();
+    let columns = screen::columns();
+    let wrap = |lines: Vec<String>| {
+        let line = |line: String| wrapped("", INDENT.len() + 1, &line, columns);
+        lines.into_iter().map(line).collect()
+    };
     let lines = match config.json {
         true => page.json(),
-        false => [page.table(), page.summary(), remarks.clone()].concat(),
+        false => [
+            page.table(columns),
+            wrap(page.summary()),
+            page.chart(),
+            remarks.clone(),
+        ]
+        .concat(),
     };
-    for line in lines {
-        text.push_str(&printable(&line));
+    let mut text = String::new();
+    for line in lines.iter().flat_map(|line| line.lines()) {
+        text.push_str(&printable(line));
         text.push('\n');
     }
     let printed = rsoracle_verify::print("history", &text);
@@ -233,7 +245,7 @@ impl Page {
     }
 
     /// The rounds shown, one per line, and lines that say what is missing between them.
-    fn table(&self) -> Vec<String> {
+    fn table(&self, columns: usize) -> Vec<String> {
         if self.rows.is_empty() {
             return Vec::new();
         }
@@ -244,7 +256,9 @@ impl Page {
             (false, _) => format!("{feed}: the last {}", counted(shown, "round")),
         };
         let heads = HEADS.map(|(head, _)| head.to_owned());
-        let cells: Vec<[String; 6]> = self.rows.iter().map(Row::cells).collect();
+        let whole = |row: &Row| row.start_us.is_multiple_of(1_000_000);
+        let whole = self.rows.iter().all(whole);
+        let cells: Vec<[String; 6]> = self.rows.iter().map(|row| row.cells(whole)).collect();
         let mut widths = [0; 6];
         for row in cells.iter().chain([&heads]) {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -256,12 +270,22 @@ impl Page {
         for (row, cells) in self.rows.iter().zip(&cells) {
             lines.extend(row.gap(usual_us).map(|gap| format!("{LOOK}{gap}")));
             let margin = if row.stands_out() { LOOK } else { INDENT };
-            lines.push(aligned(margin, cells, &widths));
+            let line = aligned(margin, cells, &widths);
+            if line.chars().count() <= columns {
+                lines.push(line);
+                continue;
+            }
+            // The last cell gets lines of its own.
+            let mut others = cells.clone();
+            let last = std::mem::take(&mut others[5]);
+            lines.push(aligned(margin, &others, &widths));
+            let below = " ".repeat(INDENT.len() + widths[0] + 1);
+            lines.push(wrapped(&below, below.len() + 1, &last, columns));
         }
         lines
     }
 
-    /// Totals of what was read of the file, and the chart of the prices shown.
+    /// Totals of what was read of the file.
     fn summary(&self) -> Vec<String> {
         if self.rounds == 0 {
             return vec!["no rounds in this file".to_owned()];
@@ -288,23 +312,27 @@ impl Page {
                 self.key_changes
             ));
         }
+        lines
+    }
+
+    /// The chart of the prices shown.
+    fn chart(&self) -> Vec<String> {
         let prices = || self.rows.iter().filter_map(|row| row.price);
         let Some(low) = prices().min_by(f64::total_cmp) else {
-            return lines;
+            return Vec::new();
         };
         let high = prices().fold(low, f64::max);
         let embedded = self.rows.iter().any(|row| row.embedded);
-        lines.push(match low == high {
+        let scale = match low == high {
             true => format!("prices shown, all {}:", marked(low, embedded)),
             false => format!(
                 "prices shown, ▁ {} to █ {}:",
                 marked(low, embedded),
                 marked(high, embedded)
             ),
-        });
+        };
         let drawn = drawn(&self.course(), low, high);
-        lines.push(format!("{INDENT}{drawn}").trim_end().to_owned());
-        lines
+        vec![scale, format!("{INDENT}{drawn}").trim_end().to_owned()]
     }
 
     /// The prices shown, in order, with a blank for every round that is missing or has no price.
