@@ -104,6 +104,14 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["binance:BTCUSDC", "BTC/EUR in EUR", "--accept-quote USDC"],
     ),
     (
+        "run --source embedded:BTCUSDT --feed XYZ/USD",
+        &["embedded:BTCUSDT does not price XYZ in USD"],
+    ),
+    (
+        "run --source embedded-kraken:BTC/EUR",
+        &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
+    ),
+    (
         "run --source kraken --sources diverse",
         &["--source and --sources"],
     ),
@@ -454,6 +462,87 @@ fn what_prevents_a_start_is_blamed_and_nothing_else_and_no_file_is_made() {
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
     assert!(!std::path::Path::new("/dev/null.key").exists());
+}
+
+/// A value of a hundred thousand characters is not repeated whole, wherever it stands; what is wrong and what to do still is.
+#[test]
+fn messages_are_bounded_however_long_the_values_are() {
+    let long = "a".repeat(100_000);
+    let folder = scratch("here");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("oracle.toml");
+    let assert_short = |done: &Finished, part: &str| {
+        assert!(!matches!(done.code, None | Some(0)), "{}", done.stdout);
+        for line in done.stderr.lines().chain(done.stdout.lines()) {
+            let length = line.len();
+            assert!(length < 4_000, "{length}: {}", &line[..400]);
+        }
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    };
+    for (text, part) in [
+        ("interval = \"LONG\"", "it takes a whole number with a unit"),
+        ("sources = \"LONG\"", "it takes diverse or"),
+        ("sources = [\"LONG\"]", "it takes EXCHANGE:SYMBOL"),
+        ("accept_quote = [\"LONG\"]", "it takes currencies"),
+        ("feed = \"LONG\"", "key 'feed'"),
+        ("rule = \"LONG\"", "it takes trimmed-mean"),
+        ("bind = \"LONG\"", "it takes an IP address"),
+        ("max_move = \"LONG\"", "it takes a percentage"),
+        ("proxy = \"LONG\"", "it takes http://"),
+        ("endpoint = \"LONG\"", "it takes a websocket address"),
+        ("samples = LONG", "not a valid value"),
+        ("LONG = 1", "known: collectors"),
+        ("[LONG]", "sections are [source.KIND]"),
+        ("[source.kraken]\nLONG = 1", "known: max_age"),
+        ("[LONG", "a section is written"),
+        ("journal = \"LONG\"", "File name too long"),
+        ("latest = \"LONG\"", "File name too long"),
+        ("write_roster = \"LONG\"", "File name too long"),
+        ("collector_keys = \"LONG\"", "File name too long"),
+        ("aggregator_key = \"LONG\"", "File name too long"),
+        ("ca_file = \"LONG\"", "File name too long"),
+    ] {
+        let source = match text.contains("source") {
+            true => "",
+            false => "sources = [\"embedded:BTCUSDT\"]\n",
+        };
+        std::fs::write(&file, format!("{source}{}\n", text.replace("LONG", &long))).unwrap();
+        let (mut command, _) = marked_run(&["--config", file.to_str().unwrap()]);
+        command.current_dir(&folder);
+        assert_short(&start_command(command).finish(), part);
+    }
+    for (line, part) in [
+        ("LONG", "'rsoracle help' lists"),
+        ("help LONG", "'rsoracle help' lists"),
+        ("run --LONG", "'rsoracle help run' lists"),
+        ("run LONG", "flags of 'run' begin with --"),
+        ("run --config LONG", "File name too long"),
+        ("run --source LONG", "it takes EXCHANGE:SYMBOL"),
+        ("run --collectors LONG", "it takes a whole number"),
+        ("verify LONG", "File name too long"),
+        ("verify --roster LONG x", "File name too long"),
+        ("verify --head LONG x", "it takes the 128"),
+        ("verify --max-age LONG x", "with a unit"),
+        ("history LONG", "File name too long"),
+        ("keys LONG", "File name too long"),
+        ("keygen LONG", "File name too long"),
+        ("keygen x LONG", "takes one FILE"),
+        ("doctor LONG", "is not a source"),
+        ("manual /dev/null/LONG", "name a directory"),
+        ("exchange --tape LONG", "File name too long"),
+        ("exchange --fault LONG", "--fault"),
+        ("exchange --listen LONG", "--listen"),
+    ] {
+        let line = line.replace("LONG", &long);
+        let mut command = rsoracle();
+        command.args(line.split(' ')).current_dir(&folder);
+        assert_short(&start_command(command).finish(), part);
+    }
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY"] {
+        let mut command = rsoracle();
+        command.args(["run", "--source", "kraken"]).env(name, &long);
+        assert_short(&start_command(command).finish(), name);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rsoracle::keys::secret::SecretKey;
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::{PublicKey, hex, unhex};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use support::*;
 use witness::*;
@@ -257,8 +257,9 @@ fn a_folder_in_which_others_can_replace_keys_is_told() {
         let done = short_run(&[&args[..], &["--quiet"]].concat());
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         let warning = format!(
-            "others may write to {} (mode {bits:04o}), and so others can replace keys",
-            dir.display()
+            "others can replace keys: {} belongs to user {} and has mode {bits:04o};",
+            dir.display(),
+            fs::metadata(&dir).unwrap().uid()
         );
         let lines = done.stderr.lines();
         let told = lines.filter(|line| line.contains(&warning)).count();
@@ -268,7 +269,7 @@ fn a_folder_in_which_others_can_replace_keys_is_told() {
     let journal = directory().join("j");
     mode(journal.parent().unwrap(), 0o777);
     let done = short_run(&["--collectors", "1", "--journal", text(&journal)]);
-    assert!(done.stderr.contains("(mode 0777)"), "{}", done.stderr);
+    assert!(done.stderr.contains("has mode 0777;"), "{}", done.stderr);
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn a_key_of_another_user_is_told() {
     std::os::unix::fs::chown(dir.join("slot-0.key"), Some(4321), None).unwrap();
     let told = run();
     let warning = format!(
-        "the key file {}/slot-0.key belongs to user 4321",
+        "others can replace keys: {}/slot-0.key belongs to user 4321",
         dir.display()
     );
     assert!(told.contains(&warning), "{told}");

@@ -310,7 +310,7 @@ fn what_a_proxy_does_instead_of_its_work_is_said_in_words() {
         ),
         (
             Script::Say("220 mail.example ESMTP\r\n"),
-            "what answers there is no HTTP proxy",
+            "what answers there does not speak HTTP",
         ),
         (Script::Say(""), "no whole answer to CONNECT within 5000 ms"),
         (

@@ -15,7 +15,7 @@ use witness::*;
 const TWO: &str = "embedded:BTCUSDT,embedded-binance:BTCUSDT";
 /// The second exchange has no such market.
 const ONE_ALIVE: &str =
-    "embedded:BTCUSDT,embedded:BTCUSDT,embedded:BTCUSDT,embedded-binance:NOSUCHUSDT";
+    "embedded:BTCUSDT,embedded:BTCUSDT,embedded:BTCUSDT,embedded-binance:BTCUSD";
 
 /// `rsoracle run` of a short round.
 fn short(args: &[&str]) -> Finished {

@@ -416,7 +416,7 @@ fn starts_that_are_skipped_are_told_with_the_cause_that_was_measured() {
     running.signal("STOP");
     std::thread::sleep(Duration::from_secs(5));
     running.signal("CONT");
-    running.stderr_line(" starts: too busy a machine, or a signal, stopped this process for ");
+    running.stderr_line(" starts: this process was stopped or had no core for ");
     hold(&running);
     chronicle.assert_whole(CALM_US);
 }

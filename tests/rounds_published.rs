@@ -258,7 +258,7 @@ fn a_journal_has_one_writer_at_a_time_and_one_key() {
     drop(running);
     // The writer has ended, and so has its lock.
     let other = chronicle.beside("other.key");
-    keyfile::create(&other).unwrap();
+    rsoracle::keys::create(&other).unwrap();
     let says = ["it is signed with another aggregator key; name the key"];
     refused(&chronicle, &["--aggregator-key", &other], &says);
     // The journal's key is lost, and a new key could not continue it.
@@ -321,7 +321,7 @@ fn a_bad_line_stops_the_start_and_a_torn_one_is_moved() {
 fn journal_that_ends_at(start_us: u64) -> Chronicle {
     let chronicle = Chronicle::new();
     let key = format!("{}.key", chronicle.name());
-    keyfile::create(&key).unwrap();
+    rsoracle::keys::create(&key).unwrap();
     let key = keyfile::read(&key).unwrap();
     let seat = Seat {
         key: None,

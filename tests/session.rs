@@ -12,7 +12,8 @@ use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
 use rsoracle::system::wait::wall_us;
 use rsoracle_proof::reason::Miss;
-use std::io::Write;
+use rsoracle_verify::error::Error;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use support::*;
@@ -61,16 +62,55 @@ fn refused(fault: &str) -> Away {
 }
 
 #[test]
-fn where_one_place_does_not_serve_this_location_the_next_one_does() {
-    for status in ["451", "403"] {
-        let (_closed, closed) = exchange(&["--fault", &format!("upgrade:{status}")]);
+fn where_one_place_cannot_be_used_the_next_one_is() {
+    let closed = ["451", "403", "418", "429", "503"];
+    let closed = closed.map(|status| exchange(&["--fault", &format!("upgrade:{status}")]));
+    let mut places: Vec<String> = closed.iter().map(|(_, url)| url.clone()).collect();
+    places.push(format!("ws://{}/", nobodys_address()));
+    for closed in &places {
         let (_open, open) = exchange(&[]);
         let source = source();
-        let mut session = session(&source, &[&closed, &open]);
+        let mut session = session(&source, &[closed, &open]);
         let price = session.first_price(&mut || Ok(())).expect("a price");
         assert!((87_200.0..87_263.0).contains(&price), "{price}");
         let place = open.rsplit_once("/ws-api").unwrap().0;
         assert!(session.endpoint().url.starts_with(place));
+    }
+}
+
+/// An exchange that the test plays: it answers upgrades with `head`. Returns how many it has answered.
+fn answers(listener: &TcpListener, head: &str) -> usize {
+    listener.set_nonblocking(true).unwrap();
+    let mut count = 0;
+    while let Ok((mut tcp, _)) = listener.accept() {
+        tcp.write_all(head.as_bytes()).unwrap();
+        // Its end must not overtake the answer, so the request is read.
+        tcp.set_nonblocking(false).unwrap();
+        let _ = tcp.read(&mut [0; 1024]);
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn a_place_that_asked_for_a_pause_is_left_alone_while_the_others_are_tried() {
+    let [away, down] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = |listener: &TcpListener| format!("ws://{}/", listener.local_addr().unwrap());
+    let source = source();
+    let mut session = session(&source, &[&url(&away), &url(&down)]);
+    let (mut sent_away, mut downs) = (0, 0);
+    for attempt in 1..=3 {
+        let until = Instant::now() + LONG;
+        let error = session.connect(until, &mut || {
+            let empty = "Content-Length: 0\r\n\r\n";
+            sent_away += answers(&away, &format!("HTTP/1.1 451 X\r\n{empty}"));
+            downs += answers(&down, &format!("HTTP/1.1 503 X\r\n{empty}"));
+            Ok(())
+        });
+        assert!(error.unwrap_err().passing, "the second may come back soon");
+        assert_eq!((sent_away, downs), (1, attempt));
+        let pause = session.retry_at().saturating_duration_since(Instant::now());
+        assert!(pause < Duration::from_secs(60), "{pause:?}");
     }
 }
 
@@ -99,8 +139,8 @@ fn who_is_turned_away_stays_away_for_long_and_not_as_long_as_its_neighbour() {
     assert!(down < Duration::from_secs(2), "{down:?}");
 }
 
-/// Answers one upgrade with this head. Returns how long the session then stays away.
-fn answered(head: &'static str) -> Duration {
+/// Answers one upgrade with this head. Returns the error, and how long the session then stays away.
+fn answered(head: &str) -> (Error, Duration) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     let source = source();
@@ -115,8 +155,8 @@ fn answered(head: &'static str) -> Duration {
         }
         Ok(())
     });
-    assert!(refused.is_err());
-    session.retry_at().saturating_duration_since(Instant::now())
+    let pause = session.retry_at().saturating_duration_since(Instant::now());
+    (refused.expect_err("no websocket"), pause)
 }
 
 #[test]
@@ -127,9 +167,92 @@ fn no_number_in_retry_after_is_too_large_to_be_obeyed() {
         "HTTP/1.1 418 I'm a teapot\r\nRetry-After: 18446744073709551615\r\n\r\n",
         "HTTP/1.1 403 Forbidden\r\nRetry-After: 18446744073709551\r\n\r\n",
     ] {
-        let away = answered(head);
+        let (_, away) = answered(head);
         let slack = Duration::from_secs(60);
         assert!(away <= three_days && away + slack > three_days, "{away:?}");
+    }
+}
+
+#[test]
+fn a_pause_until_a_date_is_obeyed() {
+    // The exchange's clock is years behind.
+    let (error, away) = answered(
+        "HTTP/1.1 503 Down\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 09:49:37 GMT\r\nContent-Length: 0\r\n\r\n",
+    );
+    let told = Duration::from_secs(3_601);
+    assert!(
+        away <= told && away + Duration::from_secs(60) > told,
+        "{away:?}"
+    );
+    assert!(
+        error.to_string().contains("(Retry-After: 3601 s)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_stands_in_the_exchanges_place_is_shown_and_may_pass() {
+    for (answer, passing, parts) in [
+        (
+            "200 OK\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html><html><style>b {}</style><title>Back soon</title><body>Scheduled\n maintenance</body>",
+            true,
+            [
+                "HTTP 200 OK, saying \"Back soon Scheduled maintenance\"",
+                "in maintenance",
+            ],
+        ),
+        (
+            "302 Found\r\nLocation: http://hotspot.example/login\r\nContent-Length: 0\r\n\r\n",
+            true,
+            ["saying \"http://hotspot.example/login\"", "wants a login"],
+        ),
+        (
+            "301 Moved\r\n\r\n",
+            true,
+            ["refused with HTTP 301 Moved;", "a page answers"],
+        ),
+        (
+            "403 Forbidden\r\n\r\n{\"msg\":\"Access too frequent\"}",
+            false,
+            [
+                "saying \"{\"msg\":\"Access too frequent\"}\"",
+                "wait before the next try",
+            ],
+        ),
+        (
+            "404 Not Found\r\n\r\n",
+            false,
+            ["404 Not Found", "check the address"],
+        ),
+    ] {
+        // The connection stays open: what has come within a moment counts.
+        let (error, _) = answered(&format!("HTTP/1.1 {answer}"));
+        let text = error.to_string();
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        assert_eq!(error.passing, passing, "{text}");
+    }
+}
+
+#[test]
+fn a_first_message_without_a_price_costs_no_more_than_a_later_one() {
+    for (name, path) in [
+        ("embedded-kraken:BTC/USD", "kraken"),
+        ("embedded:BTCUSDT", "ws-api/v3"),
+    ] {
+        for fault in ["price:0@1", "garbage@1", "wrong-symbol@1"] {
+            let (_exchange, url) = exchange(&["--rate", "20", "--fault", fault]);
+            let source = Source::parse(name).expect("a source");
+            let mut session = ExchangeSession::new(SessionPlan {
+                source: &source,
+                endpoints: vec![Endpoint::parse(&url).unwrap().with_path(path)],
+                tls: None,
+                proxies: tunnel::proxies(None).expect("no proxy is named"),
+                pace: Pace::of(&source),
+            });
+            let price = session.first_price(&mut || Ok(()));
+            let price = price.unwrap_or_else(|error| panic!("{name} {fault}: {error}"));
+            assert!((87_200.0..87_263.0).contains(&price), "{price}");
+        }
     }
 }
 
@@ -204,6 +327,32 @@ fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
 }
 
 #[test]
+fn an_exchange_that_sends_nothing_at_all_does_not_count_as_alive() {
+    let (_exchange, url) = exchange(&["--fault", "hang@2"]);
+    let source = Source::parse("embedded-bybit:BTCUSDT").expect("a source");
+    let mut pace = Pace::of(&source);
+    pace.max_age = Duration::from_millis(10);
+    let mut session = ExchangeSession::new(SessionPlan {
+        source: &source,
+        endpoints: vec![Endpoint::parse(&url).unwrap().with_path("bybit")],
+        tls: None,
+        proxies: tunnel::proxies(None).expect("no proxy is named"),
+        pace,
+    });
+    let until = Instant::now() + LONG;
+    session.connect(until, &mut || Ok(())).expect("it is there");
+    let mut last = Instant::now();
+    eventually("silence is told from an old price", || {
+        if session.hear(Patience::Never).expect("it stands").is_some() {
+            last = Instant::now();
+        }
+        let newest = session.newest(wall_us());
+        (newest == Err(Miss::NoReply)).then_some(())
+    });
+    assert!(last.elapsed() >= Duration::from_secs(10) - Duration::from_millis(100));
+}
+
+#[test]
 fn each_deadline_is_named_by_the_one_who_missed_it() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
@@ -225,7 +374,7 @@ fn each_deadline_is_named_by_the_one_who_missed_it() {
     };
     for (scheme, told) in [
         ("wss", "no TLS handshake within 5000 ms"),
-        ("ws", "no answer to the upgrade within 5000 ms"),
+        ("ws", "no whole answer to the upgrade within 5000 ms"),
     ] {
         let text = missed(scheme);
         assert!(text.contains(told), "{text}");

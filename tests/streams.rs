@@ -317,23 +317,25 @@ fn maintenance_ends_a_connection() {
 #[test]
 fn a_symbol_that_is_not_known_is_refused_or_silent() {
     let unknown = [
-        ("coinbase", "NOSUCH-USD"),
-        ("kraken", "NOSUCH/USD"),
-        ("bitfinex", "tNOSUCH"),
-        ("gemini", "nosuchusd"),
-        ("crypto.com", "NOSUCH_USD"),
-        ("okx", "NOSUCH-USDT"),
-        ("bybit", "NOSUCHUSDT"),
+        ("coinbase", "NONE-USD"),
+        ("kraken", "NONE/USD"),
+        ("bitfinex", "tNONE:USD"),
+        ("gemini", "noneusd"),
+        ("crypto.com", "NONE_USD"),
+        ("okx", "NONE-USDT"),
+        ("bybit", "NONEUSDT"),
     ];
-    for (kind, done) in rounds(&unknown, &[], &["--ready-timeout", "1h"]) {
+    let for_long = ["--feed", "NONE/USD", "--ready-timeout", "1h"];
+    for (kind, done) in rounds(&unknown, &[], &for_long) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
         assert!(done.took < READY, "{kind}: {:?}", done.took);
         let told = done.stderr.contains("unknown symbol ");
         assert!(told, "{kind}: {}", done.stderr);
     }
     // These exchanges acknowledge any symbol.
-    let silent = [("binance-stream", "NONEUSDT"), ("bitstamp", "nosuchusd")];
-    for (kind, done) in rounds(&silent, &[], &["--ready-timeout", "12s"]) {
+    let silent = [("binance-stream", "NONEUSDT"), ("bitstamp", "noneusd")];
+    let shortly = ["--feed", "NONE/USD", "--ready-timeout", "12s"];
+    for (kind, done) in rounds(&silent, &[], &shortly) {
         assert_eq!(done.code, Some(3), "{kind}: {}", done.stderr);
         let told = done
             .stderr

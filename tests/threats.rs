@@ -8,7 +8,6 @@ mod witness;
 use chronicle::*;
 use nanoserde::DeJson;
 use rsoracle::flags::values::DIVERSE;
-use rsoracle::keys::file as keyfile;
 use rsoracle::wire::{Hello, Preamble, Ready, Sample};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -254,7 +253,7 @@ fn what_an_exchange_says_does_not_steer_the_terminal_and_begins_no_line() {
 fn a_core_dump_has_no_memory_in_it() {
     let key = scratch("a.key");
     let path = key.to_str().unwrap();
-    keyfile::create(path).unwrap();
+    rsoracle::keys::create(path).unwrap();
     let (mut command, mark) =
         marked_run(&["--source", "embedded:BTCUSDT", "--aggregator-key", path]);
     command.args(["--samples", "3", "--interval", "1h"]);
@@ -275,7 +274,7 @@ fn a_core_dump_has_no_memory_in_it() {
 #[ignore = "needs core-files"]
 fn a_core_file_lacks_the_key() {
     let key = scratch("a.key");
-    keyfile::create(key.to_str().unwrap()).unwrap();
+    rsoracle::keys::create(key.to_str().unwrap()).unwrap();
     let folder = scratch("cores");
     std::fs::create_dir(&folder).unwrap();
     let inner = rsoracle();

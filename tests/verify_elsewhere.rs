@@ -89,7 +89,7 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
         reported(source, &publishing),
         reported(source, &["--rule", "median", "--collectors", "4"]),
         reported(source, &["--rule", "mean", "--sample-rule", "median"]),
-        reported("embedded:NOSUCHUSDT", &["--collectors", "2"]),
+        reported("embedded:BTCUSD", &["--collectors", "2"]),
         with_misses(Miss::ALL, Abstention::TooFewSamples),
     ] {
         let (_, output) = checked(&python, &line);

@@ -62,7 +62,7 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
 /// The key that starts rounds and signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
-        return Ok((crate::keys::fresh()?, false));
+        return Ok((keyfile::fresh()?, false));
     };
     if let Some(journal) = &config.journal
         && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())
@@ -83,7 +83,7 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
             let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
             return Err(Error::new(attempt, cause).advise(advice));
         }
-        keyfile::create(&path)?;
+        crate::keys::create(&path)?;
     }
     Ok((keyfile::read(&path)?, made))
 }

@@ -9,12 +9,11 @@ use super::{Aggregator, words};
 use crate::keys::file as keyfile;
 use crate::keys::secret::wipe;
 use crate::system::child::{Child, this_program};
-use crate::system::embedded::{self, ExchangeChild};
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::CHILD_END_MS_MAX;
+use crate::system::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use rsoracle_verify::duration::duration_text;
 use rsoracle_verify::error::Error;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -133,8 +132,6 @@ pub fn collector(
         command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
     }
     command.envs(config.environment.iter().map(|(name, value)| (name, value)));
-    // One second per name server, so that there is time for a second one: the resolver's default is five seconds each.
-    command.env("RES_OPTIONS", "timeout:1 attempts:1");
     command
         .stdin(Stdio::piped())
         .stdout(log.for_child()?)
@@ -147,9 +144,49 @@ pub fn collector(
     Ok(child)
 }
 
-/// Starts the embedded exchange. `before` is its address if it ran before.
+/// The embedded exchange, running as a child.
+pub struct ExchangeChild {
+    /// The process.
+    pub child: Child,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// The other end of its standard input. The exchange ends when this is closed, so it never outlives us.
+    _tether: UnixStream,
+}
+
+/// Starts the embedded exchange on 127.0.0.1 and waits until it listens. `before` is its address if it ran before: it
+/// listens there again. Otherwise it takes a free port.
 pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, Error> {
-    embedded::start(log.for_child()?, before)
+    let attempt = "cannot start the embedded exchange";
+    let failed = |error| Error::new(attempt, error);
+    let (tether, stdin) = UnixStream::pair().map_err(failed)?;
+    let (said, stdout) = UnixStream::pair().map_err(failed)?;
+    said.set_read_timeout(Some(Duration::from_millis(HANDSHAKE_MS_MAX)))
+        .map_err(failed)?;
+    let mut command = this_program()?;
+    let port = before.map_or(0, |endpoint| endpoint.port);
+    command.args(["exchange", "--listen", &format!("127.0.0.1:{port}")]);
+    command.arg("--until-eof");
+    command
+        .stdin(Stdio::from(OwnedFd::from(stdin)))
+        .stdout(Stdio::from(OwnedFd::from(stdout)));
+    command.stderr(log.for_child()?);
+    let child = Child::spawn(&mut command, "the embedded exchange")?;
+    // Dropping the command closes our copies of the child's ends, so that we see end of file when it ends.
+    drop(command);
+    let mut line = String::new();
+    BufReader::new(said.take(200))
+        .read_line(&mut line)
+        .map_err(failed)?;
+    let url = line.trim().strip_prefix("listening on ");
+    match url.and_then(|url| Endpoint::parse(url).ok()) {
+        Some(endpoint) => Ok(ExchangeChild {
+            child,
+            endpoint,
+            _tether: tether,
+        }),
+        None => Err(Error::new(attempt, "it ended before it listened")),
+    }
 }
 
 /// Waits up to [`CHILD_END_MS_MAX`] for children that were told to end, then kills the remaining ones.

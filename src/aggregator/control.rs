@@ -159,17 +159,16 @@ impl ControlChannel {
     }
 }
 
-impl Member {
-    /// What is wrong with its clock, before the first round is announced to it.
-    pub(super) fn clock_text(&self) -> Option<String> {
-        let off_us = self.clock_offset_us.unsigned_abs();
-        let way = match self.clock_offset_us {
-            ..0 => "behind",
-            _ => "ahead of",
-        };
-        let off = off_us > CLOCK_OFF_US_MAX + self.round_trip_us && self.round_start_us == 0;
-        off.then(|| format!("its clock is {} {way} this machine's: set both (NTP); its samples are not taken when the others are, and its answers may come too late", span(off_us)))
-    }
+/// What is wrong with the clocks of the collectors to whom their first round is about to be announced.
+pub(super) fn clock_lines(slots: &[Slot]) -> Vec<String> {
+    let line = |(index, slot): (u16, &Slot)| {
+        let member = slot.member.as_ref().filter(|_| slot.ready())?;
+        let (off_us, new) = (member.clock_offset_us, member.round_start_us == 0);
+        let way = if off_us < 0 { "behind" } else { "ahead of" };
+        let off = off_us.unsigned_abs() > CLOCK_OFF_US_MAX + member.round_trip_us;
+        (off && new).then(|| format!("aggregator: collector {index}: its clock is {} {way} this machine's: set both (NTP); its samples are not taken when the others are, and its answers may come too late", span(off_us.unsigned_abs())))
+    };
+    (0..).zip(slots).filter_map(line).collect()
 }
 
 impl Stranger {

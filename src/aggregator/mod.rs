@@ -3,10 +3,10 @@
 //! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, main.
+//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, doctor, main.
 
 mod book;
-mod children;
+pub(crate) mod children;
 pub mod control;
 pub mod data;
 mod finish;
@@ -26,7 +26,6 @@ use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes};
 use crate::system::child::Child;
-use crate::system::embedded::ExchangeChild;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::now::{sharpen_sleeps, wall_us};
@@ -34,7 +33,7 @@ use crate::system::random;
 use crate::system::screen::{Outlet, Screen};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::Log;
+use children::{ExchangeChild, Log};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -46,7 +45,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_doubts, listen};
+use setup::{check_open_files, collector_keys, key_remarks, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
 use words::Absence;
@@ -214,27 +213,16 @@ impl<'a> Aggregator<'a> {
             endpoint: config.endpoint.clone(),
             book,
         };
-        if let (Some(path), true) = (book::key_path(config), key_made) {
-            aggregator.tell(&format!("made a new key for the aggregator: {path}"));
-        }
-        for doubt in key_doubts(config, book::key_path(config)) {
-            aggregator.screen.say(&format!("aggregator: {doubt}"));
-        }
         if let Err(error) = aggregator.book.write_newest(config) {
             aggregator.screen.say(&format!("aggregator: {error}"));
         }
-        for remark in said {
+        let own = book::key_path(config);
+        let of_keys = key_remarks(config, own, key_made, keys.made);
+        for remark in said.into_iter().chain(of_keys) {
             match remark {
                 Remark::Warning(line) => aggregator.screen.say(&format!("aggregator: {line}")),
                 Remark::Progress(line) => aggregator.tell(&line),
             }
-        }
-        if let (Some(dir), 1..) = (&config.collector_keys, keys.made) {
-            let local = config.collectors - config.remote;
-            aggregator.tell(&format!(
-                "made new keys for {} of {local} collectors in {dir}",
-                keys.made
-            ));
         }
         Ok(aggregator)
     }
@@ -349,26 +337,12 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Lead time: how long before its start a round is announced.
-    fn lead_us(&self) -> u64 {
-        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
-        let apart_us = members
-            .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
-            .max();
-        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
-        apart_us.unwrap_or(0).clamp(least, most)
-    }
-
     /// Fixes the terms, and announces the round to every collector that is ready.
     fn announce(&mut self, start_us: u64) {
         let round = Round::new(self.terms(), start_us);
-        let members = (0..).zip(&self.slots).filter(|(_, slot)| slot.ready());
-        let clocks = members.filter_map(|(index, slot)| {
-            let text = slot.member.as_ref()?.clock_text()?;
-            Some(format!("aggregator: collector {index}: {text}"))
-        });
-        let lines: Vec<String> = clocks.collect();
-        lines.iter().for_each(|line| self.screen.say(line));
+        for line in control::clock_lines(&self.slots) {
+            self.screen.say(&line);
+        }
         let mut ready = 0;
         for slot in &mut self.slots {
             ready += u16::from(slot.announce(&round, &self.key));

@@ -49,7 +49,8 @@ impl Restart {
     /// children do not restart at once.
     fn ended(&mut self, random: u8) {
         let least = Duration::from_millis(RESTART_MS_MIN);
-        let pause = self.pause.map_or(least, |pause| pause * 2);
+        let again = Duration::from_millis(RESTART_AGAIN_MS_MIN);
+        let pause = self.pause.map_or(least, |pause| again.max(pause * 2));
         let pause = pause.min(Duration::from_millis(RESTART_MS_MAX));
         self.pause = Some(pause);
         self.good_rounds = 0;
@@ -79,17 +80,14 @@ fn offsets_us(origin: Instant) -> [u64; 2] {
 /// offsets grew, and `spent_us` what the round before spent on keeping its report and on writing to standard output.
 fn why_late(late_us: u64, moved_us: [u64; 2], spent_us: [u64; 2]) -> String {
     let ([ahead_us, suspended_us], [disk_us, output_us]) = (moved_us, spent_us);
-    let known_us = ahead_us.max(suspended_us) + disk_us + output_us;
     let set_us = ahead_us.saturating_sub(suspended_us);
+    let stopped_us = late_us.saturating_sub(set_us + suspended_us + disk_us + output_us);
     let causes = [
         (suspended_us, "the machine was suspended for"),
         (set_us, "the system clock was set ahead by"),
         (disk_us, "the disk is too slow: it took the last report in"),
         (output_us, "nobody read standard output for"),
-        (
-            late_us.saturating_sub(known_us),
-            "too busy a machine, or a signal, stopped this process for",
-        ),
+        (stopped_us, "this process was stopped or had no core for"),
     ];
     let most = causes.into_iter().max_by_key(|(us, _)| *us);
     most.map_or(String::new(), |(us, cause)| format!("{cause} {}", span(us)))
@@ -140,6 +138,16 @@ impl Aggregator<'_> {
         } else {
             code
         })
+    }
+
+    /// Lead time: how long before its start a round is announced.
+    pub(super) fn lead_us(&self) -> u64 {
+        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
+        let apart_us = members
+            .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
+            .max();
+        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
+        apart_us.unwrap_or(0).clamp(least, most)
     }
 
     /// The next round's start: the first multiple of the period that is after the last round's start and can still be announced
@@ -272,7 +280,7 @@ mod tests {
                 9 * s,
                 [0, 0],
                 [s, 2 * s],
-                "too busy a machine, or a signal, stopped this process for 6.0 s",
+                "this process was stopped or had no core for 6.0 s",
             ),
         ] {
             assert_eq!(why_late(late_us, moved_us, spent_us), why);

@@ -1,6 +1,7 @@
 //! What must be ready before the first collector starts: the two ports, enough open files, keys, and the enrolments of
 //! remote collectors.
 
+use crate::aggregator::book::Remark;
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::system::file;
@@ -8,7 +9,7 @@ use crate::system::limits::STRANGERS_MAX;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use std::collections::{BTreeSet, HashMap};
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -33,20 +34,11 @@ pub fn listen(
                 "cannot listen on {address} (port {} for the {channel} channel)",
                 address.port()
             );
-            let advice = match error.kind() {
-                ErrorKind::AddrNotAvailable => {
-                    "--bind takes an address of this machine, such as 127.0.0.1".to_owned()
-                }
-                ErrorKind::PermissionDenied => {
-                    format!(
-                        "choose a port above 1023 with --{flag} PORT, which needs no special right"
-                    )
-                }
-                _ => format!(
-                    "choose another port with --{flag} PORT, or stop the program that uses this one"
-                ),
-            };
-            Error::new(attempt, error).advise(advice)
+            let is_elsewhere = error.kind() == ErrorKind::AddrNotAvailable;
+            Error::new(attempt, error).advise(match is_elsewhere {
+                true => "--bind takes an address of this machine, such as 127.0.0.1".to_owned(),
+                false => format!("choose another port (above 1023) with --{flag} PORT, or stop the program that uses this one"),
+            })
         })
 }
 
@@ -87,33 +79,46 @@ pub(crate) fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Res
         .map_err(failed)
 }
 
-/// What endangers key files although their own modes are private, in lines for the operator. `own` is the aggregator's.
-pub fn key_doubts(config: &Run, own: Option<String>) -> BTreeSet<String> {
+/// What the operator should know about the keys: which files were made just now, and who else can replace them. `own` is the
+/// aggregator's file.
+pub(crate) fn key_remarks(
+    config: &Run,
+    own: Option<String>,
+    own_made: bool,
+    made: u16,
+) -> Vec<Remark> {
     let local = config.collectors - config.remote;
+    let mut remarks = Vec::new();
+    if let (Some(path), true) = (&own, own_made) {
+        let line = format!("made a new key for the aggregator: {path}");
+        remarks.push(Remark::Progress(line));
+    }
+    if let (Some(dir), 1..) = (&config.collector_keys, made) {
+        let line = format!("made new keys for {made} of {local} collectors in {dir}");
+        remarks.push(Remark::Progress(line));
+    }
     let dirs = config.collector_keys.iter();
     let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| keyfile::of_slot(dir, slot)));
-    let paths = own.into_iter().chain(of_slots);
-    paths.filter_map(|path| key_doubt(&path)).collect()
+    let folder = |path: &String| Some(Path::new(".").join(path).parent()?.to_owned());
+    let places = own.into_iter().chain(of_slots);
+    let places = places.flat_map(|path| [folder(&path), Some(path.into())].into_iter().flatten());
+    let doubts: BTreeSet<String> = places.filter_map(|place| key_doubt(&place)).collect();
+    remarks.extend(doubts.into_iter().map(Remark::Warning));
+    remarks
 }
 
-/// The same of one key file. Without /proc, nothing is said.
-fn key_doubt(path: &str) -> Option<String> {
-    let (user, place) = (keyfile::own_user()?, Path::new(".").join(path));
-    let folder = place.parent()?;
-    let (file, around) = (fs::metadata(path).ok()?, fs::metadata(folder).ok()?);
-    let other = |about: &Metadata| Some(about.uid()).filter(|owner| ![0, user].contains(owner));
-    let mode = around.mode() & 0o7777;
+/// Who else can replace a key file, or the files in a folder. Without /proc, nothing is said.
+fn key_doubt(place: &Path) -> Option<String> {
+    let (user, about) = (keyfile::own_user()?, fs::metadata(place).ok()?);
+    let (owner, mode) = (about.uid(), about.mode() & 0o7777);
     // In a sticky folder such as /tmp, nobody else can replace this user's files.
-    let is_open = mode & 0o022 != 0 && mode & 0o1000 == 0;
-    let why = match (other(&file), other(&around)) {
-        (Some(owner), _) => format!("the key file {path} belongs to user {owner}"),
-        (_, Some(owner)) => format!("{} belongs to user {owner}", folder.display()),
-        _ if is_open => format!("others may write to {} (mode {mode:04o})", folder.display()),
-        _ => return None,
-    };
-    Some(format!(
-        "{why}, and so others can replace keys: keep them in a folder of this user's own with mode 0700"
-    ))
+    let is_open = about.is_dir() && mode & 0o022 != 0 && mode & 0o1000 == 0;
+    let is_strange = owner != 0 && owner != user;
+    (is_open || is_strange).then(|| {
+        let advice = "keep keys in a folder of this user's own with mode 0700";
+        let place = place.display();
+        format!("others can replace keys: {place} belongs to user {owner} and has mode {mode:04o}; {advice}")
+    })
 }
 
 /// The keys of local collectors that have key files.
@@ -140,7 +145,7 @@ pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKe
         let path = keyfile::of_slot(dir, slot);
         let key = if Path::new(&path).try_exists().is_ok_and(|exists| !exists) {
             keys.made += 1;
-            keyfile::create(&path)?
+            crate::keys::create(&path)?
         } else {
             keyfile::read(&path)?.public()
         };

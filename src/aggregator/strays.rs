@@ -15,9 +15,10 @@ const ROUNDS: u32 = 5;
 const APART: f64 = 0.005;
 /// A price is older if, by the exchanges' own time, its age exceeds the others' by more than this, in microseconds.
 const OLDER_US: f64 = 10e6;
-/// The ways to stray: in words; for how many microseconds a slot must do it before it is told; and how its own value and the
+/// A way to stray: in words; for how many microseconds a slot must do it before it is told; and how its own value and the
 /// others' are written.
-const WAYS: [(&str, u64, fn(f64) -> String); 3] = [
+type Way = (&'static str, u64, fn(f64) -> String);
+const WAYS: [Way; 3] = [
     ("is apart from the others'", 0, price::text),
     (
         "stands still while the others' move",

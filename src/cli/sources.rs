@@ -1,7 +1,8 @@
 //! The sources of a run (`--source`, `--sources`, `--accept-quote`).
 //!
 //! Invariant: a live source of a feed `BASE/QUOTE` prices that base in that currency, or in one that was explicitly accepted. A
-//! price in another currency is never used by mistake. Recorded prices are exempt, since they are marked.
+//! price in another currency is never used by mistake. Recorded prices are marked, so there a dollar and its stablecoins count as
+//! one currency; but they too must be of the feed's base.
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{DIVERSE, source_for};
@@ -107,12 +108,15 @@ fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static
 
 /// Checks that a source prices the feed's base, in the feed's currency or an accepted one. The error says what to change.
 fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Result<(), String> {
-    let Some((base, quote)) = market_of(feed).filter(|_| !source.embedded) else {
+    let Some((base, quote)) = market_of(feed) else {
         return Ok(());
     };
     let taken = |quote: &str| source.prices(base, quote);
     let (name, other) = (&source.name, quote_of(&source.name));
-    if taken(quote) || accepted.iter().any(|quote| taken(quote)) {
+    let dollar = |quote: &str| quote == "USD" || DOLLARS.contains(&quote);
+    let recorded = source.embedded && dollar(quote) && dollar(other);
+    let accepted = accepted.iter().any(|quote| taken(quote));
+    if taken(quote) || accepted || (recorded && taken(other)) {
         Ok(())
     } else if taken(other) {
         Err(format!(

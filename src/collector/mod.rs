@@ -20,7 +20,7 @@ use crate::exchange::roots::{self, Roots};
 use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::tunnel;
 use crate::exchange::{self, Pace, Said};
-use crate::keys;
+use crate::keys::file as key_file;
 use crate::keys::secret::{EnrolmentSecret, SecretKey, wipe};
 use crate::system::clock::{Anchor, span};
 use crate::system::endpoint::Endpoint;
@@ -88,8 +88,8 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     let role = format!("collector {}", config.slot);
     sharpen_sleeps();
     let key = match &config.key {
-        Some(path) => keys::file::read(path)?,
-        None => keys::fresh()?,
+        Some(path) => key_file::read(path)?,
+        None => key_file::fresh()?,
     };
     let enrolment = read_enrolment()?;
     let enlisted = enlist(config, role, key, &enrolment);
@@ -202,8 +202,8 @@ fn pace(config: &Collect) -> Pace {
     }
 }
 
-/// Connects to the exchange and reads until there is a price. Retries after a transient failure; any other failure is
-/// returned.
+/// Connects to the exchange and reads until there is a price. Retries after a transient failure. Any other failure is
+/// returned, unless this collector stays: a successor would not know the pauses that the exchange asked for.
 fn first_price(
     config: &Collect,
     session: &mut ExchangeSession,
@@ -216,7 +216,7 @@ fn first_price(
         let error = match session.first_price(&mut || control.look()) {
             Ok(price) => return Ok(price),
             Err(_) if control.over() => return Err(control.stop()),
-            Err(error) if error.passing || config.stay && session.is_turned_away() => error,
+            Err(error) if error.passing || config.stay => error,
             Err(error) => return Err(error.into()),
         };
         session.lose();

@@ -34,6 +34,6 @@ pub struct Collect {
     pub connection_age_us: u64,
     /// Overrides of the exchange's time limits.
     pub overrides: Overrides,
-    /// Whether to wait, instead of ending, when the exchange turns this address away at the start.
+    /// Whether to go on trying, instead of ending, when the exchange cannot be used at the start.
     pub stay: bool,
 }

@@ -28,7 +28,7 @@ pub(super) struct Finding {
     pub(super) url: String,
     /// The proxy that was used.
     pub(super) proxy: Option<String>,
-    /// The exchange's first endpoint, if it turned this address away and another one was used.
+    /// The exchange's first endpoint, if it cannot be used and another one was.
     pub(super) turned_away: Option<String>,
     /// Time from name resolution to the open WebSocket, in microseconds.
     pub(super) open_us: Option<u64>,
@@ -134,7 +134,7 @@ impl Finding {
         });
         let place = self.turned_away.as_ref().map(|url| Problem {
             fatal: false,
-            text: format!("{url} does not serve this location, {} does", self.url),
+            text: format!("{url} cannot be used from here, {} can", self.url),
             advice: "nothing to do: collectors switch to it too".to_owned(),
         });
         error.chain(clock).chain(certificate).chain(place).collect()
@@ -364,7 +364,7 @@ mod tests {
             (
                 &|f| f.turned_away = Some("wss://a:1".into()),
                 "warning",
-                "wss://a:1 does not serve this location, wss://ws.kraken.com:443/v2 does",
+                "wss://a:1 cannot be used from here, wss://ws.kraken.com:443/v2 can",
             ),
             (
                 &|f| (f.price, f.age_us, f.ahead_us) = (None, None, None),

@@ -2,10 +2,11 @@
 //!
 //! Invariant: sources are examined one after the other, each within named time limits, and one that fails does not stop the
 //! others. It changes nothing, and keeps no connection and no process; `finding` judges what was found.
-//! Uses: exchange, flags, proof, source, system, verify. Used by: main.
+//! Uses: aggregator, exchange, flags, proof, source, system, verify. Used by: main.
 
 mod finding;
 
+use crate::aggregator::children;
 use crate::exchange::certificate::Certificate;
 use crate::exchange::link::Ended;
 use crate::exchange::proxy::Proxy;
@@ -15,14 +16,12 @@ use crate::exchange::{self, Pace, tunnel};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{endpoint, feed, path, proxy, source_for};
 use crate::source::{KINDS, Source};
-use crate::system::embedded;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::system::net::Patience;
 use crate::system::wait::wall_us;
 use finding::{Finding, heads};
-use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use std::process::Stdio;
+use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error, VALUE_CHARS_MAX, brief};
 use std::time::{Duration, Instant};
 
 /// The settings of `rsoracle doctor`.
@@ -50,7 +49,8 @@ impl DoctorSettings {
             named => named.to_vec(),
         };
         let source = |name: &String| {
-            let refused = |right| Usage(format!("{name:?} is not a source; it takes {right}"));
+            let shown = brief(name, VALUE_CHARS_MAX);
+            let refused = |right| Usage(format!("{shown:?} is not a source; it takes {right}"));
             source_for(name, &feed).map_err(refused)
         };
         let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
@@ -69,7 +69,8 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let proxies = tunnel::proxies(settings.proxy.as_ref())?;
     let is_embedded = settings.sources.iter().any(|source| source.embedded);
     let own = match settings.endpoint {
-        None if is_embedded => Some(embedded::start(Stdio::null(), None)?),
+        // Nobody reads its log.
+        None if is_embedded => Some(children::exchange(&children::Log::new()?, None)?),
         _ => None,
     };
     let endpoint = own.as_ref().map(|own| &own.endpoint);

@@ -5,27 +5,21 @@
 //! Pings are answered as they are read.
 
 use super::channel::Channel;
+use super::http::{Phase, Unopened, upgrade};
 use super::roots::Trust;
 use super::tunnel;
 use crate::exchange::proxy::Proxies;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{
-    CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, TLS_MS_MAX, UPGRADE_MS_MAX,
-};
-use crate::system::net::{Gate, Look, Patience, slice, waits};
-use crate::system::resolve;
-use crate::system::wait::wall_us;
+use crate::system::limits::{CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, TLS_MS_MAX};
+use crate::system::net::{Gate, Look, Patience, waits};
+use crate::system::resolve::Addresses;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
 use rsoracle_proof::reason::Miss;
-use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::Error;
 use std::io;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
-use tungstenite::client::IntoClientRequest;
-use tungstenite::handshake::HandshakeError;
-use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{Message, Utf8Bytes, WebSocket, client};
+use std::time::Instant;
+use tungstenite::{Message, Utf8Bytes, WebSocket};
 
 /// Most frames read in one call of [`Link::receive`] before it returns.
 const MESSAGES_PER_DRAIN: usize = 64;
@@ -39,27 +33,6 @@ pub struct Ended {
     pub text: String,
 }
 
-/// Why no connection was opened.
-#[derive(Debug)]
-pub struct Unopened {
-    /// The error to show.
-    pub error: Error,
-    /// The HTTP status, if the exchange refused the upgrade.
-    pub status: Option<u16>,
-    /// The value of `Retry-After`, in milliseconds from now, if the exchange sent it.
-    pub retry_after_ms: Option<u64>,
-}
-
-impl From<Error> for Unopened {
-    fn from(error: Error) -> Unopened {
-        Unopened {
-            error,
-            status: None,
-            retry_after_ms: None,
-        }
-    }
-}
-
 /// An open WebSocket connection to an exchange.
 pub struct Link {
     ws: WebSocket<Channel<Gate>>,
@@ -70,20 +43,22 @@ pub struct Link {
 
 impl Link {
     /// Resolves the name, connects (through a proxy, if there is one), makes the TLS handshake and the WebSocket upgrade. Gives
-    /// up at `deadline` at the latest.
+    /// up at `deadline` at the latest. `addresses` are those of the endpoint's host or, if it is reached through one, the
+    /// proxy's.
     pub fn open(
         endpoint: &Endpoint,
         tls: Option<&mut Trust>,
         proxies: &Proxies,
+        addresses: &mut Addresses,
         deadline: Instant,
         look: Look,
     ) -> Result<Link, Unopened> {
-        let gate = reach(endpoint, proxies, deadline, look)?;
+        let gate = reach(endpoint, proxies, addresses, deadline, look)?;
         let channel = if endpoint.tls {
             let trust = tls.expect("whoever names a wss place says whom to trust");
             let mut shaken = shake_hands(endpoint, trust.connector(), gate, deadline, look);
             if shaken.as_ref().is_err_and(|refusal| refusal.untrusted) && trust.widen() {
-                let gate = reach(endpoint, proxies, deadline, look)?;
+                let gate = reach(endpoint, proxies, addresses, deadline, look)?;
                 shaken = shake_hands(endpoint, trust.connector(), gate, deadline, look);
             }
             let stream = shaken.map_err(|refusal| refusal.error)?;
@@ -198,59 +173,61 @@ fn ended(error: tungstenite::Error) -> Ended {
     }
 }
 
-/// The deadline of a phase whose timeout is `ms_max`, starting now.
-fn phase(deadline: Instant, ms_max: u64) -> Instant {
-    deadline.min(Instant::now() + Duration::from_millis(ms_max))
-}
-
-/// The error of a phase that timed out: what did not happen within how many milliseconds.
-fn late(what: &str, ms_max: u64) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("no {what} within {ms_max} ms"),
-    )
-}
-
 /// Opens a TCP connection to the exchange, directly or through a proxy.
 fn reach(
     endpoint: &Endpoint,
     proxies: &Proxies,
+    addresses: &mut Addresses,
     deadline: Instant,
     look: Look,
 ) -> Result<Gate, Unopened> {
     let Some(proxy) = proxies.to(endpoint) else {
-        return Ok(connect(&endpoint.host, endpoint.port, deadline, look)?);
+        let Endpoint { host, port, .. } = endpoint;
+        return Ok(connect(host, *port, addresses, deadline, look)?);
     };
-    let reached = connect(&proxy.host, proxy.port, deadline, look);
+    let reached = connect(&proxy.host, proxy.port, addresses, deadline, look);
     let gate = reached.map_err(|error| error.advise(tunnel::UNREACHED))?;
     Ok(tunnel::open_tunnel(proxy, endpoint, gate, deadline, look)?)
 }
 
-fn connect(host: &str, port: u16, deadline: Instant, look: Look) -> Result<Gate, Error> {
-    let addresses = resolve::addresses(host, port, deadline, look)?;
+/// Tries the addresses of a host one after the other, from where the last attempt ended.
+fn connect(
+    host: &str,
+    port: u16,
+    addresses: &mut Addresses,
+    deadline: Instant,
+    look: Look,
+) -> Result<Gate, Error> {
+    let unresolved = addresses.find(host, port, deadline, look)?;
     look()?;
-    let until = phase(deadline, CONNECT_MS_MAX);
-    let mut last = late("TCP connection", CONNECT_MS_MAX);
-    for address in addresses {
-        let left = until
-            .saturating_duration_since(Instant::now())
-            .min(Duration::from_millis(CONNECT_SLICE_MS));
+    let phase = Phase::new(deadline, CONNECT_MS_MAX);
+    let mut last = phase.late("TCP connection");
+    for _ in 0..addresses.count() {
+        let attempt = Phase::new(phase.until, CONNECT_SLICE_MS);
+        let left = attempt.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
-        match TcpStream::connect_timeout(&address, left).and_then(Gate::new) {
+        match TcpStream::connect_timeout(&addresses.next(), left).and_then(Gate::new) {
             Ok(gate) => return Ok(gate),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                last = late("TCP connection", left.as_millis() as u64);
+                last = attempt.late("TCP connection");
             }
             Err(error) => last = error,
         }
+        addresses.failed();
         look()?;
     }
+    let mut cause = last.to_string();
+    if let Some(why) = unresolved {
+        cause += &format!(" at its last known address, since it cannot be resolved: {why}");
+    }
     let advice = "check that it is up, and that no firewall blocks the connection";
-    Err(Error::new(format!("cannot connect to {host}:{port}"), last)
-        .advise(advice)
-        .passing())
+    Err(
+        Error::new(format!("cannot connect to {host}:{port}"), cause)
+            .advise(advice)
+            .passing(),
+    )
 }
 
 /// Why the TLS handshake failed.
@@ -274,13 +251,13 @@ fn shake_hands(
     deadline: Instant,
     look: Look,
 ) -> Result<TlsStream<Gate>, NoTls> {
-    let until = phase(deadline, TLS_MS_MAX);
+    let phase = Phase::new(deadline, TLS_MS_MAX);
     let attempt = format!(
         "cannot complete the TLS handshake with {}:{}",
         endpoint.host, endpoint.port
     );
     let stuck = |error: io::Error| Error::new(&attempt, error).passing();
-    gate.set_patience(slice(until)).map_err(stuck)?;
+    gate.set_patience(phase.slice()).map_err(stuck)?;
     let mut state = tls.connect(&endpoint.host, gate);
     loop {
         match state {
@@ -293,10 +270,10 @@ fn shake_hands(
             }
             Err(TlsHandshakeError::WouldBlock(mut mid)) => {
                 look()?;
-                if Instant::now() >= until {
-                    return Err(stuck(late("TLS handshake", TLS_MS_MAX)).into());
+                if phase.is_over() {
+                    return Err(stuck(phase.late("TLS handshake")).into());
                 }
-                mid.get_mut().set_patience(slice(until)).map_err(stuck)?;
+                mid.get_mut().set_patience(phase.slice()).map_err(stuck)?;
                 state = mid.handshake();
             }
         }
@@ -320,98 +297,5 @@ fn tls_failure(attempt: &str, endpoint: &Endpoint, error: &native_tls::Error) ->
     match known.into_iter().find(|(sign, _)| text.contains(sign)) {
         Some((sign, advice)) => Error::new(attempt, format!("{sign} (OpenSSL)")).advise(advice),
         None => Error::new(attempt, text).passing(),
-    }
-}
-
-fn upgrade(
-    endpoint: &Endpoint,
-    mut channel: Channel<Gate>,
-    deadline: Instant,
-    look: Look,
-) -> Result<WebSocket<Channel<Gate>>, Unopened> {
-    let until = phase(deadline, UPGRADE_MS_MAX);
-    let attempt = format!("cannot open a websocket at {}", endpoint.url);
-    let stuck = |error: io::Error| Error::new(&attempt, error).passing();
-    let request = endpoint
-        .url
-        .as_str()
-        .into_client_request()
-        .map_err(|error| Error::new(&attempt, error))?;
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX))
-        // The buffer is zeroed before each read, so keep it small. A read over TLS returns one record at most, and the gate
-        // holds further ones.
-        .read_buffer_size(4 * 1024)
-        .write_buffer_size(0)
-        .max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
-    channel.inner().set_patience(slice(until)).map_err(stuck)?;
-    let mut state = client::client_with_config(request, channel, Some(config));
-    loop {
-        match state {
-            Ok((ws, _)) => return Ok(ws),
-            Err(HandshakeError::Failure(tungstenite::Error::Http(response))) => {
-                return Err(http_refusal(&attempt, &response));
-            }
-            Err(HandshakeError::Failure(error)) => {
-                return Err(Error::new(&attempt, error).passing().into());
-            }
-            Err(HandshakeError::Interrupted(mut mid)) => {
-                look()?;
-                if Instant::now() >= until {
-                    return Err(stuck(late("answer to the upgrade", UPGRADE_MS_MAX)).into());
-                }
-                mid.get_mut()
-                    .get_mut()
-                    .inner()
-                    .set_patience(slice(until))
-                    .map_err(stuck)?;
-                state = mid.handshake();
-            }
-        }
-    }
-}
-
-/// The error for a refused upgrade: what the HTTP status means, and what to do. Binance, Bybit and MEXC document the same
-/// meanings.
-fn http_refusal(
-    attempt: &str,
-    response: &tungstenite::http::Response<Option<Vec<u8>>>,
-) -> Unopened {
-    let status = response.status();
-    let after = response.headers().get("Retry-After");
-    let after_s: Option<u64> = after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let retry = after_s.map(|s| {
-        let until_us = wall_us().saturating_add(s.saturating_mul(1_000_000));
-        format!(" until {} (Retry-After: {s} s)", utc_text(until_us))
-    });
-    let advice = match status.as_u16() {
-        451 => {
-            "the exchange does not serve this location; use another source (for Binance: binance-stream, which falls back to data-stream.binance.vision), or run from a location that it serves"
-        }
-        403 => {
-            "a firewall of the exchange refuses this address, because of its location or of too many requests; wait, or use another source"
-        }
-        418 => {
-            "the exchange has banned this address for too many requests; stay away until the ban ends"
-        }
-        429 => "too many connections or requests from this address; wait before the next try",
-        404 => "there is no websocket API at this path; check the address",
-        500..=599 => "the exchange is down or in maintenance; try again later",
-        _ => "what answers there is no websocket API",
-    };
-    let error = Error::new(
-        attempt,
-        format!("refused with HTTP {status}{}", retry.unwrap_or_default()),
-    )
-    .advise(advice);
-    Unopened {
-        error: if status.is_server_error() {
-            error.passing()
-        } else {
-            error
-        },
-        status: Some(status.as_u16()),
-        retry_after_ms: after_s.map(|s| s.saturating_mul(1_000)),
     }
 }

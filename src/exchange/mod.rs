@@ -17,6 +17,7 @@ pub(crate) mod coinbase;
 pub(crate) mod crypto_com;
 pub mod decimal;
 pub(crate) mod gemini;
+pub mod http;
 pub mod json;
 pub(crate) mod kraken;
 pub mod link;
@@ -41,7 +42,7 @@ use std::time::Duration;
 pub struct Dialect {
     /// Name of the kind of source, such as `kraken`.
     pub name: &'static str,
-    /// Its addresses, by preference. If one does not serve this location (HTTP 451 or 403), the next one is tried.
+    /// Its addresses, by preference. If one cannot be used, the next one is tried.
     pub urls: &'static [&'static str],
     /// Whether prices are requested or streamed.
     pub way: Way,
@@ -466,6 +467,15 @@ mod tests {
             assert!(GOOD.iter().any(|(good, ..)| std::ptr::eq(*good, spoken)));
             // A heartbeat of Kraken's comes each second, whether it is pinged or not.
             assert!(ping_every < max_silence || spoken.name == "kraken");
+        }
+    }
+
+    #[test]
+    fn a_collector_that_is_started_again_and_again_calls_no_exchange_too_often() {
+        use crate::system::limits::RESTART_AGAIN_MS_MIN;
+        for dialect in DIALECTS {
+            let least = Duration::from_millis(RESTART_AGAIN_MS_MIN / 2);
+            assert!(dialect.pace.pause_min <= least, "{}", dialect.name);
         }
     }
 

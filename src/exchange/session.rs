@@ -5,7 +5,8 @@
 //! alone for at least ten minutes. When a connection ends, its price is dropped, unless a new connection has replaced it
 //! before. The exchanges' own files parse messages, and the collector decides when a price is sampled.
 
-use super::link::{Ended, Link, Unopened};
+use super::http::Unopened;
+use super::link::{Ended, Link};
 use super::quote::StreamPrice;
 use super::roots::Trust;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
@@ -15,6 +16,7 @@ use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::net::{Look, Patience};
 use crate::system::random;
+use crate::system::resolve::Addresses;
 use crate::system::wait::wall_us;
 use rsoracle_proof::reason::Miss;
 use rsoracle_verify::error::Error;
@@ -24,7 +26,7 @@ use std::time::{Duration, Instant};
 pub struct SessionPlan<'a> {
     /// The source whose prices it gets.
     pub source: &'a Source,
-    /// The exchange's addresses, at least one. If one does not serve this location, the next one is tried.
+    /// The exchange's addresses, at least one. If one cannot be used, the next one is tried.
     pub endpoints: Vec<Endpoint>,
     /// The trusted certificates; required if an endpoint uses TLS.
     pub tls: Option<Trust>,
@@ -46,12 +48,22 @@ impl Pace {
     }
 }
 
+/// What is known of one endpoint.
+#[derive(Clone, Default)]
+struct Place {
+    addresses: Addresses,
+    /// When it allows the next attempt to connect, in milliseconds since the Unix epoch.
+    away_until_ms: u64,
+}
+
 /// The client of one exchange, whether it is connected or not.
 pub struct ExchangeSession<'a> {
     plan: SessionPlan<'a>,
     dialect: &'static Dialect,
+    /// What is known of each endpoint.
+    places: Vec<Place>,
     /// Index of the endpoint that is connected, or is tried next.
-    place: usize,
+    at: usize,
     link: Option<Link>,
     /// The number of the subscription, if the exchange gave one.
     channel: Option<u64>,
@@ -78,8 +90,9 @@ impl<'a> ExchangeSession<'a> {
         let now = Instant::now();
         ExchangeSession {
             dialect: dialect(plan.source),
+            places: vec![Place::default(); plan.endpoints.len()],
             plan,
-            place: 0,
+            at: 0,
             link: None,
             channel: None,
             newest: Err(Miss::Stale),
@@ -95,7 +108,7 @@ impl<'a> ExchangeSession<'a> {
 
     /// The endpoint that is connected, or is tried next.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.plan.endpoints[self.place]
+        &self.plan.endpoints[self.at]
     }
 
     /// The request for one price; `None` if prices are streamed.
@@ -141,38 +154,43 @@ impl<'a> ExchangeSession<'a> {
         self.quiet_until_ms > wall_us / 1_000
     }
 
-    /// Opens a new connection, subscribes, and then drops the old connection, if there still is one. If an endpoint does not
-    /// serve this location, the next one is tried at once.
+    /// Opens a new connection, subscribes, and then drops the old connection, if there still is one. If an endpoint cannot be
+    /// used, the next one is tried at once; one that asked for a pause is left out until then.
     pub fn connect(&mut self, deadline: Instant, look: Look) -> Result<(), Error> {
-        loop {
-            let (place, plan) = (self.place, &mut self.plan);
-            let (endpoint, tls) = (&plan.endpoints[place], plan.tls.as_mut());
-            let opened = Link::open(endpoint, tls, &plan.proxies, deadline, look);
-            let Unopened {
-                error,
-                status,
-                retry_after_ms,
-            } = match opened {
-                Ok(link) => return self.take_over(link),
-                Err(unopened) => unopened,
-            };
-            let elsewhere = self.place + 1 < self.plan.endpoints.len();
-            if matches!(status, Some(451 | 403)) && elsewhere {
-                self.place += 1;
-                continue;
-            }
-            self.place = 0;
-            self.back_off();
-            match (status, retry_after_ms) {
-                (Some(451 | 403 | 418), ms) => {
-                    self.stay_away_ms(jittered(ms.unwrap_or(0).max(AWAY_MS_MIN)));
+        let count = self.places.len();
+        let mut failed: Option<Error> = None;
+        for left in (0..count).rev() {
+            let (at, plan) = (self.at, &mut self.plan);
+            let place = &mut self.places[at];
+            if place.away_until_ms <= wall_us() / 1_000 || (left == 0 && failed.is_none()) {
+                let (endpoint, tls) = (&plan.endpoints[at], plan.tls.as_mut());
+                let addresses = &mut place.addresses;
+                match Link::open(endpoint, tls, &plan.proxies, addresses, deadline, look) {
+                    Ok(link) => {
+                        place.addresses.works = true;
+                        return self.take_over(link);
+                    }
+                    Err(unopened) => {
+                        place.away_until_ms = wall_us() / 1_000 + away_ms(&unopened);
+                        let before = failed.is_some_and(|error| error.passing);
+                        failed = Some(unopened.error);
+                        if let Some(error) = &mut failed {
+                            error.passing |= before;
+                        }
+                    }
                 }
-                (Some(429), None) => self.stay_away_ms(jittered(LIMITED_MS)),
-                (_, Some(ms)) => self.stay_away_ms(ms),
-                (_, None) => {}
+                // Unless the caller wants to stop, it is this address that does not work.
+                if Instant::now() >= deadline || look().is_err() {
+                    break;
+                }
+                place.addresses.failed();
             }
-            return Err(error);
+            self.at = (at + 1) % count;
         }
+        self.back_off();
+        let away = self.places.iter().map(|place| place.away_until_ms);
+        self.stay_away(away.min().unwrap_or(0));
+        Err(failed.expect("the last endpoint is tried if no other one was"))
     }
 
     fn take_over(&mut self, mut link: Link) -> Result<(), Error> {
@@ -192,22 +210,18 @@ impl<'a> ExchangeSession<'a> {
         Ok(())
     }
 
-    /// Whether the exchange forbids requests from this address now.
-    pub(crate) fn is_turned_away(&self) -> bool {
-        self.is_quiet_at(wall_us())
-    }
-
     fn stay_away_ms(&mut self, ms: u64) {
         self.stay_away((wall_us() / 1_000).saturating_add(ms));
     }
 
     /// Forbids requests and new connections until `until_ms`, in milliseconds since the Unix epoch, but for no longer than
-    /// `RETRY_AFTER_MS_MAX`.
+    /// `RETRY_AFTER_MS_MAX`. A longer pause that is known already counts.
     fn stay_away(&mut self, until_ms: u64) {
         let now_us = wall_us();
         let left_us = until_ms.saturating_mul(1_000).saturating_sub(now_us);
         let left = Duration::from_micros(left_us).min(Duration::from_millis(RETRY_AFTER_MS_MAX));
-        self.quiet_until_ms = until_ms.min(now_us / 1_000 + RETRY_AFTER_MS_MAX);
+        let until_ms = until_ms.min(now_us / 1_000 + RETRY_AFTER_MS_MAX);
+        self.quiet_until_ms = self.quiet_until_ms.max(until_ms);
         self.retry_at = self.retry_at.max(Instant::now() + left);
     }
 
@@ -327,10 +341,13 @@ impl<'a> ExchangeSession<'a> {
     /// The newest price, if it is not stale at `now_us`, in microseconds since the Unix epoch.
     pub fn newest(&self, now_us: u64) -> Result<StreamPrice, Miss> {
         let age_us_max = self.plan.pace.max_age.as_micros();
-        match self.newest {
-            _ if self.link.is_none() => Err(Miss::NotConnected),
-            Ok(quote) if u128::from(quote.age_us(now_us)) > age_us_max => Err(Miss::Stale),
-            newest => newest,
+        let silent = |link: &Link| link.heard_at().elapsed() >= Duration::from_millis(SILENT_MS);
+        match (self.newest, &self.link) {
+            (_, None) => Err(Miss::NotConnected),
+            (Ok(quote), _) if u128::from(quote.age_us(now_us)) <= age_us_max => Ok(quote),
+            // Not even a heartbeat.
+            (_, Some(link)) if silent(link) => Err(Miss::NoReply),
+            (newest, _) => newest.and(Err(Miss::Stale)),
         }
     }
 
@@ -388,20 +405,27 @@ impl<'a> ExchangeSession<'a> {
             self.endpoint().url
         );
         let failed = |cause: String| Error::new(&attempt, cause).passing();
-        if let (Some(request), Some(link)) = (self.request(FIRST), &mut self.link) {
-            link.send(request).map_err(|ended| failed(ended.text))?;
-        }
         let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
-        let (mut stale, mut came) = (None, false);
+        let (mut stale, mut came, mut ask_at) = (None, false, Some(Instant::now()));
+        // Why the newest message has no price. That costs no more than in a round: the next one may have one.
+        let mut without: Option<Error> = None;
         loop {
             look()?;
             // The timeout also applies while messages come all the time.
-            if Instant::now() >= until {
+            let now = Instant::now();
+            if now >= until {
                 let advice =
                     "see whether this market trades, and whether this machine's clock is right";
-                return Err(failed(no_first(stale)).advise(advice));
+                let none = || failed(no_first(stale)).advise(advice);
+                return Err(without.unwrap_or_else(none));
             }
-            let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
+            if ask_at.is_some_and(|at| at <= now) {
+                ask_at = None;
+                if let (Some(request), Some(link)) = (self.request(FIRST), &mut self.link) {
+                    link.send(request).map_err(|ended| failed(ended.text))?;
+                }
+            }
+            let slice = until.min(now + Duration::from_millis(SLICE_MS));
             // After a message, only look whether another one is there already.
             let said = self.hear(if came {
                 Patience::Never
@@ -411,23 +435,42 @@ impl<'a> ExchangeSession<'a> {
             let said = said.map_err(|ended| failed(ended.text))?;
             came = said.is_some();
             said.iter().for_each(&mut *listen);
-            match said {
+            without = match said {
                 Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
                     (Some(id), _) if id.as_str() != FIRST => {
-                        return Err(failed("the reply has another id".to_owned()));
+                        Some(failed("the reply has another id".to_owned()))
                     }
                     (Some(_), _) => return Ok(price),
                     (None, Ok(quote)) => return Ok(quote.price),
-                    (None, Err(_)) => stale = time_us,
+                    (None, Err(_)) => {
+                        stale = time_us;
+                        None
+                    }
                 },
-                Some(Said::Fault { miss, text, .. }) => {
-                    return Err(failed(format!("{miss}: {text}")));
+                Some(Said::Fault { miss, text, .. }) => Some(failed(format!("{miss}: {text}"))),
+                Some(Said::Refusal(refusal)) => {
+                    let error = refused(&attempt, symbol, &refusal);
+                    let goes_on = error.passing && self.is_open() && !self.is_quiet_at(wall_us());
+                    if !goes_on {
+                        return Err(error);
+                    }
+                    Some(error)
                 }
-                Some(Said::Refusal(refusal)) => return Err(refused(&attempt, symbol, &refusal)),
-                Some(_) | None => {}
-            }
+                Some(_) | None => continue,
+            };
+            ask_at = Some(now + Duration::from_millis(FIRST_PRICE_AGAIN_MS));
         }
     }
+}
+
+/// How long an endpoint that could not be used is left alone, in milliseconds, apart from the backoff.
+fn away_ms(unopened: &Unopened) -> u64 {
+    let ms = match (unopened.status, unopened.retry_after_ms) {
+        (Some(451 | 403 | 418), ms) => jittered(ms.unwrap_or(0).max(AWAY_MS_MIN)),
+        (Some(429), None) => jittered(LIMITED_MS),
+        (_, ms) => ms.unwrap_or(0),
+    };
+    ms.min(RETRY_AFTER_MS_MAX)
 }
 
 /// The id of the request for a first price.
@@ -563,6 +606,6 @@ mod tests {
         session.back_off();
         let away = session.retry_at.saturating_duration_since(before);
         assert!(away > Duration::from_secs(3_599), "{away:?}");
-        assert!(session.is_turned_away());
+        assert!(session.is_quiet_at(wall_us()));
     }
 }

@@ -1,16 +1,17 @@
 //! Opens a tunnel through an HTTP proxy with CONNECT.
 //!
 //! Invariant: exactly the head of the proxy's answer is read. Everything after it comes from the host behind the proxy, and
-//! is left for TLS. The answer has a timeout, and its head a maximum size. The proxy resolves the host's name.
+//! is left for TLS. The proxy resolves the host's name.
 
-use crate::exchange::proxy::{ConnectReply, Proxies, Proxy, answer};
+use super::http::{Phase, body, read_head, saying};
+use crate::exchange::proxy::{Proxies, Proxy};
 use crate::system::child::variable;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{PROXY_HEAD_BYTES_MAX, PROXY_MS_MAX};
-use crate::system::net::{Gate, Look, slice, waits};
+use crate::system::limits::PROXY_MS_MAX;
+use crate::system::net::{Gate, Look};
 use rsoracle_verify::error::Error;
-use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::time::Instant;
 
 /// Reads which connections use a proxy: `--proxy`, or else the environment variables.
 pub fn proxies(named: Option<&Proxy>) -> Result<Proxies, Error> {
@@ -40,7 +41,7 @@ pub(crate) fn open_tunnel(
     look: Look,
 ) -> Result<Gate, Error> {
     let Endpoint { host, port, .. } = endpoint;
-    let until = deadline.min(Instant::now() + Duration::from_millis(PROXY_MS_MAX));
+    let phase = Phase::new(deadline, PROXY_MS_MAX);
     let failed = |cause: String| {
         let attempt = format!("cannot reach {host}:{port} through the proxy {proxy}");
         let advice =
@@ -48,44 +49,20 @@ pub(crate) fn open_tunnel(
         Error::new(attempt, cause).advise(advice)
     };
     let broken = |error: std::io::Error| failed(error.to_string()).passing();
-    gate.set_patience(slice(until)).map_err(broken)?;
+    gate.set_patience(phase.slice()).map_err(broken)?;
     gate.write_all(proxy.request(host, *port).as_bytes())
         .map_err(broken)?;
-    let mut head = Vec::new();
-    loop {
-        match answer(&head) {
-            ConnectReply::Status(200) => return Ok(gate),
-            ConnectReply::Status(code) => return Err(refusal(failed, code)),
-            ConnectReply::Other => {
-                return Err(failed("what answers there is no HTTP proxy".into()));
-            }
-            ConnectReply::Part if head.len() >= PROXY_HEAD_BYTES_MAX => {
-                return Err(failed(format!(
-                    "the head of its answer is longer than {PROXY_HEAD_BYTES_MAX} bytes"
-                )));
-            }
-            ConnectReply::Part => {}
-        }
-        // Read one byte at a time: the next one may already be the host's.
-        let mut byte = [0];
-        match gate.read(&mut byte) {
-            Ok(0) => return Err(failed("it closed the connection".into()).passing()),
-            Ok(_) => head.extend(byte),
-            Err(error) if waits(&error) => {
-                look()?;
-                if Instant::now() >= until {
-                    let cause = format!("no whole answer to CONNECT within {PROXY_MS_MAX} ms");
-                    return Err(failed(cause).passing());
-                }
-                gate.set_patience(slice(until)).map_err(broken)?;
-            }
-            Err(error) => return Err(broken(error)),
-        }
+    let itself: fn(&mut Gate) -> &mut Gate = |gate| gate;
+    let head = read_head((&mut gate, itself), "CONNECT", &phase, &failed, look)?;
+    if head.status == 200 {
+        return Ok(gate);
     }
+    let words = body((&mut gate, itself), &head, deadline, look);
+    Err(refusal(failed, head.status, &words))
 }
 
 /// The error for a status other than 200: what it means, and what to do (RFC 9110, section 15).
-fn refusal(failed: impl Fn(String) -> Error, code: u16) -> Error {
+fn refusal(failed: impl Fn(String) -> Error, code: u16, words: &str) -> Error {
     let (meaning, advice) = match code {
         407 => (
             "it requires credentials, or does not accept these",
@@ -110,7 +87,8 @@ fn refusal(failed: impl Fn(String) -> Error, code: u16) -> Error {
         ),
         _ => ("this answer opens no tunnel", "check the proxy's address"),
     };
-    let error = failed(format!("refused with HTTP {code}: {meaning}")).advise(advice);
+    let said = saying(words);
+    let error = failed(format!("refused with HTTP {code}: {meaning}{said}")).advise(advice);
     if code >= 429 { error.passing() } else { error }
 }
 
@@ -118,7 +96,9 @@ fn refusal(failed: impl Fn(String) -> Error, code: u16) -> Error {
 mod tests {
     use super::*;
     use crate::system::net::Patience;
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
 
     /// Opens a tunnel through a proxy that has sent `answer` before it was asked. Returns the result, and the proxy's end of the
     /// connection.
@@ -174,12 +154,12 @@ mod tests {
             (204, "no tunnel", false),
             (302, "no tunnel", false),
         ] {
-            let error = refused(format!("HTTP/1.1 {code} Whatever\r\n\r\n").as_bytes());
+            let head = format!("HTTP/1.1 {code} Whatever\r\nContent-Length: 21\r\n\r\n");
+            let error = refused((head + "<p>Ask the\nadmin.</p>").as_bytes());
             let cause = format!("refused with HTTP {code}: ");
-            assert!(
-                error.cause.starts_with(&cause) && error.cause.contains(says),
-                "{error}"
-            );
+            let fits = error.cause.starts_with(&cause) && error.cause.contains(says);
+            let said = error.cause.ends_with(", saying \"Ask the admin.\"");
+            assert!(fits && said, "{error}");
             assert_eq!(error.passing, passing, "{error}");
         }
     }
@@ -189,7 +169,7 @@ mod tests {
         assert!(
             refused(b"SSH-2.0-OpenSSH\r\n")
                 .cause
-                .contains("no HTTP proxy")
+                .contains("does not speak HTTP")
         );
         let endless = [b"HTTP/1.1 200 OK\r\n", &b"X: y\r\n".repeat(2_000)[..]].concat();
         assert!(refused(&endless).cause.contains("longer than 8192 bytes"));

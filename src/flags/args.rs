@@ -4,6 +4,7 @@
 //! about a value from a file name the file, line and key. The tables themselves are in `flags::tables`.
 
 use rsoracle_verify::duration::{duration_text, duration_us};
+use rsoracle_verify::error::{VALUE_CHARS_MAX, brief};
 use std::fmt;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -165,7 +166,8 @@ impl Given {
         match self.place(name) {
             "" => wrong(name, text, right),
             place => Usage(format!(
-                "{place}: {text:?} makes no sense; it takes {right}"
+                "{place}: {:?} makes no sense; it takes {right}",
+                brief(text, VALUE_CHARS_MAX)
             )),
         }
     }
@@ -295,7 +297,8 @@ impl Given {
 /// The error about an invalid value of the flag `name`; `right` describes valid ones.
 pub fn wrong(name: &str, text: &str, right: &str) -> Usage {
     Usage(format!(
-        "--{name} {text:?} makes no sense; it takes {right}"
+        "--{name} {:?} makes no sense; it takes {right}",
+        brief(text, VALUE_CHARS_MAX)
     ))
 }
 

@@ -1,4 +1,4 @@
-//! Secret key files, for keys that outlive a process.
+//! Secret key files, for keys that outlive a process: their form, and how they are read. The room's door makes them.
 //!
 //! A file is one line of 87 bytes: `rsoracle secret key 1 `, 64 lower-case hexadecimal digits, a line feed.
 //!
@@ -6,25 +6,18 @@
 //! wiped, and no error or log contains one. This does not protect a key from other processes of the same user, or from root.
 
 use crate::keys::secret::{SecretKey, unhex_secret, wipe};
-use crate::system::file;
 use crate::system::random;
-use rsoracle_proof::seal::PublicKey;
-use rsoracle_proof::seal::hex_into;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files::unseen;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The beginning of the line; the number is the version of the format.
-const HEAD: &[u8; 22] = b"rsoracle secret key 1 ";
-const _: () = assert!(
-    HEAD.len() == file::SECRET_BEGINS.len() + 2,
-    "file::replace recognises key files by their beginning"
-);
-const HEX_END: usize = HEAD.len() + 64;
-const LINE_BYTES: usize = HEX_END + 1;
+pub(super) const HEAD: &[u8; 22] = b"rsoracle secret key 1 ";
+pub(super) const HEX_END: usize = HEAD.len() + 64;
+pub(super) const LINE_BYTES: usize = HEX_END + 1;
 const _: () = assert!(LINE_BYTES == 87);
 
 /// Mode bits that give access to others than the owner.
@@ -49,44 +42,11 @@ pub fn of_slot(dir: &str, slot: u16) -> String {
     format!("{dir}/slot-{slot}.key")
 }
 
-/// Creates a key in a new file, and returns the public key once the file is safely on disk.
-pub fn create(path: &str) -> Result<PublicKey, Error> {
-    let attempt = format!("cannot create the key file {path}");
-    let mut new = OpenOptions::new();
-    let opened = new.write(true).create_new(true).mode(0o600).open(path);
-    let mut file = opened.map_err(|error| {
-        let advice = match error.kind() {
-            ErrorKind::AlreadyExists => {
-                "key files are never overwritten; name another file, or remove this one if nobody trusts its key any more"
-            }
-            _ => "name a file in an existing directory that this user may write to",
-        };
-        Error::new(&attempt, error).advise(advice)
-    })?;
-    let made = fresh(&mut file, &attempt).and_then(|key| {
-        let safe = file.sync_all().and_then(|()| file::sync_directory(path));
-        safe.map(|()| key)
-            .map_err(|error| Error::new(&attempt, error))
-    });
-    if made.is_err() {
-        // An incomplete key file is useless, and would make the next attempt fail.
-        let _ = std::fs::remove_file(path);
-    }
-    made
-}
-
-/// Makes a new key and writes it to `file`.
-fn fresh(file: &mut File, attempt: &str) -> Result<PublicKey, Error> {
+/// Makes a new random key, for a process that has no file.
+pub(crate) fn fresh() -> Result<SecretKey, Error> {
     let mut seed = [0; 32];
     random::fill(&mut seed)?;
-    let mut line = [b'\n'; LINE_BYTES];
-    line[..HEAD.len()].copy_from_slice(HEAD);
-    hex_into(&seed, &mut line[HEAD.len()..HEX_END]);
-    let key = SecretKey::from_seed(&mut seed);
-    let written = file.write_all(&line);
-    wipe(&mut line);
-    written.map_err(|error| Error::new(attempt, error))?;
-    Ok(key.public())
+    Ok(SecretKey::from_seed(&mut seed))
 }
 
 /// Reads a key from its file.

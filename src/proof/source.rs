@@ -39,8 +39,8 @@ pub fn exchange_of(source: &str) -> &str {
 
 /// The quote currency of a source, from the end of its symbol; `other` for all currencies that are not in the list.
 pub fn quote_of(source: &str) -> &'static str {
-    const QUOTES: [&str; 9] = [
-        "USDT", "USDC", "FDUSD", "TUSD", "USD", "EUR", "GBP", "JPY", "BTC",
+    const QUOTES: [&str; 10] = [
+        "USDT", "USDC", "FDUSD", "TUSD", "GUSD", "USD", "EUR", "GBP", "JPY", "BTC",
     ];
     let symbol = source.to_ascii_uppercase();
     if exchange_of(source).ends_with("bitfinex") {
@@ -106,6 +106,7 @@ mod tests {
             ("binance:BTCFDUSD", "FDUSD"),
             ("coinbase:BTC-USD", "USD"),
             ("bitstamp:btcusd", "USD"),
+            ("gemini:btcgusd", "GUSD"),
             ("bitfinex:tBTCUST", "USDT"),
             ("bitfinex:tDOGE:USD", "USD"),
             ("okx:BTC-USDT", "USDT"),

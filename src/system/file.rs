@@ -136,6 +136,7 @@ pub(crate) fn make_replaceable(path: &str) -> Result<(), Error> {
         (Ok(_), _) if holds_secret(path) => failed("it is a secret key".to_owned()),
         (_, Err(error)) => failed(error.to_string()),
         (_, Ok(there)) if !there.is_dir() => failed("its parent is not a directory".to_owned()),
+        (Err(error), _) if error.kind() != ErrorKind::NotFound => failed(error.to_string()),
         _ => {
             clean_up(Path::new(path), directory);
             Ok(())

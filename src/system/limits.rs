@@ -71,8 +71,10 @@ pub const LEAD_MS_MAX: u64 = 2_000;
 pub const START_AHEAD_US_MAX: u64 = 10_000_000;
 /// Longest slice of a blocking wait, in milliseconds. After each slice a collector checks its control connection.
 pub const SLICE_MS: u64 = 100;
-/// DNS lookup timeout, in milliseconds.
-pub const RESOLVE_MS_MAX: u64 = 2_500;
+/// DNS lookup timeout, in milliseconds: as long as the system's resolver waits for one name server.
+pub const RESOLVE_MS_MAX: u64 = 5_000;
+/// DNS lookup timeout, in milliseconds, while the addresses that the host had before still work. Then these are used.
+pub const RESOLVE_AGAIN_MS_MAX: u64 = 500;
 /// Timeout of one TCP connection attempt to one address, in milliseconds. It is the longest wait that nothing can interrupt.
 pub const CONNECT_SLICE_MS: u64 = 800;
 /// Timeout for setting up a control or data channel, in milliseconds, over repeated attempts. The embedded exchange uses it
@@ -82,8 +84,12 @@ pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 pub const CONNECT_MS_MAX: u64 = 5_000;
 /// Timeout for a proxy's whole answer to CONNECT, in milliseconds.
 pub const PROXY_MS_MAX: u64 = 5_000;
-/// Longest head of that answer, in bytes. A longer one ends the attempt.
-pub const PROXY_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Longest head of an HTTP answer, in bytes. A longer one ends the attempt.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Most bytes that are read of the body of a refusal.
+pub const BODY_BYTES_MAX: usize = 2 * 1024;
+/// How long that body is waited for, in milliseconds.
+pub const BODY_MS_MAX: u64 = 500;
 /// TLS handshake timeout, in milliseconds.
 pub const TLS_MS_MAX: u64 = 5_000;
 /// WebSocket upgrade timeout, in milliseconds.
@@ -92,6 +98,8 @@ pub const UPGRADE_MS_MAX: u64 = 5_000;
 pub const OPEN_MS_MAX: u64 = 20_000;
 /// Timeout for a first price that is not stale, on a new connection, in milliseconds. Then another connection is tried.
 pub const FIRST_PRICE_MS_MAX: u64 = 5_000;
+/// Pause in milliseconds before a first price is requested again, after an answer without one.
+pub const FIRST_PRICE_AGAIN_MS: u64 = 1_000;
 /// How long `doctor` listens after the first price, in milliseconds. It waits for the answer to its ping and for a newer time.
 pub const LISTEN_MS_MAX: u64 = 3_000;
 /// Largest clock offset that `doctor` accepts, in microseconds. Beyond that it reports this machine's clock as wrong.
@@ -106,6 +114,9 @@ pub const RETRY_MS_MAX: u64 = 16_000;
 pub const AWAY_MS_MIN: u64 = 600_000;
 /// Backoff in milliseconds after a rate-limit answer that names no delay. Jitter can make it twice as long.
 pub const LIMITED_MS: u64 = 60_000;
+/// After this many milliseconds without a byte, not even a heartbeat, an exchange no longer counts as alive. A price that is
+/// missing then is put down to that.
+pub const SILENT_MS: u64 = 10_000;
 /// A stream without a price for this many times its staleness age is reconnected.
 pub const RESUBSCRIBE_AGES: u32 = 2;
 /// Longest backoff that an exchange's `retryAfter` can impose, in milliseconds: three days, Binance's longest ban.
@@ -128,6 +139,9 @@ pub const CUT_SHORT_MAX: u32 = 2;
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// First backoff before an ended collector is restarted, in milliseconds. Every further end doubles it. Jitter can halve it.
 pub const RESTART_MS_MIN: u64 = 500;
+/// Least second backoff, in milliseconds: the half of it, which jitter leaves, is the longest pause that an exchange requires
+/// between two connections. A new process does not know when the one before it connected.
+pub const RESTART_AGAIN_MS_MIN: u64 = 10_000;
 /// Ceiling of that backoff, in milliseconds.
 pub const RESTART_MS_MAX: u64 = 60_000;
 /// A collector that gave a price in this many consecutive rounds starts again at the first backoff.

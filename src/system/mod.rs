@@ -4,7 +4,6 @@
 
 pub(crate) mod child;
 pub mod clock;
-pub(crate) mod embedded;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;

@@ -4,7 +4,7 @@
 //! restart with every byte.) Errors that only mean "nothing yet" are recognised by [`waits`].
 
 pub use crate::system::inbox::waits;
-use crate::system::limits::{MESSAGE_BYTES_MAX, SLICE_MS};
+use crate::system::limits::MESSAGE_BYTES_MAX;
 use rsoracle_verify::error::Error;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,11 +13,6 @@ use std::time::{Duration, Instant};
 
 /// A callback between two slices of a wait; an error ends the wait.
 pub type Look<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
-
-/// The next slice of a wait, after which the caller looks elsewhere. It ends at `until` at the latest.
-pub(crate) fn slice(until: Instant) -> Patience {
-    Patience::Until(until.min(Instant::now() + Duration::from_millis(SLICE_MS)))
-}
 
 /// How long reads may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@
 
 use crate::system::limits::{DISPLAY_LINES_MAX, OUTPUT_END_MS_MAX};
 use crate::system::stream::{put, write_some};
-use rsoracle_verify::log::printable;
+use rsoracle_verify::error::brief;
+use rsoracle_verify::log::{LINE_CHARS_MAX, printable};
 use std::io::{self, ErrorKind, IsTerminal};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
@@ -67,7 +68,8 @@ impl Screen {
     /// Prints a line that stays.
     pub fn say(&mut self, line: &str) {
         let mut out = self.erase();
-        out.push_str(&format!("{}{}\n", self.mark, printable(line)));
+        let line = printable(&brief(line, LINE_CHARS_MAX));
+        out.push_str(&format!("{}{line}\n", self.mark));
         self.put(out, 1);
     }
 

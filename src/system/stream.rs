@@ -7,7 +7,8 @@
 //! Only a pipe or terminal of another user (`sudo -u`, some supervisors) that the system does not let us open again can still
 //! make a write wait.
 
-use rsoracle_verify::log::printable;
+use rsoracle_verify::error::brief;
+use rsoracle_verify::log::{LINE_CHARS_MAX, printable};
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -24,13 +25,10 @@ const SOCKET_WAIT: Duration = Duration::from_millis(1);
 /// Lines for standard error that were dropped, and that nobody was told of yet.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Writes `role: line` to standard error, with unprintable characters replaced.
+/// Writes `role: line` to standard error, as [`rsoracle_verify::log::say`] does.
 pub fn say(role: &str, line: impl Display) {
-    put(
-        role,
-        &format!("{}\n", printable(&format!("{role}: {line}"))),
-        1,
-    );
+    let line = brief(&format!("{role}: {line}"), LINE_CHARS_MAX);
+    put(role, &format!("{}\n", printable(&line)), 1);
 }
 
 /// Writes text that holds so many lines to standard error. Returns whether all of it was taken.

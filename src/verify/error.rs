@@ -68,3 +68,17 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Longest value that a message repeats whole, in characters.
+pub const VALUE_CHARS_MAX: usize = 120;
+
+/// The beginning and the end of a text that is longer than `chars_max`, which say what is wrong and what to do.
+pub fn brief(text: &str, chars_max: usize) -> String {
+    let (count, half) = (text.chars().count(), chars_max / 2);
+    if count <= chars_max {
+        return text.to_owned();
+    }
+    let begin: String = text.chars().take(half).collect();
+    let end: String = text.chars().skip(count - half).collect();
+    format!("{begin}…({} characters left out)…{end}", count - 2 * half)
+}

@@ -1,15 +1,20 @@
 //! Writes log lines to standard error.
 //!
-//! Invariant: every line begins with the role of its process, contains no control characters, and is written at once, so
-//! that lines of several processes do not mix. A failed write is ignored. There are no levels or timestamps; a supervisor's
+//! Invariant: every line begins with the role of its process, contains no control characters, is bounded however long the
+//! values in it are, and is written at once, so that lines of several processes do not mix. A failed write is ignored. There are no levels or timestamps; a supervisor's
 //! journal adds those.
 
+use crate::error::brief;
 use std::fmt;
 use std::io::Write;
 
+/// Longest line, in characters. The middle of a longer one is left out.
+pub const LINE_CHARS_MAX: usize = 2_000;
+
 /// Writes `role: line` to standard error.
 pub fn say(role: &str, line: impl fmt::Display) {
-    let text = format!("{}\n", printable(&format!("{role}: {line}")));
+    let line = brief(&format!("{role}: {line}"), LINE_CHARS_MAX);
+    let text = format!("{}\n", printable(&line));
     // Ignore a closed standard error.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -1,6 +1,7 @@
 //! The settings of `rsoracle verify` and `rsoracle-verify`, from their flags.
 
 use crate::duration::{duration_text, duration_us};
+use crate::error::{VALUE_CHARS_MAX, brief};
 use rsoracle_proof::seal::unhex;
 
 /// Longest `--max-age` in microseconds: ten years.
@@ -69,5 +70,6 @@ fn age(text: &str) -> Result<u64, String> {
 }
 
 fn wrong(name: &str, text: &str, right: &str) -> String {
+    let text = brief(text, VALUE_CHARS_MAX);
     format!("--{name} {text:?} makes no sense; it takes {right}")
 }

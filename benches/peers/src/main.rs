@@ -14,6 +14,7 @@ use rsoracle::exchange::{Dialect, Pace, Said, Topic, Way, dialect, endpoints, tu
 use rsoracle::source::{KINDS, Source};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
+use rsoracle::system::resolve::Addresses;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -90,7 +91,9 @@ fn frames(source: &Source) -> (String, Vec<String>, Option<u64>) {
     let until = Instant::now() + Duration::from_secs(60);
     let proxies = tunnel::proxies(None).expect("no proxy is named");
     let place = &endpoints(source, Some(&place))[0];
-    let mut link = Link::open(place, None, &proxies, until, &mut || Ok(())).expect("it answers");
+    let mut addresses = Addresses::default();
+    let mut link =
+        Link::open(place, None, &proxies, &mut addresses, until, &mut || Ok(())).expect("it answers");
     let spoken = dialect(source);
     let mut topic = Topic {
         symbol: source.symbol(),

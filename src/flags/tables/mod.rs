@@ -357,7 +357,7 @@ pub static COLLECT: Command = Command {
             "stay",
             "",
             "",
-            "If the exchange turns this address away, wait until it no longer does, instead of ending.",
+            "If the exchange cannot be used at the start, go on trying, as often as it allows, instead of ending.",
         ),
     ],
 };

@@ -2,7 +2,8 @@
 //! answer.
 #![no_main]
 
-use rsoracle::exchange::proxy::{ConnectReply, Proxies, Proxy, answer};
+use rsoracle::exchange::http::Answer;
+use rsoracle::exchange::proxy::{Proxies, Proxy};
 use rsoracle::system::endpoint::Endpoint;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -25,9 +26,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     let head = lines.next().unwrap_or_default();
     // As it arrives: byte by byte, until it is clear what it is.
-    let first = (0..=head.len()).map(|end| answer(&head[..end]));
-    if let Some(ConnectReply::Status(code)) = first.into_iter().find(|said| *said != ConnectReply::Part) {
-        assert!(code <= 999);
+    let first = (0..=head.len()).map(|end| Answer::parse(&head[..end]));
+    if let Some(Answer::Head(head)) = first.into_iter().find(|said| *said != Answer::Part) {
+        assert!(head.status <= 999);
     }
 });
 
