@@ -10,6 +10,7 @@ mod row;
 use crate::flags::args::{Given, Usage, wrapped};
 use crate::system::limits::ROUNDS_SHOWN_MAX;
 use crate::system::screen;
+use crate::system::stream::say;
 use crate::system::tail;
 use crate::system::wait::wall_us;
 use row::{Row, marked};
@@ -18,7 +19,7 @@ use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::lines::{Line, Lines};
-use rsoracle_verify::log::{self, printable};
+use rsoracle_verify::log::printable;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -123,9 +124,7 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
     }
     let printed = rsoracle_verify::print("history", &text);
     if config.json {
-        remarks
-            .iter()
-            .for_each(|remark| log::say("history", remark));
+        remarks.iter().for_each(|remark| say("history", remark));
     }
     Ok(if page.bad > 0 || !printed {
         EXIT_FAILURE
