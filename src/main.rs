@@ -7,11 +7,10 @@ use rsoracle::flags::tables::{
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
-use rsoracle::system::{file, resolve};
+use rsoracle::system::{file, resolve, screen, stream};
 use rsoracle::{aggregator, collector, doctor, embedded, history, keys};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
-use rsoracle_verify::{files, log};
-use std::io::Write;
+use rsoracle_verify::files;
 use std::process::ExitCode;
 
 /// Why a command failed.
@@ -39,11 +38,11 @@ fn main() -> ExitCode {
     ExitCode::from(match done {
         Ok(code) => code,
         Err(Failure::Usage(usage)) => {
-            log::say("rsoracle", usage);
+            stream::say("rsoracle", usage);
             EXIT_USAGE
         }
         Err(Failure::Error(role, error)) => {
-            log::say(&role, error);
+            stream::say(&role, error);
             EXIT_FAILURE
         }
     })
@@ -62,7 +61,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
     let wants_help = rest.iter().any(|word| word == "--help" || word == "-h");
     match command.as_str() {
         name if wants_help && COMMANDS.iter().any(|command| command.name == name) => {
-            show(&help_page(Some(command))?)
+            show("help", &help_page(Some(command))?)
         }
         "run" => run(rest),
         "collect" => {
@@ -81,14 +80,14 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         "verify" => {
             let settings = cli::verify::read(&args::parse(&VERIFY, rest)?)?;
             rsoracle_verify::run(&settings).or_else(|error| {
-                log::say("verify", error);
+                stream::say("verify", error);
                 Ok(EXIT_UNREADABLE)
             })
         }
         "history" => {
             let settings = history::HistorySettings::from_flags(&args::parse(&HISTORY, rest)?)?;
             history::run(&settings).or_else(|error| {
-                log::say("history", error);
+                stream::say("history", error);
                 Ok(EXIT_UNREADABLE)
             })
         }
@@ -107,7 +106,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         "resolve" => {
             let given = args::parse(&RESOLVE, rest)?;
             let (text, error) = resolve::answer(&given.operands()[0]);
-            let code = show(&text)?;
+            let code = show("resolve", &text)?;
             error.map_or(Ok(code), |error| {
                 Err(Failure::Error("resolve".to_owned(), error))
             })
@@ -116,8 +115,8 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             let given = args::parse(&MANUAL, rest)?;
             show_or_fail("manual", write_manual(&given.operands()[0]))
         }
-        "help" | "--help" | "-h" => show(&help_page(rest.first())?),
-        "--version" | "-V" => show(&version()),
+        "help" | "--help" | "-h" => show("help", &help_page(rest.first())?),
+        "--version" | "-V" => show("rsoracle", &version()),
         other => Err(Usage(format!(
             "unknown command '{other}'; 'rsoracle help' lists the commands"
         ))
@@ -135,7 +134,7 @@ fn run(words: &[String]) -> Result<u8, Failure> {
     }
     let configuration = cli::run::read(&given)?;
     if given.has("check") {
-        return show(&cli::file::render(&given, &configuration));
+        return show("run", &cli::file::render(&given, &configuration));
     }
     cli::way::check(&configuration).map_err(failed)?;
     aggregator::run(&configuration.run).map_err(failed)
@@ -181,25 +180,25 @@ fn version() -> String {
 }
 
 fn help_page(topic: Option<&String>) -> Result<String, Usage> {
+    let columns = screen::columns();
     let Some(topic) = topic else {
         let mut page = String::from("rsoracle: a distributed price oracle\n\nCommands:\n");
-        for command in COMMANDS {
-            page.push_str(&format!(
-                "  rsoracle {:<18} {}\n",
-                args::call(command),
-                command.job
-            ));
+        let others = [
+            ("help [COMMAND]", "every flag with its unit and default"),
+            ("--version", "version, commit and target"),
+        ];
+        let commands = COMMANDS.map(|command| (args::call(command), command.job));
+        let others = others.map(|(call, job)| (call.to_owned(), job));
+        for (call, job) in commands.into_iter().chain(others) {
+            let first = format!("  rsoracle {call:<18}");
+            page.push_str(&args::wrapped(&first, 30, job, columns));
         }
-        page.push_str(
-            "  rsoracle help [COMMAND]     every flag with its unit and default, and an example\n",
-        );
-        page.push_str(
-            "  rsoracle --version          version, commit and target\n\nExample:\n  rsoracle run --source embedded:BTCUSDT\n",
-        );
+        page.push_str("\nExample:\n  rsoracle run --source embedded:BTCUSDT\n");
         return Ok(page);
     };
     let command = COMMANDS.into_iter().find(|command| command.name == topic);
-    command.map(args::help).ok_or_else(|| {
+    let page = command.map(|command| args::help(command, columns));
+    page.ok_or_else(|| {
         Usage(format!(
             "unknown command '{topic}'; 'rsoracle help' lists the commands"
         ))
@@ -209,11 +208,10 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
 /// Prints a command's result, or passes on its error with the command's name.
 fn show_or_fail(role: &str, done: Result<String, Error>) -> Result<u8, Failure> {
     let text = done.map_err(|error| Failure::Error(role.to_owned(), error))?;
-    show(&text)
+    show(role, &text)
 }
 
-/// Prints to standard output. A reader that closes it early (`| head`) is not an error.
-fn show(text: &str) -> Result<u8, Failure> {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(0)
+/// Prints to standard output. Returns the exit code.
+fn show(role: &str, text: &str) -> Result<u8, Failure> {
+    Ok(u8::from(!rsoracle_verify::print(role, text)))
 }

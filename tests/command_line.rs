@@ -249,7 +249,8 @@ fn answered(args: &[&str]) -> String {
 
 #[test]
 fn help_shows_every_flag_of_run_with_its_default() {
-    let page = answered(&["help", "run"]);
+    // A line that continues another one is indented further than a flag.
+    let page = answered(&["help", "run"]).replace("\n      ", " ");
     for (flag, default) in [
         ("--collectors N ", "5"),
         ("--samples N ", "10"),
@@ -293,8 +294,43 @@ fn help_shows_every_flag_of_run_with_its_default() {
             .find(|line| line.trim_start().starts_with(flag));
         let line = line.unwrap_or_else(|| panic!("no {flag} in {page}"));
         let shown = format!("[default: {default}]");
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(line.ends_with(&shown), !default.is_empty(), "{line}");
     }
+}
+
+#[test]
+fn help_is_no_wider_than_a_terminal_and_names_each_flag_of_run_in_one_group() {
+    for command in COMMANDS {
+        let page = answered(&["help", command.name]);
+        for line in page.lines().filter(|line| !line.contains(command.example)) {
+            assert!(line.chars().count() <= 80, "{line:?}");
+        }
+        let narrow = args::help(command, 40);
+        for line in narrow
+            .lines()
+            .filter(|line| !line.contains(command.example))
+        {
+            // Only a single word may be wider.
+            let words = line.split_whitespace().count();
+            assert!(line.chars().count() <= 40 || words <= 3, "{line:?}");
+        }
+    }
+    for line in answered(&["help"]).lines() {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+    let run = COMMANDS[0];
+    let mut grouped: Vec<&str> = run
+        .groups
+        .iter()
+        .flat_map(|(_, names)| names.split(' '))
+        .collect();
+    let mut flags: Vec<&str> = run.flags.iter().map(|flag| flag.name).collect();
+    grouped.sort_unstable();
+    flags.sort_unstable();
+    assert_eq!(grouped, flags);
+    let page = answered(&["help", "run"]);
+    assert!(page.contains("\nPrices:\n  --feed NAME ") && !page.contains("\nFlags:\n"));
 }
 
 #[test]

@@ -115,21 +115,25 @@ fn the_table_shows_each_round_and_what_is_missing_stands_out() {
     let (table, code) = history(&[&journal(&lines)]);
     let expected = "\
 BTC/USD: 12 rounds
-  number  round start (UTC)             price  decision         prices  missing collectors
-       1  2023-11-14T22:13:30.000Z  100000.00  published           5/5
-       2  2023-11-14T22:13:40.000Z  100070.00  published           5/5
-       3  2023-11-14T22:13:50.000Z  100075.00  unchanged           5/5
-       4  2023-11-14T22:14:00.000Z   99999.50  published           5/5
-       5  2023-11-14T22:14:10.000Z  100000.00  unchanged           4/5  silent 2
-!      6  2023-11-14T22:14:20.000Z   no price  no-quorum           1/5  silent 2, 4; abstained 1, 3
-       7  2023-11-14T22:14:30.000Z  100000.00  unchanged           3/5  silent 2; equivocated 1
-       8  2023-11-14T22:14:40.000Z  100000.00  unchanged           5/5
-!      9  2023-11-14T22:14:50.000Z   no price  spread-too-wide     5/5
-      10  2023-11-14T22:15:00.000Z  100010.00  published           5/5
-      11  2023-11-14T22:15:10.000Z  100020.00  unchanged           5/5
+  number  round start (UTC)        price  decision         prices  missing
+       1  2023-11-14 22:13:30  100000.00  published           5/5
+       2  2023-11-14 22:13:40  100070.00  published           5/5
+       3  2023-11-14 22:13:50  100075.00  unchanged           5/5
+       4  2023-11-14 22:14:00   99999.50  published           5/5
+       5  2023-11-14 22:14:10  100000.00  unchanged           4/5
+          silent binance 2
+!      6  2023-11-14 22:14:20   no price  no-quorum           1/5
+          silent binance 2, binance 4; abstained binance 1, binance 3
+       7  2023-11-14 22:14:30  100000.00  unchanged           3/5
+          silent binance 2; equivocated binance 1
+       8  2023-11-14 22:14:40  100000.00  unchanged           5/5
+!      9  2023-11-14 22:14:50   no price  spread-too-wide     5/5
+      10  2023-11-14 22:15:00  100010.00  published           5/5
+      11  2023-11-14 22:15:10  100020.00  unchanged           5/5
 ! 40.0 s from start to start; usual: 10.0 s
-      12  2023-11-14T22:15:50.000Z  100030.00  published           5/5
-whole file: 12 rounds, 5 published, 2 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
+      12  2023-11-14 22:15:50  100030.00  published           5/5
+whole file: 12 rounds, 5 published, 2 without a price; 2023-11-14T22:13:30.000Z
+   to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
 prices shown, ▁ 99999.50 to █ 100075.00:
   ▁██▁▁ ▁▁ ▂▃   ▄
 ";
@@ -140,21 +144,50 @@ prices shown, ▁ 99999.50 to █ 100075.00:
     let (table, code) = history(&[&journal(&lines), "--last", "5"]);
     let expected = "\
 BTC/USD: the last 5 of 10 rounds
-  number  round start (UTC)             price  decision   prices  missing collectors
-!      6  2023-11-14T22:14:20.000Z   no price  no-quorum     1/5  silent 2, 4; abstained 1, 3
-       7  2023-11-14T22:14:30.000Z  100000.00  unchanged     3/5  silent 2; equivocated 1
-       8  2023-11-14T22:14:40.000Z  100000.00  unchanged     5/5
+  number  round start (UTC)        price  decision   prices  missing
+!      6  2023-11-14 22:14:20   no price  no-quorum     1/5
+          silent binance 2, binance 4; abstained binance 1, binance 3
+       7  2023-11-14 22:14:30  100000.00  unchanged     3/5
+          silent binance 2; equivocated binance 1
+       8  2023-11-14 22:14:40  100000.00  unchanged     5/5
 ! reports 9 to 10 are missing; 30.0 s from start to start
-!     11  2023-11-14T22:15:10.000Z  100020.00  unchanged     5/5  its line is invalid
+!     11  2023-11-14 22:15:10  100020.00  unchanged     5/5  its line is invalid
 ! 40.0 s from start to start; usual: 10.0 s
-      12  2023-11-14T22:15:50.000Z  100030.00  published     5/5
-whole file: 10 rounds, 4 published, 1 without a price; 2023-11-14T22:13:30.000Z to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
+      12  2023-11-14 22:15:50  100030.00  published     5/5
+whole file: 10 rounds, 4 published, 1 without a price; 2023-11-14T22:13:30.000Z
+   to 2023-11-14T22:15:50.000Z; lowest 99999.50, highest 100075.00
 prices shown, ▁ 100000.00 to █ 100030.00:
    ▁▁  ▆   █
 1 line is invalid, the first: line 9: report 11 follows report 8; 'rsoracle verify ";
     assert!(table.starts_with(expected), "{table}");
     assert!(table.ends_with("journal.jsonl' says more\n"), "{table}");
     assert_eq!(code, Some(1));
+}
+
+#[test]
+fn the_table_names_exchanges_and_fits_80_columns() {
+    let mut oracle = Oracle::new(5, "kraken:BTC/USD");
+    let others = ["coinbase:BTC-USD", "bitstamp:btcusd", "okx:BTC-USDT"];
+    for (seat, source) in oracle.terms.seats.iter_mut().zip(others) {
+        seat.source = source.into();
+    }
+    let price = Price(100_000.0);
+    let (table, code) = history(&[&journal(&[
+        oracle.line(second(1), &[price, price, Nothing, price, price]),
+        oracle.line(second(2), &[Abstains, Abstains, Nothing, price, Nothing]),
+    ])]);
+    assert_eq!(code, Some(0), "{table}");
+    for line in [
+        "       1  2023-11-14 22:13:30  100000.00  published     4/5  silent okx\n",
+        "!      2  2023-11-14 22:13:40   no price  no-quorum     1/5\n",
+        "\n          silent okx, kraken 4; abstained coinbase, bitstamp\n",
+    ] {
+        assert!(table.contains(line), "{table}");
+    }
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
 }
 
 #[test]
@@ -268,7 +301,7 @@ fn a_line_that_the_aggregator_did_not_sign_is_counted_and_never_shown() {
     let mut doubled = lines.clone();
     doubled.insert(4, lines[3].clone());
     let (table, code) = history(&[&journal(&doubled)]);
-    let marked = "!      4  2023-11-14T22:14:00.000Z   99999.50  published           5/5  its line is invalid\n";
+    let marked = "!      4  2023-11-14 22:14:00   99999.50  published           5/5\n          its line is invalid\n";
     assert!(table.contains(marked), "{table}");
     assert!(table.contains("line 5: report 4 appears twice"), "{table}");
     assert_eq!(code, Some(1));
@@ -340,7 +373,7 @@ fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_ta
     }
     let (table, code) = history(&[&journal(&lines)]);
     assert_eq!(code, Some(0), "{table}");
-    let row = "!      1  2023-11-14T22:13:30.000Z  no price  no-quorum    4/20  silent 4, 5, 6, 7, 8, 9, 10, 11 and 8 more\n";
+    let row = "!      1  2023-11-14 22:13:30  no price  no-quorum    4/20\n          silent binance 4, binance 5, binance 6, binance 7, binance 8, binance\n          9, binance 10, binance 11 and 8 more\n";
     assert!(table.contains(row), "{table}");
     assert!(
         table.contains("! 8 min from start to start; usual: 10.0 s\n!      1  "),
@@ -399,7 +432,8 @@ fn a_real_journal_is_shown_with_the_mark_of_recorded_prices() {
     let (rounds, _) = shown(&[path]);
     assert_eq!(rounds.len(), 4);
     for round in &rounds {
-        let begins = format!("{}  {}", round.number, round.round_start);
+        let start = round.round_start[..19].replace('T', " ");
+        let begins = format!("{}  {start}", round.number);
         let mut rows = table
             .lines()
             .map(|line| line.trim_start_matches(['!', ' ']));
@@ -466,7 +500,7 @@ fn of_a_long_file_the_last_rounds_are_shown_quickly_and_the_line_fits() {
         running.ended().then_some(())
     });
     let table = running.finish().stdout;
-    assert_eq!(table.lines().count(), 2 + 1_000 + 3);
+    assert_eq!(table.lines().count(), 2 + 1_000 + 5);
     let drawn = table.lines().last().unwrap();
     assert_eq!(drawn.chars().count(), 72, "{drawn}");
     assert!(drawn.contains('▁') && drawn.contains('█'), "{drawn}");

@@ -383,6 +383,32 @@ fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
 }
 
 #[test]
+fn what_is_wrong_is_said_once_with_its_cause_and_then_in_the_line_of_every_round() {
+    let chronicle = Chronicle::new();
+    let nobody = format!("ws://{}/ws-api/v3", nobodys_address());
+    let away = ["--endpoint", &nobody, "--ready-timeout", "200ms"];
+    let running = chronicle.start(&[&CALM[..], &away].concat());
+    let told = |line: &str| {
+        ["round of ", "without collectors 0-4 since ", "refused"]
+            .iter()
+            .all(|part| line.contains(part))
+    };
+    eventually("three rounds say since when, and the cause", || {
+        let text = running.stderr();
+        (text.lines().filter(|line| told(line)).count() >= 3).then_some(())
+    });
+    let text = running.stderr();
+    let rounds = text.lines().filter(|line| line.contains("round of "));
+    let details = text
+        .lines()
+        .filter(|line| line.contains(": no price since "));
+    // The first rounds may come before a collector has said what is wrong, and between two of its attempts.
+    assert!(details.count() <= 3 * 5, "{text}");
+    assert!(rounds.count() >= 3);
+    running.signal("KILL");
+}
+
+#[test]
 fn starts_that_are_skipped_are_told_with_the_cause_that_was_measured() {
     let chronicle = Chronicle::new();
     let running = chronicle.start(&CALM);

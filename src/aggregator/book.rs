@@ -9,12 +9,12 @@ use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::keys::secret::SecretKey;
 use crate::system::file;
+use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::seal::{PublicKey, samples_digest};
 use rsoracle_verify::error::Error;
-use rsoracle_verify::log;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -159,7 +159,7 @@ impl Book {
             let enough = end.suffices(config, key.public(), whole)?;
             if !enough && end.verifier.signatures > SIGNATURES_SILENT {
                 let line = "still reading the journal backwards, for its newest published report";
-                log::say("aggregator", line);
+                stream::say("aggregator", line);
             }
             Ok(enough)
         };

@@ -1,12 +1,16 @@
-//! Starts the aggregator's children: local collectors and the embedded exchange.
+//! Starts the aggregator's children, local collectors and the embedded exchange, and reads their log.
 //!
-//! Invariant: arguments hold no secret, and the environment holds none but a proxy's password.
+//! Invariant: arguments hold no secret, and the environment holds none but a proxy's password. All children share one socket
+//! as standard error. The aggregator reads its other end, so that only one process writes to the terminal.
 
 use super::settings::Run;
+use super::setup::write_enrolment;
+use super::{Aggregator, words};
 use crate::keys::file as keyfile;
-use crate::system::child::{Child, Log, this_program};
+use crate::keys::secret::wipe;
+use crate::system::child::{Child, this_program};
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::HANDSHAKE_MS_MAX;
+use crate::system::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use rsoracle_verify::duration::duration_text;
 use rsoracle_verify::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +18,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a collector's command line needs besides the configuration.
 pub struct CollectorPlace<'a> {
@@ -26,6 +30,71 @@ pub struct CollectorPlace<'a> {
     pub data: SocketAddr,
     /// Address of the embedded exchange, if there is one.
     pub endpoint: Option<&'a Endpoint>,
+}
+
+impl Aggregator<'_> {
+    /// Starts the embedded exchange if it is needed, and every local collector.
+    pub(super) fn start_collectors(&mut self) -> Result<(), Error> {
+        let (control, data) = (self.control.address, self.data.address);
+        for (asked, opened) in [(self.config.control, control), (self.config.data, data)] {
+            if asked.port() != opened.port() && asked.port() != 0 {
+                let (taken, free) = (asked.port(), opened.port());
+                self.tell(&format!(
+                    "port {taken} is in use by another program; using port {free} instead, which collectors started here are told"
+                ));
+            }
+        }
+        self.tell(&format!(
+            "control channel on {control}, data channel on {data}"
+        ));
+        for warning in words::warnings(&self.config.tolerance()) {
+            self.tell(&warning);
+        }
+        if self.has_exchange() {
+            let exchange = exchange(&self.log, None)?;
+            self.tell(&format!(
+                "embedded exchange on {}, with recorded prices",
+                exchange.endpoint.url
+            ));
+            self.endpoint = Some(exchange.endpoint.clone());
+            self.exchange = Some(exchange);
+        }
+        let endpoint = self.endpoint.clone();
+        for slot in 0..self.config.collectors {
+            let place = CollectorPlace {
+                slot,
+                control,
+                data,
+                endpoint: endpoint.as_ref(),
+            };
+            self.start_collector(&place)?;
+            // The first collectors connect already, and the listener's queue is short.
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    /// Whether this aggregator starts the embedded exchange.
+    pub(super) fn has_exchange(&self) -> bool {
+        self.config.embedded() && self.config.endpoint.is_none()
+    }
+
+    /// Starts a local collector, or writes the enrolment of a remote one.
+    pub(super) fn start_collector(&mut self, place: &CollectorPlace) -> Result<(), Error> {
+        let slot = &mut self.slots[usize::from(place.slot)];
+        let mut enrolment = [0; 64];
+        enrolment[..32].copy_from_slice(slot.secret.expose());
+        enrolment[32..].copy_from_slice(self.key.public().bytes());
+        let done = if slot.remote {
+            let dir = self.config.enrolment_dir.as_deref();
+            write_enrolment(dir.expect("--remote needs it"), place.slot, &enrolment)
+        } else {
+            let child = collector(self.config, place, &enrolment, &self.log);
+            child.map(|child| slot.child = Some(child))
+        };
+        wipe(&mut enrolment);
+        done
+    }
 }
 
 /// Starts one collector, and writes its enrolment to its standard input.
@@ -117,5 +186,53 @@ pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, E
             _tether: tether,
         }),
         None => Err(Error::new(attempt, "it ended before it listened")),
+    }
+}
+
+/// Waits up to [`CHILD_END_MS_MAX`] for children that were told to end, then kills the remaining ones.
+pub(crate) fn end_all(mut children: Vec<Child>) {
+    let until = Instant::now() + Duration::from_millis(CHILD_END_MS_MAX);
+    let mut nap = Duration::from_micros(200);
+    while Instant::now() < until {
+        children.retain_mut(|child| child.ended().is_none());
+        if children.is_empty() {
+            return;
+        }
+        std::thread::sleep(nap);
+        nap = (nap * 2).min(Duration::from_millis(10));
+    }
+}
+
+/// The socket that children write their log to.
+pub struct Log {
+    near: UnixStream,
+    far: UnixStream,
+    /// What was read last.
+    bytes: Box<[u8; 16 * 1024]>,
+}
+
+impl Log {
+    /// Makes the socket pair.
+    pub fn new() -> Result<Log, Error> {
+        let failed = |error| Error::new("cannot make a socket for the children's log", error);
+        let (near, far) = UnixStream::pair().map_err(failed)?;
+        near.set_nonblocking(true).map_err(failed)?;
+        // Children share the far end: a child that floods it must not block the others.
+        far.set_nonblocking(true).map_err(failed)?;
+        let bytes = Box::new([0; 16 * 1024]);
+        Ok(Log { near, far, bytes })
+    }
+
+    /// A copy of the far end, as one child's standard error.
+    pub(crate) fn for_child(&self) -> Result<Stdio, Error> {
+        let far = self.far.try_clone();
+        let far = far.map_err(|error| Error::new("cannot hand the log to a child", error))?;
+        Ok(Stdio::from(OwnedFd::from(far)))
+    }
+
+    /// What children wrote since the last call; may be empty.
+    pub fn read(&mut self) -> &[u8] {
+        let count = self.near.read(&mut self.bytes[..]).unwrap_or(0);
+        &self.bytes[..count]
     }
 }

@@ -6,11 +6,10 @@
 
 use super::{Slot, count};
 use crate::keys::secret::signed_hello;
-use crate::system::clock::span;
+use crate::system::inbox::Inbox;
 use crate::system::limits::*;
-use crate::system::net::Inbox;
+use crate::system::now::wall_us;
 use crate::system::random;
-use crate::system::wait::wall_us;
 use crate::wire::{
     CONTROL_BYTES_MAX, Challenge, FrameKind, HEAD_BYTES, Hello, Ready, Refusal, Sample,
 };
@@ -19,6 +18,7 @@ use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_verify::duration::span;
 use rsoracle_verify::error::Error;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};

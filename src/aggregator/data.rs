@@ -5,8 +5,8 @@
 //! check per frame. A connection with a refused frame is closed.
 
 use super::{Slot, count};
+use crate::system::inbox::Inbox;
 use crate::system::limits::*;
-use crate::system::net::Inbox;
 use crate::wire::Preamble;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Observation;

@@ -2,16 +2,17 @@
 //! ended.
 
 use super::book::Kept;
-use super::words::Words;
-use super::{Aggregator, DETAIL_SLOTS_MAX, view};
-use crate::system::child;
+use super::children;
+use super::words::{self, Words};
+use super::{Aggregator, DETAIL_SLOTS_MAX, Slot, view};
 use crate::system::child::Child;
-use crate::system::wait::wall_us;
-use rsoracle_proof::record::{Answer, Observation};
+use crate::system::now::wall_us;
+use rsoracle_proof::publish::Decision;
+use rsoracle_proof::record::Answer;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 /// Most reads of the children's log at the end of a run: a child that never stops logging must not delay the end.
@@ -26,8 +27,11 @@ impl Aggregator<'_> {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
             let observation = round.parts[index].observation;
-            let priced = |one: Observation| matches!(one.answer, Answer::Price(_));
-            slot.restart.round_over(observation.is_some_and(priced));
+            let priced = observation.is_some_and(|one| matches!(one.answer, Answer::Price(_)));
+            slot.restart.round_over(priced);
+            if priced {
+                self.voices.last.remove(&(index as u16));
+            }
             if slot.remark.is_empty() && !answered {
                 slot.remark = match misfits.remove(&(index as u16)) {
                     None => view::why_silent(slot, round.start_us).to_owned(),
@@ -39,42 +43,83 @@ impl Aggregator<'_> {
                 };
             }
         }
-        self.screen.draw(view::sampling(&self.slots, &round), true);
+        match self.config.every_us {
+            None => self.screen.draw(
+                view::sampling(&self.slots, &round, self.screen.rows()),
+                true,
+            ),
+            // Of many rounds, only the lines below stay.
+            Some(_) => self.screen.draw(Vec::new(), true),
+        }
         self.screen.freeze();
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
-        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        if self.config.every_us.is_none() {
-            for line in Words(&report).details(&remarks, DETAIL_SLOTS_MAX) {
-                self.tell(&line);
-            }
-        } else {
-            let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
-            self.tell(&Words(&report).round_line(restarts));
-            for line in Words(&report).exceptions(&remarks, DETAIL_SLOTS_MAX) {
-                self.tell(&line);
-            }
-        }
-        for line in self.voices.summary() {
-            self.screen.say(&line);
-        }
         for line in self.strays.take(&report) {
             self.screen.say(&format!("aggregator: {line}"));
         }
-        if let Some(why) = Words(&report).failure() {
-            self.say_failure(&report, &why);
+        match self.config.every_us {
+            None => self.tell_round(&report),
+            Some(_) => self.tell_one_of_many(&report),
         }
         self.print(&report, &line)
     }
 
-    /// A price that is missing or withheld is always reported. A price that has not changed enough is mere progress.
-    fn say_failure(&mut self, report: &Report, why: &str) {
-        if report.decision.has_price() {
-            self.tell(why);
-        } else {
-            self.screen.say(&format!("aggregator: {why}"));
+    /// Says what every slot did.
+    fn tell_round(&mut self, report: &Report) {
+        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
+        for line in Words(report).details(&remarks, DETAIL_SLOTS_MAX) {
+            self.tell(&line);
         }
+        for line in self.voices.summary() {
+            self.screen.say(&line);
+        }
+        if let Some(why) = Words(report).failure() {
+            let help = match report.decision {
+                Decision::NoQuorum => self.doctor(),
+                _ => String::new(),
+            };
+            self.screen.say(&format!("aggregator: {why}{help}"));
+        }
+    }
+
+    /// Says what is new about the slots, and one line about the round. A price that is missing or withheld is always reported.
+    fn tell_one_of_many(&mut self, report: &Report) {
+        let words = Words(report);
+        let cause = |(index, slot): (u16, &Slot)| match self.voices.last.get(&index) {
+            Some(said) if slot.remark.is_empty() => format!("it said: {said}"),
+            Some(said) => format!("{}; it said: {said}", slot.remark),
+            None => slot.remark.clone(),
+        };
+        let causes: Vec<String> = (0..).zip(&self.slots).map(cause).collect();
+        let news = words.news(&mut self.absences, &causes, DETAIL_SLOTS_MAX);
+        for line in self.voices.summary() {
+            self.screen.say(&line);
+        }
+        news.iter().for_each(|line| self.tell(line));
+        if let Some(refused) = words.refused_text() {
+            self.tell(&refused);
+        }
+        let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
+        let mut line = words.round_line(restarts, &self.absences);
+        let whole = report.outcome.prices == self.config.collectors;
+        // On a terminal that shows the result too, one line a round is enough, unless something is wrong.
+        let shown = self.screen.live() && std::io::stdout().is_terminal();
+        match report.decision {
+            Decision::Published if shown && whole => {}
+            Decision::Published | Decision::Unchanged => self.tell(&line),
+            _ => {
+                if report.decision == Decision::NoQuorum && !news.is_empty() {
+                    line.push_str(&self.doctor());
+                }
+                self.screen.say(&format!("aggregator: {line}"));
+            }
+        }
+    }
+
+    /// The command that examines the sources; empty if they are embedded.
+    fn doctor(&self) -> String {
+        words::doctor(self.slots.iter().map(|slot| slot.source.as_str()))
     }
 
     /// Makes the signed report of a round, and appends it to the journal if there is one. `None` if that failed.
@@ -124,21 +169,38 @@ impl Aggregator<'_> {
             let mark = self.screen.mark();
             report.closing_line().map(|line| format!("{mark}{line}"))
         };
-        let Some(shown) = shown else { return code };
-        let mut out = std::io::stdout().lock();
-        let began = Instant::now();
-        let written = out.write_all(format!("{shown}\n").as_bytes());
-        let written = written.and_then(|()| out.flush());
-        self.spent_us[1] = began.elapsed().as_micros() as u64;
-        match written {
-            Ok(()) => code,
-            Err(error) => {
-                self.screen.say(&format!(
-                    "aggregator: cannot write the result to standard output: {error}"
-                ));
-                EXIT_FAILURE
-            }
+        match shown {
+            Some(shown) if !self.print_line(&shown) => EXIT_FAILURE,
+            _ => code,
         }
+    }
+
+    /// Prints a result, and returns whether that was possible. Of rounds without end whose results are in a file too, none
+    /// waits for a reader. Without such a file, they end if nothing can be printed any more.
+    fn print_line(&mut self, shown: &str) -> bool {
+        let config = self.config;
+        let file = config.journal.as_ref().or(config.latest.as_ref());
+        let began = Instant::now();
+        let written = match config.every_us.and(file) {
+            Some(_) => self.outlet.print(shown),
+            None => writeln!(std::io::stdout(), "{shown}"),
+        };
+        self.spent_us[1] = began.elapsed().as_micros() as u64;
+        let failed = written.is_err();
+        self.over = failed && file.is_none();
+        let changed = failed != std::mem::replace(&mut self.outlet.fails, failed);
+        let line = match (written, file) {
+            _ if !changed => return !failed,
+            (Ok(()), _) => "standard output takes results again".to_owned(),
+            (Err(error), Some(path)) => format!(
+                "cannot write to standard output: {error}; reports are still written to {path}"
+            ),
+            (Err(error), None) => {
+                format!("cannot write the result to standard output, and no file keeps it: {error}")
+            }
+        };
+        self.screen.say(&format!("aggregator: {line}"));
+        !failed
     }
 
     /// Called when no round can begin: says what is missing. Returns the exit code.
@@ -161,8 +223,9 @@ impl Aggregator<'_> {
         if let Some(refused) = Words(&report).refused_text() {
             self.tell(&refused);
         }
+        let doctor = self.doctor();
         self.screen.say(&format!(
-            "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}"
+            "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}{doctor}"
         ));
         self.print(&report, &line)
     }
@@ -194,6 +257,6 @@ impl Aggregator<'_> {
         self.slots.clear();
         drop(self.data);
         drop(self.control);
-        child::end_all(children);
+        children::end_all(children);
     }
 }

@@ -24,16 +24,16 @@ pub mod words;
 
 use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
-use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes, wipe};
-use crate::system::child::{Child, Log};
+use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes};
+use crate::system::child::Child;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
+use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::random;
-use crate::system::screen::Screen;
-use crate::system::wait::{sharpen_sleeps, wall_us};
+use crate::system::screen::{Outlet, Screen};
 use crate::wire as frame;
 use book::{Book, Remark};
-use children::{CollectorPlace, ExchangeChild};
+use children::{ExchangeChild, Log};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -45,9 +45,10 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_remarks, listen, write_enrolment};
+use setup::{check_open_files, collector_keys, key_remarks, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
+use words::Absence;
 
 /// Most lines of a result that are about single collectors.
 const DETAIL_SLOTS_MAX: usize = 20;
@@ -140,6 +141,11 @@ struct Aggregator<'a> {
     /// What the last round spent on keeping its report and on writing to standard output, in microseconds.
     spent_us: [u64; 2],
     screen: Screen,
+    outlet: Outlet,
+    /// Slot by slot, since when it gives no price.
+    absences: Vec<Absence>,
+    /// Whether no further round makes sense.
+    over: bool,
     exchange: Option<ExchangeChild>,
     exchange_restart: Restart,
     /// Address of the embedded exchange, if there is one.
@@ -199,6 +205,9 @@ impl<'a> Aggregator<'a> {
             strays: Strays::default(),
             spent_us: [0; 2],
             screen,
+            outlet: Outlet::default(),
+            absences: (0..config.collectors).map(|_| Absence::default()).collect(),
+            over: false,
             exchange: None,
             exchange_restart: Restart::default(),
             endpoint: config.endpoint.clone(),
@@ -222,52 +231,6 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Starts the embedded exchange if it is needed, and every local collector.
-    fn start_collectors(&mut self) -> Result<(), Error> {
-        let (control, data) = (self.control.address, self.data.address);
-        for (asked, opened) in [(self.config.control, control), (self.config.data, data)] {
-            if asked.port() != opened.port() && asked.port() != 0 {
-                let (taken, free) = (asked.port(), opened.port());
-                self.tell(&format!(
-                    "port {taken} is in use by another program; using port {free} instead, which collectors started here are told"
-                ));
-            }
-        }
-        self.tell(&format!(
-            "control channel on {control}, data channel on {data}"
-        ));
-        for warning in words::warnings(&self.config.tolerance()) {
-            self.tell(&warning);
-        }
-        if self.has_exchange() {
-            let exchange = children::exchange(&self.log, None)?;
-            self.tell(&format!(
-                "embedded exchange on {}, with recorded prices",
-                exchange.endpoint.url
-            ));
-            self.endpoint = Some(exchange.endpoint.clone());
-            self.exchange = Some(exchange);
-        }
-        let endpoint = self.endpoint.clone();
-        for slot in 0..self.config.collectors {
-            let place = CollectorPlace {
-                slot,
-                control,
-                data,
-                endpoint: endpoint.as_ref(),
-            };
-            self.start_collector(&place)?;
-            // The first collectors connect already, and the listener's queue is short.
-            self.sweep();
-        }
-        Ok(())
-    }
-
-    /// Whether this aggregator starts the embedded exchange.
-    fn has_exchange(&self) -> bool {
-        self.config.embedded() && self.config.endpoint.is_none()
-    }
-
     /// Runs one round as soon as the collectors are ready. Returns the exit code.
     fn one_round(&mut self) -> u8 {
         if !self.gather() {
@@ -282,23 +245,6 @@ impl<'a> Aggregator<'a> {
             EXIT_OK if !written => EXIT_FAILURE,
             code => code,
         }
-    }
-
-    /// Starts a local collector, or writes the enrolment of a remote one.
-    fn start_collector(&mut self, place: &CollectorPlace) -> Result<(), Error> {
-        let slot = &mut self.slots[usize::from(place.slot)];
-        let mut enrolment = [0; 64];
-        enrolment[..32].copy_from_slice(slot.secret.expose());
-        enrolment[32..].copy_from_slice(self.key.public().bytes());
-        let done = if slot.remote {
-            let dir = self.config.enrolment_dir.as_deref();
-            write_enrolment(dir.expect("--remote needs it"), place.slot, &enrolment)
-        } else {
-            let child = children::collector(self.config, place, &enrolment, &self.log);
-            child.map(|child| slot.child = Some(child))
-        };
-        wipe(&mut enrolment);
-        done
     }
 
     /// Polls everything once: the children's log, both channels, and the children themselves. Returns whether anything
@@ -352,7 +298,8 @@ impl<'a> Aggregator<'a> {
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
             let possible = self.slots.iter().filter(|slot| slot.may_come()).count();
             if self.screen.live() {
-                self.screen.draw(view::gathering(&self.slots), false);
+                self.screen
+                    .draw(view::gathering(&self.slots, self.screen.rows()), false);
             }
             if ready == possible || Instant::now() >= until {
                 return ready >= needed;
@@ -456,7 +403,7 @@ impl<'a> Aggregator<'a> {
     fn show_progress(&mut self, told: usize) -> usize {
         let round = self.round.as_ref().expect("a round is running");
         if self.screen.live() {
-            let block = view::sampling(&self.slots, round);
+            let block = view::sampling(&self.slots, round, self.screen.rows());
             self.screen.draw(block, false);
             return told;
         }

@@ -8,7 +8,7 @@
 //! leaves a journal that may be continued.
 
 use crate::aggregator::settings::Run;
-use crate::system::wait::wall_us;
+use crate::system::now::wall_us;
 use rsoracle_proof::report::{Content, Report, Verifier};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;

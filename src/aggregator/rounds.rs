@@ -8,11 +8,11 @@ use super::children::CollectorPlace;
 use super::nap::Naps;
 use super::{Aggregator, view};
 use crate::aggregator::settings::clear_us;
-use crate::system::clock::span;
 use crate::system::limits::*;
+use crate::system::now::wall_us;
 use crate::system::random;
-use crate::system::wait::wall_us;
 use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::duration::span;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
 
@@ -103,7 +103,7 @@ impl Aggregator<'_> {
         let mut left = self.config.rounds;
         let mut before_us: Option<u64> = None;
         let (origin, mut offsets) = (Instant::now(), offsets_us(Instant::now()));
-        while left != Some(0) {
+        while left != Some(0) && !self.over {
             let start_us = self.next_start_us(every_us);
             if let Some(before_us) = &mut before_us
                 && start_us > *before_us + every_us
@@ -133,7 +133,7 @@ impl Aggregator<'_> {
                 written = self.write_roster();
             }
         }
-        Ok(if failed || !written {
+        Ok(if !self.outlet.finish() || failed || !written {
             EXIT_FAILURE
         } else {
             code
@@ -173,10 +173,13 @@ impl Aggregator<'_> {
         let mut naps = Naps::resting();
         loop {
             let stirred = self.sweep();
+            // An error is reported with the next result.
+            let _ = self.outlet.push();
             self.restart_exchange()?;
             self.restart_ended()?;
             if self.screen.live() {
-                self.screen.draw(view::gathering(&self.slots), false);
+                self.screen
+                    .draw(view::gathering(&self.slots, self.screen.rows()), false);
             }
             let left_us = (start_us - self.lead_us()).saturating_sub(wall_us());
             if left_us == 0 {

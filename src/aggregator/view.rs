@@ -1,7 +1,6 @@
 //! The live display: one line per collector.
 
 use super::Slot;
-use crate::system::limits::DISPLAY_LINES_MAX;
 use rsoracle_proof::price;
 use rsoracle_proof::round::Round;
 
@@ -16,22 +15,26 @@ pub(crate) fn why_silent(slot: &Slot, start_us: u64) -> &str {
     }
 }
 
-/// The lines of the display while collectors get ready.
-pub fn gathering(slots: &[Slot]) -> Vec<String> {
+/// The lines of the display while collectors get ready: at most `rows`. Columns are separated by tabs, the most important ones
+/// first.
+pub fn gathering(slots: &[Slot], rows: usize) -> Vec<String> {
     let state = |slot: &Slot| match &slot.member {
         Some(member) => match member.first_price {
-            Some(first) => format!("ready        first price {}", price::text(first)),
-            None => "enrolled     connecting to the exchange".to_owned(),
+            Some(first) => (
+                true,
+                format!("ready    \tfirst price {}", price::text(first)),
+            ),
+            None => (false, "enrolled \tconnecting to the exchange".to_owned()),
         },
-        None if slot.may_come() => "starting".to_owned(),
-        None => format!("gone         {}", slot.remark),
+        None if slot.may_come() => (false, "starting ".to_owned()),
+        None => (false, format!("gone     \t{}", slot.remark)),
     };
-    block(slots, |_, slot| state(slot))
+    block(slots, rows, |_, slot| state(slot))
 }
 
-/// The lines of the display while samples are taken.
-pub(crate) fn sampling(slots: &[Slot], round: &Round) -> Vec<String> {
-    block(slots, |index, slot| {
+/// The lines of the display while samples are taken: at most `rows`.
+pub(crate) fn sampling(slots: &[Slot], round: &Round, rows: usize) -> Vec<String> {
+    block(slots, rows, |index, slot| {
         let records = &round.parts[index].records;
         let last = records.iter().rev().find_map(|record| record.price.ok());
         let state = match (&slot.member, round.answered(index as u16)) {
@@ -45,28 +48,44 @@ pub(crate) fn sampling(slots: &[Slot], round: &Round) -> Vec<String> {
             .filter(|record| record.price.is_err())
             .count();
         let misses = if missing > 0 {
-            format!("  {missing} missing")
+            format!("\t{missing} missing")
         } else {
             String::new()
         };
         let last = last.map_or("-".to_owned(), price::text);
-        format!(
-            "{state}    sample {} of {}  last {last}{misses}",
-            records.len(),
-            round.terms.samples
+        let (taken, samples) = (records.len(), round.terms.samples);
+        let calm = missing == 0 && matches!(state, "answered " | "sampling ");
+        (
+            calm,
+            format!("{state}\tlast {last}\tsample {taken} of {samples}{misses}"),
         )
     })
 }
 
-fn block(slots: &[Slot], line: impl Fn(usize, &Slot) -> String) -> Vec<String> {
-    let shown = slots.iter().enumerate().take(DISPLAY_LINES_MAX);
-    let mut lines: Vec<String> = shown
-        .map(|(index, slot)| format!("collector {index:<3} {}", line(index, slot)))
-        .collect();
-    if slots.len() > DISPLAY_LINES_MAX {
-        lines.push(format!("… and {} more", slots.len() - DISPLAY_LINES_MAX));
+/// One line for each slot, with its exchange last. If there are more slots than rows, those that are not calm come first, and
+/// the last line counts the others.
+fn block(
+    slots: &[Slot],
+    rows: usize,
+    line: impl Fn(usize, &Slot) -> (bool, String),
+) -> Vec<String> {
+    let told = |(index, slot): (usize, &Slot)| {
+        let (calm, text) = line(index, slot);
+        (
+            calm,
+            index,
+            format!("collector {index:<2}\t{text}\t{}", slot.source),
+        )
+    };
+    let mut lines: Vec<(bool, usize, String)> = slots.iter().enumerate().map(told).collect();
+    if lines.len() > rows {
+        lines.sort_unstable();
+        let shown = rows.saturating_sub(1);
+        let more = lines.split_off(shown).len();
+        lines.push((true, slots.len(), format!("… and {more} more")));
+        lines.sort_unstable_by_key(|(_, index, _)| *index);
     }
-    lines
+    lines.into_iter().map(|(_, _, text)| text).collect()
 }
 
 /// How many samples all participating collectors have reported.
@@ -99,4 +118,27 @@ pub(crate) fn sample_line(round: &Round, index: usize) -> String {
         round.terms.samples,
         prices.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::secret::EnrolmentSecret;
+
+    #[test]
+    fn a_terminal_with_fewer_rows_than_slots_shows_those_that_are_not_calm() {
+        let slot = |_| {
+            let secret = EnrolmentSecret::take(&mut [1; 32]);
+            Slot::new("kraken:BTC/USD".to_owned(), secret, false)
+        };
+        let slots: Vec<Slot> = (0..7).map(slot).collect();
+        let shown = |rows| block(&slots, rows, |index, _| (index != 5, "state".to_owned()));
+        let whole = shown(7);
+        assert_eq!(whole.len(), 7);
+        assert_eq!(whole[6], "collector 6 \tstate\tkraken:BTC/USD");
+        let few = shown(3).join("; ");
+        let told = [0, 5].map(|index| &*whole[index]).join("; ");
+        assert_eq!(few, format!("{told}; … and 5 more"));
+        assert_eq!(shown(1), ["… and 7 more"]);
+    }
 }

@@ -4,6 +4,7 @@
 //! beyond [`TEXTS_MAX`] different texts, every line is shown.
 
 use crate::system::limits::LOG_LINE_BYTES_MAX;
+use std::collections::BTreeMap;
 
 /// Most different texts that are remembered.
 const TEXTS_MAX: usize = 64;
@@ -13,6 +14,8 @@ const TEXTS_MAX: usize = 64;
 pub struct Voices {
     unfinished: Vec<u8>,
     heard: Vec<(String, Vec<u16>)>,
+    /// What each collector logged last.
+    pub(crate) last: BTreeMap<u16, String>,
 }
 
 impl Voices {
@@ -43,6 +46,7 @@ impl Voices {
                 format!("a child: {line}")
             });
         };
+        self.last.insert(slot, text.to_owned());
         match self.heard.iter_mut().find(|(heard, _)| heard == text) {
             Some((_, slots)) if slots.contains(&slot) => Some(line),
             Some((_, slots)) => {

@@ -1,11 +1,25 @@
 //! A report in words for people: what each slot did, what was refused, and why there is no price.
 
+use crate::aggregator::voices::slots_text;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::{Lateness, Report};
 use rsoracle_proof::round::Standing;
+use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::tolerance::{Groups, Tolerance, counted};
 use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::duration::span;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One day, in microseconds.
+const DAY_US: u64 = 86_400_000_000;
+
+/// Since when a slot has given no price, if it gives none, and what was said about that.
+#[derive(Default)]
+pub struct Absence {
+    since_us: Option<u64>,
+    said: String,
+}
 
 /// A report, in words for people.
 pub struct Words<'a>(
@@ -50,44 +64,114 @@ impl Words<'_> {
         lines
     }
 
-    /// One line about one round of many.
-    pub fn round_line(&self, restarts: u32) -> String {
-        let price = self.0.price().map_or("no price".to_owned(), price::text);
-        let restarts = match restarts {
-            0 => String::new(),
-            count => format!(
-                ", {}",
-                counted(count.min(u16::MAX.into()) as u16, "restart")
+    /// One line about one round of many: the price or why there is none, and the slots without a price.
+    pub fn round_line(&self, restarts: u32, absences: &[Absence]) -> String {
+        let report = self.0;
+        let prices = report.outcome.prices;
+        let outcome = match (self.failure(), report.price()) {
+            (Some(why), None) => why,
+            (why, price) => format!(
+                "{}, {}, {prices} of {} prices",
+                price.map_or("no price".to_owned(), price::text),
+                why.as_deref().unwrap_or(report.decision.name()),
+                report.round.terms.n()
             ),
         };
+        let restarts = match restarts {
+            0 => String::new(),
+            count => format!(", {}", counted(count, "restart")),
+        };
+        let mut groups: BTreeMap<u64, Vec<u16>> = BTreeMap::new();
+        for (slot, absence) in (0..).zip(absences) {
+            if let Some(since_us) = absence.since_us {
+                groups.entry(since_us).or_default().push(slot);
+            }
+        }
+        let group = |(since_us, slots): (&u64, &Vec<u16>)| match slots.as_slice() {
+            [slot] => format!("{} since {}", self.who(*slot), self.clock(*since_us)),
+            _ => format!(
+                "collectors {} since {}",
+                slots_text(slots),
+                self.clock(*since_us)
+            ),
+        };
+        let groups: Vec<String> = groups.iter().map(group).collect();
+        let without = match groups.is_empty() {
+            true => String::new(),
+            false => format!("; without {}", groups.join(", ")),
+        };
+        let mut absent = (0..)
+            .zip(absences)
+            .filter(|(_, absence)| absence.since_us.is_some());
+        let further = match absent.next() {
+            Some((slot, first)) if report.price().is_none() => {
+                format!("; {}: {}", self.who(slot), first.said)
+            }
+            Some(_) if prices == report.round.terms.quorum => {
+                "; one more failure costs the quorum".to_owned()
+            }
+            _ => String::new(),
+        };
+        let start = utc_text(report.round.start_us);
         format!(
-            "report {}, round of {}: {price}, {}, {} of {} prices{restarts}",
-            self.0.number,
-            utc_text(self.0.round.start_us),
-            self.0.decision.name(),
-            self.0.outcome.prices,
-            self.0.round.terms.n()
+            "report {}, round of {start}: {outcome}{restarts}{without}{further}",
+            report.number
         )
     }
 
-    /// The slots that gave no price, at most `slots_max` of them, one per line; then what was refused.
-    pub fn exceptions(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
-        let priced =
-            |standing: &Standing| matches!(standing, Standing::Used(_) | Standing::Trimmed(_));
-        let standings = self.0.outcome.standings.iter().enumerate();
-        let others = standings
-            .filter(|(_, standing)| !priced(standing))
-            .take(slots_max);
-        let mut lines: Vec<String> = others
-            .map(|(slot, standing)| {
-                format!(
-                    "collector {slot}: {}",
-                    self.slot_text(slot, standing, remarks)
-                )
-            })
-            .collect();
-        lines.extend(self.refused_text());
+    /// Notes who gave a price in a round of many, and who did not. Returns a line for each slot for which that is new, or has
+    /// another cause, but at most `slots_max` and one that counts the others. `causes` has what is known of each slot, or an
+    /// empty text.
+    pub fn news(
+        &self,
+        absences: &mut [Absence],
+        causes: &[String],
+        slots_max: usize,
+    ) -> Vec<String> {
+        let start_us = self.0.round.start_us;
+        let mut lines = Vec::new();
+        let slots = self.0.outcome.standings.iter().zip(absences).zip(causes);
+        for (slot, ((standing, absence), cause)) in (0..).zip(slots) {
+            let state = match standing {
+                Standing::Used(_) | Standing::Trimmed(_) => {
+                    if let Some(since_us) = std::mem::take(absence).since_us {
+                        let after = span(start_us.saturating_sub(since_us));
+                        lines.push(format!("{}: prices again, after {after}", self.who(slot)));
+                    }
+                    continue;
+                }
+                Standing::Abstained(why) => format!("abstains: {why}"),
+                Standing::Equivocated => "excluded: it signed two different answers".to_owned(),
+                Standing::Silent => "silent".to_owned(),
+            };
+            let since_us = *absence.since_us.get_or_insert(start_us);
+            let separator = if cause.is_empty() { "" } else { "; " };
+            let said = format!("{state}{separator}{cause}");
+            // A cause that differs only in numbers is not news.
+            let shape = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+            if shape(&absence.said) != shape(&said) {
+                let (who, since) = (self.who(slot), self.clock(since_us));
+                lines.push(format!("{who}: no price since {since}: {said}"));
+            }
+            absence.said = said;
+        }
+        if lines.len() > slots_max {
+            let more = lines.split_off(slots_max).len();
+            lines.push(format!("… and {more} more"));
+        }
         lines
+    }
+
+    /// A slot and its exchange: `collector 4 (okx)`.
+    fn who(&self, slot: u16) -> String {
+        let source = &self.0.round.terms.seats[usize::from(slot)].source;
+        format!("collector {slot} ({})", exchange_of(source))
+    }
+
+    /// A time of the day, with the date if that is more than a day before the round.
+    fn clock(&self, us: u64) -> String {
+        let old = self.0.round.start_us.saturating_sub(us) >= DAY_US;
+        format!("{} UTC", &utc_text(us)[if old { 0 } else { 11 }..19])
     }
 
     /// What was refused, with a count for each reason; `None` if nothing was.
@@ -168,6 +252,16 @@ fn short(value: f64) -> String {
     }
     let decimals = (3 - price::exponent(value)).clamp(0, 18) as usize;
     format!("{value:.decimals$}")
+}
+
+/// The command that examines these sources; empty if they are embedded. It begins with a semicolon.
+pub(crate) fn doctor<'a>(sources: impl Iterator<Item = &'a str>) -> String {
+    let live = sources.filter(|source| !source.starts_with("embedded"));
+    let live = Vec::from_iter(live.collect::<BTreeSet<_>>()).join(" ");
+    match live.is_empty() {
+        true => String::new(),
+        false => format!("; 'rsoracle doctor {live}' examines what can be reached"),
+    }
 }
 
 /// A warning for every exchange and every foreign quote currency that holds more slots than may be faulty.
@@ -261,6 +355,83 @@ mod tests {
             words.failure().as_deref(),
             Some("no price: 0 of 7 collectors gave a price, 5 are needed (quorum)")
         );
+    }
+
+    /// A round of many that starts so many seconds later, in which the slots up to `prices` give one.
+    fn later(seconds: u64, prices: usize) -> Report {
+        let mut report = report();
+        report.round.start_us += seconds * 1_000_000;
+        for standing in &mut report.outcome.standings[..prices] {
+            *standing = Standing::Used(87233.42);
+        }
+        report.outcome.prices = prices as u16;
+        report.outcome.price = (prices >= 5).then_some(87233.42);
+        if prices >= 5 {
+            report.decision = Decision::Published;
+        }
+        report
+    }
+
+    #[test]
+    fn of_many_rounds_people_read_what_is_new_and_since_when_something_is_wrong() {
+        let mut absences: [Absence; 7] = Default::default();
+        let mut causes = vec![String::new(); 7];
+        let whole = later(0, 7);
+        assert_eq!(Words(&whole).news(&mut absences, &causes, 20), [""; 0]);
+        let line = Words(&whole).round_line(0, &absences);
+        assert!(
+            line.ends_with(": 87233.42, published, 7 of 7 prices"),
+            "{line}"
+        );
+
+        let fewer = later(10, 5);
+        "no answer in 5 s".clone_into(&mut causes[5]);
+        assert_eq!(
+            Words(&fewer).news(&mut absences, &causes, 20),
+            [
+                "collector 5 (binance): no price since 10:30:10 UTC: silent; no answer in 5 s",
+                "collector 6 (binance): no price since 10:30:10 UTC: silent",
+            ]
+        );
+        let line = Words(&fewer).round_line(1, &absences);
+        let end = "5 of 7 prices, 1 restart; without collectors 5-6 since 10:30:10 UTC; one more failure costs the quorum";
+        assert!(line.ends_with(end), "{line}");
+
+        // Only the number is new.
+        "no answer in 7 s".clone_into(&mut causes[5]);
+        let same = later(20, 5);
+        assert_eq!(Words(&same).news(&mut absences, &causes, 20), [""; 0]);
+        "its process ended".clone_into(&mut causes[5]);
+        assert_eq!(
+            Words(&same).news(&mut absences, &causes, 20),
+            ["collector 5 (binance): no price since 10:30:10 UTC: silent; its process ended"]
+        );
+
+        // A day later everything but one is down.
+        let down = later(86_410, 1);
+        let news = Words(&down).news(&mut absences, &causes, 2);
+        assert_eq!(news.len(), 3);
+        assert_eq!(news[2], "… and 2 more");
+        let line = Words(&down).round_line(0, &absences);
+        let end = ": no price: 1 of 7 collectors gave a price, 5 are needed (quorum); without collectors 5-6 since 2026-11-22T10:30:10 UTC, collectors 1-4 since 10:30:10 UTC; collector 1 (binance): silent";
+        assert!(line.ends_with(end), "{line}");
+
+        let back = later(86_530, 7);
+        let news = Words(&back).news(&mut absences, &causes, 20);
+        assert_eq!(news.len(), 6);
+        assert_eq!(news[0], "collector 1 (binance): prices again, after 2 min");
+        assert!(!Words(&back).round_line(0, &absences).contains("without"));
+    }
+
+    #[test]
+    fn live_sources_are_examined_by_name() {
+        let sources = ["kraken:BTC/USD", "okx:BTC-USDT", "kraken:BTC/USD"];
+        let text = doctor(sources.into_iter());
+        assert!(
+            text.contains("'rsoracle doctor kraken:BTC/USD okx:BTC-USDT'"),
+            "{text}"
+        );
+        assert_eq!(doctor(["embedded:BTCUSDT"].into_iter()), "");
     }
 
     #[test]

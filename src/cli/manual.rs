@@ -3,7 +3,7 @@
 //! Invariant: every command and flag of the tables is in its manual page and in each completion. All text of the tables is
 //! escaped: none of it is interpreted as markup or code.
 
-use crate::flags::args::{Command, Flag, call, explanation, typed};
+use crate::flags::args::{Command, Flag, call, explanation, grouped, typed};
 use crate::flags::tables::COMMANDS;
 
 /// What may be typed instead of a command.
@@ -76,7 +76,14 @@ fn overview() -> String {
 
 fn page(command: &Command) -> String {
     let flag = |flag: &Flag| term(&typed(flag), &explanation(flag));
-    let flags: String = command.flags.iter().map(flag).collect();
+    let flags = grouped(command).into_iter().map(|(title, flags)| {
+        let flags: String = flags.into_iter().map(flag).collect();
+        match command.groups.is_empty() {
+            true => flags,
+            false => format!(".SS {}\n{flags}", roff(title)),
+        }
+    });
+    let flags: String = flags.collect();
     let (call, example) = (roff(&call(command)), roff(command.example));
     let mut page = head(&format!("rsoracle-{}", command.name), command.job) + &call;
     if !flags.is_empty() {
@@ -225,6 +232,7 @@ mod tests {
             notes: "'br\n.rm\n  \\n(.x  'a'\n  far:off\n     .b",
             example: ".ex",
             operands: "…",
+            groups: &[],
             flags: &[],
         };
         let page = page(&odd);

@@ -4,7 +4,7 @@
 //! [`COMPLAINTS_MAX`] in all, whatever the exchange and the aggregator do. The number of those left out is logged later.
 
 use crate::system::limits::{COMPLAINTS_MAX, COMPLAINTS_MS};
-use rsoracle_verify::log;
+use crate::system::stream::say;
 use std::time::{Duration, Instant};
 
 /// What was complained of lately.
@@ -29,7 +29,7 @@ impl Complaints {
     /// Logs a complaint, if it is news.
     pub(super) fn add(&mut self, text: String) {
         if self.is_news(&text) {
-            log::say(&self.role, text);
+            say(&self.role, text);
         }
     }
 
@@ -53,7 +53,7 @@ impl Complaints {
         *self = Complaints::new(&self.role);
         if count > 0 {
             let text = format!("left out {count} more lines like those above in the last {past} s");
-            log::say(&self.role, text);
+            say(&self.role, text);
         }
     }
 }

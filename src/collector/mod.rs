@@ -26,7 +26,9 @@ use crate::system::clock::{Anchor, span};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::net::Patience;
-use crate::system::wait::{Clock, SystemClock, sharpen_sleeps, wall_us};
+use crate::system::now::{sharpen_sleeps, wall_us};
+use crate::system::stream;
+use crate::system::wait::{Clock, SystemClock};
 use crate::wire::Ready;
 use complaints::Complaints;
 use control::{Control, over_us};
@@ -34,7 +36,6 @@ use data::DataChannel;
 use rsoracle_proof::record::Observation;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_verify::error::Error;
-use rsoracle_verify::log;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -281,11 +282,11 @@ impl Collector<'_> {
                     taken += 1;
                 }
                 Ok(None) => break,
-                Err(ended) => log::say(&self.role, ended.text),
+                Err(ended) => stream::say(&self.role, ended.text),
             }
         }
         if let Err(ended) = self.session.keep_alive() {
-            log::say(&self.role, ended.text);
+            stream::say(&self.role, ended.text);
         }
         if !self.session.is_open() && Instant::now() >= self.session.retry_at() {
             self.connect_between_rounds();

@@ -11,12 +11,12 @@ use crate::exchange::link::Ended;
 use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
+use crate::system::stream;
 use crate::system::wait::{Clock, wait_until};
 use crate::wire::{RoundFrame, Sample};
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::record::Answer;
 use rsoracle_verify::error::Error;
-use rsoracle_verify::log;
 use std::time::{Duration, Instant};
 
 /// The id that the request for a sample carries.
@@ -62,7 +62,7 @@ impl Collector<'_> {
             }
             if let Some(finished) = sampler.finish() {
                 if let Answer::Abstain(why) = finished.1 {
-                    log::say(&self.role, format_args!("abstains: {why}"));
+                    stream::say(&self.role, format_args!("abstains: {why}"));
                 }
                 let observation = self.sign(round, &finished);
                 return Ok(self.send_observation(&observation.encode())?);
@@ -108,7 +108,7 @@ impl Collector<'_> {
         self.complaints.add(text.to_owned());
         // With short periods, a round ends before a reply is overdue, so `give_up_overdue` never notices a dead connection.
         if sampler.oldest_asked().is_some() && self.session.mute_for(REPLY_MS_MAX) {
-            log::say(&self.role, "the exchange stopped answering; reconnecting");
+            stream::say(&self.role, "the exchange stopped answering; reconnecting");
             self.session.lose();
         }
     }
@@ -117,7 +117,7 @@ impl Collector<'_> {
     /// of the old clock.
     fn abandon(&mut self, sampler: &mut Sampler) {
         if sampler.finish().is_none() {
-            log::say(&self.role, Miss::ClockMoved);
+            stream::say(&self.role, Miss::ClockMoved);
         }
         sampler.clock_moved();
         self.session.lose();
@@ -254,7 +254,7 @@ impl Collector<'_> {
 
     /// Logs that the connection ended, and gives up the replies that were expected on it.
     fn lost(&mut self, sampler: &mut Sampler, ended: &Ended) {
-        log::say(&self.role, format_args!("{}; reconnecting", ended.text));
+        stream::say(&self.role, format_args!("{}; reconnecting", ended.text));
         sampler.disconnected(ended.miss);
     }
 

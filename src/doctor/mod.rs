@@ -16,14 +16,12 @@ use crate::exchange::{self, Pace, tunnel};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{endpoint, feed, path, proxy, source_for};
 use crate::source::{KINDS, Source};
-use crate::system::child::Log;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::system::net::Patience;
 use crate::system::wait::wall_us;
 use finding::{Finding, heads};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error, VALUE_CHARS_MAX, brief};
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// The settings of `rsoracle doctor`.
@@ -72,7 +70,7 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let is_embedded = settings.sources.iter().any(|source| source.embedded);
     let own = match settings.endpoint {
         // Nobody reads its log.
-        None if is_embedded => Some(children::exchange(&Log::new()?, None)?),
+        None if is_embedded => Some(children::exchange(&children::Log::new()?, None)?),
         _ => None,
     };
     let endpoint = own.as_ref().map(|own| &own.endpoint);
@@ -89,9 +87,7 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
         .map(|source| source.name.len())
         .max()
         .unwrap_or(0);
-    if !settings.json {
-        show(&heads(name_chars));
-    }
+    let mut printed = settings.json || show(&heads(name_chars));
     let (mut usable, mut way) = (0, String::new());
     for source in &settings.sources {
         let finding = examine(SessionPlan {
@@ -106,20 +102,23 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
             way = format!(", through the proxy {proxy}");
         }
         match settings.json {
-            true => show(&finding.json()),
-            false => finding.lines(name_chars).iter().for_each(|line| show(line)),
+            true => printed &= show(&finding.json()),
+            false => printed &= show(&finding.lines(name_chars).join("\n")),
+        }
+        // Without a reader, nobody waits for the other findings.
+        if !printed {
+            return Ok(EXIT_FAILURE);
         }
     }
     let all = settings.sources.len();
-    if !settings.json {
-        show(&format!("{usable} of {all} can be used{way}"));
-    }
-    Ok(if usable == all { EXIT_OK } else { EXIT_FAILURE })
+    let summary = format!("{usable} of {all} can be used{way}");
+    let done = (settings.json || show(&summary)) && usable == all;
+    Ok(if done { EXIT_OK } else { EXIT_FAILURE })
 }
 
-/// Prints a line. A reader that closes the pipe early (`| head`) is not a failure.
-fn show(line: &str) {
-    let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+/// Prints lines. Returns whether that was possible.
+fn show(lines: &str) -> bool {
+    rsoracle_verify::print("doctor", &format!("{lines}\n"))
 }
 
 /// Examines one source.

@@ -23,10 +23,10 @@ pub mod venue;
 
 use crate::flags::args::{Given, Usage, wrong};
 use crate::system::net::waits;
+use crate::system::stream::say;
 use fault::Fault;
 use rsoracle_verify::duration::duration_us;
 use rsoracle_verify::error::Error;
-use rsoracle_verify::log;
 use server::Server;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -141,7 +141,7 @@ pub fn run(settings: &ExchangeSettings) -> Result<(), Error> {
         .and_then(|()| stdout.flush())
         .map_err(|error| Error::new("cannot write to standard output", error))?;
     if lifeline.is_none() {
-        log::say(
+        say(
             "exchange",
             format!("listening on {}: {}", server.url(), server.wares()),
         );

@@ -11,10 +11,10 @@ use super::upgrade::PATH;
 use super::venue::{Now, Venue};
 use crate::system::limits::{ACCEPTS_PER_SWEEP, PEM_BYTES_MAX};
 use crate::system::net::waits;
+use crate::system::stream::say;
 use native_tls::{Identity, TlsAcceptor};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
-use rsoracle_verify::log;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
@@ -113,7 +113,7 @@ impl Server {
             && !self.tls_told
         {
             self.tls_told = true;
-            log::say(
+            say(
                 "exchange",
                 format!(
                     "a TLS handshake failed: {why}; if no client succeeds, does --key belong to the first certificate in --cert? further failures are not logged"
@@ -132,7 +132,7 @@ impl Server {
                     // The peer may have left while it waited. But when file descriptors run out, this fails at every sweep.
                     if !self.accept_told {
                         self.accept_told = true;
-                        log::say(
+                        say(
                             "exchange",
                             format!(
                                 "cannot accept a connection: {error}; if too many files are open, raise 'ulimit -n'; further failures are not logged"

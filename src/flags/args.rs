@@ -37,7 +37,9 @@ pub struct Command {
     pub example: &'static str,
     /// Its operands: `FILE` for exactly one, `FILE…` for one or more, `[FILE…]` for any number, empty for none.
     pub operands: &'static str,
-    /// Its flags, in the order of the help text.
+    /// Groups of flags, each with a title and the names of its flags; empty for one group.
+    pub groups: &'static [(&'static str, &'static str)],
+    /// Its flags.
     pub flags: &'static [Flag],
 }
 
@@ -327,21 +329,83 @@ pub(crate) fn explanation(flag: &Flag) -> String {
     }
 }
 
-/// The help text of one command.
-pub fn help(command: &Command) -> String {
-    let mut page = format!("rsoracle {}: {}\n", call(command), command.job);
+/// A command's flags in their groups, each with its title. Flags that no group names come last.
+pub(crate) fn grouped(command: &Command) -> Vec<(&'static str, Vec<&'static Flag>)> {
+    let mut left: Vec<&Flag> = command.flags.iter().collect();
+    let mut groups = Vec::new();
+    for (title, names) in command.groups {
+        let flag = |name| left.iter().position(|flag| flag.name == name);
+        let at: Vec<usize> = names.split(' ').filter_map(flag).collect();
+        groups.push((*title, at.iter().map(|at| left[*at]).collect()));
+        left.retain(|flag| names.split(' ').all(|name| name != flag.name));
+    }
+    if !left.is_empty() {
+        groups.push(("Flags", left));
+    }
+    groups
+}
+
+/// Columns before the explanation of a flag.
+const MARGIN: usize = 29;
+
+/// The help text of one command, for a terminal with this many columns.
+pub fn help(command: &Command, columns: usize) -> String {
+    let title = format!("rsoracle {}:", call(command));
+    let mut page = wrapped(&title, 0, command.job, columns);
     if !command.notes.is_empty() {
-        let _ = write!(page, "\n{}\n", command.notes);
+        page.push('\n');
     }
-    if !command.flags.is_empty() {
-        page.push_str("\nFlags:\n");
+    for line in command.notes.lines() {
+        // An indented line is a row of a list: a term and, after two blanks, its meaning. Either may be missing.
+        let (term, meaning) = match line.strip_prefix("  ").map(|row| row.split_once("  ")) {
+            None => ("", line),
+            Some(None) => (line, ""),
+            Some(Some((term, meaning))) => (&line[..2 + term.len()], meaning),
+        };
+        match line.starts_with(' ') {
+            true => page.push_str(&wrapped(&format!("{term:<17}"), 18, meaning, columns)),
+            false => page.push_str(&wrapped("", 0, meaning, columns)),
+        }
     }
-    for flag in command.flags {
-        let left = typed(flag);
-        let _ = writeln!(page, "  {left:<26} {}", explanation(flag));
+    // On a narrow terminal, explanations begin below their flags.
+    let margin = if columns < 2 * MARGIN { 6 } else { MARGIN };
+    for (title, flags) in grouped(command) {
+        let _ = write!(page, "\n{title}:\n");
+        for flag in flags {
+            let left = format!("  {}", typed(flag));
+            let (first, alone) = match left.len() < margin {
+                true => (format!("{left:<0$}", margin - 1), String::new()),
+                false => (" ".repeat(margin - 1), left + "\n"),
+            };
+            page.push_str(&alone);
+            page.push_str(&wrapped(&first, margin, &explanation(flag), columns));
+        }
     }
     let _ = write!(page, "\nExample:\n  {}\n", command.example);
     page
+}
+
+/// `first` and the words of `text`, in lines of at most so many columns. All lines but the first begin with `margin` blanks.
+pub fn wrapped(first: &str, margin: usize, text: &str, columns: usize) -> String {
+    let mut page = first.to_owned();
+    let mut width = first.chars().count();
+    let mut begins = first.is_empty();
+    for word in text.split_whitespace() {
+        let chars = word.chars().count();
+        if !begins && width + 1 + chars > columns {
+            page.truncate(page.trim_end().len());
+            page = format!("{page}\n{}", " ".repeat(margin.saturating_sub(1)));
+            width = margin.saturating_sub(1);
+            begins = margin == 0;
+        }
+        let separator = if begins { "" } else { " " };
+        page.push_str(separator);
+        page.push_str(word);
+        width += separator.len() + chars;
+        begins = false;
+    }
+    page.truncate(page.trim_end().len());
+    page + "\n"
 }
 
 #[cfg(test)]
@@ -354,6 +418,7 @@ mod tests {
         notes: "",
         example: "rsoracle paint",
         operands: "",
+        groups: &[],
         flags: &[
             Flag {
                 name: "coats",
@@ -428,7 +493,7 @@ mod tests {
         }
         let empty = parse(&SAND, &[String::new()]).unwrap_err();
         assert!(empty.0.starts_with("'' is not a flag"), "{empty}");
-        assert!(help(&SAND).starts_with("rsoracle sand DOOR…: paints\n"));
+        assert!(help(&SAND, 80).starts_with("rsoracle sand DOOR…: paints\n"));
     }
 
     #[test]

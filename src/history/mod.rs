@@ -7,19 +7,22 @@
 
 mod row;
 
-use crate::flags::args::{Given, Usage};
+use crate::flags::args::{Given, Usage, wrapped};
 use crate::system::file;
 use crate::system::limits::ROUNDS_SHOWN_MAX;
+use crate::system::screen;
+use crate::system::stream::say;
 use crate::system::wait::wall_us;
 use row::{Row, marked};
 use rsoracle_proof::report::{Check, Content, Report, Verifier};
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::lines::{Line, Lines};
-use rsoracle_verify::log::{self, printable};
+use rsoracle_verify::log::printable;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 
 /// Width of the chart in columns, including its indentation.
 const COLUMNS: usize = 72;
@@ -35,7 +38,7 @@ const HEADS: [(&str, bool); 6] = [
     ("price", true),
     ("decision", false),
     ("prices", true),
-    ("missing collectors", false),
+    ("missing", false),
 ];
 
 /// The settings of `rsoracle history`.
@@ -99,23 +102,35 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
         }
     };
     let remarks = page.remarks(&config.file);
-    let mut text = String::new();
+    let columns = screen::columns();
+    let wrap = |lines: Vec<String>| {
+        let line = |line: String| wrapped("", INDENT.len() + 1, &line, columns);
+        lines.into_iter().map(line).collect()
+    };
     let lines = match config.json {
         true => page.json(),
-        false => [page.table(), page.summary(), remarks.clone()].concat(),
+        false => [
+            page.table(columns),
+            wrap(page.summary()),
+            page.chart(),
+            remarks.clone(),
+        ]
+        .concat(),
     };
-    for line in lines {
-        text.push_str(&printable(&line));
+    let mut text = String::new();
+    for line in lines.iter().flat_map(|line| line.lines()) {
+        text.push_str(&printable(line));
         text.push('\n');
     }
-    // A reader that closes the pipe early (`| head`) is not a failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let printed = rsoracle_verify::print("history", &text);
     if config.json {
-        remarks
-            .iter()
-            .for_each(|remark| log::say("history", remark));
+        remarks.iter().for_each(|remark| say("history", remark));
     }
-    Ok(if page.bad > 0 { EXIT_FAILURE } else { EXIT_OK })
+    Ok(if page.bad > 0 || !printed {
+        EXIT_FAILURE
+    } else {
+        EXIT_OK
+    })
 }
 
 /// Reads the end of a journal: the rounds to show, and one more before them.
@@ -229,7 +244,7 @@ impl Page {
     }
 
     /// The rounds shown, one per line, and lines that say what is missing between them.
-    fn table(&self) -> Vec<String> {
+    fn table(&self, columns: usize) -> Vec<String> {
         if self.rows.is_empty() {
             return Vec::new();
         }
@@ -240,7 +255,9 @@ impl Page {
             (false, _) => format!("{feed}: the last {}", counted(shown, "round")),
         };
         let heads = HEADS.map(|(head, _)| head.to_owned());
-        let cells: Vec<[String; 6]> = self.rows.iter().map(Row::cells).collect();
+        let whole = |row: &Row| row.start_us.is_multiple_of(1_000_000);
+        let whole = self.rows.iter().all(whole);
+        let cells: Vec<[String; 6]> = self.rows.iter().map(|row| row.cells(whole)).collect();
         let mut widths = [0; 6];
         for row in cells.iter().chain([&heads]) {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -252,12 +269,22 @@ impl Page {
         for (row, cells) in self.rows.iter().zip(&cells) {
             lines.extend(row.gap(usual_us).map(|gap| format!("{LOOK}{gap}")));
             let margin = if row.stands_out() { LOOK } else { INDENT };
-            lines.push(aligned(margin, cells, &widths));
+            let line = aligned(margin, cells, &widths);
+            if line.chars().count() <= columns {
+                lines.push(line);
+                continue;
+            }
+            // The last cell gets lines of its own.
+            let mut others = cells.clone();
+            let last = std::mem::take(&mut others[5]);
+            lines.push(aligned(margin, &others, &widths));
+            let below = " ".repeat(INDENT.len() + widths[0] + 1);
+            lines.push(wrapped(&below, below.len() + 1, &last, columns));
         }
         lines
     }
 
-    /// Totals of what was read of the file, and the chart of the prices shown.
+    /// Totals of what was read of the file.
     fn summary(&self) -> Vec<String> {
         if self.rounds == 0 {
             return vec!["no rounds in this file".to_owned()];
@@ -284,23 +311,27 @@ impl Page {
                 self.key_changes
             ));
         }
+        lines
+    }
+
+    /// The chart of the prices shown.
+    fn chart(&self) -> Vec<String> {
         let prices = || self.rows.iter().filter_map(|row| row.price);
         let Some(low) = prices().min_by(f64::total_cmp) else {
-            return lines;
+            return Vec::new();
         };
         let high = prices().fold(low, f64::max);
         let embedded = self.rows.iter().any(|row| row.embedded);
-        lines.push(match low == high {
+        let scale = match low == high {
             true => format!("prices shown, all {}:", marked(low, embedded)),
             false => format!(
                 "prices shown, ▁ {} to █ {}:",
                 marked(low, embedded),
                 marked(high, embedded)
             ),
-        });
+        };
         let drawn = drawn(&self.course(), low, high);
-        lines.push(format!("{INDENT}{drawn}").trim_end().to_owned());
-        lines
+        vec![scale, format!("{INDENT}{drawn}").trim_end().to_owned()]
     }
 
     /// The prices shown, in order, with a blank for every round that is missing or has no price.
@@ -380,11 +411,6 @@ fn drawn(course: &[Option<f64>], low: f64, high: f64) -> String {
     };
     let blocks = (0..columns).map(|column| piece(column).map_or(' ', block));
     blocks.collect()
-}
-
-fn counted(count: u64, what: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{end}")
 }
 
 #[cfg(test)]

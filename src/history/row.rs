@@ -9,6 +9,7 @@ use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Standing;
+use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::utc::utc_text;
 
 /// Most slots of one kind that are named in a line of the table.
@@ -26,6 +27,8 @@ pub(super) struct Row {
     pub(super) n: u16,
     /// Slots that gave no price, and why.
     pub(super) missing: Vec<(u16, &'static str)>,
+    /// Their exchanges, with the slot where several slots have the same one.
+    missing_names: Vec<String>,
     /// Slots that gave a price.
     given: Vec<Given>,
     age_us: Option<u64>,
@@ -56,7 +59,20 @@ impl Row {
                 age_us: report.round.parts[usize::from(slot)].age_us(),
             })
         };
+        let exchange = |slot: u16| exchange_of(&report.round.terms.seats[usize::from(slot)].source);
+        let name = |slot: u16| {
+            let others =
+                (0..report.round.terms.n()).filter(|other| exchange(*other) == exchange(slot));
+            match others.count() {
+                1 => exchange(slot).to_owned(),
+                _ => format!("{} {slot}", exchange(slot)),
+            }
+        };
         let standings = (0..).zip(&report.outcome.standings);
+        let missing = standings
+            .clone()
+            .filter_map(|(slot, standing)| Some((slot, why(standing)?)));
+        let missing: Vec<(u16, &str)> = missing.collect();
         // A report that names no previous one begins a chain: nothing is missing before it.
         let follows = before.filter(|_| report.previous.is_some());
         Row {
@@ -67,11 +83,10 @@ impl Row {
             embedded: report.embedded(),
             prices: report.outcome.prices,
             n: report.round.terms.n(),
-            given: standings.clone().filter_map(given).collect(),
+            given: standings.filter_map(given).collect(),
             age_us: report.age_us(),
-            missing: standings
-                .filter_map(|(slot, standing)| Some((slot, why(standing)?)))
-                .collect(),
+            missing_names: missing.iter().map(|(slot, _)| name(*slot)).collect(),
+            missing,
             lost: follows.map_or(0, |(number, _)| report.number.saturating_sub(number + 1)),
             since_us: before.and_then(|(_, start_us)| report.round.start_us.checked_sub(start_us)),
             sound,
@@ -120,8 +135,9 @@ impl Row {
     fn missing_text(&self) -> String {
         let mut text = String::new();
         for why in ["silent", "abstained", "equivocated"] {
-            let slots = self.missing.iter().filter(|(_, what)| *what == why);
-            let slots: Vec<String> = slots.map(|(slot, _)| slot.to_string()).collect();
+            let slots = self.missing.iter().zip(&self.missing_names);
+            let slots = slots.filter(|((_, what), _)| *what == why);
+            let slots: Vec<&str> = slots.map(|(_, name)| name.as_str()).collect();
             if slots.is_empty() {
                 continue;
             }
@@ -141,10 +157,12 @@ impl Row {
         text
     }
 
-    pub(super) fn cells(&self) -> [String; 6] {
+    /// The cells of the table. The start is shown to the second or, if not all are whole seconds, to the millisecond.
+    pub(super) fn cells(&self, whole_seconds: bool) -> [String; 6] {
+        let digits = if whole_seconds { 19 } else { 23 };
         [
             self.number.to_string(),
-            utc_text(self.start_us),
+            utc_text(self.start_us)[..digits].replace('T', " "),
             self.price
                 .map_or("no price".to_owned(), |price| marked(price, self.embedded)),
             self.decision.name().to_owned(),

@@ -1,17 +1,12 @@
 //! Child processes: each runs this very program, and none outlives its parent.
 //!
-//! Invariant: dropping a child's handle kills and reaps the child. All children share one socket as standard error. The parent
-//! reads its other end, so that only one process writes to the terminal.
+//! Invariant: dropping a child's handle kills and reaps the child.
 
-use crate::system::limits::CHILD_END_MS_MAX;
 use rsoracle_verify::error::Error;
 use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{ChildStdin, Command, ExitStatus};
 
 /// A running child; killed and reaped when dropped.
 pub struct Child {
@@ -64,54 +59,6 @@ impl Drop for Child {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-    }
-}
-
-/// Waits up to [`CHILD_END_MS_MAX`] for children that were told to end, then kills the remaining ones.
-pub(crate) fn end_all(mut children: Vec<Child>) {
-    let until = Instant::now() + Duration::from_millis(CHILD_END_MS_MAX);
-    let mut nap = Duration::from_micros(200);
-    while Instant::now() < until {
-        children.retain_mut(|child| child.ended().is_none());
-        if children.is_empty() {
-            return;
-        }
-        std::thread::sleep(nap);
-        nap = (nap * 2).min(Duration::from_millis(10));
-    }
-}
-
-/// The socket that children write their log to.
-pub struct Log {
-    near: UnixStream,
-    far: UnixStream,
-    /// What was read last.
-    bytes: Box<[u8; 16 * 1024]>,
-}
-
-impl Log {
-    /// Makes the socket pair.
-    pub fn new() -> Result<Log, Error> {
-        let failed = |error| Error::new("cannot make a socket for the children's log", error);
-        let (near, far) = UnixStream::pair().map_err(failed)?;
-        near.set_nonblocking(true).map_err(failed)?;
-        // Children share the far end: a child that floods it must not block the others.
-        far.set_nonblocking(true).map_err(failed)?;
-        let bytes = Box::new([0; 16 * 1024]);
-        Ok(Log { near, far, bytes })
-    }
-
-    /// A copy of the far end, as one child's standard error.
-    pub(crate) fn for_child(&self) -> Result<Stdio, Error> {
-        let far = self.far.try_clone();
-        let far = far.map_err(|error| Error::new("cannot hand the log to a child", error))?;
-        Ok(Stdio::from(OwnedFd::from(far)))
-    }
-
-    /// What children wrote since the last call; may be empty.
-    pub fn read(&mut self) -> &[u8] {
-        let count = self.near.read(&mut self.bytes[..]).unwrap_or(0);
-        &self.bytes[..count]
     }
 }
 

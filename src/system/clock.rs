@@ -4,6 +4,7 @@
 
 use crate::system::limits::{CLOCK_PARTS_US_MAX, CLOCK_PARTS_US_PER_S};
 use rsoracle_proof::utc::civil;
+pub(crate) use rsoracle_verify::duration::span;
 
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,16 +109,6 @@ fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     (civil(days) == (year, month, day)).then_some(days)
 }
 
-/// A duration as rounded text, such as `1.5 s`, `10 min` or `25.0 h`.
-pub(crate) fn span(us: u64) -> String {
-    let s = us as f64 / 1e6;
-    match us / 1_000_000 {
-        0..120 => format!("{s:.1} s"),
-        120..7_200 => format!("{:.0} min", s / 60.0),
-        _ => format!("{:.1} h", s / 3_600.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,18 +190,6 @@ mod tests {
             "0000-01-01T00:00:00Z",
         ] {
             assert_eq!(utc_us(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_shown_in_a_fitting_unit() {
-        for (us, text) in [
-            (1_500_000, "1.5 s"),
-            (119_000_000, "119.0 s"),
-            (600_000_000, "10 min"),
-            (90_000_000_000, "25.0 h"),
-        ] {
-            assert_eq!(span(us), text);
         }
     }
 }

@@ -171,6 +171,8 @@ pub const LOG_LINE_BYTES_MAX: usize = 600;
 pub const COMPLAINTS_MAX: usize = 10;
 /// Window of that limit, in milliseconds. What differs only in numbers is logged once in it.
 pub const COMPLAINTS_MS: u64 = 600_000;
+/// How long the end of a run waits for standard output to take the rest of a line, in milliseconds.
+pub const OUTPUT_END_MS_MAX: u64 = 1_000;
 /// Most collectors that the terminal's live display shows. One more line counts the others.
 pub const DISPLAY_LINES_MAX: usize = 20;
 

@@ -4,7 +4,8 @@
 //! [`SLEEP_US_MAX`](crate::system::clock::SLEEP_US_MAX) at a time.
 
 use crate::system::clock::{Anchor, Reading, Step, step};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+pub use crate::system::now::wall_us;
+use std::time::{Duration, Instant};
 
 /// A source of time; tests inject their own.
 pub trait Clock {
@@ -36,13 +37,6 @@ impl SystemClock {
             origin: Instant::now(),
         }
     }
-}
-
-/// The system clock in microseconds since the Unix epoch; 0 if the clock is set to an earlier date.
-pub fn wall_us() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as u64)
 }
 
 impl Clock for SystemClock {
@@ -102,12 +96,6 @@ pub fn wait_until(
             Step::Sleep(us) => clock.sleep(us),
         }
     }
-}
-
-/// Sets this process's timer slack to its minimum, for precise sleeps. Linux's default is 50 µs: see PR_SET_TIMERSLACK in
-/// prctl(2). On systems without this file nothing changes.
-pub fn sharpen_sleeps() {
-    let _ = std::fs::write("/proc/self/timerslack_ns", "1");
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most flaws that are shown per file; the others are counted.
@@ -141,9 +141,11 @@ fn one(
         true => inspection.json(),
         false => inspection.words(),
     };
-    // A reader that closes standard output early does not change the verdict.
-    let _ = std::io::stdout().write_all(format!("{text}\n").as_bytes());
-    Ok(inspection.verdict)
+    Ok(match print("verify", &format!("{text}\n")) {
+        true => inspection.verdict,
+        // A verdict that nobody could read is none.
+        false => Verdict::Invalid,
+    })
 }
 
 impl Inspection<'_> {
@@ -371,6 +373,16 @@ impl Inspection<'_> {
             wrong.join(",")
         )
     }
+}
+
+/// Writes a result to standard output. If that fails, returns false and says so, unless the reader closed it (`| head`).
+pub fn print(role: &str, text: &str) -> bool {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => return true,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        Err(error) => log::say(role, format!("cannot write to standard output: {error}")),
+    }
+    false
 }
 
 /// The flaw of a last price that is too old or missing.

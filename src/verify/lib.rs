@@ -14,5 +14,5 @@ pub mod log;
 mod processes;
 mod settings;
 
-pub use command::run;
+pub use command::{print, run};
 pub use settings::Settings;

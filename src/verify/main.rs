@@ -1,8 +1,7 @@
 //! The `rsoracle-verify` program: verifies reports, and does nothing else.
 
 use rsoracle_verify::error::{EXIT_UNREADABLE, EXIT_USAGE};
-use rsoracle_verify::{Settings, log, run};
-use std::io::Write;
+use rsoracle_verify::{Settings, log, print, run};
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -40,11 +39,7 @@ fn main() -> ExitCode {
             log::say("verify", error);
             EXIT_UNREADABLE
         }),
-        Ok(Job::Text(text)) => {
-            // A reader that closes standard output early is not an error.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            0
-        }
+        Ok(Job::Text(text)) => u8::from(!print("rsoracle-verify", &text)),
         Err(sentence) => {
             log::say("rsoracle-verify", sentence);
             EXIT_USAGE

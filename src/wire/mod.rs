@@ -20,10 +20,8 @@
 //! Uses: proof. Used by: aggregator, collector, keys.
 
 mod control;
-mod preamble;
 
 pub use control::{Challenge, Hello, Ready, Refusal, RoundFrame, Sample};
-pub use preamble::Preamble;
 
 use rsoracle_proof::bytes::{Put, Take};
 use rsoracle_proof::reason::Reject;
@@ -115,6 +113,41 @@ const _: () = assert!(
         && Observation::BYTES == 80
 );
 const _: () = assert!(CONTROL_BYTES_MAX >= RoundFrame::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
+
+/// First bytes on a data connection: names the collector whose observations follow. It is not authenticated: it reserves
+/// nothing, and displaces no other connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preamble {
+    /// Index in the roster.
+    pub slot: u16,
+    /// The collector's public key.
+    pub key: [u8; 32],
+}
+
+impl Preamble {
+    /// Bytes of the frame.
+    pub const BYTES: usize = HEAD_BYTES + 2 + 6 + 32;
+
+    /// The frame as bytes.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(FrameKind::Preamble)
+            .put(&self.slot.to_be_bytes())
+            .put(&[0; 6])
+            .put(&self.key)
+            .done()
+    }
+
+    /// Parses the frame.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Preamble, Reject> {
+        let mut take = after_head(bytes, FrameKind::Preamble)?;
+        let slot = take.u16();
+        take.zeros::<6>()?;
+        Ok(Preamble {
+            slot,
+            key: take.array(),
+        })
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The tables of the read-only commands: `verify`, `history` and `doctor`.
+//! The tables of the commands that neither run, sample nor imitate anything.
 
 use super::{CA_FILE, ENDPOINT, PROXY, flag};
 use crate::flags::args::Command;
@@ -7,12 +7,13 @@ use crate::flags::args::Command;
 pub static VERIFY: Command = Command {
     name: "verify",
     job: "verifies reports offline: their form, signatures and prices, and who signed them",
-    notes: "A FILE holds what 'run --journal' keeps, or with --published what 'run --json' prints: one report or more. '-' is\n\
+    notes: "A FILE holds what 'run --journal' keeps, or with --published what 'run --json' prints: one report or more. '-' is \
             standard input.\n\
-            Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older\n\
+            Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older \
             than --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.",
     example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
     operands: "FILE…",
+    groups: &[],
     flags: &[
         flag(
             "roster",
@@ -51,13 +52,14 @@ pub static VERIFY: Command = Command {
 pub static HISTORY: Command = Command {
     name: "history",
     job: "shows the last rounds of a journal as a table and a small graph of prices",
-    notes: "FILE is a journal that 'run --journal' keeps; '-' is standard input. A file is read from its end, as far as the\n\
-            rounds to show need. Every line read is verified as 'rsoracle verify' does it without a roster. A '!' marks what is\n\
-            unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after\n\
+    notes: "FILE is a journal that 'run --journal' keeps; '-' is standard input. A file is read from its end, as far as the \
+            rounds to show need. Every line read is verified as 'rsoracle verify' does it without a roster. A '!' marks what is \
+            unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after \
             the previous one.\n\
             Exit codes: 0 all lines read are valid, 1 some are not, 2 usage, 4 unreadable.",
     example: "rsoracle history journal.jsonl --last 50",
     operands: "FILE",
+    groups: &[],
     flags: &[
         flag(
             "last",
@@ -78,13 +80,14 @@ pub static HISTORY: Command = Command {
 pub static DOCTOR: Command = Command {
     name: "doctor",
     job: "checks whether sources can be used from here, and says what to do about those that cannot",
-    notes: "For each source in turn it connects, reads a first price and its age, measures the round trip, compares this machine's\n\
-            clock with the exchange's, and reads the issuer and the expiry of the certificate. A source may be written without its\n\
-            symbol, as in 'kraken'. Without any SOURCE, one of every kind is checked. For an 'embedded:' source without --endpoint it\n\
+    notes: "For each source in turn it connects, reads a first price and its age, measures the round trip, compares this machine's \
+            clock with the exchange's, and reads the issuer and the expiry of the certificate. A source may be written without its \
+            symbol, as in 'kraken'. Without any SOURCE, one of every kind is checked. For an 'embedded:' source without --endpoint it \
             starts the embedded exchange itself.\n\
             Exit codes: 0 all can be used, 1 some cannot, 2 usage.",
     example: "rsoracle doctor kraken binance-stream:BTCUSDT --feed BTC/USD",
     operands: "[SOURCE…]",
+    groups: &[],
     flags: &[
         flag(
             "feed",
@@ -102,4 +105,49 @@ pub static DOCTOR: Command = Command {
             "Print one JSON object per source instead of sentences, one per line.",
         ),
     ],
+};
+
+/// `rsoracle keygen`
+pub static KEYGEN: Command = Command {
+    name: "keygen",
+    job: "creates a secret key in a new file that only you can read, and prints its public key",
+    notes: "It never overwrites a file. Whoever has the file can sign in its owner's name: keep it on the host that signs, and \
+            give others only the public key, in a roster file.",
+    example: "rsoracle keygen aggregator.key",
+    operands: "FILE",
+    groups: &[],
+    flags: &[],
+};
+
+/// `rsoracle keys`
+pub static KEYS: Command = Command {
+    name: "keys",
+    job: "prints the public keys of secret key files, one per line",
+    notes: "",
+    example: "rsoracle keys keys/slot-0.key keys/slot-1.key",
+    operands: "FILE…",
+    groups: &[],
+    flags: &[],
+};
+
+/// `rsoracle resolve`
+pub static RESOLVE: Command = Command {
+    name: "resolve",
+    job: "looks up the addresses of a host; collectors run it as a child, since a DNS lookup cannot be interrupted",
+    notes: "",
+    example: "rsoracle resolve ws-api.binance.com:443",
+    operands: "HOST:PORT",
+    groups: &[],
+    flags: &[],
+};
+
+/// `rsoracle manual`
+pub static MANUAL: Command = Command {
+    name: "manual",
+    job: "writes manual pages and shell completions (bash, zsh, fish) into a directory laid out like /usr/share",
+    notes: "Existing files are replaced.",
+    example: "rsoracle manual /usr/local/share",
+    operands: "DIR",
+    groups: &[],
+    flags: &[],
 };

@@ -6,7 +6,7 @@
 
 mod checks;
 
-pub use checks::{DOCTOR, HISTORY, VERIFY};
+pub use checks::{DOCTOR, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, VERIFY};
 
 use crate::flags::args::{Command, Flag};
 
@@ -99,6 +99,28 @@ const CONNECTION_AGE: Flag = flag(
     "Replace a connection to the exchange after a round when it is this old. Each further slot does so 1% earlier.",
 );
 
+/// The flags of `run`, by what they are about.
+const RUN_GROUPS: [(&str, &str); 5] = [
+    (
+        "Prices",
+        "feed source sources accept-quote min-exchanges collectors samples interval rule sample-rule \
+         deviation heartbeat max-move max-spread",
+    ),
+    ("Rounds", "every rounds ready-timeout"),
+    (
+        "Files and output",
+        "config check journal latest write-roster aggregator-key collector-keys retire-key json quiet",
+    ),
+    (
+        "Ports, and collectors on other hosts",
+        "remote enrolment-dir bind control-port data-port",
+    ),
+    (
+        "Connections to exchanges",
+        "endpoint ca-file proxy max-age max-silence ping-every connection-age",
+    ),
+];
+
 /// `rsoracle run`
 pub static RUN: Command = Command {
     name: "run",
@@ -107,6 +129,7 @@ pub static RUN: Command = Command {
             The result goes to standard output, everything else to standard error.",
     example: "rsoracle run --source embedded:BTCUSDT --samples 5 --interval 200ms",
     operands: "",
+    groups: &RUN_GROUPS,
     flags: &[
         flag(
             "config",
@@ -289,11 +312,12 @@ pub static RUN: Command = Command {
 pub static COLLECT: Command = Command {
     name: "collect",
     job: "runs one collector: samples a source when the aggregator says so, and signs and sends the average",
-    notes: "'rsoracle run' starts its collectors itself. A remote one is started by hand, with its enrolment on standard\n\
-            input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them.\n\
+    notes: "'rsoracle run' starts its collectors itself. A remote one is started by hand, with its enrolment on standard \
+            input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them. \
             It ends when its aggregator ends.",
     example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
     operands: "",
+    groups: &[],
     flags: &[
         flag(
             "slot",
@@ -342,10 +366,10 @@ pub static COLLECT: Command = Command {
 pub static EXCHANGE: Command = Command {
     name: "exchange",
     job: "runs the embedded exchange: it imitates every supported exchange with recorded trades",
-    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex,\n\
+    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, \
             /gemini, /crypto.com, /okx and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
             Faults: [DIALECT/]NAME[:VALUE][@K|@K..]\n\
-            DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a\n\
+            DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a \
             stream: the K-th price), and @K.. to the K-th and all later ones. Without either it applies to all.\n\
             \x20 drop            close the connection instead of answering\n\
             \x20 hang            send nothing more on this connection, not even pongs\n\
@@ -370,6 +394,7 @@ pub static EXCHANGE: Command = Command {
             \x20 slow:DURATION   answer this much later",
     example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
     operands: "",
+    groups: &[],
     flags: &[
         flag(
             "listen",
@@ -433,47 +458,6 @@ pub static EXCHANGE: Command = Command {
             "End when standard input, a socket, is closed, so that the exchange ends with its parent.",
         ),
     ],
-};
-
-/// `rsoracle keygen`
-pub static KEYGEN: Command = Command {
-    name: "keygen",
-    job: "creates a secret key in a new file that only you can read, and prints its public key",
-    notes: "It never overwrites a file. Whoever has the file can sign in its owner's name: keep it on the host that signs, and\n\
-            give others only the public key, in a roster file.",
-    example: "rsoracle keygen aggregator.key",
-    operands: "FILE",
-    flags: &[],
-};
-
-/// `rsoracle keys`
-pub static KEYS: Command = Command {
-    name: "keys",
-    job: "prints the public keys of secret key files, one per line",
-    notes: "",
-    example: "rsoracle keys keys/slot-0.key keys/slot-1.key",
-    operands: "FILE…",
-    flags: &[],
-};
-
-/// `rsoracle resolve`
-pub static RESOLVE: Command = Command {
-    name: "resolve",
-    job: "looks up the addresses of a host; collectors run it as a child, since a DNS lookup cannot be interrupted",
-    notes: "",
-    example: "rsoracle resolve ws-api.binance.com:443",
-    operands: "HOST:PORT",
-    flags: &[],
-};
-
-/// `rsoracle manual`
-pub static MANUAL: Command = Command {
-    name: "manual",
-    job: "writes manual pages and shell completions (bash, zsh, fish) into a directory laid out like /usr/share",
-    notes: "Existing files are replaced.",
-    example: "rsoracle manual /usr/local/share",
-    operands: "DIR",
-    flags: &[],
 };
 
 /// All commands that take flags or operands, in the order of the help text.

@@ -2,7 +2,7 @@
 //! every line that can be read can be shown.
 #![no_main]
 
-use rsoracle::aggregator::words::Words;
+use rsoracle::aggregator::words::{Absence, Words};
 use rsoracle_proof::report::{Content, KeyChange, Report, Verifier};
 use rsoracle_proof::seal::Keys;
 use rsoracle::keys::secret::SecretKey;
@@ -45,11 +45,13 @@ fn again(report: &Report, keys: &mut Keys) {
 fn told(report: &Report) {
     assert_eq!(report.closing_line().is_some(), report.price().is_some());
     let lines = Words(&report).details(&[], 3);
-    let more = Words(&report).exceptions(&[], 3);
+    let slots = report.outcome.standings.len();
+    let mut absences: Vec<Absence> = (0..slots).map(|_| Absence::default()).collect();
+    let more = Words(&report).news(&mut absences, &vec![String::new(); slots], 3);
     for text in lines.iter().chain(&more) {
         assert!(!text.is_empty());
     }
-    Words(&report).round_line(1);
+    Words(&report).round_line(1, &absences);
     Words(&report).refused_text();
     Words(&report).failure();
     report.age_us();
