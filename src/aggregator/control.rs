@@ -8,6 +8,7 @@ use super::{Slot, count};
 use crate::keys::secret::signed_hello;
 use crate::system::inbox::Inbox;
 use crate::system::limits::*;
+use crate::system::now::span;
 use crate::system::now::wall_us;
 use crate::system::random;
 use crate::wire::{
@@ -18,7 +19,6 @@ use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
-use rsoracle_verify::duration::span;
 use rsoracle_verify::error::Error;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};

@@ -9,10 +9,10 @@ use super::nap::Naps;
 use super::{Aggregator, view};
 use crate::aggregator::settings::clear_us;
 use crate::system::limits::*;
+use crate::system::now::span;
 use crate::system::now::wall_us;
 use crate::system::random;
 use rsoracle_proof::utc::utc_text;
-use rsoracle_verify::duration::span;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};
 

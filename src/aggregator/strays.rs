@@ -3,11 +3,11 @@
 //! Invariant: it changes no price: the rules are agreed on, and this is a hint for the operator. It looks at reports only, so
 //! whoever has the journal can see the same. A slot that strays is told once when it begins to, and once when it stops.
 
+use crate::system::now::span;
 use rsoracle_proof::price;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Standing;
 use rsoracle_proof::utc::utc_text;
-use rsoracle_verify::duration::span;
 
 /// A slot is told after this many rounds in a row in which it strayed. Rounds in which it has no price do not count.
 const ROUNDS: u32 = 5;

@@ -1,6 +1,7 @@
 //! A report in words for people: what each slot did, what was refused, and why there is no price.
 
 use crate::aggregator::voices::slots_text;
+use crate::system::now::span;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::{Lateness, Report};
@@ -8,7 +9,6 @@ use rsoracle_proof::round::Standing;
 use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::tolerance::{Groups, Tolerance, counted};
 use rsoracle_proof::utc::utc_text;
-use rsoracle_verify::duration::span;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One day, in microseconds.

@@ -4,7 +4,6 @@
 
 use crate::system::limits::{CLOCK_PARTS_US_MAX, CLOCK_PARTS_US_PER_S};
 use rsoracle_proof::utc::civil;
-pub(crate) use rsoracle_verify::duration::span;
 
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
