@@ -34,10 +34,16 @@ pub fn listen(
                 "cannot listen on {address} (port {} for the {channel} channel)",
                 address.port()
             );
-            let is_elsewhere = error.kind() == ErrorKind::AddrNotAvailable;
-            Error::new(attempt, error).advise(match is_elsewhere {
-                true => "--bind takes an address of this machine, such as 127.0.0.1".to_owned(),
-                false => format!("choose another port (above 1023) with --{flag} PORT, or stop the program that uses this one"),
+            Error::new(attempt, &error).advise(match error.kind() {
+                ErrorKind::AddrNotAvailable => {
+                    "--bind takes an address of this machine, such as 127.0.0.1".to_owned()
+                }
+                ErrorKind::PermissionDenied => {
+                    format!("choose a port above 1023 with --{flag} PORT")
+                }
+                _ => format!(
+                    "choose another port with --{flag} PORT, or stop the program that uses this one"
+                ),
             })
         })
 }
