@@ -6,9 +6,9 @@
 
 use super::{Slot, count};
 use crate::keys::secret::signed_hello;
+use crate::system::clock::span;
 use crate::system::inbox::Inbox;
 use crate::system::limits::*;
-use crate::system::now::span;
 use crate::system::now::wall_us;
 use crate::system::random;
 use crate::wire::{

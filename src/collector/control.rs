@@ -7,9 +7,9 @@
 use super::{Enrolment, Stop};
 use crate::collector::settings::Collect;
 use crate::keys::secret::{SecretKey, round_bytes};
+use crate::system::clock::span;
 use crate::system::inbox::{Inbox, waits};
 use crate::system::limits::*;
-use crate::system::now::span;
 use crate::system::wait::wall_us;
 use crate::wire::{CONTROL_BYTES_MAX, Challenge, FrameKind, Hello, Refusal, RoundFrame};
 use rsoracle_proof::answer::lateness_us_max;

@@ -4,9 +4,9 @@
 
 use crate::exchange::Said;
 use crate::exchange::certificate::Certificate;
+use crate::system::clock::span;
 use crate::system::exact::Exact;
 use crate::system::limits::{CERTIFICATE_DAYS_MIN, CLOCK_OFF_US_MAX};
-use crate::system::now::span;
 use nanoserde::SerJson;
 use rsoracle_proof::price;
 use rsoracle_verify::error::Error;

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a row is small, whatever the size of the report that it was taken from.
 
+use crate::system::clock::span;
 use crate::system::exact::Exact;
-use crate::system::now::span;
 use nanoserde::SerJson;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
