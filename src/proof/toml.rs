@@ -460,7 +460,7 @@ mod tests {
             ("[]", "line 1: ", "[name]"),
             ("[a.]", "line 1: ", "[name]"),
             ("[.a]", "line 1: ", "[name]"),
-            ("[a.b.c]", "line 1: ", "[name]"),
+            ("[a..b]", "line 1: ", "[name]"),
             ("[ a ]", "line 1: ", "[name]"),
             ("[\"a\"]", "line 1: ", "[name]"),
             ("[a] b", "line 1: ", "end of the line"),
