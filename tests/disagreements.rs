@@ -2,7 +2,7 @@
 
 mod support;
 
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle::wire::Ready;
 use std::process::Stdio;
 use support::peer::{SOURCE, collector_key, hello_at, stage};

@@ -367,7 +367,7 @@ fn nobody_there() {
 fn certificates_that_have_ended_or_soon_will() {
     let name = "DNS:localhost,IP:127.0.0.1";
     let utc = |us| rsoracle_proof::utc::utc_text(us)[..19].replace(['-', 'T', ':'], "") + "Z";
-    let now_us = rsoracle::system::wait::wall_us();
+    let now_us = rsoracle::system::now::wall_us();
     const DAY_US: u64 = 86_400_000_000;
     let looked_at = |to_us| {
         let tls = certificates(name, "20200101000000Z", &utc(to_us));

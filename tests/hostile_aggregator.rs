@@ -7,7 +7,7 @@ mod support;
 use enlisted::*;
 use rsoracle::keys::secret::SecretKey;
 use rsoracle::system::limits::{INTERVAL_US_MAX, SAMPLES_MAX, START_AHEAD_US_MAX};
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle::wire::{Challenge, FrameKind, Hello, Refusal, RoundFrame, Sample};
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation};

@@ -6,7 +6,7 @@ mod support;
 
 use enlisted::*;
 use rsoracle::system::limits::{INTERVAL_US_MIN, RECONNECT_MS};
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle::wire::{Challenge, Hello, Refusal, Sample};
 use rsoracle_proof::reason::Reject;
 use std::net::TcpListener;

@@ -10,7 +10,7 @@ use rsoracle::aggregator::roster;
 use rsoracle::cli::{file, run};
 use rsoracle::flags::args;
 use rsoracle::flags::tables::{COMMANDS, RUN};
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle_proof::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
 use rsoracle_verify::duration::duration_us;
 use signed::Says::Price;

@@ -24,7 +24,7 @@ impl Dice {
     fn new() -> Dice {
         let named = std::env::var("RSORACLE_SEED").ok();
         let seed = named.map(|seed| seed.parse().expect("RSORACLE_SEED is a number"));
-        let seed = seed.unwrap_or_else(rsoracle::system::wait::wall_us);
+        let seed = seed.unwrap_or_else(rsoracle::system::now::wall_us);
         println!("RSORACLE_SEED={seed}");
         Dice(seed)
     }

@@ -8,7 +8,7 @@ mod witness;
 use chronicle::*;
 use rsoracle::keys::file as keyfile;
 use rsoracle::system::limits::FUTURE_US_MAX;
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::report::{Refused, Report, Verifier};

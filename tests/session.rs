@@ -10,7 +10,7 @@ use rsoracle::exchange::tunnel;
 use rsoracle::source::Source;
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle_proof::reason::Miss;
 use rsoracle_verify::error::Error;
 use std::io::{Read, Write};

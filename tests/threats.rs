@@ -2,10 +2,12 @@
 //! and every named test exists.
 
 mod chronicle;
+mod door;
 mod support;
 mod witness;
 
 use chronicle::*;
+use door::Door;
 use nanoserde::DeJson;
 use rsoracle::flags::values::DIVERSE;
 use rsoracle::wire::{Hello, Preamble, Ready, Sample};
@@ -68,54 +70,12 @@ fn every_attack_names_its_tests_and_they_are_there() {
     }
 }
 
-/// An exchange that the test plays, byte by byte.
-struct Door {
-    listener: TcpListener,
-    url: String,
-}
-
-impl Door {
-    fn open() -> Door {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("O_NONBLOCK");
-        let url = format!("ws://{}/ws-api/v3", listener.local_addr().unwrap());
-        Door { listener, url }
-    }
-
-    fn come(&self) -> Option<TcpStream> {
-        match self.listener.accept() {
-            Ok((tcp, _)) => Some(tcp),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// Waits for the next connection.
-    fn accept(&self) -> TcpStream {
-        let tcp = eventually("a connection", || self.come());
-        tcp.set_nonblocking(false).expect("blocking");
-        tcp.set_read_timeout(Some(LONG)).expect("a limit");
-        tcp
-    }
-
-    /// Waits for the next connection, and reads the head of its request.
-    fn asked(&self) -> TcpStream {
-        let mut tcp = self.accept();
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") {
-            tcp.read_exact(&mut byte).expect("a whole head");
-            head.push(byte[0]);
-        }
-        tcp
-    }
-
-    /// Waits for a collector's WebSocket, and reads its first request.
-    fn websocket(&self) -> WebSocket<TcpStream> {
-        let mut ws = tungstenite::accept(self.accept()).expect("an upgrade");
-        let request = ws.read().expect("a request").into_text().expect("in text");
-        assert!(request.contains("\"id\":\"first\""), "{request}");
-        ws
-    }
+/// Waits for a collector's WebSocket, and reads its first request.
+fn websocket(door: &Door) -> WebSocket<TcpStream> {
+    let mut ws = tungstenite::accept(door.accept()).expect("an upgrade");
+    let request = ws.read().expect("a request").into_text().expect("in text");
+    assert!(request.contains("\"id\":\"first\""), "{request}");
+    ws
 }
 
 /// Writes the same bytes repeatedly until the other side ends the connection, which it must. Returns how many bytes it took,
@@ -163,7 +123,7 @@ fn a_redirect_is_followed_nowhere() {
     ] {
         let (door, other) = (Door::open(), Door::open());
         let (mut running, _) = watching_one(&door);
-        let mut tcp = door.asked();
+        let (mut tcp, _) = door.asked();
         let answer = format!(
             "HTTP/1.1 {status}\r\nLocation: {}\r\nContent-Length: 0\r\n\r\n",
             other.url
@@ -200,7 +160,7 @@ fn an_answer_to_the_upgrade_that_never_ends_takes_no_memory_and_not_for_ever() {
         let door = Door::open();
         let (running, _) = watching_one(&door);
         let collector = running.collector(0);
-        let mut tcp = door.asked();
+        let (mut tcp, _) = door.asked();
         tcp.write_all(head.as_bytes()).unwrap();
         let (_, most_kb) = pour(&mut tcp, piece.repeat(64).as_bytes(), collector);
         assert!(most_kb < RESIDENT_KB_MAX, "{head:?}: {most_kb} kB");
@@ -213,7 +173,7 @@ fn pings_without_end_take_no_memory_though_nobody_reads_the_answers() {
     let door = Door::open();
     let (running, _) = watching_one(&door);
     let collector = running.collector(0);
-    let mut ws = door.websocket();
+    let mut ws = websocket(&door);
     let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
     ws.send(Message::text(reply)).unwrap();
     running.stderr_line("1 of 1 collectors ready");
@@ -231,11 +191,11 @@ fn pings_without_end_take_no_memory_though_nobody_reads_the_answers() {
 fn what_an_exchange_says_does_not_steer_the_terminal_and_begins_no_line() {
     let door = Door::open();
     let (running, _) = watching_one(&door);
-    let mut ws = door.websocket();
+    let mut ws = websocket(&door);
     let lie = "\u{1b}[2J\u{1b}]0;x\u{7}\r\nembedded aggregator: BTC/USD 1.00\u{202e}";
     ws.send(Message::text(lie)).unwrap();
     running.stderr_line("not JSON");
-    let mut ws = door.websocket();
+    let mut ws = websocket(&door);
     let close = tungstenite::protocol::CloseFrame {
         code: tungstenite::protocol::frame::coding::CloseCode::Away,
         reason: lie.into(),

@@ -1,48 +1,17 @@
 //! The HTTP before the WebSocket, between the real binary and an exchange that the test plays, byte by byte: what is asked, what
 //! is accepted, and what happens while something else answers in the exchange's place.
 
+mod door;
 mod support;
 mod witness;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use door::Door;
+use std::io::Write;
 use support::*;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 use witness::*;
-
-/// An exchange that the test plays.
-struct Door {
-    listener: TcpListener,
-    url: String,
-}
-
-impl Door {
-    fn open() -> Door {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("O_NONBLOCK");
-        let url = format!("ws://{}/ws-api/v3", listener.local_addr().unwrap());
-        Door { listener, url }
-    }
-
-    /// The next connection, if there is one, and the head of its request.
-    fn asked(&self) -> Option<(TcpStream, String)> {
-        let mut tcp = match self.listener.accept() {
-            Ok((tcp, _)) => tcp,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-            Err(error) => panic!("{error}"),
-        };
-        tcp.set_nonblocking(false).expect("blocking");
-        tcp.set_read_timeout(Some(LONG)).expect("a limit");
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") {
-            tcp.read_exact(&mut byte).expect("a whole head");
-            head.push(byte[0]);
-        }
-        Some((tcp, String::from_utf8(head).expect("a head in ASCII")))
-    }
-}
 
 fn value<'a>(head: &'a str, name: &str) -> &'a str {
     let line = head.lines().find_map(|line| line.strip_prefix(name));
@@ -64,7 +33,7 @@ fn a_usual_request_is_sent_and_every_spelling_of_consent_is_accepted() {
     ] {
         let door = Door::open();
         let running = start(&["doctor", "embedded:BTCUSDT", "--endpoint", &door.url]);
-        let (mut tcp, head) = eventually("a request", || door.asked());
+        let (mut tcp, head) = door.asked();
         assert!(head.starts_with("GET /ws-api/v3 HTTP/1.1\r\n"), "{head}");
         let place = door.url.split('/').nth(2).unwrap();
         assert_eq!(value(&head, "Host:"), place);
@@ -107,7 +76,8 @@ fn collectors_of_rounds_without_end_wait_for_the_exchange_whatever_stands_in_its
         let mut before = None;
         let mut count = 0;
         eventually("each collector has been refused several times", || {
-            while let Some((mut tcp, _)) = door.asked() {
+            while let Some(mut tcp) = door.come() {
+                door::head(&mut tcp);
                 let _ = tcp.write_all(format!("HTTP/1.1 {answer}").as_bytes());
                 before.get_or_insert_with(|| slots.map(|slot| running.collector(slot)));
                 count += 1;

@@ -4,7 +4,7 @@
 use crate::support::{Certificates, Running, start_command};
 use native_tls::TlsConnector;
 use rsoracle::exchange::{Way, binance};
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -4,7 +4,7 @@ use crate::figures::spreads;
 use crate::machine;
 use crate::support::{Certificates, Running, eventually, rsoracle, start_command};
 use nanoserde::DeJson;
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 

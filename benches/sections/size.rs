@@ -7,7 +7,7 @@ use crate::figures::{Table, digits, largest, median};
 use crate::machine;
 use crate::rounds::ReportView;
 use crate::support::{Running, arguments, eventually, start};
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use std::time::{Duration, Instant};
 
 /// The figures of one process in the middle of a round.

@@ -63,7 +63,7 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
 /// The key that starts rounds and signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
-        return Ok((keyfile::fresh()?, false));
+        return Ok((keyfile::unsaved()?, false));
     };
     if let Some(journal) = &config.journal
         && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())

@@ -10,7 +10,7 @@ use crate::keys::secret::{SecretKey, round_bytes};
 use crate::system::clock::span;
 use crate::system::inbox::{Inbox, waits};
 use crate::system::limits::*;
-use crate::system::wait::wall_us;
+use crate::system::now::wall_us;
 use crate::wire::{CONTROL_BYTES_MAX, Challenge, FrameKind, Hello, Refusal, RoundFrame};
 use rsoracle_proof::answer::lateness_us_max;
 use rsoracle_proof::bytes::padded;

@@ -6,8 +6,9 @@
 use super::control::reach;
 use super::settings::Collect;
 use crate::keys::secret::SecretKey;
+use crate::system::inbox::waits;
 use crate::system::limits::{CONNECT_SLICE_MS, HANDSHAKE_MS_MAX};
-use crate::system::net::{Look, waits};
+use crate::system::net::Look;
 use crate::wire::Preamble;
 use rsoracle_proof::record::Observation;
 use rsoracle_verify::error::Error;

@@ -90,7 +90,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     sharpen_sleeps();
     let key = match &config.key {
         Some(path) => key_file::read(path)?,
-        None => key_file::fresh()?,
+        None => key_file::unsaved()?,
     };
     let enrolment = read_enrolment()?;
     let enlisted = enlist(config, role, key, &enrolment);

@@ -29,7 +29,7 @@ pub(super) struct Finding {
     /// The proxy that was used.
     pub(super) proxy: Option<String>,
     /// The exchange's first endpoint, if it cannot be used and another one was.
-    pub(super) turned_away: Option<String>,
+    pub(super) passed_over: Option<String>,
     /// Time from name resolution to the open WebSocket, in microseconds.
     pub(super) open_us: Option<u64>,
     pub(super) certificate: Option<Certificate>,
@@ -62,7 +62,7 @@ impl Finding {
             now_us,
             url: String::new(),
             proxy: None,
-            turned_away: None,
+            passed_over: None,
             open_us: None,
             certificate: None,
             price: None,
@@ -132,7 +132,7 @@ impl Finding {
             text: format!("its certificate expires in {days} days"),
             advice: "its owner must renew it by then: the exchange, or a proxy that signs certificates in its place (see the issuer)".to_owned(),
         });
-        let place = self.turned_away.as_ref().map(|url| Problem {
+        let place = self.passed_over.as_ref().map(|url| Problem {
             fatal: false,
             text: format!("{url} cannot be used from here, {} can", self.url),
             advice: "nothing to do: collectors switch to it too".to_owned(),
@@ -362,7 +362,7 @@ mod tests {
                 "its certificate expires in 13 days\n-> its owner",
             ),
             (
-                &|f| f.turned_away = Some("wss://a:1".into()),
+                &|f| f.passed_over = Some("wss://a:1".into()),
                 "warning",
                 "wss://a:1 cannot be used from here, wss://ws.kraken.com:443/v2 can",
             ),

@@ -19,7 +19,7 @@ use crate::source::{KINDS, Source};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::system::net::Patience;
-use crate::system::wait::wall_us;
+use crate::system::now::wall_us;
 use finding::{Finding, heads};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error, VALUE_CHARS_MAX, brief};
 use std::time::{Duration, Instant};
@@ -130,7 +130,7 @@ fn examine(plan: SessionPlan) -> Finding {
     finding.error = visit(&mut session, &mut finding, time_request).err();
     let place = session.endpoint();
     finding.proxy = proxies.to(place).map(Proxy::to_string);
-    finding.turned_away = (*place != first).then_some(first.url);
+    finding.passed_over = (*place != first).then_some(first.url);
     finding.url.clone_from(&place.url);
     finding
 }

@@ -7,8 +7,8 @@ use super::talk::{Progress, Talk};
 use super::upgrade::{self, Response, Service};
 use super::venue::{Now, Venue};
 use crate::exchange::channel::Channel;
-use crate::system::limits::HANDSHAKE_MS_MAX;
-use crate::system::net::waits;
+use crate::system::inbox::waits;
+use crate::system::limits::{HANDSHAKE_MS_MAX, HTTP_HEAD_BYTES_MAX};
 use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsAcceptor, TlsStream};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -150,12 +150,12 @@ fn read_head(
             Err(_) => return (Stage::Over, true),
         }
         let (response, rest) = match upgrade::head_length(&bytes) {
-            Some(length) if length <= upgrade::HEAD_BYTES_MAX => {
+            Some(length) if length <= HTTP_HEAD_BYTES_MAX => {
                 let rest = bytes.split_off(length);
                 let unix_ms = now.unix_us / 1000;
                 (upgrade::respond(&bytes, venue.faults(), unix_ms), rest)
             }
-            None if bytes.len() < upgrade::HEAD_BYTES_MAX => continue,
+            None if bytes.len() < HTTP_HEAD_BYTES_MAX => continue,
             _ => (upgrade::too_long(), Vec::new()),
         };
         let Response { bytes, opens } = response;

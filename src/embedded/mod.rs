@@ -22,7 +22,7 @@ pub mod upgrade;
 pub mod venue;
 
 use crate::flags::args::{Given, Usage, wrong};
-use crate::system::net::waits;
+use crate::system::inbox::waits;
 use crate::system::stream::say;
 use fault::Fault;
 use rsoracle_verify::duration::duration_us;

@@ -9,8 +9,6 @@ use super::fault::{API, Fault, UpgradeRefusal, upgrade_refusal};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 
-/// Longest head of an HTTP request, in bytes; tungstenite would accept 60 KB. A longer one is refused with status 431.
-pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Path of the WS-API.
 pub const PATH: &str = "/ws-api/v3";
 

@@ -1,5 +1,4 @@
-//! HTTP with exchanges and proxies: the request that opens a WebSocket, and the answers to it and to CONNECT. Also the
-//! time that each phase of opening a connection has.
+//! HTTP with exchanges and proxies: the request that opens a WebSocket, and the answers to it and to CONNECT.
 //!
 //! Invariant: exactly the head of an answer is read; what follows it is left for TLS or for the WebSocket. A head has a maximum
 //! size and a timeout. Of the body of a refusal, [`BODY_BYTES_MAX`] bytes are read at most, and one printable line is shown. A
@@ -9,54 +8,19 @@ use super::channel::Channel;
 use super::excerpt;
 use crate::system::clock::utc_us;
 use crate::system::endpoint::Endpoint;
+use crate::system::inbox::waits;
 use crate::system::limits::*;
-use crate::system::net::{Gate, Look, Patience, waits};
-use crate::system::wait::wall_us;
+use crate::system::net::{Gate, Look, Patience, Phase};
+use crate::system::now::wall_us;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log::printable;
 use std::io::{self, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tungstenite::WebSocket;
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
-
-/// One phase of opening a connection, with a timeout of its own.
-pub(crate) struct Phase {
-    began: Instant,
-    /// When it ends.
-    pub(crate) until: Instant,
-}
-
-impl Phase {
-    /// A phase that begins now, and lasts `ms_max` milliseconds at most, but not beyond `deadline`.
-    pub(crate) fn new(deadline: Instant, ms_max: u64) -> Phase {
-        let began = Instant::now();
-        let until = deadline.min(began + Duration::from_millis(ms_max));
-        Phase { began, until }
-    }
-
-    /// Whether its time is over.
-    pub(crate) fn is_over(&self) -> bool {
-        Instant::now() >= self.until
-    }
-
-    /// The next slice of a wait in it, after which the caller looks elsewhere.
-    pub(crate) fn slice(&self) -> Patience {
-        let slice = Instant::now() + Duration::from_millis(SLICE_MS);
-        Patience::Until(self.until.min(slice))
-    }
-
-    /// The error when its time is over: what has not come, within the time that it really had.
-    pub(crate) fn late(&self, what: &str) -> io::Error {
-        let had_ms = (self.until - self.began).as_millis();
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no {what} within {had_ms} ms"),
-        )
-    }
-}
 
 /// Why no connection was opened.
 #[derive(Debug)]
@@ -177,7 +141,7 @@ pub(crate) fn read_head<S: Read>(
     look: Look,
 ) -> Result<Head, Error> {
     let broken = |error: io::Error| failed(error.to_string()).passing();
-    let (mut head, mut left) = (Vec::new(), HEAD_BYTES_MAX);
+    let (mut head, mut left) = (Vec::new(), HTTP_HEAD_BYTES_MAX);
     loop {
         match Answer::parse(&head) {
             // An interim answer, such as 103 (Early Hints), comes before the answer.
@@ -185,7 +149,8 @@ pub(crate) fn read_head<S: Read>(
             Answer::Head(head) => return Ok(head),
             Answer::Other => return Err(failed("what answers there does not speak HTTP".into())),
             Answer::Part if left == 0 => {
-                let cause = format!("the head of its answer is longer than {HEAD_BYTES_MAX} bytes");
+                let cause =
+                    format!("the head of its answer is longer than {HTTP_HEAD_BYTES_MAX} bytes");
                 return Err(failed(cause));
             }
             Answer::Part => {}

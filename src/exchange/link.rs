@@ -5,13 +5,14 @@
 //! Pings are answered as they are read.
 
 use super::channel::Channel;
-use super::http::{Phase, Unopened, upgrade};
+use super::http::{Unopened, upgrade};
 use super::roots::Trust;
 use super::tunnel;
 use crate::exchange::proxy::Proxies;
 use crate::system::endpoint::Endpoint;
+use crate::system::inbox::waits;
 use crate::system::limits::{CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, TLS_MS_MAX};
-use crate::system::net::{Gate, Look, Patience, waits};
+use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::resolve::Addresses;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};
 use rsoracle_proof::reason::Miss;

@@ -1,14 +1,14 @@
 //! Opens a tunnel through an HTTP proxy with CONNECT.
 //!
-//! Invariant: exactly the head of the proxy's answer is read. Everything after it comes from the host behind the proxy, and
-//! is left for TLS. The proxy resolves the host's name.
+//! Invariant: of an answer that opens the tunnel, exactly the head is read. Everything after it comes from the host behind the
+//! proxy, and is left for TLS. The proxy resolves the host's name.
 
-use super::http::{Phase, body, read_head, saying};
+use super::http::{body, read_head, saying};
 use crate::exchange::proxy::{Proxies, Proxy};
 use crate::exchange::roots::variable;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::PROXY_MS_MAX;
-use crate::system::net::{Gate, Look};
+use crate::system::net::{Gate, Look, Phase};
 use rsoracle_verify::error::Error;
 use std::io::Write;
 use std::time::Instant;

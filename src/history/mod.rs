@@ -1,8 +1,8 @@
 //! `rsoracle history`: shows the last rounds of a journal as a table, and their prices as a chart in the terminal.
 //!
 //! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file. A file is read
-//! from its end, as far as the rounds shown need. No round is shown whose report the aggregator did not sign. Collectors' signatures, and whether to trust them, are left to `verify`;
-//! a line that fails even the checks made here is reported.
+//! from its end, as far as the rounds shown need. Every line read is verified as `verify` does it without a roster, and the
+//! first that fails is named. No round is shown whose report the aggregator did not sign. Whom to trust is left to `verify`.
 //! Uses: flags, proof, system, verify. Used by: main.
 
 mod row;
@@ -10,9 +10,9 @@ mod row;
 use crate::flags::args::{Given, Usage, wrapped};
 use crate::system::file;
 use crate::system::limits::ROUNDS_SHOWN_MAX;
+use crate::system::now::wall_us;
 use crate::system::screen;
 use crate::system::stream::say;
-use crate::system::wait::wall_us;
 use row::{Row, marked};
 use rsoracle_proof::report::{Check, Content, Report, Verifier};
 use rsoracle_proof::tolerance::counted;

@@ -42,8 +42,8 @@ pub fn of_slot(dir: &str, slot: u16) -> String {
     format!("{dir}/slot-{slot}.key")
 }
 
-/// Makes a new random key, for a process that has no file.
-pub(crate) fn fresh() -> Result<SecretKey, Error> {
+/// Makes a new random key that is in no file.
+pub(crate) fn unsaved() -> Result<SecretKey, Error> {
     let mut seed = [0; 32];
     random::fill(&mut seed)?;
     Ok(SecretKey::from_seed(&mut seed))

@@ -53,7 +53,7 @@ pub fn create(path: &str) -> Result<PublicKey, Error> {
         };
         Error::new(&attempt, error).advise(advice)
     })?;
-    let made = fresh(&mut file, &attempt).and_then(|key| {
+    let made = write_new(&mut file, &attempt).and_then(|key| {
         let safe = file.sync_all().and_then(|()| sync_directory(path));
         safe.map(|()| key)
             .map_err(|error| Error::new(&attempt, error))
@@ -66,7 +66,7 @@ pub fn create(path: &str) -> Result<PublicKey, Error> {
 }
 
 /// Makes a new key and writes it to `file`.
-fn fresh(file: &mut File, attempt: &str) -> Result<PublicKey, Error> {
+fn write_new(file: &mut File, attempt: &str) -> Result<PublicKey, Error> {
     let mut seed = [0; 32];
     random::fill(&mut seed)?;
     let mut line = [b'\n'; LINE_BYTES];

@@ -84,8 +84,8 @@ pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 pub const CONNECT_MS_MAX: u64 = 5_000;
 /// Timeout for a proxy's whole answer to CONNECT, in milliseconds.
 pub const PROXY_MS_MAX: u64 = 5_000;
-/// Longest head of an HTTP answer, in bytes. A longer one ends the attempt.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Longest head of an HTTP request or answer, in bytes. A longer answer ends the attempt; a longer request is refused with 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Most bytes that are read of the body of a refusal.
 pub const BODY_BYTES_MAX: usize = 2 * 1024;
 /// How long that body is waited for, in milliseconds.

@@ -1,10 +1,10 @@
-//! [`Gate`]: a socket with deadlines, for a connection whose bytes must leave at an instant.
+//! [`Gate`]: a socket with deadlines, for a connection whose bytes must leave at an instant; and [`Phase`], a deadline with slices.
 //!
 //! Invariant: no read or write waits past the current deadline, however slowly bytes arrive. (A socket's own timeout would
 //! restart with every byte.) Errors that only mean "nothing yet" are recognised by [`waits`].
 
-pub use crate::system::inbox::waits;
-use crate::system::limits::MESSAGE_BYTES_MAX;
+use crate::system::inbox::waits;
+use crate::system::limits::{MESSAGE_BYTES_MAX, SLICE_MS};
 use rsoracle_verify::error::Error;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -21,6 +21,42 @@ pub enum Patience {
     Never,
     /// Until then.
     Until(Instant),
+}
+
+/// One phase of opening a connection, with a timeout of its own.
+pub(crate) struct Phase {
+    began: Instant,
+    /// When it ends.
+    pub(crate) until: Instant,
+}
+
+impl Phase {
+    /// A phase that begins now, and lasts `ms_max` milliseconds at most, but not beyond `deadline`.
+    pub(crate) fn new(deadline: Instant, ms_max: u64) -> Phase {
+        let began = Instant::now();
+        let until = deadline.min(began + Duration::from_millis(ms_max));
+        Phase { began, until }
+    }
+
+    /// Whether its time is over.
+    pub(crate) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// The next slice of a wait in it, after which the caller looks elsewhere.
+    pub(crate) fn slice(&self) -> Patience {
+        let slice = Instant::now() + Duration::from_millis(SLICE_MS);
+        Patience::Until(self.until.min(slice))
+    }
+
+    /// The error when its time is over: what has not come, within the time that it really had.
+    pub(crate) fn late(&self, what: &str) -> io::Error {
+        let had_ms = (self.until - self.began).as_millis();
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no {what} within {had_ms} ms"),
+        )
+    }
 }
 
 /// Bytes that one read takes from the system at most: a TLS record, and more than comes in a millisecond.

@@ -4,7 +4,7 @@
 //! [`SLEEP_US_MAX`](crate::system::clock::SLEEP_US_MAX) at a time.
 
 use crate::system::clock::{Anchor, Reading, Step, step};
-pub use crate::system::now::wall_us;
+use crate::system::now::wall_us;
 use std::time::{Duration, Instant};
 
 /// A source of time; tests inject their own.

@@ -17,7 +17,8 @@ pub const EXIT_NO_PRICE: u8 = 3;
 
 /// Exit code of `verify` and `history` when a file cannot be read.
 pub const EXIT_UNREADABLE: u8 = 4;
-/// Exit code of `verify` when all reports are consistent, but no roster says whom to trust.
+/// Exit code of `verify` when all reports are consistent, but no roster says whom to trust, or nobody
+/// of the roster signed.
 pub(crate) const EXIT_UNKNOWN_SIGNERS: u8 = 5;
 /// Exit code of `verify` when all reports are sound, but the last price is older than `--max-age`, or there is none.
 pub(crate) const EXIT_STALE: u8 = 6;

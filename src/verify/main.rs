@@ -12,7 +12,7 @@ Flags:
   --head SIGNATURE           Signature of a report that you know to be the newest, in 128 hexadecimal digits: detects a
                              truncated journal.
   --max-age DURATION         Refuse a file whose last price is older than this.
-  --published                The files hold published reports only, as 'rsoracle run --json' prints them: numbers may skip.
+  --published                The files hold published reports only, as 'run --every … --json' prints them: numbers may skip.
   --json                     Print one JSON object per file instead of sentences.
   --help, --version
 

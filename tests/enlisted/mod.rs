@@ -4,7 +4,7 @@
 use super::support::peer::{Peer, SOURCE};
 use super::support::{Running, eventually, rsoracle, scratch, start_command};
 use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle::wire::{Challenge, Hello, Preamble, Ready, RoundFrame, Sample};
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::Reject;

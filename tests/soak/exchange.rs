@@ -4,7 +4,7 @@
 use crate::Chance;
 use crate::support::*;
 use rsoracle::flags::values::DIVERSE;
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use std::fmt;
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@
 use super::{Running, eventually, scratch, start};
 use nanoserde::DeJson;
 use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
-use rsoracle::system::wait::wall_us;
+use rsoracle::system::now::wall_us;
 use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Refusal, RoundFrame, Sample};
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer;

@@ -7,8 +7,8 @@ use crate::flags::args::Command;
 pub static VERIFY: Command = Command {
     name: "verify",
     job: "verifies reports offline: their form, signatures and prices, and who signed them",
-    notes: "A FILE holds what 'run --journal' keeps, or with --published what 'run --json' prints: one report or more. '-' is \
-            standard input.\n\
+    notes: "A FILE holds what 'run --journal' keeps or a single 'run --json' prints; with --published, what 'run --every … --json' \
+            prints. '-' is standard input.\n\
             Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older \
             than --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.",
     example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
@@ -37,7 +37,7 @@ pub static VERIFY: Command = Command {
             "published",
             "",
             "",
-            "The files hold published reports only, as 'run --json' prints them: numbers may skip, and no published report is missing.",
+            "The files hold published reports only, as 'run --every … --json' prints them: numbers may skip, and no published report is missing.",
         ),
         flag(
             "json",
