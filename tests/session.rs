@@ -112,6 +112,10 @@ fn a_place_that_asked_for_a_pause_is_left_alone_while_the_others_are_tried() {
         let pause = session.retry_at().saturating_duration_since(Instant::now());
         assert!(pause < Duration::from_secs(60), "{pause:?}");
     }
+    // Even without any time left, the one that may be tried is tried.
+    let error = session.connect(Instant::now(), &mut || Ok(()));
+    assert!(error.unwrap_err().passing);
+    assert_eq!(sent_away, 1);
 }
 
 #[test]

@@ -77,6 +77,8 @@ struct Collector<'a> {
     /// Consecutive attempts to connect that a round interrupted.
     cut_short: u32,
     clock: SystemClock,
+    /// When the exchange was asked last, in microseconds since the Unix epoch.
+    asked_us: u64,
     last_start_us: u64,
 }
 
@@ -160,6 +162,7 @@ fn enlist<'a>(
         complaints,
         cut_short: 0,
         clock: SystemClock::new(),
+        asked_us: 0,
         last_start_us: 0,
     };
     let ready = Ready {

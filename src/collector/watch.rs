@@ -136,9 +136,16 @@ impl Collector<'_> {
             sampler.skip(index, Miss::RateLimited);
             return;
         }
+        // Instants that have passed would be asked for all at once.
+        let at_us = instant_us.max(self.clock.now().wall_us);
+        if at_us.abs_diff(self.asked_us) < INTERVAL_US_MIN / 2 {
+            sampler.skip(index, Miss::Overdue);
+            return;
+        }
         let Some(link) = self.session.link() else {
             return;
         };
+        self.asked_us = at_us;
         if let Err(ended) = link.prepare(request) {
             self.session.lose();
             self.lost(sampler, &ended);

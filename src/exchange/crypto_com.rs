@@ -41,8 +41,7 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     let names = ["id", "method", "code", "message", "result"];
     let [id, method, code, message, result] = json.pick(names);
     if method.is_some_and(|method| method.says("public/heartbeat")) {
-        // The answer repeats the number, whatever it is.
-        let id = id.and_then(Json::number).ok_or(Miss::Shape)?;
+        let id: i64 = id.and_then(Json::whole).ok_or(Miss::Shape)?;
         return Ok(Said::Asked(format!(
             r#"{{"id":{id},"method":"public/respond-heartbeat"}}"#
         )));

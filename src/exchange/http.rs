@@ -127,7 +127,10 @@ fn http_date_us(text: &str) -> Option<u64> {
     let (_, date) = text.strip_suffix(" GMT")?.split_once(", ")?;
     let parts: Vec<&str> = date.split(' ').collect();
     let [day, month, year, time] = parts[..].try_into().ok()?;
-    let month = MONTHS.find(month)? / 3 + 1;
+    let at = MONTHS
+        .find(month)
+        .filter(|at| at % 3 == 0 && month.len() == 3);
+    let month = at? / 3 + 1;
     utc_us(&format!("{year}-{month:02}-{day}T{time}Z"))
 }
 
@@ -142,6 +145,7 @@ pub(crate) fn read_head<S: Read>(
 ) -> Result<Head, Error> {
     let broken = |error: io::Error| failed(error.to_string()).passing();
     let (mut head, mut left) = (Vec::new(), HTTP_HEAD_BYTES_MAX);
+    gate(stream).set_patience(phase.slice()).map_err(broken)?;
     loop {
         match Answer::parse(&head) {
             // An interim answer, such as 103 (Early Hints), comes before the answer.
@@ -157,7 +161,6 @@ pub(crate) fn read_head<S: Read>(
         }
         // Read one byte at a time: the next one may already be TLS or a frame.
         let mut byte = [0];
-        gate(stream).set_patience(phase.slice()).map_err(broken)?;
         match stream.read(&mut byte) {
             Ok(0) => return Err(failed("it closed the connection".into()).passing()),
             Ok(_) => {
@@ -169,6 +172,7 @@ pub(crate) fn read_head<S: Read>(
                 if phase.is_over() {
                     return Err(broken(phase.late(&format!("whole answer to {request}"))));
                 }
+                gate(stream).set_patience(phase.slice()).map_err(broken)?;
             }
             Err(error) => return Err(broken(error)),
         }
@@ -456,6 +460,8 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49 GMT", None),
             ("Sun, 06 Nov 1994 08:49:37", None),
             ("Sun, 06 Neb 1994 08:49:37 GMT", None),
+            ("Sun, 06 anF 1994 08:49:37 GMT", None),
+            ("Sun, 06  1994 08:49:37 GMT", None),
             ("Sun, 06 Nov 1994  08:49:37 GMT", None),
             ("Sunday, 06-Nov-94 08:49:37 GMT", None),
             ("Sun Nov  6 08:49:37 1994", None),

@@ -33,7 +33,7 @@ use crate::exchange::json::{Json, NotJson, Spans};
 use crate::source::Source;
 use crate::system::clock::utc_us;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::ID_BYTES_MAX;
+use crate::system::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use rsoracle_proof::reason::Miss;
 use rsoracle_verify::error::Error;
 use std::borrow::Cow;
@@ -74,6 +74,18 @@ pub struct Pace {
     pub ping_every: Duration,
     /// Minimum backoff between two attempts to connect, from the second retry on.
     pub pause_min: Duration,
+}
+
+impl Pace {
+    /// The exchange's own pace. For the embedded exchange, which has no limit on connections, the backoff starts lower.
+    pub fn of(source: &Source) -> Pace {
+        let pace = dialect(source).pace;
+        let pause_min = match source.embedded {
+            true => Duration::from_millis(RECONNECT_MS),
+            false => pace.pause_min,
+        };
+        Pace { pause_min, ..pace }
+    }
 }
 
 /// What a message must be about to count.

@@ -2,8 +2,7 @@
 //!
 //! Invariant: a connection that ended, fell silent or is about to be closed is replaced, but never faster than the exchange
 //! allows. The backoff grows and is jittered, a `Retry-After` is obeyed, and an exchange that turns this address away is left
-//! alone for at least ten minutes. When a connection ends, its price is dropped, unless a new connection has replaced it
-//! before. The exchanges' own files parse messages, and the collector decides when a price is sampled.
+//! alone for at least ten minutes. When a connection ends, its price is dropped, unless a new connection has replaced it.
 
 use super::http::Unopened;
 use super::link::{Ended, Link};
@@ -34,18 +33,6 @@ pub struct SessionPlan<'a> {
     pub proxies: Proxies,
     /// Its timeouts and periods.
     pub pace: Pace,
-}
-
-impl Pace {
-    /// The exchange's own pace. For the embedded exchange, which has no limit on connections, the backoff starts lower.
-    pub fn of(source: &Source) -> Pace {
-        let pace = dialect(source).pace;
-        let pause_min = match source.embedded {
-            true => Duration::from_millis(RECONNECT_MS),
-            false => pace.pause_min,
-        };
-        Pace { pause_min, ..pace }
-    }
 }
 
 /// What is known of one endpoint.
@@ -182,13 +169,13 @@ impl<'a> ExchangeSession<'a> {
                 }
             }
             self.at = (at + 1) % count;
-            if Instant::now() >= deadline {
+            if failed.is_some() && Instant::now() >= deadline {
                 break;
             }
         }
         self.back_off();
-        let away = self.places.iter().map(|place| place.away_until_ms);
-        self.stay_away(away.min().unwrap_or(0));
+        let away = self.places.iter().map(|place| place.away_until_ms).min();
+        self.stay_away(away.unwrap_or(0));
         Err(failed.expect("the last endpoint is tried if no other one was"))
     }
 
@@ -216,12 +203,16 @@ impl<'a> ExchangeSession<'a> {
     /// Forbids requests and new connections until `until_ms`, in milliseconds since the Unix epoch, but for no longer than
     /// `RETRY_AFTER_MS_MAX`. A longer pause that is known already counts.
     fn stay_away(&mut self, until_ms: u64) {
-        let now_us = wall_us();
-        let left_us = until_ms.saturating_mul(1_000).saturating_sub(now_us);
-        let left = Duration::from_micros(left_us).min(Duration::from_millis(RETRY_AFTER_MS_MAX));
-        let until_ms = until_ms.min(now_us / 1_000 + RETRY_AFTER_MS_MAX);
-        self.quiet_until_ms = self.quiet_until_ms.max(until_ms);
-        self.retry_at = self.retry_at.max(Instant::now() + left);
+        let now_ms = wall_us() / 1_000;
+        // What is over must not count again once the clock is set back.
+        if until_ms <= now_ms {
+            return;
+        }
+        let left_ms = (until_ms - now_ms).min(RETRY_AFTER_MS_MAX);
+        self.quiet_until_ms = self.quiet_until_ms.max(now_ms + left_ms);
+        self.retry_at = self
+            .retry_at
+            .max(Instant::now() + Duration::from_millis(left_ms));
     }
 
     /// Schedules the next attempt after a failed connection. The first retry comes soon, after a random delay, so that

@@ -121,10 +121,13 @@ impl Gate {
         self.held.get_or_insert_with(|| Vec::with_capacity(4096));
     }
 
-    /// Writes all held bytes at once, and stops holding back.
+    /// Writes all held bytes at once, without waiting, and stops holding back.
     pub fn open(&mut self) -> io::Result<()> {
         match self.held.take() {
-            Some(bytes) if !bytes.is_empty() => self.tcp.write_all(&bytes),
+            Some(bytes) if !bytes.is_empty() => {
+                self.set_patience(Patience::Never)?;
+                self.tcp.write_all(&bytes)
+            }
             _ => Ok(()),
         }
     }

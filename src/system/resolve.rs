@@ -5,9 +5,11 @@
 //! milliseconds meanwhile. Every attempt to connect asks anew; addresses from before only count while no name server answers.
 
 use crate::system::child;
-use crate::system::limits::{RESOLVE_AGAIN_MS_MAX, RESOLVE_MS_MAX};
+use crate::system::limits::{RESOLVE_AGAIN_MS_MAX, RESOLVE_MS_MAX, TOML_BYTES_MAX};
 use rsoracle_verify::error::Error;
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -140,8 +142,10 @@ fn lookup(
     };
     let mut command = child::this_program()?;
     command.args(["resolve", &format!("{host}:{port}")]);
-    let servers = || std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    if std::env::var_os(OPTIONS).is_none() && must_hurry(&servers()) {
+    let mut servers = String::new();
+    let file = File::open("/etc/resolv.conf").map(|file| file.take(TOML_BYTES_MAX as u64));
+    let _ = file.and_then(|mut file| file.read_to_string(&mut servers));
+    if std::env::var_os(OPTIONS).is_none() && must_hurry(&servers) {
         command.env(OPTIONS, "timeout:1 attempts:1");
     }
     // Not Stdio::null, which opens /dev/null: an empty root has none. Nobody reads these few words.
