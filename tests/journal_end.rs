@@ -85,12 +85,15 @@ fn assert_refused(chronicle: &Chronicle, args: &[&str], says: &[&str]) {
     assert!(contents(chronicle) == before, "the files are as they were");
 }
 
-/// Name and content of every file beside a journal, except the programs' output.
+/// Name and content (a link's target) of every file beside a journal, except the programs' output.
 fn contents(chronicle: &Chronicle) -> Vec<(String, Vec<u8>)> {
     let dir = fs::read_dir(chronicle.path.parent().unwrap()).unwrap();
     let file = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().unwrap();
-        (name, fs::read(entry.path()).unwrap())
+        match fs::read_link(entry.path()) {
+            Ok(target) => (name, target.into_os_string().into_encoded_bytes()),
+            Err(_) => (name, fs::read(entry.path()).unwrap()),
+        }
     };
     // A journal that did not exist is made, empty.
     let mut files: Vec<_> = dir
@@ -181,6 +184,27 @@ fn a_journal_that_ends_before_what_its_key_has_signed_is_refused_with_both_facts
         put(&latest, &lines[known - 1..known]);
         assert_refused(&chronicle, &["--quiet", "--latest", &latest], &says);
     }
+    // What was signed while the clock was ahead was signed.
+    let chronicle = journal_of(&lines[..2]);
+    let mut ahead = Oracle::new(5, SOURCE[1]);
+    for number in 0..2 {
+        ahead.line(START_US + number * EVERY_US, &[Price(100.0); 5]);
+    }
+    let hence_us = rsoracle::system::now::wall_us() + 3_600_000_000;
+    put(
+        &newest(&chronicle),
+        &[ahead.line(hence_us, &[Price(7.0); 5])],
+    );
+    assert_refused(&chronicle, &[], &["ends at report 2", "signed report 3"]);
+    // What cannot be read may show it.
+    fs::remove_file(newest(&chronicle)).unwrap();
+    std::os::unix::fs::symlink("journal.newest.loop", newest(&chronicle)).unwrap();
+    std::os::unix::fs::symlink(
+        "journal.newest.loop",
+        chronicle.beside("journal.newest.loop"),
+    )
+    .unwrap();
+    assert_refused(&chronicle, &[], &["cannot be read"]);
     // Another report of the same number.
     let chronicle = journal_of(&lines[..2]);
     let mut fork = Oracle::new(5, SOURCE[1]);
@@ -207,6 +231,9 @@ fn a_journal_that_has_lost_its_end_goes_on_by_the_operators_word() {
     let over = [&keys[..], &["--retire-key", &old]].concat();
     assert_eq!(run_soon(&chronicle, &over).code, Some(3));
     assert_chain(&chronicle, 4);
+    // The file of --latest keeps what it has until there is something later.
+    let kept = fs::read_to_string(&latest).unwrap();
+    assert_eq!(kept, format!("{}\n", lines[5]));
     assert_eq!(run_soon(&chronicle, &keys).code, Some(3));
     // The old key with an old journal would sign its numbers again.
     put(chronicle.name(), &lines[..3]);
@@ -330,8 +357,9 @@ fn a_journal_set_aside_by_name_ends_the_run_and_nothing_is_published_that_is_in_
     assert_refused(&chronicle, &["--quiet"], &says);
     // Put back, it goes on. A removed journal ends the run too.
     fs::rename(&aside, &chronicle.path).unwrap();
+    let before = chronicle.lines().len();
     let running = start();
-    chronicle.until_lines(whole(&done.stdout).len() + 2);
+    chronicle.until_lines(before + 2);
     hold(&running);
     chronicle.assert_whole(EVERY_US);
     fs::hard_link(&chronicle.path, &aside).unwrap();
@@ -346,7 +374,9 @@ fn a_removed_journal_ends_the_run() {
     let chronicle = Chronicle::new();
     let running = chronicle.start(&[&EVERY[..], &["--quiet"]].concat());
     chronicle.until_lines(2);
+    hold(&running);
     fs::remove_dir_all(chronicle.path.parent().unwrap()).unwrap();
+    running.signal("CONT");
     let done = running.finish();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     for part in ["the file was removed by another program", "this run ends"] {
@@ -391,4 +421,13 @@ fn a_limit_on_the_size_of_files_costs_rounds_and_not_the_run() {
     let lost = done.stderr.matches("this round is not published").count();
     assert!(lost > 0 && reports.len() == 12 - lost, "{lost} lost");
     chronicle.assert_holds(&whole(&done.stdout));
+}
+
+#[test]
+fn a_key_file_that_a_killed_process_left_empty_is_made_anew() {
+    let chronicle = Chronicle::new();
+    let path = format!("{}.key", chronicle.name());
+    fs::write(&path, "").unwrap();
+    assert_eq!(run_soon(&chronicle, &[]).code, Some(3));
+    assert!(keyfile::read(&path).is_ok());
 }

@@ -72,7 +72,7 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
         let advice = "name a file with --journal";
         return Err(Error::new(attempt, "it is not a regular file").advise(advice));
     }
-    let missing = Path::new(&path).try_exists().is_ok_and(|exists| !exists);
+    let missing = keyfile::is_missing(&path);
     let made = config.aggregator_key.is_none() && missing;
     if made {
         // The journal has reports already, and a new key could not continue it.
@@ -146,15 +146,13 @@ impl Book {
             ephemeral: key_path(config).is_none(),
             ..Book::default()
         };
-        if let Some(path) = &config.latest {
-            file::make_replaceable(path)?;
-        }
         let Some(path) = &config.journal else {
+            let mut latest = config.latest.iter();
+            latest.try_for_each(|path| file::make_replaceable(path))?;
             check_apart(config)?;
             return Ok((book, Vec::new()));
         };
         let beside = newest_path(path);
-        file::make_replaceable(&beside)?;
         let enough = |end: &End, whole: bool| {
             let enough = end.suffices(config, key.public(), whole)?;
             if !enough && end.verifier.signatures > SIGNATURES_SILENT {
@@ -164,6 +162,9 @@ impl Book {
             Ok(enough)
         };
         let (mut journal, end, torn) = Journal::open(path, &End::take, &enough)?;
+        // Under the journal's lock, so that no file of another run is taken for one that was left behind.
+        let mut replaced = config.latest.iter().chain([&beside]);
+        replaced.try_for_each(|path| file::make_replaceable(path))?;
         check_apart(config)?;
         book.key_changed = end.newest.is_some() && resume::first_key(path) != Some(key.public());
         let mut lines = warnings(&journal, &beside);
@@ -186,7 +187,7 @@ impl Book {
                     .to_owned(),
             ));
         }
-        book.unwritten = end.published;
+        book.unwritten = end.unwritten(config);
         if let Some((report, line)) = end.newest {
             book.go_on_after(&report);
             book.newest = Some(line);

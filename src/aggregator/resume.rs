@@ -15,7 +15,7 @@ use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
 use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, Lines};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, ErrorKind};
 
 /// The file beside a journal with its newest report, whether that was published or not.
 pub(super) fn newest_path(journal: &str) -> String {
@@ -28,8 +28,8 @@ pub(super) struct End {
     pub(super) verifier: Verifier,
     /// The newest report and its line.
     pub(super) newest: Option<(Report, String)>,
-    /// The line of the newest published report.
-    pub(super) published: Option<String>,
+    /// The newest published report: the start of its round, and its line.
+    pub(super) published: Option<(u64, String)>,
     /// The keys that handed over to another one.
     retired: Vec<PublicKey>,
 }
@@ -45,7 +45,7 @@ impl End {
         match check.content {
             Content::Report(report) => {
                 if report.decision.publishes() {
-                    self.published = Some(line.to_owned());
+                    self.published = Some((report.round.start_us, line.to_owned()));
                 }
                 self.newest = Some((*report, line.to_owned()));
             }
@@ -91,6 +91,15 @@ impl End {
         Ok(true)
     }
 
+    /// The line of the newest published report, if the file of `--latest` may have it: even after a change of keys, that file
+    /// does not go back.
+    pub(super) fn unwritten(&self, config: &Run) -> Option<String> {
+        let latest = config.latest.as_deref().and_then(held);
+        let goes_on = |start_us| latest.is_none_or(|latest| latest.round.start_us <= start_us);
+        let (start_us, line) = self.published.as_ref()?;
+        goes_on(*start_us).then(|| line.clone())
+    }
+
     /// Whether `signer` signs nothing more in this journal: it has handed over to another key, or does so now to `key`, or the
     /// journal begins now with `key`.
     fn hands_over(&self, signer: PublicKey, key: PublicKey) -> bool {
@@ -105,6 +114,11 @@ impl End {
         path: &str,
         counts: impl Fn(PublicKey) -> bool,
     ) -> Result<(), Error> {
+        if let Err(error) = File::open(path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(refused(journal, format!("{path} cannot be read: {error}")));
+        }
         let Some(held) = held(path).filter(|held| counts(held.round.terms.aggregator)) else {
             return Ok(());
         };
@@ -132,10 +146,13 @@ fn refused(journal: &str, cause: String) -> Error {
 /// The valid report that a file holds; `None` if it holds anything else, or does not exist.
 pub(super) fn held(path: &str) -> Option<Report> {
     let bytes = files::read(path, JOURNAL_LINE_BYTES_MAX as u64 + 1, path).ok()?;
-    let mut end = End::default();
-    let text = std::str::from_utf8(&bytes).ok()?;
-    end.take(text.strip_suffix('\n')?).ok()?;
-    end.newest.map(|(report, _)| report)
+    let text = std::str::from_utf8(&bytes).ok()?.strip_suffix('\n')?;
+    // It was signed, whatever the clock says now.
+    let check = Verifier::default().check(text, u64::MAX);
+    match check.content {
+        Content::Report(report) if check.flaws.is_empty() => Some(*report),
+        _ => None,
+    }
 }
 
 /// The key that signed the first report of a journal; `None` if there is no valid one.

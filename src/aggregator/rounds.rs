@@ -105,12 +105,12 @@ impl Aggregator<'_> {
         let (origin, mut offsets) = (Instant::now(), offsets_us(Instant::now()));
         while left != Some(0) && !self.over {
             let start_us = self.next_start_us(every_us);
+            let before = std::mem::replace(&mut offsets, offsets_us(origin));
             if let Some(before_us) = &mut before_us
                 && start_us > *before_us + every_us
             {
                 let count = (start_us - *before_us) / every_us - 1;
                 let late_us = wall_us().saturating_sub(*before_us + every_us);
-                let before = std::mem::replace(&mut offsets, offsets_us(origin));
                 let moved_us = [0, 1].map(|at| offsets[at].saturating_sub(before[at]));
                 let why = why_late(late_us, moved_us, self.spent_us);
                 self.tell(&format!("skipped {count} starts: {why}"));
@@ -123,11 +123,11 @@ impl Aggregator<'_> {
             self.announce(start_us);
             self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
             match self.publish() {
-                EXIT_FAILURE if self.book.journal_lost() => return Ok(EXIT_FAILURE),
                 EXIT_FAILURE => failed = true,
                 EXIT_OK => code = EXIT_OK,
                 _ => {}
             }
+            self.over |= self.book.journal_lost();
             left = left.map(|left| left - 1);
             if !written && self.all_keys_known() {
                 written = self.write_roster();

@@ -149,7 +149,7 @@ pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKe
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
     for slot in 0..config.collectors - config.remote {
         let path = keyfile::of_slot(dir, slot);
-        let key = if Path::new(&path).try_exists().is_ok_and(|exists| !exists) {
+        let key = if keyfile::is_missing(&path) {
             keys.made += 1;
             crate::keys::create(&path)?
         } else {

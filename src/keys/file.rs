@@ -49,6 +49,14 @@ pub(crate) fn unsaved() -> Result<SecretKey, Error> {
     Ok(SecretKey::from_seed(&mut seed))
 }
 
+/// Whether there is no key file at `path`. An empty file, which a process leaves that is killed while it makes a key, is none.
+pub(crate) fn is_missing(path: &str) -> bool {
+    match std::fs::metadata(path) {
+        Ok(there) => there.is_file() && there.len() == 0,
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
+}
+
 /// Reads a key from its file.
 pub fn read(path: &str) -> Result<SecretKey, Error> {
     let attempt = format!("cannot read the key file {path}");

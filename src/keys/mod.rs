@@ -18,6 +18,7 @@ use secret::{SecretKey, wipe};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 const _: () = assert!(
     HEAD.len() == SECRET_BEGINS.len() + 2,
@@ -42,6 +43,10 @@ pub fn keys(paths: &[String]) -> Result<String, Error> {
 /// Creates a key in a new file, and returns the public key once the file is safely on disk.
 pub fn create(path: &str) -> Result<PublicKey, Error> {
     let attempt = format!("cannot create the key file {path}");
+    if Path::new(path).exists() && file::is_missing(path) {
+        // An empty file. If it cannot be removed, creating the new one fails, and says why.
+        let _ = std::fs::remove_file(path);
+    }
     let mut new = OpenOptions::new();
     let opened = new.write(true).create_new(true).mode(0o600).open(path);
     let mut file = opened.map_err(|error| {

@@ -83,6 +83,7 @@ impl Chain {
     pub(super) fn change(&mut self, change: &KeyChange, is_signed: bool) -> Option<String> {
         let old = self.aggregators.get(change.old.bytes());
         let vouched_for = is_signed && old.is_some_and(|served| served.vouched_for);
+        let too_many = self.forget_the_many();
         let new = self.aggregators.entry(*change.new.bytes()).or_default();
         new.vouched_for |= vouched_for;
         let seen = self.last.take();
@@ -95,7 +96,16 @@ impl Chain {
             report: seen.and_then(|seen| seen.report),
         });
         let flaw = "it does not continue the chain: its old key or its previous signature is not that of the record before it";
-        (!continues).then(|| flaw.to_owned())
+        (!continues).then(|| flaw.to_owned()).or(too_many)
+    }
+
+    /// Forgets all aggregators if there are too many, and returns that as a flaw: their reports cannot be compared any more.
+    fn forget_the_many(&mut self) -> Option<String> {
+        let too_many = self.aggregators.len() > AGGREGATORS_MAX;
+        if too_many {
+            self.aggregators.clear();
+        }
+        too_many.then(|| "too many aggregators before it, so that it cannot be compared".to_owned())
     }
 
     /// Compares a report with the record before it, and with the last report under the same key.
@@ -112,11 +122,7 @@ impl Chain {
         });
         let begins = report.previous.is_none() || (self.published_only && report.last.is_none());
         self.count += u64::from(begins || seen.is_none());
-        let mut flaws = Vec::new();
-        if self.aggregators.len() > AGGREGATORS_MAX {
-            self.aggregators.clear();
-            flaws.push("too many aggregators before it, so that it cannot be compared".to_owned());
-        }
+        let mut flaws: Vec<String> = self.forget_the_many().into_iter().collect();
         let served = self.aggregators.entry(*aggregator.bytes()).or_default();
         let signed = |part: &Part| part.observation.is_some();
         served.vouched_for |= report.round.parts.iter().any(signed);
@@ -171,5 +177,34 @@ impl Chain {
             );
         }
         flaws
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::key;
+
+    #[test]
+    fn changes_of_keys_without_end_take_no_memory_without_end() {
+        let change = KeyChange {
+            old: key(1).public(),
+            new: key(2).public(),
+            previous: [0; 64],
+            signatures: [[0; 64]; 2],
+        };
+        let mut chain = Chain::default();
+        assert_eq!(chain.change(&change, false), None);
+        let bytes = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            bytes
+        };
+        let many = (0..AGGREGATORS_MAX).map(|number| (bytes(number), Served::default()));
+        chain.aggregators.extend(many);
+        chain.last = None;
+        let flaw = chain.change(&change, false).expect("a flaw");
+        assert!(flaw.starts_with("too many aggregators"), "{flaw}");
+        assert_eq!(chain.aggregators.len(), 1);
     }
 }

@@ -13,7 +13,7 @@ use std::prelude::v1::*;
 const START_US: u64 = 1_795_343_400_000_000;
 const NOW_US: u64 = START_US + 60_000_000;
 
-fn key(seed: u8) -> SecretKey {
+pub(super) fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
 }
 
