@@ -192,8 +192,12 @@ fn limits_and_patience_travel_to_the_collectors_whose_they_are() {
             .filter(limit)
             .collect()
     };
-    let all = ["--max-silence=40s", "--ping-every=2s", "--stay"];
-    assert_eq!(limits(0), [&["--max-age=9s"], &all[..]].concat());
+    let all = [
+        "--max-silence=40000000us",
+        "--ping-every=2000000us",
+        "--stay",
+    ];
+    assert_eq!(limits(0), [&["--max-age=9000000us"], &all[..]].concat());
     assert_eq!(limits(1), all);
     let sources = [0, 1].map(|slot| arguments(running.collector(slot)));
     for (args, source) in sources.iter().zip(TWO.split(',')) {

@@ -1,6 +1,5 @@
 //! The operator's overrides of an exchange's time limits. One description serves flags, configuration file and session.
 
-use rsoracle_verify::duration::duration_text;
 use std::time::Duration;
 
 /// How old a source's price may be, how long its connection may be silent, how often it is pinged. `None` keeps the
@@ -32,9 +31,6 @@ impl Overrides {
     pub fn flags(&self) -> impl Iterator<Item = String> {
         let values = [self.max_age, self.max_silence, self.ping_every];
         let given = Overrides::FLAGS.into_iter().zip(values);
-        given.filter_map(|(name, value)| {
-            let us = value?.as_micros() as u64;
-            Some(format!("--{name}={}", duration_text(us)))
-        })
+        given.filter_map(|(name, value)| Some(format!("--{name}={}us", value?.as_micros())))
     }
 }

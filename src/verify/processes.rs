@@ -115,12 +115,9 @@ impl Worker {
 
 /// The error about a process that ended before its time.
 fn gone() -> Error {
+    let attempt = "a process that shares the work ended";
     let advice = "was it killed, or is memory short? run it again";
-    Error::new(
-        "a process that shares the work ended",
-        "its answer is missing",
-    )
-    .advise(advice)
+    Error::new(attempt, "its answer is missing").advise(advice)
 }
 
 fn start() -> Option<Worker> {
