@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Checks one report of rsoracle (the line that `rsoracle run --json` prints) or one proof of a lie, by the rules of docs/PROTOCOL.md
-alone: pip install cryptography; python3 verify.py FILE (- reads standard input).
+alone: pip install cryptography; python3 verify.py FILE [ROSTER] (- reads standard input; ROSTER is a roster file, and needs Python 3.11).
 
-It is an example for other languages; `rsoracle verify` does more. This program has no roster (it prints the keys instead), follows no
-chain, takes the aggregator's word for whether a price is published, and checks neither the summary fields nor, except for numbers, the
-form of the line.
+It is an example for other languages; `rsoracle verify` does more. This program follows no chain, takes the aggregator's word for whether
+a price is published, except for the greatest spread, and checks neither the summary fields nor, except for numbers, the form of the line.
 """
 import hashlib, json, re, struct, sys, time
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -18,9 +18,10 @@ MISSES = ["no connection to the exchange", "no reply in time", "the connection e
           "a message larger than 64 KiB", "the reply is not JSON", "the reply lacks a field or has one of another type",
           "the reply has another id", "the reply has another symbol", "the price is no decimal number",
           "the price is zero, negative or absurd", "the exchange answered with an error",
-          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped", "the newest price is too old, or none has come",
+          "the exchange limits or bans this address", "the instant had passed", "the system clock was stepped",
+          "the newest price is too old, or none has come",
           "the best bid is above the best ask", "the best bid and the best ask are more than 2 % apart"]
-NEVER, P = b"\xff" * 8, 2**255 - 19
+NEVER, NO_ANSWERS, P = b"\xff" * 8, 80 + 32 + 80, 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P  # of the curve -x² + y² = 1 + D x² y²
 
 def need(condition, what):
@@ -46,7 +47,7 @@ def text(value, width):
     need(re.fullmatch(f"[!-~]{{1,{width}}}", value), f"{value!r} is no name")
     return value.encode().ljust(width, b"\0")
 price, part = lambda value: f64(value, 1e-12, 1e15), lambda value: f64(value, 5e-324)
-context = lambda name: f"rsoracle v1 {name}".encode().ljust(32, b"\0")
+context = lambda name: f"rsoracle 2 {name}".encode().ljust(32, b"\0")
 maybe = lambda value, field, none=bytes(8): none if value is None else field(value)
 digest = lambda message: hashlib.sha512(message).digest()[:32]
 exchange = lambda source: re.sub("-(book|stream)$", "", source.split(":")[0])
@@ -76,9 +77,10 @@ def mean(ascending):  # not by sum(), which compensates rounding since Python 3.
     for one in ascending:
         total += one
     return min(max(total / len(ascending), ascending[0]), ascending[-1])
-def record(index, sample, late_max):
+def record(index, sample, late_max, age_max):
     priced, late, age = "price" in sample, sample.get("lateness_us"), sample.get("age_us")
     sound = late is not None and late <= late_max if priced else age is None
+    need(age is None or age_max is None or age <= age_max, f"a sample is older than the terms allow: {sample!r}")
     need(sound and priced != ("missing" in sample), f"a sample contradicts itself: {sample!r}")
     head = number(index, 4) + number(0 if priced else MISSES.index(sample["missing"]) + 1, 2) + bytes(2)
     return head + maybe(sample.get("price"), price) + maybe(late, number, NEVER) + maybe(age, number, NEVER)
@@ -87,55 +89,98 @@ def observation(of):
     bits = price(of["price"]) if of["abstains"] is None else struct.pack(">Q", 0x7FF8 << 48 | ABSTENTIONS.index(of["abstains"]) + 1)
     return bits + number(of["timestamp_us"]) + data(of["signature"], 64)
 
-def observed(of, terms, slot, source, samples_digest):  # what an observation signs, up to its answer
-    message = context("observation") + terms + number(slot, 2) + text(of["feed"], 16) + text(source, 32)
-    return message + number(of["round_start_us"]) + number(of["samples"], 4) + number(of["interval_us"]) + samples_digest
+def observed(terms, slot, start, samples_digest):  # what an observation signs, up to its answer
+    return context("observation") + terms + number(slot, 2) + number(start) + samples_digest
 
-def check_slot(report, terms, slot, seat):
+def check_schedule(terms):  # returns from a round's start: its last instant, and how late a sample may be asked for
+    samples, interval, period, first, end = (terms[k] for k in ("samples", "interval_us", "period_us", "first_start_us", "end_us"))
+    need(1 <= samples <= 1000 and 20_000 <= interval <= 3_600_000_000, "samples or interval out of bounds")
+    need(period == 0 or 100_000 <= period <= 86_400_000_000, "period out of bounds")
+    last, clear = (samples - 1) * interval, min(max(period // 20, 5_000), 100_000)
+    closing = min(1_500_000, period - clear - last) if period else 1_500_000
+    need(last <= 86_400_000_000 and closing >= 20_000 and (end is None or first < end), "the schedule does not close")
+    return last, min(interval // 2, min(closing - max(closing // 4, 10_000), 1_000_000) // 2)
+def is_start(terms, start):
+    after, period, end = start - terms["first_start_us"], terms["period_us"], terms["end_us"]
+    return after >= 0 and (after % period == 0 if period else after == 0) and (end is None or start < end)
+
+def terms_digest(terms, seats):  # seats: key and source of each slot
+    f_max = {"trimmed-mean": (len(seats) - 1) // 3, "median": (len(seats) - 1) // 3, "mean": 0}[terms["rule"]]
+    message = context("terms") + text(terms["feed"], 16) + number(RULES[terms["rule"]], 2)
+    message += number({"median": 2, "mean": 3}[terms["sample_rule"]], 2) + number(terms["exchanges_min"], 2)
+    message += maybe(terms["age_us_max"], number, NEVER) + maybe(terms["spread_ppm_max"], lambda ppm: number(ppm, 4), NEVER[4:])
+    message += number(terms["samples"], 4) + number(terms["interval_us"]) + number(terms["period_us"])
+    message += number(terms["first_start_us"]) + maybe(terms["end_us"], number, NEVER) + number(len(seats), 2)
+    seated = b"".join(maybe(key_of, key, bytes(32)) + text(source, 32) for key_of, source in seats)
+    return digest(message + seated), f_max, max(2 * f_max + 1, len(seats) // 2 + 1)
+
+def roster_terms(path):  # the terms of a roster file, under the names that a report has
+    import tomllib  # newer than the rest
+    units = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
+    def duration(value):
+        digits, unit = re.fullmatch("([0-9]+)(us|ms|s|m|h)", value).groups()
+        return int(digits) * units[unit]
+    instant = lambda value: (datetime.fromisoformat(value) - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
+    given = lambda value, read: read(value) if value else None
+    with open(path, "rb") as file: roster = tomllib.load(file)
+    (feed, of), slots = *roster["feed"].items(), roster["slot"]
+    terms = {"feed": feed, "rule": of["rule"], "sample_rule": of["sample_rule"], "exchanges_min": of["min_exchanges"],
+             "age_us_max": given(of["max_age"], duration), "samples": of["samples"], "interval_us": duration(of["interval"]),
+             "spread_ppm_max": given(of["max_spread"], lambda value: int(Decimal(value.removesuffix("%")) * 10_000)),
+             "period_us": duration(of["period"]), "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
+    return terms, [(slots[str(slot)]["key"] or None, *slots[str(slot)]["sources"]) for slot in range(len(slots))]
+
+def check_slot(report, terms, slot, seat, last, late_max):
     who, start, count, interval = f"collector {slot}", *(report[k] for k in ("round_start_us", "samples", "interval_us"))
-    samples, late_max = seat["samples"], min(interval // 2, 500_000)
+    samples, second = seat["samples"], seat["second"]
     need(seat["slot"] == slot and len(samples) <= count, f"{who}: another slot, or too many samples")
-    records = b"".join(record(index, sample, late_max) for index, sample in enumerate(samples))
-    silent = seat["price"] is seat["abstains"] is seat["timestamp_us"] is seat["signature"] is seat["second"] is None
-    answers = [] if silent else [observation(answer) for answer in (seat, seat["second"]) if answer is not None]
-    message = observed(report, terms, slot, seat["source"], digest(context("samples") + records))
-    for answer in answers:
-        late = int.from_bytes(answer[8:16], "big") - start - (count - 1) * interval
-        need(-(count - 1) * interval <= late <= late_max, f"{who}: the timestamp lies outside the round")
-        check_signature(key(seat["key"]), message + answer[:16], answer[16:], who)
-    # One key has many signatures over the same bytes: only another average or timestamp is another answer.
-    distinct = len({answer[:16] for answer in answers}) == len(answers)
-    need(silent or len(samples) == count and distinct, f"{who}: samples are missing, or one answer twice")
+    records = b"".join(record(index, sample, late_max, report["age_us_max"]) for index, sample in enumerate(samples))
+    if seat["price"] is seat["abstains"] is seat["timestamp_us"] is seat["signature"] is None:
+        need(second is None and samples == [], f"{who}: a second answer or samples without an answer")
+        return bytes(NO_ANSWERS) + number(0, 4)
+    need(len(samples) == count, f"{who}: samples are missing")
+    answers = [(digest(context("samples") + records), observation(seat))]
+    if second is not None: answers.append((data(second["samples_digest"], 32), observation(second)))
+    for samples_digest, answer in answers:
+        check_signature(key(seat["key"]), observed(terms, slot, start, samples_digest) + answer[:16], answer[16:], who)
+    # One key has many signatures over the same bytes: only other samples, another average or timestamp are another answer.
+    need(len({samples_digest + answer[:16] for samples_digest, answer in answers}) == len(answers), f"{who}: one answer twice")
     valid, expected = [index for index, sample in enumerate(samples) if "price" in sample], start
     if seat["price"] is not None:
         need(len(valid) * 100 >= count * 80, f"{who}: too few samples")
         average = mean(kept(report["sample_rule"], sorted(float(samples[index]["price"]) for index in valid), 0))
-        need(f64(average) == answers[0][:8], f"{who}: its samples average to {average}")
+        need(f64(average) == answers[0][1][:8], f"{who}: its samples average to {average}")
         expected = start + valid[-1] * interval + samples[valid[-1]]["lateness_us"]
-    need(silent or seat["timestamp_us"] == expected, f"{who}: not the timestamp of its newest sample")
-    return b"".join(answers).ljust(160, b"\0") + number(len(samples), 4) + records
+    need(seat["timestamp_us"] == expected, f"{who}: not the timestamp of its newest sample")
+    both = answers[0][1] + (answers[1][0] + answers[1][1] if second is not None else b"")
+    return both.ljust(NO_ANSWERS, b"\0") + number(len(samples), 4) + records
 
-def check_proof(proof):
-    need(proof["rsoracle_proof"] == 1, "it is no proof")
+def check_proof(proof, path):
+    need(proof["rsoracle_proof"] == 2, "it is no proof")
+    need(path is None or any(known == proof["key"] for known, _ in roster_terms(path)[1]), "its key is not in the roster")
     messages = []
     for answer in (proof["first"], proof["second"]):
         terms, samples, said = data(proof["terms_digest"], 32), data(answer["samples_digest"], 32), observation(answer)
-        messages.append(observed(proof, terms, proof["slot"], proof["source"], samples) + said[:16])
+        messages.append(observed(terms, proof["slot"], proof["round_start_us"], samples) + said[:16])
         check_signature(key(proof["key"]), messages[-1], said[16:], "the collector")
     need(messages[0] != messages[1], "both answers are the same: a duplicate, which proves nothing")
 
-def check(report):
-    names = ("n", "f", "quorum", "samples", "interval_us", "round_start_us", "rule", "sample_rule", "collectors", "decision")
-    n, f, quorum, samples, interval, start, rule, sample_rule, seats, decision = (report[name] for name in names)
-    need(report["rsoracle_report"] == 1 and len(seats) == n <= 4096 and 1 <= samples <= 1000, "it is no report")
-    need(f <= (0 if rule == "mean" else (n - 1) // 3) and max(2 * f + 1, n // 2 + 1) <= quorum <= n, "f or quorum cannot hold")
-    need(20_000 <= interval <= 3_600_000_000 and start <= time.time() * 1e6 + 5e6, "interval or start out of bounds")
+def check(report, path):
+    names = ("n", "f", "quorum", "round_start_us", "rule", "collectors", "decision", "spread_ppm_max")
+    n, f, quorum, start, rule, seats, decision, spread_ppm_max = (report[name] for name in names)
+    need(report["rsoracle_report"] == 2 and 1 <= len(seats) == n <= 4096 and (spread_ppm_max or 0) <= 1_000_000, "it is no report")
+    need(1 <= report["exchanges_min"] <= len({exchange(seat["source"]) for seat in seats}), "there are fewer exchanges")
+    need(start <= time.time() * 1e6 + 5e6, "the round lies in the future")
+    (last, late_max), seated = check_schedule(report), [(seat["key"], seat["source"]) for seat in seats]
+    need(is_start(report, start), "no round starts then")
     need(len({seat["key"] or seat["slot"] for seat in seats}) == n, "two slots have the same key")
-    message = context("terms") + key(report["aggregator_key"]) + data(report["session"], 32) + text(report["feed"], 16)
-    message += b"".join(number(two, 2) for two in (RULES[rule], {"median": 2, "mean": 3}[sample_rule], n, f, quorum, report["exchanges_min"]))
-    message += number(samples, 4) + number(interval)
-    terms = digest(message + b"".join(maybe(seat["key"], key, bytes(32)) + text(seat["source"], 32) for seat in seats))
-    slots = b"".join(check_slot(report, terms, slot, seat) for slot, seat in enumerate(seats))
+    terms, f_made, quorum_made = terms_digest(report, seated)
+    need((f, quorum) == (f_made, quorum_made), f"f and quorum are {f_made} and {quorum_made}")
+    if path is not None:
+        trusted, known = roster_terms(path)
+        for name, value in trusted.items(): need(report[name] == value, f"{name} is {report[name]!r}, and {value!r} in the roster")
+        need(seated == known and terms == terms_digest(trusted, known)[0], "keys or sources are not those of the roster")
+    slots = b"".join(check_slot(report, terms, slot, seat, last, late_max) for slot, seat in enumerate(seats))
     standings = ["equivocated" if seat["second"] is not None else "silent" if seat["signature"] is None else
                  "used" if seat["abstains"] is None else "abstained" for seat in seats]
     ranked = sorted((float(seats[slot]["price"]), slot) for slot in range(n) if standings[slot] == "used")
@@ -143,8 +188,11 @@ def check(report):
     for _, slot in set(ranked) - set(used): standings[slot] = "trimmed"
     exchanges = {exchange(seats[slot]["source"]) for _, slot in ranked}
     if len(ranked) >= quorum and len(exchanges) >= report["exchanges_min"]:
-        shown = mean([one for one, _ in used]) if decision in ("published", "unchanged") else None
+        made = mean([one for one, _ in used])
         spread, at = used[-1][0] - used[0][0], min(seats[slot]["timestamp_us"] for _, slot in used)
+        shown = made if decision in ("published", "unchanged") else None
+        wide = spread_ppm_max is not None and spread > spread_ppm_max / 1e6 * made
+        need((decision == "spread-too-wide") == wide, f"the spread is {spread}")
     made = {"price": shown, "time_us": at, "spread": spread, "prices": len(ranked), "terms_digest": terms.hex(),
             "signatures_verified": len(ranked) + standings.count("abstained"), "faulty_collectors_tolerated": f,
             "embedded": any(exchange(seat["source"]).split("-")[0] == "embedded" for seat in seats)}
@@ -152,27 +200,27 @@ def check(report):
         need(report[name] == expected, f"{name} is {report[name]!r}, but samples and signatures make {expected!r}")
     need((decision == "no-quorum") == (at is None), "it has a price without a quorum, or none with one")
     need([seat["standing"] for seat in seats] == standings, f"the collectors stand as {standings}")
-    last, policy, refused = report["last_published"], report["policy"], report["refused"]
+    published, policy, refused = report["last_published"], report["policy"], report["refused"]
     message = context("report") + number(report["number"]) + maybe(report["previous"], lambda value: data(value, 64), bytes(64))
     message += key(report["aggregator_key"]) + number({False: 0, True: 1}[report["ephemeral"]], 2) + terms + number(start)
     message += number(DECISIONS[decision], 2) + maybe(shown, price) + maybe(spread, f64) + maybe(at, number, NEVER)
-    message += maybe(policy["deviation"], part) + maybe(policy["heartbeat_us"], number, NEVER)
-    message += maybe(policy["move_max"], part) + maybe(policy["spread_max"], part)
-    message += number(last["number"]) + price(last["price"]) + number(last["time_us"]) if last is not None else bytes(16) + NEVER
+    message += maybe(policy["deviation"], part) + maybe(policy["heartbeat_us"], number, NEVER) + maybe(policy["move_max"], part)
+    message += bytes(16) + NEVER if published is None else number(published["number"]) + price(published["price"]) + number(published["time_us"])
     message += number(len(refused), 2) + b"".join(number(one["code"], 2) + number(one["count"], 4) for one in refused)
     check_signature(key(report["aggregator_key"]), message + number(n, 2) + slots, data(report["signature"], 64), "aggregator")
     return standings
 
 try:
+    path = sys.argv[2] if len(sys.argv) > 2 else None
     report = json.loads((sys.stdin if sys.argv[1] == "-" else open(sys.argv[1], encoding="utf-8")).read(), object_pairs_hook=once, parse_float=decimal)
     if "rsoracle_proof" in report:
-        check_proof(report)
+        check_proof(report, path)
         print(f"the holder of the key {report['key']} signed two different answers for the round {report['round_start_us']}")
     else:
-        for seat, standing in zip(report["collectors"], check(report)):
+        for seat, standing in zip(report["collectors"], check(report, path)):
             print(f"collector {seat['slot']}: {standing}, {seat['source']}, key {seat['key']}; samples, average and signature check")
         print(f"aggregator: key {report['aggregator_key']}; signature, terms and round {report['round_start_us']} check")
         print(f"price of {report['feed']}: {report['price']}, recomputed bit for bit.")
-    print("Whose these keys are is not checked.")
+    print("Whose these keys are is not checked." if path is None else "They are those of the roster.")
 except Exception as wrong:
     sys.exit(f"REFUSED: {wrong!r}")
