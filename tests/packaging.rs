@@ -12,7 +12,7 @@ use rsoracle::flags::args;
 use rsoracle::flags::tables::{COMMANDS, RUN};
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
-use rsoracle_verify::duration::duration_us;
+use rsoracle_proof::duration::duration_us;
 use signed::Says::Price;
 use signed::*;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@
 use super::dialect;
 use super::quote::around;
 use crate::flags::args::{Usage, wrong};
-use rsoracle_verify::duration::duration_us;
+use rsoracle_proof::duration::duration_us;
 use std::borrow::Cow;
 
 /// HTTP statuses with which an upgrade can be refused.

@@ -25,7 +25,7 @@ use crate::flags::args::{Given, Usage, wrong};
 use crate::system::inbox::waits;
 use crate::system::stream::say;
 use fault::Fault;
-use rsoracle_verify::duration::duration_us;
+use rsoracle_proof::duration::duration_us;
 use rsoracle_verify::error::Error;
 use server::Server;
 use std::io::{self, Read, Write};

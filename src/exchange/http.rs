@@ -6,13 +6,13 @@
 
 use super::channel::Channel;
 use super::excerpt;
-use crate::system::clock::utc_us;
+
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
 use crate::system::limits::*;
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::now::wall_us;
-use rsoracle_proof::utc::utc_text;
+use rsoracle_proof::utc::{utc_text, utc_us};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log::printable;
 use std::io::{self, Read, Write};

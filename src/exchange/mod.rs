@@ -31,7 +31,7 @@ pub mod tunnel;
 use crate::exchange::decimal::BadPrice;
 use crate::exchange::json::{Json, NotJson, Spans};
 use crate::source::Source;
-use crate::system::clock::utc_us;
+use rsoracle_proof::utc::utc_us;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use rsoracle_proof::reason::Miss;

@@ -3,7 +3,7 @@
 //! Invariant: whatever a table does not name is refused, with a sentence that names it and says what would be valid. Errors
 //! about a value from a file name the file, line and key. The tables themselves are in `flags::tables`.
 
-use rsoracle_verify::duration::{duration_text, duration_us};
+use rsoracle_proof::duration::{duration_text, duration_us};
 use rsoracle_verify::error::{VALUE_CHARS_MAX, brief};
 use std::fmt;
 use std::fmt::Write as _;

@@ -187,7 +187,7 @@ impl Reader {
             Err(why) => Check::unreadable(why),
         };
         let signed = |report: &Report| {
-            let key = &report.round.terms.aggregator;
+            let key = &report.aggregator;
             key.signed(&report.signed_bytes(), &report.signature)
         };
         let report = match (check.content, check.flaws.first()) {

@@ -4,18 +4,10 @@
 //! the bit.
 
 use crate::aggregate::{Rule, combine};
-use crate::limits::{REPLY_MS_MAX, VALID_PERCENT_MIN};
+use crate::limits::VALID_PERCENT_MIN;
 use crate::reason::{Abstention, Miss};
 use crate::record::{Answer, Record};
 use alloc::vec::Vec;
-
-/// How late a sample may be requested, in microseconds after its instant. Later it is skipped.
-///
-/// This is half the interval, but at most half the timeout of a reply, so that a round whose last samples are skipped still
-/// ends with an answer.
-pub fn lateness_us_max(interval_us: u64) -> u64 {
-    (interval_us / 2).min(REPLY_MS_MAX * 1_000 / 2)
-}
 
 /// The answer that a full set of records gives, with its timestamp: the average, and when the newest valid sample was
 /// requested. If fewer than 80 % of the records are valid: an abstention, and the round's start. The aggregator compares

@@ -16,8 +16,6 @@ pub struct Policy {
     pub heartbeat_us: Option<u64>,
     /// Withhold a price that differs from the last published one by more than this fraction.
     pub move_max: Option<f64>,
-    /// Withhold a price if the prices used differ by more than this fraction of it.
-    pub spread_max: Option<f64>,
 }
 
 /// The last published price.
@@ -76,13 +74,20 @@ impl Decision {
 }
 
 /// Decides what becomes of an outcome's price, given the last published one.
-pub fn decide(outcome: &Outcome, policy: &Policy, last: Option<&PublishedPrice>) -> Decision {
+/// `spread_ppm_max` is [`crate::terms::Terms::spread_ppm_max`].
+pub fn decide(
+    outcome: &Outcome,
+    spread_ppm_max: Option<u32>,
+    policy: &Policy,
+    last: Option<&PublishedPrice>,
+) -> Decision {
     let (Some(price), Some(spread), Some(time_us)) =
         (outcome.price, outcome.spread, outcome.timestamp_us)
     else {
         return Decision::NoQuorum;
     };
-    if policy.spread_max.is_some_and(|part| spread > part * price) {
+    let too_wide = |ppm: u32| spread > f64::from(ppm) / 1e6 * price;
+    if spread_ppm_max.is_some_and(too_wide) {
         return Decision::SpreadTooWide;
     }
     let Some(last) = last else {
@@ -129,7 +134,6 @@ mod tests {
             deviation: Some(0.01),
             heartbeat_us: Some(60),
             move_max: Some(0.1),
-            spread_max: Some(0.02),
         };
         let last = PublishedPrice {
             number: 1,
@@ -150,15 +154,16 @@ mod tests {
             (100.0, 2.1, 1_060, SpreadTooWide),
         ] {
             let outcome = outcome(price, spread, time_us);
-            let decision = decide(&outcome, &policy, Some(&last));
+            let decision = decide(&outcome, Some(20_000), &policy, Some(&last));
             assert_eq!(decision, expected, "{price} {spread} {time_us}");
         }
         // The first price has no predecessor, but its spread may be too wide.
-        let first = |spread| decide(&outcome(110.1, spread, 0), &policy, None);
+        let first = |spread| decide(&outcome(110.1, spread, 0), Some(20_000), &policy, None);
         assert_eq!((first(0.0), first(3.0)), (Published, SpreadTooWide));
         // Without a policy everything is published.
         let free = decide(
             &outcome(500.0, 400.0, 1_000),
+            None,
             &Policy::default(),
             Some(&last),
         );
@@ -169,6 +174,9 @@ mod tests {
     fn without_a_quorum_there_is_nothing_to_decide() {
         let mut none = outcome(1.0, 0.0, 1);
         none.price = None;
-        assert_eq!(decide(&none, &Policy::default(), None), Decision::NoQuorum);
+        assert_eq!(
+            decide(&none, None, &Policy::default(), None),
+            Decision::NoQuorum
+        );
     }
 }

@@ -146,11 +146,6 @@ impl Observation {
             .done()
     }
 
-    /// Whether both contain the same answer; their signatures may differ.
-    pub fn says_the_same_as(&self, other: &Observation) -> bool {
-        (self.answer.to_bits(), self.timestamp_us) == (other.answer.to_bits(), other.timestamp_us)
-    }
-
     /// Parses an observation.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Observation, Reject> {
         let mut take = Take::all(bytes);
@@ -159,6 +154,30 @@ impl Observation {
             timestamp_us: take.u64(),
             signature: take.array(),
         })
+    }
+}
+
+/// An observation with the digest of the samples that its signature covers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SignedAnswer {
+    /// [`crate::seal::samples_digest`] of its samples.
+    pub samples_digest: [u8; 32],
+    /// The answer and its signature.
+    pub observation: Observation,
+}
+
+impl SignedAnswer {
+    /// Whether both say the same; their signatures may differ. A key that signs two that do not, for one round, lies.
+    pub fn says_the_same_as(&self, other: &SignedAnswer) -> bool {
+        let said = |signed: &SignedAnswer| {
+            let observation = signed.observation;
+            (
+                signed.samples_digest,
+                observation.answer.to_bits(),
+                observation.timestamp_us,
+            )
+        };
+        said(self) == said(other)
     }
 }
 

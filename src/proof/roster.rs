@@ -1,90 +1,128 @@
-//! Reads the roster file, which says whom a consumer trusts: feed, rule, f, quorum, and whose signatures count. The roster
-//! itself is in [`crate::terms`], so that whoever only writes or compares one need not reach this reader.
+//! Reads the roster file: the terms of a feed, which everybody holds, and with them whose signatures count.
 //!
-//! Invariant: every roster that [`Roster::parse`] returns is consistent. No key appears twice, no key is weak (anyone could
-//! sign for it), and f and quorum are such that f liars cannot move the price.
+//! Invariant: every roster that [`Roster::parse`] returns is consistent ([`Terms::check`]), and no key is weak, so that nobody
+//! without the key can sign for it.
 
-use crate::aggregate;
-use crate::aggregate::{Rule, faulty_max};
-use crate::limits::COLLECTORS_MAX;
-use crate::seal::{PublicKey, unhex};
+use crate::aggregate::Rule;
+use crate::duration::duration_us;
+use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX};
+use crate::schedule::Schedule;
+use crate::seal::{Digest32, PublicKey, unhex};
 use crate::source::{check_feed, check_source};
-pub use crate::terms::{Roster, RosterSeat};
-use crate::toml;
-use crate::toml::{Entry, Section, Wrong};
+use crate::terms::{Seat, Terms};
+use crate::toml::{self, Entry, Section, Wrong};
+use crate::utc::utc_us;
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+/// A roster: the terms of a feed, and the roster that it replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// The roster's number, from 1.
+    pub number: u64,
+    /// The digest of the roster before it.
+    pub previous: Option<[u8; 32]>,
+    /// The terms of its feed.
+    pub terms: Terms,
+}
+
 impl Roster {
+    /// The digest by which people compare rosters: it covers everything.
+    pub fn digest(&self) -> [u8; 32] {
+        Digest32::roster()
+            .field(&self.number.to_be_bytes())
+            .field(&self.previous.unwrap_or([0; 32]))
+            .field(&1u16.to_be_bytes())
+            .field(&self.terms.digest())
+            .done()
+    }
+
     /// Parses a roster file. Errors name the line and the key.
     pub fn parse(text: &str) -> Result<Roster, Wrong> {
         let sections = toml::parse(text)?;
         let (top, rest) = sections
             .split_first()
             .expect("the first section always exists");
-        let known = "feed rule sample_rule f quorum exchanges_min aggregator";
-        top.only(&known.split(' ').collect::<Vec<_>>())?;
-        let feed = top.required("feed")?;
-        let takes = |right| feed.wrong(format!("it takes {right}"));
-        check_feed(feed.text()?).map_err(takes)?;
-        let rule = top.required("rule")?;
-        let sample_rule = top.required("sample_rule")?;
-        let mut keys = KeyLines::default();
-        let aggregator = top.get("aggregator");
-        let roster = Roster {
-            feed: feed.text()?.to_owned(),
-            rule: rule
-                .text()?
-                .parse()
-                .map_err(|()| rule.wrong("it takes trimmed-mean, median or mean"))?,
-            sample_rule: match sample_rule.text()?.parse() {
-                Ok(rule @ (Rule::Mean | Rule::Median)) => rule,
-                _ => return Err(sample_rule.wrong("it takes mean or median")),
-            },
-            f: top.required("f")?.whole(0..=COLLECTORS_MAX)?,
-            quorum: top.required("quorum")?.whole(1..=COLLECTORS_MAX)?,
-            exchanges_min: top.required("exchanges_min")?.whole(1..=COLLECTORS_MAX)?,
-            aggregator: aggregator.map(|entry| keys.take(entry)).transpose()?,
-            collectors: collectors(rest, &mut keys)?,
+        top.only(&["number", "previous"])?;
+        let previous = top.required("previous")?;
+        let right = "it takes the digest of the roster before it, 64 lower-case hexadecimal digits, or \"\"";
+        let previous = unless_empty(previous, |text| unhex(text).ok_or(right))?;
+        let number = top.required("number")?.whole(1..=i64::MAX)?;
+        let is_feed = |section: &&Section| feed_of(section).is_some();
+        let Some((feed, slots)) = rest.split_first().filter(|(feed, _)| is_feed(feed)) else {
+            let wrong = "the first section must be [feed.\"NAME\"], as in [feed.\"BTC/USD\"]";
+            return Err(Wrong::line(rest.first().unwrap_or(top).line, wrong));
         };
-        roster.check(top)?;
-        Ok(roster)
-    }
-
-    /// Checks that f and quorum are such that f liars cannot move the price.
-    fn check(&self, top: &Section) -> Result<(), Wrong> {
-        let (n, rule) = (self.n(), self.rule);
-        if n == 0 {
-            return Err(Wrong::line(
-                top.line,
-                "no collector: the first section must be [collector.0]",
-            ));
+        if let Some(second) = slots.iter().find(is_feed) {
+            return Err(Wrong::line(second.line, "a second feed; a roster has one"));
         }
-        let most = faulty_max(rule, n);
-        if self.f > most {
-            return Err(top.required("f")?.wrong(format!(
-                "{} is more than {most}, the most faulty collectors of {n} that {rule} tolerates",
-                self.f
-            )));
-        }
-        let fewest = aggregate::quorum(n, self.f);
-        if !(fewest..=n).contains(&self.quorum) {
-            return Err(top.required("quorum")?.wrong(format!(
-                "{} is not from {fewest} to {n}: with f = {}, liars or a minority could decide fewer than {fewest} of {n} prices",
-                self.quorum, self.f
-            )));
-        }
-        Ok(())
+        let terms = terms(feed, seats(slots)?)?;
+        terms
+            .check()
+            .map_err(|sentence| Wrong::line(feed.line, sentence))?;
+        Ok(Roster {
+            number: number as u64,
+            previous,
+            terms,
+        })
     }
 }
 
-/// Parses the sections of the collectors, in the order of their slots. There are no other sections.
-fn collectors(sections: &[Section], keys: &mut KeyLines) -> Result<Vec<RosterSeat>, Wrong> {
+/// The name of the feed that a section is about, if it is about one.
+fn feed_of(section: &Section) -> Option<&str> {
+    let quoted = section.name.strip_prefix("feed.")?;
+    quoted.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Parses the section of a feed.
+fn terms(section: &Section, seats: Vec<Seat>) -> Result<Terms, Wrong> {
+    section.only(&[
+        "rule",
+        "sample_rule",
+        "min_exchanges",
+        "max_age",
+        "max_spread",
+        "samples",
+        "interval",
+        "period",
+        "first_start",
+        "end",
+    ])?;
+    let feed = feed_of(section).expect("it is the section of a feed");
+    check_feed(feed).map_err(|right| Wrong::line(section.line, format!("a feed takes {right}")))?;
+    let entry = |key| section.required(key);
+    let duration = |text: &str| duration_us(text).map_err(|_| "it takes a duration, as in 10s");
+    let instant = |text: &str| utc_us(text).ok_or("it takes a time, as in 2026-12-01T00:00:00Z");
+    Ok(Terms {
+        feed: feed.to_owned(),
+        rule: read(entry("rule")?, |text| {
+            text.parse()
+                .map_err(|()| "it takes trimmed-mean, median or mean")
+        })?,
+        sample_rule: read(entry("sample_rule")?, |text| match text.parse() {
+            Ok(rule @ (Rule::Mean | Rule::Median)) => Ok(rule),
+            _ => Err("it takes mean or median"),
+        })?,
+        exchanges_min: entry("min_exchanges")?.whole(1..=COLLECTORS_MAX)?,
+        age_us_max: unless_empty(entry("max_age")?, duration)?,
+        spread_ppm_max: unless_empty(entry("max_spread")?, ppm)?,
+        schedule: Schedule {
+            samples: entry("samples")?.whole(1..=SAMPLES_MAX)?,
+            interval_us: read(entry("interval")?, duration)?,
+            period_us: read(entry("period")?, duration)?,
+            first_start_us: read(entry("first_start")?, instant)?,
+            end_us: unless_empty(entry("end")?, instant)?,
+        },
+        seats,
+    })
+}
+
+/// Parses the sections of the slots, in their order. There are no other sections.
+fn seats(sections: &[Section]) -> Result<Vec<Seat>, Wrong> {
     let seat = |(slot, section): (usize, &Section)| {
-        let name = format!("collector.{slot}");
+        let name = format!("slot.{slot}");
         if slot >= usize::from(COLLECTORS_MAX) {
-            let most = format!("more than {COLLECTORS_MAX} collectors");
+            let most = format!("more than {COLLECTORS_MAX} slots");
             return Err(Wrong::line(section.line, most));
         }
         if section.name != name {
@@ -96,38 +134,65 @@ fn collectors(sections: &[Section], keys: &mut KeyLines) -> Result<Vec<RosterSea
                 ),
             ));
         }
-        section.only(&["key", "source"])?;
-        let key = keys.take(section.required("key")?)?;
-        let source = section.required("source")?;
-        let takes = |right| source.wrong(format!("it takes {right}"));
-        check_source(source.text()?).map_err(takes)?;
-        Ok(RosterSeat {
-            key,
-            source: source.text()?.to_owned(),
+        section.only(&["key", "sources"])?;
+        let sources = section.required("sources")?;
+        let toml::Value::List(names) = &sources.value else {
+            return Err(sources.wrong("it takes a list with the source of the feed"));
+        };
+        let [source] = &names[..] else {
+            return Err(sources.wrong("it takes one source, since there is one feed"));
+        };
+        check_source(source).map_err(|right| sources.wrong(format!("it takes {right}")))?;
+        Ok(Seat {
+            key: unless_empty(section.required("key")?, public_key)?,
+            source: source.clone(),
         })
     };
     sections.iter().enumerate().map(seat).collect()
 }
 
-/// The keys so far, and their lines.
-#[derive(Default)]
-struct KeyLines(BTreeMap<[u8; 32], usize>);
+/// The value of a text, by `parse`, whose error says what would be right.
+fn read<T>(entry: &Entry, parse: impl Fn(&str) -> Result<T, &'static str>) -> Result<T, Wrong> {
+    parse(entry.text()?).map_err(|right| entry.wrong(right))
+}
 
-impl KeyLines {
-    /// The public key of an entry. It must not have appeared before.
-    fn take(&mut self, entry: &Entry) -> Result<PublicKey, Wrong> {
-        let bytes = unhex(entry.text()?).ok_or_else(|| {
-            entry.wrong("it takes a public key: 64 lower-case hexadecimal digits")
-        })?;
-        let key = PublicKey::decode(&bytes).ok_or_else(|| {
-            entry.wrong("no valid public key: it is not a point, of small order, or not in canonical encoding")
-        })?;
-        match self.0.insert(bytes, entry.line) {
-            Some(line) => Err(entry.wrong(format!(
-                "the same key is on line {line}; every process signs with its own key"
-            ))),
-            None => Ok(key),
-        }
+/// The same; `None` for an empty text.
+fn unless_empty<T>(
+    entry: &Entry,
+    parse: impl Fn(&str) -> Result<T, &'static str>,
+) -> Result<Option<T>, Wrong> {
+    let empty = entry.text()?.is_empty();
+    if empty {
+        Ok(None)
+    } else {
+        read(entry, parse).map(Some)
+    }
+}
+
+fn public_key(text: &str) -> Result<PublicKey, &'static str> {
+    let bytes = unhex(text).ok_or("it takes a public key: 64 lower-case hexadecimal digits")?;
+    PublicKey::decode(&bytes).ok_or(
+        "no valid public key: it is not a point, of small order, or not in canonical encoding",
+    )
+}
+
+/// Parses a percentage of at most four decimals into millionths: 5,000 for `0.5%`. The error describes valid percentages.
+pub fn ppm(text: &str) -> Result<u32, &'static str> {
+    const RIGHT: &str =
+        "it takes a percentage above 0% and up to 100%, with at most four decimals, such as 0.5%";
+    let number = text.strip_suffix('%').ok_or(RIGHT)?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(decimals) || whole.len() > 3 || decimals.len() > 4 {
+        return Err(RIGHT);
+    }
+    let ppm = format!("{whole}{decimals:0<4}")
+        .parse()
+        .map_err(|_| RIGHT)?;
+    if (1..=PPM_MAX).contains(&ppm) {
+        Ok(ppm)
+    } else {
+        Err(RIGHT)
     }
 }
 
@@ -142,116 +207,173 @@ mod tests {
         SecretKey::from_seed(&[seed; 32]).public()
     }
 
-    /// A roster file of `n` collectors.
+    /// A roster file of `n` slots.
     fn roster(n: u8) -> String {
-        let f = faulty_max(Rule::TrimmedMean, u16::from(n));
-        let quorum = aggregate::quorum(u16::from(n), f);
-        let aggregator = hex(key(200).bytes());
-        let mut text = format!(
-            "feed = \"BTC/USD\"\nrule = \"trimmed-mean\"\nsample_rule = \"mean\"\nf = {f}\nquorum = {quorum}\nexchanges_min = 1\naggregator = \"{aggregator}\"\n"
+        let mut text = String::from(
+            "number = 1\nprevious = \"\"\n[feed.\"BTC/USD\"]\nrule = \"trimmed-mean\"\nsample_rule = \"mean\"\nmin_exchanges = 1\nmax_age = \"\"\nmax_spread = \"2%\"\nsamples = 10\ninterval = \"1s\"\nperiod = \"10s\"\nfirst_start = \"2026-12-01T00:00:00Z\"\nend = \"\"\n",
         );
         for slot in 0..n {
             let key = hex(key(slot).bytes());
-            text += &format!("[collector.{slot}]\nkey = \"{key}\"\nsource = \"binance:BTCUSDC\"\n");
+            text += &format!("[slot.{slot}]\nkey = \"{key}\"\nsources = [\"binance:BTCUSDC\"]\n");
         }
         text
     }
 
     #[test]
-    fn a_source_of_a_kind_that_this_program_does_not_know_is_accepted() {
+    fn a_roster_says_all_terms_and_its_digest_covers_them() {
+        let parsed = Roster::parse(&roster(4)).expect("a roster");
+        let terms = &parsed.terms;
+        assert_eq!((terms.n(), terms.f(), terms.quorum()), (4, 1, 3));
+        assert_eq!(
+            (terms.age_us_max, terms.spread_ppm_max),
+            (None, Some(20_000))
+        );
+        assert_eq!(terms.schedule.first_start_us, 1_796_083_200_000_000);
+        let digests = [
+            ("1s", "2s"),
+            ("number = 1", "number = 2"),
+            (
+                "previous = \"",
+                &format!("previous = \"{}", "ab".repeat(32)),
+            ),
+        ]
+        .map(|(part, other)| {
+            Roster::parse(
+                &roster(4)
+                    .replacen(part, other, 1)
+                    .replace("samples = 10", "samples = 5"),
+            )
+        });
+        let digests = digests.map(|roster| roster.expect("a roster").digest());
+        assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
+        assert_ne!(parsed.digest(), digests[0]);
+        // A source of a kind that this program does not know, and a slot whose collector showed no key.
         let text = roster(4).replace("binance:BTCUSDC", "new-exchange:xbt.usd");
-        let roster = Roster::parse(&text).expect("a roster");
-        assert_eq!(roster.collectors[3].source, "new-exchange:xbt.usd");
+        let text = text.replacen(&hex(key(2).bytes()), "", 1);
+        let odd = Roster::parse(&text).expect("a roster").terms;
+        assert_eq!(
+            (odd.seats[3].source.as_str(), odd.seats[2].key),
+            ("new-exchange:xbt.usd", None)
+        );
+    }
+
+    #[test]
+    fn percentages_are_millionths() {
+        for (text, millionths) in [
+            ("2%", 20_000),
+            ("0.5%", 5_000),
+            ("0.0001%", 1),
+            ("100%", 1_000_000),
+            ("100.0%", 1_000_000),
+        ] {
+            assert_eq!(ppm(text), Ok(millionths), "{text}");
+        }
+        for text in [
+            "", "%", "2", "0%", "100.1%", "0.00001%", ".5%", "5.%", "-1%", "1e1%", "1000%",
+        ] {
+            assert!(ppm(text).is_err(), "{text}");
+        }
     }
 
     #[test]
     fn invalid_rosters_are_refused_with_line_and_key() {
         let good = roster(4);
         let (hex_0, hex_3) = (hex(key(0).bytes()), hex(key(3).bytes()));
-        let aggregator = hex(key(200).bytes());
         let small_order = format!("01{}", "0".repeat(62));
         let upper = hex_3.to_uppercase();
         let table: &[(&str, &str, &str, &str)] = &[
-            ("feed = \"BTC/USD\"", "", "key 'feed'", "missing"),
-            ("\"BTC/USD\"", "\"BTC USD\"", "key 'feed'", "visible"),
-            ("\"BTC/USD\"", "\"\"", "key 'feed'", "1 to 16"),
-            ("\"BTC/USD\"", "5", "key 'feed'", "double quotes"),
+            ("number = 1\n", "", "key 'number'", "missing"),
+            ("number = 1", "number = 0", "key 'number'", "from 1"),
+            (
+                "previous = \"\"",
+                "previous = \"ab\"",
+                "key 'previous'",
+                "64 lower-case",
+            ),
+            (
+                "[feed.\"BTC/USD\"]",
+                "[feed.BTC]",
+                "line 3",
+                "must be [feed.",
+            ),
+            (
+                "[feed.\"BTC/USD\"]",
+                "[feed.\"BTC USD\"]",
+                "line 3",
+                "visible",
+            ),
+            ("[slot.3]", "[feed.\"ETH/USD\"]", "line ", "a second feed"),
             ("\"trimmed-mean\"", "\"average\"", "key 'rule'", "median"),
             (
-                "\"trimmed-mean\"",
-                "\"mean\"",
-                "key 'f'",
-                "1 is more than 0",
-            ),
-            ("f = 1", "f = 2", "key 'f'", "2 is more than 1"),
-            ("f = 1", "f = -1", "key 'f'", "from 0"),
-            ("f = 1", "f = 1.0", "key 'f'", "whole number"),
-            (
-                "quorum = 3",
-                "quorum = 2",
-                "key 'quorum'",
-                "2 is not from 3 to 4",
+                "\"mean\"\n",
+                "\"trimmed-mean\"\n",
+                "key 'sample_rule'",
+                "mean or median",
             ),
             (
-                "quorum = 3",
-                "quorum = 5",
-                "key 'quorum'",
-                "5 is not from 3 to 4",
-            ),
-            (
-                "exchanges_min = 1",
-                "exchanges_min = 0",
-                "key 'exchanges_min'",
+                "min_exchanges = 1",
+                "min_exchanges = 0",
+                "key 'min_exchanges'",
                 "from 1",
             ),
-            ("exchanges_min = 1", "", "key 'exchanges_min'", "missing"),
+            ("min_exchanges = 1", "min_exchanges = 2", "line 3", "of 1"),
             (
-                "exchanges_min = 1",
-                "exchange_min = 1",
-                "key 'exchange_min'",
+                "max_age = \"\"",
+                "max_age = \"60\"",
+                "key 'max_age'",
+                "a duration",
+            ),
+            ("\"2%\"", "\"2\"", "key 'max_spread'", "a percentage"),
+            ("\"2%\"", "2", "key 'max_spread'", "double quotes"),
+            (
+                "samples = 10",
+                "samples = 11",
+                "line 3",
+                "use fewer samples",
+            ),
+            (
+                "\"2026-12-01T00:00:00Z\"",
+                "\"2026-12-01\"",
+                "key 'first_start'",
+                "a time",
+            ),
+            (
+                "end = \"\"",
+                "end = \"2026-12-01T00:00:00Z\"",
+                "line 3",
+                "not after",
+            ),
+            (
+                "min_exchanges =",
+                "exchanges_min =",
+                "key 'exchanges_min'",
                 "unknown",
             ),
-            ("aggregator =", "agregator =", "key 'agregator'", "unknown"),
-            (&hex_3, &hex_0, "key 'key'", "the same key is on line"),
-            (&hex_3, &aggregator, "key 'key'", "the same key is on line"),
+            (&hex_3, &hex_0, "line 3", "the same key"),
             (&hex_3, &small_order, "key 'key'", "no valid public key"),
             (&hex_3, &upper, "key 'key'", "lower-case"),
             (&hex_3, &hex_3[1..], "key 'key'", "64 lower-case"),
-            (&aggregator, "", "key 'aggregator'", "64 lower-case"),
             (
-                "\"binance:BTCUSDC\"",
-                "\"binance\"",
-                "key 'source'",
+                "[\"binance:BTCUSDC\"]",
+                "[\"binance\"]",
+                "key 'sources'",
                 "binance:BTCUSDC",
             ),
+            ("[\"binance:BTCUSDC\"]", "[]", "key 'sources'", "one source"),
             (
-                "[collector.3]",
-                "[collector.4]",
-                "line ",
-                "[collector.3] is expected",
+                "[\"binance:BTCUSDC\"]",
+                "\"binance:BTCUSDC\"",
+                "key 'sources'",
+                "a list",
             ),
+            ("[slot.3]", "[slot.4]", "line ", "[slot.3] is expected"),
+            ("[slot.0]", "[slot.4]", "line ", "[slot.0] is expected"),
+            ("[slot.3]", "[slot.03]", "line ", "[slot.3] is expected"),
+            ("[slot.3]", "[slot]", "line ", "[slot.3] is expected"),
+            ("[slot.3]", "[slot.2]", "line ", "twice"),
             (
-                "[collector.0]",
-                "[collector.4]",
-                "line ",
-                "[collector.0] is expected",
-            ),
-            (
-                "[collector.3]",
-                "[collector.03]",
-                "line ",
-                "[collector.3] is expected",
-            ),
-            (
-                "[collector.3]",
-                "[collector]",
-                "line ",
-                "[collector.3] is expected",
-            ),
-            ("[collector.3]", "[collector.2]", "line ", "twice"),
-            (
-                "[collector.3]\n",
-                "[collector.3]\nslot = 3\n",
+                "[slot.3]\n",
+                "[slot.3]\nslot = 3\n",
                 "key 'slot'",
                 "unknown",
             ),
@@ -264,8 +386,8 @@ mod tests {
             assert!(sentence.contains(place), "{other}: {sentence}");
             assert!(sentence.contains(says), "{other}: {sentence}");
         }
-        let (top, _) = good.split_once("[collector.0]").unwrap();
+        let (top, _) = good.split_once("[slot.0]").unwrap();
         let sentence = Roster::parse(top).unwrap_err().to_string();
-        assert!(sentence.contains("no collector"), "{sentence}");
+        assert!(sentence.contains("of 0"), "{sentence}");
     }
 }

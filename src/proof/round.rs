@@ -4,17 +4,16 @@
 //! during a round, and a verifier runs it again on the report.
 //!
 //! Invariant: an observation counts only if
-//! - its slot's key signed it, over this round, its terms and exactly the samples received from that slot,
+//! - its slot's key signed it, over this round, its terms and exactly the samples that came with it,
 //! - it is the answer that those samples give, and
 //! - that key signed no different answer over them.
 //!
 //! Nobody else's frames can undo what an honest collector sent.
 
 use crate::aggregate::{combine, kept_range};
-use crate::answer::{answer, lateness_us_max};
-use crate::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
+use crate::answer::answer;
 use crate::reason::{Abstention, Reject};
-use crate::record::{Answer, Observation, Record};
+use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::seal::{ObservationContext, observation_bytes, samples_digest};
 use crate::source::exchange_of;
 use crate::terms::Terms;
@@ -42,26 +41,17 @@ impl Standing {
     }
 }
 
-/// What became of an observation that [`Round::observe`] did not refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Observed {
-    /// The observation counts.
-    Accepted,
-    /// Not all samples of its slot have arrived yet. Try again when they have.
-    TooEarly,
-}
-
 /// One slot's part in the round.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
-    /// The samples received so far, in order.
+    /// The samples of the observation that counts; empty without one.
     pub records: Vec<Record>,
     /// The observation that counts.
     pub observation: Option<Observation>,
-    /// A different observation that the same key signed.
-    pub equivocated: Option<Observation>,
-    /// An observation that the same key signed, but that its samples do not give. Any other that the key signs contradicts it.
-    pub unfit: Option<Observation>,
+    /// A different answer that the same key signed.
+    pub equivocated: Option<SignedAnswer>,
+    /// An answer that the same key signed, but that its samples do not give. Any other that the key signs contradicts it.
+    pub unfit: Option<SignedAnswer>,
 }
 
 /// One round.
@@ -107,107 +97,86 @@ impl Round {
 
     /// Instant of the last sample.
     pub fn last_instant_us(&self) -> u64 {
-        self.start_us + self.terms.last_instant_us()
+        self.start_us + self.terms.schedule.last_us()
     }
 
     /// When the round ends, even if observations are missing.
-    pub fn deadline_us(&self) -> u64 {
-        self.last_instant_us() + (REPLY_MS_MAX + CLOSE_MS_MAX) * 1_000
+    pub fn end_us(&self) -> u64 {
+        self.start_us + self.terms.schedule.length_us()
     }
 
-    /// Takes a sample that arrived on the control connection of `slot`.
-    pub fn sample(&mut self, slot: u16, start_us: u64, record: &Record) -> Result<(), Reject> {
-        if start_us != self.start_us {
-            return Err(Reject::SampleRound);
-        }
-        let part = &mut self.parts[usize::from(slot)];
-        let in_order =
-            record.index as usize == part.records.len() && record.index < self.terms.samples;
-        if !in_order {
-            return Err(Reject::SampleOrder);
-        }
-        let late = lateness_us_max(self.terms.interval_us);
-        if record.lateness_us.is_some_and(|us| us > late) && record.price.is_ok() {
-            return Err(Reject::SampleLate);
-        }
-        part.records.push(*record);
-        Ok(())
-    }
-
-    /// Takes an observation that arrived on a data connection which named the key of `slot`.
+    /// Takes an observation for `slot`, and the samples that came with it, each checked by [`Terms::check_record`].
     pub fn observe(
         &mut self,
         slot: u16,
+        records: &[Record],
         bytes: &[u8; Observation::BYTES],
-    ) -> Result<Observed, Reject> {
+    ) -> Result<(), Reject> {
         let observation = Observation::decode(bytes)?;
-        let latest = self.last_instant_us() + lateness_us_max(self.terms.interval_us);
+        let latest = self.last_instant_us() + self.terms.schedule.lateness_us_max();
         if !(self.start_us..=latest).contains(&observation.timestamp_us) {
             return Err(Reject::Timestamp);
         }
         let part = &self.parts[usize::from(slot)];
-        if part.observation == Some(observation) || part.equivocated == Some(observation) {
+        let second = part.equivocated.map(|second| second.observation);
+        if part.observation == Some(observation) || second == Some(observation) {
             return Err(Reject::Duplicate);
         }
-        if part.records.len() < self.terms.samples as usize {
-            return Ok(Observed::TooEarly);
+        if records.len() < self.terms.schedule.samples as usize {
+            return Err(Reject::SamplesMissing);
         }
-        self.check_signature(slot, &observation)?;
-        // A key can sign the same bytes in many ways. Only a different answer contradicts the first.
-        if part
-            .observation
-            .is_some_and(|first| first.says_the_same_as(&observation))
-        {
-            return Err(Reject::Duplicate);
+        let signed = SignedAnswer {
+            samples_digest: samples_digest(records),
+            observation,
+        };
+        if !self.is_signed(slot, &signed) {
+            return Err(Reject::Signature);
         }
-        if part.observation.is_some() {
-            self.parts[usize::from(slot)].equivocated = Some(observation);
+        if let Some(first) = part.signed_answer() {
+            // A key can sign the same answer in many ways. Only a different one contradicts the first.
+            if first.says_the_same_as(&signed) {
+                return Err(Reject::Duplicate);
+            }
+            let equivocated = &mut self.parts[usize::from(slot)].equivocated;
+            equivocated.get_or_insert(signed);
             return Err(Reject::Equivocation);
         }
-        let fits = self.check_samples(slot, &observation);
+        let fits = self.check_samples(records, &observation);
         let part = &mut self.parts[usize::from(slot)];
         if let Err(reason) = fits {
-            part.unfit = Some(observation);
+            part.unfit = Some(signed);
             return Err(reason);
         }
+        part.records = records.to_vec();
         part.observation = Some(observation);
         part.equivocated = part.unfit;
         match part.equivocated {
-            None => Ok(Observed::Accepted),
+            None => Ok(()),
             Some(_) => Err(Reject::Equivocation),
         }
     }
 
-    fn check_signature(&self, slot: u16, observation: &Observation) -> Result<(), Reject> {
-        let (seat, part) = (
-            &self.terms.seats[usize::from(slot)],
-            &self.parts[usize::from(slot)],
-        );
+    /// Whether the key of `slot` signed this answer for this round.
+    pub(crate) fn is_signed(&self, slot: u16, signed: &SignedAnswer) -> bool {
+        let observation = &signed.observation;
         let context = ObservationContext {
             terms_digest: &self.digest,
             slot,
-            feed: &self.terms.feed,
-            source: &seat.source,
             start_us: self.start_us,
-            samples: self.terms.samples,
-            interval_us: self.terms.interval_us,
-            samples_digest: &samples_digest(&part.records),
+            samples_digest: &signed.samples_digest,
         };
-        let signed = observation_bytes(
+        let bytes = observation_bytes(
             &context,
             observation.answer.to_bits(),
             observation.timestamp_us,
         );
-        match &seat.key {
-            Some(key) if key.signed(&signed, &observation.signature) => Ok(()),
-            _ => Err(Reject::Signature),
-        }
+        let key = &self.terms.seats[usize::from(slot)].key;
+        key.is_some_and(|key| key.signed(&bytes, &observation.signature))
     }
 
     /// Checks that a signed price is the one that its samples give, to the bit. (An abstention is always allowed: nobody
     /// must answer.)
-    fn check_samples(&self, slot: u16, observation: &Observation) -> Result<(), Reject> {
-        let records = &self.parts[usize::from(slot)].records;
+    fn check_samples(&self, records: &[Record], observation: &Observation) -> Result<(), Reject> {
         let Answer::Price(average) = observation.answer else {
             let stamped = observation.timestamp_us == self.start_us;
             return if stamped {
@@ -216,8 +185,8 @@ impl Round {
                 Err(Reject::TimestampDiffers)
             };
         };
-        let terms = &self.terms;
-        match answer(records, self.start_us, terms.interval_us, terms.sample_rule) {
+        let (interval_us, rule) = (self.terms.schedule.interval_us, self.terms.sample_rule);
+        match answer(records, self.start_us, interval_us, rule) {
             (Answer::Abstain(_), _) => Err(Reject::TooFewSamples),
             (Answer::Price(price), _) if price.to_bits() != average.to_bits() => {
                 Err(Reject::AverageDiffers)
@@ -244,19 +213,19 @@ impl Round {
             }
         }
         prices.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let kept = kept_range(self.terms.rule, prices.len(), self.terms.f);
+        let kept = kept_range(self.terms.rule, prices.len(), self.terms.f());
         for (rank, (price, slot)) in prices.iter().enumerate() {
             if !kept.contains(&rank) {
                 standings[*slot] = Standing::Trimmed(*price);
             }
         }
-        let quorum = prices.len() >= usize::from(self.terms.quorum)
+        let quorum = prices.len() >= usize::from(self.terms.quorum())
             && self.exchanges_among(&prices) >= self.terms.exchanges_min;
         let values: Vec<f64> = prices.iter().map(|(price, _)| *price).collect();
         let used = &prices[kept];
         let stamp =
             |(_, slot): &(f64, usize)| self.parts[*slot].observation.map(|o| o.timestamp_us);
-        let price = combine(self.terms.rule, &values, self.terms.f);
+        let price = combine(self.terms.rule, &values, self.terms.f());
         let oldest_us = used.iter().filter_map(stamp).min();
         let spread = used
             .first()
@@ -294,6 +263,14 @@ impl Part {
         ages.filter(|_| stands)?.into_iter().max()
     }
 
+    /// The observation that counts, with the digest of its samples.
+    pub fn signed_answer(&self) -> Option<SignedAnswer> {
+        Some(SignedAnswer {
+            samples_digest: samples_digest(&self.records),
+            observation: self.observation?,
+        })
+    }
+
     fn standing(&self) -> Standing {
         match (&self.equivocated, &self.observation) {
             (Some(_), _) => Standing::Equivocated,
@@ -311,6 +288,7 @@ mod tests {
     use super::*;
     use crate::aggregate::Rule;
     use crate::reason::Miss;
+    use crate::schedule::Schedule;
     use crate::seal::tests::SecretKey;
     use crate::terms::Seat;
     use std::prelude::v1::*;
@@ -323,22 +301,24 @@ mod tests {
     }
 
     fn terms(n: u16, rule: Rule) -> Terms {
-        let f = crate::aggregate::faulty_max(rule, n);
         let seat = |slot| Seat {
             key: Some(key(slot).public()),
             source: SOURCE.into(),
         };
         Terms {
-            aggregator: key(99).public(),
-            session: [7; 32],
             feed: "BTC/USD".into(),
             rule,
             sample_rule: Rule::Mean,
-            f,
-            quorum: crate::aggregate::quorum(n, f),
             exchanges_min: 1,
-            samples: 5,
-            interval_us: 1_000_000,
+            age_us_max: None,
+            spread_ppm_max: None,
+            schedule: Schedule {
+                first_start_us: START,
+                period_us: 0,
+                end_us: None,
+                samples: 5,
+                interval_us: 1_000_000,
+            },
             seats: (0..n).map(seat).collect(),
         }
     }
@@ -366,11 +346,7 @@ mod tests {
         let context = ObservationContext {
             terms_digest: &round.digest,
             slot,
-            feed: &round.terms.feed,
-            source: SOURCE,
             start_us: round.start_us,
-            samples: round.terms.samples,
-            interval_us: round.terms.interval_us,
             samples_digest: &samples_digest(records),
         };
         let signature = signer.sign(&observation_bytes(&context, answer.to_bits(), timestamp_us));
@@ -382,25 +358,14 @@ mod tests {
     }
 
     fn honest(round: &Round, slot: u16, records: &[Record]) -> Observation {
-        let (answer, timestamp_us) =
-            answer(records, round.start_us, round.terms.interval_us, Rule::Mean);
+        let (answer, timestamp_us) = answer(records, round.start_us, 1_000_000, Rule::Mean);
         signed(round, slot, &key(slot), records, answer, timestamp_us)
-    }
-
-    fn send_samples(round: &mut Round, slot: u16, records: &[Record]) {
-        for record in records {
-            round.sample(slot, START, record).unwrap();
-        }
     }
 
     fn play(round: &mut Round, slot: u16, price: f64) {
         let records = records(price);
-        send_samples(round, slot, &records);
         let observation = honest(round, slot, &records);
-        assert_eq!(
-            round.observe(slot, &observation.encode()),
-            Ok(Observed::Accepted)
-        );
+        assert_eq!(round.observe(slot, &records, &observation.encode()), Ok(()));
     }
 
     #[test]
@@ -457,12 +422,8 @@ mod tests {
             lateness_us: None,
             age_us: None,
         };
-        send_samples(&mut round, 2, &missing);
-        let abstention = honest(&round, 2, &missing);
-        assert_eq!(
-            round.observe(2, &abstention.encode()),
-            Ok(Observed::Accepted)
-        );
+        let abstention = honest(&round, 2, &missing).encode();
+        assert_eq!(round.observe(2, &missing, &abstention), Ok(()));
         let outcome = round.outcome();
         assert_eq!(
             (
@@ -492,12 +453,11 @@ mod tests {
     fn any_flipped_bit_is_refused_and_the_honest_observation_still_counts() {
         let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
         let records = records(87231.42);
-        send_samples(&mut round, 0, &records);
         let good = honest(&round, 0, &records).encode();
         for bit in 0..640 {
             let mut bytes = good;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let refused = round.observe(0, &bytes).unwrap_err();
+            let refused = round.observe(0, &records, &bytes).unwrap_err();
             assert!(
                 matches!(
                     refused,
@@ -506,23 +466,21 @@ mod tests {
                 "bit {bit}: {refused}"
             );
         }
-        assert_eq!(round.observe(0, &good), Ok(Observed::Accepted));
-        assert_eq!(round.observe(0, &good), Err(Reject::Duplicate));
+        assert_eq!(round.observe(0, &records, &good), Ok(()));
+        assert_eq!(round.observe(0, &records, &good), Err(Reject::Duplicate));
         assert_eq!(round.outcome().price, Some(87231.42));
     }
 
     #[test]
-    fn an_observation_of_another_round_feed_slot_or_session_does_not_check() {
+    fn an_observation_of_another_round_feed_or_slot_does_not_check() {
         let records = records(10.0);
         type Change = fn(&mut Round);
-        let others: [Change; 4] = [
+        let others: [Change; 3] = [
             |other| other.start_us -= 1_000_000,
             |other| other.terms.feed = "ETH/USD".into(),
-            |other| other.terms.session[0] ^= 1,
             |other| other.terms.seats.swap(0, 1),
         ];
         let mut round = Round::new(terms(2, Rule::TrimmedMean), START);
-        send_samples(&mut round, 0, &records);
         for change in others {
             let mut other = Round::new(terms(2, Rule::TrimmedMean), START);
             change(&mut other);
@@ -530,13 +488,13 @@ mod tests {
             let (answer, timestamp_us) = answer(&records, START, 1_000_000, Rule::Mean);
             let observation = signed(&other, 0, &key(0), &records, answer, timestamp_us);
             assert_eq!(
-                round.observe(0, &observation.encode()),
+                round.observe(0, &records, &observation.encode()),
                 Err(Reject::Signature)
             );
         }
         let of_slot_1 = honest(&round, 1, &records);
         assert_eq!(
-            round.observe(0, &of_slot_1.encode()),
+            round.observe(0, &records, &of_slot_1.encode()),
             Err(Reject::Signature)
         );
     }
@@ -558,9 +516,11 @@ mod tests {
         ];
         for (answer, timestamp_us, reason) in cases {
             let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
-            send_samples(&mut round, 0, &records);
             let observation = signed(&round, 0, &key(0), &records, answer, timestamp_us);
-            assert_eq!(round.observe(0, &observation.encode()), Err(reason));
+            assert_eq!(
+                round.observe(0, &records, &observation.encode()),
+                Err(reason)
+            );
         }
     }
 
@@ -578,16 +538,14 @@ mod tests {
                 .collect::<Vec<_>>(),
         );
         let observation = honest(&round, 0, &seen);
-        send_samples(&mut round, 0, &sent);
         assert_eq!(
-            round.observe(0, &observation.encode()),
+            round.observe(0, &sent, &observation.encode()),
             Err(Reject::Signature)
         );
         let mut few = records(10.0);
         for record in &mut few[..2] {
             record.price = Err(Miss::NotDecimal);
         }
-        send_samples(&mut round, 1, &few);
         let observation = signed(
             &round,
             1,
@@ -597,42 +555,33 @@ mod tests {
             START + 4_000_002,
         );
         assert_eq!(
-            round.observe(1, &observation.encode()),
+            round.observe(1, &few, &observation.encode()),
             Err(Reject::TooFewSamples)
         );
     }
 
     #[test]
-    fn samples_come_once_in_order_for_this_round_and_not_too_late() {
-        let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
-        let record = |index, lateness_us| Record {
-            index,
-            price: Ok(10.0),
-            lateness_us: Some(lateness_us),
-            age_us: None,
-        };
-        let mut sample =
-            |start_us, index, lateness_us| round.sample(0, start_us, &record(index, lateness_us));
-        assert_eq!(sample(START, 1, 0), Err(Reject::SampleOrder));
-        assert_eq!(sample(START, 0, 0), Ok(()));
-        assert_eq!(sample(START, 0, 0), Err(Reject::SampleOrder));
-        assert_eq!(sample(START + 1, 1, 0), Err(Reject::SampleRound));
-        assert_eq!(sample(START, 1, 500_001), Err(Reject::SampleLate));
-        for index in 1..5 {
-            assert_eq!(sample(START, index, 500_000), Ok(()));
-        }
-        assert_eq!(sample(START, 5, 0), Err(Reject::SampleOrder));
-    }
-
-    #[test]
-    fn an_observation_before_its_samples_waits_for_them() {
+    fn an_observation_before_its_samples_does_not_count_yet() {
         let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
         let records = records(10.0);
         let observation = honest(&round, 0, &records).encode();
-        send_samples(&mut round, 0, &records[..4]);
-        assert_eq!(round.observe(0, &observation), Ok(Observed::TooEarly));
-        round.sample(0, START, &records[4]).unwrap();
-        assert_eq!(round.observe(0, &observation), Ok(Observed::Accepted));
+        let few = round.observe(0, &records[..4], &observation);
+        assert_eq!(few, Err(Reject::SamplesMissing));
+        assert_eq!(round.observe(0, &records, &observation), Ok(()));
+    }
+
+    #[test]
+    fn the_same_average_of_other_samples_is_another_answer() {
+        let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
+        play(&mut round, 0, 10.0);
+        let mut others = records(10.0);
+        others[0].lateness_us = Some(3);
+        let second = honest(&round, 0, &others).encode();
+        assert_eq!(
+            round.observe(0, &others, &second),
+            Err(Reject::Equivocation)
+        );
+        assert_eq!(round.outcome().standings, [Standing::Equivocated]);
     }
 
     #[test]
@@ -641,10 +590,9 @@ mod tests {
         for answers in [[price(10.0), price(11.0)], [price(11.0), price(10.0)]] {
             let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
             let records = records(10.0);
-            send_samples(&mut round, 0, &records);
             let heard = answers.map(|(answer, timestamp_us)| {
                 let observation = signed(&round, 0, &key(0), &records, answer, timestamp_us);
-                round.observe(0, &observation.encode())
+                round.observe(0, &records, &observation.encode())
             });
             assert_eq!(heard[1], Err(Reject::Equivocation), "after {:?}", heard[0]);
             assert_eq!(round.outcome().standings, [Standing::Equivocated]);
@@ -653,13 +601,12 @@ mod tests {
 
     /// By the key of slot 0, over its honest answer below, with another nonce than RFC 8032's: r is the SHA-512 of
     /// "another nonce", R = r B, S = r + H(R, A, M) a.
-    const OTHER_SIGNATURE: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c56be6948e708e6a739132f705d5cf8f44e548d5c653ea56a7f7db5307665ef02";
+    const OTHER_SIGNATURE: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783cf9e33f0d8d2b03c5a553089f759bc146ef2f3fbbf0c92c59db2d8df6fc2bbf0e";
 
     #[test]
     fn the_same_answer_signed_again_is_a_duplicate_and_no_contradiction() {
         let mut round = Round::new(terms(1, Rule::TrimmedMean), START);
         let records = records(10.0);
-        send_samples(&mut round, 0, &records);
         let price = Answer::Price(10.0);
         let first = signed(&round, 0, &key(0), &records, price, START + 4_000_002);
         let second = Observation {
@@ -669,10 +616,12 @@ mod tests {
         assert_ne!(first, second);
         // Each one counts by itself.
         let mut alone = Round::new(terms(1, Rule::TrimmedMean), START);
-        send_samples(&mut alone, 0, &records);
-        assert_eq!(alone.observe(0, &second.encode()), Ok(Observed::Accepted));
-        assert_eq!(round.observe(0, &first.encode()), Ok(Observed::Accepted));
-        assert_eq!(round.observe(0, &second.encode()), Err(Reject::Duplicate));
+        assert_eq!(alone.observe(0, &records, &second.encode()), Ok(()));
+        assert_eq!(round.observe(0, &records, &first.encode()), Ok(()));
+        assert_eq!(
+            round.observe(0, &records, &second.encode()),
+            Err(Reject::Duplicate)
+        );
         assert_eq!(round.outcome().standings, [Standing::Used(10.0)]);
     }
 
@@ -680,19 +629,23 @@ mod tests {
     fn two_signed_answers_of_one_key_exclude_each_other() {
         let mut round = Round::new(terms(4, Rule::TrimmedMean), START);
         (0..4).for_each(|slot| play(&mut round, slot, 10.0));
+        let records = records(10.0);
         let second = signed(
             &round,
             3,
             &key(3),
-            &records(10.0),
+            &records,
             Answer::Abstain(Abstention::ClockMoved),
             START,
         );
         assert_eq!(
-            round.observe(3, &second.encode()),
+            round.observe(3, &records, &second.encode()),
             Err(Reject::Equivocation)
         );
-        assert_eq!(round.observe(3, &second.encode()), Err(Reject::Duplicate));
+        assert_eq!(
+            round.observe(3, &records, &second.encode()),
+            Err(Reject::Duplicate)
+        );
         let outcome = round.outcome();
         assert_eq!(
             (outcome.standings[3], outcome.prices, outcome.price),

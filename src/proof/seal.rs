@@ -13,22 +13,24 @@ use alloc::vec::Vec;
 use ed25519_dalek::{Digest, Sha512, VerifyingKey};
 
 /// Contexts, each NUL-padded to 32 bytes.
-const CONTEXT_OBSERVATION: &str = "rsoracle v1 observation";
-const CONTEXT_SAMPLES: &str = "rsoracle v1 samples";
-const CONTEXT_TERMS: &str = "rsoracle v1 terms";
-const CONTEXT_REPORT: &str = "rsoracle v1 report";
-const CONTEXT_KEY_CHANGE: &str = "rsoracle v1 key change";
+const CONTEXT_OBSERVATION: &str = "rsoracle 2 observation";
+const CONTEXT_SAMPLES: &str = "rsoracle 2 samples";
+const CONTEXT_TERMS: &str = "rsoracle 2 terms";
+const CONTEXT_ROSTER: &str = "rsoracle 2 roster";
+const CONTEXT_REPORT: &str = "rsoracle 2 report";
+const CONTEXT_KEY_CHANGE: &str = "rsoracle 2 key change";
 /// All contexts of this crate. Contexts elsewhere must differ from them.
-pub const CONTEXTS: [&str; 5] = [
+pub const CONTEXTS: [&str; 6] = [
     CONTEXT_OBSERVATION,
     CONTEXT_SAMPLES,
     CONTEXT_TERMS,
+    CONTEXT_ROSTER,
     CONTEXT_REPORT,
     CONTEXT_KEY_CHANGE,
 ];
 
 /// Bytes that an observation's signature covers.
-pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 16 + 32 + 8 + 4 + 8 + 32 + 8 + 8;
+pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 8 + 32 + 8 + 8;
 
 /// The holder of a secret key. The key itself never enters this crate; its holder signs bytes that are built here.
 pub trait Signer {
@@ -66,23 +68,16 @@ impl PublicKey {
     }
 }
 
-/// Everything that an observation's signature covers but its 80 bytes do not contain.
+/// Everything that an observation's signature covers but its 80 bytes do not contain. The feed, the source and the schedule are in
+/// the terms.
 #[derive(Clone, Copy)]
 pub struct ObservationContext<'a> {
     /// The digest of the round's terms.
     pub terms_digest: &'a [u8; 32],
     /// The collector's slot.
     pub slot: u16,
-    /// The name of the feed.
-    pub feed: &'a str,
-    /// The collector's source.
-    pub source: &'a str,
     /// The round's start, microseconds since the Unix epoch.
     pub start_us: u64,
-    /// Number of samples.
-    pub samples: u32,
-    /// Microseconds from one sample to the next.
-    pub interval_us: u64,
     /// [`samples_digest`] of all samples.
     pub samples_digest: &'a [u8; 32],
 }
@@ -97,11 +92,7 @@ pub fn observation_bytes(
         .put(&padded::<32>(CONTEXT_OBSERVATION))
         .put(context.terms_digest)
         .put(&context.slot.to_be_bytes())
-        .put(&padded::<16>(context.feed))
-        .put(&padded::<32>(context.source))
         .put(&context.start_us.to_be_bytes())
-        .put(&context.samples.to_be_bytes())
-        .put(&context.interval_us.to_be_bytes())
         .put(context.samples_digest)
         .put(&average_bits.to_be_bytes())
         .put(&timestamp_us.to_be_bytes())
@@ -122,6 +113,11 @@ impl Digest32 {
     /// Begins the digest of terms.
     pub fn terms() -> Digest32 {
         Digest32::new(CONTEXT_TERMS)
+    }
+
+    /// Begins the digest of a roster.
+    pub(crate) fn roster() -> Digest32 {
+        Digest32::new(CONTEXT_ROSTER)
     }
 
     /// Adds one field of fixed width.

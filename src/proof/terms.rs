@@ -1,92 +1,69 @@
-//! The terms of a round: everything that is fixed before it starts. Every signature of the round covers their digest. And the
-//! roster: the terms and keys that a consumer trusts.
+//! The terms of a feed: everything that is agreed on before a round starts. Every signature of a collector covers their digest.
 //!
-//! Invariant: terms that differ in anything have different digests.
+//! Invariant: terms that differ in anything have different digests. How many collectors may lie (f) and the quorum are not terms,
+//! since they follow from the number of slots.
 
-use crate::aggregate::Rule;
+use crate::aggregate::{self, Rule, faulty_max};
 use crate::bytes::padded;
+use crate::reason::Reject;
+use crate::record::Record;
+use crate::schedule::Schedule;
 use crate::seal::{Digest32, PublicKey};
 use crate::tolerance::Tolerance;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// One slot of the roster.
+/// One slot: a collector's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// The collector's key; `None` if the slot had no collector when the round began.
+    /// The collector's key; `None` in a roster that `run` made for itself, if the slot's collector showed none.
     pub key: Option<PublicKey>,
     /// What the collector watches, such as `binance:BTCUSDC`.
     pub source: String,
 }
 
-/// The terms of a round.
+/// The terms of a feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The aggregator's key, which signs the round and the report.
-    pub aggregator: PublicKey,
-    /// Random id of the aggregator's run, new at every start.
-    pub session: [u8; 32],
     /// The name of the feed: what is priced.
     pub feed: String,
     /// How the collectors' prices are combined.
     pub rule: Rule,
     /// How a collector's samples are combined: by mean or median.
     pub sample_rule: Rule,
-    /// How many collectors may lie.
-    pub f: u16,
-    /// The fewest prices from which a price may be published.
-    pub quorum: u16,
-    /// The fewest distinct exchanges among those prices.
+    /// The fewest distinct exchanges among the prices.
     pub exchanges_min: u16,
-    /// Samples per collector.
-    pub samples: u32,
-    /// Microseconds from one sample to the next.
-    pub interval_us: u64,
-    /// The roster: n slots.
+    /// The greatest age of a sample, in microseconds, where the exchange gives a time; `None` for no limit but each exchange's own.
+    pub age_us_max: Option<u64>,
+    /// The greatest difference between the prices used, in millionths of the price; `None` for no limit. Beyond it, the price is
+    /// withheld.
+    pub spread_ppm_max: Option<u32>,
+    /// When rounds start and samples are taken.
+    pub schedule: Schedule,
+    /// The n slots that price the feed.
     pub seats: Vec<Seat>,
 }
 
-/// Whom to trust for one price.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roster {
-    /// The name of the feed: what is priced.
-    pub feed: String,
-    /// How the collectors' prices are combined.
-    pub rule: Rule,
-    /// How a collector's samples are combined: by mean or median.
-    pub sample_rule: Rule,
-    /// How many collectors may lie.
-    pub f: u16,
-    /// The fewest prices from which a price may be published.
-    pub quorum: u16,
-    /// The fewest distinct exchanges among those prices.
-    pub exchanges_min: u16,
-    /// The key of the only aggregator that is trusted; None for any aggregator.
-    pub aggregator: Option<PublicKey>,
-    /// The collectors. A collector's index is its slot.
-    pub collectors: Vec<RosterSeat>,
-}
-
-/// A trusted collector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RosterSeat {
-    /// Its key.
-    pub key: PublicKey,
-    /// Its source, such as `binance:BTCUSDC`.
-    pub source: String,
-}
-
-impl Roster {
-    /// n: the number of configured collectors, whoever answers.
-    pub fn n(&self) -> u16 {
-        self.collectors.len() as u16
-    }
+/// The first bytes of a terms digest, which name the terms in frames.
+pub fn tag(digest: &[u8; 32]) -> [u8; 8] {
+    *digest.first_chunk().expect("8 of 32 bytes")
 }
 
 impl Terms {
-    /// n: the number of configured slots, whoever answers.
+    /// n: the number of slots, whoever answers.
     pub fn n(&self) -> u16 {
         self.seats.len() as u16
+    }
+
+    /// f: how many collectors may lie.
+    pub fn f(&self) -> u16 {
+        faulty_max(self.rule, self.n())
+    }
+
+    /// The fewest prices from which a price may be published.
+    pub fn quorum(&self) -> u16 {
+        aggregate::quorum(self.n(), self.f())
     }
 
     /// The first 32 bytes of SHA-512 over [`Terms::digested`].
@@ -94,20 +71,23 @@ impl Terms {
         self.digested().done()
     }
 
-    /// What the digest covers: all terms, as in the table of docs/PROTOCOL.md. An empty seat's key is 32 zero bytes.
+    /// What the digest covers: all terms, as in the table of docs/PROTOCOL.md. A missing key is 32 zero bytes, a missing limit or
+    /// end all ones.
     pub fn digested(&self) -> Digest32 {
+        let schedule = &self.schedule;
         let digest = Digest32::terms()
-            .field(self.aggregator.bytes())
-            .field(&self.session)
             .field(&padded::<16>(&self.feed))
             .field(&self.rule.code().to_be_bytes())
             .field(&self.sample_rule.code().to_be_bytes())
-            .field(&self.n().to_be_bytes())
-            .field(&self.f.to_be_bytes())
-            .field(&self.quorum.to_be_bytes())
             .field(&self.exchanges_min.to_be_bytes())
-            .field(&self.samples.to_be_bytes())
-            .field(&self.interval_us.to_be_bytes());
+            .field(&self.age_us_max.unwrap_or(u64::MAX).to_be_bytes())
+            .field(&self.spread_ppm_max.unwrap_or(u32::MAX).to_be_bytes())
+            .field(&schedule.samples.to_be_bytes())
+            .field(&schedule.interval_us.to_be_bytes())
+            .field(&schedule.period_us.to_be_bytes())
+            .field(&schedule.first_start_us.to_be_bytes())
+            .field(&schedule.end_us.unwrap_or(u64::MAX).to_be_bytes())
+            .field(&self.n().to_be_bytes());
         let seat = |digest: Digest32, seat: &Seat| {
             let key = seat.key.as_ref().map_or([0; 32], |key| *key.bytes());
             digest.field(&key).field(&padded::<32>(&seat.source))
@@ -118,12 +98,50 @@ impl Terms {
     /// How many faults the roster tolerates.
     pub fn tolerance(&self) -> Tolerance<'_> {
         let sources: Vec<&str> = self.seats.iter().map(|seat| seat.source.as_str()).collect();
-        Tolerance::of(&self.feed, &sources, self.f)
+        Tolerance::of(&self.feed, &sources, self.f())
     }
 
-    /// Microseconds from the start to the last sample's instant.
-    pub fn last_instant_us(&self) -> u64 {
-        u64::from(self.samples - 1) * self.interval_us
+    /// The slot of a key.
+    pub fn slot_of(&self, key: &PublicKey) -> Option<u16> {
+        let of = |seat: &Seat| seat.key.as_ref() == Some(key);
+        self.seats.iter().position(of).map(|slot| slot as u16)
+    }
+
+    /// Checks that the next sample of a collector, number `index`, may count in a round.
+    pub fn check_record(&self, index: u32, record: &Record) -> Result<(), Reject> {
+        if !record.is_sound() {
+            return Err(Reject::SampleBroken);
+        }
+        if record.index != index || index >= self.schedule.samples {
+            return Err(Reject::SampleOrder);
+        }
+        let late = |us| us > self.schedule.lateness_us_max();
+        if record.price.is_ok() && record.lateness_us.is_some_and(late) {
+            return Err(Reject::SampleLate);
+        }
+        let old = |(us, most)| us > most;
+        if record.age_us.zip(self.age_us_max).is_some_and(old) {
+            return Err(Reject::SampleOld);
+        }
+        Ok(())
+    }
+
+    /// Checks that the terms make sense by themselves. The error says what does not.
+    pub fn check(&self) -> Result<(), String> {
+        self.schedule.check()?;
+        let keys = self.seats.iter().filter_map(|seat| seat.key.as_ref());
+        let mut seen = BTreeSet::new();
+        if !keys.into_iter().all(|key| seen.insert(key.bytes())) {
+            return Err("two slots have the same key".into());
+        }
+        let exchanges = self.tolerance().exchanges.count();
+        if !(1..=exchanges).contains(&self.exchanges_min) {
+            let least = self.exchanges_min;
+            return Err(format!(
+                "the least number of exchanges is {least}, but the sources are of {exchanges}"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -136,16 +154,19 @@ mod tests {
     fn terms() -> Terms {
         let key = |seed| SecretKey::from_seed(&[seed; 32]).public();
         Terms {
-            aggregator: key(1),
-            session: [2; 32],
             feed: "BTC/USD".into(),
             rule: Rule::TrimmedMean,
             sample_rule: Rule::Mean,
-            f: 1,
-            quorum: 3,
             exchanges_min: 1,
-            samples: 10,
-            interval_us: 1_000_000,
+            age_us_max: None,
+            spread_ppm_max: None,
+            schedule: Schedule {
+                first_start_us: 0,
+                period_us: 10_000_000,
+                end_us: None,
+                samples: 10,
+                interval_us: 1_000_000,
+            },
             seats: (3..7)
                 .map(|seed| Seat {
                     key: Some(key(seed)),
@@ -158,20 +179,22 @@ mod tests {
     #[test]
     fn any_difference_in_the_terms_changes_the_digest() {
         type Change = fn(&mut Terms);
-        let changes: [Change; 13] = [
-            |t| t.aggregator = t.seats[0].key.unwrap(),
-            |t| t.session[31] ^= 1,
+        let changes: [Change; 15] = [
             |t| t.feed.push('T'),
             |t| t.rule = Rule::Median,
             |t| t.sample_rule = Rule::Median,
-            |t| t.f = 0,
-            |t| t.quorum = 4,
             |t| t.exchanges_min = 2,
-            |t| t.samples = 11,
-            |t| t.interval_us += 1,
+            |t| t.age_us_max = Some(60_000_000),
+            |t| t.spread_ppm_max = Some(20_000),
+            |t| t.schedule.samples = 11,
+            |t| t.schedule.interval_us += 1,
+            |t| t.schedule.period_us += 1,
+            |t| t.schedule.first_start_us += 1,
+            |t| t.schedule.end_us = Some(1),
             |t| t.seats[3].key = None,
             |t| t.seats[3].source.push('T'),
             |t| t.seats.swap(0, 1),
+            |t| t.seats.truncate(3),
         ];
         let mut digests = vec![terms().digest()];
         for change in changes {
@@ -182,5 +205,84 @@ mod tests {
             digests.push(digest);
         }
         assert_eq!(digests[0], terms().digest());
+    }
+
+    #[test]
+    fn terms_that_contradict_themselves_are_refused() {
+        assert_eq!(terms().check(), Ok(()));
+        let mut twice = terms();
+        twice.seats[3].key = twice.seats[0].key;
+        assert!(twice.check().unwrap_err().contains("the same key"));
+        for least in [0, 2] {
+            let few = Terms {
+                exchanges_min: least,
+                ..terms()
+            };
+            assert!(few.check().unwrap_err().contains("of 1"), "{least}");
+        }
+    }
+
+    #[test]
+    fn a_record_counts_if_it_is_whole_in_order_in_time_and_young_enough() {
+        let terms = Terms {
+            age_us_max: Some(1_000),
+            ..terms()
+        };
+        let good = Record {
+            index: 3,
+            price: Ok(1.0),
+            lateness_us: Some(9),
+            age_us: Some(1_000),
+        };
+        let late_us = terms.schedule.lateness_us_max();
+        let late = Record {
+            lateness_us: Some(late_us + 1),
+            ..good
+        };
+        let missed = Record {
+            price: Err(crate::reason::Miss::Overdue),
+            age_us: None,
+            ..late
+        };
+        for (record, result) in [
+            (good, Ok(())),
+            (
+                Record {
+                    lateness_us: Some(late_us),
+                    ..good
+                },
+                Ok(()),
+            ),
+            (late, Err(Reject::SampleLate)),
+            (missed, Ok(())),
+            (
+                Record {
+                    age_us: Some(1_001),
+                    ..good
+                },
+                Err(Reject::SampleOld),
+            ),
+            (
+                Record {
+                    age_us: None,
+                    ..good
+                },
+                Ok(()),
+            ),
+            (Record { index: 4, ..good }, Err(Reject::SampleOrder)),
+            (
+                Record {
+                    price: Ok(-1.0),
+                    ..good
+                },
+                Err(Reject::SampleBroken),
+            ),
+        ] {
+            assert_eq!(terms.check_record(3, &record), result, "{record:?}");
+        }
+        assert_eq!(
+            terms.check_record(10, &Record { index: 10, ..good }),
+            Err(Reject::SampleOrder)
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | what | how |
 //! |---|---|
-//! | section | `[name]`, or with dots as in `[name.name]`, names of letters, digits, `_` and `-`; entries before the first section are in the section "" |
+//! | section | `[name]`, or with dots as in `[name.name]`, names of letters, digits, `_` and `-`, or of others in double quotes; entries before the first section are in the section "" |
 //! | entry | `key = value`; a key is written like a section's name |
 //! | text | `"…"` on one line, with `\"`, `\\`, `\n` and `\t` as the only escapes |
 //! | whole number | decimal, optional sign, `_` between digits, within 64 bits |
@@ -264,15 +264,15 @@ impl<'a> Cursor<'a> {
     }
 
     fn header(&mut self) -> Result<&'a str, Wrong> {
-        let right = "a section is written [name] or with dots, as in [name.name], names of letters, digits, _ and -";
+        let right = "a section is written [name] or with dots, as in [name.name], names of letters, digits, _ and -, or of others in double quotes";
         self.takes('[');
         if self.rest.starts_with('[') {
             return Err(self.wrong("arrays of tables ([[…]]) are not supported"));
         }
         let whole = self.rest;
-        let mut sound = !self.name().is_empty();
+        let mut sound = self.part();
         while self.takes('.') {
-            sound &= !self.name().is_empty();
+            sound &= self.part();
         }
         let name = &whole[..whole.len() - self.rest.len()];
         if !sound || !self.takes(']') {
@@ -280,6 +280,15 @@ impl<'a> Cursor<'a> {
         }
         self.end()?;
         Ok(name)
+    }
+
+    /// Passes over one part of a section's name. Returns whether there is one.
+    fn part(&mut self) -> bool {
+        if !self.takes('"') {
+            return !self.name().is_empty();
+        }
+        let quoted = self.word(|c| !matches!(c, '"' | '\\'));
+        self.takes('"') && !quoted.is_empty()
     }
 
     fn entry(&mut self) -> Result<Entry, Wrong> {
@@ -462,7 +471,8 @@ mod tests {
             ("[.a]", "line 1: ", "[name]"),
             ("[a..b]", "line 1: ", "[name]"),
             ("[ a ]", "line 1: ", "[name]"),
-            ("[\"a\"]", "line 1: ", "[name]"),
+            ("[\"\"]", "line 1: ", "[name]"),
+            ("[\"a]", "line 1: ", "[name]"),
             ("[a] b", "line 1: ", "end of the line"),
             ("a.b = 1", "line 1, key 'a': ", "dotted"),
             ("a . b = 1", "line 1, key 'a': ", "dotted"),

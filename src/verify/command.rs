@@ -3,7 +3,7 @@
 //! Invariant: memory is bounded by the longest line, not by the length of the file. Whom to trust comes only from the roster
 //! file; without one, the verdict says that the signers are unknown. No file is changed, and the network is not used.
 
-use crate::duration::duration_text;
+use rsoracle_proof::duration::duration_text;
 use crate::error::{
     EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, EXIT_STALE, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error,
 };
@@ -322,12 +322,6 @@ impl Inspection<'_> {
                 "keys: {} of the aggregator's key, signed by the old key and the new one",
                 counted(tally.key_changes, "change")
             ));
-        }
-        if self
-            .roster
-            .is_some_and(|roster| roster.aggregator.is_none())
-        {
-            lines.push("aggregator: any, since the roster names none".to_owned());
         }
         if let (false, Some(head)) = (self.config.head.is_some(), verifier.head()) {
             lines.push(format!(

@@ -6,7 +6,6 @@
 //! Uses: proof. Used by: every other room, for errors, words on standard error, and files.
 
 mod command;
-pub mod duration;
 pub mod error;
 pub mod files;
 pub mod lines;

@@ -1,6 +1,6 @@
 //! The settings of `rsoracle verify` and `rsoracle-verify`, from their flags.
 
-use crate::duration::{duration_text, duration_us};
+use rsoracle_proof::duration::{duration_text, duration_us};
 use crate::error::{VALUE_CHARS_MAX, brief};
 use rsoracle_proof::seal::unhex;
 

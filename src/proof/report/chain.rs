@@ -49,7 +49,7 @@ struct SeenReport {
 struct Served {
     /// Signature and start of its last report.
     last: Option<([u8; 64], u64)>,
-    /// Whether collectors signed for this key: their signatures cover the terms, and so the aggregator's key.
+    /// Whether its reports have anything that a collector signed.
     vouched_for: bool,
 }
 
@@ -110,7 +110,7 @@ impl Chain {
 
     /// Compares a report with the record before it, and with the last report under the same key.
     pub(super) fn report(&mut self, report: &Report) -> Vec<String> {
-        let aggregator = report.round.terms.aggregator;
+        let aggregator = report.aggregator;
         let seen = self.last.replace(Seen {
             signature: report.signature,
             aggregator,
@@ -149,7 +149,7 @@ impl Chain {
     /// What is wrong with a report as the one that follows `seen` in a chain.
     fn continued(&mut self, report: &Report, seen: &Seen) -> Vec<String> {
         let mut flaws = Vec::new();
-        let same_key = report.round.terms.aggregator == seen.aggregator;
+        let same_key = report.aggregator == seen.aggregator;
         let before = seen.report.as_ref();
         let same_last = before.is_none_or(|before| report.last == before.published);
         let number = before.map_or(report.number, |before| before.number + 1);

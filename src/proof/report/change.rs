@@ -46,7 +46,7 @@ impl KeyChange {
     /// The record as one line of JSON, without the newline.
     pub fn line(&self) -> String {
         format!(
-            "{{\"rsoracle_key_change\":1,\"old\":\"{}\",\"new\":\"{}\",\"previous\":\"{}\",\"old_signature\":\"{}\",\"new_signature\":\"{}\"}}",
+            "{{\"rsoracle_key_change\":2,\"old\":\"{}\",\"new\":\"{}\",\"previous\":\"{}\",\"old_signature\":\"{}\",\"new_signature\":\"{}\"}}",
             hex(self.old.bytes()),
             hex(self.new.bytes()),
             hex(&self.previous),
@@ -58,7 +58,7 @@ impl KeyChange {
     /// Parses a line as [`KeyChange::line`] writes it.
     pub fn read(line: &str, keys: &mut Keys) -> Result<KeyChange, Flaw> {
         read::whole(line, keys, |cursor: &mut Cursor| {
-            cursor.expect("{\"rsoracle_key_change\":1,\"old\":")?;
+            cursor.expect("{\"rsoracle_key_change\":2,\"old\":")?;
             let old = cursor.public_key()?;
             cursor.key("new")?;
             let new = cursor.public_key()?;

@@ -8,7 +8,7 @@
 
 use super::{Lateness, Report};
 use crate::price;
-use crate::record::{Answer, Observation, Record};
+use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::round::Standing;
 use crate::seal::hex_into;
 use crate::tolerance::Tolerance;
@@ -140,7 +140,7 @@ pub fn write(report: &Report) -> String {
 
 fn write_head(line: &mut LineWriter, report: &Report) {
     let (outcome, terms) = (&report.outcome, &report.round.terms);
-    line.text("{\"rsoracle_report\":1,\"number\":")
+    line.text("{\"rsoracle_report\":2,\"number\":")
         .number(report.number);
     line.text(",\"feed\":").quoted(&terms.feed);
     line.text(",\"price\":")
@@ -159,7 +159,7 @@ fn write_head(line: &mut LineWriter, report: &Report) {
     line.text(",\"signatures_verified\":")
         .number(outcome.verified);
     line.text(",\"faulty_collectors_tolerated\":")
-        .number(terms.f);
+        .number(terms.f());
     let Tolerance {
         exchanges, quotes, ..
     } = terms.tolerance();
@@ -184,16 +184,25 @@ fn write_terms(line: &mut LineWriter, report: &Report) {
     let (terms, policy) = (&report.round.terms, &report.policy);
     line.text(",\"round_start_us\":")
         .number(report.round.start_us);
-    line.text(",\"session\":").hex(&terms.session);
     line.text(",\"rule\":").quoted(terms.rule.name());
     line.text(",\"sample_rule\":")
         .quoted(terms.sample_rule.name());
     line.text(",\"n\":").number(terms.n());
-    line.text(",\"f\":").number(terms.f);
-    line.text(",\"quorum\":").number(terms.quorum);
+    line.text(",\"f\":").number(terms.f());
+    line.text(",\"quorum\":").number(terms.quorum());
     line.text(",\"exchanges_min\":").number(terms.exchanges_min);
-    line.text(",\"samples\":").number(terms.samples);
-    line.text(",\"interval_us\":").number(terms.interval_us);
+    line.text(",\"age_us_max\":")
+        .or_null(terms.age_us_max, LineWriter::number);
+    line.text(",\"spread_ppm_max\":")
+        .or_null(terms.spread_ppm_max, LineWriter::number);
+    let schedule = &terms.schedule;
+    line.text(",\"samples\":").number(schedule.samples);
+    line.text(",\"interval_us\":").number(schedule.interval_us);
+    line.text(",\"period_us\":").number(schedule.period_us);
+    line.text(",\"first_start_us\":")
+        .number(schedule.first_start_us);
+    line.text(",\"end_us\":")
+        .or_null(schedule.end_us, LineWriter::number);
     line.text(",\"terms_digest\":").hex(&report.round.digest);
     line.text(",\"policy\":{\"deviation\":")
         .or_null(policy.deviation, LineWriter::float);
@@ -201,8 +210,6 @@ fn write_terms(line: &mut LineWriter, report: &Report) {
         .or_null(policy.heartbeat_us, LineWriter::number);
     line.text(",\"move_max\":")
         .or_null(policy.move_max, LineWriter::float);
-    line.text(",\"spread_max\":")
-        .or_null(policy.spread_max, LineWriter::float);
     line.text("},\"last_published\":")
         .or_null(report.last, |line, last| {
             line.text("{\"number\":").number(last.number);
@@ -231,11 +238,7 @@ fn write_slots(line: &mut LineWriter, report: &Report) {
         line.text(",\"standing\":").quoted(standing).text(",");
         write_observation(line, part.observation.as_ref());
         line.text(",\"second\":");
-        line.or_null(part.equivocated, |line, second| {
-            line.text("{");
-            write_observation(line, Some(&second));
-            line.text("}")
-        });
+        line.or_null(part.equivocated, |line, second| write_signed(line, &second));
         line.text(",\"samples\":[");
         for (index, record) in part.records.iter().enumerate() {
             line.text(if index == 0 { "{" } else { ",{" });
@@ -247,7 +250,19 @@ fn write_slots(line: &mut LineWriter, report: &Report) {
     line.text("]");
 }
 
-pub(super) fn write_observation(line: &mut LineWriter, observation: Option<&Observation>) {
+/// Writes an answer with the digest of its samples, in braces.
+pub(super) fn write_signed<'a>(
+    line: &'a mut LineWriter,
+    signed: &SignedAnswer,
+) -> &'a mut LineWriter {
+    line.text("{\"samples_digest\":")
+        .hex(&signed.samples_digest)
+        .text(",");
+    write_observation(line, Some(&signed.observation));
+    line.text("}")
+}
+
+fn write_observation(line: &mut LineWriter, observation: Option<&Observation>) {
     let (price, abstains) = match observation.map(|observation| observation.answer) {
         Some(Answer::Price(price)) => (Some(price), None),
         Some(Answer::Abstain(why)) => (None, Some(why)),
@@ -287,7 +302,7 @@ fn write_tail(line: &mut LineWriter, report: &Report) {
     line.text("],\"previous\":")
         .or_null(report.previous, |line, signature| line.hex(&signature));
     line.text(",\"aggregator_key\":")
-        .hex(report.round.terms.aggregator.bytes());
+        .hex(report.aggregator.bytes());
     line.text(",\"ephemeral\":").truth(report.ephemeral);
     line.text(",\"signature\":").hex(&report.signature);
     line.text("}");

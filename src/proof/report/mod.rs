@@ -21,9 +21,9 @@ use crate::aggregate::Rule;
 use crate::price;
 use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
-use crate::record::RECORD_BYTES;
+use crate::record::{Observation, RECORD_BYTES};
 use crate::round::{Outcome, Part, Round};
-use crate::seal::{Keys, SignedBytes, Signer};
+use crate::seal::{Keys, PublicKey, SignedBytes, Signer};
 use crate::source::is_embedded;
 use crate::utc::utc_text;
 use alloc::collections::BTreeMap;
@@ -37,6 +37,8 @@ pub type Refused = BTreeMap<Reject, u32>;
 pub struct Report {
     /// Its number in the journal, from 1; without a journal, 1.
     pub number: u64,
+    /// The key of the aggregator that made it. It orders reports, and proves nothing about prices.
+    pub aggregator: PublicKey,
     /// The round: terms, start, samples and observations.
     pub round: Round,
     /// The round's outcome.
@@ -103,6 +105,7 @@ impl Report {
     /// Makes an unsigned report of a round.
     pub fn new(
         number: u64,
+        aggregator: PublicKey,
         round: Round,
         refused: Refused,
         policy: Policy,
@@ -111,7 +114,8 @@ impl Report {
         let outcome = round.outcome();
         Report {
             number,
-            decision: decide(&outcome, &policy, last.as_ref()),
+            aggregator,
+            decision: decide(&outcome, round.terms.spread_ppm_max, &policy, last.as_ref()),
             round,
             outcome,
             refused,
@@ -149,13 +153,13 @@ impl Report {
             price: 0.0,
             time_us: NONE_US,
         });
-        let slot_bytes = |part: &Part| 164 + RECORD_BYTES * part.records.len();
+        let slot_bytes = |part: &Part| 196 + RECORD_BYTES * part.records.len();
         let slots_bytes: usize = self.round.parts.iter().map(slot_bytes).sum();
         let mut bytes = SignedBytes::report(512 + slots_bytes);
         bytes
             .put(&self.number.to_be_bytes())
             .put(&self.previous.unwrap_or([0; 64]))
-            .put(terms.aggregator.bytes())
+            .put(self.aggregator.bytes())
             .put(&u16::from(self.ephemeral).to_be_bytes())
             .put(&self.round.digest)
             .put(&self.round.start_us.to_be_bytes())
@@ -166,7 +170,6 @@ impl Report {
             .put(&bits(policy.deviation))
             .put(&policy.heartbeat_us.unwrap_or(NONE_US).to_be_bytes())
             .put(&bits(policy.move_max))
-            .put(&bits(policy.spread_max))
             .put(&last.number.to_be_bytes())
             .put(&last.price.to_bits().to_be_bytes())
             .put(&last.time_us.to_be_bytes())
@@ -178,9 +181,12 @@ impl Report {
         }
         bytes.put(&terms.n().to_be_bytes());
         for part in &self.round.parts {
-            for observation in [part.observation, part.equivocated] {
-                bytes.put(&observation.map_or([0; 80], |observation| observation.encode()));
-            }
+            let encoded = |one: Option<Observation>| one.map_or([0; 80], |one| one.encode());
+            let second = part.equivocated.as_ref();
+            bytes
+                .put(&encoded(part.observation))
+                .put(&second.map_or([0; 32], |second| second.samples_digest))
+                .put(&encoded(second.map(|second| second.observation)));
             bytes.put(&(part.records.len() as u32).to_be_bytes());
             for record in &part.records {
                 bytes.put(&record.encode());
@@ -210,7 +216,7 @@ impl Report {
     /// The age that a quorum vouches for, in microseconds: the exchange prices of so many collectors were no older. `None` if
     /// the exchanges of fewer gave times.
     pub fn age_us(&self) -> Option<u64> {
-        let rank = usize::from(self.round.terms.quorum).checked_sub(1)?;
+        let rank = usize::from(self.round.terms.quorum()).checked_sub(1)?;
         let mut ages: Vec<u64> = self.round.parts.iter().filter_map(Part::age_us).collect();
         ages.sort_unstable();
         ages.get(rank).copied()

@@ -4,17 +4,16 @@
 //! what they sign differs. An honest collector never signs twice for the same start. A proof does not say which answer is
 //! true.
 
-use super::line::{LineWriter, write_observation};
+use super::line::{LineWriter, write_signed};
 use super::read::{self, Cursor, Flaw, NUMBER_MAX};
-use crate::limits::{FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
-use crate::record::Observation;
+use crate::record::SignedAnswer;
 use crate::seal::{Keys, ObservationContext, PublicKey, observation_bytes};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 /// The beginning of a proof's line.
-const BEGINS: &str = "{\"rsoracle_proof\":1,\"key\":";
+const BEGINS: &str = "{\"rsoracle_proof\":2,\"key\":";
 
 /// Two different answers of one collector for one round.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,18 +24,10 @@ pub struct Proof {
     pub terms_digest: [u8; 32],
     /// The collector's slot.
     pub slot: u16,
-    /// The name of the feed.
-    pub feed: String,
-    /// The collector's source.
-    pub source: String,
     /// The round's start, microseconds since the Unix epoch.
     pub start_us: u64,
-    /// Number of samples.
-    pub samples: u32,
-    /// Microseconds from one sample to the next.
-    pub interval_us: u64,
     /// Both answers, each with the digest of the samples that its signature covers.
-    pub answers: [([u8; 32], Observation); 2],
+    pub answers: [SignedAnswer; 2],
 }
 
 impl Proof {
@@ -51,16 +42,10 @@ impl Proof {
         line.text(BEGINS).hex(self.key.bytes());
         line.text(",\"terms_digest\":").hex(&self.terms_digest);
         line.text(",\"slot\":").number(self.slot);
-        line.text(",\"feed\":").quoted(&self.feed);
-        line.text(",\"source\":").quoted(&self.source);
         line.text(",\"round_start_us\":").number(self.start_us);
-        line.text(",\"samples\":").number(self.samples);
-        line.text(",\"interval_us\":").number(self.interval_us);
-        for (name, (digest, observation)) in ["first", "second"].iter().zip(&self.answers) {
-            line.text(",").quoted(name);
-            line.text(":{\"samples_digest\":").hex(digest).text(",");
-            write_observation(&mut line, Some(observation));
-            line.text("}");
+        for (name, answer) in ["first", "second"].iter().zip(&self.answers) {
+            line.text(",").quoted(name).text(":");
+            write_signed(&mut line, answer);
         }
         line.text("}");
         line.done()
@@ -78,26 +63,11 @@ impl Proof {
         let terms_digest = cursor.hex()?;
         cursor.key("slot")?;
         let slot = cursor.small()?;
-        cursor.key("feed")?;
-        let feed = cursor.name(FEED_BYTES_MAX)?;
-        cursor.key("source")?;
-        let source = cursor.name(SOURCE_BYTES_MAX)?;
         cursor.key("round_start_us")?;
         let start_us = cursor.number(NUMBER_MAX)?;
-        cursor.key("samples")?;
-        let samples = cursor.number(u64::from(SAMPLES_MAX))? as u32;
-        cursor.key("interval_us")?;
-        let interval_us = cursor.number(NUMBER_MAX)?;
         let mut answer = |name| {
             cursor.key(name)?;
-            cursor.expect("{\"samples_digest\":")?;
-            let digest = cursor.hex()?;
-            cursor.key("price")?;
-            let observation = cursor.observation()?;
-            cursor.expect("}")?;
-            observation
-                .map(|observation| (digest, observation))
-                .ok_or_else(|| cursor.flaw("an answer"))
+            cursor.signed_answer()
         };
         let answers = [answer("first")?, answer("second")?];
         cursor.expect("}")?;
@@ -105,11 +75,7 @@ impl Proof {
             key,
             terms_digest,
             slot,
-            feed,
-            source,
             start_us,
-            samples,
-            interval_us,
             answers,
         })
     }
@@ -117,32 +83,25 @@ impl Proof {
     /// The flaws of the proof; empty if it is valid.
     pub fn flaws(&self) -> Vec<String> {
         let mut flaws = Vec::new();
-        let signed = self.answers.map(|(digest, observation)| {
+        let [first, second] = &self.answers;
+        for (which, answer) in [("first", first), ("second", second)] {
+            let observation = &answer.observation;
             let context = ObservationContext {
                 terms_digest: &self.terms_digest,
                 slot: self.slot,
-                feed: &self.feed,
-                source: &self.source,
                 start_us: self.start_us,
-                samples: self.samples,
-                interval_us: self.interval_us,
-                samples_digest: &digest,
+                samples_digest: &answer.samples_digest,
             };
-            observation_bytes(
+            let bytes = observation_bytes(
                 &context,
                 observation.answer.to_bits(),
                 observation.timestamp_us,
-            )
-        });
-        for (which, (bytes, (_, observation))) in ["first", "second"]
-            .iter()
-            .zip(signed.iter().zip(&self.answers))
-        {
-            if !self.key.signed(bytes, &observation.signature) {
+            );
+            if !self.key.signed(&bytes, &observation.signature) {
                 flaws.push(format!("the {which} answer's signature is invalid"));
             }
         }
-        if signed[0] == signed[1] {
+        if first.says_the_same_as(second) {
             flaws.push("both answers are the same".to_owned());
         }
         flaws

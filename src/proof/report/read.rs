@@ -5,12 +5,13 @@
 
 use super::{Refused, Report};
 use crate::aggregate::Rule;
-use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
+use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
 use crate::price::is_price;
 use crate::publish::{Policy, PublishedPrice};
 use crate::reason::{Abstention, Miss, Reject};
-use crate::record::{Answer, Observation, Record};
+use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::round::{Part, Round};
+use crate::schedule::Schedule;
 use crate::seal::{Keys, PublicKey, unhex, unhex_into};
 use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
@@ -252,36 +253,35 @@ impl<'a> Cursor<'a, '_> {
     }
 
     pub(super) fn report(&mut self) -> Result<Report, Flaw> {
-        self.expect("{\"rsoracle_report\":1,\"number\":")?;
+        if self.rest().starts_with("{\"rsoracle_report\":1,") {
+            return Err(self.flaw("a report of protocol 2, and this is one of protocol 1"));
+        }
+        self.expect("{\"rsoracle_report\":2,\"number\":")?;
         let number = self.number(NUMBER_MAX)?;
         self.key("feed")?;
         let feed = self.name(FEED_BYTES_MAX)?;
         self.pass_to("round_start_us")?;
         let start_us = self.number(NUMBER_MAX)?;
-        self.key("session")?;
-        let session = self.hex()?;
         self.key("rule")?;
         let rule = self.one_of(&Rule::ALL, Rule::name, "a rule")?;
         self.key("sample_rule")?;
         let sample_rule = self.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")?;
         self.key("n")?;
         let n = self.number(u64::from(COLLECTORS_MAX))?;
-        self.key("f")?;
-        let f = self.number(u64::from(COLLECTORS_MAX))? as u16;
-        self.key("quorum")?;
-        let quorum = self.small()?;
-        self.key("exchanges_min")?;
+        self.pass_to("exchanges_min")?;
         let exchanges_min = self.small()?;
-        self.key("samples")?;
-        let samples = self.number(u64::from(SAMPLES_MAX))? as u32;
-        self.key("interval_us")?;
-        let interval_us = self.number(NUMBER_MAX)?;
+        self.key("age_us_max")?;
+        let age_us_max = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
+        self.key("spread_ppm_max")?;
+        let ppm = |cursor: &mut Self| Ok(cursor.number(u64::from(PPM_MAX))? as u32);
+        let spread_ppm_max = self.or_null(ppm)?;
+        let schedule = self.schedule()?;
         self.pass_to("policy")?;
         let policy = self.policy()?;
         self.key("last_published")?;
         let last = self.or_null(Self::published)?;
         self.key("collectors")?;
-        let (seats, parts) = self.slots(n as usize, samples)?;
+        let (seats, parts) = self.slots(n as usize, schedule.samples)?;
         self.key("refused")?;
         let refused = self.refused()?;
         self.key("previous")?;
@@ -294,19 +294,16 @@ impl<'a> Cursor<'a, '_> {
         let signature = self.hex()?;
         self.expect("}")?;
         let terms = Terms {
-            aggregator,
-            session,
             feed,
             rule,
             sample_rule,
-            f,
-            quorum,
             exchanges_min,
-            samples,
-            interval_us,
+            age_us_max,
+            spread_ppm_max,
+            schedule,
             seats,
         };
-        if samples == 0 || start_us.saturating_add(terms.last_instant_us()) > NUMBER_MAX {
+        if schedule.samples == 0 || start_us.saturating_add(schedule.length_us()) > NUMBER_MAX {
             return Err(self.flaw("a report of a possible round"));
         }
         let round = Round {
@@ -315,11 +312,32 @@ impl<'a> Cursor<'a, '_> {
             start_us,
             parts,
         };
-        let mut report = Report::new(number, round, refused, policy, last);
+        let mut report = Report::new(number, aggregator, round, refused, policy, last);
         report.previous = previous;
         report.ephemeral = ephemeral;
         report.signature = signature;
         Ok(report)
+    }
+
+    /// Takes the schedule, from the key `samples` on.
+    fn schedule(&mut self) -> Result<Schedule, Flaw> {
+        self.key("samples")?;
+        let samples = self.number(u64::from(SAMPLES_MAX))? as u32;
+        self.key("interval_us")?;
+        let interval_us = self.number(NUMBER_MAX)?;
+        self.key("period_us")?;
+        let period_us = self.number(NUMBER_MAX)?;
+        self.key("first_start_us")?;
+        let first_start_us = self.number(NUMBER_MAX)?;
+        self.key("end_us")?;
+        let end_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
+        Ok(Schedule {
+            first_start_us,
+            period_us,
+            end_us,
+            samples,
+            interval_us,
+        })
     }
 
     fn policy(&mut self) -> Result<Policy, Flaw> {
@@ -329,14 +347,11 @@ impl<'a> Cursor<'a, '_> {
         let heartbeat_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
         self.key("move_max")?;
         let move_max = self.or_null(Self::part)?;
-        self.key("spread_max")?;
-        let spread_max = self.or_null(Self::part)?;
         self.expect("}")?;
         Ok(Policy {
             deviation,
             heartbeat_us,
             move_max,
-            spread_max,
         })
     }
 
@@ -372,14 +387,7 @@ impl<'a> Cursor<'a, '_> {
             self.pass_to("price")?;
             let observation = self.observation()?;
             self.key("second")?;
-            let equivocated = if self.takes("null") {
-                None
-            } else {
-                self.expect("{\"price\":")?;
-                let second = self.observation()?;
-                self.expect("}")?;
-                second
-            };
+            let equivocated = self.or_null(Self::signed_answer)?;
             self.key("samples")?;
             let records = self.records(samples)?;
             self.expect("}")?;
@@ -395,8 +403,22 @@ impl<'a> Cursor<'a, '_> {
         Ok((seats, parts))
     }
 
+    /// Takes an answer with the digest of its samples, in braces.
+    pub(super) fn signed_answer(&mut self) -> Result<SignedAnswer, Flaw> {
+        self.expect("{\"samples_digest\":")?;
+        let samples_digest = self.hex()?;
+        self.key("price")?;
+        let observation = self.observation()?;
+        self.expect("}")?;
+        let missing = || self.flaw("an answer");
+        Ok(SignedAnswer {
+            samples_digest,
+            observation: observation.ok_or_else(missing)?,
+        })
+    }
+
     /// Takes an observation, from the value of `price` on.
-    pub(super) fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
+    fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
         let price = self.or_null(Self::price)?;
         self.key("abstains")?;
         let why = |cursor: &mut Self| {

@@ -5,6 +5,7 @@ use crate::answer::answer;
 use crate::reason::{Abstention, Miss};
 use crate::record::{Answer, Observation, Record};
 use crate::round::Standing;
+use crate::schedule::Schedule;
 use crate::seal::tests::SecretKey;
 use crate::seal::{ObservationContext, observation_bytes, samples_digest};
 use crate::terms::{Seat, Terms};
@@ -23,36 +24,34 @@ fn terms() -> Terms {
         source: "binance:BTCUSDC".into(),
     };
     Terms {
-        aggregator: key(1).public(),
-        session: [2; 32],
         feed: "BTC/USD".into(),
         rule: Rule::TrimmedMean,
         sample_rule: Rule::Mean,
-        f: 2,
-        quorum: 5,
         exchanges_min: 1,
-        samples: 5,
-        interval_us: 1_000_000,
+        age_us_max: None,
+        spread_ppm_max: Some(10_000),
+        schedule: Schedule {
+            first_start_us: START_US,
+            period_us: 10_000_000,
+            end_us: None,
+            samples: 5,
+            interval_us: 1_000_000,
+        },
         seats: (0..7).map(seat).collect(),
     }
 }
 
-fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u8; 80] {
-    let terms = &round.terms;
+fn signed(round: &Round, slot: u16, records: &[Record], answer: Answer, time_us: u64) -> [u8; 80] {
     let context = ObservationContext {
         terms_digest: &round.digest,
         slot,
-        feed: &terms.feed,
-        source: &terms.seats[usize::from(slot)].source,
         start_us: round.start_us,
-        samples: terms.samples,
-        interval_us: terms.interval_us,
-        samples_digest: &samples_digest(&round.parts[usize::from(slot)].records),
+        samples_digest: &samples_digest(records),
     };
-    let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
+    let bytes = observation_bytes(&context, answer.to_bits(), time_us);
     Observation {
         answer,
-        timestamp_us,
+        timestamp_us: time_us,
         signature: key(slot as u8 + 2).sign(&bytes),
     }
     .encode()
@@ -62,25 +61,25 @@ fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u8; 8
 fn round(start_us: u64) -> Round {
     let mut round = Round::new(terms(), start_us);
     for slot in 0..6u16 {
-        for index in 0..5 {
+        let record = |index| {
             let missing = index == 1 || (slot == 5 && index == 2);
-            let record = Record {
+            let price = 87231.42 + f64::from(slot);
+            Record {
                 index,
                 price: if missing {
                     Err(Miss::NoReply)
                 } else {
-                    Ok(87231.42 + f64::from(slot))
+                    Ok(price)
                 },
                 lateness_us: Some(10 * u64::from(slot) + 3),
                 age_us: None,
-            };
-            let heard = round.sample(slot, start_us, &record);
-            heard.expect("the samples are sound");
-        }
-        let records = &round.parts[usize::from(slot)].records;
-        let (answer, timestamp_us) = answer(records, start_us, 1_000_000, Rule::Mean);
-        let bytes = signed(&round, slot, answer, timestamp_us);
-        round.observe(slot, &bytes).expect("the answer is sound");
+            }
+        };
+        let records: Vec<Record> = (0..5).map(record).collect();
+        let (answer, time_us) = answer(&records, start_us, 1_000_000, Rule::Mean);
+        let bytes = signed(&round, slot, &records, answer, time_us);
+        let heard = round.observe(slot, &records, &bytes);
+        heard.expect("the answer is sound");
     }
     round
 }
@@ -90,10 +89,9 @@ fn report() -> Report {
         deviation: Some(0.005),
         heartbeat_us: Some(3_600_000_000),
         move_max: None,
-        spread_max: Some(0.01),
     };
     let refused = Refused::from([(Reject::HelloLate, 3), (Reject::Signature, 1)]);
-    let mut report = Report::new(1, round(START_US), refused, policy, None);
+    let mut report = Report::new(1, key(1).public(), round(START_US), refused, policy, None);
     report.sign(&key(1));
     report
 }
@@ -108,7 +106,7 @@ fn chain() -> Vec<String> {
             deviation: Some(0.005),
             ..Policy::default()
         };
-        let mut report = Report::new(number, round, Refused::new(), policy, last);
+        let mut report = Report::new(number, key(1).public(), round, Refused::new(), policy, last);
         report.previous = previous;
         report.sign(&key(1));
         (previous, last) = (Some(report.signature), report.published());
@@ -215,7 +213,7 @@ fn values_that_do_not_follow_from_the_signatures_are_named() {
             "\"embedded\": false",
             "after \"embedded\"",
         ),
-        ("\"n\":7,", "\"n\":7,\"n\":7,", "expected"),
+        ("\"rule\":", "\"rule\":\"rule\":", "expected a rule"),
         (
             "\"used\",\"price\":87233.42",
             "\"used\",\"price\":0",
@@ -226,21 +224,36 @@ fn values_that_do_not_follow_from_the_signatures_are_named() {
             "\"used\",\"price\":987233420000000000",
             "expected a price",
         ),
-        ("\"f\":2,", "\"f\":3,", "f is 3"),
-        ("\"f\":2,", "\"f\":65535,", "of at most 4096"),
+        ("\"f\":2,", "\"f\":3,", "after \"f\""),
+        ("\"n\":7,", "\"n\":65535,", "of at most 4096"),
         // In the signed bytes zero means null; in the line only null does.
         (
             "\"move_max\":null",
             "\"move_max\":0",
             "null or a fraction above 0",
         ),
-        ("\"quorum\":5,", "\"quorum\":4,", "the quorum is 4"),
+        ("\"quorum\":5,", "\"quorum\":4,", "after \"quorum\""),
+        (
+            "\"first_start_us\":1795343400000000",
+            "\"first_start_us\":1795343400000001",
+            "no round that starts then",
+        ),
+        (
+            "\"samples\":5,\"interval_us\":1000000,\"period_us\":10000000",
+            "\"samples\":5,\"interval_us\":1000000,\"period_us\":4000000",
+            "do not fit into a period",
+        ),
         ("\"count\":3", "\"count\":2", "the aggregator's signature"),
         ("\"lateness_us\":13}", "\"lateness_us\":14}", "collector 1"),
         (
-            "{\"rsoracle_report\":1",
-            "{ \"rsoracle_report\":1",
+            "{\"rsoracle_report\":2",
+            "{ \"rsoracle_report\":2",
             "it is not a report: byte 0",
+        ),
+        (
+            "{\"rsoracle_report\":2",
+            "{\"rsoracle_report\":1",
+            "this is one of protocol 1",
         ),
         ("\"}", "\"} ", "the end of the line"),
     ] {
@@ -262,13 +275,28 @@ fn values_that_do_not_follow_from_the_signatures_are_named() {
 #[test]
 fn a_second_signed_answer_is_shown_with_the_first_and_neither_counts() {
     let mut round = round(START_US);
-    let second = signed(&round, 2, Answer::Price(1.5), START_US + 4_000_023);
-    assert_eq!(round.observe(2, &second), Err(Reject::Equivocation));
-    let mut report = Report::new(1, round, Refused::new(), Policy::default(), None);
+    let records = round.parts[2].records.clone();
+    let second = signed(
+        &round,
+        2,
+        &records,
+        Answer::Price(1.5),
+        START_US + 4_000_023,
+    );
+    let heard = round.observe(2, &records, &second);
+    assert_eq!(heard, Err(Reject::Equivocation));
+    let mut report = Report::new(
+        1,
+        key(1).public(),
+        round,
+        Refused::new(),
+        Policy::default(),
+        None,
+    );
     report.sign(&key(1));
     let line = report.line();
     assert!(line.contains("\"standing\":\"equivocated\""), "{line}");
-    assert!(line.contains("\"second\":{\"price\":1.5,"), "{line}");
+    assert!(line.contains("\"price\":1.5,\"abstains\":null"), "{line}");
     assert_eq!(flaws(&[line]), [Vec::<String>::new()]);
     assert_eq!(report.decision, Decision::NoQuorum);
 }
@@ -317,6 +345,7 @@ fn the_closing_line_reads_as_promised_and_there_is_none_without_a_price() {
     assert_eq!(report().closing_line().as_deref(), Some(line));
     let none = Report::new(
         1,
+        key(1).public(),
         Round::new(terms(), START_US),
         Refused::new(),
         Policy::default(),
@@ -359,21 +388,32 @@ fn assert_no_bit_is_ignored(line: &str) {
 #[test]
 fn two_answers_of_one_collector_are_a_self_contained_proof() {
     let mut round = round(START_US);
-    let second = signed(&round, 2, Answer::Price(1.5), START_US + 4_000_023);
-    assert_eq!(round.observe(2, &second), Err(Reject::Equivocation));
-    let report = Report::new(1, round, Refused::new(), Policy::default(), None);
-    let (terms, part) = (&report.round.terms, &report.round.parts[2]);
-    let digest = samples_digest(&part.records);
+    let records = round.parts[2].records.clone();
+    let second = signed(
+        &round,
+        2,
+        &records,
+        Answer::Price(1.5),
+        START_US + 4_000_023,
+    );
+    let heard = round.observe(2, &records, &second);
+    assert_eq!(heard, Err(Reject::Equivocation));
+    let report = Report::new(
+        1,
+        key(1).public(),
+        round,
+        Refused::new(),
+        Policy::default(),
+        None,
+    );
+    let part = &report.round.parts[2];
     let proof = Proof {
         key: key(4).public(),
         terms_digest: report.round.digest,
         slot: 2,
-        feed: terms.feed.clone(),
-        source: terms.seats[2].source.clone(),
         start_us: START_US,
-        samples: terms.samples,
-        interval_us: terms.interval_us,
-        answers: [part.observation, part.equivocated].map(|answer| (digest, answer.unwrap())),
+        answers: [part.signed_answer(), part.equivocated]
+            .map(|answer| answer.expect("two answers")),
     };
     let line = proof.line();
     assert_eq!(Proof::read(&line, &mut Keys::default()), Ok(proof.clone()));
@@ -414,13 +454,18 @@ fn a_change_of_keys_continues_the_chain_only_with_both_signatures() {
         KeyChange::read(&change.line(), &mut Keys::default()),
         Ok(change.clone())
     );
-    let mut terms = terms();
-    terms.aggregator = key(99).public();
-    let round = Round::new(terms, START_US + 50_000_000);
+    let round = Round::new(terms(), START_US + 50_000_000);
     let last = Report::read(&lines[2], &mut Keys::default())
         .unwrap()
         .published();
-    let mut next = Report::new(4, round, Refused::new(), Policy::default(), last);
+    let mut next = Report::new(
+        4,
+        key(99).public(),
+        round,
+        Refused::new(),
+        Policy::default(),
+        last,
+    );
     next.previous = Some(change.signature());
     next.sign(&key(99));
     lines.extend([change.line(), next.line()]);
@@ -473,10 +518,10 @@ fn two_reports_for_one_start_are_equivocation_of_the_aggregator() {
 
 #[test]
 fn a_reports_age_is_what_a_quorum_vouches_for() {
-    // Ages of five slots with a price, and of one that abstains.
-    let aged = |quorum, ages: [Option<u64>; 6]| {
+    // Ages of five slots with a price, and of one that abstains. The quorum is 5, of plain means 4.
+    let aged = |rule, ages: [Option<u64>; 6]| {
         let mut report = report();
-        report.round.terms.quorum = quorum;
+        report.round.terms.rule = rule;
         for (part, age_us) in report.round.parts.iter_mut().zip(ages) {
             // Its last sample is the oldest one.
             part.records.last_mut().expect("there are samples").age_us = age_us;
@@ -489,19 +534,13 @@ fn a_reports_age_is_what_a_quorum_vouches_for() {
         report.age_us()
     };
     let all = [3, 5, 1, 4, 2, 0].map(Some);
-    assert_eq!(aged(5, all), Some(5));
-    assert_eq!(aged(3, all), Some(3));
+    assert_eq!(aged(Rule::TrimmedMean, all), Some(5));
+    assert_eq!(aged(Rule::Mean, all), Some(4));
     // One that gives no time, or a false one, makes it neither unknown nor old.
-    assert_eq!(
-        aged(3, [Some(3), None, Some(1), Some(4), Some(2), None]),
-        Some(3)
-    );
-    assert_eq!(
-        aged(
-            3,
-            [Some(3), Some(u64::MAX - 1), Some(1), Some(4), None, None]
-        ),
-        Some(4)
-    );
-    assert_eq!(aged(3, [Some(3), Some(5), None, None, None, Some(1)]), None);
+    for odd in [None, Some(u64::MAX - 1)] {
+        let ages = [Some(3), odd, Some(1), Some(4), Some(2), None];
+        assert_eq!(aged(Rule::Mean, ages), Some(4));
+    }
+    let few = [Some(3), Some(5), None, None, None, Some(1)];
+    assert_eq!(aged(Rule::Mean, few), None);
 }

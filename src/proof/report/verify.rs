@@ -9,12 +9,12 @@
 
 use super::chain::Chain;
 use super::{KeyChange, Proof, Report, line};
-use crate::aggregate::{faulty_max, quorum};
-use crate::limits::{FUTURE_US_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN};
+use crate::limits::FUTURE_US_MAX;
 use crate::reason::Reject;
-use crate::round::{Observed, Part, Round};
+use crate::roster::Roster;
+use crate::round::{Part, Round};
 use crate::seal::{Keys, PublicKey};
-use crate::terms::Roster;
+use crate::terms::Terms;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -75,11 +75,10 @@ impl Verifier {
         }
     }
 
-    /// Whether the roster vouches for the aggregators of all reports so far. If it names no aggregator, anyone can make a report
-    /// that no collector signed; it has no price.
+    /// Whether collectors of the roster signed something in the reports of every aggregator so far. Anyone can make a report that
+    /// no collector signed; it has no price.
     pub fn vouched_for(&self) -> bool {
-        let named = |roster: &Roster| roster.aggregator.is_some() || self.chain.vouched_for();
-        self.roster.as_ref().is_some_and(named)
+        self.roster.is_some() && self.chain.vouched_for()
     }
 
     /// Verifies the next line. `now_us` is the current time, microseconds since the Unix epoch: reports of the future are
@@ -122,7 +121,7 @@ impl Verifier {
             );
         }
         if let Some(roster) = &self.roster {
-            flaws.extend(against(&report, roster));
+            flaws.extend(against(&report.round, &roster.terms));
         }
         flaws.extend(self.chain.report(&report));
         Check {
@@ -141,7 +140,7 @@ impl Verifier {
         if proof.line() != text {
             flaws.push("it is not in canonical form".to_owned());
         }
-        let known = |roster: &Roster| roster.collectors.iter().any(|seat| seat.key == proof.key);
+        let known = |roster: &Roster| roster.terms.slot_of(&proof.key).is_some();
         if self.roster.as_ref().is_some_and(|roster| !known(roster)) {
             flaws.push("its key is not in the roster".to_owned());
         }
@@ -163,14 +162,6 @@ impl Verifier {
             flaws.push("it is not in canonical form".to_owned());
         }
         flaws.extend(self.chain.change(&change, flaws.is_empty()));
-        // Whoever trusted the old key may trust the new one.
-        let trusted = self
-            .roster
-            .as_mut()
-            .and_then(|roster| roster.aggregator.as_mut());
-        if let Some(trusted) = trusted.filter(|key| flaws.is_empty() && **key == change.old) {
-            *trusted = change.new;
-        }
         flaws
     }
 
@@ -190,31 +181,51 @@ impl Verifier {
     }
 }
 
-/// Every difference between a report's terms and signers and those of the roster.
-fn against(report: &Report, roster: &Roster) -> Vec<String> {
-    let terms = &report.round.terms;
-    let (mut differences, mut flaws) = (Vec::new(), Vec::new());
-    differences.extend(differ("feed", &terms.feed, &roster.feed));
-    differences.extend(differ("rule", terms.rule, roster.rule));
-    let (found, trusted) = (terms.sample_rule, roster.sample_rule);
-    differences.extend(differ("sample rule", found, trusted));
-    differences.extend(differ("number of slots", terms.n(), roster.n()));
-    differences.extend(differ("f", terms.f, roster.f));
-    differences.extend(differ("quorum", terms.quorum, roster.quorum));
-    let (found, trusted) = (terms.exchanges_min, roster.exchanges_min);
-    differences.extend(differ("minimum number of exchanges", found, trusted));
-    for (slot, (seat, trusted)) in terms.seats.iter().zip(&roster.collectors).enumerate() {
+/// Every difference between a report's terms and those of the roster.
+fn against(round: &Round, trusted: &Terms) -> Vec<String> {
+    if round.digest == trusted.digest() {
+        return Vec::new();
+    }
+    let found = &round.terms;
+    let mut flaws = Vec::new();
+    let number = |us: Option<u64>| us.map_or("none".to_owned(), |us| us.to_string());
+    let values = |terms: &Terms| {
+        let schedule = &terms.schedule;
+        [
+            ("feed", terms.feed.clone()),
+            ("rule", terms.rule.to_string()),
+            ("sample rule", terms.sample_rule.to_string()),
+            ("number of slots", terms.n().to_string()),
+            (
+                "minimum number of exchanges",
+                terms.exchanges_min.to_string(),
+            ),
+            ("greatest age in microseconds", number(terms.age_us_max)),
+            (
+                "greatest spread in millionths",
+                number(terms.spread_ppm_max.map(u64::from)),
+            ),
+            ("number of samples", schedule.samples.to_string()),
+            ("interval in microseconds", schedule.interval_us.to_string()),
+            ("period in microseconds", schedule.period_us.to_string()),
+            (
+                "first start in microseconds",
+                schedule.first_start_us.to_string(),
+            ),
+            ("end in microseconds", number(schedule.end_us)),
+        ]
+    };
+    for ((what, found), (_, trusted)) in values(found).iter().zip(values(trusted)) {
+        flaws.extend(differ(what, found, &trusted));
+    }
+    for (slot, (seat, trusted)) in found.seats.iter().zip(&trusted.seats).enumerate() {
         let source = format_args!("source in slot {slot}");
-        differences.extend(differ(source, &seat.source, &trusted.source));
-        if seat.key.is_some_and(|key| key != trusted.key) {
+        flaws.extend(differ(source, &seat.source, &trusted.source));
+        if seat.key != trusted.key {
             flaws.push(format!("the key in slot {slot} is not the roster's"));
         }
     }
-    if roster.aggregator.is_some_and(|key| key != terms.aggregator) {
-        flaws.push("the aggregator's key is not the roster's".to_owned());
-    }
-    differences.append(&mut flaws);
-    differences
+    flaws
 }
 
 /// The flaw of a value that differs from the roster's.
@@ -232,9 +243,15 @@ fn signatures(report: &Report) -> u64 {
 
 /// The flaws of a report by itself.
 fn alone(report: &mut Report, text: &str) -> Vec<String> {
-    let mut flaws = terms(report);
-    let aggregator = &report.round.terms.aggregator;
-    if !aggregator.signed(&report.signed_bytes(), &report.signature) {
+    let terms = &report.round.terms;
+    let mut flaws: Vec<String> = terms.check().err().into_iter().collect();
+    if !terms.schedule.is_start(report.round.start_us) {
+        flaws.push("its terms have no round that starts then".to_owned());
+    }
+    if !report
+        .aggregator
+        .signed(&report.signed_bytes(), &report.signature)
+    {
         flaws.push("the aggregator's signature is invalid".to_owned());
     }
     if report.number == 0 {
@@ -254,54 +271,10 @@ fn alone(report: &mut Report, text: &str) -> Vec<String> {
     flaws
 }
 
-/// The flaws of a report's terms: an honest aggregator would not set such terms.
-fn terms(report: &Report) -> Vec<String> {
-    let terms = &report.round.terms;
-    let n = terms.n();
-    let mut flaws = Vec::new();
-    let mut refuse = |wrong: bool, flaw: String| {
-        if wrong {
-            flaws.push(flaw);
-        }
-    };
-    let tolerated = faulty_max(terms.rule, n);
-    refuse(
-        terms.f > tolerated,
-        format!(
-            "f is {}, but {} of {n} slots tolerates only {tolerated}",
-            terms.f, terms.rule
-        ),
-    );
-    let least = quorum(n, terms.f);
-    refuse(
-        !(least..=n).contains(&terms.quorum),
-        format!(
-            "the quorum is {}, but with {n} slots and f = {} it must be from {least} to {n}",
-            terms.quorum, terms.f
-        ),
-    );
-    let interval = INTERVAL_US_MIN..=INTERVAL_US_MAX;
-    refuse(
-        !interval.contains(&terms.interval_us),
-        format!("the interval of {} µs is out of bounds", terms.interval_us),
-    );
-    let mut keys: Vec<&[u8; 32]> = terms
-        .seats
-        .iter()
-        .filter_map(|seat| Some(seat.key.as_ref()?.bytes()))
-        .collect();
-    let all = keys.len();
-    keys.sort_unstable();
-    keys.dedup();
-    refuse(keys.len() < all, "two slots have the same key".to_owned());
-    flaws
-}
-
 /// Replays the round and restores it afterwards. What the aggregator would have refused is a flaw.
 fn played_again(again: &mut Round) -> Vec<String> {
     let nothing = vec![Part::default(); again.parts.len()];
     let parts = core::mem::replace(&mut again.parts, nothing);
-    let start_us = again.start_us;
     let mut flaws = Vec::new();
     for (slot, part) in parts.iter().enumerate() {
         let slot = slot as u16;
@@ -309,39 +282,36 @@ fn played_again(again: &mut Round) -> Vec<String> {
             flaws.push(format!("collector {slot} and later ones were not checked"));
             break;
         }
-        again.parts[usize::from(slot)]
-            .records
-            .reserve(part.records.len());
-        for record in &part.records {
-            let taken = if record.is_sound() {
-                again.sample(slot, start_us, record)
-            } else {
-                Err(Reject::SampleBroken)
-            };
-            if let Err(reason) = taken {
-                flaws.push(format!(
-                    "collector {slot}, sample {}: {reason}",
-                    record.index
-                ));
-                // The samples after it would be out of order.
+        if part.observation.is_none() && (part.equivocated.is_some() || !part.records.is_empty()) {
+            flaws.push(format!(
+                "collector {slot}: samples or a second answer without an answer"
+            ));
+        }
+        for (index, record) in (0..).zip(&part.records) {
+            if let Err(reason) = again.terms.check_record(index, record) {
+                flaws.push(format!("collector {slot}, sample {index}: {reason}"));
                 break;
             }
         }
-        if let Some(observation) = part.observation {
-            match again.observe(slot, &observation.encode()) {
-                Ok(Observed::Accepted) => {}
-                Ok(Observed::TooEarly) => {
-                    flaws.push(format!("collector {slot}: {}", Reject::SamplesMissing))
-                }
-                Err(reason) => flaws.push(format!("collector {slot}: {reason}")),
-            }
+        let Some(observation) = part.observation else {
+            continue;
+        };
+        if let Err(reason) = again.observe(slot, &part.records, &observation.encode()) {
+            flaws.push(format!("collector {slot}: {reason}"));
         }
-        if let Some(second) = part.equivocated {
-            match again.observe(slot, &second.encode()) {
-                Err(Reject::Equivocation) => {}
-                Ok(_) => flaws.push(format!("collector {slot}: a second answer without a first")),
-                Err(reason) => flaws.push(format!("collector {slot}, second answer: {reason}")),
-            }
+        let Some((first, second)) = part.signed_answer().zip(part.equivocated) else {
+            continue;
+        };
+        if !again.is_signed(slot, &second) {
+            flaws.push(format!(
+                "collector {slot}, second answer: {}",
+                Reject::Signature
+            ));
+        } else if first.says_the_same_as(&second) {
+            flaws.push(format!(
+                "collector {slot}, second answer: {}",
+                Reject::Duplicate
+            ));
         }
     }
     again.parts = parts;

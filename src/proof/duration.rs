@@ -1,5 +1,7 @@
 //! Parses and formats durations such as `250ms`, `1s` and `2m`.
 
+use alloc::string::String;
+
 /// Parses `250ms`, `1s`, `2m`, `1h` or `20us` into microseconds. The error describes valid durations.
 pub fn duration_us(text: &str) -> Result<u64, &'static str> {
     const RIGHT: &str = "a whole number with a unit, such as 250ms, 1s or 2m";
