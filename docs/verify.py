@@ -169,8 +169,7 @@ def check(report, path):
     names = ("n", "f", "quorum", "round_start_us", "rule", "collectors", "decision", "spread_ppm_max")
     n, f, quorum, start, rule, seats, decision, spread_ppm_max = (report[name] for name in names)
     need(report["rsoracle_report"] == 2 and 1 <= len(seats) == n <= 4096 and (spread_ppm_max or 0) <= 1_000_000, "it is no report")
-    need(1 <= report["exchanges_min"] <= len({exchange(seat["source"]) for seat in seats}), "there are fewer exchanges")
-    need(start <= time.time() * 1e6 + 5e6, "the round lies in the future")
+    need(start <= time.time() * 1e6 + 5e6, "the start is out of bounds: in the future")
     (last, late_max), seated = check_schedule(report), [(seat["key"], seat["source"]) for seat in seats]
     need(is_start(report, start), "no round starts then")
     need(len({seat["key"] or seat["slot"] for seat in seats}) == n, "two slots have the same key")
@@ -181,6 +180,7 @@ def check(report, path):
         for name, value in trusted.items(): need(report[name] == value, f"{name} is {report[name]!r}, and {value!r} in the roster")
         need(seated == known and terms == terms_digest(trusted, known)[0], "keys or sources are not those of the roster")
     slots = b"".join(check_slot(report, terms, slot, seat, last, late_max) for slot, seat in enumerate(seats))
+    need(1 <= report["exchanges_min"] <= len({exchange(seat["source"]) for seat in seats}), "there are fewer exchanges")
     standings = ["equivocated" if seat["second"] is not None else "silent" if seat["signature"] is None else
                  "used" if seat["abstains"] is None else "abstained" for seat in seats]
     ranked = sorted((float(seats[slot]["price"]), slot) for slot in range(n) if standings[slot] == "used")
