@@ -24,6 +24,9 @@ pub const PRICE_MAX: f64 = 1e15;
 pub const TOML_BYTES_MAX: usize = 1024 * 1024;
 /// Timeout for an exchange's reply, in milliseconds after the sample's instant. Then the sample has no price.
 pub const REPLY_MS_MAX: u64 = 1_000;
+/// Latest time and greatest number in a report, in microseconds since the Unix epoch: 2^53 - 1, up to which JavaScript's numbers
+/// are exact.
+pub const TIME_US_MAX: u64 = (1 << 53) - 1;
 /// Longest round, from its first instant to its last, and longest period, in microseconds: one day.
 pub const ROUND_US_MAX: u64 = 86_400_000_000;
 /// Shortest period, in microseconds from one start to the next.

@@ -5,13 +5,13 @@
 
 use crate::aggregate::Rule;
 use crate::duration::duration_us;
-use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX};
+use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX, TIME_US_MAX};
 use crate::schedule::Schedule;
 use crate::seal::{Digest32, PublicKey, unhex};
 use crate::source::{check_feed, check_source};
 use crate::terms::{Seat, Terms};
 use crate::toml::{self, Entry, Section, Wrong};
-use crate::utc::utc_us;
+use crate::utc::{utc_text, utc_us};
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 
@@ -91,8 +91,14 @@ fn terms(section: &Section, seats: Vec<Seat>) -> Result<Terms, Wrong> {
     let feed = feed_of(section).expect("it is the section of a feed");
     check_feed(feed).map_err(|right| Wrong::line(section.line, format!("a feed takes {right}")))?;
     let entry = |key| section.required(key);
-    let duration = |text: &str| duration_us(text).map_err(|_| "it takes a duration, as in 10s");
-    let instant = |text: &str| utc_us(text).ok_or("it takes a time, as in 2026-12-01T00:00:00Z");
+    let duration = |text: &str| match duration_us(text) {
+        Ok(us) if us <= TIME_US_MAX => Ok(us),
+        _ => Err("it takes a duration, as in 10s"),
+    };
+    let instant = |text: &str| {
+        let us = utc_us(text).filter(|us| utc_text(*us)[..19] == text[..19]);
+        us.ok_or("it takes a time, as in 2026-12-01T00:00:00Z")
+    };
     Ok(Terms {
         feed: feed.to_owned(),
         rule: read(entry("rule")?, |text| {
@@ -337,6 +343,7 @@ mod tests {
                 "key 'first_start'",
                 "a time",
             ),
+            ("00:00:00Z\"", "23:59:60Z\"", "key 'first_start'", "a time"),
             (
                 "end = \"\"",
                 "end = \"2026-12-01T00:00:00Z\"",

@@ -124,6 +124,9 @@ impl Schedule {
         {
             return Err("the end is not after the first start".into());
         }
+        if self.first_start_us.max(self.end_us.unwrap_or(0)) > TIME_US_MAX {
+            return Err("a time is too late for a report".into());
+        }
         Ok(())
     }
 }
@@ -176,6 +179,13 @@ mod tests {
             (schedule(1, 1_000, 99), "the period is not from 100ms"),
             (schedule(11, 1_000, 10_000), "use fewer samples"),
             (schedule(5, 20, 100), "5 samples, 20ms apart"),
+            (
+                Schedule {
+                    first_start_us: TIME_US_MAX + 1,
+                    ..good
+                },
+                "too late",
+            ),
             (
                 Schedule {
                     end_us: Some(0),

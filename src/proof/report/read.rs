@@ -5,7 +5,9 @@
 
 use super::{Refused, Report};
 use crate::aggregate::Rule;
-use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX};
+use crate::limits::{
+    COLLECTORS_MAX, FEED_BYTES_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX, TIME_US_MAX,
+};
 use crate::price::is_price;
 use crate::publish::{Policy, PublishedPrice};
 use crate::reason::{Abstention, Miss, Reject};
@@ -19,8 +21,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Display};
 
-/// Largest time or number in a line: 2^53 - 1, up to which JavaScript's numbers are exact.
-pub(super) const NUMBER_MAX: u64 = (1 << 53) - 1;
+/// Largest time or number in a line.
+pub(super) const NUMBER_MAX: u64 = TIME_US_MAX;
 
 /// Where a line is not a report, and what was expected there.
 #[derive(Clone, Debug, PartialEq, Eq)]
