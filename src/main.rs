@@ -3,12 +3,14 @@
 use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
-    COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, RUN, VERIFY,
+    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, RUN,
+    VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::{file, resolve, screen, stream};
 use rsoracle::{aggregator, collector, doctor, embedded, history, keys};
+use rsoracle_proof::roster::Roster;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
 use std::process::ExitCode;
@@ -64,9 +66,10 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             show("help", &help_page(Some(command))?)
         }
         "run" => run(rest),
+        "aggregate" => aggregate(rest),
         "collect" => {
             let config = cli::collect::read(&args::parse(&COLLECT, rest)?)?;
-            let role = format!("collector {}", config.slot);
+            let role = config.role();
             collector::run(&config)
                 .map(|()| 0)
                 .map_err(|error| Failure::Error(role, error))
@@ -129,7 +132,10 @@ fn run(words: &[String]) -> Result<u8, Failure> {
     let mut given = args::parse(&RUN, words)?;
     if let Some(path) = values::path(&given, "config")? {
         // A missing file is wrong usage, which a supervisor should not try again.
-        let text = read_file(&path).map_err(|error| Usage(error.to_string()))?;
+        let attempt = format!("cannot read the configuration {path}");
+        let advice = "--config names a file such as docs/oracle.toml, or the output of 'rsoracle run --check'";
+        let text = read_file(&path, &attempt, advice);
+        let text = text.map_err(|error| Usage(error.to_string()))?;
         cli::file::read(&mut given, &path, &text)?;
     }
     let configuration = cli::run::read(&given)?;
@@ -140,12 +146,24 @@ fn run(words: &[String]) -> Result<u8, Failure> {
     aggregator::run(&configuration.run).map_err(failed)
 }
 
-/// The text of a configuration file.
-fn read_file(path: &str) -> Result<String, Error> {
-    let attempt = format!("cannot read the configuration {path}");
-    let advice =
-        "--config names a file such as docs/oracle.toml, or the output of 'rsoracle run --check'";
-    let bytes = files::read(path, TOML_BYTES_MAX as u64, &attempt);
+fn aggregate(words: &[String]) -> Result<u8, Failure> {
+    let given = args::parse(&AGGREGATE, words)?;
+    let path = given.required("roster")?;
+    let advice = "--roster names a file such as 'rsoracle run --write-roster FILE' writes";
+    let attempt = format!("cannot use the roster {path}");
+    let roster = read_file(path, &attempt, advice).and_then(|text| {
+        let wrong = |wrong| Error::new(&attempt, wrong).advise(advice);
+        Roster::parse(&text).map_err(wrong)
+    });
+    // As with a configuration: wrong usage, which a supervisor should not try again.
+    let roster = roster.map_err(|error| Usage(error.to_string()))?;
+    let settings = cli::run::aggregate(&given, roster.terms)?;
+    aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
+}
+
+/// The text of a configuration or roster file.
+fn read_file(path: &str, attempt: &str, advice: &str) -> Result<String, Error> {
+    let bytes = files::read(path, TOML_BYTES_MAX as u64, attempt);
     let text = files::text(bytes.map_err(|error| error.advise(advice))?);
     text.map_err(|why| Error::new(attempt, why).advise(advice))
 }

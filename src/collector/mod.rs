@@ -1,203 +1,125 @@
-//! The collector: it reads one source's price, signs it with its own key, and sends it to one aggregator.
+//! The collector: it reads one source's price by the clock, signs it with its own key, and sends it to its aggregators.
 //!
-//! Everything slow happens before a round: the key, name resolution, TCP, TLS, the WebSocket upgrade, a first price. In the
-//! round (`watch`) each request is encrypted before its instant and leaves in one write. Of a stream, the collector takes
-//! the newest price known at the instant.
-//! Invariant: a collector signs at most one answer per round start, and starts strictly increase. It ends when its control
-//! connection ends, however its aggregator died.
+//! Nobody tells it when: the schedule in its roster does. Everything slow happens before a round: the key, name resolution, TCP,
+//! TLS, the WebSocket upgrade, a first price. In the round (`watch`) each request is encrypted before its instant and leaves in
+//! one write. Of a stream, the collector takes the newest price known at the instant.
+//! Invariant: a collector signs at most one answer per round start, and starts strictly increase. A child of `rsoracle run` ends
+//! when its parent ends, however that died; any other collector does not end by itself.
 //! Uses: exchange, keys, proof, source, system, verify, wire. Used by: aggregator, cli, flags, main.
 
+mod charge;
 mod complaints;
-mod control;
-mod data;
+mod mark;
 pub mod overrides;
+mod rosters;
 pub mod sampler;
 pub mod settings;
+mod tether;
+mod ties;
+mod uplink;
 mod watch;
 
-use crate::collector::settings::Collect;
+use crate::collector::settings::{Charge, Collect};
 use crate::exchange::roots::{self, Roots};
 use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::tunnel;
 use crate::exchange::{self, Pace, Said};
-use crate::keys::file as key_file;
-use crate::keys::secret::{EnrolmentSecret, SecretKey, wipe};
-use crate::system::clock::Anchor;
-use crate::system::clock::span;
-use crate::system::endpoint::Endpoint;
+use crate::source::Source;
+use crate::system::clock::{Anchor, span};
 use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::stream;
 use crate::system::wait::{Clock, SystemClock};
-use crate::wire::Ready;
-use complaints::Complaints;
-use control::{Control, over_us};
-use data::DataChannel;
-use rsoracle_proof::record::Observation;
-use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use mark::Mark;
+use rosters::Task;
 use rsoracle_verify::error::Error;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use ties::Ties;
 
 /// Most exchange messages that are read before the collector turns to anything else.
 const MESSAGES_PER_LOOK: usize = 64;
 
-/// Why a collector stops.
-enum Stop {
-    /// The control connection ended, so the aggregator is gone.
-    Aggregator,
-    /// An error that this collector cannot recover from.
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Stop {
-        Stop::Failed(error)
-    }
-}
-
-/// The credentials that admit this collector to its slot.
-struct Enrolment {
-    secret: EnrolmentSecret,
-    aggregator: PublicKey,
-}
-
-/// A collector that is ready for rounds.
+/// A collector at work.
 struct Collector<'a> {
     config: &'a Collect,
     role: String,
-    key: SecretKey,
-    control: Control,
-    data: DataChannel,
+    ties: Ties,
+    mark: Option<Mark>,
     session: ExchangeSession<'a>,
-    complaints: Complaints,
     /// Consecutive attempts to connect that a round interrupted.
     cut_short: u32,
     clock: SystemClock,
     /// When the exchange was asked last, in microseconds since the Unix epoch.
     asked_us: u64,
-    last_start_us: u64,
+    /// The round that comes next, as far as was known when it was looked for last.
+    expected: Option<(Task, u64)>,
+    /// The start that the mark was moved for last.
+    marked_us: u64,
 }
 
-/// Runs one collector until its aggregator ends.
+/// Runs one collector: until its parent ends, or for ever.
 pub fn run(config: &Collect) -> Result<(), Error> {
     // Before anything is read or opened.
-    if endpoints(config).iter().any(|endpoint| endpoint.tls) {
+    if uses_tls(config) {
         roots::defer();
     }
-    let role = format!("collector {}", config.slot);
     sharpen_sleeps();
-    let key = match &config.key {
-        Some(path) => key_file::read(path)?,
-        None => key_file::unsaved()?,
-    };
-    let enrolment = read_enrolment()?;
-    let enlisted = enlist(config, role, key, &enrolment);
-    // The enrolment is used once only: wipe its secret now.
-    drop(enrolment);
-    let outcome = enlisted.and_then(|mut collector| collector.serve());
-    match outcome {
-        Ok(()) | Err(Stop::Aggregator) => Ok(()),
-        Err(Stop::Failed(error)) => Err(error),
-    }
-}
-
-/// Reads the enrolment from standard input.
-fn read_enrolment() -> Result<Enrolment, Error> {
-    let attempt = "cannot read the enrolment from standard input";
-    let advice = "it expects the 64 bytes of a file that 'rsoracle run --remote N --enrolment-dir DIR' writes: rsoracle collect … < DIR/slot-N.enrolment";
-    // One byte more than an enrolment has is asked for. The room is never exceeded, so that the secret is not copied.
-    let mut bytes = Vec::with_capacity(128);
-    // Bypass std's buffer of standard input: it would keep the secret for as long as the process lives.
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned();
-    let read = stdin.and_then(|stdin| File::from(stdin).take(65).read_to_end(&mut bytes));
-    let secret = bytes.first_chunk_mut().map(EnrolmentSecret::take);
-    let aggregator = bytes.get(32..).and_then(|half| half.first_chunk());
-    let aggregator = aggregator.and_then(PublicKey::decode);
-    wipe(&mut bytes);
-    let cause = match (read, secret, aggregator) {
-        (Ok(64), Some(secret), Some(aggregator)) => return Ok(Enrolment { secret, aggregator }),
-        (Ok(64), ..) => "its second half is not a public key".to_owned(),
-        (Ok(65), ..) => "there are more than 64 bytes".to_owned(),
-        (Ok(count), ..) => format!("it ended after {count} of 64 bytes"),
-        (Err(error), ..) => error.to_string(),
-    };
-    Err(Error::new(attempt, cause).advise(advice))
-}
-
-/// Gets ready for rounds: says hello to the aggregator, connects to the exchange, reads a first price, opens the data
-/// channel, and reports *ready*.
-fn enlist<'a>(
-    config: &'a Collect,
-    role: String,
-    key: SecretKey,
-    enrolment: &Enrolment,
-) -> Result<Collector<'a>, Stop> {
-    let until = Instant::now() + Duration::from_millis(HANDSHAKE_MS_MAX);
-    let mut control = Control::open(config, enrolment, &key, until)?;
-    let mut session = ExchangeSession::new(plan(config)?);
-    let mut complaints = Complaints::new(&role);
-    let price = loop {
-        let price = first_price(config, &mut session, &mut control, &mut complaints);
-        let stands = control.stands();
-        if control.unheard() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(RECONNECT_MS));
-            control = Control::open(config, enrolment, &key, until)?;
-            continue;
-        }
-        stands?;
-        break price?;
-    };
-    let data = DataChannel::open(config, &key, &mut || control.look())?;
+    let charged = charge::take(config)?;
     let mut collector = Collector {
         config,
-        role,
-        key,
-        control,
-        data,
-        session,
-        complaints,
+        role: config.role(),
+        ties: charged.ties,
+        mark: charged.mark,
+        session: ExchangeSession::new(plan(config, &charged.source)?),
         cut_short: 0,
         clock: SystemClock::new(),
         asked_us: 0,
-        last_start_us: 0,
+        expected: None,
+        marked_us: 0,
     };
-    let ready = Ready {
-        clock_us: wall_us(),
-        price,
-    };
-    collector.control.send(&ready.encode())?;
-    Ok(collector)
+    match collector.serve() {
+        Err(_) if collector.ties.is_over() => Ok(()),
+        served => served,
+    }
 }
 
-/// The endpoints of this collector's exchange.
-fn endpoints(config: &Collect) -> Vec<Endpoint> {
-    exchange::endpoints(&config.source, config.endpoint.as_ref())
+/// Whether an exchange may be reached by TLS. A collector by hand does not know its source yet.
+fn uses_tls(config: &Collect) -> bool {
+    match (&config.charge, &config.endpoint) {
+        (Charge::Tether { source, .. }, endpoint) => {
+            let endpoints = exchange::endpoints(source, endpoint.as_ref());
+            endpoints.iter().any(|endpoint| endpoint.tls)
+        }
+        (Charge::Roster { .. }, endpoint) => endpoint.as_ref().is_none_or(|endpoint| endpoint.tls),
+    }
 }
 
 /// The plan of this collector's exchange session: endpoints, certificates, proxies and pace.
-fn plan(config: &Collect) -> Result<SessionPlan<'_>, Error> {
-    let endpoints = endpoints(config);
+fn plan<'a>(config: &Collect, source: &'a Source) -> Result<SessionPlan<'a>, Error> {
+    if source.embedded != config.endpoint.is_some() {
+        let attempt = format!("cannot reach the exchange of {}", source.name);
+        let cause = "--endpoint URL, the address of the embedded exchange, goes with an 'embedded:' source, and with no other";
+        return Err(Error::new(attempt, cause));
+    }
+    let endpoints = exchange::endpoints(source, config.endpoint.as_ref());
     let tls = if endpoints.iter().any(|endpoint| endpoint.tls) {
         Some(Roots::find(config.ca_file.as_deref())?.trust()?)
     } else {
         None
     };
     Ok(SessionPlan {
-        source: &config.source,
+        source,
         endpoints,
         tls,
         proxies: tunnel::proxies(config.proxy.as_ref())?,
-        pace: pace(config),
+        pace: pace(config, source),
     })
 }
 
 /// The exchange's usual pace, with the operator's overrides.
-fn pace(config: &Collect) -> Pace {
-    let (pace, overrides) = (Pace::of(&config.source), &config.overrides);
+fn pace(config: &Collect, source: &Source) -> Pace {
+    let (pace, overrides) = (Pace::of(source), &config.overrides);
     Pace {
         max_age: overrides.max_age.unwrap_or(pace.max_age),
         max_silence: overrides.max_silence.unwrap_or(pace.max_silence),
@@ -206,73 +128,128 @@ fn pace(config: &Collect) -> Pace {
     }
 }
 
-/// Connects to the exchange and reads until there is a price. Retries after a transient failure. Any other failure is
-/// returned, unless this collector stays: a successor would not know the pauses that the exchange asked for.
-fn first_price(
-    config: &Collect,
-    session: &mut ExchangeSession,
-    control: &mut Control,
-    complaints: &mut Complaints,
-) -> Result<f64, Stop> {
-    loop {
-        // Also after an attempt that an earlier control connection cut short.
-        control.pause(session.retry_at().saturating_duration_since(Instant::now()))?;
-        let error = match session.first_price(&mut || control.look()) {
-            Ok(price) => return Ok(price),
-            Err(_) if control.over() => return Err(control.stop()),
-            Err(error) if error.passing || config.stay => error,
-            Err(error) => return Err(error.into()),
-        };
-        session.lose();
-        complaints.add(format!("{error}; trying again"));
-    }
-}
-
-/// The age at which this slot replaces its connection to the exchange. It differs from slot to slot, so that neighbouring
-/// collectors do not reconnect at the same time.
-fn age_max(config: &Collect) -> Duration {
-    let steps = u64::from(config.slot) % CONNECTION_AGES;
-    let age_us = config.connection_age_us;
-    Duration::from_micros(age_us - age_us / CONNECTION_AGE_STEP * steps)
-}
-
 impl Collector<'_> {
-    /// Waits for rounds and answers them until the aggregator ends.
-    fn serve(&mut self) -> Result<(), Stop> {
+    /// Gets ready, then waits for rounds and takes part in them.
+    fn serve(&mut self) -> Result<(), Error> {
+        let price = self.first_price()?;
+        self.ties.present.price = Some(price);
         loop {
-            if !self.keep_link() {
-                self.control.wait(Duration::from_millis(SLICE_MS / 2));
-            }
-            self.complaints.sum_up();
-            if let Some(round) = self.control.round()? {
-                let since_us = match self.last_start_us {
-                    0 => 0,
-                    last_us => round.start_us - last_us,
-                };
-                self.last_start_us = round.start_us;
-                let anchor = Anchor(self.clock.now());
-                if let Some(us) = over_us(&round, wall_us()) {
-                    self.complaints.add(format!(
-                        "missed a round: it was over before its announcement was read, by {}; this machine was busy or suspended, or its clock is ahead of the aggregator's",
-                        span(us)
-                    ));
-                } else {
-                    self.watch(&round, &anchor)?;
-                    self.renew_link(Duration::from_micros(since_us));
+            self.ties.look()?;
+            let more = self.keep_link();
+            self.ties.connect(None);
+            self.ties.complaints.sum_up();
+            let now_us = wall_us();
+            let next = self.ties.rosters.next(now_us);
+            self.compare(next, now_us);
+            let left_us = next.map_or(u64::MAX, |(_, start_us)| start_us.saturating_sub(now_us));
+            match next {
+                // The disk may take its time now. Whether it worked is told when the round begins.
+                Some((task, start_us))
+                    if left_us <= MARK_EARLY_US && self.marked_us != start_us =>
+                {
+                    self.marked_us = start_us;
+                    let _ = self.move_mark(&task, start_us);
+                }
+                Some((task, start_us)) if left_us <= ROUND_LEAD_US => {
+                    self.take_part(&task, start_us)?;
+                }
+                _ if more => {}
+                _ => {
+                    let nap_us = left_us.saturating_sub(ROUND_LEAD_US);
+                    let nap_us = nap_us.clamp(1_000, SLICE_MS * 500);
+                    self.ties.wait(Duration::from_micros(nap_us))?;
                 }
             }
         }
     }
 
-    /// Called right after a round: replaces a connection that would exceed its age limit by the next round. `until_next` is an
-    /// estimate of the time until then: the time from the previous round's start to this one's.
-    fn renew_link(&mut self, until_next: Duration) {
-        let age = self.session.opened_at().elapsed() + until_next;
-        let due = self.session.is_open() && age >= age_max(self.config);
+    /// Connects to the exchange and reads until there is a price. Retries after a transient failure. Any other failure is
+    /// returned, unless this collector stays: a successor would not know the pauses that the exchange asked for. Meanwhile,
+    /// aggregators are connected to.
+    fn first_price(&mut self) -> Result<f64, Error> {
+        loop {
+            let ties = &mut self.ties;
+            let mut look = || {
+                ties.look()?;
+                ties.connect(None);
+                Ok(())
+            };
+            look()?;
+            let left = self.session.retry_at().saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                self.ties.wait(left.min(Duration::from_millis(SLICE_MS)))?;
+                continue;
+            }
+            let error = match self.session.first_price(&mut look) {
+                Ok(price) => return Ok(price),
+                Err(error) if error.passing || self.config.stay => error,
+                Err(error) => return Err(error),
+            };
+            self.session.lose();
+            self.ties.complaints.add(format!("{error}; trying again"));
+        }
+    }
+
+    /// Tells if the round that was expected never began, or if the clock was set back.
+    fn compare(&mut self, next: Option<(Task, u64)>, now_us: u64) {
+        let expected = std::mem::replace(&mut self.expected, next);
+        let floor_us = self.ties.rosters.floor_us();
+        let Some((task, start_us)) = next else {
+            return;
+        };
+        if expected.is_some_and(|(old, us)| old == task && us < start_us && floor_us <= us) {
+            let text = "missed a round: it was over before this collector turned to it; this machine was busy or suspended, its clock was set, or connecting to the exchange took too long";
+            self.ties.complaints.add(text.to_owned());
+        }
+        if floor_us > now_us + MARK_AHEAD_US + MARK_EARLY_US {
+            let left = span(start_us.saturating_sub(now_us));
+            let text = format!(
+                "the clock is behind what this key has signed already; the next round begins in {left}"
+            );
+            self.ties.complaints.add(text);
+        }
+    }
+
+    /// Moves the mark, if this collector has one, so that it covers a start.
+    fn move_mark(&mut self, task: &Task, start_us: u64) -> Result<(), Error> {
+        let mark = self.mark.as_mut();
+        mark.map_or(Ok(()), |mark| mark.cover(&task.digest, start_us))
+    }
+
+    /// Takes part in a round that is about to begin, or has begun.
+    fn take_part(&mut self, task: &Task, start_us: u64) -> Result<(), Error> {
+        if let Err(error) = self.move_mark(task, start_us) {
+            self.ties.rosters.begin(start_us);
+            let text = format!("left out a round, whose answer could be signed twice: {error}");
+            self.ties.complaints.add(text);
+            return Ok(());
+        }
+        self.ties.begin(task, start_us);
+        let anchor = Anchor(self.clock.now());
+        self.watch(task, start_us, &anchor)?;
+        self.renew_link();
+        Ok(())
+    }
+
+    /// Called right after a round: replaces a connection that would exceed its age limit by the next round.
+    fn renew_link(&mut self) {
+        let now_us = wall_us();
+        let next = self.ties.rosters.next(now_us);
+        let left_us = next.map_or(0, |(_, start_us)| start_us.saturating_sub(now_us));
+        let age = self.session.opened_at().elapsed() + Duration::from_micros(left_us);
+        let due = self.session.is_open() && age >= self.age_max();
         if due && Instant::now() >= self.session.retry_at() {
             // The old connection serves until the new one is open.
             self.connect_between_rounds();
         }
+    }
+
+    /// The age at which this slot replaces its connection to the exchange. It differs from slot to slot, so that neighbouring
+    /// collectors do not reconnect at the same time.
+    fn age_max(&self) -> Duration {
+        let steps = u64::from(self.ties.present.slot) % CONNECTION_AGES;
+        let age_us = self.config.connection_age_us;
+        Duration::from_micros(age_us - age_us / CONNECTION_AGE_STEP * steps)
     }
 
     /// Called between rounds: reads the exchange's messages, and replaces a connection that ended. Returns whether more
@@ -303,11 +280,11 @@ impl Collector<'_> {
         match said {
             Said::Fault { miss, text, .. } => {
                 let text = format!("the exchange sent no price: {miss}: {text}");
-                self.complaints.add(text);
+                self.ties.complaints.add(text);
             }
             Said::Refusal(refusal) => {
                 let text = format!("the exchange refused: {}; reconnecting", refusal.text);
-                self.complaints.add(text);
+                self.ties.complaints.add(text);
             }
             _ => {}
         }
@@ -318,65 +295,25 @@ impl Collector<'_> {
     /// faster than a connection can be opened.
     fn connect_between_rounds(&mut self) {
         let rounds_wait = !self.session.is_open() && self.cut_short >= CUT_SHORT_MAX;
-        let control = &mut self.control;
-        let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
-        let connected = self.session.connect(until, &mut || match rounds_wait {
-            true => control.look(),
-            false => control.look_for_round(),
-        });
+        let lead_us = (!rounds_wait).then_some(QUIET_US);
+        let ties = &mut self.ties;
+        let until = Instant::now() + ties.left(lead_us);
+        let connected = match ties.look_before_round(lead_us) {
+            Ok(()) => self
+                .session
+                .connect(until, &mut || ties.look_before_round(lead_us)),
+            interrupted => interrupted,
+        };
         match connected {
             Ok(()) => {
                 self.cut_short = 0;
             }
-            Err(_) if control.over() => {}
-            Err(_) if !rounds_wait && control.round_waits() => self.cut_short += 1,
+            Err(_) if ties.is_over() => {}
+            Err(_) if ties.left(lead_us).is_zero() => self.cut_short += 1,
             Err(error) => {
                 self.cut_short = 0;
-                self.complaints.add(error.to_string());
+                self.ties.complaints.add(error.to_string());
             }
-        }
-    }
-
-    /// Sends the signed answer.
-    fn send_observation(&mut self, bytes: &[u8; Observation::BYTES]) -> Result<(), Error> {
-        if !self.data.stands() {
-            let text = "the aggregator ended the data connection, as it does after an answer that it refuses; compare --feed, --sample-rule and the clock with its own";
-            self.complaints.add(text.to_owned());
-        }
-        let control = &mut self.control;
-        self.data.send(bytes, &mut || control.look())
-    }
-
-    /// Signs the answer of a finished round.
-    fn sign(
-        &self,
-        round: &crate::wire::RoundFrame,
-        finished: &(
-            Vec<rsoracle_proof::record::Record>,
-            rsoracle_proof::record::Answer,
-            u64,
-        ),
-    ) -> Observation {
-        let (records, answer, timestamp_us) = finished;
-        let context = ObservationContext {
-            terms_digest: &round.terms_digest,
-            slot: self.config.slot,
-            feed: &self.config.feed,
-            source: &self.config.source.name,
-            start_us: round.start_us,
-            samples: round.samples,
-            interval_us: round.interval_us,
-            samples_digest: &samples_digest(records),
-        };
-        let signature = self.key.sign(&observation_bytes(
-            &context,
-            answer.to_bits(),
-            *timestamp_us,
-        ));
-        Observation {
-            answer: *answer,
-            timestamp_us: *timestamp_us,
-            signature,
         }
     }
 }

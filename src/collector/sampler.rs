@@ -7,9 +7,10 @@
 
 use crate::system::limits::REPLY_MS_MAX;
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::answer::{answer, lateness_us_max};
+use rsoracle_proof::answer::answer;
 use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::{Answer, Record};
+use rsoracle_proof::schedule::Schedule;
 
 /// The state of one sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,7 +24,7 @@ enum SampleState {
 #[derive(Clone, Debug)]
 pub struct Sampler {
     start_us: u64,
-    interval_us: u64,
+    schedule: Schedule,
     rule: Rule,
     states: Vec<SampleState>,
     released: usize,
@@ -31,14 +32,14 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A round of `samples` samples (at least one), the first due at `start_us`. `rule` combines them into one price.
-    pub fn new(start_us: u64, interval_us: u64, samples: u32, rule: Rule) -> Sampler {
-        assert!(samples > 0, "a round has at least one sample");
+    /// The round of `schedule` (of at least one sample) that starts at `start_us`. `rule` combines the samples into one price.
+    pub fn new(start_us: u64, schedule: &Schedule, rule: Rule) -> Sampler {
+        assert!(schedule.samples > 0, "a round has at least one sample");
         Sampler {
             start_us,
-            interval_us,
+            schedule: *schedule,
             rule,
-            states: vec![SampleState::Due; samples as usize],
+            states: vec![SampleState::Due; schedule.samples as usize],
             released: 0,
             clock_moved: false,
         }
@@ -46,7 +47,7 @@ impl Sampler {
 
     /// The instant at which sample `index` is due, in microseconds since the Unix epoch.
     pub fn instant_us(&self, index: u32) -> u64 {
-        self.start_us + u64::from(index) * self.interval_us
+        self.start_us + u64::from(index) * self.schedule.interval_us
     }
 
     /// The next sample to request, and its instant.
@@ -105,7 +106,7 @@ impl Sampler {
             return;
         };
         let price = match price {
-            Ok(_) if lateness_us > lateness_us_max(self.interval_us) => Err(Miss::Overdue),
+            Ok(_) if lateness_us > self.schedule.lateness_us_max() => Err(Miss::Overdue),
             price => price,
         };
         let age_us = age_us.filter(|_| price.is_ok());
@@ -127,7 +128,7 @@ impl Sampler {
     /// Gives up what is overdue at `now_us`: samples that have not been requested, for the reason `why_not_asked`, and replies.
     pub(crate) fn advance(&mut self, now_us: u64, why_not_asked: Miss) {
         while let Some((index, instant_us)) = self.due() {
-            if now_us <= instant_us + lateness_us_max(self.interval_us) {
+            if now_us <= instant_us + self.schedule.lateness_us_max() {
                 break;
             }
             self.over(index, why_not_asked);
@@ -140,9 +141,11 @@ impl Sampler {
         }
     }
 
-    /// The reply deadline of sample `index`, in microseconds since the Unix epoch.
+    /// The reply deadline of sample `index`, in microseconds since the Unix epoch: the exchange has [`REPLY_MS_MAX`], but never so
+    /// much that the answer would be late.
     pub(crate) fn reply_by_us(&self, index: u32) -> u64 {
-        self.instant_us(index) + REPLY_MS_MAX * 1_000
+        let most_us = self.start_us + self.schedule.reply_us();
+        most_us.min(self.instant_us(index) + REPLY_MS_MAX * 1_000)
     }
 
     /// Notes that the system clock was stepped: the instants of this round have lost their meaning.
@@ -194,7 +197,12 @@ impl Sampler {
         let (answer, timestamp_us) = if self.clock_moved {
             (Answer::Abstain(Abstention::ClockMoved), self.start_us)
         } else {
-            answer(&records, self.start_us, self.interval_us, self.rule)
+            answer(
+                &records,
+                self.start_us,
+                self.schedule.interval_us,
+                self.rule,
+            )
         };
         Some((records, answer, timestamp_us))
     }
@@ -207,6 +215,18 @@ mod tests {
     const START: u64 = 1_790_000_000_000_000;
     const SECOND: u64 = 1_000_000;
 
+    /// A single round of so many samples.
+    fn sampler(interval_us: u64, samples: u32) -> Sampler {
+        let schedule = Schedule {
+            first_start_us: START,
+            period_us: 0,
+            end_us: None,
+            samples,
+            interval_us,
+        };
+        Sampler::new(START, &schedule, Rule::Mean)
+    }
+
     fn released(sampler: &mut Sampler) -> Vec<(u32, Result<f64, Miss>)> {
         std::iter::from_fn(|| sampler.release())
             .map(|record| (record.index, record.price))
@@ -215,7 +235,7 @@ mod tests {
 
     #[test]
     fn ten_samples_on_schedule_make_their_average() {
-        let mut sampler = Sampler::new(START, SECOND, 10, Rule::Mean);
+        let mut sampler = sampler(SECOND, 10);
         for k in 0..10 {
             assert_eq!(sampler.due(), Some((k, START + u64::from(k) * SECOND)));
             sampler.asked(k, START + u64::from(k) * SECOND + 7);
@@ -232,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_price_asked_for_too_late_does_not_count_and_the_next_one_does() {
-        let mut sampler = Sampler::new(START, 100_000, 2, Rule::Mean);
+        let mut sampler = sampler(100_000, 2);
         sampler.asked(0, START + 50_001);
         sampler.asked(1, START + 100_000 + 50_000);
         sampler.replied(0, Ok(10.0), None);
@@ -245,7 +265,7 @@ mod tests {
 
     #[test]
     fn replies_may_overtake_each_other_but_records_leave_in_order() {
-        let mut sampler = Sampler::new(START, 50_000, 3, Rule::Mean);
+        let mut sampler = sampler(50_000, 3);
         for k in 0..3 {
             sampler.asked(k, START + u64::from(k) * 50_000);
         }
@@ -271,7 +291,7 @@ mod tests {
             (4, Answer::Price(1.0)),
             (3, Answer::Abstain(Abstention::TooFewSamples)),
         ] {
-            let mut sampler = Sampler::new(START, SECOND, 5, Rule::Mean);
+            let mut sampler = sampler(SECOND, 5);
             for k in 0..5 {
                 sampler.asked(k, sampler.instant_us(k) + 1);
                 sampler.replied(
@@ -300,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_is_too_late_is_given_up_and_never_made_up_for() {
-        let mut sampler = Sampler::new(START, SECOND, 4, Rule::Mean);
+        let mut sampler = sampler(SECOND, 4);
         sampler.asked(0, START);
         sampler.advance(START + 500_000, Miss::NotConnected);
         assert_eq!(sampler.due().unwrap().0, 1);
@@ -325,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_sample_that_was_asked_for_too_late_has_no_price() {
-        let mut sampler = Sampler::new(START, SECOND, 2, Rule::Mean);
+        let mut sampler = sampler(SECOND, 2);
         sampler.asked(0, START + 500_000);
         sampler.replied(0, Ok(1.0), None);
         sampler.asked(1, START + SECOND + 500_001);
@@ -344,7 +364,7 @@ mod tests {
             (SECOND, 500_000),
             (3_600 * SECOND, 500_000),
         ] {
-            let mut sampler = Sampler::new(START, interval_us, 1, Rule::Mean);
+            let mut sampler = sampler(interval_us, 1);
             sampler.advance(START + latest_us, Miss::NotConnected);
             assert!(sampler.finish().is_none(), "{interval_us}");
             sampler.advance(START + latest_us + 1, Miss::NotConnected);
@@ -353,8 +373,31 @@ mod tests {
     }
 
     #[test]
+    fn replies_are_given_up_before_the_answer_would_be_late() {
+        let schedule = Schedule {
+            first_start_us: 0,
+            period_us: 10 * SECOND,
+            end_us: None,
+            samples: 10,
+            interval_us: SECOND,
+        };
+        let mut sampler = Sampler::new(START, &schedule, Rule::Mean);
+        assert_eq!(sampler.reply_by_us(0), START + SECOND);
+        let last_us = START + schedule.reply_us();
+        assert!(last_us < START + 10 * SECOND);
+        assert_eq!(sampler.reply_by_us(9), last_us);
+        for k in 0..10 {
+            sampler.asked(k, sampler.instant_us(k));
+        }
+        sampler.advance(last_us - 1, Miss::NotConnected);
+        assert!(sampler.finish().is_none());
+        sampler.advance(last_us, Miss::NotConnected);
+        assert!(sampler.finish().is_some());
+    }
+
+    #[test]
     fn a_stepped_clock_ends_in_an_abstention_even_with_enough_samples() {
-        let mut sampler = Sampler::new(START, SECOND, 5, Rule::Mean);
+        let mut sampler = sampler(SECOND, 5);
         for k in 0..4 {
             sampler.asked(k, sampler.instant_us(k));
             sampler.replied(k, Ok(1.0), None);

@@ -4,26 +4,18 @@ use super::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
-use rsoracle_proof::aggregate::Rule;
-use std::net::SocketAddr;
+use rsoracle_proof::seal::PublicKey;
+use std::net::IpAddr;
 
 /// The settings of `rsoracle collect`.
 #[derive(Clone, Debug)]
 pub struct Collect {
-    /// This collector's slot: its index in the roster.
-    pub slot: u16,
-    /// The source whose price is read.
-    pub source: Source,
+    /// Where its terms come from.
+    pub charge: Charge,
+    /// The aggregators that it serves, at least one.
+    pub aggregators: Vec<AggregatorPlace>,
     /// The exchange's address, if it is not the source's usual one.
     pub endpoint: Option<Endpoint>,
-    /// The feed that the price is for, such as `BTC/USD`.
-    pub feed: String,
-    /// Address of the aggregator's control channel.
-    pub control: SocketAddr,
-    /// Address of the aggregator's data channel.
-    pub data: SocketAddr,
-    /// How the samples are combined into one price.
-    pub sample_rule: Rule,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
     /// The proxy to exchanges; `None` uses the proxy that the environment names, if any.
@@ -36,4 +28,48 @@ pub struct Collect {
     pub overrides: Overrides,
     /// Whether to go on trying, instead of ending, when the exchange cannot be used at the start.
     pub stay: bool,
+}
+
+/// Where a collector's terms come from.
+#[derive(Clone, Debug)]
+pub enum Charge {
+    /// From `rsoracle run`, its parent, by the tether.
+    Tether {
+        /// Its slot: the index in the roster.
+        slot: u16,
+        /// The source whose price is read.
+        source: Source,
+    },
+    /// From a roster file. Its key says which slot, and with it which source.
+    Roster {
+        /// The file.
+        path: String,
+        /// The directory of its mark; `None` keeps the mark beside the key.
+        state: Option<String>,
+    },
+}
+
+/// Where an aggregator listens, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AggregatorPlace {
+    /// Host name or IP address of the control channel.
+    pub host: String,
+    /// Port of the control channel.
+    pub control_port: u16,
+    /// IP address of the data channel; `None` if it is that of the control channel.
+    pub data_ip: Option<IpAddr>,
+    /// Port of the data channel.
+    pub data_port: u16,
+    /// Its public key; `None` if it comes by the tether.
+    pub key: Option<PublicKey>,
+}
+
+impl Collect {
+    /// The name of this process in its log.
+    pub fn role(&self) -> String {
+        match &self.charge {
+            Charge::Tether { slot, .. } => format!("collector {slot}"),
+            Charge::Roster { .. } => "collector".to_owned(),
+        }
+    }
 }

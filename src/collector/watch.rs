@@ -4,16 +4,17 @@
 //! the newest price. A connection that ends is replaced without shifting later samples. Whatever happens, the
 //! answer is sent once every sample has its record.
 
-use super::{Collector, MESSAGES_PER_LOOK, Stop};
+use super::rosters::Task;
+use super::{Collector, MESSAGES_PER_LOOK};
 use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
 use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
+use crate::system::now::wall_us;
 use crate::system::stream;
 use crate::system::wait::{Clock, wait_until};
-use crate::wire::{RoundFrame, Sample};
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::record::Answer;
 use rsoracle_verify::error::Error;
@@ -32,19 +33,15 @@ fn sample_of(id: &str) -> Option<(u64, u32)> {
 
 impl Collector<'_> {
     /// Takes the samples of one round and sends the answer.
-    pub(super) fn watch(&mut self, round: &RoundFrame, anchor: &Anchor) -> Result<(), Stop> {
-        let mut sampler = Sampler::new(
-            round.start_us,
-            round.interval_us,
-            round.samples,
-            self.config.sample_rule,
-        );
+    pub(super) fn watch(
+        &mut self,
+        task: &Task,
+        start_us: u64,
+        anchor: &Anchor,
+    ) -> Result<(), Error> {
+        let mut sampler = Sampler::new(start_us, &task.schedule, task.sample_rule);
         loop {
-            self.control.stands()?;
-            if self.control.round_waits() {
-                self.leave(&sampler);
-                return Ok(());
-            }
+            self.ties.look()?;
             let now = self.clock.now();
             if anchor.moved(now) {
                 self.abandon(&mut sampler);
@@ -52,31 +49,28 @@ impl Collector<'_> {
             self.hear(&mut sampler, Patience::Never);
             self.give_up_overdue(&mut sampler, now.wall_us);
             while let Some(record) = sampler.release() {
-                self.control.send(
-                    &Sample {
-                        start_us: round.start_us,
-                        record,
-                    }
-                    .encode(),
-                )?;
+                self.ties.put(record);
             }
-            if let Some(finished) = sampler.finish() {
-                if let Answer::Abstain(why) = finished.1 {
+            if let Some((_, answer, timestamp_us)) = sampler.finish() {
+                if let Answer::Abstain(why) = answer {
                     stream::say(&self.role, format_args!("abstains: {why}"));
                 }
-                let observation = self.sign(round, &finished);
-                return Ok(self.send_observation(&observation.encode())?);
+                self.ties.answer(task, answer, timestamp_us);
+                return Ok(());
             }
             match sampler.due() {
                 Some((index, instant_us))
                     if self.session.is_open() && instant_us <= now.wall_us + QUIET_US =>
                 {
-                    match self.session.request(&request_id(round.start_us, index)) {
+                    match self.session.request(&request_id(start_us, index)) {
                         Some(request) => self.ask(&mut sampler, index, instant_us, anchor, request),
-                        None => self.note(&mut sampler, index, instant_us, anchor),
+                        None => self.note(&mut sampler, index, anchor, task.age_us_max),
                     }
                 }
-                due => self.listen(&mut sampler, due, now.wall_us),
+                due => {
+                    self.ties.connect(due.map(|(_, instant_us)| instant_us));
+                    self.listen(&mut sampler, due, wall_us());
+                }
             }
         }
     }
@@ -99,17 +93,6 @@ impl Collector<'_> {
             let miss = Miss::NoReply;
             self.session.lose();
             self.lost(sampler, &Ended { miss, text });
-        }
-    }
-
-    /// Abandons this round because the next one was announced: the aggregator no longer waits for this round's answer.
-    fn leave(&mut self, sampler: &Sampler) {
-        let text = "abandons a round that has no answer yet: the next one begins; this machine was busy, or its clock is behind the aggregator's";
-        self.complaints.add(text.to_owned());
-        // With short periods, a round ends before a reply is overdue, so `give_up_overdue` never notices a dead connection.
-        if sampler.oldest_asked().is_some() && self.session.mute_for(REPLY_MS_MAX) {
-            stream::say(&self.role, "the exchange stopped answering; reconnecting");
-            self.session.lose();
         }
     }
 
@@ -166,7 +149,15 @@ impl Collector<'_> {
     }
 
     /// Takes the newest price known at the instant of sample `index`: reads the stream until shortly before it, then waits.
-    fn note(&mut self, sampler: &mut Sampler, index: u32, instant_us: u64, anchor: &Anchor) {
+    /// A price that is older than `age_us_max` is stale by the terms, however old the exchange's prices may be.
+    fn note(
+        &mut self,
+        sampler: &mut Sampler,
+        index: u32,
+        anchor: &Anchor,
+        age_us_max: Option<u64>,
+    ) {
+        let instant_us = sampler.instant_us(index);
         loop {
             self.hear(sampler, Patience::Never);
             let left_us = instant_us.saturating_sub(self.clock.now().wall_us);
@@ -185,7 +176,11 @@ impl Collector<'_> {
         sampler.asked(index, now_us);
         self.clock.give_way();
         let age_us = newest.ok().and_then(|quote| quote.age_told_us(now_us));
-        sampler.replied(index, newest.map(|quote| quote.price), age_us);
+        let price = match age_us.zip(age_us_max) {
+            Some((us, most)) if us > most => Err(Miss::Stale),
+            _ => newest.map(|quote| quote.price),
+        };
+        sampler.replied(index, price, age_us);
     }
 
     /// Between instants: reads replies, or reconnects.
@@ -253,8 +248,8 @@ impl Collector<'_> {
             return;
         };
         if let Err(miss) = result {
-            self.complaints
-                .add(format!("sample {index} refused: {miss}: {text}"));
+            let text = format!("sample {index} refused: {miss}: {text}");
+            self.ties.complaints.add(text);
         }
         sampler.replied(index, result, None);
     }
@@ -273,14 +268,14 @@ impl Collector<'_> {
             return;
         };
         let until = Instant::now() + Duration::from_micros(instant_us.saturating_sub(now_us));
-        let control = &mut self.control;
-        match self.session.connect(until, &mut || control.look()) {
+        let ties = &mut self.ties;
+        match self.session.connect(until, &mut || ties.look()) {
             Ok(()) => {
                 self.cut_short = 0;
             }
             Err(Error { attempt, cause, .. }) => {
                 self.cut_short += u32::from(Instant::now() >= until);
-                self.complaints.add(format!("{attempt}: {cause}"));
+                self.ties.complaints.add(format!("{attempt}: {cause}"));
             }
         }
     }

@@ -482,7 +482,7 @@ fn random_ms(ms: u64) -> u64 {
 }
 
 /// A random duration between `ms` and twice `ms` milliseconds.
-fn jittered(ms: u64) -> u64 {
+pub(crate) fn jittered(ms: u64) -> u64 {
     // Without randomness, collectors that failed together merely retry together.
     let random = random::bytes().map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
     let more = u128::from(ms) * u128::from(random) / u128::from(u16::MAX);

@@ -64,15 +64,24 @@ pub fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
 /// The path of the embedded exchange, for a `--endpoint` without one.
 const EMBEDDED_PATH: &str = "ws-api/v3";
 
-/// The address of the embedded exchange (`--endpoint`); None if `run` starts one itself.
-pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, Usage> {
+/// The address of the embedded exchange (`--endpoint`), whatever the source is.
+pub(crate) fn endpoint_of(given: &Given) -> Result<Option<Endpoint>, Usage> {
     let Some(url) = given.text("endpoint") else {
         return Ok(None);
     };
-    let mut endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
-    if endpoint.url.splitn(4, '/').nth(3).is_none_or(str::is_empty) {
-        endpoint = endpoint.with_path(EMBEDDED_PATH);
-    }
+    let endpoint = Endpoint::parse(url).map_err(|right| given.wrong("endpoint", url, right))?;
+    let bare = endpoint.url.splitn(4, '/').nth(3).is_none_or(str::is_empty);
+    Ok(Some(match bare {
+        true => endpoint.with_path(EMBEDDED_PATH),
+        false => endpoint,
+    }))
+}
+
+/// The same; None if `run` starts one itself.
+pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, Usage> {
+    let Some(endpoint) = endpoint_of(given)? else {
+        return Ok(None);
+    };
     if sources.iter().any(|source| source.embedded) {
         return Ok(Some(endpoint));
     }

@@ -107,12 +107,21 @@ impl<const N: usize> Inbox<N> {
     /// Sends a frame; returns whether all of it was sent. If the send buffer has no room for it, the peer does not read, and
     /// the connection counts as ended.
     pub fn send(&mut self, frame: &[u8]) -> bool {
-        let sent = self
-            .tcp
-            .write(frame)
-            .is_ok_and(|count| count == frame.len());
+        let sent = self.send_some(frame) == frame.len();
         self.ended |= !sent;
         sent
+    }
+
+    /// Sends as many of the bytes as the system takes at once; returns how many that were.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> usize {
+        match self.tcp.write(bytes) {
+            _ if bytes.is_empty() => 0,
+            Ok(count) => count,
+            Err(error) => {
+                self.ended |= !waits(&error);
+                0
+            }
+        }
     }
 
     /// Ends the connection so that what was sent last still arrives. Closing with unread bytes would send a reset, and the

@@ -11,18 +11,6 @@ pub const CONTROL_PORT: u16 = 8000;
 /// Default TCP port of the data channel; `--data-port` overrides it.
 pub const DATA_PORT: u16 = 8080;
 
-/// Longest round in microseconds, from its first instant to its last: one day. A longer one is refused.
-pub const ROUND_US_MAX: u64 = 86_400_000_000;
-/// Shortest period of repeated rounds in microseconds, from one start to the next (`--every`).
-pub const PERIOD_US_MIN: u64 = 100_000;
-/// Microseconds that a period must leave for answers, between the last sample and the end of the round. Flags that leave less
-/// are refused.
-pub const ANSWER_US_MIN: u64 = 10_000;
-/// Divisor: this fraction of a period (1/20) is reserved at its end for writing and publishing the report, before the next
-/// round is announced.
-pub const CLEAR_PART: u64 = 20;
-/// Upper bound of that reserve, in microseconds.
-pub const CLEAR_US_MAX: u64 = 100_000;
 /// Longest heartbeat (`--heartbeat`) in microseconds: one year.
 pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
 
@@ -55,20 +43,43 @@ pub const CERTIFICATE_FILES_MAX: usize = 1_000;
 pub const HELLO_MS_MAX: u64 = 1_000;
 /// Timeout from the first byte of a later frame to its last, in milliseconds. Then the connection is closed.
 pub const FRAME_MS_MAX: u64 = 1_000;
+/// Pause between two pings on a control connection, in milliseconds.
+pub const PING_MS: u64 = 5_000;
+/// Longest silence of the other side of a control connection, in milliseconds. Then the connection is closed.
+pub const SILENCE_MS_MAX: u64 = 15_000;
 /// Most connections on one port that have not authenticated yet. Each one beyond that evicts another, usually the oldest.
 pub const STRANGERS_MAX: usize = 256;
 /// Most connections that one port accepts before the other sockets are served.
 pub const ACCEPTS_PER_SWEEP: usize = 64;
 
-/// Shortest time from the announcement of a round to its start, in milliseconds.
+/// Shortest time from handing down a roster to the first start that it holds for, in milliseconds. A round begins as long before
+/// its start for the aggregator.
 pub const LEAD_MS_MIN: u64 = 40;
 /// The same time grows with the roster: at least this many microseconds for each collector, since all of them must wake up,
-/// check a signature and encrypt a request before the start.
-pub const LEAD_US_PER_COLLECTOR: u64 = 300;
-/// Longest time from the announcement of a round to its start, in milliseconds.
+/// read all keys and encrypt a request before the start.
+pub const LEAD_US_PER_COLLECTOR: u64 = 2_000;
+/// Longest such time, in milliseconds.
 pub const LEAD_MS_MAX: u64 = 2_000;
-/// How far ahead a round may start, in microseconds by the collector's clock. A collector refuses a round that starts later.
-pub const START_AHEAD_US_MAX: u64 = 10_000_000;
+/// How far ahead of the aggregator's clock a sample's instant or an answer's round may be, in microseconds.
+pub const AHEAD_US_MAX: u64 = 1_000_000;
+/// How long before a round's start a collector turns to nothing else, in microseconds.
+pub(crate) const ROUND_LEAD_US: u64 = 50_000;
+/// Shortest time before the next instant in which a collector tries to connect to an aggregator, in microseconds.
+pub(crate) const GAP_US_MIN: u64 = 5_000;
+/// Ceiling of the backoff between attempts of a child to reach its parent, in milliseconds. Jitter can make it twice as long.
+pub(crate) const UPLINK_NEAR_MS_MAX: u64 = 200;
+/// A data connection that was idle for this many milliseconds is opened anew: what lies between may have forgotten it.
+pub(crate) const DATA_IDLE_MS_MAX: u64 = 30_000;
+/// How long before an answer is expected its data connection is opened, in milliseconds.
+pub(crate) const DATA_AHEAD_MS: u64 = 15_000;
+/// Most rosters that a collector holds: the present one, and those that were handed down for later starts.
+pub(crate) const ROSTERS_HELD_MAX: usize = 8;
+/// How far beyond a round's start a collector's mark moves, in microseconds.
+pub(crate) const MARK_AHEAD_US: u64 = 10_000_000;
+/// How long before a round's start the mark moves, in microseconds: the disk may take its time.
+pub(crate) const MARK_EARLY_US: u64 = 2_000_000;
+/// Most terms that a mark tells apart. Beyond that the one that was signed longest ago is forgotten.
+pub(crate) const MARK_TERMS_MAX: usize = 1_000;
 /// Longest slice of a blocking wait, in milliseconds. After each slice a collector checks its control connection.
 pub const SLICE_MS: u64 = 100;
 /// DNS lookup timeout, in milliseconds: as long as the system's resolver waits for one name server.
@@ -180,11 +191,9 @@ const _: () = assert!(
     CONNECT_SLICE_MS < 1_000,
     "a collector must notice the end of its aggregator within a second"
 );
-const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US && LEAD_MS_MAX * 1000 < START_AHEAD_US_MAX);
-const _: () = assert!(COLLECTORS_MAX as u64 * LEAD_US_PER_COLLECTOR <= LEAD_MS_MAX * 1000);
-const _: () = assert!(INTERVAL_US_MIN >= QUIET_US);
-const _: () =
-    assert!(LEAD_MS_MIN * 1000 + PERIOD_US_MIN / CLEAR_PART + ANSWER_US_MIN < PERIOD_US_MIN);
+const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US);
+const _: () = assert!(INTERVAL_US_MIN >= QUIET_US && ROUND_LEAD_US > QUIET_US);
+const _: () = assert!(DATA_AHEAD_MS < DATA_IDLE_MS_MAX);
 const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
 const _: () = assert!(RECONNECT_MS < RETRY_MS_MAX && RETRY_MS_MAX < AWAY_MS_MIN);
 const _: () = assert!(CONNECT_MS_MAX + PROXY_MS_MAX + TLS_MS_MAX + UPGRADE_MS_MAX <= OPEN_MS_MAX);

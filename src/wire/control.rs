@@ -30,32 +30,25 @@ impl Challenge {
     }
 }
 
-/// Collector to aggregator: its identity, with a signature over [`crate::keys::secret::hello_bytes`].
+/// Collector to aggregator: its key, with a signature over [`crate::keys::secret::hello_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// Index in the roster.
-    pub slot: u16,
     /// The collector's public key.
     pub key: [u8; 32],
-    /// The source's name, NUL-padded.
-    pub source: [u8; 32],
     /// The collector's clock, microseconds since the Unix epoch.
     pub clock_us: u64,
-    /// The collector's signature over context, nonce, enrolment secret and the fields above.
+    /// The collector's signature over context, nonce, the aggregator's key and the fields above.
     pub signature: [u8; 64],
 }
 
 impl Hello {
     /// Bytes of the frame.
-    pub const BYTES: usize = HEAD_BYTES + 2 + 6 + 32 + 32 + 8 + 64;
+    pub const BYTES: usize = HEAD_BYTES + 32 + 8 + 64;
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
         head(FrameKind::Hello)
-            .put(&self.slot.to_be_bytes())
-            .put(&[0; 6])
             .put(&self.key)
-            .put(&self.source)
             .put(&self.clock_us.to_be_bytes())
             .put(&self.signature)
             .done()
@@ -64,35 +57,35 @@ impl Hello {
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Hello, Reject> {
         let mut take = after_head(bytes, FrameKind::Hello)?;
-        let slot = take.u16();
-        take.zeros::<6>()?;
         Ok(Hello {
-            slot,
             key: take.array(),
-            source: take.array(),
             clock_us: take.u64(),
             signature: take.array(),
         })
     }
 }
 
-/// Collector to aggregator: the exchange answers, with its first price.
+/// Collector to aggregator: the exchange answers, with its first price; sent again when the terms change.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ready {
-    /// The collector's clock, microseconds since the Unix epoch.
-    pub clock_us: u64,
+    /// Digest of the newest terms that the collector has; zeros if it has none yet.
+    pub terms_digest: [u8; 32],
+    /// The collector's slot.
+    pub slot: u16,
     /// The first price; only displayed.
     pub price: f64,
 }
 
 impl Ready {
     /// Bytes of the frame.
-    pub const BYTES: usize = HEAD_BYTES + 8 + 8;
+    pub const BYTES: usize = HEAD_BYTES + 32 + 2 + 6 + 8;
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
         head(FrameKind::Ready)
-            .put(&self.clock_us.to_be_bytes())
+            .put(&self.terms_digest)
+            .put(&self.slot.to_be_bytes())
+            .put(&[0; 6])
             .put(&self.price.to_be_bytes())
             .done()
     }
@@ -100,57 +93,16 @@ impl Ready {
     /// Parses the frame.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Ready, Reject> {
         let mut take = after_head(bytes, FrameKind::Ready)?;
-        let (clock_us, price) = (take.u64(), f64::from_bits(take.u64()));
-        if is_price(price) {
-            Ok(Ready { clock_us, price })
-        } else {
-            Err(Reject::Average)
+        let (terms_digest, slot) = (take.array(), take.u16());
+        take.zeros::<6>()?;
+        let price = f64::from_bits(take.u64());
+        if !is_price(price) {
+            return Err(Reject::Average);
         }
-    }
-}
-
-/// Aggregator to collector: announces a round, with a signature over [`crate::keys::secret::round_bytes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoundFrame {
-    /// Instant of sample 0, microseconds since the Unix epoch. It identifies the round.
-    pub start_us: u64,
-    /// Microseconds from one sample to the next.
-    pub interval_us: u64,
-    /// Number of samples.
-    pub samples: u32,
-    /// Digest of the round's terms.
-    pub terms_digest: [u8; 32],
-    /// The aggregator's signature over context, nonce, hello signature and the fields above.
-    pub signature: [u8; 64],
-}
-
-impl RoundFrame {
-    /// Bytes of the frame.
-    pub const BYTES: usize = HEAD_BYTES + 8 + 8 + 4 + 4 + 32 + 64;
-
-    /// The frame as bytes.
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(FrameKind::Round)
-            .put(&self.start_us.to_be_bytes())
-            .put(&self.interval_us.to_be_bytes())
-            .put(&self.samples.to_be_bytes())
-            .put(&[0; 4])
-            .put(&self.terms_digest)
-            .put(&self.signature)
-            .done()
-    }
-
-    /// Parses the frame.
-    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<RoundFrame, Reject> {
-        let mut take = after_head(bytes, FrameKind::Round)?;
-        let (start_us, interval_us, samples) = (take.u64(), take.u64(), take.u32());
-        take.zeros::<4>()?;
-        Ok(RoundFrame {
-            start_us,
-            interval_us,
-            samples,
-            terms_digest: take.array(),
-            signature: take.array(),
+        Ok(Ready {
+            terms_digest,
+            slot,
+            price,
         })
     }
 }
@@ -158,6 +110,8 @@ impl RoundFrame {
 /// Collector to aggregator: one sample, sent as soon as it is taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
+    /// The tag of the terms.
+    pub tag: [u8; 8],
     /// Start of the round that it belongs to.
     pub start_us: u64,
     /// The sample.
@@ -166,11 +120,12 @@ pub struct Sample {
 
 impl Sample {
     /// Bytes of the frame.
-    pub const BYTES: usize = HEAD_BYTES + 8 + RECORD_BYTES;
+    pub const BYTES: usize = HEAD_BYTES + 8 + 8 + RECORD_BYTES;
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {
         head(FrameKind::Sample)
+            .put(&self.tag)
             .put(&self.start_us.to_be_bytes())
             .put(&self.record.encode())
             .done()
@@ -180,8 +135,67 @@ impl Sample {
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Sample, Reject> {
         let mut take = after_head(bytes, FrameKind::Sample)?;
         Ok(Sample {
+            tag: take.array(),
             start_us: take.u64(),
             record: Record::decode(&take.array())?,
+        })
+    }
+}
+
+/// Aggregator to collector, at once after the hello and then regularly: asks for a pong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ping {
+    /// The aggregator's clock, microseconds since the Unix epoch.
+    pub clock_us: u64,
+}
+
+impl Ping {
+    /// Bytes of the frame.
+    pub const BYTES: usize = HEAD_BYTES + 8;
+
+    /// The frame as bytes.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(FrameKind::Ping)
+            .put(&self.clock_us.to_be_bytes())
+            .done()
+    }
+
+    /// Parses the frame.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Ping, Reject> {
+        let mut take = after_head(bytes, FrameKind::Ping)?;
+        Ok(Ping {
+            clock_us: take.u64(),
+        })
+    }
+}
+
+/// Collector to aggregator: the answer to a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pong {
+    /// The ping's clock.
+    pub echo_us: u64,
+    /// The collector's clock, microseconds since the Unix epoch.
+    pub clock_us: u64,
+}
+
+impl Pong {
+    /// Bytes of the frame.
+    pub const BYTES: usize = HEAD_BYTES + 8 + 8;
+
+    /// The frame as bytes.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        head(FrameKind::Pong)
+            .put(&self.echo_us.to_be_bytes())
+            .put(&self.clock_us.to_be_bytes())
+            .done()
+    }
+
+    /// Parses the frame.
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Pong, Reject> {
+        let mut take = after_head(bytes, FrameKind::Pong)?;
+        Ok(Pong {
+            echo_us: take.u64(),
+            clock_us: take.u64(),
         })
     }
 }

@@ -1,18 +1,19 @@
-//! The frames of the control and data channels: fixed widths, big-endian, reserved bytes zero.
+//! The frames of the control and data channels, and the messages of the tether: fixed widths, big-endian, reserved bytes zero.
 //!
 //! | control frame | bytes | layout after the 8-byte head (magic `RSOR`, version, kind, two zero bytes) |
 //! |---|---|---|
 //! | 1 challenge | 40 | nonce 32 |
-//! | 2 hello | 152 | slot 2, zero 6, public key 32, source 32, clock 8, signature 64 |
-//! | 3 ready | 24 | clock 8, first price 8 |
-//! | 4 round | 128 | start 8, interval 8, samples 4, zero 4, terms digest 32, signature 64 |
-//! | 5 sample | 48 | round start 8, sample record 32 |
-//! | 6 refusal | 16 | reason 2, zero 6 |
+//! | 2 hello | 112 | public key 32, clock 8, signature 64 |
+//! | 3 ready | 56 | terms digest 32, slot 2, zero 6, first price 8 |
+//! | 4 sample | 56 | tag 8, round start 8, sample record 32 |
+//! | 5 ping | 16 | clock 8 |
+//! | 6 pong | 24 | the ping's clock 8, own clock 8 |
+//! | 7 refusal | 16 | reason 2, zero 6 |
 //!
 //! | data channel | bytes | layout |
 //! |---|---|---|
-//! | preamble | 48 | head (kind 7), slot 2, zero 6, public key 32 |
-//! | observation | 80 | average 8, timestamp 8, signature 64 |
+//! | preamble | 40 | head (kind 8), public key 32 |
+//! | data frame | 96 | tag 8, round start 8, observation 80 (average 8, timestamp 8, signature 64) |
 //!
 //! Invariant: `decode` inverts `encode`, and every byte string that `decode` accepts is one that `encode` makes. Signatures are
 //! carried, not checked.
@@ -20,17 +21,19 @@
 //! Uses: proof. Used by: aggregator, collector, keys.
 
 mod control;
+mod data;
+pub mod tether;
 
-pub use control::{Challenge, Hello, Ready, Refusal, RoundFrame, Sample};
+pub use control::{Challenge, Hello, Ping, Pong, Ready, Refusal, Sample};
+pub use data::{DataFrame, Preamble};
 
 use rsoracle_proof::bytes::{Put, Take};
 use rsoracle_proof::reason::Reject;
-use rsoracle_proof::record::Observation;
 
 /// First bytes of every control frame and of the data channel's preamble.
 pub const MAGIC: [u8; 4] = *b"RSOR";
 /// Version of the protocol.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Bytes of a frame's head.
 pub const HEAD_BYTES: usize = 8;
 /// Bytes of the largest control frame.
@@ -46,14 +49,16 @@ pub enum FrameKind {
     Hello = 2,
     /// [`Ready`]
     Ready = 3,
-    /// [`RoundFrame`]
-    Round = 4,
     /// [`Sample`]
-    Sample = 5,
+    Sample = 4,
+    /// [`Ping`]
+    Ping = 5,
+    /// [`Pong`]
+    Pong = 6,
     /// [`Refusal`]
-    Refusal = 6,
+    Refusal = 7,
     /// [`Preamble`], on the data channel only
-    Preamble = 7,
+    Preamble = 8,
 }
 
 impl FrameKind {
@@ -69,10 +74,12 @@ impl FrameKind {
             return Err(Reject::Reserved);
         }
         use FrameKind::*;
-        [Challenge, Hello, Ready, Round, Sample, Refusal, Preamble]
-            .into_iter()
-            .find(|kind| *kind as u8 == head[5])
-            .ok_or(Reject::Kind)
+        [
+            Challenge, Hello, Ready, Sample, Ping, Pong, Refusal, Preamble,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == head[5])
+        .ok_or(Reject::Kind)
     }
 
     /// Bytes of the whole frame, head included.
@@ -81,8 +88,9 @@ impl FrameKind {
             FrameKind::Challenge => Challenge::BYTES,
             FrameKind::Hello => Hello::BYTES,
             FrameKind::Ready => Ready::BYTES,
-            FrameKind::Round => RoundFrame::BYTES,
             FrameKind::Sample => Sample::BYTES,
+            FrameKind::Ping => Ping::BYTES,
+            FrameKind::Pong => Pong::BYTES,
             FrameKind::Refusal => Refusal::BYTES,
             FrameKind::Preamble => Preamble::BYTES,
         }
@@ -104,57 +112,17 @@ fn after_head(bytes: &[u8], kind: FrameKind) -> Result<Take<'_>, Reject> {
 }
 
 const _: () = assert!(
-    Challenge::BYTES == 40 && Hello::BYTES == 152 && Ready::BYTES == 24 && RoundFrame::BYTES == 128
+    Challenge::BYTES == 40 && Hello::BYTES == 112 && Ready::BYTES == 56 && Sample::BYTES == 56
 );
-const _: () = assert!(
-    Sample::BYTES == 48
-        && Refusal::BYTES == 16
-        && Preamble::BYTES == 48
-        && Observation::BYTES == 80
-);
-const _: () = assert!(CONTROL_BYTES_MAX >= RoundFrame::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
-
-/// First bytes on a data connection: names the collector whose observations follow. It is not authenticated: it reserves
-/// nothing, and displaces no other connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Preamble {
-    /// Index in the roster.
-    pub slot: u16,
-    /// The collector's public key.
-    pub key: [u8; 32],
-}
-
-impl Preamble {
-    /// Bytes of the frame.
-    pub const BYTES: usize = HEAD_BYTES + 2 + 6 + 32;
-
-    /// The frame as bytes.
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        head(FrameKind::Preamble)
-            .put(&self.slot.to_be_bytes())
-            .put(&[0; 6])
-            .put(&self.key)
-            .done()
-    }
-
-    /// Parses the frame.
-    pub fn decode(bytes: &[u8; Self::BYTES]) -> Result<Preamble, Reject> {
-        let mut take = after_head(bytes, FrameKind::Preamble)?;
-        let slot = take.u16();
-        take.zeros::<6>()?;
-        Ok(Preamble {
-            slot,
-            key: take.array(),
-        })
-    }
-}
+const _: () = assert!(Ping::BYTES == 16 && Pong::BYTES == 24 && Refusal::BYTES == 16);
+const _: () = assert!(Preamble::BYTES == 40 && DataFrame::BYTES == 96);
+const _: () = assert!(CONTROL_BYTES_MAX >= Ready::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rsoracle_proof::bytes::padded;
     use rsoracle_proof::reason::{Abstention, Miss};
-    use rsoracle_proof::record::{Answer, Record};
+    use rsoracle_proof::record::{Answer, Observation, Record};
 
     fn price_sample() -> Sample {
         let record = Record {
@@ -164,6 +132,7 @@ mod tests {
             age_us: None,
         };
         Sample {
+            tag: [6; 8],
             start_us: 1_790_000_000_000_000,
             record,
         }
@@ -193,30 +162,23 @@ mod tests {
             Challenge::encode,
         );
         let hello = Hello {
-            slot: 3,
             key: [1; 32],
-            source: padded("embedded:BTCUSDT"),
             clock_us: 5,
             signature: [9; 64],
         };
         flips(hello.encode(), Hello::decode, Hello::encode);
-        flips(
-            Ready {
-                clock_us: 5,
-                price: 87231.42,
-            }
-            .encode(),
-            Ready::decode,
-            Ready::encode,
-        );
-        let round = RoundFrame {
-            start_us: 1,
-            interval_us: 2,
-            samples: 3,
+        let ready = Ready {
             terms_digest: [4; 32],
-            signature: [5; 64],
+            slot: 3,
+            price: 87231.42,
         };
-        flips(round.encode(), RoundFrame::decode, RoundFrame::encode);
+        flips(ready.encode(), Ready::decode, Ready::encode);
+        flips(Ping { clock_us: 5 }.encode(), Ping::decode, Ping::encode);
+        let pong = Pong {
+            echo_us: 5,
+            clock_us: 6,
+        };
+        flips(pong.encode(), Pong::decode, Pong::encode);
         flips(price_sample().encode(), Sample::decode, Sample::encode);
         let miss = Record {
             index: 1,
@@ -234,13 +196,19 @@ mod tests {
             Refusal::encode,
         );
         flips(
-            Preamble {
-                slot: 3,
-                key: [1; 32],
-            }
-            .encode(),
+            Preamble { key: [1; 32] }.encode(),
             Preamble::decode,
             Preamble::encode,
+        );
+        let frame = DataFrame {
+            tag: [6; 8],
+            start_us: 7,
+            observation: [8; 80],
+        };
+        flips(
+            frame.encode(),
+            |bytes| Ok(DataFrame::decode(bytes)),
+            DataFrame::encode,
         );
         for answer in [
             Answer::Price(87231.42),

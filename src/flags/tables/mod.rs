@@ -37,12 +37,6 @@ const fn list(
     }
 }
 
-const SOURCE: Flag = flag(
-    "source",
-    "EXCHANGE:SYMBOL",
-    "binance:BTCUSDC",
-    "The source to sample. 'embedded:BTCUSDT' replays recorded trades.",
-);
 const FEED: Flag = flag(
     "feed",
     "NAME",
@@ -99,6 +93,76 @@ const CONNECTION_AGE: Flag = flag(
     "Replace a connection to the exchange after a round when it is this old. Each further slot does so 1% earlier.",
 );
 
+// Flags that `run` and `aggregate` share.
+const CONTROL_PORT: Flag = flag(
+    "control-port",
+    "PORT",
+    "8000",
+    "TCP port of the control channel; 0 takes a free one. If 8000 is in use, 'run' takes a free one, unless --bind or a port flag is given.",
+);
+const DATA_PORT: Flag = flag(
+    "data-port",
+    "PORT",
+    "8080",
+    "TCP port of the data channel; 0 takes a free one. If 8080 is in use, the same applies.",
+);
+const BIND: Flag = flag(
+    "bind",
+    "ADDRESS",
+    "127.0.0.1",
+    "IP address that both ports listen on.",
+);
+const READY_TIMEOUT: Flag = flag(
+    "ready-timeout",
+    "DURATION",
+    "10s",
+    "Timeout for collectors to become ready. After it, a quorum starts without the others.",
+);
+const AGGREGATOR_KEY: Flag = flag(
+    "aggregator-key",
+    "FILE",
+    "",
+    "Secret key of the aggregator, made by 'rsoracle keygen'. Without it the key is kept beside the journal, or new in every run.",
+);
+const DEVIATION: Flag = flag(
+    "deviation",
+    "PERCENT",
+    "",
+    "Publish only if the price differs from the last published one by at least this, such as 0.5%.",
+);
+const HEARTBEAT: Flag = flag(
+    "heartbeat",
+    "DURATION",
+    "",
+    "With --deviation: publish also if the last published price is this old.",
+);
+const MAX_MOVE: Flag = flag(
+    "max-move",
+    "PERCENT",
+    "",
+    "Withhold a price that differs from the last published one by more than this.",
+);
+const JOURNAL: Flag = flag(
+    "journal",
+    "FILE",
+    "",
+    "Append every report to this file. A report is on disk before its price is published. Beside it are the aggregator's key (FILE.key) and the newest report, published or not (FILE.newest).",
+);
+const RETIRE_KEY: Flag = flag(
+    "retire-key",
+    "FILE",
+    "",
+    "Replace the key that has signed the journal so far: this is the old one, --aggregator-key names the new one.",
+);
+const LATEST: Flag = flag(
+    "latest",
+    "FILE",
+    "",
+    "File for the newest published report. It is replaced atomically.",
+);
+const JSON: Flag = flag("json", "", "", "Print reports as JSON, one per line.");
+const QUIET: Flag = flag("quiet", "", "", "Print errors only, no progress.");
+
 /// The flags of `run`, by what they are about.
 const RUN_GROUPS: [(&str, &str); 5] = [
     (
@@ -111,10 +175,7 @@ const RUN_GROUPS: [(&str, &str); 5] = [
         "Files and output",
         "config check journal latest write-roster aggregator-key collector-keys retire-key json quiet",
     ),
-    (
-        "Ports, and collectors on other hosts",
-        "remote enrolment-dir bind control-port data-port",
-    ),
+    ("Ports", "bind control-port data-port"),
     (
         "Connections to exchanges",
         "endpoint ca-file proxy max-age max-silence ping-every connection-age",
@@ -188,51 +249,14 @@ pub static RUN: Command = Command {
             "How the collectors' prices are combined: trimmed-mean, median or mean.",
         ),
         SAMPLE_RULE,
-        flag(
-            "control-port",
-            "PORT",
-            "8000",
-            "TCP port of the control channel; 0 takes a free one. If 8000 is in use, a free port is taken, unless --remote, --bind or a port flag is given.",
-        ),
-        flag(
-            "data-port",
-            "PORT",
-            "8080",
-            "TCP port of the data channel; 0 takes a free one. If 8080 is in use, the same applies.",
-        ),
-        flag(
-            "bind",
-            "ADDRESS",
-            "127.0.0.1",
-            "IP address that both ports listen on.",
-        ),
+        CONTROL_PORT,
+        DATA_PORT,
+        BIND,
         CA_FILE,
         PROXY,
-        flag(
-            "ready-timeout",
-            "DURATION",
-            "10s",
-            "Timeout for collectors to become ready. After it, a quorum starts without the others.",
-        ),
-        flag(
-            "remote",
-            "N",
-            "0",
-            "Number of remote collectors. They take the last N slots, are started elsewhere, and need an enrolment file each.",
-        ),
-        flag(
-            "enrolment-dir",
-            "DIR",
-            "",
-            "Directory for the enrolment files of remote collectors (slot-N.enrolment; secret, mode 0600).",
-        ),
+        READY_TIMEOUT,
         ENDPOINT,
-        flag(
-            "aggregator-key",
-            "FILE",
-            "",
-            "Secret key of the aggregator, made by 'rsoracle keygen'. Without it the key is kept beside the journal, or new in every run.",
-        ),
+        AGGREGATOR_KEY,
         flag(
             "collector-keys",
             "DIR",
@@ -257,102 +281,111 @@ pub static RUN: Command = Command {
             "",
             "With --every: end after this many rounds.",
         ),
-        flag(
-            "deviation",
-            "PERCENT",
-            "",
-            "Publish only if the price differs from the last published one by at least this, such as 0.5%.",
-        ),
-        flag(
-            "heartbeat",
-            "DURATION",
-            "",
-            "With --deviation: publish also if the last published price is this old.",
-        ),
-        flag(
-            "max-move",
-            "PERCENT",
-            "",
-            "Withhold a price that differs from the last published one by more than this.",
-        ),
+        DEVIATION,
+        HEARTBEAT,
+        MAX_MOVE,
         flag(
             "max-spread",
             "PERCENT",
             "",
             "Withhold a price if the collectors' prices that it is made of differ by more than this.",
         ),
-        flag(
-            "journal",
-            "FILE",
-            "",
-            "Append every report to this file. A report is on disk before its price is published. Beside it are the aggregator's key (FILE.key) and the newest report, published or not (FILE.newest).",
-        ),
-        flag(
-            "retire-key",
-            "FILE",
-            "",
-            "Replace the key that has signed the journal so far: this is the old one, --aggregator-key names the new one.",
-        ),
-        flag(
-            "latest",
-            "FILE",
-            "",
-            "File for the newest published report. It is replaced atomically.",
-        ),
+        JOURNAL,
+        RETIRE_KEY,
+        LATEST,
         MAX_AGE,
         MAX_SILENCE,
         PING_EVERY,
         CONNECTION_AGE,
-        flag("json", "", "", "Print reports as JSON, one per line."),
-        flag("quiet", "", "", "Print errors only, no progress."),
+        JSON,
+        QUIET,
+    ],
+};
+
+/// `rsoracle aggregate`
+pub static AGGREGATE: Command = Command {
+    name: "aggregate",
+    job: "runs an aggregator for the collectors of a roster, which are started elsewhere, and prints verified prices",
+    notes: "It shows its public key at the start, which its collectors must know ('rsoracle collect' takes it). Samples, rules, \
+            schedule and keys are those of the roster.\n\
+            Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no price (no quorum, or withheld).",
+    example: "rsoracle aggregate --roster roster.toml --bind 0.0.0.0 --journal journal.jsonl",
+    operands: "",
+    groups: &[],
+    flags: &[
+        flag(
+            "roster",
+            "FILE",
+            "",
+            "The roster: the terms of the feed, and the key and source of each collector. Required.",
+        ),
+        CONTROL_PORT,
+        DATA_PORT,
+        BIND,
+        READY_TIMEOUT,
+        flag(
+            "rounds",
+            "N",
+            "",
+            "End after this many rounds, instead of when the roster's schedule ends.",
+        ),
+        AGGREGATOR_KEY,
+        DEVIATION,
+        HEARTBEAT,
+        MAX_MOVE,
+        JOURNAL,
+        RETIRE_KEY,
+        LATEST,
+        JSON,
+        QUIET,
     ],
 };
 
 /// `rsoracle collect`
 pub static COLLECT: Command = Command {
     name: "collect",
-    job: "runs one collector: samples a source when the aggregator says so, and signs and sends the average",
-    notes: "'rsoracle run' starts its collectors itself. A remote one is started by hand, with its enrolment on standard \
-            input: 64 bytes, the one-time secret and the aggregator's public key, as 'run --enrolment-dir' writes them. \
-            It ends when its aggregator ends.",
-    example: "rsoracle collect --slot 4 --source binance:BTCUSDC --control 192.0.2.7:8000 --data 192.0.2.7:8080 < slot-4.enrolment",
+    job: "runs one collector: samples a source by the clock, signs the averages and sends them",
+    notes: "'rsoracle run' starts its collectors itself. By hand, a collector takes its slot, its source and the schedule from a roster: its slot is the one that has its key. It does not end by itself, and no aggregator needs to be there.",
+    example: "rsoracle collect --roster roster.toml --key slot-4.key --aggregator oracle.example@KEY",
     operands: "",
     groups: &[],
     flags: &[
-        flag(
-            "slot",
-            "N",
-            "",
-            "Index in the aggregator's roster, from 0. Required.",
-        ),
-        SOURCE,
-        FEED,
-        flag(
-            "control",
-            "ADDRESS:PORT",
-            "127.0.0.1:8000",
-            "Address of the aggregator's control channel.",
-        ),
-        flag(
-            "data",
-            "ADDRESS:PORT",
-            "127.0.0.1:8080",
-            "Address of the aggregator's data channel.",
-        ),
-        SAMPLE_RULE,
-        CA_FILE,
-        PROXY,
-        ENDPOINT,
+        flag("roster", "FILE", "", "The roster, whose terms are signed."),
         flag(
             "key",
             "FILE",
             "",
-            "Sign with this key, made by 'rsoracle keygen', instead of a new one.",
+            "Sign with this key, made by 'rsoracle keygen'. A child without it makes a new one.",
         ),
+        list(
+            "aggregator",
+            "HOST[:CONTROL,DATA]@KEY",
+            "",
+            "An aggregator to send samples and answers to: host name or IP address, its two ports (8000 and 8080 if left out), and its public key in hexadecimal. May be repeated.",
+        ),
+        flag(
+            "state",
+            "DIR",
+            "",
+            "Directory of the mark, which says up to when the key has signed, so that nothing is signed twice. The default is $STATE_DIRECTORY, or else beside the key (FILE.mark).",
+        ),
+        CA_FILE,
+        PROXY,
+        ENDPOINT,
         MAX_AGE,
         MAX_SILENCE,
         PING_EVERY,
         CONNECTION_AGE,
+        flag(
+            "tether",
+            "",
+            "",
+            "For the children of 'rsoracle run' only, as are the flags below: rosters come by standard input, a socket, and this process ends when that is closed.",
+        ),
+        flag("slot", "N", "", "A child's index in the roster."),
+        flag("source", "EXCHANGE:SYMBOL", "", "A child's source."),
+        flag("control", "ADDRESS:PORT", "", "Its control channel."),
+        flag("data", "ADDRESS:PORT", "", "Its data channel."),
         flag(
             "stay",
             "",
@@ -461,6 +494,7 @@ pub static EXCHANGE: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 10] = [
-    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE, &MANUAL,
+pub static COMMANDS: [&Command; 11] = [
+    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
+    &MANUAL,
 ];

@@ -1,0 +1,121 @@
+//! Turns a collector's settings into its ties: by the tether, or by a roster file, key and mark.
+
+use super::complaints::Complaints;
+use super::mark::Mark;
+use super::rosters::Rosters;
+use super::settings::{Charge, Collect};
+use super::tether::Tether;
+use super::ties::Ties;
+use super::uplink::{Present, Uplink};
+use crate::exchange::roots::variable;
+use crate::keys::file as key_file;
+use crate::keys::secret::SecretKey;
+use crate::source::Source;
+use crate::system::limits::TOML_BYTES_MAX;
+use crate::system::now::wall_us;
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::seal::hex;
+use rsoracle_proof::terms::Terms;
+use rsoracle_verify::error::Error;
+use rsoracle_verify::files;
+use std::path::Path;
+
+/// What a collector is charged with.
+pub(super) struct Charged {
+    pub(super) source: Source,
+    pub(super) ties: Ties,
+    pub(super) mark: Option<Mark>,
+}
+
+/// Reads the key, and takes the tether or reads the roster and the mark.
+pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
+    let key = match &config.key {
+        Some(path) => key_file::read(path)?,
+        None => key_file::unsaved()?,
+    };
+    let public = key.public();
+    // Whoever had the key before this process signed for earlier starts only. Nobody had a fresh key.
+    let floor_us = config.key.as_ref().map_or(0, |_| wall_us());
+    let mut rosters = Rosters::new(floor_us);
+    let (path, state) = match &config.charge {
+        Charge::Roster { path, state } => (path, state.as_deref()),
+        Charge::Tether { slot, source } => {
+            let tether = Some(Tether::take(&public)?);
+            return Ok(Charged {
+                ties: ties(config, key, *slot, source, rosters, tether),
+                source: source.clone(),
+                mark: None,
+            });
+        }
+    };
+    let key_path = config.key.as_deref().expect("--roster needs --key");
+    let failed = |why| Error::new(format!("cannot sign under the roster {path}"), why);
+    let terms = read_roster(path)?;
+    let slot = terms.slot_of(&public).ok_or_else(|| {
+        let why = format!("no slot has the key {} of {key_path}", hex(public.bytes()));
+        let advice =
+            "name the key file of one of its slots; 'rsoracle keys FILE' shows a file's key";
+        failed(why).advise(advice)
+    })?;
+    let name = terms.seats[usize::from(slot)].source.clone();
+    let source = Source::parse(&name).map_err(|right| {
+        failed(format!(
+            "slot {slot} has the source {name}; it takes {right}"
+        ))
+    })?;
+    let taken = rosters.take(Ok(terms), 0, &public, slot, &name);
+    taken.map_err(failed)?;
+    let mark = Mark::open(mark_path(key_path, state)?, key_path, public)?;
+    rosters.begin(floor_us.max(mark.of(&rosters.digest())));
+    Ok(Charged {
+        ties: ties(config, key, slot, &source, rosters, None),
+        source,
+        mark: Some(mark),
+    })
+}
+
+fn ties(
+    config: &Collect,
+    key: SecretKey,
+    slot: u16,
+    source: &Source,
+    rosters: Rosters,
+    tether: Option<Tether>,
+) -> Ties {
+    let places = config.aggregators.iter().cloned();
+    Ties {
+        present: Present {
+            key,
+            slot,
+            digest: rosters.digest(),
+            price: None,
+            running: None,
+        },
+        source: source.name.clone(),
+        tether,
+        rosters,
+        uplinks: places.map(Uplink::new).collect(),
+        complaints: Complaints::new(&config.role()),
+    }
+}
+
+/// The terms in a roster file.
+fn read_roster(path: &str) -> Result<Terms, Error> {
+    let attempt = format!("cannot read the roster {path}");
+    let bytes = files::read(path, TOML_BYTES_MAX as u64, &attempt)?;
+    let text = files::text(bytes).map_err(|why| Error::new(&attempt, why))?;
+    let roster = Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong))?;
+    Ok(roster.terms)
+}
+
+/// Where the mark of a key is: beside the key file or, under the key file's name, in the state directory.
+fn mark_path(key_path: &str, state: Option<&str>) -> Result<String, Error> {
+    let name = Path::new(key_path).file_name().unwrap_or_default();
+    // systemd separates several directories by colons.
+    let set = variable("STATE_DIRECTORY")?;
+    let set = set.as_deref().and_then(|dirs| dirs.split(':').next());
+    Ok(match state.or(set) {
+        Some(dir) => format!("{dir}/{}.mark", name.display()),
+        None => format!("{key_path}.mark"),
+    })
+}

@@ -1,0 +1,188 @@
+//! What ties a collector to others: the tether to its parent, if it has one, its rosters, and its aggregators.
+//!
+//! Invariant: nothing here waits, except [`Ties::wait`] and [`Ties::connect`] for as long as they say.
+
+use super::complaints::Complaints;
+use super::rosters::{Rosters, Task};
+use super::tether::Tether;
+use super::uplink::{Present, Running, Uplink, gap};
+use crate::system::limits::{CUT_SHORT_MAX, GAP_US_MIN, OPEN_MS_MAX};
+use crate::system::now::wall_us;
+use crate::wire::tether::Handed;
+use rsoracle_proof::record::{Answer, Observation, Record};
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use rsoracle_proof::terms::tag;
+use rsoracle_verify::error::Error;
+use std::time::{Duration, Instant};
+
+/// Everything that a collector is tied to.
+pub(super) struct Ties {
+    pub(super) present: Present,
+    pub(super) source: String,
+    pub(super) tether: Option<Tether>,
+    pub(super) rosters: Rosters,
+    pub(super) uplinks: Vec<Uplink>,
+    pub(super) complaints: Complaints,
+}
+
+impl Ties {
+    /// Reads and sends what there is. Fails if the parent has ended.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.read_tether(Duration::ZERO)?;
+        self.sweep();
+        Ok(())
+    }
+
+    /// Like [`Ties::look`], but also fails if a round begins within `lead_us`: for work that must not delay one. With `None`,
+    /// rounds wait.
+    pub(super) fn look_before_round(&mut self, lead_us: Option<u64>) -> Result<(), Error> {
+        self.look()?;
+        match self.left(lead_us).is_zero() {
+            true => Err(Error::new("interrupted", "a round is about to begin")),
+            false => Ok(()),
+        }
+    }
+
+    /// The time until `lead_us` before the next round, for connecting to the exchange.
+    pub(super) fn left(&self, lead_us: Option<u64>) -> Duration {
+        let ends_us = lead_us.zip(self.next_start_us());
+        let left_us = ends_us.map(|(lead, start)| start.saturating_sub(wall_us() + lead));
+        let most_us = OPEN_MS_MAX * 1_000;
+        Duration::from_micros(left_us.map_or(most_us, |us| us.min(most_us)))
+    }
+
+    /// Whether the parent has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.tether.as_ref().is_some_and(Tether::ended)
+    }
+
+    /// Waits up to `patience`; stops early if something is handed down.
+    pub(super) fn wait(&mut self, patience: Duration) -> Result<(), Error> {
+        match self.tether {
+            Some(_) => self.read_tether(patience),
+            None => {
+                std::thread::sleep(patience);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes what was handed down; waits up to `patience` for the first of it.
+    fn read_tether(&mut self, mut patience: Duration) -> Result<(), Error> {
+        while let Some(tether) = &mut self.tether
+            && let Some(handed) = tether.read(patience)?
+        {
+            patience = Duration::ZERO;
+            match handed {
+                Handed::Aggregator(bytes) => {
+                    let key = PublicKey::decode(&bytes).ok_or_else(|| {
+                        Error::new("cannot read the tether", "the aggregator's key is no key")
+                    })?;
+                    self.uplinks.iter_mut().for_each(|uplink| uplink.learn(key));
+                }
+                Handed::Roster { from_us, text } => self.take_roster(from_us, &text),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_roster(&mut self, from_us: u64, text: &str) {
+        let (key, slot) = (self.present.key.public(), self.present.slot);
+        let parsed = Roster::parse(text).map_err(|wrong| wrong.to_string());
+        let terms = parsed.map(|roster| roster.terms);
+        let taken = self.rosters.take(terms, from_us, &key, slot, &self.source);
+        self.present.digest = self.rosters.digest();
+        if let Err(why) = taken {
+            let text =
+                format!("cannot sign under the roster that 'rsoracle run' handed down: {why}");
+            self.complaints.add(text);
+        }
+    }
+
+    /// Reads what the aggregators sent, and sends them what there is to say.
+    fn sweep(&mut self) {
+        for uplink in &mut self.uplinks {
+            if let Some(text) = uplink.sweep(&self.present) {
+                self.complaints.add(text);
+            }
+        }
+    }
+
+    /// Opens connections to aggregators that are missing, if there is time before the next instant: that of a sample at
+    /// `instant_us`, or the start of the next round. Attempts that instants cut short again and again get more time if there is no
+    /// aggregator that the instants could matter to.
+    pub(super) fn connect(&mut self, instant_us: Option<u64>) {
+        let next_us = instant_us.or_else(|| self.next_start_us());
+        for index in 0..self.uplinks.len() {
+            let none_up = !self.uplinks.iter().any(Uplink::is_up);
+            let late = none_up && self.uplinks[index].cut_short > CUT_SHORT_MAX;
+            if let Some(time) = gap(wall_us(), next_us.filter(|_| !late)) {
+                self.connect_one(index, time);
+            }
+        }
+    }
+
+    /// The start of the next round, if there is one.
+    fn next_start_us(&self) -> Option<u64> {
+        self.rosters.next(wall_us()).map(|(_, start_us)| start_us)
+    }
+
+    fn connect_one(&mut self, index: usize, time: Duration) {
+        let until = Instant::now() + time;
+        if let Some(text) = self.uplinks[index].connect(until, &self.present) {
+            self.complaints.add(text);
+        }
+    }
+
+    /// Begins a round.
+    pub(super) fn begin(&mut self, task: &Task, start_us: u64) {
+        self.rosters.begin(start_us);
+        let (now, now_us) = (Instant::now(), wall_us());
+        let at = |after_us: u64| {
+            let us = (start_us + after_us).saturating_sub(now_us);
+            now + Duration::from_micros(us)
+        };
+        self.present.running = Some(Running {
+            tag: tag(&task.digest),
+            start_us,
+            answer_at: at(task.schedule.last_us()),
+            end_at: at(task.schedule.length_us()),
+            records: Vec::new(),
+            answer: None,
+        });
+    }
+
+    /// Sends a sample's record of the running round.
+    pub(super) fn put(&mut self, record: Record) {
+        let running = self.present.running.as_mut();
+        running.expect("a round is running").records.push(record);
+        self.sweep();
+    }
+
+    /// Signs the answer of the running round, once it has all records, and sends it. An aggregator that has no data connection yet
+    /// gets one, for which there is little time if the next round is near.
+    pub(super) fn answer(&mut self, task: &Task, answer: Answer, timestamp_us: u64) {
+        let present = &mut self.present;
+        let running = present.running.as_mut().expect("a round is running");
+        let context = ObservationContext {
+            terms_digest: &task.digest,
+            slot: present.slot,
+            start_us: running.start_us,
+            samples_digest: &samples_digest(&running.records),
+        };
+        let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
+        let observation = Observation {
+            answer,
+            timestamp_us,
+            signature: present.key.sign(&bytes),
+        };
+        running.answer = Some(observation.encode());
+        self.sweep();
+        let least = Duration::from_micros(GAP_US_MIN);
+        let time = gap(wall_us(), self.next_start_us()).unwrap_or(least);
+        for index in 0..self.uplinks.len() {
+            self.connect_one(index, time);
+        }
+    }
+}
