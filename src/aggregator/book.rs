@@ -13,7 +13,7 @@ use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
-use rsoracle_proof::seal::{PublicKey, samples_digest};
+use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -32,8 +32,6 @@ pub struct Book {
     /// Start of the last round; the next round must start later.
     last_start_us: u64,
     ephemeral: bool,
-    /// Whether the journal has reports of more than one aggregator key, or its first one is unreadable.
-    pub key_changed: bool,
     /// The line of the newest published report, until it has been written to the file of `--latest`.
     unwritten: Option<String>,
     /// The line of the newest report, until it has been written beside the journal.
@@ -106,7 +104,7 @@ fn check_apart(config: &Run) -> Result<(), Error> {
         ("journal", config.journal.clone()),
         ("aggregator's key", key_path(config)),
         ("retired key", config.retire_key.clone()),
-        ("file of certificates", config.ca_file.clone()),
+        ("file of certificates", config.ca_file().cloned()),
         ("file of proofs", beside("proofs")),
         ("file of the journal's torn lines", beside("torn")),
         ("file of the newest report", beside("newest")),
@@ -166,7 +164,6 @@ impl Book {
         let mut replaced = config.latest.iter().chain([&beside]);
         replaced.try_for_each(|path| file::make_replaceable(path))?;
         check_apart(config)?;
-        book.key_changed = end.newest.is_some() && resume::first_key(path) != Some(key.public());
         let mut lines = warnings(&journal, &beside);
         if torn > 0 {
             lines.push(Remark::Warning(format!(
@@ -265,7 +262,8 @@ impl Book {
     ) -> Result<Kept, Error> {
         // Even if the report cannot be written, no other round may have this start.
         self.last_start_us = round.start_us;
-        let mut report = Report::new(self.number, round, refused, config.policy, self.last);
+        let (number, policy) = (self.number, config.policy);
+        let mut report = Report::new(number, key.public(), round, refused, policy, self.last);
         report.previous = self.previous;
         report.ephemeral = self.ephemeral;
         report.sign(key);
@@ -344,18 +342,12 @@ pub fn proofs_in(report: &Report) -> Vec<Proof> {
     let terms = &report.round.terms;
     let parts = report.round.parts.iter().enumerate();
     let proof = |(slot, part): (usize, &Part)| {
-        let seat = &terms.seats[slot];
-        let digest = samples_digest(&part.records);
         Some(Proof {
-            key: seat.key?,
+            key: terms.seats[slot].key?,
             terms_digest: report.round.digest,
             slot: slot as u16,
-            feed: terms.feed.clone(),
-            source: seat.source.clone(),
             start_us: report.round.start_us,
-            samples: terms.samples,
-            interval_us: terms.interval_us,
-            answers: [(digest, part.observation?), (digest, part.equivocated?)],
+            answers: [part.signed_answer()?, part.equivocated?],
         })
     };
     parts.filter_map(proof).collect()

@@ -3,33 +3,28 @@
 //! Invariant: arguments hold no secret, and the environment holds none but a proxy's password. All children share one socket
 //! as standard error. The aggregator reads its other end, so that only one process writes to the terminal.
 
-use super::settings::Run;
-use super::setup::write_enrolment;
+use super::settings::is_embedded;
+use super::tether::Tether;
 use super::{Aggregator, words};
 use crate::keys::file as keyfile;
-use crate::keys::secret::wipe;
 use crate::system::child::{Child, this_program};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
-use rsoracle_verify::duration::duration_text;
+use rsoracle_proof::duration::duration_text;
+use rsoracle_proof::seal::hex;
 use rsoracle_verify::error::Error;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What a collector's command line needs besides the configuration.
-pub struct CollectorPlace<'a> {
-    /// The collector's slot.
-    pub slot: u16,
-    /// Address of the control channel.
-    pub control: SocketAddr,
-    /// Address of the data channel.
-    pub data: SocketAddr,
-    /// Address of the embedded exchange, if there is one.
-    pub endpoint: Option<&'a Endpoint>,
+/// A collector that this process has started.
+pub struct LocalCollector {
+    /// The process.
+    pub process: Child,
+    /// The collector ends when this is closed, so it never outlives us.
+    pub tether: Tether,
 }
 
 impl Aggregator<'_> {
@@ -47,7 +42,7 @@ impl Aggregator<'_> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
-        for warning in words::warnings(&self.config.tolerance()) {
+        for warning in words::warnings(&self.config.terms.tolerance()) {
             self.tell(&warning);
         }
         if self.has_exchange() {
@@ -59,15 +54,17 @@ impl Aggregator<'_> {
             self.endpoint = Some(exchange.endpoint.clone());
             self.exchange = Some(exchange);
         }
-        let endpoint = self.endpoint.clone();
-        for slot in 0..self.config.collectors {
-            let place = CollectorPlace {
-                slot,
-                control,
-                data,
-                endpoint: endpoint.as_ref(),
-            };
-            self.start_collector(&place)?;
+        if self.config.children.is_none() {
+            let (key, digest) = (self.key.public(), self.config.terms.digest());
+            self.tell(&format!(
+                "this aggregator's key is {}; the digest of its terms begins with {}",
+                hex(key.bytes()),
+                hex(&digest[..8])
+            ));
+            return Ok(());
+        }
+        for slot in 0..self.config.terms.n() {
+            self.start_collector(slot)?;
             // The first collectors connect already, and the listener's queue is short.
             self.sweep();
         }
@@ -76,72 +73,60 @@ impl Aggregator<'_> {
 
     /// Whether this aggregator starts the embedded exchange.
     pub(super) fn has_exchange(&self) -> bool {
-        self.config.embedded() && self.config.endpoint.is_none()
+        let children = self.config.children.as_ref();
+        self.config.embedded() && children.is_some_and(|children| children.endpoint.is_none())
     }
 
-    /// Starts a local collector, or writes the enrolment of a remote one.
-    pub(super) fn start_collector(&mut self, place: &CollectorPlace) -> Result<(), Error> {
-        let slot = &mut self.slots[usize::from(place.slot)];
-        let mut enrolment = [0; 64];
-        enrolment[..32].copy_from_slice(slot.secret.expose());
-        enrolment[32..].copy_from_slice(self.key.public().bytes());
-        let done = if slot.remote {
-            let dir = self.config.enrolment_dir.as_deref();
-            write_enrolment(dir.expect("--remote needs it"), place.slot, &enrolment)
-        } else {
-            let child = collector(self.config, place, &enrolment, &self.log);
-            child.map(|child| slot.child = Some(child))
-        };
-        wipe(&mut enrolment);
-        done
+    /// Starts the collector of a slot.
+    pub(super) fn start_collector(&mut self, slot: u16) -> Result<(), Error> {
+        let what = format!("collector {slot}");
+        let failed = |error| Error::new(format!("cannot start {what}"), error).passing();
+        let (tether, stdin) = Tether::new(&self.key.public()).map_err(failed)?;
+        let mut command = self.collector(slot)?;
+        command
+            .stdin(Stdio::from(stdin))
+            .stdout(self.log.for_child()?)
+            .stderr(self.log.for_child()?);
+        let process = Child::spawn(&mut command, &what)?;
+        self.slots[usize::from(slot)].child = Some(LocalCollector { process, tether });
+        Ok(())
     }
-}
 
-/// Starts one collector, and writes its enrolment to its standard input.
-pub fn collector(
-    config: &Run,
-    place: &CollectorPlace,
-    enrolment: &[u8; 64],
-    log: &Log,
-) -> Result<Child, Error> {
-    let mut command = this_program()?;
-    command.arg("collect");
-    command.args(["--slot", &place.slot.to_string()]);
-    let slot = usize::from(place.slot);
-    let source = &config.sources[slot];
-    command.args(["--source", &source.name, "--feed", &config.feed]);
-    command.args([
-        "--control",
-        &place.control.to_string(),
-        "--data",
-        &place.data.to_string(),
-    ]);
-    command.args(["--sample-rule", config.sample_rule.name()]);
-    command.args(["--connection-age", &duration_text(config.connection_age_us)]);
-    command.args(config.overrides[slot].flags());
-    if config.every_us.is_some() {
-        command.arg("--stay");
+    /// The command that runs the collector of a slot.
+    fn collector(&self, index: u16) -> Result<Command, Error> {
+        let (config, slot) = (self.config, usize::from(index));
+        let children = config.children.as_ref().expect("it starts collectors");
+        let source = &config.terms.seats[slot].source;
+        let mut command = this_program()?;
+        command.args(["collect", "--tether", "--slot", &index.to_string()]);
+        command.args(["--source", source]);
+        command.args(["--control", &self.control.address.to_string()]);
+        command.args(["--data", &self.data.address.to_string()]);
+        command.args([
+            "--connection-age",
+            &duration_text(children.connection_age_us),
+        ]);
+        command.args(children.overrides[slot].flags());
+        if !config.single() {
+            command.arg("--stay");
+        }
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| is_embedded(source)) {
+            command.args(["--endpoint", &endpoint.url]);
+        }
+        if let Some(file) = &children.ca_file {
+            command.args(["--ca-file", file]);
+        }
+        if let Some(dir) = &children.keys {
+            command.args(["--key", &keyfile::of_slot(dir, index)]);
+        }
+        command.envs(
+            children
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        Ok(command)
     }
-    if let Some(endpoint) = place.endpoint.filter(|_| source.embedded) {
-        command.args(["--endpoint", &endpoint.url]);
-    }
-    if let Some(file) = &config.ca_file {
-        command.args(["--ca-file", file]);
-    }
-    if let Some(dir) = &config.collector_keys {
-        command.args(["--key", &keyfile::of_slot(dir, place.slot)]);
-    }
-    command.envs(config.environment.iter().map(|(name, value)| (name, value)));
-    command
-        .stdin(Stdio::piped())
-        .stdout(log.for_child()?)
-        .stderr(log.for_child()?);
-    let what = format!("collector {}", place.slot);
-    let mut child = Child::spawn(&mut command, &what)?;
-    let mut stdin = child.take_stdin().expect("standard input is a pipe");
-    // The write fails if the child has ended already, which `sweep` notices.
-    let _ = stdin.write_all(enrolment);
-    Ok(child)
 }
 
 /// The embedded exchange, running as a child.

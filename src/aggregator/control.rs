@@ -1,9 +1,12 @@
-//! The aggregator's end of the control channel. A connection is a *stranger* until its hello proves that it is the collector
-//! of a slot; then it is that slot's *member*.
+//! The aggregator's end of the control channel. A connection is a *stranger* until its hello proves a key that the terms name;
+//! then it is a *member* of that key's slot.
 //!
 //! Invariant: a stranger costs a bounded buffer, one signature check, and at most [`HELLO_MS_MAX`]. It takes no slot. When
-//! there are too many strangers, they displace only each other, the oldest first: an honest collector needs milliseconds.
+//! there are too many strangers, they displace only each other, the oldest first: an honest collector needs milliseconds. A
+//! member displaces only another of its own key.
 
+use super::agreed::Agreed;
+use super::tracks::{Track, Tracks};
 use super::{Slot, count};
 use crate::keys::secret::signed_hello;
 use crate::system::clock::span;
@@ -12,13 +15,11 @@ use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::system::random;
 use crate::wire::{
-    CONTROL_BYTES_MAX, Challenge, FrameKind, HEAD_BYTES, Hello, Ready, Refusal, Sample,
+    CONTROL_BYTES_MAX, Challenge, FrameKind, HEAD_BYTES, Hello, Ping, Pong, Ready, Refusal, Sample,
 };
-use rsoracle_proof::bytes::padded;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Refused;
-use rsoracle_proof::round::Round;
-use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::seal::{PublicKey, hex};
 use rsoracle_verify::error::Error;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -26,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// Most frames of one member that are read in one sweep.
 const FRAMES_PER_SWEEP: usize = 64;
+/// Most members of one slot.
+const MEMBERS_MAX: usize = 2;
 
 /// A connection that has not proved anything yet.
 struct Stranger {
@@ -34,80 +37,76 @@ struct Stranger {
     since: Instant,
 }
 
-/// The connected collector of a slot.
+/// A connected collector of a slot.
 pub struct Member {
-    /// Its connection.
-    pub inbox: Inbox<CONTROL_BYTES_MAX>,
-    /// The nonce of its challenge.
-    pub nonce: [u8; 32],
-    /// The signature in its hello.
-    pub hello_signature: [u8; 64],
-    /// Time from challenge to hello.
-    pub round_trip_us: u64,
-    /// Its clock minus ours when its hello was read; includes the hello's travel time.
-    pub clock_offset_us: i64,
+    inbox: Inbox<CONTROL_BYTES_MAX>,
+    /// The samples that came over this connection.
+    pub tracks: Tracks,
     /// The first price that it read; `None` until it is ready.
     pub first_price: Option<f64>,
-    /// Start of the last round that was announced to it; 0 if none was.
-    pub round_start_us: u64,
+    /// When bytes came from it last.
+    heard_at: Instant,
+    /// When the last ping was sent, and our clock in it.
+    pinged: (Instant, u64),
+    /// When the first ping was sent after which no bytes came.
+    unanswered_since: Option<Instant>,
+    /// Its clock minus ours, and the round trip within whose half that is known, in microseconds.
+    clock: Option<(i64, u64)>,
+    /// Whether the operator was told about its clock.
+    clock_told: bool,
 }
 
 /// The listening socket, and the strangers on it.
 pub struct ControlChannel {
     listener: TcpListener,
     strangers: VecDeque<Stranger>,
+    /// The aggregator's key, which hellos sign.
+    key: PublicKey,
     /// The address that it listens on.
     pub address: SocketAddr,
 }
 
 impl ControlChannel {
-    /// Takes over a non-blocking listener.
-    pub fn new(listener: TcpListener) -> Result<ControlChannel, Error> {
+    /// Takes over a non-blocking listener. `key` is the aggregator's.
+    pub fn new(listener: TcpListener, key: PublicKey) -> Result<ControlChannel, Error> {
         let address = listener.local_addr();
         let address = address
             .map_err(|error| Error::new("cannot read the control channel's address", error))?;
         Ok(ControlChannel {
             listener,
             strangers: VecDeque::new(),
+            key,
             address,
         })
     }
 
-    /// Polls every connection once. `joining`: whether collectors may join now. Returns whether a member left, or strangers are
-    /// connected: members' frames can wait.
+    /// Polls every connection once. Samples of rounds that start before `floor_us` are over. Returns whether a member left, or
+    /// strangers are connected: members' frames can wait.
     pub fn sweep(
         &mut self,
         slots: &mut [Slot],
-        mut round: Option<&mut Round>,
-        joining: bool,
+        agreed: &Agreed,
+        floor_us: u64,
         refused: &mut Refused,
     ) -> bool {
         let mut stirred = !self.strangers.is_empty();
+        let now = Instant::now();
         for (index, slot) in slots.iter_mut().enumerate() {
-            let Some(member) = &mut slot.member else {
-                continue;
-            };
-            let heard = hear(member, index as u16, round.as_deref_mut(), refused);
-            let Err(departure) = heard else { continue };
-            stirred = true;
-            let member = slot.member.take().expect("it was just heard");
-            match departure {
-                Departure::Refused(reason) => {
-                    slot.remark = format!("refused: {reason}");
-                    refuse(member.inbox, reason, refused);
+            let mut at = 0;
+            while let Some(member) = slot.members.get_mut(at) {
+                let heard = hear(member, index as u16, agreed, floor_us, refused);
+                match heard.and_then(|()| member.ping_in_time(now)) {
+                    Ok(()) => at += 1,
+                    Err(departure) => {
+                        stirred = true;
+                        let member = slot.leave(at, floor_us);
+                        dismiss(slot, member, departure, agreed, refused);
+                    }
                 }
-                Departure::Refuses(reason) => {
-                    slot.remark = format!("it refused this aggregator: {reason}")
-                }
-                // Keep an earlier remark: how its process ended says more.
-                Departure::Ended if slot.remark.is_empty() => {
-                    slot.remark.push_str("its control connection ended");
-                }
-                Departure::Ended => {}
             }
         }
         // Read hellos before accepting, so that no stranger is displaced after its hello has arrived.
-        self.prove(slots, joining, refused);
+        self.prove(slots, floor_us, refused);
         self.accept(refused);
         stirred || !self.strangers.is_empty()
     }
@@ -137,18 +136,22 @@ impl ControlChannel {
     }
 
     /// Reads hellos: a stranger becomes a member, stays a stranger, or is refused.
-    fn prove(&mut self, slots: &mut [Slot], joining: bool, refused: &mut Refused) {
+    fn prove(&mut self, slots: &mut [Slot], floor_us: u64, refused: &mut Refused) {
         for _ in 0..self.strangers.len() {
             let Some(mut stranger) = self.strangers.pop_front() else {
                 return;
             };
             stranger.inbox.fill();
-            match stranger.proof(slots, joining) {
-                Ok(Some((key, hello))) => {
-                    let slot = &mut slots[usize::from(hello.slot)];
-                    slot.key = Some(key);
+            match stranger.proof(slots, &self.key) {
+                Ok(Some(at)) => {
+                    let slot = &mut slots[at];
                     slot.remark.clear();
-                    slot.member = Some(stranger.enter(hello));
+                    let silent =
+                        (0..slot.members.len()).min_by_key(|at| slot.members[*at].heard_at);
+                    if let Some(at) = silent.filter(|_| slot.members.len() >= MEMBERS_MAX) {
+                        refuse(slot.leave(at, floor_us).inbox, Reject::Displaced, refused);
+                    }
+                    slot.members.push(stranger.enter());
                 }
                 Ok(None) if stranger.inbox.ended() && stranger.inbox.bytes().is_empty() => {}
                 Ok(None) if stranger.inbox.ended() => count(refused, Reject::HalfFrame),
@@ -159,25 +162,28 @@ impl ControlChannel {
     }
 }
 
-/// What is wrong with the clocks of the collectors to whom their first round is about to be announced.
-pub(super) fn clock_lines(slots: &[Slot]) -> Vec<String> {
-    let line = |(index, slot): (u16, &Slot)| {
-        let member = slot.member.as_ref().filter(|_| slot.ready())?;
-        let (off_us, new) = (member.clock_offset_us, member.round_start_us == 0);
-        let way = if off_us < 0 { "behind" } else { "ahead of" };
-        let off = off_us.unsigned_abs() > CLOCK_OFF_US_MAX + member.round_trip_us;
-        (off && new).then(|| format!("aggregator: collector {index}: its clock is {} {way} this machine's: set both (NTP); its samples are not taken when the others are, and its answers may come too late", span(off_us.unsigned_abs())))
-    };
-    (0..).zip(slots).filter_map(line).collect()
+/// What is wrong with the clocks of collectors, told once for each connection.
+pub(super) fn clock_lines(slots: &mut [Slot]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (index, slot) in slots.iter_mut().enumerate() {
+        for member in slot.members.iter_mut().filter(|member| !member.clock_told) {
+            let Some((off_us, round_trip_us)) = member.clock else {
+                continue;
+            };
+            let way = if off_us < 0 { "behind" } else { "ahead of" };
+            let off_us = off_us.unsigned_abs();
+            if off_us > CLOCK_OFF_US_MAX + round_trip_us / 2 {
+                member.clock_told = true;
+                lines.push(format!("aggregator: collector {index}: its clock is {} {way} this machine's: set both (NTP); its samples are not taken when the others are, and its answers may come too late", span(off_us)));
+            }
+        }
+    }
+    lines
 }
 
 impl Stranger {
-    /// The hello, once it has arrived and everything about it was checked, and its key.
-    fn proof(
-        &mut self,
-        slots: &[Slot],
-        joining: bool,
-    ) -> Result<Option<(PublicKey, Hello)>, Reject> {
+    /// The index of the slot whose key it proves, once its hello has arrived.
+    fn proof(&mut self, slots: &[Slot], aggregator: &PublicKey) -> Result<Option<usize>, Reject> {
         if let Some(head) = self.inbox.peek::<HEAD_BYTES>()
             && FrameKind::decode(&head)? != FrameKind::Hello
         {
@@ -192,42 +198,80 @@ impl Stranger {
             };
         };
         let hello = Hello::decode(&bytes)?;
-        let slot = slots
-            .get(usize::from(hello.slot))
-            .ok_or(Reject::SlotUnknown)?;
         let key = PublicKey::decode(&hello.key).ok_or(Reject::KeyWeak)?;
-        if !signed_hello(&key, &self.nonce, &slot.secret, &hello) {
-            return Err(Reject::HelloSignature);
+        let at = slots.iter().position(|slot| slot.key == Some(key));
+        let at = at.ok_or(Reject::KeyUnknown)?;
+        if signed_hello(&key, &self.nonce, aggregator, &hello) {
+            Ok(Some(at))
+        } else {
+            Err(Reject::HelloSignature)
         }
-        if hello.source != padded::<32>(&slot.source) {
-            return Err(Reject::SourceDiffers);
-        }
-        if !joining {
-            return Err(Reject::RoundRunning);
-        }
-        if slot.member.is_some() {
-            return Err(Reject::SlotTaken);
-        }
-        let elsewhere = |(index, other): (usize, &Slot)| {
-            index != usize::from(hello.slot) && other.key == Some(key)
-        };
-        if slots.iter().enumerate().any(elsewhere) {
-            return Err(Reject::KeyTaken);
-        }
-        Ok(Some((key, hello)))
     }
 
-    fn enter(mut self, hello: Hello) -> Member {
+    /// It becomes a member, and gets its first ping.
+    fn enter(mut self) -> Member {
         self.inbox.consume(Hello::BYTES);
-        Member {
-            round_trip_us: self.since.elapsed().as_micros() as u64,
-            clock_offset_us: hello.clock_us.wrapping_sub(wall_us()).cast_signed(),
+        let now = Instant::now();
+        let mut member = Member {
             inbox: self.inbox,
-            nonce: self.nonce,
-            hello_signature: hello.signature,
+            tracks: Tracks::default(),
             first_price: None,
-            round_start_us: 0,
+            heard_at: now,
+            pinged: (now, 0),
+            unanswered_since: None,
+            clock: None,
+            clock_told: false,
+        };
+        member.ping(now);
+        member
+    }
+}
+
+impl Member {
+    fn ping(&mut self, now: Instant) {
+        let clock_us = wall_us();
+        self.pinged = (now, clock_us);
+        self.unanswered_since.get_or_insert(now);
+        self.inbox.send(&Ping { clock_us }.encode());
+    }
+
+    /// Pings it if that is due. It departs if it has been silent for too long although it was pinged.
+    fn ping_in_time(&mut self, now: Instant) -> Result<(), Departure> {
+        let silence = Duration::from_millis(SILENCE_MS_MAX);
+        let since = |at: Instant| now.saturating_duration_since(at);
+        if self.unanswered_since.is_some_and(|at| since(at) > silence) {
+            return Err(Departure::Refused(Reject::Silent));
         }
+        if since(self.pinged.0) >= Duration::from_millis(PING_MS) {
+            self.ping(now);
+        }
+        Ok(())
+    }
+
+    /// Takes the answer to the last ping: what it says about the member's clock.
+    fn pong(&mut self, pong: Pong) {
+        let (at, clock_us) = self.pinged;
+        if pong.echo_us == clock_us {
+            let round_trip_us = at.elapsed().as_micros() as u64;
+            let middle_us = clock_us + round_trip_us / 2;
+            let offset_us = pong.clock_us.wrapping_sub(middle_us).cast_signed();
+            self.clock = Some((offset_us, round_trip_us));
+        }
+    }
+}
+
+impl Slot {
+    /// Takes a member out of the slot, and keeps what it has sent of the round that starts at `start_us`.
+    fn leave(&mut self, at: usize, start_us: u64) -> Member {
+        let member = self.members.remove(at);
+        let records = member.tracks.at(start_us);
+        if self.left.start_us != start_us || records.len() > self.left.records.len() {
+            self.left = Track {
+                start_us,
+                records: records.to_vec(),
+            };
+        }
+        member
     }
 }
 
@@ -239,6 +283,8 @@ enum Departure {
     Refused(Reject),
     /// It refused what we sent.
     Refuses(Reject),
+    /// It has terms with this digest, which are not ours.
+    TermsDiffer([u8; 32]),
 }
 
 impl From<Reject> for Departure {
@@ -247,15 +293,49 @@ impl From<Reject> for Departure {
     }
 }
 
+/// Ends a member's connection, and notes why if no other collector stands for its slot.
+fn dismiss(
+    slot: &mut Slot,
+    member: Member,
+    departure: Departure,
+    agreed: &Agreed,
+    refused: &mut Refused,
+) {
+    let remark = match departure {
+        // Keep an earlier remark: how its process ended says more.
+        Departure::Ended if !slot.remark.is_empty() => return,
+        Departure::Ended => "its control connection ended".to_owned(),
+        Departure::Refuses(reason) => format!("it refused this aggregator: {reason}"),
+        Departure::Refused(reason) => {
+            refuse(member.inbox, reason, refused);
+            format!("refused: {reason}")
+        }
+        Departure::TermsDiffer(theirs) => {
+            let reason = Reject::TermsDiffer;
+            refuse(member.inbox, reason, refused);
+            let ours = agreed.newest().map(|held| held.digest).unwrap_or_default();
+            let [theirs, ours] = [theirs, ours].map(|digest| hex(&digest[..8]));
+            format!("refused: {reason}; its roster's terms are {theirs}, this aggregator's {ours}")
+        }
+    };
+    if slot.members.is_empty() {
+        slot.remark = remark;
+    }
+}
+
 /// Reads a member's frames. An error ends its membership.
 fn hear(
     member: &mut Member,
     slot: u16,
-    mut round: Option<&mut Round>,
+    agreed: &Agreed,
+    floor_us: u64,
     refused: &mut Refused,
 ) -> Result<(), Departure> {
     for _ in 0..FRAMES_PER_SWEEP {
-        member.inbox.fill();
+        if member.inbox.fill() {
+            member.heard_at = Instant::now();
+            member.unanswered_since = None;
+        }
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
             Some(head) => FrameKind::decode(&head)?,
             None => return still_there(member),
@@ -263,26 +343,35 @@ fn hear(
         if member.inbox.bytes().len() < kind.bytes() {
             return still_there(member);
         }
+        let whole = "the frame is here";
         match kind {
             FrameKind::Ready => {
-                let bytes = member.inbox.peek().expect("the frame is here");
-                let ready = Ready::decode(&bytes)?;
-                // If a round is running, it was not announced to this member.
+                let ready = Ready::decode(&member.inbox.peek().expect(whole))?;
+                if ready.slot != slot {
+                    return Err(Departure::Refused(Reject::SlotDiffers));
+                }
+                let digest = ready.terms_digest;
+                if digest != [0; 32] && !agreed.knows(&digest) {
+                    return Err(Departure::TermsDiffer(digest));
+                }
                 member.first_price = Some(ready.price);
             }
             FrameKind::Sample => {
-                let bytes = member.inbox.peek().expect("the frame is here");
-                let told = |round: &&mut Round| round.start_us == member.round_start_us;
-                let round = round.as_deref_mut().filter(told).ok_or(Reject::NoRound);
-                let heard = round.and_then(|round| {
-                    let sample = Sample::decode(&bytes)?;
-                    round.sample(slot, sample.start_us, &sample.record)
+                let bytes = member.inbox.peek().expect(whole);
+                let taken = Sample::decode(&bytes).and_then(|sample| {
+                    let held = agreed.named(&sample.tag, sample.start_us, floor_us)?;
+                    let (start_us, record) = (sample.start_us, &sample.record);
+                    member.tracks.take(held, start_us, record, wall_us())
                 });
-                heard.unwrap_or_else(|reason| count(refused, reason));
+                taken.unwrap_or_else(|reason| count(refused, reason));
+            }
+            FrameKind::Pong => {
+                let pong = Pong::decode(&member.inbox.peek().expect(whole))?;
+                member.pong(pong);
             }
             FrameKind::Refusal => {
-                let bytes = member.inbox.peek().expect("the frame is here");
-                return Err(Departure::Refuses(Refusal::decode(&bytes)?.reason));
+                let refusal = Refusal::decode(&member.inbox.peek().expect(whole))?;
+                return Err(Departure::Refuses(refusal.reason));
             }
             _ => return Err(Departure::Refused(Reject::Kind)),
         }

@@ -1,17 +1,18 @@
 //! The aggregator's end of the data channel: preambles and observations.
 //!
-//! Invariant: a connection has no effect until an observation on it (80 bytes) verifies under the key that it named. So
-//! naming another collector's key does that collector no harm. A connection costs 80 bytes of buffer, and one signature
-//! check per frame. A connection with a refused frame is closed.
+//! Invariant: a connection has no effect until an observation on it verifies under the key that it named. So naming another
+//! collector's key does that collector no harm. A connection costs a frame of buffer, and a signature check for each control
+//! connection of the slot, per frame. A connection with a refused frame is closed.
 
+use super::agreed::Agreed;
 use super::{Slot, count};
 use crate::system::inbox::Inbox;
 use crate::system::limits::*;
-use crate::wire::Preamble;
+use crate::system::now::wall_us;
+use crate::wire::{DataFrame, Preamble};
 use rsoracle_proof::reason::Reject;
-use rsoracle_proof::record::Observation;
 use rsoracle_proof::report::Refused;
-use rsoracle_proof::round::{Observed, Round};
+use rsoracle_proof::round::Round;
 use rsoracle_verify::error::Error;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// One connection on the data port.
 struct Sender {
-    inbox: Inbox<{ Observation::BYTES }>,
+    inbox: Inbox<{ DataFrame::BYTES }>,
     since: Instant,
     /// The slot whose key its preamble named.
     slot: Option<u16>,
@@ -30,8 +31,10 @@ pub struct DataChannel {
     listener: TcpListener,
     /// Oldest first.
     senders: Vec<Sender>,
-    /// Answers under slots' keys that were refused in this round as those to another feed or by another rule would be.
+    /// Answers under slots' keys that were refused in this round as those by other terms would be.
     misfits: BTreeMap<u16, Reject>,
+    /// Whether any round has begun. Answers before that are to rounds that nobody gathers here.
+    begun: bool,
     /// The address that it listens on.
     pub address: SocketAddr,
 }
@@ -46,22 +49,30 @@ impl DataChannel {
             listener,
             senders: Vec::new(),
             misfits: BTreeMap::new(),
+            begun: false,
             address,
         })
     }
 
-    /// Polls every connection once, and accepts new ones last, so that they displace none that has just sent something.
-    /// Returns whether anything happened, or connections are open that have named no slot yet.
+    /// Polls every connection once, and accepts new ones last, so that they displace none that has just sent something. Answers
+    /// to rounds that start before `floor_us` are over. Returns whether anything happened, or connections are open that have
+    /// named no slot yet.
     pub fn sweep(
         &mut self,
         slots: &[Slot],
+        agreed: &Agreed,
         mut round: Option<&mut Round>,
+        floor_us: u64,
         refused: &mut Refused,
     ) -> bool {
         let mut stirred = false;
+        self.begun |= round.is_some();
+        let mut hear = |sender: &mut Sender, refused: &mut Refused| {
+            let heard = sender.hear(slots, agreed, round.as_deref_mut(), floor_us, self.begun);
+            keep(heard, sender.slot, refused, &mut self.misfits)
+        };
         self.senders.retain_mut(|sender| {
-            let heard = sender.hear(slots, round.as_deref_mut());
-            let stays = keep(heard, sender.slot, refused, &mut self.misfits);
+            let stays = hear(sender, refused);
             stirred |= !stays || sender.slot.is_none() || !sender.inbox.bytes().is_empty();
             stays
         });
@@ -72,7 +83,7 @@ impl DataChannel {
             stirred = true;
             let Ok(inbox) = Inbox::new(tcp) else { continue };
             if self.senders.len() >= slots.len() + STRANGERS_MAX {
-                self.displace(slots.len());
+                displace(&mut self.senders, slots.len());
                 count(refused, Reject::Crowded);
             }
             let mut sender = Sender {
@@ -80,51 +91,57 @@ impl DataChannel {
                 since: Instant::now(),
                 slot: None,
             };
-            let heard = sender.hear(slots, round.as_deref_mut());
-            if keep(heard, sender.slot, refused, &mut self.misfits) {
+            if hear(&mut sender, refused) {
                 self.senders.push(sender);
             }
         }
         stirred
     }
 
-    /// Makes room by closing one connection. The largest group loses one: either the connections that have named no slot yet
-    /// lose their oldest, or the connections of one slot lose their newest. So a crowd displaces its own connections. A
-    /// collector connects before it is ready for rounds, so usually before a crowd that names its slot.
-    fn displace(&mut self, slots: usize) {
-        let mut held = vec![0u32; slots];
-        self.senders
-            .iter()
-            .filter_map(|sender| sender.slot)
-            .for_each(|slot| held[usize::from(slot)] += 1);
-        let most = held.iter().copied().max().unwrap_or(0);
-        let nameless = |sender: &Sender| sender.slot.is_none();
-        let crowded = |sender: &Sender| {
-            sender
-                .slot
-                .is_some_and(|slot| held[usize::from(slot)] == most)
-        };
-        let nameless_many = self.senders.iter().filter(|s| nameless(s)).count() >= most as usize;
-        let at = if nameless_many {
-            self.senders.iter().position(nameless)
-        } else {
-            self.senders.iter().rposition(crowded)
-        };
-        if let Some(at) = at {
-            self.senders.remove(at);
-        }
-    }
-
-    /// The round is over: counts observations whose samples did not come. Returns which slots' answers were refused,
-    /// and why. (Anybody may have sent them, so this may explain a silence and proves nothing.)
-    pub(crate) fn close_round(&mut self, refused: &mut Refused) -> BTreeMap<u16, Reject> {
-        let waiting = |sender: &&Sender| {
-            sender.slot.is_some() && sender.inbox.bytes().len() == Observation::BYTES
-        };
-        for _ in self.senders.iter().filter(waiting) {
-            count(refused, Reject::SamplesMissing);
-        }
+    /// The round that starts at `start_us` is over: closes connections whose answer's samples did not come, and counts them.
+    /// Returns which slots' answers were refused, and why. (Anybody may have sent them, so this may explain a silence and
+    /// proves nothing.)
+    pub(crate) fn close_round(
+        &mut self,
+        start_us: u64,
+        refused: &mut Refused,
+    ) -> BTreeMap<u16, Reject> {
+        self.senders.retain(|sender| {
+            let waits = sender
+                .frame()
+                .is_some_and(|frame| frame.start_us <= start_us);
+            if waits {
+                count(refused, Reject::SamplesMissing);
+            }
+            !waits
+        });
         std::mem::take(&mut self.misfits)
+    }
+}
+
+/// Makes room by closing one connection. The largest group loses one: either the connections that have named no slot yet lose
+/// their oldest, or the connections of one slot lose their newest. So a crowd displaces its own connections.
+fn displace(senders: &mut Vec<Sender>, slots: usize) {
+    let mut held = vec![0u32; slots];
+    senders
+        .iter()
+        .filter_map(|sender| sender.slot)
+        .for_each(|slot| held[usize::from(slot)] += 1);
+    let most = held.iter().copied().max().unwrap_or(0);
+    let nameless = |sender: &Sender| sender.slot.is_none();
+    let crowded = |sender: &Sender| {
+        sender
+            .slot
+            .is_some_and(|slot| held[usize::from(slot)] == most)
+    };
+    let nameless_many = senders.iter().filter(|s| nameless(s)).count() >= most as usize;
+    let at = if nameless_many {
+        senders.iter().position(nameless)
+    } else {
+        senders.iter().rposition(crowded)
+    };
+    if let Some(at) = at {
+        senders.remove(at);
     }
 }
 
@@ -137,7 +154,11 @@ fn keep(
 ) -> bool {
     if let Err(Some(reason)) = heard {
         count(refused, reason);
-        if let (Some(slot), Reject::Signature | Reject::AverageDiffers) = (slot, reason) {
+        let is_misfit = matches!(
+            reason,
+            Reject::TermsDiffer | Reject::Signature | Reject::AverageDiffers
+        );
+        if let Some(slot) = slot.filter(|_| is_misfit) {
             misfits.insert(slot, reason);
         }
     }
@@ -146,31 +167,48 @@ fn keep(
 
 impl Sender {
     /// Reads what has arrived. An error ends the connection: for a reason, or without one if the other side ended it.
-    fn hear(&mut self, slots: &[Slot], round: Option<&mut Round>) -> Result<(), Option<Reject>> {
+    fn hear(
+        &mut self,
+        slots: &[Slot],
+        agreed: &Agreed,
+        round: Option<&mut Round>,
+        floor_us: u64,
+        begun: bool,
+    ) -> Result<(), Option<Reject>> {
         self.inbox.fill();
         if self.slot.is_none() {
             let Some(bytes) = self.inbox.peek() else {
                 return self.waits(HELLO_MS_MAX, self.since, Reject::HelloLate);
             };
-            match named(&bytes, slots)? {
-                Some(slot) => self.slot = Some(slot),
-                // The preamble may arrive before the hello, which comes over the other port.
-                None if self.inbox.ended() => return Err(Some(Reject::KeyUnknown)),
-                None => return self.waits(HELLO_MS_MAX, self.since, Reject::KeyUnknown),
-            }
+            let named = Preamble::decode(&bytes)?.key;
+            let is_of = |slot: &Slot| slot.key.is_some_and(|key| *key.bytes() == named);
+            let slot = slots.iter().position(is_of).ok_or(Reject::KeyUnknown)?;
+            self.slot = Some(slot as u16);
             self.inbox.consume(Preamble::BYTES);
             self.inbox.fill();
         }
-        let slot = self.slot.expect("a preamble named it above");
-        let Some(bytes) = self.inbox.peek::<{ Observation::BYTES }>() else {
+        let Some((slot, frame)) = self.slot.zip(self.frame()) else {
             let begun = self.inbox.begun().unwrap_or_else(Instant::now);
             return self.waits(FRAME_MS_MAX, begun, Reject::FrameLate);
         };
-        match round.ok_or(Reject::NoRound)?.observe(slot, &bytes)? {
-            Observed::Accepted => self.inbox.consume(Observation::BYTES),
-            Observed::TooEarly => {}
+        agreed.named(&frame.tag, frame.start_us, floor_us)?;
+        let done = match round.filter(|round| round.start_us == frame.start_us) {
+            Some(round) => observe(round, slot, &slots[usize::from(slot)], &frame)?,
+            None if frame.start_us > wall_us() + AHEAD_US_MAX => {
+                return Err(Some(Reject::TooEarly));
+            }
+            None => !begun,
+        };
+        if done {
+            self.inbox.consume(DataFrame::BYTES);
         }
         Ok(())
+    }
+
+    /// The frame after the preamble, once it has arrived.
+    fn frame(&self) -> Option<DataFrame> {
+        let bytes = self.slot.and_then(|_| self.inbox.peek());
+        bytes.map(|bytes| DataFrame::decode(&bytes))
     }
 
     /// Whether a connection without a whole frame may stay. It may for `ms_max` from `since`; then the reason is `late`.
@@ -186,15 +224,23 @@ impl Sender {
     }
 }
 
-/// The slot that a preamble names, if its key is that slot's key; `None` while the slot's key is unknown, before a hello.
-fn named(bytes: &[u8; Preamble::BYTES], slots: &[Slot]) -> Result<Option<u16>, Reject> {
-    let preamble = Preamble::decode(bytes)?;
-    let slot = slots
-        .get(usize::from(preamble.slot))
-        .ok_or(Reject::SlotUnknown)?;
-    match slot.key {
-        Some(key) if *key.bytes() == preamble.key => Ok(Some(preamble.slot)),
-        Some(_) => Err(Reject::KeyUnknown),
-        None => Ok(None),
+/// Tries an answer with the samples of each of the slot's control connections. Returns false if all samples came over none yet.
+fn observe(round: &mut Round, index: u16, slot: &Slot, frame: &DataFrame) -> Result<bool, Reject> {
+    let samples = round.terms.schedule.samples as usize;
+    let mut is_tried = false;
+    for records in slot
+        .tracks(frame.start_us)
+        .filter(|records| records.len() == samples)
+    {
+        match round.observe(index, records, &frame.observation) {
+            // It may have been signed over what another connection brought.
+            Err(Reject::Signature) => is_tried = true,
+            observed => return observed.map(|()| true),
+        }
+    }
+    if is_tried {
+        Err(Reject::Signature)
+    } else {
+        Ok(false)
     }
 }

@@ -11,6 +11,7 @@ use rsoracle_proof::publish::Decision;
 use rsoracle_proof::record::Answer;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::hex;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -23,7 +24,9 @@ impl Aggregator<'_> {
     /// code.
     pub(super) fn publish(&mut self) -> u8 {
         let round = self.round.take().expect("a round has run");
-        let mut misfits = self.data.close_round(&mut self.refused);
+        let start_us = round.start_us;
+        let mut misfits = self.data.close_round(start_us, &mut self.refused);
+        let terms = hex(&round.digest[..8]);
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let answered = round.answered(index as u16);
             let observation = round.parts[index].observation;
@@ -34,23 +37,19 @@ impl Aggregator<'_> {
             }
             if slot.remark.is_empty() && !answered {
                 slot.remark = match misfits.remove(&(index as u16)) {
-                    None => view::why_silent(slot, round.start_us).to_owned(),
+                    None => view::why_silent(slot).to_owned(),
                     Some(reason) => format!(
-                        "an answer under its key was refused: {reason}; its --feed must be {} and its --sample-rule {}",
-                        round.terms.feed,
-                        round.terms.sample_rule.name()
+                        "an answer under its key was refused: {reason}; compare its roster with this aggregator's, whose terms are {terms}"
                     ),
                 };
             }
         }
-        match self.config.every_us {
-            None => self.screen.draw(
-                view::sampling(&self.slots, &round, self.screen.rows()),
-                true,
-            ),
-            // Of many rounds, only the lines below stay.
-            Some(_) => self.screen.draw(Vec::new(), true),
-        }
+        // Of many rounds, only the lines below stay.
+        let block = match self.config.single() {
+            true => view::sampling(&self.slots, &round, self.screen.rows()),
+            false => Vec::new(),
+        };
+        self.screen.draw(block, true);
         self.screen.freeze();
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
@@ -58,9 +57,9 @@ impl Aggregator<'_> {
         for line in self.strays.take(&report) {
             self.screen.say(&format!("aggregator: {line}"));
         }
-        match self.config.every_us {
-            None => self.tell_round(&report),
-            Some(_) => self.tell_one_of_many(&report),
+        match self.config.single() {
+            true => self.tell_round(&report),
+            false => self.tell_one_of_many(&report),
         }
         self.print(&report, &line)
     }
@@ -102,7 +101,7 @@ impl Aggregator<'_> {
         }
         let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
         let mut line = words.round_line(restarts, &self.absences);
-        let whole = report.outcome.prices == self.config.collectors;
+        let whole = report.outcome.prices == self.config.terms.n();
         // On a terminal that shows the result too, one line a round is enough, unless something is wrong.
         let shown = self.screen.live() && std::io::stdout().is_terminal();
         match report.decision {
@@ -160,7 +159,7 @@ impl Aggregator<'_> {
             self.screen.say(&format!("aggregator: {error}"));
             code = EXIT_FAILURE;
         }
-        if self.config.every_us.is_some() && !report.decision.publishes() {
+        if !self.config.single() && !report.decision.publishes() {
             return code;
         }
         let shown = if self.config.json {
@@ -181,9 +180,9 @@ impl Aggregator<'_> {
         let config = self.config;
         let file = config.journal.as_ref().or(config.latest.as_ref());
         let began = Instant::now();
-        let written = match config.every_us.and(file) {
-            Some(_) => self.outlet.print(shown),
-            None => writeln!(std::io::stdout(), "{shown}"),
+        let written = match file {
+            Some(_) if !config.single() => self.outlet.print(shown),
+            _ => writeln!(std::io::stdout(), "{shown}"),
         };
         self.spent_us[1] = began.elapsed().as_micros() as u64;
         let failed = written.is_err();
@@ -207,16 +206,17 @@ impl Aggregator<'_> {
     pub(super) fn give_up(&mut self) -> u8 {
         self.drain_log();
         self.screen.freeze();
-        let (n, needed) = (self.config.collectors, self.config.quorum());
+        let (n, needed) = (self.config.terms.n(), self.config.terms.quorum());
         let ready = self.slots.iter().filter(|slot| slot.ready()).count();
         let missing = self.slots.iter().filter(|slot| !slot.ready());
-        let mut reasons: Vec<&str> = missing
-            .map(|slot| view::why_silent(slot, u64::MAX))
-            .collect();
+        let mut reasons: Vec<&str> = missing.map(view::why_silent).collect();
         reasons.sort_unstable();
         reasons.dedup();
         let why = reasons.join("; ");
-        let round = Round::new(self.terms(), wall_us().max(self.book.start_us_min()));
+        let start_us = wall_us().max(self.book.start_us_min());
+        let mut terms = self.terms();
+        terms.schedule.first_start_us = start_us;
+        let round = Round::new(terms, start_us);
         let Some(Kept { report, line, .. }) = self.keep(round) else {
             return EXIT_FAILURE;
         };
@@ -246,17 +246,14 @@ impl Aggregator<'_> {
         }
     }
 
-    /// Ends the collectors by closing their connections; kills those that do not end in time.
+    /// Ends the collectors by closing their tethers; kills those that do not end in time.
     pub(super) fn end(mut self) {
         self.drain_log();
         let children: Vec<Child> = self
             .slots
             .iter_mut()
-            .filter_map(|slot| slot.child.take())
+            .filter_map(|slot| Some(slot.child.take()?.process))
             .collect();
-        self.slots.clear();
-        drop(self.data);
-        drop(self.control);
         children::end_all(children);
     }
 }

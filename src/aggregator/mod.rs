@@ -1,10 +1,13 @@
-//! The aggregator: opens the two channels, starts the collectors, runs one round or many, and publishes the price.
+//! The aggregator: opens the two channels, starts the collectors (`run`) or none (`aggregate`), gathers one round or many, and
+//! publishes the price.
 //!
-//! Its one thread polls everything in turn (`sweep`) and sleeps in between (`nap`).
+//! Nobody announces a round: collectors sample by the clock from the terms' schedule. Its one thread polls everything in turn
+//! (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: collector, keys, proof, source, system, verify, wire. Used by: cli, doctor, main.
+//! Uses: collector, keys, proof, system, verify, wire. Used by: cli, doctor, main.
 
+pub mod agreed;
 pub mod book;
 pub(crate) mod children;
 pub mod control;
@@ -18,36 +21,38 @@ mod rounds;
 pub mod settings;
 mod setup;
 mod strays;
+mod tether;
+mod tracks;
 mod view;
 pub mod voices;
 pub mod words;
 
 use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
-use crate::keys::secret::{EnrolmentSecret, SecretKey, round_bytes};
-use crate::system::child::Child;
+use crate::keys::secret::SecretKey;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::*;
 use crate::system::now::{sharpen_sleeps, wall_us};
-use crate::system::random;
 use crate::system::screen::{Outlet, Screen};
-use crate::wire as frame;
+use agreed::Agreed;
 use book::{Book, Remark};
-use children::{ExchangeChild, Log};
+use children::{ExchangeChild, LocalCollector, Log};
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
 use rounds::Restart;
+use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Record;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
-use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, collector_keys, key_remarks, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
+use tracks::Track;
 use words::Absence;
 
 /// Most lines of a result that are about single collectors.
@@ -56,72 +61,59 @@ const DETAIL_SLOTS_MAX: usize = 20;
 /// One slot of the roster, and its collector if there is one.
 pub struct Slot {
     source: String,
-    secret: EnrolmentSecret,
-    child: Option<Child>,
-    remote: bool,
-    member: Option<Member>,
-    /// The key of the last collector that joined; kept when its connection ends.
+    child: Option<LocalCollector>,
+    /// The key of its collector: the one in the roster, or the one that the child of a run showed last.
     key: Option<PublicKey>,
-    /// The public key in the slot's key file, if it has one: the key of any collector started for this slot.
-    file_key: Option<PublicKey>,
+    /// The connections that have proved the key.
+    members: Vec<Member>,
+    /// What came of the running round over a connection that has ended.
+    left: Track,
+    /// Whether its collector was ready when the running round began, and can still answer.
+    expected: bool,
     /// What happened to the collector, in words for the operator; empty if nothing did.
     remark: String,
     restart: Restart,
 }
 
 impl Slot {
-    /// A slot whose collector has not joined yet. `secret` will prove it. A `remote` collector is not started by this
-    /// aggregator.
-    pub fn new(source: String, secret: EnrolmentSecret, remote: bool) -> Slot {
+    /// A slot without a collector.
+    pub fn new(source: String, key: Option<PublicKey>) -> Slot {
         Slot {
             source,
-            secret,
             child: None,
-            remote,
-            member: None,
-            key: None,
-            file_key: None,
+            key,
+            members: Vec::new(),
+            left: Track::default(),
+            expected: false,
             remark: String::new(),
             restart: Restart::default(),
         }
     }
 
-    /// Sends the announcement of a round, signed with the aggregator's key, to the slot's collector, if that is ready.
-    /// Returns whether it was sent.
-    pub fn announce(&mut self, round: &Round, key: &SecretKey) -> bool {
-        let Some(member) = self.member.as_mut().filter(|m| m.first_price.is_some()) else {
-            return false;
-        };
-        let mut frame = frame::RoundFrame {
-            start_us: round.start_us,
-            interval_us: round.terms.interval_us,
-            samples: round.terms.samples,
-            terms_digest: round.digest,
-            signature: [0; 64],
-        };
-        frame.signature = key.sign(&round_bytes(&member.nonce, &member.hello_signature, &frame));
-        member.round_start_us = round.start_us;
-        member.inbox.send(&frame.encode());
-        self.remark.clear();
-        true
+    /// The first price that its collector read, once it is ready.
+    fn first_price(&self) -> Option<f64> {
+        self.members.iter().find_map(|member| member.first_price)
     }
 
     /// Whether its collector is ready: it has read a first price.
     pub fn ready(&self) -> bool {
-        self.member
-            .as_ref()
-            .is_some_and(|member| member.first_price.is_some())
+        self.first_price().is_some()
     }
 
-    /// Whether the round that starts at `start_us` was announced to its collector.
-    fn takes_part(&self, start_us: u64) -> bool {
-        let told = |member: &Member| member.round_start_us == start_us;
-        self.member.as_ref().is_some_and(told)
+    /// The samples of a round, connection by connection.
+    fn tracks(&self, start_us: u64) -> impl Iterator<Item = &[Record]> {
+        let members = self.members.iter();
+        let left = Some(&self.left).filter(|left| left.start_us == start_us);
+        let left = left.map(|left| left.records.as_slice());
+        members
+            .map(move |member| member.tracks.at(start_us))
+            .chain(left)
     }
 
-    /// Whether the slot has a collector, or may still get one.
-    fn may_come(&self) -> bool {
-        self.member.is_some() || self.remote || self.child.is_some()
+    /// The samples of a round, of the connection that has brought the most.
+    fn records(&self, start_us: u64) -> &[Record] {
+        let most = self.tracks(start_us).max_by_key(|records| records.len());
+        most.unwrap_or(&[])
     }
 }
 
@@ -129,10 +121,10 @@ impl Slot {
 struct Aggregator<'a> {
     config: &'a Run,
     key: SecretKey,
-    session: [u8; 32],
     control: ControlChannel,
     data: DataChannel,
     slots: Vec<Slot>,
+    agreed: Agreed,
     round: Option<Round>,
     refused: Refused,
     log: Log,
@@ -156,12 +148,16 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end. Returns the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
+    if config.children.is_none() && config.terms.schedule.next_start_us(wall_us()).is_none() {
+        let cause = "no round starts any more: its end or its only start has passed";
+        return Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"));
+    }
     let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;
-    let code = match config.every_us {
-        Some(every_us) => aggregator.rounds(every_us),
-        None => Ok(aggregator.one_round()),
+    let code = match config.children {
+        Some(_) if config.single() => Ok(aggregator.one_round()),
+        _ => aggregator.rounds(),
     };
     aggregator.end();
     code
@@ -180,24 +176,23 @@ impl<'a> Aggregator<'a> {
             .write_roster
             .as_deref()
             .map_or(Ok(()), roster::check)?;
-        let slot = |index: u16| -> Result<Slot, Error> {
-            let mut seed = [0; 32];
-            random::fill(&mut seed)?;
-            let secret = EnrolmentSecret::take(&mut seed);
-            let remote = index >= config.collectors - config.remote;
-            let source = config.sources[usize::from(index)].name.clone();
-            Ok(Slot {
-                file_key: keys.public[usize::from(index)],
-                ..Slot::new(source, secret, remote)
-            })
-        };
+        let seats = config.terms.seats.iter().zip(&keys.public);
+        let slots: Vec<Slot> = seats
+            .map(|(seat, key)| Slot::new(seat.source.clone(), *key))
+            .collect();
+        let mut agreed = Agreed::default();
+        if config.children.is_none() {
+            agreed.add(config.terms.clone(), 0);
+        }
+        let children = config.children.as_ref();
         let mut aggregator = Aggregator {
             config,
-            key,
-            session: random::bytes()?,
-            control: ControlChannel::new(control)?,
+            control: ControlChannel::new(control, key.public())?,
             data: DataChannel::new(data)?,
-            slots: (0..config.collectors).map(slot).collect::<Result<_, _>>()?,
+            key,
+            absences: slots.iter().map(|_| Absence::default()).collect(),
+            slots,
+            agreed,
             round: None,
             refused: Refused::new(),
             log: Log::new()?,
@@ -206,11 +201,10 @@ impl<'a> Aggregator<'a> {
             spent_us: [0; 2],
             screen,
             outlet: Outlet::default(),
-            absences: (0..config.collectors).map(|_| Absence::default()).collect(),
             over: false,
             exchange: None,
             exchange_restart: Restart::default(),
-            endpoint: config.endpoint.clone(),
+            endpoint: children.and_then(|children| children.endpoint.clone()),
             book,
         };
         let own = book::key_path(config);
@@ -236,41 +230,45 @@ impl<'a> Aggregator<'a> {
         if !self.gather() {
             return self.give_up();
         }
-        // The roster comes before the start is fixed: a slow disk must not use up the lead time.
-        let written = self.write_roster();
-        let start_us = wall_us() + self.lead_us();
-        self.announce(start_us.max(self.book.start_us_min()));
-        self.watch(u64::MAX);
-        match self.publish() {
-            EXIT_OK if !written => EXIT_FAILURE,
-            code => code,
+        let start_us = wall_us() + self.config.lead_us();
+        let start_us = start_us.max(self.book.start_us_min());
+        self.hand_down(start_us);
+        self.begin(start_us, true);
+        self.watch();
+        let code = self.publish();
+        // The roster comes last: a slow disk must delay no round.
+        match self.write_roster() {
+            false if code == EXIT_OK => EXIT_FAILURE,
+            _ => code,
         }
     }
 
-    /// Polls everything once: the children's log, both channels, and the children themselves. Returns whether anything
-    /// happened.
+    /// Polls everything once: the children's log and tethers, both channels, and the children themselves. Returns whether
+    /// anything happened.
     fn sweep(&mut self) -> bool {
         let bytes = self.log.read();
         let mut stirred = !bytes.is_empty();
         for line in self.voices.hear(bytes) {
             self.screen.say(&line);
         }
-        // With a single round, there is no later round that a collector could join.
-        let joining = self.round.is_none() || self.config.every_us.is_some();
-        stirred |= self.control.sweep(
-            &mut self.slots,
-            self.round.as_mut(),
-            joining,
-            &mut self.refused,
-        );
+        stirred |= self.tend_tethers();
+        let floor_us = self.floor_us();
+        let (agreed, refused) = (&self.agreed, &mut self.refused);
+        stirred |= self
+            .control
+            .sweep(&mut self.slots, agreed, floor_us, refused);
+        let round = self.round.as_mut();
         stirred |= self
             .data
-            .sweep(&self.slots, self.round.as_mut(), &mut self.refused);
+            .sweep(&self.slots, agreed, round, floor_us, refused);
         // A child that ends takes its connection with it, so that one which has a connection need not be asked.
-        for slot in self.slots.iter_mut().filter(|slot| slot.member.is_none()) {
-            if let Some(status) = slot.child.as_mut().and_then(Child::ended) {
+        let apart = self.slots.iter_mut().filter(|slot| slot.members.is_empty());
+        for slot in apart {
+            let child = slot.child.as_mut();
+            if let Some(status) = child.and_then(|child| child.process.ended()) {
                 stirred = true;
                 slot.child = None;
+                slot.expected = false;
                 slot.remark = format!("its process ended ({status})");
             }
         }
@@ -286,21 +284,29 @@ impl<'a> Aggregator<'a> {
         stirred
     }
 
+    /// The earliest start of rounds that are not over.
+    fn floor_us(&self) -> u64 {
+        let running = self.round.as_ref().map(|round| round.start_us);
+        running.unwrap_or(self.book.start_us_min())
+    }
+
+    /// Whether a slot has a collector, or may still get one.
+    fn may_come(&self, slot: &Slot) -> bool {
+        !slot.members.is_empty() || slot.child.is_some() || self.config.children.is_none()
+    }
+
     /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once a quorum is impossible, waits
     /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum.
     fn gather(&mut self) -> bool {
-        let needed = usize::from(self.config.quorum());
+        let needed = usize::from(self.config.terms.quorum());
         let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
         let mut hopeless = false;
         let mut naps = Naps::gathering();
         loop {
             self.sweep();
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
-            let possible = self.slots.iter().filter(|slot| slot.may_come()).count();
-            if self.screen.live() {
-                self.screen
-                    .draw(view::gathering(&self.slots, self.screen.rows()), false);
-            }
+            let possible = self.slots.iter().filter(|slot| self.may_come(slot)).count();
+            self.draw_gathering();
             if ready == possible || Instant::now() >= until {
                 return ready >= needed;
             }
@@ -312,63 +318,55 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// The terms of the next round, with the keys known by now.
-    fn terms(&self) -> Terms {
-        let config = self.config;
-        let seat = |slot: &Slot| Seat {
-            key: slot.key,
-            source: slot.source.clone(),
-        };
-        Terms {
-            aggregator: self.key.public(),
-            session: self.session,
-            feed: config.feed.clone(),
-            rule: config.rule,
-            sample_rule: config.sample_rule,
-            f: config.f(),
-            quorum: config.quorum(),
-            exchanges_min: config.exchanges_min,
-            samples: config.samples,
-            interval_us: config.interval_us,
-            seats: self.slots.iter().map(seat).collect(),
+    /// Shows who is ready, on a terminal.
+    fn draw_gathering(&mut self) {
+        if self.screen.live() {
+            let state = |slot: &Slot| view::readiness(slot, self.may_come(slot));
+            let block = view::gathering(&self.slots, self.screen.rows(), state);
+            self.screen.draw(block, false);
         }
     }
 
-    /// Fixes the terms, and announces the round to every collector that is ready.
-    fn announce(&mut self, start_us: u64) {
-        let round = Round::new(self.terms(), start_us);
-        for line in control::clock_lines(&self.slots) {
+    /// Begins the round of a start. Collectors that are ready are expected to answer. Of the first round, the start is told.
+    fn begin(&mut self, start_us: u64, is_first: bool) {
+        self.agreed.forget_before(start_us);
+        let held = self.agreed.at(start_us).expect("terms hold for it");
+        let round = Round::new(held.terms.clone(), start_us);
+        for line in control::clock_lines(&mut self.slots) {
             self.screen.say(&line);
         }
         let mut ready = 0;
-        for slot in &mut self.slots {
-            ready += u16::from(slot.announce(&round, &self.key));
+        for (slot, seat) in self.slots.iter_mut().zip(&round.terms.seats) {
+            slot.expected = slot.ready() && slot.key == seat.key;
+            if slot.expected {
+                ready += 1;
+                slot.remark.clear();
+            }
         }
         self.round = Some(round);
-        if self.config.every_us.is_none() {
+        if is_first {
             self.tell_start(ready, start_us);
         }
     }
 
     fn tell_start(&mut self, ready: u16, start_us: u64) {
-        let (n, config) = (self.config.collectors, self.config);
-        let interval = rsoracle_verify::duration::duration_text(config.interval_us);
+        let (n, schedule) = (self.config.terms.n(), &self.config.terms.schedule);
+        let interval = duration_text(schedule.interval_us);
         let start = utc_text(start_us);
         self.tell(&format!(
             "{ready} of {n} collectors ready; {} samples {interval} apart, from {start}",
-            config.samples
+            schedule.samples
         ));
     }
 
-    /// Takes samples and observations until nothing more can come, the round's deadline, or `end_us`, whichever is first.
-    fn watch(&mut self, end_us: u64) {
-        let round = self.round.as_ref().expect("a round was announced");
-        let (start_us, interval_us) = (round.start_us, round.terms.interval_us);
-        let deadline_us = round.deadline_us().min(end_us);
-        let last_us = round.last_instant_us().min(deadline_us);
-        let left_us = deadline_us.saturating_sub(wall_us());
+    /// Takes samples and observations until nothing more can come, or until the round's end.
+    fn watch(&mut self) {
+        let round = self.round.as_ref().expect("a round has begun");
+        let (start_us, interval_us) = (round.start_us, round.terms.schedule.interval_us);
+        let (last_us, end_us) = (round.last_instant_us(), round.end_us());
+        let left_us = end_us.saturating_sub(wall_us());
         let until = Instant::now() + Duration::from_micros(left_us);
-        let closing = until - Duration::from_micros(left_us.min(deadline_us - last_us));
+        let closing = until - Duration::from_micros(left_us.min(end_us - last_us));
         let (mut sampling, mut closing_naps) = (Naps::sampling(), Naps::closing());
         let mut told = 0;
         loop {
@@ -389,12 +387,10 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Whether every collector that takes part has answered or is gone.
+    /// Whether every collector that was ready at the beginning has answered or is gone for good.
     fn nothing_more_can_come(&self) -> bool {
         let round = self.round.as_ref().expect("a round is running");
-        let open = |(index, slot): (usize, &Slot)| {
-            slot.takes_part(round.start_us) && !round.answered(index as u16)
-        };
+        let open = |(index, slot): (usize, &Slot)| slot.expected && !round.answered(index as u16);
         !self.slots.iter().enumerate().any(open)
     }
 
@@ -407,12 +403,12 @@ impl<'a> Aggregator<'a> {
             self.screen.draw(block, false);
             return told;
         }
-        if self.config.every_us.is_some() {
+        if !self.config.single() {
             return told;
         }
-        let done = view::samples_done(&self.slots, round);
+        let done = view::samples_done(&self.slots, round.start_us);
         let lines: Vec<String> = (told..done)
-            .map(|index| view::sample_line(round, index))
+            .map(|index| view::sample_line(&self.slots, round, index))
             .collect();
         lines.iter().for_each(|line| self.tell(line));
         done

@@ -13,9 +13,12 @@ use rsoracle_proof::report::{Content, Report, Verifier};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
-use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, Lines};
+use rsoracle_verify::lines::JOURNAL_LINE_BYTES_MAX;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::io::ErrorKind;
+
+/// The beginning of a report of protocol 1.
+const PROTOCOL_1: &str = "{\"rsoracle_report\":1,";
 
 /// The file beside a journal with its newest report, whether that was published or not.
 pub(super) fn newest_path(journal: &str) -> String {
@@ -37,6 +40,9 @@ pub(super) struct End {
 impl End {
     /// Takes and verifies the next line.
     pub(super) fn take(&mut self, line: &str) -> Result<(), String> {
+        if line.starts_with(PROTOCOL_1) {
+            return Err("it holds reports of protocol 1, which this program does not continue; begin another journal".to_owned());
+        }
         let before = self.verifier.aggregator();
         let check = self.verifier.check(line, wall_us());
         if let Some(flaw) = check.flaws.into_iter().next() {
@@ -119,7 +125,7 @@ impl End {
         {
             return Err(refused(journal, format!("{path} cannot be read: {error}")));
         }
-        let Some(held) = held(path).filter(|held| counts(held.round.terms.aggregator)) else {
+        let Some(held) = held(path).filter(|held| counts(held.aggregator)) else {
             return Ok(());
         };
         let what = match self.newest.as_ref().map(|(newest, _)| newest) {
@@ -153,13 +159,4 @@ pub(super) fn held(path: &str) -> Option<Report> {
         Content::Report(report) if check.flaws.is_empty() => Some(*report),
         _ => None,
     }
-}
-
-/// The key that signed the first report of a journal; `None` if there is no valid one.
-pub(super) fn first_key(journal: &str) -> Option<PublicKey> {
-    let file = File::open(journal).ok()?;
-    let mut lines = Lines::new(BufReader::new(file), journal);
-    let mut end = End::default();
-    end.take(lines.next_line().ok()??.text.ok()?).ok()?;
-    end.verifier.aggregator()
 }

@@ -1,13 +1,11 @@
-//! Rounds without end (`--every`): one round at every multiple of the period on the system clock, with the same collectors.
+//! Rounds without end: one at every start of the schedule, with the same collectors.
 //!
 //! Invariant: starts strictly increase, also across restarts. Whatever happens in a round, the next one starts on time. A
 //! collector that ended is restarted after a backoff, which is reset once the collector works again.
 
+use super::Aggregator;
 use super::children;
-use super::children::CollectorPlace;
 use super::nap::Naps;
-use super::{Aggregator, view};
-use crate::aggregator::settings::clear_us;
 use crate::system::clock::span;
 use crate::system::limits::*;
 use crate::system::now::wall_us;
@@ -94,34 +92,42 @@ fn why_late(late_us: u64, moved_us: [u64; 2], spent_us: [u64; 2]) -> String {
 }
 
 impl Aggregator<'_> {
-    /// Runs rounds: as many as `--rounds` says, or without end. Returns the exit code.
-    pub(super) fn rounds(&mut self, every_us: u64) -> Result<u8, Error> {
-        self.gather();
+    /// Runs rounds: as many as `--rounds` says, until the schedule ends, or without end. Returns the exit code.
+    pub(super) fn rounds(&mut self) -> Result<u8, Error> {
+        if !self.config.single() {
+            self.gather();
+        }
+        self.hand_down_next();
         let mut written = self.write_roster();
         let mut failed = false;
         let mut code = EXIT_NO_PRICE;
         let mut left = self.config.rounds;
+        let period_us = self.config.terms.schedule.period_us;
         let mut before_us: Option<u64> = None;
         let (origin, mut offsets) = (Instant::now(), offsets_us(Instant::now()));
         while left != Some(0) && !self.over {
-            let start_us = self.next_start_us(every_us);
+            // The first round is a whole one; later ones may be begun late.
+            let grace_us = before_us.map_or(0, |_| self.config.terms.schedule.reply_us());
+            let Some(start_us) = self.next_start_us(grace_us) else {
+                break;
+            };
             let before = std::mem::replace(&mut offsets, offsets_us(origin));
             if let Some(before_us) = &mut before_us
-                && start_us > *before_us + every_us
+                && start_us > *before_us + period_us
             {
-                let count = (start_us - *before_us) / every_us - 1;
-                let late_us = wall_us().saturating_sub(*before_us + every_us);
+                let count = (start_us - *before_us) / period_us - 1;
+                let late_us = wall_us().saturating_sub(*before_us + period_us);
                 let moved_us = [0, 1].map(|at| offsets[at].saturating_sub(before[at]));
                 let why = why_late(late_us, moved_us, self.spent_us);
                 self.tell(&format!("skipped {count} starts: {why}"));
-                *before_us = start_us - every_us;
+                *before_us = start_us - period_us;
             }
             if !self.rest(start_us)? {
                 continue;
             }
-            before_us = Some(start_us);
-            self.announce(start_us);
-            self.watch(start_us + every_us - self.lead_us() - clear_us(every_us));
+            let is_first = before_us.replace(start_us).is_none();
+            self.begin(start_us, is_first);
+            self.watch();
             match self.publish() {
                 EXIT_FAILURE => failed = true,
                 EXIT_OK => code = EXIT_OK,
@@ -129,7 +135,7 @@ impl Aggregator<'_> {
             }
             self.over |= self.book.journal_lost();
             left = left.map(|left| left - 1);
-            if !written && self.all_keys_known() {
+            if !written && self.slots.iter().all(|slot| slot.key.is_some()) {
                 written = self.write_roster();
             }
         }
@@ -140,33 +146,24 @@ impl Aggregator<'_> {
         })
     }
 
-    /// Lead time: how long before its start a round is announced.
-    pub(super) fn lead_us(&self) -> u64 {
-        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
-        let apart_us = members
-            .map(|member| 2 * member.round_trip_us + member.clock_offset_us.unsigned_abs())
-            .max();
-        let (least, most) = (self.config.lead_us_min(), self.config.lead_us_max());
-        apart_us.unwrap_or(0).clamp(least, most)
-    }
-
-    /// The next round's start: the first multiple of the period that is after the last round's start and can still be announced
-    /// in time.
-    fn next_start_us(&mut self, every_us: u64) -> u64 {
+    /// The next round's start: the first one after the last round's that is at most `grace_us` ago. `None` if there is none.
+    fn next_start_us(&mut self, grace_us: u64) -> Option<u64> {
+        let schedule = &self.config.terms.schedule;
+        let soonest_us = (wall_us() + 1).saturating_sub(grace_us);
         let least_us = self.book.start_us_min();
-        let soonest_us = wall_us() + self.lead_us();
-        let start_us = soonest_us.max(least_us).div_ceil(every_us) * every_us;
-        if least_us > soonest_us + every_us {
+        let from_us = soonest_us.max(least_us).max(self.agreed.from_us()?);
+        let start_us = schedule.next_start_us(from_us)?;
+        if least_us > wall_us() + schedule.period_us {
             self.screen.say(&format!(
                 "aggregator: the clock is behind the last round's start; the next round is at {}",
                 utc_text(start_us)
             ));
         }
-        start_us
+        Some(start_us)
     }
 
-    /// Between rounds: polls, and restarts children that ended, until it is time to announce the next round. Returns false if
-    /// the clock was set meanwhile, so that the start must be computed again.
+    /// Between rounds: polls, and restarts children that ended, until the lead time before the start. Returns false if the clock
+    /// was set meanwhile, so that the start must be computed again.
     fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
         let left_us = start_us.saturating_sub(wall_us());
         let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
@@ -177,13 +174,11 @@ impl Aggregator<'_> {
             let _ = self.outlet.push();
             self.restart_exchange()?;
             self.restart_ended()?;
-            if self.screen.live() {
-                self.screen
-                    .draw(view::gathering(&self.slots, self.screen.rows()), false);
-            }
-            let left_us = (start_us - self.lead_us()).saturating_sub(wall_us());
+            self.draw_gathering();
+            let begin_us = start_us - LEAD_MS_MIN * 1_000;
+            let left_us = begin_us.saturating_sub(wall_us());
             if left_us == 0 {
-                return Ok(wall_us() < start_us + self.config.interval_us);
+                return Ok(wall_us() < start_us + self.config.terms.schedule.reply_us());
             }
             if Instant::now() > latest {
                 self.tell("the clock was set back; computing the next start again");
@@ -195,9 +190,12 @@ impl Aggregator<'_> {
 
     /// Restarts local collectors whose backoff is over.
     fn restart_ended(&mut self) -> Result<(), Error> {
+        if self.config.children.is_none() {
+            return Ok(());
+        }
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            if slot.remote || slot.child.is_some() {
+            if slot.child.is_some() {
                 continue;
             }
             if slot.restart.due()? && self.start_again(index as u16) {
@@ -228,15 +226,8 @@ impl Aggregator<'_> {
     }
 
     fn start_again(&mut self, slot: u16) -> bool {
-        let endpoint = self.endpoint.clone();
-        let place = CollectorPlace {
-            slot,
-            control: self.control.address,
-            data: self.data.address,
-            endpoint: endpoint.as_ref(),
-        };
         // A failure is not fatal: a system that has run out of processes or files may have some later.
-        let started = self.start_collector(&place);
+        let started = self.start_collector(slot);
         if let Err(error) = &started {
             self.screen.say(&format!("aggregator: {error}"));
         }

@@ -1,5 +1,4 @@
-//! What must be ready before the first collector starts: the two ports, enough open files, keys, and the enrolments of
-//! remote collectors.
+//! What must be ready before the first collector starts: the two ports, enough open files, and keys.
 
 use crate::aggregator::book::Remark;
 use crate::aggregator::settings::Run;
@@ -10,9 +9,9 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Listens on the port of one channel. If it is in use and `any_port_will_do`, takes a free port instead.
@@ -48,41 +47,20 @@ pub fn listen(
         })
 }
 
-/// Checks the limit on open files: three per collector (two channels and, briefly, its standard input), and room for
+/// Checks the limit on open files: four per collector (two control connections, one for data, the tether), and room for
 /// strangers.
 pub(crate) fn check_open_files(config: &Run) -> Result<(), Error> {
-    let needed = 3 * u64::from(config.collectors) + 2 * STRANGERS_MAX as u64 + 32;
+    let needed = 4 * u64::from(config.terms.n()) + 2 * STRANGERS_MAX as u64 + 32;
     match file::soft_limit("Max open files") {
         Some(soft) if soft < needed => {
-            let attempt = format!("cannot run {} collectors", config.collectors);
+            let attempt = format!("cannot gather from {} collectors", config.terms.n());
             let cause = format!("this process may open {soft} files, and needs {needed}");
             Err(Error::new(attempt, cause).advise(format!(
-                "raise the limit with 'ulimit -n {needed}' or use fewer --collectors"
+                "raise the limit with 'ulimit -n {needed}' or use fewer collectors"
             )))
         }
         _ => Ok(()),
     }
-}
-
-/// Writes a remote collector's enrolment to a file that only its owner can read.
-pub(crate) fn write_enrolment(dir: &str, slot: u16, enrolment: &[u8; 64]) -> Result<(), Error> {
-    let path = format!("{dir}/slot-{slot}.enrolment");
-    let failed = |error| {
-        Error::new(format!("cannot write {path}"), error)
-            .advise("name a writable directory with --enrolment-dir")
-    };
-    // Remove an older file instead of overwriting it: its mode may let others read.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path);
-    file.and_then(|mut file| file.write_all(enrolment))
-        .map_err(failed)
 }
 
 /// What the operator should know about the keys: which files were made just now, and who else can replace them. `own` is the
@@ -93,17 +71,17 @@ pub(crate) fn key_remarks(
     own_made: bool,
     made: u16,
 ) -> Vec<Remark> {
-    let local = config.collectors - config.remote;
+    let local = config.terms.n();
     let mut remarks = Vec::new();
     if let (Some(path), true) = (&own, own_made) {
         let line = format!("made a new key for the aggregator: {path}");
         remarks.push(Remark::Progress(line));
     }
-    if let (Some(dir), 1..) = (&config.collector_keys, made) {
+    if let (Some(dir), 1..) = (config.collector_keys(), made) {
         let line = format!("made new keys for {made} of {local} collectors in {dir}");
         remarks.push(Remark::Progress(line));
     }
-    let dirs = config.collector_keys.iter();
+    let dirs = config.collector_keys().into_iter();
     let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| keyfile::of_slot(dir, slot)));
     let folder = |path: &String| Some(Path::new(".").join(path).parent()?.to_owned());
     let places = own.into_iter().chain(of_slots);
@@ -127,9 +105,9 @@ fn key_doubt(place: &Path) -> Option<String> {
     })
 }
 
-/// The keys of local collectors that have key files.
+/// The keys of collectors that are known beforehand.
 pub struct CollectorKeys {
-    /// Public keys, slot by slot; `None` for remote collectors and fresh keys.
+    /// Public keys, slot by slot: those of the terms, or of key files; `None` for fresh keys.
     pub public: Vec<Option<PublicKey>>,
     /// How many of the key files were made just now.
     pub made: u16,
@@ -139,15 +117,15 @@ pub struct CollectorKeys {
 /// missing.
 pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKeys, Error> {
     let mut keys = CollectorKeys {
-        public: vec![None; usize::from(config.collectors)],
+        public: config.terms.seats.iter().map(|seat| seat.key).collect(),
         made: 0,
     };
-    let Some(dir) = &config.collector_keys else {
+    let Some(dir) = config.collector_keys() else {
         return Ok(keys);
     };
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
-    for slot in 0..config.collectors - config.remote {
+    for slot in 0..config.terms.n() {
         let path = keyfile::of_slot(dir, slot);
         let key = if keyfile::is_missing(&path) {
             keys.made += 1;

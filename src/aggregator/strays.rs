@@ -121,13 +121,12 @@ fn beside(value: Option<f64>, sorted: &[f64]) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregator::agreed::tests::terms;
     use crate::keys::secret::SecretKey;
-    use rsoracle_proof::aggregate::Rule;
     use rsoracle_proof::publish::Policy;
     use rsoracle_proof::record::Record;
     use rsoracle_proof::report::Refused;
     use rsoracle_proof::round::Round;
-    use rsoracle_proof::terms::{Seat, Terms};
 
     const START_US: u64 = 1_795_343_400_000_000;
 
@@ -144,23 +143,10 @@ mod tests {
         }
 
         fn take(&mut self, slots: &[(Option<f64>, Option<u64>)]) -> Vec<String> {
-            let seat = |slot: usize| Seat {
-                key: None,
-                source: format!("kraken:{slot}"),
-            };
-            let terms = Terms {
-                aggregator: SecretKey::from_seed(&mut [1; 32]).public(),
-                session: [2; 32],
-                feed: "BTC/USD".into(),
-                rule: Rule::TrimmedMean,
-                sample_rule: Rule::Mean,
-                f: 1,
-                quorum: 3,
-                exchanges_min: 1,
-                samples: 1,
-                interval_us: 1_000_000,
-                seats: (0..slots.len()).map(seat).collect(),
-            };
+            let mut terms = terms(&vec!["kraken:"; slots.len()], 0, 1);
+            for (slot, seat) in terms.seats.iter_mut().enumerate() {
+                seat.source.push_str(&slot.to_string());
+            }
             let mut round = Round::new(terms, START_US + self.count * 10_000_000);
             self.count += 1;
             for (part, (price, age_us)) in round.parts.iter_mut().zip(slots) {
@@ -171,7 +157,9 @@ mod tests {
                     age_us: *age_us,
                 }));
             }
-            let mut report = Report::new(1, round, Refused::new(), Policy::default(), None);
+            let aggregator = SecretKey::from_seed(&mut [1; 32]).public();
+            let (refused, policy) = (Refused::new(), Policy::default());
+            let mut report = Report::new(1, aggregator, round, refused, policy, None);
             let standing = |price: &Option<f64>| price.map_or(Standing::Silent, Standing::Used);
             report.outcome.standings = slots.iter().map(|(price, _)| standing(price)).collect();
             self.strays.take(&report)

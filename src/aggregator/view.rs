@@ -4,44 +4,47 @@ use super::Slot;
 use rsoracle_proof::price;
 use rsoracle_proof::round::Round;
 
-/// Why a slot gave no answer in the round that started at `start_us`, as far as the aggregator can tell.
-pub(crate) fn why_silent(slot: &Slot, start_us: u64) -> &str {
-    match (&slot.member, slot.remark.as_str()) {
-        (Some(_), _) if !slot.takes_part(start_us) => "no first price from the exchange in time",
-        (Some(_), _) => "no answer in time",
-        (None, "") if slot.remote => "the remote collector did not join",
-        (None, "") => "it did not join",
-        (None, remark) => remark,
+/// Why a slot gave no answer in the last round that began, as far as the aggregator can tell.
+pub(crate) fn why_silent(slot: &Slot) -> &str {
+    match (slot.members.is_empty(), slot.remark.as_str()) {
+        (false, _) if !slot.expected => "no first price from the exchange in time",
+        (false, _) => "no answer in time",
+        (true, "") => "it did not join",
+        (true, remark) => remark,
     }
 }
 
-/// The lines of the display while collectors get ready: at most `rows`. Columns are separated by tabs, the most important ones
-/// first.
-pub fn gathering(slots: &[Slot], rows: usize) -> Vec<String> {
-    let state = |slot: &Slot| match &slot.member {
-        Some(member) => match member.first_price {
-            Some(first) => (
-                true,
-                format!("ready    \tfirst price {}", price::text(first)),
-            ),
-            None => (false, "enrolled \tconnecting to the exchange".to_owned()),
-        },
-        None if slot.may_come() => (false, "starting ".to_owned()),
-        None => (false, format!("gone     \t{}", slot.remark)),
+/// The state of a slot while collectors get ready, and whether all is well with it. `may_come`: a collector may still join it.
+pub(crate) fn readiness(slot: &Slot, may_come: bool) -> (bool, String) {
+    let told = match slot.first_price() {
+        Some(first) => format!("ready    \tfirst price {}", price::text(first)),
+        None if !slot.members.is_empty() => "joined   \tconnecting to the exchange".to_owned(),
+        None if may_come => "starting ".to_owned(),
+        None => format!("gone     \t{}", slot.remark),
     };
+    (slot.ready(), told)
+}
+
+/// The lines of the display while collectors get ready: at most `rows`, with each slot's [`readiness`]. Columns are separated by
+/// tabs, the most important ones first.
+pub(crate) fn gathering(
+    slots: &[Slot],
+    rows: usize,
+    state: impl Fn(&Slot) -> (bool, String),
+) -> Vec<String> {
     block(slots, rows, |_, slot| state(slot))
 }
 
 /// The lines of the display while samples are taken: at most `rows`.
 pub(crate) fn sampling(slots: &[Slot], round: &Round, rows: usize) -> Vec<String> {
     block(slots, rows, |index, slot| {
-        let records = &round.parts[index].records;
+        let records = slot.records(round.start_us);
         let last = records.iter().rev().find_map(|record| record.price.ok());
-        let state = match (&slot.member, round.answered(index as u16)) {
+        let state = match (slot.members.is_empty(), round.answered(index as u16)) {
             (_, true) => "answered ",
-            (Some(_), false) if slot.takes_part(round.start_us) => "sampling ",
-            (Some(_), false) => "not ready",
-            (None, false) => "gone     ",
+            (false, false) if slot.expected => "sampling ",
+            (false, false) => "not ready",
+            (true, false) => "gone     ",
         };
         let missing = records
             .iter()
@@ -53,7 +56,7 @@ pub(crate) fn sampling(slots: &[Slot], round: &Round, rows: usize) -> Vec<String
             String::new()
         };
         let last = last.map_or("-".to_owned(), price::text);
-        let (taken, samples) = (records.len(), round.terms.samples);
+        let (taken, samples) = (records.len(), round.terms.schedule.samples);
         let calm = missing == 0 && matches!(state, "answered " | "sampling ");
         (
             calm,
@@ -88,25 +91,17 @@ fn block(
     lines.into_iter().map(|(_, _, text)| text).collect()
 }
 
-/// How many samples all participating collectors have reported.
-pub(crate) fn samples_done(slots: &[Slot], round: &Round) -> usize {
-    let taking_part = slots
-        .iter()
-        .zip(&round.parts)
-        .filter(|(slot, _)| slot.takes_part(round.start_us));
-    taking_part
-        .map(|(_, part)| part.records.len())
-        .min()
-        .unwrap_or(0)
+/// How many samples all expected collectors have reported in a round.
+pub(crate) fn samples_done(slots: &[Slot], start_us: u64) -> usize {
+    let expected = slots.iter().filter(|slot| slot.expected);
+    let counts = expected.map(|slot| slot.records(start_us).len());
+    counts.min().unwrap_or(0)
 }
 
 /// One sample of all collectors in a line: `sample 3 of 10: 5 prices, 87231.41 to 87231.42`.
-pub(crate) fn sample_line(round: &Round, index: usize) -> String {
-    let prices: Vec<f64> = round
-        .parts
-        .iter()
-        .filter_map(|part| part.records.get(index)?.price.ok())
-        .collect();
+pub(crate) fn sample_line(slots: &[Slot], round: &Round, index: usize) -> String {
+    let price = |slot: &Slot| slot.records(round.start_us).get(index)?.price.ok();
+    let prices: Vec<f64> = slots.iter().filter_map(price).collect();
     let low = prices.iter().copied().min_by(f64::total_cmp);
     let high = prices.iter().copied().max_by(f64::total_cmp);
     let range = low.zip(high).map_or(String::new(), |(low, high)| {
@@ -115,7 +110,7 @@ pub(crate) fn sample_line(round: &Round, index: usize) -> String {
     format!(
         "sample {} of {}: {} prices{range}",
         index + 1,
-        round.terms.samples,
+        round.terms.schedule.samples,
         prices.len()
     )
 }
@@ -123,14 +118,10 @@ pub(crate) fn sample_line(round: &Round, index: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::secret::EnrolmentSecret;
 
     #[test]
     fn a_terminal_with_fewer_rows_than_slots_shows_those_that_are_not_calm() {
-        let slot = |_| {
-            let secret = EnrolmentSecret::take(&mut [1; 32]);
-            Slot::new("kraken:BTC/USD".to_owned(), secret, false)
-        };
+        let slot = |_| Slot::new("kraken:BTC/USD".to_owned(), None);
         let slots: Vec<Slot> = (0..7).map(slot).collect();
         let shown = |rows| block(&slots, rows, |index, _| (index != 5, "state".to_owned()));
         let whole = shown(7);

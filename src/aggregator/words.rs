@@ -107,7 +107,7 @@ impl Words<'_> {
             Some((slot, first)) if report.price().is_none() => {
                 format!("; {}: {}", self.who(slot), first.said)
             }
-            Some(_) if prices == report.round.terms.quorum => {
+            Some(_) if prices == report.round.terms.quorum() => {
                 "; one more failure costs the quorum".to_owned()
             }
             _ => String::new(),
@@ -200,7 +200,7 @@ impl Words<'_> {
             )),
             Decision::SpreadTooWide => Some(format!(
                 "no price: the prices used differ by more than {} %",
-                part(self.0.policy.spread_max)
+                f64::from(self.0.round.terms.spread_ppm_max.unwrap_or_default()) / 1e4
             )),
             Decision::NoQuorum => Some(self.no_quorum()),
         }
@@ -212,7 +212,7 @@ impl Words<'_> {
             "no price: {} of {} collectors gave a price, {} are needed (quorum){}",
             self.0.outcome.prices,
             terms.n(),
-            terms.quorum,
+            terms.quorum(),
             if terms.exchanges_min > 1 {
                 format!(", from at least {} exchanges", terms.exchanges_min)
             } else {
@@ -227,7 +227,7 @@ impl Words<'_> {
         let source = &self.0.round.terms.seats[slot].source;
         let samples = format!(
             "{valid} of {} samples of {source}",
-            self.0.round.terms.samples
+            self.0.round.terms.schedule.samples
         );
         let text = match standing {
             Standing::Used(price) => format!("used {} ({samples})", price::text(*price)),
@@ -287,33 +287,16 @@ pub(crate) fn warnings(tolerance: &Tolerance) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregator::agreed::tests::terms;
     use crate::keys::secret::SecretKey;
-    use rsoracle_proof::aggregate::Rule;
     use rsoracle_proof::publish::Policy;
     use rsoracle_proof::reason::{Abstention, Miss, Reject};
     use rsoracle_proof::record::Record;
     use rsoracle_proof::report::Refused;
     use rsoracle_proof::round::Round;
-    use rsoracle_proof::terms::{Seat, Terms};
 
     fn report() -> Report {
-        let seat = || Seat {
-            key: None,
-            source: "binance:BTCUSDC".into(),
-        };
-        let terms = Terms {
-            aggregator: SecretKey::from_seed(&mut [1; 32]).public(),
-            session: [2; 32],
-            feed: "BTC/USD".into(),
-            rule: Rule::TrimmedMean,
-            sample_rule: Rule::Mean,
-            f: 2,
-            quorum: 5,
-            exchanges_min: 1,
-            samples: 5,
-            interval_us: 1_000_000,
-            seats: (0..7).map(|_| seat()).collect(),
-        };
+        let terms = terms(&["binance:BTCUSDC"; 7], 0, 5);
         let mut round = Round::new(terms, 1_795_343_400_000_000);
         for index in 0..5 {
             let record = Record {
@@ -328,7 +311,8 @@ mod tests {
             round.parts[2].records.push(record);
         }
         let refused = Refused::from([(Reject::HelloLate, 3)]);
-        Report::new(1, round, refused, Policy::default(), None)
+        let aggregator = SecretKey::from_seed(&mut [1; 32]).public();
+        Report::new(1, aggregator, round, refused, Policy::default(), None)
     }
 
     #[test]

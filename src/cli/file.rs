@@ -135,7 +135,6 @@ fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
 /// The configuration as it takes effect, as a file. Comments at its end say how many faults the roster survives. Only a proxy's
 /// user and password are left out.
 pub fn render(given: &Given, configuration: &Configuration) -> String {
-    let run = &configuration.run;
     let mut text = String::from(
         "# The configuration of this run as it takes effect. Reading this file back gives the same configuration.\n",
     );
@@ -146,7 +145,8 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
         }
     }
     for section in &given.sections {
-        let watched = run.sources.iter().any(|s| s.prefix() == section.name);
+        let watched = &configuration.watched.sources;
+        let watched = watched.iter().any(|s| s.prefix() == section.name);
         let limit = |name: &'static str| {
             let text = section.given.text(name).filter(|_| !given.typed(name));
             Some((name, text?))
@@ -159,7 +159,7 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
             }
         }
     }
-    let tolerance = run.tolerance();
+    let tolerance = configuration.run.terms.tolerance();
     let _ = writeln!(text, "\n# The roster {}.", tolerance.text());
     for warning in words::warnings(&tolerance) {
         let _ = writeln!(text, "# Warning: {warning}.");
@@ -173,11 +173,11 @@ fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<St
         let texts: Vec<String> = texts.map(quoted).collect();
         (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
     };
-    let watched = &configuration.watched;
+    let (run, watched) = (&configuration.run, &configuration.watched);
     match flag.name {
         "sources" => list(&mut watched.sources.iter().map(|source| &*source.name)),
         "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
-        "collectors" => Some(configuration.run.collectors.to_string()),
+        "collectors" => Some(run.terms.n().to_string()),
         name if flag.value.is_empty() => Some(given.has(name).to_string()),
         name if flag.repeats => list(&mut given.all(name)),
         name if is_whole(flag) => {
@@ -290,11 +290,16 @@ mod tests {
     fn the_command_line_overrides_the_file() {
         let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n[source.crypto.com]\nmax_age = \"4s\"\n";
         let ages = |configuration: &Configuration| -> Vec<Option<Duration>> {
-            let overrides = configuration.run.overrides.iter();
+            let children = configuration.run.children.as_ref().unwrap();
+            let overrides = children.overrides.iter();
             overrides.map(|overrides| overrides.max_age).collect()
         };
         let by_file = run("", file).unwrap();
-        assert_eq!((by_file.run.samples, by_file.run.sources.len()), (3, 9));
+        let terms = |configuration: &Configuration| {
+            let terms = &configuration.run.terms;
+            (terms.schedule.samples, terms.n())
+        };
+        assert_eq!(terms(&by_file), (3, 9));
         let seconds = |s: u64| Some(Duration::from_secs(s));
         assert_eq!(
             ages(&by_file),
@@ -312,9 +317,9 @@ mod tests {
         );
         let typed = "--samples 4 --source okx,kraken --max-age 1s";
         let typed_run = run(typed, file).unwrap();
-        assert_eq!((typed_run.run.samples, typed_run.run.collectors), (4, 5));
+        assert_eq!(terms(&typed_run), (4, 5));
         assert_eq!(ages(&typed_run), [seconds(1); 5]);
-        let okx = typed_run.run.overrides[0];
+        let okx = typed_run.run.children.as_ref().unwrap().overrides[0];
         assert_eq!(okx.ping_every, seconds(9), "still applies to okx");
         // A section applies to its kind, a key before the first section to all others.
         let both = run("", &format!("max_age = \"2s\"\n{file}")).unwrap();
@@ -408,7 +413,7 @@ mod tests {
             ),
             (
                 "every = \"1s\"",
-                "line 1, key 'every': 10 samples, 1s apart, of 5 collectors do not fit",
+                "line 1, key 'every': --every, --samples and --interval do not go together: 10 samples, 1s apart, do not fit into a period of 1s",
             ),
             (
                 "every = \"1h\"\nwrite_roster = \"a\"",
@@ -420,19 +425,11 @@ mod tests {
             ),
             (
                 "samples = 1000\ninterval = \"1h\"",
-                "line 1, key 'samples': --samples times --interval is longer",
+                "line 1, key 'samples': --every, --samples and --interval do not go together: the time of all samples together",
             ),
             (
-                "remote = 1",
-                "line 1, key 'remote': --remote needs --enrolment-dir",
-            ),
-            (
-                "remote = 9\nenrolment_dir = \".\"",
-                "line 1, key 'remote': --remote 9 is more than --collectors 5",
-            ),
-            (
-                "enrolment_dir = \".\"",
-                "line 1, key 'enrolment_dir': --enrolment-dir needs --remote",
+                "max_spread = \"0.00001%\"",
+                "line 1, key 'max_spread': \"0.00001%\" makes no sense; it takes a percentage above 0%",
             ),
             (
                 "endpoint = \"ws://localhost:1/\"",

@@ -1,9 +1,9 @@
-//! Turns the flags of `rsoracle run` and the keys of its configuration file into settings.
+//! Turns the flags of `rsoracle run` and the keys of its configuration file into settings, and the flags of `rsoracle aggregate`.
 //!
 //! Invariant: flags and keys are checked together, by the same rules. Nothing here looks at the system.
 
 use super::sources::Watched;
-use crate::aggregator::settings::Run;
+use crate::aggregator::settings::{Children, Run};
 use crate::collector::overrides::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
@@ -14,6 +14,9 @@ use crate::flags::values::{
 use crate::source::Source;
 use crate::system::limits;
 use rsoracle_proof::publish::Policy;
+use rsoracle_proof::roster::ppm;
+use rsoracle_proof::schedule::Schedule;
+use rsoracle_proof::terms::{Seat, Terms};
 use std::net::{IpAddr, SocketAddr};
 
 /// The configuration of a run: the aggregator's settings, and what only [`super::file::render`] and [`super::way::check`] need.
@@ -51,8 +54,17 @@ fn policy(given: &Given) -> Result<Policy, Usage> {
             given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
         })?,
         move_max: percent(given, "max-move")?,
-        spread_max: percent(given, "max-spread")?,
     })
+}
+
+/// The greatest spread of the prices used, in millionths.
+fn spread_ppm_max(given: &Given) -> Result<Option<u32>, Usage> {
+    let Some(text) = given.text("max-spread") else {
+        return Ok(None);
+    };
+    let right =
+        |right: &str| given.wrong("max-spread", text, right.trim_start_matches("it takes "));
+    ppm(text).map(Some).map_err(right)
 }
 
 /// The overrides for each slot's source. A section of the file for a source that is not watched is an error, unless the command
@@ -78,55 +90,56 @@ fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usa
     sources.iter().map(of).collect()
 }
 
-/// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
-pub fn read(given: &Given) -> Result<Configuration, Usage> {
-    let feed = feed(given)?;
-    let watched = Watched::read(given, &feed)?;
-    let collectors = watched.collectors(given)?;
-    let sources = watched.sources.iter().cycle();
-    let sources: Vec<Source> = sources.take(collectors.into()).cloned().collect();
-    let bind: IpAddr = given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
-    let proxy = proxy(given)?;
-    let variables = proxy.iter().flat_map(Proxy::variables);
-    let environment = variables.map(|(name, value)| (name, value.to_owned()));
-    let environment = environment.collect();
-    let remote = given.number("remote", 0..=limits::COLLECTORS_MAX)?;
-    let place_named = ["control-port", "data-port", "bind"]
-        .iter()
-        .any(|name| given.has(name));
-    let run = Run {
-        collectors,
-        remote,
-        any_port_will_do: remote == 0 && !place_named,
-        enrolment_dir: path(given, "enrolment-dir")?,
-        samples: given.number("samples", 1..=limits::SAMPLES_MAX)?,
-        interval_us: given.duration_us(
-            "interval",
-            limits::INTERVAL_US_MIN..=limits::INTERVAL_US_MAX,
-        )?,
-        overrides: overrides_of(given, &sources)?,
-        endpoint: endpoint(given, &sources)?,
-        sources,
-        exchanges_min: given.number("min-exchanges", 1..=limits::COLLECTORS_MAX)?,
+/// The terms that the flags of `run` describe. Keys are not known yet.
+fn terms(given: &Given, feed: String, sources: &[Source]) -> Result<Terms, Usage> {
+    let seat = |source: &Source| Seat {
+        key: None,
+        source: source.name.clone(),
+    };
+    let every_us = optional(given, "every", |given| {
+        given.duration_us("every", limits::PERIOD_US_MIN..=limits::ROUND_US_MAX)
+    });
+    Ok(Terms {
         feed,
         rule: given.read("rule", "trimmed-mean, median or mean")?,
         sample_rule: sample_rule(given)?,
+        exchanges_min: given.number("min-exchanges", 1..=limits::COLLECTORS_MAX)?,
+        age_us_max: None,
+        spread_ppm_max: spread_ppm_max(given)?,
+        schedule: Schedule {
+            first_start_us: 0,
+            period_us: every_us?.unwrap_or(0),
+            end_us: None,
+            samples: given.number("samples", 1..=limits::SAMPLES_MAX)?,
+            interval_us: given.duration_us(
+                "interval",
+                limits::INTERVAL_US_MIN..=limits::INTERVAL_US_MAX,
+            )?,
+        },
+        seats: sources.iter().map(seat).collect(),
+    })
+}
+
+/// Reads the flags that `run` and `aggregate` share, and checks that all fit together.
+fn settings(given: &Given, terms: Terms, children: Option<Children>) -> Result<Run, Usage> {
+    let bind: IpAddr = given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
+    let mut places = ["control-port", "data-port", "bind"].into_iter();
+    let run = Run {
+        any_port_will_do: children.is_some() && !places.any(|name| given.has(name)),
+        terms,
+        write_roster: match children {
+            Some(_) => path(given, "write-roster")?,
+            None => None,
+        },
+        children,
         control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
         data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
-        ca_file: path(given, "ca-file")?,
-        environment,
         ready_timeout_us: given.duration_us("ready-timeout", 100_000..=3_600_000_000)?,
         aggregator_key: path(given, "aggregator-key")?,
-        collector_keys: path(given, "collector-keys")?,
-        write_roster: path(given, "write-roster")?,
-        every_us: optional(given, "every", |given| {
-            given.duration_us("every", limits::PERIOD_US_MIN..=limits::ROUND_US_MAX)
-        })?,
         rounds: optional(given, "rounds", |given| {
             given.number("rounds", 1..=i64::MAX as u64)
         })?,
         policy: policy(given)?,
-        connection_age_us: connection_age_us(given)?,
         journal: path(given, "journal")?,
         retire_key: path(given, "retire-key")?,
         latest: path(given, "latest")?,
@@ -135,9 +148,36 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     };
     run.check()
         .map_err(|wrong| given.contradiction(wrong.flags, wrong.sentence))?;
+    Ok(run)
+}
+
+/// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
+pub fn read(given: &Given) -> Result<Configuration, Usage> {
+    let feed = feed(given)?;
+    let watched = Watched::read(given, &feed)?;
+    let collectors = watched.collectors(given)?;
+    let sources = watched.sources.iter().cycle();
+    let sources: Vec<Source> = sources.take(collectors.into()).cloned().collect();
+    let proxy = proxy(given)?;
+    let variables = proxy.iter().flat_map(Proxy::variables);
+    let environment = variables.map(|(name, value)| (name, value.to_owned()));
+    let terms = terms(given, feed, &sources)?;
+    let children = Children {
+        overrides: overrides_of(given, &sources)?,
+        endpoint: endpoint(given, &sources)?,
+        ca_file: path(given, "ca-file")?,
+        environment: environment.collect(),
+        keys: path(given, "collector-keys")?,
+        connection_age_us: connection_age_us(given)?,
+    };
     Ok(Configuration {
-        run,
+        run: settings(given, terms, Some(children))?,
         watched,
         proxy,
     })
+}
+
+/// Reads the flags of [`AGGREGATE`](crate::flags::tables::AGGREGATE). `terms` are those of the roster.
+pub fn aggregate(given: &Given, terms: Terms) -> Result<Run, Usage> {
+    settings(given, terms, None)
 }

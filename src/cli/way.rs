@@ -9,17 +9,19 @@ use rsoracle_verify::error::Error;
 /// Looks for root certificates and a proxy, if any connection will use TLS. A problem is reported here, once, before every
 /// collector would report it.
 pub fn check(configuration: &Configuration) -> Result<(), Error> {
-    let run = &configuration.run;
-    let encrypted = |source: &Source| match &run.endpoint {
+    let Some(children) = &configuration.run.children else {
+        return Ok(());
+    };
+    let encrypted = |source: &Source| match &children.endpoint {
         Some(endpoint) if source.embedded => endpoint.tls,
         // The embedded exchange that a run starts itself does not use TLS.
         None if source.embedded => false,
         _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),
     };
-    if run.ca_file.is_some() || run.sources.iter().any(encrypted) {
+    if children.ca_file.is_some() || configuration.watched.sources.iter().any(encrypted) {
         // Done once here; the collectors inherit it.
         roots::defer();
-        Roots::find(run.ca_file.as_deref())?;
+        Roots::find(children.ca_file.as_deref())?;
         tunnel::proxies(configuration.proxy.as_ref())?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use rsoracle_verify::error::Error;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 
 /// A running child; killed and reaped when dropped.
 pub struct Child {
@@ -35,11 +35,6 @@ impl Child {
             self.status = self.process.try_wait().ok().flatten();
         }
         self.status
-    }
-
-    /// The child's standard input, if it is a pipe that was not taken before.
-    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.process.stdin.take()
     }
 
     /// What an ended child wrote to standard output, truncated to `bytes_max`; empty if that is not a pipe.

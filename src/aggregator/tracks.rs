@@ -1,0 +1,112 @@
+//! The samples that came over one control connection, round by round.
+//!
+//! Invariant: a connection has at most [`STARTS_MAX`] rounds of samples, the newest, each of them bounded by the terms.
+
+use super::agreed::Held;
+use crate::system::limits::AHEAD_US_MAX;
+use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Record;
+
+/// Most rounds of which samples are kept for a connection.
+const STARTS_MAX: usize = 2;
+
+/// The samples of one round, in order.
+#[derive(Default)]
+pub struct Track {
+    /// The round's start.
+    pub start_us: u64,
+    /// Its samples so far.
+    pub records: Vec<Record>,
+}
+
+/// The samples of the newest rounds.
+#[derive(Default)]
+pub struct Tracks(Vec<Track>);
+
+impl Tracks {
+    /// Takes a sample of the round that starts at `start_us`, for which these terms hold.
+    pub fn take(
+        &mut self,
+        held: &Held,
+        start_us: u64,
+        record: &Record,
+        now_us: u64,
+    ) -> Result<(), Reject> {
+        let since_us = u64::from(record.index).saturating_mul(held.terms.schedule.interval_us);
+        if start_us.saturating_add(since_us) > now_us + AHEAD_US_MAX {
+            return Err(Reject::TooEarly);
+        }
+        let known = self.0.iter().position(|track| track.start_us == start_us);
+        let taken = known.map_or(0, |at| self.0[at].records.len());
+        held.terms.check_record(taken as u32, record)?;
+        let at = match known {
+            Some(at) => at,
+            None => self.begin(start_us)?,
+        };
+        self.0[at].records.push(*record);
+        Ok(())
+    }
+
+    /// Makes room for another round; returns its place.
+    fn begin(&mut self, start_us: u64) -> Result<usize, Reject> {
+        if self.0.len() == STARTS_MAX {
+            let tracks = self.0.iter().enumerate();
+            let oldest = tracks.min_by_key(|(_, track)| track.start_us);
+            let (at, oldest) = oldest.expect("there are some");
+            if oldest.start_us > start_us {
+                return Err(Reject::RoundOver);
+            }
+            self.0.remove(at);
+        }
+        self.0.push(Track {
+            start_us,
+            records: Vec::new(),
+        });
+        Ok(self.0.len() - 1)
+    }
+
+    /// The samples of the round that starts at `start_us`.
+    pub fn at(&self, start_us: u64) -> &[Record] {
+        let track = self.0.iter().find(|track| track.start_us == start_us);
+        track.map_or(&[], |track| &track.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregator::agreed::tests::terms;
+
+    #[test]
+    fn samples_are_kept_of_the_two_newest_rounds() {
+        let terms = terms(&["kraken:BTC/USD"], 10_000_000, 3);
+        let held = Held {
+            from_us: 0,
+            digest: terms.digest(),
+            terms,
+        };
+        let record = |index| Record {
+            index,
+            price: Ok(100.0),
+            lateness_us: Some(3),
+            age_us: None,
+        };
+        let mut tracks = Tracks::default();
+        let mut take = |start_s: u64, index, now_s: u64| {
+            let (start_us, now_us) = (start_s * 1_000_000, now_s * 1_000_000);
+            tracks.take(&held, start_us, &record(index), now_us)
+        };
+        assert_eq!(take(10, 1, 10), Err(Reject::SampleOrder));
+        assert_eq!(take(10, 0, 10), Ok(()));
+        assert_eq!(take(10, 0, 10), Err(Reject::SampleOrder));
+        assert_eq!(take(10, 2, 10), Err(Reject::TooEarly), "two seconds ahead");
+        assert_eq!(take(10, 1, 10), Ok(()), "a second ahead");
+        assert_eq!(take(20, 0, 20), Ok(()));
+        assert_eq!(take(10, 2, 20), Ok(()));
+        assert_eq!(take(10, 3, 20), Err(Reject::SampleOrder));
+        assert_eq!(take(30, 0, 30), Ok(()));
+        assert_eq!(take(10, 0, 30), Err(Reject::RoundOver));
+        let counts = [10, 20, 30].map(|start_s| tracks.at(start_s * 1_000_000).len());
+        assert_eq!(counts, [0, 1, 1]);
+    }
+}
