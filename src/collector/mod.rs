@@ -175,7 +175,10 @@ impl Collector<'_> {
                 Ok(())
             };
             look()?;
-            let left = self.session.retry_at().saturating_duration_since(Instant::now());
+            let left = self
+                .session
+                .retry_at()
+                .saturating_duration_since(Instant::now());
             if !left.is_zero() {
                 self.ties.wait(left.min(Duration::from_millis(SLICE_MS)))?;
                 continue;

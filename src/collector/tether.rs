@@ -21,13 +21,12 @@ pub(super) struct Tether {
 impl Tether {
     /// Takes standard input, and sends the public key.
     pub(super) fn take(key: &PublicKey) -> Result<Tether, Error> {
-        let open = || -> io::Result<UnixStream> {
-            let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-            socket.set_nonblocking(true)?;
-            socket.write_all(key.bytes())?;
-            Ok(socket)
+        let send = |stdin| {
+            let mut socket = UnixStream::from(stdin);
+            socket.write_all(key.bytes()).map(|()| socket)
         };
-        let socket = open().map_err(|error| {
+        let socket = io::stdin().as_fd().try_clone_to_owned().and_then(send);
+        let socket = socket.map_err(|error| {
             let advice = "'rsoracle run' starts collectors with --tether; by hand, use --roster";
             Error::new("cannot use standard input as the tether", error).advise(advice)
         })?;
@@ -45,31 +44,21 @@ impl Tether {
 
     /// The next message that was handed down, after a wait of up to `patience`; zero does not wait.
     pub(super) fn read(&mut self, patience: Duration) -> Result<Option<Handed>, Error> {
-        let failed = |cause: &dyn std::fmt::Display| {
+        let message = self.take_message(patience).map_err(|error| {
             let advice = "start collectors with the same program as 'rsoracle run'";
-            Error::new("cannot read the tether", cause).advise(advice)
-        };
-        if !patience.is_zero() {
-            let waits = self.socket.set_nonblocking(false);
-            waits
-                .and_then(|()| self.socket.set_read_timeout(Some(patience)))
-                .map_err(|error| failed(&error))?;
+            Error::new("cannot read the tether", error).advise(advice)
+        })?;
+        match self.ended {
+            true => Err(Error::new("the tether was closed", "its parent has ended")),
+            false => Ok(message),
         }
-        let read = self.take_message();
-        if !patience.is_zero() {
-            self.socket
-                .set_nonblocking(true)
-                .map_err(|error| failed(&error))?;
-        }
-        let message = read.map_err(|error| failed(&error))?;
-        if self.ended {
-            return Err(Error::new("the tether was closed", "its parent has ended"));
-        }
-        Ok(message)
     }
 
     /// Reads until a message is complete or nothing more has come.
-    fn take_message(&mut self) -> io::Result<Option<Handed>> {
+    fn take_message(&mut self, patience: Duration) -> io::Result<Option<Handed>> {
+        self.socket.set_nonblocking(patience.is_zero())?;
+        self.socket
+            .set_read_timeout(Some(patience).filter(|patience| !patience.is_zero()))?;
         let mut bytes = [0; 4096];
         loop {
             let wants = self.reader.wants().map_err(io::Error::other)?;

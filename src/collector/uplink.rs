@@ -221,10 +221,15 @@ struct Data {
 }
 
 impl Data {
-    /// Whether it can be used: an aggregator never sends anything on it.
+    /// Whether it is open: an aggregator never sends anything on it.
     fn stands(&mut self) -> bool {
         self.inbox.fill();
         !self.inbox.ended() && self.inbox.bytes().is_empty()
+    }
+
+    /// Whether it was idle for so long that what lies between may have forgotten it.
+    fn is_idle(&self) -> bool {
+        self.used_at.elapsed() >= Duration::from_millis(DATA_IDLE_MS_MAX)
     }
 }
 
@@ -275,10 +280,11 @@ impl Uplink {
     }
 
     fn name(&self) -> String {
-        format!(
-            "the aggregator at {}:{}",
-            self.place.host, self.place.control_port
-        )
+        let (host, port) = (&self.place.host, self.place.control_port);
+        match host.contains(':') {
+            true => format!("the aggregator at [{host}]:{port}"),
+            false => format!("the aggregator at {host}:{port}"),
+        }
     }
 
     /// Reads what has come and sends what there is to say, without waiting. Returns a complaint, if there is one.
@@ -292,7 +298,7 @@ impl Uplink {
             let told = control.records == running.records.len() && control.unsent.is_empty();
             told && control.lacks_answer(running)
         })?;
-        let data = self.data.as_mut()?;
+        let data = self.data.as_mut().filter(|data| !data.is_idle())?;
         let frame = DataFrame {
             tag: running.tag,
             start_us: running.start_us,
@@ -392,11 +398,10 @@ impl Uplink {
 
     /// Opens the data connection, unless it stands and was used lately.
     fn connect_data(&mut self, until: Instant, present: &Present) -> Option<String> {
-        let idle = Duration::from_millis(DATA_IDLE_MS_MAX);
         let mut ended = None;
         if let Some(data) = &mut self.data {
             match data.stands() {
-                true if data.used_at.elapsed() < idle => return None,
+                true if !data.is_idle() => return None,
                 true => {}
                 false => ended = self.drop_data(),
             }

@@ -68,7 +68,10 @@ impl Collector<'_> {
                     }
                 }
                 due => {
-                    self.ties.connect(due.map(|(_, instant_us)| instant_us));
+                    // While the last replies are missing there is no time: the answer follows.
+                    if let Some((_, instant_us)) = due {
+                        self.ties.connect(Some(instant_us));
+                    }
                     self.listen(&mut sampler, due, wall_us());
                 }
             }

@@ -361,7 +361,7 @@ pub static COLLECT: Command = Command {
             "aggregator",
             "HOST[:CONTROL,DATA]@KEY",
             "",
-            "An aggregator to send samples and answers to: host name or IP address, its two ports (8000 and 8080 if left out), and its public key in hexadecimal. May be repeated.",
+            "An aggregator to send samples and answers to: host name or IP address, its two ports (8000 and 8080 if left out), and its public key in hexadecimal.",
         ),
         flag(
             "state",
