@@ -4,12 +4,15 @@
 //! since they follow from the number of slots.
 
 use crate::aggregate::{self, Rule, faulty_max};
-use crate::bytes::padded;
+use crate::bytes::{Put, Take, padded};
+use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, SOURCE_BYTES_MAX};
 use crate::reason::Reject;
 use crate::record::Record;
 use crate::schedule::Schedule;
 use crate::seal::{Digest32, PublicKey};
+use crate::source::{check_feed, check_source};
 use crate::tolerance::Tolerance;
+use alloc::borrow::ToOwned;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -50,6 +53,28 @@ pub fn tag(digest: &[u8; 32]) -> [u8; 8] {
     *digest.first_chunk().expect("8 of 32 bytes")
 }
 
+/// Bytes of encoded terms before the seats, and of each seat.
+const HEAD_BYTES: usize = FEED_BYTES_MAX + 2 + 2 + 2 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 2;
+const SEAT_BYTES: usize = 32 + SOURCE_BYTES_MAX;
+
+/// The text in a field that is padded with zeros.
+fn unpadded<const N: usize>(field: [u8; N]) -> Option<String> {
+    let text = str::from_utf8(&field).ok()?;
+    Some(text.trim_end_matches('\0').to_owned())
+}
+
+/// Parses an encoded seat.
+fn seat(bytes: &[u8; SEAT_BYTES]) -> Option<Seat> {
+    let mut take = Take::all(bytes);
+    let key: [u8; 32] = take.array();
+    let key = match key == [0; 32] {
+        true => None,
+        false => Some(PublicKey::decode(&key)?),
+    };
+    let source = unpadded(take.array::<SOURCE_BYTES_MAX>())?;
+    Some(Seat { key, source })
+}
+
 impl Terms {
     /// n: the number of slots, whoever answers.
     pub fn n(&self) -> u16 {
@@ -66,33 +91,66 @@ impl Terms {
         aggregate::quorum(self.n(), self.f())
     }
 
-    /// The first 32 bytes of SHA-512 over [`Terms::digested`].
+    /// The first 32 bytes of SHA-512 over a context and [`Terms::encode`].
     pub fn digest(&self) -> [u8; 32] {
         self.digested().done()
     }
 
-    /// What the digest covers: all terms, as in the table of docs/PROTOCOL.md. A missing key is 32 zero bytes, a missing limit or
-    /// end all ones.
+    /// What the digest covers.
     pub fn digested(&self) -> Digest32 {
+        Digest32::terms().field(&self.encode())
+    }
+
+    /// All terms at fixed widths, as in the table of docs/PROTOCOL.md. A missing key is 32 zero bytes, a missing limit or end all
+    /// ones.
+    pub fn encode(&self) -> Vec<u8> {
         let schedule = &self.schedule;
-        let digest = Digest32::terms()
-            .field(&padded::<16>(&self.feed))
-            .field(&self.rule.code().to_be_bytes())
-            .field(&self.sample_rule.code().to_be_bytes())
-            .field(&self.exchanges_min.to_be_bytes())
-            .field(&self.age_us_max.unwrap_or(u64::MAX).to_be_bytes())
-            .field(&self.spread_ppm_max.unwrap_or(u32::MAX).to_be_bytes())
-            .field(&schedule.samples.to_be_bytes())
-            .field(&schedule.interval_us.to_be_bytes())
-            .field(&schedule.period_us.to_be_bytes())
-            .field(&schedule.first_start_us.to_be_bytes())
-            .field(&schedule.end_us.unwrap_or(u64::MAX).to_be_bytes())
-            .field(&self.n().to_be_bytes());
-        let seat = |digest: Digest32, seat: &Seat| {
-            let key = seat.key.as_ref().map_or([0; 32], |key| *key.bytes());
-            digest.field(&key).field(&padded::<32>(&seat.source))
+        let head: [u8; HEAD_BYTES] = Put::new()
+            .put(&padded::<FEED_BYTES_MAX>(&self.feed))
+            .put(&self.rule.code().to_be_bytes())
+            .put(&self.sample_rule.code().to_be_bytes())
+            .put(&self.exchanges_min.to_be_bytes())
+            .put(&self.age_us_max.unwrap_or(u64::MAX).to_be_bytes())
+            .put(&self.spread_ppm_max.unwrap_or(u32::MAX).to_be_bytes())
+            .put(&schedule.samples.to_be_bytes())
+            .put(&schedule.interval_us.to_be_bytes())
+            .put(&schedule.period_us.to_be_bytes())
+            .put(&schedule.first_start_us.to_be_bytes())
+            .put(&schedule.end_us.unwrap_or(u64::MAX).to_be_bytes())
+            .put(&self.n().to_be_bytes())
+            .done();
+        let mut bytes = head.to_vec();
+        for seat in &self.seats {
+            bytes.extend(seat.key.as_ref().map_or([0; 32], |key| *key.bytes()));
+            bytes.extend(padded::<SOURCE_BYTES_MAX>(&seat.source));
+        }
+        bytes
+    }
+
+    /// Parses what [`Terms::encode`] writes. `None` for anything else, and for terms that fail [`Terms::check`].
+    pub fn decode(bytes: &[u8]) -> Option<Terms> {
+        let (head, seats) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+        let (seats, rest) = seats.as_chunks::<SEAT_BYTES>();
+        let rule = |code| Rule::ALL.into_iter().find(|rule| rule.code() == code);
+        let mut take = Take::all(head);
+        let terms = Terms {
+            feed: unpadded(take.array::<FEED_BYTES_MAX>())?,
+            rule: rule(take.u16())?,
+            sample_rule: rule(take.u16())?,
+            exchanges_min: take.u16(),
+            age_us_max: Some(take.u64()).filter(|us| *us < u64::MAX),
+            spread_ppm_max: Some(take.u32()).filter(|ppm| *ppm < u32::MAX),
+            schedule: Schedule {
+                samples: take.u32(),
+                interval_us: take.u64(),
+                period_us: take.u64(),
+                first_start_us: take.u64(),
+                end_us: Some(take.u64()).filter(|us| *us < u64::MAX),
+            },
+            seats: seats.iter().map(seat).collect::<Option<_>>()?,
         };
-        self.seats.iter().fold(digest, seat)
+        let whole = rest.is_empty() && take.u16() == terms.n() && terms.encode() == bytes;
+        (whole && terms.check().is_ok()).then_some(terms)
     }
 
     /// How many faults the roster tolerates.
@@ -129,6 +187,16 @@ impl Terms {
     /// Checks that the terms make sense by themselves. The error says what does not.
     pub fn check(&self) -> Result<(), String> {
         self.schedule.check()?;
+        if self.sample_rule == Rule::TrimmedMean {
+            return Err("the rule of samples is neither mean nor median".into());
+        }
+        let named = |seat: &Seat| check_source(&seat.source).is_ok();
+        if check_feed(&self.feed).is_err() || !self.seats.iter().all(named) {
+            return Err("the name of the feed or of a source is not valid".into());
+        }
+        if self.seats.len() > usize::from(COLLECTORS_MAX) {
+            return Err(format!("more than {COLLECTORS_MAX} slots"));
+        }
         let keys = self.seats.iter().filter_map(|seat| seat.key.as_ref());
         let mut seen = BTreeSet::new();
         if !keys.into_iter().all(|key| seen.insert(key.bytes())) {
@@ -205,6 +273,25 @@ mod tests {
             digests.push(digest);
         }
         assert_eq!(digests[0], terms().digest());
+    }
+
+    #[test]
+    fn encoded_terms_are_decoded_and_nothing_else_is() {
+        let mut terms = terms();
+        terms.seats[1].key = None;
+        let bytes = terms.encode();
+        assert_eq!(Terms::decode(&bytes).as_ref(), Some(&terms));
+        for length in 0..bytes.len() {
+            assert_eq!(Terms::decode(&bytes[..length]), None, "{length} bytes");
+        }
+        assert_eq!(Terms::decode(&[&bytes[..], &[0]].concat()), None);
+        for bit in 0..8 * bytes.len() {
+            let mut other = bytes.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            if let Some(terms) = Terms::decode(&other) {
+                assert_eq!(terms.encode(), other, "bit {bit}");
+            }
+        }
     }
 
     #[test]

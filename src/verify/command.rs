@@ -3,7 +3,6 @@
 //! Invariant: memory is bounded by the longest line, not by the length of the file. Whom to trust comes only from the roster
 //! file; without one, the verdict says that the signers are unknown. No file is changed, and the network is not used.
 
-use rsoracle_proof::duration::duration_text;
 use crate::error::{
     EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, EXIT_STALE, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error,
 };
@@ -12,6 +11,7 @@ use crate::lines::{Line, Lines};
 use crate::log::{self, printable, quoted};
 use crate::processes::{Checked, FILE_BYTES_MIN, Workers, share};
 use crate::settings::Settings;
+use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
 use rsoracle_proof::price;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};

@@ -1,7 +1,7 @@
 //! The settings of `rsoracle verify` and `rsoracle-verify`, from their flags.
 
-use rsoracle_proof::duration::{duration_text, duration_us};
 use crate::error::{VALUE_CHARS_MAX, brief};
+use rsoracle_proof::duration::{duration_text, duration_us};
 use rsoracle_proof::seal::unhex;
 
 /// Longest `--max-age` in microseconds: ten years.

@@ -68,7 +68,14 @@ fn own_files() -> Vec<(String, Count, usize)> {
                 let all_tests = path.ends_with("tests.rs");
                 let without_tests = match all_tests {
                     true => "",
-                    false => text.split("#[cfg(test)]\nmod tests").next().unwrap(),
+                    false => {
+                        ["", "pub(crate) ", "pub(super) "]
+                            .iter()
+                            .fold(&*text, |text, public| {
+                                let tests = format!("#[cfg(test)]\n{public}mod tests");
+                                text.split(&*tests).next().expect("a first part")
+                            })
+                    }
                 };
                 let lines = |text: &str| {
                     let code = count::code(text, true);
