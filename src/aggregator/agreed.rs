@@ -48,7 +48,7 @@ impl Agreed {
     }
 
     /// The earliest start that any of them hold for.
-    pub(super) fn from_us(&self) -> Option<u64> {
+    pub(super) fn begins_us(&self) -> Option<u64> {
         self.0.first().map(|held| held.from_us)
     }
 
@@ -136,9 +136,9 @@ pub(super) mod tests {
             );
         }
         agreed.forget_before(20);
-        assert_eq!(agreed.from_us(), Some(10));
+        assert_eq!(agreed.begins_us(), Some(10));
         agreed.forget_before(30);
-        assert_eq!(agreed.from_us(), Some(30));
+        assert_eq!(agreed.begins_us(), Some(30));
         assert!(agreed.at(20).is_none());
     }
 

@@ -405,3 +405,164 @@ fn refuse(mut inbox: Inbox<CONTROL_BYTES_MAX>, reason: Reject, refused: &mut Ref
         inbox.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregator::agreed::tests::terms;
+    use crate::keys::secret::SecretKey;
+    use rsoracle_proof::terms::tag;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    fn key(seed: u8) -> SecretKey {
+        SecretKey::from_seed(&mut [seed; 32])
+    }
+
+    /// An aggregator's control channel, with the key 9 and a slot for each of the keys 0 and 1.
+    struct Rig {
+        channel: ControlChannel,
+        slots: Vec<Slot>,
+        agreed: Agreed,
+        refused: Refused,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let slot = |seed| Slot::new("kraken:BTC/USD".to_owned(), Some(key(seed).public()));
+            let mut agreed = Agreed::default();
+            agreed.add(terms(&["kraken:BTC/USD"; 2], 0, 3), 0);
+            Rig {
+                channel: ControlChannel::new(listener, key(9).public()).unwrap(),
+                slots: [0, 1].map(slot).into(),
+                agreed,
+                refused: Refused::new(),
+            }
+        }
+
+        fn sweep(&mut self) {
+            let (slots, refused) = (&mut self.slots, &mut self.refused);
+            self.channel.sweep(slots, &self.agreed, 0, refused);
+        }
+
+        /// Reads a frame that the channel sends within its next sweeps.
+        fn read<const N: usize>(&mut self, peer: &mut TcpStream) -> [u8; N] {
+            let (mut bytes, mut count) = ([0; N], 0);
+            while count < N {
+                self.sweep();
+                count += peer.read(&mut bytes[count..]).unwrap_or(0);
+            }
+            bytes
+        }
+
+        /// Connects, and says hello with the key of a seed, to the aggregator with the key of another.
+        fn hello(&mut self, seed: u8, aggregator: u8) -> TcpStream {
+            let mut peer = TcpStream::connect(self.channel.address).unwrap();
+            peer.set_nonblocking(true).unwrap();
+            let challenge = Challenge::decode(&self.read(&mut peer)).unwrap();
+            let mut hello = Hello {
+                key: *key(seed).public().bytes(),
+                clock_us: 1,
+                signature: [0; 64],
+            };
+            let aggregator = key(aggregator).public();
+            hello.signature = key(seed).sign_hello(&challenge.nonce, &aggregator, &hello);
+            peer.write_all(&hello.encode()).unwrap();
+            peer
+        }
+
+        fn ready(&mut self, peer: &mut TcpStream, slot: u16, terms_digest: [u8; 32]) {
+            let ready = Ready {
+                terms_digest,
+                slot,
+                price: 100.0,
+            };
+            peer.write_all(&ready.encode()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_hello_counts_if_its_key_is_known_and_it_is_meant_for_this_aggregator() {
+        let mut rig = Rig::new();
+        for (seed, aggregator, reason) in
+            [(7, 9, Reject::KeyUnknown), (0, 8, Reject::HelloSignature)]
+        {
+            let mut peer = rig.hello(seed, aggregator);
+            let refusal = Refusal::decode(&rig.read(&mut peer)).unwrap();
+            assert_eq!(refusal.reason, reason);
+        }
+        let mut peer = rig.hello(1, 9);
+        Ping::decode(&rig.read(&mut peer)).unwrap();
+        assert!(rig.slots[0].members.is_empty() && rig.slots[1].members.len() == 1);
+    }
+
+    #[test]
+    fn a_third_connection_of_a_key_displaces_the_one_that_is_silent_longest() {
+        let mut rig = Rig::new();
+        let mut peers: Vec<TcpStream> = Vec::new();
+        for _ in 0..2 {
+            let mut peer = rig.hello(0, 9);
+            Ping::decode(&rig.read(&mut peer)).unwrap();
+            peers.push(peer);
+        }
+        rig.ready(&mut peers[0], 0, [0; 32]);
+        while !rig.slots[0].ready() {
+            rig.sweep();
+        }
+        let mut third = rig.hello(0, 9);
+        let refusal = Refusal::decode(&rig.read(&mut peers[1])).unwrap();
+        assert_eq!(refusal.reason, Reject::Displaced);
+        Ping::decode(&rig.read(&mut third)).unwrap();
+        assert!(rig.slots[0].members.len() == 2 && rig.slots[0].ready());
+        assert_eq!(rig.refused, Refused::from([(Reject::Displaced, 1)]));
+    }
+
+    #[test]
+    fn who_is_ready_says_its_slot_and_terms_that_are_known_here() {
+        let mut rig = Rig::new();
+        let known = rig.agreed.newest().unwrap().digest;
+        for (slot, digest, reason) in [
+            (1, known, Reject::SlotDiffers),
+            (0, [7; 32], Reject::TermsDiffer),
+        ] {
+            let mut peer = rig.hello(0, 9);
+            Ping::decode(&rig.read(&mut peer)).unwrap();
+            rig.ready(&mut peer, slot, digest);
+            let refusal = Refusal::decode(&rig.read(&mut peer)).unwrap();
+            assert_eq!(refusal.reason, reason);
+        }
+        let ours = hex(&known[..8]);
+        let remark = format!("its roster's terms are 0707070707070707, this aggregator's {ours}");
+        assert!(
+            rig.slots[0].remark.ends_with(&remark),
+            "{}",
+            rig.slots[0].remark
+        );
+    }
+
+    #[test]
+    fn samples_stay_when_their_connection_ends() {
+        let mut rig = Rig::new();
+        let mut peer = rig.hello(0, 9);
+        Ping::decode(&rig.read(&mut peer)).unwrap();
+        let sample = Sample {
+            tag: tag(&rig.agreed.newest().unwrap().digest),
+            start_us: 0,
+            record: rsoracle_proof::record::Record {
+                index: 0,
+                price: Ok(100.0),
+                lateness_us: Some(3),
+                age_us: None,
+            },
+        };
+        peer.write_all(&sample.encode()).unwrap();
+        drop(peer);
+        while !rig.slots[0].members.is_empty() {
+            rig.sweep();
+        }
+        assert_eq!(rig.slots[0].records(0), [sample.record]);
+        assert_eq!(rig.slots[0].remark, "its control connection ended");
+    }
+}

@@ -244,3 +244,60 @@ fn observe(round: &mut Round, index: u16, slot: &Slot, frame: &DataFrame) -> Res
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregator::agreed::tests::terms;
+    use crate::aggregator::tracks::Track;
+    use crate::keys::secret::SecretKey;
+    use rsoracle_proof::record::{Answer, Observation, Record};
+    use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
+    use rsoracle_proof::terms::tag;
+
+    #[test]
+    fn an_answer_waits_for_the_samples_that_it_was_signed_over() {
+        let key = SecretKey::from_seed(&mut [1; 32]);
+        let mut terms = terms(&["kraken:BTC/USD"], 0, 2);
+        terms.seats[0].key = Some(key.public());
+        let mut round = Round::new(terms, 0);
+        let records = |price| {
+            [0, 1].map(|index| Record {
+                index,
+                price: Ok(price),
+                lateness_us: Some(3),
+                age_us: None,
+            })
+        };
+        let context = ObservationContext {
+            terms_digest: &round.digest,
+            slot: 0,
+            start_us: 0,
+            samples_digest: &samples_digest(&records(100.0)),
+        };
+        let (answer, timestamp_us) = (Answer::Price(100.0), 1_000_003);
+        let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
+        let observation = Observation {
+            answer,
+            timestamp_us,
+            signature: key.sign(&bytes),
+        };
+        let frame = DataFrame {
+            tag: tag(&round.digest),
+            start_us: 0,
+            observation: observation.encode(),
+        };
+        let mut slot = Slot::new("kraken:BTC/USD".to_owned(), Some(key.public()));
+        let mut observed = |records: &[Record]| {
+            slot.left = Track {
+                start_us: 0,
+                records: records.to_vec(),
+            };
+            observe(&mut round, 0, &slot, &frame)
+        };
+        assert_eq!(observed(&records(100.0)[..1]), Ok(false));
+        assert_eq!(observed(&records(101.0)), Err(Reject::Signature));
+        assert_eq!(observed(&records(100.0)), Ok(true));
+        assert_eq!(observed(&records(100.0)), Err(Reject::Duplicate));
+    }
+}

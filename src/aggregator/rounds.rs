@@ -151,7 +151,7 @@ impl Aggregator<'_> {
         let schedule = &self.config.terms.schedule;
         let soonest_us = (wall_us() + 1).saturating_sub(grace_us);
         let least_us = self.book.start_us_min();
-        let from_us = soonest_us.max(least_us).max(self.agreed.from_us()?);
+        let from_us = soonest_us.max(least_us).max(self.agreed.begins_us()?);
         let start_us = schedule.next_start_us(from_us)?;
         if least_us > wall_us() + schedule.period_us {
             self.screen.say(&format!(
