@@ -11,7 +11,7 @@ mod charge;
 mod complaints;
 mod mark;
 pub mod overrides;
-mod rosters;
+pub mod rosters;
 pub mod sampler;
 pub mod settings;
 mod tether;

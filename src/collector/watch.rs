@@ -68,11 +68,16 @@ impl Collector<'_> {
                     }
                 }
                 due => {
+                    let mut now_us = now.wall_us;
                     // While the last replies are missing there is no time: the answer follows.
                     if let Some((_, instant_us)) = due {
                         self.ties.connect(Some(instant_us));
+                        now_us = wall_us();
+                        if self.session.is_open() && instant_us <= now_us + QUIET_US {
+                            continue;
+                        }
                     }
-                    self.listen(&mut sampler, due, wall_us());
+                    self.listen(&mut sampler, due, now_us);
                 }
             }
         }
