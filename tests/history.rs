@@ -86,7 +86,7 @@ fn second(number: u64) -> u64 {
 fn eventful() -> Vec<String> {
     let mut oracle = Oracle::new(5, "binance:BTCUSDC");
     oracle.policy.deviation = Some(0.0001);
-    oracle.policy.spread_max = Some(0.01);
+    oracle.terms.spread_ppm_max = Some(10_000);
     let all = |price: f64| [Price(price); 5];
     let mut lines = vec![
         oracle.line(second(1), &all(100_000.0)),
@@ -364,7 +364,7 @@ fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_ta
     let mut lines = vec![];
     for seconds in [0, 50] {
         let mut oracle = Oracle::new(20, "binance:BTCUSDC");
-        oracle.terms.session = [seconds as u8; 32];
+        oracle.aggregator = seconds as u8;
         for number in 1..4 {
             let mut says = [Nothing; 20];
             says[..4].fill(Price(1.5));
@@ -393,10 +393,8 @@ fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     let change = hand_over(&key(0), &key(9), oracle.previous.unwrap());
     lines.push(change.line());
     oracle.previous = Some(change.signature());
-    oracle.terms.aggregator = key(9).public();
-    let mut report = oracle.report(second(2), &[Price(101.0)]);
-    report.sign(&key(9));
-    lines.push(report.line());
+    oracle.aggregator = 9;
+    lines.push(oracle.line(second(2), &[Price(101.0)]));
     let (table, code) = history(&[&journal(&lines)]);
     assert_eq!(code, Some(0), "{table}");
     let told = "\nchanges of the aggregator's key, each signed by the old key and the new one: 1\n";

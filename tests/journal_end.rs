@@ -190,7 +190,7 @@ fn a_journal_that_ends_before_what_its_key_has_signed_is_refused_with_both_facts
     for number in 0..2 {
         ahead.line(START_US + number * EVERY_US, &[Price(100.0); 5]);
     }
-    let hence_us = rsoracle::system::now::wall_us() + 3_600_000_000;
+    let hence_us = start_before(rsoracle::system::now::wall_us() + 3_600_000_000);
     put(
         &newest(&chronicle),
         &[ahead.line(hence_us, &[Price(7.0); 5])],

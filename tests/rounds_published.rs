@@ -13,6 +13,7 @@ use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::round::Round;
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::terms::{Seat, Terms};
 use std::path::Path;
 use support::*;
@@ -285,6 +286,10 @@ fn a_bad_line_stops_the_start_and_a_torn_one_is_moved() {
         (format!("{good}{{}}\n"), "line 4: it is not a report"),
         (format!("{good}\n"), "line 4: it is not a report"),
         (
+            good.replace("{\"rsoracle_report\":2", "{\"rsoracle_report\":1"),
+            "line 1: it holds reports of protocol 1",
+        ),
+        (
             format!("{}\n{}\n", lines[0], lines[2]),
             "line 2: report 3 follows report 1",
         ),
@@ -328,20 +333,30 @@ fn journal_that_ends_at(start_us: u64) -> Chronicle {
         source: SOURCE[1].to_owned(),
     };
     let terms = Terms {
-        aggregator: key.public(),
-        session: [3; 32],
         feed: "BTC/USD".to_owned(),
         rule: Rule::TrimmedMean,
         sample_rule: Rule::Mean,
-        f: 1,
-        quorum: 3,
         exchanges_min: 1,
-        samples: 1,
-        interval_us: 20_000,
+        age_us_max: None,
+        spread_ppm_max: None,
+        schedule: Schedule {
+            first_start_us: start_us,
+            period_us: 0,
+            end_us: None,
+            samples: 1,
+            interval_us: 20_000,
+        },
         seats: vec![seat; 5],
     };
     let round = Round::new(terms, start_us);
-    let mut report = Report::new(1, round, Refused::new(), Policy::default(), None);
+    let mut report = Report::new(
+        1,
+        key.public(),
+        round,
+        Refused::new(),
+        Policy::default(),
+        None,
+    );
     report.ephemeral = false;
     report.sign(&key);
     std::fs::write(&chronicle.path, format!("{}\n", report.line())).unwrap();

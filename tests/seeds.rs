@@ -21,8 +21,7 @@ use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
 use rsoracle::source::KINDS;
 use rsoracle_proof::report::Verifier;
-use rsoracle_proof::roster::{Roster, RosterSeat};
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::roster::Roster;
 use std::path::{Path, PathBuf};
 use vectors::Story;
 
@@ -93,29 +92,22 @@ fn reported(seeds: &Seeds) {
     seeds.put("journal", "whole", format!("{journal}\n"));
     seeds.put("journal", "torn", &journal[..journal.len() - 9]);
     seeds.put("journal", "proofs", format!("{}\n", lines[3]));
-    let roster = roster(&story.terms);
-    assert_eq!(
-        Roster::parse(&roster::render(&roster)).as_ref(),
-        Ok(&roster)
-    );
-    seeds.put("roster", "roster", roster::render(&roster));
-}
-
-fn roster(terms: &Terms) -> Roster {
-    let seat = |seat: &Seat| {
-        let (key, source) = (seat.key?, seat.source.clone());
-        Some(RosterSeat { key, source })
+    let mut roster = Roster {
+        number: 1,
+        previous: None,
+        terms: story.terms.clone(),
     };
-    Roster {
-        feed: terms.feed.clone(),
-        rule: terms.rule,
-        sample_rule: terms.sample_rule,
-        f: terms.f,
-        quorum: terms.quorum,
-        exchanges_min: terms.exchanges_min,
-        aggregator: Some(terms.aggregator),
-        collectors: terms.seats.iter().filter_map(seat).collect(),
-    }
+    let mut put = |name: &str, roster: &Roster| {
+        let text = roster::render(roster.number, roster.previous, &roster.terms);
+        assert_eq!(Roster::parse(&text).as_ref(), Ok(roster), "{text}");
+        seeds.put("roster", name, text);
+    };
+    put("roster", &roster);
+    (roster.number, roster.previous) = (2, Some(roster.digest()));
+    let terms = &mut roster.terms;
+    (terms.age_us_max, terms.spread_ppm_max) = (Some(60_000_000), Some(12_345));
+    terms.schedule.end_us = Some(terms.schedule.first_start_us + 1);
+    put("next", &roster);
 }
 
 /// The messages of every dialect, among them prices. The first byte is the dialect's index.
@@ -237,7 +229,7 @@ fn commanded(seeds: &Seeds) {
     // Its comments show further keys.
     let shown = |line: &'static str| line.strip_prefix("# ").filter(|key| key.contains(" = "));
     let lines: Vec<&str> = page.lines().filter_map(shown).collect();
-    assert!(lines.len() > 10, "{lines:?}");
+    assert!(lines.len() > 8, "{lines:?}");
     seeds.put(
         "configuration",
         "shown",
@@ -248,27 +240,41 @@ fn commanded(seeds: &Seeds) {
     }
 }
 
-/// What the fourth collector may do: behave as the others, sign a second answer, name another slot, or crowd the port. For the
-/// target, an action is a byte, the index of a connection, and its arguments.
+/// What the fourth collector may do: behave as the others, sign a second answer, name another key, pass on another's hello, or
+/// crowd the port. For the target, an action is a byte, the index of a connection, and its arguments.
 fn conversed(seeds: &Seeds) {
     const PAUSE: &[u8] = &[0, 0];
     const LOOK: &[u8] = &[3, 0];
     const OPEN_DATA: &[u8] = &[2, 0];
+    const OWN_HELLO: &[u8] = &[0, 0, 0];
     const SAMPLES: &[u8] = &[9, 0, 0, 0, 9, 0, 0, 0];
-    let hello = [&[1, 0], LOOK, PAUSE, LOOK, &[7, 0, 0, 0, 0], PAUSE, LOOK].concat();
-    let ready = [LOOK, &[8, 0, 0], PAUSE, LOOK, PAUSE, LOOK, SAMPLES, LOOK].concat();
-    // On its second connection: the first answer that it signs there, and the second one, by number in the target's list.
-    let playing = |preamble: &[u8], first: &[u8], second: &[u8]| {
-        let data = [OPEN_DATA, &[10, 1], preamble].concat();
-        let answers = [PAUSE, PAUSE, &[11, 1], first, LOOK, &[11, 1], second, LOOK].concat();
-        [&hello[..], &data, &ready, &answers].concat()
+    // On its second connection: the answers that it signs there for the samples of its first one, by number in the target's list,
+    // and for which start.
+    let playing = |hello: &[u8], preamble: u8, first: &[u8], second: &[u8]| {
+        let hello = [&[1, 0], LOOK, PAUSE, LOOK, &[7, 0], hello, PAUSE, LOOK].concat();
+        let data = [OPEN_DATA, &[10, 1, preamble]].concat();
+        let ready = [
+            LOOK,
+            &[8, 0, 0, 0, 0],
+            PAUSE,
+            LOOK,
+            PAUSE,
+            LOOK,
+            SAMPLES,
+            LOOK,
+        ]
+        .concat();
+        let sign = |answer: &[u8]| [&[11, 1, 0], answer, LOOK].concat();
+        let answers = [PAUSE, PAUSE, &sign(first), &sign(second)].concat();
+        [hello, data, ready, answers].concat()
     };
     for (name, bytes) in [
-        ("plays", playing(&[0, 0], &[0], &[0])),
-        ("abstains", playing(&[0, 0], &[1], &[1])),
-        ("equivocates", playing(&[0, 0], &[0], &[2, 99])),
-        ("names-another", playing(&[2, 0], &[1], &[2, 99])),
-        ("names-another-slot", playing(&[0, 2], &[1], &[2, 99])),
+        ("plays", playing(OWN_HELLO, 0, &[0, 0], &[0, 0])),
+        ("abstains", playing(OWN_HELLO, 0, &[1, 0], &[1, 0])),
+        ("equivocates", playing(OWN_HELLO, 0, &[0, 0], &[2, 99, 0])),
+        ("names-another", playing(OWN_HELLO, 3, &[1, 0], &[2, 99, 0])),
+        ("passes-on", playing(&[0, 0, 2], 3, &[0, 0], &[0, 0])),
+        ("is-early", playing(OWN_HELLO, 0, &[0, 4], &[0, 2])),
     ] {
         seeds.put("conversation", name, bytes);
     }

@@ -15,6 +15,7 @@ use rsoracle_proof::report::{Proof, Report};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::{Keys, hex};
+use rsoracle_proof::terms::Terms;
 use signed::Says::*;
 use signed::*;
 use std::fs;
@@ -61,7 +62,11 @@ fn file<T: AsRef<str>>(lines: &[T]) -> String {
 
 fn roster_file(roster: &Roster) -> String {
     let path = scratch("roster.toml");
-    fs::write(&path, roster::render(roster)).unwrap();
+    fs::write(
+        &path,
+        roster::render(roster.number, roster.previous, &roster.terms),
+    )
+    .unwrap();
     text(&path).to_owned()
 }
 
@@ -153,9 +158,10 @@ fn journal() -> (Oracle, Vec<String>) {
     (oracle, lines)
 }
 
+/// About now, where an oracle's round may start.
 fn now_us() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    now.as_micros() as u64
+    start_before(now.as_micros() as u64)
 }
 
 #[test]
@@ -321,10 +327,9 @@ fn an_aggregator_that_signs_two_reports_for_one_start_is_found_even_at_the_begin
     assert_wrong(&lines, &[], &["wrong: line 7 (report 7): ", why]);
     // Reports of two oracles with the same start are not an equivocation, and concatenated journals are not a flaw.
     let mut other = Oracle::new(1, "binance:BTCUSDC");
-    other.terms.aggregator = key(9).public();
-    let mut report = other.report(at, &[Price(101.0)]);
-    report.sign(&key(9));
-    let done = verify(&[&file(&[first, report.line()])]);
+    other.aggregator = 9;
+    let second = other.line(at, &[Price(101.0)]);
+    let done = verify(&[&file(&[first, second])]);
     assert_eq!(done.code, Some(5), "{}", done.stdout);
     assert!(
         done.stdout
@@ -395,12 +400,28 @@ fn numbers_that_nobody_would_sign_are_refused_and_never_end_the_program() {
         ("\"n\":4,", "\"n\":0,"),
         ("\"n\":4,", "\"n\":4097,"),
         ("\"exchanges_min\":1,", "\"exchanges_min\":65535,"),
+        ("\"age_us_max\":null", "\"age_us_max\":9007199254740992"),
+        ("\"spread_ppm_max\":null", "\"spread_ppm_max\":0"),
+        ("\"spread_ppm_max\":null", "\"spread_ppm_max\":1000001"),
         ("\"samples\":1,", "\"samples\":0,"),
         ("\"samples\":1,", "\"samples\":1000,"),
         (
             "\"interval_us\":1000000,",
             "\"interval_us\":9007199254740991,",
         ),
+        (
+            "\"samples\":1,\"interval_us\":1000000,",
+            "\"samples\":1000,\"interval_us\":9007199254740991,",
+        ),
+        ("\"period_us\":100000,", "\"period_us\":0,"),
+        ("\"period_us\":100000,", "\"period_us\":1,"),
+        ("\"period_us\":100000,", "\"period_us\":9007199254740991,"),
+        (
+            "\"first_start_us\":0,",
+            "\"first_start_us\":9007199254740991,",
+        ),
+        ("\"end_us\":null", "\"end_us\":0"),
+        ("\"end_us\":null", "\"end_us\":9007199254740992"),
         ("\"lateness_us\":1", "\"lateness_us\":9007199254740991"),
         (
             "\"round_start_us\":1700",
@@ -414,7 +435,6 @@ fn numbers_that_nobody_would_sign_are_refused_and_never_end_the_program() {
         ),
         ("\"deviation\":null", "\"deviation\":0"),
         ("\"move_max\":null", "\"move_max\":0"),
-        ("\"spread_max\":null", "\"spread_max\":0"),
         ("\"heartbeat_us\":null", "\"heartbeat_us\":0"),
         ("{", "[[[[[[[[[[[["),
     ] {
@@ -725,16 +745,7 @@ fn the_worst_file_decides_the_exit_code() {
     let old = file(&[oracle.line(now_us() - 100_000_000, &[Price(100.0)])]);
     let fresh =
         file(&[Oracle::new(1, "binance:BTCUSDC").line(now_us() - 1_000_000, &[Price(1.0)])]);
-    let mut unsigned = Oracle::new(1, "binance:BTCUSDC");
-    unsigned.last = Some(PublishedPrice {
-        number: 1,
-        price: 1.0,
-        time_us: START_US,
-    });
-    let roster = roster_file(&Roster {
-        aggregator: None,
-        ..roster_of(&oracle.terms)
-    });
+    let roster = roster_file(&roster_of(&oracle.terms));
     let (empty, bad, none) = (
         file::<&str>(&[]),
         file(&["no report"]),
@@ -765,58 +776,158 @@ fn the_worst_file_decides_the_exit_code() {
 #[test]
 fn a_report_that_nobody_of_the_roster_signed_is_not_trusted() {
     let mut oracle = Oracle::new(5, "binance:BTCUSDC");
-    let named = roster_of(&oracle.terms);
-    let any = Roster {
-        aggregator: None,
-        ..named.clone()
-    };
-    let (named, any) = (roster_file(&named), roster_file(&any));
+    let roster = roster_file(&roster_of(&oracle.terms));
+    let args = ["--roster", roster.as_str()];
     let unknown = (
         5,
         "verdict: consistent, but nobody of the roster signed all of it: anyone can make a report without a collector's answer",
     );
     let trusted = (0, "verdict: valid, and the signers are those of the roster");
-    // An aggregator that the roster does not name, collectors that signed nothing, with their keys or without.
-    for came in [true, false] {
-        let mut stranger = Oracle::new(5, "binance:BTCUSDC");
-        if !came {
-            stranger
-                .terms
-                .seats
-                .iter_mut()
-                .for_each(|seat| seat.key = None);
-        }
-        let lines = [
-            stranger.line(START_US, &[Nothing; 5]),
-            stranger.line(START_US + 10_000_000, &[Nothing; 5]),
-        ];
-        assert_verdict(&lines, &["--roster", &any], &["NO PRICE"], unknown);
-        // The roster's aggregator may say that nobody answered.
-        assert_verdict(&lines, &["--roster", &named], &["NO PRICE"], trusted);
-        let (verdicts, _) = verdicts(&[&file(&lines), "--roster", &any]);
-        assert_eq!(verdicts[0].verdict, "signers-unknown");
-    }
-    // Collectors whose signatures name this aggregator vouch for what it signs besides.
+    let mut stranger = Oracle::new(5, "binance:BTCUSDC");
+    stranger.aggregator = 40;
+    let empty = stranger.line(START_US, &[Nothing; 5]);
+    let lines = [
+        empty.clone(),
+        stranger.line(START_US + 10_000_000, &[Nothing; 5]),
+    ];
+    assert_verdict(&lines, &args, &["NO PRICE"], unknown);
+    let (verdicts, _) = verdicts(&[&[file(&lines).as_str()], &args[..]].concat());
+    assert_eq!(verdicts[0].verdict, "signers-unknown");
+    // Collectors that signed in one report of an aggregator vouch for what it signs besides.
     let lines = [
         oracle.line(START_US, &[Nothing; 5]),
         oracle.line(START_US + 10_000_000, &[Price(100.0); 5]),
         oracle.line(START_US + 20_000_000, &[Nothing; 5]),
     ];
-    assert_verdict(&lines, &["--roster", &any], &["3 reports"], trusted);
+    assert_verdict(&lines, &args, &["3 reports"], trusted);
     // They do not vouch for another, even in the same file; and a change of keys hands the trust on.
-    let mut stranger = Oracle::new(5, "binance:BTCUSDC");
-    stranger.terms.aggregator = key(40).public();
-    let mut report = stranger.report(START_US, &[Nothing; 5]);
-    report.sign(&key(40));
-    let other = [&lines[..], &[report.line()]].concat();
-    assert_verdict(&other, &["--roster", &any], &["4 reports"], unknown);
+    let other = [&lines[..], &[empty]].concat();
+    assert_verdict(&other, &args, &["4 reports"], unknown);
     let change = hand_over(&key(0), &key(40), oracle.previous.expect("a report"));
     oracle.previous = Some(change.signature());
-    oracle.terms.aggregator = key(40).public();
-    let mut report = oracle.report(START_US + 30_000_000, &[Nothing; 5]);
-    report.sign(&key(40));
-    let changed = [&lines[..], &[change.line(), report.line()]].concat();
-    assert_verdict(&changed, &["--roster", &any], &["4 reports"], trusted);
+    oracle.aggregator = 40;
+    let last = oracle.line(START_US + 30_000_000, &[Nothing; 5]);
+    let changed = [&lines[..], &[change.line(), last]].concat();
+    assert_verdict(&changed, &args, &["4 reports"], trusted);
+}
+
+#[test]
+fn a_slot_without_a_key_is_as_the_roster_has_it() {
+    let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+    let keyed = roster_file(&roster_of(&oracle.terms));
+    let four = [Price(1.0), Price(1.0), Price(1.0), Price(1.0), Nothing];
+    let whole = oracle.line(START_US, &four);
+    let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+    oracle.terms.seats[4].key = None;
+    let keyless = roster_file(&roster_of(&oracle.terms));
+    assert!(fs::read_to_string(&keyless).unwrap().contains("key = \"\""));
+    let lacking = oracle.line(START_US, &four);
+    for (line, roster, other) in [(whole, &keyed, &keyless), (lacking, &keyless, &keyed)] {
+        let trusted = (0, "verdict: valid, and the signers are those of the roster");
+        assert_verdict(&[&line], &["--roster", roster], &["1 report"], trusted);
+        let why = "wrong: line 1 (report 1): the key in slot 4 is not the roster's\n";
+        assert_wrong(&[&line], &["--roster", other], &[why]);
+    }
+    // Nobody can answer for such a slot, whatever signature stands there.
+    let mut round = Round::new(Oracle::new(5, "binance:BTCUSDC").terms, START_US);
+    let records = [Record {
+        index: 0,
+        price: Ok(1.0),
+        lateness_us: Some(1),
+        age_us: None,
+    }];
+    round.terms.seats[4].key = None;
+    round.digest = round.terms.digest();
+    let answer = signed(&round, 4, &records, Answer::Price(1.0), START_US + 1);
+    round.parts[4].records = records.to_vec();
+    round.parts[4].observation = Some(Observation::decode(&answer).expect("an answer"));
+    let line = Oracle::new(5, "binance:BTCUSDC").sign(round).line();
+    assert_wrong(
+        &[line],
+        &[],
+        &["wrong: line 1 (report 1): collector 4: the observation's signature does not check"],
+    );
+}
+
+#[test]
+fn what_the_terms_do_not_allow_is_named_also_if_everybody_signed_it() {
+    type Change = fn(&mut Terms);
+    let made = |change: Change, start_us: u64| {
+        let mut oracle = Oracle::new(2, "binance:BTCUSDC");
+        change(&mut oracle.terms);
+        oracle.report_aged(start_us, &[Some(1_001), None]).line()
+    };
+    let every_ten_seconds: Change = |terms| terms.schedule.period_us = 10_000_000;
+    let once: Change = |terms| {
+        terms.schedule.period_us = 0;
+        terms.schedule.first_start_us = START_US;
+    };
+    let later: Change = |terms| terms.schedule.first_start_us = START_US + GRID_US;
+    let ended: Change = |terms| terms.schedule.end_us = Some(START_US + GRID_US);
+    let next_us = START_US + GRID_US;
+    let no_round = "its terms have no round that starts then";
+    for (change, start_us, why) in [
+        (every_ten_seconds, START_US, None),
+        (every_ten_seconds, START_US + 1, Some(no_round)),
+        (every_ten_seconds, next_us, Some(no_round)),
+        (once, START_US, None),
+        (once, next_us, Some(no_round)),
+        (later, next_us, None),
+        (later, START_US, Some(no_round)),
+        (ended, START_US, None),
+        (ended, next_us, Some(no_round)),
+        (|terms| terms.age_us_max = Some(1_001), START_US, None),
+        (
+            |terms| terms.age_us_max = Some(1_000),
+            START_US,
+            Some("collector 0, sample 0: a price older than the terms allow"),
+        ),
+        (
+            |terms| terms.schedule.period_us = 20_000,
+            START_US,
+            Some("the period is not from 100ms"),
+        ),
+        (
+            |terms| terms.schedule.interval_us = 10_000,
+            START_US,
+            Some("the interval is not from 20ms"),
+        ),
+        (
+            |terms| terms.exchanges_min = 2,
+            START_US,
+            Some("the least number of exchanges is 2, but the sources are of 1"),
+        ),
+    ] {
+        let line = made(change, start_us);
+        match why {
+            None => assert_eq!(verify(&[&file(&[&line])]).code, Some(5), "{line}"),
+            Some(why) => {
+                let wrong = format!("wrong: line 1 (report 1): {why}");
+                assert_wrong(&[line], &[], &[&wrong]);
+            }
+        }
+    }
+    // A key in two slots, of which only one answers.
+    let mut oracle = Oracle::new(2, "binance:BTCUSDC");
+    oracle.terms.seats[1].key = oracle.terms.seats[0].key;
+    let line = oracle.line(START_US, &[Price(1.0), Nothing]);
+    assert_wrong(
+        &[line],
+        &[],
+        &["wrong: line 1 (report 1): two slots have the same key"],
+    );
+}
+
+#[test]
+fn a_journal_of_protocol_1_is_named_as_that() {
+    let (_, lines) = journal();
+    let old: Vec<String> = lines
+        .iter()
+        .map(|line| line.replacen("\"rsoracle_report\":2", "\"rsoracle_report\":1", 1))
+        .collect();
+    assert_ne!(old, lines);
+    let why = "this is one of protocol 1";
+    assert_wrong(&old, &[], &["wrong: line 1: it is not a report: ", why]);
 }
 
 #[test]
@@ -873,21 +984,13 @@ fn a_file_of_published_reports_may_skip_those_that_were_not_and_no_others() {
     assert_verdict(&published[1..], &args, &["number 3 to 7"], trusted);
     // Of several runs without a journal, each has a key of its own, and its first rounds may not have been published.
     let mut later = Oracle::new(5, "binance:BTCUSDC");
-    later.terms.aggregator = key(40).public();
+    later.aggregator = 40;
     let says = [[Nothing; 5], [Price(99.0); 5]];
-    let run = (10..).zip(says).map(|(round, says)| {
-        let mut report = later.report(START_US + round * 10_000_000, &says);
-        report.sign(&key(40));
-        later.previous = Some(report.signature);
-        report.line()
-    });
-    let run: Vec<String> = run.collect();
+    let run = (10..).zip(says);
+    let run: Vec<String> = run
+        .map(|(round, says)| later.line(START_US + round * 10_000_000, &says))
+        .collect();
     let captured = [published[0], published[1], &run[1]];
-    let any = roster_file(&Roster {
-        aggregator: None,
-        ..roster_of(&later.terms)
-    });
-    let args = ["--published", "--roster", &any];
     assert_verdict(&captured, &args, &["chain: 2 chains"], trusted);
 }
 
@@ -929,67 +1032,88 @@ fn a_report_from_the_future_is_refused() {
 #[test]
 fn whatever_differs_from_the_roster_is_named() {
     let Real { lines, roster } = real();
-    type Change = fn(&mut Roster);
-    let changes: [(Change, &str); 12] = [
+    type Change = fn(&mut Terms);
+    let changes: [(Change, &str); 17] = [
         (
-            |roster| roster.feed = "ETH/USD".into(),
+            |terms| terms.feed = "ETH/USD".into(),
             "its feed is BTC/USD, the roster's ETH/USD",
         ),
         (
-            |roster| roster.rule = Rule::Median,
+            |terms| terms.rule = Rule::Median,
             "its rule is trimmed-mean, the roster's median",
         ),
         (
-            |roster| roster.sample_rule = Rule::Median,
+            |terms| terms.sample_rule = Rule::Median,
             "its sample rule is mean, the roster's median",
         ),
-        (|roster| roster.f = 0, "its f is 1, the roster's 0"),
         (
-            |roster| roster.quorum = 4,
-            "its quorum is 3, the roster's 4",
+            |terms| {
+                terms.exchanges_min = 2;
+                terms.seats[4].source = "binance:BTCUSDC".into();
+            },
+            "its minimum number of exchanges is 1, the roster's 2; its source in slot 4 is ",
         ),
         (
-            |roster| roster.exchanges_min = 2,
-            "its minimum number of exchanges is 1, the roster's 2",
+            |terms| terms.age_us_max = Some(60_000_000),
+            "its greatest age in microseconds is none, the roster's 60000000",
         ),
         (
-            |roster| drop(roster.collectors.pop()),
+            |terms| terms.spread_ppm_max = Some(20_000),
+            "its greatest spread in millionths is none, the roster's 20000",
+        ),
+        (
+            |terms| terms.schedule.samples = 4,
+            "its number of samples is 5, the roster's 4",
+        ),
+        (
+            |terms| terms.schedule.interval_us = 300_000,
+            "its interval in microseconds is 400000, the roster's 300000",
+        ),
+        (
+            |terms| terms.schedule.period_us = 6_000_000,
+            "its period in microseconds is 3000000, the roster's 6000000",
+        ),
+        (
+            |terms| terms.schedule.first_start_us = 3_000_000,
+            "its first start in microseconds is 0, the roster's 3000000",
+        ),
+        (
+            |terms| terms.schedule.end_us = Some(4_000_000_000_000_000),
+            "its end in microseconds is none, the roster's 4000000000000000",
+        ),
+        (
+            |terms| drop(terms.seats.pop()),
             "its number of slots is 5, the roster's 4",
         ),
         (
-            |roster| {
-                let mut another = roster.collectors[0].clone();
-                another.key = key(60).public();
-                roster.collectors.push(another);
-                roster.quorum = 4;
+            |terms| {
+                let mut another = terms.seats[0].clone();
+                another.key = Some(key(60).public());
+                terms.seats.push(another);
             },
-            "its number of slots is 5, the roster's 6; its quorum is 3",
+            "its number of slots is 5, the roster's 6",
         ),
         (
-            |roster| roster.collectors[3].key = key(60).public(),
+            |terms| terms.seats[3].key = Some(key(60).public()),
             "the key in slot 3 is not the roster's",
         ),
         (
-            |roster| roster.collectors.swap(1, 2),
+            |terms| terms.seats[3].key = None,
+            "the key in slot 3 is not the roster's",
+        ),
+        (
+            |terms| terms.seats.swap(1, 2),
             "the key in slot 1 is not the roster's; the key in slot 2 is not",
         ),
         (
-            |roster| roster.collectors[4].source = "embedded:BTCUSDC".into(),
+            |terms| terms.seats[4].source = "embedded:BTCUSDC".into(),
             "its source in slot 4 is embedded:BTCUSDT, the roster's embedded:BTCUSDC",
-        ),
-        (
-            |roster| roster.aggregator = Some(key(60).public()),
-            "the aggregator's key is not the roster's",
         ),
     ];
     let path = file(lines);
-    assert!(
-        roster.aggregator.is_some(),
-        "the key beside the journal lasts"
-    );
     for (change, why) in changes {
         let mut other = roster.clone();
-        change(&mut other);
+        change(&mut other.terms);
         let done = verify(&[&path, "--roster", &roster_file(&other)]);
         assert_eq!(done.code, Some(1), "{why}: {}{}", done.stdout, done.stderr);
         for line in [
@@ -1009,27 +1133,27 @@ fn whatever_differs_from_the_roster_is_named() {
             done.stdout
         );
     }
-    // A roster that names no aggregator trusts any; the output says so.
-    let mut any = roster.clone();
-    any.aggregator = None;
-    let done = verify(&[&path, "--roster", &roster_file(&any)]);
+    // Reports do not tell the number of the roster, nor the one before it.
+    let later = Roster {
+        number: 7,
+        previous: Some(roster.digest()),
+        terms: roster.terms.clone(),
+    };
+    assert_ne!(later.digest(), roster.digest());
+    let done = verify(&[&path, "--roster", &roster_file(&later)]);
     assert_eq!(done.code, Some(0), "{}", done.stdout);
-    let said = "aggregator: any, since the roster names none";
-    assert!(done.stdout.contains(said), "{}", done.stdout);
 }
 
 #[test]
-fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
+fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     let (mut oracle, mut lines) = journal();
     let roster = roster_file(&roster_of(&oracle.terms));
     let head = oracle.previous.expect("a report before it");
     let change = hand_over(&key(0), &key(40), head);
     lines.push(change.line());
     oracle.previous = Some(change.signature());
-    oracle.terms.aggregator = key(40).public();
-    let mut report = oracle.report(START_US + 70_000_000, &[Price(100.0); 5]);
-    report.sign(&key(40));
-    lines.push(report.line());
+    oracle.aggregator = 40;
+    lines.push(oracle.line(START_US + 70_000_000, &[Price(100.0); 5]));
     let done = verify(&[&file(&lines), "--roster", &roster]);
     assert_eq!(done.code, Some(0), "{}", done.stdout);
     assert!(
@@ -1043,6 +1167,16 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
         "{}",
         done.stdout
     );
+    // The old key signs another report after it.
+    let mut back = lines[..7].to_vec();
+    let mut other = Oracle::new(5, "binance:BTCUSDC");
+    (other.number, other.previous) = (7, Some(change.signature()));
+    other.last = Report::read(&lines[5], &mut Keys::default())
+        .expect("a report")
+        .published();
+    back.push(other.line(START_US + 70_000_000, &[Price(100.0); 5]));
+    let why = "wrong: line 8 (report 7): the aggregator's key is not that of the previous report\n";
+    assert_wrong(&back, &[], &[why]);
     // The record is dropped, doubled, moved, or signed by only one of the two keys.
     let without: Vec<&String> = lines.iter().filter(|line| **line != lines[6]).collect();
     let why = "the aggregator's key is not that of the previous report";
@@ -1083,18 +1217,15 @@ fn a_change_of_the_aggregators_key_is_followed_from_the_key_that_is_trusted() {
         &[],
         &["wrong: line 3 (report 1): equivocation: "],
     );
-    // A change of keys makes the new key trusted only if the old key is trusted.
-    let mut other = Oracle::new(5, "binance:BTCUSDC");
-    other.terms.aggregator = key(40).public();
-    let mut report = other.report(START_US, &[Price(100.0); 5]);
-    report.sign(&key(40));
-    let change = hand_over(&key(41), &key(40), head);
-    let lines = [change.line(), report.line()];
-    assert_wrong(
-        &lines,
-        &["--roster", &roster],
-        &["the aggregator's key is not the roster's"],
-    );
+    // Collectors signed the price, so nobody need trust the old key. It makes no report trusted that they did not sign.
+    let change = hand_over(&key(41), &key(40), head).line();
+    for (says, code) in [(Price(100.0), 0), (Nothing, 5)] {
+        let mut other = Oracle::new(5, "binance:BTCUSDC");
+        other.aggregator = 40;
+        let lines = [change.clone(), other.line(START_US, &[says; 5])];
+        let done = verify(&[&file(&lines), "--roster", &roster]);
+        assert_eq!(done.code, Some(code), "{}", done.stdout);
+    }
 }
 
 #[test]
@@ -1111,11 +1242,22 @@ fn a_last_report_without_a_price_is_valid_and_said_to_have_none() {
 #[test]
 fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
     let mut oracle = Oracle::new(4, "binance:BTCUSDC");
-    let says = [Price(1.0), Both(2.0), Price(3.0), Price(4.0)];
-    let report = oracle.report(START_US, &says);
-    let proofs: Vec<String> = proofs_in(&report).iter().map(Proof::line).collect();
-    assert_eq!(proofs.len(), 1);
+    let lied = |oracle: &mut Oracle, start_us: u64, lie| {
+        let report = oracle.report(start_us, &[Price(1.0), lie, Price(3.0), Price(4.0)]);
+        let line = report.line();
+        assert_eq!(line.matches("\"standing\":\"equivocated\"").count(), 1);
+        assert_eq!(verify(&[&file(&[line])]).code, Some(5));
+        let proofs: Vec<String> = proofs_in(&report).iter().map(Proof::line).collect();
+        assert_eq!(proofs.len(), 1);
+        proofs
+    };
+    let proofs = lied(&mut oracle, START_US, Both(2.0));
     let roster = roster_file(&roster_of(&oracle.terms));
+    // The same average over other samples is a lie too.
+    let anew = lied(&mut oracle, START_US + GRID_US, Anew(2.0));
+    assert_eq!(anew[0].matches("\"price\":2,").count(), 2, "{}", anew[0]);
+    let done = verify(&[&file(&anew), "--roster", &roster]);
+    assert_eq!(done.code, Some(0), "{}", done.stdout);
     // Only a roster tells whose key it is; the proof alone tells that it lied.
     for (args, code) in [(&[][..], 5), (&["--roster", &roster], 0)] {
         let done = verify(&[&[file(&proofs).as_str()], args].concat());
@@ -1134,22 +1276,32 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
         STALE,
     );
     let mut others = roster_of(&oracle.terms);
-    others.collectors[1].key = key(60).public();
+    others.terms.seats[1].key = Some(key(60).public());
     assert_wrong(
         &proofs,
         &["--roster", &roster_file(&others)],
         &["wrong: line 1 (a proof): its key is not in the roster"],
     );
     let line = &proofs[0];
+    let terms = hex(&oracle.terms.digest());
     for (from, to) in [
         ("\"price\":2,", "\"price\":2.5,"),
         ("\"slot\":1", "\"slot\":2"),
-        ("\"feed\":\"BTC", "\"feed\":\"ETH"),
+        ("\"round_start_us\":17", "\"round_start_us\":16"),
+        (terms.as_str(), &hex(&Oracle::new(3, "okx").terms.digest())),
+        ("\"rsoracle_proof\":2", "\"rsoracle_proof\":1"),
         ("\"price\":2,", "\"price\":2.0,"),
         ("\"price\":2,", "\"price\":3,"),
     ] {
+        assert!(line.contains(from), "{from} in {line}");
         assert_wrong(&[line.replacen(from, to, 1)], &[], &["wrong: line 1"]);
     }
+    // Other samples than the ones that were signed.
+    let (before, samples) = line.split_once("\"samples_digest\":\"").unwrap();
+    let other = if samples.starts_with('0') { '1' } else { '0' };
+    let changed = format!("{before}\"samples_digest\":\"{other}{}", &samples[1..]);
+    let why = "wrong: line 1 (a proof): the first answer's signature is invalid";
+    assert_wrong(&[changed], &[], &[why]);
     // The first answer, twice.
     let (before, rest) = line.split_once("\"first\":{").unwrap();
     let (first, _) = rest.split_once("},\"second\":").unwrap();

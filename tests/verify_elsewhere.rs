@@ -11,16 +11,18 @@ mod witness;
 use nanoserde::DeJson;
 use openssl::openssl_takes;
 use published::Published;
+use rsoracle::aggregator::roster;
 use rsoracle::keys::file as keyfile;
 use rsoracle::keys::secret::SecretKey;
 use rsoracle_proof::reason::{Abstention, Miss};
-use rsoracle_proof::record::{Answer, Observation, Record};
+use rsoracle_proof::record::{Answer, Observation, Record, SignedAnswer};
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::{
     Keys, ObservationContext, hex, observation_bytes, samples_digest, unhex,
 };
-use signed::{Oracle, START_US, Says};
+use rsoracle_proof::terms::Terms;
+use signed::{GRID_US, Oracle, START_US, Says};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::*;
@@ -52,10 +54,16 @@ fn python() -> PathBuf {
 fn checked(python: &Path, line: &str) -> (String, Output) {
     let file = scratch("report.json");
     std::fs::write(&file, line).expect("a file for the test");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify.py");
-    let output = Command::new(python).arg(script).arg(&file).output();
     let file = file.to_str().expect("a path in UTF-8").to_owned();
-    (file, output.expect("Python runs"))
+    let output = checked_file(python, &[&file]);
+    (file, output)
+}
+
+/// Runs docs/verify.py with these words: a file, and maybe a roster.
+fn checked_file(python: &Path, words: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/verify.py");
+    let output = Command::new(python).arg(script).args(words).output();
+    output.expect("Python runs")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -77,12 +85,18 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
     assert!(said.contains(&expected), "{said}");
     let parts = said.matches("samples, average and signature check");
     assert_eq!(parts.count(), 5, "{said}");
-    // Other rules and policies, numbers in a chain, and no price.
+    // Other rules, terms and policies, numbers in a chain, and no price.
     let breakers = ["--max-move", "50%", "--max-spread", "10%"];
     let rounds = ["--every", "3s", "--rounds", "2"];
     let chain = reported(source, &[&breakers[..], &rounds].concat());
     let second = chain.lines().nth(1).expect("two reports").to_owned();
-    assert!(second.contains("\"last_published\":{\"number\":1,"));
+    for part in [
+        "\"last_published\":{\"number\":1,",
+        "\"spread_ppm_max\":100000,",
+        "\"period_us\":3000000,\"first_start_us\":0,",
+    ] {
+        assert!(second.contains(part), "{part}: {second}");
+    }
     let publishing = ["--deviation", "5%", "--heartbeat", "1h"];
     for line in [
         second,
@@ -171,8 +185,13 @@ fn a_verifier_in_python_takes_the_same_keys_and_policies_as_ours() {
         let mut oracle = Oracle::new(1, "kraken:BTC/USD");
         oracle.policy.deviation = Some(part);
         oracle.policy.move_max = Some(part);
-        oracle.policy.spread_max = Some(part);
         oracle.line(START_US, &[Says::Price(100.0)])
+    };
+    let spread = |ppm: u32| {
+        let mut oracle = Oracle::new(4, "kraken:BTC/USD");
+        oracle.terms.spread_ppm_max = Some(ppm);
+        let prices = [100.0, 100.0, 101.0, 102.0];
+        oracle.line(START_US, &prices.map(Says::Price))
     };
     for (line, takes) in [
         (silent(*signed::key(1).public().bytes()), true),
@@ -187,6 +206,10 @@ fn a_verifier_in_python_takes_the_same_keys_and_policies_as_ours() {
             policy(0.5).replace("\"deviation\":0.5", "\"deviation\":0"),
             false,
         ),
+        (spread(9_950), true),
+        (spread(9_951), true),
+        (spread(1_000_000), true),
+        (spread(1_000_001), false),
     ] {
         let (file, output) = checked(&python, &line);
         let said = text(&output.stderr);
@@ -214,20 +237,20 @@ fn of_two_exchanges(second: Says, last: Says, sources: [&str; 4]) -> String {
 /// A round in which the only collector abstains, since its samples are missing for these reasons.
 fn with_misses(misses: &[Miss], why: Abstention) -> String {
     let mut oracle = Oracle::new(1, "kraken:BTC/USD");
-    oracle.terms.samples = misses.len() as u32;
+    oracle.terms.schedule.samples = misses.len() as u32;
+    oracle.terms.schedule.period_us = 100_000_000;
     let mut round = Round::new(oracle.terms.clone(), START_US);
-    for (index, miss) in misses.iter().enumerate() {
-        let record = Record {
-            index: index as u32,
-            price: Err(*miss),
-            lateness_us: Some(3),
-            age_us: None,
-        };
-        round.sample(0, START_US, &record).expect("a sound sample");
-    }
+    let record = |(index, miss): (u32, &Miss)| Record {
+        index,
+        price: Err(*miss),
+        lateness_us: Some(3),
+        age_us: None,
+    };
+    let records: Vec<Record> = (0..).zip(misses).map(record).collect();
     let answer = Answer::Abstain(why);
-    let signed = signed::signed(&round, 0, answer, START_US);
-    round.observe(0, &signed).expect("a sound answer");
+    let signed = signed::signed(&round, 0, &records, answer, START_US);
+    let heard = round.observe(0, &records, &signed);
+    heard.expect("a sound answer");
     oracle.sign(round).line()
 }
 
@@ -271,13 +294,13 @@ fn a_verifier_in_python_tells_exchanges_and_recorded_prices_by_the_same_names() 
 
 /// A second signature of the collector in slot 0 of [`Oracle`] over its answer below, with another nonce than RFC 8032's: r is
 /// the SHA-512 of "another nonce", R = r B, S = r + H(R, A, M) a.
-const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c430e04d192f4567a6467c759fdb9a38859dce11d0a464ca46489bffdbaee1b00";
+const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783cd9edf7817b7efde8b663a443cda4b554bd1e0f2ab093a90d3e21f1e5a0458905";
 
 /// A round in which a collector answers twice: with its price, and with what `second` makes of that answer.
-fn with_a_second_answer(second: impl FnOnce(&Round, Observation) -> Observation) -> String {
+fn with_a_second_answer(second: impl FnOnce(&Round, SignedAnswer) -> SignedAnswer) -> String {
     let mut oracle = Oracle::new(1, "kraken:BTC/USD");
     let mut round = oracle.report(START_US, &[Says::Price(100.0)]).round;
-    let first = round.parts[0].observation.expect("a price");
+    let first = round.parts[0].signed_answer().expect("a price");
     round.parts[0].equivocated = Some(second(&round, first));
     Oracle::new(1, "").sign(round).line()
 }
@@ -287,17 +310,36 @@ fn with_a_second_answer(second: impl FnOnce(&Round, Observation) -> Observation)
 fn a_verifier_in_python_calls_two_answers_a_lie_and_one_answer_signed_twice_none_and_so_does_ours()
 {
     let python = python();
-    let two = with_a_second_answer(|round, _| {
-        let other = Answer::Abstain(Abstention::ClockMoved);
-        Observation::decode(&signed::signed(round, 0, other, START_US)).expect("an answer")
+    let two = with_a_second_answer(|round, first| {
+        let (records, other) = (
+            &round.parts[0].records,
+            Answer::Abstain(Abstention::ClockMoved),
+        );
+        let bytes = signed::signed(round, 0, records, other, START_US);
+        SignedAnswer {
+            observation: Observation::decode(&bytes).expect("an answer"),
+            ..first
+        }
     });
-    let again = with_a_second_answer(|_, first| Observation {
-        signature: unhex(SIGNED_AGAIN).expect("64 bytes"),
+    // The same average over other samples.
+    let anew = Oracle::new(1, "kraken:BTC/USD").line(START_US, &[Says::Anew(100.0)]);
+    let again = with_a_second_answer(|_, first| SignedAnswer {
+        observation: Observation {
+            signature: unhex(SIGNED_AGAIN).expect("64 bytes"),
+            ..first.observation
+        },
+        ..first
+    });
+    // Its first answer, as if it had signed that over other samples.
+    let moved = with_a_second_answer(|_, first| SignedAnswer {
+        samples_digest: [7; 32],
         ..first
     });
     let story = Story::play();
     for (line, ours, theirs) in [
         (two, 5, None),
+        (anew, 5, None),
+        (moved, 1, Some("the signature does not check")),
         (again, 1, Some("one answer twice")),
         (story.proof().line(), 5, None),
         (
@@ -313,6 +355,138 @@ fn a_verifier_in_python_calls_two_answers_a_lie_and_one_answer_signed_twice_none
         assert_eq!(refused, theirs.is_some(), "{said}: {line}");
         let done = run(&["verify", &file]);
         assert_eq!(done.code, Some(ours), "{}: {line}", done.stdout);
+    }
+}
+
+/// A round at this start by changed terms, in which three of four collectors sign prices of this age.
+fn by_terms(change: fn(&mut Terms), start_us: u64, age_us: u64) -> (String, Oracle) {
+    let mut oracle = Oracle::new(4, "kraken:BTC/USD");
+    change(&mut oracle.terms);
+    let line = oracle.report_aged(start_us, &[Some(age_us); 3]).line();
+    (line, oracle)
+}
+
+#[test]
+#[ignore = "needs python"]
+fn a_verifier_in_python_holds_rounds_to_the_terms_that_were_signed_and_so_does_ours() {
+    let python = python();
+    let once = |terms: &mut Terms| {
+        terms.schedule.period_us = 0;
+        terms.schedule.first_start_us = START_US;
+    };
+    let limits = |terms: &mut Terms| {
+        terms.age_us_max = Some(1_000);
+        terms.schedule.end_us = Some(START_US + 1);
+    };
+    let next_us = START_US + GRID_US;
+    for ((line, _), theirs) in [
+        (by_terms(once, START_US, 0), None),
+        (by_terms(once, next_us, 0), Some("no round starts then")),
+        (
+            by_terms(|_| (), START_US + 1, 0),
+            Some("no round starts then"),
+        ),
+        (by_terms(limits, START_US, 1_000), None),
+        (
+            by_terms(limits, START_US, 1_001),
+            Some("older than the terms"),
+        ),
+        (by_terms(limits, next_us, 0), Some("no round starts then")),
+        (
+            by_terms(|terms| terms.schedule.period_us = 20_000, START_US, 0),
+            Some("period out of bounds"),
+        ),
+        (
+            by_terms(|terms| terms.schedule.interval_us = 19_999, START_US, 0),
+            Some("interval out of bounds"),
+        ),
+        (
+            by_terms(|terms| terms.seats[3].key = terms.seats[0].key, START_US, 0),
+            Some("two slots have the same key"),
+        ),
+        (
+            by_terms(|terms| terms.exchanges_min = 2, START_US, 0),
+            Some("fewer exchanges"),
+        ),
+    ] {
+        let (file, output) = checked(&python, &line);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.success(), theirs.is_none(), "{said}: {line}");
+        assert!(said.contains(theirs.unwrap_or("")), "{said}: {line}");
+        let code = if theirs.is_none() { 5 } else { 1 };
+        let done = run(&["verify", &file]);
+        assert_eq!(done.code, Some(code), "{}: {line}", done.stdout);
+    }
+}
+
+#[test]
+#[ignore = "needs python"]
+fn a_verifier_in_python_reads_the_same_rosters_as_ours() {
+    let python = python();
+    let limits = |terms: &mut Terms| {
+        terms.age_us_max = Some(60_000_000);
+        terms.spread_ppm_max = Some(12_345);
+        terms.schedule.end_us = Some(START_US + 1);
+        // A time with microseconds.
+        terms.schedule.period_us = GRID_US + 51;
+        terms.schedule.first_start_us = START_US - 7 * terms.schedule.period_us;
+    };
+    let (line, oracle) = by_terms(limits, START_US, 0);
+    let keep = |terms: &Terms| {
+        let path = scratch("roster.toml");
+        std::fs::write(&path, roster::render(1, None, terms)).expect("a file for the test");
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let (file, _) = checked(&python, &line);
+    type Change = fn(&mut Terms);
+    let changes: [(Change, Option<&str>); 9] = [
+        (|_| (), None),
+        (|terms| terms.feed = "ETH/USD".into(), Some("feed is")),
+        (|terms| terms.age_us_max = None, Some("age_us_max is")),
+        (
+            |terms| terms.spread_ppm_max = Some(12_346),
+            Some("spread_ppm_max is"),
+        ),
+        (|terms| terms.schedule.end_us = None, Some("end_us is")),
+        (
+            |terms| terms.schedule.first_start_us -= 1,
+            Some("first_start_us is"),
+        ),
+        (|terms| terms.schedule.period_us += 1, Some("period_us is")),
+        (
+            |terms| terms.seats[2].key = None,
+            Some("keys or sources are not those of the roster"),
+        ),
+        (
+            |terms| terms.seats[2].source = "okx:BTC-USDT".into(),
+            Some("keys or sources are not those of the roster"),
+        ),
+    ];
+    for (change, theirs) in changes {
+        let mut terms = oracle.terms.clone();
+        change(&mut terms);
+        let roster = keep(&terms);
+        let output = checked_file(&python, &[&file, &roster]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.success(), theirs.is_none(), "{said}");
+        assert!(said.contains(theirs.unwrap_or("")), "{said}");
+        let done = run(&["verify", &file, "--roster", &roster]);
+        let code = if theirs.is_none() { 0 } else { 1 };
+        assert_eq!(done.code, Some(code), "{}", done.stdout);
+    }
+    // A proof is of a key of the roster, or not.
+    let proof = Story::play().proof();
+    let (file, _) = checked(&python, &proof.line());
+    let stranger = keep(&oracle.terms);
+    let mut terms = oracle.terms;
+    terms.seats[3].key = Some(proof.key);
+    let known = keep(&terms);
+    for (roster, ours) in [(stranger, 1), (known, 0)] {
+        let output = checked_file(&python, &[&file, &roster]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.success(), ours == 0, "{said}");
+        let done = run(&["verify", &file, "--roster", &roster]);
+        assert_eq!(done.code, Some(ours), "{}", done.stdout);
     }
 }
 
@@ -364,6 +538,16 @@ fn lies(line: &str, key: &SecretKey) -> Vec<(&'static str, String)> {
         (
             "collector 0",
             swap("\"exchanges_min\":1", "\"exchanges_min\":0"),
+        ),
+        ("f and quorum are", swap("\"f\":1,", "\"f\":2,")),
+        ("f and quorum are", swap("\"quorum\":3,", "\"quorum\":2,")),
+        (
+            "collector 0",
+            swap("\"age_us_max\":null", "\"age_us_max\":60000000"),
+        ),
+        (
+            "no round starts then",
+            swap("\"first_start_us\":1", "\"first_start_us\":"),
         ),
         (
             "out of bounds",
@@ -433,11 +617,7 @@ fn openssl_takes_every_observation_of_a_report_and_the_reports_own_signature() {
         let context = ObservationContext {
             terms_digest: &terms.digest(),
             slot: slot as u16,
-            feed: &terms.feed,
-            source: &seat.source,
             start_us: round.start_us,
-            samples: terms.samples,
-            interval_us: terms.interval_us,
             samples_digest: &samples_digest(&part.records),
         };
         let bits = observation.answer.to_bits();
@@ -448,7 +628,7 @@ fn openssl_takes_every_observation_of_a_report_and_the_reports_own_signature() {
         signed[100] ^= 1;
         assert!(!openssl_takes(key, &signed, signature), "slot {slot}");
     }
-    let key = terms.aggregator.bytes();
+    let key = report.aggregator.bytes();
     let signed = report.signed_bytes();
     assert!(openssl_takes(key, &signed, &report.signature));
 }

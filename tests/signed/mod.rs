@@ -5,21 +5,24 @@
 
 use Says::*;
 use rsoracle::keys::secret::SecretKey;
-use rsoracle::wire::Sample;
-use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
+use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer;
 use rsoracle_proof::bytes::padded;
 use rsoracle_proof::publish::{Policy, PublishedPrice};
 use rsoracle_proof::reason::{Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
 use rsoracle_proof::report::{Refused, Report};
-use rsoracle_proof::roster::{Roster, RosterSeat};
+use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::{Digest32, ObservationContext, observation_bytes, samples_digest};
 use rsoracle_proof::terms::{Seat, Terms};
 
 /// A round start in the past: 2023-11-14T22:13:20Z.
 pub const START_US: u64 = 1_700_000_000_000_000;
+
+/// From one possible start to the next, in [`Oracle::new`]. It divides the times between the starts of all tests.
+pub const GRID_US: u64 = 100_000;
 
 /// What a collector answers in a round of one sample.
 #[derive(Clone, Copy, PartialEq)]
@@ -32,12 +35,16 @@ pub enum Says {
     Nothing,
     /// It signs this price and a different one.
     Both(f64),
+    /// It signs this price twice, for samples that differ in their age only.
+    Anew(f64),
 }
 
 /// An aggregator with its collectors, and its position in its journal.
 pub struct Oracle {
     /// The terms of its next round.
     pub terms: Terms,
+    /// The number of the aggregator's key.
+    pub aggregator: u8,
     /// The policy by which it publishes.
     pub policy: Policy,
     /// The number of its next report.
@@ -48,7 +55,12 @@ pub struct Oracle {
     pub last: Option<PublishedPrice>,
 }
 
-/// Secret keys by number: 0 is the aggregator's, slot + 1 a collector's.
+/// The last possible start of [`Oracle::new`] that is not after this time.
+pub fn start_before(us: u64) -> u64 {
+    us - us % GRID_US
+}
+
+/// Secret keys by number: 0 is the aggregator's unless a test gives it another, slot + 1 a collector's.
 pub fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&mut [seed + 1; 32])
 }
@@ -56,25 +68,28 @@ pub fn key(seed: u8) -> SecretKey {
 impl Oracle {
     /// An oracle of `n` collectors, with one sample per round.
     pub fn new(n: u8, source: &str) -> Oracle {
-        let f = faulty_max(Rule::TrimmedMean, n.into());
         let seat = |slot| Seat {
             key: Some(key(slot + 1).public()),
             source: source.to_owned(),
         };
         Oracle {
             terms: Terms {
-                aggregator: key(0).public(),
-                session: [7; 32],
                 feed: "BTC/USD".to_owned(),
                 rule: Rule::TrimmedMean,
                 sample_rule: Rule::Mean,
-                f,
-                quorum: quorum(n.into(), f),
                 exchanges_min: 1,
-                samples: 1,
-                interval_us: 1_000_000,
+                age_us_max: None,
+                spread_ppm_max: None,
+                schedule: Schedule {
+                    first_start_us: 0,
+                    period_us: GRID_US,
+                    end_us: None,
+                    samples: 1,
+                    interval_us: 1_000_000,
+                },
                 seats: (0..n).map(seat).collect(),
             },
+            aggregator: 0,
             policy: Policy::default(),
             number: 1,
             previous: None,
@@ -102,10 +117,18 @@ impl Oracle {
 
     /// Signs the report of a round, which becomes the last one.
     pub fn sign(&mut self, round: Round) -> Report {
-        let mut report = Report::new(self.number, round, Refused::new(), self.policy, self.last);
+        let key = key(self.aggregator);
+        let mut report = Report::new(
+            self.number,
+            key.public(),
+            round,
+            Refused::new(),
+            self.policy,
+            self.last,
+        );
         report.previous = self.previous;
         report.ephemeral = false;
-        report.sign(&key(0));
+        report.sign(&key);
         self.number += 1;
         self.previous = Some(report.signature);
         self.last = report.published();
@@ -120,18 +143,20 @@ impl Oracle {
 
 /// The digest of terms in which the first collector's key is these bytes, which need not be a key.
 pub fn digest_with_key(terms: &Terms, key: &[u8; 32]) -> [u8; 32] {
+    let schedule = &terms.schedule;
     let digest = Digest32::terms()
-        .field(terms.aggregator.bytes())
-        .field(&terms.session)
         .field(&padded::<16>(&terms.feed))
         .field(&terms.rule.code().to_be_bytes())
         .field(&terms.sample_rule.code().to_be_bytes())
-        .field(&terms.n().to_be_bytes())
-        .field(&terms.f.to_be_bytes())
-        .field(&terms.quorum.to_be_bytes())
         .field(&terms.exchanges_min.to_be_bytes())
-        .field(&terms.samples.to_be_bytes())
-        .field(&terms.interval_us.to_be_bytes());
+        .field(&terms.age_us_max.unwrap_or(u64::MAX).to_be_bytes())
+        .field(&terms.spread_ppm_max.unwrap_or(u32::MAX).to_be_bytes())
+        .field(&schedule.samples.to_be_bytes())
+        .field(&schedule.interval_us.to_be_bytes())
+        .field(&schedule.period_us.to_be_bytes())
+        .field(&schedule.first_start_us.to_be_bytes())
+        .field(&schedule.end_us.unwrap_or(u64::MAX).to_be_bytes())
+        .field(&terms.n().to_be_bytes());
     let seat = |digest: Digest32, (slot, seat): (usize, &Seat)| {
         let own = seat.key.as_ref().map_or([0; 32], |key| *key.bytes());
         let key = if slot == 0 { *key } else { own };
@@ -141,43 +166,50 @@ pub fn digest_with_key(terms: &Terms, key: &[u8; 32]) -> [u8; 32] {
 }
 
 fn take_part(round: &mut Round, slot: u16, says: Says, age_us: Option<u64>) {
-    let start_us = round.start_us;
     let price = match says {
-        Price(price) | Both(price) => Ok(price),
+        Price(price) | Both(price) | Anew(price) => Ok(price),
         Abstains => Err(Miss::NoReply),
         Nothing => return,
     };
-    let record = Record {
+    let records = [Record {
         index: 0,
         price,
         lateness_us: Some(u64::from(slot) + 1),
         age_us,
+    }];
+    let schedule = &round.terms.schedule;
+    let (answer, timestamp_us) =
+        answer::answer(&records, round.start_us, schedule.interval_us, Rule::Mean);
+    let first = signed(round, slot, &records, answer, timestamp_us);
+    let heard = round.observe(slot, &records, &first);
+    heard.expect("the answer is sound");
+    let (others, other) = match says {
+        Both(price) => (records, Answer::Price(price + 1.0)),
+        Anew(_) => {
+            let [record] = records;
+            let age_us = Some(age_us.map_or(0, |us| us + 1));
+            ([Record { age_us, ..record }], answer)
+        }
+        _ => return,
     };
-    let sample = Sample { start_us, record };
-    round
-        .sample(slot, sample.start_us, &sample.record)
-        .expect("the sample is sound");
-    let (answer, timestamp_us) = answer::answer(&[record], start_us, 1_000_000, Rule::Mean);
-    let first = signed(round, slot, answer, timestamp_us);
-    round.observe(slot, &first).expect("the answer is sound");
-    if let Both(price) = says {
-        let second = signed(round, slot, Answer::Price(price + 1.0), timestamp_us);
-        assert_eq!(round.observe(slot, &second), Err(Reject::Equivocation));
-    }
+    let second = signed(round, slot, &others, other, timestamp_us);
+    let heard = round.observe(slot, &others, &second);
+    assert_eq!(heard, Err(Reject::Equivocation));
 }
 
-/// An observation signed by the collector in `slot`, whether it fits its samples or not.
-pub fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u8; 80] {
-    let terms = &round.terms;
+/// An observation over these samples, signed by the collector in `slot`, whether it fits them or not.
+pub fn signed(
+    round: &Round,
+    slot: u16,
+    records: &[Record],
+    answer: Answer,
+    timestamp_us: u64,
+) -> [u8; 80] {
     let context = ObservationContext {
         terms_digest: &round.digest,
         slot,
-        feed: &terms.feed,
-        source: &terms.seats[usize::from(slot)].source,
         start_us: round.start_us,
-        samples: terms.samples,
-        interval_us: terms.interval_us,
-        samples_digest: &samples_digest(&round.parts[usize::from(slot)].records),
+        samples_digest: &samples_digest(records),
     };
     let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
     Observation {
@@ -188,20 +220,11 @@ pub fn signed(round: &Round, slot: u16, answer: Answer, timestamp_us: u64) -> [u
     .encode()
 }
 
-/// The roster that names exactly these terms.
+/// A first roster, with exactly these terms.
 pub fn roster_of(terms: &Terms) -> Roster {
-    let seat = |seat: &Seat| RosterSeat {
-        key: seat.key.expect("every seat has its key"),
-        source: seat.source.clone(),
-    };
     Roster {
-        feed: terms.feed.clone(),
-        rule: terms.rule,
-        sample_rule: terms.sample_rule,
-        f: terms.f,
-        quorum: terms.quorum,
-        exchanges_min: terms.exchanges_min,
-        aggregator: Some(terms.aggregator),
-        collectors: terms.seats.iter().map(seat).collect(),
+        number: 1,
+        previous: None,
+        terms: terms.clone(),
     }
 }
