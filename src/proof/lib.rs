@@ -2,7 +2,7 @@
 //! verification.
 //!
 //! A report is one line of JSON. It contains the terms of a round, every sample, every collector's signature, and the price. A
-//! roster says whose signatures count. [`report::Verifier`] repeats the round from the samples, verifies every signature,
+//! roster says which terms and whose signatures count. [`report::Verifier`] repeats the round from the samples, verifies every signature,
 //! recomputes the price, and writes the line again. If it finds no flaw, the price is proved, to the bit.
 //!
 //! This crate does no input or output, reads no clock and holds no secret. It is `no_std` with `alloc`, so the compiler
