@@ -189,15 +189,15 @@ fn the_kinds_of_source_are_those_of_the_code_with_their_markets() {
 
 /// Bounds that are not visible to peers: how the program treats its exchange, its children, its files and its screen.
 const INNER_BOUNDS: &[&str] = &[
-    "ANSWER_US_MIN",
-    "CLEAR_PART",
-    "CLEAR_US_MAX",
+    "HANDSHAKE_MS_MAX",
+    "LEAD_MS_MIN",
+    "LEAD_US_PER_COLLECTOR",
+    "LEAD_MS_MAX",
     "CONNECTION_AGES",
     "CONNECTION_AGE_STEP",
     "CONNECTION_AGE_US_MIN",
     "RESOLVE_AGAIN_MS_MAX",
     "RESOLVE_MS_MAX",
-    "PERIOD_US_MIN",
     "HTTP_HEAD_BYTES_MAX",
     "BODY_BYTES_MAX",
     "BODY_MS_MAX",
@@ -240,11 +240,6 @@ const INNER_BOUNDS: &[&str] = &[
     "COMPLAINTS_MAX",
     "COMPLAINTS_MS",
     "STREAM_QUIET_US",
-    "CERTIFICATE_BYTES_MAX",
-    "PROXY_MS_MAX",
-    "LISTEN_MS_MAX",
-    "CLOCK_OFF_US_MAX",
-    "CERTIFICATE_DAYS_MIN",
     "RETRY_AFTER_MS_MAX",
     "RECONNECT_MS",
     "LAST_WORDS_MS_MAX",
@@ -261,11 +256,11 @@ fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
         ($($name:ident)*) => { BTreeMap::from([$((stringify!($name).to_owned(), $name as f64)),*]) };
     }
     let made: BTreeMap<String, f64> = bounds! {
-        CONTROL_PORT DATA_PORT COLLECTORS_MAX SAMPLES_MAX INTERVAL_US_MIN INTERVAL_US_MAX ROUND_US_MAX
-        VALID_PERCENT_MIN FEED_BYTES_MAX SOURCE_BYTES_MAX PRICE_MIN PRICE_MAX PRICE_TEXT_BYTES_MAX
-        HELLO_MS_MAX FRAME_MS_MAX STRANGERS_MAX LEAD_MS_MIN LEAD_US_PER_COLLECTOR LEAD_MS_MAX START_AHEAD_US_MAX REPLY_MS_MAX
-        CLOSE_MS_MAX CONNECT_SLICE_MS HANDSHAKE_MS_MAX CLOCK_PARTS_US_MAX CLOCK_PARTS_US_PER_S
-        FUTURE_US_MAX
+        CONTROL_PORT DATA_PORT COLLECTORS_MAX SAMPLES_MAX INTERVAL_US_MIN INTERVAL_US_MAX ROUND_US_MAX PERIOD_US_MIN
+        CLEAR_PART CLEAR_US_MIN CLEAR_US_MAX CLOSING_US_MIN CLOSING_US_MAX TRAVEL_US_MIN REPLY_MS_MAX
+        VALID_PERCENT_MIN FEED_BYTES_MAX SOURCE_BYTES_MAX PPM_MAX TIME_US_MAX PRICE_MIN PRICE_MAX PRICE_TEXT_BYTES_MAX
+        HELLO_MS_MAX FRAME_MS_MAX STRANGERS_MAX PING_MS SILENCE_MS_MAX AHEAD_US_MAX CONNECT_SLICE_MS DATA_IDLE_MS_MAX
+        CLOCK_PARTS_US_MAX CLOCK_PARTS_US_PER_S FUTURE_US_MAX
     };
     let row = |cells: Vec<String>| {
         let value = cells[1].parse::<f64>().expect("a number");
@@ -340,7 +335,8 @@ fn one_answer_under_two_signatures_is_a_duplicate_and_no_proof() {
     assert_eq!(flaws, ["both answers are the same"]);
     let mut round = Round::new(story.terms.clone(), story.report.round.start_us);
     round.parts[0] = story.report.round.parts[0].clone();
-    let heard = round.observe(0, &story.signed_again().encode());
+    let records = round.parts[0].records.clone();
+    let heard = round.observe(0, &records, &story.signed_again().encode());
     assert_eq!(heard, Err(Reject::Duplicate));
 }
 
@@ -388,7 +384,7 @@ fn the_table_of_keys_holds_every_key_of_a_report_in_order() {
     // What the document's example lacks: an age, and a second answer.
     let part = &mut story.report.round.parts[0];
     part.records[0].age_us = Some(1);
-    part.equivocated = part.observation;
+    part.equivocated = part.signed_answer();
     lines.push(story.report.line());
     let mut seen = BTreeSet::new();
     for keys in lines.iter().flat_map(|line| keys_of_objects(line)) {
@@ -408,7 +404,6 @@ fn openssl_takes_the_documents_signatures_and_makes_the_same() {
     let last_64 = |frame: Vec<u8>| frame[frame.len() - 64..].to_vec();
     for (who, what, signature) in [
         ("slot0", "slot0.hello", "slot0.hello"),
-        ("aggregator", "slot0.round", "slot0.round"),
         ("slot0", "slot0.observation", "slot0.observation"),
         ("slot4", "slot4.observation", "slot4.observation"),
         ("aggregator", "report", "report.signature"),
@@ -441,5 +436,8 @@ fn sha512sum_makes_the_documents_digests() {
         assert_eq!(text.get(..64), Some(digest.as_str()), "{name}");
         count += 1;
     }
-    assert_eq!(count, 6, "terms, and the samples of five collectors");
+    assert_eq!(
+        count, 7,
+        "terms, a roster, and the samples of five collectors"
+    );
 }

@@ -69,7 +69,7 @@ pub(crate) const GAP_US_MIN: u64 = 5_000;
 /// Ceiling of the backoff between attempts of a child to reach its parent, in milliseconds. Jitter can make it twice as long.
 pub(crate) const UPLINK_NEAR_MS_MAX: u64 = 200;
 /// A data connection that was idle for this many milliseconds is opened anew: what lies between may have forgotten it.
-pub(crate) const DATA_IDLE_MS_MAX: u64 = 30_000;
+pub const DATA_IDLE_MS_MAX: u64 = 30_000;
 /// How long before an answer is expected its data connection is opened, in milliseconds.
 pub(crate) const DATA_AHEAD_MS: u64 = 15_000;
 /// Most rosters that a collector holds: the present one, and those that were handed down for later starts.

@@ -2,7 +2,7 @@
 
 use super::chance::Chance;
 use super::oracle;
-use super::schedule::KeyRing;
+use super::script::KeyRing;
 use rsoracle_proof::publish::{Decision, Policy, PublishedPrice, decide};
 use rsoracle_proof::report::{Content, Refused, Report, Verifier};
 use rsoracle_proof::round::{Outcome, Round};
@@ -71,11 +71,19 @@ impl Chain {
         }
         let number = self.lines.len() as u64 + 1;
         let start_us = round.start_us;
-        let mut report = Report::new(number, round, refused, self.policy, self.last);
+        let by = keys.public(KeyRing::AGGREGATOR);
+        let spread_ppm_max = round.terms.spread_ppm_max;
+        let mut report = Report::new(number, by, round, refused, self.policy, self.last);
         report.previous = self.previous;
         report.ephemeral = chance.percent(50);
         report.sign(keys.secret(KeyRing::AGGREGATOR));
-        let (decision, last) = oracle::decision(number, &report.outcome, &self.policy, self.last);
+        let (decision, last) = oracle::decision(
+            number,
+            &report.outcome,
+            spread_ppm_max,
+            &self.policy,
+            self.last,
+        );
         assert_eq!(report.decision, decision, "the decision about the price");
         assert_eq!(report.published(), last, "the last published price");
         let shown = report.outcome.price.filter(|_| decision.has_price());
@@ -234,7 +242,13 @@ fn forget_published(report: &mut Report) {
             time_us: report.round.start_us - 1,
         }),
     };
-    report.decision = decide(&report.outcome, &report.policy, report.last.as_ref());
+    let spread_ppm_max = report.round.terms.spread_ppm_max;
+    report.decision = decide(
+        &report.outcome,
+        spread_ppm_max,
+        &report.policy,
+        report.last.as_ref(),
+    );
 }
 
 /// A policy whose limits this outcome just reaches.
@@ -247,7 +261,6 @@ fn policy_at_limits(outcome: &Outcome, last: Option<PublishedPrice>) -> Option<P
         deviation: part(moved * 1.5),
         heartbeat_us: outcome.timestamp_us?.checked_sub(last.time_us),
         move_max: part(moved),
-        spread_max: part(outcome.spread? / price),
     })
 }
 
@@ -259,6 +272,5 @@ fn policy(chance: &mut Chance) -> Policy {
         deviation: part(chance),
         heartbeat_us: chance.pick(&[None, Some(0), Some(3_000_000), Some(20_000_000)]),
         move_max: part(chance),
-        spread_max: part(chance),
     }
 }

@@ -1,16 +1,19 @@
 //! The expected outcome of a round, computed independently of the library.
 //!
-//! The oracle knows from the schedule who signed what, so it checks no signatures. It looks at all deliveries at once, so it
-//! depends on no order but that of each collector's samples. It uses only types and the decoding of sample frames from the
+//! The oracle knows from the script who signed what, so it checks no signatures. It looks at all deliveries at once, so it
+//! depends on no order but that of the samples on each connection. It uses only types and the decoding of sample frames from the
 //! modules under test.
 
-use super::schedule::{Delivery, Frame, Letter, Schedule};
+use super::script::{CONNECTIONS, Delivery, Frame, Letter, Script};
 use rsoracle::wire::Sample;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::publish::{Decision, Policy, PublishedPrice};
 use rsoracle_proof::reason::Abstention;
 use rsoracle_proof::record::Record;
 use rsoracle_proof::round::{Outcome, Standing};
+use rsoracle_proof::schedule::Schedule;
+use rsoracle_proof::terms::Terms;
+use std::collections::BTreeSet;
 
 /// The bits in place of the average in an abstention: too few samples, clock moved, stale.
 pub const TOO_FEW_BITS: u64 = 0x7ff8_0000_0000_0001;
@@ -34,19 +37,64 @@ pub struct Counted {
     pub timestamp_us: u64,
 }
 
-/// The instant of the last sample.
-pub fn last_instant_us(schedule: &Schedule) -> u64 {
-    let terms = &schedule.terms;
-    schedule.start_us + (u64::from(terms.samples) - 1) * terms.interval_us
+/// From the start of a round to the instant of its last sample.
+fn last_us(schedule: &Schedule) -> u64 {
+    u64::from(schedule.samples) * schedule.interval_us - schedule.interval_us
 }
 
-/// How late a sample may be requested: half the interval, but at most half a second.
-pub fn lateness_us_max(interval_us: u64) -> u64 {
-    if interval_us > 1_000_000 {
-        500_000
-    } else {
-        interval_us / 2
+/// From the last instant to the round's end: 1.5 s, or less if the period is short, of which a twentieth is left clear.
+fn closing_us(schedule: &Schedule) -> u64 {
+    if schedule.period_us == 0 {
+        return 1_500_000;
     }
+    let clear_us = (schedule.period_us / 20).max(5_000).min(100_000);
+    (schedule.period_us - clear_us - last_us(schedule)).min(1_500_000)
+}
+
+/// From the start of a round to its end.
+pub fn length_us(schedule: &Schedule) -> u64 {
+    last_us(schedule) + closing_us(schedule)
+}
+
+/// The end of the round is for answers to travel: a quarter of the closing time, or 10 ms.
+pub fn travel_us(schedule: &Schedule) -> u64 {
+    (closing_us(schedule) / 4).max(10_000)
+}
+
+/// Whether a round starts then.
+pub fn is_start(schedule: &Schedule, us: u64) -> bool {
+    let Some(since_us) = us.checked_sub(schedule.first_start_us) else {
+        return false;
+    };
+    let on_grid = since_us == 0 || since_us.checked_rem(schedule.period_us) == Some(0);
+    on_grid && schedule.end_us.is_none_or(|end_us| us < end_us)
+}
+
+/// The instant of the last sample.
+pub fn last_instant_us(script: &Script) -> u64 {
+    script.start_us + last_us(&script.terms.schedule)
+}
+
+/// How late a sample may be requested: half the interval, but at most half of the second, or less, that the last reply has.
+pub fn lateness_us_max(schedule: &Schedule) -> u64 {
+    let reply_us = closing_us(schedule) - travel_us(schedule);
+    let most_us = reply_us.min(1_000_000) / 2;
+    most_us.min(schedule.interval_us / 2)
+}
+
+/// How many collectors of these terms may lie: fewer than a third.
+pub fn f(terms: &Terms) -> u16 {
+    let n = terms.seats.len() as u16;
+    match terms.rule {
+        Rule::Mean => 0,
+        _ => (0..n).filter(|f| 3 * f < n).max().unwrap_or(0),
+    }
+}
+
+/// The fewest prices that make a price: more than twice the liars, and more than half of all.
+pub fn quorum(terms: &Terms) -> u16 {
+    let n = terms.seats.len() as u16;
+    (2 * f(terms) + 1).max(n / 2 + 1)
 }
 
 /// The average of these prices by `rule`, without trimming.
@@ -80,33 +128,33 @@ fn average_of_ascending(ascending: &[f64]) -> Option<f64> {
 }
 
 /// The answer that a full set of samples makes: the bits of the average, and the timestamp.
-pub fn answer(schedule: &Schedule, records: &[Record]) -> (u64, u64) {
-    let terms = &schedule.terms;
+pub fn answer(script: &Script, records: &[Record]) -> (u64, u64) {
+    let terms = &script.terms;
     let (mut prices, mut newest_us) = (Vec::new(), 0);
     for (index, record) in records.iter().enumerate() {
         if let Ok(price) = record.price {
             prices.push(price);
-            newest_us = schedule.start_us
-                + index as u64 * terms.interval_us
+            newest_us = script.start_us
+                + index as u64 * terms.schedule.interval_us
                 + record.lateness_us.expect("a price was asked for");
         }
     }
     // At least four of five: 5 * valid >= 4 * all.
     if prices.is_empty() || 5 * prices.len() < 4 * records.len() {
-        return (TOO_FEW_BITS, schedule.start_us);
+        return (TOO_FEW_BITS, script.start_us);
     }
     let average = average(terms.sample_rule, &prices).expect("there are prices");
     (average.to_bits(), newest_us)
 }
 
 /// The expected result of a round with these deliveries.
-pub fn judge(schedule: &Schedule, delivered: &[&Delivery]) -> Verdict {
-    let slots = 0..schedule.terms.seats.len() as u16;
+pub fn judge(script: &Script, delivered: &[&Delivery]) -> Verdict {
+    let slots = 0..script.n();
     let (mut standings, mut counted, mut answered) = (Vec::new(), Vec::new(), Vec::new());
     for slot in slots {
         let to_slot = delivered.iter().filter(|delivery| delivery.slot == slot);
         let to_slot: Vec<&Delivery> = to_slot.copied().collect();
-        let (standing, timestamp_us) = stand(schedule, slot, &to_slot);
+        let (standing, timestamp_us) = stand(script, slot, &to_slot);
         answered.push(timestamp_us.is_some());
         if let (Standing::Used(price), Some(timestamp_us)) = (standing, timestamp_us) {
             counted.push(Counted {
@@ -119,14 +167,14 @@ pub fn judge(schedule: &Schedule, delivered: &[&Delivery]) -> Verdict {
     }
     let signed = |s: &&Standing| !matches!(s, Standing::Silent | Standing::Equivocated);
     let verified = standings.iter().filter(signed).count() as u16;
-    let kept = kept(schedule, &counted);
+    let kept = kept(script, &counted);
     for one in &counted {
         if !kept.iter().any(|keeps| keeps.slot == one.slot) {
             standings[usize::from(one.slot)] = Standing::Trimmed(one.price);
         }
     }
     let prices: Vec<f64> = kept.iter().map(|one| one.price).collect();
-    let enough = quorum(schedule, &counted);
+    let enough = suffice(script, &counted);
     let spread = || Some(prices.last()? - prices.first()?);
     let outcome = Outcome {
         price: enough.then(|| average_of_ascending(&prices)).flatten(),
@@ -146,26 +194,28 @@ pub fn judge(schedule: &Schedule, delivered: &[&Delivery]) -> Verdict {
 }
 
 /// A slot's standing before trimming, and the timestamp of its answer, if one fits its samples.
-fn stand(schedule: &Schedule, slot: u16, delivered: &[&Delivery]) -> (Standing, Option<u64>) {
-    let records = accepted(schedule, delivered);
-    if records.len() < schedule.terms.samples as usize {
-        return (Standing::Silent, None);
-    }
-    let mut genuine: Vec<&Letter> = Vec::new();
+fn stand(script: &Script, slot: u16, delivered: &[&Delivery]) -> (Standing, Option<u64>) {
+    let tracks = (0..CONNECTIONS).map(|connection| accepted(script, connection, delivered));
+    let whole = |records: &Vec<Record>| records.len() == script.terms.schedule.samples as usize;
+    let tracks: Vec<Vec<Record>> = tracks.filter(whole).collect();
+    let mut genuine: Vec<(&Letter, &[Record])> = Vec::new();
     for delivery in delivered {
-        if let Frame::Answer(letter) = &delivery.frame
-            && is_genuine(schedule, slot, &records, letter)
-            && !genuine.iter().any(|other| other.bytes == letter.bytes)
+        if let Frame::Answer(posted) = &delivery.frame
+            && posted.start_us == script.start_us
+            && posted.tag == script.tag
+            && let Some(records) = signed_over(script, slot, &tracks, &posted.letter)
+            && !genuine
+                .iter()
+                .any(|(other, _)| other.bytes == posted.letter.bytes)
         {
-            genuine.push(letter);
+            genuine.push((&posted.letter, records));
         }
     }
-    let (bits, timestamp_us) = answer(schedule, &records);
-    let fits = |letter: &&&Letter| match letter.bits() {
-        TOO_FEW_BITS | CLOCK_MOVED_BITS | STALE_BITS => letter.timestamp_us() == schedule.start_us,
-        signed => (signed, letter.timestamp_us()) == (bits, timestamp_us),
+    let fits = |(letter, records): &&(&Letter, &[Record])| match letter.bits() {
+        TOO_FEW_BITS | CLOCK_MOVED_BITS | STALE_BITS => letter.timestamp_us() == script.start_us,
+        bits => (bits, letter.timestamp_us()) == answer(script, records),
     };
-    let Some(letter) = genuine.iter().find(fits) else {
+    let Some((letter, _)) = genuine.iter().find(fits) else {
         return (Standing::Silent, None);
     };
     let standing = match letter.bits() {
@@ -178,52 +228,65 @@ fn stand(schedule: &Schedule, slot: u16, delivered: &[&Delivery]) -> (Standing, 
     (standing, Some(letter.timestamp_us()))
 }
 
-/// The samples that count, from the frames in their order.
-fn accepted(schedule: &Schedule, delivered: &[&Delivery]) -> Vec<Record> {
+/// The samples of one connection that count, from its frames in their order.
+fn accepted(script: &Script, connection: usize, delivered: &[&Delivery]) -> Vec<Record> {
     let mut records: Vec<Record> = Vec::new();
-    let late = lateness_us_max(schedule.terms.interval_us);
+    let schedule = &script.terms.schedule;
+    let late = lateness_us_max(schedule);
     for delivery in delivered {
-        let Frame::Sample(bytes) = &delivery.frame else {
+        let Frame::Sample(on, bytes) = &delivery.frame else {
             continue;
         };
-        let Ok(Sample { start_us, record }) = Sample::decode(bytes) else {
+        let Ok(sample) = Sample::decode(bytes) else {
             continue;
         };
-        let next = record.index as usize == records.len() && record.index < schedule.terms.samples;
+        let record = sample.record;
+        let of_round =
+            *on == connection && sample.start_us == script.start_us && sample.tag == script.tag;
+        let instant_us = script.start_us + u64::from(record.index) * schedule.interval_us;
+        let early = instant_us > delivery.at_us + 1_000_000;
+        let next = record.index as usize == records.len() && record.index < schedule.samples;
         let late = record.price.is_ok() && record.lateness_us > Some(late);
-        if start_us == schedule.start_us && next && !late {
+        let most_us = script.terms.age_us_max.unwrap_or(u64::MAX);
+        let old = record.age_us.unwrap_or(0) > most_us;
+        if of_round && next && !early && !late && !old {
             records.push(record);
         }
     }
     records
 }
 
-/// Whether the slot's own key signed this letter for this round, its terms and these samples.
-fn is_genuine(schedule: &Schedule, slot: u16, records: &[Record], letter: &Letter) -> bool {
-    let Some(signed) = &letter.signed else {
-        return false;
-    };
+/// The samples of one of these connections over which the slot's own key signed this letter, for this round and its terms.
+fn signed_over<'a>(
+    script: &Script,
+    slot: u16,
+    tracks: &'a [Vec<Record>],
+    letter: &Letter,
+) -> Option<&'a [Record]> {
+    let signed = letter.signed.as_ref()?;
     let price = f64::from_bits(letter.bits());
     let says_something = (1e-12..=1e15).contains(&price)
         || [TOO_FEW_BITS, CLOCK_MOVED_BITS, STALE_BITS].contains(&letter.bits());
-    let latest_us = last_instant_us(schedule) + lateness_us_max(schedule.terms.interval_us);
-    says_something
-        && letter.timestamp_us() >= schedule.start_us
+    let latest_us = last_instant_us(script) + lateness_us_max(&script.terms.schedule);
+    let is_own = says_something
+        && letter.timestamp_us() >= script.start_us
         && letter.timestamp_us() <= latest_us
-        && schedule.keys[usize::from(slot)] == Some(signed.key)
-        && (signed.slot, signed.start_us) == (slot, schedule.start_us)
-        && signed.terms == schedule.terms
-        && *signed.records == *records
+        && script.keys[usize::from(slot)] == Some(signed.key)
+        && (signed.slot, signed.start_us) == (slot, script.start_us)
+        && signed.terms == script.terms;
+    let mut tracks = tracks.iter().filter(|_| is_own);
+    let records = tracks.find(|records| **records == *signed.records)?;
+    Some(records)
 }
 
 /// The prices that the rule keeps, lowest first. Of equal prices, that of the lower slot counts as the lower.
-fn kept(schedule: &Schedule, counted: &[Counted]) -> Vec<Counted> {
+fn kept(script: &Script, counted: &[Counted]) -> Vec<Counted> {
     let mut left: Vec<Counted> = Vec::new();
     for one in counted {
         let at = left.iter().position(|other| other.price > one.price);
         left.insert(at.unwrap_or(left.len()), *one);
     }
-    match schedule.terms.rule {
+    match script.terms.rule {
         Rule::Mean => {}
         Rule::Median => {
             while left.len() > 2 {
@@ -232,7 +295,7 @@ fn kept(schedule: &Schedule, counted: &[Counted]) -> Vec<Counted> {
             }
         }
         Rule::TrimmedMean => {
-            for _ in 0..schedule.terms.f {
+            for _ in 0..f(&script.terms) {
                 left.pop();
                 if !left.is_empty() {
                     left.remove(0);
@@ -243,24 +306,25 @@ fn kept(schedule: &Schedule, counted: &[Counted]) -> Vec<Counted> {
     left
 }
 
-fn quorum(schedule: &Schedule, counted: &[Counted]) -> bool {
-    let mut exchanges: Vec<&str> = Vec::new();
-    for one in counted {
-        let source = &schedule.terms.seats[usize::from(one.slot)].source;
-        let kind = source.split(':').next().expect("there is a first part");
-        let exchange = kind.trim_end_matches("-book");
-        if !exchanges.contains(&exchange) {
-            exchanges.push(exchange);
-        }
-    }
-    counted.len() >= usize::from(schedule.terms.quorum)
-        && exchanges.len() >= usize::from(schedule.terms.exchanges_min)
+/// Whether these are enough prices, of enough exchanges.
+fn suffice(script: &Script, counted: &[Counted]) -> bool {
+    let exchange = |one: &Counted| exchange(&script.terms.seats[usize::from(one.slot)].source);
+    let exchanges: BTreeSet<&str> = counted.iter().map(exchange).collect();
+    counted.len() >= usize::from(quorum(&script.terms))
+        && exchanges.len() >= usize::from(script.terms.exchanges_min)
+}
+
+/// The exchange of a source.
+pub fn exchange(source: &str) -> &str {
+    let kind = source.split(':').next().expect("there is a first part");
+    kind.trim_end_matches("-book")
 }
 
 /// The expected decision about a price, and the last published price after it.
 pub fn decision(
     number: u64,
     outcome: &Outcome,
+    spread_ppm_max: Option<u32>,
     policy: &Policy,
     last: Option<PublishedPrice>,
 ) -> (Decision, Option<PublishedPrice>) {
@@ -273,7 +337,7 @@ pub fn decision(
         price,
         time_us,
     });
-    if matches!(policy.spread_max, Some(part) if spread > part * price) {
+    if matches!(spread_ppm_max, Some(ppm) if spread > f64::from(ppm) / 1e6 * price) {
         return (Decision::SpreadTooWide, last);
     }
     let Some(before) = last else {

@@ -1,11 +1,11 @@
-//! The schedule of one simulated round: what arrives, when, and who made it.
+//! The script of one simulated round: what arrives, when, and who made it.
 //!
 //! Instants are virtual: microseconds since the Unix epoch, but nobody waits for them.
 
 use super::chance::Chance;
 use super::oracle;
 use rsoracle::keys::secret::SecretKey;
-use rsoracle::wire::Sample;
+use rsoracle::wire::{DataFrame, Sample};
 use rsoracle_proof::record::{Observation, Record};
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_proof::terms::Terms;
@@ -23,6 +23,10 @@ pub enum Role {
     Slow,
     /// Honest until it dies.
     Dies,
+    /// Honest, but its connection is lost in the round. It sends everything again on another one, beside the first.
+    Reconnects,
+    /// Honest, but somebody passed on a hello of it, and sends false samples on that second connection.
+    Shadowed,
     /// Abstains although it has enough samples.
     Refuses,
     /// Sends nothing.
@@ -37,7 +41,9 @@ pub enum Role {
     Misreckons,
     /// Signs several answers over the same samples.
     Equivocates,
-    /// Uses samples that were requested too late.
+    /// Sends other samples on a second connection, and signs an answer for each.
+    TwoFaced,
+    /// Uses a sample that was requested too late, or is too old.
     Late,
     /// Signs timestamps outside the round.
     Jumps,
@@ -48,11 +54,13 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Role; 15] = [
+    pub const ALL: [Role; 18] = [
         Role::Honest,
         Role::Noisy,
         Role::Slow,
         Role::Dies,
+        Role::Reconnects,
+        Role::Shadowed,
         Role::Refuses,
         Role::Silent,
         Role::Mute,
@@ -60,6 +68,7 @@ impl Role {
         Role::Lies,
         Role::Misreckons,
         Role::Equivocates,
+        Role::TwoFaced,
         Role::Late,
         Role::Jumps,
         Role::Rekeyed,
@@ -73,7 +82,10 @@ impl Role {
 
     /// Whether it must count, whatever others do.
     pub fn counts(self) -> bool {
-        matches!(self, Role::Honest | Role::Noisy | Role::Refuses)
+        matches!(
+            self,
+            Role::Honest | Role::Noisy | Role::Reconnects | Role::Shadowed | Role::Refuses
+        )
     }
 }
 
@@ -117,33 +129,67 @@ impl Letter {
     }
 }
 
+/// A letter in a data frame, which names the round that it is for.
+#[derive(Clone)]
+pub struct Posted {
+    pub tag: [u8; 8],
+    pub start_us: u64,
+    pub letter: Letter,
+}
+
+impl Posted {
+    /// A letter for the round of a script.
+    pub fn to(script: &Script, letter: Letter) -> Posted {
+        Posted {
+            tag: script.tag,
+            start_us: script.start_us,
+            letter,
+        }
+    }
+
+    /// The frame as bytes.
+    pub fn encode(&self) -> [u8; DataFrame::BYTES] {
+        DataFrame {
+            tag: self.tag,
+            start_us: self.start_us,
+            observation: self.letter.bytes,
+        }
+        .encode()
+    }
+}
+
 /// What a delivery carries.
 #[derive(Clone)]
 pub enum Frame {
-    /// A sample frame on the control connection.
-    Sample([u8; Sample::BYTES]),
+    /// A sample frame on a control connection of the slot, by the connection's number.
+    Sample(usize, [u8; Sample::BYTES]),
     /// An observation on a data connection.
-    Answer(Letter),
+    Answer(Posted),
 }
+
+/// Most control connections of a slot.
+pub const CONNECTIONS: usize = 2;
 
 /// One arrival.
 #[derive(Clone)]
 pub struct Delivery {
     pub at_us: u64,
-    /// The slot of its control connection, or the slot that its preamble named.
+    /// The slot of its control connection, or the slot whose key its preamble named.
     pub slot: u16,
     pub what: &'static str,
     pub frame: Frame,
 }
 
 /// One round.
-pub struct Schedule {
+pub struct Script {
     pub terms: Rc<Terms>,
+    /// The first bytes of the terms' digest.
+    pub tag: [u8; 8],
     /// The key in each seat, as an index in the key ring.
     pub keys: Vec<Option<usize>>,
     pub start_us: u64,
     pub roles: Vec<Role>,
-    /// For each slot that sends samples, the answer that they make: bits and timestamp.
+    /// For each slot that signs an answer, the answer that its samples make: bits and timestamp.
     pub made: Vec<Option<(u64, u64)>>,
     /// All deliveries, in order of arrival.
     pub deliveries: Vec<Delivery>,
@@ -151,10 +197,10 @@ pub struct Schedule {
     pub ends_early: bool,
 }
 
-impl Schedule {
-    /// The round's deadline.
-    pub fn deadline_us(&self) -> u64 {
-        oracle::last_instant_us(self) + 1_500_000
+impl Script {
+    /// When the round ends.
+    pub fn end_us(&self) -> u64 {
+        self.start_us + oracle::length_us(&self.terms.schedule)
     }
 
     pub fn n(&self) -> u16 {
@@ -162,21 +208,19 @@ impl Schedule {
     }
 }
 
-impl fmt::Display for Schedule {
+impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let terms = &self.terms;
         writeln!(
             f,
-            "round at {}: {} of samples' {}, n {}, f {}, quorum {}, exchanges {}, {} samples {} µs apart{}",
+            "round at {}: {} of samples' {}, n {}, exchanges {}, age {:?}, {:?}{}",
             self.start_us,
             terms.rule,
             terms.sample_rule,
             self.n(),
-            terms.f,
-            terms.quorum,
             terms.exchanges_min,
-            terms.samples,
-            terms.interval_us,
+            terms.age_us_max,
+            terms.schedule,
             if self.ends_early { ", ends early" } else { "" }
         )?;
         for (slot, role) in self.roles.iter().enumerate() {
@@ -192,10 +236,14 @@ impl fmt::Display for Schedule {
                 delivery.slot, delivery.what
             )?;
             match &delivery.frame {
-                Frame::Sample(bytes) => writeln!(f, "{:?}", Sample::decode(bytes))?,
-                Frame::Answer(letter) => writeln!(
+                Frame::Sample(connection, bytes) => {
+                    writeln!(f, "on {connection}, {:?}", Sample::decode(bytes))?;
+                }
+                Frame::Answer(Posted {
+                    letter, start_us, ..
+                }) => writeln!(
                     f,
-                    "{} ({:#x}) at {}, signed by {:?}",
+                    "{} ({:#x}) at {} for {start_us}, signed by {:?}",
                     f64::from_bits(letter.bits()),
                     letter.bits(),
                     letter.timestamp_us(),
@@ -247,7 +295,7 @@ impl KeyRing {
         }
     }
 
-    /// Signs a letter for these terms' digest, but with a feed, source, shape or slot that differs from the terms.
+    /// Signs a letter for these terms and samples, but for another slot, round or digest.
     pub fn sign_elsewhere(
         &self,
         chance: &mut Chance,
@@ -258,13 +306,11 @@ impl KeyRing {
         let digest = signed.terms.digest();
         let samples = samples_digest(&signed.records);
         let mut context = context(signed, &digest, &samples);
-        match chance.below(6) {
-            0 => context.feed = "ETH/USD",
-            1 => context.source = "nowhere:BTCUSD",
-            2 => context.samples += 1,
-            3 => context.interval_us += 1,
-            4 => context.slot += 1,
-            _ => context.start_us += 1,
+        match chance.below(4) {
+            0 => context.slot += 1,
+            1 => context.start_us += 1,
+            2 => context.start_us += signed.terms.schedule.period_us.max(1),
+            _ => (context.terms_digest, context.samples_digest) = (&samples, &digest),
         }
         let bytes = observation_bytes(&context, bits, at_us);
         Letter::unsigned(bits, at_us, self.secrets[signed.key].sign(&bytes))
@@ -279,11 +325,7 @@ fn context<'a>(
     ObservationContext {
         terms_digest: digest,
         slot: signed.slot,
-        feed: &signed.terms.feed,
-        source: &signed.terms.seats[usize::from(signed.slot)].source,
         start_us: signed.start_us,
-        samples: signed.terms.samples,
-        interval_us: signed.terms.interval_us,
         samples_digest: samples,
     }
 }

@@ -20,7 +20,7 @@ impl Story {
         all.extend(signed(player));
         let mut fields = self.terms_fields();
         let seat = fields.split_off(fields.len() - 4)[..2].to_vec();
-        fields.truncate(12);
+        fields.truncate(13);
         let layout = |heading, fields: Vec<_>| Layout {
             heading,
             bytes: join(&fields),
@@ -28,11 +28,15 @@ impl Story {
         };
         all.push(layout("Digested as terms, once", fields));
         all.push(layout("Digested as terms, for each slot", seat));
+        let mut fields = self.roster_fields();
+        let feed = fields.split_off(fields.len() - 1);
+        all.push(layout("Digested as a roster, once", fields));
+        all.push(layout("Digested as a roster, for each feed", feed));
         let samples = digested_samples(&player.records);
         all.push(Layout {
             heading: "Digested as samples, once",
             bytes: samples[..32].to_vec(),
-            fields: vec![("context", padded::<32>("rsoracle v1 samples").to_vec())],
+            fields: vec![("context", padded::<32>("rsoracle 2 samples").to_vec())],
         });
         all.extend(reported(&self.report));
         let change = &self.change;
@@ -40,7 +44,7 @@ impl Story {
             heading: "Signed by a change of keys",
             bytes: change.signed_bytes(),
             fields: vec![
-                ("context", padded::<32>("rsoracle v1 key change").to_vec()),
+                ("context", padded::<32>("rsoracle 2 key change").to_vec()),
                 ("old key", aggregator_key().public().bytes().to_vec()),
                 ("new key", new_key().public().bytes().to_vec()),
                 ("previous", self.next.signature.to_vec()),
@@ -59,7 +63,8 @@ fn head(kind: FrameKind) -> Vec<(&'static str, Vec<u8>)> {
 fn frames(player: &Player) -> Vec<Layout> {
     let be = |number: u64| number.to_be_bytes().to_vec();
     let slot = player.slot.to_be_bytes().to_vec();
-    let (hello, round) = (&player.hello, &player.round);
+    let hello = &player.hello;
+    let tag = tag(&player.terms_digest).to_vec();
     let layout = |heading, bytes: &[u8], fields: Vec<(&'static str, Vec<u8>)>| Layout {
         heading,
         bytes: bytes.to_vec(),
@@ -71,9 +76,6 @@ fn frames(player: &Player) -> Vec<Layout> {
     .encode();
     let record = player.records[1];
     let sample = player.samples().nth(1).expect("two samples");
-    let refusal = Refusal {
-        reason: Reject::SlotTaken,
-    };
     let framed = |kind, fields: Vec<(&'static str, Vec<u8>)>| [head(kind), fields].concat();
     let head_fields = vec![
         ("magic", MAGIC.to_vec()),
@@ -82,43 +84,41 @@ fn frames(player: &Player) -> Vec<Layout> {
         ("zero", vec![0; 2]),
     ];
     let hello_fields = vec![
-        ("slot", slot.clone()),
-        ("zero", vec![0; 6]),
         ("public key", hello.key.to_vec()),
-        ("source", hello.source.to_vec()),
         ("clock", be(hello.clock_us)),
         ("signature", hello.signature.to_vec()),
     ];
     let ready_fields = vec![
-        ("clock", be(ready().clock_us)),
-        ("first price", be(ready().price.to_bits())),
+        ("terms digest", player.terms_digest.to_vec()),
+        ("slot", slot),
+        ("zero", vec![0; 6]),
+        ("first price", be(player.ready().price.to_bits())),
     ];
-    let round_fields = vec![
-        ("start", be(START_US)),
-        ("interval", be(INTERVAL_US)),
-        ("samples", SAMPLES.to_be_bytes().to_vec()),
-        ("zero", vec![0; 4]),
-        ("terms digest", round.terms_digest.to_vec()),
-        ("signature", round.signature.to_vec()),
+    let ping_fields = vec![("clock", be(ping().clock_us))];
+    let pong_fields = vec![
+        ("ping's clock", be(pong().echo_us)),
+        ("clock", be(pong().clock_us)),
     ];
     let sample_fields = vec![
+        ("tag", tag.clone()),
         ("start", be(START_US)),
         ("record", record.encode().to_vec()),
     ];
     let refusal_fields = vec![
-        ("reason", Reject::SlotTaken.code().to_be_bytes().to_vec()),
+        ("reason", refusal().reason.code().to_be_bytes().to_vec()),
         ("zero", vec![0; 6]),
     ];
-    let preamble_fields = vec![
-        ("slot", slot),
-        ("zero", vec![0; 6]),
-        ("public key", hello.key.to_vec()),
-    ];
+    let preamble_fields = vec![("public key", hello.key.to_vec())];
     let observation = &player.observation;
     let observation_fields = vec![
         ("average", be(observation.answer.to_bits())),
         ("timestamp", be(observation.timestamp_us)),
         ("signature", observation.signature.to_vec()),
+    ];
+    let data_fields = vec![
+        ("tag", tag),
+        ("start", be(START_US)),
+        ("observation", observation.encode().to_vec()),
     ];
     let record_fields = vec![
         ("index", record.index.to_be_bytes().to_vec()),
@@ -142,92 +142,71 @@ fn frames(player: &Player) -> Vec<Layout> {
         ),
         layout(
             "Frame 3, ready",
-            &ready().encode(),
+            &player.ready().encode(),
             framed(FrameKind::Ready, ready_fields),
         ),
         layout(
-            "Frame 4, round",
-            &round.encode(),
-            framed(FrameKind::Round, round_fields),
-        ),
-        layout(
-            "Frame 5, sample",
+            "Frame 4, sample",
             &sample.encode(),
             framed(FrameKind::Sample, sample_fields),
         ),
         layout(
-            "Frame 6, refusal",
-            &refusal.encode(),
+            "Frame 5, ping",
+            &ping().encode(),
+            framed(FrameKind::Ping, ping_fields),
+        ),
+        layout(
+            "Frame 6, pong",
+            &pong().encode(),
+            framed(FrameKind::Pong, pong_fields),
+        ),
+        layout(
+            "Frame 7, refusal",
+            &refusal().encode(),
             framed(FrameKind::Refusal, refusal_fields),
         ),
         layout(
-            "Frame 7, preamble",
+            "Frame 8, preamble",
             &player.preamble().encode(),
             framed(FrameKind::Preamble, preamble_fields),
         ),
+        layout("Data frame", &player.data_frame().encode(), data_fields),
         layout("Observation", &observation.encode(), observation_fields),
         layout("Sample record", &record.encode(), record_fields),
     ]
 }
 
-/// The bytes that signatures cover, and the enrolment.
+/// The bytes that collectors' signatures cover.
 fn signed(player: &Player) -> Vec<Layout> {
     let be = |number: u64| number.to_be_bytes().to_vec();
-    let (hello, round, observation) = (&player.hello, &player.round, &player.observation);
+    let (hello, observation) = (&player.hello, &player.observation);
     let context = |text| ("context", padded::<32>(text).to_vec());
-    let slot = ("slot", player.slot.to_be_bytes().to_vec());
-    let samples = ("samples", SAMPLES.to_be_bytes().to_vec());
-    let secret = ("secret", player.secret.expose().to_vec());
-    let aggregator = aggregator_key().public().bytes().to_vec();
     let layout = |heading, bytes: &[u8], fields| Layout {
         heading,
         bytes: bytes.to_vec(),
         fields,
     };
+    let aggregator = aggregator_key().public().bytes().to_vec();
     vec![
         layout(
-            "Enrolment",
-            &[*player.secret.expose(), *aggregator_key().public().bytes()].concat(),
-            vec![secret.clone(), ("aggregator's public key", aggregator)],
-        ),
-        layout(
             "Signed by a hello",
-            &hello_bytes(&player.nonce, &player.secret, hello),
+            &player.hello_signed(),
             vec![
-                context("rsoracle v1 hello"),
+                context("rsoracle 2 hello"),
                 ("nonce", player.nonce.to_vec()),
-                secret,
-                slot.clone(),
+                ("aggregator's public key", aggregator),
                 ("public key", hello.key.to_vec()),
-                ("source", hello.source.to_vec()),
                 ("clock", be(hello.clock_us)),
-            ],
-        ),
-        layout(
-            "Signed by a round",
-            &round_bytes(&player.nonce, &hello.signature, round),
-            vec![
-                context("rsoracle v1 round"),
-                ("nonce", player.nonce.to_vec()),
-                ("hello's signature", hello.signature.to_vec()),
-                ("start", be(START_US)),
-                ("interval", be(INTERVAL_US)),
-                samples.clone(),
-                ("terms digest", round.terms_digest.to_vec()),
             ],
         ),
         layout(
             "Signed by an observation",
             &player.observation_signed(),
             vec![
-                context("rsoracle v1 observation"),
-                ("terms digest", round.terms_digest.to_vec()),
-                slot,
-                ("feed", padded::<16>(FEED).to_vec()),
-                ("source", padded::<32>(SOURCE).to_vec()),
+                context("rsoracle 2 observation"),
+                ("terms digest", player.terms_digest.to_vec()),
+                ("slot", player.slot.to_be_bytes().to_vec()),
                 ("start", be(START_US)),
-                samples,
-                ("interval", be(INTERVAL_US)),
                 ("samples digest", samples_digest(&player.records).to_vec()),
                 ("average", be(observation.answer.to_bits())),
                 ("timestamp", be(observation.timestamp_us)),
@@ -254,12 +233,12 @@ fn reported(report: &Report) -> Vec<Layout> {
         }
     };
     let head = vec![
-        ("context", padded::<32>("rsoracle v1 report").to_vec()),
+        ("context", padded::<32>("rsoracle 2 report").to_vec()),
         ("number", be(report.number)),
         ("previous", vec![0; 64]),
         (
             "aggregator's public key",
-            round.terms.aggregator.bytes().to_vec(),
+            report.aggregator.bytes().to_vec(),
         ),
         ("ephemeral", two(1)),
         ("terms digest", round.terms.digest().to_vec()),
@@ -271,7 +250,6 @@ fn reported(report: &Report) -> Vec<Layout> {
         ("deviation", bits(policy.deviation)),
         ("heartbeat", be(policy.heartbeat_us.expect("one is set"))),
         ("greatest move", bits(policy.move_max)),
-        ("greatest spread", bits(policy.spread_max)),
         ("last number", vec![0; 8]),
         ("last price", vec![0; 8]),
         ("last time", vec![0xff; 8]),
@@ -292,6 +270,7 @@ fn reported(report: &Report) -> Vec<Layout> {
         let records = part.records.len() as u32;
         let fields = vec![
             ("observation", observation.to_vec()),
+            ("second's samples digest", vec![0; 32]),
             ("second", vec![0; 80]),
             ("records", records.to_be_bytes().to_vec()),
         ];

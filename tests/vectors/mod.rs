@@ -1,6 +1,6 @@
 //! The example round that docs/PROTOCOL.md shows byte by byte, made with the library.
 //!
-//! Every key, secret and nonce is 32 times the same byte, so that anyone can repeat it. Each test uses a part of this module.
+//! Every secret key and nonce is 32 times the same byte, so that anyone can repeat it. Each test uses a part of this module.
 #![allow(dead_code)]
 
 mod layouts;
@@ -18,9 +18,11 @@ use rsoracle_proof::publish::Policy;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::*;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
-use rsoracle_proof::round::{Observed, Round as Bookkeeping, Standing};
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::round::{Round as Bookkeeping, Standing};
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::*;
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::terms::{Seat, Terms, tag};
 
 /// Bytes with their name in the document.
 pub type Named = Vec<(String, Vec<u8>)>;
@@ -43,20 +45,19 @@ const SAMPLED: [[(Option<f64>, u64); 2]; 5] = [
 ];
 
 /// A signature of the collector in slot 0 over its observation, with the identity as R: `[S]B = R + [k]A` holds.
-const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000007eb46d03388bba45def31d13e0a7bb5d790aa3a8d36838608585d3e4fae9030e";
+const SMALL_ORDER_R: &str = "01000000000000000000000000000000000000000000000000000000000000006248dcc54c950896ecd73d35f309cfc54d7b3ba48f59fc00c13b65c81321b00a";
 
 /// A signature of the collector in slot 0 over its observation, with another nonce than RFC 8032's: r is the SHA-512 of
 /// "another nonce", R = r B, S = r + H(R, A, M) a.
-const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783cc921e02090786bc6231d4c4f246e01f7ace5945f1ba1e95f4c2710958652a804";
+const SIGNED_AGAIN: &str = "156066fae0212dbd64f85f330238e93fc600324b4b2f16a8a21ca59aeede783c7c8473bbe5d6b41cfaab2bb609f952c576af5870bd5dca06ca7dca67b60ea609";
 
 /// What one collector does in the round.
 pub struct Player {
     slot: u16,
     key: SecretKey,
     nonce: [u8; 32],
-    secret: EnrolmentSecret,
     hello: Hello,
-    round: RoundFrame,
+    terms_digest: [u8; 32],
     records: Vec<Record>,
     observation: Observation,
 }
@@ -93,16 +94,19 @@ fn terms() -> Terms {
         source: SOURCE.into(),
     };
     Terms {
-        aggregator: aggregator_key().public(),
-        session: [0x05; 32],
         feed: FEED.into(),
         rule: Rule::TrimmedMean,
         sample_rule: Rule::Mean,
-        f: aggregate::faulty_max(Rule::TrimmedMean, SEATS),
-        quorum: aggregate::quorum(SEATS, 1),
         exchanges_min: 1,
-        samples: SAMPLES,
-        interval_us: INTERVAL_US,
+        age_us_max: Some(60_000_000),
+        spread_ppm_max: Some(10_000),
+        schedule: Schedule {
+            first_start_us: START_US,
+            period_us: NEXT_START_US - START_US,
+            end_us: None,
+            samples: SAMPLES,
+            interval_us: INTERVAL_US,
+        },
         seats: (0..SEATS).map(seat).collect(),
     }
 }
@@ -119,26 +123,13 @@ fn record(index: u32, price: Result<f64, Miss>, lateness_us: Option<u64>) -> Rec
 impl Player {
     fn new(slot: u16, terms: &Terms) -> Player {
         let key = collector_key(slot);
-        let (nonce, secret) = (
-            [0x30 + slot as u8; 32],
-            EnrolmentSecret::take(&mut [0x20 + slot as u8; 32]),
-        );
+        let nonce = [0x30 + slot as u8; 32];
         let mut hello = Hello {
-            slot,
             key: *key.public().bytes(),
-            source: padded(SOURCE),
             clock_us: START_US - 300_000,
             signature: [0; 64],
         };
-        hello.signature = key.sign(&hello_bytes(&nonce, &secret, &hello));
-        let mut round = RoundFrame {
-            start_us: START_US,
-            interval_us: INTERVAL_US,
-            samples: SAMPLES,
-            terms_digest: terms.digest(),
-            signature: [0; 64],
-        };
-        round.signature = aggregator_key().sign(&round_bytes(&nonce, &hello.signature, &round));
+        hello.signature = key.sign_hello(&nonce, &aggregator_key().public(), &hello);
         let taken = (0..).zip(SAMPLED[usize::from(slot)]);
         let records: Vec<Record> = taken
             .map(|(k, (price, late))| record(k, price.ok_or(Miss::NoReply), Some(late)))
@@ -148,9 +139,8 @@ impl Player {
             slot,
             key,
             nonce,
-            secret,
             hello,
-            round,
+            terms_digest: terms.digest(),
             records,
             observation: Observation {
                 answer,
@@ -162,19 +152,19 @@ impl Player {
         player
     }
 
+    fn hello_signed(&self) -> Vec<u8> {
+        hello_bytes(&self.nonce, &aggregator_key().public(), &self.hello).to_vec()
+    }
+
     fn observation_signed(&self) -> [u8; OBSERVATION_SIGNED_BYTES] {
         self.signed(&self.observation)
     }
 
     fn signed(&self, observation: &Observation) -> [u8; OBSERVATION_SIGNED_BYTES] {
         let context = ObservationContext {
-            terms_digest: &self.round.terms_digest,
+            terms_digest: &self.terms_digest,
             slot: self.slot,
-            feed: FEED,
-            source: SOURCE,
             start_us: START_US,
-            samples: SAMPLES,
-            interval_us: INTERVAL_US,
             samples_digest: &samples_digest(&self.records),
         };
         observation_bytes(
@@ -186,6 +176,7 @@ impl Player {
 
     fn samples(&self) -> impl Iterator<Item = Sample> {
         self.records.iter().map(|record| Sample {
+            tag: tag(&self.terms_digest),
             start_us: START_US,
             record: *record,
         })
@@ -193,8 +184,23 @@ impl Player {
 
     fn preamble(&self) -> Preamble {
         Preamble {
-            slot: self.slot,
             key: self.hello.key,
+        }
+    }
+
+    fn data_frame(&self) -> DataFrame {
+        DataFrame {
+            tag: tag(&self.terms_digest),
+            start_us: START_US,
+            observation: self.observation.encode(),
+        }
+    }
+
+    fn ready(&self) -> Ready {
+        Ready {
+            terms_digest: self.terms_digest,
+            slot: self.slot,
+            price: 87231.4,
         }
     }
 }
@@ -206,26 +212,28 @@ impl Story {
         let mut books = Bookkeeping::new(terms.clone(), START_US);
         let players: Vec<Player> = (0..5).map(|slot| Player::new(slot, &terms)).collect();
         for player in &players {
-            for sample in player.samples() {
+            let mut records = Vec::new();
+            for (index, sample) in (0..).zip(player.samples()) {
                 let sample = Sample::decode(&sample.encode()).expect("a sample that stands");
-                books
-                    .sample(player.slot, sample.start_us, &sample.record)
-                    .expect("in order");
+                let checked = terms.check_record(index, &sample.record);
+                assert_eq!(checked, Ok(()), "slot {}", player.slot);
+                records.push(sample.record);
             }
-            let heard = books.observe(player.slot, &player.observation.encode());
-            assert_eq!(heard, Ok(Observed::Accepted), "slot {}", player.slot);
+            let frame = DataFrame::decode(&player.data_frame().encode());
+            let heard = books.observe(player.slot, &records, &frame.observation);
+            assert_eq!(heard, Ok(()), "slot {}", player.slot);
         }
         let policy = Policy {
             deviation: Some(0.005),
             heartbeat_us: Some(3_600_000_000),
             move_max: None,
-            spread_max: Some(0.01),
         };
         let refused = Refused::from([(Reject::HelloLate, 3), (Reject::Duplicate, 1)]);
-        let mut report = Report::new(1, books, refused, policy, None);
+        let by = aggregator_key().public();
+        let mut report = Report::new(1, by, books, refused, policy, None);
         report.sign(&aggregator_key());
         let empty = Bookkeeping::new(terms.clone(), NEXT_START_US);
-        let mut next = Report::new(2, empty, Refused::new(), policy, report.published());
+        let mut next = Report::new(2, by, empty, Refused::new(), policy, report.published());
         next.previous = Some(report.signature);
         next.sign(&aggregator_key());
         Story {
@@ -269,17 +277,16 @@ impl Story {
 
     /// The answer of a collector, and another one over the same samples.
     fn proof_of(&self, player: &Player, second: Observation) -> Proof {
-        let digest = samples_digest(&player.records);
+        let signed = |observation| SignedAnswer {
+            samples_digest: samples_digest(&player.records),
+            observation,
+        };
         Proof {
             key: player.key.public(),
             terms_digest: self.terms.digest(),
             slot: player.slot,
-            feed: FEED.into(),
-            source: SOURCE.into(),
             start_us: START_US,
-            samples: SAMPLES,
-            interval_us: INTERVAL_US,
-            answers: [(digest, player.observation), (digest, second)],
+            answers: [signed(player.observation), signed(second)],
         }
     }
 
@@ -311,9 +318,8 @@ impl Story {
                 other => format!("{other:?}"),
             };
             format!(
-                "| {slot} | {:02x} | {:02x} | {:02x} | {first} | {second} | {became} | {timestamp_us} |",
+                "| {slot} | {:02x} | {:02x} | {first} | {second} | {became} | {timestamp_us} |",
                 slot + 0x10,
-                slot + 0x20,
                 slot + 0x30
             )
         };
@@ -326,37 +332,31 @@ impl Story {
         let mut put = |name: &str, bytes: &[u8]| all.push((name.to_owned(), bytes.to_vec()));
         put("aggregator.seed", &[0x02; 32]);
         put("aggregator.public", aggregator_key().public().bytes());
-        put("session", &self.terms.session);
-        let terms_bytes = join(&self.terms_fields());
-        assert_eq!(first_half(&terms_bytes), self.terms.digest());
-        put("terms.digested", &terms_bytes);
-        put("terms.digest", &self.terms.digest());
+        for (name, fields, digest) in [
+            ("terms", self.terms_fields(), self.terms.digest()),
+            ("roster", self.roster_fields(), self.roster().digest()),
+        ] {
+            let digested = join(&fields);
+            assert_eq!(first_half(&digested), digest, "{name}");
+            put(&format!("{name}.digested"), &digested);
+            put(&format!("{name}.digest"), &digest);
+        }
         let first = &self.players[0];
-        let enrolment = [*first.secret.expose(), *aggregator_key().public().bytes()].concat();
-        put("slot0.enrolment", &enrolment);
-        put(
-            "slot0.challenge",
-            &Challenge { nonce: first.nonce }.encode(),
-        );
-        let hello_signed = hello_bytes(&first.nonce, &first.secret, &first.hello);
-        put("slot0.hello.signed", &hello_signed);
+        let challenge = Challenge { nonce: first.nonce };
+        put("slot0.challenge", &challenge.encode());
+        put("slot0.hello.signed", &first.hello_signed());
         put("slot0.hello", &first.hello.encode());
-        put("slot0.ready", &ready().encode());
-        let round_signed = round_bytes(&first.nonce, &first.hello.signature, &first.round);
-        put("slot0.round.signed", &round_signed);
-        put("slot0.round", &first.round.encode());
+        put("slot0.ping", &ping().encode());
+        put("slot0.pong", &pong().encode());
+        put("slot0.ready", &first.ready().encode());
         put("slot0.preamble", &first.preamble().encode());
-        let refusal = Refusal {
-            reason: Reject::SlotTaken,
-        };
-        put("refusal", &refusal.encode());
+        put("refusal", &refusal().encode());
         for player in &self.players {
             let mut put =
                 |name: &str, bytes: &[u8]| put(&format!("slot{}.{name}", player.slot), bytes);
             put("seed", &[0x10 + player.slot as u8; 32]);
             put("public", player.key.public().bytes());
             put("hello.signature", &player.hello.signature);
-            put("round.signature", &player.round.signature);
             for (index, sample) in player.samples().enumerate() {
                 put(&format!("sample{index}"), &sample.encode());
             }
@@ -364,6 +364,7 @@ impl Story {
             put("samples.digest", &samples_digest(&player.records));
             put("observation.signed", &player.observation_signed());
             put("observation", &player.observation.encode());
+            put("data", &player.data_frame().encode());
         }
         let outcome = &self.report.outcome;
         put(
@@ -385,7 +386,7 @@ impl Story {
         put("change.signed", &self.change.signed_bytes());
         put(
             "slot0.again.signature",
-            &self.no_proof().answers[1].1.signature,
+            &self.no_proof().answers[1].observation.signature,
         );
         put("decimals.sha512", &first_half(decimals().as_bytes()));
         all.extend(recipes());
@@ -393,27 +394,46 @@ impl Story {
         all
     }
 
+    /// The roster with these terms alone.
+    pub fn roster(&self) -> Roster {
+        Roster {
+            number: 1,
+            previous: None,
+            terms: self.terms.clone(),
+        }
+    }
+
+    fn roster_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
+        vec![
+            ("context", padded::<32>("rsoracle 2 roster").to_vec()),
+            ("number", 1u64.to_be_bytes().to_vec()),
+            ("previous", vec![0; 32]),
+            ("feeds", 1u16.to_be_bytes().to_vec()),
+            ("terms digest", self.terms.digest().to_vec()),
+        ]
+    }
+
     fn terms_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
         let terms = &self.terms;
+        let schedule = &terms.schedule;
+        let us = |us: u64| us.to_be_bytes().to_vec();
+        let limit = |us: Option<u64>| us.unwrap_or(u64::MAX);
+        let spread = terms.spread_ppm_max.unwrap_or(u32::MAX);
+        let two = |number: u16| number.to_be_bytes().to_vec();
         let mut fields = vec![
-            ("context", padded::<32>("rsoracle v1 terms").to_vec()),
-            ("aggregator's public key", terms.aggregator.bytes().to_vec()),
-            ("session", terms.session.to_vec()),
+            ("context", padded::<32>("rsoracle 2 terms").to_vec()),
             ("feed", padded::<16>(&terms.feed).to_vec()),
-            ("rule", terms.rule.code().to_be_bytes().to_vec()),
-            (
-                "sample rule",
-                terms.sample_rule.code().to_be_bytes().to_vec(),
-            ),
-            ("n", SEATS.to_be_bytes().to_vec()),
-            ("f", terms.f.to_be_bytes().to_vec()),
-            ("quorum", terms.quorum.to_be_bytes().to_vec()),
-            (
-                "least exchanges",
-                terms.exchanges_min.to_be_bytes().to_vec(),
-            ),
-            ("samples", terms.samples.to_be_bytes().to_vec()),
-            ("interval", terms.interval_us.to_be_bytes().to_vec()),
+            ("rule", two(terms.rule.code())),
+            ("sample rule", two(terms.sample_rule.code())),
+            ("least exchanges", two(terms.exchanges_min)),
+            ("greatest age", us(limit(terms.age_us_max))),
+            ("greatest spread", spread.to_be_bytes().to_vec()),
+            ("samples", schedule.samples.to_be_bytes().to_vec()),
+            ("interval", us(schedule.interval_us)),
+            ("period", us(schedule.period_us)),
+            ("first start", us(schedule.first_start_us)),
+            ("end", us(limit(schedule.end_us))),
+            ("n", two(SEATS)),
         ];
         for seat in &terms.seats {
             let key = seat.key.map_or([0; 32], |key| *key.bytes());
@@ -424,10 +444,22 @@ impl Story {
     }
 }
 
-fn ready() -> Ready {
-    Ready {
-        clock_us: START_US - 100_000,
-        price: 87231.4,
+fn ping() -> Ping {
+    Ping {
+        clock_us: START_US - 200_000,
+    }
+}
+
+fn pong() -> Pong {
+    Pong {
+        echo_us: ping().clock_us,
+        clock_us: START_US - 199_000,
+    }
+}
+
+fn refusal() -> Refusal {
+    Refusal {
+        reason: Reject::Displaced,
     }
 }
 
@@ -436,7 +468,7 @@ fn join(fields: &[(&'static str, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn digested_samples(records: &[Record]) -> Vec<u8> {
-    let mut bytes = padded::<32>("rsoracle v1 samples").to_vec();
+    let mut bytes = padded::<32>("rsoracle 2 samples").to_vec();
     records.iter().for_each(|r| bytes.extend(r.encode()));
     assert_eq!(first_half(&bytes), samples_digest(records));
     bytes
