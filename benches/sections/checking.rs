@@ -6,12 +6,13 @@
 use crate::figures::{Table, digits, median};
 use rsoracle::keys::secret::SecretKey;
 use rsoracle::wire::Sample;
-use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
+use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer as sampler;
 use rsoracle_proof::record::{Observation, Record};
-use rsoracle_proof::round::{Observed, Round};
+use rsoracle_proof::round::Round;
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::terms::{Seat, Terms, tag};
 use std::time::Instant;
 
 const SOURCE: &str = "embedded:BTCUSDT";
@@ -36,22 +37,24 @@ fn secret(slot: u16) -> SecretKey {
 }
 
 fn terms(n: u16) -> Terms {
-    let f = faulty_max(Rule::TrimmedMean, n);
     let seat = |slot| Seat {
         key: Some(secret(slot).public()),
         source: SOURCE.into(),
     };
     Terms {
-        aggregator: secret(u16::MAX).public(),
-        session: [7; 32],
         feed: FEED.into(),
         rule: Rule::TrimmedMean,
         sample_rule: Rule::Mean,
-        f,
-        quorum: quorum(n, f),
         exchanges_min: 1,
-        samples: SAMPLES,
-        interval_us: 1_000_000,
+        age_us_max: None,
+        spread_ppm_max: None,
+        schedule: Schedule {
+            first_start_us: START_US,
+            period_us: 0,
+            end_us: None,
+            samples: SAMPLES,
+            interval_us: 1_000_000,
+        },
         seats: (0..n).map(seat).collect(),
     }
 }
@@ -69,11 +72,7 @@ fn send(slot: u16, round: &Round) -> Sent {
     let context = ObservationContext {
         terms_digest: &round.digest,
         slot,
-        feed: FEED,
-        source: SOURCE,
         start_us: START_US,
-        samples: SAMPLES,
-        interval_us: 1_000_000,
         samples_digest: &samples_digest(&records),
     };
     let signed = observation_bytes(&context, answer.to_bits(), timestamp_us);
@@ -85,6 +84,7 @@ fn send(slot: u16, round: &Round) -> Sent {
     };
     let frame = |record: &Record| {
         let sample = Sample {
+            tag: tag(&round.digest),
             start_us: START_US,
             record: *record,
         };
@@ -127,16 +127,15 @@ fn measure(n: u16, times: usize) -> Cost {
             let began = Instant::now();
             for (index, one) in part.iter().enumerate() {
                 let slot = (block * BLOCK + index) as u16;
-                for bytes in &one.samples {
-                    let sample = Sample::decode(bytes).expect("a sample");
-                    round
-                        .sample(slot, sample.start_us, &sample.record)
-                        .expect("it is in order");
+                let mut records = Vec::with_capacity(one.samples.len());
+                for (index, bytes) in (0..).zip(&one.samples) {
+                    let record = Sample::decode(bytes).expect("a sample").record;
+                    let heard = round.terms.check_record(index, &record);
+                    heard.expect("it is in order");
+                    records.push(record);
                 }
-                assert_eq!(
-                    round.observe(slot, &one.observation),
-                    Ok(Observed::Accepted)
-                );
+                let heard = round.observe(slot, &records, &one.observation);
+                assert_eq!(heard, Ok(()));
             }
             let block_us = began.elapsed().as_secs_f64() * 1e6;
             whole_us.push(block_us / part.len() as f64);

@@ -8,13 +8,13 @@ use crate::machine;
 use crate::support::{eventually, scratch, start};
 use rsoracle::aggregator::journal::Journal;
 use rsoracle::keys::secret::SecretKey;
-use rsoracle::wire::Sample;
-use rsoracle_proof::aggregate::{Rule, faulty_max, quorum};
+use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer as sampler;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::record::{Observation, Record};
 use rsoracle_proof::report::{Refused, Report, Verifier};
-use rsoracle_proof::round::{Observed, Round};
+use rsoracle_proof::round::Round;
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_proof::terms::{Seat, Terms};
 use std::io::Write;
@@ -34,22 +34,24 @@ fn key(seed: u8) -> SecretKey {
 }
 
 fn terms(keys: &[SecretKey]) -> Terms {
-    let f = faulty_max(Rule::TrimmedMean, COLLECTORS);
     let seat = |key: &SecretKey| Seat {
         key: Some(key.public()),
         source: "embedded:BTCUSDT".to_owned(),
     };
     Terms {
-        aggregator: key(1).public(),
-        session: [7; 32],
         feed: "BTC/USD".to_owned(),
         rule: Rule::TrimmedMean,
         sample_rule: Rule::Mean,
-        f,
-        quorum: quorum(COLLECTORS, f),
         exchanges_min: 1,
-        samples: SAMPLES,
-        interval_us: INTERVAL_US,
+        age_us_max: None,
+        spread_ppm_max: None,
+        schedule: Schedule {
+            first_start_us: 0,
+            period_us: u64::from(SAMPLES) * INTERVAL_US,
+            end_us: None,
+            samples: SAMPLES,
+            interval_us: INTERVAL_US,
+        },
         seats: keys.iter().map(seat).collect(),
     }
 }
@@ -68,24 +70,11 @@ fn round(terms: &Terms, keys: &[SecretKey], start_us: u64, all: &mut Vec<Signed>
             age_us: None,
         };
         let records: Vec<Record> = (0..SAMPLES).map(record).collect();
-        for record in &records {
-            let sample = Sample {
-                start_us,
-                record: *record,
-            };
-            round
-                .sample(slot as u16, sample.start_us, &sample.record)
-                .expect("it is in order");
-        }
         let (answer, timestamp_us) = sampler::answer(&records, start_us, INTERVAL_US, Rule::Mean);
         let context = ObservationContext {
             terms_digest: &round.digest,
             slot: slot as u16,
-            feed: &terms.feed,
-            source: "embedded:BTCUSDT",
             start_us,
-            samples: SAMPLES,
-            interval_us: INTERVAL_US,
             samples_digest: &samples_digest(&records),
         };
         let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
@@ -95,10 +84,8 @@ fn round(terms: &Terms, keys: &[SecretKey], start_us: u64, all: &mut Vec<Signed>
             timestamp_us,
             signature,
         };
-        assert_eq!(
-            round.observe(slot as u16, &observation.encode()),
-            Ok(Observed::Accepted)
-        );
+        let heard = round.observe(slot as u16, &records, &observation.encode());
+        assert_eq!(heard, Ok(()));
         all.push(Signed(key.public(), bytes.to_vec(), signature));
     }
     round
@@ -112,7 +99,14 @@ fn chain() -> (Vec<String>, Vec<Signed>) {
     let (mut previous, mut last) = (None, None);
     for number in 1..=REPORTS {
         let round = round(&terms, &keys, START_US + number * 10_000_000, &mut all);
-        let mut report = Report::new(number, round, Refused::new(), Policy::default(), last);
+        let mut report = Report::new(
+            number,
+            key(1).public(),
+            round,
+            Refused::new(),
+            Policy::default(),
+            last,
+        );
         report.previous = previous;
         report.sign(&key(1));
         (previous, last) = (Some(report.signature), report.published());
