@@ -11,6 +11,7 @@ use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::{file, resolve, screen, stream};
 use rsoracle::{aggregator, collector, doctor, embedded, history, keys};
 use rsoracle_proof::roster::Roster;
+use rsoracle_proof::terms::Terms;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
 use std::process::ExitCode;
@@ -68,7 +69,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         "run" => run(rest),
         "aggregate" => aggregate(rest),
         "collect" => {
-            let config = cli::collect::read(&args::parse(&COLLECT, rest)?)?;
+            let config = cli::collect::read(&args::parse(&COLLECT, rest)?, terms)?;
             let role = config.role();
             collector::run(&config)
                 .map(|()| 0)
@@ -148,7 +149,13 @@ fn run(words: &[String]) -> Result<u8, Failure> {
 
 fn aggregate(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&AGGREGATE, words)?;
-    let path = given.required("roster")?;
+    let terms = terms(given.required("roster")?)?;
+    let settings = cli::run::aggregate(&given, terms)?;
+    aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
+}
+
+/// The terms in a roster file.
+fn terms(path: &str) -> Result<Terms, Usage> {
     let advice = "--roster names a file such as 'rsoracle run --write-roster FILE' writes";
     let attempt = format!("cannot use the roster {path}");
     let roster = read_file(path, &attempt, advice).and_then(|text| {
@@ -157,8 +164,7 @@ fn aggregate(words: &[String]) -> Result<u8, Failure> {
     });
     // As with a configuration: wrong usage, which a supervisor should not try again.
     let roster = roster.map_err(|error| Usage(error.to_string()))?;
-    let settings = cli::run::aggregate(&given, roster.terms)?;
-    aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
+    Ok(roster.terms)
 }
 
 /// The text of a configuration or roster file.

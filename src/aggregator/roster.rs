@@ -6,7 +6,7 @@
 use super::Aggregator;
 use crate::system::file;
 use crate::system::now::wall_us;
-use crate::wire::tether::roster_message;
+use crate::wire::tether::terms_message;
 use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::limits::{COLLECTORS_MAX, TOML_BYTES_MAX};
 use rsoracle_proof::seal::{PublicKey, hex};
@@ -58,7 +58,7 @@ impl Aggregator<'_> {
         if self.config.single() {
             terms.schedule.first_start_us = from_us;
         }
-        let message = Rc::new(roster_message(from_us, &own(&terms)));
+        let message = Rc::new(terms_message(from_us, &terms));
         self.agreed.add(terms, from_us);
         let children = self.slots.iter_mut().filter_map(|slot| slot.child.as_mut());
         children.for_each(|child| child.tether.hand(&message));
@@ -89,7 +89,7 @@ impl Aggregator<'_> {
             .schedule
             .next_start_us(soonest_us.max(held.from_us));
         if let (Some(from_us), Some(child)) = (from_us, &mut self.slots[index].child) {
-            let message = roster_message(from_us, &own(&held.terms));
+            let message = terms_message(from_us, &held.terms);
             child.tether.hand(&Rc::new(message));
         }
     }

@@ -79,15 +79,14 @@ impl Tether {
 mod tests {
     use super::*;
     use crate::keys::secret::SecretKey;
-    use crate::wire::tether::roster_message;
+    use crate::wire::tether;
 
     #[test]
     fn a_child_that_does_not_read_gets_the_newest_roster_later() {
         let key = SecretKey::from_seed(&mut [1; 32]).public();
         let (mut tether, far) = Tether::new(&key).unwrap();
         let mut far = UnixStream::from(far);
-        let long = "x".repeat(1_000_000);
-        let message = |from_us| roster_message(from_us, &format!("{from_us}{long}"));
+        let message = |from_us: u64| tether::message(from_us, &vec![from_us as u8; 1_000_000]);
         for from_us in 1..=9 {
             tether.hand(&Rc::new(message(from_us)));
         }

@@ -7,6 +7,7 @@ use crate::source::Source;
 use crate::system::endpoint::{Endpoint, host_and_port};
 use crate::system::limits::{COLLECTORS_MAX, CONTROL_PORT, DATA_PORT};
 use rsoracle_proof::seal::{PublicKey, unhex};
+use rsoracle_proof::terms::Terms;
 use std::net::Ipv6Addr;
 
 /// Flags that go with `--tether` only.
@@ -14,8 +15,8 @@ const CHILD: [&str; 4] = ["slot", "source", "control", "data"];
 /// Flags that go with `--roster` only.
 const BY_HAND: [&str; 2] = ["aggregator", "state"];
 
-/// Reads the flags of [`crate::flags::tables::COLLECT`].
-pub fn read(given: &Given) -> Result<Collect, Usage> {
+/// Reads the flags of [`crate::flags::tables::COLLECT`]. `terms` reads the roster in a file.
+pub fn read(given: &Given, terms: impl Fn(&str) -> Result<Terms, Usage>) -> Result<Collect, Usage> {
     let tether = given.has("tether");
     if tether == given.has("roster") {
         return Err(Usage(
@@ -32,7 +33,7 @@ pub fn read(given: &Given) -> Result<Collect, Usage> {
     }
     let (charge, aggregators, endpoint) = match tether {
         true => child(given)?,
-        false => by_hand(given)?,
+        false => by_hand(given, &terms)?,
     };
     Ok(Collect {
         charge,
@@ -74,7 +75,7 @@ fn child(given: &Given) -> Result<Post, Usage> {
 }
 
 /// What an operator says.
-fn by_hand(given: &Given) -> Result<Post, Usage> {
+fn by_hand(given: &Given, terms: &dyn Fn(&str) -> Result<Terms, Usage>) -> Result<Post, Usage> {
     given.required("key")?;
     given.required("aggregator")?;
     let place = |text: &str| {
@@ -82,8 +83,10 @@ fn by_hand(given: &Given) -> Result<Post, Usage> {
         place(text).ok_or_else(|| given.wrong("aggregator", text, right))
     };
     let places = given.all("aggregator").map(place);
+    let roster = path(given, "roster")?.expect("it was given");
     let charge = Charge::Roster {
-        path: path(given, "roster")?.expect("it was given"),
+        terms: terms(&roster)?,
+        path: roster,
         state: path(given, "state")?,
     };
     let places = places.collect::<Result<_, Usage>>()?;

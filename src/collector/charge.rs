@@ -11,13 +11,9 @@ use crate::exchange::roots::variable;
 use crate::keys::file as key_file;
 use crate::keys::secret::SecretKey;
 use crate::source::Source;
-use crate::system::limits::TOML_BYTES_MAX;
 use crate::system::now::wall_us;
-use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
-use rsoracle_proof::terms::Terms;
 use rsoracle_verify::error::Error;
-use rsoracle_verify::files;
 use std::path::Path;
 
 /// What a collector is charged with.
@@ -37,8 +33,8 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
     // Whoever had the key before this process signed for earlier starts only. Nobody had a fresh key.
     let floor_us = config.key.as_ref().map_or(0, |_| wall_us());
     let mut rosters = Rosters::new(floor_us);
-    let (path, state) = match &config.charge {
-        Charge::Roster { path, state } => (path, state.as_deref()),
+    let (path, terms, state) = match &config.charge {
+        Charge::Roster { path, terms, state } => (path, terms, state.as_deref()),
         Charge::Tether { slot, source } => {
             let tether = Some(Tether::take(&public)?);
             return Ok(Charged {
@@ -50,7 +46,6 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
     };
     let key_path = config.key.as_deref().expect("--roster needs --key");
     let failed = |why| Error::new(format!("cannot sign under the roster {path}"), why);
-    let terms = read_roster(path)?;
     let slot = terms.slot_of(&public).ok_or_else(|| {
         let why = format!("no slot has the key {} of {key_path}", hex(public.bytes()));
         let advice =
@@ -63,7 +58,7 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
             "slot {slot} has the source {name}; it takes {right}"
         ))
     })?;
-    let taken = rosters.take(Ok(terms), 0, &public, slot, &name);
+    let taken = rosters.take(Ok(terms.clone()), 0, &public, slot, &name);
     taken.map_err(failed)?;
     let mark = Mark::open(mark_path(key_path, state)?, key_path, public)?;
     rosters.begin(floor_us.max(mark.of(&rosters.digest())));
@@ -97,15 +92,6 @@ fn ties(
         uplinks: places.map(Uplink::new).collect(),
         complaints: Complaints::new(&config.role()),
     }
-}
-
-/// The terms in a roster file.
-fn read_roster(path: &str) -> Result<Terms, Error> {
-    let attempt = format!("cannot read the roster {path}");
-    let bytes = files::read(path, TOML_BYTES_MAX as u64, &attempt)?;
-    let text = files::text(bytes).map_err(|why| Error::new(&attempt, why))?;
-    let roster = Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong))?;
-    Ok(roster.terms)
 }
 
 /// Where the mark of a key is: beside the key file or, under the key file's name, in the state directory.

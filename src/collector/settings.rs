@@ -5,6 +5,7 @@ use crate::exchange::proxy::Proxy;
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::terms::Terms;
 use std::net::IpAddr;
 
 /// The settings of `rsoracle collect`.
@@ -44,6 +45,8 @@ pub enum Charge {
     Roster {
         /// The file.
         path: String,
+        /// The terms in it.
+        terms: Terms,
         /// The directory of its mark; `None` keeps the mark beside the key.
         state: Option<String>,
     },

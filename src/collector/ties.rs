@@ -8,9 +8,9 @@ use super::tether::Tether;
 use super::uplink::{Present, Running, Uplink, gap};
 use crate::system::limits::{CUT_SHORT_MAX, GAP_US_MIN, OPEN_MS_MAX};
 use crate::system::now::wall_us;
+use crate::wire::terms;
 use crate::wire::tether::Handed;
 use rsoracle_proof::record::{Answer, Observation, Record};
-use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
 use rsoracle_proof::terms::tag;
 use rsoracle_verify::error::Error;
@@ -81,16 +81,15 @@ impl Ties {
                     })?;
                     self.uplinks.iter_mut().for_each(|uplink| uplink.learn(key));
                 }
-                Handed::Roster { from_us, text } => self.take_roster(from_us, &text),
+                Handed::Terms { from_us, terms } => self.take_terms(from_us, &terms),
             }
         }
         Ok(())
     }
 
-    fn take_roster(&mut self, from_us: u64, text: &str) {
+    fn take_terms(&mut self, from_us: u64, bytes: &[u8]) {
         let (key, slot) = (self.present.key.public(), self.present.slot);
-        let parsed = Roster::parse(text).map_err(|wrong| wrong.to_string());
-        let terms = parsed.map(|roster| roster.terms);
+        let terms = terms::decode(bytes);
         let taken = self.rosters.take(terms, from_us, &key, slot, &self.source);
         self.present.digest = self.rosters.digest();
         if let Err(why) = taken {

@@ -4,8 +4,8 @@
 //! field around it. The issuer's name is short and printable. The TLS library has verified the certificate before; nothing
 //! is verified here.
 
-use rsoracle_proof::utc::utc_us;
 use crate::system::limits::CERTIFICATE_BYTES_MAX;
+use rsoracle_proof::utc::utc_us;
 use rsoracle_verify::log::printable;
 
 /// Longest issuer's name, in characters. A longer one is truncated.

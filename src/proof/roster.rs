@@ -1,4 +1,5 @@
-//! Reads the roster file: the terms of a feed, which everybody holds, and with them whose signatures count.
+//! Reads the roster file: the terms of a feed, which everybody holds, and with them whose signatures count. The roster itself is
+//! in [`crate::terms`], so that whoever only compares one need not reach this reader.
 //!
 //! Invariant: every roster that [`Roster::parse`] returns is consistent ([`Terms::check`]), and no key is weak, so that nobody
 //! without the key can sign for it.
@@ -7,36 +8,16 @@ use crate::aggregate::Rule;
 use crate::duration::duration_us;
 use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX, TIME_US_MAX};
 use crate::schedule::Schedule;
-use crate::seal::{Digest32, PublicKey, unhex};
+use crate::seal::{PublicKey, unhex};
 use crate::source::{check_feed, check_source};
+pub use crate::terms::Roster;
 use crate::terms::{Seat, Terms};
 use crate::toml::{self, Entry, Section, Wrong};
 use crate::utc::{utc_text, utc_us};
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 
-/// A roster: the terms of a feed, and the roster that it replaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roster {
-    /// The roster's number, from 1.
-    pub number: u64,
-    /// The digest of the roster before it.
-    pub previous: Option<[u8; 32]>,
-    /// The terms of its feed.
-    pub terms: Terms,
-}
-
 impl Roster {
-    /// The digest by which people compare rosters: it covers everything.
-    pub fn digest(&self) -> [u8; 32] {
-        Digest32::roster()
-            .field(&self.number.to_be_bytes())
-            .field(&self.previous.unwrap_or([0; 32]))
-            .field(&1u16.to_be_bytes())
-            .field(&self.terms.digest())
-            .done()
-    }
-
     /// Parses a roster file. Errors name the line and the key.
     pub fn parse(text: &str) -> Result<Roster, Wrong> {
         let sections = toml::parse(text)?;

@@ -4,15 +4,13 @@
 //! since they follow from the number of slots.
 
 use crate::aggregate::{self, Rule, faulty_max};
-use crate::bytes::{Put, Take, padded};
+use crate::bytes::{Put, padded};
 use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, SOURCE_BYTES_MAX};
 use crate::reason::Reject;
 use crate::record::Record;
 use crate::schedule::Schedule;
 use crate::seal::{Digest32, PublicKey};
-use crate::source::{check_feed, check_source};
-use crate::tolerance::Tolerance;
-use alloc::borrow::ToOwned;
+use crate::source::{check_feed, check_source, exchange_of};
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -48,32 +46,38 @@ pub struct Terms {
     pub seats: Vec<Seat>,
 }
 
+/// A roster: the terms of a feed, and the roster that it replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    /// The roster's number, from 1.
+    pub number: u64,
+    /// The digest of the roster before it.
+    pub previous: Option<[u8; 32]>,
+    /// The terms of its feed.
+    pub terms: Terms,
+}
+
+impl Roster {
+    /// The digest by which people compare rosters: it covers everything.
+    pub fn digest(&self) -> [u8; 32] {
+        Digest32::roster()
+            .field(&self.number.to_be_bytes())
+            .field(&self.previous.unwrap_or([0; 32]))
+            .field(&1u16.to_be_bytes())
+            .field(&self.terms.digest())
+            .done()
+    }
+}
+
 /// The first bytes of a terms digest, which name the terms in frames.
 pub fn tag(digest: &[u8; 32]) -> [u8; 8] {
     *digest.first_chunk().expect("8 of 32 bytes")
 }
 
-/// Bytes of encoded terms before the seats, and of each seat.
-const HEAD_BYTES: usize = FEED_BYTES_MAX + 2 + 2 + 2 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 2;
-const SEAT_BYTES: usize = 32 + SOURCE_BYTES_MAX;
-
-/// The text in a field that is padded with zeros.
-fn unpadded<const N: usize>(field: [u8; N]) -> Option<String> {
-    let text = str::from_utf8(&field).ok()?;
-    Some(text.trim_end_matches('\0').to_owned())
-}
-
-/// Parses an encoded seat.
-fn seat(bytes: &[u8; SEAT_BYTES]) -> Option<Seat> {
-    let mut take = Take::all(bytes);
-    let key: [u8; 32] = take.array();
-    let key = match key == [0; 32] {
-        true => None,
-        false => Some(PublicKey::decode(&key)?),
-    };
-    let source = unpadded(take.array::<SOURCE_BYTES_MAX>())?;
-    Some(Seat { key, source })
-}
+/// Bytes of encoded terms before the seats.
+pub const HEAD_BYTES: usize = FEED_BYTES_MAX + 2 + 2 + 2 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 2;
+/// Bytes of each encoded seat.
+pub const SEAT_BYTES: usize = 32 + SOURCE_BYTES_MAX;
 
 impl Terms {
     /// n: the number of slots, whoever answers.
@@ -127,38 +131,6 @@ impl Terms {
         bytes
     }
 
-    /// Parses what [`Terms::encode`] writes. `None` for anything else, and for terms that fail [`Terms::check`].
-    pub fn decode(bytes: &[u8]) -> Option<Terms> {
-        let (head, seats) = bytes.split_first_chunk::<HEAD_BYTES>()?;
-        let (seats, rest) = seats.as_chunks::<SEAT_BYTES>();
-        let rule = |code| Rule::ALL.into_iter().find(|rule| rule.code() == code);
-        let mut take = Take::all(head);
-        let terms = Terms {
-            feed: unpadded(take.array::<FEED_BYTES_MAX>())?,
-            rule: rule(take.u16())?,
-            sample_rule: rule(take.u16())?,
-            exchanges_min: take.u16(),
-            age_us_max: Some(take.u64()).filter(|us| *us < u64::MAX),
-            spread_ppm_max: Some(take.u32()).filter(|ppm| *ppm < u32::MAX),
-            schedule: Schedule {
-                samples: take.u32(),
-                interval_us: take.u64(),
-                period_us: take.u64(),
-                first_start_us: take.u64(),
-                end_us: Some(take.u64()).filter(|us| *us < u64::MAX),
-            },
-            seats: seats.iter().map(seat).collect::<Option<_>>()?,
-        };
-        let whole = rest.is_empty() && take.u16() == terms.n() && terms.encode() == bytes;
-        (whole && terms.check().is_ok()).then_some(terms)
-    }
-
-    /// How many faults the roster tolerates.
-    pub fn tolerance(&self) -> Tolerance<'_> {
-        let sources: Vec<&str> = self.seats.iter().map(|seat| seat.source.as_str()).collect();
-        Tolerance::of(&self.feed, &sources, self.f())
-    }
-
     /// The slot of a key.
     pub fn slot_of(&self, key: &PublicKey) -> Option<u16> {
         let of = |seat: &Seat| seat.key.as_ref() == Some(key);
@@ -202,8 +174,9 @@ impl Terms {
         if !keys.into_iter().all(|key| seen.insert(key.bytes())) {
             return Err("two slots have the same key".into());
         }
-        let exchanges = self.tolerance().exchanges.count();
-        if !(1..=exchanges).contains(&self.exchanges_min) {
+        let exchanges = self.seats.iter().map(|seat| exchange_of(&seat.source));
+        let exchanges = exchanges.collect::<BTreeSet<_>>().len();
+        if !(1..=exchanges).contains(&usize::from(self.exchanges_min)) {
             let least = self.exchanges_min;
             return Err(format!(
                 "the least number of exchanges is {least}, but the sources are of {exchanges}"
@@ -273,25 +246,6 @@ mod tests {
             digests.push(digest);
         }
         assert_eq!(digests[0], terms().digest());
-    }
-
-    #[test]
-    fn encoded_terms_are_decoded_and_nothing_else_is() {
-        let mut terms = terms();
-        terms.seats[1].key = None;
-        let bytes = terms.encode();
-        assert_eq!(Terms::decode(&bytes).as_ref(), Some(&terms));
-        for length in 0..bytes.len() {
-            assert_eq!(Terms::decode(&bytes[..length]), None, "{length} bytes");
-        }
-        assert_eq!(Terms::decode(&[&bytes[..], &[0]].concat()), None);
-        for bit in 0..8 * bytes.len() {
-            let mut other = bytes.clone();
-            other[bit / 8] ^= 1 << (bit % 8);
-            if let Some(terms) = Terms::decode(&other) {
-                assert_eq!(terms.encode(), other, "bit {bit}");
-            }
-        }
     }
 
     #[test]

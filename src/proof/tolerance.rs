@@ -8,6 +8,7 @@
 
 use crate::aggregate::groups_tolerated;
 use crate::source::{exchange_of, foreign_quote};
+use crate::terms::Terms;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -53,6 +54,14 @@ pub struct Tolerance<'a> {
     pub exchanges: Groups<'a>,
     /// The quote currencies other than the feed's own.
     pub quotes: Groups<'a>,
+}
+
+impl Terms {
+    /// How many faults these terms tolerate.
+    pub fn tolerance(&self) -> Tolerance<'_> {
+        let sources: Vec<&str> = self.seats.iter().map(|seat| seat.source.as_str()).collect();
+        Tolerance::of(&self.feed, &sources, self.f())
+    }
 }
 
 impl<'a> Tolerance<'a> {

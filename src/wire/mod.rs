@@ -22,6 +22,7 @@
 
 mod control;
 mod data;
+pub mod terms;
 pub mod tether;
 
 pub use control::{Challenge, Hello, Ping, Pong, Ready, Refusal, Sample};

@@ -1,22 +1,29 @@
 //! Messages of the tether: the socket pair between `rsoracle run` and each of its children. It never leaves the host.
 //!
 //! Up goes the child's public key (32 bytes), once. Down comes the aggregator's public key (32 bytes), once and first, then
-//! any number of rosters: the earliest start that each holds for (8 bytes), its length (4 bytes), and the text of its file.
+//! any number of terms: the earliest start that they hold for (8 bytes), their length (4 bytes), and themselves at fixed widths.
 //!
-//! Invariant: a reader holds one message at most, and no roster longer than [`TOML_BYTES_MAX`].
+//! Invariant: a reader holds one message at most, and none longer than terms can be.
 
 use rsoracle_proof::bytes::Take;
-use rsoracle_proof::limits::TOML_BYTES_MAX;
+use rsoracle_proof::limits::COLLECTORS_MAX;
+use rsoracle_proof::terms::{HEAD_BYTES, SEAT_BYTES, Terms};
 
-/// Bytes before a roster's text.
-const ROSTER_HEAD_BYTES: usize = 8 + 4;
+/// Bytes before the terms in a message.
+const MESSAGE_HEAD_BYTES: usize = 8 + 4;
+/// Bytes of the longest terms.
+const TERMS_BYTES_MAX: usize = HEAD_BYTES + COLLECTORS_MAX as usize * SEAT_BYTES;
 
-/// A roster as a message. Its text is at most [`TOML_BYTES_MAX`] bytes long.
-pub fn roster_message(from_us: u64, text: &str) -> Vec<u8> {
-    assert!(text.len() <= TOML_BYTES_MAX, "the roster can be read");
+/// Terms as a message.
+pub fn terms_message(from_us: u64, terms: &Terms) -> Vec<u8> {
+    message(from_us, &terms.encode())
+}
+
+/// Any bytes as such a message.
+pub fn message(from_us: u64, terms: &[u8]) -> Vec<u8> {
     let mut bytes = from_us.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&(text.len() as u32).to_be_bytes());
-    bytes.extend_from_slice(text.as_bytes());
+    bytes.extend_from_slice(&(terms.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(terms);
     bytes
 }
 
@@ -25,12 +32,12 @@ pub fn roster_message(from_us: u64, text: &str) -> Vec<u8> {
 pub enum Handed {
     /// The aggregator's public key.
     Aggregator([u8; 32]),
-    /// A roster.
-    Roster {
-        /// It holds for starts from then on, microseconds since the Unix epoch.
+    /// Terms.
+    Terms {
+        /// They hold for starts from then on, microseconds since the Unix epoch.
         from_us: u64,
-        /// The text of its file.
-        text: String,
+        /// The terms at fixed widths.
+        terms: Vec<u8>,
     },
 }
 
@@ -44,12 +51,12 @@ pub struct TetherReader {
 impl TetherReader {
     /// How many bytes the present message still lacks; only so many may be added. The error says what is wrong with it.
     pub fn wants(&self) -> Result<usize, &'static str> {
-        let whole = match self.bytes.first_chunk::<ROSTER_HEAD_BYTES>() {
+        let whole = match self.bytes.first_chunk::<MESSAGE_HEAD_BYTES>() {
             _ if !self.greeted => 32,
-            None => ROSTER_HEAD_BYTES,
+            None => MESSAGE_HEAD_BYTES,
             Some(head) => match Take::all(&head[8..]).u32() as usize {
-                0..=TOML_BYTES_MAX => ROSTER_HEAD_BYTES + Take::all(&head[8..]).u32() as usize,
-                _ => return Err("a roster is too long"),
+                length @ 0..=TERMS_BYTES_MAX => MESSAGE_HEAD_BYTES + length,
+                _ => return Err("a message is too long"),
             },
         };
         Ok(whole - self.bytes.len())
@@ -72,9 +79,8 @@ impl TetherReader {
             return Ok(Some(Handed::Aggregator(take.array())));
         }
         let from_us = take.u64();
-        let text = String::from_utf8(bytes[ROSTER_HEAD_BYTES..].to_vec());
-        let text = text.map_err(|_| "a roster is not UTF-8")?;
-        Ok(Some(Handed::Roster { from_us, text }))
+        let terms = bytes[MESSAGE_HEAD_BYTES..].to_vec();
+        Ok(Some(Handed::Terms { from_us, terms }))
     }
 }
 
@@ -96,17 +102,17 @@ mod tests {
     #[test]
     fn messages_come_out_as_they_went_in_however_they_are_cut() {
         let mut bytes = vec![7; 32];
-        bytes.extend(roster_message(5, "number = 1\n"));
-        bytes.extend(roster_message(u64::MAX, ""));
-        bytes.extend(roster_message(9, "cut")[..14].iter());
-        let roster = |from_us, text: &str| Handed::Roster {
+        bytes.extend(message(5, b"some terms"));
+        bytes.extend(message(u64::MAX, b""));
+        bytes.extend(message(9, b"cut")[..14].iter());
+        let terms = |from_us, terms: &[u8]| Handed::Terms {
             from_us,
-            text: text.to_owned(),
+            terms: terms.to_owned(),
         };
         let handed = [
             Handed::Aggregator([7; 32]),
-            roster(5, "number = 1\n"),
-            roster(u64::MAX, ""),
+            terms(5, b"some terms"),
+            terms(u64::MAX, b""),
         ];
         for piece in 1..=bytes.len() {
             assert_eq!(read(&bytes, piece).as_deref(), Ok(&handed[..]), "{piece}");
@@ -114,14 +120,10 @@ mod tests {
     }
 
     #[test]
-    fn a_roster_that_is_too_long_is_refused_before_it_is_read() {
+    fn a_message_that_is_too_long_is_refused_before_it_is_read() {
         let mut bytes = vec![7; 32];
         bytes.extend(5u64.to_be_bytes());
-        bytes.extend((TOML_BYTES_MAX as u32 + 1).to_be_bytes());
-        assert_eq!(read(&bytes, 4), Err("a roster is too long"));
-        let mut bytes = vec![7; 32];
-        bytes.extend(roster_message(5, "abc"));
-        *bytes.last_mut().unwrap() = 0xff;
-        assert_eq!(read(&bytes, 4), Err("a roster is not UTF-8"));
+        bytes.extend((TERMS_BYTES_MAX as u32 + 1).to_be_bytes());
+        assert_eq!(read(&bytes, 4), Err("a message is too long"));
     }
 }

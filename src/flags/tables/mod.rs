@@ -306,8 +306,8 @@ pub static RUN: Command = Command {
 pub static AGGREGATE: Command = Command {
     name: "aggregate",
     job: "runs an aggregator for the collectors of a roster, which are started elsewhere, and prints verified prices",
-    notes: "It shows its public key at the start, which its collectors must know ('rsoracle collect' takes it). Samples, rules, \
-            schedule and keys are those of the roster.\n\
+    notes: "It shows its public key at the start: its collectors know it from 'rsoracle collect --aggregator HOST@KEY'. Rules, \
+            schedule, sources and keys are those of the roster.\n\
             Exit codes: 0 price published, 1 runtime failure, 2 usage, 3 no price (no quorum, or withheld).",
     example: "rsoracle aggregate --roster roster.toml --bind 0.0.0.0 --journal journal.jsonl",
     operands: "",
