@@ -32,7 +32,11 @@ impl Tracks {
         record: &Record,
         now_us: u64,
     ) -> Result<(), Reject> {
-        let since_us = u64::from(record.index).saturating_mul(held.terms.schedule.interval_us);
+        // Without a price, a sample may come at any time of its round: a collector whose clock was stepped gives up the rest at once.
+        let since_us = match record.price {
+            Ok(_) => u64::from(record.index).saturating_mul(held.terms.schedule.interval_us),
+            Err(_) => 0,
+        };
         if start_us.saturating_add(since_us) > now_us + AHEAD_US_MAX {
             return Err(Reject::TooEarly);
         }
@@ -76,6 +80,7 @@ impl Tracks {
 mod tests {
     use super::*;
     use crate::aggregator::agreed::tests::terms;
+    use rsoracle_proof::reason::Miss;
 
     #[test]
     fn samples_are_kept_of_the_two_newest_rounds() {
@@ -108,5 +113,16 @@ mod tests {
         assert_eq!(take(10, 0, 30), Err(Reject::RoundOver));
         let counts = [10, 20, 30].map(|start_s| tracks.at(start_s * 1_000_000).len());
         assert_eq!(counts, [0, 1, 1]);
+        // What a collector gives up comes at once, but not before its round.
+        let mut give_up = |start_s: u64, index| {
+            let given_up = Record {
+                price: Err(Miss::ClockMoved),
+                lateness_us: None,
+                ..record(index)
+            };
+            tracks.take(&held, start_s * 1_000_000, &given_up, 30_000_000)
+        };
+        assert_eq!([1, 2].map(|index| give_up(30, index)), [Ok(()); 2]);
+        assert_eq!(give_up(40, 0), Err(Reject::TooEarly));
     }
 }
