@@ -9,8 +9,9 @@ mod support;
 mod witness;
 
 use chronicle::Chronicle;
+use nanoserde::DeJson;
 use published::*;
-use std::process::Stdio;
+use support::peer::{sleep_until, stage};
 use support::*;
 use witness::*;
 
@@ -19,64 +20,19 @@ use witness::*;
 fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
     let library = faketime();
     for step in ["+3600", "-3600"] {
-        let (_exchange, url) = exchange(&[]);
-        let dir = scratch("clock").parent().unwrap().to_owned();
-        let dir_text = dir.to_str().unwrap();
-        let aggregator = start(&[
-            "run",
-            "--source",
-            "embedded:BTCUSDT",
-            "--endpoint",
-            &url,
-            "--samples",
-            "5",
-            "--interval",
-            "1s",
-            "--ready-timeout",
-            "2m",
-            "--remote",
-            "1",
-            "--enrolment-dir",
-            dir_text,
-            "--control-port",
-            "0",
-            "--data-port",
-            "0",
-            "--json",
-        ]);
-        let (control, data) = aggregator.channels();
-        let enrolment = dir.join("slot-4.enrolment");
-        eventually("the enrolment is written", || {
-            (std::fs::metadata(&enrolment).ok()?.len() == 64).then_some(())
-        });
-
-        let clock = dir.join("clock");
+        // The fifth collector is this one.
+        let stage = stage(1, 5, "1s");
+        let clock = std::path::PathBuf::from(stage.path("clock"));
         std::fs::write(&clock, "+0").unwrap();
-        let mut collect = rsoracle();
-        collect.args([
-            "collect",
-            "--slot",
-            "4",
-            "--source",
-            "embedded:BTCUSDT",
-            "--endpoint",
-            &url,
-        ]);
-        collect.args([
-            "--control",
-            &control.to_string(),
-            "--data",
-            &data.to_string(),
-        ]);
-        collect.stdin(Stdio::from(std::fs::File::open(&enrolment).unwrap()));
+        let mut collect = stage.by_hand(4).command();
         by_the_clock_of(&mut collect, &library, &clock);
         let collector = start_command(collect);
-        aggregator.stderr_line("sample 2 of 5");
+        let round = stage.round(&mut []);
+        sleep_until(round.instant_us(1) + 500_000);
         assert!(set_clock(&clock, step));
 
-        let done = aggregator.finish();
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let report = Published::of(&done);
+        let line = stage.report_line(&round);
+        let report = Published::deserialize_json(&line).expect("the report is JSON");
         let slot_4 = &report.collectors[4];
         let why = "the system clock was stepped within the round";
         assert_eq!(slot_4.standing, "abstained", "{step}");
@@ -97,14 +53,7 @@ fn a_collector_whose_clock_is_stepped_abstains_and_says_so() {
         );
         assert!((1..=3).contains(&given_up), "{step}: {:?}", slot_4.samples);
         assert!(!slot_4.valid().is_empty(), "{step}: {:?}", slot_4.samples);
-        let ended = collector.finish();
-        assert!(
-            ended
-                .stderr
-                .contains("collector 4: abstains: the system clock was stepped"),
-            "{}",
-            ended.stderr
-        );
+        collector.stderr_line("abstains: the system clock was stepped");
     }
 }
 

@@ -32,7 +32,7 @@ fn a_hundred_and_fifty_collectors_all_get_in_and_all_count() {
         let counted = "\"signatures_verified\":150";
         running.stdout().contains(counted).then_some(())
     });
-    let refused = "is in no slot of the round";
+    let refused = "is in no slot of the roster";
     assert!(
         !running.stdout().contains(refused),
         "a preamble was judged before the hello that came before it"

@@ -3,69 +3,58 @@
 
 mod published;
 mod support;
-mod witness;
 
+use nanoserde::DeJson;
 use published::*;
-use std::process::Stdio;
+use rsoracle::system::now::wall_us;
+use support::peer::{RoundOf, sleep_until, stage_watching};
 use support::*;
-use witness::*;
 
 /// The liar's slot.
 const LIAR: u16 = 4;
 
-/// An aggregator with a liar, and what they need.
+/// An aggregator, four honest collectors and a liar.
 struct Stage {
-    aggregator: Running,
-    _others: [Running; 3],
+    stage: peer::Stage,
+    _liar: [Running; 2],
 }
 
 /// Starts five collectors, of which the last has an exchange with this fault.
-fn stage(fault: &str, args: &[&str]) -> Stage {
-    let dir = scratch("enrolments").parent().unwrap().to_owned();
-    let dir = dir.to_str().expect("a path in UTF-8");
+fn stage(fault: &str, samples: u32) -> Stage {
     // Play the tape faster than recorded, so that prices change during the round.
-    let (honest, honest_url) = exchange(&["--speed", "50"]);
-    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
-    command.args(["--endpoint", &honest_url, "--ready-timeout", "60s"]);
-    command.args(["--remote", "1", "--enrolment-dir", dir]);
-    let aggregator = start_command({
-        command.args(args);
-        command
-    });
-    let path = format!("{dir}/slot-{LIAR}.enrolment");
-    eventually("the liar's enrolment is written", || {
-        (std::fs::metadata(&path).ok()?.len() == 64).then_some(())
-    });
-    let (control, data) = aggregator.channels();
-    let (lying, url) = exchange(&["--speed", "50", "--fault", fault]);
-    let mut command = rsoracle();
-    command.args(["collect", "--slot", &LIAR.to_string()]);
-    command.args(["--source", "embedded:BTCUSDT", "--endpoint", &url]);
-    command.args([
-        "--control",
-        &control.to_string(),
-        "--data",
-        &data.to_string(),
-    ]);
-    command.stdin(Stdio::from(std::fs::File::open(&path).unwrap()));
+    let speed = ["--speed", "50"];
+    let stage = stage_watching(&speed, 1, samples, "1s", &["--ready-timeout", "4m"]);
+    let (lying, url) = exchange(&[&speed[..], &["--fault", fault]].concat());
+    let mut liar = stage.by_hand(LIAR);
+    liar.endpoint = url;
+    let liar = start_command(liar.command());
     Stage {
-        aggregator,
-        _others: [honest, lying, start_command(command)],
+        stage,
+        _liar: [lying, liar],
+    }
+}
+
+impl Stage {
+    /// Waits for the report of a round.
+    fn report(&self, round: &RoundOf) -> Published {
+        let line = self.stage.report_line(round);
+        Published::deserialize_json(&line).expect("the report is JSON")
     }
 }
 
 /// Runs a round with a liar whose exchange has this fault. The collectors in `killed` are killed during the round.
 fn lied_to(fault: &str, killed: &[u16]) -> Published {
-    let stage = stage(fault, &["--samples", "5", "--interval", "1s"]);
-    stage.aggregator.stderr_line("sample 2 of 5");
+    let stage = stage(fault, 5);
+    let round = stage.stage.round(&mut []);
+    sleep_until(round.instant_us(1));
     for slot in killed {
-        signal(stage.aggregator.collector(*slot), "KILL");
+        stage.stage.collectors[usize::from(*slot)].signal("KILL");
     }
-    let done = stage.aggregator.finish();
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    let report = Published::of(&done);
-    report.assert_on_time(&done);
-    assert_eq!(report.prices, 5 - killed.len(), "{}", done.stderr);
+    let report = stage.report(&round);
+    let late_us = wall_us().saturating_sub(round.end_us());
+    assert!(late_us < 15_000_000, "{late_us} µs over its deadline");
+    let said = stage.stage.running.stderr();
+    assert_eq!(report.prices, 5 - killed.len(), "{said}");
     report
 }
 
@@ -106,13 +95,13 @@ fn one_liar_and_two_crashes_still_make_a_quorum() {
 
 #[test]
 fn a_liar_that_is_trimmed_round_after_round_is_told_of_once() {
-    let stage = stage("scale:1.01", &["--every", "1s", "--samples", "1"]);
+    let Stage { stage, _liar } = stage("scale:1.01", 1);
     let told =
         format!("collector {LIAR} (embedded:BTCUSDT): its price is apart from the others' since ");
-    stage.aggregator.stderr_line(&told);
-    let reports = || stage.aggregator.stdout().lines().count();
+    stage.running.stderr_line(&told);
+    let reports = || stage.running.stdout().lines().count();
     let before = reports();
     eventually("more rounds", || (reports() > before + 3).then_some(()));
-    let text = stage.aggregator.stderr();
+    let text = stage.running.stderr();
     assert_eq!(text.matches("): its price ").count(), 1, "{text}");
 }

@@ -4,26 +4,36 @@
 //! `eventually`. Each test uses a part of this module.
 #![allow(dead_code)]
 
-use super::{Running, eventually, scratch, start};
+use super::{Running, eventually, exchange, rsoracle, scratch, start, start_command};
 use nanoserde::DeJson;
-use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
+use rsoracle::keys::create;
+use rsoracle::keys::secret::{SecretKey, hello_bytes};
 use rsoracle::system::now::wall_us;
-use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Refusal, RoundFrame, Sample};
-use rsoracle_proof::aggregate::Rule;
+use rsoracle::wire::*;
 use rsoracle_proof::answer;
-use rsoracle_proof::bytes::padded;
+use rsoracle_proof::duration::duration_us;
 use rsoracle_proof::reason::{Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
-use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::schedule::Schedule;
+use rsoracle_proof::seal::{ObservationContext, PublicKey, hex, observation_bytes, samples_digest};
+use rsoracle_proof::terms::{Terms, tag};
+use rsoracle_proof::utc::{utc_text, utc_us};
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The source of every slot in these tests.
 pub const SOURCE: &str = "embedded:BTCUSDT";
 /// The feed in these tests.
 pub const FEED: &str = "BTC/USD";
+/// Slots of the roster in these tests.
+const SLOTS: u16 = 5;
 
 /// One raw connection.
 pub struct Peer {
@@ -120,10 +130,19 @@ impl Peer {
         eventually(&format!("{W} bytes from the other side"), || self.take())
     }
 
-    /// Waits for a refusal and for the end of the connection. Returns the reason.
+    /// Takes a ping if it is next.
+    pub fn ping(&mut self) -> Option<Ping> {
+        self.look();
+        let ping = Ping::decode(self.got.first_chunk()?).ok()?;
+        self.got.drain(..Ping::BYTES);
+        Some(ping)
+    }
+
+    /// Waits for a refusal and for the end of the connection, whatever pings come before. Returns the reason.
     pub fn refusal(&mut self) -> Reject {
-        let refusal = Refusal::decode(&self.next()).expect("a refusal");
         self.until_ended();
+        while self.ping().is_some() {}
+        let refusal = Refusal::decode(&self.next()).expect("a refusal");
         assert_eq!(self.got, [0u8; 0], "nothing comes after a refusal");
         refusal.reason
     }
@@ -134,65 +153,207 @@ impl Peer {
     }
 }
 
-/// A running aggregator whose last collectors the test plays.
+/// A running `rsoracle aggregate` of five slots, round after round. The first slots have real collectors, the last ones the test
+/// plays.
 pub struct Stage {
-    /// The process.
+    /// The aggregator.
     pub running: Running,
     /// Its control channel.
     pub control: SocketAddr,
     /// Its data channel.
     pub data: SocketAddr,
+    /// Its key.
+    pub key: PublicKey,
+    /// The terms of the roster.
+    pub terms: Terms,
+    /// The real collectors, slot by slot.
+    pub collectors: Vec<Running>,
+    /// The address of the exchange that they watch.
+    pub url: String,
+    _exchange: Running,
     dir: PathBuf,
 }
 
-/// Starts an aggregator with five slots, the last `remote` of them for the test to play.
-pub fn stage(remote: u16, samples: u32, interval: &str) -> Stage {
-    impatient_stage(remote, samples, interval, "2m")
+/// A stage whose first round begins once all collectors are ready. The test plays the last `played` of them.
+pub fn stage(played: u16, samples: u32, interval: &str) -> Stage {
+    stage_with(played, samples, interval, &["--ready-timeout", "4m"])
 }
 
-/// The same, with a time after which the round starts if a quorum is ready.
-pub fn impatient_stage(remote: u16, samples: u32, interval: &str, ready_timeout: &str) -> Stage {
-    stage_with(
-        remote,
-        samples,
-        interval,
-        &["--ready-timeout", ready_timeout],
-    )
+/// The same, with other arguments of the aggregator.
+pub fn stage_with(played: u16, samples: u32, interval: &str, more: &[&str]) -> Stage {
+    stage_watching(&[], played, samples, interval, more)
 }
 
-/// The same, with more arguments.
-pub fn stage_with(remote: u16, samples: u32, interval: &str, more: &[&str]) -> Stage {
-    let folder = scratch("here");
-    let dir = folder.parent().expect("a folder").to_owned();
-    let (samples, remote) = (samples.to_string(), remote.to_string());
-    let args = [
-        "run",
-        "--source",
-        SOURCE,
-        "--feed",
-        FEED,
-        "--samples",
-        &samples,
-        "--interval",
-        interval,
+/// The same, with other arguments of the exchange.
+pub fn stage_watching(
+    exchange_args: &[&str],
+    played: u16,
+    samples: u32,
+    interval: &str,
+    more: &[&str],
+) -> Stage {
+    let dir = scratch("roster.toml")
+        .parent()
+        .expect("a folder")
+        .to_owned();
+    let key = create(&inside(&dir, "aggregator.key")).expect("a key file");
+    (0..SLOTS).for_each(|slot| write_key(&inside(&dir, &key_name(slot)), slot));
+    let (exchange, url) = exchange(exchange_args);
+    let keys: Vec<PublicKey> = (0..SLOTS)
+        .map(|slot| collector_key(slot).public())
+        .collect();
+    // The real collectors are usually ready by then.
+    let first_us = (wall_us() + 2_500_000).next_multiple_of(1_000);
+    let text = roster_from(&keys, samples, interval, first_us);
+    let terms = Roster::parse(&text).expect("a roster").terms;
+    std::fs::write(dir.join("roster.toml"), &text).expect("a roster file");
+    let aggregate = [
+        "aggregate",
+        "--roster",
+        &inside(&dir, "roster.toml"),
+        "--aggregator-key",
+        &inside(&dir, "aggregator.key"),
+        "--journal",
+        &inside(&dir, JOURNAL),
         "--control-port",
         "0",
         "--data-port",
         "0",
         "--json",
-        "--remote",
-        &remote,
-        "--enrolment-dir",
-        dir.to_str().expect("a path in UTF-8"),
     ];
-    let running = start(&[&args[..], more].concat());
+    let running = start(&[&aggregate[..], more].concat());
     let (control, data) = running.channels();
-    Stage {
+    let mut stage = Stage {
         running,
         control,
         data,
+        key,
+        terms,
+        collectors: Vec::new(),
+        url,
+        _exchange: exchange,
         dir,
+    };
+    let started = |slot| start_command(stage.by_hand(slot).command());
+    stage.collectors = (0..SLOTS - played).map(started).collect();
+    stage
+}
+
+/// The journal's name in a stage's folder.
+const JOURNAL: &str = "journal.jsonl";
+
+fn key_name(slot: u16) -> String {
+    format!("slot-{slot}.key")
+}
+
+/// The path of a file in a folder.
+fn inside(dir: &Path, name: &str) -> String {
+    let path = dir.join(name);
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// Writes the key of [`collector_key`] to a file.
+fn write_key(path: &str, slot: u16) {
+    let line = format!("rsoracle secret key 1 {}\n", hex(&collector_seed(slot)));
+    std::fs::write(path, line).expect("a key file");
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("its mode");
+}
+
+/// A roster file with a slot for each key, of rounds that are as near to each other as all their times allow.
+pub fn roster(keys: &[PublicKey], samples: u32, interval: &str) -> String {
+    roster_from(keys, samples, interval, 1_767_225_600_000_000)
+}
+
+/// The same, whose first round starts at `first_us`, which has whole milliseconds.
+fn roster_from(keys: &[PublicKey], samples: u32, interval: &str, first_us: u64) -> String {
+    let interval_us = duration_us(interval).expect("a duration");
+    let period_s = (u64::from(samples - 1) * interval_us + 2_000_000).div_ceil(1_000_000);
+    let first = utc_text(first_us);
+    let mut text = format!(
+        "number = 1\nprevious = \"\"\n[feed.\"{FEED}\"]\nrule = \"trimmed-mean\"\nsample_rule = \"mean\"\nmin_exchanges = 1\nmax_age = \"60s\"\nmax_spread = \"\"\nsamples = {samples}\ninterval = \"{interval}\"\nperiod = \"{period_s}s\"\nfirst_start = \"{first}\"\nend = \"\"\n"
+    );
+    for (slot, key) in keys.iter().enumerate() {
+        let key = hex(key.bytes());
+        text += &format!("[slot.{slot}]\nkey = \"{key}\"\nsources = [\"{SOURCE}\"]\n");
     }
+    text
+}
+
+/// What a real collector is started with.
+pub struct ByHand {
+    /// The roster file.
+    pub roster: String,
+    /// The key file.
+    pub key: String,
+    /// Control and data port of its aggregator.
+    pub ports: [u16; 2],
+    /// The key that it expects of its aggregator.
+    pub aggregator: PublicKey,
+    /// The address of its exchange.
+    pub endpoint: String,
+}
+
+impl ByHand {
+    /// The command that runs it.
+    pub fn command(&self) -> Command {
+        let ([control, data], key) = (self.ports, hex(self.aggregator.bytes()));
+        let mut command = rsoracle();
+        command.args(["collect", "--roster", &self.roster, "--key", &self.key]);
+        command.args(["--aggregator", &format!("127.0.0.1:{control},{data}@{key}")]);
+        command
+            .args(["--endpoint", &self.endpoint])
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+/// A round that is to come or runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundOf {
+    /// Its first instant, microseconds since the Unix epoch.
+    pub start_us: u64,
+    /// The digest of its terms.
+    pub terms_digest: [u8; 32],
+    /// Its schedule.
+    pub schedule: Schedule,
+}
+
+impl RoundOf {
+    /// The round of these terms that begins then.
+    pub fn new(terms: &Terms, start_us: u64) -> RoundOf {
+        RoundOf {
+            start_us,
+            terms_digest: terms.digest(),
+            schedule: terms.schedule,
+        }
+    }
+
+    /// The instant of a sample.
+    pub fn instant_us(&self, index: u32) -> u64 {
+        self.start_us + u64::from(index) * self.schedule.interval_us
+    }
+
+    /// The instant of its last sample.
+    pub fn last_us(&self) -> u64 {
+        self.start_us + self.schedule.last_us()
+    }
+
+    /// When it ends, even if an answer is missing.
+    pub fn end_us(&self) -> u64 {
+        self.start_us + self.schedule.length_us()
+    }
+
+    /// The round after it.
+    pub fn next(&self) -> RoundOf {
+        let start_us = self.start_us + self.schedule.period_us;
+        RoundOf { start_us, ..*self }
+    }
+}
+
+/// Sleeps until a time of the system clock, unless it is past.
+pub fn sleep_until(us: u64) {
+    let left_us = us.saturating_sub(wall_us());
+    std::thread::sleep(Duration::from_micros(left_us));
 }
 
 impl Stage {
@@ -203,91 +364,139 @@ impl Stage {
         (peer, challenge.nonce)
     }
 
-    /// The file to which the aggregator writes the enrolment of a slot.
-    pub fn enrolment_path(&self, slot: u16) -> PathBuf {
-        self.dir.join(format!("slot-{slot}.enrolment"))
-    }
-
-    /// The URL of its embedded exchange.
-    pub fn exchange(&self) -> String {
-        let line = self.running.stderr_line("embedded exchange on ");
-        let (_, rest) = line
-            .split_once("embedded exchange on ")
-            .expect("found by it");
-        rest.split(',').next().expect("a part").to_owned()
-    }
-
-    /// The enrolment of a slot: its secret and the aggregator's key.
-    pub fn enrolment(&self, slot: u16) -> (EnrolmentSecret, PublicKey) {
-        let bytes = eventually("the enrolment file", || {
-            let read = std::fs::read(self.enrolment_path(slot));
-            read.ok().filter(|bytes| bytes.len() == 64)
-        });
-        let mut secret: [u8; 32] = *bytes.first_chunk().expect("32 bytes");
-        let key = PublicKey::decode(bytes.last_chunk().expect("32 bytes")).expect("a key");
-        (EnrolmentSecret::take(&mut secret), key)
-    }
-
-    /// A collector in `slot` that has sent a valid hello. It is not ready, and has no data connection yet.
+    /// A collector in `slot` that the aggregator has let in. It is not ready, and has no data connection yet.
     pub fn collector(&self, slot: u16) -> TestCollector {
-        let (secret, aggregator) = self.enrolment(slot);
+        self.collector_off(slot, 0)
+    }
+
+    /// The same, with a clock that is off by so much.
+    pub fn collector_off(&self, slot: u16, clock_off_us: i64) -> TestCollector {
         let key = collector_key(slot);
         let (mut control, nonce) = self.challenged();
-        let hello = hello(slot, &key, SOURCE, &nonce, &secret);
+        let hello = hello(&key, &nonce, &self.key);
         assert!(control.send(&hello.encode()));
-        TestCollector {
+        let mut collector = TestCollector {
             slot,
             key,
-            aggregator,
-            nonce,
-            hello_signature: hello.signature,
+            terms: self.terms.clone(),
             control,
             data: self.data,
+            clock_off_us,
+        };
+        // Who is let in is pinged at once.
+        eventually("the first ping", || collector.tend().then_some(()));
+        collector
+    }
+
+    /// What a real collector of this slot is started with.
+    pub fn by_hand(&self, slot: u16) -> ByHand {
+        ByHand {
+            roster: self.path("roster.toml"),
+            key: self.path(&key_name(slot)),
+            ports: [self.control.port(), self.data.port()],
+            aggregator: self.key,
+            endpoint: self.url.clone(),
         }
     }
 
-    /// Waits for the end of the run and reads its report.
-    pub fn report(self) -> (Report, String) {
-        let done = self.running.finish();
-        assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let report = Report::deserialize_json(&done.stdout).expect("the report is JSON");
-        (report, done.stderr)
+    /// The path of a file in its folder.
+    pub fn path(&self, name: &str) -> String {
+        inside(&self.dir, name)
     }
+
+    /// The path of its journal.
+    pub fn journal(&self) -> String {
+        self.path(JOURNAL)
+    }
+
+    /// Waits until the aggregator says that all are ready. Returns the next round that begins. The collectors that the test
+    /// plays answer pings meanwhile.
+    pub fn round(&self, played: &mut [&mut TestCollector]) -> RoundOf {
+        let said = eventually("the aggregator says when its first round begins", || {
+            played.iter_mut().for_each(|collector| {
+                collector.tend();
+            });
+            let text = self.running.stderr();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let line = whole
+                .lines()
+                .find(|line| line.contains(" collectors ready; "));
+            line.map(str::to_owned)
+        });
+        let (_, start) = said.rsplit_once("from ").expect("the time of its start");
+        // Of a round that runs already, collectors may have missed samples.
+        let from_us = utc_us(start).expect("a time").max(wall_us());
+        self.round_from(from_us)
+    }
+
+    /// The first round that begins then or later.
+    pub fn round_from(&self, from_us: u64) -> RoundOf {
+        let start_us = self.terms.schedule.next_start_us(from_us);
+        RoundOf::new(&self.terms, start_us.expect("rounds never end"))
+    }
+
+    /// Waits for the report of a round. Everything that was refused in the rounds before counts as refused in it. Returns it with
+    /// what the aggregator has said so far.
+    pub fn report(&self, round: &RoundOf) -> (Report, String) {
+        let (mut reports, said) = self.reports(round);
+        let mut report = reports.pop().expect("that of the round");
+        let before = reports.into_iter().flat_map(|report| report.refused);
+        report.refused.extend(before);
+        (report, said)
+    }
+
+    /// Waits for the report of a round, and returns its line.
+    pub fn report_line(&self, round: &RoundOf) -> String {
+        self.report(round);
+        let text = std::fs::read_to_string(self.journal()).expect("a journal");
+        let start = format!("\"round_start_us\":{},", round.start_us);
+        let line = text.lines().find(|line| line.contains(&start));
+        line.expect("the report of the round").to_owned()
+    }
+
+    /// Waits for the report of a round. Returns all reports up to this one, with what the aggregator has said so far.
+    pub fn reports(&self, round: &RoundOf) -> (Vec<Report>, String) {
+        let told = format!("round of {}: ", utc_text(round.start_us));
+        self.running.stderr_line(&told);
+        let text = std::fs::read_to_string(self.journal()).expect("a journal");
+        let read = |line| Report::deserialize_json(line).expect("the report is JSON");
+        let reports = text.lines().map(read);
+        let reports: Vec<Report> = reports
+            .take_while(|report| report.round_start_us <= round.start_us)
+            .collect();
+        let last = reports.last().map(|report| report.round_start_us);
+        assert_eq!(last, Some(round.start_us), "the journal has the report");
+        (reports, self.running.stderr())
+    }
+}
+
+/// What the aggregator has said last about why a slot gives no price.
+pub fn silence(said: &str, slot: u16) -> &str {
+    let begin = format!("collector {slot} (embedded): no price since ");
+    let of_slot = said.lines().filter(|line| line.contains(&begin));
+    let line = of_slot.last();
+    let line = line.unwrap_or_else(|| panic!("no line of collector {slot} in {said}"));
+    line.split_once(" UTC: ").expect("a time").1
+}
+
+/// The seed of [`collector_key`].
+pub fn collector_seed(slot: u16) -> [u8; 32] {
+    [slot as u8 + 1; 32]
 }
 
 /// The key of the collector that the test plays in a slot.
 pub fn collector_key(slot: u16) -> SecretKey {
-    SecretKey::from_seed(&mut [slot as u8 + 1; 32])
+    SecretKey::from_seed(&mut collector_seed(slot))
 }
 
-/// A hello that is valid if `secret` is the slot's.
-pub fn hello(
-    slot: u16,
-    key: &SecretKey,
-    source: &str,
-    nonce: &[u8; 32],
-    secret: &EnrolmentSecret,
-) -> Hello {
-    hello_at(wall_us(), slot, key, source, nonce, secret)
-}
-
-/// The same, by another clock.
-pub fn hello_at(
-    clock_us: u64,
-    slot: u16,
-    key: &SecretKey,
-    source: &str,
-    nonce: &[u8; 32],
-    secret: &EnrolmentSecret,
-) -> Hello {
+/// A valid hello of a key to an aggregator.
+pub fn hello(key: &SecretKey, nonce: &[u8; 32], aggregator: &PublicKey) -> Hello {
     let mut hello = Hello {
-        slot,
         key: *key.public().bytes(),
-        source: padded(source),
-        clock_us,
+        clock_us: wall_us(),
         signature: [0; 64],
     };
-    hello.signature = key.sign(&hello_bytes(nonce, secret, &hello));
+    hello.signature = key.sign(&hello_bytes(nonce, aggregator, &hello));
     hello
 }
 
@@ -317,63 +526,78 @@ pub struct TestCollector {
     pub slot: u16,
     /// Its key.
     pub key: SecretKey,
+    /// The terms that it knows.
+    pub terms: Terms,
     /// Its control connection.
     pub control: Peer,
-    aggregator: PublicKey,
-    nonce: [u8; 32],
-    hello_signature: [u8; 64],
     data: SocketAddr,
+    /// How far its clock is off.
+    pub clock_off_us: i64,
 }
 
 impl TestCollector {
+    /// Answers the pings that have come. Returns whether there were any.
+    pub fn tend(&mut self) -> bool {
+        let mut came = false;
+        while let Some(ping) = self.control.ping() {
+            let pong = Pong {
+                echo_us: ping.clock_us,
+                clock_us: wall_us().saturating_add_signed(self.clock_off_us),
+            };
+            self.control.send(&pong.encode());
+            came = true;
+        }
+        came
+    }
+
+    /// What it sends when it is ready.
+    pub fn readiness(&self) -> Ready {
+        Ready {
+            terms_digest: self.terms.digest(),
+            slot: self.slot,
+            price: 87_231.42,
+        }
+    }
+
     /// Reports that it is ready.
     pub fn ready(&mut self) {
-        let ready = Ready {
-            clock_us: wall_us(),
-            price: 87_231.42,
-        };
+        let ready = self.readiness();
         assert!(self.control.send(&ready.encode()));
     }
 
-    /// Waits for the announcement of a round, and checks that the aggregator signed it for this connection.
-    pub fn round(&mut self) -> RoundFrame {
-        let round = RoundFrame::decode(&self.control.next()).expect("a round");
-        let signed = round_bytes(&self.nonce, &self.hello_signature, &round);
-        assert!(self.aggregator.signed(&signed, &round.signature));
-        round
+    /// Sends a sample at once.
+    pub fn send_sample(&mut self, round: &RoundOf, record: Record) {
+        let sample = Sample {
+            tag: tag(&round.terms_digest),
+            start_us: round.start_us,
+            record,
+        };
+        assert!(self.control.send(&sample.encode()));
     }
 
-    /// Sends samples. The aggregator accepts them however early they come.
-    pub fn send_samples(&mut self, round: &RoundFrame, records: &[Record]) {
+    /// Sends samples, each half a second before its instant: no aggregator takes one that comes more than a second before it.
+    pub fn send_samples(&mut self, round: &RoundOf, records: &[Record]) {
         for record in records {
-            let sample = Sample {
-                start_us: round.start_us,
-                record: *record,
-            };
-            assert!(self.control.send(&sample.encode()));
+            sleep_until(round.instant_us(record.index) - 500_000);
+            self.tend();
+            self.send_sample(round, *record);
         }
     }
 
     /// Opens a data connection with a preamble that names this collector.
     pub fn open_data(&self) -> Peer {
         let mut peer = Peer::connect(self.data);
-        let preamble = Preamble {
-            slot: self.slot,
-            key: *self.key.public().bytes(),
-        };
-        peer.send(&preamble.encode());
+        let key = *self.key.public().bytes();
+        peer.send(&Preamble { key }.encode());
         peer
     }
 
-    /// Opens a data connection, and sends these 80 bytes on it.
-    pub fn send_observation(&self, bytes: &[u8; Observation::BYTES]) -> Peer {
+    /// Opens a data connection, and sends an observation on it.
+    pub fn send_observation(&self, round: &RoundOf, bytes: &[u8; Observation::BYTES]) -> Peer {
         let mut peer = Peer::connect(self.data);
-        let preamble = Preamble {
-            slot: self.slot,
-            key: *self.key.public().bytes(),
-        };
+        let key = *self.key.public().bytes();
         // One write, so that observations are handled in the order in which they were sent.
-        peer.send(&[&preamble.encode()[..], bytes].concat());
+        peer.send(&[&Preamble { key }.encode()[..], &data_frame(round, bytes)].concat());
         peer
     }
 
@@ -395,7 +619,7 @@ impl TestCollector {
     /// Signs this answer for these samples, whether they make it or not.
     pub fn sign(
         &self,
-        round: &RoundFrame,
+        round: &RoundOf,
         records: &[Record],
         answer: Answer,
         timestamp_us: u64,
@@ -405,33 +629,36 @@ impl TestCollector {
     }
 
     /// The signed answer that these samples make.
-    pub fn honest(&self, round: &RoundFrame, records: &[Record]) -> Observation {
-        let (answer, timestamp_us) =
-            answer::answer(records, round.start_us, round.interval_us, Rule::Mean);
+    pub fn honest(&self, round: &RoundOf, records: &[Record]) -> Observation {
+        let rule = self.terms.sample_rule;
+        let interval_us = round.schedule.interval_us;
+        let (answer, timestamp_us) = answer::answer(records, round.start_us, interval_us, rule);
         self.sign(round, records, answer, timestamp_us)
     }
 
     /// Sends samples and the honest answer.
-    pub fn play(&mut self, round: &RoundFrame, records: &[Record]) -> Peer {
+    pub fn play(&mut self, round: &RoundOf, records: &[Record]) -> Peer {
         self.send_samples(round, records);
-        self.send_observation(&self.honest(round, records).encode())
+        self.send_observation(round, &self.honest(round, records).encode())
     }
 }
 
+/// The frame that carries an observation of a round.
+pub fn data_frame(round: &RoundOf, bytes: &[u8; Observation::BYTES]) -> [u8; DataFrame::BYTES] {
+    let frame = DataFrame {
+        tag: tag(&round.terms_digest),
+        start_us: round.start_us,
+        observation: *bytes,
+    };
+    frame.encode()
+}
+
 /// The context for which an honest observation of `slot` is signed.
-pub fn context<'a>(
-    slot: u16,
-    round: &'a RoundFrame,
-    digest: &'a [u8; 32],
-) -> ObservationContext<'a> {
+pub fn context<'a>(slot: u16, round: &'a RoundOf, digest: &'a [u8; 32]) -> ObservationContext<'a> {
     ObservationContext {
         terms_digest: &round.terms_digest,
         slot,
-        feed: FEED,
-        source: SOURCE,
         start_us: round.start_us,
-        samples: round.samples,
-        interval_us: round.interval_us,
         samples_digest: digest,
     }
 }
@@ -443,6 +670,8 @@ pub struct Report {
     pub price: Option<f64>,
     /// How many observations counted.
     pub signatures_verified: u16,
+    /// The round's start.
+    pub round_start_us: u64,
     /// One entry per slot.
     pub collectors: Vec<Collector>,
     refused: Vec<RefusedLine>,
@@ -468,9 +697,12 @@ struct RefusedLine {
 impl Report {
     /// How often each reason for a refusal was counted.
     pub fn refused(&self) -> BTreeMap<Reject, u32> {
-        let reason = |code| Reject::from_code(code).expect("a known reason");
-        let lines = self.refused.iter();
-        lines.map(|line| (reason(line.code), line.count)).collect()
+        let mut refused = BTreeMap::new();
+        for line in &self.refused {
+            let reason = Reject::from_code(line.code).expect("a known reason");
+            *refused.entry(reason).or_default() += line.count;
+        }
+        refused
     }
 
     /// Whether the price of a slot counted.
