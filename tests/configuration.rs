@@ -163,6 +163,10 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
             "line 1, key 'sources': --source: okx:BTC-USDT is priced in USDT, --feed BTC/USD in USD; to accept USDT for USD, add --accept-quote USDT",
         ),
         (
+            "every = \"1s\"\ninterval = \"1s\"\n",
+            "line 1, key 'every': --every, --samples and --interval do not go together: 10 samples, 1s apart, do not fit into a period of 1s, which must leave 20ms for answers and its end clear; use fewer samples, a shorter interval or a longer period",
+        ),
+        (
             "samples = 3\nsamples = 3\n",
             "line 2, key 'samples': set twice before the first section",
         ),

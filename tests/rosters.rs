@@ -7,6 +7,7 @@ mod witness;
 
 use published::Published;
 use rsoracle_proof::report::Report;
+use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::Keys;
 use std::path::Path;
 use support::*;
@@ -169,6 +170,51 @@ fn a_price_of_too_few_exchanges_is_none_to_the_aggregator_and_to_whoever_verifie
     assert_eq!(distrusted.code, Some(1));
     let wrong = "its minimum number of exchanges is 2, the roster's 1";
     assert!(distrusted.stdout.contains(wrong), "{}", distrusted.stdout);
+}
+
+#[test]
+fn a_roster_of_rounds_without_end_holds_over_restarts_and_that_of_one_round_for_this_round() {
+    let (journal, roster) = (scratch("journal.jsonl"), scratch("roster.toml"));
+    let keys = journal.parent().unwrap();
+    let kept = ["--source", TWO, "--collectors", "2", "--json", "--quiet"];
+    let kept = [
+        &kept[..],
+        &["--collector-keys", path(keys), "--journal", path(&journal)],
+    ]
+    .concat();
+    let written = ["--write-roster", path(&roster)];
+    let verify = || run(&["verify", path(&journal), "--roster", path(&roster)]);
+    let terms = || Roster::parse(&std::fs::read_to_string(&roster).unwrap()).map(|it| it.terms);
+    let every = ["--every", "1s", "--samples", "1"];
+    let rounds = |rounds: &str, more: &[&str]| {
+        let args = [&kept[..], &every, &["--rounds", rounds], more].concat();
+        let done = start_command(marked_run(&args).0).finish();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let last = done.stdout.lines().last().expect("a price");
+        read(last)
+    };
+    let first = rounds("2", &written);
+    assert_eq!(terms().map(|terms| terms.digest()), Ok(first.round.digest));
+    // Collectors that start anew sign only what they have surely not signed before.
+    let later = rounds("15", &[]);
+    assert_eq!(later.round.digest, first.round.digest);
+    let trusted = verify();
+    assert_eq!(trusted.code, Some(0), "{}", trusted.stdout);
+    assert!(trusted.stdout.contains("17 reports, number 1 to 17; "));
+    // A single round has a start of its own.
+    let one = short(&[&kept[..], &written].concat());
+    assert_eq!(one.code, Some(0), "{}", one.stderr);
+    assert_eq!(
+        terms().map(|terms| terms.digest()),
+        Ok(read(&one.stdout).round.digest)
+    );
+    let distrusted = verify();
+    assert_eq!(distrusted.code, Some(1), "{}", distrusted.stdout);
+    for line in 1..=17 {
+        let wrong = format!("wrong: line {line} (report {line}): its number of samples is 1, ");
+        assert!(distrusted.stdout.contains(&wrong), "{}", distrusted.stdout);
+    }
+    assert!(!distrusted.stdout.contains("wrong: line 18"));
 }
 
 #[test]

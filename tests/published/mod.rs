@@ -89,14 +89,14 @@ impl Published {
         expected
     }
 
-    /// Asserts that no sample with a price was requested more than half an interval late, and that the report was printed by
-    /// the round's deadline: the last instant, one second for the reply, and half a second for the answers. A busy machine may
-    /// add less than a connection may take to open (20 s).
+    /// Asserts that no sample with a price was requested too late, and that the report was printed by the round's deadline: its
+    /// last instant and the closing time, which is at most 1.5 s. A busy machine may add less than a connection may take to open
+    /// (20 s).
     pub fn assert_on_time(&self, done: &Finished) {
         let samples = self.collectors.iter().flat_map(|slot| &slot.samples);
         for sample in samples.filter(|sample| sample.price.is_some()) {
             let late = sample.lateness_us.expect("a price was asked for");
-            assert!(late <= self.interval_us / 2, "{sample:?}");
+            assert!(late <= (self.interval_us / 2).min(500_000), "{sample:?}");
         }
         let last_us = self.round_start_us + (self.samples as u64 - 1) * self.interval_us;
         let printed = done.printed.duration_since(UNIX_EPOCH).unwrap();
