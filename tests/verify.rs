@@ -812,6 +812,22 @@ fn a_report_that_nobody_of_the_roster_signed_is_not_trusted() {
 }
 
 #[test]
+fn the_roster_that_the_document_shows_is_one() {
+    let document = include_str!("../docs/CONSUMING.md");
+    let (_, behind) = document.split_once("```toml\n").expect("a roster");
+    let (shown, _) = behind.split_once("```\n").expect("its end");
+    let terms = Roster::parse(shown).expect("a roster").terms;
+    assert_eq!(terms.seats[0].source, "coinbase:BTC-USD");
+    // What the program writes has the same keys and the same sections.
+    let key = |line: &str| line.split(" = ").next().unwrap().to_owned();
+    let keys = |text: &str| -> Vec<String> {
+        let said = text.lines().filter(|line| !line.starts_with('#'));
+        said.filter(|line| !line.is_empty()).map(key).collect()
+    };
+    assert_eq!(keys(&roster::render(1, None, &terms)), keys(shown));
+}
+
+#[test]
 fn a_slot_without_a_key_is_as_the_roster_has_it() {
     let mut oracle = Oracle::new(5, "binance:BTCUSDC");
     let keyed = roster_file(&roster_of(&oracle.terms));
