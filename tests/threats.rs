@@ -8,16 +8,14 @@ mod witness;
 
 use chronicle::*;
 use door::Door;
-use nanoserde::DeJson;
 use rsoracle::flags::values::DIVERSE;
-use rsoracle::wire::{Hello, Preamble, Ready, Sample};
+use rsoracle::wire::{DataFrame, FrameKind, Preamble};
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::peer::{Peer, Report, SOURCE, stage};
+use support::peer::{Peer, RoundOf, collector_seed, stage};
 use support::*;
 use tungstenite::{Message, WebSocket};
 use witness::*;
@@ -368,9 +366,17 @@ fn two_exchanges_of_nine_lie_and_the_price_is_within_what_the_others_say() {
 struct Line {
     listener: TcpListener,
     far: SocketAddr,
-    ends: Vec<(TcpStream, TcpStream)>,
+    ends: Vec<Ends>,
     /// Everything that the collector has sent here.
     said: Vec<u8>,
+}
+
+/// Both ends of one connection, and what the collector has sent of a frame that is not whole yet.
+struct Ends {
+    near: TcpStream,
+    far: TcpStream,
+    begun: Vec<u8>,
+    frames: usize,
 }
 
 impl Line {
@@ -385,91 +391,111 @@ impl Line {
         }
     }
 
-    fn address(&self) -> String {
-        self.listener.local_addr().unwrap().to_string()
+    fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
     }
 
-    /// Forwards what has arrived. `touch` gets each byte of the collector with its offset, and may change it.
-    fn step(&mut self, touch: impl Fn(usize, u8) -> u8) {
+    /// Forwards what has arrived, frame by frame. `width` says how many bytes the next frame has, from what there is of it and
+    /// how many came before. `touch` may change a whole frame of the collector.
+    fn step(
+        &mut self,
+        width: impl Fn(&[u8], usize) -> Option<usize>,
+        touch: impl Fn(&mut [u8], usize),
+    ) {
         if let Ok((near, _)) = self.listener.accept() {
             let far = TcpStream::connect(self.far).expect("the aggregator listens");
             for tcp in [&near, &far] {
                 tcp.set_nonblocking(true).expect("O_NONBLOCK");
                 tcp.set_nodelay(true).expect("TCP_NODELAY");
             }
-            self.ends.push((near, far));
+            let (begun, frames) = (Vec::new(), 0);
+            self.ends.push(Ends {
+                near,
+                far,
+                begun,
+                frames,
+            });
         }
         let mut bytes = [0; 4096];
-        for (near, far) in &mut self.ends {
-            if let Ok(count) = far.read(&mut bytes) {
-                let _ = near.write_all(&bytes[..count]);
+        let mut said = Vec::new();
+        self.ends.retain_mut(|ends| {
+            let heard = ends.far.read(&mut bytes);
+            if let Ok(count) = heard {
+                let _ = ends.near.write_all(&bytes[..count]);
             }
-            if let Ok(count) = near.read(&mut bytes) {
-                let begun = self.said.len();
-                self.said.extend_from_slice(&bytes[..count]);
-                let passed = self.said[begun..].iter().enumerate();
-                let passed: Vec<u8> = passed.map(|(at, byte)| touch(begun + at, *byte)).collect();
-                let _ = far.write_all(&passed);
+            if let Ok(count) = ends.near.read(&mut bytes) {
+                ends.begun.extend_from_slice(&bytes[..count]);
+                said.extend_from_slice(&bytes[..count]);
             }
-        }
+            while let Some(width) = width(&ends.begun, ends.frames)
+                && width <= ends.begun.len()
+            {
+                let mut frame: Vec<u8> = ends.begun.drain(..width).collect();
+                touch(&mut frame, ends.frames);
+                ends.frames += 1;
+                let _ = ends.far.write_all(&frame);
+            }
+            // What the aggregator has ended ends here, too.
+            !matches!(heard, Ok(0))
+        });
+        self.said.extend(said);
     }
+}
+
+/// The width of a frame on the control channel.
+fn control_width(begun: &[u8], _: usize) -> Option<usize> {
+    let kind = FrameKind::decode(begun.first_chunk()?);
+    Some(kind.expect("a collector's frame").bytes())
+}
+
+/// The width of a frame on the data channel.
+fn data_width(_: &[u8], before: usize) -> Option<usize> {
+    let widths = [Preamble::BYTES, DataFrame::BYTES];
+    Some(widths[before.min(1)])
 }
 
 #[test]
 fn someone_on_the_line_can_silence_a_remote_collector_and_change_no_price() {
     // Flip the last bit of each sample's price, of its lateness, or of the signed average (for offsets, see docs/PROTOCOL.md).
-    let samples_begin = Hello::BYTES + Ready::BYTES;
-    let in_sample = |at: usize| at.checked_sub(samples_begin).map(|at| at % Sample::BYTES);
-    let (price_end, lateness_end) = (31, 39);
-    for (attack, control_byte, data_byte) in [
+    let is_sample = |frame: &[u8]| frame[5] == FrameKind::Sample as u8;
+    let (price_end, lateness_end, average_end) = (39, 47, 23);
+    for (attack, sample_byte, answer_byte) in [
         ("price", Some(price_end), None),
         ("lateness", Some(lateness_end), None),
-        ("average", None, Some(Preamble::BYTES + 7)),
+        ("average", None, Some(average_end)),
         ("nothing", None, None),
     ] {
         let stage = stage(1, 5, "1s");
-        let (control, data) = (stage.control, stage.data);
-        let (mut on_control, mut on_data) = (Line::to(control), Line::to(data));
-        let enrolment = stage.enrolment_path(4);
-        stage.enrolment(4);
-        let mut command = rsoracle();
-        command.args([
-            "collect",
-            "--slot",
-            "4",
-            "--source",
-            SOURCE,
-            "--endpoint",
-            &stage.exchange(),
-        ]);
-        command.args([
-            "--control",
-            &on_control.address(),
-            "--data",
-            &on_data.address(),
-        ]);
-        command.stdin(File::open(&enrolment).unwrap());
-        let _remote = start_command(command);
-        let mut running = stage.running;
-        eventually("the end of the round", || {
-            on_control.step(|at, byte| {
-                byte ^ u8::from(control_byte.is_some() && in_sample(at) == control_byte)
+        let (mut on_control, mut on_data) = (Line::to(stage.control), Line::to(stage.data));
+        let mut by_hand = stage.by_hand(4);
+        by_hand.ports = [on_control.port(), on_data.port()];
+        let _remote = start_command(by_hand.command());
+        let (mut round, mut tampered) = (None, Vec::new());
+        eventually("two rounds", || {
+            on_control.step(control_width, |frame, _| {
+                if let Some(at) = sample_byte.filter(|_| is_sample(frame)) {
+                    frame[at] ^= 1;
+                }
             });
-            on_data.step(|at, byte| byte ^ u8::from(data_byte == Some(at)));
-            running.ended().then_some(())
+            on_data.step(data_width, |frame, before| {
+                if let Some(at) = answer_byte.filter(|_| before > 0) {
+                    frame[at] ^= 1;
+                }
+            });
+            if round.is_none() && stage.running.stderr().contains(" collectors ready; ") {
+                round = Some(stage.round(&mut []));
+            }
+            let end = round.filter(|round: &RoundOf| stage.told(&round.next()))?;
+            tampered = stage.reports(&end.next()).0;
+            Some(())
         });
-        let done = running.finish();
-        assert_eq!(done.code, Some(0), "{attack}: {}", done.stderr);
-        let report = Report::deserialize_json(&done.stdout).expect("the report is JSON");
-        report.assert_price_within_the_first(4);
-        assert_eq!(
-            report.counted(4),
-            attack == "nothing",
-            "{attack}: {}",
-            done.stderr
-        );
+        let stderr = stage.running.stderr();
+        for report in tampered.iter().rev().take(2) {
+            report.assert_price_within_the_first(4);
+            assert_eq!(report.counted(4), attack == "nothing", "{attack}: {stderr}");
+        }
         // And the attacker heard nothing that lets it speak as the collector.
-        let secret = &std::fs::read(&enrolment).unwrap()[..32];
+        let secret = collector_seed(4);
         assert!(!on_control.said.windows(32).any(|bytes| bytes == secret));
     }
 }

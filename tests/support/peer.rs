@@ -435,6 +435,11 @@ impl Stage {
         RoundOf::new(&self.terms, start_us.expect("rounds never end"))
     }
 
+    /// Whether the report of a round is there.
+    pub fn told(&self, round: &RoundOf) -> bool {
+        self.running.stderr().contains(&told(round))
+    }
+
     /// Waits for the report of a round. Everything that was refused in the rounds before counts as refused in it. Returns it with
     /// what the aggregator has said so far.
     pub fn report(&self, round: &RoundOf) -> (Report, String) {
@@ -456,8 +461,7 @@ impl Stage {
 
     /// Waits for the report of a round. Returns all reports up to this one, with what the aggregator has said so far.
     pub fn reports(&self, round: &RoundOf) -> (Vec<Report>, String) {
-        let told = format!("round of {}: ", utc_text(round.start_us));
-        self.running.stderr_line(&told);
+        self.running.stderr_line(&told(round));
         let text = std::fs::read_to_string(self.journal()).expect("a journal");
         let read = |line| Report::deserialize_json(line).expect("the report is JSON");
         let reports = text.lines().map(read);
@@ -468,6 +472,11 @@ impl Stage {
         assert_eq!(last, Some(round.start_us), "the journal has the report");
         (reports, self.running.stderr())
     }
+}
+
+/// What the aggregator says of a round once its report is in the journal.
+fn told(round: &RoundOf) -> String {
+    format!("round of {}: ", utc_text(round.start_us))
 }
 
 /// What the aggregator has said last about why a slot gives no price.
