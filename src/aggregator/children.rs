@@ -3,15 +3,14 @@
 //! Invariant: arguments hold no secret, and the environment holds none but a proxy's password. All children share one socket
 //! as standard error. The aggregator reads its other end, so that only one process writes to the terminal.
 
-use super::settings::is_embedded;
 use super::tether::Tether;
 use super::{Aggregator, words};
 use crate::keys::file as keyfile;
 use crate::system::child::{Child, this_program};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
-use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::source::is_embedded;
 use rsoracle_verify::error::Error;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
@@ -102,11 +101,7 @@ impl Aggregator<'_> {
         command.args(["--source", source]);
         command.args(["--control", &self.control.address.to_string()]);
         command.args(["--data", &self.data.address.to_string()]);
-        command.args([
-            "--connection-age",
-            &duration_text(children.connection_age_us),
-        ]);
-        command.args(children.overrides[slot].flags());
+        command.args(&children.flags[slot]);
         if !config.single() {
             command.arg("--stay");
         }

@@ -9,11 +9,11 @@ use super::agreed::Agreed;
 use super::tracks::{Track, Tracks};
 use super::{Slot, count};
 use crate::keys::secret::signed_hello;
-use crate::system::clock::span;
 use crate::system::inbox::Inbox;
 use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::system::random;
+use crate::system::span::span;
 use crate::wire::{
     CONTROL_BYTES_MAX, Challenge, FrameKind, HEAD_BYTES, Hello, Ping, Pong, Ready, Refusal, Sample,
 };
@@ -100,7 +100,7 @@ impl ControlChannel {
                     Err(departure) => {
                         stirred = true;
                         let member = slot.leave(at, floor_us);
-                        dismiss(slot, member, departure, agreed, refused);
+                        dismiss(slot, member, departure, refused);
                     }
                 }
             }
@@ -190,8 +190,8 @@ impl Stranger {
             return Err(Reject::Kind);
         }
         let Some(bytes) = self.inbox.peek() else {
-            let late = self.since.elapsed() > Duration::from_millis(HELLO_MS_MAX);
-            return if late {
+            let is_late = self.since.elapsed() > Duration::from_millis(HELLO_MS_MAX);
+            return if is_late {
                 Err(Reject::HelloLate)
             } else {
                 Ok(None)
@@ -240,7 +240,7 @@ impl Member {
         let silence = Duration::from_millis(SILENCE_MS_MAX);
         let since = |at: Instant| now.saturating_duration_since(at);
         if self.unanswered_since.is_some_and(|at| since(at) > silence) {
-            return Err(Departure::Refused(Reject::Silent));
+            return Err(Reject::Silent.into());
         }
         if since(self.pinged.0) >= Duration::from_millis(PING_MS) {
             self.ping(now);
@@ -276,50 +276,33 @@ impl Slot {
 }
 
 /// Why a member leaves its slot.
-enum Departure {
-    /// Its connection ended.
-    Ended,
-    /// We refused what it sent.
-    Refused(Reject),
-    /// It refused what we sent.
-    Refuses(Reject),
-    /// It has terms with this digest, which are not ours.
-    TermsDiffer([u8; 32]),
+struct Departure {
+    /// The reason that it is told.
+    refusal: Option<Reject>,
+    /// The same for the operator; empty if its connection ended.
+    remark: String,
 }
 
 impl From<Reject> for Departure {
     fn from(reason: Reject) -> Departure {
-        Departure::Refused(reason)
+        Departure {
+            refusal: Some(reason),
+            remark: format!("refused: {reason}"),
+        }
     }
 }
 
 /// Ends a member's connection, and notes why if no other collector stands for its slot.
-fn dismiss(
-    slot: &mut Slot,
-    member: Member,
-    departure: Departure,
-    agreed: &Agreed,
-    refused: &mut Refused,
-) {
-    let remark = match departure {
+fn dismiss(slot: &mut Slot, member: Member, departure: Departure, refused: &mut Refused) {
+    if let Some(reason) = departure.refusal {
+        refuse(member.inbox, reason, refused);
+    }
+    match departure.remark.as_str() {
+        _ if !slot.members.is_empty() => {}
         // Keep an earlier remark: how its process ended says more.
-        Departure::Ended if !slot.remark.is_empty() => return,
-        Departure::Ended => "its control connection ended".to_owned(),
-        Departure::Refuses(reason) => format!("it refused this aggregator: {reason}"),
-        Departure::Refused(reason) => {
-            refuse(member.inbox, reason, refused);
-            format!("refused: {reason}")
-        }
-        Departure::TermsDiffer(theirs) => {
-            let reason = Reject::TermsDiffer;
-            refuse(member.inbox, reason, refused);
-            let ours = agreed.newest().map(|held| held.digest).unwrap_or_default();
-            let [theirs, ours] = [theirs, ours].map(|digest| hex(&digest[..8]));
-            format!("refused: {reason}; its roster's terms are {theirs}, this aggregator's {ours}")
-        }
-    };
-    if slot.members.is_empty() {
-        slot.remark = remark;
+        "" if !slot.remark.is_empty() => {}
+        "" => slot.remark.push_str("its control connection ended"),
+        _ => slot.remark = departure.remark,
     }
 }
 
@@ -338,21 +321,21 @@ fn hear(
         }
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
             Some(head) => FrameKind::decode(&head)?,
-            None => return still_there(member),
+            None => return still_there(&member.inbox),
         };
         if member.inbox.bytes().len() < kind.bytes() {
-            return still_there(member);
+            return still_there(&member.inbox);
         }
         let whole = "the frame is here";
         match kind {
             FrameKind::Ready => {
                 let ready = Ready::decode(&member.inbox.peek().expect(whole))?;
                 if ready.slot != slot {
-                    return Err(Departure::Refused(Reject::SlotDiffers));
+                    return Err(Reject::SlotDiffers.into());
                 }
                 let digest = ready.terms_digest;
                 if digest != [0; 32] && !agreed.knows(&digest) {
-                    return Err(Departure::TermsDiffer(digest));
+                    return Err(other_terms(&digest, agreed));
                 }
                 member.first_price = Some(ready.price);
             }
@@ -371,30 +354,40 @@ fn hear(
             }
             FrameKind::Refusal => {
                 let refusal = Refusal::decode(&member.inbox.peek().expect(whole))?;
-                return Err(Departure::Refuses(refusal.reason));
+                return Err(Departure {
+                    refusal: None,
+                    remark: format!("it refused this aggregator: {}", refusal.reason),
+                });
             }
-            _ => return Err(Departure::Refused(Reject::Kind)),
+            _ => return Err(Reject::Kind.into()),
         }
         member.inbox.consume(kind.bytes());
     }
     Ok(())
 }
 
+/// Why a member that has terms with the digest `theirs` departs.
+fn other_terms(theirs: &[u8; 32], agreed: &Agreed) -> Departure {
+    let ours = agreed.newest().map_or([0; 32], |held| held.digest);
+    let [theirs, ours] = [theirs, &ours].map(|digest| hex(&digest[..8]));
+    let mut departure = Departure::from(Reject::TermsDiffer);
+    let more = format!("; its roster's terms are {theirs}, this aggregator's {ours}");
+    departure.remark.push_str(&more);
+    departure
+}
+
 /// Whether a member that has sent no whole frame may stay.
-fn still_there(member: &Member) -> Result<(), Departure> {
-    if member.inbox.ended() {
-        let half = !member.inbox.bytes().is_empty();
-        return Err(if half {
-            Departure::Refused(Reject::HalfFrame)
-        } else {
-            Departure::Ended
-        });
-    }
-    match member.inbox.begun() {
-        Some(begun) if begun.elapsed() > Duration::from_millis(FRAME_MS_MAX) => {
-            Err(Departure::Refused(Reject::FrameLate))
-        }
-        _ => Ok(()),
+fn still_there(inbox: &Inbox<CONTROL_BYTES_MAX>) -> Result<(), Departure> {
+    let half = inbox.begun();
+    let late = |at: Instant| at.elapsed() > Duration::from_millis(FRAME_MS_MAX);
+    match inbox.ended() {
+        true if half.is_some() => Err(Reject::HalfFrame.into()),
+        true => Err(Departure {
+            refusal: None,
+            remark: String::new(),
+        }),
+        false if half.is_some_and(late) => Err(Reject::FrameLate.into()),
+        false => Ok(()),
     }
 }
 

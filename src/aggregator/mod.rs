@@ -5,7 +5,7 @@
 //! (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: collector, keys, proof, system, verify, wire. Used by: cli, doctor, main.
+//! Uses: keys, proof, system, verify, wire. Used by: cli, doctor, main.
 
 pub mod agreed;
 pub mod book;
@@ -59,6 +59,7 @@ use words::Absence;
 const DETAIL_SLOTS_MAX: usize = 20;
 
 /// One slot of the roster, and its collector if there is one.
+#[derive(Default)]
 pub struct Slot {
     source: String,
     child: Option<LocalCollector>,
@@ -80,13 +81,8 @@ impl Slot {
     pub fn new(source: String, key: Option<PublicKey>) -> Slot {
         Slot {
             source,
-            child: None,
             key,
-            members: Vec::new(),
-            left: Track::default(),
-            expected: false,
-            remark: String::new(),
-            restart: Restart::default(),
+            ..Slot::default()
         }
     }
 
@@ -171,12 +167,12 @@ impl<'a> Aggregator<'a> {
         check_open_files(config)?;
         let (key, key_made) = book::key(config)?;
         let (book, said) = Book::open(config, &key)?;
-        let keys = collector_keys(config, key.public())?;
+        let (keys, keys_made) = collector_keys(config, key.public())?;
         config
             .write_roster
             .as_deref()
             .map_or(Ok(()), roster::check)?;
-        let seats = config.terms.seats.iter().zip(&keys.public);
+        let seats = config.terms.seats.iter().zip(&keys);
         let slots: Vec<Slot> = seats
             .map(|(seat, key)| Slot::new(seat.source.clone(), *key))
             .collect();
@@ -208,7 +204,7 @@ impl<'a> Aggregator<'a> {
             book,
         };
         let own = book::key_path(config);
-        let of_keys = key_remarks(config, own, key_made, keys.made);
+        let of_keys = key_remarks(config, own, key_made, keys_made);
         for remark in said.into_iter().chain(of_keys) {
             match remark {
                 Remark::Warning(line) => aggregator.screen.say(&format!("aggregator: {line}")),
@@ -321,8 +317,8 @@ impl<'a> Aggregator<'a> {
     /// Shows who is ready, on a terminal.
     fn draw_gathering(&mut self) {
         if self.screen.live() {
-            let state = |slot: &Slot| view::readiness(slot, self.may_come(slot));
-            let block = view::gathering(&self.slots, self.screen.rows(), state);
+            let state = |_, slot: &Slot| view::readiness(slot, self.may_come(slot));
+            let block = view::block(&self.slots, self.screen.rows(), state);
             self.screen.draw(block, false);
         }
     }

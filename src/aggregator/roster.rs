@@ -84,10 +84,8 @@ impl Aggregator<'_> {
         let Some(held) = self.agreed.newest() else {
             return;
         };
-        let from_us = held
-            .terms
-            .schedule
-            .next_start_us(soonest_us.max(held.from_us));
+        let schedule = &held.terms.schedule;
+        let from_us = schedule.next_start_us(soonest_us.max(held.from_us));
         if let (Some(from_us), Some(child)) = (from_us, &mut self.slots[index].child) {
             let message = terms_message(from_us, &held.terms);
             child.tether.hand(&Rc::new(message));
@@ -134,12 +132,8 @@ impl Aggregator<'_> {
             .and_then(|text| file::replace(path, &text))
         {
             Ok(()) => {
-                let only = match config.collector_keys() {
-                    Some(_) => "",
-                    None => {
-                        "; it is valid for this run only, because its keys are fresh: --collector-keys DIR keeps them"
-                    }
-                };
+                let fresh = "; it is valid for this run only, because its keys are fresh: --collector-keys DIR keeps them";
+                let only = config.collector_keys().map_or(fresh, |_| "");
                 self.tell(&format!("roster written to {path}{only}"));
                 true
             }

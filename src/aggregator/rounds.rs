@@ -6,10 +6,10 @@
 use super::Aggregator;
 use super::children;
 use super::nap::Naps;
-use crate::system::clock::span;
 use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::system::random;
+use crate::system::span::span;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use std::time::{Duration, Instant};

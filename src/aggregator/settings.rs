@@ -1,33 +1,11 @@
-//! The settings of `rsoracle run` and `rsoracle aggregate`, and the rules by which they must fit together.
-//!
-//! Invariant: values from a configuration file and from flags are checked together, by the same rules. The system is not
-//! looked at.
+//! The settings of `rsoracle run` and `rsoracle aggregate`. That they fit together was checked when they were read.
 
-use crate::collector::overrides::Overrides;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits;
 use rsoracle_proof::publish::Policy;
+use rsoracle_proof::source::is_embedded;
 use rsoracle_proof::terms::Terms;
-use rsoracle_proof::tolerance::counted;
 use std::net::SocketAddr;
-
-/// Flags whose values contradict each other.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Contradiction {
-    /// The flags, the one to blame first.
-    pub flags: &'static [&'static str],
-    /// What is wrong, and what would be right.
-    pub sentence: String,
-}
-
-impl Contradiction {
-    fn new(flags: &'static [&'static str], sentence: impl Into<String>) -> Contradiction {
-        Contradiction {
-            flags,
-            sentence: sentence.into(),
-        }
-    }
-}
 
 /// The settings of `rsoracle run` and `rsoracle aggregate`.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,16 +42,11 @@ pub struct Run {
     pub quiet: bool,
 }
 
-/// Whether a source has recorded prices.
-pub(crate) fn is_embedded(source: &str) -> bool {
-    source.starts_with("embedded")
-}
-
 /// What collectors need that `rsoracle run` starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Children {
-    /// Overrides of the exchanges' time limits, slot by slot.
-    pub overrides: Vec<Overrides>,
+    /// Flags of each collector about the connection to its exchange, slot by slot.
+    pub flags: Vec<Vec<String>>,
     /// Address of a running embedded exchange; `None` starts one if a source needs it.
     pub endpoint: Option<Endpoint>,
     /// Certificates to trust besides the system's.
@@ -82,16 +55,9 @@ pub struct Children {
     pub environment: Vec<(&'static str, String)>,
     /// Directory of the collectors' keys; `None` makes fresh keys.
     pub keys: Option<String>,
-    /// Longest age of a collector's connection to its exchange, before it is replaced.
-    pub connection_age_us: u64,
 }
 
 impl Run {
-    /// Checks that all settings fit together.
-    pub fn check(&self) -> Result<(), Contradiction> {
-        self.check_once().and_then(|()| self.check_rounds())
-    }
-
     /// Whether there is a single round.
     pub fn single(&self) -> bool {
         self.terms.schedule.period_us == 0
@@ -117,67 +83,5 @@ impl Run {
     pub(crate) fn lead_us(&self) -> u64 {
         let reading_us = u64::from(self.terms.n()) * limits::LEAD_US_PER_COLLECTOR;
         reading_us.clamp(limits::LEAD_MS_MIN * 1_000, limits::LEAD_MS_MAX * 1_000)
-    }
-
-    /// Checks what concerns more than one round: periods, keys and rosters that outlast it.
-    fn check_rounds(&self) -> Result<(), Contradiction> {
-        if self.retire_key.is_some() && (self.journal.is_none() || self.aggregator_key.is_none()) {
-            return Err(Contradiction::new(
-                &["retire-key", "journal", "aggregator-key"],
-                "--retire-key needs --journal, and --aggregator-key with the new key",
-            ));
-        }
-        if self.rounds.is_some() && self.single() {
-            return Err(Contradiction::new(
-                &["rounds", "every"],
-                match self.children {
-                    Some(_) => "--rounds needs --every DURATION",
-                    None => "--rounds needs a roster of more than one round",
-                },
-            ));
-        }
-        if self.write_roster.is_some() && !self.single() && self.collector_keys().is_none() {
-            return Err(Contradiction::new(
-                &["write-roster", "every", "collector-keys"],
-                "--write-roster with --every needs --collector-keys DIR: a restarted collector would sign with a fresh key that is not in the roster",
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_once(&self) -> Result<(), Contradiction> {
-        if self.control.port() == self.data.port() && self.control.port() != 0 {
-            let port = self.control.port();
-            return Err(Contradiction::new(
-                &["control-port", "data-port"],
-                format!(
-                    "--control-port and --data-port are both {port}; each channel needs its own port"
-                ),
-            ));
-        }
-        self.terms.schedule.check().map_err(|why| {
-            Contradiction::new(
-                &["every", "samples", "interval"],
-                format!("--every, --samples and --interval do not go together: {why}"),
-            )
-        })?;
-        if self.policy.heartbeat_us.is_some() && self.policy.deviation.is_none() {
-            return Err(Contradiction::new(
-                &["heartbeat", "deviation"],
-                "--heartbeat needs --deviation; without it every round's price is published anyway",
-            ));
-        }
-        let exchanges = self.terms.tolerance().exchanges.count();
-        let least = self.terms.exchanges_min;
-        if least > exchanges {
-            return Err(Contradiction::new(
-                &["min-exchanges"],
-                format!(
-                    "--min-exchanges {least} is more than the sources have: {}",
-                    counted(exchanges, "exchange")
-                ),
-            ));
-        }
-        Ok(())
     }
 }

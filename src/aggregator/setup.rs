@@ -105,40 +105,33 @@ fn key_doubt(place: &Path) -> Option<String> {
     })
 }
 
-/// The keys of collectors that are known beforehand.
-pub struct CollectorKeys {
-    /// Public keys, slot by slot: those of the terms, or of key files; `None` for fresh keys.
-    pub public: Vec<Option<PublicKey>>,
-    /// How many of the key files were made just now.
-    pub made: u16,
-}
-
-/// Reads the key file of every local collector, so that none of them fails later because of it. Makes those that are
-/// missing.
-pub fn collector_keys(config: &Run, aggregator: PublicKey) -> Result<CollectorKeys, Error> {
-    let mut keys = CollectorKeys {
-        public: config.terms.seats.iter().map(|seat| seat.key).collect(),
-        made: 0,
-    };
+/// The keys of collectors that are known beforehand, slot by slot: those of the terms, or of key files. Reads the key file of
+/// every local collector, so that none of them fails later because of it. Makes those that are missing, and counts them.
+pub fn collector_keys(
+    config: &Run,
+    aggregator: PublicKey,
+) -> Result<(Vec<Option<PublicKey>>, u16), Error> {
+    let mut keys: Vec<_> = config.terms.seats.iter().map(|seat| seat.key).collect();
+    let mut made = 0;
     let Some(dir) = config.collector_keys() else {
-        return Ok(keys);
+        return Ok((keys, made));
     };
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
     for slot in 0..config.terms.n() {
         let path = keyfile::of_slot(dir, slot);
         let key = if keyfile::is_missing(&path) {
-            keys.made += 1;
+            made += 1;
             crate::keys::create(&path)?
         } else {
             keyfile::read(&path)?.public()
         };
-        keys.public[usize::from(slot)] = Some(key);
+        keys[usize::from(slot)] = Some(key);
         if let Some(other) = taken.insert(*key.bytes(), format!("collector {slot}'s")) {
             let cause = format!("its key is also {other}");
             let advice = "every process needs its own key: remove the file, and a new key is made at the next start";
             return Err(Error::new(format!("cannot use {path}"), cause).advise(advice));
         }
     }
-    Ok(keys)
+    Ok((keys, made))
 }

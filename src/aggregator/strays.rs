@@ -3,7 +3,7 @@
 //! Invariant: it changes no price: the rules are agreed on, and this is a hint for the operator. It looks at reports only, so
 //! whoever has the journal can see the same. A slot that strays is told once when it begins to, and once when it stops.
 
-use crate::system::clock::span;
+use crate::system::span::span;
 use rsoracle_proof::price;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Standing;

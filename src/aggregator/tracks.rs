@@ -43,10 +43,7 @@ impl Tracks {
         let known = self.0.iter().position(|track| track.start_us == start_us);
         let taken = known.map_or(0, |at| self.0[at].records.len());
         held.terms.check_record(taken as u32, record)?;
-        let at = match known {
-            Some(at) => at,
-            None => self.begin(start_us)?,
-        };
+        let at = known.map_or_else(|| self.begin(start_us), Ok)?;
         self.0[at].records.push(*record);
         Ok(())
     }
@@ -54,13 +51,11 @@ impl Tracks {
     /// Makes room for another round; returns its place.
     fn begin(&mut self, start_us: u64) -> Result<usize, Reject> {
         if self.0.len() == STARTS_MAX {
-            let tracks = self.0.iter().enumerate();
-            let oldest = tracks.min_by_key(|(_, track)| track.start_us);
-            let (at, oldest) = oldest.expect("there are some");
-            if oldest.start_us > start_us {
+            let oldest_us = self.0.iter().map(|track| track.start_us).min();
+            if oldest_us > Some(start_us) {
                 return Err(Reject::RoundOver);
             }
-            self.0.remove(at);
+            self.0.retain(|track| Some(track.start_us) != oldest_us);
         }
         self.0.push(Track {
             start_us,

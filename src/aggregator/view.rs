@@ -25,16 +25,6 @@ pub(crate) fn readiness(slot: &Slot, may_come: bool) -> (bool, String) {
     (slot.ready(), told)
 }
 
-/// The lines of the display while collectors get ready: at most `rows`, with each slot's [`readiness`]. Columns are separated by
-/// tabs, the most important ones first.
-pub(crate) fn gathering(
-    slots: &[Slot],
-    rows: usize,
-    state: impl Fn(&Slot) -> (bool, String),
-) -> Vec<String> {
-    block(slots, rows, |_, slot| state(slot))
-}
-
 /// The lines of the display while samples are taken: at most `rows`.
 pub(crate) fn sampling(slots: &[Slot], round: &Round, rows: usize) -> Vec<String> {
     block(slots, rows, |index, slot| {
@@ -46,28 +36,23 @@ pub(crate) fn sampling(slots: &[Slot], round: &Round, rows: usize) -> Vec<String
             (false, false) => "not ready",
             (true, false) => "gone     ",
         };
-        let missing = records
-            .iter()
-            .filter(|record| record.price.is_err())
-            .count();
-        let misses = if missing > 0 {
-            format!("\t{missing} missing")
-        } else {
-            String::new()
+        let missing = records.iter().filter(|record| record.price.is_err());
+        let misses = match missing.count() {
+            0 => String::new(),
+            count => format!("\t{count} missing"),
         };
         let last = last.map_or("-".to_owned(), price::text);
         let (taken, samples) = (records.len(), round.terms.schedule.samples);
-        let calm = missing == 0 && matches!(state, "answered " | "sampling ");
-        (
-            calm,
-            format!("{state}\tlast {last}\tsample {taken} of {samples}{misses}"),
-        )
+        let calm = misses.is_empty() && matches!(state, "answered " | "sampling ");
+        let text = format!("{state}\tlast {last}\tsample {taken} of {samples}{misses}");
+        (calm, text)
     })
 }
 
-/// One line for each slot, with its exchange last. If there are more slots than rows, those that are not calm come first, and
-/// the last line counts the others.
-fn block(
+/// The lines of the display: at most `rows`, one for each slot, with its exchange last. `line` tells whether all is well with a
+/// slot, and its state, in columns separated by tabs, the most important one first. If there are more slots than rows, those
+/// with which all is not well come first, and the last line counts the others.
+pub(crate) fn block(
     slots: &[Slot],
     rows: usize,
     line: impl Fn(usize, &Slot) -> (bool, String),

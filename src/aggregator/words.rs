@@ -1,7 +1,7 @@
 //! A report in words for people: what each slot did, what was refused, and why there is no price.
 
 use crate::aggregator::voices::slots_text;
-use crate::system::clock::span;
+use crate::system::span::span;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::{Lateness, Report};

@@ -289,11 +289,16 @@ mod tests {
     #[test]
     fn the_command_line_overrides_the_file() {
         let file = "samples = 3\nsources = \"diverse\"\naccept_quote = [\"USDC\", \"USDT\"]\n[source.kraken]\nmax_age = \"3s\"\n[source.okx]\nmax_age = \"7s\"\nping_every = \"9s\"\n[source.crypto.com]\nmax_age = \"4s\"\n";
-        let ages = |configuration: &Configuration| -> Vec<Option<Duration>> {
+        let limits = |configuration: &Configuration, name: &str| -> Vec<Option<Duration>> {
             let children = configuration.run.children.as_ref().unwrap();
-            let overrides = children.overrides.iter();
-            overrides.map(|overrides| overrides.max_age).collect()
+            let limit = |flags: &Vec<String>| {
+                let mut values = flags.iter().filter_map(|flag| flag.strip_prefix(name));
+                let us = values.next()?.strip_suffix("us")?.parse();
+                Some(Duration::from_micros(us.ok()?))
+            };
+            children.flags.iter().map(limit).collect()
         };
+        let ages = |configuration: &Configuration| limits(configuration, "--max-age=");
         let by_file = run("", file).unwrap();
         let terms = |configuration: &Configuration| {
             let terms = &configuration.run.terms;
@@ -319,8 +324,8 @@ mod tests {
         let typed_run = run(typed, file).unwrap();
         assert_eq!(terms(&typed_run), (4, 5));
         assert_eq!(ages(&typed_run), [seconds(1); 5]);
-        let okx = typed_run.run.children.as_ref().unwrap().overrides[0];
-        assert_eq!(okx.ping_every, seconds(9), "still applies to okx");
+        let pings = limits(&typed_run, "--ping-every=");
+        assert_eq!(pings[0], seconds(9), "still applies to okx");
         // A section applies to its kind, a key before the first section to all others.
         let both = run("", &format!("max_age = \"2s\"\n{file}")).unwrap();
         assert_eq!(ages(&both)[..2], [seconds(2), seconds(3)]);

@@ -13,10 +13,12 @@ use crate::flags::values::{
 };
 use crate::source::Source;
 use crate::system::limits;
+use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::roster::ppm;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::tolerance::counted;
 use std::net::{IpAddr, SocketAddr};
 
 /// The configuration of a run: the aggregator's settings, and what only [`super::file::render`] and [`super::way::check`] need.
@@ -146,9 +148,70 @@ fn settings(given: &Given, terms: Terms, children: Option<Children>) -> Result<R
         json: given.has("json"),
         quiet: given.has("quiet"),
     };
-    run.check()
-        .map_err(|wrong| given.contradiction(wrong.flags, wrong.sentence))?;
+    check_once(given, &run)?;
+    check_rounds(given, &run)?;
     Ok(run)
+}
+
+/// Checks what concerns a single round.
+fn check_once(given: &Given, run: &Run) -> Result<(), Usage> {
+    let port = run.control.port();
+    if port == run.data.port() && port != 0 {
+        return Err(given.contradiction(
+            &["control-port", "data-port"],
+            format!(
+                "--control-port and --data-port are both {port}; each channel needs its own port"
+            ),
+        ));
+    }
+    run.terms.schedule.check().map_err(|why| {
+        given.contradiction(
+            &["every", "samples", "interval"],
+            format!("--every, --samples and --interval do not go together: {why}"),
+        )
+    })?;
+    if run.policy.heartbeat_us.is_some() && run.policy.deviation.is_none() {
+        return Err(given.contradiction(
+            &["heartbeat", "deviation"],
+            "--heartbeat needs --deviation; without it every round's price is published anyway",
+        ));
+    }
+    let (least, exchanges) = (
+        run.terms.exchanges_min,
+        run.terms.tolerance().exchanges.count(),
+    );
+    if least > exchanges {
+        let exchanges = counted(exchanges, "exchange");
+        return Err(given.contradiction(
+            &["min-exchanges"],
+            format!("--min-exchanges {least} is more than the sources have: {exchanges}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks what concerns more than one round: periods, keys and rosters that outlast it.
+fn check_rounds(given: &Given, run: &Run) -> Result<(), Usage> {
+    if run.retire_key.is_some() && (run.journal.is_none() || run.aggregator_key.is_none()) {
+        return Err(given.contradiction(
+            &["retire-key", "journal", "aggregator-key"],
+            "--retire-key needs --journal, and --aggregator-key with the new key",
+        ));
+    }
+    if run.rounds.is_some() && run.single() {
+        let sentence = match run.children {
+            Some(_) => "--rounds needs --every DURATION",
+            None => "--rounds needs a roster of more than one round",
+        };
+        return Err(given.contradiction(&["rounds", "every"], sentence));
+    }
+    if run.write_roster.is_some() && !run.single() && run.collector_keys().is_none() {
+        return Err(given.contradiction(
+            &["write-roster", "every", "collector-keys"],
+            "--write-roster with --every needs --collector-keys DIR: a restarted collector would sign with a fresh key that is not in the roster",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
@@ -162,13 +225,17 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     let variables = proxy.iter().flat_map(Proxy::variables);
     let environment = variables.map(|(name, value)| (name, value.to_owned()));
     let terms = terms(given, feed, &sources)?;
+    let age = duration_text(connection_age_us(given)?);
+    let flags = |overrides: &Overrides| {
+        let age = format!("--connection-age={age}");
+        overrides.flags().chain([age]).collect()
+    };
     let children = Children {
-        overrides: overrides_of(given, &sources)?,
+        flags: overrides_of(given, &sources)?.iter().map(flags).collect(),
         endpoint: endpoint(given, &sources)?,
         ca_file: path(given, "ca-file")?,
         environment: environment.collect(),
         keys: path(given, "collector-keys")?,
-        connection_age_us: connection_age_us(given)?,
     };
     Ok(Configuration {
         run: settings(given, terms, Some(children))?,

@@ -5,7 +5,7 @@
 //! one write. Of a stream, the collector takes the newest price known at the instant.
 //! Invariant: a collector signs at most one answer per round start, and starts strictly increase. A child of `rsoracle run` ends
 //! when its parent ends, however that died; any other collector does not end by itself.
-//! Uses: exchange, keys, proof, source, system, verify, wire. Used by: aggregator, cli, flags, main.
+//! Uses: exchange, keys, proof, source, system, verify, wire. Used by: cli, flags, main.
 
 mod charge;
 mod complaints;
@@ -25,10 +25,11 @@ use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::tunnel;
 use crate::exchange::{self, Pace, Said};
 use crate::source::Source;
-use crate::system::clock::{Anchor, span};
+use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::now::{sharpen_sleeps, wall_us};
+use crate::system::span::span;
 use crate::system::stream;
 use crate::system::wait::{Clock, SystemClock};
 use mark::Mark;

@@ -4,7 +4,7 @@
 
 use crate::exchange::Said;
 use crate::exchange::certificate::Certificate;
-use crate::system::clock::span;
+use crate::system::span::span;
 use crate::system::exact::Exact;
 use crate::system::limits::{CERTIFICATE_DAYS_MIN, CLOCK_OFF_US_MAX};
 use nanoserde::SerJson;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a row is small, whatever the size of the report that it was taken from.
 
-use crate::system::clock::span;
+use crate::system::span::span;
 use crate::system::exact::Exact;
 use nanoserde::SerJson;
 use rsoracle_proof::price;

@@ -66,7 +66,7 @@ pub(crate) fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
 }
 
 /// Whether a source's prices are recorded.
-pub(crate) fn is_embedded(source: &str) -> bool {
+pub fn is_embedded(source: &str) -> bool {
     let exchange = exchange_of(source);
     exchange == "embedded" || exchange.starts_with("embedded-")
 }

@@ -66,20 +66,9 @@ pub fn step(now_wall_us: u64, target_us: u64) -> Step {
     }
 }
 
-/// A duration as rounded text, such as `1.5 s`, `10 min` or `25.0 h`.
-pub fn span(us: u64) -> String {
-    let s = us as f64 / 1e6;
-    match us / 1_000_000 {
-        0..120 => format!("{s:.1} s"),
-        120..7_200 => format!("{:.0} min", s / 60.0),
-        _ => format!("{:.1} h", s / 3_600.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rsoracle_proof::utc::utc_text;
 
     #[test]
     fn a_wait_sleeps_then_yields_then_spins_then_goes_and_never_sleeps_past_its_margin() {
@@ -119,17 +108,5 @@ mod tests {
             "an hour ahead would fire all samples at once"
         );
         assert!(!anchor.moved(after(-4_000, 1_000)));
-    }
-
-    #[test]
-    fn durations_are_shown_in_a_fitting_unit() {
-        for (us, text) in [
-            (1_500_000, "1.5 s"),
-            (119_000_000, "119.0 s"),
-            (600_000_000, "10 min"),
-            (90_000_000_000, "25.0 h"),
-        ] {
-            assert_eq!(span(us), text);
-        }
     }
 }

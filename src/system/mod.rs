@@ -14,5 +14,6 @@ pub mod now;
 pub mod random;
 pub mod resolve;
 pub mod screen;
+pub(crate) mod span;
 pub mod stream;
 pub mod wait;
