@@ -1,51 +1,73 @@
-//! A real `rsoracle collect` whose aggregator the test plays. Each test uses a part of this module.
+//! A real `rsoracle collect` whose aggregator the test plays, and its parent too if it has one. Each test uses a part of this module.
 #![allow(dead_code)]
 
-use super::support::peer::{Peer, SOURCE};
+use super::support::peer::{Peer, SOURCE, collector_key, roster};
 use super::support::{Running, eventually, rsoracle, scratch, start_command};
-use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes, round_bytes};
+use rsoracle::keys::create;
+use rsoracle::keys::secret::{SecretKey, hello_bytes};
 use rsoracle::system::now::wall_us;
-use rsoracle::wire::{Challenge, Hello, Preamble, Ready, RoundFrame, Sample};
-use rsoracle_proof::bytes::padded;
+use rsoracle::wire::tether::terms_message;
+use rsoracle::wire::*;
+use rsoracle_proof::answer::answer;
 use rsoracle_proof::reason::Reject;
-use rsoracle_proof::record::Observation;
-use rsoracle_proof::seal::PublicKey;
-use std::fs::File;
-use std::io::ErrorKind;
+use rsoracle_proof::record::{Observation, Record};
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::seal::{ObservationContext, PublicKey, hex, observation_bytes, samples_digest};
+use rsoracle_proof::terms::{Terms, tag};
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// The secret of the enrolment.
-pub const SECRET: [u8; 32] = [5; 32];
+/// The slot of the collector.
+pub const SLOT: u16 = 3;
 
-/// The two ports of an aggregator that the test plays.
+/// How often the test's aggregator sends a ping. A collector takes an aggregator for dead that is silent for 15 s.
+const PING: Duration = Duration::from_secs(2);
+
+/// The two ports of an aggregator that the test plays, and all data connections to it.
 pub struct Ports {
     /// The listener of the control channel.
     pub control: TcpListener,
     /// The listener of the data channel.
     pub data: TcpListener,
+    inlets: Vec<Inlet>,
+    /// Every data frame that has come, in this order.
+    pub frames: Vec<DataFrame>,
+}
+
+/// A data connection.
+struct Inlet {
+    peer: Peer,
+    key: Option<[u8; 32]>,
 }
 
 /// Listens on two free ports.
 pub fn ports() -> Ports {
-    let listen = || {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    ports_at([SocketAddr::from(([127, 0, 0, 1], 0)); 2])
+}
+
+/// Listens on these addresses, for control and data.
+pub fn ports_at(addresses: [SocketAddr; 2]) -> Ports {
+    let [control, data] = addresses.map(|address| {
+        let listener = TcpListener::bind(address).expect("a free port");
         listener.set_nonblocking(true).expect("O_NONBLOCK");
         listener
-    };
+    });
     Ports {
-        control: listen(),
-        data: listen(),
+        control,
+        data,
+        inlets: Vec::new(),
+        frames: Vec::new(),
     }
 }
 
 /// The key of the aggregator that the test plays.
 pub fn aggregator_key() -> SecretKey {
     SecretKey::from_seed(&mut [99; 32])
-}
-
-/// The enrolment of slot 3.
-pub fn enrolment() -> Vec<u8> {
-    [&SECRET[..], aggregator_key().public().bytes()].concat()
 }
 
 /// The address of a listener.
@@ -66,100 +88,425 @@ pub fn accept(listener: &TcpListener) -> Peer {
     eventually("the collector connects", || try_accept(listener))
 }
 
-/// Starts the collector of slot 3 with these bytes on its standard input.
-pub fn collect(ports: &Ports, exchange_url: &str, enrolment: &[u8]) -> Running {
-    let path = scratch("enrolment");
-    std::fs::write(&path, enrolment).expect("a file");
-    let mut command = rsoracle();
-    command.args(["collect", "--slot", "3", "--source", SOURCE]);
-    command.args(["--endpoint", exchange_url]);
-    command.args(["--control", &address(&ports.control).to_string()]);
-    command.args(["--data", &address(&ports.data).to_string()]);
-    command.stdin(File::open(&path).expect("the file"));
-    start_command(command)
+impl Ports {
+    /// Reads what has come on the data channel. Nothing but answers of `key` may come there: for each start at most one, and
+    /// their starts strictly increase. (A new connection gets the answer of the running round once more.)
+    pub fn look(&mut self, key: &PublicKey) {
+        while let Some(peer) = try_accept(&self.data) {
+            self.inlets.push(Inlet { peer, key: None });
+        }
+        for inlet in &mut self.inlets {
+            if inlet.key.is_none() {
+                let preamble = inlet.peer.take();
+                inlet.key = preamble.map(|bytes| Preamble::decode(&bytes).expect("one").key);
+                assert!(inlet.key.is_none_or(|found| found == *key.bytes()));
+            }
+            while inlet.key.is_some()
+                && let Some(bytes) = inlet.peer.take()
+            {
+                let frame = DataFrame::decode(&bytes);
+                let newest = self.frames.last();
+                let again = newest.is_some_and(|newest| *newest == frame);
+                let later = newest.is_none_or(|newest| newest.start_us < frame.start_us);
+                assert!(again || later, "{frame:?} after {newest:?}");
+                self.frames.extend((!again).then_some(frame));
+            }
+        }
+    }
+
+    /// Ends all data connections. An aggregator that `speaks` sends something first, which has no place on this channel.
+    pub fn end_data(&mut self, speaks: bool) {
+        for inlet in &mut self.inlets {
+            match speaks {
+                true => drop(inlet.peer.send(b"?")),
+                false => inlet.peer.half_close(),
+            }
+        }
+        self.inlets.retain(|_| speaks);
+    }
 }
 
-/// A collector that is ready for a round, and its connections.
-pub struct Enlisted {
+/// The text of a roster of five slots, the fourth of which is `key`'s. Rounds start at every multiple of the period.
+pub fn roster_text(key: &PublicKey, samples: u32, interval: &str, period: &str) -> String {
+    let others = (0..5).map(|slot| collector_key(slot).public());
+    let mut keys: Vec<PublicKey> = others.collect();
+    keys[usize::from(SLOT)] = *key;
+    let text = roster(&keys, samples, interval);
+    let (before, rest) = text.split_once("period = \"").expect("a period");
+    let (_, after) = rest.split_once('"').expect("its end");
+    format!("{before}period = \"{period}\"{after}")
+}
+
+/// The terms of that roster.
+pub fn charter(key: &PublicKey, samples: u32, interval: &str, period: &str) -> Terms {
+    let text = roster_text(key, samples, interval, period);
+    Roster::parse(&text).expect("a roster").terms
+}
+
+/// The same terms for one round only, which begins then.
+pub fn once(mut terms: Terms, start_us: u64) -> Terms {
+    (terms.schedule.period_us, terms.schedule.first_start_us) = (0, start_us);
+    terms
+}
+
+/// A collector, and its tether's other end if it has one.
+pub struct Child {
     /// Its process.
     pub running: Running,
-    /// Its control connection.
-    pub control: Peer,
-    /// Its data connection.
-    pub data: Peer,
-    /// The nonce of its challenge.
-    pub nonce: [u8; 32],
-    /// Its hello.
-    pub hello: Hello,
+    /// Our end.
+    pub tether: Option<UnixStream>,
+    /// Its public key.
+    pub key: PublicKey,
 }
 
-/// Starts a collector, and lets it in.
-pub fn enlist(ports: &Ports, exchange_url: &str) -> Enlisted {
-    let running = collect(ports, exchange_url, &enrolment());
-    let mut control = accept(&ports.control);
+impl Child {
+    /// Starts the collector of slot 3 and reads its key. It has not got the aggregator's yet.
+    pub fn start(ports: &Ports, exchange_url: &str) -> Child {
+        Child::start_with(ports, exchange_url, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(ports: &Ports, exchange_url: &str, args: &[&str]) -> Child {
+        let (tether, stdin) = UnixStream::pair().expect("sockets");
+        let mut command = rsoracle();
+        command.args(["collect", "--tether", "--slot", "3", "--source", SOURCE]);
+        command.args(["--endpoint", exchange_url, "--stay"]);
+        command.args(["--control", &address(&ports.control).to_string()]);
+        command
+            .args(["--data", &address(&ports.data).to_string()])
+            .args(args);
+        command.stdin(Stdio::from(OwnedFd::from(stdin)));
+        let running = start_command(command);
+        tether.set_nonblocking(true).expect("O_NONBLOCK");
+        let mut shown = Vec::new();
+        let key = eventually("the collector shows its key", || {
+            let mut bytes = [0; 33];
+            let count = (&tether).read(&mut bytes).unwrap_or(0);
+            shown.extend_from_slice(&bytes[..count]);
+            shown.first_chunk().copied()
+        });
+        assert_eq!(shown.len(), 32, "nothing else goes up the tether");
+        Child {
+            running,
+            tether: Some(tether),
+            key: PublicKey::decode(&key).expect("a key"),
+        }
+    }
+
+    /// Hands it bytes.
+    pub fn hand(&mut self, bytes: &[u8]) {
+        let mut left = bytes;
+        let tether = self.tether.as_mut().expect("it has one");
+        eventually("the collector reads its tether", || {
+            match tether.write(left) {
+                Ok(count) => left = &left[count..],
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            left.is_empty().then_some(())
+        });
+    }
+
+    /// Hands it the aggregator's key, as must be done first.
+    pub fn introduce(&mut self) {
+        self.hand(aggregator_key().public().bytes());
+    }
+
+    /// Hands it terms that hold for starts from `from_us` on.
+    pub fn hand_terms(&mut self, from_us: u64, terms: &Terms) {
+        self.hand(&terms_message(from_us, terms));
+    }
+
+    /// Ends its tether. It must end because of that, well.
+    pub fn part(self) {
+        drop(self.tether.expect("it has one"));
+        let done = self.running.finish();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+}
+
+/// The files of a collector that is started by hand.
+pub struct Post {
+    /// The roster.
+    pub roster: String,
+    /// The secret key.
+    pub key_file: String,
+    /// The public key.
+    pub key: PublicKey,
+    /// The roster's terms.
+    pub terms: Terms,
+}
+
+impl Post {
+    /// Makes a key, and a roster that names it.
+    pub fn new(samples: u32, interval: &str, period: &str) -> Post {
+        let key_file = scratch("slot-3.key");
+        let roster = key_file.with_file_name("roster.toml");
+        let [key_file, roster] = [key_file, roster].map(|path| path.display().to_string());
+        let key = create(&key_file).expect("a key file");
+        let text = roster_text(&key, samples, interval, period);
+        std::fs::write(&roster, text).expect("a file");
+        Post {
+            roster,
+            key_file,
+            key,
+            terms: charter(&key, samples, interval, period),
+        }
+    }
+
+    /// The file of its mark.
+    pub fn mark(&self) -> String {
+        format!("{}.mark", self.key_file)
+    }
+
+    /// The command that starts it, for these aggregators.
+    pub fn command(&self, aggregators: &[&Ports], exchange_url: &str) -> Command {
+        let mut command = rsoracle();
+        command.args(["collect", "--roster", &self.roster, "--key", &self.key_file]);
+        command.args(["--endpoint", exchange_url]);
+        let key = hex(aggregator_key().public().bytes());
+        for ports in aggregators {
+            let (control, data) = (address(&ports.control), address(&ports.data));
+            let place = format!("127.0.0.1:{},{}@{key}", control.port(), data.port());
+            command.args(["--aggregator", &place]);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it.
+    pub fn start(&self, aggregators: &[&Ports], exchange_url: &str) -> Child {
+        Child {
+            running: start_command(self.command(aggregators, exchange_url)),
+            tether: None,
+            key: self.key,
+        }
+    }
+}
+
+/// A control connection of a collector.
+pub struct Line {
+    /// The connection.
+    pub control: Peer,
+    /// Every *ready* that has come.
+    pub ready: Vec<Ready>,
+    /// Every sample that has come.
+    pub samples: Vec<Sample>,
+    /// How many pongs have come.
+    pub pongs: usize,
+    /// A refusal, if one has come.
+    pub refused: Option<Reject>,
+    /// Whether to send as many pings as the connection takes.
+    pub floods: bool,
+    pinged_at: Instant,
+    /// How many bytes of a ping were sent last, if not all.
+    cut: usize,
+}
+
+/// Greets a collector that has connected: challenge, hello, first ping.
+pub fn greet(mut control: Peer, key: &PublicKey) -> Line {
     let nonce = [42; 32];
     control.send(&Challenge { nonce }.encode());
     let hello = Hello::decode(&control.next()).expect("a hello");
-    let key = PublicKey::decode(&hello.key).expect("a key");
-    let secret = EnrolmentSecret::take(&mut SECRET.clone());
-    assert!(key.signed(&hello_bytes(&nonce, &secret, &hello), &hello.signature));
-    assert_eq!((hello.slot, hello.source), (3, padded(SOURCE)));
-    let mut data = accept(&ports.data);
-    let preamble = Preamble::decode(&data.next()).expect("a preamble");
-    assert_eq!((preamble.slot, preamble.key), (3, hello.key));
-    Ready::decode(&control.next()).expect("ready");
-    Enlisted {
-        running,
+    assert_eq!(hello.key, *key.bytes());
+    let signed = hello_bytes(&nonce, &aggregator_key().public(), &hello);
+    assert!(key.signed(&signed, &hello.signature));
+    let mut line = Line {
         control,
-        data,
-        nonce,
-        hello,
+        ready: Vec::new(),
+        samples: Vec::new(),
+        pongs: 0,
+        refused: None,
+        floods: false,
+        pinged_at: Instant::now(),
+        cut: 0,
+    };
+    line.ping();
+    line
+}
+
+impl Line {
+    /// Sends a ping.
+    pub fn ping(&mut self) {
+        let clock_us = wall_us();
+        self.control.send(&Ping { clock_us }.encode());
+        self.pinged_at = Instant::now();
+    }
+
+    /// Reads what has come, and sends a ping when one is due.
+    pub fn look(&mut self) {
+        if self.floods {
+            self.flood();
+        } else if self.pinged_at.elapsed() >= PING {
+            self.ping();
+        }
+        self.read();
+    }
+
+    /// Sends as many pings as the connection takes now.
+    pub fn flood(&mut self) {
+        let pings = Ping { clock_us: 7 }.encode().repeat(1_000);
+        let sent = self.control.send_some(&pings[self.cut..]);
+        self.cut = (self.cut + sent) % Ping::BYTES;
+    }
+
+    /// Reads what has come.
+    fn read(&mut self) {
+        while let Some(head) = self.control.got().first_chunk() {
+            let kind = FrameKind::decode(head).expect("a frame");
+            if self.control.got().len() < kind.bytes() {
+                return;
+            }
+            let next = "the frame has come";
+            match kind {
+                FrameKind::Ready => {
+                    let ready = Ready::decode(&self.control.take().expect(next));
+                    let ready = ready.expect("ready");
+                    assert_eq!(ready.slot, SLOT);
+                    self.ready.push(ready);
+                }
+                FrameKind::Sample => {
+                    let sample = Sample::decode(&self.control.take().expect(next));
+                    self.samples.push(sample.expect("a sample"));
+                }
+                FrameKind::Pong => {
+                    Pong::decode(&self.control.take().expect(next)).expect("a pong");
+                    self.pongs += 1;
+                }
+                FrameKind::Refusal => {
+                    let refusal = Refusal::decode(&self.control.take().expect(next));
+                    self.refused = Some(refusal.expect("a refusal").reason);
+                }
+                kind => panic!("a collector sent {kind:?}"),
+            }
+        }
+    }
+
+    /// The records of one round that have come.
+    pub fn records(&self, start_us: u64) -> Vec<Record> {
+        let of_round = self.samples.iter();
+        let of_round = of_round.filter(|sample| sample.start_us == start_us);
+        of_round.map(|sample| sample.record).collect()
+    }
+
+    /// Waits until the collector says that it is ready under these terms.
+    pub fn until_ready(&mut self, digest: [u8; 32]) {
+        eventually("the collector is ready", || {
+            self.look();
+            let newest = self.ready.last()?;
+            (newest.terms_digest == digest).then_some(())
+        });
     }
 }
 
+/// A round that was answered.
+pub struct Answered {
+    /// Its start.
+    pub start_us: u64,
+    /// The records of its samples.
+    pub records: Vec<Record>,
+}
+
+impl Answered {
+    /// Whether no sample is missing.
+    pub fn is_whole(&self) -> bool {
+        self.records.iter().all(|record| record.price.is_ok())
+    }
+}
+
+/// A collector that the test's aggregator has let in.
+pub struct Enlisted {
+    /// The ports of the aggregator.
+    pub ports: Ports,
+    /// The collector.
+    pub child: Child,
+    /// Its control connection.
+    pub line: Line,
+}
+
+/// Starts a collector, and lets it in. It has no roster yet.
+pub fn enlist(exchange_url: &str) -> Enlisted {
+    let ports = ports();
+    let mut child = Child::start(&ports, exchange_url);
+    child.introduce();
+    let line = greet(accept(&ports.control), &child.key);
+    let mut enlisted = Enlisted { ports, child, line };
+    enlisted.line.until_ready([0; 32]);
+    enlisted
+}
+
+/// The same with terms that hold from now on.
+pub fn enlist_under(
+    exchange_url: &str,
+    samples: u32,
+    interval: &str,
+    period: &str,
+) -> (Enlisted, Terms) {
+    let mut enlisted = enlist(exchange_url);
+    let terms = charter(&enlisted.child.key, samples, interval, period);
+    enlisted.child.hand_terms(0, &terms);
+    enlisted.line.until_ready(terms.digest());
+    (enlisted, terms)
+}
+
 impl Enlisted {
-    /// A valid round of two samples, which starts late enough to be read in time.
-    pub fn round(&self) -> RoundFrame {
-        self.signed(wall_us() + 4_000_000, 2, 20_000)
+    /// Reads what has come on all connections. The collector must still run.
+    pub fn look(&mut self) {
+        assert!(!self.child.running.ended(), "the collector has ended");
+        self.line.look();
+        self.ports.look(&self.child.key);
     }
 
-    /// A round that the aggregator signed.
-    pub fn signed(&self, start_us: u64, samples: u32, interval_us: u64) -> RoundFrame {
-        let round = RoundFrame {
-            start_us,
-            interval_us,
-            samples,
-            terms_digest: [8; 32],
-            signature: [0; 64],
-        };
-        self.seal(round, &aggregator_key())
+    /// Waits for the next connection, and lets it in.
+    pub fn welcome_again(&mut self) {
+        self.line = greet(accept(&self.ports.control), &self.child.key);
     }
 
-    /// Signs a round with this key.
-    pub fn seal(&self, mut round: RoundFrame, key: &SecretKey) -> RoundFrame {
-        round.signature = key.sign(&round_bytes(&self.nonce, &self.hello.signature, &round));
-        round
-    }
-
-    /// Waits for all samples of a round and for the answer.
-    pub fn answers(&mut self, round: &RoundFrame) {
-        for index in 0..round.samples {
-            let sample = Sample::decode(&self.control.next()).expect("a sample");
-            let found = (sample.start_us, sample.record.index);
-            assert_eq!(found, (round.start_us, index));
+    /// Waits for the answer of a round under these terms after `after_us`, and checks it against its samples.
+    pub fn answer_after(&mut self, after_us: u64, terms: &Terms) -> Answered {
+        let (digest, samples) = (terms.digest(), terms.schedule.samples as usize);
+        let mut rounds: BTreeMap<u64, [u8; Observation::BYTES]> = BTreeMap::new();
+        let (start_us, bytes) = eventually("an answer with all its samples", || {
+            self.look();
+            let frames = self.ports.frames.iter();
+            let under = frames.filter(|frame| frame.tag == tag(&digest));
+            rounds.extend(under.map(|frame| (frame.start_us, frame.observation)));
+            let mut later = rounds.range(after_us + 1..);
+            let told = later.find(|(start_us, _)| self.line.records(**start_us).len() == samples);
+            told.map(|(start_us, bytes)| (*start_us, *bytes))
+        });
+        let records = self.line.records(start_us);
+        let schedule = &terms.schedule;
+        assert!(schedule.is_start(start_us), "{start_us} is no start");
+        for (index, record) in records.iter().enumerate() {
+            assert_eq!(terms.check_record(index as u32, record), Ok(()));
         }
-        Observation::decode(&self.data.next()).expect("an observation");
+        let observation = Observation::decode(&bytes).expect("an observation");
+        let context = ObservationContext {
+            terms_digest: &digest,
+            slot: SLOT,
+            start_us,
+            samples_digest: &samples_digest(&records),
+        };
+        let bits = observation.answer.to_bits();
+        let signed = observation_bytes(&context, bits, observation.timestamp_us);
+        assert!(self.child.key.signed(&signed, &observation.signature));
+        let due = answer(&records, start_us, schedule.interval_us, terms.sample_rule);
+        assert_eq!((observation.answer, observation.timestamp_us), due);
+        Answered { start_us, records }
     }
 
-    /// Sends these bytes. The collector must refuse them for `reason`, end, and sign nothing.
-    pub fn refuses(mut self, bytes: &[u8], reason: Reject) {
-        self.control.send(bytes);
-        assert_eq!(self.control.refusal(), reason);
-        self.data.until_ended();
-        assert_eq!(self.data.got(), [0u8; 0], "nothing was signed");
-        let done = self.running.finish();
-        let line = format!("collector 3: refused a frame of the aggregator: {reason}; ");
-        assert_eq!(done.code, Some(1));
-        assert!(done.stderr.starts_with(&line), "{}", done.stderr);
+    /// Waits for the answer of a round that is yet to start.
+    pub fn answer(&mut self, terms: &Terms) -> Answered {
+        self.answer_after(wall_us(), terms)
+    }
+
+    /// Waits for a round without a missing sample. On a busy machine, some rounds may have missing ones.
+    pub fn whole_answer(&mut self, terms: &Terms) -> Answered {
+        let mut after_us = wall_us();
+        eventually("a round whose samples all have prices", || {
+            let answered = self.answer_after(after_us, terms);
+            after_us = answered.start_us;
+            answered.is_whole().then_some(answered)
+        })
     }
 }
