@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod flags;
 pub mod history;
 pub mod keys;
+pub mod roster;
 pub mod source;
 pub mod system;
 pub mod wire;

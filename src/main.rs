@@ -3,13 +3,14 @@
 use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
-    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, RUN,
-    VERIFY,
+    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER,
+    RUN, VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
+use rsoracle::system::now::wall_us;
 use rsoracle::system::{file, resolve, screen, stream};
-use rsoracle::{aggregator, collector, doctor, embedded, history, keys};
+use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::terms::Terms;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
@@ -68,12 +69,11 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         }
         "run" => run(rest),
         "aggregate" => aggregate(rest),
-        "collect" => {
-            let config = cli::collect::read(&args::parse(&COLLECT, rest)?, terms)?;
-            let role = config.role();
-            collector::run(&config)
-                .map(|()| 0)
-                .map_err(|error| Failure::Error(role, error))
+        "collect" => collect(rest),
+        "roster" => {
+            let given = args::parse(&ROSTER, rest)?;
+            let settings = roster::settings::RosterSettings::from_flags(&given, wall_us())?;
+            roster::run(&settings).map_err(|error| Failure::Error("roster".to_owned(), error))
         }
         "exchange" => {
             let settings = embedded::ExchangeSettings::from_flags(&args::parse(&EXCHANGE, rest)?)?;
@@ -154,6 +154,17 @@ fn aggregate(words: &[String]) -> Result<u8, Failure> {
     aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
 }
 
+fn collect(words: &[String]) -> Result<u8, Failure> {
+    let given = args::parse(&COLLECT, words)?;
+    let config = cli::collect::read(&given, terms)?;
+    let role = config.role();
+    if given.has("check") {
+        return show_or_fail(&role, roster::charge(&config));
+    }
+    let done = collector::run(&config).map(|()| 0);
+    done.map_err(|error| Failure::Error(role, error))
+}
+
 /// The terms in a roster file.
 fn terms(path: &str) -> Result<Terms, Usage> {
     let advice = "--roster names a file such as 'rsoracle run --write-roster FILE' writes";
@@ -214,7 +225,11 @@ fn help_page(topic: Option<&String>) -> Result<String, Usage> {
         let commands = COMMANDS.map(|command| (args::call(command), command.job));
         let others = others.map(|(call, job)| (call.to_owned(), job));
         for (call, job) in commands.into_iter().chain(others) {
-            let first = format!("  rsoracle {call:<18}");
+            let mut first = format!("  rsoracle {call:<18}");
+            if first.chars().count() > 29 {
+                page.push_str(&format!("{first}\n"));
+                first = " ".repeat(29);
+            }
             page.push_str(&args::wrapped(&first, 30, job, columns));
         }
         page.push_str("\nExample:\n  rsoracle run --source embedded:BTCUSDT\n");

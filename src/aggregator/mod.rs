@@ -5,7 +5,7 @@
 //! (`sweep`) and sleeps in between (`nap`).
 //! Invariant: only fixed-width frames come in, never TLS, WebSocket or JSON from outside. No peer's silence, slowness or
 //! garbage moves a deadline or a price.
-//! Uses: keys, proof, system, verify, wire. Used by: cli, doctor, main.
+//! Uses: keys, proof, roster, system, verify, wire. Used by: cli, doctor, main.
 
 pub mod agreed;
 pub mod book;

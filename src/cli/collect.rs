@@ -13,7 +13,7 @@ use std::net::Ipv6Addr;
 /// Flags that go with `--tether` only.
 const CHILD: [&str; 4] = ["slot", "source", "control", "data"];
 /// Flags that go with `--roster` only.
-const BY_HAND: [&str; 2] = ["aggregator", "state"];
+const BY_HAND: [&str; 3] = ["aggregator", "state", "check"];
 
 /// Reads the flags of [`crate::flags::tables::COLLECT`]. `terms` reads the roster in a file.
 pub fn read(given: &Given, terms: impl Fn(&str) -> Result<Terms, Usage>) -> Result<Collect, Usage> {

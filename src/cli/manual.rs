@@ -34,6 +34,13 @@ fn is_path(name: &str) -> bool {
     name.contains("FILE") || name.contains("DIR")
 }
 
+/// The words that a command takes first, if it takes one of several: its operands begin with them.
+fn actions(command: &Command) -> Option<String> {
+    let first = command.operands.split(' ').next();
+    let words = first.filter(|words| words.contains('|'));
+    words.map(|words| words.replace('|', " "))
+}
+
 /// Text, escaped so that roff shows it literally (groff_char(7)).
 fn roff(text: &str) -> String {
     let letter = |letter| match letter {
@@ -114,8 +121,10 @@ fn notes(notes: &str) -> String {
 fn bash() -> String {
     let arm = |command: &Command| {
         let flags = command.flags.iter().map(|flag| format!(" --{}", flag.name));
-        let flags = flags.collect::<String>();
-        format!("        *:{}:-*) words='{flags}' ;;\n", command.name)
+        let (name, flags) = (command.name, flags.collect::<String>());
+        let actions = actions(command)
+            .map(|words| format!("        2:{name}:[^-]*|2:{name}:) words='{words}' ;;\n"));
+        actions.unwrap_or_default() + &format!("        *:{name}:-*) words='{flags}' ;;\n")
     };
     let (names, arms) = (names(), COMMANDS.map(arm).concat());
     format!(
@@ -166,7 +175,12 @@ fn zsh() -> String {
             "" => String::new(),
             name => word(format!("*:{}:{}", plain(name), action(name))),
         };
-        format!("    {}) _arguments{options}{operands} ;;\n", command.name)
+        let actions = actions(command).map(|words| word(format!("1:action:({words})")));
+        let actions = actions.unwrap_or_default();
+        format!(
+            "    {}) _arguments{options}{actions}{operands} ;;\n",
+            command.name
+        )
     };
     let job = |command: &Command| word(format!("{}:{}", command.name, plain(command.job)));
     let (jobs, arms) = (COMMANDS.map(job).concat(), COMMANDS.map(arm).concat());
@@ -208,8 +222,17 @@ fn fish() -> String {
             true => format!("{begin} -F\n"),
             false => String::new(),
         };
-        let job = text(command.job);
-        format!("complete -c rsoracle -n __fish_use_subcommand -a {name} -d {job}\n{paths}{flags}")
+        let actions = actions(command).map(|words| {
+            let none = format!("; and not __fish_seen_subcommand_from {words}'");
+            format!(
+                "{} -a '{words}'\n",
+                begin.replacen(&format!("{name}'"), &format!("{name}{none}"), 1)
+            )
+        });
+        let (job, actions) = (text(command.job), actions.unwrap_or_default());
+        format!(
+            "complete -c rsoracle -n __fish_use_subcommand -a {name} -d {job}\n{actions}{paths}{flags}"
+        )
     };
     format!(
         "complete -c rsoracle -f\n\

@@ -6,13 +6,10 @@
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{DIVERSE, source_for};
+use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::source::{Source, capitals, market_of};
 use crate::system::limits::COLLECTORS_MAX;
-use rsoracle_proof::source::quote_of;
 use std::collections::BTreeSet;
-
-/// Currencies that the built-in rosters accept for USD.
-const DOLLARS: [&str; 2] = ["USDC", "USDT"];
 
 /// The sources of a run, before they are assigned to slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,25 +103,15 @@ fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static
     Ok(("sources", kinds.to_vec(), &DOLLARS))
 }
 
-/// Checks that a source prices the feed's base, in the feed's currency or an accepted one. The error says what to change.
+/// Checks that a source is the market of a feed. The error says what to change.
 fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Result<(), String> {
-    let Some((base, quote)) = market_of(feed) else {
-        return Ok(());
-    };
-    let taken = |quote: &str| source.prices(base, quote);
-    let (name, other) = (&source.name, quote_of(&source.name));
-    let dollar = |quote: &str| quote == "USD" || DOLLARS.contains(&quote);
-    let recorded = source.embedded && dollar(quote) && dollar(other);
-    let accepted = accepted.iter().any(|quote| taken(quote));
-    if taken(quote) || accepted || (recorded && taken(other)) {
-        Ok(())
-    } else if taken(other) {
-        Err(format!(
-            "{name} is priced in {other}, --feed {feed} in {quote}; to accept {other} for {quote}, add --accept-quote {other}"
-        ))
-    } else {
-        Err(format!(
-            "{name} does not price {base} in {quote}, as --feed {feed} requires, nor in a currency that --accept-quote names"
-        ))
-    }
+    let name = &source.name;
+    market::check(source, feed, accepted).map_err(|mismatch| match mismatch {
+        Mismatch::Quote { other, own } => format!(
+            "{name} is priced in {other}, --feed {feed} in {own}; to accept {other} for {own}, add --accept-quote {other}"
+        ),
+        Mismatch::Market { base, own } => format!(
+            "{name} does not price {base} in {own}, as --feed {feed} requires, nor in a currency that --accept-quote names"
+        ),
+    })
 }

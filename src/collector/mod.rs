@@ -5,7 +5,7 @@
 //! one write. Of a stream, the collector takes the newest price known at the instant.
 //! Invariant: a collector signs at most one answer per round start, and starts strictly increase. A child of `rsoracle run` ends
 //! when its parent ends, however that died; any other collector does not end by itself.
-//! Uses: exchange, keys, proof, source, system, verify, wire. Used by: cli, flags, main.
+//! Uses: exchange, keys, proof, source, system, verify, wire. Used by: cli, flags, main, roster.
 
 mod charge;
 mod complaints;

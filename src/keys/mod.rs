@@ -3,7 +3,7 @@
 //! Invariant: the commands print public keys only. No key file is ever overwritten. What only reads a key, as a collector does,
 //! reaches `file` and `secret` alone.
 //!
-//! Uses: proof, system, verify, wire. Used by: aggregator, collector, main.
+//! Uses: proof, system, verify, wire. Used by: aggregator, collector, main, roster.
 
 pub mod file;
 pub mod secret;

@@ -1,12 +1,13 @@
 //! Reads the roster file: the terms of a feed, which everybody holds, and with them whose signatures count. The roster itself is
 //! in [`crate::terms`], so that whoever only compares one need not reach this reader.
 //!
-//! Invariant: every roster that [`Roster::parse`] returns is consistent ([`Terms::check`]), and no key is weak, so that nobody
-//! without the key can sign for it.
+//! Invariant: every roster that [`Roster::parse`] returns is consistent ([`Terms::check`]), no key is weak, so that nobody
+//! without the key can sign for it, and every seat that has a signature was signed by its key.
 
 use crate::aggregate::Rule;
+use crate::bytes::padded;
 use crate::duration::duration_us;
-use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX, TIME_US_MAX};
+use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX, TIME_US_MAX};
 use crate::schedule::Schedule;
 use crate::seal::{PublicKey, unhex};
 use crate::source::{check_feed, check_source};
@@ -15,7 +16,11 @@ use crate::terms::{Seat, Terms};
 use crate::toml::{self, Entry, Section, Wrong};
 use crate::utc::{utc_text, utc_us};
 use alloc::borrow::ToOwned;
+use alloc::string::String;
 use alloc::vec::Vec;
+
+/// The context of a seat, NUL-padded to 32 bytes.
+pub const CONTEXT_SEAT: &str = "rsoracle 2 seat";
 
 impl Roster {
     /// Parses a roster file. Errors name the line and the key.
@@ -76,10 +81,6 @@ fn terms(section: &Section, seats: Vec<Seat>) -> Result<Terms, Wrong> {
         Ok(us) if us <= TIME_US_MAX => Ok(us),
         _ => Err("it takes a duration, as in 10s"),
     };
-    let instant = |text: &str| {
-        let us = utc_us(text).filter(|us| utc_text(*us)[..19] == text[..19]);
-        us.ok_or("it takes a time, as in 2026-12-01T00:00:00Z")
-    };
     Ok(Terms {
         feed: feed.to_owned(),
         rule: read(entry("rule")?, |text| {
@@ -97,8 +98,8 @@ fn terms(section: &Section, seats: Vec<Seat>) -> Result<Terms, Wrong> {
             samples: entry("samples")?.whole(1..=SAMPLES_MAX)?,
             interval_us: read(entry("interval")?, duration)?,
             period_us: read(entry("period")?, duration)?,
-            first_start_us: read(entry("first_start")?, instant)?,
-            end_us: unless_empty(entry("end")?, instant)?,
+            first_start_us: read(entry("first_start")?, instant_us)?,
+            end_us: unless_empty(entry("end")?, instant_us)?,
         },
         seats,
     })
@@ -121,21 +122,44 @@ fn seats(sections: &[Section]) -> Result<Vec<Seat>, Wrong> {
                 ),
             ));
         }
-        section.only(&["key", "sources"])?;
-        let sources = section.required("sources")?;
-        let toml::Value::List(names) = &sources.value else {
-            return Err(sources.wrong("it takes a list with the source of the feed"));
-        };
-        let [source] = &names[..] else {
-            return Err(sources.wrong("it takes one source, since there is one feed"));
-        };
-        check_source(source).map_err(|right| sources.wrong(format!("it takes {right}")))?;
-        Ok(Seat {
-            key: unless_empty(section.required("key")?, public_key)?,
-            source: source.clone(),
-        })
+        parse_seat(section)
     };
     sections.iter().enumerate().map(seat).collect()
+}
+
+/// Parses the section of a seat. A seat without `signature` is fine; one with a wrong signature is refused.
+pub fn parse_seat(section: &Section) -> Result<Seat, Wrong> {
+    section.only(&["key", "sources", "signature"])?;
+    let sources = section.required("sources")?;
+    let toml::Value::List(names) = &sources.value else {
+        return Err(sources.wrong("it takes a list with the source of the feed"));
+    };
+    let [source] = &names[..] else {
+        return Err(sources.wrong("it takes one source, since there is one feed"));
+    };
+    check_source(source).map_err(|right| sources.wrong(format!("it takes {right}")))?;
+    let key = unless_empty(section.required("key")?, public_key)?;
+    if let Some(entry) = section.get("signature") {
+        let right = "it takes a signature: 128 lower-case hexadecimal digits";
+        let signature = read(entry, |text| unhex(text).ok_or(right))?;
+        let signed = |key: &PublicKey| key.signed(&seat_bytes(key, names), &signature);
+        if !key.as_ref().is_some_and(signed) {
+            return Err(entry.wrong("it is not this key's signature over this key and these sources: one of them was changed, or somebody else signed"));
+        }
+    }
+    Ok(Seat {
+        key,
+        source: source.clone(),
+    })
+}
+
+/// The bytes that the signature of a seat covers: context, key, number of sources, and each source at a fixed width.
+pub fn seat_bytes(key: &PublicKey, sources: &[String]) -> Vec<u8> {
+    let mut bytes = padded::<32>(CONTEXT_SEAT).to_vec();
+    bytes.extend(key.bytes());
+    bytes.extend((sources.len() as u16).to_be_bytes());
+    bytes.extend(sources.iter().flat_map(|it| padded::<SOURCE_BYTES_MAX>(it)));
+    bytes
 }
 
 /// The value of a text, by `parse`, whose error says what would be right.
@@ -154,6 +178,12 @@ fn unless_empty<T>(
     } else {
         read(entry, parse).map(Some)
     }
+}
+
+/// Parses an instant of a schedule into microseconds since the Unix epoch. The error describes valid instants.
+pub fn instant_us(text: &str) -> Result<u64, &'static str> {
+    let us = utc_us(text).filter(|us| utc_text(*us)[..19] == text[..19]);
+    us.ok_or("it takes a time, as in 2026-12-01T00:00:00Z")
 }
 
 fn public_key(text: &str) -> Result<PublicKey, &'static str> {
@@ -242,6 +272,37 @@ mod tests {
             (odd.seats[3].source.as_str(), odd.seats[2].key),
             ("new-exchange:xbt.usd", None)
         );
+    }
+
+    /// The line of a slot's signature, by the key of a seed, over the seat of another.
+    fn signature(seed: u8, seat: u8, source: &str) -> String {
+        let bytes = seat_bytes(&key(seat), &[source.into()]);
+        let signature = SecretKey::from_seed(&[seed; 32]).sign(&bytes);
+        format!("signature = \"{}\"\n", hex(&signature))
+    }
+
+    #[test]
+    fn a_seat_may_be_signed_by_its_key_and_no_signature_is_part_of_the_terms() {
+        let bytes = seat_bytes(&key(1), &["a:b".into(), "c:d".into()]);
+        assert_eq!(bytes.len(), 32 + 32 + 2 + 2 * 32);
+        assert!(bytes.starts_with(b"rsoracle 2 seat\0") && bytes[64..66] == [0, 2]);
+        let text = roster(2) + &signature(1, 1, "binance:BTCUSDC");
+        assert_eq!(Roster::parse(&text), Roster::parse(&roster(2)));
+        let other = "not this key's signature";
+        for (line, says) in [
+            (signature(0, 1, "binance:BTCUSDC"), other),
+            (signature(1, 0, "binance:BTCUSDC"), other),
+            (signature(1, 1, "binance:BTCUSDT"), other),
+            ("signature = \"\"\n".into(), "128 lower-case"),
+            ("signature = 7\n".into(), "double quotes"),
+        ] {
+            let wrong = Roster::parse(&(roster(2) + &line)).unwrap_err();
+            assert_eq!((wrong.line, wrong.key.as_str()), (20, "signature"));
+            assert!(wrong.text.contains(says), "{wrong}");
+        }
+        // Nobody signs without a key.
+        let text = text.replacen(&hex(key(1).bytes()), "", 1);
+        assert!(Roster::parse(&text).unwrap_err().text.contains(other));
     }
 
     #[test]

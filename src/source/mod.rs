@@ -4,7 +4,9 @@
 //! Invariant: a source that is parsed here has a name that the proof crate accepts. Which exchange and currency a name means is
 //! decided there, since reports are proved by it.
 //!
-//! Uses: proof. Used by: cli, collector, doctor, embedded, exchange, flags.
+//! Uses: proof. Used by: cli, collector, doctor, embedded, exchange, flags, roster.
+
+pub mod market;
 
 use rsoracle_proof::limits::SOURCE_BYTES_MAX;
 

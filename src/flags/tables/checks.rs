@@ -1,6 +1,6 @@
-//! The tables of the commands that neither run, sample nor imitate anything.
+//! The tables of the commands that neither make prices nor sample.
 
-use super::{CA_FILE, ENDPOINT, PROXY, flag};
+use super::{CA_FILE, ENDPOINT, PROXY, SAMPLE_RULE, flag, list};
 use crate::flags::args::Command;
 
 /// `rsoracle verify`
@@ -9,6 +9,9 @@ pub static VERIFY: Command = Command {
     job: "verifies reports offline: their form, signatures and prices, and who signed them",
     notes: "A FILE holds what 'run --journal' keeps or a single 'run --json' prints; with --published, what 'run --every … --json' \
             prints. '-' is standard input.\n\
+            Of several files by different aggregators, the reports of each round are pooled: it says where they differ and why, and \
+            the price that all answers give. A collector that told them different answers lied. The proof is printed, and the exit \
+            code is 1.\n\
             Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older \
             than --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.",
     example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
@@ -43,7 +46,7 @@ pub static VERIFY: Command = Command {
             "json",
             "",
             "",
-            "Print one JSON object per file instead of sentences.",
+            "Print one JSON object per file, and one about the pool, instead of sentences.",
         ),
     ],
 };
@@ -150,4 +153,218 @@ pub static MANUAL: Command = Command {
     operands: "DIR",
     groups: &[],
     flags: &[],
+};
+
+/// `rsoracle roster`
+pub static ROSTER: Command = Command {
+    name: "roster",
+    job: "makes a roster of several operators' collectors; checks and shows rosters",
+    notes: "What it does:\n\
+            \x20 new FEED        print a draft: the terms of a feed, without slots\n\
+            \x20 seat            sign a seat with a collector's key, and print it\n\
+            \x20 assemble DRAFT SEAT…\n\
+            \x20                 print the roster of a draft and of the seats in these files, in this order; a signed seat cannot be changed\n\
+            \x20 check FILE      check the roster: its seats' signatures, its schedule, its sources, and what it survives\n\
+            \x20 show FILE       show the roster: its digests, its terms in words, its slots as a table\n\
+            Whoever takes part compares the roster digest with the others'.\n\
+            Exit codes: 0 done or sound, 1 not, 2 usage.",
+    example: "rsoracle roster check roster.toml --key slot-4.key",
+    operands: "new|seat|assemble|check|show [FILE…]",
+    groups: &[
+        ("new and assemble", "number previous"),
+        (
+            "new",
+            "rule sample-rule min-exchanges max-age max-spread samples interval every first-start end",
+        ),
+        ("seat", "source"),
+        ("seat and check", "key"),
+        ("check", "accept-quote"),
+        ("new, seat and assemble", "out"),
+    ],
+    flags: &[
+        flag(
+            "number",
+            "N",
+            "",
+            "The roster's number. The default is 1, or the draft's.",
+        ),
+        flag(
+            "previous",
+            "DIGEST",
+            "",
+            "Digest of the roster before it, in 64 hexadecimal digits.",
+        ),
+        flag(
+            "rule",
+            "RULE",
+            "trimmed-mean",
+            "How the collectors' prices are combined: trimmed-mean, median or mean.",
+        ),
+        SAMPLE_RULE,
+        flag(
+            "min-exchanges",
+            "N",
+            "1",
+            "A price needs collectors' prices from at least this many exchanges.",
+        ),
+        flag(
+            "max-age",
+            "DURATION",
+            "",
+            "Greatest age of a sample, where the exchange gives a time. The default is each exchange's own limit.",
+        ),
+        flag(
+            "max-spread",
+            "PERCENT",
+            "",
+            "A price is withheld if the prices that it is made of differ by more than this.",
+        ),
+        flag("samples", "N", "10", "Samples per round and collector."),
+        flag(
+            "interval",
+            "DURATION",
+            "1s",
+            "Time from one sample to the next.",
+        ),
+        flag(
+            "every",
+            "DURATION",
+            "10s",
+            "Period: time from one round's start to the next; 0s for a single round.",
+        ),
+        flag(
+            "first-start",
+            "TIME",
+            "",
+            "Start of the first round, such as 2026-12-01T00:00:00Z. The default is the next full minute.",
+        ),
+        flag(
+            "end",
+            "TIME",
+            "",
+            "No round starts at this time or later. The default is no end.",
+        ),
+        flag(
+            "source",
+            "EXCHANGE:SYMBOL",
+            "",
+            "What the collector watches, such as kraken:BTC/USD.",
+        ),
+        flag(
+            "key",
+            "FILE",
+            "",
+            "Secret key of a collector, made by 'rsoracle keygen'. seat signs with it; check says which slot has it.",
+        ),
+        list(
+            "accept-quote",
+            "CURRENCY",
+            "",
+            "Accept sources in this currency as if it were the feed's. For a feed in USD, USDC and USDT are accepted.",
+        ),
+        flag(
+            "out",
+            "FILE",
+            "",
+            "Write to this file instead of standard output; with assemble, print the digests.",
+        ),
+    ],
+};
+
+/// `rsoracle exchange`
+pub static EXCHANGE: Command = Command {
+    name: "exchange",
+    job: "runs the embedded exchange: it imitates every supported exchange with recorded trades",
+    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, \
+            /gemini, /crypto.com, /okx and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
+            Faults: [DIALECT/]NAME[:VALUE][@K|@K..]\n\
+            DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a \
+            stream: the K-th price), and @K.. to the K-th and all later ones. Without either it applies to all.\n\
+            \x20 drop            close the connection instead of answering\n\
+            \x20 hang            send nothing more on this connection, not even pongs\n\
+            \x20 mute            streams: send no more prices on this connection, but everything else\n\
+            \x20 garbage         answer with text that is not JSON\n\
+            \x20 wrong-id        answer with another id; not in streams\n\
+            \x20 wrong-symbol    answer with another symbol\n\
+            \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
+            \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
+            \x20 quote:BID:ASK   send these texts as best bid and best ask\n\
+            \x20 stale:DURATION  streams: send timestamps that are this old\n\
+            \x20 old-first:DURATION\n\
+            \x20                 streams: the same for the first price only, as in an old snapshot\n\
+            \x20 large           answer with a message of 20 MB\n\
+            \x20 reconnect       announce the end of the connection if this exchange does so, and end it a second later\n\
+            \x20 maintenance     streams: announce maintenance and send no prices (kraken, bitfinex), or close the connection\n\
+            \x20 status:429:DURATION, status:418:DURATION\n\
+            \x20                 answer with this error, and a 'retryAfter' that far in the future; not in streams\n\
+            \x20 upgrade:CODE, upgrade:CODE:SECONDS\n\
+            \x20                 refuse the WebSocket upgrade with this HTTP status (451, 403, 418, 429, 503) and this 'Retry-After'\n\
+            \x20 ping            send a ping with a payload before answering, and answer only after the pong\n\
+            \x20 slow:DURATION   answer this much later",
+    example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
+    operands: "",
+    groups: &[],
+    flags: &[
+        flag(
+            "listen",
+            "ADDRESS:PORT",
+            "127.0.0.1:9443",
+            "Address to listen on; port 0 takes a free one.",
+        ),
+        flag(
+            "tape",
+            "FILE",
+            "",
+            "Replay this price tape instead of the built-in one.",
+        ),
+        flag(
+            "speed",
+            "FACTOR",
+            "1",
+            "Speed of the replay; 2 is twice as fast as recorded.",
+        ),
+        flag(
+            "keep-alive",
+            "DURATION",
+            "",
+            "Send heartbeats and pings this often, and close idle connections after three times as long. The default is each exchange's own period.",
+        ),
+        flag(
+            "rate",
+            "N",
+            "",
+            "Streams send the tape's price N times a second, instead of only when it changes.",
+        ),
+        list("fault", "FAULT", "", "Misbehave: one of the faults above."),
+        flag(
+            "cert",
+            "FILE",
+            "",
+            "Certificate chain (PEM); enables TLS. Needs --key.",
+        ),
+        flag(
+            "key",
+            "FILE",
+            "",
+            "Private key of the certificate (PEM, PKCS #8).",
+        ),
+        flag(
+            "clock-offset",
+            "DURATION",
+            "0ms",
+            "How far the exchange's clock is ahead of this machine's; -3s is behind.",
+        ),
+        flag(
+            "poll",
+            "DURATION",
+            "2ms",
+            "Longest pause between two checks of the connections; 0ms checks without pause.",
+        ),
+        flag(
+            "until-eof",
+            "",
+            "",
+            "End when standard input, a socket, is closed, so that the exchange ends with its parent.",
+        ),
+    ],
 };

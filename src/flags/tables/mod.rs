@@ -6,7 +6,7 @@
 
 mod checks;
 
-pub use checks::{DOCTOR, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, VERIFY};
+pub use checks::{DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY};
 
 use crate::flags::args::{Command, Flag};
 
@@ -352,6 +352,12 @@ pub static COLLECT: Command = Command {
     flags: &[
         flag("roster", "FILE", "", "The roster, whose terms are signed."),
         flag(
+            "check",
+            "",
+            "",
+            "With --roster: print the slot, the source, the digests and the schedule, and start nothing.",
+        ),
+        flag(
             "key",
             "FILE",
             "",
@@ -395,106 +401,8 @@ pub static COLLECT: Command = Command {
     ],
 };
 
-/// `rsoracle exchange`
-pub static EXCHANGE: Command = Command {
-    name: "exchange",
-    job: "runs the embedded exchange: it imitates every supported exchange with recorded trades",
-    notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, \
-            /gemini, /crypto.com, /okx and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
-            Faults: [DIALECT/]NAME[:VALUE][@K|@K..]\n\
-            DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a \
-            stream: the K-th price), and @K.. to the K-th and all later ones. Without either it applies to all.\n\
-            \x20 drop            close the connection instead of answering\n\
-            \x20 hang            send nothing more on this connection, not even pongs\n\
-            \x20 mute            streams: send no more prices on this connection, but everything else\n\
-            \x20 garbage         answer with text that is not JSON\n\
-            \x20 wrong-id        answer with another id; not in streams\n\
-            \x20 wrong-symbol    answer with another symbol\n\
-            \x20 price:TEXT      answer with this text as the price (NaN, 0, -1, 1e400, nothing, abc)\n\
-            \x20 scale:FACTOR    answer with the price times this factor: a lie\n\
-            \x20 quote:BID:ASK   send these texts as best bid and best ask\n\
-            \x20 stale:DURATION  streams: send timestamps that are this old\n\
-            \x20 old-first:DURATION\n\
-            \x20                 streams: the same for the first price only, as in an old snapshot\n\
-            \x20 large           answer with a message of 20 MB\n\
-            \x20 reconnect       announce the end of the connection if this exchange does so, and end it a second later\n\
-            \x20 maintenance     streams: announce maintenance and send no prices (kraken, bitfinex), or close the connection\n\
-            \x20 status:429:DURATION, status:418:DURATION\n\
-            \x20                 answer with this error, and a 'retryAfter' that far in the future; not in streams\n\
-            \x20 upgrade:CODE, upgrade:CODE:SECONDS\n\
-            \x20                 refuse the WebSocket upgrade with this HTTP status (451, 403, 418, 429, 503) and this 'Retry-After'\n\
-            \x20 ping            send a ping with a payload before answering, and answer only after the pong\n\
-            \x20 slow:DURATION   answer this much later",
-    example: "rsoracle exchange --listen 127.0.0.1:9443 --fault garbage@3",
-    operands: "",
-    groups: &[],
-    flags: &[
-        flag(
-            "listen",
-            "ADDRESS:PORT",
-            "127.0.0.1:9443",
-            "Address to listen on; port 0 takes a free one.",
-        ),
-        flag(
-            "tape",
-            "FILE",
-            "",
-            "Replay this price tape instead of the built-in one.",
-        ),
-        flag(
-            "speed",
-            "FACTOR",
-            "1",
-            "Speed of the replay; 2 is twice as fast as recorded.",
-        ),
-        flag(
-            "keep-alive",
-            "DURATION",
-            "",
-            "Send heartbeats and pings this often, and close idle connections after three times as long. The default is each exchange's own period.",
-        ),
-        flag(
-            "rate",
-            "N",
-            "",
-            "Streams send the tape's price N times a second, instead of only when it changes.",
-        ),
-        list("fault", "FAULT", "", "Misbehave: one of the faults above."),
-        flag(
-            "cert",
-            "FILE",
-            "",
-            "Certificate chain (PEM); enables TLS. Needs --key.",
-        ),
-        flag(
-            "key",
-            "FILE",
-            "",
-            "Private key of the certificate (PEM, PKCS #8).",
-        ),
-        flag(
-            "clock-offset",
-            "DURATION",
-            "0ms",
-            "How far the exchange's clock is ahead of this machine's; -3s is behind.",
-        ),
-        flag(
-            "poll",
-            "DURATION",
-            "2ms",
-            "Longest pause between two checks of the connections; 0ms checks without pause.",
-        ),
-        flag(
-            "until-eof",
-            "",
-            "",
-            "End when standard input, a socket, is closed, so that the exchange ends with its parent.",
-        ),
-    ],
-};
-
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 11] = [
-    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE,
-    &MANUAL,
+pub static COMMANDS: [&Command; 12] = [
+    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER, &EXCHANGE, &KEYGEN, &KEYS,
+    &RESOLVE, &MANUAL,
 ];

@@ -1,0 +1,104 @@
+//! Rosters between people (`rsoracle roster`): drafts, seats that their holders sign, assembling, checking and showing. The
+//! aggregator writes its own roster by `text`, the only file here that it reaches.
+//!
+//! Invariant: whoever assembles a roster cannot change a signed seat; without its holder's key, its signature does not hold any
+//! more. What is written here is only what the proof crate's own parser reads. Secret keys are read to sign a seat, or to find
+//! one's own slot, and never written.
+//!
+//! Uses: collector, flags, keys, proof, source, system, verify. Used by: aggregator, main.
+
+mod check;
+mod seat;
+pub mod settings;
+pub mod text;
+
+pub use check::charge;
+
+use crate::keys::file as key_file;
+use crate::system::file;
+use crate::system::limits::TOML_BYTES_MAX;
+use crate::system::now::wall_us;
+use check::{Read, digests, examine, read, show};
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::toml::Wrong;
+use rsoracle_verify::error::{EXIT_FAILURE, Error};
+use rsoracle_verify::files;
+use rsoracle_verify::log::printable;
+use rsoracle_verify::print;
+use settings::{Action, RosterSettings};
+
+/// The name of this command in messages.
+const ROLE: &str = "roster";
+
+/// Does what `rsoracle roster` was told. Returns the exit code.
+pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
+    let text = match &settings.action {
+        Action::New(roster) => text::render(roster.number, roster.previous, &roster.terms),
+        Action::Seat { key, source } => seat::sign(&key_file::read(key)?, &source.name),
+        Action::Assemble {
+            draft,
+            seats,
+            number,
+            previous,
+        } => {
+            let read_seat = |path: &String| {
+                let attempt = format!("cannot use the seat {path}");
+                let seat = seat::parse(&file_text(path, &attempt)?);
+                Ok((
+                    path.clone(),
+                    seat.map_err(|wrong| Error::new(attempt, wrong))?,
+                ))
+            };
+            let seats = seats
+                .iter()
+                .map(read_seat)
+                .collect::<Result<Vec<_>, Error>>()?;
+            let attempt = format!("cannot assemble a roster from the draft {draft}");
+            let text = file_text(draft, &attempt)?;
+            let text = seat::assemble(&text, &seats, *number, *previous);
+            text.map_err(|why| Error::new(attempt, why))?
+        }
+        Action::Check {
+            path,
+            key,
+            accepted,
+        } => {
+            let own = key.as_deref().map(key_of).transpose()?;
+            let text = file_text(path, &format!("cannot check the roster {path}"))?;
+            let (page, sound) = examine(&text, own.as_ref(), accepted, wall_us());
+            let verdict = if sound { "sound" } else { "NOT sound" };
+            let page = format!("{page}{}: {verdict}\n", printable(path));
+            let code = if sound { 0 } else { EXIT_FAILURE };
+            return Ok(code.max(u8::from(!print(ROLE, &page))));
+        }
+        Action::Show { path } => show(&load(path)?, wall_us()),
+    };
+    let Some(path) = &settings.out else {
+        return Ok(u8::from(!print(ROLE, &text)));
+    };
+    file::replace(path, &text)?;
+    let told = match read(&text) {
+        Ok(read) => digests(&read.roster),
+        // A draft or a seat.
+        Err(_) => String::new(),
+    };
+    Ok(u8::from(!print(ROLE, &told)))
+}
+
+/// The text of a small file.
+fn file_text(path: &str, attempt: &str) -> Result<String, Error> {
+    let bytes = files::read(path, TOML_BYTES_MAX as u64, attempt)?;
+    files::text(bytes).map_err(|why| Error::new(attempt, why))
+}
+
+/// The roster in a file.
+fn load(path: &str) -> Result<Read, Error> {
+    let attempt = format!("cannot use the roster {path}");
+    let failed = |wrong: Wrong| Error::new(&attempt, wrong);
+    read(&file_text(path, &attempt)?).map_err(failed)
+}
+
+/// The public key of a key file.
+fn key_of(path: &str) -> Result<PublicKey, Error> {
+    Ok(key_file::read(path)?.public())
+}

@@ -1,0 +1,304 @@
+//! Turns the flags and operands of `rsoracle roster` into what is to be done.
+
+use crate::flags::args::{Given, Usage};
+use crate::flags::tables::ROSTER;
+use crate::flags::values::{optional, path, sample_rule};
+use crate::source::{Source, capitals};
+use rsoracle_proof::limits::{
+    COLLECTORS_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN, ROUND_US_MAX, SAMPLES_MAX, TIME_US_MAX,
+};
+use rsoracle_proof::roster::{instant_us, ppm};
+use rsoracle_proof::schedule::Schedule;
+use rsoracle_proof::seal::unhex;
+use rsoracle_proof::source::check_feed;
+use rsoracle_proof::terms::{Roster, Terms};
+use std::collections::BTreeSet;
+
+/// What `rsoracle roster` is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RosterSettings {
+    /// What is to be done.
+    pub action: Action,
+    /// The file for the result; `None` for standard output.
+    pub out: Option<String>,
+}
+
+/// The actions of `rsoracle roster`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Write a draft: this roster, which has no slots yet.
+    New(Roster),
+    /// Sign a seat.
+    Seat {
+        /// The file of the secret key.
+        key: String,
+        /// What the collector will watch.
+        source: Source,
+    },
+    /// Put signed seats into a draft.
+    Assemble {
+        /// The file of the draft.
+        draft: String,
+        /// The files of the seats, in the order of the slots.
+        seats: Vec<String>,
+        /// The roster's number; `None` for the draft's.
+        number: Option<u64>,
+        /// The digest of the roster before it; `None` for the draft's.
+        previous: Option<[u8; 32]>,
+    },
+    /// Check a roster.
+    Check {
+        /// Its file.
+        path: String,
+        /// The file of the secret key whose slot is looked for.
+        key: Option<String>,
+        /// Currencies that are accepted for the feed's own.
+        accepted: BTreeSet<String>,
+    },
+    /// Show a roster.
+    Show {
+        /// Its file.
+        path: String,
+    },
+}
+
+/// The actions, each with the flags that go with it.
+const ACTIONS: [(&str, &str); 5] = [
+    (
+        "new",
+        "rule sample-rule min-exchanges max-age max-spread samples interval every first-start end number previous out",
+    ),
+    ("seat", "key source out"),
+    ("assemble", "number previous out"),
+    ("check", "key accept-quote"),
+    ("show", ""),
+];
+
+impl RosterSettings {
+    /// Reads the flags of [`ROSTER`]. A draft's first start is the next full minute, unless one is given.
+    pub fn from_flags(given: &Given, now_us: u64) -> Result<RosterSettings, Usage> {
+        let (action, operands) = given.operands().split_first().expect("one is required");
+        let Some((action, flags)) = ACTIONS.iter().find(|(name, _)| name == action) else {
+            let names = ACTIONS.map(|(name, _)| name).join(", ");
+            return Err(Usage(format!(
+                "'{action}' is no action of 'roster'; actions: {names}"
+            )));
+        };
+        let mut names = ROSTER.flags.iter().map(|flag| flag.name);
+        let foreign = |name: &&str| given.has(name) && flags.split(' ').all(|flag| flag != *name);
+        if let Some(name) = names.find(foreign) {
+            return Err(Usage(format!(
+                "--{name} does not go with 'roster {action}'"
+            )));
+        }
+        let one = |what| only(action, what, operands);
+        let action = match *action {
+            "new" => Action::New(draft(given, one("FEED")?, now_us)?),
+            "seat" => {
+                if let Some(first) = operands.first() {
+                    return Err(Usage(format!(
+                        "'{first}' is too many; 'roster seat' takes only flags"
+                    )));
+                }
+                let name = given.required("source")?;
+                given.required("key")?;
+                Action::Seat {
+                    key: path(given, "key")?.expect("it was given"),
+                    source: Source::parse(name)
+                        .map_err(|right| given.wrong("source", name, &right))?,
+                }
+            }
+            "assemble" => match operands {
+                [] | [_] => {
+                    return Err(Usage(
+                        "DRAFT and SEAT… are missing: rsoracle roster assemble DRAFT SEAT…".into(),
+                    ));
+                }
+                [draft, seats @ ..] => Action::Assemble {
+                    draft: draft.clone(),
+                    seats: seats.to_vec(),
+                    number: number(given)?,
+                    previous: previous(given)?,
+                },
+            },
+            "check" => Action::Check {
+                path: one("FILE")?.to_owned(),
+                key: path(given, "key")?,
+                accepted: accepted(given)?,
+            },
+            _ => Action::Show {
+                path: one("FILE")?.to_owned(),
+            },
+        };
+        Ok(RosterSettings {
+            action,
+            out: path(given, "out")?,
+        })
+    }
+}
+
+/// The only operand after an action.
+fn only<'a>(action: &str, what: &str, operands: &'a [String]) -> Result<&'a str, Usage> {
+    match operands {
+        [one] => Ok(one),
+        [] => Err(Usage(format!(
+            "{what} is missing: rsoracle roster {action} {what}"
+        ))),
+        [_, second, ..] => Err(Usage(format!(
+            "'{second}' is one too many; 'roster {action}' takes one {what}"
+        ))),
+    }
+}
+
+/// A flag's value by a parser of rosters, whose error says what would be right.
+fn read<T>(
+    given: &Given,
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, &'static str>,
+) -> Result<Option<T>, Usage> {
+    let wrong =
+        |text: &str, right: &str| given.wrong(name, text, right.trim_start_matches("it takes "));
+    let value = |text: &str| parse(text).map_err(|right| wrong(text, right));
+    given.text(name).map(value).transpose()
+}
+
+fn number(given: &Given) -> Result<Option<u64>, Usage> {
+    optional(given, "number", |given| {
+        given.number("number", 1..=i64::MAX as u64)
+    })
+}
+
+fn previous(given: &Given) -> Result<Option<[u8; 32]>, Usage> {
+    read(given, "previous", |text| {
+        unhex(text).ok_or("a roster digest: 64 lower-case hexadecimal digits")
+    })
+}
+
+/// The currencies of `--accept-quote`.
+fn accepted(given: &Given) -> Result<BTreeSet<String>, Usage> {
+    let named = given
+        .all("accept-quote")
+        .flat_map(|list| list.split(','))
+        .map(|quote| match capitals(quote) {
+            true => Ok(quote.to_owned()),
+            false => {
+                let right = "currencies in capital letters, such as USDC or USDC,USDT";
+                Err(given.wrong("accept-quote", quote, right))
+            }
+        });
+    named.collect()
+}
+
+/// The roster without slots that the flags of `roster new` describe.
+fn draft(given: &Given, feed: &str, now_us: u64) -> Result<Roster, Usage> {
+    const MINUTE_US: u64 = 60_000_000;
+    check_feed(feed)
+        .map_err(|right| Usage(format!("{feed:?} is no name of a feed; it takes {right}")))?;
+    let next_minute_us = (now_us / MINUTE_US + 1) * MINUTE_US;
+    let schedule = Schedule {
+        first_start_us: read(given, "first-start", instant_us)?.unwrap_or(next_minute_us),
+        period_us: given.duration_us("every", 0..=ROUND_US_MAX)?,
+        end_us: read(given, "end", instant_us)?,
+        samples: given.number("samples", 1..=SAMPLES_MAX)?,
+        interval_us: given.duration_us("interval", INTERVAL_US_MIN..=INTERVAL_US_MAX)?,
+    };
+    schedule.check().map_err(Usage)?;
+    Ok(Roster {
+        number: number(given)?.unwrap_or(1),
+        previous: previous(given)?,
+        terms: Terms {
+            feed: feed.to_owned(),
+            rule: given.read("rule", "trimmed-mean, median or mean")?,
+            sample_rule: sample_rule(given)?,
+            exchanges_min: given.number("min-exchanges", 1..=COLLECTORS_MAX)?,
+            age_us_max: optional(given, "max-age", |given| {
+                given.duration_us("max-age", 0..=TIME_US_MAX)
+            })?,
+            spread_ppm_max: read(given, "max-spread", ppm)?,
+            schedule,
+            seats: Vec::new(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::args::parse;
+
+    fn settings(line: &str) -> Result<RosterSettings, Usage> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        RosterSettings::from_flags(&parse(&ROSTER, &words)?, 90_000_000)
+    }
+
+    #[test]
+    fn a_draft_has_sensible_defaults_and_begins_with_the_next_minute() {
+        let Ok(Action::New(roster)) = settings("new BTC/USD").map(|settings| settings.action)
+        else {
+            panic!("a draft");
+        };
+        let terms = &roster.terms;
+        assert_eq!((roster.number, roster.previous), (1, None));
+        assert_eq!(
+            (terms.rule.name(), terms.sample_rule.name()),
+            ("trimmed-mean", "mean")
+        );
+        assert_eq!(
+            terms.schedule,
+            Schedule {
+                first_start_us: 120_000_000,
+                period_us: 10_000_000,
+                end_us: None,
+                samples: 10,
+                interval_us: 1_000_000,
+            }
+        );
+    }
+
+    #[test]
+    fn the_flags_of_a_draft_are_its_terms() {
+        let line = "new ETH/EUR --rule median --sample-rule median --min-exchanges 3 --max-age 60s --max-spread 2% --samples 3 \
+                    --interval 20ms --every 100ms --first-start 2026-12-01T00:00:00Z --end 2027-01-01T00:00:00.5Z --number 7 --out x";
+        let settings = settings(line).expect("sense");
+        let Action::New(Roster { number, terms, .. }) = settings.action else {
+            panic!("a draft");
+        };
+        assert_eq!((number, settings.out.as_deref()), (7, Some("x")));
+        assert_eq!((terms.feed.as_str(), terms.exchanges_min), ("ETH/EUR", 3));
+        assert_eq!(
+            (terms.age_us_max, terms.spread_ppm_max),
+            (Some(60_000_000), Some(20_000))
+        );
+        assert_eq!(terms.schedule.first_start_us, 1_796_083_200_000_000);
+        assert_eq!(terms.schedule.end_us, Some(1_798_761_600_500_000));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        for (line, says) in [
+            ("sit", "new, seat, assemble, check, show"),
+            ("new", "FEED is missing"),
+            ("new BTC/USD ETH/USD", "'ETH/USD' is one too many"),
+            ("new BTC\"USD", "1 to 16 visible"),
+            ("new BTC/USD --every 5s", "use fewer samples"),
+            ("new BTC/USD --first-start noon", "--first-start \"noon\""),
+            ("new BTC/USD --max-spread 2", "--max-spread \"2\""),
+            ("new BTC/USD --number 0", "--number \"0\""),
+            ("new BTC/USD --previous ab", "--previous \"ab\""),
+            ("new BTC/USD --key x", "--key does not go with 'roster new'"),
+            ("seat x", "'x' is too many"),
+            ("seat --key x", "--source is missing"),
+            ("seat --source kraken:BTC/USD", "--key is missing"),
+            ("seat --key x --source kraken:XBT", "kraken:BTC/USD"),
+            ("seat --key x --samples 3", "--samples does not go"),
+            ("assemble draft", "DRAFT and SEAT… are missing"),
+            ("check", "FILE is missing"),
+            ("check a --accept-quote usdt", "capital letters"),
+            ("show a b", "'b' is one too many"),
+            ("show a --out b", "--out does not go"),
+        ] {
+            let Usage(sentence) = settings(line).expect_err(line);
+            assert!(sentence.contains(says), "{line}: {sentence}");
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! Rosters between operators (`rsoracle roster`): from three keys to a verified price, and what nobody but a seat's holder can
+//! change.
+
+mod support;
+
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::seal::hex;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::*;
+
+/// What the three operators watch.
+const SOURCES: [&str; 3] = [
+    "embedded-kraken:BTC/USD",
+    "embedded-coinbase:BTC-USD",
+    "embedded:BTCUSDT",
+];
+
+/// The files of three operators and of whoever assembles their roster.
+struct Desk {
+    dir: PathBuf,
+}
+
+impl Desk {
+    /// Makes keys, seats and a draft.
+    fn new() -> Desk {
+        let desk = Desk {
+            dir: scratch("x").parent().expect("a folder").to_owned(),
+        };
+        for (slot, source) in SOURCES.iter().enumerate() {
+            let key = desk.path(&format!("slot-{slot}.key"));
+            let seat = desk.path(&format!("{slot}.seat"));
+            said(0, &["keygen", &key]);
+            let text = said(0, &["roster", "seat", "--key", &key, "--source", source]);
+            fs::write(seat, text).expect("a file");
+        }
+        let quick = ["--samples", "2", "--interval", "200ms", "--every", "2s"];
+        let since = ["--first-start", "1970-01-01T00:00:00Z"];
+        let draft = desk.path("draft.toml");
+        let new = [
+            "roster",
+            "new",
+            "BTC/USD",
+            "--min-exchanges",
+            "2",
+            "--out",
+            &draft,
+        ];
+        said(0, &[&new[..], &quick, &since].concat());
+        desk
+    }
+
+    /// The same, with the roster.
+    fn assembled() -> Desk {
+        let desk = Desk::new();
+        said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+        desk
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    /// The arguments that assemble the roster of these seats.
+    fn assemble(&self, seats: &[&str]) -> Vec<String> {
+        let mut args: Vec<String> = ["roster", "assemble"].map(str::to_owned).into();
+        args.push(self.path("draft.toml"));
+        args.extend(seats.iter().map(|seat| self.path(seat)));
+        args.extend(["--out".to_owned(), self.path("roster.toml")]);
+        args
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name)).expect("a file")
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        fs::write(self.dir.join(name), text).expect("a file");
+        self.path(name)
+    }
+
+    /// The value of a key in a slot of the roster.
+    fn value(&self, slot: usize, key: &str) -> String {
+        let text = self.text("roster.toml");
+        let (_, section) = text.split_once(&format!("[slot.{slot}]\n")).expect("it");
+        let begin = format!("{key} = ");
+        let mut values = section.lines().filter_map(|line| line.strip_prefix(&begin));
+        values.next().expect("a value").to_owned()
+    }
+}
+
+/// The standard output of a command that must end with this code, or its standard error if the code is not 0 and there is none.
+fn said(code: i32, args: &[impl AsRef<str>]) -> String {
+    let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
+    let done = run(&args);
+    let both = format!("{}{}", done.stdout, done.stderr);
+    assert_eq!(done.code, Some(code), "{args:?}: {both}");
+    if code == 0 {
+        assert_eq!(done.stderr, "", "{args:?}");
+    }
+    both
+}
+
+/// Text with one blank between its words, so that it does not matter where lines are wrapped.
+fn dense(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn digest(path: &str) -> String {
+    let text = fs::read_to_string(path).expect("a file");
+    hex(&Roster::parse(&text).expect("a roster").digest())
+}
+
+#[test]
+fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price() {
+    let desk = Desk::new();
+    let told = said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+    let roster = desk.path("roster.toml");
+    assert!(
+        told.starts_with(&format!("roster digest  {}\n", digest(&roster))),
+        "{told}"
+    );
+    for slot in 0..3 {
+        let key = desk.path(&format!("slot-{slot}.key"));
+        let page = said(0, &["roster", "check", &roster, "--key", &key]);
+        assert!(page.starts_with(&told), "all see the same digests: {page}");
+        let words = dense(&page);
+        for part in [
+            "a price needs 2 of 3 collectors (quorum), from at least 2 exchanges",
+            "mean of 2 samples, 200ms apart",
+            "every 2s from 1970-01-01T00:00:00Z on, without end",
+            "last sample after 200ms, replies until 1325ms, end after 1700ms",
+            "tolerates 0 faulty collectors of 3, 0 faulty exchanges of 3",
+            "all 3 are signed by their keys",
+            "all are markets of BTC/USD: 2 in USD, 1 in USDT",
+            &format!("your slot {slot}, {}", SOURCES[slot]),
+            "roster.toml: sound",
+        ] {
+            assert!(words.contains(part), "{part}: {page}");
+        }
+    }
+
+    let (_exchange, url) = exchange(&[]);
+    let (aggregator_key, journal) = (desk.path("aggregator.key"), desk.path("journal.jsonl"));
+    let key = said(0, &["keygen", &aggregator_key]);
+    let aggregate = [
+        "aggregate",
+        "--roster",
+        &roster,
+        "--aggregator-key",
+        &aggregator_key,
+    ];
+    let journaled = [
+        "--journal",
+        &journal,
+        "--rounds",
+        "2",
+        "--ready-timeout",
+        "60s",
+    ];
+    let ports = ["--control-port", "0", "--data-port", "0"];
+    let running = start(&[&aggregate[..], &journaled, &ports].concat());
+    let (control, data) = running.channels();
+    let place = format!(
+        "127.0.0.1:{},{}@{}",
+        control.port(),
+        data.port(),
+        key.trim()
+    );
+    let mut collectors = Vec::new();
+    for (slot, source) in SOURCES.iter().enumerate() {
+        let key = desk.path(&format!("slot-{slot}.key"));
+        let by_hand = [
+            "collect",
+            "--roster",
+            &roster,
+            "--key",
+            &key,
+            "--endpoint",
+            &url,
+        ];
+        let collect = [&by_hand[..], &["--aggregator", &place]].concat();
+        let page = dense(&said(0, &[&collect[..], &["--check"]].concat()));
+        for part in [
+            &format!(
+                "slot {slot} of 3 source {source} roster digest {}",
+                digest(&roster)
+            ),
+            &format!("control port {}, data port {}", control.port(), data.port()),
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        collectors.push(start(&collect));
+    }
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let verified = said(0, &["verify", &journal, "--roster", &roster]);
+    assert!(
+        verified.contains("2 reports, number 1 to 2; "),
+        "{verified}"
+    );
+}
+
+#[test]
+fn whoever_assembles_cannot_change_a_seat() {
+    let desk = Desk::assembled();
+    let text = desk.text("roster.toml");
+    let [key, other_key] = [0, 1].map(|slot| desk.value(slot, "key"));
+    let [signature, other] = [1, 2].map(|slot| desk.value(slot, "signature"));
+    let flipped = match signature.strip_prefix("\"0") {
+        Some(rest) => format!("\"1{rest}"),
+        None => format!("\"0{}", &signature[2..]),
+    };
+    let stolen = "key 'signature': it is not this key's signature";
+    let line = |part: &str| {
+        1 + text
+            .lines()
+            .position(|line| line.contains(part))
+            .expect("it")
+    };
+    let of_1 = format!("line {}, {stolen}", line(&signature));
+    for (part, in_its_place, says) in [
+        (SOURCES[1], "embedded-okx:BTC-USDT", &of_1),
+        (&signature, &other, &of_1),
+        (&signature, &flipped, &of_1),
+        (
+            &signature,
+            "\"\"",
+            &format!("line {}, key 'signature': it takes", line(&signature)),
+        ),
+        (
+            &key,
+            &other_key,
+            &format!(
+                "line {}, key 'key': [slot.0] has the same key",
+                line(&other_key)
+            ),
+        ),
+    ] {
+        let changed = desk.write("changed.toml", &text.replacen(part, in_its_place, 1));
+        let page = dense(&said(1, &["roster", "check", &changed]));
+        assert!(
+            page.contains(says.as_str()) && page.ends_with(": NOT sound"),
+            "{page}"
+        );
+        let page = said(1, &["roster", "show", &changed]);
+        assert!(page.contains(says.as_str()), "{page}");
+        // Nobody else takes it either.
+        let key_file = desk.path("slot-0.key");
+        let place = format!("127.0.0.1@{}", other_key.trim_matches('"'));
+        let collect = ["collect", "--key", &key_file, "--aggregator", &place];
+        for command in [
+            &["aggregate"][..],
+            &collect,
+            &[&collect[..], &["--check"]].concat(),
+        ] {
+            let page = said(2, &[command, &["--roster", &changed]].concat());
+            assert!(page.contains("cannot use the roster"), "{page}");
+        }
+        let page = said(4, &["verify", &changed, "--roster", &changed]);
+        assert!(page.contains("cannot use the roster"), "{page}");
+    }
+}
+
+#[test]
+fn a_seat_without_its_signature_among_signed_ones_is_named() {
+    let desk = Desk::assembled();
+    let text = desk.text("roster.toml");
+    let unsigned = |slots: &[usize]| {
+        let of = |slot: &usize| format!("signature = {}\n", desk.value(*slot, "signature"));
+        let text = slots
+            .iter()
+            .fold(text.clone(), |text, slot| text.replace(&of(slot), ""));
+        desk.write("unsigned.toml", &text)
+    };
+    let one = unsigned(&[1]);
+    let page = dense(&said(1, &["roster", "check", &one]));
+    let line = 1 + text
+        .lines()
+        .position(|line| line == "[slot.1]")
+        .expect("it");
+    let named = format!("wrong line {line}, slot 1: its seat is not signed");
+    assert!(
+        page.contains(&named) && page.contains("2 of 3 are signed"),
+        "{page}"
+    );
+    let shown = said(0, &["roster", "show", &one]);
+    assert_eq!(shown.matches("  not signed\n").count(), 1, "{shown}");
+    // An own roster of 'run' has no signatures at all.
+    let own = unsigned(&[0, 1, 2]);
+    let page = dense(&said(0, &["roster", "check", &own]));
+    assert!(
+        page.contains("none is signed") && page.ends_with(": sound"),
+        "{page}"
+    );
+    // Signatures are no terms: they show who chose the seat, and change nothing else.
+    assert_eq!(digest(&own), digest(&desk.path("roster.toml")));
+}
+
+#[test]
+fn seats_that_are_not_whole_or_share_a_key_are_not_assembled() {
+    let desk = Desk::new();
+    let good = desk.text("1.seat");
+    for (name, text, says) in [
+        (
+            "source.seat",
+            good.replace("BTC-USD", "ETH-USD"),
+            "not this key's signature",
+        ),
+        (
+            "cut.seat",
+            good.split("signature").next().expect("it").to_owned(),
+            "key 'signature': missing",
+        ),
+        (
+            "roster.seat",
+            good.replace("[seat]", "[slot.1]"),
+            "its only section is not [seat]",
+        ),
+    ] {
+        desk.write(name, &text);
+        let page = said(1, &desk.assemble(&["0.seat", name]));
+        assert!(
+            page.contains(&format!("{name}: line ")) && page.contains(says),
+            "{page}"
+        );
+    }
+    desk.write("again.seat", &good);
+    let page = said(1, &desk.assemble(&["0.seat", "1.seat", "again.seat"]));
+    assert!(
+        page.contains("1.seat and ") && page.contains("again.seat have the same key"),
+        "{page}"
+    );
+    // Too few exchanges for the draft.
+    let page = said(1, &desk.assemble(&["0.seat"]));
+    assert!(
+        page.contains("least number of exchanges is 2, but the sources are of 1"),
+        "{page}"
+    );
+    assert!(!Path::new(&desk.path("roster.toml")).exists());
+}
+
+#[test]
+fn rosters_that_differ_in_one_byte_have_other_digests() {
+    let desk = Desk::assembled();
+    let (roster, text) = (desk.path("roster.toml"), desk.text("roster.toml"));
+    let page = said(0, &["roster", "check", &roster]);
+    let digests = |page: &str| -> Vec<String> { page.lines().take(2).map(str::to_owned).collect() };
+    for (part, other, same_terms) in [
+        ("number = 1", "number = 2", true),
+        ("samples = 2", "samples = 3", false),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:01Z", false),
+    ] {
+        let changed = desk.write("changed.toml", &text.replacen(part, other, 1));
+        let changed = said(0, &["roster", "check", &changed]);
+        let (one, two) = (digests(&page), digests(&changed));
+        assert_ne!(one[0], two[0]);
+        assert_eq!(one[1] == two[1], same_terms, "{part}");
+    }
+    // Comments are not terms.
+    let commented = desk.write("commented.toml", &format!("# ours\n{text}"));
+    assert_eq!(digest(&commented), digest(&roster));
+    // The next roster names this one.
+    let next = [
+        "--number".to_owned(),
+        "2".to_owned(),
+        "--previous".to_owned(),
+        digest(&roster),
+    ];
+    let before = digest(&roster);
+    said(
+        0,
+        &[&desk.assemble(&["2.seat", "1.seat", "0.seat"])[..], &next].concat(),
+    );
+    let page = dense(&said(0, &["roster", "show", &roster]));
+    assert!(
+        page.contains(&format!("number 2, which follows {before}")),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_check_names_foreign_keys_and_sources_of_other_markets() {
+    let desk = Desk::assembled();
+    let stranger = desk.path("stranger.key");
+    let key = said(0, &["keygen", &stranger]);
+    let roster = desk.path("roster.toml");
+    let page = dense(&said(1, &["roster", "check", &roster, "--key", &stranger]));
+    assert!(
+        page.contains(&format!("no slot has your key, {}", key.trim())),
+        "{page}"
+    );
+    let other = "aggregator@".to_owned() + key.trim();
+    let collect = [
+        "collect",
+        "--roster",
+        &roster,
+        "--key",
+        &stranger,
+        "--aggregator",
+        &other,
+    ];
+    let page = said(1, &[&collect[..], &["--check"]].concat());
+    assert!(
+        page.contains(&format!("no slot has the key {}", key.trim())),
+        "{page}"
+    );
+
+    let seat = |slot: usize, source: &str| {
+        let key = desk.path(&format!("slot-{slot}.key"));
+        let seat = desk.path(&format!("{slot}.seat"));
+        said(
+            0,
+            &[
+                "roster", "seat", "--key", &key, "--source", source, "--out", &seat,
+            ],
+        );
+    };
+    seat(0, "kraken:ETH/USD");
+    seat(1, "coinbase:BTC-EUR");
+    seat(2, "okx:BTC-USDT");
+    said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+    let page = dense(&said(1, &["roster", "check", &roster]));
+    for part in [
+        "slot 0: kraken:ETH/USD does not price BTC in USD",
+        "slot 1: coinbase:BTC-EUR is priced in EUR, the feed in USD; to accept EUR for USD, add --accept-quote EUR",
+        "2 of 3 are not markets of BTC/USD",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    seat(0, "kraken:BTC/USD");
+    said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+    let page = dense(&said(
+        0,
+        &["roster", "check", &roster, "--accept-quote", "EUR"],
+    ));
+    assert!(page.contains("1 in EUR, 1 in USD, 1 in USDT"), "{page}");
+}
+
+#[test]
+fn a_roster_of_dozens_of_slots_fits_a_terminal() {
+    let desk = Desk::new();
+    let seats: Vec<String> = (0..40).map(|slot| format!("many-{slot}.seat")).collect();
+    for seat in &seats {
+        let (key, seat) = (desk.path(&format!("{seat}.key")), desk.path(seat));
+        said(0, &["keygen", &key]);
+        let source = "embedded-crypto.com:BTC_USDT";
+        said(
+            0,
+            &[
+                "roster", "seat", "--key", &key, "--source", source, "--out", &seat,
+            ],
+        );
+    }
+    let mut names: Vec<&str> = seats.iter().map(String::as_str).collect();
+    names.extend(["0.seat", "2.seat"]);
+    let told = said(0, &desk.assemble(&names));
+    let roster = desk.path("roster.toml");
+    for action in ["show", "check"] {
+        let page = said(0, &["roster", action, &roster]);
+        assert!(page.starts_with(&told), "{page}");
+        for line in page.lines().filter(|line| !line.contains("roster.toml")) {
+            assert!(line.chars().count() <= 80, "{line:?}");
+        }
+        assert_eq!(
+            page.lines()
+                .filter(|line| line.ends_with("  signed"))
+                .count(),
+            match action {
+                "show" => 42,
+                _ => 0,
+            }
+        );
+    }
+}
+
+#[test]
+fn a_draft_shows_its_terms_and_begins_soon() {
+    let draft = said(0, &["roster", "new", "BTC/USD"]);
+    for line in [
+        "number = 1\n",
+        "previous = \"\"\n",
+        "[feed.\"BTC/USD\"]\n",
+        "rule = \"trimmed-mean\" ",
+        "sample_rule = \"mean\" ",
+        "samples = 10 ",
+        "interval = \"1s\" ",
+        "period = \"10s\" ",
+        ":00Z\"\nend = \"\" ",
+    ] {
+        assert!(draft.contains(line), "{line}: {draft}");
+    }
+    assert!(!draft.contains("[slot"));
+    // A key file is never replaced.
+    let desk = Desk::new();
+    let key = desk.path("slot-0.key");
+    let page = said(1, &["roster", "new", "BTC/USD", "--out", &key]);
+    assert!(page.contains("it is a secret key"), "{page}");
+}
