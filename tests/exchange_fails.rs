@@ -228,7 +228,7 @@ fn an_upgrade_that_is_refused() {
 
 #[test]
 fn a_symbol_that_is_not_known() {
-    // Binance does not trade it, and so nor does the embedded exchange.
+    // Binance does not trade it, so the embedded exchange does not either.
     let symbol = ["--source", "embedded:BTCUSD"];
     let cause = "unknown symbol BTCUSD (status 400, code -1121";
     fails_for_good(&symbol, &[cause, "check the spelling of the source"]);

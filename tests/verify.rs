@@ -796,7 +796,7 @@ fn a_report_that_nobody_of_the_roster_signed_is_not_trusted() {
         let (verdicts, _) = verdicts(&[&file(&lines), "--roster", &any]);
         assert_eq!(verdicts[0].verdict, "signers-unknown");
     }
-    // Collectors whose signatures name this aggregator vouch for what it signs besides.
+    // Collectors whose signatures name this aggregator also vouch for its reports that no collector signed.
     let lines = [
         oracle.line(START_US, &[Nothing; 5]),
         oracle.line(START_US + 10_000_000, &[Price(100.0); 5]),

@@ -73,8 +73,8 @@ impl ControlChannel {
         })
     }
 
-    /// Polls every connection once. `joining`: whether collectors may join now. Returns whether a member left, or strangers are
-    /// connected: members' frames can wait.
+    /// Polls every connection once. `joining`: whether collectors may join now. Returns whether a member left or strangers are
+    /// connected. Frames of members are not reported, since they can wait.
     pub fn sweep(
         &mut self,
         slots: &mut [Slot],

@@ -30,7 +30,7 @@ pub struct DataChannel {
     listener: TcpListener,
     /// Oldest first.
     senders: Vec<Sender>,
-    /// Answers under slots' keys that were refused in this round as those to another feed or by another rule would be.
+    /// By slot: why its answer was refused in this round, if another feed or another sample rule would explain the refusal.
     misfits: BTreeMap<u16, Reject>,
     /// The address that it listens on.
     pub address: SocketAddr,
@@ -128,7 +128,7 @@ impl DataChannel {
     }
 }
 
-/// Whether a connection of `slot` stays; counts the reason if there is one why it does not.
+/// Whether a connection of `slot` stays open. If it closes for a reason, counts that reason.
 fn keep(
     heard: Result<(), Option<Reject>>,
     slot: Option<u16>,

@@ -36,8 +36,8 @@ pub fn reach(
     }
 }
 
-/// For how long it has been too late even for the round's last sample; `None` if it is not. A collector that was held up may
-/// read announcements of rounds that are over.
+/// How long ago the time for the round's last sample ended; `None` if it has not ended. A collector that was delayed may read
+/// announcements of rounds that are over.
 pub(crate) fn over_us(round: &RoundFrame, now_us: u64) -> Option<u64> {
     now_us.checked_sub(last_us(round) + lateness_us_max(round.interval_us) + 1)
 }
@@ -48,7 +48,7 @@ pub struct Control {
     aggregator: PublicKey,
     nonce: [u8; 32],
     hello_signature: [u8; 64],
-    /// The reason of a refusal, if there was one, and the error that it makes.
+    /// The refusal that ended this connection, whichever side sent it: its reason, and the error to report.
     refused: Option<(Reject, Error)>,
     /// The next round: its announcement was read and checked, and is still in the inbox.
     next: Option<RoundFrame>,

@@ -109,7 +109,8 @@ pub fn run(config: &Collect) -> Result<(), Error> {
 fn read_enrolment() -> Result<Enrolment, Error> {
     let attempt = "cannot read the enrolment from standard input";
     let advice = "it expects the 64 bytes of a file that 'rsoracle run --remote N --enrolment-dir DIR' writes: rsoracle collect … < DIR/slot-N.enrolment";
-    // One byte more than an enrolment has is asked for. The room is never exceeded, so that the secret is not copied.
+    // Read up to one byte more than an enrolment has, to detect a longer one. The buffer never grows, since growing would leave
+    // a copy of the secret.
     let mut bytes = Vec::with_capacity(128);
     // Bypass std's buffer of standard input: it would keep the secret for as long as the process lives.
     let stdin = std::io::stdin().as_fd().try_clone_to_owned();
