@@ -9,6 +9,7 @@ use rsoracle::system::limits::{INTERVAL_US_MIN, RECONNECT_MS};
 use rsoracle::system::now::wall_us;
 use rsoracle::wire::{Challenge, Hello, Refusal, Sample};
 use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Observation;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use support::*;
@@ -37,6 +38,30 @@ fn a_round_whose_samples_are_too_near_to_those_before_is_refused() {
             }
         }
     }
+}
+
+#[test]
+fn rounds_that_have_begun_do_not_hurry_a_collector() {
+    let (_exchange, url) = exchange(&[]);
+    let mut collector = enlist(&ports(), &url);
+    let (began_us, began) = (wall_us(), Instant::now());
+    let mut asked = 0;
+    // All of their samples are due, and none is too late. Each round is announced as soon as the one before is over.
+    for number in 0..20 {
+        let start_us = began_us - 400_000 + number * INTERVAL_US_MIN;
+        let round = collector.signed(start_us, 1, 10_000_000);
+        collector.control.send(&round.encode());
+        let sample = Sample::decode(&collector.control.next()).expect("a sample");
+        assert_eq!(sample.start_us, start_us);
+        asked += u64::from(sample.record.lateness_us.is_some());
+        let _answer: [u8; Observation::BYTES] = collector.data.next();
+    }
+    let past_us = began.elapsed().as_micros() as u64;
+    assert!(asked > 0, "it asks if it may");
+    assert!(
+        asked <= past_us / (INTERVAL_US_MIN / 2) + 1,
+        "{asked} in {past_us} µs"
+    );
 }
 
 #[test]

@@ -158,19 +158,23 @@ mod tests {
                 f: 1,
                 quorum: 3,
                 exchanges_min: 1,
-                samples: 1,
+                samples: 2,
                 interval_us: 1_000_000,
                 seats: (0..slots.len()).map(seat).collect(),
             };
             let mut round = Round::new(terms, START_US + self.count * 10_000_000);
             self.count += 1;
             for (part, (price, age_us)) in round.parts.iter_mut().zip(slots) {
-                part.records.extend(price.map(|price| Record {
-                    index: 0,
-                    price: Ok(price),
-                    lateness_us: Some(3),
-                    age_us: *age_us,
-                }));
+                // Its second sample is older.
+                let record = |index: u32| {
+                    price.map(|price| Record {
+                        index,
+                        price: Ok(price),
+                        lateness_us: Some(3),
+                        age_us: age_us.map(|us| us * (1 + u64::from(index))),
+                    })
+                };
+                part.records.extend((0..2).filter_map(record));
             }
             let mut report = Report::new(1, round, Refused::new(), Policy::default(), None);
             let standing = |price: &Option<f64>| price.map_or(Standing::Silent, Standing::Used);
