@@ -125,6 +125,31 @@ fn a_port_where_nobody_listens() {
 }
 
 #[test]
+fn a_run_without_a_price_names_what_examines_its_sources() {
+    let proxy = format!("http://{}", nobodys_address());
+    let names = "; 'rsoracle doctor kraken:BTC/USD' examines what can be reached";
+    let soon = ["--collectors", "3", "--ready-timeout", "200ms"];
+    let live = ["--source", "kraken", "--proxy", &proxy];
+    let roots = good_certificates().ca;
+    let many = ["--every", "1s", "--samples", "1", "--rounds", "3"];
+    for rounds in [&[][..], &many] {
+        let (mut command, _) = marked_run(&soon);
+        command.args(live).args(rounds).env("SSL_CERT_FILE", &roots);
+        let done = start_command(command).finish();
+        assert_eq!(done.code, Some(3), "{}", done.stderr);
+        let first = done.stderr.lines().find(|line| line.contains("no price:"));
+        let first = first.unwrap_or_else(|| panic!("{}", done.stderr));
+        assert!(first.contains(names), "{first}");
+    }
+    // Recorded prices need no network.
+    let (mut command, _) = marked_run(&soon);
+    let nobody = format!("ws://{}/ws-api/v3", nobodys_address());
+    command.args(SOURCE).args(["--endpoint", &nobody]);
+    let done = start_command(command).finish();
+    assert!(!done.stderr.contains("rsoracle doctor"), "{}", done.stderr);
+}
+
+#[test]
 fn a_network_that_cannot_be_reached() {
     // Linux refuses TCP to a multicast address without sending anything.
     let attempt = "cannot connect to 224.0.0.1:9: Network is unreachable";
@@ -228,7 +253,7 @@ fn an_upgrade_that_is_refused() {
 
 #[test]
 fn a_symbol_that_is_not_known() {
-    // Binance does not trade it, and so nor does the embedded exchange.
+    // Binance does not trade it, so the embedded exchange does not either.
     let symbol = ["--source", "embedded:BTCUSD"];
     let cause = "unknown symbol BTCUSD (status 400, code -1121";
     fails_for_good(&symbol, &[cause, "check the spelling of the source"]);

@@ -1,5 +1,5 @@
-//! The end of a journal: a run goes on where it ends and nowhere else. What is lost, moved, restored from a backup or damaged
-//! is refused with the facts, and a run that is killed at any moment never is.
+//! The end of a journal: a run continues where the journal ends, and nowhere else. If the end was lost, moved, restored from a
+//! backup or damaged, the run is refused with the facts. A run is never refused because the one before it was killed.
 
 mod chronicle;
 mod signed;
@@ -318,7 +318,7 @@ fn a_long_journal_is_read_from_its_end_as_far_as_a_run_needs() {
     assert_eq!(done.code, Some(3), "{}", done.stderr);
     let last = chronicle.lines().pop().unwrap();
     assert_eq!(Kept::of(&last).number, 6_001);
-    // Without it in its place, the newest published report is looked for to the beginning.
+    // Without that file, the newest published report is searched for back to the beginning.
     fs::remove_file(&latest).unwrap();
     let says = [
         "still reading the journal backwards",

@@ -1,5 +1,5 @@
-//! How a host is found: by which name servers, and at which of its addresses. Each test has its own network, and is its name
-//! server.
+//! How a host is found: through which name servers, and at which of its addresses. Each test runs in its own network, in which
+//! it plays the name server.
 
 mod chronicle;
 mod support;
@@ -165,7 +165,7 @@ fn a_slow_name_server_is_heard_if_it_is_the_only_one_or_the_operator_says_so() {
     for way in [doctor, oracle] {
         name_servers(this, "nameserver 127.0.0.3\n");
         assert_usable(&slow.serve(start_command(way(&url))));
-        // If the program hurried, because there are two, neither would have the time.
+        // There are two name servers. If the program shortened its timeout because of that, neither could answer in time.
         let two = "nameserver 127.0.0.3\nnameserver 127.0.0.3\n";
         name_servers(this, &format!("{two}options timeout:3\n"));
         assert_usable(&slow.serve(start_command(way(&url))));

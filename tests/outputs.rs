@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use support::*;
 
 /// open(2)
@@ -127,6 +128,32 @@ fn rounds_go_on_while_nobody_reads_standard_error_and_the_lines_dropped_are_coun
         let (_, after) = text.rsplit_once("lines missing here")?;
         (after.matches("round of ").count() >= 2).then_some(())
     });
+}
+
+#[test]
+fn starts_that_are_skipped_because_nobody_reads_results_are_told_with_that_cause() {
+    let log = scratch("log");
+    let (reader, writer) = full_pipe();
+    // No file keeps the results.
+    let mut command = rounds(&[]);
+    command.stdout(writer).stderr(File::create(&log).unwrap());
+    let _running = Started::spawn(&mut command);
+    let behind = |text: &str, part: &str| {
+        let found = text.split_once(part);
+        found.map(|(_, behind)| behind.to_owned())
+    };
+    let published = eventually("a price", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        behind(&text, ", published, ").map(|behind| text.len() - behind.len())
+    });
+    std::thread::sleep(Duration::from_secs(4));
+    taken(at_once(&reader, false));
+    let cause = eventually("a skipped start with its cause", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        behind(&text[published..], " starts: ").filter(|line| line.contains('\n'))
+    });
+    let why = "nobody read standard output for ";
+    assert!(cause.starts_with(why), "{cause}");
 }
 
 #[test]

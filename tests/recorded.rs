@@ -48,8 +48,8 @@ const RECORDINGS: &[Recording] = &[
     Recording { file: "bybit", dialect: "bybit", received: 145, timed: 0, of_others: priced, absent: "BTCUSDT" },
 ];
 
-// File, symbol, number of prices, first, last, lowest, highest; number of those with a time, first and last time in microseconds. Printed
-// by this program, started in the folder; its numbers are decimal.
+// File, symbol, number of prices, first, last, lowest, highest; number of those with a time, first and last time in
+// microseconds. Printed by this program, started in the folder; its numbers are decimal.
 //
 //   import datetime, glob, json, statistics
 //   from decimal import Decimal as D
@@ -329,7 +329,7 @@ fn the_documents_own_examples_are_understood() {
         (count("binance", refused), count("binance", leaving)),
         (1, 1)
     );
-    // The ban is wrapped as a stream wraps its refusals too.
+    // The ban is also wrapped as in a stream's refusals.
     assert_eq!(count("binance-stream", refused), 8 + 1);
     assert_eq!(
         (

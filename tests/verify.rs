@@ -682,6 +682,37 @@ fn a_price_that_is_old_because_it_is_published_seldom_is_said_to_be() {
 }
 
 #[test]
+fn the_age_that_a_quorum_vouches_for_is_said() {
+    // Of the five, four are needed.
+    for (ages, said, field) in [
+        (
+            [
+                Some(300_000),
+                Some(200_000),
+                None,
+                Some(900_000_000),
+                Some(100_000),
+            ],
+            "age: the exchange prices of a quorum were at most 900.0 s old when they were sampled\n",
+            ",\"age_us\":900000000,",
+        ),
+        (
+            [Some(300_000), Some(200_000), None, None, Some(100_000)],
+            "age: unknown, since the exchanges of fewer than a quorum give times\n",
+            ",\"age_us\":null,",
+        ),
+    ] {
+        let mut oracle = Oracle::new(5, "kraken:BTC/USD");
+        oracle.terms.quorum = 4;
+        let line = oracle.report_aged(START_US, &ages).line();
+        let (head, _) = line.split_once("\"collectors\":").expect("a report");
+        assert!(head.contains(field), "{field}: {head}");
+        let verdict = "name a roster that you trust with --roster FILE";
+        assert_verdict(&[line], &[], &[said], (5, verdict));
+    }
+}
+
+#[test]
 fn a_file_is_read_as_the_document_says_whatever_its_lines_end_with() {
     let (oracle, lines) = journal();
     let roster = roster_file(&roster_of(&oracle.terms));
@@ -996,6 +1027,29 @@ fn a_file_of_published_reports_may_skip_those_that_were_not_and_no_others() {
         let lines: Vec<&String> = order.iter().map(|at| &all[*at]).collect();
         assert_wrong(&lines, &args, &[&format!("wrong: {line}")]);
     }
+    // Nor may another key go on behind reports that are missing, though it names the last published price.
+    let any = roster_file(&Roster {
+        aggregator: None,
+        ..roster_of(&oracle.terms)
+    });
+    let mut thief = Oracle::new(5, "binance:BTCUSDC");
+    thief.policy = oracle.policy;
+    thief.terms.aggregator = key(40).public();
+    let taken = (1..).zip(&prices[..3]).map(|(round, price)| {
+        let mut report = thief.report(START_US + round * 10_000_000, &[Price(*price); 5]);
+        report.sign(&key(40));
+        thief.previous = Some(report.signature);
+        report.line()
+    });
+    let taken: Vec<String> = taken.collect();
+    assert_wrong(
+        &[&all[0], &taken[2]],
+        &["--published", "--roster", &any],
+        &[
+            "wrong: line 2 (report 3): ",
+            "the aggregator's key is not that of the previous report",
+        ],
+    );
     // The first one may be missing where nothing tells of it.
     assert_verdict(&published[1..], &args, &["number 3 to 7"], trusted);
     // Of several runs without a journal, each has a key of its own, and its first rounds may not have been published.

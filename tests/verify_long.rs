@@ -1,4 +1,5 @@
-//! `rsoracle verify` of long files, which it shares with processes of its own: the verdict is the one that a single process gives.
+//! `rsoracle verify` of long files, which it shares with processes of its own: the verdict is the one that a single process
+//! gives.
 
 mod signed;
 mod support;

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// After so many signatures, which take about half a second, a start says what it is doing.
+/// A start that has verified this many signatures (about half a second of work) without finding all it needs says so.
 const SIGNATURES_SILENT: u64 = 10_000;
 
 /// What is carried over from one round to the next.
@@ -337,7 +337,7 @@ fn change_of_keys(
     Ok(hand_over(&old, key, head))
 }
 
-/// The proofs that collectors lied which a report contains.
+/// The proofs in a report that collectors lied.
 pub fn proofs_in(report: &Report) -> Vec<Proof> {
     let terms = &report.round.terms;
     let parts = report.round.parts.iter().enumerate();
@@ -353,7 +353,8 @@ pub fn proofs_in(report: &Report) -> Vec<Proof> {
     parts.filter_map(proof).collect()
 }
 
-/// The record that an aggregator's key is followed by another, signed by both. `previous` is the signature of the record before it.
+/// The record by which one aggregator key hands over to another; both sign it. `previous` is the signature of the record
+/// before it.
 pub fn hand_over(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
     let mut change = KeyChange {
         old: old.public(),

@@ -174,8 +174,8 @@ impl Aggregator<'_> {
         }
     }
 
-    /// Prints a result, and returns whether that was possible. Of rounds without end whose results are in a file too, none
-    /// waits for a reader. Without such a file, they end if nothing can be printed any more.
+    /// Prints a result, and returns whether that was possible. In an endless run that also writes its results to a file, no
+    /// round waits for a reader. Without such a file, the run ends once nothing can be printed any more.
     fn print_line(&mut self, shown: &str) -> bool {
         let config = self.config;
         let file = config.journal.as_ref().or(config.latest.as_ref());

@@ -41,13 +41,13 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or creates it, and reads its end: passes line after line to `take`, with a state that
-    /// begins as the default. `enough` judges the state, and whether the whole file was read; as long as it wants more, reading
-    /// starts anew, farther from the end.
+    /// Opens the journal at `path`, or creates it, and reads its end. Passes each line to `take`, with a state that begins as
+    /// the default. Then `enough` is asked whether the state suffices (its flag: the whole file was read). Until it does,
+    /// reading starts again, farther from the end.
     ///
-    /// If either refuses, this fails and changes nothing. Bytes behind the last newline were never appended successfully: they
-    /// are moved to `PATH.torn`, and their number is returned. A process that ends during the move leaves them in both files,
-    /// and the next start moves them again. What `take` saw is on the disk when this returns.
+    /// An error of `take` or `enough` is returned, and nothing is changed. Bytes behind the last newline were never appended
+    /// successfully: they are moved to `PATH.torn`, and their number is returned. If the process ends during the move, both files
+    /// have them, and the next start moves them again. What `take` saw is on the disk when this returns.
     pub fn open<T: Default>(
         path: &str,
         take: &dyn Fn(&mut T, &str) -> Result<(), String>,

@@ -130,7 +130,7 @@ struct Aggregator<'a> {
     spent_us: [u64; 2],
     screen: Screen,
     outlet: Outlet,
-    /// Slot by slot, since when it gives no price.
+    /// For each slot: since which round it has given no price.
     absences: Vec<Absence>,
     /// Whether no further round makes sense.
     over: bool,

@@ -1,8 +1,8 @@
 //! How long the aggregator sleeps (naps) between two sweeps.
 //!
 //! Invariant: naps are short while answers are expected. Otherwise they are long, since a wake-up costs more than all frames
-//! of a round: only strangers, and collectors that leave, make them short for a while. So a new connection soon gets frequent
-//! sweeps. No nap between samples ends around a sample's instant, when the collectors need the cores.
+//! of a round. One exception: while a stranger is connected, and for a while after a collector has left, they are short, so
+//! new connections are polled often. No nap between samples ends around a sample's instant, when the collectors need the cores.
 
 use std::time::Duration;
 

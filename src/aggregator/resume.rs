@@ -140,7 +140,7 @@ impl End {
             held.number
         );
         Err(refused(journal, cause).advise(format!(
-            "restore the newest copy of the journal; if there is none, hand over to a new key (--aggregator-key NEW --retire-key OLD) or begin another journal with a key of its own; only if nobody uses the lost reports, remove {path}"
+            "restore the copy of the journal that ends latest; if no copy has the lost reports, hand over to a new key (--aggregator-key NEW --retire-key OLD) or begin another journal with a key of its own; only if nobody has used the lost reports, remove {path}"
         )))
     }
 }

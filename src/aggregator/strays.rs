@@ -1,7 +1,7 @@
 //! Says which slots stray: whose price stays apart from the others', stands still while the others' move, or is older.
 //!
 //! Invariant: it changes no price: the rules are agreed on, and this is a hint for the operator. It looks at reports only, so
-//! whoever has the journal can see the same. A slot that strays is told once when it begins to, and once when it stops.
+//! whoever has the journal can see the same. A slot that strays is reported once when it begins to, and once when it stops.
 
 use crate::system::span::span;
 use rsoracle_proof::price;
@@ -9,14 +9,14 @@ use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Standing;
 use rsoracle_proof::utc::utc_text;
 
-/// A slot is told after this many rounds in a row in which it strayed. Rounds in which it has no price do not count.
+/// A slot is reported after it strayed in this many rounds in a row. Rounds without its price do not count.
 const ROUNDS: u32 = 5;
 /// A price is apart if it differs from the others' by more than this part of them.
 const APART: f64 = 0.005;
 /// A price is older if, by the exchanges' own time, its age exceeds the others' by more than this, in microseconds.
 const OLDER_US: f64 = 10e6;
-/// A way to stray: in words; for how many microseconds a slot must do it before it is told; and how its own value and the
-/// others' are written.
+/// A way to stray: in words; for how many microseconds a slot must do it before it is reported; and how its own value and
+/// the others' are written.
 type Way = (&'static str, u64, fn(f64) -> String);
 const WAYS: [Way; 3] = [
     ("is apart from the others'", 0, price::text),
@@ -36,7 +36,8 @@ fn age_text(us: f64) -> String {
     span(us as u64)
 }
 
-/// What is remembered of one slot in one way: rounds in a row in which it strayed, when that began, and whether it was told.
+/// What is remembered of one slot in one way: rounds in a row in which it strayed, when that began, and whether it was
+/// reported.
 type Run = (u32, u64, bool);
 
 /// All slots: what is remembered of each, and its last price beside the others'.
@@ -73,7 +74,7 @@ impl Strays {
                 aged.map(|(age, other)| (age > other + OLDER_US, age, other)),
             ];
             let source = &round.terms.seats[slot].source;
-            let told = (WAYS.iter().zip(runs).zip(found))
+            let news = (WAYS.iter().zip(runs).zip(found))
                 .filter_map(|(((what, us_min, text), run), found)| {
                     let (strays, own, theirs) = found?;
                     let (since_us, begins) = note(run, strays, round.start_us, *us_min)?;
@@ -83,22 +84,22 @@ impl Strays {
                         false => format!("no longer {what}; it did for {}", span(round.start_us - since_us)),
                     })
                 });
-            lines.extend(told.map(|rest| format!("collector {slot} ({source}): its price {rest}")));
+            lines.extend(news.map(|rest| format!("collector {slot} ({source}): its price {rest}")));
         }
         lines
     }
 }
 
-/// Notes whether a slot strayed in a round. If that is to be told: since when it did, and whether it does.
+/// Notes whether a slot strayed in a round. Returns what to report, if anything: when the straying began, and whether it lasts.
 fn note(run: &mut Run, strays: bool, start_us: u64, us_min: u64) -> Option<(u64, bool)> {
-    let (rounds, since_us, told) = run;
+    let (rounds, since_us, reported) = run;
     if *rounds == 0 {
         *since_us = start_us;
     }
     *rounds = if strays { rounds.saturating_add(1) } else { 0 };
     let long = *rounds >= ROUNDS && start_us >= *since_us + us_min;
-    let tell = strays && (*told || long);
-    (std::mem::replace(told, tell) != tell).then_some((*since_us, tell))
+    let lasts = strays && (*reported || long);
+    (std::mem::replace(reported, lasts) != lasts).then_some((*since_us, lasts))
 }
 
 fn sorted(values: &[Option<f64>]) -> Vec<f64> {
@@ -143,19 +144,23 @@ mod tests {
         }
 
         fn take(&mut self, slots: &[(Option<f64>, Option<u64>)]) -> Vec<String> {
-            let mut terms = terms(&vec!["kraken:"; slots.len()], 0, 1);
+            let mut terms = terms(&vec!["kraken:"; slots.len()], 0, 2);
             for (slot, seat) in terms.seats.iter_mut().enumerate() {
                 seat.source.push_str(&slot.to_string());
             }
             let mut round = Round::new(terms, START_US + self.count * 10_000_000);
             self.count += 1;
             for (part, (price, age_us)) in round.parts.iter_mut().zip(slots) {
-                part.records.extend(price.map(|price| Record {
-                    index: 0,
-                    price: Ok(price),
-                    lateness_us: Some(3),
-                    age_us: *age_us,
-                }));
+                // Its second sample is older.
+                let record = |index: u32| {
+                    price.map(|price| Record {
+                        index,
+                        price: Ok(price),
+                        lateness_us: Some(3),
+                        age_us: age_us.map(|us| us * (1 + u64::from(index))),
+                    })
+                };
+                part.records.extend((0..2).filter_map(record));
             }
             let aggregator = SecretKey::from_seed(&mut [1; 32]).public();
             let (refused, policy) = (Refused::new(), Policy::default());
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_apart_from_the_others_is_told_when_it_begins_and_when_it_ends() {
+    fn a_price_apart_from_the_others_is_reported_when_it_begins_and_when_it_ends() {
         let mut rounds = Rounds::new();
         let apart = |at: f64| [100.0 + at, 100.1 + at, 99.3 + at, 99.9 + at, 100.2 + at];
         let together = |at: f64| [100.0 + at, 100.1 + at, 99.6 + at, 99.9 + at, 100.2 + at];
@@ -189,7 +194,7 @@ mod tests {
         assert_eq!(lines.len(), 1);
         let line = "collector 2 (kraken:2): its price is apart from the others' since 2026-11-22T10:33:20.000Z: 123.3000, and 124.0000; prices are made as before; compare it with its exchange, and use another if this lasts";
         assert_eq!(lines, [line]);
-        assert_eq!(rounds.until(10, &apart), [""; 0], "told once");
+        assert_eq!(rounds.until(10, &apart), [""; 0], "reported once");
         let line = "collector 2 (kraken:2): its price no longer is apart from the others'; it did for 2 min";
         assert_eq!(rounds.until(1, &together), [line]);
         assert_eq!(rounds.until(10, &together), [""; 0]);
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn two_prices_that_stand_still_are_told_though_the_price_does_not_move() {
+    fn two_prices_that_stand_still_are_reported_though_the_price_does_not_move() {
         let mut rounds = Rounds::new();
         let frozen = |at: f64| {
             [
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_price_that_is_older_than_the_others_is_told() {
+    fn a_price_that_is_older_than_the_others_is_reported() {
         let mut rounds = Rounds::new();
         let slots = |age_us| {
             [Some(300_000), Some(age_us), None, Some(2_000_000)].map(|age| (Some(100.0), age))

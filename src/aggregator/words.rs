@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One day, in microseconds.
 const DAY_US: u64 = 86_400_000_000;
 
-/// Since when a slot has given no price, if it gives none, and what was said about that.
+/// A slot's absence: the start of the first round without its price (`None` while it gives prices), and the last known cause.
 #[derive(Default)]
 pub struct Absence {
     since_us: Option<u64>,
@@ -64,7 +64,7 @@ impl Words<'_> {
         lines
     }
 
-    /// One line about one round of many: the price or why there is none, and the slots without a price.
+    /// The log line for one round of an endless run: the price or why there is none, and the slots without a price.
     pub fn round_line(&self, restarts: u32, absences: &[Absence]) -> String {
         let report = self.0;
         let prices = report.outcome.prices;
@@ -108,7 +108,7 @@ impl Words<'_> {
                 format!("; {}: {}", self.who(slot), first.said)
             }
             Some(_) if prices == report.round.terms.quorum() => {
-                "; one more failure costs the quorum".to_owned()
+                "; one more failure leaves no quorum".to_owned()
             }
             _ => String::new(),
         };
@@ -119,9 +119,9 @@ impl Words<'_> {
         )
     }
 
-    /// Notes who gave a price in a round of many, and who did not. Returns a line for each slot for which that is new, or has
-    /// another cause, but at most `slots_max` and one that counts the others. `causes` has what is known of each slot, or an
-    /// empty text.
+    /// Updates the absences after a round of an endless run. Returns a line for each slot whose price went missing, came back,
+    /// or is missing for another cause. After `slots_max` lines, one more line counts the rest. `causes` has what is known of
+    /// each slot's failure, or an empty text.
     pub fn news(
         &self,
         absences: &mut [Absence],
@@ -168,7 +168,7 @@ impl Words<'_> {
         format!("collector {slot} ({})", exchange_of(source))
     }
 
-    /// A time of the day, with the date if that is more than a day before the round.
+    /// A time of day; with its date if it is a day or more before the round.
     fn clock(&self, us: u64) -> String {
         let old = self.0.round.start_us.saturating_sub(us) >= DAY_US;
         format!("{} UTC", &utc_text(us)[if old { 0 } else { 11 }..19])
@@ -341,7 +341,7 @@ mod tests {
         );
     }
 
-    /// A round of many that starts so many seconds later, in which the slots up to `prices` give one.
+    /// A round of an endless run, `seconds` after the first one, in which the first `prices` slots give a price.
     fn later(seconds: u64, prices: usize) -> Report {
         let mut report = report();
         report.round.start_us += seconds * 1_000_000;
@@ -378,7 +378,7 @@ mod tests {
             ]
         );
         let line = Words(&fewer).round_line(1, &absences);
-        let end = "5 of 7 prices, 1 restart; without collectors 5-6 since 10:30:10 UTC; one more failure costs the quorum";
+        let end = "5 of 7 prices, 1 restart; without collectors 5-6 since 10:30:10 UTC; one more failure leaves no quorum";
         assert!(line.ends_with(end), "{line}");
 
         // Only the number is new.

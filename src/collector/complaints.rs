@@ -45,16 +45,20 @@ impl Complaints {
 
     /// Once the time is over: logs how many were left out, and begins anew.
     pub(super) fn sum_up(&mut self) {
-        let past = self.since.elapsed();
+        if let Some(text) = self.summary(self.since.elapsed()) {
+            say(&self.role, text);
+        }
+    }
+
+    /// What is logged after this time.
+    fn summary(&mut self, past: Duration) -> Option<String> {
         if past < Duration::from_millis(COMPLAINTS_MS) {
-            return;
+            return None;
         }
         let (count, past) = (self.left_out, past.as_secs());
         *self = Complaints::new(&self.role);
-        if count > 0 {
-            let text = format!("left out {count} more lines like those above in the last {past} s");
-            say(&self.role, text);
-        }
+        (count > 0)
+            .then(|| format!("left out {count} more lines like those above in the last {past} s"))
     }
 }
 
@@ -77,7 +81,12 @@ mod tests {
         );
         assert!(!letters.any(|text| complaints.is_news(&text)));
         assert_eq!(complaints.left_out, 1 + 26 + 2 - COMPLAINTS_MAX as u32);
-        complaints.sum_up();
+        let soon = Duration::from_millis(COMPLAINTS_MS);
+        assert_eq!(complaints.summary(soon - Duration::from_secs(1)), None);
         assert_eq!(complaints.logged.len(), COMPLAINTS_MAX, "too early");
+        let counted = "left out 19 more lines like those above in the last 600 s";
+        assert_eq!(complaints.summary(soon).as_deref(), Some(counted));
+        assert!(complaints.is_news("sample 3 refused: no price"));
+        assert_eq!(complaints.summary(soon), None, "nothing was left out");
     }
 }

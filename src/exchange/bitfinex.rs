@@ -37,7 +37,8 @@ fn subscribe(symbol: &str) -> Vec<String> {
     ]
 }
 
-/// The time at the end of a list, in microseconds since the Unix epoch. A number before the year 2001 is none.
+/// The time at the end of a list, in microseconds since the Unix epoch. `None` if there is no whole number, or one that is too
+/// small to be a time in milliseconds after September 2001.
 fn sent_us(end: Option<Json>) -> Option<u64> {
     let ms: u64 = end?.whole()?;
     (ms >= 1_000_000_000_000).then(|| ms.saturating_mul(1_000))

@@ -67,7 +67,8 @@ struct Decimal {
     negative: bool,
     /// How many digits stand before the exponent.
     count: usize,
-    /// All of them as one number, if they are at most [`DIGITS_MAX`]; else what they leave of one.
+    /// All of them as one number, if they are at most [`DIGITS_MAX`]. More of them would not fit: then this is meaningless, and
+    /// `all_digits` reads the text again.
     digits: u64,
     /// Which power of ten that number counts; one that is out of all bounds stays out of them.
     exponent: i32,

@@ -106,8 +106,8 @@ impl Head {
             && more.iter().all(|name| self.values(name).next().is_none())
     }
 
-    /// The pause that `Retry-After` asks for at `now_us`, in milliseconds: a number of seconds, or a date. That is compared
-    /// with the exchange's own clock, if its answer has the time.
+    /// The pause that `Retry-After` asks for, in milliseconds: a number of seconds, or a date. A date is compared with the `Date`
+    /// of the same answer, or with `now_us` if it has none.
     fn retry_after_ms(&self, now_us: u64) -> Option<u64> {
         let value = self.values("Retry-After").next()?;
         if let Ok(s) = value.parse::<u64>() {
@@ -216,8 +216,8 @@ pub(crate) fn upgrade(
     Ok(WebSocket::from_raw_socket(channel, client, Some(config)))
 }
 
-/// The request for a WebSocket (RFC 6455, section 4.1). Some exchanges refuse a request that names the default port, or no
-/// program.
+/// The request for a WebSocket (RFC 6455, section 4.1). Some exchanges refuse a request that names the default port, or that
+/// does not name a program (`User-Agent`).
 fn request(endpoint: &Endpoint, key: &str) -> String {
     let mut parts = endpoint.url.splitn(4, '/').skip(2);
     let place = parts.next().unwrap_or(&endpoint.host);
@@ -258,7 +258,7 @@ pub(crate) fn body<S: Read>(
     ))
 }
 
-/// A text as one printable line, without the tags of HTML and what they hide.
+/// The visible text of an HTML page or other text, on one printable line: without tags, styles and scripts.
 fn words(text: &str) -> String {
     let mut pieces = text.split('<');
     let mut words = pieces.next().unwrap_or_default().to_owned();

@@ -2,9 +2,9 @@
 //!
 //! Why: nanoserde 0.2 panics, loops or overflows its stack on some texts that are no JSON. It only ever sees strings of a text
 //! that passed the check. Invariant: the check is one loop over the bytes with a bounded stack of its own, so no input makes it
-//! recurse, allocate or run longer than its length. While it checks, it notes in a table of fixed size where values begin and end;
-//! [`Json`] finds them there, and looks through the text itself only for what the table had no room for. Nothing is converted
-//! before someone asks for it, so no number is rounded on its way and no id loses its bytes.
+//! recurse, allocate or run longer than its length. While it checks, it notes in a table of fixed size where values begin
+//! and end; [`Json`] finds them there, and looks through the text itself only for what the table had no room for. Nothing is
+//! converted before someone asks for it, so no number is rounded on its way and no id loses its bytes.
 //! What this module does not do: build values of everything.
 
 mod scan;
@@ -20,7 +20,8 @@ use std::iter::from_fn;
 /// An empty table. (A constant is copied at once, an expression field by field.)
 const UNUSED: [Span; JSON_SPANS_MAX] = [Span::UNUSED; JSON_SPANS_MAX];
 
-/// What [`Json::read`] leaves behind: the text, and a table of the first members and items of its objects and lists, as many as fit.
+/// What [`Json::read`] leaves behind: the text, and a table of the first members and items of its objects and lists, as many
+/// as fit.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Spans<'a> {
     text: &'a str,
@@ -79,7 +80,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Its first byte, which tells what it is.
+    /// Its first byte, which tells what kind of value it is.
     #[inline(always)]
     fn first_byte(self) -> u8 {
         byte_at(self.spans.text.as_bytes(), self.start())
@@ -111,7 +112,7 @@ impl<'a> Json<'a> {
             return picked;
         };
         let bytes = self.spans.text.as_bytes();
-        // Most keys are not looked for, which one bit tells.
+        // Most members are not asked for. Comparing one bit is enough to skip most of those.
         let wanted = names
             .iter()
             .fold(0, |bits, name| bits | bit_of(name.as_bytes()));
@@ -243,7 +244,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// One bit of 64, by the first byte and the length of a key: another bit, another key.
+/// Chooses one of 64 bits by the first byte and the length of a key. Keys with different bits are different.
 #[inline(always)]
 fn bit_of(key: &[u8]) -> u64 {
     let first = key.first().map_or(0, |first| usize::from(*first));
@@ -253,11 +254,11 @@ fn bit_of(key: &[u8]) -> u64 {
 /// What stands inside an object or a list, one after the other: members, or items.
 struct Pieces<'a> {
     spans: &'a Spans<'a>,
-    /// The place in the table of what comes next ...
+    /// Position in the table of the next member or item.
     next: usize,
-    /// ... unless it is this one: then the table has no more of this object or list.
+    /// Position in the table after the last one that it has. When `next` gets there, the rest must be found in the text.
     behind: usize,
-    /// Where what was taken last has ended.
+    /// Position in the text after the member or item that was taken last.
     at: usize,
 }
 

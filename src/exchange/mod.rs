@@ -105,7 +105,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// An id that is longer than any request's becomes an empty one, which is as foreign.
+    /// An id that is too long becomes empty. No request of ours has an empty id, so the answer counts as another's.
     pub fn new(text: &str) -> Id {
         let mut id = Id {
             text: [0; ID_BYTES_MAX],

@@ -306,9 +306,9 @@ fn named_by_environment() -> Result<Option<Vec<Certificate>>, Error> {
     Ok(Some(certificates))
 }
 
-/// Reads the certificates in a list of directories that have names by which OpenSSL finds them. Passes over what OpenSSL
-/// passes over: a directory that cannot be read, a link that leads nowhere, a file that is no certificate. If no certificate
-/// is left, the error names the first of them.
+/// Reads the certificates in a list of directories, from files named as OpenSSL expects (by hash). Skips what OpenSSL skips: a
+/// directory that cannot be read, a link that leads nowhere, a file that is no certificate. If no certificate is found, the
+/// error names the first item that was skipped.
 fn in_dirs(dirs: &str) -> Result<Vec<Certificate>, Error> {
     let (mut found, mut causes) = (Vec::new(), Vec::new());
     for dir in dirs.split(':').filter(|dir| !dir.is_empty()) {

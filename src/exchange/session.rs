@@ -141,7 +141,7 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Opens a new connection, subscribes, and then drops the old connection, if there still is one. If an endpoint cannot be
-    /// used, the next one is tried at once; one that asked for a pause is left out until then.
+    /// used, the next one is tried at once. An endpoint that asked for a pause is skipped until that pause ends.
     pub fn connect(&mut self, deadline: Instant, look: Look) -> Result<(), Error> {
         let count = self.places.len();
         let mut failed: Option<Error> = None;
@@ -163,7 +163,7 @@ impl<'a> ExchangeSession<'a> {
                 if look().is_err() {
                     break;
                 }
-                // An address that can be reached, and is of no use otherwise.
+                // The address was reached, but the exchange cannot be used there: try this address last.
                 if place.addresses.works {
                     place.addresses.failed();
                 }
@@ -397,7 +397,7 @@ impl<'a> ExchangeSession<'a> {
         let failed = |cause: String| Error::new(&attempt, cause).passing();
         let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
         let (mut stale, mut came, mut ask_at) = (None, false, Some(Instant::now()));
-        // Why the newest message has no price. That costs no more than in a round: the next one may have one.
+        // Why the newest message has no price. As in a round, only this message is lost: the next one may have a price.
         let mut without: Option<Error> = None;
         loop {
             look()?;

@@ -1,8 +1,8 @@
 //! `rsoracle history`: shows the last rounds of a journal as a table, and their prices as a chart in the terminal.
 //!
 //! Invariant: memory is bounded by the rounds shown and the longest line, whatever the length of the file. A file is read
-//! from its end, as far as the rounds shown need. Every line read is verified as `verify` does it without a roster, and the
-//! first that fails is named. No round is shown whose report the aggregator did not sign. Whom to trust is left to `verify`.
+//! from its end, as far as the rounds shown need. Each line read is verified as `rsoracle verify` does without a roster. A
+//! report that fails is marked and shown only if the aggregator signed it; whether to trust the signers is left to `verify`.
 //! Uses: flags, proof, system, verify. Used by: main.
 
 mod row;

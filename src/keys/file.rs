@@ -1,4 +1,4 @@
-//! Secret key files, for keys that outlive a process: their form, and how they are read. The room's door makes them.
+//! Secret key files, for keys that outlive a process: their form, and how they are read. `super` creates them.
 //!
 //! A file is one line of 87 bytes: `rsoracle secret key 1 `, 64 lower-case hexadecimal digits, a line feed.
 //!
@@ -23,9 +23,10 @@ const _: () = assert!(LINE_BYTES == 87);
 /// Mode bits that give access to others than the owner.
 const OTHERS: u32 = 0o077;
 
-/// Whether this file's group may read it, because there is no other way: root gave it to a group of this process, as Kubernetes
-/// does with a secret under fsGroup; or it is a credential of systemd, since version 254 with an access control list that lets
-/// the service's user read it. The group bits are that list's mask then, and give no group access.
+/// Whether this file's group may read it, because there is no other way to give the key to this process: either root owns the
+/// file and gave it to a group of this process, as Kubernetes does with a secret under fsGroup; or it is a systemd credential.
+/// Since version 254, systemd lets the service's user read it by an access control list. The group bits of the mode are then
+/// that list's mask, and give the group no access.
 fn is_given(path: &str, about: &Metadata) -> bool {
     let given = std::env::var_os("CREDENTIALS_DIRECTORY");
     let is_credential = given.is_some_and(|dir| Path::new(path).parent() == Some(Path::new(&dir)));

@@ -1,7 +1,7 @@
 //! Secret keys in memory and in files, and the commands that make and show them (`rsoracle keygen`, `rsoracle keys`).
 //!
-//! Invariant: the commands print public keys only. No key file is ever overwritten. What only reads a key, as a collector does,
-//! reaches `file` and `secret` alone.
+//! Invariant: the commands print public keys only. No key file is ever overwritten. A module that only reads a key, such as
+//! the collector, uses only `file` and `secret`.
 //!
 //! Uses: proof, system, verify, wire. Used by: aggregator, collector, main, roster.
 

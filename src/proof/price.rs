@@ -27,7 +27,8 @@ pub fn exact(value: f64) -> String {
     let decimals = text
         .rsplit_once('.')
         .map_or(0, |(_, decimals)| decimals.len());
-    // Rust rounds up where two are equally near: where the number itself has one more decimal, a 5, and so one more binary place.
+    // Where two texts are equally near, Rust rounds up. That happens if the number has exactly one decimal more than the text,
+    // a 5, and so exactly that many binary places.
     let scale = f64::from_bits((1024 + decimals as u64) << 52);
     if decimals > 0 && value * scale % 2.0 == 1.0 {
         let last = text.pop().expect("it has decimals");

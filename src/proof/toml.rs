@@ -2,7 +2,7 @@
 //!
 //! | what | how |
 //! |---|---|
-//! | section | `[name]`, or with dots as in `[name.name]`, names of letters, digits, `_` and `-`, or of others in double quotes; entries before the first section are in the section "" |
+//! | section | `[name]`, dotted as in `[name.name]`; letters, digits, `_` and `-`, or others in double quotes; entries before the first are in section "" |
 //! | entry | `key = value`; a key is written like a section's name |
 //! | text | `"…"` on one line, with `\"`, `\\`, `\n` and `\t` as the only escapes |
 //! | whole number | decimal, optional sign, `_` between digits, within 64 bits |

@@ -12,9 +12,9 @@ use std::path::Path;
 /// Permissions of a new file, before the umask: the owner writes, everyone reads.
 pub(crate) const MODE: u32 = 0o644;
 
-/// The first stretch at the end of a file that is read, in bytes.
+/// How many bytes at the end of a file are read at first.
 pub(crate) const TAIL_BYTES: u64 = 256 << 10;
-/// Factor: how much longer the next stretch is, if one was too short.
+/// Factor by which that grows each time it was not enough.
 pub(crate) const TAIL_LONGER: u64 = 4;
 
 /// Atomically replaces the file at `path`, or creates it. The text goes to `PATH.ID.tmp` (with the process id), which is
@@ -26,7 +26,7 @@ pub fn replace(path: &str, text: &str) -> Result<(), Error> {
     swap(path, text, true)
 }
 
-/// The same, except that the disk may take its time: after a power failure, the old file may be back.
+/// Like [`replace`], but does not wait for the disk: after a power failure, the old file may be back.
 pub(crate) fn replace_soon(path: &str, text: &str) -> Result<(), Error> {
     swap(path, text, false)
 }
@@ -67,7 +67,8 @@ pub fn make_directory_of(path: &str) -> Result<(), Error> {
     })
 }
 
-/// Creates a file with this text and, if `now`, syncs it to disk. A leftover of a killed process with the same id is removed first.
+/// Creates a file with this text and, if `now`, syncs it to disk. A leftover of a killed process with the same id is removed
+/// first.
 fn write_anew(path: &str, text: &str, now: bool) -> io::Result<()> {
     check_size(text.len() as u64)?;
     match std::fs::remove_file(path) {
@@ -163,7 +164,8 @@ pub(crate) fn tail(mut file: &File, bytes: u64) -> io::Result<(u64, BufReader<&F
     Ok((from + skipped as u64, reader))
 }
 
-/// How a message names line `number` of those that begin at byte `begin`, the one at byte `at`.
+/// How a message names a line: by `number` if reading began at the beginning of the file (`begin` is 0), else by `at`, the
+/// position of its first byte. `number` counts from `begin`.
 pub(crate) fn place(begin: u64, at: u64, number: u64) -> String {
     match begin {
         0 => format!("line {number}"),

@@ -94,7 +94,7 @@ impl<const N: usize> Inbox<N> {
         };
     }
 
-    /// When the frame in the buffer began to arrive; None if the buffer is empty. [`Inbox::consume`] sets it anew.
+    /// When the frame in the buffer began to arrive; `None` if the buffer is empty. [`Inbox::consume`] restarts the time.
     pub fn begun(&self) -> Option<Instant> {
         self.begun
     }

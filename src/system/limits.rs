@@ -84,7 +84,7 @@ pub(crate) const MARK_TERMS_MAX: usize = 1_000;
 pub const SLICE_MS: u64 = 100;
 /// DNS lookup timeout, in milliseconds: as long as the system's resolver waits for one name server.
 pub const RESOLVE_MS_MAX: u64 = 5_000;
-/// DNS lookup timeout, in milliseconds, while the addresses that the host had before still work. Then these are used.
+/// DNS lookup timeout, in milliseconds, for a host whose last known address still works. After the timeout that address is used.
 pub const RESOLVE_AGAIN_MS_MAX: u64 = 500;
 /// Timeout of one TCP connection attempt to one address, in milliseconds. It is the longest wait that nothing can interrupt.
 pub const CONNECT_SLICE_MS: u64 = 800;
@@ -125,8 +125,8 @@ pub const RETRY_MS_MAX: u64 = 16_000;
 pub const AWAY_MS_MIN: u64 = 600_000;
 /// Backoff in milliseconds after a rate-limit answer that names no delay. Jitter can make it twice as long.
 pub const LIMITED_MS: u64 = 60_000;
-/// After this many milliseconds without a byte, not even a heartbeat, an exchange no longer counts as alive. A price that is
-/// missing then is put down to that.
+/// After this many milliseconds without a byte, not even a heartbeat, an exchange no longer counts as alive. A sample that is
+/// missing then gets that as its reason.
 pub const SILENT_MS: u64 = 10_000;
 /// A stream without a price for this many times its staleness age is reconnected.
 pub const RESUBSCRIBE_AGES: u32 = 2;
@@ -150,8 +150,8 @@ pub const CUT_SHORT_MAX: u32 = 2;
 pub const LAST_WORDS_MS_MAX: u64 = 1_000;
 /// First backoff before an ended collector is restarted, in milliseconds. Every further end doubles it. Jitter can halve it.
 pub const RESTART_MS_MIN: u64 = 500;
-/// Least second backoff, in milliseconds: the half of it, which jitter leaves, is the longest pause that an exchange requires
-/// between two connections. A new process does not know when the one before it connected.
+/// Minimum of the second backoff, in milliseconds. Jitter can halve it. The half is the longest pause that an exchange requires
+/// between two connections, since a new process does not know when the one before it connected.
 pub const RESTART_AGAIN_MS_MIN: u64 = 10_000;
 /// Ceiling of that backoff, in milliseconds.
 pub const RESTART_MS_MAX: u64 = 60_000;

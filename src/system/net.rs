@@ -1,4 +1,5 @@
-//! [`Gate`]: a socket with deadlines, for a connection whose bytes must leave at an instant; and [`Phase`], a deadline with slices.
+//! [`Gate`]: a socket with deadlines, for a connection whose bytes must leave at an instant; and [`Phase`], a deadline with
+//! slices.
 //!
 //! Invariant: no read or write waits past the current deadline, however slowly bytes arrive. (A socket's own timeout would
 //! restart with every byte.) Errors that only mean "nothing yet" are recognised by [`waits`].
@@ -49,7 +50,7 @@ impl Phase {
         Patience::Until(self.until.min(slice))
     }
 
-    /// The error when its time is over: what has not come, within the time that it really had.
+    /// The error when the phase has timed out: what did not come, and how long the phase could really last.
     pub(crate) fn late(&self, what: &str) -> io::Error {
         let had_ms = (self.until - self.began).as_millis();
         io::Error::new(

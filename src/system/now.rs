@@ -1,4 +1,5 @@
-//! The system clock, and how exactly this process sleeps. Who only asks for the time need not read how a collector waits.
+//! The system clock, and the precision of this process's sleeps. Apart from `wait`, so that a module that only needs the time
+//! does not depend on how a collector waits.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

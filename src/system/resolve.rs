@@ -69,7 +69,7 @@ impl Addresses {
         let until = deadline.min(Instant::now() + Duration::from_millis(ms_max));
         match lookup(host, port, until, look) {
             Ok(found) => self.learn(&found),
-            // Only a failed lookup is passing. Any other error is the caller's own, who wants to stop.
+            // Only a failed lookup is transient. Any other error comes from `look`: the caller wants to stop.
             Err(error) if error.passing && !self.order.is_empty() => {
                 self.works = false;
                 return Ok(Some(error.cause));

@@ -104,10 +104,10 @@ impl Screen {
         }
     }
 
-    /// Writes `out`, which holds so many lines that stay, then the live block below it.
+    /// Writes `out`, which has `lines` lines that stay, then the live block below them.
     fn put(&mut self, mut out: String, lines: u64) {
         if self.live && !self.block.is_empty() {
-            // While the terminal does not wrap lines, one that has just become narrower cuts them.
+            // Without line wrapping, a terminal that has just become narrower cuts lines instead of wrapping them.
             out.push_str("\x1b[?7l");
             for line in self.block.iter().take(self.rows()) {
                 out.push_str(&fit(self.mark, line, self.size.1));
@@ -149,7 +149,7 @@ fn size(terminal: &impl AsFd) -> Option<(usize, usize)> {
     Some((number(rows)?, number(columns)?))
 }
 
-/// The width of the terminal that standard output is; a usual one if it is none.
+/// The width of the terminal on standard output; that of `SIZE` if it is no terminal, or its size is unknown.
 pub fn columns() -> usize {
     let terminal = io::stdout();
     let known = terminal.is_terminal().then(|| size(&terminal)).flatten();

@@ -22,7 +22,7 @@ const AT_ONCE: i32 = 0o4000 | 0o400;
 /// Longest wait for a full socket. The kernel rounds it up to two of its ticks.
 const SOCKET_WAIT: Duration = Duration::from_millis(1);
 
-/// Lines for standard error that were dropped, and that nobody was told of yet.
+/// Number of lines for standard error that were dropped and not yet reported.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Writes `role: line` to standard error, as [`rsoracle_verify::log::say`] does.
@@ -53,8 +53,8 @@ pub(crate) fn put(role: &str, text: &str, lines: u64) -> bool {
 pub(crate) fn write_some(stream: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     let shared = stream.as_fd();
     let path = format!("/proc/self/fd/{}", shared.as_raw_fd());
-    // What is opened again has flags of its own; a file would have a position of its own. A pipe without a reader cannot be
-    // opened, nor can a socket.
+    // A pipe or terminal that is opened again gets its own flags. A file is not opened again: that would have its own position.
+    // A pipe without a reader and a socket cannot be opened again.
     let again = OpenOptions::new()
         .write(true)
         .custom_flags(AT_ONCE)

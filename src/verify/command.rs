@@ -143,7 +143,7 @@ fn one(
     };
     Ok(match print("verify", &format!("{text}\n")) {
         true => inspection.verdict,
-        // A verdict that nobody could read is none.
+        // A verdict that could not be written does not count.
         false => Verdict::Invalid,
     })
 }

@@ -76,7 +76,8 @@ impl std::error::Error for Error {}
 /// Longest value that a message repeats whole, in characters.
 pub const VALUE_CHARS_MAX: usize = 120;
 
-/// The beginning and the end of a text that is longer than `chars_max`, which say what is wrong and what to do.
+/// A text of at most `chars_max` characters as it is. Of a longer one, the beginning, which says what is wrong, and the end,
+/// which says what to do.
 pub fn brief(text: &str, chars_max: usize) -> String {
     let (count, half) = (text.chars().count(), chars_max / 2);
     if count <= chars_max {

@@ -19,7 +19,7 @@ pub fn read(path: &str, bytes_max: u64, attempt: &str) -> Result<Vec<u8>, Error>
     Ok(bytes)
 }
 
-/// The text of a file, or why it is none.
+/// The text of a file, or why it is not text.
 pub fn text(bytes: Vec<u8>) -> Result<String, &'static str> {
     let cause = unseen(&bytes).unwrap_or("it is not valid UTF-8");
     String::from_utf8(bytes).map_err(|_| cause)

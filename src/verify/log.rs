@@ -1,8 +1,8 @@
 //! Writes log lines to standard error.
 //!
 //! Invariant: every line begins with the role of its process, contains no control characters, is bounded however long the
-//! values in it are, and is written at once, so that lines of several processes do not mix. A failed write is ignored. There are no levels or timestamps; a supervisor's
-//! journal adds those.
+//! values in it are, and is written at once, so that lines of several processes do not mix. A failed write is ignored. There
+//! are no levels or timestamps; a supervisor's journal adds those.
 
 use crate::error::brief;
 use std::fmt;

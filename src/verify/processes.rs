@@ -4,8 +4,8 @@
 //! rounds and write reports again, each in batches of its own. Nobody else sees the file, and the findings are taken in the order
 //! of the lines.
 //!
-//! Invariant: no pipe ever fills while both ends write. A process reads a whole batch before it answers, and gets the next one only
-//! after its answer was read. A process that ends early is an error, and nothing is proved.
+//! Invariant: no pipe ever fills while both ends write. A process reads a whole batch before it answers, and gets the next
+//! one only after its answer was read. A process that ends early is an error, and nothing is proved.
 
 use crate::error::Error;
 use crate::lines::{Line, Lines};
@@ -15,13 +15,13 @@ use std::io::{BufReader, Write};
 use std::mem::take;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// In the environment of a process that shares the work.
+/// Environment variable that marks a process that shares the work.
 const SHARES: &str = "RSORACLE_VERIFY_SHARES";
 /// Fewest bytes of a file that are worth starting processes for.
 pub const FILE_BYTES_MIN: u64 = 4 * 1024 * 1024;
-/// A batch of this many bytes is handed over. Each line counts for some more than it has.
+/// A batch is handed over when it has this many bytes. Each line counts for more bytes than its text has: also for its entry.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Between the flaws of one report, none of which contains it.
+/// Separates the flaws of one report in an answer. No flaw contains it.
 const BETWEEN: &str = "\t";
 
 /// A line, and the flaws that its report has by itself, if another process looked for them.

@@ -1,5 +1,5 @@
-//! The eleven kinds of messages as types of serde_json's, as one writes them who trusts the exchange: text is borrowed, what is
-//! not named is skipped, prices are `f64` at once, or after `str::parse` where they are text.
+//! The eleven kinds of messages as types of serde_json, written as by someone who trusts the exchange: text is borrowed, fields
+//! that have no name here are skipped, prices are `f64` at once, or after `str::parse` where they are text.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;

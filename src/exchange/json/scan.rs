@@ -80,7 +80,7 @@ impl Notes<'_> {
             return NOWHERE;
         }
         let Some(slot) = self.table.get_mut(self.count) else {
-            // What comes later in there must not be noted either: it would take the place of what is missing.
+            // Note nothing later of this object or list either: the reader would take it for the member or item missing here.
             within.room = 0;
             return NOWHERE;
         };
@@ -182,7 +182,7 @@ fn key(bytes: &[u8], at: usize, span: &mut Span) -> Result<usize, NotJson> {
     }
 }
 
-/// The byte at that position; behind the end one that is in no JSON.
+/// The byte at that position; after the end 0, which no JSON text contains.
 #[inline(always)]
 pub(super) fn byte_at(bytes: &[u8], at: usize) -> u8 {
     bytes.get(at).copied().unwrap_or(0)
@@ -263,8 +263,9 @@ fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
     while let Some(word) = eight(bytes, at) {
-        // A byte less than another gets its high bit from a borrow; the first such byte is found right, those behind it may not be.
-        // With bit 1 turned over a quotation mark is the next byte behind the control characters, which stay what they are.
+        // The subtraction borrows in each byte that is below the limit, which sets its high bit. The first such byte is found
+        // reliably; bytes behind it may be found wrongly. Flipping bit 1 puts the quotation mark just above the control
+        // characters, which remain control characters.
         let control_or_quote = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
         let backslash = (word ^ (ONES * u64::from(b'\\'))).wrapping_sub(ONES);
         let found = (control_or_quote | backslash) & !word & HIGHS;
@@ -364,11 +365,11 @@ fn skip_digits(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The high bit of each of the eight bytes that is no digit.
+/// Sets the high bit of each of the eight bytes that is not a digit.
 #[inline(always)]
 fn no_digits(eight: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
-    // A digit is now 0 to 9; what is more gets a high bit, by itself or by the sum, which reaches no other byte.
+    // Digits are now 0 to 9. A greater byte has its high bit already or gets it from the sum, which carries into no other byte.
     let digits = eight ^ (ONES * u64::from(b'0'));
     (((digits & (ONES * 0x7f)) + ONES * 0x76) | digits) & (ONES << 7)
 }

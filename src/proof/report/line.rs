@@ -1,10 +1,10 @@
 //! Writes a report as one line of JSON, in its canonical form.
 //!
 //! Invariant: a report has exactly one line, and a line at most one report. Keys have a fixed order, there is no white
-//! space, floats are their shortest exact text ([`price::exact`]), times are whole microseconds below 2^53 (so that JavaScript reads them
-//! exactly), and bytes are lower-case hexadecimal. The line also contains what can be computed from the rest (price,
-//! standings, tolerances). Reading skips these values, and a verifier compares the line with what [`write`] makes of the
-//! report.
+//! space, floats are their shortest exact text ([`price::exact`]), times are whole microseconds below 2^53 (so that
+//! JavaScript reads them exactly), and bytes are lower-case hexadecimal. The line also contains what can be computed from
+//! the rest (price, standings, tolerances). Reading skips these values, and a verifier compares the line with what [`write`]
+//! makes of the report.
 
 use super::{Lateness, Report};
 use crate::price;

@@ -213,8 +213,8 @@ impl Report {
         })
     }
 
-    /// The age that a quorum vouches for, in microseconds: the exchange prices of so many collectors were no older. `None` if
-    /// the exchanges of fewer gave times.
+    /// The age that a quorum vouches for, in microseconds: the exchange prices of at least a quorum of collectors were no older.
+    /// `None` if the exchanges of fewer collectors gave times.
     pub fn age_us(&self) -> Option<u64> {
         let rank = usize::from(self.round.terms.quorum()).checked_sub(1)?;
         let mut ages: Vec<u64> = self.round.parts.iter().filter_map(Part::age_us).collect();

@@ -543,4 +543,11 @@ fn a_reports_age_is_what_a_quorum_vouches_for() {
     }
     let few = [Some(3), Some(5), None, None, None, Some(1)];
     assert_eq!(aged(Rule::Mean, few), None);
+    // Nor does one whose exchange gave the times of some samples only: the others may be older.
+    let mut report = report();
+    for part in &mut report.round.parts[..6] {
+        part.records[0].age_us = Some(1);
+    }
+    assert!(report.round.parts[0].records[2].price.is_ok());
+    assert_eq!(report.age_us(), None);
 }

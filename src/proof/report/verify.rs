@@ -93,7 +93,8 @@ impl Verifier {
         report.map_or(Vec::new(), |mut report| alone(&mut report, text))
     }
 
-    /// Verifies the next line as [`Verifier::check`] does. If it is a report, `known` are the flaws that [`Verifier::alone`] found.
+    /// Verifies the next line as [`Verifier::check`] does. If it is a report, `known` are the flaws that [`Verifier::alone`]
+    /// found.
     pub fn check_after(&mut self, text: &str, now_us: u64, known: Option<Vec<String>>) -> Check {
         if Proof::is_meant(text) {
             return self.check_proof(text);
