@@ -4,7 +4,7 @@
 mod support;
 
 use rsoracle_proof::roster::Roster;
-use rsoracle_proof::seal::hex;
+use rsoracle_proof::seal::{hex, unhex};
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::*;
@@ -496,4 +496,106 @@ fn a_draft_shows_its_terms_and_begins_soon() {
     let key = desk.path("slot-0.key");
     let page = said(1, &["roster", "new", "BTC/USD", "--out", &key]);
     assert!(page.contains("it is a secret key"), "{page}");
+}
+
+/// The seat that docs/PROTOCOL.md shows.
+fn documented() -> String {
+    let document = include_str!("../docs/PROTOCOL.md");
+    let (_, rest) = document.split_once("```toml\n[seat]\n").expect("a seat");
+    let (seat, _) = rest.split_once("```").expect("its end");
+    format!("[seat]\n{seat}")
+}
+
+#[test]
+fn the_seat_in_the_protocol_document_is_signed_as_its_table_says() {
+    let desk = Desk::new();
+    desk.write("0.seat", &documented());
+    said(0, &desk.assemble(&["0.seat", "1.seat"]));
+    let roster = Roster::parse(&desk.text("roster.toml")).expect("a roster");
+    let key = roster.terms.seats[0].key.expect("a key");
+    let signature = desk.value(0, "signature");
+    let fields: [(&str, &[u8]); 4] = [
+        ("context", b"rsoracle 2 seat"),
+        ("public key", key.bytes()),
+        ("sources", &[0, 1]),
+        ("source", roster.terms.seats[0].source.as_bytes()),
+    ];
+    let document = include_str!("../docs/PROTOCOL.md");
+    let (_, table) = document
+        .split_once("### Signed by a seat\n")
+        .expect("a table");
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let mut bytes = Vec::new();
+    for (row, (name, field)) in rows.skip(1).zip(fields) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!((cells[1], cells[3]), (&*bytes.len().to_string(), name));
+        let width: usize = cells[2].parse().expect("a number");
+        bytes.extend(field);
+        bytes.resize(bytes.len() + width - field.len(), 0);
+    }
+    assert_eq!(bytes.len(), 98);
+    let signature = unhex(signature.trim_matches('"')).expect("a signature");
+    assert!(key.signed(&bytes, &signature));
+}
+
+/// One round with the keys of the desk. Its own roster becomes the draft. Returns the report's file.
+fn reported(desk: &Desk) -> String {
+    let (keys, draft) = (desk.path("."), desk.path("draft.toml"));
+    let sources = SOURCES.join(",");
+    let quick = ["--samples", "2", "--interval", "200ms", "--json"];
+    let ports = ["--control-port", "0", "--data-port", "0"];
+    let who = [
+        "--source",
+        &sources,
+        "--collectors",
+        "3",
+        "--collector-keys",
+        &keys,
+    ];
+    let args = [&["run", "--write-roster", &draft][..], &quick, &ports, &who].concat();
+    let done = run(&args);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let own = desk.text("draft.toml");
+    let (terms, _) = own.split_once("\n[slot.0]\n").expect("a slot");
+    desk.write("draft.toml", terms);
+    desk.write("report.json", &done.stdout)
+}
+
+#[test]
+#[ignore = "needs python"]
+fn a_verifier_in_python_refuses_the_same_seats() {
+    let python = std::env::var_os("RSORACLE_PYTHON").expect("a Python that has cryptography");
+    let desk = Desk::new();
+    let report = reported(&desk);
+    said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+    let text = desk.text("roster.toml");
+    let signature = desk.value(1, "signature");
+    for (changed, wrong) in [
+        (text.clone(), ""),
+        (text.replace(&format!("signature = {signature}\n"), ""), ""),
+        (
+            text.replace(SOURCES[1], "embedded-okx:BTC-USDT"),
+            "a seat of the roster: ",
+        ),
+        (
+            text.replace(&signature, &desk.value(2, "signature")),
+            "a seat of the roster: ",
+        ),
+        (text.replace(&signature, "\"\""), "is not 64 bytes"),
+    ] {
+        let roster = desk.write("changed.toml", &changed);
+        let mut command = std::process::Command::new(&python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify.py"));
+        command.args([&report, &roster]);
+        let done = start_command(command).finish();
+        assert_eq!(
+            done.code,
+            Some(i32::from(!wrong.is_empty())),
+            "{}",
+            done.stderr
+        );
+        assert!(done.stderr.contains(wrong), "{}", done.stderr);
+        let ours = run(&["verify", &report, "--roster", &roster]).code;
+        assert_eq!(ours == Some(0), wrong.is_empty());
+    }
 }
