@@ -120,7 +120,7 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
         told.starts_with(&format!("roster digest  {}\n", digest(&roster))),
         "{told}"
     );
-    for slot in 0..3 {
+    for (slot, source) in SOURCES.iter().enumerate() {
         let key = desk.path(&format!("slot-{slot}.key"));
         let page = said(0, &["roster", "check", &roster, "--key", &key]);
         assert!(page.starts_with(&told), "all see the same digests: {page}");
@@ -133,7 +133,7 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
             "tolerates 0 faulty collectors of 3, 0 faulty exchanges of 3",
             "all 3 are signed by their keys",
             "all are markets of BTC/USD: 2 in USD, 1 in USDT",
-            &format!("your slot {slot}, {}", SOURCES[slot]),
+            &format!("your slot {slot}, {source}"),
             "roster.toml: sound",
         ] {
             assert!(words.contains(part), "{part}: {page}");
