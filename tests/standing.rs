@@ -104,6 +104,37 @@ fn all_its_aggregators_get_the_same_bytes() {
 }
 
 #[test]
+fn an_aggregator_may_be_named_by_its_host_name() {
+    let (_exchange, url) = exchange(&[]);
+    let post = Post::new(2, "100ms", "1s");
+    let ports = ports();
+    let by_address = post.command(&[&ports], &url);
+    let mut command = rsoracle();
+    command.args(by_address.get_args().map(|word| {
+        let word = word.to_str().expect("text");
+        word.replace(
+            "127.0.0.1:",
+            match word.contains('@') {
+                true => "localhost:",
+                false => "127.0.0.1:",
+            },
+        )
+    }));
+    command.stdin(std::process::Stdio::null());
+    let child = Child {
+        running: start_command(command),
+        tether: None,
+        key: post.key,
+    };
+    let line = greet(accept(&ports.control), &child.key);
+    let mut standing = Enlisted { ports, child, line };
+    standing.answer(&post.terms);
+    standing.line.control.half_close();
+    standing.welcome_again();
+    standing.answer(&post.terms);
+}
+
+#[test]
 fn no_start_is_answered_twice_though_it_is_killed_again_and_again() {
     let (_exchange, url) = exchange(&[]);
     let post = Post::new(2, "20ms", "200ms");
