@@ -111,6 +111,29 @@ fn digest(path: &str) -> String {
     hex(&Roster::parse(&text).expect("a roster").digest())
 }
 
+/// Starts an aggregator of the roster. Returns it and what its collectors call it.
+fn aggregate(desk: &Desk, more: &[&str]) -> (Running, String) {
+    let (roster, key_file) = (desk.path("roster.toml"), desk.path("aggregator.key"));
+    let key = said(0, &["keygen", &key_file]);
+    let files = [
+        "aggregate",
+        "--roster",
+        &roster,
+        "--aggregator-key",
+        &key_file,
+    ];
+    let ports = ["--control-port", "0", "--data-port", "0"];
+    let running = start(&[&files[..], &ports, more].concat());
+    let (control, data) = running.channels();
+    let place = format!(
+        "127.0.0.1:{},{}@{}",
+        control.port(),
+        data.port(),
+        key.trim()
+    );
+    (running, place)
+}
+
 #[test]
 fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price() {
     let desk = Desk::new();
@@ -141,15 +164,7 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
     }
 
     let (_exchange, url) = exchange(&[]);
-    let (aggregator_key, journal) = (desk.path("aggregator.key"), desk.path("journal.jsonl"));
-    let key = said(0, &["keygen", &aggregator_key]);
-    let aggregate = [
-        "aggregate",
-        "--roster",
-        &roster,
-        "--aggregator-key",
-        &aggregator_key,
-    ];
+    let journal = desk.path("journal.jsonl");
     let journaled = [
         "--journal",
         &journal,
@@ -158,15 +173,8 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
         "--ready-timeout",
         "60s",
     ];
-    let ports = ["--control-port", "0", "--data-port", "0"];
-    let running = start(&[&aggregate[..], &journaled, &ports].concat());
+    let (running, place) = aggregate(&desk, &journaled);
     let (control, data) = running.channels();
-    let place = format!(
-        "127.0.0.1:{},{}@{}",
-        control.port(),
-        data.port(),
-        key.trim()
-    );
     let mut collectors = Vec::new();
     for (slot, source) in SOURCES.iter().enumerate() {
         let key = desk.path(&format!("slot-{slot}.key"));
@@ -377,6 +385,36 @@ fn rosters_that_differ_in_one_byte_have_other_digests() {
         page.contains(&format!("number 2, which follows {before}")),
         "{page}"
     );
+}
+
+#[test]
+fn a_collector_whose_roster_differs_in_one_byte_is_refused_and_both_digests_are_told() {
+    let desk = Desk::assembled();
+    let text = desk.text("roster.toml");
+    let changed = desk.write(
+        "changed.toml",
+        &text.replacen("samples = 2", "samples = 3", 1),
+    );
+    let (running, place) = aggregate(&desk, &["--ready-timeout", "1s"]);
+    let (_exchange, url) = exchange(&[]);
+    let key = desk.path("slot-0.key");
+    let by_hand = [
+        "collect",
+        "--roster",
+        &changed,
+        "--key",
+        &key,
+        "--endpoint",
+        &url,
+    ];
+    let collector = start(&[&by_hand[..], &["--aggregator", &place]].concat());
+    let [theirs, ours] = ["changed.toml", "roster.toml"].map(|name| {
+        let roster = Roster::parse(&desk.text(name)).expect("a roster");
+        hex(&roster.terms.digest()[..8])
+    });
+    let line = running.stderr_line(&theirs);
+    assert!(line.contains(&ours), "{line}");
+    collector.stderr_line("other terms than those of this roster");
 }
 
 #[test]
