@@ -10,6 +10,7 @@ use rsoracle::embedded::ExchangeSettings;
 use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
 use rsoracle::history;
+use rsoracle::roster::settings::RosterSettings as Roster;
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -208,6 +209,23 @@ const REFUSED: &[(&str, &[&str])] = &[
         "collect --tether --slot 0 --source embedded:BTCUSDT",
         &["--endpoint"],
     ),
+    (
+        "collect --tether --check",
+        &["--check does not go with --tether"],
+    ),
+    ("roster", &["rsoracle roster new|seat|assemble|check|show"]),
+    ("roster sit", &["'sit'", "new, seat, assemble, check, show"]),
+    ("roster new", &["FEED is missing"]),
+    (
+        "roster new BTC/USD --every 5s",
+        &["10 samples, 1s apart", "a period of 5s"],
+    ),
+    ("roster seat --key x", &["--source is missing"]),
+    ("roster assemble draft", &["SEAT…"]),
+    (
+        "roster show x --key y",
+        &["--key does not go with 'roster show'"],
+    ),
     ("keygen", &["FILE is missing", "rsoracle keygen FILE"]),
     ("keygen a b", &["'b' is one too many", "one FILE"]),
     ("keygen -f", &["'-f' is not a flag", "help keygen"]),
@@ -383,6 +401,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         "doctor",
         "collect",
         "aggregate",
+        "roster",
         "exchange",
         "keygen",
         "keys",
@@ -422,6 +441,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
                 drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))
             }
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
+            "roster" => drop(Roster::from_flags(&given, 0).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),
             _ => drop(ExchangeSettings::from_flags(&given).expect("the example makes sense")),
         }

@@ -204,7 +204,7 @@ fn groff_finds_nothing_wrong_with_the_manual_pages() {
 }
 
 /// What is typed in a directory with one file, `roster.toml`, and its possible completions.
-const TYPED: [(&str, &str, &[&str]); 11] = [
+const TYPED: [(&str, &str, &[&str]); 14] = [
     ("rsoracle", "his", &["history"]),
     ("rsoracle", "--ver", &["--version"]),
     ("rsoracle help", "his", &["history"]),
@@ -223,6 +223,9 @@ const TYPED: [(&str, &str, &[&str]); 11] = [
     ("rsoracle run --config", "rost", &["roster.toml"]),
     ("rsoracle verify", "rost", &["roster.toml"]),
     ("rsoracle keygen", "--x", &[]),
+    ("rsoracle roster", "as", &["assemble"]),
+    ("rsoracle roster check", "rost", &["roster.toml"]),
+    ("rsoracle roster new BTC/USD", "--fi", &["--first-start"]),
     ("rsoracle history roster.toml", "--l", &["--last"]),
 ];
 
