@@ -6,10 +6,10 @@ mod signed;
 mod support;
 
 use image::{Image, ONE_ROUND};
-use rsoracle::aggregator::roster;
 use rsoracle::cli::{file, run};
 use rsoracle::flags::args;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::roster::text;
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::duration::duration_us;
 use signed::Says::Price;
@@ -461,7 +461,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     assert_eq!(health(&image, &folder).code, Some(1));
     std::fs::write(
         folder.join("roster.toml"),
-        roster::render(1, None, &oracle.terms),
+        text::render(1, None, &oracle.terms),
     )
     .unwrap();
     assert_eq!(health(&image, &folder).code, Some(0));

@@ -8,9 +8,9 @@ mod witness;
 
 use chronicle::Chronicle;
 use nanoserde::DeJson;
-use rsoracle::aggregator::roster;
 use rsoracle::exchange::json;
 use rsoracle::keys::create;
+use rsoracle::roster::text;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::pool::Pool;
 use rsoracle_proof::report::{Proof, Report};
@@ -79,7 +79,7 @@ fn file(name: &str, lines: &[String]) -> String {
 
 fn roster_file(oracle: &Oracle) -> String {
     let roster = roster_of(&oracle.terms);
-    let text = roster::render(roster.number, roster.previous, &roster.terms);
+    let text = text::render(roster.number, roster.previous, &roster.terms);
     file("roster.toml", &[text])
 }
 

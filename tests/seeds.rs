@@ -3,7 +3,6 @@
 
 mod vectors;
 
-use rsoracle::aggregator::roster;
 use rsoracle::cli::file;
 use rsoracle::cli::run;
 use rsoracle::embedded::binance::answer::{Scene, reply};
@@ -19,6 +18,7 @@ use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::roster::text;
 use rsoracle::source::KINDS;
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::roster::Roster;
@@ -98,7 +98,7 @@ fn reported(seeds: &Seeds) {
         terms: story.terms.clone(),
     };
     let put = |name: &str, roster: &Roster| {
-        let text = roster::render(roster.number, roster.previous, &roster.terms);
+        let text = text::render(roster.number, roster.previous, &roster.terms);
         assert_eq!(Roster::parse(&text).as_ref(), Ok(roster), "{text}");
         seeds.put("roster", name, text);
     };
