@@ -45,11 +45,14 @@ impl Complaints {
 
     /// Once the time is over: logs how many were left out, and begins anew.
     pub(super) fn sum_up(&mut self) {
-        let past = self.since.elapsed();
-        if past < Duration::from_millis(COMPLAINTS_MS) {
-            return;
+        if self.since.elapsed() >= Duration::from_millis(COMPLAINTS_MS) {
+            self.renew();
         }
-        let (count, past) = (self.left_out, past.as_secs());
+    }
+
+    /// Logs how many were left out, and begins anew.
+    pub(super) fn renew(&mut self) {
+        let (count, past) = (self.left_out, self.since.elapsed().as_secs());
         *self = Complaints::new(&self.role);
         if count > 0 {
             let text = format!("left out {count} more lines like those above in the last {past} s");
