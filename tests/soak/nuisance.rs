@@ -103,7 +103,7 @@ impl Clock {
         std::fs::write(&roster, text).expect("the disk is there");
         let file = PathBuf::from(path("clock"));
         assert!(set_clock(&file, "+0"));
-        let mut words = vec!["aggregate", "--roster", &roster, "--quiet"];
+        let mut words = vec!["aggregate", "--roster", &roster];
         words.extend(["--aggregator-key", &own_file, "--journal", chronicle.name()]);
         words.extend(["--control-port", "0", "--data-port", "0"]);
         let aggregator = start(&[&words[..], &["--ready-timeout", "10m"]].concat());
