@@ -3,7 +3,7 @@
 //! Invariant: anything unexpected is refused, with its position; nothing is guessed, defaulted or reordered. Values that can be
 //! computed are skipped: a verifier writes the report again and compares the lines. No signature is checked here.
 
-use super::{Refused, Report};
+use super::{Flaw, Refused, Report};
 use crate::aggregate::Rule;
 use crate::limits::{
     COLLECTORS_MAX, FEED_BYTES_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX, TIME_US_MAX,
@@ -19,25 +19,9 @@ use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Display};
 
 /// Largest time or number in a line.
 pub(super) const NUMBER_MAX: u64 = TIME_US_MAX;
-
-/// Where a line is not a report, and what was expected there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
-    /// Byte offset in the line, from 0.
-    pub at: usize,
-    /// What was expected there.
-    pub expected: String,
-}
-
-impl Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "byte {}: expected {}", self.at, self.expected)
-    }
-}
 
 /// Parses a whole line by `read`. `keys` caches decoded keys from line to line.
 pub fn whole<T>(
