@@ -128,6 +128,9 @@ def roster_terms(path):  # the terms of a roster file, under the names that a re
              "age_us_max": given(of["max_age"], duration), "samples": of["samples"], "interval_us": duration(of["interval"]),
              "spread_ppm_max": given(of["max_spread"], lambda value: int(Decimal(value.removesuffix("%")) * 10_000)),
              "period_us": duration(of["period"]), "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
+    for seat in (seat for seat in slots.values() if "signature" in seat):
+        message = context("seat") + key(seat["key"]) + number(len(seat["sources"]), 2) + b"".join(text(it, 32) for it in seat["sources"])
+        check_signature(key(seat["key"]), message, data(seat["signature"], 64), "a seat of the roster")
     return terms, [(slots[str(slot)]["key"] or None, *slots[str(slot)]["sources"]) for slot in range(len(slots))]
 
 def check_slot(report, terms, slot, seat, last, late_max):

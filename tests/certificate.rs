@@ -5,8 +5,8 @@ mod support;
 
 use native_tls::Certificate as Pem;
 use rsoracle::exchange::certificate::Certificate;
-use rsoracle::system::clock::utc_us;
 use rsoracle_proof::utc::utc_text;
+use rsoracle_proof::utc::utc_us;
 use std::process::Command;
 use support::*;
 

@@ -4,12 +4,13 @@
 mod support;
 mod witness;
 
-use rsoracle::cli::{collect, run, verify};
+use rsoracle::cli::{run, verify};
 use rsoracle::doctor::DoctorSettings as Doctor;
 use rsoracle::embedded::ExchangeSettings;
 use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
 use rsoracle::history;
+use rsoracle::roster::settings::RosterSettings as Roster;
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -153,20 +154,77 @@ const REFUSED: &[(&str, &[&str])] = &[
         "run --source embedded:BTCUSDT --endpoint http://localhost",
         &["--endpoint \"http://localhost\"", "wss://"],
     ),
-    ("run --remote 1", &["--remote needs --enrolment-dir DIR"]),
     (
-        "run --remote 6 --enrolment-dir .",
-        &["--remote 6", "--collectors 5"],
+        "run --max-spread 0.00001%",
+        &["--max-spread \"0.00001%\"", "at most four decimals"],
     ),
-    ("run --enrolment-dir .", &["--enrolment-dir", "--remote"]),
-    ("collect", &["--slot is missing"]),
+    ("run --remote 1", &["unknown flag --remote", "help run"]),
+    ("run --roster x", &["unknown flag --roster", "help run"]),
+    ("aggregate", &["--roster is missing"]),
     (
-        "collect --slot 0 --control 8000",
+        "aggregate --roster /nonexistent",
+        &["cannot use the roster /nonexistent", "--write-roster"],
+    ),
+    (
+        "aggregate --roster /dev/null",
+        &["cannot use the roster /dev/null", "--write-roster"],
+    ),
+    ("aggregate --every 10s", &["unknown flag --every"]),
+    (
+        "collect",
+        &[
+            "--roster FILE",
+            "--key FILE",
+            "--aggregator HOST@KEY",
+            "--tether",
+        ],
+    ),
+    (
+        "collect --tether --roster x",
+        &["--roster FILE", "--tether"],
+    ),
+    (
+        "collect --tether --aggregator x",
+        &["--aggregator does not go with --tether"],
+    ),
+    (
+        "collect --tether --state x",
+        &["--state does not go with --tether"],
+    ),
+    (
+        "collect --roster x --slot 0",
+        &["--slot does not go with --roster"],
+    ),
+    ("collect --roster x", &["--key is missing"]),
+    ("collect --roster x --key y", &["--aggregator is missing"]),
+    (
+        "collect --roster src/proof/example.toml --key y --aggregator oracle.example:8000,8080",
+        &["--aggregator \"oracle.example:8000,8080\"", "HOST@KEY"],
+    ),
+    (
+        "collect --tether --slot 0 --source embedded:BTCUSDT --control 8000 --endpoint ws://127.0.0.1:1/",
         &["--control \"8000\"", "127.0.0.1:8000"],
     ),
     (
-        "collect --slot 0 --source embedded:BTCUSDT",
+        "collect --tether --slot 0 --source embedded:BTCUSDT",
         &["--endpoint"],
+    ),
+    (
+        "collect --tether --check",
+        &["--check does not go with --tether"],
+    ),
+    ("roster", &["rsoracle roster new|seat|assemble|check|show"]),
+    ("roster sit", &["'sit'", "new, seat, assemble, check, show"]),
+    ("roster new", &["FEED is missing"]),
+    (
+        "roster new BTC/USD --every 5s",
+        &["10 samples, 1s apart", "a period of 5s"],
+    ),
+    ("roster seat --key x", &["--source is missing"]),
+    ("roster assemble draft", &["SEAT…"]),
+    (
+        "roster show x --key y",
+        &["--key does not go with 'roster show'"],
     ),
     ("keygen", &["FILE is missing", "rsoracle keygen FILE"]),
     ("keygen a b", &["'b' is one too many", "one FILE"]),
@@ -337,7 +395,17 @@ fn help_is_no_wider_than_a_terminal_and_names_each_flag_of_run_in_one_group() {
 fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
-        "run", "verify", "history", "doctor", "collect", "exchange", "keygen", "keys", "resolve",
+        "run",
+        "verify",
+        "history",
+        "doctor",
+        "collect",
+        "aggregate",
+        "roster",
+        "exchange",
+        "keygen",
+        "keys",
+        "resolve",
         "manual",
     ];
     assert_eq!(COMMANDS.map(|command| command.name), names);
@@ -366,12 +434,14 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         let given = args::parse(command, &words).expect("the example is accepted");
         match name {
             "run" => drop(run::read(&given).expect("the example makes sense")),
-            "collect" => drop(collect::read(&given).expect("the example makes sense")),
+            // Their examples stand for files and a key that are the reader's own.
+            "collect" | "aggregate" => assert!(given.has("roster")),
             "verify" => drop(verify::read(&given).expect("the example makes sense")),
             "history" => {
                 drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))
             }
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
+            "roster" => drop(Roster::from_flags(&given, 0).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),
             _ => drop(ExchangeSettings::from_flags(&given).expect("the example makes sense")),
         }
@@ -531,6 +601,15 @@ fn messages_are_bounded_however_long_the_values_are() {
         ("keys LONG", "File name too long"),
         ("keygen LONG", "File name too long"),
         ("keygen x LONG", "takes one FILE"),
+        ("aggregate --roster LONG", "File name too long"),
+        (
+            concat!(
+                "collect --key y --aggregator LONG --roster ",
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/proof/example.toml"
+            ),
+            "it takes HOST@KEY",
+        ),
         ("doctor LONG", "is not a source"),
         ("manual /dev/null/LONG", "name a directory"),
         ("exchange --tape LONG", "File name too long"),

@@ -485,20 +485,25 @@ fn an_answer_counts_with_the_samples_of_whichever_connection_of_its_key_it_fits(
     second.ready();
     let (honest, mut others) = (records(SAMPLES, PRICE), records(SAMPLES, PRICE));
     others[0].lateness_us = Some(6);
-    // All samples came over both, but not the same.
-    for (record, other) in honest.iter().zip(others) {
-        first.send_samples(&round, &[*record]);
-        second.send_sample(&round, other);
+    // All samples came over both, but not the same. The answer fits those of the second, then those of the first.
+    let mut next = round;
+    for signed in [&others, &honest] {
+        let round = next;
+        next = round.next();
+        for (record, other) in honest.iter().zip(&others) {
+            first.send_samples(&round, &[*record]);
+            second.send_sample(&round, *other);
+        }
+        let neither = first.honest(&round, &records(SAMPLES, 1.0)).encode();
+        send_refused(&first, &round, &[neither]);
+        let answer = first.honest(&round, signed).encode();
+        let _data = first.send_observation(&round, &answer);
+        let (report, stderr) = stage.report(&round);
+        assert!(report.counted(4), "{stderr}");
     }
-    let neither = first.honest(&round, &records(SAMPLES, 1.0));
-    send_refused(&first, &round, &[neither.encode()]);
-    let _data = second.send_observation(&round, &first.honest(&round, &honest).encode());
-    let (report, stderr) = stage.report(&round);
-    assert!(report.counted(4), "{stderr}");
-    assert_eq!(report.refused(), counts(&[(Reject::Signature, 1)]));
 
     // The host of one vanishes in mid-round. The other connection was opened later, and gets the records from the first.
-    let round = round.next();
+    let round = next;
     first.send_samples(&round, &honest[..2]);
     second.send_samples(&round, &honest);
     let _data = second.send_observation(&round, &second.honest(&round, &honest).encode());
@@ -512,7 +517,7 @@ fn an_answer_counts_with_the_samples_of_whichever_connection_of_its_key_it_fits(
     let _data = first.send_observation(&round, &first.honest(&round, &honest).encode());
     let (report, stderr) = stage.report(&round);
     assert!(report.counted(4), "{stderr}");
-    assert_eq!(report.refused(), counts(&[(Reject::Signature, 1)]));
+    assert_eq!(report.refused(), counts(&[(Reject::Signature, 2)]));
 }
 
 #[test]

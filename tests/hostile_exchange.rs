@@ -1,5 +1,6 @@
 //! A hostile exchange that the test plays.
 
+mod door;
 mod support;
 
 use std::io::{ErrorKind, Write};
@@ -16,7 +17,7 @@ fn first_price(listener: &TcpListener) -> WebSocket<TcpStream> {
     });
     tcp.set_nonblocking(false).expect("blocking");
     tcp.set_read_timeout(Some(LONG)).expect("a limit");
-    let mut ws = tungstenite::accept(tcp).expect("an upgrade");
+    let mut ws = door::upgraded(tcp);
     let request = ws.read().expect("a request").into_text().expect("in text");
     assert!(request.contains("\"id\":\"first\""), "{request}");
     let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;

@@ -2,6 +2,8 @@
 
 mod support;
 
+use rsoracle::keys::create;
+use rsoracle_proof::seal::hex;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -180,63 +182,41 @@ fn rounds_go_on_while_standard_error_is_a_full_socket() {
 
 #[test]
 fn a_collector_answers_though_nobody_reads_its_standard_error() {
-    let dir = scratch("slot-0.enrolment").parent().unwrap().to_owned();
-    let dir = dir.to_str().expect("a path in UTF-8");
-    let (_faulty, url) = exchange(&["--fault", "garbage@3"]);
+    let (_faulty, url) = exchange(&["--fault", "garbage@3.."]);
+    let place = |name: &str| scratch(name).to_str().expect("a path in UTF-8").to_owned();
+    let (own, theirs, roster) = (place("slot-0.key"), place("own.key"), place("roster.toml"));
+    let key = create(&own).expect("a key file");
+    let aggregator_key = create(&theirs).expect("a key file");
+    let text = support::peer::roster(&[key], 20, "50ms");
+    std::fs::write(&roster, text).expect("a file");
     let aggregator = start(&[
-        "run",
-        "--source",
-        "embedded:BTCUSDT",
-        "--endpoint",
-        &url,
-        "--collectors",
-        "1",
+        "aggregate",
+        "--roster",
+        &roster,
+        "--aggregator-key",
+        &theirs,
         "--control-port",
         "0",
         "--data-port",
         "0",
-        "--remote",
+        "--rounds",
         "1",
-        "--enrolment-dir",
-        dir,
         "--ready-timeout",
         "1h",
-        "--samples",
-        "20",
-        "--interval",
-        "50ms",
     ]);
-    let path = format!("{dir}/slot-0.enrolment");
-    eventually("the enrolment is written", || {
-        std::fs::read(&path).ok().filter(|bytes| bytes.len() == 64)
-    });
     let (control, data) = aggregator.channels();
+    let ports = format!("{},{}", control.port(), data.port());
+    let place = format!("127.0.0.1:{ports}@{}", hex(aggregator_key.bytes()));
     let (_reader, writer) = full_pipe();
     let mut command = rsoracle();
-    command.args([
-        "collect",
-        "--slot",
-        "0",
-        "--source",
-        "embedded:BTCUSDT",
-        "--endpoint",
-        &url,
-    ]);
-    command.args([
-        "--control",
-        &control.to_string(),
-        "--data",
-        &data.to_string(),
-    ]);
-    command
-        .stdin(File::open(&path).unwrap())
-        .stdout(Stdio::null())
-        .stderr(writer);
-    let _collector = Started(command.spawn().expect("it starts"));
+    command.args(["collect", "--roster", &roster, "--key", &own]);
+    command.args(["--aggregator", &place, "--endpoint", &url]);
+    command.stdout(Stdio::null()).stderr(writer);
+    let _collector = Started::spawn(&mut command);
     let done = aggregator.finish();
-    let line = |line: &&str| line.contains("collector 0: ");
-    let line = done.stderr.lines().rfind(line).expect("a line about it");
-    assert!(!line.contains("silent"), "it answered: {line}");
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    let answered = done.stderr.contains("collector 0 (embedded): abstains: ");
+    assert!(answered, "{}", done.stderr);
 }
 
 #[test]

@@ -6,12 +6,11 @@ mod signed;
 mod support;
 
 use image::{Image, ONE_ROUND};
-use rsoracle::aggregator::roster;
 use rsoracle::cli::{file, run};
 use rsoracle::flags::args;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::roster::text;
 use rsoracle::system::now::wall_us;
-use rsoracle_proof::limits::{CLOSE_MS_MAX, REPLY_MS_MAX};
 use rsoracle_proof::duration::duration_us;
 use signed::Says::Price;
 use signed::*;
@@ -205,7 +204,7 @@ fn groff_finds_nothing_wrong_with_the_manual_pages() {
 }
 
 /// What is typed in a directory with one file, `roster.toml`, and its possible completions.
-const TYPED: [(&str, &str, &[&str]); 11] = [
+const TYPED: [(&str, &str, &[&str]); 14] = [
     ("rsoracle", "his", &["history"]),
     ("rsoracle", "--ver", &["--version"]),
     ("rsoracle help", "his", &["history"]),
@@ -224,6 +223,9 @@ const TYPED: [(&str, &str, &[&str]); 11] = [
     ("rsoracle run --config", "rost", &["roster.toml"]),
     ("rsoracle verify", "rost", &["roster.toml"]),
     ("rsoracle keygen", "--x", &[]),
+    ("rsoracle roster", "as", &["assemble"]),
+    ("rsoracle roster check", "rost", &["roster.toml"]),
+    ("rsoracle roster new BTC/USD", "--fi", &["--first-start"]),
     ("rsoracle history roster.toml", "--l", &["--last"]),
 ];
 
@@ -454,16 +456,16 @@ fn the_image_is_well_while_its_price_is_fresh() {
     // A report that is signed by keys outside the roster is not healthy.
     let price = [Price(100.0); 5];
     let mut oracle = Oracle::new(5, "embedded:BTCUSDT");
-    let newest = oracle.line(wall_us() - 2_000_000, &price);
+    let newest = oracle.line(start_before(wall_us() - 2_000_000), &price);
     std::fs::write(folder.join("journal.jsonl.newest"), format!("{newest}\n")).unwrap();
     assert_eq!(health(&image, &folder).code, Some(1));
     std::fs::write(
         folder.join("roster.toml"),
-        roster::render(&roster_of(&oracle.terms)),
+        text::render(1, None, &oracle.terms),
     )
     .unwrap();
     assert_eq!(health(&image, &folder).code, Some(0));
-    let old = oracle.line(wall_us() - 62_000_000, &price);
+    let old = oracle.line(start_before(wall_us() - 62_000_000), &price);
     std::fs::write(folder.join("journal.jsonl.newest"), format!("{old}\n")).unwrap();
     let done = health(&image, &folder);
     assert_eq!(done.code, Some(6));
@@ -483,8 +485,9 @@ fn the_example_configuration_publishes_often_enough_for_the_health_check() {
     let run = run::read(&given).unwrap().run;
     // In a calm market a price is published with the first round that ends after the heartbeat.
     let heartbeat_us = run.policy.heartbeat_us.expect("a heartbeat");
-    let round_us = run.every_us.expect("a period") + u64::from(run.samples) * run.interval_us;
-    let oldest_us = heartbeat_us + round_us + (REPLY_MS_MAX + CLOSE_MS_MAX) * 1_000;
+    let schedule = run.terms.schedule;
+    assert!(schedule.period_us > 0, "rounds without end");
+    let oldest_us = heartbeat_us + schedule.period_us + schedule.length_us();
     let (image, document) = (read("Dockerfile"), read("CONSUMING.md"));
     let (_, health) = image.split_once("\"--max-age\", \"").expect("an age");
     let (_, example) = document.split_once("`--max-age ").expect("an age");

@@ -63,16 +63,22 @@ fn nothing_secret_is_in_arguments_environment_or_log() {
         // The exact arguments leave no room for a secret.
         let (slot, control, data) = (slot.to_string(), control.to_string(), data.to_string());
         let expected = [
-            ["collect", "--tether"],
-            ["--slot", &slot],
-            ["--source", "embedded:BTCUSDT"],
-            ["--control", &control],
-            ["--data", &data],
-            ["--connection-age", "23h"],
-            ["--endpoint", &stage.url],
-            ["--ca-file", &stage.tls.ca],
+            "collect",
+            "--tether",
+            "--slot",
+            &slot,
+            "--source",
+            "embedded:BTCUSDT",
+            "--control",
+            &control,
+            "--data",
+            &data,
+            "--connection-age=23h",
+            "--endpoint",
+            &stage.url,
+            "--ca-file",
+            &stage.tls.ca,
         ];
-        let expected: Vec<&str> = expected.iter().flatten().copied().collect();
         let words: Vec<String> = arguments(id)
             .into_iter()
             .filter(|w| !w.is_empty())

@@ -3,7 +3,7 @@
 mod support;
 
 use rsoracle_proof::reason::{Abstention, Reject};
-use rsoracle_proof::record::{Answer, Record};
+use rsoracle_proof::record::{Answer, Observation};
 use support::peer::*;
 use support::*;
 
@@ -32,18 +32,16 @@ fn lied(lie: impl FnOnce(&Stage, &mut TestCollector, &RoundOf)) -> (Stage, TestC
 fn answers_over_different_samples_are_a_proof_too_though_each_fits_those_of_its_connection() {
     let (stage, bad) = lied(|stage, bad, round| {
         let mut second = stage.collector(3);
-        let record = |record: Record| Record {
-            lateness_us: Some(6),
-            ..record
-        };
         let first = records(SAMPLES, PRICE);
-        let others: Vec<Record> = first.iter().copied().map(record).collect();
+        let mut others = first.clone();
+        others[0].lateness_us = Some(6);
         for (one, other) in first.iter().zip(&others) {
             bad.send_samples(round, &[*one]);
             second.send_sample(round, *other);
         }
         let [one, other] = [&first, &others].map(|records| bad.honest(round, records));
-        assert_eq!(one.answer, other.answer);
+        let said = |one: &Observation| (one.answer, one.timestamp_us);
+        assert_eq!(said(&one), said(&other));
         let mut data = bad.send_observation(round, &one.encode());
         data.send(&data_frame(round, &other.encode()));
         data.until_ended();

@@ -4,7 +4,7 @@
 mod support;
 
 use rsoracle_proof::roster::Roster;
-use rsoracle_proof::seal::hex;
+use rsoracle_proof::seal::{hex, unhex};
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::*;
@@ -111,6 +111,29 @@ fn digest(path: &str) -> String {
     hex(&Roster::parse(&text).expect("a roster").digest())
 }
 
+/// Starts an aggregator of the roster. Returns it and what its collectors call it.
+fn aggregate(desk: &Desk, more: &[&str]) -> (Running, String) {
+    let (roster, key_file) = (desk.path("roster.toml"), desk.path("aggregator.key"));
+    let key = said(0, &["keygen", &key_file]);
+    let files = [
+        "aggregate",
+        "--roster",
+        &roster,
+        "--aggregator-key",
+        &key_file,
+    ];
+    let ports = ["--control-port", "0", "--data-port", "0"];
+    let running = start(&[&files[..], &ports, more].concat());
+    let (control, data) = running.channels();
+    let place = format!(
+        "127.0.0.1:{},{}@{}",
+        control.port(),
+        data.port(),
+        key.trim()
+    );
+    (running, place)
+}
+
 #[test]
 fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price() {
     let desk = Desk::new();
@@ -120,7 +143,7 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
         told.starts_with(&format!("roster digest  {}\n", digest(&roster))),
         "{told}"
     );
-    for slot in 0..3 {
+    for (slot, source) in SOURCES.iter().enumerate() {
         let key = desk.path(&format!("slot-{slot}.key"));
         let page = said(0, &["roster", "check", &roster, "--key", &key]);
         assert!(page.starts_with(&told), "all see the same digests: {page}");
@@ -133,7 +156,7 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
             "tolerates 0 faulty collectors of 3, 0 faulty exchanges of 3",
             "all 3 are signed by their keys",
             "all are markets of BTC/USD: 2 in USD, 1 in USDT",
-            &format!("your slot {slot}, {}", SOURCES[slot]),
+            &format!("your slot {slot}, {source}"),
             "roster.toml: sound",
         ] {
             assert!(words.contains(part), "{part}: {page}");
@@ -141,15 +164,7 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
     }
 
     let (_exchange, url) = exchange(&[]);
-    let (aggregator_key, journal) = (desk.path("aggregator.key"), desk.path("journal.jsonl"));
-    let key = said(0, &["keygen", &aggregator_key]);
-    let aggregate = [
-        "aggregate",
-        "--roster",
-        &roster,
-        "--aggregator-key",
-        &aggregator_key,
-    ];
+    let journal = desk.path("journal.jsonl");
     let journaled = [
         "--journal",
         &journal,
@@ -158,15 +173,8 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
         "--ready-timeout",
         "60s",
     ];
-    let ports = ["--control-port", "0", "--data-port", "0"];
-    let running = start(&[&aggregate[..], &journaled, &ports].concat());
+    let (running, place) = aggregate(&desk, &journaled);
     let (control, data) = running.channels();
-    let place = format!(
-        "127.0.0.1:{},{}@{}",
-        control.port(),
-        data.port(),
-        key.trim()
-    );
     let mut collectors = Vec::new();
     for (slot, source) in SOURCES.iter().enumerate() {
         let key = desk.path(&format!("slot-{slot}.key"));
@@ -380,6 +388,36 @@ fn rosters_that_differ_in_one_byte_have_other_digests() {
 }
 
 #[test]
+fn a_collector_whose_roster_differs_in_one_byte_is_refused_and_both_digests_are_told() {
+    let desk = Desk::assembled();
+    let text = desk.text("roster.toml");
+    let changed = desk.write(
+        "changed.toml",
+        &text.replacen("samples = 2", "samples = 3", 1),
+    );
+    let (running, place) = aggregate(&desk, &["--ready-timeout", "1s"]);
+    let (_exchange, url) = exchange(&[]);
+    let key = desk.path("slot-0.key");
+    let by_hand = [
+        "collect",
+        "--roster",
+        &changed,
+        "--key",
+        &key,
+        "--endpoint",
+        &url,
+    ];
+    let collector = start(&[&by_hand[..], &["--aggregator", &place]].concat());
+    let [theirs, ours] = ["changed.toml", "roster.toml"].map(|name| {
+        let roster = Roster::parse(&desk.text(name)).expect("a roster");
+        hex(&roster.terms.digest()[..8])
+    });
+    let line = running.stderr_line(&theirs);
+    assert!(line.contains(&ours), "{line}");
+    collector.stderr_line("other terms than those of this roster");
+}
+
+#[test]
 fn a_check_names_foreign_keys_and_sources_of_other_markets() {
     let desk = Desk::assembled();
     let stranger = desk.path("stranger.key");
@@ -496,4 +534,106 @@ fn a_draft_shows_its_terms_and_begins_soon() {
     let key = desk.path("slot-0.key");
     let page = said(1, &["roster", "new", "BTC/USD", "--out", &key]);
     assert!(page.contains("it is a secret key"), "{page}");
+}
+
+/// The seat that docs/PROTOCOL.md shows.
+fn documented() -> String {
+    let document = include_str!("../docs/PROTOCOL.md");
+    let (_, rest) = document.split_once("```toml\n[seat]\n").expect("a seat");
+    let (seat, _) = rest.split_once("```").expect("its end");
+    format!("[seat]\n{seat}")
+}
+
+#[test]
+fn the_seat_in_the_protocol_document_is_signed_as_its_table_says() {
+    let desk = Desk::new();
+    desk.write("0.seat", &documented());
+    said(0, &desk.assemble(&["0.seat", "1.seat"]));
+    let roster = Roster::parse(&desk.text("roster.toml")).expect("a roster");
+    let key = roster.terms.seats[0].key.expect("a key");
+    let signature = desk.value(0, "signature");
+    let fields: [(&str, &[u8]); 4] = [
+        ("context", b"rsoracle 2 seat"),
+        ("public key", key.bytes()),
+        ("sources", &[0, 1]),
+        ("source", roster.terms.seats[0].source.as_bytes()),
+    ];
+    let document = include_str!("../docs/PROTOCOL.md");
+    let (_, table) = document
+        .split_once("### Signed by a seat\n")
+        .expect("a table");
+    let rows = table.lines().filter(|line| line.starts_with("| "));
+    let mut bytes = Vec::new();
+    for (row, (name, field)) in rows.skip(1).zip(fields) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!((cells[1], cells[3]), (&*bytes.len().to_string(), name));
+        let width: usize = cells[2].parse().expect("a number");
+        bytes.extend(field);
+        bytes.resize(bytes.len() + width - field.len(), 0);
+    }
+    assert_eq!(bytes.len(), 98);
+    let signature = unhex(signature.trim_matches('"')).expect("a signature");
+    assert!(key.signed(&bytes, &signature));
+}
+
+/// One round with the keys of the desk. Its own roster becomes the draft. Returns the report's file.
+fn reported(desk: &Desk) -> String {
+    let (keys, draft) = (desk.path("."), desk.path("draft.toml"));
+    let sources = SOURCES.join(",");
+    let quick = ["--samples", "2", "--interval", "200ms", "--json"];
+    let ports = ["--control-port", "0", "--data-port", "0"];
+    let who = [
+        "--source",
+        &sources,
+        "--collectors",
+        "3",
+        "--collector-keys",
+        &keys,
+    ];
+    let args = [&["run", "--write-roster", &draft][..], &quick, &ports, &who].concat();
+    let done = run(&args);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let own = desk.text("draft.toml");
+    let (terms, _) = own.split_once("\n[slot.0]\n").expect("a slot");
+    desk.write("draft.toml", terms);
+    desk.write("report.json", &done.stdout)
+}
+
+#[test]
+#[ignore = "needs python"]
+fn a_verifier_in_python_refuses_the_same_seats() {
+    let python = std::env::var_os("RSORACLE_PYTHON").expect("a Python that has cryptography");
+    let desk = Desk::new();
+    let report = reported(&desk);
+    said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+    let text = desk.text("roster.toml");
+    let signature = desk.value(1, "signature");
+    for (changed, wrong) in [
+        (text.clone(), ""),
+        (text.replace(&format!("signature = {signature}\n"), ""), ""),
+        (
+            text.replace(SOURCES[1], "embedded-okx:BTC-USDT"),
+            "a seat of the roster: ",
+        ),
+        (
+            text.replace(&signature, &desk.value(2, "signature")),
+            "a seat of the roster: ",
+        ),
+        (text.replace(&signature, "\"\""), "is not 64 bytes"),
+    ] {
+        let roster = desk.write("changed.toml", &changed);
+        let mut command = std::process::Command::new(&python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/verify.py"));
+        command.args([&report, &roster]);
+        let done = start_command(command).finish();
+        assert_eq!(
+            done.code,
+            Some(i32::from(!wrong.is_empty())),
+            "{}",
+            done.stderr
+        );
+        assert!(done.stderr.contains(wrong), "{}", done.stderr);
+        let ours = run(&["verify", &report, "--roster", &roster]).code;
+        assert_eq!(ours == Some(0), wrong.is_empty());
+    }
 }

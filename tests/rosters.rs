@@ -221,7 +221,7 @@ fn a_roster_of_rounds_without_end_holds_over_restarts_and_that_of_one_round_for_
 fn limits_and_patience_travel_to_the_collectors_whose_they_are() {
     let file = scratch("oracle.toml");
     let text = format!(
-        "sources = [{}]\nmax_silence = \"40s\"\n[source.embedded]\nmax_age = \"9s\"\nping_every = \"3s\"\n",
+        "sources = [{}]\nmax_silence = \"40s\"\nconnection_age = \"20h\"\n[source.embedded]\nmax_age = \"9s\"\nping_every = \"3s\"\n",
         TWO.split(',')
             .map(|name| format!("\"{name}\""))
             .collect::<Vec<_>>()
@@ -241,6 +241,7 @@ fn limits_and_patience_travel_to_the_collectors_whose_they_are() {
     let all = [
         "--max-silence=40000000us",
         "--ping-every=2000000us",
+        "--connection-age=20h",
         "--stay",
     ];
     assert_eq!(limits(0), [&["--max-age=9000000us"], &all[..]].concat());

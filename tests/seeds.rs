@@ -3,7 +3,6 @@
 
 mod vectors;
 
-use rsoracle::aggregator::roster;
 use rsoracle::cli::file;
 use rsoracle::cli::run;
 use rsoracle::embedded::binance::answer::{Scene, reply};
@@ -19,6 +18,7 @@ use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::roster::text;
 use rsoracle::source::KINDS;
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::roster::Roster;
@@ -97,8 +97,8 @@ fn reported(seeds: &Seeds) {
         previous: None,
         terms: story.terms.clone(),
     };
-    let mut put = |name: &str, roster: &Roster| {
-        let text = roster::render(roster.number, roster.previous, &roster.terms);
+    let put = |name: &str, roster: &Roster| {
+        let text = text::render(roster.number, roster.previous, &roster.terms);
         assert_eq!(Roster::parse(&text).as_ref(), Ok(roster), "{text}");
         seeds.put("roster", name, text);
     };
@@ -280,6 +280,49 @@ fn conversed(seeds: &Seeds) {
     }
     let crowd = [&[1, 0].repeat(8), LOOK, PAUSE, &[6, 0], b"RSOR"].concat();
     seeds.put("conversation", "crowds", crowd);
+    let begins = |hellos: &[u8]| {
+        let ready = [LOOK, &[8, 0, 0, 0, 0], PAUSE, LOOK, PAUSE, LOOK].concat();
+        [
+            &[1, 0, 1, 0],
+            LOOK,
+            PAUSE,
+            LOOK,
+            hellos,
+            PAUSE,
+            LOOK,
+            OPEN_DATA,
+            &[10, 2, 0],
+            &ready,
+        ]
+        .concat()
+    };
+    // Two connections under its key, with other samples on each, and an answer for each.
+    let answers = [&[11, 2, 0, 0, 0][..], LOOK, &[11, 2, 1, 0, 0], LOOK].concat();
+    let two_faces = [
+        &begins(&[7, 0, 0, 0, 0, 7, 1, 0, 0, 0])[..],
+        SAMPLES,
+        &[9, 1, 0, 0, 9, 1, 0, 0],
+        LOOK,
+        &answers,
+    ];
+    seeds.put("conversation", "has-two-faces", two_faces.concat());
+    // Samples under another collector's key, which are not that one's.
+    let shadows = [&begins(&[7, 0, 0, 0, 2])[..], SAMPLES, LOOK, PAUSE, LOOK];
+    seeds.put("conversation", "shadows", shadows.concat());
+    // Rounds that are none, over, to come or far ahead, and other terms.
+    let places: [&[u8]; 5] = [&[2], &[3], &[4], &[5], &[7, 0]];
+    let elsewhere =
+        places.map(|place| [&[9, 0][..], place, &[0, 11, 2, 0, 1], place, LOOK].concat());
+    let elsewhere = [begins(&[7, 0, 0, 0, 0]), elsewhere.concat()];
+    seeds.put("conversation", "is-elsewhere", elsewhere.concat());
+    let floods = [
+        &begins(&[7, 0, 0, 0, 0])[..],
+        &[12, 0, 0, 0, 255],
+        LOOK,
+        &[13, 0, 0, 255],
+        LOOK,
+    ];
+    seeds.put("conversation", "floods", floods.concat());
 }
 
 fn proxied(seeds: &Seeds) {

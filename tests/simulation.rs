@@ -242,7 +242,11 @@ impl Play {
         let sample = Sample::decode(bytes)?;
         let is_now = self.is_for(sample.tag, sample.start_us)?;
         let terms = &self.round.terms;
-        let since_us = u64::from(sample.record.index) * terms.schedule.interval_us;
+        // Without a price, it may come at any time of its round.
+        let since_us = match sample.record.price {
+            Ok(_) => u64::from(sample.record.index) * terms.schedule.interval_us,
+            Err(_) => 0,
+        };
         if sample.start_us + since_us > now_us + 1_000_000 {
             return Err(Reject::TooEarly);
         }

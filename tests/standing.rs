@@ -15,6 +15,7 @@ use rsoracle_proof::utc::utc_us;
 use std::time::Duration;
 use support::peer::roster;
 use support::*;
+use witness::*;
 
 /// A collector and its only aggregator, which has let it in.
 fn stand(post: &Post, ports: Ports, url: &str) -> Enlisted {
@@ -103,6 +104,37 @@ fn all_its_aggregators_get_the_same_bytes() {
 }
 
 #[test]
+fn an_aggregator_may_be_named_by_its_host_name() {
+    let (_exchange, url) = exchange(&[]);
+    let post = Post::new(2, "100ms", "1s");
+    let ports = ports();
+    let by_address = post.command(&[&ports], &url);
+    let mut command = rsoracle();
+    command.args(by_address.get_args().map(|word| {
+        let word = word.to_str().expect("text");
+        word.replace(
+            "127.0.0.1:",
+            match word.contains('@') {
+                true => "localhost:",
+                false => "127.0.0.1:",
+            },
+        )
+    }));
+    command.stdin(std::process::Stdio::null());
+    let child = Child {
+        running: start_command(command),
+        tether: None,
+        key: post.key,
+    };
+    let line = greet(accept(&ports.control), &child.key);
+    let mut standing = Enlisted { ports, child, line };
+    standing.answer(&post.terms);
+    standing.line.control.half_close();
+    standing.welcome_again();
+    standing.answer(&post.terms);
+}
+
+#[test]
 fn no_start_is_answered_twice_though_it_is_killed_again_and_again() {
     let (_exchange, url) = exchange(&[]);
     let post = Post::new(2, "20ms", "200ms");
@@ -127,6 +159,36 @@ fn no_start_is_answered_twice_though_it_is_killed_again_and_again() {
         assert_eq!(digest, hex(&post.terms.digest()));
         let newest_us = ports.frames.last().expect("an answer").start_us;
         assert!(utc_us(time).expect("a time") >= newest_us, "{text}");
+    }
+}
+
+#[test]
+#[ignore = "needs faketime"]
+fn a_clock_that_is_set_back_over_a_restart_makes_it_sign_nothing_twice() {
+    let (_exchange, url) = exchange(&[]);
+    let post = Post::new(2, "20ms", "200ms");
+    let (library, clock) = (faketime(), scratch("clock"));
+    // The frames of both lives come here, and the ports check that starts increase.
+    let mut ports = ports();
+    for off in ["+0", "-4"] {
+        assert!(set_clock(&clock, off));
+        let mut command = post.command(&[&ports], &url);
+        by_the_clock_of(&mut command, &library, &clock);
+        let child = Child {
+            running: start_command(command),
+            tether: None,
+            key: post.key,
+        };
+        let line = greet(accept(&ports.control), &child.key);
+        let mut standing = Enlisted { ports, child, line };
+        let seen = standing.ports.frames.len();
+        eventually("some answers", || {
+            standing.look();
+            (standing.ports.frames.len() > seen + 3).then_some(())
+        });
+        standing.child.running.signal("KILL");
+        standing.ports.look(&post.key);
+        ports = standing.ports;
     }
 }
 

@@ -70,7 +70,7 @@ fn every_attack_names_its_tests_and_they_are_there() {
 
 /// Waits for a collector's WebSocket, and reads its first request.
 fn websocket(door: &Door) -> WebSocket<TcpStream> {
-    let mut ws = tungstenite::accept(door.accept()).expect("an upgrade");
+    let mut ws = door::upgraded(door.accept());
     let request = ws.read().expect("a request").into_text().expect("in text");
     assert!(request.contains("\"id\":\"first\""), "{request}");
     ws

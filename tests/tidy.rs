@@ -18,7 +18,7 @@ const DEPENDENCIES: [&str; 5] = [
 ];
 
 /// Files that do no input or output and read no clock, and use no files that do. (In src/proof, the compiler ensures that.)
-const PURE: [&str; 24] = [
+const PURE: [&str; 27] = [
     "src/aggregator/settings.rs",
     "src/aggregator/strays.rs",
     "src/aggregator/voices.rs",
@@ -38,10 +38,13 @@ const PURE: [&str; 24] = [
     "src/flags/tables/mod.rs",
     "src/flags/values.rs",
     "src/keys/secret.rs",
+    "src/roster/seat.rs",
+    "src/roster/settings.rs",
+    "src/roster/text.rs",
+    "src/source/market.rs",
     "src/system/clock.rs",
     "src/system/endpoint.rs",
     "src/system/limits.rs",
-    "src/verify/duration.rs",
     "src/wire/mod.rs",
 ];
 

@@ -6,8 +6,8 @@ mod witness;
 
 use nanoserde::DeJson;
 use rsoracle::aggregator::book::{hand_over, proofs_in};
-use rsoracle::aggregator::roster;
 use rsoracle::exchange::json;
+use rsoracle::roster::text;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::record::{Answer, Observation, Record};
@@ -64,7 +64,7 @@ fn roster_file(roster: &Roster) -> String {
     let path = scratch("roster.toml");
     fs::write(
         &path,
-        roster::render(roster.number, roster.previous, &roster.terms),
+        text::render(roster.number, roster.previous, &roster.terms),
     )
     .unwrap();
     text(&path).to_owned()
@@ -855,7 +855,7 @@ fn the_roster_that_the_document_shows_is_one() {
         let said = text.lines().filter(|line| !line.starts_with('#'));
         said.filter(|line| !line.is_empty()).map(key).collect()
     };
-    assert_eq!(keys(&roster::render(1, None, &terms)), keys(shown));
+    assert_eq!(keys(&text::render(1, None, &terms)), keys(shown));
 }
 
 #[test]

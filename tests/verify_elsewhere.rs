@@ -11,9 +11,9 @@ mod witness;
 use nanoserde::DeJson;
 use openssl::openssl_takes;
 use published::Published;
-use rsoracle::aggregator::roster;
 use rsoracle::keys::file as keyfile;
 use rsoracle::keys::secret::SecretKey;
+use rsoracle::roster::text;
 use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::{Answer, Observation, Record, SignedAnswer};
 use rsoracle_proof::report::Report;
@@ -434,7 +434,7 @@ fn a_verifier_in_python_reads_the_same_rosters_as_ours() {
     let (line, oracle) = by_terms(limits, START_US, 0);
     let keep = |terms: &Terms| {
         let path = scratch("roster.toml");
-        std::fs::write(&path, roster::render(1, None, terms)).expect("a file for the test");
+        std::fs::write(&path, text::render(1, None, terms)).expect("a file for the test");
         path.to_str().expect("a path in UTF-8").to_owned()
     };
     let (file, _) = checked(&python, &line);

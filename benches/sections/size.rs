@@ -25,7 +25,7 @@ fn look(id: u32) -> Option<Look> {
     })
 }
 
-/// Starts a round, and waits until it has been announced.
+/// Starts a round, and waits until its start is fixed.
 fn begin(collectors: u32, samples: u32) -> (Running, Duration) {
     let began = Instant::now();
     let running = start(&[

@@ -4,8 +4,11 @@
 //! to connect to its aggregator. The time runs from before the process is created until the other side has seen that.
 
 use crate::figures::{Table, digits, median};
-use rsoracle::keys::secret::SecretKey;
-use std::io::{BufRead, BufReader, Write};
+use crate::support::peer::{SOURCE, roster};
+use crate::support::scratch;
+use rsoracle::keys::create;
+use rsoracle_proof::seal::hex;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,29 +41,32 @@ fn quiet(binary: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The paths of a roster of one collector, which watches Binance, and of its key; and the key in hexadecimal.
+fn enrolled() -> (String, String, String) {
+    let [file, key_file] = ["roster.toml", "key"].map(|name| {
+        let path = scratch(name);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    });
+    let key = create(&key_file).expect("a key file");
+    let text = roster(&[key], 10, "1s").replace(SOURCE, "binance:BTCUSDC");
+    std::fs::write(&file, text).expect("a roster file");
+    (file, key_file, hex(key.bytes()))
+}
+
 fn aggregator_ms(binary: &Path) -> f64 {
-    let run = || {
+    let (roster, _, _) = enrolled();
+    let aggregate = || {
         let ports = ["--control-port", "0", "--data-port", "0"];
-        // With remote collectors only, the aggregator starts no other process.
-        let rest = [
-            "--collectors",
-            "1",
-            "--remote",
-            "1",
-            "--enrolment-dir",
-            "/nonexistent",
-        ];
-        let mut command = quiet(binary, &[&["run"], &ports[..], &rest].concat());
+        let words = [&["aggregate", "--roster", &roster], &ports[..]].concat();
+        let mut command = quiet(binary, &words);
         command.stderr(Stdio::piped());
         command
     };
-    median_ms(run, |child| {
-        let mut line = String::new();
-        let said = BufReader::new(child.stderr.take().expect("a pipe")).read_line(&mut line);
-        assert!(
-            said.is_ok() && line.contains("control channel on"),
-            "{line}"
-        );
+    median_ms(aggregate, |child| {
+        let said = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut lines = said.lines().map_while(Result::ok);
+        let opened = lines.any(|line| line.contains("control channel on"));
+        assert!(opened, "it ended before its ports were open");
     })
 }
 
@@ -79,28 +85,18 @@ fn exchange_ms(binary: &Path) -> f64 {
 
 fn collector_ms(binary: &Path) -> f64 {
     let control = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = control.local_addr().expect("an address").to_string();
+    let address = control.local_addr().expect("an address");
+    let (roster, key_file, key) = enrolled();
+    // It would tell another key's aggregator by the signature of its hello only.
+    let aggregator = format!("{address},1@{key}");
     let collect = || {
-        let source = [
-            "--slot",
-            "0",
-            "--source",
-            "binance:BTCUSDC",
-            "--control",
-            &address,
-        ];
-        let mut command = quiet(binary, &[&["collect"], &source[..]].concat());
-        command.stdin(Stdio::piped());
-        command
+        let words = ["collect", "--roster", &roster, "--key", &key_file];
+        quiet(
+            binary,
+            &[&words[..], &["--aggregator", &aggregator]].concat(),
+        )
     };
-    let enrolment = [
-        [1; 32],
-        *SecretKey::from_seed(&mut [2; 32]).public().bytes(),
-    ]
-    .concat();
-    median_ms(collect, |child| {
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(&enrolment).expect("it reads");
+    median_ms(collect, |_| {
         control.accept().expect("it calls");
     })
 }

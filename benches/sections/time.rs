@@ -1,29 +1,29 @@
 //! Time from process start to the first sample, and from the last observation to the printed result.
 //!
-//! For the latter, this process plays all five collectors (`--remote 5`), so that it knows when it handed the last
+//! For the latter, this process plays all five collectors of an `rsoracle aggregate`, so that it knows when it handed the last
 //! observation to the system; on loopback, it has arrived then. The time ends when the result has been read from a pipe. It
 //! includes the aggregator's sleep, its checks, the report, printing, and the wake-up of this process.
 
 use crate::figures::{Table, digits, largest, median};
 use crate::rounds::{exchange, round};
-use crate::support::{eventually, good_certificates, rsoracle, scratch};
-use rsoracle::keys::secret::{EnrolmentSecret, SecretKey, hello_bytes};
+use crate::support::peer::{RoundOf, collector_key, context, hello, roster};
+use crate::support::{good_certificates, rsoracle, scratch};
+use rsoracle::keys::create;
+use rsoracle::keys::secret::SecretKey;
 use rsoracle::system::now::wall_us;
-use rsoracle::system::random;
-use rsoracle::wire::{Challenge, Hello, Preamble, Ready, RoundFrame, Sample};
-use rsoracle_proof::aggregate::Rule;
+use rsoracle::wire::{Challenge, DataFrame, Preamble, Ready, Sample};
 use rsoracle_proof::answer as sampler;
-use rsoracle_proof::bytes::padded;
 use rsoracle_proof::record::{Observation, Record};
-use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::seal::{PublicKey, observation_bytes, samples_digest};
+use rsoracle_proof::terms::{Terms, tag};
+use rsoracle_proof::utc::utc_us;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ChildStderr, Stdio};
 use std::time::Duration;
 
-const SOURCE: &str = "embedded:BTCUSDT";
-const FEED: &str = "BTC/USD";
 const STARTS: usize = 9;
 const CLOSINGS: u64 = 15;
 
@@ -42,31 +42,17 @@ fn take<const N: usize>(tcp: &mut TcpStream) -> [u8; N] {
 }
 
 impl Played {
-    fn enlist(slot: u16, dir: &Path, control: &str, data: &str) -> Played {
-        let path = dir.join(format!("slot-{slot}.enrolment"));
-        let enrolment = eventually("an enrolment is written", || {
-            std::fs::read(&path).ok().filter(|bytes| bytes.len() == 64)
-        });
-        let mut secret: [u8; 32] = enrolment[..32].try_into().expect("half of it");
-        let secret = EnrolmentSecret::take(&mut secret);
-        let key = SecretKey::from_seed(&mut random::bytes().expect("random bytes"));
+    fn enlist(slot: u16, terms: &Terms, aggregator: &PublicKey, at: &[String; 2]) -> Played {
+        let [control, data] = at;
+        let key = collector_key(slot);
         let mut control = TcpStream::connect(control).expect("the control channel is open");
         let challenge = Challenge::decode(&take(&mut control)).expect("a challenge");
-        let mut hello = Hello {
-            slot,
-            key: *key.public().bytes(),
-            source: padded(SOURCE),
-            clock_us: wall_us(),
-            signature: [0; 64],
-        };
-        hello.signature = key.sign(&hello_bytes(&challenge.nonce, &secret, &hello));
+        let hello = hello(&key, &challenge.nonce, aggregator);
         let mut data = TcpStream::connect(data).expect("the data channel is open");
-        let preamble = Preamble {
-            slot,
-            key: hello.key,
-        };
+        let preamble = Preamble { key: hello.key };
         let ready = Ready {
-            clock_us: wall_us(),
+            terms_digest: terms.digest(),
+            slot,
             price: 87_000.0,
         };
         let said = control
@@ -85,99 +71,90 @@ impl Played {
         }
     }
 
-    /// Sends the round's only sample. Returns the observation to send later.
-    fn sample(&mut self, round: &RoundFrame) -> [u8; Observation::BYTES] {
+    /// Sends the round's only sample. Returns the frame of the observation, to send later.
+    fn sample(&mut self, terms: &Terms, round: &RoundOf) -> [u8; DataFrame::BYTES] {
         let record = Record {
             index: 0,
             price: Ok(87_000.0 + f64::from(self.slot)),
             lateness_us: Some(1),
             age_us: None,
         };
+        let (tag, start_us) = (tag(&round.terms_digest), round.start_us);
         let sample = Sample {
-            start_us: round.start_us,
+            tag,
+            start_us,
             record,
         };
         self.control
             .write_all(&sample.encode())
             .expect("the aggregator listens");
+        let interval_us = terms.schedule.interval_us;
         let (answer, timestamp_us) =
-            sampler::answer(&[record], round.start_us, round.interval_us, Rule::Mean);
-        let context = ObservationContext {
-            terms_digest: &round.terms_digest,
-            slot: self.slot,
-            feed: FEED,
-            source: SOURCE,
-            start_us: round.start_us,
-            samples: round.samples,
-            interval_us: round.interval_us,
-            samples_digest: &samples_digest(&[record]),
-        };
+            sampler::answer(&[record], start_us, interval_us, terms.sample_rule);
+        let digest = samples_digest(&[record]);
+        let context = context(self.slot, round, &digest);
         let signed = observation_bytes(&context, answer.to_bits(), timestamp_us);
         let observation = Observation {
             answer,
             timestamp_us,
             signature: self.key.sign(&signed),
         };
-        observation.encode()
+        let observation = observation.encode();
+        DataFrame {
+            tag,
+            start_us,
+            observation,
+        }
+        .encode()
     }
+}
+
+/// The next line of a program with this part.
+fn line_with(part: &str, stderr: &mut BufReader<ChildStderr>) -> String {
+    let lines = stderr.lines().map(|line| line.expect("it is text"));
+    let mut lines = lines.filter(|line| line.contains(part));
+    lines.next().expect("it says so before it ends")
 }
 
 /// Runs one round with five played collectors, which send their observations `after_us` after the sample's instant. Returns
 /// the milliseconds from the last observation's write to the result's arrival.
 fn closing_ms(after_us: u64) -> f64 {
-    let dir = scratch("enrolments");
-    std::fs::create_dir_all(&dir).expect("a folder for enrolments");
+    let (file, own) = (scratch("roster.toml"), scratch("aggregator.key"));
+    let keys: Vec<PublicKey> = (0..5).map(|slot| collector_key(slot).public()).collect();
+    let text = roster(&keys, 1, "1s");
+    std::fs::write(&file, &text).expect("a roster file");
+    let terms = Roster::parse(&text).expect("a roster").terms;
+    let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let key = create(&path(&own)).expect("a key file");
     let mut command = rsoracle();
-    command.args([
-        "run",
-        "--collectors",
-        "5",
-        "--remote",
-        "5",
-        "--samples",
-        "1",
-    ]);
-    command.args([
-        "--control-port",
-        "0",
-        "--data-port",
-        "0",
-        "--source",
-        SOURCE,
-    ]);
-    command.args(["--endpoint", "ws://127.0.0.1:1/unused", "--feed", FEED]);
-    command.arg("--enrolment-dir").arg(&dir);
+    command.args(["aggregate", "--rounds", "1", "--roster", &path(&file)]);
+    command.args(["--aggregator-key", &path(&own)]);
+    command.args(["--control-port", "0", "--data-port", "0"]);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut aggregator = command.spawn().expect("rsoracle starts");
     let mut stderr = BufReader::new(aggregator.stderr.take().expect("a pipe"));
-    let mut line = String::new();
-    stderr.read_line(&mut line).expect("a first line");
-    let channel = |mark: &str| {
+    let line = line_with("control channel on ", &mut stderr);
+    let channels = ["control channel on ", "data channel on "].map(|mark| {
         let rest = line.split(mark).nth(1).expect("both channels are named");
         rest.split(',').next().unwrap_or(rest).trim().to_owned()
-    };
-    let (control, data) = (channel("control channel on "), channel("data channel on "));
+    });
     let mut played: Vec<Played> = (0..5)
-        .map(|slot| Played::enlist(slot, &dir, &control, &data))
+        .map(|slot| Played::enlist(slot, &terms, &key, &channels))
         .collect();
-    let rounds: Vec<RoundFrame> = played
-        .iter_mut()
-        .map(|one| RoundFrame::decode(&take(&mut one.control)).expect("a round"))
-        .collect();
-    let due_us = rounds[0].start_us + after_us;
+    let line = line_with(" collectors ready; ", &mut stderr);
+    let (_, start) = line.rsplit_once("from ").expect("the time of its start");
+    let round = RoundOf::new(&terms, utc_us(start).expect("a time"));
+    let due_us = round.start_us + after_us;
     std::thread::sleep(Duration::from_micros(due_us.saturating_sub(wall_us())));
-    let observations: Vec<_> = played
+    let frames: Vec<_> = played
         .iter_mut()
-        .zip(&rounds)
-        .map(|(one, round)| one.sample(round))
+        .map(|one| one.sample(&terms, &round))
         .collect();
-    for (one, observation) in played.iter_mut().zip(&observations) {
-        one.data
-            .write_all(observation)
-            .expect("the aggregator listens");
+    for (one, frame) in played.iter_mut().zip(&frames) {
+        one.data.write_all(frame).expect("the aggregator listens");
     }
     let sent_us = wall_us();
     let mut result = String::new();

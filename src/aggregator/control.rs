@@ -323,6 +323,15 @@ fn hear(
             Some(head) => FrameKind::decode(&head)?,
             None => return still_there(&member.inbox),
         };
+        let has_a_place = [
+            FrameKind::Ready,
+            FrameKind::Sample,
+            FrameKind::Pong,
+            FrameKind::Refusal,
+        ];
+        if !has_a_place.contains(&kind) {
+            return Err(Reject::Kind.into());
+        }
         if member.inbox.bytes().len() < kind.bytes() {
             return still_there(&member.inbox);
         }

@@ -197,7 +197,8 @@ impl Sender {
             None if frame.start_us > wall_us() + AHEAD_US_MAX => {
                 return Err(Some(Reject::TooEarly));
             }
-            None => !begun,
+            // Before the first round, answers are to rounds that nobody gathers here.
+            None => !begun && frame.start_us <= wall_us(),
         };
         if done {
             self.inbox.consume(DataFrame::BYTES);

@@ -4,7 +4,7 @@
 //! Invariant: the file names every slot's key, or it is not written. A price does not depend on it.
 
 use super::Aggregator;
-pub use crate::roster::text::render;
+use crate::roster::text;
 use crate::system::file;
 use crate::system::now::wall_us;
 use crate::wire::tether::terms_message;
@@ -26,7 +26,7 @@ pub(super) fn check(path: &str) -> Result<(), Error> {
 
 /// The file of a run's own roster. None follows another: a run that makes its own answers to nobody.
 fn own(terms: &Terms) -> String {
-    render(1, None, terms)
+    text::render(1, None, terms)
 }
 
 impl Aggregator<'_> {

@@ -11,7 +11,6 @@ use crate::exchange::roots::variable;
 use crate::keys::file as key_file;
 use crate::keys::secret::SecretKey;
 use crate::source::Source;
-use crate::system::now::wall_us;
 use rsoracle_proof::seal::hex;
 use rsoracle_verify::error::Error;
 use std::path::Path;
@@ -30,9 +29,7 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
         None => key_file::unsaved()?,
     };
     let public = key.public();
-    // Whoever had the key before this process signed for earlier starts only. Nobody had a fresh key.
-    let floor_us = config.key.as_ref().map_or(0, |_| wall_us());
-    let mut rosters = Rosters::new(floor_us);
+    let mut rosters = Rosters::new(0);
     let (path, terms, state) = match &config.charge {
         Charge::Roster { path, terms, state } => (path, terms, state.as_deref()),
         Charge::Tether { slot, source } => {
@@ -61,7 +58,7 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
     let taken = rosters.take(Ok(terms.clone()), 0, &public, slot, &name);
     taken.map_err(failed)?;
     let mark = Mark::open(mark_path(key_path, state)?, key_path, public)?;
-    rosters.begin(floor_us.max(mark.of(&rosters.digest())));
+    rosters.begin(mark.of(&rosters.digest()));
     Ok(Charged {
         ties: ties(config, key, slot, &source, rosters, None),
         source,

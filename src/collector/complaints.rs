@@ -45,16 +45,20 @@ impl Complaints {
 
     /// Once the time is over: logs how many were left out, and begins anew.
     pub(super) fn sum_up(&mut self) {
+        if self.since.elapsed() >= Duration::from_millis(COMPLAINTS_MS) {
+            self.renew();
+        }
+    }
+
+    /// Logs how many were left out, and begins anew.
+    pub(super) fn renew(&mut self) {
         if let Some(text) = self.summary(self.since.elapsed()) {
             say(&self.role, text);
         }
     }
 
-    /// What is logged after this time.
+    /// What is logged of the time that has passed, at the beginning of another one.
     fn summary(&mut self, past: Duration) -> Option<String> {
-        if past < Duration::from_millis(COMPLAINTS_MS) {
-            return None;
-        }
         let (count, past) = (self.left_out, past.as_secs());
         *self = Complaints::new(&self.role);
         (count > 0)
@@ -82,7 +86,7 @@ mod tests {
         assert!(!letters.any(|text| complaints.is_news(&text)));
         assert_eq!(complaints.left_out, 1 + 26 + 2 - COMPLAINTS_MAX as u32);
         let soon = Duration::from_millis(COMPLAINTS_MS);
-        assert_eq!(complaints.summary(soon - Duration::from_secs(1)), None);
+        complaints.sum_up();
         assert_eq!(complaints.logged.len(), COMPLAINTS_MAX, "too early");
         let counted = "left out 19 more lines like those above in the last 600 s";
         assert_eq!(complaints.summary(soon).as_deref(), Some(counted));

@@ -3,7 +3,8 @@
 //! Nobody tells it when: the schedule in its roster does. Everything slow happens before a round: the key, name resolution, TCP,
 //! TLS, the WebSocket upgrade, a first price. In the round (`watch`) each request is encrypted before its instant and leaves in
 //! one write. Of a stream, the collector takes the newest price known at the instant.
-//! Invariant: a collector signs at most one answer per round start, and starts strictly increase. A child of `rsoracle run` ends
+//! Invariant: a collector signs at most one answer per round start, starts strictly increase, and nothing is signed by a clock
+//! that the exchange's own time contradicts (`exchange/offset.rs`). A child of `rsoracle run` ends
 //! when its parent ends, however that died; any other collector does not end by itself.
 //! Uses: exchange, keys, proof, source, system, verify, wire. Used by: cli, flags, main, roster.
 
@@ -20,6 +21,7 @@ mod uplink;
 mod watch;
 
 use crate::collector::settings::{Charge, Collect};
+use crate::exchange::offset::Offset;
 use crate::exchange::roots::{self, Roots};
 use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::tunnel;
@@ -51,6 +53,10 @@ struct Collector<'a> {
     /// Consecutive attempts to connect that a round interrupted.
     cut_short: u32,
     clock: SystemClock,
+    /// Both clocks when they were last compared.
+    anchor: Anchor,
+    /// Whether this machine's clock agreed with the exchange's then; `None` while that was unknown.
+    agrees: Option<bool>,
     /// When the exchange was asked last, in microseconds since the Unix epoch.
     asked_us: u64,
     /// The round that comes next, as far as was known when it was looked for last.
@@ -67,6 +73,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
     }
     sharpen_sleeps();
     let charged = charge::take(config)?;
+    let mut clock = SystemClock::new();
     let mut collector = Collector {
         config,
         role: config.role(),
@@ -74,7 +81,10 @@ pub fn run(config: &Collect) -> Result<(), Error> {
         mark: charged.mark,
         session: ExchangeSession::new(plan(config, &charged.source)?),
         cut_short: 0,
-        clock: SystemClock::new(),
+        anchor: Anchor(clock.now()),
+        // Nothing is told at a start if it does.
+        agrees: Some(true),
+        clock,
         asked_us: 0,
         expected: None,
         marked_us: 0,
@@ -133,14 +143,21 @@ impl Collector<'_> {
     /// Gets ready, then waits for rounds and takes part in them.
     fn serve(&mut self) -> Result<(), Error> {
         let price = self.first_price()?;
-        self.ties.present.price = Some(price);
         loop {
             self.ties.look()?;
             let more = self.keep_link();
             self.ties.connect(None);
             self.ties.complaints.sum_up();
+            let trusted = self.trusts_clock();
             let now_us = wall_us();
-            let next = self.ties.rosters.next(now_us);
+            if trusted && self.ties.present.price.is_none() {
+                self.ties.present.price = Some(price);
+                // Whoever had the key before this process signed for earlier starts only. Nobody had a fresh key.
+                if self.config.key.is_some() && self.ties.rosters.floor_us() < now_us {
+                    self.ties.rosters.begin(now_us);
+                }
+            }
+            let next = self.ties.rosters.next(now_us).filter(|_| trusted);
             self.compare(next, now_us);
             let left_us = next.map_or(u64::MAX, |(_, start_us)| start_us.saturating_sub(now_us));
             match next {
@@ -169,6 +186,11 @@ impl Collector<'_> {
     /// aggregators are connected to.
     fn first_price(&mut self) -> Result<f64, Error> {
         loop {
+            if self.session.is_open() && self.session.offset.agrees() == Some(false) {
+                self.keep_link();
+                self.trusts_clock();
+                self.ties.wait(Duration::from_millis(SLICE_MS))?;
+            }
             let ties = &mut self.ties;
             let mut look = || {
                 ties.look()?;
@@ -186,12 +208,33 @@ impl Collector<'_> {
             }
             let error = match self.session.first_price(&mut look) {
                 Ok(price) => return Ok(price),
+                Err(_) if self.session.is_open() && self.session.offset.agrees() == Some(false) => {
+                    continue;
+                }
                 Err(error) if error.passing || self.config.stay => error,
                 Err(error) => return Err(error),
             };
             self.session.lose();
             self.ties.complaints.add(format!("{error}; trying again"));
         }
+    }
+
+    /// Whether this clock may be signed by: the exchange's own time has agreed with it since it last parted from the monotonic one.
+    /// Tells when that changes.
+    fn trusts_clock(&mut self) -> bool {
+        let now = self.clock.now();
+        if self.anchor.moved(now) {
+            // The next connection shows the exchange's time anew.
+            self.session.lose();
+            self.session.offset = Offset::default();
+            self.ties.complaints.renew();
+        }
+        self.anchor = Anchor(now);
+        let agrees = self.session.offset.agrees();
+        if std::mem::replace(&mut self.agrees, agrees) != agrees {
+            self.ties.complaints.add(self.session.offset.remark());
+        }
+        agrees == Some(true)
     }
 
     /// Tells if the round that was expected never began, or if the clock was set back.
@@ -229,7 +272,7 @@ impl Collector<'_> {
             return Ok(());
         }
         self.ties.begin(task, start_us);
-        let anchor = Anchor(self.clock.now());
+        let anchor = self.anchor;
         self.watch(task, start_us, &anchor)?;
         self.renew_link();
         Ok(())

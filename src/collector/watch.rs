@@ -15,7 +15,7 @@ use crate::system::net::Patience;
 use crate::system::now::wall_us;
 use crate::system::stream;
 use crate::system::wait::{Clock, wait_until};
-use rsoracle_proof::reason::Miss;
+use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::Answer;
 use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
@@ -55,7 +55,11 @@ impl Collector<'_> {
                 if let Answer::Abstain(why) = answer {
                     stream::say(&self.role, format_args!("abstains: {why}"));
                 }
-                self.ties.answer(task, answer, timestamp_us);
+                // The clock was right when the round began.
+                let stepped = answer == Answer::Abstain(Abstention::ClockMoved);
+                if stepped || self.trusts_clock() {
+                    self.ties.answer(task, answer, timestamp_us);
+                }
                 return Ok(());
             }
             match sampler.due() {

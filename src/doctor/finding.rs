@@ -2,11 +2,11 @@
 //!
 //! Invariant: pure functions. No line of the table is wider than [`COLUMNS`], however long an exchange's names are.
 
-use crate::exchange::Said;
 use crate::exchange::certificate::Certificate;
-use crate::system::span::span;
+use crate::exchange::{Said, offset};
 use crate::system::exact::Exact;
-use crate::system::limits::{CERTIFICATE_DAYS_MIN, CLOCK_OFF_US_MAX};
+use crate::system::limits::CERTIFICATE_DAYS_MIN;
+use crate::system::span::span;
 use nanoserde::SerJson;
 use rsoracle_proof::price;
 use rsoracle_verify::error::Error;
@@ -34,8 +34,6 @@ pub(super) struct Finding {
     pub(super) open_us: Option<u64>,
     pub(super) certificate: Option<Certificate>,
     pub(super) price: Option<f64>,
-    /// The exchange's time of its newest price, in microseconds since the Unix epoch.
-    time_us: Option<u64>,
     /// Age of the first price when it arrived, by the exchange's time.
     age_us: Option<u64>,
     /// Time from the ping to its pong.
@@ -66,7 +64,6 @@ impl Finding {
             open_us: None,
             certificate: None,
             price: None,
-            time_us: None,
             age_us: None,
             round_trip_us: None,
             ahead_us: None,
@@ -74,27 +71,13 @@ impl Finding {
         }
     }
 
-    /// Takes the times from a message that the exchange sent, read at `now_us`.
+    /// Takes the time of the price in a message before the first price that counts, read at `now_us`.
     pub(super) fn hear(&mut self, said: &Said, now_us: u64) {
-        let (time_us, live) = match said {
-            Said::Price {
-                time_us: Some(us), ..
-            } => {
-                if self.price.is_none() {
-                    self.age_us = Some(now_us.saturating_sub(*us));
-                }
-                // The first price may be old. A newer time after it is current.
-                let later = self.time_us.is_some_and(|before| before < *us);
-                self.time_us = Some(*us);
-                (*us, later)
-            }
-            Said::Alive { time_us: Some(us) } => (*us, true),
-            _ => return,
-        };
-        let ahead_us = now_us.wrapping_sub(time_us) as i64;
-        if live || ahead_us < 0 {
-            // Messages arrive with a delay, so the least difference is the closest to the true one.
-            self.ahead_us = Some(self.ahead_us.map_or(ahead_us, |least| least.min(ahead_us)));
+        if let Said::Price {
+            time_us: Some(us), ..
+        } = said
+        {
+            self.age_us = Some(now_us.saturating_sub(*us));
         }
     }
 
@@ -110,17 +93,10 @@ impl Finding {
             text: format!("{}: {}", error.attempt, error.cause),
             advice: error.advice.clone(),
         });
-        let off = self
-            .ahead_us
-            .filter(|us| us.unsigned_abs() > CLOCK_OFF_US_MAX);
-        let clock = off.map(|us| Problem {
+        let clock = self.ahead_us.and_then(offset::words).map(|text| Problem {
             fatal: true,
-            text: format!(
-                "this machine's clock is {} {} the exchange's",
-                length(us.unsigned_abs()),
-                if us > 0 { "ahead of" } else { "behind" }
-            ),
-            advice: "set it: run an NTP client (chrony, ntpd or systemd-timesyncd) and check that it is synchronized; if only this source reports it, the exchange's clock is wrong".to_owned(),
+            text,
+            advice: offset::ADVICE.to_owned(),
         });
         let days = self
             .certificate
@@ -343,12 +319,12 @@ mod tests {
             (
                 &|f| f.ahead_us = Some(1_000_001),
                 "unusable",
-                "clock is 1000 ms ahead of the exchange's\n-> set it: run an NTP",
+                "clock is 1.0 s ahead of the exchange's\n-> set it: run an NTP",
             ),
             (
                 &|f| f.ahead_us = Some(-3_000_000),
                 "unusable",
-                "clock is 3000 ms behind the exchange's",
+                "clock is 3.0 s behind the exchange's",
             ),
             (
                 &|f| f.ahead_us = Some(i64::MIN),
@@ -434,40 +410,18 @@ mod tests {
     }
 
     #[test]
-    fn the_least_difference_of_what_is_of_now_is_the_clocks() {
+    fn the_age_is_that_of_the_first_price_that_counts() {
         let mut finding = Finding::new("kraken:BTC/USD", NOW_US);
-        finding.hear(&price(NOW_US - 8_000_000), NOW_US);
-        assert_eq!(
-            (finding.age_us, finding.ahead_us),
-            (Some(8_000_000), None),
-            "the first price tells nothing about the clock"
-        );
-        finding.hear(&price(NOW_US - 8_000_000), NOW_US);
-        assert_eq!(finding.ahead_us, None, "the same time again");
-        finding.hear(&price(NOW_US - 300_000), NOW_US);
-        assert_eq!(
-            (finding.age_us, finding.ahead_us),
-            (Some(300_000), Some(300_000))
-        );
-        let time_us = Some(NOW_US + 950_000);
-        finding.hear(&Said::Alive { time_us }, NOW_US + 1_000_000);
-        assert_eq!(finding.ahead_us, Some(50_000));
-        finding.price = Some(1.0);
-        finding.hear(&price(NOW_US + 1_000_000), NOW_US + 3_000_000);
-        assert_eq!(
-            (finding.age_us, finding.ahead_us),
-            (Some(300_000), Some(50_000))
-        );
-        finding.hear(&price(NOW_US + 9_000_000), NOW_US + 3_000_000);
-        assert_eq!(finding.ahead_us, Some(-6_000_000));
-        let mut behind = Finding::new("kraken:BTC/USD", NOW_US);
-        behind.hear(&price(NOW_US + 3_000_000), NOW_US);
-        assert_eq!(
-            (behind.age_us, behind.ahead_us),
-            (Some(0), Some(-3_000_000)),
-            "a price from the future has age 0"
-        );
-        behind.hear(&Said::ALIVE, NOW_US);
+        for (time_us, age_us) in [
+            (NOW_US - 8_000_000, 8_000_000),
+            (NOW_US - 300_000, 300_000),
+            // A price from the future.
+            (NOW_US + 3_000_000, 0),
+        ] {
+            finding.hear(&price(time_us), NOW_US);
+            finding.hear(&Said::ALIVE, NOW_US);
+            assert_eq!(finding.age_us, Some(age_us));
+        }
     }
 
     #[test]

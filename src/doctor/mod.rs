@@ -12,12 +12,12 @@ use crate::exchange::link::Ended;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::roots::Roots;
 use crate::exchange::session::{ExchangeSession, SessionPlan};
-use crate::exchange::{self, Pace, tunnel};
+use crate::exchange::{self, Pace, offset, tunnel};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{endpoint, feed, path, proxy, source_for};
 use crate::source::{KINDS, Source};
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{CLOCK_OFF_US_MAX, LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
+use crate::system::limits::{LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
 use crate::system::net::Patience;
 use crate::system::now::wall_us;
 use finding::{Finding, heads};
@@ -125,9 +125,11 @@ fn show(lines: &str) -> bool {
 fn examine(plan: SessionPlan) -> Finding {
     let mut finding = Finding::new(&plan.source.name, wall_us());
     let (first, proxies) = (plan.endpoints[0].clone(), plan.proxies.clone());
-    let time_request = exchange::time_request(plan.source);
+    // Its answer may have the exchange's time, which some exchanges send rarely unless asked.
+    let ping = exchange::dialect(plan.source).ping;
     let mut session = ExchangeSession::new(plan);
-    finding.error = visit(&mut session, &mut finding, time_request).err();
+    finding.error = visit(&mut session, &mut finding, ping).err();
+    finding.ahead_us = session.offset.told_us.or(session.offset.us());
     let place = session.endpoint();
     finding.proxy = proxies.to(place).map(Proxy::to_string);
     finding.passed_over = (*place != first).then_some(first.url);
@@ -140,7 +142,7 @@ fn examine(plan: SessionPlan) -> Finding {
 fn visit(
     session: &mut ExchangeSession,
     finding: &mut Finding,
-    time_request: Option<&str>,
+    ping: Option<&str>,
 ) -> Result<(), Error> {
     let began = Instant::now();
     session.connect(began + Duration::from_millis(OPEN_MS_MAX), &mut || Ok(()))?;
@@ -155,8 +157,8 @@ fn visit(
     let price =
         session.wait_for_price(&mut || Ok(()), &mut |said| finding.hear(said, wall_us()))?;
     finding.price = Some(price);
-    if let (Some(request), Some(link)) = (time_request, session.link()) {
-        link.send(request.to_owned()).map_err(lost)?;
+    if let (Some(ping), Some(link)) = (ping, session.link()) {
+        link.send(ping.to_owned()).map_err(lost)?;
     }
     let until = Instant::now() + Duration::from_millis(LISTEN_MS_MAX);
     loop {
@@ -164,13 +166,12 @@ fn visit(
         let round_trip = ponged_at.map(|at| at.saturating_duration_since(pinged_at));
         finding.round_trip_us = round_trip.map(|trip| trip.as_micros() as u64);
         // If the clock seems off, listen on: a later message may arrive with less delay.
-        let on_time = |us: i64| us.unsigned_abs() <= CLOCK_OFF_US_MAX;
-        let clock_known = finding.ahead_us.is_some_and(on_time);
+        let on_time = |us| offset::words(us).is_none();
+        let clock_known = session.offset.told_us.is_some_and(on_time);
         if (round_trip.is_some() && clock_known) || Instant::now() >= until {
             return Ok(());
         }
         let slice = until.min(Instant::now() + Duration::from_millis(SLICE_MS));
-        let said = session.hear(Patience::Until(slice)).map_err(lost)?;
-        said.iter().for_each(|said| finding.hear(said, wall_us()));
+        session.hear(Patience::Until(slice)).map_err(lost)?;
     }
 }

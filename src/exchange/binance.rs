@@ -21,7 +21,8 @@ const URLS: &[&str] = &["wss://ws-api.binance.com:443/ws-api/v3"];
 const PACE: Pace = Pace {
     max_age: Duration::from_secs(10),
     max_silence: Duration::from_secs(60),
-    ping_every: Duration::from_secs(0),
+    // The exchange does not require pings; ours asks for its time, which no price has.
+    ping_every: Duration::from_secs(30),
     pause_min: Duration::from_millis(1_000),
 };
 
@@ -31,7 +32,7 @@ pub static POLL: Dialect = Dialect {
     urls: URLS,
     way: Way::Poll(|id, symbol| request("ticker.price", id, symbol)),
     read: |text, topic| read(text, topic, |result| price_of(result.get("price"))),
-    ping: None,
+    ping: Some(TIME),
     pace: PACE,
 };
 
@@ -46,7 +47,7 @@ pub(crate) static BOOK: Dialect = Dialect {
             middle_of(bid, ask)
         })
     },
-    ping: None,
+    ping: Some(TIME),
     pace: PACE,
 };
 
@@ -58,8 +59,8 @@ fn request(method: &str, id: &str, symbol: &str) -> String {
     )
 }
 
-/// The request for the exchange's time, which no price has ("Check server time").
-pub const TIME: &str = r#"{"id":"time","method":"time"}"#;
+/// The request for the exchange's time, of weight 1 ("Check server time").
+const TIME: &str = r#"{"id":"time","method":"time"}"#;
 
 /// Parses one message, normally the answer to a request.
 fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said {

@@ -5,8 +5,7 @@
 //! redirect is followed nowhere.
 
 use super::channel::Channel;
-use super::excerpt;
-
+use super::{excerpt, offset};
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
 use crate::system::limits::*;
@@ -106,6 +105,11 @@ impl Head {
             && more.iter().all(|name| self.values(name).next().is_none())
     }
 
+    /// The exchange's time, in microseconds since the Unix epoch.
+    fn date_us(&self) -> Option<u64> {
+        self.values("Date").next().and_then(http_date_us)
+    }
+
     /// The pause that `Retry-After` asks for, in milliseconds: a number of seconds, or a date. A date is compared with the `Date`
     /// of the same answer, or with `now_us` if it has none.
     fn retry_after_ms(&self, now_us: u64) -> Option<u64> {
@@ -113,8 +117,8 @@ impl Head {
         if let Ok(s) = value.parse::<u64>() {
             return Some(s.saturating_mul(1_000));
         }
-        let sent_us = self.values("Date").next().and_then(http_date_us);
-        let left_us = http_date_us(value)?.saturating_sub(sent_us.unwrap_or(now_us));
+        let sent_us = self.date_us().unwrap_or(now_us);
+        let left_us = http_date_us(value)?.saturating_sub(sent_us);
         // A date has no parts of a second.
         Some(left_us / 1_000 + 1_000)
     }
@@ -179,18 +183,18 @@ pub(crate) fn read_head<S: Read>(
     }
 }
 
-/// Asks for a WebSocket, and reads the answer.
+/// Asks for a WebSocket, and reads the answer. Returns the offset of this machine's clock, too, if the answer has the time.
 pub(crate) fn upgrade(
     endpoint: &Endpoint,
     mut channel: Channel<Gate>,
     deadline: Instant,
     look: Look,
-) -> Result<WebSocket<Channel<Gate>>, Unopened> {
+) -> Result<(WebSocket<Channel<Gate>>, Option<i64>), Unopened> {
     let phase = Phase::new(deadline, UPGRADE_MS_MAX);
     let attempt = format!("cannot open a websocket at {}", endpoint.url);
     let failed = |cause: String| Error::new(&attempt, cause).passing();
     let key = generate_key();
-    let gate = channel.inner();
+    let (gate, asked_us) = (channel.inner(), wall_us());
     gate.set_patience(Patience::Until(phase.until))
         .and_then(|()| channel.write_all(request(endpoint, &key).as_bytes()))
         .map_err(|error| failed(error.to_string()))?;
@@ -204,6 +208,8 @@ pub(crate) fn upgrade(
     if !head.opens(&key) {
         return Err(failed("its answer does not fit the request (RFC 6455, 4.1)".into()).into());
     }
+    let dated = |date_us| offset::dated_us(date_us, asked_us, wall_us());
+    let ahead_us = head.date_us().map(dated);
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX))
@@ -213,7 +219,8 @@ pub(crate) fn upgrade(
         .write_buffer_size(0)
         .max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
     let client = Role::Client;
-    Ok(WebSocket::from_raw_socket(channel, client, Some(config)))
+    let ws = WebSocket::from_raw_socket(channel, client, Some(config));
+    Ok((ws, ahead_us))
 }
 
 /// The request for a WebSocket (RFC 6455, section 4.1). Some exchanges refuse a request that names the default port, or that

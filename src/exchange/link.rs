@@ -40,6 +40,8 @@ pub struct Link {
     /// When the last frame arrived, pings and pongs included.
     heard_at: Instant,
     ponged_at: Option<Instant>,
+    /// By how many microseconds this machine's clock was ahead of the exchange's, if the answer that opened it had the time.
+    pub(super) ahead_us: Option<i64>,
 }
 
 impl Link {
@@ -67,8 +69,10 @@ impl Link {
         } else {
             Channel::Plain(gate)
         };
+        let (ws, ahead_us) = upgrade(endpoint, channel, deadline, look)?;
         Ok(Link {
-            ws: upgrade(endpoint, channel, deadline, look)?,
+            ws,
+            ahead_us,
             heard_at: Instant::now(),
             ponged_at: None,
         })

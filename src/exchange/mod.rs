@@ -21,6 +21,7 @@ pub mod http;
 pub mod json;
 pub(crate) mod kraken;
 pub mod link;
+pub(crate) mod offset;
 pub(crate) mod okx;
 pub mod proxy;
 pub(crate) mod quote;
@@ -294,16 +295,6 @@ pub fn dialect(source: &Source) -> &'static Dialect {
         .iter()
         .find(spoken)
         .expect("there is a dialect for every kind of source")
-}
-
-/// The request for the exchange's time, for exchanges that send it rarely or never unless asked; `None` for all others.
-pub(crate) fn time_request(source: &Source) -> Option<&'static str> {
-    match source.kind.name {
-        "binance" | "binance-book" => Some(binance::TIME),
-        // The answer to a ping has the time.
-        "bitfinex" | "kraken" => dialect(source).ping,
-        _ => None,
-    }
 }
 
 /// The addresses that `source` gets its prices from: the exchange's own or, for the embedded exchange, `named`.

@@ -6,6 +6,7 @@
 
 use super::http::Unopened;
 use super::link::{Ended, Link};
+use super::offset::Offset;
 use super::quote::StreamPrice;
 use super::roots::Trust;
 use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
@@ -53,6 +54,8 @@ pub struct ExchangeSession<'a> {
     link: Option<Link>,
     /// The number of the subscription, if the exchange gave one.
     channel: Option<u64>,
+    /// By how much this machine's clock is off the exchange's.
+    pub(crate) offset: Offset,
     /// The newest price, or the reason why the newest message about it had none.
     newest: Result<StreamPrice, Miss>,
     /// When the connection was opened.
@@ -81,6 +84,7 @@ impl<'a> ExchangeSession<'a> {
             at: 0,
             link: None,
             channel: None,
+            offset: Offset::default(),
             newest: Err(Miss::Stale),
             opened_at: now,
             spoke_at: now,
@@ -189,10 +193,17 @@ impl<'a> ExchangeSession<'a> {
                 })?;
             }
         }
+        self.offset = link.ahead_us.map_or(self.offset, Offset::dated);
         self.link = Some(link);
         (self.channel, self.proved) = (None, false);
         self.opened_at = Instant::now();
-        (self.spoke_at, self.pinged_at) = (self.opened_at, self.opened_at);
+        self.spoke_at = self.opened_at;
+        // The answer to a ping may have the time.
+        let is_due = u32::from(self.offset.us().is_none());
+        let due_at = self
+            .opened_at
+            .checked_sub(self.plan.pace.ping_every * is_due);
+        self.pinged_at = due_at.unwrap_or(self.opened_at);
         Ok(())
     }
 
@@ -261,6 +272,7 @@ impl<'a> ExchangeSession<'a> {
         };
         let (came_at, dry_at) = (link.heard_at(), link.dry_at());
         let said = (self.dialect.read)(text.as_str(), &topic);
+        self.offset.hear(&said, wall_us());
         match &said {
             Said::Price { price, time_us, .. } => {
                 // A price without a time may have waited to be read since there was last nothing to read.
@@ -270,11 +282,9 @@ impl<'a> ExchangeSession<'a> {
             Said::Channel(number) => self.channel = Some(*number),
             Said::Refusal(refusal) => self.refused(refusal),
             Said::Leaving(what) => {
+                let (miss, text) = (Miss::Disconnected, format!("the exchange announces {what}"));
                 self.lose();
-                return Err(Ended {
-                    miss: Miss::Disconnected,
-                    text: format!("the exchange announces {what}"),
-                });
+                return Err(Ended { miss, text });
             }
             // The newest message about the price has none, so the price before it may no longer be true.
             Said::Fault { miss, .. } => {
@@ -343,29 +353,21 @@ impl<'a> ExchangeSession<'a> {
 
     /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, or a stream on which no prices do.
     pub(crate) fn keep_alive(&mut self) -> Result<(), Ended> {
-        let is_stream = self.is_stream();
+        let (is_stream, is_quiet) = (self.is_stream(), self.is_quiet_at(wall_us()));
         let Some(link) = &mut self.link else {
             return Ok(());
         };
-        let Pace {
-            max_age,
-            max_silence,
-            ping_every,
-            ..
-        } = self.plan.pace;
-        let given_up = if link.heard_at().elapsed() >= max_silence {
-            Some(format!("nothing has come for {max_silence:?}"))
-        } else if is_stream && self.spoke_at.elapsed() >= max_age * RESUBSCRIBE_AGES {
+        let (pace, miss) = (self.plan.pace, Miss::NoReply);
+        let given_up = if link.heard_at().elapsed() >= pace.max_silence {
+            Some(format!("nothing has come for {:?}", pace.max_silence))
+        } else if is_stream && self.spoke_at.elapsed() >= pace.max_age * RESUBSCRIBE_AGES {
             Some("the exchange no longer sends prices".to_owned())
         } else {
             None
         };
         let alive = match (given_up, self.dialect.ping) {
-            (Some(text), _) => Err(Ended {
-                miss: Miss::NoReply,
-                text,
-            }),
-            (None, Some(ping)) if self.pinged_at.elapsed() >= ping_every => {
+            (Some(text), _) => Err(Ended { miss, text }),
+            (None, Some(ping)) if self.pinged_at.elapsed() >= pace.ping_every && !is_quiet => {
                 self.pinged_at = Instant::now();
                 link.send(ping.to_owned())
             }
@@ -379,6 +381,10 @@ impl<'a> ExchangeSession<'a> {
         if self.link.is_none() {
             let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
             self.connect(until, look)?;
+        }
+        // By a wrong clock, a price looks old, or from the future.
+        if self.offset.agrees() == Some(false) {
+            return Err(Error::new("cannot use any price", self.offset.remark()).passing());
         }
         self.wait_for_price(look, &mut |_| {})
     }

@@ -350,8 +350,8 @@ const MARGIN: usize = 29;
 
 /// The help text of one command, for a terminal with this many columns.
 pub fn help(command: &Command, columns: usize) -> String {
-    let title = format!("rsoracle {}:", call(command));
-    let mut page = wrapped(&title, 0, command.job, columns);
+    let title = format!("rsoracle {}: {}", call(command), command.job);
+    let mut page = wrapped("", 0, &title, columns);
     if !command.notes.is_empty() {
         page.push('\n');
     }

@@ -47,6 +47,7 @@ pub mod answer;
 pub mod bytes;
 pub mod duration;
 pub mod limits;
+pub mod pool;
 pub mod price;
 pub mod publish;
 pub mod reason;

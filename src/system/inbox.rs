@@ -107,15 +107,20 @@ impl<const N: usize> Inbox<N> {
     /// Sends a frame; returns whether all of it was sent. If the send buffer has no room for it, the peer does not read, and
     /// the connection counts as ended.
     pub fn send(&mut self, frame: &[u8]) -> bool {
-        let sent = self.send_some(frame) == frame.len();
-        self.ended |= !sent;
-        sent
+        let count = self.send_some(frame);
+        // A branch, since rustc 1.95 gets this wrong in a release build: `let sent = …; self.ended |= !sent; sent`.
+        if count < frame.len() {
+            self.ended = true;
+        }
+        count == frame.len()
     }
 
     /// Sends as many of the bytes as the system takes at once; returns how many that were.
     pub(crate) fn send_some(&mut self, bytes: &[u8]) -> usize {
+        if bytes.is_empty() {
+            return 0;
+        }
         match self.tcp.write(bytes) {
-            _ if bytes.is_empty() => 0,
             Ok(count) => count,
             Err(error) => {
                 self.ended |= !waits(&error);
@@ -151,6 +156,7 @@ mod tests {
             (inbox.bytes(), inbox.peek::<4>()),
             (&b"abcdefgh"[..], Some(*b"abcd"))
         );
+        assert!(inbox.send(b"all of it") && !inbox.ended());
         inbox.consume(4);
         drop(far);
         while !inbox.ended() {

@@ -8,10 +8,13 @@
 mod command;
 pub mod error;
 pub mod files;
+mod inspection;
 pub mod lines;
 pub mod log;
+mod pool;
 mod processes;
 mod settings;
 
-pub use command::{print, run};
+pub use command::run;
+pub use inspection::print;
 pub use settings::Settings;

@@ -13,10 +13,12 @@ Flags:
                              truncated journal.
   --max-age DURATION         Refuse a file whose last price is older than this.
   --published                The files hold published reports only, as 'run --every … --json' prints them: numbers may skip.
-  --json                     Print one JSON object per file instead of sentences.
+  --json                     Print one JSON object per file, and one about the pool, instead of sentences.
   --help, --version
 
 '-' is standard input.
+Of several files by different aggregators, the reports of each round are pooled: it says where they differ and why, and the
+price that all answers give. A collector that told them different answers lied. The proof is printed, and the exit code is 1.
 Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older than
 --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.
 ";

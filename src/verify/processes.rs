@@ -49,11 +49,12 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts a process for each core if a file of this length is worth it; none where that is impossible.
-    pub fn start(file_bytes: u64) -> Workers {
+    /// Starts processes if a file of this length is worth it; none where that is impossible. Together, those of `files` files are
+    /// about as many as there are cores.
+    pub fn start(file_bytes: u64, files: usize) -> Workers {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let worth_it = cores > 1 && file_bytes >= FILE_BYTES_MIN;
-        let count = if worth_it { cores } else { 0 };
+        let count = if worth_it { cores.div_ceil(files) } else { 0 };
         Workers {
             workers: (0..count).map_while(|_| start()).collect(),
             batch: Vec::new(),
@@ -75,7 +76,7 @@ impl Workers {
     }
 
     /// Returns all lines that were taken and not returned.
-    pub fn rest(mut self) -> Result<Vec<Checked>, Error> {
+    pub fn rest(&mut self) -> Result<Vec<Checked>, Error> {
         // The last batch goes to the process with the oldest one.
         let turns = 0..=self.workers.len();
         let all: Result<Vec<_>, Error> = turns.map(|_| self.turn()).collect();

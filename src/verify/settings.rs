@@ -36,6 +36,9 @@ impl Settings {
         if let Some(path) = roster.filter(|path| !is_path(path)) {
             return Err(wrong("roster", path, "a path without control characters"));
         }
+        if files.iter().filter(|file| *file == "-").count() > 1 {
+            return Err("'-' is given twice; standard input can be read once".to_owned());
+        }
         if head.is_some() && files.len() > 1 {
             return Err(
                 "--head needs exactly one FILE, of whose last report it is the signature"

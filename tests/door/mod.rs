@@ -4,8 +4,12 @@
 #![allow(dead_code)]
 
 use crate::support::{LONG, eventually};
+use rsoracle::system::now::wall_us;
+use rsoracle_proof::utc::civil;
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
+use tungstenite::WebSocket;
+use tungstenite::handshake::server::{Request, Response};
 
 /// A listener in the place of an exchange.
 pub struct Door {
@@ -57,4 +61,28 @@ pub fn head(tcp: &mut TcpStream) -> String {
         head.push(byte[0]);
     }
     String::from_utf8(head).expect("a head in ASCII")
+}
+
+/// Takes the upgrade of a connection to a WebSocket. The answer has the time, as that of every exchange: without it, a collector
+/// does not trust its own clock.
+pub fn upgraded(tcp: TcpStream) -> WebSocket<TcpStream> {
+    #[allow(clippy::result_large_err)]
+    let dated = |_: &Request, mut response: Response| {
+        let date = date().parse().expect("a header's value");
+        response.headers_mut().insert("Date", date);
+        Ok(response)
+    };
+    tungstenite::accept_hdr(tcp, dated).expect("an upgrade")
+}
+
+/// The time as a header has it, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn date() -> String {
+    let s = wall_us() / 1_000_000;
+    let (days, s) = (s / 86_400, s % 86_400);
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(days % 7) as usize];
+    let (year, month, day) = civil(days);
+    let months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let month = &months[3 * (month as usize - 1)..][..3];
+    let (hour, minute, second) = (s / 3_600, s / 60 % 60, s % 60);
+    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
 }

@@ -35,6 +35,8 @@ pub struct Ports {
     /// The listener of the data channel.
     pub data: TcpListener,
     inlets: Vec<Inlet>,
+    /// How many data connections have come.
+    pub connections: usize,
     /// Every data frame that has come, in this order.
     pub frames: Vec<DataFrame>,
 }
@@ -61,6 +63,7 @@ pub fn ports_at(addresses: [SocketAddr; 2]) -> Ports {
         control,
         data,
         inlets: Vec::new(),
+        connections: 0,
         frames: Vec::new(),
     }
 }
@@ -94,6 +97,7 @@ impl Ports {
     pub fn look(&mut self, key: &PublicKey) {
         while let Some(peer) = try_accept(&self.data) {
             self.inlets.push(Inlet { peer, key: None });
+            self.connections += 1;
         }
         for inlet in &mut self.inlets {
             if inlet.key.is_none() {

@@ -244,7 +244,7 @@ fn accepted(script: &Script, connection: usize, delivered: &[&Delivery]) -> Vec<
         let of_round =
             *on == connection && sample.start_us == script.start_us && sample.tag == script.tag;
         let instant_us = script.start_us + u64::from(record.index) * schedule.interval_us;
-        let early = instant_us > delivery.at_us + 1_000_000;
+        let early = record.price.is_ok() && instant_us > delivery.at_us + 1_000_000;
         let next = record.index as usize == records.len() && record.index < schedule.samples;
         let late = record.price.is_ok() && record.lateness_us > Some(late);
         let most_us = script.terms.age_us_max.unwrap_or(u64::MAX);

@@ -312,6 +312,16 @@ impl Stage<'_> {
         {
             record.age_us = Some(chance.below(oldest_us + 1));
         }
+        if role == Role::Refuses && chance.percent(50) {
+            // Its clock was stepped: it gives up the rest at once.
+            let from = chance.index(records.len());
+            for record in &mut records[from..] {
+                (record.price, record.lateness_us) = (Err(Miss::ClockMoved), None);
+                record.age_us = None;
+            }
+            let now_us = known_us[..from].iter().max().copied();
+            known_us[from..].fill(now_us.unwrap_or(script.start_us));
+        }
         if role == Role::Late {
             let at = chance.index(records.len());
             records[at].price = Ok(price);

@@ -1,7 +1,7 @@
 //! The soak test: an hour of everything at once. A roster of nine whose exchange drops connections and lies, strangers on
-//! both ports, collectors that are killed and stopped, one whose clock is stepped, and a disk that fills up. In the end,
-//! memory, open files and processes must be as they were, the journal must be complete, and every published price must lie
-//! within what honest sources said.
+//! both ports, collectors that are killed and stopped, and a disk that fills up; beside them, a collector by hand whose clock is
+//! stepped. In the end, memory, open files and processes must be as they were, the journals must be complete, and every published
+//! price must lie within what honest sources said.
 //!
 //! `make soak MINUTES=60` runs it, and prints figures every minute. `cargo test` does not run it.
 
@@ -72,7 +72,7 @@ fn soak(disk: &Path) {
     };
     let (running, mark) = start_rounds(&chronicle, exchange.url());
     let (control, data) = running.channels();
-    let mut clock = Clock::start(&chronicle, exchange.url(), (control, data));
+    let mut clock = Clock::start(&chronicle, exchange.url());
     let mut disk = Disk::new(disk.join("filler"));
     let mut strangers = Strangers::new(control, data);
     let mut killer = Killer::default();
@@ -104,7 +104,8 @@ fn soak(disk: &Path) {
     figures.read(&exchange);
     let printed = whole(&running.stdout());
     let lost = running.stderr().matches("could not be written").count();
-    drop((running, clock));
+    clock.finish();
+    drop(running);
     until_nobody_is_left(&mark);
     figures.assert_flat();
     let roster = chronicle.beside("roster.toml");
@@ -124,13 +125,10 @@ fn soak(disk: &Path) {
     assert!(lost > 0, "the full disk must cost rounds");
 }
 
-/// Starts rounds without end with nine collectors. The last one is remote: the test starts it.
+/// Starts rounds without end with nine collectors.
 fn start_rounds(chronicle: &Chronicle, url: &str) -> (Running, String) {
     let keys = chronicle.beside("keys");
-    let enrolments = chronicle.beside("enrolments");
-    for folder in [&keys, &enrolments] {
-        std::fs::create_dir(folder).unwrap();
-    }
+    std::fs::create_dir(&keys).unwrap();
     let roster = chronicle.beside("roster.toml");
     let (command, mark) = marked_run(&[
         "--sources",
@@ -149,10 +147,6 @@ fn start_rounds(chronicle: &Chronicle, url: &str) -> (Running, String) {
         &keys,
         "--write-roster",
         &roster,
-        "--remote",
-        "1",
-        "--enrolment-dir",
-        &enrolments,
         "--json",
     ]);
     (start_command(command), mark)

@@ -1,13 +1,15 @@
-//! The nuisances of the soak test: collectors are killed and stopped, a clock is stepped, the disk fills up.
+//! The nuisances of the soak test: collectors are killed and stopped, the clock of another one is stepped, the disk fills up.
 
 use crate::Chance;
 use crate::chronicle::Chronicle;
+use crate::support::peer::{SOURCE, roster};
 use crate::support::*;
 use crate::witness::*;
+use rsoracle::keys::create;
+use rsoracle_proof::seal::hex;
 use std::fmt;
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -75,71 +77,59 @@ impl fmt::Display for Killer {
     }
 }
 
-/// The collector of slot 8, whose clock is stepped by libfaketime. It is restarted when it ends.
+/// An oracle beside the one under test: an aggregator, and a collector that was started by hand, whose clock is stepped by
+/// libfaketime. Neither ever ends, and no start is signed twice, whatever the clock says.
 pub struct Clock {
-    running: Running,
-    args: Vec<String>,
-    enrolment: PathBuf,
-    library: PathBuf,
+    aggregator: Running,
+    collector: Running,
+    chronicle: Chronicle,
+    roster: String,
     file: PathBuf,
     next: Instant,
     off: bool,
     steps: u32,
-    starts: u32,
 }
 
 impl Clock {
-    pub fn start(
-        chronicle: &Chronicle,
-        url: &str,
-        (control, data): (SocketAddr, SocketAddr),
-    ) -> Clock {
-        let enrolment = PathBuf::from(chronicle.beside("enrolments/slot-8.enrolment"));
-        eventually("the enrolment is written", || {
-            (std::fs::metadata(&enrolment).ok()?.len() == 64).then_some(())
-        });
-        let key = chronicle.beside("remote.key");
-        assert_eq!(run(&["keygen", &key]).code, Some(0));
-        let file = PathBuf::from(chronicle.beside("clock"));
+    pub fn start(beside: &Chronicle, url: &str) -> Clock {
+        let chronicle = Chronicle {
+            path: PathBuf::from(beside.beside("stepped.jsonl")),
+        };
+        let path = |name: &str| beside.beside(name);
+        let [key_file, own_file] = [path("stepped.key"), path("stepped-aggregator.key")];
+        let [key, own] = [&key_file, &own_file].map(|path| create(path).expect("a key file"));
+        let text = roster(&[key], 5, "150ms").replace(SOURCE, "embedded-bybit:BTCUSDT");
+        let roster = path("stepped.toml");
+        std::fs::write(&roster, text).expect("the disk is there");
+        let file = PathBuf::from(path("clock"));
         assert!(set_clock(&file, "+0"));
-        let (control, data) = (control.to_string(), data.to_string());
-        let args = [
-            "collect",
-            "--slot",
-            "8",
-            "--source",
-            "embedded-bybit:BTCUSDT",
-            "--endpoint",
-            url,
-            "--control",
-            &control,
-            "--data",
-            &data,
-            "--key",
-            &key,
-            "--stay",
-        ];
-        let args: Vec<String> = args.map(str::to_owned).to_vec();
-        let library = faketime();
-        let running = collector(&args, &enrolment, &library, &file);
-        let next = Instant::now() + Duration::from_secs(40);
+        let mut words = vec!["aggregate", "--roster", &roster];
+        words.extend(["--aggregator-key", &own_file, "--journal", chronicle.name()]);
+        words.extend(["--control-port", "0", "--data-port", "0"]);
+        let aggregator = start(&[&words[..], &["--ready-timeout", "10m"]].concat());
+        let (control, data) = aggregator.channels();
+        let (control, data, own) = (control.port(), data.port(), hex(own.bytes()));
+        let mut command = rsoracle();
+        command.args(["collect", "--roster", &roster, "--key", &key_file, "--stay"]);
+        command.args(["--endpoint", url, "--aggregator"]);
+        command.arg(format!("127.0.0.1:{control},{data}@{own}"));
+        command.stdin(Stdio::null());
+        by_the_clock_of(&mut command, &faketime(), &file);
         Clock {
-            running,
-            args,
-            enrolment,
-            library,
+            aggregator,
+            collector: start_command(command),
+            chronicle,
+            roster,
             file,
-            next,
+            next: Instant::now() + Duration::from_secs(40),
             off: false,
             steps: 0,
-            starts: 1,
         }
     }
 
     pub fn turn(&mut self, chance: &mut Chance) {
-        if self.running.ended() {
-            self.running = collector(&self.args, &self.enrolment, &self.library, &self.file);
-            self.starts += 1;
+        for running in [&mut self.aggregator, &mut self.collector] {
+            assert!(!running.ended(), "{}", running.stderr());
         }
         if Instant::now() < self.next {
             return;
@@ -160,24 +150,23 @@ impl Clock {
             self.next = Instant::now() + Duration::from_secs(pause_s);
         }
     }
-}
 
-fn collector(args: &[String], enrolment: &PathBuf, library: &Path, clock: &Path) -> Running {
-    let mut command = rsoracle();
-    command
-        .args(args)
-        .stdin(Stdio::from(File::open(enrolment).unwrap()));
-    by_the_clock_of(&mut command, library, clock);
-    start_command(command)
+    /// Ends both, and asserts that the journal is whole, has prices, and proves no lie.
+    pub fn finish(self) {
+        drop((self.collector, self.aggregator));
+        let done = run(&["verify", self.chronicle.name(), "--roster", &self.roster]);
+        assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+        let reports = self.chronicle.reports();
+        assert!(reports.iter().any(|kept| kept.price.is_some()));
+        let proofs = format!("{}.proofs", self.chronicle.name());
+        assert!(!Path::new(&proofs).exists(), "{proofs}");
+    }
 }
 
 impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(
-            f,
-            "{} steps of a clock, its collector started {} times",
-            self.steps, self.starts
-        )
+        let reports = self.chronicle.lines().len();
+        write!(f, "{} steps of a clock, {reports} reports", self.steps)
     }
 }
 

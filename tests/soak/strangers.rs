@@ -2,7 +2,7 @@
 
 use crate::Chance;
 use crate::support::peer::Peer;
-use rsoracle::wire::{Hello, Preamble};
+use rsoracle::wire::{DataFrame, Hello, Ping, Preamble};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -66,19 +66,25 @@ impl Strangers {
 /// What a stranger sends.
 fn words(chance: &mut Chance) -> Vec<u8> {
     let mut hello = vec![0; Hello::BYTES];
-    hello[..8].copy_from_slice(b"RSOR\x01\x02\0\0");
+    hello[..8].copy_from_slice(b"RSOR\x02\x02\0\0");
     let mut preamble = vec![0; Preamble::BYTES];
-    preamble[..8].copy_from_slice(b"RSOR\x01\x07\0\0");
+    preamble[..8].copy_from_slice(b"RSOR\x02\x08\0\0");
     for byte in hello[8..].iter_mut().chain(&mut preamble[8..]) {
         *byte = chance.below(256) as u8;
     }
-    match chance.below(7) {
+    let clock = chance.below(256) as u64;
+    let ping = Ping { clock_us: clock }.encode();
+    match chance.below(8) {
         0 => Vec::new(),
         1 => hello,
         2 => preamble,
-        3 => [preamble, (0..80).map(|_| chance.below(256) as u8).collect()].concat(),
+        3 => {
+            let frame = (0..DataFrame::BYTES).map(|_| chance.below(256) as u8);
+            [preamble, frame.collect()].concat()
+        }
         4 => (0..1_000_000).map(|n| n as u8).collect(),
         5 => hello.repeat(1_000),
+        6 => ping.repeat(1_000),
         _ => b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n".repeat(100),
     }
 }

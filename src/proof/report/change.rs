@@ -3,7 +3,8 @@
 //! Invariant: whoever trusted the old key may trust the new one, and nobody can insert another key. The record names the
 //! signature of the previous record, and the next report names the new key's signature over this record.
 
-use super::read::{self, Cursor, Flaw};
+use super::Flaw;
+use super::read::{self, Cursor};
 use crate::seal::{Keys, PublicKey, SignedBytes, hex};
 use alloc::borrow::ToOwned;
 use alloc::string::String;

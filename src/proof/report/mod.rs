@@ -14,7 +14,6 @@ mod verify;
 pub use chain::Chain;
 pub use change::KeyChange;
 pub use proof::Proof;
-pub use read::Flaw;
 pub use verify::{Check, Content, Verifier};
 
 use crate::aggregate::Rule;
@@ -29,9 +28,25 @@ use crate::utc::utc_text;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::{self, Display};
 
 /// How often frames and peers were refused, by reason.
 pub type Refused = BTreeMap<Reject, u32>;
+
+/// Where a line is not a report, and what was expected there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// Byte offset in the line, from 0.
+    pub at: usize,
+    /// What was expected there.
+    pub expected: String,
+}
+
+impl Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}: expected {}", self.at, self.expected)
+    }
+}
 
 /// The report of one round.
 pub struct Report {

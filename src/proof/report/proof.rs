@@ -4,8 +4,9 @@
 //! what they sign differs. An honest collector never signs twice for the same start. A proof does not say which answer is
 //! true.
 
+use super::Flaw;
 use super::line::{LineWriter, write_signed};
-use super::read::{self, Cursor, Flaw, NUMBER_MAX};
+use super::read::{self, Cursor, NUMBER_MAX};
 use crate::record::SignedAnswer;
 use crate::seal::{Keys, ObservationContext, PublicKey, observation_bytes};
 use alloc::borrow::ToOwned;

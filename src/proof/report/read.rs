@@ -3,7 +3,7 @@
 //! Invariant: anything unexpected is refused, with its position; nothing is guessed, defaulted or reordered. Values that can be
 //! computed are skipped: a verifier writes the report again and compares the lines. No signature is checked here.
 
-use super::{Refused, Report};
+use super::{Flaw, Refused, Report};
 use crate::aggregate::Rule;
 use crate::limits::{
     COLLECTORS_MAX, FEED_BYTES_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX, TIME_US_MAX,
@@ -19,25 +19,9 @@ use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Display};
 
 /// Largest time or number in a line.
 pub(super) const NUMBER_MAX: u64 = TIME_US_MAX;
-
-/// Where a line is not a report, and what was expected there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
-    /// Byte offset in the line, from 0.
-    pub at: usize,
-    /// What was expected there.
-    pub expected: String,
-}
-
-impl Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "byte {}: expected {}", self.at, self.expected)
-    }
-}
 
 /// Parses a whole line by `read`. `keys` caches decoded keys from line to line.
 pub fn whole<T>(
@@ -86,6 +70,26 @@ impl<'a> Cursor<'a, '_> {
         } else {
             Err(self.flaw(literal))
         }
+    }
+
+    /// Takes microseconds, or another number as large.
+    fn us(&mut self) -> Result<u64, Flaw> {
+        self.number(NUMBER_MAX)
+    }
+
+    /// Takes microseconds or `null`.
+    fn some_us(&mut self) -> Result<Option<u64>, Flaw> {
+        self.or_null(Self::us)
+    }
+
+    /// Takes the value of the next key, by `read`.
+    fn keyed<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Self) -> Result<T, Flaw>,
+    ) -> Result<T, Flaw> {
+        self.key(key)?;
+        read(self)
     }
 
     /// Takes the key of the next field, with the punctuation around it.
@@ -260,40 +264,33 @@ impl<'a> Cursor<'a, '_> {
         }
         self.expect("{\"rsoracle_report\":2,\"number\":")?;
         let number = self.number(NUMBER_MAX)?;
-        self.key("feed")?;
-        let feed = self.name(FEED_BYTES_MAX)?;
+        let feed = self.keyed("feed", |cursor| cursor.name(FEED_BYTES_MAX))?;
         self.pass_to("round_start_us")?;
         let start_us = self.number(NUMBER_MAX)?;
-        self.key("rule")?;
-        let rule = self.one_of(&Rule::ALL, Rule::name, "a rule")?;
-        self.key("sample_rule")?;
-        let sample_rule = self.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")?;
-        self.key("n")?;
-        let n = self.number(u64::from(COLLECTORS_MAX))?;
+        let rule = self.keyed("rule", |cursor| {
+            cursor.one_of(&Rule::ALL, Rule::name, "a rule")
+        })?;
+        let sample_rule = self.keyed("sample_rule", |cursor| {
+            cursor.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")
+        })?;
+        let n = self.keyed("n", |cursor| cursor.number(u64::from(COLLECTORS_MAX)))?;
         self.pass_to("exchanges_min")?;
         let exchanges_min = self.small()?;
-        self.key("age_us_max")?;
-        let age_us_max = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
+        let age_us_max = self.keyed("age_us_max", Self::some_us)?;
         self.key("spread_ppm_max")?;
         let ppm = |cursor: &mut Self| Ok(cursor.number(u64::from(PPM_MAX))? as u32);
         let spread_ppm_max = self.or_null(ppm)?;
         let schedule = self.schedule()?;
         self.pass_to("policy")?;
         let policy = self.policy()?;
-        self.key("last_published")?;
-        let last = self.or_null(Self::published)?;
+        let last = self.keyed("last_published", |cursor| cursor.or_null(Self::published))?;
         self.key("collectors")?;
         let (seats, parts) = self.slots(n as usize, schedule.samples)?;
-        self.key("refused")?;
-        let refused = self.refused()?;
-        self.key("previous")?;
-        let previous = self.or_null(Self::hex)?;
-        self.key("aggregator_key")?;
-        let aggregator = self.public_key()?;
-        self.key("ephemeral")?;
-        let ephemeral = self.truth()?;
-        self.key("signature")?;
-        let signature = self.hex()?;
+        let refused = self.keyed("refused", Self::refused)?;
+        let previous = self.keyed("previous", |cursor| cursor.or_null(Self::hex))?;
+        let aggregator = self.keyed("aggregator_key", Self::public_key)?;
+        let ephemeral = self.keyed("ephemeral", Self::truth)?;
+        let signature = self.keyed("signature", Self::hex)?;
         self.expect("}")?;
         let terms = Terms {
             feed,
@@ -325,14 +322,10 @@ impl<'a> Cursor<'a, '_> {
     fn schedule(&mut self) -> Result<Schedule, Flaw> {
         self.key("samples")?;
         let samples = self.number(u64::from(SAMPLES_MAX))? as u32;
-        self.key("interval_us")?;
-        let interval_us = self.number(NUMBER_MAX)?;
-        self.key("period_us")?;
-        let period_us = self.number(NUMBER_MAX)?;
-        self.key("first_start_us")?;
-        let first_start_us = self.number(NUMBER_MAX)?;
-        self.key("end_us")?;
-        let end_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
+        let interval_us = self.keyed("interval_us", Self::us)?;
+        let period_us = self.keyed("period_us", Self::us)?;
+        let first_start_us = self.keyed("first_start_us", Self::us)?;
+        let end_us = self.keyed("end_us", Self::some_us)?;
         Ok(Schedule {
             first_start_us,
             period_us,
@@ -345,10 +338,8 @@ impl<'a> Cursor<'a, '_> {
     fn policy(&mut self) -> Result<Policy, Flaw> {
         self.expect("{\"deviation\":")?;
         let deviation = self.or_null(Self::part)?;
-        self.key("heartbeat_us")?;
-        let heartbeat_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
-        self.key("move_max")?;
-        let move_max = self.or_null(Self::part)?;
+        let heartbeat_us = self.keyed("heartbeat_us", Self::some_us)?;
+        let move_max = self.keyed("move_max", |cursor| cursor.or_null(Self::part))?;
         self.expect("}")?;
         Ok(Policy {
             deviation,
@@ -360,10 +351,8 @@ impl<'a> Cursor<'a, '_> {
     fn published(&mut self) -> Result<PublishedPrice, Flaw> {
         self.expect("{\"number\":")?;
         let number = self.number(NUMBER_MAX)?;
-        self.key("price")?;
-        let price = self.price()?;
-        self.key("time_us")?;
-        let time_us = self.number(NUMBER_MAX)?;
+        let price = self.keyed("price", Self::price)?;
+        let time_us = self.keyed("time_us", Self::us)?;
         self.expect("}")?;
         Ok(PublishedPrice {
             number,
@@ -382,16 +371,12 @@ impl<'a> Cursor<'a, '_> {
             if self.number(NUMBER_MAX)? != seats.len() as u64 {
                 return Err(self.flaw("slots in order before this"));
             }
-            self.key("source")?;
-            let source = self.name(SOURCE_BYTES_MAX)?;
-            self.key("key")?;
-            let key = self.or_null(Self::public_key)?;
+            let source = self.keyed("source", |cursor| cursor.name(SOURCE_BYTES_MAX))?;
+            let key = self.keyed("key", |cursor| cursor.or_null(Self::public_key))?;
             self.pass_to("price")?;
             let observation = self.observation()?;
-            self.key("second")?;
-            let equivocated = self.or_null(Self::signed_answer)?;
-            self.key("samples")?;
-            let records = self.records(samples)?;
+            let equivocated = self.keyed("second", |cursor| cursor.or_null(Self::signed_answer))?;
+            let records = self.keyed("samples", |cursor| cursor.records(samples))?;
             self.expect("}")?;
             seats.push(Seat { key, source });
             parts.push(Part {
@@ -409,8 +394,7 @@ impl<'a> Cursor<'a, '_> {
     pub(super) fn signed_answer(&mut self) -> Result<SignedAnswer, Flaw> {
         self.expect("{\"samples_digest\":")?;
         let samples_digest = self.hex()?;
-        self.key("price")?;
-        let observation = self.observation()?;
+        let observation = self.keyed("price", Self::observation)?;
         self.expect("}")?;
         let missing = || self.flaw("an answer");
         Ok(SignedAnswer {
@@ -427,10 +411,8 @@ impl<'a> Cursor<'a, '_> {
             cursor.one_of(Abstention::ALL, Abstention::sentence, "a reason to abstain")
         };
         let abstains = self.or_null(why)?;
-        self.key("timestamp_us")?;
-        let timestamp_us = self.or_null(|cursor| cursor.number(NUMBER_MAX))?;
-        self.key("signature")?;
-        let signature = self.or_null(Self::hex)?;
+        let timestamp_us = self.keyed("timestamp_us", Self::some_us)?;
+        let signature = self.keyed("signature", |cursor| cursor.or_null(Self::hex))?;
         match (
             price.map(Answer::Price).or(abstains.map(Answer::Abstain)),
             timestamp_us,

@@ -42,6 +42,8 @@ pub struct Check {
     pub content: Content,
     /// Its flaws, in the order in which they were found; empty if there are none.
     pub flaws: Vec<String>,
+    /// Whether it is a report without flaws, but for its place in the chain: then it may be pooled with others.
+    pub stands_alone: bool,
 }
 
 impl Check {
@@ -50,6 +52,7 @@ impl Check {
         Check {
             content: Content::Unknown,
             flaws: vec![format!("it is not a report: {why}")],
+            stands_alone: false,
         }
     }
 }
@@ -104,6 +107,7 @@ impl Verifier {
             return Check {
                 content: Content::KeyChange,
                 flaws,
+                stands_alone: false,
             };
         }
         let mut report = match Report::read(text, &mut self.keys) {
@@ -123,10 +127,12 @@ impl Verifier {
         if let Some(roster) = &self.roster {
             flaws.extend(against(&report.round, &roster.terms));
         }
+        let stands_alone = flaws.is_empty();
         flaws.extend(self.chain.report(&report));
         Check {
             content: Content::Report(Box::new(report)),
             flaws,
+            stands_alone,
         }
     }
 
@@ -147,6 +153,7 @@ impl Verifier {
         Check {
             content: Content::Proof(Box::new(proof)),
             flaws,
+            stands_alone: false,
         }
     }
 

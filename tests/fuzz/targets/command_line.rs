@@ -2,11 +2,23 @@
 //! message.
 #![no_main]
 
+use rsoracle::cli::{collect, run, verify};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Usage;
 use rsoracle::flags::tables::COMMANDS;
-use rsoracle::cli::{collect, run, verify};
+use rsoracle::roster::settings::RosterSettings;
 use rsoracle::{doctor, embedded, history};
+use rsoracle_proof::roster::Roster;
+use rsoracle_proof::terms::Terms;
+use std::sync::LazyLock;
+
+const START_US: u64 = 1_800_000_000_000_000;
+
+/// The terms of the roster that a command line names, whatever its name.
+static TERMS: LazyLock<Terms> = LazyLock::new(|| {
+    let text = include_str!("../../../src/proof/example.toml");
+    Roster::parse(text).expect("a roster").terms
+});
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((first, rest)) = bytes.split_first() else {
@@ -19,7 +31,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let words: Vec<String> = text.lines().map(str::to_owned).collect();
     let meant = args::parse(command, &words).and_then(|given| match command.name {
         "run" => run::read(&given).map(drop),
-        "collect" => collect::read(&given).map(drop),
+        "aggregate" => run::aggregate(&given, TERMS.clone()).map(drop),
+        "collect" => collect::read(&given, |_| Ok(TERMS.clone())).map(drop),
+        "roster" => RosterSettings::from_flags(&given, START_US).map(drop),
         "exchange" => embedded::ExchangeSettings::from_flags(&given).map(drop),
         "verify" => verify::read(&given).map(drop),
         "history" => history::HistorySettings::from_flags(&given).map(drop),

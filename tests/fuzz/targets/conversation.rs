@@ -1,24 +1,27 @@
 //! A whole round on both channels, over sockets: three honest collectors, and one that does what the input says, on any number
-//! of connections. Whatever it does, the honest three count, the price lies within their prices, and the report verifies.
+//! of connections; one of them may even stand beside the first collector's own, under its key. Whatever it does, the honest
+//! three count, the price lies within their prices, and the report verifies.
 #![no_main]
 #![feature(tcp_linger)]
 
-use rsoracle_proof::aggregate::Rule;
 use rsoracle::aggregator::Slot;
+use rsoracle::aggregator::agreed::Agreed;
 use rsoracle::aggregator::control::ControlChannel;
 use rsoracle::aggregator::data::DataChannel;
-use rsoracle_proof::record::{Answer, Observation, RECORD_BYTES, Record};
-use rsoracle::wire::{Challenge, Hello, Preamble, Ready, Sample};
-use rsoracle_proof::bytes::{Put, padded};
+use rsoracle::keys::secret::*;
 use rsoracle::system::limits::HELLO_MS_MAX;
+use rsoracle::wire::{Challenge, DataFrame, Hello, Ping, Pong, Preamble, Ready, Sample};
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::answer as sampler;
+use rsoracle_proof::bytes::Put;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::reason::Abstention;
+use rsoracle_proof::record::{Answer, Observation, RECORD_BYTES, Record};
 use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::round::{Round, Standing};
-use rsoracle_proof::answer as sampler;
-use rsoracle::keys::secret::*;
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::*;
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::terms::{Seat, Terms, tag};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::LazyLock;
@@ -26,9 +29,12 @@ use std::time::{Duration, Instant};
 
 const START_US: u64 = 1_700_000_000_000_000;
 const INTERVAL_US: u64 = 1_000_000;
+const PERIOD_US: u64 = 10_000_000;
 const SOURCE: &str = "binance:BTCUSDC";
 const SEATS: u16 = 4;
 const LIAR: u16 = 3;
+/// The slot whose collector somebody else passes for, on a second connection.
+const SHADOWED: u16 = 0;
 const AGGREGATOR: u16 = 4;
 const CONNECTIONS_MAX: usize = 8;
 
@@ -79,6 +85,8 @@ impl Input<'_> {
 struct Wire {
     tcp: TcpStream,
     nonce: Option<[u8; 32]>,
+    /// The samples that the liar sent on it in their order.
+    records: Vec<Record>,
 }
 
 impl Wire {
@@ -89,14 +97,18 @@ impl Wire {
             .expect("an option that every system has");
         let quick = tcp.set_nodelay(true).and(tcp.set_nonblocking(true));
         quick.expect("options that every system has");
-        Wire { tcp, nonce: None }
+        Wire {
+            tcp,
+            nonce: None,
+            records: Vec::new(),
+        }
     }
 
     fn send(&mut self, bytes: &[u8]) {
         let _ = self.tcp.write(bytes);
     }
 
-    /// Reads what has arrived, which begins with the challenge.
+    /// Reads what has arrived: the challenge, then pings, which nobody answers in so short a time.
     fn read(&mut self) {
         let mut bytes = [0; 1024];
         let count = self.tcp.read(&mut bytes).unwrap_or(0);
@@ -112,10 +124,12 @@ struct Stage {
     control: ControlChannel,
     data: DataChannel,
     slots: Vec<Slot>,
+    agreed: Agreed,
     round: Option<Round>,
     refused: Refused,
     liar: Vec<Wire>,
-    records: Vec<Record>,
+    /// Whether a hello of another collector was passed on.
+    is_shadowed: bool,
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -129,38 +143,45 @@ fn key(slot: u16) -> &'static SecretKey {
     &KEYS[usize::from(slot)]
 }
 
-fn secret(slot: u16) -> EnrolmentSecret {
-    EnrolmentSecret::take(&mut [slot as u8 + 101; 32])
-}
-
 fn terms() -> Terms {
     let seat = |slot| Seat {
         key: Some(key(slot).public()),
         source: SOURCE.to_owned(),
     };
     Terms {
-        aggregator: key(AGGREGATOR).public(),
-        session: [7; 32],
         feed: "BTC/USD".to_owned(),
         rule: Rule::TrimmedMean,
         sample_rule: Rule::Mean,
-        f: 1,
-        quorum: 3,
         exchanges_min: 1,
-        samples: 2,
-        interval_us: INTERVAL_US,
+        age_us_max: Some(1_000_000),
+        spread_ppm_max: None,
+        schedule: Schedule {
+            first_start_us: START_US - PERIOD_US,
+            period_us: PERIOD_US,
+            end_us: None,
+            samples: 2,
+            interval_us: INTERVAL_US,
+        },
         seats: (0..SEATS).map(seat).collect(),
     }
 }
 
-fn hello(slot: u16) -> Hello {
-    Hello {
+/// The signed hello of a slot's collector.
+fn hello(slot: u16, nonce: &[u8; 32]) -> Hello {
+    signed_hello(
         slot,
-        key: *key(slot).public().bytes(),
-        source: padded(SOURCE),
-        clock_us: START_US,
-        signature: [0; 64],
-    }
+        nonce,
+        Hello {
+            key: *key(slot).public().bytes(),
+            clock_us: START_US,
+            signature: [0; 64],
+        },
+    )
+}
+
+fn signed_hello(slot: u16, nonce: &[u8; 32], mut hello: Hello) -> Hello {
+    hello.signature = key(slot).sign_hello(nonce, &key(AGGREGATOR).public(), &hello);
+    hello
 }
 
 fn record(index: u32, price: f64) -> Record {
@@ -177,11 +198,7 @@ fn signed(slot: u16, records: &[Record], bits: u64, timestamp_us: u64) -> [u8; O
     let context = ObservationContext {
         terms_digest: &DIGEST,
         slot,
-        feed: "BTC/USD",
-        source: SOURCE,
         start_us: START_US,
-        samples: 2,
-        interval_us: INTERVAL_US,
         samples_digest: &samples_digest(records),
     };
     let signature = key(slot).sign(&observation_bytes(&context, bits, timestamp_us));
@@ -195,25 +212,33 @@ impl Stage {
     fn new() -> Stage {
         let [control, data] = &*LISTENERS;
         let listener = |listener: &TcpListener| listener.try_clone().expect("a listener twice");
-        let slot = |slot| Slot::new(SOURCE.to_owned(), secret(slot), true);
+        let slot = |slot| Slot::new(SOURCE.to_owned(), Some(key(slot).public()));
+        let mut agreed = Agreed::default();
+        agreed.add(TERMS.clone(), START_US);
+        let own = key(AGGREGATOR).public();
         Stage {
             began: Instant::now(),
-            control: ControlChannel::new(listener(control)).expect("it has an address"),
+            control: ControlChannel::new(listener(control), own).expect("it has an address"),
             data: DataChannel::new(listener(data)).expect("it has an address"),
             slots: (0..SEATS).map(slot).collect(),
+            agreed,
             round: None,
             refused: Refused::new(),
             liar: Vec::new(),
-            records: Vec::new(),
+            is_shadowed: false,
         }
     }
 
     fn sweep(&mut self) {
-        let round = self.round.as_mut();
         self.control
-            .sweep(&mut self.slots, round, true, &mut self.refused);
-        self.data
-            .sweep(&self.slots, self.round.as_mut(), &mut self.refused);
+            .sweep(&mut self.slots, &self.agreed, START_US, &mut self.refused);
+        self.data.sweep(
+            &self.slots,
+            &self.agreed,
+            self.round.as_mut(),
+            START_US,
+            &mut self.refused,
+        );
     }
 
     /// Sweeps until a condition is true; `None` if the machine held up the round so long that a deadline may have passed.
@@ -249,33 +274,33 @@ impl Stage {
         })?;
         self.lie(input);
         for (slot, wire) in (0..).zip(&mut honest) {
-            let mut hello = hello(slot);
             let nonce = wire.nonce.expect("it was waited for");
-            hello.signature = key(slot).sign_hello(&nonce, &secret(slot), &hello);
-            wire.send(&hello.encode());
+            wire.send(&hello(slot, &nonce).encode());
         }
         let mut observers: Vec<Wire> = (0..LIAR).map(|_| Wire::open(data)).collect();
         for (slot, wire) in (0..).zip(&mut observers) {
             let key = *key(slot).public().bytes();
-            wire.send(&Preamble { slot, key }.encode());
+            wire.send(&Preamble { key }.encode());
         }
         self.lie(input);
-        let (clock_us, price) = (START_US, 100.0);
-        let ready = Ready { clock_us, price }.encode();
-        honest.iter_mut().for_each(|wire| wire.send(&ready));
+        for (slot, wire) in (0..).zip(&mut honest) {
+            let ready = Ready {
+                terms_digest: *DIGEST,
+                slot,
+                price: 100.0,
+            };
+            wire.send(&ready.encode());
+        }
         self.until(|stage| stage.slots[..3].iter().all(Slot::ready))?;
         self.lie(input);
-        let round = Round::new(TERMS.clone(), START_US);
-        for slot in &mut self.slots {
-            slot.announce(&round, key(AGGREGATOR));
-        }
-        self.round = Some(round);
+        self.round = Some(Round::new(TERMS.clone(), START_US));
         self.lie(input);
         for index in 0..2 {
             for (slot, wire) in (0u16..).zip(&mut honest) {
                 let record = record(index, 100.0 + f64::from(slot));
                 wire.send(
                     &Sample {
+                        tag: tag(&DIGEST),
                         start_us: START_US,
                         record,
                     }
@@ -288,7 +313,13 @@ impl Stage {
             let price = 100.0 + f64::from(slot);
             let records = [record(0, price), record(1, price)];
             let (answer, at_us) = sampler::answer(&records, START_US, INTERVAL_US, Rule::Mean);
-            wire.send(&signed(slot, &records, answer.to_bits(), at_us));
+            let observation = signed(slot, &records, answer.to_bits(), at_us);
+            let frame = DataFrame {
+                tag: tag(&DIGEST),
+                start_us: START_US,
+                observation,
+            };
+            wire.send(&frame.encode());
         }
         self.until(|stage| {
             let round = stage.round.as_ref().expect("it runs");
@@ -303,7 +334,7 @@ impl Stage {
     /// arguments.
     fn lie(&mut self, input: &mut Input) {
         while !input.0.is_empty() {
-            let deed = input.byte() % 12;
+            let deed = input.byte() % 14;
             let place = usize::from(input.byte()) % self.liar.len().max(1);
             match deed {
                 0 => return,
@@ -333,52 +364,83 @@ impl Stage {
                 input.0 = rest;
                 taken.to_vec()
             }
-            7 => lying_hello(self.liar[place].nonce.unwrap_or_default(), input.array()),
+            7 => self.lying_hello(place, input.array()),
             8 => {
-                let price = f64::from_bits(input.or(101f64.to_bits()));
-                Ready {
-                    clock_us: START_US,
-                    price,
+                let mut terms_digest = *DIGEST;
+                match input.byte() % 4 {
+                    0 | 1 => {}
+                    2 => terms_digest = [0; 32],
+                    _ => terms_digest[usize::from(input.byte()) % 32] ^= 1,
                 }
-                .encode()
-                .to_vec()
+                let ready = Ready {
+                    terms_digest,
+                    slot: LIAR ^ u16::from(input.byte()),
+                    price: f64::from_bits(input.or(101f64.to_bits())),
+                };
+                ready.encode().to_vec()
             }
-            // The sample that is due, or any other.
-            9 => {
-                let due = record(self.records.len() as u32, 101.0);
-                let start_us = input.or(START_US);
-                let mut bytes = Sample {
-                    start_us,
-                    record: due,
-                }
-                .encode();
-                if input.byte() % 2 == 1 {
-                    let any: [u8; RECORD_BYTES] = input.array();
-                    bytes[Sample::BYTES - RECORD_BYTES..].copy_from_slice(&any);
-                } else {
-                    self.records.push(due);
-                }
-                bytes.to_vec()
-            }
-            // A preamble that names any slot and key.
+            9 => self.lying_sample(place, input),
+            // A preamble that names any key.
             10 => {
                 let slot = u16::from(LIAR as u8 ^ input.byte());
                 let key = *key(slot % SEATS).public().bytes();
-                let slot = slot ^ u16::from(input.byte());
-                Preamble { slot, key }.encode().to_vec()
+                Preamble { key }.encode().to_vec()
             }
-            _ => self.lying_observation(input),
+            11 => self.lying_observation(input),
+            // Floods, which nobody asked for.
+            12 => {
+                let (echo_us, clock_us) = (input.or(START_US), input.or(START_US));
+                let pong = Pong { echo_us, clock_us }.encode();
+                pong.repeat(usize::from(input.byte()))
+            }
+            _ => {
+                let clock_us = input.or(START_US);
+                let ping = Ping { clock_us }.encode();
+                ping.repeat(usize::from(input.byte()))
+            }
         }
     }
 
-    /// The answer that it signs for its samples: the one that they make, an abstention, another price, or anything.
+    /// A hello of the liar, with one byte changed before or after signing; or once a hello of another collector, passed on.
+    fn lying_hello(&mut self, place: usize, [at, by, how]: [u8; 3]) -> Vec<u8> {
+        let nonce = self.liar[place].nonce.unwrap_or_default();
+        if how % 4 == 2 && !self.is_shadowed {
+            self.is_shadowed = true;
+            return hello(SHADOWED, &nonce).encode().to_vec();
+        }
+        let mut bytes = hello(LIAR, &nonce).encode();
+        bytes[usize::from(at) % Hello::BYTES] ^= by;
+        if let (1, Ok(changed)) = (how % 2, Hello::decode(&bytes)) {
+            bytes = signed_hello(LIAR, &nonce, changed).encode();
+        }
+        bytes.to_vec()
+    }
+
+    /// The sample that is due on a connection, or any other.
+    fn lying_sample(&mut self, place: usize, input: &mut Input) -> Vec<u8> {
+        let records = &mut self.liar[place].records;
+        let due = record(records.len() as u32, 101.0 + place as f64);
+        let (tag, start_us) = lying_place(input);
+        let mut bytes = Sample {
+            tag,
+            start_us,
+            record: due,
+        }
+        .encode();
+        if input.byte() % 2 == 1 {
+            let any: [u8; RECORD_BYTES] = input.array();
+            bytes[Sample::BYTES - RECORD_BYTES..].copy_from_slice(&any);
+        } else if start_us == START_US {
+            records.push(due);
+        }
+        bytes.to_vec()
+    }
+
+    /// The answer that it signs for the samples of one of its connections: the one that they make, an abstention, another price,
+    /// or anything.
     fn lying_observation(&self, input: &mut Input) -> Vec<u8> {
-        // For the samples that the aggregator has.
-        let heard = self
-            .round
-            .as_ref()
-            .map(|round| &round.parts[usize::from(LIAR)].records);
-        let records = heard.unwrap_or(&self.records);
+        let of = usize::from(input.byte()) % self.liar.len();
+        let records = &self.liar[of].records;
         let made = sampler::answer(records, START_US, INTERVAL_US, Rule::Mean);
         let (bits, timestamp_us) = match input.byte() % 4 {
             0 => (made.0.to_bits(), made.1),
@@ -386,7 +448,13 @@ impl Stage {
             2 => (f64::from(input.byte()).to_bits(), made.1),
             _ => (input.or(made.0.to_bits()), input.or(made.1)),
         };
-        signed(LIAR, records, bits, timestamp_us).to_vec()
+        let (tag, start_us) = lying_place(input);
+        let frame = DataFrame {
+            tag,
+            start_us,
+            observation: signed(LIAR, records, bits, timestamp_us),
+        };
+        frame.encode().to_vec()
     }
 
     /// Checks the outcome of the round.
@@ -398,7 +466,8 @@ impl Stage {
         assert!(outcome.standings[..3].iter().all(counts), "{outcome:?}");
         let price = outcome.price.expect("three honest prices are a quorum");
         assert!((100.0..=102.0).contains(&price), "{outcome:?}");
-        let mut report = Report::new(1, round, self.refused, Policy::default(), None);
+        let by = key(AGGREGATOR).public();
+        let mut report = Report::new(1, by, round, self.refused, Policy::default(), None);
         report.sign(key(AGGREGATOR));
         let line = report.line();
         let check = Verifier::default().check(&line, u64::MAX);
@@ -406,16 +475,20 @@ impl Stage {
     }
 }
 
-/// A hello of the liar, with one byte changed before or after signing.
-fn lying_hello(nonce: [u8; 32], [at, by, resign]: [u8; 3]) -> Vec<u8> {
-    let sign = |hello: &Hello| key(LIAR).sign_hello(&nonce, &secret(LIAR), hello);
-    let mut hello = hello(LIAR);
-    hello.signature = sign(&hello);
-    let mut bytes = hello.encode();
-    bytes[usize::from(at) % Hello::BYTES] ^= by;
-    if let (1, Ok(mut changed)) = (resign % 2, Hello::decode(&bytes)) {
-        changed.signature = sign(&changed);
-        bytes = changed.encode();
-    }
-    bytes.to_vec()
+/// The tag and the start that a frame names: those of the round, or others.
+fn lying_place(input: &mut Input) -> ([u8; 8], u64) {
+    let mut tag = tag(&DIGEST);
+    let start_us = match input.byte() % 8 {
+        0 | 1 => START_US,
+        2 => START_US + 1,
+        3 => START_US - PERIOD_US,
+        4 => START_US + PERIOD_US,
+        5 => START_US + 1_000_000_000 * PERIOD_US,
+        6 => input.or(START_US),
+        _ => {
+            tag[usize::from(input.byte()) % 8] ^= 1;
+            START_US
+        }
+    };
+    (tag, start_us)
 }

@@ -1,9 +1,10 @@
-//! Every frame of the control and data channels: a decoded frame encodes to the same bytes.
+//! Every frame of the control and data channels, and the messages of the tether: what is decoded encodes to the same bytes.
 #![no_main]
 
+use rsoracle::wire::tether::{Handed, TetherReader, message};
 use rsoracle::wire::*;
-use rsoracle_proof::record::*;
 use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::*;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Some(head) = bytes.first_chunk()
@@ -14,12 +15,19 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     same(bytes, Challenge::decode, Challenge::encode);
     same(bytes, Hello::decode, Hello::encode);
     same(bytes, Ready::decode, Ready::encode);
-    same(bytes, RoundFrame::decode, RoundFrame::encode);
     same(bytes, Sample::decode, Sample::encode);
     same(bytes, Record::decode, Record::encode);
+    same(bytes, Ping::decode, Ping::encode);
+    same(bytes, Pong::decode, Pong::encode);
     same(bytes, Refusal::decode, Refusal::encode);
     same(bytes, Preamble::decode, Preamble::encode);
+    same(
+        bytes,
+        |bytes| Ok(DataFrame::decode(bytes)),
+        DataFrame::encode,
+    );
     same(bytes, Observation::decode, Observation::encode);
+    handed(bytes);
 });
 
 fn same<const N: usize, T>(
@@ -31,5 +39,25 @@ fn same<const N: usize, T>(
         && let Ok(value) = decode(bytes)
     {
         assert_eq!(encode(&value), *bytes);
+    }
+}
+
+/// Reads what came down a tether, to its end or to the first wrong message.
+fn handed(bytes: &[u8]) {
+    let (mut reader, mut rest) = (TetherReader::default(), bytes);
+    let mut again: Vec<u8> = Vec::new();
+    while !rest.is_empty() {
+        let Ok(wanted) = reader.wants() else { return };
+        let (now, later) = rest.split_at(wanted.min(rest.len()).min(1_000));
+        rest = later;
+        match reader.add(now) {
+            Ok(None) => continue,
+            Ok(Some(Handed::Aggregator(key))) => again.extend(key),
+            Ok(Some(Handed::Terms { from_us, terms })) => {
+                again.extend(message(from_us, &terms));
+            }
+            Err(wrong) => return assert!(!wrong.is_empty()),
+        }
+        assert!(bytes.starts_with(&again));
     }
 }

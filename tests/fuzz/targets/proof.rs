@@ -18,7 +18,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert_eq!(again.ok().as_ref(), Some(&proof), "{line}");
     if flaws.is_empty() {
         assert_eq!(line, text);
-        let [(samples, first), (other_samples, second)] = proof.answers;
-        assert!(samples != other_samples || !first.says_the_same_as(&second));
+        let [first, second] = proof.answers;
+        assert!(!first.says_the_same_as(&second));
     }
 });

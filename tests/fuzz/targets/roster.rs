@@ -1,8 +1,9 @@
 //! A roster file: a roster that is read is written as a file that reads back as the same roster.
 #![no_main]
 
-use rsoracle::aggregator::roster::render;
+use rsoracle::roster::text::render;
 use rsoracle_proof::roster::Roster;
+use rsoracle_proof::schedule::Schedule;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -10,10 +11,31 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     match Roster::parse(text) {
         Ok(roster) => {
-            let page = render(&roster);
+            let page = render(roster.number, roster.previous, &roster.terms);
             assert_eq!(Roster::parse(&page).as_ref(), Ok(&roster), "{page}");
-            assert!(roster.quorum > 2 * roster.f && roster.quorum <= roster.n());
+            assert_eq!(roster.terms.check(), Ok(()));
+            let (n, f, quorum) = (roster.terms.n(), roster.terms.f(), roster.terms.quorum());
+            assert!(quorum > 2 * f && quorum <= n);
+            rounds(&roster.terms.schedule);
         }
         Err(wrong) => assert!(!wrong.to_string().is_empty()),
     }
 });
+
+/// Checks that the first rounds of a schedule follow each other without overlapping, and that each leaves time for its answers.
+fn rounds(schedule: &Schedule) {
+    let (last_us, reply_us) = (schedule.last_us(), schedule.reply_us());
+    assert!(last_us + 2 * schedule.lateness_us_max() <= reply_us);
+    assert!(reply_us < schedule.length_us());
+    let mut over_us = 0;
+    for _ in 0..3 {
+        let Some(start_us) = schedule.next_start_us(over_us) else {
+            return;
+        };
+        assert!(start_us >= over_us && schedule.is_start(start_us));
+        let Some(end_us) = start_us.checked_add(schedule.length_us()) else {
+            return;
+        };
+        over_us = end_us;
+    }
+}

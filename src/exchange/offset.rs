@@ -1,0 +1,231 @@
+//! How far this machine's clock is off an exchange's, as far as the exchange has shown its time.
+//!
+//! | kind of source | time, besides the `Date` of the answer that opens the WebSocket |
+//! |---|---|
+//! | `binance`, `binance-book` | the answer to the request `time`, sent every 30 s |
+//! | `binance-stream` | trades |
+//! | `coinbase` | heartbeats, every second; tickers |
+//! | `kraken` | answers to the subscription and to pings; tickers |
+//! | `bitstamp` | books, every second; trades |
+//! | `bitfinex` | every message, and answers to pings |
+//! | `gemini`, `crypto.com`, `okx`, `bybit` | every price |
+//!
+//! A `Date` has whole seconds, and bounds the offset from both sides. A message may have waited on its way, and the price in it may
+//! be old: the exchange's clock was past its time when it arrived, and nothing more is certain. So one message proves that this
+//! machine's clock is behind. Only a fresh one (sent as it was made, or later than the price before it) can show that both agree,
+//! and that this clock is ahead it says only where there is no `Date`.
+//! Invariant: pure functions; the clocks are read elsewhere.
+
+use super::Said;
+use crate::system::limits::CLOCK_OFF_US_MAX;
+use crate::system::span::span;
+
+/// The largest offset with which clocks agree.
+const MOST_US: i64 = CLOCK_OFF_US_MAX as i64;
+
+/// What to do about a clock that is off.
+pub(crate) const ADVICE: &str = "set it: run an NTP client (chrony, ntpd or systemd-timesyncd) and check that it is synchronized; if only this source reports it, the exchange's clock is wrong";
+
+/// The offset of this machine's clock from an exchange's. All numbers are microseconds by which this machine's clock is ahead.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Offset {
+    /// By the `Date` of the newest connection: the least offset that fits it.
+    dated_us: Option<i64>,
+    /// By the messages since.
+    pub(crate) told_us: Option<i64>,
+    /// The newest time of a price, in microseconds since the Unix epoch.
+    newest_us: u64,
+}
+
+/// The least offset that fits a `Date` in an answer that came at `now_us` to what was asked at `asked_us`.
+pub(crate) fn dated_us(date_us: u64, asked_us: u64, now_us: u64) -> i64 {
+    let most_us = ahead_us(now_us, date_us);
+    // A date has no parts of a second.
+    let least_us = ahead_us(asked_us, date_us).saturating_sub(1_000_000);
+    most_us.min(0).max(least_us)
+}
+
+fn ahead_us(now_us: u64, time_us: u64) -> i64 {
+    now_us.wrapping_sub(time_us) as i64
+}
+
+impl Offset {
+    /// Begins anew with what the answer that opened a connection showed.
+    pub(super) fn dated(dated_us: i64) -> Offset {
+        Offset {
+            dated_us: Some(dated_us),
+            ..Offset::default()
+        }
+    }
+
+    /// Takes the time in a message that was read at `now_us`.
+    pub(super) fn hear(&mut self, said: &Said, now_us: u64) {
+        let (time_us, fresh) = match said {
+            Said::Price { time_us, .. } => {
+                let Some(us) = *time_us else { return };
+                // The first price may be old. A later one after it is fresh.
+                let before = self.newest_us;
+                self.newest_us = before.max(us);
+                (us, before != 0 && before < us)
+            }
+            Said::Alive { time_us: Some(us) } => (*us, true),
+            _ => return,
+        };
+        let ahead = ahead_us(now_us, time_us);
+        if ahead < -MOST_US || fresh {
+            // Of times that were on their way for long, the least offset is the closest to the true one.
+            let known = self.told_us.filter(|_| ahead > MOST_US);
+            self.told_us = Some(known.map_or(ahead, |known| known.min(ahead)));
+        }
+    }
+
+    /// The offset that this machine's clock is judged by; `None` if the exchange has not shown its time yet.
+    pub(crate) fn us(&self) -> Option<i64> {
+        let certain = self.told_us.filter(|us| *us <= MOST_US);
+        certain.or(self.dated_us).or(self.told_us)
+    }
+
+    /// Whether the clocks agree; `None` if the exchange has not shown its time yet.
+    pub(crate) fn agrees(&self) -> Option<bool> {
+        self.us().map(|us| words(us).is_none())
+    }
+
+    /// What a collector says about that.
+    pub(crate) fn remark(&self) -> String {
+        match self.us().map(words) {
+            Some(Some(off)) => format!("{off}; signing nothing meanwhile; {ADVICE}"),
+            Some(None) => "this machine's clock agrees with the exchange's; signing".to_owned(),
+            None => "the exchange has not shown its time since the clock was set, this machine was suspended, or this collector was started; signing nothing until it does".to_owned(),
+        }
+    }
+}
+
+/// The words for an offset that is too large; `None` if the clocks agree within a second.
+pub(crate) fn words(ahead_us: i64) -> Option<String> {
+    let off_us = ahead_us.unsigned_abs();
+    let way = if ahead_us > 0 { "ahead of" } else { "behind" };
+    (off_us > CLOCK_OFF_US_MAX).then(|| {
+        format!(
+            "this machine's clock is {} {way} the exchange's",
+            span(off_us)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_790_000_000_000_000;
+    const S: i64 = 1_000_000;
+
+    /// The message that the exchange sent when this machine's clock was ahead by so much, or a price of that age.
+    fn alive(ahead_us: i64) -> Said {
+        let time_us = Some(NOW.wrapping_sub(ahead_us as u64));
+        Said::Alive { time_us }
+    }
+
+    fn price(ahead_us: i64) -> Said {
+        Said::price(1.0, Some(NOW.wrapping_sub(ahead_us as u64)))
+    }
+
+    fn after(offset: Offset, said: &[Said]) -> Option<i64> {
+        let mut offset = offset;
+        said.iter().for_each(|said| offset.hear(said, NOW));
+        offset.us()
+    }
+
+    #[test]
+    fn a_date_bounds_the_offset_from_both_sides() {
+        // The answer was made at any moment of the second that begins with its date.
+        for (asked_us, now_us, dated) in [
+            (0, 0, 0),
+            (900_000, 990_000, 0),
+            (-10_000, 50_000, 0),
+            (1_200_000, 1_250_000, 200_000),
+            (2_100_000, 2_150_000, 1_100_000),
+            (-1_900_000, -1_800_000, -1_800_000),
+            // It took long, so the date may be old.
+            (100_000, 4_000_000, 0),
+            // The clock was set back meanwhile.
+            (9_000_000, 1_000_000, 8_000_000),
+        ] {
+            let at = |us: i64| NOW.saturating_add_signed(us);
+            assert_eq!(dated_us(NOW, at(asked_us), at(now_us)), dated, "{asked_us}");
+        }
+        assert_eq!(dated_us(NOW, 0, 0), -(NOW as i64));
+        dated_us(u64::MAX, 0, u64::MAX);
+        dated_us(0, u64::MAX / 2 + 2, 5);
+    }
+
+    #[test]
+    fn one_message_proves_a_clock_that_is_behind_and_none_that_is_ahead() {
+        let (agreed, unknown) = (Offset::dated(0), Offset::default());
+        let table: [(Offset, &[Said], Option<i64>); 14] = [
+            (unknown, &[], None),
+            (unknown, &[Said::ALIVE, Said::price(1.0, None)], None),
+            (unknown, &[price(S / 10)], None),
+            (unknown, &[price(9 * S), price(S / 10)], Some(S / 10)),
+            (unknown, &[price(S / 10), price(S / 10)], None),
+            (unknown, &[alive(S / 10)], Some(S / 10)),
+            (
+                unknown,
+                &[alive(9 * S), alive(8 * S), alive(12 * S)],
+                Some(8 * S),
+            ),
+            (unknown, &[alive(9 * S), alive(-S)], Some(-S)),
+            (unknown, &[price(-2 * S)], Some(-2 * S)),
+            // A stream that stopped for a while, and goes on with what had waited.
+            (agreed, &[alive(9 * S), alive(5 * S)], Some(0)),
+            (agreed, &[alive(-2 * S)], Some(-2 * S)),
+            (agreed, &[alive(-2 * S), alive(-S)], Some(-S)),
+            (Offset::dated(3 * S), &[alive(9 * S)], Some(3 * S)),
+            (Offset::dated(3 * S), &[alive(S)], Some(S)),
+        ];
+        for (index, (offset, said, us)) in table.into_iter().enumerate() {
+            assert_eq!(after(offset, said), us, "row {index}");
+        }
+    }
+
+    #[test]
+    fn a_collector_says_what_it_waits_for_and_how_far_its_clock_is_off() {
+        for (offset, agrees, says) in [
+            (
+                Offset::default(),
+                None,
+                "has not shown its time since the clock was set",
+            ),
+            (
+                Offset::dated(S),
+                Some(true),
+                "agrees with the exchange's; signing",
+            ),
+            (
+                Offset::dated(-3 * S),
+                Some(false),
+                "3.0 s behind the exchange's; signing nothing meanwhile; set it: run an NTP",
+            ),
+        ] {
+            assert_eq!(offset.agrees(), agrees);
+            assert!(offset.remark().contains(says), "{}", offset.remark());
+        }
+    }
+
+    #[test]
+    fn clocks_agree_within_a_second_and_beyond_it_words_say_which_way() {
+        for (us, says) in [
+            (0, None),
+            (S, None),
+            (-S, None),
+            (S + 1, Some("1.0 s ahead of the exchange's")),
+            (-3 * S, Some("3.0 s behind the exchange's")),
+            (3_600 * S, Some("60 min ahead of")),
+            (i64::MIN, Some("behind the exchange's")),
+            (i64::MAX, Some("ahead of the exchange's")),
+        ] {
+            let words = words(us);
+            assert_eq!(words.is_some(), says.is_some(), "{us}");
+            assert!(words.unwrap_or_default().contains(says.unwrap_or_default()));
+        }
+    }
+}

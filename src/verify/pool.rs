@@ -1,0 +1,205 @@
+//! Compares the reports of several files, round by round: where they differ and why, which price all their answers give, and who
+//! told them different things.
+
+use crate::log::{printable, quoted};
+use rsoracle_proof::pool::{Pool, price_by_terms};
+use rsoracle_proof::price;
+use rsoracle_proof::report::{Proof, Report};
+use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::tolerance::counted;
+use rsoracle_proof::utc::utc_text;
+use std::collections::BTreeMap;
+
+/// Most differences, slots and liars that are named.
+const SHOWN: usize = 10;
+
+/// What was found so far.
+#[derive(Default)]
+pub struct Comparison<'a> {
+    names: Vec<&'a str>,
+    /// For each file, in how many rounds it alone has a price, and the start of the last one.
+    alone: Vec<(u64, u64)>,
+    /// For each file, how many of its reports are not compared, since they are not in the order of their starts.
+    pub disordered: Vec<u64>,
+    /// The terms of the last round that is in several files; of the first round until there is one.
+    terms: [u8; 32],
+    /// How many reports were in one file only, and of other terms than those.
+    others: u64,
+    /// The first aggregator, and whether there is another, or a second report of it for one round.
+    aggregator: Option<PublicKey>,
+    several: bool,
+    /// How many rounds are in several files, and how many of them differ.
+    rounds: u64,
+    differ: u64,
+    differences: Vec<String>,
+    /// By key, the first lie.
+    liars: BTreeMap<[u8; 32], Proof>,
+    /// Of the last round: start, feed, price and time.
+    last: (u64, String, Option<(f64, u64)>),
+}
+
+impl<'a> Comparison<'a> {
+    /// Nothing yet, for files of these names.
+    pub fn new(names: Vec<&'a str>) -> Comparison<'a> {
+        Comparison {
+            alone: vec![(0, 0); names.len()],
+            names,
+            ..Comparison::default()
+        }
+    }
+
+    /// Takes all reports that start at one time, each with the number of its file.
+    pub fn take(&mut self, mut reports: Vec<(usize, &Report)>) {
+        while let Some((_, first)) = reports.first() {
+            let digest = first.round.digest;
+            let is_same = |(_, report): &(usize, &Report)| report.round.digest == digest;
+            let (same, others): (Vec<_>, _) = reports.into_iter().partition(is_same);
+            let (files, same): (Vec<usize>, Vec<&Report>) = same.into_iter().unzip();
+            self.round(&files, &same);
+            reports = others;
+        }
+    }
+
+    /// Takes the reports of one round.
+    fn round(&mut self, files: &[usize], reports: &[&Report]) {
+        let (first, pool) = (reports[0], Pool::of(reports));
+        let (start_us, digest) = (first.round.start_us, first.round.digest);
+        if reports.len() > 1 || self.aggregator.is_none() {
+            self.terms = digest;
+        }
+        let aggregator = *self.aggregator.get_or_insert(first.aggregator);
+        let by = |one: &Report| (one.aggregator, one.signature);
+        self.several |= reports
+            .iter()
+            .any(|one| by(one) != (aggregator, first.signature));
+        let prices: Vec<Option<f64>> = reports.iter().map(|one| price_by_terms(one)).collect();
+        let mut priced = (0..prices.len()).filter(|at| prices[*at].is_some());
+        if self.terms != digest {
+            self.others += 1;
+        } else if let (Some(at), None) = (priced.next(), priced.next()) {
+            self.alone[files[at]] = (self.alone[files[at]].0 + 1, start_us);
+        }
+        if reports.len() > 1 {
+            let why = self.reasons(files, &prices, &pool).join("; ");
+            self.rounds += 1;
+            self.differ += u64::from(!why.is_empty());
+            if !why.is_empty() && self.differences.len() < SHOWN {
+                let text = format!("{}: {why}", utc_text(start_us));
+                self.differences.push(text);
+            }
+        }
+        let stands = pool.stands.map_or(&pool.report, |at| reports[at]);
+        let price = stands.price().zip(stands.outcome.timestamp_us);
+        self.last = (start_us, first.round.terms.feed.clone(), price);
+        for lie in pool.lies {
+            if self.liars.len() < SHOWN {
+                self.liars.entry(*lie.key.bytes()).or_insert(lie);
+            }
+        }
+    }
+
+    /// Why the reports of a round differ, if they do.
+    fn reasons(&self, files: &[usize], prices: &[Option<f64>], pool: &Pool) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for (slots, file) in pool.left_out.iter().zip(files) {
+            if !slots.is_empty() {
+                let (name, slots) = (self.names[*file], listed(slots));
+                reasons.push(format!("{name} left out the answers of {slots}"));
+            }
+        }
+        let lied: Vec<u16> = pool.lies.iter().map(|lie| lie.slot).collect();
+        if !lied.is_empty() {
+            reasons.push(format!("different answers of {}", listed(&lied)));
+        }
+        let text = |price: Option<f64>| price.map_or("none".to_owned(), price::exact);
+        let pooled = pool.report.price();
+        if prices.iter().any(|price| *price != pooled) {
+            let each = prices.iter().zip(files);
+            let each = each.map(|(price, file)| format!("{} {}", self.names[*file], text(*price)));
+            let each = each.collect::<Vec<_>>().join(", ");
+            reasons.push(format!("prices: {each}, pooled {}", text(pooled)));
+            let stands = pool.stands.map(|at| self.names[files[at]]);
+            reasons.extend(stands.map(|name| format!("the report of {name} stands")));
+        } else if !reasons.is_empty() {
+            reasons.push(format!("the price is the same, {}", text(pooled)));
+        }
+        reasons
+    }
+
+    /// Whether somebody told several files different answers.
+    pub fn has_lies(&self) -> bool {
+        !self.liars.is_empty()
+    }
+
+    /// The result, and a proof for each liar, in lines; nothing if all is of one aggregator.
+    pub fn text(&self, json: bool) -> String {
+        if !self.several {
+            return String::new();
+        }
+        let result = if json { self.json() } else { self.words() };
+        let proofs = self.liars.values().map(|lie| lie.line() + "\n");
+        format!("{result}\n{}", proofs.collect::<String>())
+    }
+
+    fn words(&self) -> String {
+        let (rounds, differ) = (counted(self.rounds, "round"), self.differ);
+        let mut lines = vec![format!(
+            "pool: {rounds} in more than one file, differences in {differ}"
+        )];
+        lines.extend(self.differences.iter().cloned());
+        let more = differ - self.differences.len() as u64;
+        let mut counts = vec![(more, "more rounds that differ".to_owned())];
+        for (at, name) in self.names.iter().enumerate() {
+            let (alone, last_us) = self.alone[at];
+            let last = utc_text(last_us);
+            let only = format!("rounds in which only {name} has a price, the last of {last}");
+            let late = format!("reports of {name} that are not in order, and not compared");
+            counts.extend([(alone, only), (self.disordered[at], late)]);
+        }
+        let others = "reports of other terms, not compared";
+        counts.push((self.others, others.to_owned()));
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        lines.extend(counts.map(|(count, what)| format!("{what}: {count}")));
+        let (start_us, feed, price) = &self.last;
+        let price = price.map_or("NO PRICE".to_owned(), |(price, _)| price::text(price));
+        let time = utc_text(*start_us);
+        lines.push(format!("the last round, of {time}: {feed} {price}"));
+        for lie in self.liars.values() {
+            let (slot, time) = (lie.slot, utc_text(lie.start_us));
+            lines.push(format!("LIE: two different answers of slot {slot} for the round of {time}; the proof is below"));
+        }
+        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
+        lines.join("\n  ")
+    }
+
+    fn json(&self) -> String {
+        let list = |texts: Vec<String>| format!("[{}]", texts.join(","));
+        let alone: Vec<u64> = self.alone.iter().map(|(count, _)| *count).collect();
+        let (start_us, feed, price) = &self.last;
+        let null = || ("null".to_owned(), "null".to_owned());
+        let (price, time_us) =
+            price.map_or_else(null, |(price, us)| (price::exact(price), us.to_string()));
+        format!(
+            "{{\"files\":{},\"rounds\":{},\"differ\":{},\"alone\":{alone:?},\"disordered\":{:?},\"other_terms\":{},\"liars\":{},\"round_start_us\":{start_us},\"feed\":{},\"price\":{price},\"time_us\":{time_us},\"differences\":{}}}",
+            list(self.names.iter().map(|name| quoted(name)).collect()),
+            self.rounds,
+            self.differ,
+            self.disordered,
+            self.others,
+            self.liars.len(),
+            quoted(feed),
+            list(self.differences.iter().map(|text| quoted(text)).collect())
+        )
+    }
+}
+
+/// Slots by their numbers, of which the first are shown.
+fn listed(slots: &[u16]) -> String {
+    let shown: Vec<String> = slots.iter().take(SHOWN).map(u16::to_string).collect();
+    let more = match slots.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let noun = if slots.len() == 1 { "slot" } else { "slots" };
+    format!("{noun} {}{more}", shown.join(", "))
+}
