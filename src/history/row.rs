@@ -2,8 +2,8 @@
 //!
 //! Invariant: a row is small, whatever the size of the report that it was taken from.
 
-use crate::system::span::span;
 use crate::system::exact::Exact;
+use crate::system::span::span;
 use nanoserde::SerJson;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
