@@ -482,8 +482,7 @@ fn told(round: &RoundOf) -> String {
 /// What the aggregator has said last about why a slot gives no price.
 pub fn silence(said: &str, slot: u16) -> &str {
     let begin = format!("collector {slot} (embedded): no price since ");
-    let of_slot = said.lines().filter(|line| line.contains(&begin));
-    let line = of_slot.last();
+    let line = said.lines().rfind(|line| line.contains(&begin));
     let line = line.unwrap_or_else(|| panic!("no line of collector {slot} in {said}"));
     line.split_once(" UTC: ").expect("a time").1
 }
