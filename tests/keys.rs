@@ -8,8 +8,10 @@ use rsoracle::keys::secret::SecretKey;
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::{PublicKey, hex, unhex};
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use support::*;
 use witness::*;
 
@@ -469,6 +471,52 @@ fn a_roster_of_fresh_keys_says_that_it_fits_this_run_only() {
     );
     let read = Roster::parse(&fs::read_to_string(&roster).unwrap()).unwrap();
     assert_eq!(roster_keys(&read), Keys::of(&done).collectors());
+}
+
+/// Runs a round of four collectors, and kills the last one as soon as its process exists.
+fn round_without_the_last(args: &[&str]) -> Finished {
+    let mut killer = Command::new("sh")
+        .args(["-c", "read id; kill -KILL $id"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh");
+    let mut told = killer.stdin.take().expect("a pipe");
+    let (mut command, _) = marked_run(&["--source", "embedded:BTCUSDT", "--json"]);
+    command.args(["--samples", "1", "--ready-timeout", "15s"]);
+    command.args(["--collectors", "4"]).args(args);
+    let mut running = start_command(command);
+    // The first child is the exchange. Without a pause, since a collector takes a millisecond to show its key.
+    let last = loop {
+        if let Some(last) = running.children().get(4) {
+            break *last;
+        }
+        assert!(!running.ended(), "it starts four");
+    };
+    writeln!(told, "{last}").expect("sh reads");
+    killer.wait().expect("sh ends");
+    running.finish()
+}
+
+#[test]
+fn where_a_key_is_unknown_there_is_a_price_but_no_roster_and_the_exit_code_says_so() {
+    eventually(
+        "a collector that is killed before it has shown its key",
+        || {
+            let roster = scratch("roster.toml");
+            let done = round_without_the_last(&["--write-roster", text(&roster)]);
+            assert!(Keys::of(&done).price.is_some(), "{}", done.stderr);
+            if done.code == Some(0) {
+                // It was quicker.
+                assert!(roster.exists(), "{}", done.stderr);
+                return None;
+            }
+            assert_eq!(done.code, Some(1), "{}", done.stderr);
+            let why = "collector 3 did not start, so its key is unknown; run again once it starts";
+            assert!(done.stderr.contains(why), "{}", done.stderr);
+            assert!(!roster.exists());
+            Some(())
+        },
+    );
 }
 
 #[test]
