@@ -90,7 +90,7 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
 }
 
 /// An instant as a date of HTTP, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
-pub fn http_date(unix_s: u64) -> String {
+fn http_date(unix_s: u64) -> String {
     const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",

@@ -95,7 +95,7 @@ impl Offset {
         match self.us().map(words) {
             Some(Some(off)) => format!("{off}; signing nothing meanwhile; {ADVICE}"),
             Some(None) => "this machine's clock agrees with the exchange's; signing".to_owned(),
-            None => "the exchange has not shown its time since the clock was set, this machine was suspended, or this collector was started; signing nothing until it does".to_owned(),
+            None => "the exchange has not shown its time since the start, or since the clock was set; signing nothing until it does".to_owned(),
         }
     }
 }
@@ -193,7 +193,7 @@ mod tests {
             (
                 Offset::default(),
                 None,
-                "has not shown its time since the clock was set",
+                "has not shown its time since the start, or since the clock was set; ",
             ),
             (
                 Offset::dated(S),
