@@ -502,8 +502,19 @@ fn an_answer_counts_with_the_samples_of_whichever_connection_of_its_key_it_fits(
         assert!(report.counted(4), "{stderr}");
     }
 
-    // The host of one vanishes in mid-round. The other connection was opened later, and gets the records from the first.
+    // The answer comes before the last of its samples, when the other connection has brought others.
     let round = next;
+    let last = honest.len() - 1;
+    second.send_samples(&round, &records(SAMPLES, 2.0));
+    first.send_samples(&round, &honest[..last]);
+    let _early = first.send_observation(&round, &first.honest(&round, &honest).encode());
+    all_heard(&stage);
+    first.send_samples(&round, &honest[last..]);
+    let (report, stderr) = stage.report(&round);
+    assert!(report.counted(4), "{stderr}");
+
+    // The host of one vanishes in mid-round. The other connection was opened later, and gets the records from the first.
+    let round = round.next();
     first.send_samples(&round, &honest[..2]);
     second.send_samples(&round, &honest);
     let _data = second.send_observation(&round, &second.honest(&round, &honest).encode());
@@ -517,7 +528,10 @@ fn an_answer_counts_with_the_samples_of_whichever_connection_of_its_key_it_fits(
     let _data = first.send_observation(&round, &first.honest(&round, &honest).encode());
     let (report, stderr) = stage.report(&round);
     assert!(report.counted(4), "{stderr}");
-    assert_eq!(report.refused(), counts(&[(Reject::Signature, 2)]));
+    assert_eq!(
+        report.refused(),
+        counts(&[(Reject::Magic, 1), (Reject::Signature, 2)])
+    );
 }
 
 #[test]

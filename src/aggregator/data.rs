@@ -5,12 +5,14 @@
 //! connection of the slot, per frame. A connection with a refused frame is closed.
 
 use super::agreed::Agreed;
+use super::control::Member;
 use super::{Slot, count};
 use crate::system::inbox::Inbox;
 use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::wire::{DataFrame, Preamble};
 use rsoracle_proof::reason::Reject;
+use rsoracle_proof::record::Record;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_verify::error::Error;
@@ -24,6 +26,8 @@ struct Sender {
     since: Instant,
     /// The slot whose key its preamble named.
     slot: Option<u16>,
+    /// With how many connections' samples its waiting answer was tried in vain.
+    tried: usize,
 }
 
 /// The listening socket, and the connections on it.
@@ -90,6 +94,7 @@ impl DataChannel {
                 inbox,
                 since: Instant::now(),
                 slot: None,
+                tried: 0,
             };
             if hear(&mut sender, refused) {
                 self.senders.push(sender);
@@ -111,7 +116,13 @@ impl DataChannel {
                 .frame()
                 .is_some_and(|frame| frame.start_us <= start_us);
             if waits {
-                count(refused, Reject::SamplesMissing);
+                count(
+                    refused,
+                    match sender.tried {
+                        0 => Reject::SamplesMissing,
+                        _ => Reject::Signature,
+                    },
+                );
             }
             !waits
         });
@@ -193,7 +204,10 @@ impl Sender {
         };
         agreed.named(&frame.tag, frame.start_us, floor_us)?;
         let done = match round.filter(|round| round.start_us == frame.start_us) {
-            Some(round) => observe(round, slot, &slots[usize::from(slot)], &frame)?,
+            Some(round) => {
+                let of = &slots[usize::from(slot)];
+                observe(round, slot, of, &frame, &mut self.tried)?
+            }
             None if frame.start_us > wall_us() + AHEAD_US_MAX => {
                 return Err(Some(Reject::TooEarly));
             }
@@ -202,6 +216,7 @@ impl Sender {
         };
         if done {
             self.inbox.consume(DataFrame::BYTES);
+            self.tried = 0;
         }
         Ok(())
     }
@@ -225,24 +240,32 @@ impl Sender {
     }
 }
 
-/// Tries an answer with the samples of each of the slot's control connections. Returns false if all samples came over none yet.
-fn observe(round: &mut Round, index: u16, slot: &Slot, frame: &DataFrame) -> Result<bool, Reject> {
-    let samples = round.terms.schedule.samples as usize;
-    let mut is_tried = false;
-    for records in slot
-        .tracks(frame.start_us)
-        .filter(|records| records.len() == samples)
-    {
-        match round.observe(index, records, &frame.observation) {
-            // It may have been signed over what another connection brought.
-            Err(Reject::Signature) => is_tried = true,
-            observed => return observed.map(|()| true),
+/// Tries an answer with the samples of each of the slot's control connections. Returns false if it has to wait: one of them may
+/// still bring the samples that it was signed over. `tried` counts those that it does not fit, which are not tried again.
+fn observe(
+    round: &mut Round,
+    index: u16,
+    slot: &Slot,
+    frame: &DataFrame,
+    tried: &mut usize,
+) -> Result<bool, Reject> {
+    let (start_us, samples) = (frame.start_us, round.terms.schedule.samples as usize);
+    let is_whole = |records: &&[Record]| records.len() == samples;
+    let whole = slot.tracks(start_us).filter(is_whole).count();
+    if whole > *tried {
+        *tried = whole;
+        for records in slot.tracks(start_us).filter(is_whole) {
+            match round.observe(index, records, &frame.observation) {
+                Err(Reject::Signature) => {}
+                observed => return observed.map(|()| true),
+            }
         }
     }
-    if is_tried {
-        Err(Reject::Signature)
-    } else {
+    let more_may_come = |member: &Member| member.tracks.at(start_us).len() < samples;
+    if whole == 0 || slot.members.iter().any(more_may_come) {
         Ok(false)
+    } else {
+        Err(Reject::Signature)
     }
 }
 
@@ -252,7 +275,7 @@ mod tests {
     use crate::aggregator::agreed::tests::terms;
     use crate::aggregator::tracks::Track;
     use crate::keys::secret::SecretKey;
-    use rsoracle_proof::record::{Answer, Observation, Record};
+    use rsoracle_proof::record::{Answer, Observation};
     use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
     use rsoracle_proof::terms::tag;
 
@@ -294,7 +317,7 @@ mod tests {
                 start_us: 0,
                 records: records.to_vec(),
             };
-            observe(&mut round, 0, &slot, &frame)
+            observe(&mut round, 0, &slot, &frame, &mut 0)
         };
         assert_eq!(observed(&records(100.0)[..1]), Ok(false));
         assert_eq!(observed(&records(101.0)), Err(Reject::Signature));
