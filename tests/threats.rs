@@ -127,8 +127,7 @@ fn a_redirect_is_followed_nowhere() {
             other.url
         );
         tcp.write_all(answer.as_bytes()).unwrap();
-        let code = &status[..3];
-        let line = running.stderr_line(code);
+        let line = running.stderr_line(&format!("HTTP {}", &status[..3]));
         assert!(line.contains(&door.url), "{line}");
         // It retries or has ended, but it has not connected anywhere else.
         eventually("what it does next", || {

@@ -41,7 +41,9 @@ impl End {
     /// Takes and verifies the next line.
     pub(super) fn take(&mut self, line: &str) -> Result<(), String> {
         if line.starts_with(PROTOCOL_1) {
-            return Err("it holds reports of protocol 1, which this program does not continue; begin another journal".to_owned());
+            return Err(
+                "it holds reports of protocol 1, which this program does not continue".to_owned(),
+            );
         }
         let before = self.verifier.aggregator();
         let check = self.verifier.check(line, wall_us());

@@ -26,7 +26,10 @@ pub fn render(number: u64, previous: Option<[u8; 32]>, terms: &Terms) -> String 
     let (min_exchanges, samples) = (terms.exchanges_min, schedule.samples);
     let max_age = terms.age_us_max.map_or(String::new(), duration_text);
     let max_spread = terms.spread_ppm_max.map_or(String::new(), percent);
-    let [interval, period] = [schedule.interval_us, schedule.period_us].map(duration_text);
+    let [interval, period] = [schedule.interval_us, schedule.period_us].map(|us| match us {
+        0 => "0s".to_owned(),
+        us => duration_text(us),
+    });
     let first_start = instant(schedule.first_start_us);
     let end = schedule.end_us.map_or(String::new(), instant);
     // No name needs an escape: that is what the parser checks of them.
