@@ -34,12 +34,13 @@ install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build
 	install -D "$(BINARY)" "$(INSTALLED)/bin/rsoracle"
 	"$(BINARY)" manual "$(INSTALLED)/share"
 	install -d "$(INSTALLED)/lib/systemd/system" "$(INSTALLED)/share/doc/rsoracle/docs"
-	sed 's|/usr/local|$(PREFIX)|g' docs/rsoracle.service >"$(INSTALLED)/lib/systemd/system/rsoracle.service"
+	for unit in rsoracle rsoracle-collector; do \
+		sed 's|/usr/local|$(PREFIX)|g' docs/$$unit.service >"$(INSTALLED)/lib/systemd/system/$$unit.service" || exit; done
 	install -m 644 README.md LICENSE-* "$(INSTALLED)/share/doc/rsoracle"
 	install -m 644 docs/* "$(INSTALLED)/share/doc/rsoracle/docs"
 
 uninstall: ## remove what 'make install' put there
-	cd "$(INSTALLED)" && rm -rf share/doc/rsoracle && rm -f lib/systemd/system/rsoracle.service \
+	cd "$(INSTALLED)" && rm -rf share/doc/rsoracle && rm -f lib/systemd/system/rsoracle.service lib/systemd/system/rsoracle-collector.service \
 		bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
 		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
 

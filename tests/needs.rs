@@ -13,8 +13,9 @@ use support::*;
 const ALWAYS_THERE: [&str; 5] = ["bash", "chroot", "make", "sh", "sha512sum"];
 
 /// Programs whose need has another name.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("ip", "namespaces"),
+    ("nsenter", "namespaces"),
     ("python3", "python"),
     ("systemd-analyze", "systemd"),
     ("unshare", "namespaces"),

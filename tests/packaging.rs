@@ -354,7 +354,8 @@ fn make_installs_and_uninstalls() {
         .collect();
     expected.push(root.join("bin/rsoracle"));
     let unit = root.join("lib/systemd/system/rsoracle.service");
-    expected.push(unit.clone());
+    let of_collector = unit.with_file_name("rsoracle-collector.service");
+    expected.extend([unit.clone(), of_collector.clone()]);
     let (source, documents) = (
         Path::new(env!("CARGO_MANIFEST_DIR")),
         root.join("share/doc/rsoracle"),
@@ -373,6 +374,9 @@ fn make_installs_and_uninstalls() {
         let installed = Path::new("/").join(path.strip_prefix(&stage).unwrap());
         assert!(unit.contains(installed.to_str().unwrap()), "{unit}");
     }
+    assert!(!unit.contains("/usr/local"), "{unit}");
+    let unit = std::fs::read_to_string(of_collector).unwrap();
+    assert!(unit.contains("\nExecStart=/opt/oracle/bin/rsoracle collect "), "{unit}");
     assert!(!unit.contains("/usr/local"), "{unit}");
     let mut version = Command::new(root.join("bin/rsoracle"));
     version.arg("--version");

@@ -1,5 +1,5 @@
-//! The systemd unit in docs: systemd accepts it, the binary accepts its command line, and the binary works when it is started,
-//! given keys and stopped as systemd does it.
+//! The systemd units in docs: systemd accepts them, the binary accepts their command lines, and the binary works when it is
+//! started, given keys and stopped as systemd does it.
 //!
 //! Nothing here runs systemd itself. One test needs systemd-analyze.
 
@@ -9,24 +9,36 @@ mod witness;
 
 use chronicle::*;
 use rsoracle::flags::values::DIVERSE;
+use rsoracle::keys::create;
 use rsoracle::system::limits::{CONTROL_PORT, DATA_PORT};
+use rsoracle_proof::seal::hex;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::peer::roster;
 use support::*;
 use witness::*;
 
 /// Highest exposure level that 'systemd-analyze security' may report, in tenths: 0 is the safest, 100 the least safe.
 const EXPOSURE_MAX: &str = "11";
 const BINARY: &str = "/usr/local/bin/rsoracle";
+/// The unit of a run, and that of a collector by hand.
+const RUN: &str = "rsoracle.service";
+const COLLECTOR: &str = "rsoracle-collector.service";
 
-fn unit() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rsoracle.service");
-    std::fs::read_to_string(path).unwrap()
+/// A unit in docs.
+fn unit(name: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    std::fs::read_to_string(docs.join(name)).unwrap()
 }
 
-/// All values of a key, with continued lines joined.
+/// All values of a key in the unit of a run, with continued lines joined.
 fn values(key: &str) -> Vec<String> {
-    let text = unit().replace("\\\n", " ");
+    values_of(RUN, key)
+}
+
+/// The same in another unit.
+fn values_of(name: &str, key: &str) -> Vec<String> {
+    let text = unit(name).replace("\\\n", " ");
     let lines = text.lines().filter_map(|line| line.split_once('='));
     lines
         .filter(|(name, _)| *name == key)
@@ -91,10 +103,16 @@ impl Places {
 #[test]
 #[ignore = "needs systemd"]
 fn systemd_takes_the_unit_and_finds_it_closed() {
+    for name in [RUN, COLLECTOR] {
+        assert_closed(name);
+    }
+}
+
+fn assert_closed(name: &str) {
     // systemd-analyze requires the binary to exist.
-    let path = scratch("rsoracle.service");
+    let path = scratch(name);
     let binary = rsoracle().get_program().to_str().unwrap().to_owned();
-    std::fs::write(&path, unit().replace(BINARY, &binary)).unwrap();
+    std::fs::write(&path, unit(name).replace(BINARY, &binary)).unwrap();
     let ask = |args: &[&str]| {
         let mut command = Command::new("systemd-analyze");
         let output = command.args(args).arg(&path).output().unwrap();
@@ -229,4 +247,67 @@ fn the_unit_ends_at_once_when_it_is_told_to_and_goes_on_where_its_journal_ends()
     let published = |line: &&String| Kept::of(line).decision == "published";
     let newest = lines.iter().rfind(published).expect("a price");
     assert_eq!(latest.trim_end(), newest);
+}
+
+/// The command that the unit of a collector starts, with these directories for %d and %S and these arguments for the aggregators.
+fn collects(credentials: &Path, state: &Path, aggregators: &str) -> Command {
+    let [line] = &values_of(COLLECTOR, "ExecStart")[..] else {
+        panic!("one ExecStart");
+    };
+    let line = line
+        .replace("%d", credentials.to_str().unwrap())
+        .replace("%S", state.to_str().unwrap())
+        .replace("$AGGREGATORS", aggregators);
+    let mut words = line.split_whitespace();
+    assert_eq!(
+        (words.next(), words.next()),
+        (Some(BINARY), Some("collect"))
+    );
+    let mut command = rsoracle();
+    command.arg("collect").args(words);
+    command
+}
+
+#[test]
+fn the_unit_of_a_collector_signs_under_its_roster_and_keeps_its_mark_in_its_own_directory() {
+    let folder = scratch("credentials");
+    let [credentials, state] = ["credentials", "state"].map(|name| folder.with_file_name(name));
+    let own = state.join("rsoracle-collector");
+    for folder in [&credentials, &own] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    assert_eq!(
+        values_of(COLLECTOR, "StateDirectory"),
+        ["rsoracle-collector"]
+    );
+    let names = values_of(COLLECTOR, "LoadCredential");
+    let names: Vec<&str> = names
+        .iter()
+        .filter_map(|line| Some(line.split_once(':')?.0))
+        .collect();
+    assert_eq!(names, ["collector.key", "roster.toml"]);
+    let key = create(credentials.join(names[0]).to_str().unwrap()).expect("a key file");
+    std::fs::write(credentials.join(names[1]), roster(&[key], 1, "1s")).unwrap();
+    let (_exchange, url) = exchange(&[]);
+    let here = nobodys_address().port();
+    let aggregators = format!("--aggregator 127.0.0.1:{here},{here}@{}", hex(key.bytes()));
+    let mut command = collects(&credentials, &state, &aggregators);
+    command.args(["--endpoint", &url]);
+    let running = start_command(command);
+    // It moves before a round is signed.
+    let mark = own.join("collector.key.mark");
+    eventually("the mark is there", || mark.exists().then_some(()));
+    drop(running);
+    // What no restart mends is not tried for ever: arguments that are missing, and a roster that is none.
+    let prevented = values_of(COLLECTOR, "RestartPreventExitStatus").join(" ");
+    std::fs::write(credentials.join(names[1]), "number = 1\n").unwrap();
+    for aggregators in ["", &aggregators] {
+        let done = start_command(collects(&credentials, &state, aggregators)).finish();
+        let code = done.code.expect("an exit code").to_string();
+        assert!(
+            prevented.split(' ').any(|other| other == code),
+            "{}",
+            done.stderr
+        );
+    }
 }

@@ -80,6 +80,8 @@ struct Control {
     unsent: Vec<u8>,
     sent_at: Instant,
     greeted: bool,
+    /// Whether an answer was sent while it stood.
+    served: bool,
     /// The digest that the last *ready* named.
     ready: Option<[u8; 32]>,
     /// The round whose records it gets, how many it has got, and whether it has got the answer.
@@ -98,6 +100,7 @@ impl Control {
             unsent: Vec::new(),
             sent_at: now,
             greeted: false,
+            served: false,
             ready: None,
             start_us: 0,
             records: 0,
@@ -306,7 +309,7 @@ impl Uplink {
         };
         if data.stands() && data.inbox.send(&frame.encode()) {
             (data.used_at, data.used) = (Instant::now(), true);
-            control.answered = true;
+            (control.answered, control.served) = (true, true);
             return None;
         }
         self.drop_data()
@@ -315,7 +318,9 @@ impl Uplink {
     /// Gives up the control connection.
     fn lose(&mut self, loss: Loss) -> Option<String> {
         if let Some(mut control) = self.control.take() {
-            if control.opened_at.elapsed() >= Duration::from_millis(SILENCE_MS_MAX) {
+            // An aggregator that is killed again and again is called at once each time, but one that refuses is not.
+            let served = control.served && matches!(loss, Loss::Ended);
+            if served || control.opened_at.elapsed() >= Duration::from_millis(SILENCE_MS_MAX) {
                 self.failures = 0;
             }
             if let Loss::Frame(reason) = loss {

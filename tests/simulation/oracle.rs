@@ -47,7 +47,7 @@ fn closing_us(schedule: &Schedule) -> u64 {
     if schedule.period_us == 0 {
         return 1_500_000;
     }
-    let clear_us = (schedule.period_us / 20).max(5_000).min(100_000);
+    let clear_us = (schedule.period_us / 20).clamp(5_000, 100_000);
     (schedule.period_us - clear_us - last_us(schedule)).min(1_500_000)
 }
 
