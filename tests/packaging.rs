@@ -376,7 +376,10 @@ fn make_installs_and_uninstalls() {
     }
     assert!(!unit.contains("/usr/local"), "{unit}");
     let unit = std::fs::read_to_string(of_collector).unwrap();
-    assert!(unit.contains("\nExecStart=/opt/oracle/bin/rsoracle collect "), "{unit}");
+    assert!(
+        unit.contains("\nExecStart=/opt/oracle/bin/rsoracle collect "),
+        "{unit}"
+    );
     assert!(!unit.contains("/usr/local"), "{unit}");
     let mut version = Command::new(root.join("bin/rsoracle"));
     version.arg("--version");
