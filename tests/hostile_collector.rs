@@ -810,7 +810,7 @@ fn a_member_that_refuses_us_is_out_and_its_reason_is_not_counted_as_ours() {
 }
 
 #[test]
-fn a_member_that_becomes_ready_in_mid_round_is_not_waited_for_and_counts_in_the_next() {
+fn a_member_that_becomes_ready_in_mid_round_is_said_to_be_and_counts_in_the_next() {
     let stage = stage_with(1, SAMPLES, INTERVAL, &["--ready-timeout", "15s"]);
     let mut late = stage.collector(4);
     let round = stage.round(&mut [&mut late]);
@@ -818,13 +818,54 @@ fn a_member_that_becomes_ready_in_mid_round_is_not_waited_for_and_counts_in_the_
     late.ready();
     let (report, stderr) = stage.report(&round);
     assert_eq!(report.collectors[4].standing, "silent");
-    let remark = "silent; no first price from the exchange in time";
+    let remark = "silent; it became ready after the round began";
     assert_eq!(silence(&stderr, 4), remark);
     let next = stage.round_from(wall_us() + 500_000);
     let _data = late.play(&next, &records(SAMPLES, PRICE));
     let (report, stderr) = stage.report(&next);
     assert!(report.counted(4), "{stderr}");
     report.assert_price_within_the_first(5);
+}
+
+#[test]
+fn a_member_that_comes_in_mid_round_with_its_samples_is_waited_for() {
+    let stage = stage_with(1, SAMPLES, INTERVAL, &["--ready-timeout", "2s"]);
+    let round = stage.round(&mut []);
+    sleep_until(round.instant_us(1));
+    let mut back = stage.collector(4);
+    back.ready();
+    let records = records(SAMPLES, PRICE);
+    back.send_samples(&round, &records);
+    // By now the others have answered.
+    sleep_until(round.end_us() - 500_000);
+    let answer = back.honest(&round, &records).encode();
+    let _data = back.send_observation(&round, &answer);
+    let (report, stderr) = stage.report(&round);
+    assert!(report.counted(4), "{stderr}");
+    report.assert_price_within_the_first(5);
+}
+
+#[test]
+fn a_round_that_begins_without_anybody_waits_for_those_that_come_back() {
+    let stage = stage_with(5, SAMPLES, INTERVAL, &["--ready-timeout", "1s"]);
+    let round = stage.round(&mut []);
+    sleep_until(round.instant_us(1));
+    let records = records(SAMPLES, PRICE);
+    let mut back: Vec<TestCollector> = (0..5).map(|slot| stage.collector(slot)).collect();
+    back.iter_mut().for_each(TestCollector::ready);
+    for record in &records {
+        let one = std::slice::from_ref(record);
+        back.iter_mut()
+            .for_each(|each| each.send_samples(&round, one));
+    }
+    let answer = |each: &TestCollector| {
+        let answer = each.honest(&round, &records).encode();
+        each.send_observation(&round, &answer)
+    };
+    let _data: Vec<Peer> = back.iter().map(answer).collect();
+    let (report, _) = stage.report(&round);
+    report.assert_price_within_the_first(5);
+    assert_eq!(report.refused(), counts(&[]));
 }
 
 #[test]

@@ -460,12 +460,13 @@ fn an_identity_outlives_a_run_and_the_roster_names_it() {
 }
 
 #[test]
-fn a_roster_of_fresh_keys_says_that_it_fits_this_run_only() {
+fn a_roster_of_a_single_round_says_that_it_fits_this_round_only() {
     let roster = scratch("roster.toml");
     let done = short_run(&["--collectors", "1", "--write-roster", text(&roster)]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(
-        done.stderr.contains("it is valid for this run only"),
+        done.stderr
+            .contains("it is valid for this round only, whose start is one of its terms"),
         "{}",
         done.stderr
     );

@@ -5,6 +5,9 @@
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::terms::{Terms, tag};
 
+/// Most terms that are kept.
+const HELD_MAX: usize = 64;
+
 /// Terms, and the first start that they hold for.
 pub struct Held {
     /// They hold for this start and later ones.
@@ -15,14 +18,19 @@ pub struct Held {
     pub digest: [u8; 32],
 }
 
-/// All terms that hold now or later, by the starts from which they do.
+/// All terms that hold now or later, by the starts from which they do. Of several from one start, the last hold; the others stay
+/// known, since collectors that were told them may still say so.
 #[derive(Default)]
 pub struct Agreed(Vec<Held>);
 
 impl Agreed {
     /// Adds terms that hold from a start on, whatever was agreed on for it before.
     pub fn add(&mut self, terms: Terms, from_us: u64) {
-        self.0.retain(|held| held.from_us < from_us);
+        self.0.retain(|held| held.from_us <= from_us);
+        if self.0.len() >= HELD_MAX {
+            // The first may be those of the running round.
+            self.0.remove(1);
+        }
         self.0.push(Held {
             from_us,
             digest: terms.digest(),
@@ -146,9 +154,31 @@ pub(super) mod tests {
     fn later_terms_for_the_same_start_replace_earlier_ones() {
         let [one, other] = ["okx:BTC-USDT", "kraken:BTC/USD"].map(|source| terms(&[source], 10, 1));
         let digests = [one.digest(), other.digest()];
+        let [replaced, newer] = digests.each_ref().map(tag);
         let mut agreed = Agreed::default();
         agreed.add(one, 10);
         agreed.add(other, 10);
-        assert!(!agreed.knows(&digests[0]) && agreed.knows(&digests[1]));
+        // A collector may still say that it has the replaced ones, but its frames by them count for nothing.
+        assert!(digests.iter().all(|digest| agreed.knows(digest)));
+        assert_eq!(agreed.at(10).map(|held| held.digest), Some(digests[1]));
+        let refused = agreed.named(&replaced, 10, 0).err();
+        assert_eq!(refused, Some(Reject::StartUnknown));
+        assert!(agreed.named(&newer, 10, 0).is_ok());
+    }
+
+    #[test]
+    fn terms_that_are_replaced_again_and_again_are_bounded() {
+        let many: Vec<Terms> = (1..=HELD_MAX as u32 + 9)
+            .map(|samples| terms(&["okx:BTC-USDT"], 100_000_000, samples))
+            .collect();
+        let mut agreed = Agreed::default();
+        for (at, terms) in many.iter().enumerate() {
+            agreed.add(terms.clone(), if at == 0 { 0 } else { 100_000_000 });
+        }
+        let knows = |terms: &&Terms| agreed.knows(&terms.digest());
+        assert_eq!(many.iter().filter(knows).count(), HELD_MAX);
+        assert!(knows(&&many[0]) && !knows(&&many[1]));
+        let last = many.last().map(Terms::digest);
+        assert_eq!(agreed.at(100_000_000).map(|held| held.digest), last);
     }
 }

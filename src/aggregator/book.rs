@@ -58,7 +58,7 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
     config.aggregator_key.clone().or(beside)
 }
 
-/// The key that starts rounds and signs reports, and whether its file was made just now.
+/// The key that signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some(path) = key_path(config) else {
         return Ok((keyfile::unsaved()?, false));

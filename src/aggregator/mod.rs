@@ -383,11 +383,15 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Whether every collector that was ready at the beginning has answered or is gone for good.
+    /// Whether every collector that was ready at the beginning, or has brought samples since, has answered or is gone for good.
+    /// Collectors that this aggregator did not start may all be on their way back: of those, there must have been one.
     fn nothing_more_can_come(&self) -> bool {
         let round = self.round.as_ref().expect("a round is running");
-        let open = |(index, slot): (usize, &Slot)| slot.expected && !round.answered(index as u16);
-        !self.slots.iter().enumerate().any(open)
+        let came = |slot: &Slot| self.may_come(slot) && !slot.records(round.start_us).is_empty();
+        let coming = |slot: &Slot| slot.expected || came(slot);
+        let open = |(at, slot): (usize, &Slot)| coming(slot) && !round.answered(at as u16);
+        let nobody = self.config.children.is_none() && !self.slots.iter().any(coming);
+        !nobody && !self.slots.iter().enumerate().any(open)
     }
 
     /// Shows the round's progress: on a terminal at every sweep, otherwise one line per sample. `told` is the number of lines

@@ -119,8 +119,8 @@ impl Aggregator<'_> {
             .and_then(|text| file::replace(path, &text))
         {
             Ok(()) => {
-                let fresh = "; it is valid for this run only, because its keys are fresh: --collector-keys DIR keeps them";
-                let only = config.collector_keys().map_or(fresh, |_| "");
+                let single = "; it is valid for this round only, whose start is one of its terms: --every makes rounds of one roster";
+                let only = if config.single() { single } else { "" };
                 self.tell(&format!("roster written to {path}{only}"));
                 true
             }

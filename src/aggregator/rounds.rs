@@ -109,6 +109,7 @@ impl Aggregator<'_> {
             // The first round is a whole one; later ones may be begun late.
             let grace_us = before_us.map_or(0, |_| self.config.terms.schedule.reply_us());
             let Some(start_us) = self.next_start_us(grace_us) else {
+                self.tell("no round is left by this roster");
                 break;
             };
             let before = std::mem::replace(&mut offsets, offsets_us(origin));

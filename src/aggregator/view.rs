@@ -7,6 +7,7 @@ use rsoracle_proof::round::Round;
 /// Why a slot gave no answer in the last round that began, as far as the aggregator can tell.
 pub(crate) fn why_silent(slot: &Slot) -> &str {
     match (slot.members.is_empty(), slot.remark.as_str()) {
+        (false, _) if !slot.expected && slot.ready() => "it became ready after the round began",
         (false, _) if !slot.expected => "no first price from the exchange in time",
         (false, _) => "no answer in time",
         (true, "") => "it did not join",
