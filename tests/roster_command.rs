@@ -3,8 +3,10 @@
 
 mod support;
 
+use rsoracle::system::now::wall_us;
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::{hex, unhex};
+use rsoracle_proof::utc::utc_text;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::*;
@@ -298,11 +300,52 @@ fn a_seat_without_its_signature_among_signed_ones_is_named() {
     let own = unsigned(&[0, 1, 2]);
     let page = dense(&said(0, &["roster", "check", &own]));
     assert!(
-        page.contains("none is signed") && page.ends_with(": sound"),
+        page.contains("none is signed") && page.ends_with(": sound, but no seat is signed"),
+        "{page}"
+    );
+    // Whoever takes part did sign, and so knows that somebody took the signatures away.
+    let key = desk.path("slot-1.key");
+    let page = dense(&said(1, &["roster", "check", &own, "--key", &key]));
+    assert!(
+        page.contains(
+            "wrong your seat is not signed: whoever assembled the roster may have changed any seat"
+        ) && page.ends_with(": NOT sound"),
         "{page}"
     );
     // Signatures are no terms: they show who chose the seat, and change nothing else.
     assert_eq!(digest(&own), digest(&desk.path("roster.toml")));
+}
+
+#[test]
+fn a_roster_whose_rounds_are_over_is_not_sound() {
+    let desk = Desk::assembled();
+    let over = desk
+        .text("roster.toml")
+        .replace("end = \"\"", "end = \"2020-01-01T00:00:00Z\"");
+    let over = desk.write("over.toml", &over);
+    let page = dense(&said(1, &["roster", "check", &over]));
+    assert!(
+        page.contains("wrong no round is left: its end or its only start has passed"),
+        "{page}"
+    );
+}
+
+#[test]
+fn an_aggregator_says_that_no_round_is_left_before_it_ends() {
+    let desk = Desk::assembled();
+    let start = utc_text((wall_us() + 3_000_000).next_multiple_of(1_000));
+    let single = desk.text("roster.toml").replace("\"2s\"", "\"0s\"");
+    let single = single.replace("1970-01-01T00:00:00Z", &start);
+    desk.write("roster.toml", &single);
+    let (running, _) = aggregate(&desk, &["--ready-timeout", "1s"]);
+    let done = running.finish();
+    assert!(done.stderr.contains(&start), "{}", done.stderr);
+    assert!(
+        done.stderr
+            .ends_with("aggregator: no round is left by this roster\n"),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]

@@ -156,18 +156,23 @@ pub(super) fn show(read: &Read, now_us: u64) -> String {
     page
 }
 
-/// Examines the text of a roster. Returns what is to be said about it, and whether it is sound.
+/// Examines the text of a roster. Returns what is to be said about it, the verdict, and whether it is sound.
 pub(super) fn examine(
     text: &str,
     own: Option<&PublicKey>,
     accepted: &BTreeSet<String>,
     now_us: u64,
-) -> (String, bool) {
+) -> (String, &'static str, bool) {
+    let not = "NOT sound";
     let read = match read(text) {
         Ok(read) => read,
-        Err(wrong) => return (row("wrong", &wrong.to_string()), false),
+        Err(wrong) => return (row("wrong", &wrong.to_string()), not, false),
     };
     let mut wrong = Vec::new();
+    if read.roster.terms.schedule.next_start_us(now_us).is_none() {
+        wrong.push("no round is left: its end or its only start has passed".to_owned());
+    }
+    let unsigned = read.slots.iter().all(|slot| !slot.signed);
     let mut page = digests(&read.roster) + &words(&read.roster, now_us);
     page.push_str(&row("seats", &seats(&read, &mut wrong)));
     page.push_str(&row("sources", &sources(&read, accepted, &mut wrong)));
@@ -176,6 +181,10 @@ pub(super) fn examine(
             Some(slot) => {
                 let source = &read.roster.terms.seats[usize::from(slot)].source;
                 page.push_str(&row("your slot", &format!("{slot}, {source}")));
+                if unsigned {
+                    let why = "your seat is not signed: whoever assembled the roster may have changed any seat";
+                    wrong.push(why.to_owned());
+                }
             }
             None => wrong.push(format!("no slot has your key, {}", hex(key.bytes()))),
         }
@@ -183,7 +192,12 @@ pub(super) fn examine(
     for sentence in &wrong {
         page.push_str(&row("wrong", sentence));
     }
-    (page, wrong.is_empty())
+    let verdict = match wrong.is_empty() {
+        false => not,
+        true if unsigned => "sound, but no seat is signed",
+        true => "sound",
+    };
+    (page, verdict, wrong.is_empty())
 }
 
 /// Who signed, in words. A seat without a signature among signed ones may have been changed by whoever assembled the roster.

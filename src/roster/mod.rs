@@ -65,8 +65,7 @@ pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
         } => {
             let own = key.as_deref().map(key_of).transpose()?;
             let text = file_text(path, &format!("cannot check the roster {path}"))?;
-            let (page, sound) = examine(&text, own.as_ref(), accepted, wall_us());
-            let verdict = if sound { "sound" } else { "NOT sound" };
+            let (page, verdict, sound) = examine(&text, own.as_ref(), accepted, wall_us());
             let page = format!("{page}{}: {verdict}\n", printable(path));
             let code = if sound { 0 } else { EXIT_FAILURE };
             return Ok(code.max(u8::from(!print(ROLE, &page))));
