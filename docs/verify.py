@@ -44,8 +44,11 @@ def data(value, width):
     need(re.fullmatch(f"[0-9a-f]{{{2 * width}}}", value), f"{value!r} is not {width} bytes")
     return bytes.fromhex(value)
 def text(value, width):
-    need(re.fullmatch(f"[!-~]{{1,{width}}}", value), f"{value!r} is no name")
+    need(re.fullmatch(rf"[!#-\[\]-~]{{1,{width}}}", value), f"{value!r} is no name")
     return value.encode().ljust(width, b"\0")
+def source(value):
+    need(re.fullmatch("[^:]+:.+", value), f"{value!r} is no KIND:SYMBOL")
+    return text(value, 32)
 price, part = lambda value: f64(value, 1e-12, 1e15), lambda value: f64(value, 5e-324)
 context = lambda name: f"rsoracle 2 {name}".encode().ljust(32, b"\0")
 maybe = lambda value, field, none=bytes(8): none if value is None else field(value)
@@ -111,7 +114,7 @@ def terms_digest(terms, seats):  # seats: key and source of each slot
     message += maybe(terms["age_us_max"], number, NEVER) + maybe(terms["spread_ppm_max"], lambda ppm: number(ppm, 4), NEVER[4:])
     message += number(terms["samples"], 4) + number(terms["interval_us"]) + number(terms["period_us"])
     message += number(terms["first_start_us"]) + maybe(terms["end_us"], number, NEVER) + number(len(seats), 2)
-    seated = b"".join(maybe(key_of, key, bytes(32)) + text(source, 32) for key_of, source in seats)
+    seated = b"".join(maybe(key_of, key, bytes(32)) + source(name) for key_of, name in seats)
     return digest(message + seated), f_max, max(2 * f_max + 1, len(seats) // 2 + 1)
 
 def roster_terms(path):  # the terms of a roster file, under the names that a report has
@@ -129,7 +132,7 @@ def roster_terms(path):  # the terms of a roster file, under the names that a re
              "spread_ppm_max": given(of["max_spread"], lambda value: int(Decimal(value.removesuffix("%")) * 10_000)),
              "period_us": duration(of["period"]), "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
     for seat in (seat for seat in slots.values() if "signature" in seat):
-        message = context("seat") + key(seat["key"]) + number(len(seat["sources"]), 2) + b"".join(text(it, 32) for it in seat["sources"])
+        message = context("seat") + key(seat["key"]) + number(len(seat["sources"]), 2) + b"".join(map(source, seat["sources"]))
         check_signature(key(seat["key"]), message, data(seat["signature"], 64), "a seat of the roster")
     return terms, [(slots[str(slot)]["key"] or None, *slots[str(slot)]["sources"]) for slot in range(len(slots))]
 
@@ -204,6 +207,9 @@ def check(report, path):
     need((decision == "no-quorum") == (at is None), "it has a price without a quorum, or none with one")
     need([seat["standing"] for seat in seats] == standings, f"the collectors stand as {standings}")
     published, policy, refused = report["last_published"], report["policy"], report["refused"]
+    need(0 < report["number"] and (published is None or 0 < published["number"] < report["number"]), "the numbers are out of order")
+    codes = [one["code"] for one in refused]
+    need(codes == sorted(set(codes) & set(range(1, 32))), f"{codes} are no codes of reasons, each once, in order")
     message = context("report") + number(report["number"]) + maybe(report["previous"], lambda value: data(value, 64), bytes(64))
     message += key(report["aggregator_key"]) + number({False: 0, True: 1}[report["ephemeral"]], 2) + terms + number(start)
     message += number(DECISIONS[decision], 2) + maybe(shown, price) + maybe(spread, f64) + maybe(at, number, NEVER)

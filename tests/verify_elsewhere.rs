@@ -14,6 +14,7 @@ use published::Published;
 use rsoracle::keys::file as keyfile;
 use rsoracle::keys::secret::SecretKey;
 use rsoracle::roster::text;
+use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::{Answer, Observation, Record, SignedAnswer};
 use rsoracle_proof::report::Report;
@@ -519,6 +520,19 @@ fn lies(line: &str, key: &SecretKey) -> Vec<(&'static str, String)> {
     let later = report.round.start_us + 3_600_000_000;
     let first = report.round.terms.seats[0].key.expect("it came");
     let identity = format!("01{}", "00".repeat(31));
+    let refused = |codes: &str| {
+        let some = format!("\"refused\":[{{\"code\":{codes},\"count\":1}}]");
+        swap("\"refused\":[]", &some)
+    };
+    let before = |number| {
+        signed_anew(line, key, |report| {
+            report.last = Some(PublishedPrice {
+                number,
+                price,
+                time_us: 1,
+            });
+        })
+    };
     vec![
         (
             "price is",
@@ -553,6 +567,20 @@ fn lies(line: &str, key: &SecretKey) -> Vec<(&'static str, String)> {
             "out of bounds",
             swap(&start, &format!("\"round_start_us\":{later}")),
         ),
+        ("is no name", swap("\"feed\":\"BTC", "\"feed\":\"BT\\\"")),
+        (
+            "is no KIND:SYMBOL",
+            swap("\"source\":\"embedded:", "\"source\":\"embedded"),
+        ),
+        (
+            "the numbers are out of order",
+            signed_anew(line, key, |report| report.number = 0),
+        ),
+        ("the numbers are out of order", before(0)),
+        ("the numbers are out of order", before(1)),
+        ("are no codes", refused("32")),
+        ("are no codes", refused("5,\"count\":1},{\"code\":5")),
+        ("are no codes", refused("6,\"count\":1},{\"code\":5")),
         (
             "stands twice",
             swap("\"number\":1,", "\"number\":1,\"number\":1,"),

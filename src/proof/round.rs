@@ -6,7 +6,7 @@
 //! Invariant: an observation counts only if
 //! - its slot's key signed it, over this round, its terms and exactly the samples that came with it,
 //! - it is the answer that those samples give, and
-//! - that key signed no different answer over them.
+//! - that key signed no different answer for this round, as far as was seen.
 //!
 //! Nobody else's frames can undo what an honest collector sent.
 

@@ -81,7 +81,7 @@ fn compare<'a>(files: &mut [Inspection<'a>]) -> Comparison<'a> {
 
 fn read_roster(path: &str) -> Result<Roster, Error> {
     let attempt = format!("cannot use the roster {path}");
-    let advice = "--roster takes a file that 'rsoracle run --write-roster FILE' wrote";
+    let advice = "--roster takes a roster file, such as 'rsoracle run --write-roster FILE' writes";
     let bytes =
         files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
     let text = files::text(bytes).map_err(|why| Error::new(&attempt, why).advise(advice))?;

@@ -8,7 +8,7 @@ const HELP: &str = "\
 rsoracle-verify FILE…: verifies reports offline: their form, signatures and prices, and who signed them
 
 Flags:
-  --roster FILE              The roster that you trust: feed, rule, f, quorum and collectors.
+  --roster FILE              The roster that you trust: feed, rules, schedule, keys and sources.
   --head SIGNATURE           Signature of a report that you know to be the newest, in 128 hexadecimal digits: detects a
                              truncated journal.
   --max-age DURATION         Refuse a file whose last price is older than this.

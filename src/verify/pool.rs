@@ -2,13 +2,14 @@
 //! told them different things.
 
 use crate::log::{printable, quoted};
+use rsoracle_proof::limits::COLLECTORS_MAX;
 use rsoracle_proof::pool::{Pool, price_by_terms};
 use rsoracle_proof::price;
 use rsoracle_proof::report::{Proof, Report};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most differences, slots and liars that are named.
 const SHOWN: usize = 10;
@@ -34,7 +35,9 @@ pub struct Comparison<'a> {
     differences: Vec<String>,
     /// By key, the first lie.
     liars: BTreeMap<[u8; 32], Proof>,
-    /// Of the last round: start, feed, price and time.
+    /// The keys of further liars: at most as many as a roster can have.
+    more_liars: BTreeSet<[u8; 32]>,
+    /// Of the last round of these terms: start, feed, price and time.
     last: (u64, String, Option<(f64, u64)>),
 }
 
@@ -90,10 +93,17 @@ impl<'a> Comparison<'a> {
         }
         let stands = pool.stands.map_or(&pool.report, |at| reports[at]);
         let price = stands.price().zip(stands.outcome.timestamp_us);
-        self.last = (start_us, first.round.terms.feed.clone(), price);
+        if self.terms == digest {
+            self.last = (start_us, first.round.terms.feed.clone(), price);
+        }
         for lie in pool.lies {
+            let key = *lie.key.bytes();
             if self.liars.len() < SHOWN {
-                self.liars.entry(*lie.key.bytes()).or_insert(lie);
+                self.liars.entry(key).or_insert(lie);
+            } else if !self.liars.contains_key(&key)
+                && self.more_liars.len() < COLLECTORS_MAX.into()
+            {
+                self.more_liars.insert(key);
             }
         }
     }
@@ -158,6 +168,8 @@ impl<'a> Comparison<'a> {
         }
         let others = "reports of other terms, not compared";
         counts.push((self.others, others.to_owned()));
+        let liars = "more liars, whose proofs are not shown";
+        counts.push((self.more_liars.len() as u64, liars.to_owned()));
         let counts = counts.iter().filter(|(count, _)| *count > 0);
         lines.extend(counts.map(|(count, what)| format!("{what}: {count}")));
         let (start_us, feed, price) = &self.last;
@@ -186,7 +198,7 @@ impl<'a> Comparison<'a> {
             self.differ,
             self.disordered,
             self.others,
-            self.liars.len(),
+            self.liars.len() + self.more_liars.len(),
             quoted(feed),
             list(self.differences.iter().map(|text| quoted(text)).collect())
         )

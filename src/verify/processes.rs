@@ -50,11 +50,11 @@ pub struct Workers {
 
 impl Workers {
     /// Starts processes if a file of this length is worth it; none where that is impossible. Together, those of `files` files are
-    /// about as many as there are cores.
+    /// at most as many as there are cores; of more files than cores, this process does the work.
     pub fn start(file_bytes: u64, files: usize) -> Workers {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let worth_it = cores > 1 && file_bytes >= FILE_BYTES_MIN;
-        let count = if worth_it { cores.div_ceil(files) } else { 0 };
+        let count = if worth_it { cores / files } else { 0 };
         Workers {
             workers: (0..count).map_while(|_| start()).collect(),
             batch: Vec::new(),
@@ -154,4 +154,16 @@ pub fn share() -> Result<bool, Error> {
         let _ = std::io::stdout().write_all(answer.as_bytes());
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_more_files_than_cores_this_process_does_the_work() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = Workers::start(FILE_BYTES_MIN, cores + 1);
+        assert!(workers.workers.is_empty());
+    }
 }

@@ -22,7 +22,7 @@ pub static VERIFY: Command = Command {
             "roster",
             "FILE",
             "",
-            "The roster that you trust: feed, rule, f, quorum and collectors. 'run --write-roster' writes one.",
+            "The roster that you trust: feed, rules, schedule, keys and sources. 'run --write-roster' writes one.",
         ),
         flag(
             "head",
