@@ -33,8 +33,8 @@ pub(crate) struct Offset {
     dated_us: Option<i64>,
     /// By the messages since.
     pub(crate) told_us: Option<i64>,
-    /// The newest time of a price, in microseconds since the Unix epoch.
-    newest_us: u64,
+    /// The time of the price before, in microseconds since the Unix epoch.
+    before_us: u64,
 }
 
 /// The least offset that fits a `Date` in an answer that came at `now_us` to what was asked at `asked_us`.
@@ -63,9 +63,9 @@ impl Offset {
         let (time_us, fresh) = match said {
             Said::Price { time_us, .. } => {
                 let Some(us) = *time_us else { return };
-                // The first price may be old. A later one after it is fresh.
-                let before = self.newest_us;
-                self.newest_us = before.max(us);
+                // The first price may be old. One with a later time after it is fresh. A time that is nonsense counts until the
+                // next price only.
+                let before = std::mem::replace(&mut self.before_us, us);
                 (us, before != 0 && before < us)
             }
             Said::Alive { time_us: Some(us) } => (*us, true),
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn one_message_proves_a_clock_that_is_behind_and_none_that_is_ahead() {
         let (agreed, unknown) = (Offset::dated(0), Offset::default());
-        let table: [(Offset, &[Said], Option<i64>); 14] = [
+        let table: [(Offset, &[Said], Option<i64>); 16] = [
             (unknown, &[], None),
             (unknown, &[Said::ALIVE, Said::price(1.0, None)], None),
             (unknown, &[price(S / 10)], None),
@@ -175,6 +175,9 @@ mod tests {
             ),
             (unknown, &[alive(9 * S), alive(-S)], Some(-S)),
             (unknown, &[price(-2 * S)], Some(-2 * S)),
+            // One price from the future, and two ordinary ones.
+            (agreed, &[price(-3_600 * S), price(2)], Some(-3_600 * S)),
+            (agreed, &[price(-3_600 * S), price(2), price(1)], Some(1)),
             // A stream that stopped for a while, and goes on with what had waited.
             (agreed, &[alive(9 * S), alive(5 * S)], Some(0)),
             (agreed, &[alive(-2 * S)], Some(-2 * S)),

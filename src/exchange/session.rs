@@ -193,13 +193,13 @@ impl<'a> ExchangeSession<'a> {
                 })?;
             }
         }
-        self.offset = link.ahead_us.map_or(self.offset, Offset::dated);
+        self.offset = link.ahead_us.map(Offset::dated).unwrap_or_default();
         self.link = Some(link);
         (self.channel, self.proved) = (None, false);
         self.opened_at = Instant::now();
         self.spoke_at = self.opened_at;
-        // The answer to a ping may have the time.
-        let is_due = u32::from(self.offset.us().is_none());
+        // The answer to a ping may have the time, or prove that the date was wrong.
+        let is_due = u32::from(self.offset.agrees() != Some(true));
         let due_at = self
             .opened_at
             .checked_sub(self.plan.pace.ping_every * is_due);
