@@ -1,7 +1,7 @@
 //! Turns a collector's settings into its ties: by the tether, or by a roster file, key and mark.
 
 use super::complaints::Complaints;
-use super::mark::Mark;
+use super::mark::{self, Mark};
 use super::rosters::Rosters;
 use super::settings::{Charge, Collect};
 use super::tether::Tether;
@@ -13,6 +13,7 @@ use crate::keys::secret::SecretKey;
 use crate::source::Source;
 use rsoracle_proof::seal::hex;
 use rsoracle_verify::error::Error;
+use std::fs::File;
 use std::path::Path;
 
 /// What a collector is charged with.
@@ -20,6 +21,8 @@ pub(super) struct Charged {
     pub(super) source: Source,
     pub(super) ties: Ties,
     pub(super) mark: Option<Mark>,
+    /// The key file, locked until this is dropped.
+    _lock: Option<File>,
 }
 
 /// Reads the key, and takes the tether or reads the roster and the mark.
@@ -28,6 +31,7 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
         Some(path) => key_file::read(path)?,
         None => key_file::unsaved()?,
     };
+    let lock = config.key.as_deref().map(mark::lock_key).transpose()?;
     let public = key.public();
     let mut rosters = Rosters::new(0);
     let (path, terms, state) = match &config.charge {
@@ -38,6 +42,7 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
                 ties: ties(config, key, *slot, source, rosters, tether),
                 source: source.clone(),
                 mark: None,
+                _lock: lock,
             });
         }
     };
@@ -57,12 +62,13 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
     })?;
     let taken = rosters.take(Ok(terms.clone()), 0, &public, slot, &name);
     taken.map_err(failed)?;
-    let mark = Mark::open(mark_path(key_path, state)?, key_path, public)?;
+    let mark = Mark::open(mark_path(key_path, state)?, public)?;
     rosters.begin(mark.of(&rosters.digest()));
     Ok(Charged {
         ties: ties(config, key, slot, &source, rosters, None),
         source,
         mark: Some(mark),
+        _lock: lock,
     })
 }
 
@@ -88,6 +94,7 @@ fn ties(
         rosters,
         uplinks: places.map(Uplink::new).collect(),
         complaints: Complaints::new(&config.role()),
+        complaints_of_uplinks: Complaints::new(&config.role()),
     }
 }
 

@@ -7,13 +7,15 @@
 //! Invariant: a file that is not whole, or is another key's, is never replaced.
 
 use crate::system::file;
-use crate::system::limits::{MARK_AHEAD_US, MARK_TERMS_MAX};
+use crate::system::limits::{LOCK_MS_MAX, MARK_AHEAD_US, MARK_TERMS_MAX};
 use rsoracle_proof::seal::{PublicKey, hex, unhex};
 use rsoracle_proof::utc::{utc_text, utc_us};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
-use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 /// The beginning of the first line; the number is the version of the format. The key follows.
 const HEAD: &str = "rsoracle mark 1 ";
@@ -28,15 +30,18 @@ pub(super) struct Mark {
     key: PublicKey,
     /// Terms digests, each with the latest start that may have been signed under it, the newest last.
     marks: Vec<([u8; 32], u64)>,
-    /// The key file, locked for as long as this process lives.
+    /// A file beside the mark, locked for as long as this process lives: a copy of the key file has another lock.
     _lock: File,
 }
 
 impl Mark {
-    /// Locks the key file, and reads the mark: from `path`, or none if there is no such file.
-    pub(super) fn open(path: String, key_path: &str, key: PublicKey) -> Result<Mark, Error> {
-        let lock = lock(key_path)?;
+    /// Locks and reads the mark: from `path`, or none if there is no such file. Writes it once, so that a place that cannot be
+    /// written to is known at the start.
+    pub(super) fn open(path: String, key: PublicKey) -> Result<Mark, Error> {
         file::make_replaceable(&path)?;
+        let (beside, mut options) = (format!("{path}.lock"), OpenOptions::new());
+        options.write(true).create(true).mode(file::MODE);
+        let lock = lock(options.open(&beside), &format!("the mark by {beside}"))?;
         let attempt = format!("cannot read the mark {path}");
         let advice = "it says up to when this key has signed; restore the file or, if nothing was signed with this key in the last minute, remove it; with a new key ('rsoracle keygen') it is not needed";
         let marks = match std::fs::symlink_metadata(&path) {
@@ -49,6 +54,7 @@ impl Mark {
                 marks.map_err(|why| Error::new(&attempt, why).advise(advice))?
             }
         };
+        file::replace(&path, &render(&key, &marks))?;
         Ok(Mark {
             path,
             key,
@@ -81,17 +87,28 @@ impl Mark {
     }
 }
 
-/// Keeps every other process with this key file out.
-fn lock(path: &str) -> Result<File, Error> {
-    let attempt = format!("cannot lock the key file {path}");
-    let file = File::open(path).map_err(|error| Error::new(&attempt, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let cause = "another process signs with this key";
-            Err(Error::new(attempt, cause).advise("end it first, or use another key"))
+/// Keeps every other process with this key file out, while the result lives.
+pub(super) fn lock_key(path: &str) -> Result<File, Error> {
+    lock(File::open(path), &format!("the key file {path}"))
+}
+
+/// Locks a file. A predecessor that was killed may need a moment to let go of it.
+fn lock(file: io::Result<File>, what: &str) -> Result<File, Error> {
+    let attempt = format!("cannot lock {what}");
+    let file = file.map_err(|error| Error::new(&attempt, error))?;
+    let until = Instant::now() + Duration::from_millis(LOCK_MS_MAX);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(LOCK_MS_MAX / 50));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let cause = "another process signs with this key";
+                return Err(Error::new(attempt, cause).advise("end it first, or use another key"));
+            }
+            Err(TryLockError::Error(error)) => return Err(Error::new(attempt, error)),
         }
-        Err(TryLockError::Error(error)) => Err(Error::new(attempt, error)),
     }
 }
 
@@ -153,8 +170,20 @@ mod tests {
         std::fs::create_dir(&folder).unwrap();
         let place = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         std::fs::write(place("key"), "").unwrap();
-        let open = || Mark::open(place("key.mark"), &place("key"), key(1));
+        let held = lock_key(&place("key")).unwrap();
+        let second = lock_key(&place("key")).err().unwrap().to_string();
+        let says = format!(
+            "cannot lock the key file {}: another process signs",
+            place("key")
+        );
+        assert!(second.contains(&says), "{second}");
+        drop(held);
+        lock_key(&place("key")).unwrap();
+        let open = || Mark::open(place("key.mark"), key(1));
         let mut mark = open().unwrap();
+        let first = std::fs::read_to_string(place("key.mark"));
+        assert_eq!(first.unwrap(), render(&key(1), &[]), "written at the start");
+        // Whatever copy of the key file the second process has.
         let second = open().err().unwrap().to_string();
         assert!(second.contains("another process"), "{second}");
         assert_eq!(mark.of(&[3; 32]), 0);
@@ -168,5 +197,6 @@ mod tests {
         mark.cover(&[3; 32], 2_000_000).unwrap();
         assert!(mark.cover(&[4; 32], 2_000_000).is_err());
         assert_eq!(mark.of(&[4; 32]), 0, "a mark that was not written");
+        assert!(open().is_err(), "no folder");
     }
 }

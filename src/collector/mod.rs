@@ -148,6 +148,7 @@ impl Collector<'_> {
             let more = self.keep_link();
             self.ties.connect(None);
             self.ties.complaints.sum_up();
+            self.ties.complaints_of_uplinks.sum_up();
             let trusted = self.trusts_clock();
             let now_us = wall_us();
             if trusted && self.ties.present.price.is_none() {
@@ -248,7 +249,7 @@ impl Collector<'_> {
             let text = "missed a round: it was over before this collector turned to it; this machine was busy or suspended, its clock was set, or connecting to the exchange took too long";
             self.ties.complaints.add(text.to_owned());
         }
-        if floor_us > now_us + MARK_AHEAD_US + MARK_EARLY_US {
+        if floor_us > now_us + 2 * MARK_AHEAD_US {
             let left = span(start_us.saturating_sub(now_us));
             let text = format!(
                 "the clock is behind what this key has signed already; the next round begins in {left}"
@@ -274,6 +275,13 @@ impl Collector<'_> {
         self.ties.begin(task, start_us);
         let anchor = self.anchor;
         self.watch(task, start_us, &anchor)?;
+        // The disk has the most time now. A mark far ahead would cost the next round if this process ended before.
+        let now_us = wall_us();
+        if let Some((task, next_us)) = self.ties.rosters.next(now_us)
+            && next_us <= now_us + MARK_AHEAD_US
+        {
+            let _ = self.move_mark(&task, next_us);
+        }
         self.renew_link();
         Ok(())
     }

@@ -67,7 +67,11 @@ impl Tether {
                 Ok(count) => {
                     let message = self.reader.add(&bytes[..count]);
                     match message.map_err(io::Error::other)? {
-                        None => continue,
+                        // The rest may come later.
+                        None => {
+                            self.socket.set_nonblocking(true)?;
+                            continue;
+                        }
                         message => return Ok(message),
                     }
                 }

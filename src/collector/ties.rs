@@ -1,12 +1,12 @@
 //! What ties a collector to others: the tether to its parent, if it has one, its rosters, and its aggregators.
 //!
-//! Invariant: nothing here waits, except [`Ties::wait`] and [`Ties::connect`] for as long as they say.
+//! Invariant: nothing here waits, except [`Ties::wait`], [`Ties::connect`] and [`Ties::answer`], for as long as they say.
 
 use super::complaints::Complaints;
 use super::rosters::{Rosters, Task};
 use super::tether::Tether;
 use super::uplink::{Present, Running, Uplink, gap};
-use crate::system::limits::{CUT_SHORT_MAX, GAP_US_MIN, OPEN_MS_MAX};
+use crate::system::limits::{CONNECT_SLICE_MS, CUT_SHORT_MAX, GAP_US_MIN, OPEN_MS_MAX};
 use crate::system::now::wall_us;
 use crate::wire::terms;
 use crate::wire::tether::Handed;
@@ -24,6 +24,8 @@ pub(super) struct Ties {
     pub(super) rosters: Rosters,
     pub(super) uplinks: Vec<Uplink>,
     pub(super) complaints: Complaints,
+    /// Apart from those, so that no aggregator crowds them out.
+    pub(super) complaints_of_uplinks: Complaints,
 }
 
 impl Ties {
@@ -103,21 +105,28 @@ impl Ties {
     fn sweep(&mut self) {
         for uplink in &mut self.uplinks {
             if let Some(text) = uplink.sweep(&self.present) {
-                self.complaints.add(text);
+                self.complaints_of_uplinks.add(text);
             }
         }
     }
 
     /// Opens connections to aggregators that are missing, if there is time before the next instant: that of a sample at
     /// `instant_us`, or the start of the next round. Attempts that instants cut short again and again get more time if there is no
-    /// aggregator that the instants could matter to.
+    /// aggregator that the instants could matter to. Where no instant is near, there is time for a slow name server.
     pub(super) fn connect(&mut self, instant_us: Option<u64>) {
         let next_us = instant_us.or_else(|| self.next_start_us());
         for index in 0..self.uplinks.len() {
             let none_up = !self.uplinks.iter().any(Uplink::is_up);
             let late = none_up && self.uplinks[index].cut_short > CUT_SHORT_MAX;
-            if let Some(time) = gap(wall_us(), next_us.filter(|_| !late)) {
+            // Before the first price, connecting to the exchange does not wait.
+            let long = self.present.price.is_some() && (late || instant_us.is_none());
+            if let Some(time) = gap(wall_us(), next_us.filter(|_| !late), long) {
+                let since = Instant::now();
                 self.connect_one(index, time);
+                if since.elapsed() > Duration::from_millis(CONNECT_SLICE_MS) {
+                    // The others' pings wait.
+                    return;
+                }
             }
         }
     }
@@ -130,7 +139,7 @@ impl Ties {
     fn connect_one(&mut self, index: usize, time: Duration) {
         let until = Instant::now() + time;
         if let Some(text) = self.uplinks[index].connect(until, &self.present) {
-            self.complaints.add(text);
+            self.complaints_of_uplinks.add(text);
         }
     }
 
@@ -179,9 +188,9 @@ impl Ties {
         running.answer = Some(observation.encode());
         self.sweep();
         let least = Duration::from_micros(GAP_US_MIN);
-        let time = gap(wall_us(), self.next_start_us()).unwrap_or(least);
         for index in 0..self.uplinks.len() {
-            self.connect_one(index, time);
+            let time = gap(wall_us(), self.next_start_us(), false);
+            self.connect_one(index, time.unwrap_or(least));
         }
     }
 }

@@ -247,6 +247,10 @@ pub(super) struct Uplink {
     failures: u32,
     retry_at: Instant,
     pause_ms_max: u64,
+    /// The same for the data connection, by its attempts since an answer was last sent, and the start whose answer was tried at once.
+    data_failures: u32,
+    data_retry_at: Instant,
+    tried_us: u64,
     /// Attempts in a row that the next instant cut short.
     pub(super) cut_short: u32,
 }
@@ -268,6 +272,9 @@ impl Uplink {
             failures: 0,
             retry_at: Instant::now(),
             pause_ms_max,
+            data_failures: 0,
+            data_retry_at: Instant::now(),
+            tried_us: 0,
             cut_short: 0,
         }
     }
@@ -310,6 +317,7 @@ impl Uplink {
         if data.stands() && data.inbox.send(&frame.encode()) {
             (data.used_at, data.used) = (Instant::now(), true);
             (control.answered, control.served) = (true, true);
+            self.data_failures = 0;
             return None;
         }
         self.drop_data()
@@ -335,9 +343,7 @@ impl Uplink {
     }
 
     fn back_off(&mut self) {
-        let pause_ms = jittered(pause_ms(self.failures, self.pause_ms_max));
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = Instant::now() + Duration::from_millis(pause_ms);
+        self.retry_at = again_at(&mut self.failures, self.pause_ms_max);
     }
 
     fn drop_data(&mut self) -> Option<String> {
@@ -366,7 +372,7 @@ impl Uplink {
             return Some(format!("{} {}; connecting again", self.name(), Loss::Ended));
         }
         let time = until.saturating_duration_since(Instant::now());
-        let cut = time < Duration::from_millis(CONNECT_SLICE_MS / 2);
+        let short = time < Duration::from_millis(CONNECT_SLICE_MS / 2);
         match self.reach(until) {
             Ok(inbox) => {
                 let control = self.control.insert(Control::new(inbox));
@@ -379,7 +385,8 @@ impl Uplink {
                 self.sweep(present)
             }
             Err(error) => {
-                let was_cut = cut && Instant::now() >= until;
+                // Of a name that was never found, the lookup took all the time.
+                let was_cut = (short || self.addresses.count() == 0) && Instant::now() >= until;
                 self.cut_short += u32::from(was_cut);
                 self.back_off();
                 let told = !was_cut || self.cut_short > CUT_SHORT_MAX;
@@ -391,7 +398,13 @@ impl Uplink {
     /// Connects to the control port.
     fn reach(&mut self, until: Instant) -> io::Result<Inbox<CONTROL_BYTES_MAX>> {
         let (host, port) = (&self.place.host, self.place.control_port);
-        let found = self.addresses.find(host, port, until, &mut || Ok(()));
+        let left = until.saturating_duration_since(Instant::now());
+        // An address from before is used if no name server answers in time to connect to it.
+        let find_until = match self.addresses.count() {
+            0 => until,
+            _ => until - left / 2,
+        };
+        let found = self.addresses.find(host, port, find_until, &mut || Ok(()));
         found.map_err(|error| io::Error::other(error.cause))?;
         let tcp = open(self.addresses.next(), until);
         self.addresses.works = tcp.is_ok();
@@ -401,8 +414,9 @@ impl Uplink {
         Inbox::new(tcp?)
     }
 
-    /// Opens the data connection, unless it stands and was used lately.
+    /// Opens the data connection, unless it stands and was used lately. An answer that is due is tried once without a pause.
     fn connect_data(&mut self, until: Instant, present: &Present) -> Option<String> {
+        let running = present.running.as_ref()?;
         let mut ended = None;
         if let Some(data) = &mut self.data {
             match data.stands() {
@@ -411,6 +425,12 @@ impl Uplink {
                 false => ended = self.drop_data(),
             }
         }
+        let due_us = running.answer.map_or(self.tried_us, |_| running.start_us);
+        if Instant::now() < self.data_retry_at && self.tried_us == due_us {
+            return ended;
+        }
+        self.tried_us = due_us;
+        self.data_retry_at = again_at(&mut self.data_failures, self.pause_ms_max);
         let ip = self
             .place
             .data_ip
@@ -455,20 +475,28 @@ fn open(address: SocketAddr, until: Instant) -> io::Result<TcpStream> {
     })
 }
 
+/// When to try again after one more attempt.
+fn again_at(failures: &mut u32, most_ms: u64) -> Instant {
+    let pause_ms = jittered(pause_ms(*failures, most_ms));
+    *failures = failures.saturating_add(1);
+    Instant::now() + Duration::from_millis(pause_ms)
+}
+
 /// The pause after so many failures in a row, in milliseconds and without jitter.
 fn pause_ms(failures: u32, most_ms: u64) -> u64 {
     (RECONNECT_MS << failures.min(16)).min(most_ms)
 }
 
 /// The time for connecting before the next instant at `next_us`, in microseconds since the Unix epoch; `None` if it is too short
-/// to be of use.
-pub(super) fn gap(now_us: u64, next_us: Option<u64>) -> Option<Duration> {
-    let most = Duration::from_millis(CONNECT_SLICE_MS);
-    let Some(next_us) = next_us else {
-        return Some(most);
+/// to be of use. It is enough for a slow name server only if it is `long`, and there is that much time.
+pub(super) fn gap(now_us: u64, next_us: Option<u64>, long: bool) -> Option<Duration> {
+    let left_us = next_us.map_or(u64::MAX, |next| next.saturating_sub(now_us + QUIET_US));
+    let long_ms = RESOLVE_MS_MAX + CONNECT_SLICE_MS;
+    let most_ms = match long && left_us >= long_ms * 1_000 {
+        true => long_ms,
+        false => CONNECT_SLICE_MS,
     };
-    let left_us = next_us.saturating_sub(now_us + QUIET_US);
-    (left_us >= GAP_US_MIN).then(|| Duration::from_micros(left_us).min(most))
+    (left_us >= GAP_US_MIN).then(|| Duration::from_micros(left_us.min(most_ms * 1_000)))
 }
 
 #[cfg(test)]
@@ -483,12 +511,23 @@ mod tests {
 
     #[test]
     fn a_gap_ends_before_the_next_instant_becomes_quiet() {
-        let gap_us = |next_us| gap(1_000_000, next_us).map(|gap| gap.as_micros() as u64);
+        let gap_us = |next_us| gap(1_000_000, next_us, false).map(|gap| gap.as_micros() as u64);
         assert_eq!(gap_us(None), Some(CONNECT_SLICE_MS * 1_000));
         assert_eq!(gap_us(Some(u64::MAX)), Some(CONNECT_SLICE_MS * 1_000));
         let first = 1_000_000 + QUIET_US + GAP_US_MIN;
         assert_eq!(gap_us(Some(first)), Some(GAP_US_MIN));
         assert_eq!(gap_us(Some(first - 1)), None);
         assert_eq!(gap_us(Some(0)), None);
+        let long_ms = RESOLVE_MS_MAX + CONNECT_SLICE_MS;
+        let long_us = 1_000_000 + QUIET_US + long_ms * 1_000;
+        for (next_us, long, ms) in [
+            (None, true, long_ms),
+            (Some(long_us), true, long_ms),
+            (Some(long_us - 1), true, CONNECT_SLICE_MS),
+            (Some(long_us), false, CONNECT_SLICE_MS),
+        ] {
+            let gap = gap(1_000_000, next_us, long);
+            assert_eq!(gap, Some(Duration::from_millis(ms)), "{next_us:?}");
+        }
     }
 }

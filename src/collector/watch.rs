@@ -1,8 +1,8 @@
 //! A collector's round: takes samples at their instants, reads replies, and sends one signed answer.
 //!
 //! Invariant: at a sample's instant there is one write and nothing else or, where the exchange sends a stream, one look at
-//! the newest price. A connection that ends is replaced without shifting later samples. Whatever happens, the
-//! answer is sent once every sample has its record.
+//! the newest price. A connection that ends is replaced without shifting later samples. Once every sample has its record, the
+//! answer is sent, unless this machine's clock cannot be trusted any more.
 
 use super::rosters::Task;
 use super::{Collector, MESSAGES_PER_LOOK};
@@ -53,7 +53,7 @@ impl Collector<'_> {
             }
             if let Some((_, answer, timestamp_us)) = sampler.finish() {
                 if let Answer::Abstain(why) = answer {
-                    stream::say(&self.role, format_args!("abstains: {why}"));
+                    self.ties.complaints.add(format!("abstains: {why}"));
                 }
                 // The clock was right when the round began.
                 let stepped = answer == Answer::Abstain(Abstention::ClockMoved);
@@ -73,7 +73,7 @@ impl Collector<'_> {
                 }
                 due => {
                     let mut now_us = now.wall_us;
-                    // While the last replies are missing there is no time: the answer follows.
+                    // Nothing is connected while only replies are missing: the answer comes next, and connects.
                     if let Some((_, instant_us)) = due {
                         self.ties.connect(Some(instant_us));
                         now_us = wall_us();
@@ -172,8 +172,10 @@ impl Collector<'_> {
         let instant_us = sampler.instant_us(index);
         loop {
             self.hear(sampler, Patience::Never);
-            let left_us = instant_us.saturating_sub(self.clock.now().wall_us);
-            if left_us <= STREAM_QUIET_US {
+            let now = self.clock.now();
+            let left_us = instant_us.saturating_sub(now.wall_us);
+            // Of a clock that was stepped, the wait below tells.
+            if left_us <= STREAM_QUIET_US || anchor.moved(now) {
                 break;
             }
             self.clock

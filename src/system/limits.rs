@@ -76,20 +76,23 @@ pub(crate) const DATA_AHEAD_MS: u64 = 15_000;
 pub(crate) const ROSTERS_HELD_MAX: usize = 8;
 /// How far beyond a round's start a collector's mark moves, in microseconds.
 pub(crate) const MARK_AHEAD_US: u64 = 10_000_000;
-/// How long before a round's start the mark moves, in microseconds: the disk may take its time.
+/// How long before a round's start the mark moves at the latest, in microseconds: the disk may take its time. If the start is
+/// within [`MARK_AHEAD_US`] of the answer before, it moves right after that.
 pub(crate) const MARK_EARLY_US: u64 = 2_000_000;
+/// How long a new process waits for the locks of a predecessor, in milliseconds.
+pub(crate) const LOCK_MS_MAX: u64 = 1_000;
 /// Most terms that a mark tells apart. Beyond that the one that was signed longest ago is forgotten.
 pub(crate) const MARK_TERMS_MAX: usize = 1_000;
-/// Longest slice of a blocking wait, in milliseconds. After each slice a collector checks its control connection.
+/// Longest slice of a blocking wait, in milliseconds. After each slice a collector looks at its tether and its aggregators.
 pub const SLICE_MS: u64 = 100;
 /// DNS lookup timeout, in milliseconds: as long as the system's resolver waits for one name server.
 pub const RESOLVE_MS_MAX: u64 = 5_000;
 /// DNS lookup timeout, in milliseconds, for a host whose last known address still works. After the timeout that address is used.
 pub const RESOLVE_AGAIN_MS_MAX: u64 = 500;
-/// Timeout of one TCP connection attempt to one address, in milliseconds. It is the longest wait that nothing can interrupt.
+/// Timeout of one TCP connection attempt to one address, in milliseconds. It is the longest wait that nothing can interrupt, but
+/// for a collector's lookup of an aggregator's name between rounds.
 pub const CONNECT_SLICE_MS: u64 = 800;
-/// Timeout for setting up a control or data channel, in milliseconds, over repeated attempts. The embedded exchange uses it
-/// for its handshakes too.
+/// Timeout for the handshakes of the embedded exchange, for its farewell, and for its first line to its parent, in milliseconds.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 /// Timeout for the TCP connection to an exchange, in milliseconds, over all its addresses.
 pub const CONNECT_MS_MAX: u64 = 5_000;
@@ -113,7 +116,8 @@ pub const FIRST_PRICE_MS_MAX: u64 = 5_000;
 pub const FIRST_PRICE_AGAIN_MS: u64 = 1_000;
 /// How long `doctor` listens after the first price, in milliseconds. It waits for the answer to its ping and for a newer time.
 pub const LISTEN_MS_MAX: u64 = 3_000;
-/// Largest clock offset that `doctor` accepts, in microseconds. Beyond that it reports this machine's clock as wrong.
+/// Largest offset between two clocks that agree, in microseconds. Beyond it a collector signs nothing, `doctor` reports this
+/// machine's clock as wrong, and an aggregator names the collector.
 pub const CLOCK_OFF_US_MAX: u64 = 1_000_000;
 /// `doctor` warns of a certificate that expires in fewer days than this.
 pub const CERTIFICATE_DAYS_MIN: i64 = 14;
@@ -137,8 +141,8 @@ pub const RETRY_AFTER_MS_MAX: u64 = 3 * 86_400_000;
 pub const RETRY_LATE_MS_MAX: u64 = 1_000;
 /// Longest backoff before the first attempt to reconnect, in milliseconds, unless the exchange's minimum backoff is shorter.
 pub const FIRST_RETRY_MS_MAX: u64 = 1_000;
-/// A short pause, in milliseconds: the minimum backoff of the embedded exchange, the pause between a collector's attempts to
-/// reach a crowded aggregator, and its nap when it waits for the end of a round without a connection.
+/// A short pause, in milliseconds: the minimum backoff of the embedded exchange, a collector's first pause between attempts to
+/// reach an aggregator, and its nap when it waits for the end of a round without a connection to its exchange.
 pub const RECONNECT_MS: u64 = 50;
 /// A connection counts as good if it gave a price and lasted this many times the exchange's minimum backoff. Only a good
 /// connection resets the backoff: otherwise an exchange that hangs up every second would be called every second.
@@ -189,7 +193,7 @@ pub const DISPLAY_LINES_MAX: usize = 20;
 
 const _: () = assert!(
     CONNECT_SLICE_MS < 1_000,
-    "a collector must notice the end of its aggregator within a second"
+    "a child must notice the end of its parent within a second"
 );
 const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US);
 const _: () = assert!(INTERVAL_US_MIN >= QUIET_US && ROUND_LEAD_US > QUIET_US);
