@@ -84,7 +84,7 @@ pub(crate) fn signed_hello(
     key.signed(&hello_bytes(nonce, aggregator, hello), &hello.signature)
 }
 
-/// Parses the digits that [`hex_into`] writes into `bytes`. If they are anything else, returns false and wipes `bytes`.
+/// Parses the digits that [`rsoracle_proof::seal::hex_into`] writes into `bytes`. If they are anything else, returns false and wipes `bytes`.
 pub(crate) fn unhex_secret(text: &[u8], bytes: &mut [u8]) -> bool {
     let sound = unhex_into(text, bytes);
     if !sound {

@@ -1,4 +1,4 @@
-//! Arithmetic of time: the next step of a wait, the detection of a stepped clock, durations for people, and timestamps.
+//! Arithmetic of time: the next step of a wait, and the detection of a stepped clock.
 //!
 //! Instants are microseconds since the Unix epoch (`wall`), or since some fixed point (`mono`). Nothing here reads a clock.
 
