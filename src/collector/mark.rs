@@ -35,8 +35,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Locks and reads the mark: from `path`, or none if there is no such file. Writes it once, so that a place that cannot be
-    /// written to is known at the start.
+    /// Locks and reads the mark: from `path`, or none if there is no such file. The file for the lock is made if it is missing, so
+    /// that a place that cannot be written to is known at the start; a full disk costs rounds only.
     pub(super) fn open(path: String, key: PublicKey) -> Result<Mark, Error> {
         file::make_replaceable(&path)?;
         let (beside, mut options) = (format!("{path}.lock"), OpenOptions::new());
@@ -54,7 +54,6 @@ impl Mark {
                 marks.map_err(|why| Error::new(&attempt, why).advise(advice))?
             }
         };
-        file::replace(&path, &render(&key, &marks))?;
         Ok(Mark {
             path,
             key,
@@ -181,8 +180,6 @@ mod tests {
         lock_key(&place("key")).unwrap();
         let open = || Mark::open(place("key.mark"), key(1));
         let mut mark = open().unwrap();
-        let first = std::fs::read_to_string(place("key.mark"));
-        assert_eq!(first.unwrap(), render(&key(1), &[]), "written at the start");
         // Whatever copy of the key file the second process has.
         let second = open().err().unwrap().to_string();
         assert!(second.contains("another process"), "{second}");
