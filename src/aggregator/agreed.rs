@@ -1,4 +1,4 @@
-//! The terms by which rounds are gathered: those of the running round, and any that hold from a later start on.
+//! The terms of the rounds that are gathered: those of the running round, and any that hold from a later start on.
 //!
 //! Invariant: at most one terms digest holds for a start, and every collector that this aggregator starts was told which.
 
@@ -18,8 +18,8 @@ pub struct Held {
     pub digest: [u8; 32],
 }
 
-/// All terms that hold now or later, by the starts from which they do. Of several from one start, the last hold; the others stay
-/// known, since collectors that were told them may still say so.
+/// All terms that hold now or later, in the order of the starts from which they hold. If several have one start, the last of them
+/// hold. The others stay known, since collectors that were told them may still name them.
 #[derive(Default)]
 pub struct Agreed(Vec<Held>);
 

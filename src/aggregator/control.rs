@@ -50,7 +50,7 @@ pub struct Member {
     pinged: (Instant, u64),
     /// When the first ping was sent after which no bytes came.
     unanswered_since: Option<Instant>,
-    /// Its clock minus ours, and the round trip within whose half that is known, in microseconds.
+    /// Its clock minus ours, and the round trip, in microseconds. The former is known to within half of the latter.
     clock: Option<(i64, u64)>,
     /// Whether the operator was told about its clock.
     clock_told: bool,
@@ -162,7 +162,7 @@ impl ControlChannel {
     }
 }
 
-/// What is wrong with the clocks of collectors, told once for each connection.
+/// What is wrong with the clocks of collectors. It is said once for each connection.
 pub(super) fn clock_lines(slots: &mut [Slot]) -> Vec<String> {
     let mut lines = Vec::new();
     for (index, slot) in slots.iter_mut().enumerate() {

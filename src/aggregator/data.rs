@@ -26,7 +26,7 @@ struct Sender {
     since: Instant,
     /// The slot whose key its preamble named.
     slot: Option<u16>,
-    /// With how many connections' samples its waiting answer was tried in vain.
+    /// With the samples of how many connections its waiting answer was tried in vain.
     tried: usize,
 }
 
@@ -37,7 +37,7 @@ pub struct DataChannel {
     senders: Vec<Sender>,
     /// Answers under slots' keys that were refused in this round as those by other terms would be.
     misfits: BTreeMap<u16, Reject>,
-    /// Whether any round has begun. Answers before that are to rounds that nobody gathers here.
+    /// Whether any round has begun. Earlier answers are to rounds that this aggregator does not gather.
     begun: bool,
     /// The address that it listens on.
     pub address: SocketAddr,
@@ -156,7 +156,7 @@ fn displace(senders: &mut Vec<Sender>, slots: usize) {
     }
 }
 
-/// Whether a connection of `slot` stays; counts the reason if there is one why it does not.
+/// Whether a connection of `slot` stays. If it does not, and there is a reason, counts the reason.
 fn keep(
     heard: Result<(), Option<Reject>>,
     slot: Option<u16>,
@@ -211,7 +211,7 @@ impl Sender {
             None if frame.start_us > wall_us() + AHEAD_US_MAX => {
                 return Err(Some(Reject::TooEarly));
             }
-            // Before the first round, answers are to rounds that nobody gathers here.
+            // Before the first round, answers are to rounds that this aggregator does not gather.
             None => !begun && frame.start_us <= wall_us(),
         };
         if done {

@@ -67,7 +67,7 @@ pub struct Slot {
     key: Option<PublicKey>,
     /// The connections that have proved the key.
     members: Vec<Member>,
-    /// What came of the running round over a connection that has ended.
+    /// The samples of the running round that came over a connection that has ended.
     left: Track,
     /// Whether its collector was ready when the running round began, and can still answer.
     expected: bool,
@@ -384,7 +384,8 @@ impl<'a> Aggregator<'a> {
     }
 
     /// Whether every collector that was ready at the beginning, or has brought samples since, has answered or is gone for good.
-    /// Collectors that this aggregator did not start may all be on their way back: of those, there must have been one.
+    /// If this aggregator did not start its collectors, there must have been at least one: all of them may be about to connect
+    /// again.
     fn nothing_more_can_come(&self) -> bool {
         let round = self.round.as_ref().expect("a round is running");
         let came = |slot: &Slot| self.may_come(slot) && !slot.records(round.start_us).is_empty();

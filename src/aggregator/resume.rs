@@ -4,8 +4,8 @@
 //! before its price is published. A journal that ends before that report has lost its end (it was restored from a backup, or
 //! removed), and whoever continued it would sign numbers a second time.
 //!
-//! Invariant: nothing is made of a line that was not verified as `rsoracle verify` does it. A run that is killed at any moment
-//! leaves a journal that may be continued.
+//! Invariant: no line is used unless it was verified as `rsoracle verify` does it. A run that is killed at any moment leaves a
+//! journal that may be continued.
 
 use crate::aggregator::settings::Run;
 use crate::system::now::wall_us;

@@ -24,7 +24,7 @@ pub(super) fn check(path: &str) -> Result<(), Error> {
     file::make_replaceable(path).map_err(|error| error.advise(advice))
 }
 
-/// The file of a run's own roster. None follows another: a run that makes its own answers to nobody.
+/// The file of a run's own roster. It is always number 1, and follows no other.
 fn own(terms: &Terms) -> String {
     text::render(1, None, terms)
 }
@@ -79,8 +79,8 @@ impl Aggregator<'_> {
         }
     }
 
-    /// Sends on what tethers did not take before, and reads the keys that children show. A new key makes new terms, once there
-    /// are any. Returns whether a key came.
+    /// Sends what tethers did not take before, and reads the keys that children show. Once there are terms, a new key makes new
+    /// ones. Returns whether a key came.
     pub(super) fn tend_tethers(&mut self) -> bool {
         let (mut came, mut changed) = (false, false);
         for index in 0..self.slots.len() {

@@ -41,7 +41,7 @@ impl Tether {
             return None;
         }
         let mut bytes = [0; 32];
-        // The child's end shows elsewhere.
+        // That the child has ended is noticed elsewhere.
         let count = self.near.read(&mut bytes[..missing]).unwrap_or(0);
         self.key.extend_from_slice(&bytes[..count]);
         self.key.first_chunk().copied()

@@ -1,4 +1,4 @@
-//! Turns a collector's settings into its ties: by the tether, or by a roster file, key and mark.
+//! Gets a collector's key, rosters and mark by its settings: from the tether, or from files.
 
 use super::complaints::Complaints;
 use super::mark::{self, Mark};
@@ -16,7 +16,7 @@ use rsoracle_verify::error::Error;
 use std::fs::File;
 use std::path::Path;
 
-/// What a collector is charged with.
+/// What a collector works with: its source, its ties, its mark, and the lock of its key file.
 pub(super) struct Charged {
     pub(super) source: Source,
     pub(super) ties: Ties,

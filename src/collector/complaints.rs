@@ -1,4 +1,4 @@
-//! What a collector complains of, without filling its log.
+//! Logs what a collector complains of, without filling its log.
 //!
 //! Invariant: within [`COMPLAINTS_MS`], complaints that differ only in numbers are logged once, and at most
 //! [`COMPLAINTS_MAX`] in all, whatever the exchange and the aggregator do. The number of those left out is logged later.
@@ -43,7 +43,7 @@ impl Complaints {
         news
     }
 
-    /// Once the time is over: logs how many were left out, and begins anew.
+    /// Once [`COMPLAINTS_MS`] is over: logs how many were left out, and begins anew.
     pub(super) fn sum_up(&mut self) {
         if self.since.elapsed() >= Duration::from_millis(COMPLAINTS_MS) {
             self.renew();

@@ -1,8 +1,8 @@
 //! The mark of a key that outlives its process: up to which start of which terms the key may have signed, in a file.
 //!
-//! The file is text: a line with the key, a line for each terms digest with a time, and a line `end`. Before a round begins whose
-//! start is beyond the mark, the mark moves to [`MARK_AHEAD_US`] after that start, and reaches the disk. After a restart only starts
-//! beyond the mark are signed, so that one start is never signed twice.
+//! The file is text: a line with the key, a line for each terms digest with a time, and a line `end`. If a round starts later
+//! than the mark, the mark is moved to [`MARK_AHEAD_US`] after that start, and reaches the disk before the round begins. After a
+//! restart only starts later than the mark are signed, so that no start is signed twice.
 //!
 //! Invariant: a file that is not whole, or is another key's, is never replaced.
 

@@ -1,11 +1,11 @@
 //! The collector: it reads one source's price by the clock, signs it with its own key, and sends it to its aggregators.
 //!
-//! Nobody tells it when: the schedule in its roster does. Everything slow happens before a round: the key, name resolution, TCP,
-//! TLS, the WebSocket upgrade, a first price. In the round (`watch`) each request is encrypted before its instant and leaves in
-//! one write. Of a stream, the collector takes the newest price known at the instant.
-//! Invariant: a collector signs at most one answer per round start, starts strictly increase, and nothing is signed by a clock
-//! that the exchange's own time contradicts (`exchange/offset.rs`). A child of `rsoracle run` ends
-//! when its parent ends, however that died; any other collector does not end by itself.
+//! Nobody tells it when to sample: it follows the schedule in its roster. Everything slow happens before a round: the key, name
+//! resolution, TCP, TLS, the WebSocket upgrade, a first price. In the round (`watch`) each request is encrypted before its
+//! instant and leaves in one write. Of a stream, the collector takes the newest price known at the instant.
+//! Invariant: a collector signs at most one answer per round start, starts strictly increase, and nothing is signed while the
+//! exchange's own time contradicts this machine's clock (`exchange/offset.rs`). A child of `rsoracle run` ends when its parent
+//! ends, however that died; any other collector does not end by itself.
 //! Uses: exchange, keys, proof, source, system, verify, wire. Used by: cli, flags, main, roster.
 
 mod charge;
@@ -153,7 +153,7 @@ impl Collector<'_> {
             let now_us = wall_us();
             if trusted && self.ties.present.price.is_none() {
                 self.ties.present.price = Some(price);
-                // Whoever had the key before this process signed for earlier starts only. Nobody had a fresh key.
+                // A process that had the key before this one signed for earlier starts only. A fresh key was in no other process.
                 if self.config.key.is_some() && self.ties.rosters.floor_us() < now_us {
                     self.ties.rosters.begin(now_us);
                 }
@@ -220,8 +220,8 @@ impl Collector<'_> {
         }
     }
 
-    /// Whether this clock may be signed by: the exchange's own time has agreed with it since it last parted from the monotonic one.
-    /// Tells when that changes.
+    /// Whether this machine's clock can be trusted: the exchange's own time has agreed with it since it last diverged from the
+    /// monotonic clock. Logs when that changes.
     fn trusts_clock(&mut self) -> bool {
         let now = self.clock.now();
         if self.anchor.moved(now) {
@@ -238,7 +238,7 @@ impl Collector<'_> {
         agrees == Some(true)
     }
 
-    /// Tells if the round that was expected never began, or if the clock was set back.
+    /// Logs if the expected round never began, or if the clock was set back.
     fn compare(&mut self, next: Option<(Task, u64)>, now_us: u64) {
         let expected = std::mem::replace(&mut self.expected, next);
         let floor_us = self.ties.rosters.floor_us();

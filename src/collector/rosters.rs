@@ -1,7 +1,7 @@
-//! What a collector is charged with, and from when on: the terms of the rosters that it was handed, as far as it needs them.
+//! The terms of the rosters that a collector was handed, as far as it needs them, and from which start each of them holds.
 //!
-//! Invariant: for any start there is at most one roster, and starts that were signed, or are earlier than the first roster was
-//! read, never come again.
+//! Invariant: at most one roster holds for a start. A start that was signed, or that is earlier than the moment when the first
+//! roster was read, never comes again.
 
 use crate::system::limits::ROSTERS_HELD_MAX;
 use rsoracle_proof::aggregate::Rule;

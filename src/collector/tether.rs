@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// The tether, after this collector's key was sent up.
+/// The tether, once this collector's public key was sent up.
 pub(super) struct Tether {
     socket: UnixStream,
     reader: TetherReader,

@@ -24,7 +24,7 @@ pub(super) struct Ties {
     pub(super) rosters: Rosters,
     pub(super) uplinks: Vec<Uplink>,
     pub(super) complaints: Complaints,
-    /// Apart from those, so that no aggregator crowds them out.
+    /// Complaints about aggregators, apart from the others, so that these are not crowded out.
     pub(super) complaints_of_uplinks: Complaints,
 }
 

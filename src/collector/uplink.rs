@@ -3,7 +3,7 @@
 //! Nothing here waits but [`Uplink::connect`], for as long as it is told to. Whatever goes wrong ends these connections only, and
 //! they are opened again after growing, jittered pauses.
 //! Invariant: a connection gets the records of the running round in order, from the first, however late it was opened, and the
-//! answer after them. What it does not take is not stored: the rest of one frame at most.
+//! answer after them. If it does not take what is sent, at most the rest of one frame is stored.
 
 use super::settings::AggregatorPlace;
 use crate::exchange::session::jittered;
@@ -112,7 +112,7 @@ impl Control {
     fn sweep(&mut self, present: &Present, aggregator: &PublicKey) -> Result<(), Loss> {
         self.inbox.fill();
         self.send(&[]);
-        // Who does not take the answers gets no more of them.
+        // An aggregator that does not take the answers gets no more of them.
         while self.unsent.is_empty() && self.answer(present, aggregator)? {}
         if self.greeted {
             self.tell(present);
@@ -242,12 +242,14 @@ pub(super) struct Uplink {
     addresses: Addresses,
     control: Option<Control>,
     data: Option<Data>,
-    /// That the aggregator ended the connection: told when the next attempt is made, since this process often ends before.
+    /// Whether the aggregator ended the connection. That is logged only when the next attempt is made, since this process often
+    /// ends before.
     ended: bool,
     failures: u32,
     retry_at: Instant,
     pause_ms_max: u64,
-    /// The same for the data connection, by its attempts since an answer was last sent, and the start whose answer was tried at once.
+    /// The same for the data connection, by its attempts since an answer was last sent; and the start whose answer was tried
+    /// at once.
     data_failures: u32,
     data_retry_at: Instant,
     tried_us: u64,
@@ -385,7 +387,7 @@ impl Uplink {
                 self.sweep(present)
             }
             Err(error) => {
-                // Of a name that was never found, the lookup took all the time.
+                // The name was never found before, and the lookup took all the time.
                 let was_cut = (short || self.addresses.count() == 0) && Instant::now() >= until;
                 self.cut_short += u32::from(was_cut);
                 self.back_off();
@@ -414,7 +416,8 @@ impl Uplink {
         Inbox::new(tcp?)
     }
 
-    /// Opens the data connection, unless it stands and was used lately. An answer that is due is tried once without a pause.
+    /// Opens the data connection, unless it is open and was used lately. For an answer that is due, one attempt is made without a
+    /// pause.
     fn connect_data(&mut self, until: Instant, present: &Present) -> Option<String> {
         let running = present.running.as_ref()?;
         let mut ended = None;

@@ -174,7 +174,7 @@ impl Collector<'_> {
             self.hear(sampler, Patience::Never);
             let now = self.clock.now();
             let left_us = instant_us.saturating_sub(now.wall_us);
-            // Of a clock that was stepped, the wait below tells.
+            // The wait below detects a clock that was stepped.
             if left_us <= STREAM_QUIET_US || anchor.moved(now) {
                 break;
             }

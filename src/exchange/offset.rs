@@ -1,4 +1,4 @@
-//! How far this machine's clock is off an exchange's, as far as the exchange has shown its time.
+//! How far this machine's clock is off an exchange's, judged by the times that the exchange has sent.
 //!
 //! | kind of source | time, besides the `Date` of the answer that opens the WebSocket |
 //! |---|---|
@@ -10,10 +10,10 @@
 //! | `bitfinex` | every message, and answers to pings |
 //! | `gemini`, `crypto.com`, `okx`, `bybit` | every price |
 //!
-//! A `Date` has whole seconds, and bounds the offset from both sides. A message may have waited on its way, and the price in it may
-//! be old: the exchange's clock was past its time when it arrived, and nothing more is certain. So one message proves that this
-//! machine's clock is behind. Only a fresh one (sent as it was made, or later than the price before it) can show that both agree,
-//! and that this clock is ahead it says only where there is no `Date`.
+//! A `Date` has whole seconds, and bounds the offset from both sides. A message may have waited on its way, and the price in it
+//! may be old. It is only certain that the exchange's clock was past the message's time when the message arrived. So one message
+//! can prove that this machine's clock is behind. Only a fresh message (sent as it was made, or later than the price before it)
+//! can show that both clocks agree. A message shows that this machine's clock is ahead only where there is no `Date`.
 //! Invariant: pure functions; the clocks are read elsewhere.
 
 use super::Said;
@@ -50,7 +50,7 @@ fn ahead_us(now_us: u64, time_us: u64) -> i64 {
 }
 
 impl Offset {
-    /// Begins anew with what the answer that opened a connection showed.
+    /// Begins anew with the offset that the answer that opened a connection showed.
     pub(super) fn dated(dated_us: i64) -> Offset {
         Offset {
             dated_us: Some(dated_us),

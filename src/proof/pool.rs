@@ -12,9 +12,9 @@ use core::cmp::Reverse;
 
 /// The reports of one round, pooled.
 pub struct Pool {
-    /// What all their answers give by the terms alone: a report that nobody has signed.
+    /// What all their answers give by the terms alone, as a report that no aggregator has signed.
     pub report: Report,
-    /// Which of the reports stands, since the pool has no quorum.
+    /// Which of the reports counts instead, if the pool has no quorum.
     pub stands: Option<usize>,
     /// For each report, the slots that it calls silent though another report has their answer.
     pub left_out: Vec<Vec<u16>>,
@@ -196,7 +196,7 @@ mod tests {
         report(aggregator, round(&terms(), prices), Policy::default())
     }
 
-    /// Pools two reports in both orders. The result is the same, but for the order of what it says of each.
+    /// Pools two reports in both orders. The result is the same, except for the order of what it says about each.
     fn pooled_price(one: &Report, other: &Report) -> (Pool, Option<f64>) {
         let (pool, turned) = (Pool::of(&[one, other]), Pool::of(&[other, one]));
         assert_eq!(turned.report.outcome, pool.report.outcome);

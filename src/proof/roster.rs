@@ -1,8 +1,8 @@
-//! Reads the roster file: the terms of a feed, which everybody holds, and with them whose signatures count. The roster itself is
-//! in [`crate::terms`], so that whoever only compares one need not reach this reader.
+//! Reads the roster file: the terms of a feed, which everybody has. They say whose signatures count. The roster itself is in
+//! [`crate::terms`], so that code that only compares rosters need not use this reader.
 //!
-//! Invariant: every roster that [`Roster::parse`] returns is consistent ([`Terms::check`]), no key is weak, so that nobody
-//! without the key can sign for it, and every seat that has a signature was signed by its key.
+//! Invariant: every roster that [`Roster::parse`] returns is consistent ([`Terms::check`]), no key is weak (so only its holder
+//! can sign with it), and every seat that has a signature was signed by its key.
 
 use crate::aggregate::Rule;
 use crate::bytes::padded;
@@ -162,7 +162,7 @@ pub fn seat_bytes(key: &PublicKey, sources: &[String]) -> Vec<u8> {
     bytes
 }
 
-/// The value of a text, by `parse`, whose error says what would be right.
+/// Parses the value of a text by `parse`, whose error says what would be right.
 fn read<T>(entry: &Entry, parse: impl Fn(&str) -> Result<T, &'static str>) -> Result<T, Wrong> {
     parse(entry.text()?).map_err(|right| entry.wrong(right))
 }
@@ -300,7 +300,7 @@ mod tests {
             assert_eq!((wrong.line, wrong.key.as_str()), (20, "signature"));
             assert!(wrong.text.contains(says), "{wrong}");
         }
-        // Nobody signs without a key.
+        // A seat without a key cannot be signed.
         let text = text.replacen(&hex(key(1).bytes()), "", 1);
         assert!(Roster::parse(&text).unwrap_err().text.contains(other));
     }

@@ -50,7 +50,8 @@ pub struct Part {
     pub observation: Option<Observation>,
     /// A different answer that the same key signed.
     pub equivocated: Option<SignedAnswer>,
-    /// An answer that the same key signed, but that its samples do not give. Any other that the key signs contradicts it.
+    /// An answer that the same key signed, but that does not follow from its samples. Any other answer that the key signs
+    /// contradicts it.
     pub unfit: Option<SignedAnswer>,
 }
 

@@ -1,4 +1,4 @@
-//! The schedule of a feed: when rounds start and end, and when their samples are taken. From it anyone computes every instant.
+//! The schedule of a feed: when rounds start and end, and when their samples are taken. Anyone can compute every instant from it.
 //!
 //! Invariant: rounds of one schedule that passes [`Schedule::check`] never overlap, and each leaves time for its answers.
 
@@ -78,7 +78,7 @@ impl Schedule {
         Some(start_us).filter(|us| self.end_us.is_none_or(|end_us| *us < end_us))
     }
 
-    /// Checks that all fits together. The error says what does not, and what to change.
+    /// Checks that everything fits together. The error says what does not, and what to change.
     pub fn check(&self) -> Result<(), String> {
         let text = duration_text;
         let bounds = |what, us, low, high| {

@@ -35,10 +35,11 @@ pub struct Terms {
     pub sample_rule: Rule,
     /// The fewest distinct exchanges among the prices.
     pub exchanges_min: u16,
-    /// The greatest age of a sample, in microseconds, where the exchange gives a time; `None` for no limit but each exchange's own.
+    /// The greatest age of a sample, in microseconds, where the exchange gives a time; `None` if only each exchange's own limit
+    /// counts.
     pub age_us_max: Option<u64>,
-    /// The greatest difference between the prices used, in millionths of the price; `None` for no limit. Beyond it, the price is
-    /// withheld.
+    /// The greatest difference between the prices used, in millionths of the price; `None` for no limit. If it is exceeded, the
+    /// price is withheld.
     pub spread_ppm_max: Option<u32>,
     /// When rounds start and samples are taken.
     pub schedule: Schedule,

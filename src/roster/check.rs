@@ -1,7 +1,7 @@
 //! Examines a roster, and tells what is in it, in words.
 //!
-//! Invariant: what is called sound here can be used by every collector and aggregator of this version, and each of its seats is
-//! its holder's word, or none is.
+//! Invariant: what is called sound here can be used by every collector and aggregator of this version. Either all of its seats
+//! are signed by their holders, or none is.
 
 use super::text::{instant, percent};
 use super::{key_of, load};
@@ -24,7 +24,7 @@ const COLUMNS: usize = 80;
 /// Columns before the text of a row.
 const MARGIN: usize = 15;
 
-/// A roster, and what its file says beyond it.
+/// A roster, and what its file says besides it.
 pub(super) struct Read {
     pub(super) roster: Roster,
     slots: Vec<Slot>,
@@ -32,7 +32,7 @@ pub(super) struct Read {
 
 struct Slot {
     line: usize,
-    /// Whether it has a signature. Then it is right, or the roster would not have been read.
+    /// Whether it has a signature. If so, the signature is valid: otherwise the roster would not have been read.
     signed: bool,
 }
 

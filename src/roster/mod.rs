@@ -1,9 +1,9 @@
-//! Rosters between people (`rsoracle roster`): drafts, seats that their holders sign, assembling, checking and showing. The
-//! aggregator writes its own roster by `text`, the only file here that it reaches.
+//! Rosters between people (`rsoracle roster`): makes drafts, signs seats, assembles rosters, checks and shows them. The
+//! aggregator uses only `text` of this room, to write its own roster.
 //!
-//! Invariant: whoever assembles a roster cannot change a signed seat; without its holder's key, its signature does not hold any
-//! more. What is written here is only what the proof crate's own parser reads. Secret keys are read to sign a seat, or to find
-//! one's own slot, and never written.
+//! Invariant: whoever assembles a roster cannot change a signed seat: its signature would no longer be valid. What is written
+//! here is only what the proof crate's own parser reads. Secret keys are read to sign a seat or to find the slot of a key, and
+//! are never written.
 //!
 //! Uses: collector, flags, keys, proof, source, system, verify. Used by: aggregator, main.
 

@@ -1,4 +1,4 @@
-//! Signed seats: the file by which a collector's owner takes part in a roster, and rosters that are put together of such files.
+//! Signed seats: the file with which a collector's owner takes part in a roster, and rosters that are assembled from such files.
 //!
 //! Invariant: a seat that is parsed here is signed by its key. Seats go into a roster as they are.
 
@@ -68,7 +68,7 @@ pub(super) fn parse(text: &str) -> Result<SignedSeat, Wrong> {
     })
 }
 
-/// A roster of a draft and seats, each with the name of its file. The error says what does not fit.
+/// Makes a roster of a draft and seats, each with the name of its file. The error says what does not fit.
 pub(super) fn assemble(
     draft: &str,
     seats: &[(String, SignedSeat)],

@@ -17,13 +17,13 @@ use crate::settings::Settings;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
 use rsoracle_proof::roster::Roster;
 
-/// Most files that are read in step, and compared. Of more, one is read after the other.
+/// Most files that are read in step, and compared. If there are more, they are read one after the other.
 const FILES_MAX: usize = 32;
 
 /// Verifies all files; returns the exit code. Long files are shared with processes of this same program.
 pub fn run(config: &Settings) -> Result<u8, Error> {
     if share()? {
-        // Such a process has no verdict.
+        // A process that shares the work has no verdict.
         return Ok(EXIT_FAILURE);
     }
     let roster = config.roster.as_deref().map(read_roster).transpose()?;

@@ -1,4 +1,4 @@
-//! One file of `rsoracle verify`: reads it report by report, and says what was found in it.
+//! Reads one file of `rsoracle verify`, report by report, and says what was found in it.
 
 use crate::error::Error;
 use crate::lines::{Line, Lines};

@@ -17,10 +17,10 @@ Flags:
   --help, --version
 
 '-' is standard input.
-Of several files by different aggregators, the reports of each round are pooled: it says where they differ and why, and the
-price that all answers give. A collector that told them different answers lied. The proof is printed, and the exit code is 1.
-Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older than
---max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.
+If the files are of several aggregators, the reports of each round are pooled: it says where they differ and why, and the
+price that all answers give. A collector that gave them different answers lied. The proof is printed, and the exit code is 1.
+Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 last price
+older than --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.
 ";
 
 /// What the command line asks for.

@@ -1,5 +1,5 @@
-//! Compares the reports of several files, round by round: where they differ and why, which price all their answers give, and who
-//! told them different things.
+//! Compares the reports of several files, round by round: where they differ and why, which price all their answers give, and
+//! which collectors gave them different answers.
 
 use crate::log::{printable, quoted};
 use rsoracle_proof::limits::COLLECTORS_MAX;
@@ -11,7 +11,7 @@ use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most differences, slots and liars that are named.
+/// Most differences, slots and liars that are shown.
 const SHOWN: usize = 10;
 
 /// What was found so far.
@@ -26,7 +26,7 @@ pub struct Comparison<'a> {
     terms: [u8; 32],
     /// How many reports were in one file only, and of other terms than those.
     others: u64,
-    /// The first aggregator, and whether there is another, or a second report of it for one round.
+    /// The first aggregator; and whether there is another aggregator, or a second report of the first one for some round.
     aggregator: Option<PublicKey>,
     several: bool,
     /// How many rounds are in several files, and how many of them differ.
@@ -136,7 +136,7 @@ impl<'a> Comparison<'a> {
         reasons
     }
 
-    /// Whether somebody told several files different answers.
+    /// Whether any collector's answers in several files contradict each other.
     pub fn has_lies(&self) -> bool {
         !self.liars.is_empty()
     }

@@ -1,9 +1,10 @@
 //! Messages of the tether: the socket pair between `rsoracle run` and each of its children. It never leaves the host.
 //!
-//! Up goes the child's public key (32 bytes), once. Down comes the aggregator's public key (32 bytes), once and first, then
-//! any number of terms: the earliest start that they hold for (8 bytes), their length (4 bytes), and themselves at fixed widths.
+//! The child sends its public key (32 bytes) once. `run` first sends the aggregator's public key (32 bytes), once. Then it sends
+//! terms, any number of times: the earliest start that they hold for (8 bytes), their length (4 bytes), and the terms at fixed
+//! widths.
 //!
-//! Invariant: a reader holds one message at most, and none longer than terms can be.
+//! Invariant: a reader holds at most one message, which is no longer than the longest terms.
 
 use rsoracle_proof::bytes::Take;
 use rsoracle_proof::limits::COLLECTORS_MAX;
@@ -49,7 +50,7 @@ pub struct TetherReader {
 }
 
 impl TetherReader {
-    /// How many bytes the present message still lacks; only so many may be added. The error says what is wrong with it.
+    /// How many bytes the present message still lacks. No more may be added. The error says what is wrong with the message.
     pub fn wants(&self) -> Result<usize, &'static str> {
         let whole = match self.bytes.first_chunk::<MESSAGE_HEAD_BYTES>() {
             _ if !self.greeted => 32,

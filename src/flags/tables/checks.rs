@@ -9,11 +9,11 @@ pub static VERIFY: Command = Command {
     job: "verifies reports offline: their form, signatures and prices, and who signed them",
     notes: "A FILE holds what 'run --journal' keeps or a single 'run --json' prints; with --published, what 'run --every … --json' \
             prints. '-' is standard input.\n\
-            Of several files by different aggregators, the reports of each round are pooled: it says where they differ and why, and \
-            the price that all answers give. A collector that told them different answers lied. The proof is printed, and the exit \
-            code is 1.\n\
-            Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 older \
-            than --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 is wrong usage.",
+            If the files are of several aggregators, the reports of each round are pooled: it says where they differ and why, and \
+            the price that all answers give. A collector that gave them different answers lied. The proof is printed, and the \
+            exit code is 1.\n\
+            Exit codes, and which one counts for several files: 1 invalid, 4 a file cannot be read, 3 no report in it yet, 6 last \
+            price older than --max-age, 5 consistent, but signers unknown, 0 valid and signed by the roster's collectors. 2 usage.",
     example: "rsoracle verify journal.jsonl --roster roster.toml --max-age 60s",
     operands: "FILE…",
     groups: &[],
@@ -166,7 +166,7 @@ pub static ROSTER: Command = Command {
             \x20                 print the roster of a draft and of the seats in these files, in this order; a signed seat cannot be changed\n\
             \x20 check FILE      check the roster: its seats' signatures, its schedule, its sources, and what it survives\n\
             \x20 show FILE       show the roster: its digests, its terms in words, its slots as a table\n\
-            Whoever takes part compares the roster digest with the others'.\n\
+            Everybody who takes part should compare the roster digest with the others.\n\
             Exit codes: 0 done or sound, 1 not, 2 usage.",
     example: "rsoracle roster check roster.toml --key slot-4.key",
     operands: "new|seat|assemble|check|show [FILE…]",
@@ -217,7 +217,7 @@ pub static ROSTER: Command = Command {
             "max-spread",
             "PERCENT",
             "",
-            "A price is withheld if the prices that it is made of differ by more than this.",
+            "A price is withheld if the prices used for it differ by more than this.",
         ),
         flag("samples", "N", "10", "Samples per round and collector."),
         flag(
