@@ -12,6 +12,7 @@ use rsoracle::keys::create;
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::utc::utc_us;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::peer::roster;
 use support::*;
@@ -24,6 +25,17 @@ fn stand(post: &Post, ports: Ports, url: &str) -> Enlisted {
     let mut standing = Enlisted { ports, child, line };
     standing.line.until_ready(post.terms.digest());
     standing
+}
+
+/// Starts a collector by hand with this command, and lets it in.
+fn let_in(ports: Ports, post: &Post, command: Command) -> Enlisted {
+    let child = Child {
+        running: start_command(command),
+        tether: None,
+        key: post.key,
+    };
+    let line = greet(accept(&ports.control), &child.key);
+    Enlisted { ports, child, line }
 }
 
 #[test]
@@ -54,13 +66,7 @@ fn of_three_aggregators_a_deaf_one_and_one_that_is_away_cost_the_third_nothing()
     let away = ports_at([nobodys_address(), nobodys_address()]);
     let command = post.command(&[&deaf, &ports, &away], &url);
     drop(away);
-    let child = Child {
-        running: start_command(command),
-        tether: None,
-        key: post.key,
-    };
-    let line = greet(accept(&ports.control), &child.key);
-    let mut standing = Enlisted { ports, child, line };
+    let mut standing = let_in(ports, &post, command);
     let mut unread = greet(accept(&deaf.control), &post.key);
     let mut after_us = wall_us();
     eventually("a whole round while another floods and never reads", || {
@@ -120,14 +126,8 @@ fn an_aggregator_may_be_named_by_its_host_name() {
             },
         )
     }));
-    command.stdin(std::process::Stdio::null());
-    let child = Child {
-        running: start_command(command),
-        tether: None,
-        key: post.key,
-    };
-    let line = greet(accept(&ports.control), &child.key);
-    let mut standing = Enlisted { ports, child, line };
+    command.stdin(Stdio::null());
+    let mut standing = let_in(ports, &post, command);
     standing.answer(&post.terms);
     standing.line.control.half_close();
     standing.welcome_again();
@@ -175,13 +175,7 @@ fn a_clock_that_is_set_back_over_a_restart_makes_it_sign_nothing_twice() {
         let (_exchange, url) = exchange(same);
         let mut command = post.command(&[&ports], &url);
         by_the_clock_of(&mut command, &library, &clock);
-        let child = Child {
-            running: start_command(command),
-            tether: None,
-            key: post.key,
-        };
-        let line = greet(accept(&ports.control), &child.key);
-        let mut standing = Enlisted { ports, child, line };
+        let mut standing = let_in(ports, &post, command);
         let seen = standing.ports.frames.len();
         eventually("some answers", || {
             standing.look();
@@ -202,13 +196,7 @@ fn a_mark_that_cannot_be_written_costs_rounds_and_no_more() {
     let ports = ports();
     let mut command = post.command(&[&ports], &url);
     command.arg("--state").arg(&state);
-    let child = Child {
-        running: start_command(command),
-        tether: None,
-        key: post.key,
-    };
-    let line = greet(accept(&ports.control), &child.key);
-    let mut standing = Enlisted { ports, child, line };
+    let mut standing = let_in(ports, &post, command);
     standing.answer(&post.terms);
     assert!(state.join("slot-3.key.mark").exists());
     assert!(!std::path::Path::new(&post.mark()).exists());

@@ -17,12 +17,14 @@ use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_verify::error::Error;
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// One connection on the data port.
 struct Sender {
     inbox: Inbox<{ DataFrame::BYTES }>,
+    ip: IpAddr,
+    /// When it was accepted, or brought an answer last.
     since: Instant,
     /// The slot whose key its preamble named.
     slot: Option<u16>,
@@ -81,17 +83,18 @@ impl DataChannel {
             stays
         });
         for _ in 0..ACCEPTS_PER_SWEEP {
-            let Ok((tcp, _)) = self.listener.accept() else {
+            let Ok((tcp, from)) = self.listener.accept() else {
                 return stirred;
             };
             stirred = true;
             let Ok(inbox) = Inbox::new(tcp) else { continue };
             if self.senders.len() >= slots.len() + STRANGERS_MAX {
-                displace(&mut self.senders, slots.len());
+                displace(&mut self.senders);
                 count(refused, Reject::Crowded);
             }
             let mut sender = Sender {
                 inbox,
+                ip: from.ip(),
                 since: Instant::now(),
                 slot: None,
                 tried: 0,
@@ -131,21 +134,18 @@ impl DataChannel {
 }
 
 /// Makes room by closing one connection. The largest group loses one: either the connections that have named no slot yet lose
-/// their oldest, or the connections of one slot lose their newest. So a crowd displaces its own connections.
-fn displace(senders: &mut Vec<Sender>, slots: usize) {
-    let mut held = vec![0u32; slots];
-    senders
-        .iter()
-        .filter_map(|sender| sender.slot)
-        .for_each(|slot| held[usize::from(slot)] += 1);
-    let most = held.iter().copied().max().unwrap_or(0);
+/// their oldest, or the connections that name one slot from one address lose their newest. So a crowd displaces its own
+/// connections, also if collectors connect after it.
+fn displace(senders: &mut Vec<Sender>) {
+    let group = |sender: &Sender| Some((sender.slot?, sender.ip));
+    let mut held: BTreeMap<_, usize> = BTreeMap::new();
+    for group in senders.iter().filter_map(group) {
+        *held.entry(group).or_default() += 1;
+    }
+    let most = held.values().copied().max().unwrap_or(0);
     let nameless = |sender: &Sender| sender.slot.is_none();
-    let crowded = |sender: &Sender| {
-        sender
-            .slot
-            .is_some_and(|slot| held[usize::from(slot)] == most)
-    };
-    let nameless_many = senders.iter().filter(|s| nameless(s)).count() >= most as usize;
+    let crowded = |sender: &Sender| group(sender).is_some_and(|group| held[&group] == most);
+    let nameless_many = senders.iter().filter(|s| nameless(s)).count() >= most;
     let at = if nameless_many {
         senders.iter().position(nameless)
     } else {
@@ -199,6 +199,11 @@ impl Sender {
             self.inbox.fill();
         }
         let Some((slot, frame)) = self.slot.zip(self.frame()) else {
+            // No collector uses it any more: the collector's host, or a box between, has forgotten it.
+            let idle = self.since.elapsed() > Duration::from_millis(2 * DATA_IDLE_MS_MAX);
+            if idle && self.inbox.begun().is_none() {
+                return Err(None);
+            }
             let begun = self.inbox.begun().unwrap_or_else(Instant::now);
             return self.waits(FRAME_MS_MAX, begun, Reject::FrameLate);
         };
@@ -216,7 +221,7 @@ impl Sender {
         };
         if done {
             self.inbox.consume(DataFrame::BYTES);
-            self.tried = 0;
+            (self.tried, self.since) = (0, Instant::now());
         }
         Ok(())
     }
@@ -278,6 +283,44 @@ mod tests {
     use rsoracle_proof::record::{Answer, Observation};
     use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
     use rsoracle_proof::terms::tag;
+
+    #[test]
+    fn a_crowd_displaces_its_own_connections_also_if_others_connect_after_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let mut sender = |slot, address: &str| {
+            let to = listener.local_addr().expect("an address");
+            let tcp = std::net::TcpStream::connect(to).expect("it connects");
+            Sender {
+                inbox: Inbox::new(tcp).expect("an inbox"),
+                ip: address.parse().expect("an address"),
+                since: Instant::now(),
+                slot,
+                tried: 0,
+            }
+        };
+        let mut senders = vec![
+            sender(Some(0), "192.0.2.66"),
+            sender(Some(1), "192.0.2.66"),
+            sender(Some(0), "192.0.2.66"),
+            sender(Some(1), "192.0.2.1"),
+            sender(Some(0), "192.0.2.7"),
+        ];
+        displace(&mut senders);
+        let left = senders
+            .iter()
+            .map(|sender| (sender.slot, sender.ip.to_string()));
+        let left: Vec<_> = left.collect();
+        assert_eq!(left.len(), 4);
+        assert_eq!(
+            left[2..],
+            [(Some(1), "192.0.2.1".into()), (Some(0), "192.0.2.7".into())]
+        );
+        // Of those that name nobody, if they are as many, the oldest goes.
+        senders.extend([sender(None, "192.0.2.3")]);
+        displace(&mut senders);
+        assert_eq!(senders.len(), 4);
+        assert!(senders.iter().all(|sender| sender.slot.is_some()));
+    }
 
     #[test]
     fn an_answer_waits_for_the_samples_that_it_was_signed_over() {

@@ -92,9 +92,10 @@ fn ties(
         source: source.name.clone(),
         tether,
         rosters,
-        uplinks: places.map(Uplink::new).collect(),
+        uplinks: places
+            .map(|place| Uplink::new(place, Complaints::new(&config.role())))
+            .collect(),
         complaints: Complaints::new(&config.role()),
-        complaints_of_uplinks: Complaints::new(&config.role()),
     }
 }
 

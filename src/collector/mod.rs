@@ -147,8 +147,6 @@ impl Collector<'_> {
             self.ties.look()?;
             let more = self.keep_link();
             self.ties.connect(None);
-            self.ties.complaints.sum_up();
-            self.ties.complaints_of_uplinks.sum_up();
             let trusted = self.trusts_clock();
             let now_us = wall_us();
             if trusted && self.ties.present.price.is_none() {

@@ -24,13 +24,14 @@ pub(super) struct Ties {
     pub(super) rosters: Rosters,
     pub(super) uplinks: Vec<Uplink>,
     pub(super) complaints: Complaints,
-    /// Complaints about aggregators, apart from the others, so that these are not crowded out.
-    pub(super) complaints_of_uplinks: Complaints,
 }
 
 impl Ties {
     /// Reads and sends what there is. Fails if the parent has ended.
     pub(super) fn look(&mut self) -> Result<(), Error> {
+        self.complaints.sum_up();
+        let uplinks = self.uplinks.iter_mut();
+        uplinks.for_each(|uplink| uplink.complaints.sum_up());
         self.read_tether(Duration::ZERO)?;
         self.sweep();
         Ok(())
@@ -105,7 +106,7 @@ impl Ties {
     fn sweep(&mut self) {
         for uplink in &mut self.uplinks {
             if let Some(text) = uplink.sweep(&self.present) {
-                self.complaints_of_uplinks.add(text);
+                uplink.complaints.add(text);
             }
         }
     }
@@ -115,6 +116,7 @@ impl Ties {
     /// aggregator that the instants could matter to. Where no instant is near, there is time for a slow name server.
     pub(super) fn connect(&mut self, instant_us: Option<u64>) {
         let next_us = instant_us.or_else(|| self.next_start_us());
+        self.uplinks.sort_by_key(Uplink::doubt);
         for index in 0..self.uplinks.len() {
             let none_up = !self.uplinks.iter().any(Uplink::is_up);
             let late = none_up && self.uplinks[index].cut_short > CUT_SHORT_MAX;
@@ -138,8 +140,9 @@ impl Ties {
 
     fn connect_one(&mut self, index: usize, time: Duration) {
         let until = Instant::now() + time;
-        if let Some(text) = self.uplinks[index].connect(until, &self.present) {
-            self.complaints_of_uplinks.add(text);
+        let uplink = &mut self.uplinks[index];
+        if let Some(text) = uplink.connect(until, &self.present) {
+            uplink.complaints.add(text);
         }
     }
 
@@ -188,6 +191,7 @@ impl Ties {
         running.answer = Some(observation.encode());
         self.sweep();
         let least = Duration::from_micros(GAP_US_MIN);
+        self.uplinks.sort_by_key(Uplink::doubt);
         for index in 0..self.uplinks.len() {
             let time = gap(wall_us(), self.next_start_us(), false);
             self.connect_one(index, time.unwrap_or(least));

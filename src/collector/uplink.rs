@@ -5,6 +5,7 @@
 //! Invariant: a connection gets the records of the running round in order, from the first, however late it was opened, and the
 //! answer after them. If it does not take what is sent, at most the rest of one frame is stored.
 
+use super::complaints::Complaints;
 use super::settings::AggregatorPlace;
 use crate::exchange::session::jittered;
 use crate::keys::secret::SecretKey;
@@ -44,18 +45,15 @@ pub(super) struct Running {
     pub(super) answer: Option<[u8; Observation::BYTES]>,
 }
 
+/// The longest wait for one TCP connection.
+const SLICE: Duration = Duration::from_millis(CONNECT_SLICE_MS);
+
 /// Why a control connection was given up.
 enum Loss {
     Ended,
     Silent,
     Refused(Reject),
     Frame(Reject),
-}
-
-impl From<Reject> for Loss {
-    fn from(reason: Reject) -> Loss {
-        Loss::Frame(reason)
-    }
 }
 
 /// The rest of a sentence about the aggregator.
@@ -142,14 +140,14 @@ impl Control {
         let Some(head) = self.inbox.peek() else {
             return Ok(false);
         };
-        let kind = FrameKind::decode(&head)?;
+        let kind = FrameKind::decode(&head).map_err(Loss::Frame)?;
         if self.inbox.bytes().len() < kind.bytes() {
             return Ok(false);
         }
         match kind {
             FrameKind::Challenge if !self.greeted => {
                 let bytes = self.inbox.peek().expect("the frame has come");
-                let nonce = Challenge::decode(&bytes)?.nonce;
+                let nonce = Challenge::decode(&bytes).map_err(Loss::Frame)?.nonce;
                 let mut hello = Hello {
                     key: *present.key.public().bytes(),
                     clock_us: wall_us(),
@@ -162,14 +160,15 @@ impl Control {
             FrameKind::Ping if self.greeted => {
                 let bytes = self.inbox.peek().expect("the frame has come");
                 let pong = Pong {
-                    echo_us: Ping::decode(&bytes)?.clock_us,
+                    echo_us: Ping::decode(&bytes).map_err(Loss::Frame)?.clock_us,
                     clock_us: wall_us(),
                 };
                 self.send(&pong.encode());
             }
             FrameKind::Refusal => {
                 let bytes = self.inbox.peek().expect("the frame has come");
-                return Err(Loss::Refused(Refusal::decode(&bytes)?.reason));
+                let refusal = Refusal::decode(&bytes).map_err(Loss::Frame)?;
+                return Err(Loss::Refused(refusal.reason));
             }
             _ => return Err(Loss::Frame(Reject::Kind)),
         }
@@ -255,11 +254,13 @@ pub(super) struct Uplink {
     tried_us: u64,
     /// Attempts in a row that the next instant cut short.
     pub(super) cut_short: u32,
+    /// Complaints about this aggregator, apart from all others, so that none is crowded out.
+    pub(super) complaints: Complaints,
 }
 
 impl Uplink {
     /// Not connected yet.
-    pub(super) fn new(place: AggregatorPlace) -> Uplink {
+    pub(super) fn new(place: AggregatorPlace, complaints: Complaints) -> Uplink {
         // Without a key of its own, it is this collector's parent, on this host.
         let pause_ms_max = match place.key {
             None => UPLINK_NEAR_MS_MAX,
@@ -278,6 +279,7 @@ impl Uplink {
             data_retry_at: Instant::now(),
             tried_us: 0,
             cut_short: 0,
+            complaints,
         }
     }
 
@@ -289,6 +291,11 @@ impl Uplink {
     /// Whether there is a control connection.
     pub(super) fn is_up(&self) -> bool {
         self.control.is_some()
+    }
+
+    /// How much speaks against trying this aggregator before the others: one that does not answer takes all the time.
+    pub(super) fn doubt(&self) -> (bool, u32) {
+        (!self.is_up(), self.data_failures)
     }
 
     fn name(&self) -> String {
@@ -374,7 +381,7 @@ impl Uplink {
             return Some(format!("{} {}; connecting again", self.name(), Loss::Ended));
         }
         let time = until.saturating_duration_since(Instant::now());
-        let short = time < Duration::from_millis(CONNECT_SLICE_MS / 2);
+        let short = time < SLICE / 2;
         match self.reach(until) {
             Ok(inbox) => {
                 let control = self.control.insert(Control::new(inbox));
@@ -421,12 +428,13 @@ impl Uplink {
     fn connect_data(&mut self, until: Instant, present: &Present) -> Option<String> {
         let running = present.running.as_ref()?;
         let mut ended = None;
+        // Nobody expects an idle one to be open any more.
+        self.data = self.data.take().filter(|data| !data.is_idle());
         if let Some(data) = &mut self.data {
-            match data.stands() {
-                true if !data.is_idle() => return None,
-                true => {}
-                false => ended = self.drop_data(),
+            if data.stands() {
+                return None;
             }
+            ended = self.drop_data();
         }
         let due_us = running.answer.map_or(self.tried_us, |_| running.start_us);
         if Instant::now() < self.data_retry_at && self.tried_us == due_us {
@@ -434,17 +442,13 @@ impl Uplink {
         }
         self.tried_us = due_us;
         self.data_retry_at = again_at(&mut self.data_failures, self.pause_ms_max);
-        let ip = self
-            .place
-            .data_ip
-            .unwrap_or_else(|| self.addresses.next().ip());
+        let ip = self.place.data_ip;
+        let ip = ip.unwrap_or_else(|| self.addresses.next().ip());
         let address = SocketAddr::new(ip, self.place.data_port);
-        let preamble = Preamble {
-            key: *present.key.public().bytes(),
-        };
+        let key = *present.key.public().bytes();
         let opened = open(address, until).and_then(|tcp| {
             let mut inbox = Inbox::new(tcp)?;
-            match inbox.send(&preamble.encode()) {
+            match inbox.send(&Preamble { key }.encode()) {
                 true => Ok(inbox),
                 false => Err(io::ErrorKind::BrokenPipe.into()),
             }
@@ -468,10 +472,7 @@ impl Uplink {
 /// Opens a TCP connection, until `until` at the latest.
 fn open(address: SocketAddr, until: Instant) -> io::Result<TcpStream> {
     let left = until.saturating_duration_since(Instant::now());
-    let left = left.clamp(
-        Duration::from_millis(1),
-        Duration::from_millis(CONNECT_SLICE_MS),
-    );
+    let left = left.clamp(Duration::from_millis(1), SLICE);
     TcpStream::connect_timeout(&address, left).map_err(|error| match waits(&error) {
         true => io::Error::new(error.kind(), format!("no answer within {left:.0?}")),
         false => error,

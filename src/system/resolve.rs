@@ -174,7 +174,7 @@ fn lookup(
         let cause = cause.unwrap_or("the lookup process ended without an answer");
         return Err(failed(cause.to_owned()));
     }
-    let read: Result<Vec<SocketAddr>, _> = said.lines().map(str::parse).collect();
+    let read: Result<Vec<SocketAddr>, _> = said.trim_end().split('\n').map(str::parse).collect();
     read.map_err(|error| {
         failed(format!(
             "the lookup process answered with no address ({error})"
