@@ -313,7 +313,7 @@ fn root_may_give_a_key_to_the_group_of_a_process_and_to_no_one_else() {
     let dir = std::env::temp_dir().join(format!("rsoracle-given-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     let binary = dir.join("rsoracle");
-    fs::copy(rsoracle().get_program(), &binary).unwrap();
+    copy_program(rsoracle().get_program(), &binary);
     let (path, key) = keygen("a.key");
     let given = dir.join("a.key");
     fs::copy(path, &given).unwrap();

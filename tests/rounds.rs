@@ -312,7 +312,7 @@ fn periods_that_leave_no_time_are_refused() {
 #[test]
 fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
     let program = scratch("rsoracle");
-    std::fs::copy(env!("CARGO_BIN_EXE_rsoracle"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_rsoracle"), &program);
     let mut command = std::process::Command::new(&program);
     command.args(["run", "--source", "embedded:BTCUSDT", "--every", "500ms"]);
     command.args(["--samples", "1", "--interval", "500ms", "--json"]);

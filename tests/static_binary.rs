@@ -396,7 +396,7 @@ fn what_cannot_be_built_here_says_what_is_missing() {
     // A copy of the script, beside which nothing was installed.
     let copy = scratch("checkout").join(".ci/static");
     std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
-    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/static"), &copy).unwrap();
+    copy_program(concat!(env!("CARGO_MANIFEST_DIR"), "/.ci/static"), &copy);
     for (target, code, parts) in [
         (
             "x86_64-unknown-linux-gnu",

@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_crowd_displaces_its_own_connections_also_if_others_connect_after_it() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let mut sender = |slot, address: &str| {
+        let sender = |slot, address: &str| {
             let to = listener.local_addr().expect("an address");
             let tcp = std::net::TcpStream::connect(to).expect("it connects");
             Sender {

@@ -491,18 +491,6 @@ fn pause_ms(failures: u32, most_ms: u64) -> u64 {
     (RECONNECT_MS << failures.min(16)).min(most_ms)
 }
 
-/// The time for connecting before the next instant at `next_us`, in microseconds since the Unix epoch; `None` if it is too short
-/// to be of use. It is enough for a slow name server only if it is `long`, and there is that much time.
-pub(super) fn gap(now_us: u64, next_us: Option<u64>, long: bool) -> Option<Duration> {
-    let left_us = next_us.map_or(u64::MAX, |next| next.saturating_sub(now_us + QUIET_US));
-    let long_ms = RESOLVE_MS_MAX + CONNECT_SLICE_MS;
-    let most_ms = match long && left_us >= long_ms * 1_000 {
-        true => long_ms,
-        false => CONNECT_SLICE_MS,
-    };
-    (left_us >= GAP_US_MIN).then(|| Duration::from_micros(left_us.min(most_ms * 1_000)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -511,27 +499,5 @@ mod tests {
     fn pauses_grow_up_to_their_bound() {
         let pauses = [0, 1, 2, 3, 8, 9, 1_000_000].map(|failures| pause_ms(failures, 16_000));
         assert_eq!(pauses, [50, 100, 200, 400, 12_800, 16_000, 16_000]);
-    }
-
-    #[test]
-    fn a_gap_ends_before_the_next_instant_becomes_quiet() {
-        let gap_us = |next_us| gap(1_000_000, next_us, false).map(|gap| gap.as_micros() as u64);
-        assert_eq!(gap_us(None), Some(CONNECT_SLICE_MS * 1_000));
-        assert_eq!(gap_us(Some(u64::MAX)), Some(CONNECT_SLICE_MS * 1_000));
-        let first = 1_000_000 + QUIET_US + GAP_US_MIN;
-        assert_eq!(gap_us(Some(first)), Some(GAP_US_MIN));
-        assert_eq!(gap_us(Some(first - 1)), None);
-        assert_eq!(gap_us(Some(0)), None);
-        let long_ms = RESOLVE_MS_MAX + CONNECT_SLICE_MS;
-        let long_us = 1_000_000 + QUIET_US + long_ms * 1_000;
-        for (next_us, long, ms) in [
-            (None, true, long_ms),
-            (Some(long_us), true, long_ms),
-            (Some(long_us - 1), true, CONNECT_SLICE_MS),
-            (Some(long_us), false, CONNECT_SLICE_MS),
-        ] {
-            let gap = gap(1_000_000, next_us, long);
-            assert_eq!(gap, Some(Duration::from_millis(ms)), "{next_us:?}");
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! Each test uses a part of this module.
 #![allow(dead_code)]
 
-use crate::support::scratch;
+use crate::support::{copy_program, scratch};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -77,7 +77,7 @@ impl Image {
             let to = root.join(to.trim_start_matches('/'));
             std::fs::create_dir_all(to.parent().unwrap()).unwrap();
             match from.as_str() {
-                "rsoracle" => drop(std::fs::copy(binary, to).unwrap()),
+                "rsoracle" => copy_program(binary, to),
                 "ca-certificates.crt" => drop(std::fs::copy(certificates, to).unwrap()),
                 "data" => std::fs::create_dir(to).unwrap(),
                 other => panic!("docs/Dockerfile copies {other}, which the test does not know"),

@@ -70,6 +70,16 @@ pub fn rsoracle() -> Command {
     command
 }
 
+/// Copies a program, by a process of its own. If this process wrote the file, a child that another test starts at that moment
+/// could hold it open for writing, and the system would refuse to run it ("Text file busy").
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let copied = Command::new("cp")
+        .arg(from.as_ref())
+        .arg(to.as_ref())
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp(1) copies");
+}
+
 /// Starts `rsoracle` with these arguments.
 pub fn start(args: &[&str]) -> Running {
     let mut command = rsoracle();
