@@ -12,7 +12,6 @@ use rsoracle::system::now::wall_us;
 use rsoracle::system::{file, resolve, screen, stream};
 use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster};
 use rsoracle_proof::roster::Roster;
-use rsoracle_proof::terms::Terms;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
 use std::process::ExitCode;
@@ -149,14 +148,14 @@ fn run(words: &[String]) -> Result<u8, Failure> {
 
 fn aggregate(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&AGGREGATE, words)?;
-    let terms = terms(given.required("roster")?)?;
-    let settings = cli::run::aggregate(&given, terms)?;
+    let roster = roster_in(given.required("roster")?)?;
+    let settings = cli::run::aggregate(&given, roster)?;
     aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
 }
 
 fn collect(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&COLLECT, words)?;
-    let config = cli::collect::read(&given, terms)?;
+    let config = cli::collect::read(&given, roster_in)?;
     let role = config.role();
     if given.has("check") {
         return show_or_fail(&role, roster::charge(&config));
@@ -165,8 +164,8 @@ fn collect(words: &[String]) -> Result<u8, Failure> {
     done.map_err(|error| Failure::Error(role, error))
 }
 
-/// The terms in a roster file.
-fn terms(path: &str) -> Result<Terms, Usage> {
+/// The roster in a file.
+fn roster_in(path: &str) -> Result<Roster, Usage> {
     let advice = "--roster names a file such as 'rsoracle run --write-roster FILE' writes";
     let attempt = format!("cannot use the roster {path}");
     let roster = read_file(path, &attempt, advice).and_then(|text| {
@@ -174,8 +173,7 @@ fn terms(path: &str) -> Result<Terms, Usage> {
         Roster::parse(&text).map_err(wrong)
     });
     // As with a configuration: wrong usage, which a supervisor should not try again.
-    let roster = roster.map_err(|error| Usage(error.to_string()))?;
-    Ok(roster.terms)
+    roster.map_err(|error| Usage(error.to_string()))
 }
 
 /// The text of a configuration or roster file.

@@ -19,7 +19,7 @@ fn another_roster_is_named(from: &str, to: &str) {
     by_hand.roster = stage.path("other.toml");
     std::fs::write(&by_hand.roster, &other).expect("a roster file");
     let collector = start_command(by_hand.command());
-    let theirs = Roster::parse(&other).expect("a roster").terms.digest();
+    let theirs = Roster::parse(&other).expect("a roster").feeds[0].digest();
     let [theirs, ours] = [theirs, stage.terms.digest()].map(|digest| hex(&digest[..8]));
     let reason = Reject::TermsDiffer;
     let refused =

@@ -80,7 +80,9 @@ fn terms_under_which_it_cannot_sign_are_told_and_nothing_is_signed_under_them() 
             "the number of samples",
         ),
     ] {
-        collector.child.hand(&message(0, &bytes));
+        collector
+            .child
+            .hand(&message(0, std::slice::from_ref(&bytes)));
         let line = collector.child.running.stderr_line(says);
         let begins = "collector 3: cannot sign under the roster that 'rsoracle run' handed down: ";
         assert!(line.starts_with(begins), "{line}");

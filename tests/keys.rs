@@ -86,7 +86,7 @@ fn short_run(args: &[&str]) -> Finished {
 
 /// The keys in a roster, as the JSON has them.
 fn roster_keys(roster: &Roster) -> Vec<String> {
-    let keys = roster.terms.seats.iter().map(|seat| seat.key);
+    let keys = roster.feeds[0].seats.iter().map(|seat| seat.key);
     keys.map(|key| hex(key.expect("a key").bytes())).collect()
 }
 
@@ -441,7 +441,7 @@ fn an_identity_outlives_a_run_and_the_roster_names_it() {
     assert_ne!(rewritten, written);
     let roster = Roster::parse(&written).expect("it is read back");
     assert_eq!(roster_keys(&roster), one.collectors());
-    let terms = &roster.terms;
+    let terms = &roster.feeds[0];
     for (seat, slot) in terms.seats.iter().zip(&one.collectors) {
         assert_eq!(seat.source, slot.source);
     }

@@ -12,6 +12,7 @@ use rsoracle::flags::tables::{COMMANDS, RUN};
 use rsoracle::roster::text;
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::duration::duration_us;
+use rsoracle_proof::terms::Roster;
 use signed::Says::Price;
 use signed::*;
 use std::path::{Path, PathBuf};
@@ -468,7 +469,7 @@ fn the_image_is_well_while_its_price_is_fresh() {
     assert_eq!(health(&image, &folder).code, Some(1));
     std::fs::write(
         folder.join("roster.toml"),
-        text::render(1, None, &oracle.terms),
+        text::render(&Roster::single(1, None, oracle.terms.clone())),
     )
     .unwrap();
     assert_eq!(health(&image, &folder).code, Some(0));
@@ -492,7 +493,7 @@ fn the_example_configuration_publishes_often_enough_for_the_health_check() {
     let run = run::read(&given).unwrap().run;
     // In a calm market a price is published with the first round that ends after the heartbeat.
     let heartbeat_us = run.policy.heartbeat_us.expect("a heartbeat");
-    let schedule = run.terms.schedule;
+    let schedule = run.terms().schedule;
     assert!(schedule.period_us > 0, "rounds without end");
     let oldest_us = heartbeat_us + schedule.period_us + schedule.length_us();
     let (image, document) = (read("Dockerfile"), read("CONSUMING.md"));

@@ -79,7 +79,7 @@ fn file(name: &str, lines: &[String]) -> String {
 
 fn roster_file(oracle: &Oracle) -> String {
     let roster = roster_of(&oracle.terms);
-    let text = text::render(roster.number, roster.previous, &roster.terms);
+    let text = text::render(&roster);
     file("roster.toml", &[text])
 }
 
@@ -493,7 +493,7 @@ fn aggregators_that_stand_still_die_and_hide_answers_cost_no_price() {
     disturb(&journals, &aggregators);
     let text = std::fs::read_to_string(&roster).expect("a file");
     let mut fourth = Oracle {
-        terms: Roster::parse(&text).expect("a roster").terms,
+        terms: Roster::parse(&text).expect("a roster").feeds.remove(0),
         ..aggregator(23)
     };
     // Without a last line that is being written.

@@ -453,7 +453,7 @@ fn a_collector_whose_roster_differs_in_one_byte_is_refused_and_both_digests_are_
     let collector = start(&[&by_hand[..], &["--aggregator", &place]].concat());
     let [theirs, ours] = ["changed.toml", "roster.toml"].map(|name| {
         let roster = Roster::parse(&desk.text(name)).expect("a roster");
-        hex(&roster.terms.digest()[..8])
+        hex(&roster.feeds[0].digest()[..8])
     });
     let line = running.stderr_line(&theirs);
     assert!(line.contains(&ours), "{line}");
@@ -593,13 +593,13 @@ fn the_seat_in_the_protocol_document_is_signed_as_its_table_says() {
     desk.write("0.seat", &documented());
     said(0, &desk.assemble(&["0.seat", "1.seat"]));
     let roster = Roster::parse(&desk.text("roster.toml")).expect("a roster");
-    let key = roster.terms.seats[0].key.expect("a key");
+    let key = roster.feeds[0].seats[0].key.expect("a key");
     let signature = desk.value(0, "signature");
     let fields: [(&str, &[u8]); 4] = [
         ("context", b"rsoracle 2 seat"),
         ("public key", key.bytes()),
         ("sources", &[0, 1]),
-        ("source", roster.terms.seats[0].source.as_bytes()),
+        ("source", roster.feeds[0].seats[0].source.as_bytes()),
     ];
     let document = include_str!("../docs/PROTOCOL.md");
     let (_, table) = document

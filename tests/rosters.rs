@@ -184,7 +184,9 @@ fn a_roster_of_rounds_without_end_holds_over_restarts_and_that_of_one_round_for_
     .concat();
     let written = ["--write-roster", path(&roster)];
     let verify = || run(&["verify", path(&journal), "--roster", path(&roster)]);
-    let terms = || Roster::parse(&std::fs::read_to_string(&roster).unwrap()).map(|it| it.terms);
+    let terms = || {
+        Roster::parse(&std::fs::read_to_string(&roster).unwrap()).map(|mut it| it.feeds.remove(0))
+    };
     let every = ["--every", "1s", "--samples", "1"];
     let rounds = |rounds: &str, more: &[&str]| {
         let args = [&kept[..], &every, &["--rounds", rounds], more].concat();

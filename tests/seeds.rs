@@ -92,19 +92,15 @@ fn reported(seeds: &Seeds) {
     seeds.put("journal", "whole", format!("{journal}\n"));
     seeds.put("journal", "torn", &journal[..journal.len() - 9]);
     seeds.put("journal", "proofs", format!("{}\n", lines[3]));
-    let mut roster = Roster {
-        number: 1,
-        previous: None,
-        terms: story.terms.clone(),
-    };
+    let mut roster = Roster::single(1, None, story.terms.clone());
     let put = |name: &str, roster: &Roster| {
-        let text = text::render(roster.number, roster.previous, &roster.terms);
+        let text = text::render(roster);
         assert_eq!(Roster::parse(&text).as_ref(), Ok(roster), "{text}");
         seeds.put("roster", name, text);
     };
     put("roster", &roster);
     (roster.number, roster.previous) = (2, Some(roster.digest()));
-    let terms = &mut roster.terms;
+    let terms = &mut roster.feeds[0];
     (terms.age_us_max, terms.spread_ppm_max) = (Some(60_000_000), Some(12_345));
     terms.schedule.end_us = Some(terms.schedule.first_start_us + 1);
     put("next", &roster);

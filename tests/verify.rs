@@ -62,11 +62,7 @@ fn file<T: AsRef<str>>(lines: &[T]) -> String {
 
 fn roster_file(roster: &Roster) -> String {
     let path = scratch("roster.toml");
-    fs::write(
-        &path,
-        text::render(roster.number, roster.previous, &roster.terms),
-    )
-    .unwrap();
+    fs::write(&path, text::render(roster)).unwrap();
     text(&path).to_owned()
 }
 
@@ -840,7 +836,7 @@ fn the_roster_that_the_document_shows_is_one() {
     let document = include_str!("../docs/CONSUMING.md");
     let (_, behind) = document.split_once("```toml\n").expect("a roster");
     let (shown, _) = behind.split_once("```\n").expect("its end");
-    let terms = Roster::parse(shown).expect("a roster").terms;
+    let terms = Roster::parse(shown).expect("a roster").feeds.remove(0);
     assert_eq!(terms.seats[0].source, "coinbase:BTC-USD");
     // What the program writes has the same keys and the same sections.
     let key = |line: &str| line.split(" = ").next().unwrap().to_owned();
@@ -848,7 +844,10 @@ fn the_roster_that_the_document_shows_is_one() {
         let said = text.lines().filter(|line| !line.starts_with('#'));
         said.filter(|line| !line.is_empty()).map(key).collect()
     };
-    assert_eq!(keys(&text::render(1, None, &terms)), keys(shown));
+    assert_eq!(
+        keys(&text::render(&Roster::single(1, None, terms.clone()))),
+        keys(shown)
+    );
 }
 
 #[test]
@@ -1171,7 +1170,8 @@ fn whatever_differs_from_the_roster_is_named() {
     let path = file(lines);
     for (change, why) in changes {
         let mut other = roster.clone();
-        change(&mut other.terms);
+        change(&mut other.feeds[0]);
+        let other = roster_of(&other.feeds[0]);
         let done = verify(&[&path, "--roster", &roster_file(&other)]);
         assert_eq!(done.code, Some(1), "{why}: {}{}", done.stdout, done.stderr);
         for line in [
@@ -1195,7 +1195,7 @@ fn whatever_differs_from_the_roster_is_named() {
     let later = Roster {
         number: 7,
         previous: Some(roster.digest()),
-        terms: roster.terms.clone(),
+        ..roster.clone()
     };
     assert_ne!(later.digest(), roster.digest());
     let done = verify(&[&path, "--roster", &roster_file(&later)]);
@@ -1334,7 +1334,7 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
         STALE,
     );
     let mut others = roster_of(&oracle.terms);
-    others.terms.seats[1].key = Some(key(60).public());
+    others.feeds[0].seats[1].key = Some(key(60).public());
     assert_wrong(
         &proofs,
         &["--roster", &roster_file(&others)],

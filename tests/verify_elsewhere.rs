@@ -22,7 +22,7 @@ use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::{
     Keys, ObservationContext, hex, observation_bytes, samples_digest, unhex,
 };
-use rsoracle_proof::terms::Terms;
+use rsoracle_proof::terms::{Roster, Terms};
 use signed::{GRID_US, Oracle, START_US, Says};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -435,7 +435,8 @@ fn a_verifier_in_python_reads_the_same_rosters_as_ours() {
     let (line, oracle) = by_terms(limits, START_US, 0);
     let keep = |terms: &Terms| {
         let path = scratch("roster.toml");
-        std::fs::write(&path, text::render(1, None, terms)).expect("a file for the test");
+        std::fs::write(&path, text::render(&Roster::single(1, None, terms.clone())))
+            .expect("a file for the test");
         path.to_str().expect("a path in UTF-8").to_owned()
     };
     let (file, _) = checked(&python, &line);

@@ -123,7 +123,7 @@ fn closing_ms(after_us: u64) -> f64 {
     let keys: Vec<PublicKey> = (0..5).map(|slot| collector_key(slot).public()).collect();
     let text = roster(&keys, 1, "1s");
     std::fs::write(&file, &text).expect("a roster file");
-    let terms = Roster::parse(&text).expect("a roster").terms;
+    let terms = Roster::parse(&text).expect("a roster").feeds.remove(0);
     let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
     let key = create(&path(&own)).expect("a key file");
     let mut command = rsoracle();

@@ -41,7 +41,7 @@ impl Aggregator<'_> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
-        for warning in words::warnings(&self.config.terms.tolerance()) {
+        for warning in words::warnings(&self.config.terms().tolerance()) {
             self.tell(&warning);
         }
         if self.has_exchange() {
@@ -54,7 +54,7 @@ impl Aggregator<'_> {
             self.exchange = Some(exchange);
         }
         if self.config.children.is_none() {
-            let (key, digest) = (self.key.public(), self.config.terms.digest());
+            let (key, digest) = (self.key.public(), self.config.terms().digest());
             self.tell(&format!(
                 "this aggregator's key is {}; the digest of its terms begins with {}",
                 hex(key.bytes()),
@@ -62,7 +62,7 @@ impl Aggregator<'_> {
             ));
             return Ok(());
         }
-        for slot in 0..self.config.terms.n() {
+        for slot in 0..self.config.terms().n() {
             self.start_collector(slot)?;
             // The first collectors connect already, and the listener's queue is short.
             self.sweep();
@@ -95,7 +95,7 @@ impl Aggregator<'_> {
     fn collector(&self, index: u16) -> Result<Command, Error> {
         let (config, slot) = (self.config, usize::from(index));
         let children = config.children.as_ref().expect("it starts collectors");
-        let source = &config.terms.seats[slot].source;
+        let source = &config.terms().seats[slot].source;
         let mut command = this_program()?;
         command.args(["collect", "--tether", "--slot", &index.to_string()]);
         command.args(["--source", source]);

@@ -101,7 +101,7 @@ impl Aggregator<'_> {
         }
         let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
         let mut line = words.round_line(restarts, &self.absences);
-        let whole = report.outcome.prices == self.config.terms.n();
+        let whole = report.outcome.prices == self.config.terms().n();
         // On a terminal that shows the result too, one line a round is enough, unless something is wrong.
         let shown = self.screen.live() && std::io::stdout().is_terminal();
         match report.decision {
@@ -206,7 +206,7 @@ impl Aggregator<'_> {
     pub(super) fn give_up(&mut self) -> u8 {
         self.drain_log();
         self.screen.freeze();
-        let (n, needed) = (self.config.terms.n(), self.config.terms.quorum());
+        let (n, needed) = (self.config.terms().n(), self.config.terms().quorum());
         let ready = self.slots.iter().filter(|slot| slot.ready()).count();
         let missing = self.slots.iter().filter(|slot| !slot.ready());
         let mut reasons: Vec<&str> = missing.map(view::why_silent).collect();

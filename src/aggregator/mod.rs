@@ -144,7 +144,7 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end. Returns the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
-    if config.children.is_none() && config.terms.schedule.next_start_us(wall_us()).is_none() {
+    if config.children.is_none() && config.terms().schedule.next_start_us(wall_us()).is_none() {
         let cause = "no round starts any more: its end or its only start has passed";
         return Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"));
     }
@@ -172,13 +172,13 @@ impl<'a> Aggregator<'a> {
             .write_roster
             .as_deref()
             .map_or(Ok(()), roster::check)?;
-        let seats = config.terms.seats.iter().zip(&keys);
+        let seats = config.terms().seats.iter().zip(&keys);
         let slots: Vec<Slot> = seats
             .map(|(seat, key)| Slot::new(seat.source.clone(), *key))
             .collect();
         let mut agreed = Agreed::default();
         if config.children.is_none() {
-            agreed.add(config.terms.clone(), 0);
+            agreed.add(config.terms().clone(), 0);
         }
         let children = config.children.as_ref();
         let mut aggregator = Aggregator {
@@ -294,7 +294,7 @@ impl<'a> Aggregator<'a> {
     /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once a quorum is impossible, waits
     /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum.
     fn gather(&mut self) -> bool {
-        let needed = usize::from(self.config.terms.quorum());
+        let needed = usize::from(self.config.terms().quorum());
         let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
         let mut hopeless = false;
         let mut naps = Naps::gathering();
@@ -346,7 +346,7 @@ impl<'a> Aggregator<'a> {
     }
 
     fn tell_start(&mut self, ready: u16, start_us: u64) {
-        let (n, schedule) = (self.config.terms.n(), &self.config.terms.schedule);
+        let (n, schedule) = (self.config.terms().n(), &self.config.terms().schedule);
         let interval = duration_text(schedule.interval_us);
         let start = utc_text(start_us);
         self.tell(&format!(

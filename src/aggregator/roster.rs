@@ -9,7 +9,7 @@ use crate::system::file;
 use crate::system::now::wall_us;
 use crate::wire::tether::terms_message;
 use rsoracle_proof::seal::PublicKey;
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::terms::{Roster, Seat, Terms};
 use rsoracle_verify::error::Error;
 use std::rc::Rc;
 
@@ -26,13 +26,13 @@ pub(super) fn check(path: &str) -> Result<(), Error> {
 
 /// The file of a run's own roster. It is always number 1, and follows no other.
 fn own(terms: &Terms) -> String {
-    text::render(1, None, terms)
+    text::render(&Roster::single(1, None, terms.clone()))
 }
 
 impl Aggregator<'_> {
     /// The terms with the keys known by now.
     pub(super) fn terms(&self) -> Terms {
-        let mut terms = self.config.terms.clone();
+        let mut terms = self.config.terms().clone();
         for (seat, slot) in terms.seats.iter_mut().zip(&self.slots) {
             seat.key = slot.key;
         }
@@ -45,7 +45,7 @@ impl Aggregator<'_> {
         if self.config.single() {
             terms.schedule.first_start_us = from_us;
         }
-        let message = Rc::new(terms_message(from_us, &terms));
+        let message = Rc::new(terms_message(from_us, std::slice::from_ref(&terms)));
         self.agreed.add(terms, from_us);
         let children = self.slots.iter_mut().filter_map(|slot| slot.child.as_mut());
         children.for_each(|child| child.tether.hand(&message));
@@ -53,7 +53,7 @@ impl Aggregator<'_> {
 
     /// The same from the next start on that leaves the lead time, if there is one.
     pub(super) fn hand_down_next(&mut self) {
-        let schedule = &self.config.terms.schedule;
+        let schedule = &self.config.terms().schedule;
         let next_us = schedule.next_start_us(self.soonest_us());
         if let Some(from_us) = next_us.filter(|_| self.config.children.is_some()) {
             self.hand_down(from_us);
@@ -74,7 +74,7 @@ impl Aggregator<'_> {
         let schedule = &held.terms.schedule;
         let from_us = schedule.next_start_us(soonest_us.max(held.from_us));
         if let (Some(from_us), Some(child)) = (from_us, &mut self.slots[index].child) {
-            let message = terms_message(from_us, &held.terms);
+            let message = terms_message(from_us, std::slice::from_ref(&held.terms));
             child.tether.hand(&Rc::new(message));
         }
     }

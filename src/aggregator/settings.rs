@@ -4,14 +4,14 @@ use crate::system::endpoint::Endpoint;
 use crate::system::limits;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::source::is_embedded;
-use rsoracle_proof::terms::Terms;
+use rsoracle_proof::terms::{Roster, Terms};
 use std::net::SocketAddr;
 
 /// The settings of `rsoracle run` and `rsoracle aggregate`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
-    /// The terms of the feed. Those of a run that starts its collectors have no keys yet and, for a single round, no start.
-    pub terms: Terms,
+    /// The feeds and slots. Those of a run that starts its collectors have no keys yet and, for a single round, no start.
+    pub roster: Roster,
     /// What the collectors need that this run starts; `None` if it starts none (`rsoracle aggregate`).
     pub children: Option<Children>,
     /// Address of the control channel; port 0 takes any free port.
@@ -58,14 +58,19 @@ pub struct Children {
 }
 
 impl Run {
+    /// The terms of the feed.
+    pub fn terms(&self) -> &Terms {
+        &self.roster.feeds[0]
+    }
+
     /// Whether there is a single round.
     pub fn single(&self) -> bool {
-        self.terms.schedule.period_us == 0
+        self.terms().schedule.period_us == 0
     }
 
     /// Whether any source has recorded prices, so that everything is marked `embedded`.
     pub fn embedded(&self) -> bool {
-        let mut seats = self.terms.seats.iter();
+        let mut seats = self.terms().seats.iter();
         seats.any(|seat| is_embedded(&seat.source))
     }
 
@@ -81,7 +86,7 @@ impl Run {
 
     /// Lead time: between handing down a roster and the first start that it holds for.
     pub(crate) fn lead_us(&self) -> u64 {
-        let reading_us = u64::from(self.terms.n()) * limits::LEAD_US_PER_COLLECTOR;
+        let reading_us = u64::from(self.terms().n()) * limits::LEAD_US_PER_COLLECTOR;
         reading_us.clamp(limits::LEAD_MS_MIN * 1_000, limits::LEAD_MS_MAX * 1_000)
     }
 }

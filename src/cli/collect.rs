@@ -7,7 +7,7 @@ use crate::source::Source;
 use crate::system::endpoint::{Endpoint, host_and_port};
 use crate::system::limits::{COLLECTORS_MAX, CONTROL_PORT, DATA_PORT};
 use rsoracle_proof::seal::{PublicKey, unhex};
-use rsoracle_proof::terms::Terms;
+use rsoracle_proof::terms::Roster;
 use std::net::Ipv6Addr;
 
 /// Flags that go with `--tether` only.
@@ -15,8 +15,11 @@ const CHILD: [&str; 4] = ["slot", "source", "control", "data"];
 /// Flags that go with `--roster` only.
 const BY_HAND: [&str; 3] = ["aggregator", "state", "check"];
 
-/// Reads the flags of [`crate::flags::tables::COLLECT`]. `terms` reads the roster in a file.
-pub fn read(given: &Given, terms: impl Fn(&str) -> Result<Terms, Usage>) -> Result<Collect, Usage> {
+/// Reads the flags of [`crate::flags::tables::COLLECT`]. `roster` reads the roster in a file.
+pub fn read(
+    given: &Given,
+    roster: impl Fn(&str) -> Result<Roster, Usage>,
+) -> Result<Collect, Usage> {
     let tether = given.has("tether");
     if tether == given.has("roster") {
         return Err(Usage(
@@ -33,7 +36,7 @@ pub fn read(given: &Given, terms: impl Fn(&str) -> Result<Terms, Usage>) -> Resu
     }
     let (charge, aggregators, endpoint) = match tether {
         true => child(given)?,
-        false => by_hand(given, &terms)?,
+        false => by_hand(given, &roster)?,
     };
     Ok(Collect {
         charge,
@@ -53,10 +56,14 @@ type Post = (Charge, Vec<AggregatorPlace>, Option<Endpoint>);
 
 /// What a child of `rsoracle run` is told.
 fn child(given: &Given) -> Result<Post, Usage> {
-    let name = given.required("source")?;
-    let source = Source::parse(name).map_err(|right| given.wrong("source", name, &right))?;
-    let endpoint = endpoint(given, std::slice::from_ref(&source))?;
-    if source.embedded && endpoint.is_none() {
+    given.required("source")?;
+    let read = |name| Source::parse(name).map_err(|right| given.wrong("source", name, &right));
+    let sources: Vec<Source> = given
+        .all("source")
+        .map(read)
+        .collect::<Result<_, Usage>>()?;
+    let endpoint = endpoint(given, &sources)?;
+    if sources.iter().any(|source| source.embedded) && endpoint.is_none() {
         return Err(Usage(
             "an 'embedded:' source needs --endpoint URL, the address of the embedded exchange"
                 .into(),
@@ -71,11 +78,11 @@ fn child(given: &Given) -> Result<Post, Usage> {
         key: None,
     };
     let slot = given.number("slot", 0..=COLLECTORS_MAX - 1)?;
-    Ok((Charge::Tether { slot, source }, vec![place], endpoint))
+    Ok((Charge::Tether { slot, sources }, vec![place], endpoint))
 }
 
 /// What an operator says.
-fn by_hand(given: &Given, terms: &dyn Fn(&str) -> Result<Terms, Usage>) -> Result<Post, Usage> {
+fn by_hand(given: &Given, read: &dyn Fn(&str) -> Result<Roster, Usage>) -> Result<Post, Usage> {
     given.required("key")?;
     given.required("aggregator")?;
     let place = |text: &str| {
@@ -83,10 +90,10 @@ fn by_hand(given: &Given, terms: &dyn Fn(&str) -> Result<Terms, Usage>) -> Resul
         place(text).ok_or_else(|| given.wrong("aggregator", text, right))
     };
     let places = given.all("aggregator").map(place);
-    let roster = path(given, "roster")?.expect("it was given");
+    let file = path(given, "roster")?.expect("it was given");
     let charge = Charge::Roster {
-        terms: terms(&roster)?,
-        path: roster,
+        roster: read(&file)?,
+        path: file,
         state: path(given, "state")?,
     };
     let places = places.collect::<Result<_, Usage>>()?;

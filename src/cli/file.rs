@@ -159,7 +159,7 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
             }
         }
     }
-    let tolerance = configuration.run.terms.tolerance();
+    let tolerance = configuration.run.terms().tolerance();
     let _ = writeln!(text, "\n# The roster {}.", tolerance.text());
     for warning in words::warnings(&tolerance) {
         let _ = writeln!(text, "# Warning: {warning}.");
@@ -177,7 +177,7 @@ fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<St
     match flag.name {
         "sources" => list(&mut watched.sources.iter().map(|source| &*source.name)),
         "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
-        "collectors" => Some(run.terms.n().to_string()),
+        "collectors" => Some(run.terms().n().to_string()),
         name if flag.value.is_empty() => Some(given.has(name).to_string()),
         name if flag.repeats => list(&mut given.all(name)),
         name if is_whole(flag) => {
@@ -301,7 +301,7 @@ mod tests {
         let ages = |configuration: &Configuration| limits(configuration, "--max-age=");
         let by_file = run("", file).unwrap();
         let terms = |configuration: &Configuration| {
-            let terms = &configuration.run.terms;
+            let terms = configuration.run.terms();
             (terms.schedule.samples, terms.n())
         };
         assert_eq!(terms(&by_file), (3, 9));

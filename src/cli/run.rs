@@ -17,7 +17,7 @@ use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::roster::ppm;
 use rsoracle_proof::schedule::Schedule;
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::terms::{Roster, Seat, Terms};
 use rsoracle_proof::tolerance::counted;
 use std::net::{IpAddr, SocketAddr};
 
@@ -123,12 +123,12 @@ fn terms(given: &Given, feed: String, sources: &[Source]) -> Result<Terms, Usage
 }
 
 /// Reads the flags that `run` and `aggregate` share, and checks that all fit together.
-fn settings(given: &Given, terms: Terms, children: Option<Children>) -> Result<Run, Usage> {
+fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result<Run, Usage> {
     let bind: IpAddr = given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
     let mut places = ["control-port", "data-port", "bind"].into_iter();
     let run = Run {
         any_port_will_do: children.is_some() && !places.any(|name| given.has(name)),
-        terms,
+        roster,
         write_roster: match children {
             Some(_) => path(given, "write-roster")?,
             None => None,
@@ -164,7 +164,7 @@ fn check_once(given: &Given, run: &Run) -> Result<(), Usage> {
             ),
         ));
     }
-    run.terms.schedule.check().map_err(|why| {
+    run.terms().schedule.check().map_err(|why| {
         given.contradiction(
             &["every", "samples", "interval"],
             format!("--every, --samples and --interval do not go together: {why}"),
@@ -177,8 +177,8 @@ fn check_once(given: &Given, run: &Run) -> Result<(), Usage> {
         ));
     }
     let (least, exchanges) = (
-        run.terms.exchanges_min,
-        run.terms.tolerance().exchanges.count(),
+        run.terms().exchanges_min,
+        run.terms().tolerance().exchanges.count(),
     );
     if least > exchanges {
         let exchanges = counted(exchanges, "exchange");
@@ -238,13 +238,13 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
         keys: path(given, "collector-keys")?,
     };
     Ok(Configuration {
-        run: settings(given, terms, Some(children))?,
+        run: settings(given, Roster::single(1, None, terms), Some(children))?,
         watched,
         proxy,
     })
 }
 
-/// Reads the flags of [`AGGREGATE`](crate::flags::tables::AGGREGATE). `terms` are those of the roster.
-pub fn aggregate(given: &Given, terms: Terms) -> Result<Run, Usage> {
-    settings(given, terms, None)
+/// Reads the flags of [`AGGREGATE`](crate::flags::tables::AGGREGATE).
+pub fn aggregate(given: &Given, roster: Roster) -> Result<Run, Usage> {
+    settings(given, roster, None)
 }

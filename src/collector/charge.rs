@@ -35,8 +35,13 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
     let public = key.public();
     let mut rosters = Rosters::new(0);
     let (path, terms, state) = match &config.charge {
-        Charge::Roster { path, terms, state } => (path, terms, state.as_deref()),
-        Charge::Tether { slot, source } => {
+        Charge::Roster {
+            path,
+            roster,
+            state,
+        } => (path, &roster.feeds[0], state.as_deref()),
+        Charge::Tether { slot, sources } => {
+            let source = &sources[0];
             let tether = Some(Tether::take(&public)?);
             return Ok(Charged {
                 ties: ties(config, key, *slot, source, rosters, tether),

@@ -98,8 +98,8 @@ pub fn run(config: &Collect) -> Result<(), Error> {
 /// Whether an exchange may be reached by TLS. A collector by hand does not know its source yet.
 fn uses_tls(config: &Collect) -> bool {
     match (&config.charge, &config.endpoint) {
-        (Charge::Tether { source, .. }, endpoint) => {
-            let endpoints = exchange::endpoints(source, endpoint.as_ref());
+        (Charge::Tether { sources, .. }, endpoint) => {
+            let endpoints = exchange::endpoints(&sources[0], endpoint.as_ref());
             endpoints.iter().any(|endpoint| endpoint.tls)
         }
         (Charge::Roster { .. }, endpoint) => endpoint.as_ref().is_none_or(|endpoint| endpoint.tls),

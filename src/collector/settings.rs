@@ -5,7 +5,7 @@ use crate::exchange::proxy::Proxy;
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
 use rsoracle_proof::seal::PublicKey;
-use rsoracle_proof::terms::Terms;
+use rsoracle_proof::terms::Roster;
 use std::net::IpAddr;
 
 /// The settings of `rsoracle collect`.
@@ -38,15 +38,15 @@ pub enum Charge {
     Tether {
         /// Its slot: the index in the roster.
         slot: u16,
-        /// The source whose price is read.
-        source: Source,
+        /// The sources whose prices are read, all of one kind.
+        sources: Vec<Source>,
     },
     /// From a roster file. Its key says which slot, and with it which source.
     Roster {
         /// The file.
         path: String,
-        /// The terms in it.
-        terms: Terms,
+        /// The roster in it.
+        roster: Roster,
         /// The directory of its mark; `None` keeps the mark beside the key.
         state: Option<String>,
     },

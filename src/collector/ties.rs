@@ -84,7 +84,7 @@ impl Ties {
                     })?;
                     self.uplinks.iter_mut().for_each(|uplink| uplink.learn(key));
                 }
-                Handed::Terms { from_us, terms } => self.take_terms(from_us, &terms),
+                Handed::Terms { from_us, feeds } => self.take_terms(from_us, &feeds[0]),
             }
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! Bounds of reports and rosters. A name that counts bytes or time ends with its unit, before `MAX` or `MIN`.
 
-/// Most collectors of one aggregator.
+/// Most collectors of one aggregator; also most slots of all feeds of a roster, each counted for each feed.
 pub const COLLECTORS_MAX: u16 = 4096;
+/// Most feeds of a roster.
+pub const FEEDS_MAX: usize = 64;
 /// Most samples in one round.
 pub const SAMPLES_MAX: u32 = 1000;
 /// Shortest interval from one sample to the next, in microseconds.

@@ -1,4 +1,4 @@
-//! Reads the roster file: the terms of a feed, which everybody has. They say whose signatures count. The roster itself is in
+//! Reads the roster file: the terms of all feeds, which everybody has. They say whose signatures count. The roster itself is in
 //! [`crate::terms`], so that code that only compares rosters need not use this reader.
 //!
 //! Invariant: every roster that [`Roster::parse`] returns is consistent ([`Terms::check`]), no key is weak (so only its holder
@@ -12,7 +12,7 @@ use crate::schedule::Schedule;
 use crate::seal::{PublicKey, unhex};
 use crate::source::{check_feed, check_source};
 pub use crate::terms::Roster;
-use crate::terms::{Seat, Terms};
+use crate::terms::{Place, RosterSlot, Terms};
 use crate::toml::{self, Entry, Section, Wrong};
 use crate::utc::{utc_text, utc_us};
 use alloc::borrow::ToOwned;
@@ -35,22 +35,25 @@ impl Roster {
         let previous = unless_empty(previous, |text| unhex(text).ok_or(right))?;
         let number = top.required("number")?.whole(1..=i64::MAX)?;
         let is_feed = |section: &&Section| feed_of(section).is_some();
-        let Some((feed, slots)) = rest.split_first().filter(|(feed, _)| is_feed(feed)) else {
+        let (feeds, slots) = rest.split_at(rest.iter().take_while(is_feed).count());
+        if feeds.is_empty() {
             let wrong = "the first section must be [feed.\"NAME\"], as in [feed.\"BTC/USD\"]";
             return Err(Wrong::line(rest.first().unwrap_or(top).line, wrong));
-        };
-        if let Some(second) = slots.iter().find(is_feed) {
-            return Err(Wrong::line(second.line, "a second feed; a roster has one"));
         }
-        let terms = terms(feed, seats(slots)?)?;
-        terms
-            .check()
-            .map_err(|sentence| Wrong::line(feed.line, sentence))?;
-        Ok(Roster {
-            number: number as u64,
-            previous,
-            terms,
-        })
+        if let Some(late) = slots.iter().find(is_feed) {
+            let wrong = "a feed behind the slots; all feeds stand before the first slot";
+            return Err(Wrong::line(late.line, wrong));
+        }
+        let terms = feeds.iter().map(terms).collect::<Result<_, _>>()?;
+        let roster = Roster::new(number as u64, previous, terms, seats(slots)?);
+        roster.check().map_err(|(place, why)| {
+            let line = match place {
+                Place::Feed(at) => feeds[at.min(feeds.len() - 1)].line,
+                Place::Slot(at) => slots[at].line,
+            };
+            Wrong::line(line, why)
+        })?;
+        Ok(roster)
     }
 }
 
@@ -61,7 +64,7 @@ fn feed_of(section: &Section) -> Option<&str> {
 }
 
 /// Parses the section of a feed.
-fn terms(section: &Section, seats: Vec<Seat>) -> Result<Terms, Wrong> {
+fn terms(section: &Section) -> Result<Terms, Wrong> {
     section.only(&[
         "rule",
         "sample_rule",
@@ -101,12 +104,12 @@ fn terms(section: &Section, seats: Vec<Seat>) -> Result<Terms, Wrong> {
             first_start_us: read(entry("first_start")?, instant_us)?,
             end_us: unless_empty(entry("end")?, instant_us)?,
         },
-        seats,
+        seats: Vec::new(),
     })
 }
 
 /// Parses the sections of the slots, in their order. There are no other sections.
-fn seats(sections: &[Section]) -> Result<Vec<Seat>, Wrong> {
+fn seats(sections: &[Section]) -> Result<Vec<RosterSlot>, Wrong> {
     let seat = |(slot, section): (usize, &Section)| {
         let name = format!("slot.{slot}");
         if slot >= usize::from(COLLECTORS_MAX) {
@@ -128,16 +131,15 @@ fn seats(sections: &[Section]) -> Result<Vec<Seat>, Wrong> {
 }
 
 /// Parses the section of a seat. A seat without `signature` is fine; one with a wrong signature is refused.
-pub fn parse_seat(section: &Section) -> Result<Seat, Wrong> {
+pub fn parse_seat(section: &Section) -> Result<RosterSlot, Wrong> {
     section.only(&["key", "sources", "signature"])?;
     let sources = section.required("sources")?;
     let toml::Value::List(names) = &sources.value else {
-        return Err(sources.wrong("it takes a list with the source of the feed"));
+        return Err(sources.wrong("it takes a list with a source for each feed, in their order"));
     };
-    let [source] = &names[..] else {
-        return Err(sources.wrong("it takes one source, since there is one feed"));
-    };
-    check_source(source).map_err(|right| sources.wrong(format!("it takes {right}")))?;
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        check_source(name).map_err(|right| sources.wrong(format!("it takes {right}")))?;
+    }
     let key = unless_empty(section.required("key")?, public_key)?;
     if let Some(entry) = section.get("signature") {
         let right = "it takes a signature: 128 lower-case hexadecimal digits";
@@ -147,9 +149,9 @@ pub fn parse_seat(section: &Section) -> Result<Seat, Wrong> {
             return Err(entry.wrong("it is not this key's signature over this key and these sources: one of them was changed, or somebody else signed"));
         }
     }
-    Ok(Seat {
+    Ok(RosterSlot {
         key,
-        source: source.clone(),
+        sources: names.clone(),
     })
 }
 
@@ -239,7 +241,7 @@ mod tests {
     #[test]
     fn a_roster_says_all_terms_and_its_digest_covers_them() {
         let parsed = Roster::parse(&roster(4)).expect("a roster");
-        let terms = &parsed.terms;
+        let terms = &parsed.feeds[0];
         assert_eq!((terms.n(), terms.f(), terms.quorum()), (4, 1, 3));
         assert_eq!(
             (terms.age_us_max, terms.spread_ppm_max),
@@ -267,7 +269,7 @@ mod tests {
         // A source of a kind that this program does not know, and a slot whose collector showed no key.
         let text = roster(4).replace("binance:BTCUSDC", "new-exchange:xbt.usd");
         let text = text.replacen(&hex(key(2).bytes()), "", 1);
-        let odd = Roster::parse(&text).expect("a roster").terms;
+        let odd = Roster::parse(&text).expect("a roster").feeds.remove(0);
         assert_eq!(
             (odd.seats[3].source.as_str(), odd.seats[2].key),
             ("new-exchange:xbt.usd", None)
@@ -350,7 +352,7 @@ mod tests {
                 "line 3",
                 "visible",
             ),
-            ("[slot.3]", "[feed.\"ETH/USD\"]", "line ", "a second feed"),
+            ("[slot.3]", "[feed.\"ETH/USD\"]", "line ", "a feed behind the slots"),
             ("\"trimmed-mean\"", "\"average\"", "key 'rule'", "median"),
             (
                 "\"mean\"\n",

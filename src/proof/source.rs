@@ -30,9 +30,14 @@ fn is_plain(name: &str, bytes_max: usize) -> bool {
     name.len() <= bytes_max && name.bytes().all(plain)
 }
 
+/// The kind of a source: what stands before the colon of its name.
+pub fn kind_of(source: &str) -> &str {
+    source.split_once(':').map_or(source, |(kind, _)| kind)
+}
+
 /// The exchange of a source. `binance-book` and `binance-stream` are both `binance`.
 pub fn exchange_of(source: &str) -> &str {
-    let kind = source.split_once(':').map_or(source, |(kind, _)| kind);
+    let kind = kind_of(source);
     let stripped = kind.strip_suffix("-book").or(kind.strip_suffix("-stream"));
     stripped.unwrap_or(kind)
 }

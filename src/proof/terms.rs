@@ -5,12 +5,12 @@
 
 use crate::aggregate::{self, Rule, faulty_max};
 use crate::bytes::{Put, padded};
-use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, SOURCE_BYTES_MAX};
+use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, FEEDS_MAX, SOURCE_BYTES_MAX};
 use crate::reason::Reject;
 use crate::record::Record;
 use crate::schedule::Schedule;
 use crate::seal::{Digest32, PublicKey};
-use crate::source::{check_feed, check_source, exchange_of};
+use crate::source::{check_feed, check_source, exchange_of, kind_of};
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -47,27 +47,163 @@ pub struct Terms {
     pub seats: Vec<Seat>,
 }
 
-/// A roster: the terms of a feed, and the roster that it replaces.
+/// A collector's place in a roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RosterSlot {
+    /// The collector's key; `None` as in [`Seat`].
+    pub key: Option<PublicKey>,
+    /// What the collector watches for each feed, in the order of the feeds; empty where it does not price the feed.
+    pub sources: Vec<String>,
+}
+
+/// A roster: the terms of all feeds, and the roster that it replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
     /// The roster's number, from 1.
     pub number: u64,
     /// The digest of the roster before it.
     pub previous: Option<[u8; 32]>,
-    /// The terms of its feed.
-    pub terms: Terms,
+    /// The terms of its feeds, at least one, whose seats follow from the slots.
+    pub feeds: Vec<Terms>,
+    /// The collectors' places.
+    pub slots: Vec<RosterSlot>,
 }
 
 impl Roster {
+    /// A roster of these slots. The seats of `feeds` are replaced by those that follow from the slots.
+    pub fn new(
+        number: u64,
+        previous: Option<[u8; 32]>,
+        mut feeds: Vec<Terms>,
+        slots: Vec<RosterSlot>,
+    ) -> Roster {
+        for (at, terms) in feeds.iter_mut().enumerate() {
+            let seat = |slot: &RosterSlot| {
+                let source = slot.sources.get(at).filter(|source| !source.is_empty())?;
+                Some(Seat {
+                    key: slot.key,
+                    source: source.clone(),
+                })
+            };
+            terms.seats = slots.iter().filter_map(seat).collect();
+        }
+        Roster {
+            number,
+            previous,
+            feeds,
+            slots,
+        }
+    }
+
+    /// The roster of one feed.
+    pub fn single(number: u64, previous: Option<[u8; 32]>, terms: Terms) -> Roster {
+        let slot = |seat: &Seat| RosterSlot {
+            key: seat.key,
+            sources: vec![seat.source.clone()],
+        };
+        let slots = terms.seats.iter().map(slot).collect();
+        Roster::new(number, previous, vec![terms], slots)
+    }
+
     /// The digest by which people compare rosters: it covers everything.
     pub fn digest(&self) -> [u8; 32] {
-        Digest32::roster()
+        let mut digest = Digest32::roster()
             .field(&self.number.to_be_bytes())
             .field(&self.previous.unwrap_or([0; 32]))
-            .field(&1u16.to_be_bytes())
-            .field(&self.terms.digest())
-            .done()
+            .field(&(self.feeds.len() as u16).to_be_bytes());
+        for terms in &self.feeds {
+            digest = digest.field(&terms.digest());
+        }
+        digest.done()
     }
+
+    /// The schedule of all its feeds.
+    pub fn schedule(&self) -> &Schedule {
+        &self.feeds[0].schedule
+    }
+
+    /// The terms of the feed of this name.
+    pub fn feed(&self, name: &str) -> Option<&Terms> {
+        self.feeds.iter().find(|terms| terms.feed == name)
+    }
+
+    /// The place of a key.
+    pub fn slot_of(&self, key: &PublicKey) -> Option<u16> {
+        let of = |slot: &RosterSlot| slot.key.as_ref() == Some(key);
+        self.slots.iter().position(of).map(|slot| slot as u16)
+    }
+
+    /// A slot's number in the terms of a feed; `None` if it does not price that feed.
+    pub fn seat_of(&self, feed: usize, slot: usize) -> Option<u16> {
+        let prices = |slot: &RosterSlot| slot.sources.get(feed).is_some_and(|it| !it.is_empty());
+        let before = self.slots[..slot].iter().filter(|it| prices(it)).count();
+        prices(self.slots.get(slot)?).then_some(before as u16)
+    }
+
+    /// Checks that the roster makes sense. The error says what does not, and which feed or slot it is about.
+    pub fn check(&self) -> Result<(), (Place, String)> {
+        let wrong = |place, why: String| Err((place, why));
+        let (feeds, slots) = (self.feeds.len(), self.slots.len());
+        if feeds * slots > usize::from(COLLECTORS_MAX) {
+            let most =
+                format!("{slots} slots of {feeds} feeds are more than {COLLECTORS_MAX} in all");
+            return wrong(Place::Feed(feeds - 1), most);
+        }
+        for (at, terms) in self.feeds.iter().enumerate() {
+            let place = Place::Feed(at);
+            if at >= FEEDS_MAX {
+                return wrong(place, format!("more than {FEEDS_MAX} feeds"));
+            }
+            terms.check().or_else(|why| wrong(place, why))?;
+            if self.feeds[..at]
+                .iter()
+                .any(|other| other.feed == terms.feed)
+            {
+                return wrong(place, "a second feed of this name".into());
+            }
+            if terms.schedule != *self.schedule() {
+                let why = "its schedule (samples, interval, period, first_start, end) is not that of the first feed; feeds of another schedule need a roster of their own";
+                return wrong(place, why.into());
+            }
+        }
+        for (at, slot) in self.slots.iter().enumerate() {
+            let place = Place::Slot(at);
+            if slot.sources.len() != feeds {
+                let found = slot.sources.len();
+                return wrong(
+                    place,
+                    format!(
+                        "it takes a source for each feed, in their order (\"\" for none), so {feeds}, not {found}"
+                    ),
+                );
+            }
+            let mut kinds = slot
+                .sources
+                .iter()
+                .filter(|it| !it.is_empty())
+                .map(|it| kind_of(it));
+            let Some(kind) = kinds.next() else {
+                return wrong(place, "it has no source".into());
+            };
+            if kinds.any(|other| other != kind) {
+                return wrong(place, "its sources are of several kinds; it watches one exchange, over one connection".into());
+            }
+            let same = |other: &RosterSlot| other.key.is_some() && other.key == slot.key;
+            if self.slots[..at].iter().any(same) {
+                return wrong(place, "two slots have the same key".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a flaw of a roster is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The feed of this index.
+    Feed(usize),
+    /// The slot of this index.
+    Slot(usize),
 }
 
 /// The first bytes of a terms digest, which name the terms in frames.

@@ -67,13 +67,13 @@ fn row(about: &str, text: &str) -> String {
 
 /// The two digests.
 pub(super) fn digests(roster: &Roster) -> String {
-    let (whole, terms) = (roster.digest(), roster.terms.digest());
+    let (whole, terms) = (roster.digest(), roster.feeds[0].digest());
     row("roster digest", &hex(&whole)) + &row("terms digest", &hex(&terms))
 }
 
 /// The terms in words.
 fn words(roster: &Roster, now_us: u64) -> String {
-    let terms = &roster.terms;
+    let terms = &roster.feeds[0];
     let (number, feed) = (roster.number, &terms.feed);
     let after = roster.previous.map_or("no other".to_owned(), |it| hex(&it));
     let price = format!(
@@ -143,7 +143,7 @@ pub(super) fn show(read: &Read, now_us: u64) -> String {
     let roster = &read.roster;
     let mut page = digests(roster) + &words(roster, now_us);
     page.push_str("\nslot  source                            key               seat\n");
-    for (slot, (seat, has)) in roster.terms.seats.iter().zip(&read.slots).enumerate() {
+    for (slot, (seat, has)) in roster.feeds[0].seats.iter().zip(&read.slots).enumerate() {
         let key = seat
             .key
             .map_or("none".to_owned(), |key| hex(&key.bytes()[..8]));
@@ -169,7 +169,11 @@ pub(super) fn examine(
         Err(wrong) => return (row("wrong", &wrong.to_string()), not, false),
     };
     let mut wrong = Vec::new();
-    if read.roster.terms.schedule.next_start_us(now_us).is_none() {
+    if read.roster.feeds[0]
+        .schedule
+        .next_start_us(now_us)
+        .is_none()
+    {
         wrong.push("no round is left: its end or its only start has passed".to_owned());
     }
     let unsigned = read.slots.iter().all(|slot| !slot.signed);
@@ -177,9 +181,9 @@ pub(super) fn examine(
     page.push_str(&row("seats", &seats(&read, &mut wrong)));
     page.push_str(&row("sources", &sources(&read, accepted, &mut wrong)));
     if let Some(key) = own {
-        match read.roster.terms.slot_of(key) {
+        match read.roster.feeds[0].slot_of(key) {
             Some(slot) => {
-                let source = &read.roster.terms.seats[usize::from(slot)].source;
+                let source = &read.roster.feeds[0].seats[usize::from(slot)].source;
                 page.push_str(&row("your slot", &format!("{slot}, {source}")));
                 if unsigned {
                     let why = "your seat is not signed: whoever assembled the roster may have changed any seat";
@@ -204,7 +208,12 @@ pub(super) fn examine(
 fn seats(read: &Read, wrong: &mut Vec<String>) -> String {
     let count = read.slots.len();
     let signed = read.slots.iter().filter(|slot| slot.signed).count();
-    for (slot, (seat, has)) in read.roster.terms.seats.iter().zip(&read.slots).enumerate() {
+    for (slot, (seat, has)) in read.roster.feeds[0]
+        .seats
+        .iter()
+        .zip(&read.slots)
+        .enumerate()
+    {
         let place = format!("line {}, slot {slot}", has.line);
         if seat.key.is_none() {
             wrong.push(format!("{place}: it has no key, so nobody can sign in it"));
@@ -223,7 +232,7 @@ fn seats(read: &Read, wrong: &mut Vec<String>) -> String {
 
 /// Whether all sources are the feed's market, in words. For a feed in USD, its stablecoins are accepted and named.
 fn sources(read: &Read, accepted: &BTreeSet<String>, wrong: &mut Vec<String>) -> String {
-    let terms = &read.roster.terms;
+    let terms = &read.roster.feeds[0];
     let mut accepted = accepted.clone();
     if terms.feed.ends_with("/USD") {
         accepted.extend(DOLLARS.map(str::to_owned));
@@ -265,13 +274,13 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
     let key_path = config.key.as_deref().expect("--roster needs --key");
     let (Read { roster, .. }, key) = (load(path)?, key_of(key_path)?);
     let failed = |why| Error::new(format!("cannot sign under the roster {path}"), why);
-    let slot = roster.terms.slot_of(&key).ok_or_else(|| {
+    let slot = roster.feeds[0].slot_of(&key).ok_or_else(|| {
         failed(format!(
             "no slot has the key {} of {key_path}",
             hex(key.bytes())
         ))
     })?;
-    let name = &roster.terms.seats[usize::from(slot)].source;
+    let name = &roster.feeds[0].seats[usize::from(slot)].source;
     let source = Source::parse(name).map_err(|right| {
         failed(format!(
             "slot {slot} has the source {name}; it takes {right}"
@@ -283,10 +292,10 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
         ));
     }
     let mut page = row("key", &hex(key.bytes()));
-    page += &row("slot", &format!("{slot} of {}", roster.terms.n()));
+    page += &row("slot", &format!("{slot} of {}", roster.feeds[0].n()));
     page += &row("source", name);
     page += &digests(&roster);
-    page += &schedule(&roster.terms, wall_us());
+    page += &schedule(&roster.feeds[0], wall_us());
     for place in &config.aggregators {
         let (host, key) = (&place.host, place.key.map(|key| hex(key.bytes())));
         let (control, data) = (place.control_port, place.data_port);

@@ -33,8 +33,10 @@ const ROLE: &str = "roster";
 /// Does what `rsoracle roster` was told. Returns the exit code.
 pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
     let text = match &settings.action {
-        Action::New(roster) => text::render(roster.number, roster.previous, &roster.terms),
-        Action::Seat { key, source } => seat::sign(&key_file::read(key)?, &source.name),
+        Action::New(roster) => text::render(roster),
+        Action::Seat { key, source } => {
+            seat::sign(&key_file::read(key)?, std::slice::from_ref(&source.name))
+        }
         Action::Assemble {
             draft,
             seats,

@@ -6,7 +6,7 @@ use super::text::{render, section};
 use crate::keys::secret::SecretKey;
 use rsoracle_proof::roster::{parse_seat, seat_bytes};
 use rsoracle_proof::seal::hex;
-use rsoracle_proof::terms::{Roster, Seat};
+use rsoracle_proof::terms::{Roster, RosterSlot};
 use rsoracle_proof::toml::{self, Wrong};
 
 /// The beginning of a seat's file.
@@ -18,7 +18,7 @@ const HEAD: &str = "\
 /// A seat with its signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SignedSeat {
-    seat: Seat,
+    seat: RosterSlot,
     /// In hexadecimal.
     signature: String,
 }
@@ -35,12 +35,12 @@ impl SignedSeat {
 }
 
 /// The file of the seat of a key's holder.
-pub(super) fn sign(key: &SecretKey, source: &str) -> String {
+pub(super) fn sign(key: &SecretKey, sources: &[String]) -> String {
     let public = key.public();
-    let signature = hex(&key.sign(&seat_bytes(&public, &[source.to_owned()])));
-    let seat = Seat {
+    let signature = hex(&key.sign(&seat_bytes(&public, sources)));
+    let seat = RosterSlot {
         key: Some(public),
-        source: source.to_owned(),
+        sources: sources.to_vec(),
     };
     HEAD.to_owned() + &SignedSeat { seat, signature }.section("seat")
 }
@@ -95,9 +95,10 @@ pub(super) fn assemble(
     // The draft stands first, so that errors name its lines.
     let parsed = Roster::parse(&format!("{draft}\n{slots}"));
     let mut roster = parsed.map_err(|wrong| wrong.to_string())?;
-    roster.terms.seats.clear();
-    let number = number.unwrap_or(roster.number);
-    let text = render(number, previous.or(roster.previous), &roster.terms) + &slots;
+    roster.slots.clear();
+    roster.number = number.unwrap_or(roster.number);
+    roster.previous = previous.or(roster.previous);
+    let text = render(&roster) + &slots;
     match Roster::parse(&text) {
         Ok(_) => Ok(text),
         Err(wrong) => Err(format!("what comes out is no roster: {}", wrong.text)),
@@ -111,7 +112,10 @@ mod tests {
     const DRAFT: &str = "number = 1\nprevious = \"\"\n[feed.\"BTC/USD\"]\nrule = \"trimmed-mean\"\nsample_rule = \"mean\"\nmin_exchanges = 1\nmax_age = \"\"\nmax_spread = \"\"\nsamples = 10\ninterval = \"1s\"\nperiod = \"10s\"\nfirst_start = \"2026-12-01T00:00:00Z\"\nend = \"\" # none";
 
     fn file(seed: u8) -> String {
-        sign(&SecretKey::from_seed(&mut [seed; 32]), "kraken:BTC/USD")
+        sign(
+            &SecretKey::from_seed(&mut [seed; 32]),
+            &["kraken:BTC/USD".to_owned()],
+        )
     }
 
     fn seat(seed: u8) -> (String, SignedSeat) {
@@ -169,13 +173,13 @@ mod tests {
         let text = assemble(DRAFT, &seats, None, None).expect("a roster");
         let roster = Roster::parse(&text).expect("a roster");
         let expected = seats.iter().map(|(_, signed)| signed.seat.clone());
-        assert_eq!(roster.terms.seats, expected.collect::<Vec<_>>());
+        assert_eq!(roster.slots, expected.collect::<Vec<_>>());
         assert_eq!((roster.number, roster.previous), (1, None));
         assert_eq!(text.matches("\nsignature = ").count(), 3);
         let next = assemble(DRAFT, &seats, Some(2), Some(roster.digest())).expect("a roster");
         let next = Roster::parse(&next).expect("a roster");
         assert_eq!((next.number, next.previous), (2, Some(roster.digest())));
-        assert_eq!(next.terms, roster.terms);
+        assert_eq!(next.feeds[0], roster.feeds[0]);
     }
 
     #[test]

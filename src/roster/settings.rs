@@ -203,10 +203,10 @@ fn draft(given: &Given, feed: &str, now_us: u64) -> Result<Roster, Usage> {
         interval_us: given.duration_us("interval", INTERVAL_US_MIN..=INTERVAL_US_MAX)?,
     };
     schedule.check().map_err(Usage)?;
-    Ok(Roster {
-        number: number(given)?.unwrap_or(1),
-        previous: previous(given)?,
-        terms: Terms {
+    Ok(Roster::single(
+        number(given)?.unwrap_or(1),
+        previous(given)?,
+        Terms {
             feed: feed.to_owned(),
             rule: given.read("rule", "trimmed-mean, median or mean")?,
             sample_rule: sample_rule(given)?,
@@ -218,7 +218,7 @@ fn draft(given: &Given, feed: &str, now_us: u64) -> Result<Roster, Usage> {
             schedule,
             seats: Vec::new(),
         },
-    })
+    ))
 }
 
 #[cfg(test)]
@@ -237,7 +237,7 @@ mod tests {
         else {
             panic!("a draft");
         };
-        let terms = &roster.terms;
+        let terms = &roster.feeds[0];
         assert_eq!((roster.number, roster.previous), (1, None));
         assert_eq!(
             (terms.rule.name(), terms.sample_rule.name()),
@@ -260,9 +260,10 @@ mod tests {
         let line = "new ETH/EUR --rule median --sample-rule median --min-exchanges 3 --max-age 60s --max-spread 2% --samples 3 \
                     --interval 20ms --every 100ms --first-start 2026-12-01T00:00:00Z --end 2027-01-01T00:00:00.5Z --number 7 --out x";
         let settings = settings(line).expect("sense");
-        let Action::New(Roster { number, terms, .. }) = settings.action else {
+        let Action::New(Roster { number, feeds, .. }) = settings.action else {
             panic!("a draft");
         };
+        let terms = &feeds[0];
         assert_eq!((number, settings.out.as_deref()), (7, Some("x")));
         assert_eq!((terms.feed.as_str(), terms.exchanges_min), ("ETH/EUR", 3));
         assert_eq!(

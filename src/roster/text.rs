@@ -3,14 +3,21 @@
 //! Invariant: what is written parses as what was written. It contains public keys only.
 
 use rsoracle_proof::duration::duration_text;
-use rsoracle_proof::limits::{COLLECTORS_MAX, TOML_BYTES_MAX};
+use rsoracle_proof::limits::{COLLECTORS_MAX, FEEDS_MAX, SOURCE_BYTES_MAX, TOML_BYTES_MAX};
 use rsoracle_proof::seal::hex;
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::utc::utc_text;
 
-/// Most bytes that one slot without a signature takes in the file.
-const SEAT_BYTES_MAX: usize = 160;
-const _: () = assert!(COLLECTORS_MAX as usize * SEAT_BYTES_MAX + 4096 <= TOML_BYTES_MAX);
+/// Most bytes that one slot without a signature and without sources takes in the file.
+const SLOT_BYTES_MAX: usize = 128;
+/// Most bytes that a slot's source for one feed takes.
+const NAME_BYTES_MAX: usize = SOURCE_BYTES_MAX + 4;
+/// Most bytes that the section of a feed takes.
+const FEED_SECTION_BYTES_MAX: usize = 1024;
+const _: () = {
+    let slots = COLLECTORS_MAX as usize * (SLOT_BYTES_MAX + NAME_BYTES_MAX);
+    assert!(slots + FEEDS_MAX * FEED_SECTION_BYTES_MAX + 4096 <= TOML_BYTES_MAX);
+};
 
 /// The beginning of the file.
 const HEAD: &str = "\
@@ -19,9 +26,22 @@ const HEAD: &str = "\
 ";
 
 /// A roster as a file, with comments, which `Roster::parse` reads as the same roster. Its seats are not signed.
-pub fn render(number: u64, previous: Option<[u8; 32]>, terms: &Terms) -> String {
+pub fn render(roster: &Roster) -> String {
+    let previous = roster.previous.map_or(String::new(), |digest| hex(&digest));
+    let number = roster.number;
+    let mut text = format!("{HEAD}number = {number}\nprevious = \"{previous}\"\n");
+    for terms in &roster.feeds {
+        text.push_str(&feed(terms));
+    }
+    for (at, slot) in roster.slots.iter().enumerate() {
+        text.push_str(&section(&format!("slot.{at}"), slot));
+    }
+    text
+}
+
+/// The section of a feed.
+fn feed(terms: &Terms) -> String {
     let schedule = &terms.schedule;
-    let previous = previous.map_or(String::new(), |digest| hex(&digest));
     let (feed, rule, sample_rule) = (&terms.feed, terms.rule.name(), terms.sample_rule.name());
     let (min_exchanges, samples) = (terms.exchanges_min, schedule.samples);
     let max_age = terms.age_us_max.map_or(String::new(), duration_text);
@@ -33,10 +53,8 @@ pub fn render(number: u64, previous: Option<[u8; 32]>, terms: &Terms) -> String 
     let first_start = instant(schedule.first_start_us);
     let end = schedule.end_us.map_or(String::new(), instant);
     // No name needs an escape: that is what the parser checks of them.
-    let mut text = format!(
-        "{HEAD}number = {number}
-previous = \"{previous}\"
-
+    format!(
+        "
 [feed.\"{feed}\"]
 rule = \"{rule}\" # of the collectors' prices: trimmed-mean, median or mean
 sample_rule = \"{sample_rule}\" # of a collector's samples: mean or median
@@ -49,18 +67,14 @@ period = \"{period}\" # from one round's start to the next; \"0s\": a single rou
 first_start = \"{first_start}\"
 end = \"{end}\" # no round starts at that time or later; \"\": no end
 "
-    );
-    for (slot, seat) in terms.seats.iter().enumerate() {
-        text.push_str(&section(&format!("slot.{slot}"), seat));
-    }
-    text
+    )
 }
 
-/// The section of a seat, which `parse_seat` reads as the same seat.
-pub(crate) fn section(name: &str, seat: &Seat) -> String {
-    let key = seat.key.map_or(String::new(), |key| hex(key.bytes()));
-    let source = &seat.source;
-    format!("\n[{name}]\nkey = \"{key}\"\nsources = [\"{source}\"]\n")
+/// The section of a slot, which `parse_seat` reads as the same slot.
+pub(crate) fn section(name: &str, slot: &RosterSlot) -> String {
+    let key = slot.key.map_or(String::new(), |key| hex(key.bytes()));
+    let sources = slot.sources.join("\", \"");
+    format!("\n[{name}]\nkey = \"{key}\"\nsources = [\"{sources}\"]\n")
 }
 
 /// An instant as a roster has it, to the microsecond.
@@ -82,46 +96,42 @@ mod tests {
     use super::*;
     use crate::keys::secret::SecretKey;
     use rsoracle_proof::aggregate::Rule;
-    use rsoracle_proof::roster::Roster;
     use rsoracle_proof::schedule::Schedule;
 
-    fn roster(n: u8) -> Roster {
-        let seat = |seed| Seat {
-            key: Some(SecretKey::from_seed(&mut [seed; 32]).public()),
-            source: "binance:BTCUSDC".into(),
-        };
-        Roster {
-            number: 1,
-            previous: None,
-            terms: Terms {
-                feed: "BTC/USD".into(),
-                rule: Rule::TrimmedMean,
-                sample_rule: Rule::Mean,
-                exchanges_min: 1,
-                age_us_max: None,
-                spread_ppm_max: None,
-                schedule: Schedule {
-                    first_start_us: 0,
-                    period_us: 10_000_000,
-                    end_us: None,
-                    samples: 10,
-                    interval_us: 1_000_000,
-                },
-                seats: (0..n).map(seat).collect(),
+    fn terms(feed: &str) -> Terms {
+        Terms {
+            feed: feed.into(),
+            rule: Rule::TrimmedMean,
+            sample_rule: Rule::Mean,
+            exchanges_min: 1,
+            age_us_max: None,
+            spread_ppm_max: None,
+            schedule: Schedule {
+                first_start_us: 0,
+                period_us: 10_000_000,
+                end_us: None,
+                samples: 10,
+                interval_us: 1_000_000,
             },
+            seats: Vec::new(),
         }
     }
 
-    fn rendered(roster: &Roster) -> String {
-        render(roster.number, roster.previous, &roster.terms)
+    fn slot(seed: u8, sources: &[&str]) -> RosterSlot {
+        RosterSlot {
+            key: Some(SecretKey::from_seed(&mut [seed; 32]).public()),
+            sources: sources.iter().map(|source| (*source).into()).collect(),
+        }
+    }
+
+    fn roster(n: u8) -> Roster {
+        let slots = (0..n).map(|seed| slot(seed, &["binance:BTCUSDC"]));
+        Roster::new(1, None, vec![terms("BTC/USD")], slots.collect())
     }
 
     #[test]
     fn a_roster_round_trips() {
-        let mut odd = roster(5);
-        odd.number = 7;
-        odd.previous = Some([7; 32]);
-        odd.terms = Terms {
+        let odd_terms = Terms {
             feed: "a'b#[]=c".into(),
             rule: Rule::Mean,
             sample_rule: Rule::Median,
@@ -134,27 +144,40 @@ mod tests {
                 samples: 3,
                 interval_us: 20_000,
             },
-            ..odd.terms
+            ..terms("")
         };
-        odd.terms.seats[3].key = None;
+        let mut slots = roster(5).slots;
+        slots[3].key = None;
+        let odd = Roster::new(7, Some([7; 32]), vec![odd_terms], slots);
         for ppm in [1, 10_000, 1_000_000, 999_999] {
             let mut spread = odd.clone();
-            spread.terms.spread_ppm_max = Some(ppm);
-            assert_eq!(Roster::parse(&rendered(&spread)).as_ref(), Ok(&spread));
+            spread.feeds[0].spread_ppm_max = Some(ppm);
+            assert_eq!(Roster::parse(&render(&spread)).as_ref(), Ok(&spread));
         }
-        for roster in [roster(1), roster(5), roster(100), odd] {
-            let text = rendered(&roster);
+        let feeds = ["BTC/USD", "ETH/USD", "SOL/USD"].map(terms);
+        let slots = vec![
+            slot(1, &["kraken:BTC/USD", "", "kraken:SOL/USD"]),
+            slot(2, &["okx:BTC-USDT", "okx:ETH-USDT", ""]),
+            slot(3, &["", "coinbase:ETH-USD", "coinbase:SOL-USD"]),
+        ];
+        let several = Roster::new(1, None, feeds.into(), slots);
+        for roster in [roster(1), roster(5), roster(100), odd, several] {
+            let text = render(&roster);
             assert_eq!(Roster::parse(&text).as_ref(), Ok(&roster), "{text}");
-            assert_eq!(rendered(&Roster::parse(&text).unwrap()), text);
+            assert_eq!(render(&Roster::parse(&text).unwrap()), text);
         }
     }
 
     #[test]
     fn the_largest_roster_is_within_the_bound_of_the_parser() {
-        let mut largest = roster(1);
-        largest.terms.seats[0].source = format!("binance:{}", "X".repeat(24));
-        let text = rendered(&largest);
-        let seat = text.len() - text.find("\n[slot.0]").unwrap() + "4095".len();
-        assert!(seat <= SEAT_BYTES_MAX && text.len() - seat < 4096, "{seat}");
+        let longest = format!("binance:{}", "X".repeat(24));
+        let largest = Roster::new(1, None, vec![terms("BTC/USD")], vec![slot(1, &[&longest])]);
+        let text = render(&largest);
+        let slot_bytes = text.len() - text.find("\n[slot.0]").unwrap() + "4095".len();
+        assert!(
+            slot_bytes <= SLOT_BYTES_MAX + NAME_BYTES_MAX,
+            "{slot_bytes}"
+        );
+        assert!(feed(&terms("0123456789abcdef")).len() + 64 <= FEED_SECTION_BYTES_MAX);
     }
 }

@@ -1,30 +1,33 @@
 //! Messages of the tether: the socket pair between `rsoracle run` and each of its children. It never leaves the host.
 //!
 //! The child sends its public key (32 bytes) once. `run` first sends the aggregator's public key (32 bytes), once. Then it sends
-//! terms, any number of times: the earliest start that they hold for (8 bytes), their length (4 bytes), and the terms at fixed
-//! widths.
+//! terms, any number of times: the earliest start that they hold for (8 bytes), the length of all that follows (4 bytes), and for
+//! each feed the length of its terms (4 bytes) and the terms at fixed widths.
 //!
-//! Invariant: a reader holds at most one message, which is no longer than the longest terms.
+//! Invariant: a reader holds at most one message, which is no longer than the terms of the largest roster.
 
 use rsoracle_proof::bytes::Take;
-use rsoracle_proof::limits::COLLECTORS_MAX;
+use rsoracle_proof::limits::{COLLECTORS_MAX, FEEDS_MAX};
 use rsoracle_proof::terms::{HEAD_BYTES, SEAT_BYTES, Terms};
 
 /// Bytes before the terms in a message.
 const MESSAGE_HEAD_BYTES: usize = 8 + 4;
-/// Bytes of the longest terms.
-const TERMS_BYTES_MAX: usize = HEAD_BYTES + COLLECTORS_MAX as usize * SEAT_BYTES;
+/// Bytes of the terms of the largest roster.
+const TERMS_BYTES_MAX: usize = FEEDS_MAX * (4 + HEAD_BYTES) + COLLECTORS_MAX as usize * SEAT_BYTES;
 
-/// Terms as a message.
-pub fn terms_message(from_us: u64, terms: &Terms) -> Vec<u8> {
-    message(from_us, &terms.encode())
+/// The terms of feeds as a message.
+pub fn terms_message(from_us: u64, feeds: &[Terms]) -> Vec<u8> {
+    let feeds: Vec<Vec<u8>> = feeds.iter().map(Terms::encode).collect();
+    message(from_us, &feeds)
 }
 
 /// Any bytes as such a message.
-pub fn message(from_us: u64, terms: &[u8]) -> Vec<u8> {
+pub fn message(from_us: u64, feeds: &[Vec<u8>]) -> Vec<u8> {
+    let sized = |feed: &Vec<u8>| [&(feed.len() as u32).to_be_bytes(), feed.as_slice()].concat();
+    let feeds: Vec<u8> = feeds.iter().flat_map(sized).collect();
     let mut bytes = from_us.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&(terms.len() as u32).to_be_bytes());
-    bytes.extend_from_slice(terms);
+    bytes.extend_from_slice(&(feeds.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(&feeds);
     bytes
 }
 
@@ -37,8 +40,8 @@ pub enum Handed {
     Terms {
         /// They hold for starts from then on, microseconds since the Unix epoch.
         from_us: u64,
-        /// The terms at fixed widths.
-        terms: Vec<u8>,
+        /// The terms of each feed, at fixed widths.
+        feeds: Vec<Vec<u8>>,
     },
 }
 
@@ -80,9 +83,21 @@ impl TetherReader {
             return Ok(Some(Handed::Aggregator(take.array())));
         }
         let from_us = take.u64();
-        let terms = bytes[MESSAGE_HEAD_BYTES..].to_vec();
-        Ok(Some(Handed::Terms { from_us, terms }))
+        let feeds = split(&bytes[MESSAGE_HEAD_BYTES..]).ok_or("its terms are cut")?;
+        Ok(Some(Handed::Terms { from_us, feeds }))
     }
+}
+
+/// The terms of each feed.
+fn split(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut feeds = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (feed, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        feeds.push(feed.to_vec());
+        bytes = rest;
+    }
+    Some(feeds)
 }
 
 #[cfg(test)]
@@ -103,17 +118,18 @@ mod tests {
     #[test]
     fn messages_come_out_as_they_went_in_however_they_are_cut() {
         let mut bytes = vec![7; 32];
-        bytes.extend(message(5, b"some terms"));
-        bytes.extend(message(u64::MAX, b""));
-        bytes.extend(message(9, b"cut")[..14].iter());
-        let terms = |from_us, terms: &[u8]| Handed::Terms {
+        let [some, more, none] = [&b"some terms"[..], b"more", b""].map(<[u8]>::to_vec);
+        bytes.extend(message(5, &[some.clone(), more.clone()]));
+        bytes.extend(message(u64::MAX, std::slice::from_ref(&none)));
+        bytes.extend(message(9, std::slice::from_ref(&more))[..14].iter());
+        let terms = |from_us, feeds: &[Vec<u8>]| Handed::Terms {
             from_us,
-            terms: terms.to_owned(),
+            feeds: feeds.to_vec(),
         };
         let handed = [
             Handed::Aggregator([7; 32]),
-            terms(5, b"some terms"),
-            terms(u64::MAX, b""),
+            terms(5, &[some, more]),
+            terms(u64::MAX, &[none]),
         ];
         for piece in 1..=bytes.len() {
             assert_eq!(read(&bytes, piece).as_deref(), Ok(&handed[..]), "{piece}");

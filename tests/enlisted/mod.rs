@@ -144,7 +144,7 @@ pub fn roster_text(key: &PublicKey, samples: u32, interval: &str, period: &str) 
 /// The terms of that roster.
 pub fn charter(key: &PublicKey, samples: u32, interval: &str, period: &str) -> Terms {
     let text = roster_text(key, samples, interval, period);
-    Roster::parse(&text).expect("a roster").terms
+    Roster::parse(&text).expect("a roster").feeds.remove(0)
 }
 
 /// The same terms for one round only, which begins then.
@@ -217,7 +217,7 @@ impl Child {
 
     /// Hands it terms that hold for starts from `from_us` on.
     pub fn hand_terms(&mut self, from_us: u64, terms: &Terms) {
-        self.hand(&terms_message(from_us, terms));
+        self.hand(&terms_message(from_us, std::slice::from_ref(terms)));
     }
 
     /// Ends its tether. It must end because of that, well.

@@ -160,7 +160,7 @@ impl Five {
             .collect();
         let text = roster(&keys, 1, "1s");
         std::fs::write(place("roster.toml"), &text).expect("a file");
-        let schedule = Roster::parse(&text).expect("a roster").terms.schedule;
+        let schedule = Roster::parse(&text).expect("a roster").feeds[0].schedule;
         assert_eq!(schedule.period_us, PERIOD_S * 1_000_000);
         let hosts: Vec<Host> = (0..HOSTS).map(Host::new).collect();
         let aggregators = [0, 1].map(|number| {

@@ -222,9 +222,5 @@ pub fn signed(
 
 /// A first roster, with exactly these terms.
 pub fn roster_of(terms: &Terms) -> Roster {
-    Roster {
-        number: 1,
-        previous: None,
-        terms: terms.clone(),
-    }
+    Roster::single(1, None, terms.clone())
 }

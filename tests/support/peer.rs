@@ -205,7 +205,7 @@ pub fn stage_watching(
     // The real collectors are usually ready by then.
     let first_us = (wall_us() + 2_500_000).next_multiple_of(1_000);
     let text = roster_from(&keys, samples, interval, first_us);
-    let terms = Roster::parse(&text).expect("a roster").terms;
+    let terms = Roster::parse(&text).expect("a roster").feeds.remove(0);
     std::fs::write(dir.join("roster.toml"), &text).expect("a roster file");
     let aggregate = [
         "aggregate",

@@ -396,11 +396,7 @@ impl Story {
 
     /// The roster with these terms alone.
     pub fn roster(&self) -> Roster {
-        Roster {
-            number: 1,
-            previous: None,
-            terms: self.terms.clone(),
-        }
+        Roster::single(1, None, self.terms.clone())
     }
 
     fn roster_fields(&self) -> Vec<(&'static str, Vec<u8>)> {

@@ -125,7 +125,7 @@ impl Verifier {
             );
         }
         if let Some(roster) = &self.roster {
-            flaws.extend(against(&report.round, &roster.terms));
+            flaws.extend(against(&report.round, roster));
         }
         let stands_alone = flaws.is_empty();
         flaws.extend(self.chain.report(&report));
@@ -146,7 +146,7 @@ impl Verifier {
         if proof.line() != text {
             flaws.push("it is not in canonical form".to_owned());
         }
-        let known = |roster: &Roster| roster.terms.slot_of(&proof.key).is_some();
+        let known = |roster: &Roster| roster.slot_of(&proof.key).is_some();
         if self.roster.as_ref().is_some_and(|roster| !known(roster)) {
             flaws.push("its key is not in the roster".to_owned());
         }
@@ -189,11 +189,14 @@ impl Verifier {
 }
 
 /// Every difference between a report's terms and those of the roster.
-fn against(round: &Round, trusted: &Terms) -> Vec<String> {
+fn against(round: &Round, roster: &Roster) -> Vec<String> {
+    let found = &round.terms;
+    let Some(trusted) = roster.feed(&found.feed) else {
+        return vec![format!("the roster has no feed {}", found.feed)];
+    };
     if round.digest == trusted.digest() {
         return Vec::new();
     }
-    let found = &round.terms;
     let mut flaws = Vec::new();
     let number = |us: Option<u64>| us.map_or("none".to_owned(), |us| us.to_string());
     let values = |terms: &Terms| {

@@ -17,7 +17,7 @@ const START_US: u64 = 1_800_000_000_000_000;
 /// The terms of the roster that a command line names, whatever its name.
 static TERMS: LazyLock<Terms> = LazyLock::new(|| {
     let text = include_str!("../../../src/proof/example.toml");
-    Roster::parse(text).expect("a roster").terms
+    Roster::parse(text).expect("a roster").feeds[0]
 });
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -53,8 +53,8 @@ fn handed(bytes: &[u8]) {
         match reader.add(now) {
             Ok(None) => continue,
             Ok(Some(Handed::Aggregator(key))) => again.extend(key),
-            Ok(Some(Handed::Terms { from_us, terms })) => {
-                again.extend(message(from_us, &terms));
+            Ok(Some(Handed::Terms { from_us, feeds })) => {
+                again.extend(message(from_us, &feeds));
             }
             Err(wrong) => return assert!(!wrong.is_empty()),
         }

@@ -11,12 +11,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     match Roster::parse(text) {
         Ok(roster) => {
-            let page = render(roster.number, roster.previous, &roster.terms);
+            let page = render(roster.number, roster.previous, &roster.feeds[0]);
             assert_eq!(Roster::parse(&page).as_ref(), Ok(&roster), "{page}");
-            assert_eq!(roster.terms.check(), Ok(()));
-            let (n, f, quorum) = (roster.terms.n(), roster.terms.f(), roster.terms.quorum());
+            assert_eq!(roster.feeds[0].check(), Ok(()));
+            let (n, f, quorum) = (roster.feeds[0].n(), roster.feeds[0].f(), roster.feeds[0].quorum());
             assert!(quorum > 2 * f && quorum <= n);
-            rounds(&roster.terms.schedule);
+            rounds(&roster.feeds[0].schedule);
         }
         Err(wrong) => assert!(!wrong.to_string().is_empty()),
     }
