@@ -45,7 +45,7 @@ impl Roster {
             return Err(Wrong::line(late.line, wrong));
         }
         let terms = feeds.iter().map(terms).collect::<Result<_, _>>()?;
-        let roster = Roster::new(number as u64, previous, terms, seats(slots)?);
+        let roster = Roster::new(number as u64, previous, terms, seats(slots, feeds.len())?);
         roster.check().map_err(|(place, why)| {
             let line = match place {
                 Place::Feed(at) => feeds[at.min(feeds.len() - 1)].line,
@@ -108,8 +108,8 @@ fn terms(section: &Section) -> Result<Terms, Wrong> {
     })
 }
 
-/// Parses the sections of the slots, in their order. There are no other sections.
-fn seats(sections: &[Section]) -> Result<Vec<RosterSlot>, Wrong> {
+/// Parses the sections of the slots, in their order, each of which has a source for every feed. There are no other sections.
+fn seats(sections: &[Section], feeds: usize) -> Result<Vec<RosterSlot>, Wrong> {
     let seat = |(slot, section): (usize, &Section)| {
         let name = format!("slot.{slot}");
         if slot >= usize::from(COLLECTORS_MAX) {
@@ -125,7 +125,15 @@ fn seats(sections: &[Section]) -> Result<Vec<RosterSlot>, Wrong> {
                 ),
             ));
         }
-        parse_seat(section)
+        let seat = parse_seat(section)?;
+        if seat.sources.len() == feeds {
+            return Ok(seat);
+        }
+        let found = seat.sources.len();
+        let wrong = format!(
+            "it takes a source for each feed, in their order (\"\" for none): {feeds}, not {found}"
+        );
+        Err(section.required("sources")?.wrong(wrong))
     };
     sections.iter().enumerate().map(seat).collect()
 }
@@ -352,7 +360,12 @@ mod tests {
                 "line 3",
                 "visible",
             ),
-            ("[slot.3]", "[feed.\"ETH/USD\"]", "line ", "a feed behind the slots"),
+            (
+                "[slot.3]",
+                "[feed.\"ETH/USD\"]",
+                "line ",
+                "a feed behind the slots",
+            ),
             ("\"trimmed-mean\"", "\"average\"", "key 'rule'", "median"),
             (
                 "\"mean\"\n",
@@ -410,7 +423,12 @@ mod tests {
                 "key 'sources'",
                 "binance:BTCUSDC",
             ),
-            ("[\"binance:BTCUSDC\"]", "[]", "key 'sources'", "one source"),
+            (
+                "[\"binance:BTCUSDC\"]",
+                "[]",
+                "key 'sources'",
+                "a source for each feed",
+            ),
             (
                 "[\"binance:BTCUSDC\"]",
                 "\"binance:BTCUSDC\"",

@@ -168,15 +168,6 @@ impl Roster {
         }
         for (at, slot) in self.slots.iter().enumerate() {
             let place = Place::Slot(at);
-            if slot.sources.len() != feeds {
-                let found = slot.sources.len();
-                return wrong(
-                    place,
-                    format!(
-                        "it takes a source for each feed, in their order (\"\" for none), so {feeds}, not {found}"
-                    ),
-                );
-            }
             let mut kinds = slot
                 .sources
                 .iter()
