@@ -10,7 +10,7 @@ use std::process::Command;
 use support::*;
 
 /// Programs that exist on every system on which this can be built.
-const ALWAYS_THERE: [&str; 5] = ["bash", "chroot", "make", "sh", "sha512sum"];
+const ALWAYS_THERE: [&str; 6] = ["bash", "chroot", "cp", "make", "sh", "sha512sum"];
 
 /// Programs whose need has another name.
 const PROGRAMS: [(&str, &str); 5] = [
