@@ -2,8 +2,8 @@
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::tables::ROSTER;
-use crate::flags::values::{optional, path, sample_rule};
-use crate::source::{Source, capitals};
+use crate::flags::values::{accepted, optional, path, sample_rule};
+use crate::source::Source;
 use rsoracle_proof::limits::{
     COLLECTORS_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN, ROUND_US_MAX, SAMPLES_MAX, TIME_US_MAX,
 };
@@ -172,21 +172,6 @@ fn previous(given: &Given) -> Result<Option<[u8; 32]>, Usage> {
     read(given, "previous", |text| {
         unhex(text).ok_or("a roster digest: 64 lower-case hexadecimal digits")
     })
-}
-
-/// The currencies of `--accept-quote`.
-fn accepted(given: &Given) -> Result<BTreeSet<String>, Usage> {
-    let named = given
-        .all("accept-quote")
-        .flat_map(|list| list.split(','))
-        .map(|quote| match capitals(quote) {
-            true => Ok(quote.to_owned()),
-            false => {
-                let right = "currencies in capital letters, such as USDC or USDC,USDT";
-                Err(given.wrong("accept-quote", quote, right))
-            }
-        });
-    named.collect()
 }
 
 /// The roster without slots that the flags of `roster new` describe.
