@@ -14,7 +14,7 @@ use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::respond;
 use rsoracle::exchange::certificate::Certificate;
 use rsoracle::exchange::proxy::Proxy;
-use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
+use rsoracle::exchange::{DIALECTS, Said, Topics, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
@@ -117,18 +117,18 @@ fn exchanged(seeds: &Seeds) {
                 vec![answer(&request)]
             }
             Way::Stream(subscribe) => {
-                let mut sent = subscribe(&symbol);
+                let mut sent = subscribe(&[&symbol]);
                 sent.extend(dialect.ping.map(str::to_owned));
                 told(seeds, dialect.name, &symbol, &sent)
             }
         };
         let mut prices = 0;
         for (number, text) in said.iter().enumerate() {
-            let topic = Topic {
-                symbol: &symbol,
-                channel: Some(232949),
+            let topics = Topics {
+                symbols: &[&symbol],
+                channels: &[Some(232949)],
             };
-            let priced = matches!((dialect.read)(text, &topic), Said::Price { .. });
+            let priced = matches!((dialect.read)(text, &topics), Said::Price { .. });
             prices += usize::from(priced);
             let bytes = [&[at], text.as_bytes()].concat();
             seeds.put("exchange", &format!("{}-{number}", dialect.name), bytes);

@@ -120,7 +120,7 @@ fn plan<'a>(config: &Collect, source: &'a Source) -> Result<SessionPlan<'a>, Err
         None
     };
     Ok(SessionPlan {
-        source,
+        sources: std::slice::from_ref(source),
         endpoints,
         tls,
         proxies: tunnel::proxies(config.proxy.as_ref())?,
@@ -206,7 +206,7 @@ impl Collector<'_> {
                 continue;
             }
             let error = match self.session.first_price(&mut look) {
-                Ok(price) => return Ok(price),
+                Ok(()) => return Ok(self.session.first_prices()[0].unwrap_or_default()),
                 Err(_) if self.session.is_open() && self.session.offset.agrees() == Some(false) => {
                     continue;
                 }

@@ -66,7 +66,7 @@ impl Collector<'_> {
                 Some((index, instant_us))
                     if self.session.is_open() && instant_us <= now.wall_us + QUIET_US =>
                 {
-                    match self.session.request(&request_id(start_us, index)) {
+                    match self.session.request(&request_id(start_us, index), 0) {
                         Some(request) => self.ask(&mut sampler, index, instant_us, anchor, request),
                         None => self.note(&mut sampler, index, anchor, task.age_us_max),
                     }
@@ -141,7 +141,7 @@ impl Collector<'_> {
             return;
         };
         self.asked_us = at_us;
-        if let Err(ended) = link.prepare(request) {
+        if let Err(ended) = link.prepare([request]) {
             self.session.lose();
             self.lost(sampler, &ended);
             return;
@@ -186,7 +186,7 @@ impl Collector<'_> {
             return;
         }
         let now_us = self.clock.now().wall_us;
-        let newest = self.session.newest(now_us);
+        let newest = self.session.newest(0, now_us);
         sampler.asked(index, now_us);
         self.clock.give_way();
         let age_us = newest.ok().and_then(|quote| quote.age_told_us(now_us));
@@ -241,12 +241,14 @@ impl Collector<'_> {
     fn understand(&mut self, sampler: &mut Sampler, said: Said) {
         let (id, result, text) = match said {
             Said::Price { id, price, .. } => (id, Ok(price), String::new()),
-            Said::Fault { id, miss, text } => (id, Err(miss), text),
+            Said::Fault { id, miss, text, .. } => (id, Err(miss), text),
             Said::Refusal(refusal) => {
                 let miss = refusal.miss();
                 (refusal.id, Err(miss), refusal.text)
             }
-            Said::Alive { .. } | Said::Asked(_) | Said::Channel(_) | Said::Leaving(_) => return,
+            Said::Alive { .. } | Said::Asked(_) | Said::Channel { .. } | Said::Leaving(_) => {
+                return;
+            }
         };
         let (index, result) = match id.map(|id| sample_of(id.as_str())) {
             // A foreign id, or none: the message can only answer the sample that has waited longest.
