@@ -170,8 +170,9 @@ impl Book {
                 "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
             )));
         }
-        book.previous = end.verifier.head();
-        let before = end.verifier.aggregator();
+        let feed = &config.roster.feeds[0].feed;
+        book.previous = end.verifier.head(feed);
+        let before = end.verifier.aggregator(feed);
         if let (Some(before), Some(head)) = (
             before.filter(|before| *before != key.public()),
             book.previous,
@@ -334,7 +335,7 @@ fn change_of_keys(
             "the key of --retire-key did not sign its last report",
         ));
     }
-    Ok(hand_over(&old, key, head))
+    Ok(hand_over(&config.roster.feeds[0].feed, &old, key, head))
 }
 
 /// The proofs in a report that collectors lied.
@@ -353,10 +354,11 @@ pub fn proofs_in(report: &Report) -> Vec<Proof> {
     parts.filter_map(proof).collect()
 }
 
-/// The record by which one aggregator key hands over to another; both sign it. `previous` is the signature of the record
-/// before it.
-pub fn hand_over(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
+/// The record by which one aggregator key hands over to another in a feed's chain; both sign it. `previous` is the signature of
+/// the record before it.
+pub fn hand_over(feed: &str, old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
     let mut change = KeyChange {
+        feed: feed.to_owned(),
         old: old.public(),
         new: new.public(),
         previous,

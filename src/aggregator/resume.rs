@@ -45,7 +45,7 @@ impl End {
                 "it holds reports of protocol 1, which this program does not continue".to_owned(),
             );
         }
-        let before = self.verifier.aggregator();
+        let before = self.aggregator();
         let check = self.verifier.check(line, wall_us());
         if let Some(flaw) = check.flaws.into_iter().next() {
             return Err(flaw);
@@ -108,10 +108,15 @@ impl End {
         goes_on(*start_us).then(|| line.clone())
     }
 
+    fn aggregator(&self) -> Option<PublicKey> {
+        let feed = self.verifier.feeds().next()?;
+        self.verifier.aggregator(feed)
+    }
+
     /// Whether `signer` signs nothing more in this journal: it has handed over to another key, or does so now to `key`, or the
     /// journal begins now with `key`.
     fn hands_over(&self, signer: PublicKey, key: PublicKey) -> bool {
-        let last = self.verifier.aggregator().unwrap_or(signer);
+        let last = self.aggregator().unwrap_or(signer);
         self.retired.contains(&signer) || (last == signer && signer != key)
     }
 
