@@ -24,17 +24,17 @@ pub static VERIFY: Command = Command {
             "",
             "The roster that you trust: feed, rules, schedule, keys and sources. 'run --write-roster' writes one.",
         ),
-        flag(
+        list(
             "head",
             "SIGNATURE",
             "",
-            "Signature of a report that you know to be the newest, in 128 hexadecimal digits: detects a truncated journal.",
+            "Signature of a report that you know to be the newest of its feed, in 128 hexadecimal digits: detects a truncated journal.",
         ),
         flag(
             "max-age",
             "DURATION",
             "",
-            "Refuse a file whose last price is older than this. (The --max-age of 'run' is another: it limits the age of an exchange's price.)",
+            "Refuse a file in which the last price of any feed is older than this. (The --max-age of 'run' is another: it limits the age of an exchange's price.)",
         ),
         flag(
             "published",
