@@ -38,7 +38,8 @@ impl Aggregator<'_> {
         };
         let mut strays = Vec::new();
         for (feed, (report, _)) in kept.iter().enumerate() {
-            let lines = self.strays[feed].take(report, &self.places(feed));
+            let places = self.places(feed);
+            let lines = self.strays[feed].take(report, &places);
             strays.extend(lines.into_iter().map(|line| (feed, line)));
         }
         for line in words::of_feeds(&self.config.roster, strays) {

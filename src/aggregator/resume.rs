@@ -213,7 +213,7 @@ pub(super) fn held(path: &str) -> Vec<(Report, String)> {
             _ => None,
         }
     };
-    let read = || {
+    let read = || -> Option<Vec<_>> {
         let bytes = files::read(path, JOURNAL_LINE_BYTES_MAX as u64 + 1, path).ok()?;
         let text = std::str::from_utf8(&bytes).ok()?.strip_suffix('\n')?;
         text.split('\n').map(valid).collect()
