@@ -113,6 +113,46 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
     ),
     (
+        "run --feed BTC/USD,ETH/USD --feed BTC/USD",
+        &["--feed names BTC/USD twice"],
+    ),
+    (
+        "run --feed BTC/USD,,ETH/USD",
+        &["--feed \"\"", "such as BTC/USD"],
+    ),
+    (
+        "run --feed BTC/USD,gold --source kraken",
+        &["--feed gold names no currencies", "roster file"],
+    ),
+    (
+        "run --feed BTC/USD,ETH/USD --source coinbase,kraken:BTC/USD",
+        &[
+            "--source kraken:BTC/USD is one market, but there are 2 feeds",
+            "the kind alone ('kraken')",
+            "roster file",
+        ],
+    ),
+    (
+        "run --feed BTC/USD,BTC/EUR --source kraken --accept-quote USD",
+        &["BTC/USD and BTC/EUR would both be prices of kraken:BTC/USD"],
+    ),
+    (
+        "run --feed ETH/USD,BTC/EUR --sources diverse",
+        &["coinbase:BTC-USD", "BTC/EUR in EUR", "--accept-quote USD"],
+    ),
+    (
+        "run --feed BTC/USD,ETH/USD --source okx",
+        &["BTC/USD in USD", "--accept-quote USDT"],
+    ),
+    (
+        "run --feed BTC/USD,ETH/USD --sources diverse --collectors 2049",
+        &["2049 collectors of 2 feeds each are 4098", "4096"],
+    ),
+    (
+        "run --feed A/USD,a/USD --source kraken",
+        &["--feed a/USD names no currencies"],
+    ),
+    (
         "run --source kraken --sources diverse",
         &["--source and --sources"],
     ),
@@ -288,6 +328,20 @@ fn what_makes_no_sense_is_refused_with_a_sentence_that_names_it() {
             );
         }
     }
+}
+
+#[test]
+fn a_roster_has_at_most_64_feeds() {
+    let names: Vec<String> = (0..65).map(|feed| format!("X{feed}/USD")).collect();
+    let check = |count: usize| {
+        let feeds = names[..count].join(",");
+        run(&["run", "--check", "--feed", &feeds, "--sources", "diverse"])
+    };
+    let (most, more) = (check(64), check(65));
+    assert_eq!(most.code, Some(0), "{}", most.stderr);
+    assert_eq!(more.code, Some(2), "{}", more.stderr);
+    let says = "--feed names 65 feeds; a roster has at most 64\n";
+    assert!(more.stderr.ends_with(says), "{}", more.stderr);
 }
 
 #[test]

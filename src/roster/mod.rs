@@ -8,6 +8,7 @@
 //! Uses: collector, flags, keys, proof, source, system, verify. Used by: aggregator, main.
 
 mod check;
+mod page;
 mod seat;
 pub mod settings;
 pub mod text;
@@ -18,7 +19,8 @@ use crate::keys::file as key_file;
 use crate::system::file;
 use crate::system::limits::TOML_BYTES_MAX;
 use crate::system::now::wall_us;
-use check::{Read, digests, examine, read, show};
+use check::{Read, examine, read};
+use page::{digests, show};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::toml::Wrong;
 use rsoracle_verify::error::{EXIT_FAILURE, Error};
@@ -34,9 +36,7 @@ const ROLE: &str = "roster";
 pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
     let text = match &settings.action {
         Action::New(roster) => text::render(roster),
-        Action::Seat { key, source } => {
-            seat::sign(&key_file::read(key)?, std::slice::from_ref(&source.name))
-        }
+        Action::Seat { key, sources } => seat::sign(&key_file::read(key)?, sources),
         Action::Assemble {
             draft,
             seats,

@@ -160,7 +160,7 @@ pub static ROSTER: Command = Command {
     name: "roster",
     job: "makes a roster of several operators' collectors; checks and shows rosters",
     notes: "What it does:\n\
-            \x20 new FEED        print a draft: the terms of a feed, without slots\n\
+            \x20 new FEED…       print a draft: the terms of these feeds, without slots\n\
             \x20 seat            sign a seat with a collector's key, and print it\n\
             \x20 assemble DRAFT SEAT…\n\
             \x20                 print the roster of a draft and of the seats in these files, in this order; a signed seat cannot be changed\n\
@@ -169,7 +169,7 @@ pub static ROSTER: Command = Command {
             Everybody who takes part should compare the roster digest with the others.\n\
             Exit codes: 0 done or sound, 1 not, 2 usage.",
     example: "rsoracle roster check roster.toml --key slot-4.key",
-    operands: "new|seat|assemble|check|show [FILE…]",
+    operands: "new|seat|assemble|check|show [FEED…|FILE…]",
     groups: &[
         ("new and assemble", "number previous"),
         (
@@ -244,11 +244,11 @@ pub static ROSTER: Command = Command {
             "",
             "No round starts at this time or later. The default is no end.",
         ),
-        flag(
+        list(
             "source",
             "EXCHANGE:SYMBOL",
             "",
-            "What the collector watches, such as kraken:BTC/USD.",
+            "What the collector watches, such as kraken:BTC/USD. Of several feeds: a source for each, in the order of the draft, 'none' for a feed that it does not price, and all of one exchange ('kraken:BTC/USD,none,kraken:SOL/USD').",
         ),
         flag(
             "key",
