@@ -390,7 +390,7 @@ fn journals_one_after_the_other_lack_no_report_and_many_missing_slots_fit_the_ta
 fn a_change_of_the_aggregators_key_is_told_and_lacks_nothing() {
     let mut oracle = Oracle::new(1, "binance:BTCUSDC");
     let mut lines = vec![oracle.line(second(1), &[Price(100.0)])];
-    let change = hand_over(&key(0), &key(9), oracle.previous.unwrap());
+    let change = hand_over("BTC/USD", &key(0), &key(9), oracle.previous.unwrap());
     lines.push(change.line());
     oracle.previous = Some(change.signature());
     oracle.aggregator = 9;

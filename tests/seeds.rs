@@ -14,7 +14,7 @@ use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::respond;
 use rsoracle::exchange::certificate::Certificate;
 use rsoracle::exchange::proxy::Proxy;
-use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
+use rsoracle::exchange::{DIALECTS, Said, Topics, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
@@ -114,21 +114,21 @@ fn exchanged(seeds: &Seeds) {
             Way::Poll(request) => {
                 let request = request("s-3", &symbol);
                 seeds.put("embedded", dialect.name, format!("R{request}"));
-                vec![answer(&request, &symbol)]
+                vec![answer(&request)]
             }
             Way::Stream(subscribe) => {
-                let mut sent = subscribe(&symbol);
+                let mut sent = subscribe(&[&symbol]);
                 sent.extend(dialect.ping.map(str::to_owned));
                 told(seeds, dialect.name, &symbol, &sent)
             }
         };
         let mut prices = 0;
         for (number, text) in said.iter().enumerate() {
-            let topic = Topic {
-                symbol: &symbol,
-                channel: Some(232949),
+            let topics = Topics {
+                symbols: &[&symbol],
+                channels: &[Some(232949)],
             };
-            let priced = matches!((dialect.read)(text, &topic), Said::Price { .. });
+            let priced = matches!((dialect.read)(text, &topics), Said::Price { .. });
             prices += usize::from(priced);
             let bytes = [&[at], text.as_bytes()].concat();
             seeds.put("exchange", &format!("{}-{number}", dialect.name), bytes);
@@ -151,18 +151,22 @@ fn embedded(seeds: &Seeds) {
     let frame = b"\x81\x84\0\0\0\0ping";
     let socket = [b"S", head("/bybit").as_bytes(), frame].concat();
     seeds.put("embedded", "socket", socket);
-    let fault = "kraken/slow:300ms@2..";
-    assert!(Fault::parse(fault).is_ok());
-    seeds.put("embedded", "fault", format!("F{fault}"));
+    for (name, fault) in [
+        ("fault", "kraken/slow:300ms@2.."),
+        ("fault-of-a-base", "okx/ETH/mute@2"),
+    ] {
+        assert!(Fault::parse(fault).is_ok());
+        seeds.put("embedded", name, format!("F{fault}"));
+    }
     let beginning: Vec<&str> = BUILT_IN.lines().take(30).collect();
     assert!(Tape::parse(&beginning.join("\n")).is_ok());
     seeds.put("tape", "beginning", beginning.join("\n"));
 }
 
-fn answer(request: &str, symbol: &str) -> String {
+fn answer(request: &str) -> String {
     let scene = Scene {
-        symbol,
-        price: "87231.42000000",
+        price: Some("87231.42000000"),
+        halted: false,
         unix_us: 1_723_161_255_342_000,
     };
     reply(&Request::read(request), &scene, &Lie::default())
@@ -178,7 +182,7 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
         name,
         [&[at as u8], sent.join("\n").as_bytes()].concat(),
     );
-    let mut desk = Desk::new(stream, "BTCUSDT");
+    let mut desk = Desk::new(stream, ["BTC".to_owned(), "ETH".to_owned()].into());
     desk.said
         .extend(stream.welcome.map(|welcome| welcome(true)));
     sent.iter().for_each(|text| (stream.hear)(text, &mut desk));
@@ -199,9 +203,12 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
             now_us: 1_723_161_255_400_000,
         };
         desk.said.push((stream.price)(&market));
-        if let Beat::Quiet(_, words) | Beat::Steady(_, words) | Beat::Asks(_, words) = stream.beat {
-            desk.said.push(words(&market));
-        }
+        desk.said.extend(match stream.beat {
+            Beat::Still(_, words) | Beat::Steady(_, words) => Some(words(&market)),
+            Beat::Quiet(_, words) => Some(words()),
+            Beat::Asks(_, words) => Some(words(1_723_161_255_342)),
+            Beat::None | Beat::Again(_) => None,
+        });
     }
     desk.said
 }

@@ -823,7 +823,12 @@ fn a_report_that_nobody_of_the_roster_signed_is_not_trusted() {
     // They do not vouch for another, even in the same file; and a change of keys hands the trust on.
     let other = [&lines[..], &[empty]].concat();
     assert_verdict(&other, &args, &["4 reports"], unknown);
-    let change = hand_over(&key(0), &key(40), oracle.previous.expect("a report"));
+    let change = hand_over(
+        "BTC/USD",
+        &key(0),
+        &key(40),
+        oracle.previous.expect("a report"),
+    );
     oracle.previous = Some(change.signature());
     oracle.aggregator = 40;
     let last = oracle.line(START_US + 30_000_000, &[Nothing; 5]);
@@ -1207,7 +1212,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     let (mut oracle, mut lines) = journal();
     let roster = roster_file(&roster_of(&oracle.terms));
     let head = oracle.previous.expect("a report before it");
-    let change = hand_over(&key(0), &key(40), head);
+    let change = hand_over("BTC/USD", &key(0), &key(40), head);
     lines.push(change.line());
     oracle.previous = Some(change.signature());
     oracle.aggregator = 40;
@@ -1253,7 +1258,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     stolen.new = key(41).public();
     let by_old = "the old key's signature is invalid";
     let mut forged = lines[..6].to_vec();
-    stolen.signatures = hand_over(&key(42), &key(41), head).signatures;
+    stolen.signatures = hand_over("BTC/USD", &key(42), &key(41), head).signatures;
     forged.push(stolen.line());
     assert_wrong(
         &forged,
@@ -1265,7 +1270,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     let signature = Report::read(&first, &mut Keys::default())
         .expect("a report")
         .signature;
-    let change = hand_over(&key(0), &key(40), signature).line();
+    let change = hand_over("BTC/USD", &key(0), &key(40), signature).line();
     let doubled = [&first, &change, &first, &change];
     let twice = "wrong: line 3 (report 1): report 1 appears twice";
     assert_wrong(&doubled, &[], &[twice]);
@@ -1276,7 +1281,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
         &["wrong: line 3 (report 1): equivocation: "],
     );
     // Collectors signed the price, so nobody need trust the old key. It makes no report trusted that they did not sign.
-    let change = hand_over(&key(41), &key(40), head).line();
+    let change = hand_over("BTC/USD", &key(41), &key(40), head).line();
     for (says, code) in [(Price(100.0), 0), (Nothing, 5)] {
         let mut other = Oracle::new(5, "binance:BTCUSDC");
         other.aggregator = 40;

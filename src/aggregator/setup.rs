@@ -50,10 +50,10 @@ pub fn listen(
 /// Checks the limit on open files: four per collector (two control connections, one for data, the tether), and room for
 /// strangers.
 pub(crate) fn check_open_files(config: &Run) -> Result<(), Error> {
-    let needed = 4 * u64::from(config.terms().n()) + 2 * STRANGERS_MAX as u64 + 32;
+    let needed = 4 * u64::from(config.n()) + 2 * STRANGERS_MAX as u64 + 32;
     match file::soft_limit("Max open files") {
         Some(soft) if soft < needed => {
-            let attempt = format!("cannot gather from {} collectors", config.terms().n());
+            let attempt = format!("cannot gather from {} collectors", config.n());
             let cause = format!("this process may open {soft} files, and needs {needed}");
             Err(Error::new(attempt, cause).advise(format!(
                 "raise the limit with 'ulimit -n {needed}' or use fewer collectors"
@@ -71,7 +71,7 @@ pub(crate) fn key_remarks(
     own_made: bool,
     made: u16,
 ) -> Vec<Remark> {
-    let local = config.terms().n();
+    let local = config.n();
     let mut remarks = Vec::new();
     if let (Some(path), true) = (&own, own_made) {
         let line = format!("made a new key for the aggregator: {path}");
@@ -111,14 +111,14 @@ pub fn collector_keys(
     config: &Run,
     aggregator: PublicKey,
 ) -> Result<(Vec<Option<PublicKey>>, u16), Error> {
-    let mut keys: Vec<_> = config.terms().seats.iter().map(|seat| seat.key).collect();
+    let mut keys: Vec<_> = config.roster.slots.iter().map(|slot| slot.key).collect();
     let mut made = 0;
     let Some(dir) = config.collector_keys() else {
         return Ok((keys, made));
     };
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
-    for slot in 0..config.terms().n() {
+    for slot in 0..config.n() {
         let path = keyfile::of_slot(dir, slot);
         let key = if keyfile::is_missing(&path) {
             made += 1;

@@ -49,7 +49,7 @@ pub struct Dialect {
     /// Whether prices are requested or streamed.
     pub way: Way,
     /// The parser of text messages: a pure function, total on any text.
-    pub read: fn(&str, &Topic) -> Said,
+    pub read: fn(&str, &Topics) -> Said,
     /// The client's ping message, for exchanges that have one.
     pub ping: Option<&'static str>,
     /// Its timeouts and periods.
@@ -61,7 +61,7 @@ pub enum Way {
     /// Each price is requested. The function writes a request; the reply repeats its id.
     Poll(fn(id: &str, symbol: &str) -> String),
     /// The exchange streams prices after it has got these messages.
-    Stream(fn(symbol: &str) -> Vec<String>),
+    Stream(fn(symbols: &[&str]) -> Vec<String>),
 }
 
 /// The timeouts and periods of one exchange.
@@ -89,13 +89,48 @@ impl Pace {
     }
 }
 
-/// What a message must be about to count.
+/// What a message must be about to count: one of these symbols, which is then called by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Topic<'a> {
-    /// The symbol in the exchange's spelling.
-    pub symbol: &'a str,
-    /// The number that the exchange gave to the subscription, if its prices have that instead of the symbol.
-    pub channel: Option<u64>,
+pub struct Topics<'a> {
+    /// The symbols in the exchange's spelling.
+    pub symbols: &'a [&'a str],
+    /// For each symbol the number that the exchange gave to its subscription, if its prices have that instead of the symbol.
+    pub channels: &'a [Option<u64>],
+}
+
+impl Topics<'_> {
+    /// Looks up a symbol, and stores its index in `about`.
+    #[inline]
+    fn spelled(&self, symbol: &str, about: &mut Option<usize>) -> Result<usize, Miss> {
+        *about = self.symbols.iter().position(|own| *own == symbol);
+        about.ok_or(Miss::WrongSymbol)
+    }
+
+    /// Looks up the symbol in a JSON string, and stores its index in `about`.
+    #[inline]
+    fn find(&self, value: Option<Json>, about: &mut Option<usize>) -> Result<usize, Miss> {
+        let symbol = value.and_then(Json::text).ok_or(Miss::Shape)?;
+        self.spelled(&symbol, about)
+    }
+
+    /// The symbol that a message names; `None` if it names none, or another one.
+    fn named(&self, value: Option<Json>) -> Option<usize> {
+        self.find(value, &mut None).ok()
+    }
+
+    /// The symbol of the subscription with this id, which is the symbol's index plus one.
+    fn numbered(&self, id: Option<Json>) -> Option<usize> {
+        let number: usize = id?.text()?.parse().ok()?;
+        let index = number.checked_sub(1)?;
+        (index < self.symbols.len()).then_some(index)
+    }
+
+    /// The symbol of the request with this id, which ends in a hyphen and the symbol's index.
+    fn asked(&self, id: &Id) -> Option<usize> {
+        let (_, index) = id.as_str().rsplit_once('-')?;
+        let index = index.parse().ok()?;
+        (index < self.symbols.len()).then_some(index)
+    }
 }
 
 /// The id of a request, as its answer repeats it. It needs no allocation.
@@ -126,11 +161,13 @@ impl Id {
     }
 }
 
-/// The meaning of an exchange's message for a client that watches one symbol.
+/// The meaning of an exchange's message for a client that watches some symbols, each of which has an index.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
-    /// A price of the symbol.
+    /// A price of a symbol.
     Price {
+        /// The symbol.
+        symbol: usize,
         /// The request that it answers; `None` on a stream.
         id: Option<Id>,
         /// The price.
@@ -143,10 +180,17 @@ pub enum Said {
         /// The exchange's time in microseconds since the Unix epoch; `None` if the message has none.
         time_us: Option<u64>,
     },
-    /// The exchange has accepted the subscription and given it this number.
-    Channel(u64),
+    /// The exchange has accepted the subscription to a symbol and given it this number.
+    Channel {
+        /// The symbol.
+        symbol: usize,
+        /// The number.
+        number: u64,
+    },
     /// The message should have a valid price, but has none.
     Fault {
+        /// The symbol that it is about, if that is known.
+        symbol: Option<usize>,
         /// The request that it answers, if that is known.
         id: Option<Id>,
         /// The reason to record for the sample.
@@ -165,6 +209,8 @@ pub enum Said {
 /// A refusal from the exchange.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
+    /// The symbol that it is about, if that is known.
+    pub symbol: Option<usize>,
     /// The request that it answers, if that is known.
     pub id: Option<Id>,
     /// Its meaning.
@@ -232,26 +278,28 @@ impl Said {
     pub(crate) const ALIVE: Said = Said::Alive { time_us: None };
 
     /// A price on a stream, which answers no request.
-    pub fn price(price: f64, time_us: Option<u64>) -> Said {
+    pub fn price(symbol: usize, price: f64, time_us: Option<u64>) -> Said {
         Said::Price {
+            symbol,
             id: None,
             price,
             time_us,
         }
     }
 
-    /// A message on a stream that should have had a valid price.
-    pub fn fault(miss: Miss, text: impl Into<String>) -> Said {
+    /// A message that should have had a valid price of some symbol.
+    pub fn fault(symbol: Option<usize>, miss: Miss, text: &str) -> Said {
         Said::Fault {
+            symbol,
             id: None,
             miss,
-            text: text.into(),
+            text: excerpt(text),
         }
     }
 
     /// A refusal on a stream; `words` are the exchange's error code and message. An exchange that calls the error its own, or
     /// asks to try again, cannot answer now.
-    pub fn refusal(denial: Denial, words: &[Option<Json>]) -> Said {
+    pub fn refusal(denial: Denial, symbol: Option<usize>, words: &[Option<Json>]) -> Said {
         let words: Vec<String> = words
             .iter()
             .flatten()
@@ -265,6 +313,7 @@ impl Said {
             denial => denial,
         };
         Said::Refusal(Refusal {
+            symbol,
             id: None,
             denial,
             text,
@@ -312,12 +361,25 @@ pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
         .collect()
 }
 
-/// Parses a message of a stream. If it is JSON, `read` gets it; a reason that `read` returns becomes a [`Said::Fault`].
-pub fn heard(text: &str, topic: &Topic, read: fn(Json, &Topic) -> Result<Said, Miss>) -> Said {
+/// Parses a message of a stream. If it is JSON, `read` gets it, and a place to store which symbol it is about; a reason that
+/// `read` returns becomes a [`Said::Fault`].
+pub fn heard(
+    text: &str,
+    topics: &Topics,
+    read: fn(Json, &Topics, about: &mut Option<usize>) -> Result<Said, Miss>,
+) -> Said {
+    let mut about = None;
     match Json::read(text, &mut Spans::new()) {
-        Ok(json) => read(json, topic).unwrap_or_else(|miss| Said::fault(miss, excerpt(json.raw()))),
+        Ok(json) => read(json, topics, &mut about)
+            .unwrap_or_else(|miss| Said::fault(about, miss, json.raw())),
         Err(NotJson(at)) => not_json(text, at),
     }
+}
+
+/// The parts of a list, one for each symbol.
+fn listed(symbols: &[&str], part: fn(&str) -> String) -> String {
+    let parts: Vec<String> = symbols.iter().map(|symbol| part(symbol)).collect();
+    parts.join(",")
 }
 
 /// The content of a JSON string, or the text of a JSON number.
@@ -374,21 +436,27 @@ pub(crate) fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
     }
 }
 
-/// The newest entry of a message that is about `symbol`; of equally old ones, the last. Returns the entry's members with
-/// these names: the first name must be the symbol's, the second the time's.
+/// The newest entry of a message that is about one symbol: the one in `about` or, if there is none, the first that is known.
+/// Of equally old entries, the last. Returns the symbol, and the entry's members with these names: the first name must be the
+/// symbol's, the second the time's.
 pub(crate) fn newest_of<'a, const N: usize>(
     list: Option<Json<'a>>,
-    symbol: &str,
+    topics: &Topics,
+    about: &mut Option<usize>,
     names: [&str; N],
-) -> Result<[Option<Json<'a>>; N], Miss> {
+) -> Result<(usize, [Option<Json<'a>>; N]), Miss> {
     let time = |entry: &[Option<Json>; N]| time_of(entry[1]).ok();
     let (mut newest, mut miss) = (None, Miss::Shape);
     for entry in list.and_then(Json::items).ok_or(Miss::Shape)? {
         let entry = entry.pick(names);
-        match (of_symbol(entry[0], symbol), &newest) {
+        let own = match *about {
+            Some(known) => of_symbol(entry[0], topics.symbols[known]).map(|()| known),
+            None => topics.find(entry[0], about),
+        };
+        match (own, &newest) {
             (Err(other), _) => miss = other,
-            (Ok(()), Some(known)) if time(known) > time(&entry) => {}
-            (Ok(()), _) => newest = Some(entry),
+            (Ok(_), Some((_, known))) if time(known) > time(&entry) => {}
+            (Ok(symbol), _) => newest = Some((symbol, entry)),
         }
     }
     newest.ok_or(miss)
@@ -423,10 +491,13 @@ pub(crate) fn excerpt(text: &str) -> String {
 
 /// The fault of a text that is not JSON from the byte `at` on.
 pub(crate) fn not_json(text: &str, at: usize) -> Said {
-    Said::fault(
-        Miss::NotJson,
-        format!("byte {at} is not JSON: {}", excerpt(text)),
-    )
+    let text = format!("byte {at} is not JSON: {}", excerpt(text));
+    Said::Fault {
+        symbol: None,
+        id: None,
+        miss: Miss::NotJson,
+        text,
+    }
 }
 
 #[cfg(test)]
@@ -437,8 +508,11 @@ mod tests {
 
     /// What `dialect` makes of a text about a symbol whose subscription has the number 17.
     pub(super) fn said(dialect: &Dialect, symbol: &str, text: &str) -> Said {
-        let channel = Some(17);
-        (dialect.read)(text, &Topic { symbol, channel })
+        let topics = Topics {
+            symbols: &[symbol],
+            channels: &[Some(17)],
+        };
+        (dialect.read)(text, &topics)
     }
 
     /// The refusal in `said`.
@@ -479,7 +553,7 @@ mod tests {
             }
             let messages = match spoken.way {
                 Way::Poll(request) => vec![request("a-1", &symbol)],
-                Way::Stream(subscribe) => subscribe(&symbol),
+                Way::Stream(subscribe) => subscribe(&[&symbol]),
             };
             for message in &messages {
                 assert_eq!(json::check(message), Ok(()), "{message}");

@@ -240,7 +240,7 @@ impl Story {
             terms,
             players,
             report,
-            change: hand_over(&aggregator_key(), &new_key(), next.signature),
+            change: hand_over(FEED, &aggregator_key(), &new_key(), next.signature),
             next,
         }
     }
