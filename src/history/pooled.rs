@@ -175,7 +175,7 @@ fn pool(
             differences: differ,
         };
         let counts = pool.stands.map_or(&pool.report, |at| same[at]);
-        if let Some(page) = found.page(config, counts) {
+        if let Some(page) = found.page(config, feed) {
             page.add_pooled(counts, pooled);
         }
     }
