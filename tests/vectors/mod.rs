@@ -410,7 +410,7 @@ impl Story {
     }
 
     /// The next roster, in which a second feed is priced by roster slots 1 to 4.
-    fn roster_of_two(&self) -> Roster {
+    pub fn roster_of_two(&self) -> Roster {
         let first = self.roster();
         let second = Terms {
             feed: "ETH/USD".into(),
