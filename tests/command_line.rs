@@ -109,17 +109,6 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["embedded:BTCUSDT does not price XYZ in USD"],
     ),
     (
-        "run --source embedded:XMRUSDT --feed XMR/USD",
-        &[
-            "--source: the embedded exchange does not play embedded:XMRUSDT",
-            "BTC, ETH, ",
-        ],
-    ),
-    (
-        "run --sources embedded-diverse --feed BTC/USD,XMR/USD",
-        &["--sources: ", "does not play embedded-coinbase:XMR-USD"],
-    ),
-    (
         "run --source embedded-kraken:BTC/EUR",
         &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
     ),

@@ -7,7 +7,7 @@
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{DIVERSE, accepted, listed, source_for};
 use crate::source::market::{self, DOLLARS, Mismatch};
-use crate::source::{Source, market_of, recorded};
+use crate::source::{Source, market_of};
 use crate::system::limits::COLLECTORS_MAX;
 use std::collections::BTreeSet;
 
@@ -42,7 +42,6 @@ impl Watched {
                     format!("--{flag}: {sentence}"),
                 )
             })?;
-            check_recorded(given, flag, &source, feed)?;
             Ok(source)
         };
         let mut sources = Vec::new();
@@ -121,24 +120,6 @@ fn check_several(
     Err(given.contradiction(&[flag], format!(
         "--{flag} {name} is one market, but there are {count} feeds: give the kind alone ('{kind}'), which means its market of each feed; a roster file can name any market of each ('rsoracle help roster')"
     )))
-}
-
-/// Checks that the embedded exchange that a run starts plays a source.
-fn check_recorded(given: &Given, flag: &str, source: &Source, feed: &str) -> Result<(), Usage> {
-    let started = source.embedded && !given.has("endpoint");
-    match market_of(feed).filter(|_| started) {
-        Some((base, _)) if !recorded::plays(base) => {
-            let (name, bases) = (&source.name, recorded::bases().collect::<Vec<_>>());
-            Err(given.contradiction(
-                &[flag, "feed"],
-                format!(
-                    "--{flag}: the embedded exchange does not play {name}; it has prices of {}",
-                    bases.join(", ")
-                ),
-            ))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Checks that a source has another market for each feed.
