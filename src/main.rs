@@ -151,7 +151,7 @@ fn aggregate(words: &[String]) -> Result<u8, Failure> {
     let settings = cli::run::aggregate(&given, roster_in(given.required("roster")?)?)?;
     if given.has("check") {
         let path = given.required("roster")?;
-        return show_or_fail("aggregator", roster::gather(&settings, path));
+        return show_or_fail("aggregator", cli::gather::gather(&settings, path));
     }
     aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
 }

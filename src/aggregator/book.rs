@@ -3,10 +3,6 @@
 //! Invariant: the reports of a round are on the disk before any of their prices is published; if they cannot be written, none is
 //! published. The numbers of each feed and the starts strictly increase, also across restarts.
 
-mod outlook;
-
-pub use outlook::Outlook;
-
 use super::words::of_feeds;
 use crate::aggregator::journal::Journal;
 use crate::aggregator::resume::{self, End, newest_path};
@@ -88,7 +84,7 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
 }
 
 /// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
-fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
+pub(super) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
     let Some(path) = key_path(config) else {
         return Ok(None);
     };
@@ -117,7 +113,7 @@ fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
 
 /// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
 /// the files themselves, not their names.
-fn check_apart(config: &Run) -> Result<(), Error> {
+pub(super) fn check_apart(config: &Run) -> Result<(), Error> {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
@@ -270,6 +266,27 @@ impl Book {
         of_feeds(roster, places.enumerate()).join("; ")
     }
 
+    /// Where a journal with this end would go on, in words, and whether its old key would hand over to another one.
+    pub(super) fn outlook(
+        config: &Run,
+        journal: &str,
+        key: Option<&SecretKey>,
+        end: &End,
+    ) -> Result<(String, bool), Error> {
+        let mut book = Book::default();
+        for terms in &config.roster.feeds {
+            let newest = end.feeds.get(&terms.feed);
+            let newest = newest.and_then(|end| end.newest.as_ref());
+            book.chains.push(FeedChain {
+                number: newest.map_or(0, |(report, _)| report.number),
+                ..FeedChain::default()
+            });
+        }
+        let changes = key.map(|key| book.hand_over_to(config, journal, key, &end.verifier));
+        let changes = changes.transpose()?.unwrap_or_default();
+        Ok((book.places(&config.roster), !changes.is_empty()))
+    }
+
     /// Whether the journal was lost for good.
     pub(crate) fn journal_lost(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.lost)
@@ -402,7 +419,7 @@ pub struct Kept {
 }
 
 /// What the operator should know about the journal: a limit on its size, and that nothing shows whether it has lost its end.
-fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
+pub(super) fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
     let limited = file::soft_limit("Max file size").map(|most| {
         format!(
             "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {bytes}; a report that does not fit is not published"

@@ -15,6 +15,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+pub mod outlook;
 mod resume;
 pub mod roster;
 mod rounds;
@@ -50,7 +51,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_remarks, listen};
+use setup::{check_open_files, check_schedule, collector_keys, key_remarks, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
 use tracks::Track;
@@ -184,16 +185,6 @@ pub fn run(config: &Run) -> Result<u8, Error> {
     };
     aggregator.end();
     code
-}
-
-/// Checks that a roster from a file has a round left.
-fn check_schedule(config: &Run) -> Result<(), Error> {
-    let next_us = config.roster.schedule().next_start_us(wall_us());
-    if config.children.is_some() || next_us.is_some() {
-        return Ok(());
-    }
-    let cause = "no round starts any more: its end or its only start has passed";
-    Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"))
 }
 
 impl<'a> Aggregator<'a> {

@@ -21,13 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A roster, and what its file says besides it.
 pub(super) struct Read {
     pub(super) roster: Roster,
-    pub(super) slots: Vec<Slot>,
+    slots: Vec<Slot>,
 }
 
-pub(super) struct Slot {
+struct Slot {
     line: usize,
     /// Whether it has a signature. If so, the signature is valid: otherwise the roster would not have been read.
-    pub(super) signed: bool,
+    signed: bool,
 }
 
 /// Reads a roster as the proof crate does. Of two slots with one key, the error names the second.
@@ -52,6 +52,13 @@ pub(super) fn read(text: &str) -> Result<Read, Wrong> {
         roster: Roster::parse(text)?,
         slots: sections.iter().filter(is_slot).map(slot).collect(),
     })
+}
+
+impl Read {
+    /// Of each slot, whether its seat is signed.
+    pub(super) fn signed(&self) -> Vec<bool> {
+        self.slots.iter().map(|slot| slot.signed).collect()
+    }
 }
 
 /// Examines the text of a roster. Returns what is to be said about it, the verdict, and whether it is sound.

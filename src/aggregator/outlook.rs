@@ -2,12 +2,11 @@
 //!
 //! Invariant: no file is written, made or locked, and no port is opened.
 
-use super::{Book, FeedChain, Remark, check_apart, key_file, warnings};
-use crate::aggregator::check_schedule;
+use crate::aggregator::book::{Book, Remark, check_apart, key_file, warnings};
 use crate::aggregator::journal::Journal;
 use crate::aggregator::resume::{End, newest_path};
 use crate::aggregator::settings::Run;
-use crate::aggregator::setup::check_open_files;
+use crate::aggregator::setup::{check_open_files, check_schedule};
 use crate::keys::file as keyfile;
 use crate::system::file;
 use rsoracle_proof::seal::PublicKey;
@@ -69,20 +68,9 @@ impl Outlook {
             enough(&End::default(), true)?;
         }
         let (end, torn) = found.unwrap_or_default();
-        let mut book = Book::default();
-        for terms in &config.roster.feeds {
-            let feed = &terms.feed;
-            let newest = end.feeds.get(feed).and_then(|end| end.newest.as_ref());
-            book.chains.push(FeedChain {
-                number: newest.map_or(0, |(report, _)| report.number),
-                ..FeedChain::default()
-            });
-        }
-        if let Some(key) = &key
-            && !book
-                .hand_over_to(config, path, key, &end.verifier)?
-                .is_empty()
-        {
+        let (places, hands_over) = Book::outlook(config, path, key.as_ref(), &end)?;
+        outlook.journal = Some(places);
+        if hands_over {
             let line = "the journal would continue with another aggregator key, to which the old key hands over";
             outlook.remarks.push(line.to_owned());
         }
@@ -98,7 +86,6 @@ impl Outlook {
             let (Remark::Warning(line) | Remark::Progress(line)) = remark;
             outlook.remarks.push(line);
         }
-        outlook.journal = Some(book.places(&config.roster));
         Ok(outlook)
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Invariant: nothing is written, and no port is opened.
 
-use super::page::{digests, row, schedule};
-use crate::aggregator::book::Outlook;
+use crate::aggregator::outlook::Outlook;
 use crate::aggregator::settings::Run;
+use crate::roster::page::{digests, row, schedule};
 use crate::system::now::wall_us;
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::source::kind_of;
