@@ -3,7 +3,38 @@
 //! Invariant: the age of a price is at least the time since it arrived, whatever the exchange's clock or this machine's clock
 //! says. The caller decides how old is too old.
 
-use std::time::Instant;
+use rsoracle_proof::reason::Miss;
+use std::time::{Duration, Instant};
+
+/// What is known of one of the symbols that a session watches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Watched {
+    /// The newest price, or the reason why the newest message about it had none.
+    pub(super) newest: Result<StreamPrice, Miss>,
+    /// The exchange's time of the price before, in microseconds since the Unix epoch; 0 if there was none on this connection.
+    pub(super) before_us: u64,
+    /// Whether the exchange has refused it on this connection, for good.
+    pub(super) refused: bool,
+    /// When the first and the last of its prices came, since there was none for long or a new connection. The first was not
+    /// stale: otherwise a market without trades would seem to speak whenever it is subscribed to.
+    pub(super) spoke: Option<[Instant; 2]>,
+}
+
+impl Watched {
+    /// A symbol of which nothing is known.
+    pub(super) const NEW: Watched = Watched {
+        newest: Err(Miss::Stale),
+        before_us: 0,
+        refused: false,
+        spoke: None,
+    };
+
+    /// Whether it has spoken all the time, and then fallen silent, each for `long`. A rare trade is no reason to reconnect.
+    pub(super) fn fell_silent(&self, long: Duration) -> bool {
+        self.spoke
+            .is_some_and(|[first, last]| last - first >= long && last.elapsed() >= long)
+    }
+}
 
 /// The newest price that an exchange streamed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +91,25 @@ mod tests {
             heard_at: Instant::now(),
             heard_us: 4_000_000,
         }
+    }
+
+    #[test]
+    fn a_symbol_falls_silent_only_after_it_has_spoken_all_the_time() {
+        let s = Duration::from_secs;
+        let silent = |spoke: Option<[u64; 2]>| {
+            let at = |ago| Instant::now() - s(ago);
+            let spoke = spoke.map(|ago| ago.map(at));
+            let symbol = Watched {
+                spoke,
+                ..Watched::NEW
+            };
+            symbol.fell_silent(s(60))
+        };
+        assert!(!silent(None), "it never spoke");
+        assert!(!silent(Some([200, 0])), "it still speaks");
+        assert!(!silent(Some([70, 70])), "one trade");
+        assert!(!silent(Some([120, 70])), "not long enough");
+        assert!(silent(Some([140, 70])));
     }
 
     #[test]

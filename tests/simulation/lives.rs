@@ -83,10 +83,10 @@ impl Life<'_> {
         let terms = terms(self.chance, self.keys);
         let key = self.keys.public(usize::from(SLOT));
         let source = terms.seats[usize::from(SLOT)].source.clone();
-        let taken = self
+        let wrong = self
             .rosters
-            .take(Ok(terms.clone()), from_us, &key, SLOT, &source);
-        assert_eq!(taken, Ok(()));
+            .take(vec![Ok(terms.clone())], from_us, &key, &[source]);
+        assert_eq!(wrong, [""; 0]);
         self.handed.push((from_us, terms));
     }
 
@@ -106,7 +106,7 @@ impl Life<'_> {
         let mut handed = self.handed.iter().rev();
         let held = handed.find(|(from_us, _)| *from_us <= start_us);
         let (_, terms) = held.expect("a roster holds for it");
-        assert_eq!(task.digest, terms.digest(), "the roster of {start_us}");
+        assert_eq!(task.digests(), [terms.digest()], "the roster of {start_us}");
         let schedule = &terms.schedule;
         assert!(oracle::is_start(schedule, start_us), "{start_us}");
         let over_us = start_us + oracle::length_us(schedule);
