@@ -3,6 +3,10 @@
 //! Invariant: the reports of a round are on the disk before any of their prices is published; if they cannot be written, none is
 //! published. The numbers of each feed and the starts strictly increase, also across restarts.
 
+mod outlook;
+
+pub use outlook::Outlook;
+
 use super::words::of_feeds;
 use crate::aggregator::journal::Journal;
 use crate::aggregator::resume::{self, End, newest_path};
@@ -15,6 +19,7 @@ use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report, Verifier};
 use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -73,8 +78,19 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
 
 /// The key that signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
-    let Some(path) = key_path(config) else {
+    let Some((path, make)) = key_file(config)? else {
         return Ok((keyfile::unsaved()?, false));
+    };
+    if make {
+        crate::keys::create(&path)?;
+    }
+    Ok((keyfile::read(&path)?, make))
+}
+
+/// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
+fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
+    let Some(path) = key_path(config) else {
+        return Ok(None);
     };
     if let Some(journal) = &config.journal
         && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())
@@ -95,9 +111,8 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
             let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
             return Err(Error::new(attempt, cause).advise(advice));
         }
-        crate::keys::create(&path)?;
     }
-    Ok((keyfile::read(&path)?, made))
+    Ok(Some((path, made)))
 }
 
 /// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
@@ -186,7 +201,7 @@ impl Book {
         replaceable(&latest_files)?;
         file::make_replaceable(&beside)?;
         check_apart(config)?;
-        let mut lines = warnings(&journal, &beside);
+        let mut lines = warnings(journal.bytes, &beside);
         if torn > 0 {
             lines.push(Remark::Warning(format!(
                 "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
@@ -215,11 +230,7 @@ impl Book {
                 book.newest.push(line);
             }
         }
-        let places = book.chains.iter().map(|chain| match chain.number {
-            0 => "new".to_owned(),
-            last => format!("continues at report {}", last + 1),
-        });
-        let places = of_feeds(roster, places.enumerate()).join("; ");
+        let places = book.places(roster);
         lines.push(Remark::Progress(format!("journal {path}: {places}")));
         book.journal = Some(journal);
         let written = book.write_newest(config);
@@ -229,6 +240,15 @@ impl Book {
                 .map(|error| Remark::Warning(error.to_string())),
         );
         Ok((book, lines))
+    }
+
+    /// Where the chains of the feeds go on, in words.
+    fn places(&self, roster: &Roster) -> String {
+        let places = self.chains.iter().map(|chain| match chain.number {
+            0 => "new".to_owned(),
+            last => format!("continues at report {}", last + 1),
+        });
+        of_feeds(roster, places.enumerate()).join("; ")
     }
 
     /// Whether the journal was lost for good.
@@ -363,11 +383,10 @@ pub struct Kept {
 }
 
 /// What the operator should know about the journal: a limit on its size, and that nothing shows whether it has lost its end.
-fn warnings(journal: &Journal, newest: &str) -> Vec<Remark> {
+fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
     let limited = file::soft_limit("Max file size").map(|most| {
         format!(
-            "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {}; a report that does not fit is not published",
-            journal.bytes
+            "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {bytes}; a report that does not fit is not published"
         )
     });
     let unknown = resume::held(newest).is_empty() && Path::new(newest).exists();

@@ -174,11 +174,7 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end. Returns the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
-    let schedule = config.roster.schedule();
-    if config.children.is_none() && schedule.next_start_us(wall_us()).is_none() {
-        let cause = "no round starts any more: its end or its only start has passed";
-        return Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"));
-    }
+    check_schedule(config)?;
     let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;
@@ -188,6 +184,16 @@ pub fn run(config: &Run) -> Result<u8, Error> {
     };
     aggregator.end();
     code
+}
+
+/// Checks that a roster from a file has a round left.
+fn check_schedule(config: &Run) -> Result<(), Error> {
+    let next_us = config.roster.schedule().next_start_us(wall_us());
+    if config.children.is_some() || next_us.is_some() {
+        return Ok(());
+    }
+    let cause = "no round starts any more: its end or its only start has passed";
+    Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"))
 }
 
 impl<'a> Aggregator<'a> {

@@ -7,6 +7,7 @@ use super::page::{digests, row, schedule, words};
 use super::settings::NO_SOURCE;
 use super::{key_of, load};
 use crate::collector::settings::{Charge, Collect};
+use crate::exchange::requests_fit;
 use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::system::now::wall_us;
@@ -132,7 +133,16 @@ fn seats(read: &Read, wrong: &mut Vec<String>) -> String {
         }
         let sources = place.sources.iter().filter(|source| !source.is_empty());
         let mut seen = BTreeSet::new();
-        if let Some(twice) = sources.into_iter().find(|source| !seen.insert(*source)) {
+        let count = sources.clone().count();
+        let first = sources
+            .clone()
+            .next()
+            .and_then(|name| Source::parse(name).ok());
+        let fits = first.map_or(Ok(()), |first| {
+            requests_fit(&first, count, read.roster.schedule())
+        });
+        wrong.extend(fits.err().map(|why| format!("{at}: {why}")));
+        if let Some(twice) = sources.clone().find(|source| !seen.insert(*source)) {
             wrong.push(format!("{at}: {twice} stands for two feeds"));
         }
     }

@@ -5,15 +5,17 @@
 //! here is only what the proof crate's own parser reads. Secret keys are read to sign a seat or to find the slot of a key, and
 //! are never written.
 //!
-//! Uses: collector, flags, keys, proof, source, system, verify. Used by: aggregator, main.
+//! Uses: aggregator, collector, exchange, flags, keys, proof, source, system, verify. Used by: aggregator, main.
 
 mod check;
+mod gather;
 mod page;
 mod seat;
 pub mod settings;
 pub mod text;
 
 pub use check::charge;
+pub use gather::gather;
 
 use crate::keys::file as key_file;
 use crate::system::file;
