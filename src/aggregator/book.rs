@@ -17,7 +17,7 @@ use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -158,37 +158,19 @@ pub(super) fn check_apart(config: &Run) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the directory of `--latest` if there are several feeds, unless two of them would share a file.
-fn make_room_for_latest(config: &Run) -> Result<(), Error> {
-    let (Some(latest), feeds @ [_, _, ..]) = (&config.latest, config.roster.feeds.as_slice())
-    else {
-        return Ok(());
-    };
-    let mut taken = BTreeMap::new();
-    for (terms, path) in feeds
-        .iter()
-        .zip(config.latest_files().into_iter().flatten())
-    {
-        file::make_directory_of(&path)?;
-        if let Some(other) = taken.insert(path.clone(), &terms.feed) {
-            let attempt = format!("cannot write the newest reports to {latest}");
-            let cause = format!("{other} and {} would share the file {path}", terms.feed);
-            return Err(Error::new(attempt, cause).advise("rename one of these feeds"));
-        }
-    }
-    Ok(())
-}
-
 impl Book {
     /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
-        make_room_for_latest(config)?;
+        let latest_files = config.latest_files();
+        if let [Some(first), _, ..] = latest_files.as_slice() {
+            file::make_directory_of(first)?;
+        }
         let chain = |latest| FeedChain {
             latest,
             ..FeedChain::default()
         };
         let mut book = Book {
-            chains: config.latest_files().into_iter().map(chain).collect(),
+            chains: latest_files.iter().cloned().map(chain).collect(),
             ephemeral: key_path(config).is_none(),
             ..Book::default()
         };
@@ -196,7 +178,6 @@ impl Book {
             let mut paths = paths.iter().flatten();
             paths.try_for_each(|path| file::make_replaceable(path))
         };
-        let latest_files = config.latest_files();
         let Some(path) = &config.journal else {
             replaceable(&latest_files)?;
             check_apart(config)?;

@@ -6,7 +6,7 @@
 //! alone for at least ten minutes. When a connection ends, its prices are dropped, unless a new connection has replaced it.
 //! A symbol that is refused, or falls silent, costs no other symbol its prices, but for one reconnection.
 
-mod first;
+pub(crate) mod first;
 
 use super::http::Unopened;
 use super::link::{Ended, Link};

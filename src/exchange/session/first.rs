@@ -11,7 +11,7 @@ use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
 
 /// The ids of the requests for first prices begin so.
-const FIRST: &str = "first-";
+pub(crate) const FIRST: &str = "first-";
 
 fn no_first(stale_us: Option<u64>) -> String {
     match stale_us {
