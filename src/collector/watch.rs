@@ -9,7 +9,7 @@ use super::{Collector, MESSAGES_PER_LOOK};
 use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
-use crate::exchange::session::FIRST;
+use crate::exchange::session::first::FIRST;
 use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;

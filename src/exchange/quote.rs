@@ -13,7 +13,7 @@ pub(super) struct Watched {
     pub(super) newest: Result<StreamPrice, Miss>,
     /// The exchange's time of the price before, in microseconds since the Unix epoch; 0 if there was none on this connection.
     pub(super) before_us: u64,
-    /// Whether the exchange has refused it on this connection.
+    /// Whether the exchange has refused it on this connection, for good.
     pub(super) refused: bool,
     /// When the first and the last of its prices came, since there was none for long or a new connection. The first was not
     /// stale: otherwise a market without trades would seem to speak whenever it is subscribed to.
@@ -91,6 +91,25 @@ mod tests {
             heard_at: Instant::now(),
             heard_us: 4_000_000,
         }
+    }
+
+    #[test]
+    fn a_symbol_falls_silent_only_after_it_has_spoken_all_the_time() {
+        let s = Duration::from_secs;
+        let silent = |spoke: Option<[u64; 2]>| {
+            let at = |ago| Instant::now() - s(ago);
+            let spoke = spoke.map(|ago| ago.map(at));
+            let symbol = Watched {
+                spoke,
+                ..Watched::NEW
+            };
+            symbol.fell_silent(s(60))
+        };
+        assert!(!silent(None), "it never spoke");
+        assert!(!silent(Some([200, 0])), "it still speaks");
+        assert!(!silent(Some([70, 70])), "one trade");
+        assert!(!silent(Some([120, 70])), "not long enough");
+        assert!(silent(Some([140, 70])));
     }
 
     #[test]
