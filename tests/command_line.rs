@@ -266,7 +266,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     ("roster", &["rsoracle roster new|seat|assemble|check|show"]),
     ("roster sit", &["'sit'", "new, seat, assemble, check, show"]),
-    ("roster new", &["FEED is missing"]),
+    ("roster new", &["FEED… is missing"]),
     (
         "roster new BTC/USD --every 5s",
         &["10 samples, 1s apart", "a period of 5s"],
@@ -282,8 +282,9 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("keygen -f", &["'-f' is not a flag", "help keygen"]),
     ("keygen --force a", &["unknown flag --force", "help keygen"]),
     ("keys", &["FILE… is missing", "rsoracle keys FILE…"]),
-    ("history", &["FILE is missing", "rsoracle history FILE"]),
-    ("history a b", &["'b' is one too many", "one FILE"]),
+    ("history", &["FILE… is missing", "rsoracle history FILE…"]),
+    ("history - -", &["'-' is given twice"]),
+    ("history a --feed \"BTC", &["--feed", "such as BTC/USD"]),
     ("history a --last 0", &["--last \"0\"", "from 1 to 10000"]),
     (
         "history a --last 10001",

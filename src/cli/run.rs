@@ -153,25 +153,16 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
 
 /// Checks that feeds do not share a file in the directory of `--latest`.
 fn check_latest(given: &Given, run: &Run) -> Result<(), Usage> {
-    let mut names = BTreeMap::new();
-    let several = run.roster.feeds.len() > 1 && run.latest.is_some();
-    for terms in run.roster.feeds.iter().filter(|_| several) {
-        let name = file_name(&terms.feed);
-        if let Some(other) = names.insert(name.clone(), &terms.feed) {
+    let mut taken = BTreeMap::new();
+    for (terms, path) in run.roster.feeds.iter().zip(run.latest_files()) {
+        let Some(path) = path else { continue };
+        if let Some(other) = taken.insert(path.clone(), &terms.feed) {
             let feed = &terms.feed;
-            return Err(given.contradiction(
-                &["latest"],
-                format!("--latest: {other} and {feed} would share the file {name}"),
-            ));
+            let sentence = format!("--latest: {other} and {feed} would share the file {path}");
+            return Err(given.contradiction(&["latest"], sentence));
         }
     }
     Ok(())
-}
-
-/// The name of a feed's file in the directory of `--latest`.
-fn file_name(feed: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    feed.replace(|c| !plain(c), "-") + ".json"
 }
 
 /// Checks what concerns a single round.

@@ -100,7 +100,7 @@ impl<'a> Comparison<'a> {
             self.alone[files[at]] = (self.alone[files[at]].0 + 1, start_us);
         }
         if reports.len() > 1 {
-            let why = self.reasons(files, &prices, &pool).join("; ");
+            let why = differences(&self.names, files, &prices, &pool).join("; ");
             self.rounds += 1;
             self.differ += u64::from(!why.is_empty());
             if !why.is_empty() && self.differences.len() < SHOWN {
@@ -118,34 +118,6 @@ impl<'a> Comparison<'a> {
                 self.more_liars.insert(key);
             }
         }
-    }
-
-    /// Why the reports of a round differ, if they do.
-    fn reasons(&self, files: &[usize], prices: &[Option<f64>], pool: &Pool) -> Vec<String> {
-        let mut reasons = Vec::new();
-        for (slots, file) in pool.left_out.iter().zip(files) {
-            if !slots.is_empty() {
-                let (name, slots) = (self.names[*file], listed(slots));
-                reasons.push(format!("{name} left out the answers of {slots}"));
-            }
-        }
-        let lied: Vec<u16> = pool.lies.iter().map(|lie| lie.slot).collect();
-        if !lied.is_empty() {
-            reasons.push(format!("different answers of {}", listed(&lied)));
-        }
-        let text = |price: Option<f64>| price.map_or("none".to_owned(), price::exact);
-        let pooled = pool.report.price();
-        if prices.iter().any(|price| *price != pooled) {
-            let each = prices.iter().zip(files);
-            let each = each.map(|(price, file)| format!("{} {}", self.names[*file], text(*price)));
-            let each = each.collect::<Vec<_>>().join(", ");
-            reasons.push(format!("prices: {each}, pooled {}", text(pooled)));
-            let stands = pool.stands.map(|at| self.names[files[at]]);
-            reasons.extend(stands.map(|name| format!("the report of {name} stands")));
-        } else if !reasons.is_empty() {
-            reasons.push(format!("the price is the same, {}", text(pooled)));
-        }
-        reasons
     }
 
     /// Whether any collector's answers in several files contradict each other.
@@ -249,6 +221,40 @@ impl<'a> Comparison<'a> {
             list(self.differences().map(|text| quoted(&text)).collect())
         )
     }
+}
+
+/// Why the reports of a round differ, if they do. For each report, `files` has the index of its file's name, and `prices` the
+/// price that the terms give from it.
+pub fn differences(
+    names: &[&str],
+    files: &[usize],
+    prices: &[Option<f64>],
+    pool: &Pool,
+) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for (slots, file) in pool.left_out.iter().zip(files) {
+        if !slots.is_empty() {
+            let (name, slots) = (names[*file], listed(slots));
+            reasons.push(format!("{name} left out the answers of {slots}"));
+        }
+    }
+    let lied: Vec<u16> = pool.lies.iter().map(|lie| lie.slot).collect();
+    if !lied.is_empty() {
+        reasons.push(format!("different answers of {}", listed(&lied)));
+    }
+    let text = |price: Option<f64>| price.map_or("none".to_owned(), price::exact);
+    let pooled = pool.report.price();
+    if prices.iter().any(|price| *price != pooled) {
+        let each = prices.iter().zip(files);
+        let each = each.map(|(price, file)| format!("{} {}", names[*file], text(*price)));
+        let each = each.collect::<Vec<_>>().join(", ");
+        reasons.push(format!("prices: {each}, pooled {}", text(pooled)));
+        let stands = pool.stands.map(|at| names[files[at]]);
+        reasons.extend(stands.map(|name| format!("the report of {name} stands")));
+    } else if !reasons.is_empty() {
+        reasons.push(format!("the price is the same, {}", text(pooled)));
+    }
+    reasons
 }
 
 /// Slots by their numbers, of which the first are shown.

@@ -54,21 +54,24 @@ pub static VERIFY: Command = Command {
 /// `rsoracle history`
 pub static HISTORY: Command = Command {
     name: "history",
-    job: "shows the last rounds of a journal as a table and a small graph of prices",
-    notes: "FILE is a journal that 'run --journal' keeps; '-' is standard input. A file is read from its end, as far as the \
+    job: "shows the last rounds of journals as a table and a small graph of prices",
+    notes: "A FILE is a journal that 'run --journal' keeps; '-' is standard input. It is read from its end, as far as the \
             rounds to show need. Every line read is verified as 'rsoracle verify' does it without a roster. A '!' marks what is \
             unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after \
-            the previous one.\n\
+            the previous one. Each feed has a table of its own.\n\
+            The reports of several files are pooled: each round has the price that all their answers give, and a '!' if the files \
+            differ, with the reason.\n\
             Exit codes: 0 all lines read are valid, 1 some are not, 2 usage, 4 unreadable.",
     example: "rsoracle history journal.jsonl --last 50",
-    operands: "FILE",
+    operands: "FILE…",
     groups: &[],
     flags: &[
+        flag("feed", "NAME", "", "Show this feed only."),
         flag(
             "last",
             "N",
             "20",
-            "Number of rounds to show, counted from the end.",
+            "Number of rounds of each feed to show, counted from the end.",
         ),
         flag(
             "json",
