@@ -301,7 +301,7 @@ impl Collector<'_> {
             // A look costs more than a message. A stream's messages are needed at the next instant, so they are read together.
             if all && self.session.is_stream() {
                 let left = until.saturating_duration_since(Instant::now());
-                std::thread::sleep(left.min(Duration::from_millis(SLICE_MS / 2)));
+                std::thread::sleep(left);
             }
         } else if Instant::now() >= self.session.retry_at() {
             self.reconnect(round, now_us);
