@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-/// Most frames of one member that are read in one sweep.
+/// Most frames of one member that are read in one sweep, for each feed.
 const FRAMES_PER_SWEEP: usize = 64;
 /// Most members of one slot.
 const MEMBERS_MAX: usize = 2;
@@ -315,7 +315,7 @@ fn hear(
     floor_us: u64,
     refused: &mut Refused,
 ) -> Result<(), Departure> {
-    for _ in 0..FRAMES_PER_SWEEP {
+    for _ in 0..FRAMES_PER_SWEEP * seats.len() {
         if member.inbox.fill() {
             member.heard_at = Instant::now();
             member.unanswered_since = None;

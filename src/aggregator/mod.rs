@@ -15,6 +15,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+pub mod outlook;
 mod resume;
 pub mod roster;
 mod rounds;
@@ -50,7 +51,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_remarks, listen};
+use setup::{check_open_files, check_schedule, collector_keys, key_remarks, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
 use tracks::Track;
@@ -174,11 +175,7 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end. Returns the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
-    let schedule = config.roster.schedule();
-    if config.children.is_none() && schedule.next_start_us(wall_us()).is_none() {
-        let cause = "no round starts any more: its end or its only start has passed";
-        return Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"));
-    }
+    check_schedule(config)?;
     let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;

@@ -7,6 +7,7 @@ use crate::aggregator::settings::{Children, Run};
 use crate::collector::overrides::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
+use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{
     connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
@@ -226,6 +227,30 @@ fn check_rounds(given: &Given, run: &Run) -> Result<(), Usage> {
     Ok(())
 }
 
+/// Checks that exchanges allow what collectors of one address ask of them.
+fn check_requests(
+    given: &Given,
+    sources: &[Vec<Source>],
+    schedule: &Schedule,
+) -> Result<(), Usage> {
+    let refused = |source: &Source, why: String| {
+        let sentence = format!("{}: {why}", source.prefix());
+        given.contradiction(&["every", "samples", "feed", "collectors"], sentence)
+    };
+    for markets in sources {
+        let fit = requests_fit(&markets[0], markets.len(), schedule);
+        fit.map_err(|why| refused(&markets[0], why))?;
+    }
+    // The limit on requests holds for all collectors together.
+    let asked = |source: &&Source| ["binance", "binance-book"].contains(&source.prefix());
+    let asked: Vec<&Source> = sources.iter().flatten().filter(asked).collect();
+    let fit = |first: &&Source| {
+        let fit = requests_fit(first, asked.len(), schedule);
+        fit.map_err(|why| refused(first, why))
+    };
+    asked.first().map_or(Ok(()), fit)
+}
+
 /// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
 pub fn read(given: &Given) -> Result<Configuration, Usage> {
     let feeds = feeds(given)?;
@@ -253,6 +278,7 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     if endpoint.is_none() {
         check_played(given, &sources.concat())?;
     }
+    check_requests(given, &sources, roster.schedule())?;
     let children = Children {
         flags: overrides_of(given, &sources)?.iter().map(flags).collect(),
         endpoint,
