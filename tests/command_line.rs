@@ -113,6 +113,14 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
     ),
     (
+        "run --sources embedded-diverse --feed BTC/USD,XMR/USD",
+        &["embedded-coinbase:XMR-USD has no recorded prices", "ETH, XRP"],
+    ),
+    (
+        "run --source embedded:BTCUSD",
+        &["embedded:BTCUSD has no recorded prices", "Binance's API"],
+    ),
+    (
         "run --feed BTC/USD,ETH/USD --feed BTC/USD",
         &["--feed names BTC/USD twice"],
     ),

@@ -201,7 +201,11 @@ pub(super) mod tests {
         agreed.add(roster(&one), 10);
         agreed.add(roster(&other), 10);
         // A collector may still say that it has the replaced ones, but its frames by them count for nothing.
-        assert!(digests.iter().all(|digest| agreed.feed_of(digest) == Some(0)));
+        assert!(
+            digests
+                .iter()
+                .all(|digest| agreed.feed_of(digest) == Some(0))
+        );
         assert_eq!(agreed.at(10).map(|held| held.digests[0]), Some(digests[1]));
         let refused = agreed.named(&replaced, 10, 0).err();
         assert_eq!(refused, Some(Reject::StartUnknown));

@@ -149,11 +149,15 @@ fn check_apart(config: &Run) -> Result<(), Error> {
 
 /// Makes the directory of `--latest` if there are several feeds, unless two of them would share a file.
 fn make_room_for_latest(config: &Run) -> Result<(), Error> {
-    let (Some(latest), feeds @ [_, _, ..]) = (&config.latest, config.roster.feeds.as_slice()) else {
+    let (Some(latest), feeds @ [_, _, ..]) = (&config.latest, config.roster.feeds.as_slice())
+    else {
         return Ok(());
     };
     let mut taken = BTreeMap::new();
-    for (terms, path) in feeds.iter().zip(config.latest_files().into_iter().flatten()) {
+    for (terms, path) in feeds
+        .iter()
+        .zip(config.latest_files().into_iter().flatten())
+    {
         file::make_directory_of(&path)?;
         if let Some(other) = taken.insert(path.clone(), &terms.feed) {
             let attempt = format!("cannot write the newest reports to {latest}");

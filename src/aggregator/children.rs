@@ -61,7 +61,10 @@ impl Aggregator<'_> {
         if self.config.children.is_none() {
             let digests = (0..).zip(&roster.feeds).map(|(feed, terms)| {
                 let begins = hex(&terms.digest()[..8]);
-                (feed, format!("the digest of its terms begins with {begins}"))
+                (
+                    feed,
+                    format!("the digest of its terms begins with {begins}"),
+                )
             });
             let mut digests = words::of_feeds(roster, digests);
             if digests.len() > 1 {
@@ -69,7 +72,10 @@ impl Aggregator<'_> {
                 digests.insert(0, format!("the digest of its roster begins with {begins}"));
             }
             let (key, digests) = (self.key.public(), digests.join("; "));
-            self.tell(&format!("this aggregator's key is {}; {digests}", hex(key.bytes())));
+            self.tell(&format!(
+                "this aggregator's key is {}; {digests}",
+                hex(key.bytes())
+            ));
             return Ok(());
         }
         for slot in 0..self.config.n() {

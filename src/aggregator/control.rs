@@ -349,7 +349,10 @@ fn hear(
                 if feed.map_or(Some(slot), |feed| seats[feed]) != Some(ready.slot) {
                     return Err(Reject::SlotDiffers.into());
                 }
-                for (_, price) in (0..).zip(&mut member.first_prices).filter(|(at, _)| feed.is_none_or(|feed| feed == *at)) {
+                for (_, price) in (0..)
+                    .zip(&mut member.first_prices)
+                    .filter(|(at, _)| feed.is_none_or(|feed| feed == *at))
+                {
                     *price = Some(ready.price);
                 }
             }
@@ -630,6 +633,10 @@ mod tests {
         }
         assert_eq!(rig.slots[1].records(0, 1), []);
         let differs = rig.refused.get(&Reject::SlotDiffers);
-        assert_eq!(differs, Some(&3), "a sample of a feed that it does not price");
+        assert_eq!(
+            differs,
+            Some(&3),
+            "a sample of a feed that it does not price"
+        );
     }
 }

@@ -263,7 +263,8 @@ impl Aggregator<'_> {
             let slots = self.slots.iter().filter(|slot| slot.seats[feed].is_some());
             let ready = slots.filter(|slot| slot.ready_for(feed)).count();
             let (n, needed) = (terms.n(), terms.quorum());
-            let text = format!("{ready} of {n} collectors became ready, {needed} are needed (quorum)");
+            let text =
+                format!("{ready} of {n} collectors became ready, {needed} are needed (quorum)");
             (feed, text)
         });
         let counts = words::of_feeds(&roster, counts).join("; ");
@@ -279,7 +280,8 @@ impl Aggregator<'_> {
             self.tell(&refused);
         }
         let doctor = self.doctor();
-        self.screen.say(&format!("aggregator: no price: {counts}; {why}{doctor}"));
+        self.screen
+            .say(&format!("aggregator: no price: {counts}; {why}{doctor}"));
         self.print(&kept)
     }
 

@@ -429,7 +429,8 @@ impl<'a> Aggregator<'a> {
     /// again.
     fn nothing_more_can_come(&self) -> bool {
         let places = self.slots.iter();
-        let places = places.flat_map(|slot| slot.feeds().map(move |(feed, seat)| (slot, feed, seat)));
+        let places =
+            places.flat_map(|slot| slot.feeds().map(move |(feed, seat)| (slot, feed, seat)));
         let mut coming = places.filter(|(slot, feed, _)| {
             let came = !slot.records(self.floor_us(), *feed).is_empty();
             slot.expected[*feed] || came && self.may_come(slot)

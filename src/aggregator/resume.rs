@@ -122,7 +122,9 @@ impl End {
             if let Some(latest) = latest {
                 can_be_read(journal, latest)?;
                 let held = held(latest);
-                self.compare(journal, latest, of_feed(&held, feed), |signer| signer == key)?;
+                self.compare(journal, latest, of_feed(&held, feed), |signer| {
+                    signer == key
+                })?;
             }
         }
         Ok(true)
@@ -132,8 +134,7 @@ impl End {
     /// file does not go back.
     pub(super) fn unwritten(&self, feed: &str, latest: Option<&String>) -> Option<String> {
         let latest = latest.and_then(|path| held(path).pop());
-        let goes_on =
-            |start_us| latest.is_none_or(|(latest, _)| latest.round.start_us <= start_us);
+        let goes_on = |start_us| latest.is_none_or(|(latest, _)| latest.round.start_us <= start_us);
         let (start_us, line) = self.feeds.get(feed)?.published.as_ref()?;
         goes_on(*start_us).then(|| line.clone())
     }

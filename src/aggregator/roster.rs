@@ -27,7 +27,12 @@ pub(super) fn check(path: &str) -> Result<(), Error> {
 impl Aggregator<'_> {
     /// The roster with the keys known by now; its only round, if there is a single one, starts at `start_us`.
     pub(super) fn roster_now(&self, start_us: u64) -> Roster {
-        let Roster { number, previous, mut feeds, mut slots } = self.config.roster.clone();
+        let Roster {
+            number,
+            previous,
+            mut feeds,
+            mut slots,
+        } = self.config.roster.clone();
         for (roster_slot, slot) in slots.iter_mut().zip(&self.slots) {
             roster_slot.key = slot.key;
         }

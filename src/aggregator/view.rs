@@ -26,7 +26,11 @@ pub(crate) fn readiness(slot: &Slot, may_come: bool) -> (bool, String) {
         Some(first) => format!("ready    \tfirst price {}", price::text(first)),
         None if feeds.iter().any(|feed| slot.ready_for(*feed)) => {
             let ready = feeds.iter().filter(|feed| slot.ready_for(**feed)).count();
-            let state = if slot.ready() { "ready    " } else { "joined   " };
+            let state = if slot.ready() {
+                "ready    "
+            } else {
+                "joined   "
+            };
             format!("{state}\tfirst prices of {ready} of {} feeds", feeds.len())
         }
         None if !slot.members.is_empty() => "joined   \tconnecting to the exchange".to_owned(),
@@ -107,7 +111,9 @@ pub(crate) fn block(
 pub(crate) fn samples_done(slots: &[Slot], start_us: u64) -> usize {
     let count = |slot: &Slot| {
         let feeds = slot.feeds().filter(|(feed, _)| slot.expected[*feed]);
-        feeds.map(|(feed, _)| slot.records(start_us, feed).len()).min()
+        feeds
+            .map(|(feed, _)| slot.records(start_us, feed).len())
+            .min()
     };
     slots.iter().filter_map(count).min().unwrap_or(0)
 }
@@ -118,7 +124,8 @@ pub(crate) fn sample_line(slots: &[Slot], rounds: &[Round], index: usize) -> Str
         let records = slot.records(rounds[feed].start_us, feed);
         records.get(index)?.price.ok()
     };
-    let of_slot = |slot: &Slot| Vec::from_iter(slot.feeds().filter_map(|(feed, _)| price(slot, feed)));
+    let of_slot =
+        |slot: &Slot| Vec::from_iter(slot.feeds().filter_map(|(feed, _)| price(slot, feed)));
     let prices: Vec<f64> = slots.iter().flat_map(of_slot).collect();
     let low = prices.iter().copied().min_by(f64::total_cmp);
     let high = prices.iter().copied().max_by(f64::total_cmp);

@@ -425,7 +425,10 @@ mod tests {
         let mut absences: [Absence; 7] = Default::default();
         let mut causes = vec![String::new(); 7];
         let whole = later(0, 7);
-        assert_eq!(Words(&whole, &SLOTS).news(&mut absences, &causes, 20), [""; 0]);
+        assert_eq!(
+            Words(&whole, &SLOTS).news(&mut absences, &causes, 20),
+            [""; 0]
+        );
         let line = Words(&whole, &SLOTS).round_line(0, &absences);
         assert!(
             line.ends_with(": 87233.42, published, 7 of 7 prices"),
@@ -448,7 +451,10 @@ mod tests {
         // Only the number is new.
         "no answer in 7 s".clone_into(&mut causes[5]);
         let same = later(20, 5);
-        assert_eq!(Words(&same, &SLOTS).news(&mut absences, &causes, 20), [""; 0]);
+        assert_eq!(
+            Words(&same, &SLOTS).news(&mut absences, &causes, 20),
+            [""; 0]
+        );
         "its process ended".clone_into(&mut causes[5]);
         assert_eq!(
             Words(&same, &SLOTS).news(&mut absences, &causes, 20),
@@ -468,7 +474,11 @@ mod tests {
         let news = Words(&back, &SLOTS).news(&mut absences, &causes, 20);
         assert_eq!(news.len(), 6);
         assert_eq!(news[0], "collector 1 (binance): prices again, after 2 min");
-        assert!(!Words(&back, &SLOTS).round_line(0, &absences).contains("without"));
+        assert!(
+            !Words(&back, &SLOTS)
+                .round_line(0, &absences)
+                .contains("without")
+        );
     }
 
     #[test]

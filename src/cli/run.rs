@@ -2,7 +2,7 @@
 //!
 //! Invariant: flags and keys are checked together, by the same rules. Nothing here looks at the system.
 
-use super::sources::Watched;
+use super::sources::{Watched, check_played};
 use crate::aggregator::settings::{Children, Run};
 use crate::collector::overrides::Overrides;
 use crate::exchange::decimal;
@@ -258,9 +258,13 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
         let age = format!("--connection-age={age}");
         overrides.flags().chain([age]).collect()
     };
+    let endpoint = endpoint(given, &sources.concat())?;
+    if endpoint.is_none() {
+        check_played(given, &sources.concat())?;
+    }
     let children = Children {
         flags: overrides_of(given, &sources)?.iter().map(flags).collect(),
-        endpoint: endpoint(given, &sources.concat())?,
+        endpoint,
         ca_file: path(given, "ca-file")?,
         environment: environment.collect(),
         keys: path(given, "collector-keys")?,
