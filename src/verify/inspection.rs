@@ -221,7 +221,8 @@ impl<'a> Inspection<'a> {
         if !check.flaws.is_empty() {
             self.tally.bad += 1;
             if self.tally.bad <= FLAWS_SHOWN {
-                self.flaws.push(flawed(line.number, &check));
+                let several = self.verifier.feeds().nth(1).is_some();
+                self.flaws.push(flawed(line.number, &check, several));
             }
         }
         let stands_alone = check.stands_alone;
@@ -351,9 +352,12 @@ impl Tally {
     }
 }
 
-/// The flaws of one line, in a sentence.
-fn flawed(number: u64, check: &Check) -> String {
+/// The flaws of one line, in a sentence. `several`: there are several feeds so far.
+fn flawed(number: u64, check: &Check, several: bool) -> String {
     let which = match &check.content {
+        Content::Report(report) if several => {
+            format!(" (report {} of {})", report.number, report.round.terms.feed)
+        }
         Content::Report(report) => format!(" (report {})", report.number),
         Content::Proof(_) => " (a proof)".to_owned(),
         Content::KeyChange => " (a change of keys)".to_owned(),
