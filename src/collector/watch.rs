@@ -9,6 +9,7 @@ use super::{Collector, MESSAGES_PER_LOOK};
 use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
+use crate::exchange::session::FIRST;
 use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
@@ -338,6 +339,8 @@ impl Collector<'_> {
             _ => return,
         };
         let (place, result) = match id.map(|id| sample_of(id.as_str())) {
+            // The late answer to a request for a first price.
+            Some(None) if id.is_some_and(|id| id.as_str().starts_with(FIRST)) => return,
             // A foreign id, or none: the message can only answer the sample that has waited longest.
             Some(None) => (round.oldest_asked(symbol), Err(Miss::WrongId)),
             None => (round.oldest_asked(symbol), result),

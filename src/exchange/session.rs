@@ -551,7 +551,7 @@ fn away_ms(unopened: &Unopened) -> u64 {
 }
 
 /// The ids of the requests for first prices begin so.
-const FIRST: &str = "first-";
+pub(crate) const FIRST: &str = "first-";
 
 fn no_first(stale_us: Option<u64>) -> String {
     match stale_us {

@@ -203,26 +203,37 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
     let key_path = config.key.as_deref().expect("--roster needs --key");
     let (Read { roster, .. }, key) = (load(path)?, key_of(key_path)?);
     let failed = |why| Error::new(format!("cannot sign under the roster {path}"), why);
-    let slot = roster.feeds[0].slot_of(&key).ok_or_else(|| {
+    let slot = roster.slot_of(&key).ok_or_else(|| {
         failed(format!(
             "no slot has the key {} of {key_path}",
             hex(key.bytes())
         ))
     })?;
-    let name = &roster.feeds[0].seats[usize::from(slot)].source;
-    let source = Source::parse(name).map_err(|right| {
-        failed(format!(
-            "slot {slot} has the source {name}; it takes {right}"
-        ))
-    })?;
-    if source.embedded != config.endpoint.is_some() {
-        return Err(failed(
-            "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
-        ));
+    let names = &roster.slots[usize::from(slot)].sources;
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        let source = Source::parse(name).map_err(|right| {
+            failed(format!(
+                "slot {slot} has the source {name}; it takes {right}"
+            ))
+        })?;
+        if source.embedded != config.endpoint.is_some() {
+            return Err(failed(
+                "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
+            ));
+        }
     }
     let mut page = row("key", &hex(key.bytes()));
-    page += &row("slot", &format!("{slot} of {}", roster.feeds[0].n()));
-    page += &row("source", name);
+    page += &row("slot", &format!("{slot} of {}", roster.slots.len()));
+    for (feed, (terms, name)) in roster.feeds.iter().zip(names).enumerate() {
+        match roster.seat_of(feed, slot.into()) {
+            Some(_) if names.len() == 1 => page += &row("source", name),
+            Some(seat) => {
+                let (of, n) = (&terms.feed, terms.n());
+                page += &row("feed", &format!("{of}, slot {seat} of {n}: {name}"));
+            }
+            None => {}
+        }
+    }
     page += &digests(&roster);
     page += &schedule(&roster.feeds[0], wall_us());
     for place in &config.aggregators {

@@ -40,6 +40,8 @@ pub struct Peer {
     tcp: TcpStream,
     got: Vec<u8>,
     ended: bool,
+    /// The numbers of bytes that came at once.
+    pub pieces: Vec<usize>,
 }
 
 impl Peer {
@@ -64,6 +66,7 @@ impl Peer {
             tcp,
             got: Vec::new(),
             ended: false,
+            pieces: Vec::new(),
         }
     }
 
@@ -91,7 +94,10 @@ impl Peer {
         while !self.ended {
             match self.tcp.read(&mut bytes) {
                 Ok(0) => self.ended = true,
-                Ok(count) => self.got.extend_from_slice(&bytes[..count]),
+                Ok(count) => {
+                    self.got.extend_from_slice(&bytes[..count]);
+                    self.pieces.push(count);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => self.ended = true,
             }
