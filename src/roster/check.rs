@@ -7,11 +7,8 @@ use super::page::{digests, row, schedule, words};
 use super::settings::NO_SOURCE;
 use super::{key_of, load};
 use crate::collector::settings::{Charge, Collect};
-<<<<<<< HEAD
 use crate::collector::sources_of;
-=======
 use crate::exchange::requests_fit;
->>>>>>> feeds-aggregator
 use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::system::now::wall_us;
