@@ -448,3 +448,53 @@ fn a_childs_sources_are_of_one_kind() {
     assert_eq!(done.code, Some(2), "{}", done.stderr);
     assert!(done.stderr.contains("all of one kind"), "{}", done.stderr);
 }
+
+#[test]
+fn a_check_shows_each_feed_and_what_an_exchange_does_not_allow_is_refused() {
+    let ports = ports();
+    let (good, _) = post(&POLLED, 5, "100ms", "1s");
+    let page = |post: &Post, url: &str, check: bool| {
+        let mut command = post.command(&[&ports], url);
+        if url.is_empty() {
+            let words: Vec<_> = command.get_args().map(|it| it.to_owned()).collect();
+            command = rsoracle();
+            let kept = words
+                .iter()
+                .filter(|it| !it.is_empty() && *it != "--endpoint");
+            command.args(kept);
+        }
+        command.args(check.then_some("--check"));
+        start_command(command).finish()
+    };
+    let done = page(&good, "ws://127.0.0.1:1/", true);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    for (about, text) in [
+        ("slot", "3 of 5"),
+        ("feed", "BTC/USD, slot 3 of 5: embedded:BTCUSDT"),
+        ("feed", "SOL/USD, slot 1 of 3: embedded:SOLUSDT"),
+    ] {
+        let row = format!("{about:<15}{text}\n");
+        assert!(done.stdout.contains(&row), "{row}{}", done.stdout);
+    }
+    assert!(!done.stdout.contains("ETH/USD, slot"), "{}", done.stdout);
+    let much: Vec<String> = (b'A'..=b'P')
+        .map(|base| char::from(base).to_string())
+        .collect();
+    let names = |base: &String| (format!("{base}/USD"), format!("binance:{base}USDC"));
+    let much: Vec<_> = much.iter().map(names).collect();
+    let feeds: Vec<_> = much
+        .iter()
+        .map(|(feed, source)| (feed.as_str(), source.as_str()))
+        .collect();
+    let (much, _) = post(&feeds, 10, "50ms", "1s");
+    for check in [true, false] {
+        let done = page(&much, "", check);
+        assert_eq!(done.code, Some(1), "{}", done.stderr);
+        for says in [
+            "slot 3 watches too much: 9600 requests a minute",
+            "use fewer symbols",
+        ] {
+            assert!(done.stderr.contains(says), "{}", done.stderr);
+        }
+    }
+}

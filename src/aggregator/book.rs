@@ -12,7 +12,7 @@ use crate::keys::secret::SecretKey;
 use crate::system::file;
 use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
-use rsoracle_proof::report::{KeyChange, Proof, Refused, Report, Verifier};
+use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
@@ -159,21 +159,26 @@ pub(super) fn check_apart(config: &Run) -> Result<(), Error> {
 }
 
 impl Book {
+    /// A book whose chains are to begin.
+    fn new(config: &Run) -> Book {
+        let chain = |latest| FeedChain {
+            latest,
+            ..FeedChain::default()
+        };
+        Book {
+            chains: config.latest_files().into_iter().map(chain).collect(),
+            ephemeral: key_path(config).is_none(),
+            ..Book::default()
+        }
+    }
+
     /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let latest_files = config.latest_files();
         if let [Some(first), _, ..] = latest_files.as_slice() {
             file::make_directory_of(first)?;
         }
-        let chain = |latest| FeedChain {
-            latest,
-            ..FeedChain::default()
-        };
-        let mut book = Book {
-            chains: latest_files.iter().cloned().map(chain).collect(),
-            ephemeral: key_path(config).is_none(),
-            ..Book::default()
-        };
+        let mut book = Book::new(config);
         let replaceable = |paths: &[Option<String>]| {
             let mut paths = paths.iter().flatten();
             paths.try_for_each(|path| file::make_replaceable(path))
@@ -203,7 +208,7 @@ impl Book {
                 "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
             )));
         }
-        let changes = book.hand_over_to(config, path, key, &end.verifier)?;
+        let changes = book.go_on(config, path, Some(key), end)?;
         if !changes.is_empty() {
             journal.append(&changes)?;
             lines.push(Remark::Warning(
@@ -216,25 +221,11 @@ impl Book {
         let others = resume::held(&beside).into_iter();
         let others = others.filter_map(|(report, line)| is_other(&report).then_some(line));
         book.others = others.collect();
-        let mut ends = end;
-        for (feed, terms) in roster.feeds.iter().enumerate() {
-            let chain = &mut book.chains[feed];
-            chain.unwritten = ends.unwritten(&terms.feed, chain.latest.as_ref());
-            let end = ends.feeds.remove(&terms.feed);
-            if let Some((report, line)) = end.and_then(|end| end.newest) {
-                book.go_on_after(feed, &report);
-                book.newest.push(line);
-            }
-        }
         let places = book.places(roster);
         lines.push(Remark::Progress(format!("journal {path}: {places}")));
         book.journal = Some(journal);
-        let written = book.write_newest(config);
-        lines.extend(
-            written
-                .err()
-                .map(|error| Remark::Warning(error.to_string())),
-        );
+        let failed = book.write_newest(config).err();
+        lines.extend(failed.map(|error| Remark::Warning(error.to_string())));
         Ok((book, lines))
     }
 
@@ -252,19 +243,10 @@ impl Book {
         config: &Run,
         journal: &str,
         key: Option<&SecretKey>,
-        end: &End,
+        end: End,
     ) -> Result<(String, bool), Error> {
-        let mut book = Book::default();
-        for terms in &config.roster.feeds {
-            let newest = end.feeds.get(&terms.feed);
-            let newest = newest.and_then(|end| end.newest.as_ref());
-            book.chains.push(FeedChain {
-                number: newest.map_or(0, |(report, _)| report.number),
-                ..FeedChain::default()
-            });
-        }
-        let changes = key.map(|key| book.hand_over_to(config, journal, key, &end.verifier));
-        let changes = changes.transpose()?.unwrap_or_default();
+        let mut book = Book::new(config);
+        let changes = book.go_on(config, journal, key, end)?;
         Ok((book.places(&config.roster), !changes.is_empty()))
     }
 
@@ -280,22 +262,30 @@ impl Book {
 
     /// Takes the ends of the feeds' chains. Returns the records by which the journal's old key hands over to this run's key, one
     /// for each feed of the roster that it has signed.
-    fn hand_over_to(
+    fn go_on(
         &mut self,
         config: &Run,
         journal: &str,
-        key: &SecretKey,
-        verifier: &Verifier,
+        key: Option<&SecretKey>,
+        mut end: End,
     ) -> Result<Vec<String>, Error> {
         let mut changes = Vec::new();
-        for (chain, terms) in self.chains.iter_mut().zip(&config.roster.feeds) {
-            chain.previous = verifier.head(&terms.feed);
-            let before = verifier.aggregator(&terms.feed);
-            let before = before.filter(|before| *before != key.public());
-            if let (Some(before), Some(head)) = (before, chain.previous) {
-                let change = change_of_keys(config, journal, (&terms.feed, before, head), key)?;
+        for (feed, terms) in config.roster.feeds.iter().enumerate() {
+            let (name, chain) = (&terms.feed, &mut self.chains[feed]);
+            chain.unwritten = end.unwritten(name, chain.latest.as_ref());
+            chain.previous = end.verifier.head(name);
+            let before = end.verifier.aggregator(name).zip(chain.previous);
+            if let (Some(key), Some((before, head))) = (key, before)
+                && before != key.public()
+            {
+                let change = change_of_keys(config, journal, (name, before, head), key)?;
                 changes.push(change.line());
                 chain.previous = Some(change.signature());
+            }
+            let newest = end.feeds.remove(name).and_then(|end| end.newest);
+            if let Some((report, line)) = newest {
+                self.go_on_after(feed, &report);
+                self.newest.push(line);
             }
         }
         Ok(changes)

@@ -68,7 +68,7 @@ impl Outlook {
             enough(&End::default(), true)?;
         }
         let (end, torn) = found.unwrap_or_default();
-        let (places, hands_over) = Book::outlook(config, path, key.as_ref(), &end)?;
+        let (places, hands_over) = Book::outlook(config, path, key.as_ref(), end)?;
         outlook.journal = Some(places);
         if hands_over {
             let line = "the journal would continue with another aggregator key, to which the old key hands over";

@@ -23,6 +23,8 @@ mod ties;
 mod uplink;
 mod watch;
 
+pub use charge::sources_of;
+
 use crate::collector::settings::{Charge, Collect};
 use crate::exchange::offset::Offset;
 use crate::exchange::roots::{self, Roots};

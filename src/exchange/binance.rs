@@ -81,6 +81,7 @@ fn read(text: &str, topics: &Topics, price: fn(Json) -> Result<f64, Miss>) -> Sa
     };
     let [id, event, status, error, result] =
         json.pick(["id", "event", "status", "error", "result"]);
+    let asked = id.and_then(Json::text).and_then(|id| topics.asked(&id));
     let id = match id {
         None => Ok(None),
         Some(id) if id.raw() == "null" => Ok(None),
@@ -93,7 +94,6 @@ fn read(text: &str, topics: &Topics, price: fn(Json) -> Result<f64, Miss>) -> Sa
     let Ok(id) = id else {
         return Said::fault(None, Miss::Shape, text);
     };
-    let asked = id.as_ref().and_then(|id| topics.asked(id));
     let fault = |symbol: Option<usize>, id, miss| Said::Fault {
         symbol: asked.or(symbol),
         id,

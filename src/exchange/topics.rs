@@ -3,7 +3,7 @@
 //! A session asks for all of its symbols over one connection. Everywhere else a symbol is an index: its place in the session's
 //! list. Invariant: pure functions, total on any text; an index that one of them returns is in the list.
 
-use super::{Id, time_of};
+use super::time_of;
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 
@@ -48,8 +48,8 @@ impl Topics<'_> {
     }
 
     /// The symbol of the request with this id, which ends in a hyphen and the symbol's index.
-    pub(super) fn asked(&self, id: &Id) -> Option<usize> {
-        let (_, index) = id.as_str().rsplit_once('-')?;
+    pub(super) fn asked(&self, id: &str) -> Option<usize> {
+        let (_, index) = id.rsplit_once('-')?;
         let index = index.parse().ok()?;
         (index < self.symbols.len()).then_some(index)
     }

@@ -7,6 +7,7 @@ use super::page::{digests, row, schedule, words};
 use super::settings::NO_SOURCE;
 use super::{key_of, load};
 use crate::collector::settings::{Charge, Collect};
+use crate::collector::sources_of;
 use crate::exchange::requests_fit;
 use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
@@ -226,19 +227,13 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
             hex(key.bytes())
         ))
     })?;
-    let names = &roster.slots[usize::from(slot)].sources;
-    for name in names.iter().filter(|name| !name.is_empty()) {
-        let source = Source::parse(name).map_err(|right| {
-            failed(format!(
-                "slot {slot} has the source {name}; it takes {right}"
-            ))
-        })?;
-        if source.embedded != config.endpoint.is_some() {
-            return Err(failed(
-                "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
-            ));
-        }
+    let sources = sources_of(&roster, slot).map_err(failed)?;
+    if sources[0].embedded != config.endpoint.is_some() {
+        return Err(failed(
+            "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
+        ));
     }
+    let names = &roster.slots[usize::from(slot)].sources;
     let mut page = row("key", &hex(key.bytes()));
     page += &row("slot", &format!("{slot} of {}", roster.slots.len()));
     for (feed, (terms, name)) in roster.feeds.iter().zip(names).enumerate() {

@@ -4,6 +4,7 @@
 
 use super::ExchangeSession;
 use crate::exchange::Said;
+use crate::exchange::link::Ended;
 use crate::system::limits::*;
 use crate::system::net::{Look, Patience};
 use crate::system::now::wall_us;
@@ -37,6 +38,17 @@ impl ExchangeSession<'_> {
         self.wait_for_price(look, &mut |_| {})
     }
 
+    /// Requests a price of every symbol, unless prices are streamed.
+    fn ask_all(&mut self) -> Result<(), Ended> {
+        let request = |symbol| self.request(&format!("{FIRST}{symbol}"), symbol);
+        let requests: Vec<String> = (0..self.symbols.len()).filter_map(request).collect();
+        let Some(link) = self.link.as_mut().filter(|_| !requests.is_empty()) else {
+            return Ok(());
+        };
+        link.prepare(requests)?;
+        link.fire()
+    }
+
     /// Waits on the open connection until one symbol has a price that is not stale. `listen` gets every message until then.
     pub(crate) fn wait_for_price(
         &mut self,
@@ -65,12 +77,7 @@ impl ExchangeSession<'_> {
             }
             if ask_at.is_some_and(|at| at <= now) {
                 ask_at = None;
-                let request = |symbol| self.request(&format!("{FIRST}{symbol}"), symbol);
-                let requests: Vec<String> = (0..self.symbols.len()).filter_map(request).collect();
-                if let Some(link) = self.link.as_mut().filter(|_| !requests.is_empty()) {
-                    let sent = link.prepare(requests).and_then(|()| link.fire());
-                    sent.map_err(|ended| failed(ended.text))?;
-                }
+                self.ask_all().map_err(|ended| failed(ended.text))?;
             }
             let slice = until.min(now + Duration::from_millis(SLICE_MS));
             // After a message, only look whether another one is there already.
