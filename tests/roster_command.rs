@@ -797,9 +797,9 @@ fn two_operators_agree_on_a_roster_of_three_feeds() {
     let [one, other] = [0, 1].map(|slot| desk.value(slot, "key")[1..17].to_owned());
     let tables = format!(
         "
-slot  kind                 key               seat
-   0  kraken               {one}  signed
-   1  okx                  {other}  signed
+slot  kind                     key               seat
+   0  kraken                   {one}  signed
+   1  okx                      {other}  signed
 
 slot  BTC/USD   ETH/USD  SOL/USD
    0  BTC/USD   ETH/USD  SOL/USD

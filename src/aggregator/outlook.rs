@@ -1,6 +1,6 @@
 //! Finds out where an aggregator would go on, and what would prevent its start (`rsoracle aggregate --check`).
 //!
-//! Invariant: no file is written, made or locked, and no port is opened.
+//! Invariant: no file is made or changed, and no port is opened.
 
 use crate::aggregator::book::{Book, Remark, check_apart, key_file, warnings};
 use crate::aggregator::journal::Journal;

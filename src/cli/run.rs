@@ -278,7 +278,6 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     if endpoint.is_none() {
         check_played(given, &sources.concat())?;
     }
-    check_requests(given, &sources, roster.schedule())?;
     let children = Children {
         flags: overrides_of(given, &sources)?.iter().map(flags).collect(),
         endpoint,
@@ -286,8 +285,10 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
         environment: environment.collect(),
         keys: path(given, "collector-keys")?,
     };
+    let run = settings(given, roster, Some(children))?;
+    check_requests(given, &sources, run.roster.schedule())?;
     Ok(Configuration {
-        run: settings(given, roster, Some(children))?,
+        run,
         watched,
         proxy,
     })

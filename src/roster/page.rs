@@ -126,7 +126,7 @@ pub(crate) fn schedule(terms: &Terms, now_us: u64) -> String {
 pub(super) fn show(roster: &Roster, signed: &[bool], now_us: u64) -> String {
     let single = roster.feeds.len() == 1;
     let mut page = digests(roster) + &words(roster, now_us, &[]);
-    let (head, wide) = if single { ("source", 32) } else { ("kind", 19) };
+    let (head, wide) = if single { ("source", 32) } else { ("kind", 23) };
     page += &format!("\nslot  {head:<wide$}  key               seat\n");
     for (slot, (place, signed)) in roster.slots.iter().zip(signed).enumerate() {
         let mut sources = place.sources.iter().filter(|source| !source.is_empty());
