@@ -7,7 +7,7 @@
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{DIVERSE, accepted, listed, source_for};
 use crate::source::market::{self, DOLLARS, Mismatch};
-use crate::source::{Source, market_of};
+use crate::source::{Source, market_of, recorded};
 use crate::system::limits::COLLECTORS_MAX;
 use std::collections::BTreeSet;
 
@@ -134,6 +134,20 @@ fn check_apart(given: &Given, markets: &[Source], feeds: &[String]) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Checks that the embedded exchange that a run starts itself has these markets.
+pub(super) fn check_played(given: &Given, sources: &[Source]) -> Result<(), Usage> {
+    let missing = |source: &&Source| source.embedded && !recorded::plays(source);
+    let Some(source) = sources.iter().find(missing) else {
+        return Ok(());
+    };
+    let bases: Vec<&str> = recorded::bases().collect();
+    Err(given.contradiction(&["source", "sources", "feed"], format!(
+        "{} has no recorded prices; the embedded exchange plays {} in USD, USDC and USDT (Binance's API: in the last two). With another tape, run 'rsoracle exchange --tape FILE' and name it with --endpoint",
+        source.name,
+        bases.join(", ")
+    )))
 }
 
 /// The flag that names the sources, the names, and the currencies that this choice accepts for USD.

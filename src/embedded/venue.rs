@@ -102,6 +102,8 @@ impl Venue {
                 Some(_) => 0,
                 None => (played.since.as_micros() as f64 / self.speed) as u64,
             };
+            // A part that begins in the middle of a price has that price since the exchange was opened.
+            let age_us = age_us.min(elapsed.as_micros() as u64);
             trade.since_us = now.unix_us.saturating_sub(age_us);
         }
         self.changes += u64::from(changed);

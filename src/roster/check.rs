@@ -8,6 +8,7 @@ use super::settings::NO_SOURCE;
 use super::{key_of, load};
 use crate::collector::settings::{Charge, Collect};
 use crate::collector::sources_of;
+use crate::exchange::requests_fit;
 use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::system::now::wall_us;
@@ -52,6 +53,13 @@ pub(super) fn read(text: &str) -> Result<Read, Wrong> {
         roster: Roster::parse(text)?,
         slots: sections.iter().filter(is_slot).map(slot).collect(),
     })
+}
+
+impl Read {
+    /// Of each slot, whether its seat is signed.
+    pub(super) fn signed(&self) -> Vec<bool> {
+        self.slots.iter().map(|slot| slot.signed).collect()
+    }
 }
 
 /// Examines the text of a roster. Returns what is to be said about it, the verdict, and whether it is sound.
@@ -133,7 +141,16 @@ fn seats(read: &Read, wrong: &mut Vec<String>) -> String {
         }
         let sources = place.sources.iter().filter(|source| !source.is_empty());
         let mut seen = BTreeSet::new();
-        if let Some(twice) = sources.into_iter().find(|source| !seen.insert(*source)) {
+        let count = sources.clone().count();
+        let first = sources
+            .clone()
+            .next()
+            .and_then(|name| Source::parse(name).ok());
+        let fits = first.map_or(Ok(()), |first| {
+            requests_fit(&first, count, read.roster.schedule())
+        });
+        wrong.extend(fits.err().map(|why| format!("{at}: {why}")));
+        if let Some(twice) = sources.clone().find(|source| !seen.insert(*source)) {
             wrong.push(format!("{at}: {twice} stands for two feeds"));
         }
     }

@@ -4,6 +4,8 @@
 //! Invariant: no two bases have the same factor, and a recorded price, which has two decimals, times a factor has at most
 //! eight. `embedded::tape` multiplies.
 
+use super::Source;
+
 /// The base of the built-in price tape.
 const RECORDED: &str = "BTC";
 
@@ -36,22 +38,28 @@ pub const SCALED: [(&str, u64); 24] = [
     ("OP", 9),
 ];
 
-/// Whether the embedded exchange plays this base from its built-in tape, in USD, USDC and USDT.
-pub fn plays(base: &str) -> bool {
-    bases().any(|own| own == base)
-}
+/// What every base is sold for, whatever the quote currency of a tape is.
+pub const QUOTES: [&str; 3] = ["USD", "USDC", "USDT"];
 
-/// All bases that [`plays`] knows, the recorded one first.
+/// All bases that the embedded exchange plays from its built-in tape, the recorded one first.
 pub fn bases() -> impl Iterator<Item = &'static str> {
     [RECORDED]
         .into_iter()
         .chain(SCALED.iter().map(|(base, _)| *base))
 }
 
+/// Whether a source, if it is embedded, is a market that the built-in tape plays.
+pub fn plays(source: &Source) -> bool {
+    let api = matches!(source.kind.name, "binance" | "binance-book");
+    // Binance's WS-API sells for stablecoins only.
+    let quotes = if api { &QUOTES[1..] } else { &QUOTES[..] };
+    bases().any(|base| quotes.iter().any(|quote| source.prices(base, quote)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::capitals;
+    use crate::source::{KINDS, capitals};
     use std::collections::BTreeSet;
 
     #[test]
@@ -61,7 +69,19 @@ mod tests {
         assert!(names.iter().all(|base| capitals(base)));
         let factors: BTreeSet<u64> = SCALED.iter().map(|(_, factor)| *factor).collect();
         assert_eq!(factors.len(), SCALED.len());
-        assert!(plays("BTC") && plays("ETH"));
-        assert!(!plays("XMR") && !plays("btc") && !plays(""));
+    }
+
+    #[test]
+    fn the_markets_of_its_bases_are_played_and_no_others() {
+        for kind in &KINDS {
+            let market = |base, quote| {
+                let name = format!("embedded-{}:{}", kind.name, kind.spelling.of(base, quote));
+                plays(&Source::parse(&name).expect("a source"))
+            };
+            assert!(market("BTC", "USDT") && market("LINK", "USDC"), "{kind:?}");
+            let api = matches!(kind.name, "binance" | "binance-book");
+            assert_eq!(market("ETH", "USD"), !api, "{kind:?}");
+            assert!(!market("XMR", "USDT") && !market("BTC", "EUR"), "{kind:?}");
+        }
     }
 }

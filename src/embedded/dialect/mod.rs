@@ -19,12 +19,11 @@ pub mod okx;
 
 use super::quote::MarketData;
 use crate::exchange::json::Json;
+use crate::source::recorded::QUOTES;
 use crate::source::{KINDS, Spelling};
 use std::rc::Rc;
 use std::time::Instant;
 
-/// What every base is sold for, whatever the quote currency of the tape is.
-const QUOTES: [&str; 3] = ["USD", "USDC", "USDT"];
 /// A base that the built-in tape does not play, so that nobody subscribes to it beside others: for the fault `wrong-symbol`.
 const STRANGER: &str = "XMR";
 
