@@ -74,16 +74,12 @@ fn a_symbol_that_is_refused_falls_silent_or_is_halted_costs_no_other_a_price() {
             (all.count() >= 3).then_some(())
         });
     }
+    // A round's report is printed if it has a price.
     for feed in ["ETH/USD", "SOL/USD", "XRP/USD", "BNB/USD"] {
         let reports = reports(&running, feed);
-        assert!(reports.len() >= 3, "{feed}: {}", running.stderr());
-        for report in reports {
-            assert!(
-                report.contains("\"price\":null,\"decision\":\"no-quorum\""),
-                "{report}"
-            );
-        }
+        assert!(reports.is_empty(), "{feed}: {reports:?}");
     }
+    running.stderr_line("ETH/USD, SOL/USD, XRP/USD, BNB/USD: no price: 0 of 11 collectors");
 }
 
 /// All must answer within a second and a half. A busy machine may not manage that in every round, so the first round in which
