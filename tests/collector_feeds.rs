@@ -148,9 +148,10 @@ impl Write for Counted {
     }
 }
 
-/// An exchange that is asked. It knows no SOL.
+/// An exchange that is asked. It knows no SOL, which it says for the first time only when a round has begun.
 struct Asked {
     ws: WebSocket<Counted>,
+    late: Option<String>,
     /// For each instant, by the first two parts of the ids: which symbols were asked for in which read.
     asked: BTreeMap<String, Vec<(String, usize)>>,
 }
@@ -168,8 +169,8 @@ impl Asked {
         let ws = tungstenite::accept(Counted { tcp, reads: 0 }).expect("an upgrade");
         let tcp = &ws.get_ref().tcp;
         tcp.set_nonblocking(true).expect("O_NONBLOCK");
-        let asked = BTreeMap::new();
-        Asked { ws, asked }
+        let (late, asked) = (None, BTreeMap::new());
+        Asked { ws, late, asked }
     }
 
     fn turn(&mut self) {
@@ -186,7 +187,14 @@ impl Asked {
                 _ => format!("200,\"result\":{{\"symbol\":\"{symbol}\",\"price\":\"7.5\"}}"),
             };
             let answer = format!("{{\"id\":\"{id}\",\"status\":{answer}}}");
-            let _ = self.ws.send(Message::text(answer));
+            if id == "first-1" {
+                self.late = Some(answer);
+                continue;
+            }
+            let late = self.late.take_if(|_| id.len() > "first-1".len());
+            for answer in late.into_iter().chain([answer]) {
+                let _ = self.ws.send(Message::text(answer));
+            }
             if let Some((instant, number)) = id.rsplit_once('-') {
                 let reads = self.ws.get_ref().reads;
                 let asked = self.asked.entry(instant.to_owned()).or_default();
@@ -232,6 +240,8 @@ fn all_requests_of_an_instant_come_in_one_segment_and_a_refused_symbol_costs_its
     while after_us < newest_us {
         let (start_us, answers) = whole_start(&mut collector, &own, after_us);
         whole += u32::from(answers[0].is_whole());
+        let foreign = |record: &Record| record.price == Err(Miss::WrongId);
+        assert!(!answers[0].records.iter().any(foreign), "{start_us}");
         let refused = |record: &Record| record.price == Err(Miss::Refused);
         if answers[0].is_whole() {
             assert!(

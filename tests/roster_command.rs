@@ -216,6 +216,32 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
     let page = dense(&said(0, &check));
     let goes_on = format!("journal {journal}: continues at report 3");
     assert!(page.ends_with(&goes_on), "{page}");
+    // Another key needs to be handed over to, and a journal that has lost its end is not continued.
+    let new = desk.path("new.key");
+    said(0, &["keygen", &new]);
+    let with_new = ["aggregate", "--roster", &roster, "--aggregator-key", &new];
+    let with_new = [&with_new[..], &["--journal", &journal, "--check"]].concat();
+    let page = said(1, &with_new);
+    assert!(
+        page.contains("it is signed with another aggregator key"),
+        "{page}"
+    );
+    let page = dense(&said(0, &[&with_new[..], &["--retire-key", &key]].concat()));
+    let hands_over = "remark the journal would continue with another aggregator key";
+    assert!(
+        page.contains(&goes_on) && page.contains(hands_over),
+        "{page}"
+    );
+    let whole = desk.text("journal.jsonl");
+    let first = whole.lines().next().expect("a report");
+    desk.write("journal.jsonl", &format!("{first}\n"));
+    let page = said(1, &check);
+    assert!(page.contains("the journal has lost its end"), "{page}");
+    desk.write("journal.jsonl", &format!("{whole}{first}"));
+    let page = dense(&said(0, &check));
+    let torn = "remark the journal ends in the middle of a line";
+    assert!(page.contains(&goes_on) && page.contains(torn), "{page}");
+    desk.write("journal.jsonl", &whole);
     let verified = said(0, &["verify", &journal, "--roster", &roster]);
     assert!(
         verified.contains("2 reports, number 1 to 2; "),

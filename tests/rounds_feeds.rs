@@ -453,7 +453,13 @@ fn one_round_and_kill(place: &Place, more: &[&str]) -> u64 {
     let mut fair = place.start(more);
     let start_us = fair.first_start();
     let _peers = fair.play(start_us, |_, _| true);
-    fair.told(start_us);
+    let start = format!("\"round_start_us\":{start_us},");
+    let newest = place.path("journal.newest");
+    eventually("the newest reports stand beside the journal", || {
+        let text = std::fs::read_to_string(&newest).unwrap_or_default();
+        let there = text.matches(&start).count();
+        (there == place.roster.feeds.len()).then_some(())
+    });
     fair.running.signal("KILL");
     fair.running.finish();
     start_us
@@ -462,7 +468,13 @@ fn one_round_and_kill(place: &Place, more: &[&str]) -> u64 {
 /// Asserts that a start is refused for a reason, and that the journal stays as it is.
 fn assert_refused(place: &Place, more: &[&str], says: &str) {
     let before = place.lines();
-    let done = start_command(place.command(more)).finish();
+    let mut running = start_command(place.command(more));
+    eventually("it ends, or goes on", || {
+        let goes_on = running.stderr().contains("control channel on ");
+        (running.ended() || goes_on).then_some(())
+    });
+    running.signal("TERM");
+    let done = running.finish();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     assert!(done.stderr.contains(says), "{}", done.stderr);
     assert_eq!(place.lines(), before);
@@ -590,4 +602,92 @@ fn a_file_is_no_directory_for_the_newest_reports() {
     std::fs::write(place.path("file"), "").unwrap();
     let latest = ["--latest", &place.path("file")];
     assert_refused(&place, &latest, "cannot create the directory ");
+}
+
+#[test]
+fn run_starts_a_collector_for_each_slot_that_watches_all_its_feeds_and_writes_the_whole_roster() {
+    let place = Place::new();
+    let (journal, roster) = (place.path("journal"), place.path("roster.toml"));
+    let keys = place.path("keys");
+    std::fs::create_dir(&keys).unwrap();
+    let feeds = [
+        "--feed", "BTC/USD", "--feed", "ETH/USD", "--source", "embedded",
+    ];
+    let round = ["--samples", "2", "--interval", "100ms", "--every", "1s"];
+    let files = [
+        "--journal",
+        &journal,
+        "--write-roster",
+        &roster,
+        "--collector-keys",
+        &keys,
+    ];
+    let ports = ["--control-port", "0", "--data-port", "0"];
+    let running = start(
+        &[
+            &["run", "--rounds", "3"],
+            &feeds[..],
+            &round,
+            &files,
+            &ports,
+        ]
+        .concat(),
+    );
+    let words = arguments(running.collector(4));
+    let sources = words.windows(2).filter(|pair| pair[0] == "--source");
+    let sources: Vec<&str> = sources.map(|pair| pair[1].as_str()).collect();
+    assert_eq!(sources, ["embedded:BTCUSDC", "embedded:ETHUSDC"]);
+    let collectors = running.children().into_iter();
+    let collectors =
+        collectors.filter(|id| arguments(*id).get(1).is_some_and(|it| it == "collect"));
+    assert_eq!(collectors.count(), 5);
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let written = Roster::parse(&std::fs::read_to_string(&roster).unwrap()).expect("a roster");
+    assert_eq!((written.feeds.len(), written.slots.len()), (2, 5));
+    assert_eq!([0, 1].map(|feed| place.numbers(feed)), [[1, 2, 3]; 2]);
+}
+
+#[test]
+fn a_single_round_of_several_feeds_tells_of_each_collector_only_if_something_is_wrong() {
+    let feeds = [
+        "run", "--feed", "BTC/USD", "--feed", "ETH/USD", "--source", "embedded",
+    ];
+    let round = [
+        "--samples",
+        "2",
+        "--interval",
+        "100ms",
+        "--control-port",
+        "0",
+        "--data-port",
+        "0",
+    ];
+    let done = run(&[&feeds[..], &round].concat());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("sample 2 of 2: 10 prices of 2 feeds"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr.contains(": 2 of 2 feeds have a price"),
+        "{}",
+        done.stderr
+    );
+    assert!(!done.stderr.contains("collector 0"), "{}", done.stderr);
+    let closing: Vec<&str> = done.stdout.lines().collect();
+    assert!(closing[0].starts_with("embedded BTC/USD "), "{closing:?}");
+    assert!(closing[1].starts_with("embedded ETH/USD "), "{closing:?}");
+    // Nobody answers at this address.
+    let nobody = format!("ws://{}/", nobodys_address());
+    let nobody = ["--endpoint", &nobody, "--ready-timeout", "100ms", "--json"];
+    let done = run(&[&feeds[..], &round, &nobody].concat());
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    let missing = "no price: all feeds: 0 of 5 collectors became ready, 3 are needed (quorum); ";
+    assert!(done.stderr.contains(missing), "{}", done.stderr);
+    let printed: Vec<Kept> = done.stdout.lines().map(Kept::of).collect();
+    let printed: Vec<(&str, Option<f64>)> =
+        printed.iter().map(|it| (&*it.feed, it.price)).collect();
+    assert_eq!(printed, [("BTC/USD", None), ("ETH/USD", None)]);
 }

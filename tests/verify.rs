@@ -1650,8 +1650,8 @@ fn of_published_reports_each_feed_may_skip_its_own() {
     oracles[0].policy.deviation = Some(0.01);
     let mut all = Vec::new();
     for round in 1..=4 {
-        let price = 100.0 + f64::from(round == 4);
-        let start_us = START_US + u64::from(round) * 10_000_000;
+        let price = if round == 4 { 101.0 } else { 100.0 };
+        let start_us = START_US + round * 10_000_000;
         all.extend(lines_of(&mut oracles, start_us, &[Price(price); 5]));
     }
     let is_published = |line: &&String| line.contains("\"decision\":\"published\"");

@@ -317,16 +317,6 @@ impl<'a> Aggregator<'a> {
         !slot.members.is_empty() || slot.child.is_some() || self.config.children.is_none()
     }
 
-    /// Whether the slots of which `is_there` is true are a quorum of any feed.
-    fn has_quorum(&self, is_there: impl Fn(usize, &Slot) -> bool) -> bool {
-        let mut feeds = self.config.roster.feeds.iter().enumerate();
-        feeds.any(|(feed, terms)| {
-            let of_feed = self.slots.iter().filter(|slot| slot.seats[feed].is_some());
-            let there = of_feed.filter(|slot| is_there(feed, slot)).count();
-            there >= usize::from(terms.quorum())
-        })
-    }
-
     /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once no feed can have a quorum, waits
     /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum of any feed.
     fn gather(&mut self) -> bool {
@@ -339,9 +329,12 @@ impl<'a> Aggregator<'a> {
             let possible = self.slots.iter().filter(|slot| self.may_come(slot)).count();
             self.draw_gathering();
             if ready == possible || Instant::now() >= until {
-                return self.has_quorum(|feed, slot| slot.ready_for(feed));
+                return has_quorum(&self.config.roster, &self.slots, |slot, feed| {
+                    slot.ready_for(feed)
+                });
             }
-            if !hopeless && !self.has_quorum(|_, slot| self.may_come(slot)) {
+            let may_come = |slot: &Slot, _| self.may_come(slot);
+            if !hopeless && !has_quorum(&self.config.roster, &self.slots, may_come) {
                 hopeless = true;
                 until = until.min(Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX));
             }
@@ -460,8 +453,43 @@ impl<'a> Aggregator<'a> {
     }
 }
 
+/// Whether the slots of which `is_there` is true are a quorum of any feed.
+fn has_quorum(roster: &Roster, slots: &[Slot], is_there: impl Fn(&Slot, usize) -> bool) -> bool {
+    roster.feeds.iter().enumerate().any(|(feed, terms)| {
+        let of_feed = slots.iter().filter(|slot| slot.seats[feed].is_some());
+        let there = of_feed.filter(|slot| is_there(slot, feed)).count();
+        there >= usize::from(terms.quorum())
+    })
+}
+
 /// Counts a refusal under its reason.
 fn count(refused: &mut Refused, reason: Reject) {
     let count = refused.entry(reason).or_default();
     *count = count.saturating_add(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_of_one_feed_is_enough_and_slots_that_do_not_price_it_do_not_count() {
+        // Three slots price the first feed, which needs two, and two of them the second, which needs both.
+        let roster = agreed::tests::two_feeds([None; 3]);
+        let slots = Slot::all(&roster, &[None; 3]);
+        let among = |there: &[usize]| {
+            let at = |slot: &Slot| slots.iter().position(|one| std::ptr::eq(one, slot));
+            has_quorum(&roster, &slots, |slot, _| {
+                there.contains(&at(slot).unwrap())
+            })
+        };
+        assert!(among(&[0, 1]) && among(&[0, 2]) && !among(&[1]) && !among(&[2]));
+        let second = |there: &[usize]| {
+            let at = |slot: &Slot| slots.iter().position(|one| std::ptr::eq(one, slot));
+            has_quorum(&roster, &slots, |slot, feed| {
+                feed == 1 && there.contains(&at(slot).unwrap())
+            })
+        };
+        assert!(second(&[0, 2]) && !second(&[0, 1]));
+    }
 }

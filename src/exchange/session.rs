@@ -206,10 +206,9 @@ impl<'a> ExchangeSession<'a> {
         self.channels.fill(None);
         for symbol in &mut self.watched {
             // A price counts until the new connection has a newer one.
-            let newest = symbol.newest;
             *symbol = Watched {
-                newest,
-                ..Watched::NEW
+                newest: symbol.newest,
+                ..symbol.anew()
             };
         }
         self.opened_at = Instant::now();
@@ -265,7 +264,9 @@ impl<'a> ExchangeSession<'a> {
         if self.proved && self.opened_at.elapsed() >= good {
             self.failures = 0;
         }
-        self.watched.fill(Watched::NEW);
+        for symbol in &mut self.watched {
+            *symbol = symbol.anew();
+        }
         self.back_off();
     }
 
@@ -421,8 +422,8 @@ impl<'a> ExchangeSession<'a> {
         &self.first
     }
 
-    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, and a stream on which no prices do, or
-    /// none of a symbol whose prices came all the time.
+    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, and a stream on which no prices do, or no
+    /// longer those of one symbol.
     pub fn keep_alive(&mut self) -> Result<(), Ended> {
         let (is_stream, is_quiet) = (self.is_stream(), self.is_quiet_at(wall_us()));
         let Some(link) = &mut self.link else {
@@ -438,6 +439,7 @@ impl<'a> ExchangeSession<'a> {
         } else if is_stream && self.spoke_at.elapsed() >= long {
             Some("the exchange no longer sends prices".to_owned())
         } else if let Some(symbol) = silent.filter(|_| is_stream && self.symbols.len() > 1) {
+            self.watched[symbol].missed = true;
             let symbol = self.symbols[symbol];
             Some(format!("the exchange no longer sends prices of {symbol}"))
         } else {

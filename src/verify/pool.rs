@@ -1,7 +1,7 @@
 //! Compares the reports of several files, round by round: where they differ and why, which price all their answers give, and
 //! which collectors gave them different answers.
 
-use crate::log::{printable, quoted};
+use crate::log::{or_null, printable, quoted};
 use rsoracle_proof::limits::COLLECTORS_MAX;
 use rsoracle_proof::pool::{Pool, price_by_terms};
 use rsoracle_proof::price;
@@ -186,27 +186,20 @@ impl<'a> Comparison<'a> {
     fn json(&self) -> String {
         let list = |texts: Vec<String>| format!("[{}]", texts.join(","));
         let alone: Vec<u64> = self.alone.iter().map(|(count, _)| *count).collect();
-        let members = |name: &str, start_us: &str, price: Option<(f64, u64)>| {
-            let (price, time_us) = price
-                .map_or(("null".to_owned(), "null".to_owned()), |(price, us)| {
-                    (price::exact(price), us.to_string())
-                });
+        let members = |of: Option<(&String, &Feed)>| {
+            let price = of.and_then(|(_, feed)| feed.last.1);
             format!(
-                "\"round_start_us\":{start_us},\"feed\":{name},\"price\":{price},\"time_us\":{time_us}"
+                "\"round_start_us\":{},\"feed\":{},\"price\":{},\"time_us\":{}",
+                or_null(of.map(|(_, feed)| feed.last.0.to_string())),
+                or_null(of.map(|(name, _)| quoted(name))),
+                or_null(price.map(|(price, _)| price::exact(price))),
+                or_null(price.map(|(_, us)| us.to_string()))
             )
         };
-        let feeds = self.feeds.iter().map(
-            |(
-                name,
-                Feed {
-                    last: (start_us, price),
-                    ..
-                },
-            )| members(&quoted(name), &start_us.to_string(), *price),
-        );
-        let mut feeds = feeds.collect::<Vec<_>>().join("},{");
+        let feeds: Vec<String> = self.feeds.iter().map(Some).map(members).collect();
+        let mut feeds = feeds.join("},{");
         if self.feeds.len() > 1 {
-            feeds = format!("{},\"feeds\":[{{{feeds}}}]", members("null", "null", None));
+            feeds = format!("{},\"feeds\":[{{{feeds}}}]", members(None));
         }
         format!(
             "{{\"files\":{},\"rounds\":{},\"differ\":{},\"alone\":{alone:?},\"disordered\":{:?},\"other_terms\":{},\"liars\":{},{feeds},\"differences\":{}}}",

@@ -3,7 +3,7 @@
 //! Of one feed, nothing is said of feeds but their name. Of several, each has words of its own.
 
 use super::{FeedTally, Inspection, Verdict, seconds};
-use crate::log::{printable, quoted};
+use crate::log::{or_null, printable, quoted};
 use rsoracle_proof::price;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::seal::hex;
@@ -192,7 +192,6 @@ impl Inspection<'_> {
         let time_us = last
             .filter(|_| price.is_some())
             .and_then(|last| last.outcome.timestamp_us);
-        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
         format!(
             "{}\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{}",
             reports.unwrap_or_default(),
