@@ -12,7 +12,7 @@ use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
 
-/// Most channels on one connection (ws-public).
+/// Most channels on one connection (ws-public; ws-general has 30). One too many is refused by itself.
 pub(super) const CHANNELS_MAX: usize = 25;
 
 /// The last price, clamped to best bid and best ask.
@@ -110,7 +110,6 @@ fn happening(
             let denial = match number {
                 Some(10001) => Denial::UnknownSymbol,
                 Some(10300) if symbol => Denial::UnknownSymbol,
-                Some(10305) => Denial::TooMany,
                 _ => Denial::Other,
             };
             Ok(Said::refusal(
@@ -244,7 +243,7 @@ mod tests {
             (10300, "symbol: invalid", Denial::UnknownSymbol),
             (10300, "generic", Denial::Other),
             (10001, "unknown", Denial::UnknownSymbol),
-            (10305, "limit", Denial::TooMany),
+            (10305, "subscribe: limit", Denial::Other),
             (10302, "channel: unknown", Denial::Other),
         ] {
             let no = refusal(about(&format!(

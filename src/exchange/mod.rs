@@ -817,6 +817,12 @@ mod tests {
             (
                 &gemini::STREAM,
                 "btcusd",
+                r#"{"id":3,"status":400,"error":{"code":-1013,"msg":"Invalid stream name: btcusd@trade"}}"#,
+                Some(2),
+            ),
+            (
+                &gemini::STREAM,
+                "btcusd",
                 r#"{"id":"4","status":400,"error":{"code":-1013,"msg":"Invalid stream name: btcusd@trade"}}"#,
                 None,
             ),

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 /// What a session watches, and how.
 pub struct SessionPlan<'a> {
-    /// The sources whose prices it gets, at least one, all of one kind. The index of a symbol is that of its source.
+    /// The sources whose prices it gets: at least one, all of one kind, none twice. A symbol's index is that of its source.
     pub sources: &'a [Source],
     /// The exchange's addresses, at least one. If one cannot be used, the next one is tried.
     pub endpoints: Vec<Endpoint>,

@@ -3,7 +3,7 @@
 //! A session asks for all of its symbols over one connection. Everywhere else a symbol is an index: its place in the session's
 //! list. Invariant: pure functions, total on any text; an index that one of them returns is in the list.
 
-use super::time_of;
+use super::{time_of, written};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 
@@ -42,7 +42,7 @@ impl Topics<'_> {
 
     /// The symbol of the subscription with this id, which is the symbol's index plus one.
     pub(super) fn numbered(&self, id: Option<Json>) -> Option<usize> {
-        let number: usize = id?.text()?.parse().ok()?;
+        let number: usize = written(id).ok()?.parse().ok()?;
         let index = number.checked_sub(1)?;
         (index < self.symbols.len()).then_some(index)
     }
