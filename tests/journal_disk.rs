@@ -49,9 +49,11 @@ fn a_full_disk_costs_the_line_and_not_the_file() {
     let line = |number: usize| format!("{number:03000}");
     let mut taken = String::new();
     let error = (0..100).find_map(|number| {
-        let error = journal.append(&[line(number)]).err();
+        // As the reports of one round: all of them or none.
+        let lines = [line(number), "".to_owned(), line(number)];
+        let error = journal.append(&lines).err();
         if error.is_none() {
-            taken += &(line(number) + "\n");
+            taken += &(lines.join("\n") + "\n");
         }
         error
     });
@@ -62,7 +64,10 @@ fn a_full_disk_costs_the_line_and_not_the_file() {
     for _ in 0..2 {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), taken);
         assert_full(
-            &journal.append(&[line(100)]).unwrap_err().to_string(),
+            &journal
+                .append(&[line(1), line(100)])
+                .unwrap_err()
+                .to_string(),
             &path,
         );
     }
