@@ -876,6 +876,26 @@ fn liars_other_terms_disorder_and_invalid_lines_are_told_of_pooled_files() {
 }
 
 #[test]
+fn no_more_reports_of_one_start_are_held_than_a_roster_has_feeds() {
+    let [mut a, mut b] = two();
+    let lines = (1..=70).map(|ppm| {
+        a.terms.spread_ppm_max = Some(1_000 * ppm);
+        a.line(second(1), &[Price(100.0); 5])
+    });
+    let lines: Vec<String> = lines.collect();
+    let other = [b.line(second(1), &[Price(100.0); 5])];
+    let files = [("a.jsonl", &lines[..]), ("b.jsonl", &other[..])];
+    let (table, code) = pooled_table(&files, &["--last", "100"]);
+    assert_eq!(code, Some(1), "{table}");
+    assert!(
+        table.starts_with("BTC/USD, pooled from 2 files: 65 rounds\n"),
+        "{table}"
+    );
+    let told = "\na.jsonl: reports that are there twice or not in order, and are not pooled: 6\n";
+    assert!(table.contains(told), "{table}");
+}
+
+#[test]
 fn long_files_are_pooled_from_their_ends_feed_by_feed() {
     let [mut ours, mut theirs] = [three(20), three(21)];
     let mut lines = [Vec::new(), Vec::new()];

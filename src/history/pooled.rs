@@ -8,6 +8,7 @@ use super::page::Source;
 use super::row::Pooled;
 use super::{Found, HistorySettings};
 use crate::system::file;
+use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::pool::{Pool, price_by_terms};
 use rsoracle_proof::report::Report;
 use rsoracle_verify::error::Error;
@@ -49,13 +50,14 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Takes all reports of the round that starts then, at most one of each feed.
+    /// Takes the reports of the round that starts then, of each terms the first, and no more than a roster has feeds.
     fn take(&mut self, config: &HistorySettings, start_us: u64) -> Result<Vec<Box<Report>>, Error> {
         let mut reports: Vec<Box<Report>> = Vec::new();
         while self.start_us() == Some(start_us) {
             let report = self.next.take().expect("it was just there");
             let digest = report.round.digest;
-            if reports.iter().all(|other| other.round.digest != digest) {
+            let is_new = reports.iter().all(|other| other.round.digest != digest);
+            if is_new && reports.len() < FEEDS_MAX {
                 reports.push(report);
             } else {
                 self.disordered += 1;
