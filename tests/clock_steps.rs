@@ -11,7 +11,8 @@ mod witness;
 use chronicle::Chronicle;
 use nanoserde::DeJson;
 use published::*;
-use support::peer::{sleep_until, stage};
+use std::time::{Duration, Instant};
+use support::peer::{Stage, TestCollector, sleep_until, stage};
 use support::*;
 use witness::*;
 
@@ -97,4 +98,81 @@ fn rounds_go_on_when_a_whole_machines_clock_is_set_and_no_start_comes_twice() {
         reports.len(),
         before.number
     );
+}
+
+/// A second without a report, to begin with the next one.
+fn assert_no_report_comes(chronicle: &Chronicle) {
+    let before = chronicle.lines().len();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(chronicle.lines().len(), before);
+}
+
+#[test]
+#[ignore = "needs faketime"]
+fn a_clock_that_is_ahead_for_a_while_puts_no_report_of_the_future_into_the_journal() {
+    let library = faketime();
+    let (_exchange, url) = exchange(&[]);
+    let chronicle = Chronicle::new();
+    let clock = chronicle.path.with_file_name("clock");
+    // At the start, as a machine without a battery may have it until NTP sets it; and again later.
+    assert!(set_clock(&clock, "+3600"));
+    let args = ["--every", "400ms", "--samples", "1", "--interval", "400ms"];
+    let (mut command, _) = chronicle.command(&args);
+    command.args(["--endpoint", &url, "--ready-timeout", "1s"]);
+    by_the_clock_of(&mut command, &library, &clock);
+    let running = start_command(command);
+    let not_kept = "rounds without an answer are not kept in the journal until a collector answers";
+    for times in 1..=2 {
+        eventually("a word about the journal", || {
+            let told = running.stderr().matches(not_kept).count();
+            (told == times).then_some(())
+        });
+        running.stderr_line("the exchange's; signing nothing meanwhile");
+        assert_no_report_comes(&chronicle);
+        assert!(set_clock(&clock, "+0"));
+        let after = chronicle.lines().len();
+        let price = |kept: &Kept| kept.decision == "published";
+        chronicle.until(after, "a price by the right clock", price);
+        // From now on rounds without an answer are kept: see `rounds.rs`.
+        assert!(set_clock(&clock, "+3600"));
+    }
+    drop(running);
+    chronicle.assert_whole(400_000);
+}
+
+#[test]
+fn an_aggregator_whose_clock_is_ahead_of_most_collectors_begins_no_round_until_they_agree() {
+    // Most of those that are connected: the clocks of the two real collectors agree with the aggregator's.
+    let stage = stage(3, 2, "100ms");
+    let mut played = [2, 3, 4].map(|slot| stage.collector_off(slot, -30_000_000));
+    let tend = |played: &mut [TestCollector]| {
+        played.iter_mut().for_each(|one| drop(one.tend()));
+    };
+    played.iter_mut().for_each(TestCollector::ready);
+    let lines =
+        |stage: &Stage| chronicle::whole_lines(std::path::Path::new(&stage.journal())).len();
+    let says = "this machine's clock is 30.0 s ahead of those of most connected collectors; no round begins meanwhile";
+    eventually("a word about the clock", || {
+        tend(&mut played);
+        stage.running.stderr().contains(says).then_some(())
+    });
+    let before = lines(&stage);
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
+        tend(&mut played);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(lines(&stage), before, "no round meanwhile");
+    assert_eq!(stage.running.stderr().matches(says).count(), 1);
+    // One of the three is enough: then it is no majority.
+    played[0].clock_off_us = 0;
+    eventually("a report", || {
+        tend(&mut played);
+        (lines(&stage) > before).then_some(())
+    });
+    let said = stage.running.stderr();
+    let agrees =
+        "this machine's clock agrees with those of most connected collectors; rounds go on";
+    assert!(said.contains(agrees), "{said}");
+    assert!(!said.contains("skipped"), "{said}");
 }

@@ -15,6 +15,7 @@ use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::round::Round;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::utc::utc_text;
 use std::path::Path;
 use support::*;
 use witness::*;
@@ -403,9 +404,20 @@ fn no_round_starts_at_or_before_the_last_one_of_the_journal() {
     assert_eq!(done.code, Some(3), "{}", done.stderr);
     assert_eq!(run(&["verify", chronicle.name()]).code, Some(5));
     let far = journal_that_ends_at(wall_us() + 60 * FUTURE_US_MAX);
-    let says =
-        "line 1: its round starts in the future: the aggregator's clock or this machine's is wrong";
-    refused(&far, &[], &[says]);
+    let ends = Kept::of(&far.lines()[0]);
+    let says = [
+        "it ends in the future: the round of its report 1 starts at ",
+        &utc_text(ends.round_start_us),
+        ", 5 min from now, ",
+        "start again after that time, or begin another journal with a key of its own",
+        "consumers need nothing new; keep this file",
+        "nothing was changed",
+    ];
+    refused(&far, &[], &says);
+    // As the message says.
+    let other = Chronicle::new();
+    assert_eq!(rounds(&other, 1, &[]).code, Some(0));
+    other.assert_whole(EVERY_US);
 }
 
 #[test]

@@ -342,14 +342,16 @@ impl Book {
     }
 
     /// Makes and signs the reports of the rounds of one start, feed by feed, and appends them to the journal if there is one. What
-    /// was refused is in the first.
+    /// was refused is in the first. Without `journals`, it is as if the rounds had never been.
     pub fn keep(
         &mut self,
         config: &Run,
         key: &SecretKey,
         rounds: Vec<Round>,
         mut refused: Refused,
+        journals: bool,
     ) -> Result<Kept, Error> {
+        let before_us = self.last_start_us;
         // Even if the reports cannot be written, no other round may have this start.
         self.last_start_us = rounds[0].start_us;
         let mut reports = Vec::new();
@@ -362,6 +364,13 @@ impl Book {
             report.sign(key);
             let line = report.line();
             reports.push((report, line));
+        }
+        if !journals {
+            self.last_start_us = before_us;
+            return Ok(Kept {
+                reports,
+                proofs: Ok(None),
+            });
         }
         let lines: Vec<&String> = reports.iter().map(|(_, line)| line).collect();
         if let Some(journal) = &mut self.journal {

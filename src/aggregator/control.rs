@@ -51,7 +51,7 @@ pub struct Member {
     /// When the first ping was sent after which no bytes came.
     unanswered_since: Option<Instant>,
     /// Its clock minus ours, and the round trip, in microseconds. The former is known to within half of the latter.
-    clock: Option<(i64, u64)>,
+    pub(super) clock: Option<(i64, u64)>,
     /// Whether the operator was told about its clock.
     clock_told: bool,
 }
@@ -180,6 +180,15 @@ pub(super) fn clock_lines(slots: &mut [Slot]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Forgets what members said of their clocks, and asks them again.
+pub(super) fn ask_for_clocks(slots: &mut [Slot]) {
+    let now = Instant::now();
+    for member in slots.iter_mut().flat_map(|slot| &mut slot.members) {
+        member.clock = None;
+        member.ping(now);
+    }
 }
 
 impl Stranger {

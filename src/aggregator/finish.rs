@@ -138,7 +138,7 @@ impl Aggregator<'_> {
         }
         let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
         let mut line = match words.as_slice() {
-            [one] => one.round_line(restarts, &self.absences[0]),
+            [one] if self.clock.kept => one.round_line(restarts, &self.absences[0]),
             all => words::feeds_line(roster, all, restarts, &self.absences),
         };
         let all = |is: fn(&Report) -> bool| kept.iter().all(|(report, _)| is(report));
@@ -166,11 +166,28 @@ impl Aggregator<'_> {
         words::doctor(sources.map(String::as_str).filter(|it| !it.is_empty()))
     }
 
+    /// Whether the reports of rounds are kept: this machine's clock is not known to be ahead, and a collector has vouched for it,
+    /// in these rounds or before.
+    fn journals(&mut self, rounds: &[Round]) -> bool {
+        let answered = |round: &Round| round.parts.iter().any(|part| part.observation.is_some());
+        self.clock.vouched |= rounds.iter().any(answered);
+        if self.config.journal.is_none() || self.config.single() {
+            return true;
+        }
+        if !self.clock.vouched && !std::mem::replace(&mut self.clock.told, true) {
+            self.screen.say("aggregator: nobody has answered since the start, or since this machine's clock was set; rounds without an answer are not kept in the journal until a collector answers: if the clock is ahead, their reports would be of the future; check the clock");
+        }
+        self.clock.vouched && !self.is_ahead()
+    }
+
     /// Makes the signed reports of rounds, and appends them to the journal if there is one. `None` if that failed.
     fn keep(&mut self, rounds: Vec<Round>) -> Option<Vec<(Report, String)>> {
         let refused = std::mem::take(&mut self.refused);
+        let journals = self.journals(&rounds);
+        self.clock.kept = journals;
         let began = Instant::now();
-        let kept = self.book.keep(self.config, &self.key, rounds, refused);
+        let (config, key) = (self.config, &self.key);
+        let kept = self.book.keep(config, key, rounds, refused, journals);
         self.spent_us = [began.elapsed().as_micros() as u64, 0];
         match kept {
             Ok(Kept { reports, proofs }) => {

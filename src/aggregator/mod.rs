@@ -10,6 +10,7 @@
 pub mod agreed;
 pub mod book;
 pub(crate) mod children;
+mod clock;
 pub mod control;
 pub mod data;
 mod finish;
@@ -38,6 +39,7 @@ use crate::system::screen::{Outlet, Screen};
 use agreed::Agreed;
 use book::{Book, Remark};
 use children::{ExchangeChild, LocalCollector, Log};
+use clock::OwnClock;
 use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
@@ -170,6 +172,7 @@ struct Aggregator<'a> {
     /// Address of the embedded exchange, if there is one.
     endpoint: Option<Endpoint>,
     book: Book,
+    clock: OwnClock,
 }
 
 /// Runs one round, or rounds without end. Returns the exit code.
@@ -228,6 +231,7 @@ impl<'a> Aggregator<'a> {
             exchange_restart: Restart::default(),
             endpoint: children.and_then(|children| children.endpoint.clone()),
             book,
+            clock: OwnClock::new(),
         };
         let own = book::key_path(config);
         let of_keys = key_remarks(config, own, key_made, keys_made);

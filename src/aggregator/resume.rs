@@ -11,15 +11,21 @@
 //! journal that may be continued.
 
 use crate::aggregator::settings::Run;
+use crate::system::limits::FUTURE_US_MAX;
 use crate::system::now::wall_us;
+use crate::system::span::span;
 use rsoracle_proof::report::{Content, Report, Verifier};
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
 use rsoracle_verify::lines::JOURNAL_LINE_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::ErrorKind;
+
+/// The way on when a journal ends in the future.
+pub(super) const ANOTHER_JOURNAL: &str = "begin another journal with a key of its own (--journal NEW, without --aggregator-key or with a new one): rosters name no aggregator, so consumers need nothing new; keep this file, whose reports stay valid";
 
 /// The beginning of a report of protocol 1.
 const PROTOCOL_1: &str = "{\"rsoracle_report\":1,";
@@ -58,7 +64,8 @@ impl End {
                 "it holds reports of protocol 1, which this program does not continue".to_owned(),
             );
         }
-        let check = self.verifier.check(line, wall_us());
+        // Whether it is of the future is judged once the end is known.
+        let check = self.verifier.check(line, u64::MAX);
         if let Some(flaw) = check.flaws.into_iter().next() {
             return Err(flaw);
         }
@@ -127,7 +134,30 @@ impl End {
                 })?;
             }
         }
+        self.check_time(config, journal)?;
         Ok(true)
+    }
+
+    /// Refuses a journal that ends in the future: its next report would have to be of a later time still.
+    fn check_time(&self, config: &Run, journal: &str) -> Result<(), Error> {
+        let now_us = wall_us();
+        let feeds = config.roster.feeds.iter();
+        let ends = feeds.filter_map(|terms| self.feeds.get(&terms.feed)?.newest.as_ref());
+        let last = ends
+            .map(|(report, _)| report)
+            .max_by_key(|it| it.round.start_us);
+        let Some(last) = last.filter(|it| it.round.start_us > now_us.saturating_add(FUTURE_US_MAX))
+        else {
+            return Ok(());
+        };
+        let (number, start_us) = (last.number, last.round.start_us);
+        let (until, left) = (utc_text(start_us), span(start_us - now_us));
+        let cause = format!(
+            "it ends in the future: the round of its report {number} starts at {until}, {left} from now, so the clock that dated it was ahead, or this machine's is behind"
+        );
+        Err(refused(journal, cause).advise(format!(
+            "set this machine's clock if it is wrong; if it is right, start again after that time, or {ANOTHER_JOURNAL}; nothing was changed"
+        )))
     }
 
     /// The line of a feed's newest published report, if the file of `--latest` may have it: even after a change of keys, that

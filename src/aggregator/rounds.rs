@@ -5,7 +5,10 @@
 
 use super::Aggregator;
 use super::children;
+use super::clock;
+use super::control;
 use super::nap::Naps;
+use super::resume::ANOTHER_JOURNAL;
 use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::system::random;
@@ -64,16 +67,6 @@ impl Restart {
     }
 }
 
-/// The system clock and the time since the system's start, each less the monotonic clock, in microseconds. A clock that is set
-/// moves the first, and a machine that is suspended moves both.
-fn offsets_us(origin: Instant) -> [u64; 2] {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let up_s = text.split(' ').next().and_then(|s| s.parse().ok());
-    let up_us = (up_s.unwrap_or(0.0) * 1e6) as u64;
-    let mono_us = origin.elapsed().as_micros() as u64;
-    [wall_us(), up_us].map(|us| us.saturating_sub(mono_us))
-}
-
 /// Why a round's time was overrun by `late_us`: the cause that was measured to take most of it. `moved_us` is by how much the
 /// offsets grew, and `spent_us` what the round before spent on keeping its report and on writing to standard output.
 fn why_late(late_us: u64, moved_us: [u64; 2], spent_us: [u64; 2]) -> String {
@@ -104,26 +97,31 @@ impl Aggregator<'_> {
         let mut left = self.config.rounds;
         let period_us = self.config.roster.schedule().period_us;
         let mut before_us: Option<u64> = None;
-        let (origin, mut offsets) = (Instant::now(), offsets_us(Instant::now()));
+        self.clock.moved_us();
         while left != Some(0) && !self.over {
+            let moved_us = self.clock.moved_us();
+            if moved_us[0].unsigned_abs() > CLOCK_OFF_US_MAX {
+                self.clock_was_set(moved_us[0] < 0);
+            }
             // The first round is a whole one; later ones may be begun late.
             let grace_us = before_us.map_or(0, |_| self.config.roster.schedule().reply_us());
             let Some(start_us) = self.next_start_us(grace_us) else {
                 self.tell("no round is left by this roster");
                 break;
             };
-            let before = std::mem::replace(&mut offsets, offsets_us(origin));
             if let Some(before_us) = &mut before_us
                 && start_us > *before_us + period_us
             {
                 let count = (start_us - *before_us) / period_us - 1;
                 let late_us = wall_us().saturating_sub(*before_us + period_us);
-                let moved_us = [0, 1].map(|at| offsets[at].saturating_sub(before[at]));
+                let moved_us = moved_us.map(|us| us.max(0).cast_unsigned());
                 let why = why_late(late_us, moved_us, self.spent_us);
                 self.tell(&format!("skipped {count} starts: {why}"));
                 *before_us = start_us - period_us;
             }
             if !self.rest(start_us)? {
+                // What was not begun on purpose was not skipped.
+                before_us = before_us.filter(|_| !std::mem::take(&mut self.clock.held));
                 continue;
             }
             let is_first = before_us.replace(start_us).is_none();
@@ -156,15 +154,39 @@ impl Aggregator<'_> {
         let start_us = schedule.next_start_us(from_us)?;
         if least_us > wall_us() + schedule.period_us {
             self.screen.say(&format!(
-                "aggregator: the clock is behind the last round's start; the next round is at {}",
+                "aggregator: the clock is behind the last round's start; the next round is at {}; to go on now, {ANOTHER_JOURNAL}",
                 utc_text(start_us)
             ));
         }
         Some(start_us)
     }
 
-    /// Between rounds: polls, and restarts children that ended, until the lead time before the start. Returns false if the clock
-    /// was set meanwhile, so that the start must be computed again.
+    /// The system clock was set, or the machine was suspended: what collectors said of their clocks no longer counts. If the
+    /// clock went back, the present roster must hold from an earlier start on.
+    fn clock_was_set(&mut self, back: bool) {
+        control::ask_for_clocks(&mut self.slots);
+        if back {
+            self.hand_down_next();
+        }
+    }
+
+    /// Whether no round may begin, since this machine's clock is ahead of those of most collectors. Says so when it begins, and
+    /// when it ends.
+    pub(super) fn is_ahead(&mut self) -> bool {
+        let ahead_us = clock::ahead_us(&self.slots);
+        let changed =
+            ahead_us.is_some() != std::mem::replace(&mut self.clock.ahead, ahead_us.is_some());
+        match ahead_us {
+            Some(us) if changed => self.screen.say(&format!("aggregator: this machine's clock is {} ahead of those of most connected collectors; no round begins meanwhile, since its report would be of the future; set it: run an NTP client", span(us))),
+            None if changed => self.screen.say("aggregator: this machine's clock agrees with those of most connected collectors; rounds go on"),
+            _ => {}
+        }
+        self.clock.held |= self.clock.ahead;
+        self.clock.ahead
+    }
+
+    /// Between rounds: polls, and restarts children that ended, until the lead time before the start. Returns false if the start
+    /// must be computed again: the clock was set meanwhile, or it was ahead at the start.
     fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
         let left_us = start_us.saturating_sub(wall_us());
         let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
@@ -178,14 +200,20 @@ impl Aggregator<'_> {
             self.draw_gathering();
             let begin_us = start_us - LEAD_MS_MIN * 1_000;
             let left_us = begin_us.saturating_sub(wall_us());
-            if left_us == 0 {
-                return Ok(wall_us() < start_us + self.config.roster.schedule().reply_us());
+            let nap = naps.after(stirred);
+            if left_us == 0 || self.clock.held {
+                if !self.is_ahead() {
+                    let end_us = start_us + self.config.roster.schedule().reply_us();
+                    return Ok(!self.clock.held && wall_us() < end_us);
+                }
+                std::thread::sleep(nap);
+                continue;
             }
             if Instant::now() > latest {
                 self.tell("the clock was set back; computing the next start again");
                 return Ok(false);
             }
-            std::thread::sleep(naps.after(stirred).min(Duration::from_micros(left_us)));
+            std::thread::sleep(nap.min(Duration::from_micros(left_us)));
         }
     }
 
