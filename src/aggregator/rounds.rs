@@ -121,7 +121,8 @@ impl Aggregator<'_> {
             }
             if !self.rest(start_us)? {
                 // What was not begun on purpose was not skipped.
-                before_us = before_us.filter(|_| !std::mem::take(&mut self.clock.held));
+                let held = std::mem::take(&mut self.clock.held);
+                before_us = before_us.filter(|_| !held);
                 continue;
             }
             let is_first = before_us.replace(start_us).is_none();
