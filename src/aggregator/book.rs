@@ -84,7 +84,7 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
 }
 
 /// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
-pub(super) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
+pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
     let Some(path) = key_path(config) else {
         return Ok(None);
     };
@@ -113,7 +113,7 @@ pub(super) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
 
 /// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
 /// the files themselves, not their names.
-pub(super) fn check_apart(config: &Run) -> Result<(), Error> {
+pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
@@ -160,7 +160,7 @@ pub(super) fn check_apart(config: &Run) -> Result<(), Error> {
 
 impl Book {
     /// A book whose chains are to begin.
-    fn new(config: &Run) -> Book {
+    pub(crate) fn new(config: &Run) -> Book {
         let chain = |latest| FeedChain {
             latest,
             ..FeedChain::default()
@@ -230,24 +230,12 @@ impl Book {
     }
 
     /// Where the chains of the feeds go on, in words.
-    fn places(&self, roster: &Roster) -> String {
+    pub(crate) fn places(&self, roster: &Roster) -> String {
         let places = self.chains.iter().map(|chain| match chain.number {
             0 => "new".to_owned(),
             last => format!("continues at report {}", last + 1),
         });
         of_feeds(roster, places.enumerate()).join("; ")
-    }
-
-    /// Where a journal with this end would go on, in words, and whether its old key would hand over to another one.
-    pub(super) fn outlook(
-        config: &Run,
-        journal: &str,
-        key: Option<&SecretKey>,
-        end: End,
-    ) -> Result<(String, bool), Error> {
-        let mut book = Book::new(config);
-        let changes = book.go_on(config, journal, key, end)?;
-        Ok((book.places(&config.roster), !changes.is_empty()))
     }
 
     /// Whether the journal was lost for good.
@@ -262,7 +250,7 @@ impl Book {
 
     /// Takes the ends of the feeds' chains. Returns the records by which the journal's old key hands over to this run's key, one
     /// for each feed of the roster that it has signed.
-    fn go_on(
+    pub(crate) fn go_on(
         &mut self,
         config: &Run,
         journal: &str,
@@ -320,8 +308,9 @@ impl Book {
     }
 
     /// Writes the proofs of equivocation in reports to a file beside the journal, and returns its name if there were any. Each
-    /// collector is proved once per run: more proofs would add nothing, and a liar could fill the disk with them.
-    fn keep_proofs(
+    /// collector is proved once per run: more proofs would add nothing, and a liar could fill the disk with them. An error loses
+    /// the proof, not the reports.
+    pub(crate) fn keep_proofs(
         &mut self,
         config: &Run,
         reports: &[(Report, String)],
@@ -342,7 +331,7 @@ impl Book {
     }
 
     /// Makes and signs the reports of the rounds of one start, feed by feed, and appends them to the journal if there is one. What
-    /// was refused is in the first. Without `journals`, it is as if the rounds had never been.
+    /// was refused is in the first. Returns each report, and the same as one line of JSON without the newline. Without `journals`, it is as if the rounds had never been.
     pub fn keep(
         &mut self,
         config: &Run,
@@ -350,7 +339,7 @@ impl Book {
         rounds: Vec<Round>,
         mut refused: Refused,
         journals: bool,
-    ) -> Result<Kept, Error> {
+    ) -> Result<Vec<(Report, String)>, Error> {
         let before_us = self.last_start_us;
         // Even if the reports cannot be written, no other round may have this start.
         self.last_start_us = rounds[0].start_us;
@@ -367,10 +356,7 @@ impl Book {
         }
         if !journals {
             self.last_start_us = before_us;
-            return Ok(Kept {
-                reports,
-                proofs: Ok(None),
-            });
+            return Ok(reports);
         }
         let lines: Vec<&String> = reports.iter().map(|(_, line)| line).collect();
         if let Some(journal) = &mut self.journal {
@@ -385,21 +371,12 @@ impl Book {
             }
         }
         self.newest = lines.into_iter().cloned().collect();
-        let proofs = self.keep_proofs(config, &reports);
-        Ok(Kept { reports, proofs })
+        Ok(reports)
     }
 }
 
-/// The signed reports of a round. If there is a journal, they are on the disk.
-pub struct Kept {
-    /// Each report, and the same as one line of JSON without the newline, in the order of the feeds.
-    pub reports: Vec<(Report, String)>,
-    /// The file to which proofs of equivocation were written, if there were any. An error here loses the proof, not the reports.
-    pub proofs: Result<Option<String>, Error>,
-}
-
 /// What the operator should know about the journal: a limit on its size, and that nothing shows whether it has lost its end.
-pub(super) fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
+pub(crate) fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
     let limited = file::soft_limit("Max file size").map(|most| {
         format!(
             "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {bytes}; a report that does not fit is not published"

@@ -42,12 +42,8 @@ impl Aggregator<'_> {
             "control channel on {control}, data channel on {data}"
         ));
         let roster = &self.config.roster;
-        let warnings = (0..).zip(&roster.feeds).flat_map(|(feed, terms)| {
-            let warnings = words::warnings(&terms.tolerance());
-            warnings.into_iter().map(move |warning| (feed, warning))
-        });
-        for warning in words::of_feeds(roster, warnings) {
-            self.tell(&warning);
+        for warning in &self.config.warnings {
+            self.tell(warning);
         }
         if self.has_exchange() {
             let exchange = exchange(&self.log, None)?;

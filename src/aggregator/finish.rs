@@ -1,7 +1,6 @@
 //! The end of a round: its report, and the price or the reason why there is none. And the end of a run: every child is
 //! ended.
 
-use super::book::Kept;
 use super::children;
 use super::words::{self, Words};
 use super::{Aggregator, DETAIL_SLOTS_MAX, Slot, view};
@@ -189,25 +188,24 @@ impl Aggregator<'_> {
         let (config, key) = (self.config, &self.key);
         let kept = self.book.keep(config, key, rounds, refused, journals);
         self.spent_us = [began.elapsed().as_micros() as u64, 0];
-        match kept {
-            Ok(Kept { reports, proofs }) => {
-                let why = match &proofs {
-                    Ok(Some(path)) => format!("the proof is in {path}"),
-                    Err(error) => error.to_string(),
-                    Ok(None) => return Some(reports),
-                };
-                self.screen.say(&format!(
-                    "aggregator: a collector signed two different answers for this round; {why}"
-                ));
-                Some(reports)
-            }
+        let reports = match kept {
+            Ok(reports) => reports,
             Err(error) => {
                 self.screen.say(&format!(
                     "aggregator: this round is not published, because its report could not be written: {error}"
                 ));
-                None
+                return None;
             }
-        }
+        };
+        let why = match self.book.keep_proofs(config, &reports) {
+            Ok(None) => return Some(reports),
+            Ok(Some(path)) => format!("the proof is in {path}"),
+            Err(error) => error.to_string(),
+        };
+        self.screen.say(&format!(
+            "aggregator: a collector signed two different answers for this round; {why}"
+        ));
+        Some(reports)
     }
 
     /// Prints the results to standard output, and writes them to the files of the newest reports. Returns the exit code.

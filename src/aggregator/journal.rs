@@ -79,27 +79,6 @@ impl Journal {
         Ok((journal, state, tail.len()))
     }
 
-    /// Reads the end of the journal at `path` as [`Journal::open`] does, and changes nothing: takes no lock, and leaves the bytes
-    /// behind the last newline, whose number is returned, where they are. `None` if there is no such file.
-    pub(super) fn peek<T: Default>(
-        path: &str,
-        take: Take<T>,
-        enough: Enough<T>,
-    ) -> Result<Option<(T, usize)>, Error> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(|error| Error::new(attempt(path), error))?,
-        };
-        let (state, _, tail) = read_end(path, &file, take, enough)?;
-        Ok(Some((state, tail.len())))
-    }
-
-    /// Whether another process has the journal at `path` open to append to it.
-    pub(super) fn is_in_use(path: &str) -> bool {
-        let locked = File::open(path).map(|file| file.try_lock_shared());
-        matches!(locked, Ok(Err(TryLockError::WouldBlock)))
-    }
-
     /// Appends lines, given without their newlines, all of them or none. When this succeeds, they are on the disk.
     ///
     /// After an error the file is as it was before, without the lines, and a later call may succeed. The exception is an error
@@ -152,13 +131,13 @@ impl Journal {
 }
 
 /// The attempt that errors about opening name.
-fn attempt(path: &str) -> String {
+pub(crate) fn attempt(path: &str) -> String {
     format!("cannot open the journal {path}")
 }
 
 /// Reads the end of a journal, as far as it is needed. Returns the state, the length of the whole lines, and the bytes behind
 /// them.
-fn read_end<T: Default>(
+pub(crate) fn read_end<T: Default>(
     path: &str,
     file: &File,
     take: Take<T>,

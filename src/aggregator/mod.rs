@@ -16,12 +16,11 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
-pub mod outlook;
-mod resume;
+pub(crate) mod resume;
 pub mod roster;
 mod rounds;
 pub mod settings;
-mod setup;
+pub(crate) mod setup;
 mod strays;
 mod tether;
 mod tracks;
@@ -33,6 +32,7 @@ use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::SecretKey;
 use crate::system::endpoint::Endpoint;
+use crate::system::file;
 use crate::system::limits::*;
 use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::screen::{Outlet, Screen};
@@ -50,7 +50,7 @@ use rsoracle_proof::record::Record;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
-use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
+use rsoracle_proof::terms::{Roster, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, check_schedule, collector_keys, key_remarks, listen};
@@ -86,23 +86,15 @@ pub struct Slot {
 impl Slot {
     /// The slots of a roster with these keys, without collectors.
     pub fn all(roster: &Roster, keys: &[Option<PublicKey>]) -> Vec<Slot> {
-        let mut next = vec![0; roster.feeds.len()];
-        let slots = roster.slots.iter().zip(keys);
-        let slot = |(slot, key): (&RosterSlot, &Option<PublicKey>)| {
-            let seat = |(source, next): (&String, &mut u16)| {
-                let seat = (!source.is_empty()).then_some(*next);
-                *next += u16::from(seat.is_some());
-                seat
-            };
-            Slot {
-                sources: slot.sources.clone(),
-                seats: slot.sources.iter().zip(&mut next).map(seat).collect(),
-                key: *key,
-                expected: vec![false; slot.sources.len()],
-                ..Slot::default()
-            }
+        let feeds = 0..roster.feeds.len();
+        let slot = |(at, key): (usize, &Option<PublicKey>)| Slot {
+            sources: roster.slots[at].sources.clone(),
+            seats: feeds.clone().map(|feed| roster.seat_of(feed, at)).collect(),
+            key: *key,
+            expected: vec![false; feeds.len()],
+            ..Slot::default()
         };
-        slots.map(slot).collect()
+        keys.iter().enumerate().map(slot).collect()
     }
 
     /// The feeds that it prices, with its seat in each of them.
@@ -199,10 +191,10 @@ impl<'a> Aggregator<'a> {
         let (key, key_made) = book::key(config)?;
         let (book, said) = Book::open(config, &key)?;
         let (keys, keys_made) = collector_keys(config, key.public())?;
-        config
-            .write_roster
-            .as_deref()
-            .map_or(Ok(()), roster::check)?;
+        if let Some(path) = &config.write_roster {
+            let advice = "name a file in a writable directory with --write-roster";
+            file::make_replaceable(path).map_err(|error| error.advise(advice))?;
+        }
         let mut agreed = Agreed::default();
         if config.children.is_none() {
             agreed.add(config.roster.clone(), 0);
@@ -376,18 +368,13 @@ impl<'a> Aggregator<'a> {
             }
         }
         if is_first {
-            self.tell_start(ready, start_us);
+            let (n, schedule) = (self.config.n(), self.config.roster.schedule());
+            let interval = duration_text(schedule.interval_us);
+            let (samples, start) = (schedule.samples, utc_text(start_us));
+            self.tell(&format!(
+                "{ready} of {n} collectors ready; {samples} samples {interval} apart, from {start}"
+            ));
         }
-    }
-
-    fn tell_start(&mut self, ready: u16, start_us: u64) {
-        let (n, schedule) = (self.config.n(), self.config.roster.schedule());
-        let interval = duration_text(schedule.interval_us);
-        let start = utc_text(start_us);
-        self.tell(&format!(
-            "{ready} of {n} collectors ready; {} samples {interval} apart, from {start}",
-            schedule.samples
-        ));
     }
 
     /// Takes samples and observations until nothing more can come, or until the round's end.

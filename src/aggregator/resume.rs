@@ -31,13 +31,13 @@ pub(super) const ANOTHER_JOURNAL: &str = "begin another journal with a key of it
 const PROTOCOL_1: &str = "{\"rsoracle_report\":1,";
 
 /// The file beside a journal with the newest report of each feed, whether that was published or not, one a line.
-pub(super) fn newest_path(journal: &str) -> String {
+pub(crate) fn newest_path(journal: &str) -> String {
     format!("{journal}.newest")
 }
 
 /// The end of a journal, read forward from some line.
 #[derive(Default)]
-pub(super) struct End {
+pub(crate) struct End {
     pub(super) verifier: Verifier,
     /// The ends of the feeds' chains.
     pub(super) feeds: BTreeMap<String, FeedEnd>,
@@ -58,7 +58,7 @@ pub(super) struct FeedEnd {
 
 impl End {
     /// Takes and verifies the next line.
-    pub(super) fn take(&mut self, line: &str) -> Result<(), String> {
+    pub(crate) fn take(&mut self, line: &str) -> Result<(), String> {
         if line.starts_with(PROTOCOL_1) {
             return Err(
                 "it holds reports of protocol 1, which this program does not continue".to_owned(),
@@ -89,7 +89,7 @@ impl End {
     /// Whether these lines are enough to go on: for each feed of the roster they have the newest report and, unless its file of
     /// `--latest` has it, the newest published one; or the feed is new. Fails if the journal must not be continued with this key.
     /// `whole`: these are all lines.
-    pub(super) fn suffices(
+    pub(crate) fn suffices(
         &self,
         config: &Run,
         key: PublicKey,

@@ -13,17 +13,6 @@ use rsoracle_proof::terms::{Roster, RosterSlot};
 use rsoracle_verify::error::Error;
 use std::rc::Rc;
 
-/// The attempt that an [`Error`] names.
-fn attempt(path: &str) -> String {
-    format!("cannot write the roster to {path}")
-}
-
-/// Checks, before anything is started, that the roster can be written.
-pub(super) fn check(path: &str) -> Result<(), Error> {
-    let advice = "name a file in a writable directory with --write-roster";
-    file::make_replaceable(path).map_err(|error| error.advise(advice))
-}
-
 impl Aggregator<'_> {
     /// The roster with the keys known by now; its only round, if there is a single one, starts at `start_us`.
     pub(super) fn roster_now(&self, start_us: u64) -> Roster {
@@ -139,7 +128,8 @@ impl Aggregator<'_> {
         if let Some(index) = held.roster.slots.iter().position(is_unknown) {
             let cause = format!("collector {index} did not start, so its key is unknown");
             let advice = "run again once it starts; with --collector-keys DIR, keys of collectors are known beforehand";
-            return Err(Error::new(attempt(path), cause).advise(advice));
+            let attempt = format!("cannot write the roster to {path}");
+            return Err(Error::new(attempt, cause).advise(advice));
         }
         Ok(text::render(&held.roster))
     }

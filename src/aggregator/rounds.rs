@@ -58,6 +58,12 @@ impl Restart {
         self.at = Some(Instant::now() + pause / 2 + pause / 2 * u32::from(random) / 255);
     }
 
+    /// Counts a restart.
+    fn again(&mut self) -> u32 {
+        self.count += 1;
+        self.count
+    }
+
     /// Notes that a round ended, and whether the collector gave a price in it.
     pub(crate) fn round_over(&mut self, good: bool) {
         self.good_rounds = if good { self.good_rounds + 1 } else { 0 };
@@ -220,19 +226,19 @@ impl Aggregator<'_> {
 
     /// Restarts local collectors whose backoff is over.
     fn restart_ended(&mut self) -> Result<(), Error> {
-        if self.config.children.is_none() {
-            return Ok(());
-        }
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
-            if slot.child.is_some() {
+            let down = self.config.children.is_some() && slot.child.is_none();
+            if !down || !slot.restart.due()? {
                 continue;
             }
-            if slot.restart.due()? && self.start_again(index as u16) {
-                let restart = &mut self.slots[index].restart;
-                restart.count += 1;
-                let count = restart.count;
-                self.tell(&format!("collector {index}: started again ({count})"));
+            // A failure is not fatal: a system that has run out of processes or files may have some later.
+            match self.start_collector(index as u16) {
+                Ok(()) => {
+                    let count = self.slots[index].restart.again();
+                    self.tell(&format!("collector {index}: started again ({count})"));
+                }
+                Err(error) => self.screen.say(&format!("aggregator: {error}")),
             }
         }
         Ok(())
@@ -246,22 +252,12 @@ impl Aggregator<'_> {
         match children::exchange(&self.log, self.endpoint.as_ref()) {
             Ok(exchange) => {
                 self.exchange = Some(exchange);
-                self.exchange_restart.count += 1;
-                let count = self.exchange_restart.count;
+                let count = self.exchange_restart.again();
                 self.tell(&format!("embedded exchange: started again ({count})"));
             }
             Err(error) => self.screen.say(&format!("aggregator: {error}")),
         }
         Ok(())
-    }
-
-    fn start_again(&mut self, slot: u16) -> bool {
-        // A failure is not fatal: a system that has run out of processes or files may have some later.
-        let started = self.start_collector(slot);
-        if let Err(error) = &started {
-            self.screen.say(&format!("aggregator: {error}"));
-        }
-        started.is_ok()
     }
 }
 

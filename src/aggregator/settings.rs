@@ -36,6 +36,8 @@ pub struct Run {
     pub retire_key: Option<String>,
     /// File that always holds the newest published report; with several feeds, a directory with such a file for each.
     pub latest: Option<String>,
+    /// What is said at the start about the roster.
+    pub warnings: Vec<String>,
     /// Print JSON.
     pub json: bool,
     /// Print no progress.

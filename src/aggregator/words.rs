@@ -8,7 +8,7 @@ use rsoracle_proof::report::{Lateness, Report};
 use rsoracle_proof::round::Standing;
 use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::terms::Roster;
-use rsoracle_proof::tolerance::{Groups, Tolerance, counted};
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -326,26 +326,6 @@ pub(crate) fn doctor<'a>(sources: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// A warning for every exchange and every foreign quote currency that holds more slots than may be faulty.
-pub(crate) fn warnings(tolerance: &Tolerance) -> Vec<String> {
-    let exchanges = (&tolerance.exchanges, "exchange", "is wrong or stands still");
-    let quotes = (&tolerance.quotes, "quote currency", "loses its parity");
-    let large = |(groups, what, fails): (&Groups, &str, &str)| {
-        let large = groups
-            .slots
-            .iter()
-            .filter(|(_, slots)| *slots > tolerance.f);
-        let sentence = |(name, slots): &(&str, u16)| {
-            format!(
-                "{what} {name} holds {slots} of {} slots, and {} may be faulty: if it {fails}, the price can be wrong",
-                tolerance.n, tolerance.f
-            )
-        };
-        large.map(sentence).collect::<Vec<_>>()
-    };
-    [exchanges, quotes].into_iter().flat_map(large).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -490,21 +470,6 @@ mod tests {
             "{text}"
         );
         assert_eq!(doctor(["embedded:BTCUSDT"].into_iter()), "");
-    }
-
-    #[test]
-    fn each_group_that_holds_more_slots_than_may_be_faulty_has_a_warning() {
-        assert_eq!(
-            warnings(&Tolerance::of("BTC/USD", &["binance:BTCUSDC"; 5], 1)),
-            [
-                "exchange binance holds 5 of 5 slots, and 1 may be faulty: if it is wrong or stands still, the price can be wrong",
-                "quote currency USDC holds 5 of 5 slots, and 1 may be faulty: if it loses its parity, the price can be wrong",
-            ]
-        );
-        let own = Tolerance::of("BTC/USD", &["kraken:BTC/USD"; 4], 1);
-        assert_eq!(warnings(&own).len(), 1);
-        let apart = ["kraken:BTC/USD", "okx:BTC-USDT", "coinbase:BTC-USD"];
-        assert_eq!(warnings(&Tolerance::of("BTC/USD", &apart, 1)), [""; 0]);
     }
 
     #[test]

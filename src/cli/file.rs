@@ -8,7 +8,7 @@
 //! same configuration.
 
 use super::run::Configuration;
-use crate::aggregator::words;
+use super::sources::warnings;
 use crate::collector::overrides::Overrides;
 use crate::flags::args::{Flag, Given, SourceSection, Usage};
 use crate::flags::tables::RUN;
@@ -186,7 +186,7 @@ fn tolerances(roster: &Roster) -> String {
             format!(" of {}", feeds.join(", "))
         };
         let _ = writeln!(text, "\n# The roster{of} {}.", tolerance.text());
-        for warning in words::warnings(&tolerance) {
+        for warning in warnings(&tolerance) {
             let _ = writeln!(text, "# Warning: {warning}.");
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is written, and no port is opened.
 
-use crate::aggregator::outlook::Outlook;
+use super::outlook::Outlook;
 use crate::aggregator::settings::Run;
 use crate::roster::page::{digests, row, schedule};
 use crate::system::now::wall_us;

@@ -7,6 +7,7 @@ pub mod collect;
 pub mod file;
 pub mod gather;
 pub mod manual;
+mod outlook;
 pub mod run;
 mod sources;
 pub mod verify;

@@ -2,8 +2,9 @@
 //!
 //! Invariant: flags and keys are checked together, by the same rules. Nothing here looks at the system.
 
-use super::sources::{Watched, check_played};
+use super::sources::{Watched, check_played, warnings};
 use crate::aggregator::settings::{Children, Run};
+use crate::aggregator::words::of_feeds;
 use crate::collector::overrides::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
@@ -124,7 +125,12 @@ fn terms(given: &Given, feed: String) -> Result<Terms, Usage> {
 fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result<Run, Usage> {
     let bind: IpAddr = given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
     let mut places = ["control-port", "data-port", "bind"].into_iter();
+    let warnings = (0..).zip(&roster.feeds).flat_map(|(feed, terms)| {
+        let warnings = warnings(&terms.tolerance()).into_iter();
+        warnings.map(move |warning| (feed, warning))
+    });
     let run = Run {
+        warnings: of_feeds(&roster, warnings),
         any_port_will_do: children.is_some() && !places.any(|name| given.has(name)),
         roster,
         write_roster: match children {

@@ -9,6 +9,7 @@ use crate::flags::values::{DIVERSE, accepted, listed, source_for};
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::source::{Source, market_of, recorded};
 use crate::system::limits::COLLECTORS_MAX;
+use rsoracle_proof::tolerance::{Groups, Tolerance};
 use std::collections::BTreeSet;
 
 /// The sources of a run, before they are assigned to slots.
@@ -184,4 +185,44 @@ fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Resu
             "{name} does not price {base} in {own}, as --feed {feed} requires, nor in a currency that --accept-quote names"
         ),
     })
+}
+
+/// A warning for every exchange and every foreign quote currency that holds more slots than may be faulty.
+pub(super) fn warnings(tolerance: &Tolerance) -> Vec<String> {
+    let exchanges = (&tolerance.exchanges, "exchange", "is wrong or stands still");
+    let quotes = (&tolerance.quotes, "quote currency", "loses its parity");
+    let large = |(groups, what, fails): (&Groups, &str, &str)| {
+        let large = groups
+            .slots
+            .iter()
+            .filter(|(_, slots)| *slots > tolerance.f);
+        let sentence = |(name, slots): &(&str, u16)| {
+            format!(
+                "{what} {name} holds {slots} of {} slots, and {} may be faulty: if it {fails}, the price can be wrong",
+                tolerance.n, tolerance.f
+            )
+        };
+        large.map(sentence).collect::<Vec<_>>()
+    };
+    [exchanges, quotes].into_iter().flat_map(large).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_group_that_holds_more_slots_than_may_be_faulty_has_a_warning() {
+        assert_eq!(
+            warnings(&Tolerance::of("BTC/USD", &["binance:BTCUSDC"; 5], 1)),
+            [
+                "exchange binance holds 5 of 5 slots, and 1 may be faulty: if it is wrong or stands still, the price can be wrong",
+                "quote currency USDC holds 5 of 5 slots, and 1 may be faulty: if it loses its parity, the price can be wrong",
+            ]
+        );
+        let own = Tolerance::of("BTC/USD", &["kraken:BTC/USD"; 4], 1);
+        assert_eq!(warnings(&own).len(), 1);
+        let apart = ["kraken:BTC/USD", "okx:BTC-USDT", "coinbase:BTC-USD"];
+        assert_eq!(warnings(&Tolerance::of("BTC/USD", &apart, 1)), [""; 0]);
+    }
 }

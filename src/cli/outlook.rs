@@ -3,7 +3,7 @@
 //! Invariant: no file is made or changed, and no port is opened.
 
 use crate::aggregator::book::{Book, Remark, check_apart, key_file, warnings};
-use crate::aggregator::journal::Journal;
+use crate::aggregator::journal::{attempt, read_end};
 use crate::aggregator::resume::{End, newest_path};
 use crate::aggregator::settings::Run;
 use crate::aggregator::setup::{check_open_files, check_schedule};
@@ -11,6 +11,8 @@ use crate::keys::file as keyfile;
 use crate::system::file;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// What an aggregator would start with.
@@ -63,18 +65,19 @@ impl Outlook {
             // A new key continues no journal.
             None => Ok(true),
         };
-        let found = Journal::peek(path, &End::take, &enough)?;
+        let found = peek(path, &enough)?;
         if found.is_none() {
             enough(&End::default(), true)?;
         }
         let (end, torn) = found.unwrap_or_default();
-        let (places, hands_over) = Book::outlook(config, path, key.as_ref(), end)?;
-        outlook.journal = Some(places);
-        if hands_over {
+        let mut book = Book::new(config);
+        let changes = book.go_on(config, path, key.as_ref(), end)?;
+        outlook.journal = Some(book.places(&config.roster));
+        if !changes.is_empty() {
             let line = "the journal would continue with another aggregator key, to which the old key hands over";
             outlook.remarks.push(line.to_owned());
         }
-        if Journal::is_in_use(path) {
+        if is_in_use(path) {
             let line = "another process is writing to the journal, and must end before a start";
             outlook.remarks.push(line.to_owned());
         }
@@ -88,4 +91,24 @@ impl Outlook {
         }
         Ok(outlook)
     }
+}
+
+/// Reads the end of the journal at `path` as a start does, and changes nothing: takes no lock, and leaves the bytes behind the last
+/// newline, whose number is returned, where they are. `None` if there is no such file.
+fn peek(
+    path: &str,
+    enough: &dyn Fn(&End, bool) -> Result<bool, Error>,
+) -> Result<Option<(End, usize)>, Error> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| Error::new(attempt(path), error))?,
+    };
+    let (end, _, tail) = read_end(path, &file, &End::take, enough)?;
+    Ok(Some((end, tail.len())))
+}
+
+/// Whether another process has the journal at `path` open to append to it.
+fn is_in_use(path: &str) -> bool {
+    let locked = File::open(path).map(|file| file.try_lock_shared());
+    matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }
