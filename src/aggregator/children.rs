@@ -129,12 +129,7 @@ impl Aggregator<'_> {
         if let Some(dir) = &children.keys {
             command.args(["--key", &keyfile::of_slot(dir, index)]);
         }
-        command.envs(
-            children
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
+        command.envs(children.environment.iter().cloned());
         Ok(command)
     }
 }

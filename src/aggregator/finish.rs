@@ -4,7 +4,6 @@
 use super::children;
 use super::words::{self, Words};
 use super::{Aggregator, DETAIL_SLOTS_MAX, Slot, view};
-use crate::system::child::Child;
 use crate::system::now::wall_us;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::record::Answer;
@@ -319,11 +318,8 @@ impl Aggregator<'_> {
     /// Ends the collectors by closing their tethers; kills those that do not end in time.
     pub(super) fn end(mut self) {
         self.drain_log();
-        let children: Vec<Child> = self
-            .slots
-            .iter_mut()
-            .filter_map(|slot| Some(slot.child.take()?.process))
-            .collect();
-        children::end_all(children);
+        let children = self.slots.iter_mut();
+        let children = children.filter_map(|slot| Some(slot.child.take()?.process));
+        children::end_all(children.collect());
     }
 }

@@ -26,11 +26,7 @@ pub(crate) fn readiness(slot: &Slot, may_come: bool) -> (bool, String) {
         Some(first) => format!("ready    \tfirst price {}", price::text(first)),
         None if feeds.iter().any(|feed| slot.ready_for(*feed)) => {
             let ready = feeds.iter().filter(|feed| slot.ready_for(**feed)).count();
-            let state = if slot.ready() {
-                "ready    "
-            } else {
-                "joined   "
-            };
+            let state = ["joined   ", "ready    "][usize::from(slot.ready())];
             format!("{state}\tfirst prices of {ready} of {} feeds", feeds.len())
         }
         None if !slot.members.is_empty() => "joined   \tconnecting to the exchange".to_owned(),

@@ -37,23 +37,16 @@ impl Words<'_> {
     /// seat, what happened to its collector, or an empty text.
     pub fn details(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        let standings = self.0.outcome.standings.iter().enumerate();
-        for (seat, standing) in standings.take(slots_max) {
+        let standings = &self.0.outcome.standings;
+        for (seat, standing) in standings.iter().take(slots_max).enumerate() {
             let text = self.slot_text(seat, standing, remarks);
             lines.push(format!("collector {}: {text}", self.1[seat]));
         }
-        if self.0.outcome.standings.len() > slots_max {
-            let silent = self
-                .0
-                .outcome
-                .standings
-                .iter()
-                .filter(|standing| **standing == Standing::Silent)
-                .count();
-            lines.push(format!(
-                "… and {} more; {silent} silent in all",
-                self.0.outcome.standings.len() - slots_max
-            ));
+        if standings.len() > slots_max {
+            let is_silent = |standing: &&Standing| **standing == Standing::Silent;
+            let silent = standings.iter().filter(is_silent).count();
+            let more = standings.len() - slots_max;
+            lines.push(format!("… and {more} more; {silent} silent in all"));
         }
         if let Some(spread) = self.0.outcome.spread {
             lines.push(format!("spread of the prices used: {}", short(spread)));
@@ -186,11 +179,8 @@ impl Words<'_> {
 
     /// What was refused, with a count for each reason; `None` if nothing was.
     pub fn refused_text(&self) -> Option<String> {
-        let counts = self
-            .0
-            .refused
-            .iter()
-            .map(|(reason, count)| format!("{count} × {reason}"));
+        let counts = self.0.refused.iter();
+        let counts = counts.map(|(reason, count)| format!("{count} × {reason}"));
         let text = counts.collect::<Vec<_>>().join("; ");
         (!text.is_empty()).then(|| format!("refused: {text}"))
     }
@@ -217,17 +207,14 @@ impl Words<'_> {
     }
 
     fn no_quorum(&self) -> String {
-        let terms = &self.0.round.terms;
+        let (terms, prices) = (&self.0.round.terms, self.0.outcome.prices);
+        let (n, needed) = (terms.n(), terms.quorum());
+        let from = match terms.exchanges_min {
+            least @ 2.. => format!(", from at least {least} exchanges"),
+            _ => String::new(),
+        };
         format!(
-            "no price: {} of {} collectors gave a price, {} are needed (quorum){}",
-            self.0.outcome.prices,
-            terms.n(),
-            terms.quorum(),
-            if terms.exchanges_min > 1 {
-                format!(", from at least {} exchanges", terms.exchanges_min)
-            } else {
-                String::new()
-            }
+            "no price: {prices} of {n} collectors gave a price, {needed} are needed (quorum){from}"
         )
     }
 
