@@ -65,11 +65,8 @@ pub enum Remark {
 /// The file of the aggregator's key: the file of `--aggregator-key`, or else a file beside the journal. `None`: the key is
 /// fresh, and kept nowhere.
 pub(crate) fn key_path(config: &Run) -> Option<String> {
-    let beside = config
-        .journal
-        .as_ref()
-        .map(|journal| format!("{journal}.key"));
-    config.aggregator_key.clone().or(beside)
+    let beside = || Some(format!("{}.key", config.journal.as_ref()?));
+    config.aggregator_key.clone().or_else(beside)
 }
 
 /// The key that signs reports, and whether its file was made just now.
@@ -88,25 +85,20 @@ pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
     let Some(path) = key_path(config) else {
         return Ok(None);
     };
-    if let Some(journal) = &config.journal
-        && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())
-    {
+    let journal = config.journal.as_deref().unwrap_or_default();
+    let there = std::fs::metadata(journal).ok();
+    if there.as_ref().is_some_and(|there| !there.is_file()) {
         let attempt = format!("cannot open the journal {journal}");
         let advice = "name a file with --journal";
         return Err(Error::new(attempt, "it is not a regular file").advise(advice));
     }
-    let missing = keyfile::is_missing(&path);
-    let made = config.aggregator_key.is_none() && missing;
-    if made {
-        // The journal has reports already, and a new key could not continue it.
-        if let Some(journal) = &config.journal
-            && std::fs::metadata(journal).is_ok_and(|there| there.len() > 0)
-        {
-            let attempt = format!("cannot continue the journal {journal}");
-            let cause = format!("the key that signed its reports, {path}, is missing");
-            let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
-            return Err(Error::new(attempt, cause).advise(advice));
-        }
+    let made = config.aggregator_key.is_none() && keyfile::is_missing(&path);
+    // If the journal has reports already, a new key could not continue it.
+    if made && there.is_some_and(|there| there.len() > 0) {
+        let attempt = format!("cannot continue the journal {journal}");
+        let cause = format!("the key that signed its reports, {path}, is missing");
+        let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
+        return Err(Error::new(attempt, cause).advise(advice));
     }
     Ok(Some((path, made)))
 }
@@ -118,12 +110,7 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
     };
-    let beside = |ending: &str| {
-        config
-            .journal
-            .as_ref()
-            .map(|path| format!("{path}.{ending}"))
-    };
+    let beside = |ending: &str| Some(format!("{}.{ending}", config.journal.as_ref()?));
     let kept = [
         ("journal", config.journal.clone()),
         ("aggregator's key", key_path(config)),

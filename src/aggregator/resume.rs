@@ -230,8 +230,8 @@ fn can_be_read(journal: &str, path: &str) -> Result<(), Error> {
 
 /// The report of a feed among others.
 fn of_feed<'a>(held: &'a [(Report, String)], feed: &str) -> Option<&'a Report> {
-    let reports = held.iter().map(|(report, _)| report);
-    reports.into_iter().find(|it| it.round.terms.feed == feed)
+    let mut reports = held.iter().map(|(report, _)| report);
+    reports.find(|it| it.round.terms.feed == feed)
 }
 
 /// The valid reports that a file holds, with their lines; none if it holds anything else, or does not exist.
