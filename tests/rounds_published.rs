@@ -17,6 +17,7 @@ use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::terms::{Seat, Terms};
 use rsoracle_proof::utc::utc_text;
 use std::path::Path;
+use std::process::Command;
 use support::*;
 use witness::*;
 
@@ -418,6 +419,33 @@ fn no_round_starts_at_or_before_the_last_one_of_the_journal() {
     let other = Chronicle::new();
     assert_eq!(rounds(&other, 1, &[]).code, Some(0));
     other.assert_whole(EVERY_US);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn starts_that_a_slow_disk_costs_are_counted_and_it_is_named_with_its_time() {
+    let chronicle = Chronicle::new();
+    let args = ["--every", "400ms", "--samples", "1", "--interval", "400ms"];
+    let (inner, _) = chronicle.command(&args);
+    // What the aggregator waits for when it syncs its journal. Its collectors are not traced, and this process stays it.
+    let mut command = Command::new("strace");
+    command.args(["-D", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    command.args(["-e", "inject=fdatasync:delay_exit=2000000:when=2+"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    let running = start_command(command);
+    let line = running.stderr_line(" starts: the disk is too slow: it took the last report in ");
+    let (_, count) = line.split_once("skipped ").expect("a count");
+    let count: u64 = count.split(' ').next().unwrap().parse().unwrap();
+    let (_, seconds) = line.rsplit_once("report in ").unwrap();
+    let seconds: f64 = seconds.trim_end_matches(" s").parse().unwrap();
+    assert!(count >= 3 && seconds >= 2.0, "{line}");
+    chronicle.until_lines(3);
+    drop(running);
+    let reports = chronicle.assert_whole(400_000);
+    let late = reports
+        .windows(2)
+        .map(|two| two[1].round_start_us - two[0].round_start_us);
+    assert!(late.max() >= Some(1_600_000), "starts were skipped");
 }
 
 #[test]

@@ -164,12 +164,13 @@ impl Aggregator<'_> {
         words::doctor(sources.map(String::as_str).filter(|it| !it.is_empty()))
     }
 
-    /// Whether the reports of rounds are kept: this machine's clock is not known to be ahead, and a collector has vouched for it,
-    /// in these rounds or before.
+    /// Whether the journal gets the reports of rounds: somebody has answered, or this machine's clock is not known to be ahead and
+    /// an earlier answer vouches for it.
     fn journals(&mut self, rounds: &[Round]) -> bool {
         let answered = |round: &Round| round.parts.iter().any(|part| part.observation.is_some());
-        self.clock.vouched |= rounds.iter().any(answered);
-        if self.config.journal.is_none() || self.config.single() {
+        let answered = rounds.iter().any(answered);
+        self.clock.vouched |= answered;
+        if answered || self.config.journal.is_none() || self.config.single() {
             return true;
         }
         if !self.clock.vouched && !std::mem::replace(&mut self.clock.told, true) {
