@@ -1,7 +1,7 @@
 //! Turns the flags of `run`, `aggregate`, `collect` and `verify` into settings, and tells what an aggregator would do; the
 //! configuration file; manual pages and shell completions.
 //!
-//! Uses: aggregator, collector, exchange, flags, proof, roster, source, system, verify. Used by: main.
+//! Uses: aggregator, collector, exchange, flags, keys, proof, roster, source, system, verify. Used by: main.
 
 pub mod collect;
 pub mod file;
