@@ -354,7 +354,7 @@ impl Connection {
                 Stage::Upgrading(sending, feed, from)
             }
             (Form::Events, Ok(at)) => {
-                let pour = Pour::new(&site.journal, feed, at, None);
+                let pour = Pour::events(&site.journal, feed, at);
                 Stage::Events(Box::new(Live::new(Sending::events(head, pour, now))))
             }
             (Form::Events, Err(problem)) => {
