@@ -131,12 +131,13 @@ impl Connection {
 
     /// Does everything that is possible without waiting.
     pub(super) fn step(&mut self, site: &mut Site, now: Instant) -> Step {
-        let mut step = Step::Idle;
+        let (mut step, mut moved) = (Step::Idle, false);
         for _ in 0..ANSWERS_PER_STEP {
             step = self.turn(site, now);
             if step != Step::Busy {
                 break;
             }
+            moved = true;
         }
         self.version = site.journal.version;
         match step {
@@ -145,6 +146,8 @@ impl Connection {
                 self.enter(Stage::Leaving, now);
                 Step::Busy
             }
+            // More is likely to come soon.
+            Step::Idle if moved => Step::Busy,
             step => step,
         }
     }
