@@ -4,10 +4,11 @@
 //! are answered one by one, in their order; while one is answered, the next is not read.
 
 use super::answer::{Answer, Body};
+use super::begin::Form;
 use super::live::{Live, Step};
 use super::problem::Problem;
 use super::request::{self, Method, Request};
-use super::routes::{self, Asked, Form, Reply};
+use super::routes::{self, Asked, Reply};
 use super::sending::{Left, Pour, Sending};
 use super::site::Site;
 use super::socket::Socket;
@@ -313,10 +314,10 @@ impl Connection {
     ) -> Step {
         let answer = match done {
             Ok(Reply::Now(answer)) => answer,
-            Ok(Reply::Stream(answer, form, feed, from)) if request.method == Method::Get => {
+            Ok(Reply::Stream((answer, form, feed, from))) if request.method == Method::Get => {
                 return self.begin(answer, form, (feed, from), request, site, now);
             }
-            Ok(Reply::Stream(answer, ..)) => answer,
+            Ok(Reply::Stream((answer, ..))) => answer,
             Ok(Reply::Later(_)) => Answer::problem(&Problem::GONE),
             Err(problem) => Answer::problem(&problem),
         };
