@@ -368,7 +368,11 @@ fn a_journal_that_was_cut_or_replaced_is_indexed_anew() {
     let mut third = Book::new(START_US);
     third.oracle.aggregator = 9;
     let lines = third.grow(12);
-    fs::write(&book.path, fs::read(&third.path).unwrap()).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(&book.path).unwrap();
+    file.write_all(&fs::read(&third.path).unwrap()).unwrap();
+    served
+        .running
+        .stderr_line("was written anew; it is indexed anew");
     let answered = served.until("/v1/reports/12", |answered| answered.status == 200);
     assert_eq!(answered.body, format!("{}\n", lines[11]));
     assert_eq!(
