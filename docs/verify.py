@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Checks one report of rsoracle (the line that `rsoracle run --json` prints) or one proof of a lie, by the rules of docs/PROTOCOL.md
-alone: pip install cryptography; python3 verify.py FILE [ROSTER] (- reads standard input; ROSTER is a roster file, and needs Python 3.11).
+"""Checks one report of rsoracle (a line that `rsoracle run --json` prints), one proof of a lie or one change of keys, by the rules of
+docs/PROTOCOL.md alone: pip install cryptography; python3 verify.py FILE [ROSTER] (- is standard input; a roster file needs Python 3.11).
 
 It is an example for other languages; `rsoracle verify` does more. This program follows no chain, takes the aggregator's word for whether
 a price is published, except for the greatest spread, and checks neither the summary fields nor, except for numbers, the form of the line.
@@ -117,7 +117,7 @@ def terms_digest(terms, seats):  # seats: key and source of each slot
     seated = b"".join(maybe(key_of, key, bytes(32)) + source(name) for key_of, name in seats)
     return digest(message + seated), f_max, max(2 * f_max + 1, len(seats) // 2 + 1)
 
-def roster_terms(path):  # the terms of a roster file, under the names that a report has
+def read_roster(path):  # of each feed of a roster file: its terms, under the names that a report has, and key and source of its seats
     import tomllib  # newer than the rest
     units = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
     def duration(value):
@@ -125,16 +125,27 @@ def roster_terms(path):  # the terms of a roster file, under the names that a re
         return int(digits) * units[unit]
     instant = lambda value: (datetime.fromisoformat(value) - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
     given = lambda value, read: read(value) if value else None
+    schedule = lambda of: {"samples": of["samples"], "interval_us": duration(of["interval"]), "period_us": duration(of["period"]),
+                           "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
     with open(path, "rb") as file: roster = tomllib.load(file)
-    (feed, of), slots = *roster["feed"].items(), roster["slot"]
-    terms = {"feed": feed, "rule": of["rule"], "sample_rule": of["sample_rule"], "exchanges_min": of["min_exchanges"],
-             "age_us_max": given(of["max_age"], duration), "samples": of["samples"], "interval_us": duration(of["interval"]),
-             "spread_ppm_max": given(of["max_spread"], lambda value: int(Decimal(value.removesuffix("%")) * 10_000)),
-             "period_us": duration(of["period"]), "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
-    for seat in (seat for seat in slots.values() if "signature" in seat):
-        message = context("seat") + key(seat["key"]) + number(len(seat["sources"]), 2) + b"".join(map(source, seat["sources"]))
+    feeds, slots = list(roster["feed"].items()), [roster["slot"][str(slot)] for slot in range(len(roster["slot"]))]
+    need(len(feeds) <= 64 and len(feeds) * len(slots) <= 4096, "the roster has too many feeds or slots")
+    need(all(schedule(of) == schedule(feeds[0][1]) for _, of in feeds), "the feeds of the roster have several schedules")
+    keys = [slot["key"] for slot in slots if slot["key"]]
+    need(len(keys) == len(set(keys)), "two slots of the roster have the same key")
+    for seat in slots:
+        kinds = {name.split(":")[0] for name in seat["sources"] if name}
+        need(len(seat["sources"]) == len(feeds) and len(kinds) == 1, "a slot has not one source or \"\" for each feed, of one kind")
+        if "signature" not in seat: continue
+        message = context("seat") + key(seat["key"]) + number(len(seat["sources"]), 2)
+        message += b"".join(source(name) if name else bytes(32) for name in seat["sources"])
         check_signature(key(seat["key"]), message, data(seat["signature"], 64), "a seat of the roster")
-    return terms, [(slots[str(slot)]["key"] or None, *slots[str(slot)]["sources"]) for slot in range(len(slots))]
+    def terms(feed, of):
+        return {"feed": feed, "rule": of["rule"], "sample_rule": of["sample_rule"], "exchanges_min": of["min_exchanges"],
+                "age_us_max": given(of["max_age"], duration), **schedule(of),
+                "spread_ppm_max": given(of["max_spread"], lambda value: int(Decimal(value.removesuffix("%")) * 10_000))}
+    seats = lambda at: [(slot["key"] or None, slot["sources"][at]) for slot in slots if slot["sources"][at]]
+    return {feed: (terms(feed, of), seats(at)) for at, (feed, of) in enumerate(feeds)}
 
 def check_slot(report, terms, slot, seat, last, late_max):
     who, start, count, interval = f"collector {slot}", *(report[k] for k in ("round_start_us", "samples", "interval_us"))
@@ -163,13 +174,19 @@ def check_slot(report, terms, slot, seat, last, late_max):
 
 def check_proof(proof, path):
     need(proof["rsoracle_proof"] == 2, "it is no proof")
-    need(path is None or any(known == proof["key"] for known, _ in roster_terms(path)[1]), "its key is not in the roster")
+    seats = [] if path is None else [known for _, seats in read_roster(path).values() for known, _ in seats]
+    need(path is None or proof["key"] in seats, "its key is not in the roster")
     messages = []
     for answer in (proof["first"], proof["second"]):
         terms, samples, said = data(proof["terms_digest"], 32), data(answer["samples_digest"], 32), observation(answer)
         messages.append(observed(terms, proof["slot"], proof["round_start_us"], samples) + said[:16])
         check_signature(key(proof["key"]), messages[-1], said[16:], "the collector")
     need(messages[0] != messages[1], "both answers are the same: a duplicate, which proves nothing")
+
+def check_change(change):
+    need(change["rsoracle_key_change"] == 2 and change["old"] != change["new"], "it is no change of keys")
+    message = context("key change") + text(change["feed"], 16) + key(change["old"]) + key(change["new"]) + data(change["previous"], 64)
+    for which in ("old", "new"): check_signature(key(change[which]), message, data(change[f"{which}_signature"], 64), f"the {which} key")
 
 def check(report, path):
     names = ("n", "f", "quorum", "round_start_us", "rule", "collectors", "decision", "spread_ppm_max")
@@ -182,7 +199,9 @@ def check(report, path):
     terms, f_made, quorum_made = terms_digest(report, seated)
     need((f, quorum) == (f_made, quorum_made), f"f and quorum are {f_made} and {quorum_made}")
     if path is not None:
-        trusted, known = roster_terms(path)
+        feeds = read_roster(path)
+        need(report["feed"] in feeds, f"feed is {report['feed']!r}, which is not in the roster")
+        trusted, known = feeds[report["feed"]]
         for name, value in trusted.items(): need(report[name] == value, f"{name} is {report[name]!r}, and {value!r} in the roster")
         need(seated == known and terms == terms_digest(trusted, known)[0], "keys or sources are not those of the roster")
     slots = b"".join(check_slot(report, terms, slot, seat, last, late_max) for slot, seat in enumerate(seats))
@@ -225,6 +244,9 @@ try:
     if "rsoracle_proof" in report:
         check_proof(report, path)
         print(f"the holder of the key {report['key']} signed two different answers for the round {report['round_start_us']}")
+    elif "rsoracle_key_change" in report:
+        check_change(report)
+        path = print(f"in the chain of {report['feed']}, the key {report['old']} hands over to {report['new']}")
     else:
         for seat, standing in zip(report["collectors"], check(report, path)):
             print(f"collector {seat['slot']}: {standing}, {seat['source']}, key {seat['key']}; samples, average and signature check")

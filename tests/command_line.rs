@@ -114,6 +114,57 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
     ),
     (
+        "run --sources embedded-diverse --feed BTC/USD,XMR/USD",
+        &[
+            "embedded-coinbase:XMR-USD has no recorded prices",
+            "ETH, XRP",
+        ],
+    ),
+    (
+        "run --source embedded:BTCUSD",
+        &["embedded:BTCUSD has no recorded prices", "Binance's API"],
+    ),
+    (
+        "run --feed BTC/USD,ETH/USD --feed BTC/USD",
+        &["--feed names BTC/USD twice"],
+    ),
+    (
+        "run --feed BTC/USD,,ETH/USD",
+        &["--feed \"\"", "such as BTC/USD"],
+    ),
+    (
+        "run --feed BTC/USD,gold --source kraken",
+        &["--feed gold names no currencies", "roster file"],
+    ),
+    (
+        "run --feed BTC/USD,ETH/USD --source coinbase,kraken:BTC/USD",
+        &[
+            "--source kraken:BTC/USD is one market, but there are 2 feeds",
+            "the kind alone ('kraken')",
+            "roster file",
+        ],
+    ),
+    (
+        "run --feed BTC/USD,BTC/EUR --source kraken --accept-quote USD",
+        &["BTC/USD and BTC/EUR would both be prices of kraken:BTC/USD"],
+    ),
+    (
+        "run --feed ETH/USD,BTC/EUR --sources diverse",
+        &["coinbase:BTC-USD", "BTC/EUR in EUR", "--accept-quote USD"],
+    ),
+    (
+        "run --feed BTC/USD,ETH/USD --source okx",
+        &["BTC/USD in USD", "--accept-quote USDT"],
+    ),
+    (
+        "run --feed BTC/USD,ETH/USD --sources diverse --collectors 2049",
+        &["2049 collectors of 2 feeds each are 4098", "4096"],
+    ),
+    (
+        "run --feed A/USD,a/USD --source kraken",
+        &["--feed a/USD names no currencies"],
+    ),
+    (
         "run --source kraken --sources diverse",
         &["--source and --sources"],
     ),
@@ -137,6 +188,15 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "run --sources diverse --min-exchanges 10",
         &["--min-exchanges 10", "9 exchanges"],
+    ),
+    (
+        "run --every 1s --samples 5 --interval 100ms --source binance,binance-book --feed BTC/USD,ETH/USD --accept-quote USDC",
+        &[
+            "binance: ",
+            "requests a minute",
+            "6000 a minute",
+            "a longer period",
+        ],
     ),
     (
         "run --max-age 1ms",
@@ -169,6 +229,10 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "aggregate --roster /dev/null",
         &["cannot use the roster /dev/null", "--write-roster"],
+    ),
+    (
+        "aggregate --check --roster /dev/null",
+        &["cannot use the roster /dev/null"],
     ),
     ("aggregate --every 10s", &["unknown flag --every"]),
     (
@@ -216,7 +280,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     ("roster", &["rsoracle roster new|seat|assemble|check|show"]),
     ("roster sit", &["'sit'", "new, seat, assemble, check, show"]),
-    ("roster new", &["FEED is missing"]),
+    ("roster new", &["FEED… is missing"]),
     (
         "roster new BTC/USD --every 5s",
         &["10 samples, 1s apart", "a period of 5s"],
@@ -241,8 +305,9 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("serve --journal x --key k", &["--key needs --cert FILE"]),
     ("serve --journal x --cert c", &["--cert needs --key FILE"]),
     ("serve --journal x --per-address 0", &["from 1 to 8192"]),
-    ("history", &["FILE is missing", "rsoracle history FILE"]),
-    ("history a b", &["'b' is one too many", "one FILE"]),
+    ("history", &["FILE… is missing", "rsoracle history FILE…"]),
+    ("history - -", &["'-' is given twice"]),
+    ("history a --feed \"BTC", &["--feed", "such as BTC/USD"]),
     ("history a --last 0", &["--last \"0\"", "from 1 to 10000"]),
     (
         "history a --last 10001",
@@ -298,6 +363,29 @@ fn what_makes_no_sense_is_refused_with_a_sentence_that_names_it() {
             );
         }
     }
+}
+
+#[test]
+fn a_roster_has_at_most_64_feeds() {
+    let names: Vec<String> = (0..65).map(|feed| format!("X{feed}/USD")).collect();
+    let check = |count: usize| {
+        let feeds = names[..count].join(",");
+        run(&["run", "--check", "--feed", &feeds, "--source", "kraken"])
+    };
+    let (most, more) = (check(64), check(65));
+    assert_eq!(most.code, Some(0), "{}", most.stderr);
+    assert_eq!(more.code, Some(2), "{}", more.stderr);
+    let says = "--feed names 65 feeds; a roster has at most 64\n";
+    assert!(more.stderr.ends_with(says), "{}", more.stderr);
+    // What an exchange serves over one connection limits it too.
+    let feeds = names[..26].join(",");
+    let many = run(&["run", "--check", "--feed", &feeds, "--sources", "diverse"]);
+    assert_eq!(many.code, Some(2), "{}", many.stderr);
+    assert!(
+        many.stderr.contains("bitfinex: 26 symbols"),
+        "{}",
+        many.stderr
+    );
 }
 
 #[test]

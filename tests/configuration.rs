@@ -102,6 +102,54 @@ fn the_example_shows_every_key() {
 }
 
 #[test]
+fn several_feeds_take_effect_and_read_back_as_the_same() {
+    let list = "feed = [\"BTC/USD\", \"ETH/USD\", \"SOL/USD\"]\n";
+    let page = checked(&format!("{list}sources = \"diverse\"\n"), &[]);
+    let kinds = "sources = [\"coinbase\", \"kraken\", \"bitstamp\", \"bitfinex\", \"gemini\", \"crypto.com\", \"binance-stream\", \"okx\", \"bybit\"]\n";
+    let survives =
+        "\n# The roster of BTC/USD, ETH/USD, SOL/USD tolerates 2 faulty collectors of 9, ";
+    for part in [list, kinds, "collectors = 9\n", survives] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(checked(&page, &[]), page);
+    let typed = ["--feed", "BTC/USD", "--feed", "ETH/USD,SOL/USD"];
+    assert_eq!(checked("sources = \"diverse\"\n", &typed), page);
+    // What is typed overrides the file's feeds, and one feed is written as it always was.
+    let single = checked(&page, &["--feed", "ETH/USD"]);
+    assert!(single.contains("\nfeed = \"ETH/USD\"\n"), "{single}");
+    assert!(single.contains("\"kraken:ETH/USD\""), "{single}");
+    // Feeds that survive other faults are told apart.
+    let text = "feed = \"BTC/USDT,ETH/USD\"\nsources = [\"okx\"]\naccept_quote = [\"USDT\"]\n";
+    let page = checked(text, &[]);
+    for part in [
+        "# The roster of BTC/USDT tolerates 1 faulty collector of 5, 0 faulty exchanges of 1.\n",
+        "# The roster of ETH/USD tolerates 1 faulty collector of 5, 0 faulty exchanges of 1, 0 faulty quote currencies of 1 (USDT).\n",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    for (text, says) in [
+        (
+            "\nfeed = [\"BTC/USD\", \"BTC/USD\"]\n",
+            "line 2, key 'feed': --feed names BTC/USD twice",
+        ),
+        ("feed = []\n", "line 1, key 'feed': the list is empty"),
+        ("feed = 7\n", "line 1, key 'feed': it takes text"),
+        (
+            "feed = [\"A.B\", \"A,B\"]\n",
+            "line 1, key 'feed': --feed A.B names no currencies",
+        ),
+        (
+            "feed = [\"BTC/USD\", \"ETH/USD\"]\nsources = [\"kraken:BTC/USD\"]\n",
+            "line 2, key 'sources': --source kraken:BTC/USD is one market, but there are 2 feeds",
+        ),
+    ] {
+        let done = run(&["run", "--config", &written(text), "--check"]);
+        assert_eq!(done.code, Some(2), "{text}");
+        assert!(done.stderr.contains(says), "{says}: {}", done.stderr);
+    }
+}
+
+#[test]
 fn a_check_opens_starts_and_writes_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

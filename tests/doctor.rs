@@ -402,14 +402,14 @@ fn one_that_fails_hides_no_other_and_a_source_needs_no_symbol() {
             POLL,
             "embedded-binance-book",
             "--feed",
-            "ETH/USD",
+            "XMR/USD",
         ],
     );
     let text = words(&done);
     assert_eq!(done.code, Some(1), "{text}");
     assert!(text.contains(" embedded:BTCUSDT usable "), "{text}");
     assert!(
-        text.contains("! embedded-binance-book:ETHUSDC unusable "),
+        text.contains("! embedded-binance-book:XMRUSDC unusable "),
         "{text}"
     );
     assert!(text.ends_with("1 of 3 can be used"), "{text}");

@@ -8,6 +8,8 @@ mod rig;
 mod stream_faults;
 #[path = "exchange/streams.rs"]
 mod streams;
+#[path = "exchange/symbols.rs"]
+mod symbols;
 
 use rig::{ASK, Rig, settings};
 use rsoracle::embedded::dialect::STREAMS;

@@ -19,8 +19,8 @@ fn first_price(listener: &TcpListener) -> WebSocket<TcpStream> {
     tcp.set_read_timeout(Some(LONG)).expect("a limit");
     let mut ws = door::upgraded(tcp);
     let request = ws.read().expect("a request").into_text().expect("in text");
-    assert!(request.contains("\"id\":\"first\""), "{request}");
-    let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
+    assert!(request.contains("\"id\":\"first-0\""), "{request}");
+    let reply = r#"{"id":"first-0","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
     ws.send(Message::text(reply)).expect("a reply");
     ws
 }

@@ -47,7 +47,7 @@ fn terms_under_which_it_cannot_sign_are_told_and_nothing_is_signed_under_them() 
     };
     let bytes = good.encode();
     let another = Some(collector_key(7).public());
-    let (none, foreign) = ("the bytes are no terms", "slot 3 is not that of this key");
+    let (none, foreign) = ("the bytes are no terms", "no slot has this key");
     let okx = "okx:BTC-USDT";
     for (bytes, says) in [
         (vec![], none),
@@ -55,10 +55,7 @@ fn terms_under_which_it_cannot_sign_are_told_and_nothing_is_signed_under_them() 
         (b"number = 1\n".to_vec(), none),
         (changed(&|terms| terms.seats[3].key = another), foreign),
         (changed(&|terms| terms.seats[3].key = None), foreign),
-        (
-            changed(&|terms| terms.seats.truncate(3)),
-            "it has no slot 3",
-        ),
+        (changed(&|terms| terms.seats.truncate(3)), foreign),
         (
             changed(&|terms| terms.seats[3].source = okx.to_owned()),
             "the source of slot 3 is okx:BTC-USDT",

@@ -315,6 +315,225 @@ fn many_differences_are_counted_and_copies_are_not_worth_a_word() {
     );
 }
 
+/// What `verify --json` prints of a pool of several feeds.
+#[derive(DeJson, Debug)]
+struct PooledFeeds {
+    rounds: u64,
+    differ: u64,
+    alone: Vec<u64>,
+    disordered: Vec<u64>,
+    other_terms: u64,
+    liars: u64,
+    round_start_us: Option<u64>,
+    feed: Option<String>,
+    price: Option<f64>,
+    time_us: Option<u64>,
+    feeds: Vec<PooledFeed>,
+    differences: Vec<String>,
+}
+
+#[derive(DeJson, Debug)]
+struct PooledFeed {
+    round_start_us: u64,
+    feed: String,
+    price: Option<f64>,
+    time_us: Option<u64>,
+}
+
+/// As [`pooled`], for files of several feeds.
+fn pooled_feeds(args: &[&str]) -> (PooledFeeds, Vec<String>, Option<i32>) {
+    let done = verify(&[&["--json"], args].concat());
+    let mut lines = done
+        .stdout
+        .lines()
+        .skip_while(|line| !line.starts_with("{\"files\":"));
+    let pool = lines
+        .next()
+        .unwrap_or_else(|| panic!("no pool in {}{}", done.stdout, done.stderr));
+    assert_eq!(json::check(pool), Ok(()));
+    let read = PooledFeeds::deserialize_json(pool);
+    let read = read.unwrap_or_else(|why| panic!("{why}: {pool}"));
+    (read, lines.map(str::to_owned).collect(), done.code)
+}
+
+/// An aggregator with a key of its own, of three feeds.
+fn aggregators(number: u8) -> Vec<Oracle> {
+    let mut oracles = oracles(&["BTC/USD", "ETH/USD", "SOL/USD"], 5, SOURCE);
+    oracles.iter_mut().for_each(|one| one.aggregator = number);
+    oracles
+}
+
+#[test]
+fn the_rounds_of_every_feed_are_pooled_in_whatever_order_a_file_has_them() {
+    let (mut a, mut b) = (aggregators(20), aggregators(21));
+    let roster = file("roster.toml", &[text::render(&roster_of_all(&a))]);
+    let mut lines = [Vec::new(), Vec::new()];
+    for round in 0..5 {
+        lines[0].extend(lines_of(&mut a, start_us(round), &ALL));
+        let mut others = lines_of(&mut b, start_us(round), &ALL);
+        others.rotate_left(round as usize % 3);
+        lines[1].extend(others);
+    }
+    let [first, second] = [file("a.jsonl", &lines[0]), file("b.jsonl", &lines[1])];
+    let done = verify(&[&first, &second, "--roster", &roster]);
+    assert_eq!(done.code, Some(0), "{}", done.stdout);
+    let says = "\npool: 15 rounds in more than one file, differences in 0\n  the last round, of 2023-11-14T22:14:00.000Z: BTC/USD 102.0000\n  the last round, of 2023-11-14T22:14:00.000Z: ETH/USD 102.0000\n  the last round, of 2023-11-14T22:14:00.000Z: SOL/USD 102.0000\n";
+    assert!(done.stdout.ends_with(says), "{}", done.stdout);
+    // One leaves out an answer of one feed. Then one has no report of one feed, and the other none of two.
+    let hides = [ALL[0], ALL[1], ALL[2], ALL[3], Nothing];
+    for (at, lines) in lines.iter_mut().enumerate() {
+        let oracles = if at == 0 { &mut a } else { &mut b };
+        lines.push(oracles[0].line(start_us(5), &ALL));
+        lines.push(oracles[1].line(start_us(5), if at == 0 { &hides } else { &ALL }));
+    }
+    lines[1].push(b[2].line(start_us(5), &ALL));
+    lines[0].push(a[2].line(start_us(6), &ALL));
+    lines[1].push(b[0].line(start_us(7), &ALL));
+    let [first, second] = [file("a.jsonl", &lines[0]), file("b.jsonl", &lines[1])];
+    let done = verify(&[&first, &second, "--roster", &roster]);
+    assert_eq!(done.code, Some(0), "{}", done.stdout);
+    let difference = format!(
+        "ETH/USD, 2023-11-14T22:14:10.000Z: {first} left out the answers of slot 4; prices: {first} 101.5, {second} 102, pooled 102"
+    );
+    for says in [
+        "\npool: 17 rounds in more than one file, differences in 1\n".to_owned(),
+        format!("\n  {difference}\n"),
+        format!(
+            "\n  rounds in which only {first} has a price, the last of 2023-11-14T22:14:20.000Z: 1\n"
+        ),
+        format!(
+            "\n  rounds in which only {second} has a price, the last of 2023-11-14T22:14:30.000Z: 2\n"
+        ),
+        "\n  the last round, of 2023-11-14T22:14:10.000Z: ETH/USD 102.0000\n".to_owned(),
+        "\n  the last round, of 2023-11-14T22:14:20.000Z: SOL/USD 102.0000\n".to_owned(),
+    ] {
+        assert!(done.stdout.contains(&says), "{says:?} in {}", done.stdout);
+    }
+    let (pool, proofs, code) = pooled_feeds(&[&first, &second]);
+    assert_eq!((code, proofs.len(), pool.liars), (Some(5), 0, 0));
+    assert_eq!(
+        (pool.rounds, pool.differ, pool.differences),
+        (17, 1, vec![difference])
+    );
+    assert_eq!(
+        (pool.alone, pool.disordered, pool.other_terms),
+        (vec![1, 2], vec![0, 0], 0)
+    );
+    let none = (pool.round_start_us, pool.feed, pool.price, pool.time_us);
+    assert_eq!(none, (None, None, None, None));
+    for (of, (feed, round)) in
+        pool.feeds
+            .iter()
+            .zip([("BTC/USD", 7), ("ETH/USD", 5), ("SOL/USD", 6)])
+    {
+        assert_eq!(
+            (of.feed.as_str(), of.round_start_us),
+            (feed, start_us(round))
+        );
+        assert_eq!(
+            (of.price, of.time_us),
+            (Some(102.0), Some(start_us(round) + 2))
+        );
+    }
+    assert_eq!(pool.feeds.len(), 3);
+}
+
+#[test]
+fn a_lie_in_one_feed_is_proved_and_changes_nothing_of_another() {
+    let (mut a, mut b) = (aggregators(20), aggregators(21));
+    let mut lies = ALL;
+    lies[3] = Price(99.0);
+    let first = file("a.jsonl", &lines_of(&mut a, start_us(0), &ALL));
+    let other = [b[0].line(start_us(0), &ALL), b[1].line(start_us(0), &lies)];
+    let second = file("b.jsonl", &other);
+    let done = verify(&[&first, &second]);
+    assert_eq!(done.code, Some(1), "{}", done.stdout);
+    for says in [
+        "\n  ETH/USD, 2023-11-14T22:13:20.000Z: different answers of slot 3; ",
+        "\n  the last round, of 2023-11-14T22:13:20.000Z: BTC/USD 102.0000\n",
+        "\n  LIE: two different answers of slot 3 of ETH/USD for the round of 2023-11-14T22:13:20.000Z; the proof is below\n",
+    ] {
+        assert!(done.stdout.contains(says), "{says:?} in {}", done.stdout);
+    }
+    let (pool, proofs, _) = pooled_feeds(&[&first, &second]);
+    assert_eq!(
+        (pool.rounds, pool.differ, pool.liars, pool.alone),
+        (2, 1, 1, vec![1, 0])
+    );
+    let proof = Proof::read(&proofs[0], &mut Keys::default()).expect("a proof");
+    assert_eq!((proof.terms_digest, proofs.len()), (b[1].terms.digest(), 1));
+}
+
+#[test]
+fn a_feed_that_stands_behind_another_is_not_in_order_and_files_of_fewer_feeds_are_compared() {
+    let (mut a, mut b) = (aggregators(20), aggregators(21));
+    let mut lines = [Vec::new(), Vec::new()];
+    for round in 0..4 {
+        lines[0].extend(lines_of(&mut a, start_us(round), &ALL));
+        lines[1].extend(lines_of(&mut b, start_us(round), &ALL));
+    }
+    // One feed after the other: what starts earlier than a report before it is not compared.
+    let sorted = |feed: usize| lines[1].iter().skip(feed).step_by(3).cloned();
+    let behind: Vec<String> = (0..3).flat_map(sorted).collect();
+    let only: Vec<String> = sorted(1).collect();
+    let [first, second, third] = [
+        file("a.jsonl", &lines[0]),
+        file("b.jsonl", &behind),
+        file("c.jsonl", &only),
+    ];
+    let (pool, _, code) = pooled_feeds(&[&first, &second]);
+    assert_eq!(
+        (code, pool.rounds),
+        (Some(5), 6),
+        "BTC, and the last of the others"
+    );
+    assert_eq!((pool.disordered, pool.alone), (vec![0, 6], vec![6, 0]));
+    let (pool, _, _) = pooled_feeds(&[&third, &first]);
+    assert_eq!(
+        (pool.rounds, pool.alone, pool.disordered),
+        (4, vec![0, 8], vec![0, 0])
+    );
+    assert_eq!(pool.feeds.len(), 3);
+    // Of one feed, reports with one start stand in each other's way.
+    let twice = [vec![lines[0][0].clone()], sorted(0).collect()].concat();
+    let (pool, _, _) = pooled(&[
+        &file("twice.jsonl", &twice),
+        &file("only.jsonl", &lines[0][..1]),
+    ]);
+    assert_eq!((pool.rounds, pool.disordered), (1, vec![1, 0]));
+}
+
+#[test]
+fn reports_of_one_start_are_held_as_far_as_a_roster_may_have_them() {
+    // Two feeds of 2,049 slots each cannot be in one roster.
+    let of = |number: u8, n: u16| {
+        let mut oracles = oracles(&["BTC/USD", "ETH/USD"], 1, SOURCE);
+        for oracle in &mut oracles {
+            oracle.aggregator = number;
+            let seat = rsoracle_proof::terms::Seat {
+                key: None,
+                ..oracle.terms.seats[0].clone()
+            };
+            oracle.terms.seats.resize(n.into(), seat);
+        }
+        file(
+            "reports.jsonl",
+            &lines_of(&mut oracles, start_us(0), &[Price(100.0)]),
+        )
+    };
+    for (n, rounds, disordered) in [(2_048, 2, 0), (2_049, 1, 1)] {
+        let [first, second] = [of(20, n), of(21, n)];
+        let done = verify(&["--json", &first, &second]);
+        let pool = done.stdout.lines().last().expect("a pool");
+        let counts = format!("\"rounds\":{rounds},");
+        let late = format!("\"disordered\":[{disordered}, {disordered}],");
+        assert!(
+            pool.contains(&counts) && pool.contains(&late),
+            "{n}: {pool}"
+        );
+    }
+}
+
 /// Verifies these lines from standard input, together with a file. Returns what it says of the pool, and its peak memory in kB.
 fn with_memory(lines: &[String], other: &str) -> (Pooled, u64) {
     let mut command = rsoracle();

@@ -5,7 +5,7 @@
 //! and none of Coinbase's tickers is of BTC-USD.
 
 use rsoracle::exchange::json::{Json, Spans};
-use rsoracle::exchange::{DIALECTS, Dialect, Said, Topic};
+use rsoracle::exchange::{DIALECTS, Dialect, Said, Topics};
 use rsoracle_proof::price::is_price;
 use rsoracle_proof::reason::Miss;
 use std::path::PathBuf;
@@ -227,13 +227,19 @@ fn hear(dialect: &Dialect, symbol: &str, frames: &[String]) -> Heard {
     let mut heard = Heard::default();
     let mut channel = None;
     for frame in frames {
-        match (dialect.read)(frame, &Topic { symbol, channel }) {
-            Said::Price { id, price, time_us } => {
+        let topics = Topics {
+            symbols: &[symbol],
+            channels: &[channel],
+        };
+        match (dialect.read)(frame, &topics) {
+            Said::Price {
+                id, price, time_us, ..
+            } => {
                 assert_eq!(id, None, "nothing was asked for");
                 heard.prices.push(price);
                 heard.times_us.extend(time_us);
             }
-            Said::Channel(number) => channel = Some(number),
+            Said::Channel { number, .. } => channel = Some(number),
             Said::Alive { time_us } => heard.timed += usize::from(time_us.is_some()),
             Said::Fault {
                 miss: Miss::WrongSymbol,
@@ -298,14 +304,14 @@ fn every_recorded_price_is_read_and_nothing_else_is_taken_for_one() {
 #[ignore = "needs recordings"]
 fn the_documents_own_examples_are_understood() {
     let frames = received(EXAMPLES);
-    let topic = Topic {
-        symbol: "BNBBTC",
-        channel: None,
+    let topics = Topics {
+        symbols: &["BNBBTC"],
+        channels: &[None],
     };
     let count = |name: &str, wanted: fn(&Said) -> bool| {
         let said = frames
             .iter()
-            .map(|frame| (dialect(name).read)(frame, &topic));
+            .map(|frame| (dialect(name).read)(frame, &topics));
         said.filter(wanted).count()
     };
     let refused = |said: &Said| matches!(said, Said::Refusal(_));
@@ -357,8 +363,11 @@ fn samples() -> Vec<(&'static str, Vec<String>)> {
 
 /// The price that any of the parsers finds in a text, if the channel of the subscription is `channel`.
 fn any_price(text: &str, symbol: &str, channel: Option<u64>) -> Option<f64> {
-    let topic = Topic { symbol, channel };
-    let said = DIALECTS.iter().map(|dialect| (dialect.read)(text, &topic));
+    let topics = Topics {
+        symbols: &[symbol],
+        channels: &[channel],
+    };
+    let said = DIALECTS.iter().map(|dialect| (dialect.read)(text, &topics));
     let price = |said| match said {
         Said::Price { price, .. } => Some(price),
         _ => None,

@@ -202,13 +202,212 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
         }
         collectors.push(start(&collect));
     }
+    let (check, key) = (
+        ["--journal", &journal, "--check"],
+        desk.path("aggregator.key"),
+    );
+    let aggregate = ["aggregate", "--roster", &roster, "--aggregator-key", &key];
+    let check = [&aggregate[..], &check].concat();
+    let page = dense(&said(0, &check));
+    let in_use = "remark another process is writing to the journal, and must end before a start";
+    assert!(page.contains(in_use), "{page}");
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let page = dense(&said(0, &check));
+    let goes_on = format!("journal {journal}: continues at report 3");
+    assert!(page.ends_with(&goes_on), "{page}");
+    // Another key needs to be handed over to, and a journal that has lost its end is not continued.
+    let new = desk.path("new.key");
+    said(0, &["keygen", &new]);
+    let with_new = ["aggregate", "--roster", &roster, "--aggregator-key", &new];
+    let with_new = [&with_new[..], &["--journal", &journal, "--check"]].concat();
+    let page = said(1, &with_new);
+    assert!(
+        page.contains("it is signed with another aggregator key"),
+        "{page}"
+    );
+    let page = dense(&said(0, &[&with_new[..], &["--retire-key", &key]].concat()));
+    let hands_over = "remark the journal would continue with another aggregator key";
+    assert!(
+        page.contains(&goes_on) && page.contains(hands_over),
+        "{page}"
+    );
+    let whole = desk.text("journal.jsonl");
+    let first = whole.lines().next().expect("a report");
+    desk.write("journal.jsonl", &format!("{first}\n"));
+    let page = said(1, &check);
+    assert!(page.contains("the journal has lost its end"), "{page}");
+    desk.write("journal.jsonl", &format!("{whole}{first}"));
+    let page = dense(&said(0, &check));
+    let torn = "remark the journal ends in the middle of a line";
+    assert!(page.contains(&goes_on) && page.contains(torn), "{page}");
+    desk.write("journal.jsonl", &whole);
     let verified = said(0, &["verify", &journal, "--roster", &roster]);
     assert!(
         verified.contains("2 reports, number 1 to 2; "),
         "{verified}"
     );
+}
+
+#[test]
+fn a_check_shows_what_an_aggregator_would_gather_and_opens_and_writes_nothing() {
+    let desk = of_three_feeds();
+    let (roster, journal) = (desk.path("roster.toml"), desk.path("journal.jsonl"));
+    let files = || fs::read_dir(&desk.dir).expect("a folder").count();
+    let before = files();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let latest = desk.path("latest");
+    let check = |more: &[&str]| {
+        let aggregate = [
+            "aggregate",
+            "--check",
+            "--roster",
+            &roster,
+            "--journal",
+            &journal,
+        ];
+        [&aggregate[..], more]
+            .concat()
+            .iter()
+            .map(|it| (*it).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let page = said(
+        0,
+        &check(&[
+            "--control-port",
+            &port,
+            "--data-port",
+            "0",
+            "--latest",
+            &latest,
+        ]),
+    );
+    let parsed = Roster::parse(&desk.text("roster.toml")).expect("a roster");
+    let words = dense(&page);
+    for part in [
+        &format!("roster {roster}, number 1, of BTC/USD, ETH/USD, SOL/USD"),
+        &format!("roster digest {}", digest(&roster)),
+        &format!("ETH/USD {}", hex(&parsed.feeds[1].digest())),
+        "slots 2 collectors: kraken, okx",
+        "rounds every 10s from ",
+        &format!("control port {port} of 127.0.0.1 data a free port of 127.0.0.1"),
+        &format!("key a new one, which the start makes in {journal}.key"),
+        &format!("journal {journal}: all feeds: new"),
+        &format!("latest {latest}/BTC-USD.json, {latest}/ETH-USD.json, {latest}/SOL-USD.json"),
+    ] {
+        assert!(words.contains(part), "{part}: {page}");
+    }
+    assert_eq!(files(), before);
+    // Of one feed, the sources are named; without files, there is neither a key nor a journal.
+    let single = Desk::assembled();
+    let page = dense(&said(
+        0,
+        &[
+            "aggregate",
+            "--check",
+            "--roster",
+            &single.path("roster.toml"),
+        ],
+    ));
+    for part in [
+        &format!("slots 3 collectors: {}", SOURCES.join(", ")),
+        "key a new one at each start, which is kept nowhere journal none",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let over = desk
+        .text("roster.toml")
+        .replace("end = \"\"", "end = \"2020-01-01T00:00:00Z\"");
+    let over = over.replacen(
+        "first_start = \"",
+        "first_start = \"2019-01-01T00:00:00Z\" #",
+        3,
+    );
+    let over = desk.write("over.toml", &over);
+    let kept = desk.path("kept.jsonl");
+    fs::write(&kept, "{}\n").expect("a file");
+    let (key, other) = (desk.path("slot-0.key"), desk.path("slot-1.key"));
+    let folder = desk.path(".");
+    for (args, says) in [
+        (
+            vec!["--roster", &over],
+            "cannot aggregate by this roster: no round starts any more",
+        ),
+        (
+            vec!["--roster", &roster, "--journal", "/nonexistent/a.jsonl"],
+            "cannot open the journal /nonexistent/a.jsonl: ",
+        ),
+        (
+            vec!["--roster", &roster, "--journal", &folder],
+            "it is not a regular file",
+        ),
+        (
+            vec!["--roster", &roster, "--journal", &kept],
+            "cannot continue the journal",
+        ),
+        (
+            vec![
+                "--roster",
+                &roster,
+                "--journal",
+                &kept,
+                "--aggregator-key",
+                &key,
+            ],
+            "kept.jsonl: line 1: it is not a report",
+        ),
+        (
+            vec!["--roster", &roster, "--aggregator-key", "/nonexistent/key"],
+            "/nonexistent/key",
+        ),
+        (
+            vec!["--roster", &single.path("roster.toml"), "--latest", &key],
+            "it is a secret key",
+        ),
+        (
+            vec![
+                "--roster",
+                &single.path("roster.toml"),
+                "--aggregator-key",
+                &other,
+                "--journal",
+                &journal,
+                "--latest",
+                &journal,
+            ],
+            "it is the journal",
+        ),
+    ] {
+        let before = files();
+        let args = [&["aggregate", "--check"], &args[..]].concat();
+        let checked = said(1, &args);
+        assert!(checked.contains(says), "{says}: {checked}");
+        assert_eq!(files(), before, "{checked}");
+        // A start says the same.
+        let start: Vec<&str> = args.iter().copied().filter(|it| *it != "--check").collect();
+        let ports = ["--control-port", "0", "--data-port", "0"];
+        let started = said(1, &[&start[..], &ports].concat());
+        assert!(
+            started.contains(says) || says.contains("/nonexistent/a"),
+            "{started}"
+        );
+    }
+}
+
+#[test]
+fn feeds_that_would_share_a_file_of_the_newest_reports_are_refused() {
+    let desk = of_three_feeds();
+    let text = desk.text("roster.toml");
+    let twins = text.replace("ETH/USD\"]\nrule", "BTC-USD\"]\nrule");
+    let twins = desk.write("twins.toml", &twins);
+    for more in [&[][..], &["--check"]] {
+        let args = ["aggregate", "--roster", &twins, "--latest", "there"];
+        let page = said(2, &[&args, more].concat());
+        let says = "--latest: BTC/USD and BTC-USD would share the file there/BTC-USD.json";
+        assert!(page.contains(says), "{page}");
+    }
 }
 
 #[test]
@@ -551,6 +750,233 @@ fn a_roster_of_dozens_of_slots_fits_a_terminal() {
                 "show" => 42,
                 _ => 0,
             }
+        );
+    }
+}
+
+/// The roster of two operators for three feeds. Only the first one's exchange has the second feed.
+fn of_three_feeds() -> Desk {
+    let desk = Desk {
+        dir: scratch("x").parent().expect("a folder").to_owned(),
+    };
+    let sources = [
+        "kraken:BTC/USD,kraken:ETH/USD,kraken:SOL/USD",
+        "okx:BTC-USDT,none,okx:SOL-USDT",
+    ];
+    for (slot, sources) in sources.iter().enumerate() {
+        let key = desk.path(&format!("slot-{slot}.key"));
+        let seat = desk.path(&format!("{slot}.seat"));
+        said(0, &["keygen", &key]);
+        let mut sign = vec!["roster", "seat", "--key", &key, "--out", &seat];
+        match slot {
+            0 => sign.extend(["--source", sources]),
+            _ => sign.extend(sources.split(',').flat_map(|one| ["--source", one])),
+        }
+        said(0, &sign);
+    }
+    let (draft, feeds) = (desk.path("draft.toml"), ["BTC/USD", "ETH/USD", "SOL/USD"]);
+    let new = [&["roster", "new"], &feeds[..], &["--out", &draft]].concat();
+    said(0, &new);
+    said(0, &desk.assemble(&["0.seat", "1.seat"]));
+    desk
+}
+
+#[test]
+fn two_operators_agree_on_a_roster_of_three_feeds() {
+    let desk = of_three_feeds();
+    let path = desk.path("roster.toml");
+    let roster = Roster::parse(&desk.text("roster.toml")).expect("a roster");
+    let digest = |feed: usize| hex(&roster.feeds[feed].digest());
+    let digests = format!(
+        "roster digest  {}\nterms digests  of each feed:\n  BTC/USD      {}\n  ETH/USD      {}\n  SOL/USD      {}\n",
+        hex(&roster.digest()),
+        digest(0),
+        digest(1),
+        digest(2)
+    );
+    let own = [
+        "your slot 0, BTC/USD = kraken:BTC/USD, ETH/USD = kraken:ETH/USD, SOL/USD = kraken:SOL/USD",
+        "your slot 1, BTC/USD = okx:BTC-USDT, ETH/USD = none, SOL/USD = okx:SOL-USDT",
+    ];
+    for (slot, own) in own.iter().enumerate() {
+        let key = desk.path(&format!("slot-{slot}.key"));
+        let page = said(0, &["roster", "check", &path, "--key", &key]);
+        assert!(page.starts_with(&digests), "{page}");
+        let words = dense(&page);
+        for part in [
+            "of 3 feeds, number 1, which follows no other",
+            "every 10s from ",
+            "prices of BTC/USD, SOL/USD price trimmed-mean",
+            "a price needs 2 of 2 collectors (quorum)",
+            "0 faulty exchanges of 2, 0 faulty quote currencies of 1 (USDT) sources all are markets of the feed: 1 in USD, 1 in USDT",
+            "prices of ETH/USD price trimmed-mean",
+            "a price needs 1 of 1 collector (quorum)",
+            "all 2 are signed by their keys",
+            own,
+            "roster.toml: sound",
+        ] {
+            assert!(words.contains(part), "{part}: {page}");
+        }
+        assert_eq!(page.matches("\nrounds  ").count(), 1, "{page}");
+    }
+    let page = said(0, &["roster", "show", &path]);
+    let [one, other] = [0, 1].map(|slot| desk.value(slot, "key")[1..17].to_owned());
+    let tables = format!(
+        "
+slot  kind                     key               seat
+   0  kraken                   {one}  signed
+   1  okx                      {other}  signed
+
+slot  BTC/USD   ETH/USD  SOL/USD
+   0  BTC/USD   ETH/USD  SOL/USD
+   1  BTC-USDT  -        SOL-USDT
+"
+    );
+    assert!(
+        page.starts_with(&digests) && page.ends_with(&tables),
+        "{page}"
+    );
+    // With the terms of one feed changed, the others' stay.
+    let text = desk.text("roster.toml");
+    let (head, rest) = text.split_once("[feed.\"ETH/USD\"]").expect("a feed");
+    let rest = rest.replacen("max_spread = \"\"", "max_spread = \"1%\"", 1);
+    let changed = desk.write("changed.toml", &format!("{head}[feed.\"ETH/USD\"]{rest}"));
+    let page = said(0, &["roster", "check", &changed]);
+    assert!(
+        page.contains(&digest(0)) && page.contains(&digest(2)),
+        "{page}"
+    );
+    assert!(!page.contains(&digest(1)), "{page}");
+    assert!(dense(&page).contains("differ by more than 1%"), "{page}");
+}
+
+#[test]
+fn one_source_of_several_that_was_changed_is_named_and_so_is_one_of_another_market() {
+    let desk = of_three_feeds();
+    let text = desk.text("roster.toml");
+    let line = |text: &str, slot: usize, begin: &str| {
+        let (before, section) = text.split_once(&format!("[slot.{slot}]\n")).expect("it");
+        let at = section.lines().position(|line| line.starts_with(begin));
+        before.lines().count() + 2 + at.expect("a line")
+    };
+    let signature = format!("line {}, key 'signature': ", line(&text, 1, "signature"));
+    for (part, other) in [
+        ("okx:SOL-USDT", "okx:SOL-USDC"),
+        (
+            "\"okx:BTC-USDT\", \"\"",
+            "\"okx:BTC-USDT\", \"okx:ETH-USDT\"",
+        ),
+        ("\"\", \"okx:SOL-USDT\"", "\"okx:SOL-USDT\", \"\""),
+    ] {
+        let changed = text.replacen(part, other, 1);
+        assert_ne!(changed, text);
+        let page = dense(&said(
+            1,
+            &["roster", "check", &desk.write("changed.toml", &changed)],
+        ));
+        let says = format!("{signature}it is not this key's signature");
+        assert!(
+            page.contains(&says) && page.ends_with(": NOT sound"),
+            "{page}"
+        );
+    }
+    // Whoever assembles decides the order of the feeds: the seats do not fit any more.
+    let (head, rest) = text.split_once("[feed.\"BTC/USD\"]").expect("a feed");
+    let swapped = rest.replacen("[feed.\"ETH/USD\"]", "[feed.\"BTC/USD\"]", 1);
+    let swapped = desk.write(
+        "changed.toml",
+        &format!("{head}[feed.\"ETH/USD\"]{swapped}"),
+    );
+    let page = dense(&said(1, &["roster", "check", &swapped]));
+    for part in [
+        "slot 0, ETH/USD: kraken:BTC/USD does not price ETH in USD",
+        "slot 1, ETH/USD: okx:BTC-USDT does not price ETH in USD",
+        "slot 0, BTC/USD: kraken:ETH/USD does not price BTC in USD",
+        "2 of 2 are not markets of the feed",
+        "1 of 1 are not markets of the feed",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    // One market for two feeds, and schedules that differ.
+    let key = desk.path("slot-1.key");
+    let twice = "okx:BTC-USDT,okx:BTC-USDT,okx:SOL-USDT";
+    let seat = desk.path("1.seat");
+    let sign = ["roster", "seat", "--key", &key, "--out", &seat];
+    said(0, &[&sign[..], &["--source", twice]].concat());
+    said(0, &desk.assemble(&["0.seat", "1.seat"]));
+    let path = desk.path("roster.toml");
+    let page = dense(&said(1, &["roster", "check", &path]));
+    assert!(
+        page.contains("slot 1: okx:BTC-USDT stands for two feeds"),
+        "{page}"
+    );
+    let (head, rest) = text.rsplit_once("samples = 10").expect("a feed");
+    let other = desk.write("changed.toml", &format!("{head}samples = 5{rest}"));
+    let page = dense(&said(1, &["roster", "check", &other]));
+    assert!(page.contains("its schedule (samples, interval, period, first_start, end) is not that of the first feed"), "{page}");
+    // A seat for another number of feeds.
+    let sign = [&sign[..], &["--source", "okx:BTC-USDT,okx:ETH-USDT"]].concat();
+    said(0, &sign);
+    let page = said(1, &desk.assemble(&["0.seat", "1.seat"]));
+    assert!(
+        page.contains("1.seat is for 2 feeds, but the draft has 3 feeds"),
+        "{page}"
+    );
+}
+
+#[test]
+fn more_requests_than_an_exchange_allows_are_not_sound() {
+    let desk = of_three_feeds();
+    let (key, seat) = (desk.path("slot-1.key"), desk.path("1.seat"));
+    let sources = "binance:BTCUSDC,binance:ETHUSDC,binance:SOLUSDC";
+    let sign = ["roster", "seat", "--key", &key, "--source", sources];
+    said(0, &[&sign[..], &["--out", &seat]].concat());
+    let (draft, roster) = (desk.path("draft.toml"), desk.path("roster.toml"));
+    for (every, code) in [("500ms", 1), ("1s", 0)] {
+        let new = [
+            "roster", "new", "BTC/USD", "ETH/USD", "SOL/USD", "--out", &draft,
+        ];
+        let quick = ["--samples", "10", "--interval", "20ms", "--every", every];
+        said(0, &[&new[..], &quick].concat());
+        said(0, &desk.assemble(&["0.seat", "1.seat"]));
+        let page = dense(&said(code, &["roster", "check", &roster]));
+        let says = ", slot 1: 3600 requests a minute, which have a weight of ";
+        assert_eq!(page.contains(says), code == 1, "{page}");
+    }
+}
+
+#[test]
+fn rosters_of_many_feeds_fit_a_terminal() {
+    let desk = of_three_feeds();
+    let names: Vec<String> = (0..64)
+        .map(|feed| format!("COIN{feed:02}ABCDE/USD"))
+        .collect();
+    let draft = desk.path("draft.toml");
+    let mut new = vec!["roster", "new", "--out", &draft];
+    new.extend(names.iter().map(String::as_str));
+    said(0, &new);
+    let (key, seat) = (desk.path("slot-0.key"), desk.path("0.seat"));
+    let sources: Vec<String> = names.iter().map(|name| format!("kraken:{name}")).collect();
+    let sources = sources.join(",");
+    said(
+        0,
+        &[
+            "roster", "seat", "--key", &key, "--source", &sources, "--out", &seat,
+        ],
+    );
+    let told = said(0, &desk.assemble(&["0.seat"]));
+    let roster = desk.path("roster.toml");
+    for action in ["show", "check"] {
+        let page = said(0, &["roster", action, &roster]);
+        assert!(page.starts_with(&told), "{page}");
+        for line in page.lines().filter(|line| !line.contains("roster.toml")) {
+            assert!(line.chars().count() <= 80, "{line:?}");
+        }
+        // Feeds of which the same is to be said share it.
+        assert_eq!(page.matches("\nprice  ").count(), 1, "{page}");
+        assert_eq!(
+            page.matches("\nslot  ").count(),
+            if action == "show" { 17 } else { 0 }
         );
     }
 }

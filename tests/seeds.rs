@@ -14,14 +14,15 @@ use rsoracle::embedded::tape::{BUILT_IN, Tape};
 use rsoracle::embedded::upgrade::respond;
 use rsoracle::exchange::certificate::Certificate;
 use rsoracle::exchange::proxy::Proxy;
-use rsoracle::exchange::{DIALECTS, Said, Topic, Way};
+use rsoracle::exchange::{DIALECTS, Said, Topics, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
 use rsoracle::roster::text;
 use rsoracle::source::KINDS;
-use rsoracle_proof::report::Verifier;
+use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::roster::Roster;
+use rsoracle_proof::round::Round;
 use std::path::{Path, PathBuf};
 use vectors::Story;
 
@@ -90,6 +91,14 @@ fn reported(seeds: &Seeds) {
     seeds.put("proof", "same", same.line());
     let journal = lines[..3].join("\n");
     seeds.put("journal", "whole", format!("{journal}\n"));
+    let second = Round::new(
+        story.roster_of_two().feeds.remove(1),
+        story.next.round.start_us,
+    );
+    let (by, policy) = (story.next.aggregator, story.next.policy);
+    let second = Report::new(1, by, second, Refused::new(), policy, None);
+    let feeds = format!("{journal}\n{}\n", second.line());
+    seeds.put("journal", "feeds", feeds);
     seeds.put("journal", "torn", &journal[..journal.len() - 9]);
     seeds.put("journal", "proofs", format!("{}\n", lines[3]));
     let mut roster = Roster::single(1, None, story.terms.clone());
@@ -104,6 +113,7 @@ fn reported(seeds: &Seeds) {
     (terms.age_us_max, terms.spread_ppm_max) = (Some(60_000_000), Some(12_345));
     terms.schedule.end_us = Some(terms.schedule.first_start_us + 1);
     put("next", &roster);
+    put("two", &story.roster_of_two());
 }
 
 /// The messages of every dialect, among them prices. The first byte is the dialect's index.
@@ -114,21 +124,21 @@ fn exchanged(seeds: &Seeds) {
             Way::Poll(request) => {
                 let request = request("s-3", &symbol);
                 seeds.put("embedded", dialect.name, format!("R{request}"));
-                vec![answer(&request, &symbol)]
+                vec![answer(&request)]
             }
             Way::Stream(subscribe) => {
-                let mut sent = subscribe(&symbol);
+                let mut sent = subscribe(&[&symbol]);
                 sent.extend(dialect.ping.map(str::to_owned));
                 told(seeds, dialect.name, &symbol, &sent)
             }
         };
         let mut prices = 0;
         for (number, text) in said.iter().enumerate() {
-            let topic = Topic {
-                symbol: &symbol,
-                channel: Some(232949),
+            let topics = Topics {
+                symbols: &[&symbol],
+                channels: &[Some(232949)],
             };
-            let priced = matches!((dialect.read)(text, &topic), Said::Price { .. });
+            let priced = matches!((dialect.read)(text, &topics), Said::Price { .. });
             prices += usize::from(priced);
             let bytes = [&[at], text.as_bytes()].concat();
             seeds.put("exchange", &format!("{}-{number}", dialect.name), bytes);
@@ -151,18 +161,22 @@ fn embedded(seeds: &Seeds) {
     let frame = b"\x81\x84\0\0\0\0ping";
     let socket = [b"S", head("/bybit").as_bytes(), frame].concat();
     seeds.put("embedded", "socket", socket);
-    let fault = "kraken/slow:300ms@2..";
-    assert!(Fault::parse(fault).is_ok());
-    seeds.put("embedded", "fault", format!("F{fault}"));
+    for (name, fault) in [
+        ("fault", "kraken/slow:300ms@2.."),
+        ("fault-of-a-base", "okx/ETH/mute@2"),
+    ] {
+        assert!(Fault::parse(fault).is_ok());
+        seeds.put("embedded", name, format!("F{fault}"));
+    }
     let beginning: Vec<&str> = BUILT_IN.lines().take(30).collect();
     assert!(Tape::parse(&beginning.join("\n")).is_ok());
     seeds.put("tape", "beginning", beginning.join("\n"));
 }
 
-fn answer(request: &str, symbol: &str) -> String {
+fn answer(request: &str) -> String {
     let scene = Scene {
-        symbol,
-        price: "87231.42000000",
+        price: Some("87231.42000000"),
+        halted: false,
         unix_us: 1_723_161_255_342_000,
     };
     reply(&Request::read(request), &scene, &Lie::default())
@@ -178,7 +192,7 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
         name,
         [&[at as u8], sent.join("\n").as_bytes()].concat(),
     );
-    let mut desk = Desk::new(stream, "BTCUSDT");
+    let mut desk = Desk::new(stream, ["BTC".to_owned(), "ETH".to_owned()].into());
     desk.said
         .extend(stream.welcome.map(|welcome| welcome(true)));
     sent.iter().for_each(|text| (stream.hear)(text, &mut desk));
@@ -199,9 +213,12 @@ fn told(seeds: &Seeds, name: &str, symbol: &str, sent: &[String]) -> Vec<String>
             now_us: 1_723_161_255_400_000,
         };
         desk.said.push((stream.price)(&market));
-        if let Beat::Quiet(_, words) | Beat::Steady(_, words) | Beat::Asks(_, words) = stream.beat {
-            desk.said.push(words(&market));
-        }
+        desk.said.extend(match stream.beat {
+            Beat::Still(_, words) | Beat::Steady(_, words) => Some(words(&market)),
+            Beat::Quiet(_, words) => Some(words()),
+            Beat::Asks(_, words) => Some(words(1_723_161_255_342)),
+            Beat::None | Beat::Again(_) => None,
+        });
     }
     desk.said
 }

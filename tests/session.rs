@@ -18,11 +18,15 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 use support::*;
 
-fn source() -> Source {
-    Source::parse("embedded-kraken:BTC/USD").expect("a source")
+fn source() -> [Source; 1] {
+    one("embedded-kraken:BTC/USD")
 }
 
-fn session<'a>(source: &'a Source, urls: &[&str]) -> ExchangeSession<'a> {
+fn one(name: &str) -> [Source; 1] {
+    [Source::parse(name).expect("a source")]
+}
+
+fn session<'a>(source: &'a [Source], urls: &[&str]) -> ExchangeSession<'a> {
     let place = |url: &&str| {
         Endpoint::parse(url)
             .expect("an address")
@@ -30,12 +34,18 @@ fn session<'a>(source: &'a Source, urls: &[&str]) -> ExchangeSession<'a> {
     };
     let tls = urls.iter().any(|url| url.starts_with("wss:"));
     ExchangeSession::new(SessionPlan {
-        source,
+        sources: source,
         endpoints: urls.iter().map(place).collect(),
         tls: tls.then(|| TlsConnector::new().expect("TLS can be set up").into()),
         proxies: tunnel::proxies(None).expect("no proxy is named"),
-        pace: Pace::of(source),
+        pace: Pace::of(&source[0]),
     })
+}
+
+/// The first price of a session with one symbol.
+fn first(session: &mut ExchangeSession) -> f64 {
+    session.first_price(&mut || Ok(())).expect("a price");
+    session.first_prices()[0].expect("a price")
 }
 
 /// How long a session stays away after its upgrade was refused, and its message.
@@ -71,7 +81,7 @@ fn where_one_place_cannot_be_used_the_next_one_is() {
         let (_open, open) = exchange(&[]);
         let source = source();
         let mut session = session(&source, &[closed, &open]);
-        let price = session.first_price(&mut || Ok(())).expect("a price");
+        let price = first(&mut session);
         assert!((87_200.0..87_263.0).contains(&price), "{price}");
         let place = open.rsplit_once("/ws-api").unwrap().0;
         assert!(session.endpoint().url.starts_with(place));
@@ -245,17 +255,19 @@ fn a_first_message_without_a_price_costs_no_more_than_a_later_one() {
     ] {
         for fault in ["price:0@1", "garbage@1", "wrong-symbol@1"] {
             let (_exchange, url) = exchange(&["--rate", "20", "--fault", fault]);
-            let source = Source::parse(name).expect("a source");
+            let source = one(name);
             let mut session = ExchangeSession::new(SessionPlan {
-                source: &source,
+                sources: &source,
                 endpoints: vec![Endpoint::parse(&url).unwrap().with_path(path)],
                 tls: None,
                 proxies: tunnel::proxies(None).expect("no proxy is named"),
-                pace: Pace::of(&source),
+                pace: Pace::of(&source[0]),
             });
-            let price = session.first_price(&mut || Ok(()));
-            let price = price.unwrap_or_else(|error| panic!("{name} {fault}: {error}"));
-            assert!((87_200.0..87_263.0).contains(&price), "{price}");
+            let price = first(&mut session);
+            assert!(
+                (87_200.0..87_263.0).contains(&price),
+                "{name} {fault}: {price}"
+            );
         }
     }
 }
@@ -266,16 +278,16 @@ fn a_renewed_stream_keeps_its_price_until_the_next_one_comes() {
     let (_exchange, url) = exchange(&["--speed", "0.001"]);
     let source = source();
     let mut session = session(&source, &[&url]);
-    let first = session.first_price(&mut || Ok(())).expect("a price");
+    let first = first(&mut session);
     let until = Instant::now() + LONG;
     session.connect(until, &mut || Ok(())).expect("it is there");
-    let kept = session.newest(wall_us()).expect("the old one");
+    let kept = session.newest(0, wall_us()).expect("the old one");
     assert_eq!(kept.price, first);
     // A lost connection takes its price with it.
     session.lose();
-    assert!(session.newest(wall_us()).is_err());
+    assert!(session.newest(0, wall_us()).is_err());
     session.connect(until, &mut || Ok(())).expect("it is there");
-    assert!(session.newest(wall_us()).is_err());
+    assert!(session.newest(0, wall_us()).is_err());
 }
 
 #[test]
@@ -283,18 +295,18 @@ fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
     // The exchange sends a price, and ends the connection half a second later.
     let (_exchange, url) = exchange(&["--rate", "2", "--fault", "drop@2"]);
     let source = source();
-    let mut pace = Pace::of(&source);
+    let mut pace = Pace::of(&source[0]);
     // A long pause: on no machine does half a second become ten pauses, nor is the end noticed a pause too late.
     pace.pause_min = Duration::from_secs(4);
     let mut session = ExchangeSession::new(SessionPlan {
-        source: &source,
+        sources: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("kraken")],
         tls: None,
         proxies: tunnel::proxies(None).expect("no proxy is named"),
         pace,
     });
     for pause_s_min in [0, 2, 6] {
-        session.first_price(&mut || Ok(())).expect("a price");
+        first(&mut session);
         let until = Instant::now() + LONG;
         while session.hear(Patience::Until(until)).is_ok() {}
         let pause = session.retry_at().saturating_duration_since(Instant::now());
@@ -306,11 +318,11 @@ fn an_exchange_that_hangs_up_again_and_again_is_not_called_at_once_each_time() {
 fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
     let (_exchange, url) = exchange(&["--speed", "0.001"]);
     // Its quotes have no time.
-    let source = Source::parse("embedded-binance-stream:BTCUSDT").expect("a source");
-    let mut pace = Pace::of(&source);
+    let source = one("embedded-binance-stream:BTCUSDT");
+    let mut pace = Pace::of(&source[0]);
     pace.max_age = Duration::from_secs(1);
     let mut session = ExchangeSession::new(SessionPlan {
-        source: &source,
+        sources: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("binance-stream")],
         tls: None,
         proxies: tunnel::proxies(None).expect("no proxy is named"),
@@ -327,17 +339,17 @@ fn a_price_that_waited_to_be_read_is_as_old_as_it_may_be() {
             break;
         }
     }
-    assert_eq!(session.newest(wall_us()), Err(Miss::Stale));
+    assert_eq!(session.newest(0, wall_us()), Err(Miss::Stale));
 }
 
 #[test]
 fn an_exchange_that_sends_nothing_at_all_does_not_count_as_alive() {
     let (_exchange, url) = exchange(&["--fault", "hang@2"]);
-    let source = Source::parse("embedded-bybit:BTCUSDT").expect("a source");
-    let mut pace = Pace::of(&source);
+    let source = one("embedded-bybit:BTCUSDT");
+    let mut pace = Pace::of(&source[0]);
     pace.max_age = Duration::from_millis(10);
     let mut session = ExchangeSession::new(SessionPlan {
-        source: &source,
+        sources: &source,
         endpoints: vec![Endpoint::parse(&url).unwrap().with_path("bybit")],
         tls: None,
         proxies: tunnel::proxies(None).expect("no proxy is named"),
@@ -350,7 +362,7 @@ fn an_exchange_that_sends_nothing_at_all_does_not_count_as_alive() {
         if session.hear(Patience::Never).expect("it stands").is_some() {
             last = Instant::now();
         }
-        let newest = session.newest(wall_us());
+        let newest = session.newest(0, wall_us());
         (newest == Err(Miss::NoReply)).then_some(())
     });
     assert!(last.elapsed() >= Duration::from_secs(10) - Duration::from_millis(100));

@@ -72,7 +72,7 @@ fn every_attack_names_its_tests_and_they_are_there() {
 fn websocket(door: &Door) -> WebSocket<TcpStream> {
     let mut ws = door::upgraded(door.accept());
     let request = ws.read().expect("a request").into_text().expect("in text");
-    assert!(request.contains("\"id\":\"first\""), "{request}");
+    assert!(request.contains("\"id\":\"first-0\""), "{request}");
     ws
 }
 
@@ -171,7 +171,7 @@ fn pings_without_end_take_no_memory_though_nobody_reads_the_answers() {
     let (running, _) = watching_one(&door);
     let collector = running.collector(0);
     let mut ws = websocket(&door);
-    let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
+    let reply = r#"{"id":"first-0","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
     ws.send(Message::text(reply)).unwrap();
     running.stderr_line("1 of 1 collectors ready");
     // RFC 6455, 5.5.2: a ping of 125 bytes. The samples get no other reply, and the run ends without a price.

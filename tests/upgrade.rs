@@ -49,9 +49,9 @@ fn a_usual_request_is_sent_and_every_spelling_of_consent_is_accepted() {
         while let Ok(message) = ws.read() {
             if message
                 .to_text()
-                .is_ok_and(|text| text.contains("\"first\""))
+                .is_ok_and(|text| text.contains("\"first-0\""))
             {
-                let reply = r#"{"id":"first","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
+                let reply = r#"{"id":"first-0","status":200,"result":{"symbol":"BTCUSDT","price":"87232.01"}}"#;
                 ws.send(Message::text(reply)).unwrap();
             }
         }

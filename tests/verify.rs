@@ -823,7 +823,12 @@ fn a_report_that_nobody_of_the_roster_signed_is_not_trusted() {
     // They do not vouch for another, even in the same file; and a change of keys hands the trust on.
     let other = [&lines[..], &[empty]].concat();
     assert_verdict(&other, &args, &["4 reports"], unknown);
-    let change = hand_over(&key(0), &key(40), oracle.previous.expect("a report"));
+    let change = hand_over(
+        "BTC/USD",
+        &key(0),
+        &key(40),
+        oracle.previous.expect("a report"),
+    );
     oracle.previous = Some(change.signature());
     oracle.aggregator = 40;
     let last = oracle.line(START_US + 30_000_000, &[Nothing; 5]);
@@ -1207,7 +1212,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     let (mut oracle, mut lines) = journal();
     let roster = roster_file(&roster_of(&oracle.terms));
     let head = oracle.previous.expect("a report before it");
-    let change = hand_over(&key(0), &key(40), head);
+    let change = hand_over("BTC/USD", &key(0), &key(40), head);
     lines.push(change.line());
     oracle.previous = Some(change.signature());
     oracle.aggregator = 40;
@@ -1253,7 +1258,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     stolen.new = key(41).public();
     let by_old = "the old key's signature is invalid";
     let mut forged = lines[..6].to_vec();
-    stolen.signatures = hand_over(&key(42), &key(41), head).signatures;
+    stolen.signatures = hand_over("BTC/USD", &key(42), &key(41), head).signatures;
     forged.push(stolen.line());
     assert_wrong(
         &forged,
@@ -1265,7 +1270,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     let signature = Report::read(&first, &mut Keys::default())
         .expect("a report")
         .signature;
-    let change = hand_over(&key(0), &key(40), signature).line();
+    let change = hand_over("BTC/USD", &key(0), &key(40), signature).line();
     let doubled = [&first, &change, &first, &change];
     let twice = "wrong: line 3 (report 1): report 1 appears twice";
     assert_wrong(&doubled, &[], &[twice]);
@@ -1276,7 +1281,7 @@ fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
         &["wrong: line 3 (report 1): equivocation: "],
     );
     // Collectors signed the price, so nobody need trust the old key. It makes no report trusted that they did not sign.
-    let change = hand_over(&key(41), &key(40), head).line();
+    let change = hand_over("BTC/USD", &key(41), &key(40), head).line();
     for (says, code) in [(Price(100.0), 0), (Nothing, 5)] {
         let mut other = Oracle::new(5, "binance:BTCUSDC");
         other.aggregator = 40;
@@ -1333,11 +1338,11 @@ fn a_proof_of_a_lie_is_valid_by_itself_and_stands_for_no_price() {
         &["its last report has no price"],
         STALE,
     );
-    let mut others = roster_of(&oracle.terms);
-    others.feeds[0].seats[1].key = Some(key(60).public());
+    let mut others = oracle.terms.clone();
+    others.seats[1].key = Some(key(60).public());
     assert_wrong(
         &proofs,
-        &["--roster", &roster_file(&others)],
+        &["--roster", &roster_file(&roster_of(&others))],
         &["wrong: line 1 (a proof): its key is not in the roster"],
     );
     let line = &proofs[0];
@@ -1448,4 +1453,437 @@ fn a_long_journal_takes_no_more_memory_than_a_short_one() {
     println!("{short} kB for 2,000 reports, {long} kB for 20,000");
     assert!(long < short + 512, "{short} kB, then {long} kB");
     assert!(long < 16 * 1024, "{long} kB");
+}
+
+/// The feeds of a journal with several, in the order in which their reports are appended.
+const FEEDS: [&str; 3] = ["BTC/USD", "SOL/USD", "ETH/USD"];
+
+/// A complete journal of three feeds, four rounds and five collectors: line 3 r + f is of round r, feed f.
+fn journal_of_three() -> (Vec<Oracle>, Vec<String>) {
+    let mut oracles = oracles(&FEEDS, 5, "binance:BTCUSDC");
+    let says = [100.0, 101.0, 102.0, 103.0, 104.0].map(Price);
+    let round = |round: u64| lines_of(&mut oracles, START_US + round * 10_000_000, &says);
+    let lines = (0..4).flat_map(round).collect();
+    (oracles, lines)
+}
+
+/// The verdict on a file with several feeds, as `--json` prints it.
+#[derive(DeJson, Debug)]
+struct VerdictOfSeveral {
+    verdict: String,
+    reports: u64,
+    number: Option<u64>,
+    feed: Option<String>,
+    price: Option<f64>,
+    time_us: Option<u64>,
+    head: Option<String>,
+    feeds: Vec<VerdictOfFeed>,
+    wrong: Vec<String>,
+}
+
+#[derive(DeJson, Debug)]
+struct VerdictOfFeed {
+    feed: String,
+    reports: u64,
+    number: Option<u64>,
+    embedded: Option<bool>,
+    price: Option<f64>,
+    time_us: Option<u64>,
+    head: Option<String>,
+}
+
+fn verdict_of_several(args: &[&str]) -> (VerdictOfSeveral, Option<i32>) {
+    let done = verify(&[&["--json"], args].concat());
+    assert_eq!(done.stdout.lines().count(), 1, "{}", done.stdout);
+    assert_eq!(
+        json::check(done.stdout.trim_end()),
+        Ok(()),
+        "{}",
+        done.stdout
+    );
+    let verdict = VerdictOfSeveral::deserialize_json(&done.stdout);
+    (
+        verdict.unwrap_or_else(|why| panic!("{why}: {}", done.stdout)),
+        done.code,
+    )
+}
+
+#[test]
+fn the_feeds_of_a_file_are_named_each_with_its_chain_and_its_last_price() {
+    let (oracles, lines) = journal_of_three();
+    let (path, roster) = (file(&lines), roster_file(&roster_of_all(&oracles)));
+    let args = [path.as_str(), "--roster", &roster];
+    let done = verify(&args);
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(0), ""),
+        "{}",
+        done.stdout
+    );
+    let heads = oracles
+        .iter()
+        .map(|one| hex(&one.previous.expect("a report")));
+    let heads: Vec<String> = heads.collect();
+    let begin = format!(
+        "{path}: 12 reports of 3 feeds\n  BTC/USD: 4 reports, number 1 to 4; the last: BTC/USD 102.0000  (5 of 5 signatures verified, "
+    );
+    assert!(done.stdout.starts_with(&begin), "{}", done.stdout);
+    for says in [
+        "\n  ETH/USD: 4 reports, number 1 to 4; the last: ETH/USD 102.0000  (5 of 5 ",
+        "\n  SOL/USD: 4 reports, number 1 to 4; the last: SOL/USD 102.0000  (5 of 5 ",
+        "\n  signatures: 72 of collectors and aggregator, all valid; ",
+        "\n  chain: that of each feed begins at report 1; no report is missing, repeated or out of order\n",
+        "\n  age of SOL/USD: unknown, since",
+        &format!(
+            "\n  not checked: whether reports of SOL/USD are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {})\n",
+            heads[1]
+        ),
+        "\n  verdict: valid, and the signers are those of the roster\n",
+    ] {
+        assert!(done.stdout.contains(says), "{says} in {}", done.stdout);
+    }
+    // For software, the feeds are members of a list, and nothing else is of one feed.
+    let (verdict, code) = verdict_of_several(&args);
+    assert_eq!(
+        (verdict.verdict.as_str(), code, verdict.reports),
+        ("trusted", Some(0), 12)
+    );
+    assert!(verdict.wrong.is_empty() && verdict.number.is_none() && verdict.feed.is_none());
+    assert!(verdict.price.is_none() && verdict.time_us.is_none() && verdict.head.is_none());
+    let names: Vec<&str> = verdict.feeds.iter().map(|one| one.feed.as_str()).collect();
+    assert_eq!(names, ["BTC/USD", "ETH/USD", "SOL/USD"]);
+    for (of, head) in verdict.feeds.iter().zip([&heads[0], &heads[2], &heads[1]]) {
+        assert_eq!(
+            (of.reports, of.number, of.embedded),
+            (4, Some(4), Some(false))
+        );
+        assert_eq!(
+            (of.price, of.time_us),
+            (Some(102.0), Some(START_US + 30_000_002))
+        );
+        assert_eq!(of.head.as_ref(), Some(head));
+    }
+    // From the middle on.
+    let later = verify(&[&file(&lines[4..])]);
+    let chain = "\n  chain: from the first report of each feed on, no report is missing, repeated or out of order; earlier reports are not in this file\n";
+    assert!(
+        later.code == Some(5) && later.stdout.contains(chain),
+        "{}",
+        later.stdout
+    );
+    let mut other = Oracle::new(5, "binance:BTCUSDC");
+    other.aggregator = 9;
+    let mut twice = lines.clone();
+    twice.push(other.line(START_US, &[Price(1.0); 5]));
+    let twice = verify(&[&file(&twice)]);
+    let chain = "\n  chain: 4 chains of 3 feeds; within each, no report is missing, ";
+    assert!(
+        twice.code == Some(5) && twice.stdout.contains(chain),
+        "{}",
+        twice.stdout
+    );
+}
+
+#[test]
+fn reports_of_several_feeds_may_stand_in_any_order_and_none_may_be_missing() {
+    let (oracles, lines) = journal_of_three();
+    let roster = roster_file(&roster_of_all(&oracles));
+    let of = |order: &[usize]| -> Vec<&String> { order.iter().map(|at| &lines[*at]).collect() };
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    for order in [
+        // Two lines swapped; the feeds of a round turned round; one feed after the other.
+        &[0, 1, 2, 4, 3, 5, 6, 7, 8, 9, 10, 11][..],
+        &[0, 1, 2, 5, 4, 3, 6, 7, 8, 11, 10, 9],
+        &[0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11],
+        // Two feeds end early.
+        &[0, 1, 2, 3, 4, 5, 6, 9],
+    ] {
+        assert_verdict(
+            &of(order),
+            &["--roster", &roster],
+            &[" of 3 feeds"],
+            trusted,
+        );
+    }
+    let missing = of(&[0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]);
+    let why = "wrong: line 7 (report 3 of SOL/USD): report 3 follows report 1\n";
+    let done = verify(&[&file(&missing), "--json"]);
+    assert_eq!(
+        done.stdout.matches("\"bad\":1,").count(),
+        1,
+        "{}",
+        done.stdout
+    );
+    let (wrong, code) = verdict_of_several(&[&file(&missing)]);
+    assert_eq!(
+        (wrong.verdict.as_str(), code, wrong.wrong.len()),
+        ("invalid", Some(1), 1)
+    );
+    for of in &wrong.feeds {
+        assert_eq!(
+            (of.price, of.number, of.embedded),
+            (None, None, None),
+            "{}",
+            of.feed
+        );
+        assert!(of.head.is_some() && FEEDS.contains(&of.feed.as_str()));
+    }
+    assert_wrong(&missing, &[], &[why.trim_end()]);
+    for (order, why) in [
+        (
+            &[0, 1, 2, 3, 4, 4, 5][..],
+            "wrong: line 6 (report 2 of SOL/USD): report 2 appears twice",
+        ),
+        (
+            &[0, 1, 2, 7, 3, 4, 5],
+            "wrong: line 4 (report 3 of SOL/USD): report 3 follows report 1",
+        ),
+    ] {
+        assert_wrong(&of(order), &["--roster", &roster], &[why]);
+    }
+}
+
+#[test]
+fn of_published_reports_each_feed_may_skip_its_own() {
+    let mut oracles = oracles(&FEEDS[..2], 5, "binance:BTCUSDC");
+    let roster = roster_file(&roster_of_all(&oracles));
+    oracles[0].policy.deviation = Some(0.01);
+    let mut all = Vec::new();
+    for round in 1..=4 {
+        let price = if round == 4 { 101.0 } else { 100.0 };
+        let start_us = START_US + round * 10_000_000;
+        all.extend(lines_of(&mut oracles, start_us, &[Price(price); 5]));
+    }
+    let is_published = |line: &&String| line.contains("\"decision\":\"published\"");
+    let published: Vec<&String> = all.iter().filter(is_published).collect();
+    assert_eq!(
+        published.len(),
+        6,
+        "1 and 4 of the first feed, and all of the second"
+    );
+    let args = ["--published", "--roster", &roster];
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    let chain = "chain: 2 chains; 2 reports between its reports were not published and are not in this file; ";
+    assert_verdict(&published, &args, &["6 reports of 2 feeds", chain], trusted);
+    let why = "wrong: line 5 (report 4 of SOL/USD): report 4 follows report 2";
+    let missing = [&published[..3], &published[4..]].concat();
+    assert_wrong(&missing, &args, &[why]);
+}
+
+#[test]
+fn a_report_in_the_chain_of_another_feed_and_a_feed_of_no_roster_are_found() {
+    let (oracles, lines) = journal_of_three();
+    let read = |line: &String| Report::read(line, &mut Keys::default()).expect("a report");
+    // The aggregator signs a report of one feed again, as the next of another feed's chain.
+    let mut moved = read(&lines[4]);
+    moved.previous = Some(read(&lines[0]).signature);
+    moved.sign(&key(0));
+    let mut forged = lines.clone();
+    forged[4] = moved.line();
+    let why = "the previous report that it names is not the one before it";
+    for line in [5, 8] {
+        let number = line / 3 + 1;
+        assert_wrong(
+            &forged,
+            &[],
+            &[&format!(
+                "wrong: line {line} (report {number} of SOL/USD): {why}\n"
+            )],
+        );
+    }
+    assert_eq!(verdict_of_several(&[&file(&forged)]).0.wrong.len(), 2);
+    let two = roster_file(&roster_of_all(&oracles[..2]));
+    let why = "wrong: line 3 (report 1 of ETH/USD): the roster has no feed ETH/USD\n";
+    assert_wrong(&lines, &["--roster", &two], &[why]);
+    let mut others = roster_of_all(&oracles);
+    others.feeds[2].rule = Rule::Median;
+    let why = "(report 4 of ETH/USD): its rule is trimmed-mean, the roster's median\n";
+    assert_wrong(&lines, &["--roster", &roster_file(&others)], &[why]);
+    let only: Vec<&String> = lines.iter().step_by(3).collect();
+    assert_eq!(verify(&[&file(&only), "--roster", &two]).code, Some(0));
+}
+
+#[test]
+fn a_change_of_keys_is_one_of_a_single_feed() {
+    let (mut oracles, mut lines) = journal_of_three();
+    let roster = roster_file(&roster_of_all(&oracles));
+    let args = ["--roster", roster.as_str()];
+    let head = |oracle: &Oracle| oracle.previous.expect("a report");
+    let change = hand_over("SOL/USD", &key(0), &key(40), head(&oracles[1]));
+    lines.push(change.line());
+    (oracles[1].previous, oracles[1].aggregator) = (Some(change.signature()), 40);
+    lines.extend(lines_of(
+        &mut oracles,
+        START_US + 40_000_000,
+        &[Price(100.0); 5],
+    ));
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    let says = [
+        "15 reports of 3 feeds",
+        "keys: 1 change of the aggregator's key, ",
+    ];
+    assert_verdict(&lines, &args, &says, trusted);
+    // The same record in another feed's chain, by its own words or by others.
+    let mut other = change.clone();
+    other.feed = "ETH/USD".to_owned();
+    let mut forged = lines.clone();
+    forged[12] = other.line();
+    let invalid = "wrong: line 13 (a change of keys): the old key's signature is invalid; the new key's signature is invalid; it does not continue the chain";
+    assert_wrong(
+        &forged,
+        &args,
+        &[
+            invalid,
+            "wrong: line 15 (report 5 of SOL/USD): ",
+            "wrong: line 16 (report 5 of ETH/USD): ",
+        ],
+    );
+    forged[12] = hand_over("ETH/USD", &key(0), &key(40), change.previous).line();
+    assert_wrong(
+        &forged,
+        &args,
+        &["wrong: line 13 (a change of keys): it does not continue the chain"],
+    );
+    // A feed of which there is nothing but a change of keys has no report, and no price.
+    let alone = [lines[0].clone(), change.line()];
+    let (verdict, code) = verdict_of_several(&[&file(&alone)]);
+    assert_eq!(
+        (verdict.reports, code, verdict.feeds.len()),
+        (1, Some(5), 2)
+    );
+    assert_eq!(
+        (verdict.feeds[1].reports, verdict.feeds[1].price),
+        (0, None)
+    );
+    assert_eq!(verdict.feeds[1].head, Some(hex(&change.signature())));
+}
+
+#[test]
+fn a_head_can_be_named_for_every_feed() {
+    let (oracles, lines) = journal_of_three();
+    let heads: Vec<String> = oracles
+        .iter()
+        .map(|one| hex(&one.previous.expect("a report")))
+        .collect();
+    let path = file(&lines);
+    let named = |which: &[usize]| -> Vec<&str> {
+        which
+            .iter()
+            .flat_map(|at| ["--head", heads[*at].as_str()])
+            .collect()
+    };
+    let done = verify(&[&[path.as_str()], &named(&[2, 0, 1])[..]].concat());
+    assert!(
+        done.code == Some(5) && !done.stdout.contains("not checked"),
+        "{}",
+        done.stdout
+    );
+    let done = verify(&[&[path.as_str()], &named(&[1, 1])[..]].concat());
+    assert_eq!(done.code, Some(5), "{}", done.stdout);
+    for (feed, checked) in [("BTC/USD", false), ("SOL/USD", true), ("ETH/USD", false)] {
+        let says = format!("not checked: whether reports of {feed} are missing at its end");
+        assert_eq!(done.stdout.contains(&says), !checked, "{}", done.stdout);
+    }
+    // The last report of one feed is missing.
+    let cut = [&lines[..10], &lines[11..]].concat();
+    let why = format!(
+        "wrong: no feed ends with the report of --head {}: ",
+        heads[1]
+    );
+    assert_wrong(&cut, &named(&[0, 1, 2]), &[&why]);
+    assert_eq!(
+        verify(&[&[file(&cut).as_str()], &named(&[0, 2])[..]].concat()).code,
+        Some(5)
+    );
+    // Of a file with one feed, all heads are that one's.
+    let only: Vec<&String> = lines.iter().step_by(3).collect();
+    let why = format!(
+        "wrong: no feed ends with the report of --head {}: ",
+        heads[1]
+    );
+    assert_wrong(&only, &named(&[0, 1]), &[&why]);
+    assert_wrong(
+        &only,
+        &named(&[1]),
+        &["wrong: its last report is not that of --head: "],
+    );
+}
+
+#[test]
+fn the_last_price_of_every_feed_must_be_young_enough() {
+    let mut oracles = oracles(&FEEDS, 1, "binance:BTCUSDC");
+    let roster = roster_file(&roster_of_all(&oracles));
+    let now_us = now_us();
+    let mut lines = lines_of(&mut oracles, now_us - 100_000_000, &[Price(100.0)]);
+    lines.push(oracles[0].line(now_us - 10_000_000, &[Price(100.0)]));
+    lines.push(oracles[2].line(now_us - 10_000_000, &[Price(100.0)]));
+    let args = ["--max-age", "90s", "--roster", &roster];
+    assert_verdict(
+        &lines,
+        &args,
+        &["\n  wrong: SOL/USD: its last price is 100."],
+        STALE,
+    );
+    let (verdict, _) = verdict_of_several(&[&[file(&lines).as_str()], &args[..]].concat());
+    assert_eq!(
+        (verdict.verdict.as_str(), verdict.wrong.len()),
+        ("stale", 1)
+    );
+    lines.push(oracles[1].line(now_us - 9_000_000, &[Price(100.0)]));
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    assert_verdict(&lines, &args, &[], trusted);
+    lines.push(oracles[0].line(now_us - 8_000_000, &[Nothing]));
+    let why = "\n  wrong: BTC/USD: its last report has no price, so --max-age is not met\n";
+    assert_verdict(&lines, &args, &[why], STALE);
+}
+
+#[test]
+fn a_feed_that_no_collector_signed_is_not_trusted() {
+    let mut oracles = oracles(&FEEDS, 5, "binance:BTCUSDC");
+    let roster = roster_file(&roster_of_all(&oracles));
+    let mut lines: Vec<String> = oracles[..2]
+        .iter_mut()
+        .map(|one| one.line(START_US, &[Price(1.0); 5]))
+        .collect();
+    lines.push(oracles[2].line(START_US, &[Nothing; 5]));
+    let unknown = (
+        5,
+        "verdict: consistent, but nobody of the roster signed all of it: anyone can make a report without a collector's answer",
+    );
+    let none = "\n  ETH/USD: 1 report, number 1; the last has NO PRICE (no-quorum)\n";
+    assert_verdict(&lines, &["--roster", &roster], &[none], unknown);
+}
+
+#[test]
+fn a_sixty_fifth_feed_is_one_too_many() {
+    let names: Vec<String> = (0..65).map(|feed| format!("F{feed:02}/USD")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut oracles = oracles(&names, 1, "binance:BTCUSDC");
+    let mut lines = lines_of(&mut oracles, START_US, &[Price(1.0)]);
+    let (verdict, code) = verdict_of_several(&[&file(&lines[..64])]);
+    assert_eq!((verdict.feeds.len(), code), (64, Some(5)));
+    lines.extend(lines_of(
+        &mut oracles[..64],
+        START_US + GRID_US,
+        &[Price(1.0)],
+    ));
+    let why = "wrong: line 65: its feed F64/USD is one more than the 64 of a file\n";
+    assert_wrong(&lines, &[], &[why]);
+    let (verdict, _) = verdict_of_several(&[&file(&lines)]);
+    assert_eq!(
+        (verdict.reports, verdict.feeds.len(), verdict.wrong.len()),
+        (128, 64, 1)
+    );
+}
+
+#[test]
+fn a_long_journal_of_many_feeds_takes_no_more_memory_than_a_short_one() {
+    let names: Vec<String> = (0..64).map(|feed| format!("F{feed}/USD")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut oracles = oracles(&names, 1, "binance:BTCUSDC");
+    let round = |round: u64| lines_of(&mut oracles, START_US + round * 1_000_000, &[Price(100.0)]);
+    let lines: Vec<String> = (0..160).flat_map(round).collect();
+    let (short, long) = (memory_kb(&lines[..1_600]), memory_kb(&lines));
+    println!("{short} kB for 1,600 reports, {long} kB for 10,240");
+    assert!(long < short + 512, "{short} kB, then {long} kB");
 }

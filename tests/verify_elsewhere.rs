@@ -492,6 +492,142 @@ fn a_verifier_in_python_reads_the_same_rosters_as_ours() {
     }
 }
 
+#[test]
+#[ignore = "needs python"]
+fn a_verifier_in_python_reads_rosters_of_several_feeds_as_ours_does() {
+    let python = python();
+    let names = ["BTC/USD", "ETH/USD", "SOL/USD"];
+    let mut oracles = signed::oracles(&names, 4, "kraken:BTC/USD");
+    for (oracle, base) in oracles.iter_mut().zip(["BTC", "ETH", "SOL"]) {
+        for (seat, kind) in oracle
+            .terms
+            .seats
+            .iter_mut()
+            .zip(["kraken", "kraken", "okx", "okx"])
+        {
+            seat.source = format!("{kind}:{base}/USD");
+        }
+    }
+    let whole = signed::roster_of_all(&oracles);
+    // The second feed is not priced by slot 1, and the third by neither 0 nor 2.
+    let mut slots = whole.slots.clone();
+    for (slot, feed) in [(1, 1), (0, 2), (2, 2)] {
+        slots[slot].sources[feed].clear();
+    }
+    let mut feeds = whole.feeds.clone();
+    feeds[1].rule = rsoracle_proof::aggregate::Rule::Median;
+    let roster = Roster::new(1, None, feeds, slots);
+    for (oracle, terms) in oracles.iter_mut().zip(&roster.feeds) {
+        oracle.terms = terms.clone();
+    }
+    // Those who sign are found by their keys: the seats of two feeds are other slots.
+    let lines = [
+        oracles[0].line(START_US, &[Says::Price(100.0); 4]),
+        oracles[1].line(START_US, &[Says::Price(7.0), Says::Nothing, Says::Nothing]),
+        oracles[2].line(START_US, &[Says::Nothing; 2]),
+    ];
+    let keep = |text: &str| {
+        let path = scratch("roster.toml");
+        std::fs::write(&path, text).expect("a file for the test");
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let good = text::render(&roster);
+    let path = keep(&good);
+    for (line, ours) in lines.iter().zip([0, 0, 5]) {
+        let (file, output) = checked(&python, line);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let output = checked_file(&python, &[&file, &path]);
+        assert!(output.status.success(), "{}: {line}", text(&output.stderr));
+        let done = run(&["verify", &file, "--roster", &path]);
+        assert_eq!(done.code, Some(ours), "{}", done.stdout);
+    }
+    let (file, _) = checked(&python, &lines[1]);
+    let swapped = |one: &str, other: &str| {
+        good.replace(one, "@")
+            .replace(other, one)
+            .replace('@', other)
+    };
+    let source = |name: &str| format!("\"{name}\"");
+    let [eth, sol] = ["ETH", "SOL"].map(|base| source(&format!("okx:{base}/USD")));
+    for (what, changed, theirs) in [
+        (
+            "another feed",
+            good.replace("feed.\"ETH/USD\"", "feed.\"XRP/USD\""),
+            "feed is",
+        ),
+        (
+            "other feeds' sources",
+            swapped(&eth, &sol),
+            "keys or sources",
+        ),
+        (
+            "one more seat",
+            good.replacen(
+                "[\"kraken:BTC/USD\", \"\",",
+                "[\"kraken:BTC/USD\", \"kraken:ETH/USD\",",
+                1,
+            ),
+            "keys or sources",
+        ),
+        (
+            "a short list",
+            good.replacen(", \"\"]", "]", 1),
+            "for each feed",
+        ),
+        (
+            "a long list",
+            good.replacen("okx:SOL/USD\"]", "okx:SOL/USD\", \"\"]", 1),
+            "for each feed",
+        ),
+        (
+            "two kinds",
+            good.replacen("\"kraken:ETH/USD\"", "\"okx:ETH/USD\"", 1),
+            "of one kind",
+        ),
+        (
+            "two schedules",
+            good.replacen("period = \"100ms\"", "period = \"200ms\"", 1),
+            "several schedules",
+        ),
+    ] {
+        assert_ne!(changed, good, "{what}");
+        let path = keep(&changed);
+        let output = checked_file(&python, &[&file, &path]);
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(theirs),
+            "{what}: {said}"
+        );
+        let done = run(&["verify", &file, "--roster", &path]);
+        assert!(matches!(done.code, Some(1 | 4)), "{what}: {}", done.stdout);
+    }
+}
+
+#[test]
+#[ignore = "needs python"]
+fn a_verifier_in_python_takes_the_same_changes_of_keys_as_ours() {
+    let python = python();
+    let line = Story::play().lines()[2].clone();
+    for (from, to, takes) in [
+        ("", "", true),
+        ("BTC/USD", "ETH/USD", false),
+        ("\"new\":\"", "\"new\":\"0", false),
+        (
+            "\"rsoracle_key_change\":2",
+            "\"rsoracle_key_change\":1",
+            false,
+        ),
+        ("\"previous\":\"", "\"previous\":\"00", false),
+    ] {
+        let (file, output) = checked(&python, &line.replacen(from, to, 1));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.success(), takes, "{said}: {from}");
+        // Without a report, there is nothing to act on.
+        let code = if takes { 3 } else { 1 };
+        assert_eq!(run(&["verify", &file]).code, Some(code), "{from}");
+    }
+}
+
 /// The line of a changed report, signed again with the aggregator's key.
 fn signed_anew(line: &str, key: &SecretKey, change: impl FnOnce(&mut Report)) -> String {
     let mut report = read(line);

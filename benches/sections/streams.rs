@@ -34,22 +34,22 @@ fn exchange(tls: &Certificates, rate: &str) -> (Running, String) {
     (running, url)
 }
 
-fn plan<'a>(source: &'a Source, url: &str, tls: &Certificates) -> SessionPlan<'a> {
+fn plan<'a>(sources: &'a [Source], url: &str, tls: &Certificates) -> SessionPlan<'a> {
     let place = Endpoint::parse(url).expect("an address");
     let roots = Roots::find(Some(&tls.ca)).expect("a certificate");
     SessionPlan {
-        source,
-        endpoints: rsoracle::exchange::endpoints(source, Some(&place)),
+        sources,
+        endpoints: rsoracle::exchange::endpoints(&sources[0], Some(&place)),
         tls: Some(roots.trust().expect("TLS can be set up")),
         proxies: tunnel::proxies(None).expect("no proxy is named"),
-        pace: Pace::of(source),
+        pace: Pace::of(&sources[0]),
     }
 }
 
 /// CPU time of this process for one message, from socket to price, in microseconds.
 fn read_us(source: &Source, tls: &Certificates) -> f64 {
     let (_exchange, url) = exchange(tls, "1000000");
-    let mut session = ExchangeSession::new(plan(source, &url, tls));
+    let mut session = ExchangeSession::new(plan(std::slice::from_ref(source), &url, tls));
     session.first_price(&mut || Ok(())).expect("a first price");
     let before = machine::cpu_ms(std::process::id()).expect("Linux tells");
     let mut prices = 0;

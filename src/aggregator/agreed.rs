@@ -3,19 +3,26 @@
 //! Invariant: at most one terms digest holds for a start, and every collector that this aggregator starts was told which.
 
 use rsoracle_proof::reason::Reject;
-use rsoracle_proof::terms::{Terms, tag};
+use rsoracle_proof::terms::{Roster, Terms, tag};
 
 /// Most terms that are kept.
 const HELD_MAX: usize = 64;
 
-/// Terms, and the first start that they hold for.
+/// The terms of all feeds, and the first start that they hold for.
 pub struct Held {
     /// They hold for this start and later ones.
     pub from_us: u64,
-    /// The terms.
-    pub terms: Terms,
-    /// Their digest.
-    pub digest: [u8; 32],
+    /// The terms, feed by feed.
+    pub roster: Roster,
+    /// Their digests, feed by feed.
+    pub digests: Vec<[u8; 32]>,
+}
+
+impl Held {
+    /// The feed whose terms digest begins so.
+    fn tagged(&self, named: &[u8; 8]) -> Option<usize> {
+        self.digests.iter().position(|digest| tag(digest) == *named)
+    }
 }
 
 /// All terms that hold now or later, in the order of the starts from which they hold. If several have one start, the last of them
@@ -25,7 +32,7 @@ pub struct Agreed(Vec<Held>);
 
 impl Agreed {
     /// Adds terms that hold from a start on, whatever was agreed on for it before.
-    pub fn add(&mut self, terms: Terms, from_us: u64) {
+    pub fn add(&mut self, roster: Roster, from_us: u64) {
         self.0.retain(|held| held.from_us <= from_us);
         if self.0.len() >= HELD_MAX {
             // The first may be those of the running round.
@@ -33,8 +40,8 @@ impl Agreed {
         }
         self.0.push(Held {
             from_us,
-            digest: terms.digest(),
-            terms,
+            digests: roster.feeds.iter().map(Terms::digest).collect(),
+            roster,
         });
     }
 
@@ -60,28 +67,29 @@ impl Agreed {
         self.0.first().map(|held| held.from_us)
     }
 
-    /// Whether any of them have this digest.
-    pub(super) fn knows(&self, digest: &[u8; 32]) -> bool {
-        self.0.iter().any(|held| held.digest == *digest)
+    /// The feed of the terms that have this digest.
+    pub(super) fn feed_of(&self, digest: &[u8; 32]) -> Option<usize> {
+        let of = |held: &Held| held.digests.iter().position(|known| known == digest);
+        self.0.iter().find_map(of)
     }
 
-    /// The terms that a frame names by their tag, if they hold for the frame's start, which must not be before `floor_us`.
+    /// The terms that a frame names by their tag, and their feed, if they hold for the frame's start, which must not be before
+    /// `floor_us`.
     pub(super) fn named(
         &self,
         named: &[u8; 8],
         start_us: u64,
         floor_us: u64,
-    ) -> Result<&Held, Reject> {
-        if !self.0.iter().any(|held| tag(&held.digest) == *named) {
-            return Err(Reject::TermsDiffer);
-        }
+    ) -> Result<(&Held, usize), Reject> {
+        let feed = self.0.iter().find_map(|held| held.tagged(named));
+        let feed = feed.ok_or(Reject::TermsDiffer)?;
         if start_us < floor_us {
             return Err(Reject::RoundOver);
         }
-        let held = self
-            .at(start_us)
-            .filter(|held| tag(&held.digest) == *named && held.terms.schedule.is_start(start_us));
-        held.ok_or(Reject::StartUnknown)
+        let held = self.at(start_us).filter(|held| {
+            held.tagged(named) == Some(feed) && held.roster.schedule().is_start(start_us)
+        });
+        held.map(|held| (held, feed)).ok_or(Reject::StartUnknown)
     }
 }
 
@@ -90,7 +98,8 @@ pub(super) mod tests {
     use super::*;
     use rsoracle_proof::aggregate::Rule;
     use rsoracle_proof::schedule::Schedule;
-    use rsoracle_proof::terms::Seat;
+    use rsoracle_proof::seal::PublicKey;
+    use rsoracle_proof::terms::{RosterSlot, Seat};
 
     /// Terms of slots without keys, for tests.
     pub fn terms(sources: &[&str], period_us: u64, samples: u32) -> Terms {
@@ -116,6 +125,41 @@ pub(super) mod tests {
         }
     }
 
+    /// A roster of one feed with these terms.
+    pub fn roster(terms: &Terms) -> Roster {
+        Roster::single(1, None, terms.clone())
+    }
+
+    /// A roster of two feeds, of the second of which slot 1 has no source.
+    pub fn two_feeds(keys: [Option<PublicKey>; 3]) -> Roster {
+        let feed = |name: &str| Terms {
+            feed: name.into(),
+            ..terms(&[], 10_000_000, 1)
+        };
+        let slot = |(at, key): (usize, Option<PublicKey>)| RosterSlot {
+            key,
+            sources: ["okx:BTC-USDT", ["okx:ETH-USDT", ""][usize::from(at == 1)]]
+                .map(str::to_owned)
+                .into(),
+        };
+        let slots = keys.into_iter().enumerate().map(slot).collect();
+        Roster::new(1, None, ["BTC/USD", "ETH/USD"].map(feed).into(), slots)
+    }
+
+    #[test]
+    fn a_frame_names_the_feed_whose_terms_hold_for_its_start() {
+        let mut agreed = Agreed::default();
+        agreed.add(two_feeds([None; 3]), 0);
+        let digests = agreed.newest().expect("they were added").digests.clone();
+        for (feed, digest) in digests.iter().enumerate() {
+            let named = agreed
+                .named(&tag(digest), 10_000_000, 0)
+                .map(|(_, feed)| feed);
+            assert_eq!((named, agreed.feed_of(digest)), (Ok(feed), Some(feed)));
+        }
+        assert_eq!(agreed.feed_of(&[7; 32]), None);
+    }
+
     #[test]
     fn a_frame_names_terms_that_hold_for_its_start() {
         let [old, new] = ["okx:BTC-USDT", "kraken:BTC/USD"].map(|source| terms(&[source], 10, 1));
@@ -125,8 +169,8 @@ pub(super) mod tests {
             agreed.named(&old_tag, 10, 0).err(),
             Some(Reject::TermsDiffer)
         );
-        agreed.add(old, 10);
-        agreed.add(new, 30);
+        agreed.add(roster(&old), 10);
+        agreed.add(roster(&new), 30);
         for (tag, start_us, refused) in [
             (old_tag, 10, None),
             (old_tag, 20, None),
@@ -156,11 +200,15 @@ pub(super) mod tests {
         let digests = [one.digest(), other.digest()];
         let [replaced, newer] = digests.each_ref().map(tag);
         let mut agreed = Agreed::default();
-        agreed.add(one, 10);
-        agreed.add(other, 10);
+        agreed.add(roster(&one), 10);
+        agreed.add(roster(&other), 10);
         // A collector may still say that it has the replaced ones, but its frames by them count for nothing.
-        assert!(digests.iter().all(|digest| agreed.knows(digest)));
-        assert_eq!(agreed.at(10).map(|held| held.digest), Some(digests[1]));
+        assert!(
+            digests
+                .iter()
+                .all(|digest| agreed.feed_of(digest) == Some(0))
+        );
+        assert_eq!(agreed.at(10).map(|held| held.digests[0]), Some(digests[1]));
         let refused = agreed.named(&replaced, 10, 0).err();
         assert_eq!(refused, Some(Reject::StartUnknown));
         assert!(agreed.named(&newer, 10, 0).is_ok());
@@ -173,12 +221,12 @@ pub(super) mod tests {
             .collect();
         let mut agreed = Agreed::default();
         for (at, terms) in many.iter().enumerate() {
-            agreed.add(terms.clone(), if at == 0 { 0 } else { 100_000_000 });
+            agreed.add(roster(terms), if at == 0 { 0 } else { 100_000_000 });
         }
-        let knows = |terms: &&Terms| agreed.knows(&terms.digest());
+        let knows = |terms: &&Terms| agreed.feed_of(&terms.digest()).is_some();
         assert_eq!(many.iter().filter(knows).count(), HELD_MAX);
         assert!(knows(&&many[0]) && !knows(&&many[1]));
         let last = many.last().map(Terms::digest);
-        assert_eq!(agreed.at(100_000_000).map(|held| held.digest), last);
+        assert_eq!(agreed.at(100_000_000).map(|held| held.digests[0]), last);
     }
 }

@@ -1,8 +1,9 @@
-//! A run's position in its journal: the next report's number, the last published price, and the journal itself.
+//! A run's position in its journal: for each feed the next report's number and the last published price; and the journal itself.
 //!
-//! Invariant: a report is on the disk before its price is published; if it cannot be written, it is not published. Numbers
-//! and starts strictly increase, also across restarts.
+//! Invariant: the reports of a round are on the disk before any of their prices is published; if they cannot be written, none is
+//! published. The numbers of each feed and the starts strictly increase, also across restarts.
 
+use super::words::of_feeds;
 use crate::aggregator::journal::Journal;
 use crate::aggregator::resume::{self, End, newest_path};
 use crate::aggregator::settings::Run;
@@ -14,6 +15,7 @@ use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -26,18 +28,30 @@ const SIGNATURES_SILENT: u64 = 10_000;
 #[derive(Default)]
 pub struct Book {
     journal: Option<Journal>,
-    number: u64,
-    previous: Option<[u8; 64]>,
-    last: Option<PublishedPrice>,
+    /// The chains of the roster's feeds, in their order.
+    chains: Vec<FeedChain>,
     /// Start of the last round; the next round must start later.
     last_start_us: u64,
     ephemeral: bool,
-    /// The line of the newest published report, until it has been written to the file of `--latest`.
-    unwritten: Option<String>,
-    /// The line of the newest report, until it has been written beside the journal.
-    newest: Option<String>,
+    /// The lines of the feeds' newest reports, until they have been written beside the journal.
+    newest: Vec<String>,
+    /// The lines in that file of feeds that are not in the roster.
+    others: Vec<String>,
     /// Keys of the collectors whose equivocation was already proved in this run.
     proved: BTreeSet<[u8; 32]>,
+}
+
+/// Where a feed's chain goes on.
+#[derive(Default)]
+struct FeedChain {
+    /// The last report's number.
+    number: u64,
+    previous: Option<[u8; 64]>,
+    last: Option<PublishedPrice>,
+    /// The line of the newest published report, until it has been written to the file of `--latest`.
+    unwritten: Option<String>,
+    /// That file.
+    latest: Option<String>,
 }
 
 /// A line about the journal or the keys for the operator.
@@ -60,8 +74,19 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
 
 /// The key that signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
-    let Some(path) = key_path(config) else {
+    let Some((path, make)) = key_file(config)? else {
         return Ok((keyfile::unsaved()?, false));
+    };
+    if make {
+        crate::keys::create(&path)?;
+    }
+    Ok((keyfile::read(&path)?, make))
+}
+
+/// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
+pub(super) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
+    let Some(path) = key_path(config) else {
+        return Ok(None);
     };
     if let Some(journal) = &config.journal
         && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())
@@ -82,14 +107,13 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
             let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
             return Err(Error::new(attempt, cause).advise(advice));
         }
-        crate::keys::create(&path)?;
     }
-    Ok((keyfile::read(&path)?, made))
+    Ok(Some((path, made)))
 }
 
 /// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
 /// the files themselves, not their names.
-fn check_apart(config: &Run) -> Result<(), Error> {
+pub(super) fn check_apart(config: &Run) -> Result<(), Error> {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
@@ -109,18 +133,16 @@ fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of the journal's torn lines", beside("torn")),
         ("file of the newest report", beside("newest")),
     ];
-    if config.latest.is_some() && config.latest == config.write_roster {
+    let latest_files = config.latest_files();
+    if config.latest.is_some() && latest_files.contains(&config.write_roster) {
         let attempt = "cannot write the newest report and the roster to one file";
         return Err(Error::new(
             attempt,
             "--latest and --write-roster name the same file",
         ));
     }
-    let replaced = [
-        ("latest", &config.latest),
-        ("write-roster", &config.write_roster),
-    ];
-    for (flag, path) in replaced {
+    let replaced = latest_files.iter().map(|path| ("latest", path));
+    for (flag, path) in replaced.chain([("write-roster", &config.write_roster)]) {
         let Some(path) = path else { continue };
         for (what, other) in &kept {
             let same = |other: &String| {
@@ -137,16 +159,32 @@ fn check_apart(config: &Run) -> Result<(), Error> {
 }
 
 impl Book {
-    /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
-    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
-        let mut book = Book {
-            number: 1,
+    /// A book whose chains are to begin.
+    fn new(config: &Run) -> Book {
+        let chain = |latest| FeedChain {
+            latest,
+            ..FeedChain::default()
+        };
+        Book {
+            chains: config.latest_files().into_iter().map(chain).collect(),
             ephemeral: key_path(config).is_none(),
             ..Book::default()
+        }
+    }
+
+    /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
+    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
+        let latest_files = config.latest_files();
+        if let [Some(first), _, ..] = latest_files.as_slice() {
+            file::make_directory_of(first)?;
+        }
+        let mut book = Book::new(config);
+        let replaceable = |paths: &[Option<String>]| {
+            let mut paths = paths.iter().flatten();
+            paths.try_for_each(|path| file::make_replaceable(path))
         };
         let Some(path) = &config.journal else {
-            let mut latest = config.latest.iter();
-            latest.try_for_each(|path| file::make_replaceable(path))?;
+            replaceable(&latest_files)?;
             check_apart(config)?;
             return Ok((book, Vec::new()));
         };
@@ -161,46 +199,55 @@ impl Book {
         };
         let (mut journal, end, torn) = Journal::open(path, &End::take, &enough)?;
         // Under the journal's lock, so that no file of another run is taken for one that was left behind.
-        let mut replaced = config.latest.iter().chain([&beside]);
-        replaced.try_for_each(|path| file::make_replaceable(path))?;
+        replaceable(&latest_files)?;
+        file::make_replaceable(&beside)?;
         check_apart(config)?;
-        let mut lines = warnings(&journal, &beside);
+        let mut lines = warnings(journal.bytes, &beside);
         if torn > 0 {
             lines.push(Remark::Warning(format!(
                 "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
             )));
         }
-        book.previous = end.verifier.head();
-        let before = end.verifier.aggregator();
-        if let (Some(before), Some(head)) = (
-            before.filter(|before| *before != key.public()),
-            book.previous,
-        ) {
-            let change = change_of_keys(config, path, before, head, key)?;
-            journal.append(&change.line())?;
-            book.previous = Some(change.signature());
+        let changes = book.go_on(config, path, Some(key), end)?;
+        if !changes.is_empty() {
+            journal.append(&changes)?;
             lines.push(Remark::Warning(
                 "the journal continues with another aggregator key; the old key and the new one signed the change"
                     .to_owned(),
             ));
         }
-        book.unwritten = end.unwritten(config);
-        if let Some((report, line)) = end.newest {
-            book.go_on_after(&report);
-            book.newest = Some(line);
-        }
-        lines.push(Remark::Progress(match book.number {
-            1 => format!("journal {path}: new"),
-            next => format!("journal {path}: continues at report {next}"),
-        }));
+        let roster = &config.roster;
+        let is_other = |report: &Report| roster.feed(&report.round.terms.feed).is_none();
+        let others = resume::held(&beside).into_iter();
+        let others = others.filter_map(|(report, line)| is_other(&report).then_some(line));
+        book.others = others.collect();
+        let places = book.places(roster);
+        lines.push(Remark::Progress(format!("journal {path}: {places}")));
         book.journal = Some(journal);
-        let written = book.write_newest(config);
-        lines.extend(
-            written
-                .err()
-                .map(|error| Remark::Warning(error.to_string())),
-        );
+        let failed = book.write_newest(config).err();
+        lines.extend(failed.map(|error| Remark::Warning(error.to_string())));
         Ok((book, lines))
+    }
+
+    /// Where the chains of the feeds go on, in words.
+    fn places(&self, roster: &Roster) -> String {
+        let places = self.chains.iter().map(|chain| match chain.number {
+            0 => "new".to_owned(),
+            last => format!("continues at report {}", last + 1),
+        });
+        of_feeds(roster, places.enumerate()).join("; ")
+    }
+
+    /// Where a journal with this end would go on, in words, and whether its old key would hand over to another one.
+    pub(super) fn outlook(
+        config: &Run,
+        journal: &str,
+        key: Option<&SecretKey>,
+        end: End,
+    ) -> Result<(String, bool), Error> {
+        let mut book = Book::new(config);
+        let changes = book.go_on(config, journal, key, end)?;
+        Ok((book.places(&config.roster), !changes.is_empty()))
     }
 
     /// Whether the journal was lost for good.
@@ -213,98 +260,143 @@ impl Book {
         self.last_start_us + 1
     }
 
-    fn go_on_after(&mut self, report: &Report) {
-        self.number = report.number + 1;
-        self.last = report.published();
-        self.last_start_us = report.round.start_us;
+    /// Takes the ends of the feeds' chains. Returns the records by which the journal's old key hands over to this run's key, one
+    /// for each feed of the roster that it has signed.
+    fn go_on(
+        &mut self,
+        config: &Run,
+        journal: &str,
+        key: Option<&SecretKey>,
+        mut end: End,
+    ) -> Result<Vec<String>, Error> {
+        let mut changes = Vec::new();
+        for (feed, terms) in config.roster.feeds.iter().enumerate() {
+            let (name, chain) = (&terms.feed, &mut self.chains[feed]);
+            chain.unwritten = end.unwritten(name, chain.latest.as_ref());
+            chain.previous = end.verifier.head(name);
+            let before = end.verifier.aggregator(name).zip(chain.previous);
+            if let (Some(key), Some((before, head))) = (key, before)
+                && before != key.public()
+            {
+                let change = change_of_keys(config, journal, (name, before, head), key)?;
+                changes.push(change.line());
+                chain.previous = Some(change.signature());
+            }
+            let newest = end.feeds.remove(name).and_then(|end| end.newest);
+            if let Some((report, line)) = newest {
+                self.go_on_after(feed, &report);
+                self.newest.push(line);
+            }
+        }
+        Ok(changes)
     }
 
-    /// Writes the newest report beside the journal, and the newest published one to the file of `--latest`, unless they are
+    fn go_on_after(&mut self, feed: usize, report: &Report) {
+        let chain = &mut self.chains[feed];
+        chain.number = report.number;
+        chain.last = report.published();
+        self.last_start_us = self.last_start_us.max(report.round.start_us);
+    }
+
+    /// Writes the newest reports beside the journal, and the newest published ones to the files of `--latest`, unless they are
     /// there already. The disk may take its time with the former: after a power failure it may be older than the journal's end.
     pub(crate) fn write_newest(&mut self, config: &Run) -> Result<(), Error> {
-        let mut beside = Ok(());
-        if let (Some(journal), Some(line)) = (&config.journal, self.newest.take()) {
-            beside = file::replace_soon(&newest_path(journal), &format!("{line}\n"));
+        let mut written = Ok(());
+        let newest = std::mem::take(&mut self.newest);
+        if let (Some(journal), [_, ..]) = (&config.journal, newest.as_slice()) {
+            let lines = newest.iter().chain(&self.others);
+            let text: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
+            written = file::replace_soon(&newest_path(journal), &text);
         }
-        if let (Some(path), Some(line)) = (&config.latest, &self.unwritten) {
-            file::replace(path, &format!("{line}\n"))?;
-            self.unwritten = None;
+        for chain in &mut self.chains {
+            if let (Some(path), Some(line)) = (&chain.latest, &chain.unwritten) {
+                match file::replace(path, &format!("{line}\n")) {
+                    Ok(()) => chain.unwritten = None,
+                    failed => written = failed,
+                }
+            }
         }
-        beside
+        written
     }
 
-    /// Writes the proofs of equivocation in a report to a file beside the journal, and returns its name if there were any. Each
+    /// Writes the proofs of equivocation in reports to a file beside the journal, and returns its name if there were any. Each
     /// collector is proved once per run: more proofs would add nothing, and a liar could fill the disk with them.
-    fn keep_proofs(&mut self, config: &Run, report: &Report) -> Result<Option<String>, Error> {
+    fn keep_proofs(
+        &mut self,
+        config: &Run,
+        reports: &[(Report, String)],
+    ) -> Result<Option<String>, Error> {
         let Some(journal) = &config.journal else {
             return Ok(None);
         };
-        let mut proofs = proofs_in(report);
-        proofs.retain(|proof| self.proved.insert(*proof.key.bytes()));
-        if proofs.is_empty() {
+        let proofs = reports.iter().flat_map(|(report, _)| proofs_in(report));
+        let new = proofs.filter(|proof| self.proved.insert(*proof.key.bytes()));
+        let lines: Vec<String> = new.map(|proof| proof.line()).collect();
+        if lines.is_empty() {
             return Ok(None);
         }
         let path = format!("{journal}.proofs");
         let (mut file, (), _) = Journal::open(&path, &|(), _| Ok(()), &|(), _| Ok(true))?;
-        for proof in proofs {
-            file.append(&proof.line())?;
-        }
+        file.append(&lines)?;
         Ok(Some(path))
     }
 
-    /// Makes and signs the report of a round, and appends it to the journal if there is one.
+    /// Makes and signs the reports of the rounds of one start, feed by feed, and appends them to the journal if there is one. What
+    /// was refused is in the first.
     pub fn keep(
         &mut self,
         config: &Run,
         key: &SecretKey,
-        round: Round,
-        refused: Refused,
+        rounds: Vec<Round>,
+        mut refused: Refused,
     ) -> Result<Kept, Error> {
-        // Even if the report cannot be written, no other round may have this start.
-        self.last_start_us = round.start_us;
-        let (number, policy) = (self.number, config.policy);
-        let mut report = Report::new(number, key.public(), round, refused, policy, self.last);
-        report.previous = self.previous;
-        report.ephemeral = self.ephemeral;
-        report.sign(key);
-        let line = report.line();
+        // Even if the reports cannot be written, no other round may have this start.
+        self.last_start_us = rounds[0].start_us;
+        let mut reports = Vec::new();
+        for (round, chain) in rounds.into_iter().zip(&self.chains) {
+            let (number, refused) = (chain.number + 1, std::mem::take(&mut refused));
+            let (aggregator, policy) = (key.public(), config.policy);
+            let mut report = Report::new(number, aggregator, round, refused, policy, chain.last);
+            report.previous = chain.previous;
+            report.ephemeral = self.ephemeral;
+            report.sign(key);
+            let line = report.line();
+            reports.push((report, line));
+        }
+        let lines: Vec<&String> = reports.iter().map(|(_, line)| line).collect();
         if let Some(journal) = &mut self.journal {
-            journal.append(&line)?;
+            journal.append(&lines)?;
         }
-        self.go_on_after(&report);
-        self.previous = Some(report.signature);
-        self.newest = Some(line.clone());
-        if report.decision.publishes() {
-            self.unwritten = Some(line.clone());
+        for (feed, (report, line)) in reports.iter().enumerate() {
+            self.go_on_after(feed, report);
+            let chain = &mut self.chains[feed];
+            chain.previous = Some(report.signature);
+            if report.decision.publishes() {
+                chain.unwritten = Some(line.clone());
+            }
         }
-        let proofs = self.keep_proofs(config, &report);
-        Ok(Kept {
-            report,
-            line,
-            proofs,
-        })
+        self.newest = lines.into_iter().cloned().collect();
+        let proofs = self.keep_proofs(config, &reports);
+        Ok(Kept { reports, proofs })
     }
 }
 
-/// A signed report. If there is a journal, it is on the disk.
+/// The signed reports of a round. If there is a journal, they are on the disk.
 pub struct Kept {
-    /// The report.
-    pub report: Report,
-    /// The report as one line of JSON, without the newline.
-    pub line: String,
-    /// The file to which proofs of equivocation were written, if there were any. An error here loses the proof, not the report.
+    /// Each report, and the same as one line of JSON without the newline, in the order of the feeds.
+    pub reports: Vec<(Report, String)>,
+    /// The file to which proofs of equivocation were written, if there were any. An error here loses the proof, not the reports.
     pub proofs: Result<Option<String>, Error>,
 }
 
 /// What the operator should know about the journal: a limit on its size, and that nothing shows whether it has lost its end.
-fn warnings(journal: &Journal, newest: &str) -> Vec<Remark> {
+pub(super) fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
     let limited = file::soft_limit("Max file size").map(|most| {
         format!(
-            "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {}; a report that does not fit is not published",
-            journal.bytes
+            "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {bytes}; a report that does not fit is not published"
         )
     });
-    let unknown = resume::held(newest).is_none() && Path::new(newest).exists();
+    let unknown = resume::held(newest).is_empty() && Path::new(newest).exists();
     let unknown = unknown.then(|| {
         format!("{newest} holds no valid report, so it is unknown whether the journal has lost its end; writing that file anew")
     });
@@ -312,12 +404,12 @@ fn warnings(journal: &Journal, newest: &str) -> Vec<Remark> {
     lines.map(Remark::Warning).collect()
 }
 
-/// The record by which the journal's old key (`--retire-key`) hands over to this run's key.
+/// The record by which the journal's old key (`--retire-key`) hands over to this run's key in a feed's chain, whose key and last
+/// signature are `before` and `head`.
 fn change_of_keys(
     config: &Run,
     journal: &str,
-    before: PublicKey,
-    head: [u8; 64],
+    (feed, before, head): (&str, PublicKey, [u8; 64]),
     key: &SecretKey,
 ) -> Result<KeyChange, Error> {
     let attempt = format!("cannot continue the journal {journal}");
@@ -334,7 +426,7 @@ fn change_of_keys(
             "the key of --retire-key did not sign its last report",
         ));
     }
-    Ok(hand_over(&old, key, head))
+    Ok(hand_over(feed, &old, key, head))
 }
 
 /// The proofs in a report that collectors lied.
@@ -353,10 +445,11 @@ pub fn proofs_in(report: &Report) -> Vec<Proof> {
     parts.filter_map(proof).collect()
 }
 
-/// The record by which one aggregator key hands over to another; both sign it. `previous` is the signature of the record
-/// before it.
-pub fn hand_over(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
+/// The record by which one aggregator key hands over to another in a feed's chain; both sign it. `previous` is the signature of
+/// the record before it.
+pub fn hand_over(feed: &str, old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
     let mut change = KeyChange {
+        feed: feed.to_owned(),
         old: old.public(),
         new: new.public(),
         previous,

@@ -41,7 +41,12 @@ impl Aggregator<'_> {
         self.tell(&format!(
             "control channel on {control}, data channel on {data}"
         ));
-        for warning in words::warnings(&self.config.terms().tolerance()) {
+        let roster = &self.config.roster;
+        let warnings = (0..).zip(&roster.feeds).flat_map(|(feed, terms)| {
+            let warnings = words::warnings(&terms.tolerance());
+            warnings.into_iter().map(move |warning| (feed, warning))
+        });
+        for warning in words::of_feeds(roster, warnings) {
             self.tell(&warning);
         }
         if self.has_exchange() {
@@ -54,15 +59,26 @@ impl Aggregator<'_> {
             self.exchange = Some(exchange);
         }
         if self.config.children.is_none() {
-            let (key, digest) = (self.key.public(), self.config.terms().digest());
+            let digests = (0..).zip(&roster.feeds).map(|(feed, terms)| {
+                let begins = hex(&terms.digest()[..8]);
+                (
+                    feed,
+                    format!("the digest of its terms begins with {begins}"),
+                )
+            });
+            let mut digests = words::of_feeds(roster, digests);
+            if digests.len() > 1 {
+                let begins = hex(&roster.digest()[..8]);
+                digests.insert(0, format!("the digest of its roster begins with {begins}"));
+            }
+            let (key, digests) = (self.key.public(), digests.join("; "));
             self.tell(&format!(
-                "this aggregator's key is {}; the digest of its terms begins with {}",
-                hex(key.bytes()),
-                hex(&digest[..8])
+                "this aggregator's key is {}; {digests}",
+                hex(key.bytes())
             ));
             return Ok(());
         }
-        for slot in 0..self.config.terms().n() {
+        for slot in 0..self.config.n() {
             self.start_collector(slot)?;
             // The first collectors connect already, and the listener's queue is short.
             self.sweep();
@@ -95,17 +111,20 @@ impl Aggregator<'_> {
     fn collector(&self, index: u16) -> Result<Command, Error> {
         let (config, slot) = (self.config, usize::from(index));
         let children = config.children.as_ref().expect("it starts collectors");
-        let source = &config.terms().seats[slot].source;
+        let sources = &config.roster.slots[slot].sources;
+        let sources: Vec<&String> = sources.iter().filter(|it| !it.is_empty()).collect();
         let mut command = this_program()?;
         command.args(["collect", "--tether", "--slot", &index.to_string()]);
-        command.args(["--source", source]);
+        for source in &sources {
+            command.args(["--source", source]);
+        }
         command.args(["--control", &self.control.address.to_string()]);
         command.args(["--data", &self.data.address.to_string()]);
         command.args(&children.flags[slot]);
         if !config.single() {
             command.arg("--stay");
         }
-        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| is_embedded(source)) {
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| is_embedded(sources[0])) {
             command.args(["--endpoint", &endpoint.url]);
         }
         if let Some(file) = &children.ca_file {

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-/// Most frames of one member that are read in one sweep.
+/// Most frames of one member that are read in one sweep, for each feed.
 const FRAMES_PER_SWEEP: usize = 64;
 /// Most members of one slot.
 const MEMBERS_MAX: usize = 2;
@@ -42,8 +42,8 @@ pub struct Member {
     inbox: Inbox<CONTROL_BYTES_MAX>,
     /// The samples that came over this connection.
     pub tracks: Tracks,
-    /// The first price that it read; `None` until it is ready.
-    pub first_price: Option<f64>,
+    /// The first price that it read of each feed; `None` until it is ready for that feed.
+    pub first_prices: Vec<Option<f64>>,
     /// When bytes came from it last.
     heard_at: Instant,
     /// When the last ping was sent, and our clock in it.
@@ -94,7 +94,8 @@ impl ControlChannel {
         for (index, slot) in slots.iter_mut().enumerate() {
             let mut at = 0;
             while let Some(member) = slot.members.get_mut(at) {
-                let heard = hear(member, index as u16, agreed, floor_us, refused);
+                let place = (index as u16, slot.seats.as_slice());
+                let heard = hear(member, place, agreed, floor_us, refused);
                 match heard.and_then(|()| member.ping_in_time(now)) {
                     Ok(()) => at += 1,
                     Err(departure) => {
@@ -151,7 +152,7 @@ impl ControlChannel {
                     if let Some(at) = silent.filter(|_| slot.members.len() >= MEMBERS_MAX) {
                         refuse(slot.leave(at, floor_us).inbox, Reject::Displaced, refused);
                     }
-                    slot.members.push(stranger.enter());
+                    slot.members.push(stranger.enter(slot.seats.len()));
                 }
                 Ok(None) if stranger.inbox.ended() && stranger.inbox.bytes().is_empty() => {}
                 Ok(None) if stranger.inbox.ended() => count(refused, Reject::HalfFrame),
@@ -209,13 +210,13 @@ impl Stranger {
     }
 
     /// It becomes a member, and gets its first ping.
-    fn enter(mut self) -> Member {
+    fn enter(mut self, feeds: usize) -> Member {
         self.inbox.consume(Hello::BYTES);
         let now = Instant::now();
         let mut member = Member {
             inbox: self.inbox,
             tracks: Tracks::default(),
-            first_price: None,
+            first_prices: vec![None; feeds],
             heard_at: now,
             pinged: (now, 0),
             unanswered_since: None,
@@ -248,6 +249,27 @@ impl Member {
         Ok(())
     }
 
+    /// Notes that it is ready: for the feed whose terms it names, in which it names its seat. Without terms it is ready for all
+    /// feeds, and names its place in the roster.
+    fn ready(
+        &mut self,
+        ready: &Ready,
+        (slot, seats): (u16, &[Option<u16>]),
+        agreed: &Agreed,
+    ) -> Result<(), Departure> {
+        let digest = &ready.terms_digest;
+        let (place, prices) = match agreed.feed_of(digest) {
+            Some(feed) => (seats[feed], &mut self.first_prices[feed..=feed]),
+            None if *digest == [0; 32] => (Some(slot), &mut self.first_prices[..]),
+            None => return Err(other_terms(digest, agreed)),
+        };
+        if place != Some(ready.slot) {
+            return Err(Reject::SlotDiffers.into());
+        }
+        prices.fill(Some(ready.price));
+        Ok(())
+    }
+
     /// Takes the answer to the last ping: what it says about the member's clock.
     fn pong(&mut self, pong: Pong) {
         let (at, clock_us) = self.pinged;
@@ -263,13 +285,13 @@ impl Member {
 impl Slot {
     /// Takes a member out of the slot, and keeps what it has sent of the round that starts at `start_us`.
     fn leave(&mut self, at: usize, start_us: u64) -> Member {
-        let member = self.members.remove(at);
-        let records = member.tracks.at(start_us);
-        if self.left.start_us != start_us || records.len() > self.left.records.len() {
-            self.left = Track {
-                start_us,
-                records: records.to_vec(),
-            };
+        let mut member = self.members.remove(at);
+        if self.left.start_us != start_us {
+            let records = Vec::new();
+            self.left = Track { start_us, records };
+        }
+        if let Some(track) = member.tracks.remove(start_us) {
+            self.left.join(track);
         }
         member
     }
@@ -306,15 +328,15 @@ fn dismiss(slot: &mut Slot, member: Member, departure: Departure, refused: &mut 
     }
 }
 
-/// Reads a member's frames. An error ends its membership.
+/// Reads the frames of a member of a slot, with that slot's seats. An error ends its membership.
 fn hear(
     member: &mut Member,
-    slot: u16,
+    (slot, seats): (u16, &[Option<u16>]),
     agreed: &Agreed,
     floor_us: u64,
     refused: &mut Refused,
 ) -> Result<(), Departure> {
-    for _ in 0..FRAMES_PER_SWEEP {
+    for _ in 0..FRAMES_PER_SWEEP * seats.len() {
         if member.inbox.fill() {
             member.heard_at = Instant::now();
             member.unanswered_since = None;
@@ -339,21 +361,15 @@ fn hear(
         match kind {
             FrameKind::Ready => {
                 let ready = Ready::decode(&member.inbox.peek().expect(whole))?;
-                if ready.slot != slot {
-                    return Err(Reject::SlotDiffers.into());
-                }
-                let digest = ready.terms_digest;
-                if digest != [0; 32] && !agreed.knows(&digest) {
-                    return Err(other_terms(&digest, agreed));
-                }
-                member.first_price = Some(ready.price);
+                member.ready(&ready, (slot, seats), agreed)?;
             }
             FrameKind::Sample => {
                 let bytes = member.inbox.peek().expect(whole);
                 let taken = Sample::decode(&bytes).and_then(|sample| {
-                    let held = agreed.named(&sample.tag, sample.start_us, floor_us)?;
+                    let named = agreed.named(&sample.tag, sample.start_us, floor_us)?;
+                    seats[named.1].ok_or(Reject::SlotDiffers)?;
                     let (start_us, record) = (sample.start_us, &sample.record);
-                    member.tracks.take(held, start_us, record, wall_us())
+                    member.tracks.take(named, start_us, record, wall_us())
                 });
                 taken.unwrap_or_else(|reason| count(refused, reason));
             }
@@ -377,8 +393,10 @@ fn hear(
 
 /// Why a member that has terms with the digest `theirs` departs.
 fn other_terms(theirs: &[u8; 32], agreed: &Agreed) -> Departure {
-    let ours = agreed.newest().map_or([0; 32], |held| held.digest);
-    let [theirs, ours] = [theirs, &ours].map(|digest| hex(&digest[..8]));
+    let short = |digest: &[u8; 32]| hex(&digest[..8]);
+    let ours = agreed.newest().map_or(&[[0; 32]][..], |held| &held.digests);
+    let ours = ours.iter().map(short).collect::<Vec<_>>().join(", ");
+    let theirs = short(theirs);
     let mut departure = Departure::from(Reject::TermsDiffer);
     let more = format!("; its roster's terms are {theirs}, this aggregator's {ours}");
     departure.remark.push_str(&more);
@@ -411,9 +429,9 @@ fn refuse(mut inbox: Inbox<CONTROL_BYTES_MAX>, reason: Reject, refused: &mut Ref
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregator::agreed::tests::terms;
+    use crate::aggregator::agreed::tests::{roster, terms, two_feeds};
     use crate::keys::secret::SecretKey;
-    use rsoracle_proof::terms::tag;
+    use rsoracle_proof::terms::{Roster, tag};
     use std::io::{Read, Write};
     use std::net::TcpStream;
 
@@ -431,14 +449,19 @@ mod tests {
 
     impl Rig {
         fn new() -> Rig {
+            let roster = roster(&terms(&["kraken:BTC/USD"; 2], 0, 3));
+            Rig::of(roster, &[0, 1].map(|seed| Some(key(seed).public())))
+        }
+
+        fn of(roster: Roster, keys: &[Option<PublicKey>]) -> Rig {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
-            let slot = |seed| Slot::new("kraken:BTC/USD".to_owned(), Some(key(seed).public()));
             let mut agreed = Agreed::default();
-            agreed.add(terms(&["kraken:BTC/USD"; 2], 0, 3), 0);
+            let slots = Slot::all(&roster, keys);
+            agreed.add(roster, 0);
             Rig {
                 channel: ControlChannel::new(listener, key(9).public()).unwrap(),
-                slots: [0, 1].map(slot).into(),
+                slots,
                 agreed,
                 refused: Refused::new(),
             }
@@ -524,7 +547,7 @@ mod tests {
     #[test]
     fn who_is_ready_says_its_slot_and_terms_that_are_known_here() {
         let mut rig = Rig::new();
-        let known = rig.agreed.newest().unwrap().digest;
+        let known = rig.agreed.newest().unwrap().digests[0];
         for (slot, digest, reason) in [
             (1, known, Reject::SlotDiffers),
             (0, [7; 32], Reject::TermsDiffer),
@@ -550,7 +573,7 @@ mod tests {
         let mut peer = rig.hello(0, 9);
         Ping::decode(&rig.read(&mut peer)).unwrap();
         let sample = Sample {
-            tag: tag(&rig.agreed.newest().unwrap().digest),
+            tag: tag(&rig.agreed.newest().unwrap().digests[0]),
             start_us: 0,
             record: rsoracle_proof::record::Record {
                 index: 0,
@@ -564,7 +587,63 @@ mod tests {
         while !rig.slots[0].members.is_empty() {
             rig.sweep();
         }
-        assert_eq!(rig.slots[0].records(0), [sample.record]);
+        assert_eq!(rig.slots[0].records(0, 0), [sample.record]);
         assert_eq!(rig.slots[0].remark, "its control connection ended");
+    }
+
+    #[test]
+    fn a_collector_is_ready_feed_by_feed_by_its_seat_and_for_all_of_them_before_there_are_terms() {
+        let keys = [0, 1, 2].map(|seed| Some(key(seed).public()));
+        let mut rig = Rig::of(two_feeds(keys), &keys);
+        let digests = rig.agreed.newest().unwrap().digests.clone();
+        // Slot 2 has seat 1 in the second feed, which slot 1 does not price.
+        let mut peer = rig.hello(2, 9);
+        Ping::decode(&rig.read(&mut peer)).unwrap();
+        for (feed, seat) in [(1, 1), (0, 2)] {
+            assert!(!rig.slots[2].ready());
+            rig.ready(&mut peer, seat, digests[feed]);
+            while !rig.slots[2].ready_for(feed) {
+                rig.sweep();
+            }
+        }
+        assert!(rig.slots[2].ready());
+        let mut peer = rig.hello(0, 9);
+        Ping::decode(&rig.read(&mut peer)).unwrap();
+        rig.ready(&mut peer, 0, [0; 32]);
+        while !rig.slots[0].ready() {
+            rig.sweep();
+        }
+        for (seat, digest) in [(2, digests[1]), (1, [0; 32])] {
+            let mut peer = rig.hello(2, 9);
+            Ping::decode(&rig.read(&mut peer)).unwrap();
+            rig.ready(&mut peer, seat, digest);
+            let refusal = Refusal::decode(&rig.read(&mut peer)).unwrap();
+            assert_eq!(refusal.reason, Reject::SlotDiffers);
+        }
+        let mut peer = rig.hello(1, 9);
+        Ping::decode(&rig.read(&mut peer)).unwrap();
+        let mut sample = Sample {
+            tag: tag(&digests[1]),
+            start_us: 0,
+            record: rsoracle_proof::record::Record {
+                index: 0,
+                price: Ok(100.0),
+                lateness_us: Some(3),
+                age_us: None,
+            },
+        };
+        peer.write_all(&sample.encode()).unwrap();
+        sample.tag = tag(&digests[0]);
+        peer.write_all(&sample.encode()).unwrap();
+        while rig.slots[1].records(0, 0).is_empty() {
+            rig.sweep();
+        }
+        assert_eq!(rig.slots[1].records(0, 1), []);
+        let differs = rig.refused.get(&Reject::SlotDiffers);
+        assert_eq!(
+            differs,
+            Some(&3),
+            "a sample of a feed that it does not price"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! The aggregator's end of the data channel: preambles and observations.
 //!
 //! Invariant: a connection has no effect until an observation on it verifies under the key that it named. So naming another
-//! collector's key does that collector no harm. A connection costs a frame of buffer, and a signature check for each control
-//! connection of the slot, per frame. A connection with a refused frame is closed.
+//! collector's key does that collector no harm. A connection costs a frame of buffer for each feed, and in each sweep at most one
+//! vain signature check for each control connection of the slot. A connection with a refused frame is closed.
 
 use super::agreed::Agreed;
 use super::control::Member;
@@ -28,8 +28,21 @@ struct Sender {
     since: Instant,
     /// The slot whose key its preamble named.
     slot: Option<u16>,
-    /// With the samples of how many connections its waiting answer was tried in vain.
-    tried: usize,
+    /// The answers that wait for their samples, at most one for each feed; and with the samples of how many connections each of
+    /// them was tried in vain.
+    waiting: Vec<(DataFrame, usize)>,
+}
+
+/// What answers are judged by.
+struct Bench<'a> {
+    slots: &'a [Slot],
+    agreed: &'a Agreed,
+    /// The running rounds, feed by feed; empty between rounds.
+    rounds: &'a mut [Round],
+    floor_us: u64,
+    /// Whether any round has begun.
+    begun: bool,
+    refused: &'a mut Refused,
 }
 
 /// The listening socket, and the connections on it.
@@ -67,19 +80,25 @@ impl DataChannel {
         &mut self,
         slots: &[Slot],
         agreed: &Agreed,
-        mut round: Option<&mut Round>,
+        rounds: &mut [Round],
         floor_us: u64,
         refused: &mut Refused,
     ) -> bool {
         let mut stirred = false;
-        self.begun |= round.is_some();
-        let mut hear = |sender: &mut Sender, refused: &mut Refused| {
-            let heard = sender.hear(slots, agreed, round.as_deref_mut(), floor_us, self.begun);
-            keep(heard, sender.slot, refused, &mut self.misfits)
+        self.begun |= !rounds.is_empty();
+        let mut bench = Bench {
+            slots,
+            agreed,
+            rounds,
+            floor_us,
+            begun: self.begun,
+            refused,
         };
         self.senders.retain_mut(|sender| {
-            let stays = hear(sender, refused);
-            stirred |= !stays || sender.slot.is_none() || !sender.inbox.bytes().is_empty();
+            let heard = sender.hear(&mut bench);
+            let stays = keep(heard, sender.slot, bench.refused, &mut self.misfits);
+            let waits = !sender.waiting.is_empty() || !sender.inbox.bytes().is_empty();
+            stirred |= !stays || sender.slot.is_none() || waits;
             stays
         });
         for _ in 0..ACCEPTS_PER_SWEEP {
@@ -90,23 +109,24 @@ impl DataChannel {
             let Ok(inbox) = Inbox::new(tcp) else { continue };
             if self.senders.len() >= slots.len() + STRANGERS_MAX {
                 displace(&mut self.senders);
-                count(refused, Reject::Crowded);
+                count(bench.refused, Reject::Crowded);
             }
             let mut sender = Sender {
                 inbox,
                 ip: from.ip(),
                 since: Instant::now(),
                 slot: None,
-                tried: 0,
+                waiting: Vec::new(),
             };
-            if hear(&mut sender, refused) {
+            let heard = sender.hear(&mut bench);
+            if keep(heard, sender.slot, bench.refused, &mut self.misfits) {
                 self.senders.push(sender);
             }
         }
         stirred
     }
 
-    /// The round that starts at `start_us` is over: closes connections whose answer's samples did not come, and counts them.
+    /// The rounds that start at `start_us` are over: closes connections with answers whose samples did not come, and counts them.
     /// Returns which slots' answers were refused, and why. (Anybody may have sent them, so this may explain a silence and
     /// proves nothing.)
     pub(crate) fn close_round(
@@ -115,19 +135,13 @@ impl DataChannel {
         refused: &mut Refused,
     ) -> BTreeMap<u16, Reject> {
         self.senders.retain(|sender| {
-            let waits = sender
-                .frame()
-                .is_some_and(|frame| frame.start_us <= start_us);
-            if waits {
-                count(
-                    refused,
-                    match sender.tried {
-                        0 => Reject::SamplesMissing,
-                        _ => Reject::Signature,
-                    },
-                );
-            }
-            !waits
+            let waiting = sender.waiting.iter();
+            let vain = waiting.filter(|(frame, _)| frame.start_us <= start_us);
+            let reasons = vain.map(|(_, tried)| match tried {
+                0 => Reject::SamplesMissing,
+                _ => Reject::Signature,
+            });
+            reasons.map(|reason| count(refused, reason)).count() == 0
         });
         std::mem::take(&mut self.misfits)
     }
@@ -178,58 +192,65 @@ fn keep(
 
 impl Sender {
     /// Reads what has arrived. An error ends the connection: for a reason, or without one if the other side ended it.
-    fn hear(
-        &mut self,
-        slots: &[Slot],
-        agreed: &Agreed,
-        round: Option<&mut Round>,
-        floor_us: u64,
-        begun: bool,
-    ) -> Result<(), Option<Reject>> {
+    fn hear(&mut self, bench: &mut Bench) -> Result<(), Option<Reject>> {
         self.inbox.fill();
-        if self.slot.is_none() {
+        let Some(slot) = self.slot else {
             let Some(bytes) = self.inbox.peek() else {
                 return self.waits(HELLO_MS_MAX, self.since, Reject::HelloLate);
             };
             let named = Preamble::decode(&bytes)?.key;
             let is_of = |slot: &Slot| slot.key.is_some_and(|key| *key.bytes() == named);
-            let slot = slots.iter().position(is_of).ok_or(Reject::KeyUnknown)?;
-            self.slot = Some(slot as u16);
+            let slot = bench.slots.iter().position(is_of);
+            self.slot = Some(slot.ok_or(Reject::KeyUnknown)? as u16);
             self.inbox.consume(Preamble::BYTES);
-            self.inbox.fill();
-        }
-        let Some((slot, frame)) = self.slot.zip(self.frame()) else {
-            // No collector uses it any more: the collector's host, or a box between, has forgotten it.
-            let idle = self.since.elapsed() > Duration::from_millis(2 * DATA_IDLE_MS_MAX);
-            if idle && self.inbox.begun().is_none() {
-                return Err(None);
-            }
-            let begun = self.inbox.begun().unwrap_or_else(Instant::now);
-            return self.waits(FRAME_MS_MAX, begun, Reject::FrameLate);
+            return self.hear(bench);
         };
-        agreed.named(&frame.tag, frame.start_us, floor_us)?;
-        let done = match round.filter(|round| round.start_us == frame.start_us) {
-            Some(round) => {
-                let of = &slots[usize::from(slot)];
-                observe(round, slot, of, &frame, &mut self.tried)?
-            }
-            None if frame.start_us > wall_us() + AHEAD_US_MAX => {
-                return Err(Some(Reject::TooEarly));
-            }
-            // Before the first round, answers are to rounds that this aggregator does not gather.
-            None => !begun && frame.start_us <= wall_us(),
-        };
-        if done {
-            self.inbox.consume(DataFrame::BYTES);
-            (self.tried, self.since) = (0, Instant::now());
+        self.judge(&bench.slots[usize::from(slot)], bench)?;
+        if !self.waiting.is_empty() || self.inbox.bytes().len() >= DataFrame::BYTES {
+            return Ok(());
         }
-        Ok(())
+        // No collector uses it any more: the collector's host, or a box between, has forgotten it.
+        let idle = self.since.elapsed() > Duration::from_millis(2 * DATA_IDLE_MS_MAX);
+        if idle && self.inbox.begun().is_none() {
+            return Err(None);
+        }
+        let begun = self.inbox.begun().unwrap_or_else(Instant::now);
+        self.waits(FRAME_MS_MAX, begun, Reject::FrameLate)
     }
 
-    /// The frame after the preamble, once it has arrived.
-    fn frame(&self) -> Option<DataFrame> {
-        let bytes = self.slot.and_then(|_| self.inbox.peek());
-        bytes.map(|bytes| DataFrame::decode(&bytes))
+    /// Judges the answers that wait, then those that have arrived since, up to one for each feed. After one that is tried in
+    /// vain or comes again, the others wait for the next sweep.
+    fn judge(&mut self, slot: &Slot, bench: &mut Bench) -> Result<(), Reject> {
+        let feeds = slot.seats.len();
+        let (mut at, mut read) = (0, 0);
+        loop {
+            if at == self.waiting.len() {
+                let next = self.inbox.peek().filter(|_| at < feeds && read < feeds);
+                let Some(bytes) = next else { return Ok(()) };
+                self.waiting.push((DataFrame::decode(&bytes), 0));
+                self.inbox.consume(DataFrame::BYTES);
+                self.inbox.fill();
+                read += 1;
+            }
+            let (frame, tried) = &mut self.waiting[at];
+            let before = *tried;
+            let judged = bench.judge(slot, frame, tried);
+            let vain = *tried > before && judged == Ok(false);
+            // Behind it may stand answers of other feeds: a collector that connects again sends all of a start.
+            let again = judged == Err(Reject::Duplicate) && feeds > 1;
+            if again {
+                count(bench.refused, Reject::Duplicate);
+            }
+            if again || judged? {
+                self.waiting.remove(at);
+                self.since = Instant::now();
+            } else {
+                at += 1;
+            }
+            if vain || again {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether a connection without a whole frame may stay. It may for `ms_max` from `since`; then the reason is `late`.
@@ -245,28 +266,45 @@ impl Sender {
     }
 }
 
+impl Bench<'_> {
+    /// Judges an answer of the collector in a slot. Returns false if it has to wait.
+    fn judge(&mut self, slot: &Slot, frame: &DataFrame, tried: &mut usize) -> Result<bool, Reject> {
+        let (start_us, floor_us) = (frame.start_us, self.floor_us);
+        let (_, feed) = self.agreed.named(&frame.tag, start_us, floor_us)?;
+        let seat = slot.seats[feed].ok_or(Reject::SlotDiffers)?;
+        match self.rounds.get_mut(feed) {
+            Some(round) if round.start_us == start_us => {
+                observe(round, (feed, seat), slot, frame, tried)
+            }
+            _ if start_us > wall_us() + AHEAD_US_MAX => Err(Reject::TooEarly),
+            // Before the first round, answers are to rounds that this aggregator does not gather.
+            _ => Ok(!self.begun && start_us <= wall_us()),
+        }
+    }
+}
+
 /// Tries an answer with the samples of each of the slot's control connections. Returns false if it has to wait: one of them may
 /// still bring the samples that it was signed over. `tried` counts those that it does not fit, which are not tried again.
 fn observe(
     round: &mut Round,
-    index: u16,
+    (feed, seat): (usize, u16),
     slot: &Slot,
     frame: &DataFrame,
     tried: &mut usize,
 ) -> Result<bool, Reject> {
     let (start_us, samples) = (frame.start_us, round.terms.schedule.samples as usize);
     let is_whole = |records: &&[Record]| records.len() == samples;
-    let whole = slot.tracks(start_us).filter(is_whole).count();
+    let whole = slot.tracks(start_us, feed).filter(is_whole).count();
     if whole > *tried {
         *tried = whole;
-        for records in slot.tracks(start_us).filter(is_whole) {
-            match round.observe(index, records, &frame.observation) {
+        for records in slot.tracks(start_us, feed).filter(is_whole) {
+            match round.observe(seat, records, &frame.observation) {
                 Err(Reject::Signature) => {}
                 observed => return observed.map(|()| true),
             }
         }
     }
-    let more_may_come = |member: &Member| member.tracks.at(start_us).len() < samples;
+    let more_may_come = |member: &Member| member.tracks.at(start_us, feed).len() < samples;
     if whole == 0 || slot.members.iter().any(more_may_come) {
         Ok(false)
     } else {
@@ -277,12 +315,14 @@ fn observe(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregator::agreed::tests::terms;
+    use crate::aggregator::agreed::tests::{terms, two_feeds};
     use crate::aggregator::tracks::Track;
     use crate::keys::secret::SecretKey;
     use rsoracle_proof::record::{Answer, Observation};
     use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
-    use rsoracle_proof::terms::tag;
+    use rsoracle_proof::terms::{Roster, tag};
+    use std::io::Write;
+    use std::net::TcpStream;
 
     #[test]
     fn a_crowd_displaces_its_own_connections_also_if_others_connect_after_it() {
@@ -295,7 +335,7 @@ mod tests {
                 ip: address.parse().expect("an address"),
                 since: Instant::now(),
                 slot,
-                tried: 0,
+                waiting: Vec::new(),
             }
         };
         let mut senders = vec![
@@ -354,17 +394,55 @@ mod tests {
             start_us: 0,
             observation: observation.encode(),
         };
-        let mut slot = Slot::new("kraken:BTC/USD".to_owned(), Some(key.public()));
+        let roster = Roster::single(1, None, round.terms.clone());
+        let mut slot = Slot::all(&roster, &[Some(key.public())]).remove(0);
         let mut observed = |records: &[Record]| {
             slot.left = Track {
                 start_us: 0,
-                records: records.to_vec(),
+                records: vec![records.to_vec()],
             };
-            observe(&mut round, 0, &slot, &frame, &mut 0)
+            observe(&mut round, (0, 0), &slot, &frame, &mut 0)
         };
         assert_eq!(observed(&records(100.0)[..1]), Ok(false));
         assert_eq!(observed(&records(101.0)), Err(Reject::Signature));
         assert_eq!(observed(&records(100.0)), Ok(true));
         assert_eq!(observed(&records(100.0)), Err(Reject::Duplicate));
+    }
+
+    #[test]
+    fn a_connection_holds_as_many_waiting_answers_as_there_are_feeds() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("O_NONBLOCK");
+        let mut channel = DataChannel::new(listener).expect("an address");
+        let key = SecretKey::from_seed(&mut [1; 32]).public();
+        let roster = two_feeds([None, None, Some(key)]);
+        let slots = Slot::all(&roster, &[None, None, Some(key)]);
+        let rounds = roster.feeds.iter().cloned();
+        let mut rounds: Vec<Round> = rounds.map(|terms| Round::new(terms, 0)).collect();
+        let frame = |feed: usize| DataFrame {
+            tag: tag(&rounds[feed].digest),
+            start_us: 0,
+            observation: [0; Observation::BYTES],
+        };
+        let frames: Vec<_> = [0, 0, 1, 1].iter().map(|feed| frame(*feed)).collect();
+        let mut agreed = Agreed::default();
+        agreed.add(roster, 0);
+        let mut peer = TcpStream::connect(channel.address).expect("it connects");
+        let mut bytes = Preamble { key: *key.bytes() }.encode().to_vec();
+        bytes.extend(frames.iter().flat_map(DataFrame::encode));
+        peer.write_all(&bytes).expect("they fit");
+        let mut refused = Refused::new();
+        for _ in 0..1_000 {
+            channel.sweep(&slots, &agreed, &mut rounds, 0, &mut refused);
+            let [sender] = channel.senders.as_slice() else {
+                continue;
+            };
+            let waiting: Vec<_> = sender.waiting.iter().map(|(frame, _)| *frame).collect();
+            assert!(frames[..2].starts_with(&waiting), "{waiting:?}");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        channel.close_round(0, &mut refused);
+        assert_eq!(refused, Refused::from([(Reject::SamplesMissing, 2)]));
+        assert!(channel.senders.is_empty());
     }
 }

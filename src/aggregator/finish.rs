@@ -13,6 +13,7 @@ use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::hex;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
@@ -20,60 +21,88 @@ use std::time::Instant;
 const LOG_READS_AT_END: usize = 64;
 
 impl Aggregator<'_> {
-    /// Ends the round: writes its report to the journal, then publishes the price or says why there is none. Returns the exit
-    /// code.
+    /// Ends the rounds: writes their reports to the journal, then publishes the prices or says why there are none. Returns the
+    /// exit code.
     pub(super) fn publish(&mut self) -> u8 {
-        let round = self.round.take().expect("a round has run");
-        let start_us = round.start_us;
-        let mut misfits = self.data.close_round(start_us, &mut self.refused);
-        let terms = hex(&round.digest[..8]);
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            let answered = round.answered(index as u16);
-            let observation = round.parts[index].observation;
-            let priced = observation.is_some_and(|one| matches!(one.answer, Answer::Price(_)));
-            slot.restart.round_over(priced);
-            if priced {
-                self.voices.last.remove(&(index as u16));
-            }
-            if slot.remark.is_empty() && !answered {
-                slot.remark = match misfits.remove(&(index as u16)) {
-                    None => view::why_silent(slot).to_owned(),
-                    Some(reason) => format!(
-                        "an answer under its key was refused: {reason}; compare its roster with this aggregator's, whose terms are {terms}"
-                    ),
-                };
-            }
-        }
+        let rounds = std::mem::take(&mut self.rounds);
+        let remarks = self.remarks(&rounds);
         // Of many rounds, only the lines below stay.
         let block = match self.config.single() {
-            true => view::sampling(&self.slots, &round, self.screen.rows()),
+            true => view::sampling(&self.slots, &rounds, self.screen.rows()),
             false => Vec::new(),
         };
         self.screen.draw(block, true);
         self.screen.freeze();
-        let Some(Kept { report, line, .. }) = self.keep(round) else {
+        let Some(kept) = self.keep(rounds) else {
             return EXIT_FAILURE;
         };
-        for line in self.strays.take(&report) {
+        let mut strays = Vec::new();
+        for (feed, (report, _)) in kept.iter().enumerate() {
+            let places = self.places(feed);
+            let lines = self.strays[feed].take(report, &places);
+            strays.extend(lines.into_iter().map(|line| (feed, line)));
+        }
+        for line in words::of_feeds(&self.config.roster, strays) {
             self.screen.say(&format!("aggregator: {line}"));
         }
-        match self.config.single() {
-            true => self.tell_round(&report),
-            false => self.tell_one_of_many(&report),
+        match (self.config.single(), kept.as_slice()) {
+            (true, [(report, _)]) => self.tell_round(report, &remarks[0]),
+            _ => self.tell_one_of_many(&kept, &remarks),
         }
-        self.print(&report, &line)
+        self.print(&kept)
+    }
+
+    /// Notes how every slot did in the rounds that are over. Returns for each feed and seat what happened to its collector.
+    fn remarks(&mut self, rounds: &[Round]) -> Vec<Vec<String>> {
+        let start_us = rounds[0].start_us;
+        let misfits = self.data.close_round(start_us, &mut self.refused);
+        let mut remarks = vec![Vec::new(); rounds.len()];
+        for (index, slot) in (0..).zip(&mut self.slots) {
+            let (mut priced, mut first) = (Vec::new(), None);
+            for (feed, seat) in slot.feeds() {
+                let observation = rounds[feed].parts[usize::from(seat)].observation;
+                let answer = observation.map(|one| one.answer);
+                priced.push(matches!(answer, Some(Answer::Price(_))));
+                let mut remark = slot.remark.clone();
+                if remark.is_empty() && answer.is_none() {
+                    let terms = hex(&rounds[feed].digest[..8]);
+                    remark = match misfits.get(&index) {
+                        None => view::why_silent(slot, feed).to_owned(),
+                        Some(reason) => format!(
+                            "an answer under its key was refused: {reason}; compare its roster with this aggregator's, whose terms are {terms}"
+                        ),
+                    };
+                    first.get_or_insert(remark.clone());
+                }
+                remarks[feed].push(remark);
+            }
+            slot.restart.round_over(priced.contains(&true));
+            if !priced.contains(&false) {
+                self.voices.last.remove(&index);
+            }
+            slot.remark = first.unwrap_or(std::mem::take(&mut slot.remark));
+        }
+        remarks
+    }
+
+    /// The places in the roster of a feed's seats.
+    fn places(&self, feed: usize) -> Vec<u16> {
+        let slots = (0..).zip(&self.slots);
+        let of_feed = slots.filter(|(_, slot)| slot.seats[feed].is_some());
+        of_feed.map(|(place, _)| place).collect()
     }
 
     /// Says what every slot did.
-    fn tell_round(&mut self, report: &Report) {
-        let remarks: Vec<String> = self.slots.iter().map(|slot| slot.remark.clone()).collect();
-        for line in Words(report).details(&remarks, DETAIL_SLOTS_MAX) {
+    fn tell_round(&mut self, report: &Report, remarks: &[String]) {
+        let places = self.places(0);
+        let words = Words(report, &places);
+        for line in words.details(remarks, DETAIL_SLOTS_MAX) {
             self.tell(&line);
         }
         for line in self.voices.summary() {
             self.screen.say(&line);
         }
-        if let Some(why) = Words(report).failure() {
+        if let Some(why) = words.failure() {
             let help = match report.decision {
                 Decision::NoQuorum => self.doctor(),
                 _ => String::new(),
@@ -83,61 +112,77 @@ impl Aggregator<'_> {
     }
 
     /// Says what is new about the slots, and one line about the round. A price that is missing or withheld is always reported.
-    fn tell_one_of_many(&mut self, report: &Report) {
-        let words = Words(report);
-        let cause = |(index, slot): (u16, &Slot)| match self.voices.last.get(&index) {
-            Some(said) if slot.remark.is_empty() => format!("it said: {said}"),
-            Some(said) => format!("{}; it said: {said}", slot.remark),
-            None => slot.remark.clone(),
-        };
-        let causes: Vec<String> = (0..).zip(&self.slots).map(cause).collect();
-        let news = words.news(&mut self.absences, &causes, DETAIL_SLOTS_MAX);
+    fn tell_one_of_many(&mut self, kept: &[(Report, String)], remarks: &[Vec<String>]) {
+        let places: Vec<_> = (0..kept.len()).map(|feed| self.places(feed)).collect();
+        let words = kept.iter().zip(&places);
+        let words: Vec<Words> = words.map(|((it, _), places)| Words(it, places)).collect();
+        let mut news = Vec::new();
+        for (feed, words) in words.iter().enumerate() {
+            let cause = |(place, remark): (&u16, &String)| match self.voices.last.get(place) {
+                Some(said) if remark.is_empty() => format!("it said: {said}"),
+                Some(said) => format!("{remark}; it said: {said}"),
+                None => remark.clone(),
+            };
+            let causes: Vec<String> = words.1.iter().zip(&remarks[feed]).map(cause).collect();
+            let lines = words.news(&mut self.absences[feed], &causes, DETAIL_SLOTS_MAX);
+            news.extend(lines.into_iter().map(|line| (feed, line)));
+        }
+        let roster = &self.config.roster;
+        let news = words::of_feeds(roster, news);
         for line in self.voices.summary() {
             self.screen.say(&line);
         }
         news.iter().for_each(|line| self.tell(line));
-        if let Some(refused) = words.refused_text() {
+        if let Some(refused) = words[0].refused_text() {
             self.tell(&refused);
         }
         let restarts = self.slots.iter().map(|slot| slot.restart.count).sum();
-        let mut line = words.round_line(restarts, &self.absences);
-        let whole = report.outcome.prices == self.config.terms().n();
+        let mut line = match words.as_slice() {
+            [one] => one.round_line(restarts, &self.absences[0]),
+            all => words::feeds_line(roster, all, restarts, &self.absences),
+        };
+        let all = |is: fn(&Report) -> bool| kept.iter().all(|(report, _)| is(report));
+        if !all(|report| report.decision.has_price()) {
+            let starved = !all(|report| report.decision != Decision::NoQuorum);
+            if starved && !news.is_empty() {
+                line.push_str(&self.doctor());
+            }
+            self.screen.say(&format!("aggregator: {line}"));
+            return;
+        }
+        let whole = |report: &Report| {
+            report.decision.publishes() && report.outcome.prices == report.round.terms.n()
+        };
         // On a terminal that shows the result too, one line a round is enough, unless something is wrong.
         let shown = self.screen.live() && std::io::stdout().is_terminal();
-        match report.decision {
-            Decision::Published if shown && whole => {}
-            Decision::Published | Decision::Unchanged => self.tell(&line),
-            _ => {
-                if report.decision == Decision::NoQuorum && !news.is_empty() {
-                    line.push_str(&self.doctor());
-                }
-                self.screen.say(&format!("aggregator: {line}"));
-            }
+        if !(shown && all(whole)) {
+            self.tell(&line);
         }
     }
 
     /// The command that examines the sources; empty if they are embedded.
     fn doctor(&self) -> String {
-        words::doctor(self.slots.iter().map(|slot| slot.source.as_str()))
+        let sources = self.slots.iter().flat_map(|slot| &slot.sources);
+        words::doctor(sources.map(String::as_str).filter(|it| !it.is_empty()))
     }
 
-    /// Makes the signed report of a round, and appends it to the journal if there is one. `None` if that failed.
-    fn keep(&mut self, round: Round) -> Option<Kept> {
+    /// Makes the signed reports of rounds, and appends them to the journal if there is one. `None` if that failed.
+    fn keep(&mut self, rounds: Vec<Round>) -> Option<Vec<(Report, String)>> {
         let refused = std::mem::take(&mut self.refused);
         let began = Instant::now();
-        let kept = self.book.keep(self.config, &self.key, round, refused);
+        let kept = self.book.keep(self.config, &self.key, rounds, refused);
         self.spent_us = [began.elapsed().as_micros() as u64, 0];
         match kept {
-            Ok(kept) => {
-                let why = match &kept.proofs {
+            Ok(Kept { reports, proofs }) => {
+                let why = match &proofs {
                     Ok(Some(path)) => format!("the proof is in {path}"),
                     Err(error) => error.to_string(),
-                    Ok(None) => return Some(kept),
+                    Ok(None) => return Some(reports),
                 };
                 self.screen.say(&format!(
                     "aggregator: a collector signed two different answers for this round; {why}"
                 ));
-                Some(kept)
+                Some(reports)
             }
             Err(error) => {
                 self.screen.say(&format!(
@@ -148,29 +193,29 @@ impl Aggregator<'_> {
         }
     }
 
-    /// Prints the result to standard output, and writes it to the files of the newest report. Returns the exit code.
-    fn print(&mut self, report: &Report, line: &str) -> u8 {
-        let mut code = if report.price().is_some() {
-            EXIT_OK
-        } else {
-            EXIT_NO_PRICE
+    /// Prints the results to standard output, and writes them to the files of the newest reports. Returns the exit code.
+    fn print(&mut self, kept: &[(Report, String)]) -> u8 {
+        let mut code = match kept.iter().all(|(report, _)| report.price().is_some()) {
+            true => EXIT_OK,
+            false => EXIT_NO_PRICE,
         };
         if let Err(error) = self.book.write_newest(self.config) {
             self.screen.say(&format!("aggregator: {error}"));
             code = EXIT_FAILURE;
         }
-        if !self.config.single() && !report.decision.publishes() {
-            return code;
-        }
-        let shown = if self.config.json {
-            Some(line.to_owned())
-        } else {
-            let mark = self.screen.mark();
-            report.closing_line().map(|line| format!("{mark}{line}"))
+        let (config, mark) = (self.config, self.screen.mark());
+        let due = kept.iter();
+        let due = due.filter(|(report, _)| config.single() || report.decision.publishes());
+        let shown: Vec<String> = match config.json {
+            true => due.map(|(_, line)| line.clone()).collect(),
+            false => due
+                .filter_map(|(report, _)| Some(format!("{mark}{}", report.closing_line()?)))
+                .collect(),
         };
-        match shown {
-            Some(shown) if !self.print_line(&shown) => EXIT_FAILURE,
-            _ => code,
+        // All in one piece: if it cannot be printed now, none of it is.
+        match shown.is_empty() || self.print_line(&shown.join("\n")) {
+            true => code,
+            false => EXIT_FAILURE,
         }
     }
 
@@ -206,28 +251,38 @@ impl Aggregator<'_> {
     pub(super) fn give_up(&mut self) -> u8 {
         self.drain_log();
         self.screen.freeze();
-        let (n, needed) = (self.config.terms().n(), self.config.terms().quorum());
-        let ready = self.slots.iter().filter(|slot| slot.ready()).count();
-        let missing = self.slots.iter().filter(|slot| !slot.ready());
-        let mut reasons: Vec<&str> = missing.map(view::why_silent).collect();
-        reasons.sort_unstable();
-        reasons.dedup();
-        let why = reasons.join("; ");
-        let start_us = wall_us().max(self.book.start_us_min());
-        let mut terms = self.terms();
-        terms.schedule.first_start_us = start_us;
-        let round = Round::new(terms, start_us);
-        let Some(Kept { report, line, .. }) = self.keep(round) else {
+        let silent = |slot: &Slot, (feed, _)| {
+            (!slot.ready_for(feed)).then(|| view::why_silent(slot, feed).to_owned())
+        };
+        let slots = self.slots.iter();
+        let reasons = slots.flat_map(|slot| slot.feeds().filter_map(move |it| silent(slot, it)));
+        let reasons: BTreeSet<String> = reasons.collect();
+        let why = Vec::from_iter(reasons).join("; ");
+        let roster = self.roster_now(wall_us().max(self.book.start_us_min()));
+        let counts = roster.feeds.iter().enumerate().map(|(feed, terms)| {
+            let slots = self.slots.iter().filter(|slot| slot.seats[feed].is_some());
+            let ready = slots.filter(|slot| slot.ready_for(feed)).count();
+            let (n, needed) = (terms.n(), terms.quorum());
+            let text =
+                format!("{ready} of {n} collectors became ready, {needed} are needed (quorum)");
+            (feed, text)
+        });
+        let counts = words::of_feeds(&roster, counts).join("; ");
+        let feeds = roster.feeds.into_iter();
+        let rounds = feeds.map(|terms| {
+            let start_us = terms.schedule.first_start_us;
+            Round::new(terms, start_us)
+        });
+        let Some(kept) = self.keep(rounds.collect()) else {
             return EXIT_FAILURE;
         };
-        if let Some(refused) = Words(&report).refused_text() {
+        if let Some(refused) = Words(&kept[0].0, &[]).refused_text() {
             self.tell(&refused);
         }
         let doctor = self.doctor();
-        self.screen.say(&format!(
-            "aggregator: no price: {ready} of {n} collectors became ready, {needed} are needed (quorum); {why}{doctor}"
-        ));
-        self.print(&report, &line)
+        self.screen
+            .say(&format!("aggregator: no price: {counts}; {why}{doctor}"));
+        self.print(&kept)
     }
 
     /// Shows what is left in the children's log, then the summary of lines that several collectors logged.

@@ -1,13 +1,13 @@
 //! The journal: an append-only file of lines that survives crashes and power failures.
 //!
 //! Invariants:
-//! - When [`Journal::append`] succeeds, the line is on the disk, whole.
+//! - When [`Journal::append`] succeeds, its lines are on the disk, whole.
 //! - No byte is thrown away: the remains of an interrupted write are moved to `FILE.torn`, which only grows too.
 //! - There is one writer at a time: it holds the system's lock on the file, which is released when the process ends.
 //! - A file that is not understood is not changed.
 //!
-//! A process that is killed while it appends may leave a whole line whose success was never reported. After a restart, that
-//! line counts. Opening reads the end of the file only, however long the file is. A line takes at most
+//! A process that is killed while it appends may leave whole lines whose success was never reported. After a restart, those
+//! lines count. Opening reads the end of the file only, however long the file is. A line takes at most
 //! [`JOURNAL_LINE_BYTES_MAX`] of memory, and what a growing buffer rounds up.
 //!
 //! The journal does not know what a line means (its opener does), and is not rotated. It cannot prevent writes by a process
@@ -26,6 +26,11 @@ use std::time::{Duration, Instant};
 
 /// How long a lock is waited for. The lock of a killed process may last a moment longer than the process.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Takes the next line of a journal's end.
+type Take<'a, T> = &'a dyn Fn(&mut T, &str) -> Result<(), String>;
+/// Whether the lines taken are enough; the flag says whether they are all.
+type Enough<'a, T> = &'a dyn Fn(&T, bool) -> Result<bool, Error>;
 
 /// A journal that this process may append to.
 #[derive(Debug)]
@@ -50,32 +55,14 @@ impl Journal {
     /// have them, and the next start moves them again. What `take` saw is on the disk when this returns.
     pub fn open<T: Default>(
         path: &str,
-        take: &dyn Fn(&mut T, &str) -> Result<(), String>,
-        enough: &dyn Fn(&T, bool) -> Result<bool, Error>,
+        take: Take<T>,
+        enough: Enough<T>,
     ) -> Result<(Journal, T, usize), Error> {
-        let attempt = format!("cannot open the journal {path}");
+        let attempt = attempt(path);
         let failed = |error: io::Error| Error::new(&attempt, error);
         let file = open_to_append(path).map_err(failed)?;
         lock(&file, &attempt)?;
-        let mut stretch = file::TAIL_BYTES;
-        let (state, bytes, tail) = loop {
-            let mut state = T::default();
-            let (begin, reader) = file::tail(&file, stretch).map_err(failed)?;
-            let mut lines = Lines::new(reader, path);
-            let tail = read(
-                &mut lines,
-                begin,
-                &mut |line| take(&mut state, line),
-                &attempt,
-            )?;
-            let (whole, found) = (begin == 0, lines.bytes() > 0 || !tail.is_empty());
-            // It is asked even if there is no more to read: it may refuse.
-            let enough = (whole || found) && enough(&state, whole)?;
-            if enough || whole {
-                break (state, begin + lines.bytes(), tail);
-            }
-            stretch = stretch.saturating_mul(file::TAIL_LONGER);
-        };
+        let (state, bytes, tail) = read_end(path, &file, take, enough)?;
         if !tail.is_empty() {
             move_tail(path, &file, bytes, &tail)?;
         }
@@ -92,21 +79,45 @@ impl Journal {
         Ok((journal, state, tail.len()))
     }
 
-    /// Appends a line, given without its newline. When this succeeds, the line is on the disk.
+    /// Reads the end of the journal at `path` as [`Journal::open`] does, and changes nothing: takes no lock, and leaves the bytes
+    /// behind the last newline, whose number is returned, where they are. `None` if there is no such file.
+    pub(super) fn peek<T: Default>(
+        path: &str,
+        take: Take<T>,
+        enough: Enough<T>,
+    ) -> Result<Option<(T, usize)>, Error> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| Error::new(attempt(path), error))?,
+        };
+        let (state, _, tail) = read_end(path, &file, take, enough)?;
+        Ok(Some((state, tail.len())))
+    }
+
+    /// Whether another process has the journal at `path` open to append to it.
+    pub(super) fn is_in_use(path: &str) -> bool {
+        let locked = File::open(path).map(|file| file.try_lock_shared());
+        matches!(locked, Ok(Err(TryLockError::WouldBlock)))
+    }
+
+    /// Appends lines, given without their newlines, all of them or none. When this succeeds, they are on the disk.
     ///
-    /// After an error the file is as it was before, without the line, and a later call may succeed. The exception is an error
+    /// After an error the file is as it was before, without the lines, and a later call may succeed. The exception is an error
     /// that says that the file could not be truncated: then the next call, or the next start, first tries that again.
-    pub fn append(&mut self, line: &str) -> Result<(), Error> {
-        assert!(
-            !line.bytes().any(|byte| byte == b'\n' || byte == 0),
-            "a line holds no newline and no NUL"
-        );
+    pub fn append(&mut self, lines: &[impl AsRef<str>]) -> Result<(), Error> {
         let attempt = format!("cannot append to the journal {}", self.path);
-        if line.len() > JOURNAL_LINE_BYTES_MAX {
-            return Err(Error::new(attempt, too_long(JOURNAL_LINE_BYTES_MAX)));
+        let mut text = String::new();
+        for line in lines.iter().map(AsRef::as_ref) {
+            assert!(
+                !line.bytes().any(|byte| byte == b'\n' || byte == 0),
+                "a line holds no newline and no NUL"
+            );
+            if line.len() > JOURNAL_LINE_BYTES_MAX {
+                return Err(Error::new(attempt, too_long(JOURNAL_LINE_BYTES_MAX)));
+            }
+            text.extend([line, "\n"]);
         }
         self.mend(&attempt)?;
-        let text = format!("{line}\n");
         if let Err(failed) = write(&self.file, self.bytes, text.as_bytes()) {
             self.ragged = failed.cut.is_err();
             return Err(failed.tell(&attempt));
@@ -137,6 +148,38 @@ impl Journal {
         };
         self.lost = true;
         Err(Error::new(attempt, what).advise(LOST))
+    }
+}
+
+/// The attempt that errors about opening name.
+fn attempt(path: &str) -> String {
+    format!("cannot open the journal {path}")
+}
+
+/// Reads the end of a journal, as far as it is needed. Returns the state, the length of the whole lines, and the bytes behind
+/// them.
+fn read_end<T: Default>(
+    path: &str,
+    file: &File,
+    take: Take<T>,
+    enough: Enough<T>,
+) -> Result<(T, u64, Vec<u8>), Error> {
+    let attempt = attempt(path);
+    let mut stretch = file::TAIL_BYTES;
+    loop {
+        let mut state = T::default();
+        let failed = |error: io::Error| Error::new(&attempt, error);
+        let (begin, reader) = file::tail(file, stretch).map_err(failed)?;
+        let mut lines = Lines::new(reader, path);
+        let taken = &mut |line: &str| take(&mut state, line);
+        let tail = read(&mut lines, begin, taken, &attempt)?;
+        let (whole, found) = (begin == 0, lines.bytes() > 0 || !tail.is_empty());
+        // It is asked even if there is no more to read: it may refuse.
+        let enough = (whole || found) && enough(&state, whole)?;
+        if enough || whole {
+            return Ok((state, begin + lines.bytes(), tail));
+        }
+        stretch = stretch.saturating_mul(file::TAIL_LONGER);
     }
 }
 
@@ -352,7 +395,7 @@ mod tests {
         let (mut journal, torn, lines) = scratch.open().unwrap();
         assert_eq!((torn, lines.len()), (0, 0));
         for line in ["one", "", "zwölf"] {
-            journal.append(line).unwrap();
+            journal.append(&[line]).unwrap();
         }
         assert_eq!(scratch.bytes(), "one\n\nzwölf\n".as_bytes());
         drop(journal);
@@ -361,7 +404,7 @@ mod tests {
             (torn, lines),
             (0, ["one", "", "zwölf"].map(str::to_owned).to_vec())
         );
-        journal.append("four").unwrap();
+        journal.append(&["four"]).unwrap();
         assert_eq!(scratch.bytes(), "one\n\nzwölf\nfour\n".as_bytes());
         assert_eq!(scratch.files(), 1);
         let mode = std::fs::metadata(scratch.path()).unwrap().mode();
@@ -385,7 +428,7 @@ mod tests {
             );
             let whole = std::str::from_utf8(kept).unwrap();
             assert_eq!(lines, whole.lines().collect::<Vec<_>>());
-            journal.append("after").unwrap();
+            journal.append(&["after"]).unwrap();
             drop(journal);
             let (_, torn, lines) = scratch.open().unwrap();
             assert_eq!((torn, lines.last().unwrap().as_str()), (0, "after"));
@@ -447,7 +490,7 @@ mod tests {
             error.contains("another process is writing to it"),
             "{error}"
         );
-        first.append("two").unwrap();
+        first.append(&["two"]).unwrap();
         drop(first);
         let (_second, torn, lines) = scratch.open().unwrap();
         assert_eq!((torn, lines.len()), (0, 2));
@@ -465,18 +508,18 @@ mod tests {
     fn what_a_failed_write_left_is_cut_off_before_the_next_line() {
         let scratch = Scratch::new();
         let (mut journal, ..) = scratch.open().unwrap();
-        journal.append("one").unwrap();
+        journal.append(&["one"]).unwrap();
         // As if truncating the file had failed as well.
         std::fs::write(scratch.path(), b"one\nhal").unwrap();
         journal.ragged = true;
-        journal.append("two").unwrap();
+        journal.append(&["two"]).unwrap();
         assert_eq!(scratch.bytes(), b"one\ntwo\n");
         assert_eq!(journal.bytes, 8);
     }
 
     /// Asserts that nothing is appended, and whether that is so for good.
     fn assert_refused(journal: &mut Journal, path: &str, says: &str, lost: bool) {
-        let error = journal.append("three").unwrap_err().to_string();
+        let error = journal.append(&["three"]).unwrap_err().to_string();
         assert!(error.contains(path) && error.contains(says), "{error}");
         assert_eq!(journal.lost, lost, "{error}");
     }
@@ -518,7 +561,7 @@ mod tests {
             assert_refused(&mut journal, &scratch.path(), moved, false);
         }
         std::fs::rename(&aside, scratch.path()).unwrap();
-        journal.append("two").unwrap();
+        journal.append(&["two"]).unwrap();
         // As logrotate does it, which creates another file.
         std::fs::rename(scratch.path(), &aside).unwrap();
         std::fs::write(scratch.path(), "").unwrap();
@@ -581,7 +624,7 @@ mod tests {
     fn two_lines_are_not_one() {
         let scratch = Scratch::new();
         let (mut journal, ..) = scratch.open().unwrap();
-        let _ = journal.append("one\ntwo");
+        let _ = journal.append(&["one\ntwo"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+pub mod outlook;
 mod resume;
 pub mod roster;
 mod rounds;
@@ -47,9 +48,10 @@ use rsoracle_proof::record::Record;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_remarks, listen};
+use setup::{check_open_files, check_schedule, collector_keys, key_remarks, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
 use tracks::Track;
@@ -61,55 +63,82 @@ const DETAIL_SLOTS_MAX: usize = 20;
 /// One slot of the roster, and its collector if there is one.
 #[derive(Default)]
 pub struct Slot {
-    source: String,
+    /// What it watches for each feed; empty for feeds that it does not price.
+    sources: Vec<String>,
+    /// Its seat in the terms of each feed that it prices.
+    seats: Vec<Option<u16>>,
     child: Option<LocalCollector>,
     /// The key of its collector: the one in the roster, or the one that the child of a run showed last.
     key: Option<PublicKey>,
     /// The connections that have proved the key.
     members: Vec<Member>,
-    /// The samples of the running round that came over a connection that has ended.
+    /// The samples of the running rounds that came over connections that have ended.
     left: Track,
-    /// Whether its collector was ready when the running round began, and can still answer.
-    expected: bool,
+    /// For each feed whether its collector was ready when the running round began, and can still answer.
+    expected: Vec<bool>,
     /// What happened to the collector, in words for the operator; empty if nothing did.
     remark: String,
     restart: Restart,
 }
 
 impl Slot {
-    /// A slot without a collector.
-    pub fn new(source: String, key: Option<PublicKey>) -> Slot {
-        Slot {
-            source,
-            key,
-            ..Slot::default()
-        }
+    /// The slots of a roster with these keys, without collectors.
+    pub fn all(roster: &Roster, keys: &[Option<PublicKey>]) -> Vec<Slot> {
+        let mut next = vec![0; roster.feeds.len()];
+        let slots = roster.slots.iter().zip(keys);
+        let slot = |(slot, key): (&RosterSlot, &Option<PublicKey>)| {
+            let seat = |(source, next): (&String, &mut u16)| {
+                let seat = (!source.is_empty()).then_some(*next);
+                *next += u16::from(seat.is_some());
+                seat
+            };
+            Slot {
+                sources: slot.sources.clone(),
+                seats: slot.sources.iter().zip(&mut next).map(seat).collect(),
+                key: *key,
+                expected: vec![false; slot.sources.len()],
+                ..Slot::default()
+            }
+        };
+        slots.map(slot).collect()
     }
 
-    /// The first price that its collector read, once it is ready.
-    fn first_price(&self) -> Option<f64> {
-        self.members.iter().find_map(|member| member.first_price)
+    /// The feeds that it prices, with its seat in each of them.
+    fn feeds(&self) -> impl Iterator<Item = (usize, u16)> {
+        let seats = self.seats.iter().enumerate();
+        seats.filter_map(|(feed, seat)| Some((feed, (*seat)?)))
     }
 
-    /// Whether its collector is ready: it has read a first price.
+    /// The first price of a feed that its collector read, once it is ready for that.
+    fn first_price(&self, feed: usize) -> Option<f64> {
+        let mut members = self.members.iter();
+        members.find_map(|member| member.first_prices[feed])
+    }
+
+    /// Whether its collector is ready for a feed: it has read a first price.
+    fn ready_for(&self, feed: usize) -> bool {
+        self.first_price(feed).is_some()
+    }
+
+    /// Whether its collector is ready for all feeds that it prices.
     pub fn ready(&self) -> bool {
-        self.first_price().is_some()
+        self.feeds().all(|(feed, _)| self.ready_for(feed))
     }
 
-    /// The samples of a round, connection by connection.
-    fn tracks(&self, start_us: u64) -> impl Iterator<Item = &[Record]> {
+    /// The samples of a feed in a round, connection by connection.
+    fn tracks(&self, start_us: u64, feed: usize) -> impl Iterator<Item = &[Record]> {
         let members = self.members.iter();
         let left = Some(&self.left).filter(|left| left.start_us == start_us);
-        let left = left.map(|left| left.records.as_slice());
+        let left = left.map(|left| left.of(feed));
         members
-            .map(move |member| member.tracks.at(start_us))
+            .map(move |member| member.tracks.at(start_us, feed))
             .chain(left)
     }
 
-    /// The samples of a round, of the connection that has brought the most.
-    fn records(&self, start_us: u64) -> &[Record] {
-        let most = self.tracks(start_us).max_by_key(|records| records.len());
-        most.unwrap_or(&[])
+    /// The same of the connection that has brought the most.
+    fn records(&self, start_us: u64, feed: usize) -> &[Record] {
+        let tracks = self.tracks(start_us, feed);
+        tracks.max_by_key(|records| records.len()).unwrap_or(&[])
     }
 }
 
@@ -121,17 +150,19 @@ struct Aggregator<'a> {
     data: DataChannel,
     slots: Vec<Slot>,
     agreed: Agreed,
-    round: Option<Round>,
+    /// The running rounds, feed by feed, all of one start; empty between rounds.
+    rounds: Vec<Round>,
     refused: Refused,
     log: Log,
     voices: Voices,
-    strays: Strays,
+    /// For each feed.
+    strays: Vec<Strays>,
     /// What the last round spent on keeping its report and on writing to standard output, in microseconds.
     spent_us: [u64; 2],
     screen: Screen,
     outlet: Outlet,
-    /// For each slot: since which round it has given no price.
-    absences: Vec<Absence>,
+    /// For each feed and seat: since which round it has given no price.
+    absences: Vec<Vec<Absence>>,
     /// Whether no further round makes sense.
     over: bool,
     exchange: Option<ExchangeChild>,
@@ -144,10 +175,7 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end. Returns the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
-    if config.children.is_none() && config.terms().schedule.next_start_us(wall_us()).is_none() {
-        let cause = "no round starts any more: its end or its only start has passed";
-        return Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"));
-    }
+    check_schedule(config)?;
     let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;
@@ -172,28 +200,26 @@ impl<'a> Aggregator<'a> {
             .write_roster
             .as_deref()
             .map_or(Ok(()), roster::check)?;
-        let seats = config.terms().seats.iter().zip(&keys);
-        let slots: Vec<Slot> = seats
-            .map(|(seat, key)| Slot::new(seat.source.clone(), *key))
-            .collect();
         let mut agreed = Agreed::default();
         if config.children.is_none() {
-            agreed.add(config.terms().clone(), 0);
+            agreed.add(config.roster.clone(), 0);
         }
+        let feeds = config.roster.feeds.iter();
+        let absent = |terms: &Terms| terms.seats.iter().map(|_| Absence::default()).collect();
         let children = config.children.as_ref();
         let mut aggregator = Aggregator {
             config,
             control: ControlChannel::new(control, key.public())?,
             data: DataChannel::new(data)?,
             key,
-            absences: slots.iter().map(|_| Absence::default()).collect(),
-            slots,
+            strays: feeds.clone().map(|_| Strays::default()).collect(),
+            absences: feeds.map(absent).collect(),
+            slots: Slot::all(&config.roster, &keys),
             agreed,
-            round: None,
+            rounds: Vec::new(),
             refused: Refused::new(),
             log: Log::new()?,
             voices: Voices::default(),
-            strays: Strays::default(),
             spent_us: [0; 2],
             screen,
             outlet: Outlet::default(),
@@ -253,10 +279,10 @@ impl<'a> Aggregator<'a> {
         stirred |= self
             .control
             .sweep(&mut self.slots, agreed, floor_us, refused);
-        let round = self.round.as_mut();
+        let rounds = &mut self.rounds;
         stirred |= self
             .data
-            .sweep(&self.slots, agreed, round, floor_us, refused);
+            .sweep(&self.slots, agreed, rounds, floor_us, refused);
         // A child that ends takes its connection with it, so that one which has a connection need not be asked.
         let apart = self.slots.iter_mut().filter(|slot| slot.members.is_empty());
         for slot in apart {
@@ -264,7 +290,7 @@ impl<'a> Aggregator<'a> {
             if let Some(status) = child.and_then(|child| child.process.ended()) {
                 stirred = true;
                 slot.child = None;
-                slot.expected = false;
+                slot.expected.fill(false);
                 slot.remark = format!("its process ended ({status})");
             }
         }
@@ -282,7 +308,7 @@ impl<'a> Aggregator<'a> {
 
     /// The earliest start of rounds that are not over.
     fn floor_us(&self) -> u64 {
-        let running = self.round.as_ref().map(|round| round.start_us);
+        let running = self.rounds.first().map(|round| round.start_us);
         running.unwrap_or(self.book.start_us_min())
     }
 
@@ -291,10 +317,9 @@ impl<'a> Aggregator<'a> {
         !slot.members.is_empty() || slot.child.is_some() || self.config.children.is_none()
     }
 
-    /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once a quorum is impossible, waits
-    /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum.
+    /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once no feed can have a quorum, waits
+    /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum of any feed.
     fn gather(&mut self) -> bool {
-        let needed = usize::from(self.config.terms().quorum());
         let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
         let mut hopeless = false;
         let mut naps = Naps::gathering();
@@ -304,9 +329,12 @@ impl<'a> Aggregator<'a> {
             let possible = self.slots.iter().filter(|slot| self.may_come(slot)).count();
             self.draw_gathering();
             if ready == possible || Instant::now() >= until {
-                return ready >= needed;
+                return has_quorum(&self.config.roster, &self.slots, |slot, feed| {
+                    slot.ready_for(feed)
+                });
             }
-            if possible < needed && !hopeless {
+            let may_come = |slot: &Slot, _| self.may_come(slot);
+            if !hopeless && !has_quorum(&self.config.roster, &self.slots, may_come) {
                 hopeless = true;
                 until = until.min(Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX));
             }
@@ -323,30 +351,33 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Begins the round of a start. Collectors that are ready are expected to answer. Of the first round, the start is told.
+    /// Begins the rounds of a start. Collectors that are ready are expected to answer. Of the first round, the start is told.
     fn begin(&mut self, start_us: u64, is_first: bool) {
         self.agreed.forget_before(start_us);
         let held = self.agreed.at(start_us).expect("terms hold for it");
-        let round = Round::new(held.terms.clone(), start_us);
+        let feeds = held.roster.feeds.iter();
+        self.rounds = feeds.map(|it| Round::new(it.clone(), start_us)).collect();
         for line in control::clock_lines(&mut self.slots) {
             self.screen.say(&line);
         }
         let mut ready = 0;
-        for (slot, seat) in self.slots.iter_mut().zip(&round.terms.seats) {
-            slot.expected = slot.ready() && slot.key == seat.key;
-            if slot.expected {
-                ready += 1;
+        for (slot, roster_slot) in self.slots.iter_mut().zip(&held.roster.slots) {
+            let known = slot.key == roster_slot.key;
+            for feed in 0..self.rounds.len() {
+                slot.expected[feed] = known && slot.seats[feed].is_some() && slot.ready_for(feed);
+            }
+            ready += u16::from(known && slot.ready());
+            if slot.expected.contains(&true) {
                 slot.remark.clear();
             }
         }
-        self.round = Some(round);
         if is_first {
             self.tell_start(ready, start_us);
         }
     }
 
     fn tell_start(&mut self, ready: u16, start_us: u64) {
-        let (n, schedule) = (self.config.terms().n(), &self.config.terms().schedule);
+        let (n, schedule) = (self.config.n(), self.config.roster.schedule());
         let interval = duration_text(schedule.interval_us);
         let start = utc_text(start_us);
         self.tell(&format!(
@@ -357,7 +388,7 @@ impl<'a> Aggregator<'a> {
 
     /// Takes samples and observations until nothing more can come, or until the round's end.
     fn watch(&mut self) {
-        let round = self.round.as_ref().expect("a round has begun");
+        let round = self.rounds.first().expect("a round has begun");
         let (start_us, interval_us) = (round.start_us, round.terms.schedule.interval_us);
         let (last_us, end_us) = (round.last_instant_us(), round.end_us());
         let left_us = end_us.saturating_sub(wall_us());
@@ -387,37 +418,78 @@ impl<'a> Aggregator<'a> {
     /// If this aggregator did not start its collectors, there must have been at least one: all of them may be about to connect
     /// again.
     fn nothing_more_can_come(&self) -> bool {
-        let round = self.round.as_ref().expect("a round is running");
-        let came = |slot: &Slot| self.may_come(slot) && !slot.records(round.start_us).is_empty();
-        let coming = |slot: &Slot| slot.expected || came(slot);
-        let open = |(at, slot): (usize, &Slot)| coming(slot) && !round.answered(at as u16);
-        let nobody = self.config.children.is_none() && !self.slots.iter().any(coming);
-        !nobody && !self.slots.iter().enumerate().any(open)
+        let places = self.slots.iter();
+        let places =
+            places.flat_map(|slot| slot.feeds().map(move |(feed, seat)| (slot, feed, seat)));
+        let mut coming = places.filter(|(slot, feed, _)| {
+            let came = !slot.records(self.floor_us(), *feed).is_empty();
+            slot.expected[*feed] || came && self.may_come(slot)
+        });
+        let mut nobody = self.config.children.is_none();
+        let open = coming.any(|(_, feed, seat)| {
+            nobody = false;
+            !self.rounds[feed].answered(seat)
+        });
+        !nobody && !open
     }
 
     /// Shows the round's progress: on a terminal at every sweep, otherwise one line per sample. `told` is the number of lines
     /// shown so far; returns the new one.
     fn show_progress(&mut self, told: usize) -> usize {
-        let round = self.round.as_ref().expect("a round is running");
         if self.screen.live() {
-            let block = view::sampling(&self.slots, round, self.screen.rows());
+            let block = view::sampling(&self.slots, &self.rounds, self.screen.rows());
             self.screen.draw(block, false);
             return told;
         }
         if !self.config.single() {
             return told;
         }
-        let done = view::samples_done(&self.slots, round.start_us);
+        let done = view::samples_done(&self.slots, self.floor_us());
         let lines: Vec<String> = (told..done)
-            .map(|index| view::sample_line(&self.slots, round, index))
+            .map(|index| view::sample_line(&self.slots, &self.rounds, index))
             .collect();
         lines.iter().for_each(|line| self.tell(line));
         done
     }
 }
 
+/// Whether the slots of which `is_there` is true are a quorum of any feed.
+fn has_quorum(roster: &Roster, slots: &[Slot], is_there: impl Fn(&Slot, usize) -> bool) -> bool {
+    roster.feeds.iter().enumerate().any(|(feed, terms)| {
+        let of_feed = slots.iter().filter(|slot| slot.seats[feed].is_some());
+        let there = of_feed.filter(|slot| is_there(slot, feed)).count();
+        there >= usize::from(terms.quorum())
+    })
+}
+
 /// Counts a refusal under its reason.
 fn count(refused: &mut Refused, reason: Reject) {
     let count = refused.entry(reason).or_default();
     *count = count.saturating_add(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_of_one_feed_is_enough_and_slots_that_do_not_price_it_do_not_count() {
+        // Three slots price the first feed, which needs two, and two of them the second, which needs both.
+        let roster = agreed::tests::two_feeds([None; 3]);
+        let slots = Slot::all(&roster, &[None; 3]);
+        let among = |there: &[usize]| {
+            let at = |slot: &Slot| slots.iter().position(|one| std::ptr::eq(one, slot));
+            has_quorum(&roster, &slots, |slot, _| {
+                there.contains(&at(slot).unwrap())
+            })
+        };
+        assert!(among(&[0, 1]) && among(&[0, 2]) && !among(&[1]) && !among(&[2]));
+        let second = |there: &[usize]| {
+            let at = |slot: &Slot| slots.iter().position(|one| std::ptr::eq(one, slot));
+            has_quorum(&roster, &slots, |slot, feed| {
+                feed == 1 && there.contains(&at(slot).unwrap())
+            })
+        };
+        assert!(second(&[0, 2]) && !second(&[0, 1]));
+    }
 }

@@ -9,7 +9,7 @@ use crate::system::file;
 use crate::system::now::wall_us;
 use crate::wire::tether::terms_message;
 use rsoracle_proof::seal::PublicKey;
-use rsoracle_proof::terms::{Roster, Seat, Terms};
+use rsoracle_proof::terms::{Roster, RosterSlot};
 use rsoracle_verify::error::Error;
 use std::rc::Rc;
 
@@ -24,36 +24,37 @@ pub(super) fn check(path: &str) -> Result<(), Error> {
     file::make_replaceable(path).map_err(|error| error.advise(advice))
 }
 
-/// The file of a run's own roster. It is always number 1, and follows no other.
-fn own(terms: &Terms) -> String {
-    text::render(&Roster::single(1, None, terms.clone()))
-}
-
 impl Aggregator<'_> {
-    /// The terms with the keys known by now.
-    pub(super) fn terms(&self) -> Terms {
-        let mut terms = self.config.terms().clone();
-        for (seat, slot) in terms.seats.iter_mut().zip(&self.slots) {
-            seat.key = slot.key;
+    /// The roster with the keys known by now; its only round, if there is a single one, starts at `start_us`.
+    pub(super) fn roster_now(&self, start_us: u64) -> Roster {
+        let Roster {
+            number,
+            previous,
+            mut feeds,
+            mut slots,
+        } = self.config.roster.clone();
+        for (roster_slot, slot) in slots.iter_mut().zip(&self.slots) {
+            roster_slot.key = slot.key;
         }
-        terms
+        if self.config.single() {
+            let schedules = feeds.iter_mut().map(|terms| &mut terms.schedule);
+            schedules.for_each(|schedule| schedule.first_start_us = start_us);
+        }
+        Roster::new(number, previous, feeds, slots)
     }
 
     /// Fixes the terms of the rounds from a start on, and hands them down to all children.
     pub(super) fn hand_down(&mut self, from_us: u64) {
-        let mut terms = self.terms();
-        if self.config.single() {
-            terms.schedule.first_start_us = from_us;
-        }
-        let message = Rc::new(terms_message(from_us, std::slice::from_ref(&terms)));
-        self.agreed.add(terms, from_us);
+        let roster = self.roster_now(from_us);
+        let message = Rc::new(terms_message(from_us, &roster.feeds));
+        self.agreed.add(roster, from_us);
         let children = self.slots.iter_mut().filter_map(|slot| slot.child.as_mut());
         children.for_each(|child| child.tether.hand(&message));
     }
 
     /// The same from the next start on that leaves the lead time, if there is one.
     pub(super) fn hand_down_next(&mut self) {
-        let schedule = &self.config.terms().schedule;
+        let schedule = self.config.roster.schedule();
         let next_us = schedule.next_start_us(self.soonest_us());
         if let Some(from_us) = next_us.filter(|_| self.config.children.is_some()) {
             self.hand_down(from_us);
@@ -71,10 +72,10 @@ impl Aggregator<'_> {
         let Some(held) = self.agreed.newest() else {
             return;
         };
-        let schedule = &held.terms.schedule;
+        let schedule = held.roster.schedule();
         let from_us = schedule.next_start_us(soonest_us.max(held.from_us));
         if let (Some(from_us), Some(child)) = (from_us, &mut self.slots[index].child) {
-            let message = terms_message(from_us, std::slice::from_ref(&held.terms));
+            let message = terms_message(from_us, &held.roster.feeds);
             child.tether.hand(&Rc::new(message));
         }
     }
@@ -134,12 +135,12 @@ impl Aggregator<'_> {
     /// The text of the file at `path`.
     fn roster(&self, path: &str) -> Result<String, Error> {
         let held = self.agreed.newest().expect("terms were handed down");
-        let is_unknown = |seat: &Seat| seat.key.is_none();
-        if let Some(index) = held.terms.seats.iter().position(is_unknown) {
+        let is_unknown = |slot: &RosterSlot| slot.key.is_none();
+        if let Some(index) = held.roster.slots.iter().position(is_unknown) {
             let cause = format!("collector {index} did not start, so its key is unknown");
             let advice = "run again once it starts; with --collector-keys DIR, keys of collectors are known beforehand";
             return Err(Error::new(attempt(path), cause).advise(advice));
         }
-        Ok(own(&held.terms))
+        Ok(text::render(&held.roster))
     }
 }

@@ -102,12 +102,12 @@ impl Aggregator<'_> {
         let mut failed = false;
         let mut code = EXIT_NO_PRICE;
         let mut left = self.config.rounds;
-        let period_us = self.config.terms().schedule.period_us;
+        let period_us = self.config.roster.schedule().period_us;
         let mut before_us: Option<u64> = None;
         let (origin, mut offsets) = (Instant::now(), offsets_us(Instant::now()));
         while left != Some(0) && !self.over {
             // The first round is a whole one; later ones may be begun late.
-            let grace_us = before_us.map_or(0, |_| self.config.terms().schedule.reply_us());
+            let grace_us = before_us.map_or(0, |_| self.config.roster.schedule().reply_us());
             let Some(start_us) = self.next_start_us(grace_us) else {
                 self.tell("no round is left by this roster");
                 break;
@@ -149,7 +149,7 @@ impl Aggregator<'_> {
 
     /// The next round's start: the first one after the last round's that is at most `grace_us` ago. `None` if there is none.
     fn next_start_us(&mut self, grace_us: u64) -> Option<u64> {
-        let schedule = &self.config.terms().schedule;
+        let schedule = self.config.roster.schedule();
         let soonest_us = (wall_us() + 1).saturating_sub(grace_us);
         let least_us = self.book.start_us_min();
         let from_us = soonest_us.max(least_us).max(self.agreed.begins_us()?);
@@ -179,7 +179,7 @@ impl Aggregator<'_> {
             let begin_us = start_us - LEAD_MS_MIN * 1_000;
             let left_us = begin_us.saturating_sub(wall_us());
             if left_us == 0 {
-                return Ok(wall_us() < start_us + self.config.terms().schedule.reply_us());
+                return Ok(wall_us() < start_us + self.config.roster.schedule().reply_us());
             }
             if Instant::now() > latest {
                 self.tell("the clock was set back; computing the next start again");

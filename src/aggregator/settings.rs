@@ -34,7 +34,7 @@ pub struct Run {
     pub journal: Option<String>,
     /// File of the key that signed the journal so far, if this run's key is another.
     pub retire_key: Option<String>,
-    /// File that always holds the newest published report.
+    /// File that always holds the newest published report; with several feeds, a directory with such a file for each.
     pub latest: Option<String>,
     /// Print JSON.
     pub json: bool,
@@ -58,20 +58,34 @@ pub struct Children {
 }
 
 impl Run {
-    /// The terms of the feed.
-    pub fn terms(&self) -> &Terms {
-        &self.roster.feeds[0]
-    }
-
     /// Whether there is a single round.
     pub fn single(&self) -> bool {
-        self.terms().schedule.period_us == 0
+        self.roster.schedule().period_us == 0
+    }
+
+    /// The number of slots.
+    pub(crate) fn n(&self) -> u16 {
+        self.roster.slots.len() as u16
+    }
+
+    /// For each feed the file that always holds its newest published report, if there is one.
+    pub(crate) fn latest_files(&self) -> Vec<Option<String>> {
+        let feeds = &self.roster.feeds;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let file = |terms: &Terms| match (&self.latest, feeds.len()) {
+            (Some(directory), 2..) => {
+                let name = terms.feed.replace(|c| !is_plain(c), "-");
+                Some(format!("{directory}/{name}.json"))
+            }
+            (latest, _) => latest.clone(),
+        };
+        feeds.iter().map(file).collect()
     }
 
     /// Whether any source has recorded prices, so that everything is marked `embedded`.
     pub fn embedded(&self) -> bool {
-        let mut seats = self.terms().seats.iter();
-        seats.any(|seat| is_embedded(&seat.source))
+        let mut sources = self.roster.slots.iter().flat_map(|slot| &slot.sources);
+        sources.any(|source| is_embedded(source))
     }
 
     /// The file of the local collectors' certificates, if one is named.
@@ -86,7 +100,8 @@ impl Run {
 
     /// Lead time: between handing down a roster and the first start that it holds for.
     pub(crate) fn lead_us(&self) -> u64 {
-        let reading_us = u64::from(self.terms().n()) * limits::LEAD_US_PER_COLLECTOR;
+        let seats: usize = self.roster.feeds.iter().map(|it| it.seats.len()).sum();
+        let reading_us = seats as u64 * limits::LEAD_US_PER_COLLECTOR;
         reading_us.clamp(limits::LEAD_MS_MIN * 1_000, limits::LEAD_MS_MAX * 1_000)
     }
 }

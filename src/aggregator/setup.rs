@@ -5,6 +5,7 @@ use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::system::file;
 use crate::system::limits::STRANGERS_MAX;
+use crate::system::now::wall_us;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use std::collections::{BTreeSet, HashMap};
@@ -47,13 +48,23 @@ pub fn listen(
         })
 }
 
+/// Checks that a roster from a file has a round left.
+pub(crate) fn check_schedule(config: &Run) -> Result<(), Error> {
+    let next_us = config.roster.schedule().next_start_us(wall_us());
+    if config.children.is_some() || next_us.is_some() {
+        return Ok(());
+    }
+    let cause = "no round starts any more: its end or its only start has passed";
+    Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"))
+}
+
 /// Checks the limit on open files: four per collector (two control connections, one for data, the tether), and room for
 /// strangers.
 pub(crate) fn check_open_files(config: &Run) -> Result<(), Error> {
-    let needed = 4 * u64::from(config.terms().n()) + 2 * STRANGERS_MAX as u64 + 32;
+    let needed = 4 * u64::from(config.n()) + 2 * STRANGERS_MAX as u64 + 32;
     match file::soft_limit("Max open files") {
         Some(soft) if soft < needed => {
-            let attempt = format!("cannot gather from {} collectors", config.terms().n());
+            let attempt = format!("cannot gather from {} collectors", config.n());
             let cause = format!("this process may open {soft} files, and needs {needed}");
             Err(Error::new(attempt, cause).advise(format!(
                 "raise the limit with 'ulimit -n {needed}' or use fewer collectors"
@@ -71,7 +82,7 @@ pub(crate) fn key_remarks(
     own_made: bool,
     made: u16,
 ) -> Vec<Remark> {
-    let local = config.terms().n();
+    let local = config.n();
     let mut remarks = Vec::new();
     if let (Some(path), true) = (&own, own_made) {
         let line = format!("made a new key for the aggregator: {path}");
@@ -111,14 +122,14 @@ pub fn collector_keys(
     config: &Run,
     aggregator: PublicKey,
 ) -> Result<(Vec<Option<PublicKey>>, u16), Error> {
-    let mut keys: Vec<_> = config.terms().seats.iter().map(|seat| seat.key).collect();
+    let mut keys: Vec<_> = config.roster.slots.iter().map(|slot| slot.key).collect();
     let mut made = 0;
     let Some(dir) = config.collector_keys() else {
         return Ok((keys, made));
     };
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
-    for slot in 0..config.terms().n() {
+    for slot in 0..config.n() {
         let path = keyfile::of_slot(dir, slot);
         let key = if keyfile::is_missing(&path) {
             made += 1;

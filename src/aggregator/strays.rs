@@ -45,8 +45,8 @@ type Run = (u32, u64, bool);
 pub struct Strays(Vec<([Run; WAYS.len()], (f64, f64))>);
 
 impl Strays {
-    /// Takes a round's report. Returns the lines to show.
-    pub fn take(&mut self, report: &Report) -> Vec<String> {
+    /// Takes a round's report, of whose seats `slots` are the places in the roster. Returns the lines to show.
+    pub fn take(&mut self, report: &Report, slots: &[u16]) -> Vec<String> {
         let (round, standings) = (&report.round, report.outcome.standings.iter());
         let prices: Vec<Option<f64>> = standings
             .map(|standing| match standing {
@@ -61,19 +61,19 @@ impl Strays {
         let (sorted, sorted_ages) = (sorted(&prices), sorted(&ages));
         self.0.resize(prices.len(), Default::default());
         let mut lines = Vec::new();
-        for (slot, (runs, last)) in self.0.iter_mut().enumerate() {
-            let Some((price, theirs)) = beside(prices[slot], &sorted) else {
+        for (at, (runs, last)) in self.0.iter_mut().enumerate() {
+            let Some((price, theirs)) = beside(prices[at], &sorted) else {
                 continue;
             };
             let (own, other) = std::mem::replace(last, (price, theirs));
             let (moved, they_moved) = (own != price, other != theirs);
-            let aged = beside(ages[slot], &sorted_ages);
+            let aged = beside(ages[at], &sorted_ages);
             let found = [
                 Some(((price - theirs).abs() > APART * theirs, price, theirs)),
                 (moved || they_moved).then_some((!moved, price, theirs)),
                 aged.map(|(age, other)| (age > other + OLDER_US, age, other)),
             ];
-            let source = &round.terms.seats[slot].source;
+            let (slot, source) = (slots[at], &round.terms.seats[at].source);
             let news = (WAYS.iter().zip(runs).zip(found))
                 .filter_map(|(((what, us_min, text), run), found)| {
                     let (strays, own, theirs) = found?;
@@ -167,7 +167,7 @@ mod tests {
             let mut report = Report::new(1, aggregator, round, refused, policy, None);
             let standing = |price: &Option<f64>| price.map_or(Standing::Silent, Standing::Used);
             report.outcome.standings = slots.iter().map(|(price, _)| standing(price)).collect();
-            self.strays.take(&report)
+            self.strays.take(&report, &[0, 1, 2, 3, 4])
         }
 
         /// Takes `rounds` rounds; the last returns lines and the others none.

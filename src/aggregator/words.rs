@@ -7,14 +7,17 @@ use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::{Lateness, Report};
 use rsoracle_proof::round::Standing;
 use rsoracle_proof::source::exchange_of;
+use rsoracle_proof::terms::Roster;
 use rsoracle_proof::tolerance::{Groups, Tolerance, counted};
 use rsoracle_proof::utc::utc_text;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Most feeds of which a line about several names each.
+const FEEDS_NAMED_MAX: usize = 4;
 /// One day, in microseconds.
 const DAY_US: u64 = 86_400_000_000;
 
-/// A slot's absence: the start of the first round without its price (`None` while it gives prices), and the last known cause.
+/// A seat's absence: the start of the first round without its price (`None` while it gives prices), and the last known cause.
 #[derive(Default)]
 pub struct Absence {
     since_us: Option<u64>,
@@ -25,18 +28,19 @@ pub struct Absence {
 pub struct Words<'a>(
     /// The report.
     pub &'a Report,
+    /// The places of its seats in the roster.
+    pub &'a [u16],
 );
 
 impl Words<'_> {
     /// What a person wants to know besides the price. Names at most `slots_max` slots, one per line. `remarks` has, for each
-    /// slot, what happened to its collector, or an empty text.
+    /// seat, what happened to its collector, or an empty text.
     pub fn details(&self, remarks: &[String], slots_max: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        for (slot, standing) in self.0.outcome.standings.iter().enumerate().take(slots_max) {
-            lines.push(format!(
-                "collector {slot}: {}",
-                self.slot_text(slot, standing, remarks)
-            ));
+        let standings = self.0.outcome.standings.iter().enumerate();
+        for (seat, standing) in standings.take(slots_max) {
+            let text = self.slot_text(seat, standing, remarks);
+            lines.push(format!("collector {}: {text}", self.1[seat]));
         }
         if self.0.outcome.standings.len() > slots_max {
             let silent = self
@@ -77,46 +81,52 @@ impl Words<'_> {
                 report.round.terms.n()
             ),
         };
-        let restarts = match restarts {
-            0 => String::new(),
-            count => format!(", {}", counted(count, "restart")),
-        };
-        let mut groups: BTreeMap<u64, Vec<u16>> = BTreeMap::new();
-        for (slot, absence) in (0..).zip(absences) {
+        let (restarts, without) = (restarts_text(restarts), self.without(absences));
+        let start = utc_text(report.round.start_us);
+        format!(
+            "report {}, round of {start}: {outcome}{restarts}{without}",
+            report.number
+        )
+    }
+
+    /// Which slots give no price, and what that means; it begins with a semicolon, or is empty.
+    fn without(&self, absences: &[Absence]) -> String {
+        let mut groups: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (seat, absence) in absences.iter().enumerate() {
             if let Some(since_us) = absence.since_us {
-                groups.entry(since_us).or_default().push(slot);
+                groups.entry(since_us).or_default().push(seat);
             }
         }
-        let group = |(since_us, slots): (&u64, &Vec<u16>)| match slots.as_slice() {
-            [slot] => format!("{} since {}", self.who(*slot), self.clock(*since_us)),
-            _ => format!(
-                "collectors {} since {}",
-                slots_text(slots),
-                self.clock(*since_us)
-            ),
+        let group = |(since_us, seats): (&u64, &Vec<usize>)| {
+            let who = match seats.as_slice() {
+                [seat] => self.who(*seat),
+                _ => {
+                    let slots: Vec<u16> = seats.iter().map(|seat| self.1[*seat]).collect();
+                    format!("collectors {}", slots_text(&slots))
+                }
+            };
+            format!("{who} since {}", self.clock(*since_us))
         };
-        let groups: Vec<String> = groups.iter().map(group).collect();
-        let without = match groups.is_empty() {
-            true => String::new(),
-            false => format!("; without {}", groups.join(", ")),
+        let Some(first) = groups.values().flatten().min() else {
+            return String::new();
         };
-        let mut absent = (0..)
-            .zip(absences)
-            .filter(|(_, absence)| absence.since_us.is_some());
-        let further = match absent.next() {
-            Some((slot, first)) if report.price().is_none() => {
-                format!("; {}: {}", self.who(slot), first.said)
-            }
-            Some(_) if prices == report.round.terms.quorum() => {
+        let further = match self.0.price() {
+            None => format!("; {}: {}", self.who(*first), absences[*first].said),
+            Some(_) if self.0.outcome.prices == self.0.round.terms.quorum() => {
                 "; one more failure leaves no quorum".to_owned()
             }
             _ => String::new(),
         };
-        let start = utc_text(report.round.start_us);
-        format!(
-            "report {}, round of {start}: {outcome}{restarts}{without}{further}",
-            report.number
-        )
+        let groups: Vec<String> = groups.iter().map(group).collect();
+        format!("; without {}{further}", groups.join(", "))
+    }
+
+    /// What is wrong with a feed among others: why it has no price, and which slots' are missing.
+    fn wrong(&self, absences: &[Absence]) -> Option<String> {
+        let why = self.failure().filter(|_| self.0.price().is_none());
+        let text = why.unwrap_or_default() + &self.without(absences);
+        let text = text.trim_start_matches("; ");
+        (!text.is_empty()).then(|| text.to_owned())
     }
 
     /// Updates the absences after a round of an endless run. Returns a line for each slot whose price went missing, came back,
@@ -130,13 +140,13 @@ impl Words<'_> {
     ) -> Vec<String> {
         let start_us = self.0.round.start_us;
         let mut lines = Vec::new();
-        let slots = self.0.outcome.standings.iter().zip(absences).zip(causes);
-        for (slot, ((standing, absence), cause)) in (0..).zip(slots) {
+        let seats = self.0.outcome.standings.iter().zip(absences).zip(causes);
+        for (seat, ((standing, absence), cause)) in seats.enumerate() {
             let state = match standing {
                 Standing::Used(_) | Standing::Trimmed(_) => {
                     if let Some(since_us) = std::mem::take(absence).since_us {
                         let after = span(start_us.saturating_sub(since_us));
-                        lines.push(format!("{}: prices again, after {after}", self.who(slot)));
+                        lines.push(format!("{}: prices again, after {after}", self.who(seat)));
                     }
                     continue;
                 }
@@ -150,7 +160,7 @@ impl Words<'_> {
             // A cause that differs only in numbers is not news.
             let shape = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
             if shape(&absence.said) != shape(&said) {
-                let (who, since) = (self.who(slot), self.clock(since_us));
+                let (who, since) = (self.who(seat), self.clock(since_us));
                 lines.push(format!("{who}: no price since {since}: {said}"));
             }
             absence.said = said;
@@ -163,9 +173,9 @@ impl Words<'_> {
     }
 
     /// A slot and its exchange: `collector 4 (okx)`.
-    fn who(&self, slot: u16) -> String {
-        let source = &self.0.round.terms.seats[usize::from(slot)].source;
-        format!("collector {slot} ({})", exchange_of(source))
+    fn who(&self, seat: usize) -> String {
+        let source = &self.0.round.terms.seats[seat].source;
+        format!("collector {} ({})", self.1[seat], exchange_of(source))
     }
 
     /// A time of day; with its date if it is a day or more before the round.
@@ -221,10 +231,10 @@ impl Words<'_> {
         )
     }
 
-    fn slot_text(&self, slot: usize, standing: &Standing, remarks: &[String]) -> String {
-        let records = &self.0.round.parts[slot].records;
+    fn slot_text(&self, seat: usize, standing: &Standing, remarks: &[String]) -> String {
+        let records = &self.0.round.parts[seat].records;
         let valid = records.iter().filter(|record| record.price.is_ok()).count();
-        let source = &self.0.round.terms.seats[slot].source;
+        let source = &self.0.round.terms.seats[seat].source;
         let samples = format!(
             "{valid} of {} samples of {source}",
             self.0.round.terms.schedule.samples
@@ -238,11 +248,63 @@ impl Words<'_> {
             }
             Standing::Silent => format!("silent ({samples})"),
         };
-        match remarks.get(slot) {
+        match remarks.get(seat) {
             Some(remark) if !remark.is_empty() => format!("{text}; {remark}"),
             _ => text,
         }
     }
+}
+
+/// The log line for one round of several feeds: how many have a price, and what is wrong with the others.
+pub(crate) fn feeds_line(
+    roster: &Roster,
+    words: &[Words],
+    restarts: u32,
+    absences: &[Vec<Absence>],
+) -> String {
+    let start = utc_text(words[0].0.round.start_us);
+    let priced = words.iter().filter(|one| one.0.price().is_some()).count();
+    let wrong = (0..).zip(words.iter().zip(absences));
+    let wrong = wrong.filter_map(|(feed, (one, absences))| Some((feed, one.wrong(absences)?)));
+    let wrong = of_feeds(roster, wrong).into_iter();
+    let wrong: String = wrong.map(|line| format!("; {line}")).collect();
+    let (feeds, restarts) = (words.len(), restarts_text(restarts));
+    format!("round of {start}: {priced} of {feeds} feeds have a price{restarts}{wrong}")
+}
+
+/// How often collectors were restarted; it begins with a comma, or is empty.
+fn restarts_text(restarts: u32) -> String {
+    match restarts {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "restart")),
+    }
+}
+
+/// Lines about feeds of a roster, each of which names its feed, unless there is only one. Those that say the same become one.
+pub(crate) fn of_feeds(
+    roster: &Roster,
+    said: impl IntoIterator<Item = (usize, String)>,
+) -> Vec<String> {
+    let all = roster.feeds.len();
+    let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+    for (feed, text) in said {
+        let name = roster.feeds[feed].feed.as_str();
+        match lines.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, names)) if all > 1 => names.push(name),
+            _ => lines.push((text, vec![name])),
+        }
+    }
+    let line = |(text, names): (String, Vec<&str>)| match names.len() {
+        _ if all == 1 => text,
+        count if count == all => format!("all feeds: {text}"),
+        count if count > FEEDS_NAMED_MAX => format!(
+            "{} and {} more: {text}",
+            names[..FEEDS_NAMED_MAX].join(", "),
+            count - FEEDS_NAMED_MAX
+        ),
+        _ => format!("{}: {text}", names.join(", ")),
+    };
+    lines.into_iter().map(line).collect()
 }
 
 /// A difference of prices, with four significant digits.
@@ -287,13 +349,15 @@ pub(crate) fn warnings(tolerance: &Tolerance) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregator::agreed::tests::terms;
+    use crate::aggregator::agreed::tests::{roster, terms};
     use crate::keys::secret::SecretKey;
     use rsoracle_proof::publish::Policy;
     use rsoracle_proof::reason::{Abstention, Miss, Reject};
     use rsoracle_proof::record::Record;
     use rsoracle_proof::report::Refused;
     use rsoracle_proof::round::Round;
+
+    const SLOTS: [u16; 7] = [0, 1, 2, 3, 4, 5, 6];
 
     fn report() -> Report {
         let terms = terms(&["binance:BTCUSDC"; 7], 0, 5);
@@ -322,7 +386,7 @@ mod tests {
         report.outcome.standings[5] = Standing::Abstained(Abstention::TooFewSamples);
         report.outcome.spread = Some(0.0);
         let remarks = ["", "", "", "", "", "", "ended before the round"].map(str::to_owned);
-        let words = Words(&report);
+        let words = Words(&report, &SLOTS);
         let lines = words.details(&remarks, 20).join("\n");
         for part in [
             "collector 2: used 87233.42 (4 of 5 samples of binance:BTCUSDC)",
@@ -361,8 +425,11 @@ mod tests {
         let mut absences: [Absence; 7] = Default::default();
         let mut causes = vec![String::new(); 7];
         let whole = later(0, 7);
-        assert_eq!(Words(&whole).news(&mut absences, &causes, 20), [""; 0]);
-        let line = Words(&whole).round_line(0, &absences);
+        assert_eq!(
+            Words(&whole, &SLOTS).news(&mut absences, &causes, 20),
+            [""; 0]
+        );
+        let line = Words(&whole, &SLOTS).round_line(0, &absences);
         assert!(
             line.ends_with(": 87233.42, published, 7 of 7 prices"),
             "{line}"
@@ -371,40 +438,47 @@ mod tests {
         let fewer = later(10, 5);
         "no answer in 5 s".clone_into(&mut causes[5]);
         assert_eq!(
-            Words(&fewer).news(&mut absences, &causes, 20),
+            Words(&fewer, &SLOTS).news(&mut absences, &causes, 20),
             [
                 "collector 5 (binance): no price since 10:30:10 UTC: silent; no answer in 5 s",
                 "collector 6 (binance): no price since 10:30:10 UTC: silent",
             ]
         );
-        let line = Words(&fewer).round_line(1, &absences);
+        let line = Words(&fewer, &SLOTS).round_line(1, &absences);
         let end = "5 of 7 prices, 1 restart; without collectors 5-6 since 10:30:10 UTC; one more failure leaves no quorum";
         assert!(line.ends_with(end), "{line}");
 
         // Only the number is new.
         "no answer in 7 s".clone_into(&mut causes[5]);
         let same = later(20, 5);
-        assert_eq!(Words(&same).news(&mut absences, &causes, 20), [""; 0]);
+        assert_eq!(
+            Words(&same, &SLOTS).news(&mut absences, &causes, 20),
+            [""; 0]
+        );
         "its process ended".clone_into(&mut causes[5]);
         assert_eq!(
-            Words(&same).news(&mut absences, &causes, 20),
+            Words(&same, &SLOTS).news(&mut absences, &causes, 20),
             ["collector 5 (binance): no price since 10:30:10 UTC: silent; its process ended"]
         );
 
         // A day later everything but one is down.
         let down = later(86_410, 1);
-        let news = Words(&down).news(&mut absences, &causes, 2);
+        let news = Words(&down, &SLOTS).news(&mut absences, &causes, 2);
         assert_eq!(news.len(), 3);
         assert_eq!(news[2], "… and 2 more");
-        let line = Words(&down).round_line(0, &absences);
+        let line = Words(&down, &SLOTS).round_line(0, &absences);
         let end = ": no price: 1 of 7 collectors gave a price, 5 are needed (quorum); without collectors 5-6 since 2026-11-22T10:30:10 UTC, collectors 1-4 since 10:30:10 UTC; collector 1 (binance): silent";
         assert!(line.ends_with(end), "{line}");
 
         let back = later(86_530, 7);
-        let news = Words(&back).news(&mut absences, &causes, 20);
+        let news = Words(&back, &SLOTS).news(&mut absences, &causes, 20);
         assert_eq!(news.len(), 6);
         assert_eq!(news[0], "collector 1 (binance): prices again, after 2 min");
-        assert!(!Words(&back).round_line(0, &absences).contains("without"));
+        assert!(
+            !Words(&back, &SLOTS)
+                .round_line(0, &absences)
+                .contains("without")
+        );
     }
 
     #[test]
@@ -431,5 +505,39 @@ mod tests {
         assert_eq!(warnings(&own).len(), 1);
         let apart = ["kraken:BTC/USD", "okx:BTC-USDT", "coinbase:BTC-USD"];
         assert_eq!(warnings(&Tolerance::of("BTC/USD", &apart, 1)), [""; 0]);
+    }
+
+    #[test]
+    fn of_several_feeds_one_line_says_how_many_have_a_price_and_what_is_wrong_with_the_others() {
+        let whole = later(0, 7);
+        let mut roster = roster(&whole.round.terms);
+        for name in ["ETH/USD", "SOL/USD"] {
+            let mut terms = whole.round.terms.clone();
+            terms.feed = name.into();
+            roster.feeds.push(terms);
+        }
+        // Seat 6 is slot 7's.
+        let slots = [0, 1, 2, 3, 4, 5, 7];
+        let reports = [whole, later(0, 6), later(0, 3)];
+        let words = reports.each_ref().map(|report| Words(report, &slots));
+        let mut absences: [Vec<Absence>; 3] = Default::default();
+        let mut news = Vec::new();
+        for (feed, one) in words.iter().enumerate() {
+            absences[feed].resize_with(7, Absence::default);
+            let lines = one.news(&mut absences[feed], &vec![String::new(); 7], 20);
+            news.extend(lines.into_iter().map(|line| (feed, line)));
+        }
+        let news = of_feeds(&roster, news);
+        assert_eq!(news.len(), 4, "{news:?}");
+        assert_eq!(
+            news[0],
+            "ETH/USD, SOL/USD: collector 7 (binance): no price since 10:30:00 UTC: silent"
+        );
+        assert_eq!(
+            feeds_line(&roster, &words, 2, &absences),
+            "round of 2026-11-22T10:30:00.000Z: 2 of 3 feeds have a price, 2 restarts; ETH/USD: without collector 7 (binance) since 10:30:00 UTC; SOL/USD: no price: 3 of 7 collectors gave a price, 5 are needed (quorum); without collectors 3-5, 7 since 10:30:00 UTC; collector 3 (binance): silent"
+        );
+        let same = (0..3).map(|feed| (feed, "the same".to_owned()));
+        assert_eq!(of_feeds(&roster, same), ["all feeds: the same"]);
     }
 }

@@ -5,8 +5,9 @@ use crate::flags::args::{Given, Usage};
 use crate::flags::values::{connection_age_us, endpoint, endpoint_of, overrides, path, proxy};
 use crate::source::Source;
 use crate::system::endpoint::{Endpoint, host_and_port};
-use crate::system::limits::{COLLECTORS_MAX, CONTROL_PORT, DATA_PORT};
+use crate::system::limits::{COLLECTORS_MAX, CONTROL_PORT, DATA_PORT, FEEDS_MAX};
 use rsoracle_proof::seal::{PublicKey, unhex};
+use rsoracle_proof::source::kind_of;
 use rsoracle_proof::terms::Roster;
 use std::net::Ipv6Addr;
 
@@ -62,6 +63,11 @@ fn child(given: &Given) -> Result<Post, Usage> {
         .all("source")
         .map(read)
         .collect::<Result<_, Usage>>()?;
+    let kind = kind_of(&sources[0].name);
+    if sources.iter().any(|source| kind_of(&source.name) != kind) || sources.len() > FEEDS_MAX {
+        let right = format!("at most {FEEDS_MAX} sources, all of one kind");
+        return Err(given.wrong("source", &sources[sources.len() - 1].name, &right));
+    }
     let endpoint = endpoint(given, &sources)?;
     if sources.iter().any(|source| source.embedded) && endpoint.is_none() {
         return Err(Usage(

@@ -2,7 +2,7 @@
 //!
 //! A key is a flag's name with underscores for dashes. Its value is a whole number if the flag's is, a boolean for a switch,
 //! a list of texts for a flag that may be repeated, and text otherwise. `sources` is the name of a built-in roster or a list
-//! of sources. A section `[source.KIND]` overrides timing for one kind of source.
+//! of sources, `feed` a feed or a list of feeds. A section `[source.KIND]` overrides timing for one kind of source.
 //!
 //! Invariant: nothing in a file is ignored, except what the command line overrides. What [`render`] writes reads back as the
 //! same configuration.
@@ -13,6 +13,8 @@ use crate::collector::overrides::Overrides;
 use crate::flags::args::{Flag, Given, SourceSection, Usage};
 use crate::flags::tables::RUN;
 use crate::source::{Source, kinds};
+use rsoracle_proof::terms::Roster;
+use rsoracle_proof::tolerance::Tolerance;
 use rsoracle_proof::toml;
 use rsoracle_proof::toml::{Entry, Section, Value, Wrong};
 use std::fmt::Write as _;
@@ -117,7 +119,9 @@ fn texts(flag: &Flag, entry: &Entry) -> Result<Vec<String>, Wrong> {
             let on = switch(entry)?;
             Ok(vec![String::new(); usize::from(on)])
         }
-        _ if flag.repeats => listed(entry),
+        Value::List(_) if flag.repeats => listed(entry),
+        // One feed may stand alone.
+        _ if flag.repeats && flag.name != "feed" => listed(entry),
         Value::Whole(number) if is_whole(flag) => Ok(vec![number.to_string()]),
         _ if is_whole(flag) => Err(entry.wrong("it takes a whole number")),
         _ => Ok(vec![entry.text()?.to_owned()]),
@@ -146,7 +150,7 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
     }
     for section in &given.sections {
         let watched = &configuration.watched.sources;
-        let watched = watched.iter().any(|s| s.prefix() == section.name);
+        let watched = watched.iter().any(|s| s[0].prefix() == section.name);
         let limit = |name: &'static str| {
             let text = section.given.text(name).filter(|_| !given.typed(name));
             Some((name, text?))
@@ -159,10 +163,32 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
             }
         }
     }
-    let tolerance = configuration.run.terms().tolerance();
-    let _ = writeln!(text, "\n# The roster {}.", tolerance.text());
-    for warning in words::warnings(&tolerance) {
-        let _ = writeln!(text, "# Warning: {warning}.");
+    text.push_str(&tolerances(&configuration.run.roster));
+    text
+}
+
+/// How many faults a roster survives, in comments. Feeds that survive the same share them.
+fn tolerances(roster: &Roster) -> String {
+    let mut groups: Vec<(Tolerance, Vec<&str>)> = Vec::new();
+    for terms in &roster.feeds {
+        let tolerance = terms.tolerance();
+        match groups.iter_mut().find(|(known, _)| *known == tolerance) {
+            Some((_, feeds)) => feeds.push(&terms.feed),
+            None => groups.push((tolerance, vec![&terms.feed])),
+        }
+    }
+    let single = roster.feeds.len() == 1;
+    let mut text = String::new();
+    for (tolerance, feeds) in groups {
+        let of = if single {
+            String::new()
+        } else {
+            format!(" of {}", feeds.join(", "))
+        };
+        let _ = writeln!(text, "\n# The roster{of} {}.", tolerance.text());
+        for warning in words::warnings(&tolerance) {
+            let _ = writeln!(text, "# Warning: {warning}.");
+        }
     }
     text
 }
@@ -175,9 +201,17 @@ fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<St
     };
     let (run, watched) = (&configuration.run, &configuration.watched);
     match flag.name {
-        "sources" => list(&mut watched.sources.iter().map(|source| &*source.name)),
+        "feed" if run.roster.feeds.len() == 1 => Some(quoted(&run.roster.feeds[0].feed)),
+        "feed" => list(&mut run.roster.feeds.iter().map(|terms| &*terms.feed)),
+        // A kind alone means its market of each feed.
+        "sources" => list(
+            &mut watched.sources.iter().map(|markets| match &markets[..] {
+                [source] => &*source.name,
+                several => several[0].prefix(),
+            }),
+        ),
         "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
-        "collectors" => Some(run.terms().n().to_string()),
+        "collectors" => Some(run.roster.slots.len().to_string()),
         name if flag.value.is_empty() => Some(given.has(name).to_string()),
         name if flag.repeats => list(&mut given.all(name)),
         name if is_whole(flag) => {
@@ -257,6 +291,14 @@ mod tests {
                 "sources = [\"embedded:BTCUSDT\"]\nfeed = \"gold\"\nrule = \"median\"\nsample_rule = \"median\"\nevery = \"10s\"\nrounds = 4294967296",
             ),
             (
+                "--feed BTC/USD --feed ETH/USD,SOL/USD --sources diverse",
+                "feed = [\"BTC/USD\", \"ETH/USD\", \"SOL/USD\"]\nsources = \"diverse\"",
+            ),
+            (
+                "--feed ETH/USD,BTC/EUR --source kraken,okx --accept-quote USD,USDT --collectors 4",
+                "feed = \"ETH/USD,BTC/EUR\"\nsources = [\"kraken\", \"okx\"]\naccept_quote = [\"USDT\", \"USD\"]\ncollectors = 4",
+            ),
+            (
                 "--every 10s --deviation 0.5% --heartbeat 1h --max-move 10% --max-spread 1% --max-age 5s --ping-every 20s",
                 "every = \"10s\"\ndeviation = \"0.5%\"\nheartbeat = \"1h\"\nmax_move = \"10%\"\nmax_spread = \"1%\"\nmax_age = \"5s\"\nping_every = \"20s\"",
             ),
@@ -301,7 +343,7 @@ mod tests {
         let ages = |configuration: &Configuration| limits(configuration, "--max-age=");
         let by_file = run("", file).unwrap();
         let terms = |configuration: &Configuration| {
-            let terms = configuration.run.terms();
+            let terms = &configuration.run.roster.feeds[0];
             (terms.schedule.samples, terms.n())
         };
         assert_eq!(terms(&by_file), (3, 9));

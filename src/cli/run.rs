@@ -2,14 +2,15 @@
 //!
 //! Invariant: flags and keys are checked together, by the same rules. Nothing here looks at the system.
 
-use super::sources::Watched;
+use super::sources::{Watched, check_played};
 use crate::aggregator::settings::{Children, Run};
 use crate::collector::overrides::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
+use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{
-    connection_age_us, endpoint, feed, optional, overrides, path, proxy, sample_rule,
+    connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
 };
 use crate::source::Source;
 use crate::system::limits;
@@ -17,8 +18,9 @@ use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::roster::ppm;
 use rsoracle_proof::schedule::Schedule;
-use rsoracle_proof::terms::{Roster, Seat, Terms};
+use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::tolerance::counted;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// The configuration of a run: the aggregator's settings, and what only [`super::file::render`] and [`super::way::check`] need.
@@ -69,35 +71,31 @@ fn spread_ppm_max(given: &Given) -> Result<Option<u32>, Usage> {
     ppm(text).map(Some).map_err(right)
 }
 
-/// The overrides for each slot's source. A section of the file for a source that is not watched is an error, unless the command
+/// The overrides for each slot's kind of source. A section of the file for a source that is not watched is an error, unless the command
 /// line overrode the file's sources.
-fn overrides_of(given: &Given, sources: &[Source]) -> Result<Vec<Overrides>, Usage> {
+fn overrides_of(given: &Given, sources: &[Vec<Source>]) -> Result<Vec<Overrides>, Usage> {
     let typed = given.typed("source") || given.typed("sources");
     for section in &given.sections {
         overrides(given, Some(section))?;
         let (place, name) = (&section.place, &section.name);
-        if !typed && !sources.iter().any(|source| source.prefix() == name) {
+        if !typed && !sources.iter().any(|markets| markets[0].prefix() == name) {
             return Err(Usage(format!(
                 "{place}: section [source.{name}] is for a source that is not watched"
             )));
         }
     }
-    let of = |source: &Source| {
+    let of = |markets: &Vec<Source>| {
         let section = given
             .sections
             .iter()
-            .find(|section| section.name == source.prefix());
+            .find(|section| section.name == markets[0].prefix());
         overrides(given, section)
     };
     sources.iter().map(of).collect()
 }
 
-/// The terms that the flags of `run` describe. Keys are not known yet.
-fn terms(given: &Given, feed: String, sources: &[Source]) -> Result<Terms, Usage> {
-    let seat = |source: &Source| Seat {
-        key: None,
-        source: source.name.clone(),
-    };
+/// The terms of a feed that the flags of `run` describe, without seats.
+fn terms(given: &Given, feed: String) -> Result<Terms, Usage> {
     let every_us = optional(given, "every", |given| {
         given.duration_us("every", limits::PERIOD_US_MIN..=limits::ROUND_US_MAX)
     });
@@ -118,7 +116,7 @@ fn terms(given: &Given, feed: String, sources: &[Source]) -> Result<Terms, Usage
                 limits::INTERVAL_US_MIN..=limits::INTERVAL_US_MAX,
             )?,
         },
-        seats: sources.iter().map(seat).collect(),
+        seats: Vec::new(),
     })
 }
 
@@ -150,7 +148,22 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
     };
     check_once(given, &run)?;
     check_rounds(given, &run)?;
+    check_latest(given, &run)?;
     Ok(run)
+}
+
+/// Checks that feeds do not share a file in the directory of `--latest`.
+fn check_latest(given: &Given, run: &Run) -> Result<(), Usage> {
+    let mut taken = BTreeMap::new();
+    for (terms, path) in run.roster.feeds.iter().zip(run.latest_files()) {
+        let Some(path) = path else { continue };
+        if let Some(other) = taken.insert(path.clone(), &terms.feed) {
+            let feed = &terms.feed;
+            let sentence = format!("--latest: {other} and {feed} would share the file {path}");
+            return Err(given.contradiction(&["latest"], sentence));
+        }
+    }
+    Ok(())
 }
 
 /// Checks what concerns a single round.
@@ -164,7 +177,7 @@ fn check_once(given: &Given, run: &Run) -> Result<(), Usage> {
             ),
         ));
     }
-    run.terms().schedule.check().map_err(|why| {
+    run.roster.schedule().check().map_err(|why| {
         given.contradiction(
             &["every", "samples", "interval"],
             format!("--every, --samples and --interval do not go together: {why}"),
@@ -176,11 +189,11 @@ fn check_once(given: &Given, run: &Run) -> Result<(), Usage> {
             "--heartbeat needs --deviation; without it every round's price is published anyway",
         ));
     }
-    let (least, exchanges) = (
-        run.terms().exchanges_min,
-        run.terms().tolerance().exchanges.count(),
-    );
-    if least > exchanges {
+    let few = |terms: &Terms| {
+        let exchanges = terms.tolerance().exchanges.count();
+        (terms.exchanges_min > exchanges).then_some((terms.exchanges_min, exchanges))
+    };
+    if let Some((least, exchanges)) = run.roster.feeds.iter().find_map(few) {
         let exchanges = counted(exchanges, "exchange");
         return Err(given.contradiction(
             &["min-exchanges"],
@@ -214,31 +227,68 @@ fn check_rounds(given: &Given, run: &Run) -> Result<(), Usage> {
     Ok(())
 }
 
+/// Checks that exchanges allow what collectors of one address ask of them.
+fn check_requests(
+    given: &Given,
+    sources: &[Vec<Source>],
+    schedule: &Schedule,
+) -> Result<(), Usage> {
+    let refused = |source: &Source, why: String| {
+        let sentence = format!("{}: {why}", source.prefix());
+        given.contradiction(&["every", "samples", "feed", "collectors"], sentence)
+    };
+    for markets in sources {
+        let fit = requests_fit(&markets[0], markets.len(), schedule);
+        fit.map_err(|why| refused(&markets[0], why))?;
+    }
+    // The limit on requests holds for all collectors together.
+    let asked = |source: &&Source| ["binance", "binance-book"].contains(&source.prefix());
+    let asked: Vec<&Source> = sources.iter().flatten().filter(asked).collect();
+    let fit = |first: &&Source| {
+        let fit = requests_fit(first, asked.len(), schedule);
+        fit.map_err(|why| refused(first, why))
+    };
+    asked.first().map_or(Ok(()), fit)
+}
+
 /// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
 pub fn read(given: &Given) -> Result<Configuration, Usage> {
-    let feed = feed(given)?;
-    let watched = Watched::read(given, &feed)?;
-    let collectors = watched.collectors(given)?;
+    let feeds = feeds(given)?;
+    let watched = Watched::read(given, &feeds)?;
+    let collectors = watched.collectors(given, feeds.len())?;
     let sources = watched.sources.iter().cycle();
-    let sources: Vec<Source> = sources.take(collectors.into()).cloned().collect();
+    let sources: Vec<Vec<Source>> = sources.take(collectors.into()).cloned().collect();
     let proxy = proxy(given)?;
     let variables = proxy.iter().flat_map(Proxy::variables);
     let environment = variables.map(|(name, value)| (name, value.to_owned()));
-    let terms = terms(given, feed, &sources)?;
+    let feeds = feeds.into_iter().map(|feed| terms(given, feed));
+    let feeds = feeds.collect::<Result<Vec<Terms>, Usage>>()?;
+    // Keys are not known yet.
+    let slot = |markets: &Vec<Source>| RosterSlot {
+        key: None,
+        sources: markets.iter().map(|source| source.name.clone()).collect(),
+    };
+    let roster = Roster::new(1, None, feeds, sources.iter().map(slot).collect());
     let age = duration_text(connection_age_us(given)?);
     let flags = |overrides: &Overrides| {
         let age = format!("--connection-age={age}");
         overrides.flags().chain([age]).collect()
     };
+    let endpoint = endpoint(given, &sources.concat())?;
+    if endpoint.is_none() {
+        check_played(given, &sources.concat())?;
+    }
     let children = Children {
         flags: overrides_of(given, &sources)?.iter().map(flags).collect(),
-        endpoint: endpoint(given, &sources)?,
+        endpoint,
         ca_file: path(given, "ca-file")?,
         environment: environment.collect(),
         keys: path(given, "collector-keys")?,
     };
+    let run = settings(given, roster, Some(children))?;
+    check_requests(given, &sources, run.roster.schedule())?;
     Ok(Configuration {
-        run: settings(given, Roster::single(1, None, terms), Some(children))?,
+        run,
         watched,
         proxy,
     })

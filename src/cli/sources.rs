@@ -2,63 +2,60 @@
 //!
 //! Invariant: a live source of a feed `BASE/QUOTE` prices that base in that currency, or in one that was explicitly accepted. A
 //! price in another currency is never used by mistake. Recorded prices are marked, so there a dollar and its stablecoins count as
-//! one currency; but they too must be of the feed's base.
+//! one currency; but they too must be of the feed's base. Which market is of which of several feeds is never guessed.
 
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::{DIVERSE, source_for};
+use crate::flags::values::{DIVERSE, accepted, listed, source_for};
 use crate::source::market::{self, DOLLARS, Mismatch};
-use crate::source::{Source, capitals, market_of};
+use crate::source::{Source, market_of, recorded};
 use crate::system::limits::COLLECTORS_MAX;
 use std::collections::BTreeSet;
 
 /// The sources of a run, before they are assigned to slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
-    /// The sources in their order, with repetitions.
-    pub sources: Vec<Source>,
-    /// Currencies that are accepted for the feed's own.
+    /// The sources in their order, with repetitions: of each, its market of every feed.
+    pub sources: Vec<Vec<Source>>,
+    /// Currencies that are accepted for the feeds' own.
     pub accepted: BTreeSet<String>,
 }
 
 impl Watched {
     /// Reads `--source`, `--sources` and `--accept-quote`.
-    pub fn read(given: &Given, feed: &str) -> Result<Watched, Usage> {
+    pub fn read(given: &Given, feeds: &[String]) -> Result<Watched, Usage> {
         let (flag, names, in_dollars) = named(given)?;
-        let mut accepted = BTreeSet::new();
-        for quote in listed(given, "accept-quote") {
-            if !capitals(quote) {
-                let right = "currencies in capital letters, such as USDC or USDC,USDT";
-                return Err(given.wrong("accept-quote", quote, right));
-            }
-            accepted.insert(quote.to_owned());
+        let mut accepted = accepted(given)?;
+        let of_feed = feeds
+            .iter()
+            .map(|feed| accepted_for(given, feed, &accepted, in_dollars));
+        let of_feed = of_feed.collect::<Result<Vec<_>, Usage>>()?;
+        if feeds.len() > 1 {
+            check_several(given, flag, &names, feeds)?;
         }
-        match market_of(feed) {
-            None if !accepted.is_empty() => {
-                return Err(given.contradiction(&["accept-quote"], format!(
-                    "--accept-quote goes with a feed such as BTC/USD; {feed} names no currency that others could be accepted for"
-                )));
-            }
-            // Stablecoins of the dollar are accepted for USD only.
-            Some((_, "USD")) => accepted.extend(in_dollars.iter().map(|quote| (*quote).to_owned())),
-            _ => {}
-        }
-        let mut sources = Vec::new();
-        for name in &names {
+        let market = |name: &String, at: usize| {
+            let feed = &feeds[at];
             let source = source_for(name, feed);
             let source = source.map_err(|right| given.wrong(flag, name, &right))?;
-            check_quote(&source, feed, &accepted).map_err(|sentence| {
+            check_quote(&source, feed, &of_feed[at]).map_err(|sentence| {
                 given.contradiction(
                     &[flag, "feed", "accept-quote"],
                     format!("--{flag}: {sentence}"),
                 )
             })?;
-            sources.push(source);
+            Ok(source)
+        };
+        let mut sources = Vec::new();
+        for name in &names {
+            let markets = (0..feeds.len()).map(|at| market(name, at));
+            sources.push(markets.collect::<Result<Vec<Source>, Usage>>()?);
+            check_apart(given, sources.last().expect("it was pushed"), feeds)?;
         }
+        of_feed.into_iter().for_each(|more| accepted.extend(more));
         Ok(Watched { sources, accepted })
     }
 
     /// The number of collectors: `--collectors`, or else its default or the number of sources, whichever is greater.
-    pub fn collectors(&self, given: &Given) -> Result<u16, Usage> {
+    pub fn collectors(&self, given: &Given, feeds: usize) -> Result<u16, Usage> {
         let count = self.sources.len();
         let few = given.number("collectors", 1..=COLLECTORS_MAX)?;
         let most = if given.has("collectors") {
@@ -71,13 +68,86 @@ impl Watched {
                 "{count} sources are more than {most} collectors; each source needs a collector, so raise --collectors"
             )));
         }
-        Ok(few.max(count as u16))
+        let collectors = few.max(count as u16);
+        let all = usize::from(collectors) * feeds;
+        if all > usize::from(COLLECTORS_MAX) {
+            return Err(given.contradiction(&["collectors", "feed"], format!(
+                "{collectors} collectors of {feeds} feeds each are {all} in all; at most {COLLECTORS_MAX} are possible"
+            )));
+        }
+        Ok(collectors)
     }
 }
 
-/// The values of a flag that may be repeated and takes lists separated by commas.
-fn listed<'a>(given: &'a Given, flag: &'a str) -> impl Iterator<Item = &'a str> {
-    given.all(flag).flat_map(|text| text.split(','))
+/// The currencies that are accepted for a feed's own: those of `--accept-quote`, and for USD those that the sources say.
+fn accepted_for(
+    given: &Given,
+    feed: &str,
+    accepted: &BTreeSet<String>,
+    in_dollars: &[&str],
+) -> Result<BTreeSet<String>, Usage> {
+    let mut accepted = accepted.clone();
+    match market_of(feed) {
+        None if !accepted.is_empty() => {
+            return Err(given.contradiction(&["accept-quote"], format!(
+                "--accept-quote goes with a feed such as BTC/USD; {feed} names no currency that others could be accepted for"
+            )));
+        }
+        // Stablecoins of the dollar are accepted for USD only.
+        Some((_, "USD")) => accepted.extend(in_dollars.iter().map(|quote| (*quote).to_owned())),
+        _ => {}
+    }
+    Ok(accepted)
+}
+
+/// Checks names of sources for several feeds: each must be a kind alone, whose market of every feed is known.
+fn check_several(
+    given: &Given,
+    flag: &str,
+    names: &[String],
+    feeds: &[String],
+) -> Result<(), Usage> {
+    if let Some(feed) = feeds.iter().find(|feed| market_of(feed).is_none()) {
+        return Err(given.contradiction(&["feed"], format!(
+            "--feed {feed} names no currencies, so its market at a source is not known; among several feeds it needs a roster file, which names the market of each ('rsoracle help roster')"
+        )));
+    }
+    let Some(name) = names.iter().find(|name| name.contains(':')) else {
+        return Ok(());
+    };
+    let (kind, _) = name.split_once(':').expect("it has a colon");
+    let count = feeds.len();
+    Err(given.contradiction(&[flag], format!(
+        "--{flag} {name} is one market, but there are {count} feeds: give the kind alone ('{kind}'), which means its market of each feed; a roster file can name any market of each ('rsoracle help roster')"
+    )))
+}
+
+/// Checks that a source has another market for each feed.
+fn check_apart(given: &Given, markets: &[Source], feeds: &[String]) -> Result<(), Usage> {
+    for (at, market) in markets.iter().enumerate() {
+        if let Some(other) = markets[..at].iter().position(|other| other == market) {
+            let (name, one, two) = (&market.name, &feeds[other], &feeds[at]);
+            return Err(given.contradiction(
+                &["feed"],
+                format!("--feed: {one} and {two} would both be prices of {name}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the embedded exchange that a run starts itself has these markets.
+pub(super) fn check_played(given: &Given, sources: &[Source]) -> Result<(), Usage> {
+    let missing = |source: &&Source| source.embedded && !recorded::plays(source);
+    let Some(source) = sources.iter().find(missing) else {
+        return Ok(());
+    };
+    let bases: Vec<&str> = recorded::bases().collect();
+    Err(given.contradiction(&["source", "sources", "feed"], format!(
+        "{} has no recorded prices; the embedded exchange plays {} in USD, USDC and USDT (Binance's API: in the last two). With another tape, run 'rsoracle exchange --tape FILE' and name it with --endpoint",
+        source.name,
+        bases.join(", ")
+    )))
 }
 
 /// The flag that names the sources, the names, and the currencies that this choice accepts for USD.

@@ -8,7 +8,7 @@ pub fn read(given: &Given) -> Result<Settings, Usage> {
     let settings = Settings::new(
         given.operands().to_vec(),
         given.text("roster"),
-        given.text("head"),
+        given.all("head").collect(),
         given.text("max-age"),
         [given.has("published"), given.has("json")],
     );

@@ -18,7 +18,8 @@ pub fn check(configuration: &Configuration) -> Result<(), Error> {
         None if source.embedded => false,
         _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),
     };
-    if children.ca_file.is_some() || configuration.watched.sources.iter().any(encrypted) {
+    let mut sources = configuration.watched.sources.iter().flatten();
+    if children.ca_file.is_some() || sources.any(encrypted) {
         // Done once here; the collectors inherit it.
         roots::defer();
         Roots::find(children.ca_file.as_deref())?;

@@ -1,8 +1,9 @@
 //! The mark of a key that outlives its process: up to which start of which terms the key may have signed, in a file.
 //!
 //! The file is text: a line with the key, a line for each terms digest with a time, and a line `end`. If a round starts later
-//! than the mark, the mark is moved to [`MARK_AHEAD_US`] after that start, and reaches the disk before the round begins. After a
-//! restart only starts later than the mark are signed, so that no start is signed twice.
+//! than the mark of one of its feeds, the marks of all of them are moved to [`MARK_AHEAD_US`] after that start, and reach the
+//! disk, in one file, before the round begins. After a restart only starts later than all of them are signed, so that no start
+//! is signed twice.
 //!
 //! Invariant: a file that is not whole, or is another key's, is never replaced.
 
@@ -62,22 +63,27 @@ impl Mark {
         })
     }
 
-    /// The latest start under these terms that may have been signed, microseconds since the Unix epoch.
-    pub(super) fn of(&self, digest: &[u8; 32]) -> u64 {
-        let own = |(other, us): &([u8; 32], u64)| (other == digest).then_some(*us);
-        self.marks.iter().find_map(own).unwrap_or(0)
+    /// The latest start under any of these terms that may have been signed, microseconds since the Unix epoch.
+    pub(super) fn of(&self, digests: &[[u8; 32]]) -> u64 {
+        let marks = digests.iter().map(|digest| self.mark(digest));
+        marks.max().unwrap_or(0)
     }
 
-    /// Moves the mark, unless it covers this start already. After an error the start must not be signed.
-    pub(super) fn cover(&mut self, digest: &[u8; 32], start_us: u64) -> Result<(), Error> {
-        if start_us <= self.of(digest) {
+    fn mark(&self, digest: &[u8; 32]) -> u64 {
+        let own = |(other, us): &([u8; 32], u64)| (other == digest).then_some(*us);
+        self.marks.iter().rev().find_map(own).unwrap_or(0)
+    }
+
+    /// Moves the marks of all these terms, unless they cover this start already. After an error the start must not be signed.
+    pub(super) fn cover(&mut self, digests: &[[u8; 32]], start_us: u64) -> Result<(), Error> {
+        if digests.iter().all(|digest| start_us <= self.mark(digest)) {
             return Ok(());
         }
         let mut marks = self.marks.clone();
-        marks.retain(|(other, _)| other != digest);
+        marks.retain(|(other, _)| !digests.contains(other));
         // The text of a time has whole milliseconds.
         let mark_us = (start_us + MARK_AHEAD_US).next_multiple_of(1_000);
-        marks.push((*digest, mark_us));
+        marks.extend(digests.iter().map(|digest| (*digest, mark_us)));
         let surplus = marks.len().saturating_sub(MARK_TERMS_MAX);
         marks.drain(..surplus);
         file::replace(&self.path, &render(&self.key, &marks))?;
@@ -183,17 +189,27 @@ mod tests {
         // Whatever copy of the key file the second process has.
         let second = open().err().unwrap().to_string();
         assert!(second.contains("another process"), "{second}");
-        assert_eq!(mark.of(&[3; 32]), 0);
-        mark.cover(&[3; 32], 1_000_000).unwrap();
-        assert_eq!(mark.of(&[3; 32]), 1_000_000 + MARK_AHEAD_US);
+        let both = [[3; 32], [4; 32]];
+        assert_eq!(mark.of(&both), 0);
+        mark.cover(&both[..1], 1_000_000).unwrap();
+        let first_us = 1_000_000 + MARK_AHEAD_US;
+        assert_eq!(mark.of(&both[..1]), first_us);
         drop(mark);
         let mut mark = open().unwrap();
-        assert_eq!(mark.of(&[3; 32]), 1_000_000 + MARK_AHEAD_US);
+        // A second feed: nothing is signed that the first may have.
+        assert_eq!((mark.of(&both), mark.of(&both[1..])), (first_us, 0));
+        mark.cover(&both, 2_000_000).unwrap();
+        mark.cover(&[[5; 32]], 1).unwrap();
+        drop(mark);
+        let mut mark = open().unwrap();
+        for digest in both {
+            assert_eq!(mark.of(&[digest]), 2_000_000 + MARK_AHEAD_US);
+        }
         // What lies under the mark needs no file any more.
         std::fs::remove_dir_all(&folder).unwrap();
-        mark.cover(&[3; 32], 2_000_000).unwrap();
-        assert!(mark.cover(&[4; 32], 2_000_000).is_err());
-        assert_eq!(mark.of(&[4; 32]), 0, "a mark that was not written");
+        mark.cover(&both, 3_000_000).unwrap();
+        assert!(mark.cover(&[both[0], [6; 32]], 3_000_000).is_err());
+        assert_eq!(mark.of(&[[6; 32]]), 0, "a mark that was not written");
         assert!(open().is_err(), "no folder");
     }
 }

@@ -1,17 +1,20 @@
-//! The collector: it reads one source's price by the clock, signs it with its own key, and sends it to its aggregators.
+//! The collector: it reads the prices of one exchange's symbols by the clock, signs each with its own key, and sends them to its
+//! aggregators.
 //!
 //! Nobody tells it when to sample: it follows the schedule in its roster. Everything slow happens before a round: the key, name
-//! resolution, TCP, TLS, the WebSocket upgrade, a first price. In the round (`watch`) each request is encrypted before its
-//! instant and leaves in one write. Of a stream, the collector takes the newest price known at the instant.
-//! Invariant: a collector signs at most one answer per round start, starts strictly increase, and nothing is signed while the
+//! resolution, TCP, TLS, the WebSocket upgrade, a first price. In the round (`watch`) all requests of an instant are encrypted
+//! before it and leave in one write. Of a stream, the collector takes the newest prices known at the instant.
+//! Invariant: a collector signs at most one answer per feed and round start, starts strictly increase, and nothing is signed while the
 //! exchange's own time contradicts this machine's clock (`exchange/offset.rs`). A child of `rsoracle run` ends when its parent
 //! ends, however that died; any other collector does not end by itself.
 //! Uses: exchange, keys, proof, source, system, verify, wire. Used by: cli, flags, main, roster.
 
 mod charge;
 mod complaints;
+mod control;
 mod mark;
 pub mod overrides;
+mod present;
 pub mod rosters;
 pub mod sampler;
 pub mod settings;
@@ -19,6 +22,8 @@ mod tether;
 mod ties;
 mod uplink;
 mod watch;
+
+pub use charge::sources_of;
 
 use crate::collector::settings::{Charge, Collect};
 use crate::exchange::offset::Offset;
@@ -37,6 +42,7 @@ use crate::system::wait::{Clock, SystemClock};
 use mark::Mark;
 use rosters::Task;
 use rsoracle_verify::error::Error;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use ties::Ties;
 
@@ -60,9 +66,11 @@ struct Collector<'a> {
     /// When the exchange was asked last, in microseconds since the Unix epoch.
     asked_us: u64,
     /// The round that comes next, as far as was known when it was looked for last.
-    expected: Option<(Task, u64)>,
+    expected: Option<(Rc<Task>, u64)>,
     /// The start that the mark was moved for last.
     marked_us: u64,
+    /// Whether this machine's clock was trusted for the first time.
+    begun: bool,
 }
 
 /// Runs one collector: until its parent ends, or for ever.
@@ -79,7 +87,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
         role: config.role(),
         ties: charged.ties,
         mark: charged.mark,
-        session: ExchangeSession::new(plan(config, &charged.source)?),
+        session: ExchangeSession::new(plan(config, &charged.sources)?),
         cut_short: 0,
         anchor: Anchor(clock.now()),
         // Nothing is told at a start if it does.
@@ -88,6 +96,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
         asked_us: 0,
         expected: None,
         marked_us: 0,
+        begun: false,
     };
     match collector.serve() {
         Err(_) if collector.ties.is_over() => Ok(()),
@@ -107,7 +116,9 @@ fn uses_tls(config: &Collect) -> bool {
 }
 
 /// The plan of this collector's exchange session: endpoints, certificates, proxies and pace.
-fn plan<'a>(config: &Collect, source: &'a Source) -> Result<SessionPlan<'a>, Error> {
+fn plan<'a>(config: &Collect, sources: &'a [Source]) -> Result<SessionPlan<'a>, Error> {
+    // All are of one kind.
+    let source = &sources[0];
     if source.embedded != config.endpoint.is_some() {
         let attempt = format!("cannot reach the exchange of {}", source.name);
         let cause = "--endpoint URL, the address of the embedded exchange, goes with an 'embedded:' source, and with no other";
@@ -120,7 +131,7 @@ fn plan<'a>(config: &Collect, source: &'a Source) -> Result<SessionPlan<'a>, Err
         None
     };
     Ok(SessionPlan {
-        source,
+        sources,
         endpoints,
         tls,
         proxies: tunnel::proxies(config.proxy.as_ref())?,
@@ -142,23 +153,25 @@ fn pace(config: &Collect, source: &Source) -> Pace {
 impl Collector<'_> {
     /// Gets ready, then waits for rounds and takes part in them.
     fn serve(&mut self) -> Result<(), Error> {
-        let price = self.first_price()?;
+        self.first_price()?;
         loop {
             self.ties.look()?;
             let more = self.keep_link();
             self.ties.connect(None);
             let trusted = self.trusts_clock();
             let now_us = wall_us();
-            if trusted && self.ties.present.price.is_none() {
-                self.ties.present.price = Some(price);
+            if trusted && !std::mem::replace(&mut self.begun, true) {
                 // A process that had the key before this one signed for earlier starts only. A fresh key was in no other process.
                 if self.config.key.is_some() && self.ties.rosters.floor_us() < now_us {
                     self.ties.rosters.begin(now_us);
                 }
             }
+            let priced = self.tell_prices();
             let next = self.ties.rosters.next(now_us).filter(|_| trusted);
-            self.compare(next, now_us);
-            let left_us = next.map_or(u64::MAX, |(_, start_us)| start_us.saturating_sub(now_us));
+            self.compare(next.as_ref(), now_us);
+            let left_us = next
+                .as_ref()
+                .map_or(u64::MAX, |(_, start_us)| start_us.saturating_sub(now_us));
             match next {
                 // The disk may take its time now. Whether it worked is told when the round begins.
                 Some((task, start_us))
@@ -173,7 +186,8 @@ impl Collector<'_> {
                 _ if more => {}
                 _ => {
                     let nap_us = left_us.saturating_sub(ROUND_LEAD_US);
-                    let nap_us = nap_us.clamp(1_000, SLICE_MS * 500);
+                    let most_us = if priced { SLICE_MS * 500 } else { 5_000 };
+                    let nap_us = nap_us.clamp(1_000, most_us);
                     self.ties.wait(Duration::from_micros(nap_us))?;
                 }
             }
@@ -183,7 +197,7 @@ impl Collector<'_> {
     /// Connects to the exchange and reads until there is a price. Retries after a transient failure. Any other failure is
     /// returned, unless this collector stays: a successor would not know the pauses that the exchange asked for. Meanwhile,
     /// aggregators are connected to.
-    fn first_price(&mut self) -> Result<f64, Error> {
+    fn first_price(&mut self) -> Result<(), Error> {
         loop {
             if self.session.is_open() && self.session.offset.agrees() == Some(false) {
                 self.keep_link();
@@ -206,7 +220,7 @@ impl Collector<'_> {
                 continue;
             }
             let error = match self.session.first_price(&mut look) {
-                Ok(price) => return Ok(price),
+                Ok(()) => return Ok(()),
                 Err(_) if self.session.is_open() && self.session.offset.agrees() == Some(false) => {
                     continue;
                 }
@@ -216,6 +230,20 @@ impl Collector<'_> {
             self.session.lose();
             self.ties.complaints.add(format!("{error}; trying again"));
         }
+    }
+
+    /// Tells the aggregators the first prices. As long as there is no roster, it waits for those of all symbols, but not for long.
+    /// Returns whether it waits for none.
+    fn tell_prices(&mut self) -> bool {
+        let prices = self.session.first_prices();
+        let patience = Duration::from_millis(FIRST_PRICE_MS_MAX);
+        let due = self.ties.rosters.newest().is_some()
+            || prices.iter().all(Option::is_some)
+            || self.session.opened_at().elapsed() >= patience;
+        if due && self.begun {
+            self.ties.present.price(prices);
+        }
+        due
     }
 
     /// Whether this machine's clock can be trusted: the exchange's own time has agreed with it since it last diverged from the
@@ -237,13 +265,13 @@ impl Collector<'_> {
     }
 
     /// Logs if the expected round never began, or if the clock was set back.
-    fn compare(&mut self, next: Option<(Task, u64)>, now_us: u64) {
-        let expected = std::mem::replace(&mut self.expected, next);
+    fn compare(&mut self, next: Option<&(Rc<Task>, u64)>, now_us: u64) {
+        let expected = std::mem::replace(&mut self.expected, next.cloned());
         let floor_us = self.ties.rosters.floor_us();
         let Some((task, start_us)) = next else {
             return;
         };
-        if expected.is_some_and(|(old, us)| old == task && us < start_us && floor_us <= us) {
+        if expected.is_some_and(|(old, us)| old == *task && us < *start_us && floor_us <= us) {
             let text = "missed a round: it was over before this collector turned to it; this machine was busy or suspended, its clock was set, or connecting to the exchange took too long";
             self.ties.complaints.add(text.to_owned());
         }
@@ -259,7 +287,7 @@ impl Collector<'_> {
     /// Moves the mark, if this collector has one, so that it covers a start.
     fn move_mark(&mut self, task: &Task, start_us: u64) -> Result<(), Error> {
         let mark = self.mark.as_mut();
-        mark.map_or(Ok(()), |mark| mark.cover(&task.digest, start_us))
+        mark.map_or(Ok(()), |mark| mark.cover(&task.digests(), start_us))
     }
 
     /// Takes part in a round that is about to begin, or has begun.
@@ -330,17 +358,24 @@ impl Collector<'_> {
 
     /// Logs an error that the exchange sent unasked.
     fn complain_of(&mut self, said: &Said) {
-        match said {
-            Said::Fault { miss, text, .. } => {
-                let text = format!("the exchange sent no price: {miss}: {text}");
-                self.ties.complaints.add(text);
+        let (symbol, text) = match said {
+            Said::Fault {
+                symbol, miss, text, ..
+            } => (symbol, format!("sent no price: {miss}: {text}")),
+            Said::Refusal(refusal) if self.session.is_open() => {
+                (&refusal.symbol, format!("refused: {}", refusal.text))
             }
-            Said::Refusal(refusal) => {
-                let text = format!("the exchange refused: {}; reconnecting", refusal.text);
-                self.ties.complaints.add(text);
-            }
-            _ => {}
-        }
+            Said::Refusal(refusal) => (
+                &refusal.symbol,
+                format!("refused: {}; reconnecting", refusal.text),
+            ),
+            _ => return,
+        };
+        let several = self.ties.sources.len() > 1;
+        let about = symbol.filter(|_| several).map(|at| &self.ties.sources[at]);
+        let about = about.map_or(String::new(), |source| format!("{source}: "));
+        let text = format!("{about}the exchange {text}");
+        self.ties.complaints.add(text);
     }
 
     /// Tries to connect until the next round begins. If there is no connection and rounds have interrupted

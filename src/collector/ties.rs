@@ -1,25 +1,24 @@
 //! What ties a collector to others: the tether to its parent, if it has one, its rosters, and its aggregators.
 //!
-//! Invariant: nothing here waits, except [`Ties::wait`], [`Ties::connect`] and [`Ties::answer`], for as long as they say.
+//! Invariant: nothing here waits, except [`Ties::wait`], [`Ties::connect`] and [`Ties::answered`], for as long as they say.
 
 use super::complaints::Complaints;
+use super::present::Present;
 use super::rosters::{Rosters, Task};
 use super::tether::Tether;
-use super::uplink::{Present, Running, Uplink};
+use super::uplink::Uplink;
 use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::wire::terms;
 use crate::wire::tether::Handed;
-use rsoracle_proof::record::{Answer, Observation, Record};
-use rsoracle_proof::seal::{ObservationContext, PublicKey, observation_bytes, samples_digest};
-use rsoracle_proof::terms::tag;
+use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
 
 /// Everything that a collector is tied to.
 pub(super) struct Ties {
     pub(super) present: Present,
-    pub(super) source: String,
+    pub(super) sources: Vec<String>,
     pub(super) tether: Option<Tether>,
     pub(super) rosters: Rosters,
     pub(super) uplinks: Vec<Uplink>,
@@ -84,18 +83,18 @@ impl Ties {
                     })?;
                     self.uplinks.iter_mut().for_each(|uplink| uplink.learn(key));
                 }
-                Handed::Terms { from_us, feeds } => self.take_terms(from_us, &feeds[0]),
+                Handed::Terms { from_us, feeds } => self.take_terms(from_us, &feeds),
             }
         }
         Ok(())
     }
 
-    fn take_terms(&mut self, from_us: u64, bytes: &[u8]) {
-        let (key, slot) = (self.present.key.public(), self.present.slot);
-        let terms = terms::decode(bytes);
-        let taken = self.rosters.take(terms, from_us, &key, slot, &self.source);
-        self.present.digest = self.rosters.digest();
-        if let Err(why) = taken {
+    fn take_terms(&mut self, from_us: u64, feeds: &[Vec<u8>]) {
+        let key = self.present.key.public();
+        let feeds = feeds.iter().map(|bytes| terms::decode(bytes)).collect();
+        let wrong = self.rosters.take(feeds, from_us, &key, &self.sources);
+        self.present.engage(self.rosters.newest().cloned());
+        for why in wrong {
             let text =
                 format!("cannot sign under the roster that 'rsoracle run' handed down: {why}");
             self.complaints.add(text);
@@ -103,7 +102,7 @@ impl Ties {
     }
 
     /// Reads what the aggregators sent, and sends them what there is to say.
-    fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         for uplink in &mut self.uplinks {
             if let Some(text) = uplink.sweep(&self.present) {
                 uplink.complaints.add(text);
@@ -121,7 +120,7 @@ impl Ties {
             let none_up = !self.uplinks.iter().any(Uplink::is_up);
             let late = none_up && self.uplinks[index].cut_short > CUT_SHORT_MAX;
             // Before the first price, connecting to the exchange does not wait.
-            let long = self.present.price.is_some() && (late || instant_us.is_none());
+            let long = self.present.is_priced() && (late || instant_us.is_none());
             if let Some(time) = gap(wall_us(), next_us.filter(|_| !late), long) {
                 let since = Instant::now();
                 self.connect_one(index, time);
@@ -149,47 +148,12 @@ impl Ties {
     /// Begins a round.
     pub(super) fn begin(&mut self, task: &Task, start_us: u64) {
         self.rosters.begin(start_us);
-        let (now, now_us) = (Instant::now(), wall_us());
-        let at = |after_us: u64| {
-            let us = (start_us + after_us).saturating_sub(now_us);
-            now + Duration::from_micros(us)
-        };
-        self.present.running = Some(Running {
-            tag: tag(&task.digest),
-            start_us,
-            answer_at: at(task.schedule.last_us()),
-            end_at: at(task.schedule.length_us()),
-            records: Vec::new(),
-            answer: None,
-        });
+        self.present.begin(task, start_us);
     }
 
-    /// Sends a sample's record of the running round.
-    pub(super) fn put(&mut self, record: Record) {
-        let running = self.present.running.as_mut();
-        running.expect("a round is running").records.push(record);
-        self.sweep();
-    }
-
-    /// Signs the answer of the running round, once it has all records, and sends it. An aggregator that has no data connection yet
-    /// gets one, for which there is little time if the next round is near.
-    pub(super) fn answer(&mut self, task: &Task, answer: Answer, timestamp_us: u64) {
-        let present = &mut self.present;
-        let running = present.running.as_mut().expect("a round is running");
-        let context = ObservationContext {
-            terms_digest: &task.digest,
-            slot: present.slot,
-            start_us: running.start_us,
-            samples_digest: &samples_digest(&running.records),
-        };
-        let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
-        let observation = Observation {
-            answer,
-            timestamp_us,
-            signature: present.key.sign(&bytes),
-        };
-        running.answer = Some(observation.encode());
-        self.sweep();
+    /// Called once the running round has all answers. An aggregator that has no data connection yet gets one, for which there is
+    /// little time if the next round is near.
+    pub(super) fn answered(&mut self) {
         let least = Duration::from_micros(GAP_US_MIN);
         self.uplinks.sort_by_key(Uplink::doubt);
         for index in 0..self.uplinks.len() {

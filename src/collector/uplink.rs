@@ -2,222 +2,30 @@
 //!
 //! Nothing here waits but [`Uplink::connect`], for as long as it is told to. Whatever goes wrong ends these connections only, and
 //! they are opened again after growing, jittered pauses.
-//! Invariant: a connection gets the records of the running round in order, from the first, however late it was opened, and the
-//! answer after them. If it does not take what is sent, at most the rest of one frame is stored.
+//! Invariant: an answer is sent after the samples that it was signed over. Once there is a data connection, it is closed only
+//! when another one is open, or when it has ended or was idle for long.
 
 use super::complaints::Complaints;
+use super::control::{Control, Loss};
+use super::present::Present;
 use super::settings::AggregatorPlace;
 use crate::exchange::session::jittered;
-use crate::keys::secret::SecretKey;
 use crate::system::inbox::{Inbox, waits};
 use crate::system::limits::*;
-use crate::system::now::wall_us;
 use crate::system::resolve::Addresses;
-use crate::wire::*;
-use rsoracle_proof::reason::Reject;
-use rsoracle_proof::record::{Observation, Record};
+use crate::wire::{CONTROL_BYTES_MAX, Preamble};
 use rsoracle_proof::seal::PublicKey;
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// What there is to say to every aggregator.
-pub(super) struct Present {
-    pub(super) key: SecretKey,
-    pub(super) slot: u16,
-    /// The digest of the newest terms; zeros without any.
-    pub(super) digest: [u8; 32],
-    /// The first price, once there is one.
-    pub(super) price: Option<f64>,
-    pub(super) running: Option<Running>,
-}
-
-/// The round that is running, or was the last to run.
-pub(super) struct Running {
-    pub(super) tag: [u8; 8],
-    pub(super) start_us: u64,
-    /// When the answer is expected.
-    pub(super) answer_at: Instant,
-    /// When the round ends, and the answer is of no use any more.
-    pub(super) end_at: Instant,
-    pub(super) records: Vec<Record>,
-    pub(super) answer: Option<[u8; Observation::BYTES]>,
-}
-
 /// The longest wait for one TCP connection.
 const SLICE: Duration = Duration::from_millis(CONNECT_SLICE_MS);
-
-/// Why a control connection was given up.
-enum Loss {
-    Ended,
-    Silent,
-    Refused(Reject),
-    Frame(Reject),
-}
-
-/// The rest of a sentence about the aggregator.
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Loss::Ended => write!(f, "ended the connection"),
-            Loss::Silent => write!(f, "was silent for {} s", SILENCE_MS_MAX / 1_000),
-            Loss::Refused(reason) => write!(f, "refused this collector: {reason}"),
-            Loss::Frame(reason) => write!(f, "sent a frame that was refused: {reason}"),
-        }
-    }
-}
-
-/// An open control connection.
-struct Control {
-    inbox: Inbox<CONTROL_BYTES_MAX>,
-    opened_at: Instant,
-    /// When the last frame came.
-    heard_at: Instant,
-    /// What the connection has not taken yet, and since when it takes nothing.
-    unsent: Vec<u8>,
-    sent_at: Instant,
-    greeted: bool,
-    /// Whether an answer was sent while it stood.
-    served: bool,
-    /// The digest that the last *ready* named.
-    ready: Option<[u8; 32]>,
-    /// The round whose records it gets, how many it has got, and whether it has got the answer.
-    start_us: u64,
-    records: usize,
-    answered: bool,
-}
-
-impl Control {
-    fn new(inbox: Inbox<CONTROL_BYTES_MAX>) -> Control {
-        let now = Instant::now();
-        Control {
-            inbox,
-            opened_at: now,
-            heard_at: now,
-            unsent: Vec::new(),
-            sent_at: now,
-            greeted: false,
-            served: false,
-            ready: None,
-            start_us: 0,
-            records: 0,
-            answered: false,
-        }
-    }
-
-    /// Reads what has come and sends what there is to say.
-    fn sweep(&mut self, present: &Present, aggregator: &PublicKey) -> Result<(), Loss> {
-        self.inbox.fill();
-        self.send(&[]);
-        // An aggregator that does not take the answers gets no more of them.
-        while self.unsent.is_empty() && self.answer(present, aggregator)? {}
-        if self.greeted {
-            self.tell(present);
-        }
-        let silence = Duration::from_millis(SILENCE_MS_MAX);
-        if self.inbox.ended() {
-            Err(Loss::Ended)
-        } else if self.heard_at.elapsed() >= silence || self.sent_at.elapsed() >= silence {
-            Err(Loss::Silent)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Sends a frame; what is not taken at once follows later.
-    fn send(&mut self, frame: &[u8]) {
-        self.unsent.extend_from_slice(frame);
-        let count = self.inbox.send_some(&self.unsent);
-        self.unsent.drain(..count);
-        if self.unsent.is_empty() {
-            self.sent_at = Instant::now();
-        }
-    }
-
-    /// Answers the first frame in the inbox. Returns whether there was one.
-    fn answer(&mut self, present: &Present, aggregator: &PublicKey) -> Result<bool, Loss> {
-        let Some(head) = self.inbox.peek() else {
-            return Ok(false);
-        };
-        let kind = FrameKind::decode(&head).map_err(Loss::Frame)?;
-        if self.inbox.bytes().len() < kind.bytes() {
-            return Ok(false);
-        }
-        match kind {
-            FrameKind::Challenge if !self.greeted => {
-                let bytes = self.inbox.peek().expect("the frame has come");
-                let nonce = Challenge::decode(&bytes).map_err(Loss::Frame)?.nonce;
-                let mut hello = Hello {
-                    key: *present.key.public().bytes(),
-                    clock_us: wall_us(),
-                    signature: [0; 64],
-                };
-                hello.signature = present.key.sign_hello(&nonce, aggregator, &hello);
-                self.send(&hello.encode());
-                self.greeted = true;
-            }
-            FrameKind::Ping if self.greeted => {
-                let bytes = self.inbox.peek().expect("the frame has come");
-                let pong = Pong {
-                    echo_us: Ping::decode(&bytes).map_err(Loss::Frame)?.clock_us,
-                    clock_us: wall_us(),
-                };
-                self.send(&pong.encode());
-            }
-            FrameKind::Refusal => {
-                let bytes = self.inbox.peek().expect("the frame has come");
-                let refusal = Refusal::decode(&bytes).map_err(Loss::Frame)?;
-                return Err(Loss::Refused(refusal.reason));
-            }
-            _ => return Err(Loss::Frame(Reject::Kind)),
-        }
-        self.inbox.consume(kind.bytes());
-        self.heard_at = Instant::now();
-        Ok(true)
-    }
-
-    /// Sends *ready* if it is due, then the records that this connection has not got.
-    fn tell(&mut self, present: &Present) {
-        if let Some(price) = present.price
-            && self.ready != Some(present.digest)
-            && self.unsent.is_empty()
-        {
-            let ready = Ready {
-                terms_digest: present.digest,
-                slot: present.slot,
-                price,
-            };
-            self.send(&ready.encode());
-            self.ready = Some(present.digest);
-        }
-        let Some(running) = &present.running else {
-            return;
-        };
-        if self.start_us != running.start_us {
-            (self.start_us, self.records, self.answered) = (running.start_us, 0, false);
-        }
-        while self.unsent.is_empty() && self.records < running.records.len() {
-            let sample = Sample {
-                tag: running.tag,
-                start_us: running.start_us,
-                record: running.records[self.records],
-            };
-            self.send(&sample.encode());
-            self.records += 1;
-        }
-    }
-
-    /// Whether this connection still has to get the answer of the running round, once there is one.
-    fn lacks_answer(&self, running: &Running) -> bool {
-        let has = self.start_us == running.start_us && self.answered;
-        self.greeted && !has && Instant::now() < running.end_at
-    }
-}
 
 /// An open data connection, and when it was used last.
 struct Data {
     inbox: Inbox<1>,
+    opened_at: Instant,
     used_at: Instant,
     used: bool,
 }
@@ -233,6 +41,12 @@ impl Data {
     fn is_idle(&self) -> bool {
         self.used_at.elapsed() >= Duration::from_millis(DATA_IDLE_MS_MAX)
     }
+
+    /// Whether it is in use, but so old that nobody knows whether what is sent on it still arrives.
+    fn is_old(&self) -> bool {
+        let old = self.opened_at.elapsed() >= Duration::from_millis(DATA_AGE_MS_MAX);
+        old && !self.is_idle()
+    }
 }
 
 /// The connections to one aggregator, whether they are open or not.
@@ -240,6 +54,8 @@ pub(super) struct Uplink {
     place: AggregatorPlace,
     addresses: Addresses,
     control: Option<Control>,
+    /// Whether an answer was sent while that stood.
+    served: bool,
     data: Option<Data>,
     /// Whether the aggregator ended the connection. That is logged only when the next attempt is made, since this process often
     /// ends before.
@@ -264,12 +80,13 @@ impl Uplink {
         // Without a key of its own, it is this collector's parent, on this host.
         let pause_ms_max = match place.key {
             None => UPLINK_NEAR_MS_MAX,
-            Some(_) => RETRY_MS_MAX,
+            Some(_) => UPLINK_FAR_MS_MAX,
         };
         Uplink {
             place,
             addresses: Addresses::default(),
             control: None,
+            served: false,
             data: None,
             ended: false,
             failures: 0,
@@ -313,20 +130,18 @@ impl Uplink {
             return self.lose(loss);
         }
         let running = present.running.as_ref()?;
-        let answer = running.answer.filter(|_| {
-            let told = control.records == running.records.len() && control.unsent.is_empty();
-            told && control.lacks_answer(running)
-        })?;
+        let sends = control.is_told(running) && control.lacks_answers(running);
+        let answers = running.answers.get(control.answers..)?;
+        if !sends || answers.is_empty() {
+            return None;
+        }
         let data = self.data.as_mut().filter(|data| !data.is_idle())?;
-        let frame = DataFrame {
-            tag: running.tag,
-            start_us: running.start_us,
-            observation: answer,
-        };
-        if data.stands() && data.inbox.send(&frame.encode()) {
+        if data.stands() && data.inbox.send(answers.as_flattened()) {
             (data.used_at, data.used) = (Instant::now(), true);
-            (control.answered, control.served) = (true, true);
-            self.data_failures = 0;
+            (control.answers, self.served) = (running.answers.len(), true);
+            if !data.is_old() {
+                self.data_failures = 0;
+            }
             return None;
         }
         self.drop_data()
@@ -334,16 +149,13 @@ impl Uplink {
 
     /// Gives up the control connection.
     fn lose(&mut self, loss: Loss) -> Option<String> {
-        if let Some(mut control) = self.control.take() {
+        if let Some(control) = self.control.take() {
             // An aggregator that is killed again and again is called at once each time, but one that refuses is not.
-            let served = control.served && matches!(loss, Loss::Ended);
+            let served = self.served && matches!(loss, Loss::Ended);
             if served || control.opened_at.elapsed() >= Duration::from_millis(SILENCE_MS_MAX) {
                 self.failures = 0;
             }
-            if let Loss::Frame(reason) = loss {
-                control.send(&Refusal { reason }.encode());
-                control.inbox.end();
-            }
+            control.end(&loss);
         }
         self.data = None;
         self.back_off();
@@ -369,7 +181,9 @@ impl Uplink {
         if let Some(control) = &self.control {
             let running = present.running.as_ref()?;
             let left = running.answer_at.saturating_duration_since(Instant::now());
-            if left > Duration::from_millis(DATA_AHEAD_MS) || !control.lacks_answer(running) {
+            let old = self.data.as_ref().is_some_and(Data::is_old);
+            let due = control.lacks_answers(running) || old;
+            if left > Duration::from_millis(DATA_AHEAD_MS) || !due {
                 return None;
             }
             return self.connect_data(until, present);
@@ -385,12 +199,12 @@ impl Uplink {
         match self.reach(until) {
             Ok(inbox) => {
                 let control = self.control.insert(Control::new(inbox));
-                self.cut_short = 0;
+                (self.cut_short, self.served) = (0, false);
                 // The hello must follow the challenge soon, and this process may turn to something else now.
                 let left = until.saturating_duration_since(Instant::now());
                 let (least, most) = (GAP_US_MIN, SLICE_MS * 1_000);
                 let [least, most] = [least, most].map(Duration::from_micros);
-                control.inbox.wait(left.clamp(least, most));
+                control.wait(left.clamp(least, most));
                 self.sweep(present)
             }
             Err(error) => {
@@ -423,20 +237,24 @@ impl Uplink {
         Inbox::new(tcp?)
     }
 
-    /// Opens the data connection, unless it is open and was used lately. For an answer that is due, one attempt is made without a
-    /// pause.
+    /// Opens the data connection, unless it is open, was used lately and is not old. For answers that are due, one attempt is made
+    /// without a pause.
     fn connect_data(&mut self, until: Instant, present: &Present) -> Option<String> {
         let running = present.running.as_ref()?;
         let mut ended = None;
         // Nobody expects an idle one to be open any more.
         self.data = self.data.take().filter(|data| !data.is_idle());
         if let Some(data) = &mut self.data {
-            if data.stands() {
+            if !data.stands() {
+                ended = self.drop_data();
+            } else if !data.is_old() {
                 return None;
             }
-            ended = self.drop_data();
         }
-        let due_us = running.answer.map_or(self.tried_us, |_| running.start_us);
+        let due_us = match running.answers.is_empty() {
+            true => self.tried_us,
+            false => running.start_us,
+        };
         if Instant::now() < self.data_retry_at && self.tried_us == due_us {
             return ended;
         }
@@ -455,13 +273,17 @@ impl Uplink {
         });
         match opened {
             Ok(inbox) => {
+                let now = Instant::now();
                 self.data = Some(Data {
                     inbox,
-                    used_at: Instant::now(),
+                    opened_at: now,
+                    used_at: now,
                     used: false,
                 });
                 self.sweep(present).or(ended)
             }
+            // The old one goes on.
+            Err(_) if self.data.is_some() => None,
             Err(error) => Some(format!(
                 "cannot open the data channel to {address}: {error}; trying again"
             )),
@@ -494,10 +316,131 @@ fn pause_ms(failures: u32, most_ms: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collector::rosters::{Duty, Task};
+    use crate::keys::secret::SecretKey;
+    use crate::wire::{Challenge, DataFrame, Hello};
+    use rsoracle_proof::aggregate::Rule;
+    use rsoracle_proof::record::Answer;
+    use rsoracle_proof::schedule::Schedule;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
 
     #[test]
     fn pauses_grow_up_to_their_bound() {
-        let pauses = [0, 1, 2, 3, 8, 9, 1_000_000].map(|failures| pause_ms(failures, 16_000));
-        assert_eq!(pauses, [50, 100, 200, 400, 12_800, 16_000, 16_000]);
+        let pauses = [0, 1, 2, 3, 7, 8, 9, 1_000_000];
+        let pauses = pauses.map(|failures| pause_ms(failures, UPLINK_FAR_MS_MAX));
+        assert_eq!(pauses, [50, 100, 200, 400, 6_400, 7_500, 7_500, 7_500]);
+    }
+
+    fn listen() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    /// An aggregator and the collector's connections to it, of which the one for data is not open yet.
+    fn connected(present: &Present) -> (TcpStream, TcpListener, Uplink) {
+        let ((control, control_port), (data, data_port)) = (listen(), listen());
+        let place = AggregatorPlace {
+            host: "127.0.0.1".to_owned(),
+            control_port,
+            data_ip: None,
+            data_port,
+            key: Some(SecretKey::from_seed(&mut [9; 32]).public()),
+        };
+        let mut uplink = Uplink::new(place, Complaints::new("collector"));
+        // It waits a little for the challenge.
+        assert_eq!(uplink.connect(soon(), present), None);
+        let mut control = control.accept().unwrap().0;
+        control
+            .write_all(&Challenge { nonce: [1; 32] }.encode())
+            .unwrap();
+        let mut hello = [0; Hello::BYTES];
+        control.set_nonblocking(true).unwrap();
+        while control.read(&mut hello).is_err() {
+            assert_eq!(uplink.sweep(present), None);
+        }
+        (control, data, uplink)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + SLICE
+    }
+
+    fn duties(count: u8) -> Task {
+        let duty = |seed| Duty {
+            digest: [seed; 32],
+            seat: 0,
+            symbol: 0,
+            sample_rule: Rule::Mean,
+            age_us_max: None,
+            about: String::new(),
+        };
+        Task {
+            schedule: Schedule {
+                first_start_us: 0,
+                period_us: 0,
+                end_us: None,
+                samples: 1,
+                interval_us: 3_600_000_000,
+            },
+            duties: (0..count).map(duty).collect(),
+        }
+    }
+
+    /// Begins a round, in which the data connection is opened if it is due, and sends an answer for each feed.
+    fn round(uplink: &mut Uplink, present: &mut Present, task: &Task, start_us: u64) {
+        present.begin(task, start_us);
+        // Whatever the clock says about this start.
+        present.running.as_mut().unwrap().end_at = Instant::now() + 60 * SLICE;
+        uplink.data_retry_at = Instant::now();
+        assert_eq!(uplink.sweep(present), None);
+        assert_eq!(uplink.connect(soon(), present), None);
+        for duty in &task.duties {
+            present.answer(duty, &[], Answer::Price(1.0), start_us);
+        }
+        assert_eq!(uplink.sweep(present), None);
+    }
+
+    fn frames<const N: usize>(data: &mut TcpStream) -> [u64; N] {
+        let mut frames = [[0; DataFrame::BYTES]; N];
+        data.read_exact(frames.as_flattened_mut()).unwrap();
+        frames.map(|frame| DataFrame::decode(&frame).start_us)
+    }
+
+    fn age(uplink: &mut Uplink) {
+        let age = Duration::from_millis(DATA_AGE_MS_MAX);
+        let data = uplink.data.as_mut().unwrap();
+        data.opened_at = Instant::now().checked_sub(age).expect("a minute ago");
+    }
+
+    #[test]
+    fn an_old_data_connection_serves_until_there_is_a_new_one_and_no_answer_is_lost() {
+        let (key, task) = (SecretKey::from_seed(&mut [1; 32]), duties(2));
+        let mut present = Present::new(key, 0, None);
+        let (_control, listener, mut uplink) = connected(&present);
+        round(&mut uplink, &mut present, &task, 1);
+        let accept = |listener: &TcpListener| {
+            listener.set_nonblocking(true).unwrap();
+            let mut data = listener.accept().expect("a new one").0;
+            data.set_nonblocking(false).unwrap();
+            data.set_read_timeout(Some(10 * SLICE)).unwrap();
+            data.read_exact(&mut [0; Preamble::BYTES]).unwrap();
+            data
+        };
+        let mut first = accept(&listener);
+        round(&mut uplink, &mut present, &task, 2);
+        assert_eq!(frames(&mut first), [1, 1, 2, 2]);
+        age(&mut uplink);
+        round(&mut uplink, &mut present, &task, 3);
+        let mut second = accept(&listener);
+        assert_eq!(frames(&mut second), [3, 3]);
+        assert_eq!(first.read(&mut [0]).unwrap(), 0, "it was closed");
+        // Nobody listens any more, but the old one still stands.
+        drop(listener);
+        age(&mut uplink);
+        round(&mut uplink, &mut present, &task, 4);
+        round(&mut uplink, &mut present, &task, 5);
+        assert_eq!(frames(&mut second), [4, 4, 5, 5]);
     }
 }

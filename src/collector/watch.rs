@@ -1,14 +1,15 @@
-//! A collector's round: takes samples at their instants, reads replies, and sends one signed answer.
+//! A collector's round: takes samples of all feeds at their instants, reads replies, and sends one signed answer for each feed.
 //!
-//! Invariant: at a sample's instant there is one write and nothing else or, where the exchange sends a stream, one look at
-//! the newest price. A connection that ends is replaced without shifting later samples. Once every sample has its record, the
-//! answer is sent, unless this machine's clock cannot be trusted any more.
+//! Invariant: at an instant there is one write and nothing else or, where the exchange sends a stream, one look at the newest
+//! prices. A connection that ends is replaced without shifting later samples. Once every sample of a feed has its record, the
+//! feed's answer is sent, unless this machine's clock cannot be trusted any more. A feed without prices costs no other feed a sample.
 
-use super::rosters::Task;
+use super::rosters::{Duty, Task};
 use super::{Collector, MESSAGES_PER_LOOK};
 use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
+use crate::exchange::session::first::FIRST;
 use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
@@ -18,62 +19,116 @@ use crate::system::wait::{Clock, wait_until};
 use rsoracle_proof::reason::{Abstention, Miss};
 use rsoracle_proof::record::Answer;
 use rsoracle_verify::error::Error;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// The id that the request for a sample carries.
-fn request_id(start_us: u64, index: u32) -> String {
-    format!("{start_us}-{index}")
+/// The id that the request for a sample of a symbol carries.
+fn request_id(start_us: u64, index: u32, symbol: usize) -> String {
+    format!("{start_us}-{index}-{symbol}")
 }
 
-/// The round start and sample number in an id that [`request_id`] made; `None` for any other id.
-fn sample_of(id: &str) -> Option<(u64, u32)> {
-    let (start_us, index) = id.split_once('-')?;
-    Some((start_us.parse().ok()?, index.parse().ok()?))
+/// The round start, sample number and symbol in an id that [`request_id`] made; `None` for any other id.
+fn sample_of(id: &str) -> Option<(u64, u32, usize)> {
+    let (start_us, rest) = id.split_once('-')?;
+    let (index, symbol) = rest.split_once('-')?;
+    Some((
+        start_us.parse().ok()?,
+        index.parse().ok()?,
+        symbol.parse().ok()?,
+    ))
+}
+
+/// A feed's part of a round.
+struct Part<'a> {
+    duty: &'a Duty,
+    sampler: Sampler,
+    answered: bool,
+}
+
+/// One round. Samples of all its feeds are taken at the same instants, so they are due together.
+struct Round<'a> {
+    parts: Vec<Part<'a>>,
+}
+
+impl Round<'_> {
+    fn new(task: &Task, start_us: u64) -> Round<'_> {
+        let sampler = |rule| Sampler::new(start_us, &task.schedule, rule);
+        let parts = task.duties.iter().map(|duty| Part {
+            sampler: sampler(duty.sample_rule),
+            duty,
+            answered: false,
+        });
+        Round {
+            parts: parts.collect(),
+        }
+    }
+
+    /// The bookkeeping that all feeds have in common.
+    fn common(&self) -> &Sampler {
+        &self.parts[0].sampler
+    }
+
+    fn each(&mut self, act: impl FnMut(&mut Sampler)) {
+        self.parts
+            .iter_mut()
+            .map(|part| &mut part.sampler)
+            .for_each(act);
+    }
+
+    /// The part that has waited for a reply for longest, and its oldest sample without one: of all feeds, or of those of a symbol.
+    fn oldest_asked(&self, symbol: Option<usize>) -> Option<(usize, u32)> {
+        let of = |part: &&Part| symbol.is_none_or(|symbol| part.duty.symbol == symbol);
+        let parts = self.parts.iter().filter(of);
+        let asked = parts.filter_map(|part| Some((part.duty.symbol, part.sampler.oldest_asked()?)));
+        asked.min_by_key(|(_, index)| *index)
+    }
+
+    /// When the first reply is overdue.
+    fn reply_by_us(&self) -> Option<u64> {
+        let (_, index) = self.oldest_asked(None)?;
+        Some(self.common().reply_by_us(index))
+    }
+
+    /// The symbols that are watched.
+    fn symbols(&self) -> BTreeSet<usize> {
+        self.parts.iter().map(|part| part.duty.symbol).collect()
+    }
 }
 
 impl Collector<'_> {
-    /// Takes the samples of one round and sends the answer.
+    /// Takes the samples of one round and sends the answers.
     pub(super) fn watch(
         &mut self,
         task: &Task,
         start_us: u64,
         anchor: &Anchor,
     ) -> Result<(), Error> {
-        let mut sampler = Sampler::new(start_us, &task.schedule, task.sample_rule);
+        let mut round = Round::new(task, start_us);
         loop {
             self.ties.look()?;
             let now = self.clock.now();
             if anchor.moved(now) {
-                self.abandon(&mut sampler);
+                self.abandon(&mut round);
             }
-            self.hear(&mut sampler, Patience::Never);
-            self.give_up_overdue(&mut sampler, now.wall_us);
-            while let Some(record) = sampler.release() {
-                self.ties.put(record);
-            }
-            if let Some((_, answer, timestamp_us)) = sampler.finish() {
-                if let Answer::Abstain(why) = answer {
-                    self.ties.complaints.add(format!("abstains: {why}"));
-                }
-                // The clock was right when the round began.
-                let stepped = answer == Answer::Abstain(Abstention::ClockMoved);
-                if stepped || self.trusts_clock() {
-                    self.ties.answer(task, answer, timestamp_us);
-                }
+            self.hear(&mut round, Patience::Never);
+            self.give_up_overdue(&mut round, now.wall_us);
+            self.tell(&mut round);
+            if round.parts.iter().all(|part| part.answered) {
+                self.ties.answered();
                 return Ok(());
             }
-            match sampler.due() {
+            match round.common().due() {
                 Some((index, instant_us))
                     if self.session.is_open() && instant_us <= now.wall_us + QUIET_US =>
                 {
-                    match self.session.request(&request_id(start_us, index)) {
-                        Some(request) => self.ask(&mut sampler, index, instant_us, anchor, request),
-                        None => self.note(&mut sampler, index, anchor, task.age_us_max),
+                    match self.session.is_stream() {
+                        true => self.note(&mut round, index, instant_us, anchor),
+                        false => self.ask(&mut round, index, instant_us, anchor),
                     }
                 }
                 due => {
                     let mut now_us = now.wall_us;
-                    // Nothing is connected while only replies are missing: the answer comes next, and connects.
+                    // Nothing is connected while only replies are missing: the answers come next, and connect.
                     if let Some((_, instant_us)) = due {
                         self.ties.connect(Some(instant_us));
                         now_us = wall_us();
@@ -81,14 +136,50 @@ impl Collector<'_> {
                             continue;
                         }
                     }
-                    self.listen(&mut sampler, due, now_us);
+                    self.listen(&mut round, due, now_us);
                 }
             }
         }
     }
 
+    /// Sends the records that there are, of all feeds at once, then the answers of the feeds that have all of theirs.
+    fn tell(&mut self, round: &mut Round) {
+        let mut news = false;
+        for part in &mut round.parts {
+            while let Some(record) = part.sampler.release() {
+                self.ties.present.put(part.duty, record);
+                news = true;
+            }
+        }
+        if !news {
+            return;
+        }
+        self.ties.sweep();
+        if round.common().due().is_some() {
+            return;
+        }
+        let mut trusted = None;
+        for part in round.parts.iter_mut().filter(|part| !part.answered) {
+            let Some((records, answer, timestamp_us)) = part.sampler.finish() else {
+                continue;
+            };
+            part.answered = true;
+            if let Answer::Abstain(why) = answer {
+                let text = format!("{}abstains: {why}", part.duty.about);
+                self.ties.complaints.add(text);
+            }
+            // The clock was right when the round began.
+            let stepped = answer == Answer::Abstain(Abstention::ClockMoved);
+            if stepped || *trusted.get_or_insert_with(|| self.trusts_clock()) {
+                let present = &mut self.ties.present;
+                present.answer(part.duty, &records, answer, timestamp_us);
+            }
+        }
+        self.ties.sweep();
+    }
+
     /// Gives up overdue samples and replies. If the exchange has stopped answering, drops its connection.
-    fn give_up_overdue(&mut self, sampler: &mut Sampler, now_us: u64) {
+    fn give_up_overdue(&mut self, round: &mut Round, now_us: u64) {
         let why_not_asked = if self.session.is_open() {
             Miss::Overdue
         } else if self.session.is_quiet_at(now_us) {
@@ -96,82 +187,77 @@ impl Collector<'_> {
         } else {
             Miss::NotConnected
         };
-        let unanswered = sampler
-            .oldest_asked()
-            .is_some_and(|index| sampler.reply_by_us(index) <= now_us);
-        sampler.advance(now_us, why_not_asked);
+        let unanswered = round.reply_by_us().is_some_and(|us| us <= now_us);
+        round.each(|sampler| sampler.advance(now_us, why_not_asked));
         if unanswered && self.session.mute_for(REPLY_MS_MAX) && self.session.is_open() {
             let text = "the exchange stopped answering".to_owned();
             let miss = Miss::NoReply;
             self.session.lose();
-            self.lost(sampler, &Ended { miss, text });
+            self.lost(round, &Ended { miss, text });
         }
     }
 
     /// Ends sampling after the system clock was stepped. Drops the connection, and with it any request prepared for an instant
     /// of the old clock.
-    fn abandon(&mut self, sampler: &mut Sampler) {
-        if sampler.finish().is_none() {
+    fn abandon(&mut self, round: &mut Round) {
+        if round
+            .parts
+            .iter()
+            .any(|part| part.sampler.finish().is_none())
+        {
             stream::say(&self.role, Miss::ClockMoved);
         }
-        sampler.clock_moved();
+        round.each(Sampler::clock_moved);
         self.session.lose();
     }
 
-    /// Requests sample `index` at its instant: encrypts, waits, then sends with one write.
-    fn ask(
-        &mut self,
-        sampler: &mut Sampler,
-        index: u32,
-        instant_us: u64,
-        anchor: &Anchor,
-        request: String,
-    ) {
+    /// Requests sample `index` of all symbols at its instant: encrypts, waits, then sends with one write.
+    fn ask(&mut self, round: &mut Round, index: u32, instant_us: u64, anchor: &Anchor) {
         if self.session.is_quiet_at(instant_us) {
-            sampler.skip(index, Miss::RateLimited);
+            round.each(|sampler| sampler.skip(index, Miss::RateLimited));
             return;
         }
         // Instants that have passed would be asked for all at once.
         let at_us = instant_us.max(self.clock.now().wall_us);
         if at_us.abs_diff(self.asked_us) < INTERVAL_US_MIN / 2 {
-            sampler.skip(index, Miss::Overdue);
+            round.each(|sampler| sampler.skip(index, Miss::Overdue));
             return;
         }
+        let start_us = round.common().instant_us(0);
+        let request = |symbol| {
+            let id = request_id(start_us, index, symbol);
+            self.session.request(&id, symbol)
+        };
+        let requests: Vec<String> = round.symbols().into_iter().filter_map(request).collect();
         let Some(link) = self.session.link() else {
             return;
         };
         self.asked_us = at_us;
-        if let Err(ended) = link.prepare(request) {
+        if let Err(ended) = link.prepare(requests) {
             self.session.lose();
-            self.lost(sampler, &ended);
+            self.lost(round, &ended);
             return;
         }
         if wait_until(&mut self.clock, anchor, instant_us).is_err() {
-            self.abandon(sampler);
+            self.abandon(round);
             return;
         }
         let fired = link.fire();
-        sampler.asked(index, self.clock.now().wall_us);
+        let now_us = self.clock.now().wall_us;
         // Another collector that shares this core may be waiting for the same instant.
         self.clock.give_way();
+        round.each(|sampler| sampler.asked(index, now_us));
         if let Err(ended) = fired {
             self.session.lose();
-            self.lost(sampler, &ended);
+            self.lost(round, &ended);
         }
     }
 
-    /// Takes the newest price known at the instant of sample `index`: reads the stream until shortly before it, then waits.
-    /// A price that is older than `age_us_max` is stale by the terms, however old the exchange's prices may be.
-    fn note(
-        &mut self,
-        sampler: &mut Sampler,
-        index: u32,
-        anchor: &Anchor,
-        age_us_max: Option<u64>,
-    ) {
-        let instant_us = sampler.instant_us(index);
+    /// Takes the newest prices known at the instant of sample `index`: reads the stream until shortly before it, then waits.
+    /// A price that is older than the terms allow is stale, however old the exchange's prices may be.
+    fn note(&mut self, round: &mut Round, index: u32, instant_us: u64, anchor: &Anchor) {
         loop {
-            self.hear(sampler, Patience::Never);
+            self.hear(round, Patience::Never);
             let now = self.clock.now();
             let left_us = instant_us.saturating_sub(now.wall_us);
             // The wait below detects a clock that was stepped.
@@ -182,101 +268,123 @@ impl Collector<'_> {
                 .sleep((left_us - STREAM_QUIET_US).min(STREAM_QUIET_US));
         }
         if wait_until(&mut self.clock, anchor, instant_us).is_err() {
-            self.abandon(sampler);
+            self.abandon(round);
             return;
         }
         let now_us = self.clock.now().wall_us;
-        let newest = self.session.newest(now_us);
-        sampler.asked(index, now_us);
         self.clock.give_way();
-        let age_us = newest.ok().and_then(|quote| quote.age_told_us(now_us));
-        let price = match age_us.zip(age_us_max) {
-            Some((us, most)) if us > most => Err(Miss::Stale),
-            _ => newest.map(|quote| quote.price),
-        };
-        sampler.replied(index, price, age_us);
+        for part in &mut round.parts {
+            let newest = self.session.newest(part.duty.symbol, now_us);
+            part.sampler.asked(index, now_us);
+            let age_us = newest.ok().and_then(|quote| quote.age_told_us(now_us));
+            let price = match age_us.zip(part.duty.age_us_max) {
+                Some((us, most)) if us > most => Err(Miss::Stale),
+                _ => newest.map(|quote| quote.price),
+            };
+            part.sampler.replied(index, price, age_us);
+        }
     }
 
     /// Between instants: reads replies, or reconnects.
-    fn listen(&mut self, sampler: &mut Sampler, due: Option<(u32, u64)>, now_us: u64) {
+    fn listen(&mut self, round: &mut Round, due: Option<(u32, u64)>, now_us: u64) {
         let quiet_from_us = due
             .map(|(_, instant_us)| instant_us.saturating_sub(QUIET_US))
             .filter(|us| *us > now_us);
-        let reply_by_us = sampler
-            .oldest_asked()
-            .map(|index| sampler.reply_by_us(index));
-        let until_us = [quiet_from_us, reply_by_us, Some(now_us + SLICE_MS * 1_000)]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(now_us);
+        let slice_us = Some(now_us + SLICE_MS * 1_000);
+        let ends_us = [quiet_from_us, round.reply_by_us(), slice_us];
+        let until_us = ends_us.into_iter().flatten().min().unwrap_or(now_us);
         let until = Instant::now() + Duration::from_micros(until_us.saturating_sub(now_us));
         if let Err(ended) = self.session.keep_alive() {
-            self.lost(sampler, &ended);
+            self.lost(round, &ended);
         } else if self.session.is_open() {
-            self.hear(sampler, Patience::Until(until));
+            let all = self.hear(round, Patience::Until(until));
+            // A look costs more than a message. A stream's messages are needed at the next instant, so they are read together.
+            if all && self.session.is_stream() {
+                let left = until.saturating_duration_since(Instant::now());
+                std::thread::sleep(left);
+            }
         } else if Instant::now() >= self.session.retry_at() {
-            self.reconnect(sampler, now_us);
+            self.reconnect(round, now_us);
         } else {
             let until = until.min(self.session.retry_at());
             std::thread::sleep(until.saturating_duration_since(Instant::now()));
         }
     }
 
-    /// Reads the exchange's messages: waits up to `patience` for the first, then takes those that have arrived behind it.
-    fn hear(&mut self, sampler: &mut Sampler, patience: Patience) {
+    /// Reads the exchange's messages: waits up to `patience` for the first, then takes those that have arrived behind it. Returns
+    /// whether these are all.
+    fn hear(&mut self, round: &mut Round, patience: Patience) -> bool {
         let mut patience = patience;
         for _ in 0..MESSAGES_PER_LOOK {
             match self.session.hear(patience) {
                 Ok(Some(said)) if self.session.is_stream() => self.complain_of(&said),
-                Ok(Some(said)) => self.understand(sampler, said),
-                Ok(None) => return,
-                Err(ended) => self.lost(sampler, &ended),
+                Ok(Some(said)) => self.understand(round, said),
+                Ok(None) => return true,
+                Err(ended) => self.lost(round, &ended),
             }
             patience = Patience::Never;
         }
+        false
     }
 
     /// Hands a message to the sample that it answers, if there is one.
-    fn understand(&mut self, sampler: &mut Sampler, said: Said) {
-        let (id, result, text) = match said {
-            Said::Price { id, price, .. } => (id, Ok(price), String::new()),
-            Said::Fault { id, miss, text } => (id, Err(miss), text),
+    fn understand(&mut self, round: &mut Round, said: Said) {
+        let (id, symbol, result, text) = match said {
+            Said::Price {
+                symbol, id, price, ..
+            } => (id, Some(symbol), Ok(price), String::new()),
+            Said::Fault {
+                symbol,
+                id,
+                miss,
+                text,
+            } => (id, symbol, Err(miss), text),
             Said::Refusal(refusal) => {
                 let miss = refusal.miss();
-                (refusal.id, Err(miss), refusal.text)
+                (refusal.id, refusal.symbol, Err(miss), refusal.text)
             }
-            Said::Alive { .. } | Said::Asked(_) | Said::Channel(_) | Said::Leaving(_) => return,
+            _ => return,
         };
-        let (index, result) = match id.map(|id| sample_of(id.as_str())) {
+        let (place, result) = match id.map(|id| sample_of(id.as_str())) {
+            // The late answer to a request for a first price.
+            Some(None) if id.is_some_and(|id| id.as_str().starts_with(FIRST)) => return,
             // A foreign id, or none: the message can only answer the sample that has waited longest.
-            Some(None) => (sampler.oldest_asked(), Err(Miss::WrongId)),
-            None => (sampler.oldest_asked(), result),
-            Some(Some((start_us, index))) if start_us == sampler.instant_us(0) => {
-                (Some(index), result)
+            Some(None) => (round.oldest_asked(symbol), Err(Miss::WrongId)),
+            None => (round.oldest_asked(symbol), result),
+            Some(Some((start_us, index, own))) if start_us == round.common().instant_us(0) => {
+                let other = symbol.is_some_and(|symbol| symbol != own);
+                let result = result.and_then(|price| match other {
+                    true => Err(Miss::WrongSymbol),
+                    false => Ok(price),
+                });
+                (Some((own, index)), result)
             }
             // A reply to a sample of an earlier round: too late to count.
             Some(Some(_)) => (None, result),
         };
-        let Some(index) = index else {
+        let Some((symbol, index)) = place else {
             return;
         };
-        if let Err(miss) = result {
-            let text = format!("sample {index} refused: {miss}: {text}");
-            self.ties.complaints.add(text);
+        let parts = round.parts.iter_mut();
+        for part in parts.filter(|part| part.duty.symbol == symbol) {
+            if let Err(miss) = result {
+                let about = &part.duty.about;
+                let text = format!("{about}sample {index} refused: {miss}: {text}");
+                self.ties.complaints.add(text);
+            }
+            part.sampler.replied(index, result, None);
         }
-        sampler.replied(index, result, None);
     }
 
     /// Logs that the connection ended, and gives up the replies that were expected on it.
-    fn lost(&mut self, sampler: &mut Sampler, ended: &Ended) {
+    fn lost(&mut self, round: &mut Round, ended: &Ended) {
         stream::say(&self.role, format_args!("{}; reconnecting", ended.text));
-        sampler.disconnected(ended.miss);
+        round.each(|sampler| sampler.disconnected(ended.miss));
     }
 
     /// Tries to connect until the instant of the last sample.
-    fn reconnect(&mut self, sampler: &mut Sampler, now_us: u64) {
-        let Some((_, instant_us)) = sampler.last_due() else {
+    fn reconnect(&mut self, round: &mut Round, now_us: u64) {
+        let Some((_, instant_us)) = round.common().last_due() else {
             // No sample of this round is left to request.
             std::thread::sleep(Duration::from_millis(RECONNECT_MS));
             return;
@@ -302,14 +410,16 @@ mod tests {
     #[test]
     fn ids_name_their_sample_and_nothing_else_does() {
         assert_eq!(
-            sample_of(&request_id(1_790_000_000_000_000, 7)),
-            Some((1_790_000_000_000_000, 7))
+            sample_of(&request_id(1_790_000_000_000_000, 7, 63)),
+            Some((1_790_000_000_000_000, 7, 63))
         );
         assert!(
-            request_id(u64::MAX, u32::MAX).len() <= 36,
+            request_id(u64::MAX, u32::MAX, FEEDS_MAX - 1).len() <= 36,
             "Binance accepts ids of at most 36 characters"
         );
-        for id in ["", "first", "7", "7-", "-7", "7-x", "a-b-c", "7--1"] {
+        for id in [
+            "", "first", "7", "7-", "-7", "7-1", "7-x-1", "7-1-", "7--1", "7-1-1-1",
+        ] {
             assert_eq!(sample_of(id), None, "{id}");
         }
     }

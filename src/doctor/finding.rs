@@ -281,6 +281,7 @@ mod tests {
 
     fn price(time_us: u64) -> Said {
         Said::Price {
+            symbol: 0,
             id: None,
             price: 1.0,
             time_us: Some(time_us),

@@ -91,7 +91,7 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let (mut usable, mut way) = (0, String::new());
     for source in &settings.sources {
         let finding = examine(SessionPlan {
-            source,
+            sources: std::slice::from_ref(source),
             endpoints: places(source),
             tls: tls.clone(),
             proxies: proxies.clone(),
@@ -123,10 +123,10 @@ fn show(lines: &str) -> bool {
 
 /// Examines one source.
 fn examine(plan: SessionPlan) -> Finding {
-    let mut finding = Finding::new(&plan.source.name, wall_us());
+    let mut finding = Finding::new(&plan.sources[0].name, wall_us());
     let (first, proxies) = (plan.endpoints[0].clone(), plan.proxies.clone());
     // Its answer may have the exchange's time, which some exchanges send rarely unless asked.
-    let ping = exchange::dialect(plan.source).ping;
+    let ping = exchange::dialect(&plan.sources[0]).ping;
     let mut session = ExchangeSession::new(plan);
     finding.error = visit(&mut session, &mut finding, ping).err();
     finding.ahead_us = session.offset.told_us.or(session.offset.us());
@@ -154,9 +154,8 @@ fn visit(
         finding.certificate = link.certificate().and_then(|der| Certificate::read(&der));
         link.ping().map_err(lost)?;
     }
-    let price =
-        session.wait_for_price(&mut || Ok(()), &mut |said| finding.hear(said, wall_us()))?;
-    finding.price = Some(price);
+    session.wait_for_price(&mut || Ok(()), &mut |said| finding.hear(said, wall_us()))?;
+    finding.price = session.first_prices()[0];
     if let (Some(ping), Some(link)) = (ping, session.link()) {
         link.send(ping.to_owned()).map_err(lost)?;
     }

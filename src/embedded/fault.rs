@@ -1,12 +1,14 @@
 //! Faults: how the embedded exchange misbehaves on request, for tests.
 //!
 //! Invariant: what happens to the K-th answer of a connection (on a stream, to its K-th price message) is a pure function of
-//! the faults, the dialect and K ([`Plan::of`]), so a test that injects a fault gets it every time. Delays, pings and lies
-//! add up. Of several faults that replace the answer, the first one given wins. `line`, `talk` and `stream` carry plans out.
+//! the faults, the dialect, K, the base that it is about and how many answers about that base there were ([`Plan::of`]), so
+//! a test that injects a fault gets it every time. Delays, pings and lies add up. Of several faults that replace the answer,
+//! the first one given wins. `line`, `talk` and `stream` carry plans out.
 
 use super::dialect;
 use super::quote::around;
 use crate::flags::args::{Usage, wrong};
+use crate::source::capitals;
 use rsoracle_proof::duration::duration_us;
 use std::borrow::Cow;
 
@@ -20,6 +22,8 @@ pub const API: &str = "binance";
 pub struct Fault {
     /// The only dialect that has this fault; `None` if all have it.
     pub dialect: Option<&'static str>,
+    /// The only base whose answers it affects, such as `ETH`; `None` if all are affected.
+    pub base: Option<String>,
     /// What goes wrong.
     pub kind: FaultKind,
     /// Which answers of a connection it affects.
@@ -56,8 +60,12 @@ pub enum FaultKind {
     },
     /// Refuse the WebSocket upgrade.
     Upgrade(UpgradeRefusal),
-    /// Never send a price on this connection again, but everything else.
+    /// Never send a price (with a base: this base's price) on this connection again, but everything else.
     Mute,
+    /// Refuse the symbol as unknown.
+    Refuse,
+    /// Serve the symbol as one that is not traded at present.
+    Halt,
     /// Announce in the dialect's words that the connection will end, and end it.
     Reconnect,
     /// Announce maintenance in the dialect's words; if it has none, close the connection.
@@ -79,7 +87,7 @@ pub struct UpgradeRefusal {
     pub retry_s: Option<u64>,
 }
 
-/// Which answers of a connection, counted from 1.
+/// Which answers of a connection (of a fault with a base: which answers about that base), counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// Every answer.
@@ -101,19 +109,24 @@ impl When {
 }
 
 impl Fault {
-    /// Reads `[DIALECT/]NAME[:VALUE][@K|@K..]`. The error names the fault and says what would be right.
+    /// Reads `[DIALECT/][BASE/]NAME[:VALUE][@K|@K..]`. The error names the fault and says what would be right.
     pub fn parse(text: &str) -> Result<Fault, Usage> {
         let refuse = |right: &str| wrong("fault", text, right);
-        let (dialect, rest) = match text.split_once('/') {
-            // A slash after a colon is part of the value.
-            Some((name, rest)) if !name.contains(':') => {
+        let (dialect, rest) = match before_slash(text) {
+            Some((name, rest)) if !capitals(name) => {
                 let known = dialect::STREAMS.iter().map(|dialect| dialect.name);
                 let found = known.chain([API]).find(|known| *known == name);
-                let found = found.ok_or_else(|| refuse(&dialects()))?;
-                (Some(found), rest)
+                (Some(found.ok_or_else(|| refuse(&dialects()))?), rest)
             }
             _ => (None, text),
         };
+        let (base, rest) = match before_slash(rest) {
+            Some((base, rest)) if capitals(base) => (Some(base.to_owned()), rest),
+            _ => (None, rest),
+        };
+        if before_slash(rest).is_some() {
+            return Err(refuse(&dialects()));
+        }
         let (what, when) = match rest.rsplit_once('@') {
             Some((what, when)) => (what, Some(when)),
             None => (rest, None),
@@ -126,7 +139,7 @@ impl Fault {
         let when = match when {
             None if name == "old-first" => When::Only(1),
             None => When::Every,
-            Some(_) if name == "upgrade" || name == "old-first" => {
+            Some(_) if ["upgrade", "old-first", "refuse"].contains(&name) => {
                 return Err(refuse(
                     "this fault without @, because it always happens at the same point",
                 ));
@@ -135,8 +148,14 @@ impl Fault {
                 refuse("after @ the number of a request or price message from 1, as in @3 or @3..")
             })?,
         };
+        if base.is_some() && matches!(kind, FaultKind::Upgrade(_)) {
+            return Err(refuse(
+                "this fault without a base, because an upgrade has none",
+            ));
+        }
         Ok(Fault {
             dialect,
+            base,
             kind,
             when,
         })
@@ -145,13 +164,23 @@ impl Fault {
     fn befalls(&self, dialect: &str) -> bool {
         self.dialect.is_none_or(|own| own == dialect)
     }
+
+    /// Whether it is limited to another base than this one.
+    fn spares(&self, base: Option<&str>) -> bool {
+        self.base.as_deref().is_some_and(|own| Some(own) != base)
+    }
+}
+
+/// The part before a slash, and what follows. A slash after a colon is part of the value.
+fn before_slash(text: &str) -> Option<(&str, &str)> {
+    text.split_once('/').filter(|(name, _)| !name.contains(':'))
 }
 
 /// What may precede the slash, for an error message.
 fn dialects() -> String {
     let names: Vec<&str> = dialect::STREAMS.iter().map(|known| known.name).collect();
     format!(
-        "one of these before the slash: {API} (for binance-book too), {}",
+        "one of these before the slash: {API} (for binance-book too), {}; then, if the fault is for one base only, the base in capitals, as in kraken/ETH/mute",
         names.join(", ")
     )
 }
@@ -184,6 +213,8 @@ fn kind(name: &str, value: Option<&str>) -> Result<FaultKind, &'static str> {
         "large" => FaultKind::Large,
         "ping" => FaultKind::Ping,
         "mute" => FaultKind::Mute,
+        "refuse" => FaultKind::Refuse,
+        "halt" => FaultKind::Halt,
         "reconnect" => FaultKind::Reconnect,
         "maintenance" => FaultKind::Maintenance,
         "slow" => return duration(FaultKind::Slow),
@@ -210,7 +241,7 @@ fn kind(name: &str, value: Option<&str>) -> Result<FaultKind, &'static str> {
         }
         _ => {
             return Err(
-                "drop, hang, mute, garbage, wrong-id, wrong-symbol, price:TEXT, scale:FACTOR, quote:BID:ASK, stale:DURATION, old-first:DURATION, large, reconnect, maintenance, status:CODE:DURATION, upgrade:CODE, ping or slow:DURATION",
+                "drop, hang, mute, refuse, halt, garbage, wrong-id, wrong-symbol, price:TEXT, scale:FACTOR, quote:BID:ASK, stale:DURATION, old-first:DURATION, large, reconnect, maintenance, status:CODE:DURATION, upgrade:CODE, ping or slow:DURATION",
             );
         }
     };
@@ -257,6 +288,25 @@ pub(crate) fn upgrade_refusal(faults: &[Fault], dialect: &str) -> Option<Upgrade
     })
 }
 
+/// Whether symbols of a base are refused as unknown.
+pub(crate) fn refuses(faults: &[Fault], dialect: &str, base: &str) -> bool {
+    let refused = |fault: &Fault| fault.kind == FaultKind::Refuse && !fault.spares(Some(base));
+    faults
+        .iter()
+        .any(|fault| fault.befalls(dialect) && refused(fault))
+}
+
+/// What one answer is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    /// The answer's number on its connection, from 1; 0 is the welcome message.
+    pub k: u64,
+    /// The base whose price it is; `None` if it is no price.
+    pub base: Option<&'a str>,
+    /// Its number among the answers about this base.
+    pub k_of_base: u64,
+}
+
 /// What happens to one answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -266,6 +316,8 @@ pub struct Plan {
     pub ping: bool,
     /// What is done instead of answering, if anything.
     pub deed: Deed,
+    /// Whether the symbol is not traded at present.
+    pub halted: bool,
     /// What is false in the answer.
     pub lie: Lie,
 }
@@ -286,6 +338,8 @@ pub enum Deed {
     Large,
     /// Send no price from now on.
     Mute,
+    /// Send no price of this base from now on.
+    MuteBase,
     /// Announce that the connection will end.
     Reconnect,
     /// Announce maintenance.
@@ -333,16 +387,23 @@ impl Lie {
 }
 
 impl Plan {
-    /// What happens to the `k`-th answer of a connection, counted from 1; 0 is the welcome message.
-    pub fn of(faults: &[Fault], dialect: &str, k: u64) -> Plan {
+    /// What happens to an answer.
+    pub fn of(faults: &[Fault], dialect: &str, about: About) -> Plan {
         let mut plan = Plan::default();
-        let held = |fault: &&Fault| fault.befalls(dialect) && fault.when.holds(k);
+        let held = |fault: &&Fault| {
+            let k = match fault.base {
+                Some(_) => about.k_of_base,
+                None => about.k,
+            };
+            fault.befalls(dialect) && !fault.spares(about.base) && fault.when.holds(k)
+        };
         for fault in faults.iter().filter(held) {
             let deed = match &fault.kind {
                 FaultKind::Drop => Deed::Drop,
                 FaultKind::Hang => Deed::Hang,
                 FaultKind::Garbage => Deed::Garbage,
                 FaultKind::Large => Deed::Large,
+                FaultKind::Mute if fault.base.is_some() => Deed::MuteBase,
                 FaultKind::Mute => Deed::Mute,
                 FaultKind::Reconnect => Deed::Reconnect,
                 FaultKind::Maintenance => Deed::Maintenance,
@@ -365,6 +426,7 @@ impl Plan {
     fn add(&mut self, kind: &FaultKind) {
         match kind {
             FaultKind::Ping => self.ping = true,
+            FaultKind::Halt => self.halted = true,
             FaultKind::Slow(us) => self.delay_us = self.delay_us.saturating_add(*us),
             FaultKind::WrongId => self.lie.wrong_id = true,
             FaultKind::WrongSymbol => self.lie.wrong_symbol = true,
@@ -374,7 +436,7 @@ impl Plan {
             }
             FaultKind::Quote(bid, ask) => self.lie.quote = Some((bid.clone(), ask.clone())),
             FaultKind::Stale(us) => self.lie.age_us = self.lie.age_us.saturating_add(*us),
-            // The other kinds are deeds, or happen at the upgrade.
+            // The other kinds are deeds, or happen at the upgrade or the subscription.
             _ => {}
         }
     }
@@ -421,6 +483,8 @@ mod tests {
             ("upgrade:451", turned(451, None), When::Every),
             ("upgrade:503:7", turned(503, Some(7)), When::Every),
             ("mute@3", FaultKind::Mute, When::Only(3)),
+            ("refuse", FaultKind::Refuse, When::Every),
+            ("halt@2..", FaultKind::Halt, When::From(2)),
             ("reconnect@2", FaultKind::Reconnect, When::Only(2)),
             ("maintenance", FaultKind::Maintenance, When::Every),
             ("stale:40s@2..", FaultKind::Stale(40_000_000), When::From(2)),
@@ -460,7 +524,14 @@ mod tests {
             ("slow:3", "a duration"),
             ("stale", "a duration"),
             ("mute:1", "without a value"),
+            ("refuse:ETH", "without a value"),
+            ("refuse@2", "without @"),
+            ("ETH/upgrade:429", "without a base"),
             ("mexc/drop", "kraken"),
+            ("ETH/kraken/mute", "kraken/ETH/mute"),
+            ("kraken/okx/mute", "kraken/ETH/mute"),
+            ("ETH/BTC/mute", "kraken/ETH/mute"),
+            ("/mute", "before the slash"),
             ("binance-book/drop", "binance (for binance-book too)"),
             ("kraken/dorp", "drop, hang"),
             ("drop@", "number of a request"),
@@ -474,6 +545,33 @@ mod tests {
             assert!(sentence.contains(says), "{text}: {sentence}");
             assert!(sentence.contains(&format!("{text:?}")), "{sentence}");
         }
+    }
+
+    #[test]
+    fn a_fault_with_a_base_counts_and_affects_the_answers_about_this_base() {
+        let faults: Vec<Fault> = [
+            "ETH/mute@2..",
+            "kraken/BTC1/price:1/2",
+            "SOL/refuse",
+            "halt@9",
+        ]
+        .iter()
+        .map(|text| Fault::parse(text).unwrap())
+        .collect();
+        assert_eq!(faults[1].kind, FaultKind::Price("1/2".into()));
+        let bases: Vec<_> = faults.iter().map(|fault| fault.base.as_deref()).collect();
+        assert_eq!(bases, [Some("ETH"), Some("BTC1"), Some("SOL"), None]);
+        let plan = |base, k, k_of_base| {
+            let about = About { k, base, k_of_base };
+            Plan::of(&faults, "okx", about)
+        };
+        assert_eq!(plan(Some("ETH"), 7, 2).deed, Deed::MuteBase);
+        for (base, k_of_base) in [(Some("ETH"), 1), (Some("BTC"), 2), (None, 2)] {
+            assert_eq!(plan(base, 7, k_of_base), Plan::default());
+        }
+        assert!(plan(None, 9, 0).halted && plan(Some("ETH"), 9, 1).halted);
+        let refused = |base| refuses(&faults, "okx", base);
+        assert_eq!((refused("SOL"), refused("ETH")), (true, false));
     }
 
     #[test]
@@ -494,7 +592,14 @@ mod tests {
         .iter()
         .map(|text| Fault::parse(text).unwrap())
         .collect();
-        let first = Plan::of(&faults, API, 1);
+        let of = |faults: &[Fault], dialect, k| {
+            let about = About {
+                k,
+                ..About::default()
+            };
+            Plan::of(faults, dialect, about)
+        };
+        let first = of(&faults, API, 1);
         assert_eq!(
             (first.delay_us, first.ping, first.deed),
             (1_000, false, Deed::Answer)
@@ -503,15 +608,15 @@ mod tests {
             (first.lie.price.as_deref(), first.lie.scale),
             (Some("5"), Some(6.0))
         );
-        let second = Plan::of(&faults, API, 2);
+        let second = of(&faults, API, 2);
         assert_eq!((second.delay_us, second.deed), (3_000, Deed::Garbage));
         assert_eq!(second.lie, Lie::default());
-        let third = Plan::of(&faults, API, 3);
+        let third = of(&faults, API, 3);
         assert_eq!((third.ping, third.deed), (true, Deed::Drop));
         let refusal = |dialect| upgrade_refusal(&faults, dialect).map(|turned| turned.code);
         assert_eq!((refusal(API), refusal("okx")), (Some(403), Some(403)));
         assert_eq!(upgrade_refusal(&faults[10..], API), None);
-        assert_eq!(Plan::of(&faults, "kraken", 1).deed, Deed::Mute);
-        assert_eq!(Plan::of(&[], API, 1), Plan::default());
+        assert_eq!(of(&faults, "kraken", 1).deed, Deed::Mute);
+        assert_eq!(of(&[], API, 1), Plan::default());
     }
 }

@@ -2,7 +2,8 @@
 //! trades, and misbehaves on request. Binance's WS-API is at `/ws-api/v3`; each stream is at the name of its kind of source.
 //!
 //! Invariant: one thread, and the only blocking call is the nap between two sweeps. Whatever one client sends, the others
-//! are still served. A source that reads these recorded prices always has `embedded` in its name.
+//! are still served. A source that reads these recorded prices always has `embedded` in its name. Only bitcoin's prices were
+//! recorded; those of the other bases are bitcoin's times a fixed factor each (see [`tape`]).
 //! Not imitated: WS-API methods other than `ticker.price`, `ticker.book`, `ping` and `time`; channels that no collector
 //! uses; rate limits; the end of each connection after 24 hours.
 //! Uses: exchange, flags, proof, source, system, verify. Used by: main.

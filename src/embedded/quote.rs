@@ -24,7 +24,7 @@ pub struct MarketData {
     pub stamps: bool,
     /// Whether this is the first price message of the subscription.
     pub first: bool,
-    /// Increases from one price message of a connection to the next.
+    /// Increases from one price message of a symbol on this connection to the next.
     pub serial: u64,
     /// The last price, as decimal text in the dialect's form.
     pub last: String,
@@ -56,17 +56,19 @@ pub fn around(price: &str) -> (String, String) {
         return (price.to_owned(), price.to_owned());
     };
     let step = (units.abs() / 1_000).min(CENT);
-    let text = |units: i64| {
-        let sign = if units < 0 { "-" } else { "" };
-        let one = 10u64.pow(DECIMALS as u32);
-        let (whole, part) = (units.unsigned_abs() / one, units.unsigned_abs() % one);
-        format!("{sign}{whole}.{part:0DECIMALS$}")
-    };
-    (text(units - step), text(units + step))
+    (text_of(units - step), text_of(units + step))
+}
+
+/// The text of a number of units of the eighth decimal.
+pub(super) fn text_of(units: i64) -> String {
+    let sign = if units < 0 { "-" } else { "" };
+    let one = 10u64.pow(DECIMALS as u32);
+    let (whole, part) = (units.unsigned_abs() / one, units.unsigned_abs() % one);
+    format!("{sign}{whole}.{part:0DECIMALS$}")
 }
 
 /// The value of a text with eight decimals, in units of the last decimal; `None` for any other text.
-fn units(text: &str) -> Option<i64> {
+pub(super) fn units(text: &str) -> Option<i64> {
     let (whole, part) = text.split_once('.')?;
     if part.len() != DECIMALS {
         return None;

@@ -6,7 +6,7 @@
 use super::ExchangeSettings;
 use super::connection::Connection;
 use super::talk::Progress;
-use super::tape::{BUILT_IN, Tape};
+use super::tape::Tape;
 use super::upgrade::PATH;
 use super::venue::{Now, Venue};
 use crate::system::acceptor::acceptor;
@@ -40,6 +40,12 @@ impl Server {
     /// Reads the files that the settings name, and starts to listen. The tape starts to play at `now`.
     pub fn open(settings: &ExchangeSettings, now: Now) -> Result<Server, Error> {
         let tape = tape(settings.tape.as_deref())?;
+        let venue = Venue::new(tape, settings, now);
+        if let Some(base) = unknown_base(&venue) {
+            let cause = format!("the tape has no {base}");
+            let advice = format!("it plays {}", venue.bases().join(", "));
+            return Err(Error::new("cannot inject the faults (--fault)", cause).advise(advice));
+        }
         let acceptor = match &settings.tls {
             Some((cert, key)) => Some(acceptor(cert, key)?),
             None => None,
@@ -67,7 +73,7 @@ impl Server {
             listener,
             address,
             acceptor,
-            venue: Venue::new(tape, settings, now),
+            venue,
             connections: Vec::new(),
             accept_told: false,
             tls_told: false,
@@ -97,6 +103,7 @@ impl Server {
 
     /// Accepts waiting clients and advances every connection by one step. Returns whether anything happened.
     pub fn sweep(&mut self, now: Now) -> bool {
+        self.venue.turn(now);
         let mut busy = self.accept(now);
         let Server {
             venue, connections, ..
@@ -153,10 +160,18 @@ impl Server {
     }
 }
 
+/// A base that a fault is limited to and that is not played, so that the fault would never happen.
+fn unknown_base(venue: &Venue) -> Option<&String> {
+    let mut named = venue
+        .faults()
+        .iter()
+        .filter_map(|fault| fault.base.as_ref());
+    named.find(|base| !venue.bases().contains(base))
+}
+
 fn tape(path: Option<&str>) -> Result<Tape, Error> {
     let Some(path) = path else {
-        let built_in = Tape::parse(BUILT_IN).expect("the built-in tape is tested to be a tape");
-        return Ok(built_in);
+        return Ok(Tape::built_in());
     };
     let attempt = format!("cannot read the price tape {path}");
     let bytes = files::read(path, TAPE_BYTES_MAX, &attempt)?;

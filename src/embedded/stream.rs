@@ -1,14 +1,16 @@
 //! One stream of prices: the part that is the same in all dialects.
 //!
-//! Invariant: a subscription gets the tape's price whenever the price has changed and the client can take it. A slow client
+//! Invariant: a subscription gets the price of its base whenever that has changed and the client can take it. A slow client
 //! misses the prices that it could not take. The K-th price message of a connection gets the faults for K; heartbeats and
-//! answers do not count as price messages.
+//! answers do not count as price messages. As long as no price of the venue changes, a step costs the same for one
+//! subscription as for many.
 
 use super::dialect::{Beat, ChannelKind, Desk, ServerDialect};
-use super::fault::{Deed, Lie, Plan};
+use super::fault::{About, Deed, Lie, Plan, refuses};
 use super::line::{Act, OpenSocket};
 use super::quote::{MarketData, short};
 use super::venue::{Now, Venue};
+use std::collections::BTreeSet;
 use std::time::Instant;
 use tungstenite::Error;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -25,17 +27,26 @@ pub struct Stream {
     subscribed: Option<Instant>,
     /// The number of price messages so far.
     prices: u64,
+    /// The number of price messages about each part.
+    of_parts: Vec<u64>,
     /// Whether no further price message is sent.
     muted: bool,
+    /// The parts about which no further price message is sent.
+    muted_parts: BTreeSet<usize>,
+    /// [`Venue::changes`] when every subscription had the newest price.
+    pushed: Option<u64>,
+    /// When the next heartbeat is due. Some subscriptions may have put off their own since.
     next_beat: Instant,
 }
 
 impl Stream {
     /// Opens the stream with the dialect's welcome message, if it has one.
     pub fn new(dialect: &'static ServerDialect, venue: &Venue, now: Now) -> Stream {
-        let mut desk = Desk::new(dialect, venue.symbol());
+        let mut desk = Desk::new(dialect, venue.bases().clone());
+        let refused = |base: &&String| refuses(venue.faults(), dialect.name, base);
+        desk.refused = venue.bases().iter().filter(refused).cloned().collect();
         if let Some(welcome) = dialect.welcome {
-            let before_all = Plan::of(venue.faults(), dialect.name, 0);
+            let before_all = Plan::of(venue.faults(), dialect.name, About::default());
             desk.say(welcome(before_all.deed != Deed::Maintenance));
         }
         let mut stream = Stream {
@@ -44,7 +55,10 @@ impl Stream {
             opened: now.at,
             subscribed: None,
             prices: 0,
+            of_parts: vec![0; venue.bases().len()],
             muted: false,
+            muted_parts: BTreeSet::new(),
+            pushed: None,
             next_beat: now.at,
         };
         stream.put_off(venue, now);
@@ -61,17 +75,19 @@ impl Stream {
     ) -> Result<(), Error> {
         self.desk.now_us = now.unix_us;
         (self.dialect.hear)(text, &mut self.desk);
-        if matches!(self.dialect.beat, Beat::Quiet(..)) {
-            self.put_off(venue, now);
+        self.pushed = None;
+        match self.dialect.beat {
+            Beat::Quiet(..) => self.put_off(venue, now),
+            // A new subscription may need one earlier than all others.
+            Beat::Again(_) | Beat::Still(..) => self.next_beat = now.at,
+            _ => {}
         }
         self.say_all(socket)
     }
 
-    /// Restarts the heartbeat's period.
+    /// Restarts the period of the connection's heartbeat.
     fn put_off(&mut self, venue: &Venue, now: Now) {
-        if let Beat::Again(s) | Beat::Quiet(s, _) | Beat::Steady(s, _) | Beat::Asks(s, _) =
-            self.dialect.beat
-        {
+        if let Beat::Quiet(s, _) | Beat::Steady(s, _) | Beat::Asks(s, _) = self.dialect.beat {
             self.next_beat = now.at + venue.period(s);
         }
     }
@@ -111,9 +127,11 @@ impl Stream {
         Ok(busy)
     }
 
-    /// Sends the tape's price to each subscription that does not have it yet or, with `--rate`, as often as that says.
+    /// Sends each subscription the price that it does not have yet or, with `--rate`, prices as often as that says.
     fn push(&mut self, socket: &mut OpenSocket, venue: &Venue, now: Now) -> Result<bool, Error> {
-        let number = venue.trade(now).number;
+        if self.muted || (venue.rate().is_none() && self.pushed == Some(venue.changes())) {
+            return Ok(false);
+        }
         let numbered = self.desk.subscriptions.iter().enumerate();
         let priced = numbered.filter(|(_, sub)| sub.kind != ChannelKind::Heartbeats);
         let due: Vec<usize> = match (venue.rate(), self.subscribed) {
@@ -127,11 +145,15 @@ impl Stream {
                 places.into_iter().cycle().skip(turn).take(due).collect()
             }
             _ => priced
-                .filter(|(_, sub)| sub.told != Some(number))
+                .filter(|(_, sub)| sub.told != Some(venue.trade(sub.part).number))
                 .map(|(at, _)| at)
                 .collect(),
         };
-        self.tell(&due, socket, venue, now)
+        let told = self.tell(&due, socket, venue, now)?;
+        if socket.is_free() {
+            self.pushed = Some(venue.changes());
+        }
+        Ok(told)
     }
 
     /// Sends heartbeats, if they are due.
@@ -140,26 +162,47 @@ impl Stream {
             return Ok(false);
         }
         self.put_off(venue, now);
-        let numbered = self.desk.subscriptions.iter().enumerate();
-        let (words, to) = match self.dialect.beat {
+        let any = !self.desk.subscriptions.is_empty();
+        let (places, words) = match self.dialect.beat {
             Beat::None => return Ok(false),
-            Beat::Again(_) => {
-                let quotes = numbered.filter(|(_, sub)| sub.kind == ChannelKind::Quotes);
-                let places: Vec<usize> = quotes.map(|(at, _)| at).collect();
+            Beat::Again(s) => {
+                let places = self.quiet(ChannelKind::Quotes, s, venue, now);
                 return self.tell(&places, socket, venue, now);
             }
-            Beat::Quiet(_, words) | Beat::Asks(_, words) => (words, None),
-            Beat::Steady(_, words) => (words, Some(ChannelKind::Heartbeats)),
+            Beat::Quiet(_, words) if any => return socket.say(words()).map(|()| true),
+            Beat::Asks(_, words) if any => {
+                return socket.say(words(now.unix_us / 1_000)).map(|()| true);
+            }
+            Beat::Quiet(..) | Beat::Asks(..) => return Ok(false),
+            Beat::Still(s, words) => (self.quiet(ChannelKind::Quotes, s, venue, now), words),
+            Beat::Steady(_, words) => {
+                let numbered = self.desk.subscriptions.iter().enumerate();
+                let to = numbered.filter(|(_, sub)| sub.kind == ChannelKind::Heartbeats);
+                (to.map(|(at, _)| at).collect(), words)
+            }
         };
-        let heard = numbered.filter(|(_, sub)| to.is_none_or(|kind| sub.kind == kind));
         let honest = Lie::default();
-        let mut texts: Vec<String> = heard
-            .map(|(at, _)| words(&self.market_data(at, &honest, venue, now)))
-            .collect();
-        texts.dedup();
-        let any = !texts.is_empty();
-        texts.into_iter().try_for_each(|text| socket.say(text))?;
-        Ok(any)
+        for at in &places {
+            self.desk.subscriptions[*at].quiet_since = Some(now.at);
+            socket.say(words(&self.market_data(*at, &honest, venue, now)))?;
+        }
+        Ok(!places.is_empty())
+    }
+
+    /// The subscriptions of a kind on which there was no message for `s` seconds. Says when the next one may be due.
+    fn quiet(&mut self, kind: ChannelKind, s: u64, venue: &Venue, now: Now) -> Vec<usize> {
+        let period = venue.period(s);
+        let mut places = Vec::new();
+        self.next_beat = now.at + period;
+        let subscriptions = self.desk.subscriptions.iter_mut().enumerate();
+        for (at, sub) in subscriptions.filter(|(_, sub)| sub.kind == kind) {
+            let due = *sub.quiet_since.get_or_insert(now.at) + period;
+            match due <= now.at {
+                true => places.push(at),
+                false => self.next_beat = self.next_beat.min(due),
+            }
+        }
+        places
     }
 
     /// Sends a price message to each of these subscriptions, until the connection is muted or can take no more.
@@ -187,51 +230,75 @@ impl Stream {
         venue: &Venue,
         now: Now,
     ) -> Result<(), Error> {
-        self.prices += 1;
-        let plan = Plan::of(venue.faults(), self.dialect.name, self.prices);
+        let part = self.desk.subscriptions[at].part;
+        let plan = self.plan(part, venue);
         let act = match (plan.deed, self.dialect.notice, self.dialect.welcome) {
-            (Deed::Mute, ..) => {
-                self.muted = true;
-                return Ok(());
-            }
-            (Deed::Reconnect, Some(notice), _) => Act::Notice(notice(now.unix_us / 1_000)),
-            (Deed::Reconnect, None, _) => Act::Close(CloseCode::Restart),
+            _ if self.muted || self.muted_parts.contains(&part) => None,
+            (Deed::Reconnect, Some(notice), _) => Some(Act::Notice(notice(now.unix_us / 1_000))),
+            (Deed::Reconnect, None, _) => Some(Act::Close(CloseCode::Restart)),
             (Deed::Maintenance, _, Some(welcome)) => {
                 self.muted = true;
-                Act::Text(welcome(false))
+                Some(Act::Text(welcome(false)))
             }
-            (Deed::Maintenance, _, None) => Act::Close(CloseCode::Again),
-            (deed, ..) => Act::of(deed, || {
+            (Deed::Maintenance, _, None) => Some(Act::Close(CloseCode::Again)),
+            (deed, ..) => Some(Act::of(deed, || {
                 (self.dialect.price)(&self.market_data(at, &plan.lie, venue, now))
-            }),
+            })),
         };
-        if !matches!(self.dialect.beat, Beat::Steady(..) | Beat::Asks(..)) {
+        let sub = &mut self.desk.subscriptions[at];
+        sub.told = Some(venue.trade(part).number);
+        let Some(act) = act else {
+            return Ok(());
+        };
+        sub.quiet_since = Some(now.at);
+        if matches!(self.dialect.beat, Beat::Quiet(..)) {
             self.put_off(venue, now);
         }
-        self.desk.subscriptions[at].told = Some(venue.trade(now).number);
         socket.carry_out(&plan, act, now)
+    }
+
+    /// Counts a price message about a part, unless none is sent any more, and says what happens to it.
+    fn plan(&mut self, part: usize, venue: &Venue) -> Plan {
+        if self.muted_parts.contains(&part) {
+            return Plan::default();
+        }
+        self.prices += 1;
+        self.of_parts[part] += 1;
+        let about = About {
+            k: self.prices,
+            base: Some(&venue.bases()[part]),
+            k_of_base: self.of_parts[part],
+        };
+        let plan = Plan::of(venue.faults(), self.dialect.name, about);
+        if plan.deed == Deed::Mute {
+            self.muted = true;
+        }
+        // What is not traded has no new price.
+        if plan.deed == Deed::MuteBase || plan.halted {
+            self.muted_parts.insert(part);
+        }
+        plan
     }
 
     /// The tape's price for one subscription, or what a fault puts in its place.
     fn market_data(&self, at: usize, lie: &Lie, venue: &Venue, now: Now) -> MarketData {
         let sub = &self.desk.subscriptions[at];
-        let trade = venue.trade(now);
-        let told = lie.about(trade.price);
+        let trade = venue.trade(sub.part);
+        let told = lie.about(&trade.price);
         let (bid, ask) = lie.quote(&told);
         // Text that a fault puts in place of a price is sent unchanged.
         let decimals_min = match lie.price {
             Some(_) => usize::MAX,
             None => self.dialect.decimals_min,
         };
-        let symbol = if lie.wrong_symbol {
-            &sub.other
-        } else {
-            &sub.symbol
+        let (symbol, number) = match lie.wrong_symbol {
+            true => (&sub.other, at + self.desk.subscriptions.len()),
+            false => (&sub.symbol, at),
         };
         MarketData {
             channel: sub.channel,
             symbol: symbol.clone(),
-            number: at as u64 + u64::from(lie.wrong_symbol),
+            number: number as u64,
             stamps: self.desk.stamps,
             first: sub.told.is_none(),
             serial: trade.number + self.prices,

@@ -5,12 +5,13 @@
 
 use super::binance::answer::{Scene, reply, too_many};
 use super::binance::request::Request;
-use super::fault::{API, Deed, Plan};
+use super::fault::{API, About, Deed, Plan, refuses};
 use super::line::{Act, Heard, OpenSocket, Pings};
 use super::stream::Stream;
 use super::upgrade::Service;
 use super::venue::{Now, Venue};
 use crate::system::channel::Channel;
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::ops::ControlFlow;
 use tungstenite::Error;
@@ -61,7 +62,11 @@ impl Talk {
             limit: venue.limit(3 * ping_s),
         });
         let speaker = match service {
-            Service::Api => Speaker::Api(Api { requests: 0 }),
+            Service::Api => Speaker::Api(Api {
+                requests: 0,
+                of_parts: vec![0; venue.bases().len()],
+                muted: BTreeSet::new(),
+            }),
             Service::Stream(dialect) => Speaker::Stream(Stream::new(dialect, venue, now)),
         };
         Talk {
@@ -111,6 +116,10 @@ impl Talk {
 struct Api {
     /// The number of requests so far.
     requests: u64,
+    /// How many of them were for the price of each part.
+    of_parts: Vec<u64>,
+    /// The parts whose price is not answered any more.
+    muted: BTreeSet<usize>,
 }
 
 impl Api {
@@ -123,10 +132,29 @@ impl Api {
     ) -> Result<(), Error> {
         self.requests += 1;
         let request = Request::read(text);
-        let plan = Plan::of(venue.faults(), API, self.requests);
+        let served = |part: &usize| !refuses(venue.faults(), API, &venue.bases()[*part]);
+        let part = request.symbol().and_then(|symbol| venue.part_of(symbol));
+        let part = part.filter(served);
+        if let Some(part) = part {
+            self.of_parts[part] += 1;
+        }
+        let about = About {
+            k: self.requests,
+            base: part.map(|part| venue.bases()[part].as_str()),
+            k_of_base: part.map_or(0, |part| self.of_parts[part]),
+        };
+        let plan = Plan::of(venue.faults(), API, about);
+        match plan.deed {
+            Deed::Mute => self.muted.extend(0..self.of_parts.len()),
+            Deed::MuteBase => self.muted.extend(part),
+            _ => {}
+        }
+        if part.is_some_and(|part| self.muted.contains(&part)) {
+            return Ok(());
+        }
         let scene = Scene {
-            symbol: venue.symbol(),
-            price: venue.trade(now).price,
+            price: part.map(|part| venue.trade(part).price.as_str()),
+            halted: plan.halted,
             unix_us: now.unix_us,
         };
         let act = match plan.deed {

@@ -1,10 +1,19 @@
 //! The price tape: recorded prices with their times, played in a loop.
 //!
+//! The built-in tape also plays other bases than its own, so that one exchange can serve many feeds. Their prices were never
+//! traded: each is the recorded price times a fixed factor ([`crate::source::recorded`]). Each base plays the tape from
+//! another place, so that the prices do not move together: the k-th of them is k/25 of the tape ahead. A tape of the
+//! operator's (`--tape`) has its own symbol only: nobody but the operator could say what its prices would mean for others.
+//!
 //! Invariant: a tape has at least one price. The first is at offset 0, offsets strictly increase, and all are below the
 //! tape's length; so every instant has exactly one price. Prices stay decimal text with eight decimals, as Binance writes
-//! them: the recorded text is sent, and never passes through a float. This module reads no clock and no file.
+//! them: the recorded text is sent, or its exact product in whole numbers, and never passes through a float. This module
+//! reads no clock and no file.
 
+use super::quote::{text_of, units};
 use crate::exchange::decimal as price;
+use crate::source::recorded::SCALED;
+use rsoracle_proof::source::quote_of;
 use std::time::Duration;
 
 /// The default tape, which `--tape` overrides. The file's header says where the prices come from.
@@ -12,26 +21,41 @@ pub const BUILT_IN: &str = include_str!("tape.csv");
 
 /// Number of decimals of every price in an answer to Binance's `ticker.price`.
 const DECIMALS: usize = 8;
+/// The factor of the recorded prices themselves, in millionths.
+const UNSCALED: u64 = 1_000_000;
 /// Longest tape, in milliseconds: 366 days.
 const LENGTH_MS_MAX: u64 = 366 * 86_400_000;
 /// Longest symbol, in bytes (Binance: `^[A-Z0-9-_.]{1,20}$`).
 const SYMBOL_BYTES_MAX: usize = 20;
 
-/// Recorded prices of one symbol.
+/// Recorded prices of one symbol, and what else is played from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tape {
     symbol: String,
     length_ms: u64,
     /// At least one pair: the offset from the start of the tape in milliseconds, and the price from then on.
     prices: Vec<(u64, String)>,
+    /// The parts with scaled prices.
+    scaled: Vec<Part>,
+}
+
+/// One base that is played from a tape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Such as `ETH`.
+    pub base: String,
+    /// What a recorded price is multiplied by, in millionths.
+    factor: u64,
+    /// How far the part is ahead of the tape, in microseconds.
+    ahead_us: u64,
 }
 
 /// The price in force at one instant while the tape is played in a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Played<'a> {
-    /// The price, with eight decimals.
+    /// The price, with eight decimals, before it is [scaled](Part::scale).
     pub price: &'a str,
-    /// The number of this price since the tape started to play, from 1.
+    /// Increases by one from one price of a part to the next.
     pub number: u64,
     /// How long it has been in force, in tape time.
     pub since: Duration,
@@ -46,7 +70,46 @@ pub struct BadTape {
     pub wrong: String,
 }
 
+impl Part {
+    /// The price to play instead of a recorded one: the exact product.
+    pub fn scale(&self, recorded: &str) -> String {
+        match (self.factor, units(recorded)) {
+            (UNSCALED, _) | (_, None) => recorded.to_owned(),
+            (factor, Some(units)) => {
+                let product = i128::from(units) * i128::from(factor) / i128::from(UNSCALED);
+                text_of(product as i64)
+            }
+        }
+    }
+}
+
 impl Tape {
+    /// The built-in tape, with all its parts.
+    pub fn built_in() -> Tape {
+        let mut tape = Tape::parse(BUILT_IN).expect("the built-in tape is tested to be a tape");
+        let step_us = tape.length_ms * 1_000 / (SCALED.len() as u64 + 1);
+        tape.scaled = (1..)
+            .zip(SCALED)
+            .map(|(place, (base, factor))| Part {
+                base: base.to_owned(),
+                factor,
+                ahead_us: place * step_us,
+            })
+            .collect();
+        tape
+    }
+
+    /// The parts that are played: the tape's own base first.
+    pub fn parts(&self) -> Vec<Part> {
+        let base = self.symbol.strip_suffix(quote_of(&self.symbol));
+        let own = Part {
+            base: base.unwrap_or(&self.symbol).to_owned(),
+            factor: UNSCALED,
+            ahead_us: 0,
+        };
+        [own].into_iter().chain(self.scaled.clone()).collect()
+    }
+
     /// Reads a tape: the lines `symbol,NAME` and `length_ms,N`, then lines `offset_ms,price`. A line that starts with `#` is
     /// a comment.
     pub fn parse(text: &str) -> Result<Tape, BadTape> {
@@ -54,6 +117,7 @@ impl Tape {
             symbol: "BTCUSDT".to_owned(),
             length_ms: 0,
             prices: Vec::new(),
+            scaled: Vec::new(),
         };
         let mut lines = 0;
         for (index, line) in text.lines().enumerate() {
@@ -137,9 +201,10 @@ impl Tape {
         self.prices.len()
     }
 
-    /// The price in force after the tape has run for `run`.
-    pub fn at(&self, run: Duration) -> Played<'_> {
+    /// The price that is in force in a part after the tape has run for `run`.
+    pub fn at(&self, part: &Part, run: Duration) -> Played<'_> {
         let run_us = u64::try_from(run.as_micros()).unwrap_or(u64::MAX);
+        let run_us = run_us.saturating_add(part.ahead_us);
         let length_us = self.length_ms * 1_000;
         let (rounds, offset_us) = (run_us / length_us, run_us % length_us);
         let begun = |(offset_ms, _): &(u64, String)| offset_ms * 1_000 <= offset_us;
@@ -188,6 +253,13 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    impl Tape {
+        /// What the tape's own part plays.
+        fn own(&self, run: Duration) -> Played<'_> {
+            self.at(&self.parts()[0], run)
+        }
+    }
+
     #[test]
     fn the_built_in_tape_is_valid() {
         let tape = Tape::parse(BUILT_IN).unwrap();
@@ -195,7 +267,7 @@ mod tests {
             (tape.symbol(), tape.length_ms(), tape.count()),
             ("BTCUSDT", 184_226, 456)
         );
-        assert_eq!(tape.at(ms(0)).price, "87232.00000000");
+        assert_eq!(tape.own(ms(0)).price, "87232.00000000");
         let prices: Vec<f64> = tape
             .prices
             .iter()
@@ -204,6 +276,44 @@ mod tests {
         // The bounds that the recording's description gives.
         assert!(prices.iter().all(|p| (87_200.18..=87_262.00).contains(p)));
         assert!(tape.prices.windows(2).all(|w| w[0].1 != w[1].1));
+    }
+
+    #[test]
+    fn scaled_prices_are_exact_products_in_another_phase() {
+        let tape = Tape::built_in();
+        let parts = tape.parts();
+        assert_eq!(parts.len(), 1 + SCALED.len());
+        assert_eq!(parts[0].base, "BTC");
+        assert_eq!(parts[0].scale("87232.01000000"), "87232.01000000");
+        for (part, (base, factor)) in parts[1..].iter().zip(SCALED) {
+            assert_eq!(part.base, base);
+            for (_, recorded) in &tape.prices {
+                // Digit by digit as on paper: nothing may be cut.
+                let units: u128 = recorded.replace('.', "").parse().unwrap();
+                assert_eq!(
+                    units * u128::from(factor) % 1_000_000,
+                    0,
+                    "{base} {recorded}"
+                );
+                let told: u128 = part.scale(recorded).replace('.', "").parse().unwrap();
+                assert_eq!(told, units * u128::from(factor) / 1_000_000);
+            }
+        }
+        for (base, price) in [("ETH", "2067.39863700"), ("DOGE", "0.17446402")] {
+            let part = parts.iter().find(|part| part.base == base).unwrap();
+            assert_eq!(part.scale("87232.01000000"), price);
+        }
+        // ETH begins where bitcoin is after one part in 25 of the tape.
+        let eth = tape.at(&parts[1], ms(0));
+        assert_eq!(eth.price, tape.own(ms(184_226 / 25)).price);
+        assert_eq!(tape.at(&parts[1], Duration::MAX).price.len(), 14);
+    }
+
+    #[test]
+    fn a_tape_of_the_operators_has_one_part() {
+        let tape = Tape::parse("symbol,DOGEUSDC\nlength_ms,9\n0,1").unwrap();
+        let parts = tape.parts();
+        assert_eq!((parts.len(), parts[0].base.as_str()), (1, "DOGE"));
     }
 
     #[test]
@@ -226,9 +336,9 @@ mod tests {
                 number,
                 since,
             };
-            assert_eq!(tape.at(ms(at)), played, "{at}");
+            assert_eq!(tape.own(ms(at)), played, "{at}");
         }
-        assert_ne!(tape.at(Duration::MAX).price, "");
+        assert_ne!(tape.own(Duration::MAX).price, "");
     }
 
     #[test]
@@ -244,7 +354,7 @@ mod tests {
     fn a_price_that_is_too_long_with_its_decimals_is_refused() {
         let tape = |zeros: usize| format!("length_ms,9\n0,{}1", "0".repeat(zeros));
         let exact = Tape::parse(&tape(54)).unwrap();
-        assert!(price::parse(exact.at(ms(0)).price).is_ok());
+        assert!(price::parse(exact.own(ms(0)).price).is_ok());
         assert!(Tape::parse(&tape(55)).is_err());
     }
 

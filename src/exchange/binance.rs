@@ -1,14 +1,16 @@
 //! Binance's WebSocket API, on which each price is requested: `ticker.price` (`binance:`) and the middle of `ticker.book`
 //! (`binance-book:`).
 //!
-//! Source: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Symbol order book ticker",
-//! "Rate limits", "Error codes") and errors.md. These prices have no time, so their age is unknown.
+//! Source: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Symbol order book ticker", "Rate limits",
+//! "Error codes") and errors.md. These prices have no time, so their age is unknown. Each symbol is requested by itself, with a
+//! weight of 2: one wrong symbol would make a request for a list fail. The id of a request ends in its symbol's index, which
+//! tells whose price an answer or a refusal is.
 //! Invariant: the parsers are pure functions, total on any text. Unless a price is exactly valid, they return the reason why
 //! not.
 
 use super::{
-    Denial, Dialect, Id, Pace, Refusal, Said, Topic, Way, excerpt, middle_of, not_json, of_symbol,
-    price_of, time_of,
+    Denial, Dialect, Id, Pace, Refusal, Said, Topics, Way, excerpt, middle_of, not_json, price_of,
+    time_of,
 };
 use crate::exchange::json::{Json, NotJson, Spans};
 use rsoracle_proof::reason::Miss;
@@ -26,12 +28,20 @@ const PACE: Pace = Pace {
     pause_min: Duration::from_millis(1_000),
 };
 
+/// Most weight that the exchange allows a minute and address ("Rate limits").
+pub(super) const WEIGHT_MAX: u64 = 6_000;
+
+/// The weight of so many requests for a price of one symbol in a minute, with that of a new connection and of our pings.
+pub(super) fn weight(requests: u64) -> u64 {
+    2 * requests + 2 + 2
+}
+
 /// The last price.
 pub static POLL: Dialect = Dialect {
     name: "binance",
     urls: URLS,
     way: Way::Poll(|id, symbol| request("ticker.price", id, symbol)),
-    read: |text, topic| read(text, topic, |result| price_of(result.get("price"))),
+    read: |text, topics| read(text, topics, |result| price_of(result.get("price"))),
     ping: Some(TIME),
     pace: PACE,
 };
@@ -41,8 +51,8 @@ pub(crate) static BOOK: Dialect = Dialect {
     name: "binance-book",
     urls: URLS,
     way: Way::Poll(|id, symbol| request("ticker.book", id, symbol)),
-    read: |text, topic| {
-        read(text, topic, |result| {
+    read: |text, topics| {
+        read(text, topics, |result| {
             let [bid, ask] = result.pick(["bidPrice", "askPrice"]);
             middle_of(bid, ask)
         })
@@ -63,7 +73,7 @@ fn request(method: &str, id: &str, symbol: &str) -> String {
 const TIME: &str = r#"{"id":"time","method":"time"}"#;
 
 /// Parses one message, normally the answer to a request.
-fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said {
+fn read(text: &str, topics: &Topics, price: fn(Json) -> Result<f64, Miss>) -> Said {
     let mut spans = Spans::new();
     let json = match Json::read(text, &mut spans) {
         Ok(json) => json,
@@ -71,6 +81,7 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
     };
     let [id, event, status, error, result] =
         json.pick(["id", "event", "status", "error", "result"]);
+    let asked = id.and_then(Json::text).and_then(|id| topics.asked(&id));
     let id = match id {
         None => Ok(None),
         Some(id) if id.raw() == "null" => Ok(None),
@@ -81,9 +92,10 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
         }
     };
     let Ok(id) = id else {
-        return Said::fault(Miss::Shape, excerpt(text));
+        return Said::fault(None, Miss::Shape, text);
     };
-    let fault = |id, miss, text: &str| Said::Fault {
+    let fault = |symbol: Option<usize>, id, miss| Said::Fault {
+        symbol: asked.or(symbol),
         id,
         miss,
         text: excerpt(text),
@@ -97,42 +109,40 @@ fn read(text: &str, topic: &Topic, price: fn(Json) -> Result<f64, Miss>) -> Said
     }
     let status = status.and_then(Json::whole::<u16>);
     if let Some(error) = error {
-        return refusal(id, status.unwrap_or(0), error, text);
+        let refused = refusal(asked, id, status.unwrap_or(0), error);
+        return refused.unwrap_or_else(|| fault(None, id, Miss::Shape));
     }
     let result = match (status, result) {
         (Some(200), Some(result)) => result,
-        _ => return fault(id, Miss::Shape, text),
+        _ => return fault(None, id, Miss::Shape),
     };
     let [time, symbol] = result.pick(["serverTime", "symbol"]);
     if let Ok(time_us) = time_of(time) {
         let time_us = Some(time_us);
         return Said::Alive { time_us };
     }
-    let price = of_symbol(symbol, topic.symbol).and_then(|()| price(result));
-    match (price, id) {
-        (Ok(_), None) => fault(None, Miss::WrongId, text),
-        (Ok(price), id) => Said::Price {
+    let mut about = None;
+    let symbol = match topics.find(symbol, &mut about) {
+        // The answer to a request for one symbol has the price of another.
+        Ok(symbol) if asked.is_some_and(|asked| asked != symbol) => Err(Miss::WrongSymbol),
+        found => found,
+    };
+    match symbol.and_then(|symbol| Ok((symbol, price(result)?))) {
+        Ok(_) if id.is_none() => fault(about, None, Miss::WrongId),
+        Ok((symbol, price)) => Said::Price {
+            symbol,
             id,
             price,
             time_us: None,
         },
-        (Err(miss), id) => fault(id, miss, text),
+        Err(miss) => fault(about, id, miss),
     }
 }
 
-/// Parses an error object, whose codes are in errors.md.
-fn refusal(id: Option<Id>, status: u16, error: Json, text: &str) -> Said {
-    let (code, message) = (
-        error.get("code").and_then(Json::whole::<i64>),
-        error.get("msg").and_then(Json::text),
-    );
-    let (Some(code), Some(message)) = (code, message) else {
-        return Said::Fault {
-            id,
-            miss: Miss::Shape,
-            text: excerpt(text),
-        };
-    };
+/// Parses an error object, whose codes are in errors.md; `None` if it has none.
+fn refusal(symbol: Option<usize>, id: Option<Id>, status: u16, error: Json) -> Option<Said> {
+    let code: i64 = error.get("code").and_then(Json::whole)?;
+    let message = error.get("msg").and_then(Json::text)?;
     let denial = match (status, code) {
         (418, _) => Denial::Banned,
         (429, _) => Denial::TooMany,
@@ -142,12 +152,13 @@ fn refusal(id: Option<Id>, status: u16, error: Json, text: &str) -> Said {
         _ => Denial::Other,
     };
     let retry_after = error.get("data").and_then(|data| data.get("retryAfter"));
-    Said::Refusal(Refusal {
+    Some(Said::Refusal(Refusal {
+        symbol,
         id,
         denial,
         text: format!("status {status}, code {code}, {:?}", excerpt(&message)),
         retry_after_ms: retry_after.and_then(Json::whole),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -163,12 +174,17 @@ mod tests {
     }
 
     fn about(text: &str, symbol: &str) -> Said {
-        let channel = None;
-        (POLL.read)(text, &Topic { symbol, channel })
+        (POLL.read)(text, &of(&[symbol]))
+    }
+
+    fn of<'a>(symbols: &'a [&'a str]) -> Topics<'a> {
+        let channels = &[];
+        Topics { symbols, channels }
     }
 
     fn price(id: &str, price: f64) -> Said {
         Said::Price {
+            symbol: 0,
             id: Some(Id::new(id)),
             price,
             time_us: None,
@@ -208,11 +224,8 @@ mod tests {
 
     #[test]
     fn a_book_is_read_as_its_middle() {
-        let topic = Topic {
-            symbol: "BNBBTC",
-            channel: None,
-        };
-        assert_eq!((BOOK.read)(BOOKED, &topic), price("9d32157c", 0.0135805));
+        let topics = of(&["BNBBTC"]);
+        assert_eq!((BOOK.read)(BOOKED, &topics), price("9d32157c", 0.0135805));
         for (from, miss) in [
             ("0.01358100", Miss::OutOfBounds),
             ("\"askPrice\"", Miss::Shape),
@@ -225,10 +238,30 @@ mod tests {
                     "0"
                 },
             );
-            match (BOOK.read)(&text, &topic) {
+            match (BOOK.read)(&text, &topics) {
                 Said::Fault { miss: found, .. } => assert_eq!(found, miss),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_with_the_price_of_another_symbol_than_its_request_asked_for_is_refused() {
+        let topics = of(&["ETHUSDC", "BTCUSDC"]);
+        let said = |id: &str| (POLL.read)(&GOOD.replace("s-3", id), &topics);
+        for (id, symbol) in [("first-0", Some(0)), ("17-5-0", Some(0))] {
+            match said(id) {
+                Said::Fault {
+                    symbol: about,
+                    miss,
+                    id: Some(_),
+                    ..
+                } => assert_eq!((about, miss), (symbol, Miss::WrongSymbol), "{id}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        for id in ["first-1", "17-5-1"] {
+            assert!(matches!(said(id), Said::Price { symbol: 1, .. }), "{id}");
         }
     }
 

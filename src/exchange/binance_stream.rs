@@ -1,13 +1,14 @@
 //! Binance's market streams (`binance-stream:`): every trade, and best bid and ask as often as they change.
 //!
-//! Source: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing",
-//! "Trade Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time. A quote of
-//! the spot market has neither a time nor an event name, and is recognized by its keys; those of other markets have both. A
-//! subscription to an unknown symbol is acknowledged like any other, and nothing ever comes on it.
+//! Source: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing", "Trade
+//! Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time. A quote of the spot
+//! market has neither a time nor an event name, and is recognized by its keys; those of other markets have both. A subscription
+//! to an unknown symbol is acknowledged like any other, and nothing ever comes on it. So one message subscribes to all symbols:
+//! the exchange allows 1,024 streams on one connection, but only five messages a second.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
-    Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, price_of, time_of,
+    Denial, Dialect, Pace, Said, Topics, Way, heard, listed, middle_of, price_of, time_of,
 };
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
@@ -22,7 +23,7 @@ pub(crate) static STREAM: Dialect = Dialect {
         "wss://data-stream.binance.vision:443/stream",
     ],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
+    read: |text, topics| heard(text, topics, read),
     ping: None,
     pace: Pace {
         // Quotes come many times a second.
@@ -36,14 +37,17 @@ pub(crate) static STREAM: Dialect = Dialect {
 };
 
 /// Symbols are in lower case in stream names, and in upper case in messages.
-fn subscribe(symbol: &str) -> Vec<String> {
-    let symbol = symbol.to_ascii_lowercase();
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let streams = listed(symbols, |symbol| {
+        let symbol = symbol.to_ascii_lowercase();
+        format!(r#""{symbol}@trade","{symbol}@bookTicker""#)
+    });
     vec![format!(
-        r#"{{"method":"SUBSCRIBE","params":["{symbol}@trade","{symbol}@bookTicker"],"id":1}}"#
+        r#"{{"method":"SUBSCRIBE","params":[{streams}],"id":1}}"#
     )]
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
     // The payload may come alone, or wrapped with the name of its stream.
     let [stream, data] = json.pick(["stream", "data"]);
     let event = match stream {
@@ -54,19 +58,19 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     let [kind, symbol, bid, ask, price, time, sent, error] = event.pick(names);
     match kind.and_then(Json::text).as_deref() {
         Some("trade") => {
-            of_symbol(symbol, topic.symbol)?;
-            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
+            let symbol = topics.find(symbol, about)?;
+            Ok(Said::price(symbol, price_of(price)?, Some(time_of(time)?)))
         }
         Some("serverShutdown") => Ok(Said::Leaving("a shutdown".into())),
         name if name == Some("bookTicker") || kind.is_none() && bid.or(ask).is_some() => {
-            of_symbol(symbol, topic.symbol)?;
+            let symbol = topics.find(symbol, about)?;
             let time = time.or(sent).map(|time| time_of(Some(time)));
-            Ok(Said::price(middle_of(bid, ask)?, time.transpose()?))
+            Ok(Said::price(symbol, middle_of(bid, ask)?, time.transpose()?))
         }
         // A refusal comes alone, or wrapped with the number of the request.
         _ => match error.unwrap_or(event).pick(["code", "msg"]) {
             [None, _] => Ok(Said::ALIVE),
-            words => Ok(Said::refusal(Denial::Other, &words)),
+            words => Ok(Said::refusal(Denial::Other, None, &words)),
         },
     }
 }
@@ -92,8 +96,8 @@ mod tests {
 
     #[test]
     fn trades_and_quotes_are_prices_wrapped_or_not() {
-        let trade = Said::price(61837.63, Some(1_723_161_255_342_000));
-        let quote = Said::price(61837.635, None);
+        let trade = Said::price(0, 61837.63, Some(1_723_161_255_342_000));
+        let quote = Said::price(0, 61837.635, None);
         for (text, expected) in [(TRADE, trade), (QUOTE, quote)] {
             assert_eq!(about(text), expected);
             assert_eq!(about(&raw(text)), expected);
@@ -101,14 +105,14 @@ mod tests {
         // Quotes as other markets have them, and as this one may.
         let named = QUOTE.replace("{\"u\"", "{\"e\":\"bookTicker\",\"E\":1723161255343,\"u\"");
         let sent = Some(1_723_161_255_343_000);
-        assert_eq!(about(&named), Said::price(61837.635, sent));
+        assert_eq!(about(&named), Said::price(0, 61837.635, sent));
         let made = named.replace("\"E\"", "\"E\":1,\"T\"");
-        assert_eq!(about(&made), Said::price(61837.635, sent));
+        assert_eq!(about(&made), Said::price(0, 61837.635, sent));
         // The form of a stream with times in microseconds.
         let us = TRADE.replace("1723161255342", "1723161255342017");
         assert_eq!(
             about(&us),
-            Said::price(61837.63, Some(1_723_161_255_342_017))
+            Said::price(0, 61837.63, Some(1_723_161_255_342_017))
         );
     }
 

@@ -1,22 +1,26 @@
 //! Bitfinex's WebSocket API, version 2 (`bitfinex:`): the ticker.
 //!
-//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. Prices come in lists that have the number of their channel
-//! instead of the symbol, so a list is no price before the subscription is acknowledged. Lists may get further items at
-//! their end. A ticker's last trade may be old, so the last price is clamped to the quote. On request, every list ends in the
-//! time at which it was sent. (The channel `book` is faster, but says prices to five digits only, one side at a time.)
+//! Source: docs.bitfinex.com, ws-general, ws-public and ws-public-ticker. Each message subscribes to one symbol, and a refusal
+//! names it. Prices come in lists that have the number of their channel instead of the symbol, so a list is no price before the
+//! subscription is acknowledged. Lists may get further items at their end. A ticker's last trade may be old, so the last price
+//! is clamped to the quote. On request, every list ends in the time at which it was sent. (The channel `book` is faster, but
+//! says prices to five digits only, one side at a time.)
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
-use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, quoted_last, time_of};
+use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, quoted_last, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
+
+/// Most channels on one connection (ws-public; ws-general has 30). One too many is refused by itself.
+pub(super) const CHANNELS_MAX: usize = 25;
 
 /// The last price, clamped to best bid and best ask.
 pub(crate) static STREAM: Dialect = Dialect {
     name: "bitfinex",
     urls: &["wss://api-pub.bitfinex.com:443/ws/2"],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
+    read: |text, topics| heard(text, topics, read),
     ping: Some(r#"{"event":"ping","cid":1}"#),
     pace: Pace {
         // Quotes come every few seconds.
@@ -30,11 +34,12 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-fn subscribe(symbol: &str) -> Vec<String> {
-    vec![
-        r#"{"event":"conf","flags":32768}"#.to_owned(),
-        format!(r#"{{"event":"subscribe","channel":"ticker","symbol":"{symbol}"}}"#),
-    ]
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let ticker =
+        |symbol| format!(r#"{{"event":"subscribe","channel":"ticker","symbol":"{symbol}"}}"#);
+    let stamps = r#"{"event":"conf","flags":32768}"#.to_owned();
+    let tickers = symbols.iter().map(ticker);
+    [stamps].into_iter().chain(tickers).collect()
 }
 
 /// The time at the end of a list, in microseconds since the Unix epoch. `None` if there is no whole number, or one that is too
@@ -44,15 +49,17 @@ fn sent_us(end: Option<Json>) -> Option<u64> {
     (ms >= 1_000_000_000_000).then(|| ms.saturating_mul(1_000))
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
     if let Some(event) = json.get("event").and_then(Json::text) {
-        return happening(&event, json, topic);
+        return happening(&event, json, topics, about);
     }
     let [channel, ticker, end] = json.first();
-    let channel = channel.and_then(Json::whole);
-    if channel.is_none() || channel != topic.channel {
+    let channel: Option<u64> = channel.and_then(Json::whole);
+    let known = |own: &Option<u64>| channel.is_some() && *own == channel;
+    let Some(symbol) = topics.channels.iter().position(known) else {
         return Ok(Said::ALIVE);
-    }
+    };
+    *about = Some(symbol);
     let (ticker, time_us) = (ticker.ok_or(Miss::Shape)?, sent_us(end));
     if ticker.says("hb") {
         return Ok(Said::Alive { time_us });
@@ -60,11 +67,16 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
     // BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, ...
     let [bid, _, ask, _, _, _, last] = ticker.first();
     let price = quoted_last(last, bid, ask)?;
-    Ok(Said::price(price, time_us))
+    Ok(Said::price(symbol, price, time_us))
 }
 
 /// Parses an event: a message that is not a list.
-fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
+fn happening(
+    event: &str,
+    json: Json,
+    topics: &Topics,
+    about: &mut Option<usize>,
+) -> Result<Said, Miss> {
     let words = json.pick(["code", "msg"]);
     let [code, message] = words;
     let number = code.and_then(Json::whole::<u32>);
@@ -74,9 +86,9 @@ fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
             if !name.is_some_and(|name| name.says("ticker")) {
                 return Ok(Said::ALIVE);
             }
-            of_symbol(symbol, topic.symbol)?;
-            let channel = channel.and_then(Json::whole);
-            channel.map(Said::Channel).ok_or(Miss::Shape)
+            let symbol = topics.find(symbol, about)?;
+            let number = channel.and_then(Json::whole).ok_or(Miss::Shape)?;
+            Ok(Said::Channel { symbol, number })
         }
         "pong" => Ok(Said::Alive {
             time_us: time_of(json.get("ts")).ok(),
@@ -98,10 +110,13 @@ fn happening(event: &str, json: Json, topic: &Topic) -> Result<Said, Miss> {
             let denial = match number {
                 Some(10001) => Denial::UnknownSymbol,
                 Some(10300) if symbol => Denial::UnknownSymbol,
-                Some(10305) => Denial::TooMany,
                 _ => Denial::Other,
             };
-            Ok(Said::refusal(denial, &words))
+            Ok(Said::refusal(
+                denial,
+                topics.named(json.get("symbol")),
+                &words,
+            ))
         }
         _ => Ok(Said::ALIVE),
     }
@@ -122,26 +137,26 @@ mod tests {
 
     #[test]
     fn a_ticker_of_our_channel_is_the_last_price_within_the_quote() {
-        assert_eq!(about(TICKER), Said::price(83744.3, None));
+        assert_eq!(about(TICKER), Said::price(0, 83744.3, None));
         let within = TICKER.replace("83750", "8.374425E+4");
-        assert_eq!(about(&within), Said::price(83744.25, None));
+        assert_eq!(about(&within), Said::price(0, 83744.25, None));
         let timed = TICKER.replace("]]", "],1790358564077]");
         let time = Some(1_790_358_564_077_000);
-        assert_eq!(about(&timed), Said::price(83744.3, time));
+        assert_eq!(about(&timed), Said::price(0, 83744.3, time));
         // With a sequence number and further items at the end.
         let grown = TICKER
             .replace("83000]", "83000,7]")
             .replace("]]", "],127,5]");
-        assert_eq!(about(&grown), Said::price(83744.3, None));
+        assert_eq!(about(&grown), Said::price(0, 83744.3, None));
     }
 
     #[test]
     fn nothing_is_a_price_before_the_channel_is_known() {
-        let topic = Topic {
-            symbol: "tBTCUSD",
-            channel: None,
+        let topics = Topics {
+            symbols: &["tBTCUSD"],
+            channels: &[None],
         };
-        assert_eq!((STREAM.read)(TICKER, &topic), Said::ALIVE);
+        assert_eq!((STREAM.read)(TICKER, &topics), Said::ALIVE);
         assert_eq!(about(&TICKER.replace("[17,", "[18,")), Said::ALIVE);
         assert_eq!(about(&TICKER.replace("[17,", "[null,")), Said::ALIVE);
     }
@@ -168,7 +183,13 @@ mod tests {
     #[test]
     fn the_acknowledgement_tells_the_channel() {
         let text = r#"{"event":"subscribed","channel":"ticker","chanId":232949,"symbol":"tBTCUSD","pair":"BTCUSD"}"#;
-        assert_eq!(about(text), Said::Channel(232_949));
+        assert_eq!(
+            about(text),
+            Said::Channel {
+                symbol: 0,
+                number: 232_949
+            }
+        );
         assert_eq!(about(&text.replace("ticker", "book")), Said::ALIVE);
         assert_bent(
             &STREAM,
@@ -222,7 +243,7 @@ mod tests {
             (10300, "symbol: invalid", Denial::UnknownSymbol),
             (10300, "generic", Denial::Other),
             (10001, "unknown", Denial::UnknownSymbol),
-            (10305, "limit", Denial::TooMany),
+            (10305, "subscribe: limit", Denial::Other),
             (10302, "channel: unknown", Denial::Other),
         ] {
             let no = refusal(about(&format!(

@@ -1,11 +1,12 @@
 //! Bitstamp's WebSocket API, version 2 (`bitstamp:`): every trade, and the order book, which is recent even when trades are
 //! rare.
 //!
-//! Source: bitstamp.net/websocket/v2. Only the channel's name has the symbol. A subscription to an unknown pair is
-//! acknowledged like any other, and nothing ever comes on it. Each number comes twice; the one that is text is exact.
+//! Source: bitstamp.net/websocket/v2. Each message subscribes to one channel of one pair. Only the channel's name has the
+//! symbol. A subscription to an unknown pair is acknowledged like any other, and nothing ever comes on it. Each number comes
+//! twice; the one that is text is exact.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
-use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, price_of, time_of};
+use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, middle_of, price_of, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
@@ -15,7 +16,7 @@ pub(crate) static STREAM: Dialect = Dialect {
     name: "bitstamp",
     urls: &["wss://ws.bitstamp.net:443"],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
+    read: |text, topics| heard(text, topics, read),
     ping: Some(r#"{"event":"bts:heartbeat"}"#),
     pace: Pace {
         // On average a trade of BTC/USD came every 13 s. The book comes about once a second.
@@ -28,12 +29,17 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-/// Each message subscribes to one channel.
-fn subscribe(symbol: &str) -> Vec<String> {
-    let channel = |kind: &str| {
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let channel = |kind: &str, symbol: &str| {
         format!(r#"{{"event":"bts:subscribe","data":{{"channel":"{kind}_{symbol}"}}}}"#)
     };
-    vec![channel("live_trades"), channel("order_book")]
+    let both = |symbol: &&str| {
+        [
+            channel("live_trades", symbol),
+            channel("order_book", symbol),
+        ]
+    };
+    symbols.iter().flat_map(both).collect()
 }
 
 /// The members with these names; `None` for each that is missing.
@@ -41,43 +47,48 @@ fn inside<'a, const N: usize>(data: Option<Json<'a>>, names: [&str; N]) -> [Opti
     data.map_or([None; N], |data| data.pick(names))
 }
 
-fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
+fn read<'a>(json: Json<'a>, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
     let [event, channel, data] = json.pick(["event", "channel", "data"]);
-    let of = |kind: &str| match channel.and_then(Json::text).as_deref() {
-        Some(channel) => match channel.strip_prefix(kind) {
-            Some(symbol) if symbol == topic.symbol => Ok(true),
-            Some(_) => Err(Miss::WrongSymbol),
-            None => Ok(false),
-        },
-        None => Err(Miss::Shape),
+    let mut of = |kind: &str| {
+        let channel = channel.and_then(Json::text).ok_or(Miss::Shape)?;
+        let symbol = channel.strip_prefix(kind);
+        symbol
+            .map(|symbol| topics.spelled(symbol, about))
+            .transpose()
     };
-    match event.and_then(Json::text).as_deref() {
-        Some("trade") if of("live_trades_")? => {
+    let event = event.and_then(Json::text);
+    let symbol = match event.as_deref() {
+        Some("trade") => of("live_trades_")?,
+        Some("data") => of("order_book_")?,
+        _ => None,
+    };
+    match (event.as_deref(), symbol) {
+        (Some("trade"), Some(symbol)) => {
             let [price, time] = inside(data, ["price_str", "microtimestamp"]);
-            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
+            Ok(Said::price(symbol, price_of(price)?, Some(time_of(time)?)))
         }
-        Some("data") if of("order_book_")? => {
+        (Some("data"), Some(symbol)) => {
             let [bids, asks, time] = inside(data, ["bids", "asks", "microtimestamp"]);
             let time = time_of(time)?;
             let best = |side: Option<Json<'a>>| side?.at(0)?.at(0);
             let price = middle_of(best(bids), best(asks))?;
-            Ok(Said::price(price, Some(time)))
+            Ok(Said::price(symbol, price, Some(time)))
         }
         // Data of a channel that was not subscribed to.
-        Some("data") => {
+        (Some("data"), None) => {
             let time = data.and_then(|data| data.get("microtimestamp"));
             let time_us = time_of(time).ok();
             Ok(Said::Alive { time_us })
         }
-        Some("bts:request_reconnect") => Ok(Said::Leaving("a restart".into())),
-        Some("bts:error") => {
+        (Some("bts:request_reconnect"), _) => Ok(Said::Leaving("a restart".into())),
+        (Some("bts:error"), _) => {
             let words = inside(data, ["code", "message"]);
             // The answer to a misspelled channel.
             let denial = match words[1].and_then(Json::text).as_deref() {
                 Some("Invalid channel provided.") => Denial::UnknownSymbol,
                 _ => Denial::Other,
             };
-            Ok(Said::refusal(denial, &words))
+            Ok(Said::refusal(denial, None, &words))
         }
         _ => Ok(Said::ALIVE),
     }
@@ -97,9 +108,9 @@ mod tests {
     #[test]
     fn a_trade_is_a_price_with_its_time() {
         let time = Some(1_788_481_329_090_000);
-        assert_eq!(about(TRADE), Said::price(81263.98, time));
+        assert_eq!(about(TRADE), Said::price(0, 81263.98, time));
         let whole = TRADE.replace("\"81263.98\"", "\"24629\"");
-        assert_eq!(about(&whole), Said::price(24629.0, time));
+        assert_eq!(about(&whole), Said::price(0, 24629.0, time));
     }
 
     #[test]
@@ -127,7 +138,7 @@ mod tests {
     #[test]
     fn an_order_book_is_read_as_its_middle() {
         let time = Some(1_788_481_329_244_908);
-        assert_eq!(about(BOOK), Said::price(81263.98, time));
+        assert_eq!(about(BOOK), Said::price(0, 81263.98, time));
         assert_bent(
             &STREAM,
             "btcusd",

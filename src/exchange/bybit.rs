@@ -1,13 +1,14 @@
 //! Bybit's WebSocket API, version 5, spot (`bybit:`): the first level of the order book.
 //!
-//! Source: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. The first level comes complete
-//! whenever it changes, and again after three seconds without a change. The ticker has no quotes, and trades may be rare.
-//! A change of one side (`delta`, as other markets have it) is no price, and makes the book before it none.
-//! The time is `cts`, that of the matching engine: it does not advance while nothing happens, and so reveals a market that
-//! has stopped. `ts`, the time of sending, would make an old price look new.
+//! Source: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. A request may have ten topics, and
+//! is answered once: one wrong topic makes it fail. So each request subscribes to one symbol, and its id, which the answer
+//! repeats, is the symbol's index plus one. The first level comes complete whenever it changes, and again after three seconds
+//! without a change. The ticker has no quotes, and trades may be rare. A change of one side (`delta`, as other markets have it)
+//! is no price, and makes the book before it none. The time is `cts`, that of the matching engine: it does not advance while
+//! nothing happens, and so reveals a market that has stopped. `ts`, the time of sending, would make an old price look new.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
-use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, time_of};
+use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, middle_of, of_symbol, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
@@ -20,8 +21,8 @@ pub(crate) static STREAM: Dialect = Dialect {
     name: "bybit",
     urls: &["wss://stream.bybit.com:443/v5/public/spot"],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
-    ping: Some(r#"{"req_id":"1","op":"ping"}"#),
+    read: |text, topics| heard(text, topics, read),
+    ping: Some(r#"{"req_id":"0","op":"ping"}"#),
     pace: Pace {
         // The book of an active market changes all the time.
         max_age: Duration::from_secs(30),
@@ -33,35 +34,34 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-fn subscribe(symbol: &str) -> Vec<String> {
-    vec![format!(
-        r#"{{"req_id":"1","op":"subscribe","args":["{BOOK}{symbol}"]}}"#
-    )]
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let book =
+        |(id, symbol)| format!(r#"{{"req_id":"{id}","op":"subscribe","args":["{BOOK}{symbol}"]}}"#);
+    (1..).zip(symbols).map(book).collect()
 }
 
-fn read<'a>(json: Json<'a>, topic: &Topic) -> Result<Said, Miss> {
+fn read<'a>(json: Json<'a>, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
     let [name, kind, book, made, sent] = json.pick(["topic", "type", "data", "cts", "ts"]);
     let Some(name) = name.and_then(Json::text) else {
-        return Ok(answer(json));
+        return Ok(answer(json, topics));
     };
-    match name.strip_prefix(BOOK) {
-        Some(symbol) if symbol == topic.symbol => {}
-        Some(_) => return Err(Miss::WrongSymbol),
-        None => return Ok(Said::ALIVE),
-    }
+    let Some(symbol) = name.strip_prefix(BOOK) else {
+        return Ok(Said::ALIVE);
+    };
+    let index = topics.spelled(symbol, about)?;
     // Only a snapshot is a complete book; a delta is not.
     if !kind.is_some_and(|kind| kind.says("snapshot")) {
         return Err(Miss::Shape);
     }
     let [symbol, bids, asks] = book.ok_or(Miss::Shape)?.pick(["s", "b", "a"]);
-    of_symbol(symbol, topic.symbol)?;
+    of_symbol(symbol, topics.symbols[index])?;
     let best = |side: Option<Json<'a>>| side?.at(0)?.at(0);
     let price = middle_of(best(bids), best(asks))?;
-    Ok(Said::price(price, Some(time_of(made.or(sent))?)))
+    Ok(Said::price(index, price, Some(time_of(made.or(sent))?)))
 }
 
 /// Parses the answer to our subscription or ping.
-fn answer(json: Json) -> Said {
+fn answer(json: Json, topics: &Topics) -> Said {
     if json.get("success").and_then(Json::switch) != Some(false) {
         return Said::ALIVE;
     }
@@ -75,7 +75,7 @@ fn answer(json: Json) -> Said {
     } else {
         Denial::Other
     };
-    Said::refusal(denial, &[message])
+    Said::refusal(denial, topics.numbered(json.get("req_id")), &[message])
 }
 
 #[cfg(test)]
@@ -94,12 +94,12 @@ mod tests {
         let middle = 65140.55;
         assert_eq!(
             about(LEVEL),
-            Said::price(middle, Some(1_786_310_821_912_000))
+            Said::price(0, middle, Some(1_786_310_821_912_000))
         );
         let sent = LEVEL.replace(r#","cts":1786310821912"#, "");
         assert_eq!(
             about(&sent),
-            Said::price(middle, Some(1_786_310_821_917_000))
+            Said::price(0, middle, Some(1_786_310_821_917_000))
         );
     }
 

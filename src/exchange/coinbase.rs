@@ -1,11 +1,13 @@
 //! Coinbase Exchange's WebSocket feed (`coinbase:`): a ticker with every match, and a heartbeat each second.
 //!
-//! Source: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). The first ticker repeats
-//! the last match, and has that match's time. A product may be an alias of another (BTC-USDC of BTC-USD) and come under the
-//! other's name. It is then refused as a wrong symbol, since it is not an independent price.
+//! Source: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). One wrong product makes a
+//! whole subscription fail (coinbase/coinbase-pro-node, issue 174). So each message subscribes to one product, of 100 messages
+//! a second that the exchange allows an address, and a refusal names the product in its text. The first ticker repeats the last
+//! match, and has that match's time. A product may be an alias of another (BTC-USDC of BTC-USD) and come under the other's
+//! name. It is then refused as a wrong symbol, since it is not an independent price.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
-use super::{Denial, Dialect, Pace, Said, Topic, Way, heard, of_symbol, price_of, time_of};
+use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, price_of, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
@@ -15,7 +17,7 @@ pub(crate) static STREAM: Dialect = Dialect {
     name: "coinbase",
     urls: &["wss://ws-feed.exchange.coinbase.com:443"],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
+    read: |text, topics| heard(text, topics, read),
     ping: None,
     pace: Pace {
         // No ticker comes while nobody trades.
@@ -29,31 +31,36 @@ pub(crate) static STREAM: Dialect = Dialect {
 };
 
 /// Without a subscription the exchange closes the connection after five seconds.
-fn subscribe(symbol: &str) -> Vec<String> {
-    vec![format!(
-        r#"{{"type":"subscribe","product_ids":["{symbol}"],"channels":["ticker","heartbeat"]}}"#
-    )]
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let product = |symbol| {
+        format!(
+            r#"{{"type":"subscribe","product_ids":["{symbol}"],"channels":["ticker","heartbeat"]}}"#
+        )
+    };
+    symbols.iter().map(product).collect()
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
     let [kind, symbol, price, time] = json.pick(["type", "product_id", "price", "time"]);
     match kind.and_then(Json::text).as_deref() {
         Some("ticker") => {
-            of_symbol(symbol, topic.symbol)?;
-            Ok(Said::price(price_of(price)?, Some(time_of(time)?)))
+            let symbol = topics.find(symbol, about)?;
+            Ok(Said::price(symbol, price_of(price)?, Some(time_of(time)?)))
         }
         Some("heartbeat") => Ok(Said::Alive {
             time_us: time_of(time).ok(),
         }),
         Some("error") => {
             let words = json.pick(["message", "reason"]);
-            let unknown = |word: &Json| word.raw().contains("not a valid product");
-            let denial = if words.iter().flatten().any(unknown) {
-                Denial::UnknownSymbol
-            } else {
-                Denial::Other
-            };
-            Ok(Said::refusal(denial, &words))
+            let texts = words.iter().flatten().filter_map(|word| word.text());
+            let unknown = texts.filter_map(|text| {
+                let (product, _) = text.split_once(" is not a valid product")?;
+                Some(topics.spelled(product, about).ok())
+            });
+            Ok(match unknown.last() {
+                Some(symbol) => Said::refusal(Denial::UnknownSymbol, symbol, &words),
+                None => Said::refusal(Denial::Other, None, &words),
+            })
         }
         _ => Ok(Said::ALIVE),
     }
@@ -73,7 +80,7 @@ mod tests {
     #[test]
     fn a_ticker_is_a_price_with_its_time() {
         let time = Some(1_790_358_506_844_359);
-        assert_eq!(about(TICKER), Said::price(83532.25, time));
+        assert_eq!(about(TICKER), Said::price(0, 83532.25, time));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Crypto.com Exchange's WebSocket API, version 1 (`crypto.com:`): the ticker.
 //!
 //! Source: exchange-developer.crypto.com/exchange/v1/docs, "WebSocket" (common API reference, subscribe, heartbeat, ticker).
-//! All prices are text. A ticker comes when the quote changes. Its last trade may be older and outside the quote, so the last
-//! price is clamped to the quote. The exchange asks every 30 s whether the client is alive, and ends a connection that
-//! does not answer. The server closes with 1013 before it restarts. Its USD is one balance of dollars and their stablecoins.
+//! One message subscribes to all symbols, since of 100 requests only a part is allowed in the second of the connection. Each
+//! channel is answered by itself, up to 400 of a connection, and a refusal names its channel, as was seen on the wire. All
+//! prices are text. A ticker comes when the quote changes. Its last trade may be older and outside the quote, so the last price
+//! is clamped to the quote. The exchange asks every 30 s whether the client is alive, and ends a connection that does not
+//! answer. The server closes with 1013 before it restarts. Its USD is one balance of dollars and their stablecoins.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
-    Denial, Dialect, Pace, Said, Topic, Way, heard, newest_of, of_symbol, quoted_last, time_of,
+    Denial, Dialect, Pace, Said, Topics, Way, heard, listed, newest_of, quoted_last, time_of,
 };
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
@@ -18,7 +20,7 @@ pub(crate) static STREAM: Dialect = Dialect {
     name: "crypto.com",
     urls: &["wss://stream.crypto.com:443/exchange/v1/market"],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
+    read: |text, topics| heard(text, topics, read),
     ping: None,
     pace: Pace {
         // Tickers of BTC/USD come about twice a second.
@@ -31,15 +33,16 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-fn subscribe(symbol: &str) -> Vec<String> {
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let tickers = listed(symbols, |symbol| format!(r#""ticker.{symbol}""#));
     vec![format!(
-        r#"{{"id":1,"method":"subscribe","params":{{"channels":["ticker.{symbol}"]}}}}"#
+        r#"{{"id":1,"method":"subscribe","params":{{"channels":[{tickers}]}}}}"#
     )]
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    let names = ["id", "method", "code", "message", "result"];
-    let [id, method, code, message, result] = json.pick(names);
+fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
+    let names = ["id", "method", "code", "message", "channel", "result"];
+    let [id, method, code, message, refused, result] = json.pick(names);
     if method.is_some_and(|method| method.says("public/heartbeat")) {
         let id: i64 = id.and_then(Json::whole).ok_or(Miss::Shape)?;
         return Ok(Said::Asked(format!(
@@ -47,21 +50,27 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
         )));
     }
     if code.is_some_and(|code| code.whole() != Some(0)) {
-        return Ok(refused(code, message));
+        let refused = refused.and_then(Json::text);
+        let symbol = refused
+            .as_deref()
+            .and_then(|name| name.strip_prefix("ticker."));
+        let symbol = symbol.and_then(|symbol| topics.spelled(symbol, about).ok());
+        return Ok(refusal(code, symbol, message));
     }
-    let about = result.map(|result| result.pick(["channel", "instrument_name", "data"]));
-    let [channel, symbol, data] = about.unwrap_or_default();
+    let told = result.map(|result| result.pick(["channel", "instrument_name", "data"]));
+    let [channel, symbol, data] = told.unwrap_or_default();
     // An acknowledgement may come without data.
     if data.is_none() || !channel.is_some_and(|channel| channel.says("ticker")) {
         return Ok(Said::ALIVE);
     }
-    of_symbol(symbol, topic.symbol)?;
-    let [_, time, last, bid, ask] = newest_of(data, topic.symbol, ["i", "t", "a", "b", "k"])?;
+    topics.find(symbol, about)?;
+    let newest = newest_of(data, topics, about, ["i", "t", "a", "b", "k"])?;
+    let (symbol, [_, time, last, bid, ask]) = newest;
     let price = quoted_last(last, bid, ask)?;
-    Ok(Said::price(price, Some(time_of(time)?)))
+    Ok(Said::price(symbol, price, Some(time_of(time)?)))
 }
 
-fn refused(code: Option<Json>, message: Option<Json>) -> Said {
+fn refusal(code: Option<Json>, symbol: Option<usize>, message: Option<Json>) -> Said {
     let says = |words: &str| message.is_some_and(|message| message.raw().contains(words));
     let denial = match code.and_then(Json::whole::<u32>) {
         Some(40003) if says("Unknown symbol") || says("Unsupported instrument") => {
@@ -71,7 +80,7 @@ fn refused(code: Option<Json>, message: Option<Json>) -> Said {
         Some(42901) => Denial::Busy,
         _ => Denial::Other,
     };
-    Said::refusal(denial, &[code, message])
+    Said::refusal(denial, symbol, &[code, message])
 }
 
 #[cfg(test)]
@@ -89,12 +98,12 @@ mod tests {
 
     #[test]
     fn a_ticker_is_the_last_price_within_the_quote() {
-        assert_eq!(about(TICKER), Said::price(63962.64, TIME));
+        assert_eq!(about(TICKER), Said::price(0, 63962.64, TIME));
         let within = TICKER.replace("63958.47", "63962.645");
-        assert_eq!(about(&within), Said::price(63962.645, TIME));
+        assert_eq!(about(&within), Said::price(0, 63962.645, TIME));
         // The first one has the number of our request.
         let first = TICKER.replace("\"id\":-1", "\"id\":1");
-        assert_eq!(about(&first), Said::price(63962.64, TIME));
+        assert_eq!(about(&first), Said::price(0, 63962.64, TIME));
     }
 
     #[test]

@@ -2,12 +2,11 @@
 //!
 //! Source: developer.gemini.com/websocket (introduction, streams, message-format), version 0.10.7. Prices are text, and times
 //! are in nanoseconds. Neither a trade nor a quote need have an event name; both are recognized by their keys. One unknown
-//! symbol makes the whole subscription fail.
+//! symbol makes a whole subscription fail. So each message subscribes to one symbol, and its id, which the answer repeats, is
+//! the symbol's index plus one.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
-use super::{
-    Denial, Dialect, Pace, Said, Topic, Way, heard, middle_of, of_symbol, price_of, time_of,
-};
+use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, middle_of, price_of, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
@@ -17,7 +16,7 @@ pub(crate) static STREAM: Dialect = Dialect {
     name: "gemini",
     urls: &["wss://ws.gemini.com:443"],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
+    read: |text, topics| heard(text, topics, read),
     ping: None,
     pace: Pace {
         // Quotes of BTC/USD come many times a second, those of a quiet market every half minute.
@@ -30,17 +29,20 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-fn subscribe(symbol: &str) -> Vec<String> {
-    vec![format!(
-        r#"{{"id":"1","method":"subscribe","params":["{symbol}@bookTicker","{symbol}@trade"]}}"#
-    )]
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let both = |(id, symbol)| {
+        format!(
+            r#"{{"id":"{id}","method":"subscribe","params":["{symbol}@bookTicker","{symbol}@trade"]}}"#
+        )
+    };
+    (1..).zip(symbols).map(both).collect()
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
     let names = ["e", "s", "b", "a", "p", "E", "status", "error"];
     let [event, symbol, bid, ask, price, time, status, error] = json.pick(names);
     if let Some(status) = status {
-        return Ok(answer(status, error));
+        return Ok(answer(status, error, topics.numbered(json.get("id"))));
     }
     // A change of the book has the keys of a quote, and another event name.
     let is = |name: &str| event.is_none_or(|event| event.says(name));
@@ -49,12 +51,12 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
         None if is("bookTicker") && bid.or(ask).is_some() => middle_of(bid, ask),
         _ => return Ok(Said::ALIVE),
     };
-    of_symbol(symbol, topic.symbol)?;
-    Ok(Said::price(price?, Some(time_of(time)?)))
+    let symbol = topics.find(symbol, about)?;
+    Ok(Said::price(symbol, price?, Some(time_of(time)?)))
 }
 
 /// Parses the answer to our subscription.
-fn answer(status: Json, error: Option<Json>) -> Said {
+fn answer(status: Json, error: Option<Json>, symbol: Option<usize>) -> Said {
     let words = error.map(|error| error.pick(["code", "msg"]));
     if status.whole() == Some(200) && words.is_none() {
         return Said::ALIVE;
@@ -68,7 +70,7 @@ fn answer(status: Json, error: Option<Json>) -> Said {
         }
         _ => Denial::Other,
     };
-    Said::refusal(denial, &words)
+    Said::refusal(denial, symbol, &words)
 }
 
 #[cfg(test)]
@@ -88,13 +90,13 @@ mod tests {
     #[test]
     fn trades_and_quotes_are_prices_with_and_without_an_event_name() {
         for (text, price, name) in [(QUOTE, 45000.75, "bookTicker"), (TRADE, 45000.75, "trade")] {
-            assert_eq!(about(text), Said::price(price, TIME));
+            assert_eq!(about(text), Said::price(0, price, TIME));
             let named = text.replace("{", &format!(r#"{{"e":"{name}","#));
-            assert_eq!(about(&named), Said::price(price, TIME));
+            assert_eq!(about(&named), Said::price(0, price, TIME));
         }
         // The last price that some quotes have too is not used.
         let last = QUOTE.replace("{", r#"{"c":"1.00","#);
-        assert_eq!(about(&last), Said::price(45000.75, TIME));
+        assert_eq!(about(&last), Said::price(0, 45000.75, TIME));
     }
 
     #[test]

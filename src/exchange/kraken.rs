@@ -1,12 +1,14 @@
 //! Kraken's WebSocket API, version 2 (`kraken:`): a ticker whenever best bid or best ask change.
 //!
 //! Source: docs.kraken.com/api/docs, websocket-v2 (ticker, heartbeat, ping, status) and the guides on connecting and
-//! reconnecting. Prices are JSON numbers. A ticker's time is that of its quote. Its last trade may be much older, so the last
-//! price is clamped to the quote. Tickers have a time since 2025; here it is optional.
+//! reconnecting. One message subscribes to all symbols: each is answered by itself, and a refusal names its symbol. Prices are
+//! JSON numbers. A ticker's time is that of its quote. Its last trade may be much older, so the last price is clamped to the
+//! quote. Tickers have a time since 2025; here it is optional.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
-    Denial, Dialect, Pace, Said, Topic, Way, excerpt, heard, newest_of, quoted_last, time_of,
+    Denial, Dialect, Pace, Said, Topics, Way, excerpt, heard, listed, newest_of, quoted_last,
+    time_of,
 };
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
@@ -18,7 +20,7 @@ pub(crate) static STREAM: Dialect = Dialect {
     // The exchange announces wss://uws.kraken.com/v2 for 2027.
     urls: &["wss://ws.kraken.com:443/v2"],
     way: Way::Stream(subscribe),
-    read: |text, topic| heard(text, topic, read),
+    read: |text, topics| heard(text, topics, read),
     ping: Some(r#"{"method":"ping"}"#),
     pace: Pace {
         // Quotes come every second or so.
@@ -32,20 +34,22 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-fn subscribe(symbol: &str) -> Vec<String> {
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let list = listed(symbols, |symbol| format!(r#""{symbol}""#));
     vec![format!(
-        r#"{{"method":"subscribe","params":{{"channel":"ticker","symbol":["{symbol}"],"event_trigger":"bbo","snapshot":true}}}}"#
+        r#"{{"method":"subscribe","params":{{"channel":"ticker","symbol":[{list}],"event_trigger":"bbo","snapshot":true}}}}"#
     )]
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
+fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
     let [channel, data] = json.pick(["channel", "data"]);
     match channel.and_then(Json::text).as_deref() {
         Some("ticker") => {
             let names = ["symbol", "timestamp", "last", "bid", "ask"];
-            let [_, time, last, bid, ask] = newest_of(data, topic.symbol, names)?;
+            let newest = newest_of(data, topics, about, names)?;
+            let (symbol, [_, time, last, bid, ask]) = newest;
             let time_us = time.map(|time| time_of(Some(time))).transpose()?;
-            Ok(Said::price(quoted_last(last, bid, ask)?, time_us))
+            Ok(Said::price(symbol, quoted_last(last, bid, ask)?, time_us))
         }
         Some("status") => {
             let status = data.and_then(|list| list.at(0));
@@ -56,12 +60,12 @@ fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
             }
         }
         Some(_) => Ok(Said::ALIVE),
-        None => Ok(answer(json)),
+        None => Ok(answer(json, topics)),
     }
 }
 
 /// Parses the answer to our subscription or ping.
-fn answer(json: Json) -> Said {
+fn answer(json: Json, topics: &Topics) -> Said {
     // The guide spells one refusal's member with a capital letter.
     let [error, capital, success, time] = json.pick(["error", "Error", "success", "time_out"]);
     let error = error.or(capital);
@@ -77,7 +81,7 @@ fn answer(json: Json) -> Said {
     } else {
         Denial::Other
     };
-    Said::refusal(denial, &[error])
+    Said::refusal(denial, topics.named(json.get("symbol")), &[error])
 }
 
 #[cfg(test)]
@@ -94,17 +98,21 @@ mod tests {
 
     #[test]
     fn a_ticker_is_the_last_price_within_the_quote() {
-        assert_eq!(about(TICKER), Said::price(83744.3, TIME));
+        assert_eq!(about(TICKER), Said::price(0, 83744.3, TIME));
         let within = TICKER.replace("83744.9", "8.374425e4");
-        assert_eq!(about(&within), Said::price(83744.25, TIME));
+        assert_eq!(about(&within), Said::price(0, 83744.25, TIME));
         let below = TICKER.replace("83744.9", "80000");
-        assert_eq!(about(&below), Said::price(83744.2, TIME));
+        assert_eq!(about(&below), Said::price(0, 83744.2, TIME));
         let timeless = TICKER.replace(r#","timestamp":"2026-09-25T17:48:26.844359Z""#, "");
-        assert_eq!(about(&timeless), Said::price(83744.3, None));
+        assert_eq!(about(&timeless), Said::price(0, 83744.3, None));
         let zero = TICKER.replace("2026-09-25T17:48:26.844359Z", "1970-01-01T00:00:00Z");
-        assert_eq!(about(&zero), Said::price(83744.3, Some(0)), "old, not new");
+        assert_eq!(
+            about(&zero),
+            Said::price(0, 83744.3, Some(0)),
+            "old, not new"
+        );
         let slash = TICKER.replace("BTC/USD", r"BTC\/USD");
-        assert_eq!(about(&slash), Said::price(83744.3, TIME));
+        assert_eq!(about(&slash), Said::price(0, 83744.3, TIME));
     }
 
     #[test]
@@ -125,8 +133,22 @@ mod tests {
         let time = Some(1_790_358_488_000_000);
         let orders = [[&old, &new, &last, &eth], [&eth, &new, &last, &old]];
         for order in orders {
-            assert_eq!(all(order.map(String::clone)), Said::price(4.0, time));
+            assert_eq!(all(order.map(String::clone)), Said::price(0, 4.0, time));
         }
+    }
+
+    #[test]
+    fn of_entries_of_several_symbols_those_of_the_first_that_is_known_count() {
+        let entry = |symbol: &str, price: u8| {
+            format!(r#"{{"symbol":"{symbol}","bid":{price},"ask":{price},"last":{price}}}"#)
+        };
+        let list = [entry("X", 1), entry("B", 2), entry("A", 3), entry("B", 4)].join(",");
+        let text = format!(r#"{{"channel":"ticker","type":"snapshot","data":[{list}]}}"#);
+        let topics = Topics {
+            symbols: &["A", "B"],
+            channels: &[None; 2],
+        };
+        assert_eq!((STREAM.read)(&text, &topics), Said::price(1, 4.0, None));
     }
 
     #[test]

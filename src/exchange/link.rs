@@ -110,13 +110,17 @@ impl Link {
         self.ponged_at
     }
 
-    /// Encrypts a request now; [`Link::fire`] sends it.
-    pub(crate) fn prepare(&mut self, request: String) -> Result<(), Ended> {
+    /// Encrypts requests now; [`Link::fire`] sends them.
+    pub(crate) fn prepare(
+        &mut self,
+        requests: impl IntoIterator<Item = String>,
+    ) -> Result<(), Ended> {
         self.ws.get_mut().inner().shut();
-        self.ws.send(Message::text(request)).map_err(ended)
+        let mut requests = requests.into_iter();
+        requests.try_for_each(|request| self.ws.send(Message::text(request)).map_err(ended))
     }
 
-    /// Hands the prepared request to the system in one write.
+    /// Hands the prepared requests to the system in one write.
     pub(crate) fn fire(&mut self) -> Result<(), Ended> {
         self.ws
             .get_mut()
@@ -127,7 +131,7 @@ impl Link {
 
     /// Sends a request at once.
     pub fn send(&mut self, request: String) -> Result<(), Ended> {
-        self.prepare(request)?;
+        self.prepare([request])?;
         self.fire()
     }
 

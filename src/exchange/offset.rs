@@ -33,8 +33,6 @@ pub(crate) struct Offset {
     dated_us: Option<i64>,
     /// By the messages since.
     pub(crate) told_us: Option<i64>,
-    /// The time of the price before, in microseconds since the Unix epoch.
-    before_us: u64,
 }
 
 /// The least offset that fits a `Date` in an answer that came at `now_us` to what was asked at `asked_us`.
@@ -58,14 +56,15 @@ impl Offset {
         }
     }
 
-    /// Takes the time in a message that was read at `now_us`.
-    pub(super) fn hear(&mut self, said: &Said, now_us: u64) {
+    /// Takes the time in a message that was read at `now_us`. For a price, `before_us` is the time of the symbol's price before,
+    /// and becomes that of this one.
+    pub(super) fn hear(&mut self, said: &Said, before_us: &mut u64, now_us: u64) {
         let (time_us, fresh) = match said {
             Said::Price { time_us, .. } => {
                 let Some(us) = *time_us else { return };
                 // The first price may be old. One with a later time after it is fresh. A time that is nonsense counts until the
                 // next price only.
-                let before = std::mem::replace(&mut self.before_us, us);
+                let before = std::mem::replace(before_us, us);
                 (us, before != 0 && before < us)
             }
             Said::Alive { time_us: Some(us) } => (*us, true),
@@ -126,12 +125,13 @@ mod tests {
     }
 
     fn price(ahead_us: i64) -> Said {
-        Said::price(1.0, Some(NOW.wrapping_sub(ahead_us as u64)))
+        Said::price(0, 1.0, Some(NOW.wrapping_sub(ahead_us as u64)))
     }
 
     fn after(offset: Offset, said: &[Said]) -> Option<i64> {
-        let mut offset = offset;
-        said.iter().for_each(|said| offset.hear(said, NOW));
+        let (mut offset, mut before_us) = (offset, 0);
+        said.iter()
+            .for_each(|said| offset.hear(said, &mut before_us, NOW));
         offset.us()
     }
 
@@ -163,7 +163,7 @@ mod tests {
         let (agreed, unknown) = (Offset::dated(0), Offset::default());
         let table: [(Offset, &[Said], Option<i64>); 16] = [
             (unknown, &[], None),
-            (unknown, &[Said::ALIVE, Said::price(1.0, None)], None),
+            (unknown, &[Said::ALIVE, Said::price(0, 1.0, None)], None),
             (unknown, &[price(S / 10)], None),
             (unknown, &[price(9 * S), price(S / 10)], Some(S / 10)),
             (unknown, &[price(S / 10), price(S / 10)], None),

@@ -1,12 +1,13 @@
 //! OKX's WebSocket API, version 5 (`okx:`): the ticker.
 //!
-//! Source: okx.com/docs-v5, "WebSocket" (connect, subscribe, notification) and "Tickers channel". All numbers are text. A
-//! ticker's time is that of its quote. Its last trade may be older and outside the quote, so the last price is clamped to
-//! the quote. The ping and its answer are plain text, not JSON.
+//! Source: okx.com/docs-v5, "WebSocket" (connect, subscribe, notification) and "Tickers channel". One message subscribes to all
+//! symbols, of 480 an hour that the exchange allows: each is answered by itself. A refusal names its symbol in its text only.
+//! All numbers are text. A ticker's time is that of its quote. Its last trade may be older and outside the quote, so the last
+//! price is clamped to the quote. The ping and its answer are plain text, not JSON.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
-    Denial, Dialect, Pace, Said, Topic, Way, heard, newest_of, of_symbol, quoted_last, time_of,
+    Denial, Dialect, Pace, Said, Topics, Way, heard, listed, newest_of, quoted_last, time_of,
 };
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
@@ -17,9 +18,9 @@ pub(crate) static STREAM: Dialect = Dialect {
     name: "okx",
     urls: &["wss://ws.okx.com:8443/ws/v5/public"],
     way: Way::Stream(subscribe),
-    read: |text, topic| match text {
+    read: |text, topics| match text {
         "pong" => Said::ALIVE,
-        _ => heard(text, topic, read),
+        _ => heard(text, topics, read),
     },
     ping: Some("ping"),
     pace: Pace {
@@ -33,31 +34,33 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-fn subscribe(symbol: &str) -> Vec<String> {
-    vec![format!(
-        r#"{{"op":"subscribe","args":[{{"channel":"tickers","instId":"{symbol}"}}]}}"#
-    )]
+fn subscribe(symbols: &[&str]) -> Vec<String> {
+    let tickers = listed(symbols, |symbol| {
+        format!(r#"{{"channel":"tickers","instId":"{symbol}"}}"#)
+    });
+    vec![format!(r#"{{"op":"subscribe","args":[{tickers}]}}"#)]
 }
 
-fn read(json: Json, topic: &Topic) -> Result<Said, Miss> {
-    let [event, about, data] = json.pick(["event", "arg", "data"]);
+fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, Miss> {
+    let [event, arg, data] = json.pick(["event", "arg", "data"]);
     if let Some(event) = event.and_then(Json::text) {
-        return Ok(happening(&event, json));
+        return Ok(happening(&event, json, topics));
     }
-    let about = about.map(|about| about.pick(["channel", "instId"]));
-    let [channel, symbol] = about.unwrap_or_default();
+    let arg = arg.map(|arg| arg.pick(["channel", "instId"]));
+    let [channel, symbol] = arg.unwrap_or_default();
     if !channel.is_some_and(|channel| channel.says("tickers")) {
         return Ok(Said::ALIVE);
     }
-    of_symbol(symbol, topic.symbol)?;
+    topics.find(symbol, about)?;
     let names = ["instId", "ts", "last", "bidPx", "askPx"];
-    let [_, time, last, bid, ask] = newest_of(data, topic.symbol, names)?;
+    let newest = newest_of(data, topics, about, names)?;
+    let (symbol, [_, time, last, bid, ask]) = newest;
     let price = quoted_last(last, bid, ask)?;
-    Ok(Said::price(price, Some(time_of(time)?)))
+    Ok(Said::price(symbol, price, Some(time_of(time)?)))
 }
 
 /// Parses an event: a message that is not data of a channel.
-fn happening(event: &str, json: Json) -> Said {
+fn happening(event: &str, json: Json, topics: &Topics) -> Said {
     let words = json.pick(["code", "msg"]);
     let code = words[0].and_then(Json::text);
     match (event, code.as_deref()) {
@@ -68,7 +71,14 @@ fn happening(event: &str, json: Json) -> Said {
                 Some("60014") => Denial::TooMany,
                 _ => Denial::Other,
             };
-            Said::refusal(denial, &words)
+            // It names the market in the text of its message only.
+            let message = words[1].and_then(Json::text);
+            let market = message.as_deref().and_then(|text| {
+                let (_, market) = text.split_once("instId:")?;
+                Some(market.split_once(' ')?.0)
+            });
+            let symbol = market.and_then(|market| topics.spelled(market, &mut None).ok());
+            Said::refusal(denial, symbol, &words)
         }
         _ => Said::ALIVE,
     }
@@ -88,9 +98,9 @@ mod tests {
 
     #[test]
     fn a_ticker_is_the_last_price_within_the_quote() {
-        assert_eq!(about(TICKER), Said::price(83774.1, TIME));
+        assert_eq!(about(TICKER), Said::price(0, 83774.1, TIME));
         let within = TICKER.replace("83766.8", "83774.15");
-        assert_eq!(about(&within), Said::price(83774.15, TIME));
+        assert_eq!(about(&within), Said::price(0, 83774.15, TIME));
     }
 
     #[test]

@@ -1,15 +1,19 @@
-//! Keeps one exchange connected for months: connects, subscribes, reads messages, reconnects, and holds the newest price.
+//! Keeps one exchange connected for months: connects, subscribes, reads messages, reconnects, and holds the newest price of
+//! each symbol that is watched.
 //!
 //! Invariant: a connection that ended, fell silent or is about to be closed is replaced, but never faster than the exchange
 //! allows. The backoff grows and is jittered, a `Retry-After` is obeyed, and an exchange that turns this address away is left
-//! alone for at least ten minutes. When a connection ends, its price is dropped, unless a new connection has replaced it.
+//! alone for at least ten minutes. When a connection ends, its prices are dropped, unless a new connection has replaced it.
+//! A symbol that is refused, or falls silent, costs no other symbol its prices, but for one reconnection.
+
+pub(crate) mod first;
 
 use super::http::Unopened;
 use super::link::{Ended, Link};
 use super::offset::Offset;
-use super::quote::StreamPrice;
+use super::quote::{StreamPrice, Watched};
 use super::roots::Trust;
-use super::{Denial, Dialect, Pace, Refusal, Said, Topic, Way, dialect};
+use super::{Denial, Dialect, Pace, Refusal, Said, Topics, Way, dialect};
 use crate::exchange::proxy::Proxies;
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
@@ -24,8 +28,8 @@ use std::time::{Duration, Instant};
 
 /// What a session watches, and how.
 pub struct SessionPlan<'a> {
-    /// The source whose prices it gets.
-    pub source: &'a Source,
+    /// The sources whose prices it gets: at least one, all of one kind, none twice. A symbol's index is that of its source.
+    pub sources: &'a [Source],
     /// The exchange's addresses, at least one. If one cannot be used, the next one is tried.
     pub endpoints: Vec<Endpoint>,
     /// The trusted certificates; required if an endpoint uses TLS.
@@ -52,12 +56,14 @@ pub struct ExchangeSession<'a> {
     /// Index of the endpoint that is connected, or is tried next.
     at: usize,
     link: Option<Link>,
-    /// The number of the subscription, if the exchange gave one.
-    channel: Option<u64>,
+    /// The symbols, and for each the number of its subscription, if the exchange gave one.
+    symbols: Vec<&'a str>,
+    channels: Vec<Option<u64>>,
+    watched: Vec<Watched>,
+    /// For each symbol the first price.
+    first: Vec<Option<f64>>,
     /// By how much this machine's clock is off the exchange's.
     pub(crate) offset: Offset,
-    /// The newest price, or the reason why the newest message about it had none.
-    newest: Result<StreamPrice, Miss>,
     /// When the connection was opened.
     opened_at: Instant,
     /// When the exchange last sent a price or an answer, or else when the connection was opened.
@@ -76,16 +82,18 @@ pub struct ExchangeSession<'a> {
 impl<'a> ExchangeSession<'a> {
     /// A session that is not connected yet.
     pub fn new(plan: SessionPlan<'a>) -> ExchangeSession<'a> {
-        let now = Instant::now();
+        let (now, count) = (Instant::now(), plan.sources.len());
         ExchangeSession {
-            dialect: dialect(plan.source),
+            dialect: dialect(&plan.sources[0]),
+            symbols: plan.sources.iter().map(Source::symbol).collect(),
+            channels: vec![None; count],
+            watched: vec![Watched::NEW; count],
+            first: vec![None; count],
             places: vec![Place::default(); plan.endpoints.len()],
             plan,
             at: 0,
             link: None,
-            channel: None,
             offset: Offset::default(),
-            newest: Err(Miss::Stale),
             opened_at: now,
             spoke_at: now,
             pinged_at: now,
@@ -101,10 +109,10 @@ impl<'a> ExchangeSession<'a> {
         &self.plan.endpoints[self.at]
     }
 
-    /// The request for one price; `None` if prices are streamed.
-    pub fn request(&self, id: &str) -> Option<String> {
+    /// The request for one price of a symbol; `None` if prices are streamed. The id ends in a hyphen and the symbol's index.
+    pub fn request(&self, id: &str, symbol: usize) -> Option<String> {
         match self.dialect.way {
-            Way::Poll(request) => Some(request(id, self.plan.source.symbol())),
+            Way::Poll(request) => Some(request(id, self.symbols[symbol])),
             Way::Stream(_) => None,
         }
     }
@@ -185,17 +193,24 @@ impl<'a> ExchangeSession<'a> {
 
     fn take_over(&mut self, mut link: Link) -> Result<(), Error> {
         if let Way::Stream(subscribe) = self.dialect.way {
-            for message in subscribe(self.plan.source.symbol()) {
-                link.send(message).map_err(|ended| {
-                    self.back_off();
-                    let attempt = format!("cannot subscribe at {}", self.endpoint().url);
-                    Error::new(attempt, ended.text).passing()
-                })?;
-            }
+            let sent = link.prepare(subscribe(&self.symbols));
+            sent.and_then(|()| link.fire()).map_err(|ended| {
+                self.back_off();
+                let attempt = format!("cannot subscribe at {}", self.endpoint().url);
+                Error::new(attempt, ended.text).passing()
+            })?;
         }
         self.offset = link.ahead_us.map(Offset::dated).unwrap_or_default();
         self.link = Some(link);
-        (self.channel, self.proved) = (None, false);
+        self.proved = false;
+        self.channels.fill(None);
+        for symbol in &mut self.watched {
+            // A price counts until the new connection has a newer one.
+            *symbol = Watched {
+                newest: symbol.newest,
+                ..symbol.anew()
+            };
+        }
         self.opened_at = Instant::now();
         self.spoke_at = self.opened_at;
         // The answer to a ping may have the time, or prove that the date was wrong.
@@ -240,7 +255,7 @@ impl<'a> ExchangeSession<'a> {
         self.retry_at = self.retry_at.max(retry_at);
     }
 
-    /// Drops the connection and its price, and backs off.
+    /// Drops the connection and its prices, and backs off.
     pub fn lose(&mut self) {
         if self.link.take().is_none() {
             return;
@@ -249,7 +264,9 @@ impl<'a> ExchangeSession<'a> {
         if self.proved && self.opened_at.elapsed() >= good {
             self.failures = 0;
         }
-        self.newest = Err(Miss::Stale);
+        for symbol in &mut self.watched {
+            *symbol = symbol.anew();
+        }
         self.back_off();
     }
 
@@ -266,29 +283,41 @@ impl<'a> ExchangeSession<'a> {
                 return Err(ended);
             }
         };
-        let topic = Topic {
-            symbol: self.plan.source.symbol(),
-            channel: self.channel,
+        let topics = Topics {
+            symbols: &self.symbols,
+            channels: &self.channels,
         };
         let (came_at, dry_at) = (link.heard_at(), link.dry_at());
-        let said = (self.dialect.read)(text.as_str(), &topic);
-        self.offset.hear(&said, wall_us());
+        let said = (self.dialect.read)(text.as_str(), &topics);
+        let before_us = match said {
+            Said::Price { symbol, .. } => &mut self.watched[symbol].before_us,
+            _ => &mut 0,
+        };
+        self.offset.hear(&said, before_us, wall_us());
         match &said {
-            Said::Price { price, time_us, .. } => {
+            Said::Price {
+                symbol,
+                price,
+                time_us,
+                ..
+            } => {
                 // A price without a time may have waited to be read since there was last nothing to read.
                 let since = time_us.map_or(dry_at, |_| came_at);
-                self.price(*price, *time_us, came_at, since);
+                self.price(*symbol, *price, *time_us, came_at, since);
             }
-            Said::Channel(number) => self.channel = Some(*number),
+            Said::Channel { symbol, number } => self.channels[*symbol] = Some(*number),
             Said::Refusal(refusal) => self.refused(refusal),
             Said::Leaving(what) => {
                 let (miss, text) = (Miss::Disconnected, format!("the exchange announces {what}"));
                 self.lose();
                 return Err(Ended { miss, text });
             }
-            // The newest message about the price has none, so the price before it may no longer be true.
-            Said::Fault { miss, .. } => {
-                self.newest = Err(*miss);
+            // The newest message about the price has none, so the price before it may no longer be true. What is about none of
+            // several symbols costs none of them its price, as if it had not come.
+            Said::Fault { symbol, miss, .. } => {
+                if let Some(symbol) = symbol.or(self.only()) {
+                    self.watched[symbol].newest = Err(*miss);
+                }
                 // It answers a request, and so shows that the exchange is alive. On a stream it does not.
                 if !self.is_stream() {
                     self.spoke_at = Instant::now();
@@ -304,7 +333,14 @@ impl<'a> ExchangeSession<'a> {
     }
 
     /// Stores a price that was read at `came_at` and arrived at `heard_at` at the earliest. The time for parsing is neglected.
-    fn price(&mut self, price: f64, time_us: Option<u64>, came_at: Instant, heard_at: Instant) {
+    fn price(
+        &mut self,
+        symbol: usize,
+        price: f64,
+        time_us: Option<u64>,
+        came_at: Instant,
+        heard_at: Instant,
+    ) {
         (self.spoke_at, self.proved) = (came_at, true);
         let now_us = wall_us();
         let waited_us = came_at.duration_since(heard_at).as_micros() as u64;
@@ -315,10 +351,29 @@ impl<'a> ExchangeSession<'a> {
             heard_us: now_us.saturating_sub(waited_us),
         };
         // A stale price must not keep out a newer one, even if its time, which may be nonsense, is later.
-        let keeps = |before: StreamPrice| !quote.replaces(&before) && self.newest(now_us).is_ok();
-        if !self.newest.is_ok_and(keeps) {
-            self.newest = Ok(quote);
+        let fresh = |session: &Self| session.newest(symbol, now_us).is_ok();
+        let keeps = |before: StreamPrice| !quote.replaces(&before) && fresh(self);
+        if !self.watched[symbol].newest.is_ok_and(keeps) {
+            self.watched[symbol].newest = Ok(quote);
         }
+        if self.first[symbol].is_none() && fresh(self) {
+            self.first[symbol] = Some(price);
+        }
+        let long = self.plan.pace.max_age * RESUBSCRIBE_AGES;
+        self.watched[symbol].spoke = match self.watched[symbol].spoke {
+            Some([first, last]) if came_at - last < long => Some([first, came_at]),
+            _ => fresh(self).then_some([came_at; 2]),
+        };
+    }
+
+    /// The symbol, if there is only one: everything is about it.
+    fn only(&self) -> Option<usize> {
+        (self.watched.len() == 1).then_some(0)
+    }
+
+    /// Whether the exchange has refused all symbols on this connection.
+    fn all_refused(&self) -> bool {
+        self.watched.iter().all(|symbol| symbol.refused)
     }
 
     fn refused(&mut self, refusal: &Refusal) {
@@ -332,17 +387,28 @@ impl<'a> ExchangeSession<'a> {
             (None, Denial::TooMany) => self.stay_away_ms(jittered(LIMITED_MS)),
             _ => {}
         }
-        if self.is_stream() {
+        let about = refusal.symbol.or(self.only());
+        let goes_on = match (refusal.denial, about) {
+            (Denial::TooMany | Denial::Banned | Denial::Busy, _) => false,
+            (_, Some(symbol)) => {
+                self.watched[symbol].refused = refusal.denial != Denial::NotTrading;
+                self.watched[symbol].newest = Err(refusal.miss());
+                !self.all_refused()
+            }
+            // It is about one of the symbols, but the exchange does not say which.
+            (denial, None) => denial == Denial::UnknownSymbol,
+        };
+        if self.is_stream() && !goes_on {
             // No price will come on this connection.
             self.lose();
         }
     }
 
-    /// The newest price, if it is not stale at `now_us`, in microseconds since the Unix epoch.
-    pub fn newest(&self, now_us: u64) -> Result<StreamPrice, Miss> {
+    /// The newest price of a symbol, if it is not stale at `now_us`, in microseconds since the Unix epoch.
+    pub fn newest(&self, symbol: usize, now_us: u64) -> Result<StreamPrice, Miss> {
         let age_us_max = self.plan.pace.max_age.as_micros();
         let silent = |link: &Link| link.heard_at().elapsed() >= Duration::from_millis(SILENT_MS);
-        match (self.newest, &self.link) {
+        match (self.watched[symbol].newest, &self.link) {
             (_, None) => Err(Miss::NotConnected),
             (Ok(quote), _) if u128::from(quote.age_us(now_us)) <= age_us_max => Ok(quote),
             // Not even a heartbeat.
@@ -351,17 +417,31 @@ impl<'a> ExchangeSession<'a> {
         }
     }
 
-    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, or a stream on which no prices do.
-    pub(crate) fn keep_alive(&mut self) -> Result<(), Ended> {
+    /// For each symbol the first price that was read in this session.
+    pub fn first_prices(&self) -> &[Option<f64>] {
+        &self.first
+    }
+
+    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, and a stream on which no prices do, or no
+    /// longer those of one symbol.
+    pub fn keep_alive(&mut self) -> Result<(), Ended> {
         let (is_stream, is_quiet) = (self.is_stream(), self.is_quiet_at(wall_us()));
         let Some(link) = &mut self.link else {
             return Ok(());
         };
         let (pace, miss) = (self.plan.pace, Miss::NoReply);
+        let long = pace.max_age * RESUBSCRIBE_AGES;
+        // One symbol that falls silent costs the others no more than one connection: on the next one it must speak first.
+        let silent = |symbol: &Watched| symbol.fell_silent(long);
+        let silent = self.watched.iter().position(silent);
         let given_up = if link.heard_at().elapsed() >= pace.max_silence {
             Some(format!("nothing has come for {:?}", pace.max_silence))
-        } else if is_stream && self.spoke_at.elapsed() >= pace.max_age * RESUBSCRIBE_AGES {
+        } else if is_stream && self.spoke_at.elapsed() >= long {
             Some("the exchange no longer sends prices".to_owned())
+        } else if let Some(symbol) = silent.filter(|_| is_stream && self.symbols.len() > 1) {
+            self.watched[symbol].missed = true;
+            let symbol = self.symbols[symbol];
+            Some(format!("the exchange no longer sends prices of {symbol}"))
         } else {
             None
         };
@@ -375,88 +455,6 @@ impl<'a> ExchangeSession<'a> {
         };
         alive.inspect_err(|_| self.lose())
     }
-
-    /// Connects, unless it is connected, and waits for a price that is not stale.
-    pub fn first_price(&mut self, look: Look) -> Result<f64, Error> {
-        if self.link.is_none() {
-            let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
-            self.connect(until, look)?;
-        }
-        // By a wrong clock, a price looks old, or from the future.
-        if self.offset.agrees() == Some(false) {
-            return Err(Error::new("cannot use any price", self.offset.remark()).passing());
-        }
-        self.wait_for_price(look, &mut |_| {})
-    }
-
-    /// Waits on the open connection for a price that is not stale. `listen` gets every message until then.
-    pub(crate) fn wait_for_price(
-        &mut self,
-        look: Look,
-        listen: &mut dyn FnMut(&Said),
-    ) -> Result<f64, Error> {
-        let symbol = self.plan.source.symbol();
-        let attempt = format!(
-            "cannot get a first price of {symbol} from {}",
-            self.endpoint().url
-        );
-        let failed = |cause: String| Error::new(&attempt, cause).passing();
-        let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
-        let (mut stale, mut came, mut ask_at) = (None, false, Some(Instant::now()));
-        // Why the newest message has no price. As in a round, only this message is lost: the next one may have a price.
-        let mut without: Option<Error> = None;
-        loop {
-            look()?;
-            // The timeout also applies while messages come all the time.
-            let now = Instant::now();
-            if now >= until {
-                let advice =
-                    "see whether this market trades, and whether this machine's clock is right";
-                let none = || failed(no_first(stale)).advise(advice);
-                return Err(without.unwrap_or_else(none));
-            }
-            if ask_at.is_some_and(|at| at <= now) {
-                ask_at = None;
-                if let (Some(request), Some(link)) = (self.request(FIRST), &mut self.link) {
-                    link.send(request).map_err(|ended| failed(ended.text))?;
-                }
-            }
-            let slice = until.min(now + Duration::from_millis(SLICE_MS));
-            // After a message, only look whether another one is there already.
-            let said = self.hear(if came {
-                Patience::Never
-            } else {
-                Patience::Until(slice)
-            });
-            let said = said.map_err(|ended| failed(ended.text))?;
-            came = said.is_some();
-            said.iter().for_each(&mut *listen);
-            without = match said {
-                Some(Said::Price { id, price, time_us }) => match (id, self.newest(wall_us())) {
-                    (Some(id), _) if id.as_str() != FIRST => {
-                        Some(failed("the reply has another id".to_owned()))
-                    }
-                    (Some(_), _) => return Ok(price),
-                    (None, Ok(quote)) => return Ok(quote.price),
-                    (None, Err(_)) => {
-                        stale = time_us;
-                        None
-                    }
-                },
-                Some(Said::Fault { miss, text, .. }) => Some(failed(format!("{miss}: {text}"))),
-                Some(Said::Refusal(refusal)) => {
-                    let error = refusal.error(&attempt, symbol);
-                    let goes_on = error.passing && self.is_open() && !self.is_quiet_at(wall_us());
-                    if !goes_on {
-                        return Err(error);
-                    }
-                    Some(error)
-                }
-                Some(_) | None => continue,
-            };
-            ask_at = Some(now + Duration::from_millis(FIRST_PRICE_AGAIN_MS));
-        }
-    }
 }
 
 /// How long an endpoint that could not be used is left alone, in milliseconds, apart from the backoff.
@@ -467,19 +465,6 @@ fn away_ms(unopened: &Unopened) -> u64 {
         (_, ms) => ms.unwrap_or(0),
     };
     ms.min(RETRY_AFTER_MS_MAX)
-}
-
-/// The id of the request for a first price.
-const FIRST: &str = "first";
-
-fn no_first(stale_us: Option<u64>) -> String {
-    match stale_us {
-        Some(us) => format!(
-            "no recent price within {FIRST_PRICE_MS_MAX} ms; the last one is from {}",
-            rsoracle_proof::utc::utc_text(us)
-        ),
-        None => format!("no price within {FIRST_PRICE_MS_MAX} ms"),
-    }
 }
 
 /// A random duration between zero and `ms` milliseconds.
@@ -508,29 +493,30 @@ mod tests {
         }
     }
 
-    fn unconnected(source: &Source) -> ExchangeSession<'_> {
+    fn unconnected(sources: &[Source]) -> ExchangeSession<'_> {
         ExchangeSession::new(SessionPlan {
-            source,
-            endpoints: crate::exchange::endpoints(source, None),
+            sources,
+            endpoints: crate::exchange::endpoints(&sources[0], None),
             tls: None,
             proxies: Proxies::default(),
-            pace: Pace::of(source),
+            pace: Pace::of(&sources[0]),
         })
     }
 
     #[test]
     fn a_ban_still_counts_when_a_wrong_clock_says_that_it_is_over() {
-        let source = Source::parse("binance:BTCUSDC").expect("well formed");
+        let sources = [Source::parse("binance:BTCUSDC").expect("well formed")];
         for (denial, until_s, least_s, most_s) in [
             (Denial::Banned, -3_600, 599, 1_200),
             (Denial::TooMany, -3_600, 59, 120),
             (Denial::Banned, 30, 29, 31),
             (Denial::TooMany, 0, 0, 1),
         ] {
-            let mut session = unconnected(&source);
+            let mut session = unconnected(&sources);
             let before = Instant::now();
             let until_ms = (wall_us() / 1_000).saturating_add_signed(until_s * 1_000);
             session.refused(&Refusal {
+                symbol: None,
                 id: None,
                 denial,
                 text: String::new(),
@@ -549,8 +535,8 @@ mod tests {
 
     #[test]
     fn backoff_doubles_from_the_minimum_and_never_shortens_a_retry_after() {
-        let source = Source::parse("binance:BTCUSDC").expect("well formed");
-        let mut session = unconnected(&source);
+        let sources = [Source::parse("binance:BTCUSDC").expect("well formed")];
+        let mut session = unconnected(&sources);
         let floor = session.plan.pace.pause_min;
         let mut least = Duration::ZERO;
         for failure in 0..12 {

@@ -3,11 +3,13 @@
 use crate::collector::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
-use crate::source::{Source, market_of};
+use crate::source::{Source, capitals, market_of};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
 use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::source::{check_feed, exchange_of};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Reads a flag's value by `read`; None if the flag is not given and has no default.
@@ -33,11 +35,49 @@ pub(crate) fn connection_age_us(given: &Given) -> Result<u64, Usage> {
     given.duration_us("connection-age", CONNECTION_AGE_US_MIN..=ROUND_US_MAX)
 }
 
+/// The values of a flag that may be repeated and takes lists separated by commas.
+pub(crate) fn listed<'a>(given: &'a Given, flag: &'a str) -> impl Iterator<Item = &'a str> {
+    given.all(flag).flat_map(|text| text.split(','))
+}
+
 /// The name of the feed (`--feed`).
 pub fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
     check_feed(feed).map_err(|right| given.wrong("feed", feed, right))?;
     Ok(feed.to_owned())
+}
+
+/// The names of the feeds, where `--feed` may name several. No two are the same.
+pub fn feeds(given: &Given) -> Result<Vec<String>, Usage> {
+    if !given.has("feed") {
+        return Ok(vec![feed(given)?]);
+    }
+    let mut feeds: Vec<String> = Vec::new();
+    for feed in listed(given, "feed") {
+        check_feed(feed).map_err(|right| given.wrong("feed", feed, right))?;
+        if feeds.iter().any(|other| other == feed) {
+            return Err(given.contradiction(&["feed"], format!("--feed names {feed} twice")));
+        }
+        feeds.push(feed.to_owned());
+    }
+    if feeds.len() > FEEDS_MAX {
+        let count = feeds.len();
+        let sentence = format!("--feed names {count} feeds; a roster has at most {FEEDS_MAX}");
+        return Err(given.contradiction(&["feed"], sentence));
+    }
+    Ok(feeds)
+}
+
+/// Currencies that are accepted for a feed's own (`--accept-quote`).
+pub fn accepted(given: &Given) -> Result<BTreeSet<String>, Usage> {
+    let named = listed(given, "accept-quote").map(|quote| match capitals(quote) {
+        true => Ok(quote.to_owned()),
+        false => {
+            let right = "currencies in capital letters, such as USDC or USDC,USDT";
+            Err(given.wrong("accept-quote", quote, right))
+        }
+    });
+    named.collect()
 }
 
 /// The proxy, if one is named (`--proxy`). An error does not repeat the URL, which may contain a password.

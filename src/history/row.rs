@@ -11,6 +11,7 @@ use rsoracle_proof::report::Report;
 use rsoracle_proof::round::Standing;
 use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::utc::utc_text;
+use rsoracle_verify::log::quoted;
 
 /// Most slots of one kind that are named in a line of the table.
 const SLOTS_NAMED: usize = 8;
@@ -38,6 +39,18 @@ pub(super) struct Row {
     pub(super) since_us: Option<u64>,
     /// Whether its line passed all checks, and continues the line before it.
     pub(super) sound: bool,
+    /// What is to be said of a round that was pooled from several files.
+    pub(super) pooled: Option<Pooled>,
+}
+
+/// The files that a round was pooled from.
+pub(super) struct Pooled {
+    /// How many of the files have a report of it, and how many files there are.
+    pub(super) files: [usize; 2],
+    /// Whether the report of one file counts, since all answers together make no price.
+    pub(super) stands: bool,
+    /// How the files differ, if they do.
+    pub(super) differences: Vec<String>,
 }
 
 impl Row {
@@ -90,12 +103,30 @@ impl Row {
             lost: follows.map_or(0, |(number, _)| report.number.saturating_sub(number + 1)),
             since_us: before.and_then(|(_, start_us)| report.round.start_us.checked_sub(start_us)),
             sound,
+            pooled: None,
+        }
+    }
+
+    /// How the files differ from which it was pooled.
+    fn differences(&self) -> &[String] {
+        let pooled = self.pooled.as_ref();
+        pooled.map_or(&[], |pooled| &pooled.differences)
+    }
+
+    /// What was decided. Publishing is up to an aggregator, so of a pooled price it is only said where it comes from.
+    fn decided(&self) -> &'static str {
+        match &self.pooled {
+            Some(pooled) if self.price.is_some() => match pooled.stands {
+                true => "stands",
+                false => "pooled",
+            },
+            _ => self.decision.name(),
         }
     }
 
     /// Whether the round needs attention.
     pub(super) fn stands_out(&self) -> bool {
-        self.price.is_none() || !self.sound
+        self.price.is_none() || !self.sound || !self.differences().is_empty()
     }
 
     /// Whether it started later than one and a half times `usual_us` after the previous round.
@@ -131,9 +162,9 @@ impl Row {
         }
     }
 
-    /// The slots that gave no price, grouped by what they did instead.
+    /// The slots that gave no price, grouped by what they did instead, and how files differ.
     fn missing_text(&self) -> String {
-        let mut text = String::new();
+        let mut parts = Vec::new();
         for why in ["silent", "abstained", "equivocated"] {
             let slots = self.missing.iter().zip(&self.missing_names);
             let slots = slots.filter(|((_, what), _)| *what == why);
@@ -146,40 +177,42 @@ impl Row {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            let separator = if text.is_empty() { "" } else { "; " };
-            text.push_str(&format!("{separator}{why} {}{more}", named.join(", ")));
+            parts.push(format!("{why} {}{more}", named.join(", ")));
         }
         if !self.sound {
-            let separator = if text.is_empty() { "" } else { "; " };
-            text.push_str(separator);
-            text.push_str("its line is invalid");
+            parts.push("its line is invalid".to_owned());
         }
-        text
+        parts.extend_from_slice(self.differences());
+        parts.join("; ")
     }
 
     /// The cells of the table. The start is shown to the second or, if not all are whole seconds, to the millisecond.
     pub(super) fn cells(&self, whole_seconds: bool) -> [String; 6] {
         let digits = if whole_seconds { 19 } else { 23 };
         [
-            self.number.to_string(),
+            self.pooled
+                .as_ref()
+                .map_or(self.number.to_string(), |pooled| {
+                    let [some, all] = pooled.files;
+                    format!("{some}/{all}")
+                }),
             utc_text(self.start_us)[..digits].replace('T', " "),
             self.price
                 .map_or("no price".to_owned(), |price| marked(price, self.embedded)),
-            self.decision.name().to_owned(),
+            self.decided().to_owned(),
             format!("{}/{}", self.prices, self.n),
             self.missing_text(),
         ]
     }
 
     /// The round as one line of JSON.
-    pub(super) fn json(&self, usual_us: u64) -> String {
+    pub(super) fn json(&self, feed: &str, usual_us: u64) -> String {
         let missing = self.missing.iter();
         let told = Told {
-            number: self.number,
             round_start: utc_text(self.start_us),
             round_start_us: self.start_us,
             price: self.price.map(Exact),
-            decision: self.decision.name(),
+            decision: self.decided(),
             age_us: self.age_us,
             embedded: self.embedded,
             prices: self.prices,
@@ -187,18 +220,27 @@ impl Row {
             given: self.given.clone(),
             missing: missing.map(|&(slot, why)| Missing { slot, why }).collect(),
             gap: self.gap(usual_us).is_some(),
-            reports_missing: self.lost,
-            checks: self.sound,
         };
-        told.serialize_json()
+        let told = told.serialize_json();
+        let told = &told[1..told.len() - 1];
+        let feed = quoted(feed);
+        let Some(pooled) = &self.pooled else {
+            let (number, lost, sound) = (self.number, self.lost, self.sound);
+            return format!(
+                "{{\"feed\":{feed},\"number\":{number},{told},\"reports_missing\":{lost},\"checks\":{sound}}}"
+            );
+        };
+        let [files, _] = pooled.files;
+        let differences: Vec<String> = pooled.differences.iter().map(|it| quoted(it)).collect();
+        let differences = differences.join(",");
+        format!("{{\"feed\":{feed},\"files\":{files},{told},\"differences\":[{differences}]}}")
     }
 }
 
-/// The JSON form of a round, with its fields in this order.
+/// What the JSON forms of a round have in common, with its fields in this order.
 #[derive(SerJson)]
 #[nserde(serialize_none_as_null)]
 struct Told {
-    number: u64,
     round_start: String,
     round_start_us: u64,
     price: Option<Exact>,
@@ -210,8 +252,6 @@ struct Told {
     given: Vec<Given>,
     missing: Vec<Missing>,
     gap: bool,
-    reports_missing: u64,
-    checks: bool,
 }
 
 /// A slot that gave no price.

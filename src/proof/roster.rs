@@ -459,4 +459,163 @@ mod tests {
         let sentence = Roster::parse(top).unwrap_err().to_string();
         assert!(sentence.contains("of 0"), "{sentence}");
     }
+
+    const ETH: &str = "[feed.\"ETH/USD\"]\nrule = \"median\"\nsample_rule = \"median\"\nmin_exchanges = 2\nmax_age = \"1m\"\nmax_spread = \"\"\nsamples = 10\ninterval = \"1s\"\nperiod = \"10s\"\nfirst_start = \"2026-12-01T00:00:00Z\"\nend = \"\"\n";
+
+    /// A roster file of two feeds and four slots, whose lists of sources these are.
+    fn roster_of_two(sources: [&str; 4]) -> String {
+        let text = roster(4).replacen("[slot.0]", &format!("{ETH}[slot.0]"), 1);
+        let (feeds, _) = text.split_once("[slot.0]").expect("a slot");
+        let slot = |(slot, sources)| {
+            let key = hex(key(slot).bytes());
+            format!("[slot.{slot}]\nkey = \"{key}\"\nsources = {sources}\n")
+        };
+        feeds.to_owned() + &(0..).zip(sources).map(slot).collect::<String>()
+    }
+
+    const SOURCES: [&str; 4] = [
+        "[\"binance:BTCUSDC\", \"binance:ETHUSDC\"]",
+        "[\"\", \"kraken:ETH/USD\"]",
+        "[\"okx:BTC-USDT\", \"\"]",
+        "[\"coinbase:BTC-USD\", \"coinbase:ETH-USD\"]",
+    ];
+
+    #[test]
+    fn a_roster_of_several_feeds_says_who_prices_which() {
+        let roster = Roster::parse(&roster_of_two(SOURCES)).expect("a roster");
+        let (btc, eth) = (&roster.feeds[0], &roster.feeds[1]);
+        let sources = |terms: &Terms| -> Vec<String> {
+            terms.seats.iter().map(|seat| seat.source.clone()).collect()
+        };
+        assert_eq!(
+            sources(btc),
+            ["binance:BTCUSDC", "okx:BTC-USDT", "coinbase:BTC-USD"]
+        );
+        assert_eq!(
+            sources(eth),
+            ["binance:ETHUSDC", "kraken:ETH/USD", "coinbase:ETH-USD"]
+        );
+        assert_eq!(
+            (eth.feed.as_str(), eth.rule, eth.age_us_max),
+            ("ETH/USD", Rule::Median, Some(60_000_000))
+        );
+        assert_eq!((eth.exchanges_min, eth.spread_ppm_max), (2, None));
+        assert_eq!(eth.seats[1].key, Some(key(1)));
+        assert_eq!(
+            (roster.seat_of(0, 2), roster.seat_of(1, 3)),
+            (Some(1), Some(2))
+        );
+        assert_eq!((*roster.schedule(), roster.feeds.len()), (eth.schedule, 2));
+        // The feeds in another order are another roster.
+        let text = roster_of_two(SOURCES);
+        let (top, rest) = text.split_once("[feed.").expect("a feed");
+        let (first, rest) = rest.split_once(ETH).expect("the other");
+        let turned = Roster::parse(&format!("{top}{ETH}[feed.{first}{rest}"));
+        assert_ne!(turned.expect("a roster").digest(), roster.digest());
+    }
+
+    #[test]
+    fn a_seat_of_several_feeds_is_signed_with_all_its_sources() {
+        let names = |sources: &str| -> Vec<String> {
+            let inner = sources.trim_matches(['[', ']']).split(", ");
+            inner
+                .map(|name| name.trim_matches('"').to_owned())
+                .collect()
+        };
+        let signed = |over: &str| {
+            let bytes = seat_bytes(&key(3), &names(over));
+            let signature = SecretKey::from_seed(&[3; 32]).sign(&bytes);
+            roster_of_two(SOURCES) + &format!("signature = \"{}\"\n", hex(&signature))
+        };
+        assert_eq!(
+            Roster::parse(&signed(SOURCES[3])),
+            Roster::parse(&roster_of_two(SOURCES))
+        );
+        for other in [
+            "[\"coinbase:BTC-USD\", \"\"]",
+            "[\"coinbase:BTC-USD\"]",
+            "[\"coinbase:ETH-USD\", \"coinbase:BTC-USD\"]",
+            "[\"coinbase:BTC-USD\", \"coinbase:ETH-USD\", \"\"]",
+        ] {
+            let wrong = Roster::parse(&signed(other)).expect_err(other);
+            assert!(wrong.text.contains("not this key's signature"), "{wrong}");
+        }
+        // No source is 32 zero bytes in its place.
+        let bytes = seat_bytes(&key(1), &names(SOURCES[1]));
+        assert_eq!(
+            (bytes.len(), &bytes[64..66], &bytes[66..98]),
+            (130, &[0, 2][..], &[0; 32][..])
+        );
+        assert!(bytes[98..].starts_with(b"kraken:ETH/USD\0"));
+    }
+
+    #[test]
+    fn invalid_rosters_of_several_feeds_are_refused_with_line_and_key() {
+        let good = roster_of_two(SOURCES);
+        let again = ETH.replace("ETH", "BTC");
+        let many: String = (0..64)
+            .map(|feed| ETH.replace("ETH", &format!("F{feed}")))
+            .collect();
+        let long = format!("[{}]", vec!["\"okx:X\""; 65].join(", "));
+        for (part, other, place, says) in [
+            (ETH, again.as_str(), "line 14", "twice"),
+            (
+                "period = \"10s\"\nfirst_start = \"2026-12-01T00:00:00Z\"\nend = \"\"\n[slot",
+                "period = \"20s\"\nfirst_start = \"2026-12-01T00:00:00Z\"\nend = \"\"\n[slot",
+                "line 14",
+                "its schedule (samples, interval, period, first_start, end) is not that of the first feed",
+            ),
+            ("min_exchanges = 2", "min_exchanges = 4", "line 14", "of 3"),
+            (
+                SOURCES[1],
+                "[\"kraken:ETH/USD\"]",
+                "key 'sources'",
+                "2, not 1",
+            ),
+            (SOURCES[1], "[]", "key 'sources'", "2, not 0"),
+            (
+                SOURCES[1],
+                "[\"\", \"kraken:ETH/USD\", \"\"]",
+                "key 'sources'",
+                "2, not 3",
+            ),
+            (SOURCES[1], "[\"\", \"\"]", "line 28", "it has no source"),
+            (
+                SOURCES[1],
+                "[\"\", \"kraken\"]",
+                "key 'sources'",
+                "EXCHANGE:SYMBOL",
+            ),
+            (
+                SOURCES[1],
+                "[\"okx:BTC-USDT\", \"kraken:ETH/USD\"]",
+                "line 28",
+                "of several kinds",
+            ),
+        ] {
+            assert!(good.contains(part), "{part}");
+            let sentence = Roster::parse(&good.replacen(part, other, 1))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                sentence.contains(place) && sentence.contains(says),
+                "{other}: {sentence}"
+            );
+        }
+        // Two slots of one key that price no feed together.
+        let [first, second] = [1, 2].map(|slot| hex(key(slot).bytes()));
+        let sentence = Roster::parse(&good.replace(&second, &first))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            sentence.starts_with("line 31: two slots have the same key"),
+            "{sentence}"
+        );
+        let text = roster(1).replacen("[slot.0]", &format!("{many}[slot.0]"), 1);
+        let text = text
+            .replacen("[\"binance:BTCUSDC\"]", &long, 1)
+            .replace("min_exchanges = 2", "min_exchanges = 1");
+        let sentence = Roster::parse(&text).unwrap_err().to_string();
+        assert!(sentence.ends_with("more than 64 feeds"), "{sentence}");
+    }
 }

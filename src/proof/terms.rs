@@ -133,11 +133,11 @@ impl Roster {
         self.slots.iter().position(of).map(|slot| slot as u16)
     }
 
-    /// A slot's number in the terms of a feed; `None` if it does not price that feed.
+    /// A slot's number in the terms of a feed; `None` if it does not price that feed, or if there is no such slot.
     pub fn seat_of(&self, feed: usize, slot: usize) -> Option<u16> {
-        let prices = |slot: &RosterSlot| slot.sources.get(feed).is_some_and(|it| !it.is_empty());
-        let before = self.slots[..slot].iter().filter(|it| prices(it)).count();
-        prices(self.slots.get(slot)?).then_some(before as u16)
+        let prices = |slot: &&RosterSlot| slot.sources.get(feed).is_some_and(|it| !it.is_empty());
+        let (own, before) = self.slots.get(..=slot)?.split_last()?;
+        prices(&own).then(|| before.iter().filter(prices).count() as u16)
     }
 
     /// Checks that the roster makes sense. The error says what does not, and which feed or slot it is about.
@@ -166,21 +166,23 @@ impl Roster {
                 return wrong(place, why.into());
             }
         }
+        let mut keys = BTreeSet::new();
         for (at, slot) in self.slots.iter().enumerate() {
             let place = Place::Slot(at);
-            let mut kinds = slot
-                .sources
-                .iter()
-                .filter(|it| !it.is_empty())
-                .map(|it| kind_of(it));
-            let Some(kind) = kinds.next() else {
-                return wrong(place, "it has no source".into());
+            let sources = slot.sources.iter().filter(|it| !it.is_empty());
+            let kinds: BTreeSet<&str> = sources.map(|it| kind_of(it)).collect();
+            let why = match kinds.len() {
+                _ if slot.sources.len() != feeds => "it has not one source or \"\" for each feed",
+                0 => "it has no source",
+                1 => "",
+                _ => {
+                    "its sources are of several kinds; it watches one exchange, over one connection"
+                }
             };
-            if kinds.any(|other| other != kind) {
-                return wrong(place, "its sources are of several kinds; it watches one exchange, over one connection".into());
+            if !why.is_empty() {
+                return wrong(place, why.into());
             }
-            let same = |other: &RosterSlot| other.key.is_some() && other.key == slot.key;
-            if self.slots[..at].iter().any(same) {
+            if slot.key.is_some_and(|key| !keys.insert(*key.bytes())) {
                 return wrong(place, "two slots have the same key".into());
             }
         }
@@ -453,5 +455,186 @@ mod tests {
             terms.check_record(10, &Record { index: 10, ..good }),
             Err(Reject::SampleOrder)
         );
+    }
+
+    /// Two feeds, of which slots 1 and 2 of five price one only.
+    fn roster() -> Roster {
+        let eth = Terms {
+            feed: "ETH/USD".into(),
+            ..terms()
+        };
+        let sources = [
+            ["a:1", "a:2"],
+            ["", "b:2"],
+            ["c:1", ""],
+            ["a:1", "a:2"],
+            ["d:1", "d:2"],
+        ];
+        let slot = |(seed, sources): (u8, [&str; 2])| RosterSlot {
+            key: Some(SecretKey::from_seed(&[seed; 32]).public()),
+            sources: sources.map(String::from).to_vec(),
+        };
+        let slots = (3..).zip(sources).map(slot).collect();
+        Roster::new(1, None, vec![terms(), eth], slots)
+    }
+
+    #[test]
+    fn the_seats_of_a_feed_are_those_of_the_slots_that_price_it() {
+        let roster = roster();
+        assert_eq!(roster.check(), Ok(()));
+        let seats = |feed: usize| {
+            (0..6)
+                .map(|slot| roster.seat_of(feed, slot))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seats(0), [Some(0), None, Some(1), Some(2), Some(3), None]);
+        assert_eq!(seats(1), [Some(0), Some(1), None, Some(2), Some(3), None]);
+        assert_eq!(
+            (seats(2), roster.seat_of(0, usize::MAX)),
+            (vec![None; 6], None)
+        );
+        for (feed, terms) in roster.feeds.iter().enumerate() {
+            assert_eq!(roster.feed(&terms.feed), Some(terms));
+            let priced = (0..5).filter(|slot| roster.seat_of(feed, *slot).is_some());
+            for (seat, slot) in terms.seats.iter().zip(priced) {
+                assert_eq!(seat.key, roster.slots[slot].key);
+                assert_eq!(seat.source, roster.slots[slot].sources[feed]);
+                let key = seat.key.expect("a key");
+                assert_eq!(terms.slot_of(&key), roster.seat_of(feed, slot));
+                assert_eq!(roster.slot_of(&key), Some(slot as u16));
+            }
+            assert_eq!(terms.n(), 4);
+        }
+        assert_eq!(roster.feed("SOL/USD"), None);
+    }
+
+    #[test]
+    fn the_digest_covers_all_feeds_and_their_order() {
+        let changed = |change: fn(&mut Roster)| {
+            let mut roster = roster();
+            change(&mut roster);
+            Roster::new(roster.number, roster.previous, roster.feeds, roster.slots).digest()
+        };
+        let same = changed(|_| ());
+        let digests = [
+            same,
+            changed(|it| {
+                it.feeds.swap(0, 1);
+                it.slots.iter_mut().for_each(|slot| slot.sources.swap(0, 1));
+            }),
+            changed(|it| drop(it.feeds.pop())),
+            changed(|it| it.feeds[1].rule = Rule::Median),
+            changed(|it| it.feeds[1].feed.push('C')),
+            changed(|it| it.slots[1].sources[1] = "b:3".into()),
+            changed(|it| it.slots[1].sources[0] = "b:1".into()),
+            changed(|it| it.slots.swap(0, 4)),
+        ];
+        let distinct: BTreeSet<_> = digests.iter().collect();
+        assert_eq!((distinct.len(), roster().digest()), (digests.len(), same));
+        // Another feed changes nothing of a feed's own terms.
+        let alone = Roster::single(1, None, roster().feeds.remove(0));
+        assert_eq!(alone.feeds[0].digest(), roster().feeds[0].digest());
+        assert_ne!(alone.digest(), same);
+    }
+
+    #[test]
+    fn rosters_that_contradict_themselves_are_refused_with_their_place() {
+        type Change = fn(&mut Roster);
+        let changes: [(Change, Place, &str); 12] = [
+            (
+                |it| it.feeds[1].feed = "BTC/USD".into(),
+                Place::Feed(1),
+                "a second feed of this name",
+            ),
+            (
+                |it| it.feeds[1].schedule.samples = 9,
+                Place::Feed(1),
+                "its schedule",
+            ),
+            (
+                |it| it.feeds[1].schedule.end_us = Some(1),
+                Place::Feed(1),
+                "its schedule",
+            ),
+            (|it| it.feeds[1].exchanges_min = 4, Place::Feed(1), "of 3"),
+            (
+                |it| it.slots[4].sources[1] = "a:2".into(),
+                Place::Slot(4),
+                "of several kinds",
+            ),
+            (
+                |it| it.slots[4].sources[1] = "d-book:2".into(),
+                Place::Slot(4),
+                "of several kinds",
+            ),
+            (
+                |it| it.slots[1].sources[1].clear(),
+                Place::Slot(1),
+                "it has no source",
+            ),
+            (
+                |it| drop(it.slots[1].sources.pop()),
+                Place::Slot(1),
+                "for each feed",
+            ),
+            (
+                |it| it.slots[1].sources.push("b:3".into()),
+                Place::Slot(1),
+                "for each feed",
+            ),
+            (
+                |it| it.slots[4].key = it.slots[0].key,
+                Place::Feed(0),
+                "the same key",
+            ),
+            // Both slots price no feed together.
+            (
+                |it| it.slots[2].key = it.slots[1].key,
+                Place::Slot(2),
+                "the same key",
+            ),
+            (
+                |it| it.slots[0].sources[0] = "no-kind".into(),
+                Place::Feed(0),
+                "the name of",
+            ),
+        ];
+        for (change, place, why) in changes {
+            let mut it = roster();
+            change(&mut it);
+            let it = Roster::new(it.number, it.previous, it.feeds, it.slots);
+            let (at, says) = it.check().expect_err(why);
+            assert!(at == place && says.contains(why), "{why}: {at:?} {says}");
+        }
+        // Slots without a key are of an own roster, and have no key in common.
+        let mut own = roster();
+        own.slots.iter_mut().for_each(|slot| slot.key = None);
+        assert_eq!(Roster::new(1, None, own.feeds, own.slots).check(), Ok(()));
+    }
+
+    #[test]
+    fn the_numbers_of_feeds_and_slots_are_bounded_together() {
+        let of = |feeds: usize, slots: usize| {
+            let terms = |feed| Terms {
+                feed: format!("F/{feed}"),
+                ..terms()
+            };
+            let slot = RosterSlot {
+                key: None,
+                sources: vec!["a:1".into(); feeds],
+            };
+            Roster::new(1, None, (0..feeds).map(terms).collect(), vec![slot; slots]).check()
+        };
+        for (feeds, slots) in [(64, 64), (1, 4_096), (2, 2_048)] {
+            assert_eq!(of(feeds, slots), Ok(()), "{feeds} {slots}");
+        }
+        for (feeds, slots, says) in [
+            (65, 2, "more than 64 feeds"),
+            (64, 65, "65 slots of 64 feeds are more than 4096 in all"),
+            (2, 2_049, "2049 slots of 2 feeds are more than 4096 in all"),
+        ] {
+            let (place, why) = of(feeds, slots).expect_err(says);
+            assert_eq!((place, why.as_str()), (Place::Feed(feeds - 1), says));
+        }
     }
 }

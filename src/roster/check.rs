@@ -1,39 +1,34 @@
-//! Examines a roster, and tells what is in it, in words.
+//! Examines a roster, and says what is wrong with it.
 //!
 //! Invariant: what is called sound here can be used by every collector and aggregator of this version. Either all of its seats
 //! are signed by their holders, or none is.
 
-use super::text::{instant, percent};
+use super::page::{digests, row, schedule, words};
+use super::settings::NO_SOURCE;
 use super::{key_of, load};
 use crate::collector::settings::{Charge, Collect};
-use crate::flags::args::wrapped;
+use crate::collector::sources_of;
+use crate::exchange::requests_fit;
 use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::system::now::wall_us;
-use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::seal::{PublicKey, hex};
 use rsoracle_proof::source::quote_of;
-use rsoracle_proof::terms::{Roster, Terms};
-use rsoracle_proof::tolerance::counted;
+use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::toml::{self, Value, Wrong};
 use rsoracle_verify::error::Error;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Widest line.
-const COLUMNS: usize = 80;
-/// Columns before the text of a row.
-const MARGIN: usize = 15;
-
 /// A roster, and what its file says besides it.
 pub(super) struct Read {
     pub(super) roster: Roster,
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
 }
 
-struct Slot {
+pub(super) struct Slot {
     line: usize,
     /// Whether it has a signature. If so, the signature is valid: otherwise the roster would not have been read.
-    signed: bool,
+    pub(super) signed: bool,
 }
 
 /// Reads a roster as the proof crate does. Of two slots with one key, the error names the second.
@@ -60,100 +55,11 @@ pub(super) fn read(text: &str) -> Result<Read, Wrong> {
     })
 }
 
-/// A row: what it is about, and the text beside it.
-fn row(about: &str, text: &str) -> String {
-    wrapped(&format!("{about:<0$}", MARGIN - 1), MARGIN, text, COLUMNS)
-}
-
-/// The two digests.
-pub(super) fn digests(roster: &Roster) -> String {
-    let (whole, terms) = (roster.digest(), roster.feeds[0].digest());
-    row("roster digest", &hex(&whole)) + &row("terms digest", &hex(&terms))
-}
-
-/// The terms in words.
-fn words(roster: &Roster, now_us: u64) -> String {
-    let terms = &roster.feeds[0];
-    let (number, feed) = (roster.number, &terms.feed);
-    let after = roster.previous.map_or("no other".to_owned(), |it| hex(&it));
-    let price = format!(
-        "{} of the collectors' prices; a price needs {} of {} (quorum), from at least {}",
-        terms.rule.name(),
-        terms.quorum(),
-        counted(terms.n(), "collector"),
-        counted(terms.exchanges_min, "exchange"),
-    );
-    let samples = format!(
-        "{} of {}, {} apart; {}",
-        terms.sample_rule.name(),
-        counted(terms.schedule.samples, "sample"),
-        duration_text(terms.schedule.interval_us),
-        match terms.age_us_max {
-            Some(us) => format!("none older than {}", duration_text(us)),
-            None => "no limit on their age but each exchange's".to_owned(),
-        }
-    );
-    let spread = match terms.spread_ppm_max {
-        Some(ppm) => format!(
-            "withheld if the prices used differ by more than {}",
-            percent(ppm)
-        ),
-        None => "no limit".to_owned(),
-    };
-    row(
-        "roster",
-        &format!("of {feed}, number {number}, which follows {after}"),
-    ) + &row("price", &price)
-        + &row("spread", &spread)
-        + &row("samples", &samples)
-        + &schedule(terms, now_us)
-        + &row("faults", &terms.tolerance().text())
-}
-
-/// The schedule in words.
-fn schedule(terms: &Terms, now_us: u64) -> String {
-    let schedule = &terms.schedule;
-    let first = instant(schedule.first_start_us);
-    let rounds = match schedule.period_us {
-        0 => format!("a single one, at {first}"),
-        us => format!("every {} from {first} on", duration_text(us)),
-    };
-    let end = schedule.end_us.map_or("without end".to_owned(), |us| {
-        format!("none at {} or later", instant(us))
-    });
-    let next = match schedule.next_start_us(now_us) {
-        Some(us) => format!("the next is at {}", instant(us)),
-        None => "none is left".to_owned(),
-    };
-    let [last, reply, length] = [
-        schedule.last_us(),
-        schedule.reply_us(),
-        schedule.length_us(),
-    ]
-    .map(duration_text);
-    row("rounds", &format!("{rounds}, {end}; {next}"))
-        + &row(
-            "each round",
-            &format!("last sample after {last}, replies until {reply}, end after {length}"),
-        )
-}
-
-/// A roster on a page: its digests, its terms in words, and its slots as a table.
-pub(super) fn show(read: &Read, now_us: u64) -> String {
-    let roster = &read.roster;
-    let mut page = digests(roster) + &words(roster, now_us);
-    page.push_str("\nslot  source                            key               seat\n");
-    for (slot, (seat, has)) in roster.feeds[0].seats.iter().zip(&read.slots).enumerate() {
-        let key = seat
-            .key
-            .map_or("none".to_owned(), |key| hex(&key.bytes()[..8]));
-        let signed = if has.signed { "signed" } else { "not signed" };
-        page.push_str(&format!(
-            "{slot:>4}  {:<32}  {key:<16}  {signed}\n",
-            seat.source
-        ));
+impl Read {
+    /// Of each slot, whether its seat is signed.
+    pub(super) fn signed(&self) -> Vec<bool> {
+        self.slots.iter().map(|slot| slot.signed).collect()
     }
-    page
 }
 
 /// Examines the text of a roster. Returns what is to be said about it, the verdict, and whether it is sound.
@@ -168,23 +74,26 @@ pub(super) fn examine(
         Ok(read) => read,
         Err(wrong) => return (row("wrong", &wrong.to_string()), not, false),
     };
+    let roster = &read.roster;
     let mut wrong = Vec::new();
-    if read.roster.feeds[0]
-        .schedule
-        .next_start_us(now_us)
-        .is_none()
-    {
+    if roster.schedule().next_start_us(now_us).is_none() {
         wrong.push("no round is left: its end or its only start has passed".to_owned());
     }
     let unsigned = read.slots.iter().all(|slot| !slot.signed);
-    let mut page = digests(&read.roster) + &words(&read.roster, now_us);
-    page.push_str(&row("seats", &seats(&read, &mut wrong)));
-    page.push_str(&row("sources", &sources(&read, accepted, &mut wrong)));
+    let signers = row("seats", &seats(&read, &mut wrong));
+    let markets = |feed| row("sources", &sources(&read, feed, accepted, &mut wrong));
+    let markets: Vec<String> = (0..roster.feeds.len()).map(markets).collect();
+    let mut page = digests(roster);
+    if roster.feeds.len() == 1 {
+        page += &(words(roster, now_us, &[]) + &signers + &markets[0]);
+    } else {
+        page += &(words(roster, now_us, &markets) + "\n" + &signers);
+    }
     if let Some(key) = own {
-        match read.roster.feeds[0].slot_of(key) {
+        match roster.slot_of(key) {
             Some(slot) => {
-                let source = &read.roster.feeds[0].seats[usize::from(slot)].source;
-                page.push_str(&row("your slot", &format!("{slot}, {source}")));
+                let seat = &roster.slots[usize::from(slot)];
+                page += &row("your slot", &format!("{slot}, {}", watched(roster, seat)));
                 if unsigned {
                     let why = "your seat is not signed: whoever assembled the roster may have changed any seat";
                     wrong.push(why.to_owned());
@@ -204,23 +113,45 @@ pub(super) fn examine(
     (page, verdict, wrong.is_empty())
 }
 
+/// What a slot watches, in words: of several feeds, for which it watches what.
+fn watched(roster: &Roster, slot: &RosterSlot) -> String {
+    if let [source] = &slot.sources[..] {
+        return source.clone();
+    }
+    let of_feed = |(terms, source): (&Terms, &String)| {
+        let source = if source.is_empty() { NO_SOURCE } else { source };
+        format!("{} = {source}", terms.feed)
+    };
+    let all = roster.feeds.iter().zip(&slot.sources).map(of_feed);
+    all.collect::<Vec<_>>().join(", ")
+}
+
 /// Who signed, in words. A seat without a signature among signed ones may have been changed by whoever assembled the roster.
 fn seats(read: &Read, wrong: &mut Vec<String>) -> String {
     let count = read.slots.len();
     let signed = read.slots.iter().filter(|slot| slot.signed).count();
-    for (slot, (seat, has)) in read.roster.feeds[0]
-        .seats
-        .iter()
-        .zip(&read.slots)
-        .enumerate()
-    {
-        let place = format!("line {}, slot {slot}", has.line);
-        if seat.key.is_none() {
-            wrong.push(format!("{place}: it has no key, so nobody can sign in it"));
+    for (slot, (place, has)) in read.roster.slots.iter().zip(&read.slots).enumerate() {
+        let at = format!("line {}, slot {slot}", has.line);
+        if place.key.is_none() {
+            wrong.push(format!("{at}: it has no key, so nobody can sign in it"));
         } else if signed > 0 && !has.signed {
             wrong.push(format!(
-                "{place}: its seat is not signed, as others are: whoever assembled the roster may have changed it"
+                "{at}: its seat is not signed, as others are: whoever assembled the roster may have changed it"
             ));
+        }
+        let sources = place.sources.iter().filter(|source| !source.is_empty());
+        let mut seen = BTreeSet::new();
+        let count = sources.clone().count();
+        let first = sources
+            .clone()
+            .next()
+            .and_then(|name| Source::parse(name).ok());
+        let fits = first.map_or(Ok(()), |first| {
+            requests_fit(&first, count, read.roster.schedule())
+        });
+        wrong.extend(fits.err().map(|why| format!("{at}: {why}")));
+        if let Some(twice) = sources.clone().find(|source| !seen.insert(*source)) {
+            wrong.push(format!("{at}: {twice} stands for two feeds"));
         }
     }
     match signed {
@@ -230,17 +161,26 @@ fn seats(read: &Read, wrong: &mut Vec<String>) -> String {
     }
 }
 
-/// Whether all sources are the feed's market, in words. For a feed in USD, its stablecoins are accepted and named.
-fn sources(read: &Read, accepted: &BTreeSet<String>, wrong: &mut Vec<String>) -> String {
-    let terms = &read.roster.feeds[0];
+/// Whether all sources of a feed are its market, in words. For a feed in USD, its stablecoins are accepted and named.
+fn sources(
+    read: &Read,
+    feed: usize,
+    accepted: &BTreeSet<String>,
+    wrong: &mut Vec<String>,
+) -> String {
+    let terms = &read.roster.feeds[feed];
+    let several = read.roster.feeds.len() > 1;
     let mut accepted = accepted.clone();
     if terms.feed.ends_with("/USD") {
         accepted.extend(DOLLARS.map(str::to_owned));
     }
     let before = wrong.len();
     let mut quotes: BTreeMap<&str, u16> = BTreeMap::new();
-    for (slot, (seat, has)) in terms.seats.iter().zip(&read.slots).enumerate() {
-        let name = &seat.source;
+    for (slot, (place, has)) in read.roster.slots.iter().zip(&read.slots).enumerate() {
+        let name = &place.sources[feed];
+        if name.is_empty() {
+            continue;
+        }
         *quotes.entry(quote_of(name)).or_default() += 1;
         let why = match Source::parse(name) {
             Err(right) => format!("source {name}; it takes {right}"),
@@ -254,15 +194,22 @@ fn sources(read: &Read, accepted: &BTreeSet<String>, wrong: &mut Vec<String>) ->
                 }
             },
         };
-        wrong.push(format!("line {}, slot {slot}: {why}", has.line));
+        let of = if several {
+            format!(", {}", terms.feed)
+        } else {
+            String::new()
+        };
+        wrong.push(format!("line {}, slot {slot}{of}: {why}", has.line));
     }
     let quotes = quotes
         .iter()
         .map(|(quote, count)| format!("{count} in {quote}"));
     let quotes = quotes.collect::<Vec<_>>().join(", ");
+    // Feeds of which the same is to be said share this sentence.
+    let feed = if several { "the feed" } else { &terms.feed };
     match wrong.len() - before {
-        0 => format!("all are markets of {}: {quotes}", terms.feed),
-        some => format!("{some} of {} are not markets of {}", terms.n(), terms.feed),
+        0 => format!("all are markets of {feed}: {quotes}"),
+        some => format!("{some} of {} are not markets of {feed}", terms.n()),
     }
 }
 
@@ -274,26 +221,31 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
     let key_path = config.key.as_deref().expect("--roster needs --key");
     let (Read { roster, .. }, key) = (load(path)?, key_of(key_path)?);
     let failed = |why| Error::new(format!("cannot sign under the roster {path}"), why);
-    let slot = roster.feeds[0].slot_of(&key).ok_or_else(|| {
+    let slot = roster.slot_of(&key).ok_or_else(|| {
         failed(format!(
             "no slot has the key {} of {key_path}",
             hex(key.bytes())
         ))
     })?;
-    let name = &roster.feeds[0].seats[usize::from(slot)].source;
-    let source = Source::parse(name).map_err(|right| {
-        failed(format!(
-            "slot {slot} has the source {name}; it takes {right}"
-        ))
-    })?;
-    if source.embedded != config.endpoint.is_some() {
+    let sources = sources_of(&roster, slot).map_err(failed)?;
+    if sources[0].embedded != config.endpoint.is_some() {
         return Err(failed(
             "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
         ));
     }
+    let names = &roster.slots[usize::from(slot)].sources;
     let mut page = row("key", &hex(key.bytes()));
-    page += &row("slot", &format!("{slot} of {}", roster.feeds[0].n()));
-    page += &row("source", name);
+    page += &row("slot", &format!("{slot} of {}", roster.slots.len()));
+    for (feed, (terms, name)) in roster.feeds.iter().zip(names).enumerate() {
+        match roster.seat_of(feed, slot.into()) {
+            Some(_) if names.len() == 1 => page += &row("source", name),
+            Some(seat) => {
+                let (of, n) = (&terms.feed, terms.n());
+                page += &row("feed", &format!("{of}, slot {seat} of {n}: {name}"));
+            }
+            None => {}
+        }
+    }
     page += &digests(&roster);
     page += &schedule(&roster.feeds[0], wall_us());
     for place in &config.aggregators {

@@ -5,9 +5,10 @@
 //! here is only what the proof crate's own parser reads. Secret keys are read to sign a seat or to find the slot of a key, and
 //! are never written.
 //!
-//! Uses: collector, flags, keys, proof, source, system, verify. Used by: aggregator, main.
+//! Uses: collector, exchange, flags, keys, proof, source, system, verify. Used by: aggregator, cli, main.
 
 mod check;
+pub(crate) mod page;
 mod seat;
 pub mod settings;
 pub mod text;
@@ -18,7 +19,8 @@ use crate::keys::file as key_file;
 use crate::system::file;
 use crate::system::limits::TOML_BYTES_MAX;
 use crate::system::now::wall_us;
-use check::{Read, digests, examine, read, show};
+use check::{Read, examine, read};
+use page::{digests, show};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::toml::Wrong;
 use rsoracle_verify::error::{EXIT_FAILURE, Error};
@@ -34,9 +36,7 @@ const ROLE: &str = "roster";
 pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
     let text = match &settings.action {
         Action::New(roster) => text::render(roster),
-        Action::Seat { key, source } => {
-            seat::sign(&key_file::read(key)?, std::slice::from_ref(&source.name))
-        }
+        Action::Seat { key, sources } => seat::sign(&key_file::read(key)?, sources),
         Action::Assemble {
             draft,
             seats,
@@ -72,7 +72,10 @@ pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
             let code = if sound { 0 } else { EXIT_FAILURE };
             return Ok(code.max(u8::from(!print(ROLE, &page))));
         }
-        Action::Show { path } => show(&load(path)?, wall_us()),
+        Action::Show { path } => {
+            let read = load(path)?;
+            show(&read.roster, &read.signed(), wall_us())
+        }
     };
     let Some(path) = &settings.out else {
         return Ok(u8::from(!print(ROLE, &text)));

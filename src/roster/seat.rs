@@ -7,6 +7,7 @@ use crate::keys::secret::SecretKey;
 use rsoracle_proof::roster::{parse_seat, seat_bytes};
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::terms::{Roster, RosterSlot};
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::toml::{self, Wrong};
 
 /// The beginning of a seat's file.
@@ -83,7 +84,17 @@ pub(super) fn assemble(
         let advice = "it already has slots; a draft has none, as 'rsoracle roster new' prints it";
         return Err(Wrong::line(slot.line, advice).to_string());
     }
+    let is_feed = |section: &&toml::Section| section.name.starts_with("feed.");
+    let feeds = named.iter().filter(is_feed).count();
     for (index, (path, signed)) in seats.iter().enumerate() {
+        let sources = signed.seat.sources.len();
+        if sources != feeds {
+            return Err(format!(
+                "the seat {path} is for {}, but the draft has {}: its holder signs again, with a --source for each feed of the draft, in their order ('none' where there is none)",
+                counted(sources as u64, "feed"),
+                counted(feeds as u64, "feed")
+            ));
+        }
         let same = |(_, other): &&(String, SignedSeat)| other.seat.key == signed.seat.key;
         if let Some((other, _)) = seats[..index].iter().find(same) {
             return Err(format!("the seats {other} and {path} have the same key"));
@@ -92,9 +103,16 @@ pub(super) fn assemble(
     let sections = seats.iter().enumerate();
     let slots = sections.map(|(slot, (_, signed))| signed.section(&format!("slot.{slot}")));
     let slots: String = slots.collect();
-    // The draft stands first, so that errors name its lines.
-    let parsed = Roster::parse(&format!("{draft}\n{slots}"));
-    let mut roster = parsed.map_err(|wrong| wrong.to_string())?;
+    // The draft stands first, so that errors name its lines. Errors about seats name their files.
+    let both = format!("{draft}\n{slots}");
+    let mut roster = Roster::parse(&both).map_err(|wrong| {
+        let lines = both.lines().take(wrong.line);
+        let at = lines.filter(|line| line.starts_with("[slot.")).count();
+        match at.checked_sub(1).and_then(|at| seats.get(at)) {
+            Some((path, _)) => format!("the seat {path}: {}", wrong.text),
+            None => wrong.to_string(),
+        }
+    })?;
     roster.slots.clear();
     roster.number = number.unwrap_or(roster.number);
     roster.previous = previous.or(roster.previous);
@@ -194,6 +212,32 @@ mod tests {
             &[seat(1)],
         );
         assert!(few.starts_with("line 3: ") && few.contains("of 1"), "{few}");
+        let section = DRAFT.split_once("[feed").expect("a feed").1;
+        let two = format!("{DRAFT}\n[feed{}", section.replace("BTC/USD", "ETH/USD"));
+        let few = says(&two, &[seat(1)]);
+        let begin = "the seat 1.seat is for 1 feed, but the draft has 2 feeds: ";
+        assert!(few.starts_with(begin), "{few}");
+        let odd = |sources: [&str; 2]| {
+            let key = SecretKey::from_seed(&mut [1; 32]);
+            let text = sign(&key, &sources.map(str::to_owned));
+            says(
+                &two,
+                &[("odd.seat".to_owned(), parse(&text).expect("a seat"))],
+            )
+        };
+        for (sources, wrong) in [
+            (
+                ["kraken:BTC/USD", "okx:ETH-USDT"],
+                "the seat odd.seat: its sources are of several kinds",
+            ),
+            (
+                ["kraken:BTC/USD", ""],
+                "line 14: the least number of exchanges is 1, but the sources are of 0",
+            ),
+        ] {
+            let refused = odd(sources);
+            assert!(refused.starts_with(wrong), "{refused}");
+        }
         let full = says(&format!("{DRAFT}\n[slot.0]\n"), &[seat(1)]);
         assert!(full.starts_with("line 14: it already has slots"), "{full}");
         let broken = says(&DRAFT.replace("samples = 10", "samples = 11"), &[seat(1)]);

@@ -2,10 +2,11 @@
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::tables::ROSTER;
-use crate::flags::values::{optional, path, sample_rule};
-use crate::source::{Source, capitals};
+use crate::flags::values::{accepted, listed, optional, path, sample_rule};
+use crate::source::Source;
 use rsoracle_proof::limits::{
-    COLLECTORS_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN, ROUND_US_MAX, SAMPLES_MAX, TIME_US_MAX,
+    COLLECTORS_MAX, FEEDS_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN, ROUND_US_MAX, SAMPLES_MAX,
+    TIME_US_MAX,
 };
 use rsoracle_proof::roster::{instant_us, ppm};
 use rsoracle_proof::schedule::Schedule;
@@ -13,6 +14,9 @@ use rsoracle_proof::seal::unhex;
 use rsoracle_proof::source::check_feed;
 use rsoracle_proof::terms::{Roster, Terms};
 use std::collections::BTreeSet;
+
+/// What `--source` says of a feed that a seat does not price.
+pub(super) const NO_SOURCE: &str = "none";
 
 /// What `rsoracle roster` is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +36,8 @@ pub enum Action {
     Seat {
         /// The file of the secret key.
         key: String,
-        /// What the collector will watch.
-        source: Source,
+        /// What the collector will watch for each feed; empty where it prices none.
+        sources: Vec<String>,
     },
     /// Put signed seats into a draft.
     Assemble {
@@ -93,19 +97,18 @@ impl RosterSettings {
         }
         let one = |what| only(action, what, operands);
         let action = match *action {
-            "new" => Action::New(draft(given, one("FEED")?, now_us)?),
+            "new" => Action::New(draft(given, operands, now_us)?),
             "seat" => {
                 if let Some(first) = operands.first() {
                     return Err(Usage(format!(
                         "'{first}' is too many; 'roster seat' takes only flags"
                     )));
                 }
-                let name = given.required("source")?;
+                given.required("source")?;
                 given.required("key")?;
                 Action::Seat {
                     key: path(given, "key")?.expect("it was given"),
-                    source: Source::parse(name)
-                        .map_err(|right| given.wrong("source", name, &right))?,
+                    sources: sources(given)?,
                 }
             }
             "assemble" => match operands {
@@ -174,26 +177,56 @@ fn previous(given: &Given) -> Result<Option<[u8; 32]>, Usage> {
     })
 }
 
-/// The currencies of `--accept-quote`.
-fn accepted(given: &Given) -> Result<BTreeSet<String>, Usage> {
-    let named = given
-        .all("accept-quote")
-        .flat_map(|list| list.split(','))
-        .map(|quote| match capitals(quote) {
-            true => Ok(quote.to_owned()),
-            false => {
-                let right = "currencies in capital letters, such as USDC or USDC,USDT";
-                Err(given.wrong("accept-quote", quote, right))
-            }
-        });
-    named.collect()
+/// The sources of a seat, all of one kind.
+fn sources(given: &Given) -> Result<Vec<String>, Usage> {
+    let mut sources = Vec::new();
+    let mut first: Option<Source> = None;
+    for name in listed(given, "source") {
+        if name == NO_SOURCE {
+            sources.push(String::new());
+            continue;
+        }
+        let source = Source::parse(name).map_err(|right| given.wrong("source", name, &right))?;
+        let first = first.get_or_insert_with(|| source.clone());
+        if first.prefix() != source.prefix() {
+            let first = &first.name;
+            return Err(Usage(format!(
+                "--source {first} and --source {name} are of two kinds; a collector watches one exchange, over one connection"
+            )));
+        }
+        sources.push(source.name);
+    }
+    match first {
+        Some(_) if sources.len() <= FEEDS_MAX => Ok(sources),
+        Some(_) => Err(Usage(format!(
+            "--source names {} sources; a roster has at most {FEEDS_MAX} feeds",
+            sources.len()
+        ))),
+        None => Err(Usage(format!(
+            "--source {NO_SOURCE} alone makes no sense: a collector watches something"
+        ))),
+    }
 }
 
-/// The roster without slots that the flags of `roster new` describe.
-fn draft(given: &Given, feed: &str, now_us: u64) -> Result<Roster, Usage> {
+/// The roster without slots that the flags of `roster new` describe. All its feeds have the same terms.
+fn draft(given: &Given, feeds: &[String], now_us: u64) -> Result<Roster, Usage> {
     const MINUTE_US: u64 = 60_000_000;
-    check_feed(feed)
-        .map_err(|right| Usage(format!("{feed:?} is no name of a feed; it takes {right}")))?;
+    if feeds.is_empty() {
+        return Err(Usage("FEED… is missing: rsoracle roster new FEED…".into()));
+    }
+    for (at, feed) in feeds.iter().enumerate() {
+        check_feed(feed)
+            .map_err(|right| Usage(format!("{feed:?} is no name of a feed; it takes {right}")))?;
+        if feeds[..at].contains(feed) {
+            return Err(Usage(format!("'{feed}' is given twice")));
+        }
+    }
+    if feeds.len() > FEEDS_MAX {
+        let count = feeds.len();
+        return Err(Usage(format!(
+            "{count} feeds are too many; a roster has at most {FEEDS_MAX}"
+        )));
+    }
     let next_minute_us = (now_us / MINUTE_US + 1) * MINUTE_US;
     let schedule = Schedule {
         first_start_us: read(given, "first-start", instant_us)?.unwrap_or(next_minute_us),
@@ -203,22 +236,25 @@ fn draft(given: &Given, feed: &str, now_us: u64) -> Result<Roster, Usage> {
         interval_us: given.duration_us("interval", INTERVAL_US_MIN..=INTERVAL_US_MAX)?,
     };
     schedule.check().map_err(Usage)?;
-    Ok(Roster::single(
-        number(given)?.unwrap_or(1),
-        previous(given)?,
-        Terms {
-            feed: feed.to_owned(),
-            rule: given.read("rule", "trimmed-mean, median or mean")?,
-            sample_rule: sample_rule(given)?,
-            exchanges_min: given.number("min-exchanges", 1..=COLLECTORS_MAX)?,
-            age_us_max: optional(given, "max-age", |given| {
-                given.duration_us("max-age", 0..=TIME_US_MAX)
-            })?,
-            spread_ppm_max: read(given, "max-spread", ppm)?,
-            schedule,
-            seats: Vec::new(),
-        },
-    ))
+    let terms = Terms {
+        feed: String::new(),
+        rule: given.read("rule", "trimmed-mean, median or mean")?,
+        sample_rule: sample_rule(given)?,
+        exchanges_min: given.number("min-exchanges", 1..=COLLECTORS_MAX)?,
+        age_us_max: optional(given, "max-age", |given| {
+            given.duration_us("max-age", 0..=TIME_US_MAX)
+        })?,
+        spread_ppm_max: read(given, "max-spread", ppm)?,
+        schedule,
+        seats: Vec::new(),
+    };
+    let of_feed = |feed: &String| Terms {
+        feed: feed.clone(),
+        ..terms.clone()
+    };
+    let feeds = feeds.iter().map(of_feed).collect();
+    let number = number(given)?.unwrap_or(1);
+    Ok(Roster::new(number, previous(given)?, feeds, Vec::new()))
 }
 
 #[cfg(test)]
@@ -275,11 +311,46 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_of_several_feeds_and_a_seat_with_a_source_for_each() {
+        let line = "new BTC/USD ETH/USD SOL/USD --max-spread 1%";
+        let Ok(Action::New(roster)) = settings(line).map(|settings| settings.action) else {
+            panic!("a draft");
+        };
+        let names: Vec<&str> = roster.feeds.iter().map(|terms| &*terms.feed).collect();
+        assert_eq!(names, ["BTC/USD", "ETH/USD", "SOL/USD"]);
+        let wide = |terms: &Terms| terms.spread_ppm_max == Some(10_000);
+        assert!(roster.feeds.iter().all(wide));
+        let lines = [
+            "seat --key x --source kraken:BTC/USD --source none --source kraken:SOL/USD",
+            "seat --key x --source kraken:BTC/USD,none --source kraken:SOL/USD",
+        ];
+        for line in lines {
+            let sources = ["kraken:BTC/USD", "", "kraken:SOL/USD"].map(str::to_owned);
+            let seat = Action::Seat {
+                key: "x".into(),
+                sources: sources.into(),
+            };
+            assert_eq!(settings(line).map(|settings| settings.action), Ok(seat));
+        }
+        let many = |count: usize| {
+            let feeds: Vec<String> = (0..count).map(|feed| format!("X{feed}")).collect();
+            settings(&format!("new {}", feeds.join(" "))).err()
+        };
+        let says = "65 feeds are too many; a roster has at most 64";
+        assert_eq!((many(64), many(65)), (None, Some(Usage(says.into()))));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         for (line, says) in [
             ("sit", "new, seat, assemble, check, show"),
-            ("new", "FEED is missing"),
-            ("new BTC/USD ETH/USD", "'ETH/USD' is one too many"),
+            ("new", "FEED… is missing"),
+            ("new BTC/USD ETH/USD BTC/USD", "'BTC/USD' is given twice"),
+            ("seat --key x --source none,none", "--source none alone"),
+            (
+                "seat --key x --source kraken:BTC/USD,none,coinbase:SOL-USD",
+                "--source kraken:BTC/USD and --source coinbase:SOL-USD are of two kinds",
+            ),
             ("new BTC\"USD", "1 to 16 visible"),
             ("new BTC/USD --every 5s", "use fewer samples"),
             ("new BTC/USD --first-start noon", "--first-start \"noon\""),

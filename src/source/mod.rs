@@ -7,6 +7,7 @@
 //! Uses: proof. Used by: cli, collector, doctor, embedded, exchange, flags, roster.
 
 pub mod market;
+pub mod recorded;
 
 use rsoracle_proof::limits::SOURCE_BYTES_MAX;
 

@@ -68,8 +68,13 @@ pub(crate) const ROUND_LEAD_US: u64 = 50_000;
 pub(crate) const GAP_US_MIN: u64 = 5_000;
 /// Ceiling of the backoff between attempts of a child to reach its parent, in milliseconds. Jitter can make it twice as long.
 pub(crate) const UPLINK_NEAR_MS_MAX: u64 = 200;
+/// The same for a collector that was started by hand.
+pub(crate) const UPLINK_FAR_MS_MAX: u64 = 7_500;
 /// A data connection that was idle for this many milliseconds is opened anew: what lies between may have forgotten it.
 pub const DATA_IDLE_MS_MAX: u64 = 30_000;
+/// A data connection of this age, in milliseconds, is replaced before the next answer: one whose packets are lost on the way is
+/// otherwise noticed only after many minutes.
+pub(crate) const DATA_AGE_MS_MAX: u64 = 60_000;
 /// How long before an answer is expected its data connection is opened, in milliseconds.
 pub(crate) const DATA_AHEAD_MS: u64 = 15_000;
 /// Most rosters that a collector holds: the present one, and those that were handed down for later starts.
@@ -81,8 +86,9 @@ pub(crate) const MARK_AHEAD_US: u64 = 10_000_000;
 pub(crate) const MARK_EARLY_US: u64 = 2_000_000;
 /// How long a new process waits for the locks of a predecessor, in milliseconds.
 pub(crate) const LOCK_MS_MAX: u64 = 1_000;
-/// Most terms that a mark tells apart. Beyond that the one that was signed longest ago is forgotten.
-pub(crate) const MARK_TERMS_MAX: usize = 1_000;
+/// Most terms that a mark tells apart: those of 64 of the largest rosters. Beyond that those that were signed longest ago are
+/// forgotten.
+pub(crate) const MARK_TERMS_MAX: usize = 64 * FEEDS_MAX;
 /// Longest slice of a blocking wait, in milliseconds. After each slice a collector looks at its tether and its aggregators.
 pub const SLICE_MS: u64 = 100;
 /// DNS lookup timeout, in milliseconds: as long as the system's resolver waits for one name server.

@@ -2,7 +2,7 @@
 //!
 //! Several files are read in step, by the starts of their rounds, so that the reports of one round can be pooled.
 //!
-//! Invariant: memory is bounded by the longest line of each file, not by their length. Whom to trust comes only from the roster
+//! Invariant: memory is bounded by the longest line of each feed in each file, not by their length. Whom to trust comes only from the roster
 //! file; without one, the verdict says that the signers are unknown. No file is changed, and the network is not used.
 
 use crate::error::{
@@ -64,15 +64,17 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
 fn compare<'a>(files: &mut [Inspection<'a>]) -> Comparison<'a> {
     let mut comparison = Comparison::new(files.iter().map(|file| file.name).collect());
     files.iter_mut().for_each(Inspection::advance);
-    while let Some(start_us) = files.iter().filter_map(|file| file.start_us).min() {
+    while let Some(start_us) = files.iter().filter_map(Inspection::start_us).min() {
         if files.len() > 1 {
-            let reports = files.iter().map(|file| file.report_of(start_us));
-            let reports = reports.enumerate().filter_map(|(at, one)| Some((at, one?)));
-            comparison.take(reports.collect());
+            let mut reports = Vec::new();
+            for (at, file) in files.iter().enumerate() {
+                reports.extend(file.reports_of(start_us).map(|one| (at, one)));
+            }
+            comparison.take(reports);
         }
         let there = files
             .iter_mut()
-            .filter(|file| file.start_us == Some(start_us));
+            .filter(|file| file.start_us() == Some(start_us));
         there.for_each(Inspection::advance);
     }
     comparison.disordered = files.iter().map(|file| file.disordered).collect();

@@ -1,21 +1,21 @@
-//! Reads one file of `rsoracle verify`, report by report, and says what was found in it.
+//! Reads one file of `rsoracle verify`, report by report, and judges it.
+
+mod words;
 
 use crate::error::Error;
 use crate::lines::{Line, Lines};
-use crate::log::{printable, quoted, say};
+use crate::log::{printable, say};
 use crate::processes::{Checked, FILE_BYTES_MIN, Workers};
 use crate::settings::Settings;
 use rsoracle_proof::duration::duration_text;
-use rsoracle_proof::price;
+use rsoracle_proof::limits::COLLECTORS_MAX;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
-use rsoracle_proof::tolerance::counted;
-use rsoracle_proof::utc::utc_text;
-use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Write};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most flaws that are shown per file; the others are counted.
@@ -40,8 +40,17 @@ struct Tally {
     liar: Option<Proof>,
     bad: u64,
     published: u64,
-    first: Option<u64>,
-    last: Option<Report>,
+    /// By feed, at most as many as the verifier follows. In the end there is at least one, whose name may be empty.
+    feeds: BTreeMap<String, FeedTally>,
+}
+
+/// What was counted of one feed.
+#[derive(Default)]
+struct FeedTally {
+    reports: u64,
+    /// The number of its first report.
+    first: u64,
+    last: Option<Rc<Report>>,
 }
 
 /// A file, and what was found in it so far.
@@ -56,9 +65,11 @@ pub struct Inspection<'a> {
     workers: Workers,
     /// Lines that were checked by themselves, but not yet with each other.
     checked: VecDeque<Checked>,
-    /// Start of the last report, if it can be pooled and has not been; None at the end.
-    pub start_us: Option<u64>,
-    /// How many reports could be pooled, but start no later than one before them.
+    /// The reports that are to be pooled next: of one start, and of each feed at most one. None at the end.
+    pooled: Vec<Rc<Report>>,
+    /// The first report of a later start.
+    later: Option<Rc<Report>>,
+    /// How many reports could be pooled, but start earlier than one before them, or as early as one of the same feed.
     pub disordered: u64,
     /// Whether it could not be read to its end.
     pub failed: bool,
@@ -97,7 +108,8 @@ impl<'a> Inspection<'a> {
             percent: 0,
             workers: Workers::start(bytes, files),
             checked: VecDeque::new(),
-            start_us: None,
+            pooled: Vec::new(),
+            later: None,
             disordered: 0,
             failed: false,
             verifier,
@@ -107,37 +119,50 @@ impl<'a> Inspection<'a> {
         })
     }
 
-    /// The last report, if it can be pooled and its round starts then.
-    pub fn report_of(&self, start_us: u64) -> Option<&Report> {
-        let last = self.tally.last.as_ref();
-        last.filter(|_| self.start_us == Some(start_us))
+    /// When the rounds of the reports that are to be pooled next start.
+    pub fn start_us(&self) -> Option<u64> {
+        self.pooled.first().map(|first| first.round.start_us)
     }
 
-    /// Reads to the next report that can be pooled, or to the end.
+    /// The reports that are to be pooled next, if their rounds start then.
+    pub fn reports_of(&self, start_us: u64) -> impl Iterator<Item = &Report> {
+        let is_then = self.start_us() == Some(start_us);
+        let pooled = self.pooled.iter().filter(move |_| is_then);
+        pooled.map(|report| &**report)
+    }
+
+    /// Reads on until all reports of the next start are there that can be pooled, or to the end. Together they have no more slots
+    /// than a roster may have.
     pub fn advance(&mut self) {
-        let before_us = self.start_us.take();
-        loop {
+        self.pooled.clear();
+        self.pooled.extend(self.later.take());
+        while !self.failed {
             let Some(checked) = self.checked.pop_front() else {
                 match self.read() {
                     Ok(true) => continue,
                     Ok(false) => return,
-                    Err(error) => {
-                        say("verify", error);
-                        self.failed = true;
-                        return;
-                    }
+                    Err(error) => say("verify", error),
                 }
+                self.failed = true;
+                return;
             };
-            if !self.take(checked) {
+            let Some(report) = self.take(checked) else {
                 continue;
-            }
-            let last = self.tally.last.as_ref();
-            self.start_us = last.map(|last| last.round.start_us);
-            if self.start_us > before_us {
+            };
+            let (start_us, before_us) = (Some(report.round.start_us), self.start_us());
+            let feed = |one: &Rc<Report>| one.round.terms.feed == report.round.terms.feed;
+            let all = self.pooled.iter().chain([&report]);
+            let slots: usize = all.map(|one| one.round.parts.len()).sum();
+            if start_us > before_us && before_us.is_some() {
+                self.later = Some(report);
                 return;
             }
-            self.disordered += 1;
-            self.start_us = None
+            let too_many = slots > COLLECTORS_MAX.into();
+            if start_us < before_us || too_many || self.pooled.iter().any(feed) {
+                self.disordered += 1;
+            } else {
+                self.pooled.push(report);
+            }
         }
     }
 
@@ -181,8 +206,8 @@ impl<'a> Inspection<'a> {
     }
 
     /// Takes the next line. `known` are the flaws that its report has by itself, if another process looked for them. Returns
-    /// whether it is a report that can be pooled.
-    fn take(&mut self, (line, known): Checked) -> bool {
+    /// its report if that can be pooled.
+    fn take(&mut self, (line, known): Checked) -> Option<Rc<Report>> {
         let mut check = match line.text {
             Ok(text) => self.verifier.check_after(&text, wall_us(), known),
             Err(why) => Check::unreadable(why),
@@ -196,33 +221,51 @@ impl<'a> Inspection<'a> {
         if !check.flaws.is_empty() {
             self.tally.bad += 1;
             if self.tally.bad <= FLAWS_SHOWN {
-                self.flaws.push(flawed(line.number, &check));
+                let several = self.verifier.feeds().nth(1).is_some();
+                self.flaws.push(flawed(line.number, &check, several));
             }
         }
         let stands_alone = check.stands_alone;
-        self.tally.count(check);
-        stands_alone
+        self.tally.count(check).filter(|_| stands_alone)
     }
 
     /// Judges the file as a whole.
     fn judge(&mut self) {
-        let tally = &self.tally;
-        if tally.bad > FLAWS_SHOWN {
-            let more = tally.bad - FLAWS_SHOWN;
+        if self.tally.bad > FLAWS_SHOWN {
+            let more = self.tally.bad - FLAWS_SHOWN;
             self.flaws.push(format!("and {more} more lines"));
         }
-        if self.config.head.is_some() && self.verifier.head() != self.config.head {
-            self.flaws.push("its last report is not that of --head: reports are missing at its end, or it is another journal".to_owned());
-        }
+        let tally = &mut self.tally;
         let is_empty = tally.reports + tally.proofs + tally.bad == 0;
-        let limit = self.config.age_us_max.filter(|_| !is_empty);
-        let late = limit.and_then(|us| too_old(us, tally.last.as_ref(), wall_us()));
-        self.verdict = match (self.flaws.is_empty(), &late) {
+        // Also those that have only a change of keys.
+        for feed in self.verifier.feeds() {
+            tally.feeds.entry(feed.to_owned()).or_default();
+        }
+        if tally.feeds.is_empty() {
+            tally.feeds.entry(String::new()).or_default();
+        }
+        let ends = self.verifier.feeds().map(|feed| self.verifier.head(feed));
+        let ends: Vec<_> = ends.collect();
+        let missing = |head: &&[u8; 64]| !ends.contains(&Some(**head));
+        for head in self.config.heads.iter().filter(missing) {
+            self.flaws.push(match (self.config.heads.len(), self.is_several()) {
+                (1, false) => "its last report is not that of --head: reports are missing at its end, or it is another journal".to_owned(),
+                _ => format!("no feed ends with the report of --head {}: reports of that feed are missing at its end, or it is another journal", hex(head)),
+            });
+        }
+        let (limit, now_us) = (self.config.age_us_max.filter(|_| !is_empty), wall_us());
+        let late = self.tally.feeds.iter().filter_map(|(feed, of)| {
+            let why = too_old(limit?, of.last.as_deref(), now_us)?;
+            let of = self.is_several().then(|| format!("{feed}: "));
+            Some(of.unwrap_or_default() + &why)
+        });
+        let late: Vec<String> = late.collect();
+        self.verdict = match (self.flaws.is_empty(), late.is_empty()) {
             (false, _) => Verdict::Invalid,
             _ if is_empty => Verdict::Empty,
-            (true, Some(_)) => Verdict::Stale,
-            (true, None) if self.verifier.vouched_for() => Verdict::Trusted,
-            (true, None) => Verdict::SignersUnknown,
+            (true, false) => Verdict::Stale,
+            (true, true) if self.verifier.vouched_for() => Verdict::Trusted,
+            (true, true) => Verdict::SignersUnknown,
         };
         self.flaws.extend(late);
         if is_empty {
@@ -230,148 +273,8 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    /// The result in sentences, for people.
-    fn words(&self) -> String {
-        let (tally, flaws) = (&self.tally, &self.flaws);
-        let mut lines = vec![self.headline()];
-        if flaws.is_empty() && tally.reports > 0 {
-            lines.extend(self.checked());
-        }
-        if let Some(liar) = &tally.liar {
-            lines.push(format!(
-                "proof{}: the holder of the key {} signed two different answers for the round of {}",
-                if tally.proofs > 1 { format!(" (the last of {})", tally.proofs) } else { String::new() },
-                hex(liar.key.bytes()),
-                utc_text(liar.start_us)
-            ));
-        }
-        let last = tally.last.as_ref().filter(|last| last.price().is_some());
-        if let Some(last) = last.filter(|_| flaws.is_empty()) {
-            lines.push(match last.age_us() {
-                Some(us) => format!(
-                    "age: the exchange prices of a quorum were at most {} old when they were sampled",
-                    seconds(us)
-                ),
-                None => {
-                    "age: unknown, since the exchanges of fewer than a quorum give times".to_owned()
-                }
-            });
-        }
-        lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
-        let verdict = match self.verdict {
-            Verdict::Invalid => "verdict: INVALID; do not use any price in it",
-            Verdict::Stale => "verdict: STALE; do not act on its price",
-            Verdict::Empty => "verdict: EMPTY; nothing was proved",
-            Verdict::Trusted if tally.reports == 0 => {
-                "verdict: proved, and the key is in the roster"
-            }
-            Verdict::SignersUnknown if tally.reports == 0 => {
-                "verdict: proved; a roster says whose key it is (--roster FILE)"
-            }
-            Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
-            Verdict::SignersUnknown if self.roster.is_some() => {
-                "verdict: consistent, but nobody of the roster signed all of it: anyone can make a report without a collector's answer"
-            }
-            Verdict::SignersUnknown => {
-                "verdict: consistent, but the signers are unknown; name a roster that you trust with --roster FILE"
-            }
-        };
-        lines.push(verdict.to_owned());
-        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
-        lines.join("\n  ")
-    }
-
-    fn headline(&self) -> String {
-        let (name, tally) = (self.name, &self.tally);
-        let mut line = format!("{name}: {}", counted(tally.reports, "report"));
-        if let (Some(first), Some(last)) = (tally.first, &tally.last) {
-            let _ = match (first == last.number, self.verifier.chain.count) {
-                (true, _) => write!(line, ", number {first}"),
-                (false, 1) => write!(line, ", number {first} to {}", last.number),
-                (false, pieces) => write!(line, " in {pieces} chains"),
-            };
-            let embedded = if last.embedded() { "embedded " } else { "" };
-            let _ = match last.closing_line() {
-                _ if !self.flaws.is_empty() => Ok(()),
-                Some(closing) => write!(line, "; the last: {embedded}{closing}"),
-                None => write!(line, "; the last has NO PRICE ({})", last.decision.name()),
-            };
-        }
-        line
-    }
-
-    /// What was checked of every report in the file.
-    fn checked(&self) -> Vec<String> {
-        let (tally, verifier) = (&self.tally, &self.verifier);
-        let first = tally.first.unwrap_or(0);
-        let mut lines = vec![
-            "form: every line is exactly what its samples and signatures give; every price was recomputed, to the bit".to_owned(),
-            format!(
-                "signatures: {} of collectors and aggregator, all valid; no key is weak (of small order) or in two slots",
-                verifier.signatures
-            ),
-            match (self.verifier.chain.count, first) {
-                (1, 1) => "chain: it begins at report 1; no report is missing, repeated or out of order".to_owned(),
-                (1, _) => format!("chain: from report {first} on, no report is missing, repeated or out of order; earlier reports are not in this file"),
-                (pieces, _) => format!("chain: {pieces} chains, the first from report {first} on; within each, no report is missing, repeated or out of order; missing reports at the end of a chain are not detected"),
-            },
-        ];
-        if verifier.chain.skipped > 0 {
-            let skipped = counted(verifier.chain.skipped, "report");
-            let chains = counted(verifier.chain.count, "chain");
-            lines[2] = format!(
-                "chain: {chains}; {skipped} between its reports were not published and are not in this file; no published report is missing, repeated or out of order"
-            );
-        }
-        if tally.key_changes > 0 {
-            lines.push(format!(
-                "keys: {} of the aggregator's key, signed by the old key and the new one",
-                counted(tally.key_changes, "change")
-            ));
-        }
-        if let (false, Some(head)) = (self.config.head.is_some(), verifier.head()) {
-            lines.push(format!(
-                "not checked: whether reports are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {})",
-                hex(&head)
-            ));
-        }
-        lines
-    }
-
-    /// The result as one line of JSON, for software.
-    fn json(&self) -> String {
-        let (tally, last) = (&self.tally, self.tally.last.as_ref());
-        let verdict = match self.verdict {
-            Verdict::Invalid => "invalid",
-            Verdict::Stale => "stale",
-            Verdict::Empty => "empty",
-            Verdict::Trusted | Verdict::SignersUnknown if tally.reports == 0 => "proved",
-            Verdict::Trusted => "trusted",
-            Verdict::SignersUnknown => "signers-unknown",
-        };
-        let last = last.filter(|_| self.flaws.is_empty());
-        let price = last.and_then(Report::price);
-        let time_us = last
-            .filter(|_| price.is_some())
-            .and_then(|last| last.outcome.timestamp_us);
-        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
-        let wrong: Vec<String> = self.flaws.iter().map(|flaw| quoted(flaw)).collect();
-        format!(
-            "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"skipped\":{},\"signatures\":{},\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{},\"wrong\":[{}]}}",
-            quoted(self.name),
-            tally.reports,
-            tally.bad,
-            tally.published,
-            self.verifier.chain.skipped,
-            self.verifier.signatures,
-            or_null(last.map(|last| last.number.to_string())),
-            or_null(last.map(|last| quoted(&last.round.terms.feed))),
-            or_null(last.map(|last| last.embedded().to_string())),
-            or_null(price.map(price::exact)),
-            or_null(time_us.map(|us| us.to_string())),
-            or_null(self.verifier.head().map(|head| quoted(&hex(&head)))),
-            wrong.join(",")
-        )
+    fn is_several(&self) -> bool {
+        self.tally.feeds.len() > 1
     }
 }
 
@@ -415,13 +318,23 @@ fn seconds(us: u64) -> String {
 }
 
 impl Tally {
-    fn count(&mut self, check: Check) {
+    /// Counts a line, and returns its report if it is one.
+    fn count(&mut self, check: Check) -> Option<Rc<Report>> {
         match check.content {
             Content::Report(report) => {
+                let report: Rc<Report> = Rc::from(report);
                 self.reports += 1;
                 self.published += u64::from(report.decision.publishes());
-                self.first.get_or_insert(report.number);
-                self.last = Some(*report);
+                let of = self
+                    .feeds
+                    .entry(report.round.terms.feed.clone())
+                    .or_default();
+                if of.reports == 0 {
+                    of.first = report.number;
+                }
+                of.reports += 1;
+                of.last = Some(report.clone());
+                return Some(report);
             }
             Content::Proof(proof) if check.flaws.is_empty() => {
                 self.proofs += 1;
@@ -430,12 +343,16 @@ impl Tally {
             Content::KeyChange => self.key_changes += 1,
             Content::Proof(_) | Content::Unknown => {}
         }
+        None
     }
 }
 
-/// The flaws of one line, in a sentence.
-fn flawed(number: u64, check: &Check) -> String {
+/// The flaws of one line, in a sentence. `several`: there are several feeds so far.
+fn flawed(number: u64, check: &Check, several: bool) -> String {
     let which = match &check.content {
+        Content::Report(report) if several => {
+            format!(" (report {} of {})", report.number, report.round.terms.feed)
+        }
         Content::Report(report) => format!(" (report {})", report.number),
         Content::Proof(_) => " (a proof)".to_owned(),
         Content::KeyChange => " (a change of keys)".to_owned(),

@@ -11,7 +11,7 @@ pub mod files;
 mod inspection;
 pub mod lines;
 pub mod log;
-mod pool;
+pub mod pool;
 mod processes;
 mod settings;
 

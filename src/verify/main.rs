@@ -9,9 +9,9 @@ rsoracle-verify FILE…: verifies reports offline: their form, signatures and pr
 
 Flags:
   --roster FILE              The roster that you trust: feed, rules, schedule, keys and sources.
-  --head SIGNATURE           Signature of a report that you know to be the newest, in 128 hexadecimal digits: detects a
-                             truncated journal.
-  --max-age DURATION         Refuse a file whose last price is older than this.
+  --head SIGNATURE           Signature of a report that you know to be the newest of its feed, in 128 hexadecimal digits:
+                             detects a truncated journal. May be repeated.
+  --max-age DURATION         Refuse a file in which the last price of any feed is older than this.
   --published                The files hold published reports only, as 'run --every … --json' prints them: numbers may skip.
   --json                     Print one JSON object per file, and one about the pool, instead of sentences.
   --help, --version
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 /// Parses the command line.
 fn read(words: &[String]) -> Result<Job, String> {
     let (mut files, mut published, mut json) = (Vec::new(), false, false);
-    let [mut roster, mut head, mut max_age] = [None, None, None];
+    let [mut roster, mut heads, mut max_age] = [const { Vec::new() }; 3];
     let mut rest = words.iter().map(String::as_str);
     while let Some(word) = rest.next() {
         let (name, inline) = match word.split_once('=') {
@@ -80,7 +80,7 @@ fn read(words: &[String]) -> Result<Job, String> {
                 continue;
             }
             "--roster" => &mut roster,
-            "--head" => &mut head,
+            "--head" => &mut heads,
             "--max-age" => &mut max_age,
             flag if flag != "-" && (flag.starts_with('-') || flag.is_empty()) => {
                 return Err(format!("'{flag}' is not a flag; --help lists the flags"));
@@ -92,12 +92,14 @@ fn read(words: &[String]) -> Result<Job, String> {
         };
         let value = inline.or_else(|| rest.next());
         let value = value.ok_or_else(|| format!("{name} lacks its value"))?;
-        if place.replace(value).is_some() {
+        if name != "--head" && !place.is_empty() {
             return Err(format!("{name} is given twice; give it once"));
         }
+        place.push(value);
     }
     if files.is_empty() {
         return Err("FILE… is missing: rsoracle-verify FILE…".to_owned());
     }
-    Settings::new(files, roster, head, max_age, [published, json]).map(Job::Check)
+    let [roster, max_age] = [roster.pop(), max_age.pop()];
+    Settings::new(files, roster, heads, max_age, [published, json]).map(Job::Check)
 }

@@ -14,9 +14,9 @@ pub struct Settings {
     pub files: Vec<String>,
     /// The roster file, if there is one.
     pub roster: Option<String>,
-    /// The signature that the last report must have, if given.
-    pub head: Option<[u8; 64]>,
-    /// The greatest age of the last price in microseconds, if limited.
+    /// Signatures, each of which the last report of some feed must have.
+    pub heads: Vec<[u8; 64]>,
+    /// The greatest age of each feed's last price in microseconds, if limited.
     pub age_us_max: Option<u64>,
     /// The files hold published reports only, so that numbers may skip.
     pub published: bool,
@@ -29,7 +29,7 @@ impl Settings {
     pub fn new(
         files: Vec<String>,
         roster: Option<&str>,
-        head: Option<&str>,
+        heads: Vec<&str>,
         max_age: Option<&str>,
         [published, json]: [bool; 2],
     ) -> Result<Settings, String> {
@@ -39,7 +39,7 @@ impl Settings {
         if files.iter().filter(|file| *file == "-").count() > 1 {
             return Err("'-' is given twice; standard input can be read once".to_owned());
         }
-        if head.is_some() && files.len() > 1 {
+        if !heads.is_empty() && files.len() > 1 {
             return Err(
                 "--head needs exactly one FILE, of whose last report it is the signature"
                     .to_owned(),
@@ -48,7 +48,7 @@ impl Settings {
         Ok(Settings {
             files,
             roster: roster.map(str::to_owned),
-            head: head.map(signature).transpose()?,
+            heads: heads.into_iter().map(signature).collect::<Result<_, _>>()?,
             age_us_max: max_age.map(age).transpose()?,
             published,
             json,

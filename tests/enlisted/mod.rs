@@ -39,6 +39,8 @@ pub struct Ports {
     pub connections: usize,
     /// Every data frame that has come, in this order.
     pub frames: Vec<DataFrame>,
+    /// How many feeds the collector prices.
+    pub feeds: usize,
 }
 
 /// A data connection.
@@ -65,6 +67,7 @@ pub fn ports_at(addresses: [SocketAddr; 2]) -> Ports {
         inlets: Vec::new(),
         connections: 0,
         frames: Vec::new(),
+        feeds: 1,
     }
 }
 
@@ -92,8 +95,8 @@ pub fn accept(listener: &TcpListener) -> Peer {
 }
 
 impl Ports {
-    /// Reads what has come on the data channel. Nothing but answers of `key` may come there: for each start at most one, and
-    /// their starts strictly increase. (A new connection gets the answer of the running round once more.)
+    /// Reads what has come on the data channel. Nothing but answers of `key` may come there: for each start at most one of each feed,
+    /// and their starts strictly increase. (A new connection gets the answers of the running round once more.)
     pub fn look(&mut self, key: &PublicKey) {
         while let Some(peer) = try_accept(&self.data) {
             self.inlets.push(Inlet { peer, key: None });
@@ -110,9 +113,18 @@ impl Ports {
             {
                 let frame = DataFrame::decode(&bytes);
                 let newest = self.frames.last();
-                let again = newest.is_some_and(|newest| *newest == frame);
+                let again = self
+                    .frames
+                    .iter()
+                    .rev()
+                    .take(self.feeds)
+                    .any(|it| *it == frame);
                 let later = newest.is_none_or(|newest| newest.start_us < frame.start_us);
-                assert!(again || later, "{frame:?} after {newest:?}");
+                let of_start = |it: &&DataFrame| it.start_us == frame.start_us;
+                let beside: Vec<_> = self.frames.iter().rev().take_while(of_start).collect();
+                let foreign = beside.iter().all(|it| it.tag != frame.tag);
+                let of_another = !later && foreign && (1..self.feeds).contains(&beside.len());
+                assert!(again || later || of_another, "{frame:?} after {newest:?}");
                 self.frames.extend((!again).then_some(frame));
             }
         }
@@ -139,6 +151,43 @@ pub fn roster_text(key: &PublicKey, samples: u32, interval: &str, period: &str) 
     let (before, rest) = text.split_once("period = \"").expect("a period");
     let (_, after) = rest.split_once('"').expect("its end");
     format!("{before}period = \"{period}\"{after}")
+}
+
+/// The text of a roster of these feeds. Beside each is what slot 3, which is `key`'s, watches for it, or nothing. Of the other four
+/// slots, all price the first feed, three of them the second and two the third.
+pub fn feeds_text(
+    key: &PublicKey,
+    feeds: &[(&str, &str)],
+    samples: u32,
+    interval: &str,
+    period: &str,
+) -> String {
+    let single = roster_text(key, samples, interval, period);
+    let (top, rest) = single.split_once("[feed.").expect("a feed");
+    let (head, slots) = rest.split_once("[slot.0]").expect("a slot");
+    let (_, head) = head.split_once('\n').expect("a line");
+    let mut text = top.to_owned();
+    for (name, _) in feeds {
+        text += &format!("[feed.\"{name}\"]\n{head}");
+    }
+    for (slot, section) in format!("[slot.0]{slots}")
+        .split("[slot.")
+        .skip(1)
+        .enumerate()
+    {
+        let source = |(feed, (_, own)): (usize, &(&str, &str))| match slot {
+            _ if slot == usize::from(SLOT) => format!("\"{own}\""),
+            _ if slot >= feed % 3 => format!("\"{SOURCE}\""),
+            _ => "\"\"".to_owned(),
+        };
+        let sources: Vec<String> = feeds.iter().enumerate().map(source).collect();
+        let sources = sources.join(", ");
+        text += &format!(
+            "[slot.{}",
+            section.replace(&format!("\"{SOURCE}\""), &sources)
+        );
+    }
+    text
 }
 
 /// The terms of that roster.
@@ -171,9 +220,14 @@ impl Child {
 
     /// The same with more arguments.
     pub fn start_with(ports: &Ports, exchange_url: &str, args: &[&str]) -> Child {
+        Child::start_of(ports, exchange_url, SOURCE, args)
+    }
+
+    /// The same with another source.
+    pub fn start_of(ports: &Ports, exchange_url: &str, source: &str, args: &[&str]) -> Child {
         let (tether, stdin) = UnixStream::pair().expect("sockets");
         let mut command = rsoracle();
-        command.args(["collect", "--tether", "--slot", "3", "--source", SOURCE]);
+        command.args(["collect", "--tether", "--slot", "3", "--source", source]);
         command.args(["--endpoint", exchange_url, "--stay"]);
         command.args(["--control", &address(&ports.control).to_string()]);
         command
@@ -247,14 +301,20 @@ impl Post {
         let roster = key_file.with_file_name("roster.toml");
         let [key_file, roster] = [key_file, roster].map(|path| path.display().to_string());
         let key = create(&key_file).expect("a key file");
-        let text = roster_text(&key, samples, interval, period);
-        std::fs::write(&roster, text).expect("a file");
-        Post {
+        let post = Post {
             roster,
             key_file,
             key,
             terms: charter(&key, samples, interval, period),
-        }
+        };
+        post.replace(&roster_text(&key, samples, interval, period));
+        post
+    }
+
+    /// Replaces its roster. Returns the terms of the feeds.
+    pub fn replace(&self, text: &str) -> Vec<Terms> {
+        std::fs::write(&self.roster, text).expect("a file");
+        Roster::parse(text).expect("a roster").feeds
     }
 
     /// The file of its mark.
@@ -364,9 +424,7 @@ impl Line {
             match kind {
                 FrameKind::Ready => {
                     let ready = Ready::decode(&self.control.take().expect(next));
-                    let ready = ready.expect("ready");
-                    assert_eq!(ready.slot, SLOT);
-                    self.ready.push(ready);
+                    self.ready.push(ready.expect("ready"));
                 }
                 FrameKind::Sample => {
                     let sample = Sample::decode(&self.control.take().expect(next));
@@ -392,13 +450,22 @@ impl Line {
         of_round.map(|sample| sample.record).collect()
     }
 
-    /// Waits until the collector says that it is ready under these terms.
+    /// The same under these terms.
+    pub fn records_under(&self, terms: &Terms, start_us: u64) -> Vec<Record> {
+        let tag = tag(&terms.digest());
+        let own = |sample: &&Sample| (sample.tag, sample.start_us) == (tag, start_us);
+        let of_round = self.samples.iter().filter(own);
+        of_round.map(|sample| sample.record).collect()
+    }
+
+    /// Waits until the collector says that it is ready under these terms, in slot 3.
     pub fn until_ready(&mut self, digest: [u8; 32]) {
-        eventually("the collector is ready", || {
+        let slot = eventually("the collector is ready", || {
             self.look();
             let newest = self.ready.last()?;
-            (newest.terms_digest == digest).then_some(())
+            (newest.terms_digest == digest).then_some(newest.slot)
         });
+        assert_eq!(slot, SLOT);
     }
 }
 
@@ -467,18 +534,20 @@ impl Enlisted {
 
     /// Waits for the answer of a round under these terms after `after_us`, and checks it against its samples.
     pub fn answer_after(&mut self, after_us: u64, terms: &Terms) -> Answered {
-        let (digest, samples) = (terms.digest(), terms.schedule.samples as usize);
+        let (tag, samples) = (tag(&terms.digest()), terms.schedule.samples as usize);
         let mut rounds: BTreeMap<u64, [u8; Observation::BYTES]> = BTreeMap::new();
         let (start_us, bytes) = eventually("an answer with all its samples", || {
             self.look();
             let frames = self.ports.frames.iter();
-            let under = frames.filter(|frame| frame.tag == tag(&digest));
+            let under = frames.filter(|frame| frame.tag == tag);
             rounds.extend(under.map(|frame| (frame.start_us, frame.observation)));
+            let line = &self.line;
+            let whole = |start_us| line.records_under(terms, start_us).len() == samples;
             let mut later = rounds.range(after_us + 1..);
-            let told = later.find(|(start_us, _)| self.line.records(**start_us).len() == samples);
+            let told = later.find(|(start_us, _)| whole(**start_us));
             told.map(|(start_us, bytes)| (*start_us, *bytes))
         });
-        let records = self.line.records(start_us);
+        let records = self.line.records_under(terms, start_us);
         let schedule = &terms.schedule;
         assert!(schedule.is_start(start_us), "{start_us} is no start");
         for (index, record) in records.iter().enumerate() {
@@ -486,8 +555,8 @@ impl Enlisted {
         }
         let observation = Observation::decode(&bytes).expect("an observation");
         let context = ObservationContext {
-            terms_digest: &digest,
-            slot: SLOT,
+            terms_digest: &terms.digest(),
+            slot: terms.slot_of(&self.child.key).expect("a seat"),
             start_us,
             samples_digest: &samples_digest(&records),
         };

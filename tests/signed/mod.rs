@@ -16,7 +16,7 @@ use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::{Digest32, ObservationContext, observation_bytes, samples_digest};
-use rsoracle_proof::terms::{Seat, Terms};
+use rsoracle_proof::terms::{RosterSlot, Seat, Terms};
 
 /// A round start in the past: 2023-11-14T22:13:20Z.
 pub const START_US: u64 = 1_700_000_000_000_000;
@@ -223,4 +223,31 @@ pub fn signed(
 /// A first roster, with exactly these terms.
 pub fn roster_of(terms: &Terms) -> Roster {
     Roster::single(1, None, terms.clone())
+}
+
+/// An aggregator of several feeds, whose collectors price all of them: an oracle for each feed.
+pub fn oracles(feeds: &[&str], n: u8, source: &str) -> Vec<Oracle> {
+    let oracle = |feed: &&str| {
+        let mut oracle = Oracle::new(n, source);
+        oracle.terms.feed = (*feed).to_owned();
+        oracle
+    };
+    feeds.iter().map(oracle).collect()
+}
+
+/// Their reports of a round, in which the collectors say the same of every feed.
+pub fn lines_of(oracles: &mut [Oracle], start_us: u64, says: &[Says]) -> Vec<String> {
+    let line = |oracle: &mut Oracle| oracle.line(start_us, says);
+    oracles.iter_mut().map(line).collect()
+}
+
+/// A first roster of these feeds, all of which every collector prices.
+pub fn roster_of_all(oracles: &[Oracle]) -> Roster {
+    let feeds: Vec<Terms> = oracles.iter().map(|one| one.terms.clone()).collect();
+    let slot = |(at, seat): (usize, &Seat)| RosterSlot {
+        key: seat.key,
+        sources: feeds.iter().map(|it| it.seats[at].source.clone()).collect(),
+    };
+    let slots = feeds[0].seats.iter().enumerate().map(slot).collect();
+    Roster::new(1, None, feeds.clone(), slots)
 }

@@ -218,7 +218,7 @@ impl Chain {
         for line in &lines {
             found |= !verifiers.tampered.check(line, now_us).flaws.is_empty();
         }
-        found |= heads && verifiers.tampered.head() != self.previous;
+        found |= heads && verifiers.tampered.head("BTC/USD") != self.previous;
         verifiers.chains_tampered += 1;
         assert!(found, "report {} of {count}, {how}", at + 1);
     }

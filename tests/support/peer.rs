@@ -40,6 +40,8 @@ pub struct Peer {
     tcp: TcpStream,
     got: Vec<u8>,
     ended: bool,
+    /// The numbers of bytes that came at once.
+    pub pieces: Vec<usize>,
 }
 
 impl Peer {
@@ -64,6 +66,7 @@ impl Peer {
             tcp,
             got: Vec::new(),
             ended: false,
+            pieces: Vec::new(),
         }
     }
 
@@ -91,7 +94,10 @@ impl Peer {
         while !self.ended {
             match self.tcp.read(&mut bytes) {
                 Ok(0) => self.ended = true,
-                Ok(count) => self.got.extend_from_slice(&bytes[..count]),
+                Ok(count) => {
+                    self.got.extend_from_slice(&bytes[..count]);
+                    self.pieces.push(count);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => self.ended = true,
             }
@@ -544,6 +550,18 @@ pub struct TestCollector {
 }
 
 impl TestCollector {
+    /// A collector over a control connection on which it has said hello.
+    pub fn over(slot: u16, key: SecretKey, terms: Terms, control: Peer, data: SocketAddr) -> Self {
+        TestCollector {
+            slot,
+            key,
+            terms,
+            control,
+            data,
+            clock_off_us: 0,
+        }
+    }
+
     /// Answers the pings that have come. Returns whether there were any.
     pub fn tend(&mut self) -> bool {
         let mut came = false;

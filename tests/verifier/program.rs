@@ -105,8 +105,8 @@ fn what_cannot_be_read_and_what_makes_no_sense_is_said() {
             "--json is given twice; give it once",
         ),
         (
-            &["a", "--head", "1", "--head", "2"],
-            "--head is given twice; give it once",
+            &["a", "--max-age", "1s", "--max-age", "2s"],
+            "--max-age is given twice; give it once",
         ),
         (
             &["a", "--roster="],

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use native_tls::{Certificate, TlsConnector};
 use rsoracle::exchange::link::Link;
 use rsoracle::exchange::session::{ExchangeSession, SessionPlan};
-use rsoracle::exchange::{Dialect, Pace, Said, Topic, Way, dialect, endpoints, tunnel};
+use rsoracle::exchange::{Dialect, Pace, Said, Topics, Way, dialect, endpoints, tunnel};
 use rsoracle::source::{KINDS, Source};
 use rsoracle::system::endpoint::Endpoint;
 use rsoracle::system::net::Patience;
@@ -95,12 +95,9 @@ fn frames(source: &Source) -> (String, Vec<String>, Option<u64>) {
     let mut link =
         Link::open(place, None, &proxies, &mut addresses, until, &mut || Ok(())).expect("it answers");
     let spoken = dialect(source);
-    let mut topic = Topic {
-        symbol: source.symbol(),
-        channel: None,
-    };
+    let mut channel = None;
     if let Way::Stream(subscribe) = spoken.way {
-        for message in subscribe(source.symbol()) {
+        for message in subscribe(&[source.symbol()]) {
             link.send(message).expect("it listens");
         }
     }
@@ -112,13 +109,17 @@ fn frames(source: &Source) -> (String, Vec<String>, Option<u64>) {
         }
         let received = link.receive(Patience::Until(until)).expect("it stands");
         let text = received.expect("a message in time").as_str().to_owned();
-        match (spoken.read)(&text, &topic) {
-            Said::Channel(number) => (topic.channel, before) = (Some(number), text),
+        let topics = Topics {
+            symbols: &[source.symbol()],
+            channels: &[channel],
+        };
+        match (spoken.read)(&text, &topics) {
+            Said::Channel { number, .. } => (channel, before) = (Some(number), text),
             Said::Price { .. } => priced.push(text),
             _ => {}
         }
     }
-    (before, priced, topic.channel)
+    (before, priced, channel)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -146,13 +147,13 @@ fn in_turns(
 }
 
 /// Nanoseconds that one frame takes; both readers must read the same.
-fn read(spoken: &Dialect, topic: &Topic, frames: &[String]) -> [f64; 3] {
+fn read(spoken: &Dialect, topics: &Topics, frames: &[String]) -> [f64; 3] {
     let typed = typed::reader(spoken.name);
     for frame in frames {
-        let Said::Price { price, time_us, .. } = (spoken.read)(frame, topic) else {
+        let Said::Price { price, time_us, .. } = (spoken.read)(frame, topics) else {
             panic!("{frame}");
         };
-        let (other, other_us) = typed(frame, topic.symbol).unwrap_or_else(|| panic!("{frame}"));
+        let (other, other_us) = typed(frame, topics.symbols[0]).unwrap_or_else(|| panic!("{frame}"));
         assert!((price - other).abs() <= price * 1e-12, "{price} {other}");
         assert_eq!(time_us, other_us.map(|us| us as u64), "{frame}");
     }
@@ -163,8 +164,8 @@ fn read(spoken: &Dialect, topic: &Topic, frames: &[String]) -> [f64; 3] {
     };
     in_turns(
         READS,
-        || timed(&|frame| _ = black_box((spoken.read)(black_box(frame), topic))),
-        || timed(&|frame| _ = black_box(typed(black_box(frame), topic.symbol))),
+        || timed(&|frame| _ = black_box((spoken.read)(black_box(frame), topics))),
+        || timed(&|frame| _ = black_box(typed(black_box(frame), topics.symbols[0]))),
     )
 }
 
@@ -199,7 +200,7 @@ fn ways(source: &Source, before: &str, frames: &[String], tls: &(String, String)
     };
     let place = Endpoint::parse(&format!("wss://{place}")).expect("an address");
     let mut session = ExchangeSession::new(SessionPlan {
-        source,
+        sources: std::slice::from_ref(source),
         endpoints: vec![place],
         tls: Some(connector().into()),
         proxies: tunnel::proxies(None).expect("no proxy is named"),
@@ -278,13 +279,13 @@ fn main() {
         let name = format!("embedded{prefix}:{}", kind.spelling.of("BTC", "USDT"));
         let source = Source::parse(&name).expect("the embedded exchange has it");
         let (before, frames, channel) = frames(&source);
-        let topic = Topic {
-            symbol: source.symbol(),
-            channel,
+        let topics = Topics {
+            symbols: &[source.symbol()],
+            channels: &[channel],
         };
         let bytes = frames.iter().map(String::len).sum::<usize>() / frames.len();
         let what = format!("{}: reading {bytes} bytes", kind.name);
-        judged(&what, read(dialect(&source), &topic, &frames));
+        judged(&what, read(dialect(&source), &topics, &frames));
         let what = format!("{}: TLS socket to price, CPU", kind.name);
         judged(&what, ways(&source, &before, &frames, &tls));
     }

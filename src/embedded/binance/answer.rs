@@ -21,10 +21,10 @@ pub(crate) const GARBAGE: &str = "this is {not JSON: \"at all";
 /// The state of the exchange when a request is answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// The symbol of the tape.
-    pub symbol: &'a str,
-    /// Its price, with eight decimals.
-    pub price: &'a str,
+    /// The price of the symbol that is asked for, with eight decimals; `None` if it is not traded here.
+    pub price: Option<&'a str>,
+    /// Whether trade in it is halted.
+    pub halted: bool,
     /// The exchange's clock, microseconds since the Unix epoch.
     pub unix_us: u64,
 }
@@ -104,34 +104,25 @@ fn price(
     scene: &Scene,
     lie: &Lie,
 ) -> Result<String, RequestRefusal> {
-    if !sells(scene.symbol, symbol) {
+    let Some(price) = scene.price else {
         return Err(RequestRefusal::new(-1121, "Invalid symbol."));
-    }
-    // The tape never halts, so another status than TRADING matches nothing.
-    if status.is_some_and(|status| status != "TRADING") {
+    };
+    let own = if scene.halted { "HALT" } else { "TRADING" };
+    if status.is_some_and(|status| status != own) {
         let msg = "The symbol's status does not match the requested symbolStatus.";
         return Err(RequestRefusal::new(-1220, msg));
     }
-    Ok(ticker(book, symbol, scene, lie))
+    Ok(ticker(book, symbol, price, lie))
 }
 
-/// Whether the tape has prices for a symbol. A tape in USDT also serves USDC and the other way round, since Binance trades
-/// both.
-fn sells(tape: &str, symbol: &str) -> bool {
-    let base = |symbol: &str| {
-        let base = symbol.strip_suffix("USDT").or(symbol.strip_suffix("USDC"));
-        base.map(str::to_owned)
-    };
-    symbol == tape || base(tape).is_some_and(|own| base(symbol) == Some(own))
-}
-
-fn ticker(book: bool, symbol: &str, scene: &Scene, lie: &Lie) -> String {
+fn ticker(book: bool, symbol: &str, price: &str, lie: &Lie) -> String {
     let symbol = match (lie.wrong_symbol, symbol) {
         (false, symbol) => symbol,
-        (true, "ETHUSDT") => "BTCUSDT",
-        (true, _) => "ETHUSDT",
+        (true, "XMRUSDT") => "BTCUSDT",
+        // No tape that is built in has it, so nobody asks for it on the same connection.
+        (true, _) => "XMRUSDT",
     };
-    let price = lie.about(scene.price);
+    let price = lie.about(price);
     if !book {
         return format!(r#"{{"symbol":"{symbol}","price":{}}}"#, quoted(&price));
     }
@@ -158,13 +149,17 @@ mod tests {
     use crate::exchange::json;
 
     const SCENE: Scene = Scene {
-        symbol: "BTCUSDT",
-        price: "87232.01000000",
+        price: Some("87232.01000000"),
+        halted: false,
         unix_us: 1_656_400_526_260_123,
     };
 
     fn told(text: &str, lie: &Lie) -> String {
-        let text = reply(&Request::read(text), &SCENE, lie);
+        seen(text, &SCENE, lie)
+    }
+
+    fn seen(text: &str, scene: &Scene, lie: &Lie) -> String {
+        let text = reply(&Request::read(text), scene, lie);
         assert_eq!(json::check(&text), Ok(()), "{text}");
         text
     }
@@ -201,18 +196,37 @@ mod tests {
     #[test]
     fn refusals_carry_the_id_and_the_code() {
         let params = |p: &str| format!(r#"{{"id":1,"method":"ticker.price","params":{p}}}"#);
-        for (p, error) in [
-            (
-                r#"{"symbol":"BNBBTC"}"#,
-                r#"{"code":-1121,"msg":"Invalid symbol."}"#,
-            ),
+        let unknown = Scene {
+            price: None,
+            ..SCENE
+        };
+        let halted = Scene {
+            halted: true,
+            ..SCENE
+        };
+        let invalid = r#"{"code":-1121,"msg":"Invalid symbol."}"#;
+        let other = r#"{"code":-1220,"msg":"The symbol's status does not match the requested symbolStatus."}"#;
+        for (p, scene, error) in [
+            (r#"{"symbol":"BNBBTC"}"#, unknown, invalid),
             (
                 r#"{"symbol":"BTCUSDT","symbolStatus":"BREAK"}"#,
-                r#"{"code":-1220,"msg":"The symbol's status does not match the requested symbolStatus."}"#,
+                SCENE,
+                other,
+            ),
+            (
+                r#"{"symbol":"BTCUSDT","symbolStatus":"TRADING"}"#,
+                halted,
+                other,
             ),
         ] {
             let expected = format!(r#"{{"id":1,"status":400,"error":{error}{RATE_LIMITS}}}"#);
-            assert_eq!(honest(&params(p)), expected);
+            assert_eq!(seen(&params(p), &scene, &Lie::default()), expected);
+        }
+        for p in [
+            r#"{"symbol":"A"}"#,
+            r#"{"symbol":"A","symbolStatus":"HALT"}"#,
+        ] {
+            assert!(seen(&params(p), &halted, &Lie::default()).contains("87232.01"));
         }
         assert_eq!(
             honest("{"),
@@ -267,7 +281,7 @@ mod tests {
             ..Lie::default()
         };
         let answer = told(ASK, &lie);
-        assert!(answer.contains(r#""id":"another""#) && answer.contains(r#""symbol":"ETHUSDT""#));
+        assert!(answer.contains(r#""id":"another""#) && answer.contains(r#""symbol":"XMRUSDT""#));
         assert!(answer.contains(r#""price":"43616.00500000""#), "{answer}");
         assert!(told(r#"{"id":7,"method":"ping"}"#, &lie).contains(r#""id":8,"#));
     }

@@ -67,6 +67,14 @@ impl RequestRefusal {
 }
 
 impl Request {
+    /// The symbol whose price is asked for.
+    pub fn symbol(&self) -> Option<&str> {
+        match &self.asked {
+            Ok(Asked::Ticker { symbol, .. }) => Some(symbol),
+            _ => None,
+        }
+    }
+
     /// Reads one request.
     pub fn read(text: &str) -> Request {
         let unread = |msg| Request {

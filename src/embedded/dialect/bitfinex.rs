@@ -1,7 +1,8 @@
 //! Bitfinex's WebSocket API v2: the channel `ticker`. Prices are numbers in arrays that start with the number of the channel;
 //! they have no symbol, and a time only for clients that ask for one.
 //!
-//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. Of the event `conf`, only the flag of the time is supported.
+//! Source: docs.bitfinex.com, ws-general, ws-public and ws-public-ticker. Each subscription takes a message of its own and is a
+//! channel with a number of its own. Of the event `conf`, only the flag of the time is supported.
 
 use super::super::quote::MarketData;
 use super::super::text::quoted;
@@ -10,6 +11,9 @@ use crate::exchange::json::{Json, Spans};
 
 /// The number of the first channel of a connection.
 const CHANNEL: u64 = 232_949;
+
+/// Most channels of one connection (ws-public: 25 at the same time).
+const CHANNELS_MAX: usize = 25;
 
 /// The flag of the event `conf` that adds the time to every array.
 const TIMESTAMP: u32 = 32_768;
@@ -27,7 +31,7 @@ pub(crate) static STREAM: ServerDialect = ServerDialect {
             r#"{{"event":"info","version":2,"serverId":"5a1c3b7e-embedded","platform":{{"status":{status}}}}}"#
         )
     }),
-    beat: Beat::Quiet(15, |market| {
+    beat: Beat::Still(15, |market| {
         format!(r#"[{},"hb"{}]"#, CHANNEL + market.number, end(market))
     }),
     notice: Some(|_| {
@@ -63,7 +67,9 @@ fn hear(text: &str, desk: &mut Desk) {
         format!(r#"{{"event":"error","msg":"{why}","code":{code},"channel":{c},"symbol":{s}}}"#)
     };
     let before = desk.subscriptions.len();
+    let full = before >= CHANNELS_MAX && desk.sells(&channel, &symbol);
     let place = match event.as_str() {
+        "subscribe" if full => return desk.say(refuse(10_305, "subscribe: limit")),
         "subscribe" => desk.subscribe(&channel, &symbol),
         _ => return desk.say(refuse(10_000, "event: invalid")),
     };

@@ -9,6 +9,9 @@ use super::super::text::quoted;
 use super::{Beat, ChannelKind, Desk, ServerDialect, echoed, texts};
 use crate::exchange::json::{Json, Spans};
 
+/// Most arguments of one request (ws/connect: 10 for spot).
+const ARGS_MAX: usize = 10;
+
 /// Bybit.
 pub(crate) static STREAM: ServerDialect = ServerDialect {
     name: "bybit",
@@ -35,6 +38,9 @@ fn hear(text: &str, desk: &mut Desk) {
     let topics = json.and_then(|json| texts(json.get("args")));
     let answer = match (op.as_deref(), topics) {
         (Some("ping"), _) => Ok("pong"),
+        (Some("subscribe"), Some(topics)) if topics.len() > ARGS_MAX => {
+            Err(format!("args size >{ARGS_MAX}"))
+        }
         (Some("subscribe"), Some(topics)) => {
             let split: Vec<(&str, &str)> = topics
                 .iter()

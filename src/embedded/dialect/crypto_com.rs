@@ -17,8 +17,7 @@ pub(crate) static STREAM: ServerDialect = ServerDialect {
     price,
     decimals_min: 2,
     welcome: None,
-    beat: Beat::Asks(30, |market| {
-        let id = market.now_ms();
+    beat: Beat::Asks(30, |id| {
         format!(r#"{{"id":{id},"method":"public/heartbeat","code":0}}"#)
     }),
     notice: None,

@@ -22,7 +22,7 @@ pub(crate) static STREAM: ServerDialect = ServerDialect {
             r#"{{"channel":"status","type":"update","data":[{{"version":"2.0.10","system":"{system}","api_version":"v2","connection_id":18125794168470749634,"upcoming_maintenance":[],"emergency":[]}}]}}"#
         )
     }),
-    beat: Beat::Quiet(1, |_| r#"{"channel":"heartbeat"}"#.into()),
+    beat: Beat::Quiet(1, || r#"{"channel":"heartbeat"}"#.into()),
     notice: None,
     ping_s: None,
     idle_s: None,

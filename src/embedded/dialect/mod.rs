@@ -3,6 +3,8 @@
 //! A [`ServerDialect`] is a table of texts, functions and periods; `stream` does what all of them have in common. Invariant: the
 //! functions are pure, and total on any text from a client. They were written from the exchanges' documents alone,
 //! independently of the parsers in `exchange`, so that a misunderstanding there is not repeated here and so hidden.
+//! A connection has at most one subscription to each channel of each market that is served, so their number is bounded;
+//! a dialect whose exchange allows fewer says so.
 //! Not supported: channels that no collector uses, and unsubscribing.
 
 pub mod binance;
@@ -17,8 +19,13 @@ pub mod okx;
 
 use super::quote::MarketData;
 use crate::exchange::json::Json;
-use crate::source::KINDS;
-use rsoracle_proof::source::quote_of;
+use crate::source::recorded::QUOTES;
+use crate::source::{KINDS, Spelling};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// A base that the built-in tape does not play, so that nobody subscribes to it beside others: for the fault `wrong-symbol`.
+const STRANGER: &str = "XMR";
 
 /// All dialects.
 pub static STREAMS: [&ServerDialect; 9] = [
@@ -74,21 +81,24 @@ pub enum ChannelKind {
 pub enum Beat {
     /// It sends no messages for that.
     None,
-    /// It sends the current quotes again after this many seconds without a price.
+    /// It sends a symbol's quotes again after this many seconds without a price of that symbol.
     Again(u64),
-    /// After this many seconds without any message, it sends this message for every subscription; if it is the same for
-    /// all, only once.
-    Quiet(u64, fn(&MarketData) -> String),
+    /// After this many seconds without any message, it sends this message to all that have subscribed to anything.
+    Quiet(u64, fn() -> String),
+    /// After this many seconds without a message on a channel, it sends this message for that subscription.
+    Still(u64, fn(&MarketData) -> String),
     /// Every this many seconds, it sends this message for each subscription to heartbeats.
     Steady(u64, fn(&MarketData) -> String),
     /// Every this many seconds, it sends this message, which the client must answer, to all that have subscribed to anything.
-    Asks(u64, fn(&MarketData) -> String),
+    Asks(u64, fn(now_ms: u64) -> String),
 }
 
 /// One client's subscriptions, and the messages that wait to be sent to it.
 pub struct Desk {
-    /// The symbols that are served, in the dialect's spelling, each with another symbol for the fault `wrong-symbol`.
-    markets: Vec<[String; 2]>,
+    spelling: Spelling,
+    bases: Rc<[String]>,
+    /// The bases whose symbols are refused as unknown, for the fault `refuse`.
+    pub refused: Vec<String>,
     channels: &'static [(&'static str, ChannelKind)],
     /// The subscriptions, without duplicates.
     pub subscriptions: Vec<Subscription>,
@@ -107,31 +117,41 @@ pub struct Subscription {
     pub channel: &'static str,
     /// What it carries.
     pub kind: ChannelKind,
+    /// The number of the part of the tape that prices it.
+    pub part: usize,
     /// The market, as the dialect spells it.
     pub symbol: String,
     /// Another market, for the fault `wrong-symbol`.
     pub other: String,
     /// The number of the tape's trade that was sent last.
     pub told: Option<u64>,
+    /// When the last message on it was sent, or it was first served.
+    pub quiet_since: Option<Instant>,
 }
 
 impl Desk {
-    /// Serves the tape's base currency against dollars and two stablecoins, whatever the tape's own quote currency is.
-    pub fn new(dialect: &ServerDialect, tape_symbol: &str) -> Desk {
+    /// Serves these bases, for each of [`QUOTES`].
+    pub fn new(dialect: &ServerDialect, bases: Rc<[String]>) -> Desk {
         let kind = KINDS.iter().find(|kind| kind.name == dialect.name);
-        let spelling = kind.expect("a dialect has the name of a kind").spelling;
-        let base = tape_symbol.strip_suffix(quote_of(tape_symbol));
-        let base = base.unwrap_or(tape_symbol);
-        let other = if base == "ETH" { "BTC" } else { "ETH" };
-        let market = |quote| [spelling.of(base, quote), spelling.of(other, quote)];
         Desk {
-            markets: ["USD", "USDC", "USDT"].map(market).to_vec(),
+            spelling: kind.expect("a dialect has the name of a kind").spelling,
+            bases,
+            refused: Vec::new(),
             channels: dialect.channels,
             subscriptions: Vec::new(),
             stamps: false,
             said: Vec::new(),
             now_us: 0,
         }
+    }
+
+    /// The part and the quote currency of a symbol that is served.
+    fn market(&self, symbol: &str) -> Option<(usize, &'static str)> {
+        let served = |(_, base): &(usize, &String)| !self.refused.contains(base);
+        let bases = self.bases.iter().enumerate().filter(served);
+        let mut markets = bases.flat_map(|(part, base)| QUOTES.map(|quote| (part, base, quote)));
+        let found = markets.find(|(_, base, quote)| self.spelling.of(base, quote) == symbol);
+        found.map(|(part, _, quote)| (part, quote))
     }
 
     /// Adds a message to send.
@@ -141,24 +161,25 @@ impl Desk {
 
     /// Whether this channel exists and this market is served.
     pub(crate) fn sells(&self, channel: &str, symbol: &str) -> bool {
-        self.channels.iter().any(|(name, _)| *name == channel)
-            && self.markets.iter().any(|[own, _]| own == symbol)
+        self.channels.iter().any(|(name, _)| *name == channel) && self.market(symbol).is_some()
     }
 
     /// Subscribes and returns the index of the subscription, which may already exist; `None` if there is no such channel or
     /// market.
     pub fn subscribe(&mut self, channel: &str, symbol: &str) -> Option<usize> {
         let (channel, kind) = *self.channels.iter().find(|(name, _)| *name == channel)?;
-        let [symbol, other] = self.markets.iter().find(|[own, _]| own == symbol)?.clone();
+        let (part, quote) = self.market(symbol)?;
         let same = |old: &Subscription| old.channel == channel && old.symbol == symbol;
         let place = self.subscriptions.iter().position(same);
         Some(place.unwrap_or_else(|| {
             self.subscriptions.push(Subscription {
                 channel,
                 kind,
-                symbol,
-                other,
+                part,
+                symbol: symbol.to_owned(),
+                other: self.spelling.of(STRANGER, quote),
                 told: None,
+                quiet_since: None,
             });
             self.subscriptions.len() - 1
         }))
@@ -216,9 +237,16 @@ mod tests {
         ],
     ];
 
+    fn desk(dialect: &ServerDialect, bases: &[&str]) -> Desk {
+        Desk::new(
+            dialect,
+            bases.iter().map(|base| (*base).to_owned()).collect(),
+        )
+    }
+
     /// What a desk that has just been opened says to this text.
     fn told(dialect: &ServerDialect, text: &str) -> Desk {
-        let mut desk = Desk::new(dialect, "BTCUSDT");
+        let mut desk = desk(dialect, &["BTC"]);
         (dialect.hear)(text, &mut desk);
         assert!(!desk.said.is_empty(), "{}: {text}", dialect.name);
         for said in &desk.said {
@@ -290,16 +318,19 @@ mod tests {
     }
 
     #[test]
-    fn other_tapes_are_served_in_each_exchanges_spelling() {
-        for (tape, dialect, symbol, other) in [
-            ("ETHUSDT", &kraken::STREAM, "ETH/USD", "BTC/USD"),
-            ("DOGEUSDC", &bitfinex::STREAM, "tDOGE:USD", "tETHUSD"),
-            ("BTCUSD", &okx::STREAM, "BTC-USD", "ETH-USD"),
+    fn other_bases_are_served_in_each_exchanges_spelling() {
+        for (place, dialect, symbol, other) in [
+            (0, &kraken::STREAM, "ETH/USD", "XMR/USD"),
+            (1, &bitfinex::STREAM, "tDOGE:USD", "tXMRUSD"),
+            (2, &okx::STREAM, "BTC-USDT", "XMR-USDT"),
         ] {
-            let mut desk = Desk::new(dialect, tape);
+            let mut desk = desk(dialect, &["ETH", "DOGE", "BTC"]);
             let channel = dialect.channels[0].0;
-            assert_eq!(desk.subscribe(channel, symbol), Some(0), "{tape}");
-            assert_eq!(desk.subscriptions[0].other, other);
+            assert_eq!(desk.subscribe(channel, symbol), Some(0), "{symbol}");
+            let sub = &desk.subscriptions[0];
+            assert_eq!((sub.part, sub.other.as_str()), (place, other));
+            desk.refused = vec!["BTC".into(), "DOGE".into(), "ETH".into()];
+            assert_eq!(desk.subscribe(channel, symbol), None, "{symbol}");
         }
     }
 }

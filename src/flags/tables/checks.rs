@@ -24,17 +24,17 @@ pub static VERIFY: Command = Command {
             "",
             "The roster that you trust: feed, rules, schedule, keys and sources. 'run --write-roster' writes one.",
         ),
-        flag(
+        list(
             "head",
             "SIGNATURE",
             "",
-            "Signature of a report that you know to be the newest, in 128 hexadecimal digits: detects a truncated journal.",
+            "Signature of a report that you know to be the newest of its feed, in 128 hexadecimal digits: detects a truncated journal.",
         ),
         flag(
             "max-age",
             "DURATION",
             "",
-            "Refuse a file whose last price is older than this. (The --max-age of 'run' is another: it limits the age of an exchange's price.)",
+            "Refuse a file in which the last price of any feed is older than this. (The --max-age of 'run' is another: it limits the age of an exchange's price.)",
         ),
         flag(
             "published",
@@ -54,21 +54,24 @@ pub static VERIFY: Command = Command {
 /// `rsoracle history`
 pub static HISTORY: Command = Command {
     name: "history",
-    job: "shows the last rounds of a journal as a table and a small graph of prices",
-    notes: "FILE is a journal that 'run --journal' keeps; '-' is standard input. A file is read from its end, as far as the \
+    job: "shows the last rounds of journals as a table and a small graph of prices",
+    notes: "A FILE is a journal that 'run --journal' keeps; '-' is standard input. It is read from its end, as far as the \
             rounds to show need. Every line read is verified as 'rsoracle verify' does it without a roster. A '!' marks what is \
             unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after \
-            the previous one.\n\
-            Exit codes: 0 all lines read are valid, 1 some are not, 2 usage, 4 unreadable.",
+            the previous one. Each feed has a table of its own.\n\
+            The reports of several files are pooled: each round has the price that all their answers give, and a '!' if the files \
+            differ, with the reason.\n\
+            Exit codes: 0 all lines read are valid, 1 some are not, or a collector gave different answers, 2 usage, 4 unreadable.",
     example: "rsoracle history journal.jsonl --last 50",
-    operands: "FILE",
+    operands: "FILE…",
     groups: &[],
     flags: &[
+        flag("feed", "NAME", "", "Show this feed only."),
         flag(
             "last",
             "N",
             "20",
-            "Number of rounds to show, counted from the end.",
+            "Number of rounds of each feed to show, counted from the end.",
         ),
         flag(
             "json",
@@ -160,7 +163,7 @@ pub static ROSTER: Command = Command {
     name: "roster",
     job: "makes a roster of several operators' collectors; checks and shows rosters",
     notes: "What it does:\n\
-            \x20 new FEED        print a draft: the terms of a feed, without slots\n\
+            \x20 new FEED…       print a draft: the terms of these feeds, without slots\n\
             \x20 seat            sign a seat with a collector's key, and print it\n\
             \x20 assemble DRAFT SEAT…\n\
             \x20                 print the roster of a draft and of the seats in these files, in this order; a signed seat cannot be changed\n\
@@ -169,7 +172,7 @@ pub static ROSTER: Command = Command {
             Everybody who takes part should compare the roster digest with the others.\n\
             Exit codes: 0 done or sound, 1 not, 2 usage.",
     example: "rsoracle roster check roster.toml --key slot-4.key",
-    operands: "new|seat|assemble|check|show [FILE…]",
+    operands: "new|seat|assemble|check|show [FEED…|FILE…]",
     groups: &[
         ("new and assemble", "number previous"),
         (
@@ -244,11 +247,11 @@ pub static ROSTER: Command = Command {
             "",
             "No round starts at this time or later. The default is no end.",
         ),
-        flag(
+        list(
             "source",
             "EXCHANGE:SYMBOL",
             "",
-            "What the collector watches, such as kraken:BTC/USD.",
+            "What the collector watches, such as kraken:BTC/USD. Of several feeds: a source for each, in the order of the draft, 'none' for a feed that it does not price, and all of one exchange ('kraken:BTC/USD,none,kraken:SOL/USD').",
         ),
         flag(
             "key",
@@ -276,13 +279,17 @@ pub static EXCHANGE: Command = Command {
     name: "exchange",
     job: "runs the embedded exchange: it imitates every supported exchange with recorded trades",
     notes: "Binance's WS-API is at /ws-api/v3, the streams at /binance-stream, /coinbase, /kraken, /bitstamp, /bitfinex, \
-            /gemini, /crypto.com, /okx and /bybit. The streams offer the tape's base in USD, USDC and USDT.\n\
-            Faults: [DIALECT/]NAME[:VALUE][@K|@K..]\n\
-            DIALECT/ limits a fault to one exchange, as in kraken/drop. @K limits it to the K-th request of a connection (in a \
-            stream: the K-th price), and @K.. to the K-th and all later ones. Without either it applies to all.\n\
+            /gemini, /crypto.com, /okx and /bybit. The streams offer the tape's base in USD, USDC and USDT. The built-in tape \
+            also plays ETH, SOL, XRP and 21 others: their prices are bitcoin's times a fixed factor, each in another phase.\n\
+            Faults: [DIALECT/][BASE/]NAME[:VALUE][@K|@K..]\n\
+            DIALECT/ limits a fault to one exchange, as in kraken/drop, and BASE/ to one base, as in ETH/mute. @K limits it to the \
+            K-th request of a connection (in a stream: the K-th price; with a base: of that base), and @K.. to the K-th and all \
+            later ones. Without any of these it applies to all.\n\
             \x20 drop            close the connection instead of answering\n\
             \x20 hang            send nothing more on this connection, not even pongs\n\
-            \x20 mute            streams: send no more prices on this connection, but everything else\n\
+            \x20 mute            send no more prices on this connection, but everything else\n\
+            \x20 refuse          refuse the symbol as unknown\n\
+            \x20 halt            serve the symbol as one that is not traded at present; in streams: silently\n\
             \x20 garbage         answer with text that is not JSON\n\
             \x20 wrong-id        answer with another id; not in streams\n\
             \x20 wrong-symbol    answer with another symbol\n\

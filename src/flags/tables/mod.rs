@@ -39,11 +39,11 @@ const fn list(
     }
 }
 
-const FEED: Flag = flag(
+const FEED: Flag = list(
     "feed",
     "NAME",
     "BTC/USD",
-    "The feed: what is priced. Its name is part of what collectors sign.",
+    "The feed: what is priced. Its name is part of what collectors sign. Several ('BTC/USD,ETH/USD') share collectors and rounds; each has its own price.",
 );
 const SAMPLE_RULE: Flag = flag(
     "sample-rule",
@@ -160,7 +160,7 @@ const LATEST: Flag = flag(
     "latest",
     "FILE",
     "",
-    "File for the newest published report. It is replaced atomically.",
+    "File for the newest published report. It is replaced atomically. With several feeds, a directory with one such file for each: BTC-USD.json and so on.",
 );
 const JSON: Flag = flag("json", "", "", "Print reports as JSON, one per line.");
 const QUIET: Flag = flag("quiet", "", "", "Print errors only, no progress.");
@@ -224,7 +224,7 @@ pub static RUN: Command = Command {
             "source",
             "EXCHANGE:SYMBOL",
             "binance",
-            "One source or several ('kraken,coinbase'), assigned to the collectors in turn. Without a symbol: the feed's market. 'embedded:BTCUSDT' replays recorded trades.",
+            "One source or several ('kraken,coinbase'), assigned to the collectors in turn. Without a symbol, as several feeds need it: each feed's market. 'embedded:BTCUSDT' replays recorded trades.",
         ),
         flag(
             "sources",
@@ -319,7 +319,13 @@ pub static AGGREGATE: Command = Command {
             "roster",
             "FILE",
             "",
-            "The roster: the terms of the feed, and the key and source of each collector. Required.",
+            "The roster: the terms of the feeds, and the key and sources of each collector. Required.",
+        ),
+        flag(
+            "check",
+            "",
+            "",
+            "Print the roster's digests, slots and schedule, the ports, the key, and where the journal goes on, or the error that a start would give; open no port and write nothing.",
         ),
         CONTROL_PORT,
         DATA_PORT,
@@ -357,7 +363,7 @@ pub static COLLECT: Command = Command {
             "check",
             "",
             "",
-            "With --roster: print the slot, the source, the digests and the schedule, and start nothing.",
+            "With --roster: print the slot, the sources, the digests and the schedule, and start nothing.",
         ),
         flag(
             "key",
@@ -391,7 +397,12 @@ pub static COLLECT: Command = Command {
             "Only for children of 'rsoracle run', as are the flags below: rosters come over standard input, a socket. This process ends when that is closed.",
         ),
         flag("slot", "N", "", "A child's index in the roster."),
-        flag("source", "EXCHANGE:SYMBOL", "", "A child's source."),
+        list(
+            "source",
+            "EXCHANGE:SYMBOL",
+            "",
+            "A child's source of each feed, in the order of the feeds.",
+        ),
         flag("control", "ADDRESS:PORT", "", "Its control channel."),
         flag("data", "ADDRESS:PORT", "", "Its data channel."),
         flag(

@@ -1,9 +1,11 @@
-//! Compares each record of a file with the ones before it: whether they form a chain, or several.
+//! Compares each record of a file with the ones before it of the same feed: whether they form a chain, or several.
 //!
-//! Invariant: no report stands twice, and the starts of one aggregator's key increase, whatever chains and changes of keys stand
-//! between its reports. Signatures are not checked here.
+//! Invariant: no report stands twice, and the starts of one aggregator's key in one feed increase, whatever chains and changes of
+//! keys stand between its reports. Two feeds have nothing in common but the limits on how much is kept. Signatures are not
+//! checked here.
 
 use super::{KeyChange, Report};
+use crate::limits::FEEDS_MAX;
 use crate::publish::PublishedPrice;
 use crate::round::Part;
 use crate::seal::PublicKey;
@@ -12,22 +14,26 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Most aggregators whose reports are compared with each other.
+/// Most aggregators whose reports are compared with each other, each counted for each of its feeds.
 const AGGREGATORS_MAX: usize = 100_000;
 
-/// The chains of the records so far.
+/// The chains of the records so far, by feed.
 #[derive(Default)]
 pub struct Chain {
-    pub(super) last: Option<Seen>,
-    /// Every aggregator's key so far.
-    aggregators: BTreeMap<[u8; 32], Served>,
+    pub(super) feeds: BTreeMap<String, FeedChain>,
     /// Whether reports that were not published may be missing. Each report names the last published one, so that a missing
     /// published report is found all the same.
     pub published_only: bool,
-    /// How many chains there are. The first may begin before the first record.
-    pub count: u64,
-    /// How many reports that were not published are missing between the records, if that is allowed.
-    pub skipped: u64,
+}
+
+/// The chains of one feed.
+#[derive(Default)]
+pub(super) struct FeedChain {
+    pub(super) last: Option<Seen>,
+    /// Every aggregator's key so far.
+    aggregators: BTreeMap<[u8; 32], Served>,
+    count: u64,
+    skipped: u64,
 }
 
 /// What the next report of a chain is compared with.
@@ -67,23 +73,63 @@ fn start_flaw(report: &Report, before_us: u64) -> Option<String> {
 }
 
 impl Chain {
-    /// Forgets the records so far.
-    pub(super) fn forget(&mut self) {
-        self.last = None;
-        self.aggregators.clear();
+    /// How many chains a feed has. The first may begin before the first record.
+    pub fn count(&self, feed: &str) -> u64 {
+        self.feeds.get(feed).map_or(0, |chain| chain.count)
     }
 
-    /// Whether collectors signed for the aggregators of all reports so far.
+    /// How many reports that were not published are missing between the records, if that is allowed.
+    pub fn skipped(&self) -> u64 {
+        self.feeds.values().map(|chain| chain.skipped).sum()
+    }
+
+    /// Whether collectors signed for the aggregators of all reports so far, in each of their feeds.
     pub(super) fn vouched_for(&self) -> bool {
         let is_known = |served: &Served| served.vouched_for || served.last.is_none();
-        self.aggregators.values().all(is_known)
+        let mut chains = self.feeds.values();
+        chains.all(|chain| chain.aggregators.values().all(is_known))
     }
 
     /// Compares a change of keys with the record before it. `is_signed`: both keys signed it.
     pub(super) fn change(&mut self, change: &KeyChange, is_signed: bool) -> Option<String> {
+        let too_many = self.forget_the_many();
+        let chain = self.feeds.entry(change.feed.clone()).or_default();
+        chain.change(change, is_signed).or(too_many)
+    }
+
+    /// Compares a report with the record of its feed before it, and with the last report under the same key.
+    pub(super) fn report(&mut self, report: &Report) -> Vec<String> {
+        let mut flaws: Vec<String> = self.forget_the_many().into_iter().collect();
+        let feed = report.round.terms.feed.clone();
+        let chain = self.feeds.entry(feed).or_default();
+        chain.report(report, self.published_only, &mut flaws);
+        flaws
+    }
+
+    /// The flaw of a record of this feed, if there is no room for a further one.
+    pub(super) fn crowded(&self, feed: &str) -> Option<String> {
+        let has_room = self.feeds.len() < FEEDS_MAX || self.feeds.contains_key(feed);
+        let flaw = || format!("its feed {feed} is one more than the {FEEDS_MAX} of a file");
+        (!has_room).then(flaw)
+    }
+
+    /// Forgets all aggregators if there are too many, and returns that as a flaw: their reports cannot be compared any more.
+    fn forget_the_many(&mut self) -> Option<String> {
+        let count: usize = self.feeds.values().map(|it| it.aggregators.len()).sum();
+        if count <= AGGREGATORS_MAX {
+            return None;
+        }
+        self.feeds
+            .values_mut()
+            .for_each(|chain| chain.aggregators.clear());
+        Some("too many aggregators before it, so that it cannot be compared".to_owned())
+    }
+}
+
+impl FeedChain {
+    fn change(&mut self, change: &KeyChange, is_signed: bool) -> Option<String> {
         let old = self.aggregators.get(change.old.bytes());
         let vouched_for = is_signed && old.is_some_and(|served| served.vouched_for);
-        let too_many = self.forget_the_many();
         let new = self.aggregators.entry(*change.new.bytes()).or_default();
         new.vouched_for |= vouched_for;
         let seen = self.last.take();
@@ -96,20 +142,10 @@ impl Chain {
             report: seen.and_then(|seen| seen.report),
         });
         let flaw = "it does not continue the chain: its old key or its previous signature is not that of the record before it";
-        (!continues).then(|| flaw.to_owned()).or(too_many)
+        (!continues).then(|| flaw.to_owned())
     }
 
-    /// Forgets all aggregators if there are too many, and returns that as a flaw: their reports cannot be compared any more.
-    fn forget_the_many(&mut self) -> Option<String> {
-        let too_many = self.aggregators.len() > AGGREGATORS_MAX;
-        if too_many {
-            self.aggregators.clear();
-        }
-        too_many.then(|| "too many aggregators before it, so that it cannot be compared".to_owned())
-    }
-
-    /// Compares a report with the record before it, and with the last report under the same key.
-    pub(super) fn report(&mut self, report: &Report) -> Vec<String> {
+    fn report(&mut self, report: &Report, published_only: bool, flaws: &mut Vec<String>) {
         let aggregator = report.aggregator;
         let seen = self.last.replace(Seen {
             signature: report.signature,
@@ -120,9 +156,8 @@ impl Chain {
                 published: report.published(),
             }),
         });
-        let begins = report.previous.is_none() || (self.published_only && report.last.is_none());
+        let begins = report.previous.is_none() || (published_only && report.last.is_none());
         self.count += u64::from(begins || seen.is_none());
-        let mut flaws: Vec<String> = self.forget_the_many().into_iter().collect();
         let served = self.aggregators.entry(*aggregator.bytes()).or_default();
         let signed = |part: &Part| part.observation.is_some();
         served.vouched_for |= report.round.parts.iter().any(signed);
@@ -133,30 +168,34 @@ impl Chain {
         }
         if last.is_some_and(|(signature, _)| signature == report.signature) {
             flaws.push(format!("report {} appears twice", report.number));
-            return flaws;
+            return;
         }
         // The starts of one key increase across all chains, and those of one chain across its keys.
         let mut before_us = last.map(|(_, start_us)| start_us);
         if let Some(seen) = seen.filter(|_| !begins) {
             let before = seen.report.as_ref();
             before_us = before_us.max(before.map(|before| before.start_us));
-            flaws.extend(self.continued(report, &seen));
+            self.continued(report, &seen, published_only, flaws);
         }
         flaws.extend(before_us.and_then(|before_us| start_flaw(report, before_us)));
-        flaws
     }
 
-    /// What is wrong with a report as the one that follows `seen` in a chain.
-    fn continued(&mut self, report: &Report, seen: &Seen) -> Vec<String> {
-        let mut flaws = Vec::new();
+    /// Adds what is wrong with a report as the one that follows `seen` in a chain.
+    fn continued(
+        &mut self,
+        report: &Report,
+        seen: &Seen,
+        published_only: bool,
+        flaws: &mut Vec<String>,
+    ) {
         let same_key = report.aggregator == seen.aggregator;
         let before = seen.report.as_ref();
         let same_last = before.is_none_or(|before| report.last == before.published);
         let number = before.map_or(report.number, |before| before.number + 1);
         let unpublished = same_key && same_last && report.number > number;
-        if unpublished && self.published_only {
+        if unpublished && published_only {
             self.skipped += report.number - number;
-            return flaws;
+            return;
         }
         if report.number != number {
             let hint = " (no published report is missing: --published allows this)";
@@ -176,7 +215,6 @@ impl Chain {
                     .to_owned(),
             );
         }
-        flaws
     }
 }
 
@@ -187,24 +225,27 @@ mod tests {
 
     #[test]
     fn changes_of_keys_without_end_take_no_memory_without_end() {
-        let change = KeyChange {
+        let change = |feed: &str| KeyChange {
+            feed: feed.into(),
             old: key(1).public(),
             new: key(2).public(),
             previous: [0; 64],
             signatures: [[0; 64]; 2],
         };
         let mut chain = Chain::default();
-        assert_eq!(chain.change(&change, false), None);
+        assert_eq!(chain.change(&change("A"), false), None);
         let bytes = |number: usize| {
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
             bytes
         };
         let many = (0..AGGREGATORS_MAX).map(|number| (bytes(number), Served::default()));
-        chain.aggregators.extend(many);
-        chain.last = None;
-        let flaw = chain.change(&change, false).expect("a flaw");
+        let of = chain.feeds.get_mut("A").expect("a feed");
+        of.aggregators.extend(many);
+        // Those of all feeds are counted together.
+        let flaw = chain.change(&change("B"), false).expect("a flaw");
         assert!(flaw.starts_with("too many aggregators"), "{flaw}");
-        assert_eq!(chain.aggregators.len(), 1);
+        let count = |feed| chain.feeds[feed].aggregators.len();
+        assert_eq!((count("A"), count("B")), (0, 1));
     }
 }

@@ -1,10 +1,12 @@
-//! A change of the aggregator's key within a journal: a record that both keys sign.
+//! A change of the aggregator's key within the chain of a feed: a record that both keys sign.
 //!
 //! Invariant: whoever trusted the old key may trust the new one, and nobody can insert another key. The record names the
 //! signature of the previous record, and the next report names the new key's signature over this record.
 
 use super::Flaw;
 use super::read::{self, Cursor};
+use crate::bytes::padded;
+use crate::limits::FEED_BYTES_MAX;
 use crate::seal::{Keys, PublicKey, SignedBytes, hex};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -13,6 +15,8 @@ use alloc::vec::Vec;
 /// A change of the aggregator's key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyChange {
+    /// The feed whose chain goes on with the new key.
+    pub feed: String,
     /// The key before this record.
     pub old: PublicKey,
     /// The key after this record.
@@ -28,6 +32,7 @@ impl KeyChange {
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = SignedBytes::key_change();
         bytes
+            .put(&padded::<FEED_BYTES_MAX>(&self.feed))
             .put(self.old.bytes())
             .put(self.new.bytes())
             .put(&self.previous);
@@ -47,7 +52,8 @@ impl KeyChange {
     /// The record as one line of JSON, without the newline.
     pub fn line(&self) -> String {
         format!(
-            "{{\"rsoracle_key_change\":2,\"old\":\"{}\",\"new\":\"{}\",\"previous\":\"{}\",\"old_signature\":\"{}\",\"new_signature\":\"{}\"}}",
+            "{{\"rsoracle_key_change\":2,\"feed\":\"{}\",\"old\":\"{}\",\"new\":\"{}\",\"previous\":\"{}\",\"old_signature\":\"{}\",\"new_signature\":\"{}\"}}",
+            self.feed,
             hex(self.old.bytes()),
             hex(self.new.bytes()),
             hex(&self.previous),
@@ -59,7 +65,9 @@ impl KeyChange {
     /// Parses a line as [`KeyChange::line`] writes it.
     pub fn read(line: &str, keys: &mut Keys) -> Result<KeyChange, Flaw> {
         read::whole(line, keys, |cursor: &mut Cursor| {
-            cursor.expect("{\"rsoracle_key_change\":2,\"old\":")?;
+            cursor.expect("{\"rsoracle_key_change\":2,\"feed\":")?;
+            let feed = cursor.name(FEED_BYTES_MAX)?;
+            cursor.key("old")?;
             let old = cursor.public_key()?;
             cursor.key("new")?;
             let new = cursor.public_key()?;
@@ -71,6 +79,7 @@ impl KeyChange {
             let by_new = cursor.hex()?;
             cursor.expect("}")?;
             Ok(KeyChange {
+                feed,
                 old,
                 new,
                 previous,

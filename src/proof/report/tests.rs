@@ -18,13 +18,15 @@ pub(super) fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
 }
 
+const FEED: &str = "BTC/USD";
+
 fn terms() -> Terms {
     let seat = |slot: u8| Seat {
         key: (slot < 6).then(|| key(slot + 2).public()),
         source: "binance:BTCUSDC".into(),
     };
     Terms {
-        feed: "BTC/USD".into(),
+        feed: FEED.into(),
         rule: Rule::TrimmedMean,
         sample_rule: Rule::Mean,
         exchanges_min: 1,
@@ -59,7 +61,16 @@ fn signed(round: &Round, slot: u16, records: &[Record], answer: Answer, time_us:
 
 /// Six collectors of seven answer: five with a price, the last with an abstention. Sample 1 of each is missing.
 fn round(start_us: u64) -> Round {
-    let mut round = Round::new(terms(), start_us);
+    round_of(FEED, start_us)
+}
+
+/// The same of another feed.
+fn round_of(feed: &str, start_us: u64) -> Round {
+    let terms = Terms {
+        feed: feed.into(),
+        ..terms()
+    };
+    let mut round = Round::new(terms, start_us);
     for slot in 0..6u16 {
         let record = |index| {
             let missing = index == 1 || (slot == 5 && index == 2);
@@ -98,10 +109,15 @@ fn report() -> Report {
 
 /// A chain of three reports; the second one's price is not published.
 fn chain() -> Vec<String> {
+    chain_of(FEED)
+}
+
+/// The same of another feed.
+fn chain_of(feed: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let (mut previous, mut last) = (None, None);
     for number in 1..=3 {
-        let round = round(START_US + number * 10_000_000);
+        let round = round_of(feed, START_US + number * 10_000_000);
         let policy = Policy {
             deviation: Some(0.005),
             ..Policy::default()
@@ -432,6 +448,7 @@ fn two_answers_of_one_collector_are_a_self_contained_proof() {
 
 fn change_of(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange {
     let mut change = KeyChange {
+        feed: FEED.into(),
         old: old.public(),
         new: new.public(),
         previous,
@@ -449,7 +466,7 @@ fn a_change_of_keys_continues_the_chain_only_with_both_signatures() {
     for line in &lines {
         verifier.check(line, NOW_US);
     }
-    let change = change_of(&key(1), &key(99), verifier.head().unwrap());
+    let change = change_of(&key(1), &key(99), verifier.head(FEED).unwrap());
     assert_eq!(
         KeyChange::read(&change.line(), &mut Keys::default()),
         Ok(change.clone())
@@ -550,4 +567,269 @@ fn a_reports_age_is_what_a_quorum_vouches_for() {
     }
     assert!(report.round.parts[0].records[2].price.is_ok());
     assert_eq!(report.age_us(), None);
+}
+
+/// The reports of three feeds, as an aggregator appends them: those of one round in the order of the feeds.
+fn interleaved() -> Vec<String> {
+    let chains = ["BTC/USD", "ETH/USD", "A/B"].map(chain_of);
+    let round = |at: usize| chains.each_ref().map(|lines| lines[at].clone());
+    (0..3).flat_map(round).collect()
+}
+
+#[test]
+fn every_feed_of_a_file_has_a_chain_of_its_own_in_whatever_order_they_stand() {
+    let lines = interleaved();
+    let of = |order: &[usize]| -> Vec<usize> {
+        let chosen: Vec<String> = order.iter().map(|at| lines[*at].clone()).collect();
+        let flaws = flaws(&chosen);
+        (0..order.len())
+            .filter(|at| !flaws[*at].is_empty())
+            .collect()
+    };
+    let sound: [&[usize]; 4] = [
+        &[0, 1, 2, 3, 4, 5, 6, 7, 8],
+        &[2, 0, 1, 4, 5, 3, 8, 6, 7],
+        // One feed after the other, and one that begins late and ends early.
+        &[0, 3, 6, 1, 4, 7, 2, 5, 8],
+        &[0, 2, 3, 4, 5, 6, 8],
+    ];
+    for order in sound {
+        assert_eq!(of(order), [0; 0], "{order:?}");
+    }
+    // What is wrong with one feed is found at its next report, and nowhere else.
+    assert_eq!(of(&[0, 1, 2, 3, 5, 6, 7, 8]), [6], "dropped");
+    assert_eq!(of(&[0, 1, 2, 1, 3, 4, 5]), [3], "doubled");
+    assert_eq!(of(&[0, 4, 2, 3, 1, 5, 6, 7, 8]), [4, 7], "moved");
+    let mut verifier = Verifier::default();
+    for line in &lines {
+        assert_eq!(verifier.check(line, NOW_US).flaws, [""; 0]);
+    }
+    assert_eq!(
+        verifier.feeds().collect::<Vec<_>>(),
+        ["A/B", "BTC/USD", "ETH/USD"]
+    );
+    for (at, feed) in ["BTC/USD", "ETH/USD", "A/B"].iter().enumerate() {
+        let last = Report::read(&lines[6 + at], &mut Keys::default()).expect("a report");
+        assert_eq!(verifier.head(feed), Some(last.signature), "{feed}");
+        assert_eq!(verifier.aggregator(feed), Some(key(1).public()));
+        assert_eq!(verifier.chain.count(feed), 1);
+    }
+    assert_eq!(
+        (verifier.head("ETH"), verifier.chain.count("ETH")),
+        (None, 0)
+    );
+    verifier.begin_anew();
+    assert_eq!((verifier.head(FEED), verifier.feeds().count()), (None, 0));
+}
+
+#[test]
+fn a_report_that_was_moved_to_the_chain_of_another_feed_is_found_there() {
+    let lines = interleaved();
+    let read = |at: usize| Report::read(&lines[at], &mut Keys::default()).expect("a report");
+    // The aggregator signs the second round of one feed as the one behind the first round of another.
+    let mut moved = read(4);
+    moved.previous = Some(read(0).signature);
+    moved.sign(&key(1));
+    let forged = [&lines[..4], &[moved.line()], &lines[5..]].concat();
+    let flaws = flaws(&forged);
+    assert_eq!(
+        flaws[4],
+        ["the previous report that it names is not the one before it"]
+    );
+    assert_eq!(flaws[7], flaws[4]);
+    let others = [0, 1, 2, 3, 5, 6, 8];
+    assert!(others.iter().all(|at| flaws[*at].is_empty()), "{flaws:?}");
+}
+
+#[test]
+fn a_change_of_keys_is_one_of_its_feed_alone() {
+    let mut lines = interleaved();
+    let mut verifier = Verifier::default();
+    for line in &lines {
+        verifier.check(line, NOW_US);
+    }
+    let change = change_of(&key(1), &key(99), verifier.head(FEED).unwrap());
+    let mut other = change.clone();
+    other.feed = "ETH/USD".into();
+    assert_ne!(change.signed_bytes(), other.signed_bytes());
+    assert_eq!(
+        other.flaws().len(),
+        2,
+        "both keys signed it for another feed"
+    );
+    assert_eq!(verifier.check(&change.line(), NOW_US).flaws, [""; 0]);
+    assert_eq!(verifier.aggregator(FEED), Some(key(99).public()));
+    assert_eq!(verifier.aggregator("ETH/USD"), Some(key(1).public()));
+    // The next report of each feed, under either key.
+    let next = |feed: &str, by: u8, previous| {
+        let last = lines
+            .iter()
+            .rev()
+            .map(|line| Report::read(line, &mut Keys::default()).unwrap());
+        let last = last
+            .clone()
+            .find(|report| report.round.terms.feed == feed)
+            .unwrap();
+        let round = round_of(feed, START_US + 50_000_000);
+        let policy = Policy::default();
+        let mut next = Report::new(
+            4,
+            key(by).public(),
+            round,
+            Refused::new(),
+            policy,
+            last.published(),
+        );
+        next.previous = previous;
+        next.sign(&key(by));
+        next.line()
+    };
+    let behind = next(FEED, 99, Some(change.signature()));
+    let [same, stolen] = [1, 99].map(|by| next("ETH/USD", by, verifier.head("ETH/USD")));
+    lines.extend([change.line(), behind, same]);
+    assert!(
+        flaws(&lines).iter().all(Vec::is_empty),
+        "{:?}",
+        flaws(&lines)
+    );
+    lines[11] = stolen;
+    let why = "the aggregator's key is not that of the previous report";
+    assert_eq!(flaws(&lines)[11], [why]);
+}
+
+#[test]
+fn no_more_feeds_are_followed_than_a_roster_may_have() {
+    let feeds = crate::limits::FEEDS_MAX;
+    let line = |feed: usize, start_us: u64| {
+        let round = Round::new(
+            Terms {
+                feed: format!("F/{feed}"),
+                ..terms()
+            },
+            start_us,
+        );
+        let mut report = Report::new(
+            1,
+            key(1).public(),
+            round,
+            Refused::new(),
+            Policy::default(),
+            None,
+        );
+        report.sign(&key(1));
+        report.line()
+    };
+    let mut verifier = Verifier::default();
+    for feed in 0..feeds {
+        assert_eq!(verifier.check(&line(feed, START_US), NOW_US).flaws, [""; 0]);
+    }
+    let why = "its feed F/64 is one more than the 64 of a file";
+    let check = verifier.check(&line(feeds, START_US), NOW_US);
+    assert_eq!(check.flaws, [why]);
+    assert!(!check.stands_alone && matches!(check.content, Content::Unknown));
+    let mut change = change_of(&key(1), &key(2), [0; 64]);
+    change.feed = "F/64".into();
+    assert_eq!(verifier.check(&change.line(), NOW_US).flaws, [why]);
+    // The others go on.
+    let again = verifier.check(&line(7, START_US + 10_000_000), NOW_US);
+    assert_eq!(again.flaws, [""; 0], "it begins another chain");
+    assert_eq!(
+        (verifier.feeds().count(), verifier.chain.count("F/7")),
+        (feeds, 2)
+    );
+}
+
+#[test]
+fn an_aggregator_is_vouched_for_in_each_feed_by_itself() {
+    let seats = terms().seats;
+    let feeds = ["BTC/USD", "ETH/USD"].map(|feed| Terms {
+        feed: feed.into(),
+        ..terms()
+    });
+    let slot = |seat: &Seat| crate::terms::RosterSlot {
+        key: seat.key,
+        sources: vec![seat.source.clone(); 2],
+    };
+    let roster =
+        crate::terms::Roster::new(1, None, feeds.to_vec(), seats.iter().map(slot).collect());
+    let mut verifier = Verifier::new(Some(&roster));
+    assert_eq!(verifier.check(&report().line(), NOW_US).flaws, [""; 0]);
+    assert!(verifier.vouched_for());
+    // The same aggregator, of another feed: nobody signed that.
+    let silent = |start_us| {
+        let round = Round::new(feeds[1].clone(), start_us);
+        let mut report = Report::new(
+            1,
+            key(1).public(),
+            round,
+            Refused::new(),
+            Policy::default(),
+            None,
+        );
+        report.sign(&key(1));
+        report.line()
+    };
+    assert_eq!(verifier.check(&silent(START_US), NOW_US).flaws, [""; 0]);
+    assert!(!verifier.vouched_for());
+    let heard = &chain_of("ETH/USD")[1];
+    verifier.check(heard, NOW_US);
+    assert!(verifier.vouched_for());
+    let strange = verifier.check(&chain_of("A/B")[0], NOW_US);
+    assert_eq!(strange.flaws, ["the roster has no feed A/B"]);
+}
+
+#[test]
+fn what_is_found_of_a_feed_does_not_depend_on_the_others_lines() {
+    let mut lines = interleaved();
+    let heads = [6, 7].map(|at| Report::read(&lines[at], &mut Keys::default()).unwrap());
+    for last in heads {
+        let mut change = change_of(&key(1), &key(2), last.signature);
+        change.feed = last.round.terms.feed;
+        let bytes = change.signed_bytes();
+        change.signatures = [key(1).sign(&bytes), key(2).sign(&bytes)];
+        lines.push(change.line());
+    }
+    let feed_of = |at: usize| if at < 9 { at % 3 } else { at - 9 };
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for published_only in [false, true] {
+        for _ in 0..300 {
+            let mut order: Vec<usize> = (0..lines.len()).collect();
+            for _ in 0..random(6) {
+                let (one, other) = (random(order.len()), random(order.len()));
+                match random(3) {
+                    0 => order.swap(one, other),
+                    1 => drop(order.remove(one)),
+                    _ => order.insert(one, order[other]),
+                }
+            }
+            let verifier = || {
+                let mut verifier = Verifier::default();
+                verifier.chain.published_only = published_only;
+                verifier
+            };
+            // The signatures are sound; only the chains are checked.
+            let mut all = verifier();
+            let mut alone = [verifier(), verifier(), verifier()];
+            for at in &order {
+                let check =
+                    |it: &mut Verifier| it.check_after(&lines[*at], NOW_US, Some(Vec::new()));
+                let own = &mut alone[feed_of(*at)];
+                assert_eq!(check(&mut all).flaws, check(own).flaws, "{at} in {order:?}");
+                let feed = own.feeds().next().expect("its own").to_owned();
+                assert_eq!(
+                    (all.head(&feed), all.aggregator(&feed)),
+                    (own.head(&feed), own.aggregator(&feed))
+                );
+                assert_eq!(all.chain.count(&feed), own.chain.count(&feed));
+            }
+            let skipped: u64 = alone.iter().map(|own| own.chain.skipped()).sum();
+            assert_eq!(all.chain.skipped(), skipped);
+        }
+    }
 }

@@ -62,7 +62,7 @@ impl Check {
 pub struct Verifier {
     keys: Keys,
     roster: Option<Roster>,
-    /// The chain that the lines so far form.
+    /// The chains that the lines so far form.
     pub chain: Chain,
     /// How many Ed25519 signatures were verified.
     pub signatures: u64,
@@ -77,8 +77,8 @@ impl Verifier {
         }
     }
 
-    /// Whether collectors of the roster signed something in the reports of every aggregator so far. Anyone can make a report that
-    /// no collector signed; it has no price.
+    /// Whether collectors of the roster signed something in the reports of every aggregator so far, for each of its feeds. Anyone
+    /// can make a report that no collector signed; it has no price.
     pub fn vouched_for(&self) -> bool {
         self.roster.is_some() && self.chain.vouched_for()
     }
@@ -116,6 +116,13 @@ impl Verifier {
                 return Check::unreadable(&flaw.to_string());
             }
         };
+        if let Some(flaw) = self.chain.crowded(&report.round.terms.feed) {
+            return Check {
+                content: Content::Unknown,
+                flaws: vec![flaw],
+                stands_alone: false,
+            };
+        }
         let mut flaws = known.unwrap_or_else(|| alone(&mut report, text));
         self.signatures += 1 + signatures(&report);
         if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
@@ -157,12 +164,15 @@ impl Verifier {
         }
     }
 
-    /// The flaws of a change of the aggregator's key. The chain continues with the new key.
+    /// The flaws of a change of the aggregator's key. The chain of its feed continues with the new key.
     fn check_change(&mut self, text: &str) -> Vec<String> {
         let change = match KeyChange::read(text, &mut self.keys) {
             Ok(change) => change,
             Err(flaw) => return vec![format!("it is not a change of keys: {flaw}")],
         };
+        if let Some(flaw) = self.chain.crowded(&change.feed) {
+            return vec![flaw];
+        }
         self.signatures += 2;
         let mut flaws = change.flaws();
         if change.line() != text {
@@ -172,26 +182,34 @@ impl Verifier {
         flaws
     }
 
-    /// Forgets the previous lines, so that the next one may begin anywhere in a chain.
+    /// Forgets the previous lines, so that the next ones may begin anywhere in their chains.
     pub fn begin_anew(&mut self) {
-        self.chain.forget();
+        self.chain.feeds.clear();
     }
 
-    /// The aggregator's key at the end of the chain.
-    pub fn aggregator(&self) -> Option<PublicKey> {
-        self.chain.last.as_ref().map(|seen| seen.aggregator)
+    /// The feeds of the lines so far, in the order of their names.
+    pub fn feeds(&self) -> impl Iterator<Item = &str> {
+        self.chain.feeds.keys().map(String::as_str)
     }
 
-    /// The signature of the last record, which identifies the end of a journal.
-    pub fn head(&self) -> Option<[u8; 64]> {
-        self.chain.last.as_ref().map(|seen| seen.signature)
+    /// The aggregator's key at the end of a feed's chain.
+    pub fn aggregator(&self, feed: &str) -> Option<PublicKey> {
+        let last = self.chain.feeds.get(feed)?.last.as_ref();
+        last.map(|seen| seen.aggregator)
+    }
+
+    /// The signature of a feed's last record, which identifies the end of its chain.
+    pub fn head(&self, feed: &str) -> Option<[u8; 64]> {
+        let last = self.chain.feeds.get(feed)?.last.as_ref();
+        last.map(|seen| seen.signature)
     }
 }
 
 /// Every difference between a report's terms and those of the roster.
 fn against(round: &Round, roster: &Roster) -> Vec<String> {
     let found = &round.terms;
-    let Some(trusted) = roster.feed(&found.feed) else {
+    let only = || Some(&roster.feeds[0]).filter(|_| roster.feeds.len() == 1);
+    let Some(trusted) = roster.feed(&found.feed).or_else(only) else {
         return vec![format!("the roster has no feed {}", found.feed)];
     };
     if round.digest == trusted.digest() {

@@ -12,7 +12,7 @@ use rsoracle::embedded::dialect::{Desk, STREAMS};
 use rsoracle::embedded::fault::{Fault, Lie};
 use rsoracle::embedded::binance::request::Request;
 use rsoracle::embedded::talk::Progress;
-use rsoracle::embedded::tape::{BUILT_IN, Tape};
+use rsoracle::embedded::tape::Tape;
 use rsoracle::embedded::upgrade::{head_length, respond};
 use rsoracle::embedded::venue::{Now, Venue};
 use rsoracle::exchange::json;
@@ -54,8 +54,8 @@ fn upgrade(bytes: &[u8]) {
 
 fn request(text: &str) {
     let scene = Scene {
-        symbol: "BTCUSDT",
-        price: "87231.42000000",
+        price: Some("87231.42000000"),
+        halted: false,
         unix_us: 1_700_000_000_000_000,
     };
     let request = Request::read(text);
@@ -65,7 +65,7 @@ fn request(text: &str) {
 
 fn stream(which: usize, text: &str) {
     let dialect = STREAMS[which % STREAMS.len()];
-    let mut desk = Desk::new(dialect, "BTCUSDT");
+    let mut desk = Desk::new(dialect, Tape::built_in().parts().into_iter().map(|part| part.base).collect());
     for line in text.lines() {
         (dialect.hear)(line, &mut desk);
         assert!(!desk.said.is_empty(), "{line}");
@@ -74,7 +74,7 @@ fn stream(which: usize, text: &str) {
             assert!(plain || json::check(&said).is_ok(), "{line}: {said}");
         }
     }
-    assert!(desk.subscriptions.len() <= 3 * dialect.channels.len());
+    assert!(desk.subscriptions.len() <= 25 * 3 * dialect.channels.len());
 }
 
 /// Sends everything at once; then lets an hour pass, in steps of a minute.
@@ -82,8 +82,7 @@ fn socket(bytes: &[u8]) {
     let given = args::parse(&EXCHANGE, &[]).expect("no flags");
     let settings = ExchangeSettings::from_flags(&given).expect("defaults");
     let began = Now::read();
-    let tape = Tape::parse(BUILT_IN).expect("the built-in tape");
-    let mut venue = Venue::new(tape, &settings, began);
+    let mut venue = Venue::new(Tape::built_in(), &settings, began);
     let address = LISTENER.local_addr().expect("it listens");
     let mut client = TcpStream::connect(address).expect("the listener has room");
     // Closing leaves no socket in TIME_WAIT, since the number of ports is limited.
@@ -103,6 +102,7 @@ fn socket(bytes: &[u8]) {
             at: began.at + passed,
             unix_us: began.unix_us + passed.as_micros() as u64,
         };
+        venue.turn(now);
         for _ in 0..8 {
             match connection.step(&mut venue, now) {
                 Progress::Busy => {}
