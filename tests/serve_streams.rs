@@ -283,3 +283,34 @@ fn what_is_no_upgrade_to_a_websocket_is_told_so() {
     );
     assert_eq!(client.bytes(1), [0x81], "a text");
 }
+
+/// The aggregator and the server know nothing of each other but the file.
+#[test]
+fn a_run_of_two_feeds_is_served_while_it_goes_on() {
+    let journal = scratch("journal.jsonl");
+    let served = Served::start(&journal, &[]);
+    let path = journal.to_str().unwrap();
+    let (mut command, _) = marked_run(&["--feed", "BTC/USD", "--feed", "ETH/USD"]);
+    command.args(["--source", "embedded-kraken"]);
+    command.args(["--every", "500ms", "--samples", "2", "--interval", "20ms"]);
+    command.args(["--rounds", "4", "--journal", path, "--quiet"]);
+    let run = start_command(command);
+    for feed in ["BTC%2FUSD", "ETH%2FUSD"] {
+        served.until(&format!("/v1/reports/1?feed={feed}"), |answered| {
+            answered.status == 200
+        });
+        let mut stream = Client::stream(served.address, &format!("?since=0&feed={feed}"), "");
+        let events: Vec<Event> = (0..4).map(|_| stream.event()).collect();
+        let journal = std::fs::read_to_string(&journal).unwrap();
+        let name = format!(",\"feed\":\"{}\",", feed.replace("%2F", "/"));
+        let lines: Vec<&str> = journal
+            .lines()
+            .filter(|line| line.contains(&name))
+            .collect();
+        for (number, event) in (1..).zip(&events) {
+            assert_eq!(*event, Event::of(number, lines[number as usize - 1]));
+        }
+    }
+    assert_eq!(run.finish().code, Some(0));
+    assert_eq!(served.metric("rsoracle_journal_odd_lines"), Some(0.0));
+}
