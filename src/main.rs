@@ -4,13 +4,13 @@ use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
     AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER,
-    RUN, VERIFY,
+    RUN, SERVE, VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::now::wall_us;
 use rsoracle::system::{file, resolve, screen, stream};
-use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster};
+use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster, serve};
 use rsoracle_proof::roster::Roster;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
@@ -94,6 +94,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 Ok(EXIT_UNREADABLE)
             })
         }
+        "serve" => serve(rest),
         "doctor" => {
             let settings = doctor::DoctorSettings::from_flags(&args::parse(&DOCTOR, rest)?)?;
             doctor::run(&settings).map_err(|error| Failure::Error("doctor".to_owned(), error))
@@ -165,6 +166,12 @@ fn collect(words: &[String]) -> Result<u8, Failure> {
     }
     let done = collector::run(&config).map(|()| 0);
     done.map_err(|error| Failure::Error(role, error))
+}
+
+fn serve(words: &[String]) -> Result<u8, Failure> {
+    let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
+    let done = serve::run(&settings).map(|()| 0);
+    done.map_err(|error| Failure::Error("serve".to_owned(), error))
 }
 
 /// The roster in a file.
