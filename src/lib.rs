@@ -17,6 +17,7 @@ pub mod flags;
 pub mod history;
 pub mod keys;
 pub mod roster;
+pub mod serve;
 pub mod source;
 pub mod system;
 pub mod wire;

@@ -4,13 +4,13 @@ use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
     AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER,
-    RUN, VERIFY,
+    RUN, SERVE, VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::now::wall_us;
 use rsoracle::system::{file, resolve, screen, stream};
-use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster};
+use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster, serve};
 use rsoracle_proof::roster::Roster;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
@@ -93,6 +93,12 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 stream::say("history", error);
                 Ok(EXIT_UNREADABLE)
             })
+        }
+        "serve" => {
+            let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, rest)?)?;
+            serve::run(&settings)
+                .map(|()| 0)
+                .map_err(|error| Failure::Error("serve".to_owned(), error))
         }
         "doctor" => {
             let settings = doctor::DoctorSettings::from_flags(&args::parse(&DOCTOR, rest)?)?;

@@ -4,8 +4,8 @@
 //! size and a timeout. Of the body of a refusal, [`BODY_BYTES_MAX`] bytes are read at most, and one printable line is shown. A
 //! redirect is followed nowhere.
 
-use super::channel::Channel;
 use super::{excerpt, offset};
+use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
 use crate::system::limits::*;

@@ -4,11 +4,11 @@
 //! that the caller can do other things or give up. A message larger than 64 KiB, or any protocol error, ends the connection.
 //! Pings are answered as they are read.
 
-use super::channel::Channel;
 use super::http::{Unopened, upgrade};
 use super::roots::Trust;
 use super::tunnel;
 use crate::exchange::proxy::Proxies;
+use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
 use crate::system::limits::{CONNECT_MS_MAX, CONNECT_SLICE_MS, MESSAGE_BYTES_MAX, TLS_MS_MAX};

@@ -12,7 +12,6 @@ pub(crate) mod bitfinex;
 pub(crate) mod bitstamp;
 pub(crate) mod bybit;
 pub mod certificate;
-pub(crate) mod channel;
 pub(crate) mod coinbase;
 pub(crate) mod crypto_com;
 pub mod decimal;

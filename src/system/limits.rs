@@ -186,6 +186,51 @@ pub const STREAM_QUIET_US: u64 = 1_500;
 /// Microseconds before an instant from which no timed socket read is made: the kernel rounds timeouts up to whole ticks.
 pub const QUIET_US: u64 = 20_000;
 
+/// Longest line of a journal that `serve` passes on, in bytes. A longer one is counted and left out.
+pub const SERVED_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Pause between two looks at the journal, in milliseconds.
+pub(crate) const JOURNAL_LOOK_MS: u64 = 20;
+/// Bytes of the journal that are indexed before connections are served.
+pub(crate) const INDEX_BYTES_PER_SWEEP: u64 = 16 * 1024 * 1024;
+/// Most odd lines of a journal that are named in the log; all are counted.
+pub(crate) const ODD_LINES_NAMED_MAX: u64 = 10;
+/// Reports of one tile.
+pub const TILE_REPORTS: u64 = 256;
+/// Longest head of a request to `serve`, in bytes.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Most header fields of such a request.
+pub const REQUEST_FIELDS_MAX: usize = 64;
+/// Timeout from a connection's beginning, or from the first byte of a later request, to the end of its head, in milliseconds.
+pub(crate) const REQUEST_MS_MAX: u64 = 5_000;
+/// How long a connection may stay open between two requests, in milliseconds.
+pub(crate) const KEEP_ALIVE_MS_MAX: u64 = 75_000;
+/// How long a client may take nothing of an answer, in milliseconds. Then the connection is closed.
+pub(crate) const STALL_MS_MAX: u64 = 20_000;
+/// Longest time for a whole answer that is no stream, in milliseconds.
+pub(crate) const ANSWER_MS_MAX: u64 = 120_000;
+/// Longest `wait` of a request, in microseconds.
+pub const WAIT_US_MAX: u64 = 60_000_000;
+/// How long a client that was refused may take to read why, in milliseconds.
+pub(crate) const LEAVE_MS_MAX: u64 = 1_000;
+/// Bytes that are handed to the system in one write.
+pub(crate) const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Most writes to one connection before the others are served.
+pub(crate) const WRITES_PER_SWEEP: usize = 4;
+/// Most connections of `serve`. The limit on open files (`ulimit -n`) can make it fewer.
+pub const SERVE_CONNECTIONS_MAX: usize = 8_192;
+/// Open files that `serve` keeps for itself.
+pub(crate) const SERVE_FILES_SPARE: u64 = 24;
+/// After this many milliseconds without anything sent, a stream is sent a comment or a ping.
+pub(crate) const HEARTBEAT_MS: u64 = 15_000;
+/// How long a stream may be behind the journal once it has been level with it, in milliseconds. Then it is ended.
+pub(crate) const BEHIND_MS_MAX: u64 = 30_000;
+/// Pause between two looks whether a stream's client has left, in milliseconds.
+pub(crate) const STREAM_LOOK_MS: u64 = 1_000;
+/// Largest message of a websocket's client, in bytes. A larger one ends the connection.
+pub(crate) const CLIENT_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Largest file that `serve` passes on as it is (roster, proofs), in bytes.
+pub const PASSED_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Longest line of a child's log that is passed on, in bytes. The rest of a longer line is dropped.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
 /// Most lines that a collector logs within [`COMPLAINTS_MS`] about messages that it did not expect.
@@ -203,6 +248,7 @@ const _: () = assert!(
 );
 const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US);
 const _: () = assert!(INTERVAL_US_MIN >= QUIET_US && ROUND_LEAD_US > QUIET_US);
+const _: () = assert!(SERVED_LINE_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(DATA_AHEAD_MS < DATA_IDLE_MS_MAX);
 const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
 const _: () = assert!(RECONNECT_MS < RETRY_MS_MAX && RETRY_MS_MAX < AWAY_MS_MIN);

@@ -2,8 +2,11 @@
 //!
 //! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, history, keys, main, roster.
 
+pub(crate) mod acceptor;
+pub(crate) mod channel;
 pub(crate) mod child;
 pub mod clock;
+pub(crate) mod date;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;

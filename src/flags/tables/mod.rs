@@ -5,8 +5,10 @@
 //! (`flags::values` and the commands).
 
 mod checks;
+mod serve;
 
 pub use checks::{DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY};
+pub use serve::SERVE;
 
 use crate::flags::args::{Command, Flag};
 
@@ -407,7 +409,7 @@ pub static COLLECT: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 12] = [
-    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER, &EXCHANGE, &KEYGEN, &KEYS,
-    &RESOLVE, &MANUAL,
+pub static COMMANDS: [&Command; 13] = [
+    &RUN, &SERVE, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER, &EXCHANGE, &KEYGEN,
+    &KEYS, &RESOLVE, &MANUAL,
 ];
