@@ -15,6 +15,7 @@ pub mod certificate;
 pub(crate) mod coinbase;
 pub(crate) mod crypto_com;
 pub mod decimal;
+pub(crate) mod dial;
 pub(crate) mod gemini;
 pub mod http;
 pub mod json;
