@@ -3,14 +3,14 @@
 use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
-    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER,
-    RUN, SERVE, VERIFY,
+    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, FOLLOW, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE,
+    ROSTER, RUN, SERVE, VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::now::wall_us;
 use rsoracle::system::{file, resolve, screen, stream};
-use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster, serve};
+use rsoracle::{aggregator, collector, doctor, embedded, follow, history, keys, roster, serve};
 use rsoracle_proof::roster::Roster;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
@@ -79,6 +79,12 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             embedded::run(&settings)
                 .map(|()| 0)
                 .map_err(|error| Failure::Error("exchange".to_owned(), error))
+        }
+        "follow" => {
+            let given = args::parse(&FOLLOW, rest)?;
+            let roster = roster_in(given.required("roster")?)?;
+            let settings = follow::FollowSettings::from_flags(&given, roster)?;
+            follow::run(&settings).map_err(|error| Failure::Error("follow".to_owned(), error))
         }
         "verify" => {
             let settings = cli::verify::read(&args::parse(&VERIFY, rest)?)?;

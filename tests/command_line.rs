@@ -114,7 +114,10 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --sources embedded-diverse --feed BTC/USD,XMR/USD",
-        &["embedded-coinbase:XMR-USD has no recorded prices", "ETH, XRP"],
+        &[
+            "embedded-coinbase:XMR-USD has no recorded prices",
+            "ETH, XRP",
+        ],
     ),
     (
         "run --source embedded:BTCUSD",

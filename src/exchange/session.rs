@@ -564,7 +564,7 @@ fn no_first(stale_us: Option<u64>) -> String {
 }
 
 /// A random duration between zero and `ms` milliseconds.
-fn random_ms(ms: u64) -> u64 {
+pub(crate) fn random_ms(ms: u64) -> u64 {
     jittered(ms) - ms
 }
 
