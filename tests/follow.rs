@@ -481,7 +481,7 @@ fn named_ends_of_streams_say_where_to_go_on() {
             (3, None) => some(14, 15, ""),
             (4, Some(15)) => some(0, 0, "event: cursor-ahead\ndata: {\"last\":2}\n\n"),
             (5, None) => some(1, 2, ""),
-            (6, Some(2)) => (some(15, 20, "").0, Then::Holds),
+            (6, Some(2)) => (some(2, 20, "").0, Then::Holds),
             other => panic!("{other:?}"),
         }
     })];
