@@ -80,8 +80,10 @@ impl Growing {
         }
         self.looked_at = Some(now);
         self.read().map_err(|error| error.to_string())?;
-        let line = self.lines.pop_front().filter(|_| is_ready(self));
-        Ok(line)
+        match is_ready(self) {
+            true => Ok(self.lines.pop_front()),
+            false => Ok(None),
+        }
     }
 
     fn read(&mut self) -> io::Result<()> {

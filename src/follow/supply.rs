@@ -138,7 +138,7 @@ impl Supply {
                     self.goal = Goal::Reached;
                 }
                 if found.is_err() {
-                    self.back_off();
+                    self.retry_at = now + Duration::from_millis(RECONNECT_MS);
                 }
                 let of = |line: Vec<u8>| {
                     let number = head_of(&line).and_then(|(number, _)| number);
