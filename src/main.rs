@@ -100,12 +100,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 Ok(EXIT_UNREADABLE)
             })
         }
-        "serve" => {
-            let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, rest)?)?;
-            serve::run(&settings)
-                .map(|()| 0)
-                .map_err(|error| Failure::Error("serve".to_owned(), error))
-        }
+        "serve" => serve(rest),
         "doctor" => {
             let settings = doctor::DoctorSettings::from_flags(&args::parse(&DOCTOR, rest)?)?;
             doctor::run(&settings).map_err(|error| Failure::Error("doctor".to_owned(), error))
@@ -174,6 +169,12 @@ fn collect(words: &[String]) -> Result<u8, Failure> {
     }
     let done = collector::run(&config).map(|()| 0);
     done.map_err(|error| Failure::Error(role, error))
+}
+
+fn serve(words: &[String]) -> Result<u8, Failure> {
+    let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
+    let done = serve::run(&settings).map(|()| 0);
+    done.map_err(|error| Failure::Error("serve".to_owned(), error))
 }
 
 /// The roster in a file.

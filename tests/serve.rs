@@ -11,6 +11,8 @@ use served::*;
 use signed::Says::*;
 use signed::*;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use support::*;
 use witness::*;
 
@@ -588,6 +590,84 @@ fn metrics_say_what_the_reports_say() {
 }
 
 #[test]
+fn over_tls_even_a_slow_client_gets_every_byte() {
+    let mut book = Book::new(START_US);
+    book.grow(300);
+    let Certificates { ca, cert, key } = good_certificates();
+    let served = Served::start(&book.path, &["--cert", &cert, "--key", &key]);
+    assert!(served.running.stdout().starts_with("listening on https://"));
+    let ca = native_tls::Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
+    let mut connector = native_tls::TlsConnector::builder();
+    let connector = connector.add_root_certificate(ca).build().unwrap();
+    let connect = || {
+        let stream = TcpStream::connect(served.address).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        connector.connect("localhost", stream).unwrap()
+    };
+    let ask = |path: &str| {
+        let mut stream = connect();
+        let text = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    eventually("it answers", || {
+        let mut text = String::new();
+        ask("/v1/latest").read_to_string(&mut text).unwrap();
+        text.ends_with(&format!("\r\n\r\n{}\n", book.lines[299]))
+            .then_some(())
+    });
+    // More than both sockets hold: the server has to wait, and to go on where it was.
+    for _ in 0..20 {
+        book.grow(300);
+    }
+    let mut stream = ask("/v1/stream?since=0");
+    let (mut text, mut number) = (Vec::new(), 0);
+    let mut buffer = [0; 5_000];
+    while number < book.lines.len() {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "the end after {number}");
+        text.extend_from_slice(&buffer[..count]);
+        if number == 0 {
+            // What the server can send without us is on its way.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            let head = text.windows(4).position(|four| four == b"\r\n\r\n");
+            head.map(|at| text.drain(..at + 4));
+        }
+        while let Some(line) = book.lines.get(number) {
+            let event = format!("id: {}\ndata: {line}\n\n", number + 1);
+            if !text.starts_with(event.as_bytes()) {
+                let begun = text.len().min(event.len());
+                assert!(
+                    event.as_bytes().starts_with(&text[..begun]),
+                    "in report {}",
+                    number + 1
+                );
+                break;
+            }
+            text.drain(..event.len());
+            number += 1;
+        }
+    }
+    // A client that speaks no TLS, and one that says nothing, cost nothing but their place.
+    let mut plain = Client::new(served.address);
+    plain.send("GET /live HTTP/1.1\r\nHost: here\r\n\r\n");
+    let _ = plain.stream.read_to_end(&mut Vec::new());
+    let _silent = Client::new(served.address);
+    let mut text = String::new();
+    ask("/live").read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("{\"live\":true}\n"), "{text}");
+    for (flags, says) in [
+        (&["--cert", &cert][..], "--cert needs --key"),
+        (&["--key", &key], "--key needs --cert"),
+    ] {
+        let done = run(&[&["serve", "--journal", "x"], flags].concat());
+        assert_eq!(done.code, Some(2));
+        assert!(done.stderr.contains(says), "{}", done.stderr);
+    }
+    assert_eq!(run(&["serve"]).code, Some(2), "a journal is needed");
+}
+
+#[test]
 fn metrics_can_have_a_listener_of_their_own() {
     let mut book = Book::new(START_US);
     book.grow(1);
@@ -603,4 +683,68 @@ fn metrics_can_have_a_listener_of_their_own() {
     assert_eq!(ask("/live").status, 200);
     assert_eq!(ask("/v1/latest").error(), "not-found");
     assert_eq!(ask("/ready").status, served.get("/ready").status);
+}
+
+/// docs/openapi.json: its paths, each with the statuses that it may answer.
+fn described() -> Vec<(String, Vec<u16>)> {
+    let document = include_str!("../docs/openapi.json");
+    let mut paths: Vec<(String, Vec<u16>)> = Vec::new();
+    for line in document.lines() {
+        let key = |indent: &str| {
+            let rest = line.strip_prefix(indent)?.strip_prefix('"')?;
+            rest.strip_suffix("\": {").map(str::to_owned)
+        };
+        if let Some(path) = key("  ").filter(|path| path.starts_with('/')) {
+            paths.push((path, Vec::new()));
+        } else if let Some(status) = key("     ").and_then(|status| status.parse().ok()) {
+            paths.last_mut().expect("a path").1.push(status);
+        }
+    }
+    paths
+}
+
+#[test]
+fn every_path_of_the_description_is_there_and_answers_as_it_says() {
+    let mut book = Book::new(START_US);
+    book.grow(2);
+    let roster = scratch("roster.toml");
+    let own = rsoracle_proof::terms::Roster::single(1, None, book.oracle.terms.clone());
+    fs::write(&roster, rsoracle::roster::text::render(&own)).unwrap();
+    let served = Served::start(&book.path, &["--roster", roster.to_str().unwrap()]);
+    served.until("/v1/latest", |answered| answered.status == 200);
+    let paths = described();
+    assert_eq!(paths.len(), 12);
+    for (path, statuses) in paths {
+        let asked = path
+            .replace("{number}", "2")
+            .replace("{tile}", "0")
+            .replace("{microseconds}", &START_US.to_string());
+        let mut client = Client::new(served.address);
+        client.send(&format!("HEAD {asked} HTTP/1.1\r\nHost: here\r\n\r\n"));
+        let status = client.answer(false).status;
+        assert!(
+            statuses.contains(&status),
+            "{path}: {status} of {statuses:?}"
+        );
+        assert_ne!(status, 404, "{path}");
+        if path.starts_with("/v1/") {
+            let refused = served.get(&format!("{asked}?unknown=1"));
+            assert_eq!(refused.error(), "unknown-parameter", "{path}");
+            assert!(statuses.contains(&400), "{path}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs python"]
+fn the_description_is_valid_openapi() {
+    let python = std::env::var_os("RSORACLE_PYTHON");
+    let python = python.expect("RSORACLE_PYTHON names a Python that has openapi-spec-validator");
+    let done = std::process::Command::new(python)
+        .args(["-m", "openapi_spec_validator", "docs/openapi.json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("Python starts");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
 }

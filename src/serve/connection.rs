@@ -4,10 +4,11 @@
 //! are answered one by one, in their order; while one is answered, the next is not read.
 
 use super::answer::{Answer, Body};
+use super::begin::Form;
 use super::live::{Live, Step};
 use super::problem::Problem;
 use super::request::{self, Method, Request};
-use super::routes::{self, Asked, Form, Reply};
+use super::routes::{self, Asked, Reply};
 use super::sending::{Left, Pour, Sending};
 use super::site::Site;
 use super::socket::Socket;
@@ -131,12 +132,13 @@ impl Connection {
 
     /// Does everything that is possible without waiting.
     pub(super) fn step(&mut self, site: &mut Site, now: Instant) -> Step {
-        let mut step = Step::Idle;
+        let (mut step, mut moved) = (Step::Idle, false);
         for _ in 0..ANSWERS_PER_STEP {
             step = self.turn(site, now);
             if step != Step::Busy {
                 break;
             }
+            moved = true;
         }
         self.version = site.journal.version;
         match step {
@@ -145,6 +147,8 @@ impl Connection {
                 self.enter(Stage::Leaving, now);
                 Step::Busy
             }
+            // More is likely to come soon.
+            Step::Idle if moved => Step::Busy,
             step => step,
         }
     }
@@ -310,10 +314,10 @@ impl Connection {
     ) -> Step {
         let answer = match done {
             Ok(Reply::Now(answer)) => answer,
-            Ok(Reply::Stream(answer, form, feed, from)) if request.method == Method::Get => {
+            Ok(Reply::Stream((answer, form, feed, from))) if request.method == Method::Get => {
                 return self.begin(answer, form, (feed, from), request, site, now);
             }
-            Ok(Reply::Stream(answer, ..)) => answer,
+            Ok(Reply::Stream((answer, ..))) => answer,
             Ok(Reply::Later(_)) => Answer::problem(&Problem::GONE),
             Err(problem) => Answer::problem(&problem),
         };
@@ -354,7 +358,7 @@ impl Connection {
                 Stage::Upgrading(sending, feed, from)
             }
             (Form::Events, Ok(at)) => {
-                let pour = Pour::new(&site.journal, feed, at, None);
+                let pour = Pour::events(&site.journal, feed, at);
                 Stage::Events(Box::new(Live::new(Sending::events(head, pour, now))))
             }
             (Form::Events, Err(problem)) => {

@@ -144,7 +144,7 @@ impl Feed {
     }
 
     /// The position of the first report whose number is at least this; how many there are if there is none.
-    pub(super) fn from_number(&self, number: u64) -> usize {
+    pub(super) fn at_or_after(&self, number: u64) -> usize {
         let Some(run) = self
             .runs
             .partition_point(|(first, _)| *first <= number)
@@ -163,7 +163,7 @@ impl Feed {
 
     /// The position of the report with this number.
     pub(super) fn position(&self, number: u64) -> Option<usize> {
-        let position = self.from_number(number);
+        let position = self.at_or_after(number);
         (self.number(position) == Some(number)).then_some(position)
     }
 
@@ -220,7 +220,7 @@ mod tests {
             let position = numbers.iter().position(|one| *one == number);
             assert_eq!(feed.position(number), position, "{number}");
             let from = numbers.iter().position(|one| *one >= number);
-            assert_eq!(feed.from_number(number), from.unwrap_or(6), "{number}");
+            assert_eq!(feed.at_or_after(number), from.unwrap_or(6), "{number}");
         }
         for (position, number) in numbers.into_iter().enumerate() {
             assert_eq!(feed.number(position), Some(number));
@@ -239,7 +239,7 @@ mod tests {
         }
         assert_eq!(feed.newest_published(), Some(5));
         assert_eq!(feed.decisions, [4, 0, 2, 0, 0]);
-        assert_eq!(feed.from_number(u64::MAX), 6);
+        assert_eq!(feed.at_or_after(u64::MAX), 6);
     }
 
     #[test]

@@ -352,3 +352,43 @@ impl Open {
         self.file.read_exact_at(&mut self.mark, begin)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scan::lines::line;
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_in_pieces_and_counted_once() {
+        let name = format!("rsoracle-journal-{}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut file = File::create(&path).unwrap();
+        writeln!(file, "{}", line(1, 0)).unwrap();
+        file.write_all(&vec![b'x'; 2 * SERVED_LINE_BYTES_MAX + 5])
+            .unwrap();
+        let mut journal = Journal::new(path.to_str().unwrap());
+        while journal.look() {}
+        assert_eq!((journal.odd, journal.feeds()[0].len()), (1, 1));
+        // Its end comes later.
+        write!(file, "xx\n{}\n", line(2, 0)).unwrap();
+        journal.level = false;
+        while journal.look() {}
+        assert_eq!((journal.odd, journal.feeds()[0].len()), (1, 2));
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(journal.bytes(), (length, length));
+        let text = journal.line(0, 1).unwrap().to_owned();
+        assert_eq!(text, format!("{}\n", line(2, 0)).into_bytes());
+        assert_eq!(
+            journal.line(0, 2).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        // A file that no longer has the line where it was gives an error, not something else.
+        std::fs::write(&path, vec![b' '; length as usize]).unwrap();
+        assert_eq!(
+            journal.line(0, 0).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -6,6 +6,7 @@
 //! Uses: flags, proof, system, verify. Used by: main.
 
 mod answer;
+mod begin;
 mod connection;
 mod index;
 mod journal;
@@ -13,6 +14,7 @@ mod live;
 mod metrics;
 mod newest;
 mod problem;
+mod query;
 mod ready;
 mod request;
 mod routes;

@@ -5,27 +5,19 @@
 //! let a stale price pass.
 
 use super::answer::{Answer, Body, FOR_EVER, NEVER};
+use super::begin::{Begin, Form, begin};
 use super::index::Feed;
 use super::journal::Journal;
 use super::metrics;
 use super::problem::Problem;
+use super::query::{duration, feed_of, only, usable};
 use super::ready::{Readiness, readiness};
 use super::request::{Method, Request};
 use super::scan::signature;
 use super::site::Site;
 use crate::system::limits::{TILE_REPORTS, WAIT_US_MAX};
-use rsoracle_proof::duration::{duration_text, duration_us};
+use rsoracle_proof::duration::duration_text;
 use rsoracle_verify::log::quoted;
-use tungstenite::handshake::derive_accept_key;
-
-/// How a stream is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// As server-sent events.
-    Events,
-    /// Over a websocket.
-    Socket,
-}
 
 /// What becomes of a request.
 pub(super) enum Reply {
@@ -33,8 +25,8 @@ pub(super) enum Reply {
     Now(Answer),
     /// It is answered when the journal has changed, or after so many microseconds.
     Later(u64),
-    /// The answer begins a stream of a feed, from a position on. Or the stream ends at once, for a reason.
-    Stream(Answer, Form, usize, Result<usize, Problem>),
+    /// A stream begins.
+    Stream(Begin),
 }
 
 /// The instant of an answer, and whether the request may still wait.
@@ -82,8 +74,8 @@ pub(super) fn answer(request: &Request, site: &mut Site, asked: Asked) -> Result
             only(request, &[])?;
             site.proofs()?
         }
-        "/v1/stream" => return stream(request, &site.journal, Form::Events),
-        "/v1/ws" => return stream(request, &site.journal, Form::Socket),
+        "/v1/stream" => return begin(request, &site.journal, Form::Events).map(Reply::Stream),
+        "/v1/ws" => return begin(request, &site.journal, Form::Socket).map(Reply::Stream),
         _ => numbered(request, &mut site.journal)?,
     };
     Ok(Reply::Now(reply))
@@ -107,63 +99,6 @@ fn document(status: u16, text: String) -> Answer {
     let mut answer = Answer::text(status, "application/json", text + "\n");
     answer.field("Cache-Control", NEVER);
     answer
-}
-
-/// Refuses parameters other than these.
-fn only(request: &Request, known: &[&str]) -> Result<(), Problem> {
-    let unknown = |(name, _): &&(String, String)| !known.contains(&name.as_str());
-    let Some((name, _)) = request.query.iter().find(unknown) else {
-        return Ok(());
-    };
-    let known = match known {
-        [] => "none".to_owned(),
-        known => known.join(", "),
-    };
-    let sentence = format!("the parameter {name} is not known here; known: {known}");
-    Err(Problem::new(400, "unknown-parameter", sentence))
-}
-
-/// The journal, once it can answer.
-fn usable(journal: &Journal) -> Result<&Journal, Problem> {
-    match (journal.exists(), journal.level) {
-        (false, _) => Err(Problem::NO_JOURNAL),
-        (true, false) => Err(Problem::INDEXING),
-        (true, true) => Ok(journal),
-    }
-}
-
-/// The place of the feed that is asked for. If there is only one, it need not be named.
-fn feed_of(request: &Request, journal: &Journal) -> Result<usize, Problem> {
-    let feeds = usable(journal)?.feeds();
-    let names = || {
-        let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
-        names.join(", ")
-    };
-    match (request.parameter("feed")?, feeds) {
-        (None, [_]) => Ok(0),
-        (_, []) => Err(Problem::new(
-            404,
-            "no-report",
-            "there is no report in the journal yet".to_owned(),
-        )),
-        (None, _) => Err(Problem::new(
-            400,
-            "feed-missing",
-            format!("the parameter feed is missing; there are {}", names()),
-        )),
-        (Some(name), _) => journal.find(name).ok_or_else(|| {
-            let sentence = format!("there is no feed {name} here; there are {}", names());
-            Problem::new(404, "unknown-feed", sentence)
-        }),
-    }
-}
-
-/// A duration among the parameters, in microseconds.
-fn duration(request: &Request, name: &str) -> Result<Option<u64>, Problem> {
-    let text = request.parameter(name)?;
-    let us =
-        text.map(|text| duration_us(text).map_err(|right| Problem::bad_parameter(name, right)));
-    us.transpose()
 }
 
 fn latest(request: &Request, journal: &mut Journal, asked: Asked) -> Result<Reply, Problem> {
@@ -362,8 +297,8 @@ fn tile(
         .and_then(|before| before.checked_add(1));
     let range = first.map(|first| {
         (
-            of.from_number(first),
-            of.from_number(first.saturating_add(TILE_REPORTS)),
+            of.at_or_after(first),
+            of.at_or_after(first.saturating_add(TILE_REPORTS)),
         )
     });
     let (from, until) = range.filter(|(from, until)| from < until).ok_or_else(|| {
@@ -430,90 +365,4 @@ fn ready(journal: &Journal, now_us: u64) -> Answer {
         if ready { 200 } else { 503 },
         format!("{{\"ready\":{ready},\"lacks\":[{}]}}", lacks.join(",")),
     )
-}
-
-/// Begins a stream after the report that the client names, or else with the newest one.
-fn stream(request: &Request, journal: &Journal, form: Form) -> Result<Reply, Problem> {
-    only(request, &["feed", "since"])?;
-    let answer = match form {
-        Form::Events => {
-            let mut answer = Answer::new(200);
-            answer.field("Content-Type", "text/event-stream");
-            answer.field("Cache-Control", NEVER);
-            // Tells nginx not to hold events back.
-            answer.field("X-Accel-Buffering", "no");
-            answer
-        }
-        Form::Socket => upgrade(request)?,
-    };
-    let place = feed_of(request, journal)?;
-    // A browser that connects again sends both; the header is newer.
-    let since = match request.field("last-event-id") {
-        Some(id) => Some(id),
-        None => request.parameter("since")?,
-    };
-    let feed = &journal.feeds()[place];
-    let from = match since {
-        None => Ok(feed.len().saturating_sub(1)),
-        Some(text) => {
-            let right = "the number of a report, or 0";
-            let number = text
-                .parse()
-                .map_err(|_| Problem::bad_parameter("since", right))?;
-            after(feed, number)
-        }
-    };
-    Ok(Reply::Stream(answer, form, place, from))
-}
-
-/// The position of the report after this one.
-fn after(feed: &Feed, number: u64) -> Result<usize, Problem> {
-    let (first, last) = (
-        feed.first_number().unwrap_or(1),
-        feed.last_number().unwrap_or(0),
-    );
-    if number > last {
-        let sentence = format!("report {number} is not there yet; the last one is {last}");
-        return Err(Problem::new(200, "cursor-ahead", sentence).with("last", last));
-    }
-    if first > number + 1 {
-        let sentence = format!(
-            "report {} is not in the journal; the first one is {first}",
-            number + 1
-        );
-        return Err(Problem::new(200, "cursor-too-old", sentence).with("first", first));
-    }
-    Ok(feed.from_number(number + 1))
-}
-
-/// Accepts the upgrade to a websocket (RFC 6455, section 4.2).
-fn upgrade(request: &Request) -> Result<Answer, Problem> {
-    let refused = |why: &str| {
-        let sentence = format!("this is a websocket: {why}; /v1/stream has the same without one");
-        Problem::new(426, "no-websocket", sentence)
-    };
-    let asks = request.method == Method::Get
-        && !request.old
-        && request.lists("upgrade", "websocket")
-        && request.lists("connection", "upgrade");
-    if !asks {
-        return Err(refused("the request must ask for an upgrade to it"));
-    }
-    if request.field("sec-websocket-version") != Some("13") {
-        return Err(refused("the version is 13"));
-    }
-    let key = request.field("sec-websocket-key");
-    // 16 bytes in base64.
-    let sound = |key: &&str| {
-        let digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
-        key.len() == 24 && key.ends_with("==") && key.bytes().take(22).all(digit)
-    };
-    let key = key
-        .filter(sound)
-        .ok_or_else(|| refused("it needs a key of 16 bytes"))?;
-    let mut answer = Answer::new(101);
-    answer.field("Upgrade", "websocket");
-    answer.field("Connection", "Upgrade");
-    answer.field("Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
-    Ok(answer)
 }

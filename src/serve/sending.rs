@@ -24,6 +24,8 @@ pub(super) struct Pour {
     at: usize,
     /// Position before which it ends; None to go on as the journal grows.
     until: Option<usize>,
+    /// Whether each line is sent as an event.
+    events: bool,
     /// How much of the next line, with what is around it, was sent.
     within: usize,
 }
@@ -50,14 +52,24 @@ pub(super) struct Sending {
 }
 
 impl Pour {
-    /// A place in a feed, from a position on.
-    pub(super) fn new(journal: &Journal, feed: usize, at: usize, until: Option<usize>) -> Pour {
+    /// All reports of a feed from a position on, as events.
+    pub(super) fn events(journal: &Journal, feed: usize, at: usize) -> Pour {
         Pour {
             feed,
             generation: journal.generation,
             at,
-            until,
+            until: None,
+            events: true,
             within: 0,
+        }
+    }
+
+    /// The lines of a feed from one position to before another.
+    fn lines(journal: &Journal, feed: usize, from: usize, until: usize) -> Pour {
+        Pour {
+            until: Some(until),
+            events: false,
+            ..Pour::events(journal, feed, from)
         }
     }
 
@@ -72,8 +84,8 @@ impl Pour {
             .feeds()
             .get(self.feed)
             .and_then(|feed| feed.number(at));
-        match (self.until, number) {
-            (None, Some(number)) => (format!("id: {number}\ndata: "), "\n"),
+        match (self.events, number) {
+            (true, Some(number)) => (format!("id: {number}\ndata: "), "\n"),
             _ => (String::new(), ""),
         }
     }
@@ -125,7 +137,7 @@ impl Sending {
             Body::Bytes(bytes) => (Some((bytes, 0)), None),
             Body::Lines {
                 feed, from, until, ..
-            } => (None, Some(Pour::new(journal, feed, from, Some(until)))),
+            } => (None, Some(Pour::lines(journal, feed, from, until))),
         };
         Sending {
             text: head.into_bytes(),
@@ -152,11 +164,23 @@ impl Sending {
         self.text.extend_from_slice(text.as_bytes());
     }
 
-    /// Sends no more lines. Returns the number of the first that is not sent; None in the middle of a line.
-    pub(super) fn stop(&mut self, journal: &Journal) -> Option<u64> {
-        let pour = self.lines.take_if(|pour| pour.within == 0)?;
+    /// Sends no more lines, except the rest of one that was begun. Returns the number of the first that is not sent.
+    pub(super) fn stop(&mut self, journal: &Journal) -> u64 {
+        let Some(pour) = &mut self.lines else {
+            return 0;
+        };
+        let until = pour.at + usize::from(pour.within > 0);
+        pour.until = Some(until);
         let feed = journal.feeds().get(pour.feed);
-        Some(feed.and_then(|feed| feed.number(pour.at)).unwrap_or(0))
+        // After the last one comes the number after its.
+        let number = feed.and_then(|feed| feed.number(until));
+        let next = || Some(feed?.last_number()? + 1);
+        number.or_else(next).unwrap_or(0)
+    }
+
+    /// Forgets the lines that were not sent. Returns whether none of them was begun.
+    pub(super) fn forget(&mut self) -> bool {
+        self.lines.take().is_none_or(|pour| pour.within == 0)
     }
 
     /// Whether the lines are of a journal that is gone.

@@ -4,10 +4,10 @@
 //! again after a pause that doubles while nothing happens: a stream whose client is silent costs next to nothing.
 
 use super::ServeSettings;
+use super::begin::Form;
 use super::connection::Connection;
 use super::live::Step;
 use super::problem::Problem;
-use super::routes::Form;
 use super::site::Site;
 use crate::system::acceptor::acceptor;
 use crate::system::file::soft_limit;
