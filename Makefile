@@ -45,7 +45,7 @@ uninstall: ## remove what 'make install' put there
 		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
 
 # Most tests wait for processes rather than compute, so more of them run at a time than there may be cores.
-export RUST_TEST_THREADS ?= 8
+export RUST_TEST_THREADS ?= 6
 
 # Two steps, because what can be built in the second depends on what the first installs.
 test: ## check formatting and lints, run all tests, build the static binary if possible; in CI also slow checks

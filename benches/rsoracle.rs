@@ -1,7 +1,7 @@
 //! `make bench`: measures how precise, fast and small rsoracle is on this machine. Prints each figure beside its goal and, if
 //! there is a comparison, beside a peer that ran in the same minute.
 //!
-//! `cargo bench` runs everything in about four minutes; `cargo bench -- NAME …` runs single sections. There are no threads
+//! `cargo bench` runs everything in about six minutes; `cargo bench -- NAME …` runs single sections. There are no threads
 //! here either: whatever runs concurrently is a process, and a part without its own program is this binary, started again
 //! with `role NAME …`. A missed goal is not a failure: figures are for reading, and the tests assert.
 
@@ -12,6 +12,8 @@ mod support;
 mod checking;
 #[path = "sections/connected.rs"]
 mod connected;
+#[path = "sections/feeds.rs"]
+mod feeds;
 #[path = "sections/figures.rs"]
 mod figures;
 #[path = "sections/instants.rs"]
@@ -41,7 +43,7 @@ use figures::Table;
 
 /// A section: its name, its subject, and the function that runs it.
 type Section = (&'static str, &'static str, fn(&mut Table));
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     (
         "instants",
         "how precisely a process wakes up at an instant",
@@ -75,6 +77,11 @@ const SECTIONS: [Section; 9] = [
     ),
     ("reports", "what proof costs", reports::show),
     ("size", "memory, CPU, and many collectors", size::show),
+    (
+        "feeds",
+        "20 feeds over seven collectors, beside one feed over the same",
+        feeds::show,
+    ),
 ];
 
 fn main() {

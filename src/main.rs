@@ -155,8 +155,11 @@ fn run(words: &[String]) -> Result<u8, Failure> {
 
 fn aggregate(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&AGGREGATE, words)?;
-    let roster = roster_in(given.required("roster")?)?;
-    let settings = cli::run::aggregate(&given, roster)?;
+    let settings = cli::run::aggregate(&given, roster_in(given.required("roster")?)?)?;
+    if given.has("check") {
+        let path = given.required("roster")?;
+        return show_or_fail("aggregator", cli::gather::gather(&settings, path));
+    }
     aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
 }
 

@@ -148,9 +148,10 @@ impl Write for Counted {
     }
 }
 
-/// An exchange that is asked. It knows no SOL.
+/// An exchange that is asked. It knows no SOL, which it says for the first time only when a round has begun.
 struct Asked {
     ws: WebSocket<Counted>,
+    late: Option<String>,
     /// For each instant, by the first two parts of the ids: which symbols were asked for in which read.
     asked: BTreeMap<String, Vec<(String, usize)>>,
 }
@@ -168,8 +169,8 @@ impl Asked {
         let ws = tungstenite::accept(Counted { tcp, reads: 0 }).expect("an upgrade");
         let tcp = &ws.get_ref().tcp;
         tcp.set_nonblocking(true).expect("O_NONBLOCK");
-        let asked = BTreeMap::new();
-        Asked { ws, asked }
+        let (late, asked) = (None, BTreeMap::new());
+        Asked { ws, late, asked }
     }
 
     fn turn(&mut self) {
@@ -186,7 +187,14 @@ impl Asked {
                 _ => format!("200,\"result\":{{\"symbol\":\"{symbol}\",\"price\":\"7.5\"}}"),
             };
             let answer = format!("{{\"id\":\"{id}\",\"status\":{answer}}}");
-            let _ = self.ws.send(Message::text(answer));
+            if id == "first-1" {
+                self.late = Some(answer);
+                continue;
+            }
+            let late = self.late.take_if(|_| id.len() > "first-1".len());
+            for answer in late.into_iter().chain([answer]) {
+                let _ = self.ws.send(Message::text(answer));
+            }
             if let Some((instant, number)) = id.rsplit_once('-') {
                 let reads = self.ws.get_ref().reads;
                 let asked = self.asked.entry(instant.to_owned()).or_default();
@@ -232,6 +240,8 @@ fn all_requests_of_an_instant_come_in_one_segment_and_a_refused_symbol_costs_its
     while after_us < newest_us {
         let (start_us, answers) = whole_start(&mut collector, &own, after_us);
         whole += u32::from(answers[0].is_whole());
+        let foreign = |record: &Record| record.price == Err(Miss::WrongId);
+        assert!(!answers[0].records.iter().any(foreign), "{start_us}");
         let refused = |record: &Record| record.price == Err(Miss::Refused);
         if answers[0].is_whole() {
             assert!(
@@ -447,4 +457,54 @@ fn a_childs_sources_are_of_one_kind() {
     let done = run(&[&child[..], &both, &["--endpoint", "ws://127.0.0.1:1/"]].concat());
     assert_eq!(done.code, Some(2), "{}", done.stderr);
     assert!(done.stderr.contains("all of one kind"), "{}", done.stderr);
+}
+
+#[test]
+fn a_check_shows_each_feed_and_what_an_exchange_does_not_allow_is_refused() {
+    let ports = ports();
+    let (good, _) = post(&POLLED, 5, "100ms", "1s");
+    let page = |post: &Post, url: &str, check: bool| {
+        let mut command = post.command(&[&ports], url);
+        if url.is_empty() {
+            let words: Vec<_> = command.get_args().map(|it| it.to_owned()).collect();
+            command = rsoracle();
+            let kept = words
+                .iter()
+                .filter(|it| !it.is_empty() && *it != "--endpoint");
+            command.args(kept);
+        }
+        command.args(check.then_some("--check"));
+        start_command(command).finish()
+    };
+    let done = page(&good, "ws://127.0.0.1:1/", true);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    for (about, text) in [
+        ("slot", "3 of 5"),
+        ("feed", "BTC/USD, slot 3 of 5: embedded:BTCUSDT"),
+        ("feed", "SOL/USD, slot 1 of 3: embedded:SOLUSDT"),
+    ] {
+        let row = format!("{about:<15}{text}\n");
+        assert!(done.stdout.contains(&row), "{row}{}", done.stdout);
+    }
+    assert!(!done.stdout.contains("ETH/USD, slot"), "{}", done.stdout);
+    let much: Vec<String> = (b'A'..=b'P')
+        .map(|base| char::from(base).to_string())
+        .collect();
+    let names = |base: &String| (format!("{base}/USD"), format!("binance:{base}USDC"));
+    let much: Vec<_> = much.iter().map(names).collect();
+    let feeds: Vec<_> = much
+        .iter()
+        .map(|(feed, source)| (feed.as_str(), source.as_str()))
+        .collect();
+    let (much, _) = post(&feeds, 10, "50ms", "1s");
+    for check in [true, false] {
+        let done = page(&much, "", check);
+        assert_eq!(done.code, Some(1), "{}", done.stderr);
+        for says in [
+            "slot 3 watches too much: 9600 requests a minute",
+            "use fewer symbols",
+        ] {
+            assert!(done.stderr.contains(says), "{}", done.stderr);
+        }
+    }
 }

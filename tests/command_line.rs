@@ -189,6 +189,15 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--min-exchanges 10", "9 exchanges"],
     ),
     (
+        "run --every 1s --samples 5 --interval 100ms --source binance,binance-book --feed BTC/USD,ETH/USD --accept-quote USDC",
+        &[
+            "binance: ",
+            "requests a minute",
+            "6000 a minute",
+            "a longer period",
+        ],
+    ),
+    (
         "run --max-age 1ms",
         &["--max-age \"1ms\"", "from 10ms to 24h"],
     ),
@@ -219,6 +228,10 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "aggregate --roster /dev/null",
         &["cannot use the roster /dev/null", "--write-roster"],
+    ),
+    (
+        "aggregate --check --roster /dev/null",
+        &["cannot use the roster /dev/null"],
     ),
     ("aggregate --every 10s", &["unknown flag --every"]),
     (
@@ -347,13 +360,22 @@ fn a_roster_has_at_most_64_feeds() {
     let names: Vec<String> = (0..65).map(|feed| format!("X{feed}/USD")).collect();
     let check = |count: usize| {
         let feeds = names[..count].join(",");
-        run(&["run", "--check", "--feed", &feeds, "--sources", "diverse"])
+        run(&["run", "--check", "--feed", &feeds, "--source", "kraken"])
     };
     let (most, more) = (check(64), check(65));
     assert_eq!(most.code, Some(0), "{}", most.stderr);
     assert_eq!(more.code, Some(2), "{}", more.stderr);
     let says = "--feed names 65 feeds; a roster has at most 64\n";
     assert!(more.stderr.ends_with(says), "{}", more.stderr);
+    // What an exchange serves over one connection limits it too.
+    let feeds = names[..26].join(",");
+    let many = run(&["run", "--check", "--feed", &feeds, "--sources", "diverse"]);
+    assert_eq!(many.code, Some(2), "{}", many.stderr);
+    assert!(
+        many.stderr.contains("bitfinex: 26 symbols"),
+        "{}",
+        many.stderr
+    );
 }
 
 #[test]

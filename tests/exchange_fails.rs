@@ -253,18 +253,22 @@ fn an_upgrade_that_is_refused() {
 
 #[test]
 fn a_symbol_that_is_not_known() {
-    // Binance does not trade it, so the embedded exchange does not either.
-    let symbol = ["--source", "embedded:BTCUSD"];
+    // Binance does not trade it, so the embedded exchange does not either. A run that starts the exchange itself knows.
+    let (_exchange, url) = exchange(&[]);
+    let symbol = ["--source", "embedded:BTCUSD", "--endpoint", &url];
     let cause = "unknown symbol BTCUSD (status 400, code -1121";
     fails_for_good(&symbol, &[cause, "check the spelling of the source"]);
 }
 
 #[test]
 fn without_a_round_there_is_still_a_report_for_software_and_no_price_in_it() {
+    let (_exchange, url) = exchange(&[]);
     let done = run(&[
         "run",
         "--source",
         "embedded:BTCUSD",
+        "--endpoint",
+        &url,
         "--collectors",
         "3",
         "--json",

@@ -19,6 +19,7 @@ use witness::*;
 /// A round as `--json` prints it.
 #[derive(DeJson, Debug)]
 struct Shown {
+    feed: String,
     number: u64,
     round_start: String,
     round_start_us: u64,
@@ -566,4 +567,394 @@ fn the_age_of_each_slot_and_of_a_quorum_is_in_the_json() {
     assert_eq!((code, rounds[0].age_us), (Some(0), Some(300)));
     let given = rounds[0].given.iter();
     assert_eq!(given.map(|given| given.age_us).collect::<Vec<_>>(), ages);
+}
+
+/// One oracle for each of three feeds, with one aggregator's key.
+fn three(aggregator: u8) -> [Oracle; 3] {
+    ["BTC/USD", "ETH/USD", "SOL/USD"].map(|feed| {
+        let mut oracle = Oracle::new(5, "binance:BTCUSDC");
+        feed.clone_into(&mut oracle.terms.feed);
+        oracle.aggregator = aggregator;
+        oracle
+    })
+}
+
+/// A round of all three, one line each. The third has no price.
+fn round_of(oracles: &mut [Oracle; 3], number: u64, price: f64) -> Vec<String> {
+    let [one, two, three] = oracles;
+    let few = [Price(price), Nothing, Nothing, Nothing, Nothing];
+    vec![
+        one.line(second(number), &[Price(price); 5]),
+        two.line(second(number), &[Price(price / 10.0); 5]),
+        three.line(second(number), &few),
+    ]
+}
+
+#[test]
+fn each_feed_of_a_file_has_a_page_of_its_own() {
+    let mut oracles = three(0);
+    let rounds = (1..=8).map(|number| round_of(&mut oracles, number, 1000.0 + number as f64));
+    let lines: Vec<String> = rounds.flatten().collect();
+    let path = journal(&lines);
+    let (table, code) = history(&[&path, "--last", "2"]);
+    let expected = "\
+BTC/USD: the last 2 of 8 rounds
+  number  round start (UTC)       price  decision   prices  missing
+       7  2023-11-14 22:14:30  1007.000  published     5/5
+       8  2023-11-14 22:14:40  1008.000  published     5/5
+whole file: 8 rounds, 8 published, 0 without a price; 2023-11-14T22:13:30.000Z
+   to 2023-11-14T22:14:40.000Z; lowest 1001.000, highest 1008.000
+prices shown, ▁ 1007.000 to █ 1008.000:
+  ▁█
+
+ETH/USD: the last 2 of 8 rounds
+  number  round start (UTC)       price  decision   prices  missing
+       7  2023-11-14 22:14:30  100.7000  published     5/5
+       8  2023-11-14 22:14:40  100.8000  published     5/5
+whole file: 8 rounds, 8 published, 0 without a price; 2023-11-14T22:13:30.000Z
+   to 2023-11-14T22:14:40.000Z; lowest 100.1000, highest 100.8000
+prices shown, ▁ 100.7000 to █ 100.8000:
+  ▁█
+
+SOL/USD: the last 2 of 8 rounds
+  number  round start (UTC)       price  decision   prices  missing
+!      7  2023-11-14 22:14:30  no price  no-quorum     1/5
+          silent binance 1, binance 2, binance 3, binance 4
+!      8  2023-11-14 22:14:40  no price  no-quorum     1/5
+          silent binance 1, binance 2, binance 3, binance 4
+whole file: 8 rounds, 0 published, 8 without a price; 2023-11-14T22:13:30.000Z
+   to 2023-11-14T22:14:40.000Z
+";
+    assert_eq!((table.as_str(), code), (expected, Some(0)));
+    let (only, code) = history(&[&path, "--last", "2", "--feed", "ETH/USD"]);
+    let pages: Vec<&str> = expected.split("\n\n").collect();
+    assert_eq!((only.trim_end(), code), (pages[1], Some(0)));
+    let none = history(&[&path, "--feed", "XRP/USD"]);
+    assert_eq!(
+        none,
+        ("no rounds of XRP/USD in this file\n".to_owned(), Some(0))
+    );
+    let (rounds, code) = shown(&[&path, "--last", "2"]);
+    let told: Vec<(&str, u64)> = rounds.iter().map(|it| (&*it.feed, it.number)).collect();
+    let of = |feed| [(feed, 7), (feed, 8)];
+    assert_eq!(told, [of("BTC/USD"), of("ETH/USD"), of("SOL/USD")].concat());
+    assert_eq!(code, Some(0));
+
+    // A missing report is missing in its own feed only.
+    let mut fewer = lines.clone();
+    fewer.remove(19);
+    let (table, code) = history(&[&journal(&fewer), "--last", "3"]);
+    assert_eq!(code, Some(1), "{table}");
+    let gaps = table.matches("\n! report 7 is missing; 20.0 s from start to start\n");
+    assert_eq!(gaps.count(), 1, "{table}");
+    assert_eq!(table.matches("its line is invalid").count(), 1, "{table}");
+    let (_, eth) = table
+        .split_once("\nETH/USD: the last 3 of 7 rounds\n")
+        .expect(&table);
+    assert!(
+        eth.split("SOL/USD").next().unwrap().contains("! report 7"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_change_of_keys_is_told_with_its_feed() {
+    let mut oracles = three(0);
+    let mut lines = round_of(&mut oracles, 1, 100.0);
+    let oracle = &mut oracles[1];
+    let change = hand_over(
+        &oracle.terms.feed,
+        &key(0),
+        &key(9),
+        oracle.previous.unwrap(),
+    );
+    lines.push(change.line());
+    oracle.previous = Some(change.signature());
+    oracle.aggregator = 9;
+    lines.extend(round_of(&mut oracles, 2, 101.0));
+    let (table, code) = history(&[&journal(&lines)]);
+    assert_eq!(code, Some(0), "{table}");
+    let pages: Vec<&str> = table.split("\n\n").collect();
+    let told = "\nchanges of the aggregator's key, each signed by the old key and the new one: 1\n";
+    let tells: Vec<bool> = pages.iter().map(|page| page.contains(told)).collect();
+    assert_eq!(tells, [false, true, false], "{table}");
+}
+
+#[test]
+fn a_long_file_of_several_feeds_is_read_from_its_end() {
+    let mut oracles = three(0);
+    let rounds = (1..=700).map(|number| round_of(&mut oracles, number, 1000.0));
+    let mut lines: Vec<String> = rounds.flatten().collect();
+    assert!(lines.iter().map(String::len).sum::<usize>() > 2 << 20);
+    // If the beginning were read, this line would be told.
+    lines[0] = "{}".to_owned();
+    let path = journal(&lines);
+    for (last, code) in [("1", 0), ("20", 0), ("690", 1)] {
+        let (rounds, found) = shown(&[&path, "--last", last]);
+        let last: u64 = last.parse().unwrap();
+        assert_eq!((rounds.len() as u64, found), (3 * last, Some(code)));
+        let firsts = rounds.iter().step_by(last as usize);
+        let firsts: Vec<(&str, u64)> = firsts.map(|it| (&*it.feed, it.number)).collect();
+        let begin = 701 - last;
+        assert_eq!(
+            firsts,
+            [("BTC/USD", begin), ("ETH/USD", begin), ("SOL/USD", begin)]
+        );
+        assert!(rounds.iter().all(|it| it.checks && !it.gap));
+    }
+}
+
+/// A pooled round as `--json` prints it.
+#[derive(DeJson, Debug)]
+struct Pooled {
+    feed: String,
+    files: usize,
+    round_start_us: u64,
+    price: Option<f64>,
+    decision: String,
+    prices: u16,
+    differences: Vec<String>,
+}
+
+/// Runs `history --json` with several files. Returns the rounds and the exit code.
+fn pooled(args: &[&str]) -> (Vec<Pooled>, Option<i32>) {
+    let done = run(&[&["history", "--json"], args].concat());
+    let round = |line: &str| {
+        assert_eq!(json::check(line), Ok(()), "{line}");
+        Pooled::deserialize_json(line).expect("the fields are there")
+    };
+    (done.stdout.lines().map(round).collect(), done.code)
+}
+
+const RISING: [Says; 5] = [
+    Price(100.0),
+    Price(101.0),
+    Price(102.0),
+    Price(103.0),
+    Price(104.5),
+];
+
+/// Two aggregators of one roster, which were told the same.
+fn two() -> [Oracle; 2] {
+    [20, 21].map(|number| Oracle {
+        aggregator: number,
+        ..Oracle::new(5, "binance:BTCUSDC")
+    })
+}
+
+/// A folder in which `history` is run, so that files have short names.
+fn pooled_table(files: &[(&str, &[String])], more: &[&str]) -> (String, Option<i32>) {
+    let folder = scratch("x").parent().expect("a folder").to_owned();
+    let mut command = rsoracle();
+    command.arg("history").args(more).current_dir(&folder);
+    for (name, lines) in files {
+        let whole: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(folder.join(name), whole).unwrap();
+        command.arg(name);
+    }
+    let done = start_command(command).finish();
+    assert_eq!(done.stderr, "");
+    (done.stdout, done.code)
+}
+
+#[test]
+fn several_files_are_pooled_and_rounds_in_which_they_differ_stand_out() {
+    let [mut a, mut b] = two();
+    let mut lines = [Vec::new(), Vec::new()];
+    let mut both = |number: u64, [one, other]: [[Says; 5]; 2]| {
+        lines[0].push(a.line(second(number), &one));
+        lines[1].push(b.line(second(number), &other));
+    };
+    both(1, [RISING; 2]);
+    let hides = [RISING[0], RISING[1], RISING[2], RISING[3], Nothing];
+    both(2, [hides, RISING]);
+    // Neither has a quorum, and both together have one.
+    let (two, others) = (
+        [RISING[0], RISING[1], Nothing, Nothing, Nothing],
+        [Nothing, Nothing, Nothing, RISING[3], RISING[4]],
+    );
+    both(3, [two, others]);
+    both(4, [two, two]);
+    lines[1].push(b.line(second(5), &RISING));
+    let files = [("a.jsonl", &lines[0][..]), ("b.jsonl", &lines[1][..])];
+    let (table, code) = pooled_table(&files, &[]);
+    let expected = "\
+BTC/USD, pooled from 2 files: 5 rounds
+  files  round start (UTC)       price  decision   prices  remarks
+    2/2  2023-11-14 22:13:30  102.0000  pooled        5/5
+!   2/2  2023-11-14 22:13:40  102.0000  pooled        5/5
+         a.jsonl left out the answers of slot 4; prices: a.jsonl 101.5, b.jsonl
+         102, pooled 102
+!   2/2  2023-11-14 22:13:50  102.0000  pooled        4/5
+         silent binance 2; a.jsonl left out the answers of slots 3, 4; b.jsonl
+         left out the answers of slots 0, 1; prices: a.jsonl none, b.jsonl none,
+         pooled 102
+!   2/2  2023-11-14 22:14:00  no price  no-quorum     2/5
+         silent binance 2, binance 3, binance 4
+!   1/2  2023-11-14 22:14:10  102.0000  pooled        5/5
+         a.jsonl has no report of it
+whole files: 5 rounds, differences in 3, 1 without a price;
+   2023-11-14T22:13:30.000Z to 2023-11-14T22:14:10.000Z; lowest 102.0000,
+   highest 102.0000
+prices shown, all 102.0000:
+  ▅▅▅ ▅
+";
+    assert_eq!((table.as_str(), code), (expected, Some(0)));
+    let (rounds, code) = pooled(&[&journal(&lines[0]), &journal(&lines[1])]);
+    assert_eq!(code, Some(0));
+    let told: Vec<(usize, Option<f64>, u16, usize)> = rounds
+        .iter()
+        .map(|it| (it.files, it.price, it.prices, it.differences.len()))
+        .collect();
+    let mid = Some(102.0);
+    assert_eq!(
+        told,
+        [
+            (2, mid, 5, 0),
+            (2, mid, 5, 2),
+            (2, mid, 4, 3),
+            (2, None, 2, 0),
+            (1, mid, 5, 1)
+        ]
+    );
+    assert_eq!(rounds[4].round_start_us, second(5));
+    assert_eq!(
+        (&*rounds[4].feed, &*rounds[4].decision),
+        ("BTC/USD", "pooled")
+    );
+}
+
+#[test]
+fn liars_other_terms_disorder_and_invalid_lines_are_told_of_pooled_files() {
+    let [mut a, mut b] = two();
+    let mut lied = RISING;
+    lied[0] = Price(99.0);
+    let few = |first| [first, RISING[1], RISING[2], Nothing, Nothing];
+    let mut lines = [
+        vec![
+            a.line(second(1), &RISING),
+            a.line(second(2), &few(RISING[0])),
+        ],
+        vec![b.line(second(1), &lied), b.line(second(2), &few(lied[0]))],
+    ];
+    let told = |lines: &[Vec<String>; 2]| {
+        let files = [("a.jsonl", &lines[0][..]), ("b.jsonl", &lines[1][..])];
+        pooled_table(&files, &[])
+    };
+    let (table, code) = told(&lines);
+    assert_eq!(code, Some(1), "{table}");
+    for part in [
+        "\n         equivocated binance 0; different answers of slot 0; prices: a.jsonl\n",
+        "  101.0000  stands       3/5\n",
+        "\nrounds in which a collector gave different answers: 2; 'rsoracle verify a.jsonl b.jsonl' proves it\n",
+    ] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    // B's third report is forged, its fourth comes too late, and then A has other terms.
+    for number in 3..=4 {
+        lines[0].push(a.line(second(number), &RISING));
+    }
+    let three = b
+        .line(second(3), &RISING)
+        .replacen("\"price\":102,", "\"price\":103,", 1);
+    let four = b.line(second(4), &RISING);
+    let five = b.line(second(5), &RISING);
+    lines[1].extend([three, five, four]);
+    a.terms.spread_ppm_max = Some(50_000);
+    lines[0].push(a.line(second(5), &RISING));
+    let (table, code) = told(&lines);
+    assert_eq!(code, Some(1), "{table}");
+    for part in [
+        "!   1/2  2023-11-14 22:13:50  102.0000  pooled       5/5\n         b.jsonl has no report of it\n",
+        "!   1/2  2023-11-14 22:14:10  102.0000  pooled       5/5\n         b.jsonl has a report of other terms\n",
+        "!   1/2  2023-11-14 22:14:10  102.0000  pooled       5/5\n         a.jsonl has a report of other terms\n",
+        "\nb.jsonl: 3 lines are invalid, the first: line 3: ",
+        "\nb.jsonl: reports that are there twice or not in order, and are not pooled: 1\n",
+    ] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+}
+
+#[test]
+fn no_more_reports_of_one_start_are_held_than_a_roster_has_feeds() {
+    let [mut a, mut b] = two();
+    let lines = (1..=70).map(|ppm| {
+        a.terms.spread_ppm_max = Some(1_000 * ppm);
+        a.line(second(1), &[Price(100.0); 5])
+    });
+    let lines: Vec<String> = lines.collect();
+    let other = [b.line(second(1), &[Price(100.0); 5])];
+    let files = [("a.jsonl", &lines[..]), ("b.jsonl", &other[..])];
+    let (table, code) = pooled_table(&files, &["--last", "100"]);
+    assert_eq!(code, Some(1), "{table}");
+    assert!(
+        table.starts_with("BTC/USD, pooled from 2 files: 65 rounds\n"),
+        "{table}"
+    );
+    let told = "\na.jsonl: reports that are there twice or not in order, and are not pooled: 6\n";
+    assert!(table.contains(told), "{table}");
+}
+
+#[test]
+fn long_files_are_pooled_from_their_ends_feed_by_feed() {
+    let [mut ours, mut theirs] = [three(20), three(21)];
+    let mut lines = [Vec::new(), Vec::new()];
+    for number in 1..=400 {
+        lines[0].extend(round_of(&mut ours, number, 1000.0));
+        // The other one's lines are longer, and it was away for a while.
+        if !(380..390).contains(&number) {
+            lines[1].extend(round_of(&mut theirs, number, 1000.0));
+        }
+    }
+    for lines in &mut lines {
+        assert!(lines.iter().map(String::len).sum::<usize>() > 1 << 20);
+        // If the beginning were read, this line would be told.
+        lines[0] = "{}".to_owned();
+    }
+    let [a, b] = [journal(&lines[0]), journal(&lines[1])];
+    for (last, code) in [("5", 0), ("30", 0), ("399", 1)] {
+        let (rounds, found) = pooled(&[&a, &b, "--last", last]);
+        let last: usize = last.parse().unwrap();
+        assert_eq!((rounds.len(), found), (3 * last, Some(code)));
+        for (page, feed) in rounds.chunks(last).zip(["BTC/USD", "ETH/USD", "SOL/USD"]) {
+            let starts: Vec<u64> = page.iter().map(|it| it.round_start_us).collect();
+            let expected = (401 - last as u64..=400).map(second);
+            assert_eq!(starts, expected.collect::<Vec<_>>());
+            assert!(page.iter().all(|it| it.feed == feed));
+            let away = |it: &&Pooled| it.files == 1 && it.differences.len() == 1;
+            let expected = if last > 20 { 10 } else { 0 };
+            let first = usize::from(last == 399);
+            let gone = page[first..].iter().filter(away).count();
+            assert_eq!(gone, expected);
+        }
+    }
+    let (rounds, _) = pooled(&[&a, &b, "--feed", "ETH/USD", "--last", "7"]);
+    assert_eq!(rounds.len(), 7);
+    assert!(
+        rounds
+            .iter()
+            .all(|it| it.feed == "ETH/USD" && it.price == Some(100.0))
+    );
+    // Of a pipe, all is read.
+    let mut piped = rsoracle();
+    piped.args(["history", &a, "-", "--last", "1"]);
+    piped.stdin(fs::File::open(&b).unwrap());
+    let done = start_command(piped).finish();
+    assert!(
+        done.stdout.contains("pooled from 2 files: the last 1 of "),
+        "{}",
+        done.stdout
+    );
+    assert_eq!(done.code, Some(1));
+    let missing = run(&["history", &a, "/nonexistent.jsonl"]);
+    assert_eq!((missing.code, missing.stdout.as_str()), (Some(4), ""));
+    let name = "x".to_owned();
+    let many: Vec<&str> = std::iter::repeat_n(name.as_str(), 33).collect();
+    let many = run(&[&["history"], &many[..]].concat());
+    assert_eq!(many.code, Some(2));
+    assert!(
+        many.stderr.contains("33 files are too many"),
+        "{}",
+        many.stderr
+    );
 }

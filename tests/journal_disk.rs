@@ -49,9 +49,11 @@ fn a_full_disk_costs_the_line_and_not_the_file() {
     let line = |number: usize| format!("{number:03000}");
     let mut taken = String::new();
     let error = (0..100).find_map(|number| {
-        let error = journal.append(&line(number)).err();
+        // As the reports of one round: all of them or none.
+        let lines = [line(number), "".to_owned(), line(number)];
+        let error = journal.append(&lines).err();
         if error.is_none() {
-            taken += &(line(number) + "\n");
+            taken += &(lines.join("\n") + "\n");
         }
         error
     });
@@ -61,10 +63,16 @@ fn a_full_disk_costs_the_line_and_not_the_file() {
     assert!(taken.len() > 30_000, "{}", taken.len());
     for _ in 0..2 {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), taken);
-        assert_full(&journal.append(&line(100)).unwrap_err().to_string(), &path);
+        assert_full(
+            &journal
+                .append(&[line(1), line(100)])
+                .unwrap_err()
+                .to_string(),
+            &path,
+        );
     }
     std::fs::remove_file(&filler).unwrap();
-    journal.append(&line(101)).unwrap();
+    journal.append(&[line(101)]).unwrap();
     taken += &(line(101) + "\n");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), taken);
     drop(journal);
@@ -129,7 +137,7 @@ fn write_until_killed(path: &Path) {
     let (mut journal, _, lines) = eventually("the lock is free", || open(path).ok());
     let filling = "x".repeat(100_000);
     for number in (lines.len()..).take(1_000) {
-        journal.append(&format!("{number} {filling}")).unwrap();
+        journal.append(&[format!("{number} {filling}")]).unwrap();
         println!("taken {number}.");
     }
     // Keep the lock until the test, which may be held up, kills this process.

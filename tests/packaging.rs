@@ -493,7 +493,7 @@ fn the_example_configuration_publishes_often_enough_for_the_health_check() {
     let run = run::read(&given).unwrap().run;
     // In a calm market a price is published with the first round that ends after the heartbeat.
     let heartbeat_us = run.policy.heartbeat_us.expect("a heartbeat");
-    let schedule = run.terms().schedule;
+    let schedule = run.roster.schedule();
     assert!(schedule.period_us > 0, "rounds without end");
     let oldest_us = heartbeat_us + schedule.period_us + schedule.length_us();
     let (image, document) = (read("Dockerfile"), read("CONSUMING.md"));

@@ -15,6 +15,7 @@ use rsoracle::system::limits::*;
 use rsoracle_proof::price;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::report::Verifier;
+use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::hex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +98,24 @@ fn every_vector_of_the_document_is_what_the_library_makes_and_none_is_missing() 
         "not made by the library: {unknown:?}; the document should say:\n{}",
         wrong.join("\n")
     );
+}
+
+#[test]
+fn the_rosters_of_the_document_are_rosters() {
+    let document = document();
+    let blocks = document.split("```toml\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().expect("its end"));
+    let rosters = blocks.filter(|block| block.contains("[feed."));
+    let rosters: Vec<Roster> = rosters
+        .map(|it| Roster::parse(it).expect("a roster"))
+        .collect();
+    let [one, two] = &rosters[..] else {
+        panic!("{} rosters", rosters.len());
+    };
+    assert_eq!((one.feeds.len(), two.feeds.len()), (1, 2));
+    // Slots and n are as the document says below the second.
+    assert_eq!((two.seat_of(0, 1), two.seat_of(1, 1)), (Some(1), Some(0)));
+    assert_eq!((two.feeds[0].n(), two.feeds[1].n()), (2, 1));
 }
 
 #[test]
@@ -256,7 +275,7 @@ fn the_table_of_bounds_holds_every_bound_that_a_peer_can_see() {
         ($($name:ident)*) => { BTreeMap::from([$((stringify!($name).to_owned(), $name as f64)),*]) };
     }
     let made: BTreeMap<String, f64> = bounds! {
-        CONTROL_PORT DATA_PORT COLLECTORS_MAX SAMPLES_MAX INTERVAL_US_MIN INTERVAL_US_MAX ROUND_US_MAX PERIOD_US_MIN
+        CONTROL_PORT DATA_PORT COLLECTORS_MAX FEEDS_MAX SAMPLES_MAX INTERVAL_US_MIN INTERVAL_US_MAX ROUND_US_MAX PERIOD_US_MIN
         CLEAR_PART CLEAR_US_MIN CLEAR_US_MAX CLOSING_US_MIN CLOSING_US_MAX TRAVEL_US_MIN REPLY_MS_MAX
         VALID_PERCENT_MIN FEED_BYTES_MAX SOURCE_BYTES_MAX PPM_MAX TIME_US_MAX PRICE_MIN PRICE_MAX PRICE_TEXT_BYTES_MAX
         HELLO_MS_MAX FRAME_MS_MAX STRANGERS_MAX PING_MS SILENCE_MS_MAX AHEAD_US_MAX CONNECT_SLICE_MS DATA_IDLE_MS_MAX
@@ -437,7 +456,7 @@ fn sha512sum_makes_the_documents_digests() {
         count += 1;
     }
     assert_eq!(
-        count, 7,
-        "terms, a roster, and the samples of five collectors"
+        count, 9,
+        "terms and a roster, twice, and the samples of five collectors"
     );
 }

@@ -202,13 +202,212 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
         }
         collectors.push(start(&collect));
     }
+    let (check, key) = (
+        ["--journal", &journal, "--check"],
+        desk.path("aggregator.key"),
+    );
+    let aggregate = ["aggregate", "--roster", &roster, "--aggregator-key", &key];
+    let check = [&aggregate[..], &check].concat();
+    let page = dense(&said(0, &check));
+    let in_use = "remark another process is writing to the journal, and must end before a start";
+    assert!(page.contains(in_use), "{page}");
     let done = running.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let page = dense(&said(0, &check));
+    let goes_on = format!("journal {journal}: continues at report 3");
+    assert!(page.ends_with(&goes_on), "{page}");
+    // Another key needs to be handed over to, and a journal that has lost its end is not continued.
+    let new = desk.path("new.key");
+    said(0, &["keygen", &new]);
+    let with_new = ["aggregate", "--roster", &roster, "--aggregator-key", &new];
+    let with_new = [&with_new[..], &["--journal", &journal, "--check"]].concat();
+    let page = said(1, &with_new);
+    assert!(
+        page.contains("it is signed with another aggregator key"),
+        "{page}"
+    );
+    let page = dense(&said(0, &[&with_new[..], &["--retire-key", &key]].concat()));
+    let hands_over = "remark the journal would continue with another aggregator key";
+    assert!(
+        page.contains(&goes_on) && page.contains(hands_over),
+        "{page}"
+    );
+    let whole = desk.text("journal.jsonl");
+    let first = whole.lines().next().expect("a report");
+    desk.write("journal.jsonl", &format!("{first}\n"));
+    let page = said(1, &check);
+    assert!(page.contains("the journal has lost its end"), "{page}");
+    desk.write("journal.jsonl", &format!("{whole}{first}"));
+    let page = dense(&said(0, &check));
+    let torn = "remark the journal ends in the middle of a line";
+    assert!(page.contains(&goes_on) && page.contains(torn), "{page}");
+    desk.write("journal.jsonl", &whole);
     let verified = said(0, &["verify", &journal, "--roster", &roster]);
     assert!(
         verified.contains("2 reports, number 1 to 2; "),
         "{verified}"
     );
+}
+
+#[test]
+fn a_check_shows_what_an_aggregator_would_gather_and_opens_and_writes_nothing() {
+    let desk = of_three_feeds();
+    let (roster, journal) = (desk.path("roster.toml"), desk.path("journal.jsonl"));
+    let files = || fs::read_dir(&desk.dir).expect("a folder").count();
+    let before = files();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let latest = desk.path("latest");
+    let check = |more: &[&str]| {
+        let aggregate = [
+            "aggregate",
+            "--check",
+            "--roster",
+            &roster,
+            "--journal",
+            &journal,
+        ];
+        [&aggregate[..], more]
+            .concat()
+            .iter()
+            .map(|it| (*it).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let page = said(
+        0,
+        &check(&[
+            "--control-port",
+            &port,
+            "--data-port",
+            "0",
+            "--latest",
+            &latest,
+        ]),
+    );
+    let parsed = Roster::parse(&desk.text("roster.toml")).expect("a roster");
+    let words = dense(&page);
+    for part in [
+        &format!("roster {roster}, number 1, of BTC/USD, ETH/USD, SOL/USD"),
+        &format!("roster digest {}", digest(&roster)),
+        &format!("ETH/USD {}", hex(&parsed.feeds[1].digest())),
+        "slots 2 collectors: kraken, okx",
+        "rounds every 10s from ",
+        &format!("control port {port} of 127.0.0.1 data a free port of 127.0.0.1"),
+        &format!("key a new one, which the start makes in {journal}.key"),
+        &format!("journal {journal}: all feeds: new"),
+        &format!("latest {latest}/BTC-USD.json, {latest}/ETH-USD.json, {latest}/SOL-USD.json"),
+    ] {
+        assert!(words.contains(part), "{part}: {page}");
+    }
+    assert_eq!(files(), before);
+    // Of one feed, the sources are named; without files, there is neither a key nor a journal.
+    let single = Desk::assembled();
+    let page = dense(&said(
+        0,
+        &[
+            "aggregate",
+            "--check",
+            "--roster",
+            &single.path("roster.toml"),
+        ],
+    ));
+    for part in [
+        &format!("slots 3 collectors: {}", SOURCES.join(", ")),
+        "key a new one at each start, which is kept nowhere journal none",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let over = desk
+        .text("roster.toml")
+        .replace("end = \"\"", "end = \"2020-01-01T00:00:00Z\"");
+    let over = over.replacen(
+        "first_start = \"",
+        "first_start = \"2019-01-01T00:00:00Z\" #",
+        3,
+    );
+    let over = desk.write("over.toml", &over);
+    let kept = desk.path("kept.jsonl");
+    fs::write(&kept, "{}\n").expect("a file");
+    let (key, other) = (desk.path("slot-0.key"), desk.path("slot-1.key"));
+    let folder = desk.path(".");
+    for (args, says) in [
+        (
+            vec!["--roster", &over],
+            "cannot aggregate by this roster: no round starts any more",
+        ),
+        (
+            vec!["--roster", &roster, "--journal", "/nonexistent/a.jsonl"],
+            "cannot open the journal /nonexistent/a.jsonl: ",
+        ),
+        (
+            vec!["--roster", &roster, "--journal", &folder],
+            "it is not a regular file",
+        ),
+        (
+            vec!["--roster", &roster, "--journal", &kept],
+            "cannot continue the journal",
+        ),
+        (
+            vec![
+                "--roster",
+                &roster,
+                "--journal",
+                &kept,
+                "--aggregator-key",
+                &key,
+            ],
+            "kept.jsonl: line 1: it is not a report",
+        ),
+        (
+            vec!["--roster", &roster, "--aggregator-key", "/nonexistent/key"],
+            "/nonexistent/key",
+        ),
+        (
+            vec!["--roster", &single.path("roster.toml"), "--latest", &key],
+            "it is a secret key",
+        ),
+        (
+            vec![
+                "--roster",
+                &single.path("roster.toml"),
+                "--aggregator-key",
+                &other,
+                "--journal",
+                &journal,
+                "--latest",
+                &journal,
+            ],
+            "it is the journal",
+        ),
+    ] {
+        let before = files();
+        let args = [&["aggregate", "--check"], &args[..]].concat();
+        let checked = said(1, &args);
+        assert!(checked.contains(says), "{says}: {checked}");
+        assert_eq!(files(), before, "{checked}");
+        // A start says the same.
+        let start: Vec<&str> = args.iter().copied().filter(|it| *it != "--check").collect();
+        let ports = ["--control-port", "0", "--data-port", "0"];
+        let started = said(1, &[&start[..], &ports].concat());
+        assert!(
+            started.contains(says) || says.contains("/nonexistent/a"),
+            "{started}"
+        );
+    }
+}
+
+#[test]
+fn feeds_that_would_share_a_file_of_the_newest_reports_are_refused() {
+    let desk = of_three_feeds();
+    let text = desk.text("roster.toml");
+    let twins = text.replace("ETH/USD\"]\nrule", "BTC-USD\"]\nrule");
+    let twins = desk.write("twins.toml", &twins);
+    for more in [&[][..], &["--check"]] {
+        let args = ["aggregate", "--roster", &twins, "--latest", "there"];
+        let page = said(2, &[&args, more].concat());
+        let says = "--latest: BTC/USD and BTC-USD would share the file there/BTC-USD.json";
+        assert!(page.contains(says), "{page}");
+    }
 }
 
 #[test]
@@ -624,9 +823,9 @@ fn two_operators_agree_on_a_roster_of_three_feeds() {
     let [one, other] = [0, 1].map(|slot| desk.value(slot, "key")[1..17].to_owned());
     let tables = format!(
         "
-slot  kind                 key               seat
-   0  kraken               {one}  signed
-   1  okx                  {other}  signed
+slot  kind                     key               seat
+   0  kraken                   {one}  signed
+   1  okx                      {other}  signed
 
 slot  BTC/USD   ETH/USD  SOL/USD
    0  BTC/USD   ETH/USD  SOL/USD
@@ -723,6 +922,27 @@ fn one_source_of_several_that_was_changed_is_named_and_so_is_one_of_another_mark
         page.contains("1.seat is for 2 feeds, but the draft has 3 feeds"),
         "{page}"
     );
+}
+
+#[test]
+fn more_requests_than_an_exchange_allows_are_not_sound() {
+    let desk = of_three_feeds();
+    let (key, seat) = (desk.path("slot-1.key"), desk.path("1.seat"));
+    let sources = "binance:BTCUSDC,binance:ETHUSDC,binance:SOLUSDC";
+    let sign = ["roster", "seat", "--key", &key, "--source", sources];
+    said(0, &[&sign[..], &["--out", &seat]].concat());
+    let (draft, roster) = (desk.path("draft.toml"), desk.path("roster.toml"));
+    for (every, code) in [("500ms", 1), ("1s", 0)] {
+        let new = [
+            "roster", "new", "BTC/USD", "ETH/USD", "SOL/USD", "--out", &draft,
+        ];
+        let quick = ["--samples", "10", "--interval", "20ms", "--every", every];
+        said(0, &[&new[..], &quick].concat());
+        said(0, &desk.assemble(&["0.seat", "1.seat"]));
+        let page = dense(&said(code, &["roster", "check", &roster]));
+        let says = ", slot 1: 3600 requests a minute, which have a weight of ";
+        assert_eq!(page.contains(says), code == 1, "{page}");
+    }
 }
 
 #[test]

@@ -20,8 +20,9 @@ use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
 use rsoracle::roster::text;
 use rsoracle::source::KINDS;
-use rsoracle_proof::report::Verifier;
+use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::roster::Roster;
+use rsoracle_proof::round::Round;
 use std::path::{Path, PathBuf};
 use vectors::Story;
 
@@ -90,6 +91,14 @@ fn reported(seeds: &Seeds) {
     seeds.put("proof", "same", same.line());
     let journal = lines[..3].join("\n");
     seeds.put("journal", "whole", format!("{journal}\n"));
+    let second = Round::new(
+        story.roster_of_two().feeds.remove(1),
+        story.next.round.start_us,
+    );
+    let (by, policy) = (story.next.aggregator, story.next.policy);
+    let second = Report::new(1, by, second, Refused::new(), policy, None);
+    let feeds = format!("{journal}\n{}\n", second.line());
+    seeds.put("journal", "feeds", feeds);
     seeds.put("journal", "torn", &journal[..journal.len() - 9]);
     seeds.put("journal", "proofs", format!("{}\n", lines[3]));
     let mut roster = Roster::single(1, None, story.terms.clone());
@@ -104,6 +113,7 @@ fn reported(seeds: &Seeds) {
     (terms.age_us_max, terms.spread_ppm_max) = (Some(60_000_000), Some(12_345));
     terms.schedule.end_us = Some(terms.schedule.first_start_us + 1);
     put("next", &roster);
+    put("two", &story.roster_of_two());
 }
 
 /// The messages of every dialect, among them prices. The first byte is the dialect's index.

@@ -1644,6 +1644,33 @@ fn reports_of_several_feeds_may_stand_in_any_order_and_none_may_be_missing() {
 }
 
 #[test]
+fn of_published_reports_each_feed_may_skip_its_own() {
+    let mut oracles = oracles(&FEEDS[..2], 5, "binance:BTCUSDC");
+    let roster = roster_file(&roster_of_all(&oracles));
+    oracles[0].policy.deviation = Some(0.01);
+    let mut all = Vec::new();
+    for round in 1..=4 {
+        let price = if round == 4 { 101.0 } else { 100.0 };
+        let start_us = START_US + round * 10_000_000;
+        all.extend(lines_of(&mut oracles, start_us, &[Price(price); 5]));
+    }
+    let is_published = |line: &&String| line.contains("\"decision\":\"published\"");
+    let published: Vec<&String> = all.iter().filter(is_published).collect();
+    assert_eq!(
+        published.len(),
+        6,
+        "1 and 4 of the first feed, and all of the second"
+    );
+    let args = ["--published", "--roster", &roster];
+    let trusted = (0, "verdict: valid, and the signers are those of the roster");
+    let chain = "chain: 2 chains; 2 reports between its reports were not published and are not in this file; ";
+    assert_verdict(&published, &args, &["6 reports of 2 feeds", chain], trusted);
+    let why = "wrong: line 5 (report 4 of SOL/USD): report 4 follows report 2";
+    let missing = [&published[..3], &published[4..]].concat();
+    assert_wrong(&missing, &args, &[why]);
+}
+
+#[test]
 fn a_report_in_the_chain_of_another_feed_and_a_feed_of_no_roster_are_found() {
     let (oracles, lines) = journal_of_three();
     let read = |line: &String| Report::read(line, &mut Keys::default()).expect("a report");

@@ -125,6 +125,11 @@ pub fn pss_kib(id: u32) -> Option<f64> {
     number_of(&format!("/proc/{id}/smaps_rollup"), "Pss").map(|kib| kib as f64)
 }
 
+/// A process's resident memory in KiB, with shared pages in full.
+pub fn rss_kib(id: u32) -> Option<f64> {
+    number_of(&format!("/proc/{id}/status"), "VmRSS").map(|kib| kib as f64)
+}
+
 /// A process's peak resident memory in KiB, with shared pages in full.
 pub fn peak_kib(id: u32) -> Option<f64> {
     number_of(&format!("/proc/{id}/status"), "VmHWM").map(|kib| kib as f64)

@@ -165,7 +165,7 @@ fn keeping(table: &mut Table, lines: &[String]) {
     let (mut synced_us, mut written_us) = (Vec::new(), Vec::new());
     for line in lines.iter().take(200) {
         let began = Instant::now();
-        journal.append(line).expect("the disk has room");
+        journal.append(&[line]).expect("the disk has room");
         synced_us.push(began.elapsed().as_secs_f64() * 1e6);
         let began = Instant::now();
         unsynced

@@ -48,7 +48,8 @@ fn begin(collectors: u32, samples: u32) -> (Running, Duration) {
     (running, began.elapsed())
 }
 
-fn collectors(running: &Running) -> Vec<u32> {
+/// The process ids of a run's collectors.
+pub fn collectors(running: &Running) -> Vec<u32> {
     let collects = |id: &u32| arguments(*id).iter().any(|word| word == "collect");
     running.children().into_iter().filter(collects).collect()
 }

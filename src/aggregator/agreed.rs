@@ -134,7 +134,7 @@ pub(super) mod tests {
     pub fn two_feeds(keys: [Option<PublicKey>; 3]) -> Roster {
         let feed = |name: &str| Terms {
             feed: name.into(),
-            ..terms(&[], 10, 1)
+            ..terms(&[], 10_000_000, 1)
         };
         let slot = |(at, key): (usize, Option<PublicKey>)| RosterSlot {
             key,
@@ -152,7 +152,9 @@ pub(super) mod tests {
         agreed.add(two_feeds([None; 3]), 0);
         let digests = agreed.newest().expect("they were added").digests.clone();
         for (feed, digest) in digests.iter().enumerate() {
-            let named = agreed.named(&tag(digest), 10, 0).map(|(_, feed)| feed);
+            let named = agreed
+                .named(&tag(digest), 10_000_000, 0)
+                .map(|(_, feed)| feed);
             assert_eq!((named, agreed.feed_of(digest)), (Ok(feed), Some(feed)));
         }
         assert_eq!(agreed.feed_of(&[7; 32]), None);

@@ -12,11 +12,12 @@ use crate::keys::secret::SecretKey;
 use crate::system::file;
 use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
-use rsoracle_proof::report::{KeyChange, Proof, Refused, Report, Verifier};
+use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -73,8 +74,19 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
 
 /// The key that signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
-    let Some(path) = key_path(config) else {
+    let Some((path, make)) = key_file(config)? else {
         return Ok((keyfile::unsaved()?, false));
+    };
+    if make {
+        crate::keys::create(&path)?;
+    }
+    Ok((keyfile::read(&path)?, make))
+}
+
+/// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
+pub(super) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
+    let Some(path) = key_path(config) else {
+        return Ok(None);
     };
     if let Some(journal) = &config.journal
         && std::fs::metadata(journal).is_ok_and(|there| !there.is_file())
@@ -95,14 +107,13 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
             let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
             return Err(Error::new(attempt, cause).advise(advice));
         }
-        crate::keys::create(&path)?;
     }
-    Ok((keyfile::read(&path)?, made))
+    Ok(Some((path, made)))
 }
 
 /// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
 /// the files themselves, not their names.
-fn check_apart(config: &Run) -> Result<(), Error> {
+pub(super) fn check_apart(config: &Run) -> Result<(), Error> {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
@@ -147,45 +158,31 @@ fn check_apart(config: &Run) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the directory of `--latest` if there are several feeds, unless two of them would share a file.
-fn make_room_for_latest(config: &Run) -> Result<(), Error> {
-    let (Some(latest), feeds @ [_, _, ..]) = (&config.latest, config.roster.feeds.as_slice())
-    else {
-        return Ok(());
-    };
-    let mut taken = BTreeMap::new();
-    for (terms, path) in feeds
-        .iter()
-        .zip(config.latest_files().into_iter().flatten())
-    {
-        file::make_directory_of(&path)?;
-        if let Some(other) = taken.insert(path.clone(), &terms.feed) {
-            let attempt = format!("cannot write the newest reports to {latest}");
-            let cause = format!("{other} and {} would share the file {path}", terms.feed);
-            return Err(Error::new(attempt, cause).advise("rename one of these feeds"));
-        }
-    }
-    Ok(())
-}
-
 impl Book {
-    /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
-    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
-        make_room_for_latest(config)?;
+    /// A book whose chains are to begin.
+    fn new(config: &Run) -> Book {
         let chain = |latest| FeedChain {
             latest,
             ..FeedChain::default()
         };
-        let mut book = Book {
+        Book {
             chains: config.latest_files().into_iter().map(chain).collect(),
             ephemeral: key_path(config).is_none(),
             ..Book::default()
-        };
+        }
+    }
+
+    /// Opens the journal, if there is one, and checks its end. Returns lines for the operator, too.
+    pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
+        let latest_files = config.latest_files();
+        if let [Some(first), _, ..] = latest_files.as_slice() {
+            file::make_directory_of(first)?;
+        }
+        let mut book = Book::new(config);
         let replaceable = |paths: &[Option<String>]| {
             let mut paths = paths.iter().flatten();
             paths.try_for_each(|path| file::make_replaceable(path))
         };
-        let latest_files = config.latest_files();
         let Some(path) = &config.journal else {
             replaceable(&latest_files)?;
             check_apart(config)?;
@@ -205,13 +202,13 @@ impl Book {
         replaceable(&latest_files)?;
         file::make_replaceable(&beside)?;
         check_apart(config)?;
-        let mut lines = warnings(&journal, &beside);
+        let mut lines = warnings(journal.bytes, &beside);
         if torn > 0 {
             lines.push(Remark::Warning(format!(
                 "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
             )));
         }
-        let changes = book.hand_over_to(config, path, key, &end.verifier)?;
+        let changes = book.go_on(config, path, Some(key), end)?;
         if !changes.is_empty() {
             journal.append(&changes)?;
             lines.push(Remark::Warning(
@@ -224,30 +221,33 @@ impl Book {
         let others = resume::held(&beside).into_iter();
         let others = others.filter_map(|(report, line)| is_other(&report).then_some(line));
         book.others = others.collect();
-        let mut ends = end;
-        for (feed, terms) in roster.feeds.iter().enumerate() {
-            let chain = &mut book.chains[feed];
-            chain.unwritten = ends.unwritten(&terms.feed, chain.latest.as_ref());
-            let end = ends.feeds.remove(&terms.feed);
-            if let Some((report, line)) = end.and_then(|end| end.newest) {
-                book.go_on_after(feed, &report);
-                book.newest.push(line);
-            }
-        }
-        let places = book.chains.iter().map(|chain| match chain.number {
+        let places = book.places(roster);
+        lines.push(Remark::Progress(format!("journal {path}: {places}")));
+        book.journal = Some(journal);
+        let failed = book.write_newest(config).err();
+        lines.extend(failed.map(|error| Remark::Warning(error.to_string())));
+        Ok((book, lines))
+    }
+
+    /// Where the chains of the feeds go on, in words.
+    fn places(&self, roster: &Roster) -> String {
+        let places = self.chains.iter().map(|chain| match chain.number {
             0 => "new".to_owned(),
             last => format!("continues at report {}", last + 1),
         });
-        let places = of_feeds(roster, places.enumerate()).join("; ");
-        lines.push(Remark::Progress(format!("journal {path}: {places}")));
-        book.journal = Some(journal);
-        let written = book.write_newest(config);
-        lines.extend(
-            written
-                .err()
-                .map(|error| Remark::Warning(error.to_string())),
-        );
-        Ok((book, lines))
+        of_feeds(roster, places.enumerate()).join("; ")
+    }
+
+    /// Where a journal with this end would go on, in words, and whether its old key would hand over to another one.
+    pub(super) fn outlook(
+        config: &Run,
+        journal: &str,
+        key: Option<&SecretKey>,
+        end: End,
+    ) -> Result<(String, bool), Error> {
+        let mut book = Book::new(config);
+        let changes = book.go_on(config, journal, key, end)?;
+        Ok((book.places(&config.roster), !changes.is_empty()))
     }
 
     /// Whether the journal was lost for good.
@@ -262,22 +262,30 @@ impl Book {
 
     /// Takes the ends of the feeds' chains. Returns the records by which the journal's old key hands over to this run's key, one
     /// for each feed of the roster that it has signed.
-    fn hand_over_to(
+    fn go_on(
         &mut self,
         config: &Run,
         journal: &str,
-        key: &SecretKey,
-        verifier: &Verifier,
+        key: Option<&SecretKey>,
+        mut end: End,
     ) -> Result<Vec<String>, Error> {
         let mut changes = Vec::new();
-        for (chain, terms) in self.chains.iter_mut().zip(&config.roster.feeds) {
-            chain.previous = verifier.head(&terms.feed);
-            let before = verifier.aggregator(&terms.feed);
-            let before = before.filter(|before| *before != key.public());
-            if let (Some(before), Some(head)) = (before, chain.previous) {
-                let change = change_of_keys(config, journal, (&terms.feed, before, head), key)?;
+        for (feed, terms) in config.roster.feeds.iter().enumerate() {
+            let (name, chain) = (&terms.feed, &mut self.chains[feed]);
+            chain.unwritten = end.unwritten(name, chain.latest.as_ref());
+            chain.previous = end.verifier.head(name);
+            let before = end.verifier.aggregator(name).zip(chain.previous);
+            if let (Some(key), Some((before, head))) = (key, before)
+                && before != key.public()
+            {
+                let change = change_of_keys(config, journal, (name, before, head), key)?;
                 changes.push(change.line());
                 chain.previous = Some(change.signature());
+            }
+            let newest = end.feeds.remove(name).and_then(|end| end.newest);
+            if let Some((report, line)) = newest {
+                self.go_on_after(feed, &report);
+                self.newest.push(line);
             }
         }
         Ok(changes)
@@ -382,11 +390,10 @@ pub struct Kept {
 }
 
 /// What the operator should know about the journal: a limit on its size, and that nothing shows whether it has lost its end.
-fn warnings(journal: &Journal, newest: &str) -> Vec<Remark> {
+pub(super) fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
     let limited = file::soft_limit("Max file size").map(|most| {
         format!(
-            "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {}; a report that does not fit is not published",
-            journal.bytes
+            "a file of this process may have {most} bytes (ulimit -f, or LimitFSIZE= of a unit), and the journal has {bytes}; a report that does not fit is not published"
         )
     });
     let unknown = resume::held(newest).is_empty() && Path::new(newest).exists();

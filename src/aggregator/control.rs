@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-/// Most frames of one member that are read in one sweep.
+/// Most frames of one member that are read in one sweep, for each feed.
 const FRAMES_PER_SWEEP: usize = 64;
 /// Most members of one slot.
 const MEMBERS_MAX: usize = 2;
@@ -249,6 +249,27 @@ impl Member {
         Ok(())
     }
 
+    /// Notes that it is ready: for the feed whose terms it names, in which it names its seat. Without terms it is ready for all
+    /// feeds, and names its place in the roster.
+    fn ready(
+        &mut self,
+        ready: &Ready,
+        (slot, seats): (u16, &[Option<u16>]),
+        agreed: &Agreed,
+    ) -> Result<(), Departure> {
+        let digest = &ready.terms_digest;
+        let (place, prices) = match agreed.feed_of(digest) {
+            Some(feed) => (seats[feed], &mut self.first_prices[feed..=feed]),
+            None if *digest == [0; 32] => (Some(slot), &mut self.first_prices[..]),
+            None => return Err(other_terms(digest, agreed)),
+        };
+        if place != Some(ready.slot) {
+            return Err(Reject::SlotDiffers.into());
+        }
+        prices.fill(Some(ready.price));
+        Ok(())
+    }
+
     /// Takes the answer to the last ping: what it says about the member's clock.
     fn pong(&mut self, pong: Pong) {
         let (at, clock_us) = self.pinged;
@@ -315,7 +336,7 @@ fn hear(
     floor_us: u64,
     refused: &mut Refused,
 ) -> Result<(), Departure> {
-    for _ in 0..FRAMES_PER_SWEEP {
+    for _ in 0..FRAMES_PER_SWEEP * seats.len() {
         if member.inbox.fill() {
             member.heard_at = Instant::now();
             member.unanswered_since = None;
@@ -340,21 +361,7 @@ fn hear(
         match kind {
             FrameKind::Ready => {
                 let ready = Ready::decode(&member.inbox.peek().expect(whole))?;
-                let digest = ready.terms_digest;
-                let feed = agreed.feed_of(&digest);
-                // Without terms it is ready for all feeds, and says its place in the roster.
-                if feed.is_none() && digest != [0; 32] {
-                    return Err(other_terms(&digest, agreed));
-                }
-                if feed.map_or(Some(slot), |feed| seats[feed]) != Some(ready.slot) {
-                    return Err(Reject::SlotDiffers.into());
-                }
-                for (_, price) in (0..)
-                    .zip(&mut member.first_prices)
-                    .filter(|(at, _)| feed.is_none_or(|feed| feed == *at))
-                {
-                    *price = Some(ready.price);
-                }
+                member.ready(&ready, (slot, seats), agreed)?;
             }
             FrameKind::Sample => {
                 let bytes = member.inbox.peek().expect(whole);

@@ -315,12 +315,14 @@ fn observe(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregator::agreed::tests::terms;
+    use crate::aggregator::agreed::tests::{terms, two_feeds};
     use crate::aggregator::tracks::Track;
     use crate::keys::secret::SecretKey;
     use rsoracle_proof::record::{Answer, Observation};
     use rsoracle_proof::seal::{ObservationContext, observation_bytes, samples_digest};
     use rsoracle_proof::terms::{Roster, tag};
+    use std::io::Write;
+    use std::net::TcpStream;
 
     #[test]
     fn a_crowd_displaces_its_own_connections_also_if_others_connect_after_it() {
@@ -405,5 +407,42 @@ mod tests {
         assert_eq!(observed(&records(101.0)), Err(Reject::Signature));
         assert_eq!(observed(&records(100.0)), Ok(true));
         assert_eq!(observed(&records(100.0)), Err(Reject::Duplicate));
+    }
+
+    #[test]
+    fn a_connection_holds_as_many_waiting_answers_as_there_are_feeds() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("O_NONBLOCK");
+        let mut channel = DataChannel::new(listener).expect("an address");
+        let key = SecretKey::from_seed(&mut [1; 32]).public();
+        let roster = two_feeds([None, None, Some(key)]);
+        let slots = Slot::all(&roster, &[None, None, Some(key)]);
+        let rounds = roster.feeds.iter().cloned();
+        let mut rounds: Vec<Round> = rounds.map(|terms| Round::new(terms, 0)).collect();
+        let frame = |feed: usize| DataFrame {
+            tag: tag(&rounds[feed].digest),
+            start_us: 0,
+            observation: [0; Observation::BYTES],
+        };
+        let frames: Vec<_> = [0, 0, 1, 1].iter().map(|feed| frame(*feed)).collect();
+        let mut agreed = Agreed::default();
+        agreed.add(roster, 0);
+        let mut peer = TcpStream::connect(channel.address).expect("it connects");
+        let mut bytes = Preamble { key: *key.bytes() }.encode().to_vec();
+        bytes.extend(frames.iter().flat_map(DataFrame::encode));
+        peer.write_all(&bytes).expect("they fit");
+        let mut refused = Refused::new();
+        for _ in 0..1_000 {
+            channel.sweep(&slots, &agreed, &mut rounds, 0, &mut refused);
+            let [sender] = channel.senders.as_slice() else {
+                continue;
+            };
+            let waiting: Vec<_> = sender.waiting.iter().map(|(frame, _)| *frame).collect();
+            assert!(frames[..2].starts_with(&waiting), "{waiting:?}");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        channel.close_round(0, &mut refused);
+        assert_eq!(refused, Refused::from([(Reject::SamplesMissing, 2)]));
+        assert!(channel.senders.is_empty());
     }
 }

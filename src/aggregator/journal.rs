@@ -27,6 +27,11 @@ use std::time::{Duration, Instant};
 /// How long a lock is waited for. The lock of a killed process may last a moment longer than the process.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
+/// Takes the next line of a journal's end.
+type Take<'a, T> = &'a dyn Fn(&mut T, &str) -> Result<(), String>;
+/// Whether the lines taken are enough; the flag says whether they are all.
+type Enough<'a, T> = &'a dyn Fn(&T, bool) -> Result<bool, Error>;
+
 /// A journal that this process may append to.
 #[derive(Debug)]
 pub struct Journal {
@@ -50,32 +55,14 @@ impl Journal {
     /// have them, and the next start moves them again. What `take` saw is on the disk when this returns.
     pub fn open<T: Default>(
         path: &str,
-        take: &dyn Fn(&mut T, &str) -> Result<(), String>,
-        enough: &dyn Fn(&T, bool) -> Result<bool, Error>,
+        take: Take<T>,
+        enough: Enough<T>,
     ) -> Result<(Journal, T, usize), Error> {
-        let attempt = format!("cannot open the journal {path}");
+        let attempt = attempt(path);
         let failed = |error: io::Error| Error::new(&attempt, error);
         let file = open_to_append(path).map_err(failed)?;
         lock(&file, &attempt)?;
-        let mut stretch = file::TAIL_BYTES;
-        let (state, bytes, tail) = loop {
-            let mut state = T::default();
-            let (begin, reader) = file::tail(&file, stretch).map_err(failed)?;
-            let mut lines = Lines::new(reader, path);
-            let tail = read(
-                &mut lines,
-                begin,
-                &mut |line| take(&mut state, line),
-                &attempt,
-            )?;
-            let (whole, found) = (begin == 0, lines.bytes() > 0 || !tail.is_empty());
-            // It is asked even if there is no more to read: it may refuse.
-            let enough = (whole || found) && enough(&state, whole)?;
-            if enough || whole {
-                break (state, begin + lines.bytes(), tail);
-            }
-            stretch = stretch.saturating_mul(file::TAIL_LONGER);
-        };
+        let (state, bytes, tail) = read_end(path, &file, take, enough)?;
         if !tail.is_empty() {
             move_tail(path, &file, bytes, &tail)?;
         }
@@ -90,6 +77,27 @@ impl Journal {
             lost: false,
         };
         Ok((journal, state, tail.len()))
+    }
+
+    /// Reads the end of the journal at `path` as [`Journal::open`] does, and changes nothing: takes no lock, and leaves the bytes
+    /// behind the last newline, whose number is returned, where they are. `None` if there is no such file.
+    pub(super) fn peek<T: Default>(
+        path: &str,
+        take: Take<T>,
+        enough: Enough<T>,
+    ) -> Result<Option<(T, usize)>, Error> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| Error::new(attempt(path), error))?,
+        };
+        let (state, _, tail) = read_end(path, &file, take, enough)?;
+        Ok(Some((state, tail.len())))
+    }
+
+    /// Whether another process has the journal at `path` open to append to it.
+    pub(super) fn is_in_use(path: &str) -> bool {
+        let locked = File::open(path).map(|file| file.try_lock_shared());
+        matches!(locked, Ok(Err(TryLockError::WouldBlock)))
     }
 
     /// Appends lines, given without their newlines, all of them or none. When this succeeds, they are on the disk.
@@ -140,6 +148,38 @@ impl Journal {
         };
         self.lost = true;
         Err(Error::new(attempt, what).advise(LOST))
+    }
+}
+
+/// The attempt that errors about opening name.
+fn attempt(path: &str) -> String {
+    format!("cannot open the journal {path}")
+}
+
+/// Reads the end of a journal, as far as it is needed. Returns the state, the length of the whole lines, and the bytes behind
+/// them.
+fn read_end<T: Default>(
+    path: &str,
+    file: &File,
+    take: Take<T>,
+    enough: Enough<T>,
+) -> Result<(T, u64, Vec<u8>), Error> {
+    let attempt = attempt(path);
+    let mut stretch = file::TAIL_BYTES;
+    loop {
+        let mut state = T::default();
+        let failed = |error: io::Error| Error::new(&attempt, error);
+        let (begin, reader) = file::tail(file, stretch).map_err(failed)?;
+        let mut lines = Lines::new(reader, path);
+        let taken = &mut |line: &str| take(&mut state, line);
+        let tail = read(&mut lines, begin, taken, &attempt)?;
+        let (whole, found) = (begin == 0, lines.bytes() > 0 || !tail.is_empty());
+        // It is asked even if there is no more to read: it may refuse.
+        let enough = (whole || found) && enough(&state, whole)?;
+        if enough || whole {
+            return Ok((state, begin + lines.bytes(), tail));
+        }
+        stretch = stretch.saturating_mul(file::TAIL_LONGER);
     }
 }
 

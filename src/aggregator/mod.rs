@@ -15,6 +15,7 @@ pub mod data;
 mod finish;
 pub mod journal;
 mod nap;
+pub mod outlook;
 mod resume;
 pub mod roster;
 mod rounds;
@@ -50,7 +51,7 @@ use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, collector_keys, key_remarks, listen};
+use setup::{check_open_files, check_schedule, collector_keys, key_remarks, listen};
 use std::time::{Duration, Instant};
 use strays::Strays;
 use tracks::Track;
@@ -174,11 +175,7 @@ struct Aggregator<'a> {
 /// Runs one round, or rounds without end. Returns the exit code.
 pub fn run(config: &Run) -> Result<u8, Error> {
     sharpen_sleeps();
-    let schedule = config.roster.schedule();
-    if config.children.is_none() && schedule.next_start_us(wall_us()).is_none() {
-        let cause = "no round starts any more: its end or its only start has passed";
-        return Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"));
-    }
+    check_schedule(config)?;
     let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
     aggregator.start_collectors()?;
@@ -320,16 +317,6 @@ impl<'a> Aggregator<'a> {
         !slot.members.is_empty() || slot.child.is_some() || self.config.children.is_none()
     }
 
-    /// Whether the slots of which `is_there` is true are a quorum of any feed.
-    fn has_quorum(&self, is_there: impl Fn(usize, &Slot) -> bool) -> bool {
-        let mut feeds = self.config.roster.feeds.iter().enumerate();
-        feeds.any(|(feed, terms)| {
-            let of_feed = self.slots.iter().filter(|slot| slot.seats[feed].is_some());
-            let there = of_feed.filter(|slot| is_there(feed, slot)).count();
-            there >= usize::from(terms.quorum())
-        })
-    }
-
     /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once no feed can have a quorum, waits
     /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum of any feed.
     fn gather(&mut self) -> bool {
@@ -342,9 +329,12 @@ impl<'a> Aggregator<'a> {
             let possible = self.slots.iter().filter(|slot| self.may_come(slot)).count();
             self.draw_gathering();
             if ready == possible || Instant::now() >= until {
-                return self.has_quorum(|feed, slot| slot.ready_for(feed));
+                return has_quorum(&self.config.roster, &self.slots, |slot, feed| {
+                    slot.ready_for(feed)
+                });
             }
-            if !hopeless && !self.has_quorum(|_, slot| self.may_come(slot)) {
+            let may_come = |slot: &Slot, _| self.may_come(slot);
+            if !hopeless && !has_quorum(&self.config.roster, &self.slots, may_come) {
                 hopeless = true;
                 until = until.min(Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX));
             }
@@ -463,8 +453,43 @@ impl<'a> Aggregator<'a> {
     }
 }
 
+/// Whether the slots of which `is_there` is true are a quorum of any feed.
+fn has_quorum(roster: &Roster, slots: &[Slot], is_there: impl Fn(&Slot, usize) -> bool) -> bool {
+    roster.feeds.iter().enumerate().any(|(feed, terms)| {
+        let of_feed = slots.iter().filter(|slot| slot.seats[feed].is_some());
+        let there = of_feed.filter(|slot| is_there(slot, feed)).count();
+        there >= usize::from(terms.quorum())
+    })
+}
+
 /// Counts a refusal under its reason.
 fn count(refused: &mut Refused, reason: Reject) {
     let count = refused.entry(reason).or_default();
     *count = count.saturating_add(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_of_one_feed_is_enough_and_slots_that_do_not_price_it_do_not_count() {
+        // Three slots price the first feed, which needs two, and two of them the second, which needs both.
+        let roster = agreed::tests::two_feeds([None; 3]);
+        let slots = Slot::all(&roster, &[None; 3]);
+        let among = |there: &[usize]| {
+            let at = |slot: &Slot| slots.iter().position(|one| std::ptr::eq(one, slot));
+            has_quorum(&roster, &slots, |slot, _| {
+                there.contains(&at(slot).unwrap())
+            })
+        };
+        assert!(among(&[0, 1]) && among(&[0, 2]) && !among(&[1]) && !among(&[2]));
+        let second = |there: &[usize]| {
+            let at = |slot: &Slot| slots.iter().position(|one| std::ptr::eq(one, slot));
+            has_quorum(&roster, &slots, |slot, feed| {
+                feed == 1 && there.contains(&at(slot).unwrap())
+            })
+        };
+        assert!(second(&[0, 2]) && !second(&[0, 1]));
+    }
 }

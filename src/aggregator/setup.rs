@@ -5,6 +5,7 @@ use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::system::file;
 use crate::system::limits::STRANGERS_MAX;
+use crate::system::now::wall_us;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use std::collections::{BTreeSet, HashMap};
@@ -45,6 +46,16 @@ pub fn listen(
                 ),
             })
         })
+}
+
+/// Checks that a roster from a file has a round left.
+pub(crate) fn check_schedule(config: &Run) -> Result<(), Error> {
+    let next_us = config.roster.schedule().next_start_us(wall_us());
+    if config.children.is_some() || next_us.is_some() {
+        return Ok(());
+    }
+    let cause = "no round starts any more: its end or its only start has passed";
+    Err(Error::new("cannot aggregate by this roster", cause).advise("name a newer one"))
 }
 
 /// Checks the limit on open files: four per collector (two control connections, one for data, the tether), and room for

@@ -145,7 +145,7 @@ pub(crate) fn sample_line(slots: &[Slot], rounds: &[Round], index: usize) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregator::agreed::tests::{roster, terms};
+    use crate::aggregator::agreed::tests::{roster, terms, two_feeds};
 
     #[test]
     fn a_terminal_with_fewer_rows_than_slots_shows_those_that_are_not_calm() {
@@ -159,5 +159,36 @@ mod tests {
         let told = [0, 5].map(|index| &*whole[index]).join("; ");
         assert_eq!(few, format!("{told}; … and 5 more"));
         assert_eq!(shown(1), ["… and 7 more"]);
+    }
+
+    #[test]
+    fn of_several_feeds_a_line_says_how_many_of_them_have_the_sample() {
+        let roster = two_feeds([None; 3]);
+        let mut slots = Slot::all(&roster, &[None; 3]);
+        let feeds = roster.feeds.iter().cloned();
+        let rounds: Vec<Round> = feeds.map(|terms| Round::new(terms, 0)).collect();
+        let record = Record {
+            index: 0,
+            price: Ok(100.0),
+            lateness_us: Some(3),
+            age_us: None,
+        };
+        slots[0].left.records = vec![vec![record], Vec::new()];
+        slots[1].left.records = vec![vec![record]];
+        slots[2].left.records = vec![vec![record]; 2];
+        slots[0].expected = vec![true, true];
+        assert_eq!(
+            sampling(&slots, &rounds, 9),
+            [
+                "collector 0 \tgone     \t1 of 2 feeds\tsample 1 of 1\tokx",
+                "collector 1 \tgone     \tlast 100.0000\tsample 1 of 1\tokx:BTC-USDT",
+                "collector 2 \tgone     \t2 of 2 feeds\tsample 1 of 1\tokx",
+            ]
+        );
+        assert_eq!(samples_done(&slots, 0), 0);
+        slots[0].expected = vec![true, false];
+        assert_eq!(samples_done(&slots, 0), 1);
+        let line = "sample 1 of 1: 4 prices of 2 feeds";
+        assert_eq!(sample_line(&slots, &rounds, 0), line);
     }
 }

@@ -343,7 +343,7 @@ mod tests {
         let ages = |configuration: &Configuration| limits(configuration, "--max-age=");
         let by_file = run("", file).unwrap();
         let terms = |configuration: &Configuration| {
-            let terms = configuration.run.terms();
+            let terms = &configuration.run.roster.feeds[0];
             (terms.schedule.samples, terms.n())
         };
         assert_eq!(terms(&by_file), (3, 9));

@@ -7,6 +7,7 @@ use crate::aggregator::settings::{Children, Run};
 use crate::collector::overrides::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
+use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{
     connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
@@ -153,25 +154,16 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
 
 /// Checks that feeds do not share a file in the directory of `--latest`.
 fn check_latest(given: &Given, run: &Run) -> Result<(), Usage> {
-    let mut names = BTreeMap::new();
-    let several = run.roster.feeds.len() > 1 && run.latest.is_some();
-    for terms in run.roster.feeds.iter().filter(|_| several) {
-        let name = file_name(&terms.feed);
-        if let Some(other) = names.insert(name.clone(), &terms.feed) {
+    let mut taken = BTreeMap::new();
+    for (terms, path) in run.roster.feeds.iter().zip(run.latest_files()) {
+        let Some(path) = path else { continue };
+        if let Some(other) = taken.insert(path.clone(), &terms.feed) {
             let feed = &terms.feed;
-            return Err(given.contradiction(
-                &["latest"],
-                format!("--latest: {other} and {feed} would share the file {name}"),
-            ));
+            let sentence = format!("--latest: {other} and {feed} would share the file {path}");
+            return Err(given.contradiction(&["latest"], sentence));
         }
     }
     Ok(())
-}
-
-/// The name of a feed's file in the directory of `--latest`.
-fn file_name(feed: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    feed.replace(|c| !plain(c), "-") + ".json"
 }
 
 /// Checks what concerns a single round.
@@ -235,6 +227,30 @@ fn check_rounds(given: &Given, run: &Run) -> Result<(), Usage> {
     Ok(())
 }
 
+/// Checks that exchanges allow what collectors of one address ask of them.
+fn check_requests(
+    given: &Given,
+    sources: &[Vec<Source>],
+    schedule: &Schedule,
+) -> Result<(), Usage> {
+    let refused = |source: &Source, why: String| {
+        let sentence = format!("{}: {why}", source.prefix());
+        given.contradiction(&["every", "samples", "feed", "collectors"], sentence)
+    };
+    for markets in sources {
+        let fit = requests_fit(&markets[0], markets.len(), schedule);
+        fit.map_err(|why| refused(&markets[0], why))?;
+    }
+    // The limit on requests holds for all collectors together.
+    let asked = |source: &&Source| ["binance", "binance-book"].contains(&source.prefix());
+    let asked: Vec<&Source> = sources.iter().flatten().filter(asked).collect();
+    let fit = |first: &&Source| {
+        let fit = requests_fit(first, asked.len(), schedule);
+        fit.map_err(|why| refused(first, why))
+    };
+    asked.first().map_or(Ok(()), fit)
+}
+
 /// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
 pub fn read(given: &Given) -> Result<Configuration, Usage> {
     let feeds = feeds(given)?;
@@ -269,8 +285,10 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
         environment: environment.collect(),
         keys: path(given, "collector-keys")?,
     };
+    let run = settings(given, roster, Some(children))?;
+    check_requests(given, &sources, run.roster.schedule())?;
     Ok(Configuration {
-        run: settings(given, roster, Some(children))?,
+        run,
         watched,
         proxy,
     })

@@ -8,11 +8,13 @@ use super::settings::{Charge, Collect};
 use super::tether::Tether;
 use super::ties::Ties;
 use super::uplink::Uplink;
+use crate::exchange::requests_fit;
 use crate::exchange::roots::variable;
 use crate::keys::file as key_file;
 use crate::keys::secret::SecretKey;
 use crate::source::Source;
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
 use std::fs::File;
 use std::path::Path;
@@ -61,16 +63,7 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
             "name the key file of one of its slots; 'rsoracle keys FILE' shows a file's key";
         failed(why).advise(advice)
     })?;
-    let names = &roster.slots[usize::from(slot)].sources;
-    let parse = |name: &String| {
-        Source::parse(name).map_err(|right| {
-            failed(format!(
-                "slot {slot} has the source {name}; it takes {right}"
-            ))
-        })
-    };
-    let named = names.iter().filter(|name| !name.is_empty());
-    let sources = distinct(named.map(parse).collect::<Result<Vec<_>, _>>()?);
+    let sources = sources_of(roster, slot).map_err(failed)?;
     let feeds = roster.feeds.iter().cloned().map(Ok).collect();
     let wrong = rosters.take(feeds, 0, &public, &texts(&sources));
     wrong.into_iter().try_for_each(|why| Err(failed(why)))?;
@@ -83,6 +76,20 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
         mark: Some(mark),
         _lock: lock,
     })
+}
+
+/// What a slot of a roster watches. The error says which source there is not, or why its exchange does not serve them all.
+pub fn sources_of(roster: &Roster, slot: u16) -> Result<Vec<Source>, String> {
+    let parse = |name: &String| {
+        Source::parse(name)
+            .map_err(|right| format!("slot {slot} has the source {name}; it takes {right}"))
+    };
+    let names = &roster.slots[usize::from(slot)].sources;
+    let named = names.iter().filter(|name| !name.is_empty()).map(parse);
+    let sources = distinct(named.collect::<Result<Vec<_>, _>>()?);
+    let fits = requests_fit(&sources[0], sources.len(), roster.schedule());
+    fits.map_err(|why| format!("slot {slot} watches too much: {why}"))?;
+    Ok(sources)
 }
 
 /// Sources without repetitions: two feeds may have one.

@@ -23,6 +23,8 @@ mod ties;
 mod uplink;
 mod watch;
 
+pub use charge::sources_of;
+
 use crate::collector::settings::{Charge, Collect};
 use crate::exchange::offset::Offset;
 use crate::exchange::roots::{self, Roots};
@@ -356,26 +358,23 @@ impl Collector<'_> {
 
     /// Logs an error that the exchange sent unasked.
     fn complain_of(&mut self, said: &Said) {
-        let of = |symbol: &Option<usize>| match symbol {
-            Some(symbol) if self.ties.sources.len() > 1 => {
-                format!(" of {}", self.ties.sources[*symbol])
-            }
-            _ => String::new(),
-        };
-        let text = match said {
+        let (symbol, text) = match said {
             Said::Fault {
                 symbol, miss, text, ..
-            } => format!("the exchange sent no price{}: {miss}: {text}", of(symbol)),
-            Said::Refusal(refusal) => {
-                let what = of(&refusal.symbol).replace(" of", " the prices of");
-                let then = match self.session.is_open() {
-                    true => "",
-                    false => "; reconnecting",
-                };
-                format!("the exchange refused{what}: {}{then}", refusal.text)
+            } => (symbol, format!("sent no price: {miss}: {text}")),
+            Said::Refusal(refusal) if self.session.is_open() => {
+                (&refusal.symbol, format!("refused: {}", refusal.text))
             }
+            Said::Refusal(refusal) => (
+                &refusal.symbol,
+                format!("refused: {}; reconnecting", refusal.text),
+            ),
             _ => return,
         };
+        let several = self.ties.sources.len() > 1;
+        let about = symbol.filter(|_| several).map(|at| &self.ties.sources[at]);
+        let about = about.map_or(String::new(), |source| format!("{source}: "));
+        let text = format!("{about}the exchange {text}");
         self.ties.complaints.add(text);
     }
 

@@ -421,7 +421,10 @@ mod tests {
         let (_control, listener, mut uplink) = connected(&present);
         round(&mut uplink, &mut present, &task, 1);
         let accept = |listener: &TcpListener| {
-            let mut data = listener.accept().unwrap().0;
+            listener.set_nonblocking(true).unwrap();
+            let mut data = listener.accept().expect("a new one").0;
+            data.set_nonblocking(false).unwrap();
+            data.set_read_timeout(Some(10 * SLICE)).unwrap();
             data.read_exact(&mut [0; Preamble::BYTES]).unwrap();
             data
         };

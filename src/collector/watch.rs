@@ -9,7 +9,7 @@ use super::{Collector, MESSAGES_PER_LOOK};
 use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
-use crate::exchange::session::FIRST;
+use crate::exchange::session::first::FIRST;
 use crate::system::clock::Anchor;
 use crate::system::limits::*;
 use crate::system::net::Patience;
@@ -297,7 +297,12 @@ impl Collector<'_> {
         if let Err(ended) = self.session.keep_alive() {
             self.lost(round, &ended);
         } else if self.session.is_open() {
-            self.hear(round, Patience::Until(until));
+            let all = self.hear(round, Patience::Until(until));
+            // A look costs more than a message. A stream's messages are needed at the next instant, so they are read together.
+            if all && self.session.is_stream() {
+                let left = until.saturating_duration_since(Instant::now());
+                std::thread::sleep(left);
+            }
         } else if Instant::now() >= self.session.retry_at() {
             self.reconnect(round, now_us);
         } else {
@@ -306,18 +311,20 @@ impl Collector<'_> {
         }
     }
 
-    /// Reads the exchange's messages: waits up to `patience` for the first, then takes those that have arrived behind it.
-    fn hear(&mut self, round: &mut Round, patience: Patience) {
+    /// Reads the exchange's messages: waits up to `patience` for the first, then takes those that have arrived behind it. Returns
+    /// whether these are all.
+    fn hear(&mut self, round: &mut Round, patience: Patience) -> bool {
         let mut patience = patience;
         for _ in 0..MESSAGES_PER_LOOK {
             match self.session.hear(patience) {
                 Ok(Some(said)) if self.session.is_stream() => self.complain_of(&said),
                 Ok(Some(said)) => self.understand(round, said),
-                Ok(None) => return,
+                Ok(None) => return true,
                 Err(ended) => self.lost(round, &ended),
             }
             patience = Patience::Never;
         }
+        false
     }
 
     /// Hands a message to the sample that it answers, if there is one.

@@ -1,8 +1,10 @@
 //! Binance's WebSocket API, on which each price is requested: `ticker.price` (`binance:`) and the middle of `ticker.book`
 //! (`binance-book:`).
 //!
-//! Source: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Symbol order book ticker",
-//! "Rate limits", "Error codes") and errors.md. These prices have no time, so their age is unknown.
+//! Source: binance/binance-spot-api-docs, web-socket-api.md ("Symbol price ticker", "Symbol order book ticker", "Rate limits",
+//! "Error codes") and errors.md. These prices have no time, so their age is unknown. Each symbol is requested by itself, with a
+//! weight of 2: one wrong symbol would make a request for a list fail. The id of a request ends in its symbol's index, which
+//! tells whose price an answer or a refusal is.
 //! Invariant: the parsers are pure functions, total on any text. Unless a price is exactly valid, they return the reason why
 //! not.
 
@@ -25,6 +27,14 @@ const PACE: Pace = Pace {
     ping_every: Duration::from_secs(30),
     pause_min: Duration::from_millis(1_000),
 };
+
+/// Most weight that the exchange allows a minute and address ("Rate limits").
+pub(super) const WEIGHT_MAX: u64 = 6_000;
+
+/// The weight of so many requests for a price of one symbol in a minute, with that of a new connection and of our pings.
+pub(super) fn weight(requests: u64) -> u64 {
+    2 * requests + 2 + 2
+}
 
 /// The last price.
 pub static POLL: Dialect = Dialect {
@@ -71,6 +81,7 @@ fn read(text: &str, topics: &Topics, price: fn(Json) -> Result<f64, Miss>) -> Sa
     };
     let [id, event, status, error, result] =
         json.pick(["id", "event", "status", "error", "result"]);
+    let asked = id.and_then(Json::text).and_then(|id| topics.asked(&id));
     let id = match id {
         None => Ok(None),
         Some(id) if id.raw() == "null" => Ok(None),
@@ -83,7 +94,6 @@ fn read(text: &str, topics: &Topics, price: fn(Json) -> Result<f64, Miss>) -> Sa
     let Ok(id) = id else {
         return Said::fault(None, Miss::Shape, text);
     };
-    let asked = id.as_ref().and_then(|id| topics.asked(id));
     let fault = |symbol: Option<usize>, id, miss| Said::Fault {
         symbol: asked.or(symbol),
         id,
@@ -232,6 +242,26 @@ mod tests {
                 Said::Fault { miss: found, .. } => assert_eq!(found, miss),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_with_the_price_of_another_symbol_than_its_request_asked_for_is_refused() {
+        let topics = of(&["ETHUSDC", "BTCUSDC"]);
+        let said = |id: &str| (POLL.read)(&GOOD.replace("s-3", id), &topics);
+        for (id, symbol) in [("first-0", Some(0)), ("17-5-0", Some(0))] {
+            match said(id) {
+                Said::Fault {
+                    symbol: about,
+                    miss,
+                    id: Some(_),
+                    ..
+                } => assert_eq!((about, miss), (symbol, Miss::WrongSymbol), "{id}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        for id in ["first-1", "17-5-1"] {
+            assert!(matches!(said(id), Said::Price { symbol: 1, .. }), "{id}");
         }
     }
 

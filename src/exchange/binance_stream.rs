@@ -1,9 +1,10 @@
 //! Binance's market streams (`binance-stream:`): every trade, and best bid and ask as often as they change.
 //!
-//! Source: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing",
-//! "Trade Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time. A quote of
-//! the spot market has neither a time nor an event name, and is recognized by its keys; those of other markets have both. A
-//! subscription to an unknown symbol is acknowledged like any other, and nothing ever comes on it.
+//! Source: binance/binance-spot-api-docs, web-socket-streams.md ("General WSS information", "Live Subscribing", "Trade
+//! Streams", "Individual Symbol Book Ticker Streams") and faqs/market_data_only.md. A trade has a time. A quote of the spot
+//! market has neither a time nor an event name, and is recognized by its keys; those of other markets have both. A subscription
+//! to an unknown symbol is acknowledged like any other, and nothing ever comes on it. So one message subscribes to all symbols:
+//! the exchange allows 1,024 streams on one connection, but only five messages a second.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{

@@ -1,15 +1,19 @@
 //! Bitfinex's WebSocket API, version 2 (`bitfinex:`): the ticker.
 //!
-//! Source: docs.bitfinex.com, ws-general and ws-public-ticker. Prices come in lists that have the number of their channel
-//! instead of the symbol, so a list is no price before the subscription is acknowledged. Lists may get further items at
-//! their end. A ticker's last trade may be old, so the last price is clamped to the quote. On request, every list ends in the
-//! time at which it was sent. (The channel `book` is faster, but says prices to five digits only, one side at a time.)
+//! Source: docs.bitfinex.com, ws-general, ws-public and ws-public-ticker. Each message subscribes to one symbol, and a refusal
+//! names it. Prices come in lists that have the number of their channel instead of the symbol, so a list is no price before the
+//! subscription is acknowledged. Lists may get further items at their end. A ticker's last trade may be old, so the last price
+//! is clamped to the quote. On request, every list ends in the time at which it was sent. (The channel `book` is faster, but
+//! says prices to five digits only, one side at a time.)
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, quoted_last, time_of};
 use crate::exchange::json::Json;
 use rsoracle_proof::reason::Miss;
 use std::time::Duration;
+
+/// Most channels on one connection (ws-public; ws-general has 30). One too many is refused by itself.
+pub(super) const CHANNELS_MAX: usize = 25;
 
 /// The last price, clamped to best bid and best ask.
 pub(crate) static STREAM: Dialect = Dialect {
@@ -106,7 +110,6 @@ fn happening(
             let denial = match number {
                 Some(10001) => Denial::UnknownSymbol,
                 Some(10300) if symbol => Denial::UnknownSymbol,
-                Some(10305) => Denial::TooMany,
                 _ => Denial::Other,
             };
             Ok(Said::refusal(
@@ -240,7 +243,7 @@ mod tests {
             (10300, "symbol: invalid", Denial::UnknownSymbol),
             (10300, "generic", Denial::Other),
             (10001, "unknown", Denial::UnknownSymbol),
-            (10305, "limit", Denial::TooMany),
+            (10305, "subscribe: limit", Denial::Other),
             (10302, "channel: unknown", Denial::Other),
         ] {
             let no = refusal(about(&format!(

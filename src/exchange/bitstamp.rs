@@ -1,8 +1,9 @@
 //! Bitstamp's WebSocket API, version 2 (`bitstamp:`): every trade, and the order book, which is recent even when trades are
 //! rare.
 //!
-//! Source: bitstamp.net/websocket/v2. Only the channel's name has the symbol. A subscription to an unknown pair is
-//! acknowledged like any other, and nothing ever comes on it. Each number comes twice; the one that is text is exact.
+//! Source: bitstamp.net/websocket/v2. Each message subscribes to one channel of one pair. Only the channel's name has the
+//! symbol. A subscription to an unknown pair is acknowledged like any other, and nothing ever comes on it. Each number comes
+//! twice; the one that is text is exact.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, middle_of, price_of, time_of};
@@ -28,7 +29,6 @@ pub(crate) static STREAM: Dialect = Dialect {
     },
 };
 
-/// Each message subscribes to one channel.
 fn subscribe(symbols: &[&str]) -> Vec<String> {
     let channel = |kind: &str, symbol: &str| {
         format!(r#"{{"event":"bts:subscribe","data":{{"channel":"{kind}_{symbol}"}}}}"#)

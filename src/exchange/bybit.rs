@@ -1,10 +1,11 @@
 //! Bybit's WebSocket API, version 5, spot (`bybit:`): the first level of the order book.
 //!
-//! Source: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. The first level comes complete
-//! whenever it changes, and again after three seconds without a change. The ticker has no quotes, and trades may be rare.
-//! A change of one side (`delta`, as other markets have it) is no price, and makes the book before it none.
-//! The time is `cts`, that of the matching engine: it does not advance while nothing happens, and so reveals a market that
-//! has stopped. `ts`, the time of sending, would make an old price look new.
+//! Source: bybit-exchange/docs, v5/ws/connect, v5/websocket/public/orderbook and v5/error. A request may have ten topics, and
+//! is answered once: one wrong topic makes it fail. So each request subscribes to one symbol, and its id, which the answer
+//! repeats, is the symbol's index plus one. The first level comes complete whenever it changes, and again after three seconds
+//! without a change. The ticker has no quotes, and trades may be rare. A change of one side (`delta`, as other markets have it)
+//! is no price, and makes the book before it none. The time is `cts`, that of the matching engine: it does not advance while
+//! nothing happens, and so reveals a market that has stopped. `ts`, the time of sending, would make an old price look new.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, middle_of, of_symbol, time_of};

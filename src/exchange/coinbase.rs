@@ -1,8 +1,10 @@
 //! Coinbase Exchange's WebSocket feed (`coinbase:`): a ticker with every match, and a heartbeat each second.
 //!
-//! Source: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). The first ticker repeats
-//! the last match, and has that match's time. A product may be an alias of another (BTC-USDC of BTC-USD) and come under the
-//! other's name. It is then refused as a wrong symbol, since it is not an independent price.
+//! Source: docs.cdp.coinbase.com/exchange/websocket-feed (overview, channels, errors, rate limits). One wrong product makes a
+//! whole subscription fail (coinbase/coinbase-pro-node, issue 174). So each message subscribes to one product, of 100 messages
+//! a second that the exchange allows an address, and a refusal names the product in its text. The first ticker repeats the last
+//! match, and has that match's time. A product may be an alias of another (BTC-USDC of BTC-USD) and come under the other's
+//! name. It is then refused as a wrong symbol, since it is not an independent price.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, price_of, time_of};

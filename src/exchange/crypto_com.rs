@@ -1,9 +1,11 @@
 //! Crypto.com Exchange's WebSocket API, version 1 (`crypto.com:`): the ticker.
 //!
 //! Source: exchange-developer.crypto.com/exchange/v1/docs, "WebSocket" (common API reference, subscribe, heartbeat, ticker).
-//! All prices are text. A ticker comes when the quote changes. Its last trade may be older and outside the quote, so the last
-//! price is clamped to the quote. The exchange asks every 30 s whether the client is alive, and ends a connection that
-//! does not answer. The server closes with 1013 before it restarts. Its USD is one balance of dollars and their stablecoins.
+//! One message subscribes to all symbols, since of 100 requests only a part is allowed in the second of the connection. Each
+//! channel is answered by itself, up to 400 of a connection, and a refusal names its channel, as was seen on the wire. All
+//! prices are text. A ticker comes when the quote changes. Its last trade may be older and outside the quote, so the last price
+//! is clamped to the quote. The exchange asks every 30 s whether the client is alive, and ends a connection that does not
+//! answer. The server closes with 1013 before it restarts. Its USD is one balance of dollars and their stablecoins.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{

@@ -2,7 +2,8 @@
 //!
 //! Source: developer.gemini.com/websocket (introduction, streams, message-format), version 0.10.7. Prices are text, and times
 //! are in nanoseconds. Neither a trade nor a quote need have an event name; both are recognized by their keys. One unknown
-//! symbol makes the whole subscription fail.
+//! symbol makes a whole subscription fail. So each message subscribes to one symbol, and its id, which the answer repeats, is
+//! the symbol's index plus one.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{Denial, Dialect, Pace, Said, Topics, Way, heard, middle_of, price_of, time_of};

@@ -1,8 +1,9 @@
 //! Kraken's WebSocket API, version 2 (`kraken:`): a ticker whenever best bid or best ask change.
 //!
 //! Source: docs.kraken.com/api/docs, websocket-v2 (ticker, heartbeat, ping, status) and the guides on connecting and
-//! reconnecting. Prices are JSON numbers. A ticker's time is that of its quote. Its last trade may be much older, so the last
-//! price is clamped to the quote. Tickers have a time since 2025; here it is optional.
+//! reconnecting. One message subscribes to all symbols: each is answered by itself, and a refusal names its symbol. Prices are
+//! JSON numbers. A ticker's time is that of its quote. Its last trade may be much older, so the last price is clamped to the
+//! quote. Tickers have a time since 2025; here it is optional.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{
@@ -134,6 +135,20 @@ mod tests {
         for order in orders {
             assert_eq!(all(order.map(String::clone)), Said::price(0, 4.0, time));
         }
+    }
+
+    #[test]
+    fn of_entries_of_several_symbols_those_of_the_first_that_is_known_count() {
+        let entry = |symbol: &str, price: u8| {
+            format!(r#"{{"symbol":"{symbol}","bid":{price},"ask":{price},"last":{price}}}"#)
+        };
+        let list = [entry("X", 1), entry("B", 2), entry("A", 3), entry("B", 4)].join(",");
+        let text = format!(r#"{{"channel":"ticker","type":"snapshot","data":[{list}]}}"#);
+        let topics = Topics {
+            symbols: &["A", "B"],
+            channels: &[None; 2],
+        };
+        assert_eq!((STREAM.read)(&text, &topics), Said::price(1, 4.0, None));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: a parser returns a [`Said`] for any
 //! text; it never panics, never guesses, and ignores what it does not know. `session` keeps the connection; the collector
 //! decides when to take a sample.
-//! Uses: proof, source, system, verify. Used by: cli, collector, doctor, embedded, flags, follow.
+//! Uses: proof, source, system, verify. Used by: cli, collector, doctor, embedded, flags, follow, roster.
 
 pub mod binance;
 pub(crate) mod binance_stream;
@@ -27,6 +27,7 @@ pub mod proxy;
 pub(crate) mod quote;
 pub mod roots;
 pub mod session;
+mod topics;
 pub mod tunnel;
 
 use crate::exchange::decimal::BadPrice;
@@ -35,10 +36,13 @@ use crate::source::Source;
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use rsoracle_proof::reason::Miss;
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::utc::utc_us;
 use rsoracle_verify::error::Error;
 use std::borrow::Cow;
 use std::time::Duration;
+pub use topics::Topics;
+use topics::{listed, newest_of, of_symbol};
 
 /// How to talk to one exchange.
 pub struct Dialect {
@@ -86,50 +90,6 @@ impl Pace {
             false => pace.pause_min,
         };
         Pace { pause_min, ..pace }
-    }
-}
-
-/// What a message must be about to count: one of these symbols, which is then called by its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Topics<'a> {
-    /// The symbols in the exchange's spelling.
-    pub symbols: &'a [&'a str],
-    /// For each symbol the number that the exchange gave to its subscription, if its prices have that instead of the symbol.
-    pub channels: &'a [Option<u64>],
-}
-
-impl Topics<'_> {
-    /// Looks up a symbol, and stores its index in `about`.
-    #[inline]
-    fn spelled(&self, symbol: &str, about: &mut Option<usize>) -> Result<usize, Miss> {
-        *about = self.symbols.iter().position(|own| *own == symbol);
-        about.ok_or(Miss::WrongSymbol)
-    }
-
-    /// Looks up the symbol in a JSON string, and stores its index in `about`.
-    #[inline]
-    fn find(&self, value: Option<Json>, about: &mut Option<usize>) -> Result<usize, Miss> {
-        let symbol = value.and_then(Json::text).ok_or(Miss::Shape)?;
-        self.spelled(&symbol, about)
-    }
-
-    /// The symbol that a message names; `None` if it names none, or another one.
-    fn named(&self, value: Option<Json>) -> Option<usize> {
-        self.find(value, &mut None).ok()
-    }
-
-    /// The symbol of the subscription with this id, which is the symbol's index plus one.
-    fn numbered(&self, id: Option<Json>) -> Option<usize> {
-        let number: usize = id?.text()?.parse().ok()?;
-        let index = number.checked_sub(1)?;
-        (index < self.symbols.len()).then_some(index)
-    }
-
-    /// The symbol of the request with this id, which ends in a hyphen and the symbol's index.
-    fn asked(&self, id: &Id) -> Option<usize> {
-        let (_, index) = id.as_str().rsplit_once('-')?;
-        let index = index.parse().ok()?;
-        (index < self.symbols.len()).then_some(index)
     }
 }
 
@@ -361,6 +321,41 @@ pub fn endpoints(source: &Source, named: Option<&Endpoint>) -> Vec<Endpoint> {
         .collect()
 }
 
+/// Checks that an exchange sends the prices of so many symbols over one connection and, where each price is requested, that its
+/// published limit allows the requests that `schedule` makes of one address. If several collectors share an address, `symbols`
+/// counts those of all. The error says what does not fit.
+pub fn requests_fit(source: &Source, symbols: usize, schedule: &Schedule) -> Result<(), String> {
+    const MINUTE_US: u64 = 60_000_000;
+    let name = source.kind.name;
+    if source.embedded {
+        return Ok(());
+    }
+    if name == bitfinex::STREAM.name && symbols > bitfinex::CHANNELS_MAX {
+        return Err(format!(
+            "{symbols} symbols; {name} serves at most {} over one connection",
+            bitfinex::CHANNELS_MAX
+        ));
+    }
+    let Way::Poll(_) = dialect(source).way else {
+        return Ok(());
+    };
+    let within =
+        |us: u64| u64::from(schedule.samples).min(us.div_ceil(schedule.interval_us.max(1)));
+    let samples = match schedule.period_us {
+        0 => within(MINUTE_US),
+        us => MINUTE_US / us * u64::from(schedule.samples) + within(MINUTE_US % us),
+    };
+    let requests = samples * symbols as u64;
+    let weight = binance::weight(requests + symbols as u64);
+    if weight <= binance::WEIGHT_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "{requests} requests a minute, which have a weight of {weight} with those at a start; {name} allows {} a minute and address; use fewer symbols, fewer samples or a longer period",
+        binance::WEIGHT_MAX
+    ))
+}
+
 /// Parses a message of a stream. If it is JSON, `read` gets it, and a place to store which symbol it is about; a reason that
 /// `read` returns becomes a [`Said::Fault`].
 pub fn heard(
@@ -374,12 +369,6 @@ pub fn heard(
             .unwrap_or_else(|miss| Said::fault(about, miss, json.raw())),
         Err(NotJson(at)) => not_json(text, at),
     }
-}
-
-/// The parts of a list, one for each symbol.
-fn listed(symbols: &[&str], part: fn(&str) -> String) -> String {
-    let parts: Vec<String> = symbols.iter().map(|symbol| part(symbol)).collect();
-    parts.join(",")
 }
 
 /// The content of a JSON string, or the text of a JSON number.
@@ -424,42 +413,6 @@ pub(crate) fn time_of(value: Option<Json>) -> Result<u64, Miss> {
         US_FROM..NS_FROM => number,
         NS_FROM.. => number / 1_000,
     })
-}
-
-/// Checks that a message is about `symbol`.
-#[inline]
-pub(crate) fn of_symbol(value: Option<Json>, symbol: &str) -> Result<(), Miss> {
-    match value {
-        Some(own) if own.says(symbol) => Ok(()),
-        Some(own) if own.text().is_some() => Err(Miss::WrongSymbol),
-        _ => Err(Miss::Shape),
-    }
-}
-
-/// The newest entry of a message that is about one symbol: the one in `about` or, if there is none, the first that is known.
-/// Of equally old entries, the last. Returns the symbol, and the entry's members with these names: the first name must be the
-/// symbol's, the second the time's.
-pub(crate) fn newest_of<'a, const N: usize>(
-    list: Option<Json<'a>>,
-    topics: &Topics,
-    about: &mut Option<usize>,
-    names: [&str; N],
-) -> Result<(usize, [Option<Json<'a>>; N]), Miss> {
-    let time = |entry: &[Option<Json>; N]| time_of(entry[1]).ok();
-    let (mut newest, mut miss) = (None, Miss::Shape);
-    for entry in list.and_then(Json::items).ok_or(Miss::Shape)? {
-        let entry = entry.pick(names);
-        let own = match *about {
-            Some(known) => of_symbol(entry[0], topics.symbols[known]).map(|()| known),
-            None => topics.find(entry[0], about),
-        };
-        match (own, &newest) {
-            (Err(other), _) => miss = other,
-            (Ok(_), Some((_, known))) if time(known) > time(&entry) => {}
-            (Ok(symbol), _) => newest = Some((symbol, entry)),
-        }
-    }
-    newest.ok_or(miss)
 }
 
 /// The middle of best bid and best ask, each of which must be a valid price, not crossed and not too far apart.
@@ -663,6 +616,320 @@ mod tests {
                 }
                 let text = String::from_utf8_lossy(&bytes);
                 assert!(priced(&text).is_none_or(price::is_price), "{text}");
+            }
+        }
+    }
+
+    /// What `dialect` makes of a text about one of many symbols: `symbol` is the last, and its subscription has the number 17.
+    fn among(dialect: &Dialect, count: usize, symbol: &str, text: &str) -> Said {
+        let others: Vec<String> = (1..count).map(|n| format!("OTHER{n}")).collect();
+        let mut symbols: Vec<&str> = others.iter().map(String::as_str).collect();
+        symbols.push(symbol);
+        let channels: Vec<Option<u64>> =
+            (18..).map(Some).take(count - 1).chain([Some(17)]).collect();
+        let topics = Topics {
+            symbols: &symbols,
+            channels: &channels,
+        };
+        (dialect.read)(text, &topics)
+    }
+
+    #[test]
+    fn a_price_is_that_of_its_symbol_among_many() {
+        for (dialect, symbol, good) in GOOD {
+            let Said::Price { price, .. } = said(dialect, symbol, good) else {
+                panic!("{good}");
+            };
+            let good = good.replace("s-3", "s-63");
+            match among(dialect, 64, symbol, &good) {
+                Said::Price {
+                    symbol: 63,
+                    price: found,
+                    ..
+                } => assert_eq!(found, price, "{good}"),
+                other => panic!("{other:?}: {good}"),
+            }
+            let foreign = among(dialect, 64, "OTHER", &good.replace("[17,", "[7,"));
+            assert!(
+                matches!(
+                    foreign,
+                    Said::ALIVE
+                        | Said::Fault {
+                            miss: Miss::WrongSymbol,
+                            ..
+                        }
+                ),
+                "{foreign:?}: {good}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_price_still_says_which_symbol_it_is_about() {
+        for (dialect, symbol, good) in GOOD {
+            // A time of trade or two prices, whichever there are, that are no number.
+            let bent = good.replace("s-3", "s-2").replace("\"p\":\"", "\"p\":\"x");
+            let bent = bent
+                .replace("\"price\":\"", "\"price\":\"x")
+                .replace("83744.2,", "0,");
+            let bent = bent
+                .replace("price_str\":\"", "price_str\":\"x")
+                .replace("Px\":\"", "Px\":\"x");
+            let bent = ["b\":\"", "b\":[[\"", "bidPrice\":\""]
+                .into_iter()
+                .fold(bent, |bent, key| bent.replace(key, &format!("{key}x")));
+            match among(dialect, 3, symbol, &bent) {
+                Said::Fault { symbol, .. } => assert_eq!(symbol, Some(2), "{bent}"),
+                other => panic!("{other:?}: {bent}"),
+            }
+        }
+    }
+
+    #[test]
+    fn several_symbols_are_subscribed_to_together_where_each_is_answered_by_itself() {
+        for (name, ours) in [
+            (
+                "binance-stream",
+                &[
+                    r#"{"method":"SUBSCRIBE","params":["a@trade","a@bookTicker","b@trade","b@bookTicker"],"id":1}"#,
+                ][..],
+            ),
+            (
+                "coinbase",
+                &[
+                    r#"{"type":"subscribe","product_ids":["A"],"channels":["ticker","heartbeat"]}"#,
+                    r#"{"type":"subscribe","product_ids":["B"],"channels":["ticker","heartbeat"]}"#,
+                ],
+            ),
+            (
+                "kraken",
+                &[
+                    r#"{"method":"subscribe","params":{"channel":"ticker","symbol":["A","B"],"event_trigger":"bbo","snapshot":true}}"#,
+                ],
+            ),
+            (
+                "bitstamp",
+                &[
+                    r#"{"event":"bts:subscribe","data":{"channel":"live_trades_A"}}"#,
+                    r#"{"event":"bts:subscribe","data":{"channel":"order_book_A"}}"#,
+                    r#"{"event":"bts:subscribe","data":{"channel":"live_trades_B"}}"#,
+                    r#"{"event":"bts:subscribe","data":{"channel":"order_book_B"}}"#,
+                ],
+            ),
+            (
+                "bitfinex",
+                &[
+                    r#"{"event":"conf","flags":32768}"#,
+                    r#"{"event":"subscribe","channel":"ticker","symbol":"A"}"#,
+                    r#"{"event":"subscribe","channel":"ticker","symbol":"B"}"#,
+                ],
+            ),
+            (
+                "gemini",
+                &[
+                    r#"{"id":"1","method":"subscribe","params":["A@bookTicker","A@trade"]}"#,
+                    r#"{"id":"2","method":"subscribe","params":["B@bookTicker","B@trade"]}"#,
+                ],
+            ),
+            (
+                "crypto.com",
+                &[r#"{"id":1,"method":"subscribe","params":{"channels":["ticker.A","ticker.B"]}}"#],
+            ),
+            (
+                "okx",
+                &[
+                    r#"{"op":"subscribe","args":[{"channel":"tickers","instId":"A"},{"channel":"tickers","instId":"B"}]}"#,
+                ],
+            ),
+            (
+                "bybit",
+                &[
+                    r#"{"req_id":"1","op":"subscribe","args":["orderbook.1.A"]}"#,
+                    r#"{"req_id":"2","op":"subscribe","args":["orderbook.1.B"]}"#,
+                ],
+            ),
+        ] {
+            let known = DIALECTS.iter().find(|known| known.name == name);
+            match known.expect("a dialect").way {
+                Way::Stream(subscribe) => assert_eq!(subscribe(&["A", "B"]), ours),
+                Way::Poll(_) => panic!("{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_which_symbol_it_is_about_if_the_exchange_does() {
+        for (dialect, symbol, text, about) in [
+            (
+                &binance::POLL,
+                "BTCUSDC",
+                r#"{"id":"first-2","status":400,"error":{"code":-1121,"msg":"Invalid symbol."}}"#,
+                Some(2),
+            ),
+            (
+                &binance::POLL,
+                "BTCUSDC",
+                r#"{"id":"1-2-3","status":400,"error":{"code":-1121,"msg":"Invalid symbol."}}"#,
+                None,
+            ),
+            (
+                &coinbase::STREAM,
+                "BTC-USD",
+                r#"{"type":"error","message":"Failed to subscribe","reason":"BTC-USD is not a valid product"}"#,
+                Some(2),
+            ),
+            (
+                &coinbase::STREAM,
+                "BTC-USD",
+                r#"{"type":"error","message":"Failed to subscribe","reason":"BTC-USDC is not a valid product"}"#,
+                None,
+            ),
+            (
+                &kraken::STREAM,
+                "BTC/USD",
+                r#"{"error":"Currency pair not supported BTC/USD","method":"subscribe","success":false,"symbol":"BTC/USD"}"#,
+                Some(2),
+            ),
+            (
+                &kraken::STREAM,
+                "BTC/USD",
+                r#"{"error":"Exceeded msg rate","success":false}"#,
+                None,
+            ),
+            (
+                &bitstamp::STREAM,
+                "btcusd",
+                r#"{"event":"bts:error","channel":"","data":{"code":null,"message":"Invalid channel provided."}}"#,
+                None,
+            ),
+            (
+                &bitfinex::STREAM,
+                "tBTCUSD",
+                r#"{"event":"error","channel":"ticker","symbol":"tBTCUSD","msg":"symbol: invalid","code":10300,"pair":"BTCUSD"}"#,
+                Some(2),
+            ),
+            (
+                &gemini::STREAM,
+                "btcusd",
+                r#"{"id":"3","status":400,"error":{"code":-1013,"msg":"Invalid stream name: btcusd@trade"}}"#,
+                Some(2),
+            ),
+            (
+                &gemini::STREAM,
+                "btcusd",
+                r#"{"id":3,"status":400,"error":{"code":-1013,"msg":"Invalid stream name: btcusd@trade"}}"#,
+                Some(2),
+            ),
+            (
+                &gemini::STREAM,
+                "btcusd",
+                r#"{"id":"4","status":400,"error":{"code":-1013,"msg":"Invalid stream name: btcusd@trade"}}"#,
+                None,
+            ),
+            (
+                &crypto_com::STREAM,
+                "BTC_USD",
+                r#"{"id":1,"method":"subscribe","code":40003,"channel":"ticker.BTC_USD","message":"Unknown symbol"}"#,
+                Some(2),
+            ),
+            (
+                &crypto_com::STREAM,
+                "BTC_USD",
+                r#"{"id":1,"method":"subscribe","code":40107,"message":"Maximum subscriptions exceeded"}"#,
+                None,
+            ),
+            (
+                &okx::STREAM,
+                "BTC-USDT",
+                r#"{"event":"error","msg":"Wrong URL or channel:tickers,instId:BTC-USDT doesn't exist. Please use the correct URL.","code":"60018","connId":"a"}"#,
+                Some(2),
+            ),
+            (
+                &okx::STREAM,
+                "BTC-USDT",
+                r#"{"event":"error","msg":"instId:BTC-USDT","code":"60018","connId":"a"}"#,
+                None,
+            ),
+            (
+                &bybit::STREAM,
+                "BTCUSDT",
+                r#"{"success":false,"ret_msg":"error:handler not found,topic:orderbook.1.BTCUSDT","conn_id":"d","req_id":"3","op":"subscribe"}"#,
+                Some(2),
+            ),
+            (
+                &bybit::STREAM,
+                "BTCUSDT",
+                r#"{"success":false,"ret_msg":"","conn_id":"d","req_id":"0","op":"ping"}"#,
+                None,
+            ),
+        ] {
+            let refusal = refusal(among(dialect, 3, symbol, text));
+            assert_eq!(refusal.symbol, about, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_fits_an_exchange_up_to_its_published_limit() {
+        let schedule = |samples, interval_ms: u64, period_ms: u64| Schedule {
+            first_start_us: 0,
+            period_us: period_ms * 1_000,
+            end_us: None,
+            samples,
+            interval_us: interval_ms * 1_000,
+        };
+        let usual = schedule(10, 1_000, 10_000);
+        for (name, symbols, schedule, says) in [
+            // 60 requests of each symbol, and one at the start.
+            ("binance:BTCUSDC", 49, usual, None),
+            (
+                "binance-book:BTCUSDC",
+                50,
+                usual,
+                Some("3000 requests a minute"),
+            ),
+            ("binance:BTCUSDC", 64, schedule(10, 1_000, 20_000), None),
+            ("binance:BTCUSDC", 1, schedule(1_000, 20, 0), None),
+            ("binance:BTCUSDC", 1, schedule(2_997, 20, 0), None),
+            (
+                "binance:BTCUSDC",
+                1,
+                schedule(9_000, 20, 0),
+                Some("weight of 6006"),
+            ),
+            // Seven rounds may begin within a minute.
+            ("binance:BTCUSDC", 42, schedule(10, 100, 9_000), None),
+            (
+                "binance:BTCUSDC",
+                43,
+                schedule(10, 100, 9_000),
+                Some("3010 requests"),
+            ),
+            (
+                "binance:BTCUSDC",
+                64,
+                schedule(60, 1_000, 3_600_000),
+                Some("binance allows 6000"),
+            ),
+            ("embedded:BTCUSDC", 64, schedule(9_000, 20, 0), None),
+            ("binance-stream:BTCUSDC", 64, schedule(9_000, 20, 0), None),
+            ("bitfinex:tBTCUSD", 25, usual, None),
+            (
+                "bitfinex:tBTCUSD",
+                26,
+                usual,
+                Some("at most 25 over one connection"),
+            ),
+            ("embedded-bitfinex:tBTCUSD", 64, usual, None),
+            ("kraken:BTC/USD", 64, usual, None),
+        ] {
+            let source = Source::parse(name).unwrap();
+            let fits = requests_fit(&source, symbols, &schedule);
+            match says {
+                None => assert_eq!(fits, Ok(()), "{name} {symbols}"),
+                Some(says) => assert!(
+                    fits.is_err_and(|why| why.contains(says)),
+                    "{name} {symbols}"
+                ),
             }
         }
     }

@@ -1,8 +1,9 @@
 //! OKX's WebSocket API, version 5 (`okx:`): the ticker.
 //!
-//! Source: okx.com/docs-v5, "WebSocket" (connect, subscribe, notification) and "Tickers channel". All numbers are text. A
-//! ticker's time is that of its quote. Its last trade may be older and outside the quote, so the last price is clamped to
-//! the quote. The ping and its answer are plain text, not JSON.
+//! Source: okx.com/docs-v5, "WebSocket" (connect, subscribe, notification) and "Tickers channel". One message subscribes to all
+//! symbols, of 480 an hour that the exchange allows: each is answered by itself. A refusal names its symbol in its text only.
+//! All numbers are text. A ticker's time is that of its quote. Its last trade may be older and outside the quote, so the last
+//! price is clamped to the quote. The ping and its answer are plain text, not JSON.
 //! Invariant: the parser is a pure function, total on any text. Unless a price is exactly valid, it returns the reason why not.
 
 use super::{

@@ -13,11 +13,13 @@ pub(super) struct Watched {
     pub(super) newest: Result<StreamPrice, Miss>,
     /// The exchange's time of the price before, in microseconds since the Unix epoch; 0 if there was none on this connection.
     pub(super) before_us: u64,
-    /// Whether the exchange has refused it on this connection.
+    /// Whether the exchange has refused it on this connection, for good.
     pub(super) refused: bool,
     /// When the first and the last of its prices came, since there was none for long or a new connection. The first was not
     /// stale: otherwise a market without trades would seem to speak whenever it is subscribed to.
     pub(super) spoke: Option<[Instant; 2]>,
+    /// Whether its silence has cost a connection already.
+    pub(super) missed: bool,
 }
 
 impl Watched {
@@ -27,12 +29,24 @@ impl Watched {
         before_us: 0,
         refused: false,
         spoke: None,
+        missed: false,
     };
 
-    /// Whether it has spoken all the time, and then fallen silent, each for `long`. A rare trade is no reason to reconnect.
+    /// What is known of it on a new connection.
+    pub(super) fn anew(&self) -> Watched {
+        Watched {
+            missed: self.missed,
+            ..Watched::NEW
+        }
+    }
+
+    /// Whether it has spoken, and then fallen silent for `long`. Once that has cost a connection, it must have spoken for as long
+    /// before: in a market that trades now and then, a new connection is no remedy.
     pub(super) fn fell_silent(&self, long: Duration) -> bool {
-        self.spoke
-            .is_some_and(|[first, last]| last - first >= long && last.elapsed() >= long)
+        let silent = |[first, last]: [Instant; 2]| {
+            last.elapsed() >= long && (!self.missed || last - first >= long)
+        };
+        self.spoke.is_some_and(silent)
     }
 }
 
@@ -90,6 +104,30 @@ mod tests {
             time_us,
             heard_at: Instant::now(),
             heard_us: 4_000_000,
+        }
+    }
+
+    #[test]
+    fn a_symbol_that_was_missed_before_falls_silent_only_after_it_has_spoken_all_the_time() {
+        let s = Duration::from_secs;
+        let silent = |missed, spoke: Option<[u64; 2]>| {
+            let at = |ago| Instant::now() - s(ago);
+            let spoke = spoke.map(|ago| ago.map(at));
+            let symbol = Watched {
+                spoke,
+                missed,
+                ..Watched::NEW
+            };
+            symbol.fell_silent(s(60))
+        };
+        for (spoke, once, again) in [
+            (None, false, false),
+            (Some([200, 0]), false, false),
+            (Some([70, 70]), true, false),
+            (Some([120, 70]), true, false),
+            (Some([140, 70]), true, true),
+        ] {
+            assert_eq!([silent(false, spoke), silent(true, spoke)], [once, again]);
         }
     }
 

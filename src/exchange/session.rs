@@ -6,6 +6,8 @@
 //! alone for at least ten minutes. When a connection ends, its prices are dropped, unless a new connection has replaced it.
 //! A symbol that is refused, or falls silent, costs no other symbol its prices, but for one reconnection.
 
+pub(crate) mod first;
+
 use super::http::Unopened;
 use super::link::{Ended, Link};
 use super::offset::Offset;
@@ -26,7 +28,7 @@ use std::time::{Duration, Instant};
 
 /// What a session watches, and how.
 pub struct SessionPlan<'a> {
-    /// The sources whose prices it gets, at least one, all of one kind. The index of a symbol is that of its source.
+    /// The sources whose prices it gets: at least one, all of one kind, none twice. A symbol's index is that of its source.
     pub sources: &'a [Source],
     /// The exchange's addresses, at least one. If one cannot be used, the next one is tried.
     pub endpoints: Vec<Endpoint>,
@@ -204,10 +206,9 @@ impl<'a> ExchangeSession<'a> {
         self.channels.fill(None);
         for symbol in &mut self.watched {
             // A price counts until the new connection has a newer one.
-            let newest = symbol.newest;
             *symbol = Watched {
-                newest,
-                ..Watched::NEW
+                newest: symbol.newest,
+                ..symbol.anew()
             };
         }
         self.opened_at = Instant::now();
@@ -263,7 +264,9 @@ impl<'a> ExchangeSession<'a> {
         if self.proved && self.opened_at.elapsed() >= good {
             self.failures = 0;
         }
-        self.watched.fill(Watched::NEW);
+        for symbol in &mut self.watched {
+            *symbol = symbol.anew();
+        }
         self.back_off();
     }
 
@@ -388,7 +391,7 @@ impl<'a> ExchangeSession<'a> {
         let goes_on = match (refusal.denial, about) {
             (Denial::TooMany | Denial::Banned | Denial::Busy, _) => false,
             (_, Some(symbol)) => {
-                self.watched[symbol].refused = true;
+                self.watched[symbol].refused = refusal.denial != Denial::NotTrading;
                 self.watched[symbol].newest = Err(refusal.miss());
                 !self.all_refused()
             }
@@ -419,9 +422,9 @@ impl<'a> ExchangeSession<'a> {
         &self.first
     }
 
-    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, and a stream on which no prices do, or
-    /// none of a symbol whose prices came all the time.
-    pub(crate) fn keep_alive(&mut self) -> Result<(), Ended> {
+    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, and a stream on which no prices do, or no
+    /// longer those of one symbol.
+    pub fn keep_alive(&mut self) -> Result<(), Ended> {
         let (is_stream, is_quiet) = (self.is_stream(), self.is_quiet_at(wall_us()));
         let Some(link) = &mut self.link else {
             return Ok(());
@@ -436,6 +439,7 @@ impl<'a> ExchangeSession<'a> {
         } else if is_stream && self.spoke_at.elapsed() >= long {
             Some("the exchange no longer sends prices".to_owned())
         } else if let Some(symbol) = silent.filter(|_| is_stream && self.symbols.len() > 1) {
+            self.watched[symbol].missed = true;
             let symbol = self.symbols[symbol];
             Some(format!("the exchange no longer sends prices of {symbol}"))
         } else {
@@ -451,93 +455,6 @@ impl<'a> ExchangeSession<'a> {
         };
         alive.inspect_err(|_| self.lose())
     }
-
-    /// Connects, unless it is connected, and waits until one symbol has a price that is not stale.
-    pub fn first_price(&mut self, look: Look) -> Result<(), Error> {
-        if self.link.is_none() {
-            let until = Instant::now() + Duration::from_millis(OPEN_MS_MAX);
-            self.connect(until, look)?;
-        }
-        // By a wrong clock, a price looks old, or from the future.
-        if self.offset.agrees() == Some(false) {
-            return Err(Error::new("cannot use any price", self.offset.remark()).passing());
-        }
-        self.wait_for_price(look, &mut |_| {})
-    }
-
-    /// Waits on the open connection until one symbol has a price that is not stale. `listen` gets every message until then.
-    pub(crate) fn wait_for_price(
-        &mut self,
-        look: Look,
-        listen: &mut dyn FnMut(&Said),
-    ) -> Result<(), Error> {
-        let symbols = self.symbols.join(", ");
-        let attempt = format!(
-            "cannot get a first price of {symbols} from {}",
-            self.endpoint().url
-        );
-        let failed = |cause: String| Error::new(&attempt, cause).passing();
-        let until = Instant::now() + Duration::from_millis(FIRST_PRICE_MS_MAX);
-        let (mut stale, mut came, mut ask_at) = (None, false, Some(Instant::now()));
-        // Why the newest message has no price. As in a round, only this message is lost: the next one may have a price.
-        let mut without: Option<Error> = None;
-        loop {
-            look()?;
-            // The timeout also applies while messages come all the time.
-            let now = Instant::now();
-            if now >= until {
-                let advice =
-                    "see whether this market trades, and whether this machine's clock is right";
-                let none = || failed(no_first(stale)).advise(advice);
-                return Err(without.unwrap_or_else(none));
-            }
-            if ask_at.is_some_and(|at| at <= now) {
-                ask_at = None;
-                let request = |symbol| self.request(&format!("{FIRST}{symbol}"), symbol);
-                let requests: Vec<String> = (0..self.symbols.len()).filter_map(request).collect();
-                if let Some(link) = self.link.as_mut().filter(|_| !requests.is_empty()) {
-                    let sent = link.prepare(requests).and_then(|()| link.fire());
-                    sent.map_err(|ended| failed(ended.text))?;
-                }
-            }
-            let slice = until.min(now + Duration::from_millis(SLICE_MS));
-            // After a message, only look whether another one is there already.
-            let said = self.hear(if came {
-                Patience::Never
-            } else {
-                Patience::Until(slice)
-            });
-            let said = said.map_err(|ended| failed(ended.text))?;
-            came = said.is_some();
-            said.iter().for_each(&mut *listen);
-            without = match said {
-                Some(Said::Price { id: Some(id), .. }) if !id.as_str().starts_with(FIRST) => {
-                    Some(failed("the reply has another id".to_owned()))
-                }
-                Some(Said::Price {
-                    symbol, time_us, ..
-                }) => {
-                    if self.newest(symbol, wall_us()).is_ok() {
-                        return Ok(());
-                    }
-                    stale = time_us;
-                    None
-                }
-                Some(Said::Fault { miss, text, .. }) => Some(failed(format!("{miss}: {text}"))),
-                Some(Said::Refusal(refusal)) => {
-                    let error = refusal.error(&attempt, &symbols);
-                    let others = refusal.symbol.is_some() && !self.all_refused();
-                    let open = self.is_open() && !self.is_quiet_at(wall_us());
-                    if !open || !(error.passing || others) {
-                        return Err(error);
-                    }
-                    Some(error)
-                }
-                Some(_) | None => continue,
-            };
-            ask_at = Some(now + Duration::from_millis(FIRST_PRICE_AGAIN_MS));
-        }
-    }
 }
 
 /// How long an endpoint that could not be used is left alone, in milliseconds, apart from the backoff.
@@ -548,19 +465,6 @@ fn away_ms(unopened: &Unopened) -> u64 {
         (_, ms) => ms.unwrap_or(0),
     };
     ms.min(RETRY_AFTER_MS_MAX)
-}
-
-/// The ids of the requests for first prices begin so.
-pub(crate) const FIRST: &str = "first-";
-
-fn no_first(stale_us: Option<u64>) -> String {
-    match stale_us {
-        Some(us) => format!(
-            "no recent price within {FIRST_PRICE_MS_MAX} ms; the last one is from {}",
-            rsoracle_proof::utc::utc_text(us)
-        ),
-        None => format!("no price within {FIRST_PRICE_MS_MAX} ms"),
-    }
 }
 
 /// A random duration between zero and `ms` milliseconds.

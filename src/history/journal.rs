@@ -6,7 +6,8 @@ use super::page::Source;
 use super::{Found, HistorySettings};
 use crate::system::file;
 use crate::system::now::wall_us;
-use rsoracle_proof::report::{Check, Content, Report, Verifier};
+use rsoracle_proof::report::{Check, Content, KeyChange, Report, Verifier};
+use rsoracle_proof::seal::Keys;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::lines::Lines;
 use std::fs::File;
@@ -67,8 +68,8 @@ impl Journal {
 pub(super) enum Entry {
     /// A report, whether it passed all checks, and whether it did but for its place in the chain.
     Report(Box<Report>, bool, bool),
-    /// A sound change of the aggregator's key.
-    KeyChange,
+    /// A sound change of the aggregator's key in this feed.
+    KeyChange(String),
     /// Nothing to show.
     Nothing,
 }
@@ -104,7 +105,12 @@ impl Tail<'_> {
             (Content::Report(report), None) => {
                 return Ok(Some(Entry::Report(report, true, true)));
             }
-            (Content::KeyChange, None) => return Ok(Some(Entry::KeyChange)),
+            (Content::KeyChange, None) => {
+                let text = line.text.expect("it was checked");
+                let change = KeyChange::read(text, &mut Keys::default());
+                let feed = change.expect("it was read before").feed;
+                return Ok(Some(Entry::KeyChange(feed)));
+            }
             (Content::Report(report), Some(_)) => Some(report).filter(|report| signed(report)),
             _ if !line.whole => {
                 self.torn = true;
@@ -157,12 +163,12 @@ pub(super) fn read(config: &HistorySettings, path: &str) -> Result<Found, Error>
         while let Some(entry) = tail.next()? {
             match entry {
                 Entry::Report(report, sound, _) => {
-                    if let Some(page) = found.page(config, &report) {
+                    if let Some(page) = found.page(config, &report.round.terms.feed) {
                         page.add(&report, sound);
                     }
                 }
-                Entry::KeyChange => {
-                    if let Some((_, page)) = found.pages.first_mut() {
+                Entry::KeyChange(feed) => {
+                    if let Some(page) = found.page(config, &feed) {
                         page.key_changes += 1;
                     }
                 }

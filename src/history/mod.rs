@@ -18,7 +18,6 @@ use crate::system::screen;
 use crate::system::stream::say;
 use page::{Page, Source};
 use rsoracle_proof::limits::FEEDS_MAX;
-use rsoracle_proof::report::Report;
 use rsoracle_proof::source::check_feed;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::log::printable;
@@ -70,9 +69,9 @@ impl HistorySettings {
 struct Found {
     /// What the pages are made from.
     source: Source,
-    /// The feeds, each with the number of the round's report that was read last.
+    /// The feeds, each with the number of its last entry.
     pages: Vec<(u64, Page)>,
-    reports: u64,
+    entries: u64,
     /// What else is to be said, such as what is wrong with a file.
     remarks: Vec<String>,
     /// Whether anything is wrong.
@@ -84,17 +83,16 @@ impl Found {
         Found {
             source,
             pages: Vec::new(),
-            reports: 0,
+            entries: 0,
             remarks: Vec::new(),
             bad: false,
         }
     }
 
-    /// The page of a report's feed, if that is shown and there is room for it.
-    fn page(&mut self, config: &HistorySettings, report: &Report) -> Option<&mut Page> {
-        let feed = &report.round.terms.feed;
+    /// The page of a feed, if that is shown and there is room for it.
+    fn page(&mut self, config: &HistorySettings, feed: &str) -> Option<&mut Page> {
         let shown = config.feed.as_ref().is_none_or(|only| only == feed);
-        let at = self.pages.iter().position(|(_, page)| page.feed == *feed);
+        let at = self.pages.iter().position(|(_, page)| page.feed == feed);
         if !shown || (at.is_none() && self.pages.len() >= FEEDS_MAX) {
             return None;
         }
@@ -103,8 +101,8 @@ impl Found {
             self.pages.push((0, page));
             self.pages.len() - 1
         });
-        self.reports += 1;
-        self.pages[at].0 = self.reports;
+        self.entries += 1;
+        self.pages[at].0 = self.entries;
         Some(&mut self.pages[at].1)
     }
 
@@ -123,6 +121,7 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
         [file] => journal::read(config, file)?,
         files => pooled::read(config, files)?,
     };
+    found.pages.retain(|(_, page)| page.rounds > 0);
     // A round has its reports in the order of the roster's feeds.
     found.pages.sort_by_key(|(last, _)| *last);
     let columns = screen::columns();

@@ -32,7 +32,7 @@ const POOLED_HEADS: [&str; 6] = [
     "price",
     "decision",
     "prices",
-    "missing, and how the files differ",
+    "remarks",
 ];
 /// Whether each column is aligned to the right.
 const TO_THE_RIGHT: [bool; 6] = [true, false, true, false, true, false];

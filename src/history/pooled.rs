@@ -8,6 +8,7 @@ use super::page::Source;
 use super::row::Pooled;
 use super::{Found, HistorySettings};
 use crate::system::file;
+use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::pool::{Pool, price_by_terms};
 use rsoracle_proof::report::Report;
 use rsoracle_verify::error::Error;
@@ -49,14 +50,15 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Takes all reports of the round that starts then, at most one of each feed.
-    fn take(&mut self, config: &HistorySettings, start_us: u64) -> Result<Vec<Box<Report>>, Error> {
-        let mut reports: Vec<Box<Report>> = Vec::new();
+    /// Takes the reports of the round that starts then, of each terms the first, and no more than a roster has feeds.
+    fn take(&mut self, config: &HistorySettings, start_us: u64) -> Result<Vec<Report>, Error> {
+        let mut reports: Vec<Report> = Vec::new();
         while self.start_us() == Some(start_us) {
             let report = self.next.take().expect("it was just there");
             let digest = report.round.digest;
-            if reports.iter().all(|other| other.round.digest != digest) {
-                reports.push(report);
+            let is_new = reports.iter().all(|other| other.round.digest != digest);
+            if is_new && reports.len() < FEEDS_MAX {
+                reports.push(*report);
             } else {
                 self.disordered += 1;
             }
@@ -139,7 +141,7 @@ fn pool(
     config: &HistorySettings,
     found: &mut Found,
     names: &[&str],
-    reports: &[(usize, Box<Report>)],
+    reports: &[(usize, Report)],
 ) -> u64 {
     let mut lies = 0;
     let mut done: Vec<[u8; 32]> = Vec::new();
@@ -151,7 +153,7 @@ fn pool(
         done.push(digest);
         let same = reports.iter().filter(|(_, it)| it.round.digest == digest);
         let (files, same): (Vec<usize>, Vec<&Report>) =
-            same.map(|(file, report)| (*file, &**report)).unzip();
+            same.map(|(file, report)| (*file, report)).unzip();
         let pool = Pool::of(&same);
         let prices: Vec<Option<f64>> = same.iter().map(|one| price_by_terms(one)).collect();
         let mut differ = differences(names, &files, &prices, &pool);
@@ -175,7 +177,7 @@ fn pool(
             differences: differ,
         };
         let counts = pool.stands.map_or(&pool.report, |at| same[at]);
-        if let Some(page) = found.page(config, counts) {
+        if let Some(page) = found.page(config, feed) {
             page.add_pooled(counts, pooled);
         }
     }

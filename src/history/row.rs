@@ -116,8 +116,10 @@ impl Row {
     /// What was decided. Publishing is up to an aggregator, so of a pooled price it is only said where it comes from.
     fn decided(&self) -> &'static str {
         match &self.pooled {
-            Some(pooled) if pooled.stands => "stands",
-            Some(_) if self.price.is_some() => "pooled",
+            Some(pooled) if self.price.is_some() => match pooled.stands {
+                true => "stands",
+                false => "pooled",
+            },
             _ => self.decision.name(),
         }
     }

@@ -483,9 +483,7 @@ mod tests {
     #[test]
     fn a_roster_of_several_feeds_says_who_prices_which() {
         let roster = Roster::parse(&roster_of_two(SOURCES)).expect("a roster");
-        let [btc, eth] = &roster.feeds[..] else {
-            panic!("two feeds");
-        };
+        let (btc, eth) = (&roster.feeds[0], &roster.feeds[1]);
         let sources = |terms: &Terms| -> Vec<String> {
             terms.seats.iter().map(|seat| seat.source.clone()).collect()
         };
@@ -507,7 +505,7 @@ mod tests {
             (roster.seat_of(0, 2), roster.seat_of(1, 3)),
             (Some(1), Some(2))
         );
-        assert_eq!(*roster.schedule(), eth.schedule);
+        assert_eq!((*roster.schedule(), roster.feeds.len()), (eth.schedule, 2));
         // The feeds in another order are another roster.
         let text = roster_of_two(SOURCES);
         let (top, rest) = text.split_once("[feed.").expect("a feed");

@@ -7,6 +7,8 @@ use super::page::{digests, row, schedule, words};
 use super::settings::NO_SOURCE;
 use super::{key_of, load};
 use crate::collector::settings::{Charge, Collect};
+use crate::collector::sources_of;
+use crate::exchange::requests_fit;
 use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::system::now::wall_us;
@@ -51,6 +53,13 @@ pub(super) fn read(text: &str) -> Result<Read, Wrong> {
         roster: Roster::parse(text)?,
         slots: sections.iter().filter(is_slot).map(slot).collect(),
     })
+}
+
+impl Read {
+    /// Of each slot, whether its seat is signed.
+    pub(super) fn signed(&self) -> Vec<bool> {
+        self.slots.iter().map(|slot| slot.signed).collect()
+    }
 }
 
 /// Examines the text of a roster. Returns what is to be said about it, the verdict, and whether it is sound.
@@ -132,7 +141,16 @@ fn seats(read: &Read, wrong: &mut Vec<String>) -> String {
         }
         let sources = place.sources.iter().filter(|source| !source.is_empty());
         let mut seen = BTreeSet::new();
-        if let Some(twice) = sources.into_iter().find(|source| !seen.insert(*source)) {
+        let count = sources.clone().count();
+        let first = sources
+            .clone()
+            .next()
+            .and_then(|name| Source::parse(name).ok());
+        let fits = first.map_or(Ok(()), |first| {
+            requests_fit(&first, count, read.roster.schedule())
+        });
+        wrong.extend(fits.err().map(|why| format!("{at}: {why}")));
+        if let Some(twice) = sources.clone().find(|source| !seen.insert(*source)) {
             wrong.push(format!("{at}: {twice} stands for two feeds"));
         }
     }
@@ -209,19 +227,13 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
             hex(key.bytes())
         ))
     })?;
-    let names = &roster.slots[usize::from(slot)].sources;
-    for name in names.iter().filter(|name| !name.is_empty()) {
-        let source = Source::parse(name).map_err(|right| {
-            failed(format!(
-                "slot {slot} has the source {name}; it takes {right}"
-            ))
-        })?;
-        if source.embedded != config.endpoint.is_some() {
-            return Err(failed(
-                "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
-            ));
-        }
+    let sources = sources_of(&roster, slot).map_err(failed)?;
+    if sources[0].embedded != config.endpoint.is_some() {
+        return Err(failed(
+            "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
+        ));
     }
+    let names = &roster.slots[usize::from(slot)].sources;
     let mut page = row("key", &hex(key.bytes()));
     page += &row("slot", &format!("{slot} of {}", roster.slots.len()));
     for (feed, (terms, name)) in roster.feeds.iter().zip(names).enumerate() {

@@ -5,10 +5,10 @@
 //! here is only what the proof crate's own parser reads. Secret keys are read to sign a seat or to find the slot of a key, and
 //! are never written.
 //!
-//! Uses: collector, flags, keys, proof, source, system, verify. Used by: aggregator, main.
+//! Uses: collector, exchange, flags, keys, proof, source, system, verify. Used by: aggregator, cli, main.
 
 mod check;
-mod page;
+pub(crate) mod page;
 mod seat;
 pub mod settings;
 pub mod text;
@@ -72,7 +72,10 @@ pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
             let code = if sound { 0 } else { EXIT_FAILURE };
             return Ok(code.max(u8::from(!print(ROLE, &page))));
         }
-        Action::Show { path } => show(&load(path)?, wall_us()),
+        Action::Show { path } => {
+            let read = load(path)?;
+            show(&read.roster, &read.signed(), wall_us())
+        }
     };
     let Some(path) = &settings.out else {
         return Ok(u8::from(!print(ROLE, &text)));

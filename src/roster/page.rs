@@ -3,7 +3,6 @@
 //! Invariant: everything that a terms digest covers is told, of each feed. Feeds of which the same is to be said share a
 //! paragraph.
 
-use super::check::Read;
 use super::text::{instant, percent};
 use crate::flags::args::wrapped;
 use rsoracle_proof::duration::duration_text;
@@ -20,12 +19,12 @@ const MARGIN: usize = 15;
 const NONE: &str = "-";
 
 /// A row: what it is about, and the text beside it.
-pub(super) fn row(about: &str, text: &str) -> String {
+pub(crate) fn row(about: &str, text: &str) -> String {
     wrapped(&format!("{about:<0$}", MARGIN - 1), MARGIN, text, COLUMNS)
 }
 
 /// The digests: the roster's, and one for each feed.
-pub(super) fn digests(roster: &Roster) -> String {
+pub(crate) fn digests(roster: &Roster) -> String {
     let whole = row("roster digest", &hex(&roster.digest()));
     if let [terms] = &roster.feeds[..] {
         return whole + &row("terms digest", &hex(&terms.digest()));
@@ -95,7 +94,7 @@ fn of_feed(terms: &Terms) -> [String; 2] {
 }
 
 /// The schedule in words.
-pub(super) fn schedule(terms: &Terms, now_us: u64) -> String {
+pub(crate) fn schedule(terms: &Terms, now_us: u64) -> String {
     let schedule = &terms.schedule;
     let first = instant(schedule.first_start_us);
     let rounds = match schedule.period_us {
@@ -123,20 +122,19 @@ pub(super) fn schedule(terms: &Terms, now_us: u64) -> String {
 }
 
 /// A roster on a page: its digests, its terms in words, and its slots as a table. The symbols of several feeds have tables of
-/// their own.
-pub(super) fn show(read: &Read, now_us: u64) -> String {
-    let roster = &read.roster;
+/// their own. `signed` says of each slot whether its seat is signed.
+pub(super) fn show(roster: &Roster, signed: &[bool], now_us: u64) -> String {
     let single = roster.feeds.len() == 1;
     let mut page = digests(roster) + &words(roster, now_us, &[]);
-    let (head, wide) = if single { ("source", 32) } else { ("kind", 19) };
+    let (head, wide) = if single { ("source", 32) } else { ("kind", 23) };
     page += &format!("\nslot  {head:<wide$}  key               seat\n");
-    for (slot, (place, has)) in roster.slots.iter().zip(&read.slots).enumerate() {
+    for (slot, (place, signed)) in roster.slots.iter().zip(signed).enumerate() {
         let mut sources = place.sources.iter().filter(|source| !source.is_empty());
         let source = sources.next().expect("a slot has a source");
         let what = if single { source } else { kind_of(source) };
         let key = place.key;
         let key = key.map_or("none".to_owned(), |key| hex(&key.bytes()[..8]));
-        let signed = if has.signed { "signed" } else { "not signed" };
+        let signed = if *signed { "signed" } else { "not signed" };
         page += &format!("{slot:>4}  {what:<wide$}  {key:<16}  {signed}\n");
     }
     if single {

@@ -128,25 +128,33 @@ fn holds_secret(path: &str) -> bool {
 /// Checks early whether [`replace`] is likely to succeed, before there is anything to write, and removes what killed processes
 /// left of it.
 pub(crate) fn make_replaceable(path: &str) -> Result<(), Error> {
-    let attempt = format!("cannot replace {path}");
-    let failed = |cause: String| Err(Error::new(&attempt, cause).advise("name another file"));
-    let directory = match Path::new(path).parent() {
+    check_replaceable(path)?;
+    clean_up(Path::new(path), folder_of(path));
+    Ok(())
+}
+
+/// The folder of a path.
+pub(crate) fn folder_of(path: &str) -> &Path {
+    match Path::new(path).parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// The same check, which changes nothing.
+pub(crate) fn check_replaceable(path: &str) -> Result<(), Error> {
+    let attempt = format!("cannot replace {path}");
+    let failed = |cause: String| Err(Error::new(&attempt, cause).advise("name another file"));
     match (
         std::fs::symlink_metadata(path),
-        std::fs::metadata(directory),
+        std::fs::metadata(folder_of(path)),
     ) {
         (Ok(there), _) if !there.is_file() => failed("it is not a regular file".to_owned()),
         (Ok(_), _) if holds_secret(path) => failed("it is a secret key".to_owned()),
         (_, Err(error)) => failed(error.to_string()),
         (_, Ok(there)) if !there.is_dir() => failed("its parent is not a directory".to_owned()),
         (Err(error), _) if error.kind() != ErrorKind::NotFound => failed(error.to_string()),
-        _ => {
-            clean_up(Path::new(path), directory);
-            Ok(())
-        }
+        _ => Ok(()),
     }
 }
 

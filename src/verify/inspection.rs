@@ -151,14 +151,14 @@ impl<'a> Inspection<'a> {
             };
             let (start_us, before_us) = (Some(report.round.start_us), self.start_us());
             let feed = |one: &Rc<Report>| one.round.terms.feed == report.round.terms.feed;
-            let slots = |one: &Rc<Report>| usize::from(one.round.terms.n());
-            let taken: usize = self.pooled.iter().map(slots).sum();
-            let fits = taken + slots(&report) <= COLLECTORS_MAX.into();
+            let all = self.pooled.iter().chain([&report]);
+            let slots: usize = all.map(|one| one.round.parts.len()).sum();
             if start_us > before_us && before_us.is_some() {
                 self.later = Some(report);
                 return;
             }
-            if start_us < before_us || !fits || self.pooled.iter().any(feed) {
+            let too_many = slots > COLLECTORS_MAX.into();
+            if start_us < before_us || too_many || self.pooled.iter().any(feed) {
                 self.disordered += 1;
             } else {
                 self.pooled.push(report);
@@ -244,12 +244,10 @@ impl<'a> Inspection<'a> {
         if tally.feeds.is_empty() {
             tally.feeds.entry(String::new()).or_default();
         }
-        let is_head = |head| {
-            self.verifier
-                .feeds()
-                .any(|feed| self.verifier.head(feed) == Some(head))
-        };
-        for head in self.config.heads.iter().filter(|head| !is_head(**head)) {
+        let ends = self.verifier.feeds().map(|feed| self.verifier.head(feed));
+        let ends: Vec<_> = ends.collect();
+        let missing = |head: &&[u8; 64]| !ends.contains(&Some(**head));
+        for head in self.config.heads.iter().filter(missing) {
             self.flaws.push(match (self.config.heads.len(), self.is_several()) {
                 (1, false) => "its last report is not that of --head: reports are missing at its end, or it is another journal".to_owned(),
                 _ => format!("no feed ends with the report of --head {}: reports of that feed are missing at its end, or it is another journal", hex(head)),
@@ -258,11 +256,8 @@ impl<'a> Inspection<'a> {
         let (limit, now_us) = (self.config.age_us_max.filter(|_| !is_empty), wall_us());
         let late = self.tally.feeds.iter().filter_map(|(feed, of)| {
             let why = too_old(limit?, of.last.as_deref(), now_us)?;
-            Some(if self.is_several() {
-                format!("{feed}: {why}")
-            } else {
-                why
-            })
+            let of = self.is_several().then(|| format!("{feed}: "));
+            Some(of.unwrap_or_default() + &why)
         });
         let late: Vec<String> = late.collect();
         self.verdict = match (self.flaws.is_empty(), late.is_empty()) {

@@ -36,3 +36,8 @@ pub fn quoted(text: &str) -> String {
     let escaped = printable(text).replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")
 }
+
+/// A value in JSON, or `null`.
+pub fn or_null(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "null".to_owned())
+}

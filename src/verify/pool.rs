@@ -1,7 +1,7 @@
 //! Compares the reports of several files, round by round: where they differ and why, which price all their answers give, and
 //! which collectors gave them different answers.
 
-use crate::log::{printable, quoted};
+use crate::log::{or_null, printable, quoted};
 use rsoracle_proof::limits::COLLECTORS_MAX;
 use rsoracle_proof::pool::{Pool, price_by_terms};
 use rsoracle_proof::price;
@@ -137,15 +137,14 @@ impl<'a> Comparison<'a> {
 
     /// The differences in sentences; of several feeds, each with its feed.
     fn differences(&self) -> impl Iterator<Item = String> {
-        let several = self.feeds.len() > 1;
         let texts = self.differences.iter();
-        texts.map(move |(feed, text)| {
-            if several {
-                format!("{feed}, {text}")
-            } else {
-                text.clone()
-            }
-        })
+        texts.map(|(feed, text)| self.of("", feed, ", ") + text)
+    }
+
+    /// The name of a feed between these words; nothing if there is only one.
+    fn of(&self, before: &str, feed: &str, behind: &str) -> String {
+        let of = (self.feeds.len() > 1).then(|| [before, feed, behind].concat());
+        of.unwrap_or_default()
     }
 
     fn words(&self) -> String {
@@ -177,11 +176,7 @@ impl<'a> Comparison<'a> {
         }
         for (feed, lie) in self.liars.values() {
             let (slot, time) = (lie.slot, utc_text(lie.start_us));
-            let of = if self.feeds.len() > 1 {
-                format!(" of {feed}")
-            } else {
-                String::new()
-            };
+            let of = self.of(" of ", feed, "");
             lines.push(format!("LIE: two different answers of slot {slot}{of} for the round of {time}; the proof is below"));
         }
         let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
@@ -191,25 +186,21 @@ impl<'a> Comparison<'a> {
     fn json(&self) -> String {
         let list = |texts: Vec<String>| format!("[{}]", texts.join(","));
         let alone: Vec<u64> = self.alone.iter().map(|(count, _)| *count).collect();
-        let null = || "null".to_owned();
-        let members = |name: String, start_us: String, price: Option<(f64, u64)>| {
-            let time_us = price.map_or_else(null, |(_, us)| us.to_string());
-            let price = price.map_or_else(null, |(price, _)| price::exact(price));
+        let members = |of: Option<(&String, &Feed)>| {
+            let price = of.and_then(|(_, feed)| feed.last.1);
             format!(
-                "\"round_start_us\":{start_us},\"feed\":{name},\"price\":{price},\"time_us\":{time_us}"
+                "\"round_start_us\":{},\"feed\":{},\"price\":{},\"time_us\":{}",
+                or_null(of.map(|(_, feed)| feed.last.0.to_string())),
+                or_null(of.map(|(name, _)| quoted(name))),
+                or_null(price.map(|(price, _)| price::exact(price))),
+                or_null(price.map(|(_, us)| us.to_string()))
             )
         };
-        let of_feed = |(name, feed): (&String, &Feed)| {
-            members(quoted(name), feed.last.0.to_string(), feed.last.1)
-        };
-        let feeds: Vec<String> = self.feeds.iter().map(of_feed).collect();
-        let feeds = match &feeds[..] {
-            [only] => only.clone(),
-            _ => {
-                let each = feeds.iter().map(|feed| format!("{{{feed}}}")).collect();
-                format!("{},\"feeds\":{}", members(null(), null(), None), list(each))
-            }
-        };
+        let feeds: Vec<String> = self.feeds.iter().map(Some).map(members).collect();
+        let mut feeds = feeds.join("},{");
+        if self.feeds.len() > 1 {
+            feeds = format!("{},\"feeds\":[{{{feeds}}}]", members(None));
+        }
         format!(
             "{{\"files\":{},\"rounds\":{},\"differ\":{},\"alone\":{alone:?},\"disordered\":{:?},\"other_terms\":{},\"liars\":{},{feeds},\"differences\":{}}}",
             list(self.names.iter().map(|name| quoted(name)).collect()),

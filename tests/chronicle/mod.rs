@@ -6,6 +6,7 @@
 use crate::support::*;
 use crate::witness::marked_run;
 use nanoserde::DeJson;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +16,7 @@ pub const SOURCE: [&str; 2] = ["--source", "embedded:BTCUSDT"];
 /// The fields of a report that tests read.
 #[derive(DeJson, Clone)]
 pub struct Kept {
+    pub feed: String,
     pub number: u64,
     pub price: Option<f64>,
     pub decision: String,
@@ -110,20 +112,22 @@ impl Chronicle {
         eventually(&what, || (self.lines().len() >= count).then_some(()));
     }
 
-    /// Asserts that it is a complete chain: `rsoracle verify` finds no fault (exit code 5: no roster names the signers),
-    /// numbers have no gap, and starts are multiples of the period and strictly increase.
+    /// Asserts that it is a complete chain of each feed: `rsoracle verify` finds no fault (exit code 5: no roster names the
+    /// signers), numbers have no gap, and starts are multiples of the period and strictly increase.
     pub fn assert_whole(&self, every_us: u64) -> Vec<Kept> {
         let done = run(&["verify", self.name()]);
         assert_eq!(done.code, Some(5), "{}{}", done.stdout, done.stderr);
         let text = std::fs::read_to_string(&self.path).unwrap();
         assert!(text.ends_with('\n'), "its last line is complete");
         let reports = self.reports();
-        for (index, report) in reports.iter().enumerate() {
-            assert_eq!(report.number, index as u64 + 1);
+        let mut before: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for report in &reports {
             let start_us = report.round_start_us;
+            let (number, before_us) = before.get(&*report.feed).copied().unwrap_or((0, 0));
+            assert_eq!(report.number, number + 1, "{}", report.feed);
             assert!(start_us.is_multiple_of(every_us), "{start_us}");
-            let before = index.checked_sub(1).map(|before| &reports[before]);
-            assert!(before.is_none_or(|before| before.round_start_us < start_us));
+            assert!(before_us < start_us, "{before_us} {start_us}");
+            before.insert(&report.feed, (report.number, start_us));
             assert_eq!(
                 report.price.is_some(),
                 report.time_us.is_some() && report.shows()

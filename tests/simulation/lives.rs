@@ -27,8 +27,9 @@ struct Life<'a> {
     /// When the process read its key.
     born_us: u64,
     rosters: Rosters,
-    /// Rosters that the process was handed, each with the first start that it holds for.
-    handed: Vec<(u64, Terms)>,
+    /// Rosters that the process was handed, each with the first start that it holds for, its terms, and the digests of those
+    /// that the key can sign.
+    handed: Vec<(u64, Terms, Vec<[u8; 32]>)>,
     /// The last start that the key signed.
     signed_us: u64,
 }
@@ -81,13 +82,28 @@ impl Life<'_> {
 
     fn hand(&mut self, from_us: u64) {
         let terms = terms(self.chance, self.keys);
-        let key = self.keys.public(usize::from(SLOT));
-        let source = terms.seats[usize::from(SLOT)].source.clone();
-        let wrong = self
-            .rosters
-            .take(vec![Ok(terms.clone())], from_us, &key, &[source]);
-        assert_eq!(wrong, [""; 0]);
-        self.handed.push((from_us, terms));
+        let (key, slot) = (self.keys.public(usize::from(SLOT)), usize::from(SLOT));
+        let source = terms.seats[slot].source.clone();
+        let (mut feeds, mut own) = (vec![Ok(terms.clone())], vec![terms.digest()]);
+        for feed in 0..self.chance.below(3) {
+            let mut more = terms.clone();
+            more.feed = format!("FEED-{feed}");
+            match self.chance.below(4) {
+                0 => more.seats[slot].key = None,
+                1 => more.seats[slot].source.push('X'),
+                2 => more.schedule.first_start_us += 1,
+                _ => own.push(more.digest()),
+            }
+            feeds.push(Ok(more));
+        }
+        let unfit = |terms: &Result<Terms, String>| {
+            let terms = terms.as_ref().expect("all are whole");
+            terms.slot_of(&key).is_some() && !own.contains(&terms.digest())
+        };
+        let unfit = feeds.iter().filter(|terms| unfit(terms)).count();
+        let wrong = self.rosters.take(feeds, from_us, &key, &[source]);
+        assert_eq!(wrong.len(), unfit, "{wrong:?}");
+        self.handed.push((from_us, terms, own));
     }
 
     /// The process waits for its next round and takes part in it, unless there is none.
@@ -104,9 +120,9 @@ impl Life<'_> {
         self.now_us = self.now_us.max(start_us);
         self.rosters.begin(start_us);
         let mut handed = self.handed.iter().rev();
-        let held = handed.find(|(from_us, _)| *from_us <= start_us);
-        let (_, terms) = held.expect("a roster holds for it");
-        assert_eq!(task.digests(), [terms.digest()], "the roster of {start_us}");
+        let held = handed.find(|(from_us, ..)| *from_us <= start_us);
+        let (_, terms, own) = held.expect("a roster holds for it");
+        assert_eq!(task.digests(), *own, "the roster of {start_us}");
         let schedule = &terms.schedule;
         assert!(oracle::is_start(schedule, start_us), "{start_us}");
         let over_us = start_us + oracle::length_us(schedule);

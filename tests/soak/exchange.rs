@@ -15,7 +15,7 @@ const HONEST: Duration = Duration::from_secs(30);
 const AFTER_US: u64 = 25_000_000;
 const BEFORE_US: u64 = 3_000_000;
 
-const LIES: [&str; 12] = [
+const LIES: [&str; 17] = [
     "scale:1.5",
     "scale:0.5",
     "scale:1.0005",
@@ -28,6 +28,11 @@ const LIES: [&str; 12] = [
     "garbage",
     "stale:1h",
     "mute",
+    "ETH/mute",
+    "ETH/refuse",
+    "ETH/halt",
+    "ETH/scale:2",
+    "DOGE/price:NaN",
 ];
 const DROPS: [&str; 6] = [
     "drop@40",

@@ -4,6 +4,7 @@ use super::exchange::Exchange;
 use crate::chronicle::*;
 use crate::support::*;
 use crate::witness::*;
+use rsoracle::source::recorded;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -45,6 +46,13 @@ struct Minute {
     /// The largest figures of the other collectors.
     others: Belongings,
     processes: usize,
+}
+
+/// What a recorded price was multiplied by to get one of this feed.
+fn factor(feed: &str) -> f64 {
+    let base = feed.split('/').next().expect("a base");
+    let scaled = recorded::SCALED.iter().find(|(own, _)| *own == base);
+    scaled.map_or(1.0, |(_, millionths)| *millionths as f64 / 1e6)
 }
 
 pub struct Figures {
@@ -121,7 +129,9 @@ impl Figures {
         self.under_lies += u32::from(suspects.is_some());
         let low = honest.iter().copied().fold(f64::MAX, f64::min);
         let high = honest.iter().copied().fold(f64::MIN, f64::max);
-        let honest_on_tape = honest.iter().all(|price| self.tape.contains(price));
+        let factor = factor(&kept.feed);
+        let on_tape = |price: &f64| self.tape.contains(&(price / factor));
+        let honest_on_tape = honest.iter().all(on_tape);
         if !(low..=high).contains(&price) || !honest_on_tape {
             println!("WRONG: {price} with {honest:?} but {suspects:?}: {line}");
             self.wrong.push(line.to_owned());

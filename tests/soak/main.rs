@@ -1,4 +1,4 @@
-//! The soak test: an hour of everything at once. A roster of nine whose exchange drops connections and lies, strangers on
+//! The soak test: an hour of everything at once. A roster of nine with three feeds, whose exchange drops connections and lies, strangers on
 //! both ports, collectors that are killed and stopped, and a disk that fills up; beside them, a collector by hand whose clock is
 //! stepped. In the end, memory, open files and processes must be as they were, the journals must be complete, and every published
 //! price must lie within what honest sources said.
@@ -28,6 +28,8 @@ use witness::*;
 
 const THIS: &str = "an_hour_of_everything_at_once_leaves_all_as_it_was_and_no_wrong_price";
 const DISK: &str = "RSORACLE_TEST_SOAK_DISK";
+/// The feeds that are priced.
+const FEEDS: [&str; 3] = ["BTC/USD", "ETH/USD", "DOGE/USD"];
 /// How long the nuisances pause before figures are taken.
 const REST: Duration = Duration::from_secs(4);
 
@@ -100,7 +102,7 @@ fn soak(disk: &Path) {
     }
     disk.empty();
     let kept = chronicle.lines().len();
-    chronicle.until_lines(kept + 2);
+    chronicle.until_lines(kept + 2 * FEEDS.len());
     figures.read(&exchange);
     let printed = whole(&running.stdout());
     let lost = running.stderr().matches("could not be written").count();
@@ -131,6 +133,8 @@ fn start_rounds(chronicle: &Chronicle, url: &str) -> (Running, String) {
     std::fs::create_dir(&keys).unwrap();
     let roster = chronicle.beside("roster.toml");
     let (command, mark) = marked_run(&[
+        "--feed",
+        &FEEDS.join(","),
         "--sources",
         "embedded-diverse",
         "--endpoint",

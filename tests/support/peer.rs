@@ -550,6 +550,18 @@ pub struct TestCollector {
 }
 
 impl TestCollector {
+    /// A collector over a control connection on which it has said hello.
+    pub fn over(slot: u16, key: SecretKey, terms: Terms, control: Peer, data: SocketAddr) -> Self {
+        TestCollector {
+            slot,
+            key,
+            terms,
+            control,
+            data,
+            clock_off_us: 0,
+        }
+    }
+
     /// Answers the pings that have come. Returns whether there were any.
     pub fn tend(&mut self) -> bool {
         let mut came = false;

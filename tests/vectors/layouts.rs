@@ -18,7 +18,7 @@ impl Story {
         let player = &self.players[2];
         let mut all = frames(player);
         all.extend(signed(player));
-        let mut fields = self.terms_fields();
+        let mut fields = terms_fields(&self.terms);
         let seat = fields.split_off(fields.len() - 4)[..2].to_vec();
         fields.truncate(13);
         let layout = |heading, fields: Vec<_>| Layout {
@@ -28,7 +28,7 @@ impl Story {
         };
         all.push(layout("Digested as terms, once", fields));
         all.push(layout("Digested as terms, for each slot", seat));
-        let mut fields = self.roster_fields();
+        let mut fields = roster_fields(&self.roster());
         let feed = fields.split_off(fields.len() - 1);
         all.push(layout("Digested as a roster, once", fields));
         all.push(layout("Digested as a roster, for each feed", feed));
@@ -45,6 +45,7 @@ impl Story {
             bytes: change.signed_bytes(),
             fields: vec![
                 ("context", padded::<32>("rsoracle 2 key change").to_vec()),
+                ("feed", padded::<16>(FEED).to_vec()),
                 ("old key", aggregator_key().public().bytes().to_vec()),
                 ("new key", new_key().public().bytes().to_vec()),
                 ("previous", self.next.signature.to_vec()),

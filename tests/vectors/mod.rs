@@ -18,11 +18,11 @@ use rsoracle_proof::publish::Policy;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
 use rsoracle_proof::record::*;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
-use rsoracle_proof::roster::Roster;
+use rsoracle_proof::roster::{Roster, seat_bytes};
 use rsoracle_proof::round::{Round as Bookkeeping, Standing};
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::*;
-use rsoracle_proof::terms::{Seat, Terms, tag};
+use rsoracle_proof::terms::{RosterSlot, Seat, Terms, tag};
 
 /// Bytes with their name in the document.
 pub type Named = Vec<(String, Vec<u8>)>;
@@ -332,9 +332,16 @@ impl Story {
         let mut put = |name: &str, bytes: &[u8]| all.push((name.to_owned(), bytes.to_vec()));
         put("aggregator.seed", &[0x02; 32]);
         put("aggregator.public", aggregator_key().public().bytes());
+        let (one, two) = (self.roster(), self.roster_of_two());
         for (name, fields, digest) in [
-            ("terms", self.terms_fields(), self.terms.digest()),
-            ("roster", self.roster_fields(), self.roster().digest()),
+            ("terms", terms_fields(&self.terms), self.terms.digest()),
+            ("roster", roster_fields(&one), one.digest()),
+            (
+                "two.terms",
+                terms_fields(&two.feeds[1]),
+                two.feeds[1].digest(),
+            ),
+            ("two.roster", roster_fields(&two), two.digest()),
         ] {
             let digested = join(&fields);
             assert_eq!(first_half(&digested), digest, "{name}");
@@ -342,6 +349,9 @@ impl Story {
             put(&format!("{name}.digest"), &digest);
         }
         let first = &self.players[0];
+        let seat = seat_bytes(&first.key.public(), &two.slots[0].sources);
+        put("two.seat0.signed", &seat);
+        put("two.seat0.signature", &first.key.sign(&seat));
         let challenge = Challenge { nonce: first.nonce };
         put("slot0.challenge", &challenge.encode());
         put("slot0.hello.signed", &first.hello_signed());
@@ -399,45 +409,73 @@ impl Story {
         Roster::single(1, None, self.terms.clone())
     }
 
-    fn roster_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
-        vec![
-            ("context", padded::<32>("rsoracle 2 roster").to_vec()),
-            ("number", 1u64.to_be_bytes().to_vec()),
-            ("previous", vec![0; 32]),
-            ("feeds", 1u16.to_be_bytes().to_vec()),
-            ("terms digest", self.terms.digest().to_vec()),
-        ]
+    /// The next roster, in which a second feed is priced by roster slots 1 to 4.
+    pub fn roster_of_two(&self) -> Roster {
+        let first = self.roster();
+        let second = Terms {
+            feed: "ETH/USD".into(),
+            rule: Rule::Median,
+            ..self.terms.clone()
+        };
+        let slot = |(at, slot): (usize, &RosterSlot)| {
+            let source = if (1..=4).contains(&at) {
+                "binance:ETHUSDC"
+            } else {
+                ""
+            };
+            RosterSlot {
+                key: slot.key,
+                sources: vec![SOURCE.into(), source.into()],
+            }
+        };
+        let slots = first.slots.iter().enumerate().map(slot).collect();
+        let feeds = vec![self.terms.clone(), second];
+        let two = Roster::new(2, Some(first.digest()), feeds, slots);
+        assert_eq!((two.check(), two.seat_of(1, 4)), (Ok(()), Some(3)));
+        two
     }
+}
 
-    fn terms_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let terms = &self.terms;
-        let schedule = &terms.schedule;
-        let us = |us: u64| us.to_be_bytes().to_vec();
-        let limit = |us: Option<u64>| us.unwrap_or(u64::MAX);
-        let spread = terms.spread_ppm_max.unwrap_or(u32::MAX);
-        let two = |number: u16| number.to_be_bytes().to_vec();
-        let mut fields = vec![
-            ("context", padded::<32>("rsoracle 2 terms").to_vec()),
-            ("feed", padded::<16>(&terms.feed).to_vec()),
-            ("rule", two(terms.rule.code())),
-            ("sample rule", two(terms.sample_rule.code())),
-            ("least exchanges", two(terms.exchanges_min)),
-            ("greatest age", us(limit(terms.age_us_max))),
-            ("greatest spread", spread.to_be_bytes().to_vec()),
-            ("samples", schedule.samples.to_be_bytes().to_vec()),
-            ("interval", us(schedule.interval_us)),
-            ("period", us(schedule.period_us)),
-            ("first start", us(schedule.first_start_us)),
-            ("end", us(limit(schedule.end_us))),
-            ("n", two(SEATS)),
-        ];
-        for seat in &terms.seats {
-            let key = seat.key.map_or([0; 32], |key| *key.bytes());
-            fields.push(("public key", key.to_vec()));
-            fields.push(("source", padded::<32>(&seat.source).to_vec()));
-        }
-        fields
+fn roster_fields(roster: &Roster) -> Vec<(&'static str, Vec<u8>)> {
+    let previous = roster.previous.unwrap_or([0; 32]);
+    let mut fields = vec![
+        ("context", padded::<32>("rsoracle 2 roster").to_vec()),
+        ("number", roster.number.to_be_bytes().to_vec()),
+        ("previous", previous.to_vec()),
+        ("feeds", (roster.feeds.len() as u16).to_be_bytes().to_vec()),
+    ];
+    let digests = roster.feeds.iter().map(|terms| terms.digest().to_vec());
+    fields.extend(digests.map(|digest| ("terms digest", digest)));
+    fields
+}
+
+fn terms_fields(terms: &Terms) -> Vec<(&'static str, Vec<u8>)> {
+    let schedule = &terms.schedule;
+    let us = |us: u64| us.to_be_bytes().to_vec();
+    let limit = |us: Option<u64>| us.unwrap_or(u64::MAX);
+    let spread = terms.spread_ppm_max.unwrap_or(u32::MAX);
+    let two = |number: u16| number.to_be_bytes().to_vec();
+    let mut fields = vec![
+        ("context", padded::<32>("rsoracle 2 terms").to_vec()),
+        ("feed", padded::<16>(&terms.feed).to_vec()),
+        ("rule", two(terms.rule.code())),
+        ("sample rule", two(terms.sample_rule.code())),
+        ("least exchanges", two(terms.exchanges_min)),
+        ("greatest age", us(limit(terms.age_us_max))),
+        ("greatest spread", spread.to_be_bytes().to_vec()),
+        ("samples", schedule.samples.to_be_bytes().to_vec()),
+        ("interval", us(schedule.interval_us)),
+        ("period", us(schedule.period_us)),
+        ("first start", us(schedule.first_start_us)),
+        ("end", us(limit(schedule.end_us))),
+        ("n", two(terms.n())),
+    ];
+    for seat in &terms.seats {
+        let key = seat.key.map_or([0; 32], |key| *key.bytes());
+        fields.push(("public key", key.to_vec()));
+        fields.push(("source", padded::<32>(&seat.source).to_vec()));
     }
+    fields
 }
 
 fn ping() -> Ping {

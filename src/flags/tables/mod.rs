@@ -321,7 +321,13 @@ pub static AGGREGATE: Command = Command {
             "roster",
             "FILE",
             "",
-            "The roster: the terms of the feed, and the key and source of each collector. Required.",
+            "The roster: the terms of the feeds, and the key and sources of each collector. Required.",
+        ),
+        flag(
+            "check",
+            "",
+            "",
+            "Print the roster's digests, slots and schedule, the ports, the key, and where the journal goes on, or the error that a start would give; open no port and write nothing.",
         ),
         CONTROL_PORT,
         DATA_PORT,
@@ -359,7 +365,7 @@ pub static COLLECT: Command = Command {
             "check",
             "",
             "",
-            "With --roster: print the slot, the source, the digests and the schedule, and start nothing.",
+            "With --roster: print the slot, the sources, the digests and the schedule, and start nothing.",
         ),
         flag(
             "key",

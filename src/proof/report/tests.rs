@@ -777,3 +777,59 @@ fn an_aggregator_is_vouched_for_in_each_feed_by_itself() {
     let strange = verifier.check(&chain_of("A/B")[0], NOW_US);
     assert_eq!(strange.flaws, ["the roster has no feed A/B"]);
 }
+
+#[test]
+fn what_is_found_of_a_feed_does_not_depend_on_the_others_lines() {
+    let mut lines = interleaved();
+    let heads = [6, 7].map(|at| Report::read(&lines[at], &mut Keys::default()).unwrap());
+    for last in heads {
+        let mut change = change_of(&key(1), &key(2), last.signature);
+        change.feed = last.round.terms.feed;
+        let bytes = change.signed_bytes();
+        change.signatures = [key(1).sign(&bytes), key(2).sign(&bytes)];
+        lines.push(change.line());
+    }
+    let feed_of = |at: usize| if at < 9 { at % 3 } else { at - 9 };
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for published_only in [false, true] {
+        for _ in 0..300 {
+            let mut order: Vec<usize> = (0..lines.len()).collect();
+            for _ in 0..random(6) {
+                let (one, other) = (random(order.len()), random(order.len()));
+                match random(3) {
+                    0 => order.swap(one, other),
+                    1 => drop(order.remove(one)),
+                    _ => order.insert(one, order[other]),
+                }
+            }
+            let verifier = || {
+                let mut verifier = Verifier::default();
+                verifier.chain.published_only = published_only;
+                verifier
+            };
+            // The signatures are sound; only the chains are checked.
+            let mut all = verifier();
+            let mut alone = [verifier(), verifier(), verifier()];
+            for at in &order {
+                let check =
+                    |it: &mut Verifier| it.check_after(&lines[*at], NOW_US, Some(Vec::new()));
+                let own = &mut alone[feed_of(*at)];
+                assert_eq!(check(&mut all).flaws, check(own).flaws, "{at} in {order:?}");
+                let feed = own.feeds().next().expect("its own").to_owned();
+                assert_eq!(
+                    (all.head(&feed), all.aggregator(&feed)),
+                    (own.head(&feed), own.aggregator(&feed))
+                );
+                assert_eq!(all.chain.count(&feed), own.chain.count(&feed));
+            }
+            let skipped: u64 = alone.iter().map(|own| own.chain.skipped()).sum();
+            assert_eq!(all.chain.skipped(), skipped);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! Of one feed, nothing is said of feeds but their name. Of several, each has words of its own.
 
 use super::{FeedTally, Inspection, Verdict, seconds};
-use crate::log::{printable, quoted};
+use crate::log::{or_null, printable, quoted};
 use rsoracle_proof::price;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::seal::hex;
@@ -14,11 +14,8 @@ use std::fmt::Write as _;
 impl Inspection<'_> {
     /// What follows a word about one feed of several.
     fn of(&self, feed: &str) -> String {
-        if self.is_several() {
-            format!(" of {feed}")
-        } else {
-            String::new()
-        }
+        let of = self.is_several().then(|| format!(" of {feed}"));
+        of.unwrap_or_default()
     }
 
     /// The result in sentences, for people.
@@ -112,27 +109,20 @@ impl Inspection<'_> {
         let (feeds, counts) = (tally.feeds.len() as u64, tally.feeds.keys());
         let count: u64 = counts.map(|feed| verifier.chain.count(feed)).sum();
         let from_1 = tally.feeds.values().all(|of| of.first == 1);
-        let (first, of) = match tally.feeds.values().next() {
-            Some(of) if feeds == 1 => {
-                let first = format!("report {}", of.first);
-                (first.clone(), format!(", the first from {first} on"))
-            }
-            _ => (
-                "the first report of each feed".to_owned(),
-                format!(" of {feeds} feeds"),
-            ),
-        };
+        let first = tally.feeds.values().map(|of| of.first).max().unwrap_or(0);
         let mut lines = vec![
             "form: every line is exactly what its samples and signatures give; every price was recomputed, to the bit".to_owned(),
             format!(
                 "signatures: {} of collectors and aggregator, all valid; no key is weak (of small order) or in two slots",
                 verifier.signatures
             ),
-            match (count == feeds, from_1) {
-                (true, true) if feeds == 1 => "chain: it begins at report 1; no report is missing, repeated or out of order".to_owned(),
-                (true, true) => "chain: that of each feed begins at report 1; no report is missing, repeated or out of order".to_owned(),
-                (true, _) => format!("chain: from {first} on, no report is missing, repeated or out of order; earlier reports are not in this file"),
-                _ => format!("chain: {count} chains{of}; within each, no report is missing, repeated or out of order; missing reports at the end of a chain are not detected"),
+            match (feeds, count == feeds, from_1) {
+                (1, true, true) => "chain: it begins at report 1; no report is missing, repeated or out of order".to_owned(),
+                (_, true, true) => "chain: that of each feed begins at report 1; no report is missing, repeated or out of order".to_owned(),
+                (1, true, _) => format!("chain: from report {first} on, no report is missing, repeated or out of order; earlier reports are not in this file"),
+                (_, true, _) => "chain: from the first report of each feed on, no report is missing, repeated or out of order; earlier reports are not in this file".to_owned(),
+                (1, ..) => format!("chain: {count} chains, the first from report {first} on; within each, no report is missing, repeated or out of order; missing reports at the end of a chain are not detected"),
+                _ => format!("chain: {count} chains of {feeds} feeds; within each, no report is missing, repeated or out of order; missing reports at the end of a chain are not detected"),
             },
         ];
         let skipped = verifier.chain.skipped();
@@ -174,19 +164,12 @@ impl Inspection<'_> {
         };
         let wrong: Vec<String> = self.flaws.iter().map(|flaw| quoted(flaw)).collect();
         let of_feed = |(feed, of): (&String, &FeedTally)| self.json_of(feed, of);
-        let mut feeds: Vec<String> = tally.feeds.iter().map(of_feed).collect();
-        let members = if let [only] = &mut feeds[..] {
-            std::mem::take(only)
-        } else {
-            let each = tally.feeds.values().zip(&feeds);
-            let each =
-                each.map(|(of, members)| format!("{{\"reports\":{},{members}}}", of.reports));
-            let each = each.collect::<Vec<_>>().join(",");
-            format!(
-                "{},\"feeds\":[{each}]",
-                self.json_of("", &FeedTally::default())
-            )
-        };
+        let feeds: Vec<String> = tally.feeds.iter().map(of_feed).collect();
+        let mut members = feeds.join("},{");
+        if self.is_several() {
+            let none = self.json_of("", &FeedTally::default());
+            members = format!("{none},\"feeds\":[{{{members}}}]");
+        }
         format!(
             "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"skipped\":{},\"signatures\":{},{members},\"wrong\":[{}]}}",
             quoted(self.name),
@@ -202,16 +185,18 @@ impl Inspection<'_> {
     /// The members about one feed; of none, each is null.
     fn json_of(&self, feed: &str, of: &FeedTally) -> String {
         let last = of.last.as_deref().filter(|_| self.flaws.is_empty());
-        let named = last.is_some() || (self.is_several() && !feed.is_empty());
+        let several = self.is_several() && !feed.is_empty();
+        let reports = several.then(|| format!("\"reports\":{},", of.reports));
+        let feed_shown = (several || last.is_some()).then(|| quoted(feed));
         let price = last.and_then(Report::price);
         let time_us = last
             .filter(|_| price.is_some())
             .and_then(|last| last.outcome.timestamp_us);
-        let or_null = |value: Option<String>| value.unwrap_or_else(|| "null".to_owned());
         format!(
-            "\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{}",
+            "{}\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{}",
+            reports.unwrap_or_default(),
             or_null(last.map(|last| last.number.to_string())),
-            or_null(named.then(|| quoted(feed))),
+            or_null(feed_shown),
             or_null(last.map(|last| last.embedded().to_string())),
             or_null(price.map(price::exact)),
             or_null(time_us.map(|us| us.to_string())),

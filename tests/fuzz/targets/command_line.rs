@@ -9,15 +9,14 @@ use rsoracle::flags::tables::COMMANDS;
 use rsoracle::roster::settings::RosterSettings;
 use rsoracle::{doctor, embedded, history};
 use rsoracle_proof::roster::Roster;
-use rsoracle_proof::terms::Terms;
 use std::sync::LazyLock;
 
 const START_US: u64 = 1_800_000_000_000_000;
 
-/// The terms of the roster that a command line names, whatever its name.
-static TERMS: LazyLock<Terms> = LazyLock::new(|| {
+/// The roster that a command line names, whatever its name.
+static ROSTER: LazyLock<Roster> = LazyLock::new(|| {
     let text = include_str!("../../../src/proof/example.toml");
-    Roster::parse(text).expect("a roster").feeds[0]
+    Roster::parse(text).expect("a roster")
 });
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -31,8 +30,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let words: Vec<String> = text.lines().map(str::to_owned).collect();
     let meant = args::parse(command, &words).and_then(|given| match command.name {
         "run" => run::read(&given).map(drop),
-        "aggregate" => run::aggregate(&given, TERMS.clone()).map(drop),
-        "collect" => collect::read(&given, |_| Ok(TERMS.clone())).map(drop),
+        "aggregate" => run::aggregate(&given, ROSTER.clone()).map(drop),
+        "collect" => collect::read(&given, |_| Ok(ROSTER.clone())).map(drop),
         "roster" => RosterSettings::from_flags(&given, START_US).map(drop),
         "exchange" => embedded::ExchangeSettings::from_flags(&given).map(drop),
         "verify" => verify::read(&given).map(drop),

@@ -21,7 +21,7 @@ use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::round::{Round, Standing};
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::*;
-use rsoracle_proof::terms::{Seat, Terms, tag};
+use rsoracle_proof::terms::{Roster, Seat, Terms, tag};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::LazyLock;
@@ -212,15 +212,17 @@ impl Stage {
     fn new() -> Stage {
         let [control, data] = &*LISTENERS;
         let listener = |listener: &TcpListener| listener.try_clone().expect("a listener twice");
-        let slot = |slot| Slot::new(SOURCE.to_owned(), Some(key(slot).public()));
+        let keys: Vec<_> = (0..SEATS).map(|slot| Some(key(slot).public())).collect();
+        let roster = Roster::single(1, None, TERMS.clone());
+        let slots = Slot::all(&roster, &keys);
         let mut agreed = Agreed::default();
-        agreed.add(TERMS.clone(), START_US);
+        agreed.add(roster, START_US);
         let own = key(AGGREGATOR).public();
         Stage {
             began: Instant::now(),
             control: ControlChannel::new(listener(control), own).expect("it has an address"),
             data: DataChannel::new(listener(data)).expect("it has an address"),
-            slots: (0..SEATS).map(slot).collect(),
+            slots,
             agreed,
             round: None,
             refused: Refused::new(),
@@ -235,7 +237,7 @@ impl Stage {
         self.data.sweep(
             &self.slots,
             &self.agreed,
-            self.round.as_mut(),
+            self.round.as_mut_slice(),
             START_US,
             &mut self.refused,
         );

@@ -46,7 +46,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Ok((mut journal, _, torn)) => {
             assert!(left.is_empty() || left.ends_with(b"\n"));
             assert_eq!(torn, moved.len());
-            journal.append("{}").expect("one more line");
+            journal.append(&["{}"]).expect("one more line");
             assert_eq!(
                 std::fs::read(path).unwrap_or_default(),
                 [&left[..], b"{}\n"].concat()

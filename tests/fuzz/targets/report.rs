@@ -44,15 +44,17 @@ fn again(report: &Report, keys: &mut Keys) {
 
 fn told(report: &Report) {
     assert_eq!(report.closing_line().is_some(), report.price().is_some());
-    let lines = Words(&report).details(&[], 3);
     let slots = report.outcome.standings.len();
+    let places: Vec<u16> = (0..slots as u16).collect();
+    let words = Words(report, &places);
+    let lines = words.details(&[], 3);
     let mut absences: Vec<Absence> = (0..slots).map(|_| Absence::default()).collect();
-    let more = Words(&report).news(&mut absences, &vec![String::new(); slots], 3);
+    let more = words.news(&mut absences, &vec![String::new(); slots], 3);
     for text in lines.iter().chain(&more) {
         assert!(!text.is_empty());
     }
-    Words(&report).round_line(1, &absences);
-    Words(&report).refused_text();
-    Words(&report).failure();
+    words.round_line(1, &absences);
+    words.refused_text();
+    words.failure();
     report.age_us();
 }

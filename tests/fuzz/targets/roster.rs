@@ -11,12 +11,17 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     match Roster::parse(text) {
         Ok(roster) => {
-            let page = render(roster.number, roster.previous, &roster.feeds[0]);
+            let page = render(&roster);
             assert_eq!(Roster::parse(&page).as_ref(), Ok(&roster), "{page}");
-            assert_eq!(roster.feeds[0].check(), Ok(()));
-            let (n, f, quorum) = (roster.feeds[0].n(), roster.feeds[0].f(), roster.feeds[0].quorum());
-            assert!(quorum > 2 * f && quorum <= n);
-            rounds(&roster.feeds[0].schedule);
+            assert_eq!(roster.check(), Ok(()));
+            for (feed, terms) in roster.feeds.iter().enumerate() {
+                assert_eq!(roster.feed(&terms.feed), Some(terms));
+                let (n, f, quorum) = (terms.n(), terms.f(), terms.quorum());
+                assert!(quorum > 2 * f && quorum <= n);
+                let seats = (0..roster.slots.len()).filter_map(|slot| roster.seat_of(feed, slot));
+                assert!(seats.eq(0..n));
+            }
+            rounds(roster.schedule());
         }
         Err(wrong) => assert!(!wrong.to_string().is_empty()),
     }

@@ -1,0 +1,155 @@
+//! Where the chains of several feeds go on in a long journal: how far it is read, and what says that a feed is new.
+
+mod signed;
+mod support;
+
+use rsoracle_proof::seal::hex;
+use signed::Says::*;
+use signed::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use support::peer::collector_key;
+use support::*;
+
+const FEEDS: [&str; 3] = ["BTC/USD", "ETH/USD", "SOL/USD"];
+/// So many that the stretch of the journal that is read at first (256 KiB) does not have them all.
+const ROUNDS: u64 = 150;
+
+/// A journal that key 0 has signed, the file beside it, and a roster.
+struct Files(PathBuf);
+
+impl Files {
+    /// The roster has these feeds.
+    fn new(feeds: &[&str]) -> Files {
+        let files = Files(scratch("roster.toml").parent().unwrap().to_owned());
+        let mut text = "number = 1\nprevious = \"\"\n".to_owned();
+        for feed in feeds {
+            text += &format!(
+                "[feed.\"{feed}\"]\nrule = \"median\"\nsample_rule = \"mean\"\nmin_exchanges = 1\nmax_age = \"\"\nmax_spread = \"\"\nsamples = 1\ninterval = \"1s\"\nperiod = \"10s\"\nfirst_start = \"2026-01-01T00:00:00Z\"\nend = \"\"\n"
+            );
+        }
+        let key = hex(collector_key(0).public().bytes());
+        let sources = vec!["\"kraken:BTC/USD\""; feeds.len()].join(", ");
+        text += &format!("[slot.0]\nkey = \"{key}\"\nsources = [{sources}]\n");
+        fs::write(files.path("roster.toml"), text).unwrap();
+        let key = format!("rsoracle secret key 1 {}\n", hex(&[1; 32]));
+        fs::write(files.path("journal.key"), key).unwrap();
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(files.path("journal.key"), mode).unwrap();
+        files
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn put(&self, name: &str, lines: &[String]) {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Starts an aggregator. Returns what it says of its journal, where it goes on or why it does not.
+    fn start(&self) -> String {
+        let running = start(&[
+            "aggregate",
+            "--roster",
+            &self.path("roster.toml"),
+            "--journal",
+            &self.path("journal"),
+            "--control-port",
+            "0",
+            "--data-port",
+            "0",
+        ]);
+        let line = running.stderr_line(&format!("journal {}", self.path("journal")));
+        line.replace(&self.path(""), "")
+    }
+}
+
+/// The journal's lines: rounds of the first two feeds, before which the third had `before` reports.
+fn lines(before: u64) -> Vec<String> {
+    let mut oracles = FEEDS.map(|feed| {
+        let mut oracle = Oracle::new(5, "kraken:BTC/USD");
+        oracle.terms.feed = feed.to_owned();
+        oracle
+    });
+    let mut lines = Vec::new();
+    for round in 1..=before + ROUNDS {
+        let feeds = if round <= before { 3 } else { 2 };
+        for oracle in &mut oracles[..feeds] {
+            lines.push(oracle.line(START_US + round * GRID_US, &[Price(100.0); 5]));
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_whole_journal_is_searched_for_a_feed_that_stood_there_long_ago() {
+    let files = Files::new(&FEEDS);
+    let mut lines = lines(3);
+    files.put("journal", &lines);
+    let third = lines[8].clone();
+    let goes_on = "journal journal: BTC/USD, ETH/USD: continues at report 154; SOL/USD: continues at report 4";
+    for beside in [&[lines[307].clone(), lines[308].clone(), third][..], &[]] {
+        files.put("journal.newest", beside);
+        let said = files.start();
+        assert!(said.ends_with(goes_on), "{said}");
+    }
+    // Only a part of the last round was written: the chains end apart.
+    lines.pop();
+    files.put("journal", &lines);
+    files.put("journal.newest", &lines[305..307]);
+    let said = files.start();
+    let goes_on = "BTC/USD: continues at report 154; ETH/USD: continues at report 153; SOL/USD: continues at report 4";
+    assert!(said.ends_with(goes_on), "{said}");
+}
+
+#[test]
+fn a_feed_is_new_without_a_search_if_the_file_beside_the_journal_is_its_end_and_does_not_name_it() {
+    let files = Files::new(&FEEDS);
+    let mut lines = lines(0);
+    // Whoever reads so far is refused.
+    lines.insert(0, "{}".to_owned());
+    files.put("journal", &lines);
+    files.put("journal.newest", &lines[lines.len() - 2..]);
+    let said = files.start();
+    let goes_on = "BTC/USD, ETH/USD: continues at report 151; SOL/USD: new";
+    assert!(said.ends_with(goes_on), "{said}");
+    // It is older than the end, as after a power failure: the third feed may have a report since.
+    files.put("journal.newest", &lines[lines.len() - 4..lines.len() - 2]);
+    let said = files.start();
+    assert!(
+        said.contains("cannot open the journal journal: line 1: "),
+        "{said}"
+    );
+    // No feed is missing.
+    let files = Files::new(&FEEDS[..2]);
+    files.put("journal", &lines);
+    let said = files.start();
+    let goes_on = "journal journal: all feeds: continues at report 151";
+    assert!(said.ends_with(goes_on), "{said}");
+}
+
+#[test]
+fn a_feed_of_the_file_beside_the_journal_that_the_journal_lacks_is_refused() {
+    let files = Files::new(&FEEDS);
+    let lines = lines(1);
+    files.put("journal", &[&lines[..2], &lines[3..]].concat());
+    let newest = [&lines[lines.len() - 2..], &lines[2..3]].concat();
+    files.put("journal.newest", &newest);
+    let said = files.start();
+    let lost = "SOL/USD: it has no report, but its key has signed report 1, which journal.newest holds: the journal has lost its end";
+    assert!(said.contains(lost), "{said}");
+    // Not in the roster, it is nobody's concern.
+    let others = Files::new(&FEEDS[..2]);
+    others.put("journal", &[&lines[..2], &lines[3..]].concat());
+    others.put("journal.newest", &newest);
+    let said = others.start();
+    assert!(
+        said.ends_with("all feeds: continues at report 152"),
+        "{said}"
+    );
+    let kept = fs::read_to_string(others.path("journal.newest")).unwrap();
+    assert_eq!(kept.lines().collect::<Vec<_>>(), newest, "its line stays");
+}
