@@ -80,12 +80,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 .map(|()| 0)
                 .map_err(|error| Failure::Error("exchange".to_owned(), error))
         }
-        "follow" => {
-            let given = args::parse(&FOLLOW, rest)?;
-            let roster = roster_in(given.required("roster")?)?;
-            let settings = follow::FollowSettings::from_flags(&given, roster)?;
-            follow::run(&settings).map_err(|error| Failure::Error("follow".to_owned(), error))
-        }
+        "follow" => follow(rest),
         "verify" => {
             let settings = cli::verify::read(&args::parse(&VERIFY, rest)?)?;
             rsoracle_verify::run(&settings).or_else(|error| {
@@ -178,6 +173,13 @@ fn serve(words: &[String]) -> Result<u8, Failure> {
     let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
     let done = serve::run(&settings).map(|()| 0);
     done.map_err(|error| Failure::Error("serve".to_owned(), error))
+}
+
+fn follow(words: &[String]) -> Result<u8, Failure> {
+    let given = args::parse(&FOLLOW, words)?;
+    let roster = roster_in(given.required("roster")?)?;
+    let settings = follow::FollowSettings::from_flags(&given, roster)?;
+    follow::run(&settings).map_err(|error| Failure::Error("follow".to_owned(), error))
 }
 
 /// The roster in a file.

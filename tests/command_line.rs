@@ -484,6 +484,8 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
         "run",
+        "serve",
+        "follow",
         "verify",
         "history",
         "doctor",

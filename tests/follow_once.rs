@@ -130,6 +130,17 @@ fn no_price_and_a_stale_one_have_code_3() {
         (done.code, row.price, row.decision.as_str()),
         (Some(3), None, "no-quorum")
     );
+    // A server whose journal has no report yet.
+    let book = Book::new(START_US);
+    let served = Served::start(&book.path, &[]);
+    let url = format!("http://{}", served.address);
+    let done = run(&["follow", &url, "--roster", &roster, "--once"]);
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (Some(3), ""),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]

@@ -169,13 +169,14 @@ impl<'a> Follower<'a> {
             }
         });
         if let Err(error) = opened {
-            let kind = Kind::Lost;
-            self.complaints.add(
-                supply.source,
-                kind,
-                &format!("{}: {error}", supply.name),
-                Instant::now(),
-            );
+            // A journal without a report is no failure.
+            let kind = match error.cause.contains("no-report") {
+                true => Kind::Missing,
+                false => Kind::Lost,
+            };
+            let text = format!("{}: {error}", supply.name);
+            self.complaints
+                .add(supply.source, kind, &text, Instant::now());
             if self.settings.once {
                 supply.give_up();
             }
