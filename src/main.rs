@@ -108,14 +108,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             let given = args::parse(&KEYS, rest)?;
             show_or_fail("keys", keys::keys(given.operands()))
         }
-        "resolve" => {
-            let given = args::parse(&RESOLVE, rest)?;
-            let (text, error) = resolve::answer(&given.operands()[0]);
-            let code = show("resolve", &text)?;
-            error.map_or(Ok(code), |error| {
-                Err(Failure::Error("resolve".to_owned(), error))
-            })
-        }
+        "resolve" => resolve(rest),
         "manual" => {
             let given = args::parse(&MANUAL, rest)?;
             show_or_fail("manual", write_manual(&given.operands()[0]))
@@ -173,6 +166,15 @@ fn serve(words: &[String]) -> Result<u8, Failure> {
     let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
     let done = serve::run(&settings).map(|()| 0);
     done.map_err(|error| Failure::Error("serve".to_owned(), error))
+}
+
+fn resolve(words: &[String]) -> Result<u8, Failure> {
+    let given = args::parse(&RESOLVE, words)?;
+    let (text, error) = resolve::answer(&given.operands()[0]);
+    let code = show("resolve", &text)?;
+    error.map_or(Ok(code), |error| {
+        Err(Failure::Error("resolve".to_owned(), error))
+    })
 }
 
 fn follow(words: &[String]) -> Result<u8, Failure> {

@@ -11,6 +11,7 @@ use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
 use rsoracle::history;
 use rsoracle::roster::settings::RosterSettings as Roster;
+use rsoracle::serve::ServeSettings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -525,7 +526,8 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         match name {
             "run" => drop(run::read(&given).expect("the example makes sense")),
             // Their examples stand for files and a key that are the reader's own.
-            "collect" | "aggregate" => assert!(given.has("roster")),
+            "collect" | "aggregate" | "follow" => assert!(given.has("roster")),
+            "serve" => drop(ServeSettings::from_flags(&given).expect("the example makes sense")),
             "verify" => drop(verify::read(&given).expect("the example makes sense")),
             "history" => {
                 drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))

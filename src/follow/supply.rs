@@ -179,6 +179,11 @@ impl Supply {
         Err(format!("it has ended the stream: {name}"))
     }
 
+    /// Another feed of the same source could not be opened: this one is not tried before that one is.
+    pub(super) fn wait_for(&mut self, other: &Supply) {
+        self.retry_at = self.retry_at.max(other.retry_at);
+    }
+
     /// It is asked again, after a pause.
     pub(super) fn ask_again(&mut self) {
         if let Feeder::Server(server) = &mut self.feeder {
