@@ -177,6 +177,10 @@ impl<'a> Follower<'a> {
             let text = format!("{}: {error}", supply.name);
             self.complaints
                 .add(supply.source, kind, &text, Instant::now());
+            // Each attempt may take its time, which the feeds of one source need not all do.
+            let others = self.supplies.iter_mut().flatten();
+            let of_source = others.filter(|other| other.source == supply.source);
+            of_source.for_each(|other| other.wait_for(&supply));
             if self.settings.once {
                 supply.give_up();
             }
