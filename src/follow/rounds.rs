@@ -190,3 +190,149 @@ pub(super) fn pool(reports: &[Sourced]) -> Pool {
     let reports: Vec<&Report> = reports.iter().map(|(_, report)| &**report).collect();
     Pool::of(&reports)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsoracle_proof::publish::Policy;
+    use rsoracle_proof::report::Refused;
+    use rsoracle_proof::round::Round as Answers;
+    use rsoracle_proof::seal::PublicKey;
+    use rsoracle_proof::terms::Terms;
+
+    const START_US: u64 = 1_700_000_000_000_000;
+    const PERIOD_US: u64 = 10_000_000;
+
+    fn terms() -> Terms {
+        Terms {
+            feed: "BTC/USD".into(),
+            rule: rsoracle_proof::aggregate::Rule::Mean,
+            sample_rule: rsoracle_proof::aggregate::Rule::Mean,
+            exchanges_min: 1,
+            age_us_max: None,
+            spread_ppm_max: None,
+            schedule: Schedule {
+                first_start_us: 0,
+                period_us: PERIOD_US,
+                end_us: None,
+                samples: 1,
+                interval_us: 1_000_000,
+            },
+            seats: Vec::new(),
+        }
+    }
+
+    /// A report of a round, which nobody has signed. Each of another `number` is another report.
+    fn report(round: u64, number: u8) -> Rc<Report> {
+        let answers = Answers::new(terms(), START_US + round * PERIOD_US);
+        // The base point of the curve.
+        let mut bytes = [0x66; 32];
+        bytes[0] = 0x58;
+        let key = PublicKey::decode(&bytes).expect("a point");
+        let mut report = Report::new(1, key, answers, Refused::new(), Policy::default(), None);
+        report.signature = [number; 64];
+        Rc::new(report)
+    }
+
+    /// A feed of two sources, and the clocks, which show the same time.
+    struct Stage {
+        rounds: Rounds,
+        begin: Instant,
+        /// Since the first start.
+        ms: u64,
+    }
+
+    impl Stage {
+        fn new() -> Stage {
+            let rounds = Rounds::new(terms().schedule, 2, None);
+            let begin = Instant::now();
+            Stage {
+                rounds,
+                begin,
+                ms: 3_000,
+            }
+        }
+
+        fn take(&mut self, source: usize, round: u64) -> Shown {
+            let now = self.begin + Duration::from_millis(self.ms);
+            self.rounds.take(source, report(round, source as u8), now)
+        }
+
+        /// The next round to tell, how many sources have it, and which are late.
+        fn tell(&mut self) -> Option<(u64, usize, Vec<usize>)> {
+            let now = self.begin + Duration::from_millis(self.ms);
+            let told = self.rounds.tell(now, START_US + self.ms * 1_000)?;
+            let round = (told.start_us - START_US) / PERIOD_US;
+            Some((round, told.sources, told.late))
+        }
+    }
+
+    #[test]
+    fn a_round_waits_for_those_that_keep_up_and_no_longer_than_it_may() {
+        let mut stage = Stage::new();
+        stage.take(0, 0);
+        assert_eq!(stage.tell(), None, "the other one may have it");
+        stage.take(1, 0);
+        assert_eq!(stage.tell(), Some((0, 2, vec![])));
+        stage.ms += 10_000;
+        stage.take(0, 1);
+        stage.ms += ROUND_WAIT_MS - 1;
+        assert_eq!(stage.tell(), None);
+        stage.ms += 1;
+        assert_eq!(stage.tell(), Some((1, 1, vec![1])));
+        // It is not waited for any more, until it has what was told last.
+        stage.ms += 8_000;
+        stage.take(0, 2);
+        assert_eq!(stage.tell(), Some((2, 1, vec![])));
+        assert!(stage.take(1, 1).is_late);
+        stage.ms += 10_000;
+        stage.take(0, 3);
+        assert_eq!(stage.tell(), Some((3, 1, vec![])));
+        assert!(stage.take(1, 2).is_late && stage.take(1, 3).is_late);
+        stage.ms += 10_000;
+        stage.take(0, 4);
+        assert_eq!(stage.tell(), None, "it has caught up");
+        stage.take(1, 5);
+        assert_eq!(
+            stage.tell(),
+            Some((4, 1, vec![])),
+            "it has none of this one"
+        );
+    }
+
+    #[test]
+    fn a_report_before_its_rounds_end_is_no_reason_to_tell_the_round() {
+        let mut stage = Stage::new();
+        stage.take(0, 1);
+        let end_ms = (PERIOD_US + terms().schedule.length_us()) / 1_000;
+        stage.ms = end_ms + ROUND_WAIT_MS - 1;
+        assert_eq!(stage.tell(), None);
+        // The other one's is in time.
+        stage.take(1, 1);
+        assert_eq!(stage.tell(), Some((1, 2, vec![])));
+        stage.take(0, 3);
+        stage.ms += PERIOD_US / 500 + 1;
+        assert_eq!(stage.tell(), Some((3, 1, vec![1])));
+    }
+
+    #[test]
+    fn rounds_without_a_report_are_counted_and_one_that_is_far_ahead_is_not_read() {
+        let mut stage = Stage::new();
+        for round in 0..ROUNDS_OPEN_MAX as u64 {
+            assert!(!stage.rounds.has_enough_of(0));
+            stage.take(0, round);
+        }
+        assert!(stage.rounds.has_enough_of(0) && !stage.rounds.has_enough_of(1));
+        stage.take(1, 7);
+        for _ in 0..8 {
+            assert_eq!(stage.rounds.tell_first().map(|told| told.missing), Some(0));
+        }
+        assert!(!stage.rounds.has_enough_of(0));
+        while stage.rounds.tell_first().is_some() {}
+        stage.take(0, ROUNDS_OPEN_MAX as u64 + 5);
+        assert_eq!(stage.rounds.tell_first().map(|told| told.missing), Some(5));
+        let told_us = stage.rounds.told_us;
+        assert!(stage.take(1, 8).is_late);
+        assert_eq!(stage.rounds.told_us, told_us);
+    }
+}
