@@ -13,6 +13,9 @@ use signed::*;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use support::*;
 use witness::*;
 
@@ -365,9 +368,18 @@ fn a_journal_that_was_cut_or_replaced_is_indexed_anew() {
     let mut third = Book::new(START_US);
     third.oracle.aggregator = 9;
     let lines = third.grow(12);
-    fs::write(&book.path, fs::read(&third.path).unwrap()).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(&book.path).unwrap();
+    file.write_all(&fs::read(&third.path).unwrap()).unwrap();
+    served
+        .running
+        .stderr_line("was written anew; it is indexed anew");
     let answered = served.until("/v1/reports/12", |answered| answered.status == 200);
     assert_eq!(answered.body, format!("{}\n", lines[11]));
+    assert_eq!(
+        served.get("/v1/reports/1").body,
+        format!("{}\n", lines[0]),
+        "of the new one, too"
+    );
     // Removed: what was there is still served.
     fs::remove_file(&book.path).unwrap();
     served
@@ -665,6 +677,23 @@ fn over_tls_even_a_slow_client_gets_every_byte() {
         assert!(done.stderr.contains(says), "{}", done.stderr);
     }
     assert_eq!(run(&["serve"]).code, Some(2), "a journal is needed");
+}
+
+#[test]
+fn a_server_that_a_parent_started_ends_with_it() {
+    let book = Book::new(START_US);
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut command = rsoracle();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--until-eof"]);
+    command.args(["--journal", book.path.to_str().unwrap()]);
+    command.stdin(Stdio::from(OwnedFd::from(theirs)));
+    let mut running = start_command(command);
+    eventually("it listens", || {
+        running.stdout().ends_with('\n').then_some(())
+    });
+    assert!(!running.ended());
+    drop(ours);
+    assert_eq!(running.finish().code, Some(0));
 }
 
 #[test]

@@ -152,6 +152,11 @@ fn what_is_no_request_is_refused_with_a_name_and_the_connection_closed() {
         ),
         ("GET /live HTTP/1.1\nHost: h\n\n", 400, "bad-request"),
         (
+            "GET /live HTTP/1.1\nX:1\r\nHost: h\r\n\r\n",
+            400,
+            "bad-request",
+        ),
+        (
             "GET /live HTTP/1.1\r\nHost: h\r\na: b\n\r\n\r\n",
             400,
             "bad-request",

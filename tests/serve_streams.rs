@@ -8,7 +8,6 @@ mod witness;
 use served::*;
 use signed::Says::*;
 use signed::*;
-use std::io::Read;
 use std::net::TcpStream;
 use std::time::Duration;
 use support::*;
@@ -227,7 +226,17 @@ fn a_websocket_has_the_same_reports() {
     let _ = all.send(Message::text("x".repeat(100_000)));
     while all.read().is_ok() {}
     assert_eq!(text(&mut newest), line);
-    let mut ahead = socket(&served, "?since=1000");
+    // A client that reads late gets all that it missed, once.
+    let mut late = socket(&served, "?since=0");
+    for _ in 0..60 {
+        book.grow(100);
+    }
+    let path = format!("/v1/reports/{}", book.lines.len());
+    served.until(&path, |answered| answered.status == 200);
+    for line in &book.lines {
+        assert_eq!(text(&mut late), *line);
+    }
+    let mut ahead = socket(&served, "?since=100000");
     let end = text(&mut ahead);
     assert!(end.starts_with("{\"error\":\"cursor-ahead\","), "{end}");
     assert!(matches!(ahead.read(), Ok(Message::Close(_))));
@@ -272,7 +281,36 @@ fn what_is_no_upgrade_to_a_websocket_is_told_so() {
         !head.contains("Content-Length") && !head.contains("close"),
         "{head}"
     );
-    let mut byte = [0];
-    client.stream.read_exact(&mut byte).unwrap();
-    assert_eq!(byte, [0x81], "a text");
+    assert_eq!(client.bytes(1), [0x81], "a text");
+}
+
+/// The aggregator and the server know nothing of each other but the file.
+#[test]
+fn a_run_of_two_feeds_is_served_while_it_goes_on() {
+    let journal = scratch("journal.jsonl");
+    let served = Served::start(&journal, &[]);
+    let path = journal.to_str().unwrap();
+    let (mut command, _) = marked_run(&["--feed", "BTC/USD", "--feed", "ETH/USD"]);
+    command.args(["--source", "embedded-kraken"]);
+    command.args(["--every", "500ms", "--samples", "2", "--interval", "20ms"]);
+    command.args(["--rounds", "4", "--journal", path, "--quiet"]);
+    let run = start_command(command);
+    for feed in ["BTC%2FUSD", "ETH%2FUSD"] {
+        served.until(&format!("/v1/reports/1?feed={feed}"), |answered| {
+            answered.status == 200
+        });
+        let mut stream = Client::stream(served.address, &format!("?since=0&feed={feed}"), "");
+        let events: Vec<Event> = (0..4).map(|_| stream.event()).collect();
+        let journal = std::fs::read_to_string(&journal).unwrap();
+        let name = format!(",\"feed\":\"{}\",", feed.replace("%2F", "/"));
+        let lines: Vec<&str> = journal
+            .lines()
+            .filter(|line| line.contains(&name))
+            .collect();
+        for (number, event) in (1..).zip(&events) {
+            assert_eq!(*event, Event::of(number, lines[number as usize - 1]));
+        }
+    }
+    assert_eq!(run.finish().code, Some(0));
+    assert_eq!(served.metric("rsoracle_journal_odd_lines"), Some(0.0));
 }

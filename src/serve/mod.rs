@@ -26,6 +26,7 @@ mod socket;
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{optional, path};
+use crate::system::lifeline::Lifeline;
 use crate::system::limits::SERVE_CONNECTIONS_MAX;
 use crate::system::stream::say;
 use rsoracle_verify::error::Error;
@@ -48,6 +49,8 @@ pub struct ServeSettings {
     roster: Option<String>,
     /// Most connections of one address.
     per_address: usize,
+    /// Whether to end when standard input is closed.
+    until_eof: bool,
 }
 
 impl ServeSettings {
@@ -73,12 +76,17 @@ impl ServeSettings {
             tls,
             roster: path(given, "roster")?,
             per_address: given.number("per-address", 1..=SERVE_CONNECTIONS_MAX)?,
+            until_eof: given.has("until-eof"),
         })
     }
 }
 
-/// Serves for ever.
+/// Serves for ever or, with `--until-eof`, until standard input is closed.
 pub fn run(settings: &ServeSettings) -> Result<(), Error> {
+    let mut lifeline = match settings.until_eof {
+        true => Some(Lifeline::open()?),
+        false => None,
+    };
     let mut server = Server::open(settings)?;
     // The only lines on standard output. A parent that asked for port 0 reads the port from them.
     let mut stdout = io::stdout().lock();
@@ -101,6 +109,9 @@ pub fn run(settings: &ServeSettings) -> Result<(), Error> {
         ),
     );
     loop {
+        if lifeline.as_mut().is_some_and(Lifeline::has_ended) {
+            return Ok(());
+        }
         let nap = server.sweep();
         match nap.is_zero() {
             true => std::thread::yield_now(),

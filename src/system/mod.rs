@@ -11,6 +11,7 @@ pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;
 pub mod inbox;
+pub(crate) mod lifeline;
 pub mod limits;
 pub mod net;
 pub mod now;

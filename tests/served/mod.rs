@@ -69,6 +69,11 @@ impl Client {
         }
     }
 
+    /// Reads so many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        self.until("bytes", |bytes| (bytes.len() >= count).then_some(count))
+    }
+
     /// Reads the head of an answer, with its blank line.
     pub fn head(&mut self) -> String {
         let end = |bytes: &[u8]| bytes.windows(4).position(|four| four == b"\r\n\r\n");

@@ -58,5 +58,11 @@ pub static SERVE: Command = Command {
             "256",
             "Most connections of one address (of one network /64 in IPv6). Raise it if a proxy asks for many.",
         ),
+        flag(
+            "until-eof",
+            "",
+            "",
+            "End when standard input, a socket, is closed, so that the server ends with its parent.",
+        ),
     ],
 };
