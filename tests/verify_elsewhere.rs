@@ -99,12 +99,16 @@ fn a_verifier_in_python_takes_reports_of_all_kinds() {
         assert!(second.contains(part), "{part}: {second}");
     }
     let publishing = ["--deviation", "5%", "--heartbeat", "1h"];
+    let (_exchange, url) = exchange(&[]);
     for line in [
         second,
         reported(source, &publishing),
         reported(source, &["--rule", "median", "--collectors", "4"]),
         reported(source, &["--rule", "mean", "--sample-rule", "median"]),
-        reported("embedded:BTCUSD", &["--collectors", "2"]),
+        reported(
+            "embedded:BTCUSD",
+            &["--collectors", "2", "--endpoint", &url],
+        ),
         with_misses(Miss::ALL, Abstention::TooFewSamples),
     ] {
         let (_, output) = checked(&python, &line);

@@ -52,28 +52,23 @@ impl Sampler {
 
     /// The next sample to request, and its instant.
     pub fn due(&self) -> Option<(u32, u64)> {
-        let index = self
-            .states
-            .iter()
-            .position(|state| *state == SampleState::Due)? as u32;
+        let mut states = self.states.iter();
+        let index = states.position(|state| *state == SampleState::Due)? as u32;
         Some((index, self.instant_us(index)))
     }
 
     /// The last sample that has not been requested yet, and its instant.
     pub(crate) fn last_due(&self) -> Option<(u32, u64)> {
-        let index = self
-            .states
-            .iter()
-            .rposition(|state| *state == SampleState::Due)? as u32;
+        let mut states = self.states.iter();
+        let index = states.rposition(|state| *state == SampleState::Due)? as u32;
         Some((index, self.instant_us(index)))
     }
 
     /// The oldest sample that is waiting for a reply.
     pub(crate) fn oldest_asked(&self) -> Option<u32> {
-        self.states
-            .iter()
-            .position(|state| matches!(state, SampleState::Asked { .. }))
-            .map(|index| index as u32)
+        let asked = |state: &SampleState| matches!(state, SampleState::Asked { .. });
+        let index = self.states.iter().position(asked)?;
+        Some(index as u32)
     }
 
     /// Notes that the request for sample `index` was handed to the system at `now_us`.
@@ -180,29 +175,16 @@ impl Sampler {
 
     /// Once every sample has its record: all records, the answer that they make, and the answer's time.
     pub fn finish(&self) -> Option<(Vec<Record>, Answer, u64)> {
-        let records: Vec<Record> = self
-            .states
-            .iter()
-            .map_while(|state| {
-                if let SampleState::Over(record) = state {
-                    Some(*record)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        if records.len() < self.states.len() {
-            return None;
-        }
+        let over = |state: &SampleState| match state {
+            SampleState::Over(record) => Some(*record),
+            _ => None,
+        };
+        let records: Vec<Record> = self.states.iter().map(over).collect::<Option<_>>()?;
         let (answer, timestamp_us) = if self.clock_moved {
             (Answer::Abstain(Abstention::ClockMoved), self.start_us)
         } else {
-            answer(
-                &records,
-                self.start_us,
-                self.schedule.interval_us,
-                self.rule,
-            )
+            let interval_us = self.schedule.interval_us;
+            answer(&records, self.start_us, interval_us, self.rule)
         };
         Some((records, answer, timestamp_us))
     }

@@ -69,10 +69,8 @@ impl Round<'_> {
     }
 
     fn each(&mut self, act: impl FnMut(&mut Sampler)) {
-        self.parts
-            .iter_mut()
-            .map(|part| &mut part.sampler)
-            .for_each(act);
+        let samplers = self.parts.iter_mut().map(|part| &mut part.sampler);
+        samplers.for_each(act);
     }
 
     /// The part that has waited for a reply for longest, and its oldest sample without one: of all feeds, or of those of a symbol.
