@@ -431,3 +431,34 @@ fn several_feeds_of_a_real_server_are_followed_though_it_is_killed() {
     assert_eq!((done.code, newest.len()), (Some(3), 3), "{}", done.stderr);
     assert!(newest.iter().all(|row| row.price == Some(130.0)));
 }
+
+/// The script in docs/CONSUMING.md, with addresses and a roster of this test.
+#[test]
+fn the_script_in_the_document_prints_the_price() {
+    let mut oracle = aggregator(0);
+    let roster = roster(&oracle);
+    let line = oracle.line(fresh_us(), &all(87_231.5));
+    let mut servers = [Server::honest(&[line.clone()]), Server::honest(&[line])];
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONSUMING.md");
+    let document = fs::read_to_string(document).unwrap();
+    let scripts = document.split("```sh\n").skip(1);
+    let mut scripts = scripts.filter_map(|rest| rest.split("```").next());
+    let script = scripts.find(|script| script.contains("follow")).unwrap();
+    let urls = format!("{} {}", servers[0].url(), servers[1].url());
+    let binary = rsoracle().get_program().to_str().unwrap().to_owned();
+    let replaced = [
+        ("https://a.example https://b.example", urls.as_str()),
+        ("roster.toml", &roster),
+        ("--max-age 30s", "--max-age 1h"),
+        ("rsoracle follow", &format!("{binary} follow")),
+    ];
+    let mut script = script.to_owned();
+    for (from, to) in replaced {
+        assert!(script.contains(from), "{from}");
+        script = script.replace(from, to);
+    }
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]);
+    let done = finished(start_command(command), &mut servers);
+    assert_eq!(done.stdout, "BTC/USD is 87231.5\n", "{}", done.stderr);
+}
