@@ -7,6 +7,7 @@ mod support;
 mod witness;
 
 use following::*;
+use rsoracle_proof::report::KeyChange;
 use served::{Book, Served};
 use signed::Says::*;
 use signed::*;
@@ -141,6 +142,23 @@ fn no_price_and_a_stale_one_have_code_3() {
         "{}",
         done.stderr
     );
+}
+
+#[test]
+fn a_server_that_reads_its_journal_is_asked_again() {
+    let mut oracle = aggregator(0);
+    let roster = roster(&oracle);
+    let line = oracle.line(fresh_us(), &all(5.0));
+    let mut servers = [Server::new(&[line], |asked| {
+        let refusal = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"error\":\"indexing\"}\n";
+        match asked.connection {
+            0..3 => (refusal.as_bytes().to_vec(), Then::Closes),
+            _ => (asked.honest(), Then::Goes),
+        }
+    })];
+    let done = once(&mut servers, &roster, &[]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(rows(&done.stdout)[0].price, Some(5.0));
 }
 
 #[test]
@@ -461,4 +479,54 @@ fn the_script_in_the_document_prints_the_price() {
     command.args(["-c", &script]);
     let done = finished(start_command(command), &mut servers);
     assert_eq!(done.stdout, "BTC/USD is 87231.5\n", "{}", done.stderr);
+}
+
+#[test]
+fn a_change_of_the_aggregators_key_in_a_file_continues_the_chain() {
+    let mut oracle = aggregator(20);
+    let roster = roster(&oracle);
+    let path = scratch("a.jsonl").to_str().unwrap().to_owned();
+    let before = lines(&mut oracle, 0, 4);
+    fs::write(&path, before.join("\n") + "\n").unwrap();
+    let journal = scratch("kept.jsonl").to_str().unwrap().to_owned();
+    let fixed = [
+        "follow",
+        &path,
+        "--json",
+        "--roster",
+        &roster,
+        "--journal",
+        &journal,
+    ];
+    let running = start(&fixed);
+    rows_until(&running, &mut [], 1);
+    let mut change = KeyChange {
+        feed: "BTC/USD".to_owned(),
+        old: key(20).public(),
+        new: key(21).public(),
+        previous: oracle.previous.unwrap(),
+        signatures: [[0; 64]; 2],
+    };
+    let bytes = change.signed_bytes();
+    change.signatures = [key(20).sign(&bytes), key(21).sign(&bytes)];
+    (oracle.aggregator, oracle.previous) = (21, Some(change.signature()));
+    let after = lines(&mut oracle, 4, 3);
+    let file = OpenOptions::new().append(true).open(&path);
+    let text = format!("{}\n{}\n", change.line(), after.join("\n"));
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+    assert_rounds(&rows_until(&running, &mut [], 4), 3);
+    let right = [&before[3..], &[change.line()], &after].concat();
+    assert_eq!(kept(&journal), right);
+    assert_eq!(verified(&roster, &[&journal]).code, Some(0));
+    assert_eq!(running.stderr(), "");
+    // It goes on from there, too.
+    drop(running);
+    let more = lines(&mut oracle, 7, 2);
+    let file = OpenOptions::new().append(true).open(&path);
+    file.unwrap()
+        .write_all((more.join("\n") + "\n").as_bytes())
+        .unwrap();
+    let running = start(&fixed);
+    assert_rounds(&rows_until(&running, &mut [], 2), 7);
+    assert_eq!(kept(&journal), [right, more].concat());
 }

@@ -181,7 +181,8 @@ impl<'a> Follower<'a> {
             let others = self.supplies.iter_mut().flatten();
             let of_source = others.filter(|other| other.source == supply.source);
             of_source.for_each(|other| other.wait_for(&supply));
-            if self.settings.once {
+            // A server that still reads its journal soon has an answer.
+            if self.settings.once && !error.cause.contains("indexing") {
                 supply.give_up();
             }
         }
