@@ -1,6 +1,6 @@
 //! The table of the command that takes reports from several sources.
 
-use super::{CA_FILE, PROXY, flag, list};
+use super::{CA_FILE, flag, list};
 use crate::flags::args::Command;
 
 /// `rsoracle follow`
@@ -34,7 +34,7 @@ pub static FOLLOW: Command = Command {
             "journal",
             "FILE",
             "",
-            "Keep every report as it was received, for 'rsoracle verify'. Of several sources, each has a file FILE.SOURCE. Where reports are missing, a new file begins (FILE.part2). Proofs of lies go to FILE.proofs.",
+            "Keep every report as it was received, for 'rsoracle verify'. Of several sources, each has a file FILE.SOURCE. Where reports are missing, a new file begins (FILE.part2). Proofs of lies go to FILE.proofs; with --once nothing else is written.",
         ),
         flag(
             "max-age",
@@ -50,6 +50,11 @@ pub static FOLLOW: Command = Command {
             "Print the newest price of each feed and end, with an exit code for scripts.",
         ),
         CA_FILE,
-        PROXY,
+        flag(
+            "proxy",
+            "URL",
+            "",
+            "Connect to https servers through this HTTP proxy. It overrides HTTPS_PROXY and NO_PROXY. Other users can read command lines: put a URL with a password (http://USER:PASSWORD@HOST:PORT) into HTTPS_PROXY instead.",
+        ),
     ],
 };
