@@ -393,19 +393,19 @@ impl<'a> Follower<'a> {
     }
 
     fn name_late(&mut self, feed: usize, told: &Told, now: Instant) {
-        let (feed, time) = (&self.tracks[feed].name, utc_text(told.start_us));
+        let (track, time) = (&self.tracks[feed].name, utc_text(told.start_us));
         for source in &told.late {
             let name = self.names[*source];
             let text = format!(
-                "{name}: {feed}: no report of the round of {time} when it was printed; it is not waited for until it has caught up"
+                "{name}: {track}: no report of the round of {time} when it was printed; it is not waited for until it has caught up"
             );
             self.complaints.add(*source, Kind::Late, &text, now);
         }
         if told.missing > 0 {
             let rounds = counted(told.missing, "round");
-            let text = format!("{feed}: no source has a report of {rounds} before that of {time}");
+            let text = format!("{track}: no source has a report of {rounds} before that of {time}");
             self.complaints
-                .add(OF_FEEDS + self.names.len(), Kind::Missing, &text, now);
+                .add(OF_FEEDS + feed, Kind::Missing, &text, now);
         }
     }
 
