@@ -157,8 +157,11 @@ fn the_reports_of_two_aggregators_are_pooled_and_one_that_falls_silent_costs_one
     assert_eq!(done.code, Some(0), "{}", done.stdout);
 }
 
+/// Makes something else of a report's line.
+type Lie = Box<dyn Fn(&str) -> String>;
+
 /// What a lying server makes of the reports of an honest one.
-fn lies() -> Vec<(&'static str, Box<dyn Fn(&str) -> String>)> {
+fn lies() -> Vec<(&'static str, Lie)> {
     let mut stranger = aggregator(30, 5);
     // Other collectors: not those of the roster.
     for (at, seat) in (40..).zip(&mut stranger.terms.seats) {

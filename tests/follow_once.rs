@@ -170,8 +170,8 @@ fn a_lie_of_a_collector_has_code_1_and_its_proof_is_kept() {
     lied[2] = Price(6.0);
     let (of_a, of_b) = (a.line(start_us, &all(5.0)), b.line(start_us, &lied));
     let mut servers = [
-        Server::honest(&[of_a.clone()]),
-        Server::honest(&[of_b.clone()]),
+        Server::honest(std::slice::from_ref(&of_a)),
+        Server::honest(std::slice::from_ref(&of_b)),
     ];
     let done = once(&mut servers, &roster, &[]);
     assert_eq!(done.code, Some(1), "{}", done.stderr);
@@ -232,7 +232,7 @@ fn what_cannot_be_verified_has_code_1_unless_another_source_can() {
         );
         assert!(done.stderr.contains(source), "{}", done.stderr);
     }
-    let mut servers = [Server::honest(&[forged.clone()])];
+    let mut servers = [Server::honest(std::slice::from_ref(&forged))];
     let done = once(&mut servers, &trusted, &[]);
     assert_eq!(
         (done.code, done.stdout.as_str()),
@@ -248,7 +248,7 @@ fn what_cannot_be_verified_has_code_1_unless_another_source_can() {
     // Another roster.
     let mut other = aggregator(0);
     other.terms.spread_ppm_max = Some(10_000);
-    let mut servers = [Server::honest(&[line.clone()])];
+    let mut servers = [Server::honest(std::slice::from_ref(&line))];
     let done = once(&mut servers, &roster(&other), &[]);
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     assert!(
@@ -456,7 +456,10 @@ fn the_script_in_the_document_prints_the_price() {
     let mut oracle = aggregator(0);
     let roster = roster(&oracle);
     let line = oracle.line(fresh_us(), &all(87_231.5));
-    let mut servers = [Server::honest(&[line.clone()]), Server::honest(&[line])];
+    let mut servers = [
+        Server::honest(std::slice::from_ref(&line)),
+        Server::honest(&[line]),
+    ];
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONSUMING.md");
     let document = fs::read_to_string(document).unwrap();
     let scripts = document.split("```sh\n").skip(1);
