@@ -329,8 +329,8 @@ fn journals_that_grow_are_followed_and_a_new_file_in_their_place() {
     // A new file takes its place, and goes on.
     fs::rename(&path, format!("{path}.old")).unwrap();
     append(&path, &(of_a[7..20].join("\n") + "\n"));
-    append(&other, &(of_b[2..15].join("\n") + "\n"));
     assert_rounds(&rows_until(&running, &mut [], 16), 4);
+    append(&other, &(of_b[2..15].join("\n") + "\n"));
     let done = run(&[
         "follow", &path, &other, "--json", "--roster", &roster, "--once", "--feed", "BTC/USD",
     ]);
