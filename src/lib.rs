@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod embedded;
 pub mod exchange;
 pub mod flags;
+pub mod follow;
 pub mod history;
 pub mod keys;
 pub mod roster;

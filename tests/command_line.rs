@@ -495,6 +495,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let names = [
         "run",
         "serve",
+        "follow",
         "verify",
         "history",
         "doctor",
@@ -534,7 +535,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         match name {
             "run" => drop(run::read(&given).expect("the example makes sense")),
             // Their examples stand for files and a key that are the reader's own.
-            "collect" | "aggregate" => assert!(given.has("roster")),
+            "collect" | "aggregate" | "follow" => assert!(given.has("roster")),
             "verify" => drop(verify::read(&given).expect("the example makes sense")),
             "history" => {
                 drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))

@@ -83,7 +83,7 @@ impl Answer {
 
 impl Head {
     /// The values of all fields with this name, whose case does not matter.
-    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let fields = self.text.lines().filter_map(|line| line.split_once(':'));
         let named = fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.trim())

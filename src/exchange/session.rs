@@ -468,7 +468,7 @@ fn away_ms(unopened: &Unopened) -> u64 {
 }
 
 /// A random duration between zero and `ms` milliseconds.
-fn random_ms(ms: u64) -> u64 {
+pub(crate) fn random_ms(ms: u64) -> u64 {
     jittered(ms) - ms
 }
 
