@@ -3,14 +3,14 @@
 use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
-    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER,
-    RUN, VERIFY,
+    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, FOLLOW, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE,
+    ROSTER, RUN, SERVE, VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::now::wall_us;
 use rsoracle::system::{file, resolve, screen, stream};
-use rsoracle::{aggregator, collector, doctor, embedded, history, keys, roster};
+use rsoracle::{aggregator, collector, doctor, embedded, follow, history, keys, roster, serve};
 use rsoracle_proof::roster::Roster;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
@@ -80,6 +80,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 .map(|()| 0)
                 .map_err(|error| Failure::Error("exchange".to_owned(), error))
         }
+        "follow" => follow(rest),
         "verify" => {
             let settings = cli::verify::read(&args::parse(&VERIFY, rest)?)?;
             rsoracle_verify::run(&settings).or_else(|error| {
@@ -94,6 +95,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 Ok(EXIT_UNREADABLE)
             })
         }
+        "serve" => serve(rest),
         "doctor" => {
             let settings = doctor::DoctorSettings::from_flags(&args::parse(&DOCTOR, rest)?)?;
             doctor::run(&settings).map_err(|error| Failure::Error("doctor".to_owned(), error))
@@ -106,14 +108,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             let given = args::parse(&KEYS, rest)?;
             show_or_fail("keys", keys::keys(given.operands()))
         }
-        "resolve" => {
-            let given = args::parse(&RESOLVE, rest)?;
-            let (text, error) = resolve::answer(&given.operands()[0]);
-            let code = show("resolve", &text)?;
-            error.map_or(Ok(code), |error| {
-                Err(Failure::Error("resolve".to_owned(), error))
-            })
-        }
+        "resolve" => resolve(rest),
         "manual" => {
             let given = args::parse(&MANUAL, rest)?;
             show_or_fail("manual", write_manual(&given.operands()[0]))
@@ -165,6 +160,28 @@ fn collect(words: &[String]) -> Result<u8, Failure> {
     }
     let done = collector::run(&config).map(|()| 0);
     done.map_err(|error| Failure::Error(role, error))
+}
+
+fn serve(words: &[String]) -> Result<u8, Failure> {
+    let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
+    let done = serve::run(&settings).map(|()| 0);
+    done.map_err(|error| Failure::Error("serve".to_owned(), error))
+}
+
+fn resolve(words: &[String]) -> Result<u8, Failure> {
+    let given = args::parse(&RESOLVE, words)?;
+    let (text, error) = resolve::answer(&given.operands()[0]);
+    let code = show("resolve", &text)?;
+    error.map_or(Ok(code), |error| {
+        Err(Failure::Error("resolve".to_owned(), error))
+    })
+}
+
+fn follow(words: &[String]) -> Result<u8, Failure> {
+    let given = args::parse(&FOLLOW, words)?;
+    let roster = roster_in(given.required("roster")?)?;
+    let settings = follow::FollowSettings::from_flags(&given, roster)?;
+    follow::run(&settings).map_err(|error| Failure::Error("follow".to_owned(), error))
 }
 
 /// The roster in a file.

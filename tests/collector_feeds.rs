@@ -59,7 +59,8 @@ fn until_ready(collector: &mut Enlisted, feeds: &[&Terms]) {
     let mut due: Vec<([u8; 32], u16)> = feeds.iter().map(|it| (it.digest(), seat(it))).collect();
     let told = |ready: &Ready| (ready.terms_digest, ready.slot);
     let mut told: Vec<_> = collector.line.ready.iter().map(told).collect();
-    (due.sort(), told.sort());
+    due.sort();
+    told.sort();
     assert_eq!(told, due);
 }
 

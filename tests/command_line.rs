@@ -11,6 +11,7 @@ use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
 use rsoracle::history;
 use rsoracle::roster::settings::RosterSettings as Roster;
+use rsoracle::serve::ServeSettings;
 use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
@@ -295,6 +296,15 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("keygen -f", &["'-f' is not a flag", "help keygen"]),
     ("keygen --force a", &["unknown flag --force", "help keygen"]),
     ("keys", &["FILE… is missing", "rsoracle keys FILE…"]),
+    ("serve", &["--journal is missing: --journal FILE"]),
+    ("serve --journal", &["--journal lacks its value"]),
+    (
+        "serve --journal x --listen 8090",
+        &["--listen \"8090\"", "127.0.0.1:8000"],
+    ),
+    ("serve --journal x --key k", &["--key needs --cert FILE"]),
+    ("serve --journal x --cert c", &["--cert needs --key FILE"]),
+    ("serve --journal x --per-address 0", &["from 1 to 8192"]),
     ("history", &["FILE… is missing", "rsoracle history FILE…"]),
     ("history - -", &["'-' is given twice"]),
     ("history a --feed \"BTC", &["--feed", "such as BTC/USD"]),
@@ -484,6 +494,8 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
     let list = answered(&["help"]);
     let names = [
         "run",
+        "serve",
+        "follow",
         "verify",
         "history",
         "doctor",
@@ -523,11 +535,12 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         match name {
             "run" => drop(run::read(&given).expect("the example makes sense")),
             // Their examples stand for files and a key that are the reader's own.
-            "collect" | "aggregate" => assert!(given.has("roster")),
+            "collect" | "aggregate" | "follow" => assert!(given.has("roster")),
             "verify" => drop(verify::read(&given).expect("the example makes sense")),
             "history" => {
                 drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))
             }
+            "serve" => drop(ServeSettings::from_flags(&given).expect("the example makes sense")),
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "roster" => drop(Roster::from_flags(&given, 0).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),

@@ -80,6 +80,9 @@ fn a_symbol_that_is_refused_falls_silent_or_is_halted_costs_no_other_a_price() {
         assert!(reports.is_empty(), "{feed}: {reports:?}");
     }
     running.stderr_line("ETH/USD, SOL/USD, XRP/USD, BNB/USD: no price: 0 of 11 collectors");
+    // Nor a connection: an exchange that answers about the others is alive.
+    let stderr = running.stderr();
+    assert!(!stderr.contains("stopped answering"), "{stderr}");
 }
 
 /// All must answer within a second and a half. A busy machine may not manage that in every round, so the first round in which

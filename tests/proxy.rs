@@ -1,6 +1,8 @@
 //! Connections through a scripted proxy to the embedded exchange, whose name only the proxy can resolve. A price proves that
 //! the TLS handshake passed through it unchanged.
 
+mod served;
+mod signed;
 mod support;
 
 use std::io::{ErrorKind, Read, Write};
@@ -403,4 +405,32 @@ fn a_proxy_that_answers_in_the_exchanges_place_is_not_believed() {
     assert_eq!((done.code, done.stdout.as_str()), (Some(3), ""));
     assert!(done.stderr.contains("certificate"), "{}", done.stderr);
     assert!(!proxy.asked.is_empty());
+}
+
+#[test]
+fn a_server_of_reports_is_followed_through_a_proxy() {
+    let certificates = good_certificates();
+    let mut book = served::Book::new(signed::START_US);
+    book.grow(3);
+    let roster = scratch("roster.toml");
+    let text = rsoracle::roster::text::render(&signed::roster_of(&book.oracle.terms));
+    std::fs::write(&roster, text).unwrap();
+    let flags = ["--cert", &certificates.cert, "--key", &certificates.key];
+    let served = served::Served::start(&book.path, &flags);
+    // The name is the proxy's to resolve.
+    let url = format!("https://localhost:{}", served.address.port());
+    let mut proxy = TestProxy::new(Script::Tunnel("Basic dTpw"), served.address);
+    for (login, code, says) in [("u:p@", 3, "100002"), ("", 1, "it requires credentials")] {
+        let roster = roster.to_str().unwrap();
+        let url_of_proxy = proxy.url(login);
+        let fixed = ["follow", &url, "--roster", roster, "--once"];
+        let more = ["--ca-file", &certificates.ca, "--proxy", &url_of_proxy];
+        let done = proxy.serve(start(
+            &[fixed, [more[0], more[1], more[2], more[3], "--json"]].concat(),
+        ));
+        assert_eq!(done.code, Some(code), "{}", done.stderr);
+        let all = done.stdout + &done.stderr;
+        assert!(all.contains(says), "{all}");
+    }
+    assert!(proxy.asked[0].starts_with(&format!("CONNECT {} ", &url["https://".len()..])));
 }

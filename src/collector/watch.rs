@@ -187,7 +187,10 @@ impl Collector<'_> {
         };
         let unanswered = round.reply_by_us().is_some_and(|us| us <= now_us);
         round.each(|sampler| sampler.advance(now_us, why_not_asked));
-        if unanswered && self.session.mute_for(REPLY_MS_MAX) && self.session.is_open() {
+        // An exchange that has answered about another symbol since the last requests is alive.
+        let asked = Duration::from_micros(now_us.saturating_sub(self.asked_us));
+        let long = asked.max(Duration::from_millis(REPLY_MS_MAX));
+        if unanswered && self.session.mute_for(long) && self.session.is_open() {
             let text = "the exchange stopped answering".to_owned();
             let miss = Miss::NoReply;
             self.session.lose();

@@ -6,7 +6,7 @@
 use super::talk::{Progress, Talk};
 use super::upgrade::{self, Response, Service};
 use super::venue::{Now, Venue};
-use crate::exchange::channel::Channel;
+use crate::system::channel::Channel;
 use crate::system::inbox::waits;
 use crate::system::limits::{HANDSHAKE_MS_MAX, HTTP_HEAD_BYTES_MAX};
 use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsAcceptor, TlsStream};

@@ -7,7 +7,7 @@
 use super::binance::answer::GARBAGE;
 use super::fault::{Deed, Plan};
 use super::venue::Now;
-use crate::exchange::channel::Channel;
+use crate::system::channel::Channel;
 use crate::system::inbox::waits;
 use crate::system::limits::{HANDSHAKE_MS_MAX, MESSAGE_BYTES_MAX};
 use std::io::{Read, Write};

@@ -23,17 +23,15 @@ pub mod upgrade;
 pub mod venue;
 
 use crate::flags::args::{Given, Usage, wrong};
-use crate::system::inbox::waits;
+use crate::system::lifeline::Lifeline;
 use crate::system::stream::say;
 use fault::Fault;
 use rsoracle_proof::duration::duration_us;
 use rsoracle_verify::error::Error;
 use server::Server;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use venue::Now;
 
@@ -159,37 +157,6 @@ pub fn run(settings: &ExchangeSettings) -> Result<(), Error> {
         } else {
             std::thread::sleep(Duration::from_micros(nap_us.min(settings.poll_us)));
             nap_us = (nap_us * 2).min(POLL_US_MAX);
-        }
-    }
-}
-
-/// Standard input, a socket whose other end a parent process holds.
-struct Lifeline(UnixStream);
-
-impl Lifeline {
-    fn open() -> Result<Lifeline, Error> {
-        let open = || {
-            let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-            // Fails if standard input is no Unix socket, before anything is changed: making a terminal or a pipe
-            // non-blocking here would make it so for every process that shares it.
-            socket.local_addr()?;
-            socket.set_nonblocking(true)?;
-            Ok(Lifeline(socket))
-        };
-        open().map_err(|error: io::Error| {
-            Error::new(
-                "cannot watch standard input for its end (--until-eof)",
-                error,
-            )
-            .advise("--until-eof is for a parent process that hands down a Unix socket as standard input; leave it out otherwise")
-        })
-    }
-
-    /// Whether the other end is closed. Anything that the parent writes is discarded.
-    fn has_ended(&mut self) -> bool {
-        match self.0.read(&mut [0; 64]) {
-            Ok(n) => n == 0,
-            Err(error) => !waits(&error),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::line::{Act, Heard, OpenSocket, Pings};
 use super::stream::Stream;
 use super::upgrade::Service;
 use super::venue::{Now, Venue};
-use crate::exchange::channel::Channel;
+use crate::system::channel::Channel;
 use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::ops::ControlFlow;

@@ -6,7 +6,7 @@
 use super::binance::answer::weight_message;
 use super::dialect::{STREAMS, ServerDialect};
 use super::fault::{API, Fault, UpgradeRefusal, upgrade_refusal};
-use rsoracle_proof::utc::civil;
+use crate::system::date::http_date;
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 
@@ -87,19 +87,6 @@ pub fn respond(head: &[u8], faults: &[Fault], unix_ms: u64) -> Response {
         bytes,
         opens: Some(service),
     }
-}
-
-/// An instant as a date of HTTP, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
-fn http_date(unix_s: u64) -> String {
-    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let (days, s) = (unix_s / 86_400, unix_s % 86_400);
-    let (year, month, day) = civil(days);
-    let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[month as usize - 1]);
-    let (hour, minute, second) = (s / 3_600, s / 60 % 60, s % 60);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
 /// The refusal of a head that is too long.
@@ -207,13 +194,6 @@ mod tests {
 
     #[test]
     fn the_answer_to_an_upgrade_has_the_exchanges_time() {
-        for (unix_s, date) in [
-            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
-            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
-            (1_709_251_199, "Thu, 29 Feb 2024 23:59:59 GMT"),
-        ] {
-            assert_eq!(http_date(unix_s), date);
-        }
         let (text, _) = told(&head("GET /okx HTTP/1.1"), "");
         assert!(text.ends_with("\r\nDate: Thu, 01 Jan 1970 00:00:01 GMT\r\n\r\n"));
     }

@@ -4,8 +4,8 @@
 //! size and a timeout. Of the body of a refusal, [`BODY_BYTES_MAX`] bytes are read at most, and one printable line is shown. A
 //! redirect is followed nowhere.
 
-use super::channel::Channel;
 use super::{excerpt, offset};
+use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
 use crate::system::limits::*;
@@ -83,7 +83,7 @@ impl Answer {
 
 impl Head {
     /// The values of all fields with this name, whose case does not matter.
-    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let fields = self.text.lines().filter_map(|line| line.split_once(':'));
         let named = fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.trim())

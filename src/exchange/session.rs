@@ -137,9 +137,9 @@ impl<'a> ExchangeSession<'a> {
         self.opened_at
     }
 
-    /// Whether no price and no answer has come for `ms` milliseconds.
-    pub(crate) fn mute_for(&self, ms: u64) -> bool {
-        self.spoke_at.elapsed() >= Duration::from_millis(ms)
+    /// Whether no price and no answer has come for so long.
+    pub(crate) fn mute_for(&self, time: Duration) -> bool {
+        self.spoke_at.elapsed() >= time
     }
 
     /// Earliest time of the next attempt to connect.
@@ -468,7 +468,7 @@ fn away_ms(unopened: &Unopened) -> u64 {
 }
 
 /// A random duration between zero and `ms` milliseconds.
-fn random_ms(ms: u64) -> u64 {
+pub(crate) fn random_ms(ms: u64) -> u64 {
     jittered(ms) - ms
 }
 

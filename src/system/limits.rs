@@ -186,6 +186,90 @@ pub const STREAM_QUIET_US: u64 = 1_500;
 /// Microseconds before an instant from which no timed socket read is made: the kernel rounds timeouts up to whole ticks.
 pub const QUIET_US: u64 = 20_000;
 
+/// Longest line of a journal that `serve` passes on, in bytes. A longer one is counted and left out.
+pub const SERVED_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Pause between two looks at the journal, in milliseconds.
+pub(crate) const JOURNAL_LOOK_MS: u64 = 20;
+/// Bytes of the journal that are indexed before connections are served.
+pub(crate) const INDEX_BYTES_PER_SWEEP: u64 = 16 * 1024 * 1024;
+/// Most odd lines of a journal that are named in the log; all are counted.
+pub(crate) const ODD_LINES_NAMED_MAX: u64 = 10;
+/// Reports of one tile.
+pub const TILE_REPORTS: u64 = 256;
+/// Longest head of a request to `serve`, in bytes.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Most header fields of such a request.
+pub const REQUEST_FIELDS_MAX: usize = 64;
+/// Timeout from a connection's beginning, or from the first byte of a later request, to the end of its head, in milliseconds.
+pub(crate) const REQUEST_MS_MAX: u64 = 5_000;
+/// How long a connection may stay open between two requests, in milliseconds.
+pub(crate) const KEEP_ALIVE_MS_MAX: u64 = 75_000;
+/// How long a client may take nothing of an answer, in milliseconds. Then the connection is closed.
+pub(crate) const STALL_MS_MAX: u64 = 20_000;
+/// Longest time for a whole answer that is no stream, in milliseconds.
+pub(crate) const ANSWER_MS_MAX: u64 = 120_000;
+/// Longest `wait` of a request, in microseconds.
+pub const WAIT_US_MAX: u64 = 60_000_000;
+/// How long a client that was refused may take to read why, in milliseconds.
+pub(crate) const LEAVE_MS_MAX: u64 = 1_000;
+/// Bytes that are handed to the system in one write.
+pub(crate) const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Most writes to one connection before the others are served.
+pub(crate) const WRITES_PER_SWEEP: usize = 4;
+/// Most connections of `serve`. The limit on open files (`ulimit -n`) can make it fewer.
+pub const SERVE_CONNECTIONS_MAX: usize = 8_192;
+/// Open files that `serve` keeps for itself.
+pub(crate) const SERVE_FILES_SPARE: u64 = 24;
+/// After this many milliseconds without anything sent, a stream is sent a comment or a ping.
+pub(crate) const HEARTBEAT_MS: u64 = 15_000;
+/// How long a stream may be behind the journal once it has been level with it, in milliseconds. Then it is ended.
+pub(crate) const BEHIND_MS_MAX: u64 = 30_000;
+/// Pause between two looks whether a stream's client has left, in milliseconds.
+pub(crate) const STREAM_LOOK_MS: u64 = 1_000;
+/// Largest message of a websocket's client, in bytes. A larger one ends the connection.
+pub(crate) const CLIENT_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Largest file that `serve` passes on as it is (roster, proofs), in bytes.
+pub const PASSED_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Most sources of `follow`.
+pub(crate) const FOLLOW_SOURCES_MAX: usize = 32;
+/// Most connections of `follow`: it has one for each server and feed.
+pub(crate) const FOLLOW_STREAMS_MAX: usize = 512;
+/// What a report has besides its collectors' answers, in bytes at most.
+pub(crate) const REPORT_BYTES: usize = 16 * 1024;
+/// What it has of each collector besides the samples, in bytes at most.
+pub(crate) const REPORT_BYTES_PER_SLOT: usize = 2 * 1024;
+/// What it has of each sample, in bytes at most.
+pub(crate) const REPORT_BYTES_PER_SAMPLE: usize = 128;
+/// How long a round waits for the reports of further sources, in milliseconds after its first report and after its end.
+pub const ROUND_WAIT_MS: u64 = 2_000;
+/// Most rounds of a feed that wait. Beyond that, sources that are further ahead are not read.
+pub(crate) const ROUNDS_OPEN_MAX: usize = 64;
+/// Most rounds of a feed whose reports are kept after they were printed: a late one can show a lie.
+pub(crate) const ROUNDS_KEPT_MAX: usize = 16;
+/// Longest silence of a server that is followed, in milliseconds. It sends a comment every [`HEARTBEAT_MS`].
+pub(crate) const SERVER_SILENCE_MS_MAX: u64 = 45_000;
+/// Most bytes of one connection since its last new report, besides those of [`FOLLOW_LINES_IDLE_MAX`] lines. Then it is closed.
+pub(crate) const FOLLOW_BYTES_IDLE_MAX: u64 = 4 * 1024 * 1024;
+/// The same in lines as long as a report can be.
+pub(crate) const FOLLOW_LINES_IDLE_MAX: u64 = 64;
+/// Longest pause before a server that was lost is called again, in milliseconds, the first time ...
+pub(crate) const FOLLOW_RETRY_FIRST_MS_MAX: u64 = 100;
+/// ... the second time, after which it doubles (jitter can make it twice as long) ...
+pub(crate) const FOLLOW_RETRY_MS_MIN: u64 = 250;
+/// ... and at most.
+pub(crate) const FOLLOW_RETRY_MS_MAX: u64 = 30_000;
+/// A connection that lasted this long, in milliseconds, counts as a good one.
+pub(crate) const FOLLOW_GOOD_MS: u64 = 30_000;
+/// Most reports before the newest one that `follow --once` asks a source for, so that there is a round that all have.
+pub(crate) const ONCE_BACK: u64 = 8;
+/// Longest time of `follow --once`, in milliseconds.
+pub(crate) const ONCE_MS_MAX: u64 = 20_000;
+/// Bytes of a file that are read before the next source is.
+pub(crate) const FOLLOW_FILE_BYTES: usize = 1024 * 1024;
+/// Most files of one source's journal. Each further one begins where a report could not be got.
+pub(crate) const JOURNAL_PARTS_MAX: usize = 1_000;
+
 /// Longest line of a child's log that is passed on, in bytes. The rest of a longer line is dropped.
 pub const LOG_LINE_BYTES_MAX: usize = 600;
 /// Most lines that a collector logs within [`COMPLAINTS_MS`] about messages that it did not expect.
@@ -203,6 +287,7 @@ const _: () = assert!(
 );
 const _: () = assert!(LEAD_MS_MIN * 1000 > QUIET_US);
 const _: () = assert!(INTERVAL_US_MIN >= QUIET_US && ROUND_LEAD_US > QUIET_US);
+const _: () = assert!(SERVED_LINE_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(DATA_AHEAD_MS < DATA_IDLE_MS_MAX);
 const _: () = assert!(CONNECTION_AGES < CONNECTION_AGE_STEP);
 const _: () = assert!(RECONNECT_MS < RETRY_MS_MAX && RETRY_MS_MAX < AWAY_MS_MIN);

@@ -1,13 +1,17 @@
 //! Access to the operating system: sockets, child processes, files, DNS lookups, randomness, clocks, the terminal.
 //!
-//! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, history, keys, main, roster.
+//! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, follow, history, keys, main, roster, serve.
 
+pub(crate) mod acceptor;
+pub(crate) mod channel;
 pub(crate) mod child;
 pub mod clock;
+pub(crate) mod date;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;
 pub mod inbox;
+pub(crate) mod lifeline;
 pub mod limits;
 pub mod net;
 pub mod now;

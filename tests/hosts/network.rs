@@ -298,13 +298,6 @@ impl Five {
         }
     }
 
-    /// How often the aggregators have told that they refused something.
-    pub fn refusals(&self) -> usize {
-        let told =
-            |aggregator: &Aggregator| aggregator.running.stderr().matches(" refused: ").count();
-        self.aggregators.iter().map(told).sum()
-    }
-
     /// Ends everything, and checks what is left: both journals verify, no collector signed twice, and none ended by itself.
     pub fn end(mut self) {
         for post in &mut self.posts {

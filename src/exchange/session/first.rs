@@ -3,8 +3,8 @@
 //! Invariant: one symbol with a price is enough. A refusal is an error once it leaves no symbol with a chance.
 
 use super::ExchangeSession;
-use crate::exchange::Said;
 use crate::exchange::link::Ended;
+use crate::exchange::{Refusal, Said};
 use crate::system::limits::*;
 use crate::system::net::{Look, Patience};
 use crate::system::now::wall_us;
@@ -103,19 +103,21 @@ impl ExchangeSession<'_> {
                     None
                 }
                 Some(Said::Fault { miss, text, .. }) => Some(failed(format!("{miss}: {text}"))),
-                Some(Said::Refusal(refusal)) => {
-                    let refused = refusal.symbol.map_or(&*symbols, |at| self.symbols[at]);
-                    let error = refusal.error(&attempt, refused);
-                    let chance = error.passing || !self.all_refused();
-                    let goes_on = chance && self.is_open() && !self.is_quiet_at(wall_us());
-                    if !goes_on {
-                        return Err(error);
-                    }
-                    Some(error)
-                }
+                Some(Said::Refusal(refusal)) => Some(self.refusal(&refusal, &attempt, &symbols)?),
                 Some(_) | None => continue,
             };
             ask_at = Some(now + Duration::from_millis(FIRST_PRICE_AGAIN_MS));
+        }
+    }
+
+    /// What a refusal means for the first price, as an error: returned as `Err` if no symbol has a chance on this connection.
+    fn refusal(&self, refusal: &Refusal, attempt: &str, symbols: &str) -> Result<Error, Error> {
+        let refused = refusal.symbol.map_or(symbols, |at| self.symbols[at]);
+        let error = refusal.error(attempt, refused);
+        let chance = error.passing || !self.all_refused();
+        match chance && self.is_open() && !self.is_quiet_at(wall_us()) {
+            true => Ok(error),
+            false => Err(error),
         }
     }
 }

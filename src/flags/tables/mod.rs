@@ -5,8 +5,12 @@
 //! (`flags::values` and the commands).
 
 mod checks;
+mod follow;
+mod serve;
 
 pub use checks::{DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY};
+pub use follow::FOLLOW;
+pub use serve::SERVE;
 
 use crate::flags::args::{Command, Flag};
 
@@ -413,7 +417,7 @@ pub static COLLECT: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 12] = [
-    &RUN, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER, &EXCHANGE, &KEYGEN, &KEYS,
-    &RESOLVE, &MANUAL,
+pub static COMMANDS: [&Command; 14] = [
+    &RUN, &SERVE, &FOLLOW, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER, &EXCHANGE,
+    &KEYGEN, &KEYS, &RESOLVE, &MANUAL,
 ];

@@ -15,12 +15,14 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     let length_ms = tape.length_ms();
     assert!(tape.count() > 0 && length_ms > 0 && !tape.symbol().is_empty());
-    let mut before = None;
-    for run_ms in [0, length_ms - 1, length_ms, length_ms + 1, u64::MAX] {
-        let played = tape.at(Duration::from_millis(run_ms));
-        let digits = played.price.rsplit_once('.').expect("a decimal point").1;
-        assert!(digits.len() == 8 && price::parse(played.price).is_ok());
-        assert!(before <= Some(played.number), "{run_ms}");
-        before = Some(played.number);
+    for part in tape.parts() {
+        let mut before = None;
+        for run_ms in [0, length_ms - 1, length_ms, length_ms + 1, u64::MAX] {
+            let played = tape.at(&part, Duration::from_millis(run_ms));
+            let digits = played.price.rsplit_once('.').expect("a decimal point").1;
+            assert!(digits.len() == 8 && price::parse(&played.price).is_ok());
+            assert!(before <= Some(played.number), "{run_ms}");
+            before = Some(played.number);
+        }
     }
 });

@@ -1,4 +1,4 @@
-//! A connection with or without TLS, for collectors and for the embedded exchange.
+//! A connection with or without TLS, for collectors and for servers.
 //!
 //! It only passes reads and writes on to the connection below. Handshakes are made elsewhere.
 

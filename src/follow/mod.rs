@@ -1,0 +1,30 @@
+//! `rsoracle follow`: takes reports from several servers and files, verifies every one against the roster, and prints the price
+//! that all reports of a round give.
+//!
+//! Invariant: one thread and no key. A source can be late, silent, down or lie, and costs nobody else anything: no report is
+//! believed that does not pass every check against the roster, and what was printed is never revised. Memory is bounded by the
+//! longest report that the roster allows, whatever sources send.
+//! Uses: exchange, flags, proof, system, verify. Used by: main.
+
+mod body;
+mod book;
+mod complaints;
+mod events;
+mod file;
+mod follower;
+mod intake;
+mod output;
+mod rounds;
+mod server;
+mod settings;
+mod supply;
+
+pub use settings::FollowSettings;
+
+use follower::Follower;
+use rsoracle_verify::error::Error;
+
+/// Follows the sources; with `--once`, until the newest prices are known. Returns the exit code.
+pub fn run(settings: &FollowSettings) -> Result<u8, Error> {
+    Follower::new(settings)?.run()
+}

@@ -1,0 +1,107 @@
+//! How a stream begins: where, in which form, and the upgrade to a websocket.
+
+use super::answer::{Answer, NEVER};
+use super::index::Feed;
+use super::journal::Journal;
+use super::problem::Problem;
+use super::query::{feed_of, only};
+use super::request::{Method, Request};
+use tungstenite::handshake::derive_accept_key;
+
+/// How a stream is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As server-sent events.
+    Events,
+    /// Over a websocket.
+    Socket,
+}
+
+/// The beginning of a stream: its answer, form and feed, and the position of the first report, or why it ends at once.
+pub(super) type Begin = (Answer, Form, usize, Result<usize, Problem>);
+
+/// Begins a stream after the report that the client names, or else with the newest one.
+pub(super) fn begin(request: &Request, journal: &Journal, form: Form) -> Result<Begin, Problem> {
+    only(request, &["feed", "since"])?;
+    let answer = match form {
+        Form::Events => {
+            let mut answer = Answer::new(200);
+            answer.field("Content-Type", "text/event-stream");
+            answer.field("Cache-Control", NEVER);
+            // Tells nginx not to hold events back.
+            answer.field("X-Accel-Buffering", "no");
+            answer
+        }
+        Form::Socket => upgrade(request)?,
+    };
+    let place = feed_of(request, journal)?;
+    // A browser that connects again sends both; the header is newer.
+    let since = match request.field("last-event-id") {
+        Some(id) => Some(id),
+        None => request.parameter("since")?,
+    };
+    let feed = &journal.feeds()[place];
+    let from = match since {
+        None => Ok(feed.len().saturating_sub(1)),
+        Some(text) => {
+            let right = "the number of a report, or 0";
+            let number = text
+                .parse()
+                .map_err(|_| Problem::bad_parameter("since", right))?;
+            after(feed, number)
+        }
+    };
+    Ok((answer, form, place, from))
+}
+
+/// The position of the report after this one.
+fn after(feed: &Feed, number: u64) -> Result<usize, Problem> {
+    let (first, last) = (
+        feed.first_number().unwrap_or(1),
+        feed.last_number().unwrap_or(0),
+    );
+    if number > last {
+        let sentence = format!("report {number} is not there yet; the last one is {last}");
+        return Err(Problem::new(200, "cursor-ahead", sentence).with("last", last));
+    }
+    if first > number + 1 {
+        let sentence = format!(
+            "report {} is not in the journal; the first one is {first}",
+            number + 1
+        );
+        return Err(Problem::new(200, "cursor-too-old", sentence).with("first", first));
+    }
+    Ok(feed.at_or_after(number + 1))
+}
+
+/// Accepts the upgrade to a websocket (RFC 6455, section 4.2).
+fn upgrade(request: &Request) -> Result<Answer, Problem> {
+    let refused = |why: &str| {
+        let sentence = format!("this is a websocket: {why}; /v1/stream has the same without one");
+        Problem::new(426, "no-websocket", sentence)
+    };
+    let asks = request.method == Method::Get
+        && !request.old
+        && request.lists("upgrade", "websocket")
+        && request.lists("connection", "upgrade");
+    if !asks {
+        return Err(refused("the request must ask for an upgrade to it"));
+    }
+    if request.field("sec-websocket-version") != Some("13") {
+        return Err(refused("the version is 13"));
+    }
+    let key = request.field("sec-websocket-key");
+    // 16 bytes in base64.
+    let sound = |key: &&str| {
+        let digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+        key.len() == 24 && key.ends_with("==") && key.bytes().take(22).all(digit)
+    };
+    let key = key
+        .filter(sound)
+        .ok_or_else(|| refused("it needs a key of 16 bytes"))?;
+    let mut answer = Answer::new(101);
+    answer.field("Upgrade", "websocket");
+    answer.field("Connection", "Upgrade");
+    answer.field("Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
+    Ok(answer)
+}

@@ -1,0 +1,274 @@
+//! The index of a journal: where each report is, by feed, number and start.
+//!
+//! Invariant: the numbers and the starts of a feed increase. 20 bytes a report, 4 more for a published one, and 16 for each gap
+//! in the numbers. A position counts the reports of a feed in the journal from 0.
+
+use super::scan::Head;
+use rsoracle_proof::limits::FEEDS_MAX;
+
+/// The reports of one feed.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    /// Its name.
+    pub(super) name: String,
+    offsets: Vec<u64>,
+    starts_us: Vec<u64>,
+    /// Bytes of each line without its newline.
+    lengths: Vec<u32>,
+    /// The positions of the published reports.
+    published: Vec<u32>,
+    /// Where numbers begin that have no gap: number and position.
+    runs: Vec<(u64, u32)>,
+    /// How many reports there are of each decision, in the order of their codes.
+    pub(super) decisions: [u64; 5],
+}
+
+/// What adding a report meant for its feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    /// It follows the one before it.
+    Next,
+    /// It begins another chain. The reports of the one before are no longer served.
+    Anew,
+}
+
+/// All feeds of a journal.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// The feeds, in the order of their first reports.
+    pub(super) feeds: Vec<Feed>,
+}
+
+impl Index {
+    /// Adds a report whose line begins at `offset` and has `length` bytes. Returns the place of its feed, or why it does not
+    /// belong there.
+    pub(super) fn add(
+        &mut self,
+        head: &Head,
+        offset: u64,
+        length: usize,
+    ) -> Result<(usize, Added), &'static str> {
+        let known = self.feeds.iter().position(|feed| feed.name == head.feed);
+        if known.is_none() && self.feeds.len() >= FEEDS_MAX {
+            return Err("it is of one feed too many");
+        }
+        let at = known.unwrap_or(self.feeds.len());
+        if known.is_none() {
+            self.feeds.push(Feed {
+                name: head.feed.to_owned(),
+                ..Feed::default()
+            });
+        }
+        let added = self.feeds[at].add(head, offset, length)?;
+        Ok((at, added))
+    }
+
+    /// The place of a feed.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.feeds.iter().position(|feed| feed.name == name)
+    }
+}
+
+impl Feed {
+    fn add(&mut self, head: &Head, offset: u64, length: usize) -> Result<Added, &'static str> {
+        let length = u32::try_from(length).map_err(|_| "it is too long")?;
+        let last_us = self.starts_us.last();
+        if last_us.is_some_and(|last_us| *last_us >= head.start_us) {
+            return Err("it starts no later than a report before it");
+        }
+        let mut added = Added::Next;
+        if self.last_number().is_some_and(|last| last >= head.number) {
+            if head.number != 1 {
+                return Err("its number was there before");
+            }
+            added = Added::Anew;
+            let name = std::mem::take(&mut self.name);
+            *self = Feed {
+                name,
+                ..Feed::default()
+            };
+        }
+        let position = u32::try_from(self.len()).map_err(|_| "it is one report too many")?;
+        if self
+            .last_number()
+            .is_none_or(|last| last + 1 != head.number)
+        {
+            self.runs.push((head.number, position));
+        }
+        self.offsets.push(offset);
+        self.starts_us.push(head.start_us);
+        self.lengths.push(length);
+        if head.decision.publishes() {
+            self.published.push(position);
+        }
+        self.decisions[usize::from(head.decision.code()) - 1] += 1;
+        Ok(added)
+    }
+
+    /// How many reports there are.
+    pub(super) fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Where the line at a position is: offset, and bytes without the newline.
+    pub(super) fn line(&self, position: usize) -> Option<(u64, usize)> {
+        let offset = *self.offsets.get(position)?;
+        Some((offset, self.lengths[position] as usize))
+    }
+
+    /// The start of the round at a position.
+    pub(super) fn start_us(&self, position: usize) -> Option<u64> {
+        self.starts_us.get(position).copied()
+    }
+
+    /// The number of the report at a position.
+    pub(super) fn number(&self, position: usize) -> Option<u64> {
+        if position >= self.len() {
+            return None;
+        }
+        let run = self
+            .runs
+            .partition_point(|(_, begin)| *begin as usize <= position);
+        let (number, begin) = self.runs[run.checked_sub(1)?];
+        Some(number + (position - begin as usize) as u64)
+    }
+
+    /// The first number.
+    pub(super) fn first_number(&self) -> Option<u64> {
+        self.number(0)
+    }
+
+    /// The last number.
+    pub(super) fn last_number(&self) -> Option<u64> {
+        self.number(self.len().checked_sub(1)?)
+    }
+
+    /// The position of the first report whose number is at least this; how many there are if there is none.
+    pub(super) fn at_or_after(&self, number: u64) -> usize {
+        let Some(run) = self
+            .runs
+            .partition_point(|(first, _)| *first <= number)
+            .checked_sub(1)
+        else {
+            return 0;
+        };
+        let (first, begin) = self.runs[run];
+        let next = self
+            .runs
+            .get(run + 1)
+            .map_or(self.len(), |(_, begin)| *begin as usize);
+        let past = usize::try_from(number - first).unwrap_or(usize::MAX);
+        next.min((begin as usize).saturating_add(past))
+    }
+
+    /// The position of the report with this number.
+    pub(super) fn position(&self, number: u64) -> Option<usize> {
+        let position = self.at_or_after(number);
+        (self.number(position) == Some(number)).then_some(position)
+    }
+
+    /// The position of the newest published report.
+    pub(super) fn newest_published(&self) -> Option<usize> {
+        self.published.last().map(|position| *position as usize)
+    }
+
+    /// The position of the newest published report whose round started at this time or before.
+    pub(super) fn published_at(&self, us: u64) -> Option<usize> {
+        let before = |position: &u32| self.starts_us[*position as usize] <= us;
+        let count = self.published.partition_point(before);
+        Some(self.published[count.checked_sub(1)?] as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsoracle_proof::publish::Decision;
+
+    fn head(number: u64, start_us: u64, decision: Decision) -> Head<'static> {
+        Head {
+            number,
+            feed: "BTC/USD",
+            decision,
+            start_us,
+        }
+    }
+
+    fn of(numbers: &[u64]) -> Index {
+        let mut index = Index::default();
+        for (at, number) in (0..).zip(numbers) {
+            let decision = match number % 3 {
+                0 => Decision::NoQuorum,
+                _ => Decision::Published,
+            };
+            let added = index.add(&head(*number, 100 + 10 * at, decision), 1000 * at, 50);
+            assert_eq!(added, Ok((0, Added::Next)));
+        }
+        index
+    }
+
+    #[test]
+    fn reports_are_found_by_number_start_and_position() {
+        let numbers = [4, 5, 6, 9, 10, 20];
+        let index = of(&numbers);
+        let feed = &index.feeds[0];
+        assert_eq!(
+            (feed.first_number(), feed.last_number()),
+            (Some(4), Some(20))
+        );
+        for number in 0..30 {
+            let position = numbers.iter().position(|one| *one == number);
+            assert_eq!(feed.position(number), position, "{number}");
+            let from = numbers.iter().position(|one| *one >= number);
+            assert_eq!(feed.at_or_after(number), from.unwrap_or(6), "{number}");
+        }
+        for (position, number) in numbers.into_iter().enumerate() {
+            assert_eq!(feed.number(position), Some(number));
+            assert_eq!(feed.line(position), Some((1000 * position as u64, 50)));
+        }
+        assert_eq!((feed.number(6), feed.line(6)), (None, None));
+        // 6 and 9 are not published.
+        for (us, found) in [
+            (99, None),
+            (100, Some(0)),
+            (139, Some(1)),
+            (140, Some(4)),
+            (999, Some(5)),
+        ] {
+            assert_eq!(feed.published_at(us), found, "{us}");
+        }
+        assert_eq!(feed.newest_published(), Some(5));
+        assert_eq!(feed.decisions, [4, 0, 2, 0, 0]);
+        assert_eq!(feed.at_or_after(u64::MAX), 6);
+    }
+
+    #[test]
+    fn what_does_not_follow_is_refused_and_number_one_begins_anew() {
+        let mut index = of(&[1, 2, 3]);
+        for (number, start_us) in [(4, 120), (4, 0), (3, 500), (2, 500), (1, 110)] {
+            let head = head(number, start_us, Decision::Published);
+            assert!(index.add(&head, 0, 1).is_err(), "{number} {start_us}");
+        }
+        let anew = head(1, 500, Decision::Published);
+        assert_eq!(index.add(&anew, 9, 1), Ok((0, Added::Anew)));
+        assert_eq!(index.feeds[0].len(), 1);
+        assert_eq!(index.feeds[0].decisions, [1, 0, 0, 0, 0]);
+        assert_eq!(index.feeds[0].name, "BTC/USD");
+    }
+
+    #[test]
+    fn feeds_have_numbers_of_their_own_and_are_bounded() {
+        let mut index = of(&[1, 2]);
+        let names: Vec<String> = (1..=FEEDS_MAX).map(|n| format!("F{n}/USD")).collect();
+        for (at, name) in (1..).zip(&names) {
+            let head = Head {
+                feed: name,
+                ..head(1, 50, Decision::Published)
+            };
+            let added = index.add(&head, 0, 1);
+            assert_eq!(added.is_ok(), at < FEEDS_MAX, "{name}");
+        }
+        assert_eq!(index.find("F3/USD"), Some(3));
+        assert_eq!(index.find("F64/USD"), None);
+    }
+}

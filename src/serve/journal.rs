@@ -1,0 +1,394 @@
+//! Follows a journal as it grows, and keeps its index.
+//!
+//! Invariant: only whole lines are indexed, in their order. A journal that is not there yet is waited for; one that was replaced
+//! or cut is indexed anew, and what was known of the old one is forgotten. Memory is that of the index, of the newest reports,
+//! and of the longest line.
+
+use super::index::{Added, Feed, Index};
+use super::newest::{Newest, read};
+use super::scan::{Kind, scan};
+use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
+use crate::system::stream::say;
+use rsoracle_proof::seal::Keys;
+use std::fs::{File, Metadata};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// Bytes that are read from the journal at once.
+const READ_BYTES: usize = 256 * 1024;
+/// How many bytes before the end of what is indexed are remembered: they differ in every report.
+const MARK_BYTES: usize = 130;
+
+/// The file that is being followed.
+struct Open {
+    file: File,
+    /// Device and inode.
+    id: (u64, u64),
+    /// Where what is indexed ends: behind the newline of a line.
+    end: u64,
+    /// The number of lines before that.
+    lines: u64,
+    /// The last bytes before that.
+    mark: Vec<u8>,
+    /// The size of the file when it was read to its end, or else `end`.
+    size: u64,
+    /// Whether a line that is too long is being passed over.
+    passing: bool,
+}
+
+/// A journal and its index.
+pub(super) struct Journal {
+    path: String,
+    open: Option<Open>,
+    index: Index,
+    newest: Vec<Newest>,
+    keys: Keys,
+    line: Vec<u8>,
+    /// Where the line in `line` begins, if it was read for [`Journal::line`].
+    held: Option<u64>,
+    /// Changes whenever positions are no longer valid.
+    pub(super) generation: u64,
+    /// Changes whenever a report is added.
+    pub(super) version: u64,
+    /// Whether all of the journal is indexed that was there at the beginning.
+    pub(super) level: bool,
+    /// Lines that are neither reports nor changes of keys nor proofs.
+    pub(super) odd: u64,
+    /// Whether a look at the journal has failed, so that it is said once.
+    failed: bool,
+}
+
+impl Journal {
+    /// A journal that need not exist yet.
+    pub(super) fn new(path: &str) -> Journal {
+        Journal {
+            path: path.to_owned(),
+            open: None,
+            index: Index::default(),
+            newest: Vec::new(),
+            keys: Keys::default(),
+            line: Vec::new(),
+            held: None,
+            generation: 0,
+            version: 0,
+            level: false,
+            odd: 0,
+            failed: false,
+        }
+    }
+
+    /// The feeds, in the order of their first reports.
+    pub(super) fn feeds(&self) -> &[Feed] {
+        &self.index.feeds
+    }
+
+    /// The place of a feed.
+    pub(super) fn find(&self, feed: &str) -> Option<usize> {
+        self.index.find(feed)
+    }
+
+    /// What is known of the feed at a place.
+    pub(super) fn newest(&self, feed: usize) -> Option<&Newest> {
+        self.newest.get(feed)
+    }
+
+    /// Whether it exists.
+    pub(super) fn exists(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Its size in bytes, and how many of them are indexed.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let sizes = self.open.as_ref().map(|open| (open.size, open.end));
+        sizes.unwrap_or((0, 0))
+    }
+
+    /// Looks whether the journal has grown, and indexes a bounded part of what is new. Returns whether there is more.
+    pub(super) fn look(&mut self) -> bool {
+        match self.try_look() {
+            Ok(more) => {
+                self.failed = false;
+                more
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failed, true) {
+                    let path = &self.path;
+                    say(
+                        "serve",
+                        match error.kind() {
+                            io::ErrorKind::NotFound if self.open.is_some() => format!(
+                                "the journal {path} was removed; its reports are still served, until another one is there"
+                            ),
+                            io::ErrorKind::NotFound => {
+                                format!("the journal {path} does not exist yet; waiting for it")
+                            }
+                            _ => format!("cannot read the journal {path}: {error}; trying again"),
+                        },
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    fn try_look(&mut self) -> io::Result<bool> {
+        let now = std::fs::metadata(&self.path)?;
+        if let Some(open) = &mut self.open {
+            match open.change(&now)? {
+                None if now.len() == open.size && self.level => return Ok(false),
+                None => {}
+                Some(what) => {
+                    let path = &self.path;
+                    say(
+                        "serve",
+                        format!("the journal {path} was {what}; it is indexed anew"),
+                    );
+                    self.forget();
+                }
+            }
+        }
+        if self.open.is_none() {
+            self.open = Some(Open::new(&self.path, &now)?);
+        }
+        let more = self.index_more(now.len())?;
+        if !more && !self.level {
+            self.reach_level()?;
+        }
+        Ok(more)
+    }
+
+    fn forget(&mut self) {
+        *self = Journal {
+            generation: self.generation + 1,
+            version: self.version + 1,
+            odd: self.odd,
+            ..Journal::new(&self.path)
+        };
+    }
+
+    /// Indexes a bounded number of new bytes of a file that has `size` bytes. Returns whether there are more.
+    fn index_more(&mut self, size: u64) -> io::Result<bool> {
+        let open = self.open.as_mut().expect("the journal is open");
+        let (mut end, mut passing) = (open.end, open.passing);
+        let until = end + INDEX_BYTES_PER_SWEEP;
+        let mut file = open.file.try_clone()?;
+        file.seek(SeekFrom::Start(end))?;
+        let mut input = BufReader::with_capacity(READ_BYTES, file);
+        let mut lines = open.lines;
+        self.held = None;
+        let mut line = std::mem::take(&mut self.line);
+        let mut more = true;
+        while end < until {
+            line.clear();
+            let most = SERVED_LINE_BYTES_MAX as u64 + 1;
+            let count = (&mut input).take(most).read_until(b'\n', &mut line)? as u64;
+            let whole = line.pop_if(|byte| *byte == b'\n').is_some();
+            if !whole && count < most {
+                // The rest of the line is not there yet. The rest of one that is too long need not be read again.
+                end += if passing { count } else { 0 };
+                more = false;
+                break;
+            }
+            lines += u64::from(whole);
+            if passing || !whole {
+                self.odd_line(lines + u64::from(!whole), "it is too long", !passing);
+            } else {
+                self.take(&line, end, lines);
+            }
+            passing = !whole;
+            end += count;
+        }
+        self.line = line;
+        let open = self.open.as_mut().expect("the journal is open");
+        (open.lines, open.passing) = (lines, passing);
+        open.size = if more { end } else { size.max(end) };
+        open.reach(end)?;
+        Ok(more)
+    }
+
+    fn odd_line(&mut self, number: u64, why: &str, first: bool) {
+        self.odd += u64::from(first);
+        if first && self.odd <= ODD_LINES_NAMED_MAX {
+            let last = match self.odd {
+                ODD_LINES_NAMED_MAX => "; further odd lines are only counted",
+                _ => "",
+            };
+            let path = &self.path;
+            say(
+                "serve",
+                format!("line {number} of {path} is left out: {why}{last}"),
+            );
+        }
+    }
+
+    /// Takes a line without its newline, which begins at `offset`.
+    fn take(&mut self, line: &[u8], offset: u64, number: u64) {
+        let head = match scan(line) {
+            Kind::Report(head) => head,
+            Kind::Aside => return,
+            Kind::Odd(why) => return self.odd_line(number, why, true),
+        };
+        // What came since is read whole. There is no time for that at the beginning.
+        let report = self.level.then(|| read(line, &mut self.keys));
+        if let Some(None) = report {
+            return self.odd_line(number, "it is not a report", true);
+        }
+        match self.index.add(&head, offset, line.len()) {
+            Err(why) => self.odd_line(number, why, true),
+            Ok((feed, added)) => {
+                self.version += 1;
+                self.newest
+                    .resize_with(self.index.feeds.len(), Newest::default);
+                if added == Added::Anew {
+                    self.generation += 1;
+                    self.newest[feed] = Newest::default();
+                }
+                if let Some(report) = report.flatten() {
+                    let newest = &mut self.newest[feed];
+                    newest.count(&report);
+                    if report.decision.publishes() {
+                        newest.publish(self.index.feeds[feed].len() - 1, line, &report);
+                    }
+                    newest.take(report);
+                }
+            }
+        }
+    }
+
+    /// All is indexed that was there: reads the newest reports.
+    fn reach_level(&mut self) -> io::Result<()> {
+        for at in 0..self.index.feeds.len() {
+            let feed = &self.index.feeds[at];
+            let positions = [feed.newest_published(), feed.len().checked_sub(1)];
+            for position in positions.into_iter().flatten() {
+                let line = self.line(at, position)?.to_owned();
+                let line = line.strip_suffix(b"\n").unwrap_or(&line);
+                let Some(report) = read(line, &mut self.keys) else {
+                    let path = &self.path;
+                    let name = &self.index.feeds[at].name;
+                    say(
+                        "serve",
+                        format!("the newest report of {name} in {path} is damaged"),
+                    );
+                    continue;
+                };
+                let newest = &mut self.newest[at];
+                if report.decision.publishes() {
+                    newest.publish(position, line, &report);
+                }
+                newest.take(report);
+            }
+        }
+        self.level = true;
+        self.version += 1;
+        Ok(())
+    }
+
+    /// The line at a position, with its newline. An error means that the file is not what it was.
+    pub(super) fn line(&mut self, feed: usize, position: usize) -> io::Result<&[u8]> {
+        let place = self
+            .index
+            .feeds
+            .get(feed)
+            .and_then(|feed| feed.line(position));
+        let (Some((offset, length)), Some(open)) = (place, &self.open) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if self.held != Some(offset) {
+            self.held = None;
+            self.line.resize(length + 1, 0);
+            open.file.read_exact_at(&mut self.line, offset)?;
+            let whole =
+                self.line.starts_with(b"{\"rsoracle_report\":2,") && self.line.ends_with(b"\"}\n");
+            if !whole {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.held = Some(offset);
+        }
+        Ok(&self.line)
+    }
+}
+
+impl Open {
+    fn new(path: &str, seen: &Metadata) -> io::Result<Open> {
+        if !seen.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let file = File::open(path)?;
+        let id = file.metadata()?;
+        Ok(Open {
+            file,
+            id: (id.dev(), id.ino()),
+            end: 0,
+            lines: 0,
+            mark: Vec::new(),
+            size: 0,
+            passing: false,
+        })
+    }
+
+    /// What happened to the file, if it is not the same with more at its end.
+    fn change(&mut self, now: &Metadata) -> io::Result<Option<&'static str>> {
+        if (now.dev(), now.ino()) != self.id {
+            return Ok(Some("replaced"));
+        }
+        if now.len() < self.end || now.len() < self.size {
+            return Ok(Some("cut"));
+        }
+        if now.len() == self.size {
+            return Ok(None);
+        }
+        let mut mark = vec![0; self.mark.len()];
+        let begin = self.end - mark.len() as u64;
+        let same = self.file.read_exact_at(&mut mark, begin);
+        Ok((same.is_err() || mark != self.mark).then_some("written anew"))
+    }
+
+    /// What is before `end` is indexed now.
+    fn reach(&mut self, end: u64) -> io::Result<()> {
+        self.end = end;
+        self.mark.resize((MARK_BYTES as u64).min(end) as usize, 0);
+        let begin = end - self.mark.len() as u64;
+        self.file.read_exact_at(&mut self.mark, begin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scan::lines::line;
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_in_pieces_and_counted_once() {
+        let name = format!("rsoracle-journal-{}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut file = File::create(&path).unwrap();
+        writeln!(file, "{}", line(1, 0)).unwrap();
+        file.write_all(&vec![b'x'; 2 * SERVED_LINE_BYTES_MAX + 5])
+            .unwrap();
+        let mut journal = Journal::new(path.to_str().unwrap());
+        while journal.look() {}
+        assert_eq!((journal.odd, journal.feeds()[0].len()), (1, 1));
+        // Its end comes later.
+        write!(file, "xx\n{}\n", line(2, 0)).unwrap();
+        journal.level = false;
+        while journal.look() {}
+        assert_eq!((journal.odd, journal.feeds()[0].len()), (1, 2));
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(journal.bytes(), (length, length));
+        let text = journal.line(0, 1).unwrap().to_owned();
+        assert_eq!(text, format!("{}\n", line(2, 0)).into_bytes());
+        assert_eq!(
+            journal.line(0, 2).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
+        // A file that no longer has the line where it was gives an error, not something else.
+        std::fs::write(&path, vec![b' '; length as usize]).unwrap();
+        assert_eq!(
+            journal.line(0, 0).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        std::fs::remove_file(&path).unwrap();
+    }
+}

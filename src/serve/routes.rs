@@ -1,0 +1,368 @@
+//! What is at which path: turns a request into an answer, a wait, or a stream.
+//!
+//! Invariant: nothing is answered from a journal that is still being read for the first time, and what is said to never change
+//! is a report by its number, or a tile that is full. A parameter that is not known is refused, since a mistyped `max_age` would
+//! let a stale price pass.
+
+use super::answer::{Answer, Body, FOR_EVER, NEVER};
+use super::begin::{Begin, Form, begin};
+use super::index::Feed;
+use super::journal::Journal;
+use super::metrics;
+use super::problem::Problem;
+use super::query::{duration, feed_of, only, usable};
+use super::ready::{Readiness, readiness};
+use super::request::{Method, Request};
+use super::scan::signature;
+use super::site::Site;
+use crate::system::limits::{TILE_REPORTS, WAIT_US_MAX};
+use rsoracle_proof::duration::duration_text;
+use rsoracle_verify::log::quoted;
+
+/// What becomes of a request.
+pub(super) enum Reply {
+    /// It is answered.
+    Now(Answer),
+    /// It is answered when the journal has changed, or after so many microseconds.
+    Later(u64),
+    /// A stream begins.
+    Stream(Begin),
+}
+
+/// The instant of an answer, and whether the request may still wait.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// Microseconds since the Unix epoch.
+    pub(super) now_us: u64,
+    pub(super) patient: bool,
+    /// Whether it came through the listener for metrics.
+    pub(super) inside: bool,
+}
+
+/// Answers a request.
+pub(super) fn answer(request: &Request, site: &mut Site, asked: Asked) -> Result<Reply, Problem> {
+    if request.method == Method::Options {
+        return Ok(Reply::Now(options()));
+    }
+    let path = request.path.as_str();
+    let now_us = asked.now_us;
+    let reply = match path {
+        "/live" | "/-/healthy" | "/healthz" => {
+            return Ok(Reply::Now(document(200, "{\"live\":true}".to_owned())));
+        }
+        "/ready" | "/-/ready" | "/readyz" => ready(&site.journal, now_us),
+        "/metrics" if asked.inside || !site.metrics_apart => {
+            let mut text = Answer::text(
+                200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                metrics::text(site),
+            );
+            text.field("Cache-Control", NEVER);
+            text
+        }
+        _ if asked.inside => return Err(Problem::NOT_FOUND),
+        "/v1/latest" => return latest(request, &mut site.journal, asked),
+        "/v1/feeds" => {
+            only(request, &[])?;
+            document(200, feeds(usable(&site.journal)?))
+        }
+        "/v1/roster" => {
+            only(request, &[])?;
+            site.roster()?
+        }
+        "/v1/proofs" => {
+            only(request, &[])?;
+            site.proofs()?
+        }
+        "/v1/stream" => return begin(request, &site.journal, Form::Events).map(Reply::Stream),
+        "/v1/ws" => return begin(request, &site.journal, Form::Socket).map(Reply::Stream),
+        _ => numbered(request, &mut site.journal)?,
+    };
+    Ok(Reply::Now(reply))
+}
+
+/// What may be asked for, and with which header fields.
+fn options() -> Answer {
+    let mut answer = Answer::new(204);
+    answer.field("Allow", "GET, HEAD, OPTIONS");
+    answer.field("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS");
+    answer.field(
+        "Access-Control-Allow-Headers",
+        "If-None-Match, Last-Event-ID",
+    );
+    answer.field("Access-Control-Max-Age", "86400");
+    answer
+}
+
+/// A document that holds only now.
+fn document(status: u16, text: String) -> Answer {
+    let mut answer = Answer::text(status, "application/json", text + "\n");
+    answer.field("Cache-Control", NEVER);
+    answer
+}
+
+fn latest(request: &Request, journal: &mut Journal, asked: Asked) -> Result<Reply, Problem> {
+    only(request, &["feed", "wait", "max_age"])?;
+    let feed = feed_of(request, journal)?;
+    let wait_us = duration(request, "wait")?.map_or(0, |us| us.min(WAIT_US_MAX));
+    let max_age_us = duration(request, "max_age")?;
+    let waits = wait_us > 0 && asked.patient;
+    let newest = journal.newest(feed).ok_or(Problem::INDEXING)?;
+    let Some(published) = &newest.published else {
+        if waits {
+            return Ok(Reply::Later(wait_us));
+        }
+        let sentence = "no price of this feed was published yet".to_owned();
+        return Err(Problem::new(404, "no-price", sentence));
+    };
+    let (position, time_us) = (published.position, published.time_us);
+    let age_us = asked.now_us.saturating_sub(time_us);
+    let left_us = max_age_us.map(|max_us| max_us.checked_sub(age_us));
+    if let Some(None) = left_us {
+        if waits {
+            return Ok(Reply::Later(wait_us));
+        }
+        let sentence = format!(
+            "the newest price is {} old, which is more than max_age",
+            duration_text(age_us - age_us % 1_000)
+        );
+        let stale = Problem::new(503, "stale", sentence).with("age_us", age_us);
+        return Err(stale.with("time_us", time_us));
+    }
+    let tag = format!("\"{}\"", published.signature);
+    let known = knows(request, &tag);
+    if known && waits {
+        return Ok(Reply::Later(wait_us));
+    }
+    let next_us = newest
+        .next_report_us()
+        .unwrap_or(0)
+        .saturating_sub(asked.now_us);
+    let seconds = next_us.min(left_us.flatten().unwrap_or(u64::MAX)) / 1_000_000;
+    let mut answer = match known {
+        true => Answer::new(304),
+        false => lines(journal, feed, position, position + 1, "application/json")?,
+    };
+    answer.field("ETag", &tag);
+    answer.field(
+        "Cache-Control",
+        &match seconds {
+            0 => "no-cache".to_owned(),
+            _ => format!("public, max-age={seconds}"),
+        },
+    );
+    Ok(Reply::Now(answer))
+}
+
+/// Whether the client has what this tag stands for.
+fn knows(request: &Request, tag: &str) -> bool {
+    let mut items = request.items("if-none-match");
+    items.any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == tag)
+}
+
+/// The lines of a feed from one position to before another.
+fn lines(
+    journal: &Journal,
+    feed: usize,
+    from: usize,
+    until: usize,
+    kind: &str,
+) -> Result<Answer, Problem> {
+    let of = journal.feeds().get(feed).ok_or(Problem::GONE)?;
+    let bytes = (from..until).filter_map(|at| of.line(at));
+    let bytes = bytes.map(|(_, length)| length as u64 + 1).sum();
+    let mut answer = Answer::new(200);
+    answer.field("Content-Type", kind);
+    answer.body = Body::Lines {
+        feed,
+        from,
+        until,
+        bytes,
+    };
+    Ok(answer)
+}
+
+/// What is at a path that ends with a number.
+fn numbered(request: &Request, journal: &mut Journal) -> Result<Answer, Problem> {
+    let rest = request
+        .path
+        .strip_prefix("/v1/")
+        .ok_or(Problem::NOT_FOUND)?;
+    let (what, number) = rest.split_once('/').ok_or(Problem::NOT_FOUND)?;
+    if !matches!(what, "reports" | "at" | "tiles") {
+        return Err(Problem::NOT_FOUND);
+    }
+    only(request, &["feed"])?;
+    let plain = number.bytes().all(|byte| byte.is_ascii_digit())
+        && (number == "0" || !number.starts_with('0'));
+    let number: Option<u64> = number.parse().ok().filter(|_| plain);
+    let number = number.ok_or_else(|| {
+        let sentence = format!("/v1/{what}/ is followed by a whole number in decimal digits");
+        Problem::new(400, "bad-number", sentence)
+    })?;
+    let feed = feed_of(request, journal)?;
+    match what {
+        "reports" => report(request, journal, feed, number),
+        "at" => in_force(request, &journal.feeds()[feed], number),
+        _ => tile(request, journal, feed, number),
+    }
+}
+
+fn absent(feed: &Feed, number: u64) -> Problem {
+    let (first, last) = (
+        feed.first_number().unwrap_or(0),
+        feed.last_number().unwrap_or(0),
+    );
+    let (name, why) = match number {
+        _ if number > last => ("not-yet", "is not there yet"),
+        _ => ("not-kept", "is not in the journal"),
+    };
+    let sentence = format!("report {number} {why}; the journal has {first} to {last}");
+    Problem::new(404, name, sentence)
+        .with("first", first)
+        .with("last", last)
+}
+
+fn report(
+    request: &Request,
+    journal: &mut Journal,
+    feed: usize,
+    number: u64,
+) -> Result<Answer, Problem> {
+    let of = &journal.feeds()[feed];
+    let position = of.position(number).ok_or_else(|| absent(of, number))?;
+    for_ever(
+        request,
+        journal,
+        feed,
+        position,
+        position + 1,
+        "application/json",
+    )
+}
+
+/// Lines that never change, with the signature of the last one as their tag.
+fn for_ever(
+    request: &Request,
+    journal: &mut Journal,
+    feed: usize,
+    from: usize,
+    until: usize,
+    kind: &str,
+) -> Result<Answer, Problem> {
+    let line = journal.line(feed, until - 1).map_err(|_| Problem::GONE)?;
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let tag = format!("\"{}\"", signature(line).ok_or(Problem::GONE)?);
+    let mut answer = match knows(request, &tag) {
+        true => Answer::new(304),
+        false => lines(journal, feed, from, until, kind)?,
+    };
+    answer.field("ETag", &tag);
+    answer.field("Cache-Control", FOR_EVER);
+    Ok(answer)
+}
+
+/// Leads to the newest published report whose round had started by then.
+fn in_force(request: &Request, feed: &Feed, us: u64) -> Result<Answer, Problem> {
+    let number = feed
+        .published_at(us)
+        .and_then(|position| feed.number(position));
+    let number = number.ok_or_else(|| {
+        let sentence = "no price in the journal was published that early".to_owned();
+        Problem::new(404, "too-early", sentence)
+    })?;
+    let named = request.parameter("feed")?.map(escaped);
+    let query = named.map_or(String::new(), |name| format!("?feed={name}"));
+    let mut answer = Answer::new(302);
+    answer.field("Location", &format!("/v1/reports/{number}{query}"));
+    let newest_us = feed
+        .len()
+        .checked_sub(1)
+        .and_then(|last| feed.start_us(last));
+    let settled = newest_us.is_some_and(|newest_us| us < newest_us);
+    answer.field("Cache-Control", if settled { FOR_EVER } else { NEVER });
+    Ok(answer)
+}
+
+fn tile(
+    request: &Request,
+    journal: &mut Journal,
+    feed: usize,
+    tile: u64,
+) -> Result<Answer, Problem> {
+    const KIND: &str = "application/x-ndjson";
+    let of = &journal.feeds()[feed];
+    let first = tile
+        .checked_mul(TILE_REPORTS)
+        .and_then(|before| before.checked_add(1));
+    let range = first.map(|first| {
+        (
+            of.at_or_after(first),
+            of.at_or_after(first.saturating_add(TILE_REPORTS)),
+        )
+    });
+    let (from, until) = range.filter(|(from, until)| from < until).ok_or_else(|| {
+        let sentence = format!("there is no report of tile {tile} in the journal");
+        Problem::new(404, "no-tile", sentence)
+    })?;
+    if (until - from) as u64 == TILE_REPORTS {
+        return for_ever(request, journal, feed, from, until, KIND);
+    }
+    let mut answer = lines(journal, feed, from, until, KIND)?;
+    answer.field("Cache-Control", "no-cache");
+    Ok(answer)
+}
+
+/// The feeds as JSON.
+fn feeds(journal: &Journal) -> String {
+    let one = |(at, feed): (usize, &Feed)| {
+        let or_null =
+            |number: Option<u64>| number.map_or("null".to_owned(), |number| number.to_string());
+        let newest = journal.newest(at);
+        let published = newest
+            .and_then(|newest| newest.published.as_ref())
+            .map(|published| {
+                format!(
+                    "{{\"number\":{},\"time_us\":{},\"signature\":\"{}\"}}",
+                    or_null(feed.number(published.position)),
+                    published.time_us,
+                    published.signature
+                )
+            });
+        let last_us = feed
+            .len()
+            .checked_sub(1)
+            .and_then(|last| feed.start_us(last));
+        format!(
+            "{{\"feed\":{},\"reports\":{},\"first\":{},\"last\":{},\"last_start_us\":{},\"published\":{},\"latest\":\"/v1/latest?feed={}\"}}",
+            quoted(&feed.name),
+            feed.len(),
+            or_null(feed.first_number()),
+            or_null(feed.last_number()),
+            or_null(last_us),
+            published.unwrap_or("null".to_owned()),
+            escaped(&feed.name)
+        )
+    };
+    let all: Vec<String> = journal.feeds().iter().enumerate().map(one).collect();
+    format!("{{\"feeds\":[{}]}}", all.join(","))
+}
+
+/// A feed's name in a query.
+fn escaped(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let one = |c: char| match plain(c) {
+        true => c.to_string(),
+        false => format!("%{:02X}", c as u32),
+    };
+    name.chars().map(one).collect()
+}
+
+fn ready(journal: &Journal, now_us: u64) -> Answer {
+    let Readiness { ready, lacks } = readiness(journal, now_us);
+    let lacks: Vec<String> = lacks.iter().map(|lack| quoted(lack)).collect();
+    document(
+        if ready { 200 } else { 503 },
+        format!("{{\"ready\":{ready},\"lacks\":[{}]}}", lacks.join(",")),
+    )
+}

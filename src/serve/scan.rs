@@ -1,0 +1,296 @@
+//! Finds what the index needs in a line of a journal, without parsing all of it.
+//!
+//! Invariant: a line is taken for a report only if its head, up to the round's start, and its end, the signature, are spelled
+//! exactly as docs/PROTOCOL.md has it, and all of it is visible ASCII. The middle is not looked at and no signature is checked:
+//! that is for whoever believes the price.
+
+use rsoracle_proof::limits::TIME_US_MAX;
+use rsoracle_proof::publish::Decision;
+use rsoracle_proof::source::check_feed;
+
+/// All decisions, in the order of their codes.
+pub(super) const DECISIONS: [Decision; 5] = [
+    Decision::Published,
+    Decision::Unchanged,
+    Decision::NoQuorum,
+    Decision::MovedTooFar,
+    Decision::SpreadTooWide,
+];
+
+/// Digits of a signature in hexadecimal.
+pub(super) const SIGNATURE_DIGITS: usize = 128;
+/// What stands before the signature of a report.
+const SIGNATURE_BEGINS: &[u8] = b",\"signature\":\"";
+/// What stands after it.
+const LINE_ENDS: &[u8] = b"\"}";
+/// Longest value of the head that is skipped, in bytes.
+const SKIPPED_BYTES_MAX: usize = 64;
+
+/// The keys of the head whose values are skipped, in their order.
+const SKIPPED: [&str; 12] = [
+    "time",
+    "time_us",
+    "age_us",
+    "embedded",
+    "spread",
+    "prices",
+    "signatures_verified",
+    "faulty_collectors_tolerated",
+    "exchanges",
+    "faulty_exchanges_tolerated",
+    "quote_currencies",
+    "faulty_quote_currencies_tolerated",
+];
+
+/// What the index needs of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head<'a> {
+    pub(super) number: u64,
+    pub(super) feed: &'a str,
+    pub(super) decision: Decision,
+    pub(super) start_us: u64,
+}
+
+/// What a line of a journal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind<'a> {
+    /// A report.
+    Report(Head<'a>),
+    /// A change of keys, or a proof.
+    Aside,
+    /// Neither, and why not.
+    Odd(&'static str),
+}
+
+/// Looks at a line, without its newline.
+pub(super) fn scan(line: &[u8]) -> Kind<'_> {
+    // Without an early end, so that the compiler can look at many bytes at once.
+    let visible = |all, byte: &u8| all & (b' '..=b'~').contains(byte);
+    if !line.iter().fold(true, visible) {
+        return Kind::Odd("it is not visible ASCII");
+    }
+    if line.starts_with(b"{\"rsoracle_key_change\":2,")
+        || line.starts_with(b"{\"rsoracle_proof\":2,")
+    {
+        return Kind::Aside;
+    }
+    match (head(line), signature(line)) {
+        (Some(head), Some(_)) => Kind::Report(head),
+        (None, _) => Kind::Odd("it does not begin as a report of this version"),
+        (_, None) => Kind::Odd("it does not end with a signature"),
+    }
+}
+
+/// The signature at the end of a report's line, in hexadecimal.
+pub(super) fn signature(line: &[u8]) -> Option<&str> {
+    let rest = line.strip_suffix(LINE_ENDS)?;
+    let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(SIGNATURE_DIGITS)?)?;
+    let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let found = rest.ends_with(SIGNATURE_BEGINS) && digits.iter().all(hex);
+    std::str::from_utf8(digits).ok().filter(|_| found)
+}
+
+fn head(line: &[u8]) -> Option<Head<'_>> {
+    let mut rest = Rest(line);
+    rest.literal("{\"rsoracle_report\":2,\"number\":")?;
+    let number = rest.number().filter(|number| *number > 0)?;
+    rest.literal(",\"feed\":\"")?;
+    let feed = rest.until(b'"').filter(|feed| check_feed(feed).is_ok())?;
+    rest.literal("\",\"price\":")?;
+    rest.value()?;
+    rest.literal(",\"decision\":\"")?;
+    let word = rest.until(b'"')?;
+    let decision = DECISIONS.into_iter().find(|one| one.name() == word)?;
+    rest.literal("\"")?;
+    for key in SKIPPED {
+        rest.key(key)?;
+        rest.value()?;
+    }
+    rest.key("lateness_us")?;
+    if rest.literal("null").is_none() {
+        for name in [
+            "{\"median\":",
+            ",\"max\":",
+            ",\"spread_median\":",
+            ",\"spread_max\":",
+        ] {
+            rest.literal(name)?;
+            rest.number()?;
+        }
+        rest.literal("}")?;
+    }
+    rest.key("round_start_us")?;
+    let start_us = rest.number()?;
+    rest.literal(",\"rule\":\"")?;
+    Some(Head {
+        number,
+        feed,
+        decision,
+        start_us,
+    })
+}
+
+/// What is left of a line.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn literal(&mut self, text: &str) -> Option<()> {
+        self.0 = self.0.strip_prefix(text.as_bytes())?;
+        Some(())
+    }
+
+    fn key(&mut self, name: &str) -> Option<()> {
+        self.literal(",\"")?;
+        self.literal(name)?;
+        self.literal("\":")
+    }
+
+    /// The text before the next `end`, which must be near.
+    fn until(&mut self, end: u8) -> Option<&'a str> {
+        let near = &self.0[..self.0.len().min(SKIPPED_BYTES_MAX)];
+        let length = near.iter().position(|byte| *byte == end)?;
+        let (text, rest) = self.0.split_at(length);
+        self.0 = rest;
+        std::str::from_utf8(text).ok()
+    }
+
+    /// Passes over a value: a number, `null`, `true` or `false`, or a time.
+    fn value(&mut self) -> Option<()> {
+        let text = self.until(b',')?;
+        let time = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        let sound = match time {
+            Some(time) => time
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || b"-:.TZ".contains(&byte)),
+            None => matches!(text, "null" | "true" | "false") || is_number(text),
+        };
+        sound.then_some(())
+    }
+
+    /// A whole number without leading zeros.
+    fn number(&mut self) -> Option<u64> {
+        let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit());
+        let (digits, rest) = self.0.split_at(digits.count());
+        self.0 = rest;
+        let plain = digits.len() == 1 || !digits.starts_with(b"0");
+        let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        (plain && number <= TIME_US_MAX).then_some(number)
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    let digit_or_point = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    !text.is_empty() && text.bytes().all(digit_or_point)
+}
+
+/// Lines for tests, which look like reports as far as the index looks.
+#[cfg(test)]
+pub(super) mod lines {
+    /// The line of a report with this number, and so many bytes in its middle.
+    pub(in super::super) fn line(number: u64, pad: usize) -> String {
+        let start_us = 1_699_999_999_300_000 + 100_000 * number;
+        let mut line = format!(
+            "{{\"rsoracle_report\":2,\"number\":{number},\"feed\":\"BTC/USD\",\"price\":100000.5,\"decision\":\"unchanged\",\"time\":\"2023-11-14T22:13:20.000001Z\",\"time_us\":1700000000000001"
+        );
+        for key in &super::SKIPPED[2..] {
+            line.push_str(&format!(",\"{key}\":5"));
+        }
+        line.push_str(&format!(
+            ",\"lateness_us\":{{\"median\":1,\"max\":2,\"spread_median\":3,\"spread_max\":4}},\"round_start_us\":{start_us},\"rule\":\"mean\"{},\"signature\":\"{}\"}}",
+            "x".repeat(pad),
+            "0a".repeat(64)
+        ));
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsoracle_proof::reason::{Abstention, Miss, Reject};
+
+    fn line() -> String {
+        super::lines::line(7, 0)
+    }
+
+    #[test]
+    fn what_the_index_needs_is_found() {
+        let line = line();
+        let head = Head {
+            number: 7,
+            feed: "BTC/USD",
+            decision: Decision::Unchanged,
+            start_us: 1_700_000_000_000_000,
+        };
+        assert_eq!(scan(line.as_bytes()), Kind::Report(head));
+        let none = line.replace(
+            "{\"median\":1,\"max\":2,\"spread_median\":3,\"spread_max\":4}",
+            "null",
+        );
+        assert_eq!(scan(none.as_bytes()), Kind::Report(head));
+        assert_eq!(signature(line.as_bytes()), Some(&*"0a".repeat(64)));
+    }
+
+    #[test]
+    fn every_other_spelling_of_the_head_or_the_end_is_odd() {
+        let good = line();
+        let end = good.find(",\"rule\"").unwrap() + 8;
+        for at in (0..end).chain(good.len() - 143..good.len()) {
+            let mut cut = good.clone();
+            cut.remove(at);
+            let mut twice = good.clone();
+            twice.insert(at, good.as_bytes()[at] as char);
+            // A digit of a value may be any: what follows from it is not looked at.
+            let byte = good.as_bytes()[at];
+            let from = good.find("\"2023").expect("the time");
+            let in_time = (from + 1..from + 28).contains(&at);
+            let value = in_time
+                || byte.is_ascii_digit()
+                || byte.is_ascii_uppercase()
+                || b"./".contains(&byte);
+            for text in [cut, twice] {
+                let odd = matches!(scan(text.as_bytes()), Kind::Odd(_));
+                assert!(odd || value && at < end, "{at}: {text}");
+            }
+        }
+        for (from, to) in [
+            ("report\":2", "report\":1"),
+            ("\"number\":7", "\"number\":07"),
+            ("\"number\":7", "\"number\":0"),
+            ("\"number\":7", "\"number\":9007199254740992"),
+            ("BTC/USD", ""),
+            ("BTC/USD", "BTC USD"),
+            ("unchanged", "changed"),
+            (",\"spread\":5", ""),
+            ("\"age_us\":5,\"embedded\":5", "\"embedded\":5,\"age_us\":5"),
+            ("\"round_start_us\":1", "\"round_start_us\":-1"),
+            ("0a\"}", "0A\"}"),
+            ("0a\"}", "0a\"} "),
+            ("{\"rsoracle", " {\"rsoracle"),
+            ("\"rule\"", "\r\"rule\""),
+            ("mean", "m\u{e9}an"),
+            ("mean", "m\0an"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            assert!(matches!(scan(bad.as_bytes()), Kind::Odd(_)), "{from} {to}");
+        }
+        for bytes in [&b""[..], b"{", b"{}", b"null", &[0xff; 300]] {
+            assert!(matches!(scan(bytes), Kind::Odd(_)));
+        }
+    }
+
+    #[test]
+    fn every_sentence_of_a_report_is_visible_ascii() {
+        let all = Miss::ALL.iter().map(|one| one.sentence());
+        let all = all.chain(Abstention::ALL.iter().map(|one| one.sentence()));
+        for sentence in all.chain(Reject::ALL.iter().map(|one| one.sentence())) {
+            assert!(
+                sentence.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+                "{sentence}"
+            );
+        }
+    }
+}

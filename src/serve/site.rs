@@ -1,0 +1,135 @@
+//! What is served: the journal, the files that are passed on as they are, and what this process counts of itself.
+
+use super::answer::{Answer, Body, NEVER};
+use super::journal::Journal;
+use super::problem::Problem;
+use crate::system::limits::PASSED_FILE_BYTES_MAX;
+use rsoracle_verify::files;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+
+/// What stands before the roster.
+const ROSTER_NOTE: &str = "# This roster comes from the server that the reports come from. It proves nothing: compare its digest\n\
+# ('rsoracle roster show') with that of a roster that you have from the operator over a channel that you trust.\n";
+/// The same in the head of the answer.
+const NOTE: &str = "proves nothing; hold reports against your own copy of the roster";
+
+/// What this process counts of itself.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Answers, by status.
+    pub(super) answers: BTreeMap<u16, u64>,
+    /// Connections that were refused, by the name of the problem.
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    /// Streams that were ended here, by the name of the reason.
+    pub(super) ended: BTreeMap<&'static str, u64>,
+    /// Connections, streams of events and websockets at present.
+    pub(super) open: [usize; 3],
+}
+
+/// Everything that answers are made of.
+pub(super) struct Site {
+    pub(super) journal: Journal,
+    /// Whether metrics have a listener of their own.
+    pub(super) metrics_apart: bool,
+    pub(super) counts: Counts,
+    /// The address of this process's beginning, in microseconds since the Unix epoch.
+    pub(super) began_us: u64,
+    /// Bytes on their way to the system, for all connections.
+    pub(super) scratch: Vec<u8>,
+    roster: Option<Passed>,
+    proofs: Passed,
+}
+
+/// A file that is passed on, read again when it has changed.
+struct Passed {
+    path: String,
+    /// Inode, size, and time of the last change.
+    seen: (u64, u64, i64, i64),
+    bytes: Rc<[u8]>,
+}
+
+impl Passed {
+    fn new(path: String) -> Passed {
+        Passed {
+            path,
+            seen: (0, 0, 0, 0),
+            bytes: Rc::new([]),
+        }
+    }
+
+    /// Its content, after `note`; None if it does not exist.
+    fn bytes(&mut self, note: &str) -> Result<Option<Rc<[u8]>>, Problem> {
+        let unreadable = |_| {
+            let sentence = "a file that is served cannot be read; the log says more".to_owned();
+            Problem::new(500, "unreadable", sentence)
+        };
+        let Ok(now) = std::fs::metadata(&self.path) else {
+            return Ok(None);
+        };
+        let now = (now.ino(), now.len(), now.mtime(), now.mtime_nsec());
+        if now != self.seen {
+            let attempt = format!("cannot read {}", self.path);
+            let bytes = files::read(&self.path, PASSED_FILE_BYTES_MAX, &attempt);
+            let bytes = bytes.inspect_err(|error| crate::system::stream::say("serve", error));
+            self.bytes = [note.as_bytes(), &bytes.map_err(unreadable)?]
+                .concat()
+                .into();
+            self.seen = now;
+        }
+        Ok(Some(self.bytes.clone()))
+    }
+}
+
+impl Site {
+    /// What is served from a journal, and a roster's file if there is one.
+    pub(super) fn new(
+        journal: &str,
+        roster: Option<&str>,
+        metrics_apart: bool,
+        now_us: u64,
+    ) -> Site {
+        Site {
+            journal: Journal::new(journal),
+            metrics_apart,
+            counts: Counts::default(),
+            began_us: now_us,
+            scratch: Vec::new(),
+            roster: roster.map(|path| Passed::new(path.to_owned())),
+            proofs: Passed::new(format!("{journal}.proofs")),
+        }
+    }
+
+    /// The roster, with a note that it proves nothing.
+    pub(super) fn roster(&mut self) -> Result<Answer, Problem> {
+        let roster = self.roster.as_mut().ok_or(Problem::NO_ROSTER)?;
+        let bytes = roster.bytes(ROSTER_NOTE)?.ok_or(Problem::NO_ROSTER)?;
+        let mut answer = passed(bytes, "application/toml");
+        answer.field("Rsoracle-Note", NOTE);
+        answer.field("Access-Control-Expose-Headers", "Rsoracle-Note");
+        Ok(answer)
+    }
+
+    /// The proofs that collectors lied, one a line; none if nobody did.
+    pub(super) fn proofs(&mut self) -> Result<Answer, Problem> {
+        let bytes = self.proofs.bytes("")?.unwrap_or_default();
+        // A last line may still be being written.
+        let end = bytes.iter().rposition(|byte| *byte == b'\n');
+        let whole = end.map_or(0, |end| end + 1);
+        let bytes = if whole == bytes.len() {
+            bytes
+        } else {
+            bytes[..whole].into()
+        };
+        Ok(passed(bytes, "application/x-ndjson"))
+    }
+}
+
+fn passed(bytes: Rc<[u8]>, kind: &str) -> Answer {
+    let mut answer = Answer::new(200);
+    answer.field("Content-Type", kind);
+    answer.field("Cache-Control", NEVER);
+    answer.body = Body::Bytes(bytes);
+    answer
+}
