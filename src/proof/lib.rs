@@ -45,6 +45,7 @@ extern crate std;
 pub mod aggregate;
 pub mod answer;
 pub mod bytes;
+pub mod decode;
 pub mod duration;
 pub mod limits;
 pub mod pool;

@@ -107,13 +107,12 @@ impl Round {
     }
 
     /// Takes an observation for `slot`, and the samples that came with it, each checked by [`Terms::check_record`].
-    pub fn observe(
+    pub fn take(
         &mut self,
         slot: u16,
         records: &[Record],
-        bytes: &[u8; Observation::BYTES],
+        observation: Observation,
     ) -> Result<(), Reject> {
-        let observation = Observation::decode(bytes)?;
         let latest = self.last_instant_us() + self.terms.schedule.lateness_us_max();
         if !(self.start_us..=latest).contains(&observation.timestamp_us) {
             return Err(Reject::Timestamp);

@@ -324,7 +324,7 @@ fn played_again(again: &mut Round) -> Vec<String> {
         let Some(observation) = part.observation else {
             continue;
         };
-        if let Err(reason) = again.observe(slot, &part.records, &observation.encode()) {
+        if let Err(reason) = again.take(slot, &part.records, observation) {
             flaws.push(format!("collector {slot}: {reason}"));
         }
         let Some((first, second)) = part.signed_answer().zip(part.equivocated) else {
