@@ -14,7 +14,7 @@ use crate::aggregate::{combine, kept_range};
 use crate::answer::answer;
 use crate::reason::{Abstention, Reject};
 use crate::record::{Answer, Observation, Record, SignedAnswer};
-use crate::seal::{ObservationContext, observation_bytes, samples_digest};
+use crate::seal::samples_digest;
 use crate::source::exchange_of;
 use crate::terms::Terms;
 use alloc::vec::Vec;
@@ -158,20 +158,8 @@ impl Round {
 
     /// Whether the key of `slot` signed this answer for this round.
     pub(crate) fn is_signed(&self, slot: u16, signed: &SignedAnswer) -> bool {
-        let observation = &signed.observation;
-        let context = ObservationContext {
-            terms_digest: &self.digest,
-            slot,
-            start_us: self.start_us,
-            samples_digest: &signed.samples_digest,
-        };
-        let bytes = observation_bytes(
-            &context,
-            observation.answer.to_bits(),
-            observation.timestamp_us,
-        );
         let key = &self.terms.seats[usize::from(slot)].key;
-        key.is_some_and(|key| key.signed(&bytes, &observation.signature))
+        key.is_some_and(|key| key.answered(&self.digest, slot, self.start_us, signed))
     }
 
     /// Checks that a signed price is the one that its samples give, to the bit. (An abstention is always allowed: nobody
@@ -290,6 +278,7 @@ mod tests {
     use crate::reason::Miss;
     use crate::schedule::Schedule;
     use crate::seal::tests::SecretKey;
+    use crate::seal::{ObservationContext, observation_bytes};
     use crate::terms::Seat;
     use std::prelude::v1::*;
 

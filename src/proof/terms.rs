@@ -9,7 +9,7 @@ use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, FEEDS_MAX, SOURCE_BYTES_MAX}
 use crate::reason::Reject;
 use crate::record::Record;
 use crate::schedule::Schedule;
-use crate::seal::{Digest32, PublicKey};
+use crate::seal::{CONTEXT_ROSTER, CONTEXT_TERMS, Fields, PublicKey};
 use crate::source::{check_feed, check_source, exchange_of, kind_of};
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -107,14 +107,14 @@ impl Roster {
 
     /// The digest by which people compare rosters: it covers everything.
     pub fn digest(&self) -> [u8; 32] {
-        let mut digest = Digest32::roster()
+        let mut digest = Fields::new(CONTEXT_ROSTER)
             .field(&self.number.to_be_bytes())
             .field(&self.previous.unwrap_or([0; 32]))
             .field(&(self.feeds.len() as u16).to_be_bytes());
         for terms in &self.feeds {
             digest = digest.field(&terms.digest());
         }
-        digest.done()
+        digest.digest()
     }
 
     /// The schedule of all its feeds.
@@ -227,12 +227,12 @@ impl Terms {
 
     /// The first 32 bytes of SHA-512 over a context and [`Terms::encode`].
     pub fn digest(&self) -> [u8; 32] {
-        self.digested().done()
+        self.fields().digest()
     }
 
     /// What the digest covers.
-    pub fn digested(&self) -> Digest32 {
-        Digest32::terms().field(&self.encode())
+    pub(crate) fn fields(&self) -> Fields {
+        Fields::new(CONTEXT_TERMS).field(&self.encode())
     }
 
     /// All terms at fixed widths, as in the table of docs/PROTOCOL.md. A missing key is 32 zero bytes, a missing limit or end all
