@@ -10,13 +10,14 @@
 //!
 //! Nobody else's frames can undo what an honest collector sent.
 
-use crate::aggregate::{combine, kept_range};
+use crate::aggregate::{kept_range, mean_of_ascending};
 use crate::answer::answer;
 use crate::reason::{Abstention, Reject};
 use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::seal::samples_digest;
 use crate::source::exchange_of;
 use crate::terms::Terms;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// The standing of a slot at the end of the round.
@@ -165,23 +166,16 @@ impl Round {
     /// Checks that a signed price is the one that its samples give, to the bit. (An abstention is always allowed: nobody
     /// must answer.)
     fn check_samples(&self, records: &[Record], observation: &Observation) -> Result<(), Reject> {
-        let Answer::Price(average) = observation.answer else {
-            let stamped = observation.timestamp_us == self.start_us;
-            return if stamped {
-                Ok(())
-            } else {
-                Err(Reject::TimestampDiffers)
-            };
+        let (said, schedule) = (observation.answer, &self.terms.schedule);
+        let (interval_us, rule) = (schedule.interval_us, self.terms.sample_rule);
+        let (gives, timestamp_us) = match said {
+            Answer::Price(_) => answer(records, self.start_us, interval_us, rule),
+            Answer::Abstain(_) => (said, self.start_us),
         };
-        let (interval_us, rule) = (self.terms.schedule.interval_us, self.terms.sample_rule);
-        match answer(records, self.start_us, interval_us, rule) {
-            (Answer::Abstain(_), _) => Err(Reject::TooFewSamples),
-            (Answer::Price(price), _) if price.to_bits() != average.to_bits() => {
-                Err(Reject::AverageDiffers)
-            }
-            (_, timestamp_us) if timestamp_us != observation.timestamp_us => {
-                Err(Reject::TimestampDiffers)
-            }
+        match (gives, said) {
+            (Answer::Abstain(_), Answer::Price(_)) => Err(Reject::TooFewSamples),
+            _ if gives.to_bits() != said.to_bits() => Err(Reject::AverageDiffers),
+            _ if timestamp_us != observation.timestamp_us => Err(Reject::TimestampDiffers),
             _ => Ok(()),
         }
     }
@@ -207,37 +201,26 @@ impl Round {
                 standings[*slot] = Standing::Trimmed(*price);
             }
         }
+        let exchange = |(_, slot): &(f64, usize)| exchange_of(&self.terms.seats[*slot].source);
+        let exchanges: BTreeSet<&str> = prices.iter().map(exchange).collect();
         let quorum = prices.len() >= usize::from(self.terms.quorum())
-            && self.exchanges_among(&prices) >= self.terms.exchanges_min;
-        let values: Vec<f64> = prices.iter().map(|(price, _)| *price).collect();
+            && exchanges.len() >= usize::from(self.terms.exchanges_min);
         let used = &prices[kept];
         let stamp =
             |(_, slot): &(f64, usize)| self.parts[*slot].observation.map(|o| o.timestamp_us);
-        let price = combine(self.terms.rule, &values, self.terms.f());
         let oldest_us = used.iter().filter_map(stamp).min();
-        let spread = used
-            .first()
-            .zip(used.last())
-            .map(|(low, high)| high.0 - low.0);
+        let ascending: Vec<f64> = used.iter().map(|(price, _)| *price).collect();
+        let price = mean_of_ascending(&ascending);
+        let ends = ascending.first().zip(ascending.last());
+        let spread = ends.map(|(low, high)| high - low);
         Outcome {
             price: price.filter(|_| quorum),
             timestamp_us: oldest_us.filter(|_| quorum),
             spread: spread.filter(|_| quorum),
-            verified: standings
-                .iter()
-                .filter(|standing| standing.counts())
-                .count() as u16,
+            verified: standings.iter().filter(|it| it.counts()).count() as u16,
             prices: prices.len() as u16,
             standings,
         }
-    }
-
-    fn exchanges_among(&self, prices: &[(f64, usize)]) -> u16 {
-        let exchange = |(_, slot): &(f64, usize)| exchange_of(&self.terms.seats[*slot].source);
-        let mut exchanges: Vec<&str> = prices.iter().map(exchange).collect();
-        exchanges.sort_unstable();
-        exchanges.dedup();
-        exchanges.len() as u16
     }
 }
 
@@ -274,7 +257,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::Rule;
+    use crate::aggregate::{Rule, combine};
     use crate::reason::Miss;
     use crate::schedule::Schedule;
     use crate::seal::tests::SecretKey;

@@ -6,7 +6,7 @@
 //! [`Signer`].
 
 use crate::bytes::{Put, padded};
-use crate::record::{Observation, Record, SignedAnswer};
+use crate::record::{Record, SignedAnswer};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -69,19 +69,16 @@ impl PublicKey {
         start_us: u64,
         signed: &SignedAnswer,
     ) -> bool {
-        let Observation {
-            answer,
-            timestamp_us,
-            signature,
-        } = &signed.observation;
+        let observation = &signed.observation;
         let context = ObservationContext {
             terms_digest,
             slot,
             start_us,
             samples_digest: &signed.samples_digest,
         };
-        let bytes = observation_bytes(&context, answer.to_bits(), *timestamp_us);
-        self.signed(&bytes, signature)
+        let bits = observation.answer.to_bits();
+        let bytes = observation_bytes(&context, bits, observation.timestamp_us);
+        self.signed(&bytes, &observation.signature)
     }
 
     /// Whether `signature` is a valid signature of this key over `bytes`, by `verify_strict`.

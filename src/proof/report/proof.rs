@@ -41,12 +41,11 @@ impl Proof {
     pub fn line(&self) -> String {
         let mut line = LineWriter::with_capacity(1024);
         line.text(BEGINS).hex(self.key.bytes());
-        line.text(",\"terms_digest\":").hex(&self.terms_digest);
-        line.text(",\"slot\":").number(self.slot);
-        line.text(",\"round_start_us\":").number(self.start_us);
+        line.key("terms_digest").hex(&self.terms_digest);
+        line.key("slot").number(self.slot);
+        line.key("round_start_us").number(self.start_us);
         for (name, answer) in ["first", "second"].iter().zip(&self.answers) {
-            line.text(",").quoted(name).text(":");
-            write_signed(&mut line, answer);
+            write_signed(line.key(name), answer);
         }
         line.text("}");
         line.done()
