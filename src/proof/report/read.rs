@@ -95,40 +95,29 @@ impl<'a> Cursor<'a, '_> {
         self.or_null(Self::us)
     }
 
-    /// Takes the value of the next key, by `read`.
+    /// Takes the next field, which has this key, and its value by `read`.
     pub(super) fn keyed<T>(
         &mut self,
         key: &str,
         read: impl FnOnce(&mut Self) -> Result<T, Flaw>,
     ) -> Result<T, Flaw> {
-        self.key(key)?;
-        read(self)
-    }
-
-    /// Takes the key of the next field, with the punctuation around it.
-    fn key(&mut self, key: &str) -> Result<(), Flaw> {
-        let rest = self.rest();
-        let there = rest
-            .strip_prefix(",\"")
-            .and_then(|rest| rest.strip_prefix(key))
-            .is_some_and(|rest| rest.starts_with("\":"));
-        if !there {
+        let rest = self.rest().strip_prefix(",\"");
+        let rest = rest.and_then(|rest| rest.strip_prefix(key));
+        if !rest.is_some_and(|rest| rest.starts_with("\":")) {
             return Err(self.flaw(format!(",\"{key}\":")));
         }
         self.at += key.len() + 4;
-        Ok(())
+        read(self)
     }
 
     /// Skips a value that can be computed: everything up to the value of the next field `key`.
     fn pass_to(&mut self, key: &str) -> Result<(), Flaw> {
         let next = format!(",\"{key}\":");
-        match self.rest().find(&next) {
-            Some(length) => {
-                self.at += length + next.len();
-                Ok(())
-            }
-            None => Err(self.flaw(format!("a value, and then {next}"))),
-        }
+        let Some(length) = self.rest().find(&next) else {
+            return Err(self.flaw(format!("a value, and then {next}")));
+        };
+        self.at += length + next.len();
+        Ok(())
     }
 
     fn number(&mut self, max: u64) -> Result<u64, Flaw> {
@@ -139,13 +128,11 @@ impl<'a> Cursor<'a, '_> {
             number = tenfold.and_then(|number| number.checked_add(u64::from(digit)));
             length += 1;
         }
-        match number.filter(|number| length > 0 && *number <= max) {
-            Some(number) => {
-                self.at += length;
-                Ok(number)
-            }
-            None => Err(self.flaw(format!("a whole number of at most {max}"))),
-        }
+        let Some(number) = number.filter(|number| length > 0 && *number <= max) else {
+            return Err(self.flaw(format!("a whole number of at most {max}")));
+        };
+        self.at += length;
+        Ok(number)
     }
 
     pub(super) fn small(&mut self) -> Result<u16, Flaw> {
