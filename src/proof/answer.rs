@@ -13,10 +13,10 @@ use alloc::vec::Vec;
 /// requested. If fewer than 80 % of the records are valid: an abstention, and the round's start. The aggregator compares
 /// signed answers with this.
 pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -> (Answer, u64) {
-    let priced = records.iter().filter(|record| record.price.is_ok());
+    let mut priced = records.iter().filter(|record| record.price.is_ok());
     let prices: Vec<f64> = priced.clone().filter_map(|it| it.price.ok()).collect();
     let enough = prices.len() * 100 >= records.len() * VALID_PERCENT_MIN as usize;
-    match (enough, combine(rule, &prices, 0), priced.last()) {
+    match (enough, combine(rule, &prices, 0), priced.next_back()) {
         (true, Some(average), Some(newest)) => {
             let lateness_us = newest.lateness_us;
             let lateness_us = lateness_us.expect("a sample with a price was requested");
