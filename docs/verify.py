@@ -183,8 +183,9 @@ def check_proof(proof, path):
         check_signature(key(proof["key"]), messages[-1], said[16:], "the collector")
     need(messages[0] != messages[1], "both answers are the same: a duplicate, which proves nothing")
 
-def check_change(change):
+def check_change(change, path):
     need(change["rsoracle_key_change"] == 2 and change["old"] != change["new"], "it is no change of keys")
+    need(path is None or change["feed"] in read_roster(path), "the roster has no such feed")
     message = context("key change") + text(change["feed"], 16) + key(change["old"]) + key(change["new"]) + data(change["previous"], 64)
     for which in ("old", "new"): check_signature(key(change[which]), message, data(change[f"{which}_signature"], 64), f"the {which} key")
 
@@ -245,7 +246,7 @@ try:
         check_proof(report, path)
         print(f"the holder of the key {report['key']} signed two different answers for the round {report['round_start_us']}")
     elif "rsoracle_key_change" in report:
-        check_change(report)
+        check_change(report, path)
         path = print(f"in the chain of {report['feed']}, the key {report['old']} hands over to {report['new']}")
     else:
         for seat, standing in zip(report["collectors"], check(report, path)):

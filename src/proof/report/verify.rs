@@ -168,6 +168,14 @@ impl Verifier {
         if change.line() != text {
             flaws.push("it is not in canonical form".to_owned());
         }
+        let feed = &change.feed;
+        if self
+            .roster
+            .as_ref()
+            .is_some_and(|it| it.feed(feed).is_none())
+        {
+            flaws.push(format!("the roster has no feed {feed}"));
+        }
         flaws.extend(self.chain.change(&change, flaws.is_empty()));
         flaws
     }
