@@ -117,6 +117,8 @@ def terms_digest(terms, seats):  # seats: key and source of each slot
     seated = b"".join(maybe(key_of, key, bytes(32)) + source(name) for key_of, name in seats)
     return digest(message + seated), f_max, max(2 * f_max + 1, len(seats) // 2 + 1)
 
+FEED_KEYS = {"rule", "sample_rule", "min_exchanges", "max_age", "max_spread", "samples", "interval", "period", "first_start", "end"}
+
 def read_roster(path):  # of each feed of a roster file: its terms, under the names that a report has, and key and source of its seats
     import tomllib  # newer than the rest
     units = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
@@ -129,6 +131,8 @@ def read_roster(path):  # of each feed of a roster file: its terms, under the na
                            "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
     with open(path, "rb") as file: roster = tomllib.load(file)
     feeds, slots = list(roster["feed"].items()), [roster["slot"][str(slot)] for slot in range(len(roster["slot"]))]
+    need(set(roster) == {"number", "previous", "feed", "slot"} and all(set(of) == FEED_KEYS for _, of in feeds)
+         and all(set(slot) - {"signature"} == {"key", "sources"} for slot in slots), "the roster lacks some of its keys, or has others")
     need(len(feeds) <= 64 and len(feeds) * len(slots) <= 4096, "the roster has too many feeds or slots")
     need(all(schedule(of) == schedule(feeds[0][1]) for _, of in feeds), "the feeds of the roster have several schedules")
     keys = [slot["key"] for slot in slots if slot["key"]]
@@ -145,7 +149,11 @@ def read_roster(path):  # of each feed of a roster file: its terms, under the na
                 "age_us_max": given(of["max_age"], duration), **schedule(of),
                 "spread_ppm_max": given(of["max_spread"], lambda value: int(Decimal(value.removesuffix("%")) * 10_000))}
     seats = lambda at: [(slot["key"] or None, slot["sources"][at]) for slot in slots if slot["sources"][at]]
-    return {feed: (terms(feed, of), seats(at)) for at, (feed, of) in enumerate(feeds)}
+    read = {feed: (terms(feed, of), seats(at)) for at, (feed, of) in enumerate(feeds)}
+    for known, seated in read.values():
+        terms_digest(known, seated)  # refuses what has no place in it
+        need(1 <= known["exchanges_min"] <= len({exchange(name) for _, name in seated}), f"{known['feed']} has too few exchanges")
+    return read
 
 def check_slot(report, terms, slot, seat, last, late_max):
     who, start, count, interval = f"collector {slot}", *(report[k] for k in ("round_start_us", "samples", "interval_us"))
