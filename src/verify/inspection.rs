@@ -189,9 +189,9 @@ impl<'a> Inspection<'a> {
         Ok(true)
     }
 
-    /// Judges the file, prints the result, and returns the verdict.
-    pub fn verdict(&mut self) -> Verdict {
-        self.judge();
+    /// Judges the file, prints the result, and returns the verdict. `is_pooled`: it was compared with others.
+    pub fn verdict(&mut self, is_pooled: bool) -> Verdict {
+        self.judge(is_pooled);
         let text = match self.config.json {
             true => self.json(),
             false => self.words(),
@@ -227,10 +227,15 @@ impl<'a> Inspection<'a> {
     }
 
     /// Judges the file as a whole.
-    fn judge(&mut self) {
+    fn judge(&mut self, is_pooled: bool) {
         if self.tally.bad > FLAWS_SHOWN {
             let more = self.tally.bad - FLAWS_SHOWN;
             self.flaws.push(format!("and {more} more lines"));
+        }
+        // What was not compared might contradict the others.
+        if is_pooled && self.disordered > 0 {
+            let flaw = "its reports are not in the order of their starts, so that they cannot all be compared with the others'";
+            self.flaws.push(flaw.to_owned());
         }
         let tally = &mut self.tally;
         let is_empty = tally.reports + tally.proofs + tally.bad == 0;
