@@ -18,8 +18,7 @@ pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -
     let enough = prices.len() * 100 >= records.len() * VALID_PERCENT_MIN as usize;
     match (enough, combine(rule, &prices, 0), priced.next_back()) {
         (true, Some(average), Some(newest)) => {
-            let lateness_us = newest.lateness_us;
-            let lateness_us = lateness_us.expect("a sample with a price was requested");
+            let lateness_us = newest.lateness_us.expect("what has a price was requested");
             let instant_us = start_us + u64::from(newest.index) * interval_us;
             (Answer::Price(average), instant_us + lateness_us)
         }

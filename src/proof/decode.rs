@@ -7,7 +7,6 @@
 use crate::price::is_price;
 use crate::reason::{Abstention, Miss, Reject};
 use crate::record::{ABSTENTION_BITS, Answer, NONE_US, Observation, RECORD_BYTES, Record};
-use crate::round::Round;
 
 /// Reads fields one after the other from a frame of known width.
 pub struct Take<'a>(&'a [u8]);
@@ -107,18 +106,6 @@ impl Observation {
             timestamp_us: take.u64(),
             signature: take.array(),
         })
-    }
-}
-
-impl Round {
-    /// [`Round::take`], of an observation from the wire.
-    pub fn observe(
-        &mut self,
-        slot: u16,
-        records: &[Record],
-        bytes: &[u8; Observation::BYTES],
-    ) -> Result<(), Reject> {
-        self.take(slot, records, Observation::decode(bytes)?)
     }
 }
 

@@ -48,6 +48,7 @@ pub mod bytes;
 pub mod decode;
 pub mod duration;
 pub mod limits;
+mod observe;
 pub mod pool;
 pub mod price;
 pub mod publish;

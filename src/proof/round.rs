@@ -206,8 +206,7 @@ impl Round {
         let quorum = prices.len() >= usize::from(self.terms.quorum())
             && exchanges.len() >= usize::from(self.terms.exchanges_min);
         let used = &prices[kept];
-        let stamp =
-            |(_, slot): &(f64, usize)| self.parts[*slot].observation.map(|o| o.timestamp_us);
+        let stamp = |at: &(f64, usize)| self.parts[at.1].observation.map(|o| o.timestamp_us);
         let oldest_us = used.iter().filter_map(stamp).min();
         let ascending: Vec<f64> = used.iter().map(|(price, _)| *price).collect();
         let price = mean_of_ascending(&ascending);
