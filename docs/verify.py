@@ -117,6 +117,8 @@ def terms_digest(terms, seats):  # seats: key and source of each slot
     seated = b"".join(maybe(key_of, key, bytes(32)) + source(name) for key_of, name in seats)
     return digest(message + seated), f_max, max(2 * f_max + 1, len(seats) // 2 + 1)
 
+FEED_KEYS = {"rule", "sample_rule", "min_exchanges", "max_age", "max_spread", "samples", "interval", "period", "first_start", "end"}
+
 def read_roster(path):  # of each feed of a roster file: its terms, under the names that a report has, and key and source of its seats
     import tomllib  # newer than the rest
     units = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
@@ -129,6 +131,8 @@ def read_roster(path):  # of each feed of a roster file: its terms, under the na
                            "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
     with open(path, "rb") as file: roster = tomllib.load(file)
     feeds, slots = list(roster["feed"].items()), [roster["slot"][str(slot)] for slot in range(len(roster["slot"]))]
+    need(set(roster) == {"number", "previous", "feed", "slot"} and all(set(of) == FEED_KEYS for _, of in feeds)
+         and all(set(slot) - {"signature"} == {"key", "sources"} for slot in slots), "the roster lacks some of its keys, or has others")
     need(len(feeds) <= 64 and len(feeds) * len(slots) <= 4096, "the roster has too many feeds or slots")
     need(all(schedule(of) == schedule(feeds[0][1]) for _, of in feeds), "the feeds of the roster have several schedules")
     keys = [slot["key"] for slot in slots if slot["key"]]
@@ -145,7 +149,11 @@ def read_roster(path):  # of each feed of a roster file: its terms, under the na
                 "age_us_max": given(of["max_age"], duration), **schedule(of),
                 "spread_ppm_max": given(of["max_spread"], lambda value: int(Decimal(value.removesuffix("%")) * 10_000))}
     seats = lambda at: [(slot["key"] or None, slot["sources"][at]) for slot in slots if slot["sources"][at]]
-    return {feed: (terms(feed, of), seats(at)) for at, (feed, of) in enumerate(feeds)}
+    read = {feed: (terms(feed, of), seats(at)) for at, (feed, of) in enumerate(feeds)}
+    for known, seated in read.values():
+        terms_digest(known, seated)  # refuses what has no place in it
+        need(1 <= known["exchanges_min"] <= len({exchange(name) for _, name in seated}), f"{known['feed']} has too few exchanges")
+    return read
 
 def check_slot(report, terms, slot, seat, last, late_max):
     who, start, count, interval = f"collector {slot}", *(report[k] for k in ("round_start_us", "samples", "interval_us"))
@@ -183,8 +191,9 @@ def check_proof(proof, path):
         check_signature(key(proof["key"]), messages[-1], said[16:], "the collector")
     need(messages[0] != messages[1], "both answers are the same: a duplicate, which proves nothing")
 
-def check_change(change):
+def check_change(change, path):
     need(change["rsoracle_key_change"] == 2 and change["old"] != change["new"], "it is no change of keys")
+    need(path is None or change["feed"] in read_roster(path), "the roster has no such feed")
     message = context("key change") + text(change["feed"], 16) + key(change["old"]) + key(change["new"]) + data(change["previous"], 64)
     for which in ("old", "new"): check_signature(key(change[which]), message, data(change[f"{which}_signature"], 64), f"the {which} key")
 
@@ -245,7 +254,7 @@ try:
         check_proof(report, path)
         print(f"the holder of the key {report['key']} signed two different answers for the round {report['round_start_us']}")
     elif "rsoracle_key_change" in report:
-        check_change(report)
+        check_change(report, path)
         path = print(f"in the chain of {report['feed']}, the key {report['old']} hands over to {report['new']}")
     else:
         for seat, standing in zip(report["collectors"], check(report, path)):

@@ -472,7 +472,7 @@ fn a_feed_that_stands_behind_another_is_not_in_order_and_files_of_fewer_feeds_ar
         lines[0].extend(lines_of(&mut a, start_us(round), &ALL));
         lines[1].extend(lines_of(&mut b, start_us(round), &ALL));
     }
-    // One feed after the other: what starts earlier than a report before it is not compared.
+    // One feed after the other: what starts earlier than a report before it is not compared, and so might hide a lie.
     let sorted = |feed: usize| lines[1].iter().skip(feed).step_by(3).cloned();
     let behind: Vec<String> = (0..3).flat_map(sorted).collect();
     let only: Vec<String> = sorted(1).collect();
@@ -484,9 +484,13 @@ fn a_feed_that_stands_behind_another_is_not_in_order_and_files_of_fewer_feeds_ar
     let (pool, _, code) = pooled_feeds(&[&first, &second]);
     assert_eq!(
         (code, pool.rounds),
-        (Some(5), 6),
+        (Some(1), 6),
         "BTC, and the last of the others"
     );
+    let says = "wrong: its reports are not in the order of their starts, so that they cannot all be compared with the others'\n";
+    let said = verify(&[&first, &second]).stdout;
+    assert_eq!(said.matches(says).count(), 1, "{said}");
+    assert_eq!(verify(&[&second]).code, Some(5), "by itself it is sound");
     assert_eq!((pool.disordered, pool.alone), (vec![0, 6], vec![6, 0]));
     let (pool, _, _) = pooled_feeds(&[&third, &first]);
     assert_eq!(

@@ -593,6 +593,32 @@ fn a_verifier_in_python_reads_rosters_of_several_feeds_as_ours_does() {
             good.replacen("period = \"100ms\"", "period = \"200ms\"", 1),
             "several schedules",
         ),
+        // Whatever is wrong about a feed that the report is not of.
+        (
+            "no rule",
+            good.replacen("\"trimmed-mean\"", "\"average\"", 1),
+            "average",
+        ),
+        (
+            "no exchanges",
+            good.replacen("min_exchanges = 1", "min_exchanges = 9", 1),
+            "exchanges",
+        ),
+        (
+            "no number",
+            good.replacen("number = 1\n", "", 1),
+            "of its keys",
+        ),
+        (
+            "no previous",
+            good.replacen("previous = \"\"\n", "", 1),
+            "of its keys",
+        ),
+        (
+            "one more key",
+            good.replacen("min_exchanges", "most = 1\nmin_exchanges", 1),
+            "of its keys",
+        ),
     ] {
         assert_ne!(changed, good, "{what}");
         let path = keep(&changed);
@@ -629,6 +655,19 @@ fn a_verifier_in_python_takes_the_same_changes_of_keys_as_ours() {
         // Without a report, there is nothing to act on.
         let code = if takes { 3 } else { 1 };
         assert_eq!(run(&["verify", &file]).code, Some(code), "{from}");
+    }
+    let roster = text::render(&Story::play().roster());
+    for (feed, code) in [("BTC/USD", 3), ("XRP/USD", 1)] {
+        let path = scratch("roster.toml");
+        std::fs::write(&path, roster.replace("BTC/USD\"]", &format!("{feed}\"]")))
+            .expect("a file for the test");
+        let path = path.to_str().expect("a path in UTF-8");
+        let (file, _) = checked(&python, &line);
+        let output = checked_file(&python, &[&file, path]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.success(), code == 3, "{feed}: {said}");
+        let done = run(&["verify", &file, "--roster", path]);
+        assert_eq!(done.code, Some(code), "{feed}: {}", done.stdout);
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn groups_tolerated(slots_per_group: &[u16], f: u16) -> u16 {
 
 /// The average as the module's doc defines it, so that everyone gets the same bits.
 /// `None` for no prices.
-fn mean_of_ascending(ascending: &[f64]) -> Option<f64> {
+pub(crate) fn mean_of_ascending(ascending: &[f64]) -> Option<f64> {
     let (lowest, highest) = (*ascending.first()?, *ascending.last()?);
     debug_assert!(
         ascending.iter().all(|p| is_price(*p)),

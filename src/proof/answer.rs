@@ -13,21 +13,14 @@ use alloc::vec::Vec;
 /// requested. If fewer than 80 % of the records are valid: an abstention, and the round's start. The aggregator compares
 /// signed answers with this.
 pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -> (Answer, u64) {
-    let prices: Vec<f64> = records
-        .iter()
-        .filter_map(|record| record.price.ok())
-        .collect();
+    let mut priced = records.iter().filter(|record| record.price.is_ok());
+    let prices: Vec<f64> = priced.clone().filter_map(|it| it.price.ok()).collect();
     let enough = prices.len() * 100 >= records.len() * VALID_PERCENT_MIN as usize;
-    let newest = records.iter().rev().find(|record| record.price.is_ok());
-    match (enough, combine(rule, &prices, 0), newest) {
+    match (enough, combine(rule, &prices, 0), priced.next_back()) {
         (true, Some(average), Some(newest)) => {
-            let lateness_us = newest
-                .lateness_us
-                .expect("a sample with a price was requested");
-            (
-                Answer::Price(average),
-                start_us + u64::from(newest.index) * interval_us + lateness_us,
-            )
+            let lateness_us = newest.lateness_us.expect("what has a price was requested");
+            let instant_us = start_us + u64::from(newest.index) * interval_us;
+            (Answer::Price(average), instant_us + lateness_us)
         }
         _ => (Answer::Abstain(why_not_enough(records)), start_us),
     }
@@ -35,13 +28,9 @@ pub fn answer(records: &[Record], start_us: u64, interval_us: u64, rule: Rule) -
 
 /// Why there is no average. An exchange that answers with stale prices is distinguished from one that does not answer.
 fn why_not_enough(records: &[Record]) -> Abstention {
-    let missing = |record: &&Record| record.price.is_err();
-    let stale = |record: &&Record| record.price == Err(Miss::Stale);
-    let (missing, stale) = (
-        records.iter().filter(missing).count(),
-        records.iter().filter(stale).count(),
-    );
-    if stale * 2 > missing {
+    let missing = records.iter().filter_map(|record| record.price.err());
+    let stale = missing.clone().filter(|miss| *miss == Miss::Stale).count();
+    if stale * 2 > missing.count() {
         Abstention::Stale
     } else {
         Abstention::TooFewSamples

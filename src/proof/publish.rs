@@ -94,17 +94,13 @@ pub fn decide(
         return Decision::Published;
     };
     let moved = (price - last.price).abs();
-    if policy
-        .move_max
-        .is_some_and(|part| moved > part * last.price)
-    {
+    let too_far = |part| moved > part * last.price;
+    if policy.move_max.is_some_and(too_far) {
         return Decision::MovedTooFar;
     }
     let stale = |us| time_us.saturating_sub(last.time_us) >= us;
-    let deviates = policy
-        .deviation
-        .is_none_or(|part| moved >= part * last.price);
-    if deviates || policy.heartbeat_us.is_some_and(stale) {
+    let far = |part| moved >= part * last.price;
+    if policy.deviation.is_none_or(far) || policy.heartbeat_us.is_some_and(stale) {
         Decision::Published
     } else {
         Decision::Unchanged

@@ -80,16 +80,15 @@ fn terms(section: &Section) -> Result<Terms, Wrong> {
     let feed = feed_of(section).expect("it is the section of a feed");
     check_feed(feed).map_err(|right| Wrong::line(section.line, format!("a feed takes {right}")))?;
     let entry = |key| section.required(key);
+    let right = "it takes trimmed-mean, median or mean";
+    let rule = |text: &str| text.parse().map_err(|()| right);
     let duration = |text: &str| match duration_us(text) {
         Ok(us) if us <= TIME_US_MAX => Ok(us),
         _ => Err("it takes a duration, as in 10s"),
     };
     Ok(Terms {
         feed: feed.to_owned(),
-        rule: read(entry("rule")?, |text| {
-            text.parse()
-                .map_err(|()| "it takes trimmed-mean, median or mean")
-        })?,
+        rule: read(entry("rule")?, rule)?,
         sample_rule: read(entry("sample_rule")?, |text| match text.parse() {
             Ok(rule @ (Rule::Mean | Rule::Median)) => Ok(rule),
             _ => Err("it takes mean or median"),
@@ -111,29 +110,26 @@ fn terms(section: &Section) -> Result<Terms, Wrong> {
 /// Parses the sections of the slots, in their order, each of which has a source for every feed. There are no other sections.
 fn seats(sections: &[Section], feeds: usize) -> Result<Vec<RosterSlot>, Wrong> {
     let seat = |(slot, section): (usize, &Section)| {
-        let name = format!("slot.{slot}");
+        let (found, name) = (&section.name, format!("slot.{slot}"));
         if slot >= usize::from(COLLECTORS_MAX) {
             let most = format!("more than {COLLECTORS_MAX} slots");
             return Err(Wrong::line(section.line, most));
         }
-        if section.name != name {
-            return Err(Wrong::line(
-                section.line,
-                format!(
-                    "section [{}] where [{name}] is expected: slots count from 0 without gaps, and there are no other sections",
-                    section.name
-                ),
-            ));
+        if *found != name {
+            let wrong = format!(
+                "section [{found}] where [{name}] is expected: slots count from 0 without gaps, and there are no other sections"
+            );
+            return Err(Wrong::line(section.line, wrong));
         }
         let seat = parse_seat(section)?;
-        if seat.sources.len() == feeds {
-            return Ok(seat);
-        }
         let found = seat.sources.len();
-        let wrong = format!(
-            "it takes a source for each feed, in their order (\"\" for none): {feeds}, not {found}"
-        );
-        Err(section.required("sources")?.wrong(wrong))
+        if found != feeds {
+            let wrong = format!(
+                "it takes a source for each feed, in their order (\"\" for none): {feeds}, not {found}"
+            );
+            return Err(section.required("sources")?.wrong(wrong));
+        }
+        Ok(seat)
     };
     sections.iter().enumerate().map(seat).collect()
 }
@@ -182,12 +178,8 @@ fn unless_empty<T>(
     entry: &Entry,
     parse: impl Fn(&str) -> Result<T, &'static str>,
 ) -> Result<Option<T>, Wrong> {
-    let empty = entry.text()?.is_empty();
-    if empty {
-        Ok(None)
-    } else {
-        read(entry, parse).map(Some)
-    }
+    let given = Some(entry.text()?).filter(|text| !text.is_empty());
+    given.map(|_| read(entry, parse)).transpose()
 }
 
 /// Parses an instant of a schedule into microseconds since the Unix epoch. The error describes valid instants.
@@ -198,9 +190,9 @@ pub fn instant_us(text: &str) -> Result<u64, &'static str> {
 
 fn public_key(text: &str) -> Result<PublicKey, &'static str> {
     let bytes = unhex(text).ok_or("it takes a public key: 64 lower-case hexadecimal digits")?;
-    PublicKey::decode(&bytes).ok_or(
-        "no valid public key: it is not a point, of small order, or not in canonical encoding",
-    )
+    let wrong =
+        "no valid public key: it is not a point, of small order, or not in canonical encoding";
+    PublicKey::decode(&bytes).ok_or(wrong)
 }
 
 /// Parses a percentage of at most four decimals into millionths: 5,000 for `0.5%`. The error describes valid percentages.
@@ -213,14 +205,8 @@ pub fn ppm(text: &str) -> Result<u32, &'static str> {
     if !digits(whole) || !digits(decimals) || whole.len() > 3 || decimals.len() > 4 {
         return Err(RIGHT);
     }
-    let ppm = format!("{whole}{decimals:0<4}")
-        .parse()
-        .map_err(|_| RIGHT)?;
-    if (1..=PPM_MAX).contains(&ppm) {
-        Ok(ppm)
-    } else {
-        Err(RIGHT)
-    }
+    let ppm = format!("{whole}{decimals:0<4}").parse().ok();
+    ppm.filter(|ppm| (1..=PPM_MAX).contains(ppm)).ok_or(RIGHT)
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@
 //!
 //! Nobody else's frames can undo what an honest collector sent.
 
-use crate::aggregate::{combine, kept_range};
+use crate::aggregate::{kept_range, mean_of_ascending};
 use crate::answer::answer;
 use crate::reason::{Abstention, Reject};
 use crate::record::{Answer, Observation, Record, SignedAnswer};
-use crate::seal::{ObservationContext, observation_bytes, samples_digest};
+use crate::seal::samples_digest;
 use crate::source::exchange_of;
 use crate::terms::Terms;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 /// The standing of a slot at the end of the round.
@@ -107,13 +108,12 @@ impl Round {
     }
 
     /// Takes an observation for `slot`, and the samples that came with it, each checked by [`Terms::check_record`].
-    pub fn observe(
+    pub fn take(
         &mut self,
         slot: u16,
         records: &[Record],
-        bytes: &[u8; Observation::BYTES],
+        observation: Observation,
     ) -> Result<(), Reject> {
-        let observation = Observation::decode(bytes)?;
         let latest = self.last_instant_us() + self.terms.schedule.lateness_us_max();
         if !(self.start_us..=latest).contains(&observation.timestamp_us) {
             return Err(Reject::Timestamp);
@@ -159,42 +159,23 @@ impl Round {
 
     /// Whether the key of `slot` signed this answer for this round.
     pub(crate) fn is_signed(&self, slot: u16, signed: &SignedAnswer) -> bool {
-        let observation = &signed.observation;
-        let context = ObservationContext {
-            terms_digest: &self.digest,
-            slot,
-            start_us: self.start_us,
-            samples_digest: &signed.samples_digest,
-        };
-        let bytes = observation_bytes(
-            &context,
-            observation.answer.to_bits(),
-            observation.timestamp_us,
-        );
         let key = &self.terms.seats[usize::from(slot)].key;
-        key.is_some_and(|key| key.signed(&bytes, &observation.signature))
+        key.is_some_and(|key| key.answered(&self.digest, slot, self.start_us, signed))
     }
 
     /// Checks that a signed price is the one that its samples give, to the bit. (An abstention is always allowed: nobody
     /// must answer.)
     fn check_samples(&self, records: &[Record], observation: &Observation) -> Result<(), Reject> {
-        let Answer::Price(average) = observation.answer else {
-            let stamped = observation.timestamp_us == self.start_us;
-            return if stamped {
-                Ok(())
-            } else {
-                Err(Reject::TimestampDiffers)
-            };
+        let (said, schedule) = (observation.answer, &self.terms.schedule);
+        let (interval_us, rule) = (schedule.interval_us, self.terms.sample_rule);
+        let (gives, timestamp_us) = match said {
+            Answer::Price(_) => answer(records, self.start_us, interval_us, rule),
+            Answer::Abstain(_) => (said, self.start_us),
         };
-        let (interval_us, rule) = (self.terms.schedule.interval_us, self.terms.sample_rule);
-        match answer(records, self.start_us, interval_us, rule) {
-            (Answer::Abstain(_), _) => Err(Reject::TooFewSamples),
-            (Answer::Price(price), _) if price.to_bits() != average.to_bits() => {
-                Err(Reject::AverageDiffers)
-            }
-            (_, timestamp_us) if timestamp_us != observation.timestamp_us => {
-                Err(Reject::TimestampDiffers)
-            }
+        match (gives, said) {
+            (Answer::Abstain(_), Answer::Price(_)) => Err(Reject::TooFewSamples),
+            _ if gives.to_bits() != said.to_bits() => Err(Reject::AverageDiffers),
+            _ if timestamp_us != observation.timestamp_us => Err(Reject::TimestampDiffers),
             _ => Ok(()),
         }
     }
@@ -220,37 +201,25 @@ impl Round {
                 standings[*slot] = Standing::Trimmed(*price);
             }
         }
+        let exchange = |(_, slot): &(f64, usize)| exchange_of(&self.terms.seats[*slot].source);
+        let exchanges: BTreeSet<&str> = prices.iter().map(exchange).collect();
         let quorum = prices.len() >= usize::from(self.terms.quorum())
-            && self.exchanges_among(&prices) >= self.terms.exchanges_min;
-        let values: Vec<f64> = prices.iter().map(|(price, _)| *price).collect();
+            && exchanges.len() >= usize::from(self.terms.exchanges_min);
         let used = &prices[kept];
-        let stamp =
-            |(_, slot): &(f64, usize)| self.parts[*slot].observation.map(|o| o.timestamp_us);
-        let price = combine(self.terms.rule, &values, self.terms.f());
+        let stamp = |at: &(f64, usize)| self.parts[at.1].observation.map(|o| o.timestamp_us);
         let oldest_us = used.iter().filter_map(stamp).min();
-        let spread = used
-            .first()
-            .zip(used.last())
-            .map(|(low, high)| high.0 - low.0);
+        let ascending: Vec<f64> = used.iter().map(|(price, _)| *price).collect();
+        let price = mean_of_ascending(&ascending);
+        let ends = ascending.first().zip(ascending.last());
+        let spread = ends.map(|(low, high)| high - low);
         Outcome {
             price: price.filter(|_| quorum),
             timestamp_us: oldest_us.filter(|_| quorum),
             spread: spread.filter(|_| quorum),
-            verified: standings
-                .iter()
-                .filter(|standing| standing.counts())
-                .count() as u16,
+            verified: standings.iter().filter(|it| it.counts()).count() as u16,
             prices: prices.len() as u16,
             standings,
         }
-    }
-
-    fn exchanges_among(&self, prices: &[(f64, usize)]) -> u16 {
-        let exchange = |(_, slot): &(f64, usize)| exchange_of(&self.terms.seats[*slot].source);
-        let mut exchanges: Vec<&str> = prices.iter().map(exchange).collect();
-        exchanges.sort_unstable();
-        exchanges.dedup();
-        exchanges.len() as u16
     }
 }
 
@@ -287,10 +256,11 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::Rule;
+    use crate::aggregate::{Rule, combine};
     use crate::reason::Miss;
     use crate::schedule::Schedule;
     use crate::seal::tests::SecretKey;
+    use crate::seal::{ObservationContext, observation_bytes};
     use crate::terms::Seat;
     use std::prelude::v1::*;
 

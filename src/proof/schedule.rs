@@ -81,7 +81,7 @@ impl Schedule {
     /// Checks that everything fits together. The error says what does not, and what to change.
     pub fn check(&self) -> Result<(), String> {
         let text = duration_text;
-        let bounds = |what, us, low, high| {
+        let bounds = |what, us, (low, high)| {
             let outside = format!("{what} is not from {} to {}", text(low), text(high));
             if (low..=high).contains(&us) {
                 Ok(())
@@ -90,24 +90,18 @@ impl Schedule {
             }
         };
         if !(1..=SAMPLES_MAX).contains(&self.samples) {
-            return Err(format!(
-                "the number of samples is not from 1 to {SAMPLES_MAX}"
-            ));
+            let outside = "the number of samples is not from 1 to";
+            return Err(format!("{outside} {SAMPLES_MAX}"));
         }
-        bounds(
-            "the interval",
-            self.interval_us,
-            INTERVAL_US_MIN,
-            INTERVAL_US_MAX,
-        )?;
-        bounds(
-            "the time of all samples together",
-            self.last_us(),
-            0,
-            ROUND_US_MAX,
-        )?;
+        let (interval, period) = (
+            (INTERVAL_US_MIN, INTERVAL_US_MAX),
+            (PERIOD_US_MIN, ROUND_US_MAX),
+        );
+        let whole = "the time of all samples together";
+        bounds("the interval", self.interval_us, interval)?;
+        bounds(whole, self.last_us(), (0, ROUND_US_MAX))?;
         if self.period_us > 0 {
-            bounds("the period", self.period_us, PERIOD_US_MIN, ROUND_US_MAX)?;
+            bounds("the period", self.period_us, period)?;
         }
         if self.closing_us() < CLOSING_US_MIN {
             return Err(format!(
@@ -118,10 +112,7 @@ impl Schedule {
                 text(CLOSING_US_MIN)
             ));
         }
-        if self
-            .end_us
-            .is_some_and(|end_us| end_us <= self.first_start_us)
-        {
+        if self.end_us.is_some_and(|us| us <= self.first_start_us) {
             return Err("the end is not after the first start".into());
         }
         if self.first_start_us.max(self.end_us.unwrap_or(0)) > TIME_US_MAX {

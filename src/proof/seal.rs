@@ -6,7 +6,7 @@
 //! [`Signer`].
 
 use crate::bytes::{Put, padded};
-use crate::record::{RECORD_BYTES, Record};
+use crate::record::{Record, SignedAnswer};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -15,10 +15,11 @@ use ed25519_dalek::{Digest, Sha512, VerifyingKey};
 /// Contexts, each NUL-padded to 32 bytes.
 const CONTEXT_OBSERVATION: &str = "rsoracle 2 observation";
 const CONTEXT_SAMPLES: &str = "rsoracle 2 samples";
-const CONTEXT_TERMS: &str = "rsoracle 2 terms";
-const CONTEXT_ROSTER: &str = "rsoracle 2 roster";
-const CONTEXT_REPORT: &str = "rsoracle 2 report";
-const CONTEXT_KEY_CHANGE: &str = "rsoracle 2 key change";
+/// Begins the terms, of which a digest is made.
+pub const CONTEXT_TERMS: &str = "rsoracle 2 terms";
+pub(crate) const CONTEXT_ROSTER: &str = "rsoracle 2 roster";
+pub(crate) const CONTEXT_REPORT: &str = "rsoracle 2 report";
+pub(crate) const CONTEXT_KEY_CHANGE: &str = "rsoracle 2 key change";
 /// All contexts of this crate. Contexts elsewhere must differ from them.
 pub const CONTEXTS: [&str; 6] = [
     CONTEXT_OBSERVATION,
@@ -60,6 +61,26 @@ impl PublicKey {
         self.0.as_bytes()
     }
 
+    /// Whether it signed this answer, for this slot in the round of these terms that starts then.
+    pub(crate) fn answered(
+        &self,
+        terms_digest: &[u8; 32],
+        slot: u16,
+        start_us: u64,
+        signed: &SignedAnswer,
+    ) -> bool {
+        let observation = &signed.observation;
+        let context = ObservationContext {
+            terms_digest,
+            slot,
+            start_us,
+            samples_digest: &signed.samples_digest,
+        };
+        let bits = observation.answer.to_bits();
+        let bytes = observation_bytes(&context, bits, observation.timestamp_us);
+        self.signed(&bytes, &observation.signature)
+    }
+
     /// Whether `signature` is a valid signature of this key over `bytes`, by `verify_strict`.
     pub fn signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
         self.0
@@ -99,35 +120,30 @@ pub fn observation_bytes(
         .done()
 }
 
-/// The first 32 bytes of SHA-512 over a context and the fields given. All of it is hashed at once, which is faster than
-/// field by field.
-pub struct Digest32(Vec<u8>);
+/// What is signed or digested: a context, and fields of fixed width after it. A count precedes repeated fields.
+pub struct Fields(Vec<u8>);
 
-impl Digest32 {
-    fn new(context: &str) -> Digest32 {
+impl Fields {
+    /// Begins with a context.
+    pub fn new(context: &str) -> Fields {
         let mut bytes = Vec::with_capacity(1024);
         bytes.extend_from_slice(&padded::<32>(context));
-        Digest32(bytes)
+        Fields(bytes)
     }
 
-    /// Begins the digest of terms.
-    pub fn terms() -> Digest32 {
-        Digest32::new(CONTEXT_TERMS)
-    }
-
-    /// Begins the digest of a roster.
-    pub(crate) fn roster() -> Digest32 {
-        Digest32::new(CONTEXT_ROSTER)
-    }
-
-    /// Adds one field of fixed width.
-    pub fn field(mut self, bytes: &[u8]) -> Digest32 {
+    /// Adds one field.
+    pub fn field(mut self, bytes: &[u8]) -> Fields {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    /// The digest.
-    pub fn done(self) -> [u8; 32] {
+    /// All bytes, to be signed.
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// The first 32 bytes of their SHA-512. All of them are hashed at once, which is faster than field by field.
+    pub fn digest(&self) -> [u8; 32] {
         let whole: [u8; 64] = Sha512::digest(&self.0).into();
         *whole.first_chunk().expect("32 of 64 bytes")
     }
@@ -135,42 +151,9 @@ impl Digest32 {
 
 /// The digest that binds an average to its samples.
 pub fn samples_digest(records: &[Record]) -> [u8; 32] {
-    let digest = Digest32::new(CONTEXT_SAMPLES);
-    records
-        .iter()
-        .map(Record::encode)
-        .fold(digest, |digest, record: [u8; RECORD_BYTES]| {
-            digest.field(&record)
-        })
-        .done()
-}
-
-/// Signed bytes with a varying number of fields. Each field has a fixed width, and a count precedes repeated fields.
-pub struct SignedBytes(Vec<u8>);
-
-impl SignedBytes {
-    /// Begins the signed bytes of a report; `bytes_about` is roughly how many there will be.
-    pub fn report(bytes_about: usize) -> SignedBytes {
-        let mut bytes = Vec::with_capacity(bytes_about);
-        bytes.extend_from_slice(&padded::<32>(CONTEXT_REPORT));
-        SignedBytes(bytes)
-    }
-
-    /// Begins the signed bytes of a change of the aggregator's key.
-    pub(crate) fn key_change() -> SignedBytes {
-        SignedBytes(padded::<32>(CONTEXT_KEY_CHANGE).to_vec())
-    }
-
-    /// Appends one field.
-    pub fn put(&mut self, field: &[u8]) -> &mut SignedBytes {
-        self.0.extend_from_slice(field);
-        self
-    }
-
-    /// The bytes.
-    pub fn done(self) -> Vec<u8> {
-        self.0
-    }
+    let fields = Fields::new(CONTEXT_SAMPLES);
+    let field = |fields: Fields, record: &Record| fields.field(&record.encode());
+    records.iter().fold(fields, field).digest()
 }
 
 /// A cache of decoded keys, since decoding costs a tenth of verifying a signature, and of the last terms' digest.
@@ -197,17 +180,11 @@ impl Keys {
         Some(key)
     }
 
-    /// [`Digest32::done`], cached: the terms are mostly those of the previous report.
-    pub fn digest(&mut self, terms: Digest32) -> [u8; 32] {
-        if let Some((bytes, digest)) = &self.terms
-            && *bytes == terms.0
-        {
-            return *digest;
-        }
-        let bytes = terms.0.clone();
-        let digest = terms.done();
-        self.terms = Some((bytes, digest));
-        digest
+    /// [`Fields::digest`], cached: the terms are mostly those of the previous report.
+    pub fn digest(&mut self, terms: Fields) -> [u8; 32] {
+        let known = self.terms.take().filter(|(bytes, _)| *bytes == terms.0);
+        let known = known.unwrap_or_else(|| (terms.0.clone(), terms.digest()));
+        self.terms.insert(known).1
     }
 }
 

@@ -9,7 +9,7 @@ use crate::limits::{COLLECTORS_MAX, FEED_BYTES_MAX, FEEDS_MAX, SOURCE_BYTES_MAX}
 use crate::reason::Reject;
 use crate::record::Record;
 use crate::schedule::Schedule;
-use crate::seal::{Digest32, PublicKey};
+use crate::seal::{CONTEXT_ROSTER, CONTEXT_TERMS, Fields, PublicKey};
 use crate::source::{check_feed, check_source, exchange_of, kind_of};
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -107,14 +107,12 @@ impl Roster {
 
     /// The digest by which people compare rosters: it covers everything.
     pub fn digest(&self) -> [u8; 32] {
-        let mut digest = Digest32::roster()
+        let head = Fields::new(CONTEXT_ROSTER)
             .field(&self.number.to_be_bytes())
             .field(&self.previous.unwrap_or([0; 32]))
             .field(&(self.feeds.len() as u16).to_be_bytes());
-        for terms in &self.feeds {
-            digest = digest.field(&terms.digest());
-        }
-        digest.done()
+        let feed = |fields: Fields, terms: &Terms| fields.field(&terms.digest());
+        self.feeds.iter().fold(head, feed).digest()
     }
 
     /// The schedule of all its feeds.
@@ -145,20 +143,18 @@ impl Roster {
         let wrong = |place, why: String| Err((place, why));
         let (feeds, slots) = (self.feeds.len(), self.slots.len());
         if feeds * slots > usize::from(COLLECTORS_MAX) {
-            let most =
+            let why =
                 format!("{slots} slots of {feeds} feeds are more than {COLLECTORS_MAX} in all");
-            return wrong(Place::Feed(feeds - 1), most);
+            return wrong(Place::Feed(feeds - 1), why);
         }
+        let mut names = BTreeSet::new();
         for (at, terms) in self.feeds.iter().enumerate() {
             let place = Place::Feed(at);
             if at >= FEEDS_MAX {
                 return wrong(place, format!("more than {FEEDS_MAX} feeds"));
             }
             terms.check().or_else(|why| wrong(place, why))?;
-            if self.feeds[..at]
-                .iter()
-                .any(|other| other.feed == terms.feed)
-            {
+            if !names.insert(&terms.feed) {
                 return wrong(place, "a second feed of this name".into());
             }
             if terms.schedule != *self.schedule() {
@@ -171,20 +167,16 @@ impl Roster {
             let place = Place::Slot(at);
             let sources = slot.sources.iter().filter(|it| !it.is_empty());
             let kinds: BTreeSet<&str> = sources.map(|it| kind_of(it)).collect();
+            let several =
+                "its sources are of several kinds; it watches one exchange, over one connection";
             let why = match kinds.len() {
                 _ if slot.sources.len() != feeds => "it has not one source or \"\" for each feed",
                 0 => "it has no source",
-                1 => "",
-                _ => {
-                    "its sources are of several kinds; it watches one exchange, over one connection"
-                }
+                1 if slot.key.is_none_or(|key| keys.insert(*key.bytes())) => continue,
+                1 => "two slots have the same key",
+                _ => several,
             };
-            if !why.is_empty() {
-                return wrong(place, why.into());
-            }
-            if slot.key.is_some_and(|key| !keys.insert(*key.bytes())) {
-                return wrong(place, "two slots have the same key".into());
-            }
+            return wrong(place, why.into());
         }
         Ok(())
     }
@@ -227,12 +219,12 @@ impl Terms {
 
     /// The first 32 bytes of SHA-512 over a context and [`Terms::encode`].
     pub fn digest(&self) -> [u8; 32] {
-        self.digested().done()
+        self.fields().digest()
     }
 
     /// What the digest covers.
-    pub fn digested(&self) -> Digest32 {
-        Digest32::terms().field(&self.encode())
+    pub(crate) fn fields(&self) -> Fields {
+        Fields::new(CONTEXT_TERMS).field(&self.encode())
     }
 
     /// All terms at fixed widths, as in the table of docs/PROTOCOL.md. A missing key is 32 zero bytes, a missing limit or end all

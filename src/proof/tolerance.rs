@@ -88,12 +88,9 @@ impl<'a> Tolerance<'a> {
         );
         if self.quotes.count() > 0 {
             let names: Vec<&str> = self.quotes.slots.iter().map(|(name, _)| *name).collect();
-            text.push_str(&format!(
-                ", {} of {} ({})",
-                counted(self.quotes.tolerated, "faulty quote currency"),
-                self.quotes.count(),
-                names.join(", ")
-            ));
+            let (count, names) = (self.quotes.count(), names.join(", "));
+            let tolerated = counted(self.quotes.tolerated, "faulty quote currency");
+            text += &format!(", {tolerated} of {count} ({names})");
         }
         text
     }

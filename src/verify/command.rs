@@ -42,8 +42,9 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
         let mut files: Vec<Inspection> = paths.iter().filter_map(|path| told(path)).collect();
         let comparison = compare(&mut files);
         all_read &= files.len() == paths.len() && files.iter().all(|file| !file.failed);
+        let is_pooled = files.len() > 1;
         for file in files.iter_mut().filter(|file| !file.failed) {
-            worst = worst.max(file.verdict());
+            worst = worst.max(file.verdict(is_pooled));
         }
         let text = comparison.text(config.json);
         if !text.is_empty() && !print("verify", &text) || comparison.has_lies() {

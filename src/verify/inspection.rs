@@ -178,9 +178,7 @@ impl<'a> Inspection<'a> {
             whole: line.whole,
         };
         self.checked.extend(self.workers.take(line)?);
-        let percent = (self.lines.bytes() * 100)
-            .checked_div(self.bytes)
-            .unwrap_or(0);
+        let percent = self.lines.bytes() * 100 / self.bytes.max(1);
         let shows = self.bytes >= FILE_BYTES_MIN && percent > self.percent;
         if shows && std::io::stderr().is_terminal() {
             self.percent = percent;
@@ -191,9 +189,9 @@ impl<'a> Inspection<'a> {
         Ok(true)
     }
 
-    /// Judges the file, prints the result, and returns the verdict.
-    pub fn verdict(&mut self) -> Verdict {
-        self.judge();
+    /// Judges the file, prints the result, and returns the verdict. `is_pooled`: it was compared with others.
+    pub fn verdict(&mut self, is_pooled: bool) -> Verdict {
+        self.judge(is_pooled);
         let text = match self.config.json {
             true => self.json(),
             false => self.words(),
@@ -213,10 +211,9 @@ impl<'a> Inspection<'a> {
             Err(why) => Check::unreadable(why),
         };
         if !line.whole && matches!(check.content, Content::Unknown) {
-            check.flaws.push(
-                "the line is incomplete: it is still being written, or a write was interrupted"
-                    .to_owned(),
-            );
+            let flaw =
+                "the line is incomplete: it is still being written, or a write was interrupted";
+            check.flaws.push(flaw.to_owned());
         }
         if !check.flaws.is_empty() {
             self.tally.bad += 1;
@@ -230,10 +227,15 @@ impl<'a> Inspection<'a> {
     }
 
     /// Judges the file as a whole.
-    fn judge(&mut self) {
+    fn judge(&mut self, is_pooled: bool) {
         if self.tally.bad > FLAWS_SHOWN {
             let more = self.tally.bad - FLAWS_SHOWN;
             self.flaws.push(format!("and {more} more lines"));
+        }
+        // What was not compared might contradict the others.
+        if is_pooled && self.disordered > 0 {
+            let flaw = "its reports are not in the order of their starts, so that they cannot all be compared with the others'";
+            self.flaws.push(flaw.to_owned());
         }
         let tally = &mut self.tally;
         let is_empty = tally.reports + tally.proofs + tally.bad == 0;
@@ -260,12 +262,12 @@ impl<'a> Inspection<'a> {
             Some(of.unwrap_or_default() + &why)
         });
         let late: Vec<String> = late.collect();
-        self.verdict = match (self.flaws.is_empty(), late.is_empty()) {
-            (false, _) => Verdict::Invalid,
+        self.verdict = match () {
+            _ if !self.flaws.is_empty() => Verdict::Invalid,
             _ if is_empty => Verdict::Empty,
-            (true, false) => Verdict::Stale,
-            (true, true) if self.verifier.vouched_for() => Verdict::Trusted,
-            (true, true) => Verdict::SignersUnknown,
+            _ if !late.is_empty() => Verdict::Stale,
+            _ if self.verifier.vouched_for() => Verdict::Trusted,
+            _ => Verdict::SignersUnknown,
         };
         self.flaws.extend(late);
         if is_empty {
@@ -299,18 +301,13 @@ fn too_old(age_us_max: u64, last: Option<&Report>, now_us: u64) -> Option<String
         return None;
     }
     let (age, most) = (seconds(age_us), duration_text(age_us_max));
+    let mut flaw = format!("its last price is {age} old, more than --max-age {most}");
     let seldom = last.and_then(|last| last.policy.heartbeat_us);
-    let hint = seldom
-        .filter(|us| *us >= age_us_max)
-        .map_or(String::new(), |us| {
-            format!(
-                "; its aggregator publishes prices that stand still every {} only",
-                duration_text(us)
-            )
-        });
-    Some(format!(
-        "its last price is {age} old, more than --max-age {most}{hint}"
-    ))
+    if let Some(us) = seldom.filter(|us| *us >= age_us_max) {
+        let every = duration_text(us);
+        flaw += &format!("; its aggregator publishes prices that stand still every {every} only");
+    }
+    Some(flaw)
 }
 
 fn seconds(us: u64) -> String {
@@ -325,10 +322,8 @@ impl Tally {
                 let report: Rc<Report> = Rc::from(report);
                 self.reports += 1;
                 self.published += u64::from(report.decision.publishes());
-                let of = self
-                    .feeds
-                    .entry(report.round.terms.feed.clone())
-                    .or_default();
+                let feed = report.round.terms.feed.clone();
+                let of = self.feeds.entry(feed).or_default();
                 if of.reports == 0 {
                     of.first = report.number;
                 }

@@ -2,6 +2,7 @@
 
 use rsoracle_verify::error::{EXIT_UNREADABLE, EXIT_USAGE};
 use rsoracle_verify::{Settings, log, print, run};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -51,37 +52,24 @@ fn main() -> ExitCode {
 
 /// Parses the command line.
 fn read(words: &[String]) -> Result<Job, String> {
-    let (mut files, mut published, mut json) = (Vec::new(), false, false);
-    let [mut roster, mut heads, mut max_age] = [const { Vec::new() }; 3];
+    let (mut files, mut given) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
     let mut rest = words.iter().map(String::as_str);
     while let Some(word) = rest.next() {
         let (name, inline) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value)),
             _ => (word, None),
         };
-        let place = match name {
+        let value = match name {
             "--help" | "-h" => return Ok(Job::Text(HELP.to_owned())),
             "--version" | "-V" => {
                 let version = env!("CARGO_PKG_VERSION");
                 return Ok(Job::Text(format!("rsoracle-verify {version}\n")));
             }
-            "--published" | "--json" => {
-                let switch = if name == "--json" {
-                    &mut json
-                } else {
-                    &mut published
-                };
-                if inline.is_some() {
-                    return Err(format!("{name} takes no value"));
-                }
-                if std::mem::replace(switch, true) {
-                    return Err(format!("{name} is given twice; give it once"));
-                }
-                continue;
+            "--published" | "--json" if inline.is_some() => {
+                return Err(format!("{name} takes no value"));
             }
-            "--roster" => &mut roster,
-            "--head" => &mut heads,
-            "--max-age" => &mut max_age,
+            "--published" | "--json" => Some(""),
+            "--roster" | "--head" | "--max-age" => inline.or_else(|| rest.next()),
             flag if flag != "-" && (flag.starts_with('-') || flag.is_empty()) => {
                 return Err(format!("'{flag}' is not a flag; --help lists the flags"));
             }
@@ -90,16 +78,17 @@ fn read(words: &[String]) -> Result<Job, String> {
                 continue;
             }
         };
-        let value = inline.or_else(|| rest.next());
-        let value = value.ok_or_else(|| format!("{name} lacks its value"))?;
-        if name != "--head" && !place.is_empty() {
+        let values = given.entry(name).or_default();
+        values.push(value.ok_or_else(|| format!("{name} lacks its value"))?);
+        if name != "--head" && values.len() > 1 {
             return Err(format!("{name} is given twice; give it once"));
         }
-        place.push(value);
     }
     if files.is_empty() {
         return Err("FILE… is missing: rsoracle-verify FILE…".to_owned());
     }
-    let [roster, max_age] = [roster.pop(), max_age.pop()];
-    Settings::new(files, roster, heads, max_age, [published, json]).map(Job::Check)
+    let mut all = |name| given.remove(name).unwrap_or_default();
+    let switches = ["--published", "--json"].map(|name| !all(name).is_empty());
+    let [roster, max_age] = ["--roster", "--max-age"].map(|name| all(name).pop());
+    Settings::new(files, roster, all("--head"), max_age, switches).map(Job::Check)
 }

@@ -1,7 +1,8 @@
 //! Frames of the data channel.
 
 use super::{FrameKind, HEAD_BYTES, after_head, head};
-use rsoracle_proof::bytes::{Put, Take};
+use rsoracle_proof::bytes::Put;
+use rsoracle_proof::decode::Take;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Observation;
 

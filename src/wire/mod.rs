@@ -28,7 +28,8 @@ pub mod tether;
 pub use control::{Challenge, Hello, Ping, Pong, Ready, Refusal, Sample};
 pub use data::{DataFrame, Preamble};
 
-use rsoracle_proof::bytes::{Put, Take};
+use rsoracle_proof::bytes::Put;
+use rsoracle_proof::decode::Take;
 use rsoracle_proof::reason::Reject;
 
 /// First bytes of every control frame and of the data channel's preamble.

@@ -1,7 +1,7 @@
 //! Parses terms at fixed widths: the bytes that a terms digest covers.
 
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::bytes::Take;
+use rsoracle_proof::decode::Take;
 use rsoracle_proof::limits::{FEED_BYTES_MAX, SOURCE_BYTES_MAX};
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::PublicKey;

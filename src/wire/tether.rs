@@ -6,7 +6,7 @@
 //!
 //! Invariant: a reader holds at most one message, which is no longer than the terms of the largest roster.
 
-use rsoracle_proof::bytes::Take;
+use rsoracle_proof::decode::Take;
 use rsoracle_proof::limits::{COLLECTORS_MAX, FEEDS_MAX};
 use rsoracle_proof::terms::{HEAD_BYTES, SEAT_BYTES, Terms};
 

@@ -15,7 +15,9 @@ use rsoracle_proof::report::{Refused, Report};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::schedule::Schedule;
-use rsoracle_proof::seal::{Digest32, ObservationContext, observation_bytes, samples_digest};
+use rsoracle_proof::seal::{
+    CONTEXT_TERMS, Fields, ObservationContext, observation_bytes, samples_digest,
+};
 use rsoracle_proof::terms::{RosterSlot, Seat, Terms};
 
 /// A round start in the past: 2023-11-14T22:13:20Z.
@@ -144,7 +146,7 @@ impl Oracle {
 /// The digest of terms in which the first collector's key is these bytes, which need not be a key.
 pub fn digest_with_key(terms: &Terms, key: &[u8; 32]) -> [u8; 32] {
     let schedule = &terms.schedule;
-    let digest = Digest32::terms()
+    let digest = Fields::new(CONTEXT_TERMS)
         .field(&padded::<16>(&terms.feed))
         .field(&terms.rule.code().to_be_bytes())
         .field(&terms.sample_rule.code().to_be_bytes())
@@ -157,12 +159,12 @@ pub fn digest_with_key(terms: &Terms, key: &[u8; 32]) -> [u8; 32] {
         .field(&schedule.first_start_us.to_be_bytes())
         .field(&schedule.end_us.unwrap_or(u64::MAX).to_be_bytes())
         .field(&terms.n().to_be_bytes());
-    let seat = |digest: Digest32, (slot, seat): (usize, &Seat)| {
+    let seat = |digest: Fields, (slot, seat): (usize, &Seat)| {
         let own = seat.key.as_ref().map_or([0; 32], |key| *key.bytes());
         let key = if slot == 0 { *key } else { own };
         digest.field(&key).field(&padded::<32>(&seat.source))
     };
-    terms.seats.iter().enumerate().fold(digest, seat).done()
+    terms.seats.iter().enumerate().fold(digest, seat).digest()
 }
 
 fn take_part(round: &mut Round, slot: u16, says: Says, age_us: Option<u64>) {

@@ -13,6 +13,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Ordering::{Equal, Greater, Less};
 
 /// Most aggregators whose reports are compared with each other, each counted for each of its feeds.
 const AGGREGATORS_MAX: usize = 100_000;
@@ -57,19 +58,6 @@ struct Served {
     last: Option<([u8; 64], u64)>,
     /// Whether its reports have anything that a collector signed.
     vouched_for: bool,
-}
-
-/// What is wrong with the start of a report, if the one before it started at `before_us`.
-fn start_flaw(report: &Report, before_us: u64) -> Option<String> {
-    use core::cmp::Ordering::{Equal, Greater, Less};
-    let why = match report.round.start_us.cmp(&before_us) {
-        Greater => return None,
-        Equal => {
-            "equivocation: the aggregator signed two different reports for the same round start"
-        }
-        Less => "its round starts before that of the previous report",
-    };
-    Some(why.to_owned())
 }
 
 impl Chain {
@@ -119,9 +107,8 @@ impl Chain {
         if count <= AGGREGATORS_MAX {
             return None;
         }
-        self.feeds
-            .values_mut()
-            .for_each(|chain| chain.aggregators.clear());
+        let chains = self.feeds.values_mut();
+        chains.for_each(|chain| chain.aggregators.clear());
         Some("too many aggregators before it, so that it cannot be compared".to_owned())
     }
 }
@@ -177,7 +164,14 @@ impl FeedChain {
             before_us = before_us.max(before.map(|before| before.start_us));
             self.continued(report, &seen, published_only, flaws);
         }
-        flaws.extend(before_us.and_then(|before_us| start_flaw(report, before_us)));
+        let flaw = match before_us.map(|before_us| start_us.cmp(&before_us)) {
+            None | Some(Greater) => return,
+            Some(Equal) => {
+                "equivocation: the aggregator signed two different reports for the same round start"
+            }
+            Some(Less) => "its round starts before that of the previous report",
+        };
+        flaws.push(flaw.to_owned());
     }
 
     /// Adds what is wrong with a report as the one that follows `seen` in a chain.
@@ -210,10 +204,8 @@ impl FeedChain {
             flaws.push("the aggregator's key is not that of the previous report".to_owned());
         }
         if !same_last {
-            flaws.push(
-                "the last published price that it names is not that of the previous reports"
-                    .to_owned(),
-            );
+            let flaw = "the last published price that it names is not that of the previous reports";
+            flaws.push(flaw.to_owned());
         }
     }
 }

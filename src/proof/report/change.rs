@@ -7,7 +7,7 @@ use super::Flaw;
 use super::read::{self, Cursor};
 use crate::bytes::padded;
 use crate::limits::FEED_BYTES_MAX;
-use crate::seal::{Keys, PublicKey, SignedBytes, hex};
+use crate::seal::{CONTEXT_KEY_CHANGE, Fields, Keys, PublicKey, hex};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,13 +30,12 @@ pub struct KeyChange {
 impl KeyChange {
     /// The bytes that both signatures cover.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        let mut bytes = SignedBytes::key_change();
-        bytes
-            .put(&padded::<FEED_BYTES_MAX>(&self.feed))
-            .put(self.old.bytes())
-            .put(self.new.bytes())
-            .put(&self.previous);
-        bytes.done()
+        Fields::new(CONTEXT_KEY_CHANGE)
+            .field(&padded::<FEED_BYTES_MAX>(&self.feed))
+            .field(self.old.bytes())
+            .field(self.new.bytes())
+            .field(&self.previous)
+            .bytes()
     }
 
     /// The signature that the next report names as its previous one.
@@ -66,25 +65,18 @@ impl KeyChange {
     pub fn read(line: &str, keys: &mut Keys) -> Result<KeyChange, Flaw> {
         read::whole(line, keys, |cursor: &mut Cursor| {
             cursor.expect("{\"rsoracle_key_change\":2,\"feed\":")?;
-            let feed = cursor.name(FEED_BYTES_MAX)?;
-            cursor.key("old")?;
-            let old = cursor.public_key()?;
-            cursor.key("new")?;
-            let new = cursor.public_key()?;
-            cursor.key("previous")?;
-            let previous = cursor.hex()?;
-            cursor.key("old_signature")?;
-            let by_old = cursor.hex()?;
-            cursor.key("new_signature")?;
-            let by_new = cursor.hex()?;
+            let change = KeyChange {
+                feed: cursor.name(FEED_BYTES_MAX)?,
+                old: cursor.keyed("old", Cursor::public_key)?,
+                new: cursor.keyed("new", Cursor::public_key)?,
+                previous: cursor.keyed("previous", Cursor::hex)?,
+                signatures: [
+                    cursor.keyed("old_signature", Cursor::hex)?,
+                    cursor.keyed("new_signature", Cursor::hex)?,
+                ],
+            };
             cursor.expect("}")?;
-            Ok(KeyChange {
-                feed,
-                old,
-                new,
-                previous,
-                signatures: [by_old, by_new],
-            })
+            Ok(change)
         })
     }
 

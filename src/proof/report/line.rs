@@ -11,7 +11,6 @@ use crate::price;
 use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::round::Standing;
 use crate::seal::hex_into;
-use crate::tolerance::Tolerance;
 use crate::utc::utc_text;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -34,6 +33,19 @@ impl LineWriter {
     pub(super) fn text(&mut self, text: &str) -> &mut LineWriter {
         self.0.extend_from_slice(text.as_bytes());
         self
+    }
+
+    /// Opens an object: one in a list, the value of a field, or the line itself.
+    fn open(&mut self) -> &mut LineWriter {
+        let follows = self.0.last() == Some(&b'}');
+        self.text(if follows { ",{" } else { "{" })
+    }
+
+    /// Appends the name of a field, whose value comes next.
+    pub(super) fn key(&mut self, key: &str) -> &mut LineWriter {
+        let begins = self.0.last() == Some(&b'{');
+        let before = if begins { "\"" } else { ",\"" };
+        self.text(before).text(key).text("\":")
     }
 
     /// Appends text that needs no escapes, in quotes.
@@ -124,13 +136,9 @@ fn short_decimal(value: f64) -> Option<(u64, usize)> {
 
 /// The report's line, without the newline.
 pub fn write(report: &Report) -> String {
-    let samples: usize = report
-        .round
-        .parts
-        .iter()
-        .map(|part| part.records.len())
-        .sum();
-    let mut line = LineWriter::with_capacity(2048 + 512 * report.round.parts.len() + 64 * samples);
+    let parts = &report.round.parts;
+    let samples: usize = parts.iter().map(|part| part.records.len()).sum();
+    let mut line = LineWriter::with_capacity(2048 + 512 * parts.len() + 64 * samples);
     write_head(&mut line, report);
     write_terms(&mut line, report);
     write_slots(&mut line, report);
@@ -140,87 +148,82 @@ pub fn write(report: &Report) -> String {
 
 fn write_head(line: &mut LineWriter, report: &Report) {
     let (outcome, terms) = (&report.outcome, &report.round.terms);
-    line.text("{\"rsoracle_report\":2,\"number\":")
-        .number(report.number);
-    line.text(",\"feed\":").quoted(&terms.feed);
-    line.text(",\"price\":")
-        .or_null(report.price(), LineWriter::float);
-    line.text(",\"decision\":").quoted(report.decision.name());
-    line.text(",\"time\":")
+    line.open().key("rsoracle_report").number(2u16);
+    line.key("number").number(report.number);
+    line.key("feed").quoted(&terms.feed);
+    line.key("price").or_null(report.price(), LineWriter::float);
+    line.key("decision").quoted(report.decision.name());
+    line.key("time")
         .or_null(outcome.timestamp_us, |line, us| line.quoted(&utc_text(us)));
-    line.text(",\"time_us\":")
+    line.key("time_us")
         .or_null(outcome.timestamp_us, LineWriter::number);
-    line.text(",\"age_us\":")
+    line.key("age_us")
         .or_null(report.age_us(), LineWriter::number);
-    line.text(",\"embedded\":").truth(report.embedded());
-    line.text(",\"spread\":")
+    line.key("embedded").truth(report.embedded());
+    line.key("spread")
         .or_null(outcome.spread, LineWriter::float);
-    line.text(",\"prices\":").number(outcome.prices);
-    line.text(",\"signatures_verified\":")
-        .number(outcome.verified);
-    line.text(",\"faulty_collectors_tolerated\":")
-        .number(terms.f());
-    let Tolerance {
-        exchanges, quotes, ..
-    } = terms.tolerance();
-    line.text(",\"exchanges\":").number(exchanges.count());
-    line.text(",\"faulty_exchanges_tolerated\":")
+    line.key("prices").number(outcome.prices);
+    line.key("signatures_verified").number(outcome.verified);
+    line.key("faulty_collectors_tolerated").number(terms.f());
+    let tolerance = terms.tolerance();
+    let (exchanges, quotes) = (&tolerance.exchanges, &tolerance.quotes);
+    line.key("exchanges").number(exchanges.count());
+    line.key("faulty_exchanges_tolerated")
         .number(exchanges.tolerated);
-    line.text(",\"quote_currencies\":").number(quotes.count());
-    line.text(",\"faulty_quote_currencies_tolerated\":")
+    line.key("quote_currencies").number(quotes.count());
+    line.key("faulty_quote_currencies_tolerated")
         .number(quotes.tolerated);
-    line.text(",\"lateness_us\":")
+    line.key("lateness_us")
         .or_null(Lateness::of(&report.round.parts), |line, late| {
-            line.text("{\"median\":").number(late.median_us);
-            line.text(",\"max\":").number(late.max_us);
-            line.text(",\"spread_median\":")
-                .number(late.spread_median_us);
-            line.text(",\"spread_max\":").number(late.spread_max_us);
+            line.open().key("median").number(late.median_us);
+            line.key("max").number(late.max_us);
+            line.key("spread_median").number(late.spread_median_us);
+            line.key("spread_max").number(late.spread_max_us);
             line.text("}")
         });
 }
 
 fn write_terms(line: &mut LineWriter, report: &Report) {
     let (terms, policy) = (&report.round.terms, &report.policy);
-    line.text(",\"round_start_us\":")
-        .number(report.round.start_us);
-    line.text(",\"rule\":").quoted(terms.rule.name());
-    line.text(",\"sample_rule\":")
-        .quoted(terms.sample_rule.name());
-    line.text(",\"n\":").number(terms.n());
-    line.text(",\"f\":").number(terms.f());
-    line.text(",\"quorum\":").number(terms.quorum());
-    line.text(",\"exchanges_min\":").number(terms.exchanges_min);
-    line.text(",\"age_us_max\":")
+    line.key("round_start_us").number(report.round.start_us);
+    line.key("rule").quoted(terms.rule.name());
+    line.key("sample_rule").quoted(terms.sample_rule.name());
+    line.key("n").number(terms.n());
+    line.key("f").number(terms.f());
+    line.key("quorum").number(terms.quorum());
+    line.key("exchanges_min").number(terms.exchanges_min);
+    line.key("age_us_max")
         .or_null(terms.age_us_max, LineWriter::number);
-    line.text(",\"spread_ppm_max\":")
+    line.key("spread_ppm_max")
         .or_null(terms.spread_ppm_max, LineWriter::number);
     let schedule = &terms.schedule;
-    line.text(",\"samples\":").number(schedule.samples);
-    line.text(",\"interval_us\":").number(schedule.interval_us);
-    line.text(",\"period_us\":").number(schedule.period_us);
-    line.text(",\"first_start_us\":")
-        .number(schedule.first_start_us);
-    line.text(",\"end_us\":")
+    line.key("samples").number(schedule.samples);
+    line.key("interval_us").number(schedule.interval_us);
+    line.key("period_us").number(schedule.period_us);
+    line.key("first_start_us").number(schedule.first_start_us);
+    line.key("end_us")
         .or_null(schedule.end_us, LineWriter::number);
-    line.text(",\"terms_digest\":").hex(&report.round.digest);
-    line.text(",\"policy\":{\"deviation\":")
+    line.key("terms_digest").hex(&report.round.digest);
+    line.key("policy")
+        .open()
+        .key("deviation")
         .or_null(policy.deviation, LineWriter::float);
-    line.text(",\"heartbeat_us\":")
+    line.key("heartbeat_us")
         .or_null(policy.heartbeat_us, LineWriter::number);
-    line.text(",\"move_max\":")
+    line.key("move_max")
         .or_null(policy.move_max, LineWriter::float);
-    line.text("},\"last_published\":")
+    line.text("}")
+        .key("last_published")
         .or_null(report.last, |line, last| {
-            line.text("{\"number\":").number(last.number);
-            line.text(",\"price\":").float(last.price);
-            line.text(",\"time_us\":").number(last.time_us);
+            line.open().key("number").number(last.number);
+            line.key("price").float(last.price);
+            line.key("time_us").number(last.time_us);
             line.text("}")
         });
 }
 
 fn write_slots(line: &mut LineWriter, report: &Report) {
-    line.text(",\"collectors\":[");
+    line.key("collectors").text("[");
     for (slot, part) in report.round.parts.iter().enumerate() {
         let seat = &report.round.terms.seats[slot];
         let standing = match report.outcome.standings[slot] {
@@ -230,19 +233,17 @@ fn write_slots(line: &mut LineWriter, report: &Report) {
             Standing::Equivocated => "equivocated",
             Standing::Silent => "silent",
         };
-        line.text(if slot == 0 { "{" } else { ",{" });
-        line.text("\"slot\":").number(slot as u64);
-        line.text(",\"source\":").quoted(&seat.source);
-        line.text(",\"key\":")
+        line.open().key("slot").number(slot as u64);
+        line.key("source").quoted(&seat.source);
+        line.key("key")
             .or_null(seat.key, |line, key| line.hex(key.bytes()));
-        line.text(",\"standing\":").quoted(standing).text(",");
+        line.key("standing").quoted(standing);
         write_observation(line, part.observation.as_ref());
-        line.text(",\"second\":");
+        line.key("second");
         line.or_null(part.equivocated, |line, second| write_signed(line, &second));
-        line.text(",\"samples\":[");
-        for (index, record) in part.records.iter().enumerate() {
-            line.text(if index == 0 { "{" } else { ",{" });
-            write_record(line, record);
+        line.key("samples").text("[");
+        for record in &part.records {
+            write_record(line.open(), record);
             line.text("}");
         }
         line.text("]}");
@@ -255,9 +256,9 @@ pub(super) fn write_signed<'a>(
     line: &'a mut LineWriter,
     signed: &SignedAnswer,
 ) -> &'a mut LineWriter {
-    line.text("{\"samples_digest\":")
-        .hex(&signed.samples_digest)
-        .text(",");
+    line.open()
+        .key("samples_digest")
+        .hex(&signed.samples_digest);
     write_observation(line, Some(&signed.observation));
     line.text("}")
 }
@@ -268,43 +269,42 @@ fn write_observation(line: &mut LineWriter, observation: Option<&Observation>) {
         Some(Answer::Abstain(why)) => (None, Some(why)),
         None => (None, None),
     };
-    line.text("\"price\":").or_null(price, LineWriter::float);
-    line.text(",\"abstains\":")
+    line.key("price").or_null(price, LineWriter::float);
+    line.key("abstains")
         .or_null(abstains, |line, why| line.quoted(why.sentence()));
-    line.text(",\"timestamp_us\":")
+    line.key("timestamp_us")
         .or_null(observation, |line, one| line.number(one.timestamp_us));
-    line.text(",\"signature\":")
+    line.key("signature")
         .or_null(observation, |line, one| line.hex(&one.signature));
 }
 
 /// Missing values of a sample are left out, since a report has many samples.
 fn write_record(line: &mut LineWriter, record: &Record) {
     match record.price {
-        Ok(price) => line.text("\"price\":").float(price),
-        Err(miss) => line.text("\"missing\":").quoted(miss.sentence()),
+        Ok(price) => line.key("price").float(price),
+        Err(miss) => line.key("missing").quoted(miss.sentence()),
     };
     if let Some(us) = record.lateness_us {
-        line.text(",\"lateness_us\":").number(us);
+        line.key("lateness_us").number(us);
     }
     if let Some(us) = record.age_us {
-        line.text(",\"age_us\":").number(us);
+        line.key("age_us").number(us);
     }
 }
 
 fn write_tail(line: &mut LineWriter, report: &Report) {
-    line.text(",\"refused\":[");
-    for (index, (reason, count)) in report.refused.iter().enumerate() {
-        line.text(if index == 0 { "{" } else { ",{" });
-        line.text("\"code\":").number(reason.code());
-        line.text(",\"reason\":").quoted(reason.sentence());
-        line.text(",\"count\":").number(*count).text("}");
+    line.key("refused").text("[");
+    for (reason, count) in &report.refused {
+        line.open().key("code").number(reason.code());
+        line.key("reason").quoted(reason.sentence());
+        line.key("count").number(*count).text("}");
     }
-    line.text("],\"previous\":")
+    line.text("]")
+        .key("previous")
         .or_null(report.previous, |line, signature| line.hex(&signature));
-    line.text(",\"aggregator_key\":")
-        .hex(report.aggregator.bytes());
-    line.text(",\"ephemeral\":").truth(report.ephemeral);
-    line.text(",\"signature\":").hex(&report.signature);
+    line.key("aggregator_key").hex(report.aggregator.bytes());
+    line.key("ephemeral").truth(report.ephemeral);
+    line.key("signature").hex(&report.signature);
     line.text("}");
 }
 
@@ -353,6 +353,8 @@ mod tests {
         let mut line = LineWriter::with_capacity(0);
         line.number(0u64).text(" ").number(u64::MAX).text(" ");
         line.digits(7, 3).text(" ").hex(&[0, 0x9a, 0xff]);
-        assert_eq!(line.done(), "0 18446744073709551615 007 \"009aff\"");
+        line.open().open().key("a").key("b").text("}").open();
+        let text = "0 18446744073709551615 007 \"009aff\"{{\"a\":,\"b\":},{";
+        assert_eq!(line.done(), text);
     }
 }

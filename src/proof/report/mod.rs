@@ -20,9 +20,9 @@ use crate::aggregate::Rule;
 use crate::price;
 use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
-use crate::record::{Observation, RECORD_BYTES};
+use crate::record::Observation;
 use crate::round::{Outcome, Part, Round};
-use crate::seal::{Keys, PublicKey, SignedBytes, Signer};
+use crate::seal::{CONTEXT_REPORT, Fields, Keys, PublicKey, Signer};
 use crate::source::is_embedded;
 use crate::utc::utc_text;
 use alloc::collections::BTreeMap;
@@ -168,46 +168,43 @@ impl Report {
             price: 0.0,
             time_us: NONE_US,
         });
-        let slot_bytes = |part: &Part| 196 + RECORD_BYTES * part.records.len();
-        let slots_bytes: usize = self.round.parts.iter().map(slot_bytes).sum();
-        let mut bytes = SignedBytes::report(512 + slots_bytes);
-        bytes
-            .put(&self.number.to_be_bytes())
-            .put(&self.previous.unwrap_or([0; 64]))
-            .put(self.aggregator.bytes())
-            .put(&u16::from(self.ephemeral).to_be_bytes())
-            .put(&self.round.digest)
-            .put(&self.round.start_us.to_be_bytes())
-            .put(&self.decision.code().to_be_bytes())
-            .put(&bits(self.price()))
-            .put(&bits(outcome.spread))
-            .put(&outcome.timestamp_us.unwrap_or(NONE_US).to_be_bytes())
-            .put(&bits(policy.deviation))
-            .put(&policy.heartbeat_us.unwrap_or(NONE_US).to_be_bytes())
-            .put(&bits(policy.move_max))
-            .put(&last.number.to_be_bytes())
-            .put(&last.price.to_bits().to_be_bytes())
-            .put(&last.time_us.to_be_bytes())
-            .put(&(self.refused.len() as u16).to_be_bytes());
+        let mut bytes = Fields::new(CONTEXT_REPORT)
+            .field(&self.number.to_be_bytes())
+            .field(&self.previous.unwrap_or([0; 64]))
+            .field(self.aggregator.bytes())
+            .field(&u16::from(self.ephemeral).to_be_bytes())
+            .field(&self.round.digest)
+            .field(&self.round.start_us.to_be_bytes())
+            .field(&self.decision.code().to_be_bytes())
+            .field(&bits(self.price()))
+            .field(&bits(outcome.spread))
+            .field(&outcome.timestamp_us.unwrap_or(NONE_US).to_be_bytes())
+            .field(&bits(policy.deviation))
+            .field(&policy.heartbeat_us.unwrap_or(NONE_US).to_be_bytes())
+            .field(&bits(policy.move_max))
+            .field(&last.number.to_be_bytes())
+            .field(&last.price.to_bits().to_be_bytes())
+            .field(&last.time_us.to_be_bytes())
+            .field(&(self.refused.len() as u16).to_be_bytes());
         for (reason, count) in &self.refused {
-            bytes
-                .put(&reason.code().to_be_bytes())
-                .put(&count.to_be_bytes());
+            bytes = bytes
+                .field(&reason.code().to_be_bytes())
+                .field(&count.to_be_bytes());
         }
-        bytes.put(&terms.n().to_be_bytes());
+        bytes = bytes.field(&terms.n().to_be_bytes());
         for part in &self.round.parts {
             let encoded = |one: Option<Observation>| one.map_or([0; 80], |one| one.encode());
             let second = part.equivocated.as_ref();
-            bytes
-                .put(&encoded(part.observation))
-                .put(&second.map_or([0; 32], |second| second.samples_digest))
-                .put(&encoded(second.map(|second| second.observation)));
-            bytes.put(&(part.records.len() as u32).to_be_bytes());
+            bytes = bytes
+                .field(&encoded(part.observation))
+                .field(&second.map_or([0; 32], |second| second.samples_digest))
+                .field(&encoded(second.map(|second| second.observation)))
+                .field(&(part.records.len() as u32).to_be_bytes());
             for record in &part.records {
-                bytes.put(&record.encode());
+                bytes = bytes.field(&record.encode());
             }
         }
-        bytes.done()
+        bytes.bytes()
     }
 
     /// The price that the report shows: `None` below the quorum, or if the price was withheld.

@@ -6,9 +6,9 @@
 
 use super::Flaw;
 use super::line::{LineWriter, write_signed};
-use super::read::{self, Cursor, NUMBER_MAX};
+use super::read::{self, Cursor};
 use crate::record::SignedAnswer;
-use crate::seal::{Keys, ObservationContext, PublicKey, observation_bytes};
+use crate::seal::{Keys, PublicKey};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -41,12 +41,11 @@ impl Proof {
     pub fn line(&self) -> String {
         let mut line = LineWriter::with_capacity(1024);
         line.text(BEGINS).hex(self.key.bytes());
-        line.text(",\"terms_digest\":").hex(&self.terms_digest);
-        line.text(",\"slot\":").number(self.slot);
-        line.text(",\"round_start_us\":").number(self.start_us);
+        line.key("terms_digest").hex(&self.terms_digest);
+        line.key("slot").number(self.slot);
+        line.key("round_start_us").number(self.start_us);
         for (name, answer) in ["first", "second"].iter().zip(&self.answers) {
-            line.text(",").quoted(name).text(":");
-            write_signed(&mut line, answer);
+            write_signed(line.key(name), answer);
         }
         line.text("}");
         line.done()
@@ -54,30 +53,20 @@ impl Proof {
 
     /// Parses a line as [`Proof::line`] writes it.
     pub fn read(line: &str, keys: &mut Keys) -> Result<Proof, Flaw> {
-        read::whole(line, keys, Proof::take)
-    }
-
-    fn take(cursor: &mut Cursor) -> Result<Proof, Flaw> {
-        cursor.expect(BEGINS)?;
-        let key = cursor.public_key()?;
-        cursor.key("terms_digest")?;
-        let terms_digest = cursor.hex()?;
-        cursor.key("slot")?;
-        let slot = cursor.small()?;
-        cursor.key("round_start_us")?;
-        let start_us = cursor.number(NUMBER_MAX)?;
-        let mut answer = |name| {
-            cursor.key(name)?;
-            cursor.signed_answer()
-        };
-        let answers = [answer("first")?, answer("second")?];
-        cursor.expect("}")?;
-        Ok(Proof {
-            key,
-            terms_digest,
-            slot,
-            start_us,
-            answers,
+        read::whole(line, keys, |cursor: &mut Cursor| {
+            cursor.expect(BEGINS)?;
+            let proof = Proof {
+                key: cursor.public_key()?,
+                terms_digest: cursor.keyed("terms_digest", Cursor::hex)?,
+                slot: cursor.keyed("slot", Cursor::small)?,
+                start_us: cursor.keyed("round_start_us", Cursor::us)?,
+                answers: [
+                    cursor.keyed("first", Cursor::signed_answer)?,
+                    cursor.keyed("second", Cursor::signed_answer)?,
+                ],
+            };
+            cursor.expect("}")?;
+            Ok(proof)
         })
     }
 
@@ -86,19 +75,8 @@ impl Proof {
         let mut flaws = Vec::new();
         let [first, second] = &self.answers;
         for (which, answer) in [("first", first), ("second", second)] {
-            let observation = &answer.observation;
-            let context = ObservationContext {
-                terms_digest: &self.terms_digest,
-                slot: self.slot,
-                start_us: self.start_us,
-                samples_digest: &answer.samples_digest,
-            };
-            let bytes = observation_bytes(
-                &context,
-                observation.answer.to_bits(),
-                observation.timestamp_us,
-            );
-            if !self.key.signed(&bytes, &observation.signature) {
+            let (digest, slot, start_us) = (&self.terms_digest, self.slot, self.start_us);
+            if !self.key.answered(digest, slot, start_us, answer) {
                 flaws.push(format!("the {which} answer's signature is invalid"));
             }
         }

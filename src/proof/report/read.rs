@@ -19,9 +19,10 @@ use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 /// Largest time or number in a line.
-pub(super) const NUMBER_MAX: u64 = TIME_US_MAX;
+const NUMBER_MAX: u64 = TIME_US_MAX;
 
 /// Parses a whole line by `read`. `keys` caches decoded keys from line to line.
 pub fn whole<T>(
@@ -72,8 +73,20 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
+    /// Takes a value by `read`, and returns what `fit` makes of it. If that is nothing, the flaw is where the value begins.
+    fn fitting<T, U>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, Flaw>,
+        fit: impl FnOnce(T) -> Option<U>,
+        expected: &str,
+    ) -> Result<U, Flaw> {
+        let at = self.at;
+        let expected = expected.to_owned();
+        fit(read(self)?).ok_or(Flaw { at, expected })
+    }
+
     /// Takes microseconds, or another number as large.
-    fn us(&mut self) -> Result<u64, Flaw> {
+    pub(super) fn us(&mut self) -> Result<u64, Flaw> {
         self.number(NUMBER_MAX)
     }
 
@@ -82,43 +95,32 @@ impl<'a> Cursor<'a, '_> {
         self.or_null(Self::us)
     }
 
-    /// Takes the value of the next key, by `read`.
-    fn keyed<T>(
+    /// Takes the next field, which has this key, and its value by `read`.
+    pub(super) fn keyed<T>(
         &mut self,
         key: &str,
         read: impl FnOnce(&mut Self) -> Result<T, Flaw>,
     ) -> Result<T, Flaw> {
-        self.key(key)?;
-        read(self)
-    }
-
-    /// Takes the key of the next field, with the punctuation around it.
-    pub(super) fn key(&mut self, key: &str) -> Result<(), Flaw> {
-        let rest = self.rest();
-        let there = rest
-            .strip_prefix(",\"")
-            .and_then(|rest| rest.strip_prefix(key))
-            .is_some_and(|rest| rest.starts_with("\":"));
-        if !there {
+        let rest = self.rest().strip_prefix(",\"");
+        let rest = rest.and_then(|rest| rest.strip_prefix(key));
+        if !rest.is_some_and(|rest| rest.starts_with("\":")) {
             return Err(self.flaw(format!(",\"{key}\":")));
         }
         self.at += key.len() + 4;
-        Ok(())
+        read(self)
     }
 
     /// Skips a value that can be computed: everything up to the value of the next field `key`.
     fn pass_to(&mut self, key: &str) -> Result<(), Flaw> {
         let next = format!(",\"{key}\":");
-        match self.rest().find(&next) {
-            Some(length) => {
-                self.at += length + next.len();
-                Ok(())
-            }
-            None => Err(self.flaw(format!("a value, and then {next}"))),
-        }
+        let Some(length) = self.rest().find(&next) else {
+            return Err(self.flaw(format!("a value, and then {next}")));
+        };
+        self.at += length + next.len();
+        Ok(())
     }
 
-    pub(super) fn number(&mut self, max: u64) -> Result<u64, Flaw> {
+    fn number(&mut self, max: u64) -> Result<u64, Flaw> {
         let digits = self.rest().bytes().map(|byte| byte.wrapping_sub(b'0'));
         let (mut number, mut length) = (Some(0u64), 0);
         for digit in digits.take_while(|digit| *digit < 10) {
@@ -126,52 +128,39 @@ impl<'a> Cursor<'a, '_> {
             number = tenfold.and_then(|number| number.checked_add(u64::from(digit)));
             length += 1;
         }
-        match number.filter(|number| length > 0 && *number <= max) {
-            Some(number) => {
-                self.at += length;
-                Ok(number)
-            }
-            None => Err(self.flaw(format!("a whole number of at most {max}"))),
-        }
+        let Some(number) = number.filter(|number| length > 0 && *number <= max) else {
+            return Err(self.flaw(format!("a whole number of at most {max}")));
+        };
+        self.at += length;
+        Ok(number)
     }
 
     pub(super) fn small(&mut self) -> Result<u16, Flaw> {
         Ok(self.number(u64::from(u16::MAX))? as u16)
     }
 
-    fn float(&mut self) -> Result<f64, Flaw> {
+    /// Takes a number that is `sound`.
+    fn float(&mut self, sound: impl Fn(f64) -> bool, expected: &str) -> Result<f64, Flaw> {
         let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
         let length = self.rest().bytes().take_while(is_part).count();
-        match self.rest()[..length].parse::<f64>() {
-            Ok(number) if number.is_finite() => {
-                self.at += length;
-                Ok(number)
-            }
-            _ => Err(self.flaw("a number")),
+        let number = self.rest()[..length].parse().ok();
+        let Some(number) = number.filter(|number: &f64| number.is_finite()) else {
+            return Err(self.flaw("a number"));
+        };
+        if !sound(number) {
+            return Err(self.flaw(expected));
         }
+        self.at += length;
+        Ok(number)
     }
 
     fn price(&mut self) -> Result<f64, Flaw> {
-        let at = self.at;
-        let price = self.float()?;
-        if is_price(price) {
-            Ok(price)
-        } else {
-            let expected = "a price".to_owned();
-            Err(Flaw { at, expected })
-        }
+        self.float(is_price, "a price")
     }
 
-    /// Takes a fraction above 0. (In the signed bytes, 0 means that there is none.)
-    fn part(&mut self) -> Result<f64, Flaw> {
-        let at = self.at;
-        let part = self.float()?;
-        if part > 0.0 {
-            Ok(part)
-        } else {
-            let expected = "null or a fraction above 0".to_owned();
-            Err(Flaw { at, expected })
-        }
+    /// Takes a fraction above 0 or `null`. (In the signed bytes, 0 means that there is none.)
+    fn part(&mut self) -> Result<Option<f64>, Flaw> {
+        self.or_null(|cursor| cursor.float(|part| part > 0.0, "null or a fraction above 0"))
     }
 
     pub(super) fn or_null<T>(
@@ -206,13 +195,10 @@ impl<'a> Cursor<'a, '_> {
 
     /// Takes a name that has a fixed-width field in the signed bytes.
     pub(super) fn name(&mut self, bytes_max: usize) -> Result<String, Flaw> {
-        let at = self.at;
-        let text = self.text(bytes_max)?;
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let expected = "a name of visible ASCII characters".to_owned();
-            return Err(Flaw { at, expected });
-        }
-        Ok(text.to_owned())
+        let visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        let name = |text: &str| (!text.is_empty() && visible(text)).then(|| text.to_owned());
+        let right = "a name of visible ASCII characters";
+        self.fitting(|cursor| cursor.text(bytes_max), name, right)
     }
 
     /// Takes one of several values, by its name in quotes.
@@ -222,17 +208,11 @@ impl<'a> Cursor<'a, '_> {
         word: impl Fn(T) -> &'static str,
         what: &str,
     ) -> Result<T, Flaw> {
-        let at = self.at;
-        let text = self.text(200)?;
-        let found = all.iter().copied().find(|one| word(*one) == text);
-        found.ok_or(Flaw {
-            at,
-            expected: what.to_owned(),
-        })
+        let named = |text: &str| all.iter().copied().find(|one| word(*one) == text);
+        self.fitting(|cursor| cursor.text(200), named, what)
     }
 
     pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
-        let at = self.at;
         // Fast path for valid digits: the position of the second quote is known, so there is no search for it.
         let quoted = self.rest().as_bytes().get(..2 * N + 2);
         if let Some([b'"', digits @ .., b'"']) = quoted {
@@ -242,20 +222,34 @@ impl<'a> Cursor<'a, '_> {
                 return Ok(bytes);
             }
         }
-        let text = self.text(2 * N)?;
-        unhex(text).ok_or(Flaw {
-            at,
-            expected: format!("{} lower-case hexadecimal digits", 2 * N),
-        })
+        let right = format!("{} lower-case hexadecimal digits", 2 * N);
+        self.fitting(|cursor| cursor.text(2 * N), unhex, &right)
     }
 
     pub(super) fn public_key(&mut self) -> Result<PublicKey, Flaw> {
-        let at = self.at;
-        let bytes = self.hex()?;
-        self.keys.decode(&bytes).ok_or(Flaw {
-            at,
-            expected: "an Ed25519 public key that is not of small order".to_owned(),
-        })
+        let key = |cursor: &mut Self| cursor.hex().map(|bytes| cursor.keys.decode(&bytes));
+        let right = "an Ed25519 public key that is not of small order";
+        self.fitting(key, |key| key, right)
+    }
+
+    /// Takes a list of objects, which `read` reads from behind the brace on, given their index.
+    fn list<T>(
+        &mut self,
+        count: RangeInclusive<usize>,
+        mut read: impl FnMut(&mut Self, usize) -> Result<T, Flaw>,
+    ) -> Result<Vec<T>, Flaw> {
+        // Room for a usual number: a line that claims more must contain them before it takes more memory.
+        let mut list = Vec::with_capacity(*count.end().min(&16));
+        self.expect("[")?;
+        while list.len() < *count.start() || !self.takes("]") {
+            if list.len() == *count.end() {
+                return Err(self.flaw("]"));
+            }
+            self.expect(if list.is_empty() { "{" } else { ",{" })?;
+            list.push(read(self, list.len())?);
+            self.expect("}")?;
+        }
+        Ok(list)
     }
 
     pub(super) fn report(&mut self) -> Result<Report, Flaw> {
@@ -263,131 +257,109 @@ impl<'a> Cursor<'a, '_> {
             return Err(self.flaw("a report of protocol 2, and this is one of protocol 1"));
         }
         self.expect("{\"rsoracle_report\":2,\"number\":")?;
-        let number = self.number(NUMBER_MAX)?;
+        let number = self.us()?;
         let feed = self.keyed("feed", |cursor| cursor.name(FEED_BYTES_MAX))?;
         self.pass_to("round_start_us")?;
-        let start_us = self.number(NUMBER_MAX)?;
-        let rule = self.keyed("rule", |cursor| {
-            cursor.one_of(&Rule::ALL, Rule::name, "a rule")
-        })?;
+        let start_us = self.us()?;
+        let rule = |cursor: &mut Self| cursor.one_of(&Rule::ALL, Rule::name, "a rule");
+        let rule = self.keyed("rule", rule)?;
         let sample_rule = self.keyed("sample_rule", |cursor| {
             cursor.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")
         })?;
         let n = self.keyed("n", |cursor| cursor.number(u64::from(COLLECTORS_MAX)))?;
         self.pass_to("exchanges_min")?;
-        let exchanges_min = self.small()?;
-        let age_us_max = self.keyed("age_us_max", Self::some_us)?;
-        self.key("spread_ppm_max")?;
         let ppm = |cursor: &mut Self| Ok(cursor.number(u64::from(PPM_MAX))? as u32);
-        let spread_ppm_max = self.or_null(ppm)?;
-        let schedule = self.schedule()?;
+        let mut terms = Terms {
+            feed,
+            rule,
+            sample_rule,
+            exchanges_min: self.small()?,
+            age_us_max: self.keyed("age_us_max", Self::some_us)?,
+            spread_ppm_max: self.keyed("spread_ppm_max", |cursor| cursor.or_null(ppm))?,
+            schedule: self.schedule()?,
+            seats: Vec::new(),
+        };
         self.pass_to("policy")?;
         let policy = self.policy()?;
         let last = self.keyed("last_published", |cursor| cursor.or_null(Self::published))?;
-        self.key("collectors")?;
-        let (seats, parts) = self.slots(n as usize, schedule.samples)?;
+        let (n, samples) = (n as usize, terms.schedule.samples as usize);
+        let slot = |cursor: &mut Self, slot| cursor.slot(slot, samples);
+        let slots = self.keyed("collectors", |cursor| cursor.list(n..=n, slot))?;
+        let (seats, parts) = slots.into_iter().unzip();
+        terms.seats = seats;
         let refused = self.keyed("refused", Self::refused)?;
         let previous = self.keyed("previous", |cursor| cursor.or_null(Self::hex))?;
         let aggregator = self.keyed("aggregator_key", Self::public_key)?;
         let ephemeral = self.keyed("ephemeral", Self::truth)?;
         let signature = self.keyed("signature", Self::hex)?;
         self.expect("}")?;
-        let terms = Terms {
-            feed,
-            rule,
-            sample_rule,
-            exchanges_min,
-            age_us_max,
-            spread_ppm_max,
-            schedule,
-            seats,
-        };
-        if schedule.samples == 0 || start_us.saturating_add(schedule.length_us()) > NUMBER_MAX {
+        let end_us = start_us.saturating_add(terms.schedule.length_us());
+        if samples == 0 || end_us > NUMBER_MAX {
             return Err(self.flaw("a report of a possible round"));
         }
         let round = Round {
-            digest: self.keys.digest(terms.digested()),
+            digest: self.keys.digest(terms.fields()),
             terms,
             start_us,
             parts,
         };
-        let mut report = Report::new(number, aggregator, round, refused, policy, last);
-        report.previous = previous;
-        report.ephemeral = ephemeral;
-        report.signature = signature;
-        Ok(report)
+        Ok(Report {
+            previous,
+            ephemeral,
+            signature,
+            ..Report::new(number, aggregator, round, refused, policy, last)
+        })
     }
 
     /// Takes the schedule, from the key `samples` on.
     fn schedule(&mut self) -> Result<Schedule, Flaw> {
-        self.key("samples")?;
-        let samples = self.number(u64::from(SAMPLES_MAX))? as u32;
-        let interval_us = self.keyed("interval_us", Self::us)?;
-        let period_us = self.keyed("period_us", Self::us)?;
-        let first_start_us = self.keyed("first_start_us", Self::us)?;
-        let end_us = self.keyed("end_us", Self::some_us)?;
+        let samples = |cursor: &mut Self| Ok(cursor.number(u64::from(SAMPLES_MAX))? as u32);
         Ok(Schedule {
-            first_start_us,
-            period_us,
-            end_us,
-            samples,
-            interval_us,
+            samples: self.keyed("samples", samples)?,
+            interval_us: self.keyed("interval_us", Self::us)?,
+            period_us: self.keyed("period_us", Self::us)?,
+            first_start_us: self.keyed("first_start_us", Self::us)?,
+            end_us: self.keyed("end_us", Self::some_us)?,
         })
     }
 
     fn policy(&mut self) -> Result<Policy, Flaw> {
         self.expect("{\"deviation\":")?;
-        let deviation = self.or_null(Self::part)?;
-        let heartbeat_us = self.keyed("heartbeat_us", Self::some_us)?;
-        let move_max = self.keyed("move_max", |cursor| cursor.or_null(Self::part))?;
+        let policy = Policy {
+            deviation: self.part()?,
+            heartbeat_us: self.keyed("heartbeat_us", Self::some_us)?,
+            move_max: self.keyed("move_max", Self::part)?,
+        };
         self.expect("}")?;
-        Ok(Policy {
-            deviation,
-            heartbeat_us,
-            move_max,
-        })
+        Ok(policy)
     }
 
     fn published(&mut self) -> Result<PublishedPrice, Flaw> {
         self.expect("{\"number\":")?;
-        let number = self.number(NUMBER_MAX)?;
-        let price = self.keyed("price", Self::price)?;
-        let time_us = self.keyed("time_us", Self::us)?;
+        let published = PublishedPrice {
+            number: self.us()?,
+            price: self.keyed("price", Self::price)?,
+            time_us: self.keyed("time_us", Self::us)?,
+        };
         self.expect("}")?;
-        Ok(PublishedPrice {
-            number,
-            price,
-            time_us,
-        })
+        Ok(published)
     }
 
-    fn slots(&mut self, n: usize, samples: u32) -> Result<(Vec<Seat>, Vec<Part>), Flaw> {
-        let some = n.min(16);
-        let (mut seats, mut parts) = (Vec::with_capacity(some), Vec::with_capacity(some));
-        self.expect("[")?;
-        while seats.len() < n {
-            self.expect(if seats.is_empty() { "{" } else { ",{" })?;
-            self.expect("\"slot\":")?;
-            if self.number(NUMBER_MAX)? != seats.len() as u64 {
-                return Err(self.flaw("slots in order before this"));
-            }
-            let source = self.keyed("source", |cursor| cursor.name(SOURCE_BYTES_MAX))?;
-            let key = self.keyed("key", |cursor| cursor.or_null(Self::public_key))?;
-            self.pass_to("price")?;
-            let observation = self.observation()?;
-            let equivocated = self.keyed("second", |cursor| cursor.or_null(Self::signed_answer))?;
-            let records = self.keyed("samples", |cursor| cursor.records(samples))?;
-            self.expect("}")?;
-            seats.push(Seat { key, source });
-            parts.push(Part {
-                records,
-                observation,
-                equivocated,
-                unfit: None,
-            });
+    fn slot(&mut self, slot: usize, samples: usize) -> Result<(Seat, Part), Flaw> {
+        self.expect("\"slot\":")?;
+        if self.us()? != slot as u64 {
+            return Err(self.flaw("slots in order before this"));
         }
-        self.expect("]")?;
-        Ok((seats, parts))
+        let source = self.keyed("source", |cursor| cursor.name(SOURCE_BYTES_MAX))?;
+        let key = self.keyed("key", |cursor| cursor.or_null(Self::public_key))?;
+        self.pass_to("price")?;
+        let part = Part {
+            observation: self.observation()?,
+            equivocated: self.keyed("second", |cursor| cursor.or_null(Self::signed_answer))?,
+            records: self.keyed("samples", |cursor| cursor.list(0..=samples, Self::record))?,
+            unfit: None,
+        };
+        Ok((Seat { key, source }, part))
     }
 
     /// Takes an answer with the digest of its samples, in braces.
@@ -406,18 +378,14 @@ impl<'a> Cursor<'a, '_> {
     /// Takes an observation, from the value of `price` on.
     fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
         let price = self.or_null(Self::price)?;
-        self.key("abstains")?;
         let why = |cursor: &mut Self| {
             cursor.one_of(Abstention::ALL, Abstention::sentence, "a reason to abstain")
         };
-        let abstains = self.or_null(why)?;
+        let abstains = self.keyed("abstains", |cursor| cursor.or_null(why))?;
         let timestamp_us = self.keyed("timestamp_us", Self::some_us)?;
         let signature = self.keyed("signature", |cursor| cursor.or_null(Self::hex))?;
-        match (
-            price.map(Answer::Price).or(abstains.map(Answer::Abstain)),
-            timestamp_us,
-            signature,
-        ) {
+        let answer = price.map(Answer::Price).or(abstains.map(Answer::Abstain));
+        match (answer, timestamp_us, signature) {
             (Some(answer), Some(timestamp_us), Some(signature)) => Ok(Some(Observation {
                 answer,
                 timestamp_us,
@@ -428,61 +396,35 @@ impl<'a> Cursor<'a, '_> {
         }
     }
 
-    fn records(&mut self, samples: u32) -> Result<Vec<Record>, Flaw> {
-        // Room for a usual number: a line that claims more must contain them before it takes more memory.
-        let mut records = Vec::with_capacity(samples.min(16) as usize);
-        self.expect("[")?;
-        while !self.takes("]") {
-            let index = records.len() as u32;
-            if index == samples {
-                return Err(self.flaw("]"));
-            }
-            self.expect(if index == 0 { "{" } else { ",{" })?;
-            let price = if self.takes("\"price\":") {
-                Ok(self.price()?)
-            } else {
-                self.expect("\"missing\":")?;
-                Err(self.one_of(Miss::ALL, Miss::sentence, "a reason for a missing sample")?)
-            };
-            let mut us = |key| {
-                if self.takes(key) {
-                    self.number(NUMBER_MAX).map(Some)
-                } else {
-                    Ok(None)
-                }
-            };
-            let (lateness_us, age_us) = (us(",\"lateness_us\":")?, us(",\"age_us\":")?);
-            self.expect("}")?;
-            records.push(Record {
-                index,
-                price,
-                lateness_us,
-                age_us,
-            });
-        }
-        Ok(records)
+    fn record(&mut self, index: usize) -> Result<Record, Flaw> {
+        let price = if self.takes("\"price\":") {
+            Ok(self.price()?)
+        } else {
+            self.expect("\"missing\":")?;
+            Err(self.one_of(Miss::ALL, Miss::sentence, "a reason for a missing sample")?)
+        };
+        let mut us = |key| self.takes(key).then(|| self.us()).transpose();
+        Ok(Record {
+            index: index as u32,
+            price,
+            lateness_us: us(",\"lateness_us\":")?,
+            age_us: us(",\"age_us\":")?,
+        })
     }
 
     fn refused(&mut self) -> Result<Refused, Flaw> {
         let mut refused = Refused::new();
-        self.expect("[")?;
-        while !self.takes("]") {
-            self.expect(if refused.is_empty() {
-                "{\"code\":"
-            } else {
-                ",{\"code\":"
-            })?;
-            let code = self.small()?;
-            let Some(reason) = Reject::from_code(code) else {
-                return Err(self.flaw("the number of a reason"));
-            };
-            self.pass_to("count")?;
-            let count = self.number(u64::from(u32::MAX))? as u32;
-            self.expect("}")?;
-            if refused.insert(reason, count).is_some() {
-                return Err(self.flaw("every reason once"));
-            }
-        }
+        self.list(0..=usize::MAX, |cursor, _| {
+            cursor.expect("\"code\":")?;
+            let reason = Reject::from_code(cursor.small()?);
+            let reason = reason.ok_or_else(|| cursor.flaw("the number of a reason"))?;
+            cursor.pass_to("count")?;
+            let count = cursor.number(u64::from(u32::MAX))? as u32;
+            let twice = refused.insert(reason, count).is_some();
+            (!twice)
+                .then_some(())
+                .ok_or_else(|| cursor.flaw("every reason once"))
+        })?;
         Ok(refused)
     }
 }

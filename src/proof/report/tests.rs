@@ -460,6 +460,24 @@ fn change_of(old: &SecretKey, new: &SecretKey, previous: [u8; 64]) -> KeyChange 
 }
 
 #[test]
+fn a_change_of_keys_of_a_feed_that_the_roster_lacks_is_refused() {
+    let roster = crate::terms::Roster::single(1, None, terms());
+    for (feed, flaws) in [
+        (FEED, vec![]),
+        ("XXX/USD", vec!["the roster has no feed XXX/USD"]),
+    ] {
+        let mut change = change_of(&key(1), &key(99), [0; 64]);
+        change.feed = feed.into();
+        let bytes = change.signed_bytes();
+        change.signatures = [key(1).sign(&bytes), key(99).sign(&bytes)];
+        let check = Verifier::new(Some(&roster)).check(&change.line(), NOW_US);
+        assert_eq!(check.flaws, flaws, "{feed}");
+        let check = Verifier::default().check(&change.line(), NOW_US);
+        assert_eq!(check.flaws, [""; 0], "{feed}, without a roster");
+    }
+}
+
+#[test]
 fn a_change_of_keys_continues_the_chain_only_with_both_signatures() {
     let mut lines = chain();
     let mut verifier = Verifier::default();

@@ -47,13 +47,19 @@ pub struct Check {
 }
 
 impl Check {
-    /// The result for a line that cannot be parsed.
-    pub fn unreadable(why: &str) -> Check {
+    /// The result for a line that does not count as a report.
+    fn new(content: Content, flaws: Vec<String>) -> Check {
         Check {
-            content: Content::Unknown,
-            flaws: vec![format!("it is not a report: {why}")],
+            content,
+            flaws,
             stands_alone: false,
         }
+    }
+
+    /// The result for a line that cannot be parsed.
+    pub fn unreadable(why: impl Display) -> Check {
+        let flaw = format!("it is not a report: {why}");
+        Check::new(Content::Unknown, vec![flaw])
     }
 }
 
@@ -103,33 +109,21 @@ impl Verifier {
             return self.check_proof(text);
         }
         if KeyChange::is_meant(text) {
-            let flaws = self.check_change(text);
-            return Check {
-                content: Content::KeyChange,
-                flaws,
-                stands_alone: false,
-            };
+            return Check::new(Content::KeyChange, self.check_change(text));
         }
         let mut report = match Report::read(text, &mut self.keys) {
             Ok(report) => report,
-            Err(flaw) => {
-                return Check::unreadable(&flaw.to_string());
-            }
+            Err(flaw) => return Check::unreadable(flaw),
         };
         if let Some(flaw) = self.chain.crowded(&report.round.terms.feed) {
-            return Check {
-                content: Content::Unknown,
-                flaws: vec![flaw],
-                stands_alone: false,
-            };
+            return Check::new(Content::Unknown, vec![flaw]);
         }
         let mut flaws = known.unwrap_or_else(|| alone(&mut report, text));
         self.signatures += 1 + signatures(&report);
         if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
-            flaws.push(
-                "its round starts in the future: the aggregator's clock or this machine's is wrong"
-                    .to_owned(),
-            );
+            let flaw =
+                "its round starts in the future: the aggregator's clock or this machine's is wrong";
+            flaws.push(flaw.to_owned());
         }
         if let Some(roster) = &self.roster {
             flaws.extend(against(&report.round, roster));
@@ -146,7 +140,7 @@ impl Verifier {
     fn check_proof(&mut self, text: &str) -> Check {
         let proof = match Proof::read(text, &mut self.keys) {
             Ok(proof) => proof,
-            Err(flaw) => return Check::unreadable(&flaw.to_string()),
+            Err(flaw) => return Check::unreadable(flaw),
         };
         self.signatures += 2;
         let mut flaws = proof.flaws();
@@ -157,11 +151,7 @@ impl Verifier {
         if self.roster.as_ref().is_some_and(|roster| !known(roster)) {
             flaws.push("its key is not in the roster".to_owned());
         }
-        Check {
-            content: Content::Proof(Box::new(proof)),
-            flaws,
-            stands_alone: false,
-        }
+        Check::new(Content::Proof(Box::new(proof)), flaws)
     }
 
     /// The flaws of a change of the aggregator's key. The chain of its feed continues with the new key.
@@ -177,6 +167,14 @@ impl Verifier {
         let mut flaws = change.flaws();
         if change.line() != text {
             flaws.push("it is not in canonical form".to_owned());
+        }
+        let feed = &change.feed;
+        if self
+            .roster
+            .as_ref()
+            .is_some_and(|it| it.feed(feed).is_none())
+        {
+            flaws.push(format!("the roster has no feed {feed}"));
         }
         flaws.extend(self.chain.change(&change, flaws.is_empty()));
         flaws
@@ -218,28 +216,20 @@ fn against(round: &Round, roster: &Roster) -> Vec<String> {
     let mut flaws = Vec::new();
     let number = |us: Option<u64>| us.map_or("none".to_owned(), |us| us.to_string());
     let values = |terms: &Terms| {
-        let schedule = &terms.schedule;
+        let (schedule, first_us) = (&terms.schedule, terms.schedule.first_start_us);
+        let (least, ppm) = (terms.exchanges_min, terms.spread_ppm_max.map(u64::from));
         [
             ("feed", terms.feed.clone()),
             ("rule", terms.rule.to_string()),
             ("sample rule", terms.sample_rule.to_string()),
             ("number of slots", terms.n().to_string()),
-            (
-                "minimum number of exchanges",
-                terms.exchanges_min.to_string(),
-            ),
+            ("minimum number of exchanges", least.to_string()),
             ("greatest age in microseconds", number(terms.age_us_max)),
-            (
-                "greatest spread in millionths",
-                number(terms.spread_ppm_max.map(u64::from)),
-            ),
+            ("greatest spread in millionths", number(ppm)),
             ("number of samples", schedule.samples.to_string()),
             ("interval in microseconds", schedule.interval_us.to_string()),
             ("period in microseconds", schedule.period_us.to_string()),
-            (
-                "first start in microseconds",
-                schedule.first_start_us.to_string(),
-            ),
+            ("first start in microseconds", first_us.to_string()),
             ("end in microseconds", number(schedule.end_us)),
         ]
     };
@@ -264,9 +254,9 @@ fn differ<T: PartialEq + Display>(what: impl Display, found: T, trusted: T) -> O
 
 /// How many signed observations a report contains.
 fn signatures(report: &Report) -> u64 {
-    let of =
-        |part: &Part| u64::from(part.observation.is_some()) + u64::from(part.equivocated.is_some());
-    report.round.parts.iter().map(of).sum()
+    let parts = report.round.parts.iter();
+    let answers = |part: &Part| part.observation.iter().count() + part.equivocated.iter().count();
+    parts.map(answers).sum::<usize>() as u64
 }
 
 /// The flaws of a report by itself.
@@ -276,10 +266,8 @@ fn alone(report: &mut Report, text: &str) -> Vec<String> {
     if !terms.schedule.is_start(report.round.start_us) {
         flaws.push("its terms have no round that starts then".to_owned());
     }
-    if !report
-        .aggregator
-        .signed(&report.signed_bytes(), &report.signature)
-    {
+    let key = report.aggregator;
+    if !key.signed(&report.signed_bytes(), &report.signature) {
         flaws.push("the aggregator's signature is invalid".to_owned());
     }
     if report.number == 0 {
@@ -290,9 +278,8 @@ fn alone(report: &mut Report, text: &str) -> Vec<String> {
         .last
         .is_some_and(|last| !before.contains(&last.number))
     {
-        flaws.push(
-            "the last published report that it names does not have a smaller number".to_owned(),
-        );
+        let flaw = "the last published report that it names does not have a smaller number";
+        flaws.push(flaw.to_owned());
     }
     flaws.extend(played_again(&mut report.round));
     flaws.extend(written_again(report, text));
@@ -311,9 +298,8 @@ fn played_again(again: &mut Round) -> Vec<String> {
             break;
         }
         if part.observation.is_none() && (part.equivocated.is_some() || !part.records.is_empty()) {
-            flaws.push(format!(
-                "collector {slot}: samples or a second answer without an answer"
-            ));
+            let flaw = "samples or a second answer without an answer";
+            flaws.push(format!("collector {slot}: {flaw}"));
         }
         for (index, record) in (0..).zip(&part.records) {
             if let Err(reason) = again.terms.check_record(index, record) {
@@ -324,23 +310,18 @@ fn played_again(again: &mut Round) -> Vec<String> {
         let Some(observation) = part.observation else {
             continue;
         };
-        if let Err(reason) = again.observe(slot, &part.records, &observation.encode()) {
+        if let Err(reason) = again.take(slot, &part.records, observation) {
             flaws.push(format!("collector {slot}: {reason}"));
         }
         let Some((first, second)) = part.signed_answer().zip(part.equivocated) else {
             continue;
         };
-        if !again.is_signed(slot, &second) {
-            flaws.push(format!(
-                "collector {slot}, second answer: {}",
-                Reject::Signature
-            ));
-        } else if first.says_the_same_as(&second) {
-            flaws.push(format!(
-                "collector {slot}, second answer: {}",
-                Reject::Duplicate
-            ));
-        }
+        let reason = match again.is_signed(slot, &second) {
+            true if !first.says_the_same_as(&second) => continue,
+            true => Reject::Duplicate,
+            false => Reject::Signature,
+        };
+        flaws.push(format!("collector {slot}, second answer: {reason}"));
     }
     again.parts = parts;
     flaws
@@ -352,11 +333,8 @@ fn written_again(report: &Report, text: &str) -> Option<String> {
     if again == text {
         return None;
     }
-    let same = again
-        .bytes()
-        .zip(text.bytes())
-        .take_while(|(a, b)| a == b)
-        .count();
+    let pairs = again.bytes().zip(text.bytes());
+    let same = pairs.take_while(|(a, b)| a == b).count();
     // The last complete key before the difference.
     let before = again.get(..same).unwrap_or_default();
     let key = before.rfind("\":").and_then(|end| {
