@@ -15,6 +15,7 @@ mod control;
 mod mark;
 pub mod overrides;
 mod present;
+mod rest;
 pub mod rosters;
 pub mod sampler;
 pub mod settings;

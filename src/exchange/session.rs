@@ -164,7 +164,7 @@ impl<'a> ExchangeSession<'a> {
                 let (endpoint, tls) = (&plan.endpoints[at], plan.tls.as_mut());
                 let addresses = &mut place.addresses;
                 match Link::open(endpoint, tls, &plan.proxies, addresses, deadline, look) {
-                    Ok(link) => return self.take_over(link),
+                    Ok(link) => return self.take_over(link, deadline, look),
                     Err(unopened) => {
                         place.away_until_ms = wall_us() / 1_000 + away_ms(&unopened);
                         let mut error = unopened.error;
@@ -191,10 +191,10 @@ impl<'a> ExchangeSession<'a> {
         Err(failed.expect("the last endpoint is tried if no other one was"))
     }
 
-    fn take_over(&mut self, mut link: Link) -> Result<(), Error> {
+    fn take_over(&mut self, mut link: Link, deadline: Instant, look: Look) -> Result<(), Error> {
         if let Way::Stream(subscribe) = self.dialect.way {
-            let sent = link.prepare(subscribe(&self.symbols));
-            sent.and_then(|()| link.fire()).map_err(|ended| {
+            let sent = link.send_all(subscribe(&self.symbols), deadline, look);
+            sent.map_err(|ended| {
                 self.back_off();
                 let attempt = format!("cannot subscribe at {}", self.endpoint().url);
                 Error::new(attempt, ended.text).passing()
