@@ -196,7 +196,7 @@ fn what_is_wrong_with_one_price_or_with_none_in_particular_costs_no_other_price(
 }
 
 #[test]
-fn a_refusal_of_an_unknown_symbol_that_is_not_named_keeps_the_connection_and_a_limit_ends_it() {
+fn a_refusal_that_names_no_symbol_keeps_the_connection_unless_it_is_a_limit_or_the_exchange_is_busy() {
     for (kind, text, stays) in [
         (
             "bitstamp",
@@ -206,12 +206,17 @@ fn a_refusal_of_an_unknown_symbol_that_is_not_named_keeps_the_connection_and_a_l
         (
             "bitstamp",
             r#"{"event":"bts:error","channel":"","data":{"code":null,"message":"Incorrect JSON format."}}"#,
-            false,
+            true,
         ),
         (
             "gemini",
             r#"{"id":"2","status":400,"error":{"code":-1013,"msg":"Invalid stream name: ethusd@trade"}}"#,
             true,
+        ),
+        (
+            "gemini",
+            r#"{"status":500,"error":{"code":-1000,"msg":"Internal server error"}}"#,
+            false,
         ),
         (
             "gemini",
@@ -221,7 +226,7 @@ fn a_refusal_of_an_unknown_symbol_that_is_not_named_keeps_the_connection_and_a_l
         (
             "gemini",
             r#"{"id":"2","status":500,"error":{"code":-1000,"msg":"Internal server error"}}"#,
-            false,
+            true,
         ),
     ] {
         let (door, sources) = (

@@ -389,14 +389,17 @@ impl<'a> ExchangeSession<'a> {
         }
         let about = refusal.symbol.or(self.only());
         let goes_on = match (refusal.denial, about) {
-            (Denial::TooMany | Denial::Banned | Denial::Busy, _) => false,
-            (_, Some(symbol)) => {
-                self.watched[symbol].refused = refusal.denial != Denial::NotTrading;
+            (Denial::TooMany | Denial::Banned, _) => false,
+            // Not about one of several.
+            (Denial::Busy, about) if about == self.only() => false,
+            (denial, Some(symbol)) => {
+                let passes = matches!(denial, Denial::NotTrading | Denial::Busy);
+                self.watched[symbol].refused = !passes;
                 self.watched[symbol].newest = Err(refusal.miss());
                 !self.all_refused()
             }
-            // It is about one of the symbols, but the exchange does not say which.
-            (denial, None) => denial == Denial::UnknownSymbol,
+            // It is about one of the symbols, but the exchange does not say which. If no prices come, that shows.
+            (_, None) => true,
         };
         if self.is_stream() && !goes_on {
             // No price will come on this connection.
