@@ -11,8 +11,6 @@ use std::time::{Duration, Instant};
 pub(super) struct Watched {
     /// The newest price, or the reason why the newest message about it had none.
     pub(super) newest: Result<StreamPrice, Miss>,
-    /// The exchange's time of the price before, in microseconds since the Unix epoch; 0 if there was none on this connection.
-    pub(super) before_us: u64,
     /// Whether the exchange has refused it on this connection, for good.
     pub(super) refused: bool,
     /// When the first and the last of its prices came, since there was none for long or a new connection. The first was not
@@ -26,7 +24,6 @@ impl Watched {
     /// A symbol of which nothing is known.
     pub(super) const NEW: Watched = Watched {
         newest: Err(Miss::Stale),
-        before_us: 0,
         refused: false,
         spoke: None,
         missed: false,

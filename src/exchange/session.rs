@@ -200,7 +200,7 @@ impl<'a> ExchangeSession<'a> {
                 Error::new(attempt, ended.text).passing()
             })?;
         }
-        self.offset = link.ahead_us.map(Offset::dated).unwrap_or_default();
+        self.offset = Offset::new(link.ahead_us, self.symbols.len());
         self.link = Some(link);
         self.proved = false;
         self.channels.fill(None);
@@ -289,11 +289,7 @@ impl<'a> ExchangeSession<'a> {
         };
         let (came_at, dry_at) = (link.heard_at(), link.dry_at());
         let said = (self.dialect.read)(text.as_str(), &topics);
-        let before_us = match said {
-            Said::Price { symbol, .. } => &mut self.watched[symbol].before_us,
-            _ => &mut 0,
-        };
-        self.offset.hear(&said, before_us, wall_us());
+        self.offset.hear(&said, wall_us());
         match &said {
             Said::Price {
                 symbol,
