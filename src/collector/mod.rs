@@ -313,14 +313,20 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Called right after a round: replaces a connection that would exceed its age limit by the next round.
+    /// Called right after a round: replaces a connection that would exceed its age limit by the next round, or no longer has the
+    /// prices of one symbol.
     fn renew_link(&mut self) {
         let now_us = wall_us();
         let next = self.ties.rosters.next(now_us);
         let left_us = next.map_or(0, |(_, start_us)| start_us.saturating_sub(now_us));
         let age = self.session.opened_at().elapsed() + Duration::from_micros(left_us);
-        let due = self.session.is_open() && age >= self.age_max();
+        let silent = self.session.fell_silent();
+        let due = self.session.is_open() && (age >= self.age_max() || silent.is_some());
         if due && Instant::now() >= self.session.retry_at() {
+            if let Some(symbol) = silent {
+                let text = format!("the exchange no longer sends prices of {symbol}; opening a new connection");
+                self.ties.complaints.add(text);
+            }
             // The old connection serves until the new one is open.
             self.connect_between_rounds();
         }
