@@ -325,7 +325,7 @@ impl Collector<'_> {
         if due && Instant::now() >= self.session.retry_at() {
             if let Some(symbol) = silent {
                 let text = format!("the exchange no longer sends prices of {symbol}; opening a new connection");
-                self.ties.complaints.add(text);
+                self.ties.complaints.about("", symbol, text);
             }
             // The old connection serves until the new one is open.
             self.connect_between_rounds();
@@ -380,9 +380,12 @@ impl Collector<'_> {
         };
         let several = self.ties.sources.len() > 1;
         let about = symbol.filter(|_| several).map(|at| &self.ties.sources[at]);
-        let about = about.map_or(String::new(), |source| format!("{source}: "));
-        let text = format!("{about}the exchange {text}");
-        self.ties.complaints.add(text);
+        let (about, market) = match about {
+            Some(source) => (format!("{source}: "), ties::market(source)),
+            None => (String::new(), ""),
+        };
+        let text = format!("the exchange {text}");
+        self.ties.complaints.about(&about, market, text);
     }
 
     /// Tries to connect until the next round begins. If there is no connection and rounds have interrupted

@@ -4,7 +4,7 @@
 
 use super::complaints::Complaints;
 use super::present::Present;
-use super::rosters::{Rosters, Task};
+use super::rosters::{Duty, Rosters, Task};
 use super::tether::Tether;
 use super::uplink::Uplink;
 use crate::system::limits::*;
@@ -101,6 +101,15 @@ impl Ties {
         }
     }
 
+    /// Complains about the feed of a duty.
+    pub(super) fn complain(&mut self, duty: &Duty, text: String) {
+        let symbol = match duty.about.as_str() {
+            "" => "",
+            _ => market(&self.sources[duty.symbol]),
+        };
+        self.complaints.about(&duty.about, symbol, text);
+    }
+
     /// Reads what the aggregators sent, and sends them what there is to say.
     pub(super) fn sweep(&mut self) {
         for uplink in &mut self.uplinks {
@@ -161,6 +170,11 @@ impl Ties {
             self.connect_one(index, time.unwrap_or(least));
         }
     }
+}
+
+/// The exchange's name of the market of a source.
+pub(super) fn market(source: &str) -> &str {
+    source.split_once(':').map_or("", |(_, market)| market)
 }
 
 /// The time for connecting before the next instant at `next_us`, in microseconds since the Unix epoch; `None` if it is too short

@@ -166,8 +166,7 @@ impl Collector<'_> {
             };
             part.answered = true;
             if let Answer::Abstain(why) = answer {
-                let text = format!("{}abstains: {why}", part.duty.about);
-                self.ties.complaints.add(text);
+                self.ties.complain(part.duty, format!("abstains: {why}"));
             }
             // The clock was right when the round began.
             let stepped = answer == Answer::Abstain(Abstention::ClockMoved);
@@ -376,9 +375,8 @@ impl Collector<'_> {
         let parts = round.parts.iter_mut();
         for part in parts.filter(|part| part.duty.symbol == symbol) {
             if let Err(miss) = result {
-                let about = &part.duty.about;
-                let text = format!("{about}sample {index} refused: {miss}: {text}");
-                self.ties.complaints.add(text);
+                let text = format!("sample {index} refused: {miss}: {text}");
+                self.ties.complain(part.duty, text);
             }
             part.sampler.replied(index, result, None);
         }
