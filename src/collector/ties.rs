@@ -91,8 +91,9 @@ impl Ties {
 
     fn take_terms(&mut self, from_us: u64, feeds: &[Vec<u8>]) {
         let key = self.present.key.public();
-        let feeds = feeds.iter().map(|bytes| terms::decode(bytes)).collect();
-        let wrong = self.rosters.take(feeds, from_us, &key, &self.sources);
+        let wrong = self
+            .rosters
+            .take(terms::decode(feeds), from_us, &key, &self.sources);
         self.present.engage(self.rosters.newest().cloned());
         for why in wrong {
             let text =
