@@ -196,7 +196,8 @@ fn what_is_wrong_with_one_price_or_with_none_in_particular_costs_no_other_price(
 }
 
 #[test]
-fn a_refusal_that_names_no_symbol_keeps_the_connection_unless_it_is_a_limit_or_the_exchange_is_busy() {
+fn a_refusal_that_names_no_symbol_keeps_the_connection_unless_it_is_a_limit_or_the_exchange_is_busy()
+ {
     for (kind, text, stays) in [
         (
             "bitstamp",

@@ -324,7 +324,9 @@ impl Collector<'_> {
         let due = self.session.is_open() && (age >= self.age_max() || silent.is_some());
         if due && Instant::now() >= self.session.retry_at() {
             if let Some(symbol) = silent {
-                let text = format!("the exchange no longer sends prices of {symbol}; opening a new connection");
+                let text = format!(
+                    "the exchange no longer sends prices of {symbol}; opening a new connection"
+                );
                 self.ties.complaints.about("", symbol, text);
             }
             // The old connection serves until the new one is open.

@@ -518,7 +518,9 @@ mod tests {
         }
         let cut = begun(&uplink) - 1;
         drop(first);
-        let told = std::iter::repeat_with(|| uplink.sweep(&present)).flatten().next();
+        let told = std::iter::repeat_with(|| uplink.sweep(&present))
+            .flatten()
+            .next();
         assert!(told.unwrap().contains("ended the data connection"));
         assert_eq!((begun(&uplink), uplink.data.is_none()), (cut, true));
         let mut second = open(&mut uplink);

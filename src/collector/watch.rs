@@ -366,8 +366,12 @@ impl Collector<'_> {
             Some(Some(_)) => return,
         };
         let Some((symbol, index)) = place else {
-            if let Some(miss) = result.err().filter(|_| symbol.is_none() && round.parts.len() > 1) {
-                let text = format!("the exchange answered no request of this round: {miss}: {text}");
+            if let Some(miss) = result
+                .err()
+                .filter(|_| symbol.is_none() && round.parts.len() > 1)
+            {
+                let text =
+                    format!("the exchange answered no request of this round: {miss}: {text}");
                 self.ties.complaints.add(text);
             }
             return;
