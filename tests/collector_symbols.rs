@@ -11,9 +11,9 @@ use rsoracle::system::inbox::waits;
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::record::Record;
-use rsoracle_proof::terms::Terms;
+use rsoracle_proof::terms::{Terms, tag};
 use rsoracle_proof::utc::utc_text;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use support::*;
@@ -105,12 +105,22 @@ fn ticker(symbol: &str, time_us: u64) -> String {
 
 /// A collector of these feeds at work, with its exchange, and the feeds' terms.
 fn stand<'a>(
-    mut venue: Venue<'a>,
+    venue: Venue<'a>,
     feeds: &[(&str, &str)],
     flags: &[&str],
 ) -> (Venue<'a>, Enlisted, Vec<Terms>) {
-    let post = Post::new(5, "100ms", "1s");
-    let terms = post.replace(&feeds_text(&post.key, feeds, 5, "100ms", "1s"));
+    stand_at(venue, feeds, flags, "100ms")
+}
+
+/// The same with this interval.
+fn stand_at<'a>(
+    mut venue: Venue<'a>,
+    feeds: &[(&str, &str)],
+    flags: &[&str],
+    interval: &str,
+) -> (Venue<'a>, Enlisted, Vec<Terms>) {
+    let post = Post::new(5, interval, "1s");
+    let terms = post.replace(&feeds_text(&post.key, feeds, 5, interval, "1s"));
     let mut ports = ports();
     ports.feeds = feeds.len();
     let child = post.start_with(&[&ports], &venue.door.url, flags);
@@ -265,4 +275,67 @@ fn a_symbol_that_falls_silent_is_subscribed_to_anew_while_the_others_prices_go_o
     assert!(all.iter().any(|[btc, _]| whole(btc)), "{all:?}");
     let line = collector.child.running.stderr_line("no longer sends");
     assert!(line.contains("SOL/USD"), "{line}");
+}
+
+/// The answer of a polled exchange.
+fn quote(id: &str, symbol: &str) -> String {
+    format!(r#"{{"id":"{id}","status":200,"result":{{"symbol":"{symbol}","price":"7.5"}}}}"#)
+}
+
+#[test]
+fn an_answer_waits_neither_for_another_feeds_reply_nor_for_its_data_connection() {
+    // What is asked of SOL is answered once the answer of BTC to the same start has come.
+    let (held, start_us) = (RefCell::new(Vec::<(String, String)>::new()), Cell::new(0));
+    let answers = |asked: &[String]| {
+        let mut answers = Vec::new();
+        for text in asked {
+            let (id, symbol) = (part(text, "\"id\":\""), part(text, "\"symbol\":\""));
+            match symbol {
+                "" => {}
+                "SOLUSDT" if !id.starts_with("first") => {
+                    let (start, _) = id.split_once('-').expect("an id");
+                    held.borrow_mut()
+                        .push((start.to_owned(), quote(id, symbol)));
+                }
+                _ => answers.push(quote(id, symbol)),
+            }
+        }
+        answers
+    };
+    let says = || {
+        let now = start_us.get().to_string();
+        let due = held
+            .borrow_mut()
+            .extract_if(.., |(start, _)| *start == now)
+            .collect::<Vec<_>>();
+        due.into_iter().map(|(_, text)| text).collect()
+    };
+    let venue = Venue::new(&says, &answers);
+    // Between two instants, there is no time for connecting.
+    let (mut venue, mut collector, terms) = stand_at(venue, &POLLED, &[], "20ms");
+    let of_btc = tag(&terms[0].digest());
+    let mut ended_us = 0;
+    eventually(
+        "a start without a data connection in which both have all prices",
+        || {
+            venue.turn();
+            collector.look();
+            let sample = collector.line.samples.last()?;
+            if sample.start_us > ended_us && sample.record.index > 0 {
+                ended_us = sample.start_us;
+                collector.ports.end_data(false);
+            }
+            let newest = collector.ports.frames.last()?;
+            if newest.tag == of_btc {
+                start_us.set(newest.start_us);
+            }
+            let records = |terms| collector.line.records_under(terms, start_us.get());
+            let both = terms
+                .iter()
+                .map(records)
+                .all(|records| records.len() == 5 && whole(&records));
+            // Each start has had another data connection.
+            (both && start_us.get() == ended_us && collector.ports.connections > 2).then_some(())
+        },
+    );
 }

@@ -171,6 +171,19 @@ impl Ties {
             self.connect_one(index, time.unwrap_or(least));
         }
     }
+
+    /// Called while only replies are missing, of which the first is overdue at `reply_by_us`. An aggregator that has no data
+    /// connection for the answers that there are gets one, if there is time.
+    pub(super) fn answered_in_part(&mut self, reply_by_us: Option<u64>) {
+        let next_us = self.next_start_us().into_iter().chain(reply_by_us).min();
+        for index in 0..self.uplinks.len() {
+            if self.uplinks[index].lacks_data(&self.present)
+                && let Some(time) = gap(wall_us(), next_us, false)
+            {
+                self.connect_one(index, time);
+            }
+        }
+    }
 }
 
 /// The exchange's name of the market of a source.

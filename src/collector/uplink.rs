@@ -195,6 +195,15 @@ impl Uplink {
         used.then(|| format!("{} {text}", self.name()))
     }
 
+    /// Whether it has answers to send, and no data connection for them.
+    pub(super) fn lacks_data(&self, present: &Present) -> bool {
+        let (Some(control), Some(running)) = (&self.control, &present.running) else {
+            return false;
+        };
+        let some = running.answers.len() > control.answers && control.lacks_answers(running);
+        some && self.data.as_ref().is_none_or(Data::is_idle)
+    }
+
     /// Opens what is missing and due, until `until` at the latest. Returns a complaint, if there is one.
     pub(super) fn connect(&mut self, until: Instant, present: &Present) -> Option<String> {
         if self.place.key.is_none() {

@@ -129,8 +129,10 @@ impl Collector<'_> {
                 }
                 due => {
                     let mut now_us = now.wall_us;
-                    // Nothing is connected while only replies are missing: the answers come next, and connect.
-                    if let Some((_, instant_us)) = due {
+                    // While only replies are missing, nothing is connected but what answers wait for.
+                    if due.is_none() {
+                        self.ties.answered_in_part(round.reply_by_us());
+                    } else if let Some((_, instant_us)) = due {
                         self.ties.connect(Some(instant_us));
                         now_us = wall_us();
                         if self.session.is_open() && instant_us <= now_us + QUIET_US {
