@@ -238,10 +238,15 @@ impl Sender {
             let vain = *tried > before && judged == Ok(false);
             // Behind it may stand answers of other feeds: a collector that connects again sends all of a start.
             let again = judged == Err(Reject::Duplicate) && feeds > 1;
-            if again {
-                count(bench.refused, Reject::Duplicate);
+            // Of a feed that only the collector has, or has by other terms.
+            let several = feeds > 1 || slot.members.iter().any(|member| member.strays);
+            let stray = judged == Err(Reject::TermsDiffer) && several;
+            if let Err(reason) = judged
+                && (again || stray)
+            {
+                count(bench.refused, reason);
             }
-            if again || judged? {
+            if again || stray || judged? {
                 self.waiting.remove(at);
                 self.since = Instant::now();
             } else {
@@ -440,7 +445,8 @@ mod tests {
         agreed.add(roster, 0);
         let mut peer = TcpStream::connect(channel.address).expect("it connects");
         let preamble = Preamble { key: *key.bytes() }.encode();
-        peer.write_all(&[&preamble[..], &frames, &frames].concat())
+        let stray = [7; DataFrame::BYTES];
+        peer.write_all(&[&preamble[..], &frames, &frames, &stray].concat())
             .expect("they fit");
         // All four are read in at most two sweeps, of which each takes two.
         let mut refused = Refused::new();
@@ -448,6 +454,11 @@ mod tests {
             channel.sweep(&slots, &agreed, &mut rounds, 0, &mut refused);
         }
         assert_eq!(refused, Refused::from([(Reject::Duplicate, 2)]));
+        // One of a feed that only the collector has costs the others nothing either.
+        while refused.len() < 2 {
+            channel.sweep(&slots, &agreed, &mut rounds, 0, &mut refused);
+        }
+        assert_eq!(refused[&Reject::TermsDiffer], 1);
         assert_eq!(channel.senders.len(), 1);
     }
 
