@@ -239,8 +239,7 @@ impl Sender {
             // Behind it may stand answers of other feeds: a collector that connects again sends all of a start.
             let again = judged == Err(Reject::Duplicate) && feeds > 1;
             // Of a feed that only the collector has, or has by other terms.
-            let several = feeds > 1 || slot.members.iter().any(|member| member.strays);
-            let stray = judged == Err(Reject::TermsDiffer) && several;
+            let stray = judged == Err(Reject::TermsDiffer) && feeds > 1;
             if let Err(reason) = judged
                 && (again || stray)
             {
