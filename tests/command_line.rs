@@ -389,6 +389,19 @@ fn a_roster_has_at_most_64_feeds() {
 }
 
 #[test]
+fn no_more_requests_are_counted_than_all_rounds_make() {
+    let plan = "run --check --feed BTC/USD --source binance:BTCUSDC --accept-quote USDC --collectors 10 --samples 40 --interval 50ms --every 3s";
+    let plan: Vec<&str> = plan.split(' ').collect();
+    for (rounds, code) in [(None, 2), (Some("7"), 0), (Some("8"), 2)] {
+        let more = rounds.map_or(vec![], |rounds| vec!["--rounds", rounds]);
+        let done = run(&[&plan[..], &more].concat());
+        assert_eq!(done.code, Some(code), "{rounds:?}: {}", done.stderr);
+        let says = done.stderr.contains("requests a minute");
+        assert_eq!(says, code == 2, "{}", done.stderr);
+    }
+}
+
+#[test]
 fn an_argument_that_is_no_text_is_refused() {
     let mut command = rsoracle();
     command.arg("run").arg(OsStr::from_bytes(b"--feed=\xff"));

@@ -54,6 +54,12 @@ pub struct Member {
     pub(super) clock: Option<(i64, u64)>,
     /// Whether the operator was told about its clock.
     clock_told: bool,
+    /// The terms digest of a *ready* that is not known here, until it is clear what follows from that.
+    stray: Option<[u8; 32]>,
+    /// What the operator is told of such terms, if it is ready for a feed too.
+    stray_remark: Option<String>,
+    /// Whether it has feeds that this aggregator has not, or by other terms.
+    strays: bool,
 }
 
 /// The listening socket, and the strangers on it.
@@ -163,10 +169,15 @@ impl ControlChannel {
     }
 }
 
-/// What is wrong with the clocks of collectors. It is said once for each connection.
-pub(super) fn clock_lines(slots: &mut [Slot]) -> Vec<String> {
+/// What is wrong with the clocks of collectors, or with the terms of some of their feeds. It is said once for each connection.
+pub(super) fn odd_lines(slots: &mut [Slot]) -> Vec<String> {
     let mut lines = Vec::new();
     for (index, slot) in slots.iter_mut().enumerate() {
+        let remarks = slot
+            .members
+            .iter_mut()
+            .filter_map(|member| member.stray_remark.take());
+        lines.extend(remarks.map(|remark| format!("aggregator: collector {index}: one of its feeds was {remark}; its other feeds count")));
         for member in slot.members.iter_mut().filter(|member| !member.clock_told) {
             let Some((off_us, round_trip_us)) = member.clock else {
                 continue;
@@ -231,6 +242,9 @@ impl Stranger {
             unanswered_since: None,
             clock: None,
             clock_told: false,
+            stray: None,
+            stray_remark: None,
+            strays: false,
         };
         member.ping(now);
         member
@@ -270,12 +284,34 @@ impl Member {
         let (place, prices) = match agreed.feed_of(digest) {
             Some(feed) => (seats[feed], &mut self.first_prices[feed..=feed]),
             None if *digest == [0; 32] => (Some(slot), &mut self.first_prices[..]),
-            None => return Err(other_terms(digest, agreed)),
+            None if seats.len() == 1 => return Err(other_terms(digest, agreed)),
+            // Another *ready*, of known terms, may follow.
+            None => {
+                self.stray = Some(*digest);
+                return Ok(());
+            }
         };
         if place != Some(ready.slot) {
             return Err(Reject::SlotDiffers.into());
         }
         prices.fill(Some(ready.price));
+        Ok(())
+    }
+
+    /// Once all its frames are read: terms that are not known here are a feed's own matter if it is ready for another one. Else it
+    /// departs.
+    fn judge_stray(&mut self, agreed: &Agreed, refused: &mut Refused) -> Result<(), Departure> {
+        let Some(digest) = self.stray.take() else {
+            return Ok(());
+        };
+        let departure = other_terms(&digest, agreed);
+        if self.first_prices.iter().all(Option::is_none) {
+            return Err(departure);
+        }
+        count(refused, Reject::TermsDiffer);
+        if !std::mem::replace(&mut self.strays, true) {
+            self.stray_remark = Some(departure.remark);
+        }
         Ok(())
     }
 
@@ -352,7 +388,12 @@ fn hear(
         }
         let kind = match member.inbox.peek::<HEAD_BYTES>() {
             Some(head) => FrameKind::decode(&head)?,
-            None => return still_there(&member.inbox),
+            None => {
+                if member.inbox.bytes().is_empty() {
+                    member.judge_stray(agreed, refused)?;
+                }
+                return still_there(&member.inbox);
+            }
         };
         let has_a_place = [
             FrameKind::Ready,
@@ -514,6 +555,59 @@ mod tests {
                 price: 100.0,
             };
             peer.write_all(&ready.encode()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_feed_of_other_terms_costs_a_collector_its_place_only_if_it_has_no_other_feed() {
+        let secret = key(5);
+        let two = two_feeds([None, None, Some(secret.public())]);
+        for (roster, seat, seats) in [(two, 1, 3)] {
+            let digest = roster.feeds.last().expect("a feed").digest();
+            let ready = |terms_digest| {
+                let (slot, price) = (seat, 1.0);
+                let ready = Ready {
+                    terms_digest,
+                    slot,
+                    price,
+                };
+                ready.encode()
+            };
+            let keys = (0..seats).map(|at| (at + 1 == seats).then(|| secret.public()));
+            let mut rig = Rig::of(roster, &keys.collect::<Vec<_>>());
+            let mut peer = rig.hello(5, 9);
+            peer.write_all(&[ready([7; 32]), ready(digest)].concat())
+                .unwrap();
+            while rig.refused.is_empty() {
+                rig.sweep();
+            }
+            assert_eq!(rig.refused, Refused::from([(Reject::TermsDiffer, 1)]));
+            let member = &rig.slots[seats - 1].members[0];
+            assert!(member.strays && member.first_prices.last() == Some(&Some(1.0)));
+            let lines = odd_lines(&mut rig.slots).join("\n");
+            assert!(
+                lines.contains("its roster's terms are 0707070707070707, "),
+                "{lines}"
+            );
+            assert!(odd_lines(&mut rig.slots).is_empty(), "it is said once");
+            // Another one has nothing but other terms.
+            let mut peer = rig.hello(5, 9);
+            peer.write_all(&ready([7; 32])).unwrap();
+            let refusal = loop {
+                rig.sweep();
+                let mut bytes = [0; Ping::BYTES + Refusal::BYTES];
+                if peer
+                    .peek(&mut bytes)
+                    .is_ok_and(|count| count == bytes.len())
+                {
+                    break bytes;
+                }
+            };
+            let refusal = *refusal.last_chunk().expect("a refusal");
+            assert_eq!(
+                Refusal::decode(&refusal).unwrap().reason,
+                Reject::TermsDiffer
+            );
         }
     }
 

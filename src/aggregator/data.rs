@@ -219,7 +219,7 @@ impl Sender {
     }
 
     /// Judges the answers that wait, then those that have arrived since, up to one for each feed. After one that is tried in
-    /// vain or comes again, the others wait for the next sweep.
+    /// vain, the others wait for the next sweep.
     fn judge(&mut self, slot: &Slot, bench: &mut Bench) -> Result<(), Reject> {
         let feeds = slot.seats.len();
         let (mut at, mut read) = (0, 0);
@@ -238,16 +238,20 @@ impl Sender {
             let vain = *tried > before && judged == Ok(false);
             // Behind it may stand answers of other feeds: a collector that connects again sends all of a start.
             let again = judged == Err(Reject::Duplicate) && feeds > 1;
-            if again {
-                count(bench.refused, Reject::Duplicate);
+            // Of a feed that only the collector has, or has by other terms.
+            let stray = judged == Err(Reject::TermsDiffer) && feeds > 1;
+            if let Err(reason) = judged
+                && (again || stray)
+            {
+                count(bench.refused, reason);
             }
-            if again || judged? {
+            if again || stray || judged? {
                 self.waiting.remove(at);
                 self.since = Instant::now();
             } else {
                 at += 1;
             }
-            if vain || again {
+            if vain {
                 return Ok(());
             }
         }
@@ -362,38 +366,46 @@ mod tests {
         assert!(senders.iter().all(|sender| sender.slot.is_some()));
     }
 
-    #[test]
-    fn an_answer_waits_for_the_samples_that_it_was_signed_over() {
-        let key = SecretKey::from_seed(&mut [1; 32]);
-        let mut terms = terms(&["kraken:BTC/USD"], 0, 2);
-        terms.seats[0].key = Some(key.public());
-        let mut round = Round::new(terms, 0);
-        let records = |price| {
-            [0, 1].map(|index| Record {
-                index,
-                price: Ok(price),
-                lateness_us: Some(3),
-                age_us: None,
-            })
-        };
+    fn record(index: u32, price: f64) -> Record {
+        Record {
+            index,
+            price: Ok(price),
+            lateness_us: Some(3),
+            age_us: None,
+        }
+    }
+
+    /// The answer of a seat that these records of the price 100 make.
+    fn answer(key: &SecretKey, round: &Round, slot: u16, records: &[Record]) -> DataFrame {
         let context = ObservationContext {
             terms_digest: &round.digest,
-            slot: 0,
+            slot,
             start_us: 0,
-            samples_digest: &samples_digest(&records(100.0)),
+            samples_digest: &samples_digest(records),
         };
-        let (answer, timestamp_us) = (Answer::Price(100.0), 1_000_003);
+        let last_us = records.len() as u64 - 1;
+        let (answer, timestamp_us) = (Answer::Price(100.0), last_us * 1_000_000 + 3);
         let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
         let observation = Observation {
             answer,
             timestamp_us,
             signature: key.sign(&bytes),
         };
-        let frame = DataFrame {
+        DataFrame {
             tag: tag(&round.digest),
             start_us: 0,
             observation: observation.encode(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_samples_that_it_was_signed_over() {
+        let key = SecretKey::from_seed(&mut [1; 32]);
+        let mut terms = terms(&["kraken:BTC/USD"], 0, 2);
+        terms.seats[0].key = Some(key.public());
+        let mut round = Round::new(terms, 0);
+        let records = |price| [0, 1].map(|index| record(index, price));
+        let frame = answer(&key, &round, 0, &records(100.0));
         let roster = Roster::single(1, None, round.terms.clone());
         let mut slot = Slot::all(&roster, &[Some(key.public())]).remove(0);
         let mut observed = |records: &[Record]| {
@@ -407,6 +419,46 @@ mod tests {
         assert_eq!(observed(&records(101.0)), Err(Reject::Signature));
         assert_eq!(observed(&records(100.0)), Ok(true));
         assert_eq!(observed(&records(100.0)), Err(Reject::Duplicate));
+    }
+
+    #[test]
+    fn answers_of_all_feeds_that_come_again_cost_one_sweep() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("O_NONBLOCK");
+        let mut channel = DataChannel::new(listener).expect("an address");
+        let secret = SecretKey::from_seed(&mut [1; 32]);
+        let key = secret.public();
+        let roster = two_feeds([None, None, Some(key)]);
+        let mut slots = Slot::all(&roster, &[None, None, Some(key)]);
+        let samples = vec![record(0, 100.0)];
+        slots[2].left = Track {
+            start_us: 0,
+            records: vec![samples.clone(); 2],
+        };
+        let rounds = roster.feeds.iter().cloned();
+        let mut rounds: Vec<Round> = rounds.map(|terms| Round::new(terms, 0)).collect();
+        let seats = [2, 1].iter().zip(&rounds);
+        let frames = seats.map(|(seat, round)| answer(&secret, round, *seat, &samples).encode());
+        let frames: Vec<u8> = frames.flatten().collect();
+        let mut agreed = Agreed::default();
+        agreed.add(roster, 0);
+        let mut peer = TcpStream::connect(channel.address).expect("it connects");
+        let preamble = Preamble { key: *key.bytes() }.encode();
+        let stray = [7; DataFrame::BYTES];
+        peer.write_all(&[&preamble[..], &frames, &frames, &stray].concat())
+            .expect("they fit");
+        // All four are read in at most two sweeps, of which each takes two.
+        let mut refused = Refused::new();
+        while refused.is_empty() {
+            channel.sweep(&slots, &agreed, &mut rounds, 0, &mut refused);
+        }
+        assert_eq!(refused, Refused::from([(Reject::Duplicate, 2)]));
+        // One of a feed that only the collector has costs the others nothing either.
+        while refused.len() < 2 {
+            channel.sweep(&slots, &agreed, &mut rounds, 0, &mut refused);
+        }
+        assert_eq!(refused[&Reject::TermsDiffer], 1);
+        assert_eq!(channel.senders.len(), 1);
     }
 
     #[test]

@@ -353,7 +353,7 @@ impl<'a> Aggregator<'a> {
         let held = self.agreed.at(start_us).expect("terms hold for it");
         let feeds = held.roster.feeds.iter();
         self.rounds = feeds.map(|it| Round::new(it.clone(), start_us)).collect();
-        for line in control::clock_lines(&mut self.slots) {
+        for line in control::odd_lines(&mut self.slots) {
             self.screen.say(&line);
         }
         let mut ready = 0;

@@ -292,7 +292,13 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
         keys: path(given, "collector-keys")?,
     };
     let run = settings(given, roster, Some(children))?;
-    check_requests(given, &sources, run.roster.schedule())?;
+    let mut schedule = *run.roster.schedule();
+    if let Some(rounds) = run.rounds {
+        let end_us = rounds.saturating_mul(schedule.period_us);
+        let end_us = end_us.saturating_add(schedule.first_start_us);
+        schedule.end_us = Some(schedule.end_us.map_or(end_us, |us| us.min(end_us)));
+    }
+    check_requests(given, &sources, &schedule)?;
     Ok(Configuration {
         run,
         watched,

@@ -1,6 +1,6 @@
 //! Logs what a collector complains of, without filling its log.
 //!
-//! Invariant: within [`COMPLAINTS_MS`], complaints that differ only in numbers are logged once, and at most
+//! Invariant: within [`COMPLAINTS_MS`], complaints that differ only in numbers, or in the feed, are logged once, and at most
 //! [`COMPLAINTS_MAX`] in all, whatever the exchange and the aggregator do. The number of those left out is logged later.
 
 use crate::system::limits::{COMPLAINTS_MAX, COMPLAINTS_MS};
@@ -28,8 +28,18 @@ impl Complaints {
 
     /// Logs a complaint, if it is news.
     pub(super) fn add(&mut self, text: String) {
-        if self.is_news(&text) {
-            say(&self.role, text);
+        self.about("", "", text);
+    }
+
+    /// The same about one of several feeds. `about` begins the line. It does not make the complaint news, and neither does the
+    /// feed's symbol in the text: the first feed stands for all.
+    pub(super) fn about(&mut self, about: &str, symbol: &str, text: String) {
+        let shape = match symbol {
+            "" => text.clone(),
+            symbol => text.replace(symbol, ""),
+        };
+        if self.is_news(&shape) {
+            say(&self.role, format_args!("{about}{text}"));
         }
     }
 
@@ -69,6 +79,19 @@ impl Complaints {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_outage_of_many_feeds_is_told_of_the_first() {
+        let mut complaints = Complaints::new("collector 0");
+        for feed in ["BTC", "ETH", "SOL"] {
+            let symbol = format!("{feed}USDT");
+            let about = format!("{feed}/USD: ");
+            let text = format!(r#"sample 3 refused: refused: {{"symbol":"{symbol}"}}"#);
+            complaints.about(&about, &symbol, text);
+            complaints.about(&about, &symbol, "abstains: it has no price".to_owned());
+        }
+        assert_eq!((complaints.logged.len(), complaints.left_out), (2, 4));
+    }
 
     #[test]
     fn what_differs_in_numbers_is_news_once_and_there_is_only_so_much_news() {

@@ -1,9 +1,9 @@
 //! A collector's control connection to one aggregator: answers challenge and pings, and says what there is to say.
 //!
-//! Invariant: the connection gets the samples of the running round in order, from the first, however late it was opened. If it
-//! does not take what is sent, at most the rest of one frame is stored.
+//! Invariant: the connection gets the samples of the running round in order, from the first, however late it was opened.
 
 use super::present::{Present, Running};
+use super::rest::Rest;
 use crate::system::inbox::Inbox;
 use crate::system::limits::*;
 use crate::system::now::wall_us;
@@ -40,7 +40,7 @@ pub(super) struct Control {
     /// When the last frame came.
     heard_at: Instant,
     /// What the connection has not taken yet, and since when it takes nothing.
-    unsent: Vec<u8>,
+    unsent: Rest,
     sent_at: Instant,
     greeted: bool,
     /// How many of the *ready* frames of an edition it has got.
@@ -59,7 +59,7 @@ impl Control {
             inbox,
             opened_at: now,
             heard_at: now,
-            unsent: Vec::new(),
+            unsent: Rest::default(),
             sent_at: now,
             greeted: false,
             edition: 0,
@@ -78,8 +78,7 @@ impl Control {
     /// Reads what has come and sends what there is to say.
     pub(super) fn sweep(&mut self, present: &Present, aggregator: &PublicKey) -> Result<(), Loss> {
         self.inbox.fill();
-        let count = self.inbox.send_some(&self.unsent);
-        self.unsent.drain(..count);
+        self.unsent.flush(&mut self.inbox);
         if self.unsent.is_empty() {
             self.sent_at = Instant::now();
         }
@@ -98,17 +97,9 @@ impl Control {
         }
     }
 
-    /// Sends frames in one write, unless one before them is not through. Returns how many were begun; the rest of the last of
-    /// these follows later.
+    /// Sends frames, unless one before them is not through. Returns how many were begun.
     fn send<const N: usize>(&mut self, frames: &[[u8; N]]) -> usize {
-        if frames.is_empty() || !self.unsent.is_empty() {
-            return 0;
-        }
-        let bytes = frames.as_flattened();
-        let count = self.inbox.send_some(bytes);
-        let begun = count.div_ceil(N).max(1);
-        self.unsent.extend_from_slice(&bytes[count..begun * N]);
-        begun
+        self.unsent.send(&mut self.inbox, frames)
     }
 
     /// Answers the first frame in the inbox. Returns whether there was one.

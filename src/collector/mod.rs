@@ -15,6 +15,7 @@ mod control;
 mod mark;
 pub mod overrides;
 mod present;
+mod rest;
 pub mod rosters;
 pub mod sampler;
 pub mod settings;
@@ -312,14 +313,22 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Called right after a round: replaces a connection that would exceed its age limit by the next round.
+    /// Called right after a round: replaces a connection that would exceed its age limit by the next round, or no longer has the
+    /// prices of one symbol.
     fn renew_link(&mut self) {
         let now_us = wall_us();
         let next = self.ties.rosters.next(now_us);
         let left_us = next.map_or(0, |(_, start_us)| start_us.saturating_sub(now_us));
         let age = self.session.opened_at().elapsed() + Duration::from_micros(left_us);
-        let due = self.session.is_open() && age >= self.age_max();
+        let silent = self.session.fell_silent();
+        let due = self.session.is_open() && (age >= self.age_max() || silent.is_some());
         if due && Instant::now() >= self.session.retry_at() {
+            if let Some(symbol) = silent {
+                let text = format!(
+                    "the exchange no longer sends prices of {symbol}; opening a new connection"
+                );
+                self.ties.complaints.about("", symbol, text);
+            }
             // The old connection serves until the new one is open.
             self.connect_between_rounds();
         }
@@ -373,9 +382,12 @@ impl Collector<'_> {
         };
         let several = self.ties.sources.len() > 1;
         let about = symbol.filter(|_| several).map(|at| &self.ties.sources[at]);
-        let about = about.map_or(String::new(), |source| format!("{source}: "));
-        let text = format!("{about}the exchange {text}");
-        self.ties.complaints.add(text);
+        let (about, market) = match about {
+            Some(source) => (format!("{source}: "), ties::market(source)),
+            None => (String::new(), ""),
+        };
+        let text = format!("the exchange {text}");
+        self.ties.complaints.about(&about, market, text);
     }
 
     /// Tries to connect until the next round begins. If there is no connection and rounds have interrupted

@@ -4,7 +4,7 @@
 
 use super::complaints::Complaints;
 use super::present::Present;
-use super::rosters::{Rosters, Task};
+use super::rosters::{Duty, Rosters, Task};
 use super::tether::Tether;
 use super::uplink::Uplink;
 use crate::system::limits::*;
@@ -91,14 +91,24 @@ impl Ties {
 
     fn take_terms(&mut self, from_us: u64, feeds: &[Vec<u8>]) {
         let key = self.present.key.public();
-        let feeds = feeds.iter().map(|bytes| terms::decode(bytes)).collect();
-        let wrong = self.rosters.take(feeds, from_us, &key, &self.sources);
+        let wrong = self
+            .rosters
+            .take(terms::decode(feeds), from_us, &key, &self.sources);
         self.present.engage(self.rosters.newest().cloned());
         for why in wrong {
             let text =
                 format!("cannot sign under the roster that 'rsoracle run' handed down: {why}");
             self.complaints.add(text);
         }
+    }
+
+    /// Complains about the feed of a duty.
+    pub(super) fn complain(&mut self, duty: &Duty, text: String) {
+        let symbol = match duty.about.as_str() {
+            "" => "",
+            _ => market(&self.sources[duty.symbol]),
+        };
+        self.complaints.about(&duty.about, symbol, text);
     }
 
     /// Reads what the aggregators sent, and sends them what there is to say.
@@ -161,6 +171,24 @@ impl Ties {
             self.connect_one(index, time.unwrap_or(least));
         }
     }
+
+    /// Called while only replies are missing, of which the first is overdue at `reply_by_us`. An aggregator that has no data
+    /// connection for the answers that there are gets one, if there is time.
+    pub(super) fn answered_in_part(&mut self, reply_by_us: Option<u64>) {
+        let next_us = self.next_start_us().into_iter().chain(reply_by_us).min();
+        for index in 0..self.uplinks.len() {
+            if self.uplinks[index].lacks_data(&self.present)
+                && let Some(time) = gap(wall_us(), next_us, false)
+            {
+                self.connect_one(index, time);
+            }
+        }
+    }
+}
+
+/// The exchange's name of the market of a source.
+pub(super) fn market(source: &str) -> &str {
+    source.split_once(':').map_or("", |(_, market)| market)
 }
 
 /// The time for connecting before the next instant at `next_us`, in microseconds since the Unix epoch; `None` if it is too short

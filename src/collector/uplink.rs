@@ -3,11 +3,13 @@
 //! Nothing here waits but [`Uplink::connect`], for as long as it is told to. Whatever goes wrong ends these connections only, and
 //! they are opened again after growing, jittered pauses.
 //! Invariant: an answer is sent after the samples that it was signed over. Once there is a data connection, it is closed only
-//! when another one is open, or when it has ended or was idle for long.
+//! when another one is open, or when it has ended or was idle for long. An answer of which it has taken a part then goes through
+//! the next one.
 
 use super::complaints::Complaints;
 use super::control::{Control, Loss};
 use super::present::Present;
+use super::rest::Rest;
 use super::settings::AggregatorPlace;
 use crate::exchange::session::jittered;
 use crate::system::inbox::{Inbox, waits};
@@ -25,6 +27,7 @@ const SLICE: Duration = Duration::from_millis(CONNECT_SLICE_MS);
 /// An open data connection, and when it was used last.
 struct Data {
     inbox: Inbox<1>,
+    unsent: Rest,
     opened_at: Instant,
     used_at: Instant,
     used: bool,
@@ -129,6 +132,12 @@ impl Uplink {
         if let Err(loss) = control.sweep(present, key) {
             return self.lose(loss);
         }
+        if let Some(data) = self.data.as_mut().filter(|data| !data.unsent.is_empty()) {
+            if !data.stands() {
+                return self.drop_data();
+            }
+            data.unsent.flush(&mut data.inbox);
+        }
         let running = present.running.as_ref()?;
         let sends = control.is_told(running) && control.lacks_answers(running);
         let answers = running.answers.get(control.answers..)?;
@@ -136,15 +145,18 @@ impl Uplink {
             return None;
         }
         let data = self.data.as_mut().filter(|data| !data.is_idle())?;
-        if data.stands() && data.inbox.send(answers.as_flattened()) {
+        if !data.stands() {
+            return self.drop_data();
+        }
+        if data.unsent.is_empty() {
+            control.answers += data.unsent.send(&mut data.inbox, answers);
             (data.used_at, data.used) = (Instant::now(), true);
-            (control.answers, self.served) = (running.answers.len(), true);
+            self.served = true;
             if !data.is_old() {
                 self.data_failures = 0;
             }
-            return None;
         }
-        self.drop_data()
+        None
     }
 
     /// Gives up the control connection.
@@ -167,10 +179,29 @@ impl Uplink {
         self.retry_at = again_at(&mut self.failures, self.pause_ms_max);
     }
 
+    /// Takes the data connection away. The answer that it has taken in part will be sent again.
+    fn take_data(&mut self) -> Option<Data> {
+        let data = self.data.take()?;
+        if let Some(control) = self.control.as_mut().filter(|_| !data.unsent.is_empty()) {
+            // There are none if a round has begun since: nothing is sent behind a rest.
+            control.answers = control.answers.saturating_sub(1);
+        }
+        Some(data)
+    }
+
     fn drop_data(&mut self) -> Option<String> {
-        let used = self.data.take().is_some_and(|data| data.used);
+        let used = self.take_data().is_some_and(|data| data.used);
         let text = "ended the data connection, as it does after an answer that it refuses; compare this machine's clock with its own";
         used.then(|| format!("{} {text}", self.name()))
+    }
+
+    /// Whether it has answers to send, and no data connection for them.
+    pub(super) fn lacks_data(&self, present: &Present) -> bool {
+        let (Some(control), Some(running)) = (&self.control, &present.running) else {
+            return false;
+        };
+        let some = running.answers.len() > control.answers && control.lacks_answers(running);
+        some && self.data.as_ref().is_none_or(Data::is_idle)
     }
 
     /// Opens what is missing and due, until `until` at the latest. Returns a complaint, if there is one.
@@ -243,7 +274,9 @@ impl Uplink {
         let running = present.running.as_ref()?;
         let mut ended = None;
         // Nobody expects an idle one to be open any more.
-        self.data = self.data.take().filter(|data| !data.is_idle());
+        if self.data.as_ref().is_some_and(Data::is_idle) {
+            self.take_data();
+        }
         if let Some(data) = &mut self.data {
             if !data.stands() {
                 ended = self.drop_data();
@@ -274,8 +307,10 @@ impl Uplink {
         match opened {
             Ok(inbox) => {
                 let now = Instant::now();
+                self.take_data();
                 self.data = Some(Data {
                     inbox,
+                    unsent: Rest::default(),
                     opened_at: now,
                     used_at: now,
                     used: false,
@@ -320,7 +355,7 @@ mod tests {
     use crate::keys::secret::SecretKey;
     use crate::wire::{Challenge, DataFrame, Hello};
     use rsoracle_proof::aggregate::Rule;
-    use rsoracle_proof::record::Answer;
+    use rsoracle_proof::record::{Answer, Observation};
     use rsoracle_proof::schedule::Schedule;
     use std::io::{Read, Write};
     use std::net::TcpListener;
@@ -442,5 +477,69 @@ mod tests {
         round(&mut uplink, &mut present, &task, 4);
         round(&mut uplink, &mut present, &task, 5);
         assert_eq!(frames(&mut second), [4, 4, 5, 5]);
+    }
+
+    /// More answers than two sockets hold, each with its number in the place of its start.
+    fn flood(present: &mut Present) -> usize {
+        const COUNT: usize = 300_000;
+        present.begin(&duties(1), 0);
+        let running = present.running.as_mut().unwrap();
+        running.end_at = Instant::now() + 600 * SLICE;
+        running.answers_due = COUNT;
+        let frame = |number| DataFrame {
+            tag: [7; 8],
+            start_us: number as u64,
+            observation: [0; Observation::BYTES],
+        };
+        running.answers = (0..COUNT).map(|number| frame(number).encode()).collect();
+        COUNT
+    }
+
+    /// Reads what has come.
+    fn read(data: &mut TcpStream, bytes: &mut Vec<u8>) {
+        let mut piece = [0; 65_536];
+        if let Ok(count) = data.read(&mut piece) {
+            bytes.extend_from_slice(&piece[..count]);
+        }
+    }
+
+    #[test]
+    fn answers_that_a_connection_takes_in_part_get_through_and_a_cut_one_goes_through_the_next() {
+        let mut present = Present::new(SecretKey::from_seed(&mut [1; 32]), 0, None);
+        let (_control, listener, mut uplink) = connected(&present);
+        let count = flood(&mut present);
+        let open = |uplink: &mut Uplink| {
+            uplink.data_retry_at = Instant::now();
+            assert_eq!(uplink.connect(soon(), &present), None);
+            let (mut data, _) = listener.accept().unwrap();
+            data.read_exact(&mut [0; Preamble::BYTES]).unwrap();
+            data.set_nonblocking(true).unwrap();
+            data
+        };
+        let begun = |uplink: &Uplink| uplink.control.as_ref().unwrap().answers;
+        let (mut first, mut bytes) = (open(&mut uplink), Vec::new());
+        let some = begun(&uplink);
+        assert!(0 < some && some < count, "{some}");
+        // It goes on as they are read, and is cut off in the middle of one.
+        while begun(&uplink) < some + 1_000 || uplink.data.as_ref().unwrap().unsent.is_empty() {
+            read(&mut first, &mut bytes);
+            assert_eq!(uplink.sweep(&present), None);
+        }
+        let cut = begun(&uplink) - 1;
+        drop(first);
+        let told = std::iter::repeat_with(|| uplink.sweep(&present))
+            .flatten()
+            .next();
+        assert!(told.unwrap().contains("ended the data connection"));
+        assert_eq!((begun(&uplink), uplink.data.is_none()), (cut, true));
+        let mut second = open(&mut uplink);
+        bytes.clear();
+        while bytes.len() < (count - cut) * DataFrame::BYTES {
+            assert_eq!(uplink.sweep(&present), None);
+            read(&mut second, &mut bytes);
+        }
+        let (frames, _) = bytes.as_chunks();
+        let numbers = frames.iter().map(|frame| DataFrame::decode(frame).start_us);
+        assert!(numbers.eq(cut as u64..count as u64));
     }
 }

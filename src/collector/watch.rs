@@ -73,17 +73,20 @@ impl Round<'_> {
         samplers.for_each(act);
     }
 
-    /// The part that has waited for a reply for longest, and its oldest sample without one: of all feeds, or of those of a symbol.
+    /// The oldest sample of a symbol that waits for a reply. Without a symbol there is none, unless only one is watched.
     fn oldest_asked(&self, symbol: Option<usize>) -> Option<(usize, u32)> {
-        let of = |part: &&Part| symbol.is_none_or(|symbol| part.duty.symbol == symbol);
-        let parts = self.parts.iter().filter(of);
-        let asked = parts.filter_map(|part| Some((part.duty.symbol, part.sampler.oldest_asked()?)));
-        asked.min_by_key(|(_, index)| *index)
+        let first = self.parts[0].duty.symbol;
+        let only = |symbol| self.parts.iter().all(|part| part.duty.symbol == symbol);
+        let symbol = symbol.or(Some(first).filter(|first| only(*first)))?;
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.duty.symbol == symbol)?;
+        Some((symbol, part.sampler.oldest_asked()?))
     }
 
     /// When the first reply is overdue.
     fn reply_by_us(&self) -> Option<u64> {
-        let (_, index) = self.oldest_asked(None)?;
+        let asked = |part: &Part| part.sampler.oldest_asked();
+        let index = self.parts.iter().filter_map(asked).min()?;
         Some(self.common().reply_by_us(index))
     }
 
@@ -126,8 +129,10 @@ impl Collector<'_> {
                 }
                 due => {
                     let mut now_us = now.wall_us;
-                    // Nothing is connected while only replies are missing: the answers come next, and connect.
-                    if let Some((_, instant_us)) = due {
+                    // While only replies are missing, nothing is connected but what answers wait for.
+                    if due.is_none() {
+                        self.ties.answered_in_part(round.reply_by_us());
+                    } else if let Some((_, instant_us)) = due {
                         self.ties.connect(Some(instant_us));
                         now_us = wall_us();
                         if self.session.is_open() && instant_us <= now_us + QUIET_US {
@@ -163,8 +168,7 @@ impl Collector<'_> {
             };
             part.answered = true;
             if let Answer::Abstain(why) = answer {
-                let text = format!("{}abstains: {why}", part.duty.about);
-                self.ties.complaints.add(text);
+                self.ties.complain(part.duty, format!("abstains: {why}"));
             }
             // The clock was right when the round began.
             let stepped = answer == Answer::Abstain(Abstention::ClockMoved);
@@ -349,7 +353,7 @@ impl Collector<'_> {
         let (place, result) = match id.map(|id| sample_of(id.as_str())) {
             // The late answer to a request for a first price.
             Some(None) if id.is_some_and(|id| id.as_str().starts_with(FIRST)) => return,
-            // A foreign id, or none: the message can only answer the sample that has waited longest.
+            // A foreign id, or none: the message can only answer the symbol's sample that has waited longest.
             Some(None) => (round.oldest_asked(symbol), Err(Miss::WrongId)),
             None => (round.oldest_asked(symbol), result),
             Some(Some((start_us, index, own))) if start_us == round.common().instant_us(0) => {
@@ -361,17 +365,24 @@ impl Collector<'_> {
                 (Some((own, index)), result)
             }
             // A reply to a sample of an earlier round: too late to count.
-            Some(Some(_)) => (None, result),
+            Some(Some(_)) => return,
         };
         let Some((symbol, index)) = place else {
+            if let Some(miss) = result
+                .err()
+                .filter(|_| symbol.is_none() && round.parts.len() > 1)
+            {
+                let text =
+                    format!("the exchange answered no request of this round: {miss}: {text}");
+                self.ties.complaints.add(text);
+            }
             return;
         };
         let parts = round.parts.iter_mut();
         for part in parts.filter(|part| part.duty.symbol == symbol) {
             if let Err(miss) = result {
-                let about = &part.duty.about;
-                let text = format!("{about}sample {index} refused: {miss}: {text}");
-                self.ties.complaints.add(text);
+                let text = format!("sample {index} refused: {miss}: {text}");
+                self.ties.complain(part.duty, text);
             }
             part.sampler.replied(index, result, None);
         }

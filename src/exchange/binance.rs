@@ -31,9 +31,9 @@ const PACE: Pace = Pace {
 /// Most weight that the exchange allows a minute and address ("Rate limits").
 pub(super) const WEIGHT_MAX: u64 = 6_000;
 
-/// The weight of so many requests for a price of one symbol in a minute, with that of a new connection and of our pings.
+/// The weight of so many requests for a price of one symbol. That of a new connection and of our pings is small, and left out.
 pub(super) fn weight(requests: u64) -> u64 {
-    2 * requests + 2 + 2
+    2 * requests
 }
 
 /// The last price.

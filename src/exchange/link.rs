@@ -11,8 +11,8 @@ use crate::exchange::proxy::Proxies;
 use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
-use crate::system::limits::MESSAGE_BYTES_MAX;
-use crate::system::net::{Gate, Look, Patience};
+use crate::system::limits::{MESSAGE_BYTES_MAX, UPGRADE_MS_MAX};
+use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::resolve::Addresses;
 use rsoracle_proof::reason::Miss;
 use std::time::Instant;
@@ -106,11 +106,26 @@ impl Link {
 
     /// Hands the prepared requests to the system in one write.
     pub(crate) fn fire(&mut self) -> Result<(), Ended> {
-        self.ws
-            .get_mut()
-            .inner()
-            .open()
-            .map_err(|error| ended(error.into()))
+        let gate = self.ws.get_mut().inner();
+        let opened = gate.open(Patience::Never);
+        opened.map_err(|error| ended(error.into()))
+    }
+
+    /// Sends requests that need not leave at once, until `deadline` at the latest.
+    pub(super) fn send_all(
+        &mut self,
+        requests: Vec<String>,
+        deadline: Instant,
+        look: Look,
+    ) -> Result<(), Ended> {
+        self.prepare(requests)?;
+        let phase = Phase::new(deadline, UPGRADE_MS_MAX);
+        loop {
+            match self.ws.get_mut().inner().open(phase.slice()) {
+                Err(error) if waits(&error) && !phase.is_over() && look().is_ok() => {}
+                opened => return opened.map_err(|error| ended(error.into())),
+            }
+        }
     }
 
     /// Sends a request at once.

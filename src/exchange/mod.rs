@@ -345,13 +345,19 @@ pub fn requests_fit(source: &Source, symbols: usize, schedule: &Schedule) -> Res
         0 => within(MINUTE_US),
         us => MINUTE_US / us * u64::from(schedule.samples) + within(MINUTE_US % us),
     };
-    let requests = samples * symbols as u64;
-    let weight = binance::weight(requests + symbols as u64);
+    let length_us = |end_us: u64| end_us.saturating_sub(schedule.first_start_us);
+    let rounds = match (schedule.period_us, schedule.end_us.map(length_us)) {
+        (1.., Some(us)) => us.div_ceil(schedule.period_us),
+        _ => u64::MAX,
+    };
+    let all = rounds.saturating_mul(schedule.samples.into());
+    let requests = samples.min(all) * symbols as u64;
+    let weight = binance::weight(requests);
     if weight <= binance::WEIGHT_MAX {
         return Ok(());
     }
     Err(format!(
-        "{requests} requests a minute, which have a weight of {weight} with those at a start; {name} allows {} a minute and address; use fewer symbols, fewer samples or a longer period",
+        "{requests} requests a minute, which have a weight of {weight}; {name} allows {} a minute and address; use fewer symbols, fewer samples or a longer period",
         binance::WEIGHT_MAX
     ))
 }
@@ -878,23 +884,35 @@ mod tests {
             interval_us: interval_ms * 1_000,
         };
         let usual = schedule(10, 1_000, 10_000);
+        let ends = |schedule, ms: u64| Schedule {
+            end_us: Some(ms * 1_000),
+            ..schedule
+        };
         for (name, symbols, schedule, says) in [
-            // 60 requests of each symbol, and one at the start.
-            ("binance:BTCUSDC", 49, usual, None),
+            // 60 requests of each symbol. The few at a start and our pings are left out.
+            ("binance:BTCUSDC", 50, usual, None),
             (
                 "binance-book:BTCUSDC",
-                50,
+                51,
                 usual,
-                Some("3000 requests a minute"),
+                Some("3060 requests a minute"),
+            ),
+            // No more than all rounds make.
+            ("binance:BTCUSDC", 64, ends(usual, 40_000), None),
+            (
+                "binance:BTCUSDC",
+                64,
+                ends(usual, 40_001),
+                Some("3200 requests"),
             ),
             ("binance:BTCUSDC", 64, schedule(10, 1_000, 20_000), None),
             ("binance:BTCUSDC", 1, schedule(1_000, 20, 0), None),
-            ("binance:BTCUSDC", 1, schedule(2_997, 20, 0), None),
+            ("binance:BTCUSDC", 1, schedule(9_000, 20, 0), None),
             (
                 "binance:BTCUSDC",
-                1,
-                schedule(9_000, 20, 0),
-                Some("weight of 6006"),
+                2,
+                schedule(1_501, 20, 0),
+                Some("weight of 6004"),
             ),
             // Seven rounds may begin within a minute.
             ("binance:BTCUSDC", 42, schedule(10, 100, 9_000), None),

@@ -14,6 +14,8 @@
 //! may be old. It is only certain that the exchange's clock was past the message's time when the message arrived. So one message
 //! can prove that this machine's clock is behind. Only a fresh message (sent as it was made, or later than the price before it)
 //! can show that both clocks agree. A message shows that this machine's clock is ahead only where there is no `Date`.
+//! Of several symbols, one whose times are wrong must not cost the others their prices: by prices, the clocks disagree only if
+//! those of every symbol say so that has shown a time.
 //! Invariant: pure functions; the clocks are read elsewhere.
 
 use super::Said;
@@ -27,12 +29,22 @@ const MOST_US: i64 = CLOCK_OFF_US_MAX as i64;
 pub(crate) const ADVICE: &str = "set it: run an NTP client (chrony, ntpd or systemd-timesyncd) and check that it is synchronized; if only this source reports it, the exchange's clock is wrong";
 
 /// The offset of this machine's clock from an exchange's. All numbers are microseconds by which this machine's clock is ahead.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Offset {
     /// By the `Date` of the newest connection: the least offset that fits it.
     dated_us: Option<i64>,
-    /// By the messages since.
+    /// By the messages since: if there are several symbols, by those that are about none of them.
     pub(crate) told_us: Option<i64>,
+    symbols: Vec<Told>,
+}
+
+/// What the prices of one symbol show.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// The time of the newest price, in microseconds since the Unix epoch; 0 if there was none.
+    before_us: u64,
+    /// The offset, if there are several symbols.
+    us: Option<i64>,
 }
 
 /// The least offset that fits a `Date` in an answer that came at `now_us` to what was asked at `asked_us`.
@@ -48,40 +60,53 @@ fn ahead_us(now_us: u64, time_us: u64) -> i64 {
 }
 
 impl Offset {
-    /// Begins anew with the offset that the answer that opened a connection showed.
-    pub(super) fn dated(dated_us: i64) -> Offset {
+    /// Begins anew for so many symbols, with the offset that the answer that opened a connection showed.
+    pub(super) fn new(dated_us: Option<i64>, symbols: usize) -> Offset {
         Offset {
-            dated_us: Some(dated_us),
-            ..Offset::default()
+            dated_us,
+            told_us: None,
+            symbols: vec![Told::default(); symbols],
         }
     }
 
-    /// Takes the time in a message that was read at `now_us`. For a price, `before_us` is the time of the symbol's price before,
-    /// and becomes that of this one.
-    pub(super) fn hear(&mut self, said: &Said, before_us: &mut u64, now_us: u64) {
-        let (time_us, fresh) = match said {
-            Said::Price { time_us, .. } => {
-                let Some(us) = *time_us else { return };
+    /// Takes the time in a message that was read at `now_us`.
+    pub(super) fn hear(&mut self, said: &Said, now_us: u64) {
+        let several = self.symbols.len() > 1;
+        let (time_us, fresh, told_us) = match said {
+            Said::Price {
+                symbol, time_us, ..
+            } => {
+                let Some((us, told)) = time_us.zip(self.symbols.get_mut(*symbol)) else {
+                    return;
+                };
                 // The first price may be old. One with a later time after it is fresh. A time that is nonsense counts until the
                 // next price only.
-                let before = std::mem::replace(before_us, us);
-                (us, before != 0 && before < us)
+                let before = std::mem::replace(&mut told.before_us, us);
+                let told_us = match several {
+                    true => &mut told.us,
+                    false => &mut self.told_us,
+                };
+                (us, before != 0 && before < us, told_us)
             }
-            Said::Alive { time_us: Some(us) } => (*us, true),
+            Said::Alive { time_us: Some(us) } => (*us, true, &mut self.told_us),
             _ => return,
         };
         let ahead = ahead_us(now_us, time_us);
         if ahead < -MOST_US || fresh {
             // Of times that were on their way for long, the least offset is the closest to the true one.
-            let known = self.told_us.filter(|_| ahead > MOST_US);
-            self.told_us = Some(known.map_or(ahead, |known| known.min(ahead)));
+            let known = told_us.filter(|_| ahead > MOST_US);
+            *told_us = Some(known.map_or(ahead, |known| known.min(ahead)));
         }
     }
 
     /// The offset that this machine's clock is judged by; `None` if the exchange has not shown its time yet.
     pub(crate) fn us(&self) -> Option<i64> {
-        let certain = self.told_us.filter(|us| *us <= MOST_US);
-        certain.or(self.dated_us).or(self.told_us)
+        let behind = self.told_us.filter(|us| *us < -MOST_US);
+        let told = self.symbols.iter().map(|told| told.us);
+        let told = told.chain([self.told_us]).flatten();
+        let told_us = behind.or(told.min_by_key(|us| us.unsigned_abs()));
+        let certain = told_us.filter(|us| *us <= MOST_US);
+        certain.or(self.dated_us).or(told_us)
     }
 
     /// Whether the clocks agree; `None` if the exchange has not shown its time yet.
@@ -129,9 +154,8 @@ mod tests {
     }
 
     fn after(offset: Offset, said: &[Said]) -> Option<i64> {
-        let (mut offset, mut before_us) = (offset, 0);
-        said.iter()
-            .for_each(|said| offset.hear(said, &mut before_us, NOW));
+        let mut offset = offset;
+        said.iter().for_each(|said| offset.hear(said, NOW));
         offset.us()
     }
 
@@ -160,33 +184,57 @@ mod tests {
 
     #[test]
     fn one_message_proves_a_clock_that_is_behind_and_none_that_is_ahead() {
-        let (agreed, unknown) = (Offset::dated(0), Offset::default());
+        let dated = |us| Offset::new(Some(us), 1);
+        let agreed = || dated(0);
+        let unknown = || Offset::new(None, 1);
         let table: [(Offset, &[Said], Option<i64>); 16] = [
-            (unknown, &[], None),
-            (unknown, &[Said::ALIVE, Said::price(0, 1.0, None)], None),
-            (unknown, &[price(S / 10)], None),
-            (unknown, &[price(9 * S), price(S / 10)], Some(S / 10)),
-            (unknown, &[price(S / 10), price(S / 10)], None),
-            (unknown, &[alive(S / 10)], Some(S / 10)),
+            (unknown(), &[], None),
+            (unknown(), &[Said::ALIVE, Said::price(0, 1.0, None)], None),
+            (unknown(), &[price(S / 10)], None),
+            (unknown(), &[price(9 * S), price(S / 10)], Some(S / 10)),
+            (unknown(), &[price(S / 10), price(S / 10)], None),
+            (unknown(), &[alive(S / 10)], Some(S / 10)),
             (
-                unknown,
+                unknown(),
                 &[alive(9 * S), alive(8 * S), alive(12 * S)],
                 Some(8 * S),
             ),
-            (unknown, &[alive(9 * S), alive(-S)], Some(-S)),
-            (unknown, &[price(-2 * S)], Some(-2 * S)),
+            (unknown(), &[alive(9 * S), alive(-S)], Some(-S)),
+            (unknown(), &[price(-2 * S)], Some(-2 * S)),
             // One price from the future, and two ordinary ones.
-            (agreed, &[price(-3_600 * S), price(2)], Some(-3_600 * S)),
-            (agreed, &[price(-3_600 * S), price(2), price(1)], Some(1)),
+            (agreed(), &[price(-3_600 * S), price(2)], Some(-3_600 * S)),
+            (agreed(), &[price(-3_600 * S), price(2), price(1)], Some(1)),
             // A stream that stopped for a while, and goes on with what had waited.
-            (agreed, &[alive(9 * S), alive(5 * S)], Some(0)),
-            (agreed, &[alive(-2 * S)], Some(-2 * S)),
-            (agreed, &[alive(-2 * S), alive(-S)], Some(-S)),
-            (Offset::dated(3 * S), &[alive(9 * S)], Some(3 * S)),
-            (Offset::dated(3 * S), &[alive(S)], Some(S)),
+            (agreed(), &[alive(9 * S), alive(5 * S)], Some(0)),
+            (agreed(), &[alive(-2 * S)], Some(-2 * S)),
+            (agreed(), &[alive(-2 * S), alive(-S)], Some(-S)),
+            (dated(3 * S), &[alive(9 * S)], Some(3 * S)),
+            (dated(3 * S), &[alive(S)], Some(S)),
         ];
         for (index, (offset, said, us)) in table.into_iter().enumerate() {
             assert_eq!(after(offset, said), us, "row {index}");
+        }
+    }
+
+    #[test]
+    fn of_several_symbols_all_must_show_that_the_clocks_disagree() {
+        let of = |symbol, ahead: i64| {
+            Said::price(symbol, 1.0, Some(NOW.wrapping_sub(ahead.cast_unsigned())))
+        };
+        let table: [(Option<i64>, &[Said], Option<i64>); 9] = [
+            (None, &[of(0, -9 * S)], Some(-9 * S)),
+            (Some(0), &[of(0, -9 * S)], Some(-9 * S)),
+            (Some(0), &[of(0, -9 * S), of(1, 2), of(1, 1)], Some(1)),
+            (Some(0), &[of(1, 2), of(1, 1), of(0, -9 * S)], Some(1)),
+            (None, &[of(0, -9 * S), of(1, -8 * S)], Some(-8 * S)),
+            (None, &[of(0, -9 * S), alive(S)], Some(S)),
+            (None, &[of(1, 2), of(1, 1), alive(-9 * S)], Some(-9 * S)),
+            // One that comes late shows nothing while another is in time.
+            (None, &[of(0, 9 * S), of(0, 8 * S)], Some(8 * S)),
+            (None, &[of(0, 9 * S), of(0, 8 * S), alive(S)], Some(S)),
+        ];
+        for (index, (dated_us, said, us)) in table.into_iter().enumerate() {
+            assert_eq!(after(Offset::new(dated_us, 2), said), us, "row {index}");
         }
     }
 
@@ -199,12 +247,12 @@ mod tests {
                 "has not shown its time since the start, or since the clock was set; ",
             ),
             (
-                Offset::dated(S),
+                Offset::new(Some(S), 1),
                 Some(true),
                 "agrees with the exchange's; signing",
             ),
             (
-                Offset::dated(-3 * S),
+                Offset::new(Some(-3 * S), 1),
                 Some(false),
                 "3.0 s behind the exchange's; signing nothing meanwhile; set it: run an NTP",
             ),

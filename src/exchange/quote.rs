@@ -11,25 +11,25 @@ use std::time::{Duration, Instant};
 pub(super) struct Watched {
     /// The newest price, or the reason why the newest message about it had none.
     pub(super) newest: Result<StreamPrice, Miss>,
-    /// The exchange's time of the price before, in microseconds since the Unix epoch; 0 if there was none on this connection.
-    pub(super) before_us: u64,
     /// Whether the exchange has refused it on this connection, for good.
     pub(super) refused: bool,
     /// When the first and the last of its prices came, since there was none for long or a new connection. The first was not
     /// stale: otherwise a market without trades would seem to speak whenever it is subscribed to.
     pub(super) spoke: Option<[Instant; 2]>,
-    /// Whether its silence has cost a connection already.
-    pub(super) missed: bool,
+    /// When the exchange refused it for a while, unless a price has come since.
+    pub(super) put_off: Option<Instant>,
+    /// How often a connection was replaced because of it.
+    pub(super) missed: u32,
 }
 
 impl Watched {
     /// A symbol of which nothing is known.
     pub(super) const NEW: Watched = Watched {
         newest: Err(Miss::Stale),
-        before_us: 0,
         refused: false,
         spoke: None,
-        missed: false,
+        put_off: None,
+        missed: 0,
     };
 
     /// What is known of it on a new connection.
@@ -40,13 +40,16 @@ impl Watched {
         }
     }
 
-    /// Whether it has spoken, and then fallen silent for `long`. Once that has cost a connection, it must have spoken for as long
-    /// before: in a market that trades now and then, a new connection is no remedy.
+    /// Whether it has spoken, and then fallen silent for `long`, or was refused for a while, and that is over. Each new connection
+    /// that it has cost doubles that time, and it must have spoken for as long before: in a market that trades now and then, a new
+    /// connection is no remedy.
     pub(super) fn fell_silent(&self, long: Duration) -> bool {
+        let long = long * (1 << self.missed.min(16));
         let silent = |[first, last]: [Instant; 2]| {
-            last.elapsed() >= long && (!self.missed || last - first >= long)
+            last.elapsed() >= long && (self.missed == 0 || last - first >= long)
         };
-        self.spoke.is_some_and(silent)
+        let over = |at: Instant| at.elapsed() >= long;
+        self.spoke.is_some_and(silent) || self.put_off.is_some_and(over)
     }
 }
 
@@ -110,24 +113,29 @@ mod tests {
     #[test]
     fn a_symbol_that_was_missed_before_falls_silent_only_after_it_has_spoken_all_the_time() {
         let s = Duration::from_secs;
-        let silent = |missed, spoke: Option<[u64; 2]>| {
+        let silent = |missed, spoke: Option<[u64; 2]>, put_off: Option<u64>| {
             let at = |ago| Instant::now() - s(ago);
-            let spoke = spoke.map(|ago| ago.map(at));
             let symbol = Watched {
-                spoke,
+                spoke: spoke.map(|ago| ago.map(at)),
+                put_off: put_off.map(at),
                 missed,
                 ..Watched::NEW
             };
             symbol.fell_silent(s(60))
         };
-        for (spoke, once, again) in [
-            (None, false, false),
-            (Some([200, 0]), false, false),
-            (Some([70, 70]), true, false),
-            (Some([120, 70]), true, false),
-            (Some([140, 70]), true, true),
+        for (spoke, put_off, silences) in [
+            (None, None, [false; 3]),
+            (Some([200, 0]), None, [false; 3]),
+            (Some([70, 70]), None, [true, false, false]),
+            (Some([240, 130]), None, [true, false, false]),
+            (Some([260, 130]), None, [true, true, false]),
+            (Some([500, 250]), None, [true, true, true]),
+            (None, Some(50), [false; 3]),
+            (None, Some(70), [true, false, false]),
+            (None, Some(130), [true, true, false]),
         ] {
-            assert_eq!([silent(false, spoke), silent(true, spoke)], [once, again]);
+            let silences_now = [0, 1, 2].map(|missed| silent(missed, spoke, put_off));
+            assert_eq!(silences_now, silences, "{spoke:?} {put_off:?}");
         }
     }
 

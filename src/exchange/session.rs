@@ -4,7 +4,7 @@
 //! Invariant: a connection that ended, fell silent or is about to be closed is replaced, but never faster than the exchange
 //! allows. The backoff grows and is jittered, a `Retry-After` is obeyed, and an exchange that turns this address away is left
 //! alone for at least ten minutes. When a connection ends, its prices are dropped, unless a new connection has replaced it.
-//! A symbol that is refused, or falls silent, costs no other symbol its prices, but for one reconnection.
+//! A symbol that is refused, or falls silent, costs no other symbol its prices.
 
 pub(crate) mod first;
 
@@ -164,7 +164,7 @@ impl<'a> ExchangeSession<'a> {
                 let (endpoint, tls) = (&plan.endpoints[at], plan.tls.as_mut());
                 let addresses = &mut place.addresses;
                 match Link::open(endpoint, tls, &plan.proxies, addresses, deadline, look) {
-                    Ok(link) => return self.take_over(link),
+                    Ok(link) => return self.take_over(link, deadline, look),
                     Err(unopened) => {
                         place.away_until_ms = wall_us() / 1_000 + away_ms(&unopened);
                         let mut error = unopened.error;
@@ -191,20 +191,22 @@ impl<'a> ExchangeSession<'a> {
         Err(failed.expect("the last endpoint is tried if no other one was"))
     }
 
-    fn take_over(&mut self, mut link: Link) -> Result<(), Error> {
+    fn take_over(&mut self, mut link: Link, deadline: Instant, look: Look) -> Result<(), Error> {
         if let Way::Stream(subscribe) = self.dialect.way {
-            let sent = link.prepare(subscribe(&self.symbols));
-            sent.and_then(|()| link.fire()).map_err(|ended| {
+            let sent = link.send_all(subscribe(&self.symbols), deadline, look);
+            sent.map_err(|ended| {
                 self.back_off();
                 let attempt = format!("cannot subscribe at {}", self.endpoint().url);
                 Error::new(attempt, ended.text).passing()
             })?;
         }
-        self.offset = link.ahead_us.map(Offset::dated).unwrap_or_default();
+        self.offset = Offset::new(link.ahead_us, self.symbols.len());
         self.link = Some(link);
         self.proved = false;
         self.channels.fill(None);
+        let (long, several) = (self.long(), self.watched.len() > 1);
         for symbol in &mut self.watched {
+            symbol.missed += u32::from(several && symbol.fell_silent(long));
             // A price counts until the new connection has a newer one.
             *symbol = Watched {
                 newest: symbol.newest,
@@ -289,11 +291,7 @@ impl<'a> ExchangeSession<'a> {
         };
         let (came_at, dry_at) = (link.heard_at(), link.dry_at());
         let said = (self.dialect.read)(text.as_str(), &topics);
-        let before_us = match said {
-            Said::Price { symbol, .. } => &mut self.watched[symbol].before_us,
-            _ => &mut 0,
-        };
-        self.offset.hear(&said, before_us, wall_us());
+        self.offset.hear(&said, wall_us());
         match &said {
             Said::Price {
                 symbol,
@@ -359,7 +357,8 @@ impl<'a> ExchangeSession<'a> {
         if self.first[symbol].is_none() && fresh(self) {
             self.first[symbol] = Some(price);
         }
-        let long = self.plan.pace.max_age * RESUBSCRIBE_AGES;
+        let long = self.long();
+        self.watched[symbol].put_off = None;
         self.watched[symbol].spoke = match self.watched[symbol].spoke {
             Some([first, last]) if came_at - last < long => Some([first, came_at]),
             _ => fresh(self).then_some([came_at; 2]),
@@ -389,14 +388,18 @@ impl<'a> ExchangeSession<'a> {
         }
         let about = refusal.symbol.or(self.only());
         let goes_on = match (refusal.denial, about) {
-            (Denial::TooMany | Denial::Banned | Denial::Busy, _) => false,
-            (_, Some(symbol)) => {
-                self.watched[symbol].refused = refusal.denial != Denial::NotTrading;
+            (Denial::TooMany | Denial::Banned, _) => false,
+            // Not about one of several.
+            (Denial::Busy, about) if about == self.only() => false,
+            (denial, Some(symbol)) => {
+                let passes = matches!(denial, Denial::NotTrading | Denial::Busy);
+                self.watched[symbol].refused = !passes;
+                self.watched[symbol].put_off = passes.then(Instant::now);
                 self.watched[symbol].newest = Err(refusal.miss());
                 !self.all_refused()
             }
-            // It is about one of the symbols, but the exchange does not say which.
-            (denial, None) => denial == Denial::UnknownSymbol,
+            // It is about one of the symbols, but the exchange does not say which. If no prices come, that shows.
+            (_, None) => true,
         };
         if self.is_stream() && !goes_on {
             // No price will come on this connection.
@@ -422,26 +425,31 @@ impl<'a> ExchangeSession<'a> {
         &self.first
     }
 
-    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, and a stream on which no prices do, or no
-    /// longer those of one symbol.
+    /// After this time without prices, a stream is reconnected.
+    fn long(&self) -> Duration {
+        self.plan.pace.max_age * RESUBSCRIBE_AGES
+    }
+
+    /// One of several symbols for which a new connection may be a remedy: a stream no longer has its prices, while others come.
+    pub fn fell_silent(&self) -> Option<&str> {
+        let long = self.long();
+        let silent = |symbol: &Watched| symbol.fell_silent(long);
+        let at = self.watched.iter().position(silent)?;
+        (self.is_stream() && self.watched.len() > 1).then(|| self.symbols[at])
+    }
+
+    /// Sends a ping if one is due. Drops a connection on which nothing arrives any more, and a stream on which no prices do.
     pub fn keep_alive(&mut self) -> Result<(), Ended> {
         let (is_stream, is_quiet) = (self.is_stream(), self.is_quiet_at(wall_us()));
+        let long = self.long();
         let Some(link) = &mut self.link else {
             return Ok(());
         };
         let (pace, miss) = (self.plan.pace, Miss::NoReply);
-        let long = pace.max_age * RESUBSCRIBE_AGES;
-        // One symbol that falls silent costs the others no more than one connection: on the next one it must speak first.
-        let silent = |symbol: &Watched| symbol.fell_silent(long);
-        let silent = self.watched.iter().position(silent);
         let given_up = if link.heard_at().elapsed() >= pace.max_silence {
             Some(format!("nothing has come for {:?}", pace.max_silence))
         } else if is_stream && self.spoke_at.elapsed() >= long {
             Some("the exchange no longer sends prices".to_owned())
-        } else if let Some(symbol) = silent.filter(|_| is_stream && self.symbols.len() > 1) {
-            self.watched[symbol].missed = true;
-            let symbol = self.symbols[symbol];
-            Some(format!("the exchange no longer sends prices of {symbol}"))
         } else {
             None
         };

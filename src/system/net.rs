@@ -122,15 +122,27 @@ impl Gate {
         self.held.get_or_insert_with(|| Vec::with_capacity(4096));
     }
 
-    /// Writes all held bytes at once, without waiting, and stops holding back.
-    pub fn open(&mut self) -> io::Result<()> {
-        match self.held.take() {
-            Some(bytes) if !bytes.is_empty() => {
-                self.set_patience(Patience::Never)?;
-                self.tcp.write_all(&bytes)
+    /// Writes all held bytes, in one write if the system takes them at once, and stops holding back. After an error that only means
+    /// that there was no room by the end of `patience`, what is left is still held.
+    pub fn open(&mut self, patience: Patience) -> io::Result<()> {
+        let Some(mut bytes) = self.held.take().filter(|bytes| !bytes.is_empty()) else {
+            return Ok(());
+        };
+        self.set_patience(patience)?;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.write(&bytes[sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    bytes.drain(..sent);
+                    self.held = Some(bytes);
+                    return Err(error);
+                }
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Takes what the system has, after waiting until the deadline at most. Returns the number of bytes.
@@ -224,10 +236,40 @@ mod tests {
             far.read(&mut bytes).is_err_and(|error| waits(&error)),
             "nothing has left yet"
         );
-        gate.open().unwrap();
+        gate.open(Patience::Never).unwrap();
         far.set_nonblocking(false).unwrap();
         assert_eq!(far.read(&mut bytes).unwrap(), 12);
         assert_eq!(&bytes[..12], b"first second");
+    }
+
+    #[test]
+    fn what_finds_no_room_in_time_is_still_held_and_leaves_later() {
+        let (near, mut far) = pair();
+        near.set_nonblocking(true).unwrap();
+        let (mut flood, mut before) = (near.try_clone().unwrap(), 0);
+        while let Ok(count) = flood.write(&[b'.'; 65_536]) {
+            before += count;
+        }
+        let mut gate = Gate::new(near).unwrap();
+        gate.shut();
+        let held: Vec<u8> = (0..60_000u32).map(|at| at as u8).collect();
+        gate.write_all(&held).unwrap();
+        let soon = || Patience::Until(Instant::now() + Duration::from_millis(5));
+        for patience in [Patience::Never, soon()] {
+            assert!(gate.open(patience).is_err_and(|error| waits(&error)));
+        }
+        let mut came = vec![0; before];
+        far.read_exact(&mut came).unwrap();
+        far.set_nonblocking(true).unwrap();
+        let mut opened = false;
+        came.clear();
+        while came.len() < held.len() {
+            opened = opened || gate.open(soon()).is_ok();
+            let mut piece = [0; 4096];
+            let count = far.read(&mut piece).unwrap_or(0);
+            came.extend_from_slice(&piece[..count]);
+        }
+        assert!(came == held && opened);
     }
 
     #[test]

@@ -6,15 +6,28 @@ use rsoracle_proof::limits::{FEED_BYTES_MAX, SOURCE_BYTES_MAX};
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{HEAD_BYTES, SEAT_BYTES, Seat, Terms};
+use std::collections::BTreeMap;
 
-/// Parses what [`Terms::encode`] writes. The error says what is wrong; it may be that the terms fail [`Terms::check`].
-pub fn decode(bytes: &[u8]) -> Result<Terms, String> {
-    let terms = fields(bytes).filter(|terms| terms.encode() == bytes);
+/// The keys that were decoded.
+type Keys = BTreeMap<[u8; 32], Option<PublicKey>>;
+
+/// Parses what [`Terms::encode`] writes, for each feed of a roster. An error says what is wrong; it may be that the terms fail
+/// [`Terms::check`]. A key that several feeds have, which is the rule, is decoded once.
+pub fn decode(feeds: &[Vec<u8>]) -> Vec<Result<Terms, String>> {
+    let mut keys = Keys::new();
+    feeds
+        .iter()
+        .map(|bytes| of_feed(bytes, &mut keys))
+        .collect()
+}
+
+fn of_feed(bytes: &[u8], keys: &mut Keys) -> Result<Terms, String> {
+    let terms = fields(bytes, keys).filter(|terms| terms.encode() == bytes);
     let terms = terms.ok_or("the bytes are no terms")?;
     terms.check().map(|()| terms)
 }
 
-fn fields(bytes: &[u8]) -> Option<Terms> {
+fn fields(bytes: &[u8], keys: &mut Keys) -> Option<Terms> {
     let (head, seats) = bytes.split_first_chunk::<HEAD_BYTES>()?;
     let rule = |code| Rule::ALL.into_iter().find(|rule| rule.code() == code);
     let mut take = Take::all(head);
@@ -36,17 +49,17 @@ fn fields(bytes: &[u8]) -> Option<Terms> {
             .as_chunks::<SEAT_BYTES>()
             .0
             .iter()
-            .map(seat)
+            .map(|bytes| seat(bytes, keys))
             .collect::<Option<_>>()?,
     })
 }
 
-fn seat(bytes: &[u8; SEAT_BYTES]) -> Option<Seat> {
+fn seat(bytes: &[u8; SEAT_BYTES], keys: &mut Keys) -> Option<Seat> {
     let mut take = Take::all(bytes);
     let key: [u8; 32] = take.array();
     let key = match key == [0; 32] {
         true => None,
-        false => Some(PublicKey::decode(&key)?),
+        false => Some((*keys.entry(key).or_insert_with(|| PublicKey::decode(&key)))?),
     };
     let source = text(take.array::<SOURCE_BYTES_MAX>())?;
     Some(Seat { key, source })
@@ -62,6 +75,50 @@ fn text<const N: usize>(field: [u8; N]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::keys::secret::SecretKey;
+
+    fn decode(bytes: &[u8]) -> Result<Terms, String> {
+        of_feed(bytes, &mut Keys::new())
+    }
+
+    #[test]
+    fn each_key_of_a_roster_is_decoded_once_and_a_bad_one_costs_its_feeds_only() {
+        let key = |seed| SecretKey::from_seed(&mut [seed; 32]).public();
+        let terms = |feed: &str, seeds: &[u8]| Terms {
+            feed: feed.into(),
+            rule: Rule::TrimmedMean,
+            sample_rule: Rule::Mean,
+            exchanges_min: 1,
+            age_us_max: None,
+            spread_ppm_max: None,
+            schedule: Schedule {
+                first_start_us: 7,
+                period_us: 10_000_000,
+                end_us: None,
+                samples: 10,
+                interval_us: 1_000_000,
+            },
+            seats: seeds
+                .iter()
+                .map(|seed| Seat {
+                    key: Some(key(*seed)),
+                    source: format!("okx:{seed}-USDT"),
+                })
+                .collect(),
+        };
+        let feeds = [terms("BTC/USD", &[1, 2, 3]), terms("ETH/USD", &[3, 1, 4])];
+        let mut bytes: Vec<Vec<u8>> = feeds.iter().map(Terms::encode).collect();
+        let mut keys = Keys::new();
+        for (bytes, terms) in bytes.iter().zip(&feeds) {
+            assert_eq!(of_feed(bytes, &mut keys).as_ref(), Ok(terms));
+        }
+        assert_eq!(keys.len(), 4);
+        // A key of small order.
+        let place = HEAD_BYTES..HEAD_BYTES + 32;
+        bytes[0][place].copy_from_slice(&[&[1][..], &[0; 31]].concat());
+        let decoded = super::decode(&bytes);
+        assert!(decoded[0].is_err());
+        assert_eq!(decoded[1].as_ref(), Ok(&feeds[1]));
+    }
 
     #[test]
     fn encoded_terms_are_decoded_and_nothing_else_is() {

@@ -339,8 +339,15 @@ impl Post {
 
     /// Starts it.
     pub fn start(&self, aggregators: &[&Ports], exchange_url: &str) -> Child {
+        self.start_with(aggregators, exchange_url, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&self, aggregators: &[&Ports], exchange_url: &str, args: &[&str]) -> Child {
+        let mut command = self.command(aggregators, exchange_url);
+        command.args(args);
         Child {
-            running: start_command(self.command(aggregators, exchange_url)),
+            running: start_command(command),
             tether: None,
             key: self.key,
         }
