@@ -5,7 +5,7 @@
 
 use super::words::of_feeds;
 use crate::aggregator::journal::Journal;
-use crate::aggregator::resume::{self, End, newest_path};
+use crate::aggregator::resume::{self, Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::keys::secret::SecretKey;
@@ -17,6 +17,7 @@ use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -35,8 +36,6 @@ pub struct Book {
     ephemeral: bool,
     /// The lines of the feeds' newest reports, until they have been written beside the journal.
     newest: Vec<String>,
-    /// The lines in that file of feeds that are not in the roster.
-    others: Vec<String>,
     /// Keys of the collectors whose equivocation was already proved in this run.
     proved: BTreeSet<[u8; 32]>,
 }
@@ -119,6 +118,7 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of proofs", beside("proofs")),
         ("file of the journal's torn lines", beside("torn")),
         ("file of the newest report", beside("newest")),
+        ("file of other feeds' reports", beside("newest.others")),
     ];
     let latest_files = config.latest_files();
     if config.latest.is_some() && latest_files.contains(&config.write_roster) {
@@ -175,25 +175,35 @@ impl Book {
             check_apart(config)?;
             return Ok((book, Vec::new()));
         };
-        let beside = newest_path(path);
+        let (newest, others) = (newest_path(path), others_path(path));
+        // Read under the journal's lock.
+        let beside = LazyCell::new(|| Beside::read(path));
+        let take = |end: &mut End, line: &str| end.take(line, &beside);
         let enough = |end: &End, whole: bool| {
-            let enough = end.suffices(config, key.public(), whole)?;
-            if !enough && end.verifier.signatures > SIGNATURES_SILENT {
-                let line = "still reading the journal backwards, for its newest published report";
-                stream::say("aggregator", line);
+            let lacks = end.lacks(config, key.public(), whole, &beside)?;
+            if let Some(sought) = &lacks
+                && end.verifier.signatures > SIGNATURES_SILENT
+            {
+                let line = format!("still reading the journal backwards, for {sought}");
+                stream::say("aggregator", &line);
             }
-            Ok(enough)
+            Ok(lacks.is_none())
         };
-        let (mut journal, end, torn) = Journal::open(path, &End::take, &enough)?;
+        let (mut journal, end, torn) = Journal::open(path, &take, &enough)?;
         // Under the journal's lock, so that no file of another run is taken for one that was left behind.
         replaceable(&latest_files)?;
-        file::make_replaceable(&beside)?;
+        file::make_replaceable(&newest)?;
+        file::make_replaceable(&others)?;
         check_apart(config)?;
-        let mut lines = warnings(journal.bytes, &beside);
+        let mut lines = warnings(journal.bytes, &newest);
         if torn > 0 {
             lines.push(Remark::Warning(format!(
                 "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
             )));
+        }
+        if let Some(text) = end.others(&config.roster, &beside) {
+            // On the disk before the other file changes.
+            file::replace(&others, &text)?;
         }
         let changes = book.go_on(config, path, Some(key), end)?;
         if !changes.is_empty() {
@@ -203,12 +213,7 @@ impl Book {
                     .to_owned(),
             ));
         }
-        let roster = &config.roster;
-        let is_other = |report: &Report| roster.feed(&report.round.terms.feed).is_none();
-        let others = resume::held(&beside).into_iter();
-        let others = others.filter_map(|(report, line)| is_other(&report).then_some(line));
-        book.others = others.collect();
-        let places = book.places(roster);
+        let places = book.places(&config.roster);
         lines.push(Remark::Progress(format!("journal {path}: {places}")));
         book.journal = Some(journal);
         let failed = book.write_newest(config).err();
@@ -279,7 +284,7 @@ impl Book {
         let mut written = Ok(());
         let newest = std::mem::take(&mut self.newest);
         if let (Some(journal), [_, ..]) = (&config.journal, newest.as_slice()) {
-            let lines = newest.iter().chain(&self.others);
+            let lines = newest.iter();
             let text: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
             written = file::replace_soon(&newest_path(journal), &text);
         }

@@ -4,7 +4,7 @@
 
 use crate::aggregator::book::{Book, Remark, check_apart, key_file, warnings};
 use crate::aggregator::journal::{attempt, read_end};
-use crate::aggregator::resume::{End, newest_path};
+use crate::aggregator::resume::{Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::aggregator::setup::{check_open_files, check_schedule};
 use crate::keys::file as keyfile;
@@ -60,12 +60,14 @@ impl Outlook {
         }
         let newest = newest_path(path);
         file::check_replaceable(&newest)?;
+        file::check_replaceable(&others_path(path))?;
+        let beside = Beside::read(path);
         let enough = |end: &End, whole: bool| match &key {
-            Some(key) => end.suffices(config, key.public(), whole),
+            Some(key) => Ok(end.lacks(config, key.public(), whole, &beside)?.is_none()),
             // A new key continues no journal.
             None => Ok(true),
         };
-        let found = peek(path, &enough)?;
+        let found = peek(path, &beside, &enough)?;
         if found.is_none() {
             enough(&End::default(), true)?;
         }
@@ -97,13 +99,15 @@ impl Outlook {
 /// newline, whose number is returned, where they are. `None` if there is no such file.
 fn peek(
     path: &str,
+    beside: &Beside,
     enough: &dyn Fn(&End, bool) -> Result<bool, Error>,
 ) -> Result<Option<(End, usize)>, Error> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| Error::new(attempt(path), error))?,
     };
-    let (end, _, tail) = read_end(path, &file, &End::take, enough)?;
+    let take = |end: &mut End, line: &str| end.take(line, beside);
+    let (end, _, tail) = read_end(path, &file, &take, enough)?;
     Ok(Some((end, tail.len())))
 }
 
