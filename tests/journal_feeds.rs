@@ -67,19 +67,25 @@ impl Files {
 
     /// Starts an aggregator. Returns what it says of its journal, where it goes on or why it does not.
     fn start(&self) -> String {
-        let running = start(&[
-            "aggregate",
-            "--roster",
-            &self.path("roster.toml"),
-            "--journal",
-            &self.path("journal"),
-            "--control-port",
-            "0",
-            "--data-port",
-            "0",
-        ]);
-        let line = running.stderr_line(&format!("journal {}", self.path("journal")));
+        self.start_with(&[])
+    }
+
+    fn start_with(&self, more: &[&str]) -> String {
+        let (roster, journal) = (self.path("roster.toml"), self.path("journal"));
+        let args = ["aggregate", "--roster", &roster, "--journal", &journal];
+        let ports = ["--control-port", "0", "--data-port", "0"];
+        let running = start(&[&args[..], &ports, more].concat());
+        let line = running.stderr_line(&format!("journal {journal}"));
         line.replace(&self.path(""), "")
+    }
+
+    /// Asks what a start would do. Returns the exit code and all that is said.
+    fn check(&self, more: &[&str]) -> (Option<i32>, String) {
+        let (roster, journal) = (self.path("roster.toml"), self.path("journal"));
+        let args = ["aggregate", "--roster", &roster, "--journal", &journal];
+        let done = run(&[&args[..], &["--check"], more].concat());
+        let said = done.stdout + &done.stderr;
+        (done.code, said.replace(&self.path(""), ""))
     }
 }
 
@@ -245,5 +251,36 @@ fn a_feed_is_not_new_whatever_became_of_the_files_beside_the_journal() {
             let said = files.start();
             assert!(said.ends_with(goes_on), "{said}");
         }
+    }
+}
+
+#[test]
+fn a_feed_that_would_be_one_too_many_in_the_journal_is_refused_before_the_first_append() {
+    let feed = |number: usize| format!("F{number}/USD");
+    let lines: Vec<String> = (0..40)
+        .map(|number| {
+            let mut oracle = Oracle::new(1, "kraken:BTC/USD");
+            oracle.terms.feed = feed(number);
+            oracle.line(START_US, &[Price(100.0)])
+        })
+        .collect();
+    let others: Vec<String> = (40..65).map(feed).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    // Some of the feeds stand in the journal, the others only beside it.
+    for held in [0, 20] {
+        let files = Files::new(&others);
+        files.put("journal", &lines[held..]);
+        files.put("journal.newest", &lines[20..]);
+        files.put("journal.newest.others", &lines[..20]);
+        let many = "cannot continue the journal journal: with this roster it would have 65 feeds, and at most 64 are followed";
+        let (code, said) = files.check(&[]);
+        assert!(code == Some(1) && said.contains(many), "{said}");
+        let said = files.start();
+        assert!(said.contains(many), "{said}");
+        assert!(files.held("journal") == lines[held..]);
+        files.roster(&others[1..]);
+        assert_eq!(files.check(&[]).0, Some(0));
+        let said = files.start();
+        assert!(said.ends_with("all feeds: new"), "{said}");
     }
 }

@@ -16,6 +16,7 @@ use crate::aggregator::settings::Run;
 use crate::system::limits::FUTURE_US_MAX;
 use crate::system::now::wall_us;
 use crate::system::span::span;
+use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::report::{Content, Report, Verifier};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
@@ -139,6 +140,13 @@ impl End {
         let journal = config.journal.as_deref().expect("it is being opened");
         if !whole && let Some(sought) = self.sought(config, beside) {
             return Ok(Some(sought));
+        }
+        let feeds = self.known(&config.roster, beside).len();
+        if feeds > FEEDS_MAX {
+            let cause = format!(
+                "with this roster it would have {feeds} feeds, and at most {FEEDS_MAX} are followed in one file"
+            );
+            return Err(refused(journal, cause).advise("begin another journal with a key of its own (--journal NEW); keep this file, whose reports stay valid"));
         }
         let (path, others) = (newest_path(journal), others_path(journal));
         can_be_read(journal, &path)?;
