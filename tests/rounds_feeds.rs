@@ -5,12 +5,15 @@ mod support;
 
 use nanoserde::DeJson;
 use rsoracle::keys::create;
+use rsoracle::system::now::wall_us;
 use rsoracle_proof::answer::answer;
 use rsoracle_proof::record::Record;
 use rsoracle_proof::roster::Roster;
+use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::{PublicKey, hex, samples_digest};
 use rsoracle_proof::terms::tag;
 use rsoracle_proof::utc::{utc_text, utc_us};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::peer::*;
@@ -111,30 +114,13 @@ impl Place {
             );
             assert!(greeting.contains(&begins), "{greeting}");
         }
-        let players = (0..SLOTS).map(|slot| {
-            let key = collector_key(slot);
-            let mut control = Peer::connect(control);
-            let challenge = rsoracle::wire::Challenge::decode(&control.next()).unwrap();
-            control.send(&hello(&key, &challenge.nonce, &self.key).encode());
-            let terms = self.roster.feeds[0].clone();
-            TestCollector::over(slot, key, terms, control, data)
-        });
         let mut fair = Fair {
-            players: players.collect(),
+            players: Vec::new(),
             place: self,
             running,
+            ports: (control, data),
         };
-        for player in &mut fair.players {
-            eventually("the first ping", || player.tend().then_some(()));
-            for (feed, seat) in seats(&self.roster, player.slot) {
-                let ready = rsoracle::wire::Ready {
-                    terms_digest: self.roster.feeds[feed].digest(),
-                    slot: seat,
-                    price: price(player.slot, feed),
-                };
-                player.control.send(&ready.encode());
-            }
-        }
+        fair.connect(|_| true);
         fair
     }
 
@@ -210,6 +196,8 @@ struct Fair<'a> {
     players: Vec<TestCollector>,
     place: &'a Place,
     running: Running,
+    /// Addresses of the control port and of the data port.
+    ports: (SocketAddr, SocketAddr),
 }
 
 /// What a collector sends of one feed in a round.
@@ -219,6 +207,33 @@ struct Sent {
 }
 
 impl Fair<'_> {
+    /// Connects all collectors, again if they are connected, and makes them ready for those of their feeds of which `is` is true.
+    fn connect(&mut self, is: impl Fn(usize) -> bool) {
+        let roster = &self.place.roster;
+        let (control, data) = self.ports;
+        self.players.clear();
+        let players = (0..SLOTS).map(|slot| {
+            let key = collector_key(slot);
+            let mut control = Peer::connect(control);
+            let challenge = rsoracle::wire::Challenge::decode(&control.next()).unwrap();
+            control.send(&hello(&key, &challenge.nonce, &self.place.key).encode());
+            TestCollector::over(slot, key, roster.feeds[0].clone(), control, data)
+        });
+        self.players = players.collect();
+        for player in &mut self.players {
+            eventually("the first ping", || player.tend().then_some(()));
+            let feeds = seats(roster, player.slot).into_iter();
+            for (feed, seat) in feeds.filter(|(feed, _)| is(*feed)) {
+                let ready = rsoracle::wire::Ready {
+                    terms_digest: roster.feeds[feed].digest(),
+                    slot: seat,
+                    price: price(player.slot, feed),
+                };
+                player.control.send(&ready.encode());
+            }
+        }
+    }
+
     /// The start of the first round, once all are ready.
     fn first_start(&mut self) -> u64 {
         let line = self.running.stderr_line(" collectors ready; ");
@@ -417,6 +432,22 @@ fn a_collector_that_connects_again_sends_all_of_a_start_and_what_is_there_alread
 }
 
 #[test]
+fn a_round_is_not_over_early_for_a_feed_of_which_all_collectors_may_be_about_to_connect_again() {
+    let place = Place::new();
+    let mut fair = place.start(&[]);
+    let first_us = fair.first_start();
+    let _peers = fair.play(first_us, |_, _| true);
+    fair.told(first_us);
+    // Nobody is ready for the second feed any more, and all answer for the others.
+    fair.connect(|feed| feed != 1);
+    let second_us = first_us + 1_000_000;
+    let _peers = fair.play(second_us, |_, feed| feed != 1);
+    let said = fair.told(second_us);
+    let end_us = Round::new(place.roster.feeds[1].clone(), second_us).end_us();
+    assert!(wall_us() >= end_us, "{said}");
+}
+
+#[test]
 fn an_answer_under_the_tag_of_another_feed_is_refused() {
     let place = Place::new();
     let mut fair = place.start(&["--rounds", "1"]);
@@ -525,9 +556,14 @@ fn a_feed_that_comes_later_begins_its_chain_and_one_that_goes_keeps_its_end() {
     // Without the third, then with it again: its number goes on, though the file beside the journal is all that tells of it.
     place.use_feeds(2);
     one_round_and_kill(&place, &[]);
-    let beside = std::fs::read_to_string(place.path("journal.newest")).unwrap();
-    let feeds: Vec<String> = beside.lines().map(|line| Kept::of(line).feed).collect();
-    assert_eq!(feeds, FEEDS);
+    for (file, expected) in [
+        ("journal.newest", &FEEDS[..2]),
+        ("journal.newest.others", &FEEDS[2..]),
+    ] {
+        let beside = std::fs::read_to_string(place.path(file)).unwrap();
+        let feeds: Vec<String> = beside.lines().map(|line| Kept::of(line).feed).collect();
+        assert_eq!(feeds, expected, "{file}");
+    }
     place.use_feeds(3);
     let third = place.lines()[4].clone();
     let cut: String = place
