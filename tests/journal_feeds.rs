@@ -284,3 +284,48 @@ fn a_feed_that_would_be_one_too_many_in_the_journal_is_refused_before_the_first_
         assert!(said.ends_with("all feeds: new"), "{said}");
     }
 }
+
+#[test]
+fn a_change_of_keys_is_one_of_every_chain_that_the_old_key_ends_whatever_the_roster_has() {
+    let files = Files::new(&FEEDS[..2]);
+    files.key("new.key", 9);
+    files.key("third.key", 8);
+    // The chain of the third feed ends far in front of the end.
+    let lines = lines(3);
+    files.put("journal", &lines);
+    let (new, old) = (files.path("new.key"), files.path("journal.key"));
+    let key = ["--aggregator-key", new.as_str()];
+    let said = files.start_with(&key);
+    let other = "BTC/USD: it is signed with another aggregator key";
+    assert!(said.contains(other), "{said}");
+    let third = files.path("third.key");
+    let said = files.start_with(&[&key[..], &["--retire-key", &third]].concat());
+    let other = "BTC/USD: the key of --retire-key did not sign its last report";
+    assert!(said.contains(other), "{said}");
+    let change = [&key[..], &["--retire-key", &old]].concat();
+    let (_, said) = files.check(&change);
+    assert!(said.contains("would continue with another"), "{said}");
+    for _ in 0..2 {
+        let said = files.start_with(&change);
+        assert!(said.ends_with("continues at report 154"), "{said}");
+        let journal = files.held("journal");
+        assert!(journal[..lines.len()] == lines);
+        let changes: Vec<&str> = journal[lines.len()..]
+            .iter()
+            .map(|it| it.split("\"old\"").next().unwrap())
+            .collect();
+        let expected =
+            FEEDS.map(|feed| format!("{{\"rsoracle_key_change\":2,\"feed\":\"{feed}\","));
+        assert_eq!(changes, expected);
+    }
+    // Then the old key may be gone, whatever the flags still say.
+    fs::remove_file(&old).unwrap();
+    let said = files.start_with(&change);
+    assert!(said.ends_with("continues at report 154"), "{said}");
+    // When the third feed is back, its chain goes on under the new key.
+    files.roster(&FEEDS);
+    let said = files.start_with(&key);
+    assert!(said.ends_with("SOL/USD: continues at report 4"), "{said}");
+    let verified = run(&["verify", &files.path("journal")]);
+    assert_eq!(verified.code, Some(5), "{}", verified.stderr);
+}

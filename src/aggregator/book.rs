@@ -14,7 +14,6 @@ use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
-use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
 use std::cell::LazyCell;
@@ -241,7 +240,7 @@ impl Book {
     }
 
     /// Takes the ends of the feeds' chains. Returns the records by which the journal's old key hands over to this run's key, one
-    /// for each feed of the roster that it has signed.
+    /// for each feed whose chain it ends, whether the roster has that feed or not.
     pub(crate) fn go_on(
         &mut self,
         config: &Run,
@@ -249,6 +248,12 @@ impl Book {
         key: Option<&SecretKey>,
         mut end: End,
     ) -> Result<Vec<String>, Error> {
+        let attempt = format!("cannot continue the journal {journal}");
+        let own = key.map(SecretKey::public);
+        let changes_hands = |feed| own.is_some() && end.verifier.aggregator(feed) != own;
+        let retired = config.retire_key.as_deref();
+        let retired = retired.filter(|_| end.verifier.feeds().any(changes_hands));
+        let retired = retired.map(keyfile::read).transpose()?;
         let mut changes = Vec::new();
         for (feed, terms) in config.roster.feeds.iter().enumerate() {
             let (name, chain) = (&terms.feed, &mut self.chains[feed]);
@@ -258,7 +263,16 @@ impl Book {
             if let (Some(key), Some((before, head))) = (key, before)
                 && before != key.public()
             {
-                let change = change_of_keys(config, journal, (name, before, head), key)?;
+                let old = retired.as_ref();
+                let old = old.filter(|old| old.public() == before).ok_or_else(|| {
+                    let cause = match retired {
+                        Some(_) => "the key of --retire-key did not sign its last report",
+                        None => "it is signed with another aggregator key",
+                    };
+                    let cause = of_feeds(&config.roster, [(feed, cause.to_owned())]).join("; ");
+                    Error::new(&attempt, cause).advise("name the key that signed it with --aggregator-key, hand over from it with --retire-key FILE, or begin another journal")
+                })?;
+                let change = hand_over(name, old, key, head);
                 changes.push(change.line());
                 chain.previous = Some(change.signature());
             }
@@ -266,6 +280,16 @@ impl Book {
             if let Some((report, line)) = newest {
                 self.go_on_after(feed, &report);
                 self.newest.push(line);
+            }
+        }
+        let is_other = |feed: &&str| config.roster.feed(feed).is_none();
+        for feed in end.verifier.feeds().filter(is_other) {
+            let before = end.verifier.aggregator(feed);
+            if let (Some(key), Some(old), Some(head)) = (key, &retired, end.verifier.head(feed))
+                && before == Some(old.public())
+                && before != Some(key.public())
+            {
+                changes.push(hand_over(feed, old, key, head).line());
             }
         }
         Ok(changes)
@@ -380,31 +404,6 @@ pub(crate) fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
     });
     let lines = limited.into_iter().chain(unknown);
     lines.map(Remark::Warning).collect()
-}
-
-/// The record by which the journal's old key (`--retire-key`) hands over to this run's key in a feed's chain, whose key and last
-/// signature are `before` and `head`.
-fn change_of_keys(
-    config: &Run,
-    journal: &str,
-    (feed, before, head): (&str, PublicKey, [u8; 64]),
-    key: &SecretKey,
-) -> Result<KeyChange, Error> {
-    let attempt = format!("cannot continue the journal {journal}");
-    let refused = |cause: &str| {
-        let advice = "name the key that signed it with --aggregator-key, hand over from it with --retire-key FILE, or begin another journal";
-        Error::new(&attempt, cause).advise(advice)
-    };
-    let Some(path) = &config.retire_key else {
-        return Err(refused("it is signed with another aggregator key"));
-    };
-    let old = keyfile::read(path)?;
-    if old.public() != before {
-        return Err(refused(
-            "the key of --retire-key did not sign its last report",
-        ));
-    }
-    Ok(hand_over(feed, &old, key, head))
 }
 
 /// The proofs in a report that collectors lied.

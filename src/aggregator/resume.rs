@@ -138,7 +138,7 @@ impl End {
         beside: &Beside,
     ) -> Result<Option<String>, Error> {
         let journal = config.journal.as_deref().expect("it is being opened");
-        if !whole && let Some(sought) = self.sought(config, beside) {
+        if !whole && let Some(sought) = self.sought(config, key, beside) {
             return Ok(Some(sought));
         }
         let feeds = self.known(&config.roster, beside).len();
@@ -174,12 +174,19 @@ impl End {
     }
 
     /// What must be looked for in front of these lines, in words.
-    fn sought(&self, config: &Run, beside: &Beside) -> Option<String> {
+    fn sought(&self, config: &Run, key: PublicKey, beside: &Beside) -> Option<String> {
         let journal = config.journal.as_deref().unwrap_or_default();
         let complete = self.anchored && beside.others.is_some();
         let others = Path::new(&others_path(journal)).exists();
         if !complete && (others || self.known(&config.roster, beside).len() > 1) {
             return Some("all of its feeds".to_owned());
+        }
+        let mut keys = self
+            .verifier
+            .feeds()
+            .map(|feed| self.verifier.aggregator(feed));
+        if config.retire_key.is_some() && keys.any(|last| last != Some(key)) {
+            return Some("all chains that the retired key has signed".to_owned());
         }
         for (terms, latest) in config.roster.feeds.iter().zip(config.latest_files()) {
             let feed = terms.feed.as_str();
