@@ -636,8 +636,17 @@ fn another_key_of_the_aggregator_takes_over_every_chain() {
 fn a_file_is_no_directory_for_the_newest_reports() {
     let place = Place::new();
     std::fs::write(place.path("file"), "").unwrap();
-    let latest = ["--latest", &place.path("file")];
-    assert_refused(&place, &latest, "cannot create the directory ");
+    for name in ["file", "file/in/it"] {
+        let latest = place.path(name);
+        let says = format!(
+            "cannot create the directory {latest}: {} is not a directory; with several feeds, --latest names a directory",
+            place.path("file")
+        );
+        assert_refused(&place, &["--latest", &latest], &says);
+        let done = start_command(place.command(&["--latest", &latest, "--check"])).finish();
+        let said = done.stdout + &done.stderr;
+        assert!(done.code == Some(1) && said.contains(&says), "{said}");
+    }
 }
 
 #[test]

@@ -24,6 +24,10 @@ use std::path::Path;
 /// A start that has verified this many signatures (about half a second of work) without finding all it needs says so.
 const SIGNATURES_SILENT: u64 = 10_000;
 
+/// The advice if the directory of several newest reports cannot be made.
+pub(crate) const A_DIRECTORY: &str =
+    "with several feeds, --latest names a directory that this user may write to";
+
 /// What is carried over from one round to the next.
 #[derive(Default)]
 pub struct Book {
@@ -162,7 +166,7 @@ impl Book {
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let latest_files = config.latest_files();
         if let [Some(first), _, ..] = latest_files.as_slice() {
-            file::make_directory_of(first)?;
+            file::make_directory_of(first).map_err(|error| error.advise(A_DIRECTORY))?;
         }
         let mut book = Book::new(config);
         let replaceable = |paths: &[Option<String>]| {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: no file is made or changed, and no port is opened.
 
-use crate::aggregator::book::{Book, Remark, check_apart, key_file, warnings};
+use crate::aggregator::book::{A_DIRECTORY, Book, Remark, check_apart, key_file, warnings};
 use crate::aggregator::journal::{attempt, read_end};
 use crate::aggregator::resume::{Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
@@ -37,6 +37,9 @@ impl Outlook {
         let key = key_file.as_ref().filter(|_| !make);
         let key = key.map(|(path, _)| keyfile::read(path)).transpose()?;
         let latest: Vec<String> = config.latest_files().into_iter().flatten().collect();
+        if let [first, _, ..] = latest.as_slice() {
+            file::check_directory_of(first).map_err(|error| error.advise(A_DIRECTORY))?;
+        }
         let directory = |path: &String| Path::new(path).parent().is_some_and(Path::is_dir);
         // A start makes the directory of several files.
         for path in latest
