@@ -448,6 +448,28 @@ fn a_round_is_not_over_early_for_a_feed_of_which_all_collectors_may_be_about_to_
 }
 
 #[test]
+fn a_collectors_silence_about_one_feed_is_not_told_of_another() {
+    let place = Place::new();
+    let mut fair = place.start(&[]);
+    let first_us = fair.first_start();
+    let _peers = fair.play(first_us, |slot, feed| (slot, feed) != (0, 1));
+    fair.told(first_us);
+    fair.players.remove(0);
+    fair.told(first_us + 1_000_000);
+    let said = fair.running.stderr();
+    let of = |begin: &str| {
+        let begin = format!("aggregator: {begin}: collector 0 (kraken): no price since ");
+        let line = said.lines().find(|line| line.starts_with(&begin));
+        line.unwrap_or_else(|| panic!("{begin}: {said}")).to_owned()
+    };
+    let line = of("ETH/USD");
+    assert!(line.ends_with(": silent; no answer in time"), "{line}");
+    let line = of("BTC/USD, SOL/USD");
+    let ended = ": silent; its control connection ended";
+    assert!(line.ends_with(ended), "{line}");
+}
+
+#[test]
 fn an_answer_under_the_tag_of_another_feed_is_refused() {
     let place = Place::new();
     let mut fair = place.start(&["--rounds", "1"]);
