@@ -655,6 +655,35 @@ fn another_key_of_the_aggregator_takes_over_every_chain() {
 }
 
 #[test]
+#[ignore = "needs strace"]
+fn the_files_of_the_newest_reports_cost_no_sync_if_a_journal_holds_them() {
+    // How often the aggregator waits for the disk, in a run of one round.
+    let syncs = |with_latest: bool| {
+        let place = Place::new();
+        let trace = place.path("trace");
+        let latest = place.path("latest");
+        let latest = ["--latest", &latest];
+        let more = if with_latest { &latest[..] } else { &[] };
+        let inner = place.command(&[&["--rounds", "1"], more].concat());
+        let mut command = Command::new("strace");
+        command.args(["-D", "-o", &trace, "-e", "trace=fsync,fdatasync"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.stdin(Stdio::null());
+        let mut fair = place.start_command(command);
+        let start_us = fair.first_start();
+        let _peers = fair.play(start_us, |_, _| true);
+        let done = fair.running.finish();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let calls = eventually("the trace is whole", || {
+            let text = std::fs::read_to_string(&trace).ok()?;
+            text.contains("+++ exited").then_some(text)
+        });
+        calls.lines().filter(|line| line.contains("sync(")).count()
+    };
+    assert_eq!(syncs(true), syncs(false));
+}
+
+#[test]
 fn a_file_is_no_directory_for_the_newest_reports() {
     let place = Place::new();
     std::fs::write(place.path("file"), "").unwrap();

@@ -307,7 +307,8 @@ impl Book {
     }
 
     /// Writes the newest reports beside the journal, and the newest published ones to the files of `--latest`, unless they are
-    /// there already. The disk may take its time with the former: after a power failure it may be older than the journal's end.
+    /// there already. The disk may take its time with the former, and with the latter if they are several that the journal holds
+    /// too: after a power failure they may be older than the journal's end, until the next start. The error is the first one.
     pub(crate) fn write_newest(&mut self, config: &Run) -> Result<(), Error> {
         let mut written = Ok(());
         let newest = std::mem::take(&mut self.newest);
@@ -316,12 +317,17 @@ impl Book {
             let text: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
             written = file::replace_soon(&newest_path(journal), &text);
         }
+        let replace = match (&config.journal, self.chains.len()) {
+            (Some(_), 2..) => file::replace_soon,
+            _ => file::replace,
+        };
         for chain in &mut self.chains {
             if let (Some(path), Some(line)) = (&chain.latest, &chain.unwritten) {
-                match file::replace(path, &format!("{line}\n")) {
-                    Ok(()) => chain.unwritten = None,
-                    failed => written = failed,
+                let replaced = replace(path, &format!("{line}\n"));
+                if replaced.is_ok() {
+                    chain.unwritten = None;
                 }
+                written = written.and(replaced);
             }
         }
         written

@@ -218,7 +218,10 @@ impl Aggregator<'_> {
             true => EXIT_OK,
             false => EXIT_NO_PRICE,
         };
-        if let Err(error) = self.book.write_newest(self.config) {
+        let began = Instant::now();
+        let written = self.book.write_newest(self.config);
+        self.spent_us[0] += began.elapsed().as_micros() as u64;
+        if let Err(error) = written {
             self.screen.say(&format!("aggregator: {error}"));
             code = EXIT_FAILURE;
         }
