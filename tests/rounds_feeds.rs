@@ -655,6 +655,28 @@ fn another_key_of_the_aggregator_takes_over_every_chain() {
 }
 
 #[test]
+fn of_several_files_that_cannot_be_replaced_the_first_is_named_and_the_others_are() {
+    let place = Place::new();
+    let latest = place.path("latest");
+    let mut fair = place.start(&["--latest", &latest, "--rounds", "1"]);
+    let start_us = fair.first_start();
+    for name in [
+        "journal.newest",
+        "latest/BTC-USD.json",
+        "latest/SOL-USD.json",
+    ] {
+        std::fs::create_dir(place.path(name)).unwrap();
+    }
+    let _peers = fair.play(start_us, |_, _| true);
+    let done = fair.running.finish();
+    let first = format!("cannot replace {}: it is not", place.path("journal.newest"));
+    assert!(done.stderr.contains(&first), "{}", done.stderr);
+    assert_eq!(done.code, Some(1));
+    let text = std::fs::read_to_string(place.path("latest/ETH-USD.json")).unwrap();
+    assert_eq!(Kept::of(&text).number, 1, "it could be replaced, and was");
+}
+
+#[test]
 #[ignore = "needs strace"]
 fn the_files_of_the_newest_reports_cost_no_sync_if_a_journal_holds_them() {
     // How often the aggregator waits for the disk, in a run of one round.
