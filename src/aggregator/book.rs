@@ -105,13 +105,23 @@ pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
     Ok(Some((path, made)))
 }
 
-/// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
-/// the files themselves, not their names.
-pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
+/// Whether two paths lead to one file, or would if it existed.
+fn is_same(one: &str, other: &str) -> bool {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
     };
+    let place = |path: &str| {
+        let folder = file::folder_of(path).canonicalize().ok()?;
+        Some(folder.join(Path::new(path).file_name()?))
+    };
+    let files = identity(one).is_some_and(|found| identity(other) == Some(found));
+    one == other || files || place(one).is_some_and(|found| place(other) == Some(found))
+}
+
+/// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
+/// the files themselves, not their names.
+pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     let beside = |ending: &str| Some(format!("{}.{ending}", config.journal.as_ref()?));
     let kept = [
         ("journal", config.journal.clone()),
@@ -124,7 +134,9 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of other feeds' reports", beside("newest.others")),
     ];
     let latest_files = config.latest_files();
-    if config.latest.is_some() && latest_files.contains(&config.write_roster) {
+    let roster = config.write_roster.as_deref();
+    let mut latest = latest_files.iter().flatten();
+    if latest.any(|path| roster.is_some_and(|roster| is_same(path, roster))) {
         let attempt = "cannot write the newest report and the roster to one file";
         return Err(Error::new(
             attempt,
@@ -135,10 +147,7 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     for (flag, path) in replaced.chain([("write-roster", &config.write_roster)]) {
         let Some(path) = path else { continue };
         for (what, other) in &kept {
-            let same = |other: &String| {
-                path == other || identity(path).is_some_and(|found| identity(other) == Some(found))
-            };
-            if other.as_ref().is_some_and(same) {
+            if other.as_ref().is_some_and(|other| is_same(path, other)) {
                 let attempt = format!("cannot replace {path}");
                 return Err(Error::new(attempt, format!("it is the {what}"))
                     .advise(format!("name another file with --{flag}")));
