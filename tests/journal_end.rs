@@ -321,10 +321,19 @@ fn a_long_journal_is_read_from_its_end_as_far_as_a_run_needs() {
     // Without that file, the newest published report is searched for back to the beginning.
     fs::remove_file(&latest).unwrap();
     let says = [
-        "still reading the journal backwards",
+        "still reading the journal backwards, for the newest published report of BTC/USD",
         "line 2: it is not a report",
     ];
     assert_refused(&chronicle, &["--latest", &latest], &says);
+    // There are other feeds, and what tells which is lost.
+    let others = format!("{}.others", newest(&chronicle));
+    put(&others, &lines[lines.len() - 1..]);
+    fs::remove_file(newest(&chronicle)).unwrap();
+    let says = [
+        "still reading the journal backwards, for all of its feeds",
+        "line 2: it is not a report",
+    ];
+    assert_refused(&chronicle, &[], &says);
 }
 
 /// Asserts that a run has ended since its journal is lost, and that what it published is in this file.

@@ -5,12 +5,15 @@ mod support;
 
 use nanoserde::DeJson;
 use rsoracle::keys::create;
+use rsoracle::system::now::wall_us;
 use rsoracle_proof::answer::answer;
 use rsoracle_proof::record::Record;
 use rsoracle_proof::roster::Roster;
+use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::{PublicKey, hex, samples_digest};
 use rsoracle_proof::terms::tag;
 use rsoracle_proof::utc::{utc_text, utc_us};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::peer::*;
@@ -111,30 +114,13 @@ impl Place {
             );
             assert!(greeting.contains(&begins), "{greeting}");
         }
-        let players = (0..SLOTS).map(|slot| {
-            let key = collector_key(slot);
-            let mut control = Peer::connect(control);
-            let challenge = rsoracle::wire::Challenge::decode(&control.next()).unwrap();
-            control.send(&hello(&key, &challenge.nonce, &self.key).encode());
-            let terms = self.roster.feeds[0].clone();
-            TestCollector::over(slot, key, terms, control, data)
-        });
         let mut fair = Fair {
-            players: players.collect(),
+            players: Vec::new(),
             place: self,
             running,
+            ports: (control, data),
         };
-        for player in &mut fair.players {
-            eventually("the first ping", || player.tend().then_some(()));
-            for (feed, seat) in seats(&self.roster, player.slot) {
-                let ready = rsoracle::wire::Ready {
-                    terms_digest: self.roster.feeds[feed].digest(),
-                    slot: seat,
-                    price: price(player.slot, feed),
-                };
-                player.control.send(&ready.encode());
-            }
-        }
+        fair.connect(|_| true);
         fair
     }
 
@@ -210,6 +196,8 @@ struct Fair<'a> {
     players: Vec<TestCollector>,
     place: &'a Place,
     running: Running,
+    /// Addresses of the control port and of the data port.
+    ports: (SocketAddr, SocketAddr),
 }
 
 /// What a collector sends of one feed in a round.
@@ -219,6 +207,33 @@ struct Sent {
 }
 
 impl Fair<'_> {
+    /// Connects all collectors, again if they are connected, and makes them ready for those of their feeds of which `is` is true.
+    fn connect(&mut self, is: impl Fn(usize) -> bool) {
+        let roster = &self.place.roster;
+        let (control, data) = self.ports;
+        self.players.clear();
+        let players = (0..SLOTS).map(|slot| {
+            let key = collector_key(slot);
+            let mut control = Peer::connect(control);
+            let challenge = rsoracle::wire::Challenge::decode(&control.next()).unwrap();
+            control.send(&hello(&key, &challenge.nonce, &self.place.key).encode());
+            TestCollector::over(slot, key, roster.feeds[0].clone(), control, data)
+        });
+        self.players = players.collect();
+        for player in &mut self.players {
+            eventually("the first ping", || player.tend().then_some(()));
+            let feeds = seats(roster, player.slot).into_iter();
+            for (feed, seat) in feeds.filter(|(feed, _)| is(*feed)) {
+                let ready = rsoracle::wire::Ready {
+                    terms_digest: roster.feeds[feed].digest(),
+                    slot: seat,
+                    price: price(player.slot, feed),
+                };
+                player.control.send(&ready.encode());
+            }
+        }
+    }
+
     /// The start of the first round, once all are ready.
     fn first_start(&mut self) -> u64 {
         let line = self.running.stderr_line(" collectors ready; ");
@@ -417,6 +432,44 @@ fn a_collector_that_connects_again_sends_all_of_a_start_and_what_is_there_alread
 }
 
 #[test]
+fn a_round_is_not_over_early_for_a_feed_of_which_all_collectors_may_be_about_to_connect_again() {
+    let place = Place::new();
+    let mut fair = place.start(&[]);
+    let first_us = fair.first_start();
+    let _peers = fair.play(first_us, |_, _| true);
+    fair.told(first_us);
+    // Nobody is ready for the second feed any more, and all answer for the others.
+    fair.connect(|feed| feed != 1);
+    let second_us = first_us + 1_000_000;
+    let _peers = fair.play(second_us, |_, feed| feed != 1);
+    let said = fair.told(second_us);
+    let end_us = Round::new(place.roster.feeds[1].clone(), second_us).end_us();
+    assert!(wall_us() >= end_us, "{said}");
+}
+
+#[test]
+fn a_collectors_silence_about_one_feed_is_not_told_of_another() {
+    let place = Place::new();
+    let mut fair = place.start(&[]);
+    let first_us = fair.first_start();
+    let _peers = fair.play(first_us, |slot, feed| (slot, feed) != (0, 1));
+    fair.told(first_us);
+    fair.players.remove(0);
+    fair.told(first_us + 1_000_000);
+    let said = fair.running.stderr();
+    let of = |begin: &str| {
+        let begin = format!("aggregator: {begin}: collector 0 (kraken): no price since ");
+        let line = said.lines().find(|line| line.starts_with(&begin));
+        line.unwrap_or_else(|| panic!("{begin}: {said}")).to_owned()
+    };
+    let line = of("ETH/USD");
+    assert!(line.ends_with(": silent; no answer in time"), "{line}");
+    let line = of("BTC/USD, SOL/USD");
+    let ended = ": silent; its control connection ended";
+    assert!(line.ends_with(ended), "{line}");
+}
+
+#[test]
 fn an_answer_under_the_tag_of_another_feed_is_refused() {
     let place = Place::new();
     let mut fair = place.start(&["--rounds", "1"]);
@@ -525,9 +578,14 @@ fn a_feed_that_comes_later_begins_its_chain_and_one_that_goes_keeps_its_end() {
     // Without the third, then with it again: its number goes on, though the file beside the journal is all that tells of it.
     place.use_feeds(2);
     one_round_and_kill(&place, &[]);
-    let beside = std::fs::read_to_string(place.path("journal.newest")).unwrap();
-    let feeds: Vec<String> = beside.lines().map(|line| Kept::of(line).feed).collect();
-    assert_eq!(feeds, FEEDS);
+    for (file, expected) in [
+        ("journal.newest", &FEEDS[..2]),
+        ("journal.newest.others", &FEEDS[2..]),
+    ] {
+        let beside = std::fs::read_to_string(place.path(file)).unwrap();
+        let feeds: Vec<String> = beside.lines().map(|line| Kept::of(line).feed).collect();
+        assert_eq!(feeds, expected, "{file}");
+    }
     place.use_feeds(3);
     let third = place.lines()[4].clone();
     let cut: String = place
@@ -597,11 +655,71 @@ fn another_key_of_the_aggregator_takes_over_every_chain() {
 }
 
 #[test]
+fn of_several_files_that_cannot_be_replaced_the_first_is_named_and_the_others_are() {
+    let place = Place::new();
+    let latest = place.path("latest");
+    let mut fair = place.start(&["--latest", &latest, "--rounds", "1"]);
+    let start_us = fair.first_start();
+    for name in [
+        "journal.newest",
+        "latest/BTC-USD.json",
+        "latest/SOL-USD.json",
+    ] {
+        std::fs::create_dir(place.path(name)).unwrap();
+    }
+    let _peers = fair.play(start_us, |_, _| true);
+    let done = fair.running.finish();
+    let first = format!("cannot replace {}: it is not", place.path("journal.newest"));
+    assert!(done.stderr.contains(&first), "{}", done.stderr);
+    assert_eq!(done.code, Some(1));
+    let text = std::fs::read_to_string(place.path("latest/ETH-USD.json")).unwrap();
+    assert_eq!(Kept::of(&text).number, 1, "it could be replaced, and was");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn the_files_of_the_newest_reports_cost_no_sync_if_a_journal_holds_them() {
+    // How often the aggregator waits for the disk, in a run of one round.
+    let syncs = |with_latest: bool| {
+        let place = Place::new();
+        let trace = place.path("trace");
+        let latest = place.path("latest");
+        let latest = ["--latest", &latest];
+        let more = if with_latest { &latest[..] } else { &[] };
+        let inner = place.command(&[&["--rounds", "1"], more].concat());
+        let mut command = Command::new("strace");
+        command.args(["-D", "-o", &trace, "-e", "trace=fsync,fdatasync"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.stdin(Stdio::null());
+        let mut fair = place.start_command(command);
+        let start_us = fair.first_start();
+        let _peers = fair.play(start_us, |_, _| true);
+        let done = fair.running.finish();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let calls = eventually("the trace is whole", || {
+            let text = std::fs::read_to_string(&trace).ok()?;
+            text.contains("+++ exited").then_some(text)
+        });
+        calls.lines().filter(|line| line.contains("sync(")).count()
+    };
+    assert_eq!(syncs(true), syncs(false));
+}
+
+#[test]
 fn a_file_is_no_directory_for_the_newest_reports() {
     let place = Place::new();
     std::fs::write(place.path("file"), "").unwrap();
-    let latest = ["--latest", &place.path("file")];
-    assert_refused(&place, &latest, "cannot create the directory ");
+    for name in ["file", "file/in/it"] {
+        let latest = place.path(name);
+        let says = format!(
+            "cannot create the directory {latest}: {} is not a directory; with several feeds, --latest names a directory",
+            place.path("file")
+        );
+        assert_refused(&place, &["--latest", &latest], &says);
+        let done = start_command(place.command(&["--latest", &latest, "--check"])).finish();
+        let said = done.stdout + &done.stderr;
+        assert!(done.code == Some(1) && said.contains(&says), "{said}");
+    }
 }
 
 #[test]

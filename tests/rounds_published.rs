@@ -475,8 +475,20 @@ fn what_is_replaced_is_never_what_is_kept() {
         }
     }
     let one = chronicle.beside("one.json");
-    let args = [&with_keys[..], &["--latest", &one, "--write-roster", &one]].concat();
-    refused(&chronicle, &args, &["to one file"]);
+    for two in [
+        &one,
+        &chronicle.beside("./one.json"),
+        &chronicle.beside("keys/../one.json"),
+    ] {
+        let args = [&with_keys[..], &["--latest", &one, "--write-roster", two]].concat();
+        refused(&chronicle, &args, &["to one file"]);
+    }
+    // What does not exist yet has a place, too.
+    for ending in ["proofs", "torn", "newest.others"] {
+        let path = chronicle.beside(&format!("./journal.jsonl.{ending}"));
+        let args = [&with_keys[..], &["--latest", &path]].concat();
+        refused(&chronicle, &args, &["cannot replace", "--latest"]);
+    }
     chronicle.assert_whole(EVERY_US);
 }
 

@@ -5,7 +5,7 @@
 
 use super::words::of_feeds;
 use crate::aggregator::journal::Journal;
-use crate::aggregator::resume::{self, End, newest_path};
+use crate::aggregator::resume::{self, Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::keys::secret::SecretKey;
@@ -14,15 +14,19 @@ use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
-use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A start that has verified this many signatures (about half a second of work) without finding all it needs says so.
 const SIGNATURES_SILENT: u64 = 10_000;
+
+/// The advice if the directory of several newest reports cannot be made.
+pub(crate) const A_DIRECTORY: &str =
+    "with several feeds, --latest names a directory that this user may write to";
 
 /// What is carried over from one round to the next.
 #[derive(Default)]
@@ -35,8 +39,6 @@ pub struct Book {
     ephemeral: bool,
     /// The lines of the feeds' newest reports, until they have been written beside the journal.
     newest: Vec<String>,
-    /// The lines in that file of feeds that are not in the roster.
-    others: Vec<String>,
     /// Keys of the collectors whose equivocation was already proved in this run.
     proved: BTreeSet<[u8; 32]>,
 }
@@ -103,13 +105,23 @@ pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
     Ok(Some((path, made)))
 }
 
-/// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
-/// the files themselves, not their names.
-pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
+/// Whether two paths lead to one file, or would if it existed.
+fn is_same(one: &str, other: &str) -> bool {
     let identity = |path: &str| {
         let there = std::fs::metadata(path).ok()?;
         Some((there.dev(), there.ino()))
     };
+    let place = |path: &str| {
+        let folder = file::folder_of(path).canonicalize().ok()?;
+        Some(folder.join(Path::new(path).file_name()?))
+    };
+    let files = identity(one).is_some_and(|found| identity(other) == Some(found));
+    one == other || files || place(one).is_some_and(|found| place(other) == Some(found))
+}
+
+/// Refuses a file of `--latest` or `--write-roster`, which are overwritten, that is also a file that must be kept. Compares
+/// the files themselves, not their names.
+pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     let beside = |ending: &str| Some(format!("{}.{ending}", config.journal.as_ref()?));
     let kept = [
         ("journal", config.journal.clone()),
@@ -119,9 +131,12 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of proofs", beside("proofs")),
         ("file of the journal's torn lines", beside("torn")),
         ("file of the newest report", beside("newest")),
+        ("file of other feeds' reports", beside("newest.others")),
     ];
     let latest_files = config.latest_files();
-    if config.latest.is_some() && latest_files.contains(&config.write_roster) {
+    let roster = config.write_roster.as_deref();
+    let mut latest = latest_files.iter().flatten();
+    if latest.any(|path| roster.is_some_and(|roster| is_same(path, roster))) {
         let attempt = "cannot write the newest report and the roster to one file";
         return Err(Error::new(
             attempt,
@@ -132,10 +147,7 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     for (flag, path) in replaced.chain([("write-roster", &config.write_roster)]) {
         let Some(path) = path else { continue };
         for (what, other) in &kept {
-            let same = |other: &String| {
-                path == other || identity(path).is_some_and(|found| identity(other) == Some(found))
-            };
-            if other.as_ref().is_some_and(same) {
+            if other.as_ref().is_some_and(|other| is_same(path, other)) {
                 let attempt = format!("cannot replace {path}");
                 return Err(Error::new(attempt, format!("it is the {what}"))
                     .advise(format!("name another file with --{flag}")));
@@ -163,7 +175,7 @@ impl Book {
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let latest_files = config.latest_files();
         if let [Some(first), _, ..] = latest_files.as_slice() {
-            file::make_directory_of(first)?;
+            file::make_directory_of(first).map_err(|error| error.advise(A_DIRECTORY))?;
         }
         let mut book = Book::new(config);
         let replaceable = |paths: &[Option<String>]| {
@@ -175,25 +187,35 @@ impl Book {
             check_apart(config)?;
             return Ok((book, Vec::new()));
         };
-        let beside = newest_path(path);
+        let (newest, others) = (newest_path(path), others_path(path));
+        // Read under the journal's lock.
+        let beside = LazyCell::new(|| Beside::read(path));
+        let take = |end: &mut End, line: &str| end.take(line, &beside);
         let enough = |end: &End, whole: bool| {
-            let enough = end.suffices(config, key.public(), whole)?;
-            if !enough && end.verifier.signatures > SIGNATURES_SILENT {
-                let line = "still reading the journal backwards, for its newest published report";
-                stream::say("aggregator", line);
+            let lacks = end.lacks(config, key.public(), whole, &beside)?;
+            if let Some(sought) = &lacks
+                && end.verifier.signatures > SIGNATURES_SILENT
+            {
+                let line = format!("still reading the journal backwards, for {sought}");
+                stream::say("aggregator", &line);
             }
-            Ok(enough)
+            Ok(lacks.is_none())
         };
-        let (mut journal, end, torn) = Journal::open(path, &End::take, &enough)?;
+        let (mut journal, end, torn) = Journal::open(path, &take, &enough)?;
         // Under the journal's lock, so that no file of another run is taken for one that was left behind.
         replaceable(&latest_files)?;
-        file::make_replaceable(&beside)?;
+        file::make_replaceable(&newest)?;
+        file::make_replaceable(&others)?;
         check_apart(config)?;
-        let mut lines = warnings(journal.bytes, &beside);
+        let mut lines = warnings(journal.bytes, &newest);
         if torn > 0 {
             lines.push(Remark::Warning(format!(
                 "the journal ended in the middle of a line, because a write was interrupted; moved its last {torn} bytes to {path}.torn"
             )));
+        }
+        if let Some(text) = end.others(&config.roster, &beside) {
+            // On the disk before the other file changes.
+            file::replace(&others, &text)?;
         }
         let changes = book.go_on(config, path, Some(key), end)?;
         if !changes.is_empty() {
@@ -203,12 +225,7 @@ impl Book {
                     .to_owned(),
             ));
         }
-        let roster = &config.roster;
-        let is_other = |report: &Report| roster.feed(&report.round.terms.feed).is_none();
-        let others = resume::held(&beside).into_iter();
-        let others = others.filter_map(|(report, line)| is_other(&report).then_some(line));
-        book.others = others.collect();
-        let places = book.places(roster);
+        let places = book.places(&config.roster);
         lines.push(Remark::Progress(format!("journal {path}: {places}")));
         book.journal = Some(journal);
         let failed = book.write_newest(config).err();
@@ -236,7 +253,7 @@ impl Book {
     }
 
     /// Takes the ends of the feeds' chains. Returns the records by which the journal's old key hands over to this run's key, one
-    /// for each feed of the roster that it has signed.
+    /// for each feed whose chain it ends, whether the roster has that feed or not.
     pub(crate) fn go_on(
         &mut self,
         config: &Run,
@@ -244,6 +261,12 @@ impl Book {
         key: Option<&SecretKey>,
         mut end: End,
     ) -> Result<Vec<String>, Error> {
+        let attempt = format!("cannot continue the journal {journal}");
+        let own = key.map(SecretKey::public);
+        let changes_hands = |feed| own.is_some() && end.verifier.aggregator(feed) != own;
+        let retired = config.retire_key.as_deref();
+        let retired = retired.filter(|_| end.verifier.feeds().any(changes_hands));
+        let retired = retired.map(keyfile::read).transpose()?;
         let mut changes = Vec::new();
         for (feed, terms) in config.roster.feeds.iter().enumerate() {
             let (name, chain) = (&terms.feed, &mut self.chains[feed]);
@@ -253,7 +276,16 @@ impl Book {
             if let (Some(key), Some((before, head))) = (key, before)
                 && before != key.public()
             {
-                let change = change_of_keys(config, journal, (name, before, head), key)?;
+                let old = retired.as_ref();
+                let old = old.filter(|old| old.public() == before).ok_or_else(|| {
+                    let cause = match retired {
+                        Some(_) => "the key of --retire-key did not sign its last report",
+                        None => "it is signed with another aggregator key",
+                    };
+                    let cause = of_feeds(&config.roster, [(feed, cause.to_owned())]).join("; ");
+                    Error::new(&attempt, cause).advise("name the key that signed it with --aggregator-key, hand over from it with --retire-key FILE, or begin another journal")
+                })?;
+                let change = hand_over(name, old, key, head);
                 changes.push(change.line());
                 chain.previous = Some(change.signature());
             }
@@ -261,6 +293,16 @@ impl Book {
             if let Some((report, line)) = newest {
                 self.go_on_after(feed, &report);
                 self.newest.push(line);
+            }
+        }
+        let is_other = |feed: &&str| config.roster.feed(feed).is_none();
+        for feed in end.verifier.feeds().filter(is_other) {
+            let before = end.verifier.aggregator(feed);
+            if let (Some(key), Some(old), Some(head)) = (key, &retired, end.verifier.head(feed))
+                && before == Some(old.public())
+                && before != Some(key.public())
+            {
+                changes.push(hand_over(feed, old, key, head).line());
             }
         }
         Ok(changes)
@@ -274,21 +316,27 @@ impl Book {
     }
 
     /// Writes the newest reports beside the journal, and the newest published ones to the files of `--latest`, unless they are
-    /// there already. The disk may take its time with the former: after a power failure it may be older than the journal's end.
+    /// there already. The disk may take its time with the former, and with the latter if they are several that the journal holds
+    /// too: after a power failure they may be older than the journal's end, until the next start. The error is the first one.
     pub(crate) fn write_newest(&mut self, config: &Run) -> Result<(), Error> {
         let mut written = Ok(());
         let newest = std::mem::take(&mut self.newest);
         if let (Some(journal), [_, ..]) = (&config.journal, newest.as_slice()) {
-            let lines = newest.iter().chain(&self.others);
+            let lines = newest.iter();
             let text: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
             written = file::replace_soon(&newest_path(journal), &text);
         }
+        let replace = match (&config.journal, self.chains.len()) {
+            (Some(_), 2..) => file::replace_soon,
+            _ => file::replace,
+        };
         for chain in &mut self.chains {
             if let (Some(path), Some(line)) = (&chain.latest, &chain.unwritten) {
-                match file::replace(path, &format!("{line}\n")) {
-                    Ok(()) => chain.unwritten = None,
-                    failed => written = failed,
+                let replaced = replace(path, &format!("{line}\n"));
+                if replaced.is_ok() {
+                    chain.unwritten = None;
                 }
+                written = written.and(replaced);
             }
         }
         written
@@ -375,31 +423,6 @@ pub(crate) fn warnings(bytes: u64, newest: &str) -> Vec<Remark> {
     });
     let lines = limited.into_iter().chain(unknown);
     lines.map(Remark::Warning).collect()
-}
-
-/// The record by which the journal's old key (`--retire-key`) hands over to this run's key in a feed's chain, whose key and last
-/// signature are `before` and `head`.
-fn change_of_keys(
-    config: &Run,
-    journal: &str,
-    (feed, before, head): (&str, PublicKey, [u8; 64]),
-    key: &SecretKey,
-) -> Result<KeyChange, Error> {
-    let attempt = format!("cannot continue the journal {journal}");
-    let refused = |cause: &str| {
-        let advice = "name the key that signed it with --aggregator-key, hand over from it with --retire-key FILE, or begin another journal";
-        Error::new(&attempt, cause).advise(advice)
-    };
-    let Some(path) = &config.retire_key else {
-        return Err(refused("it is signed with another aggregator key"));
-    };
-    let old = keyfile::read(path)?;
-    if old.public() != before {
-        return Err(refused(
-            "the key of --retire-key did not sign its last report",
-        ));
-    }
-    Ok(hand_over(feed, &old, key, head))
 }
 
 /// The proofs in a report that collectors lied.

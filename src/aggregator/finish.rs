@@ -56,10 +56,11 @@ impl Aggregator<'_> {
         let misfits = self.data.close_round(start_us, &mut self.refused);
         let mut remarks = vec![Vec::new(); rounds.len()];
         for (index, slot) in (0..).zip(&mut self.slots) {
-            let (mut priced, mut first) = (Vec::new(), None);
+            let (mut priced, mut first, mut answered) = (Vec::new(), None, false);
             for (feed, seat) in slot.feeds() {
                 let observation = rounds[feed].parts[usize::from(seat)].observation;
                 let answer = observation.map(|one| one.answer);
+                answered |= answer.is_some();
                 priced.push(matches!(answer, Some(Answer::Price(_))));
                 let mut remark = slot.remark.clone();
                 if remark.is_empty() && answer.is_none() {
@@ -78,7 +79,10 @@ impl Aggregator<'_> {
             if !priced.contains(&false) {
                 self.voices.last.remove(&index);
             }
-            slot.remark = first.unwrap_or(std::mem::take(&mut slot.remark));
+            // What one feed lacks says nothing about a collector that has answered for another.
+            if let Some(first) = first.filter(|_| !answered) {
+                slot.remark = first;
+            }
         }
         remarks
     }
@@ -214,7 +218,10 @@ impl Aggregator<'_> {
             true => EXIT_OK,
             false => EXIT_NO_PRICE,
         };
-        if let Err(error) = self.book.write_newest(self.config) {
+        let began = Instant::now();
+        let written = self.book.write_newest(self.config);
+        self.spent_us[0] += began.elapsed().as_micros() as u64;
+        if let Err(error) = written {
             self.screen.say(&format!("aggregator: {error}"));
             code = EXIT_FAILURE;
         }

@@ -405,23 +405,23 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Whether every collector that was ready at the beginning, or has brought samples since, has answered or is gone for good.
-    /// If this aggregator did not start its collectors, there must have been at least one: all of them may be about to connect
-    /// again.
+    /// Whether every feed's round could end: each of its collectors that was ready at the beginning, or has brought samples since,
+    /// has answered or is gone for good. If this aggregator did not start its collectors, there must have been at least one for
+    /// each feed: all of them may be about to connect again.
     fn nothing_more_can_come(&self) -> bool {
-        let places = self.slots.iter();
-        let places =
-            places.flat_map(|slot| slot.feeds().map(move |(feed, seat)| (slot, feed, seat)));
-        let mut coming = places.filter(|(slot, feed, _)| {
-            let came = !slot.records(self.floor_us(), *feed).is_empty();
-            slot.expected[*feed] || came && self.may_come(slot)
-        });
-        let mut nobody = self.config.children.is_none();
-        let open = coming.any(|(_, feed, seat)| {
-            nobody = false;
-            !self.rounds[feed].answered(seat)
-        });
-        !nobody && !open
+        let mut waited_for = vec![self.config.children.is_some(); self.rounds.len()];
+        for slot in &self.slots {
+            for (feed, seat) in slot.feeds() {
+                let came = !slot.records(self.floor_us(), feed).is_empty();
+                if slot.expected[feed] || came && self.may_come(slot) {
+                    waited_for[feed] = true;
+                    if !self.rounds[feed].answered(seat) {
+                        return false;
+                    }
+                }
+            }
+        }
+        !waited_for.contains(&false)
     }
 
     /// Shows the round's progress: on a terminal at every sweep, otherwise one line per sample. `told` is the number of lines

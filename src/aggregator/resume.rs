@@ -4,8 +4,10 @@
 //! round were appended and before their prices are published. A journal in which a feed's chain ends before that report has lost
 //! its end (it was restored from a backup, or removed), and whoever continued it would sign numbers a second time.
 //!
-//! If that file has the journal's last report, it also says which feeds have reports at all: a feed of the roster that it does
-//! not name is new, and its chain begins. Otherwise the whole journal is searched for the feed.
+//! That file has the feeds of the roster. The newest reports of feeds that were in the roster once are in [`others_path`], which
+//! only ever gains feeds, and is on the disk before the first file no longer has them. Together with the lines of the journal from
+//! a report on that the first file has, the two name all feeds of the journal: another one is new, and its chain begins. If
+//! anything is missing of the three, the whole journal is read.
 //!
 //! Invariant: no line is used unless it was verified as `rsoracle verify` does it. A run that is killed at any moment leaves a
 //! journal that may be continued.
@@ -14,8 +16,10 @@ use crate::aggregator::settings::Run;
 use crate::system::limits::FUTURE_US_MAX;
 use crate::system::now::wall_us;
 use crate::system::span::span;
+use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::report::{Content, Report, Verifier};
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::terms::Roster;
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
@@ -23,6 +27,7 @@ use rsoracle_verify::lines::JOURNAL_LINE_BYTES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::ErrorKind;
+use std::path::Path;
 
 /// The way on when a journal ends in the future.
 pub(super) const ANOTHER_JOURNAL: &str = "begin another journal with a key of its own (--journal NEW, without --aggregator-key or with a new one): rosters name no aggregator, so consumers need nothing new; keep this file, whose reports stay valid";
@@ -35,14 +40,49 @@ pub(crate) fn newest_path(journal: &str) -> String {
     format!("{journal}.newest")
 }
 
+/// The file beside a journal with a report of each feed that was not in the roster of some start. It does not exist as long as
+/// there is only one feed.
+pub(crate) fn others_path(journal: &str) -> String {
+    format!("{journal}.newest.others")
+}
+
+/// The reports beside a journal, with their lines.
+pub(crate) struct Beside {
+    /// Those in [`newest_path`].
+    newest: Vec<(Report, String)>,
+    /// Those in [`others_path`]; `None` if it is missing or holds anything else.
+    others: Option<Vec<(Report, String)>>,
+}
+
+impl Beside {
+    pub(crate) fn read(journal: &str) -> Beside {
+        let others = others_path(journal);
+        let is_empty = std::fs::metadata(&others).is_ok_and(|there| there.len() == 0);
+        Beside {
+            newest: held(&newest_path(journal)),
+            others: Some(held(&others)).filter(|held| is_empty || !held.is_empty()),
+        }
+    }
+
+    fn others(&self) -> &[(Report, String)] {
+        self.others.as_deref().unwrap_or_default()
+    }
+
+    /// The feeds that these reports name.
+    fn feeds(&self) -> impl Iterator<Item = &str> {
+        let reports = self.newest.iter().chain(self.others());
+        reports.map(|(report, _)| report.round.terms.feed.as_str())
+    }
+}
+
 /// The end of a journal, read forward from some line.
 #[derive(Default)]
 pub(crate) struct End {
     pub(super) verifier: Verifier,
     /// The ends of the feeds' chains.
     pub(super) feeds: BTreeMap<String, FeedEnd>,
-    /// The signature of the last report.
-    last: Option<[u8; 64]>,
+    /// Whether these lines have a report that [`newest_path`] has, so that every later line is among them.
+    anchored: bool,
 }
 
 /// The end of a feed's chain.
@@ -58,7 +98,7 @@ pub(super) struct FeedEnd {
 
 impl End {
     /// Takes and verifies the next line.
-    pub(crate) fn take(&mut self, line: &str) -> Result<(), String> {
+    pub(crate) fn take(&mut self, line: &str, beside: &Beside) -> Result<(), String> {
         if line.starts_with(PROTOCOL_1) {
             return Err(
                 "it holds reports of protocol 1, which this program does not continue".to_owned(),
@@ -77,7 +117,8 @@ impl End {
                     end.published = Some((report.round.start_us, line.to_owned()));
                 }
                 end.signers.insert(*report.aggregator.bytes());
-                self.last = Some(report.signature);
+                let mut newest = beside.newest.iter();
+                self.anchored |= newest.any(|(held, _)| held.signature == report.signature);
                 end.newest = Some((*report, line.to_owned()));
             }
             Content::KeyChange => {}
@@ -86,47 +127,41 @@ impl End {
         Ok(())
     }
 
-    /// Whether these lines are enough to go on: for each feed of the roster they have the newest report and, unless its file of
-    /// `--latest` has it, the newest published one; or the feed is new. Fails if the journal must not be continued with this key.
-    /// `whole`: these are all lines.
-    pub(crate) fn suffices(
+    /// What these lines lack to go on, in words; `None` if they are enough: for each feed of the roster they have the newest report
+    /// and, unless its file of `--latest` has it, the newest published one, or the feed is new; and every other feed is known.
+    /// Fails if the journal must not be continued with this key. `whole`: these are all lines.
+    pub(crate) fn lacks(
         &self,
         config: &Run,
         key: PublicKey,
         whole: bool,
-    ) -> Result<bool, Error> {
+        beside: &Beside,
+    ) -> Result<Option<String>, Error> {
         let journal = config.journal.as_deref().expect("it is being opened");
-        let path = newest_path(journal);
-        let beside = held(&path);
-        let is_last = |(report, _): &(Report, String)| Some(report.signature) == self.last;
-        let is_current = beside.iter().any(is_last);
-        let latest_files = config.latest_files();
-        let feeds = || config.roster.feeds.iter().zip(&latest_files);
-        let is_enough = |feed: &str, latest: Option<&String>| {
-            let end = self.feeds.get(feed);
-            let Some((end, (newest, _))) = end.and_then(|end| Some((end, end.newest.as_ref()?)))
-            else {
-                return is_current && of_feed(&beside, feed).is_none();
-            };
-            let shown = |number| {
-                let held = latest.map_or(Vec::new(), |path| held(path));
-                held.iter().any(|(held, _)| held.number == number)
-            };
-            latest.is_none()
-                || end.published.is_some()
-                || newest.published().is_none_or(|last| shown(last.number))
-        };
-        if !whole && !feeds().all(|(terms, latest)| is_enough(&terms.feed, latest.as_ref())) {
-            return Ok(false);
+        if !whole && let Some(sought) = self.sought(config, key, beside) {
+            return Ok(Some(sought));
         }
+        let feeds = self.known(&config.roster, beside).len();
+        if feeds > FEEDS_MAX {
+            let cause = format!(
+                "with this roster it would have {feeds} feeds, and at most {FEEDS_MAX} are followed in one file"
+            );
+            return Err(refused(journal, cause).advise("begin another journal with a key of its own (--journal NEW); keep this file, whose reports stay valid"));
+        }
+        let (path, others) = (newest_path(journal), others_path(journal));
         can_be_read(journal, &path)?;
-        for (terms, latest) in feeds() {
+        can_be_read(journal, &others)?;
+        for (terms, latest) in config.roster.feeds.iter().zip(config.latest_files()) {
             let feed = terms.feed.as_str();
-            let report = of_feed(&beside, feed);
-            self.compare(journal, &path, report, |signer| {
-                !self.hands_over(feed, signer, key)
-            })?;
-            if let Some(latest) = latest {
+            for (path, held) in [
+                (&path, beside.newest.as_slice()),
+                (&others, beside.others()),
+            ] {
+                self.compare(journal, path, of_feed(held, feed), |signer| {
+                    !self.hands_over(feed, signer, key)
+                })?;
+            }
+            if let Some(latest) = &latest {
                 can_be_read(journal, latest)?;
                 let held = held(latest);
                 self.compare(journal, latest, of_feed(&held, feed), |signer| {
@@ -135,7 +170,78 @@ impl End {
             }
         }
         self.check_time(config, journal)?;
-        Ok(true)
+        Ok(None)
+    }
+
+    /// What must be looked for in front of these lines, in words.
+    fn sought(&self, config: &Run, key: PublicKey, beside: &Beside) -> Option<String> {
+        let journal = config.journal.as_deref().unwrap_or_default();
+        let complete = self.anchored && beside.others.is_some();
+        let others = Path::new(&others_path(journal)).exists();
+        if !complete && (others || self.known(&config.roster, beside).len() > 1) {
+            return Some("all of its feeds".to_owned());
+        }
+        let mut keys = self
+            .verifier
+            .feeds()
+            .map(|feed| self.verifier.aggregator(feed));
+        if config.retire_key.is_some() && keys.any(|last| last != Some(key)) {
+            return Some("all chains that the retired key has signed".to_owned());
+        }
+        for (terms, latest) in config.roster.feeds.iter().zip(config.latest_files()) {
+            let feed = terms.feed.as_str();
+            let end = self.feeds.get(feed);
+            let Some((end, (newest, _))) = end.and_then(|end| Some((end, end.newest.as_ref()?)))
+            else {
+                if complete && !beside.feeds().any(|held| held == feed) {
+                    continue;
+                }
+                return Some(format!("the newest report of {feed}"));
+            };
+            let shown = |number| {
+                let held = latest.as_ref().map_or(Vec::new(), |path| held(path));
+                held.iter().any(|(held, _)| held.number == number)
+            };
+            let is_enough = latest.is_none()
+                || end.published.is_some()
+                || newest.published().is_none_or(|last| shown(last.number));
+            if !is_enough {
+                return Some(format!("the newest published report of {feed}"));
+            }
+        }
+        None
+    }
+
+    /// The feeds that the roster, these lines and the files beside the journal name.
+    fn known<'a>(&'a self, roster: &'a Roster, beside: &'a Beside) -> BTreeSet<&'a str> {
+        let feeds = roster.feeds.iter().map(|terms| terms.feed.as_str());
+        feeds
+            .chain(self.verifier.feeds())
+            .chain(beside.feeds())
+            .collect()
+    }
+
+    /// The text that [`others_path`] is to have; `None` if it is not to be changed. A feed that it has stays there, with the
+    /// report that it had, also when the feed is in the roster again: after a power failure, the other file may be one of before. For
+    /// the same reason it has all feeds if it is made for a journal that has several.
+    pub(crate) fn others(&self, roster: &Roster, beside: &Beside) -> Option<String> {
+        let known = self.known(roster, beside);
+        if beside.others.is_none() && known.len() < 2 {
+            return None;
+        }
+        let line = |feed: &str| {
+            let in_roster = beside.others.is_some() && roster.feed(feed).is_some();
+            let read = self.feeds.get(feed).and_then(|end| end.newest.as_ref());
+            let held = beside.newest.iter().chain(read).filter(|_| !in_roster);
+            let held = held.chain(beside.others());
+            let of_feed = held.filter(|(report, _)| report.round.terms.feed == feed);
+            of_feed.max_by_key(|(report, _)| report.number)
+        };
+        let lines = known.into_iter().filter_map(line);
+        let text: String = lines.map(|(_, line)| format!("{line}\n")).collect();
+        let now = beside.others.as_ref();
+        let now = now.map(|it| it.iter().map(|(_, line)| format!("{line}\n")).collect());
+        (now != Some(text.clone())).then_some(text)
     }
 
     /// Refuses a journal that ends in the future: its next report would have to be of a later time still.

@@ -2,9 +2,9 @@
 //!
 //! Invariant: no file is made or changed, and no port is opened.
 
-use crate::aggregator::book::{Book, Remark, check_apart, key_file, warnings};
+use crate::aggregator::book::{A_DIRECTORY, Book, Remark, check_apart, key_file, warnings};
 use crate::aggregator::journal::{attempt, read_end};
-use crate::aggregator::resume::{End, newest_path};
+use crate::aggregator::resume::{Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::aggregator::setup::{check_open_files, check_schedule};
 use crate::keys::file as keyfile;
@@ -37,6 +37,9 @@ impl Outlook {
         let key = key_file.as_ref().filter(|_| !make);
         let key = key.map(|(path, _)| keyfile::read(path)).transpose()?;
         let latest: Vec<String> = config.latest_files().into_iter().flatten().collect();
+        if let [first, _, ..] = latest.as_slice() {
+            file::check_directory_of(first).map_err(|error| error.advise(A_DIRECTORY))?;
+        }
         let directory = |path: &String| Path::new(path).parent().is_some_and(Path::is_dir);
         // A start makes the directory of several files.
         for path in latest
@@ -60,12 +63,14 @@ impl Outlook {
         }
         let newest = newest_path(path);
         file::check_replaceable(&newest)?;
+        file::check_replaceable(&others_path(path))?;
+        let beside = Beside::read(path);
         let enough = |end: &End, whole: bool| match &key {
-            Some(key) => end.suffices(config, key.public(), whole),
+            Some(key) => Ok(end.lacks(config, key.public(), whole, &beside)?.is_none()),
             // A new key continues no journal.
             None => Ok(true),
         };
-        let found = peek(path, &enough)?;
+        let found = peek(path, &beside, &enough)?;
         if found.is_none() {
             enough(&End::default(), true)?;
         }
@@ -97,13 +102,15 @@ impl Outlook {
 /// newline, whose number is returned, where they are. `None` if there is no such file.
 fn peek(
     path: &str,
+    beside: &Beside,
     enough: &dyn Fn(&End, bool) -> Result<bool, Error>,
 ) -> Result<Option<(End, usize)>, Error> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| Error::new(attempt(path), error))?,
     };
-    let (end, _, tail) = read_end(path, &file, &End::take, enough)?;
+    let take = |end: &mut End, line: &str| end.take(line, beside);
+    let (end, _, tail) = read_end(path, &file, &take, enough)?;
     Ok(Some((end, tail.len())))
 }
 
