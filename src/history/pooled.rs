@@ -37,8 +37,7 @@ impl Step<'_> {
             let Entry::Report(report, _, true) = entry else {
                 continue;
             };
-            let feed = &report.round.terms.feed;
-            if config.feed.as_ref().is_some_and(|only| only != feed) {
+            if !config.shows(&report.round.terms.feed) {
                 continue;
             }
             if report.round.start_us >= start_us {

@@ -11,8 +11,9 @@ use alloc::string::String;
 /// Checks the name of a feed, such as `BTC/USD`. The error describes valid names.
 pub fn check_feed(feed: &str) -> Result<(), &'static str> {
     const _: () = assert!(FEED_BYTES_MAX == 16, "the sentence below says 16");
-    let right = "1 to 16 visible ASCII characters without quotes and backslashes, such as BTC/USD";
-    let fits = !feed.is_empty() && is_plain(feed, FEED_BYTES_MAX);
+    let right =
+        "1 to 16 visible ASCII characters without quotes, backslashes and commas, such as BTC/USD";
+    let fits = !feed.is_empty() && !feed.contains(',') && is_plain(feed, FEED_BYTES_MAX);
     if fits { Ok(()) } else { Err(right) }
 }
 
@@ -102,6 +103,14 @@ pub fn is_embedded(source: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feeds_name_has_no_comma_since_lists_of_feeds_are_split_there() {
+        assert_eq!(check_feed("BTC/USD"), Ok(()));
+        for name in ["BTC/USD,ETH/USD", ",", "", "BTC\"USD"] {
+            assert!(check_feed(name).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn recorded_prices_are_recognised_by_the_name() {

@@ -66,7 +66,12 @@ pub static HISTORY: Command = Command {
     operands: "FILE…",
     groups: &[],
     flags: &[
-        flag("feed", "NAME", "", "Show this feed only."),
+        flag(
+            "feed",
+            "NAMES",
+            "",
+            "Show these feeds only, as in BTC/USD,ETH/USD.",
+        ),
         flag(
             "last",
             "N",
@@ -97,9 +102,9 @@ pub static DOCTOR: Command = Command {
     flags: &[
         flag(
             "feed",
-            "NAME",
+            "NAMES",
             "BTC/USD",
-            "The feed whose market is meant by a source without a symbol.",
+            "The feeds whose markets are meant by a source without a symbol, as in BTC/USD,ETH/USD.",
         ),
         CA_FILE,
         PROXY,
