@@ -629,6 +629,8 @@ whole file: 8 rounds, 0 published, 8 without a price; 2023-11-14T22:13:30.000Z
     let (only, code) = history(&[&path, "--last", "2", "--feed", "ETH/USD"]);
     let pages: Vec<&str> = expected.split("\n\n").collect();
     assert_eq!((only.trim_end(), code), (pages[1], Some(0)));
+    let (both, code) = history(&[&path, "--last", "2", "--feed", "BTC/USD,ETH/USD"]);
+    assert_eq!((both, code), (pages[..2].join("\n\n") + "\n", Some(0)));
     let none = history(&[&path, "--feed", "XRP/USD"]);
     assert_eq!(
         none,
@@ -865,7 +867,7 @@ fn liars_other_terms_disorder_and_invalid_lines_are_told_of_pooled_files() {
     let (table, code) = told(&lines);
     assert_eq!(code, Some(1), "{table}");
     for part in [
-        "!   1/2  2023-11-14 22:13:50  102.0000  pooled       5/5\n         b.jsonl has no report of it\n",
+        "!   1/2  2023-11-14 22:13:50  102.0000  pooled       5/5\n         b.jsonl was not compared\n",
         "!   1/2  2023-11-14 22:14:10  102.0000  pooled       5/5\n         b.jsonl has a report of other terms\n",
         "!   1/2  2023-11-14 22:14:10  102.0000  pooled       5/5\n         a.jsonl has a report of other terms\n",
         "\nb.jsonl: 3 lines are invalid, the first: line 3: ",
@@ -873,6 +875,27 @@ fn liars_other_terms_disorder_and_invalid_lines_are_told_of_pooled_files() {
     ] {
         assert!(table.contains(part), "{part}: {table}");
     }
+}
+
+#[test]
+fn a_file_whose_feeds_stand_in_another_order_is_not_compared() {
+    let [mut ours, mut theirs] = [three(20), three(21)];
+    let mut round = |oracles: &mut [Oracle; 3]| -> Vec<String> {
+        let rounds = (1..=3).map(|number| round_of(oracles, number, 1000.0));
+        rounds.flatten().collect()
+    };
+    let (one, mut other) = (round(&mut ours), round(&mut theirs));
+    // The second feed stands behind the first and the third.
+    let late: Vec<String> = (0..3).map(|number| other.remove(1 + 2 * number)).collect();
+    other.extend(late);
+    let files = [("a.jsonl", &one[..]), ("b.jsonl", &other[..])];
+    let (table, code) = pooled_table(&files, &[]);
+    assert_eq!(code, Some(1), "{table}");
+    let told = "!   1/2  2023-11-14 22:13:30  100.0000  pooled       5/5\n         b.jsonl was not compared\n";
+    assert!(table.contains(told), "{table}");
+    assert!(!table.contains("has no report"), "{table}");
+    let told = "\nb.jsonl: reports that are there twice or not in order, and are not pooled: 2\n";
+    assert!(table.contains(told), "{table}");
 }
 
 #[test]

@@ -116,8 +116,18 @@ fn read_ends(config: &HistorySettings, journals: &[Journal], stretch: u64) -> Re
             lies += pool(config, &mut found, &names, &reports);
         }
     }
+    let is_disordered = |file: &usize| steps[*file].disordered > 0;
+    for pooled in found.pages.iter_mut().flat_map(|(_, page)| page.pooled()) {
+        let without = std::mem::take(&mut pooled.without).into_iter();
+        let (unknown, without): (Vec<usize>, _) = without.partition(is_disordered);
+        let told = [
+            told(&names, &without, "have no report of it"),
+            told(&names, &unknown, "were not compared"),
+        ];
+        pooled.differences.extend(told.into_iter().flatten());
+    }
     for (path, step) in config.files.iter().zip(&steps) {
-        found.bad |= step.tail.bad > 0;
+        found.bad |= step.tail.bad > 0 || step.disordered > 0;
         let remarks = step.tail.remarks(path).into_iter();
         let remarks = remarks.map(|remark| format!("{path}: {remark}"));
         found.remarks.extend(remarks);
@@ -163,17 +173,13 @@ fn pool(
         };
         let others = (0..names.len()).filter(|file| !files.contains(file));
         let (other_terms, without): (Vec<usize>, Vec<usize>) = others.partition(|it| has_feed(*it));
-        for (which, what) in [
-            (without, "have no report of it"),
-            (other_terms, "have a report of other terms"),
-        ] {
-            differ.extend(told(names, &which, what));
-        }
+        differ.extend(told(names, &other_terms, "have a report of other terms"));
         lies += u64::from(!pool.lies.is_empty());
         let pooled = Pooled {
             files: [files.len(), names.len()],
             stands: pool.stands.is_some(),
             differences: differ,
+            without,
         };
         let counts = pool.stands.map_or(&pool.report, |at| same[at]);
         if let Some(page) = found.page(config, feed) {
@@ -189,7 +195,10 @@ fn told(names: &[&str], files: &[usize], what: &str) -> Option<String> {
     let shown = shown.collect::<Vec<_>>().join(", ");
     match files.len() {
         0 => None,
-        1 => Some(format!("{shown} {}", what.replacen("have", "has", 1))),
+        1 => {
+            let what = what.replacen("have", "has", 1).replacen("were", "was", 1);
+            Some(format!("{shown} {what}"))
+        }
         count if count > FILES_NAMED => {
             let more = count - FILES_NAMED;
             Some(format!("{shown} and {more} more {what}"))

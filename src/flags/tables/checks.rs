@@ -61,7 +61,8 @@ pub static HISTORY: Command = Command {
             the previous one. Each feed has a table of its own.\n\
             The reports of several files are pooled: each round has the price that all their answers give, and a '!' if the files \
             differ, with the reason.\n\
-            Exit codes: 0 all lines read are valid, 1 some are not, or a collector gave different answers, 2 usage, 4 unreadable.",
+            Exit codes: 0 all lines read are valid, 1 some are not, the reports of a pooled file are not in the order of their starts, \
+            or a collector gave different answers, 2 usage, 4 unreadable.",
     example: "rsoracle history journal.jsonl --last 50",
     operands: "FILE…",
     groups: &[],
