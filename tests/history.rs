@@ -899,6 +899,36 @@ fn a_file_whose_feeds_stand_in_another_order_is_not_compared() {
 }
 
 #[test]
+fn a_feed_that_stands_still_is_shown_with_as_many_rounds_as_the_others() {
+    let [mut often, mut seldom, _] = three(0);
+    let says = [Price(100.0); 5];
+    let mut lines: Vec<String> = (1..=20)
+        .map(|number| seldom.line(second(number), &says))
+        .collect();
+    lines.extend((1..=900).map(|number| often.line(second(number), &says)));
+    let newest = format!("{}\n{}\n", lines[19], lines[919]);
+    lines.push(seldom.line(second(1000), &says));
+    assert!(lines.iter().map(String::len).sum::<usize>() > 1 << 20);
+    let count = |lines: &[String], newest: Option<&str>| {
+        let path = journal(lines);
+        if let Some(newest) = newest {
+            fs::write(format!("{path}.newest"), newest).unwrap();
+        }
+        let (rounds, code) = shown(&[&path, "--last", "5"]);
+        assert_eq!(code, Some(0));
+        ["BTC/USD", "ETH/USD"].map(|feed| rounds.iter().filter(|it| it.feed == feed).count())
+    };
+    assert_eq!(count(&lines, None), [5, 5]);
+    // A feed that is not at the end at all is known from the file beside the journal.
+    lines.pop();
+    assert_eq!(count(&lines, None), [5, 0]);
+    assert_eq!(count(&lines, Some(&newest)), [5, 5]);
+    let path = journal(&lines);
+    fs::write(format!("{path}.newest"), "no report\n").unwrap();
+    assert_eq!(shown(&[&path, "--last", "5"]).0.len(), 5);
+}
+
+#[test]
 fn no_more_reports_of_one_start_are_held_than_a_roster_has_feeds() {
     let [mut a, mut b] = two();
     let lines = (1..=70).map(|ppm| {

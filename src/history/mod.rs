@@ -108,12 +108,14 @@ impl Found {
         Some(&mut self.pages[at].1)
     }
 
-    /// Whether no more needs to be read: one round more than is shown, from which the time to the first one shown follows, and
-    /// of several feeds one more, since what was read may begin within a round.
-    fn suffices(&self, config: &HistorySettings) -> bool {
-        let rounds = self.pages.iter().map(|(_, page)| page.rounds).max();
+    /// Whether no more needs to be read: of each feed found or known to be there, one round more than is shown, from which the time
+    /// to the first one shown follows, and of several feeds one more, since what was read may begin within a round.
+    fn suffices(&self, config: &HistorySettings, newest: &[String]) -> bool {
         let needed = config.last as u64 + u64::from(self.pages.len() > 1);
-        rounds.unwrap_or(0) > needed
+        let is_found = |feed: &String| self.pages.iter().any(|(_, page)| page.feed == *feed);
+        let mut known = newest.iter().filter(|feed| config.shows(feed));
+        let all_found = !self.pages.is_empty() && known.all(is_found);
+        all_found && self.pages.iter().all(|(_, page)| page.rounds > needed)
     }
 }
 

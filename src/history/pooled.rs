@@ -71,6 +71,7 @@ impl Step<'_> {
 pub(super) fn read(config: &HistorySettings, paths: &[String]) -> Result<Found, Error> {
     let journals = paths.iter().map(|path| Journal::open(path));
     let journals = journals.collect::<Result<Vec<Journal>, Error>>()?;
+    let newest: Vec<String> = journals.iter().flat_map(Journal::newest).collect();
     let mut stretch = match journals.iter().all(|journal| journal.seekable) {
         true => file::TAIL_BYTES,
         // What cannot be read twice is read from its beginning, and so are the others.
@@ -78,7 +79,7 @@ pub(super) fn read(config: &HistorySettings, paths: &[String]) -> Result<Found, 
     };
     loop {
         let found = read_ends(config, &journals, stretch)?;
-        if found.source.whole || found.suffices(config) {
+        if found.source.whole || found.suffices(config, &newest) {
             return Ok(found);
         }
         stretch = stretch.saturating_mul(file::TAIL_LONGER);

@@ -56,8 +56,8 @@ pub static HISTORY: Command = Command {
     name: "history",
     job: "shows the last rounds of journals as a table and a small graph of prices",
     notes: "A FILE is a journal that 'run --journal' keeps; '-' is standard input. It is read from its end, as far as the \
-            rounds to show need. Every line read is verified as 'rsoracle verify' does it without a roster. A '!' marks what is \
-            unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after \
+            rounds to show need, of every feed that is found there or named in FILE.newest. Every line read is verified as \
+            'rsoracle verify' does it without a roster. A '!' marks what is unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after \
             the previous one. Each feed has a table of its own.\n\
             The reports of several files are pooled: each round has the price that all their answers give, and a '!' if the files \
             differ, with the reason.\n\
