@@ -1887,3 +1887,17 @@ fn a_long_journal_of_many_feeds_takes_no_more_memory_than_a_short_one() {
     println!("{short} kB for 1,600 reports, {long} kB for 10,240");
     assert!(long < short + 512, "{short} kB, then {long} kB");
 }
+
+#[test]
+fn of_the_last_report_of_each_feed_only_what_is_shown_is_kept() {
+    let names: Vec<String> = (0..64).map(|feed| format!("F{feed}/USD")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut many = oracles(&names, 60, "binance:BTCUSDC");
+    let of_many = lines_of(&mut many, START_US, &[Price(100.0); 60]);
+    let mut one = Oracle::new(60, "binance:BTCUSDC");
+    let round = |round: u64| one.line(START_US + round * 10_000_000, &[Price(100.0); 60]);
+    let of_one: Vec<String> = (0..64).map(round).collect();
+    let (few, all) = (memory_kb(&of_one), memory_kb(&of_many));
+    println!("{few} kB for 64 reports of one feed, {all} kB for one of each of 64 feeds");
+    assert!(all < few + 1024, "{few} kB, then {all} kB");
+}

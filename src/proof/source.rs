@@ -60,26 +60,19 @@ fn after_base(source: &str, feed: &str) -> String {
 
 /// The quote currency of a source of a feed; `other` for all currencies that are not in the list.
 pub fn quote_of(source: &str, feed: &str) -> &'static str {
-    // How a symbol ends, and the currency. The first two are abbreviations.
-    const QUOTES: [(&str, &str); 12] = [
-        ("UST", "USDT"),
-        ("UDC", "USDC"),
-        ("USDT", "USDT"),
-        ("USDC", "USDC"),
-        ("FDUSD", "FDUSD"),
-        ("TUSD", "TUSD"),
-        ("GUSD", "GUSD"),
-        ("USD", "USD"),
-        ("EUR", "EUR"),
-        ("GBP", "GBP"),
-        ("JPY", "JPY"),
-        ("BTC", "BTC"),
+    // The first two are abbreviations.
+    const QUOTES: [&str; 12] = [
+        "UST", "UDC", "USDT", "USDC", "FDUSD", "TUSD", "GUSD", "USD", "EUR", "GBP", "JPY", "BTC",
     ];
     let rest = after_base(source, feed);
     let abbreviates = exchange_of(source).ends_with("bitfinex");
-    let known = &QUOTES[if abbreviates { 0 } else { 2 }..];
-    let found = known.iter().find(|(end, _)| rest.ends_with(end));
-    found.map_or("other", |(_, quote)| quote)
+    let mut known = QUOTES.iter().skip(if abbreviates { 0 } else { 2 });
+    match known.find(|end| rest.ends_with(**end)) {
+        None => "other",
+        Some(&"UST") => "USDT",
+        Some(&"UDC") => "USDC",
+        Some(quote) => quote,
+    }
 }
 
 /// The quote currency of a source, if it differs from the feed's own, which follows the slash in the feed's name.
