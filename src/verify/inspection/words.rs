@@ -20,6 +20,8 @@ impl Inspection<'_> {
     pub(super) fn words(&self) -> String {
         let (tally, flaws) = (&self.tally, &self.flaws);
         let mut lines = self.headlines();
+        let absent = self.absent().filter(|absent| !absent.is_empty());
+        lines.extend(absent.map(|absent| format!("not in this file: {}", absent.join(", "))));
         if flaws.is_empty() && tally.reports > 0 {
             lines.extend(self.checked());
         }
@@ -64,6 +66,15 @@ impl Inspection<'_> {
         lines.push(verdict.to_owned());
         let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
         lines.join("\n  ")
+    }
+
+    /// The feeds of a roster of several that a file of reports lacks; `None` without such a roster.
+    fn absent(&self) -> Option<Vec<&str>> {
+        let roster = self.roster.filter(|roster| roster.feeds.len() > 1)?;
+        let names = roster.feeds.iter().map(|terms| terms.feed.as_str());
+        let is_absent =
+            |feed: &&str| self.tally.reports > 0 && !self.tally.feeds.contains_key(*feed);
+        Some(names.filter(is_absent).collect())
     }
 
     /// What is in the file; of several feeds, a line for each.
@@ -160,6 +171,10 @@ impl Inspection<'_> {
         if self.is_several() {
             let none = self.json_of("", &FeedTally::default());
             members = format!("{none},\"feeds\":[{{{members}}}]");
+        }
+        if let Some(absent) = self.absent() {
+            let absent: Vec<String> = absent.into_iter().map(quoted).collect();
+            members += &format!(",\"absent\":[{}]", absent.join(","));
         }
         format!(
             "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"skipped\":{},\"signatures\":{},{members},\"wrong\":[{}]}}",
