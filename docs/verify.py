@@ -46,6 +46,9 @@ def data(value, width):
 def text(value, width):
     need(re.fullmatch(rf"[!#-\[\]-~]{{1,{width}}}", value), f"{value!r} is no name")
     return value.encode().ljust(width, b"\0")
+def feed_name(value):
+    need("," not in value, f"the feed {value!r} has a comma in its name")
+    return text(value, 16)
 def source(value):
     need(re.fullmatch("[^:]+:.+", value), f"{value!r} is no KIND:SYMBOL")
     return text(value, 32)
@@ -109,7 +112,7 @@ def is_start(terms, start):
 
 def terms_digest(terms, seats):  # seats: key and source of each slot
     f_max = {"trimmed-mean": (len(seats) - 1) // 3, "median": (len(seats) - 1) // 3, "mean": 0}[terms["rule"]]
-    message = context("terms") + text(terms["feed"], 16) + number(RULES[terms["rule"]], 2)
+    message = context("terms") + feed_name(terms["feed"]) + number(RULES[terms["rule"]], 2)
     message += number({"median": 2, "mean": 3}[terms["sample_rule"]], 2) + number(terms["exchanges_min"], 2)
     message += maybe(terms["age_us_max"], number, NEVER) + maybe(terms["spread_ppm_max"], lambda ppm: number(ppm, 4), NEVER[4:])
     message += number(terms["samples"], 4) + number(terms["interval_us"]) + number(terms["period_us"])
@@ -194,7 +197,7 @@ def check_proof(proof, path):
 def check_change(change, path):
     need(change["rsoracle_key_change"] == 2 and change["old"] != change["new"], "it is no change of keys")
     need(path is None or change["feed"] in read_roster(path), "the roster has no such feed")
-    message = context("key change") + text(change["feed"], 16) + key(change["old"]) + key(change["new"]) + data(change["previous"], 64)
+    message = context("key change") + feed_name(change["feed"]) + key(change["old"]) + key(change["new"]) + data(change["previous"], 64)
     for which in ("old", "new"): check_signature(key(change[which]), message, data(change[f"{which}_signature"], 64), f"the {which} key")
 
 def check(report, path):

@@ -111,14 +111,20 @@ fn every_kind_of_source_can_be_looked_at_by_its_name_alone() {
         );
         assert!(line.chars().count() <= 120, "{line}");
     }
+    let sources = |line: &str| -> Vec<String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let given = rsoracle::flags::args::parse(&rsoracle::flags::tables::DOCTOR, &words).unwrap();
+        let settings = rsoracle::doctor::DoctorSettings::from_flags(&given).unwrap();
+        let names = settings.sources.iter().map(|source| source.name.clone());
+        names.collect()
+    };
     // Without operands, the doctor examines the exchanges themselves.
-    let words: [String; 0] = [];
-    let given = rsoracle::flags::args::parse(&rsoracle::flags::tables::DOCTOR, &words).unwrap();
-    let sources = rsoracle::doctor::DoctorSettings::from_flags(&given)
-        .unwrap()
-        .sources;
-    assert_eq!(sources.len(), KINDS.len());
-    assert_eq!(sources[4].name, "kraken:BTC/USD");
+    assert_eq!(sources("").len(), KINDS.len());
+    assert_eq!(sources("")[4], "kraken:BTC/USD");
+    assert_eq!(
+        sources("kraken coinbase:SOL-USD --feed BTC/USD,ETH/USD"),
+        ["kraken:BTC/USD", "kraken:ETH/USD", "coinbase:SOL-USD"]
+    );
 }
 
 #[test]

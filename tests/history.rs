@@ -629,6 +629,8 @@ whole file: 8 rounds, 0 published, 8 without a price; 2023-11-14T22:13:30.000Z
     let (only, code) = history(&[&path, "--last", "2", "--feed", "ETH/USD"]);
     let pages: Vec<&str> = expected.split("\n\n").collect();
     assert_eq!((only.trim_end(), code), (pages[1], Some(0)));
+    let (both, code) = history(&[&path, "--last", "2", "--feed", "BTC/USD,ETH/USD"]);
+    assert_eq!((both, code), (pages[..2].join("\n\n") + "\n", Some(0)));
     let none = history(&[&path, "--feed", "XRP/USD"]);
     assert_eq!(
         none,
@@ -865,7 +867,7 @@ fn liars_other_terms_disorder_and_invalid_lines_are_told_of_pooled_files() {
     let (table, code) = told(&lines);
     assert_eq!(code, Some(1), "{table}");
     for part in [
-        "!   1/2  2023-11-14 22:13:50  102.0000  pooled       5/5\n         b.jsonl has no report of it\n",
+        "!   1/2  2023-11-14 22:13:50  102.0000  pooled       5/5\n         b.jsonl was not compared\n",
         "!   1/2  2023-11-14 22:14:10  102.0000  pooled       5/5\n         b.jsonl has a report of other terms\n",
         "!   1/2  2023-11-14 22:14:10  102.0000  pooled       5/5\n         a.jsonl has a report of other terms\n",
         "\nb.jsonl: 3 lines are invalid, the first: line 3: ",
@@ -873,6 +875,57 @@ fn liars_other_terms_disorder_and_invalid_lines_are_told_of_pooled_files() {
     ] {
         assert!(table.contains(part), "{part}: {table}");
     }
+}
+
+#[test]
+fn a_file_whose_feeds_stand_in_another_order_is_not_compared() {
+    let [mut ours, mut theirs] = [three(20), three(21)];
+    let mut round = |oracles: &mut [Oracle; 3]| -> Vec<String> {
+        let rounds = (1..=3).map(|number| round_of(oracles, number, 1000.0));
+        rounds.flatten().collect()
+    };
+    let (one, mut other) = (round(&mut ours), round(&mut theirs));
+    // The second feed stands behind the first and the third.
+    let late: Vec<String> = (0..3).map(|number| other.remove(1 + 2 * number)).collect();
+    other.extend(late);
+    let files = [("a.jsonl", &one[..]), ("b.jsonl", &other[..])];
+    let (table, code) = pooled_table(&files, &[]);
+    assert_eq!(code, Some(1), "{table}");
+    let told = "!   1/2  2023-11-14 22:13:30  100.0000  pooled       5/5\n         b.jsonl was not compared\n";
+    assert!(table.contains(told), "{table}");
+    assert!(!table.contains("has no report"), "{table}");
+    let told = "\nb.jsonl: reports that are there twice or not in order, and are not pooled: 2\n";
+    assert!(table.contains(told), "{table}");
+}
+
+#[test]
+fn a_feed_that_stands_still_is_shown_with_as_many_rounds_as_the_others() {
+    let [mut often, mut seldom, _] = three(0);
+    let says = [Price(100.0); 5];
+    let mut lines: Vec<String> = (1..=20)
+        .map(|number| seldom.line(second(number), &says))
+        .collect();
+    lines.extend((1..=900).map(|number| often.line(second(number), &says)));
+    let newest = format!("{}\n{}\n", lines[19], lines[919]);
+    lines.push(seldom.line(second(1000), &says));
+    assert!(lines.iter().map(String::len).sum::<usize>() > 1 << 20);
+    let count = |lines: &[String], newest: Option<&str>| {
+        let path = journal(lines);
+        if let Some(newest) = newest {
+            fs::write(format!("{path}.newest"), newest).unwrap();
+        }
+        let (rounds, code) = shown(&[&path, "--last", "5"]);
+        assert_eq!(code, Some(0));
+        ["BTC/USD", "ETH/USD"].map(|feed| rounds.iter().filter(|it| it.feed == feed).count())
+    };
+    assert_eq!(count(&lines, None), [5, 5]);
+    // A feed that is not at the end at all is known from the file beside the journal.
+    lines.pop();
+    assert_eq!(count(&lines, None), [5, 0]);
+    assert_eq!(count(&lines, Some(&newest)), [5, 5]);
+    let path = journal(&lines);
+    fs::write(format!("{path}.newest"), "no report\n").unwrap();
+    assert_eq!(shown(&[&path, "--last", "5"]).0.len(), 5);
 }
 
 #[test]

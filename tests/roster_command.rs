@@ -887,8 +887,11 @@ fn one_source_of_several_that_was_changed_is_named_and_so_is_one_of_another_mark
         "changed.toml",
         &format!("{head}[feed.\"ETH/USD\"]{swapped}"),
     );
-    let page = dense(&said(1, &["roster", "check", &swapped]));
+    let own = desk.path("slot-0.key");
+    let check = ["roster", "check", &swapped, "--key", &own];
+    let page = dense(&said(1, &check));
     for part in [
+        "your slot 0, ETH/USD = kraken:BTC/USD, BTC/USD = kraken:ETH/USD, SOL/USD = kraken:SOL/USD",
         "slot 0, ETH/USD: kraken:BTC/USD does not price ETH in USD",
         "slot 1, ETH/USD: okx:BTC-USDT does not price ETH in USD",
         "slot 0, BTC/USD: kraken:ETH/USD does not price BTC in USD",

@@ -1887,3 +1887,47 @@ fn a_long_journal_of_many_feeds_takes_no_more_memory_than_a_short_one() {
     println!("{short} kB for 1,600 reports, {long} kB for 10,240");
     assert!(long < short + 512, "{short} kB, then {long} kB");
 }
+
+#[test]
+fn of_the_last_report_of_each_feed_only_what_is_shown_is_kept() {
+    let names: Vec<String> = (0..64).map(|feed| format!("F{feed}/USD")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut many = oracles(&names, 60, "binance:BTCUSDC");
+    let of_many = lines_of(&mut many, START_US, &[Price(100.0); 60]);
+    let mut one = Oracle::new(60, "binance:BTCUSDC");
+    let round = |round: u64| one.line(START_US + round * 10_000_000, &[Price(100.0); 60]);
+    let of_one: Vec<String> = (0..64).map(round).collect();
+    let (few, all) = (memory_kb(&of_one), memory_kb(&of_many));
+    println!("{few} kB for 64 reports of one feed, {all} kB for one of each of 64 feeds");
+    assert!(all < few + 1024, "{few} kB, then {all} kB");
+}
+
+#[test]
+fn a_feed_of_the_roster_that_a_file_lacks_is_named() {
+    let (oracles, lines) = journal_of_three();
+    let roster = roster_file(&roster_of_all(&oracles));
+    let told = |path: &str, roster: &[&str]| {
+        let words = verify(&[&[path], roster].concat());
+        let json = verify(&[&["--json", path], roster].concat());
+        assert_eq!(words.code, json.code);
+        let absent = json.stdout.split_once("\"absent\":");
+        let absent = absent.map(|(_, rest)| rest.split_once(']').expect("a list").0.to_owned());
+        let line = words
+            .stdout
+            .lines()
+            .find(|line| line.contains("not in this file"));
+        (words.code, line.map(str::to_owned), absent)
+    };
+    let roster = ["--roster", &roster];
+    let without: Vec<&String> = lines
+        .iter()
+        .filter(|line| !line.contains("SOL/USD"))
+        .collect();
+    let without = file(&without);
+    let line = "  not in this file: SOL/USD".to_owned();
+    let absent = Some("[\"SOL/USD\"".to_owned());
+    assert_eq!(told(&without, &roster), (Some(0), Some(line), absent));
+    assert_eq!(told(&without, &[]), (Some(5), None, None));
+    let whole = file(&lines);
+    assert_eq!(told(&whole, &roster), (Some(0), None, Some("[".to_owned())));
+}

@@ -14,7 +14,7 @@ use crate::exchange::roots::Roots;
 use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::{self, Pace, offset, tunnel};
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::{endpoint, feed, path, proxy, source_for};
+use crate::flags::values::{endpoint, feeds, path, proxy, source_for};
 use crate::source::{KINDS, Source};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
@@ -42,18 +42,25 @@ pub struct DoctorSettings {
 impl DoctorSettings {
     /// Reads the flags of [`crate::flags::tables::DOCTOR`].
     pub fn from_flags(given: &Given) -> Result<DoctorSettings, Usage> {
-        let feed = feed(given)?;
+        let feeds = feeds(given)?;
         let kinds = KINDS.iter().map(|kind| kind.name.to_owned());
         let names = match given.operands() {
             [] => kinds.collect(),
             named => named.to_vec(),
         };
-        let source = |name: &String| {
+        let mut sources: Vec<Source> = Vec::new();
+        for (name, feed) in names
+            .iter()
+            .flat_map(|name| feeds.iter().map(move |feed| (name, feed)))
+        {
             let shown = brief(name, VALUE_CHARS_MAX);
             let refused = |right| Usage(format!("{shown:?} is not a source; it takes {right}"));
-            source_for(name, &feed).map_err(refused)
-        };
-        let sources: Vec<Source> = names.iter().map(source).collect::<Result<_, _>>()?;
+            let source = source_for(name, feed).map_err(refused)?;
+            // With its symbol, it is the same for every feed.
+            if feed == &feeds[0] || !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
         Ok(DoctorSettings {
             endpoint: endpoint(given, &sources)?,
             sources,

@@ -101,7 +101,7 @@ impl Tape {
 
     /// The parts that are played: the tape's own base first.
     pub fn parts(&self) -> Vec<Part> {
-        let base = self.symbol.strip_suffix(quote_of(&self.symbol));
+        let base = self.symbol.strip_suffix(quote_of(&self.symbol, ""));
         let own = Part {
             base: base.unwrap_or(&self.symbol).to_owned(),
             factor: UNSCALED,

@@ -40,8 +40,8 @@ pub(crate) fn listed<'a>(given: &'a Given, flag: &'a str) -> impl Iterator<Item 
     given.all(flag).flat_map(|text| text.split(','))
 }
 
-/// The name of the feed (`--feed`).
-pub fn feed(given: &Given) -> Result<String, Usage> {
+/// The name of the only feed (`--feed`).
+fn feed(given: &Given) -> Result<String, Usage> {
     let feed = given.required("feed")?;
     check_feed(feed).map_err(|right| given.wrong("feed", feed, right))?;
     Ok(feed.to_owned())

@@ -6,6 +6,7 @@ use super::page::Source;
 use super::{Found, HistorySettings};
 use crate::system::file;
 use crate::system::now::wall_us;
+use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::report::{Check, Content, KeyChange, Report, Verifier};
 use rsoracle_proof::seal::Keys;
 use rsoracle_verify::error::Error;
@@ -40,6 +41,30 @@ impl Journal {
             seekable: file.metadata().map_err(failed)?.is_file(),
             file: Some(file),
         })
+    }
+
+    /// The feeds that the file beside it names, where its aggregator keeps the newest report of each. Nothing is proved by it: it
+    /// only says how much is worth reading.
+    pub(super) fn newest(&self) -> Vec<String> {
+        let path = format!("{}.newest", self.name);
+        let is_file = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        let file = File::open(&path).ok().filter(|_| is_file && self.seekable);
+        let mut lines = file.map(|file| Lines::new(BufReader::new(file), &path));
+        let mut feeds = Vec::new();
+        while feeds.len() < FEEDS_MAX
+            && let Some(Ok(Some(line))) = lines.as_mut().map(Lines::next_line)
+        {
+            let report = line
+                .text
+                .ok()
+                .map(|text| Report::read(text, &mut Keys::default()));
+            feeds.extend(
+                report
+                    .and_then(Result::ok)
+                    .map(|report| report.round.terms.feed),
+            );
+        }
+        feeds
     }
 
     /// Its last lines, of about so many bytes; all of them if it can only be read from its beginning.
@@ -155,6 +180,7 @@ impl Tail<'_> {
 /// Reads the rounds to show of one journal.
 pub(super) fn read(config: &HistorySettings, path: &str) -> Result<Found, Error> {
     let journal = Journal::open(path)?;
+    let newest = journal.newest();
     let mut stretch = file::TAIL_BYTES;
     loop {
         let mut tail = journal.tail(stretch)?;
@@ -175,7 +201,7 @@ pub(super) fn read(config: &HistorySettings, path: &str) -> Result<Found, Error>
                 Entry::Nothing => {}
             }
         }
-        if whole || found.suffices(config) {
+        if whole || found.suffices(config, &newest) {
             found.remarks = tail.remarks(path);
             found.bad = tail.bad > 0;
             return Ok(found);

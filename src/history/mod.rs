@@ -12,13 +12,12 @@ mod pooled;
 mod row;
 
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::optional;
+use crate::flags::values::feeds;
 use crate::system::limits::ROUNDS_SHOWN_MAX;
 use crate::system::screen;
 use crate::system::stream::say;
 use page::{Page, Source};
 use rsoracle_proof::limits::FEEDS_MAX;
-use rsoracle_proof::source::check_feed;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::log::printable;
 
@@ -30,8 +29,8 @@ const FILES_MAX: usize = 32;
 pub struct HistorySettings {
     /// The journals' files, which are pooled if there are several; `-` is standard input.
     pub files: Vec<String>,
-    /// The only feed to show; `None` for all.
-    pub feed: Option<String>,
+    /// The only feeds to show; none for all.
+    pub feeds: Vec<String>,
     /// Most rounds to show of each feed, counted from the end.
     pub last: usize,
     /// Print JSON.
@@ -51,17 +50,21 @@ impl HistorySettings {
             let sentence = "'-' is given twice; standard input can be read once";
             return Err(Usage(sentence.to_owned()));
         }
-        let feed = optional(given, "feed", |given| {
-            let feed = given.required("feed")?;
-            check_feed(feed).map_err(|right| given.wrong("feed", feed, right))?;
-            Ok(feed.to_owned())
-        })?;
+        let feeds = match given.has("feed") {
+            true => feeds(given)?,
+            false => Vec::new(),
+        };
         Ok(HistorySettings {
             files,
-            feed,
+            feeds,
             last: given.number("last", 1..=ROUNDS_SHOWN_MAX)?,
             json: given.has("json"),
         })
+    }
+
+    /// Whether this feed is shown.
+    fn shows(&self, feed: &str) -> bool {
+        self.feeds.is_empty() || self.feeds.iter().any(|only| only == feed)
     }
 }
 
@@ -91,9 +94,8 @@ impl Found {
 
     /// The page of a feed, if that is shown and there is room for it.
     fn page(&mut self, config: &HistorySettings, feed: &str) -> Option<&mut Page> {
-        let shown = config.feed.as_ref().is_none_or(|only| only == feed);
         let at = self.pages.iter().position(|(_, page)| page.feed == feed);
-        if !shown || (at.is_none() && self.pages.len() >= FEEDS_MAX) {
+        if !config.shows(feed) || (at.is_none() && self.pages.len() >= FEEDS_MAX) {
             return None;
         }
         let at = at.unwrap_or_else(|| {
@@ -106,12 +108,14 @@ impl Found {
         Some(&mut self.pages[at].1)
     }
 
-    /// Whether no more needs to be read: one round more than is shown, from which the time to the first one shown follows, and
-    /// of several feeds one more, since what was read may begin within a round.
-    fn suffices(&self, config: &HistorySettings) -> bool {
-        let rounds = self.pages.iter().map(|(_, page)| page.rounds).max();
+    /// Whether no more needs to be read: of each feed found or known to be there, one round more than is shown, from which the time
+    /// to the first one shown follows, and of several feeds one more, since what was read may begin within a round.
+    fn suffices(&self, config: &HistorySettings, newest: &[String]) -> bool {
         let needed = config.last as u64 + u64::from(self.pages.len() > 1);
-        rounds.unwrap_or(0) > needed
+        let is_found = |feed: &String| self.pages.iter().any(|(_, page)| page.feed == *feed);
+        let mut known = newest.iter().filter(|feed| config.shows(feed));
+        let all_found = !self.pages.is_empty() && known.all(is_found);
+        all_found && self.pages.iter().all(|(_, page)| page.rounds > needed)
     }
 }
 
@@ -163,10 +167,10 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
 
 /// What is said if there is no round to show.
 fn nothing(config: &HistorySettings) -> String {
-    let what = config.feed.as_ref();
-    let what = what.map_or("no rounds".to_owned(), |feed| {
-        format!("no rounds of {feed}")
-    });
+    let what = match &config.feeds[..] {
+        [] => "no rounds".to_owned(),
+        feeds => format!("no rounds of {}", feeds.join(", ")),
+    };
     let place = match config.files.len() {
         1 => "this file",
         _ => "these files",

@@ -88,12 +88,18 @@ impl Page {
 
     /// Adds a pooled round.
     pub(super) fn add_pooled(&mut self, report: &Report, pooled: Pooled) {
-        self.differ += u64::from(!pooled.differences.is_empty());
+        let differ = !pooled.differences.is_empty() || !pooled.without.is_empty();
+        self.differ += u64::from(differ);
         let mut row = Row::new(report, self.before, true);
         // Numbers are those of single journals.
         row.lost = 0;
         row.pooled = Some(pooled);
         self.push(row);
+    }
+
+    /// What is to be said of the rounds shown that were pooled.
+    pub(super) fn pooled(&mut self) -> impl Iterator<Item = &mut Pooled> {
+        self.rows.iter_mut().filter_map(|row| row.pooled.as_mut())
     }
 
     fn push(&mut self, row: Row) {

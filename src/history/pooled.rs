@@ -37,8 +37,7 @@ impl Step<'_> {
             let Entry::Report(report, _, true) = entry else {
                 continue;
             };
-            let feed = &report.round.terms.feed;
-            if config.feed.as_ref().is_some_and(|only| only != feed) {
+            if !config.shows(&report.round.terms.feed) {
                 continue;
             }
             if report.round.start_us >= start_us {
@@ -72,6 +71,7 @@ impl Step<'_> {
 pub(super) fn read(config: &HistorySettings, paths: &[String]) -> Result<Found, Error> {
     let journals = paths.iter().map(|path| Journal::open(path));
     let journals = journals.collect::<Result<Vec<Journal>, Error>>()?;
+    let newest: Vec<String> = journals.iter().flat_map(Journal::newest).collect();
     let mut stretch = match journals.iter().all(|journal| journal.seekable) {
         true => file::TAIL_BYTES,
         // What cannot be read twice is read from its beginning, and so are the others.
@@ -79,7 +79,7 @@ pub(super) fn read(config: &HistorySettings, paths: &[String]) -> Result<Found, 
     };
     loop {
         let found = read_ends(config, &journals, stretch)?;
-        if found.source.whole || found.suffices(config) {
+        if found.source.whole || found.suffices(config, &newest) {
             return Ok(found);
         }
         stretch = stretch.saturating_mul(file::TAIL_LONGER);
@@ -117,8 +117,18 @@ fn read_ends(config: &HistorySettings, journals: &[Journal], stretch: u64) -> Re
             lies += pool(config, &mut found, &names, &reports);
         }
     }
+    let is_disordered = |file: &usize| steps[*file].disordered > 0;
+    for pooled in found.pages.iter_mut().flat_map(|(_, page)| page.pooled()) {
+        let without = std::mem::take(&mut pooled.without).into_iter();
+        let (unknown, without): (Vec<usize>, _) = without.partition(is_disordered);
+        let told = [
+            told(&names, &without, "have no report of it"),
+            told(&names, &unknown, "were not compared"),
+        ];
+        pooled.differences.extend(told.into_iter().flatten());
+    }
     for (path, step) in config.files.iter().zip(&steps) {
-        found.bad |= step.tail.bad > 0;
+        found.bad |= step.tail.bad > 0 || step.disordered > 0;
         let remarks = step.tail.remarks(path).into_iter();
         let remarks = remarks.map(|remark| format!("{path}: {remark}"));
         found.remarks.extend(remarks);
@@ -164,17 +174,13 @@ fn pool(
         };
         let others = (0..names.len()).filter(|file| !files.contains(file));
         let (other_terms, without): (Vec<usize>, Vec<usize>) = others.partition(|it| has_feed(*it));
-        for (which, what) in [
-            (without, "have no report of it"),
-            (other_terms, "have a report of other terms"),
-        ] {
-            differ.extend(told(names, &which, what));
-        }
+        differ.extend(told(names, &other_terms, "have a report of other terms"));
         lies += u64::from(!pool.lies.is_empty());
         let pooled = Pooled {
             files: [files.len(), names.len()],
             stands: pool.stands.is_some(),
             differences: differ,
+            without,
         };
         let counts = pool.stands.map_or(&pool.report, |at| same[at]);
         if let Some(page) = found.page(config, feed) {
@@ -190,7 +196,10 @@ fn told(names: &[&str], files: &[usize], what: &str) -> Option<String> {
     let shown = shown.collect::<Vec<_>>().join(", ");
     match files.len() {
         0 => None,
-        1 => Some(format!("{shown} {}", what.replacen("have", "has", 1))),
+        1 => {
+            let what = what.replacen("have", "has", 1).replacen("were", "was", 1);
+            Some(format!("{shown} {what}"))
+        }
         count if count > FILES_NAMED => {
             let more = count - FILES_NAMED;
             Some(format!("{shown} and {more} more {what}"))

@@ -51,6 +51,8 @@ pub(super) struct Pooled {
     pub(super) stands: bool,
     /// How the files differ, if they do.
     pub(super) differences: Vec<String>,
+    /// The files in which no report of it was found, until it is known which of them have their reports in order.
+    pub(super) without: Vec<usize>,
 }
 
 impl Row {

@@ -5,12 +5,15 @@
 //! be taken for padding.
 
 use crate::limits::{FEED_BYTES_MAX, SOURCE_BYTES_MAX};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 
 /// Checks the name of a feed, such as `BTC/USD`. The error describes valid names.
 pub fn check_feed(feed: &str) -> Result<(), &'static str> {
     const _: () = assert!(FEED_BYTES_MAX == 16, "the sentence below says 16");
-    let right = "1 to 16 visible ASCII characters without quotes and backslashes, such as BTC/USD";
-    let fits = !feed.is_empty() && is_plain(feed, FEED_BYTES_MAX);
+    let right =
+        "1 to 16 visible ASCII characters without quotes, backslashes and commas, such as BTC/USD";
+    let fits = !feed.is_empty() && !feed.contains(',') && is_plain(feed, FEED_BYTES_MAX);
     if fits { Ok(()) } else { Err(right) }
 }
 
@@ -42,29 +45,43 @@ pub fn exchange_of(source: &str) -> &str {
     stripped.unwrap_or(kind)
 }
 
-/// The quote currency of a source, from the end of its symbol; `other` for all currencies that are not in the list.
-pub fn quote_of(source: &str) -> &'static str {
-    const QUOTES: [&str; 10] = [
-        "USDT", "USDC", "FDUSD", "TUSD", "GUSD", "USD", "EUR", "GBP", "JPY", "BTC",
-    ];
-    let symbol = source.to_ascii_uppercase();
+/// What a source's symbol says of its currency, in capitals: what follows the feed's base and a mark; without that base, all of it.
+fn after_base(source: &str, feed: &str) -> String {
+    let mut symbol = source.split_once(':').map_or(source, |(_, symbol)| symbol);
     if exchange_of(source).ends_with("bitfinex") {
-        match symbol.get(symbol.len().saturating_sub(3)..) {
-            Some("UST") => return "USDT",
-            Some("UDC") => return "USDC",
-            _ => {}
-        }
+        symbol = symbol.strip_prefix('t').unwrap_or(symbol);
     }
-    let ends = |quote: &&&str| symbol.ends_with(**quote);
-    QUOTES.iter().find(ends).copied().unwrap_or("other")
+    let symbol = symbol.to_ascii_uppercase();
+    let base = feed.split_once('/').map_or("", |(base, _)| base);
+    let rest = symbol.strip_prefix(base).unwrap_or(&symbol);
+    rest.trim_start_matches(|c: char| !c.is_ascii_alphanumeric())
+        .to_owned()
+}
+
+/// The quote currency of a source of a feed; `other` for all currencies that are not in the list.
+pub fn quote_of(source: &str, feed: &str) -> &'static str {
+    // The first two are abbreviations.
+    const QUOTES: [&str; 12] = [
+        "UST", "UDC", "USDT", "USDC", "FDUSD", "TUSD", "GUSD", "USD", "EUR", "GBP", "JPY", "BTC",
+    ];
+    let rest = after_base(source, feed);
+    let abbreviates = exchange_of(source).ends_with("bitfinex");
+    let mut known = QUOTES.iter().skip(if abbreviates { 0 } else { 2 });
+    match known.find(|end| rest.ends_with(**end)) {
+        None => "other",
+        Some(&"UST") => "USDT",
+        Some(&"UDC") => "USDC",
+        Some(quote) => quote,
+    }
 }
 
 /// The quote currency of a source, if it differs from the feed's own, which follows the slash in the feed's name.
 pub(crate) fn foreign_quote(source: &str, feed: &str) -> Option<&'static str> {
-    let quote = quote_of(source);
+    let (rest, quote) = (after_base(source, feed), quote_of(source, feed));
     let is_own = |own: &str| match quote {
-        "other" => !own.is_empty() && source.to_ascii_uppercase().ends_with(own),
-        known => known == own,
+        _ if own.is_empty() => false,
+        "other" => rest.ends_with(own),
+        known => known == own || rest == own,
     };
     let own = feed.split_once('/').is_some_and(|(_, own)| is_own(own));
     (!own).then_some(quote)
@@ -79,6 +96,14 @@ pub fn is_embedded(source: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feeds_name_has_no_comma_since_lists_of_feeds_are_split_there() {
+        assert_eq!(check_feed("BTC/USD"), Ok(()));
+        for name in ["BTC/USD,ETH/USD", ",", "", "BTC\"USD"] {
+            assert!(check_feed(name).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn recorded_prices_are_recognised_by_the_name() {
@@ -127,7 +152,32 @@ mod tests {
             ("okx:DUST-BTC", "BTC"),
             ("kraken:ETH/CHF", "other"),
         ] {
-            assert_eq!(quote_of(source), quote, "{source}");
+            assert_eq!(quote_of(source, ""), quote, "{source}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_base_is_not_taken_for_the_beginning_of_a_currency() {
+        for (source, feed, quote) in [
+            ("bitstamp:dotusd", "DOT/USD", "USD"),
+            ("gemini:aptusd", "APT/USD", "USD"),
+            ("bitfinex:tDOTUSD", "DOT/USD", "USD"),
+            ("embedded-bitfinex:tDOTUST", "DOT/USDT", "USDT"),
+            ("bitfinex:tTRX:USD", "TRX/USD", "USD"),
+            ("binance:DOTUSDT", "DOT/USDT", "USDT"),
+            ("bitstamp:aptpyusd", "APT/PYUSD", "USD"),
+            ("kraken:APT/PYUSD", "APT/PYUSD", "USD"),
+        ] {
+            assert_eq!(quote_of(source, feed), quote, "{source}");
+            assert_eq!(foreign_quote(source, feed), None, "{source}");
+        }
+        for (source, feed, quote) in [
+            ("bitstamp:dotusd", "DOT/EUR", "USD"),
+            ("binance:DOTTUSD", "DOT/USD", "TUSD"),
+            ("gemini:dotgusd", "DOT/USD", "GUSD"),
+            ("bitstamp:dotusd", "dot/USD", "TUSD"),
+        ] {
+            assert_eq!(foreign_quote(source, feed), Some(quote), "{source}");
         }
     }
 }

@@ -181,7 +181,7 @@ fn sources(
         if name.is_empty() {
             continue;
         }
-        *quotes.entry(quote_of(name)).or_default() += 1;
+        *quotes.entry(quote_of(name, &terms.feed)).or_default() += 1;
         let why = match Source::parse(name) {
             Err(right) => format!("source {name}; it takes {right}"),
             Ok(source) => match market::check(&source, &terms.feed, &accepted) {

@@ -1,8 +1,8 @@
 //! Rosters between people (`rsoracle roster`): makes drafts, signs seats, assembles rosters, checks and shows them. The
 //! aggregator uses only `text` of this room, to write its own roster.
 //!
-//! Invariant: whoever assembles a roster cannot change a signed seat: its signature would no longer be valid. What is written
-//! here is only what the proof crate's own parser reads. Secret keys are read to sign a seat or to find the slot of a key, and
+//! Invariant: whoever assembles a roster cannot change a signed seat: its signature would no longer be valid. Which feeds there are
+//! and in which order is their word, so a check shows the holder of a key the source of each feed. What is written here is only what the proof crate's own parser reads. Secret keys are read to sign a seat or to find the slot of a key, and
 //! are never written.
 //!
 //! Uses: collector, exchange, flags, keys, proof, source, system, verify. Used by: aggregator, cli, main.

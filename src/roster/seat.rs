@@ -12,8 +12,9 @@ use rsoracle_proof::toml::{self, Wrong};
 
 /// The beginning of a seat's file.
 const HEAD: &str = "\
-# A signed seat in a roster of rsoracle: the public key and the source of one collector. It is not secret. Send it to whoever
-# assembles the roster: they cannot change it.
+# A signed seat in a roster of rsoracle: the public key and the source of one collector, one for each feed. It is not secret.
+# Send it to whoever assembles the roster. They cannot change it, but they say which feeds the roster has and in which order:
+# 'rsoracle roster check ROSTER --key FILE' shows what you watch for which feed.
 ";
 
 /// A seat with its signature.
@@ -170,13 +171,13 @@ mod tests {
             ),
             (
                 good.replace("[seat]", "[slot.0]"),
-                "line 4: its only section",
+                "line 5: its only section",
             ),
-            (format!("{good}[more]\n"), "line 8: it takes one section"),
+            (format!("{good}[more]\n"), "line 9: it takes one section"),
             (format!("number = 1\n{good}"), "line 1, key 'number'"),
             (
                 format!("{good}feed = \"BTC/USD\"\n"),
-                "line 8, key 'feed': unknown",
+                "line 9, key 'feed': unknown",
             ),
             (String::new(), "it takes one section, [seat]"),
         ] {

@@ -97,7 +97,11 @@ impl RosterSettings {
         }
         let one = |what| only(action, what, operands);
         let action = match *action {
-            "new" => Action::New(draft(given, operands, now_us)?),
+            "new" => {
+                let feeds = operands.iter().flat_map(|text| text.split(','));
+                let feeds: Vec<String> = feeds.map(str::to_owned).collect();
+                Action::New(draft(given, &feeds, now_us)?)
+            }
             "seat" => {
                 if let Some(first) = operands.first() {
                     return Err(Usage(format!(
@@ -312,14 +316,19 @@ mod tests {
 
     #[test]
     fn a_draft_of_several_feeds_and_a_seat_with_a_source_for_each() {
-        let line = "new BTC/USD ETH/USD SOL/USD --max-spread 1%";
-        let Ok(Action::New(roster)) = settings(line).map(|settings| settings.action) else {
-            panic!("a draft");
-        };
-        let names: Vec<&str> = roster.feeds.iter().map(|terms| &*terms.feed).collect();
-        assert_eq!(names, ["BTC/USD", "ETH/USD", "SOL/USD"]);
-        let wide = |terms: &Terms| terms.spread_ppm_max == Some(10_000);
-        assert!(roster.feeds.iter().all(wide));
+        let drafts = [
+            "new BTC/USD ETH/USD SOL/USD --max-spread 1%",
+            "new BTC/USD,ETH/USD SOL/USD --max-spread 1%",
+        ];
+        for line in drafts {
+            let Ok(Action::New(roster)) = settings(line).map(|settings| settings.action) else {
+                panic!("a draft");
+            };
+            let names: Vec<&str> = roster.feeds.iter().map(|terms| &*terms.feed).collect();
+            assert_eq!(names, ["BTC/USD", "ETH/USD", "SOL/USD"]);
+            let wide = |terms: &Terms| terms.spread_ppm_max == Some(10_000);
+            assert!(roster.feeds.iter().all(wide));
+        }
         let lines = [
             "seat --key x --source kraken:BTC/USD --source none --source kraken:SOL/USD",
             "seat --key x --source kraken:BTC/USD,none --source kraken:SOL/USD",
@@ -346,6 +355,8 @@ mod tests {
             ("sit", "new, seat, assemble, check, show"),
             ("new", "FEED… is missing"),
             ("new BTC/USD ETH/USD BTC/USD", "'BTC/USD' is given twice"),
+            ("new BTC/USD,BTC/USD", "'BTC/USD' is given twice"),
+            ("new BTC/USD,", "1 to 16 visible"),
             ("seat --key x --source none,none", "--source none alone"),
             (
                 "seat --key x --source kraken:BTC/USD,none,coinbase:SOL-USD",

@@ -40,7 +40,7 @@ pub fn check<'a>(
         return Ok(());
     };
     let taken = |quote: &str| source.prices(base, quote);
-    let other = quote_of(&source.name);
+    let other = quote_of(&source.name, feed);
     let dollar = |quote: &str| quote == "USD" || DOLLARS.contains(&quote);
     let recorded = source.embedded && dollar(own) && dollar(other);
     let accepted = accepted.iter().any(|quote| taken(quote));
@@ -68,6 +68,7 @@ mod tests {
             ("okx:BTC-USDT", "BTC/USD", "USDC,USDT", Ok(())),
             ("kraken:ETH/CHF", "ETH/USD", "CHF", Ok(())),
             ("kraken:ETH/USD", "BTC/USD", "USD", market("BTC", "USD")),
+            ("bitstamp:dotusd", "DOT/EUR", "", quote("USD", "EUR")),
             ("embedded:BTCUSDT", "BTC/USD", "", Ok(())),
             ("embedded:BTCUSDT", "ETH/USD", "", market("ETH", "USD")),
             ("embedded:BTCUSDT", "BTC/EUR", "", quote("USDT", "EUR")),

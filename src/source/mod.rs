@@ -203,7 +203,7 @@ mod tests {
                         Source::parse(&name).unwrap_or_else(|right| panic!("{name}: {right}"));
                     assert_eq!((source.kind, source.symbol()), (kind, symbol.as_str()));
                     assert_eq!(source.embedded, !prefix.is_empty());
-                    assert_eq!(quote_of(&name), quote, "{name}");
+                    assert_eq!(quote_of(&name, ""), quote, "{name}");
                 }
             }
         }

@@ -2,8 +2,9 @@
 //!
 //! Several files are read in step, by the starts of their rounds, so that the reports of one round can be pooled.
 //!
-//! Invariant: memory is bounded by the longest line of each feed in each file, not by their length. Whom to trust comes only from the roster
-//! file; without one, the verdict says that the signers are unknown. No file is changed, and the network is not used.
+//! Invariant: memory is bounded by the longest lines of each file, not by its length or its number of feeds. Whom to trust comes
+//! only from the roster file; without one, the verdict says that the signers are unknown. No file is changed, and the network is
+//! not used.
 
 use crate::error::{
     EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, EXIT_STALE, EXIT_UNKNOWN_SIGNERS, EXIT_UNREADABLE, Error,

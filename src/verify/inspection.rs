@@ -15,7 +15,6 @@ use rsoracle_proof::seal::hex;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Write};
-use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most flaws that are shown per file; the others are counted.
@@ -48,9 +47,36 @@ struct Tally {
 #[derive(Default)]
 struct FeedTally {
     reports: u64,
-    /// The number of its first report.
+    /// The numbers of its first report and of its last one.
     first: u64,
-    last: Option<Rc<Report>>,
+    number: u64,
+    last: Option<Last>,
+}
+
+/// What is kept of a feed's last report: what is said of it, whatever its size.
+struct Last {
+    /// Its price, with its time.
+    priced: Option<(f64, u64)>,
+    age_us: Option<u64>,
+    heartbeat_us: Option<u64>,
+    embedded: bool,
+    words: String,
+}
+
+impl Last {
+    fn of(report: &Report) -> Last {
+        let embedded = if report.embedded() { "embedded " } else { "" };
+        Last {
+            priced: report.price().zip(report.outcome.timestamp_us),
+            age_us: report.age_us(),
+            heartbeat_us: report.policy.heartbeat_us,
+            embedded: report.embedded(),
+            words: match report.closing_line() {
+                Some(closing) => format!("; the last: {embedded}{closing}"),
+                None => format!("; the last has NO PRICE ({})", report.decision.name()),
+            },
+        }
+    }
 }
 
 /// A file, and what was found in it so far.
@@ -63,12 +89,14 @@ pub struct Inspection<'a> {
     bytes: u64,
     percent: u64,
     workers: Workers,
+    /// Whether it is read in step with others.
+    pools: bool,
     /// Lines that were checked by themselves, but not yet with each other.
     checked: VecDeque<Checked>,
     /// The reports that are to be pooled next: of one start, and of each feed at most one. None at the end.
-    pooled: Vec<Rc<Report>>,
+    pooled: Vec<Report>,
     /// The first report of a later start.
-    later: Option<Rc<Report>>,
+    later: Option<Report>,
     /// How many reports could be pooled, but start earlier than one before them, or as early as one of the same feed.
     pub disordered: u64,
     /// Whether it could not be read to its end.
@@ -107,6 +135,7 @@ impl<'a> Inspection<'a> {
             bytes,
             percent: 0,
             workers: Workers::start(bytes, files),
+            pools: files > 1,
             checked: VecDeque::new(),
             pooled: Vec::new(),
             later: None,
@@ -127,8 +156,7 @@ impl<'a> Inspection<'a> {
     /// The reports that are to be pooled next, if their rounds start then.
     pub fn reports_of(&self, start_us: u64) -> impl Iterator<Item = &Report> {
         let is_then = self.start_us() == Some(start_us);
-        let pooled = self.pooled.iter().filter(move |_| is_then);
-        pooled.map(|report| &**report)
+        self.pooled.iter().filter(move |_| is_then)
     }
 
     /// Reads on until all reports of the next start are there that can be pooled, or to the end. Together they have no more slots
@@ -150,7 +178,7 @@ impl<'a> Inspection<'a> {
                 continue;
             };
             let (start_us, before_us) = (Some(report.round.start_us), self.start_us());
-            let feed = |one: &Rc<Report>| one.round.terms.feed == report.round.terms.feed;
+            let feed = |one: &Report| one.round.terms.feed == report.round.terms.feed;
             let all = self.pooled.iter().chain([&report]);
             let slots: usize = all.map(|one| one.round.parts.len()).sum();
             if start_us > before_us && before_us.is_some() {
@@ -205,7 +233,7 @@ impl<'a> Inspection<'a> {
 
     /// Takes the next line. `known` are the flaws that its report has by itself, if another process looked for them. Returns
     /// its report if that can be pooled.
-    fn take(&mut self, (line, known): Checked) -> Option<Rc<Report>> {
+    fn take(&mut self, (line, known): Checked) -> Option<Report> {
         let mut check = match line.text {
             Ok(text) => self.verifier.check_after(&text, wall_us(), known),
             Err(why) => Check::unreadable(why),
@@ -222,8 +250,8 @@ impl<'a> Inspection<'a> {
                 self.flaws.push(flawed(line.number, &check, several));
             }
         }
-        let stands_alone = check.stands_alone;
-        self.tally.count(check).filter(|_| stands_alone)
+        let is_pooled = check.stands_alone && self.pools;
+        self.tally.count(check).filter(|_| is_pooled)
     }
 
     /// Judges the file as a whole.
@@ -255,9 +283,9 @@ impl<'a> Inspection<'a> {
                 _ => format!("no feed ends with the report of --head {}: reports of that feed are missing at its end, or it is another journal", hex(head)),
             });
         }
-        let (limit, now_us) = (self.config.age_us_max.filter(|_| !is_empty), wall_us());
+        let limit = self.config.age_us_max.filter(|_| !is_empty);
         let late = self.tally.feeds.iter().filter_map(|(feed, of)| {
-            let why = too_old(limit?, of.last.as_deref(), now_us)?;
+            let why = too_old(limit?, of.last.as_ref(), wall_us())?;
             let of = self.is_several().then(|| format!("{feed}: "));
             Some(of.unwrap_or_default() + &why)
         });
@@ -291,9 +319,8 @@ pub fn print(role: &str, text: &str) -> bool {
 }
 
 /// The flaw of a last price that is too old or missing.
-fn too_old(age_us_max: u64, last: Option<&Report>, now_us: u64) -> Option<String> {
-    let priced = last.filter(|last| last.price().is_some());
-    let Some(time_us) = priced.and_then(|last| last.outcome.timestamp_us) else {
+fn too_old(age_us_max: u64, last: Option<&Last>, now_us: u64) -> Option<String> {
+    let Some((_, time_us)) = last.and_then(|last| last.priced) else {
         return Some("its last report has no price, so --max-age is not met".to_owned());
     };
     let age_us = now_us.saturating_sub(time_us);
@@ -302,7 +329,7 @@ fn too_old(age_us_max: u64, last: Option<&Report>, now_us: u64) -> Option<String
     }
     let (age, most) = (seconds(age_us), duration_text(age_us_max));
     let mut flaw = format!("its last price is {age} old, more than --max-age {most}");
-    let seldom = last.and_then(|last| last.policy.heartbeat_us);
+    let seldom = last.and_then(|last| last.heartbeat_us);
     if let Some(us) = seldom.filter(|us| *us >= age_us_max) {
         let every = duration_text(us);
         flaw += &format!("; its aggregator publishes prices that stand still every {every} only");
@@ -316,10 +343,9 @@ fn seconds(us: u64) -> String {
 
 impl Tally {
     /// Counts a line, and returns its report if it is one.
-    fn count(&mut self, check: Check) -> Option<Rc<Report>> {
+    fn count(&mut self, check: Check) -> Option<Report> {
         match check.content {
             Content::Report(report) => {
-                let report: Rc<Report> = Rc::from(report);
                 self.reports += 1;
                 self.published += u64::from(report.decision.publishes());
                 let feed = report.round.terms.feed.clone();
@@ -328,8 +354,9 @@ impl Tally {
                     of.first = report.number;
                 }
                 of.reports += 1;
-                of.last = Some(report.clone());
-                return Some(report);
+                of.number = report.number;
+                of.last = Some(Last::of(&report));
+                return Some(*report);
             }
             Content::Proof(proof) if check.flaws.is_empty() => {
                 self.proofs += 1;

@@ -56,17 +56,23 @@ pub static HISTORY: Command = Command {
     name: "history",
     job: "shows the last rounds of journals as a table and a small graph of prices",
     notes: "A FILE is a journal that 'run --journal' keeps; '-' is standard input. It is read from its end, as far as the \
-            rounds to show need. Every line read is verified as 'rsoracle verify' does it without a roster. A '!' marks what is \
-            unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after \
+            rounds to show need, of every feed that is found there or named in FILE.newest. Every line read is verified as \
+            'rsoracle verify' does it without a roster. A '!' marks what is unusual: rounds without a price, missing reports, and a round that began more than 1.5 times the usual period after \
             the previous one. Each feed has a table of its own.\n\
             The reports of several files are pooled: each round has the price that all their answers give, and a '!' if the files \
             differ, with the reason.\n\
-            Exit codes: 0 all lines read are valid, 1 some are not, or a collector gave different answers, 2 usage, 4 unreadable.",
+            Exit codes: 0 all lines read are valid, 1 some are not, the reports of a pooled file are not in the order of their starts, \
+            or a collector gave different answers, 2 usage, 4 unreadable.",
     example: "rsoracle history journal.jsonl --last 50",
     operands: "FILE…",
     groups: &[],
     flags: &[
-        flag("feed", "NAME", "", "Show this feed only."),
+        flag(
+            "feed",
+            "NAMES",
+            "",
+            "Show these feeds only, as in BTC/USD,ETH/USD.",
+        ),
         flag(
             "last",
             "N",
@@ -97,9 +103,9 @@ pub static DOCTOR: Command = Command {
     flags: &[
         flag(
             "feed",
-            "NAME",
+            "NAMES",
             "BTC/USD",
-            "The feed whose market is meant by a source without a symbol.",
+            "The feeds whose markets are meant by a source without a symbol, as in BTC/USD,ETH/USD.",
         ),
         CA_FILE,
         PROXY,

@@ -8,6 +8,7 @@ use super::read::{self, Cursor};
 use crate::bytes::padded;
 use crate::limits::FEED_BYTES_MAX;
 use crate::seal::{CONTEXT_KEY_CHANGE, Fields, Keys, PublicKey, hex};
+use crate::source::check_feed;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -91,6 +92,9 @@ impl KeyChange {
             if !key.signed(&bytes, signature) {
                 flaws.push(format!("the {which} key's signature is invalid"));
             }
+        }
+        if check_feed(&self.feed).is_err() {
+            flaws.push("its feed has a comma in its name".to_owned());
         }
         if self.old == self.new {
             flaws.push("it changes a key to itself".to_owned());

@@ -5,11 +5,9 @@
 use super::{FeedTally, Inspection, Verdict, seconds};
 use crate::log::{or_null, printable, quoted};
 use rsoracle_proof::price;
-use rsoracle_proof::report::Report;
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
-use std::fmt::Write as _;
 
 impl Inspection<'_> {
     /// What follows a word about one feed of several.
@@ -22,6 +20,8 @@ impl Inspection<'_> {
     pub(super) fn words(&self) -> String {
         let (tally, flaws) = (&self.tally, &self.flaws);
         let mut lines = self.headlines();
+        let absent = self.absent().filter(|absent| !absent.is_empty());
+        lines.extend(absent.map(|absent| format!("not in this file: {}", absent.join(", "))));
         if flaws.is_empty() && tally.reports > 0 {
             lines.extend(self.checked());
         }
@@ -34,8 +34,8 @@ impl Inspection<'_> {
             ));
         }
         for (feed, of) in tally.feeds.iter().filter(|_| flaws.is_empty()) {
-            let last = of.last.as_ref().filter(|last| last.price().is_some());
-            let age = last.map(|last| match last.age_us() {
+            let last = of.last.as_ref().filter(|last| last.priced.is_some());
+            let age = last.map(|last| match last.age_us {
                 Some(us) => format!(
                     "the exchange prices of a quorum were at most {} old when they were sampled",
                     seconds(us)
@@ -68,39 +68,41 @@ impl Inspection<'_> {
         lines.join("\n  ")
     }
 
+    /// The feeds of a roster of several that a file of reports lacks; `None` without such a roster.
+    fn absent(&self) -> Option<Vec<&str>> {
+        let roster = self.roster.filter(|roster| roster.feeds.len() > 1)?;
+        let names = roster.feeds.iter().map(|terms| terms.feed.as_str());
+        let is_absent =
+            |feed: &&str| self.tally.reports > 0 && !self.tally.feeds.contains_key(*feed);
+        Some(names.filter(is_absent).collect())
+    }
+
     /// What is in the file; of several feeds, a line for each.
     fn headlines(&self) -> Vec<String> {
         let feeds = &self.tally.feeds;
         if !self.is_several() {
-            let only = feeds.values().map(|of| self.headline(self.name, of));
+            let only = feeds.iter();
+            let only = only.map(|(feed, of)| self.headline(self.name, feed, of));
             return only.collect();
         }
         let reports = counted(self.tally.reports, "report");
         let mut lines = vec![format!("{}: {reports} of {} feeds", self.name, feeds.len())];
-        lines.extend(feeds.iter().map(|(feed, of)| self.headline(feed, of)));
+        lines.extend(feeds.iter().map(|(feed, of)| self.headline(feed, feed, of)));
         lines
     }
 
-    fn headline(&self, name: &str, of: &FeedTally) -> String {
-        let mut line = format!("{name}: {}", counted(of.reports, "report"));
-        if let Some(last) = &of.last {
-            let first = of.first;
-            let _ = match (
-                first == last.number,
-                self.verifier.chain.count(&last.round.terms.feed),
-            ) {
-                (true, _) => write!(line, ", number {first}"),
-                (false, 1) => write!(line, ", number {first} to {}", last.number),
-                (false, pieces) => write!(line, " in {pieces} chains"),
-            };
-            let embedded = if last.embedded() { "embedded " } else { "" };
-            let _ = match last.closing_line() {
-                _ if !self.flaws.is_empty() => Ok(()),
-                Some(closing) => write!(line, "; the last: {embedded}{closing}"),
-                None => write!(line, "; the last has NO PRICE ({})", last.decision.name()),
-            };
-        }
-        line
+    /// What is in the file of a feed, if it is not empty, under the name of the feed or of the file.
+    fn headline(&self, name: &str, feed: &str, of: &FeedTally) -> String {
+        let line = format!("{name}: {}", counted(of.reports, "report"));
+        let (first, last) = (of.first, of.number);
+        let numbers = match (first == last, self.verifier.chain.count(feed)) {
+            _ if of.reports == 0 => return line,
+            (true, _) => format!(", number {first}"),
+            (false, 1) => format!(", number {first} to {last}"),
+            (false, pieces) => format!(" in {pieces} chains"),
+        };
+        let shown = of.last.as_ref().filter(|_| self.flaws.is_empty());
+        line + &numbers + shown.map_or("", |last| &last.words)
     }
 
     /// What was checked of every report in the file.
@@ -170,6 +172,10 @@ impl Inspection<'_> {
             let none = self.json_of("", &FeedTally::default());
             members = format!("{none},\"feeds\":[{{{members}}}]");
         }
+        if let Some(absent) = self.absent() {
+            let absent: Vec<String> = absent.into_iter().map(quoted).collect();
+            members += &format!(",\"absent\":[{}]", absent.join(","));
+        }
         format!(
             "{{\"file\":{},\"verdict\":\"{verdict}\",\"reports\":{},\"bad\":{},\"published\":{},\"skipped\":{},\"signatures\":{},{members},\"wrong\":[{}]}}",
             quoted(self.name),
@@ -184,22 +190,19 @@ impl Inspection<'_> {
 
     /// The members about one feed; of none, each is null.
     fn json_of(&self, feed: &str, of: &FeedTally) -> String {
-        let last = of.last.as_deref().filter(|_| self.flaws.is_empty());
+        let last = of.last.as_ref().filter(|_| self.flaws.is_empty());
         let several = self.is_several() && !feed.is_empty();
         let reports = several.then(|| format!("\"reports\":{},", of.reports));
         let feed_shown = (several || last.is_some()).then(|| quoted(feed));
-        let price = last.and_then(Report::price);
-        let time_us = last
-            .filter(|_| price.is_some())
-            .and_then(|last| last.outcome.timestamp_us);
+        let (price, time_us) = last.and_then(|last| last.priced).unzip();
         format!(
             "{}\"number\":{},\"feed\":{},\"embedded\":{},\"price\":{},\"time_us\":{},\"head\":{}",
             reports.unwrap_or_default(),
-            or_null(last.map(|last| last.number.to_string())),
+            or_null(last.map(|_| of.number.to_string())),
             or_null(feed_shown),
-            or_null(last.map(|last| last.embedded().to_string())),
+            or_null(last.map(|last| last.embedded.to_string())),
             or_null(price.map(price::exact)),
-            or_null(time_us.map(|us| us.to_string())),
+            or_null(time_us.map(|us: u64| us.to_string())),
             or_null(self.verifier.head(feed).map(|head| quoted(&hex(&head))))
         )
     }
