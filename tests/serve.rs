@@ -150,6 +150,7 @@ fn a_long_poll_is_answered_by_the_next_published_report() {
     let mut young = Book::new(start_before(wall_us()));
     client.send("GET /v1/latest?wait=60s&max_age=1h HTTP/1.1\r\nHost: here\r\n\r\n");
     young.oracle.number = 4;
+    young.oracle.previous = book.oracle.previous;
     let line = young.next(&[Price(7.0); 5]);
     book.append(&format!("{line}\n"));
     assert_eq!(client.answer(true).body, format!("{line}\n"));
@@ -646,7 +647,8 @@ fn over_tls_even_a_slow_client_gets_every_byte() {
             head.map(|at| text.drain(..at + 4));
         }
         while let Some(line) = book.lines.get(number) {
-            let event = format!("id: {}\ndata: {line}\n\n", number + 1);
+            let chain = &signature(&book.lines[0])[..16];
+            let event = format!("id: {chain}-{}\ndata: {line}\n\n", number + 1);
             if !text.starts_with(event.as_bytes()) {
                 let begun = text.len().min(event.len());
                 assert!(

@@ -38,8 +38,8 @@ enum Stage {
     Waiting(Box<Request>, Instant),
     /// An answer is being sent. Then the next request is read, or the client is seen off.
     Answering { sending: Sending, keeps: bool },
-    /// The upgrade to a websocket is being accepted, which then sends a feed from a position on.
-    Upgrading(Sending, usize, Result<usize, Problem>),
+    /// The upgrade to a websocket is being accepted, which then sends a feed (with its generation) from a position on.
+    Upgrading(Sending, (usize, (u64, u64)), Result<usize, Problem>),
     /// A stream of events.
     Events(Box<Live>),
     /// A stream over a websocket.
@@ -355,7 +355,8 @@ impl Connection {
         let stage = match (form, from) {
             (Form::Socket, from) => {
                 let sending = Sending::new(&site.journal, head, Body::None, now);
-                Stage::Upgrading(sending, feed, from)
+                let generation = site.journal.generation(feed);
+                Stage::Upgrading(sending, (feed, generation), from)
             }
             (Form::Events, Ok(at)) => {
                 let pour = Pour::events(&site.journal, feed, at);
@@ -398,7 +399,7 @@ impl Connection {
     fn upgrade(
         &mut self,
         mut sending: Sending,
-        feed: usize,
+        feed: (usize, (u64, u64)),
         from: Result<usize, Problem>,
         site: &mut Site,
         now: Instant,
