@@ -361,6 +361,37 @@ fn a_flood_of_requests_whose_answers_nobody_takes_costs_no_memory() {
 }
 
 #[test]
+fn proofs_that_nobody_takes_cost_no_copy_for_each_request() {
+    let (book, served) = served(&[]);
+    // Of the greatest size, with a last line that is still being written.
+    let mut proofs = "{\"rsoracle_proof\":2,one}\n".repeat(150_000);
+    proofs.push_str("{\"rsoracle_pr");
+    let path = format!("{}.proofs", book.path.display());
+    std::fs::write(&path, &proofs).unwrap();
+    let clients: Vec<Client> = (0..100)
+        .map(|_| {
+            let mut client = Client::new(served.address);
+            client.send("GET /v1/proofs HTTP/1.1\r\nHost: here\r\n\r\n");
+            client.head();
+            client
+        })
+        .collect();
+    let kb = status_number(served.running.id(), "VmHWM").unwrap();
+    assert!(kb < 50_000, "{kb} kB");
+    drop(clients);
+    // What is too large is said once.
+    for _ in 0..3 {
+        proofs.push_str(&"x".repeat(1_000_000));
+        std::fs::write(&path, &proofs).unwrap();
+        for _ in 0..10 {
+            assert_eq!(served.get("/v1/proofs").error(), "unreadable");
+        }
+    }
+    let log = served.running.stderr();
+    assert_eq!(log.matches(".proofs").count(), 1, "{log}");
+}
+
+#[test]
 fn no_request_of_random_bytes_or_with_one_change_is_answered_wrongly() {
     let (book, served) = served(&[]);
     let good = b"GET /v1/reports/2?feed=BTC%2FUSD HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";

@@ -63,6 +63,8 @@ pub(super) struct Connection {
     version: u64,
     /// Whether it came through the listener for metrics.
     inside: bool,
+    /// Whether the last answer may have cost much.
+    dear: bool,
 }
 
 impl Connection {
@@ -80,6 +82,7 @@ impl Connection {
             since: now,
             version: 0,
             inside,
+            dear: false,
         };
         match acceptor {
             None => connection.channel = Some(Channel::Plain(stream)),
@@ -139,6 +142,9 @@ impl Connection {
                 break;
             }
             moved = true;
+            if std::mem::take(&mut self.dear) {
+                break;
+            }
         }
         self.version = site.journal.version;
         match step {
@@ -332,6 +338,7 @@ impl Connection {
         now: Instant,
     ) -> Step {
         *site.counts.answers.entry(answer.status).or_default() += 1;
+        self.dear = answer.is_dear;
         let keeps = request.is_some_and(|request| request.keeps) && !answer.is_stream();
         let head = answer.head(request, keeps, wall_us() / 1_000_000);
         let body = answer.body_for(request);

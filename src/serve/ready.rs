@@ -6,6 +6,7 @@ use super::journal::Journal;
 use super::newest::Newest;
 use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::round::Standing;
+use rsoracle_verify::log::quoted;
 
 /// What `/ready` says.
 pub(super) struct Readiness {
@@ -13,6 +14,15 @@ pub(super) struct Readiness {
     pub(super) ready: bool,
     /// A sentence for each feed and each collector that lacks.
     pub(super) lacks: Vec<String>,
+}
+
+impl Readiness {
+    /// It as JSON, with a newline.
+    pub(super) fn json(&self) -> String {
+        let lacks: Vec<String> = self.lacks.iter().map(|lack| quoted(lack)).collect();
+        let (ready, lacks) = (self.ready, lacks.join(","));
+        format!("{{\"ready\":{ready},\"lacks\":[{lacks}]}}\n")
+    }
 }
 
 /// How things are now.

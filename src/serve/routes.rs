@@ -11,7 +11,6 @@ use super::journal::Journal;
 use super::metrics;
 use super::problem::Problem;
 use super::query::{duration, feed_of, only, usable};
-use super::ready::{Readiness, readiness};
 use super::request::{Method, Request};
 use super::scan::signature;
 use super::site::Site;
@@ -50,14 +49,13 @@ pub(super) fn answer(request: &Request, site: &mut Site, asked: Asked) -> Result
         "/live" | "/-/healthy" | "/healthz" => {
             return Ok(Reply::Now(document(200, "{\"live\":true}".to_owned())));
         }
-        "/ready" | "/-/ready" | "/readyz" => ready(&site.journal, now_us),
+        "/ready" | "/-/ready" | "/readyz" => ready(site, now_us),
         "/metrics" if asked.inside || !site.metrics_apart => {
-            let mut text = Answer::text(
-                200,
-                "text/plain; version=0.0.4; charset=utf-8",
-                metrics::text(site),
-            );
+            let mut text = Answer::new(200);
+            text.field("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
             text.field("Cache-Control", NEVER);
+            text.body = Body::Page(metrics::of_process(site), metrics::shared(site, now_us));
+            text.is_dear = true;
             text
         }
         _ if asked.inside => return Err(Problem::NOT_FOUND),
@@ -358,11 +356,10 @@ fn escaped(name: &str) -> String {
     name.chars().map(one).collect()
 }
 
-fn ready(journal: &Journal, now_us: u64) -> Answer {
-    let Readiness { ready, lacks } = readiness(journal, now_us);
-    let lacks: Vec<String> = lacks.iter().map(|lack| quoted(lack)).collect();
-    document(
-        if ready { 200 } else { 503 },
-        format!("{{\"ready\":{ready},\"lacks\":[{}]}}", lacks.join(",")),
-    )
+fn ready(site: &mut Site, now_us: u64) -> Answer {
+    let (ready, text) = site.readiness(now_us);
+    let mut answer = document(if ready { 200 } else { 503 }, String::new());
+    answer.body = Body::Bytes(text);
+    answer.is_dear = true;
+    answer
 }

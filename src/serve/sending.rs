@@ -129,15 +129,20 @@ impl Pour {
 impl Sending {
     /// Sends a head, and then a body.
     pub(super) fn new(journal: &Journal, head: String, body: Body, now: Instant) -> Sending {
+        let mut text = head;
         let (bytes, lines) = match body {
             Body::None => (None, None),
             Body::Bytes(bytes) => (Some((bytes, 0)), None),
+            Body::Page(own, shared) => {
+                text.push_str(&own);
+                (Some((shared, 0)), None)
+            }
             Body::Lines {
                 feed, from, until, ..
             } => (None, Some(Pour::lines(journal, feed, from, until))),
         };
         Sending {
-            text: head.into_bytes(),
+            text: text.into_bytes(),
             sent: 0,
             bytes,
             lines,
