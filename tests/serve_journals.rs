@@ -226,3 +226,49 @@ fn a_line_that_is_another_report_now_is_not_served_as_the_one_that_was_there() {
         assert!(answered.status != 200 || answered.body == right);
     }
 }
+
+#[test]
+fn what_names_its_feed_and_chain_never_changes_and_all_else_may() {
+    let mut book = Book::new(START_US);
+    book.grow(258);
+    let served = served(&book);
+    let chain = &book.lines[0][book.lines[0].len() - 130..][..16];
+    let feeds = served.get("/v1/feeds").body;
+    assert!(feeds.contains(&format!("\"chain\":\"{chain}\"")), "{feeds}");
+    let at = format!("at/{START_US}");
+    for path in ["reports/2", "tiles/0", &at] {
+        for (query, caching) in [
+            ("", "public, max-age=10, must-revalidate"),
+            ("?feed=BTC/USD", "public, max-age=10, must-revalidate"),
+            (
+                &format!("?chain={chain}"),
+                "public, max-age=10, must-revalidate",
+            ),
+            (
+                &format!("?feed=BTC/USD&chain={chain}"),
+                "public, max-age=31536000, immutable",
+            ),
+        ] {
+            let answered = served.get(&format!("/v1/{path}{query}"));
+            assert_eq!(
+                answered.field("cache-control"),
+                Some(caching),
+                "{path}{query}"
+            );
+        }
+        let path = format!("/v1/{path}?feed=BTC/USD&chain=0123456789abcdef");
+        let answered = served.get(&path);
+        assert_eq!(
+            (answered.status, answered.error()),
+            (404, "journal-replaced")
+        );
+    }
+    let answered = served.get(&format!("/v1/{at}?feed=BTC/USD&chain={chain}"));
+    let location = format!("/v1/reports/1?feed=BTC%2FUSD&chain={chain}");
+    assert_eq!(answered.field("location"), Some(&*location));
+    let answered = served.get("/v1/reports/2?chain=x");
+    assert_eq!(
+        (answered.status, answered.error()),
+        (404, "journal-replaced")
+    );
+}

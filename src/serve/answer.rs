@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 /// For what never changes.
 pub(super) const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// For what never changes, but may be replaced by something else at the same address.
+pub(super) const FOR_A_WHILE: &str = "public, max-age=10, must-revalidate";
 /// For what holds only now.
 pub(super) const NEVER: &str = "no-store";
 
