@@ -5,6 +5,7 @@ mod signed;
 mod support;
 mod witness;
 
+use rsoracle::system::now::wall_us;
 use served::*;
 use signed::Says::*;
 use signed::*;
@@ -208,6 +209,71 @@ fn a_journal_that_was_written_anew_at_the_same_size_is_indexed_anew() {
     served.until("/v1/latest", |answered| {
         answered.body == format!("{}\n", new.lines[3])
     });
+}
+
+#[test]
+fn odd_lines_of_a_journal_that_is_gone_do_not_count() {
+    let mut book = Book::new(START_US);
+    book.append("x\ny\n");
+    book.grow(1);
+    let served = served(&book);
+    assert_eq!(served.metric("rsoracle_journal_odd_lines"), Some(2.0));
+    let mut new = Book::new(START_US);
+    new.append("z\n");
+    new.grow(2);
+    fs::rename(&new.path, &book.path).unwrap();
+    served.until("/v1/reports/2", |answered| answered.status == 200);
+    assert_eq!(served.metric("rsoracle_journal_odd_lines"), Some(1.0));
+}
+
+#[test]
+fn a_feed_that_was_dropped_from_the_roster_does_not_make_the_others_unready() {
+    const HOUR_US: u64 = 3_600_000_000;
+    let mut book = Book::new(START_US);
+    let mut eth = Book::new(START_US);
+    eth.oracle.terms.feed = "ETH/USD".to_owned();
+    let start_us = wall_us() / HOUR_US * HOUR_US;
+    for oracle in [&mut book.oracle, &mut eth.oracle] {
+        oracle.terms.schedule.period_us = HOUR_US;
+    }
+    let mut round = |book: &mut Book, back: u64, with: bool| {
+        let mut lines = book
+            .oracle
+            .line(start_us - back * HOUR_US, &[Price(1.0); 5])
+            + "\n";
+        if with {
+            lines += &(eth.oracle.line(start_us - back * HOUR_US, &[Price(1.0); 5]) + "\n");
+        }
+        book.append(&lines);
+    };
+    for back in [6, 5, 4, 3] {
+        round(&mut book, back, back > 3);
+    }
+    let served = served(&book);
+    let ready = served.get("/ready");
+    assert_eq!(ready.status, 503, "{}", ready.body);
+    assert!(ready.body.contains("ETH/USD: no report for "));
+    for back in [2, 1, 0] {
+        round(&mut book, back, false);
+    }
+    let ready = served.until("/ready", |answered| answered.status == 200);
+    assert!(ready.body.contains("ETH/USD: not in the last rounds"));
+}
+
+#[test]
+fn readiness_says_that_no_round_follows_and_ends_with_the_schedule() {
+    let mut single = Book::new(START_US);
+    single.oracle.terms.schedule.period_us = 0;
+    single.oracle.terms.schedule.first_start_us = START_US;
+    single.grow(1);
+    let mut ended = Book::new(START_US);
+    ended.oracle.terms.schedule.end_us = Some(START_US + 2 * GRID_US);
+    ended.grow(2);
+    for (book, status) in [(single, 200), (ended, 503)] {
+        let ready = served(&book).get("/ready");
+        assert_eq!(ready.status, status, "{}", ready.body);
+        assert!(ready.body.contains("BTC/USD: it is over"), "{}", ready.body);
+    }
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub(super) struct Journal {
     pub(super) level: bool,
     /// Lines that are neither reports nor changes of keys nor proofs.
     pub(super) odd: u64,
+    /// How many lines were named in the log, of all journals that were at this path.
+    named: u64,
     /// Whether a look at the journal has failed, so that it is said once.
     failed: bool,
 }
@@ -85,6 +87,7 @@ impl Journal {
             version: 0,
             level: false,
             odd: 0,
+            named: 0,
             failed: false,
         }
     }
@@ -179,7 +182,7 @@ impl Journal {
         *self = Journal {
             generation: self.generation + 1,
             version: self.version + 1,
-            odd: self.odd,
+            named: self.named,
             ..Journal::new(&self.path)
         };
     }
@@ -227,8 +230,9 @@ impl Journal {
 
     fn odd_line(&mut self, number: u64, why: &str, first: bool) {
         self.odd += u64::from(first);
-        if first && self.odd <= ODD_LINES_NAMED_MAX {
-            let last = match self.odd {
+        self.named += u64::from(first);
+        if first && self.named <= ODD_LINES_NAMED_MAX {
+            let last = match self.named {
                 ODD_LINES_NAMED_MAX => "; further odd lines are only counted",
                 _ => "",
             };
