@@ -63,6 +63,8 @@ pub(super) struct Connection {
     version: u64,
     /// Whether it came through the listener for metrics.
     inside: bool,
+    /// Whether a request has come.
+    asked: bool,
     /// Whether the last answer may have cost much.
     dear: bool,
 }
@@ -82,6 +84,7 @@ impl Connection {
             since: now,
             version: 0,
             inside,
+            asked: false,
             dear: false,
         };
         match acceptor {
@@ -166,7 +169,10 @@ impl Connection {
                 let late = self.has_lasted(HANDSHAKE_MS_MAX, now);
                 match &self.stage {
                     Stage::Handshake(_) if !late => Step::Idle,
-                    Stage::Reading => Step::Busy,
+                    Stage::Reading => {
+                        self.since = now;
+                        Step::Busy
+                    }
                     _ => Step::End,
                 }
             }
@@ -232,12 +238,20 @@ impl Connection {
                 if self.inbox.is_empty() {
                     self.inbox = Vec::new();
                 }
+                self.asked = true;
                 self.take(request, site, now)
             }
-            Ok(None) if self.inbox.is_empty() => match self.has_lasted(KEEP_ALIVE_MS_MAX, now) {
-                true => Step::End,
-                false => Step::Idle,
-            },
+            Ok(None) if self.inbox.is_empty() => {
+                let most = if self.asked {
+                    KEEP_ALIVE_MS_MAX
+                } else {
+                    REQUEST_MS_MAX
+                };
+                match self.has_lasted(most, now) {
+                    true => Step::End,
+                    false => Step::Idle,
+                }
+            }
             Ok(None) if self.has_lasted(REQUEST_MS_MAX, now) => {
                 self.answer(Answer::problem(&Problem::LATE), None, site, now)
             }
