@@ -216,9 +216,10 @@ impl Feed {
         (self.number(position) == Some(number)).then_some(position)
     }
 
-    /// The position of the newest published report.
-    pub(super) fn newest_published(&self) -> Option<usize> {
-        self.published.last().map(|position| *position as usize)
+    /// The position of a published report, counted back from the newest.
+    pub(super) fn newest_published(&self, back: usize) -> Option<usize> {
+        let mut newest = self.published.iter().rev();
+        newest.nth(back).map(|position| *position as usize)
     }
 
     /// The position of the newest published report whose round started at this time or before.
@@ -288,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(feed.published_at(us), found, "{us}");
         }
-        assert_eq!(feed.newest_published(), Some(5));
+        assert_eq!(feed.newest_published(0), Some(5));
         assert_eq!(feed.decisions, [4, 0, 2, 0, 0]);
         assert_eq!(feed.at_or_after(u64::MAX), 6);
     }

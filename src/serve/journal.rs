@@ -9,6 +9,7 @@ use super::newest::{Newest, read};
 use super::scan::{Kind, head, scan};
 use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
 use crate::system::stream::say;
+use rsoracle_proof::report::Report;
 use rsoracle_proof::seal::Keys;
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -37,6 +38,12 @@ struct Open {
     /// Whether a line that is too long is being passed over.
     passing: bool,
 }
+
+/// Most reports at the end of a feed that are read at the beginning because later ones are damaged.
+const DAMAGED_MAX: usize = 16;
+
+/// A report with its position and its line.
+type Readable = (usize, Vec<u8>, Report);
 
 /// What a look at the file shows.
 enum Change {
@@ -255,12 +262,8 @@ impl Journal {
                 return self.odd_line(number, why, true);
             }
         };
-        // What came since is read whole. There is no time for that at the beginning.
-        let report = self.level.then(|| read(line, &mut self.keys));
-        if let Some(None) = report {
-            self.index.loosen();
-            return self.odd_line(number, "it is not a report", true);
-        }
+        // What came since is read whole. There is no time for that at the beginning, so what is damaged is served as it is.
+        let report = self.level.then(|| read(line, &mut self.keys)).flatten();
         match self.index.add(&head, offset, line.len()) {
             Err(why) => self.odd_line(number, why, true),
             Ok((feed, added)) => {
@@ -270,7 +273,7 @@ impl Journal {
                 if added == Added::Anew {
                     self.newest[feed] = Newest::default();
                 }
-                if let Some(report) = report.flatten() {
+                if let Some(report) = report {
                     let newest = &mut self.newest[feed];
                     newest.count(&report);
                     if report.decision.publishes() {
@@ -282,33 +285,39 @@ impl Journal {
         }
     }
 
-    /// All is indexed that was there: reads the newest reports.
+    /// All is indexed that was there: reads the newest reports, or older ones where those are damaged.
     fn reach_level(&mut self) -> io::Result<()> {
         for at in 0..self.index.feeds.len() {
-            let feed = &self.index.feeds[at];
-            let positions = [feed.newest_published(), feed.len().checked_sub(1)];
-            for position in positions.into_iter().flatten() {
-                let line = self.line(at, position)?.to_owned();
-                let line = line.strip_suffix(b"\n").unwrap_or(&line);
-                let Some(report) = read(line, &mut self.keys) else {
-                    let path = &self.path;
-                    let name = &self.index.feeds[at].name;
-                    say(
-                        "serve",
-                        format!("the newest report of {name} in {path} is damaged"),
-                    );
-                    continue;
-                };
-                let newest = &mut self.newest[at];
-                if report.decision.publishes() {
-                    newest.publish(position, line, &report);
-                }
-                newest.take(report);
+            let last = self.index.feeds[at].len();
+            let mut newest = (0..last).rev().take(DAMAGED_MAX);
+            let newest = newest.find_map(|position| self.readable(at, position).transpose());
+            let back =
+                (0..DAMAGED_MAX).map_while(|back| self.index.feeds[at].newest_published(back));
+            let back: Vec<usize> = back.collect();
+            let mut back = back.into_iter();
+            let published = back.find_map(|position| self.readable(at, position).transpose());
+            if let Some((position, line, report)) = published.transpose()? {
+                self.newest[at].publish(position, &line, &report);
+            }
+            if let Some((_, _, report)) = newest.transpose()? {
+                self.newest[at].take(report);
             }
         }
         self.level = true;
         self.version += 1;
         Ok(())
+    }
+
+    /// The position, line and content of a report; None if it is damaged.
+    fn readable(&mut self, at: usize, position: usize) -> io::Result<Option<Readable>> {
+        let line = self.line(at, position)?.to_owned();
+        let line = line.strip_suffix(b"\n").unwrap_or(&line).to_owned();
+        let report = read(&line, &mut self.keys);
+        if report.is_none() {
+            let (path, name) = (&self.path, &self.index.feeds[at].name);
+            say("serve", format!("a report of {name} in {path} is damaged"));
+        }
+        Ok(report.map(|report| (position, line, report)))
     }
 
     /// The line at a position, with its newline. An error means that the file is not what it was.
