@@ -3,7 +3,6 @@
 mod served;
 mod signed;
 mod support;
-mod witness;
 
 use rsoracle::system::now::wall_us;
 use served::*;
@@ -12,7 +11,6 @@ use signed::*;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use support::*;
-use witness::*;
 
 fn served(book: &Book) -> Served {
     let served = Served::start(&book.path, &[]);
