@@ -262,6 +262,9 @@ fn a_request_that_does_not_end_is_given_up() {
     let (_, served) = served(&[]);
     let mut half = Client::new(served.address);
     half.send("GET /live HTTP/1.1\r\nHo");
+    let mut silent = Client::new(served.address);
+    let mut between = Client::new(served.address);
+    assert_eq!(between.get("/live", "").status, 200);
     // A byte now and then does not extend the deadline.
     let mut slow = Client::new(served.address);
     slow.stream
@@ -288,6 +291,9 @@ fn a_request_that_does_not_end_is_given_up() {
     );
     assert_eq!(half.answer(true).error(), "request-late");
     assert!(half.is_closed());
+    // One that says nothing has no more time, unless it has asked before.
+    assert!(silent.is_closed());
+    assert_eq!(between.get("/live", "").status, 200);
     // Others are answered all the time.
     assert_eq!(served.get("/live").status, 200);
 }
@@ -309,8 +315,13 @@ fn two_thousand_connections_of_one_address_leave_room_for_others() {
         .parse()
         .unwrap();
     let most = 2_000.min(files.saturating_sub(100));
-    for _ in 0..most {
-        crowd.push(Client::new(served.address));
+    for at in 0..most {
+        let mut client = Client::new(served.address);
+        // One that never asked anything is closed soon.
+        if at < 256 {
+            assert_eq!(client.get("/live", "").status, 200);
+        }
+        crowd.push(client);
     }
     // Those beyond the bound are told so, or just closed.
     let mut told = 0;
@@ -341,6 +352,39 @@ fn two_thousand_connections_of_one_address_leave_room_for_others() {
 }
 
 #[test]
+fn connections_at_the_listener_for_metrics_count_by_themselves_and_are_bounded() {
+    let (_, served) = served(&["--metrics-listen", "127.0.0.1:0", "--per-address", "2"]);
+    let inside = served.metrics.unwrap();
+    eventually("the first ones have left", || {
+        let page = Client::new(inside).get("/metrics", "Connection: close\r\n");
+        let alone = page.body.contains("\nrsoracle_serve_connections 1\n");
+        (page.status == 200 && alone).then_some(())
+    });
+    let mut open: Vec<Client> = Vec::new();
+    let refused = loop {
+        let mut client = Client::new(inside);
+        let answered = client.get("/live", "");
+        if answered.status != 200 {
+            break answered;
+        }
+        open.push(client);
+        assert!(open.len() < 1_000, "there is no bound");
+    };
+    assert_eq!(refused.error(), "too-many-connections");
+    assert!(open.len() > 10);
+    let mut outside: Vec<Client> = (0..2).map(|_| Client::new(served.address)).collect();
+    for client in &mut outside {
+        assert_eq!(client.get("/live", "").status, 200);
+    }
+    assert_eq!(
+        served.get("/live").error(),
+        "too-many-of-this-address",
+        "those do count"
+    );
+    assert_eq!(open[0].get("/live", "").status, 200);
+}
+
+#[test]
 fn a_flood_of_requests_whose_answers_nobody_takes_costs_no_memory() {
     let (_, served) = served(&[]);
     let request = "GET /v1/tiles/0 HTTP/1.1\r\nHost: here\r\n\r\n".repeat(1_000);
@@ -358,6 +402,37 @@ fn a_flood_of_requests_whose_answers_nobody_takes_costs_no_memory() {
     let kb = status_number(served.running.id(), "VmHWM").unwrap();
     assert!(kb < 24_000, "{kb} kB");
     drop(flood);
+}
+
+#[test]
+fn proofs_that_nobody_takes_cost_no_copy_for_each_request() {
+    let (book, served) = served(&[]);
+    // Of the greatest size, with a last line that is still being written.
+    let mut proofs = "{\"rsoracle_proof\":2,one}\n".repeat(150_000);
+    proofs.push_str("{\"rsoracle_pr");
+    let path = format!("{}.proofs", book.path.display());
+    std::fs::write(&path, &proofs).unwrap();
+    let clients: Vec<Client> = (0..100)
+        .map(|_| {
+            let mut client = Client::new(served.address);
+            client.send("GET /v1/proofs HTTP/1.1\r\nHost: here\r\n\r\n");
+            client.head();
+            client
+        })
+        .collect();
+    let kb = status_number(served.running.id(), "VmHWM").unwrap();
+    assert!(kb < 50_000, "{kb} kB");
+    drop(clients);
+    // What is too large is said once.
+    for _ in 0..3 {
+        proofs.push_str(&"x".repeat(1_000_000));
+        std::fs::write(&path, &proofs).unwrap();
+        for _ in 0..10 {
+            assert_eq!(served.get("/v1/proofs").error(), "unreadable");
+        }
+    }
+    let log = served.running.stderr();
+    assert_eq!(log.matches(".proofs").count(), 1, "{log}");
 }
 
 #[test]

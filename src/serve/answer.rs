@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 /// For what never changes.
 pub(super) const FOR_EVER: &str = "public, max-age=31536000, immutable";
+/// For what never changes, but may be replaced by something else at the same address.
+pub(super) const FOR_A_WHILE: &str = "public, max-age=10, must-revalidate";
 /// For what holds only now.
 pub(super) const NEVER: &str = "no-store";
 
@@ -20,6 +22,8 @@ pub(super) enum Body {
     None,
     /// These bytes.
     Bytes(Rc<[u8]>),
+    /// A short text, and then bytes that all answers share.
+    Page(String, Rc<[u8]>),
     /// The lines of a feed from one position to before another, whose bytes are counted.
     Lines {
         feed: usize,
@@ -35,6 +39,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     fields: String,
     pub(super) body: Body,
+    /// Whether it may have cost much: others have their turn after it.
+    pub(super) is_dear: bool,
 }
 
 impl Answer {
@@ -44,6 +50,7 @@ impl Answer {
             status,
             fields: String::new(),
             body: Body::None,
+            is_dear: false,
         }
     }
 
@@ -84,6 +91,7 @@ impl Answer {
         let bytes = match &self.body {
             Body::None => 0,
             Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Page(own, shared) => (own.len() + shared.len()) as u64,
             Body::Lines { bytes, .. } => *bytes,
         };
         // These never have a body, and saying its length would mislead.

@@ -1,7 +1,7 @@
 //! How a stream begins: where, in which form, and the upgrade to a websocket.
 
 use super::answer::{Answer, NEVER};
-use super::index::Feed;
+use super::index::{CHAIN_DIGITS, Feed};
 use super::journal::Journal;
 use super::problem::Problem;
 use super::query::{feed_of, only};
@@ -35,8 +35,8 @@ pub(super) fn begin(request: &Request, journal: &Journal, form: Form) -> Result<
         Form::Socket => upgrade(request)?,
     };
     let place = feed_of(request, journal)?;
-    // A browser that connects again sends both; the header is newer.
-    let since = match request.field("last-event-id") {
+    // A browser that connects again sends both; the header is newer. An empty one names nothing.
+    let since = match request.one("last-event-id")?.filter(|id| !id.is_empty()) {
         Some(id) => Some(id),
         None => request.parameter("since")?,
     };
@@ -44,14 +44,26 @@ pub(super) fn begin(request: &Request, journal: &Journal, form: Form) -> Result<
     let from = match since {
         None => Ok(feed.len().saturating_sub(1)),
         Some(text) => {
-            let right = "the number of a report, or 0";
-            let number = text
-                .parse()
-                .map_err(|_| Problem::bad_parameter("since", right))?;
-            after(feed, number)
+            let right = "the number of a report, or 0, or the id of an event";
+            let (chain, number) =
+                cursor(text).ok_or_else(|| Problem::bad_parameter("since", right))?;
+            match chain.is_none_or(|chain| chain == feed.chain()) {
+                true => after(feed, number),
+                false => Err(Problem::REPLACED),
+            }
         }
     };
     Ok((answer, form, place, from))
+}
+
+/// What an id names: the number of a report, and before it perhaps its chain.
+fn cursor(id: &str) -> Option<(Option<&str>, u64)> {
+    let Some((chain, number)) = id.split_once('-') else {
+        return Some((None, id.parse().ok()?));
+    };
+    let sound = chain.len() == CHAIN_DIGITS && chain.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = number.parse().ok()?;
+    sound.then_some((Some(chain), number))
 }
 
 /// The position of the report after this one.

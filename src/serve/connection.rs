@@ -38,8 +38,8 @@ enum Stage {
     Waiting(Box<Request>, Instant),
     /// An answer is being sent. Then the next request is read, or the client is seen off.
     Answering { sending: Sending, keeps: bool },
-    /// The upgrade to a websocket is being accepted, which then sends a feed from a position on.
-    Upgrading(Sending, usize, Result<usize, Problem>),
+    /// The upgrade to a websocket is being accepted, which then sends a feed (with its generation) from a position on.
+    Upgrading(Sending, (usize, (u64, u64)), Result<usize, Problem>),
     /// A stream of events.
     Events(Box<Live>),
     /// A stream over a websocket.
@@ -63,6 +63,10 @@ pub(super) struct Connection {
     version: u64,
     /// Whether it came through the listener for metrics.
     inside: bool,
+    /// Whether a request has come.
+    asked: bool,
+    /// Whether the last answer may have cost much.
+    dear: bool,
 }
 
 impl Connection {
@@ -80,6 +84,8 @@ impl Connection {
             since: now,
             version: 0,
             inside,
+            asked: false,
+            dear: false,
         };
         match acceptor {
             None => connection.channel = Some(Channel::Plain(stream)),
@@ -139,6 +145,9 @@ impl Connection {
                 break;
             }
             moved = true;
+            if std::mem::take(&mut self.dear) {
+                break;
+            }
         }
         self.version = site.journal.version;
         match step {
@@ -160,7 +169,10 @@ impl Connection {
                 let late = self.has_lasted(HANDSHAKE_MS_MAX, now);
                 match &self.stage {
                     Stage::Handshake(_) if !late => Step::Idle,
-                    Stage::Reading => Step::Busy,
+                    Stage::Reading => {
+                        self.since = now;
+                        Step::Busy
+                    }
                     _ => Step::End,
                 }
             }
@@ -226,12 +238,20 @@ impl Connection {
                 if self.inbox.is_empty() {
                     self.inbox = Vec::new();
                 }
+                self.asked = true;
                 self.take(request, site, now)
             }
-            Ok(None) if self.inbox.is_empty() => match self.has_lasted(KEEP_ALIVE_MS_MAX, now) {
-                true => Step::End,
-                false => Step::Idle,
-            },
+            Ok(None) if self.inbox.is_empty() => {
+                let most = if self.asked {
+                    KEEP_ALIVE_MS_MAX
+                } else {
+                    REQUEST_MS_MAX
+                };
+                match self.has_lasted(most, now) {
+                    true => Step::End,
+                    false => Step::Idle,
+                }
+            }
             Ok(None) if self.has_lasted(REQUEST_MS_MAX, now) => {
                 self.answer(Answer::problem(&Problem::LATE), None, site, now)
             }
@@ -332,6 +352,7 @@ impl Connection {
         now: Instant,
     ) -> Step {
         *site.counts.answers.entry(answer.status).or_default() += 1;
+        self.dear = answer.is_dear;
         let keeps = request.is_some_and(|request| request.keeps) && !answer.is_stream();
         let head = answer.head(request, keeps, wall_us() / 1_000_000);
         let body = answer.body_for(request);
@@ -355,7 +376,8 @@ impl Connection {
         let stage = match (form, from) {
             (Form::Socket, from) => {
                 let sending = Sending::new(&site.journal, head, Body::None, now);
-                Stage::Upgrading(sending, feed, from)
+                let generation = site.journal.generation(feed);
+                Stage::Upgrading(sending, (feed, generation), from)
             }
             (Form::Events, Ok(at)) => {
                 let pour = Pour::events(&site.journal, feed, at);
@@ -398,7 +420,7 @@ impl Connection {
     fn upgrade(
         &mut self,
         mut sending: Sending,
-        feed: usize,
+        feed: (usize, (u64, u64)),
         from: Result<usize, Problem>,
         site: &mut Site,
         now: Instant,

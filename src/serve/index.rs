@@ -1,10 +1,14 @@
 //! The index of a journal: where each report is, by feed, number and start.
 //!
-//! Invariant: the numbers and the starts of a feed increase. 20 bytes a report, 4 more for a published one, and 16 for each gap
+//! Invariant: the numbers and the starts of a feed increase, and each report continues the one before it, unless a line between
+//! them was left out, or a number is missing. So two chains are never served as one. 20 bytes a report, 4 more for a published one, and 16 for each gap
 //! in the numbers. A position counts the reports of a feed in the journal from 0.
 
-use super::scan::Head;
+use super::scan::{Head, Tip};
 use rsoracle_proof::limits::FEEDS_MAX;
+
+/// Digits of the name of a chain.
+pub(super) const CHAIN_DIGITS: usize = 16;
 
 /// The reports of one feed.
 #[derive(Debug, Default)]
@@ -21,6 +25,15 @@ pub(super) struct Feed {
     runs: Vec<(u64, u32)>,
     /// How many reports there are of each decision, in the order of their codes.
     pub(super) decisions: [u64; 5],
+    /// Changes whenever another chain begins.
+    pub(super) generation: u64,
+    /// The signatures of the first and the last report.
+    first: Tip,
+    last: Tip,
+    /// The last signature of another chain, whose reports are left out.
+    other: Option<Tip>,
+    /// Whether a record may be missing that the next report continues.
+    loose: bool,
 }
 
 /// What adding a report meant for its feed.
@@ -63,6 +76,13 @@ impl Index {
         Ok((at, added))
     }
 
+    /// A line was left out that may be of any feed.
+    pub(super) fn loosen(&mut self) {
+        for feed in &mut self.feeds {
+            feed.loose = true;
+        }
+    }
+
     /// The place of a feed.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.feeds.iter().position(|feed| feed.name == name)
@@ -72,21 +92,20 @@ impl Index {
 impl Feed {
     fn add(&mut self, head: &Head, offset: u64, length: usize) -> Result<Added, &'static str> {
         let length = u32::try_from(length).map_err(|_| "it is too long")?;
-        let last_us = self.starts_us.last();
-        if last_us.is_some_and(|last_us| *last_us >= head.start_us) {
-            return Err("it starts no later than a report before it");
-        }
-        let mut added = Added::Next;
-        if self.last_number().is_some_and(|last| last >= head.number) {
-            if head.number != 1 {
-                return Err("its number was there before");
-            }
-            added = Added::Anew;
-            let name = std::mem::take(&mut self.name);
+        let begun = self.len() > 0;
+        let added = match head.number {
+            1 if begun && self.first != head.tip => Added::Anew,
+            _ => Added::Next,
+        };
+        if added == Added::Anew {
             *self = Feed {
-                name,
+                name: std::mem::take(&mut self.name),
+                generation: self.generation + 1,
+                other: Some(self.last),
                 ..Feed::default()
             };
+        } else if begun {
+            self.check(head)?;
         }
         let position = u32::try_from(self.len()).map_err(|_| "it is one report too many")?;
         if self
@@ -95,6 +114,10 @@ impl Feed {
         {
             self.runs.push((head.number, position));
         }
+        if position == 0 {
+            self.first = head.tip;
+        }
+        (self.last, self.loose) = (head.tip, false);
         self.offsets.push(offset);
         self.starts_us.push(head.start_us);
         self.lengths.push(length);
@@ -103,6 +126,32 @@ impl Feed {
         }
         self.decisions[usize::from(head.decision.code()) - 1] += 1;
         Ok(added)
+    }
+
+    /// Whether a report may follow the last one; why not.
+    fn check(&mut self, head: &Head) -> Result<(), &'static str> {
+        let last = self.last_number().unwrap_or(0);
+        let continues = head.previous == Some(self.last);
+        if !continues && head.previous.is_some() && head.previous == self.other {
+            self.other = Some(head.tip);
+            return Err("it continues a chain that another one has replaced");
+        }
+        if self.starts_us.last().is_some_and(|us| *us >= head.start_us) {
+            return Err("it starts no later than a report before it");
+        }
+        if head.number <= last {
+            return Err("its number was there before");
+        }
+        if !continues && head.number == last + 1 && !self.loose {
+            self.other = Some(head.tip);
+            return Err("it does not continue the report before it");
+        }
+        Ok(())
+    }
+
+    /// The first bytes of the signature of the first report, by which this chain is told from others.
+    pub(super) fn chain(&self) -> String {
+        format!("{:016x}", self.first >> 64)
     }
 
     /// How many reports there are.
@@ -167,9 +216,10 @@ impl Feed {
         (self.number(position) == Some(number)).then_some(position)
     }
 
-    /// The position of the newest published report.
-    pub(super) fn newest_published(&self) -> Option<usize> {
-        self.published.last().map(|position| *position as usize)
+    /// The position of a published report, counted back from the newest.
+    pub(super) fn newest_published(&self, back: usize) -> Option<usize> {
+        let mut newest = self.published.iter().rev();
+        newest.nth(back).map(|position| *position as usize)
     }
 
     /// The position of the newest published report whose round started at this time or before.
@@ -191,6 +241,8 @@ mod tests {
             feed: "BTC/USD",
             decision,
             start_us,
+            previous: Some(u128::from(number) - 1).filter(|_| number > 1),
+            tip: u128::from(number),
         }
     }
 
@@ -237,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(feed.published_at(us), found, "{us}");
         }
-        assert_eq!(feed.newest_published(), Some(5));
+        assert_eq!(feed.newest_published(0), Some(5));
         assert_eq!(feed.decisions, [4, 0, 2, 0, 0]);
         assert_eq!(feed.at_or_after(u64::MAX), 6);
     }
@@ -245,15 +297,54 @@ mod tests {
     #[test]
     fn what_does_not_follow_is_refused_and_number_one_begins_anew() {
         let mut index = of(&[1, 2, 3]);
-        for (number, start_us) in [(4, 120), (4, 0), (3, 500), (2, 500), (1, 110)] {
+        // The first report again is no other chain.
+        for (number, start_us) in [(4, 120), (4, 0), (3, 500), (2, 500), (1, 110), (1, 500)] {
             let head = head(number, start_us, Decision::Published);
             assert!(index.add(&head, 0, 1).is_err(), "{number} {start_us}");
         }
-        let anew = head(1, 500, Decision::Published);
+        // Another chain may begin before the end of this one.
+        let anew = Head {
+            tip: 100,
+            ..head(1, 110, Decision::Published)
+        };
         assert_eq!(index.add(&anew, 9, 1), Ok((0, Added::Anew)));
+        assert_eq!(index.feeds[0].generation, 1);
+        assert!(
+            index.feeds[0].chain().ends_with('0'),
+            "of another first report"
+        );
         assert_eq!(index.feeds[0].len(), 1);
         assert_eq!(index.feeds[0].decisions, [1, 0, 0, 0, 0]);
         assert_eq!(index.feeds[0].name, "BTC/USD");
+        // What continues the chain before is left out, now and later.
+        for number in [4, 5] {
+            let old = head(number, 500 + number, Decision::Published);
+            let why = index.add(&old, 9, 1).unwrap_err();
+            assert!(why.contains("another one has replaced"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_report_continues_the_one_before_it_unless_a_line_was_left_out() {
+        let mut index = of(&[1, 2]);
+        let fork = |number: u64| Head {
+            previous: Some(1_000 + u128::from(number)),
+            tip: 1_001 + u128::from(number),
+            ..head(number, 1_000 + number, Decision::Published)
+        };
+        for number in [3, 4, 5] {
+            assert!(index.add(&fork(number), 0, 1).is_err(), "{number}");
+        }
+        assert!(index.add(&head(3, 130, Decision::Published), 0, 1).is_ok());
+        index.loosen();
+        assert!(index.add(&fork(4), 0, 1).is_ok());
+        // A number that is missing is a gap.
+        assert!(
+            index
+                .add(&head(9, 2_000, Decision::Published), 0, 1)
+                .is_ok()
+        );
+        assert_eq!(index.feeds[0].generation, 0);
     }
 
     #[test]

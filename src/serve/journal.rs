@@ -6,9 +6,10 @@
 
 use super::index::{Added, Feed, Index};
 use super::newest::{Newest, read};
-use super::scan::{Kind, scan};
+use super::scan::{Kind, head, scan};
 use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
 use crate::system::stream::say;
+use rsoracle_proof::report::Report;
 use rsoracle_proof::seal::Keys;
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -32,8 +33,26 @@ struct Open {
     mark: Vec<u8>,
     /// The size of the file when it was read to its end, or else `end`.
     size: u64,
+    /// When the file and its inode were changed, as they were when the mark was compared last.
+    times: [i64; 4],
     /// Whether a line that is too long is being passed over.
     passing: bool,
+}
+
+/// Most reports at the end of a feed that are read at the beginning because later ones are damaged.
+const DAMAGED_MAX: usize = 16;
+
+/// A report with its position and its line.
+type Readable = (usize, Vec<u8>, Report);
+
+/// What a look at the file shows.
+enum Change {
+    /// Nothing.
+    Nothing,
+    /// What is indexed is as it was; more or less may be behind it.
+    More,
+    /// What is indexed is not there any more.
+    Lost(&'static str),
 }
 
 /// A journal and its index.
@@ -46,14 +65,16 @@ pub(super) struct Journal {
     line: Vec<u8>,
     /// Where the line in `line` begins, if it was read for [`Journal::line`].
     held: Option<u64>,
-    /// Changes whenever positions are no longer valid.
-    pub(super) generation: u64,
+    /// Changes whenever all positions are no longer valid.
+    generation: u64,
     /// Changes whenever a report is added.
     pub(super) version: u64,
     /// Whether all of the journal is indexed that was there at the beginning.
     pub(super) level: bool,
     /// Lines that are neither reports nor changes of keys nor proofs.
     pub(super) odd: u64,
+    /// How many lines were named in the log, of all journals that were at this path.
+    named: u64,
     /// Whether a look at the journal has failed, so that it is said once.
     failed: bool,
 }
@@ -73,6 +94,7 @@ impl Journal {
             version: 0,
             level: false,
             odd: 0,
+            named: 0,
             failed: false,
         }
     }
@@ -80,6 +102,12 @@ impl Journal {
     /// The feeds, in the order of their first reports.
     pub(super) fn feeds(&self) -> &[Feed] {
         &self.index.feeds
+    }
+
+    /// Changes whenever positions of a feed are no longer valid: with the journal, and with a chain of the feed.
+    pub(super) fn generation(&self, feed: usize) -> (u64, u64) {
+        let of_feed = self.index.feeds.get(feed).map_or(0, |feed| feed.generation);
+        (self.generation, of_feed)
     }
 
     /// The place of a feed.
@@ -135,9 +163,9 @@ impl Journal {
         let now = std::fs::metadata(&self.path)?;
         if let Some(open) = &mut self.open {
             match open.change(&now)? {
-                None if now.len() == open.size && self.level => return Ok(false),
-                None => {}
-                Some(what) => {
+                Change::Nothing if self.level => return Ok(false),
+                Change::Nothing | Change::More => {}
+                Change::Lost(what) => {
                     let path = &self.path;
                     say(
                         "serve",
@@ -161,7 +189,7 @@ impl Journal {
         *self = Journal {
             generation: self.generation + 1,
             version: self.version + 1,
-            odd: self.odd,
+            named: self.named,
             ..Journal::new(&self.path)
         };
     }
@@ -191,6 +219,7 @@ impl Journal {
             }
             lines += u64::from(whole);
             if passing || !whole {
+                self.index.loosen();
                 self.odd_line(lines + u64::from(!whole), "it is too long", !passing);
             } else {
                 self.take(&line, end, lines);
@@ -208,8 +237,9 @@ impl Journal {
 
     fn odd_line(&mut self, number: u64, why: &str, first: bool) {
         self.odd += u64::from(first);
-        if first && self.odd <= ODD_LINES_NAMED_MAX {
-            let last = match self.odd {
+        self.named += u64::from(first);
+        if first && self.named <= ODD_LINES_NAMED_MAX {
+            let last = match self.named {
                 ODD_LINES_NAMED_MAX => "; further odd lines are only counted",
                 _ => "",
             };
@@ -225,14 +255,15 @@ impl Journal {
     fn take(&mut self, line: &[u8], offset: u64, number: u64) {
         let head = match scan(line) {
             Kind::Report(head) => head,
-            Kind::Aside => return,
-            Kind::Odd(why) => return self.odd_line(number, why, true),
+            // The next report may continue a change of keys.
+            Kind::Aside => return self.index.loosen(),
+            Kind::Odd(why) => {
+                self.index.loosen();
+                return self.odd_line(number, why, true);
+            }
         };
-        // What came since is read whole. There is no time for that at the beginning.
-        let report = self.level.then(|| read(line, &mut self.keys));
-        if let Some(None) = report {
-            return self.odd_line(number, "it is not a report", true);
-        }
+        // What came since is read whole. There is no time for that at the beginning, so what is damaged is served as it is.
+        let report = self.level.then(|| read(line, &mut self.keys)).flatten();
         match self.index.add(&head, offset, line.len()) {
             Err(why) => self.odd_line(number, why, true),
             Ok((feed, added)) => {
@@ -240,10 +271,9 @@ impl Journal {
                 self.newest
                     .resize_with(self.index.feeds.len(), Newest::default);
                 if added == Added::Anew {
-                    self.generation += 1;
                     self.newest[feed] = Newest::default();
                 }
-                if let Some(report) = report.flatten() {
+                if let Some(report) = report {
                     let newest = &mut self.newest[feed];
                     newest.count(&report);
                     if report.decision.publishes() {
@@ -255,28 +285,22 @@ impl Journal {
         }
     }
 
-    /// All is indexed that was there: reads the newest reports.
+    /// All is indexed that was there: reads the newest reports, or older ones where those are damaged.
     fn reach_level(&mut self) -> io::Result<()> {
         for at in 0..self.index.feeds.len() {
-            let feed = &self.index.feeds[at];
-            let positions = [feed.newest_published(), feed.len().checked_sub(1)];
-            for position in positions.into_iter().flatten() {
-                let line = self.line(at, position)?.to_owned();
-                let line = line.strip_suffix(b"\n").unwrap_or(&line);
-                let Some(report) = read(line, &mut self.keys) else {
-                    let path = &self.path;
-                    let name = &self.index.feeds[at].name;
-                    say(
-                        "serve",
-                        format!("the newest report of {name} in {path} is damaged"),
-                    );
-                    continue;
-                };
-                let newest = &mut self.newest[at];
-                if report.decision.publishes() {
-                    newest.publish(position, line, &report);
-                }
-                newest.take(report);
+            let last = self.index.feeds[at].len();
+            let mut newest = (0..last).rev().take(DAMAGED_MAX);
+            let newest = newest.find_map(|position| self.readable(at, position).transpose());
+            let back =
+                (0..DAMAGED_MAX).map_while(|back| self.index.feeds[at].newest_published(back));
+            let back: Vec<usize> = back.collect();
+            let mut back = back.into_iter();
+            let published = back.find_map(|position| self.readable(at, position).transpose());
+            if let Some((position, line, report)) = published.transpose()? {
+                self.newest[at].publish(position, &line, &report);
+            }
+            if let Some((_, _, report)) = newest.transpose()? {
+                self.newest[at].take(report);
             }
         }
         self.level = true;
@@ -284,23 +308,35 @@ impl Journal {
         Ok(())
     }
 
+    /// The position, line and content of a report; None if it is damaged.
+    fn readable(&mut self, at: usize, position: usize) -> io::Result<Option<Readable>> {
+        let line = self.line(at, position)?.to_owned();
+        let line = line.strip_suffix(b"\n").unwrap_or(&line).to_owned();
+        let report = read(&line, &mut self.keys);
+        if report.is_none() {
+            let (path, name) = (&self.path, &self.index.feeds[at].name);
+            say("serve", format!("a report of {name} in {path} is damaged"));
+        }
+        Ok(report.map(|report| (position, line, report)))
+    }
+
     /// The line at a position, with its newline. An error means that the file is not what it was.
     pub(super) fn line(&mut self, feed: usize, position: usize) -> io::Result<&[u8]> {
-        let place = self
-            .index
-            .feeds
-            .get(feed)
-            .and_then(|feed| feed.line(position));
-        let (Some((offset, length)), Some(open)) = (place, &self.open) else {
+        let (Some(feed), Some(open)) = (self.index.feeds.get(feed), &self.open) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Some((offset, length)) = feed.line(position) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         if self.held != Some(offset) {
             self.held = None;
             self.line.resize(length + 1, 0);
             open.file.read_exact_at(&mut self.line, offset)?;
-            let whole =
-                self.line.starts_with(b"{\"rsoracle_report\":2,") && self.line.ends_with(b"\"}\n");
-            if !whole {
+            let found = self.line.strip_suffix(b"\n").and_then(head);
+            let number = found
+                .filter(|head| head.feed == feed.name)
+                .map(|head| head.number);
+            if number.is_none() || number != feed.number(position) {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             self.held = Some(offset);
@@ -323,25 +359,32 @@ impl Open {
             lines: 0,
             mark: Vec::new(),
             size: 0,
+            times: [0; 4],
             passing: false,
         })
     }
 
-    /// What happened to the file, if it is not the same with more at its end.
-    fn change(&mut self, now: &Metadata) -> io::Result<Option<&'static str>> {
+    /// What happened to the file since the last look.
+    fn change(&mut self, now: &Metadata) -> io::Result<Change> {
         if (now.dev(), now.ino()) != self.id {
-            return Ok(Some("replaced"));
+            return Ok(Change::Lost("replaced"));
         }
-        if now.len() < self.end || now.len() < self.size {
-            return Ok(Some("cut"));
+        // An unfinished line behind that may go: it was never served.
+        if now.len() < self.end {
+            return Ok(Change::Lost("cut"));
         }
-        if now.len() == self.size {
-            return Ok(None);
+        let times = [now.mtime(), now.mtime_nsec(), now.ctime(), now.ctime_nsec()];
+        if now.len() == self.size && times == self.times {
+            return Ok(Change::Nothing);
         }
         let mut mark = vec![0; self.mark.len()];
         let begin = self.end - mark.len() as u64;
         let same = self.file.read_exact_at(&mut mark, begin);
-        Ok((same.is_err() || mark != self.mark).then_some("written anew"))
+        if same.is_err() || mark != self.mark {
+            return Ok(Change::Lost("written anew"));
+        }
+        self.times = times;
+        Ok(Change::More)
     }
 
     /// What is before `end` is indexed now.

@@ -55,12 +55,6 @@ pub(super) fn too_slow(next: u64) -> Problem {
     Problem::new(200, "too-slow", sentence).with("next", next)
 }
 
-/// The end of all streams of a journal that was replaced.
-pub(super) fn replaced() -> Problem {
-    let sentence = "the journal was replaced; begin anew".to_owned();
-    Problem::new(200, "journal-replaced", sentence)
-}
-
 /// A stream of events.
 pub(super) struct Live {
     sending: Sending,
@@ -71,9 +65,12 @@ pub(super) struct Live {
     ended: bool,
 }
 
-/// An end as an event.
+/// An end as an event. If the client cannot go on where it was, an empty id tells a browser to forget it.
 fn event(problem: &Problem) -> String {
-    format!("event: {}\ndata: {}\n\n", problem.name, problem.json())
+    let forgets = matches!(problem.name, "cursor-ahead" | "journal-replaced");
+    let id = if forgets { "id:\n" } else { "" };
+    let (name, json) = (problem.name, problem.json());
+    format!("{id}event: {name}\ndata: {json}\n\n")
 }
 
 impl Live {
@@ -105,7 +102,7 @@ impl Live {
             if !self.sending.forget() {
                 return Step::End;
             }
-            self.end(&replaced(), site);
+            self.end(&Problem::REPLACED, site);
         }
         let Site {
             journal, scratch, ..
@@ -228,7 +225,7 @@ mod tests {
             assert_eq!(
                 *event,
                 format!(
-                    "id: {number}
+                    "id: 0000000000000001-{number}
 data: {}",
                     line(number, 100_000)
                 )

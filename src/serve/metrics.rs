@@ -4,12 +4,14 @@
 //! proof crate; what is counted by reason is counted since this process has followed the journal.
 
 use super::index::Feed;
+use super::journal::Journal;
 use super::newest::Newest;
 use super::scan::DECISIONS;
 use super::site::Site;
 use rsoracle_proof::record::Answer;
 use rsoracle_proof::report::{Lateness, Report};
 use std::fmt::{Display, Write};
+use std::rc::Rc;
 
 /// A family of metrics: name, kind and what it means.
 type Family = (&'static str, &'static str, &'static str);
@@ -219,11 +221,25 @@ fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
 }
 
-/// All metrics.
-pub(super) fn text(site: &Site) -> String {
-    let mut page = Page(String::with_capacity(16 * 1024));
+/// The metrics of this process: a short text.
+pub(super) fn of_process(site: &Site) -> String {
+    let mut page = Page(String::with_capacity(4 * 1024));
     own(&mut page, site);
-    let journal = &site.journal;
+    page.0
+}
+
+/// The metrics of the reports: made anew when the journal has changed, and at most once a second.
+pub(super) fn shared(site: &mut Site, now_us: u64) -> Rc<[u8]> {
+    let (kept, version) = (&mut site.metrics, site.journal.version);
+    if kept.is_old(now_us) && kept.version != Some(version) {
+        kept.keep(of_reports(&site.journal), version, now_us);
+    }
+    kept.text.clone()
+}
+
+/// The metrics of the reports: a text as long as the feeds and their collectors make it.
+fn of_reports(journal: &Journal) -> String {
+    let mut page = Page(String::with_capacity(16 * 1024));
     let told = journal.feeds().iter().enumerate().filter_map(|(at, feed)| {
         let newest = journal.newest(at)?;
         Some(Told { feed, newest })
@@ -398,5 +414,46 @@ fn by_slot(
                 page.value(family, &labels, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scan::lines::line;
+    use super::super::site::KEPT_US;
+    use super::*;
+
+    #[test]
+    fn what_is_made_from_the_whole_journal_is_made_at_most_once_a_second() {
+        let name = format!("rsoracle-site-{}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, line(1, 0) + "\n").unwrap();
+        let mut site = Site::new(path.to_str().unwrap(), None, false, 0);
+        while site.journal.look() {}
+        let start_us = 1_700_000_000_000_000;
+        let first = shared(&mut site, start_us);
+        let ready = site.readiness(start_us).1;
+        let grown = [line(1, 0), line(2, 0)].join("\n") + "\n";
+        std::fs::write(&path, grown).unwrap();
+        site.journal.level = false;
+        while site.journal.look() {}
+        for us in [0, 1, KEPT_US - 1] {
+            assert!(
+                Rc::ptr_eq(&shared(&mut site, start_us + us), &first),
+                "{us}"
+            );
+            assert!(Rc::ptr_eq(&site.readiness(start_us + us).1, &ready), "{us}");
+        }
+        let second = shared(&mut site, start_us + KEPT_US);
+        assert!(!Rc::ptr_eq(&second, &first));
+        assert!(!Rc::ptr_eq(&site.readiness(start_us + KEPT_US).1, &ready));
+        // Nothing has changed since.
+        assert!(Rc::ptr_eq(
+            &shared(&mut site, start_us + 9 * KEPT_US),
+            &second
+        ));
+        // The clock may have been set back.
+        assert!(!Rc::ptr_eq(&site.readiness(start_us - KEPT_US).1, &ready));
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -45,6 +45,7 @@ problems! {
     NO_JOURNAL = 503 "no-journal": "the journal does not exist yet";
     INDEXING = 503 "indexing": "the journal is being read; try again in a moment";
     NO_ROSTER = 404 "no-roster": "no roster is served here (--roster); get it from the operator over a channel that you trust";
+    REPLACED = 200 "journal-replaced": "the journal was replaced, or another chain of reports has begun; begin anew";
     GONE = 500 "journal-changed": "the journal changed while it was read; try again";
 }
 

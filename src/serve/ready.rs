@@ -6,6 +6,10 @@ use super::journal::Journal;
 use super::newest::Newest;
 use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::round::Standing;
+use rsoracle_verify::log::quoted;
+
+/// A feed without a report in so many rounds of others under the same aggregator's key is not in the roster any more.
+const DROPPED_ROUNDS: u64 = 3;
 
 /// What `/ready` says.
 pub(super) struct Readiness {
@@ -13,6 +17,15 @@ pub(super) struct Readiness {
     pub(super) ready: bool,
     /// A sentence for each feed and each collector that lacks.
     pub(super) lacks: Vec<String>,
+}
+
+impl Readiness {
+    /// It as JSON, with a newline.
+    pub(super) fn json(&self) -> String {
+        let lacks: Vec<String> = self.lacks.iter().map(|lack| quoted(lack)).collect();
+        let (ready, lacks) = (self.ready, lacks.join(","));
+        format!("{{\"ready\":{ready},\"lacks\":[{lacks}]}}\n")
+    }
 }
 
 /// How things are now.
@@ -32,8 +45,15 @@ pub(super) fn readiness(journal: &Journal, now_us: u64) -> Readiness {
     let (mut ready, mut lacks) = (true, Vec::new());
     for (at, feed) in journal.feeds().iter().enumerate() {
         let newest = journal.newest(at);
-        if let Some(lack) = lack_of(newest, now_us) {
-            ready = false;
+        if newest.is_some_and(|newest| is_dropped(newest, journal)) {
+            let name = &feed.name;
+            lacks.push(format!(
+                "{name}: not in the last rounds of its aggregator; it does not count any more"
+            ));
+            continue;
+        }
+        if let Some((counts, lack)) = lack_of(newest, now_us) {
+            ready &= !counts;
             lacks.push(format!("{}: {lack}", feed.name));
         }
         for lack in newest.into_iter().flat_map(collectors) {
@@ -43,26 +63,50 @@ pub(super) fn readiness(journal: &Journal, now_us: u64) -> Readiness {
     Readiness { ready, lacks }
 }
 
-/// Why a feed has no fresh price.
-fn lack_of(newest: Option<&Newest>, now_us: u64) -> Option<String> {
+/// Whether other feeds of the same aggregator have had several rounds without this one.
+fn is_dropped(newest: &Newest, journal: &Journal) -> bool {
+    let Some(report) = &newest.report else {
+        return false;
+    };
+    let all = (0..journal.feeds().len()).filter_map(|at| journal.newest(at)?.report.as_ref());
+    let mut others = all.filter(|other| other.aggregator == report.aggregator);
+    others.any(|other| {
+        let periods = [report, other].map(|one| one.round.terms.schedule.period_us);
+        let rounds_us = DROPPED_ROUNDS * periods[0].max(periods[1]);
+        rounds_us > 0 && other.round.start_us >= report.round.start_us + rounds_us
+    })
+}
+
+/// Why a feed has no fresh price, and whether it is not ready for that.
+fn lack_of(newest: Option<&Newest>, now_us: u64) -> Option<(bool, String)> {
     let newest = newest?;
     let Some(report) = &newest.report else {
-        return Some("its newest report cannot be read".to_owned());
+        return Some((true, "its newest report cannot be read".to_owned()));
     };
     if !report.decision.has_price() {
         let word = report.decision.name();
-        return Some(format!("the newest report has no price ({word})"));
+        return Some((true, format!("the newest report has no price ({word})")));
     }
     // A report that is missing is late once the round after it should be over too.
-    let schedule = newest.schedule()?;
-    let start_us = schedule.next_start_us(report.round.start_us + 1)?;
+    let schedule = &report.round.terms.schedule;
+    let next = newest
+        .schedule()
+        .and_then(|one| one.next_start_us(report.round.start_us + 1));
+    let Some(start_us) = next else {
+        let ended = schedule.end_us.is_some_and(|end_us| now_us >= end_us);
+        return Some((
+            ended,
+            "it is over: no round follows the newest report".to_owned(),
+        ));
+    };
     let due_us = start_us + schedule.length_us() + schedule.period_us;
     let since_us = now_us.saturating_sub(report.round.start_us);
     (now_us > due_us).then(|| {
-        format!(
-            "no report for {}; one is due every {}",
-            duration_text(since_us - since_us % 1_000_000),
-            duration_text(schedule.period_us)
+        let since = duration_text(since_us - since_us % 1_000_000);
+        let period = duration_text(schedule.period_us);
+        (
+            true,
+            format!("no report for {since}; one is due every {period}"),
         )
     })
 }

@@ -197,6 +197,14 @@ impl Request {
         all.next().filter(|_| all.next().is_none())
     }
 
+    /// The value of a header field; a problem if it was sent twice.
+    pub(super) fn one(&self, name: &str) -> Result<Option<&str>, Problem> {
+        match self.all(name).count() {
+            0 | 1 => Ok(self.field(name)),
+            _ => Err(Problem::BROKEN),
+        }
+    }
+
     /// The items of a header field that is a list.
     pub(super) fn items(&self, name: &str) -> impl Iterator<Item = &str> {
         self.all(name)

@@ -1,23 +1,25 @@
 //! What is at which path: turns a request into an answer, a wait, or a stream.
 //!
 //! Invariant: nothing is answered from a journal that is still being read for the first time, and what is said to never change
-//! is a report by its number, or a tile that is full. A parameter that is not known is refused, since a mistyped `max_age` would
+//! is a report by its number, or a tile that is full, if the address names feed and chain. A parameter that is not known is refused, since a mistyped `max_age` would
 //! let a stale price pass.
 
-use super::answer::{Answer, Body, FOR_EVER, NEVER};
+use super::answer::{Answer, Body, FOR_A_WHILE, FOR_EVER, NEVER};
 use super::begin::{Begin, Form, begin};
 use super::index::Feed;
 use super::journal::Journal;
 use super::metrics;
 use super::problem::Problem;
 use super::query::{duration, feed_of, only, usable};
-use super::ready::{Readiness, readiness};
 use super::request::{Method, Request};
 use super::scan::signature;
 use super::site::Site;
 use crate::system::limits::{TILE_REPORTS, WAIT_US_MAX};
 use rsoracle_proof::duration::duration_text;
 use rsoracle_verify::log::quoted;
+
+/// Longest time for which the newest report may be cached, in seconds: a roster may bring another schedule.
+const LATEST_CACHED_S_MAX: u64 = 10;
 
 /// What becomes of a request.
 pub(super) enum Reply {
@@ -50,14 +52,13 @@ pub(super) fn answer(request: &Request, site: &mut Site, asked: Asked) -> Result
         "/live" | "/-/healthy" | "/healthz" => {
             return Ok(Reply::Now(document(200, "{\"live\":true}".to_owned())));
         }
-        "/ready" | "/-/ready" | "/readyz" => ready(&site.journal, now_us),
+        "/ready" | "/-/ready" | "/readyz" => ready(site, now_us),
         "/metrics" if asked.inside || !site.metrics_apart => {
-            let mut text = Answer::text(
-                200,
-                "text/plain; version=0.0.4; charset=utf-8",
-                metrics::text(site),
-            );
+            let mut text = Answer::new(200);
+            text.field("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
             text.field("Cache-Control", NEVER);
+            text.body = Body::Page(metrics::of_process(site), metrics::shared(site, now_us));
+            text.is_dear = true;
             text
         }
         _ if asked.inside => return Err(Problem::NOT_FOUND),
@@ -134,11 +135,12 @@ fn latest(request: &Request, journal: &mut Journal, asked: Asked) -> Result<Repl
     if known && waits {
         return Ok(Reply::Later(wait_us));
     }
-    let next_us = newest
+    let due_us = newest
         .next_report_us()
         .unwrap_or(0)
         .saturating_sub(asked.now_us);
-    let seconds = next_us.min(left_us.flatten().unwrap_or(u64::MAX)) / 1_000_000;
+    let next_us = due_us.min(left_us.flatten().unwrap_or(u64::MAX));
+    let seconds = (next_us / 1_000_000).min(LATEST_CACHED_S_MAX);
     let mut answer = match known {
         true => Answer::new(304),
         false => lines(journal, feed, position, position + 1, "application/json")?,
@@ -147,8 +149,10 @@ fn latest(request: &Request, journal: &mut Journal, asked: Asked) -> Result<Repl
     answer.field(
         "Cache-Control",
         &match seconds {
+            // A cache that has an answer to a long poll would end the next one at once.
+            _ if wait_us > 0 => NEVER.to_owned(),
             0 => "no-cache".to_owned(),
-            _ => format!("public, max-age={seconds}"),
+            _ => format!("public, max-age={seconds}, must-revalidate"),
         },
     );
     Ok(Reply::Now(answer))
@@ -192,7 +196,7 @@ fn numbered(request: &Request, journal: &mut Journal) -> Result<Answer, Problem>
     if !matches!(what, "reports" | "at" | "tiles") {
         return Err(Problem::NOT_FOUND);
     }
-    only(request, &["feed"])?;
+    only(request, &["feed", "chain"])?;
     let plain = number.bytes().all(|byte| byte.is_ascii_digit())
         && (number == "0" || !number.starts_with('0'));
     let number: Option<u64> = number.parse().ok().filter(|_| plain);
@@ -201,6 +205,13 @@ fn numbered(request: &Request, journal: &mut Journal) -> Result<Answer, Problem>
         Problem::new(400, "bad-number", sentence)
     })?;
     let feed = feed_of(request, journal)?;
+    if let Some(chain) = request.parameter("chain")? {
+        let present = journal.feeds()[feed].chain();
+        if chain != present {
+            let sentence = format!("the chain of reports that is served here is {present}");
+            return Err(Problem::new(404, Problem::REPLACED.name, sentence));
+        }
+    }
     match what {
         "reports" => report(request, journal, feed, number),
         "at" => in_force(request, &journal.feeds()[feed], number),
@@ -258,8 +269,14 @@ fn for_ever(
         false => lines(journal, feed, from, until, kind)?,
     };
     answer.field("ETag", &tag);
-    answer.field("Cache-Control", FOR_EVER);
+    answer.field("Cache-Control", settled(request)?);
     Ok(answer)
+}
+
+/// How long an answer may be cached that never changes within its chain: for ever, if the address names feed and chain.
+fn settled(request: &Request) -> Result<&'static str, Problem> {
+    let named = request.parameter("feed")?.and(request.parameter("chain")?);
+    Ok(named.map_or(FOR_A_WHILE, |_| FOR_EVER))
 }
 
 /// Leads to the newest published report whose round had started by then.
@@ -271,16 +288,24 @@ fn in_force(request: &Request, feed: &Feed, us: u64) -> Result<Answer, Problem> 
         let sentence = "no price in the journal was published that early".to_owned();
         Problem::new(404, "too-early", sentence)
     })?;
-    let named = request.parameter("feed")?.map(escaped);
-    let query = named.map_or(String::new(), |name| format!("?feed={name}"));
+    let mut location = format!("/v1/reports/{number}");
+    for name in ["feed", "chain"] {
+        if let Some(value) = request.parameter(name)? {
+            let begin = if location.contains('?') { '&' } else { '?' };
+            location.push_str(&format!("{begin}{name}={}", escaped(value)));
+        }
+    }
     let mut answer = Answer::new(302);
-    answer.field("Location", &format!("/v1/reports/{number}{query}"));
+    answer.field("Location", &location);
     let newest_us = feed
         .len()
         .checked_sub(1)
         .and_then(|last| feed.start_us(last));
-    let settled = newest_us.is_some_and(|newest_us| us < newest_us);
-    answer.field("Cache-Control", if settled { FOR_EVER } else { NEVER });
+    let caching = match newest_us.is_some_and(|newest_us| us < newest_us) {
+        true => settled(request)?,
+        false => NEVER,
+    };
+    answer.field("Cache-Control", caching);
     Ok(answer)
 }
 
@@ -334,8 +359,9 @@ fn feeds(journal: &Journal) -> String {
             .checked_sub(1)
             .and_then(|last| feed.start_us(last));
         format!(
-            "{{\"feed\":{},\"reports\":{},\"first\":{},\"last\":{},\"last_start_us\":{},\"published\":{},\"latest\":\"/v1/latest?feed={}\"}}",
+            "{{\"feed\":{},\"chain\":\"{}\",\"reports\":{},\"first\":{},\"last\":{},\"last_start_us\":{},\"published\":{},\"latest\":\"/v1/latest?feed={}\"}}",
             quoted(&feed.name),
+            feed.chain(),
             feed.len(),
             or_null(feed.first_number()),
             or_null(feed.last_number()),
@@ -358,11 +384,10 @@ fn escaped(name: &str) -> String {
     name.chars().map(one).collect()
 }
 
-fn ready(journal: &Journal, now_us: u64) -> Answer {
-    let Readiness { ready, lacks } = readiness(journal, now_us);
-    let lacks: Vec<String> = lacks.iter().map(|lack| quoted(lack)).collect();
-    document(
-        if ready { 200 } else { 503 },
-        format!("{{\"ready\":{ready},\"lacks\":[{}]}}", lacks.join(",")),
-    )
+fn ready(site: &mut Site, now_us: u64) -> Answer {
+    let (ready, text) = site.readiness(now_us);
+    let mut answer = document(if ready { 200 } else { 503 }, String::new());
+    answer.body = Body::Bytes(text);
+    answer.is_dear = true;
+    answer
 }

@@ -1,7 +1,7 @@
 //! Finds what the index needs in a line of a journal, without parsing all of it.
 //!
-//! Invariant: a line is taken for a report only if its head, up to the round's start, and its end, the signature, are spelled
-//! exactly as docs/PROTOCOL.md has it, and all of it is visible ASCII. The middle is not looked at and no signature is checked:
+//! Invariant: a line is taken for a report only if its head, up to the round's start, and its end, from the signature of the
+//! record before it on, are spelled exactly as docs/PROTOCOL.md has it, and all of it is visible ASCII. The middle is not looked at and no signature is checked:
 //! that is for whoever believes the price.
 
 use rsoracle_proof::limits::TIME_US_MAX;
@@ -42,6 +42,17 @@ const SKIPPED: [&str; 12] = [
     "faulty_quote_currencies_tolerated",
 ];
 
+/// What stands around the signature of the record before, and before the aggregator's key, whose digits are as many as these.
+const PREVIOUS_BEGINS: &[u8] = b",\"previous\":\"";
+const NO_PREVIOUS: &[u8] = b",\"previous\":null";
+const KEY_BEGINS: &[u8] = b",\"aggregator_key\":\"";
+const KEY_DIGITS: usize = 64;
+
+/// The first 16 bytes of a signature: enough to tell which record continues which.
+pub(super) type Tip = u128;
+/// Digits of a [`Tip`] in hexadecimal.
+const TIP_DIGITS: usize = 32;
+
 /// What the index needs of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head<'a> {
@@ -49,6 +60,10 @@ pub(super) struct Head<'a> {
     pub(super) feed: &'a str,
     pub(super) decision: Decision,
     pub(super) start_us: u64,
+    /// The signature of the record before it; None in a first report.
+    pub(super) previous: Option<Tip>,
+    /// Its own signature.
+    pub(super) tip: Tip,
 }
 
 /// What a line of a journal is.
@@ -74,23 +89,53 @@ pub(super) fn scan(line: &[u8]) -> Kind<'_> {
     {
         return Kind::Aside;
     }
-    match (head(line), signature(line)) {
+    let tail = tail(line);
+    match (begin(line, tail.unwrap_or_default()), tail) {
         (Some(head), Some(_)) => Kind::Report(head),
         (None, _) => Kind::Odd("it does not begin as a report of this version"),
         (_, None) => Kind::Odd("it does not end with a signature"),
     }
 }
 
+/// What the index needs of a line that was taken for a report.
+pub(super) fn head(line: &[u8]) -> Option<Head<'_>> {
+    begin(line, tail(line)?)
+}
+
 /// The signature at the end of a report's line, in hexadecimal.
 pub(super) fn signature(line: &[u8]) -> Option<&str> {
     let rest = line.strip_suffix(LINE_ENDS)?;
-    let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(SIGNATURE_DIGITS)?)?;
-    let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let found = rest.ends_with(SIGNATURE_BEGINS) && digits.iter().all(hex);
-    std::str::from_utf8(digits).ok().filter(|_| found)
+    let (_, digits) = digits(rest, SIGNATURE_BEGINS, SIGNATURE_DIGITS)?;
+    Some(digits)
 }
 
-fn head(line: &[u8]) -> Option<Head<'_>> {
+/// So many hexadecimal digits at the end, and what is before them and `begins`.
+fn digits<'a>(line: &'a [u8], begins: &[u8], count: usize) -> Option<(&'a [u8], &'a str)> {
+    let (rest, digits) = line.split_at_checked(line.len().checked_sub(count)?)?;
+    let rest = rest.strip_suffix(begins)?;
+    let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let digits = Some(digits).filter(|digits| digits.iter().all(hex));
+    Some((rest, std::str::from_utf8(digits?).ok()?))
+}
+
+/// The beginnings of the signatures of the record before, and of the report itself.
+fn tail(line: &[u8]) -> Option<(Option<Tip>, Tip)> {
+    let tip = |digits: &str| Tip::from_str_radix(digits.get(..TIP_DIGITS)?, 16).ok();
+    let rest = line.strip_suffix(LINE_ENDS)?;
+    let (rest, own) = digits(rest, SIGNATURE_BEGINS, SIGNATURE_DIGITS)?;
+    let rest = [&b",\"ephemeral\":true"[..], b",\"ephemeral\":false"]
+        .into_iter()
+        .find_map(|end| rest.strip_suffix(end))?;
+    let (rest, _) = digits(rest.strip_suffix(b"\"")?, KEY_BEGINS, KEY_DIGITS)?;
+    if rest.ends_with(NO_PREVIOUS) {
+        return Some((None, tip(own)?));
+    }
+    let rest = rest.strip_suffix(b"\"")?;
+    let (_, previous) = digits(rest, PREVIOUS_BEGINS, SIGNATURE_DIGITS)?;
+    Some((Some(tip(previous)?), tip(own)?))
+}
+
+fn begin(line: &[u8], (previous, tip): (Option<Tip>, Tip)) -> Option<Head<'_>> {
     let mut rest = Rest(line);
     rest.literal("{\"rsoracle_report\":2,\"number\":")?;
     let number = rest.number().filter(|number| *number > 0)?;
@@ -127,6 +172,8 @@ fn head(line: &[u8]) -> Option<Head<'_>> {
         feed,
         decision,
         start_us,
+        previous,
+        tip,
     })
 }
 
@@ -188,6 +235,11 @@ fn is_number(text: &str) -> bool {
 /// Lines for tests, which look like reports as far as the index looks.
 #[cfg(test)]
 pub(super) mod lines {
+    /// The signature of the report with this number.
+    fn signature(number: u64) -> String {
+        format!("{number:016x}").repeat(8)
+    }
+
     /// The line of a report with this number, and so many bytes in its middle.
     pub(in super::super) fn line(number: u64, pad: usize) -> String {
         let start_us = 1_699_999_999_300_000 + 100_000 * number;
@@ -198,9 +250,17 @@ pub(super) mod lines {
             line.push_str(&format!(",\"{key}\":5"));
         }
         line.push_str(&format!(
-            ",\"lateness_us\":{{\"median\":1,\"max\":2,\"spread_median\":3,\"spread_max\":4}},\"round_start_us\":{start_us},\"rule\":\"mean\"{},\"signature\":\"{}\"}}",
-            "x".repeat(pad),
-            "0a".repeat(64)
+            ",\"lateness_us\":{{\"median\":1,\"max\":2,\"spread_median\":3,\"spread_max\":4}},\"round_start_us\":{start_us},\"rule\":\"mean\"{}",
+            "x".repeat(pad)
+        ));
+        line.push_str(&match number {
+            1 => ",\"previous\":null".to_owned(),
+            _ => format!(",\"previous\":\"{}\"", signature(number - 1)),
+        });
+        line.push_str(&format!(
+            ",\"aggregator_key\":\"{}\",\"ephemeral\":true,\"signature\":\"{}\"}}",
+            "0b".repeat(32),
+            signature(number)
         ));
         line
     }
@@ -223,6 +283,8 @@ mod tests {
             feed: "BTC/USD",
             decision: Decision::Unchanged,
             start_us: 1_700_000_000_000_000,
+            previous: Some(0x0000_0000_0000_0006_0000_0000_0000_0006),
+            tip: 0x0000_0000_0000_0007_0000_0000_0000_0007,
         };
         assert_eq!(scan(line.as_bytes()), Kind::Report(head));
         let none = line.replace(
@@ -230,14 +292,21 @@ mod tests {
             "null",
         );
         assert_eq!(scan(none.as_bytes()), Kind::Report(head));
-        assert_eq!(signature(line.as_bytes()), Some(&*"0a".repeat(64)));
+        let own = "0000000000000007".repeat(8);
+        assert_eq!(signature(line.as_bytes()), Some(&*own));
+        let first = super::lines::line(1, 0).replace("ephemeral\":true", "ephemeral\":false");
+        let Kind::Report(head) = scan(first.as_bytes()) else {
+            panic!("{first}");
+        };
+        assert_eq!((head.number, head.previous), (1, None));
     }
 
     #[test]
     fn every_other_spelling_of_the_head_or_the_end_is_odd() {
         let good = line();
         let end = good.find(",\"rule\"").unwrap() + 8;
-        for at in (0..end).chain(good.len() - 143..good.len()) {
+        let tail = good.find("previous").unwrap() - 1;
+        for at in (0..end).chain(tail..good.len()) {
             let mut cut = good.clone();
             cut.remove(at);
             let mut twice = good.clone();
@@ -266,8 +335,11 @@ mod tests {
             (",\"spread\":5", ""),
             ("\"age_us\":5,\"embedded\":5", "\"embedded\":5,\"age_us\":5"),
             ("\"round_start_us\":1", "\"round_start_us\":-1"),
-            ("0a\"}", "0A\"}"),
-            ("0a\"}", "0a\"} "),
+            ("07\"}", "0A\"}"),
+            ("07\"}", "07\"} "),
+            ("0b\",", "0B\","),
+            ("\"ephemeral\":true", "\"ephemeral\":null"),
+            ("6\",\"aggregator", "\",\"aggregator"),
             ("{\"rsoracle", " {\"rsoracle"),
             ("\"rule\"", "\r\"rule\""),
             ("mean", "m\u{e9}an"),

@@ -19,7 +19,7 @@ const RECORD_BYTES: usize = 16 * 1024;
 /// A place in the lines of a feed.
 pub(super) struct Pour {
     feed: usize,
-    generation: u64,
+    generation: (u64, u64),
     /// Position of the report whose line is next.
     at: usize,
     /// Position before which it ends; None to go on as the journal grows.
@@ -56,7 +56,7 @@ impl Pour {
     pub(super) fn events(journal: &Journal, feed: usize, at: usize) -> Pour {
         Pour {
             feed,
-            generation: journal.generation,
+            generation: journal.generation(feed),
             at,
             until: None,
             events: true,
@@ -80,19 +80,16 @@ impl Pour {
 
     /// What stands before and after a line: nothing, or what makes it an event.
     fn around(&self, journal: &Journal, at: usize) -> (String, &'static str) {
-        let number = journal
-            .feeds()
-            .get(self.feed)
-            .and_then(|feed| feed.number(at));
-        match (self.events, number) {
-            (true, Some(number)) => (format!("id: {number}\ndata: "), "\n"),
-            _ => (String::new(), ""),
+        let feed = journal.feeds().get(self.feed).filter(|_| self.events);
+        match feed.and_then(|feed| Some((feed.chain(), feed.number(at)?))) {
+            Some((chain, number)) => (format!("id: {chain}-{number}\ndata: "), "\n"),
+            None => (String::new(), ""),
         }
     }
 
     /// Appends what comes next to `out`, until that has `most` bytes.
     fn fill(&self, journal: &mut Journal, out: &mut Vec<u8>, most: usize) -> io::Result<()> {
-        if self.generation != journal.generation {
+        if self.generation != journal.generation(self.feed) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let (mut at, mut skip) = (self.at, self.within);
@@ -132,15 +129,20 @@ impl Pour {
 impl Sending {
     /// Sends a head, and then a body.
     pub(super) fn new(journal: &Journal, head: String, body: Body, now: Instant) -> Sending {
+        let mut text = head;
         let (bytes, lines) = match body {
             Body::None => (None, None),
             Body::Bytes(bytes) => (Some((bytes, 0)), None),
+            Body::Page(own, shared) => {
+                text.push_str(&own);
+                (Some((shared, 0)), None)
+            }
             Body::Lines {
                 feed, from, until, ..
             } => (None, Some(Pour::lines(journal, feed, from, until))),
         };
         Sending {
-            text: head.into_bytes(),
+            text: text.into_bytes(),
             sent: 0,
             bytes,
             lines,
@@ -185,7 +187,7 @@ impl Sending {
 
     /// Whether the lines are of a journal that is gone.
     pub(super) fn is_stale(&self, journal: &Journal) -> bool {
-        let stale = |pour: &Pour| pour.generation != journal.generation;
+        let stale = |pour: &Pour| pour.generation != journal.generation(pour.feed);
         self.lines.as_ref().is_some_and(stale)
     }
 

@@ -33,13 +33,18 @@ const NAP: Duration = Duration::from_millis(5);
 /// Most connections at one time that are being told why they are refused. Further ones are just closed.
 const REFUSALS_MAX: usize = 64;
 
+/// Most connections at the listener for metrics.
+const INSIDE_MAX: usize = 64;
+
 /// A connection, and when to look at it.
 struct Place {
     look_at: Instant,
     pause_us: u64,
     follows: bool,
-    /// The address that it counts for; None if it was refused.
+    /// The address that it counts for; None if it was refused, or came through the listener for metrics.
     from: Option<IpAddr>,
+    /// Whether it came through the listener for metrics, and was not refused.
+    inside: bool,
     connection: Box<Connection>,
 }
 
@@ -79,7 +84,7 @@ impl Server {
         }
         let files = soft_limit("Max open files").unwrap_or(1_024);
         let most = files
-            .saturating_sub(SERVE_FILES_SPARE + REFUSALS_MAX as u64)
+            .saturating_sub(SERVE_FILES_SPARE + (REFUSALS_MAX + INSIDE_MAX) as u64)
             .max(1);
         Ok(Server {
             acceptor,
@@ -197,9 +202,10 @@ impl Server {
         }
         let ip = network(ip);
         let of_address = self.from.get(&ip).copied().unwrap_or(0);
-        // The listener for metrics is not for strangers, and must answer when they crowd.
+        // The listener for metrics is not for strangers, and must answer when they crowd: its connections count by themselves.
         let problem = if inside {
-            None
+            let open = self.places.iter().filter(|place| place.inside).count();
+            (open >= INSIDE_MAX).then_some(Problem::FULL)
         } else if of_address >= self.per_address_max {
             Some(Problem::CROWDED)
         } else if self.from.values().sum::<usize>() >= self.connections_max && !self.make_room() {
@@ -207,16 +213,19 @@ impl Server {
         } else {
             None
         };
-        let refused = self.places.iter().filter(|place| place.from.is_none());
+        let is_refused = |place: &&Place| place.from.is_none() && !place.inside;
+        let refused = self.places.iter().filter(is_refused);
         if problem.is_some() && (self.acceptor.is_some() || refused.count() >= REFUSALS_MAX) {
             return;
         }
         let mut connection = Connection::new(stream, self.acceptor.as_ref(), inside, now);
+        let welcome = problem.is_none();
         let from = match &problem {
             Some(problem) => {
                 connection.refuse(problem, &mut self.site, now);
                 None
             }
+            None if inside => None,
             None => {
                 *self.from.entry(ip).or_default() += 1;
                 Some(ip)
@@ -227,6 +236,7 @@ impl Server {
             pause_us: PAUSE_US_MIN,
             follows: false,
             from,
+            inside: inside && welcome,
             connection: Box::new(connection),
         });
     }

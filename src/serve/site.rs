@@ -3,6 +3,7 @@
 use super::answer::{Answer, Body, NEVER};
 use super::journal::Journal;
 use super::problem::Problem;
+use super::ready::readiness;
 use crate::system::limits::PASSED_FILE_BYTES_MAX;
 use rsoracle_verify::files;
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ const ROSTER_NOTE: &str = "# This roster comes from the server that the reports 
 # ('rsoracle roster show') with that of a roster that you have from the operator over a channel that you trust.\n";
 /// The same in the head of the answer.
 const NOTE: &str = "proves nothing; hold reports against your own copy of the roster";
+
+/// How long a text that is made from the whole journal is kept at least, in microseconds.
+pub(super) const KEPT_US: u64 = 1_000_000;
 
 /// What this process counts of itself.
 #[derive(Default)]
@@ -40,6 +44,39 @@ pub(super) struct Site {
     pub(super) scratch: Vec<u8>,
     roster: Option<Passed>,
     proofs: Passed,
+    /// The metrics of the reports.
+    pub(super) metrics: Kept,
+    /// Whether all feeds are ready, and what `/ready` says.
+    readiness: (bool, Kept),
+}
+
+/// A text that is made from the whole journal, and kept so that making it cannot be asked for often.
+pub(super) struct Kept {
+    pub(super) text: Rc<[u8]>,
+    /// When it was made, in microseconds since the Unix epoch.
+    made_us: u64,
+    /// The version of the journal that it was made from.
+    pub(super) version: Option<u64>,
+}
+
+impl Kept {
+    fn new() -> Kept {
+        Kept {
+            text: Rc::new([]),
+            made_us: 0,
+            version: None,
+        }
+    }
+
+    /// Whether it may be made anew.
+    pub(super) fn is_old(&self, now_us: u64) -> bool {
+        self.version.is_none() || now_us.abs_diff(self.made_us) >= KEPT_US
+    }
+
+    pub(super) fn keep(&mut self, text: String, version: u64, now_us: u64) {
+        self.text = text.into_bytes().into();
+        (self.made_us, self.version) = (now_us, Some(version));
+    }
 }
 
 /// A file that is passed on, read again when it has changed.
@@ -48,23 +85,25 @@ struct Passed {
     /// Inode, size, and time of the last change.
     seen: (u64, u64, i64, i64),
     bytes: Rc<[u8]>,
+    /// Whether only whole lines are passed on: the last one may still be being written.
+    by_line: bool,
+    /// Whether it was said that it cannot be read.
+    told: bool,
 }
 
 impl Passed {
-    fn new(path: String) -> Passed {
+    fn new(path: String, by_line: bool) -> Passed {
         Passed {
             path,
             seen: (0, 0, 0, 0),
             bytes: Rc::new([]),
+            by_line,
+            told: false,
         }
     }
 
     /// Its content, after `note`; None if it does not exist.
     fn bytes(&mut self, note: &str) -> Result<Option<Rc<[u8]>>, Problem> {
-        let unreadable = |_| {
-            let sentence = "a file that is served cannot be read; the log says more".to_owned();
-            Problem::new(500, "unreadable", sentence)
-        };
         let Ok(now) = std::fs::metadata(&self.path) else {
             return Ok(None);
         };
@@ -72,11 +111,21 @@ impl Passed {
         if now != self.seen {
             let attempt = format!("cannot read {}", self.path);
             let bytes = files::read(&self.path, PASSED_FILE_BYTES_MAX, &attempt);
-            let bytes = bytes.inspect_err(|error| crate::system::stream::say("serve", error));
-            self.bytes = [note.as_bytes(), &bytes.map_err(unreadable)?]
-                .concat()
-                .into();
-            self.seen = now;
+            let bytes = bytes.map_err(|error| {
+                if !std::mem::replace(&mut self.told, true) {
+                    crate::system::stream::say("serve", error);
+                }
+                let sentence = "a file that is served cannot be read; the log says more".to_owned();
+                Problem::new(500, "unreadable", sentence)
+            })?;
+            let end = bytes.iter().rposition(|byte| *byte == b'\n');
+            let whole = if self.by_line {
+                end.map_or(0, |end| end + 1)
+            } else {
+                bytes.len()
+            };
+            self.bytes = [note.as_bytes(), &bytes[..whole]].concat().into();
+            (self.seen, self.told) = (now, false);
         }
         Ok(Some(self.bytes.clone()))
     }
@@ -96,9 +145,22 @@ impl Site {
             counts: Counts::default(),
             began_us: now_us,
             scratch: Vec::new(),
-            roster: roster.map(|path| Passed::new(path.to_owned())),
-            proofs: Passed::new(format!("{journal}.proofs")),
+            roster: roster.map(|path| Passed::new(path.to_owned(), false)),
+            proofs: Passed::new(format!("{journal}.proofs"), true),
+            metrics: Kept::new(),
+            readiness: (false, Kept::new()),
         }
+    }
+
+    /// Whether all feeds are ready, and what `/ready` says: looked at anew at most once a second.
+    pub(super) fn readiness(&mut self, now_us: u64) -> (bool, Rc<[u8]>) {
+        let (ready, kept) = &mut self.readiness;
+        if kept.is_old(now_us) {
+            let found = readiness(&self.journal, now_us);
+            *ready = found.ready;
+            kept.keep(found.json(), self.journal.version, now_us);
+        }
+        (*ready, kept.text.clone())
     }
 
     /// The roster, with a note that it proves nothing.
@@ -114,14 +176,6 @@ impl Site {
     /// The proofs that collectors lied, one a line; none if nobody did.
     pub(super) fn proofs(&mut self) -> Result<Answer, Problem> {
         let bytes = self.proofs.bytes("")?.unwrap_or_default();
-        // A last line may still be being written.
-        let end = bytes.iter().rposition(|byte| *byte == b'\n');
-        let whole = end.map_or(0, |end| end + 1);
-        let bytes = if whole == bytes.len() {
-            bytes
-        } else {
-            bytes[..whole].into()
-        };
         Ok(passed(bytes, "application/x-ndjson"))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: at most one message is held for a client that takes nothing. What a client sends is read and forgotten.
 
-use super::live::{Pace, Step, replaced, too_slow};
+use super::live::{Pace, Step, too_slow};
 use super::problem::Problem;
 use super::sending::Left;
 use super::site::Site;
@@ -23,7 +23,7 @@ const READS_PER_STEP: usize = 16;
 pub(super) struct Socket {
     socket: WebSocket<Channel<TcpStream>>,
     feed: usize,
-    generation: u64,
+    generation: (u64, u64),
     /// Position of the report that is next.
     at: usize,
     /// Whether a message waits for room.
@@ -35,12 +35,13 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Takes over a connection whose upgrade was answered. `rest` is what the client sent already.
+    /// Takes over a connection whose upgrade was answered. `rest` is what the client sent already, `generation` that of the
+    /// feed when the position was found.
     pub(super) fn new(
         channel: Channel<TcpStream>,
         rest: Vec<u8>,
         site: &mut Site,
-        feed: usize,
+        (feed, generation): (usize, (u64, u64)),
         from: Result<usize, Problem>,
         now: Instant,
     ) -> Socket {
@@ -52,7 +53,7 @@ impl Socket {
         let mut socket = Socket {
             socket: WebSocket::from_partially_read(channel, rest, Role::Server, Some(config)),
             feed,
-            generation: site.journal.generation,
+            generation,
             at: *from.as_ref().unwrap_or(&0),
             blocked: false,
             pace: Pace::default(),
@@ -84,8 +85,8 @@ impl Socket {
                 Err(_) => return Step::End,
             }
         }
-        if self.generation != site.journal.generation && !self.ended {
-            self.end(&replaced(), site);
+        if self.generation != site.journal.generation(self.feed) && !self.ended {
+            self.end(&Problem::REPLACED, site);
         }
         let Ok(left) = self.send(site, now) else {
             return Step::End;

@@ -39,6 +39,8 @@ impl Answered {
 /// A connection, and what was read from it beyond the last answer.
 pub struct Client {
     pub stream: TcpStream,
+    /// The id that a browser would send when it connects again; empty if none.
+    pub cursor: String,
     read: Vec<u8>,
 }
 
@@ -46,8 +48,11 @@ impl Client {
     pub fn new(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(LONG)).unwrap();
-        let read = Vec::new();
-        Client { stream, read }
+        Client {
+            stream,
+            cursor: String::new(),
+            read: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, text: &str) {
@@ -146,8 +151,14 @@ impl Client {
                 let line = text.lines().find_map(|line| line.strip_prefix(name));
                 line.map(|value| value[1..].trim_start().to_owned())
             };
+            let id = field("id");
+            if let Some(id) = &id {
+                self.cursor.clone_from(id);
+            }
+            let number = |id: String| id.rsplit('-').next().map(str::to_owned);
+            let id = id.and_then(number).filter(|id| !id.is_empty());
             return Event {
-                id: field("id").map(|id| id.parse().unwrap()),
+                id: id.map(|id| id.parse().unwrap()),
                 name: field("event"),
                 data: field("data").expect("data"),
             };
