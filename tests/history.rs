@@ -880,7 +880,7 @@ fn liars_other_terms_disorder_and_invalid_lines_are_told_of_pooled_files() {
 #[test]
 fn a_file_whose_feeds_stand_in_another_order_is_not_compared() {
     let [mut ours, mut theirs] = [three(20), three(21)];
-    let mut round = |oracles: &mut [Oracle; 3]| -> Vec<String> {
+    let round = |oracles: &mut [Oracle; 3]| -> Vec<String> {
         let rounds = (1..=3).map(|number| round_of(oracles, number, 1000.0));
         rounds.flatten().collect()
     };
