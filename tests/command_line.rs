@@ -190,7 +190,7 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--min-exchanges 10", "9 exchanges"],
     ),
     (
-        "run --every 1s --samples 5 --interval 100ms --source binance,binance-book --feed BTC/USD,ETH/USD --accept-quote USDC",
+        "run --every 1s --samples 6 --interval 100ms --source binance,binance-book --feed BTC/USD,ETH/USD --accept-quote USDC",
         &[
             "binance: ",
             "requests a minute",
