@@ -93,8 +93,9 @@ impl Socket {
         };
         if !self.ended && self.pace.is_slow(left, now) {
             let feed = site.journal.feeds().get(self.feed);
-            let next = feed.and_then(|feed| feed.number(self.at)).unwrap_or(0);
-            self.end(&too_slow(next), site);
+            let after = || Some(feed?.last_number()? + 1);
+            let next = feed.and_then(|feed| feed.number(self.at)).or_else(after);
+            self.end(&too_slow(next.unwrap_or(0)), site);
         }
         let since = now - self.moved_at;
         match left {
