@@ -8,7 +8,10 @@ mod support;
 
 use browser::Browser;
 use rsoracle::system::now::wall_us;
-use rsoracle_proof::terms::Roster;
+use rsoracle_proof::aggregate::Rule;
+use rsoracle_proof::publish::Policy;
+use rsoracle_proof::report::Verifier;
+use rsoracle_proof::terms::{Roster, Terms};
 use served::*;
 use signed::Says::*;
 use signed::*;
@@ -441,11 +444,49 @@ fn no_report_is_lost_or_doubled_when_the_server_is_killed() {
     page.until("document.querySelectorAll('#strip i.proved').length", "14");
     assert_eq!(page.count("#notes li"), 0, "nothing is missing");
     // It went on by the id of the last event.
-    let header = "\"Last-Event-ID\":\"";
-    let known = page.events("Network.requestWillBeSentExtraInfo");
+    let asked = page.events("Network.requestWillBeSentExtraInfo");
+    let header = format!("\"Last-Event-ID\":\"{}-10\"", chain(&rounds));
     assert!(
-        known.iter().any(|event| event.contains(header)) || page.requests_except(&[]).len() > 3
+        asked.iter().any(|event| event.contains(&header)),
+        "{header}: {asked:?}"
     );
+    for complaint in page.complaints() {
+        assert!(complaint.contains("net::ERR_"), "{complaint}");
+    }
+}
+
+/// The name of a journal's chain.
+fn chain(rounds: &Rounds) -> String {
+    let (_, signature) = rounds.book.lines[0].rsplit_once(":\"").unwrap();
+    signature[..16].to_owned()
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_journal_that_was_replaced_begins_anew_on_the_page() {
+    let mut rounds = Rounds::new("kraken:BTC/USD", 5);
+    rounds.grow(5);
+    let served = Served::start(&rounds.book.path, &[]);
+    let mut page = page(&served, Some(&toml(&rounds.roster())));
+    page.until("document.querySelectorAll('#strip i.proved').length", "5");
+    let mut other = Rounds::new("kraken:BTC/USD", 3);
+    other.book.oracle.aggregator = 9;
+    other.grow(3);
+    let roster = toml(&other.roster());
+    std::fs::rename(&other.book.path, &rounds.book.path).unwrap();
+    page.until("document.querySelectorAll('#strip i').length", "3");
+    assert!(
+        page.text("#notes")
+            .contains("The server’s journal was replaced.")
+    );
+    assert_eq!(
+        verdict(&mut page),
+        "Does not check",
+        "it has another schedule"
+    );
+    give(&mut page, &roster);
+    page.until("document.querySelectorAll('#strip i.proved').length", "3");
+    assert_clean(&mut page, &served);
 }
 
 #[test]
@@ -632,18 +673,120 @@ fn the_browser_accepts_and_refuses_what_the_document_says() {
     let example = include_str!("../src/proof/example.jsonl").trim_end();
     let mut checked = 0;
     for line in lines.chain([example]) {
-        let check =
-            |line: &str| format!("checkLine('{line}', null, 9e15).then(({{verdict}}) => verdict)");
+        let check = |line: &str| {
+            format!("checkLine('{line}', null, 9e15, 'BTC/USD').then(({{verdict}}) => verdict)")
+        };
         assert_eq!(page.value(&check(line)), "consistent", "{line}");
         checked += 1;
         // Whatever is changed in it is found.
         let flips = format!(
             "(async () => {{ const line = '{line}'; const taken = []; for (let at = 0; at < line.length; at += 5) {{ \
                const other = line.slice(0, at) + String.fromCharCode(line.charCodeAt(at) ^ 1) + line.slice(at + 1); \
-               if ((await checkLine(other, null, 9e15)).verdict !== 'wrong') taken.push(at); }} return taken.join(); }})()"
+               if ((await checkLine(other, null, 9e15, 'BTC/USD')).verdict !== 'wrong') taken.push(at); }} return taken.join(); }})()"
         );
         assert_eq!(page.value(&flips), "", "{line}");
     }
     assert_eq!(checked, 3);
+    // Nor is a report of another feed taken for one of this.
+    let other = format!("checkLine('{example}', null, 9e15, 'ETH/USD').then(({{wrong}}) => wrong)");
+    assert_eq!(page.value(&other), "it is a report of BTC/USD");
+    assert_clean(&mut page, &served);
+}
+
+/// Reports of all kinds, each with the terms that it was made under.
+fn reports_of_all_kinds() -> Vec<(Terms, String)> {
+    let sources = [
+        "coinbase:BTC-USD",
+        "binance-stream:BTCUSDC",
+        "okx:BTC-USDT",
+        "bitfinex:tBTCUST",
+        "binance:BTCUSDT",
+        "kraken:BTC/EUR",
+        "gemini:btcgusd",
+        "bitstamp:btcusd",
+        "embedded-bitfinex:tBTCUSD",
+        "bybit:BTCCHF",
+    ];
+    let policies = [
+        Policy::default(),
+        Policy {
+            deviation: Some(0.005),
+            heartbeat_us: Some(150_000),
+            move_max: Some(0.01),
+        },
+        Policy {
+            deviation: Some(5e-324),
+            heartbeat_us: None,
+            move_max: Some(1.5),
+        },
+    ];
+    let mut found = Vec::new();
+    for case in 0..36_usize {
+        let n = 1 + case % 9;
+        let mut oracle = Oracle::new(n as u8, "kraken:BTC/USD");
+        for (at, seat) in oracle.terms.seats.iter_mut().enumerate() {
+            seat.source = sources[(case + at) % sources.len()].to_owned();
+        }
+        oracle.terms.rule = [Rule::TrimmedMean, Rule::Median, Rule::Mean][case % 3];
+        oracle.terms.sample_rule = [Rule::Mean, Rule::Median][case % 2];
+        oracle.terms.feed = ["BTC/USD", "BTC/USDT", "BTC", "BTC/CHF"][case / 9].to_owned();
+        oracle.terms.age_us_max = [None, Some(60_000_000)][case / 2 % 2];
+        oracle.terms.spread_ppm_max = [None, Some(9_000)][case / 3 % 2];
+        oracle.terms.schedule.end_us = [None, Some(2 * START_US)][case / 5 % 2];
+        oracle.policy = policies[case % 3];
+        for round in 0..4 {
+            let says = |slot: usize| {
+                let price = [87_231.0 + 1.0 / 4_096.0, 0.000_012_3, 1e12, 431.7][case / 9]
+                    * (1.0 + 0.003 * (round * slot) as f64);
+                match (round + slot * case) % 7 {
+                    5 => Abstains,
+                    6 => Nothing,
+                    4 if round > 1 => Both(price),
+                    3 if round > 2 => Anew(price),
+                    _ => Price(price),
+                }
+            };
+            let says: Vec<Says> = (0..n).map(says).collect();
+            let start_us = START_US + round as u64 * GRID_US;
+            found.push((oracle.terms.clone(), oracle.line(start_us, &says)));
+        }
+        let ages: Vec<Option<u64>> = (0..n as u64)
+            .map(|slot| (slot != 2).then_some(slot * 7))
+            .collect();
+        let aged = oracle.report_aged(START_US + 4 * GRID_US, &ages);
+        found.push((oracle.terms.clone(), aged.line()));
+    }
+    found
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn the_browser_agrees_with_the_verifier_on_reports_of_all_kinds() {
+    use nanoserde::SerJson;
+    let mut rounds = Rounds::new("kraken:BTC/USD", 1);
+    rounds.grow(1);
+    let served = Served::start(&rounds.book.path, &[]);
+    let mut page = page(&served, None);
+    let mut verdicts = std::collections::BTreeMap::new();
+    for (terms, line) in reports_of_all_kinds() {
+        let roster = roster_of(&terms);
+        let ours = Verifier::new(Some(&roster)).check(&line, wall_us());
+        assert_eq!(ours.flaws, Vec::<String>::new(), "{line}");
+        let asked = format!(
+            "readRoster({}).then(roster => checkLine('{line}', roster, 9e15, '{}')).then(({{verdict, wrong, slots}}) => \
+             verdict + wrong + slots.filter(slot => slot))",
+            toml(&roster).serialize_json(),
+            terms.feed
+        );
+        *verdicts.entry(page.value(&asked)).or_insert(0) += 1;
+    }
+    // In a round in which nobody says anything, nobody signs.
+    let unsigned = verdicts.remove("unsigned").unwrap_or(0);
+    let proved = verdicts.remove("proved");
+    assert!(verdicts.is_empty(), "{verdicts:?}");
+    assert!(
+        unsigned < 20 && proved == Some(180 - unsigned),
+        "{proved:?} {unsigned}"
+    );
     assert_clean(&mut page, &served);
 }

@@ -155,7 +155,9 @@ function showVerdict() {
   if (!session.newest) return;
   let [kind, word, why] = verdictOf(session.newest);
   if (tick.stale && kind !== "wrong") {
-    [kind, word, why] = ["warn", "Old price", `A newer one is due. (${word}: ${why})`];
+    const { period_us, end_us } = session.newest.report;
+    const next = period_us === 0 ? "It was a single round." : end_us !== null && end_us <= nowUs() ? "No more rounds will come." : "A newer one is due.";
+    [kind, word, why] = ["warn", "Old price", `${next} (${word}: ${why})`];
   } else if (kind === "proved" && session.newest.report.price === null) {
     [kind, word, why] = ["warn", "No price", "What the collectors signed was checked, and makes no price."];
   }
@@ -202,7 +204,7 @@ function showSlot(slot, seat, hour) {
   cells.name.replaceChildren(element("b", "", kind), " ", element("span", "symbol", symbol.join(":")));
   say(cells.last, shown(price));
   cells.last.title = price === undefined ? "" : decimal(price);
-  const off = now && report.price ? (price / report.price - 1) * 100 : null;
+  const off = now && verdict !== "wrong" && report.price !== null ? (price / report.price - 1) * 100 : null;
   say(cells.deviation, off === null ? "–" : `${off < 0 ? "−" : off > 0 ? "+" : ""}${Math.abs(off).toFixed(4)} %`);
   const lateness = now ? seat.samples.filter((sample) => sample.price !== undefined).map((sample) => sample.lateness_us) : [];
   say(cells.late, lateness.length === 0 ? "–" : late(rangeOf(lateness)[1]));
@@ -242,7 +244,7 @@ function showSlots() {
 
 // What there is to say of the rounds: a kind, when, and what. Rounds that follow each other with the same to say are one note.
 function notesOf(points) {
-  const notes = session.said.slice(-2).map((what) => ({ kind: "", when: "", what }));
+  const notes = session.said.map((what) => ({ kind: "", when: "", what }));
   const note = (kind, point, what, detail = "") => {
     const before = notes.at(-1);
     const goesOn = before?.last === point.number - 1 && before.what === what;

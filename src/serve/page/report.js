@@ -253,8 +253,9 @@ async function termsFor(report, roster, wrong) {
 // Checks a line. `slots` has null for each slot that is right, what is wrong, or undefined if it was not checked; `wrong` is what else is
 // wrong. The verdict is:
 // "proved": all was checked, and the keys are those of the roster; "consistent": all was checked, whose keys these are is not
-// known; "unsigned": by the roster, but no collector signed anything in it; "wrong".
-async function checkLine(line, roster, nowUs) {
+// known; "unsigned": by the roster, but no collector signed anything in it; "wrong". `asked` is the feed that the line was asked for, since
+// a report of another feed is as valid.
+async function checkLine(line, roster, nowUs, asked) {
   const result = { report: null, slots: [], wrong: [], verdict: "wrong" };
   const { wrong } = result;
   const attempt = (say, check) =>
@@ -265,6 +266,7 @@ async function checkLine(line, roster, nowUs) {
   await attempt((what) => wrong.push(what), async () => {
     const report = JSON.parse(line);
     need(report.rsoracle_report === 2 && Array.isArray(report.collectors), "it is no report of this protocol");
+    need(report.feed === asked, `it is a report of ${report.feed}`);
     result.report = report;
     result.slots = report.collectors.map(() => undefined);
     const known = await termsFor(report, roster, wrong);

@@ -57,9 +57,10 @@ class Session {
   }
 
   async check(line) {
-    if (!this.unable) return checkLine(line, this.roster, nowUs());
+    if (!this.unable) return checkLine(line, this.roster, nowUs(), this.feed);
     try {
       const report = JSON.parse(line);
+      need(report.feed === this.feed, "it is of another feed");
       const result = { report, slots: report.collectors.map(() => undefined), wrong: [], verdict: "unchecked" };
       pointOf(1, result, null);
       return result;
@@ -93,7 +94,7 @@ class Session {
   // Begins anew, since the server has other reports than before.
   restart(why) {
     this.source?.close();
-    this.said.push(why);
+    this.said = [...this.said.slice(-1), why];
     this.reset();
     this.state("connecting");
     setTimeout(() => this.start(), RETRY_MS);
@@ -132,6 +133,9 @@ class Session {
       const result = await this.check(line);
       if (opening !== this.opening) return;
       this.queue.shift();
+      if (result.report && result.report.number !== number) {
+        Object.assign(result, { verdict: "wrong", wrong: [...result.wrong, `it was sent as report ${number}`] });
+      }
       if (!isWhole(number, (this.points.at(-1)?.number ?? 0) + 1)) continue;
       this.add(number, result, (point) => this.points.push(point));
       this.newest = { number, ...result };
@@ -157,21 +161,22 @@ class Session {
 
   // Gets the reports before `until`, a tile at a time, the newest ones first.
   async fill(until, first, opening) {
-    let older = [];
     for (let tile = Math.floor((until - 2) / TILE_REPORTS); tile >= 0 && (tile + 1) * TILE_REPORTS >= first; tile--) {
       let batch;
       try {
         batch = await this.tile(tile, until, opening);
-      } catch {
-        return;
+      } catch (error) {
+        if (opening !== this.opening || error instanceof Wrong) return;
+        await pause(RETRY_MS);
+        tile += 1;
+        continue;
       }
       if (opening !== this.opening) return;
-      older = batch;
       this.points.unshift(...batch);
       this.trim();
       this.changed();
       const reached = this.points.at(-1)?.at - (batch[0]?.at ?? Infinity);
-      if (older.length === 0 || this.points.length >= POINTS_MAX || reached >= PAST_US) return;
+      if (batch.length === 0 || this.points.length >= POINTS_MAX || reached >= PAST_US) return;
     }
   }
 
