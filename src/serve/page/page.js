@@ -124,6 +124,7 @@ function showHero() {
   hero.classList.toggle("old", !priced && !isCrossedOut);
   const claimed = isCrossedOut ? report.price : price?.price;
   say(byId("price"), shown(claimed));
+  hero.classList.toggle("long", byId("price").textContent.length > 10);
   const exact = claimed === undefined ? "" : decimal(claimed);
   byId("price").title = exact;
   say(byId("exact"), exact === byId("price").textContent.replaceAll(",", "") ? "" : `exactly ${exact}`);
