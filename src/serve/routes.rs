@@ -65,6 +65,7 @@ pub(super) fn answer(request: &Request, site: &mut Site, asked: Asked) -> Result
             text
         }
         _ if asked.inside => return Err(Problem::NOT_FOUND),
+        "/" => site.page.answer(),
         "/v1/latest" => return latest(request, &mut site.journal, asked),
         "/v1/feeds" => {
             only(request, &[])?;
