@@ -511,6 +511,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         "follow",
         "verify",
         "history",
+        "journal",
         "doctor",
         "collect",
         "aggregate",
