@@ -5,7 +5,8 @@
 
 use super::intake::head_of;
 use crate::system::limits::FOLLOW_FILE_BYTES;
-use rsoracle_verify::segments::{Id, after, closed, id, number_of, path_of};
+use crate::system::segments::{after, number_of};
+use rsoracle_verify::segments::{Id, closed, id, path_of};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};

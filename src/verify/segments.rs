@@ -13,11 +13,10 @@ use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::rc::Rc;
 
 /// Bytes that are read from a file at once.
 const READ_BYTES: usize = 64 * 1024;
-/// Fewest digits of a segment's number.
-const DIGITS: usize = 6;
 
 /// Device and inode of a file.
 pub type Id = (u64, u64);
@@ -29,81 +28,52 @@ pub fn id(of: &Metadata) -> Id {
 
 /// The path of a closed segment.
 pub fn path_of(journal: &str, number: u64) -> String {
-    format!("{journal}.{number:0DIGITS$}")
+    format!("{journal}.{number:06}")
 }
 
 /// The numbers of the closed segments that are there, in their order, and the highest number of all. The latter counts also what
 /// has a further ending, such as a compressed segment. A folder that may not be listed shows none.
 pub fn closed(journal: &str) -> io::Result<(Vec<u64>, u64)> {
     let path = Path::new(journal);
-    let begin = format!("{}.", path.file_name().unwrap_or_default().display());
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let entries = match std::fs::read_dir(folder) {
+    let name = path.file_name().unwrap_or_default().display().to_string();
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let entries = match std::fs::read_dir(folder.unwrap_or(Path::new("."))) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok((Vec::new(), 0)),
         entries => entries?,
     };
     let (mut numbers, mut highest) = (Vec::new(), 0);
     for entry in entries {
-        let name = entry?.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(&begin)) else {
+        let found = entry?.file_name().into_string().unwrap_or_default();
+        let digits = found
+            .strip_prefix(&name)
+            .and_then(|rest| rest.split('.').nth(1));
+        let number = digits.and_then(|digits| digits.parse().ok());
+        let Some(number) = number.filter(|number| *number > 0) else {
             continue;
         };
-        let digits = rest.split('.').next().unwrap_or(rest);
-        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-        let number = digits.parse::<u64>();
-        let number = number.ok().filter(|_| plain && digits.len() >= DIGITS);
-        highest = highest.max(number.unwrap_or(0));
-        numbers.extend(number.filter(|_| digits == rest));
+        let segment = path_of(&name, number);
+        if found == segment {
+            numbers.push(number);
+        }
+        if found == segment || found.starts_with(&(segment + ".")) {
+            highest = highest.max(number);
+        }
     }
     numbers.sort_unstable();
     Ok((numbers, highest))
 }
 
-/// The number of the closed segment that is this file.
-pub fn number_of(journal: &str, file: Id) -> io::Result<Option<u64>> {
-    let mut numbers = closed(journal)?.0.into_iter().rev();
-    let is_file = |number: &u64| {
-        std::fs::metadata(path_of(journal, *number)).is_ok_and(|found| id(&found) == file)
-    };
-    Ok(numbers.find(is_file))
-}
-
-/// The file that goes on after the closed segment with this number (0: the first one), and its number if it is closed too.
-pub fn after(journal: &str, number: u64) -> io::Result<(File, Option<u64>)> {
-    loop {
-        let open = File::open(journal);
-        let open_id = open.as_ref().ok().map(|open| open.metadata());
-        let open_id = open_id.transpose()?.map(|found| id(&found));
-        let next = closed(journal)?.0.into_iter().find(|next| *next > number);
-        let Some(next) = next else {
-            return Ok((open?, None));
-        };
-        match File::open(path_of(journal, next)) {
-            // It was removed meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            file => {
-                let file = file?;
-                let is_open = Some(id(&file.metadata()?)) == open_id;
-                return Ok((file, Some(next).filter(|_| !is_open)));
-            }
-        }
-    }
-}
-
 /// A file of a journal.
+#[derive(Clone)]
 struct Part {
     path: String,
     bytes: u64,
     /// The open segment, which may get another name at any moment.
-    file: Option<File>,
+    file: Option<Rc<File>>,
 }
 
 /// The files of a journal that are there, in their order.
 pub struct Segments {
-    path: String,
     parts: Vec<Part>,
     /// Whether it can be read from its end: it is no pipe.
     pub seekable: bool,
@@ -112,62 +82,52 @@ pub struct Segments {
 impl Segments {
     /// Finds the files of the journal at `path`. An error means that there are none, or that one is missing between others.
     pub fn open(path: &str) -> Result<Segments, Error> {
-        let failed = |error| Error::new(format!("cannot read {path}"), error);
         loop {
-            let before = closed(path).map_err(failed);
-            let file = File::open(path).map_err(failed);
+            let before = closed(path).ok();
+            let file = File::open(path);
             // What was closed between the two would be missing.
-            if closed(path).map_err(failed) != before {
-                continue;
+            if closed(path).ok() == before {
+                let has_closed = before.is_some_and(|(numbers, _)| !numbers.is_empty());
+                return match file {
+                    Err(error) if error.kind() == ErrorKind::NotFound && has_closed => {
+                        Segments::of(path, None)
+                    }
+                    file => Segments::of(path, Some(file.map_err(failed(path))?)),
+                };
             }
-            let has_parts = before.is_ok_and(|(numbers, _)| !numbers.is_empty());
-            return match file {
-                Err(_) if has_parts && !Path::new(path).exists() => Segments::of(path, None),
-                file => Segments::of(path, Some(file?)),
-            };
         }
     }
 
     /// The same, where the caller has the open segment and prevents that it is closed.
     pub fn of(path: &str, file: Option<File>) -> Result<Segments, Error> {
-        let failed = |error| Error::new(format!("cannot read {path}"), error);
-        let open = file.map(|file| file.metadata().map(|found| (found, file)));
-        let open = open.transpose().map_err(failed)?;
-        let seekable = open.as_ref().is_none_or(|(found, _)| found.is_file());
+        let open = file.as_ref().map(File::metadata).transpose();
+        let open = open.map_err(failed(path))?;
+        let seekable = open.as_ref().is_none_or(Metadata::is_file);
         let (numbers, highest) = match seekable {
-            true => closed(path).map_err(failed)?,
+            true => closed(path).map_err(failed(path))?,
             false => (Vec::new(), 0),
         };
+        let first = numbers.first().copied().unwrap_or(highest + 1);
+        if let Some(missing) = (first..=highest).find(|it| numbers.binary_search(it).is_err()) {
+            let cause = format!("the segment {} is missing", path_of(path, missing));
+            return Err(Error::new(format!("cannot read {path}"), cause).advise(
+                "put it back (decompressed, if it was compressed), or move the older ones away too; each segment can be read by its own name",
+            ));
+        }
         let mut parts = Vec::new();
-        let mut next = numbers.first().copied().unwrap_or(highest + 1);
-        for number in numbers.into_iter().chain([highest + 1]) {
-            if number != next {
-                let cause = format!("the segment {} is missing", path_of(path, next));
-                return Err(Error::new(format!("cannot read {path}"), cause).advise(
-                    "put it back (decompressed, if it was compressed), or move the older ones away too; each segment can be read by its own name",
-                ));
-            }
-            next += 1;
-            let path = path_of(path, number);
-            if number <= highest {
-                let found = std::fs::metadata(&path).map_err(failed)?;
-                let is_open = |(open, _): &(Metadata, File)| id(open) == id(&found);
-                if !open.as_ref().is_some_and(is_open) {
-                    let (bytes, file) = (found.len(), None);
-                    parts.push(Part { path, bytes, file });
-                }
+        for path in numbers.into_iter().map(|number| path_of(path, number)) {
+            let found = std::fs::metadata(&path).map_err(failed(&path))?;
+            if open.as_ref().is_none_or(|open| id(open) != id(&found)) {
+                let (bytes, file) = (found.len(), None);
+                parts.push(Part { path, bytes, file });
             }
         }
-        parts.extend(open.map(|(found, file)| Part {
+        parts.extend(open.zip(file).map(|(open, file)| Part {
             path: path.to_owned(),
-            bytes: found.len(),
-            file: Some(file),
+            bytes: open.len(),
+            file: Some(Rc::new(file)),
         }));
-        Ok(Segments {
-            path: path.to_owned(),
-            parts,
-            seekable,
-        })
+        Ok(Segments { parts, seekable })
     }
 
     /// Their length together when they were found; 0 for what has none, such as a pipe.
@@ -182,23 +142,9 @@ impl Segments {
             left -= self.parts[first].bytes;
             first -= 1;
         }
-        let open = |part: &Part| {
-            let file = part.file.as_ref().map(File::try_clone).transpose();
-            let file =
-                file.map_err(|error| Error::new(format!("cannot read {}", part.path), error));
-            Ok((part.path.clone(), file?))
-        };
-        let rest = self.parts[first..].iter().map(open);
-        let mut reading = Reading {
-            name: self.path.clone(),
-            lines: Lines::new(Box::new(io::empty()), &self.path),
-            rest: rest.collect::<Result<_, Error>>()?,
-            is_several: self.parts.len() > 1,
-            whole: false,
-            begin: 0,
-            at: 0,
-            before: 0,
-        };
+        let mut reading = Reading::new("", Box::new(io::empty()));
+        reading.rest = self.parts[first..].iter().cloned().collect();
+        reading.is_several = self.parts.len() > 1;
         reading.go_on(left)?;
         reading.whole = first == 0 && reading.begin == 0;
         Ok(reading)
@@ -211,7 +157,7 @@ pub struct Reading {
     pub name: String,
     lines: Lines<Box<dyn BufRead>>,
     /// The files behind it.
-    rest: VecDeque<(String, Option<File>)>,
+    rest: VecDeque<Part>,
     /// Whether the journal has several files.
     pub is_several: bool,
     /// Whether it begins with the first line that is there.
@@ -224,12 +170,10 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Reads standard input.
-    pub fn standard_input() -> Reading {
-        let name = "standard input";
+    fn new(name: &str, input: Box<dyn BufRead>) -> Reading {
         Reading {
             name: name.to_owned(),
-            lines: Lines::new(Box::new(io::stdin().lock()), name),
+            lines: Lines::new(input, name),
             rest: VecDeque::new(),
             is_several: false,
             whole: true,
@@ -239,9 +183,14 @@ impl Reading {
         }
     }
 
+    /// Reads standard input.
+    pub fn standard_input() -> Reading {
+        Reading::new("standard input", Box::new(io::stdin().lock()))
+    }
+
     /// The next line; `None` at the end. Its number counts the lines read of its file. An error is as in [`Lines::next_line`].
     pub fn next_line(&mut self) -> Result<Option<Line<&str>>, Error> {
-        while !self.rest.is_empty() && self.lines.is_over()? {
+        while !self.is_last() && self.lines.is_over()? {
             self.go_on(u64::MAX)?;
         }
         self.at = self.end();
@@ -250,16 +199,16 @@ impl Reading {
 
     /// Goes on with the next file, within its last `bytes` bytes.
     fn go_on(&mut self, bytes: u64) -> Result<(), Error> {
-        let Some((name, file)) = self.rest.pop_front() else {
-            return Ok(());
-        };
-        let failed = |error| Error::new(format!("cannot read {name}"), error);
-        let file = file.map_or_else(|| File::open(&name), Ok).map_err(failed)?;
-        let (begin, input) = tail(file, bytes).map_err(failed)?;
-        self.before += self.lines.bytes();
-        self.begin = begin;
-        self.lines = Lines::new(Box::new(input), &name);
-        self.name = name;
+        if let Some(Part { path, file, .. }) = self.rest.pop_front() {
+            let file = file.map_or_else(|| File::open(&path), |file| file.try_clone());
+            let (begin, input) = file
+                .and_then(|file| tail(file, bytes))
+                .map_err(failed(&path))?;
+            self.before += self.lines.bytes();
+            self.begin = begin;
+            self.lines = Lines::new(Box::new(input), &path);
+            self.name = path;
+        }
         Ok(())
     }
 
@@ -297,6 +246,11 @@ impl Reading {
     }
 }
 
+/// The error about a file that cannot be read.
+fn failed(path: &str) -> impl Fn(io::Error) -> Error {
+    move |error| Error::new(format!("cannot read {path}"), error)
+}
+
 /// Opens a file at the first line that begins within its last `bytes` bytes. Returns where that is, in bytes from the beginning of the
 /// file: 0 if the whole file will be read, and the file's length if no line begins there.
 fn tail(mut file: File, bytes: u64) -> io::Result<(u64, BufReader<File>)> {
@@ -304,14 +258,12 @@ fn tail(mut file: File, bytes: u64) -> io::Result<(u64, BufReader<File>)> {
     // The byte before tells whether a line begins there.
     let sought = file.seek(SeekFrom::Start(from.saturating_sub(1)));
     let mut reader = BufReader::with_capacity(READ_BYTES, file);
-    let skipped = match from {
-        // What can only be read once is at its beginning anyway.
-        0 => 0,
-        _ => {
-            sought?;
-            reader.skip_until(b'\n')?.saturating_sub(1)
-        }
-    };
+    // What can only be read once is at its beginning anyway.
+    if from == 0 {
+        return Ok((0, reader));
+    }
+    sought?;
+    let skipped = reader.skip_until(b'\n')?.saturating_sub(1);
     Ok((from + skipped as u64, reader))
 }
 
@@ -421,13 +373,6 @@ mod tests {
             folder.read(99).unwrap().1,
             ["j.000001: line 1 one", "j: line 1 two"]
         );
-        assert_eq!(after(&folder.path(), 0).unwrap().1, Some(1));
-        assert_eq!(after(&folder.path(), 1).unwrap().1, None);
-        let (file, number) = after(&folder.path(), 2).unwrap();
-        assert_eq!(number, None);
-        let file = id(&file.metadata().unwrap());
-        assert_eq!(number_of(&folder.path(), file).unwrap(), Some(2));
-        assert_eq!(number_of(&folder.path(), (0, 0)).unwrap(), None);
     }
 
     #[test]
