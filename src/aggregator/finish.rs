@@ -212,6 +212,15 @@ impl Aggregator<'_> {
         Some(reports)
     }
 
+    /// Closes the journal's segment when it is time, and says so.
+    pub(super) fn close_segment(&mut self) {
+        match self.book.close_segment(self.config) {
+            None => {}
+            Some(Ok(path)) => self.tell(&format!("closed the journal's segment {path}")),
+            Some(Err(error)) => self.screen.say(&format!("aggregator: {error}")),
+        }
+    }
+
     /// Prints the results to standard output, and writes them to the files of the newest reports. Returns the exit code.
     fn print(&mut self, kept: &[(Report, String)]) -> u8 {
         let mut code = match kept.iter().all(|(report, _)| report.price().is_some()) {

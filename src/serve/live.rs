@@ -98,11 +98,11 @@ impl Live {
         site: &mut Site,
         now: Instant,
     ) -> Step {
-        if self.sending.is_stale(&site.journal) {
+        if let Some(problem) = self.sending.stale(&site.journal) {
             if !self.sending.forget() {
                 return Step::End;
             }
-            self.end(&Problem::REPLACED, site);
+            self.end(&problem, site);
         }
         let Site {
             journal, scratch, ..
