@@ -65,7 +65,7 @@ impl Aggregator<'_> {
                 let mut remark = slot.remark.clone();
                 if remark.is_empty() && answer.is_none() {
                     let terms = hex(&rounds[feed].digest[..8]);
-                    remark = match misfits.get(&index) {
+                    remark = match misfits.get(&(index, feed)) {
                         None => view::why_silent(slot, feed).to_owned(),
                         Some(reason) => format!(
                             "an answer under its key was refused: {reason}; compare its roster with this aggregator's, whose terms are {terms}"
