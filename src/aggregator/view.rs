@@ -218,7 +218,7 @@ impl Aggregator<'_> {
                 let late_us = records.iter().filter_map(|record| record.lateness_us).max();
                 cells.push(apart.map_or("-".to_owned(), |part| format!("{:+.3} %", part * 100.0)));
                 cells.push(
-                    late_us.map_or("-".to_owned(), |us| format!("{:.1} ms", us as f64 / 1e3)),
+                    late_us.map_or("-".to_owned(), |us| format!("{:.2} ms", us as f64 / 1e3)),
                 );
             }
             Some(Row {
