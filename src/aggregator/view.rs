@@ -103,22 +103,17 @@ impl Aggregator<'_> {
     pub(super) fn display(&self) -> Vec<String> {
         let (rows, columns) = self.screen.room();
         let (mut body, titles) = match self.past.len() {
-            1 => (
-                self.sources(columns),
-                ["source", "last", "deviation", "late"],
-            ),
-            _ => (self.feeds(), ["feed", "price", "prices", "spread"]),
+            1 => (self.sources(columns), "source last deviation late"),
+            _ => (self.feeds(), "feed price prices spread"),
         };
         let titles = (rows >= TITLED_ROWS_MIN).then(|| Row {
-            cells: titles.map(str::to_owned).to_vec(),
+            cells: titles.split(' ').map(str::to_owned).collect(),
             ..Row::default()
         });
         let past = self.last_rounds(columns).filter(|_| rows >= PAST_ROWS_MIN);
         let others = 1 + usize::from(titles.is_some()) + usize::from(past.is_some());
-        let more = leave(
-            &mut body,
-            rows.saturating_sub(others).min(DISPLAY_LINES_MAX + 1),
-        );
+        let room = rows.saturating_sub(others).min(DISPLAY_LINES_MAX + 1);
+        let more = leave(&mut body, room);
         body.splice(0..0, titles);
         let mut lines = vec![self.headline(columns)];
         lines.extend(table(body, columns));
@@ -151,22 +146,17 @@ impl Aggregator<'_> {
             }
             _ => format!("{ready} of {} collectors ready", self.slots.len()),
         });
-        let (name, course) = match (self.config.roster.feeds.as_slice(), last.as_slice()) {
+        let name = match (self.config.roster.feeds.as_slice(), last.as_slice()) {
             ([feed], [seen]) => {
                 cells.push(format!("spread {}", seen.spread));
-                let course = self.past[0].iter().map(|seen| seen.price);
-                (format!("{} {}", feed.feed, seen.text), course.collect())
+                format!("{} {}", feed.feed, seen.text)
             }
-            ([feed], _) => (feed.feed.clone(), Vec::new()),
-            (feeds, []) => (format!("{} feeds", feeds.len()), Vec::new()),
-            (feeds, _) => (
-                format!("{priced} of {} feeds priced", feeds.len()),
-                Vec::new(),
-            ),
+            ([feed], _) => feed.feed.clone(),
+            (feeds, []) => format!("{} feeds", feeds.len()),
+            (feeds, _) => format!("{priced} of {} feeds priced", feeds.len()),
         };
         let margin = [CALM, LOOK][usize::from(priced < last.len())];
-        let line = joined(format!("{margin}{name}"), cells, columns);
-        with_course(line, &course, columns)
+        joined(format!("{margin}{name}"), cells, columns)
     }
 
     /// The last rounds that are over, newest first. `None` if there is none.
@@ -198,37 +188,34 @@ impl Aggregator<'_> {
             let records = slot.records(start_us, 0);
             let sample = records.iter().rev().find_map(|record| record.price.ok());
             let price = sample.or_else(|| slot.first_price(0));
-            let apart =
-                last.and_then(|seen| Some(seen.answers[seat].as_ref().ok()? / seen.price? - 1.0));
+            let answer = last.map(|seen| seen.answers[seat].as_ref());
+            let apart = last.and_then(|seen| Some(answer?.ok()? / seen.price? - 1.0));
             let remark = match (slot.ready_for(0), slot.members.is_empty(), &*slot.remark) {
-                (true, ..) => last.map_or("", |seen| {
-                    seen.answers[seat].as_ref().err().map_or("", String::as_str)
-                }),
+                (true, ..) => answer.and_then(Result::err).map_or("", String::as_str),
                 (_, false, _) => "connecting to the exchange",
                 (_, true, "") => "not connected",
                 (_, true, remark) => remark,
             };
-            let name = match (columns < NAMES_COLUMNS_MIN, slot.sources[0].as_str()) {
-                (true, source) => exchange_of(source.trim_start_matches("embedded-")),
-                (false, source) => source,
-            };
-            let mut cells = vec![format!("{index:>digits$} {name}")];
-            cells.push(price.map_or("-".to_owned(), price::text));
+            let source = slot.sources[0].as_str();
+            let exchange = exchange_of(source.trim_start_matches("embedded-"));
+            let name = [source, exchange][usize::from(columns < NAMES_COLUMNS_MIN)];
+            let mut cells = vec![
+                format!("{index:>digits$} {name}"),
+                price.map_or("-".to_owned(), price::text),
+            ];
             if remark.is_empty() {
                 let late_us = records.iter().filter_map(|record| record.lateness_us).max();
                 cells.push(apart.map_or("-".to_owned(), |part| format!("{:+.3} %", part * 100.0)));
-                cells.push(
-                    late_us.map_or("-".to_owned(), |us| format!("{:.2} ms", us as f64 / 1e3)),
-                );
+                let late_ms = late_us.map(|us| format!("{:.2} ms", us as f64 / 1e3));
+                cells.push(late_ms.unwrap_or("-".to_owned()));
             }
+            let course = past.iter().map(|seen| seen.answers[seat].clone().ok());
+            let course = course.collect();
             Some(Row {
                 odd: !remark.is_empty() || apart.is_some_and(|part| part.abs() > APART),
                 cells,
                 remark: remark.to_owned(),
-                course: past
-                    .iter()
-                    .map(|seen| seen.answers[seat].clone().ok())
-                    .collect(),
+                course,
             })
         };
         self.slots.iter().enumerate().filter_map(row).collect()
