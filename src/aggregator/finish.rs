@@ -65,7 +65,7 @@ impl Aggregator<'_> {
                 let mut remark = slot.remark.clone();
                 if remark.is_empty() && answer.is_none() {
                     let terms = hex(&rounds[feed].digest[..8]);
-                    remark = match misfits.get(&index) {
+                    remark = match misfits.get(&(index, feed)) {
                         None => view::why_silent(slot, feed).to_owned(),
                         Some(reason) => format!(
                             "an answer under its key was refused: {reason}; compare its roster with this aggregator's, whose terms are {terms}"
@@ -210,6 +210,15 @@ impl Aggregator<'_> {
             "aggregator: a collector signed two different answers for this round; {why}"
         ));
         Some(reports)
+    }
+
+    /// Closes the journal's segment when it is time, and says so.
+    pub(super) fn close_segment(&mut self) {
+        match self.book.close_segment(self.config) {
+            None => {}
+            Some(Ok(path)) => self.tell(&format!("closed the journal's segment {path}")),
+            Some(Err(error)) => self.screen.say(&format!("aggregator: {error}")),
+        }
     }
 
     /// Prints the results to standard output, and writes them to the files of the newest reports. Returns the exit code.

@@ -270,6 +270,7 @@ impl<'a> Aggregator<'a> {
         self.begin(start_us, true);
         self.watch();
         let code = self.publish();
+        self.close_segment();
         // The roster comes last: a slow disk must delay no round.
         match self.write_roster() {
             false if code == EXIT_OK => EXIT_FAILURE,

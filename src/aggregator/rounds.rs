@@ -207,6 +207,7 @@ impl Aggregator<'_> {
             let stirred = self.sweep();
             // An error is reported with the next result.
             let _ = self.outlet.push();
+            self.close_segment();
             self.restart_exchange()?;
             self.restart_ended()?;
             self.show();
