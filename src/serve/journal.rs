@@ -12,6 +12,7 @@ use super::newest::{Newest, read};
 use super::problem::Problem;
 use super::scan::{Kind, head, scan};
 use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
+use crate::system::now::wall_us;
 use crate::system::segments::{after, number_of};
 use crate::system::stream::say;
 use rsoracle_proof::report::Report;
@@ -51,6 +52,8 @@ struct Open {
 
 /// Most reports at the end of a feed that are read at the beginning because later ones are damaged.
 const DAMAGED_MAX: usize = 16;
+/// How many reports of a feed are read at the beginning, so that it is known who has been silent for some rounds.
+const RECENT: usize = 4;
 
 /// A report with its position and its line.
 type Readable = (usize, Vec<u8>, Report);
@@ -87,6 +90,8 @@ pub(super) struct Journal {
     pub(super) version: u64,
     /// Whether all of the journal is indexed that was there at the beginning.
     pub(super) level: bool,
+    /// When the file was changed last, in microseconds since the Unix epoch.
+    pub(super) modified_us: u64,
     /// Lines that are neither reports nor changes of keys nor proofs.
     pub(super) odd: u64,
     /// How many lines were named in the log, of all journals that were at this path.
@@ -112,6 +117,7 @@ impl Journal {
             generation: 0,
             version: 0,
             level: false,
+            modified_us: 0,
             odd: 0,
             named: 0,
             failed: false,
@@ -142,6 +148,16 @@ impl Journal {
     /// Whether it exists.
     pub(super) fn exists(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether it was there at the last look, and could be read.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.failed
+    }
+
+    /// The number of its file's inode.
+    pub(super) fn inode(&self) -> Option<u64> {
+        Some(self.open.as_ref()?.id.1)
     }
 
     /// Its size in bytes, and how many of them are indexed.
@@ -209,6 +225,7 @@ impl Journal {
                 return Ok(true);
             }
         }
+        self.modified_us = modified_us(&now);
         let more = self.index_more(now.len())?;
         match number {
             Some(number) if !more => self.go_on_after(number)?,
@@ -347,11 +364,10 @@ impl Journal {
                 }
                 if let Some(report) = report {
                     let newest = &mut self.newest[feed];
-                    newest.count(&report);
                     if report.decision.publishes() {
                         newest.publish(self.index.feeds[feed].len() - 1, line, &report);
                     }
-                    newest.take(report);
+                    newest.follow(report, wall_us());
                 }
             }
         }
@@ -361,8 +377,9 @@ impl Journal {
     fn reach_level(&mut self) -> io::Result<()> {
         for at in 0..self.index.feeds.len() {
             let last = self.index.feeds[at].len();
-            let mut newest = (0..last).rev().take(DAMAGED_MAX);
-            let newest = newest.find_map(|position| self.readable(at, position).transpose());
+            let newest = (0..last).rev().take(DAMAGED_MAX);
+            let newest = newest.filter_map(|position| self.readable(at, position).transpose());
+            let recent: io::Result<Vec<Readable>> = newest.take(RECENT).collect();
             let back =
                 (0..DAMAGED_MAX).map_while(|back| self.index.feeds[at].newest_published(back));
             let back: Vec<usize> = back.collect();
@@ -371,8 +388,8 @@ impl Journal {
             if let Some((position, line, report)) = published.transpose()? {
                 self.newest[at].publish(position, &line, &report);
             }
-            if let Some((_, _, report)) = newest.transpose()? {
-                self.newest[at].take(report);
+            for (_, _, report) in recent?.into_iter().rev() {
+                self.newest[at].take(report, self.modified_us);
             }
         }
         self.level = true;
@@ -438,6 +455,12 @@ impl Journal {
         }
         Ok(&self.line)
     }
+}
+
+/// When a file was changed last, in microseconds since the Unix epoch.
+fn modified_us(seen: &Metadata) -> u64 {
+    let us = seen.mtime() * 1_000_000 + seen.mtime_nsec() / 1_000;
+    us.max(0).cast_unsigned()
 }
 
 impl Open {

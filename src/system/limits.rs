@@ -282,7 +282,7 @@ pub const COMPLAINTS_MAX: usize = 10;
 pub const COMPLAINTS_MS: u64 = 600_000;
 /// How long the end of a run waits for standard output to take the rest of a line, in milliseconds.
 pub const OUTPUT_END_MS_MAX: u64 = 1_000;
-/// Most collectors that the terminal's live display shows. One more line counts the others.
+/// Most sources or feeds that the display on a terminal has a line for. One more line counts the others.
 pub const DISPLAY_LINES_MAX: usize = 20;
 
 const _: () = assert!(
