@@ -6,10 +6,12 @@
 
 mod checks;
 mod follow;
+mod relay;
 mod serve;
 
 pub use checks::{DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY};
 pub use follow::FOLLOW;
+pub use relay::RELAY;
 pub use serve::SERVE;
 
 use crate::flags::args::{Command, Flag};
@@ -417,7 +419,7 @@ pub static COLLECT: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 14] = [
-    &RUN, &SERVE, &FOLLOW, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER, &EXCHANGE,
-    &KEYGEN, &KEYS, &RESOLVE, &MANUAL,
+pub static COMMANDS: [&Command; 15] = [
+    &RUN, &SERVE, &FOLLOW, &RELAY, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER,
+    &EXCHANGE, &KEYGEN, &KEYS, &RESOLVE, &MANUAL,
 ];
