@@ -3,21 +3,15 @@
 //! Invariant: nothing waits for one source: while one is being opened, the others are read and rounds are told. What a source
 //! sends is believed only after it was verified.
 
+use super::access::Access;
 use super::book::{Book, append_proof, paths};
 use super::complaints::{Complaints, Kind};
-use super::file::Growing;
 use super::intake::{News, Taken};
-use super::nats::Nats;
 use super::output::{Age, Row};
 use super::rounds::{Rounds, Shown, Told};
-use super::server::Server;
-use super::settings::{FollowSettings, Place};
-use super::supply::{Feeder, Goal, Item, Supply, line_bytes_max};
-use crate::exchange::roots::{Roots, defer};
-use crate::exchange::tunnel::proxies;
-use crate::nats::client::Way;
-use crate::nats::credentials::Credentials;
-use crate::system::limits::{ONCE_BACK, ONCE_MS_MAX};
+use super::settings::FollowSettings;
+use super::supply::{Feeder, Goal, Item, Supply};
+use crate::system::limits::ONCE_MS_MAX;
 use crate::system::now::wall_us;
 use crate::system::span::span;
 use rsoracle_proof::report::Proof;
@@ -26,7 +20,6 @@ use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_NO_PRICE, EXIT_OK, Error};
 use rsoracle_verify::print;
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Most lines of one source before the next one is read.
@@ -65,22 +58,7 @@ impl<'a> Follower<'a> {
     /// Opens the journals, and prepares all sources.
     pub(super) fn new(settings: &'a FollowSettings) -> Result<Follower<'a>, Error> {
         let names: Vec<&str> = settings.sources.iter().map(|(name, _)| &**name).collect();
-        let is_tls = |place: &Place| match place {
-            Place::Server(endpoint, _) | Place::Nats(endpoint, _) => endpoint.tls,
-            Place::File(_) => false,
-        };
-        let trust = match settings.sources.iter().any(|(_, place)| is_tls(place)) {
-            true => {
-                defer();
-                Some(Roots::find(settings.ca_file.as_deref())?.trust()?)
-            }
-            false => None,
-        };
-        let proxies = proxies(settings.proxy.as_ref())?;
-        let credentials = settings.credentials.as_ref();
-        let credentials = credentials
-            .map(|(file, flag)| Credentials::read(file, flag).map(Rc::new))
-            .transpose()?;
+        let access = Access::new(settings)?;
         let books = match &settings.journal {
             // `--once` keeps no reports, only proofs.
             Some(journal) if !settings.once => paths(journal, &names)?,
@@ -100,30 +78,7 @@ impl<'a> Follower<'a> {
                     .and_then(|book| book.last.get(&terms.feed));
                 let last = last.copied();
                 told_us = told_us.max(last.map(|last| last.start_us));
-                let bytes_max = line_bytes_max(terms);
-                let feeder = match place {
-                    Place::Server(endpoint, prefix) => {
-                        let way = (trust.clone(), proxies.clone());
-                        let server = Server::new(endpoint, prefix, &terms.feed, bytes_max, way);
-                        Feeder::Server(Box::new(server))
-                    }
-                    Place::Nats(endpoint, stream) => {
-                        let way = Way {
-                            endpoints: vec![endpoint.clone()],
-                            credentials: credentials.clone(),
-                            ca_file: settings.ca_file.clone(),
-                            trust: trust.clone(),
-                            payload_bytes_max: bytes_max,
-                        };
-                        let feeds = settings.roster.feeds.len() as u64;
-                        let back = if settings.once { ONCE_BACK * feeds } else { 0 };
-                        Feeder::Nats(Box::new(Nats::new(way, stream, &terms.feed, back)))
-                    }
-                    Place::File(path) => {
-                        let begin = Supply::begin(last, settings.once);
-                        Feeder::File(Growing::new(path, &terms.feed, bytes_max, begin))
-                    }
-                };
+                let feeder = access.feeder(place, terms, last);
                 let (ids, terms) = ((source, feed), (&settings.roster, terms));
                 supplies.push(Some(Supply::new(
                     ids,

@@ -6,6 +6,7 @@
 //! longest report that the roster allows, whatever sources send.
 //! Uses: exchange, flags, nats, proof, system, verify. Used by: main.
 
+mod access;
 mod body;
 mod book;
 mod complaints;

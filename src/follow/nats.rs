@@ -46,6 +46,10 @@ pub(super) struct Nats {
     asked: Option<(u64, Instant)>,
     ask_at: Instant,
     pause_ms: u64,
+    /// Whether there was news since the stream's end was asked for.
+    has_news: bool,
+    /// Whether the last answer was that there is no further message.
+    is_idle: bool,
     /// Whether all was read that was there.
     pub(super) is_level: bool,
     opened_at: Instant,
@@ -65,6 +69,8 @@ impl Nats {
             asked: None,
             ask_at: now,
             pause_ms: LOOK_MS_MIN,
+            has_news: false,
+            is_idle: false,
             is_level: false,
             opened_at: now,
         }
@@ -102,7 +108,7 @@ impl Nats {
         }
         let late = Duration::from_millis(ANSWER_MS_MAX);
         match self.asked {
-            None if now >= self.ask_at => self.ask(now),
+            None if now >= self.ask_at || self.has_news => self.ask(now),
             Some((_, since)) if now >= since + late => {
                 self.close();
                 let why = "does it exist, and does it allow direct gets?";
@@ -114,15 +120,13 @@ impl Nats {
             return Ok(Heard::Nothing);
         };
         if came.answers.is_none() {
-            // It may not be in the stream yet.
-            self.pause_ms = LOOK_MS_MIN;
-            self.ask_at = self.ask_at.min(now);
+            self.has_news = true;
             return Ok(Heard::Part);
         }
         if self.asked.map(|(token, _)| token) != came.answers {
             return Ok(Heard::Part);
         }
-        (self.asked, self.ask_at) = (None, now);
+        (self.asked, self.ask_at, self.is_idle) = (None, now, false);
         let heard = self.answered(came, known, now);
         if heard.is_err() {
             self.close();
@@ -131,6 +135,10 @@ impl Nats {
     }
 
     fn ask(&mut self, now: Instant) {
+        if std::mem::take(&mut self.has_news) && self.is_idle {
+            // It need not be in the stream yet, nor in the stream that was there.
+            (self.aim, self.pause_ms) = (Aim::Last, LOOK_MS_MIN);
+        }
         let from = match self.aim {
             Aim::Last => None,
             Aim::Between(low, high) => Some(low.midpoint(high)),
@@ -185,7 +193,7 @@ impl Nats {
                 return Ok(Heard::Message(came.payload()));
             }
             (Aim::Next, None) => {
-                self.is_level = true;
+                (self.is_level, self.is_idle) = (true, true);
                 self.ask_at = now + Duration::from_millis(self.pause_ms);
                 self.pause_ms = (self.pause_ms * 2).min(LOOK_MS_MAX);
                 if self.pause_ms == LOOK_MS_MAX {

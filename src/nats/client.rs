@@ -91,8 +91,9 @@ struct Link {
 pub(crate) struct Client {
     way: Way,
     places: Vec<(Endpoint, Addresses)>,
-    /// The server that is connected, or is tried next.
+    /// The server that was tried last, or is the first to be tried.
     at: usize,
+    tried: bool,
     link: Option<Link>,
 }
 
@@ -104,6 +105,7 @@ impl Client {
             places: places.map(|one| (one, Addresses::default())).collect(),
             way,
             at: 0,
+            tried: false,
             link: None,
         }
     }
@@ -112,15 +114,14 @@ impl Client {
         self.link.is_some()
     }
 
-    /// The server that is connected, or is tried next.
+    /// The server that was tried last.
     pub(crate) fn url(&self) -> &str {
         &self.places[self.at].0.url
     }
 
-    /// Closes the connection. The next one is to another server, if there is one.
+    /// Closes the connection.
     pub(crate) fn close(&mut self) {
         self.link = None;
-        self.at = (self.at + 1) % self.places.len();
     }
 
     /// Most bytes of a message that the server takes.
@@ -133,21 +134,16 @@ impl Client {
         self.link.as_ref().map_or(0, |link| link.out.len())
     }
 
-    /// Connects to a server. After a failure, the next attempt is with another one.
+    /// Connects to a server: each time to another one, if there is one.
     pub(crate) fn open(&mut self, look: Look) -> Result<(), Error> {
         self.link = None;
-        let opened = self.connect(look);
-        match opened {
-            Ok(link) => {
-                self.learn(&link.info);
-                self.link = Some(link);
-                Ok(())
-            }
-            Err(error) => {
-                self.close();
-                Err(error)
-            }
+        if std::mem::replace(&mut self.tried, true) {
+            self.at = (self.at + 1) % self.places.len();
         }
+        let link = self.connect(look)?;
+        self.learn(&link.info);
+        self.link = Some(link);
+        Ok(())
     }
 
     fn connect(&mut self, look: Look) -> Result<Link, Error> {

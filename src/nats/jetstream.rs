@@ -14,13 +14,14 @@ const SENTENCE_CHARS_MAX: usize = 200;
 pub(crate) const WRONG_LAST: u64 = 10_071;
 /// `err_code`: there is no such stream.
 pub(crate) const NO_STREAM: u64 = 10_059;
-/// `err_code`: not enough servers for the replicas; a cluster that is starting says so.
-const NO_PEERS: u64 = 10_005;
+/// `err_code`s that pass though they are no 503: not enough servers for the replicas, as a cluster says that is starting; and not
+/// enough room.
+const PASSING: [u64; 2] = [10_005, 10_047];
 
 /// A refusal by JetStream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    /// As in HTTP: from 400 to 499 if what was asked is wrong.
+    /// As in HTTP: 503 if it cannot be done now.
     pub(crate) status: u64,
     /// JetStream's own number.
     pub(crate) code: u64,
@@ -30,7 +31,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Whether the same may succeed later.
     pub(crate) fn passes(&self) -> bool {
-        self.status >= 500 || self.code == NO_PEERS
+        self.status == 503 || PASSING.contains(&self.code)
     }
 
     fn of(status: u64, text: &str) -> Refusal {
@@ -74,7 +75,7 @@ pub(crate) fn stream(payload: &[u8]) -> Result<Result<String, Vec<String>>, Refu
     let mut spans = Spans::new();
     let all = answer(text, &mut spans)?;
     let config = all.get("config");
-    let config = config.ok_or_else(|| Refusal::of(500, "an answer without the stream"))?;
+    let config = config.ok_or_else(|| Refusal::of(503, "an answer without the stream"))?;
     let says = |name, text| config.get(name).is_some_and(|value| value.says(text));
     let is = |name| config.get(name).and_then(Json::switch) == Some(true);
     let number = |name| config.get(name).and_then(Json::whole::<i64>);
@@ -136,16 +137,19 @@ pub(crate) fn stream(payload: &[u8]) -> Result<Result<String, Vec<String>>, Refu
     )))
 }
 
-/// Reads the answer to a published message: its sequence in the stream.
-pub(crate) fn acknowledged(came: &Came) -> Result<u64, Refusal> {
+/// Reads the answer to a published message: its sequence in the stream, and whether it had been there before.
+pub(crate) fn acknowledged(came: &Came) -> Result<(u64, bool), Refusal> {
     if let Some((status, _)) = came.status() {
         let text = format!("no stream takes it (status {status})");
         return Err(Refusal::of(u64::from(status), &text));
     }
     let text = came.text();
     let mut spans = Spans::new();
-    let sequence = answer(text, &mut spans)?.get("seq").and_then(Json::whole);
-    sequence.ok_or_else(|| Refusal::of(500, "an answer without a sequence"))
+    let all = answer(text, &mut spans)?;
+    let is_twice = all.get("duplicate").and_then(Json::switch) == Some(true);
+    let sequence = all.get("seq").and_then(Json::whole);
+    let sequence = sequence.ok_or_else(|| Refusal::of(503, "an answer without a sequence"))?;
+    Ok((sequence, is_twice))
 }
 
 /// The last sequence of the subject, as a refusal for [`WRONG_LAST`] names it at its end.
@@ -165,13 +169,13 @@ pub(crate) fn stored(came: &Came, subject: &str) -> Result<Option<u64>, Refusal>
         (Some(sequence), _) => Ok(Some(sequence)),
         (None, Some((404, _))) => Ok(None),
         (None, Some((status, words))) => Err(Refusal::of(u64::from(status), words)),
-        (None, None) => Err(Refusal::of(500, "an answer without a sequence")),
+        (None, None) => Err(Refusal::of(503, "an answer without a sequence")),
     }
 }
 
 /// Checks an answer of the API, and returns it unless it is a refusal.
 fn answer<'a>(text: &'a str, spans: &'a mut Spans<'a>) -> Result<Json<'a>, Refusal> {
-    let all = Json::read(text, spans).map_err(|_| Refusal::of(500, "an answer that is no JSON"))?;
+    let all = Json::read(text, spans).map_err(|_| Refusal::of(503, "an answer that is no JSON"))?;
     let Some(error) = all.get("error") else {
         return Ok(all);
     };
@@ -181,4 +185,63 @@ fn answer<'a>(text: &'a str, spans: &'a mut Spans<'a>) -> Result<Json<'a>, Refus
         code: number("err_code"),
         ..Refusal::of(number("code"), &said.unwrap_or_default())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As nats-server 2.9.10 describes a stream.
+    const STREAM: &str = "{\"type\":\"io.nats.jetstream.api.v1.stream_info_response\",\"total\":0,\"config\":{\"name\":\"R\",\"subjects\":[\"rsoracle.*.reports\"],\"retention\":\"limits\",\"max_bytes\":-1,\"max_age\":0,\"discard\":\"old\",\"num_replicas\":3,\"allow_direct\":true,\"sealed\":false},\"state\":{\"last_seq\":0}}";
+
+    #[test]
+    fn a_stream_fits_or_it_is_said_what_does_not() {
+        let found = |text: &str| stream(text.as_bytes());
+        let right = "it keeps reports for ever; replicas: 3".to_owned();
+        assert_eq!(found(STREAM), Ok(Ok(right)));
+        let kept = STREAM.replace(
+            "\"max_bytes\":-1,\"max_age\":0",
+            "\"max_bytes\":5,\"max_age\":3600000000000",
+        );
+        let right = "it keeps reports for 1h, the newest 5 bytes; replicas: 3".to_owned();
+        assert_eq!(found(&kept), Ok(Ok(right)));
+        for (from, to, part) in [
+            (
+                "rsoracle.*.reports",
+                "rsoracle.BTC-USD.reports",
+                "its subjects",
+            ),
+            ("limits\"", "workqueue\"", "retention"),
+            ("direct\":true", "direct\":false", "direct gets"),
+            (",\"allow_direct\":true", "", "direct gets"),
+            ("sealed\":false", "sealed\":true", "sealed"),
+            ("\"sealed", "\"no_ack\":true,\"sealed", "no_ack"),
+            ("\"sealed", "\"mirror\":{},\"sealed", "mirrors"),
+        ] {
+            let text = STREAM.replace(from, to);
+            let unfit = found(&text).expect("an answer").expect_err(part);
+            assert!(unfit.len() == 1 && unfit[0].contains(part), "{unfit:?}");
+        }
+        for text in ["", "{}", "[]", "{\"config\"", "nonsense"] {
+            assert!(found(text).is_err_and(|refusal| refusal.passes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_whether_it_passes_and_which_sequence_is_the_last() {
+        let read = |text: &str| answer(text, &mut Spans::new()).expect_err("a refusal");
+        let wrong = read(
+            "{\"error\":{\"code\":400,\"err_code\":10071,\"description\":\"wrong last sequence: 17\"},\"seq\":0}",
+        );
+        assert_eq!(
+            (wrong.code, wrong.passes(), named_sequence(&wrong)),
+            (WRONG_LAST, false, 17)
+        );
+        let full = read(
+            "{\"error\":{\"code\":503,\"err_code\":10077,\"description\":\"maximum bytes exceeded\"}}",
+        );
+        assert!(full.passes() && named_sequence(&full) == 0);
+        let strange = read("{\"error\":null}");
+        assert_eq!((strange.status, strange.code), (0, 0));
+    }
 }

@@ -263,3 +263,133 @@ pub(crate) fn publish(
         out.extend_from_slice(part);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything that is said in these pieces; payloads longer than 8 bytes are not wanted.
+    fn all(pieces: &[&[u8]]) -> Result<Vec<Said>, &'static str> {
+        let (mut parser, mut found) = (Parser::new(8), Vec::new());
+        for piece in pieces {
+            let mut rest = *piece;
+            while !rest.is_empty() {
+                let (taken, said) = parser.take(rest)?;
+                rest = &rest[taken..];
+                found.extend(said);
+            }
+        }
+        Ok(found)
+    }
+
+    const TEXT: &[u8] = b"INFO {\"a\":1} \r\nPING\r\n+OK\r\nMSG a.b 1 5\r\nhe\r\no\r\npong\r\nHMSG c 22 _I.x.7 20 22\r\nNATS/1.0\r\nA: b:c\r\n\r\nhi\r\n-ERR 'No, no'\r\nHMSG d 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\nMSG e 1 9\r\n123456789\r\nMSG f 1 0\r\n\r\nMSG cut";
+
+    #[test]
+    fn what_a_server_says_is_read_wherever_it_is_cut() {
+        let message = |sid, subject: &str, headers: &str, payload: Option<&str>| {
+            Said::Message(Message {
+                sid,
+                subject: subject.to_owned(),
+                headers: headers.as_bytes().to_vec(),
+                payload: payload.map(|text| text.as_bytes().to_vec()),
+            })
+        };
+        let right = vec![
+            Said::Info("{\"a\":1}".to_owned()),
+            Said::Ping,
+            message(1, "a.b", "", Some("he\r\no")),
+            Said::Pong,
+            message(22, "c", "NATS/1.0\r\nA: b:c\r\n\r\n", Some("hi")),
+            Said::Refusal("No, no".to_owned()),
+            message(1, "d", "NATS/1.0 503\r\n\r\n", Some("")),
+            message(1, "e", "", None),
+            message(1, "f", "", Some("")),
+        ];
+        for cut in 0..TEXT.len() {
+            let (one, other) = TEXT.split_at(cut);
+            assert_eq!(all(&[one, other]).as_ref(), Ok(&right), "{cut}");
+        }
+        let bytes: Vec<&[u8]> = TEXT.chunks(1).collect();
+        assert_eq!(all(&bytes), Ok(right));
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_refused_and_nothing_makes_it_panic() {
+        for text in [
+            "HTTP/1.1 400 Bad Request\r\n",
+            "MSG a 1\r\n",
+            "MSG a x 1\r\n",
+            "MSG a 1 -1\r\n",
+            "MSG a 1 b c 1\r\n",
+            "MSG a 1 4294967296\r\n",
+            "HMSG a 1 5 4\r\n",
+            "HMSG a 1 5\r\n",
+            "MSG a 1 1\r\nab\r\n",
+            "\r\n",
+            "\u{e9}\r\n",
+        ] {
+            assert!(all(&[text.as_bytes()]).is_err(), "{text:?}");
+        }
+        assert!(all(&[&vec![b'P'; LINE_BYTES_MAX + 1]]).is_err());
+        let mut seed = 1u64;
+        for _ in 0..20_000 {
+            let mut text = TEXT.to_vec();
+            for _ in 0..1 + seed % 4 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let at = (seed >> 33) as usize % text.len();
+                text[at] = (seed >> 24) as u8;
+            }
+            let _ = all(&[&text]);
+        }
+    }
+
+    #[test]
+    fn of_headers_without_end_their_end_is_kept_and_a_status_in_them_is_none() {
+        let begin = format!(
+            "NATS/1.0 404 None\r\nX: {}\r\n",
+            "NATS/1.0 404 ".repeat(4_000)
+        );
+        let head = format!("{begin}Nats-Sequence: 1\r\nnats-sequence: 7\r\n\r\n");
+        let text = format!("HMSG a 1 {} {}\r\n{head}z\r\n", head.len(), head.len() + 1);
+        for size in [1, 7, 16_384, text.len()] {
+            let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            let found = all(&pieces).unwrap();
+            let [Said::Message(message)] = &found[..] else {
+                panic!("{found:?}");
+            };
+            assert!(message.headers.len() <= HEADERS_BYTES_MAX);
+            assert_eq!(
+                (message.header("Nats-Sequence"), message.status()),
+                (Some("7"), None)
+            );
+            assert_eq!(message.payload.as_deref(), Some(&b"z"[..]));
+        }
+    }
+
+    #[test]
+    fn a_message_is_written_as_a_server_reads_it() {
+        let mut out = Vec::new();
+        publish(&mut out, "a.b", "_I.1", &[], b"hello");
+        publish(&mut out, "a.b", "_I.2", &[("A", "b"), ("C", "d e")], b"");
+        let right = "PUB a.b _I.1 5\r\nhello\r\nHPUB a.b _I.2 26 26\r\nNATS/1.0\r\nA: b\r\nC: d e\r\n\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), right);
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself_is_read() {
+        let text = "{\"server_id\":\"N\",\"version\":\"2.9.10\",\"headers\":true,\"max_payload\":1048576,\"nonce\":\"VmW\",\"auth_required\":true,\"tls_available\":true,\"ldm\":true,\"connect_urls\":[\"10.0.0.1:4222\",\"[::1]:4222\"]}";
+        let info = Info {
+            nonce: Some("VmW".to_owned()),
+            tls_required: false,
+            tls_available: true,
+            auth_required: true,
+            headers: true,
+            payload_bytes_max: Some(1_048_576),
+            is_lame_duck: true,
+            urls: vec!["10.0.0.1:4222".to_owned(), "[::1]:4222".to_owned()],
+        };
+        assert_eq!(Info::read(text), Some(info));
+        assert_eq!(Info::read("{}"), Some(Info::default()));
+        assert_eq!(Info::read("{"), None);
+    }
+}

@@ -13,6 +13,8 @@ pub(super) enum State {
     Unknown(Instant, u64),
     /// It was asked for, by this number, at that instant.
     Asked(u64, Instant),
+    /// It has none; whether it has any record at all was asked, by this number, at that instant.
+    Checked(u64, Instant),
     /// It is known; the journal has not been read up to it.
     Behind,
     /// It is known, and is the last record of the journal that was read.
@@ -164,5 +166,90 @@ impl Feed {
         }
         (self.last, self.sequence) = (found, sequence);
         Found::GoOn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64) -> Record {
+        Record {
+            feed: "BTC/USD".to_owned(),
+            number: Some(number),
+            start_us: number,
+            previous: None,
+            signature: [number as u8; 64],
+            line: number.to_string().into_bytes(),
+        }
+    }
+
+    /// A feed whose last record in the stream has the first number, and whose next one the second.
+    fn feed(last: Option<u64>, pending: Option<u64>) -> Feed {
+        let mut feed = Feed::new(String::new(), Instant::now());
+        (feed.last, feed.pending) = (last.map(record), pending.map(record));
+        feed
+    }
+
+    #[test]
+    fn what_the_stream_ends_with_says_where_to_go_on() {
+        for (last, pending, found, goes_on, state, left) in [
+            // At first.
+            (None, None, None, true, State::Level, None),
+            (None, None, Some(7), true, State::Behind, None),
+            // After a connection was lost: nothing was under way, it did not arrive, it did, another relay is ahead.
+            (Some(6), None, Some(6), true, State::Level, None),
+            (None, Some(1), None, true, State::Level, Some(1)),
+            (Some(6), Some(7), Some(6), true, State::Level, Some(7)),
+            (Some(6), Some(7), Some(7), true, State::Level, None),
+            (Some(6), Some(7), Some(9), true, State::Behind, None),
+            (Some(6), None, Some(7), true, State::Behind, None),
+            // The stream lost what it had.
+            (Some(6), Some(7), Some(5), false, State::Level, Some(7)),
+            (Some(6), None, None, false, State::Level, None),
+            (None, Some(8), Some(7), false, State::Level, Some(8)),
+        ] {
+            let mut feed = feed(last, pending);
+            let is = feed.learn(found.map(record), found.unwrap_or(0)) == Found::GoOn;
+            let about = (last, pending, found);
+            assert_eq!(is, goes_on, "{about:?}");
+            if goes_on {
+                let number = |one: &Option<Record>| one.as_ref().and_then(|one| one.number);
+                assert_eq!(
+                    (feed.state, number(&feed.pending)),
+                    (state, left),
+                    "{about:?}"
+                );
+                assert_eq!(number(&feed.last), found, "{about:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_journal_is_read_up_to_what_the_stream_has_or_it_is_another_one() {
+        let keys = &mut Keys::default();
+        let mut feed = feed(Some(7), None);
+        feed.state = State::Behind;
+        for number in 5..7u64 {
+            let line = number.to_string().into_bytes();
+            assert_eq!(feed.judge(Some(number), line, keys), Verdict::There);
+        }
+        for (number, line, part) in [
+            (7, "other", "has another report 7"),
+            (8, "8", "ends with report 7"),
+        ] {
+            let wrong = feed.judge(Some(number), line.into(), keys);
+            assert!(
+                matches!(&wrong, Verdict::Wrong(why, _) if why.contains(part)),
+                "{wrong:?}"
+            );
+        }
+        assert_eq!(feed.judge(Some(7), b"7".to_vec(), keys), Verdict::There);
+        assert_eq!(feed.state, State::Level);
+        let wrong = feed.judge(Some(8), b"8".to_vec(), keys);
+        assert!(
+            matches!(&wrong, Verdict::Wrong(why, _) if why.contains("damaged")),
+            "{wrong:?}"
+        );
     }
 }

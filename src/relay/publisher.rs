@@ -64,8 +64,9 @@ pub(super) struct Publisher<'a> {
     retry_at: Instant,
     /// What was said last about that, and when.
     said: Option<(String, Instant)>,
-    /// Whether the stream was ever reached.
+    /// Whether the stream was ever reached, and what was said of it.
     began: bool,
+    about: String,
 }
 
 impl<'a> Publisher<'a> {
@@ -90,6 +91,7 @@ impl<'a> Publisher<'a> {
             retry_at: Instant::now(),
             said: None,
             began: false,
+            about: String::new(),
         }
     }
 
@@ -115,7 +117,6 @@ impl<'a> Publisher<'a> {
 
     /// Connects, and sees to the stream.
     fn connect(&mut self) -> Result<(), Trouble> {
-        let url = self.client.url().to_owned();
         let lifeline = &mut self.lifeline;
         let mut look = || match lifeline.as_mut().is_some_and(Lifeline::has_ended) {
             true => Err(Error::new("cannot go on", "standard input was closed").passing()),
@@ -127,16 +128,14 @@ impl<'a> Publisher<'a> {
                 true => Trouble::Lost(error.to_string()),
                 false => Trouble::Over(error),
             })?;
-        let about = self.about(&url)?;
-        let name = &self.wanted.name;
-        self.began = true;
-        say(
-            "relay",
-            format!(
-                "publishing {} to the stream {name} at {url}; {about}",
-                self.path
-            ),
-        );
+        let url = self.client.url().to_owned();
+        let about = self.see_to_stream(&url)?;
+        let (name, path) = (&self.wanted.name, self.path);
+        let text = format!("publishing {path} to the stream {name} at {url}; {about}");
+        if self.about != text {
+            say("relay", &text);
+        }
+        (self.began, self.about) = (true, text);
         let now = Instant::now();
         self.told = false;
         for feed in self.feeds.values_mut() {
@@ -146,7 +145,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// What kind of stream there is, after making it if there is none.
-    fn about(&mut self, url: &str) -> Result<String, Trouble> {
+    fn see_to_stream(&mut self, url: &str) -> Result<String, Trouble> {
         let name = &self.wanted.name;
         let attempt = format!("cannot use the stream {name} at {url}");
         let mut answer = self.asked(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
@@ -209,7 +208,9 @@ impl<'a> Publisher<'a> {
                     let token = self.client.ask(&subject, &[], text.as_bytes());
                     (feed.state, feed.least) = (State::Asked(token, now), least);
                 }
-                State::Asked(_, since) | State::Sent(_, since) if now >= since + late => {
+                State::Asked(_, since) | State::Checked(_, since) | State::Sent(_, since)
+                    if now >= since + late =>
+                {
                     return Err(Trouble::Lost(format!(
                         "no answer from the stream {} within {ANSWER_MS_MAX} ms",
                         self.wanted.name
@@ -268,7 +269,7 @@ impl<'a> Publisher<'a> {
             }
             let (name, keys) = (name.to_owned(), &mut self.keys);
             match feed.judge(of_report, line, keys) {
-                Verdict::There => {}
+                Verdict::There => self.told &= feed.state != State::Level,
                 Verdict::Next => self.send(&name)?,
                 Verdict::Wrong(why, advice) => {
                     let cause = format!(
@@ -329,21 +330,25 @@ impl<'a> Publisher<'a> {
     /// Takes an answer. One to something that was asked before is passed over.
     fn take(&mut self, came: Came) -> Result<(), Trouble> {
         let is_its = |feed: &Feed| match feed.state {
-            State::Asked(token, _) | State::Sent(token, _) => came.answers == Some(token),
+            State::Asked(token, _) | State::Checked(token, _) | State::Sent(token, _) => {
+                came.answers == Some(token)
+            }
             _ => false,
         };
         let Some((name, feed)) = self.feeds.iter_mut().find(|(_, feed)| is_its(feed)) else {
             return Ok(());
         };
         let name = name.clone();
-        if matches!(feed.state, State::Asked(..)) {
+        if !matches!(feed.state, State::Sent(..)) {
             return self.learn(&name, came);
         }
         match acknowledged(&came) {
-            Ok(sequence) => {
+            Ok((sequence, is_twice)) => {
                 (feed.last, feed.sequence) = (feed.pending.take(), sequence);
                 feed.state = State::Level;
-                (self.failures, self.told) = (0, false);
+                self.told = false;
+                // One that was there before may have been removed since: that is no progress.
+                self.failures = if is_twice { self.failures } else { 0 };
                 Ok(())
             }
             Err(refusal) if refusal.code == WRONG_LAST => {
@@ -374,8 +379,22 @@ impl<'a> Publisher<'a> {
             feed.state = State::Unknown(soon, feed.least);
             return Ok(());
         }
-        let found = match sequence {
-            0 => None,
+        let found = match (sequence, feed.state) {
+            (0, State::Asked(..)) => {
+                let subject = format!("$JS.API.DIRECT.GET.{}", self.wanted.name);
+                let text = format!("{{\"seq\":1,\"next_by_subj\":\"{}\"}}", feed.subject);
+                let token = self.client.ask(&subject, &[], text.as_bytes());
+                feed.state = State::Checked(token, Instant::now());
+                return Ok(());
+            }
+            (0, _) => None,
+            // Not knowing the last one, it would take all of them again.
+            (_, State::Checked(..)) => {
+                let (stream, subject) = (&self.wanted.name, &feed.subject);
+                return Err(Trouble::Lost(format!(
+                    "the stream {stream} has messages of {subject}, but does not know which one is the last, as nats-server 2.9 does after that was removed; restart the NATS servers"
+                )));
+            }
             _ => {
                 let record = came
                     .payload()
@@ -390,7 +409,14 @@ impl<'a> Publisher<'a> {
             }
         };
         match feed.learn(found, sequence) {
-            Found::Rewind => self.rewind(),
+            Found::Rewind => {
+                self.rewind();
+                let stream = &self.wanted.name;
+                let why = format!(
+                    "the stream {stream} no longer has what it had of {name}; the journal is read anew"
+                );
+                return Err(Trouble::Lost(why));
+            }
             Found::GoOn if feed.state == State::Level => self.send(name)?,
             Found::GoOn => {}
         }
@@ -442,9 +468,6 @@ impl<'a> Publisher<'a> {
 
     /// The connection was lost, or is given up: pauses, and says so unless that was said lately.
     fn lost(&mut self, why: &str) {
-        if self.client.is_open() {
-            self.client.close();
-        }
         let pause_ms = match self.failures {
             0 => random_ms(RETRY_FIRST_MS_MAX),
             n => jittered((RETRY_MS_MIN << (n - 1).min(16)).min(RETRY_MS_MAX)),
@@ -454,9 +477,13 @@ impl<'a> Publisher<'a> {
         let window = Duration::from_millis(COMPLAINTS_MS);
         let is_known = |(text, at): &(String, Instant)| text == why && at.elapsed() < window;
         if !self.said.as_ref().is_some_and(is_known) {
-            say("relay", format!("{why}; trying again"));
+            say(
+                "relay",
+                format!("{}: {why}; trying again", self.client.url()),
+            );
             self.said = Some((why.to_owned(), Instant::now()));
         }
+        self.client.close();
     }
 }
 

@@ -82,7 +82,7 @@ impl Nats {
 /// Three servers that are a cluster.
 pub fn cluster() -> [Nats; 3] {
     let routes = [0; 3].map(|_| nobodys_address());
-    let all: String = routes.map(|one| format!("\"nats://{one}\" ")).concat();
+    let all: String = routes.map(|one| format!("\"nats://{one}\", ")).concat();
     let one = |at: usize| {
         let more = format!(
             "cluster {{ name: trio, listen: \"{}\", routes: [ {all} ] }}\nlame_duck_duration: \"30s\"\nlame_duck_grace_period: \"1s\"",
@@ -139,11 +139,13 @@ impl Client {
 
     /// Publishes, and returns the answer; None if the connection ended, or nothing came for five seconds.
     pub fn ask(&mut self, subject: &str, headers: &str, payload: &str) -> Option<Message> {
+        self.asked_raw(subject, &format!("NATS/1.0\r\n{headers}\r\n"), payload)
+    }
+
+    /// The same with headers as they are.
+    pub fn asked_raw(&mut self, subject: &str, head: &str, payload: &str) -> Option<Message> {
         self.asked += 1;
-        let (own, head) = (
-            format!("_INBOX.test.{}", self.asked),
-            format!("NATS/1.0\r\n{headers}\r\n"),
-        );
+        let own = format!("_INBOX.test.{}", self.asked);
         let total = head.len() + payload.len();
         let text = format!(
             "HPUB {subject} {own} {} {total}\r\n{head}{payload}\r\n",
