@@ -107,7 +107,7 @@ impl Watch {
     }
 
     /// It has to come to the same if the server is on another machine than the aggregator, and sees no lock.
-    pub fn from_elsewhere_too(&mut self) {
+    pub fn holds_elsewhere_too(&mut self) {
         self.is_local = false;
     }
 
