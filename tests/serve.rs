@@ -792,7 +792,7 @@ fn every_path_of_the_description_is_there_and_answers_as_it_says() {
     let served = Served::start(&book.path, &["--roster", roster.to_str().unwrap()]);
     served.until("/v1/latest", |answered| answered.status == 200);
     let paths = described();
-    assert_eq!(paths.len(), 12);
+    assert_eq!(paths.len(), 13);
     for (path, statuses) in paths {
         let asked = path
             .replace("{number}", "2")

@@ -65,6 +65,7 @@ pub(super) fn answer(request: &Request, site: &mut Site, asked: Asked) -> Result
             text
         }
         _ if asked.inside => return Err(Problem::NOT_FOUND),
+        "/" => site.page.answer(),
         "/v1/latest" => return latest(request, &mut site.journal, asked),
         "/v1/feeds" => {
             only(request, &[])?;
@@ -365,7 +366,7 @@ fn feeds(journal: &Journal) -> String {
             "{{\"feed\":{},\"chain\":\"{}\",\"reports\":{},\"first\":{},\"last\":{},\"last_start_us\":{},\"published\":{},\"latest\":\"/v1/latest?feed={}\"}}",
             quoted(&feed.name),
             feed.chain(),
-            feed.len(),
+            feed.len() - feed.kept(),
             or_null(feed.first_number()),
             or_null(feed.last_number()),
             or_null(last_us),

@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, Body, NEVER};
 use super::journal::Journal;
+use super::page::Page;
 use super::problem::Problem;
 use super::ready::readiness;
 use crate::system::limits::PASSED_FILE_BYTES_MAX;
@@ -35,6 +36,7 @@ pub(super) struct Counts {
 /// Everything that answers are made of.
 pub(super) struct Site {
     pub(super) journal: Journal,
+    pub(super) page: Page,
     /// Whether metrics have a listener of their own.
     pub(super) metrics_apart: bool,
     pub(super) counts: Counts,
@@ -143,6 +145,7 @@ impl Site {
     ) -> Site {
         Site {
             journal: Journal::new(journal),
+            page: Page::new(),
             metrics_apart,
             counts: Counts::default(),
             began_us: now_us,
