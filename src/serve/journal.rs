@@ -459,7 +459,8 @@ impl Journal {
 
 /// When a file was changed last, in microseconds since the Unix epoch.
 fn modified_us(seen: &Metadata) -> u64 {
-    let us = seen.mtime() * 1_000_000 + seen.mtime_nsec() / 1_000;
+    let us = seen.mtime().saturating_mul(1_000_000);
+    let us = us.saturating_add(seen.mtime_nsec() / 1_000);
     us.max(0).cast_unsigned()
 }
 
