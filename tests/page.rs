@@ -227,7 +227,7 @@ fn a_flipped_bit_turns_exactly_its_collector_red() {
                 &format!("{standing}\"price\":87231.4,\"abstains\":null,\"timestamp_us\":17"),
             ),
         ),
-        (2, format!("\"slot\":2,\"source\":\"k")),
+        (2, "\"slot\":2,\"source\":\"k".to_owned()),
         (
             2,
             "\"slot\":2,\"source\":\"kraken:BTC/USD\",\"key\":\"".to_owned(),
