@@ -429,7 +429,7 @@ fn serve_at(journal: &Path, address: std::net::SocketAddr) -> Served {
 
 #[test]
 #[ignore = "needs chromium"]
-fn no_report_is_lost_or_doubled_when_the_server_is_killed() {
+fn the_page_loses_and_doubles_no_report_when_the_server_is_killed() {
     let mut rounds = Rounds::new("kraken:BTC/USD", 16);
     rounds.grow(2);
     let address = nobodys_address();
