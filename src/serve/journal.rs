@@ -4,10 +4,11 @@
 //!
 //! Invariant: only whole lines are indexed, in their order. A journal that is not there yet is waited for; one that was replaced
 //! or cut is indexed anew, and what was known of the old one is forgotten. A segment that was closed is read to its end before the
-//! next file. Memory is that of the index, of the newest reports, and of the longest line.
+//! next file. Memory is that of the index, of the newest reports,
+//! and of the longest line.
 
 use super::index::{Added, Feed, Index};
-use super::newest::{Newest, modified_us, read};
+use super::newest::{Newest, read};
 use super::problem::Problem;
 use super::scan::{Kind, head, scan};
 use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
@@ -95,8 +96,8 @@ pub(super) struct Journal {
     pub(super) odd: u64,
     /// How many lines were named in the log, of all journals that were at this path.
     named: u64,
-    /// Whether the last look at the journal has failed, so that it is said once.
-    pub(super) failed: bool,
+    /// Whether a look at the journal has failed, so that it is said once.
+    failed: bool,
 }
 
 impl Journal {
@@ -147,6 +148,16 @@ impl Journal {
     /// Whether it exists.
     pub(super) fn exists(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether it was there at the last look, and could be read.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.failed
+    }
+
+    /// The number of its file's inode.
+    pub(super) fn inode(&self) -> Option<u64> {
+        Some(self.open.as_ref()?.id.1)
     }
 
     /// Its size in bytes, and how many of them are indexed.
@@ -444,6 +455,13 @@ impl Journal {
         }
         Ok(&self.line)
     }
+}
+
+/// When a file was changed last, in microseconds since the Unix epoch.
+fn modified_us(seen: &Metadata) -> u64 {
+    let us = seen.mtime().saturating_mul(1_000_000);
+    let us = us.saturating_add(seen.mtime_nsec() / 1_000);
+    us.max(0).cast_unsigned()
 }
 
 impl Open {

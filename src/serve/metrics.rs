@@ -231,7 +231,7 @@ fn of_reports(journal: &Journal) -> String {
 
 fn journal(page: &mut Page, journal: &Journal, has_writer: Option<bool>) {
     page.one("rsoracle_serve_level", &[], flag(journal.level));
-    let readable = flag(!journal.failed);
+    let readable = flag(journal.is_readable());
     page.one("rsoracle_journal_readable", &[], readable);
     if let Some(has_writer) = has_writer {
         page.one("rsoracle_journal_writer", &[], flag(has_writer));

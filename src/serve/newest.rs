@@ -10,8 +10,6 @@ use rsoracle_proof::round::Standing;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::Keys;
 use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 
 /// The newest published report of a feed.
 #[derive(Debug)]
@@ -61,13 +59,6 @@ pub(super) struct Newest {
 /// The report in a line without its newline, if it is one.
 pub(super) fn read(line: &[u8], keys: &mut Keys) -> Option<Report> {
     Report::read(std::str::from_utf8(line).ok()?, keys).ok()
-}
-
-/// When a file was changed last, in microseconds since the Unix epoch.
-pub(super) fn modified_us(seen: &Metadata) -> u64 {
-    let us = seen.mtime().saturating_mul(1_000_000);
-    let us = us.saturating_add(seen.mtime_nsec() / 1_000);
-    us.max(0).cast_unsigned()
 }
 
 impl Newest {

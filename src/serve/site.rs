@@ -35,7 +35,6 @@ pub(super) struct Counts {
 
 /// Everything that answers are made of.
 pub(super) struct Site {
-    path: String,
     pub(super) journal: Journal,
     pub(super) page: Page,
     /// Whether metrics have a listener of their own.
@@ -145,7 +144,6 @@ impl Site {
         now_us: u64,
     ) -> Site {
         Site {
-            path: journal.to_owned(),
             journal: Journal::new(journal),
             page: Page::new(),
             metrics_apart,
@@ -177,7 +175,7 @@ impl Site {
         let (has_writer, looked_us) = &mut self.writer;
         if now_us.abs_diff(*looked_us) >= KEPT_US {
             *looked_us = now_us;
-            *has_writer = is_locked(&self.path);
+            *has_writer = is_locked(self.journal.inode());
         }
         *has_writer
     }
@@ -199,11 +197,10 @@ impl Site {
     }
 }
 
-/// Whether a process on this machine has an exclusive lock on a file, by proc_locks(5). None if there is no such list. Devices are
-/// not compared: some file systems have another number there than in stat(2).
-fn is_locked(path: &str) -> Option<bool> {
+/// Whether a process on this machine has an exclusive lock on a file with this inode, by proc_locks(5). None if there is no
+/// such list. Devices are not compared: some file systems have another number there than in stat(2).
+fn is_locked(inode: Option<u64>) -> Option<bool> {
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let inode = std::fs::metadata(path).ok().map(|found| found.ino());
     let is_it = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
         let kind = [fields.next(), fields.next(), fields.next()];
