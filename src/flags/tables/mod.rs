@@ -10,7 +10,7 @@ mod serve;
 
 pub use checks::{DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY};
 pub use follow::FOLLOW;
-pub use serve::SERVE;
+pub use serve::{SERVE, SERVE_LISTEN};
 
 use crate::flags::args::{Command, Flag};
 
@@ -164,6 +164,12 @@ const LATEST: Flag = flag(
     "",
     "File for the newest published report. It is replaced atomically. With several feeds, a directory with one such file for each: BTC-USD.json and so on.",
 );
+const WITH_SERVER: Flag = flag(
+    "serve",
+    "[ADDRESS:PORT]",
+    "",
+    "Start 'rsoracle serve' on the journal, too, and print the address of its page. Without a value it listens on 127.0.0.1:8090; port 0 takes a free one. Needs --journal.",
+);
 const JSON: Flag = flag("json", "", "", "Print reports as JSON, one per line.");
 const QUIET: Flag = flag("quiet", "", "", "Print errors only, no progress.");
 
@@ -177,7 +183,7 @@ const RUN_GROUPS: [(&str, &str); 5] = [
     ("Rounds", "every rounds ready-timeout"),
     (
         "Files and output",
-        "config check journal latest write-roster aggregator-key collector-keys retire-key json quiet",
+        "config check journal serve latest write-roster aggregator-key collector-keys retire-key json quiet",
     ),
     ("Ports", "bind control-port data-port"),
     (
@@ -295,6 +301,7 @@ pub static RUN: Command = Command {
             "Withhold a price if the collectors' prices used for it differ by more than this.",
         ),
         JOURNAL,
+        WITH_SERVER,
         RETIRE_KEY,
         LATEST,
         MAX_AGE,
@@ -344,6 +351,7 @@ pub static AGGREGATE: Command = Command {
         HEARTBEAT,
         MAX_MOVE,
         JOURNAL,
+        WITH_SERVER,
         RETIRE_KEY,
         LATEST,
         JSON,
