@@ -50,7 +50,8 @@ impl Aggregator<'_> {
             self.tell(&format!("live page and reports on {}/", server.url));
             self.servers.push((server, Restart::default()));
         }
-        if self.has_exchange() {
+        let children = self.config.children.as_ref();
+        if self.config.embedded() && children.is_some_and(|it| it.endpoint.is_none()) {
             let (exchange, endpoint) = exchange(&self.log)?;
             self.tell(&format!(
                 "embedded exchange on {}, with recorded prices",
@@ -59,7 +60,7 @@ impl Aggregator<'_> {
             self.endpoint = Some(endpoint);
             self.servers.push((exchange, Restart::default()));
         }
-        if self.config.children.is_none() {
+        if children.is_none() {
             let digests = (0..).zip(&roster.feeds).map(|(feed, terms)| {
                 let begins = hex(&terms.digest()[..8]);
                 (
@@ -85,12 +86,6 @@ impl Aggregator<'_> {
             self.sweep();
         }
         Ok(())
-    }
-
-    /// Whether this aggregator starts the embedded exchange.
-    fn has_exchange(&self) -> bool {
-        let children = self.config.children.as_ref();
-        self.config.embedded() && children.is_some_and(|children| children.endpoint.is_none())
     }
 
     /// Starts the collector of a slot.

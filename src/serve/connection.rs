@@ -189,7 +189,8 @@ impl Connection {
                 let Some(channel) = &mut self.channel else {
                     return Step::End;
                 };
-                if gone(channel) {
+                // When there is news for all, only that is sent. A client that has left is noticed by it, or later.
+                if self.version == site.journal.version && gone(channel) {
                     return Step::End;
                 }
                 let step = live.step(channel, site, now);

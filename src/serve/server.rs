@@ -45,6 +45,7 @@ struct Place {
     look_at: Instant,
     pause_us: u64,
     follows: bool,
+    stream: Option<Form>,
     /// The address that it counts for; None if it was refused, or came through the listener for metrics.
     from: Option<IpAddr>,
     /// Whether it came through the listener for metrics, and was not refused.
@@ -154,7 +155,7 @@ impl Server {
             }
             wake_at = wake_at.min(place.look_at);
             open[0] += 1;
-            match place.connection.stream() {
+            match place.stream {
                 Some(Form::Events) => open[1] += 1,
                 Some(Form::Socket) => open[2] += 1,
                 None => {}
@@ -240,6 +241,7 @@ impl Server {
             look_at: now,
             pause_us: PAUSE_US_MIN,
             follows: false,
+            stream: None,
             from,
             inside: inside && welcome,
             connection: Box::new(connection),
@@ -296,6 +298,7 @@ fn network(ip: IpAddr) -> IpAddr {
 impl Place {
     /// Sets when to look at it again.
     fn rest(&mut self, step: Step, now: Instant) {
+        self.stream = self.connection.stream();
         self.follows = self.connection.follows() && step != Step::Blocked;
         let longest_us = match self.connection.follows() {
             true => STREAM_LOOK_MS * 1_000,
