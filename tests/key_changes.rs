@@ -7,6 +7,7 @@ mod support;
 
 use following::{HEAD, Then};
 use following::{assert_rounds, kept, named, rows, rows_until, verified};
+use rsoracle_verify::segments::path_of;
 use served::*;
 use signed::Says::Price;
 use signed::*;
@@ -274,4 +275,36 @@ fn a_follower_passes_over_a_change_that_was_not_signed_by_both_keys() {
     assert_eq!(kept(journal).iter().collect::<Vec<_>>(), right);
     assert_eq!(verified(&roster, &[journal]).code, Some(0));
     assert_eq!(servers[0].asked, [None], "it was not asked again");
+}
+
+#[test]
+fn a_change_whose_segment_was_removed_is_not_missed_by_who_has_the_report_before_it() {
+    let (book, all) = changing();
+    // The first segment ends with the second of the two changes after the fourth report.
+    let text = |records: &[(String, String)]| {
+        let lines = records.iter().map(|(line, _)| format!("{line}\n"));
+        lines.collect::<String>()
+    };
+    let segment = path_of(book.path.to_str().unwrap(), 1);
+    std::fs::write(&segment, text(&all[..7])).unwrap();
+    std::fs::write(&book.path, text(&all[7..])).unwrap();
+    let served = served(&book.path);
+    let mut stream = Client::stream(served.address, "?since=0", "");
+    let mut cursors = Vec::new();
+    for record in &all {
+        assert_next(&mut stream, record);
+        cursors.push(stream.cursor.clone());
+    }
+    std::fs::remove_file(&segment).unwrap();
+    served.until("/v1/feeds", |answered| {
+        answered.body.contains("\"first\":5,")
+    });
+    // Those who have the fourth report, with or without the changes after it.
+    for cursor in &cursors[4..7] {
+        let mut again = Client::stream(served.address, &format!("?since={cursor}"), "");
+        all[7..].iter().for_each(|it| assert_next(&mut again, it));
+    }
+    let mut old = Client::stream(served.address, &format!("?since={}", cursors[3]), "");
+    assert_eq!(old.event().name.as_deref(), Some("cursor-too-old"));
+    assert_eq!(served.get("/v1/tiles/0").body, text(&all[7..9]));
 }

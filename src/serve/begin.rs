@@ -73,21 +73,15 @@ fn after(feed: &Feed, number: u64, changes: usize) -> Result<Cursor, Problem> {
         feed.first_number().unwrap_or(1),
         feed.last_number().unwrap_or(0),
     );
-    let position = feed.at_or_after(number.saturating_add(1));
-    let from = feed.before(position);
-    if number > last || changes > feed.at(position).changes - from.changes {
+    let next = number.saturating_add(1);
+    if first > next {
+        return Err(Problem::too_old(next, first));
+    }
+    let place = feed.after(feed.at_or_after(next), changes);
+    place.filter(|_| number <= last).ok_or_else(|| {
         let sentence = format!("what the client has is not there yet; the last report is {last}");
-        return Err(Problem::new(200, "cursor-ahead", sentence).with("last", last));
-    }
-    if first > number + 1 {
-        let sentence = format!(
-            "report {} is not in the journal; the first one is {first}",
-            number + 1
-        );
-        return Err(Problem::new(200, "cursor-too-old", sentence).with("first", first));
-    }
-    let changes = from.changes + changes;
-    Ok(Cursor { changes, ..from })
+        Problem::new(200, "cursor-ahead", sentence).with("last", last)
+    })
 }
 
 /// Accepts the upgrade to a websocket (RFC 6455, section 4.2).

@@ -54,6 +54,10 @@ pub(super) struct Feed {
     runs: Vec<(u64, u32)>,
     /// How many reports there are of each decision, in the order of their codes.
     pub(super) decisions: [u64; 5],
+    /// Position of the first report whose line is still there.
+    kept: usize,
+    /// How many changes of keys are no longer there.
+    kept_changes: usize,
     /// Changes whenever another chain begins.
     pub(super) generation: u64,
     /// The signatures of the first and the last record.
@@ -121,6 +125,15 @@ impl Index {
     pub(super) fn loosen(&mut self) {
         for feed in &mut self.feeds {
             feed.loose = true;
+        }
+    }
+
+    /// The lines before `offset` are no longer there.
+    pub(super) fn keep_from(&mut self, offset: u64) {
+        for feed in &mut self.feeds {
+            feed.kept = feed.offsets.partition_point(|begin| *begin < offset);
+            let before = |change: &Change| change.offset < offset;
+            feed.kept_changes = feed.changes.partition_point(before);
         }
     }
 
@@ -224,6 +237,24 @@ impl Feed {
         self.offsets.len()
     }
 
+    /// The position of the first report whose line is still there.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Whether what comes next at a place is no longer there.
+    pub(super) fn is_lost(&self, place: Cursor) -> bool {
+        place.report < self.kept || place.changes < self.kept_changes
+    }
+
+    /// Whether the line of a record is still there.
+    pub(super) fn has(&self, record: Record) -> bool {
+        match record {
+            Record::Report(at) => at >= self.kept,
+            Record::Change(at) => at >= self.kept_changes,
+        }
+    }
+
     /// Where the line of a record is: offset, and bytes without the newline.
     pub(super) fn line(&self, record: Record) -> Option<(u64, usize)> {
         match record {
@@ -235,17 +266,30 @@ impl Feed {
         }
     }
 
-    /// The place before the report at a position and the changes of keys right before it.
-    pub(super) fn before(&self, report: usize) -> Cursor {
+    /// The first change of keys that is not before the report before this one.
+    fn first_change(&self, report: usize) -> usize {
         let before = |change: &Change| (change.before as usize) < report;
-        let changes = self.changes.partition_point(before);
+        self.changes.partition_point(before)
+    }
+
+    /// The place before the report at a position and, as far as they are still there, the changes of keys right before it.
+    pub(super) fn before(&self, report: usize) -> Cursor {
+        let changes = self.first_change(report).max(self.kept_changes);
         Cursor { report, changes }
     }
 
     /// The place before the report at a position, after the changes of keys right before it.
     pub(super) fn at(&self, report: usize) -> Cursor {
-        let changes = self.before(report + 1).changes;
+        let changes = self.first_change(report + 1).max(self.kept_changes);
         Cursor { report, changes }
+    }
+
+    /// The same after so many of these changes; None if there are fewer.
+    pub(super) fn after(&self, report: usize, count: usize) -> Option<Cursor> {
+        let changes = self.first_change(report).checked_add(count)?;
+        let there = changes <= self.first_change(report + 1);
+        let changes = changes.max(self.kept_changes);
+        there.then_some(Cursor { report, changes })
     }
 
     /// The record at a place, and the place after it; None at the end.
@@ -267,7 +311,7 @@ impl Feed {
             Record::Report(at) => (at, String::new()),
             Record::Change(at) => {
                 let before = self.changes.get(at)?.before as usize;
-                let count = at + 1 - self.before(before).changes;
+                let count = at + 1 - self.first_change(before);
                 (before.checked_sub(1)?, format!(".{count}"))
             }
         };
@@ -298,9 +342,9 @@ impl Feed {
         self.number(position).unwrap_or_else(next)
     }
 
-    /// The first number.
+    /// The first number that is still there.
     pub(super) fn first_number(&self) -> Option<u64> {
-        self.number(0)
+        self.number(self.kept)
     }
 
     /// The last number.
@@ -308,8 +352,12 @@ impl Feed {
         self.number(self.len().checked_sub(1)?)
     }
 
-    /// The position of the first report whose number is at least this; how many there are if there is none.
+    /// The position of the first report that is still there and whose number is at least this; how many there are if there is none.
     pub(super) fn at_or_after(&self, number: u64) -> usize {
+        self.any_at_or_after(number).max(self.kept)
+    }
+
+    fn any_at_or_after(&self, number: u64) -> usize {
         let Some(run) = self
             .runs
             .partition_point(|(first, _)| *first <= number)
@@ -334,15 +382,17 @@ impl Feed {
 
     /// The position of a published report, counted back from the newest.
     pub(super) fn newest_published(&self, back: usize) -> Option<usize> {
-        let mut newest = self.published.iter().rev();
-        newest.nth(back).map(|position| *position as usize)
+        let newest = self.published.iter().rev();
+        let mut newest = newest.map(|position| *position as usize);
+        newest.nth(back).filter(|position| *position >= self.kept)
     }
 
     /// The position of the newest published report whose round started at this time or before.
     pub(super) fn published_at(&self, us: u64) -> Option<usize> {
         let before = |position: &u32| self.starts_us[*position as usize] <= us;
         let count = self.published.partition_point(before);
-        Some(self.published[count.checked_sub(1)?] as usize)
+        let position = self.published[count.checked_sub(1)?] as usize;
+        Some(position).filter(|position| *position >= self.kept)
     }
 }
 
