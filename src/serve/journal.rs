@@ -4,8 +4,7 @@
 //!
 //! Invariant: only whole lines are indexed, in their order. A journal that is not there yet is waited for; one that was replaced
 //! or cut is indexed anew, and what was known of the old one is forgotten. A segment that was closed is read to its end before the
-//! next file. Memory is that of the index, of the newest reports,
-//! and of the longest line.
+//! next file. Memory is that of the index, of the newest reports, and of the longest line.
 
 use super::index::{Added, Cursor, Feed, Index, Record};
 use super::newest::{Newest, read};
@@ -479,7 +478,8 @@ fn is_record(begin: &[u8], end: &[u8], feed: &Feed, record: Record) -> bool {
 
 /// When a file was changed last, in microseconds since the Unix epoch.
 fn modified_us(seen: &Metadata) -> u64 {
-    let us = seen.mtime() * 1_000_000 + seen.mtime_nsec() / 1_000;
+    let us = seen.mtime().saturating_mul(1_000_000);
+    let us = us.saturating_add(seen.mtime_nsec() / 1_000);
     us.max(0).cast_unsigned()
 }
 

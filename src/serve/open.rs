@@ -1,7 +1,4 @@
-//! The file of a journal that is being followed: how far it was read, and whether what was read is still there.
-//!
-//! Invariant: what is said of a file that has changed rests on its identity, its size and its last bytes before the end of what was
-//! read, never on its times alone.
+//! A file of the journal that is being indexed: how far, and what happened to it since the last look.
 
 use rsoracle_verify::segments::{Id, id};
 use std::fs::{File, Metadata};
