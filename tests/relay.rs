@@ -374,6 +374,25 @@ fn a_stream_that_is_full_is_named_and_goes_on_when_there_is_room() {
     assert!(told <= 2, "once for each feed at most: {}", relay.stderr());
 }
 
+#[test]
+#[ignore = "needs nats-server"]
+fn a_server_whose_disk_is_full_is_named_and_goes_on_when_it_has_more() {
+    let mut servers = [Nats::start("")];
+    servers[0].configure("jetstream { ", "jetstream { max_file: 100K, ");
+    servers[0].kill();
+    servers[0].again();
+    let mut book = Book::new(&["BTC/USD", "ETH/USD"]);
+    book.grow(100);
+    let relay = book.relay(&servers[0].url(), &[]);
+    let line = relay.stderr_line("does not take a report of ");
+    assert!(line.contains("insufficient"), "{line}");
+    servers[0].kill();
+    servers[0].configure("max_file: 100K", "max_file: 100M");
+    servers[0].again();
+    book.until_published(&relay);
+    book.assert_there(&servers, "RSORACLE");
+}
+
 /// What else may be in the stream: none of it is believed, all of it is named, and nothing after it is lost.
 #[test]
 #[ignore = "needs nats-server"]

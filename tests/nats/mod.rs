@@ -60,6 +60,13 @@ impl Nats {
         });
     }
 
+    /// Changes its configuration, which counts from its next start on.
+    pub fn configure(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&self.config, text.replacen(from, to, 1)).unwrap();
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.running.take();
