@@ -3,8 +3,8 @@
 use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
-    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, FOLLOW, HISTORY, KEYGEN, KEYS, MANUAL, RELAY,
-    RESOLVE, ROSTER, RUN, SERVE, VERIFY,
+    AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, FOLLOW, HISTORY, JOURNAL_COMMAND, KEYGEN, KEYS,
+    MANUAL, RELAY, RESOLVE, ROSTER, RUN, SERVE, VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
@@ -96,6 +96,10 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
                 stream::say("history", error);
                 Ok(EXIT_UNREADABLE)
             })
+        }
+        "journal" => {
+            let given = args::parse(&JOURNAL_COMMAND, rest)?;
+            show_or_fail("journal", cli::rotate::rotate(cli::rotate::read(&given)?))
         }
         "serve" => serve(rest),
         "relay" => relay(rest),

@@ -4,7 +4,7 @@
 mod support;
 mod witness;
 
-use rsoracle::cli::{run, verify};
+use rsoracle::cli::{rotate, run, verify};
 use rsoracle::doctor::DoctorSettings as Doctor;
 use rsoracle::embedded::ExchangeSettings;
 use rsoracle::flags::args;
@@ -532,6 +532,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         "relay",
         "verify",
         "history",
+        "journal",
         "doctor",
         "collect",
         "aggregate",
@@ -578,6 +579,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "serve" => drop(ServeSettings::from_flags(&given).expect("the example makes sense")),
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "roster" => drop(Roster::from_flags(&given, 0).expect("the example makes sense")),
+            "journal" => drop(rotate::read(&given).expect("the example makes sense")),
             "keygen" | "keys" | "resolve" | "manual" => assert!(!given.operands().is_empty()),
             _ => drop(ExchangeSettings::from_flags(&given).expect("the example makes sense")),
         }

@@ -18,6 +18,7 @@ pub mod now;
 pub mod random;
 pub mod resolve;
 pub mod screen;
+pub(crate) mod segments;
 pub(crate) mod span;
 pub mod stream;
 pub mod wait;
