@@ -174,6 +174,36 @@ fn two_relays_of_one_journal_publish_each_report_once() {
     book.assert_there(&servers, "RSORACLE");
 }
 
+#[test]
+#[ignore = "needs nats-server"]
+fn a_journal_in_segments_is_published_as_one() {
+    let servers = [Nats::start("")];
+    let url = servers[0].url();
+    let mut book = Book::new(&["BTC/USD", "ETH/USD"]);
+    let relay = book.relay(&url, &[]);
+    let mut closed = Vec::new();
+    for number in 1..=5 {
+        book.grow(20);
+        relay.signal(if number == 3 { "STOP" } else { "CONT" });
+        book.grow(20);
+        closed.push(book.close_segment(number));
+    }
+    book.grow(3);
+    book.until_published(&relay);
+    book.assert_there(&servers, "RSORACLE");
+    // Another one finds its place, also when the oldest segments are gone.
+    drop(relay);
+    closed[..3]
+        .iter()
+        .for_each(|path| std::fs::remove_file(path).unwrap());
+    let relay = book.relay(&url, &[]);
+    book.until_published(&relay);
+    book.grow(3);
+    book.until_published(&relay);
+    book.assert_there(&servers, "RSORACLE");
+    assert!(!relay.stderr().contains("replaced"), "{}", relay.stderr());
+}
+
 /// A relay that stops, and what it says on standard error.
 fn stopped(relay: Running, parts: &[&str]) {
     let done = relay.finish();

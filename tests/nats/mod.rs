@@ -279,6 +279,16 @@ impl Book {
         self.lines.extend_from_slice(lines);
     }
 
+    /// Closes the file as a segment of this number, as an aggregator does, and begins another one.
+    pub fn close_segment(&self, number: u64) -> String {
+        let closed = format!("{}.{number:06}", self.name());
+        std::fs::hard_link(&self.path, &closed).unwrap();
+        let fresh = self.path.with_extension("new");
+        File::create(&fresh).unwrap();
+        std::fs::rename(&fresh, &self.path).unwrap();
+        closed
+    }
+
     pub fn name(&self) -> &str {
         self.path.to_str().unwrap()
     }
