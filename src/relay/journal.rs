@@ -1,24 +1,45 @@
 //! Reads a journal's lines in their order, while it grows.
 //!
 //! Invariant: only whole lines count, and each is read once until [`Journal::rewind`]. A journal that is not there yet is waited for.
+//! Its closed segments are read first, and one that is closed meanwhile is read to its end before the next file.
 
 use crate::system::limits::SERVED_LINE_BYTES_MAX;
+use crate::system::segments::{after, number_of};
 use crate::system::stream::say;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::{Id, id};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
 
 /// Bytes that are read from the file at once.
 const READ_BYTES: usize = 256 * 1024;
 
 struct Open {
     input: BufReader<File>,
-    /// Device and inode.
-    id: (u64, u64),
+    id: Id,
+    /// Its number, if it is a closed segment.
+    number: Option<u64>,
     /// Where the lines that were read end, and how many they are.
     end: u64,
     lines: u64,
+}
+
+impl Open {
+    /// The file behind the segment with this number.
+    fn after(path: &str, number: u64) -> io::Result<Open> {
+        let (file, number) = after(path, number)?;
+        let about = file.metadata()?;
+        if !about.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(Open {
+            input: BufReader::with_capacity(READ_BYTES, file),
+            id: id(&about),
+            number,
+            end: 0,
+            lines: 0,
+        })
+    }
 }
 
 /// A journal, and how far it was read.
@@ -80,17 +101,7 @@ impl Journal {
 
     fn try_next(&mut self, line: &mut Vec<u8>) -> io::Result<Next> {
         if self.open.is_none() {
-            let file = File::open(&self.path)?;
-            let about = file.metadata()?;
-            if !about.is_file() {
-                return Err(io::Error::other("it is not a regular file"));
-            }
-            self.open = Some(Open {
-                input: BufReader::with_capacity(READ_BYTES, file),
-                id: (about.dev(), about.ino()),
-                end: 0,
-                lines: 0,
-            });
+            self.open = Some(Open::after(&self.path, 0)?);
         }
         let open = self.open.as_mut().expect("it was opened before");
         let most = SERVED_LINE_BYTES_MAX as u64 + 1;
@@ -105,10 +116,76 @@ impl Journal {
         }
         // The end of the line is not there yet; what is there may still be removed.
         open.input.seek(SeekFrom::Start(open.end))?;
+        if let Some(number) = open.number {
+            *open = Open::after(&self.path, number)?;
+            line.clear();
+            return self.try_next(line);
+        }
         let now = std::fs::metadata(&self.path)?;
-        if (now.dev(), now.ino()) != open.id || now.len() < open.end {
+        if id(&now) != open.id {
+            open.number = number_of(&self.path, open.id)?;
+            if open.number.is_some() {
+                // It may have grown before it was closed.
+                line.clear();
+                return self.try_next(line);
+            }
+            return Ok(Next::Replaced);
+        }
+        if now.len() < open.end {
             return Ok(Next::Replaced);
         }
         Ok(Next::Level)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsoracle_verify::segments::path_of;
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    fn read(journal: &mut Journal) -> Vec<String> {
+        let mut found = Vec::new();
+        while let Next::Line(_, line) = journal.next().unwrap() {
+            found.push(String::from_utf8(line).unwrap());
+        }
+        found
+    }
+
+    #[test]
+    fn a_segment_that_is_closed_is_read_to_its_end_before_the_next_file() {
+        let name = format!("rsoracle-relay-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("j").to_str().unwrap().to_owned();
+        let append = |text: &str| {
+            let mut options = OpenOptions::new();
+            let mut file = options.append(true).create(true).open(&path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        let close = |number: u64| {
+            std::fs::rename(&path, path_of(&path, number)).unwrap();
+            append("");
+        };
+        append("1\n");
+        close(1);
+        append("2\nhal");
+        let mut journal = Journal::new(&path);
+        assert_eq!(read(&mut journal), ["1", "2"]);
+        append("f\n3\n");
+        close(2);
+        append("4\n");
+        close(3);
+        close(4);
+        append("5\n");
+        assert_eq!(read(&mut journal), ["half", "3", "4", "5"]);
+        assert!(matches!(journal.next(), Ok(Next::Level)));
+        std::fs::remove_file(&path).unwrap();
+        append("other\n");
+        assert!(matches!(journal.next(), Ok(Next::Replaced)));
+        journal.rewind();
+        assert_eq!(read(&mut journal).len(), 6);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
