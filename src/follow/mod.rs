@@ -6,10 +6,10 @@
 //! longest report that the roster allows, whatever sources send.
 //! Uses: exchange, flags, proof, system, verify. Used by: main.
 
-mod body;
+pub mod body;
 mod book;
 mod complaints;
-mod events;
+pub mod events;
 mod file;
 mod follower;
 mod intake;
