@@ -11,6 +11,7 @@ mod scan;
 
 pub use scan::NotJson;
 
+use crate::exchange::decimal;
 use crate::system::limits::JSON_SPANS_MAX;
 use nanoserde::DeJson;
 use scan::{Span, byte_at, scan, skip_blanks, string, token};
@@ -234,13 +235,14 @@ impl<'a> Json<'a> {
         self.number()?.parse().ok()
     }
 
-    /// What is true or false.
-    pub(crate) fn switch(self) -> Option<bool> {
-        match self.raw() {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        }
+    /// A whole number without a sign, if it fits.
+    pub fn unsigned(self) -> Option<u64> {
+        decimal::whole(self.number()?)
+    }
+
+    /// Whether it is `false`.
+    pub(crate) fn is_false(self) -> bool {
+        self.raw() == "false"
     }
 }
 
@@ -377,7 +379,7 @@ mod tests {
         assert_eq!(raw, [r#"{"id":3}"#, "\"]\""]);
         assert_eq!(list.at(0).unwrap().get("id").unwrap().whole(), Some(3u8));
         assert_eq!(json.get("éA").and_then(Json::text).as_deref(), Some("\\"));
-        assert_eq!(json.get("t").and_then(Json::switch), Some(true));
+        assert!(!json.get("t").unwrap().is_false());
         assert!(json.get("a,b:{").unwrap().says("}],\"\\"));
         let [t, none, id] = json.pick(["t", "T", "id"]);
         assert_eq!((t, none, id), (json.get("t"), None, json.get("id")));
