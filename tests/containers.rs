@@ -190,9 +190,9 @@ fn every_command_line_in_the_files_is_accepted() {
     for (text, roles) in [
         (
             read(&docs("compose.yaml")),
-            &["collect", "aggregate", "verify", "serve", "follow"][..],
+            &["collect", "aggregate", "verify", "serve", "follow", "relay"][..],
         ),
-        (pods, &["aggregate", "serve", "collect"]),
+        (pods, &["aggregate", "serve", "collect", "relay"]),
     ] {
         let lines = command_lines(&text);
         assert_eq!(
@@ -222,6 +222,7 @@ fn every_command_line_in_the_files_is_accepted() {
 #[test]
 fn the_files_beside_compose_are_there_and_fit_it() {
     let compose = read(&docs("compose.yaml"));
+    assert!(compose.contains("\"./alerts.yml:") && docs("alerts.yml").is_file());
     for name in ["prometheus.yml", "grafana.yml"] {
         let text = read(&docs(name));
         assert!(compose.contains(&format!("\"./{name}:")), "{name}");
@@ -369,7 +370,7 @@ fn compose_accepts_the_file_and_each_service_has_its_own_key_and_no_right_too_ma
                 .filter_map(|line| line.trim().strip_prefix("- source: ").map(str::to_owned)),
         );
     }
-    assert_eq!(ours, SLOTS + 3, "{services}");
+    assert_eq!(ours, SLOTS + 4, "{services}");
     let mut expected: Vec<String> = (0..SLOTS).map(|slot| format!("slot-{slot}")).collect();
     expected.extend(["aggregator-0".to_owned(), "aggregator-1".to_owned()]);
     sources.sort();

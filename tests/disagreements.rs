@@ -76,7 +76,7 @@ fn a_clock_that_is_off_is_told_with_the_number() {
         collector.ready();
         let line = stage
             .running
-            .stderr_line("aggregator: collector 4: its clock is ");
+            .stderr_line("aggregator: collector 4 (embedded): its clock is ");
         assert!(line.contains(told), "{line}");
     }
 }
@@ -92,6 +92,7 @@ fn a_clock_that_goes_wrong_later_is_told_too() {
     eventually("a word about the clock", || {
         collector.tend();
         let text = stage.running.stderr();
-        text.contains("collector 4: its clock is ").then_some(())
+        text.contains("collector 4 (embedded): its clock is ")
+            .then_some(())
     });
 }

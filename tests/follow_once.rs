@@ -342,6 +342,63 @@ fn journals_that_grow_are_followed_and_a_new_file_in_their_place() {
 }
 
 #[test]
+fn a_journal_is_followed_over_its_segments() {
+    let mut oracle = aggregator(22);
+    let roster = roster(&oracle);
+    let path = scratch("journal.jsonl").to_str().unwrap().to_owned();
+    let all = lines(&mut oracle, 0, 20);
+    let append = |from: usize, until: usize| {
+        let file = OpenOptions::new().append(true).create(true).open(&path);
+        let text = all[from..until].join("\n") + "\n";
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    let rotate = || {
+        let done = run(&["journal", "rotate", &path]);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    };
+    append(0, 3);
+    rotate();
+    // The newest report is in the closed segment.
+    let running = start(&["follow", &path, "--json", "--roster", &roster]);
+    let mut found = rows_until(&running, &mut [], 1);
+    append(3, 5);
+    rotate();
+    append(5, 6);
+    found = rows_until(&running, &mut [], found.len() + 3);
+    // Several are closed between two looks.
+    running.signal("STOP");
+    for from in [6, 8, 10] {
+        append(from, from + 2);
+        rotate();
+    }
+    append(12, 13);
+    running.signal("CONT");
+    found = rows_until(&running, &mut [], found.len() + 7);
+    let prices: Vec<_> = found.iter().map(|row| row.price.unwrap()).collect();
+    let expected: Vec<_> = (2..13).map(|round| 100.0 + f64::from(round)).collect();
+    assert_eq!(prices, expected);
+    assert!(found.iter().all(|row| row.rounds_missing == 0));
+    // With a journal of its own, it goes on where that ends, over the borders.
+    let own = scratch("own.jsonl").to_str().unwrap().to_owned();
+    fs::write(&own, format!("{}\n", all[3])).unwrap();
+    let again = start(&[
+        "follow",
+        &path,
+        "--json",
+        "--roster",
+        &roster,
+        "--journal",
+        &own,
+    ]);
+    let found = rows_until(&again, &mut [], 9);
+    assert_eq!(found[0].price, Some(104.0));
+    rotate();
+    let once = ["follow", &path, "--json", "--roster", &roster, "--once"];
+    let row = rows(&run(&once).stdout).remove(0);
+    assert_eq!(row.price, Some(112.0));
+}
+
+#[test]
 fn a_server_is_followed_over_tls_if_its_certificate_is_trusted() {
     let certificates = good_certificates();
     let mut book = Book::new(START_US);

@@ -273,7 +273,10 @@ fn a_clock_that_is_two_seconds_off_is_named_on_both_sides_and_nothing_is_signed_
         for aggregator in &five.aggregators {
             let says = format!(" {way} this machine's: set both (NTP)");
             let said = aggregator.running.stderr_line(&says);
-            assert!(said.contains(": collector 4: its clock is "), "{said}");
+            assert!(
+                said.contains(": collector 4 (embedded): its clock is "),
+                "{said}"
+            );
         }
         assert!(set_clock(&clock, "+0"));
         for number in [0, 1] {

@@ -512,7 +512,7 @@ fn where_a_key_is_unknown_there_is_a_price_but_no_roster_and_the_exit_code_says_
                 return None;
             }
             assert_eq!(done.code, Some(1), "{}", done.stderr);
-            let why = "collector 3 did not start, so its key is unknown; run again once it starts";
+            let why = "collector 3 (embedded) did not start, so its key is unknown; run again once it starts";
             assert!(done.stderr.contains(why), "{}", done.stderr);
             assert!(!roster.exists());
             Some(())

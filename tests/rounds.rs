@@ -150,7 +150,7 @@ fn a_killed_collector_is_started_again_after_growing_pauses_and_takes_part_again
     for (count, pause_ms_min) in [(1, 250), (2, 500), (3, 1_000)] {
         let since = Instant::now();
         signal(killed, "KILL");
-        running.stderr_line(&format!("collector 2: started again ({count})"));
+        running.stderr_line(&format!("collector 2 (embedded): started again ({count})"));
         let paused = since.elapsed();
         assert!(paused >= Duration::from_millis(pause_ms_min), "{paused:?}");
         killed = eventually("another process in its slot", || {
@@ -268,7 +268,11 @@ fn an_embedded_exchange_of_the_runs_own_is_started_again_where_it_was() {
     running.stderr_line("embedded exchange: started again (1)");
     let after = chronicle.lines().len();
     chronicle.until(after, "five prices again", |kept| kept.prices == 5);
-    assert!(!running.stderr().contains("collector 0: started again"));
+    assert!(
+        !running
+            .stderr()
+            .contains("collector 0 (embedded): started again")
+    );
 }
 
 #[test]
@@ -327,7 +331,7 @@ fn a_program_whose_file_was_replaced_goes_on_with_what_it_is() {
     std::fs::write(&other, "no program").unwrap();
     std::fs::rename(&other, &program).unwrap();
     signal(running.collector(1), "KILL");
-    running.stderr_line("collector 1: started again (1)");
+    running.stderr_line("collector 1 (embedded): started again (1)");
     let before = running.stdout().lines().count();
     eventually("all five give prices again", || {
         let text = running.stdout();

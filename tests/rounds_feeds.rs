@@ -470,12 +470,12 @@ fn a_collectors_silence_about_one_feed_is_not_told_of_another() {
 }
 
 #[test]
-fn an_answer_under_the_tag_of_another_feed_is_refused() {
+fn an_answer_under_the_tag_of_another_feed_is_refused_and_told_of_that_feed_alone() {
     let place = Place::new();
     let mut fair = place.start(&["--rounds", "1"]);
     let start_us = fair.first_start();
     let _peers = fair.play(start_us, |slot, feed| {
-        (slot, feed) != (0, 1) && slot != PARTIAL
+        (slot, feed) != (0, 1) && (slot, feed) != (0, 2) && slot != PARTIAL
     });
     // The answer for one feed under the tag of another, whose samples are there.
     fair.samples(0, 1, start_us);
@@ -496,6 +496,18 @@ fn an_answer_under_the_tag_of_another_feed_is_refused() {
     ] {
         assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
     }
+    let silent = |feed: &str, why: &str| {
+        let begin = format!("aggregator: {feed}: collector 0 (kraken): no price since ");
+        let line = done.stderr.lines().find(|line| line.starts_with(&begin));
+        let why = format!(": silent; {why}");
+        assert!(
+            line.is_some_and(|line| line.contains(&why)),
+            "{}",
+            done.stderr
+        );
+    };
+    silent("ETH/USD", "an answer under its key was refused");
+    silent("SOL/USD", "no answer in time");
     let counted: Vec<Vec<usize>> = place.reports().iter().map(Kept::counted).collect();
     assert_eq!(counted[0], [0, 1, 2, 3, 4, 6]);
     assert_eq!(counted[1], [1, 2, 3, 4, 5], "the last seat is slot 6's");

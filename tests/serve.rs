@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use support::*;
@@ -582,6 +583,21 @@ fn metrics_say_what_the_reports_say() {
         ),
         ("rsoracle_equivocations_total{feed=\"BTC/USD\"}", 1.0),
         (
+            "rsoracle_refused_total{feed=\"BTC/USD\",reason=\"the round is over\"}",
+            0.0,
+        ),
+        (
+            "rsoracle_decision{feed=\"BTC/USD\",decision=\"published\"}",
+            1.0,
+        ),
+        (
+            "rsoracle_decision{feed=\"BTC/USD\",decision=\"no-quorum\"}",
+            0.0,
+        ),
+        ("rsoracle_price_spread_ratio{feed=\"BTC/USD\"}", 0.0),
+        ("rsoracle_journal_readable", 1.0),
+        ("rsoracle_journal_writer", 0.0),
+        (
             "rsoracle_collector_price{feed=\"BTC/USD\",slot=\"2\",source=\"binance:BTCUSDC\"}",
             99_990.0,
         ),
@@ -597,7 +613,22 @@ fn metrics_say_what_the_reports_say() {
     ] {
         assert_eq!(served.metric(name), Some(value), "{name}");
     }
-    let size = fs::metadata(&book.path).unwrap().len() as f64;
+    // One that abstains gives an answer, and one that gives two prices gives both.
+    for (slot, answer, price) in [(2, 0.0, 0.0), (3, 0.0, 1.0), (4, 0.0, 0.0)] {
+        for (name, rounds) in [("answer", answer), ("price", price)] {
+            let of = format!("{{feed=\"BTC/USD\",slot=\"{slot}\",source=\"binance:BTCUSDC\"}}");
+            let name = format!("rsoracle_collector_rounds_without_{name}{of}");
+            assert_eq!(served.metric(&name), Some(rounds), "{name}");
+        }
+    }
+    // These rounds were years ago.
+    let delay = served.metric("rsoracle_report_delay_seconds{feed=\"BTC/USD\"}");
+    assert!(delay.unwrap() > 1e6);
+    let metadata = fs::metadata(&book.path).unwrap();
+    let modified = metadata.mtime() as f64 + metadata.mtime_nsec() as f64 / 1e9;
+    let told = served.metric("rsoracle_journal_modified_timestamp_seconds");
+    assert!((told.unwrap() - modified).abs() < 1e-3);
+    let size = metadata.len() as f64;
     assert_eq!(served.metric("rsoracle_journal_bytes"), Some(size));
     assert_eq!(served.metric("rsoracle_journal_indexed_bytes"), Some(size));
     assert!(
@@ -761,7 +792,7 @@ fn every_path_of_the_description_is_there_and_answers_as_it_says() {
     let served = Served::start(&book.path, &["--roster", roster.to_str().unwrap()]);
     served.until("/v1/latest", |answered| answered.status == 200);
     let paths = described();
-    assert_eq!(paths.len(), 12);
+    assert_eq!(paths.len(), 13);
     for (path, statuses) in paths {
         let asked = path
             .replace("{number}", "2")

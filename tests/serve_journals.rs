@@ -256,6 +256,25 @@ fn a_feed_that_was_dropped_from_the_roster_does_not_make_the_others_unready() {
     }
     let ready = served.until("/ready", |answered| answered.status == 200);
     assert!(ready.body.contains("ETH/USD: not in the last rounds"));
+    // Nothing of it changes any more, so nothing of it can alert anybody.
+    let page = served.get("/metrics").body;
+    assert!(page.contains("feed=\"BTC/USD\"") && !page.contains("feed=\"ETH/USD\""));
+}
+
+#[test]
+fn a_server_that_begins_knows_who_has_been_silent() {
+    let mut book = Book::new(START_US);
+    book.grow(2);
+    for _ in 0..3 {
+        let line = book.next(&[Price(1.0), Price(1.0), Price(1.0), Price(1.0), Nothing]);
+        book.append(&format!("{line}\n"));
+    }
+    let served = served(&book);
+    let rounds = |slot: usize| {
+        let of = format!("{{feed=\"BTC/USD\",slot=\"{slot}\",source=\"binance:BTCUSDC\"}}");
+        served.metric(&format!("rsoracle_collector_rounds_without_answer{of}"))
+    };
+    assert_eq!((rounds(3), rounds(4)), (Some(0.0), Some(3.0)));
 }
 
 #[test]

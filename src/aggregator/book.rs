@@ -16,6 +16,7 @@ use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::{closed, path_of};
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -32,6 +33,8 @@ pub(crate) const A_DIRECTORY: &str =
 #[derive(Default)]
 pub struct Book {
     journal: Option<Journal>,
+    /// The open segment is not closed before it has so many bytes, since that has failed.
+    close_at: u64,
     /// The chains of the roster's feeds, in their order.
     chains: Vec<FeedChain>,
     /// Start of the last round; the next round must start later.
@@ -71,6 +74,11 @@ pub(crate) fn key_path(config: &Run) -> Option<String> {
     config.aggregator_key.clone().or_else(beside)
 }
 
+/// The file beside a journal by which its aggregator is asked to close the segment.
+pub(crate) fn request_path(journal: &str) -> String {
+    format!("{journal}.rotate")
+}
+
 /// The key that signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     let Some((path, make)) = key_file(config)? else {
@@ -96,7 +104,8 @@ pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
     }
     let made = config.aggregator_key.is_none() && keyfile::is_missing(&path);
     // If the journal has reports already, a new key could not continue it.
-    if made && there.is_some_and(|there| there.len() > 0) {
+    let has_closed = || closed(journal).is_ok_and(|(numbers, _)| !numbers.is_empty());
+    if made && (there.is_some_and(|there| there.len() > 0) || has_closed()) {
         let attempt = format!("cannot continue the journal {journal}");
         let cause = format!("the key that signed its reports, {path}, is missing");
         let advice = "restore that file, name the key's file with --aggregator-key, or begin another journal";
@@ -133,6 +142,10 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of the newest report", beside("newest")),
         ("file of other feeds' reports", beside("newest.others")),
     ];
+    let journal = config.journal.as_deref().unwrap_or_default();
+    let segments = closed(journal).unwrap_or_default().0.into_iter();
+    let segments = segments.map(|number| ("journal", Some(path_of(journal, number))));
+    let kept: Vec<_> = kept.into_iter().chain(segments).collect();
     let latest_files = config.latest_files();
     let roster = config.write_roster.as_deref();
     let mut latest = latest_files.iter().flatten();
@@ -245,6 +258,25 @@ impl Book {
     /// Whether the journal was lost for good.
     pub(crate) fn journal_lost(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| journal.lost)
+    }
+
+    /// Closes the journal's segment if it has reached its greatest size, or if somebody asks for it ([`request_path`]). Returns the
+    /// path of the closed segment; `None` if there was nothing to do.
+    pub(super) fn close_segment(&mut self, config: &Run) -> Option<Result<String, Error>> {
+        let journal = self.journal.as_mut()?;
+        let asked = std::fs::remove_file(request_path(config.journal.as_ref()?)).is_ok();
+        let most = config
+            .journal_max
+            .filter(|most| journal.bytes >= self.close_at.max(*most));
+        if !asked && most.is_none() {
+            return None;
+        }
+        let closed = journal.close_segment();
+        self.close_at = match closed {
+            Ok(_) => 0,
+            Err(_) => journal.bytes + config.journal_max.unwrap_or(0),
+        };
+        closed.transpose()
     }
 
     /// The earliest start that the next round may have.

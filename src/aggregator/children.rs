@@ -90,7 +90,7 @@ impl Aggregator<'_> {
 
     /// Starts the collector of a slot.
     pub(super) fn start_collector(&mut self, slot: u16) -> Result<(), Error> {
-        let what = format!("collector {slot}");
+        let what = self.slots[usize::from(slot)].collector(usize::from(slot));
         let failed = |error| Error::new(format!("cannot start {what}"), error).passing();
         let (tether, stdin) = Tether::new(&self.key.public()).map_err(failed)?;
         let mut command = self.collector(slot)?;

@@ -173,11 +173,14 @@ impl ControlChannel {
 pub(super) fn odd_lines(slots: &mut [Slot]) -> Vec<String> {
     let mut lines = Vec::new();
     for (index, slot) in slots.iter_mut().enumerate() {
+        let who = slot.collector(index);
         let remarks = slot
             .members
             .iter_mut()
             .filter_map(|member| member.stray_remark.take());
-        lines.extend(remarks.map(|remark| format!("aggregator: collector {index}: one of its feeds was {remark}; its other feeds count")));
+        lines.extend(remarks.map(|remark| {
+            format!("aggregator: {who}: one of its feeds was {remark}; its other feeds count")
+        }));
         for member in slot.members.iter_mut().filter(|member| !member.clock_told) {
             let Some((off_us, round_trip_us)) = member.clock else {
                 continue;
@@ -186,7 +189,7 @@ pub(super) fn odd_lines(slots: &mut [Slot]) -> Vec<String> {
             let off_us = off_us.unsigned_abs();
             if off_us > CLOCK_OFF_US_MAX + round_trip_us / 2 {
                 member.clock_told = true;
-                lines.push(format!("aggregator: collector {index}: its clock is {} {way} this machine's: set both (NTP); its samples are not taken when the others are, and its answers may come too late", span(off_us)));
+                lines.push(format!("aggregator: {who}: its clock is {} {way} this machine's: set both (NTP); its samples are not taken when the others are, and its answers may come too late", span(off_us)));
             }
         }
     }

@@ -43,15 +43,19 @@ struct Bench<'a> {
     /// Whether any round has begun.
     begun: bool,
     refused: &'a mut Refused,
+    misfits: &'a mut Misfits,
 }
+
+/// Answers under slots' keys that were refused in a round as those by other terms would be: for each slot and feed, why.
+pub(crate) type Misfits = BTreeMap<(u16, usize), Reject>;
 
 /// The listening socket, and the connections on it.
 pub struct DataChannel {
     listener: TcpListener,
     /// Oldest first.
     senders: Vec<Sender>,
-    /// Answers under slots' keys that were refused in this round as those by other terms would be.
-    misfits: BTreeMap<u16, Reject>,
+    /// Those of this round.
+    misfits: Misfits,
     /// Whether any round has begun. Earlier answers are to rounds that this aggregator does not gather.
     begun: bool,
     /// The address that it listens on.
@@ -93,10 +97,11 @@ impl DataChannel {
             floor_us,
             begun: self.begun,
             refused,
+            misfits: &mut self.misfits,
         };
         self.senders.retain_mut(|sender| {
             let heard = sender.hear(&mut bench);
-            let stays = keep(heard, sender.slot, bench.refused, &mut self.misfits);
+            let stays = keep(heard, bench.refused);
             let waits = !sender.waiting.is_empty() || !sender.inbox.bytes().is_empty();
             stirred |= !stays || sender.slot.is_none() || waits;
             stays
@@ -119,7 +124,7 @@ impl DataChannel {
                 waiting: Vec::new(),
             };
             let heard = sender.hear(&mut bench);
-            if keep(heard, sender.slot, bench.refused, &mut self.misfits) {
+            if keep(heard, bench.refused) {
                 self.senders.push(sender);
             }
         }
@@ -129,11 +134,7 @@ impl DataChannel {
     /// The rounds that start at `start_us` are over: closes connections with answers whose samples did not come, and counts them.
     /// Returns which slots' answers were refused, and why. (Anybody may have sent them, so this may explain a silence and
     /// proves nothing.)
-    pub(crate) fn close_round(
-        &mut self,
-        start_us: u64,
-        refused: &mut Refused,
-    ) -> BTreeMap<u16, Reject> {
+    pub(crate) fn close_round(&mut self, start_us: u64, refused: &mut Refused) -> Misfits {
         self.senders.retain(|sender| {
             let waiting = sender.waiting.iter();
             let vain = waiting.filter(|(frame, _)| frame.start_us <= start_us);
@@ -170,22 +171,10 @@ fn displace(senders: &mut Vec<Sender>) {
     }
 }
 
-/// Whether a connection of `slot` stays. If it does not, and there is a reason, counts the reason.
-fn keep(
-    heard: Result<(), Option<Reject>>,
-    slot: Option<u16>,
-    refused: &mut Refused,
-    misfits: &mut BTreeMap<u16, Reject>,
-) -> bool {
+/// Whether a connection stays. If it does not, and there is a reason, counts the reason.
+fn keep(heard: Result<(), Option<Reject>>, refused: &mut Refused) -> bool {
     if let Err(Some(reason)) = heard {
         count(refused, reason);
-        let is_misfit = matches!(
-            reason,
-            Reject::TermsDiffer | Reject::Signature | Reject::AverageDiffers
-        );
-        if let Some(slot) = slot.filter(|_| is_misfit) {
-            misfits.insert(slot, reason);
-        }
     }
     heard.is_ok()
 }
@@ -205,7 +194,7 @@ impl Sender {
             self.inbox.consume(Preamble::BYTES);
             return self.hear(bench);
         };
-        self.judge(&bench.slots[usize::from(slot)], bench)?;
+        self.judge(slot, bench)?;
         if !self.waiting.is_empty() || self.inbox.bytes().len() >= DataFrame::BYTES {
             return Ok(());
         }
@@ -220,7 +209,8 @@ impl Sender {
 
     /// Judges the answers that wait, then those that have arrived since, up to one for each feed. After one that is tried in
     /// vain, the others wait for the next sweep.
-    fn judge(&mut self, slot: &Slot, bench: &mut Bench) -> Result<(), Reject> {
+    fn judge(&mut self, place: u16, bench: &mut Bench) -> Result<(), Reject> {
+        let slot = &bench.slots[usize::from(place)];
         let feeds = slot.seats.len();
         let (mut at, mut read) = (0, 0);
         loop {
@@ -240,10 +230,12 @@ impl Sender {
             let again = judged == Err(Reject::Duplicate) && feeds > 1;
             // Of a feed that only the collector has, or has by other terms.
             let stray = judged == Err(Reject::TermsDiffer) && feeds > 1;
-            if let Err(reason) = judged
-                && (again || stray)
-            {
-                count(bench.refused, reason);
+            if let Err(reason) = judged {
+                if again || stray {
+                    count(bench.refused, reason);
+                } else {
+                    bench.note(place, frame, reason);
+                }
             }
             if again || stray || judged? {
                 self.waiting.remove(at);
@@ -271,6 +263,21 @@ impl Sender {
 }
 
 impl Bench<'_> {
+    /// Notes an answer of the slot at a place in the roster that may have been made by other terms.
+    fn note(&mut self, place: u16, frame: &DataFrame, reason: Reject) {
+        let by_other_terms = [
+            Reject::TermsDiffer,
+            Reject::Signature,
+            Reject::AverageDiffers,
+        ];
+        if by_other_terms.contains(&reason) {
+            // A tag that no feed has is noted only where there is a single feed.
+            let named = self.agreed.named(&frame.tag, frame.start_us, self.floor_us);
+            let feed = named.map_or(0, |(_, feed)| feed);
+            self.misfits.insert((place, feed), reason);
+        }
+    }
+
     /// Judges an answer of the collector in a slot. Returns false if it has to wait.
     fn judge(&mut self, slot: &Slot, frame: &DataFrame, tried: &mut usize) -> Result<bool, Reject> {
         let (start_us, floor_us) = (frame.start_us, self.floor_us);

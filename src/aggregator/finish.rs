@@ -2,8 +2,9 @@
 //! ended.
 
 use super::children;
+use super::view::{self, ROUNDS_MAX, Seen};
 use super::words::{self, Words};
-use super::{Aggregator, DETAIL_SLOTS_MAX, Slot, view};
+use super::{Aggregator, DETAIL_SLOTS_MAX, Slot};
 use crate::system::now::wall_us;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::record::Answer;
@@ -24,18 +25,17 @@ impl Aggregator<'_> {
     pub(super) fn publish(&mut self) -> u8 {
         let rounds = std::mem::take(&mut self.rounds);
         let remarks = self.remarks(&rounds);
-        // Of many rounds, only the lines below stay.
-        let block = match self.config.single() {
-            true => view::sampling(&self.slots, &rounds, self.screen.rows()),
-            false => Vec::new(),
-        };
-        self.screen.draw(block, true);
-        self.screen.freeze();
+        self.screen.clear();
         let Some(kept) = self.keep(rounds) else {
             return EXIT_FAILURE;
         };
         let mut strays = Vec::new();
         for (feed, (report, _)) in kept.iter().enumerate() {
+            let past = &mut self.past[feed];
+            past.push_back(Seen::new(report, &remarks[feed]));
+            if past.len() > ROUNDS_MAX {
+                past.pop_front();
+            }
             let places = self.places(feed);
             let lines = self.strays[feed].take(report, &places);
             strays.extend(lines.into_iter().map(|line| (feed, line)));
@@ -65,7 +65,7 @@ impl Aggregator<'_> {
                 let mut remark = slot.remark.clone();
                 if remark.is_empty() && answer.is_none() {
                     let terms = hex(&rounds[feed].digest[..8]);
-                    remark = match misfits.get(&index) {
+                    remark = match misfits.get(&(index, feed)) {
                         None => view::why_silent(slot, feed).to_owned(),
                         Some(reason) => format!(
                             "an answer under its key was refused: {reason}; compare its roster with this aggregator's, whose terms are {terms}"
@@ -210,6 +210,15 @@ impl Aggregator<'_> {
             "aggregator: a collector signed two different answers for this round; {why}"
         ));
         Some(reports)
+    }
+
+    /// Closes the journal's segment when it is time, and says so.
+    pub(super) fn close_segment(&mut self) {
+        match self.book.close_segment(self.config) {
+            None => {}
+            Some(Ok(path)) => self.tell(&format!("closed the journal's segment {path}")),
+            Some(Err(error)) => self.screen.say(&format!("aggregator: {error}")),
+        }
     }
 
     /// Prints the results to standard output, and writes them to the files of the newest reports. Returns the exit code.

@@ -5,23 +5,25 @@
 //! - No byte is thrown away: the remains of an interrupted write are moved to `FILE.torn`, which only grows too.
 //! - There is one writer at a time: it holds the system's lock on the file, which is released when the process ends.
 //! - A file that is not understood is not changed.
+//! - A closed segment ([`rsoracle_verify::segments`]) is not written to any more. Its lines are on the disk, under its number, before
+//!   another file gets the journal's name.
 //!
 //! A process that is killed while it appends may leave whole lines whose success was never reported. After a restart, those
 //! lines count. Opening reads the end of the file only, however long the file is. A line takes at most
 //! [`JOURNAL_LINE_BYTES_MAX`] of memory, and what a growing buffer rounds up.
 //!
-//! The journal does not know what a line means (its opener does), and is not rotated. It cannot prevent writes by a process
-//! that ignores the lock, but before every append it notices that the file's length has changed, that the file was removed, or
+//! The journal does not know what a line means (its opener does). It cannot prevent writes by a process that ignores the lock, but before every append it notices that the file's length has changed, that the file was removed, or
 //! that its path no longer names it. Readers take no lock: they may see a last line that is still being written, which
 //! [`rsoracle_verify::lines::Line::whole`] tells.
 
 use crate::system::file;
 use crate::system::file::MODE;
 use rsoracle_verify::error::Error;
-use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, Lines, too_long};
+use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, too_long};
+use rsoracle_verify::segments::{Reading, Segments, closed, id, path_of};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, BufRead, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::time::{Duration, Instant};
 
 /// How long a lock is waited for. The lock of a killed process may last a moment longer than the process.
@@ -37,8 +39,10 @@ type Enough<'a, T> = &'a dyn Fn(&T, bool) -> Result<bool, Error>;
 pub struct Journal {
     path: String,
     file: File,
-    /// Total length of the whole lines, all of which are on the disk.
+    /// Total length of the whole lines of the open segment, all of which are on the disk.
     pub(super) bytes: u64,
+    /// Whether the folder may not have its name on the disk yet.
+    unnamed: bool,
     /// Whether a failed write left bytes behind the last whole line that could not be truncated.
     ragged: bool,
     /// Whether the file is lost for good: removed, replaced, or changed by another program.
@@ -60,9 +64,10 @@ impl Journal {
     ) -> Result<(Journal, T, usize), Error> {
         let attempt = attempt(path);
         let failed = |error: io::Error| Error::new(&attempt, error);
-        let file = open_to_append(path).map_err(failed)?;
-        lock(&file, &attempt)?;
-        let (state, bytes, tail) = read_end(path, &file, take, enough)?;
+        let file = open_locked(path, &attempt)?;
+        take_back(path, &file).map_err(failed)?;
+        let segments = Segments::of(path, Some(file.try_clone().map_err(failed)?))?;
+        let (state, bytes, tail) = read_end(path, &segments, take, enough)?;
         if !tail.is_empty() {
             move_tail(path, &file, bytes, &tail)?;
         }
@@ -73,6 +78,7 @@ impl Journal {
             path: path.to_owned(),
             file,
             bytes,
+            unnamed: false,
             ragged: false,
             lost: false,
         };
@@ -114,8 +120,12 @@ impl Journal {
             there = self.file.metadata().map_err(failed)?;
         }
         self.ragged = false;
+        if self.unnamed {
+            file::sync_directory(&self.path).map_err(failed)?;
+            self.unnamed = false;
+        }
         let named = std::fs::metadata(&self.path);
-        let same = |named: &Metadata| (named.dev(), named.ino()) == (there.dev(), there.ino());
+        let same = |named: &Metadata| id(named) == id(&there);
         let what = match (changed(&there, self.bytes), &named) {
             (Some(what), _) => what,
             (None, Ok(named)) if same(named) => return Ok(()),
@@ -128,6 +138,73 @@ impl Journal {
         self.lost = true;
         Err(Error::new(attempt, what).advise(LOST))
     }
+
+    /// Closes the open segment, unless it is empty: its lines stay under the next number, and the next ones go to a new file. Returns
+    /// the path of the closed segment. After an error, all is as it was, and a later call may succeed.
+    pub fn close_segment(&mut self) -> Result<Option<String>, Error> {
+        if self.bytes == 0 {
+            return Ok(None);
+        }
+        let attempt = format!("cannot close the segment of the journal {}", self.path);
+        self.mend(&attempt)?;
+        let next = format!("{}.next", self.path);
+        let done = self.begin_segment(&next);
+        if done.is_err() {
+            // It is taken back at the next attempt, or start.
+            let _ = std::fs::remove_file(&next).and(take_back(&self.path, &self.file));
+        }
+        let (file, path) = done
+            .map_err(|error| Error::new(&attempt, error).advise("it goes on in the same file"))?;
+        (self.file, self.bytes, self.unnamed) = (file, 0, true);
+        self.mend(&attempt)?;
+        Ok(Some(path))
+    }
+
+    /// Makes the file of the next segment, which is locked before it has its name, and gives its number to this one.
+    fn begin_segment(&self, next: &str) -> io::Result<(File, String)> {
+        if std::fs::symlink_metadata(&self.path)?.is_symlink() {
+            return Err(io::Error::other(
+                "it is a symbolic link; name the file itself",
+            ));
+        }
+        match std::fs::remove_file(next) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        take_back(&self.path, &self.file)?;
+        let file = open_to_append(next)?;
+        file.try_lock()?;
+        let (found, made) = (self.file.metadata()?, file.metadata()?);
+        if (found.uid(), found.gid()) != (made.uid(), made.gid()) {
+            fchown(&file, Some(found.uid()), Some(found.gid()))?;
+        }
+        file.set_permissions(found.permissions())?;
+        file.sync_all()?;
+        self.file.sync_all()?;
+        let path = path_of(&self.path, closed(&self.path)?.1 + 1);
+        // Unlike a rename, this never replaces a file, and the journal is never without one.
+        std::fs::hard_link(&self.path, &path)?;
+        if id(&std::fs::metadata(&path)?) != id(&found) {
+            std::fs::remove_file(&path)?;
+            return Err(io::Error::other("another file has its name"));
+        }
+        file::sync_directory(&self.path)?;
+        std::fs::rename(next, &self.path)?;
+        Ok((file, path))
+    }
+}
+
+/// Removes the number of a segment whose closing was interrupted, so that it is the open one again.
+fn take_back(path: &str, open: &File) -> io::Result<()> {
+    let open = id(&open.metadata()?);
+    for number in closed(path)?.0.into_iter().rev() {
+        let segment = path_of(path, number);
+        if id(&std::fs::metadata(&segment)?) != open {
+            break;
+        }
+        std::fs::remove_file(&segment)?;
+    }
+    Ok(())
 }
 
 /// The attempt that errors about opening name.
@@ -135,11 +212,11 @@ pub(crate) fn attempt(path: &str) -> String {
     format!("cannot open the journal {path}")
 }
 
-/// Reads the end of a journal, as far as it is needed. Returns the state, the length of the whole lines, and the bytes behind
-/// them.
+/// Reads the end of a journal, as far as it is needed. Returns the state, the length of the whole lines of the open segment, and the
+/// bytes behind them.
 pub(crate) fn read_end<T: Default>(
     path: &str,
-    file: &File,
+    segments: &Segments,
     take: Take<T>,
     enough: Enough<T>,
 ) -> Result<(T, u64, Vec<u8>), Error> {
@@ -147,16 +224,14 @@ pub(crate) fn read_end<T: Default>(
     let mut stretch = file::TAIL_BYTES;
     loop {
         let mut state = T::default();
-        let failed = |error: io::Error| Error::new(&attempt, error);
-        let (begin, reader) = file::tail(file, stretch).map_err(failed)?;
-        let mut lines = Lines::new(reader, path);
+        let mut lines = segments.tail(stretch)?;
         let taken = &mut |line: &str| take(&mut state, line);
-        let tail = read(&mut lines, begin, taken, &attempt)?;
-        let (whole, found) = (begin == 0, lines.bytes() > 0 || !tail.is_empty());
+        let tail = read(&mut lines, taken, &attempt)?;
+        let (whole, found) = (lines.whole, lines.bytes() > 0 || !tail.is_empty());
         // It is asked even if there is no more to read: it may refuse.
         let enough = (whole || found) && enough(&state, whole)?;
         if enough || whole {
-            return Ok((state, begin + lines.bytes(), tail));
+            return Ok((state, lines.end(), tail));
         }
         stretch = stretch.saturating_mul(file::TAIL_LONGER);
     }
@@ -198,6 +273,20 @@ fn open_to_append(path: &str) -> io::Result<File> {
     }
 }
 
+/// Opens or creates the open segment, and locks it.
+fn open_locked(path: &str, attempt: &str) -> Result<File, Error> {
+    loop {
+        let failed = |error: io::Error| Error::new(attempt, error);
+        let file = open_to_append(path).map_err(failed)?;
+        lock(&file, attempt)?;
+        // Another process may have closed it meanwhile.
+        let named = std::fs::metadata(path).map_err(failed)?;
+        if id(&named) == id(&file.metadata().map_err(failed)?) {
+            return Ok(file);
+        }
+    }
+}
+
 fn lock(file: &File, attempt: &str) -> Result<(), Error> {
     let until = Instant::now() + LOCK_WAIT;
     let mut locked = file.try_lock();
@@ -213,24 +302,25 @@ fn lock(file: &File, attempt: &str) -> Result<(), Error> {
     })
 }
 
-/// Passes every whole line to `take`; the first begins at byte `begin` of the file. Returns the bytes behind the last one.
+/// Passes every whole line to `take`. Returns the bytes behind the last one.
 fn read(
-    lines: &mut Lines<impl BufRead>,
-    begin: u64,
+    lines: &mut Reading,
     take: &mut dyn FnMut(&str) -> Result<(), String>,
     attempt: &str,
 ) -> Result<Vec<u8>, Error> {
     loop {
-        let at = begin + lines.bytes();
         let Some(line) = lines.next_line().map_err(|error| error.advise(UNCHANGED))? else {
             return Ok(Vec::new());
         };
-        if !line.whole {
-            return Ok(lines.take_line());
-        }
-        let taken = line.text.map_err(str::to_owned).and_then(&mut *take);
+        let (number, whole) = (line.number, line.whole);
+        let text = line.text.map_err(str::to_owned);
+        let taken = match whole {
+            true => text.and_then(&mut *take),
+            false if lines.is_last() => return Ok(lines.take_line()),
+            false => Err("it is cut off, in a closed segment".to_owned()),
+        };
         taken.map_err(|why| {
-            let place = file::place(begin, at, line.number);
+            let place = lines.place(number);
             Error::new(attempt, format!("{place}: {why}")).advise(UNCHANGED)
         })?;
     }

@@ -50,13 +50,16 @@ use rsoracle_proof::record::Record;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::seal::PublicKey;
+use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::terms::{Roster, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use setup::{check_open_files, check_schedule, collector_keys, key_remarks, listen};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use strays::Strays;
 use tracks::Track;
+use view::Seen;
 use words::Absence;
 
 /// Most lines of a result that are about single collectors.
@@ -95,6 +98,13 @@ impl Slot {
             ..Slot::default()
         };
         keys.iter().enumerate().map(slot).collect()
+    }
+
+    /// Its collector in messages: `collector 4 (okx)`.
+    fn collector(&self, index: usize) -> String {
+        let source = self.sources.iter().find(|source| !source.is_empty());
+        let exchange = source.map_or("", |source| exchange_of(source));
+        format!("collector {index} ({exchange})")
     }
 
     /// The feeds that it prices, with its seat in each of them.
@@ -157,6 +167,10 @@ struct Aggregator<'a> {
     outlet: Outlet,
     /// For each feed and seat: since which round it has given no price.
     absences: Vec<Vec<Absence>>,
+    /// For each feed its last rounds, for the display.
+    past: Vec<VecDeque<Seen>>,
+    /// The next start, if there will be one.
+    next_us: Option<u64>,
     /// Whether no further round makes sense.
     over: bool,
     exchange: Option<ExchangeChild>,
@@ -208,6 +222,8 @@ impl<'a> Aggregator<'a> {
             data: DataChannel::new(data)?,
             key,
             strays: feeds.clone().map(|_| Strays::default()).collect(),
+            past: feeds.clone().map(|_| VecDeque::new()).collect(),
+            next_us: None,
             absences: feeds.map(absent).collect(),
             slots: Slot::all(&config.roster, &keys),
             agreed,
@@ -254,6 +270,7 @@ impl<'a> Aggregator<'a> {
         self.begin(start_us, true);
         self.watch();
         let code = self.publish();
+        self.close_segment();
         // The roster comes last: a slow disk must delay no round.
         match self.write_roster() {
             false if code == EXIT_OK => EXIT_FAILURE,
@@ -323,7 +340,7 @@ impl<'a> Aggregator<'a> {
             self.sweep();
             let ready = self.slots.iter().filter(|slot| slot.ready()).count();
             let possible = self.slots.iter().filter(|slot| self.may_come(slot)).count();
-            self.draw_gathering();
+            self.show();
             if ready == possible || Instant::now() >= until {
                 return has_quorum(&self.config.roster, &self.slots, |slot, feed| {
                     slot.ready_for(feed)
@@ -338,12 +355,11 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Shows who is ready, on a terminal.
-    fn draw_gathering(&mut self) {
-        if self.screen.live() {
-            let state = |_, slot: &Slot| view::readiness(slot, self.may_come(slot));
-            let block = view::block(&self.slots, self.screen.rows(), state);
-            self.screen.draw(block, false);
+    /// Draws the display, on a terminal.
+    fn show(&mut self) {
+        if self.screen.due() {
+            let lines = self.display();
+            self.screen.draw(lines);
         }
     }
 
@@ -427,12 +443,8 @@ impl<'a> Aggregator<'a> {
     /// Shows the round's progress: on a terminal at every sweep, otherwise one line per sample. `told` is the number of lines
     /// shown so far; returns the new one.
     fn show_progress(&mut self, told: usize) -> usize {
-        if self.screen.live() {
-            let block = view::sampling(&self.slots, &self.rounds, self.screen.rows());
-            self.screen.draw(block, false);
-            return told;
-        }
-        if !self.config.single() {
+        self.show();
+        if self.screen.live() || !self.config.single() {
             return told;
         }
         let done = view::samples_done(&self.slots, self.floor_us());

@@ -126,7 +126,8 @@ impl Aggregator<'_> {
         let held = self.agreed.newest().expect("terms were handed down");
         let is_unknown = |slot: &RosterSlot| slot.key.is_none();
         if let Some(index) = held.roster.slots.iter().position(is_unknown) {
-            let cause = format!("collector {index} did not start, so its key is unknown");
+            let who = self.slots[index].collector(index);
+            let cause = format!("{who} did not start, so its key is unknown");
             let advice = "run again once it starts; with --collector-keys DIR, keys of collectors are known beforehand";
             let attempt = format!("cannot write the roster to {path}");
             return Err(Error::new(attempt, cause).advise(advice));

@@ -101,7 +101,8 @@ impl Aggregator<'_> {
         let mut failed = false;
         let mut code = EXIT_NO_PRICE;
         let mut left = self.config.rounds;
-        let period_us = self.config.roster.schedule().period_us;
+        let schedule = self.config.roster.schedule();
+        let period_us = schedule.period_us;
         let mut before_us: Option<u64> = None;
         self.clock.moved_us();
         while left != Some(0) && !self.over {
@@ -110,7 +111,7 @@ impl Aggregator<'_> {
                 self.clock_was_set(moved_us[0] < 0);
             }
             // The first round is a whole one; later ones may be begun late.
-            let grace_us = before_us.map_or(0, |_| self.config.roster.schedule().reply_us());
+            let grace_us = before_us.map_or(0, |_| schedule.reply_us());
             let Some(start_us) = self.next_start_us(grace_us) else {
                 self.tell("no round is left by this roster");
                 break;
@@ -125,6 +126,7 @@ impl Aggregator<'_> {
                 self.tell(&format!("skipped {count} starts: {why}"));
                 *before_us = start_us - period_us;
             }
+            self.next_us = Some(start_us);
             if !self.rest(start_us)? {
                 // What was not begun on purpose was not skipped.
                 let held = std::mem::take(&mut self.clock.held);
@@ -132,6 +134,9 @@ impl Aggregator<'_> {
                 continue;
             }
             let is_first = before_us.replace(start_us).is_none();
+            self.next_us = schedule
+                .next_start_us(start_us + 1)
+                .filter(|_| left != Some(1));
             self.begin(start_us, is_first);
             self.watch();
             match self.publish() {
@@ -202,9 +207,10 @@ impl Aggregator<'_> {
             let stirred = self.sweep();
             // An error is reported with the next result.
             let _ = self.outlet.push();
+            self.close_segment();
             self.restart_exchange()?;
             self.restart_ended()?;
-            self.draw_gathering();
+            self.show();
             let begin_us = start_us - LEAD_MS_MIN * 1_000;
             let left_us = begin_us.saturating_sub(wall_us());
             let nap = naps.after(stirred);
@@ -235,8 +241,9 @@ impl Aggregator<'_> {
             // A failure is not fatal: a system that has run out of processes or files may have some later.
             match self.start_collector(index as u16) {
                 Ok(()) => {
-                    let count = self.slots[index].restart.again();
-                    self.tell(&format!("collector {index}: started again ({count})"));
+                    let slot = &mut self.slots[index];
+                    let (count, who) = (slot.restart.again(), slot.collector(index));
+                    self.tell(&format!("{who}: started again ({count})"));
                 }
                 Err(error) => self.screen.say(&format!("aggregator: {error}")),
             }

@@ -32,6 +32,8 @@ pub struct Run {
     pub policy: Policy,
     /// The journal: file of all reports.
     pub journal: Option<String>,
+    /// Bytes of a segment of the journal from which on it is closed; `None` for no end.
+    pub journal_max: Option<u64>,
     /// File of the key that signed the journal so far, if this run's key is another.
     pub retire_key: Option<String>,
     /// File that always holds the newest published report; with several feeds, a directory with such a file for each.

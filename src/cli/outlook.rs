@@ -3,7 +3,7 @@
 //! Invariant: no file is made or changed, and no port is opened.
 
 use crate::aggregator::book::{A_DIRECTORY, Book, Remark, check_apart, key_file, warnings};
-use crate::aggregator::journal::{attempt, read_end};
+use crate::aggregator::journal::read_end;
 use crate::aggregator::resume::{Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::aggregator::setup::{check_open_files, check_schedule};
@@ -11,8 +11,8 @@ use crate::keys::file as keyfile;
 use crate::system::file;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::{Segments, closed};
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// What an aggregator would start with.
@@ -105,17 +105,17 @@ fn peek(
     beside: &Beside,
     enough: &dyn Fn(&End, bool) -> Result<bool, Error>,
 ) -> Result<Option<(End, usize)>, Error> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(|error| Error::new(attempt(path), error))?,
-    };
+    let has_closed = closed(path).is_ok_and(|(numbers, _)| !numbers.is_empty());
+    if !has_closed && !Path::new(path).exists() {
+        return Ok(None);
+    }
     let take = |end: &mut End, line: &str| end.take(line, beside);
-    let (end, _, tail) = read_end(path, &file, &take, enough)?;
+    let (end, _, tail) = read_end(path, &Segments::open(path)?, &take, enough)?;
     Ok(Some((end, tail.len())))
 }
 
 /// Whether another process has the journal at `path` open to append to it.
-fn is_in_use(path: &str) -> bool {
+pub(super) fn is_in_use(path: &str) -> bool {
     let locked = File::open(path).map(|file| file.try_lock_shared());
     matches!(locked, Ok(Err(TryLockError::WouldBlock)))
 }

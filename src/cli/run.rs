@@ -11,7 +11,7 @@ use crate::exchange::proxy::Proxy;
 use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{
-    connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
+    bytes, connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
 };
 use crate::source::Source;
 use crate::system::limits;
@@ -147,6 +147,7 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
         })?,
         policy: policy(given)?,
         journal: path(given, "journal")?,
+        journal_max: bytes(given, "journal-max")?,
         retire_key: path(given, "retire-key")?,
         latest: path(given, "latest")?,
         json: given.has("json"),
@@ -216,6 +217,10 @@ fn check_rounds(given: &Given, run: &Run) -> Result<(), Usage> {
             &["retire-key", "journal", "aggregator-key"],
             "--retire-key needs --journal, and --aggregator-key with the new key",
         ));
+    }
+    if run.journal_max.is_some() && run.journal.is_none() {
+        let sentence = "--journal-max needs --journal FILE";
+        return Err(given.contradiction(&["journal-max", "journal"], sentence));
     }
     if run.rounds.is_some() && run.single() {
         let sentence = match run.children {

@@ -61,11 +61,11 @@ fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, 
     };
     *about = Some(symbol);
     let (ticker, time_us) = (ticker.ok_or(Miss::Shape)?, sent_us(end));
-    // BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, ...
-    let [bid, _, ask, _, _, _, last] = ticker.first();
-    if bid.is_none() && ticker.says("hb") {
+    if ticker.says("hb") {
         return Ok(Said::Alive { time_us });
     }
+    // BID, BID_SIZE, ASK, ASK_SIZE, DAILY_CHANGE, DAILY_CHANGE_RELATIVE, LAST_PRICE, ...
+    let [bid, _, ask, _, _, _, last] = ticker.first();
     let price = quoted_last(last, bid, ask)?;
     Ok(Said::price(symbol, price, time_us))
 }

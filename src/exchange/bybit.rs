@@ -62,7 +62,7 @@ fn read<'a>(json: Json<'a>, topics: &Topics, about: &mut Option<usize>) -> Resul
 
 /// Parses the answer to our subscription or ping.
 fn answer(json: Json, topics: &Topics) -> Said {
-    if !json.get("success").is_some_and(Json::is_false) {
+    if json.get("success").and_then(Json::switch) != Some(false) {
         return Said::ALIVE;
     }
     let message = json.get("ret_msg");

@@ -142,7 +142,7 @@ impl Decimal {
 }
 
 /// Reads a whole number without a sign, if it fits.
-#[inline(always)]
+#[inline]
 pub(crate) fn whole(text: &str) -> Option<u64> {
     let (eights, rest) = text.as_bytes().as_chunks();
     let mut number = 0u64;

@@ -240,9 +240,9 @@ impl<'a> Json<'a> {
         decimal::whole(self.number()?)
     }
 
-    /// Whether it is `false`.
-    pub(crate) fn is_false(self) -> bool {
-        self.raw() == "false"
+    /// What is true or false.
+    pub(crate) fn switch(self) -> Option<bool> {
+        self.raw().parse().ok()
     }
 }
 
@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(raw, [r#"{"id":3}"#, "\"]\""]);
         assert_eq!(list.at(0).unwrap().get("id").unwrap().whole(), Some(3u8));
         assert_eq!(json.get("éA").and_then(Json::text).as_deref(), Some("\\"));
-        assert!(!json.get("t").unwrap().is_false());
+        assert_eq!(json.get("t").and_then(Json::switch), Some(true));
         assert!(json.get("a,b:{").unwrap().says("}],\"\\"));
         let [t, none, id] = json.pick(["t", "T", "id"]);
         assert_eq!((t, none, id), (json.get("t"), None, json.get("id")));

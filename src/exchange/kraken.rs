@@ -69,7 +69,7 @@ fn answer(json: Json, topics: &Topics) -> Said {
     // The guide spells one refusal's member with a capital letter.
     let [error, capital, success, time] = json.pick(["error", "Error", "success", "time_out"]);
     let error = error.or(capital);
-    if !success.is_some_and(Json::is_false) && error.is_none() {
+    if success.and_then(Json::switch) != Some(false) && error.is_none() {
         let time_us = time_of(time).ok();
         return Said::Alive { time_us };
     }

@@ -101,6 +101,22 @@ pub fn path(given: &Given, name: &str) -> Result<Option<String>, Usage> {
     }
 }
 
+/// A size in bytes, if one is given.
+pub(crate) fn bytes(given: &Given, name: &str) -> Result<Option<u64>, Usage> {
+    let Some(text) = given.text(name) else {
+        return Ok(None);
+    };
+    let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    let number = units.iter().find_map(|(unit, bytes)| {
+        let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
+        number.checked_mul(*bytes).filter(|bytes| *bytes > 0)
+    });
+    let right = "a size such as 500kB, 100MB or 2GB";
+    number
+        .map(Some)
+        .ok_or_else(|| given.wrong(name, text, right))
+}
+
 /// The path of the embedded exchange, for a `--endpoint` without one.
 const EMBEDDED_PATH: &str = "ws-api/v3";
 

@@ -1,14 +1,16 @@
 //! A journal that is followed as it grows: the lines of one feed.
 //!
 //! Invariant: only whole lines count. A file that is not there yet is waited for; one that was replaced or cut is read from its
-//! beginning. At most the longest report of the roster is kept, and a few of the newest ones at the beginning.
+//! beginning. A segment that was closed is read to its end before the next file. At most the longest report of the roster is kept, and a few of the newest ones at the beginning.
 
 use super::intake::head_of;
 use crate::system::limits::FOLLOW_FILE_BYTES;
+use crate::system::segments::{after, number_of};
+use rsoracle_verify::segments::{Id, closed, id, path_of};
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 const READ_BYTES: usize = 64 * 1024;
@@ -26,7 +28,9 @@ pub(super) enum Begin {
 
 struct Open {
     file: File,
-    id: (u64, u64),
+    id: Id,
+    /// Its number, if it is a closed segment.
+    number: Option<u64>,
     /// How much was read.
     end: u64,
 }
@@ -88,10 +92,14 @@ impl Growing {
 
     fn read(&mut self) -> io::Result<()> {
         let found = std::fs::metadata(&self.path);
-        if let (Some(open), Ok(found)) = (&self.open, &found)
+        if let (Some(open), Ok(found)) = (&mut self.open, &found)
+            && open.number.is_none()
             && (id(found) != open.id || found.len() < open.end)
         {
-            (self.open, self.begin) = (None, Begin::After(0));
+            open.number = number_of(&self.path, open.id)?.filter(|_| id(found) != open.id);
+            if open.number.is_none() {
+                (self.open, self.begin) = (None, Begin::After(0));
+            }
         }
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -103,17 +111,32 @@ impl Growing {
     }
 
     fn open(&mut self) -> io::Result<Open> {
-        let file = File::open(&self.path)?;
-        let found = file.metadata()?;
-        // The newest reports are near the end, each feed's within one round of the other feeds.
-        let tail = 16 * FOLLOW_FILE_BYTES as u64;
-        let end = match self.begin {
-            Begin::Newest(_) => found.len().saturating_sub(tail),
-            Begin::After(_) => 0,
+        let open = match self.begin {
+            Begin::Newest(_) => self.near_the_end()?,
+            Begin::After(_) => Open::new(after(&self.path, 0)?)?,
         };
-        (self.line, self.passes) = (Vec::new(), end > 0);
-        let id = id(&found);
-        Ok(Open { file, id, end })
+        (self.line, self.passes) = (Vec::new(), open.end > 0);
+        Ok(open)
+    }
+
+    /// The newest reports are near the end, each feed's within one round of the other feeds.
+    fn near_the_end(&self) -> io::Result<Open> {
+        let mut left = 16 * FOLLOW_FILE_BYTES as u64;
+        let mut open = Open::new((File::open(&self.path)?, None))?;
+        let newest = open.id;
+        for number in closed(&self.path)?.0.into_iter().rev() {
+            let length = open.file.metadata()?.len();
+            if length >= left {
+                break;
+            }
+            let older = File::open(path_of(&self.path, number))?;
+            if id(&older.metadata()?) != newest {
+                left -= length;
+                open = Open::new((older, Some(number)))?;
+            }
+        }
+        open.end = open.file.metadata()?.len().saturating_sub(left);
+        Ok(open)
     }
 
     /// Reads until there are lines, up to the end, or as much as one turn may read.
@@ -126,8 +149,13 @@ impl Growing {
             };
             open.end += count as u64;
             if count == 0 {
-                self.is_level = true;
-                break;
+                let Some(number) = open.number else {
+                    self.is_level = true;
+                    break;
+                };
+                *open = Open::new(after(&self.path, number)?)?;
+                (self.line, self.passes) = (Vec::new(), false);
+                continue;
             }
             let pieces = buffer[..count].split_inclusive(|byte| *byte == b'\n');
             pieces.for_each(|piece| self.piece(piece));
@@ -160,9 +188,16 @@ impl Growing {
     }
 }
 
-/// Device and inode.
-fn id(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
+impl Open {
+    fn new((file, number): (File, Option<u64>)) -> io::Result<Open> {
+        let id = id(&file.metadata()?);
+        Ok(Open {
+            file,
+            id,
+            number,
+            end: 0,
+        })
+    }
 }
 
 /// Whether a line is of the feed, or of none that can be told, and comes after the beginning.

@@ -11,36 +11,34 @@ use rsoracle_proof::report::{Check, Content, KeyChange, Report, Verifier};
 use rsoracle_proof::seal::Keys;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::lines::Lines;
+use rsoracle_verify::segments::{Reading, Segments};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 
 /// An open journal.
 pub(super) struct Journal {
     /// Its name in messages.
     pub(super) name: String,
     /// `None`: standard input.
-    file: Option<File>,
-    /// Whether its end can be read without its beginning.
-    pub(super) seekable: bool,
+    segments: Option<Segments>,
 }
 
 impl Journal {
     /// Opens the file at `path`; `-` is standard input.
     pub(super) fn open(path: &str) -> Result<Journal, Error> {
-        if path == "-" {
-            return Ok(Journal {
-                name: "standard input".to_owned(),
-                file: None,
-                seekable: false,
-            });
-        }
-        let failed = |error| Error::new(format!("cannot read {path}"), error);
-        let file = File::open(path).map_err(failed)?;
+        let (name, segments) = match path {
+            "-" => ("standard input", None),
+            path => (path, Some(Segments::open(path)?)),
+        };
         Ok(Journal {
-            name: path.to_owned(),
-            seekable: file.metadata().map_err(failed)?.is_file(),
-            file: Some(file),
+            name: name.to_owned(),
+            segments,
         })
+    }
+
+    /// Whether its end can be read without its beginning.
+    pub(super) fn seekable(&self) -> bool {
+        self.segments.as_ref().is_some_and(|it| it.seekable)
     }
 
     /// The feeds that the file beside it names, where its aggregator keeps the newest report of each. Nothing is proved by it: it
@@ -48,7 +46,9 @@ impl Journal {
     pub(super) fn newest(&self) -> Vec<String> {
         let path = format!("{}.newest", self.name);
         let is_file = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
-        let file = File::open(&path).ok().filter(|_| is_file && self.seekable);
+        let file = File::open(&path)
+            .ok()
+            .filter(|_| is_file && self.seekable());
         let mut lines = file.map(|file| Lines::new(BufReader::new(file), &path));
         let mut feeds = Vec::new();
         while feeds.len() < FEEDS_MAX
@@ -68,19 +68,15 @@ impl Journal {
     }
 
     /// Its last lines, of about so many bytes; all of them if it can only be read from its beginning.
-    pub(super) fn tail(&self, bytes: u64) -> Result<Tail<'_>, Error> {
-        let failed = |error| Error::new(format!("cannot read {}", self.name), error);
-        let (begin, input): (u64, Box<dyn BufRead>) = match &self.file {
-            None => (0, Box::new(std::io::stdin().lock())),
-            Some(file) if !self.seekable => (0, Box::new(BufReader::new(file))),
-            Some(file) => {
-                let (begin, reader) = file::tail(file, bytes).map_err(failed)?;
-                (begin, Box::new(reader))
-            }
+    pub(super) fn tail(&self, bytes: u64) -> Result<Tail, Error> {
+        let lines = match &self.segments {
+            None => Reading::standard_input(),
+            Some(all) if !all.seekable => all.tail(u64::MAX)?,
+            Some(all) => all.tail(bytes)?,
         };
         Ok(Tail {
-            begin,
-            lines: Lines::new(input, &self.name),
+            whole: lines.whole,
+            lines,
             verifier: Verifier::default(),
             bad: 0,
             first_bad: None,
@@ -100,10 +96,10 @@ pub(super) enum Entry {
 }
 
 /// The end of a journal, read line by line.
-pub(super) struct Tail<'a> {
-    /// Where the first line begins, in bytes from the beginning of the file.
-    pub(super) begin: u64,
-    lines: Lines<Box<dyn BufRead + 'a>>,
+pub(super) struct Tail {
+    /// Whether it is all of the journal.
+    pub(super) whole: bool,
+    lines: Reading,
     verifier: Verifier,
     /// Number of lines that failed a check, and the first of them with the reason.
     pub(super) bad: u64,
@@ -111,13 +107,13 @@ pub(super) struct Tail<'a> {
     torn: bool,
 }
 
-impl Tail<'_> {
+impl Tail {
     /// Reads and checks the next line; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
-        let at = self.begin + self.lines.bytes();
         let Some(line) = self.lines.next_line()? else {
             return Ok(None);
         };
+        let (number, whole) = (line.number, line.whole);
         let check = match line.text {
             Ok(text) => self.verifier.check(text, wall_us()),
             Err(why) => Check::unreadable(why),
@@ -137,14 +133,14 @@ impl Tail<'_> {
                 return Ok(Some(Entry::KeyChange(feed)));
             }
             (Content::Report(report), Some(_)) => Some(report).filter(|report| signed(report)),
-            _ if !line.whole => {
+            _ if !whole && self.lines.is_last() => {
                 self.torn = true;
                 return Ok(Some(Entry::Nothing));
             }
             _ => None,
         };
         self.bad += 1;
-        let place = file::place(self.begin, at, line.number);
+        let place = self.lines.place(number);
         let why = check.flaws.first();
         let why = why.map_or("it is not a report", |why| why.as_str());
         self.first_bad.get_or_insert(format!("{place}: {why}"));
@@ -184,7 +180,7 @@ pub(super) fn read(config: &HistorySettings, path: &str) -> Result<Found, Error>
     let mut stretch = file::TAIL_BYTES;
     loop {
         let mut tail = journal.tail(stretch)?;
-        let whole = tail.begin == 0;
+        let whole = tail.whole;
         let mut found = Found::new(Source { files: 1, whole });
         while let Some(entry) = tail.next()? {
             match entry {

@@ -18,15 +18,15 @@ use rsoracle_verify::pool::differences;
 const FILES_NAMED: usize = 8;
 
 /// A file, and where it was read to.
-struct Step<'a> {
-    tail: Tail<'a>,
+struct Step {
+    tail: Tail,
     /// The report that was read last, unless it has been taken.
     next: Option<Box<Report>>,
     /// How many reports cannot be compared, since they are not in the order of their starts, or are there twice.
     disordered: u64,
 }
 
-impl Step<'_> {
+impl Step {
     fn start_us(&self) -> Option<u64> {
         self.next.as_ref().map(|report| report.round.start_us)
     }
@@ -72,7 +72,7 @@ pub(super) fn read(config: &HistorySettings, paths: &[String]) -> Result<Found, 
     let journals = paths.iter().map(|path| Journal::open(path));
     let journals = journals.collect::<Result<Vec<Journal>, Error>>()?;
     let newest: Vec<String> = journals.iter().flat_map(Journal::newest).collect();
-    let mut stretch = match journals.iter().all(|journal| journal.seekable) {
+    let mut stretch = match journals.iter().all(Journal::seekable) {
         true => file::TAIL_BYTES,
         // What cannot be read twice is read from its beginning, and so are the others.
         false => u64::MAX,
@@ -98,12 +98,12 @@ fn read_ends(config: &HistorySettings, journals: &[Journal], stretch: u64) -> Re
         step.advance(config, 0)?;
         steps.push(step);
     }
-    let cut = steps.iter().filter(|step| step.tail.begin > 0);
+    let cut = steps.iter().filter(|step| !step.tail.whole);
     // What was read of a file may begin within this round.
     let cut_us = cut.filter_map(Step::start_us).max();
     let mut found = Found::new(Source {
         files: journals.len(),
-        whole: steps.iter().all(|step| step.tail.begin == 0),
+        whole: steps.iter().all(|step| step.tail.whole),
     });
     let names: Vec<&str> = journals.iter().map(|it| it.name.as_str()).collect();
     let mut lies = 0;

@@ -77,11 +77,7 @@ fn after(feed: &Feed, number: u64) -> Result<usize, Problem> {
         return Err(Problem::new(200, "cursor-ahead", sentence).with("last", last));
     }
     if first > number + 1 {
-        let sentence = format!(
-            "report {} is not in the journal; the first one is {first}",
-            number + 1
-        );
-        return Err(Problem::new(200, "cursor-too-old", sentence).with("first", first));
+        return Err(Problem::too_old(number + 1, first));
     }
     Ok(feed.at_or_after(number + 1))
 }

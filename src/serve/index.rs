@@ -25,6 +25,8 @@ pub(super) struct Feed {
     runs: Vec<(u64, u32)>,
     /// How many reports there are of each decision, in the order of their codes.
     pub(super) decisions: [u64; 5],
+    /// Position of the first report whose line is still there.
+    kept: usize,
     /// Changes whenever another chain begins.
     pub(super) generation: u64,
     /// The signatures of the first and the last report.
@@ -80,6 +82,13 @@ impl Index {
     pub(super) fn loosen(&mut self) {
         for feed in &mut self.feeds {
             feed.loose = true;
+        }
+    }
+
+    /// The lines before `offset` are no longer there.
+    pub(super) fn keep_from(&mut self, offset: u64) {
+        for feed in &mut self.feeds {
+            feed.kept = feed.offsets.partition_point(|begin| *begin < offset);
         }
     }
 
@@ -159,6 +168,11 @@ impl Feed {
         self.offsets.len()
     }
 
+    /// The position of the first report whose line is still there.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
     /// Where the line at a position is: offset, and bytes without the newline.
     pub(super) fn line(&self, position: usize) -> Option<(u64, usize)> {
         let offset = *self.offsets.get(position)?;
@@ -182,9 +196,9 @@ impl Feed {
         Some(number + (position - begin as usize) as u64)
     }
 
-    /// The first number.
+    /// The first number that is still there.
     pub(super) fn first_number(&self) -> Option<u64> {
-        self.number(0)
+        self.number(self.kept)
     }
 
     /// The last number.
@@ -192,8 +206,12 @@ impl Feed {
         self.number(self.len().checked_sub(1)?)
     }
 
-    /// The position of the first report whose number is at least this; how many there are if there is none.
+    /// The position of the first report that is still there and whose number is at least this; how many there are if there is none.
     pub(super) fn at_or_after(&self, number: u64) -> usize {
+        self.any_at_or_after(number).max(self.kept)
+    }
+
+    fn any_at_or_after(&self, number: u64) -> usize {
         let Some(run) = self
             .runs
             .partition_point(|(first, _)| *first <= number)
@@ -218,15 +236,17 @@ impl Feed {
 
     /// The position of a published report, counted back from the newest.
     pub(super) fn newest_published(&self, back: usize) -> Option<usize> {
-        let mut newest = self.published.iter().rev();
-        newest.nth(back).map(|position| *position as usize)
+        let newest = self.published.iter().rev();
+        let mut newest = newest.map(|position| *position as usize);
+        newest.nth(back).filter(|position| *position >= self.kept)
     }
 
     /// The position of the newest published report whose round started at this time or before.
     pub(super) fn published_at(&self, us: u64) -> Option<usize> {
         let before = |position: &u32| self.starts_us[*position as usize] <= us;
         let count = self.published.partition_point(before);
-        Some(self.published[count.checked_sub(1)?] as usize)
+        let position = self.published[count.checked_sub(1)?] as usize;
+        Some(position).filter(|position| *position >= self.kept)
     }
 }
 

@@ -1,19 +1,27 @@
 //! Follows a journal as it grows, and keeps its index.
 //!
+//! Its files are read in their order, as one: a position in bytes counts from the beginning of the first one.
+//!
 //! Invariant: only whole lines are indexed, in their order. A journal that is not there yet is waited for; one that was replaced
-//! or cut is indexed anew, and what was known of the old one is forgotten. Memory is that of the index, of the newest reports,
+//! or cut is indexed anew, and what was known of the old one is forgotten. A segment that was closed is read to its end before the
+//! next file. Memory is that of the index, of the newest reports,
 //! and of the longest line.
 
 use super::index::{Added, Feed, Index};
 use super::newest::{Newest, read};
+use super::problem::Problem;
 use super::scan::{Kind, head, scan};
 use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
+use crate::system::now::wall_us;
+use crate::system::segments::{after, number_of};
 use crate::system::stream::say;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::seal::Keys;
+use rsoracle_verify::segments::{Id, id, path_of};
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
 /// Bytes that are read from the journal at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -23,8 +31,11 @@ const MARK_BYTES: usize = 130;
 /// The file that is being followed.
 struct Open {
     file: File,
-    /// Device and inode.
-    id: (u64, u64),
+    id: Id,
+    /// Its number, if it is a closed segment.
+    number: Option<u64>,
+    /// The bytes of the files before it.
+    before: u64,
     /// Where what is indexed ends: behind the newline of a line.
     end: u64,
     /// The number of lines before that.
@@ -41,6 +52,8 @@ struct Open {
 
 /// Most reports at the end of a feed that are read at the beginning because later ones are damaged.
 const DAMAGED_MAX: usize = 16;
+/// How many reports of a feed are read at the beginning, so that it is known who has been silent for some rounds.
+const RECENT: usize = 4;
 
 /// A report with its position and its line.
 type Readable = (usize, Vec<u8>, Report);
@@ -58,7 +71,13 @@ enum Change {
 /// A journal and its index.
 pub(super) struct Journal {
     path: String,
+    /// The segments before the file that is being read: where each begins, and its number.
+    closed: Vec<(u64, u64)>,
+    /// How many of them are gone.
+    gone: usize,
     open: Option<Open>,
+    /// The segment of `closed` that was read last, by its number.
+    older: Option<(u64, File)>,
     index: Index,
     newest: Vec<Newest>,
     keys: Keys,
@@ -71,6 +90,8 @@ pub(super) struct Journal {
     pub(super) version: u64,
     /// Whether all of the journal is indexed that was there at the beginning.
     pub(super) level: bool,
+    /// When the file was changed last, in microseconds since the Unix epoch.
+    pub(super) modified_us: u64,
     /// Lines that are neither reports nor changes of keys nor proofs.
     pub(super) odd: u64,
     /// How many lines were named in the log, of all journals that were at this path.
@@ -84,7 +105,10 @@ impl Journal {
     pub(super) fn new(path: &str) -> Journal {
         Journal {
             path: path.to_owned(),
+            closed: Vec::new(),
+            gone: 0,
             open: None,
+            older: None,
             index: Index::default(),
             newest: Vec::new(),
             keys: Keys::default(),
@@ -93,6 +117,7 @@ impl Journal {
             generation: 0,
             version: 0,
             level: false,
+            modified_us: 0,
             odd: 0,
             named: 0,
             failed: false,
@@ -125,10 +150,20 @@ impl Journal {
         self.open.is_some()
     }
 
+    /// Whether it was there at the last look, and could be read.
+    pub(super) fn is_readable(&self) -> bool {
+        !self.failed
+    }
+
+    /// The number of its file's inode.
+    pub(super) fn inode(&self) -> Option<u64> {
+        Some(self.open.as_ref()?.id.1)
+    }
+
     /// Its size in bytes, and how many of them are indexed.
     pub(super) fn bytes(&self) -> (u64, u64) {
-        let sizes = self.open.as_ref().map(|open| (open.size, open.end));
-        sizes.unwrap_or((0, 0))
+        let sizes = |open: &Open| (open.before + open.size, open.before + open.end);
+        self.open.as_ref().map_or((0, 0), sizes)
     }
 
     /// Looks whether the journal has grown, and indexes a bounded part of what is new. Returns whether there is more.
@@ -160,29 +195,82 @@ impl Journal {
     }
 
     fn try_look(&mut self) -> io::Result<bool> {
-        let now = std::fs::metadata(&self.path)?;
-        if let Some(open) = &mut self.open {
-            match open.change(&now)? {
-                Change::Nothing if self.level => return Ok(false),
-                Change::Nothing | Change::More => {}
-                Change::Lost(what) => {
-                    let path = &self.path;
-                    say(
-                        "serve",
-                        format!("the journal {path} was {what}; it is indexed anew"),
-                    );
-                    self.forget();
-                }
+        if self.open.is_none() {
+            let (file, number) = after(&self.path, 0)?;
+            self.open = Some(Open::new(file, number, 0)?);
+        }
+        self.miss_oldest();
+        let open = self.open.as_mut().expect("it is open");
+        let mut now = match open.number {
+            None => std::fs::metadata(&self.path)?,
+            Some(_) => open.file.metadata()?,
+        };
+        if id(&now) != open.id {
+            open.number = number_of(&self.path, open.id)?;
+            if open.number.is_some() {
+                now = open.file.metadata()?;
             }
         }
-        if self.open.is_none() {
-            self.open = Some(Open::new(&self.path, &now)?);
+        let number = open.number;
+        match open.change(&now)? {
+            Change::Nothing if self.level && number.is_none() => return Ok(false),
+            Change::Nothing | Change::More => {}
+            Change::Lost(what) => {
+                let path = &self.path;
+                say(
+                    "serve",
+                    format!("the journal {path} was {what}; it is indexed anew"),
+                );
+                self.forget();
+                return Ok(true);
+            }
         }
+        self.modified_us = modified_us(&now);
         let more = self.index_more(now.len())?;
-        if !more && !self.level {
-            self.reach_level()?;
+        match number {
+            Some(number) if !more => self.go_on_after(number)?,
+            None if !more && !self.level => self.reach_level()?,
+            _ => return Ok(more),
         }
-        Ok(more)
+        Ok(number.is_some())
+    }
+
+    /// A closed segment was read: goes on with the file behind it.
+    fn go_on_after(&mut self, number: u64) -> io::Result<()> {
+        let (file, next) = after(&self.path, number)?;
+        let open = self.open.as_ref().expect("it is open");
+        let (begin, end) = (open.before, open.before + open.size);
+        if open.end < open.size || next.is_some_and(|next| next > number + 1) {
+            self.index.loosen();
+        }
+        self.open = Some(Open::new(file, next, end)?);
+        self.closed.push((begin, number));
+        Ok(())
+    }
+
+    /// Notices that the oldest segments were removed.
+    fn miss_oldest(&mut self) {
+        let before = self.gone;
+        let is_there = |number: u64| Path::new(&path_of(&self.path, number)).exists();
+        while self
+            .closed
+            .get(self.gone)
+            .is_some_and(|(_, number)| !is_there(*number))
+        {
+            self.gone += 1;
+        }
+        if self.gone == before {
+            return;
+        }
+        let open = self.open.as_ref().map_or(0, |open| open.before);
+        let first = self.closed.get(self.gone).map_or(open, |(begin, _)| *begin);
+        self.index.keep_from(first);
+        (self.older, self.held) = (None, None);
+        self.version += 1;
+        for (newest, feed) in self.newest.iter_mut().zip(&self.index.feeds) {
+            let is_there = |position: usize| position >= feed.kept();
+            newest.published = newest.published.take().filter(|it| is_there(it.position));
+        }
     }
 
     fn forget(&mut self) {
@@ -197,7 +285,7 @@ impl Journal {
     /// Indexes a bounded number of new bytes of a file that has `size` bytes. Returns whether there are more.
     fn index_more(&mut self, size: u64) -> io::Result<bool> {
         let open = self.open.as_mut().expect("the journal is open");
-        let (mut end, mut passing) = (open.end, open.passing);
+        let (mut end, mut passing, before) = (open.end, open.passing, open.before);
         let until = end + INDEX_BYTES_PER_SWEEP;
         let mut file = open.file.try_clone()?;
         file.seek(SeekFrom::Start(end))?;
@@ -222,7 +310,7 @@ impl Journal {
                 self.index.loosen();
                 self.odd_line(lines + u64::from(!whole), "it is too long", !passing);
             } else {
-                self.take(&line, end, lines);
+                self.take(&line, before + end, lines);
             }
             passing = !whole;
             end += count;
@@ -243,7 +331,8 @@ impl Journal {
                 ODD_LINES_NAMED_MAX => "; further odd lines are only counted",
                 _ => "",
             };
-            let path = &self.path;
+            let segment = self.open.as_ref().and_then(|open| open.number);
+            let path = segment.map_or(self.path.clone(), |it| path_of(&self.path, it));
             say(
                 "serve",
                 format!("line {number} of {path} is left out: {why}{last}"),
@@ -275,11 +364,10 @@ impl Journal {
                 }
                 if let Some(report) = report {
                     let newest = &mut self.newest[feed];
-                    newest.count(&report);
                     if report.decision.publishes() {
                         newest.publish(self.index.feeds[feed].len() - 1, line, &report);
                     }
-                    newest.take(report);
+                    newest.follow(report, wall_us());
                 }
             }
         }
@@ -289,8 +377,9 @@ impl Journal {
     fn reach_level(&mut self) -> io::Result<()> {
         for at in 0..self.index.feeds.len() {
             let last = self.index.feeds[at].len();
-            let mut newest = (0..last).rev().take(DAMAGED_MAX);
-            let newest = newest.find_map(|position| self.readable(at, position).transpose());
+            let newest = (0..last).rev().take(DAMAGED_MAX);
+            let newest = newest.filter_map(|position| self.readable(at, position).transpose());
+            let recent: io::Result<Vec<Readable>> = newest.take(RECENT).collect();
             let back =
                 (0..DAMAGED_MAX).map_while(|back| self.index.feeds[at].newest_published(back));
             let back: Vec<usize> = back.collect();
@@ -299,8 +388,8 @@ impl Journal {
             if let Some((position, line, report)) = published.transpose()? {
                 self.newest[at].publish(position, &line, &report);
             }
-            if let Some((_, _, report)) = newest.transpose()? {
-                self.newest[at].take(report);
+            for (_, _, report) in recent?.into_iter().rev() {
+                self.newest[at].take(report, self.modified_us);
             }
         }
         self.level = true;
@@ -320,18 +409,41 @@ impl Journal {
         Ok(report.map(|report| (position, line, report)))
     }
 
+    /// The end of a stream whose next report is at a position, if that is no longer there.
+    pub(super) fn too_old(&self, feed: usize, position: usize) -> Option<Problem> {
+        let feed = self.index.feeds.get(feed)?;
+        let next = feed.number(position).filter(|_| position < feed.kept())?;
+        let first = feed.first_number().or(feed.last_number())?;
+        Some(Problem::too_old(next, first))
+    }
+
     /// The line at a position, with its newline. An error means that the file is not what it was.
     pub(super) fn line(&mut self, feed: usize, position: usize) -> io::Result<&[u8]> {
-        let (Some(feed), Some(open)) = (self.index.feeds.get(feed), &self.open) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        let Some((offset, length)) = feed.line(position) else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
+        let feed = self.index.feeds.get(feed).ok_or(io::ErrorKind::NotFound)?;
+        let line = feed.line(position).filter(|_| position >= feed.kept());
+        let (offset, length) = line.ok_or(io::ErrorKind::NotFound)?;
         if self.held != Some(offset) {
             self.held = None;
             self.line.resize(length + 1, 0);
-            open.file.read_exact_at(&mut self.line, offset)?;
+            let open = self.open.as_ref().ok_or(io::ErrorKind::NotFound)?;
+            let (file, begin) = match open.before <= offset {
+                true => (&open.file, open.before),
+                false => {
+                    let at = self.closed.partition_point(|(begin, _)| *begin <= offset);
+                    let (begin, number) = self.closed[at - 1];
+                    if self
+                        .older
+                        .as_ref()
+                        .is_none_or(|(older, _)| *older != number)
+                    {
+                        let file = File::open(path_of(&self.path, number))?;
+                        self.older = Some((number, file));
+                    }
+                    let (_, file) = self.older.as_ref().expect("it was just opened");
+                    (file, begin)
+                }
+            };
+            file.read_exact_at(&mut self.line, offset - begin)?;
             let found = self.line.strip_suffix(b"\n").and_then(head);
             let number = found
                 .filter(|head| head.feed == feed.name)
@@ -345,16 +457,23 @@ impl Journal {
     }
 }
 
+/// When a file was changed last, in microseconds since the Unix epoch.
+fn modified_us(seen: &Metadata) -> u64 {
+    let us = seen.mtime() * 1_000_000 + seen.mtime_nsec() / 1_000;
+    us.max(0).cast_unsigned()
+}
+
 impl Open {
-    fn new(path: &str, seen: &Metadata) -> io::Result<Open> {
-        if !seen.is_file() {
+    fn new(file: File, number: Option<u64>, before: u64) -> io::Result<Open> {
+        let found = file.metadata()?;
+        if !found.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        let file = File::open(path)?;
-        let id = file.metadata()?;
         Ok(Open {
             file,
-            id: (id.dev(), id.ino()),
+            id: id(&found),
+            number,
+            before,
             end: 0,
             lines: 0,
             mark: Vec::new(),
@@ -366,7 +485,7 @@ impl Open {
 
     /// What happened to the file since the last look.
     fn change(&mut self, now: &Metadata) -> io::Result<Change> {
-        if (now.dev(), now.ino()) != self.id {
+        if id(now) != self.id {
             return Ok(Change::Lost("replaced"));
         }
         // An unfinished line behind that may go: it was never served.

@@ -22,6 +22,18 @@ pub(super) struct Published {
     pub(super) time_us: u64,
 }
 
+/// What is known of a slot.
+#[derive(Default)]
+pub(super) struct Slot {
+    source: String,
+    /// When it answered last, in microseconds since the Unix epoch, by its own clock.
+    pub(super) answered_us: Option<u64>,
+    /// Rounds in a row, up to the newest, in which it signed nothing.
+    pub(super) without_answer: u64,
+    /// Rounds in a row, up to the newest, in which it was silent or abstained.
+    pub(super) without_price: u64,
+}
+
 /// What is known of a feed.
 #[derive(Default)]
 pub(super) struct Newest {
@@ -35,8 +47,13 @@ pub(super) struct Newest {
     pub(super) abstained: BTreeMap<Abstention, u64>,
     /// How often a collector gave two different answers.
     pub(super) equivocated: u64,
-    /// When each slot answered last, by slot and source.
-    pub(super) answered_us: BTreeMap<(usize, String), u64>,
+    /// The slots of the newest report.
+    pub(super) slots: Vec<Slot>,
+    /// When the newest report was found, in microseconds since the Unix epoch.
+    pub(super) seen_us: u64,
+    /// From the last instant of the newest report's round until it was found, in microseconds. Negative if the oracle's clocks
+    /// are ahead of the clock here; None if it was there at the beginning.
+    pub(super) delay_us: Option<i64>,
 }
 
 /// The report in a line without its newline, if it is one.
@@ -54,28 +71,38 @@ impl Newest {
         });
     }
 
-    /// Takes the newest report.
-    pub(super) fn take(&mut self, report: Report) {
-        let slots = report.round.parts.iter().zip(&report.outcome.standings);
-        let seats = report.round.terms.seats.iter();
-        for ((slot, (part, _)), seat) in slots.enumerate().zip(seats) {
-            if let Some(observation) = part.observation {
-                let us = observation.timestamp_us;
-                self.answered_us.insert((slot, seat.source.clone()), us);
-            }
-        }
-        // A slot whose source was replaced is not there any more.
+    /// Takes the newest report, which was found at this time.
+    pub(super) fn take(&mut self, report: Report, seen_us: u64) {
         let seats = &report.round.terms.seats;
-        let is_there = |slot: &usize, source: &String| {
-            seats.get(*slot).is_some_and(|seat| seat.source == *source)
-        };
-        self.answered_us
-            .retain(|(slot, source), _| is_there(slot, source));
+        self.slots.resize_with(seats.len(), Slot::default);
+        let parts = report.round.parts.iter().zip(&report.outcome.standings);
+        for ((slot, seat), (part, standing)) in self.slots.iter_mut().zip(seats).zip(parts) {
+            // Nothing is known of a source that took the place of another.
+            if slot.source != seat.source {
+                *slot = Slot {
+                    source: seat.source.clone(),
+                    ..Slot::default()
+                };
+            }
+            let observed_us = part.observation.map(|one| one.timestamp_us);
+            slot.answered_us = observed_us.or(slot.answered_us);
+            slot.without_answer = match standing {
+                Standing::Silent => slot.without_answer + 1,
+                _ => 0,
+            };
+            slot.without_price = match standing {
+                Standing::Silent | Standing::Abstained(_) => slot.without_price + 1,
+                _ => 0,
+            };
+        }
+        self.seen_us = seen_us;
+        self.delay_us = None;
         self.report = Some(report);
     }
 
-    /// Counts what a new report says. Reports that were there before are not counted.
-    pub(super) fn count(&mut self, report: &Report) {
+    /// Takes a report that has just come, and counts what it says. Reports that were there before are not counted.
+    pub(super) fn follow(&mut self, report: Report, seen_us: u64) {
+        let last_us = report.round.last_instant_us();
         for (reason, count) in &report.refused {
             *self.refused.entry(*reason).or_default() += u64::from(*count);
         }
@@ -86,6 +113,8 @@ impl Newest {
                 _ => {}
             }
         }
+        self.take(report, seen_us);
+        self.delay_us = Some(seen_us.cast_signed().wrapping_sub_unsigned(last_us));
     }
 
     /// The schedule of the newest report, if its rounds repeat.

@@ -60,6 +60,12 @@ impl Problem {
         }
     }
 
+    /// The end of a stream whose next report is no longer there.
+    pub(super) fn too_old(next: u64, first: u64) -> Problem {
+        let sentence = format!("report {next} is not in the journal; the first one is {first}");
+        Problem::new(200, "cursor-too-old", sentence).with("first", first)
+    }
+
     /// A parameter that takes something else.
     pub(super) fn bad_parameter(name: &str, right: &str) -> Problem {
         let sentence = format!("the parameter {name} takes {right}");

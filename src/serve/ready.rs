@@ -64,7 +64,7 @@ pub(super) fn readiness(journal: &Journal, now_us: u64) -> Readiness {
 }
 
 /// Whether other feeds of the same aggregator have had several rounds without this one.
-fn is_dropped(newest: &Newest, journal: &Journal) -> bool {
+pub(super) fn is_dropped(newest: &Newest, journal: &Journal) -> bool {
     let Some(report) = &newest.report else {
         return false;
     };

@@ -57,11 +57,15 @@ pub(super) fn answer(request: &Request, site: &mut Site, asked: Asked) -> Result
             let mut text = Answer::new(200);
             text.field("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
             text.field("Cache-Control", NEVER);
-            text.body = Body::Page(metrics::of_process(site), metrics::shared(site, now_us));
+            text.body = Body::Page(
+                metrics::of_process(site, now_us),
+                metrics::shared(site, now_us),
+            );
             text.is_dear = true;
             text
         }
         _ if asked.inside => return Err(Problem::NOT_FOUND),
+        "/" => site.page.answer(),
         "/v1/latest" => return latest(request, &mut site.journal, asked),
         "/v1/feeds" => {
             only(request, &[])?;
@@ -362,7 +366,7 @@ fn feeds(journal: &Journal) -> String {
             "{{\"feed\":{},\"chain\":\"{}\",\"reports\":{},\"first\":{},\"last\":{},\"last_start_us\":{},\"published\":{},\"latest\":\"/v1/latest?feed={}\"}}",
             quoted(&feed.name),
             feed.chain(),
-            feed.len(),
+            feed.len() - feed.kept(),
             or_null(feed.first_number()),
             or_null(feed.last_number()),
             or_null(last_us),

@@ -5,6 +5,7 @@
 
 use super::answer::Body;
 use super::journal::Journal;
+use super::problem::Problem;
 use crate::system::channel::Channel;
 use crate::system::inbox::waits;
 use crate::system::limits::{WRITE_BYTES_MAX, WRITES_PER_SWEEP};
@@ -185,10 +186,13 @@ impl Sending {
         self.lines.take().is_none_or(|pour| pour.within == 0)
     }
 
-    /// Whether the lines are of a journal that is gone.
-    pub(super) fn is_stale(&self, journal: &Journal) -> bool {
-        let stale = |pour: &Pour| pour.generation != journal.generation(pour.feed);
-        self.lines.as_ref().is_some_and(stale)
+    /// Why the lines cannot be sent: they are of a journal that is gone, or of a segment that was removed.
+    pub(super) fn stale(&self, journal: &Journal) -> Option<Problem> {
+        let pour = self.lines.as_ref()?;
+        if pour.generation != journal.generation(pour.feed) {
+            return Some(Problem::REPLACED);
+        }
+        journal.too_old(pour.feed, pour.at)
     }
 
     /// Sends what there is room for.

@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, Body, NEVER};
 use super::journal::Journal;
+use super::page::Page;
 use super::problem::Problem;
 use super::ready::readiness;
 use crate::system::limits::PASSED_FILE_BYTES_MAX;
@@ -35,6 +36,7 @@ pub(super) struct Counts {
 /// Everything that answers are made of.
 pub(super) struct Site {
     pub(super) journal: Journal,
+    pub(super) page: Page,
     /// Whether metrics have a listener of their own.
     pub(super) metrics_apart: bool,
     pub(super) counts: Counts,
@@ -48,6 +50,8 @@ pub(super) struct Site {
     pub(super) metrics: Kept,
     /// Whether all feeds are ready, and what `/ready` says.
     readiness: (bool, Kept),
+    /// Whether a process has the journal's lock, and when that was looked at, in microseconds since the Unix epoch.
+    writer: (Option<bool>, u64),
 }
 
 /// A text that is made from the whole journal, and kept so that making it cannot be asked for often.
@@ -141,6 +145,7 @@ impl Site {
     ) -> Site {
         Site {
             journal: Journal::new(journal),
+            page: Page::new(),
             metrics_apart,
             counts: Counts::default(),
             began_us: now_us,
@@ -149,6 +154,7 @@ impl Site {
             proofs: Passed::new(format!("{journal}.proofs"), true),
             metrics: Kept::new(),
             readiness: (false, Kept::new()),
+            writer: (None, 0),
         }
     }
 
@@ -161,6 +167,17 @@ impl Site {
             kept.keep(found.json(), self.journal.version, now_us);
         }
         (*ready, kept.text.clone())
+    }
+
+    /// Whether a process on this machine has the lock of the journal, as its aggregator has: looked at anew at most once a
+    /// second. None if the system does not tell.
+    pub(super) fn has_writer(&mut self, now_us: u64) -> Option<bool> {
+        let (has_writer, looked_us) = &mut self.writer;
+        if now_us.abs_diff(*looked_us) >= KEPT_US {
+            *looked_us = now_us;
+            *has_writer = is_locked(self.journal.inode());
+        }
+        *has_writer
     }
 
     /// The roster, with a note that it proves nothing.
@@ -178,6 +195,22 @@ impl Site {
         let bytes = self.proofs.bytes("")?.unwrap_or_default();
         Ok(passed(bytes, "application/x-ndjson"))
     }
+}
+
+/// Whether a process on this machine has an exclusive lock on a file with this inode, by proc_locks(5). None if there is no
+/// such list. Devices are not compared: some file systems have another number there than in stat(2).
+fn is_locked(inode: Option<u64>) -> Option<bool> {
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let is_it = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let kind = [fields.next(), fields.next(), fields.next()];
+        let file = fields.nth(1).and_then(|file| file.rsplit(':').next());
+        let number = file.and_then(|number| number.parse().ok());
+        kind == [Some("FLOCK"), Some("ADVISORY"), Some("WRITE")]
+            && number.is_some()
+            && number == inode
+    };
+    Some(locks.lines().any(is_it))
 }
 
 fn passed(bytes: Rc<[u8]>, kind: &str) -> Answer {

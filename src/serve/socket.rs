@@ -88,6 +88,10 @@ impl Socket {
         if self.generation != site.journal.generation(self.feed) && !self.ended {
             self.end(&Problem::REPLACED, site);
         }
+        let too_old = site.journal.too_old(self.feed, self.at);
+        if let Some(problem) = too_old.filter(|_| !self.ended) {
+            self.end(&problem, site);
+        }
         let Ok(left) = self.send(site, now) else {
             return Step::End;
         };

@@ -1,11 +1,11 @@
-//! Replaces files atomically, makes their directories, and reads the end of a long file of lines without the rest.
+//! Replaces files atomically, and makes their directories.
 //!
 //! Invariant: a reader of a replaced file finds the whole old text or the whole new text, even after a power failure. There
 //! is no lock: if two processes replace the same file, the later one wins.
 
 use rsoracle_verify::error::Error;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -172,29 +172,6 @@ pub(crate) fn check_replaceable(path: &str) -> Result<(), Error> {
     }
 }
 
-/// Opens a file at the first line that begins within its last `bytes` bytes. Returns where that is, in bytes from the
-/// beginning of the file: 0 if the whole file will be read, and the file's length if no line begins there.
-pub(crate) fn tail(mut file: &File, bytes: u64) -> io::Result<(u64, BufReader<&File>)> {
-    let from = file.metadata()?.len().saturating_sub(bytes);
-    // The byte before tells whether a line begins there.
-    file.seek(SeekFrom::Start(from.saturating_sub(1)))?;
-    let mut reader = BufReader::with_capacity(64 * 1024, file);
-    let skipped = match from {
-        0 => 0,
-        _ => reader.skip_until(b'\n')?.saturating_sub(1),
-    };
-    Ok((from + skipped as u64, reader))
-}
-
-/// How a message names a line: by `number` if reading began at the beginning of the file (`begin` is 0), else by `at`, the
-/// position of its first byte. `number` counts from `begin`.
-pub(crate) fn place(begin: u64, at: u64, number: u64) -> String {
-    match begin {
-        0 => format!("line {number}"),
-        _ => format!("the line at byte {at}"),
-    }
-}
-
 /// Syncs the directory of an existing file, so that the file's name is as durable as its bytes.
 pub(crate) fn sync_directory(path: &str) -> io::Result<()> {
     let path = std::fs::canonicalize(path)?;
@@ -307,32 +284,5 @@ mod tests {
             }
             assert_eq!(names(dir), ["newest"]);
         });
-    }
-
-    #[test]
-    fn the_last_bytes_begin_at_the_next_line_and_at_the_first_if_they_are_all() {
-        let path = std::env::temp_dir().join(format!("rsoracle-tail-{}", std::process::id()));
-        let mut file = File::options()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .open(&path)
-            .unwrap();
-        std::fs::remove_file(&path).unwrap();
-        file.write_all(b"one\ntwo\nthree\nfo").unwrap();
-        let rest = |bytes: u64| {
-            let (begin, mut reader) = tail(&file, bytes).unwrap();
-            let mut text = String::new();
-            reader.read_to_string(&mut text).unwrap();
-            (begin, text)
-        };
-        let all = "one\ntwo\nthree\nfo";
-        for bytes in 0..20 {
-            let from = all.len().saturating_sub(bytes);
-            let starts = |at: &usize| *at == 0 || all.as_bytes()[at - 1] == b'\n';
-            let begin = (from..all.len()).find(starts).unwrap_or(all.len());
-            let expected = (begin as u64, all[begin..].to_owned());
-            assert_eq!(rest(bytes as u64), expected, "{bytes}");
-        }
     }
 }

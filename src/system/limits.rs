@@ -79,6 +79,10 @@ pub(crate) const DATA_AGE_MS_MAX: u64 = 60_000;
 pub(crate) const DATA_AHEAD_MS: u64 = 15_000;
 /// Most rosters that a collector holds: the present one, and those that were handed down for later starts.
 pub(crate) const ROSTERS_HELD_MAX: usize = 8;
+/// How long `journal rotate` waits until an aggregator takes its request, in milliseconds. Then the request is withdrawn.
+pub(crate) const ROTATE_WAIT_MS_MAX: u64 = 60_000;
+/// How long it waits after that until the segment is closed, in milliseconds: the disk may take its time.
+pub(crate) const ROTATE_DONE_MS_MAX: u64 = 10_000;
 /// How far beyond a round's start a collector's mark moves, in microseconds.
 pub(crate) const MARK_AHEAD_US: u64 = 10_000_000;
 /// How long before a round's start the mark moves at the latest, in microseconds: the disk may take its time. If the start is
@@ -278,7 +282,7 @@ pub const COMPLAINTS_MAX: usize = 10;
 pub const COMPLAINTS_MS: u64 = 600_000;
 /// How long the end of a run waits for standard output to take the rest of a line, in milliseconds.
 pub const OUTPUT_END_MS_MAX: u64 = 1_000;
-/// Most collectors that the terminal's live display shows. One more line counts the others.
+/// Most sources or feeds that the display on a terminal has a line for. One more line counts the others.
 pub const DISPLAY_LINES_MAX: usize = 20;
 
 const _: () = assert!(

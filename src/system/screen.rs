@@ -4,7 +4,7 @@
 //! Invariant: every line passes [`rsoracle_verify::log::printable`], so that text from outside cannot control the terminal.
 //! Every line begins with the mark of recorded prices, if they are recorded.
 
-use crate::system::limits::{DISPLAY_LINES_MAX, OUTPUT_END_MS_MAX};
+use crate::system::limits::OUTPUT_END_MS_MAX;
 use crate::system::stream::{put, write_some};
 use rsoracle_verify::error::brief;
 use rsoracle_verify::log::{LINE_CHARS_MAX, printable};
@@ -16,41 +16,51 @@ use std::time::{Duration, Instant};
 /// Shortest time between two drawings of the live block.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Shortest time between two looks at the terminal's size.
-const RESIZE: Duration = Duration::from_millis(500);
+const RESIZE: Duration = Duration::from_secs(1);
+/// If the block was not looked after for longer than this, the process was stopped, and others may have written below it.
+const STOPPED: Duration = Duration::from_secs(1);
 /// Rows and columns of a terminal whose size is unknown.
 const SIZE: (usize, usize) = (24, 80);
-/// What is between two columns of the live block.
-const SEPARATOR: &str = "  ";
+/// What a line of the block begins with that needs attention. It is yellow, unless the environment has NO_COLOR.
+pub(crate) const LOOK: &str = "! ";
 
 /// Standard error.
 pub struct Screen {
     live: bool,
+    coloured: bool,
     mark: &'static str,
     drawn: usize,
     block: Vec<String>,
-    drawn_at: Option<Instant>,
-    /// Rows and columns of the terminal, and when it was asked for them.
+    due_at: Instant,
+    tended_at: Instant,
+    /// Rows and columns of the terminal, and when it is asked for them again.
     size: (usize, usize),
-    sized_at: Instant,
+    size_at: Instant,
+    narrower: bool,
 }
 
 impl Screen {
     /// There is a live block if standard error is a terminal that can move its cursor, unless `quiet` is set.
     pub fn new(quiet: bool, mark: &'static str) -> Screen {
-        let able = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+        let is_set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let able = is_set("TERM").is_some_and(|term| term != "dumb");
         let live = !quiet && able && io::stderr().is_terminal();
+        let now = Instant::now();
         Screen {
             live,
+            coloured: is_set("NO_COLOR").is_none(),
             mark,
             drawn: 0,
             block: Vec::new(),
-            drawn_at: None,
+            due_at: now,
+            tended_at: now,
             size: size(&io::stderr()).filter(|_| live).unwrap_or(SIZE),
-            sized_at: Instant::now(),
+            size_at: now + RESIZE,
+            narrower: false,
         }
     }
 
-    /// Whether a live block is shown.
+    /// Whether there is a live block.
     pub(crate) fn live(&self) -> bool {
         self.live
     }
@@ -60,33 +70,51 @@ impl Screen {
         self.mark
     }
 
-    /// How many lines the live block may have: all rows but that of the cursor.
-    pub(crate) fn rows(&self) -> usize {
-        self.size.0.saturating_sub(1).min(DISPLAY_LINES_MAX + 1)
+    /// Most lines that the live block may have, and columns of each: all but the cursor's row, and the mark's columns.
+    pub(crate) fn room(&self) -> (usize, usize) {
+        let (rows, columns) = self.size;
+        (rows - 1, columns.saturating_sub(self.mark.len()))
     }
 
     /// Prints a line that stays.
     pub fn say(&mut self, line: &str) {
+        self.tend();
         let mut out = self.erase();
         let line = printable(&brief(line, LINE_CHARS_MAX));
         out.push_str(&format!("{}{line}\n", self.mark));
         self.put(out, 1);
     }
 
-    /// Redraws the live block: at most ten times a second, unless `now` is set. The columns of a line are separated by tabs;
-    /// those that do not fit are left out.
-    pub(crate) fn draw(&mut self, block: Vec<String>, now: bool) {
-        let due = self.drawn_at.is_none_or(|at| at.elapsed() >= REDRAW);
-        if !self.live || !(due || now) || (block == self.block && self.drawn > 0) {
-            return;
+    /// Whether the live block is to be drawn again: at most ten times a second. Must be called often, also while nothing changes.
+    pub(crate) fn due(&mut self) -> bool {
+        let now = Instant::now();
+        if !self.live || now < self.due_at {
+            return false;
         }
-        if self.sized_at.elapsed() >= RESIZE {
-            self.sized_at = Instant::now();
-            self.size = size(&io::stderr()).unwrap_or(SIZE);
+        self.due_at = now + REDRAW;
+        if now >= self.size_at {
+            self.size_at = now + RESIZE;
+            let size = size(&io::stderr()).unwrap_or(SIZE);
+            self.narrower |= size.1 < self.size.1;
+            self.size = size;
         }
-        self.drawn_at = Some(Instant::now());
+        self.tend() && in_foreground()
+    }
+
+    /// Draws the live block. A line that is too long is cut.
+    pub(crate) fn draw(&mut self, block: Vec<String>) {
+        if block != self.block || self.drawn == 0 || self.narrower {
+            let erased = self.erase();
+            self.block = block;
+            self.put(erased, 0);
+        }
+    }
+
+    /// Removes the live block until it is drawn again.
+    pub(crate) fn clear(&mut self) {
+        self.tend();
         let erased = self.erase();
-        self.block = block;
+        self.freeze();
         self.put(erased, 0);
     }
 
@@ -96,22 +124,40 @@ impl Screen {
         self.drawn = 0;
     }
 
+    /// Whether this process may draw on its terminal. If others may have written below the block, it is left as it is.
+    fn tend(&mut self) -> bool {
+        let tended_at = std::mem::replace(&mut self.tended_at, Instant::now());
+        let may_draw = self.live && in_foreground();
+        if !may_draw || tended_at.elapsed() >= STOPPED {
+            self.freeze();
+        }
+        may_draw
+    }
+
     /// The bytes that erase the live block.
     fn erase(&mut self) -> String {
+        let narrower = std::mem::take(&mut self.narrower);
         match std::mem::take(&mut self.drawn) {
             0 => String::new(),
+            // A terminal that has become narrower may have wrapped the block, to nobody knows how many rows: they scroll away.
+            lines if narrower => format!("\x1b[{lines}A\x1b[J{}", "\n".repeat(self.size.0)),
             lines => format!("\x1b[{lines}A\x1b[J"),
         }
     }
 
     /// Writes `out`, which has `lines` lines that stay, then the live block below them.
     fn put(&mut self, mut out: String, lines: u64) {
-        if self.live && !self.block.is_empty() {
+        let (rows, columns) = self.room();
+        if !self.block.is_empty() {
             // Without line wrapping, a terminal that has just become narrower cuts lines instead of wrapping them.
             out.push_str("\x1b[?7l");
-            for line in self.block.iter().take(self.rows()) {
-                out.push_str(&fit(self.mark, line, self.size.1));
-                out.push('\n');
+            for line in self.block.iter().take(rows) {
+                let text: String = printable(line).chars().take(columns).collect();
+                let text = format!("{}{text}", self.mark);
+                match self.coloured && line.starts_with(LOOK) {
+                    true => out.push_str(&format!("\x1b[33m{text}\x1b[m\n")),
+                    false => out.push_str(&(text + "\n")),
+                }
                 self.drawn += 1;
             }
             out.push_str("\x1b[?7h");
@@ -123,17 +169,18 @@ impl Screen {
     }
 }
 
-/// A line of the live block, with as many of its columns as fit into a terminal of this width.
-fn fit(mark: &str, line: &str, columns: usize) -> String {
-    let mut cells = line.split('\t').map(printable);
-    let mut fitting = format!("{mark}{}", cells.next().unwrap_or_default());
-    for cell in cells {
-        if fitting.chars().count() + SEPARATOR.len() + cell.trim_end().chars().count() > columns {
-            break;
-        }
-        fitting = fitting + SEPARATOR + &cell;
-    }
-    fitting.chars().take(columns).collect()
+/// Whether this process is in the foreground of its terminal, or has none: proc(5), fields `pgrp` and `tpgid` of `stat`.
+fn in_foreground() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name may hold blanks and brackets. After it: state, ppid, pgrp, session, tty_nr, tpgid.
+    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+    let field = |at| {
+        rest.split_whitespace()
+            .nth(at)
+            .and_then(|it| it.parse().ok())
+    };
+    let (own, front): (Option<i32>, Option<i32>) = (field(2), field(5));
+    front.is_none_or(|front| front <= 0) || own == front
 }
 
 /// Rows and columns of a terminal, from stty(1), since the standard library cannot ask for them. `None` if this is no terminal,
@@ -196,29 +243,5 @@ impl Outlet {
             std::thread::sleep(REDRAW);
         }
         self.rest.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_has_the_columns_that_fit() {
-        let line = "collector 0\tsampling \tlast 87232.00\tsample 1 of 2";
-        for (columns, text) in [
-            (80, "collector 0  sampling   last 87232.00  sample 1 of 2"),
-            (52, "collector 0  sampling   last 87232.00  sample 1 of 2"),
-            (51, "collector 0  sampling   last 87232.00"),
-            (37, "collector 0  sampling   last 87232.00"),
-            (36, "collector 0  sampling "),
-            (21, "collector 0  sampling"),
-            (20, "collector 0"),
-            (5, "colle"),
-        ] {
-            assert_eq!(fit("", line, columns), text, "{columns} columns");
-        }
-        assert_eq!(fit("embedded ", line, 30), "embedded collector 0  sampling");
-        assert_eq!(fit("", "gone\tits \x1b[2J end", 80), "gone  its ·[2J end");
     }
 }

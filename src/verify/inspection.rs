@@ -3,9 +3,10 @@
 mod words;
 
 use crate::error::Error;
-use crate::lines::{Line, Lines};
+use crate::lines::Line;
 use crate::log::{printable, say};
 use crate::processes::{Checked, FILE_BYTES_MIN, Workers};
+use crate::segments::{Reading, Segments};
 use crate::settings::Settings;
 use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::limits::COLLECTORS_MAX;
@@ -13,8 +14,7 @@ use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most flaws that are shown per file; the others are counted.
@@ -84,7 +84,10 @@ pub struct Inspection<'a> {
     config: &'a Settings,
     roster: Option<&'a Roster>,
     pub name: &'a str,
-    lines: Lines<Box<dyn BufRead>>,
+    lines: Reading,
+    /// The segment of the line that is judged, as its flaws name it, and those of lines behind it.
+    segment: String,
+    segments: VecDeque<String>,
     /// Its length; 0: unknown.
     bytes: u64,
     percent: u64,
@@ -115,15 +118,11 @@ impl<'a> Inspection<'a> {
         path: &'a str,
         files: usize,
     ) -> Result<Inspection<'a>, Error> {
-        let (name, input, bytes): (_, Box<dyn BufRead>, _) = if path == "-" {
-            ("standard input", Box::new(std::io::stdin().lock()), 0)
+        let (name, lines, bytes) = if path == "-" {
+            ("standard input", Reading::standard_input(), 0)
         } else {
-            let attempt = format!("cannot read {path}");
-            let file = File::open(path).map_err(|error| Error::new(attempt, error))?;
-            // 0 for what has no length, such as a pipe.
-            let bytes = file.metadata().map_or(0, |metadata| metadata.len());
-            let input = BufReader::with_capacity(64 * 1024, file);
-            (path, Box::new(input), bytes)
+            let segments = Segments::open(path)?;
+            (path, segments.tail(u64::MAX)?, segments.bytes())
         };
         let mut verifier = Verifier::new(roster);
         verifier.chain.published_only = config.published;
@@ -131,7 +130,9 @@ impl<'a> Inspection<'a> {
             config,
             roster,
             name,
-            lines: Lines::new(input, name),
+            lines,
+            segment: String::new(),
+            segments: VecDeque::new(),
             bytes,
             percent: 0,
             workers: Workers::start(bytes, files),
@@ -205,6 +206,9 @@ impl<'a> Inspection<'a> {
             text: line.text.map(str::to_owned),
             whole: line.whole,
         };
+        if line.number == 1 && self.lines.is_several {
+            self.segments.push_back(format!("{}: ", self.lines.name));
+        }
         self.checked.extend(self.workers.take(line)?);
         let percent = self.lines.bytes() * 100 / self.bytes.max(1);
         let shows = self.bytes >= FILE_BYTES_MIN && percent > self.percent;
@@ -234,6 +238,9 @@ impl<'a> Inspection<'a> {
     /// Takes the next line. `known` are the flaws that its report has by itself, if another process looked for them. Returns
     /// its report if that can be pooled.
     fn take(&mut self, (line, known): Checked) -> Option<Report> {
+        if line.number == 1 {
+            self.segment = self.segments.pop_front().unwrap_or_default();
+        }
         let mut check = match line.text {
             Ok(text) => self.verifier.check_after(&text, wall_us(), known),
             Err(why) => Check::unreadable(why),
@@ -247,7 +254,8 @@ impl<'a> Inspection<'a> {
             self.tally.bad += 1;
             if self.tally.bad <= FLAWS_SHOWN {
                 let several = self.verifier.feeds().nth(1).is_some();
-                self.flaws.push(flawed(line.number, &check, several));
+                let flaw = flawed(line.number, &check, several);
+                self.flaws.push(format!("{}{flaw}", self.segment));
             }
         }
         let is_pooled = check.stands_alone && self.pools;

@@ -13,6 +13,7 @@ pub mod lines;
 pub mod log;
 pub mod pool;
 mod processes;
+pub mod segments;
 mod settings;
 
 pub use command::run;

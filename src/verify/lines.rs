@@ -61,6 +61,13 @@ impl<R: BufRead> Lines<R> {
         std::mem::take(&mut self.line)
     }
 
+    /// Whether there is no more to read.
+    pub fn is_over(&mut self) -> Result<bool, Error> {
+        let rest = self.input.fill_buf().map(|rest| rest.is_empty());
+        let failed = |error| Error::new(format!("cannot read {}", self.name), error);
+        Ok(self.ended || rest.map_err(failed)?)
+    }
+
     /// The next line; `None` at the end and after an error. An error means that reading failed, or that a line is longer than
     /// [`JOURNAL_LINE_BYTES_MAX`].
     pub fn next_line(&mut self) -> Result<Option<Line<&str>>, Error> {

@@ -344,6 +344,23 @@ fn nothing_passes_its_budget() {
 }
 
 #[test]
+fn the_architecture_states_the_budget_of_each_reader() {
+    let document = read("docs/ARCHITECTURE.md");
+    let at_most = |line: &str| {
+        Some(
+            line.strip_suffix(" lines |")?
+                .rsplit("| ")
+                .next()?
+                .replace(',', ""),
+        )
+    };
+    let stated: Vec<String> = document.lines().filter_map(at_most).collect();
+    let budgets = budgets();
+    let readers = ["verifier_lines", "collector_lines", "aggregator_lines"];
+    assert_eq!(stated, readers.map(|name| budgets[name].to_string()));
+}
+
+#[test]
 fn the_document_and_the_lock_file_name_the_same_crates_with_a_reason_each() {
     let document = read("docs/DEPENDENCIES.md");
     let mut told = Vec::new();

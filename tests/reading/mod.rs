@@ -280,7 +280,8 @@ fn leaves(tree: &str) -> Vec<Vec<String>> {
             ',' if depth == 0 => {
                 let part = inner[from..at].trim();
                 from = at + 1;
-                for leaf in leaves(part) {
+                // Nothing stands behind the last comma.
+                for leaf in leaves(part).into_iter().filter(|_| !part.is_empty()) {
                     found.push([head.clone(), leaf].concat());
                 }
             }

@@ -131,7 +131,7 @@ pub fn this_program(test: &str, name: &str, value: &Path) -> Command {
 }
 
 /// Runs such a command until it ends, and asserts that the test passed.
-fn assert_passes(mut command: Command) {
+pub fn assert_passes(mut command: Command) {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -88,6 +88,21 @@ pub static HISTORY: Command = Command {
     ],
 };
 
+/// `rsoracle journal`
+pub static JOURNAL_COMMAND: Command = Command {
+    name: "journal",
+    job: "closes a journal's segment, so that the chain goes on in a new file",
+    notes: "What it does:\n\
+            \x20 rotate FILE…    the reports in FILE become the segment FILE.000001, or the next number, and FILE is empty\n\
+            If an aggregator is writing the journal, it is asked to do so between two rounds, within 60 s; else it is done at once. \
+            Closed segments are never written to again. The other commands read FILE with its segments as one journal.\n\
+            Exit codes: 0 closed, or there was nothing to close, 1 not, 2 usage.",
+    example: "rsoracle journal rotate journal.jsonl",
+    operands: "rotate FILE…",
+    groups: &[],
+    flags: &[],
+};
+
 /// `rsoracle doctor`
 pub static DOCTOR: Command = Command {
     name: "doctor",

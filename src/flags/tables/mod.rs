@@ -6,10 +6,14 @@
 
 mod checks;
 mod follow;
+mod relay;
 mod serve;
 
-pub use checks::{DOCTOR, EXCHANGE, HISTORY, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY};
+pub use checks::{
+    DOCTOR, EXCHANGE, HISTORY, JOURNAL_COMMAND, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY,
+};
 pub use follow::FOLLOW;
+pub use relay::RELAY;
 pub use serve::SERVE;
 
 use crate::flags::args::{Command, Flag};
@@ -152,6 +156,12 @@ const JOURNAL: Flag = flag(
     "",
     "Append every report to this file. A report is on disk before its price is published. Beside it are the aggregator's key (FILE.key) and the newest report, published or not (FILE.newest).",
 );
+const JOURNAL_MAX: Flag = flag(
+    "journal-max",
+    "SIZE",
+    "",
+    "Close the journal's segment once it has this size, such as 100MB: it becomes FILE.000001, FILE.000002 and so on, and the chain goes on in FILE.",
+);
 const RETIRE_KEY: Flag = flag(
     "retire-key",
     "FILE",
@@ -177,7 +187,7 @@ const RUN_GROUPS: [(&str, &str); 5] = [
     ("Rounds", "every rounds ready-timeout"),
     (
         "Files and output",
-        "config check journal latest write-roster aggregator-key collector-keys retire-key json quiet",
+        "config check journal journal-max latest write-roster aggregator-key collector-keys retire-key json quiet",
     ),
     ("Ports", "bind control-port data-port"),
     (
@@ -295,6 +305,7 @@ pub static RUN: Command = Command {
             "Withhold a price if the collectors' prices used for it differ by more than this.",
         ),
         JOURNAL,
+        JOURNAL_MAX,
         RETIRE_KEY,
         LATEST,
         MAX_AGE,
@@ -344,6 +355,7 @@ pub static AGGREGATE: Command = Command {
         HEARTBEAT,
         MAX_MOVE,
         JOURNAL,
+        JOURNAL_MAX,
         RETIRE_KEY,
         LATEST,
         JSON,
@@ -417,7 +429,21 @@ pub static COLLECT: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 14] = [
-    &RUN, &SERVE, &FOLLOW, &VERIFY, &HISTORY, &DOCTOR, &COLLECT, &AGGREGATE, &ROSTER, &EXCHANGE,
-    &KEYGEN, &KEYS, &RESOLVE, &MANUAL,
+pub static COMMANDS: [&Command; 16] = [
+    &RUN,
+    &SERVE,
+    &FOLLOW,
+    &RELAY,
+    &VERIFY,
+    &HISTORY,
+    &JOURNAL_COMMAND,
+    &DOCTOR,
+    &COLLECT,
+    &AGGREGATE,
+    &ROSTER,
+    &EXCHANGE,
+    &KEYGEN,
+    &KEYS,
+    &RESOLVE,
+    &MANUAL,
 ];

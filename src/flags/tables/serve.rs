@@ -9,7 +9,7 @@ pub static SERVE: Command = Command {
     job: "passes the reports of a journal on over HTTP, as they come: the newest price, any report, streams, metrics",
     notes: "Reports are at /v1/latest, /v1/reports/NUMBER, /v1/at/MICROSECONDS, /v1/tiles/K, /v1/stream (server-sent events) and \
             /v1/ws (websocket); with several feeds each takes ?feed=NAME. Besides: /v1/feeds, /v1/roster, /v1/proofs, /live, \
-            /ready and /metrics.\n\
+            /ready and /metrics. At / is a live page, which checks every report in the browser.\n\
             It holds no key, and the journal may be on another machine's disk. Whoever gets a report verifies it.\n\
             The address goes to standard output, everything else to standard error.",
     example: "rsoracle serve --journal journal.jsonl --roster roster.toml",

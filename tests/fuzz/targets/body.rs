@@ -33,7 +33,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 /// Appends the content of all chunks. Returns whether more may come; `None` if this is no body.
 fn decode(mut text: &[u8], content: &mut Vec<u8>) -> Option<bool> {
     loop {
-        let Some(line) = line(&mut text)? else {
+        let Some(line) = next_line(&mut text)? else {
             return Some(true);
         };
         let digits = line.split(|byte| *byte == b';').next()?;
@@ -54,7 +54,7 @@ fn decode(mut text: &[u8], content: &mut Vec<u8>) -> Option<bool> {
         };
         content.extend_from_slice(chunk);
         text = rest;
-        match line(&mut text)? {
+        match next_line(&mut text)? {
             None => return Some(true),
             Some(b"") => {}
             Some(_) => return None,
@@ -62,7 +62,7 @@ fn decode(mut text: &[u8], content: &mut Vec<u8>) -> Option<bool> {
     }
     // The fields after the last chunk.
     loop {
-        match line(&mut text)? {
+        match next_line(&mut text)? {
             None => return Some(true),
             Some(b"") => return Some(false),
             Some(_) => {}
@@ -71,7 +71,7 @@ fn decode(mut text: &[u8], content: &mut Vec<u8>) -> Option<bool> {
 }
 
 /// Takes the next line, without its end; `Some(None)` if it has not arrived whole, `None` if it is too long.
-fn line<'a>(text: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+fn next_line<'a>(text: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let end = text.iter().position(|byte| *byte == b'\n');
     if end.unwrap_or(text.len()) > HTTP_HEAD_BYTES_MAX {
         return None;

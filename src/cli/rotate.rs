@@ -1,0 +1,104 @@
+//! `rsoracle journal rotate`: closes a journal's segment, by itself or by asking the aggregator that writes it.
+//!
+//! Invariant: only whoever holds the journal's lock closes a segment. What is not a journal is not touched.
+
+use super::outlook::is_in_use;
+use crate::aggregator::book::request_path;
+use crate::aggregator::journal::Journal;
+use crate::flags::args::{Given, Usage};
+use crate::system::limits::{ROTATE_DONE_MS_MAX, ROTATE_WAIT_MS_MAX};
+use crate::system::segments::number_of;
+use rsoracle_proof::report::Verifier;
+use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::{Id, id, path_of};
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Pause between two looks whether it is done.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The journals of [`crate::flags::tables::JOURNAL_COMMAND`].
+pub fn read(given: &Given) -> Result<&[String], Usage> {
+    match given.operands().split_first() {
+        Some((action, files)) if action == "rotate" && !files.is_empty() => Ok(files),
+        _ => {
+            let sentence = "what is to be done? 'rsoracle journal rotate FILE' closes its segment";
+            Err(Usage(sentence.to_owned()))
+        }
+    }
+}
+
+/// Closes the segment of each journal. Returns a line for each.
+pub fn rotate(paths: &[String]) -> Result<String, Error> {
+    let close = |path: &String| {
+        let attempt = format!("cannot close the segment of the journal {path}");
+        let closed = rotate_one(path, &attempt)?;
+        Ok(match closed {
+            Some(segment) => format!("{path}: closed {segment}\n"),
+            None => format!("{path}: it is empty; there is nothing to close\n"),
+        })
+    };
+    paths.iter().map(close).collect()
+}
+
+/// The closed segment; `None` if the open one is empty.
+fn rotate_one(path: &str, attempt: &str) -> Result<Option<String>, Error> {
+    let failed = |error| Error::new(attempt, error);
+    let found = || std::fs::metadata(path).map_err(failed);
+    let before = found()?;
+    if !before.is_file() {
+        return Err(Error::new(attempt, "it is not a regular file"));
+    }
+    let (request, began) = (request_path(path), Instant::now());
+    let mut taken: Option<Instant> = None;
+    let mut asked = false;
+    loop {
+        if id(&found()?) != id(&before) {
+            return closed_as(path, id(&before), attempt).map(Some);
+        }
+        if found()?.len() == 0 {
+            return Ok(None);
+        }
+        if !is_in_use(path) {
+            let _ = std::fs::remove_file(&request);
+            return close(path);
+        }
+        if !asked {
+            File::create(&request).map_err(failed)?;
+            asked = true;
+        } else if !Path::new(&request).exists() {
+            let taken = *taken.get_or_insert_with(Instant::now);
+            if taken.elapsed() > Duration::from_millis(ROTATE_DONE_MS_MAX) {
+                let cause = "the process that writes it was asked, and could not";
+                return Err(Error::new(attempt, cause).advise("its log says why"));
+            }
+        }
+        let waited = began.elapsed() > Duration::from_millis(ROTATE_WAIT_MS_MAX);
+        if waited && taken.is_none() && std::fs::remove_file(&request).is_ok() {
+            let cause = "the process that writes it has not answered within a minute";
+            return Err(Error::new(attempt, cause).advise(
+                "nothing was changed; an aggregator closes it between two rounds: if its rounds are longer than that, use its --journal-max, or stop it first",
+            ));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The segment that a file was closed as.
+fn closed_as(path: &str, file: Id, attempt: &str) -> Result<String, Error> {
+    let number = number_of(path, file).map_err(|error| Error::new(attempt, error))?;
+    let gone = || Error::new(attempt, "another file has its name meanwhile");
+    number.map(|number| path_of(path, number)).ok_or_else(gone)
+}
+
+/// Closes the segment of a journal that nobody writes.
+fn close(path: &str) -> Result<Option<String>, Error> {
+    let take = |verifier: &mut Verifier, line: &str| {
+        // It was signed, whatever the clock says now.
+        let flaw = verifier.check(line, u64::MAX).flaws.into_iter().next();
+        flaw.map_or(Ok(()), Err)
+    };
+    let (mut journal, _, _) = Journal::open(path, &take, &|_, _| Ok(true))?;
+    journal.close_segment()
+}
