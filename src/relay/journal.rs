@@ -24,24 +24,6 @@ struct Open {
     lines: u64,
 }
 
-impl Open {
-    /// The file behind the segment with this number.
-    fn after(path: &str, number: u64) -> io::Result<Open> {
-        let (file, number) = after(path, number)?;
-        let about = file.metadata()?;
-        if !about.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        Ok(Open {
-            input: BufReader::with_capacity(READ_BYTES, file),
-            id: id(&about),
-            number,
-            end: 0,
-            lines: 0,
-        })
-    }
-}
-
 /// A journal, and how far it was read.
 pub(super) struct Journal {
     path: String,

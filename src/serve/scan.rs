@@ -51,36 +51,41 @@ const KEY_DIGITS: usize = 64;
 const CHANGE_BEGINS: &[u8] = b"{\"rsoracle_key_change\":2,\"feed\":\"";
 
 /// The first 16 bytes of a signature: enough to tell which record continues which.
-pub(super) type Tip = u128;
+pub type Tip = u128;
 /// Digits of a [`Tip`] in hexadecimal.
 const TIP_DIGITS: usize = 32;
 
 /// What the index needs of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head<'a> {
-    pub(super) number: u64,
-    pub(super) feed: &'a str,
-    pub(super) decision: Decision,
-    pub(super) start_us: u64,
+pub struct Head<'a> {
+    /// Its number, from 1.
+    pub number: u64,
+    /// Its feed.
+    pub feed: &'a str,
+    /// What became of the price.
+    pub decision: Decision,
+    /// The start of its round, in microseconds since the Unix epoch.
+    pub start_us: u64,
     /// The signature of the record before it; None in a first report.
-    pub(super) previous: Option<Tip>,
+    pub previous: Option<Tip>,
     /// Its own signature.
-    pub(super) tip: Tip,
+    pub tip: Tip,
 }
 
 /// What the index needs of a change of the aggregator's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Handover<'a> {
-    pub(super) feed: &'a str,
+pub struct Handover<'a> {
+    /// Its feed.
+    pub feed: &'a str,
     /// The signature of the record before it.
-    pub(super) previous: Tip,
+    pub previous: Tip,
     /// The signature that the record after it names.
-    pub(super) tip: Tip,
+    pub tip: Tip,
 }
 
 /// What a line of a journal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub enum Kind<'a> {
     /// A report.
     Report(Head<'a>),
     /// A change of the aggregator's key.
@@ -92,7 +97,7 @@ pub(super) enum Kind<'a> {
 }
 
 /// Looks at a line, without its newline.
-pub(super) fn scan(line: &[u8]) -> Kind<'_> {
+pub fn scan(line: &[u8]) -> Kind<'_> {
     // Without an early end, so that the compiler can look at many bytes at once.
     let visible = |all, byte: &u8| all & (b' '..=b'~').contains(byte);
     if !line.iter().fold(true, visible) {
@@ -141,12 +146,12 @@ fn tip_of(digits: &str) -> Option<Tip> {
 }
 
 /// What the index needs of a line that was taken for a report, and that begins and ends so.
-pub(super) fn head<'a>(line: &'a [u8], end: &[u8]) -> Option<Head<'a>> {
+pub fn head<'a>(line: &'a [u8], end: &[u8]) -> Option<Head<'a>> {
     begin(line, tail(end)?)
 }
 
 /// The signature at the end of a report's line, in hexadecimal.
-pub(super) fn signature(line: &[u8]) -> Option<&str> {
+pub fn signature(line: &[u8]) -> Option<&str> {
     let rest = line.strip_suffix(LINE_ENDS)?;
     let (_, digits) = digits(rest, SIGNATURE_BEGINS, SIGNATURE_DIGITS)?;
     Some(digits)
