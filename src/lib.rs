@@ -17,6 +17,8 @@ pub mod flags;
 pub mod follow;
 pub mod history;
 pub mod keys;
+pub mod nats;
+pub mod relay;
 pub mod roster;
 pub mod serve;
 pub mod source;

@@ -4,13 +4,15 @@ use rsoracle::cli::{self, manual};
 use rsoracle::flags::args::{self, Usage};
 use rsoracle::flags::tables::{
     AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, FOLLOW, HISTORY, JOURNAL_COMMAND, KEYGEN, KEYS,
-    MANUAL, RESOLVE, ROSTER, RUN, SERVE, VERIFY,
+    MANUAL, RELAY, RESOLVE, ROSTER, RUN, SERVE, VERIFY,
 };
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::now::wall_us;
 use rsoracle::system::{file, resolve, screen, stream};
-use rsoracle::{aggregator, collector, doctor, embedded, follow, history, keys, roster, serve};
+use rsoracle::{
+    aggregator, collector, doctor, embedded, follow, history, keys, relay, roster, serve,
+};
 use rsoracle_proof::roster::Roster;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
@@ -100,6 +102,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
             show_or_fail("journal", cli::rotate::rotate(cli::rotate::read(&given)?))
         }
         "serve" => serve(rest),
+        "relay" => relay(rest),
         "doctor" => {
             let settings = doctor::DoctorSettings::from_flags(&args::parse(&DOCTOR, rest)?)?;
             doctor::run(&settings).map_err(|error| Failure::Error("doctor".to_owned(), error))
@@ -170,6 +173,12 @@ fn serve(words: &[String]) -> Result<u8, Failure> {
     let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
     let done = serve::run(&settings).map(|()| 0);
     done.map_err(|error| Failure::Error("serve".to_owned(), error))
+}
+
+fn relay(words: &[String]) -> Result<u8, Failure> {
+    let settings = relay::RelaySettings::from_flags(&args::parse(&RELAY, words)?)?;
+    let done = relay::run(&settings).map(|()| 0);
+    done.map_err(|error| Failure::Error("relay".to_owned(), error))
 }
 
 fn resolve(words: &[String]) -> Result<u8, Failure> {

@@ -10,6 +10,7 @@ use rsoracle::embedded::ExchangeSettings;
 use rsoracle::flags::args;
 use rsoracle::flags::tables::COMMANDS;
 use rsoracle::history;
+use rsoracle::relay::RelaySettings;
 use rsoracle::roster::settings::RosterSettings as Roster;
 use rsoracle::serve::ServeSettings;
 use std::ffi::OsStr;
@@ -305,6 +306,25 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("serve --journal x --key k", &["--key needs --cert FILE"]),
     ("serve --journal x --cert c", &["--cert needs --key FILE"]),
     ("serve --journal x --per-address 0", &["from 1 to 8192"]),
+    ("relay", &["--journal is missing: --journal FILE"]),
+    (
+        "relay --journal x --nats nats://user:secret@h",
+        &["--nats", "nats://HOST:PORT"],
+    ),
+    (
+        "relay --journal x --nats nats://h/S",
+        &["--stream names the stream"],
+    ),
+    (
+        "relay --journal x --stream a.b",
+        &["--stream \"a.b\"", "letters, digits"],
+    ),
+    (
+        "relay --journal x --creds a --nkey b",
+        &["--creds and --nkey exclude each other"],
+    ),
+    ("relay --journal x --replicas 6", &["from 1 to 5"]),
+    ("relay --journal x --max-age 1s", &["from 1m to"]),
     ("history", &["FILE… is missing", "rsoracle history FILE…"]),
     ("history - -", &["'-' is given twice"]),
     ("history a --feed \"BTC", &["--feed", "such as BTC/USD"]),
@@ -509,6 +529,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
         "run",
         "serve",
         "follow",
+        "relay",
         "verify",
         "history",
         "journal",
@@ -554,6 +575,7 @@ fn help_of_each_command_has_all_its_flags_and_an_example_that_is_accepted() {
             "history" => {
                 drop(history::HistorySettings::from_flags(&given).expect("the example makes sense"))
             }
+            "relay" => drop(RelaySettings::from_flags(&given).expect("the example makes sense")),
             "serve" => drop(ServeSettings::from_flags(&given).expect("the example makes sense")),
             "doctor" => drop(Doctor::from_flags(&given).expect("the example makes sense")),
             "roster" => drop(Roster::from_flags(&given, 0).expect("the example makes sense")),

@@ -59,7 +59,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use strays::Strays;
 use tracks::Track;
-use view::{Seen, View};
+use view::Seen;
 use words::Absence;
 
 /// Most lines of a result that are about single collectors.
@@ -358,15 +358,7 @@ impl<'a> Aggregator<'a> {
     /// Draws the display, on a terminal.
     fn show(&mut self) {
         if self.screen.due() {
-            let view = View {
-                roster: &self.config.roster,
-                slots: &self.slots,
-                rounds: &self.rounds,
-                past: &self.past,
-                next_us: self.next_us.map(|us| us.saturating_sub(wall_us())),
-                room: self.screen.room(),
-            };
-            let lines = view.lines();
+            let lines = self.display();
             self.screen.draw(lines);
         }
     }

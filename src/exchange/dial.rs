@@ -101,11 +101,12 @@ fn connect(
     )
 }
 
-/// Why the TLS handshake failed.
-struct NoTls {
-    error: Error,
+/// Why a TLS handshake failed.
+pub(crate) struct NoTls {
+    /// What went wrong, and what to do.
+    pub(crate) error: Error,
     /// Whether the certificate was refused.
-    untrusted: bool,
+    pub(crate) untrusted: bool,
 }
 
 impl From<Error> for NoTls {
@@ -115,7 +116,8 @@ impl From<Error> for NoTls {
     }
 }
 
-fn shake_hands(
+/// Makes the TLS handshake on a connection.
+pub(crate) fn shake_hands(
     endpoint: &Endpoint,
     tls: &TlsConnector,
     mut gate: Gate,

@@ -4,7 +4,7 @@
 //! A [`Dialect`] is all that the rest of the program knows of an exchange. Invariant: a parser returns a [`Said`] for any
 //! text; it never panics, never guesses, and ignores what it does not know. `session` keeps the connection; the collector
 //! decides when to take a sample.
-//! Uses: proof, source, system, verify. Used by: cli, collector, doctor, embedded, flags, follow, roster.
+//! Uses: proof, source, system, verify. Used by: cli, collector, doctor, embedded, flags, follow, nats, relay, roster.
 
 pub mod binance;
 pub(crate) mod binance_stream;

@@ -3,17 +3,14 @@
 //! Invariant: nothing waits for one source: while one is being opened, the others are read and rounds are told. What a source
 //! sends is believed only after it was verified.
 
+use super::access::Access;
 use super::book::{Book, append_proof, paths};
 use super::complaints::{Complaints, Kind};
-use super::file::Growing;
 use super::intake::{News, Taken};
 use super::output::{Age, Row};
 use super::rounds::{Rounds, Shown, Told};
-use super::server::Server;
-use super::settings::{FollowSettings, Place};
-use super::supply::{Feeder, Goal, Item, Supply, line_bytes_max};
-use crate::exchange::roots::{Roots, defer};
-use crate::exchange::tunnel::proxies;
+use super::settings::FollowSettings;
+use super::supply::{Feeder, Goal, Item, Supply};
 use crate::system::limits::ONCE_MS_MAX;
 use crate::system::now::wall_us;
 use crate::system::span::span;
@@ -61,15 +58,7 @@ impl<'a> Follower<'a> {
     /// Opens the journals, and prepares all sources.
     pub(super) fn new(settings: &'a FollowSettings) -> Result<Follower<'a>, Error> {
         let names: Vec<&str> = settings.sources.iter().map(|(name, _)| &**name).collect();
-        let is_tls = |place: &Place| matches!(place, Place::Server(endpoint, _) if endpoint.tls);
-        let trust = match settings.sources.iter().any(|(_, place)| is_tls(place)) {
-            true => {
-                defer();
-                Some(Roots::find(settings.ca_file.as_deref())?.trust()?)
-            }
-            false => None,
-        };
-        let proxies = proxies(settings.proxy.as_ref())?;
+        let access = Access::new(settings)?;
         let books = match &settings.journal {
             // `--once` keeps no reports, only proofs.
             Some(journal) if !settings.once => paths(journal, &names)?,
@@ -89,18 +78,7 @@ impl<'a> Follower<'a> {
                     .and_then(|book| book.last.get(&terms.feed));
                 let last = last.copied();
                 told_us = told_us.max(last.map(|last| last.start_us));
-                let bytes_max = line_bytes_max(terms);
-                let feeder = match place {
-                    Place::Server(endpoint, prefix) => {
-                        let way = (trust.clone(), proxies.clone());
-                        let server = Server::new(endpoint, prefix, &terms.feed, bytes_max, way);
-                        Feeder::Server(Box::new(server))
-                    }
-                    Place::File(path) => {
-                        let begin = Supply::begin(last, settings.once);
-                        Feeder::File(Growing::new(path, &terms.feed, bytes_max, begin))
-                    }
-                };
+                let feeder = access.feeder(place, terms, last);
                 let (ids, terms) = ((source, feed), (&settings.roster, terms));
                 supplies.push(Some(Supply::new(
                     ids,

@@ -144,7 +144,9 @@ impl Intake {
         if self.can_ask && self.false_once.replace(number) != Some(number) {
             return Taken::Again(why);
         }
-        self.position = self.position.max(Some(number));
+        if self.can_ask {
+            self.position = self.position.max(Some(number));
+        }
         Taken::False(why)
     }
 

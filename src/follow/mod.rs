@@ -1,11 +1,12 @@
-//! `rsoracle follow`: takes reports from several servers and files, verifies every one against the roster, and prints the price
+//! `rsoracle follow`: takes reports from several servers, NATS streams and files, verifies every one against the roster, and prints the price
 //! that all reports of a round give.
 //!
 //! Invariant: one thread and no key. A source can be late, silent, down or lie, and costs nobody else anything: no report is
 //! believed that does not pass every check against the roster, and what was printed is never revised. Memory is bounded by the
 //! longest report that the roster allows, whatever sources send.
-//! Uses: exchange, flags, proof, system, verify. Used by: main.
+//! Uses: exchange, flags, nats, proof, system, verify. Used by: main.
 
+mod access;
 mod body;
 mod book;
 mod complaints;
@@ -13,6 +14,7 @@ mod events;
 mod file;
 mod follower;
 mod intake;
+mod nats;
 mod output;
 mod rounds;
 mod server;

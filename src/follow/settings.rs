@@ -3,6 +3,8 @@
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{listed, optional, path, proxy};
+use crate::nats::credentials::Credentials;
+use crate::nats::place;
 use crate::system::endpoint::{Endpoint, host_and_port};
 use crate::system::limits::{FOLLOW_SOURCES_MAX, FOLLOW_STREAMS_MAX, HEARTBEAT_US_MAX};
 use rsoracle_proof::roster::Roster;
@@ -13,6 +15,8 @@ use rsoracle_verify::error::{VALUE_CHARS_MAX, brief};
 pub(super) enum Place {
     /// A server such as `rsoracle serve`, and the path under which it is.
     Server(Endpoint, String),
+    /// A server of NATS, and the stream there.
+    Nats(Endpoint, String),
     /// A journal, which may grow.
     File(String),
 }
@@ -31,6 +35,8 @@ pub struct FollowSettings {
     pub(super) json: bool,
     /// Print the newest price and end.
     pub(super) once: bool,
+    /// The file of credentials for NATS, and the flag that named it.
+    pub(super) credentials: Option<(String, &'static str)>,
     pub(super) ca_file: Option<String>,
     pub(super) proxy: Option<Proxy>,
 }
@@ -38,16 +44,16 @@ pub struct FollowSettings {
 impl FollowSettings {
     /// Reads the flags of [`crate::flags::tables::FOLLOW`].
     pub fn from_flags(given: &Given, roster: Roster) -> Result<FollowSettings, Usage> {
-        let place = |name: &String| {
-            let right = "http://HOST:PORT, https://HOST or a file";
+        let source = |name: &String| {
+            let right = "http://HOST:PORT, https://HOST, nats://HOST:PORT or a file";
             let shown = brief(name, VALUE_CHARS_MAX);
             let refused = || Usage(format!("{shown:?} is not a source; it takes {right}"));
-            Ok((name.clone(), place(name).ok_or_else(refused)?))
+            Ok((name.clone(), parse(name).ok_or_else(refused)?))
         };
         let sources: Vec<_> = given
             .operands()
             .iter()
-            .map(place)
+            .map(source)
             .collect::<Result<_, _>>()?;
         for (at, (name, _)) in sources.iter().enumerate() {
             if sources[..at].iter().any(|(other, _)| other == name) {
@@ -73,6 +79,7 @@ impl FollowSettings {
             })?,
             json: given.has("json"),
             once: given.has("once"),
+            credentials: Credentials::named(given)?,
             ca_file: path(given, "ca-file")?,
             proxy: proxy(given)?,
             roster,
@@ -112,10 +119,14 @@ fn feeds(given: &Given, roster: &Roster) -> Result<Vec<usize>, Usage> {
 }
 
 /// Reads a source. What has a scheme is a server, everything else a file.
-fn place(text: &str) -> Option<Place> {
+fn parse(text: &str) -> Option<Place> {
     let (tls, rest) = match text.split_once("://") {
         Some(("http", rest)) => (false, rest),
         Some(("https", rest)) => (true, rest),
+        Some(("nats" | "tls", _)) => {
+            let (endpoint, stream) = place::parse(text)?;
+            return Some(Place::Nats(endpoint, stream));
+        }
         Some(_) => return None,
         None => {
             let is_path = !text.is_empty() && text != "-" && !text.contains(char::is_control);
@@ -158,7 +169,7 @@ mod tests {
             ("http://[::1]:8090/a/b/", false, "::1", 8090, "/a/b"),
             ("http://[::1]", false, "::1", 80, ""),
         ] {
-            let Some(Place::Server(endpoint, path)) = place(text) else {
+            let Some(Place::Server(endpoint, path)) = parse(text) else {
                 panic!("{text}");
             };
             let found = (endpoint.tls, &*endpoint.host, endpoint.port, &*path);
@@ -175,10 +186,10 @@ mod tests {
             "",
             "http://x y",
         ] {
-            assert_eq!(place(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(
-            place("a/b.jsonl"),
+            parse("a/b.jsonl"),
             Some(Place::File("a/b.jsonl".to_owned()))
         );
     }

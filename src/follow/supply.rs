@@ -5,6 +5,7 @@
 
 use super::file::{Begin, Growing};
 use super::intake::{Intake, Seen, head_of};
+use super::nats::{self, Nats};
 use super::server::{Heard, Server};
 use crate::exchange::json::{Json, Spans};
 use crate::exchange::session::{jittered, random_ms};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 /// Where it is read.
 pub(super) enum Feeder {
     Server(Box<Server>),
+    Nats(Box<Nats>),
     File(Growing),
 }
 
@@ -40,6 +42,12 @@ pub(super) enum Item {
     Line(Option<u64>, Vec<u8>),
     /// Something, but no whole line.
     Part,
+}
+
+/// A line with the number that it says itself.
+fn line_of(line: Vec<u8>) -> Item {
+    let number = head_of(&line).and_then(|(number, _)| number);
+    Item::Line(number, line)
 }
 
 /// One feed of one source.
@@ -92,22 +100,25 @@ impl Supply {
 
     /// Whether it is to be opened now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let closed = matches!(&self.feeder, Feeder::Server(server) if !server.is_open());
+        let closed = match &self.feeder {
+            Feeder::Server(server) => !server.is_open(),
+            Feeder::Nats(nats) => !nats.is_open(),
+            Feeder::File(_) => false,
+        };
         closed && self.goal != Goal::Reached && now >= self.retry_at
     }
 
     /// Opens it, if it is a server.
     pub(super) fn open(&mut self, look: Look) -> Result<(), Error> {
-        match &mut self.feeder {
-            Feeder::Server(server) => {
-                let done = server.open(self.intake.position, look);
-                if done.is_err() {
-                    self.back_off();
-                }
-                done
-            }
+        let done = match &mut self.feeder {
+            Feeder::Server(server) => server.open(self.intake.position, look),
+            Feeder::Nats(nats) => nats.open(look),
             Feeder::File(_) => Ok(()),
+        };
+        if done.is_err() {
+            self.back_off();
         }
+        done
     }
 
     /// What came next, without waiting. The error is why it was lost.
@@ -131,6 +142,22 @@ impl Supply {
                 }
                 self.ended(&event.name, &String::from_utf8_lossy(&event.data))
             }
+            Feeder::Nats(nats) => {
+                let (lasted, known) = (nats.lasted(), self.intake.last.map(|last| last.number));
+                let heard = nats.hear(known, now);
+                if nats.is_level && self.goal == Goal::Unknown {
+                    self.goal = Goal::Reached;
+                }
+                match heard {
+                    Ok(nats::Heard::Message(line)) => Ok(Some(line_of(line.unwrap_or_default()))),
+                    Ok(nats::Heard::Part) => Ok(Some(Item::Part)),
+                    Ok(nats::Heard::Nothing) => Ok(None),
+                    Err(why) => {
+                        self.lost(lasted);
+                        Err(why)
+                    }
+                }
+            }
             Feeder::File(_) if now < self.retry_at => Ok(None),
             Feeder::File(file) => {
                 let found = file.next(now);
@@ -140,11 +167,7 @@ impl Supply {
                 if found.is_err() {
                     self.retry_at = now + Duration::from_millis(RECONNECT_MS);
                 }
-                let of = |line: Vec<u8>| {
-                    let number = head_of(&line).and_then(|(number, _)| number);
-                    Item::Line(number, line)
-                };
-                Ok(found?.map(of))
+                Ok(found?.map(line_of))
             }
         }
     }
@@ -224,8 +247,10 @@ impl Supply {
     }
 
     fn close(&mut self) {
-        if let Feeder::Server(server) = &mut self.feeder {
-            server.close();
+        match &mut self.feeder {
+            Feeder::Server(server) => server.close(),
+            Feeder::Nats(nats) => nats.close(),
+            Feeder::File(_) => {}
         }
     }
 

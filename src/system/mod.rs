@@ -1,6 +1,6 @@
 //! Access to the operating system: sockets, child processes, files, DNS lookups, randomness, clocks, the terminal.
 //!
-//! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, follow, history, keys, main, roster, serve.
+//! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, follow, history, keys, main, nats, relay, roster, serve.
 
 pub(crate) mod acceptor;
 pub(crate) mod channel;

@@ -114,7 +114,7 @@ impl Screen {
     pub(crate) fn clear(&mut self) {
         self.tend();
         let erased = self.erase();
-        self.block.clear();
+        self.freeze();
         self.put(erased, 0);
     }
 

@@ -1,14 +1,15 @@
 //! The table of the command that takes reports from several sources.
 
+use super::relay::{CREDS, NKEY};
 use super::{CA_FILE, flag, list};
 use crate::flags::args::Command;
 
 /// `rsoracle follow`
 pub static FOLLOW: Command = Command {
     name: "follow",
-    job: "takes reports from several servers and files, verifies each against the roster, and prints the price of each round",
-    notes: "A SOURCE is a server such as 'rsoracle serve' (http://HOST:PORT, https://HOST) or a journal, which may grow. The \
-            reports of a round from several sources are pooled: the price is what all their answers give. A source that is late, \
+    job: "takes reports from several servers, NATS streams and files, verifies each against the roster, and prints the price of each round",
+    notes: "A SOURCE is a server such as 'rsoracle serve' (http://HOST:PORT, https://HOST), a stream of NATS JetStream \
+            (nats://HOST:PORT/STREAM, or tls:// for TLS in any case; without a name, RSORACLE) or a journal, which may grow. The reports of a round from several sources are pooled: the price is what all their answers give. A source that is late, \
             down or lies is named on standard error, and costs the others nothing. What was printed is never revised.\n\
             It begins with the newest report of each source or, with --journal, after the last one in its journal, and runs until \
             standard output is closed.\n\
@@ -50,6 +51,8 @@ pub static FOLLOW: Command = Command {
             "Print the newest price of each feed and end, with an exit code for scripts.",
         ),
         CA_FILE,
+        CREDS,
+        NKEY,
         flag(
             "proxy",
             "URL",

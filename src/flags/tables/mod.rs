@@ -6,12 +6,14 @@
 
 mod checks;
 mod follow;
+mod relay;
 mod serve;
 
 pub use checks::{
     DOCTOR, EXCHANGE, HISTORY, JOURNAL_COMMAND, KEYGEN, KEYS, MANUAL, RESOLVE, ROSTER, VERIFY,
 };
 pub use follow::FOLLOW;
+pub use relay::RELAY;
 pub use serve::SERVE;
 
 use crate::flags::args::{Command, Flag};
@@ -427,10 +429,11 @@ pub static COLLECT: Command = Command {
 };
 
 /// All commands that take flags or operands, in the order of the help text.
-pub static COMMANDS: [&Command; 15] = [
+pub static COMMANDS: [&Command; 16] = [
     &RUN,
     &SERVE,
     &FOLLOW,
+    &RELAY,
     &VERIFY,
     &HISTORY,
     &JOURNAL_COMMAND,

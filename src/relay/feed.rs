@@ -1,0 +1,255 @@
+//! One feed: how far its chain is in the stream and in the journal, and what follows for the journal's next record.
+//!
+//! Invariant: pure. A record is published only if it continues the last one of the stream, and while it is on its way, no other.
+
+use super::record::Record;
+use rsoracle_proof::seal::Keys;
+use std::time::Instant;
+
+/// What is known of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its last record has to be asked for, from that instant on. It is no earlier than this sequence.
+    Unknown(Instant, u64),
+    /// It was asked for, by this number, at that instant.
+    Asked(u64, Instant),
+    /// It has none; whether it has any record at all was asked, by this number, at that instant.
+    Checked(u64, Instant),
+    /// It is known; the journal has not been read up to it.
+    Behind,
+    /// It is known, and is the last record of the journal that was read.
+    Level,
+    /// The record in `pending` was sent, by this number, at that instant.
+    Sent(u64, Instant),
+}
+
+/// A feed.
+pub(super) struct Feed {
+    pub(super) subject: String,
+    pub(super) state: State,
+    /// The last record in the stream, as far as that is known.
+    pub(super) last: Option<Record>,
+    /// Its sequence; 0 if there is none.
+    pub(super) sequence: u64,
+    /// The sequence below which an answer is not of now.
+    pub(super) least: u64,
+    /// The record after it, which is to be published.
+    pub(super) pending: Option<Record>,
+    /// Whether the journal was compared with what the stream has.
+    compared: bool,
+}
+
+/// What becomes of a line of the journal.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The stream has it.
+    There,
+    /// It is to be published, and stands in `pending`.
+    Next,
+    /// It does not belong there: why, and what to do.
+    Wrong(String, &'static str),
+}
+
+/// What a look at the stream's last record means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The journal can be read on.
+    GoOn,
+    /// The stream is not what it was: the journal has to be read from its beginning.
+    Rewind,
+}
+
+const OTHER: &str =
+    "name another stream with --stream, or remove these messages ('nats stream purge')";
+
+impl Feed {
+    pub(super) fn new(subject: String, now: Instant) -> Feed {
+        Feed {
+            subject,
+            state: State::Unknown(now, 0),
+            last: None,
+            sequence: 0,
+            least: 0,
+            pending: None,
+            compared: false,
+        }
+    }
+
+    /// Judges the next line of the journal, whose head has this number.
+    pub(super) fn judge(&mut self, number: Option<u64>, line: Vec<u8>, keys: &mut Keys) -> Verdict {
+        let damaged = || {
+            Verdict::Wrong(
+                "it is damaged".to_owned(),
+                "restore the journal from a backup, or from another aggregator's reports",
+            )
+        };
+        let Some(last) = &self.last else {
+            self.pending = Record::read(line, keys);
+            return if self.pending.is_some() {
+                Verdict::Next
+            } else {
+                damaged()
+            };
+        };
+        if self.state == State::Behind {
+            if line == last.line {
+                self.state = State::Level;
+                return Verdict::There;
+            }
+            let before = match (number, last.number) {
+                (Some(number), Some(last)) => number < last,
+                _ => true,
+            };
+            if !before {
+                let has = last.name();
+                let why = match number == last.number {
+                    true => format!("the stream has another {has}: this is another chain"),
+                    false => format!(
+                        "the stream ends with {has}, and what follows that is not in the journal"
+                    ),
+                };
+                return Verdict::Wrong(why, OTHER);
+            }
+            if std::mem::replace(&mut self.compared, true) || number.is_none() {
+                return Verdict::There;
+            }
+            // The starts of a chain increase.
+            return match Record::read(line, keys) {
+                Some(first) if last.number.is_some() && first.start_us >= last.start_us => {
+                    Verdict::Wrong(
+                        format!(
+                            "it is later than {} of the stream: this is another chain",
+                            last.name()
+                        ),
+                        OTHER,
+                    )
+                }
+                _ => Verdict::There,
+            };
+        }
+        let Some(record) = Record::read(line, keys) else {
+            return damaged();
+        };
+        if record.previous != Some(last.signature) {
+            let why = format!(
+                "it does not continue {}, with which the stream ends",
+                last.name()
+            );
+            return Verdict::Wrong(why, OTHER);
+        }
+        self.pending = Some(record);
+        Verdict::Next
+    }
+
+    /// Takes the last record of the stream and its sequence.
+    pub(super) fn learn(&mut self, found: Option<Record>, sequence: u64) -> Found {
+        let is = |own: &Option<Record>| own.is_some() && *own == found;
+        let before = self.pending.as_ref().or(self.last.as_ref());
+        if is(&self.pending) {
+            // It arrived, though its acknowledgement did not.
+            self.pending = None;
+            self.state = State::Level;
+        } else if found == self.last {
+            self.state = State::Level;
+        } else if let Some(before) = before {
+            // Another relay is ahead of this one.
+            let is_ahead = found
+                .as_ref()
+                .is_some_and(|found| found.number > before.number && before.number.is_some());
+            if !is_ahead {
+                return Found::Rewind;
+            }
+            self.pending = None;
+            self.state = State::Behind;
+        } else {
+            self.state = State::Behind;
+        }
+        (self.last, self.sequence) = (found, sequence);
+        Found::GoOn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64) -> Record {
+        Record {
+            feed: "BTC/USD".to_owned(),
+            number: Some(number),
+            start_us: number,
+            previous: None,
+            signature: [number as u8; 64],
+            line: number.to_string().into_bytes(),
+        }
+    }
+
+    /// A feed whose last record in the stream has the first number, and whose next one the second.
+    fn feed(last: Option<u64>, pending: Option<u64>) -> Feed {
+        let mut feed = Feed::new(String::new(), Instant::now());
+        (feed.last, feed.pending) = (last.map(record), pending.map(record));
+        feed
+    }
+
+    #[test]
+    fn what_the_stream_ends_with_says_where_to_go_on() {
+        for (last, pending, found, goes_on, state, left) in [
+            // At first.
+            (None, None, None, true, State::Level, None),
+            (None, None, Some(7), true, State::Behind, None),
+            // After a connection was lost: nothing was under way, it did not arrive, it did, another relay is ahead.
+            (Some(6), None, Some(6), true, State::Level, None),
+            (None, Some(1), None, true, State::Level, Some(1)),
+            (Some(6), Some(7), Some(6), true, State::Level, Some(7)),
+            (Some(6), Some(7), Some(7), true, State::Level, None),
+            (Some(6), Some(7), Some(9), true, State::Behind, None),
+            (Some(6), None, Some(7), true, State::Behind, None),
+            // The stream lost what it had.
+            (Some(6), Some(7), Some(5), false, State::Level, Some(7)),
+            (Some(6), None, None, false, State::Level, None),
+            (None, Some(8), Some(7), false, State::Level, Some(8)),
+        ] {
+            let mut feed = feed(last, pending);
+            let is = feed.learn(found.map(record), found.unwrap_or(0)) == Found::GoOn;
+            let about = (last, pending, found);
+            assert_eq!(is, goes_on, "{about:?}");
+            if goes_on {
+                let number = |one: &Option<Record>| one.as_ref().and_then(|one| one.number);
+                assert_eq!(
+                    (feed.state, number(&feed.pending)),
+                    (state, left),
+                    "{about:?}"
+                );
+                assert_eq!(number(&feed.last), found, "{about:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_journal_is_read_up_to_what_the_stream_has_or_it_is_another_one() {
+        let keys = &mut Keys::default();
+        let mut feed = feed(Some(7), None);
+        feed.state = State::Behind;
+        for number in 5..7u64 {
+            let line = number.to_string().into_bytes();
+            assert_eq!(feed.judge(Some(number), line, keys), Verdict::There);
+        }
+        for (number, line, part) in [
+            (7, "other", "has another report 7"),
+            (8, "8", "ends with report 7"),
+        ] {
+            let wrong = feed.judge(Some(number), line.into(), keys);
+            assert!(
+                matches!(&wrong, Verdict::Wrong(why, _) if why.contains(part)),
+                "{wrong:?}"
+            );
+        }
+        assert_eq!(feed.judge(Some(7), b"7".to_vec(), keys), Verdict::There);
+        assert_eq!(feed.state, State::Level);
+        let wrong = feed.judge(Some(8), b"8".to_vec(), keys);
+        assert!(
+            matches!(&wrong, Verdict::Wrong(why, _) if why.contains("damaged")),
+            "{wrong:?}"
+        );
+    }
+}

@@ -1,0 +1,493 @@
+//! Publishes: reads the journal, asks the stream where each feed ends, and sends one record of each feed at a time.
+//!
+//! Invariant: nothing is kept that the stream does not know. After any loss (of a connection, an answer, a server) each feed asks the
+//! stream again where it ends, and goes on from there.
+
+use super::feed::{Feed, Found, State, Verdict};
+use super::journal::{Journal, Next};
+use super::record::{Record, head};
+use crate::exchange::session::{jittered, random_ms};
+use crate::nats::client::{Came, Client, Way};
+use crate::nats::jetstream::{
+    NO_STREAM, Refusal, WRONG_LAST, Wanted, acknowledged, named_sequence, stored, stream,
+};
+use crate::nats::limits::*;
+use crate::nats::place;
+use crate::system::lifeline::Lifeline;
+use crate::system::limits::{COMPLAINTS_MS, FEEDS_MAX, JOURNAL_LOOK_MS, ODD_LINES_NAMED_MAX};
+use crate::system::net::Patience;
+use crate::system::stream::say;
+use rsoracle_proof::seal::{Keys, hex};
+use rsoracle_verify::error::Error;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Bytes of a message besides the report: its headers.
+const HEADERS_BYTES: usize = 512;
+
+/// Why a connection is given up, or this process.
+enum Trouble {
+    /// It may work on another connection.
+    Lost(String),
+    /// It will not.
+    Over(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Trouble {
+        Trouble::Over(error)
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Trouble {
+        Trouble::Lost(why)
+    }
+}
+
+/// The journal, the stream, and what is on its way from one to the other.
+pub(super) struct Publisher<'a> {
+    path: &'a str,
+    wanted: &'a Wanted,
+    client: Client,
+    lifeline: Option<Lifeline>,
+    journal: Journal,
+    keys: Keys,
+    feeds: BTreeMap<String, Feed>,
+    /// The line of the journal that is next, and its number.
+    held: Option<(u64, Vec<u8>)>,
+    odd: u64,
+    /// Whether it was said that the stream has everything, or is ahead.
+    told: bool,
+    /// How often in a row a connection was lost without a report that was acknowledged.
+    failures: u32,
+    retry_at: Instant,
+    /// What was said last about that, and when.
+    said: Option<(String, Instant)>,
+    /// Whether the stream was ever reached, and what was said of it.
+    began: bool,
+    about: String,
+}
+
+impl<'a> Publisher<'a> {
+    pub(super) fn new(
+        path: &'a str,
+        way: Way,
+        wanted: &'a Wanted,
+        lifeline: Option<Lifeline>,
+    ) -> Publisher<'a> {
+        Publisher {
+            path,
+            wanted,
+            client: Client::new(way),
+            lifeline,
+            journal: Journal::new(path),
+            keys: Keys::default(),
+            feeds: BTreeMap::new(),
+            held: None,
+            odd: 0,
+            told: false,
+            failures: 0,
+            retry_at: Instant::now(),
+            said: None,
+            began: false,
+            about: String::new(),
+        }
+    }
+
+    /// Publishes until the lifeline ends, or something is wrong that only the operator can change.
+    pub(super) fn run(&mut self) -> Result<(), Error> {
+        while !self.lifeline.as_mut().is_some_and(Lifeline::has_ended) {
+            let done = match self.client.is_open() {
+                true => self.step(),
+                false if Instant::now() >= self.retry_at => self.connect(),
+                false => {
+                    std::thread::sleep(Duration::from_millis(JOURNAL_LOOK_MS));
+                    Ok(())
+                }
+            };
+            match done {
+                Ok(()) => {}
+                Err(Trouble::Over(error)) => return Err(error),
+                Err(Trouble::Lost(why)) => self.lost(&why),
+            }
+        }
+        Ok(())
+    }
+
+    /// Connects, and sees to the stream.
+    fn connect(&mut self) -> Result<(), Trouble> {
+        let lifeline = &mut self.lifeline;
+        let mut look = || match lifeline.as_mut().is_some_and(Lifeline::has_ended) {
+            true => Err(Error::new("cannot go on", "standard input was closed").passing()),
+            false => Ok(()),
+        };
+        self.client
+            .open(&mut look)
+            .map_err(|error| match error.passing || self.began {
+                true => Trouble::Lost(error.to_string()),
+                false => Trouble::Over(error),
+            })?;
+        let url = self.client.url().to_owned();
+        let about = self.see_to_stream(&url)?;
+        let (name, path) = (&self.wanted.name, self.path);
+        let text = format!("publishing {path} to the stream {name} at {url}; {about}");
+        if self.about != text {
+            say("relay", &text);
+        }
+        (self.began, self.about) = (true, text);
+        let now = Instant::now();
+        self.told = false;
+        for feed in self.feeds.values_mut() {
+            feed.state = State::Unknown(now, 0);
+        }
+        Ok(())
+    }
+
+    /// What kind of stream there is, after making it if there is none.
+    fn see_to_stream(&mut self, url: &str) -> Result<String, Trouble> {
+        let name = &self.wanted.name;
+        let attempt = format!("cannot use the stream {name} at {url}");
+        let mut answer = self.asked(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
+        if matches!(&answer, Err(refusal) if refusal.code == NO_STREAM) {
+            answer = self.asked(
+                &format!("$JS.API.STREAM.CREATE.{name}"),
+                &self.wanted.create(),
+            )?;
+        }
+        match answer {
+            Ok(Ok(about)) => Ok(about),
+            Ok(Err(unfit)) => {
+                let advice = "change it with 'nats stream edit', or name another one with --stream";
+                Err(Trouble::Over(
+                    Error::new(attempt, unfit.join("; ")).advise(advice),
+                ))
+            }
+            Err(refusal) if refusal.passes() || self.began => {
+                Err(Trouble::Lost(format!("{attempt}: {}", refusal.text)))
+            }
+            Err(refusal) => Err(Trouble::Over(Error::new(attempt, refusal.text))),
+        }
+    }
+
+    /// Asks about the stream, and waits for the answer.
+    fn asked(
+        &mut self,
+        subject: &str,
+        payload: &str,
+    ) -> Result<Result<Result<String, Vec<String>>, Refusal>, Trouble> {
+        let token = self.client.ask(subject, &[], payload.as_bytes());
+        let until = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
+        while Instant::now() < until && !self.lifeline.as_mut().is_some_and(Lifeline::has_ended) {
+            let soon = Instant::now() + Duration::from_millis(JOURNAL_LOOK_MS);
+            if let Some(came) = self.client.next(Patience::Until(soon))?
+                && came.answers == Some(token)
+            {
+                if came.status().is_some() {
+                    return Err(Trouble::Lost(
+                        "JetStream is not enabled there, or not ready".to_owned(),
+                    ));
+                }
+                return Ok(stream(came.text().as_bytes()));
+            }
+        }
+        Err(Trouble::Lost(format!(
+            "no answer from JetStream within {ANSWER_MS_MAX} ms"
+        )))
+    }
+
+    fn step(&mut self) -> Result<(), Trouble> {
+        self.read()?;
+        let now = Instant::now();
+        let late = Duration::from_millis(ANSWER_MS_MAX);
+        for feed in self.feeds.values_mut() {
+            match feed.state {
+                State::Unknown(at, least) if now >= at => {
+                    let text = format!("{{\"last_by_subj\":\"{}\"}}", feed.subject);
+                    let subject = format!("$JS.API.DIRECT.GET.{}", self.wanted.name);
+                    let token = self.client.ask(&subject, &[], text.as_bytes());
+                    (feed.state, feed.least) = (State::Asked(token, now), least);
+                }
+                State::Asked(_, since) | State::Checked(_, since) | State::Sent(_, since)
+                    if now >= since + late =>
+                {
+                    return Err(Trouble::Lost(format!(
+                        "no answer from the stream {} within {ANSWER_MS_MAX} ms",
+                        self.wanted.name
+                    )));
+                }
+                _ => {}
+            }
+        }
+        let soon = now + Duration::from_millis(JOURNAL_LOOK_MS);
+        if let Some(came) = self.client.next(Patience::Until(soon))? {
+            self.take(came)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the journal on, as far as its records can be sent.
+    fn read(&mut self) -> Result<(), Trouble> {
+        while self.client.bytes_waiting() < OUT_BYTES_MAX {
+            let (number, line) = match self.held.take() {
+                Some(held) => held,
+                None => match self.journal.next()? {
+                    Next::Line(number, line) => (number, line),
+                    Next::Level => {
+                        self.tell();
+                        return Ok(());
+                    }
+                    Next::Replaced => {
+                        say(
+                            "relay",
+                            format!(
+                                "the journal {} was replaced or cut; it is read anew",
+                                self.path
+                            ),
+                        );
+                        self.rewind();
+                        return Ok(());
+                    }
+                },
+            };
+            let Some((of_report, name)) = head(&line) else {
+                self.leave_out(number, &line);
+                continue;
+            };
+            if !self.feeds.contains_key(name) {
+                if self.feeds.len() >= FEEDS_MAX {
+                    let cause = format!("line {number} is of more than {FEEDS_MAX} feeds");
+                    return Err(stop(self.path, cause, "").into());
+                }
+                let feed = Feed::new(place::subject(name), Instant::now());
+                self.feeds.insert(name.to_owned(), feed);
+            }
+            let feed = self.feeds.get_mut(name).expect("it is there now");
+            if !matches!(feed.state, State::Behind | State::Level) || feed.pending.is_some() {
+                self.held = Some((number, line));
+                return Ok(());
+            }
+            let (name, keys) = (name.to_owned(), &mut self.keys);
+            match feed.judge(of_report, line, keys) {
+                Verdict::There => self.told &= feed.state != State::Level,
+                Verdict::Next => self.send(&name)?,
+                Verdict::Wrong(why, advice) => {
+                    let cause = format!(
+                        "line {number} of {name} cannot follow in the stream {}: {why}",
+                        self.wanted.name
+                    );
+                    return Err(stop(self.path, cause, advice).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes over a line that is no record.
+    fn leave_out(&mut self, number: u64, line: &[u8]) {
+        if line.starts_with(b"{\"rsoracle_proof\"") {
+            return;
+        }
+        self.odd += 1;
+        if self.odd <= ODD_LINES_NAMED_MAX {
+            let path = self.path;
+            say(
+                "relay",
+                format!("line {number} of {path} is left out: it is no report"),
+            );
+        }
+    }
+
+    /// Sends the record of a feed that is next.
+    fn send(&mut self, name: &str) -> Result<(), Error> {
+        let feed = self.feeds.get_mut(name).expect("it is known");
+        let Some(record) = &feed.pending else {
+            return Ok(());
+        };
+        let bytes = record.line.len() + HEADERS_BYTES;
+        if let Some(most) = self.client.payload_bytes_max().filter(|most| bytes > *most) {
+            let cause = format!(
+                "{} of {name} has {bytes} bytes with its headers, and the server takes {most}",
+                record.name()
+            );
+            return Err(stop(
+                self.path,
+                cause,
+                "raise max_payload of the NATS servers",
+            ));
+        }
+        let (id, sequence) = (hex(&record.signature), feed.sequence.to_string());
+        let headers = [
+            ("Nats-Msg-Id", &*id),
+            ("Nats-Expected-Stream", &self.wanted.name),
+            ("Nats-Expected-Last-Subject-Sequence", &sequence),
+        ];
+        let token = self.client.ask(&feed.subject, &headers, &record.line);
+        feed.state = State::Sent(token, Instant::now());
+        Ok(())
+    }
+
+    /// Takes an answer. One to something that was asked before is passed over.
+    fn take(&mut self, came: Came) -> Result<(), Trouble> {
+        let is_its = |feed: &Feed| match feed.state {
+            State::Asked(token, _) | State::Checked(token, _) | State::Sent(token, _) => {
+                came.answers == Some(token)
+            }
+            _ => false,
+        };
+        let Some((name, feed)) = self.feeds.iter_mut().find(|(_, feed)| is_its(feed)) else {
+            return Ok(());
+        };
+        let name = name.clone();
+        if !matches!(feed.state, State::Sent(..)) {
+            return self.learn(&name, came);
+        }
+        match acknowledged(&came) {
+            Ok((sequence, is_twice)) => {
+                (feed.last, feed.sequence) = (feed.pending.take(), sequence);
+                feed.state = State::Level;
+                self.told = false;
+                // One that was there before may have been removed since: that is no progress.
+                self.failures = if is_twice { self.failures } else { 0 };
+                Ok(())
+            }
+            Err(refusal) if refusal.code == WRONG_LAST => {
+                feed.state = State::Unknown(Instant::now(), named_sequence(&refusal));
+                Ok(())
+            }
+            Err(refusal) => {
+                let cause = format!(
+                    "the stream {} does not take a report of {name}: {}",
+                    self.wanted.name, refusal.text
+                );
+                match refusal.passes() {
+                    true => Err(Trouble::Lost(cause)),
+                    false => Err(stop(self.path, cause, "check its subjects and limits").into()),
+                }
+            }
+        }
+    }
+
+    /// Takes the last record of a feed in the stream.
+    fn learn(&mut self, name: &str, came: Came) -> Result<(), Trouble> {
+        let feed = self.feeds.get_mut(name).expect("it is known");
+        let sequence = stored(&came, &feed.subject).map_err(|refusal| refusal.text)?;
+        let sequence = sequence.unwrap_or(0);
+        if sequence < feed.least {
+            // A replica that is behind.
+            let soon = Instant::now() + Duration::from_millis(LOOK_MS_MIN);
+            feed.state = State::Unknown(soon, feed.least);
+            return Ok(());
+        }
+        let found = match (sequence, feed.state) {
+            (0, State::Asked(..)) => {
+                let subject = format!("$JS.API.DIRECT.GET.{}", self.wanted.name);
+                let text = format!("{{\"seq\":1,\"next_by_subj\":\"{}\"}}", feed.subject);
+                let token = self.client.ask(&subject, &[], text.as_bytes());
+                feed.state = State::Checked(token, Instant::now());
+                return Ok(());
+            }
+            (0, _) => None,
+            // Not knowing the last one, it would take all of them again.
+            (_, State::Checked(..)) => {
+                let (stream, subject) = (&self.wanted.name, &feed.subject);
+                return Err(Trouble::Lost(format!(
+                    "the stream {stream} has messages of {subject}, but does not know which one is the last, as nats-server 2.9 does after that was removed; restart the NATS servers"
+                )));
+            }
+            _ => {
+                let record = came
+                    .payload()
+                    .and_then(|line| Record::read(line, &mut self.keys));
+                let record = record.filter(|record| record.feed == name);
+                Some(record.ok_or_else(|| {
+                    let (subject, stream) = (&feed.subject, &self.wanted.name);
+                    let cause = format!("the last message of {subject} in the stream {stream} (sequence {sequence}) is no report of {name}");
+                    let advice = format!("remove it ('nats stream rmm {stream} {sequence}'), and let nobody else publish to that subject");
+                    stop(self.path, cause, &advice)
+                })?)
+            }
+        };
+        match feed.learn(found, sequence) {
+            Found::Rewind => {
+                self.rewind();
+                let stream = &self.wanted.name;
+                let why = format!(
+                    "the stream {stream} no longer has what it had of {name}; the journal is read anew"
+                );
+                return Err(Trouble::Lost(why));
+            }
+            Found::GoOn if feed.state == State::Level => self.send(name)?,
+            Found::GoOn => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the journal anew, and asks the stream anew.
+    fn rewind(&mut self) {
+        self.journal.rewind();
+        self.feeds.clear();
+        (self.held, self.told) = (None, false);
+    }
+
+    /// Says, once, that the stream has all that the journal has, or that it has more.
+    fn tell(&mut self) {
+        let is_still = |feed: &Feed| {
+            matches!(feed.state, State::Level | State::Behind) && feed.pending.is_none()
+        };
+        if self.told || self.feeds.is_empty() || !self.feeds.values().all(is_still) {
+            return;
+        }
+        self.told = true;
+        let of = |is: State| {
+            let feeds = self.feeds.iter().filter(|(_, feed)| feed.state == is);
+            let one = |(name, feed): (&String, &Feed)| {
+                let last = feed
+                    .last
+                    .as_ref()
+                    .map_or("nothing".to_owned(), Record::name);
+                format!("{name}: {last}")
+            };
+            feeds.map(one).collect::<Vec<_>>().join(", ")
+        };
+        let (level, ahead, stream) = (of(State::Level), of(State::Behind), &self.wanted.name);
+        if !ahead.is_empty() {
+            say(
+                "relay",
+                format!(
+                    "the stream {stream} ends with records that the journal does not have yet ({ahead}); waiting for them"
+                ),
+            );
+        } else {
+            say(
+                "relay",
+                format!("the stream {stream} has all that the journal has ({level})"),
+            );
+        }
+    }
+
+    /// The connection was lost, or is given up: pauses, and says so unless that was said lately.
+    fn lost(&mut self, why: &str) {
+        let pause_ms = match self.failures {
+            0 => random_ms(RETRY_FIRST_MS_MAX),
+            n => jittered((RETRY_MS_MIN << (n - 1).min(16)).min(RETRY_MS_MAX)),
+        };
+        self.failures += 1;
+        self.retry_at = Instant::now() + Duration::from_millis(pause_ms);
+        let window = Duration::from_millis(COMPLAINTS_MS);
+        let is_known = |(text, at): &(String, Instant)| text == why && at.elapsed() < window;
+        if !self.said.as_ref().is_some_and(is_known) {
+            say(
+                "relay",
+                format!("{}: {why}; trying again", self.client.url()),
+            );
+            self.said = Some((why.to_owned(), Instant::now()));
+        }
+        self.client.close();
+    }
+}
+
+/// The error about what only the operator can change.
+fn stop(path: &str, cause: String, advice: &str) -> Error {
+    Error::new(format!("cannot publish the journal {path}"), cause).advise(advice)
+}
