@@ -157,7 +157,7 @@ fn two_processes_with_one_key_and_a_journal_that_is_moved() {
         watch.until("rsoracle_journal_readable", "", |is| is == 0.0);
         watch.pass(THREE_ROUNDS + MINUTE);
         watch.phase(&[("RsoracleEquivocation", 1), (NOT_GROWING, 1)]);
-        watch.from_elsewhere_too();
+        watch.holds_elsewhere_too();
         (watch, disturbed)
     });
 }
@@ -186,7 +186,7 @@ fn a_journal_whose_disk_is_full() {
         world.aggregator.stderr_line("No space left on device");
         watch.pass(THREE_ROUNDS + MINUTE);
         watch.phase(&[("RsoracleDiskFull", 1)]);
-        watch.from_elsewhere_too();
+        watch.holds_elsewhere_too();
         let disturbed = world.disturbed(&[]);
         (watch, disturbed)
     });

@@ -227,7 +227,7 @@ fn a_flipped_bit_turns_exactly_its_collector_red() {
                 &format!("{standing}\"price\":87231.4,\"abstains\":null,\"timestamp_us\":17"),
             ),
         ),
-        (2, format!("\"slot\":2,\"source\":\"k")),
+        (2, "\"slot\":2,\"source\":\"k".to_owned()),
         (
             2,
             "\"slot\":2,\"source\":\"kraken:BTC/USD\",\"key\":\"".to_owned(),
@@ -429,7 +429,7 @@ fn serve_at(journal: &Path, address: std::net::SocketAddr) -> Served {
 
 #[test]
 #[ignore = "needs chromium"]
-fn no_report_is_lost_or_doubled_when_the_server_is_killed() {
+fn the_page_loses_and_doubles_no_report_when_the_server_is_killed() {
     let mut rounds = Rounds::new("kraken:BTC/USD", 16);
     rounds.grow(2);
     let address = nobodys_address();

@@ -18,6 +18,7 @@ use rsoracle::exchange::{DIALECTS, Said, Topics, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::nats::protocol::Parser;
 use rsoracle::roster::text;
 use rsoracle::source::KINDS;
 use rsoracle_proof::report::{Refused, Report, Verifier};
@@ -60,6 +61,16 @@ fn every_fuzz_target_has_its_seeds() {
     }
     let said = "collector 0: lost\ncollector 1: lost\nexchange: up\ncollector x: lost\nhalf";
     seeds.put("voices", "said", said);
+    let greeting = "INFO {\"server_id\":\"N\",\"version\":\"2.9.10\",\"headers\":true,\"max_payload\":1048576,\"nonce\":\"VmW\",\"connect_urls\":[\"10.0.0.1:4222\"]} \r\nPING\r\nPONG\r\n+OK\r\n-ERR 'Slow Consumer'\r\n";
+    let messages = "MSG _INBOX.x.1 1 23\r\n{\"stream\":\"R\", \"seq\":1}\r\nHMSG _INBOX.x.2 1  34 34\r\nNATS/1.0 404 Message Not Found\r\n\r\n\r\nHMSG a 2 r 36 41\r\nNATS/1.0\r\nA: b\r\nNats-Sequence: 7\r\n\r\nhello\r\n";
+    for (name, text) in [("greeting", greeting), ("messages", messages)] {
+        let (mut parser, mut rest) = (Parser::new(64), text.as_bytes());
+        while !rest.is_empty() {
+            let (taken, _) = parser.take(rest).expect("the protocol of NATS");
+            rest = &rest[taken..];
+        }
+        seeds.put("nats", name, text);
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut targets = 0;
     for target in root.join("tests/fuzz/targets").read_dir().unwrap() {

@@ -275,6 +275,14 @@ fn a_server_that_begins_knows_who_has_been_silent() {
         served.metric(&format!("rsoracle_collector_rounds_without_answer{of}"))
     };
     assert_eq!((rounds(3), rounds(4)), (Some(0.0), Some(3.0)));
+    // When the newest report was found is not known, but it was not later than this.
+    let modified = served.metric("rsoracle_journal_modified_timestamp_seconds");
+    let of = "{feed=\"BTC/USD\"}";
+    let seen = served.metric(&format!("rsoracle_report_seen_timestamp_seconds{of}"));
+    assert!(modified.is_some());
+    assert_eq!(seen, modified);
+    let delay = served.metric(&format!("rsoracle_report_delay_seconds{of}"));
+    assert_eq!(delay, None);
 }
 
 #[test]

@@ -12,8 +12,9 @@
 //! lines count. Opening reads the end of the file only, however long the file is. A line takes at most
 //! [`JOURNAL_LINE_BYTES_MAX`] of memory, and what a growing buffer rounds up.
 //!
-//! The journal does not know what a line means (its opener does). It cannot prevent writes by a process that ignores the lock, but before every append it notices that the file's length has changed, that the file was removed, or
-//! that its path no longer names it. Readers take no lock: they may see a last line that is still being written, which
+//! The journal does not know what a line means (its opener does). It cannot prevent writes by a process that ignores the lock, but
+//! before every append it notices that the file's length has changed, that the file was removed, or that its path no longer names
+//! it. Readers take no lock: they may see a last line that is still being written, which
 //! [`rsoracle_verify::lines::Line::whole`] tells.
 
 use crate::system::file;
@@ -140,7 +141,8 @@ impl Journal {
     }
 
     /// Closes the open segment, unless it is empty: its lines stay under the next number, and the next ones go to a new file. Returns
-    /// the path of the closed segment. After an error, all is as it was, and a later call may succeed.
+    /// the path of the closed segment. After an error, all is as it was, and a later call may succeed. The exception is a folder that
+    /// cannot be synced in the end: then the next append first tries that again.
     pub fn close_segment(&mut self) -> Result<Option<String>, Error> {
         if self.bytes == 0 {
             return Ok(None);

@@ -29,7 +29,7 @@ const PAST_ROWS_MIN: usize = 6;
 /// Displays of fewer rows have no titles of columns.
 const TITLED_ROWS_MIN: usize = 12;
 /// Displays of fewer columns name exchanges only.
-const NAMES_COLUMNS_MIN: usize = 64;
+const NAMES_COLUMNS_MIN: usize = 72;
 /// A source whose answer is further from the round's price than this part of it needs attention.
 const APART: f64 = 0.005;
 

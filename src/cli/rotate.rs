@@ -55,6 +55,8 @@ fn rotate_one(path: &str, attempt: &str) -> Result<Option<String>, Error> {
     let mut asked = false;
     loop {
         if id(&found()?) != id(&before) {
+            // Another process may have asked for the same.
+            let _ = asked.then(|| std::fs::remove_file(&request));
             return closed_as(path, id(&before), attempt).map(Some);
         }
         if found()?.len() == 0 {

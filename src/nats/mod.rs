@@ -7,6 +7,6 @@
 pub(crate) mod client;
 pub(crate) mod credentials;
 pub(crate) mod jetstream;
-pub(crate) mod limits;
+pub mod limits;
 pub(crate) mod place;
 pub mod protocol;

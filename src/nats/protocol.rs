@@ -197,7 +197,7 @@ impl Body {
 
 /// What a server says of itself.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Info {
+pub struct Info {
     /// What is to be signed, to prove who this client is.
     pub(crate) nonce: Option<String>,
     /// Whether it wants TLS, or at least offers it.
@@ -217,7 +217,7 @@ pub(crate) struct Info {
 
 impl Info {
     /// Reads the JSON of an INFO.
-    pub(crate) fn read(text: &str) -> Option<Info> {
+    pub fn read(text: &str) -> Option<Info> {
         let mut spans = Spans::new();
         let all = Json::read(text, &mut spans).ok()?;
         let is = |name| all.get(name).and_then(Json::switch).unwrap_or(false);

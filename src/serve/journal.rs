@@ -4,11 +4,11 @@
 //!
 //! Invariant: only whole lines are indexed, in their order. A journal that is not there yet is waited for; one that was replaced
 //! or cut is indexed anew, and what was known of the old one is forgotten. A segment that was closed is read to its end before the
-//! next file. Memory is that of the index, of the newest reports,
-//! and of the longest line.
+//! next file. Memory is that of the index, of the newest reports, and of the longest line.
 
 use super::index::{Added, Feed, Index};
 use super::newest::{Newest, read};
+use super::open::{Change, Open};
 use super::problem::Problem;
 use super::scan::{Kind, head, scan};
 use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
@@ -17,7 +17,7 @@ use crate::system::segments::{after, number_of};
 use crate::system::stream::say;
 use rsoracle_proof::report::Report;
 use rsoracle_proof::seal::Keys;
-use rsoracle_verify::segments::{Id, id, path_of};
+use rsoracle_verify::segments::{id, path_of};
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -25,30 +25,6 @@ use std::path::Path;
 
 /// Bytes that are read from the journal at once.
 const READ_BYTES: usize = 256 * 1024;
-/// How many bytes before the end of what is indexed are remembered: they differ in every report.
-const MARK_BYTES: usize = 130;
-
-/// The file that is being followed.
-struct Open {
-    file: File,
-    id: Id,
-    /// Its number, if it is a closed segment.
-    number: Option<u64>,
-    /// The bytes of the files before it.
-    before: u64,
-    /// Where what is indexed ends: behind the newline of a line.
-    end: u64,
-    /// The number of lines before that.
-    lines: u64,
-    /// The last bytes before that.
-    mark: Vec<u8>,
-    /// The size of the file when it was read to its end, or else `end`.
-    size: u64,
-    /// When the file and its inode were changed, as they were when the mark was compared last.
-    times: [i64; 4],
-    /// Whether a line that is too long is being passed over.
-    passing: bool,
-}
 
 /// Most reports at the end of a feed that are read at the beginning because later ones are damaged.
 const DAMAGED_MAX: usize = 16;
@@ -57,16 +33,6 @@ const RECENT: usize = 4;
 
 /// A report with its position and its line.
 type Readable = (usize, Vec<u8>, Report);
-
-/// What a look at the file shows.
-enum Change {
-    /// Nothing.
-    Nothing,
-    /// What is indexed is as it was; more or less may be behind it.
-    More,
-    /// What is indexed is not there any more.
-    Lost(&'static str),
-}
 
 /// A journal and its index.
 pub(super) struct Journal {
@@ -459,60 +425,9 @@ impl Journal {
 
 /// When a file was changed last, in microseconds since the Unix epoch.
 fn modified_us(seen: &Metadata) -> u64 {
-    let us = seen.mtime() * 1_000_000 + seen.mtime_nsec() / 1_000;
+    let us = seen.mtime().saturating_mul(1_000_000);
+    let us = us.saturating_add(seen.mtime_nsec() / 1_000);
     us.max(0).cast_unsigned()
-}
-
-impl Open {
-    fn new(file: File, number: Option<u64>, before: u64) -> io::Result<Open> {
-        let found = file.metadata()?;
-        if !found.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        Ok(Open {
-            file,
-            id: id(&found),
-            number,
-            before,
-            end: 0,
-            lines: 0,
-            mark: Vec::new(),
-            size: 0,
-            times: [0; 4],
-            passing: false,
-        })
-    }
-
-    /// What happened to the file since the last look.
-    fn change(&mut self, now: &Metadata) -> io::Result<Change> {
-        if id(now) != self.id {
-            return Ok(Change::Lost("replaced"));
-        }
-        // An unfinished line behind that may go: it was never served.
-        if now.len() < self.end {
-            return Ok(Change::Lost("cut"));
-        }
-        let times = [now.mtime(), now.mtime_nsec(), now.ctime(), now.ctime_nsec()];
-        if now.len() == self.size && times == self.times {
-            return Ok(Change::Nothing);
-        }
-        let mut mark = vec![0; self.mark.len()];
-        let begin = self.end - mark.len() as u64;
-        let same = self.file.read_exact_at(&mut mark, begin);
-        if same.is_err() || mark != self.mark {
-            return Ok(Change::Lost("written anew"));
-        }
-        self.times = times;
-        Ok(Change::More)
-    }
-
-    /// What is before `end` is indexed now.
-    fn reach(&mut self, end: u64) -> io::Result<()> {
-        self.end = end;
-        self.mark.resize((MARK_BYTES as u64).min(end) as usize, 0);
-        let begin = end - self.mark.len() as u64;
-        self.file.read_exact_at(&mut self.mark, begin)
-    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod journal;
 mod live;
 mod metrics;
 mod newest;
+mod open;
 mod page;
 mod problem;
 mod query;

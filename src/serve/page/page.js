@@ -124,6 +124,7 @@ function showHero() {
   hero.classList.toggle("old", !priced && !isCrossedOut);
   const claimed = isCrossedOut ? report.price : price?.price;
   say(byId("price"), shown(claimed));
+  hero.classList.toggle("long", byId("price").textContent.length > 10);
   const exact = claimed === undefined ? "" : decimal(claimed);
   byId("price").title = exact;
   say(byId("exact"), exact === byId("price").textContent.replaceAll(",", "") ? "" : `exactly ${exact}`);
@@ -208,6 +209,7 @@ function showSlot(slot, seat, hour) {
   say(cells.deviation, off === null ? "–" : `${off < 0 ? "−" : off > 0 ? "+" : ""}${Math.abs(off).toFixed(4)} %`);
   const lateness = now ? seat.samples.filter((sample) => sample.price !== undefined).map((sample) => sample.lateness_us) : [];
   say(cells.late, lateness.length === 0 ? "–" : late(rangeOf(lateness)[1]));
+  cells.late.classList.toggle("absent", lateness.length === 0);
   const [words, isWarning] = why !== null ? [why, false] : stateOf(seat);
   say(cells.state, words);
   cells.state.classList.toggle("warned", isWarning);
