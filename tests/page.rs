@@ -9,7 +9,7 @@ mod support;
 use browser::Browser;
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::publish::Policy;
+use rsoracle_proof::publish::{Policy, PublishedPrice};
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::terms::{Roster, Terms};
 use served::*;
@@ -406,6 +406,40 @@ fn gaps_rounds_without_a_price_old_prices_and_recorded_ones_are_marked() {
     assert_eq!(page.count(".hero.stale"), 1);
     assert!(page.text("#age").ends_with(" days old"));
     assert!(page.value("document.title").starts_with('⚠'));
+    assert_clean(&mut page, &served);
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn what_only_the_aggregator_says_is_no_price_and_an_older_round_is_not_the_newest() {
+    let mut rounds = Rounds::new("kraken:BTC/USD", 4);
+    let roster = toml(&rounds.roster());
+    let silence = [Price(87231.4), Nothing, Nothing, Nothing, Nothing];
+    for _ in 0..2 {
+        let line = rounds.next(&silence);
+        rounds.book.append(&format!("{line}\n"));
+        // No collector gave this price.
+        rounds.book.oracle.last = Some(PublishedPrice {
+            number: 1,
+            price: 1234.5,
+            time_us: wall_us(),
+        });
+    }
+    let served = Served::start(&rounds.book.path, &[]);
+    let mut page = page(&served, Some(&roster));
+    page.until("document.querySelectorAll('#strip i.proved').length", "2");
+    assert_eq!(verdict(&mut page), "No price");
+    assert_eq!(page.text("#price"), "–");
+    assert_eq!(page.text("#age"), "no price yet");
+    assert_eq!(page.text("#exact"), "");
+    assert_eq!(page.value("document.title"), "BTC/USD");
+    rounds.book.oracle.last = None;
+    rounds.grow(1);
+    page.until("document.querySelector('#price').innerText", "87,231.42");
+    // Where the server begins anew, no price stays whose age would stand still.
+    let shown = "(session.restart(''), show(), byId('price').textContent + document.title)";
+    assert_eq!(page.value(shown), "–BTC/USD");
+    page.until("document.querySelector('#price').innerText", "87,231.42");
     assert_clean(&mut page, &served);
 }
 
