@@ -392,6 +392,25 @@ fn gaps_rounds_without_a_price_old_prices_and_recorded_ones_are_marked() {
     assert_eq!(page.count("#strip i.none"), 1);
     assert!(page.count("#chart .gone") >= 1);
     assert_eq!(page.text("#price"), "87,231.42", "the price before it");
+    // What does not check moves no time, and what cannot be read hides nothing.
+    let good = page.count("#strip i.proved");
+    let start = format!("\"round_start_us\":{}", rounds.start_us + PERIOD_US);
+    for (wrong, (from, to)) in (1..).zip([
+        ("\"collectors\":[", "\"collectors\":("),
+        (start.as_str(), "\"round_start_us\":9007199254740991"),
+    ]) {
+        let line = rounds.next(&prices()).replacen(from, to, 1);
+        rounds.book.append(&format!("{line}\n"));
+        page.until(
+            "document.querySelectorAll('#strip i.wrong').length",
+            &wrong.to_string(),
+        );
+        assert_eq!(page.count("#strip i.proved"), good, "{from}");
+        assert_eq!(
+            page.value("document.querySelector('#recorded').hidden"),
+            "false"
+        );
+    }
     assert_clean(&mut page, &served);
     // Prices of 2023.
     let mut old = Book::new(START_US);
@@ -433,6 +452,10 @@ fn what_only_the_aggregator_says_is_no_price_and_an_older_round_is_not_the_newes
     assert_eq!(page.text("#age"), "no price yet");
     assert_eq!(page.text("#exact"), "");
     assert_eq!(page.value("document.title"), "BTC/USD");
+    // The second came by the stream, the first by a tile.
+    let notes = page.text("#notes");
+    let broken = "it says something else of the price before it";
+    assert!(notes.contains(broken), "{notes}");
     rounds.book.oracle.last = None;
     rounds.grow(1);
     page.until("document.querySelector('#price').innerText", "87,231.42");
@@ -440,6 +463,43 @@ fn what_only_the_aggregator_says_is_no_price_and_an_older_round_is_not_the_newes
     let shown = "(session.restart(''), show(), byId('price').textContent + document.title)";
     assert_eq!(page.value(shown), "–BTC/USD");
     page.until("document.querySelector('#price').innerText", "87,231.42");
+    // An older round, numbered and signed anew. The real server passes on no such line, so it is said in its place.
+    let newest = rounds.book.lines[2].clone();
+    rounds.start_us -= 2 * PERIOD_US;
+    rounds.next(&prices());
+    rounds.start_us -= PERIOD_US;
+    let older = rounds.next(&prices());
+    let late = "its round does not start after that of a report seen here";
+    let word = "document.querySelector('#verdict-word').innerText";
+    page.value(&format!(
+        "session.source.onmessage({{data: '{older}', lastEventId: session.chain + '-5'}})"
+    ));
+    page.until(word, "Does not check");
+    assert!(page.text("#verdict-why").starts_with(late));
+    assert_eq!(page.count("#strip i.wrong"), 1);
+    // Nor is it the newest where another chain begins with it.
+    let mut other = Rounds::new("kraken:BTC/USD", 1);
+    other.book.oracle.terms = rounds.book.oracle.terms.clone();
+    other.book.oracle.aggregator = 9;
+    other.start_us = rounds.start_us - 2 * PERIOD_US;
+    other.grow(1);
+    std::fs::rename(&other.book.path, &rounds.book.path).unwrap();
+    page.until("document.querySelectorAll('#strip i').length", "1");
+    page.until(word, "Does not check");
+    assert!(page.text("#verdict-why").starts_with(late));
+    // Nor where only a tile shows that it is not.
+    page.ask("Page.reload", "{}");
+    page.until(word, "Old price");
+    page.value(&format!(
+        "(async () => {{ const run = {{points: [], first: null, last: null}}; \
+         session.add(3, await session.check('{newest}'), run); session.join(run); session.changed(); }})()"
+    ));
+    page.until(word, "Does not check");
+    page.until("document.querySelectorAll('#strip i.wrong').length", "1");
+    other.start_us += 2 * PERIOD_US;
+    let line = other.next(&prices());
+    rounds.book.append(&format!("{line}\n"));
+    page.until(word, "Checked in this browser");
     assert_clean(&mut page, &served);
 }
 

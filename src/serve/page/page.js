@@ -125,7 +125,7 @@ function showHero() {
   say(byId("exact"), exact === "" || exact === byId("price").textContent.replaceAll(",", "") ? "" : `exactly ${exact}`);
   say(byId("round"), `round ${newest.number}`);
   say(byId("spread"), priced ? `spread ${shown(report.spread, report.price)}` : "");
-  byId("recorded").hidden = !(report?.embedded === true || (report?.collectors ?? []).some((seat) => isSource(seat?.source) && isEmbedded(seat.source)));
+  byId("recorded").hidden = !(isRecorded(report) || session.points.some((point) => point.isRecorded));
   const trouble = byId("trouble");
   trouble.hidden = priced || verdict === "wrong";
   if (!trouble.hidden) {

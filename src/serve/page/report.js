@@ -300,12 +300,11 @@ async function checkLine(line, roster, nowUs, asked) {
   return result;
 }
 
-// What is wrong between two reports that follow each other, or null.
+// What is wrong between two reports of which one comes before the other, or null. Their starts are compared where they are received.
 function chainBreak(before, report) {
   const last = before.decision === "published" ? { number: before.number, price: before.price, time_us: before.time_us } : before.last_published;
-  if (report.number !== before.number + 1) return null;
   if (report.aggregator_key !== before.aggregator_key) return "the aggregator's key has changed";
+  if (report.number !== before.number + 1) return null;
   if (report.previous !== before.signature) return "it does not continue the report before it";
-  if (report.round_start_us <= before.round_start_us) return "it does not start after the report before it";
   return difference(report.last_published, last) ? "it says something else of the price before it" : null;
 }
