@@ -10,6 +10,7 @@ use browser::Browser;
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::publish::{Policy, PublishedPrice};
+use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::terms::{Roster, Terms};
 use served::*;
@@ -806,10 +807,40 @@ fn the_browser_accepts_and_refuses_what_the_document_says() {
         assert_eq!(page.value(&flips), "", "{line}");
     }
     assert_eq!(checked, 3);
+    // Nor is a missing number taken for the greatest one where none may be missing.
+    for line in lines_with_the_greatest_numbers() {
+        let at = [u64::from(u32::MAX), u64::MAX].map(|most| format!(":{most}"));
+        let null = at
+            .iter()
+            .fold(line.clone(), |line, most| line.replace(most, ":null"));
+        assert_ne!(null, line);
+        let flaws = Verifier::new(None).check(&null, wall_us()).flaws;
+        assert!(!flaws.is_empty(), "{null}");
+        let check =
+            format!("checkLine('{null}', null, 9e15, 'BTC/USD').then(({{verdict}}) => verdict)");
+        assert_eq!(page.value(&check), "wrong", "{null}");
+    }
+    let second = "(() => { try { addAnswer(new Fields(), {price: 1, abstains: null, timestamp_us: null}); return 'taken'; } \
+        catch { return 'refused'; } })()";
+    assert_eq!(page.value(second), "refused");
     // Nor is a report of another feed taken for one of this.
     let other = format!("checkLine('{example}', null, 9e15, 'ETH/USD').then(({{wrong}}) => wrong)");
     assert_eq!(page.value(&other), "it is a report of BTC/USD");
     assert_clean(&mut page, &served);
+}
+
+/// Signed reports whose bytes are all ones where their lines have a number.
+fn lines_with_the_greatest_numbers() -> [String; 2] {
+    let mut oracle = Oracle::new(5, "kraken:BTC/USD");
+    let mut counted = oracle.report(START_US, &prices());
+    counted.refused.insert(Reject::HelloLate, u32::MAX);
+    counted.sign(&signed::key(0));
+    oracle.last = Some(PublishedPrice {
+        number: 1,
+        price: 87231.42,
+        time_us: u64::MAX,
+    });
+    [counted.line(), oracle.line(START_US + GRID_US, &prices())]
 }
 
 /// Reports of all kinds, each with the terms that it was made under.
