@@ -715,6 +715,19 @@ fn several_feeds_are_to_choose_from_and_a_copy_of_the_page_works_alone() {
     let copy = scratch("copy.html");
     std::fs::write(&copy, served.get("/").body).unwrap();
     let address = served.address;
+    for wrong in ["javascript:alert(1)", "https:///", "file:///etc"] {
+        page.open(&format!("file://{}#server={wrong}", copy.display()));
+        page.until(
+            "document.querySelector('#connection').innerText.includes('add #server=')",
+            "true",
+        );
+        let link = page.value("document.querySelector('#theirs').protocol");
+        assert_eq!(link, "file:", "{wrong}");
+    }
+    // It has a policy of its own, since nobody sends one with it.
+    page.value("document.body.appendChild(document.createElement('style')).textContent = 'body { color: rgb(1, 2, 3) }'");
+    let color = page.value("getComputedStyle(document.body).color");
+    assert_ne!(color, "rgb(1, 2, 3)");
     page.open(&format!(
         "file://{}#feed=ETH/USD&server=http://{address}",
         copy.display()

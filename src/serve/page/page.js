@@ -329,7 +329,9 @@ function open() {
   settings = new URLSearchParams(location.hash.slice(1));
   // A proxy may have the server under a path of its own.
   const own = location.origin + location.pathname.replace(/\/[^/]*$/, "");
-  const server = location.protocol === "file:" ? (settings.get("server") ?? "").replace(/\/+$/, "") : own;
+  const named = (settings.get("server") ?? "").replace(/\/+$/, "");
+  // What has another scheme could be a script, as in a link.
+  const server = location.protocol !== "file:" ? own : /^https?:\/\/[^/]/.test(named) ? named : "";
   session?.close();
   session = new Session(server, settings.get("feed"), roster, unable, () => changed());
   changed();
