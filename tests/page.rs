@@ -275,6 +275,9 @@ fn a_flipped_bit_turns_exactly_its_collector_red() {
     assert_eq!(page.count("#slots tr.wrong"), 0);
     assert_eq!(page.count(".hero.wrong"), 1);
     assert!(page.text("#verdict-why").starts_with("price is "));
+    // What the price used is the aggregator's word then.
+    let states = "[...document.querySelectorAll('#slots .state')].map(td => td.innerText).join('')";
+    assert_eq!(page.value(states), "");
     // What follows is right again.
     rounds.grow(1);
     page.until(

@@ -205,7 +205,8 @@ function showSlot(slot, seat, hour) {
   const lateness = now ? seat.samples.filter((sample) => sample.price !== undefined).map((sample) => sample.lateness_us) : [];
   say(cells.late, lateness.length === 0 ? "–" : late(rangeOf(lateness)[1]));
   cells.late.classList.toggle("absent", lateness.length === 0);
-  const [words, isWarning] = why !== null ? [why, false] : stateOf(seat);
+  // In a report that does not check, what became of an answer is the aggregator's word.
+  const [words, isWarning] = why !== null ? [why, false] : verdict === "wrong" ? ["", false] : stateOf(seat);
   say(cells.state, words);
   cells.state.classList.toggle("warned", isWarning);
   cells.spark.replaceChildren(drawSpark(hour, slot, report.period_us));
