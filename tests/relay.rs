@@ -191,6 +191,7 @@ fn a_journal_in_segments_is_published_as_one() {
     book.grow(3);
     book.until_published(&relay);
     book.assert_there(&servers, "RSORACLE");
+    assert!(!relay.stderr().contains("replaced"), "{}", relay.stderr());
     // Another one finds its place, also when the oldest segments are gone.
     drop(relay);
     closed[..3]
@@ -201,7 +202,6 @@ fn a_journal_in_segments_is_published_as_one() {
     book.grow(3);
     book.until_published(&relay);
     book.assert_there(&servers, "RSORACLE");
-    assert!(!relay.stderr().contains("replaced"), "{}", relay.stderr());
 }
 
 /// A relay that stops, and what it says on standard error.
