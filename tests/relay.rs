@@ -176,6 +176,26 @@ fn two_relays_of_one_journal_publish_each_report_once() {
 
 #[test]
 #[ignore = "needs nats-server"]
+fn what_the_stream_no_longer_keeps_is_not_published_again() {
+    let servers = [Nats::start("")];
+    let mut book = Book::new(&["BTC/USD"]);
+    let relay = book.relay(&servers[0].url(), &[]);
+    book.grow(10);
+    book.until_published(&relay);
+    let mut client = servers[0].client();
+    client
+        .api("STREAM.PURGE.RSORACLE", "")
+        .expect("it is purged");
+    book.grow(5);
+    book.until_published(&relay);
+    let all = messages(&servers, "RSORACLE");
+    let there = &all["rsoracle.BTC-USD.reports"];
+    let there: Vec<&String> = there.iter().map(|one| &one.payload).collect();
+    assert_eq!(there, book.lines[10..].iter().collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs nats-server"]
 fn a_journal_in_segments_is_published_as_one() {
     let servers = [Nats::start("")];
     let url = servers[0].url();

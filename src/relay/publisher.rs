@@ -9,7 +9,7 @@ use super::record::{Record, head};
 use crate::exchange::session::{jittered, random_ms};
 use crate::nats::client::{Came, Client, Way};
 use crate::nats::jetstream::{
-    NO_STREAM, Refusal, WRONG_LAST, Wanted, acknowledged, named_sequence, stored, stream,
+    About, NO_STREAM, Refusal, WRONG_LAST, Wanted, acknowledged, named_sequence, stored, stream,
 };
 use crate::nats::limits::*;
 use crate::nats::place;
@@ -69,6 +69,8 @@ pub(super) struct Publisher<'a> {
     /// Whether the stream was ever reached, and what was said of it.
     began: bool,
     about: String,
+    /// When the stream was made.
+    created: String,
 }
 
 impl<'a> Publisher<'a> {
@@ -94,6 +96,7 @@ impl<'a> Publisher<'a> {
             said: BTreeMap::new(),
             began: false,
             about: String::new(),
+            created: String::new(),
         }
     }
 
@@ -133,11 +136,18 @@ impl<'a> Publisher<'a> {
         let url = self.client.url().to_owned();
         let about = self.see_to_stream(&url)?;
         let (name, path) = (&self.wanted.name, self.path);
-        let text = format!("publishing {path} to the stream {name} at {url}; {about}");
+        let text = format!(
+            "publishing {path} to the stream {name} at {url}; {}",
+            about.text
+        );
         if self.about != text {
             say("relay", &text);
         }
         (self.began, self.about) = (true, text);
+        if std::mem::replace(&mut self.created, about.created.clone()) != about.created {
+            // What is known of the one before says nothing about this one.
+            self.rewind();
+        }
         let now = Instant::now();
         self.told = false;
         for feed in self.feeds.values_mut() {
@@ -147,7 +157,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// What kind of stream there is, after making it if there is none.
-    fn see_to_stream(&mut self, url: &str) -> Result<String, Trouble> {
+    fn see_to_stream(&mut self, url: &str) -> Result<About, Trouble> {
         let name = &self.wanted.name;
         let attempt = format!("cannot use the stream {name} at {url}");
         let mut answer = self.asked(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
@@ -177,7 +187,7 @@ impl<'a> Publisher<'a> {
         &mut self,
         subject: &str,
         payload: &str,
-    ) -> Result<Result<Result<String, Vec<String>>, Refusal>, Trouble> {
+    ) -> Result<Result<Result<About, Vec<String>>, Refusal>, Trouble> {
         let token = self.client.ask(subject, &[], payload.as_bytes());
         let until = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
         while Instant::now() < until && !self.lifeline.as_mut().is_some_and(Lifeline::has_ended) {
@@ -347,7 +357,7 @@ impl<'a> Publisher<'a> {
         match acknowledged(&came) {
             Ok((sequence, is_twice)) => {
                 (feed.last, feed.sequence) = (feed.pending.take(), sequence);
-                feed.state = State::Level;
+                (feed.state, feed.emptied) = (State::Level, false);
                 self.told = false;
                 // One that was there before may have been removed since: that is no progress.
                 self.failures = if is_twice { self.failures } else { 0 };
@@ -418,6 +428,12 @@ impl<'a> Publisher<'a> {
                     "the stream {stream} no longer has what it had of {name}; the journal is read anew"
                 );
                 return Err(Trouble::Lost(why));
+            }
+            Found::Emptied => {
+                let stream = &self.wanted.name;
+                return Err(Trouble::Lost(format!(
+                    "the stream {stream} has nothing of {name} any more"
+                )));
             }
             Found::GoOn if feed.state == State::Level => self.send(name)?,
             Found::GoOn => {}
