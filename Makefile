@@ -23,8 +23,8 @@ help: ## list the targets
 run: ## print one price, live from Binance; if that cannot be reached, recorded prices, marked as such
 	@bash run.sh
 
-demo: ## print one price from the embedded exchange: recorded prices, no network
-	@bash run.sh --source embedded:BTCUSDT
+demo: ## prices from the embedded exchange every 5 s, and a page that shows them: recorded prices, no network
+	@bash run.sh --sources embedded-diverse --every 5s --samples 3 --interval 500ms --serve --journal "$$(mktemp -d)/demo.jsonl"
 
 build: ## build target/release/rsoracle
 	cargo build --release --locked $(FEATURES)
@@ -37,7 +37,8 @@ install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build
 	for unit in rsoracle rsoracle-collector; do \
 		sed 's|/usr/local|$(PREFIX)|g' docs/$$unit.service >"$(INSTALLED)/lib/systemd/system/$$unit.service" || exit; done
 	install -m 644 README.md LICENSE-* "$(INSTALLED)/share/doc/rsoracle"
-	install -m 644 docs/* "$(INSTALLED)/share/doc/rsoracle/docs"
+	install -m 644 docs/*.* docs/Dockerfile "$(INSTALLED)/share/doc/rsoracle/docs"
+	install -D -m 644 -t "$(INSTALLED)/share/doc/rsoracle/docs/kubernetes" docs/kubernetes/*
 
 uninstall: ## remove what 'make install' put there
 	cd "$(INSTALLED)" && rm -rf share/doc/rsoracle && rm -f lib/systemd/system/rsoracle.service lib/systemd/system/rsoracle-collector.service \

@@ -18,8 +18,12 @@ use rsoracle::exchange::{DIALECTS, Said, Topics, Way};
 use rsoracle::flags::args;
 use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
+use rsoracle::follow::body::Body;
+use rsoracle::follow::events::Events;
 use rsoracle::nats::protocol::Parser;
 use rsoracle::roster::text;
+use rsoracle::serve::request;
+use rsoracle::serve::scan::{Kind, scan};
 use rsoracle::source::KINDS;
 use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::roster::Roster;
@@ -53,6 +57,8 @@ fn every_fuzz_target_has_its_seeds() {
     commanded(&seeds);
     conversed(&seeds);
     proxied(&seeds);
+    served(&seeds);
+    followed(&seeds);
     for (name, attribute, century) in [("name", 3, "700"), ("organization", 10, "20700")] {
         let der = certificate(attribute, century);
         let read = Certificate::read(&der).expect("a certificate");
@@ -95,6 +101,9 @@ fn reported(seeds: &Seeds) {
         assert!(check.flaws.is_empty(), "{:?}", check.flaws);
         let target = if *name == "proof" { "proof" } else { "report" };
         seeds.put(target, name, line);
+        let is_report = matches!(scan(line.as_bytes()), Kind::Report(_));
+        assert_eq!(is_report, matches!(*name, "report" | "next"));
+        seeds.put("scan", name, line);
     }
     // The same answer twice proves nothing.
     let mut same = story.proof();
@@ -362,6 +371,66 @@ fn proxied(seeds: &Seeds) {
     ] {
         assert!(Proxy::parse(lines.lines().next().unwrap()).is_ok());
         seeds.put("proxy", name, lines);
+    }
+}
+
+/// Heads of requests to `serve`, whole and with an end that is missing, and one that is refused.
+fn served(seeds: &Seeds) {
+    let fields = "Host: localhost:8090\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n";
+    for (name, head) in [
+        (
+            "latest",
+            format!(
+                "GET /v1/latest?feed=BTC%2FUSD&wait=20s HTTP/1.1\r\n{fields}If-None-Match: \"00ff\"\r\n\r\n"
+            ),
+        ),
+        (
+            "old",
+            "\r\nHEAD /live HTTP/1.0\r\nConnection: Keep-Alive, x\r\n\r\nGET".to_owned(),
+        ),
+        (
+            "options",
+            format!("OPTIONS * HTTP/1.1\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n"),
+        ),
+        (
+            "absolute",
+            format!("GET http://example.com/v1/at/1?feed=a+b HTTP/1.1\r\n{fields}\r\n"),
+        ),
+        (
+            "events",
+            format!("GET /v1/stream?feed=BTC%2fUSD HTTP/1.1\r\n{fields}Last-Event-ID:\t7 \r\n\r\n"),
+        ),
+    ] {
+        let read = request::read(head.as_bytes());
+        assert!(matches!(read, Ok(Some(_))), "{name}: {read:?}");
+        seeds.put("request", name, &head);
+        seeds.put("request", &format!("{name}-part"), &head[..head.len() / 2]);
+    }
+    let smuggled = format!("GET / HTTP/1.1\r\n{fields}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert!(request::read(smuggled.as_bytes()).is_err());
+    seeds.put("request", "smuggled", smuggled);
+}
+
+/// What a server of reports sends: a body in chunks or as it is, and events. The first bytes are those of the targets.
+fn followed(seeds: &Seeds) {
+    let chunked = "1a;x=y\r\n: kept\nid: 7\ndata: {\"a\":1}\r\n2\r\n\n\n\r\n0\r\nServer: x\r\n\r\n";
+    let mut out = Vec::new();
+    assert_eq!(
+        Body::new(true).take(chunked.as_bytes(), &mut out),
+        Ok(false)
+    );
+    seeds.put("body", "chunked", format!("\x06{chunked}"));
+    seeds.put("body", "plain", b"\x05data: 1\n\n");
+    let text =
+        b": kept\nid: 7\nevent: too-slow\ndata: {\"a\":1}\r\ndata:2\n\nretry: 5\nid\ndata\n\n";
+    let found = Events::new(64).take(text).expect("no bound is reached");
+    let event = found.1.expect("it is whole");
+    assert_eq!(
+        (&*event.id, &*event.name, &*event.data),
+        ("7", "too-slow", &b"{\"a\":1}\n2"[..])
+    );
+    for (name, bounds) in [("whole", [64, 200]), ("bytes", [64, 0]), ("long", [4, 9])] {
+        seeds.put("events", name, [&bounds, &text[..]].concat());
     }
 }
 

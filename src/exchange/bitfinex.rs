@@ -45,7 +45,7 @@ fn subscribe(symbols: &[&str]) -> Vec<String> {
 /// The time at the end of a list, in microseconds since the Unix epoch. `None` if there is no whole number, or one that is too
 /// small to be a time in milliseconds after September 2001.
 fn sent_us(end: Option<Json>) -> Option<u64> {
-    let ms: u64 = end?.whole()?;
+    let ms = end?.unsigned()?;
     (ms >= 1_000_000_000_000).then(|| ms.saturating_mul(1_000))
 }
 
@@ -54,7 +54,7 @@ fn read(json: Json, topics: &Topics, about: &mut Option<usize>) -> Result<Said, 
         return happening(&event, json, topics, about);
     }
     let [channel, ticker, end] = json.first();
-    let channel: Option<u64> = channel.and_then(Json::whole);
+    let channel = channel.and_then(Json::unsigned);
     let known = |own: &Option<u64>| channel.is_some() && *own == channel;
     let Some(symbol) = topics.channels.iter().position(known) else {
         return Ok(Said::ALIVE);
@@ -87,7 +87,7 @@ fn happening(
                 return Ok(Said::ALIVE);
             }
             let symbol = topics.find(symbol, about)?;
-            let number = channel.and_then(Json::whole).ok_or(Miss::Shape)?;
+            let number = channel.and_then(Json::unsigned).ok_or(Miss::Shape)?;
             Ok(Said::Channel { symbol, number })
         }
         "pong" => Ok(Said::Alive {

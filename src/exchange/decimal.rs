@@ -41,10 +41,9 @@ pub(crate) fn check_quote(bid: f64, ask: f64) -> Result<(), BadPrice> {
 /// The middle of a bid and an ask, added as the decimal numbers that they are and rounded once, to the nearest value. What
 /// has more digits than fit into 128 bits is refused, and a quote that [`check_quote`] refuses.
 pub fn middle(bid: &str, ask: &str) -> Result<f64, BadPrice> {
-    let (one, other) = (bid, ask);
-    let a = Decimal::read(one)?;
-    let b = Decimal::read(other)?;
-    check_quote(a.price(one)?, b.price(other)?)?;
+    let a = Decimal::read(bid)?;
+    let b = Decimal::read(ask)?;
+    check_quote(a.price(bid)?, b.price(ask)?)?;
     let sum = || {
         let exponent = a.exponent.min(b.exponent);
         let scaled = |number: &Decimal, text: &str| {
@@ -54,7 +53,7 @@ pub fn middle(bid: &str, ask: &str) -> Result<f64, BadPrice> {
                 places => digits.checked_mul(10u128.checked_pow(places)?),
             }
         };
-        let sum = scaled(&a, one)?.checked_add(scaled(&b, other)?)?;
+        let sum = scaled(&a, bid)?.checked_add(scaled(&b, ask)?)?;
         Some((sum.checked_mul(5)?, exponent - 1))
     };
     let (digits, exponent) = sum().ok_or(BadPrice::NotDecimal)?;
@@ -84,36 +83,31 @@ impl Decimal {
             return Err(BadPrice::NotDecimal);
         }
         let bytes = text.as_bytes();
-        let mut digits = 0u64;
-        let mut run = |bytes: &[u8]| {
-            let is_digit = |byte: &&u8| byte.is_ascii_digit();
-            let mut count = 0;
-            for digit in bytes.iter().take_while(is_digit) {
-                digits = digits
-                    .wrapping_mul(10)
-                    .wrapping_add(u64::from(digit - b'0'));
-                count += 1;
-            }
-            count
-        };
         let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
-        let whole = run(unsigned);
-        let mut rest = &unsigned[whole..];
-        let mut fraction = 0;
-        if let [b'.', digit, ..] = rest
-            && digit.is_ascii_digit()
-        {
-            fraction = run(&rest[1..]);
-            rest = &rest[1 + fraction..];
+        let (mut digits, mut count, mut point, mut rest) = (0u64, 0, None, unsigned);
+        while let [byte, more @ ..] = rest {
+            match byte {
+                b'0'..=b'9' => {
+                    let digit = u64::from(byte - b'0');
+                    digits = digits.wrapping_mul(10).wrapping_add(digit);
+                    count += 1;
+                }
+                b'.' if point.is_none() => point = Some(count),
+                _ => break,
+            }
+            rest = more;
         }
+        let whole = point.unwrap_or(count);
+        let fraction = count - whole;
         let exponent = match rest {
             [] => Some(0),
             _ => exponent(rest),
         };
         match exponent {
-            Some(exponent) if whole > 0 => Ok(Decimal {
+            // Digits stand before a point and after it.
+            Some(exponent) if whole > 0 && point != Some(count) => Ok(Decimal {
                 negative: unsigned.len() < bytes.len(),
-                count: whole + fraction,
+                count,
                 digits,
                 exponent: exponent - fraction as i32,
             }),
@@ -128,16 +122,10 @@ impl Decimal {
             return Err(BadPrice::OutOfBounds);
         }
         let short = self.count <= DIGITS_MAX;
-        let exact = short.then(|| exactly(u128::from(self.digits), self.exponent));
-        let value = match exact.flatten() {
-            Some(value) => value,
-            None => text.parse().map_err(|_| BadPrice::NotDecimal)?,
-        };
-        if is_price(value) {
-            Ok(value)
-        } else {
-            Err(BadPrice::OutOfBounds)
-        }
+        let exact = short.then(|| exactly(self.digits.into(), self.exponent));
+        let price = exact.flatten().or_else(|| text.parse().ok());
+        let sound = price.filter(|price| is_price(*price));
+        sound.ok_or(BadPrice::OutOfBounds)
     }
 
     /// All digits of the text that it was read from as one number, if they fit.
@@ -151,6 +139,42 @@ impl Decimal {
             sum.checked_mul(10)?.checked_add((digit - b'0').into())
         })
     }
+}
+
+/// Reads a whole number without a sign, if it fits.
+#[inline]
+pub(crate) fn whole(text: &str) -> Option<u64> {
+    let (eights, rest) = text.as_bytes().as_chunks();
+    let mut number = 0u64;
+    for eight in eights {
+        let digits = eight_digits(u64::from_le_bytes(*eight))?;
+        number = number.checked_mul(100_000_000)?.checked_add(digits)?;
+    }
+    for byte in rest {
+        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
+        number = number.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    (!text.is_empty()).then_some(number)
+}
+
+/// The number that eight digits are, of which the first is the lowest byte. Neighbours make numbers of two digits, these make
+/// numbers of four, and these the whole.
+#[inline(always)]
+fn eight_digits(eight: u64) -> Option<u64> {
+    let ones = eight & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let all = (fours * 10_000 + (fours >> 32)) & 0xffff_ffff;
+    (no_digits(eight) == 0).then_some(all)
+}
+
+/// Sets the high bit of each of the eight bytes that is not a digit.
+#[inline(always)]
+pub(super) fn no_digits(eight: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    // Digits are now 0 to 9. A greater byte has its high bit already or gets it from the sum, which carries into no other byte.
+    let digits = eight ^ (ONES * u64::from(b'0'));
+    (((digits & (ONES * 0x7f)) + ONES * 0x76) | digits) & (ONES << 7)
 }
 
 /// The exponent that stands behind the digits, if it is one.
@@ -191,21 +215,10 @@ fn exactly(digits: u128, exponent: i32) -> Option<f64> {
     })
 }
 
-/// The same for any digits, by way of their decimal text.
-fn rounded(mut digits: u128, exponent: i32) -> f64 {
-    // 39 digits have room before the exponent, which has a sign and at most two.
-    let mut text = *b"000000000000000000000000000000000000000e+00";
-    let (number, sign_and_size) = text.split_at_mut(40);
-    for place in number[..39].iter_mut().rev() {
-        *place = b'0' + (digits % 10) as u8;
-        digits /= 10;
-    }
-    let size = exponent.unsigned_abs();
-    sign_and_size[0] = if exponent < 0 { b'-' } else { b'+' };
-    sign_and_size[1] = b'0' + (size / 10 % 10) as u8;
-    sign_and_size[2] = b'0' + (size % 10) as u8;
-    let text = std::str::from_utf8(&text);
-    text.map_or(f64::NAN, |text| text.parse().unwrap_or(f64::NAN))
+/// The same for any digits, by way of their decimal text. Few prices have so many.
+#[cold]
+fn rounded(digits: u128, exponent: i32) -> f64 {
+    format!("{digits}e{exponent}").parse().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
@@ -286,6 +299,25 @@ mod tests {
         }
         assert_eq!(middle("1e15", "1e-12"), Err(BadPrice::Crossed));
         assert_eq!(middle("99", "100.9"), Ok(99.95));
+    }
+
+    #[test]
+    fn whole_numbers_are_read_as_the_standard_library_reads_them() {
+        let most = u64::MAX.to_string();
+        for length in 0..40 {
+            for digit in ["0", "1", "9"] {
+                let digits = digit.repeat(length);
+                assert_eq!(whole(&digits), digits.parse().ok(), "{digits}");
+                let ends = format!("{digits}{most}");
+                assert_eq!(whole(&ends), ends.parse().ok(), "{ends}");
+                for (at, other) in (0..length).flat_map(|at| [(at, "/"), (at, ":"), (at, "+")]) {
+                    let mut wrong = digits.clone();
+                    wrong.replace_range(at..=at, other);
+                    assert_eq!(whole(&wrong), None, "{wrong}");
+                }
+            }
+        }
+        assert_eq!(whole("18446744073709551616"), None);
     }
 
     /// Texts with few and with many digits, all rounded as the standard library rounds them.

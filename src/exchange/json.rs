@@ -11,6 +11,7 @@ mod scan;
 
 pub use scan::NotJson;
 
+use crate::exchange::decimal;
 use crate::system::limits::JSON_SPANS_MAX;
 use nanoserde::DeJson;
 use scan::{Span, byte_at, scan, skip_blanks, string, token};
@@ -234,13 +235,14 @@ impl<'a> Json<'a> {
         self.number()?.parse().ok()
     }
 
+    /// A whole number without a sign, if it fits.
+    pub fn unsigned(self) -> Option<u64> {
+        decimal::whole(self.number()?)
+    }
+
     /// What is true or false.
     pub(crate) fn switch(self) -> Option<bool> {
-        match self.raw() {
-            "true" => Some(true),
-            "false" => Some(false),
-            _ => None,
-        }
+        self.raw().parse().ok()
     }
 }
 

@@ -413,7 +413,7 @@ pub(crate) fn time_of(value: Option<Json>) -> Result<u64, Miss> {
     if let Some(us) = utc_us(&text) {
         return Ok(us);
     }
-    let number: u64 = text.parse().map_err(|_| Miss::Shape)?;
+    let number = decimal::whole(&text).ok_or(Miss::Shape)?;
     Ok(match number {
         ..US_FROM => number * 1_000,
         US_FROM..NS_FROM => number,

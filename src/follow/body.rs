@@ -21,7 +21,7 @@ enum State {
 
 /// The body, as far as it has arrived.
 #[derive(Debug)]
-pub(super) struct Body {
+pub struct Body {
     /// None if it is sent as it is.
     state: Option<State>,
     line: Vec<u8>,
@@ -29,7 +29,7 @@ pub(super) struct Body {
 
 impl Body {
     /// The body of an answer.
-    pub(super) fn new(is_chunked: bool) -> Body {
+    pub fn new(is_chunked: bool) -> Body {
         Body {
             state: is_chunked.then_some(State::Length),
             line: Vec::new(),
@@ -37,11 +37,7 @@ impl Body {
     }
 
     /// Appends what `bytes` have of the content to `out`. Returns whether more may come. The error says that it is no body.
-    pub(super) fn take(
-        &mut self,
-        mut bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<bool, &'static str> {
+    pub fn take(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, &'static str> {
         let Some(state) = &mut self.state else {
             out.extend_from_slice(bytes);
             return Ok(true);

@@ -5,18 +5,18 @@
 
 /// One event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Event {
+pub struct Event {
     /// Its id; empty if it has none.
-    pub(super) id: String,
+    pub id: String,
     /// Its name; empty for a message.
-    pub(super) name: String,
+    pub name: String,
     /// Its data, in UTF-8 or not.
-    pub(super) data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 /// A stream of events, as far as it has arrived.
 #[derive(Debug)]
-pub(super) struct Events {
+pub struct Events {
     line: Vec<u8>,
     event: Event,
     has_data: bool,
@@ -25,7 +25,7 @@ pub(super) struct Events {
 
 impl Events {
     /// A stream from its beginning. `bytes_max`: most bytes of an event's data.
-    pub(super) fn new(bytes_max: usize) -> Events {
+    pub fn new(bytes_max: usize) -> Events {
         Events {
             line: Vec::new(),
             event: Event::default(),
@@ -35,7 +35,7 @@ impl Events {
     }
 
     /// Takes bytes up to the end of the next event. Returns how many were taken, and the event. The error says that it is too long.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Event>), &'static str> {
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Event>), &'static str> {
         let mut taken = 0;
         while let Some(end) = bytes[taken..].iter().position(|byte| *byte == b'\n') {
             self.grow(&bytes[taken..taken + end])?;

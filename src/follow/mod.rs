@@ -7,10 +7,10 @@
 //! Uses: exchange, flags, nats, proof, system, verify. Used by: main.
 
 mod access;
-mod body;
+pub mod body;
 mod book;
 mod complaints;
-mod events;
+pub mod events;
 mod file;
 mod follower;
 mod intake;

@@ -142,3 +142,55 @@ impl Open {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rsoracle_verify::segments::path_of;
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    fn read(journal: &mut Journal) -> Vec<String> {
+        let mut found = Vec::new();
+        while let Next::Line(_, line) = journal.next().unwrap() {
+            found.push(String::from_utf8(line).unwrap());
+        }
+        found
+    }
+
+    #[test]
+    fn a_segment_that_is_closed_is_read_to_its_end_before_the_next_file() {
+        let name = format!("rsoracle-relay-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("j").to_str().unwrap().to_owned();
+        let append = |text: &str| {
+            let mut options = OpenOptions::new();
+            let mut file = options.append(true).create(true).open(&path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        let close = |number: u64| {
+            std::fs::rename(&path, path_of(&path, number)).unwrap();
+            append("");
+        };
+        append("1\n");
+        close(1);
+        append("2\nhal");
+        let mut journal = Journal::new(&path);
+        assert_eq!(read(&mut journal), ["1", "2"]);
+        append("f\n3\n");
+        close(2);
+        append("4\n");
+        close(3);
+        close(4);
+        append("5\n");
+        assert_eq!(read(&mut journal), ["half", "3", "4", "5"]);
+        assert!(matches!(journal.next(), Ok(Next::Level)));
+        std::fs::remove_file(&path).unwrap();
+        append("other\n");
+        assert!(matches!(journal.next(), Ok(Next::Replaced)));
+        journal.rewind();
+        assert_eq!(read(&mut journal).len(), 6);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

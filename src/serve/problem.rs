@@ -6,7 +6,7 @@ use rsoracle_verify::log::quoted;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub struct Problem {
     pub(super) status: u16,
     pub(super) name: &'static str,
     sentence: String,

@@ -8,7 +8,7 @@ use crate::system::limits::{REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 
 /// What may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub enum Method {
     /// An answer with its body.
     Get,
     /// Without its body.
@@ -19,24 +19,25 @@ pub(super) enum Method {
 
 /// The head of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub struct Request {
+    /// What is asked for.
+    pub method: Method,
     /// The path, as it was sent: no path of ours needs an escape.
-    pub(super) path: String,
+    pub path: String,
     /// The parameters of the query, without their escapes.
-    pub(super) query: Vec<(String, String)>,
+    pub query: Vec<(String, String)>,
     /// Names in lower case, and values without blanks at their ends.
-    fields: Vec<(String, String)>,
+    pub fields: Vec<(String, String)>,
     /// Whether the connection stays open after the answer.
-    pub(super) keeps: bool,
+    pub keeps: bool,
     /// Whether this is HTTP/1.0, so that keeping it open must be said.
     pub(super) old: bool,
     /// Bytes of the head.
-    pub(super) length: usize,
+    pub length: usize,
 }
 
 /// Reads the head at the beginning of `bytes`; `None` while it is incomplete.
-pub(super) fn read(bytes: &[u8]) -> Result<Option<Request>, Problem> {
+pub fn read(bytes: &[u8]) -> Result<Option<Request>, Problem> {
     // Empty lines before a request are ignored (RFC 9112, section 2.2).
     let blank = bytes
         .chunks_exact(2)

@@ -3,6 +3,7 @@
 //! Invariant: the table has of each object and each list the first members and items, so that the reader knows where to look
 //! for the rest. What this module does not do: look for anything.
 
+use crate::exchange::decimal::no_digits;
 use crate::system::limits::{JSON_DEPTH_MAX, JSON_ITEMS_MAX, JSON_SPANS_MAX};
 
 /// Byte position of the first thing that is not JSON.
@@ -66,6 +67,9 @@ impl Open {
     };
 }
 
+/// Inside of nothing at every depth. (A constant is copied at once, an expression field by field.)
+const OUTSIDE: [Open; JSON_DEPTH_MAX] = [Open::OUTSIDE; JSON_DEPTH_MAX];
+
 /// The table as far as it is filled.
 struct Notes<'t> {
     table: &'t mut [Span],
@@ -105,7 +109,7 @@ pub(super) fn scan(bytes: &[u8], table: &mut [Span]) -> Result<usize, NotJson> {
     let fits = u16::try_from(bytes.len()).is_ok();
     let table = if fits { table } else { &mut [] };
     let mut notes = Notes { table, count: 0 };
-    let mut outer = [Open::OUTSIDE; JSON_DEPTH_MAX];
+    let mut outer = OUTSIDE;
     let (mut depth, mut within, mut at) = (0, Open::OUTSIDE, 0);
     // What is noted next: its key stands there already.
     let mut span = Span::UNUSED;
@@ -363,13 +367,4 @@ fn skip_digits(bytes: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
-}
-
-/// Sets the high bit of each of the eight bytes that is not a digit.
-#[inline(always)]
-fn no_digits(eight: u64) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    // Digits are now 0 to 9. A greater byte has its high bit already or gets it from the sum, which carries into no other byte.
-    let digits = eight ^ (ONES * u64::from(b'0'));
-    (((digits & (ONES * 0x7f)) + ONES * 0x76) | digits) & (ONES << 7)
 }
