@@ -4,6 +4,7 @@
 
 use super::record::Record;
 use rsoracle_proof::seal::Keys;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What is known of the stream.
@@ -78,6 +79,21 @@ impl Feed {
             compared: false,
             emptied: false,
         }
+    }
+
+    /// Whether this answer is to what was asked of it last.
+    pub(super) fn expects(&self, answer: Option<u64>) -> bool {
+        match self.state {
+            State::Asked(token, _) | State::Checked(token, _) | State::Sent(token, _) => {
+                answer == Some(token)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the next line of the journal can be judged.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Level | State::Behind) && self.pending.is_none()
     }
 
     /// Judges the next line of the journal, whose head has this number.
@@ -181,6 +197,16 @@ impl Feed {
         (self.last, self.sequence) = (found, sequence);
         Found::GoOn
     }
+}
+
+/// The feeds in this state, each with what the stream ends with, for people.
+pub(super) fn ends(feeds: &BTreeMap<String, Feed>, state: State) -> String {
+    let feeds = feeds.iter().filter(|(_, feed)| feed.state == state);
+    let one = |(name, feed): (&String, &Feed)| {
+        let last = feed.last.as_ref().map(Record::name);
+        format!("{name}: {}", last.unwrap_or_else(|| "nothing".to_owned()))
+    };
+    feeds.map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Invariant: nothing is kept that the stream does not know. After any loss (of a connection, an answer, a server) each feed asks the
 //! stream again where it ends, and goes on from there.
 
-use super::feed::{Feed, Found, State, Verdict};
+use super::feed::{Feed, Found, State, Verdict, ends};
 use super::journal::{Journal, Next};
 use super::record::{Record, head};
 use crate::exchange::session::{jittered, random_ms};
@@ -275,7 +275,7 @@ impl<'a> Publisher<'a> {
                 self.feeds.insert(name.to_owned(), feed);
             }
             let feed = self.feeds.get_mut(name).expect("it is there now");
-            if !matches!(feed.state, State::Behind | State::Level) || feed.pending.is_some() {
+            if !feed.is_ready() {
                 self.held = Some((number, line));
                 return Ok(());
             }
@@ -341,13 +341,11 @@ impl<'a> Publisher<'a> {
 
     /// Takes an answer. One to something that was asked before is passed over.
     fn take(&mut self, came: Came) -> Result<(), Trouble> {
-        let is_its = |feed: &Feed| match feed.state {
-            State::Asked(token, _) | State::Checked(token, _) | State::Sent(token, _) => {
-                came.answers == Some(token)
-            }
-            _ => false,
-        };
-        let Some((name, feed)) = self.feeds.iter_mut().find(|(_, feed)| is_its(feed)) else {
+        let Some((name, feed)) = self
+            .feeds
+            .iter_mut()
+            .find(|(_, feed)| feed.expects(came.answers))
+        else {
             return Ok(());
         };
         let name = name.clone();
@@ -450,38 +448,19 @@ impl<'a> Publisher<'a> {
 
     /// Says, once, that the stream has all that the journal has, or that it has more.
     fn tell(&mut self) {
-        let is_still = |feed: &Feed| {
-            matches!(feed.state, State::Level | State::Behind) && feed.pending.is_none()
-        };
-        if self.told || self.feeds.is_empty() || !self.feeds.values().all(is_still) {
+        if self.told || self.feeds.is_empty() || !self.feeds.values().all(Feed::is_ready) {
             return;
         }
         self.told = true;
-        let of = |is: State| {
-            let feeds = self.feeds.iter().filter(|(_, feed)| feed.state == is);
-            let one = |(name, feed): (&String, &Feed)| {
-                let last = feed
-                    .last
-                    .as_ref()
-                    .map_or("nothing".to_owned(), Record::name);
-                format!("{name}: {last}")
-            };
-            feeds.map(one).collect::<Vec<_>>().join(", ")
+        let [level, ahead] = [State::Level, State::Behind].map(|is| ends(&self.feeds, is));
+        let stream = &self.wanted.name;
+        let text = match ahead.is_empty() {
+            true => format!("has all that the journal has ({level})"),
+            false => format!(
+                "ends with records that the journal does not have yet ({ahead}); waiting for them"
+            ),
         };
-        let (level, ahead, stream) = (of(State::Level), of(State::Behind), &self.wanted.name);
-        if !ahead.is_empty() {
-            say(
-                "relay",
-                format!(
-                    "the stream {stream} ends with records that the journal does not have yet ({ahead}); waiting for them"
-                ),
-            );
-        } else {
-            say(
-                "relay",
-                format!("the stream {stream} has all that the journal has ({level})"),
-            );
-        }
+        say("relay", format!("the stream {stream} {text}"));
     }
 
     /// The connection was lost, or is given up: pauses, and says so unless that was said lately.
