@@ -23,8 +23,8 @@ help: ## list the targets
 run: ## print one price, live from Binance; if that cannot be reached, recorded prices, marked as such
 	@bash run.sh
 
-demo: ## print one price from the embedded exchange: recorded prices, no network
-	@bash run.sh --source embedded:BTCUSDT
+demo: ## prices from the embedded exchange every 5 s, and a page that shows them: recorded prices, no network
+	@bash run.sh --sources embedded-diverse --every 5s --samples 3 --interval 500ms --serve --journal "$$(mktemp -d)/demo.jsonl"
 
 build: ## build target/release/rsoracle
 	cargo build --release --locked $(FEATURES)

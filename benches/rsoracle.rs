@@ -5,6 +5,10 @@
 //! here either: whatever runs concurrently is a process, and a part without its own program is this binary, started again
 //! with `role NAME …`. A missed goal is not a failure: figures are for reading, and the tests assert.
 
+#[path = "../tests/served/mod.rs"]
+mod served;
+#[path = "../tests/signed/mod.rs"]
+mod signed;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -30,6 +34,8 @@ mod proxy;
 mod reports;
 #[path = "sections/rounds.rs"]
 mod rounds;
+#[path = "sections/serve.rs"]
+mod serve;
 #[path = "sections/size.rs"]
 mod size;
 #[path = "sections/start.rs"]
@@ -43,7 +49,7 @@ use figures::Table;
 
 /// A section: its name, its subject, and the function that runs it.
 type Section = (&'static str, &'static str, fn(&mut Table));
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 11] = [
     (
         "instants",
         "how precisely a process wakes up at an instant",
@@ -81,6 +87,11 @@ const SECTIONS: [Section; 10] = [
         "feeds",
         "20 feeds over seven collectors, beside one feed over the same",
         feeds::show,
+    ),
+    (
+        "serve",
+        "reports over HTTP: requests, a cache, many streams, a long journal",
+        serve::show,
     ),
 ];
 

@@ -473,6 +473,7 @@ fn help_shows_every_flag_of_run_with_its_default() {
         ("--max-move PERCENT ", ""),
         ("--max-spread PERCENT ", ""),
         ("--journal FILE ", ""),
+        ("--serve [ADDRESS:PORT]", ""),
         ("--retire-key FILE ", ""),
         ("--latest FILE ", ""),
         ("--json ", ""),

@@ -7,7 +7,6 @@ mod support;
 mod witness;
 
 use following::*;
-use rsoracle_proof::report::KeyChange;
 use served::{Book, Served};
 use signed::Says::*;
 use signed::*;
@@ -560,25 +559,20 @@ fn a_change_of_the_aggregators_key_in_a_file_continues_the_chain() {
     ];
     let running = start(&fixed);
     rows_until(&running, &mut [], 1);
-    let mut change = KeyChange {
-        feed: "BTC/USD".to_owned(),
-        old: key(20).public(),
-        new: key(21).public(),
-        previous: oracle.previous.unwrap(),
-        signatures: [[0; 64]; 2],
-    };
-    let bytes = change.signed_bytes();
-    change.signatures = [key(20).sign(&bytes), key(21).sign(&bytes)];
-    (oracle.aggregator, oracle.previous) = (21, Some(change.signature()));
+    let change = oracle.hand_over(21);
     let after = lines(&mut oracle, 4, 3);
     let file = OpenOptions::new().append(true).open(&path);
-    let text = format!("{}\n{}\n", change.line(), after.join("\n"));
+    let text = format!("{change}\n{}\n", after.join("\n"));
     file.unwrap().write_all(text.as_bytes()).unwrap();
     assert_rounds(&rows_until(&running, &mut [], 4), 3);
-    let right = [&before[3..], &[change.line()], &after].concat();
+    let right = [&before[3..], &[change], &after].concat();
     assert_eq!(kept(&journal), right);
     assert_eq!(verified(&roster, &[&journal]).code, Some(0));
-    assert_eq!(running.stderr(), "");
+    let said = running.stderr();
+    assert!(
+        said.contains("goes on with another key") && said.lines().count() == 1,
+        "{said}"
+    );
     // It goes on from there, too.
     drop(running);
     let more = lines(&mut oracle, 7, 2);

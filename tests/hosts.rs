@@ -3,6 +3,8 @@
 
 mod chronicle;
 mod enlisted;
+#[path = "hosts/host.rs"]
+mod host;
 #[path = "hosts/network.rs"]
 mod network;
 mod support;

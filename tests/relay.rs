@@ -174,6 +174,36 @@ fn two_relays_of_one_journal_publish_each_report_once() {
     book.assert_there(&servers, "RSORACLE");
 }
 
+#[test]
+#[ignore = "needs nats-server"]
+fn a_journal_in_segments_is_published_as_one() {
+    let servers = [Nats::start("")];
+    let url = servers[0].url();
+    let mut book = Book::new(&["BTC/USD", "ETH/USD"]);
+    let relay = book.relay(&url, &[]);
+    let mut closed = Vec::new();
+    for number in 1..=5 {
+        book.grow(20);
+        relay.signal(if number == 3 { "STOP" } else { "CONT" });
+        book.grow(20);
+        closed.push(book.close_segment(number));
+    }
+    book.grow(3);
+    book.until_published(&relay);
+    book.assert_there(&servers, "RSORACLE");
+    // Another one finds its place, also when the oldest segments are gone.
+    drop(relay);
+    closed[..3]
+        .iter()
+        .for_each(|path| std::fs::remove_file(path).unwrap());
+    let relay = book.relay(&url, &[]);
+    book.until_published(&relay);
+    book.grow(3);
+    book.until_published(&relay);
+    book.assert_there(&servers, "RSORACLE");
+    assert!(!relay.stderr().contains("replaced"), "{}", relay.stderr());
+}
+
 /// A relay that stops, and what it says on standard error.
 fn stopped(relay: Running, parts: &[&str]) {
     let done = relay.finish();
@@ -372,6 +402,25 @@ fn a_stream_that_is_full_is_named_and_goes_on_when_there_is_room() {
     book.assert_there(&servers, "RSORACLE");
     let told = relay.stderr().matches("maximum bytes exceeded").count();
     assert!(told <= 2, "once for each feed at most: {}", relay.stderr());
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn a_server_whose_disk_is_full_is_named_and_goes_on_when_it_has_more() {
+    let mut servers = [Nats::start("")];
+    servers[0].configure("jetstream { ", "jetstream { max_file: 100K, ");
+    servers[0].kill();
+    servers[0].again();
+    let mut book = Book::new(&["BTC/USD", "ETH/USD"]);
+    book.grow(100);
+    let relay = book.relay(&servers[0].url(), &[]);
+    let line = relay.stderr_line("does not take a report of ");
+    assert!(line.contains("insufficient"), "{line}");
+    servers[0].kill();
+    servers[0].configure("max_file: 100K", "max_file: 100M");
+    servers[0].again();
+    book.until_published(&relay);
+    book.assert_there(&servers, "RSORACLE");
 }
 
 /// What else may be in the stream: none of it is believed, all of it is named, and nothing after it is lost.

@@ -242,7 +242,6 @@ fn what_is_no_request_is_refused_with_a_name_and_the_connection_closed() {
     // An unknown path is no broken request: the connection stays.
     let mut client = Client::new(served.address);
     for path in [
-        "/",
         "/v1",
         "/v1/",
         "/v2/latest",

@@ -1,10 +1,10 @@
-//! Starts the aggregator's children, local collectors and the embedded exchange, and reads their log.
+//! Starts the aggregator's children, local collectors, the embedded exchange and the server of the journal, and reads their log.
 //!
 //! Invariant: arguments hold no secret, and the environment holds none but a proxy's password. All children share one socket
 //! as standard error. The aggregator reads its other end, so that only one process writes to the terminal.
 
 use super::tether::Tether;
-use super::{Aggregator, words};
+use super::{Aggregator, Restart, words};
 use crate::keys::file as keyfile;
 use crate::system::child::{Child, this_program};
 use crate::system::endpoint::Endpoint;
@@ -15,7 +15,7 @@ use rsoracle_verify::error::Error;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// A collector that this process has started.
@@ -45,16 +45,22 @@ impl Aggregator<'_> {
         for warning in &self.config.warnings {
             self.tell(warning);
         }
-        if self.has_exchange() {
-            let exchange = exchange(&self.log, None)?;
+        if let Some((listen, words)) = &self.config.serve {
+            let server = ServerChild::start("server", words.clone(), listen, &self.log)?;
+            self.tell(&format!("live page and reports on {}/", server.url));
+            self.servers.push((server, Restart::default()));
+        }
+        let children = self.config.children.as_ref();
+        if self.config.embedded() && children.is_some_and(|it| it.endpoint.is_none()) {
+            let (exchange, endpoint) = exchange(&self.log)?;
             self.tell(&format!(
                 "embedded exchange on {}, with recorded prices",
-                exchange.endpoint.url
+                endpoint.url
             ));
-            self.endpoint = Some(exchange.endpoint.clone());
-            self.exchange = Some(exchange);
+            self.endpoint = Some(endpoint);
+            self.servers.push((exchange, Restart::default()));
         }
-        if self.config.children.is_none() {
+        if children.is_none() {
             let digests = (0..).zip(&roster.feeds).map(|(feed, terms)| {
                 let begins = hex(&terms.digest()[..8]);
                 (
@@ -80,12 +86,6 @@ impl Aggregator<'_> {
             self.sweep();
         }
         Ok(())
-    }
-
-    /// Whether this aggregator starts the embedded exchange.
-    pub(super) fn has_exchange(&self) -> bool {
-        let children = self.config.children.as_ref();
-        self.config.embedded() && children.is_some_and(|children| children.endpoint.is_none())
     }
 
     /// Starts the collector of a slot.
@@ -134,49 +134,85 @@ impl Aggregator<'_> {
     }
 }
 
-/// The embedded exchange, running as a child.
-pub struct ExchangeChild {
-    /// The process.
-    pub child: Child,
+/// A server that runs as a child: the embedded exchange, or `rsoracle serve`.
+pub struct ServerChild {
+    /// What it is called in messages.
+    pub(super) name: &'static str,
+    words: Vec<String>,
+    listen: String,
     /// Where it listens.
-    pub endpoint: Endpoint,
-    /// The other end of its standard input. The exchange ends when this is closed, so it never outlives us.
-    _tether: UnixStream,
+    pub(super) url: String,
+    /// The process, and the other ends of its standard input and output. It ends when the former is closed, so it never outlives
+    /// us.
+    running: Option<(Child, [UnixStream; 2])>,
 }
 
-/// Starts the embedded exchange on 127.0.0.1 and waits until it listens. `before` is its address if it ran before: it
-/// listens there again. Otherwise it takes a free port.
-pub fn exchange(log: &Log, before: Option<&Endpoint>) -> Result<ExchangeChild, Error> {
-    let attempt = "cannot start the embedded exchange";
-    let failed = |error| Error::new(attempt, error);
-    let (tether, stdin) = UnixStream::pair().map_err(failed)?;
-    let (said, stdout) = UnixStream::pair().map_err(failed)?;
-    said.set_read_timeout(Some(Duration::from_millis(HANDSHAKE_MS_MAX)))
-        .map_err(failed)?;
-    let mut command = this_program()?;
-    let port = before.map_or(0, |endpoint| endpoint.port);
-    command.args(["exchange", "--listen", &format!("127.0.0.1:{port}")]);
-    command.arg("--until-eof");
-    command
-        .stdin(Stdio::from(OwnedFd::from(stdin)))
-        .stdout(Stdio::from(OwnedFd::from(stdout)));
-    command.stderr(log.for_child()?);
-    let child = Child::spawn(&mut command, "the embedded exchange")?;
-    // Dropping the command closes our copies of the child's ends, so that we see end of file when it ends.
-    drop(command);
-    let mut line = String::new();
-    BufReader::new(said.take(200))
-        .read_line(&mut line)
-        .map_err(failed)?;
-    let url = line.trim().strip_prefix("listening on ");
-    match url.and_then(|url| Endpoint::parse(url).ok()) {
-        Some(endpoint) => Ok(ExchangeChild {
-            child,
-            endpoint,
-            _tether: tether,
-        }),
-        None => Err(Error::new(attempt, "it ended before it listened")),
+impl ServerChild {
+    /// Starts a server with these arguments, and waits until it listens.
+    fn start(
+        name: &'static str,
+        words: Vec<String>,
+        listen: &impl ToString,
+        log: &Log,
+    ) -> Result<ServerChild, Error> {
+        let mut server = ServerChild {
+            name,
+            words,
+            listen: listen.to_string(),
+            url: String::new(),
+            running: None,
+        };
+        let [_, said] = server.spawn(log)?;
+        let attempt = format!("cannot start the {name}");
+        let mut line = String::new();
+        said.set_read_timeout(Some(Duration::from_millis(HANDSHAKE_MS_MAX)))
+            .and_then(|()| BufReader::new(said.take(200)).read_line(&mut line))
+            .map_err(|error| Error::new(&attempt, error))?;
+        let url = line.trim().strip_prefix("listening on ");
+        let url = url.ok_or_else(|| Error::new(&attempt, "it ended before it listened"))?;
+        // Started again, it listens at the same address.
+        server.listen = url.split('/').nth(2).unwrap_or_default().to_owned();
+        server.url = url.to_owned();
+        Ok(server)
     }
+
+    /// Starts it. Returns the other ends of its standard input and output.
+    pub(super) fn spawn(&mut self, log: &Log) -> Result<&mut [UnixStream; 2], Error> {
+        let failed = |error| Error::new(format!("cannot start the {}", self.name), error);
+        let (tether, stdin) = UnixStream::pair().map_err(failed)?;
+        let (said, stdout) = UnixStream::pair().map_err(failed)?;
+        let mut command = this_program()?;
+        command
+            .args(&self.words)
+            .args(["--listen", &self.listen, "--until-eof"])
+            .stdin(Stdio::from(OwnedFd::from(stdin)))
+            .stdout(Stdio::from(OwnedFd::from(stdout)))
+            .stderr(log.for_child()?);
+        let child = Child::spawn(&mut command, &format!("the {}", self.name))?;
+        // The command is dropped here, and with it our copies of the child's ends: so we see end of file when it ends.
+        Ok(&mut self.running.insert((child, [tether, said])).1)
+    }
+
+    /// Its exit status, once after it has ended.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.running.as_mut()?.0.ended()?;
+        self.running = None;
+        Some(status)
+    }
+
+    /// Whether it runs.
+    pub(super) fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
+/// Starts the embedded exchange on a free port of 127.0.0.1, and waits until it listens.
+pub fn exchange(log: &Log) -> Result<(ServerChild, Endpoint), Error> {
+    let words = vec!["exchange".to_owned()];
+    let exchange = ServerChild::start("embedded exchange", words, &"127.0.0.1:0", log)?;
+    let endpoint = Endpoint::parse(&exchange.url);
+    let endpoint = endpoint.map_err(|why| Error::new("cannot use the embedded exchange", why))?;
+    Ok((exchange, endpoint))
 }
 
 /// Waits up to [`CHILD_END_MS_MAX`] for children that were told to end, then kills the remaining ones.

@@ -54,6 +54,9 @@ impl Aggregator<'_> {
     fn remarks(&mut self, rounds: &[Round]) -> Vec<Vec<String>> {
         let start_us = rounds[0].start_us;
         let misfits = self.data.close_round(start_us, &mut self.refused);
+        for (server, restart) in &mut self.servers {
+            restart.round_over(server.runs());
+        }
         let mut remarks = vec![Vec::new(); rounds.len()];
         for (index, slot) in (0..).zip(&mut self.slots) {
             let (mut priced, mut first, mut answered) = (Vec::new(), None, false);
@@ -317,7 +320,7 @@ impl Aggregator<'_> {
     }
 
     /// Shows what is left in the children's log, then the summary of lines that several collectors logged.
-    fn drain_log(&mut self) {
+    pub(super) fn drain_log(&mut self) {
         for _ in 0..LOG_READS_AT_END {
             let bytes = self.log.read();
             if bytes.is_empty() {

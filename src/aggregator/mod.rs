@@ -38,7 +38,7 @@ use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::screen::{Outlet, Screen};
 use agreed::Agreed;
 use book::{Book, Remark};
-use children::{ExchangeChild, LocalCollector, Log};
+use children::{LocalCollector, Log, ServerChild};
 use clock::OwnClock;
 use control::{ControlChannel, Member};
 use data::DataChannel;
@@ -173,8 +173,10 @@ struct Aggregator<'a> {
     next_us: Option<u64>,
     /// Whether no further round makes sense.
     over: bool,
-    exchange: Option<ExchangeChild>,
-    exchange_restart: Restart,
+    /// The embedded exchange and the server of the journal, if this aggregator has started them.
+    servers: Vec<(ServerChild, Restart)>,
+    /// Whether the roster may differ from the one that was written.
+    roster_is_new: bool,
     /// Address of the embedded exchange, if there is one.
     endpoint: Option<Endpoint>,
     book: Book,
@@ -187,7 +189,10 @@ pub fn run(config: &Run) -> Result<u8, Error> {
     check_schedule(config)?;
     let mark = if config.embedded() { "embedded " } else { "" };
     let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
-    aggregator.start_collectors()?;
+    if let Err(error) = aggregator.start_collectors() {
+        aggregator.drain_log();
+        return Err(error);
+    }
     let code = match config.children {
         Some(_) if config.single() => Ok(aggregator.one_round()),
         _ => aggregator.rounds(),
@@ -235,8 +240,8 @@ impl<'a> Aggregator<'a> {
             screen,
             outlet: Outlet::default(),
             over: false,
-            exchange: None,
-            exchange_restart: Restart::default(),
+            servers: Vec::new(),
+            roster_is_new: true,
             endpoint: children.and_then(|children| children.endpoint.clone()),
             book,
             clock: OwnClock::new(),
@@ -307,14 +312,14 @@ impl<'a> Aggregator<'a> {
                 slot.remark = format!("its process ended ({status})");
             }
         }
-        if let Some(exchange) = &mut self.exchange
-            && let Some(status) = exchange.child.ended()
-        {
-            stirred = true;
-            self.exchange = None;
-            self.screen.say(&format!(
-                "aggregator: the embedded exchange ended ({status}); its sources have no price until it runs again"
-            ));
+        for (server, _) in &mut self.servers {
+            if let Some(status) = server.ended() {
+                stirred = true;
+                let name = server.name;
+                self.screen.say(&format!(
+                    "aggregator: the {name} ended ({status}); nobody gets prices from it until it runs again"
+                ));
+            }
         }
         stirred
     }

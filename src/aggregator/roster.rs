@@ -37,6 +37,7 @@ impl Aggregator<'_> {
         let roster = self.roster_now(from_us);
         let message = Rc::new(terms_message(from_us, &roster.feeds));
         self.agreed.add(roster, from_us);
+        self.roster_is_new = true;
         let children = self.slots.iter_mut().filter_map(|slot| slot.child.as_mut());
         children.for_each(|child| child.tether.hand(&message));
     }
@@ -109,6 +110,7 @@ impl Aggregator<'_> {
             .and_then(|text| file::replace(path, &text))
         {
             Ok(()) => {
+                self.roster_is_new = false;
                 let single = "; it is valid for this round only, whose start is one of its terms: --every makes rounds of one roster";
                 let only = if config.single() { single } else { "" };
                 self.tell(&format!("roster written to {path}{only}"));

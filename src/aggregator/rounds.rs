@@ -4,7 +4,6 @@
 //! collector that ended is restarted after a backoff, which is reset once the collector works again.
 
 use super::Aggregator;
-use super::children;
 use super::clock;
 use super::control;
 use super::nap::Naps;
@@ -146,7 +145,7 @@ impl Aggregator<'_> {
             }
             self.over |= self.book.journal_lost();
             left = left.map(|left| left - 1);
-            if !written && self.slots.iter().all(|slot| slot.key.is_some()) {
+            if self.roster_is_new && self.slots.iter().all(|slot| slot.key.is_some()) {
                 written = self.write_roster();
             }
         }
@@ -208,7 +207,7 @@ impl Aggregator<'_> {
             // An error is reported with the next result.
             let _ = self.outlet.push();
             self.close_segment();
-            self.restart_exchange()?;
+            self.restart_servers()?;
             self.restart_ended()?;
             self.show();
             let begin_us = start_us - LEAD_MS_MIN * 1_000;
@@ -251,18 +250,20 @@ impl Aggregator<'_> {
         Ok(())
     }
 
-    /// Restarts the embedded exchange, if this aggregator started it and it has ended, on the same port as before.
-    fn restart_exchange(&mut self) -> Result<(), Error> {
-        if !self.has_exchange() || self.exchange.is_some() || !self.exchange_restart.due()? {
-            return Ok(());
-        }
-        match children::exchange(&self.log, self.endpoint.as_ref()) {
-            Ok(exchange) => {
-                self.exchange = Some(exchange);
-                let count = self.exchange_restart.again();
-                self.tell(&format!("embedded exchange: started again ({count})"));
+    /// Restarts servers whose backoff is over.
+    fn restart_servers(&mut self) -> Result<(), Error> {
+        for at in 0..self.servers.len() {
+            let (server, restart) = &mut self.servers[at];
+            if server.runs() || !restart.due()? {
+                continue;
             }
-            Err(error) => self.screen.say(&format!("aggregator: {error}")),
+            match server.spawn(&self.log) {
+                Ok(_) => {
+                    let line = format!("{}: started again ({})", server.name, restart.again());
+                    self.tell(&line);
+                }
+                Err(error) => self.screen.say(&format!("aggregator: {error}")),
+            }
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Run {
     pub retire_key: Option<String>,
     /// File that always holds the newest published report; with several feeds, a directory with such a file for each.
     pub latest: Option<String>,
+    /// Where a server of the journal listens that this run starts, and its arguments; `None` starts none.
+    pub serve: Option<(SocketAddr, Vec<String>)>,
     /// What is said at the start about the roster.
     pub warnings: Vec<String>,
     /// Print JSON.

@@ -39,7 +39,7 @@ impl Voices {
     fn line(&mut self, line: String) -> Option<String> {
         let Some((slot, text)) = spoken(&line) else {
             // Only children write to this log, and none may pose as the aggregator.
-            let named = line.starts_with("exchange: ");
+            let named = line.starts_with("exchange: ") || line.starts_with("serve: ");
             return Some(if named {
                 line
             } else {

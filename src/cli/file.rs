@@ -1,8 +1,8 @@
 //! The configuration file of `rsoracle run`: every flag as a key, and back.
 //!
 //! A key is a flag's name with underscores for dashes. Its value is a whole number if the flag's is, a boolean for a switch,
-//! a list of texts for a flag that may be repeated, and text otherwise. `sources` is the name of a built-in roster or a list
-//! of sources, `feed` a feed or a list of feeds. A section `[source.KIND]` overrides timing for one kind of source.
+//! a list of texts for a flag that may be repeated, and text otherwise. A flag whose value may be left out takes a boolean, too.
+//! `sources` is the name of a built-in roster or a list of sources, `feed` a feed or a list of feeds. A section `[source.KIND]` overrides timing for one kind of source.
 //!
 //! Invariant: nothing in a file is ignored, except what the command line overrides. What [`render`] writes reads back as the
 //! same configuration.
@@ -119,6 +119,10 @@ fn texts(flag: &Flag, entry: &Entry) -> Result<Vec<String>, Wrong> {
             let on = switch(entry)?;
             Ok(vec![String::new(); usize::from(on)])
         }
+        // A value that may be left out.
+        Value::Switch(on) if flag.value.starts_with('[') => {
+            Ok(vec![String::new(); usize::from(*on)])
+        }
         Value::List(_) if flag.repeats => listed(entry),
         // One feed may stand alone.
         _ if flag.repeats && flag.name != "feed" => listed(entry),
@@ -211,6 +215,10 @@ fn value(flag: &Flag, given: &Given, configuration: &Configuration) -> Option<St
             }),
         ),
         "accept-quote" => list(&mut watched.accepted.iter().map(String::as_str)),
+        "serve" => {
+            let address = run.serve.as_ref().map(|(address, _)| address);
+            address.map(|address| quoted(&address.to_string()))
+        }
         "collectors" => Some(run.roster.slots.len().to_string()),
         name if flag.value.is_empty() => Some(given.has(name).to_string()),
         name if flag.repeats => list(&mut given.all(name)),

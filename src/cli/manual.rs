@@ -162,11 +162,12 @@ fn zsh() -> String {
         let (name, help) = (flag.name, plain(flag.help));
         word(match flag.value {
             "" => format!("{repeats}--{name}[{help}]"),
-            value => format!(
-                "{repeats}--{name}=[{help}]:{}:{}",
-                plain(value),
-                action(value)
-            ),
+            value => {
+                // Of a value that may be left out, zsh wants two colons.
+                let colons = if value.starts_with('[') { "::" } else { ":" };
+                let (value, action) = (plain(value), action(value));
+                format!("{repeats}--{name}=[{help}]{colons}{value}:{action}")
+            }
         })
     };
     let arm = |command: &Command| {
@@ -211,7 +212,7 @@ fn fish() -> String {
         let begin = format!("complete -c rsoracle -n '__fish_seen_subcommand_from {name}'");
         let flag = |flag: &Flag| {
             let takes = match flag.value {
-                "" => "",
+                value if value.is_empty() || value.starts_with('[') => "",
                 value if is_path(value) => " -r -F",
                 _ => " -x",
             };

@@ -10,6 +10,7 @@ use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
+use crate::flags::tables::SERVE_LISTEN;
 use crate::flags::values::{
     bytes, connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
 };
@@ -129,14 +130,27 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
         let warnings = warnings(&terms.tolerance()).into_iter();
         warnings.map(move |warning| (feed, warning))
     });
+    let journal = path(given, "journal")?;
+    let mut write_roster = match children {
+        Some(_) => path(given, "write-roster")?,
+        None => None,
+    };
+    let served = match children {
+        // A roster that nobody asked for is written for the server.
+        Some(_) if given.has("serve") => {
+            let beside = journal.as_ref().map(|journal| format!("{journal}.roster"));
+            write_roster = write_roster.or(beside);
+            write_roster.clone()
+        }
+        Some(_) => None,
+        None => path(given, "roster")?,
+    };
     let run = Run {
+        serve: serve(given, &journal, served)?,
         warnings: of_feeds(&roster, warnings),
         any_port_will_do: children.is_some() && !places.any(|name| given.has(name)),
         roster,
-        write_roster: match children {
-            Some(_) => path(given, "write-roster")?,
-            None => None,
-        },
+        write_roster,
         children,
         control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
         data: SocketAddr::new(bind, given.number("data-port", 0..=u16::MAX)?),
@@ -146,7 +160,7 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
             given.number("rounds", 1..=i64::MAX as u64)
         })?,
         policy: policy(given)?,
-        journal: path(given, "journal")?,
+        journal,
         journal_max: bytes(given, "journal-max")?,
         retire_key: path(given, "retire-key")?,
         latest: path(given, "latest")?,
@@ -157,6 +171,28 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
     check_rounds(given, &run)?;
     check_latest(given, &run)?;
     Ok(run)
+}
+
+/// The address and the arguments of the server that `--serve` starts, if it is given.
+fn serve(
+    given: &Given,
+    journal: &Option<String>,
+    roster: Option<String>,
+) -> Result<Option<(SocketAddr, Vec<String>)>, Usage> {
+    if !given.has("serve") {
+        return Ok(None);
+    }
+    let address = match given.text("serve") {
+        None | Some("") => SERVE_LISTEN.parse().expect("an address"),
+        Some(_) => given.address("serve")?,
+    };
+    let sentence = "--serve needs --journal FILE, whose reports it serves";
+    let journal = journal
+        .as_ref()
+        .ok_or_else(|| given.contradiction(&["serve"], sentence))?;
+    let mut words = vec!["serve".to_owned(), format!("--journal={journal}")];
+    words.extend(roster.map(|roster| format!("--roster={roster}")));
+    Ok(Some((address, words)))
 }
 
 /// Checks that feeds do not share a file in the directory of `--latest`.
@@ -229,7 +265,14 @@ fn check_rounds(given: &Given, run: &Run) -> Result<(), Usage> {
         };
         return Err(given.contradiction(&["rounds", "every"], sentence));
     }
-    if run.write_roster.is_some() && !run.single() && run.collector_keys().is_none() {
+    if run.serve.is_some() && run.single() {
+        let sentence = match run.children {
+            Some(_) => "--serve needs --every DURATION: the server ends with the run",
+            None => "--serve needs a roster of more than one round: the server ends with the last",
+        };
+        return Err(given.contradiction(&["serve", "every"], sentence));
+    }
+    if given.has("write-roster") && !run.single() && run.collector_keys().is_none() {
         return Err(given.contradiction(
             &["write-roster", "every", "collector-keys"],
             "--write-roster with --every needs --collector-keys DIR: a restarted collector would sign with a fresh key that is not in the roster",

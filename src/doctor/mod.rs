@@ -77,10 +77,10 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
     let is_embedded = settings.sources.iter().any(|source| source.embedded);
     let own = match settings.endpoint {
         // Nobody reads its log.
-        None if is_embedded => Some(children::exchange(&children::Log::new()?, None)?),
+        None if is_embedded => Some(children::exchange(&children::Log::new()?)?),
         _ => None,
     };
-    let endpoint = own.as_ref().map(|own| &own.endpoint);
+    let endpoint = own.as_ref().map(|(_, endpoint)| endpoint);
     let endpoint = endpoint.or(settings.endpoint.as_ref());
     let places = |source| exchange::endpoints(source, endpoint);
     let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);

@@ -15,7 +15,7 @@ use std::str::FromStr;
 pub struct Flag {
     /// Name without the dashes.
     pub name: &'static str,
-    /// Placeholder for its value in the help text; empty for a switch, which takes none.
+    /// Placeholder for its value in the help text; empty for a switch, which takes none, and in brackets if it may be left out.
     pub value: &'static str,
     /// The default value; empty for none.
     pub default: &'static str,
@@ -124,6 +124,13 @@ pub fn parse(command: &'static Command, args: &[String]) -> Result<Given, Usage>
             ("", None) => String::new(),
             ("", Some(_)) => return Err(Usage(format!("--{name} takes no value"))),
             (_, Some(value)) => value,
+            (what, None) if what.starts_with('[') => {
+                let value = rest.as_slice().first();
+                match value.is_some_and(|word| !word.starts_with('-')) {
+                    true => rest.next().cloned().unwrap_or_default(),
+                    false => String::new(),
+                }
+            }
             (what, None) => rest
                 .next()
                 .cloned()

@@ -78,7 +78,9 @@ impl Book {
                     &mut seen,
                 ) {
                     (Ok(report), _, _) => seen = Some(Seen::of(&report)),
-                    (_, Ok(change), Some(seen)) => seen.signature = change.signature(),
+                    (_, Ok(change), Some(seen)) => {
+                        seen.hand_over(&change);
+                    }
                     _ => {}
                 }
             }

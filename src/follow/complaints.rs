@@ -18,6 +18,8 @@ pub(super) enum Kind {
     False,
     /// Its reports do not form one chain.
     Broken,
+    /// Its aggregator has another key.
+    Key,
     /// Reports of it are missing and cannot be got.
     Missing,
     /// It sends reports that are no news.

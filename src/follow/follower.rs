@@ -261,6 +261,10 @@ impl<'a> Follower<'a> {
                 self.news(supply, news, line, now);
             }
             Taken::Change => {
+                complain(
+                    Kind::Key,
+                    "its aggregator goes on with another key, as both keys have signed",
+                );
                 let written = self
                     .books
                     .get_mut(source)
@@ -273,7 +277,8 @@ impl<'a> Follower<'a> {
                     "it sends reports that are older than its last one; they are passed over",
                 );
             }
-            Taken::Old => {}
+            Taken::Old | Taken::Aside => {}
+            Taken::Odd(why) => complain(Kind::False, &format!("{why}; it is passed over")),
             Taken::Again(why) => {
                 complain(Kind::False, &format!("{why}; it is asked again"));
                 supply.ask_again();

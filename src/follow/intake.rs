@@ -5,7 +5,7 @@
 
 use rsoracle_proof::report::{Content, KeyChange, Report, Verifier};
 use rsoracle_proof::roster::Roster;
-use rsoracle_proof::seal::Keys;
+use rsoracle_proof::seal::{Keys, PublicKey};
 use std::rc::Rc;
 
 /// The last report that was news.
@@ -13,8 +13,9 @@ use std::rc::Rc;
 pub(super) struct Seen {
     pub(super) number: u64,
     pub(super) start_us: u64,
-    /// The signature that the next report names.
+    /// The signature that the next report names, and the aggregator's key that signs it.
     pub(super) signature: [u8; 64],
+    pub(super) key: PublicKey,
 }
 
 impl Seen {
@@ -23,7 +24,17 @@ impl Seen {
             number: report.number,
             start_us: report.round.start_us,
             signature: report.signature,
+            key: report.aggregator,
         }
+    }
+
+    /// Takes a change of keys that both keys have signed. Returns whether the chain goes on with it.
+    pub(super) fn hand_over(&mut self, change: &KeyChange) -> bool {
+        let continues = change.previous == self.signature && change.old == self.key;
+        if continues {
+            (self.signature, self.key) = (change.signature(), change.new);
+        }
+        continues
     }
 }
 
@@ -33,6 +44,10 @@ pub(super) enum Taken {
     News(News),
     /// A change of the aggregator's key, by which the chain goes on.
     Change,
+    /// A change of keys that is valid, but known already or of another chain.
+    Aside,
+    /// What should be a change of keys, and is none. It is passed over.
+    Odd(String),
     /// A valid report that is no news.
     Old,
     /// Nothing can be made of it, or reports before it are missing: the source should be asked again.
@@ -127,8 +142,10 @@ impl Intake {
         }
         let before = gap.max(last.map(|last| last.number));
         let missing = before.filter(|before| number > before + 1);
-        let is_next =
-            |last: Seen| number == last.number + 1 && report.previous == Some(last.signature);
+        let is_next = |last: Seen| {
+            let continues = report.previous == Some(last.signature);
+            number == last.number + 1 && continues && report.aggregator == last.key
+        };
         let follows = last.is_none_or(is_next);
         self.last = Some(Seen::of(&report));
         Taken::News(News {
@@ -154,17 +171,18 @@ impl Intake {
         self.verifier.begin_anew();
         let flaws = self.verifier.check(text, now_us).flaws;
         let change = KeyChange::read(text, &mut self.keys);
-        match (change, &mut self.last) {
-            (Ok(change), Some(last)) if flaws.is_empty() && change.feed == self.feed => {
-                if change.previous == last.signature {
-                    last.signature = change.signature();
-                    return Taken::Change;
-                }
-                Taken::Old
+        match change {
+            Ok(change) if flaws.is_empty() && change.feed == self.feed => {
+                let goes_on = self
+                    .last
+                    .as_mut()
+                    .is_some_and(|last| last.hand_over(&change));
+                if goes_on { Taken::Change } else { Taken::Aside }
             }
-            // Before the first report that is taken.
-            (Ok(_), None) => Taken::Old,
-            _ => Taken::False(sentence(flaws, "a change of keys that is none")),
+            _ => Taken::Odd(sentence(
+                flaws,
+                "a change of keys that is none of this feed",
+            )),
         }
     }
 }

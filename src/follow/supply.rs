@@ -135,6 +135,9 @@ impl Supply {
                         return Err(why);
                     }
                 };
+                if event.name == "key-change" {
+                    return Ok(Some(Item::Line(None, event.data)));
+                }
                 if event.name.is_empty() {
                     let number = event.id.parse().ok();
                     let number = number.or(head_of(&event.data).and_then(|(number, _)| number));

@@ -3,6 +3,7 @@
 //! Invariant: pure. A stream is asked for one message at a time, by subject and from a sequence on, so that nothing can be skipped.
 
 use super::client::Came;
+use super::protocol::member;
 use crate::exchange::json::{Json, Spans};
 use rsoracle_proof::duration::duration_text;
 use rsoracle_verify::error::brief;
@@ -74,13 +75,12 @@ pub(crate) fn stream(payload: &[u8]) -> Result<Result<String, Vec<String>>, Refu
     let text = std::str::from_utf8(payload).unwrap_or_default();
     let mut spans = Spans::new();
     let all = answer(text, &mut spans)?;
-    let config = all.get("config");
+    let config = member(all, "config");
     let config = config.ok_or_else(|| Refusal::of(503, "an answer without the stream"))?;
-    let says = |name, text| config.get(name).is_some_and(|value| value.says(text));
-    let is = |name| config.get(name).and_then(Json::switch) == Some(true);
-    let number = |name| config.get(name).and_then(Json::whole::<i64>);
-    let mut subjects = config
-        .get("subjects")
+    let says = |name, text| member(config, name).is_some_and(|value| value.says(text));
+    let is = |name| member(config, name).and_then(Json::switch) == Some(true);
+    let number = |name| member(config, name).and_then(Json::whole::<i64>);
+    let mut subjects = member(config, "subjects")
         .and_then(Json::items)
         .into_iter()
         .flatten();
@@ -103,7 +103,7 @@ pub(crate) fn stream(payload: &[u8]) -> Result<Result<String, Vec<String>>, Refu
         (is("no_ack"), "it acknowledges nothing (no_ack)"),
         (is("sealed"), "it is sealed"),
         (
-            config.get("mirror").is_some(),
+            member(config, "mirror").is_some(),
             "it mirrors another stream: publish to that one",
         ),
         (
@@ -146,8 +146,8 @@ pub(crate) fn acknowledged(came: &Came) -> Result<(u64, bool), Refusal> {
     let text = came.text();
     let mut spans = Spans::new();
     let all = answer(text, &mut spans)?;
-    let is_twice = all.get("duplicate").and_then(Json::switch) == Some(true);
-    let sequence = all.get("seq").and_then(Json::whole);
+    let is_twice = member(all, "duplicate").and_then(Json::switch) == Some(true);
+    let sequence = member(all, "seq").and_then(Json::whole);
     let sequence = sequence.ok_or_else(|| Refusal::of(503, "an answer without a sequence"))?;
     Ok((sequence, is_twice))
 }
@@ -176,11 +176,11 @@ pub(crate) fn stored(came: &Came, subject: &str) -> Result<Option<u64>, Refusal>
 /// Checks an answer of the API, and returns it unless it is a refusal.
 fn answer<'a>(text: &'a str, spans: &'a mut Spans<'a>) -> Result<Json<'a>, Refusal> {
     let all = Json::read(text, spans).map_err(|_| Refusal::of(503, "an answer that is no JSON"))?;
-    let Some(error) = all.get("error") else {
+    let Some(error) = member(all, "error") else {
         return Ok(all);
     };
-    let number = |name| error.get(name).and_then(Json::whole).unwrap_or(0);
-    let said = error.get("description").and_then(Json::owned);
+    let number = |name| member(error, name).and_then(Json::whole).unwrap_or(0);
+    let said = member(error, "description").and_then(Json::owned);
     Err(Refusal {
         code: number("err_code"),
         ..Refusal::of(number("code"), &said.unwrap_or_default())

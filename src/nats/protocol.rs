@@ -195,6 +195,12 @@ impl Body {
     }
 }
 
+/// The member of that name. Servers say little, so unlike [`Json::get`] this need not be fast, but small.
+#[inline(never)]
+pub(super) fn member<'a>(json: Json<'a>, name: &str) -> Option<Json<'a>> {
+    json.get(name)
+}
+
 /// What a server says of itself.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Info {
@@ -220,15 +226,15 @@ impl Info {
     pub fn read(text: &str) -> Option<Info> {
         let mut spans = Spans::new();
         let all = Json::read(text, &mut spans).ok()?;
-        let is = |name| all.get(name).and_then(Json::switch).unwrap_or(false);
-        let urls = all.get("connect_urls").and_then(Json::items);
+        let is = |name| member(all, name).and_then(Json::switch).unwrap_or(false);
+        let urls = member(all, "connect_urls").and_then(Json::items);
         Some(Info {
-            nonce: all.get("nonce").and_then(Json::owned),
+            nonce: member(all, "nonce").and_then(Json::owned),
             tls_required: is("tls_required"),
             tls_available: is("tls_available"),
             auth_required: is("auth_required"),
             headers: is("headers"),
-            payload_bytes_max: all.get("max_payload").and_then(Json::whole),
+            payload_bytes_max: member(all, "max_payload").and_then(Json::whole),
             is_lame_duck: is("ldm"),
             urls: urls.map_or(Vec::new(), |urls| {
                 urls.take(SERVERS_MAX).filter_map(Json::owned).collect()

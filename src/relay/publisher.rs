@@ -14,7 +14,9 @@ use crate::nats::jetstream::{
 use crate::nats::limits::*;
 use crate::nats::place;
 use crate::system::lifeline::Lifeline;
-use crate::system::limits::{COMPLAINTS_MS, FEEDS_MAX, JOURNAL_LOOK_MS, ODD_LINES_NAMED_MAX};
+use crate::system::limits::{
+    COMPLAINTS_MAX, COMPLAINTS_MS, FEEDS_MAX, JOURNAL_LOOK_MS, ODD_LINES_NAMED_MAX,
+};
 use crate::system::net::Patience;
 use crate::system::stream::say;
 use rsoracle_proof::seal::{Keys, hex};
@@ -62,8 +64,8 @@ pub(super) struct Publisher<'a> {
     /// How often in a row a connection was lost without a report that was acknowledged.
     failures: u32,
     retry_at: Instant,
-    /// What was said last about that, and when.
-    said: Option<(String, Instant)>,
+    /// What was said about that, and when.
+    said: BTreeMap<String, Instant>,
     /// Whether the stream was ever reached, and what was said of it.
     began: bool,
     about: String,
@@ -89,7 +91,7 @@ impl<'a> Publisher<'a> {
             told: false,
             failures: 0,
             retry_at: Instant::now(),
-            said: None,
+            said: BTreeMap::new(),
             began: false,
             about: String::new(),
         }
@@ -475,13 +477,13 @@ impl<'a> Publisher<'a> {
         self.failures += 1;
         self.retry_at = Instant::now() + Duration::from_millis(pause_ms);
         let window = Duration::from_millis(COMPLAINTS_MS);
-        let is_known = |(text, at): &(String, Instant)| text == why && at.elapsed() < window;
-        if !self.said.as_ref().is_some_and(is_known) {
+        self.said.retain(|_, at| at.elapsed() < window);
+        if !self.said.contains_key(why) && self.said.len() < COMPLAINTS_MAX {
             say(
                 "relay",
                 format!("{}: {why}; trying again", self.client.url()),
             );
-            self.said = Some((why.to_owned(), Instant::now()));
+            self.said.insert(why.to_owned(), Instant::now());
         }
         self.client.close();
     }

@@ -3,6 +3,7 @@
 //! Invariant: pure. Every answer, errors too, may be read by any page (`Access-Control-Allow-Origin: *`), and every error is
 //! JSON with a name and a sentence.
 
+use super::index::Cursor;
 use super::problem::Problem;
 use super::request::{Method, Request};
 use crate::system::date::http_date;
@@ -24,10 +25,10 @@ pub(super) enum Body {
     Bytes(Rc<[u8]>),
     /// A short text, and then bytes that all answers share.
     Page(String, Rc<[u8]>),
-    /// The lines of a feed from one position to before another, whose bytes are counted.
+    /// The lines of a feed from a place to before the report at a position, whose bytes are counted.
     Lines {
         feed: usize,
-        from: usize,
+        from: Cursor,
         until: usize,
         bytes: u64,
     },

@@ -1,7 +1,7 @@
 //! How a stream begins: where, in which form, and the upgrade to a websocket.
 
 use super::answer::{Answer, NEVER};
-use super::index::{CHAIN_DIGITS, Feed};
+use super::index::{CHAIN_DIGITS, Cursor, Feed};
 use super::journal::Journal;
 use super::problem::Problem;
 use super::query::{feed_of, only};
@@ -17,8 +17,8 @@ pub(super) enum Form {
     Socket,
 }
 
-/// The beginning of a stream: its answer, form and feed, and the position of the first report, or why it ends at once.
-pub(super) type Begin = (Answer, Form, usize, Result<usize, Problem>);
+/// The beginning of a stream: its answer, form and feed, and the place of the first record, or why it ends at once.
+pub(super) type Begin = (Answer, Form, usize, Result<Cursor, Problem>);
 
 /// Begins a stream after the report that the client names, or else with the newest one.
 pub(super) fn begin(request: &Request, journal: &Journal, form: Form) -> Result<Begin, Problem> {
@@ -42,13 +42,13 @@ pub(super) fn begin(request: &Request, journal: &Journal, form: Form) -> Result<
     };
     let feed = &journal.feeds()[place];
     let from = match since {
-        None => Ok(feed.len().saturating_sub(1)),
+        None => Ok(feed.at(feed.len().saturating_sub(1))),
         Some(text) => {
             let right = "the number of a report, or 0, or the id of an event";
-            let (chain, number) =
+            let (chain, number, changes) =
                 cursor(text).ok_or_else(|| Problem::bad_parameter("since", right))?;
             match chain.is_none_or(|chain| chain == feed.chain()) {
-                true => after(feed, number),
+                true => after(feed, number, changes),
                 false => Err(Problem::REPLACED),
             }
         }
@@ -56,30 +56,32 @@ pub(super) fn begin(request: &Request, journal: &Journal, form: Form) -> Result<
     Ok((answer, form, place, from))
 }
 
-/// What an id names: the number of a report, and before it perhaps its chain.
-fn cursor(id: &str) -> Option<(Option<&str>, u64)> {
-    let Some((chain, number)) = id.split_once('-') else {
-        return Some((None, id.parse().ok()?));
+/// What an id names: perhaps a chain, the number of a report, and how many changes of keys were seen since that.
+fn cursor(id: &str) -> Option<(Option<&str>, u64, usize)> {
+    let Some((chain, place)) = id.split_once('-') else {
+        return Some((None, id.parse().ok()?, 0));
     };
     let sound = chain.len() == CHAIN_DIGITS && chain.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = number.parse().ok()?;
-    sound.then_some((Some(chain), number))
+    let (number, changes) = place.split_once('.').unwrap_or((place, "0"));
+    let (number, changes) = (number.parse().ok()?, changes.parse().ok()?);
+    sound.then_some((Some(chain), number, changes))
 }
 
-/// The position of the report after this one.
-fn after(feed: &Feed, number: u64) -> Result<usize, Problem> {
+/// The place after this report and so many changes of keys.
+fn after(feed: &Feed, number: u64, changes: usize) -> Result<Cursor, Problem> {
     let (first, last) = (
         feed.first_number().unwrap_or(1),
         feed.last_number().unwrap_or(0),
     );
-    if number > last {
-        let sentence = format!("report {number} is not there yet; the last one is {last}");
-        return Err(Problem::new(200, "cursor-ahead", sentence).with("last", last));
+    let next = number.saturating_add(1);
+    if first > next {
+        return Err(Problem::too_old(next, first));
     }
-    if first > number + 1 {
-        return Err(Problem::too_old(number + 1, first));
-    }
-    Ok(feed.at_or_after(number + 1))
+    let place = feed.after(feed.at_or_after(next), changes);
+    place.filter(|_| number <= last).ok_or_else(|| {
+        let sentence = format!("what the client has is not there yet; the last report is {last}");
+        Problem::new(200, "cursor-ahead", sentence).with("last", last)
+    })
 }
 
 /// Accepts the upgrade to a websocket (RFC 6455, section 4.2).

@@ -5,6 +5,7 @@
 
 use super::answer::{Answer, Body};
 use super::begin::Form;
+use super::index::Cursor;
 use super::live::{Live, Step};
 use super::problem::Problem;
 use super::request::{self, Method, Request};
@@ -38,8 +39,8 @@ enum Stage {
     Waiting(Box<Request>, Instant),
     /// An answer is being sent. Then the next request is read, or the client is seen off.
     Answering { sending: Sending, keeps: bool },
-    /// The upgrade to a websocket is being accepted, which then sends a feed (with its generation) from a position on.
-    Upgrading(Sending, (usize, (u64, u64)), Result<usize, Problem>),
+    /// The upgrade to a websocket is being accepted, which then sends a feed (with its generation) from a place on.
+    Upgrading(Sending, (usize, (u64, u64)), Result<Cursor, Problem>),
     /// A stream of events.
     Events(Box<Live>),
     /// A stream over a websocket.
@@ -122,9 +123,10 @@ impl Connection {
         }
     }
 
-    /// Whether it is open without a request, so that it can be closed without harm.
-    pub(super) fn is_between_requests(&self) -> bool {
-        matches!(self.stage, Stage::Reading) && self.inbox.is_empty()
+    /// Since when it has been open without a request, so that it can be closed without harm; None if it has one.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = matches!(self.stage, Stage::Reading) && self.inbox.is_empty();
+        is_idle.then_some(self.since)
     }
 
     fn enter(&mut self, stage: Stage, now: Instant) {
@@ -187,7 +189,8 @@ impl Connection {
                 let Some(channel) = &mut self.channel else {
                     return Step::End;
                 };
-                if gone(channel) {
+                // When there is news for all, only that is sent. A client that has left is noticed by it, or later.
+                if self.version == site.journal.version && gone(channel) {
                     return Step::End;
                 }
                 let step = live.step(channel, site, now);
@@ -366,7 +369,7 @@ impl Connection {
         &mut self,
         answer: Answer,
         form: Form,
-        (feed, from): (usize, Result<usize, Problem>),
+        (feed, from): (usize, Result<Cursor, Problem>),
         request: &Request,
         site: &mut Site,
         now: Instant,
@@ -421,7 +424,7 @@ impl Connection {
         &mut self,
         mut sending: Sending,
         feed: (usize, (u64, u64)),
-        from: Result<usize, Problem>,
+        from: Result<Cursor, Problem>,
         site: &mut Site,
         now: Instant,
     ) -> Step {

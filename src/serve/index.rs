@@ -2,13 +2,41 @@
 //!
 //! Invariant: the numbers and the starts of a feed increase, and each report continues the one before it, unless a line between
 //! them was left out, or a number is missing. So two chains are never served as one. 20 bytes a report, 4 more for a published one, and 16 for each gap
-//! in the numbers. A position counts the reports of a feed in the journal from 0.
+//! in the numbers and for each change of keys. A position counts the reports of a feed in the journal from 0.
 
-use super::scan::{Head, Tip};
+use super::scan::{Handover, Head, Tip};
 use rsoracle_proof::limits::FEEDS_MAX;
 
 /// Digits of the name of a chain.
 pub(super) const CHAIN_DIGITS: usize = 16;
+
+/// A change of the aggregator's key.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    offset: u64,
+    /// The position of the report after it.
+    before: u32,
+    /// Bytes of its line without the newline.
+    length: u32,
+}
+
+/// A place between the records of a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// The position of the next report.
+    pub(super) report: usize,
+    /// How many changes of keys are before it.
+    pub(super) changes: usize,
+}
+
+/// A record of a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    /// The report at a position.
+    Report(usize),
+    /// A change of keys, counted from 0.
+    Change(usize),
+}
 
 /// The reports of one feed.
 #[derive(Debug, Default)]
@@ -21,15 +49,18 @@ pub(super) struct Feed {
     lengths: Vec<u32>,
     /// The positions of the published reports.
     published: Vec<u32>,
+    changes: Vec<Change>,
     /// Where numbers begin that have no gap: number and position.
     runs: Vec<(u64, u32)>,
     /// How many reports there are of each decision, in the order of their codes.
     pub(super) decisions: [u64; 5],
     /// Position of the first report whose line is still there.
     kept: usize,
+    /// How many changes of keys are no longer there.
+    kept_changes: usize,
     /// Changes whenever another chain begins.
     pub(super) generation: u64,
-    /// The signatures of the first and the last report.
+    /// The signatures of the first and the last record.
     first: Tip,
     last: Tip,
     /// The last signature of another chain, whose reports are left out.
@@ -78,6 +109,18 @@ impl Index {
         Ok((at, added))
     }
 
+    /// Adds a change of keys. Returns whether it is of a feed that is known, or why it does not belong there.
+    pub(super) fn hand_over(
+        &mut self,
+        change: &Handover,
+        offset: u64,
+        length: usize,
+    ) -> Result<bool, &'static str> {
+        let known = self.find(change.feed);
+        let added = known.map(|at| self.feeds[at].hand_over(change, offset, length));
+        added.transpose().map(|added| added.is_some())
+    }
+
     /// A line was left out that may be of any feed.
     pub(super) fn loosen(&mut self) {
         for feed in &mut self.feeds {
@@ -89,6 +132,8 @@ impl Index {
     pub(super) fn keep_from(&mut self, offset: u64) {
         for feed in &mut self.feeds {
             feed.kept = feed.offsets.partition_point(|begin| *begin < offset);
+            let before = |change: &Change| change.offset < offset;
+            feed.kept_changes = feed.changes.partition_point(before);
         }
     }
 
@@ -137,6 +182,30 @@ impl Feed {
         Ok(added)
     }
 
+    fn hand_over(
+        &mut self,
+        change: &Handover,
+        offset: u64,
+        length: usize,
+    ) -> Result<(), &'static str> {
+        let length = u32::try_from(length).map_err(|_| "it is too long")?;
+        let before = u32::try_from(self.len()).map_err(|_| "it is one report too many")?;
+        if self.other == Some(change.previous) {
+            self.other = Some(change.tip);
+            return Err("it continues a chain that another one has replaced");
+        }
+        if self.last != change.previous && !self.loose {
+            return Err("it does not continue the record before it");
+        }
+        (self.last, self.loose) = (change.tip, false);
+        self.changes.push(Change {
+            offset,
+            before,
+            length,
+        });
+        Ok(())
+    }
+
     /// Whether a report may follow the last one; why not.
     fn check(&mut self, head: &Head) -> Result<(), &'static str> {
         let last = self.last_number().unwrap_or(0);
@@ -173,10 +242,81 @@ impl Feed {
         self.kept
     }
 
-    /// Where the line at a position is: offset, and bytes without the newline.
-    pub(super) fn line(&self, position: usize) -> Option<(u64, usize)> {
-        let offset = *self.offsets.get(position)?;
-        Some((offset, self.lengths[position] as usize))
+    /// Whether what comes next at a place is no longer there.
+    pub(super) fn is_lost(&self, place: Cursor) -> bool {
+        place.report < self.kept || place.changes < self.kept_changes
+    }
+
+    /// Whether the line of a record is still there.
+    pub(super) fn has(&self, record: Record) -> bool {
+        match record {
+            Record::Report(at) => at >= self.kept,
+            Record::Change(at) => at >= self.kept_changes,
+        }
+    }
+
+    /// Where the line of a record is: offset, and bytes without the newline.
+    pub(super) fn line(&self, record: Record) -> Option<(u64, usize)> {
+        match record {
+            Record::Report(at) => Some((*self.offsets.get(at)?, self.lengths[at] as usize)),
+            Record::Change(at) => {
+                let change = self.changes.get(at)?;
+                Some((change.offset, change.length as usize))
+            }
+        }
+    }
+
+    /// The first change of keys that is not before the report before this one.
+    fn first_change(&self, report: usize) -> usize {
+        let before = |change: &Change| (change.before as usize) < report;
+        self.changes.partition_point(before)
+    }
+
+    /// The place before the report at a position and, as far as they are still there, the changes of keys right before it.
+    pub(super) fn before(&self, report: usize) -> Cursor {
+        let changes = self.first_change(report).max(self.kept_changes);
+        Cursor { report, changes }
+    }
+
+    /// The place before the report at a position, after the changes of keys right before it.
+    pub(super) fn at(&self, report: usize) -> Cursor {
+        let changes = self.first_change(report + 1).max(self.kept_changes);
+        Cursor { report, changes }
+    }
+
+    /// The same after so many of these changes; None if there are fewer.
+    pub(super) fn after(&self, report: usize, count: usize) -> Option<Cursor> {
+        let changes = self.first_change(report).checked_add(count)?;
+        let there = changes <= self.first_change(report + 1);
+        let changes = changes.max(self.kept_changes);
+        there.then_some(Cursor { report, changes })
+    }
+
+    /// The record at a place, and the place after it; None at the end.
+    pub(super) fn next(&self, place: Cursor) -> Option<(Record, Cursor)> {
+        let Cursor { report, changes } = place;
+        let change = self.changes.get(changes);
+        if change.is_some_and(|change| change.before as usize <= report) {
+            let changes = changes + 1;
+            return Some((Record::Change(changes - 1), Cursor { report, changes }));
+        }
+        let report = report + 1;
+        (report <= self.len()).then_some((Record::Report(report - 1), Cursor { report, changes }))
+    }
+
+    /// The id of a record's event: its chain and its number or, for a change of keys, the number of the report before it and how
+    /// many changes there are since that.
+    pub(super) fn id(&self, record: Record) -> Option<String> {
+        let (report, count) = match record {
+            Record::Report(at) => (at, String::new()),
+            Record::Change(at) => {
+                let before = self.changes.get(at)?.before as usize;
+                let count = at + 1 - self.first_change(before);
+                (before.checked_sub(1)?, format!(".{count}"))
+            }
+        };
+        let (chain, number) = (self.chain(), self.number(report)?);
+        Some(format!("{chain}-{number}{count}"))
     }
 
     /// The start of the round at a position.
@@ -194,6 +334,12 @@ impl Feed {
             .partition_point(|(_, begin)| *begin as usize <= position);
         let (number, begin) = self.runs[run.checked_sub(1)?];
         Some(number + (position - begin as usize) as u64)
+    }
+
+    /// The same; after the last report, the number after its.
+    pub(super) fn number_or_next(&self, position: usize) -> u64 {
+        let next = || self.last_number().map_or(0, |last| last + 1);
+        self.number(position).unwrap_or_else(next)
     }
 
     /// The first number that is still there.
@@ -296,9 +442,10 @@ mod tests {
         }
         for (position, number) in numbers.into_iter().enumerate() {
             assert_eq!(feed.number(position), Some(number));
-            assert_eq!(feed.line(position), Some((1000 * position as u64, 50)));
+            let record = Record::Report(position);
+            assert_eq!(feed.line(record), Some((1000 * position as u64, 50)));
         }
-        assert_eq!((feed.number(6), feed.line(6)), (None, None));
+        assert_eq!((feed.number(6), feed.line(Record::Report(6))), (None, None));
         // 6 and 9 are not published.
         for (us, found) in [
             (99, None),
@@ -365,6 +512,68 @@ mod tests {
                 .is_ok()
         );
         assert_eq!(index.feeds[0].generation, 0);
+    }
+
+    #[test]
+    fn changes_of_keys_have_their_places_between_the_reports() {
+        let mut index = of(&[1, 2]);
+        let change = |previous: u128, tip: u128| Handover {
+            feed: "BTC/USD",
+            previous,
+            tip,
+        };
+        // What continues nothing is left out, and what is of an unknown feed is passed over.
+        assert!(index.hand_over(&change(1, 50), 7, 1).is_err());
+        let of_other = Handover {
+            feed: "ETH/USD",
+            ..change(2, 50)
+        };
+        assert_eq!(index.hand_over(&of_other, 7, 1), Ok(false));
+        assert_eq!(index.hand_over(&change(2, 50), 7, 1), Ok(true));
+        assert_eq!(index.hand_over(&change(50, 51), 8, 2), Ok(true));
+        let third = |previous| Head {
+            previous: Some(previous),
+            ..head(3, 500, Decision::Published)
+        };
+        let early = Head {
+            tip: 1_003,
+            ..third(2)
+        };
+        assert!(index.add(&early, 9, 3).is_err());
+        assert!(index.add(&third(51), 9, 3).is_ok());
+        assert_eq!(index.hand_over(&change(3, 52), 10, 4), Ok(true));
+        let feed = &index.feeds[0];
+        let chain = feed.chain();
+        let mut place = feed.before(0);
+        let mut all = Vec::new();
+        while let Some((record, next)) = feed.next(place) {
+            let id = feed.id(record).unwrap();
+            all.push((feed.line(record).unwrap().0, id.replace(&chain, "c")));
+            place = next;
+        }
+        let right = [
+            (0, "c-1"),
+            (1000, "c-2"),
+            (7, "c-2.1"),
+            (8, "c-2.2"),
+            (9, "c-3"),
+            (10, "c-3.1"),
+        ];
+        assert_eq!(all, right.map(|(offset, id)| (offset, id.to_owned())));
+        for (report, before, at) in [(0, 0, 0), (1, 0, 0), (2, 0, 2), (3, 2, 3)] {
+            assert_eq!(feed.before(report).changes, before, "{report}");
+            assert_eq!(feed.at(report).changes, at, "{report}");
+        }
+        let anew = Head {
+            tip: 100,
+            ..head(1, 110, Decision::Published)
+        };
+        assert_eq!(index.add(&anew, 9, 1), Ok((0, Added::Anew)));
+        assert_eq!(index.feeds[0].before(1).changes, 0);
+        // The chain before goes on, and is left out.
+        assert!(index.hand_over(&change(52, 53), 11, 1).is_err());
+        assert!(index.add(&third(53), 9, 3).is_err());
+        assert_eq!(index.feeds[0].len(), 1);
     }
 
     #[test]

@@ -6,12 +6,14 @@
 //! or cut is indexed anew, and what was known of the old one is forgotten. A segment that was closed is read to its end before the
 //! next file. Memory is that of the index, of the newest reports, and of the longest line.
 
-use super::index::{Added, Feed, Index};
+use super::index::{Added, Cursor, Feed, Index, Record};
 use super::newest::{Newest, read};
 use super::open::{Change, Open};
 use super::problem::Problem;
-use super::scan::{Kind, head, scan};
-use crate::system::limits::{INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX};
+use super::scan::{Kind, handover, head, scan};
+use crate::system::limits::{
+    INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX, WRITE_BYTES_MAX,
+};
 use crate::system::now::wall_us;
 use crate::system::segments::{after, number_of};
 use crate::system::stream::say;
@@ -25,6 +27,8 @@ use std::path::Path;
 
 /// Bytes that are read from the journal at once.
 const READ_BYTES: usize = 256 * 1024;
+/// So many bytes at either end of a long line tell which report it is.
+const END_BYTES: usize = 2 * 1024;
 
 /// Most reports at the end of a feed that are read at the beginning because later ones are damaged.
 const DAMAGED_MAX: usize = 16;
@@ -310,8 +314,14 @@ impl Journal {
     fn take(&mut self, line: &[u8], offset: u64, number: u64) {
         let head = match scan(line) {
             Kind::Report(head) => head,
-            // The next report may continue a change of keys.
-            Kind::Aside => return self.index.loosen(),
+            Kind::Aside => return,
+            Kind::Change(change) => {
+                match self.index.hand_over(&change, offset, line.len()) {
+                    Ok(known) => self.version += u64::from(known),
+                    Err(why) => self.odd_line(number, why, true),
+                }
+                return;
+            }
             Kind::Odd(why) => {
                 self.index.loosen();
                 return self.odd_line(number, why, true);
@@ -365,7 +375,7 @@ impl Journal {
 
     /// The position, line and content of a report; None if it is damaged.
     fn readable(&mut self, at: usize, position: usize) -> io::Result<Option<Readable>> {
-        let line = self.line(at, position)?.to_owned();
+        let line = self.line(at, Record::Report(position))?.to_owned();
         let line = line.strip_suffix(b"\n").unwrap_or(&line).to_owned();
         let report = read(&line, &mut self.keys);
         if report.is_none() {
@@ -375,51 +385,94 @@ impl Journal {
         Ok(report.map(|report| (position, line, report)))
     }
 
-    /// The end of a stream whose next report is at a position, if that is no longer there.
-    pub(super) fn too_old(&self, feed: usize, position: usize) -> Option<Problem> {
+    /// The end of a stream at a place, if what is next there is no longer there.
+    pub(super) fn too_old(&self, feed: usize, place: Cursor) -> Option<Problem> {
         let feed = self.index.feeds.get(feed)?;
-        let next = feed.number(position).filter(|_| position < feed.kept())?;
+        let next = feed.number(place.report).filter(|_| feed.is_lost(place))?;
         let first = feed.first_number().or(feed.last_number())?;
         Some(Problem::too_old(next, first))
     }
 
-    /// The line at a position, with its newline. An error means that the file is not what it was.
-    pub(super) fn line(&mut self, feed: usize, position: usize) -> io::Result<&[u8]> {
-        let feed = self.index.feeds.get(feed).ok_or(io::ErrorKind::NotFound)?;
-        let line = feed.line(position).filter(|_| position >= feed.kept());
-        let (offset, length) = line.ok_or(io::ErrorKind::NotFound)?;
+    /// The line of a record, with its newline. An error means that the file is not what it was.
+    pub(super) fn line(&mut self, feed: usize, record: Record) -> io::Result<&[u8]> {
+        let (offset, length) = self.place(feed, record)?;
         if self.held != Some(offset) {
             self.held = None;
-            self.line.resize(length + 1, 0);
-            let open = self.open.as_ref().ok_or(io::ErrorKind::NotFound)?;
-            let (file, begin) = match open.before <= offset {
-                true => (&open.file, open.before),
-                false => {
-                    let at = self.closed.partition_point(|(begin, _)| *begin <= offset);
-                    let (begin, number) = self.closed[at - 1];
-                    if self
-                        .older
-                        .as_ref()
-                        .is_none_or(|(older, _)| *older != number)
-                    {
-                        let file = File::open(path_of(&self.path, number))?;
-                        self.older = Some((number, file));
-                    }
-                    let (_, file) = self.older.as_ref().expect("it was just opened");
-                    (file, begin)
-                }
-            };
-            file.read_exact_at(&mut self.line, offset - begin)?;
-            let found = self.line.strip_suffix(b"\n").and_then(head);
-            let number = found
-                .filter(|head| head.feed == feed.name)
-                .map(|head| head.number);
-            if number.is_none() || number != feed.number(position) {
+            let mut line = std::mem::take(&mut self.line);
+            line.resize(length + 1, 0);
+            let read = self.read_at(&mut line, offset);
+            self.line = line;
+            read?;
+            if !is_record(&self.line, &self.line, &self.index.feeds[feed], record) {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             self.held = Some(offset);
         }
         Ok(&self.line)
+    }
+
+    /// Appends the line of a record to `out`, from its byte `from` on, until that has `most` bytes. Of a long line, no more is read.
+    pub(super) fn piece(
+        &mut self,
+        (feed, record): (usize, Record),
+        from: usize,
+        out: &mut Vec<u8>,
+        most: usize,
+    ) -> io::Result<()> {
+        let (offset, length) = self.place(feed, record)?;
+        let count = (length + 1).saturating_sub(from).min(most - out.len());
+        if length <= WRITE_BYTES_MAX {
+            let line = self.line(feed, record)?;
+            out.extend_from_slice(&line[from.min(length + 1)..][..count]);
+            return Ok(());
+        }
+        let [mut begin, mut end] = [[0; END_BYTES]; 2];
+        self.read_at(&mut begin, offset)?;
+        self.read_at(&mut end, offset + (length + 1 - END_BYTES) as u64)?;
+        if !is_record(&begin, &end, &self.index.feeds[feed], record) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let had = out.len();
+        out.resize(had + count, 0);
+        self.read_at(&mut out[had..], offset + from as u64)
+    }
+
+    /// Where the line of a record is, if it is still there: offset, and bytes without the newline.
+    fn place(&self, feed: usize, record: Record) -> io::Result<(u64, usize)> {
+        let feed = self.index.feeds.get(feed).filter(|it| it.has(record));
+        let line = feed.and_then(|feed| feed.line(record));
+        line.ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// Reads from the file that has the bytes from this offset on.
+    fn read_at(&mut self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let open = self.open.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        if open.before <= offset {
+            return open.file.read_exact_at(bytes, offset - open.before);
+        }
+        let at = self.closed.partition_point(|(begin, _)| *begin <= offset);
+        let (begin, number) = self.closed[at - 1];
+        let is_open = |(older, _): &(u64, File)| *older == number;
+        if !self.older.as_ref().is_some_and(is_open) {
+            let file = File::open(path_of(&self.path, number))?;
+            self.older = Some((number, file));
+        }
+        let (_, file) = self.older.as_ref().expect("it was just opened");
+        file.read_exact_at(bytes, offset - begin)
+    }
+}
+
+/// Whether a line that begins and ends so, with its newline, is this record of a feed.
+fn is_record(begin: &[u8], end: &[u8], feed: &Feed, record: Record) -> bool {
+    let Some(end) = end.strip_suffix(b"\n") else {
+        return false;
+    };
+    match record {
+        Record::Report(at) => {
+            let found = head(begin, end).filter(|head| head.feed == feed.name);
+            found.is_some_and(|head| feed.number(at) == Some(head.number))
+        }
+        Record::Change(_) => handover(end).is_some_and(|change| change.feed == feed.name),
     }
 }
 
@@ -435,6 +488,37 @@ mod tests {
     use super::super::scan::lines::line;
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn a_long_line_is_read_in_pieces_and_no_more_of_it_is_held() {
+        let name = format!("rsoracle-pieces-{}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let lines = [(1, 0), (2, 3_000_000), (3, 10)];
+        let lines = lines.map(|(number, pad)| line(number, pad) + "\n");
+        std::fs::write(&path, lines.concat()).unwrap();
+        let mut journal = Journal::new(path.to_str().unwrap());
+        while journal.look() {}
+        (journal.line, journal.held) = (Vec::new(), None);
+        for (at, line) in lines.iter().enumerate() {
+            let mut found = Vec::new();
+            while found.len() < line.len() {
+                let mut out = vec![b'-'; 100];
+                let (record, from) = ((0, Record::Report(at)), found.len());
+                journal.piece(record, from, &mut out, 10_100).unwrap();
+                found.extend_from_slice(&out[100..]);
+            }
+            assert!(found == line.as_bytes(), "line {at}");
+        }
+        assert!(journal.line.capacity() < WRITE_BYTES_MAX);
+        // A long line that is another one now is not taken for what it was.
+        let mut bytes = lines.concat().into_bytes();
+        let end = lines[0].len() + lines[1].len() - 3;
+        bytes[end] = b'x';
+        std::fs::write(&path, bytes).unwrap();
+        let again = journal.piece((0, Record::Report(1)), 5, &mut Vec::new(), 100);
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        std::fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn a_line_that_is_too_long_is_passed_over_in_pieces_and_counted_once() {
@@ -454,16 +538,16 @@ mod tests {
         assert_eq!((journal.odd, journal.feeds()[0].len()), (1, 2));
         let length = std::fs::metadata(&path).unwrap().len();
         assert_eq!(journal.bytes(), (length, length));
-        let text = journal.line(0, 1).unwrap().to_owned();
+        let text = journal.line(0, Record::Report(1)).unwrap().to_owned();
         assert_eq!(text, format!("{}\n", line(2, 0)).into_bytes());
         assert_eq!(
-            journal.line(0, 2).unwrap_err().kind(),
+            journal.line(0, Record::Report(2)).unwrap_err().kind(),
             io::ErrorKind::NotFound
         );
         // A file that no longer has the line where it was gives an error, not something else.
         std::fs::write(&path, vec![b' '; length as usize]).unwrap();
         assert_eq!(
-            journal.line(0, 0).unwrap_err().kind(),
+            journal.line(0, Record::Report(0)).unwrap_err().kind(),
             io::ErrorKind::InvalidData
         );
         std::fs::remove_file(&path).unwrap();

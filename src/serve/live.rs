@@ -136,7 +136,8 @@ impl Live {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::index::Cursor;
     use super::super::scan::lines::line;
     use super::super::sending::Pour;
     use super::*;
@@ -144,7 +145,7 @@ mod tests {
     use std::net::TcpListener;
 
     /// A journal in a file of its own, without the index of what is in it.
-    fn site(name: &str) -> (std::path::PathBuf, Site) {
+    pub(in super::super) fn site(name: &str) -> (std::path::PathBuf, Site) {
         let name = format!("rsoracle-live-{name}-{}.jsonl", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, "").unwrap();
@@ -152,7 +153,12 @@ mod tests {
         (path, site)
     }
 
-    fn append(path: &std::path::Path, site: &mut Site, numbers: std::ops::Range<u64>, pad: usize) {
+    pub(in super::super) fn append(
+        path: &std::path::Path,
+        site: &mut Site,
+        numbers: std::ops::Range<u64>,
+        pad: usize,
+    ) {
         let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
         for number in numbers {
             writeln!(file, "{}", line(number, pad)).unwrap();
@@ -162,7 +168,11 @@ mod tests {
         while site.journal.look() {}
     }
 
-    fn pair() -> (Channel<TcpStream>, TcpStream) {
+    fn place(report: usize) -> Cursor {
+        Cursor { report, changes: 0 }
+    }
+
+    pub(in super::super) fn pair() -> (Channel<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
@@ -176,7 +186,7 @@ mod tests {
         append(&path, &mut site, 1..2, 100_000);
         let (mut channel, mut client) = pair();
         let start = Instant::now();
-        let pour = Pour::events(&site.journal, 0, 0);
+        let pour = Pour::events(&site.journal, 0, place(0));
         let mut live = Live::new(Sending::events(String::new(), pour, start));
         let mut step = |site: &mut Site, s: u64| {
             let now = start + Duration::from_secs(s);
@@ -248,7 +258,7 @@ data: {}",
         append(&path, &mut site, 1..400, 100_000);
         let (mut channel, mut client) = pair();
         let start = Instant::now();
-        let pour = Pour::events(&site.journal, 0, 0);
+        let pour = Pour::events(&site.journal, 0, place(0));
         let mut live = Live::new(Sending::events(String::new(), pour, start));
         for s in 0..20 {
             let now = start + Duration::from_secs(10 * s);
@@ -278,7 +288,7 @@ data: {}",
         append(&path, &mut site, 1..2, 0);
         let (mut channel, mut client) = pair();
         let start = Instant::now();
-        let pour = Pour::events(&site.journal, 0, 1);
+        let pour = Pour::events(&site.journal, 0, place(1));
         let mut live = Live::new(Sending::events("head".to_owned(), pour, start));
         for s in [0, 14, 15, 29, 30] {
             let now = start + Duration::from_secs(s);

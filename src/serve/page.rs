@@ -105,22 +105,25 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_of_another_server_and_no_text_becomes_markup() {
-        for part in [DOCUMENT, STYLE, SCRIPT] {
-            for word in [
-                "http:",
-                "url(",
-                "@import",
-                "innerHTML",
-                "insertAdjacent",
-                "document.write",
-                "eval(",
-                "style=",
-                ".style",
-            ] {
-                let found = part
-                    .replace("http://www.w3.org/2000/svg", "")
-                    .contains(word);
-                assert!(!found, "{word}");
+        let markup = [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            ".style",
+        ];
+        for (part, banned) in [
+            (
+                DOCUMENT,
+                &["<img", "<iframe", "style=", " onclick", " src="][..],
+            ),
+            (STYLE, &["url(", "@import"]),
+            (SCRIPT, &markup),
+        ] {
+            let without_namespace = part.replace("http://www.w3.org/2000/svg", "");
+            for word in [banned, &["http:"]].concat() {
+                assert!(!without_namespace.contains(word), "{word}");
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use super::answer::{Answer, Body, FOR_A_WHILE, FOR_EVER, NEVER};
 use super::begin::{Begin, Form, begin};
-use super::index::Feed;
+use super::index::{Feed, Record};
 use super::journal::Journal;
 use super::metrics;
 use super::problem::Problem;
@@ -17,9 +17,14 @@ use super::site::Site;
 use crate::system::limits::{TILE_REPORTS, WAIT_US_MAX};
 use rsoracle_proof::duration::duration_text;
 use rsoracle_verify::log::quoted;
+use std::ops::Range;
 
 /// Longest time for which the newest report may be cached, in seconds: a roster may bring another schedule.
 const LATEST_CACHED_S_MAX: u64 = 10;
+
+/// The content of a report, and of a tile.
+const JSON: &str = "application/json";
+const TILE: &str = "application/x-ndjson";
 
 /// What becomes of a request.
 pub(super) enum Reply {
@@ -147,7 +152,7 @@ fn latest(request: &Request, journal: &mut Journal, asked: Asked) -> Result<Repl
     let seconds = (next_us / 1_000_000).min(LATEST_CACHED_S_MAX);
     let mut answer = match known {
         true => Answer::new(304),
-        false => lines(journal, feed, position, position + 1, "application/json")?,
+        false => lines(journal, feed, position..position + 1, JSON)?,
     };
     answer.field("ETag", &tag);
     answer.field(
@@ -168,17 +173,25 @@ fn knows(request: &Request, tag: &str) -> bool {
     items.any(|item| item == "*" || item.strip_prefix("W/").unwrap_or(item) == tag)
 }
 
-/// The lines of a feed from one position to before another.
+/// The lines of the reports of a feed at these positions. In a tile, changes of keys are in their places before the reports.
 fn lines(
     journal: &Journal,
     feed: usize,
-    from: usize,
-    until: usize,
+    reports: Range<usize>,
     kind: &str,
 ) -> Result<Answer, Problem> {
     let of = journal.feeds().get(feed).ok_or(Problem::GONE)?;
-    let bytes = (from..until).filter_map(|at| of.line(at));
-    let bytes = bytes.map(|(_, length)| length as u64 + 1).sum();
+    let from = match kind {
+        TILE => of.before(reports.start),
+        _ => of.at(reports.start),
+    };
+    let (mut place, mut bytes, until) = (from, 0, reports.end);
+    while place.report < until
+        && let Some((record, next)) = of.next(place)
+    {
+        let (_, length) = of.line(record).ok_or(Problem::GONE)?;
+        (place, bytes) = (next, bytes + length as u64 + 1);
+    }
     let mut answer = Answer::new(200);
     answer.field("Content-Type", kind);
     answer.body = Body::Lines {
@@ -246,14 +259,7 @@ fn report(
 ) -> Result<Answer, Problem> {
     let of = &journal.feeds()[feed];
     let position = of.position(number).ok_or_else(|| absent(of, number))?;
-    for_ever(
-        request,
-        journal,
-        feed,
-        position,
-        position + 1,
-        "application/json",
-    )
+    for_ever(request, journal, feed, position..position + 1, JSON)
 }
 
 /// Lines that never change, with the signature of the last one as their tag.
@@ -261,16 +267,16 @@ fn for_ever(
     request: &Request,
     journal: &mut Journal,
     feed: usize,
-    from: usize,
-    until: usize,
+    reports: Range<usize>,
     kind: &str,
 ) -> Result<Answer, Problem> {
-    let line = journal.line(feed, until - 1).map_err(|_| Problem::GONE)?;
+    let last = Record::Report(reports.end - 1);
+    let line = journal.line(feed, last).map_err(|_| Problem::GONE)?;
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let tag = format!("\"{}\"", signature(line).ok_or(Problem::GONE)?);
     let mut answer = match knows(request, &tag) {
         true => Answer::new(304),
-        false => lines(journal, feed, from, until, kind)?,
+        false => lines(journal, feed, reports, kind)?,
     };
     answer.field("ETag", &tag);
     answer.field("Cache-Control", settled(request)?);
@@ -319,7 +325,6 @@ fn tile(
     feed: usize,
     tile: u64,
 ) -> Result<Answer, Problem> {
-    const KIND: &str = "application/x-ndjson";
     let of = &journal.feeds()[feed];
     let first = tile
         .checked_mul(TILE_REPORTS)
@@ -335,9 +340,9 @@ fn tile(
         Problem::new(404, "no-tile", sentence)
     })?;
     if (until - from) as u64 == TILE_REPORTS {
-        return for_ever(request, journal, feed, from, until, KIND);
+        return for_ever(request, journal, feed, from..until, TILE);
     }
-    let mut answer = lines(journal, feed, from, until, KIND)?;
+    let mut answer = lines(journal, feed, from..until, TILE)?;
     answer.field("Cache-Control", "no-cache");
     Ok(answer)
 }

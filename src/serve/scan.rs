@@ -47,6 +47,8 @@ const PREVIOUS_BEGINS: &[u8] = b",\"previous\":\"";
 const NO_PREVIOUS: &[u8] = b",\"previous\":null";
 const KEY_BEGINS: &[u8] = b",\"aggregator_key\":\"";
 const KEY_DIGITS: usize = 64;
+/// What stands before the feed in a change of keys.
+const CHANGE_BEGINS: &[u8] = b"{\"rsoracle_key_change\":2,\"feed\":\"";
 
 /// The first 16 bytes of a signature: enough to tell which record continues which.
 pub type Tip = u128;
@@ -70,12 +72,25 @@ pub struct Head<'a> {
     pub tip: Tip,
 }
 
+/// What the index needs of a change of the aggregator's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover<'a> {
+    /// Its feed.
+    pub feed: &'a str,
+    /// The signature of the record before it.
+    pub previous: Tip,
+    /// The signature that the record after it names.
+    pub tip: Tip,
+}
+
 /// What a line of a journal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind<'a> {
     /// A report.
     Report(Head<'a>),
-    /// A change of keys, or a proof.
+    /// A change of the aggregator's key.
+    Change(Handover<'a>),
+    /// A proof.
     Aside,
     /// Neither, and why not.
     Odd(&'static str),
@@ -88,10 +103,11 @@ pub fn scan(line: &[u8]) -> Kind<'_> {
     if !line.iter().fold(true, visible) {
         return Kind::Odd("it is not visible ASCII");
     }
-    if line.starts_with(b"{\"rsoracle_key_change\":2,")
-        || line.starts_with(b"{\"rsoracle_proof\":2,")
-    {
+    if line.starts_with(b"{\"rsoracle_proof\":2,") {
         return Kind::Aside;
+    }
+    if line.starts_with(CHANGE_BEGINS) {
+        return handover(line).map_or(Kind::Odd("it is no whole change of keys"), Kind::Change);
     }
     let tail = tail(line);
     match (begin(line, tail.unwrap_or_default()), tail) {
@@ -101,9 +117,37 @@ pub fn scan(line: &[u8]) -> Kind<'_> {
     }
 }
 
-/// What the index needs of a line that was taken for a report.
-pub fn head(line: &[u8]) -> Option<Head<'_>> {
-    begin(line, tail(line)?)
+/// What the index needs of a line that begins as a change of keys.
+pub(super) fn handover(line: &[u8]) -> Option<Handover<'_>> {
+    const FIELDS: [(&[u8], usize); 5] = [
+        (b",\"new_signature\":\"", SIGNATURE_DIGITS),
+        (b",\"old_signature\":\"", SIGNATURE_DIGITS),
+        (PREVIOUS_BEGINS, SIGNATURE_DIGITS),
+        (b",\"new\":\"", KEY_DIGITS),
+        (b",\"old\":\"", KEY_DIGITS),
+    ];
+    let mut rest = line.strip_suffix(b"}")?;
+    let mut found = [""; 5];
+    for (found, (begins, count)) in found.iter_mut().zip(FIELDS) {
+        (rest, *found) = digits(rest.strip_suffix(b"\"")?, begins, count)?;
+    }
+    let feed = rest.strip_suffix(b"\"")?.strip_prefix(CHANGE_BEGINS)?;
+    let feed = std::str::from_utf8(feed).ok()?;
+    check_feed(feed).ok()?;
+    Some(Handover {
+        feed,
+        previous: tip_of(found[2])?,
+        tip: tip_of(found[0])?,
+    })
+}
+
+fn tip_of(digits: &str) -> Option<Tip> {
+    Tip::from_str_radix(digits.get(..TIP_DIGITS)?, 16).ok()
+}
+
+/// What the index needs of a line that was taken for a report, and that begins and ends so.
+pub fn head<'a>(line: &'a [u8], end: &[u8]) -> Option<Head<'a>> {
+    begin(line, tail(end)?)
 }
 
 /// The signature at the end of a report's line, in hexadecimal.
@@ -124,7 +168,6 @@ fn digits<'a>(line: &'a [u8], begins: &[u8], count: usize) -> Option<(&'a [u8], 
 
 /// The beginnings of the signatures of the record before, and of the report itself.
 fn tail(line: &[u8]) -> Option<(Option<Tip>, Tip)> {
-    let tip = |digits: &str| Tip::from_str_radix(digits.get(..TIP_DIGITS)?, 16).ok();
     let rest = line.strip_suffix(LINE_ENDS)?;
     let (rest, own) = digits(rest, SIGNATURE_BEGINS, SIGNATURE_DIGITS)?;
     let rest = [&b",\"ephemeral\":true"[..], b",\"ephemeral\":false"]
@@ -132,11 +175,11 @@ fn tail(line: &[u8]) -> Option<(Option<Tip>, Tip)> {
         .find_map(|end| rest.strip_suffix(end))?;
     let (rest, _) = digits(rest.strip_suffix(b"\"")?, KEY_BEGINS, KEY_DIGITS)?;
     if rest.ends_with(NO_PREVIOUS) {
-        return Some((None, tip(own)?));
+        return Some((None, tip_of(own)?));
     }
     let rest = rest.strip_suffix(b"\"")?;
     let (_, previous) = digits(rest, PREVIOUS_BEGINS, SIGNATURE_DIGITS)?;
-    Some((Some(tip(previous)?), tip(own)?))
+    Some((Some(tip_of(previous)?), tip_of(own)?))
 }
 
 fn begin(line: &[u8], (previous, tip): (Option<Tip>, Tip)) -> Option<Head<'_>> {
@@ -268,6 +311,16 @@ pub(super) mod lines {
         ));
         line
     }
+
+    /// The line of a change of keys between records with these numbers.
+    pub(in super::super) fn change(previous: u64, own: u64) -> String {
+        format!(
+            "{{\"rsoracle_key_change\":2,\"feed\":\"BTC/USD\",\"old\":\"{0}\",\"new\":\"{0}\",\"previous\":\"{1}\",\"old_signature\":\"{2}\",\"new_signature\":\"{2}\"}}",
+            "0b".repeat(32),
+            signature(previous),
+            signature(own)
+        )
+    }
 }
 
 #[cfg(test)]
@@ -355,6 +408,30 @@ mod tests {
         }
         for bytes in [&b""[..], b"{", b"{}", b"null", &[0xff; 300]] {
             assert!(matches!(scan(bytes), Kind::Odd(_)));
+        }
+    }
+
+    #[test]
+    fn a_change_of_keys_is_found_and_every_other_spelling_is_odd() {
+        let good = super::lines::change(6, 100);
+        let found = Handover {
+            feed: "BTC/USD",
+            previous: 0x0000_0000_0000_0006_0000_0000_0000_0006,
+            tip: 0x0000_0000_0000_0064_0000_0000_0000_0064,
+        };
+        assert_eq!(scan(good.as_bytes()), Kind::Change(found));
+        let name = good.find("BTC/USD").unwrap();
+        for at in (0..good.len()).filter(|at| !(name..name + 7).contains(at)) {
+            let mut cut = good.clone();
+            cut.remove(at);
+            let mut twice = good.clone();
+            twice.insert(at, good.as_bytes()[at] as char);
+            for text in [cut, twice] {
+                assert!(
+                    matches!(scan(text.as_bytes()), Kind::Odd(_)),
+                    "{at}: {text}"
+                );
+            }
         }
     }
 

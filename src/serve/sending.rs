@@ -4,6 +4,7 @@
 //! them. (Over TLS a piece of at most 16 KiB is kept, since it was encrypted already.)
 
 use super::answer::Body;
+use super::index::{Cursor, Record};
 use super::journal::Journal;
 use super::problem::Problem;
 use crate::system::channel::Channel;
@@ -17,14 +18,24 @@ use std::time::Instant;
 /// Most bytes that are encrypted at once: a TLS record.
 const RECORD_BYTES: usize = 16 * 1024;
 
+/// Where lines end.
+#[derive(Clone, Copy)]
+enum End {
+    /// They go on as the journal grows.
+    Never,
+    /// Before the report at this position, and the changes of keys right before it.
+    Before(usize),
+    /// After the line that was begun, if there is one.
+    Here,
+}
+
 /// A place in the lines of a feed.
 pub(super) struct Pour {
     feed: usize,
     generation: (u64, u64),
-    /// Position of the report whose line is next.
-    at: usize,
-    /// Position before which it ends; None to go on as the journal grows.
-    until: Option<usize>,
+    /// The record whose line is next.
+    at: Cursor,
+    end: End,
     /// Whether each line is sent as an event.
     events: bool,
     /// How much of the next line, with what is around it, was sent.
@@ -53,39 +64,47 @@ pub(super) struct Sending {
 }
 
 impl Pour {
-    /// All reports of a feed from a position on, as events.
-    pub(super) fn events(journal: &Journal, feed: usize, at: usize) -> Pour {
+    /// All records of a feed from a place on, as events.
+    pub(super) fn events(journal: &Journal, feed: usize, at: Cursor) -> Pour {
         Pour {
             feed,
             generation: journal.generation(feed),
             at,
-            until: None,
+            end: End::Never,
             events: true,
             within: 0,
         }
     }
 
-    /// The lines of a feed from one position to before another.
-    fn lines(journal: &Journal, feed: usize, from: usize, until: usize) -> Pour {
+    /// The lines of a feed from a place to before the report at a position.
+    fn lines(journal: &Journal, feed: usize, from: Cursor, until: usize) -> Pour {
         Pour {
-            until: Some(until),
+            end: End::Before(until),
             events: false,
             ..Pour::events(journal, feed, from)
         }
     }
 
-    fn end(&self, journal: &Journal) -> usize {
-        let grown = || journal.feeds().get(self.feed).map_or(0, |feed| feed.len());
-        self.until.unwrap_or_else(grown)
+    /// The record at a place of which `within` bytes were sent, and the place after it.
+    fn next(&self, journal: &Journal, at: Cursor, within: usize) -> Option<(Record, Cursor)> {
+        match self.end {
+            End::Before(report) if at.report >= report => None,
+            End::Here if within == 0 => None,
+            _ => journal.feeds().get(self.feed)?.next(at),
+        }
     }
 
     /// What stands before and after a line: nothing, or what makes it an event.
-    fn around(&self, journal: &Journal, at: usize) -> (String, &'static str) {
+    fn around(&self, journal: &Journal, record: Record) -> (String, &'static str) {
         let feed = journal.feeds().get(self.feed).filter(|_| self.events);
-        match feed.and_then(|feed| Some((feed.chain(), feed.number(at)?))) {
-            Some((chain, number)) => (format!("id: {chain}-{number}\ndata: "), "\n"),
-            None => (String::new(), ""),
-        }
+        let Some(id) = feed.and_then(|feed| feed.id(record)) else {
+            return (String::new(), "");
+        };
+        let event = match record {
+            Record::Report(_) => "",
+            Record::Change(_) => "event: key-change\n",
+        };
+        (format!("id: {id}\n{event}data: "), "\n")
     }
 
     /// Appends what comes next to `out`, until that has `most` bytes.
@@ -94,35 +113,39 @@ impl Pour {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let (mut at, mut skip) = (self.at, self.within);
-        while out.len() < most && at < self.end(journal) {
-            let (before, after) = self.around(journal, at);
-            let line = journal.line(self.feed, at)?;
-            for part in [before.as_bytes(), line, after.as_bytes()] {
-                let skipped = skip.min(part.len());
-                skip -= skipped;
-                let rest = &part[skipped..];
-                out.extend_from_slice(&rest[..rest.len().min(most - out.len())]);
+        while out.len() < most
+            && let Some((record, next)) = self.next(journal, at, skip)
+        {
+            let (before, after) = self.around(journal, record);
+            let rest = &before.as_bytes()[skip.min(before.len())..];
+            out.extend_from_slice(&rest[..rest.len().min(most - out.len())]);
+            let from = skip.saturating_sub(before.len());
+            journal.piece((self.feed, record), from, out, most)?;
+            if out.len() < most {
+                // All of the line is in it.
+                out.extend_from_slice(after.as_bytes());
             }
-            at += 1;
+            (at, skip) = (next, 0);
         }
         Ok(())
     }
 
     fn advance(&mut self, journal: &Journal, mut count: usize) {
-        while count > 0 {
-            let line = journal
-                .feeds()
-                .get(self.feed)
-                .and_then(|feed| feed.line(self.at));
-            let Some((_, length)) = line else { return };
-            let (before, after) = self.around(journal, self.at);
+        while count > 0
+            && let Some((record, next)) = self.next(journal, self.at, self.within)
+        {
+            let feed = journal.feeds().get(self.feed);
+            let Some((_, length)) = feed.and_then(|feed| feed.line(record)) else {
+                return;
+            };
+            let (before, after) = self.around(journal, record);
             let left = before.len() + length + 1 + after.len() - self.within;
             if count < left {
                 self.within += count;
                 return;
             }
             count -= left;
-            (self.at, self.within) = (self.at + 1, 0);
+            (self.at, self.within) = (next, 0);
         }
     }
 }
@@ -172,13 +195,11 @@ impl Sending {
         let Some(pour) = &mut self.lines else {
             return 0;
         };
-        let until = pour.at + usize::from(pour.within > 0);
-        pour.until = Some(until);
+        pour.end = End::Here;
+        let begun = pour.next(journal, pour.at, pour.within);
+        let next = begun.map_or(pour.at, |(_, next)| next);
         let feed = journal.feeds().get(pour.feed);
-        // After the last one comes the number after its.
-        let number = feed.and_then(|feed| feed.number(until));
-        let next = || Some(feed?.last_number()? + 1);
-        number.or_else(next).unwrap_or(0)
+        feed.map_or(0, |feed| feed.number_or_next(next.report))
     }
 
     /// Forgets the lines that were not sent. Returns whether none of them was begun.

@@ -19,6 +19,7 @@ use crate::system::now::wall_us;
 use crate::system::stream::say;
 use native_tls::TlsAcceptor;
 use rsoracle_verify::error::Error;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -33,6 +34,9 @@ const NAP: Duration = Duration::from_millis(5);
 /// Most connections at one time that are being told why they are refused. Further ones are just closed.
 const REFUSALS_MAX: usize = 64;
 
+/// Most connections that are looked at to find one that can be closed for another.
+const ROOM_ATTEMPTS: usize = 4;
+
 /// Most connections at the listener for metrics.
 const INSIDE_MAX: usize = 64;
 
@@ -41,6 +45,7 @@ struct Place {
     look_at: Instant,
     pause_us: u64,
     follows: bool,
+    stream: Option<Form>,
     /// The address that it counts for; None if it was refused, or came through the listener for metrics.
     from: Option<IpAddr>,
     /// Whether it came through the listener for metrics, and was not refused.
@@ -150,7 +155,7 @@ impl Server {
             }
             wake_at = wake_at.min(place.look_at);
             open[0] += 1;
-            match place.connection.stream() {
+            match place.stream {
                 Some(Form::Events) => open[1] += 1,
                 Some(Form::Socket) => open[2] += 1,
                 None => {}
@@ -208,7 +213,8 @@ impl Server {
             (open >= INSIDE_MAX).then_some(Problem::FULL)
         } else if of_address >= self.per_address_max {
             Some(Problem::CROWDED)
-        } else if self.from.values().sum::<usize>() >= self.connections_max && !self.make_room() {
+        } else if self.from.values().sum::<usize>() >= self.connections_max && !self.make_room(now)
+        {
             Some(Problem::FULL)
         } else {
             None
@@ -235,28 +241,36 @@ impl Server {
             look_at: now,
             pause_us: PAUSE_US_MIN,
             follows: false,
+            stream: None,
             from,
             inside: inside && welcome,
             connection: Box::new(connection),
         });
     }
 
-    /// Closes the connection that has been without a request for longest. Returns whether there was one.
-    fn make_room(&mut self) -> bool {
-        let idle = |place: &&Place| place.from.is_some() && place.connection.is_between_requests();
-        let longest = self
-            .places
-            .iter()
-            .enumerate()
-            .filter(|(_, place)| idle(place));
-        let longest = longest
-            .max_by_key(|(_, place)| place.pause_us)
-            .map(|(at, _)| at);
-        if let Some(at) = longest {
-            let place = self.places.swap_remove(at);
-            leave(&mut self.from, place.from);
+    /// Closes a connection without a request: of the address that has the most, the one that has been so for longest. Returns
+    /// whether there was one.
+    fn make_room(&mut self, now: Instant) -> bool {
+        for _ in 0..ROOM_ATTEMPTS {
+            let idle = |(at, place): (usize, &Place)| {
+                let (since, count) = (place.connection.idle_since()?, self.from.get(&place.from?));
+                Some((count, Reverse(since), at))
+            };
+            let Some((.., at)) = self.places.iter().enumerate().filter_map(idle).max() else {
+                return false;
+            };
+            // A request may have arrived since it was looked at.
+            let place = &mut self.places[at];
+            let step = place.connection.step(&mut self.site, now);
+            let is_idle = step == Step::Idle && place.connection.idle_since().is_some();
+            if is_idle || step == Step::End {
+                let place = self.places.swap_remove(at);
+                leave(&mut self.from, place.from);
+                return true;
+            }
+            place.rest(step, now);
         }
-        longest.is_some()
+        false
     }
 }
 
@@ -284,6 +298,7 @@ fn network(ip: IpAddr) -> IpAddr {
 impl Place {
     /// Sets when to look at it again.
     fn rest(&mut self, step: Step, now: Instant) {
+        self.stream = self.connection.stream();
         self.follows = self.connection.follows() && step != Step::Blocked;
         let longest_us = match self.connection.follows() {
             true => STREAM_LOOK_MS * 1_000,
@@ -326,5 +341,78 @@ impl Door {
             address,
             inside,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// A client of this address whose connection the server has.
+    fn client(server: &mut Server, last: u8) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let ip = IpAddr::from([192, 0, 2, last]);
+        server.welcome(stream, false, ip, Instant::now());
+        client
+    }
+
+    const REQUEST: &[u8] = b"GET /live HTTP/1.1\r\nHost: here\r\n\r\n";
+
+    /// Lets the server work until a client has an answer, or has lost its connection. Returns whether it has an answer.
+    fn is_answered(server: &mut Server, client: &mut TcpStream) -> bool {
+        let (mut text, mut buffer) = (Vec::new(), [0; 1024]);
+        while !text.ends_with(b"{\"live\":true}\n") {
+            server.sweep();
+            match client.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => text.extend_from_slice(&buffer[..count]),
+                Err(error) if waits(&error) => std::thread::sleep(NAP),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    #[test]
+    fn room_is_made_by_idle_connections_of_who_has_the_most_and_never_by_one_with_a_request() {
+        let settings = ServeSettings {
+            journal: "/nonexistent".to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            metrics_listen: None,
+            tls: None,
+            roster: None,
+            per_address: 100,
+            until_eof: false,
+        };
+        let mut server = Server::open(&settings).unwrap();
+        server.connections_max = 6;
+        let mut longest = client(&mut server, 1);
+        let mut crowd: Vec<TcpStream> = (0..5).map(|_| client(&mut server, 2)).collect();
+        for client in [&mut longest].into_iter().chain(&mut crowd) {
+            client.write_all(REQUEST).unwrap();
+            assert!(is_answered(&mut server, client));
+        }
+        // Half a request, and a whole one. The server has read neither.
+        crowd[0].write_all(&REQUEST[..9]).unwrap();
+        crowd[1].write_all(REQUEST).unwrap();
+        let mut last = client(&mut server, 3);
+        assert_eq!(server.places.len(), 6);
+        last.write_all(REQUEST).unwrap();
+        assert!(is_answered(&mut server, &mut last));
+        assert!(is_answered(&mut server, &mut crowd[1]), "it had a request");
+        crowd[0].write_all(&REQUEST[9..]).unwrap();
+        assert!(is_answered(&mut server, &mut crowd[0]), "half a request");
+        let others = [&mut longest].into_iter().chain(&mut crowd[2..]);
+        let is_open = |client: &mut TcpStream| {
+            client.write_all(REQUEST).unwrap();
+            is_answered(&mut server, client)
+        };
+        let open: Vec<bool> = others.map(is_open).collect();
+        // The first is alone at its address. Of the others, one was idle for longest.
+        assert_eq!(open, [true, false, true, true]);
     }
 }

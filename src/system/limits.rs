@@ -193,7 +193,7 @@ pub const QUIET_US: u64 = 20_000;
 /// Longest line of a journal that `serve` passes on, in bytes. A longer one is counted and left out.
 pub const SERVED_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Pause between two looks at the journal, in milliseconds.
-pub(crate) const JOURNAL_LOOK_MS: u64 = 20;
+pub(crate) const JOURNAL_LOOK_MS: u64 = 5;
 /// Bytes of the journal that are indexed before connections are served.
 pub(crate) const INDEX_BYTES_PER_SWEEP: u64 = 16 * 1024 * 1024;
 /// Most odd lines of a journal that are named in the log; all are counted.

@@ -1,8 +1,7 @@
-//! Hosts on one bridge: network namespaces, each with a mount namespace of its own, and what runs on them.
-//!
-//! A host lives as long as the process that holds its namespaces, which ends with the test: its standard input is a pipe from it.
+//! Five hosts, and what runs on them.
 
 use super::chronicle::Chronicle;
+use super::host::*;
 use super::support::peer::roster;
 use super::support::*;
 use super::witness::*;
@@ -12,9 +11,7 @@ use rsoracle_proof::roster::Roster;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::{PublicKey, hex};
 use std::collections::BTreeMap;
-use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Hosts, and collectors: one on each.
 pub const HOSTS: usize = 5;
@@ -22,82 +19,6 @@ pub const HOSTS: usize = 5;
 pub const PERIOD_S: u64 = 2;
 /// Seconds for which a collector that starts again signs nothing, at most: its mark is so far ahead.
 pub const MARK_S: u64 = 10;
-
-/// A host on the bridge.
-struct Host {
-    number: usize,
-    holder: Running,
-    _end: PipeWriter,
-}
-
-impl Host {
-    /// Makes a host, and connects it to the bridge.
-    fn new(number: usize) -> Host {
-        let (stdin, end) = std::io::pipe().expect("a pipe");
-        let mut command = Command::new("unshare");
-        command.args(["-nm", "sh", "-c", "echo here; read -r _"]);
-        command.stdin(stdin);
-        let holder = start_command(command);
-        let host = Host {
-            number,
-            holder,
-            _end: end,
-        };
-        let made = || host.holder.stdout().contains("here").then_some(());
-        eventually("the namespaces are there", made);
-        let (port, id) = (port(number), host.holder.id());
-        ip(&format!(
-            "link add {port} type veth peer name eth0 netns {id}"
-        ));
-        ip(&format!("link set {port} master bridge0 up"));
-        let address = address(number);
-        host.run(&format!(
-            "ip link set lo up && ip address add {address}/24 dev eth0 && ip link set eth0 up"
-        ));
-        host
-    }
-
-    /// The same command on this host. The process id stays that of the command.
-    fn inside(&self, inner: &Command) -> Command {
-        let mut outer = Command::new("nsenter");
-        outer.args(["-t", &self.holder.id().to_string(), "-n", "-m", "--"]);
-        outer.arg(inner.get_program()).args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            match value {
-                Some(value) => outer.env(name, value),
-                None => outer.env_remove(name),
-            };
-        }
-        outer.stdin(Stdio::null());
-        outer
-    }
-
-    /// Runs a line of shell on this host.
-    fn run(&self, line: &str) {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", line]);
-        let done = start_command(self.inside(&shell)).finish();
-        assert_eq!(done.code, Some(0), "{line}: {}", done.stderr);
-    }
-}
-
-/// The name of a host's port on the bridge.
-fn port(number: usize) -> String {
-    format!("port{number}")
-}
-
-/// The address of a host.
-fn address(number: usize) -> String {
-    format!("10.7.0.{}", number + 1)
-}
-
-/// Runs `ip` in the network that has the bridge.
-fn ip(words: &str) {
-    let mut command = Command::new("ip");
-    command.args(words.split(' ')).stdin(Stdio::null());
-    let done = start_command(command).finish();
-    assert_eq!(done.code, Some(0), "ip {words}: {}", done.stderr);
-}
 
 /// One of the two aggregators; the first is on the first host, the second on the second.
 pub struct Aggregator {
@@ -335,30 +256,9 @@ impl Five {
     }
 }
 
-/// Kills a process, and waits for its end.
-fn kill(running: &mut Running) {
-    running.signal("KILL");
-    eventually("it ends", || running.ended().then_some(()));
-}
-
-fn key_name(slot: usize) -> String {
-    format!("slot-{slot}.key")
-}
-
 /// The folder of a collector's mark.
 fn state_of(dir: &Path, slot: usize) -> PathBuf {
     dir.join(format!("state-{slot}"))
-}
-
-/// Starts an aggregator on its host.
-fn aggregate(dir: &Path, number: usize, journal: &Path, host: &Host) -> Running {
-    let mut command = rsoracle();
-    command.args(["aggregate", "--bind", &address(number)]);
-    command.arg("--roster").arg(dir.join("roster.toml"));
-    let key = dir.join(format!("aggregator-{number}.key"));
-    command.arg("--aggregator-key").arg(key);
-    command.arg("--journal").arg(journal);
-    start_command(host.inside(&command))
 }
 
 /// Starts an exchange and a collector on a host.

@@ -60,6 +60,13 @@ impl Nats {
         });
     }
 
+    /// Changes its configuration, which counts from its next start on.
+    pub fn configure(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&self.config, text.replacen(from, to, 1)).unwrap();
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.running.take();
@@ -270,6 +277,16 @@ impl Book {
         file.write_all((lines.join("\n") + "\n").as_bytes())
             .unwrap();
         self.lines.extend_from_slice(lines);
+    }
+
+    /// Closes the file as a segment of this number, as an aggregator does, and begins another one.
+    pub fn close_segment(&self, number: u64) -> String {
+        let closed = format!("{}.{number:06}", self.name());
+        std::fs::hard_link(&self.path, &closed).unwrap();
+        let fresh = self.path.with_extension("new");
+        File::create(&fresh).unwrap();
+        std::fs::rename(&fresh, &self.path).unwrap();
+        closed
     }
 
     pub fn name(&self) -> &str {

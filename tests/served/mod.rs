@@ -158,7 +158,8 @@ impl Client {
             let number = |id: String| id.rsplit('-').next().map(str::to_owned);
             let id = id.and_then(number).filter(|id| !id.is_empty());
             return Event {
-                id: id.map(|id| id.parse().unwrap()),
+                // That of a change of keys is no number.
+                id: id.and_then(|id| id.parse().ok()),
                 name: field("event"),
                 data: field("data").expect("data"),
             };

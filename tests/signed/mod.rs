@@ -11,7 +11,7 @@ use rsoracle_proof::bytes::padded;
 use rsoracle_proof::publish::{Policy, PublishedPrice};
 use rsoracle_proof::reason::{Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
-use rsoracle_proof::report::{Refused, Report};
+use rsoracle_proof::report::{KeyChange, Refused, Report};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::schedule::Schedule;
@@ -135,6 +135,22 @@ impl Oracle {
         self.previous = Some(report.signature);
         self.last = report.published();
         report
+    }
+
+    /// Hands over to the aggregator with another key. Returns the line that goes between the reports.
+    pub fn hand_over(&mut self, to: u8) -> String {
+        let keys = [key(self.aggregator), key(to)];
+        let mut change = KeyChange {
+            feed: self.terms.feed.clone(),
+            old: keys[0].public(),
+            new: keys[1].public(),
+            previous: self.previous.expect("there was a report"),
+            signatures: [[0; 64]; 2],
+        };
+        let bytes = change.signed_bytes();
+        change.signatures = keys.map(|key| key.sign(&bytes));
+        (self.aggregator, self.previous) = (to, Some(change.signature()));
+        change.line()
     }
 
     /// Runs the next round, and returns its report as a line.

@@ -14,7 +14,7 @@ pub use checks::{
 };
 pub use follow::FOLLOW;
 pub use relay::RELAY;
-pub use serve::SERVE;
+pub use serve::{SERVE, SERVE_LISTEN};
 
 use crate::flags::args::{Command, Flag};
 
@@ -174,6 +174,12 @@ const LATEST: Flag = flag(
     "",
     "File for the newest published report. It is replaced atomically. With several feeds, a directory with one such file for each: BTC-USD.json and so on.",
 );
+const WITH_SERVER: Flag = flag(
+    "serve",
+    "[ADDRESS:PORT]",
+    "",
+    "Start 'rsoracle serve' on the journal, too, and print the address of its page. Without a value it listens on 127.0.0.1:8090; port 0 takes a free one. Needs --journal.",
+);
 const JSON: Flag = flag("json", "", "", "Print reports as JSON, one per line.");
 const QUIET: Flag = flag("quiet", "", "", "Print errors only, no progress.");
 
@@ -187,7 +193,7 @@ const RUN_GROUPS: [(&str, &str); 5] = [
     ("Rounds", "every rounds ready-timeout"),
     (
         "Files and output",
-        "config check journal journal-max latest write-roster aggregator-key collector-keys retire-key json quiet",
+        "config check journal journal-max serve latest write-roster aggregator-key collector-keys retire-key json quiet",
     ),
     ("Ports", "bind control-port data-port"),
     (
@@ -306,6 +312,7 @@ pub static RUN: Command = Command {
         ),
         JOURNAL,
         JOURNAL_MAX,
+        WITH_SERVER,
         RETIRE_KEY,
         LATEST,
         MAX_AGE,
@@ -356,6 +363,7 @@ pub static AGGREGATE: Command = Command {
         MAX_MOVE,
         JOURNAL,
         JOURNAL_MAX,
+        WITH_SERVER,
         RETIRE_KEY,
         LATEST,
         JSON,

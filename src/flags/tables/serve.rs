@@ -3,6 +3,9 @@
 use super::flag;
 use crate::flags::args::Command;
 
+/// Where it listens, unless another address is named.
+pub const SERVE_LISTEN: &str = "127.0.0.1:8090";
+
 /// `rsoracle serve`
 pub static SERVE: Command = Command {
     name: "serve",
@@ -25,7 +28,7 @@ pub static SERVE: Command = Command {
         flag(
             "listen",
             "ADDRESS:PORT",
-            "127.0.0.1:8090",
+            SERVE_LISTEN,
             "Address to listen on; port 0 takes a free one.",
         ),
         flag(

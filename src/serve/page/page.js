@@ -318,7 +318,9 @@ let settings = new URLSearchParams();
 
 function open() {
   settings = new URLSearchParams(location.hash.slice(1));
-  const server = location.protocol === "file:" ? (settings.get("server") ?? "").replace(/\/+$/, "") : "";
+  // A proxy may have the server under a path of its own.
+  const own = location.origin + location.pathname.replace(/\/[^/]*$/, "");
+  const server = location.protocol === "file:" ? (settings.get("server") ?? "").replace(/\/+$/, "") : own;
   session?.close();
   for (const one of rows.splice(0)) one.tr.remove();
   tick.stale = undefined;

@@ -10,7 +10,7 @@ libfuzzer_sys::fuzz_target!(|line: &[u8]| {
     let kind = scan(line);
     if let Kind::Report(found) = kind {
         spelled(&found, line);
-        assert_eq!(head(line), Some(found));
+        assert_eq!(head(line, line), Some(found));
     }
     let Ok(text) = std::str::from_utf8(line) else {
         return assert!(matches!(kind, Kind::Odd(_)));
@@ -23,9 +23,17 @@ libfuzzer_sys::fuzz_target!(|line: &[u8]| {
             _ => assert_ne!(report.line(), text),
         }
     }
-    let change = KeyChange::read(text, &mut keys).is_ok_and(|change| change.line() == text);
-    let proof = Proof::read(text, &mut keys).is_ok_and(|proof| proof.line() == text);
-    if change || proof {
+    if let Ok(change) = KeyChange::read(text, &mut keys)
+        && change.line() == text
+    {
+        let Kind::Change(found) = kind else {
+            panic!("{kind:?}");
+        };
+        assert_eq!(found.feed, change.feed);
+        let previous = hex(&change.previous);
+        assert!(previous.starts_with(&format!("{:032x}", found.previous)));
+    }
+    if Proof::read(text, &mut keys).is_ok_and(|proof| proof.line() == text) {
         assert_eq!(kind, Kind::Aside);
     }
     let check = Verifier::default().check(text, u64::MAX);
