@@ -31,7 +31,7 @@ pub struct Request {
     /// Whether the connection stays open after the answer.
     pub keeps: bool,
     /// Whether this is HTTP/1.0, so that keeping it open must be said.
-    pub(super) old: bool,
+    pub old: bool,
     /// Bytes of the head.
     pub length: usize,
 }
