@@ -140,6 +140,11 @@ fn what_is_no_request_is_refused_with_a_name_and_the_connection_closed() {
             "bad-request",
         ),
         (
+            "GET http://h\0st/live HTTP/1.1\r\nHost: h\r\n\r\n",
+            400,
+            "bad-request",
+        ),
+        (
             "GET /l\u{ef}ve HTTP/1.1\r\nHost: h\r\n\r\n",
             400,
             "bad-request",

@@ -70,8 +70,15 @@ impl Wanted {
     }
 }
 
-/// Reads the answer about a stream: how it keeps reports, or what of it does not fit, each with what would.
-pub(crate) fn stream(payload: &[u8]) -> Result<Result<String, Vec<String>>, Refusal> {
+/// A stream: how it keeps reports, and when it was made, which tells it from another one of its name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct About {
+    pub(crate) text: String,
+    pub(crate) created: String,
+}
+
+/// Reads the answer about a stream: what it is like, or what of it does not fit.
+pub(crate) fn stream(payload: &[u8]) -> Result<Result<About, Vec<String>>, Refusal> {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     let mut spans = Spans::new();
     let all = answer(text, &mut spans)?;
@@ -132,9 +139,12 @@ pub(crate) fn stream(payload: &[u8]) -> Result<Result<String, Vec<String>>, Refu
         format!("for {}", duration_text(ns as u64 / 1_000))
     });
     let replicas = number("num_replicas").unwrap_or(1);
-    Ok(Ok(format!(
-        "it keeps reports {age}{until}; replicas: {replicas}"
-    )))
+    Ok(Ok(About {
+        text: format!("it keeps reports {age}{until}; replicas: {replicas}"),
+        created: member(all, "created")
+            .and_then(Json::owned)
+            .unwrap_or_default(),
+    }))
 }
 
 /// Reads the answer to a published message: its sequence in the stream, and whether it had been there before.
@@ -196,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_stream_fits_or_it_is_said_what_does_not() {
-        let found = |text: &str| stream(text.as_bytes());
+        let found = |text: &str| stream(text.as_bytes()).map(|it| it.map(|about| about.text));
         let right = "it keeps reports for ever; replicas: 3".to_owned();
         assert_eq!(found(STREAM), Ok(Ok(right)));
         let kept = STREAM.replace(

@@ -4,6 +4,7 @@
 
 use super::record::Record;
 use rsoracle_proof::seal::Keys;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What is known of the stream.
@@ -37,6 +38,8 @@ pub(super) struct Feed {
     pub(super) pending: Option<Record>,
     /// Whether the journal was compared with what the stream has.
     compared: bool,
+    /// Whether the stream had nothing of it any more when it was asked last.
+    pub(super) emptied: bool,
 }
 
 /// What becomes of a line of the journal.
@@ -57,6 +60,8 @@ pub(super) enum Found {
     GoOn,
     /// The stream is not what it was: the journal has to be read from its beginning.
     Rewind,
+    /// It has nothing of the feed any more. It has to be seen whether it is still the same stream.
+    Emptied,
 }
 
 const OTHER: &str =
@@ -72,7 +77,23 @@ impl Feed {
             least: 0,
             pending: None,
             compared: false,
+            emptied: false,
         }
+    }
+
+    /// Whether this answer is to what was asked of it last.
+    pub(super) fn expects(&self, answer: Option<u64>) -> bool {
+        match self.state {
+            State::Asked(token, _) | State::Checked(token, _) | State::Sent(token, _) => {
+                answer == Some(token)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the next line of the journal can be judged.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Level | State::Behind) && self.pending.is_none()
     }
 
     /// Judges the next line of the journal, whose head has this number.
@@ -143,6 +164,15 @@ impl Feed {
 
     /// Takes the last record of the stream and its sequence.
     pub(super) fn learn(&mut self, found: Option<Record>, sequence: u64) -> Found {
+        if found.is_none() && self.last.is_some() {
+            // What it had has expired: the chain goes on.
+            (self.state, self.sequence) = (State::Level, 0);
+            return match std::mem::replace(&mut self.emptied, true) {
+                true => Found::GoOn,
+                false => Found::Emptied,
+            };
+        }
+        self.emptied = false;
         let is = |own: &Option<Record>| own.is_some() && *own == found;
         let before = self.pending.as_ref().or(self.last.as_ref());
         if is(&self.pending) {
@@ -167,6 +197,16 @@ impl Feed {
         (self.last, self.sequence) = (found, sequence);
         Found::GoOn
     }
+}
+
+/// The feeds in this state, each with what the stream ends with, for people.
+pub(super) fn ends(feeds: &BTreeMap<String, Feed>, state: State) -> String {
+    let feeds = feeds.iter().filter(|(_, feed)| feed.state == state);
+    let one = |(name, feed): (&String, &Feed)| {
+        let last = feed.last.as_ref().map(Record::name);
+        format!("{name}: {}", last.unwrap_or_else(|| "nothing".to_owned()))
+    };
+    feeds.map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -206,7 +246,6 @@ mod tests {
             (Some(6), None, Some(7), true, State::Behind, None),
             // The stream lost what it had.
             (Some(6), Some(7), Some(5), false, State::Level, Some(7)),
-            (Some(6), None, None, false, State::Level, None),
             (None, Some(8), Some(7), false, State::Level, Some(8)),
         ] {
             let mut feed = feed(last, pending);
@@ -223,6 +262,19 @@ mod tests {
                 assert_eq!(number(&feed.last), found, "{about:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_expired_is_not_published_again() {
+        let mut feed = feed(Some(6), Some(7));
+        assert_eq!(feed.learn(None, 0), Found::Emptied);
+        assert_eq!(feed.learn(None, 0), Found::GoOn);
+        let number = |one: &Option<Record>| one.as_ref().and_then(|one| one.number);
+        assert_eq!(
+            (number(&feed.last), number(&feed.pending)),
+            (Some(6), Some(7))
+        );
+        assert_eq!((feed.state, feed.sequence), (State::Level, 0));
     }
 
     #[test]

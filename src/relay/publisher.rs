@@ -3,13 +3,13 @@
 //! Invariant: nothing is kept that the stream does not know. After any loss (of a connection, an answer, a server) each feed asks the
 //! stream again where it ends, and goes on from there.
 
-use super::feed::{Feed, Found, State, Verdict};
+use super::feed::{Feed, Found, State, Verdict, ends};
 use super::journal::{Journal, Next};
 use super::record::{Record, head};
 use crate::exchange::session::{jittered, random_ms};
 use crate::nats::client::{Came, Client, Way};
 use crate::nats::jetstream::{
-    NO_STREAM, Refusal, WRONG_LAST, Wanted, acknowledged, named_sequence, stored, stream,
+    About, NO_STREAM, Refusal, WRONG_LAST, Wanted, acknowledged, named_sequence, stored, stream,
 };
 use crate::nats::limits::*;
 use crate::nats::place;
@@ -69,6 +69,8 @@ pub(super) struct Publisher<'a> {
     /// Whether the stream was ever reached, and what was said of it.
     began: bool,
     about: String,
+    /// When the stream was made.
+    created: String,
 }
 
 impl<'a> Publisher<'a> {
@@ -94,6 +96,7 @@ impl<'a> Publisher<'a> {
             said: BTreeMap::new(),
             began: false,
             about: String::new(),
+            created: String::new(),
         }
     }
 
@@ -133,11 +136,18 @@ impl<'a> Publisher<'a> {
         let url = self.client.url().to_owned();
         let about = self.see_to_stream(&url)?;
         let (name, path) = (&self.wanted.name, self.path);
-        let text = format!("publishing {path} to the stream {name} at {url}; {about}");
+        let text = format!(
+            "publishing {path} to the stream {name} at {url}; {}",
+            about.text
+        );
         if self.about != text {
             say("relay", &text);
         }
         (self.began, self.about) = (true, text);
+        if std::mem::replace(&mut self.created, about.created.clone()) != about.created {
+            // What is known of the one before says nothing about this one.
+            self.rewind();
+        }
         let now = Instant::now();
         self.told = false;
         for feed in self.feeds.values_mut() {
@@ -147,7 +157,7 @@ impl<'a> Publisher<'a> {
     }
 
     /// What kind of stream there is, after making it if there is none.
-    fn see_to_stream(&mut self, url: &str) -> Result<String, Trouble> {
+    fn see_to_stream(&mut self, url: &str) -> Result<About, Trouble> {
         let name = &self.wanted.name;
         let attempt = format!("cannot use the stream {name} at {url}");
         let mut answer = self.asked(&format!("$JS.API.STREAM.INFO.{name}"), "")?;
@@ -177,7 +187,7 @@ impl<'a> Publisher<'a> {
         &mut self,
         subject: &str,
         payload: &str,
-    ) -> Result<Result<Result<String, Vec<String>>, Refusal>, Trouble> {
+    ) -> Result<Result<Result<About, Vec<String>>, Refusal>, Trouble> {
         let token = self.client.ask(subject, &[], payload.as_bytes());
         let until = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
         while Instant::now() < until && !self.lifeline.as_mut().is_some_and(Lifeline::has_ended) {
@@ -265,7 +275,7 @@ impl<'a> Publisher<'a> {
                 self.feeds.insert(name.to_owned(), feed);
             }
             let feed = self.feeds.get_mut(name).expect("it is there now");
-            if !matches!(feed.state, State::Behind | State::Level) || feed.pending.is_some() {
+            if !feed.is_ready() {
                 self.held = Some((number, line));
                 return Ok(());
             }
@@ -331,13 +341,11 @@ impl<'a> Publisher<'a> {
 
     /// Takes an answer. One to something that was asked before is passed over.
     fn take(&mut self, came: Came) -> Result<(), Trouble> {
-        let is_its = |feed: &Feed| match feed.state {
-            State::Asked(token, _) | State::Checked(token, _) | State::Sent(token, _) => {
-                came.answers == Some(token)
-            }
-            _ => false,
-        };
-        let Some((name, feed)) = self.feeds.iter_mut().find(|(_, feed)| is_its(feed)) else {
+        let Some((name, feed)) = self
+            .feeds
+            .iter_mut()
+            .find(|(_, feed)| feed.expects(came.answers))
+        else {
             return Ok(());
         };
         let name = name.clone();
@@ -347,7 +355,7 @@ impl<'a> Publisher<'a> {
         match acknowledged(&came) {
             Ok((sequence, is_twice)) => {
                 (feed.last, feed.sequence) = (feed.pending.take(), sequence);
-                feed.state = State::Level;
+                (feed.state, feed.emptied) = (State::Level, false);
                 self.told = false;
                 // One that was there before may have been removed since: that is no progress.
                 self.failures = if is_twice { self.failures } else { 0 };
@@ -419,6 +427,12 @@ impl<'a> Publisher<'a> {
                 );
                 return Err(Trouble::Lost(why));
             }
+            Found::Emptied => {
+                let stream = &self.wanted.name;
+                return Err(Trouble::Lost(format!(
+                    "the stream {stream} has nothing of {name} any more"
+                )));
+            }
             Found::GoOn if feed.state == State::Level => self.send(name)?,
             Found::GoOn => {}
         }
@@ -434,38 +448,19 @@ impl<'a> Publisher<'a> {
 
     /// Says, once, that the stream has all that the journal has, or that it has more.
     fn tell(&mut self) {
-        let is_still = |feed: &Feed| {
-            matches!(feed.state, State::Level | State::Behind) && feed.pending.is_none()
-        };
-        if self.told || self.feeds.is_empty() || !self.feeds.values().all(is_still) {
+        if self.told || self.feeds.is_empty() || !self.feeds.values().all(Feed::is_ready) {
             return;
         }
         self.told = true;
-        let of = |is: State| {
-            let feeds = self.feeds.iter().filter(|(_, feed)| feed.state == is);
-            let one = |(name, feed): (&String, &Feed)| {
-                let last = feed
-                    .last
-                    .as_ref()
-                    .map_or("nothing".to_owned(), Record::name);
-                format!("{name}: {last}")
-            };
-            feeds.map(one).collect::<Vec<_>>().join(", ")
+        let [level, ahead] = [State::Level, State::Behind].map(|is| ends(&self.feeds, is));
+        let stream = &self.wanted.name;
+        let text = match ahead.is_empty() {
+            true => format!("has all that the journal has ({level})"),
+            false => format!(
+                "ends with records that the journal does not have yet ({ahead}); waiting for them"
+            ),
         };
-        let (level, ahead, stream) = (of(State::Level), of(State::Behind), &self.wanted.name);
-        if !ahead.is_empty() {
-            say(
-                "relay",
-                format!(
-                    "the stream {stream} ends with records that the journal does not have yet ({ahead}); waiting for them"
-                ),
-            );
-        } else {
-            say(
-                "relay",
-                format!("the stream {stream} has all that the journal has ({level})"),
-            );
-        }
+        say("relay", format!("the stream {stream} {text}"));
     }
 
     /// The connection was lost, or is given up: pauses, and says so unless that was said lately.

@@ -31,7 +31,7 @@ pub struct Request {
     /// Whether the connection stays open after the answer.
     pub keeps: bool,
     /// Whether this is HTTP/1.0, so that keeping it open must be said.
-    pub(super) old: bool,
+    pub old: bool,
     /// Bytes of the head.
     pub length: usize,
 }
@@ -130,6 +130,7 @@ fn target_of(target: &str, method: Method) -> Result<(String, Vec<(String, Strin
     if target == "*" && method == Method::Options {
         return Ok(("*".to_owned(), Vec::new()));
     }
+    let visible = target.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
     let absolute = ["http://", "https://"]
         .iter()
         .find_map(|scheme| target.strip_prefix(scheme));
@@ -137,7 +138,6 @@ fn target_of(target: &str, method: Method) -> Result<(String, Vec<(String, Strin
         Some(rest) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
         None => target,
     };
-    let visible = target.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
     if !visible || !target.starts_with('/') {
         return Err(Problem::BROKEN);
     }
