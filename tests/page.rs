@@ -9,7 +9,8 @@ mod support;
 use browser::Browser;
 use rsoracle::system::now::wall_us;
 use rsoracle_proof::aggregate::Rule;
-use rsoracle_proof::publish::Policy;
+use rsoracle_proof::publish::{Policy, PublishedPrice};
+use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Verifier;
 use rsoracle_proof::terms::{Roster, Terms};
 use served::*;
@@ -274,6 +275,9 @@ fn a_flipped_bit_turns_exactly_its_collector_red() {
     assert_eq!(page.count("#slots tr.wrong"), 0);
     assert_eq!(page.count(".hero.wrong"), 1);
     assert!(page.text("#verdict-why").starts_with("price is "));
+    // What the price used is the aggregator's word then.
+    let states = "[...document.querySelectorAll('#slots .state')].map(td => td.innerText).join('')";
+    assert_eq!(page.value(states), "");
     // What follows is right again.
     rounds.grow(1);
     page.until(
@@ -392,6 +396,25 @@ fn gaps_rounds_without_a_price_old_prices_and_recorded_ones_are_marked() {
     assert_eq!(page.count("#strip i.none"), 1);
     assert!(page.count("#chart .gone") >= 1);
     assert_eq!(page.text("#price"), "87,231.42", "the price before it");
+    // What does not check moves no time, and what cannot be read hides nothing.
+    let good = page.count("#strip i.proved");
+    let start = format!("\"round_start_us\":{}", rounds.start_us + PERIOD_US);
+    for (wrong, (from, to)) in (1..).zip([
+        ("\"collectors\":[", "\"collectors\":("),
+        (start.as_str(), "\"round_start_us\":9007199254740991"),
+    ]) {
+        let line = rounds.next(&prices()).replacen(from, to, 1);
+        rounds.book.append(&format!("{line}\n"));
+        page.until(
+            "document.querySelectorAll('#strip i.wrong').length",
+            &wrong.to_string(),
+        );
+        assert_eq!(page.count("#strip i.proved"), good, "{from}");
+        assert_eq!(
+            page.value("document.querySelector('#recorded').hidden"),
+            "false"
+        );
+    }
     assert_clean(&mut page, &served);
     // Prices of 2023.
     let mut old = Book::new(START_US);
@@ -406,6 +429,81 @@ fn gaps_rounds_without_a_price_old_prices_and_recorded_ones_are_marked() {
     assert_eq!(page.count(".hero.stale"), 1);
     assert!(page.text("#age").ends_with(" days old"));
     assert!(page.value("document.title").starts_with('⚠'));
+    assert_clean(&mut page, &served);
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn what_only_the_aggregator_says_is_no_price_and_an_older_round_is_not_the_newest() {
+    let mut rounds = Rounds::new("kraken:BTC/USD", 4);
+    let roster = toml(&rounds.roster());
+    let silence = [Price(87231.4), Nothing, Nothing, Nothing, Nothing];
+    for _ in 0..2 {
+        let line = rounds.next(&silence);
+        rounds.book.append(&format!("{line}\n"));
+        // No collector gave this price.
+        rounds.book.oracle.last = Some(PublishedPrice {
+            number: 1,
+            price: 1234.5,
+            time_us: wall_us(),
+        });
+    }
+    let served = Served::start(&rounds.book.path, &[]);
+    let mut page = page(&served, Some(&roster));
+    page.until("document.querySelectorAll('#strip i.proved').length", "2");
+    assert_eq!(verdict(&mut page), "No price");
+    assert_eq!(page.text("#price"), "–");
+    assert_eq!(page.text("#age"), "no price yet");
+    assert_eq!(page.text("#exact"), "");
+    assert_eq!(page.value("document.title"), "BTC/USD");
+    // The second came by the stream, the first by a tile.
+    let notes = page.text("#notes");
+    let broken = "it says something else of the price before it";
+    assert!(notes.contains(broken), "{notes}");
+    rounds.book.oracle.last = None;
+    rounds.grow(1);
+    page.until("document.querySelector('#price').innerText", "87,231.42");
+    // Where the server begins anew, no price stays whose age would stand still.
+    let shown = "(session.restart(''), show(), byId('price').textContent + document.title)";
+    assert_eq!(page.value(shown), "–BTC/USD");
+    page.until("document.querySelector('#price').innerText", "87,231.42");
+    // An older round, numbered and signed anew. The real server passes on no such line, so it is said in its place.
+    let newest = rounds.book.lines[2].clone();
+    rounds.start_us -= 2 * PERIOD_US;
+    rounds.next(&prices());
+    rounds.start_us -= PERIOD_US;
+    let older = rounds.next(&prices());
+    let late = "its round does not start after that of a report seen here";
+    let word = "document.querySelector('#verdict-word').innerText";
+    page.value(&format!(
+        "session.source.onmessage({{data: '{older}', lastEventId: session.chain + '-5'}})"
+    ));
+    page.until(word, "Does not check");
+    assert!(page.text("#verdict-why").starts_with(late));
+    assert_eq!(page.count("#strip i.wrong"), 1);
+    // Nor is it the newest where another chain begins with it.
+    let mut other = Rounds::new("kraken:BTC/USD", 1);
+    other.book.oracle.terms = rounds.book.oracle.terms.clone();
+    other.book.oracle.aggregator = 9;
+    other.start_us = rounds.start_us - 2 * PERIOD_US;
+    other.grow(1);
+    std::fs::rename(&other.book.path, &rounds.book.path).unwrap();
+    page.until("document.querySelectorAll('#strip i').length", "1");
+    page.until(word, "Does not check");
+    assert!(page.text("#verdict-why").starts_with(late));
+    // Nor where only a tile shows that it is not.
+    page.ask("Page.reload", "{}");
+    page.until(word, "Old price");
+    page.value(&format!(
+        "(async () => {{ const run = {{points: [], first: null, last: null}}; \
+         session.add(3, await session.check('{newest}'), run); session.join(run); session.changed(); }})()"
+    ));
+    page.until(word, "Does not check");
+    page.until("document.querySelectorAll('#strip i.wrong').length", "1");
+    other.start_us += 2 * PERIOD_US;
+    let line = other.next(&prices());
+    rounds.book.append(&format!("{line}\n"));
+    page.until(word, "Checked in this browser");
     assert_clean(&mut page, &served);
 }
 
@@ -620,6 +718,19 @@ fn several_feeds_are_to_choose_from_and_a_copy_of_the_page_works_alone() {
     let copy = scratch("copy.html");
     std::fs::write(&copy, served.get("/").body).unwrap();
     let address = served.address;
+    for wrong in ["javascript:alert(1)", "https:///", "file:///etc"] {
+        page.open(&format!("file://{}#server={wrong}", copy.display()));
+        page.until(
+            "document.querySelector('#connection').innerText.includes('add #server=')",
+            "true",
+        );
+        let link = page.value("document.querySelector('#theirs').protocol");
+        assert_eq!(link, "file:", "{wrong}");
+    }
+    // It has a policy of its own, since nobody sends one with it.
+    page.value("document.body.appendChild(document.createElement('style')).textContent = 'body { color: rgb(1, 2, 3) }'");
+    let color = page.value("getComputedStyle(document.body).color");
+    assert_ne!(color, "rgb(1, 2, 3)");
     page.open(&format!(
         "file://{}#feed=ETH/USD&server=http://{address}",
         copy.display()
@@ -712,10 +823,40 @@ fn the_browser_accepts_and_refuses_what_the_document_says() {
         assert_eq!(page.value(&flips), "", "{line}");
     }
     assert_eq!(checked, 3);
+    // Nor is a missing number taken for the greatest one where none may be missing.
+    for line in lines_with_the_greatest_numbers() {
+        let at = [u64::from(u32::MAX), u64::MAX].map(|most| format!(":{most}"));
+        let null = at
+            .iter()
+            .fold(line.clone(), |line, most| line.replace(most, ":null"));
+        assert_ne!(null, line);
+        let flaws = Verifier::new(None).check(&null, wall_us()).flaws;
+        assert!(!flaws.is_empty(), "{null}");
+        let check =
+            format!("checkLine('{null}', null, 9e15, 'BTC/USD').then(({{verdict}}) => verdict)");
+        assert_eq!(page.value(&check), "wrong", "{null}");
+    }
+    let second = "(() => { try { addAnswer(new Fields(), {price: 1, abstains: null, timestamp_us: null}); return 'taken'; } \
+        catch { return 'refused'; } })()";
+    assert_eq!(page.value(second), "refused");
     // Nor is a report of another feed taken for one of this.
     let other = format!("checkLine('{example}', null, 9e15, 'ETH/USD').then(({{wrong}}) => wrong)");
     assert_eq!(page.value(&other), "it is a report of BTC/USD");
     assert_clean(&mut page, &served);
+}
+
+/// Signed reports whose bytes are all ones where their lines have a number.
+fn lines_with_the_greatest_numbers() -> [String; 2] {
+    let mut oracle = Oracle::new(5, "kraken:BTC/USD");
+    let mut counted = oracle.report(START_US, &prices());
+    counted.refused.insert(Reject::HelloLate, u32::MAX);
+    counted.sign(&signed::key(0));
+    oracle.last = Some(PublishedPrice {
+        number: 1,
+        price: 87231.42,
+        time_us: u64::MAX,
+    });
+    [counted.line(), oracle.line(START_US + GRID_US, &prices())]
 }
 
 /// Reports of all kinds, each with the terms that it was made under.

@@ -20,6 +20,8 @@ const SCRIPT: &str = concat!(
     include_str!("page/session.js"),
     include_str!("page/page.js"),
 );
+/// For a copy of the page, with which no policy is sent. It may ask any server.
+const POLICY_PLACE: &str = "content=\"\"";
 const STYLE_PLACE: &str = "<style></style>";
 const SCRIPT_PLACE: &str = "<script></script>";
 
@@ -33,13 +35,10 @@ impl Page {
     pub(super) fn new() -> Page {
         let styled = DOCUMENT.replacen(STYLE_PLACE, &format!("<style>{STYLE}</style>"), 1);
         let whole = styled.replacen(SCRIPT_PLACE, &format!("<script>{SCRIPT}</script>"), 1);
-        let (style, script) = (hash(STYLE), hash(SCRIPT));
+        let own = format!("content=\"{}\"", policy("http: https:"));
         Page {
-            bytes: whole.into_bytes().into(),
-            policy: format!(
-                "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; \
-                 base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-            ),
+            bytes: whole.replacen(POLICY_PLACE, &own, 1).into_bytes().into(),
+            policy: format!("{}; frame-ancestors 'none'", policy("'self'")),
         }
     }
 
@@ -58,6 +57,15 @@ impl Page {
         answer.body = Body::Bytes(self.bytes.clone());
         answer
     }
+}
+
+/// What a browser may do with the page, and which servers it may ask.
+fn policy(servers: &str) -> String {
+    let (style, script) = (hash(STYLE), hash(SCRIPT));
+    format!(
+        "default-src 'none'; script-src {script}; style-src {style}; connect-src {servers}; img-src data:; \
+         base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
 }
 
 /// The name by which a policy allows an inline script or style: the hash of its bytes in base64.
@@ -82,6 +90,7 @@ mod tests {
 
     #[test]
     fn the_style_and_the_script_have_their_places_and_do_not_end_early() {
+        assert_eq!(DOCUMENT.matches(POLICY_PLACE).count(), 1);
         for (place, text, end) in [
             (STYLE_PLACE, STYLE, "</style"),
             (SCRIPT_PLACE, SCRIPT, "</script"),
@@ -91,7 +100,8 @@ mod tests {
         }
         let page = Page::new();
         let text = std::str::from_utf8(&page.bytes).unwrap();
-        assert_eq!(text.len(), DOCUMENT.len() + STYLE.len() + SCRIPT.len());
+        let parts = [DOCUMENT, STYLE, SCRIPT, &policy("http: https:")];
+        assert_eq!(text.len(), parts.concat().len());
     }
 
     /// The vectors of RFC 4648 have no such length; this is `printf abc | openssl dgst -sha512 -binary | base64 -w0`.

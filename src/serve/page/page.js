@@ -50,13 +50,9 @@ function long(us) {
 const late = (us) => (us < 1000 ? `${us} µs` : `${(us / 1000).toFixed(us < 10_000 ? 1 : 0)} ms`);
 const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
 
-// The newest price: that of the newest report, or else of one before it.
-function newestPrice() {
-  const point = session.points.findLast(({ price }) => price !== null);
-  if (point) return point;
-  const last = session.newest?.verdict === "wrong" ? null : session.newest?.report.last_published;
-  return last ? { ...last, state: "unchecked" } : null;
-}
+// The newest price: that of the newest report, or else of one before it that was checked here. What a report says of the price that was
+// published last is the aggregator's word only.
+const newestPrice = () => session.points.findLast(({ price }) => price !== null) ?? null;
 
 // After which age a price is old: a round, two periods and 5 s. Null if that is not known.
 function staleUs() {
@@ -70,19 +66,19 @@ function staleUs() {
 
 // What ages while nothing comes.
 function tick() {
-  const price = session && newestPrice();
-  if (!price) return;
-  const age = nowUs() - price.time_us;
+  if (!session?.newest) return;
+  const price = newestPrice();
+  const age = price && nowUs() - price.time_us;
   const limit = staleUs();
-  const stale = limit !== null && age > limit;
-  const old = age < -1e6 ? "from the future, by this device’s clock" : `${long(Math.max(0, age))} old`;
-  say(byId("age"), session.newest.verdict === "wrong" ? `the last good price, ${shown(price.price)}, is ${old}` : old);
+  const stale = price !== null && limit !== null && age > limit;
+  const old = price === null ? "no price yet" : age < -1e6 ? "from the future, by this device’s clock" : `${long(Math.max(0, age))} old`;
+  say(byId("age"), price && session.newest.verdict === "wrong" ? `the last good price, ${shown(price.price)}, is ${old}` : old);
   byId("hero").classList.toggle("stale", stale);
   if (stale !== tick.stale) {
     tick.stale = stale;
     showVerdict();
   }
-  const title = `${shown(price.price)} ${session.feed}`;
+  const title = price ? `${shown(price.price)} ${session.feed}` : session.feed;
   if (document.title !== (stale ? `⚠ ${title}` : title)) document.title = stale ? `⚠ ${title}` : title;
 }
 
@@ -115,7 +111,6 @@ function showHero() {
   const price = newestPrice();
   const hero = byId("hero");
   say(byId("feed"), session.feed ?? "…");
-  if (!newest) return;
   const { report, verdict } = newest;
   const priced = verdict !== "wrong" && report.price !== null;
   // What does not check is shown, but crossed out.
@@ -127,10 +122,10 @@ function showHero() {
   hero.classList.toggle("long", byId("price").textContent.length > 10);
   const exact = claimed === undefined ? "" : decimal(claimed);
   byId("price").title = exact;
-  say(byId("exact"), exact === byId("price").textContent.replaceAll(",", "") ? "" : `exactly ${exact}`);
+  say(byId("exact"), exact === "" || exact === byId("price").textContent.replaceAll(",", "") ? "" : `exactly ${exact}`);
   say(byId("round"), `round ${newest.number}`);
   say(byId("spread"), priced ? `spread ${shown(report.spread, report.price)}` : "");
-  byId("recorded").hidden = !(report?.embedded === true || (report?.collectors ?? []).some((seat) => isSource(seat?.source) && isEmbedded(seat.source)));
+  byId("recorded").hidden = !(isRecorded(report) || session.points.some((point) => point.isRecorded));
   const trouble = byId("trouble");
   trouble.hidden = priced || verdict === "wrong";
   if (!trouble.hidden) {
@@ -210,7 +205,8 @@ function showSlot(slot, seat, hour) {
   const lateness = now ? seat.samples.filter((sample) => sample.price !== undefined).map((sample) => sample.lateness_us) : [];
   say(cells.late, lateness.length === 0 ? "–" : late(rangeOf(lateness)[1]));
   cells.late.classList.toggle("absent", lateness.length === 0);
-  const [words, isWarning] = why !== null ? [why, false] : stateOf(seat);
+  // In a report that does not check, what became of an answer is the aggregator's word.
+  const [words, isWarning] = why !== null ? [why, false] : verdict === "wrong" ? ["", false] : stateOf(seat);
   say(cells.state, words);
   cells.state.classList.toggle("warned", isWarning);
   cells.spark.replaceChildren(drawSpark(hour, slot, report.period_us));
@@ -294,11 +290,25 @@ function showChart() {
   say(byId("span"), spanUs > 0 ? `of the last ${long(spanUs).replace(/ 00 (s|min)$/, "")}` : "");
 }
 
+// Nothing stays of another feed, or of a server that began anew: its age would stand still.
+function showNothing() {
+  for (const [id, text] of [["price", "–"], ["exact", ""], ["spread", ""], ["round", ""], ["age", "waiting for a report"], ["given", ""], ["counted", ""], ["span", ""]]) say(byId(id), text);
+  for (const [id, text] of [["feed", session.feed ?? "…"], ["verdict-mark", "·"], ["verdict-word", "Not checked yet"], ["verdict-why", ""]]) say(byId(id), text);
+  for (const id of ["trouble", "more"]) byId(id).hidden = true;
+  for (const id of ["chart", "strip", "notes"]) byId(id).replaceChildren();
+  for (const one of rows.splice(0)) one.tr.remove();
+  byId("price").title = "";
+  byId("hero").className = "card hero";
+  byId("verdict").className = "verdict unchecked";
+  document.title = session.feed ?? "rsoracle";
+  [chart, tick.stale] = [null, undefined];
+}
+
 function show() {
   drawn = false;
   showFeeds();
+  if (!session.newest) return showNothing();
   showHero();
-  if (!session.newest || session.points.length === 0) return;
   showSlots();
   showChart();
   showRounds();
@@ -320,11 +330,12 @@ function open() {
   settings = new URLSearchParams(location.hash.slice(1));
   // A proxy may have the server under a path of its own.
   const own = location.origin + location.pathname.replace(/\/[^/]*$/, "");
-  const server = location.protocol === "file:" ? (settings.get("server") ?? "").replace(/\/+$/, "") : own;
+  const named = (settings.get("server") ?? "").replace(/\/+$/, "");
+  // What has another scheme could be a script, as in a link.
+  const server = location.protocol !== "file:" ? own : /^https?:\/\/[^/]/.test(named) ? named : "";
   session?.close();
-  for (const one of rows.splice(0)) one.tr.remove();
-  tick.stale = undefined;
   session = new Session(server, settings.get("feed"), roster, unable, () => changed());
+  changed();
   if (location.protocol === "file:" && server === "") {
     session.state("add #server=https://HOST to the address of this copy");
     return;

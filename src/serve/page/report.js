@@ -47,7 +47,7 @@ function addRecord(fields, index, sample, known) {
   } else {
     need(code > 0 && age === null && (late === null || isWhole(late)), `sample ${index} contradicts itself`);
   }
-  fields.number(index, 4).number(code, 2).zeros(2).f64(price ?? null).number(late).number(age);
+  fields.number(index, 4).number(code, 2).zeros(2).f64(price ?? null).numberOrNone(late).numberOrNone(age);
 }
 
 // The average and timestamp of an answer, as they are signed.
@@ -221,9 +221,9 @@ async function checkAggregator(known, report, made, slots) {
   const all = new Fields("report").number(number);
   (previous === null ? all.zeros(64) : all.hex(previous, 64)).hex(report.aggregator_key, 32).number(Number(report.ephemeral), 2);
   all.raw(known.digest).number(report.round_start_us).number(DECISIONS.indexOf(made.decision) + 1, 2);
-  all.f64(made.price).f64(made.spread).number(made.time_us);
-  all.f64(policy.deviation).number(policy.heartbeat_us).f64(policy.move_max);
-  (last === null ? all.zeros(16).number(NEVER) : all.number(last.number).f64(last.price).number(last.time_us)).number(refused.length, 2);
+  all.f64(made.price).f64(made.spread).numberOrNone(made.time_us);
+  all.f64(policy.deviation).numberOrNone(policy.heartbeat_us).f64(policy.move_max);
+  (last === null ? all.zeros(16).numberOrNone(null) : all.number(last.number).f64(last.price).number(last.time_us)).number(refused.length, 2);
   for (const { code, count } of refused) all.number(code, 2).number(count, 4);
   all.number(known.n, 2);
   for (const bytes of slots) all.raw(bytes);
@@ -300,12 +300,11 @@ async function checkLine(line, roster, nowUs, asked) {
   return result;
 }
 
-// What is wrong between two reports that follow each other, or null.
+// What is wrong between two reports of which one comes before the other, or null. Their starts are compared where they are received.
 function chainBreak(before, report) {
   const last = before.decision === "published" ? { number: before.number, price: before.price, time_us: before.time_us } : before.last_published;
-  if (report.number !== before.number + 1) return null;
   if (report.aggregator_key !== before.aggregator_key) return "the aggregator's key has changed";
+  if (report.number !== before.number + 1) return null;
   if (report.previous !== before.signature) return "it does not continue the report before it";
-  if (report.round_start_us <= before.round_start_us) return "it does not start after the report before it";
   return difference(report.last_published, last) ? "it says something else of the price before it" : null;
 }

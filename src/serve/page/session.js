@@ -14,10 +14,12 @@ const nowUs = () => Date.now() * 1000;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const rangeOf = (prices) => (prices.length === 0 ? null : prices.reduce(([low, high], price) => [Math.min(low, price), Math.max(high, price)], [Infinity, -Infinity]));
 
-// What is kept of a report. Nothing is taken from one that is wrong, except that it was there.
+const isRecorded = (report) => report?.embedded === true || (report?.collectors ?? []).some((seat) => isSource(seat?.source) && isEmbedded(seat.source));
+
+// What is kept of a report. Nothing is taken from one that is wrong, except that it was there: its time is that of the point before it.
 function pointOf(number, { report, verdict }, before) {
-  const at = isWhole(report?.round_start_us) ? report.round_start_us : (before?.at ?? nowUs());
-  const point = { number, at, state: verdict, price: null, time_us: null, decision: "wrong", why: "", used: null, all: null, slots: [] };
+  const at = verdict === "wrong" ? (before?.at ?? null) : report.round_start_us;
+  const point = { number, at, state: verdict, price: null, time_us: null, decision: "wrong", why: "", used: null, all: null, slots: [], broken: null, isRecorded: false };
   if (verdict === "wrong") return point;
   const given = report.collectors.filter((seat) => seat.price !== null && seat.second === null);
   const { price, time_us, decision, prices, quorum } = report;
@@ -26,7 +28,13 @@ function pointOf(number, { report, verdict }, before) {
     used: price === null ? null : rangeOf(given.filter((seat) => seat.standing === "used").map((seat) => seat.price)),
     all: rangeOf(given.map((seat) => seat.price)),
     slots: report.collectors.slice(0, SLOTS_SHOWN_MAX).map((seat) => seat.price ?? NaN),
+    isRecorded: isRecorded(report),
   });
+}
+
+// Refuses a report whose round is not a newer one, whoever signed it: an aggregator can number and sign an old round anew.
+function outOfOrder(result) {
+  Object.assign(result, { verdict: "wrong", wrong: [...result.wrong, "its round does not start after that of a report seen here"] });
 }
 
 class Session {
@@ -34,6 +42,8 @@ class Session {
   constructor(server, wanted, roster, unable, changed) {
     Object.assign(this, { server, wanted, roster, unable, changed });
     Object.assign(this, { feeds: [], feed: null, chain: null, points: [], newest: null, said: [], connection: "connecting" });
+    // The start of the newest round of each feed. It outlives a server that begins anew.
+    this.starts = new Map();
     this.reset();
     this.over = new AbortController();
   }
@@ -42,7 +52,8 @@ class Session {
     this.queue = [];
     this.points = [];
     this.newest = null;
-    this.before = null;
+    // The first report that is right, with its point, and the last one.
+    [this.first, this.last] = [null, null];
     // Reports of an older opening are dropped.
     this.opening = (this.opening ?? 0) + 1;
   }
@@ -60,7 +71,7 @@ class Session {
     if (!this.unable) return checkLine(line, this.roster, nowUs(), this.feed);
     try {
       const report = JSON.parse(line);
-      need(report.feed === this.feed, "it is of another feed");
+      need(report.feed === this.feed && isWhole(report.round_start_us, 0, nowUs() + FUTURE_US_MAX), "it is of another feed or time");
       const result = { report, slots: report.collectors.map(() => undefined), wrong: [], verdict: "unchecked" };
       pointOf(1, result, null);
       return result;
@@ -137,20 +148,43 @@ class Session {
         Object.assign(result, { verdict: "wrong", wrong: [...result.wrong, `it was sent as report ${number}`] });
       }
       if (!isWhole(number, (this.points.at(-1)?.number ?? 0) + 1)) continue;
-      this.add(number, result, (point) => this.points.push(point));
+      this.add(number, result, this, this.starts.get(this.feed));
+      this.points.at(-1).at ??= nowUs();
       this.newest = { number, ...result };
       this.trim();
       this.changed();
     }
   }
 
-  // Makes a point of a report that follows `before`.
-  add(number, result, keep, before = this.before) {
-    const point = pointOf(number, result, this.points.at(-1));
-    const follows = before && result.verdict !== "wrong" && before.number + 1 === number;
-    point.broken = follows ? chainBreak(before, result.report) : null;
-    if (before === this.before) this.before = result.verdict === "wrong" ? null : result.report;
-    keep(point);
+  // Adds a report to a run of them, in which it starts after the last one. None starts before `least`.
+  add(number, result, run, least = 0) {
+    const { report } = result;
+    const isLater = (start) => start >= least && !(start <= run.last?.round_start_us);
+    if (result.verdict !== "wrong" && !isLater(report.round_start_us)) outOfOrder(result);
+    const point = pointOf(number, result, run.points.at(-1));
+    run.points.push(point);
+    if (result.verdict === "wrong") return;
+    point.broken = run.last && chainBreak(run.last, report);
+    run.first ??= { point, report };
+    run.last = report;
+    // What nobody signed can have any start.
+    if (result.verdict !== "unsigned") this.starts.set(this.feed, Math.max(this.starts.get(this.feed) ?? 0, report.round_start_us));
+  }
+
+  // Puts a run before the reports that are there. What does not start after it was not the newest.
+  join({ points, first, last }) {
+    const start = last?.round_start_us;
+    for (const point of this.points) {
+      if (point.state === "wrong" || !(point.at <= start)) continue;
+      Object.assign(point, pointOf(point.number, { verdict: "wrong" }, { at: start }));
+      if (this.newest.number === point.number) outOfOrder(this.newest);
+    }
+    if (last && this.first && this.first.point.state !== "wrong") this.first.point.broken ??= chainBreak(last, this.first.report);
+    const from = points.find((point) => point.at !== null)?.at ?? this.points[0]?.at ?? nowUs();
+    for (const point of points) point.at ??= from;
+    this.points.unshift(...points);
+    this.first = first ?? this.first;
+    this.last ??= last;
   }
 
   trim() {
@@ -162,9 +196,9 @@ class Session {
   // Gets the reports before `until`, a tile at a time, the newest ones first.
   async fill(until, first, opening) {
     for (let tile = Math.floor((until - 2) / TILE_REPORTS); tile >= 0 && (tile + 1) * TILE_REPORTS >= first; tile--) {
-      let batch;
+      let run;
       try {
-        batch = await this.tile(tile, until, opening);
+        run = await this.tile(tile, until, opening);
       } catch (error) {
         if (opening !== this.opening || error instanceof Wrong) return;
         await pause(RETRY_MS);
@@ -172,19 +206,19 @@ class Session {
         continue;
       }
       if (opening !== this.opening) return;
-      this.points.unshift(...batch);
+      this.join(run);
       this.trim();
       this.changed();
-      const reached = this.points.at(-1)?.at - (batch[0]?.at ?? Infinity);
-      if (batch.length === 0 || this.points.length >= POINTS_MAX || reached >= PAST_US) return;
+      const reached = this.points.at(-1)?.at - (run.points[0]?.at ?? Infinity);
+      if (run.points.length === 0 || this.points.length >= POINTS_MAX || reached >= PAST_US) return;
     }
   }
 
   async tile(tile, until, opening) {
     const answer = await fetch(this.url(`/v1/tiles/${tile}`, { feed: this.feed, chain: this.chain }), { signal: this.over.signal });
     need(answer.ok, "there is no such tile");
-    const batch = [];
-    let [rest, before, read] = ["", null, 0];
+    const run = { points: [], first: null, last: null };
+    let [rest, read] = ["", 0];
     for await (const text of pieces(answer.body)) {
       read += text.length;
       need(read <= TILE_CHARS_MAX, "the tile is too large");
@@ -192,14 +226,13 @@ class Session {
       rest = lines.pop();
       for (const line of lines) {
         const result = await this.check(line);
-        if (opening !== this.opening) return [];
+        if (opening !== this.opening) return run;
         const number = result.report?.number;
-        if (!isWhole(number, (batch.at(-1)?.number ?? 0) + 1, until - 1)) continue;
-        this.add(number, result, (point) => batch.push(point), before ?? {});
-        before = result.verdict === "wrong" ? null : result.report;
+        if (!isWhole(number, (run.points.at(-1)?.number ?? 0) + 1, until - 1)) continue;
+        this.add(number, result, run);
       }
     }
-    return batch;
+    return run;
   }
 
   close() {

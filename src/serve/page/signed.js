@@ -6,7 +6,6 @@ const P = 2n ** 255n - 19n;
 const L = 2n ** 252n + 27742317777372353535851937790883648493n;
 const D = 37095705934669439343138083508754565189542113879843219016388785533085940283555n;
 const TIME_US_MAX = Number.MAX_SAFE_INTEGER;
-const NEVER = null;
 // Keys that are remembered once they were looked at.
 const KEYS_MAX = 8192;
 
@@ -63,17 +62,17 @@ class Fields {
     return this.raw(bytes).zeros(width - bytes.length);
   }
 
-  // A whole number; null, where it may be missing, is all ones.
   number(value, width = 8) {
     const view = this.room(width);
-    if (value === NEVER) {
-      for (let at = 0; at < width; at++) view.setUint8(at, 255);
-      return this;
-    }
     need(isWhole(value, 0, Math.min(TIME_US_MAX, 256 ** width - 1)), `${value} is no number of ${width} bytes`);
     let rest = BigInt(value);
     for (let at = width - 1; at >= 0; at--, rest >>= 8n) view.setUint8(at, Number(rest & 255n));
     return this;
+  }
+
+  // A whole number that may be missing: null is all ones.
+  numberOrNone(value, width = 8) {
+    return value === null ? this.raw(new Uint8Array(width).fill(255)) : this.number(value, width);
   }
 
   // The bits of a number; null is zero.

@@ -33,8 +33,8 @@ async function settle(terms, seats) {
   need(isWhole(terms.exchanges_min, 1, exchanges.size), "more exchanges are asked for than there are");
   for (const seat of seats) if (seat.key !== null) await importKey(seat.key);
   const fields = new Fields("terms").text(terms.feed, 16).number(RULES[terms.rule], 2).number(RULES[terms.sample_rule], 2);
-  fields.number(terms.exchanges_min, 2).number(terms.age_us_max).number(terms.spread_ppm_max, 4).number(terms.samples, 4);
-  fields.number(terms.interval_us).number(terms.period_us).number(terms.first_start_us).number(terms.end_us).number(n, 2);
+  fields.number(terms.exchanges_min, 2).numberOrNone(terms.age_us_max).numberOrNone(terms.spread_ppm_max, 4).number(terms.samples, 4);
+  fields.number(terms.interval_us).number(terms.period_us).number(terms.first_start_us).numberOrNone(terms.end_us).number(n, 2);
   for (const { key, source } of seats) (key === null ? fields.zeros(32) : fields.hex(key, 32)).text(source, 32);
   const f = terms.rule === "mean" ? 0 : Math.floor((n - 1) / 3);
   const quorum = Math.max(2 * f + 1, Math.floor(n / 2) + 1);
