@@ -9,7 +9,7 @@ use super::record::{Record, head};
 use crate::exchange::session::{jittered, random_ms};
 use crate::nats::client::{Came, Client, Way};
 use crate::nats::jetstream::{
-    About, NO_STREAM, Refusal, WRONG_LAST, Wanted, acknowledged, named_sequence, stored, stream,
+    About, NO_STREAM, Refusal, Wanted, acknowledged, named_sequence, stored, stream,
 };
 use crate::nats::limits::*;
 use crate::nats::place;
@@ -361,8 +361,9 @@ impl<'a> Publisher<'a> {
                 self.failures = if is_twice { self.failures } else { 0 };
                 Ok(())
             }
-            Err(refusal) if refusal.code == WRONG_LAST => {
-                feed.state = State::Unknown(Instant::now(), named_sequence(&refusal));
+            Err(refusal) if refusal.is_wrong_last() => {
+                let soon = Instant::now() + Duration::from_millis(LOOK_MS_MIN);
+                feed.state = State::Unknown(soon, named_sequence(&refusal));
                 Ok(())
             }
             Err(refusal) => {
