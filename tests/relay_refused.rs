@@ -1,11 +1,17 @@
-//! `rsoracle relay` and a scripted NATS server that refuses what it is sent, as clusters do now and then.
+//! `rsoracle relay` and `rsoracle follow` with a scripted NATS server that refuses what it is sent, as clusters do now and then, or
+//! that means harm.
 
+mod following;
 mod nats;
 mod signed;
 mod support;
 
+use following::roster_file;
 use nats::scripted::{Scripted, error};
 use nats::*;
+use signed::roster_of_all;
+use std::io::Write;
+use support::*;
 
 #[test]
 fn what_a_cluster_cannot_take_at_the_moment_is_sent_again() {
@@ -24,4 +30,38 @@ fn what_a_cluster_cannot_take_at_the_moment_is_sent_again() {
     assert!(server.refusals.is_empty());
     // Only what the server or the account lacks needs another connection.
     assert_eq!(server.opened, 3, "{}", relay.stderr());
+}
+
+/// The most memory that a process has had, in KiB.
+fn peak_kib(process: &Running) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let words = line.expect("a peak").split_whitespace();
+    words.skip(1).find_map(|word| word.parse().ok()).unwrap()
+}
+
+#[test]
+fn a_server_that_pings_without_end_and_reads_nothing_costs_no_memory() {
+    let mut book = Book::new(&["BTC/USD"]);
+    let roster = roster_file(&roster_of_all(&book.oracles));
+    book.grow(1);
+    let pings = b"PING\n".repeat(20_000);
+    for follows in [false, true] {
+        let mut server = Scripted::start();
+        let url = server.url();
+        let mut client = match follows {
+            false => book.relay(&url, &[]),
+            true => start(&["follow", &url, "--json", "--roster", &roster]),
+        };
+        // The relay's first question needs an answer; whoever follows has asked something once it is connected.
+        server.until("a question", &mut client, |server, _| {
+            (server.asked > 0).then_some(())
+        });
+        let (mut stream, before) = (server.take(), peak_kib(&client));
+        // At most 25 MB, to which the answers would have 30 MB. It may give the server up meanwhile.
+        let sent = (0..250).take_while(|_| stream.write_all(&pings).is_ok());
+        assert!(sent.count() > 0);
+        let grown = peak_kib(&client) - before;
+        assert!(grown < 16_384, "{grown} KiB, follows: {follows}");
+    }
 }

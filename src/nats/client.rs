@@ -4,7 +4,9 @@
 //! closed, and what was asked on it will not be answered: whoever asked connects again and asks again.
 
 use super::credentials::Credentials;
-use super::limits::{HELLO_MS_MAX, LINE_BYTES_MAX, PING_MS, SERVERS_MAX, SILENCE_MS_MAX};
+use super::limits::{
+    HELLO_MS_MAX, LINE_BYTES_MAX, OUT_BYTES_MAX, PING_MS, SERVERS_MAX, SILENCE_MS_MAX,
+};
 use super::place::endpoint;
 use super::protocol::{Info, Message, Parser, Said, publish};
 use crate::exchange::dial::{dial, shake_hands};
@@ -29,6 +31,7 @@ const READ_BYTES: usize = 16 * 1024;
 const READS_MAX: usize = 64;
 /// The subscription to answers.
 const ANSWERS: u64 = 1;
+const PONG: &[u8] = b"PONG\r\n";
 
 /// How to connect.
 #[derive(Clone)]
@@ -78,8 +81,9 @@ struct Link {
     /// Bytes that were read, and how many of them were taken.
     bytes: Vec<u8>,
     taken: usize,
-    /// Bytes that are to be written.
+    /// Bytes that are to be written, and how many there can be.
     out: Vec<u8>,
+    out_bytes_max: usize,
     inbox: String,
     asked: u64,
     info: Info,
@@ -321,6 +325,7 @@ impl Link {
             bytes: Vec::new(),
             taken: 0,
             out: Vec::new(),
+            out_bytes_max: OUT_BYTES_MAX + payload_bytes_max,
             inbox: format!("_INBOX.{}", hex(&random::bytes()?[..12])),
             asked: 0,
             info,
@@ -375,7 +380,9 @@ impl Link {
                 let (taken, said) = self.parser.take(&self.bytes[self.taken..])?;
                 self.taken += taken;
                 match said {
-                    Some(Said::Ping) => self.out.extend_from_slice(b"PONG\r\n"),
+                    // One answer to all that came while the server did not read.
+                    Some(Said::Ping) if self.out.ends_with(PONG) => {}
+                    Some(Said::Ping) => self.out.extend_from_slice(PONG),
                     Some(Said::Refusal(text)) => {
                         return Err(format!("it refuses: {}", brief(&text, VALUE_CHARS_MAX)));
                     }
@@ -395,6 +402,10 @@ impl Link {
                     Err(error) if waits(&error) => break,
                     Err(error) => return Err(broken(error)),
                 }
+            }
+            // Answers lead to questions, also those of a server that does not read.
+            if self.out.len() > self.out_bytes_max {
+                return Err("it sends, but does not read".to_owned());
             }
             // What is left is tried again soon.
             let patience = match (patience, self.out.is_empty()) {
