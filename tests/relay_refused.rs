@@ -32,6 +32,31 @@ fn what_a_cluster_cannot_take_at_the_moment_is_sent_again() {
     assert_eq!(server.opened, 3, "{}", relay.stderr());
 }
 
+#[test]
+fn a_refusal_that_asking_does_not_explain_is_named_and_ends_the_connection() {
+    let mut book = Book::new(&["BTC/USD"]);
+    book.grow(2);
+    // The stream's leader names a message that was removed, or none; a replica still has what it had.
+    for (refusal, part) in [
+        ("wrong last sequence: 99", "its message 99, which it does"),
+        ("wrong last sequence", "wrong last sequence"),
+    ] {
+        let mut server = Scripted::start();
+        server.refuses = Some(error(400, 10_071, refusal));
+        let mut relay = book.relay(&server.url(), &[]);
+        server.until("another connection", &mut relay, |server, _| {
+            assert!(server.asked < 100, "it asks without end: {refusal}");
+            (server.opened > 1).then_some(())
+        });
+        let line = relay.stderr_line(part);
+        assert!(line.ends_with("; trying again"), "{line}");
+        server.refuses = None;
+        server.until_stored(&book, &mut relay);
+        book.grow(1);
+        server.until_stored(&book, &mut relay);
+    }
+}
+
 /// The most memory that a process has had, in KiB.
 fn peak_kib(process: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
