@@ -94,10 +94,12 @@ struct Link {
 /// The client of a cluster, connected or not.
 pub(crate) struct Client {
     way: Way,
+    /// The servers that were named, and then those that the last one names.
     places: Vec<(Endpoint, Addresses)>,
     /// The server that was tried last, or is the first to be tried.
     at: usize,
-    tried: bool,
+    /// How many times one was tried.
+    tried: usize,
     link: Option<Link>,
 }
 
@@ -109,7 +111,7 @@ impl Client {
             places: places.map(|one| (one, Addresses::default())).collect(),
             way,
             at: 0,
-            tried: false,
+            tried: 0,
             link: None,
         }
     }
@@ -141,13 +143,22 @@ impl Client {
     /// Connects to a server: each time to another one, if there is one.
     pub(crate) fn open(&mut self, look: Look) -> Result<(), Error> {
         self.link = None;
-        if std::mem::replace(&mut self.tried, true) {
-            self.at = (self.at + 1) % self.places.len();
-        }
+        self.turn();
         let link = self.connect(look)?;
         self.learn(&link.info);
         self.link = Some(link);
         Ok(())
+    }
+
+    /// Chooses the server to try: every second time one that was named, since the others may be false or gone.
+    fn turn(&mut self) {
+        let (named, tried) = (self.way.endpoints.len(), self.tried);
+        self.at = match self.places.len() - named {
+            0 => tried % named,
+            learned if tried % 2 == 1 => named + tried / 2 % learned,
+            _ => tried / 2 % named,
+        };
+        self.tried = tried.wrapping_add(1);
     }
 
     fn connect(&mut self, look: Look) -> Result<Link, Error> {
@@ -246,8 +257,14 @@ impl Client {
         }
     }
 
-    /// Notes the servers that a server names.
+    /// Notes the servers that a server names, in place of those that were learned before.
     fn learn(&mut self, info: &Info) {
+        let named = self.way.endpoints.len();
+        if self.at >= named {
+            self.places.swap(named, self.at);
+            self.at = named;
+        }
+        self.places.truncate(named.max(self.at + 1));
         let tls = self.way.endpoints[0].tls;
         for url in &info.urls {
             let Some(found) = endpoint(url, tls) else {
@@ -444,5 +461,58 @@ impl Link {
             self.out.extend_from_slice(b"PING\r\n");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(named: &[&str]) -> Client {
+        let named = named.iter().map(|one| endpoint(one, false).unwrap());
+        Client::new(Way {
+            endpoints: named.collect(),
+            credentials: None,
+            ca_file: None,
+            trust: None,
+            payload_bytes_max: 1,
+        })
+    }
+
+    /// The servers that are tried next.
+    fn tried(client: &mut Client, count: usize) -> Vec<String> {
+        let mut next = || {
+            client.turn();
+            client.places[client.at].0.host.clone()
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn names(urls: &[String]) -> Info {
+        Info {
+            urls: urls.to_vec(),
+            ..Info::default()
+        }
+    }
+
+    #[test]
+    fn every_second_server_that_is_tried_was_named_and_the_others_are_those_of_the_last_one() {
+        let mut client = client(&["a", "b"]);
+        assert_eq!(tried(&mut client, 3), ["a", "b", "a"]);
+        client.learn(&names(&["a:4222".to_owned(), "c:1".to_owned()]));
+        assert_eq!(tried(&mut client, 5), ["c", "a", "c", "b", "c"]);
+        // The one that is connected stays. What it does not name is forgotten, however much another one named.
+        let dead: Vec<String> = (0..100).map(|at| format!("dead{at}:1")).collect();
+        client.learn(&names(&dead));
+        assert_eq!(client.places.len(), SERVERS_MAX);
+        assert_eq!(client.url(), "nats://c:1");
+        client.learn(&names(&["d:1".to_owned()]));
+        let left = client.places.iter().map(|(one, _)| &*one.host);
+        assert_eq!(left.collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+        let found = tried(&mut client, 8);
+        for host in ["a", "b", "c", "d"] {
+            let count = found.iter().filter(|one| *one == host).count();
+            assert_eq!(count, 2, "{found:?}");
+        }
     }
 }
