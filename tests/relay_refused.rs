@@ -6,11 +6,12 @@ mod nats;
 mod signed;
 mod support;
 
-use following::roster_file;
+use following::{Server, lines, roster_file, rows, until};
 use nats::scripted::{Scripted, error};
 use nats::*;
-use signed::roster_of_all;
-use std::io::Write;
+use signed::{Oracle, roster_of_all};
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use support::*;
 
 #[test]
@@ -89,4 +90,41 @@ fn a_server_that_pings_without_end_and_reads_nothing_costs_no_memory() {
         let grown = peak_kib(&client) - before;
         assert!(grown < 16_384, "{grown} KiB, follows: {follows}");
     }
+}
+
+#[test]
+fn a_greeting_that_drips_keeps_no_other_source_waiting() {
+    let mut oracle = Oracle::new(1, "binance:BTCUSDC");
+    let roster = roster_file(&roster_of_all(std::slice::from_ref(&oracle)));
+    let mut servers = [Server::honest(&lines(&mut oracle, 1, 1))];
+    let drips = TcpListener::bind("127.0.0.1:0").unwrap();
+    drips.set_nonblocking(true).unwrap();
+    let url = format!("nats://{}", drips.local_addr().unwrap());
+    let follow = start(&[
+        "follow",
+        "--json",
+        "--roster",
+        &roster,
+        &servers[0].url(),
+        &url,
+    ]);
+    let (mut dripping, mut shown, mut next) = (None, 0, 2);
+    until("a row while it drips", &mut servers, |servers| {
+        if dripping.is_none() {
+            let (stream, _) = drips.accept().ok()?;
+            stream.set_nonblocking(true).unwrap();
+            dripping = Some(stream);
+            shown = rows(&follow.stdout()).len();
+            servers[0].lines.extend(lines(&mut oracle, next, 1));
+            next += 1;
+        }
+        let stream = dripping.as_mut().expect("it is there");
+        // Its greeting has no end.
+        let count = rows(&follow.stdout()).len();
+        let is_open = stream.write(b" ").is_ok() && stream.read(&mut [0]).is_err();
+        if !is_open {
+            dripping = None;
+        }
+        (is_open && count > shown).then_some(())
+    });
 }

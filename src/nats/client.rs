@@ -196,24 +196,28 @@ impl Client {
         let phase = Phase::new(deadline, HELLO_MS_MAX);
         let failed = |cause: String| Error::new(format!("cannot use {}", plain.url), cause);
         let mut line = Vec::new();
+        let mut slice = phase.slice();
         // Byte by byte from the gate, which has them already: what follows belongs to TLS, if that is next.
-        while line.last() != Some(&b'\n') {
+        while line.last() != Some(&b'\n') && line.len() <= LINE_BYTES_MAX {
             let mut byte = [0];
             channel
                 .inner()
-                .set_patience(phase.slice())
+                .set_patience(slice)
                 .map_err(|error| failed(error.to_string()).passing())?;
             match channel.read(&mut byte) {
                 Ok(0) => return Err(failed("it has closed the connection".to_owned()).passing()),
-                Ok(_) if line.len() < LINE_BYTES_MAX => line.push(byte[0]),
-                Ok(_) => break,
-                Err(error) if waits(&error) && !phase.is_over() => look()?,
-                Err(error) if waits(&error) => {
-                    return Err(
-                        failed(phase.late("greeting of a NATS server").to_string()).passing()
-                    );
-                }
+                Ok(_) => line.push(byte[0]),
+                Err(error) if waits(&error) => {}
                 Err(error) => return Err(failed(error.to_string()).passing()),
+            }
+            if phase.is_over() {
+                let late = phase.late("greeting of a NATS server");
+                return Err(failed(late.to_string()).passing());
+            }
+            // However slowly its bytes come, others have their turn.
+            if matches!(slice, Patience::Until(until) if Instant::now() >= until) {
+                look()?;
+                slice = phase.slice();
             }
         }
         let text = std::str::from_utf8(&line).ok();
