@@ -93,6 +93,41 @@ fn a_server_that_pings_without_end_and_reads_nothing_costs_no_memory() {
 }
 
 #[test]
+fn a_server_that_sends_no_news_without_end_is_closed_and_its_reports_come_after_that() {
+    let mut book = Book::new(&["BTC/USD"]);
+    let roster = roster_file(&roster_of_all(&book.oracles));
+    book.grow(1);
+    let subject = "rsoracle.BTC-USD.reports";
+    let has = |book: &Book, server: &mut Scripted| {
+        let stored = book
+            .lines
+            .iter()
+            .map(|line| (subject.to_owned(), line.clone()));
+        server.stored = stored.collect();
+    };
+    let mut server = Scripted::start();
+    has(&book, &mut server);
+    let mut follow = start(&["follow", &server.url(), "--json", "--roster", &roster]);
+    let shown = |follow: &Running| rows(&follow.stdout()).len();
+    server.until("the first row", &mut follow, |_, follow| {
+        (shown(follow) == 1).then_some(())
+    });
+    let noise = format!("MSG {subject} 2 100000\r\n{}\r\n", "x".repeat(100_000));
+    server.until("it is named", &mut follow, |server, follow| {
+        server.say(&noise);
+        follow
+            .stderr()
+            .contains("nothing of it is news")
+            .then_some(())
+    });
+    book.grow(2);
+    has(&book, &mut server);
+    server.until("all rows", &mut follow, |_, follow| {
+        (shown(follow) == 3).then_some(())
+    });
+}
+
+#[test]
 fn a_greeting_that_drips_keeps_no_other_source_waiting() {
     let mut oracle = Oracle::new(1, "binance:BTCUSDC");
     let roster = roster_file(&roster_of_all(std::slice::from_ref(&oracle)));

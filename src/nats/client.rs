@@ -78,9 +78,11 @@ impl Came {
 struct Link {
     channel: Channel<Gate>,
     parser: Parser,
-    /// Bytes that were read, and how many of them were taken.
+    /// Bytes that were read last, and how many of them were taken.
     bytes: Vec<u8>,
     taken: usize,
+    /// How many were read in all.
+    read: u64,
     /// Bytes that are to be written, and how many there can be.
     out: Vec<u8>,
     out_bytes_max: usize,
@@ -138,6 +140,11 @@ impl Client {
     /// How many bytes the server has not taken yet.
     pub(crate) fn bytes_waiting(&self) -> usize {
         self.link.as_ref().map_or(0, |link| link.out.len())
+    }
+
+    /// How many bytes the server has sent on this connection.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.link.as_ref().map_or(0, |link| link.read)
     }
 
     /// Connects to a server: each time to another one, if there is one.
@@ -345,6 +352,7 @@ impl Link {
             parser: Parser::new(payload_bytes_max),
             bytes: Vec::new(),
             taken: 0,
+            read: 0,
             out: Vec::new(),
             out_bytes_max: OUT_BYTES_MAX + payload_bytes_max,
             inbox: format!("_INBOX.{}", hex(&random::bytes()?[..12])),
@@ -445,7 +453,9 @@ impl Link {
             self.taken = 0;
             match read {
                 Ok(0) => return Err("it has closed the connection".to_owned()),
-                Ok(_) => self.heard_at = Instant::now(),
+                Ok(count) => {
+                    (self.heard_at, self.read) = (Instant::now(), self.read + count as u64)
+                }
                 Err(error) if waits(&error) => return Ok(None),
                 Err(error) => return Err(broken(error)),
             }

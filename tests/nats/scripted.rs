@@ -82,6 +82,14 @@ impl Scripted {
         });
     }
 
+    /// Says something on each connection that has taken what was said before.
+    pub fn say(&mut self, text: &str) {
+        let mut ready = self.connections.iter_mut();
+        while let Some(one) = ready.find(|one| one.rest.is_empty()) {
+            one.rest.extend_from_slice(text.as_bytes());
+        }
+    }
+
     /// Hands out the newest connection, which is stepped no more.
     pub fn take(&mut self) -> TcpStream {
         let stream = self.connections.pop().expect("a connection").stream;
