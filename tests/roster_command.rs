@@ -397,6 +397,21 @@ fn a_check_shows_what_an_aggregator_would_gather_and_opens_and_writes_nothing() 
 }
 
 #[test]
+fn a_collector_of_the_embedded_exchange_is_told_that_its_address_is_missing() {
+    let desk = Desk::assembled();
+    let (roster, key) = (desk.path("roster.toml"), desk.path("slot-1.key"));
+    // Any sound key will do: nobody is called.
+    let place = format!("localhost@{}", desk.value(1, "key").trim_matches('"'));
+    let mut collect = vec!["collect", "--roster", &roster, "--key", &key];
+    collect.extend(["--aggregator", &place]);
+    for check in [&["--check"][..], &[]] {
+        let told = said(1, &[&collect, check].concat());
+        let needs = format!("{} needs --endpoint URL", SOURCES[1]);
+        assert!(dense(&told).contains(&needs), "{told}");
+    }
+}
+
+#[test]
 fn feeds_that_would_share_a_file_of_the_newest_reports_are_refused() {
     let desk = of_three_feeds();
     let text = desk.text("roster.toml");

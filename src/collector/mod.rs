@@ -120,11 +120,9 @@ fn uses_tls(config: &Collect) -> bool {
 fn plan<'a>(config: &Collect, sources: &'a [Source]) -> Result<SessionPlan<'a>, Error> {
     // All are of one kind.
     let source = &sources[0];
-    if source.embedded != config.endpoint.is_some() {
-        let attempt = format!("cannot reach the exchange of {}", source.name);
-        let cause = "--endpoint URL, the address of the embedded exchange, goes with an 'embedded:' source, and with no other";
-        return Err(Error::new(attempt, cause));
-    }
+    let attempt = || format!("cannot reach the exchange of {}", source.name);
+    let fits = source.check_endpoint(config.endpoint.is_some());
+    fits.map_err(|why| Error::new(attempt(), why))?;
     let endpoints = exchange::endpoints(source, config.endpoint.as_ref());
     let tls = if endpoints.iter().any(|endpoint| endpoint.tls) {
         Some(Roots::find(config.ca_file.as_deref())?.trust()?)

@@ -228,11 +228,8 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
         ))
     })?;
     let sources = sources_of(&roster, slot).map_err(failed)?;
-    if sources[0].embedded != config.endpoint.is_some() {
-        return Err(failed(
-            "--endpoint URL goes with an 'embedded:' source, and with no other".to_owned(),
-        ));
-    }
+    let fits = sources[0].check_endpoint(config.endpoint.is_some());
+    fits.map_err(failed)?;
     let names = &roster.slots[usize::from(slot)].sources;
     let mut page = row("key", &hex(key.bytes()));
     page += &row("slot", &format!("{slot} of {}", roster.slots.len()));

@@ -123,6 +123,20 @@ pub fn capitals(name: &str) -> bool {
 }
 
 impl Source {
+    /// Checks that an address of the embedded exchange is given if this source needs one, and only then. The error says what is wrong.
+    pub(crate) fn check_endpoint(&self, given: bool) -> Result<(), String> {
+        let name = &self.name;
+        match (self.embedded, given) {
+            (true, false) => Err(format!(
+                "{name} needs --endpoint URL, the address of the embedded exchange"
+            )),
+            (false, true) => Err(format!(
+                "--endpoint is for the embedded exchange only, and {name} comes from the real one"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Parses `KIND:SYMBOL`. The error describes valid sources.
     pub fn parse(name: &str) -> Result<Source, String> {
         let (prefix, symbol) = name.split_once(':').ok_or_else(|| {

@@ -1,4 +1,7 @@
 //! Drives a headless Chromium by its DevTools protocol, over one websocket, without threads.
+//!
+//! Each test uses a part of this module.
+#![allow(dead_code)]
 
 use crate::support::*;
 use nanoserde::{DeJson, SerJson};
