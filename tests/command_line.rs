@@ -316,6 +316,10 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--stream names the stream"],
     ),
     (
+        "relay --journal x --nats tls://a,nats://b",
+        &["--nats", "tls:// for all servers"],
+    ),
+    (
         "relay --journal x --stream a.b",
         &["--stream \"a.b\"", "letters, digits"],
     ),

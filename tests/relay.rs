@@ -553,9 +553,8 @@ fn a_follower_that_reads_too_slowly_is_dropped_by_the_server_and_misses_nothing(
     follow.signal("CONT");
     rows_until(&follow, &mut [], 21);
     assert_eq!(kept(&journal), book.lines[2..]);
-    assert!(
-        follow.stderr().contains("the connection"),
-        "{}",
-        follow.stderr()
-    );
+    // What it had not read may be more than it reads without news.
+    let text = follow.stderr();
+    let parts = ["the connection", "nothing of it is news"];
+    assert!(parts.iter().any(|part| text.contains(part)), "{text}");
 }

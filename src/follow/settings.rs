@@ -63,6 +63,10 @@ impl FollowSettings {
                 )));
             }
         }
+        let credentials = Credentials::named(given)?;
+        if let Some((_, flag)) = &credentials {
+            known_to_one(&sources, flag)?;
+        }
         let feeds = feeds(given, &roster)?;
         let count = sources.len() * feeds.len();
         if sources.len() > FOLLOW_SOURCES_MAX || count > FOLLOW_STREAMS_MAX {
@@ -79,7 +83,7 @@ impl FollowSettings {
             })?,
             json: given.has("json"),
             once: given.has("once"),
-            credentials: Credentials::named(given)?,
+            credentials,
             ca_file: path(given, "ca-file")?,
             proxy: proxy(given)?,
             roster,
@@ -93,6 +97,26 @@ impl FollowSettings {
         let usual_us = schedule.length_us() + 2 * schedule.period_us + 5_000_000;
         let usual_us = Some(usual_us).filter(|_| self.once && schedule.period_us > 0);
         self.age_us_max.or(usual_us)
+    }
+}
+
+/// Refuses credentials for several servers: one could pass another's nonce on, and so pass itself off as this client there.
+fn known_to_one(sources: &[(String, Place)], flag: &str) -> Result<(), Usage> {
+    let mut servers = sources.iter().filter_map(|(name, place)| match place {
+        Place::Nats(endpoint, _) => Some((name, (&endpoint.host, endpoint.port))),
+        _ => None,
+    });
+    let Some((one, first)) = servers.next() else {
+        return Ok(());
+    };
+    match servers.find(|(_, server)| *server != first) {
+        None => Ok(()),
+        Some((other, _)) => {
+            let [one, other] = [one, other].map(|name| brief(name, VALUE_CHARS_MAX));
+            Err(Usage(format!(
+                "--{flag} is for one NATS server, but {one:?} and {other:?} are two, one of which could pass itself off as you to the other; name one server of each cluster, and follow another cluster with a process of its own"
+            )))
+        }
     }
 }
 
@@ -159,6 +183,27 @@ fn parse(text: &str) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_for_one_nats_server() {
+        let refused = |names: &[&str]| {
+            let place = |name: &&str| ((*name).to_owned(), parse(name).expect("a source"));
+            let sources: Vec<_> = names.iter().map(place).collect();
+            known_to_one(&sources, "nkey").err().map(|usage| usage.0)
+        };
+        for names in [
+            &["http://a", "http://b", "c"][..],
+            &["nats://a", "http://b", "c"],
+            &["nats://a/ONE", "nats://a:4222/TWO"],
+        ] {
+            assert_eq!(refused(names), None, "{names:?}");
+        }
+        for other in ["nats://b", "tls://b", "nats://a:4223"] {
+            let why = refused(&["http://x", "nats://a", other]).expect(other);
+            let parts = ["--nkey is for one NATS server", "\"nats://a\"", other];
+            assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+        }
+    }
 
     #[test]
     fn a_source_is_a_server_or_a_file() {

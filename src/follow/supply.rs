@@ -221,8 +221,10 @@ impl Supply {
     /// What came was news.
     pub(super) fn is_news(&mut self) {
         self.failures = 0;
-        if let Feeder::Server(server) = &mut self.feeder {
-            server.is_news();
+        match &mut self.feeder {
+            Feeder::Server(server) => server.is_news(),
+            Feeder::Nats(nats) => nats.is_news(Instant::now()),
+            Feeder::File(_) => {}
         }
     }
 

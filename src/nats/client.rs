@@ -4,7 +4,9 @@
 //! closed, and what was asked on it will not be answered: whoever asked connects again and asks again.
 
 use super::credentials::Credentials;
-use super::limits::{HELLO_MS_MAX, LINE_BYTES_MAX, PING_MS, SERVERS_MAX, SILENCE_MS_MAX};
+use super::limits::{
+    HELLO_MS_MAX, LINE_BYTES_MAX, OUT_BYTES_MAX, PING_MS, SERVERS_MAX, SILENCE_MS_MAX,
+};
 use super::place::endpoint;
 use super::protocol::{Info, Message, Parser, Said, publish};
 use crate::exchange::dial::{dial, shake_hands};
@@ -29,6 +31,7 @@ const READ_BYTES: usize = 16 * 1024;
 const READS_MAX: usize = 64;
 /// The subscription to answers.
 const ANSWERS: u64 = 1;
+const PONG: &[u8] = b"PONG\r\n";
 
 /// How to connect.
 #[derive(Clone)]
@@ -75,11 +78,14 @@ impl Came {
 struct Link {
     channel: Channel<Gate>,
     parser: Parser,
-    /// Bytes that were read, and how many of them were taken.
+    /// Bytes that were read last, and how many of them were taken.
     bytes: Vec<u8>,
     taken: usize,
-    /// Bytes that are to be written.
+    /// How many were read in all.
+    read: u64,
+    /// Bytes that are to be written, and how many there can be.
     out: Vec<u8>,
+    out_bytes_max: usize,
     inbox: String,
     asked: u64,
     info: Info,
@@ -90,10 +96,12 @@ struct Link {
 /// The client of a cluster, connected or not.
 pub(crate) struct Client {
     way: Way,
+    /// The servers that were named, and then those that the last one names.
     places: Vec<(Endpoint, Addresses)>,
     /// The server that was tried last, or is the first to be tried.
     at: usize,
-    tried: bool,
+    /// How many times one was tried.
+    tried: usize,
     link: Option<Link>,
 }
 
@@ -105,7 +113,7 @@ impl Client {
             places: places.map(|one| (one, Addresses::default())).collect(),
             way,
             at: 0,
-            tried: false,
+            tried: 0,
             link: None,
         }
     }
@@ -134,16 +142,30 @@ impl Client {
         self.link.as_ref().map_or(0, |link| link.out.len())
     }
 
+    /// How many bytes the server has sent on this connection.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.link.as_ref().map_or(0, |link| link.read)
+    }
+
     /// Connects to a server: each time to another one, if there is one.
     pub(crate) fn open(&mut self, look: Look) -> Result<(), Error> {
         self.link = None;
-        if std::mem::replace(&mut self.tried, true) {
-            self.at = (self.at + 1) % self.places.len();
-        }
+        self.turn();
         let link = self.connect(look)?;
         self.learn(&link.info);
         self.link = Some(link);
         Ok(())
+    }
+
+    /// Chooses the server to try: every second time one that was named, since the others may be false or gone.
+    fn turn(&mut self) {
+        let (named, tried) = (self.way.endpoints.len(), self.tried);
+        self.at = match self.places.len() - named {
+            0 => tried % named,
+            learned if tried % 2 == 1 => named + tried / 2 % learned,
+            _ => tried / 2 % named,
+        };
+        self.tried = tried.wrapping_add(1);
     }
 
     fn connect(&mut self, look: Look) -> Result<Link, Error> {
@@ -181,24 +203,28 @@ impl Client {
         let phase = Phase::new(deadline, HELLO_MS_MAX);
         let failed = |cause: String| Error::new(format!("cannot use {}", plain.url), cause);
         let mut line = Vec::new();
+        let mut slice = phase.slice();
         // Byte by byte from the gate, which has them already: what follows belongs to TLS, if that is next.
-        while line.last() != Some(&b'\n') {
+        while line.last() != Some(&b'\n') && line.len() <= LINE_BYTES_MAX {
             let mut byte = [0];
             channel
                 .inner()
-                .set_patience(phase.slice())
+                .set_patience(slice)
                 .map_err(|error| failed(error.to_string()).passing())?;
             match channel.read(&mut byte) {
                 Ok(0) => return Err(failed("it has closed the connection".to_owned()).passing()),
-                Ok(_) if line.len() < LINE_BYTES_MAX => line.push(byte[0]),
-                Ok(_) => break,
-                Err(error) if waits(&error) && !phase.is_over() => look()?,
-                Err(error) if waits(&error) => {
-                    return Err(
-                        failed(phase.late("greeting of a NATS server").to_string()).passing()
-                    );
-                }
+                Ok(_) => line.push(byte[0]),
+                Err(error) if waits(&error) => {}
                 Err(error) => return Err(failed(error.to_string()).passing()),
+            }
+            if phase.is_over() {
+                let late = phase.late("greeting of a NATS server");
+                return Err(failed(late.to_string()).passing());
+            }
+            // However slowly its bytes come, others have their turn.
+            if matches!(slice, Patience::Until(until) if Instant::now() >= until) {
+                look()?;
+                slice = phase.slice();
             }
         }
         let text = std::str::from_utf8(&line).ok();
@@ -242,8 +268,14 @@ impl Client {
         }
     }
 
-    /// Notes the servers that a server names.
+    /// Notes the servers that a server names, in place of those that were learned before.
     fn learn(&mut self, info: &Info) {
+        let named = self.way.endpoints.len();
+        if self.at >= named {
+            self.places.swap(named, self.at);
+            self.at = named;
+        }
+        self.places.truncate(named.max(self.at + 1));
         let tls = self.way.endpoints[0].tls;
         for url in &info.urls {
             let Some(found) = endpoint(url, tls) else {
@@ -320,7 +352,9 @@ impl Link {
             parser: Parser::new(payload_bytes_max),
             bytes: Vec::new(),
             taken: 0,
+            read: 0,
             out: Vec::new(),
+            out_bytes_max: OUT_BYTES_MAX + payload_bytes_max,
             inbox: format!("_INBOX.{}", hex(&random::bytes()?[..12])),
             asked: 0,
             info,
@@ -375,7 +409,9 @@ impl Link {
                 let (taken, said) = self.parser.take(&self.bytes[self.taken..])?;
                 self.taken += taken;
                 match said {
-                    Some(Said::Ping) => self.out.extend_from_slice(b"PONG\r\n"),
+                    // One answer to all that came while the server did not read.
+                    Some(Said::Ping) if self.out.ends_with(PONG) => {}
+                    Some(Said::Ping) => self.out.extend_from_slice(PONG),
                     Some(Said::Refusal(text)) => {
                         return Err(format!("it refuses: {}", brief(&text, VALUE_CHARS_MAX)));
                     }
@@ -396,6 +432,10 @@ impl Link {
                     Err(error) => return Err(broken(error)),
                 }
             }
+            // Answers lead to questions, also those of a server that does not read.
+            if self.out.len() > self.out_bytes_max {
+                return Err("it sends, but does not read".to_owned());
+            }
             // What is left is tried again soon.
             let patience = match (patience, self.out.is_empty()) {
                 (Patience::Until(until), false) => Patience::Until(
@@ -413,7 +453,9 @@ impl Link {
             self.taken = 0;
             match read {
                 Ok(0) => return Err("it has closed the connection".to_owned()),
-                Ok(_) => self.heard_at = Instant::now(),
+                Ok(count) => {
+                    (self.heard_at, self.read) = (Instant::now(), self.read + count as u64)
+                }
                 Err(error) if waits(&error) => return Ok(None),
                 Err(error) => return Err(broken(error)),
             }
@@ -433,5 +475,58 @@ impl Link {
             self.out.extend_from_slice(b"PING\r\n");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(named: &[&str]) -> Client {
+        let named = named.iter().map(|one| endpoint(one, false).unwrap());
+        Client::new(Way {
+            endpoints: named.collect(),
+            credentials: None,
+            ca_file: None,
+            trust: None,
+            payload_bytes_max: 1,
+        })
+    }
+
+    /// The servers that are tried next.
+    fn tried(client: &mut Client, count: usize) -> Vec<String> {
+        let mut next = || {
+            client.turn();
+            client.places[client.at].0.host.clone()
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn names(urls: &[String]) -> Info {
+        Info {
+            urls: urls.to_vec(),
+            ..Info::default()
+        }
+    }
+
+    #[test]
+    fn every_second_server_that_is_tried_was_named_and_the_others_are_those_of_the_last_one() {
+        let mut client = client(&["a", "b"]);
+        assert_eq!(tried(&mut client, 3), ["a", "b", "a"]);
+        client.learn(&names(&["a:4222".to_owned(), "c:1".to_owned()]));
+        assert_eq!(tried(&mut client, 5), ["c", "a", "c", "b", "c"]);
+        // The one that is connected stays. What it does not name is forgotten, however much another one named.
+        let dead: Vec<String> = (0..100).map(|at| format!("dead{at}:1")).collect();
+        client.learn(&names(&dead));
+        assert_eq!(client.places.len(), SERVERS_MAX);
+        assert_eq!(client.url(), "nats://c:1");
+        client.learn(&names(&["d:1".to_owned()]));
+        let left = client.places.iter().map(|(one, _)| &*one.host);
+        assert_eq!(left.collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+        let found = tried(&mut client, 8);
+        for host in ["a", "b", "c", "d"] {
+            let count = found.iter().filter(|one| *one == host).count();
+            assert_eq!(count, 2, "{found:?}");
+        }
     }
 }

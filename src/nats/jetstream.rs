@@ -11,13 +11,14 @@ use rsoracle_verify::error::brief;
 /// Longest of a server's sentences that is passed on, in characters.
 const SENTENCE_CHARS_MAX: usize = 200;
 
-/// `err_code`: a message of the subject has come after the one that was expected to be its last.
-pub(crate) const WRONG_LAST: u64 = 10_071;
+/// `err_code`s: a message of the subject has come after the one that was expected to be its last; one may be about to, since the
+/// stream's leader has not stored it everywhere yet; and this very message is about to.
+const WRONG_LAST: [u64; 3] = [10_071, 10_164, 10_158];
 /// `err_code`: there is no such stream.
 pub(crate) const NO_STREAM: u64 = 10_059;
-/// `err_code`s that pass though they are no 503: not enough servers for the replicas, as a cluster says that is starting; and not
-/// enough room.
-const PASSING: [u64; 2] = [10_005, 10_047];
+/// `err_code`s that pass though they are no 503: not enough servers for the replicas, as a cluster says that is starting; not
+/// enough room on the server, or for the account; and more messages than the stream takes at the moment.
+const PASSING: [u64; 4] = [10_005, 10_047, 10_002, 10_167];
 
 /// A refusal by JetStream.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +34,11 @@ impl Refusal {
     /// Whether the same may succeed later.
     pub(crate) fn passes(&self) -> bool {
         self.status == 503 || PASSING.contains(&self.code)
+    }
+
+    /// Whether the stream's end is not the one that was expected, and has to be asked for.
+    pub(crate) fn is_wrong_last(&self) -> bool {
+        WRONG_LAST.contains(&self.code)
     }
 
     fn of(status: u64, text: &str) -> Refusal {
@@ -162,7 +168,7 @@ pub(crate) fn acknowledged(came: &Came) -> Result<(u64, bool), Refusal> {
     Ok((sequence, is_twice))
 }
 
-/// The last sequence of the subject, as a refusal for [`WRONG_LAST`] names it at its end.
+/// The last sequence of the subject, as a refusal names it at its end; 0 if it does not.
 pub(crate) fn named_sequence(refusal: &Refusal) -> u64 {
     let number = refusal.text.rsplit(' ').next();
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
@@ -244,9 +250,26 @@ mod tests {
             "{\"error\":{\"code\":400,\"err_code\":10071,\"description\":\"wrong last sequence: 17\"},\"seq\":0}",
         );
         assert_eq!(
-            (wrong.code, wrong.passes(), named_sequence(&wrong)),
-            (WRONG_LAST, false, 17)
+            (
+                wrong.is_wrong_last(),
+                wrong.passes(),
+                named_sequence(&wrong)
+            ),
+            (true, false, 17)
         );
+        for (code, text) in [
+            (10_164, "wrong last sequence"),
+            (10_158, "duplicate message id is in process"),
+        ] {
+            let text = format!(
+                "{{\"error\":{{\"code\":400,\"err_code\":{code},\"description\":\"{text}\"}}}}"
+            );
+            let refusal = read(&text);
+            assert_eq!(
+                (refusal.is_wrong_last(), named_sequence(&refusal)),
+                (true, 0)
+            );
+        }
         let full = read(
             "{\"error\":{\"code\":503,\"err_code\":10077,\"description\":\"maximum bytes exceeded\"}}",
         );

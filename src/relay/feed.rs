@@ -3,9 +3,10 @@
 //! Invariant: pure. A record is published only if it continues the last one of the stream, and while it is on its way, no other.
 
 use super::record::Record;
+use crate::nats::limits::{ANSWER_MS_MAX, LOOK_MS_MIN};
 use rsoracle_proof::seal::Keys;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is known of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) struct Feed {
     compared: bool,
     /// Whether the stream had nothing of it any more when it was asked last.
     pub(super) emptied: bool,
+    /// Since when the stream has refused its record without naming another one as the last, and the next pause in milliseconds.
+    stuck: Option<(Instant, u64)>,
 }
 
 /// What becomes of a line of the journal.
@@ -78,7 +81,28 @@ impl Feed {
             pending: None,
             compared: false,
             emptied: false,
+            stuck: None,
         }
+    }
+
+    /// The stream is asked now, on a connection that is new.
+    pub(super) fn begin(&mut self, now: Instant) {
+        (self.state, self.stuck) = (State::Unknown(now, 0), None);
+    }
+
+    /// The stream is asked again, for a record of this sequence or later: at once the first time, then after pauses that double.
+    /// Returns whether that has led nowhere for too long.
+    pub(super) fn again(&mut self, least: u64, now: Instant) -> bool {
+        let (since, pause_ms) = self.stuck.unwrap_or((now, 0));
+        self.stuck = Some((since, (pause_ms * 2).max(LOOK_MS_MIN)));
+        self.state = State::Unknown(now + Duration::from_millis(pause_ms), least);
+        now >= since + Duration::from_millis(ANSWER_MS_MAX)
+    }
+
+    /// The stream has the record that was sent, under this sequence.
+    pub(super) fn arrived(&mut self, sequence: u64) {
+        (self.last, self.sequence) = (self.pending.take(), sequence);
+        (self.state, self.emptied, self.stuck) = (State::Level, false, None);
     }
 
     /// Whether this answer is to what was asked of it last.
@@ -164,6 +188,9 @@ impl Feed {
 
     /// Takes the last record of the stream and its sequence.
     pub(super) fn learn(&mut self, found: Option<Record>, sequence: u64) -> Found {
+        if found != self.last {
+            self.stuck = None;
+        }
         if found.is_none() && self.last.is_some() {
             // What it had has expired: the chain goes on.
             (self.state, self.sequence) = (State::Level, 0);
@@ -275,6 +302,26 @@ mod tests {
             (Some(6), Some(7))
         );
         assert_eq!((feed.state, feed.sequence), (State::Level, 0));
+    }
+
+    #[test]
+    fn a_refusal_that_leads_nowhere_has_an_end() {
+        let (mut feed, began) = (feed(Some(6), Some(7)), Instant::now());
+        let at = |ms| began + Duration::from_millis(ms);
+        for (ms, pause_ms) in [(0, 0), (5, 10), (20, 20), (50, 40), (ANSWER_MS_MAX - 1, 80)] {
+            assert!(!feed.again(7, at(ms)));
+            assert_eq!(feed.state, State::Unknown(at(ms + pause_ms), 7));
+            // The stream says what it said before.
+            assert_eq!(feed.learn(Some(record(6)), 6), Found::GoOn);
+        }
+        assert!(feed.again(7, at(ANSWER_MS_MAX)));
+        // Another relay is ahead: that is progress.
+        assert_eq!(feed.learn(Some(record(8)), 8), Found::GoOn);
+        assert!(!feed.again(9, at(ANSWER_MS_MAX)));
+        feed.arrived(9);
+        assert!(!feed.again(10, at(3 * ANSWER_MS_MAX)));
+        feed.begin(at(4 * ANSWER_MS_MAX));
+        assert!(!feed.again(10, at(5 * ANSWER_MS_MAX)));
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl RelaySettings {
                 "--nats names more than {SERVERS_MAX} servers"
             )));
         }
+        if endpoints.iter().any(|one| one.tls != endpoints[0].tls) {
+            // The servers that one names in turn are reached as they are.
+            let right = "tls:// for all servers, or nats:// for all";
+            return Err(given.wrong("nats", &urls.join(","), right));
+        }
         let name = given.required("stream")?;
         if !place::is_stream(name) {
             let right = "1 to 64 letters, digits, hyphens and underscores";

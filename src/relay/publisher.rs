@@ -9,7 +9,7 @@ use super::record::{Record, head};
 use crate::exchange::session::{jittered, random_ms};
 use crate::nats::client::{Came, Client, Way};
 use crate::nats::jetstream::{
-    About, NO_STREAM, Refusal, WRONG_LAST, Wanted, acknowledged, named_sequence, stored, stream,
+    About, NO_STREAM, Refusal, Wanted, acknowledged, named_sequence, stored, stream,
 };
 use crate::nats::limits::*;
 use crate::nats::place;
@@ -151,7 +151,7 @@ impl<'a> Publisher<'a> {
         let now = Instant::now();
         self.told = false;
         for feed in self.feeds.values_mut() {
-            feed.state = State::Unknown(now, 0);
+            feed.begin(now);
         }
         Ok(())
     }
@@ -354,15 +354,16 @@ impl<'a> Publisher<'a> {
         }
         match acknowledged(&came) {
             Ok((sequence, is_twice)) => {
-                (feed.last, feed.sequence) = (feed.pending.take(), sequence);
-                (feed.state, feed.emptied) = (State::Level, false);
+                feed.arrived(sequence);
                 self.told = false;
                 // One that was there before may have been removed since: that is no progress.
                 self.failures = if is_twice { self.failures } else { 0 };
                 Ok(())
             }
-            Err(refusal) if refusal.code == WRONG_LAST => {
-                feed.state = State::Unknown(Instant::now(), named_sequence(&refusal));
+            Err(refusal)
+                if refusal.is_wrong_last()
+                    && !feed.again(named_sequence(&refusal), Instant::now()) =>
+            {
                 Ok(())
             }
             Err(refusal) => {
@@ -370,7 +371,7 @@ impl<'a> Publisher<'a> {
                     "the stream {} does not take a report of {name}: {}",
                     self.wanted.name, refusal.text
                 );
-                match refusal.passes() {
+                match refusal.passes() || refusal.is_wrong_last() {
                     true => Err(Trouble::Lost(cause)),
                     false => Err(stop(self.path, cause, "check its subjects and limits").into()),
                 }
@@ -384,10 +385,15 @@ impl<'a> Publisher<'a> {
         let sequence = stored(&came, &feed.subject).map_err(|refusal| refusal.text)?;
         let sequence = sequence.unwrap_or(0);
         if sequence < feed.least {
-            // A replica that is behind.
-            let soon = Instant::now() + Duration::from_millis(LOOK_MS_MIN);
-            feed.state = State::Unknown(soon, feed.least);
-            return Ok(());
+            // A replica that is behind, or what was there has been removed.
+            let least = feed.least;
+            return match feed.again(least, Instant::now()) {
+                false => Ok(()),
+                true => Err(Trouble::Lost(format!(
+                    "the stream {} has refused a report of {name} because of its message {least}, which it does not hand out",
+                    self.wanted.name
+                ))),
+            };
         }
         let found = match (sequence, feed.state) {
             (0, State::Asked(..)) => {

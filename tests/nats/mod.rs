@@ -3,6 +3,8 @@
 //! Each test uses a part of this module.
 #![allow(dead_code)]
 
+pub mod scripted;
+
 use crate::signed::Says::Price;
 use crate::signed::*;
 use crate::support::*;
