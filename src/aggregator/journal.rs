@@ -144,13 +144,21 @@ impl Journal {
     /// the path of the closed segment. After an error, all is as it was, and a later call may succeed. The exception is a folder that
     /// cannot be synced in the end: then the next append first tries that again.
     pub fn close_segment(&mut self) -> Result<Option<String>, Error> {
+        self.close_by(|next, path| std::fs::rename(next, path))
+    }
+
+    /// The same, by this way of giving the next file the journal's name.
+    fn close_by(
+        &mut self,
+        rename: impl Fn(&str, &str) -> io::Result<()>,
+    ) -> Result<Option<String>, Error> {
         if self.bytes == 0 {
             return Ok(None);
         }
         let attempt = format!("cannot close the segment of the journal {}", self.path);
         self.mend(&attempt)?;
         let next = format!("{}.next", self.path);
-        let done = self.begin_segment(&next);
+        let done = self.begin_segment(&next, rename);
         if done.is_err() {
             // It is taken back at the next attempt, or start.
             let _ = std::fs::remove_file(&next).and(take_back(&self.path, &self.file));
@@ -163,7 +171,11 @@ impl Journal {
     }
 
     /// Makes the file of the next segment, which is locked before it has its name, and gives its number to this one.
-    fn begin_segment(&self, next: &str) -> io::Result<(File, String)> {
+    fn begin_segment(
+        &self,
+        next: &str,
+        rename: impl Fn(&str, &str) -> io::Result<()>,
+    ) -> io::Result<(File, String)> {
         if std::fs::symlink_metadata(&self.path)?.is_symlink() {
             return Err(io::Error::other(
                 "it is a symbolic link; name the file itself",
@@ -191,14 +203,22 @@ impl Journal {
             return Err(io::Error::other("another file has its name"));
         }
         file::sync_directory(&self.path)?;
-        std::fs::rename(next, &self.path)?;
+        let renamed = rename(next, &self.path);
+        // A network's file system may report an error of what it has done.
+        if id(&std::fs::metadata(&self.path)?) != id(&made) {
+            renamed?;
+        }
         Ok((file, path))
     }
 }
 
-/// Removes the number of a segment whose closing was interrupted, so that it is the open one again.
+/// Removes the number of a segment whose closing was interrupted, so that it is the open one again. A number is removed only while
+/// the file has the journal's name too.
 fn take_back(path: &str, open: &File) -> io::Result<()> {
     let open = id(&open.metadata()?);
+    if id(&std::fs::metadata(path)?) != open {
+        return Ok(());
+    }
     for number in closed(path)?.0.into_iter().rev() {
         let segment = path_of(path, number);
         if id(&std::fs::metadata(&segment)?) != open {
@@ -549,6 +569,26 @@ mod tests {
             );
             assert_eq!((scratch.bytes(), scratch.files()), (bytes.to_vec(), 1));
         }
+    }
+
+    #[test]
+    fn a_rename_that_took_effect_and_reports_an_error_costs_nothing() {
+        let scratch = Scratch::new();
+        let (mut journal, _, _) = scratch.open().unwrap();
+        journal.append(&["one"]).unwrap();
+        let failed = || Err(io::Error::other("the connection was lost"));
+        let closed = journal.close_by(|_, _| failed());
+        assert!(closed.unwrap_err().to_string().contains("the same file"));
+        let segment = path_of(&scratch.path(), 1);
+        let closed =
+            journal.close_by(|next, path| std::fs::rename(next, path).and_then(|()| failed()));
+        assert_eq!(closed.unwrap(), Some(segment.clone()));
+        journal.append(&["two"]).unwrap();
+        assert_eq!(scratch.bytes(), b"two\n");
+        // Whatever goes wrong later, the only name of a file is not removed.
+        let closed = File::open(&segment).unwrap();
+        take_back(&scratch.path(), &closed).unwrap();
+        assert_eq!(std::fs::read(&segment).unwrap(), b"one\n");
     }
 
     #[test]
