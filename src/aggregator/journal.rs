@@ -21,7 +21,7 @@ use crate::system::file;
 use crate::system::file::MODE;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, too_long};
-use rsoracle_verify::segments::{Reading, Segments, closed, id, path_of};
+use rsoracle_verify::segments::{NUMBER_MAX, Reading, Segments, closed, id, path_of};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
@@ -67,6 +67,7 @@ impl Journal {
         let failed = |error: io::Error| Error::new(&attempt, error);
         let file = open_locked(path, &attempt)?;
         take_back(path, &file).map_err(failed)?;
+        check_newest(path)?;
         let segments = Segments::of(path, Some(file.try_clone().map_err(failed)?))?;
         let (state, bytes, tail) = read_end(path, &segments, take, enough)?;
         if !tail.is_empty() {
@@ -177,9 +178,7 @@ impl Journal {
         rename: impl Fn(&str, &str) -> io::Result<()>,
     ) -> io::Result<(File, String)> {
         if std::fs::symlink_metadata(&self.path)?.is_symlink() {
-            return Err(io::Error::other(
-                "it is a symbolic link; name the file itself",
-            ));
+            return Err(io::Error::other(IS_LINK));
         }
         match std::fs::remove_file(next) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -195,7 +194,11 @@ impl Journal {
         file.set_permissions(found.permissions())?;
         file.sync_all()?;
         self.file.sync_all()?;
-        let path = path_of(&self.path, closed(&self.path)?.1 + 1);
+        let highest = closed(&self.path)?.1;
+        if highest == NUMBER_MAX {
+            return Err(io::Error::other("no higher number is left"));
+        }
+        let path = path_of(&self.path, highest + 1);
         // Unlike a rename, this never replaces a file, and the journal is never without one.
         std::fs::hard_link(&self.path, &path)?;
         if id(&std::fs::metadata(&path)?) != id(&found) {
@@ -227,6 +230,19 @@ fn take_back(path: &str, open: &File) -> io::Result<()> {
         std::fs::remove_file(&segment)?;
     }
     Ok(())
+}
+
+/// Refuses a journal whose newest closed segment is not there to be read: with an empty open one, it would be taken for a new journal.
+pub(crate) fn check_newest(path: &str) -> Result<(), Error> {
+    let (numbers, highest) = closed(path).map_err(|error| Error::new(attempt(path), error))?;
+    if numbers.last().copied().unwrap_or(0) == highest {
+        return Ok(());
+    }
+    let cause = format!(
+        "its newest closed segment, {}, is missing",
+        path_of(path, highest)
+    );
+    Err(Error::new(attempt(path), cause).advise("put it back (decompressed, if it was compressed)"))
 }
 
 /// The attempt that errors about opening name.
@@ -265,6 +281,9 @@ const RAGGED: &str = "the file could not be truncated either: it may end in a li
 /// Advice when a journal is lost to its writer.
 const LOST: &str =
     "this run ends; put the file with all reports back under its name, and start again";
+
+/// Why a segment is not closed: its number would be given to a name elsewhere.
+pub(crate) const IS_LINK: &str = "it is a symbolic link; name the file itself";
 
 /// Advice when a journal's path names no file.
 const MOVED: &str = "move it back under its name: nothing is published until then; for another journal, start again with another file name";
