@@ -145,13 +145,12 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of the newest report", beside("newest")),
         ("file of other feeds' reports", beside("newest.others")),
         ("file of the journal's next segment", beside("next")),
-        ("request to close the journal's segment", beside("rotate")),
+        ("journal's request", beside("rotate")),
     ];
     let journal = config.journal.as_deref().unwrap_or_default();
-    let segments = closed(journal).unwrap_or_default().0.into_iter();
-    let segments = segments.map(|number| ("journal", Some(path_of(journal, number))));
+    let numbers = closed(journal).unwrap_or_default().0.into_iter();
+    let segments = numbers.map(|number| ("journal", Some(path_of(journal, number))));
     let kept: Vec<_> = kept.into_iter().chain(segments).collect();
-    // Also one that is not there yet.
     let is_segment = |path| part_of(path).is_some_and(|(of, _)| is_same(of, journal));
     let latest_files = config.latest_files();
     let roster = config.write_roster.as_deref();
@@ -168,8 +167,8 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         let Some(path) = path else { continue };
         let is_kept = |other: &Option<String>| other.as_ref().is_some_and(|it| is_same(path, it));
         let found = kept.iter().find(|(_, other)| is_kept(other));
-        let what = found.map(|(what, _)| *what);
-        if let Some(what) = what.or_else(|| is_segment(path).then_some("journal")) {
+        let what = found.map_or(is_segment(path).then_some("journal"), |it| Some(it.0));
+        if let Some(what) = what {
             let attempt = format!("cannot replace {path}");
             return Err(Error::new(attempt, format!("it is the {what}"))
                 .advise(format!("name another file with --{flag}")));
@@ -239,9 +238,8 @@ impl Book {
         if let Some(text) = end.others(&config.roster, &beside) {
             // On the disk before the other file changes.
             file::replace(&others, &text)?;
-        } else {
-            book.is_of_one_feed = read_all.get() && beside.has_lost_others();
         }
+        book.is_of_one_feed = read_all.get() && end.is_of_one_feed(&config.roster, &beside);
         let changes = book.go_on(config, path, Some(key), end)?;
         if !changes.is_empty() {
             journal.append(&changes)?;
@@ -283,10 +281,7 @@ impl Book {
         if !asked && most.is_none() {
             return None;
         }
-        let named = match self.is_of_one_feed {
-            true => resume::begin_others(config.journal.as_ref()?),
-            false => Ok(()),
-        };
+        let named = resume::begin_others(config.journal.as_ref()?, self.is_of_one_feed);
         let closed = named.and_then(|()| journal.close_segment());
         self.close_at = match closed {
             Ok(_) => 0,

@@ -49,12 +49,12 @@ pub(crate) fn others_path(journal: &str) -> String {
     format!("{journal}.newest.others")
 }
 
-/// Makes [`others_path`] for a journal that is known to have a single feed, before its first segment is closed: without it, nothing
+/// Makes [`others_path`] for a journal that is known to have a single feed, before its first segment is closed; for another nothing is done. Without it, nothing
 /// would tell whether segments that are gone had other feeds.
-pub(crate) fn begin_others(journal: &str) -> Result<(), Error> {
+pub(crate) fn begin_others(journal: &str, is_of_one_feed: bool) -> Result<(), Error> {
     let others = others_path(journal);
     let is_first = closed(journal).is_ok_and(|(_, highest)| highest == 0);
-    match is_first && !Path::new(&others).exists() {
+    match is_of_one_feed && is_first && !Path::new(&others).exists() {
         true => file::replace(&others, ""),
         false => Ok(()),
     }
@@ -84,7 +84,7 @@ impl Beside {
     }
 
     /// Whether [`others_path`] does not say which other feeds the journal has.
-    pub(crate) fn has_lost_others(&self) -> bool {
+    fn has_lost_others(&self) -> bool {
         self.others.is_none()
     }
 
@@ -252,6 +252,11 @@ impl End {
             .chain(self.verifier.feeds())
             .chain(beside.feeds())
             .collect()
+    }
+
+    /// Whether these lines, the roster and the files beside the journal name a single feed.
+    pub(crate) fn is_of_one_feed(&self, roster: &Roster, beside: &Beside) -> bool {
+        self.known(roster, beside).len() == 1
     }
 
     /// The text that [`others_path`] is to have; `None` if it is not to be changed. A feed that it has stays there, with the

@@ -119,8 +119,6 @@ fn close(path: &str, attempt: &str) -> Result<Option<String>, Error> {
         (taken, whole) => Ok(taken && (whole || !is_first)),
     };
     let (mut journal, (verifier, _), _) = Journal::open(path, &take, &enough)?;
-    if is_first && verifier.feeds().count() == 1 {
-        begin_others(path)?;
-    }
+    begin_others(path, is_first && verifier.feeds().count() == 1)?;
     journal.close_segment()
 }
