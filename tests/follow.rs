@@ -562,6 +562,17 @@ fn it_goes_on_after_its_journal_and_removes_what_a_crash_cut() {
     assert_eq!(servers[0].asked.last(), Some(&Some(10)));
     assert_eq!(kept(&journal), all[2..]);
     assert_eq!(verified(&roster, &[&journal]).code, Some(0));
+    // It goes on after its closed segments, too.
+    after.signal("KILL");
+    finished(after, &mut servers);
+    assert_eq!(run(&["journal", "rotate", &journal]).code, Some(0));
+    let more = [&all[..], &lines(&mut oracle, 23, 2)].concat();
+    servers[0].lines = more.clone();
+    let rotated = follow(&servers, &roster, &["--journal", &journal]);
+    assert_rounds(&rows_until(&rotated, &mut servers, 2), 23);
+    assert_eq!(servers[0].asked.last(), Some(&Some(23)));
+    assert_eq!(kept(&journal), more[23..]);
+    assert_eq!(verified(&roster, &[&journal]).code, Some(0));
     // Another file is not written to.
     let done = run(&[
         "follow",

@@ -293,14 +293,16 @@ fn a_journal_that_nobody_writes_is_closed_at_once_and_goes_on_from_its_segments(
 fn what_is_no_journal_is_not_closed() {
     let lines = lines(2);
     let chronicle = journal_of(&[&lines]);
-    let [text, missing, folder, link] =
-        ["text", "missing", "folder", "link"].map(|name| chronicle.beside(name));
+    let [text, one_line, missing, folder, link] =
+        ["text", "line", "missing", "folder", "link"].map(|name| chronicle.beside(name));
     fs::write(&text, "root:x:0:0\n").unwrap();
+    fs::write(&one_line, "{}").unwrap();
     fs::create_dir(&folder).unwrap();
     std::os::unix::fs::symlink(chronicle.name(), &link).unwrap();
     let before = fs::read_dir(chronicle.beside("")).unwrap().count();
     for (path, says) in [
         (&text, "nothing was changed"),
+        (&one_line, "it holds no whole line"),
         (&missing, "No such file"),
         (&folder, "it is not a regular file"),
         (&link, "it is a symbolic link"),
@@ -310,6 +312,7 @@ fn what_is_no_journal_is_not_closed() {
         assert!(done.stderr.contains(says), "{}", done.stderr);
     }
     assert_eq!(fs::read_dir(chronicle.beside("")).unwrap().count(), before);
+    assert_eq!(fs::read_to_string(&one_line).unwrap(), "{}");
     for words in [
         &["journal"][..],
         &["journal", "rotate"],
@@ -332,6 +335,142 @@ fn what_is_no_journal_is_not_closed() {
     );
 }
 
+/// Flags of a run of two feeds.
+const TWO_FEEDS: [&str; 6] = [
+    "--feed",
+    "BTC/USD,ETH/USD",
+    "--source",
+    "embedded-kraken",
+    "--every",
+    "1h",
+];
+
+/// Asserts that a start of these feeds is refused, and signs nothing.
+fn assert_refused(chronicle: &Chronicle, feeds: &str, says: &str) {
+    let before = all_lines(chronicle.name());
+    let source = [
+        "--source",
+        "embedded-kraken",
+        "--every",
+        "1h",
+        "--rounds",
+        "1",
+    ];
+    let flags = ["--feed", feeds, "--journal", chronicle.name()];
+    let done = start_command(marked_run(&[&source[..], &flags].concat()).0).finish();
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.contains(says), "{says}: {}", done.stderr);
+    assert_eq!(all_lines(chronicle.name()), before);
+}
+
+#[test]
+fn no_number_is_signed_again_after_the_newest_segment_was_compressed() {
+    let lines = lines(4);
+    let chronicle = journal_of(&[&lines[..2], &lines[2..], &[]]);
+    let name = chronicle.name();
+    for number in [1, 2] {
+        let path = segment(name, number);
+        fs::rename(&path, format!("{path}.gz")).unwrap();
+    }
+    let says = format!("{}, is missing", segment(name, 2));
+    assert_refused(&chronicle, "BTC/USD", &says);
+    // Nor is a key made for them, or a segment closed.
+    fs::remove_file(format!("{name}.key")).unwrap();
+    assert_refused(&chronicle, "BTC/USD", "the key that signed its reports");
+    assert!(!Path::new(&format!("{name}.key")).exists());
+    put(name, &lines[..1]);
+    assert!(rotate(name).stderr.contains(&says));
+}
+
+#[test]
+fn a_feed_is_new_only_if_the_segments_that_are_gone_cannot_have_it() {
+    let feeds = ["BTC/USD", "ETH/USD"];
+    let mut oracles = oracles(&feeds, 5, SOURCE[1]);
+    let mut line = |feed: usize, round: u64| {
+        oracles[feed].line(START_US + round * GRID_US, &[Price(100.0); 5])
+    };
+    let both = [line(0, 1), line(1, 1)];
+    let one: Vec<String> = [2, 3].map(|round| line(0, round)).into();
+    let chronicle = journal_of(&[&both, &one[..1], &one[1..]]);
+    put(&format!("{}.newest", chronicle.name()), &one[1..]);
+    // Long ago it had another feed, and what says so is lost too.
+    fs::remove_file(segment(chronicle.name(), 1)).unwrap();
+    assert_refused(&chronicle, "BTC/USD,ETH/USD", "newest.others");
+    // Before the first segment is closed, it is noted that there is no other feed.
+    let lines = lines(4);
+    for way in ["rotate", "--journal-max"] {
+        let chronicle = journal_of(&[&lines[..2]]);
+        let name = chronicle.name();
+        if way == "rotate" {
+            assert_eq!(rotate(name).code, Some(0));
+            put(name, &lines[2..]);
+            assert_eq!(rotate(name).code, Some(0));
+        } else {
+            let running = chronicle.start(&[&OFTEN[..], &[way, "1kB"]].concat());
+            running.stderr_line(&format!(
+                "closed the journal's segment {}",
+                segment(name, 2)
+            ));
+            running.signal("KILL");
+            running.finish();
+        }
+        assert_eq!(fs::read(format!("{name}.newest.others")).unwrap(), b"");
+        fs::remove_file(segment(name, 1)).unwrap();
+        let (command, _) = marked_run(&[&TWO_FEEDS[..], &["--journal", name]].concat());
+        start_command(command).stderr_line("; ETH/USD: new");
+    }
+}
+
+#[test]
+fn what_belongs_to_another_journal_is_no_journal() {
+    let (chronicle, lines) = three();
+    let name = chronicle.name();
+    let key = format!("{name}.key");
+    let link = chronicle.beside("link");
+    std::os::unix::fs::symlink(segment(name, 1), &link).unwrap();
+    put(&format!("{name}.newest"), &lines[8..]);
+    put(&format!("{name}.newest.others"), &lines[8..]);
+    let before = fs::read_dir(chronicle.beside("")).unwrap().count();
+    let beside = [".newest", ".newest.others", ".torn", ".proofs", ".part2"];
+    let beside = beside.map(|ending| format!("{name}{ending}"));
+    // Also one that is not there yet, and one that is only linked to.
+    let segments = [segment(name, 1), segment(name, 3), link];
+    for path in segments.iter().chain(&beside) {
+        if Path::new(path).exists() {
+            let done = rotate(path);
+            assert_eq!(done.code, Some(1), "{path}: {}", done.stdout);
+        }
+        let flags = [
+            "--journal",
+            path.as_str(),
+            "--aggregator-key",
+            &key,
+            "--every",
+            "1h",
+        ];
+        let done = start_command(marked_run(&flags).0).finish();
+        assert_eq!(done.code, Some(1), "{path}: {}", done.stderr);
+        assert!(
+            done.stderr.contains("nothing was changed"),
+            "{}",
+            done.stderr
+        );
+    }
+    assert_eq!(fs::read_dir(chronicle.beside("")).unwrap().count(), before);
+    assert_eq!(all_lines(name), lines);
+    // Nor is anything replaced that is a segment, or would be one.
+    for path in [segment(name, 1), segment(name, 7), format!("{name}.next")] {
+        let done = chronicle.start(&["--latest", &path, "--rounds", "1", "--every", "1h"]);
+        let done = done.finish();
+        assert_eq!(done.code, Some(1), "{path}: {}", done.stderr);
+        assert!(done.stderr.contains("cannot replace"), "{}", done.stderr);
+    }
+    // One that was copied elsewhere is on its own.
+    let alone = segment(&chronicle.beside("copy"), 2);
+    fs::copy(segment(name, 1), &alone).unwrap();
+    assert_eq!(rotate(&alone).code, Some(0));
+}
+
 #[test]
 fn segments_that_are_gone_cut_or_exchanged_are_found() {
     let (chronicle, _) = three();
@@ -350,6 +489,9 @@ fn segments_that_are_gone_cut_or_exchanged_are_found() {
     fs::rename(&first, format!("{first}.gz")).unwrap();
     verify("chain: from report 5 on", 5);
     fs::rename(format!("{first}.gz"), &first).unwrap();
+    // A copy with its date has no segment's name.
+    fs::copy(&second, format!("{name}.20261126")).unwrap();
+    verify("9 reports, number 1 to 9", 5);
     // One between others.
     fs::rename(&second, &aside).unwrap();
     verify("report 8 follows report 4", 1);
@@ -389,15 +531,7 @@ fn a_feed_without_a_report_in_the_newest_segment_goes_on_where_it_was() {
     let one: Vec<String> = [3, 4].map(|round| line(0, round)).into();
     for open in [&one[1..], &[]] {
         let chronicle = journal_of(&[&both, &one[..2 - open.len()], open]);
-        let flags = [
-            "--feed",
-            "BTC/USD,ETH/USD",
-            "--source",
-            "embedded-kraken",
-            "--every",
-            "1h",
-        ];
-        let (command, _) = marked_run(&[&flags[..], &["--journal", chronicle.name()]].concat());
+        let (command, _) = marked_run(&[&TWO_FEEDS[..], &["--journal", chronicle.name()]].concat());
         let running = start_command(command);
         running.stderr_line("BTC/USD: continues at report 5; ETH/USD: continues at report 3");
     }

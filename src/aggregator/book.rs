@@ -4,20 +4,21 @@
 //! published. The numbers of each feed and the starts strictly increase, also across restarts.
 
 use super::words::of_feeds;
-use crate::aggregator::journal::Journal;
+use crate::aggregator::journal::{Journal, attempt};
 use crate::aggregator::resume::{self, Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::keys::secret::SecretKey;
 use crate::system::file;
+use crate::system::segments::check_own;
 use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
-use rsoracle_verify::segments::{closed, path_of};
-use std::cell::LazyCell;
+use rsoracle_verify::segments::{closed, part_of, path_of};
+use std::cell::{Cell, LazyCell};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -35,6 +36,8 @@ pub struct Book {
     journal: Option<Journal>,
     /// The open segment is not closed before it has so many bytes, since that has failed.
     close_at: u64,
+    /// Whether the start has read the whole journal, and found no feed but that of the roster.
+    is_of_one_feed: bool,
     /// The chains of the roster's feeds, in their order.
     chains: Vec<FeedChain>,
     /// Start of the last round; the next round must start later.
@@ -98,13 +101,13 @@ pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
     let journal = config.journal.as_deref().unwrap_or_default();
     let there = std::fs::metadata(journal).ok();
     if there.as_ref().is_some_and(|there| !there.is_file()) {
-        let attempt = format!("cannot open the journal {journal}");
         let advice = "name a file with --journal";
-        return Err(Error::new(attempt, "it is not a regular file").advise(advice));
+        return Err(Error::new(attempt(journal), "it is not a regular file").advise(advice));
     }
+    check_own(journal, &attempt(journal))?;
     let made = config.aggregator_key.is_none() && keyfile::is_missing(&path);
     // If the journal has reports already, a new key could not continue it.
-    let has_closed = || closed(journal).is_ok_and(|(numbers, _)| !numbers.is_empty());
+    let has_closed = || closed(journal).is_ok_and(|(_, highest)| highest > 0);
     if made && (there.is_some_and(|there| there.len() > 0) || has_closed()) {
         let attempt = format!("cannot continue the journal {journal}");
         let cause = format!("the key that signed its reports, {path}, is missing");
@@ -141,11 +144,14 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
         ("file of the journal's torn lines", beside("torn")),
         ("file of the newest report", beside("newest")),
         ("file of other feeds' reports", beside("newest.others")),
+        ("file of the journal's next segment", beside("next")),
+        ("journal's request", beside("rotate")),
     ];
     let journal = config.journal.as_deref().unwrap_or_default();
-    let segments = closed(journal).unwrap_or_default().0.into_iter();
-    let segments = segments.map(|number| ("journal", Some(path_of(journal, number))));
+    let numbers = closed(journal).unwrap_or_default().0.into_iter();
+    let segments = numbers.map(|number| ("journal", Some(path_of(journal, number))));
     let kept: Vec<_> = kept.into_iter().chain(segments).collect();
+    let is_segment = |path| part_of(path).is_some_and(|(of, _)| is_same(of, journal));
     let latest_files = config.latest_files();
     let roster = config.write_roster.as_deref();
     let mut latest = latest_files.iter().flatten();
@@ -159,12 +165,13 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     let replaced = latest_files.iter().map(|path| ("latest", path));
     for (flag, path) in replaced.chain([("write-roster", &config.write_roster)]) {
         let Some(path) = path else { continue };
-        for (what, other) in &kept {
-            if other.as_ref().is_some_and(|other| is_same(path, other)) {
-                let attempt = format!("cannot replace {path}");
-                return Err(Error::new(attempt, format!("it is the {what}"))
-                    .advise(format!("name another file with --{flag}")));
-            }
+        let is_kept = |other: &Option<String>| other.as_ref().is_some_and(|it| is_same(path, it));
+        let found = kept.iter().find(|(_, other)| is_kept(other));
+        let what = found.map_or(is_segment(path).then_some("journal"), |it| Some(it.0));
+        if let Some(what) = what {
+            let attempt = format!("cannot replace {path}");
+            return Err(Error::new(attempt, format!("it is the {what}"))
+                .advise(format!("name another file with --{flag}")));
         }
     }
     Ok(())
@@ -204,7 +211,9 @@ impl Book {
         // Read under the journal's lock.
         let beside = LazyCell::new(|| Beside::read(path));
         let take = |end: &mut End, line: &str| end.take(line, &beside);
+        let read_all = Cell::new(false);
         let enough = |end: &End, whole: bool| {
+            read_all.set(whole);
             let lacks = end.lacks(config, key.public(), whole, &beside)?;
             if let Some(sought) = &lacks
                 && end.verifier.signatures > SIGNATURES_SILENT
@@ -230,6 +239,7 @@ impl Book {
             // On the disk before the other file changes.
             file::replace(&others, &text)?;
         }
+        book.is_of_one_feed = read_all.get() && end.is_of_one_feed(&config.roster, &beside);
         let changes = book.go_on(config, path, Some(key), end)?;
         if !changes.is_empty() {
             journal.append(&changes)?;
@@ -271,7 +281,8 @@ impl Book {
         if !asked && most.is_none() {
             return None;
         }
-        let closed = journal.close_segment();
+        let named = resume::begin_others(config.journal.as_ref()?, self.is_of_one_feed);
+        let closed = named.and_then(|()| journal.close_segment());
         self.close_at = match closed {
             Ok(_) => 0,
             Err(_) => journal.bytes + config.journal_max.unwrap_or(0),

@@ -21,7 +21,7 @@ use crate::system::file;
 use crate::system::file::MODE;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::lines::{JOURNAL_LINE_BYTES_MAX, too_long};
-use rsoracle_verify::segments::{Reading, Segments, closed, id, path_of};
+use rsoracle_verify::segments::{NUMBER_MAX, Reading, Segments, closed, id, path_of};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
@@ -67,6 +67,7 @@ impl Journal {
         let failed = |error: io::Error| Error::new(&attempt, error);
         let file = open_locked(path, &attempt)?;
         take_back(path, &file).map_err(failed)?;
+        check_newest(path)?;
         let segments = Segments::of(path, Some(file.try_clone().map_err(failed)?))?;
         let (state, bytes, tail) = read_end(path, &segments, take, enough)?;
         if !tail.is_empty() {
@@ -144,13 +145,21 @@ impl Journal {
     /// the path of the closed segment. After an error, all is as it was, and a later call may succeed. The exception is a folder that
     /// cannot be synced in the end: then the next append first tries that again.
     pub fn close_segment(&mut self) -> Result<Option<String>, Error> {
+        self.close_by(|next, path| std::fs::rename(next, path))
+    }
+
+    /// The same, by this way of giving the next file the journal's name.
+    fn close_by(
+        &mut self,
+        rename: impl Fn(&str, &str) -> io::Result<()>,
+    ) -> Result<Option<String>, Error> {
         if self.bytes == 0 {
             return Ok(None);
         }
         let attempt = format!("cannot close the segment of the journal {}", self.path);
         self.mend(&attempt)?;
         let next = format!("{}.next", self.path);
-        let done = self.begin_segment(&next);
+        let done = self.begin_segment(&next, rename);
         if done.is_err() {
             // It is taken back at the next attempt, or start.
             let _ = std::fs::remove_file(&next).and(take_back(&self.path, &self.file));
@@ -163,11 +172,13 @@ impl Journal {
     }
 
     /// Makes the file of the next segment, which is locked before it has its name, and gives its number to this one.
-    fn begin_segment(&self, next: &str) -> io::Result<(File, String)> {
+    fn begin_segment(
+        &self,
+        next: &str,
+        rename: impl Fn(&str, &str) -> io::Result<()>,
+    ) -> io::Result<(File, String)> {
         if std::fs::symlink_metadata(&self.path)?.is_symlink() {
-            return Err(io::Error::other(
-                "it is a symbolic link; name the file itself",
-            ));
+            return Err(io::Error::other(IS_LINK));
         }
         match std::fs::remove_file(next) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -183,7 +194,11 @@ impl Journal {
         file.set_permissions(found.permissions())?;
         file.sync_all()?;
         self.file.sync_all()?;
-        let path = path_of(&self.path, closed(&self.path)?.1 + 1);
+        let highest = closed(&self.path)?.1;
+        if highest == NUMBER_MAX {
+            return Err(io::Error::other("no higher number is left"));
+        }
+        let path = path_of(&self.path, highest + 1);
         // Unlike a rename, this never replaces a file, and the journal is never without one.
         std::fs::hard_link(&self.path, &path)?;
         if id(&std::fs::metadata(&path)?) != id(&found) {
@@ -191,14 +206,22 @@ impl Journal {
             return Err(io::Error::other("another file has its name"));
         }
         file::sync_directory(&self.path)?;
-        std::fs::rename(next, &self.path)?;
+        let renamed = rename(next, &self.path);
+        // A network's file system may report an error of what it has done.
+        if id(&std::fs::metadata(&self.path)?) != id(&made) {
+            renamed?;
+        }
         Ok((file, path))
     }
 }
 
-/// Removes the number of a segment whose closing was interrupted, so that it is the open one again.
+/// Removes the number of a segment whose closing was interrupted, so that it is the open one again. A number is removed only while
+/// the file has the journal's name too.
 fn take_back(path: &str, open: &File) -> io::Result<()> {
     let open = id(&open.metadata()?);
+    if id(&std::fs::metadata(path)?) != open {
+        return Ok(());
+    }
     for number in closed(path)?.0.into_iter().rev() {
         let segment = path_of(path, number);
         if id(&std::fs::metadata(&segment)?) != open {
@@ -207,6 +230,19 @@ fn take_back(path: &str, open: &File) -> io::Result<()> {
         std::fs::remove_file(&segment)?;
     }
     Ok(())
+}
+
+/// Refuses a journal whose newest closed segment is not there to be read: with an empty open one, it would be taken for a new journal.
+pub(crate) fn check_newest(path: &str) -> Result<(), Error> {
+    let (numbers, highest) = closed(path).map_err(|error| Error::new(attempt(path), error))?;
+    if numbers.last().copied().unwrap_or(0) == highest {
+        return Ok(());
+    }
+    let cause = format!(
+        "its newest closed segment, {}, is missing",
+        path_of(path, highest)
+    );
+    Err(Error::new(attempt(path), cause).advise("put it back (decompressed, if it was compressed)"))
 }
 
 /// The attempt that errors about opening name.
@@ -245,6 +281,9 @@ const RAGGED: &str = "the file could not be truncated either: it may end in a li
 /// Advice when a journal is lost to its writer.
 const LOST: &str =
     "this run ends; put the file with all reports back under its name, and start again";
+
+/// Why a segment is not closed: its number would be given to a name elsewhere.
+pub(crate) const IS_LINK: &str = "it is a symbolic link; name the file itself";
 
 /// Advice when a journal's path names no file.
 const MOVED: &str = "move it back under its name: nothing is published until then; for another journal, start again with another file name";
@@ -549,6 +588,26 @@ mod tests {
             );
             assert_eq!((scratch.bytes(), scratch.files()), (bytes.to_vec(), 1));
         }
+    }
+
+    #[test]
+    fn a_rename_that_took_effect_and_reports_an_error_costs_nothing() {
+        let scratch = Scratch::new();
+        let (mut journal, _, _) = scratch.open().unwrap();
+        journal.append(&["one"]).unwrap();
+        let failed = || Err(io::Error::other("the connection was lost"));
+        let closed = journal.close_by(|_, _| failed());
+        assert!(closed.unwrap_err().to_string().contains("the same file"));
+        let segment = path_of(&scratch.path(), 1);
+        let closed =
+            journal.close_by(|next, path| std::fs::rename(next, path).and_then(|()| failed()));
+        assert_eq!(closed.unwrap(), Some(segment.clone()));
+        journal.append(&["two"]).unwrap();
+        assert_eq!(scratch.bytes(), b"two\n");
+        // Whatever goes wrong later, the only name of a file is not removed.
+        let closed = File::open(&segment).unwrap();
+        take_back(&scratch.path(), &closed).unwrap();
+        assert_eq!(std::fs::read(&segment).unwrap(), b"one\n");
     }
 
     #[test]

@@ -7,12 +7,14 @@
 //! That file has the feeds of the roster. The newest reports of feeds that were in the roster once are in [`others_path`], which
 //! only ever gains feeds, and is on the disk before the first file no longer has them. Together with the lines of the journal from
 //! a report on that the first file has, the two name all feeds of the journal: another one is new, and its chain begins. If
-//! anything is missing of the three, the whole journal is read.
+//! anything is missing of the three, the whole journal is read. If its oldest segments are gone, what is left has the last round,
+//! which with [`others_path`] still names all feeds; without that file, a journal with several feeds is not continued.
 //!
 //! Invariant: no line is used unless it was verified as `rsoracle verify` does it. A run that is killed at any moment leaves a
 //! journal that may be continued.
 
 use crate::aggregator::settings::Run;
+use crate::system::file;
 use crate::system::limits::FUTURE_US_MAX;
 use crate::system::now::wall_us;
 use crate::system::span::span;
@@ -24,6 +26,7 @@ use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
 use rsoracle_verify::lines::JOURNAL_LINE_BYTES_MAX;
+use rsoracle_verify::segments::closed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -41,9 +44,25 @@ pub(crate) fn newest_path(journal: &str) -> String {
 }
 
 /// The file beside a journal with a report of each feed that was not in the roster of some start. It does not exist as long as
-/// there is only one feed.
+/// there is only one feed and no closed segment.
 pub(crate) fn others_path(journal: &str) -> String {
     format!("{journal}.newest.others")
+}
+
+/// Makes [`others_path`] for a journal that is known to have a single feed, before its first segment is closed; for another nothing is done. Without it, nothing
+/// would tell whether segments that are gone had other feeds.
+pub(crate) fn begin_others(journal: &str, is_of_one_feed: bool) -> Result<(), Error> {
+    let others = others_path(journal);
+    let is_first = closed(journal).is_ok_and(|(_, highest)| highest == 0);
+    match is_of_one_feed && is_first && !Path::new(&others).exists() {
+        true => file::replace(&others, ""),
+        false => Ok(()),
+    }
+}
+
+/// Whether the oldest segments of a journal are gone.
+fn begins_later(journal: &str) -> bool {
+    closed(journal).is_ok_and(|(numbers, _)| numbers.first().is_some_and(|first| *first > 1))
 }
 
 /// The reports beside a journal, with their lines.
@@ -62,6 +81,11 @@ impl Beside {
             newest: held(&newest_path(journal)),
             others: Some(held(&others)).filter(|held| is_empty || !held.is_empty()),
         }
+    }
+
+    /// Whether [`others_path`] does not say which other feeds the journal has.
+    fn has_lost_others(&self) -> bool {
+        self.others.is_none()
     }
 
     fn others(&self) -> &[(Report, String)] {
@@ -149,6 +173,12 @@ impl End {
             return Err(refused(journal, cause).advise("begin another journal with a key of its own (--journal NEW); keep this file, whose reports stay valid"));
         }
         let (path, others) = (newest_path(journal), others_path(journal));
+        if feeds > 1 && beside.has_lost_others() && begins_later(journal) {
+            let cause = format!(
+                "its oldest segments are gone, and {others}, which names the feeds that only they have, is missing or damaged: a feed of the roster may be one of them, and its numbers would be signed a second time"
+            );
+            return Err(refused(journal, cause).advise(format!("restore {others}, or put the oldest segments back for this start, or begin another journal with a key of its own (--journal NEW)")));
+        }
         can_be_read(journal, &path)?;
         can_be_read(journal, &others)?;
         for (terms, latest) in config.roster.feeds.iter().zip(config.latest_files()) {
@@ -178,7 +208,10 @@ impl End {
         let journal = config.journal.as_deref().unwrap_or_default();
         let complete = self.anchored && beside.others.is_some();
         let others = Path::new(&others_path(journal)).exists();
-        if !complete && (others || self.known(&config.roster, beside).len() > 1) {
+        // Before its segments are closed, it must be known whether they have other feeds.
+        let closes = config.journal_max.is_some() && beside.others.is_none();
+        let closes = closes && closed(journal).is_ok_and(|(_, highest)| highest == 0);
+        if !complete && (others || closes || self.known(&config.roster, beside).len() > 1) {
             return Some("all of its feeds".to_owned());
         }
         let mut keys = self
@@ -219,6 +252,11 @@ impl End {
             .chain(self.verifier.feeds())
             .chain(beside.feeds())
             .collect()
+    }
+
+    /// Whether these lines, the roster and the files beside the journal name a single feed.
+    pub(crate) fn is_of_one_feed(&self, roster: &Roster, beside: &Beside) -> bool {
+        self.known(roster, beside).len() == 1
     }
 
     /// The text that [`others_path`] is to have; `None` if it is not to be changed. A feed that it has stays there, with the

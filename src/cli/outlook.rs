@@ -3,7 +3,7 @@
 //! Invariant: no file is made or changed, and no port is opened.
 
 use crate::aggregator::book::{A_DIRECTORY, Book, Remark, check_apart, key_file, warnings};
-use crate::aggregator::journal::read_end;
+use crate::aggregator::journal::{check_newest, read_end};
 use crate::aggregator::resume::{Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::aggregator::setup::{check_open_files, check_schedule};
@@ -105,7 +105,8 @@ fn peek(
     beside: &Beside,
     enough: &dyn Fn(&End, bool) -> Result<bool, Error>,
 ) -> Result<Option<(End, usize)>, Error> {
-    let has_closed = closed(path).is_ok_and(|(numbers, _)| !numbers.is_empty());
+    check_newest(path)?;
+    let has_closed = closed(path).is_ok_and(|(_, highest)| highest > 0);
     if !has_closed && !Path::new(path).exists() {
         return Ok(None);
     }

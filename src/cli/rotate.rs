@@ -4,13 +4,14 @@
 
 use super::outlook::is_in_use;
 use crate::aggregator::book::request_path;
-use crate::aggregator::journal::Journal;
+use crate::aggregator::journal::{IS_LINK, Journal};
+use crate::aggregator::resume::{begin_others, others_path};
 use crate::flags::args::{Given, Usage};
 use crate::system::limits::{ROTATE_DONE_MS_MAX, ROTATE_WAIT_MS_MAX};
-use crate::system::segments::number_of;
+use crate::system::segments::{check_own, number_of};
 use rsoracle_proof::report::Verifier;
 use rsoracle_verify::error::Error;
-use rsoracle_verify::segments::{Id, id, path_of};
+use rsoracle_verify::segments::{Id, closed, id, path_of};
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -50,6 +51,10 @@ fn rotate_one(path: &str, attempt: &str) -> Result<Option<String>, Error> {
     if !before.is_file() {
         return Err(Error::new(attempt, "it is not a regular file"));
     }
+    if Path::new(path).is_symlink() {
+        return Err(Error::new(attempt, IS_LINK));
+    }
+    check_own(path, attempt)?;
     let (request, began) = (request_path(path), Instant::now());
     let mut taken: Option<Instant> = None;
     let mut asked = false;
@@ -64,7 +69,7 @@ fn rotate_one(path: &str, attempt: &str) -> Result<Option<String>, Error> {
         }
         if !is_in_use(path) {
             let _ = std::fs::remove_file(&request);
-            return close(path);
+            return close(path, attempt);
         }
         if !asked {
             File::create(&request).map_err(failed)?;
@@ -95,12 +100,25 @@ fn closed_as(path: &str, file: Id, attempt: &str) -> Result<String, Error> {
 }
 
 /// Closes the segment of a journal that nobody writes.
-fn close(path: &str) -> Result<Option<String>, Error> {
-    let take = |verifier: &mut Verifier, line: &str| {
+fn close(path: &str, attempt: &str) -> Result<Option<String>, Error> {
+    let take = |(verifier, taken): &mut (Verifier, bool), line: &str| {
+        *taken = true;
         // It was signed, whatever the clock says now.
         let flaw = verifier.check(line, u64::MAX).flaws.into_iter().next();
         flaw.map_or(Ok(()), Err)
     };
-    let (mut journal, _, _) = Journal::open(path, &take, &|_, _| Ok(true))?;
+    // Before the first segment is closed, it must be known whether the journal has several feeds.
+    let is_first = closed(path).is_ok_and(|(_, highest)| highest == 0)
+        && !Path::new(&others_path(path)).exists();
+    let enough = |(_, taken): &(Verifier, bool), whole| match (*taken, whole) {
+        // What is behind the last whole line is cut off next, so there must be one that shows that it is a journal.
+        (false, true) => Err(Error::new(
+            attempt,
+            "it holds no whole line; nothing was changed",
+        )),
+        (taken, whole) => Ok(taken && (whole || !is_first)),
+    };
+    let (mut journal, (verifier, _), _) = Journal::open(path, &take, &enough)?;
+    begin_others(path, is_first && verifier.feeds().count() == 1)?;
     journal.close_segment()
 }

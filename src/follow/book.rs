@@ -2,13 +2,15 @@
 //!
 //! Invariant: a file only grows, each line is written at once, and each file is a chain without a gap. Where a report could not be
 //! got, or the source began another chain, the next file begins (FILE.part2). What was cut by a crash is removed at the start;
-//! the source has it. There is no sync: what a power failure takes is fetched again, too.
+//! the source has it. There is no sync: what a power failure takes is fetched again, too. A file may have closed segments.
 
 use super::intake::{Seen, head_of};
 use crate::system::limits::JOURNAL_PARTS_MAX;
+use crate::system::segments::check_own;
 use rsoracle_proof::report::{KeyChange, Report};
 use rsoracle_proof::seal::Keys;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::{closed, id, path_of};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -19,6 +21,8 @@ pub(super) struct Book {
     path: String,
     part: usize,
     file: File,
+    /// Whether the part has a report, maybe in a closed segment.
+    is_begun: bool,
     /// The last report of each feed.
     pub(super) last: BTreeMap<String, Seen>,
 }
@@ -26,6 +30,7 @@ pub(super) struct Book {
 impl Book {
     /// Opens the last part of a journal, which need not exist yet, and reads where each feed ends.
     pub(super) fn open(path: &str) -> Result<Book, Error> {
+        check_own(path, &format!("cannot open the journal {path}"))?;
         let parts = 1..=JOURNAL_PARTS_MAX;
         let exists = |part: &usize| Path::new(&named(path, part + 1)).exists();
         let part = 1 + parts.take_while(exists).count();
@@ -33,41 +38,31 @@ impl Book {
             path: path.to_owned(),
             part,
             file: file(path, part)?,
+            is_begun: false,
             last: BTreeMap::new(),
         };
         book.read()?;
         Ok(book)
     }
 
-    /// Reads the file: the last line of each feed says where it ends.
+    /// Reads the part with its closed segments: the last line of each feed says where it ends.
     fn read(&mut self) -> Result<(), Error> {
         let name = named(&self.path, self.part);
         let failed =
             |cause: String| Error::new(format!("cannot go on with the journal {name}"), cause);
         let broken = |error: std::io::Error| failed(error.to_string());
-        let mut input = BufReader::with_capacity(256 * 1024, &self.file);
-        let (mut lines, mut end) = (BTreeMap::<String, String>::new(), 0);
-        let mut line = Vec::new();
-        while input.read_until(b'\n', &mut line).map_err(broken)? > 0 {
-            if line.pop() != Some(b'\n') {
-                break;
+        let mut lines = BTreeMap::<String, String>::new();
+        let own = self.file.metadata().map_err(broken)?;
+        for number in closed(&name).map_err(broken)?.0 {
+            let segment = File::open(path_of(&name, number)).map_err(broken)?;
+            // It may be the open one still.
+            if id(&segment.metadata().map_err(broken)?) != id(&own) {
+                ends(&segment, &mut lines).map_err(failed)?;
             }
-            let head = head_of(&line);
-            let text = head.and_then(|(_, feed)| Some((feed, std::str::from_utf8(&line).ok()?)));
-            let (feed, text) = text.ok_or_else(|| {
-                failed("it has a line that is no report: it is another file, or damaged".to_owned())
-            })?;
-            // Of a change of keys, only the signature counts: the report before it says the rest.
-            let mut text = text.to_owned();
-            if head.is_some_and(|(number, _)| number.is_none()) {
-                let before = lines.get(feed).map(String::as_str).unwrap_or_default();
-                text = format!("{before}\n{text}");
-            }
-            lines.insert(feed.to_owned(), text);
-            end += line.len() as u64 + 1;
-            line.clear();
         }
+        let end = ends(&self.file, &mut lines).map_err(failed)?;
         self.file.set_len(end).map_err(broken)?;
+        self.is_begun = !lines.is_empty();
         let mut keys = Keys::default();
         for (feed, text) in lines {
             let mut seen = None;
@@ -93,7 +88,7 @@ impl Book {
 
     /// Appends a line. `follows`: it continues the chain of its feed; else the next file begins.
     pub(super) fn append(&mut self, line: &[u8], follows: bool) -> Result<(), Error> {
-        if !follows && self.file.metadata().is_ok_and(|found| found.len() > 0) {
+        if !follows && self.is_begun {
             if self.part >= JOURNAL_PARTS_MAX {
                 let attempt = format!("cannot go on with the journal {}", self.path);
                 let cause =
@@ -110,8 +105,40 @@ impl Book {
             let _ = self.file.set_len(before);
             let attempt = format!("cannot write the journal {}", named(&self.path, self.part));
             Error::new(attempt, error)
-        })
+        })?;
+        self.is_begun = true;
+        Ok(())
     }
+}
+
+/// Reads the lines of a file, and keeps the last ones of each feed. Returns where the last whole line ends.
+fn ends(file: &File, lines: &mut BTreeMap<String, String>) -> Result<u64, String> {
+    let mut input = BufReader::with_capacity(256 * 1024, file);
+    let (mut line, mut end) = (Vec::new(), 0);
+    while input
+        .read_until(b'\n', &mut line)
+        .map_err(|error| error.to_string())?
+        > 0
+    {
+        if line.pop() != Some(b'\n') {
+            break;
+        }
+        let head = head_of(&line);
+        let text = head.and_then(|(_, feed)| Some((feed, std::str::from_utf8(&line).ok()?)));
+        let (feed, text) = text.ok_or_else(|| {
+            "it has a line that is no report: it is another file, or damaged".to_owned()
+        })?;
+        // Of a change of keys, only the signature counts: the report before it says the rest.
+        let mut text = text.to_owned();
+        if head.is_some_and(|(number, _)| number.is_none()) {
+            let before = lines.get(feed).map(String::as_str).unwrap_or_default();
+            text = format!("{before}\n{text}");
+        }
+        lines.insert(feed.to_owned(), text);
+        end += line.len() as u64 + 1;
+        line.clear();
+    }
+    Ok(end)
 }
 
 /// The name of a part.

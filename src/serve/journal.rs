@@ -221,7 +221,11 @@ impl Journal {
     /// Notices that the oldest segments were removed.
     fn miss_oldest(&mut self) {
         let before = self.gone;
-        let is_there = |number: u64| Path::new(&path_of(&self.path, number)).exists();
+        let is_there = |number: u64| {
+            // An error does not say that it is gone.
+            let found = Path::new(&path_of(&self.path, number)).try_exists();
+            found.unwrap_or(true)
+        };
         while self
             .closed
             .get(self.gone)

@@ -18,6 +18,12 @@ use std::rc::Rc;
 /// Bytes that are read from a file at once.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Bytes of the ending of a closed segment: a dot, and exactly six digits. So no other number, such as a date, is taken for one.
+const ENDING_BYTES: usize = 7;
+
+/// The highest number of a closed segment.
+pub const NUMBER_MAX: u64 = 999_999;
+
 /// Device and inode of a file.
 pub type Id = (u64, u64);
 
@@ -26,15 +32,34 @@ pub fn id(of: &Metadata) -> Id {
     (of.dev(), of.ino())
 }
 
-/// The path of a closed segment.
+/// The path of a closed segment, which is beside the file itself if `journal` is a symbolic link.
 pub fn path_of(journal: &str, number: u64) -> String {
-    format!("{journal}.{number:06}")
+    format!("{}.{number:06}", itself(journal))
+}
+
+/// What a symbolic link leads to; else the path as it is.
+fn itself(journal: &str) -> String {
+    let is_link = Path::new(journal).is_symlink();
+    let file = is_link
+        .then(|| std::fs::canonicalize(journal).ok())
+        .flatten();
+    file.map_or_else(|| journal.to_owned(), |file| file.display().to_string())
+}
+
+/// The journal and the number of the closed segment that would have this path; `None` for a path of another form.
+pub fn part_of(path: &str) -> Option<(&str, u64)> {
+    let (journal, digits) = path.rsplit_once('.')?;
+    let is_number =
+        digits.len() + 1 == ENDING_BYTES && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let number = digits.parse().ok().filter(|number| *number > 0)?;
+    is_number.then_some((journal, number))
 }
 
 /// The numbers of the closed segments that are there, in their order, and the highest number of all. The latter counts also what
 /// has a further ending, such as a compressed segment. A folder that may not be listed shows none.
 pub fn closed(journal: &str) -> io::Result<(Vec<u64>, u64)> {
-    let path = Path::new(journal);
+    let journal = itself(journal);
+    let path = Path::new(&journal);
     let name = path.file_name().unwrap_or_default().display().to_string();
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let entries = match std::fs::read_dir(folder.unwrap_or(Path::new("."))) {
@@ -44,18 +69,16 @@ pub fn closed(journal: &str) -> io::Result<(Vec<u64>, u64)> {
     let (mut numbers, mut highest) = (Vec::new(), 0);
     for entry in entries {
         let found = entry?.file_name().into_string().unwrap_or_default();
-        let digits = found
-            .strip_prefix(&name)
-            .and_then(|rest| rest.split('.').nth(1));
-        let number = digits.and_then(|digits| digits.parse().ok());
-        let Some(number) = number.filter(|number| *number > 0) else {
+        let (segment, rest) = found
+            .split_at_checked(name.len() + ENDING_BYTES)
+            .unwrap_or_default();
+        let Some((_, number)) = part_of(segment).filter(|(journal, _)| *journal == name) else {
             continue;
         };
-        let segment = path_of(&name, number);
-        if found == segment {
+        if rest.is_empty() {
             numbers.push(number);
         }
-        if found == segment || found.starts_with(&(segment + ".")) {
+        if rest.is_empty() || rest.starts_with('.') {
             highest = highest.max(number);
         }
     }
@@ -319,7 +342,20 @@ mod tests {
         folder.write("j.000010", "");
         folder.write("j.000011", "three\n");
         folder.write("j", "four\nfi");
-        for other in ["j.12", "j.newest", "j.000012x", "jj.000013", "j.torn", "k"] {
+        for other in [
+            "j.12",
+            "j.newest",
+            "j.000012x",
+            "jj.000013",
+            "j.torn",
+            "k",
+            "j.20261126",
+            "j.000000",
+            "j.18446744073709551615.gz",
+            "j.+00012",
+            "j.20261126.gz",
+            "j.00001é",
+        ] {
             folder.write(other, "other\n");
         }
         let all = [
@@ -361,6 +397,15 @@ mod tests {
         std::fs::remove_file(folder.0.join("j.000004.zst")).unwrap();
         std::fs::remove_file(folder.path()).unwrap();
         assert_eq!(folder.read(99).unwrap().1.len(), 3);
+    }
+
+    #[test]
+    fn a_link_to_a_journal_has_its_segments() {
+        let folder = Folder::new("link");
+        folder.write("it.000001", "one\n");
+        folder.write("it", "two\n");
+        std::os::unix::fs::symlink("it", folder.path()).unwrap();
+        assert_eq!(folder.read(99).unwrap().1.len(), 2);
     }
 
     #[test]
