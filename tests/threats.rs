@@ -334,12 +334,20 @@ fn two_exchanges_of_nine_lie_and_the_price_is_within_what_the_others_say() {
             "--ready-timeout",
             "15s",
         ]);
-        (*liars, faults, exchange, start_command(command))
+        (faults, exchange, start_command(command))
     };
     let lies = lies.iter().zip(lies.iter().rev());
-    let rounds: Vec<_> = pairs.iter().zip(lies).map(start).collect();
-    for (liars, faults, _exchange, running) in rounds {
-        let done = running.finish();
+    let cases: Vec<_> = pairs.iter().zip(lies).collect();
+    let rounds: Vec<_> = cases.iter().copied().map(start).collect();
+    for ((faults, exchange, running), case) in rounds.into_iter().zip(cases) {
+        let (liars, mut done) = (case.0, running.finish());
+        drop(exchange);
+        // A busy machine may leave a round without a quorum, which is no wrong price.
+        if done.code == Some(3) {
+            println!("once more, since there was no price: {}", done.stderr);
+            let (_, _exchange, running) = start(case);
+            done = running.finish();
+        }
         assert_eq!(done.code, Some(0), "{faults:?}: {}", done.stderr);
         let report = Kept::of(done.stdout.trim_end());
         let slots = report.collectors.iter().enumerate();
