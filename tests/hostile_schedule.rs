@@ -235,15 +235,19 @@ fn samples_of_different_rosters_do_not_follow_each_other_faster_than_the_bound()
                 collector.look();
                 (wall_us() > start_us + SECOND_US / 2).then_some(())
             });
-            let asked = |start_us| {
-                let records = collector.line.records(start_us);
-                records
-                    .first()
-                    .is_some_and(|record| record.lateness_us.is_some())
-            };
-            let both = [start_us, start_us + by_us].map(asked);
-            assert_ne!(both, [true, true], "both were asked for");
-            spared |= both[0] && !collector.line.records(start_us + by_us).is_empty();
+            // How late it was asked for, if it was.
+            let late_us = |start_us| collector.line.records(start_us).first()?.lateness_us;
+            let [first_us, second_us] = [start_us, start_us + by_us].map(late_us);
+            // A busy machine may come to the second one so late that it may be asked for.
+            if let (Some(_), Some(late_us)) = (first_us, second_us) {
+                let after_us = by_us + late_us;
+                assert!(
+                    after_us >= INTERVAL_US_MIN / 2,
+                    "{after_us} us after the first"
+                );
+            }
+            let second = collector.line.records(start_us + by_us);
+            spared |= first_us.is_some() && second_us.is_none() && !second.is_empty();
             spared.then_some(())
         },
     );
