@@ -27,21 +27,6 @@ fn change(oracle: &mut Oracle, to: u8) -> String {
     change.line()
 }
 
-/// Starts `follow --json` on a stream, with a journal. Returns it and the journal.
-fn followed(url: &str, roster: &str, flags: &[&str]) -> (Running, String) {
-    let journal = scratch("kept.jsonl").to_str().unwrap().to_owned();
-    let fixed = [
-        "follow",
-        url,
-        "--json",
-        "--roster",
-        roster,
-        "--journal",
-        &journal,
-    ];
-    (start(&[&fixed, flags].concat()), journal)
-}
-
 fn until_kept(journal: &str, count: usize) -> Vec<String> {
     eventually(&format!("{count} reports in {journal}"), || {
         let lines = kept(journal);
@@ -86,16 +71,7 @@ fn a_journal_is_published_as_it_grows_and_followed_from_where_one_was() {
     drop(follow);
     book.grow(30);
     book.until_published(&relay);
-    let fixed = [
-        "follow",
-        &servers[0].url(),
-        "--json",
-        "--roster",
-        &roster,
-        "--journal",
-        &journal,
-    ];
-    let follow = start(&fixed);
+    let follow = follow_into(&journal, &servers[0].url(), &roster, &[]);
     rows_until(&follow, &mut [], 60);
     assert_eq!(until_kept(&journal, 104).len(), 104);
     assert_eq!(
@@ -111,7 +87,9 @@ fn a_journal_is_published_as_it_grows_and_followed_from_where_one_was() {
             1
         );
     }
-    let done = run(&[&fixed[..5], &["--once", "--max-age", "1h"]].concat());
+    let url = servers[0].url();
+    let once = ["follow", &url, "--json", "--roster", &roster];
+    let done = run(&[&once[..], &["--once", "--max-age", "1h"]].concat());
     let newest = rows(&done.stdout);
     assert_eq!((done.code, newest.len()), (Some(3), 2), "{}", done.stderr);
     assert!(
@@ -501,20 +479,11 @@ fn what_others_publish_into_the_stream_is_named_and_passed_over() {
     let (fresh, _) = followed(&servers[0].url(), &roster, &[]);
     assert_eq!(rows_until(&fresh, &mut [], 1)[0].price, Some(106.0));
     drop(follow);
-    let fixed = [
-        "follow",
-        &servers[0].url(),
-        "--json",
-        "--roster",
-        &roster,
-        "--journal",
-        &journal,
-    ];
     let last = following::lines(&mut book.oracles[0], 7, 1);
     client.ask(subject, "", "more").expect("it is stored");
     client.ask(subject, "", &last[0]).expect("it is stored");
     book.append(&last);
-    let follow = start(&fixed);
+    let follow = follow_into(&journal, &servers[0].url(), &roster, &[]);
     rows_until(&follow, &mut [], 1);
     assert_eq!(kept(&journal), book.lines[2..]);
 }

@@ -49,14 +49,7 @@ fn the_leader_of_a_cluster_is_lost_again_and_again_and_each_report_is_there_once
     let relays = [0, 1].map(|at: usize| book.relay(&servers[at].url(), &flags));
     relays.iter().for_each(|relay| book.until_published(relay));
     relays[0].stderr_line("it keeps reports for ever; replicas: 3");
-    let (follow, journal) = {
-        let journal = scratch("kept.jsonl").to_str().unwrap().to_owned();
-        let fixed = ["follow", &servers[2].url(), "--json", "--roster", &roster];
-        (
-            start(&[&fixed[..], &["--journal", &journal]].concat()),
-            journal,
-        )
-    };
+    let (follow, journal) = followed(&servers[2].url(), &roster, &[]);
     rows_until(&follow, &mut [], 2);
     for round in 0..3u64 {
         let at = leader(&servers);

@@ -39,17 +39,7 @@ fn refused(book: &Book, roster: &str, url: &str, flags: &[&str], parts: &[&str])
 fn passes(book: &mut Book, roster: &str, url: &str, flags: &[&str]) {
     let relay = book.relay(url, flags);
     book.until_published(&relay);
-    let journal = scratch("kept.jsonl").to_str().unwrap().to_owned();
-    let fixed = [
-        "follow",
-        url,
-        "--json",
-        "--roster",
-        roster,
-        "--journal",
-        &journal,
-    ];
-    let follow = start(&[&fixed[..], flags].concat());
+    let (follow, journal) = followed(url, roster, flags);
     rows_until(&follow, &mut [], 1);
     book.grow(200);
     book.until_published(&relay);

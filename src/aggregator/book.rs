@@ -34,7 +34,7 @@ pub(crate) const A_DIRECTORY: &str =
 #[derive(Default)]
 pub struct Book {
     journal: Option<Journal>,
-    /// The open segment is not closed before it has so many bytes, since that has failed.
+    /// After closing the open segment has failed: the size in bytes that it must reach before the next attempt; else 0.
     close_at: u64,
     /// Whether the start has read the whole journal, and found no feed but that of the roster.
     is_of_one_feed: bool,

@@ -50,8 +50,9 @@ pub(crate) struct Seen {
     start_us: u64,
     /// The price, also if it is withheld.
     price: Option<f64>,
-    /// Whether the report has a price; and the price, or a word for why there is none.
+    /// Whether the report has a price.
     priced: bool,
+    /// The price or, without one, the reason in a word.
     text: String,
     /// The spread of the prices used, in per cent of the price.
     spread: String,
@@ -159,7 +160,7 @@ impl Aggregator<'_> {
         joined(format!("{margin}{name}"), cells, columns)
     }
 
-    /// The last rounds that are over, newest first. `None` if there is none.
+    /// A line of the last completed rounds, newest first. `None` before the first round is over.
     fn last_rounds(&self, columns: usize) -> Option<String> {
         let cell = |at: usize| {
             let seen = self.past.iter().map(|seen| seen.iter().rev().nth(at));

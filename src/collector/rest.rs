@@ -4,7 +4,7 @@
 
 use crate::system::inbox::Inbox;
 
-/// The rest of a frame that a connection has taken in part; empty if there is none.
+/// What is still to be sent of a frame that a connection took in part. Empty if nothing is.
 #[derive(Default)]
 pub(super) struct Rest(Vec<u8>);
 

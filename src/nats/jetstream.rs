@@ -55,8 +55,9 @@ impl Refusal {
 pub(crate) struct Wanted {
     pub(crate) name: String,
     pub(crate) replicas: u8,
-    /// How long reports are kept, in microseconds, and how many bytes of them; for ever, and all, without.
+    /// How long reports are kept, in microseconds. `None`: for ever.
     pub(crate) age_us_max: Option<u64>,
+    /// How many bytes of them are kept. `None`: all.
     pub(crate) bytes_max: Option<u64>,
 }
 

@@ -354,3 +354,23 @@ impl Book {
         assert!(all.is_empty(), "{:?}", all.keys());
     }
 }
+
+/// Starts `follow --json` on a stream, with a journal of its own. Returns it and the journal.
+pub fn followed(url: &str, roster: &str, flags: &[&str]) -> (Running, String) {
+    let journal = scratch("kept.jsonl").to_str().unwrap().to_owned();
+    (follow_into(&journal, url, roster, flags), journal)
+}
+
+/// The same with this journal, which may be there.
+pub fn follow_into(journal: &str, url: &str, roster: &str, flags: &[&str]) -> Running {
+    let fixed = [
+        "follow",
+        url,
+        "--json",
+        "--roster",
+        roster,
+        "--journal",
+        journal,
+    ];
+    start(&[&fixed, flags].concat())
+}
