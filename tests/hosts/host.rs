@@ -4,7 +4,7 @@
 
 use super::support::*;
 use std::io::PipeWriter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A host on the bridge.
@@ -14,6 +14,17 @@ pub struct Host {
     /// The process that holds its namespaces.
     pub holder: Running,
     _end: PipeWriter,
+}
+
+/// Makes the bridge. Returns a folder in memory for the files of all hosts: how long a disk takes to keep a report is tried elsewhere.
+pub fn bridge() -> PathBuf {
+    ip("link add bridge0 type bridge");
+    ip("link set bridge0 up");
+    let folder = scratch("disk").parent().expect("a folder").to_owned();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "none"]).arg(&folder);
+    assert!(mount.status().expect("mount").success());
+    folder
 }
 
 impl Host {

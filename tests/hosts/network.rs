@@ -69,12 +69,7 @@ impl Five {
             in_a_network_of_its_own(test);
             return None;
         }
-        ip("link add bridge0 type bridge");
-        ip("link set bridge0 up");
-        let dir = scratch("roster.toml")
-            .parent()
-            .expect("a folder")
-            .to_owned();
+        let dir = bridge();
         let place = |name: &str| dir.join(name).display().to_string();
         let keys: Vec<PublicKey> = (0..HOSTS)
             .map(|slot| create(&place(&key_name(slot))).expect("a key file"))

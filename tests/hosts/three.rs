@@ -75,12 +75,7 @@ impl Three {
             in_a_network_of_its_own(test);
             return None;
         }
-        ip("link add bridge0 type bridge");
-        ip("link set bridge0 up");
-        let dir = scratch("roster.toml")
-            .parent()
-            .expect("a folder")
-            .to_owned();
+        let dir = bridge();
         let key = |name: String| create(&dir.join(name).display().to_string()).expect("a key file");
         let keys: Vec<PublicKey> = (0..ALL).map(|slot| key(key_name(slot))).collect();
         let aggregators = (0..HOSTS).map(|number| key(format!("aggregator-{number}.key")));
