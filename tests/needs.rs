@@ -13,8 +13,9 @@ use support::*;
 const ALWAYS_THERE: [&str; 6] = ["bash", "chroot", "cp", "make", "sh", "sha512sum"];
 
 /// Programs whose need has another name.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("ip", "namespaces"),
+    ("mount", "namespaces"),
     ("nsenter", "namespaces"),
     ("python3", "python"),
     ("systemd-analyze", "systemd"),
