@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Checks one report of rsoracle (a line that `rsoracle run --json` prints), one proof of a lie or one change of keys, by the rules of
-docs/PROTOCOL.md alone: pip install cryptography; python3 verify.py FILE [ROSTER] (- is standard input; a roster file needs Python 3.11).
+docs/PROTOCOL.md alone: pip install cryptography; python3 verify.py FILE [ROSTER…] (- is standard input; a roster file needs Python 3.11).
+The first roster is trusted. Each further one must follow the one before it, and counts from its time on.
 
 It is an example for other languages; `rsoracle verify` does more. This program follows no chain, takes the aggregator's word for whether
 a price is published, except for the greatest spread, and checks neither the summary fields nor, except for numbers, the form of the line.
@@ -122,19 +123,22 @@ def terms_digest(terms, seats):  # seats: key and source of each slot
 
 FEED_KEYS = {"rule", "sample_rule", "min_exchanges", "max_age", "max_spread", "samples", "interval", "period", "first_start", "end"}
 
-def read_roster(path):  # of each feed of a roster file: its terms, under the names that a report has, and key and source of its seats
+def instant(value):
+    need(value.endswith("Z"), f"{value!r} is no time in UTC")
+    return (datetime.fromisoformat(value) - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
+
+def read_roster(path):  # a roster file; of each of its feeds: its terms, under the names that a report has, and key and source of its seats
     import tomllib  # newer than the rest
     units = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
     def duration(value):
         digits, unit = re.fullmatch("([0-9]+)(us|ms|s|m|h)", value).groups()
         return int(digits) * units[unit]
-    instant = lambda value: (datetime.fromisoformat(value) - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1)
     given = lambda value, read: read(value) if value else None
     schedule = lambda of: {"samples": of["samples"], "interval_us": duration(of["interval"]), "period_us": duration(of["period"]),
                            "first_start_us": instant(of["first_start"]), "end_us": given(of["end"], instant)}
     with open(path, "rb") as file: roster = tomllib.load(file)
     feeds, slots = list(roster["feed"].items()), [roster["slot"][str(slot)] for slot in range(len(roster["slot"]))]
-    need(set(roster) == {"number", "previous", "feed", "slot"} and all(set(of) == FEED_KEYS for _, of in feeds)
+    need(set(roster) - {"change", "endorsement"} == {"number", "previous", "feed", "slot"} and all(set(of) == FEED_KEYS for _, of in feeds)
          and all(set(slot) - {"signature"} == {"key", "sources"} for slot in slots), "the roster lacks some of its keys, or has others")
     need(len(feeds) <= 64 and len(feeds) * len(slots) <= 4096, "the roster has too many feeds or slots")
     need(all(schedule(of) == schedule(feeds[0][1]) for _, of in feeds), "the feeds of the roster have several schedules")
@@ -156,7 +160,35 @@ def read_roster(path):  # of each feed of a roster file: its terms, under the na
     for known, seated in read.values():
         terms_digest(known, seated)  # refuses what has no place in it
         need(1 <= known["exchanges_min"] <= len({exchange(name) for _, name in seated}), f"{known['feed']} has too few exchanges")
-    return read
+    return roster, read
+
+def follow(paths):  # of each roster, of which each must follow the one before it: from when on it counts, and its feeds
+    followed, old, old_digest, old_keys = [], None, None, None
+    for path in paths:
+        roster, read = read_roster(path)
+        keys = [slot["key"] for slot in roster["slot"].values()]
+        previous = maybe(roster["previous"] or None, lambda value: data(value, 32), bytes(32))
+        of_feed = {feed: terms_digest(*of)[0] for feed, of in read.items()}
+        new_digest = digest(context("roster") + number(roster["number"]) + previous + number(len(of_feed), 2) + b"".join(of_feed.values()))
+        change, endorsements, since, signed = roster.get("change"), roster.get("endorsement", {}), 0, set()
+        if change is not None:
+            need(set(change) == {"from"} and roster["previous"], f"{path} has a change that is none")
+            since = instant(change["from"])
+        need(list(endorsements) == [str(at) for at in range(len(endorsements))] and (change is not None or not endorsements), f"{path} has odd endorsements")
+        for one in endorsements.values():
+            need(set(one) == {"key", "signature"} and one["key"] not in signed, "an endorsement twice, or with other keys")
+            check_signature(key(one["key"]), context("roster change") + previous + new_digest + number(since), data(one["signature"], 64), path)
+            signed.add(one["key"])
+        if old is not None:
+            need(roster["number"] == old["number"] + 1 and previous == old_digest and change is not None, f"{path} does not follow the roster before it")
+            need(since > followed[-1][0], f"{path} counts before the roster before it does")
+            changed = [(terms, seats) for terms, seats in followed[-1][1].values() if terms_digest(terms, seats)[0] not in of_feed.values()]
+            groups = [(old_keys, (len(old_keys) - 1) // 3)] + [([one for one, _ in seats], terms_digest(terms, seats)[1]) for terms, seats in changed]
+            need(all(len(signed & set(of)) > (len(of) + f) // 2 for of, f in groups), f"too few collectors endorsed {path}")
+            need(signed >= set(keys) - (set(old_keys) - {""}), f"a new key did not endorse {path}")
+        followed.append((since, read))
+        old, old_digest, old_keys = roster, new_digest, keys
+    return followed
 
 def check_slot(report, terms, slot, seat, last, late_max):
     who, start, count, interval = f"collector {slot}", *(report[k] for k in ("round_start_us", "samples", "interval_us"))
@@ -183,10 +215,10 @@ def check_slot(report, terms, slot, seat, last, late_max):
     both = answers[0][1] + (answers[1][0] + answers[1][1] if second is not None else b"")
     return both.ljust(NO_ANSWERS, b"\0") + number(len(samples), 4) + records
 
-def check_proof(proof, path):
+def check_proof(proof, rosters):
     need(proof["rsoracle_proof"] == 2, "it is no proof")
-    seats = [] if path is None else [known for _, seats in read_roster(path).values() for known, _ in seats]
-    need(path is None or proof["key"] in seats, "its key is not in the roster")
+    seats = [known for _, read in rosters for _, seats in read.values() for known, _ in seats]
+    need(not rosters or proof["key"] in seats, "its key is not in the roster")
     messages = []
     for answer in (proof["first"], proof["second"]):
         terms, samples, said = data(proof["terms_digest"], 32), data(answer["samples_digest"], 32), observation(answer)
@@ -194,13 +226,13 @@ def check_proof(proof, path):
         check_signature(key(proof["key"]), messages[-1], said[16:], "the collector")
     need(messages[0] != messages[1], "both answers are the same: a duplicate, which proves nothing")
 
-def check_change(change, path):
+def check_change(change, rosters):
     need(change["rsoracle_key_change"] == 2 and change["old"] != change["new"], "it is no change of keys")
-    need(path is None or change["feed"] in read_roster(path), "the roster has no such feed")
+    need(not rosters or any(change["feed"] in read for _, read in rosters), "the roster has no such feed")
     message = context("key change") + feed_name(change["feed"]) + key(change["old"]) + key(change["new"]) + data(change["previous"], 64)
     for which in ("old", "new"): check_signature(key(change[which]), message, data(change[f"{which}_signature"], 64), f"the {which} key")
 
-def check(report, path):
+def check(report, rosters):
     names = ("n", "f", "quorum", "round_start_us", "rule", "collectors", "decision", "spread_ppm_max")
     n, f, quorum, start, rule, seats, decision, spread_ppm_max = (report[name] for name in names)
     need(report["rsoracle_report"] == 2 and 1 <= len(seats) == n <= 4096 and (spread_ppm_max or 0) <= 1_000_000, "it is no report")
@@ -210,8 +242,9 @@ def check(report, path):
     need(len({seat["key"] or seat["slot"] for seat in seats}) == n, "two slots have the same key")
     terms, f_made, quorum_made = terms_digest(report, seated)
     need((f, quorum) == (f_made, quorum_made), f"f and quorum are {f_made} and {quorum_made}")
-    if path is not None:
-        feeds = read_roster(path)
+    if rosters:
+        need(rosters[0][0] <= start, "the roster counts later")
+        feeds = [read for since, read in rosters if since <= start][-1]
         need(report["feed"] in feeds, f"feed is {report['feed']!r}, which is not in the roster")
         trusted, known = feeds[report["feed"]]
         for name, value in trusted.items(): need(report[name] == value, f"{name} is {report[name]!r}, and {value!r} in the roster")
@@ -251,19 +284,19 @@ def check(report, path):
     return standings
 
 try:
-    path = sys.argv[2] if len(sys.argv) > 2 else None
+    rosters = follow(sys.argv[2:])
     report = json.loads((sys.stdin if sys.argv[1] == "-" else open(sys.argv[1], encoding="utf-8")).read(), object_pairs_hook=once, parse_float=decimal)
     if "rsoracle_proof" in report:
-        check_proof(report, path)
+        check_proof(report, rosters)
         print(f"the holder of the key {report['key']} signed two different answers for the round {report['round_start_us']}")
     elif "rsoracle_key_change" in report:
-        check_change(report, path)
-        path = print(f"in the chain of {report['feed']}, the key {report['old']} hands over to {report['new']}")
+        check_change(report, rosters)
+        rosters = print(f"in the chain of {report['feed']}, the key {report['old']} hands over to {report['new']}")
     else:
-        for seat, standing in zip(report["collectors"], check(report, path)):
+        for seat, standing in zip(report["collectors"], check(report, rosters)):
             print(f"collector {seat['slot']}: {standing}, {seat['source']}, key {seat['key']}; samples, average and signature check")
         print(f"aggregator: key {report['aggregator_key']}; signature, terms and round {report['round_start_us']} check")
         print(f"price of {report['feed']}: {report['price']}, recomputed bit for bit.")
-    print("Whose these keys are is not checked." if path is None else "They are those of the roster.")
+    print("Whose these keys are is not checked." if not rosters else "They are those of the roster.")
 except Exception as wrong:
     sys.exit(f"REFUSED: {wrong!r}")

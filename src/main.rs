@@ -1,7 +1,8 @@
 //! The `rsoracle` program: runs the command that the command line names, and ends with its exit code.
 
 use rsoracle::cli::{self, manual};
-use rsoracle::flags::args::{self, Usage};
+use rsoracle::collector::settings::Engagement;
+use rsoracle::flags::args::{self, Given, Usage};
 use rsoracle::flags::tables::{
     AGGREGATE, COLLECT, COMMANDS, DOCTOR, EXCHANGE, FOLLOW, HISTORY, JOURNAL_COMMAND, KEYGEN, KEYS,
     MANUAL, RELAY, RESOLVE, ROSTER, RUN, SERVE, VERIFY,
@@ -13,7 +14,9 @@ use rsoracle::system::{file, resolve, screen, stream};
 use rsoracle::{
     aggregator, collector, doctor, embedded, follow, history, keys, relay, roster, serve,
 };
-use rsoracle_proof::roster::Roster;
+use rsoracle_proof::schedule::Tenure;
+use rsoracle_proof::succession::Succession;
+use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_UNREADABLE, EXIT_USAGE, Error};
 use rsoracle_verify::files;
 use std::process::ExitCode;
@@ -145,22 +148,43 @@ fn run(words: &[String]) -> Result<u8, Failure> {
         return show("run", &cli::file::render(&given, &configuration));
     }
     cli::way::check(&configuration).map_err(failed)?;
-    aggregator::run(&configuration.run).map_err(failed)
+    aggregator::run(std::slice::from_ref(&configuration.run)).map_err(failed)
 }
 
 fn aggregate(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&AGGREGATE, words)?;
-    let settings = cli::run::aggregate(&given, roster_in(given.required("roster")?)?)?;
-    if given.has("check") {
-        let path = given.required("roster")?;
-        return show_or_fail("aggregator", cli::gather::gather(&settings, path));
+    let (mut runs, mut paths) = (Vec::new(), Vec::new());
+    for it in current(&given)? {
+        paths.push(it.path.clone());
+        runs.push(cli::run::aggregate(&given, it)?);
     }
-    aggregator::run(&settings).map_err(|error| Failure::Error("aggregator".to_owned(), error))
+    let failed = |error| Failure::Error("aggregator".to_owned(), error);
+    if given.has("check") {
+        return show_or_fail("aggregator", cli::gather::gather(&runs, &paths));
+    }
+    aggregator::run(&runs).map_err(failed)
 }
 
 fn collect(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&COLLECT, words)?;
-    let config = cli::collect::read(&given, roster_in)?;
+    let engagements = match cli::collect::is_by_hand(&given)? {
+        true => current(&given)?,
+        false => Vec::new(),
+    };
+    if given.all("roster").count() > 1
+        && let Some(path) = values::path(&given, "key")?
+        && let Ok(key) = keys::file::read(&path)
+        && engagements
+            .iter()
+            .all(|it| it.roster.slot_of(&key.public()).is_none())
+    {
+        // A supervisor should not try again.
+        let sentence = format!(
+            "no roster that counts has a slot for the key of {path}: nothing is left to sign"
+        );
+        return Err(Usage(sentence).into());
+    }
+    let config = cli::collect::read(&given, engagements)?;
     let role = config.role();
     if given.has("check") {
         return show_or_fail(&role, roster::charge(&config));
@@ -192,24 +216,36 @@ fn resolve(words: &[String]) -> Result<u8, Failure> {
 
 fn follow(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&FOLLOW, words)?;
-    let roster = roster_in(given.required("roster")?)?;
-    let settings = follow::FollowSettings::from_flags(&given, roster)?;
+    let settings = follow::FollowSettings::from_flags(&given, rosters_in(&given)?)?;
     follow::run(&settings).map_err(|error| Failure::Error("follow".to_owned(), error))
 }
 
-/// The roster in a file.
-fn roster_in(path: &str) -> Result<Roster, Usage> {
-    let advice = "--roster names a file such as 'rsoracle run --write-roster FILE' writes";
-    let attempt = format!("cannot use the roster {path}");
-    let roster = read_file(path, &attempt, advice).and_then(|text| {
-        let wrong = |wrong| Error::new(&attempt, wrong).advise(advice);
-        Roster::parse(&text).map_err(wrong)
-    });
+/// The rosters in the files of `--roster`, each of which follows the one before it.
+fn rosters_in(given: &Given) -> Result<Succession, Usage> {
+    given.required("roster")?;
+    let paths: Vec<String> = given.all("roster").map(str::to_owned).collect();
     // As with a configuration: wrong usage, which a supervisor should not try again.
-    roster.map_err(|error| Usage(error.to_string()))
+    let wrong = |(_, error): (u8, Error)| Usage(error.to_string());
+    let rosters = rsoracle_verify::succession(&paths).map_err(wrong)?;
+    Ok(rosters.expect("a file was given"))
 }
 
-/// The text of a configuration or roster file.
+/// Those rosters that count or will count, with their files.
+fn current(given: &Given) -> Result<Vec<Engagement>, Usage> {
+    let rosters = rosters_in(given)?;
+    let all = given.all("roster").zip(rosters.all());
+    let now_us = wall_us();
+    let counts = |tenure: &Tenure| tenure.until_us.is_none_or(|us| now_us < us);
+    let current = all.filter(|(_, (_, tenure))| counts(tenure));
+    let engagement = |(path, (roster, tenure)): (&str, (&Roster, Tenure))| Engagement {
+        path: path.to_owned(),
+        roster: roster.clone(),
+        tenure,
+    };
+    Ok(current.map(engagement).collect())
+}
+
+/// The text of a configuration file.
 fn read_file(path: &str, attempt: &str, advice: &str) -> Result<String, Error> {
     let bytes = files::read(path, TOML_BYTES_MAX as u64, attempt);
     let text = files::text(bytes.map_err(|error| error.advise(advice))?);

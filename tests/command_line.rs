@@ -279,8 +279,14 @@ const REFUSED: &[(&str, &[&str])] = &[
         "collect --tether --check",
         &["--check does not go with --tether"],
     ),
-    ("roster", &["rsoracle roster new|seat|assemble|check|show"]),
-    ("roster sit", &["'sit'", "new, seat, assemble, check, show"]),
+    (
+        "roster",
+        &["rsoracle roster new|seat|assemble|change|endorse|check|show"],
+    ),
+    (
+        "roster sit",
+        &["'sit'", "new, seat, assemble, change, endorse, check, show"],
+    ),
     ("roster new", &["FEED… is missing"]),
     (
         "roster new BTC/USD --every 5s",

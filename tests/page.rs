@@ -352,6 +352,37 @@ fn nothing_is_green_by_a_wrong_roster() {
         "document.querySelector('#verdict-word').innerText",
         "Checked in this browser",
     );
+    // A roster that follows another counts from its time on, and no endorsement in it is wrong.
+    let next = Roster::single(2, Some(right.digest()), right.feeds[0].clone());
+    let (hour_us, now_us) = (3_600_000_000, wall_us() / 1_000_000 * 1_000_000);
+    let file = |from_us| signed::endorsed(&right, &next, from_us, &[1, 2, 3]);
+    for (text, selector, says) in [
+        (file(now_us + hour_us), "#verdict-word", "Does not check"),
+        (
+            file(now_us - hour_us),
+            "#verdict-word",
+            "Checked in this browser",
+        ),
+        (
+            file(now_us - hour_us).replace(
+                &signed::instant(now_us - hour_us),
+                &signed::instant(now_us - 2 * hour_us),
+            ),
+            "#roster-state",
+            "This is no valid roster: the signature of endorsement 0 does not check. The one before it still counts.",
+        ),
+        (
+            file(now_us - hour_us).replace("[endorsement.2]", "[endorsement.3]"),
+            "#roster-state",
+            "This is no valid roster: [endorsement.3] where [endorsement.2] is expected. The one before it still counts.",
+        ),
+    ] {
+        give(&mut page, &text);
+        page.until(
+            &format!("document.querySelector('{selector}').innerText"),
+            says,
+        );
+    }
     assert_clean(&mut page, &served);
 }
 

@@ -433,6 +433,7 @@ fn openssl_takes_the_documents_signatures_and_makes_the_same() {
         ("slot0", "slot0.hello", "slot0.hello"),
         ("slot0", "slot0.observation", "slot0.observation"),
         ("slot4", "slot4.observation", "slot4.observation"),
+        ("slot0", "two.change", "two.change.signature"),
         ("aggregator", "report", "report.signature"),
         ("aggregator", "next", "next.signature"),
     ] {

@@ -24,6 +24,8 @@ pub(super) struct OwnClock {
     pub(super) kept: bool,
     /// Whether no round begins, because it is ahead.
     pub(super) ahead: bool,
+    /// When it was set last.
+    pub(super) set_at: Option<Instant>,
     /// Whether the next start was not used for that reason.
     pub(super) held: bool,
 }
@@ -38,6 +40,7 @@ impl OwnClock {
             told: false,
             kept: true,
             ahead: false,
+            set_at: None,
             held: false,
         }
     }

@@ -183,22 +183,31 @@ struct Aggregator<'a> {
     clock: OwnClock,
 }
 
-/// Runs one round, or rounds without end. Returns the exit code.
-pub fn run(config: &Run) -> Result<u8, Error> {
+/// Runs one round, or rounds without end: of one roster after the other, if there are several. Returns the exit code.
+pub fn run(runs: &[Run]) -> Result<u8, Error> {
     sharpen_sleeps();
-    check_schedule(config)?;
-    let mark = if config.embedded() { "embedded " } else { "" };
-    let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
-    if let Err(error) = aggregator.start_collectors() {
-        aggregator.drain_log();
-        return Err(error);
+    let (mut code, mut has_failed) = (EXIT_OK, false);
+    for config in runs {
+        check_schedule(config)?;
+        let mark = if config.embedded() { "embedded " } else { "" };
+        let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
+        if let Err(error) = aggregator.start_collectors() {
+            aggregator.drain_log();
+            return Err(error);
+        }
+        let done = match config.children {
+            Some(_) if config.single() => Ok(aggregator.one_round()),
+            _ => aggregator.rounds(),
+        };
+        let is_over = aggregator.over;
+        aggregator.end();
+        code = done?;
+        has_failed |= code == EXIT_FAILURE;
+        if is_over {
+            break;
+        }
     }
-    let code = match config.children {
-        Some(_) if config.single() => Ok(aggregator.one_round()),
-        _ => aggregator.rounds(),
-    };
-    aggregator.end();
-    code
+    Ok(if has_failed { EXIT_FAILURE } else { code })
 }
 
 impl<'a> Aggregator<'a> {
@@ -216,7 +225,7 @@ impl<'a> Aggregator<'a> {
         }
         let mut agreed = Agreed::default();
         if config.children.is_none() {
-            agreed.add(config.roster.clone(), 0);
+            agreed.add(config.roster.clone(), config.tenure.from_us);
         }
         let feeds = config.roster.feeds.iter();
         let absent = |terms: &Terms| terms.seats.iter().map(|_| Absence::default()).collect();
@@ -338,7 +347,14 @@ impl<'a> Aggregator<'a> {
     /// Waits until every collector that may still come is ready, or until `--ready-timeout`. Once no feed can have a quorum, waits
     /// only [`LAST_WORDS_MS_MAX`] longer. Returns whether those that are ready are a quorum of any feed.
     fn gather(&mut self) -> bool {
-        let mut until = Instant::now() + Duration::from_micros(self.config.ready_timeout_us);
+        let mut patience_us = self.config.ready_timeout_us;
+        let (now_us, from_us) = (wall_us(), self.config.tenure.from_us);
+        if from_us > 0 && now_us < from_us + patience_us {
+            // The roster counts soon, or has just begun to: its first round is not missed for those who are late.
+            let left_us = from_us.saturating_sub(now_us + self.config.lead_us());
+            patience_us = patience_us.min(left_us);
+        }
+        let mut until = Instant::now() + Duration::from_micros(patience_us);
         let mut hopeless = false;
         let mut naps = Naps::gathering();
         loop {

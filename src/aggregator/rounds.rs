@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// If a start is late by more than this on the monotonic clock, the system clock was set back.
 const CLOCK_SET: Duration = Duration::from_secs(2);
 
+/// How long a clock that was set is doubted, before it ends anything.
+const CLOCK_DOUBT: Duration = Duration::from_secs(5);
+
 /// The backoff of a child that ended: when it is restarted.
 #[derive(Default)]
 pub struct Restart {
@@ -112,8 +115,10 @@ impl Aggregator<'_> {
             // The first round is a whole one; later ones may be begun late.
             let grace_us = before_us.map_or(0, |_| schedule.reply_us());
             let Some(start_us) = self.next_start_us(grace_us) else {
-                self.tell("no round is left by this roster");
-                break;
+                match self.is_over() {
+                    true => break,
+                    false => continue,
+                }
             };
             if let Some(before_us) = &mut before_us
                 && start_us > *before_us + period_us
@@ -135,7 +140,7 @@ impl Aggregator<'_> {
             let is_first = before_us.replace(start_us).is_none();
             self.next_us = schedule
                 .next_start_us(start_us + 1)
-                .filter(|_| left != Some(1));
+                .filter(|us| left != Some(1) && self.config.tenure.includes(*us));
             self.begin(start_us, is_first);
             self.watch();
             match self.publish() {
@@ -163,6 +168,9 @@ impl Aggregator<'_> {
         let least_us = self.book.start_us_min();
         let from_us = soonest_us.max(least_us).max(self.agreed.begins_us()?);
         let start_us = schedule.next_start_us(from_us)?;
+        if !self.config.tenure.includes(start_us) {
+            return None;
+        }
         if least_us > wall_us() + schedule.period_us {
             self.screen.say(&format!(
                 "aggregator: the clock is behind the last round's start; the next round is at {}; to go on now, {ANOTHER_JOURNAL}",
@@ -175,10 +183,36 @@ impl Aggregator<'_> {
     /// The system clock was set, or the machine was suspended: what collectors said of their clocks no longer counts. If the
     /// clock went back, the present roster must hold from an earlier start on.
     fn clock_was_set(&mut self, back: bool) {
+        self.clock.set_at = Some(Instant::now());
         control::ask_for_clocks(&mut self.slots);
         if back {
             self.hand_down_next();
         }
+    }
+
+    /// Whether no round is left, by a clock that can be trusted. Says so.
+    fn is_over(&mut self) -> bool {
+        let until_us = self.config.tenure.until_us;
+        if until_us.is_some() && self.doubts_clock() {
+            return false;
+        }
+        let text = match until_us {
+            Some(us) => format!("the next roster counts from {} on", utc_text(us)),
+            None => "no round is left by this roster".to_owned(),
+        };
+        self.tell(&text);
+        true
+    }
+
+    /// Whether this machine's clock may be wrong: it was set just now, or it is ahead of those of most collectors. Polls meanwhile.
+    fn doubts_clock(&mut self) -> bool {
+        let set_at = self.clock.set_at;
+        let doubts = set_at.is_some_and(|at| at.elapsed() < CLOCK_DOUBT) || self.is_ahead();
+        if doubts {
+            self.sweep();
+            std::thread::sleep(Naps::resting().waiting());
+        }
+        doubts
     }
 
     /// Whether no round may begin, since this machine's clock is ahead of those of most collectors. Says so when it begins, and

@@ -3,6 +3,7 @@
 use crate::system::endpoint::Endpoint;
 use crate::system::limits;
 use rsoracle_proof::publish::Policy;
+use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::source::is_embedded;
 use rsoracle_proof::terms::{Roster, Terms};
 use std::net::SocketAddr;
@@ -12,6 +13,8 @@ use std::net::SocketAddr;
 pub struct Run {
     /// The feeds and slots. Those of a run that starts its collectors have no keys yet and, for a single round, no start.
     pub roster: Roster,
+    /// When the roster counts. The aggregator ends when another one does.
+    pub tenure: Tenure,
     /// What the collectors need that this run starts; `None` if it starts none (`rsoracle aggregate`).
     pub children: Option<Children>,
     /// Address of the control channel; port 0 takes any free port.

@@ -1,6 +1,6 @@
 //! Turns the flags of `rsoracle collect` into settings.
 
-use crate::collector::settings::{AggregatorPlace, Charge, Collect};
+use crate::collector::settings::{AggregatorPlace, Charge, Collect, Engagement};
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{connection_age_us, endpoint, endpoint_of, overrides, path, proxy};
 use crate::source::Source;
@@ -8,7 +8,6 @@ use crate::system::endpoint::{Endpoint, host_and_port};
 use crate::system::limits::{COLLECTORS_MAX, CONTROL_PORT, DATA_PORT, FEEDS_MAX};
 use rsoracle_proof::seal::{PublicKey, unhex};
 use rsoracle_proof::source::kind_of;
-use rsoracle_proof::terms::Roster;
 use std::net::Ipv6Addr;
 
 /// Flags that go with `--tether` only.
@@ -16,11 +15,8 @@ const CHILD: [&str; 4] = ["slot", "source", "control", "data"];
 /// Flags that go with `--roster` only.
 const BY_HAND: [&str; 3] = ["aggregator", "state", "check"];
 
-/// Reads the flags of [`crate::flags::tables::COLLECT`]. `roster` reads the roster in a file.
-pub fn read(
-    given: &Given,
-    roster: impl Fn(&str) -> Result<Roster, Usage>,
-) -> Result<Collect, Usage> {
+/// Whether a collector is started by hand. The error says which flags are missing, or do not go together.
+pub fn is_by_hand(given: &Given) -> Result<bool, Usage> {
     let tether = given.has("tether");
     if tether == given.has("roster") {
         return Err(Usage(
@@ -35,9 +31,19 @@ pub fn read(
     if let Some(name) = foreign.iter().find(|name| given.has(name)) {
         return Err(Usage(format!("--{name} does not go with --{own}")));
     }
-    let (charge, aggregators, endpoint) = match tether {
+    if !tether {
+        given.required("key")?;
+        given.required("aggregator")?;
+    }
+    Ok(!tether)
+}
+
+/// Reads the flags of [`crate::flags::tables::COLLECT`]. Of a collector by hand, `engagements` are its rosters.
+pub fn read(given: &Given, engagements: Vec<Engagement>) -> Result<Collect, Usage> {
+    let is_child = engagements.is_empty();
+    let (charge, aggregators, endpoint) = match is_child {
         true => child(given)?,
-        false => by_hand(given, &roster)?,
+        false => by_hand(given, engagements)?,
     };
     Ok(Collect {
         charge,
@@ -48,7 +54,7 @@ pub fn read(
         key: path(given, "key")?,
         connection_age_us: connection_age_us(given)?,
         overrides: overrides(given, None)?,
-        stay: !tether || given.has("stay"),
+        stay: !is_child || given.has("stay"),
     })
 }
 
@@ -88,18 +94,14 @@ fn child(given: &Given) -> Result<Post, Usage> {
 }
 
 /// What an operator says.
-fn by_hand(given: &Given, read: &dyn Fn(&str) -> Result<Roster, Usage>) -> Result<Post, Usage> {
-    given.required("key")?;
-    given.required("aggregator")?;
+fn by_hand(given: &Given, engagements: Vec<Engagement>) -> Result<Post, Usage> {
     let place = |text: &str| {
         let right = "HOST@KEY or HOST:CONTROL,DATA@KEY, as in oracle.example:8000,8080@KEY: two ports, and the aggregator's public key as 64 lower-case hexadecimal digits; an IPv6 address in brackets";
         place(text).ok_or_else(|| given.wrong("aggregator", text, right))
     };
     let places = given.all("aggregator").map(place);
-    let file = path(given, "roster")?.expect("it was given");
     let charge = Charge::Roster {
-        roster: read(&file)?,
-        path: file,
+        engagements,
         state: path(given, "state")?,
     };
     let places = places.collect::<Result<_, Usage>>()?;

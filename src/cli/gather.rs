@@ -5,6 +5,7 @@
 use super::outlook::Outlook;
 use crate::aggregator::settings::Run;
 use crate::roster::page::{digests, row, schedule};
+use crate::roster::text::instant;
 use crate::system::now::wall_us;
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::source::kind_of;
@@ -13,9 +14,10 @@ use rsoracle_proof::tolerance::counted;
 use rsoracle_verify::error::Error;
 use std::net::SocketAddr;
 
-/// What an aggregator with these settings would do, with the roster in the file at `path`. The error is the one that a start
-/// would give, as far as it can be known.
-pub fn gather(config: &Run, path: &str) -> Result<String, Error> {
+/// What an aggregator with these settings would do, whose rosters are in these files. The error is the one that a start would
+/// give, as far as it can be known.
+pub fn gather(runs: &[Run], paths: &[String]) -> Result<String, Error> {
+    let (config, path) = (&runs[0], &paths[0]);
     let outlook = Outlook::of(config)?;
     let roster = &config.roster;
     let single = roster.feeds.len() == 1;
@@ -35,6 +37,16 @@ pub fn gather(config: &Run, path: &str) -> Result<String, Error> {
     page += &digests(roster);
     page += &row("slots", &format!("{count}: {}", slots.join(", ")));
     page += &schedule(&roster.feeds[0], wall_us());
+    if config.tenure.from_us > 0 {
+        page += &row(
+            "counts",
+            &format!("from {} on", instant(config.tenure.from_us)),
+        );
+    }
+    for (run, path) in runs.iter().zip(paths).skip(1) {
+        let (number, from) = (run.roster.number, instant(run.tenure.from_us));
+        page += &row("then", &format!("{path}, number {number}, from {from} on"));
+    }
     for (channel, address) in [("control", config.control), ("data", config.data)] {
         page += &row(channel, &place(address));
     }

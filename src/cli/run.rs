@@ -6,6 +6,7 @@ use super::sources::{Watched, check_played, warnings};
 use crate::aggregator::settings::{Children, Run};
 use crate::aggregator::words::of_feeds;
 use crate::collector::overrides::Overrides;
+use crate::collector::settings::Engagement;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::requests_fit;
@@ -19,7 +20,7 @@ use crate::system::limits;
 use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::roster::ppm;
-use rsoracle_proof::schedule::Schedule;
+use rsoracle_proof::schedule::{Schedule, Tenure};
 use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::tolerance::counted;
 use std::collections::BTreeMap;
@@ -123,7 +124,12 @@ fn terms(given: &Given, feed: String) -> Result<Terms, Usage> {
 }
 
 /// Reads the flags that `run` and `aggregate` share, and checks that all fit together.
-fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result<Run, Usage> {
+fn settings(
+    given: &Given,
+    roster: Roster,
+    (served, tenure): (Option<String>, Tenure),
+    children: Option<Children>,
+) -> Result<Run, Usage> {
     let bind: IpAddr = given.read("bind", "an IP address of this machine, such as 127.0.0.1")?;
     let mut places = ["control-port", "data-port", "bind"].into_iter();
     let warnings = (0..).zip(&roster.feeds).flat_map(|(feed, terms)| {
@@ -143,13 +149,14 @@ fn settings(given: &Given, roster: Roster, children: Option<Children>) -> Result
             write_roster.clone()
         }
         Some(_) => None,
-        None => path(given, "roster")?,
+        None => served,
     };
     let run = Run {
         serve: serve(given, &journal, served)?,
         warnings: of_feeds(&roster, warnings),
         any_port_will_do: children.is_some() && !places.any(|name| given.has(name)),
         roster,
+        tenure,
         write_roster,
         children,
         control: SocketAddr::new(bind, given.number("control-port", 0..=u16::MAX)?),
@@ -339,7 +346,7 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
         environment: environment.collect(),
         keys: path(given, "collector-keys")?,
     };
-    let run = settings(given, roster, Some(children))?;
+    let run = settings(given, roster, Default::default(), Some(children))?;
     let mut schedule = *run.roster.schedule();
     if let Some(rounds) = run.rounds {
         let end_us = rounds.saturating_mul(schedule.period_us);
@@ -355,6 +362,18 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
 }
 
 /// Reads the flags of [`AGGREGATE`](crate::flags::tables::AGGREGATE).
-pub fn aggregate(given: &Given, roster: Roster) -> Result<Run, Usage> {
-    settings(given, roster, None)
+pub fn aggregate(
+    given: &Given,
+    Engagement {
+        path,
+        roster,
+        tenure,
+    }: Engagement,
+) -> Result<Run, Usage> {
+    let run = settings(given, roster, (Some(path), tenure), None)?;
+    if run.rounds.is_some() && tenure.until_us.is_some() {
+        let sentence = "--rounds does not go with a roster that ends when the next one counts";
+        return Err(given.contradiction(&["rounds", "roster"], sentence));
+    }
+    Ok(run)
 }

@@ -7,7 +7,7 @@ use rsoracle_verify::Settings;
 pub fn read(given: &Given) -> Result<Settings, Usage> {
     let settings = Settings::new(
         given.operands().to_vec(),
-        given.text("roster"),
+        given.all("roster").collect(),
         given.all("head").collect(),
         given.text("max-age"),
         [given.has("published"), given.has("json")],

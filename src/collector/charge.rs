@@ -4,7 +4,7 @@ use super::complaints::Complaints;
 use super::mark::{self, Mark};
 use super::present::Present;
 use super::rosters::Rosters;
-use super::settings::{Charge, Collect};
+use super::settings::{Charge, Collect, Engagement};
 use super::tether::Tether;
 use super::ties::Ties;
 use super::uplink::Uplink;
@@ -13,7 +13,7 @@ use crate::exchange::roots::variable;
 use crate::keys::file as key_file;
 use crate::keys::secret::SecretKey;
 use crate::source::Source;
-use rsoracle_proof::seal::hex;
+use rsoracle_proof::seal::{PublicKey, hex};
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::Error;
 use std::fs::File;
@@ -25,12 +25,19 @@ pub(super) struct Charged {
     pub(super) sources: Vec<Source>,
     pub(super) ties: Ties,
     pub(super) mark: Option<Mark>,
+    /// When it is to be charged again, or to end, since another roster counts from then on.
+    pub(super) until_us: Option<u64>,
     /// The key file, locked until this is dropped.
     _lock: Option<File>,
 }
 
-/// Reads the key, and takes the tether or reads the roster and the mark.
-pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
+/// Reads the key, and takes the tether, or the rosters that count at `since_us` or later, and the mark. `floor_us` is the earliest
+/// start that this process may still sign, if it has signed already. `None` if it has, and the key has no slot any more.
+pub(super) fn take(
+    config: &Collect,
+    since_us: u64,
+    floor_us: Option<u64>,
+) -> Result<Option<Charged>, Error> {
     let key = match &config.key {
         Some(path) => key_file::read(path)?,
         None => key_file::unsaved()?,
@@ -38,44 +45,100 @@ pub(super) fn take(config: &Collect) -> Result<Charged, Error> {
     let lock = config.key.as_deref().map(mark::lock_key).transpose()?;
     let public = key.public();
     let mut rosters = Rosters::new(0);
-    let (path, roster, state) = match &config.charge {
-        Charge::Roster {
-            path,
-            roster,
-            state,
-        } => (path, roster, state.as_deref()),
+    let (engagements, state) = match &config.charge {
+        Charge::Roster { engagements, state } => (engagements, state.as_deref()),
         Charge::Tether { slot, sources } => {
             let sources = distinct(sources.iter().cloned());
             let tether = Some(Tether::take(&public)?);
-            return Ok(Charged {
+            return Ok(Some(Charged {
                 ties: ties(config, key, *slot, &sources, rosters, tether),
                 sources,
                 mark: None,
+                until_us: None,
                 _lock: lock,
-            });
+            }));
         }
     };
     let key_path = config.key.as_deref().expect("--roster needs --key");
-    let failed = |why| Error::new(format!("cannot sign under the roster {path}"), why);
-    let slot = roster.slot_of(&public).ok_or_else(|| {
-        let why = format!("no slot has the key {} of {key_path}", hex(public.bytes()));
-        let advice =
-            "name the key file of one of its slots; 'rsoracle keys FILE' shows a file's key";
-        failed(why).advise(advice)
-    })?;
-    let sources = sources_of(roster, slot).map_err(failed)?;
-    let feeds = roster.feeds.iter().cloned().map(Ok).collect();
-    let wrong = rosters.take(feeds, 0, &public, &texts(&sources));
-    wrong.into_iter().try_for_each(|why| Err(failed(why)))?;
+    let counts = |it: &&Engagement| it.tenure.until_us.is_none_or(|us| since_us < us);
+    let current = engagements.iter().filter(counts);
+    let has_slot = |it: &&Engagement| it.roster.slot_of(&public).is_some();
+    let Some(first) = current.clone().find(has_slot) else {
+        return match (floor_us, engagements.last()) {
+            (None, Some(last)) => {
+                let slot = slot_in(last, &public, key_path);
+                slot.map(|_| None)
+            }
+            _ => Ok(None),
+        };
+    };
+    let slot = slot_in(first, &public, key_path)?;
+    let sources = watched(config, first, slot)?;
+    let later = current.skip_while(|it| it.tenure.from_us < first.tenure.from_us);
+    let until_us = take_all(config, later, &public, &sources, &mut rosters)?;
     let mark = Mark::open(mark_path(key_path, state)?, public)?;
-    let digests = rosters.newest().map(|task| task.digests());
-    rosters.begin(mark.of(&digests.unwrap_or_default()));
-    Ok(Charged {
-        ties: ties(config, key, slot, &sources, rosters, None),
+    rosters.begin(floor_us.unwrap_or_else(|| mark.of(&rosters.digests())));
+    let mut ties = ties(config, key, slot, &sources, rosters, None);
+    if let Some(until_us) = until_us {
+        ties.rosters.end(until_us);
+    }
+    Ok(Some(Charged {
+        ties,
         sources,
         mark: Some(mark),
+        until_us,
         _lock: lock,
+    }))
+}
+
+/// Takes all rosters up to the one in which the key has other sources. Returns from when on that counts, or another one in which it has
+/// no slot.
+fn take_all<'a>(
+    config: &Collect,
+    engagements: impl Iterator<Item = &'a Engagement>,
+    key: &PublicKey,
+    sources: &[Source],
+    rosters: &mut Rosters,
+) -> Result<Option<u64>, Error> {
+    let mut until_us = None;
+    for it in engagements {
+        // Other sources need another session with an exchange.
+        let stays = match it.roster.slot_of(key) {
+            Some(slot) => watched(config, it, slot)? == *sources,
+            None => false,
+        };
+        if !stays {
+            until_us = until_us.or(Some(it.tenure.from_us));
+        }
+        if until_us.is_none() {
+            let feeds = it.roster.feeds.iter().cloned().map(Ok).collect();
+            let wrong = rosters.take(feeds, it.tenure.from_us, key, &texts(sources));
+            wrong.into_iter().try_for_each(|why| Err(failed(it, why)))?;
+        }
+    }
+    Ok(until_us)
+}
+
+fn failed(under: &Engagement, why: String) -> Error {
+    Error::new(format!("cannot sign under the roster {}", under.path), why)
+}
+
+/// The slot of a key in a roster.
+fn slot_in(under: &Engagement, key: &PublicKey, key_path: &str) -> Result<u16, Error> {
+    under.roster.slot_of(key).ok_or_else(|| {
+        let why = format!("no slot has the key {} of {key_path}", hex(key.bytes()));
+        let advice =
+            "name the key file of one of its slots; 'rsoracle keys FILE' shows a file's key";
+        failed(under, why).advise(advice)
     })
+}
+
+/// What a slot of a roster watches, which must be what this collector can reach.
+fn watched(config: &Collect, under: &Engagement, slot: u16) -> Result<Vec<Source>, Error> {
+    let sources = sources_of(&under.roster, slot).map_err(|why| failed(under, why))?;
+    let fits = sources[0].check_endpoint(config.endpoint.is_some());
+    fits.map_err(|why| failed(under, why))?;
+    Ok(sources)
 }
 
 /// What a slot of a roster watches. The error says which source there is not, or why its exchange does not serve them all.
@@ -117,7 +180,7 @@ fn ties(
 ) -> Ties {
     let places = config.aggregators.iter().cloned();
     Ties {
-        present: Present::new(key, slot, rosters.newest().cloned()),
+        present: Present::new(key, slot, rosters.first().cloned()),
         sources: texts(sources),
         tether,
         rosters,

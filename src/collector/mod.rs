@@ -56,6 +56,8 @@ struct Collector<'a> {
     role: String,
     ties: Ties,
     mark: Option<Mark>,
+    /// When it ends, since another roster counts from then on.
+    until_us: Option<u64>,
     session: ExchangeSession<'a>,
     /// Consecutive attempts to connect that a round interrupted.
     cut_short: u32,
@@ -74,35 +76,44 @@ struct Collector<'a> {
     begun: bool,
 }
 
-/// Runs one collector: until its parent ends, or for ever.
+/// How long before a roster counts a collector turns to it, in microseconds, if no round is left by the one before.
+const TURN_EARLY_US: u64 = 1_000_000;
+
+/// Runs one collector: until its parent ends, until the key has no slot in the roster that counts, or for ever.
 pub fn run(config: &Collect) -> Result<(), Error> {
     // Before anything is read or opened.
     if uses_tls(config) {
         roots::defer();
     }
     sharpen_sleeps();
-    let charged = charge::take(config)?;
-    let mut clock = SystemClock::new();
-    let mut collector = Collector {
-        config,
-        role: config.role(),
-        ties: charged.ties,
-        mark: charged.mark,
-        session: ExchangeSession::new(plan(config, &charged.sources)?),
-        cut_short: 0,
-        anchor: Anchor(clock.now()),
-        // Nothing is told at a start if it does.
-        agrees: Some(true),
-        clock,
-        asked_us: 0,
-        expected: None,
-        marked_us: 0,
-        begun: false,
-    };
-    match collector.serve() {
-        Err(_) if collector.ties.is_over() => Ok(()),
-        served => served,
+    let (mut since_us, mut floor_us) = (wall_us(), None);
+    while let Some(charged) = charge::take(config, since_us, floor_us)? {
+        let mut clock = SystemClock::new();
+        let mut collector = Collector {
+            config,
+            role: config.role(),
+            ties: charged.ties,
+            mark: charged.mark,
+            until_us: charged.until_us,
+            session: ExchangeSession::new(plan(config, &charged.sources)?),
+            cut_short: 0,
+            anchor: Anchor(clock.now()),
+            // Nothing is told at a start if it does.
+            agrees: Some(true),
+            clock,
+            asked_us: 0,
+            expected: None,
+            marked_us: 0,
+            begun: false,
+        };
+        match collector.serve() {
+            Err(_) if collector.ties.is_over() => return Ok(()),
+            served => served?,
+        }
+        since_us = since_us.max(charged.until_us.unwrap_or(u64::MAX));
+        floor_us = Some(collector.ties.rosters.floor_us());
     }
+    Ok(())
 }
 
 /// Whether an exchange may be reached by TLS. A collector by hand does not know its source yet.
@@ -154,6 +165,9 @@ impl Collector<'_> {
     fn serve(&mut self) -> Result<(), Error> {
         self.first_price()?;
         loop {
+            if self.is_over(0) && self.session.first_prices().iter().all(Option::is_none) {
+                return Ok(());
+            }
             self.ties.look()?;
             let more = self.keep_link();
             self.ties.connect(None);
@@ -167,6 +181,11 @@ impl Collector<'_> {
             }
             let priced = self.tell_prices();
             let next = self.ties.rosters.next(now_us).filter(|_| trusted);
+            match &next {
+                Some((task, _)) => self.ties.turn_to(task),
+                None if trusted && self.is_over(TURN_EARLY_US) => return Ok(()),
+                None => {}
+            }
             self.compare(next.as_ref(), now_us);
             let left_us = next
                 .as_ref()
@@ -193,11 +212,17 @@ impl Collector<'_> {
         }
     }
 
+    /// Whether another roster counts that is not for this session with an exchange: from now on, or `early_us` later.
+    fn is_over(&self, early_us: u64) -> bool {
+        let is_over = |until_us| wall_us() + early_us >= until_us;
+        self.until_us.is_some_and(is_over)
+    }
+
     /// Connects to the exchange and reads until there is a price. Retries after a transient failure. Any other failure is
     /// returned, unless this collector stays: a successor would not know the pauses that the exchange asked for. Meanwhile,
-    /// aggregators are connected to.
+    /// aggregators are connected to. Ends without a price if another roster counts.
     fn first_price(&mut self) -> Result<(), Error> {
-        loop {
+        while !self.is_over(0) {
             if self.session.is_open() && self.session.offset.agrees() == Some(false) {
                 self.keep_link();
                 self.trusts_clock();
@@ -229,6 +254,7 @@ impl Collector<'_> {
             self.session.lose();
             self.ties.complaints.add(format!("{error}; trying again"));
         }
+        Ok(())
     }
 
     /// Tells the aggregators the first prices. As long as there is no roster, it waits for those of all symbols, but not for long.

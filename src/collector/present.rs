@@ -65,6 +65,11 @@ impl Present {
         self.renew();
     }
 
+    /// Whether it says that it signs under these terms.
+    pub(super) fn is_engaged_by(&self, task: &Rc<Task>) -> bool {
+        self.task.as_ref() == Some(task)
+    }
+
     /// Says which symbols have a first price.
     pub(super) fn price(&mut self, prices: &[Option<f64>]) {
         if prices != self.prices {

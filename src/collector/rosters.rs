@@ -161,6 +161,27 @@ impl Rosters {
         }
     }
 
+    /// No round is left from then on.
+    pub fn end(&mut self, until_us: u64) {
+        self.add(until_us, None);
+    }
+
+    /// The task under the present roster, if there is one.
+    pub fn first(&self) -> Option<&Rc<Task>> {
+        self.held.first()?.task.as_ref()
+    }
+
+    /// From when on the present roster holds.
+    pub fn begins_us(&self) -> Option<u64> {
+        self.held.first().map(|held| held.from_us)
+    }
+
+    /// The terms digests of all rosters.
+    pub fn digests(&self) -> Vec<[u8; 32]> {
+        let tasks = self.held.iter().filter_map(|held| held.task.as_ref());
+        tasks.flat_map(|task| task.digests()).collect()
+    }
+
     /// The task under the newest roster, if there is one.
     pub fn newest(&self) -> Option<&Rc<Task>> {
         self.held.last()?.task.as_ref()

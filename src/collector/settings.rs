@@ -4,6 +4,7 @@ use super::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
+use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
 use std::net::IpAddr;
@@ -41,15 +42,24 @@ pub enum Charge {
         /// The sources whose prices are read, all of one kind.
         sources: Vec<Source>,
     },
-    /// From a roster file. Its key says which slot, and with it which source.
+    /// From roster files, of which each follows the one before it. Its key says which slot, and with it which source.
     Roster {
-        /// The file.
-        path: String,
-        /// The roster in it.
-        roster: Roster,
+        /// At least one.
+        engagements: Vec<Engagement>,
         /// The directory of its mark; `None` keeps the mark beside the key.
         state: Option<String>,
     },
+}
+
+/// A roster under which a collector by hand signs.
+#[derive(Clone, Debug)]
+pub struct Engagement {
+    /// Its file.
+    pub path: String,
+    /// The roster.
+    pub roster: Roster,
+    /// When it counts.
+    pub tenure: Tenure,
 }
 
 /// Where an aggregator listens, and its key.

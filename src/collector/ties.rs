@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here waits, except [`Ties::wait`], [`Ties::connect`] and [`Ties::answered`], for as long as they say.
 
+use super::TURN_EARLY_US;
 use super::complaints::Complaints;
 use super::present::Present;
 use super::rosters::{Duty, Rosters, Task};
@@ -13,6 +14,7 @@ use crate::wire::terms;
 use crate::wire::tether::Handed;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Everything that a collector is tied to.
@@ -102,6 +104,14 @@ impl Ties {
         }
     }
 
+    /// Says that this collector signs under the terms of its next round, if those are the next roster's.
+    pub(super) fn turn_to(&mut self, task: &Rc<Task>) {
+        if self.tether.is_none() && !self.present.is_engaged_by(task) {
+            self.present.engage(Some(task.clone()));
+            self.uplinks.iter_mut().for_each(Uplink::hurry);
+        }
+    }
+
     /// Complains about the feed of a duty.
     pub(super) fn complain(&mut self, duty: &Duty, text: String) {
         let symbol = match duty.about.as_str() {
@@ -124,6 +134,11 @@ impl Ties {
     /// `instant_us`, or the start of the next round. Attempts that instants cut short again and again get more time if there is no
     /// aggregator that the instants could matter to. Where no instant is near, there is time for a slow name server.
     pub(super) fn connect(&mut self, instant_us: Option<u64>) {
+        // An aggregator refuses whoever signs under a roster that does not count yet.
+        let waits = |from_us| from_us > wall_us() + TURN_EARLY_US;
+        if self.tether.is_none() && self.rosters.begins_us().is_some_and(waits) {
+            return;
+        }
         let next_us = instant_us.or_else(|| self.next_start_us());
         self.uplinks.sort_by_key(Uplink::doubt);
         for index in 0..self.uplinks.len() {

@@ -103,6 +103,12 @@ impl Uplink {
         }
     }
 
+    /// Tries again without a pause, since something has changed.
+    pub(super) fn hurry(&mut self) {
+        (self.failures, self.data_failures) = (0, 0);
+        (self.retry_at, self.data_retry_at) = (Instant::now(), Instant::now());
+    }
+
     /// Learns the aggregator's key, unless it was configured.
     pub(super) fn learn(&mut self, key: PublicKey) {
         self.place.key.get_or_insert(key);

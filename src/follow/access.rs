@@ -66,7 +66,7 @@ impl<'a> Access<'a> {
                     payload_bytes_max: bytes_max,
                 };
                 // Between two reports of a feed are those of the others.
-                let back = ONCE_BACK * self.settings.roster.feeds.len() as u64;
+                let back = ONCE_BACK * self.settings.rosters.newest().feeds.len() as u64;
                 let back = if is_once { back } else { 0 };
                 Feeder::Nats(Box::new(Nats::new(way, stream, &terms.feed, back)))
             }

@@ -70,7 +70,7 @@ impl<'a> Follower<'a> {
             .collect::<Result<_, _>>()?;
         let (mut tracks, mut supplies) = (Vec::new(), Vec::new());
         for (feed, at) in settings.feeds.iter().enumerate() {
-            let terms = &settings.roster.feeds[*at];
+            let terms = &settings.rosters.newest().feeds[*at];
             let mut told_us = None;
             for (source, (name, place)) in settings.sources.iter().enumerate() {
                 let last = books
@@ -79,7 +79,7 @@ impl<'a> Follower<'a> {
                 let last = last.copied();
                 told_us = told_us.max(last.map(|last| last.start_us));
                 let feeder = access.feeder(place, terms, last);
-                let (ids, terms) = ((source, feed), (&settings.roster, terms));
+                let (ids, terms) = ((source, feed), (&settings.rosters, terms));
                 supplies.push(Some(Supply::new(
                     ids,
                     name,

@@ -4,8 +4,8 @@
 //! all news before it. Whatever a source says, only its own reports are affected.
 
 use rsoracle_proof::report::{Content, KeyChange, Report, Verifier};
-use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::{Keys, PublicKey};
+use rsoracle_proof::succession::Succession;
 use std::rc::Rc;
 
 /// The last report that was news.
@@ -82,9 +82,14 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Goes on after the last report that is known already.
-    pub(super) fn new(roster: &Roster, feed: &str, can_ask: bool, last: Option<Seen>) -> Intake {
+    pub(super) fn new(
+        rosters: &Succession,
+        feed: &str,
+        can_ask: bool,
+        last: Option<Seen>,
+    ) -> Intake {
         Intake {
-            verifier: Verifier::new(Some(roster)),
+            verifier: Verifier::following(Some(rosters.clone())),
             keys: Keys::default(),
             feed: feed.to_owned(),
             can_ask,

@@ -7,7 +7,8 @@ use crate::nats::credentials::Credentials;
 use crate::nats::place;
 use crate::system::endpoint::{Endpoint, host_and_port};
 use crate::system::limits::{FOLLOW_SOURCES_MAX, FOLLOW_STREAMS_MAX, HEARTBEAT_US_MAX};
-use rsoracle_proof::roster::Roster;
+use rsoracle_proof::succession::Succession;
+use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::{VALUE_CHARS_MAX, brief};
 
 /// Where reports come from.
@@ -25,8 +26,8 @@ pub(super) enum Place {
 pub struct FollowSettings {
     /// The sources, with the names by which they were given.
     pub(super) sources: Vec<(String, Place)>,
-    pub(super) roster: Roster,
-    /// Indices of the feeds in the roster.
+    pub(super) rosters: Succession,
+    /// Indices of the feeds in the newest roster.
     pub(super) feeds: Vec<usize>,
     /// The journal to write.
     pub(super) journal: Option<String>,
@@ -43,7 +44,7 @@ pub struct FollowSettings {
 
 impl FollowSettings {
     /// Reads the flags of [`crate::flags::tables::FOLLOW`].
-    pub fn from_flags(given: &Given, roster: Roster) -> Result<FollowSettings, Usage> {
+    pub fn from_flags(given: &Given, rosters: Succession) -> Result<FollowSettings, Usage> {
         let source = |name: &String| {
             let right = "http://HOST:PORT, https://HOST, nats://HOST:PORT or a file";
             let shown = brief(name, VALUE_CHARS_MAX);
@@ -67,7 +68,7 @@ impl FollowSettings {
         if let Some((_, flag)) = &credentials {
             known_to_one(&sources, flag)?;
         }
-        let feeds = feeds(given, &roster)?;
+        let feeds = feeds(given, rosters.newest())?;
         let count = sources.len() * feeds.len();
         if sources.len() > FOLLOW_SOURCES_MAX || count > FOLLOW_STREAMS_MAX {
             return Err(Usage(format!(
@@ -86,14 +87,14 @@ impl FollowSettings {
             credentials,
             ca_file: path(given, "ca-file")?,
             proxy: proxy(given)?,
-            roster,
+            rosters,
         })
     }
 
     /// The greatest age of a fresh price of a feed, in microseconds. `--once` always has one, if rounds repeat: a round's length
     /// and two periods, and five seconds for the way.
     pub(super) fn age_us_max(&self) -> Option<u64> {
-        let schedule = self.roster.schedule();
+        let schedule = self.rosters.newest().schedule();
         let usual_us = schedule.length_us() + 2 * schedule.period_us + 5_000_000;
         let usual_us = Some(usual_us).filter(|_| self.once && schedule.period_us > 0);
         self.age_us_max.or(usual_us)

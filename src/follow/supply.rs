@@ -11,7 +11,7 @@ use crate::exchange::json::{Json, Spans};
 use crate::exchange::session::{jittered, random_ms};
 use crate::system::limits::*;
 use crate::system::net::Look;
-use rsoracle_proof::roster::Roster;
+use rsoracle_proof::succession::Succession;
 use rsoracle_proof::terms::Terms;
 use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ impl Supply {
         (source, feed): (usize, usize),
         name: &str,
         feeder: Feeder,
-        (roster, terms): (&Roster, &Terms),
+        (rosters, terms): (&Succession, &Terms),
         last: Option<Seen>,
         is_once: bool,
     ) -> Supply {
@@ -85,7 +85,7 @@ impl Supply {
             feed,
             name: name.to_owned(),
             feeder,
-            intake: Intake::new(roster, &terms.feed, can_ask, last),
+            intake: Intake::new(rosters, &terms.feed, can_ask, last),
             goal: if is_once { Goal::Unknown } else { Goal::Never },
             failures: 0,
             retry_at: Instant::now(),

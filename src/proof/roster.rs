@@ -6,6 +6,8 @@
 
 use crate::aggregate::Rule;
 use crate::bytes::padded;
+pub use crate::change::RosterFile;
+use crate::change::{Change, Endorsement};
 use crate::duration::duration_us;
 use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX, TIME_US_MAX};
 use crate::schedule::Schedule;
@@ -22,39 +24,121 @@ use alloc::vec::Vec;
 /// The context of a seat, NUL-padded to 32 bytes.
 pub const CONTEXT_SEAT: &str = "rsoracle 2 seat";
 
+/// What a valid signature is.
+const SIGNATURE: &str = "it takes a signature: 128 lower-case hexadecimal digits";
+
+impl RosterFile {
+    /// Parses a roster file. Errors name the line and the key.
+    pub fn parse(text: &str) -> Result<RosterFile, Wrong> {
+        let sections = toml::parse(text)?;
+        let is_change = |section: &Section| section.name == "change";
+        let end = sections.iter().position(is_change);
+        let (sections, change) = sections.split_at(end.unwrap_or(sections.len()));
+        let mut file = RosterFile {
+            roster: roster(sections)?,
+            from_us: None,
+            endorsements: Vec::new(),
+        };
+        if let [head, endorsements @ ..] = change {
+            head.only(&["from"])?;
+            file.from_us = Some(read(head.required("from")?, instant_us)?);
+            let no_previous = || {
+                Wrong::line(
+                    head.line,
+                    "a change, but no 'previous': this roster follows none",
+                )
+            };
+            let change = file.change().ok_or_else(no_previous)?;
+            for section in endorsements {
+                let place = format!("endorsement.{}", file.endorsements.len());
+                let endorsement = endorsement(section, &place, &change)?;
+                let same = |other: &Endorsement| other.key == endorsement.key;
+                if file.endorsements.iter().any(same) {
+                    return Err(Wrong::line(
+                        section.line,
+                        "a second endorsement of this key",
+                    ));
+                }
+                file.endorsements.push(endorsement);
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// Parses the section of an endorsement, which must have this name. Its signature must be valid.
+fn endorsement(section: &Section, name: &str, change: &Change) -> Result<Endorsement, Wrong> {
+    if section.name != name {
+        let wrong = format!(
+            "section [{}] where [{name}] is expected: endorsements count from 0 without gaps, and nothing follows them",
+            section.name
+        );
+        return Err(Wrong::line(section.line, wrong));
+    }
+    section.only(&["key", "signature"])?;
+    parse_endorsement(section, change)
+}
+
+/// Parses the change that an endorsement in a file of its own is about.
+pub fn change_of(section: &Section) -> Result<Change, Wrong> {
+    let right = "it takes a roster digest, 64 lower-case hexadecimal digits";
+    let digest = |key| read(section.required(key)?, |text| unhex(text).ok_or(right));
+    Ok(Change {
+        old: digest("old")?,
+        new: digest("new")?,
+        from_us: read(section.required("from")?, instant_us)?,
+    })
+}
+
+/// Parses key and signature of an endorsement, which must be valid for this change.
+pub fn parse_endorsement(section: &Section, change: &Change) -> Result<Endorsement, Wrong> {
+    let key = read(section.required("key")?, public_key)?;
+    let entry = section.required("signature")?;
+    let signature = read(entry, |text| unhex(text).ok_or(SIGNATURE))?;
+    if !key.signed(&change.signed_bytes(), &signature) {
+        return Err(entry.wrong("it is not this key's signature over this change: a roster or the time was changed, or somebody else signed"));
+    }
+    Ok(Endorsement { key, signature })
+}
+
 impl Roster {
     /// Parses a roster file. Errors name the line and the key.
     pub fn parse(text: &str) -> Result<Roster, Wrong> {
-        let sections = toml::parse(text)?;
-        let (top, rest) = sections
-            .split_first()
-            .expect("the first section always exists");
-        top.only(&["number", "previous"])?;
-        let previous = top.required("previous")?;
-        let right = "it takes the digest of the roster before it, 64 lower-case hexadecimal digits, or \"\"";
-        let previous = unless_empty(previous, |text| unhex(text).ok_or(right))?;
-        let number = top.required("number")?.whole(1..=i64::MAX)?;
-        let is_feed = |section: &&Section| feed_of(section).is_some();
-        let (feeds, slots) = rest.split_at(rest.iter().take_while(is_feed).count());
-        if feeds.is_empty() {
-            let wrong = "the first section must be [feed.\"NAME\"], as in [feed.\"BTC/USD\"]";
-            return Err(Wrong::line(rest.first().unwrap_or(top).line, wrong));
-        }
-        if let Some(late) = slots.iter().find(is_feed) {
-            let wrong = "a feed behind the slots; all feeds stand before the first slot";
-            return Err(Wrong::line(late.line, wrong));
-        }
-        let terms = feeds.iter().map(terms).collect::<Result<_, _>>()?;
-        let roster = Roster::new(number as u64, previous, terms, seats(slots, feeds.len())?);
-        roster.check().map_err(|(place, why)| {
-            let line = match place {
-                Place::Feed(at) => feeds[at.min(feeds.len() - 1)].line,
-                Place::Slot(at) => slots[at].line,
-            };
-            Wrong::line(line, why)
-        })?;
-        Ok(roster)
+        RosterFile::parse(text).map(|file| file.roster)
     }
+}
+
+/// Makes a roster of its sections.
+fn roster(sections: &[Section]) -> Result<Roster, Wrong> {
+    let (top, rest) = sections
+        .split_first()
+        .expect("the first section always exists");
+    top.only(&["number", "previous"])?;
+    let previous = top.required("previous")?;
+    let right =
+        "it takes the digest of the roster before it, 64 lower-case hexadecimal digits, or \"\"";
+    let previous = unless_empty(previous, |text| unhex(text).ok_or(right))?;
+    let number = top.required("number")?.whole(1..=i64::MAX)?;
+    let is_feed = |section: &&Section| feed_of(section).is_some();
+    let (feeds, slots) = rest.split_at(rest.iter().take_while(is_feed).count());
+    if feeds.is_empty() {
+        let wrong = "the first section must be [feed.\"NAME\"], as in [feed.\"BTC/USD\"]";
+        return Err(Wrong::line(rest.first().unwrap_or(top).line, wrong));
+    }
+    if let Some(late) = slots.iter().find(is_feed) {
+        let wrong = "a feed behind the slots; all feeds stand before the first slot";
+        return Err(Wrong::line(late.line, wrong));
+    }
+    let terms = feeds.iter().map(terms).collect::<Result<_, _>>()?;
+    let roster = Roster::new(number as u64, previous, terms, seats(slots, feeds.len())?);
+    roster.check().map_err(|(place, why)| {
+        let line = match place {
+            Place::Feed(at) => feeds[at.min(feeds.len() - 1)].line,
+            Place::Slot(at) => slots[at].line,
+        };
+        Wrong::line(line, why)
+    })?;
+    Ok(roster)
 }
 
 /// The name of the feed that a section is about, if it is about one.
@@ -146,8 +230,7 @@ pub fn parse_seat(section: &Section) -> Result<RosterSlot, Wrong> {
     }
     let key = unless_empty(section.required("key")?, public_key)?;
     if let Some(entry) = section.get("signature") {
-        let right = "it takes a signature: 128 lower-case hexadecimal digits";
-        let signature = read(entry, |text| unhex(text).ok_or(right))?;
+        let signature = read(entry, |text| unhex(text).ok_or(SIGNATURE))?;
         let signed = |key: &PublicKey| key.signed(&seat_bytes(key, names), &signature);
         if !key.as_ref().is_some_and(signed) {
             return Err(entry.wrong("it is not this key's signature over this key and these sources: one of them was changed, or somebody else signed"));

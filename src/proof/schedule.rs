@@ -21,6 +21,22 @@ pub struct Schedule {
     pub interval_us: u64,
 }
 
+/// When a roster counts: for rounds that start within this time, in microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tenure {
+    /// The first moment.
+    pub from_us: u64,
+    /// The moment from which on the roster that follows counts; `None` if there is none.
+    pub until_us: Option<u64>,
+}
+
+impl Tenure {
+    /// Whether a round that starts then is within it.
+    pub fn includes(&self, start_us: u64) -> bool {
+        self.from_us <= start_us && self.until_us.is_none_or(|until_us| start_us < until_us)
+    }
+}
+
 impl Schedule {
     /// Microseconds from a round's start to its last sample's instant.
     pub fn last_us(&self) -> u64 {

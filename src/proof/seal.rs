@@ -20,14 +20,16 @@ pub const CONTEXT_TERMS: &str = "rsoracle 2 terms";
 pub(crate) const CONTEXT_ROSTER: &str = "rsoracle 2 roster";
 pub(crate) const CONTEXT_REPORT: &str = "rsoracle 2 report";
 pub(crate) const CONTEXT_KEY_CHANGE: &str = "rsoracle 2 key change";
+pub(crate) const CONTEXT_ROSTER_CHANGE: &str = "rsoracle 2 roster change";
 /// All contexts of this crate. Contexts elsewhere must differ from them.
-pub const CONTEXTS: [&str; 6] = [
+pub const CONTEXTS: [&str; 7] = [
     CONTEXT_OBSERVATION,
     CONTEXT_SAMPLES,
     CONTEXT_TERMS,
     CONTEXT_ROSTER,
     CONTEXT_REPORT,
     CONTEXT_KEY_CHANGE,
+    CONTEXT_ROSTER_CHANGE,
 ];
 
 /// Bytes that an observation's signature covers.

@@ -3,18 +3,23 @@
 //! Invariant: what is called sound here can be used by every collector and aggregator of this version. Either all of its seats
 //! are signed by their holders, or none is.
 
+use super::change::Step;
+use super::key_of;
 use super::page::{digests, row, schedule, words};
 use super::settings::NO_SOURCE;
-use super::{key_of, load};
-use crate::collector::settings::{Charge, Collect};
+use super::text::instant;
+use crate::collector::settings::{Charge, Collect, Engagement};
 use crate::collector::sources_of;
 use crate::exchange::requests_fit;
 use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::system::now::wall_us;
+use rsoracle_proof::roster::RosterFile;
+use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::seal::{PublicKey, hex};
 use rsoracle_proof::source::quote_of;
 use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
+use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::toml::{self, Value, Wrong};
 use rsoracle_verify::error::Error;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +28,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Read {
     pub(super) roster: Roster,
     pub(super) slots: Vec<Slot>,
+    /// From when on it counts, and how many keys endorsed that, if it follows another roster by a change.
+    change: Option<(u64, usize)>,
 }
 
 pub(super) struct Slot {
@@ -49,13 +56,27 @@ pub(super) fn read(text: &str) -> Result<Read, Wrong> {
         line: section.line,
         signed: section.get("signature").is_some(),
     };
+    let file = RosterFile::parse(text)?;
     Ok(Read {
-        roster: Roster::parse(text)?,
+        change: file.from_us.map(|us| (us, file.endorsements.len())),
+        roster: file.roster,
         slots: sections.iter().filter(is_slot).map(slot).collect(),
     })
 }
 
 impl Read {
+    /// From when on it counts, in words; nothing if it always did.
+    pub(super) fn tenure(&self) -> String {
+        let row_of = |(us, keys): &(u64, usize)| {
+            let by = counted(*keys as u64, "endorsement");
+            row(
+                "counts",
+                &format!("from {} on, with {by}; no digest covers this", instant(*us)),
+            )
+        };
+        self.change.as_ref().map_or(String::new(), row_of)
+    }
+
     /// Of each slot, whether its seat is signed.
     pub(super) fn signed(&self) -> Vec<bool> {
         self.slots.iter().map(|slot| slot.signed).collect()
@@ -65,6 +86,7 @@ impl Read {
 /// Examines the text of a roster. Returns what is to be said about it, the verdict, and whether it is sound.
 pub(super) fn examine(
     text: &str,
+    step: Option<&Step>,
     own: Option<&PublicKey>,
     accepted: &BTreeSet<String>,
     now_us: u64,
@@ -83,7 +105,7 @@ pub(super) fn examine(
     let signers = row("seats", &seats(&read, &mut wrong));
     let markets = |feed| row("sources", &sources(&read, feed, accepted, &mut wrong));
     let markets: Vec<String> = (0..roster.feeds.len()).map(markets).collect();
-    let mut page = digests(roster);
+    let mut page = digests(roster) + &read.tenure();
     if roster.feeds.len() == 1 {
         page += &(words(roster, now_us, &[]) + &signers + &markets[0]);
     } else {
@@ -101,6 +123,12 @@ pub(super) fn examine(
             }
             None => wrong.push(format!("no slot has your key, {}", hex(key.bytes()))),
         }
+    }
+    if let Some(step) = step {
+        let (rows, missing) = step.page();
+        page += &format!("\n{rows}");
+        let lacks = |what: String| format!("the change does not hold: {what}");
+        wrong.extend(missing.into_iter().map(lacks));
     }
     for sentence in &wrong {
         page.push_str(&row("wrong", sentence));
@@ -213,26 +241,31 @@ fn sources(
     }
 }
 
-/// What a collector by hand would do with these settings, in words (`collect --check`).
-pub fn charge(config: &Collect) -> Result<String, Error> {
-    let Charge::Roster { path, .. } = &config.charge else {
-        return Ok(String::new());
+/// Which roster it is, and when it counts, if there are several or it begins to count at some time.
+fn counts(it: &Engagement, several: bool) -> String {
+    let Tenure { from_us, until_us } = it.tenure;
+    if !several && from_us == 0 {
+        return String::new();
+    }
+    let from = if from_us == 0 {
+        String::new()
+    } else {
+        format!(" from {}", instant(from_us))
     };
-    let key_path = config.key.as_deref().expect("--roster needs --key");
-    let (Read { roster, .. }, key) = (load(path)?, key_of(key_path)?);
-    let failed = |why| Error::new(format!("cannot sign under the roster {path}"), why);
-    let slot = roster.slot_of(&key).ok_or_else(|| {
-        failed(format!(
-            "no slot has the key {} of {key_path}",
-            hex(key.bytes())
-        ))
-    })?;
-    let sources = sources_of(&roster, slot).map_err(failed)?;
-    let fits = sources[0].check_endpoint(config.endpoint.is_some());
-    fits.map_err(failed)?;
+    let until = until_us.map_or(String::new(), |us| format!(" until {}", instant(us)));
+    let text = format!(
+        "{}, number {}, which counts{from}{until}",
+        it.path, it.roster.number
+    );
+    row("roster", &text)
+}
+
+/// What the collector of a slot would do, in words.
+fn post(config: &Collect, roster: &Roster, slot: u16) -> Result<String, String> {
+    let sources = sources_of(roster, slot)?;
+    sources[0].check_endpoint(config.endpoint.is_some())?;
     let names = &roster.slots[usize::from(slot)].sources;
-    let mut page = row("key", &hex(key.bytes()));
-    page += &row("slot", &format!("{slot} of {}", roster.slots.len()));
+    let mut page = row("slot", &format!("{slot} of {}", roster.slots.len()));
     for (feed, (terms, name)) in roster.feeds.iter().zip(names).enumerate() {
         match roster.seat_of(feed, slot.into()) {
             Some(_) if names.len() == 1 => page += &row("source", name),
@@ -243,8 +276,37 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
             None => {}
         }
     }
-    page += &digests(&roster);
+    page += &digests(roster);
     page += &schedule(&roster.feeds[0], wall_us());
+    Ok(page)
+}
+
+/// What a collector by hand would do with these settings, in words (`collect --check`).
+pub fn charge(config: &Collect) -> Result<String, Error> {
+    let Charge::Roster { engagements, .. } = &config.charge else {
+        return Ok(String::new());
+    };
+    let key_path = config.key.as_deref().expect("--roster needs --key");
+    let key = key_of(key_path)?;
+    let mut page = row("key", &hex(key.bytes()));
+    let several = engagements.len() > 1;
+    for (at, it) in engagements.iter().enumerate() {
+        let failed = |why| Error::new(format!("cannot sign under the roster {}", it.path), why);
+        let text = format!("{}, number {}", it.path, it.roster.number);
+        match it.roster.slot_of(&key) {
+            Some(slot) => {
+                page += &counts(it, several);
+                page += &post(config, &it.roster, slot).map_err(failed)?;
+            }
+            None if several && at + 1 < engagements.len() || at > 0 => {
+                page += &row("roster", &format!("{text}: no slot has this key"));
+            }
+            None => {
+                let key = hex(key.bytes());
+                return Err(failed(format!("no slot has the key {key} of {key_path}")));
+            }
+        }
+    }
     for place in &config.aggregators {
         let (host, key) = (&place.host, place.key.map(|key| hex(key.bytes())));
         let (control, data) = (place.control_port, place.data_port);

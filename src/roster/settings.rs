@@ -50,10 +50,30 @@ pub enum Action {
         /// The digest of the roster before it; `None` for the draft's.
         previous: Option<[u8; 32]>,
     },
+    /// Add endorsements of a change to the file of the roster that is to follow another.
+    Change {
+        /// The files of both rosters.
+        rosters: [String; 2],
+        /// From when on the second one is to count; `None` if its file says it.
+        from_us: Option<u64>,
+        /// The files of the endorsements.
+        endorsements: Vec<String>,
+    },
+    /// Endorse a change of roster.
+    Endorse {
+        /// The files of both rosters.
+        rosters: [String; 2],
+        /// The file of the secret key.
+        key: String,
+        /// The folder of the file that keeps what is endorsed; `None` for that of the key.
+        state: Option<String>,
+    },
     /// Check a roster.
     Check {
         /// Its file.
         path: String,
+        /// The file of the roster that it must follow.
+        after: Option<String>,
         /// The file of the secret key whose slot is looked for.
         key: Option<String>,
         /// Currencies that are accepted for the feed's own.
@@ -67,14 +87,16 @@ pub enum Action {
 }
 
 /// The actions, each with the flags that go with it.
-const ACTIONS: [(&str, &str); 5] = [
+const ACTIONS: [(&str, &str); 7] = [
     (
         "new",
         "rule sample-rule min-exchanges max-age max-spread samples interval every first-start end number previous out",
     ),
     ("seat", "key source out"),
     ("assemble", "number previous out"),
-    ("check", "key accept-quote"),
+    ("change", "from out"),
+    ("endorse", "key state out"),
+    ("check", "key accept-quote after"),
     ("show", ""),
 ];
 
@@ -95,52 +117,92 @@ impl RosterSettings {
                 "--{name} does not go with 'roster {action}'"
             )));
         }
-        let one = |what| only(action, what, operands);
-        let action = match *action {
-            "new" => {
-                let feeds = operands.iter().flat_map(|text| text.split(','));
-                let feeds: Vec<String> = feeds.map(str::to_owned).collect();
-                Action::New(draft(given, &feeds, now_us)?)
-            }
-            "seat" => {
-                if let Some(first) = operands.first() {
-                    return Err(Usage(format!(
-                        "'{first}' is too many; 'roster seat' takes only flags"
-                    )));
-                }
-                given.required("source")?;
-                given.required("key")?;
-                Action::Seat {
-                    key: path(given, "key")?.expect("it was given"),
-                    sources: sources(given)?,
-                }
-            }
-            "assemble" => match operands {
-                [] | [_] => {
-                    return Err(Usage(
-                        "DRAFT and SEAT… are missing: rsoracle roster assemble DRAFT SEAT…".into(),
-                    ));
-                }
-                [draft, seats @ ..] => Action::Assemble {
-                    draft: draft.clone(),
-                    seats: seats.to_vec(),
-                    number: number(given)?,
-                    previous: previous(given)?,
-                },
-            },
-            "check" => Action::Check {
-                path: one("FILE")?.to_owned(),
-                key: path(given, "key")?,
-                accepted: accepted(given)?,
-            },
-            _ => Action::Show {
-                path: one("FILE")?.to_owned(),
-            },
-        };
         Ok(RosterSettings {
-            action,
+            action: read_action(action, operands, given, now_us)?,
             out: path(given, "out")?,
         })
+    }
+}
+
+/// Reads the operands and flags of an action.
+fn read_action(
+    action: &str,
+    operands: &[String],
+    given: &Given,
+    now_us: u64,
+) -> Result<Action, Usage> {
+    let one = |what| only(action, what, operands);
+    Ok(match action {
+        "new" => {
+            let feeds = operands.iter().flat_map(|text| text.split(','));
+            let feeds: Vec<String> = feeds.map(str::to_owned).collect();
+            Action::New(draft(given, &feeds, now_us)?)
+        }
+        "seat" => {
+            operands.iter().try_for_each(|first| {
+                let what = "is too many; 'roster seat' takes only flags";
+                Err(Usage(format!("'{first}' {what}")))
+            })?;
+            given.required("source")?;
+            given.required("key")?;
+            Action::Seat {
+                key: path(given, "key")?.expect("it was given"),
+                sources: sources(given)?,
+            }
+        }
+        "assemble" => match operands {
+            [] | [_] => {
+                return Err(Usage(
+                    "DRAFT and SEAT… are missing: rsoracle roster assemble DRAFT SEAT…".into(),
+                ));
+            }
+            [draft, seats @ ..] => Action::Assemble {
+                draft: draft.clone(),
+                seats: seats.to_vec(),
+                number: number(given)?,
+                previous: previous(given)?,
+            },
+        },
+        "change" => {
+            let (rosters, endorsements) = two(action, operands)?;
+            Action::Change {
+                rosters,
+                from_us: read(given, "from", instant_us)?,
+                endorsements: endorsements.to_vec(),
+            }
+        }
+        "endorse" => {
+            let (rosters, more) = two(action, operands)?;
+            more.iter().try_for_each(|more| {
+                let what = "is one too many; 'roster endorse' takes OLD and NEW";
+                Err(Usage(format!("'{more}' {what}")))
+            })?;
+            given.required("key")?;
+            Action::Endorse {
+                rosters,
+                key: path(given, "key")?.expect("it was given"),
+                state: path(given, "state")?,
+            }
+        }
+        "check" => Action::Check {
+            path: one("FILE")?.to_owned(),
+            after: path(given, "after")?,
+            key: path(given, "key")?,
+            accepted: accepted(given)?,
+        },
+        _ => Action::Show {
+            path: one("FILE")?.to_owned(),
+        },
+    })
+}
+
+/// The two rosters after an action, and the operands behind them.
+fn two<'a>(action: &str, operands: &'a [String]) -> Result<([String; 2], &'a [String]), Usage> {
+    match operands {
+        [old, new, rest @ ..] => Ok(([old.clone(), new.clone()], rest)),
+        _ => Err(Usage(format!(
+            "OLD and NEW are missing: rsoracle roster {action} OLD NEW"
+        ))),
     }
 }
 
@@ -352,7 +414,7 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_by_name() {
         for (line, says) in [
-            ("sit", "new, seat, assemble, check, show"),
+            ("sit", "new, seat, assemble, change, endorse, check, show"),
             ("new", "FEED… is missing"),
             ("new BTC/USD ETH/USD BTC/USD", "'BTC/USD' is given twice"),
             ("new BTC/USD,BTC/USD", "'BTC/USD' is given twice"),

@@ -58,6 +58,15 @@ fn swap(path: &str, text: &str, now: bool) -> Result<(), Error> {
     }
 }
 
+/// Creates a file, which is whole and on the disk from the beginning. If there is one it stays as it is: `AlreadyExists`.
+pub(crate) fn create(path: &str, text: &str) -> io::Result<()> {
+    let beside = format!("{path}.{}.tmp", std::process::id());
+    let linked = write_anew(&beside, text, true).and_then(|()| std::fs::hard_link(&beside, path));
+    // It may not exist: that depends on what failed.
+    let _ = std::fs::remove_file(&beside);
+    linked.and_then(|()| sync_directory(path))
+}
+
 /// Creates the directory of `path` and its parents, unless they exist.
 pub fn make_directory_of(path: &str) -> Result<(), Error> {
     check_directory_of(path)?;

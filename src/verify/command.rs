@@ -16,7 +16,8 @@ use crate::pool::Comparison;
 use crate::processes::share;
 use crate::settings::Settings;
 use rsoracle_proof::limits::TOML_BYTES_MAX;
-use rsoracle_proof::roster::Roster;
+use rsoracle_proof::roster::RosterFile;
+use rsoracle_proof::succession::Succession;
 
 /// Most files that are read in step, and compared. If there are more, they are read one after the other.
 const FILES_MAX: usize = 32;
@@ -27,7 +28,13 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
         // A process that shares the work has no verdict.
         return Ok(EXIT_FAILURE);
     }
-    let roster = config.roster.as_deref().map(read_roster).transpose()?;
+    let rosters = match succession(&config.rosters) {
+        Ok(rosters) => rosters,
+        Err((code, error)) => {
+            say("verify", error);
+            return Ok(code);
+        }
+    };
     let (mut worst, mut all_read) = (Verdict::Trusted, true);
     let many = config.files.len() > FILES_MAX;
     if many {
@@ -37,7 +44,7 @@ pub fn run(config: &Settings) -> Result<u8, Error> {
         );
     }
     for paths in config.files.chunks(if many { 1 } else { FILES_MAX }) {
-        let open = |path| Inspection::open(config, roster.as_ref(), path, paths.len());
+        let open = |path| Inspection::open(config, rosters.as_ref(), path, paths.len());
         // An unreadable file does not prevent the others from being verified.
         let told = |path| open(path).map_err(|error| say("verify", error)).ok();
         let mut files: Vec<Inspection> = paths.iter().filter_map(|path| told(path)).collect();
@@ -83,11 +90,30 @@ fn compare<'a>(files: &mut [Inspection<'a>]) -> Comparison<'a> {
     comparison
 }
 
-fn read_roster(path: &str) -> Result<Roster, Error> {
+/// The roster of the first file, which is trusted, and those of all others, each of which must follow the one before it; `None` if
+/// there are no files. An error has the exit code of `verify`.
+pub fn succession(paths: &[String]) -> Result<Option<Succession>, (u8, Error)> {
+    let unreadable = |error| (EXIT_UNREADABLE, error);
+    let Some((first, others)) = paths.split_first() else {
+        return Ok(None);
+    };
+    let first = read_roster(first).map_err(unreadable)?;
+    let mut rosters = Succession::new(first.roster, first.from_us.unwrap_or(0));
+    for path in others {
+        let next = read_roster(path).map_err(unreadable)?;
+        rosters.follow(next).map_err(|why| {
+            let attempt = format!("cannot follow the roster {path}");
+            (EXIT_FAILURE, Error::new(attempt, why))
+        })?;
+    }
+    Ok(Some(rosters))
+}
+
+fn read_roster(path: &str) -> Result<RosterFile, Error> {
     let attempt = format!("cannot use the roster {path}");
     let advice = "--roster takes a roster file, such as 'rsoracle run --write-roster FILE' writes";
     let bytes =
         files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
     let text = files::text(bytes).map_err(|why| Error::new(&attempt, why).advise(advice))?;
-    Roster::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
+    RosterFile::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }

@@ -11,8 +11,8 @@ use crate::settings::Settings;
 use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::limits::COLLECTORS_MAX;
 use rsoracle_proof::report::{Check, Content, Proof, Report, Verifier};
-use rsoracle_proof::roster::Roster;
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::succession::Succession;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,7 +82,7 @@ impl Last {
 /// A file, and what was found in it so far.
 pub struct Inspection<'a> {
     config: &'a Settings,
-    roster: Option<&'a Roster>,
+    rosters: Option<&'a Succession>,
     pub name: &'a str,
     lines: Reading,
     /// The segment of the line that is judged, as its flaws name it, and those of lines behind it.
@@ -114,7 +114,7 @@ impl<'a> Inspection<'a> {
     /// Opens a file, which is one of `files` that are read in step.
     pub fn open(
         config: &'a Settings,
-        roster: Option<&'a Roster>,
+        rosters: Option<&'a Succession>,
         path: &'a str,
         files: usize,
     ) -> Result<Inspection<'a>, Error> {
@@ -124,11 +124,11 @@ impl<'a> Inspection<'a> {
             let segments = Segments::open(path)?;
             (path, segments.tail(u64::MAX)?, segments.bytes())
         };
-        let mut verifier = Verifier::new(roster);
+        let mut verifier = Verifier::following(rosters.cloned());
         verifier.chain.published_only = config.published;
         Ok(Inspection {
             config,
-            roster,
+            rosters,
             name,
             lines,
             segment: String::new(),

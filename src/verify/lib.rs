@@ -17,5 +17,6 @@ pub mod segments;
 mod settings;
 
 pub use command::run;
+pub use command::succession;
 pub use inspection::print;
 pub use settings::Settings;

@@ -9,7 +9,8 @@ const HELP: &str = "\
 rsoracle-verify FILE…: verifies reports offline: their form, signatures and prices, and who signed them
 
 Flags:
-  --roster FILE              The roster that you trust: feed, rules, schedule, keys and sources.
+  --roster FILE              The roster that you trust: feed, rules, schedule, keys and sources. May be repeated: each further
+                             one must be endorsed by the collectors of the one before it, and counts from its time on.
   --head SIGNATURE           Signature of a report that you know to be the newest of its feed, in 128 hexadecimal digits:
                              detects a truncated journal. May be repeated.
   --max-age DURATION         Refuse a file in which the last price of any feed is older than this.
@@ -80,7 +81,7 @@ fn read(words: &[String]) -> Result<Job, String> {
         };
         let values = given.entry(name).or_default();
         values.push(value.ok_or_else(|| format!("{name} lacks its value"))?);
-        if name != "--head" && values.len() > 1 {
+        if !matches!(name, "--head" | "--roster") && values.len() > 1 {
             return Err(format!("{name} is given twice; give it once"));
         }
     }
@@ -89,6 +90,6 @@ fn read(words: &[String]) -> Result<Job, String> {
     }
     let mut all = |name| given.remove(name).unwrap_or_default();
     let switches = ["--published", "--json"].map(|name| !all(name).is_empty());
-    let [roster, max_age] = ["--roster", "--max-age"].map(|name| all(name).pop());
-    Settings::new(files, roster, all("--head"), max_age, switches).map(Job::Check)
+    let [rosters, heads] = ["--roster", "--head"].map(&mut all);
+    Settings::new(files, rosters, heads, all("--max-age").pop(), switches).map(Job::Check)
 }

@@ -12,8 +12,8 @@ const AGE_US_MAX: u64 = 3_650 * 86_400_000_000;
 pub struct Settings {
     /// The files to verify; `-` is standard input.
     pub files: Vec<String>,
-    /// The roster file, if there is one.
-    pub roster: Option<String>,
+    /// The roster files: the one that is trusted, and those that follow it, in their order. There may be none.
+    pub rosters: Vec<String>,
     /// Signatures, each of which the last report of some feed must have.
     pub heads: Vec<[u8; 64]>,
     /// The greatest age of each feed's last price in microseconds, if limited.
@@ -28,12 +28,12 @@ impl Settings {
     /// Reads the values of the flags. The error names an invalid one and says what would be valid.
     pub fn new(
         files: Vec<String>,
-        roster: Option<&str>,
+        rosters: Vec<&str>,
         heads: Vec<&str>,
         max_age: Option<&str>,
         [published, json]: [bool; 2],
     ) -> Result<Settings, String> {
-        if let Some(path) = roster.filter(|path| !is_path(path)) {
+        if let Some(path) = rosters.iter().find(|path| !is_path(path)) {
             return Err(wrong("roster", path, "a path without control characters"));
         }
         if files.iter().filter(|file| *file == "-").count() > 1 {
@@ -47,7 +47,7 @@ impl Settings {
         }
         Ok(Settings {
             files,
-            roster: roster.map(str::to_owned),
+            rosters: rosters.into_iter().map(str::to_owned).collect(),
             heads: heads.into_iter().map(signature).collect::<Result<_, _>>()?,
             age_us_max: max_age.map(age).transpose()?,
             published,

@@ -5,9 +5,11 @@
 
 use Says::*;
 use rsoracle::keys::secret::SecretKey;
+use rsoracle::roster::text::render;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer;
 use rsoracle_proof::bytes::padded;
+use rsoracle_proof::change::Change;
 use rsoracle_proof::publish::{Policy, PublishedPrice};
 use rsoracle_proof::reason::{Miss, Reject};
 use rsoracle_proof::record::{Answer, Observation, Record};
@@ -16,9 +18,10 @@ use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::{
-    CONTEXT_TERMS, Fields, ObservationContext, observation_bytes, samples_digest,
+    CONTEXT_TERMS, Fields, ObservationContext, hex, observation_bytes, samples_digest,
 };
 use rsoracle_proof::terms::{RosterSlot, Seat, Terms};
+use rsoracle_proof::utc::utc_text;
 
 /// A round start in the past: 2023-11-14T22:13:20Z.
 pub const START_US: u64 = 1_700_000_000_000_000;
@@ -230,10 +233,15 @@ pub fn signed(
         samples_digest: &samples_digest(records),
     };
     let bytes = observation_bytes(&context, answer.to_bits(), timestamp_us);
+    // In a roster that follows another, the key of a slot may be that of another number.
+    let own = slot as u8 + 1;
+    let seat = round.terms.seats.get(usize::from(slot));
+    let holds = |seed: &u8| seat.is_some_and(|seat| seat.key == Some(key(*seed).public()));
+    let seed = (own..own + 8).find(holds).unwrap_or(own);
     Observation {
         answer,
         timestamp_us,
-        signature: key(slot as u8 + 1).sign(&bytes),
+        signature: key(seed).sign(&bytes),
     }
     .encode()
 }
@@ -268,4 +276,32 @@ pub fn roster_of_all(oracles: &[Oracle]) -> Roster {
     };
     let slots = feeds[0].seats.iter().enumerate().map(slot).collect();
     Roster::new(1, None, feeds.clone(), slots)
+}
+
+/// The file of a roster that follows another from then on, endorsed by these keys, in the form that the document describes.
+pub fn endorsed(old: &Roster, new: &Roster, from_us: u64, seeds: &[u8]) -> String {
+    let change = Change {
+        old: old.digest(),
+        new: new.digest(),
+        from_us,
+    };
+    let mut text = format!(
+        "{}\n[change]\nfrom = \"{}\"\n",
+        render(new),
+        instant(from_us)
+    );
+    for (at, seed) in seeds.iter().enumerate() {
+        let key = key(*seed);
+        let signature = hex(&key.sign(&change.signed_bytes()));
+        text += &format!(
+            "[endorsement.{at}]\nkey = \"{}\"\nsignature = \"{signature}\"\n",
+            hex(key.public().bytes())
+        );
+    }
+    text
+}
+
+/// A time of whole seconds, as in a roster.
+pub fn instant(us: u64) -> String {
+    format!("{}Z", &utc_text(us)[..19])
 }

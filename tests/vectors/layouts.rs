@@ -51,6 +51,17 @@ impl Story {
                 ("previous", self.next.signature.to_vec()),
             ],
         });
+        let change = self.roster_change();
+        all.push(Layout {
+            heading: "Signed by a change of roster",
+            bytes: change.signed_bytes().to_vec(),
+            fields: vec![
+                ("context", padded::<32>("rsoracle 2 roster change").to_vec()),
+                ("old digest", change.old.to_vec()),
+                ("new digest", change.new.to_vec()),
+                ("from", change.from_us.to_be_bytes().to_vec()),
+            ],
+        });
         all
     }
 }

@@ -13,6 +13,7 @@ use rsoracle_proof::aggregate;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer as sampler;
 use rsoracle_proof::bytes::padded;
+use rsoracle_proof::change::Change;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::reason::{Abstention, Miss, Reject};
@@ -326,6 +327,15 @@ impl Story {
         self.players.iter().map(row).collect()
     }
 
+    /// The change of roster to that of two feeds, two rounds after the story.
+    pub fn roster_change(&self) -> Change {
+        Change {
+            old: self.roster().digest(),
+            new: self.roster_of_two().digest(),
+            from_us: NEXT_START_US + 20_000_000,
+        }
+    }
+
     /// Everything in the document's blocks of vectors.
     pub fn vectors(&self) -> Named {
         let mut all = Named::new();
@@ -352,6 +362,9 @@ impl Story {
         let seat = seat_bytes(&first.key.public(), &two.slots[0].sources);
         put("two.seat0.signed", &seat);
         put("two.seat0.signature", &first.key.sign(&seat));
+        let change = self.roster_change().signed_bytes();
+        put("two.change.signed", &change);
+        put("two.change.signature", &first.key.sign(&change));
         let challenge = Challenge { nonce: first.nonce };
         put("slot0.challenge", &challenge.encode());
         put("slot0.hello.signed", &first.hello_signed());

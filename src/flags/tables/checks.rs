@@ -18,11 +18,11 @@ pub static VERIFY: Command = Command {
     operands: "FILE…",
     groups: &[],
     flags: &[
-        flag(
+        list(
             "roster",
             "FILE",
             "",
-            "The roster that you trust: feed, rules, schedule, keys and sources. 'run --write-roster' writes one.",
+            "The roster that you trust: feed, rules, schedule, keys and sources. 'run --write-roster' writes one. Each further roster must be endorsed by the collectors of the one before it ('rsoracle roster change'), and counts from its time on.",
         ),
         list(
             "head",
@@ -188,12 +188,16 @@ pub static ROSTER: Command = Command {
             \x20 seat            sign a seat with a collector's key, and print it\n\
             \x20 assemble DRAFT SEAT…\n\
             \x20                 print the roster of a draft and of the seats in these files, in this order; a signed seat cannot be changed\n\
+            \x20 change OLD NEW [ENDORSEMENT…]\n\
+            \x20                 print the roster NEW with endorsements of the change from OLD to it, and from when on it counts\n\
+            \x20 endorse OLD NEW\n\
+            \x20                 endorse the change with a collector's key, and print that; a key endorses one change of a roster\n\
             \x20 check FILE      check the roster: its seats' signatures, its schedule, its sources, and what it survives\n\
             \x20 show FILE       show the roster: its digests, its terms in words, its slots as a table\n\
             Everybody who takes part should compare the roster digest with the others.\n\
             Exit codes: 0 done or sound, 1 not, 2 usage.",
     example: "rsoracle roster check roster.toml --key slot-4.key",
-    operands: "new|seat|assemble|check|show [FEED…|FILE…]",
+    operands: "new|seat|assemble|change|endorse|check|show [FEED…|FILE…]",
     groups: &[
         ("new and assemble", "number previous"),
         (
@@ -201,9 +205,11 @@ pub static ROSTER: Command = Command {
             "rule sample-rule min-exchanges max-age max-spread samples interval every first-start end",
         ),
         ("seat", "source"),
-        ("seat and check", "key"),
-        ("check", "accept-quote"),
-        ("new, seat and assemble", "out"),
+        ("change", "from"),
+        ("seat, endorse and check", "key"),
+        ("endorse", "state"),
+        ("check", "after accept-quote"),
+        ("all but check and show", "out"),
     ],
     flags: &[
         flag(
@@ -278,7 +284,25 @@ pub static ROSTER: Command = Command {
             "key",
             "FILE",
             "",
-            "Secret key of a collector, made by 'rsoracle keygen'. seat signs with it; check says which slot has it.",
+            "Secret key of a collector, made by 'rsoracle keygen'. seat and endorse sign with it; check says which slot has it.",
+        ),
+        flag(
+            "from",
+            "TIME",
+            "",
+            "From when on the new roster counts, such as 2026-12-01T00:00:00Z: for rounds that start then or later.",
+        ),
+        flag(
+            "state",
+            "DIR",
+            "",
+            "Directory of the file that keeps which change the key endorsed. The default is that of the key.",
+        ),
+        flag(
+            "after",
+            "OLD",
+            "",
+            "Check also that the roster follows this one: that enough collectors endorsed the change.",
         ),
         list(
             "accept-quote",
@@ -290,7 +314,7 @@ pub static ROSTER: Command = Command {
             "out",
             "FILE",
             "",
-            "Write to this file instead of standard output; with assemble, print the digests.",
+            "Write to this file instead of standard output; with assemble, change and endorse, print what it says.",
         ),
     ],
 };

@@ -19,11 +19,11 @@ pub static FOLLOW: Command = Command {
     operands: "SOURCE…",
     groups: &[],
     flags: &[
-        flag(
+        list(
             "roster",
             "FILE",
             "",
-            "The roster that you trust, from a channel that you trust. Required.",
+            "The roster that you trust, from a channel that you trust. Required. Each further roster must be endorsed by the collectors of the one before it; the feeds and the schedule are those of the last.",
         ),
         list(
             "feed",

@@ -335,11 +335,11 @@ pub static AGGREGATE: Command = Command {
     operands: "",
     groups: &[],
     flags: &[
-        flag(
+        list(
             "roster",
             "FILE",
             "",
-            "The roster: the terms of the feeds, and the key and sources of each collector. Required.",
+            "The roster: the terms of the feeds, and the key and sources of each collector. Required. If further ones are given, each must follow the one before it ('rsoracle roster change'), and takes over at its time.",
         ),
         flag(
             "check",
@@ -375,12 +375,17 @@ pub static AGGREGATE: Command = Command {
 pub static COLLECT: Command = Command {
     name: "collect",
     job: "runs one collector: samples a source by the clock, signs the averages and sends them",
-    notes: "'rsoracle run' starts its collectors itself. By hand, a collector takes its slot, its source and the schedule from a roster: its slot is the one that has its key. It does not end by itself, and no aggregator needs to be there.",
+    notes: "'rsoracle run' starts its collectors itself. By hand, a collector takes its slot, its source and the schedule from a roster: its slot is the one that has its key. It ends by itself only when a next roster has no slot for it, and no aggregator needs to be there.",
     example: "rsoracle collect --roster roster.toml --key slot-4.key --aggregator oracle.example@KEY",
     operands: "",
     groups: &[],
     flags: &[
-        flag("roster", "FILE", "", "The roster, whose terms are signed."),
+        list(
+            "roster",
+            "FILE",
+            "",
+            "The roster, whose terms are signed. If further ones are given, each must follow the one before it ('rsoracle roster change'), and takes over at its time.",
+        ),
         flag(
             "check",
             "",

@@ -13,6 +13,7 @@ use crate::limits::FUTURE_US_MAX;
 use crate::reason::Reject;
 use crate::round::{Part, Round};
 use crate::seal::{Keys, PublicKey};
+use crate::succession::Succession;
 use crate::terms::{Roster, Terms};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -67,7 +68,7 @@ impl Check {
 #[derive(Default)]
 pub struct Verifier {
     keys: Keys,
-    roster: Option<Roster>,
+    rosters: Option<Succession>,
     /// The chains that the lines so far form.
     pub chain: Chain,
     /// How many Ed25519 signatures were verified.
@@ -77,8 +78,13 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier that trusts the collectors of a roster, or nobody.
     pub fn new(roster: Option<&Roster>) -> Verifier {
+        Verifier::following(roster.map(|it| Succession::new(it.clone(), 0)))
+    }
+
+    /// A verifier that trusts the collectors of the roster that counts when a round starts, or nobody.
+    pub fn following(rosters: Option<Succession>) -> Verifier {
         Verifier {
-            roster: roster.cloned(),
+            rosters,
             ..Verifier::default()
         }
     }
@@ -86,7 +92,7 @@ impl Verifier {
     /// Whether collectors of the roster signed something in the reports of every aggregator so far, for each of its feeds. Anyone
     /// can make a report that no collector signed; it has no price.
     pub fn vouched_for(&self) -> bool {
-        self.roster.is_some() && self.chain.vouched_for()
+        self.rosters.is_some() && self.chain.vouched_for()
     }
 
     /// Verifies the next line. `now_us` is the current time, microseconds since the Unix epoch: reports of the future are
@@ -125,8 +131,8 @@ impl Verifier {
                 "its round starts in the future: the aggregator's clock or this machine's is wrong";
             flaws.push(flaw.to_owned());
         }
-        if let Some(roster) = &self.roster {
-            flaws.extend(against(&report.round, roster));
+        if let Some(rosters) = &self.rosters {
+            flaws.extend(against(&report.round, rosters));
         }
         let stands_alone = flaws.is_empty();
         flaws.extend(self.chain.report(&report));
@@ -147,8 +153,7 @@ impl Verifier {
         if proof.line() != text {
             flaws.push("it is not in canonical form".to_owned());
         }
-        let known = |roster: &Roster| roster.slot_of(&proof.key).is_some();
-        if self.roster.as_ref().is_some_and(|roster| !known(roster)) {
+        if self.is_in_none(|roster| roster.slot_of(&proof.key).is_some()) {
             flaws.push("its key is not in the roster".to_owned());
         }
         Check::new(Content::Proof(Box::new(proof)), flaws)
@@ -169,15 +174,17 @@ impl Verifier {
             flaws.push("it is not in canonical form".to_owned());
         }
         let feed = &change.feed;
-        if self
-            .roster
-            .as_ref()
-            .is_some_and(|it| it.feed(feed).is_none())
-        {
+        if self.is_in_none(|roster| roster.feed(feed).is_some()) {
             flaws.push(format!("the roster has no feed {feed}"));
         }
         flaws.extend(self.chain.change(&change, flaws.is_empty()));
         flaws
+    }
+
+    /// Whether there are rosters, and none of them is such a one.
+    fn is_in_none(&self, is_such: impl Fn(&Roster) -> bool) -> bool {
+        let rosters = self.rosters.as_ref();
+        rosters.is_some_and(|it| !it.all().any(|(roster, _)| is_such(roster)))
     }
 
     /// Forgets the previous lines, so that the next ones may begin anywhere in their chains.
@@ -203,16 +210,18 @@ impl Verifier {
     }
 }
 
-/// Every difference between a report's terms and those of the roster.
-fn against(round: &Round, roster: &Roster) -> Vec<String> {
-    let found = &round.terms;
+/// Every difference between a report's terms and those of the roster that counts for its round.
+fn against(round: &Round, rosters: &Succession) -> Vec<String> {
+    match rosters.has(&round.digest, round.start_us) {
+        Ok(true) => return Vec::new(),
+        Ok(false) => {}
+        Err(flaw) => return vec![flaw],
+    }
+    let (found, roster) = (&round.terms, rosters.at(round.start_us));
     let only = || Some(&roster.feeds[0]).filter(|_| roster.feeds.len() == 1);
     let Some(trusted) = roster.feed(&found.feed).or_else(only) else {
         return vec![format!("the roster has no feed {}", found.feed)];
     };
-    if round.digest == trusted.digest() {
-        return Vec::new();
-    }
     let mut flaws = Vec::new();
     let number = |us: Option<u64>| us.map_or("none".to_owned(), |us| us.to_string());
     let values = |terms: &Terms| {

@@ -243,6 +243,7 @@ async function termsFor(report, roster, wrong) {
   }
   const known = roster.feeds.get(report.feed);
   need(known, `your roster has no feed ${report.feed}`);
+  need(report.round_start_us >= roster.fromUs, "your roster counts for later rounds only");
   for (const key of TERMS) {
     if (report[key] !== known.terms[key]) wrong.push(`${key} is ${write(report[key])}, and ${write(known.terms[key])} in your roster`);
   }

@@ -128,10 +128,30 @@ async function slotOf(section, slot, feeds) {
   return { key: key === "" ? null : key, sources };
 }
 
+// Reads the change by which a roster follows the one before it. The signatures are checked; whether enough signed is for those to know who
+// trust that roster.
+async function readChange([head, ...endorsements], previous, roster) {
+  only(head, ["from"]);
+  need(previous !== "", "it has a change, but follows no roster");
+  roster.fromUs = instantUs(head.keys.get("from"));
+  const change = new Fields("roster change").hex(previous, 32).hex(roster.digest, 32).number(roster.fromUs).done();
+  const keys = new Set();
+  for (const [at, section] of endorsements.entries()) {
+    need(section.name === `endorsement.${at}`, `[${section.name}] where [endorsement.${at}] is expected`);
+    only(section, ["key", "signature"]);
+    const key = section.keys.get("key");
+    need(!keys.has(key), `endorsement ${at} is a second one of its key`);
+    keys.add(key);
+    need(await isSigned(key, change, section.keys.get("signature")), `the signature of endorsement ${at} does not check`);
+  }
+}
+
 // Reads a roster. Each feed has its terms, the key and source of its seats, and the digest of all that.
 async function readRoster(text) {
   need(text.length <= ROSTER_BYTES_MAX, "it is longer than 1 MiB");
-  const [top, ...sections] = readSections(text);
+  const [top, ...all] = readSections(text);
+  const end = all.findIndex((section) => section.name === "change");
+  const [sections, change] = end < 0 ? [all, []] : [all.slice(0, end), all.slice(end)];
   only(top, ["number", "previous"]);
   need(isWhole(top.keys.get("number"), 1), "number is no whole number from 1");
   const place = sections.findIndex((section) => !section.name.startsWith("feed."));
@@ -143,9 +163,9 @@ async function readRoster(text) {
   need(slots.length * count <= 4096, "it has too many slots");
   const held = slots.map((slot) => slot.key).filter((key) => key);
   need(new Set(held).size === held.length, "two slots have the same key");
-  const roster = { number: top.keys.get("number"), feeds: new Map() };
-  const all = new Fields("roster").number(roster.number);
-  all.raw(given(top.keys.get("previous"), (digits) => unhex(digits, 32)) ?? new Uint8Array(32)).number(count, 2);
+  const roster = { number: top.keys.get("number"), feeds: new Map(), fromUs: 0 };
+  const digested = new Fields("roster").number(roster.number);
+  digested.raw(given(top.keys.get("previous"), (digits) => unhex(digits, 32)) ?? new Uint8Array(32)).number(count, 2);
   for (const [at, terms] of feeds.entries()) {
     for (const key of ["samples", "interval_us", "period_us", "first_start_us", "end_us"]) {
       need(terms[key] === feeds[0][key], "its feeds have several schedules");
@@ -153,8 +173,9 @@ async function readRoster(text) {
     const seats = slots.filter((slot) => slot.sources[at] !== "").map((slot) => ({ key: slot.key, source: slot.sources[at] }));
     const known = await settle(terms, seats);
     roster.feeds.set(terms.feed, known);
-    all.raw(known.digest);
+    digested.raw(known.digest);
   }
-  roster.digest = hex(await all.digest());
+  roster.digest = hex(await digested.digest());
+  if (change.length > 0) await readChange(change, top.keys.get("previous"), roster);
   return roster;
 }

@@ -6,6 +6,7 @@ use super::{FeedTally, Inspection, Verdict, seconds};
 use crate::log::{or_null, printable, quoted};
 use rsoracle_proof::price;
 use rsoracle_proof::seal::hex;
+use rsoracle_proof::succession::Succession;
 use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 
@@ -56,7 +57,7 @@ impl Inspection<'_> {
                 "verdict: proved; a roster says whose key it is (--roster FILE)"
             }
             Verdict::Trusted => "verdict: valid, and the signers are those of the roster",
-            Verdict::SignersUnknown if self.roster.is_some() => {
+            Verdict::SignersUnknown if self.rosters.is_some() => {
                 "verdict: consistent, but nobody of the roster signed all of it: anyone can make a report without a collector's answer"
             }
             Verdict::SignersUnknown => {
@@ -70,7 +71,10 @@ impl Inspection<'_> {
 
     /// The feeds of a roster of several that a file of reports lacks; `None` without such a roster.
     fn absent(&self) -> Option<Vec<&str>> {
-        let roster = self.roster.filter(|roster| roster.feeds.len() > 1)?;
+        let roster = self
+            .rosters
+            .map(Succession::newest)
+            .filter(|roster| roster.feeds.len() > 1)?;
         let names = roster.feeds.iter().map(|terms| terms.feed.as_str());
         let is_absent =
             |feed: &&str| self.tally.reports > 0 && !self.tally.feeds.contains_key(*feed);
@@ -140,6 +144,21 @@ impl Inspection<'_> {
                 counted(tally.key_changes, "change")
             ));
         }
+        let rosters = self.rosters.iter().flat_map(|rosters| rosters.all());
+        lines.extend(
+            rosters
+                .enumerate()
+                .filter(|(_, (_, tenure))| tenure.from_us > 0)
+                .map(|(at, (roster, tenure))| {
+                    let (number, from) = (roster.number, utc_text(tenure.from_us));
+                    let by = if at == 0 {
+                        "its file says"
+                    } else {
+                        "the collectors of the one before it endorsed"
+                    };
+                    format!("roster {number}: it counts from {from} on, as {by}")
+                }),
+        );
         for feed in tally.feeds.keys() {
             let head = verifier
                 .head(feed)
