@@ -20,14 +20,19 @@ use rsoracle::flags::args::Command;
 use rsoracle::flags::tables::{COMMANDS, RUN};
 use rsoracle::follow::body::Body;
 use rsoracle::follow::events::Events;
+use rsoracle::keys::secret::SecretKey;
 use rsoracle::nats::protocol::Parser;
 use rsoracle::roster::text;
 use rsoracle::serve::request;
 use rsoracle::serve::scan::{Kind, scan};
 use rsoracle::source::KINDS;
+use rsoracle_proof::change::{Change, RosterFile};
 use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
+use rsoracle_proof::seal::hex;
+use rsoracle_proof::succession::Succession;
+use rsoracle_proof::utc::utc_text;
 use std::path::{Path, PathBuf};
 use vectors::Story;
 
@@ -134,6 +139,38 @@ fn reported(seeds: &Seeds) {
     terms.schedule.end_us = Some(terms.schedule.first_start_us + 1);
     put("next", &roster);
     put("two", &story.roster_of_two());
+    changed(seeds, &story);
+}
+
+/// The roster of those that have keys, and the one that follows it, which all of them endorse.
+fn changed(seeds: &Seeds, story: &Story) {
+    let [old, mut new] = [story.roster(), story.roster_of_two()].map(|roster| {
+        let slots = roster.slots[..story.players.len()].to_vec();
+        Roster::new(roster.number, None, roster.feeds, slots)
+    });
+    new.previous = Some(old.digest());
+    let change = Change {
+        old: old.digest(),
+        new: new.digest(),
+        ..story.roster_change()
+    };
+    let mut file = text::render(&new);
+    file += &format!("[change]\nfrom = \"{}\"\n", utc_text(change.from_us));
+    for (at, seed) in (0x10..).take(new.slots.len()).enumerate() {
+        let key = SecretKey::from_seed(&mut [seed; 32]);
+        let signature = hex(&key.sign(&change.signed_bytes()));
+        let key = hex(key.public().bytes());
+        file += &format!("[endorsement.{at}]\nkey = \"{key}\"\nsignature = \"{signature}\"\n");
+    }
+    let read = RosterFile::parse(&file).expect("a roster file");
+    let mut rosters = Succession::new(old.clone(), 0);
+    assert_eq!(rosters.follow(read), Ok(()));
+    seeds.put("roster", "endorsed", &file);
+    // Two sets of endorsers besides, which suffice, or have only one in common.
+    let old = text::render(&old);
+    for (name, one, other) in [("change", "\0", "\u{1}"), ("few", "\0\u{1}", "\u{2}\u{3}")] {
+        seeds.put("roster", name, [&old, &*file, one, other].join("\n---\n"));
+    }
 }
 
 /// The messages of every dialect, among them prices. The first byte is the dialect's index.

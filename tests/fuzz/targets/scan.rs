@@ -5,6 +5,7 @@
 use rsoracle::serve::scan::{Head, Kind, head, scan, signature};
 use rsoracle_proof::report::{Content, KeyChange, Proof, Report, Verifier};
 use rsoracle_proof::seal::{Keys, hex};
+use rsoracle_proof::source::check_feed;
 
 libfuzzer_sys::fuzz_target!(|line: &[u8]| {
     let kind = scan(line);
@@ -16,9 +17,12 @@ libfuzzer_sys::fuzz_target!(|line: &[u8]| {
         return assert!(matches!(kind, Kind::Odd(_)));
     };
     let mut keys = Keys::default();
-    // A line in another form may be passed over, or say something else than its samples give.
+    // A line in another form may be passed over, or say something else than its samples give. So may one with a number or a feed
+    // that every verifier refuses.
     if let Ok(report) = Report::read(text, &mut keys)
         && report.line() == text
+        && report.number > 0
+        && check_feed(&report.round.terms.feed).is_ok()
     {
         let Kind::Report(found) = kind else {
             panic!("{kind:?}");
@@ -27,6 +31,7 @@ libfuzzer_sys::fuzz_target!(|line: &[u8]| {
     }
     if let Ok(change) = KeyChange::read(text, &mut keys)
         && change.line() == text
+        && check_feed(&change.feed).is_ok()
     {
         let Kind::Change(found) = kind else {
             panic!("{kind:?}");
