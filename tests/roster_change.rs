@@ -785,6 +785,9 @@ fn processes_turn_to_the_next_roster_at_its_time() {
     };
     let mut staying: Vec<Running> = [1, 2, 3, 5].map(collector).into();
     let leaving = collector(4);
+    // Who has the next roster only waits, and so does who joins.
+    let waits = ["--control-port", "0", "--data-port", "0", "--rounds", "1"];
+    let waits = start(&[&["aggregate", "--roster", &next][..], &waits].concat());
     // The key of each price's collector, report by report.
     let priced = |digest: &[u8; 32]| -> Vec<Vec<String>> {
         let text = fs::read_to_string(&journal).unwrap_or_default();
@@ -809,11 +812,23 @@ fn processes_turn_to_the_next_roster_at_its_time() {
             .contains(&["1", "2", "4"].map(str::to_owned).to_vec())
             .then_some(())
     });
+    let marked = Path::new(&desk.path("5.key.mark")).exists();
+    assert!(
+        !marked || wall_us() > from_us - 5_000_000,
+        "it signs too early"
+    );
     eventually("all of the next roster give a price", || {
         priced(&after)
             .contains(&["1", "2", "3", "5"].map(str::to_owned).to_vec())
             .then_some(())
     });
+    let done = waits.finish();
+    assert_eq!(done.code, Some(3), "{}", done.stderr);
+    let (_, began) = done
+        .stderr
+        .split_once(" apart, from ")
+        .expect("a first round");
+    assert!(began[..19] >= instant(from_us)[..19], "{}", done.stderr);
     let done = leaving.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(!aggregator.ended() && staying.iter_mut().all(|one| !one.ended()));

@@ -64,11 +64,8 @@ pub(super) fn take(
     let current = engagements.iter().filter(counts);
     let has_slot = |it: &&Engagement| it.roster.slot_of(&public).is_some();
     let Some(first) = current.clone().find(has_slot) else {
-        return match (floor_us, engagements.last()) {
-            (None, Some(last)) => {
-                let slot = slot_in(last, &public, key_path);
-                slot.map(|_| None)
-            }
+        return match engagements.last() {
+            Some(last) if floor_us.is_none() => slot_in(last, &public, key_path).map(|_| None),
             _ => Ok(None),
         };
     };
