@@ -35,6 +35,8 @@ pub(super) struct Feed {
     pub(super) sequence: u64,
     /// The sequence below which an answer is not of now.
     pub(super) least: u64,
+    /// Whether the journal has not been read up to it, also while it is asked for once more.
+    is_behind: bool,
     /// The record after it, which is to be published.
     pub(super) pending: Option<Record>,
     /// Whether the journal was compared with what the stream has.
@@ -78,6 +80,7 @@ impl Feed {
             last: None,
             sequence: 0,
             least: 0,
+            is_behind: false,
             pending: None,
             compared: false,
             emptied: false,
@@ -138,7 +141,7 @@ impl Feed {
         };
         if self.state == State::Behind {
             if line == last.line {
-                self.state = State::Level;
+                (self.state, self.is_behind) = (State::Level, false);
                 return Verdict::There;
             }
             let before = match (number, last.number) {
@@ -191,9 +194,14 @@ impl Feed {
         if found != self.last {
             self.stuck = None;
         }
+        let as_before = if self.is_behind {
+            State::Behind
+        } else {
+            State::Level
+        };
         if found.is_none() && self.last.is_some() {
             // What it had has expired: the chain goes on.
-            (self.state, self.sequence) = (State::Level, 0);
+            (self.state, self.sequence) = (as_before, 0);
             return match std::mem::replace(&mut self.emptied, true) {
                 true => Found::GoOn,
                 false => Found::Emptied,
@@ -207,7 +215,7 @@ impl Feed {
             self.pending = None;
             self.state = State::Level;
         } else if found == self.last {
-            self.state = State::Level;
+            self.state = as_before;
         } else if let Some(before) = before {
             // Another relay is ahead of this one.
             let is_ahead = found
@@ -221,6 +229,7 @@ impl Feed {
         } else {
             self.state = State::Behind;
         }
+        self.is_behind = self.state == State::Behind;
         (self.last, self.sequence) = (found, sequence);
         Found::GoOn
     }
@@ -292,6 +301,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_behind_still_is_after_a_connection_was_lost() {
+        let keys = &mut Keys::default();
+        for found in [Some(9), None] {
+            let mut feed = feed(Some(6), Some(7));
+            assert_eq!(feed.learn(Some(record(9)), 9), Found::GoOn);
+            feed.begin(Instant::now());
+            feed.learn(found.map(record), found.unwrap_or(0));
+            for number in [8, 9] {
+                assert_eq!(feed.state, State::Behind);
+                let line = number.to_string().into_bytes();
+                assert_eq!(feed.judge(Some(number), line, keys), Verdict::There);
+            }
+            assert_eq!(feed.state, State::Level);
+        }
+    }
+
+    #[test]
     fn what_expired_is_not_published_again() {
         let mut feed = feed(Some(6), Some(7));
         assert_eq!(feed.learn(None, 0), Found::Emptied);
@@ -328,7 +354,7 @@ mod tests {
     fn the_journal_is_read_up_to_what_the_stream_has_or_it_is_another_one() {
         let keys = &mut Keys::default();
         let mut feed = feed(Some(7), None);
-        feed.state = State::Behind;
+        (feed.state, feed.is_behind) = (State::Behind, true);
         for number in 5..7u64 {
             let line = number.to_string().into_bytes();
             assert_eq!(feed.judge(Some(number), line, keys), Verdict::There);
