@@ -172,7 +172,7 @@ def follow(paths):  # of each roster, of which each must follow the one before i
         new_digest = digest(context("roster") + number(roster["number"]) + previous + number(len(of_feed), 2) + b"".join(of_feed.values()))
         change, endorsements, since, signed = roster.get("change"), roster.get("endorsement", {}), 0, set()
         if change is not None:
-            need(set(change) == {"from"} and roster["previous"], f"{path} has a change that is none")
+            need(set(change) == {"from"} and roster["previous"], f"{path}: [change] is not valid")
             since = instant(change["from"])
         need(list(endorsements) == [str(at) for at in range(len(endorsements))] and (change is not None or not endorsements), f"{path} has odd endorsements")
         for one in endorsements.values():

@@ -724,6 +724,12 @@ fn the_verifier_of_the_document_follows_the_same_rosters() {
 
 #[test]
 fn processes_turn_to_the_next_roster_at_its_time() {
+    // On a machine that is too busy for the first time, a later one.
+    assert!(turns(30_000_000) || turns(120_000_000));
+}
+
+/// Whether the processes turn to the next roster, which counts after that time. False if the first one had no price before.
+fn turns(after_us: u64) -> bool {
     const WATCHED: [&str; 5] = [
         "embedded:BTCUSDT",
         "embedded-kraken:BTC/USD",
@@ -758,7 +764,7 @@ fn processes_turn_to_the_next_roster_at_its_time() {
     };
     let one = of(1, None, &[1, 2, 3, 4]);
     let two = of(2, Some(&one), &[1, 2, 3, 5]);
-    let from_us = wall_us() / 2_000_000 * 2_000_000 + 30_000_000;
+    let from_us = wall_us() / 2_000_000 * 2_000_000 + after_us;
     let old = desk.write("1.toml", &render(&one));
     let next = desk.write("2.toml", &endorsed(&one, &two, from_us, &[1, 2, 3, 5]));
     let rosters = ["--roster", &old, "--roster", &next];
@@ -807,11 +813,18 @@ fn processes_turn_to_the_next_roster_at_its_time() {
         .collect()
     };
     let [before, after] = [&one, &two].map(|roster| roster.feeds[0].digest());
-    eventually("all of the old roster give a price", || {
-        priced(&before)
-            .contains(&["1", "2", "4"].map(str::to_owned).to_vec())
-            .then_some(())
-    });
+    let all = ["1", "2", "4"].map(str::to_owned).to_vec();
+    let is_priced = eventually(
+        "all of the old roster give a price, or its time is over",
+        || {
+            let is_over = wall_us() > from_us;
+            let is_priced = priced(&before).contains(&all);
+            (is_priced || is_over).then_some(is_priced)
+        },
+    );
+    if !is_priced {
+        return false;
+    }
     let marked = Path::new(&desk.path("5.key.mark")).exists();
     assert!(
         !marked || wall_us() > from_us - 5_000_000,
@@ -843,4 +856,5 @@ fn processes_turn_to_the_next_roster_at_its_time() {
         let told = said(2, &args);
         assert!(told.contains("roster 1 does not follow roster 2"), "{told}");
     }
+    true
 }

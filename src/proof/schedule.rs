@@ -26,7 +26,7 @@ pub struct Schedule {
 pub struct Tenure {
     /// The first moment.
     pub from_us: u64,
-    /// The moment from which on the roster that follows counts; `None` if there is none.
+    /// When the next roster takes over; `None` if there is no next one.
     pub until_us: Option<u64>,
 }
 
