@@ -136,6 +136,17 @@ fn a_clock_that_is_ahead_for_a_while_puts_no_report_of_the_future_into_the_journ
         // From now on rounds without an answer are kept: see `rounds.rs`.
         assert!(set_clock(&clock, "+3600"));
     }
+    let mut starts = std::collections::BTreeSet::new();
+    for line in running.stderr().lines() {
+        if let Some((_, round)) = line.split_once("aggregator: round of ") {
+            let (start, _) = round.split_once(": ").expect("a start");
+            assert!(
+                starts.insert(start.to_owned()),
+                "a round came twice: {line}"
+            );
+        }
+    }
+    assert!(starts.len() > 2, "{starts:?}");
     drop(running);
     chronicle.assert_whole(400_000);
 }

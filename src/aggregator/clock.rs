@@ -10,7 +10,7 @@
 use super::Slot;
 use crate::system::limits::CLOCK_OFF_US_MAX;
 use crate::system::now::wall_us;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is known of this machine's clock.
 pub(super) struct OwnClock {
@@ -28,6 +28,8 @@ pub(super) struct OwnClock {
     pub(super) set_at: Option<Instant>,
     /// Whether the next start was not used for that reason.
     pub(super) held: bool,
+    /// The start of the last round whose reports the journal did not get; 0 if there is none since the clock was set back.
+    pub(super) unkept_us: u64,
 }
 
 impl OwnClock {
@@ -42,19 +44,40 @@ impl OwnClock {
             ahead: false,
             set_at: None,
             held: false,
+            unkept_us: 0,
         }
     }
 
     /// By how much, in microseconds, the system clock and the time since the system's start have gone ahead of the monotonic
     /// clock since the last call. A clock that is set moves the first, and a machine that is suspended moves both.
     pub(super) fn moved_us(&mut self) -> [i64; 2] {
-        let before = std::mem::replace(&mut self.offsets_us, offsets_us(self.origin));
-        let moved_us = [0, 1].map(|at| self.offsets_us[at].wrapping_sub(before[at]).cast_signed());
-        if moved_us[0] - moved_us[1] > CLOCK_OFF_US_MAX as i64 {
+        let now_us = offsets_us(self.origin);
+        let before_us = std::mem::replace(&mut self.offsets_us, now_us);
+        if is_set_ahead(before_us, now_us) {
             (self.vouched, self.told) = (false, false);
         }
-        moved_us
+        growth_us(before_us, now_us)
     }
+
+    /// Whether the system clock was set ahead since the last call of [`moved_us`](Self::moved_us).
+    pub(super) fn was_set_ahead(&self) -> bool {
+        is_set_ahead(self.offsets_us, offsets_us(self.origin))
+    }
+
+    /// When the system clock will show this time, if it goes on as it did at the last call of [`moved_us`](Self::moved_us).
+    pub(super) fn instant_of(&self, us: u64) -> Instant {
+        self.origin + Duration::from_micros(us.saturating_sub(self.offsets_us[0]))
+    }
+}
+
+fn growth_us(before_us: [u64; 2], now_us: [u64; 2]) -> [i64; 2] {
+    [0, 1].map(|at| now_us[at].wrapping_sub(before_us[at]).cast_signed())
+}
+
+/// Whether the system clock has gone ahead by more than this machine was suspended.
+fn is_set_ahead(before_us: [u64; 2], now_us: [u64; 2]) -> bool {
+    let grown_us = growth_us(before_us, now_us);
+    grown_us[0] - grown_us[1] > CLOCK_OFF_US_MAX as i64
 }
 
 /// The system clock and the time since the system's start, each less the monotonic clock, in microseconds.

@@ -183,7 +183,8 @@ impl Aggregator<'_> {
         if !self.clock.vouched && !std::mem::replace(&mut self.clock.told, true) {
             self.screen.say("aggregator: nobody has answered since the start, or since this machine's clock was set; rounds without an answer are not kept in the journal until a collector answers: if the clock is ahead, their reports would be of the future; check the clock");
         }
-        self.clock.vouched && !self.is_ahead()
+        // It may have been set after it was looked at, and before this round's start was chosen.
+        self.clock.vouched && !self.clock.was_set_ahead() && !self.is_ahead()
     }
 
     /// Makes the signed reports of rounds, and appends them to the journal if there is one. `None` if that failed.
@@ -191,6 +192,9 @@ impl Aggregator<'_> {
         let refused = std::mem::take(&mut self.refused);
         let journals = self.journals(&rounds);
         self.clock.kept = journals;
+        if !journals {
+            self.clock.unkept_us = rounds[0].start_us;
+        }
         let began = Instant::now();
         let (config, key) = (self.config, &self.key);
         let kept = self.book.keep(config, key, rounds, refused, journals);

@@ -419,7 +419,9 @@ impl<'a> Aggregator<'a> {
         let round = self.rounds.first().expect("a round has begun");
         let (start_us, interval_us) = (round.start_us, round.terms.schedule.interval_us);
         let (last_us, end_us) = (round.last_instant_us(), round.end_us());
+        // Not longer if the clock was set back just now.
         let left_us = end_us.saturating_sub(wall_us());
+        let left_us = left_us.min(end_us - start_us + LEAD_MS_MIN * 1_000);
         let until = Instant::now() + Duration::from_micros(left_us);
         let closing = until - Duration::from_micros(left_us.min(end_us - last_us));
         let (mut sampling, mut closing_naps) = (Naps::sampling(), Naps::closing());

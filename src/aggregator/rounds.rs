@@ -166,7 +166,8 @@ impl Aggregator<'_> {
         let schedule = self.config.roster.schedule();
         let soonest_us = (wall_us() + 1).saturating_sub(grace_us);
         let least_us = self.book.start_us_min();
-        let from_us = soonest_us.max(least_us).max(self.agreed.begins_us()?);
+        let from_us = soonest_us.max(least_us).max(self.clock.unkept_us + 1);
+        let from_us = from_us.max(self.agreed.begins_us()?);
         let start_us = schedule.next_start_us(from_us)?;
         if !self.config.tenure.includes(start_us) {
             return None;
@@ -186,6 +187,7 @@ impl Aggregator<'_> {
         self.clock.set_at = Some(Instant::now());
         control::ask_for_clocks(&mut self.slots);
         if back {
+            self.clock.unkept_us = 0;
             self.hand_down_next();
         }
     }
@@ -233,8 +235,8 @@ impl Aggregator<'_> {
     /// Between rounds: polls, and restarts children that ended, until the lead time before the start. Returns false if the start
     /// must be computed again: the clock was set meanwhile, or it was ahead at the start.
     fn rest(&mut self, start_us: u64) -> Result<bool, Error> {
-        let left_us = start_us.saturating_sub(wall_us());
-        let latest = Instant::now() + Duration::from_micros(left_us) + CLOCK_SET;
+        // By the clock as it was before the start was chosen: it may have been set since.
+        let latest = self.clock.instant_of(start_us) + CLOCK_SET;
         let mut naps = Naps::resting();
         loop {
             let stirred = self.sweep();

@@ -172,7 +172,8 @@ impl Collector<'_> {
             let more = self.keep_link();
             self.ties.connect(None);
             let trusted = self.trusts_clock();
-            let now_us = wall_us();
+            // The reading that is trusted: the clock may have been set since.
+            let now_us = self.anchor.0.wall_us;
             if trusted && !std::mem::replace(&mut self.begun, true) {
                 // A process that had the key before this one signed for earlier starts only. A fresh key was in no other process.
                 if self.config.key.is_some() && self.ties.rosters.floor_us() < now_us {

@@ -342,7 +342,13 @@ impl Book {
                 .iter()
                 .zip(&payloads)
                 .position(|(line, payload)| line != payload);
-            assert_eq!((payloads.len(), first), (lines.len(), None), "{feed}");
+            let numbers = payloads.iter().map(|one| number(one, "number"));
+            assert_eq!(
+                (payloads.len(), first),
+                (lines.len(), None),
+                "{feed}: the stream has {:?}",
+                numbers.collect::<Vec<_>>()
+            );
             for (line, message) in lines.iter().zip(&there) {
                 let id = format!(
                     "Nats-Msg-Id: {}\r\n",
