@@ -6,6 +6,7 @@ mod signed;
 mod support;
 
 use following::*;
+use nats::scripted::Scripted;
 use nats::*;
 use signed::*;
 use support::*;
@@ -99,4 +100,62 @@ fn a_server_that_is_about_to_end_is_left_before_it_ends() {
     book.until_published(&relay);
     servers[at].kill();
     book.assert_there(&servers, "RSORACLE");
+}
+
+/// Follows a cluster of two servers, of which each has these messages of a journal of 30 lines, by their numbers. Returns the
+/// numbers of the reports that were printed, and what was said.
+fn followed_from(replicas: [&[u64]; 2]) -> (Vec<u64>, String) {
+    let mut servers = [Scripted::start(), Scripted::start()];
+    servers[0].names = Some(servers[1].address);
+    let mut book = Book::new(&["BTC/USD"]);
+    let roster = roster_file(&roster_of_all(&book.oracles));
+    book.grow(30);
+    let message = |number: u64| {
+        let line = book.lines[number as usize - 1].clone();
+        ("rsoracle.BTC-USD.reports".to_owned(), line)
+    };
+    servers
+        .iter_mut()
+        .for_each(|one| one.stored.push(message(1)));
+    let (follow, _) = followed(&servers[0].url(), &roster, &[]);
+    let mut until_row = |price: f64, is_all: bool| {
+        eventually("a row", || {
+            servers.iter_mut().for_each(Scripted::step);
+            let rows = rows(&follow.stdout());
+            if rows.last()?.price != Some(price) {
+                return None;
+            }
+            if !is_all {
+                for (server, numbers) in servers.iter_mut().zip(replicas) {
+                    server.stored = numbers.iter().copied().map(message).collect();
+                }
+            }
+            Some(rows)
+        })
+    };
+    until_row(100.0, false);
+    let rows = until_row(129.0, true);
+    let numbers = rows.iter().map(|row| row.price.unwrap() as u64 - 99);
+    (numbers.collect(), follow.stderr())
+}
+
+#[test]
+fn what_one_replica_lacks_is_read_from_another_and_named_if_none_has_it() {
+    let all: Vec<u64> = (1..=30).collect();
+    // Its sequences are ahead of the other's, since it has messages twice.
+    let twice: Vec<u64> = (1..=10).chain(1..=12).chain(14..=30).collect();
+    let (numbers, said) = followed_from([&twice, &all]);
+    assert_eq!(numbers, all);
+    assert!(
+        said.contains("missing before 14; it is asked again"),
+        "{said}"
+    );
+    assert!(!said.contains("does not have"), "{said}");
+    let lacks: Vec<u64> = (1..=12).chain(14..=30).collect();
+    let (numbers, said) = followed_from([&twice, &lacks]);
+    assert_eq!(numbers, lacks);
+    assert!(
+        said.contains("it does not have the reports 13 to 13"),
+        "{said}"
+    );
 }

@@ -285,7 +285,10 @@ impl<'a> Follower<'a> {
             }
             Taken::False(why) => {
                 complain(Kind::False, &format!("{why}; it is passed over"));
-                supply.ask_again();
+                // A stream goes on by itself.
+                if matches!(supply.feeder, Feeder::Server(_)) {
+                    supply.ask_again();
+                }
             }
         }
         supply.reach();

@@ -70,33 +70,37 @@ pub(super) struct Intake {
     verifier: Verifier,
     keys: Keys,
     feed: String,
-    /// Whether the source can be asked again.
-    can_ask: bool,
+    asks: Asks,
     /// The number after which the source goes on, or is asked to. None: from its newest report.
     pub(super) position: Option<u64>,
     pub(super) last: Option<Seen>,
-    /// The number of a report that was false once, and that after which some were missing once.
+    /// The number of a report that was false once.
     false_once: Option<u64>,
-    gap_once: Option<u64>,
+    /// The number after which some were missing, and how often they were asked for.
+    gap: Option<(u64, u32)>,
+}
+
+/// How often a source is asked again.
+#[derive(Clone, Copy)]
+pub(super) struct Asks {
+    /// For reports that are missing.
+    pub(super) gap: u32,
+    /// Whether for one that is wrong, once.
+    pub(super) wrong: bool,
 }
 
 impl Intake {
     /// Goes on after the last report that is known already.
-    pub(super) fn new(
-        rosters: &Succession,
-        feed: &str,
-        can_ask: bool,
-        last: Option<Seen>,
-    ) -> Intake {
+    pub(super) fn new(rosters: &Succession, feed: &str, asks: Asks, last: Option<Seen>) -> Intake {
         Intake {
             verifier: Verifier::following(Some(rosters.clone())),
             keys: Keys::default(),
             feed: feed.to_owned(),
-            can_ask,
+            asks,
             position: last.map(|last| last.number),
             last,
             false_once: None,
-            gap_once: None,
+            gap: None,
         }
     }
 
@@ -133,11 +137,13 @@ impl Intake {
     fn report(&mut self, report: Rc<Report>) -> Taken {
         let number = report.number;
         let gap = self.position.filter(|before| number > before + 1);
-        if let Some(before) = gap
-            && self.can_ask
-            && self.gap_once.replace(before) != Some(before)
-        {
-            return Taken::Again(format!("reports are missing before {number}"));
+        if let Some(before) = gap {
+            let asked = self.gap.filter(|(at, _)| *at == before);
+            let count = asked.map_or(0, |(_, count)| count);
+            if count < self.asks.gap {
+                self.gap = Some((before, count + 1));
+                return Taken::Again(format!("reports are missing before {number}"));
+            }
         }
         self.position = self.position.max(Some(number));
         let start_us = report.round.start_us;
@@ -163,10 +169,10 @@ impl Intake {
     /// The source is asked again for a report that is wrong, once.
     fn wrong(&mut self, number: u64, why: String) -> Taken {
         let why = format!("report {number}: {why}");
-        if self.can_ask && self.false_once.replace(number) != Some(number) {
+        if self.asks.wrong && self.false_once.replace(number) != Some(number) {
             return Taken::Again(why);
         }
-        if self.can_ask {
+        if self.asks.wrong {
             self.position = self.position.max(Some(number));
         }
         Taken::False(why)

@@ -7,7 +7,7 @@
 use super::intake::head_of;
 use crate::nats::client::{Client, Way};
 use crate::nats::jetstream::stored;
-use crate::nats::limits::{ANSWER_MS_MAX, LOOK_MS_MAX, LOOK_MS_MIN};
+use crate::nats::limits::{ANSWER_MS_MAX, GAP_BACK, LOOK_MS_MAX, LOOK_MS_MIN};
 use crate::nats::place;
 use crate::system::limits::{FOLLOW_BYTES_IDLE_MAX, FOLLOW_LINES_IDLE_MAX};
 use crate::system::net::{Look, Patience};
@@ -112,6 +112,13 @@ impl Nats {
         (self.opened_at, self.ask_at, self.pause_ms) = (now, now, LOOK_MS_MIN);
         (self.news, self.again) = ((0, now), 0);
         Ok(())
+    }
+
+    /// Reports are missing here: the next server that is called is asked for them. Its replica of the stream may have them, some
+    /// sequences earlier: see [`GAP_BACK`].
+    pub(super) fn step_back(&mut self) {
+        self.close();
+        self.from = self.from.map(|from| from.saturating_sub(GAP_BACK).max(1));
     }
 
     /// What came was news, so that it may send on.

@@ -4,11 +4,12 @@
 //! again, so that a server that hangs up or lies is not called every second.
 
 use super::file::{Begin, Growing};
-use super::intake::{Intake, Seen, head_of};
+use super::intake::{Asks, Intake, Seen, head_of};
 use super::nats::{self, Nats};
 use super::server::{Heard, Server};
 use crate::exchange::json::{Json, Spans};
 use crate::exchange::session::{jittered, random_ms};
+use crate::nats::limits::GAP_ASKS;
 use crate::system::limits::*;
 use crate::system::net::Look;
 use rsoracle_proof::succession::Succession;
@@ -79,13 +80,26 @@ impl Supply {
         last: Option<Seen>,
         is_once: bool,
     ) -> Supply {
-        let can_ask = matches!(feeder, Feeder::Server(_));
+        let asks = match feeder {
+            Feeder::Server(_) => Asks {
+                gap: 1,
+                wrong: true,
+            },
+            Feeder::Nats(_) => Asks {
+                gap: GAP_ASKS,
+                wrong: false,
+            },
+            Feeder::File(_) => Asks {
+                gap: 0,
+                wrong: false,
+            },
+        };
         Supply {
             source,
             feed,
             name: name.to_owned(),
             feeder,
-            intake: Intake::new(rosters, &terms.feed, can_ask, last),
+            intake: Intake::new(rosters, &terms.feed, asks, last),
             goal: if is_once { Goal::Unknown } else { Goal::Never },
             failures: 0,
             retry_at: Instant::now(),
@@ -212,10 +226,12 @@ impl Supply {
 
     /// It is asked again, after a pause.
     pub(super) fn ask_again(&mut self) {
-        if let Feeder::Server(server) = &mut self.feeder {
-            server.close();
-            self.back_off();
+        match &mut self.feeder {
+            Feeder::Server(server) => server.close(),
+            Feeder::Nats(nats) => nats.step_back(),
+            Feeder::File(_) => return,
         }
+        self.back_off();
     }
 
     /// What came was news.

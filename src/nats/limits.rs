@@ -23,6 +23,11 @@ pub(crate) const ANSWER_MS_MAX: u64 = 5_000;
 pub(crate) const LOOK_MS_MIN: u64 = 10;
 /// ... to the other.
 pub(crate) const LOOK_MS_MAX: u64 = 5_000;
+/// How often a stream in which reports are missing is asked again, each time on another server of a cluster. Each server answers
+/// from its own replica of the stream. With nats-server 2.9 one that was killed may have other messages than the rest ever after.
+pub(crate) const GAP_ASKS: u32 = 4;
+/// How many sequences earlier it is asked then: on a replica that lacks messages, those that follow have smaller ones.
+pub(crate) const GAP_BACK: u64 = 256;
 /// Longest pause before a server is called again that was lost, in milliseconds, after the first failure ...
 pub(crate) const RETRY_FIRST_MS_MAX: u64 = 100;
 /// ... the second, after which it doubles (jitter can make it twice as long) ...

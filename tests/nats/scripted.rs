@@ -37,6 +37,8 @@ pub struct Scripted {
     pub refusals: Vec<String>,
     /// The error with which all are refused.
     pub refuses: Option<String>,
+    /// Another server of the cluster.
+    pub names: Option<SocketAddr>,
 }
 
 impl Scripted {
@@ -52,6 +54,7 @@ impl Scripted {
             stored: Vec::new(),
             refusals: Vec::new(),
             refuses: None,
+            names: None,
         }
     }
 
@@ -102,11 +105,14 @@ impl Scripted {
         while let Ok((stream, _)) = self.listener.accept() {
             stream.set_nonblocking(true).unwrap();
             self.opened += 1;
-            let hello = "INFO {\"headers\":true,\"max_payload\":1048576}\r\n";
+            let others = self.names.map_or(String::new(), |one| format!("\"{one}\""));
+            let hello = format!(
+                "INFO {{\"headers\":true,\"max_payload\":1048576,\"connect_urls\":[{others}]}}\r\n"
+            );
             self.connections.push(Connection {
                 stream,
                 bytes: Vec::new(),
-                rest: hello.as_bytes().to_vec(),
+                rest: hello.into_bytes(),
             });
         }
         let mut connections = std::mem::take(&mut self.connections);
