@@ -169,6 +169,7 @@ fn lies() -> Vec<(&'static str, Lie)> {
     }
     let mut future = aggregator(31, 5);
     let ahead_us = start_before(rsoracle::system::now::wall_us() + 3_600_000_000);
+    future.line(START_US, &[Price(1.0); 5]);
     let future = future.line(ahead_us, &[Price(1.0); 5]);
     let mut unsigned = aggregator(32, 5);
     let other_terms = {
@@ -248,6 +249,41 @@ fn a_server_that_lies_is_named_once_and_costs_nobody_anything() {
         assert!(text.matches(&server.url()).count() <= 4, "{text}");
     }
     assert!(!text.contains(&servers[0].url()), "{text}");
+}
+
+#[test]
+fn reports_of_the_future_are_taken_when_their_time_has_come() {
+    let mut oracle = aggregator(0, 5);
+    let roster = roster(&oracle);
+    let now_us = start_before(rsoracle::system::now::wall_us());
+    // The third one is more than the five seconds ahead that clocks may differ.
+    let starts = [-2, -1, 8, 9].map(|s| now_us.wrapping_add_signed(s * 1_000_000));
+    let all: Vec<String> = (1..)
+        .zip(starts)
+        .map(|(round, start_us)| oracle.line(start_us, &[Price(100.0 + f64::from(round)); 5]))
+        .collect();
+    let mut servers = [Server::honest(&all[..1])];
+    let file = journal();
+    std::fs::write(&file, all[0].clone() + "\n").unwrap();
+    let flags = [file.as_str(), "--journal", &journal()];
+    let follow = follow(&servers, &roster, &flags);
+    rows_until(&follow, &mut servers, 1);
+    servers[0].lines = all.clone();
+    std::fs::write(&file, all.join("\n") + "\n").unwrap();
+    let said = named(
+        &follow,
+        &mut servers,
+        "report 3: its round starts in the future",
+    );
+    assert!(said.contains("nothing more is read there until then"));
+    assert!(rsoracle::system::now::wall_us() < starts[2]);
+    let rows = rows_until(&follow, &mut servers, 4);
+    let found: Vec<(u64, usize)> = rows
+        .iter()
+        .map(|row| (row.round_start_us, row.sources))
+        .collect();
+    assert_eq!(found, starts.map(|start_us| (start_us, 2)));
+    assert!(!follow.stderr().contains("does not have"));
 }
 
 #[test]

@@ -175,6 +175,43 @@ fn what_the_stream_no_longer_keeps_is_not_published_again() {
     let there = &all["rsoracle.BTC-USD.reports"];
     let there: Vec<&String> = there.iter().map(|one| &one.payload).collect();
     assert_eq!(there, book.lines[10..].iter().collect::<Vec<_>>());
+    // Another relay begins anew, but the stream takes the first report for one that it has. It does not claim that it is there.
+    drop(relay);
+    client
+        .api("STREAM.PURGE.RSORACLE", "")
+        .expect("it is purged");
+    let relay = book.relay(&servers[0].url(), &[]);
+    relay.stderr_line("as long as the stream knows its id");
+    assert!(!relay.stderr().contains("has all that the journal has"));
+    // A stream that is made anew knows no ids.
+    client
+        .api("STREAM.DELETE.RSORACLE", "")
+        .expect("it is deleted");
+    book.until_published(&relay);
+    book.assert_there(&servers, "RSORACLE");
+}
+
+#[test]
+#[ignore = "needs nats-server"]
+fn a_stream_that_is_made_knows_messages_for_an_hour_or_as_long_as_it_keeps_them() {
+    let servers = [Nats::start("")];
+    let mut book = Book::new(&["BTC/USD"]);
+    book.grow(1);
+    for (name, age, minutes) in [("A", "10m", 10), ("B", "2h", 60), ("C", "", 60)] {
+        let mut flags = vec!["--stream", name];
+        if !age.is_empty() {
+            flags.extend(["--max-age", age]);
+        }
+        let relay = book.relay(&servers[0].url(), &flags);
+        book.until_published(&relay);
+        let mut client = servers[0].client();
+        let about = client.api(&format!("STREAM.INFO.{name}"), "").unwrap();
+        let window_ns = number(&about, "duplicate_window");
+        assert_eq!(window_ns, Some(minutes * 60_000_000_000), "{about}");
+        // Only one stream has these subjects.
+        drop(relay);
+        client.api(&format!("STREAM.DELETE.{name}"), "").unwrap();
+    }
 }
 
 #[test]

@@ -278,11 +278,11 @@ impl<'a> Aggregator<'a> {
         if !self.gather() {
             return self.give_up();
         }
-        let start_us = wall_us() + self.config.lead_us();
-        let start_us = start_us.max(self.book.start_us_min());
+        let now_us = wall_us();
+        let start_us = (now_us + self.config.lead_us()).max(self.book.start_us_min());
         self.hand_down(start_us);
         self.begin(start_us, true);
-        self.watch();
+        self.watch(start_us - now_us);
         let code = self.publish();
         self.close_segment();
         // The roster comes last: a slow disk must delay no round.
@@ -414,14 +414,14 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Takes samples and observations until nothing more can come, or until the round's end.
-    fn watch(&mut self) {
+    /// Takes samples and observations until nothing more can come, or until the round's end. The round starts in `lead_us` at most.
+    fn watch(&mut self, lead_us: u64) {
         let round = self.rounds.first().expect("a round has begun");
         let (start_us, interval_us) = (round.start_us, round.terms.schedule.interval_us);
         let (last_us, end_us) = (round.last_instant_us(), round.end_us());
         // Not longer if the clock was set back just now.
         let left_us = end_us.saturating_sub(wall_us());
-        let left_us = left_us.min(end_us - start_us + LEAD_MS_MIN * 1_000);
+        let left_us = left_us.min(end_us - start_us + lead_us);
         let until = Instant::now() + Duration::from_micros(left_us);
         let closing = until - Duration::from_micros(left_us.min(end_us - last_us));
         let (mut sampling, mut closing_naps) = (Naps::sampling(), Naps::closing());

@@ -98,6 +98,8 @@ impl Aggregator<'_> {
         if !self.config.single() {
             self.gather();
         }
+        // From here on it is seen if the clock is set.
+        self.clock.moved_us();
         self.hand_down_next();
         let mut written = self.write_roster();
         let mut failed = false;
@@ -106,7 +108,6 @@ impl Aggregator<'_> {
         let schedule = self.config.roster.schedule();
         let period_us = schedule.period_us;
         let mut before_us: Option<u64> = None;
-        self.clock.moved_us();
         while left != Some(0) && !self.over {
             let moved_us = self.clock.moved_us();
             if moved_us[0].unsigned_abs() > CLOCK_OFF_US_MAX {
@@ -142,7 +143,7 @@ impl Aggregator<'_> {
                 .next_start_us(start_us + 1)
                 .filter(|us| left != Some(1) && self.config.tenure.includes(*us));
             self.begin(start_us, is_first);
-            self.watch();
+            self.watch(LEAD_MS_MIN * 1_000);
             match self.publish() {
                 EXIT_FAILURE => failed = true,
                 EXIT_OK => code = EXIT_OK,
@@ -195,7 +196,7 @@ impl Aggregator<'_> {
     /// Whether no round is left, by a clock that can be trusted. Says so.
     fn is_over(&mut self) -> bool {
         let until_us = self.config.tenure.until_us;
-        if until_us.is_some() && self.doubts_clock() {
+        if self.doubts_clock() {
             return false;
         }
         let text = match until_us {

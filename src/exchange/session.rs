@@ -44,8 +44,8 @@ pub struct SessionPlan<'a> {
 #[derive(Clone, Default)]
 struct Place {
     addresses: Addresses,
-    /// When it allows the next attempt to connect, in milliseconds since the Unix epoch.
-    away_until_ms: u64,
+    /// When it allows the next attempt to connect, if it asked for a pause.
+    away_until: Option<Instant>,
 }
 
 /// The client of one exchange, whether it is connected or not.
@@ -75,8 +75,8 @@ pub struct ExchangeSession<'a> {
     failures: u32,
     /// Earliest time of the next attempt to connect.
     retry_at: Instant,
-    /// When the exchange allows the next request, in milliseconds since the Unix epoch.
-    quiet_until_ms: u64,
+    /// When the exchange allows the next request. The system clock may be set meanwhile.
+    quiet_until: Instant,
 }
 
 impl<'a> ExchangeSession<'a> {
@@ -100,7 +100,7 @@ impl<'a> ExchangeSession<'a> {
             proved: false,
             failures: 0,
             retry_at: now,
-            quiet_until_ms: 0,
+            quiet_until: now,
         }
     }
 
@@ -147,9 +147,10 @@ impl<'a> ExchangeSession<'a> {
         self.retry_at
     }
 
-    /// Whether the exchange forbids requests at `wall_us`, in microseconds since the Unix epoch.
-    pub(crate) fn is_quiet_at(&self, wall_us: u64) -> bool {
-        self.quiet_until_ms > wall_us / 1_000
+    /// Whether the exchange forbids requests at `at_us`, in microseconds since the Unix epoch, or now if that has passed.
+    pub(crate) fn is_quiet_at(&self, at_us: u64) -> bool {
+        let ahead = Duration::from_micros(at_us.saturating_sub(wall_us()));
+        self.quiet_until > Instant::now() + ahead
     }
 
     /// Opens a new connection, subscribes, and then drops the old connection, if there still is one. If an endpoint cannot be
@@ -160,13 +161,15 @@ impl<'a> ExchangeSession<'a> {
         for left in (0..count).rev() {
             let (at, plan) = (self.at, &mut self.plan);
             let place = &mut self.places[at];
-            if place.away_until_ms <= wall_us() / 1_000 || (left == 0 && failed.is_none()) {
+            let is_away = place.away_until.is_some_and(|at| Instant::now() < at);
+            if !is_away || (left == 0 && failed.is_none()) {
                 let (endpoint, tls) = (&plan.endpoints[at], plan.tls.as_mut());
                 let addresses = &mut place.addresses;
                 match Link::open(endpoint, tls, &plan.proxies, addresses, deadline, look) {
                     Ok(link) => return self.take_over(link, deadline, look),
                     Err(unopened) => {
-                        place.away_until_ms = wall_us() / 1_000 + away_ms(&unopened);
+                        let away = Duration::from_millis(away_ms(&unopened));
+                        place.away_until = Some(Instant::now() + away);
                         let mut error = unopened.error;
                         error.passing |= failed.is_some_and(|before| before.passing);
                         failed = Some(error);
@@ -186,8 +189,10 @@ impl<'a> ExchangeSession<'a> {
             }
         }
         self.back_off();
-        let away = self.places.iter().map(|place| place.away_until_ms).min();
-        self.stay_away(away.unwrap_or(0));
+        let away = self.places.iter().map(|place| place.away_until).min();
+        if let Some(Some(until)) = away {
+            self.stay_away(until.saturating_duration_since(Instant::now()));
+        }
         Err(failed.expect("the last endpoint is tried if no other one was"))
     }
 
@@ -224,23 +229,12 @@ impl<'a> ExchangeSession<'a> {
         Ok(())
     }
 
-    fn stay_away_ms(&mut self, ms: u64) {
-        self.stay_away((wall_us() / 1_000).saturating_add(ms));
-    }
-
-    /// Forbids requests and new connections until `until_ms`, in milliseconds since the Unix epoch, but for no longer than
-    /// `RETRY_AFTER_MS_MAX`. A longer pause that is known already counts.
-    fn stay_away(&mut self, until_ms: u64) {
-        let now_ms = wall_us() / 1_000;
-        // What is over must not count again once the clock is set back.
-        if until_ms <= now_ms {
-            return;
-        }
-        let left_ms = (until_ms - now_ms).min(RETRY_AFTER_MS_MAX);
-        self.quiet_until_ms = self.quiet_until_ms.max(now_ms + left_ms);
-        self.retry_at = self
-            .retry_at
-            .max(Instant::now() + Duration::from_millis(left_ms));
+    /// Forbids requests and new connections for this time, but for no longer than `RETRY_AFTER_MS_MAX`. A longer pause that is
+    /// known already counts.
+    fn stay_away(&mut self, time: Duration) {
+        let until = Instant::now() + time.min(Duration::from_millis(RETRY_AFTER_MS_MAX));
+        self.quiet_until = self.quiet_until.max(until);
+        self.retry_at = self.retry_at.max(until);
     }
 
     /// Schedules the next attempt after a failed connection. The first retry comes soon, after a random delay, so that
@@ -380,12 +374,13 @@ impl<'a> ExchangeSession<'a> {
         // If the time is long past by this clock, yet the exchange still refuses, this clock is wrong, and the time is useless.
         let over = |until_ms: &u64| until_ms.saturating_add(RETRY_LATE_MS_MAX) < wall_us() / 1_000;
         let until_ms = refusal.retry_after_ms.filter(|until_ms| !over(until_ms));
-        match (until_ms, refusal.denial) {
-            (Some(until_ms), _) => self.stay_away(until_ms),
-            (None, Denial::Banned) => self.stay_away_ms(jittered(AWAY_MS_MIN)),
-            (None, Denial::TooMany) => self.stay_away_ms(jittered(LIMITED_MS)),
-            _ => {}
-        }
+        let away_ms = match (until_ms, refusal.denial) {
+            (Some(until_ms), _) => until_ms.saturating_sub(wall_us() / 1_000),
+            (None, Denial::Banned) => jittered(AWAY_MS_MIN),
+            (None, Denial::TooMany) => jittered(LIMITED_MS),
+            _ => 0,
+        };
+        self.stay_away(Duration::from_millis(away_ms));
         let about = refusal.symbol.or(self.only());
         let goes_on = match (refusal.denial, about) {
             (Denial::TooMany | Denial::Banned, _) => false,
@@ -567,10 +562,15 @@ mod tests {
             };
         }
         let before = Instant::now();
-        session.stay_away_ms(3_600_000);
+        session.stay_away(Duration::from_secs(3_600));
         session.back_off();
         let away = session.retry_at.saturating_duration_since(before);
         assert!(away > Duration::from_secs(3_599), "{away:?}");
         assert!(session.is_quiet_at(wall_us()));
+        // A pause that is over does not count again once the clock is set back.
+        session.quiet_until = Instant::now();
+        for back_us in [0, 3_600_000_000] {
+            assert!(!session.is_quiet_at(wall_us() - back_us));
+        }
     }
 }

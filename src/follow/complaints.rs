@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Back,
     /// What it sends does not pass verification, or is no report.
     False,
+    /// What it sends is of the future.
+    Early,
     /// Its reports do not form one chain.
     Broken,
     /// Its aggregator has another key.
@@ -66,9 +68,15 @@ impl Complaints {
         Some(format!("{text}{again}"))
     }
 
-    /// Whether this was said in the last ten minutes.
+    /// Whether this was said.
     pub(super) fn has_said(&self, place: usize, kind: Kind) -> bool {
         self.said.contains_key(&(place, kind))
+    }
+
+    /// Whether a source was said to be lost, and not to be back since.
+    pub(super) fn is_lost(&self, place: usize) -> bool {
+        let at = |kind| self.said.get(&(place, kind)).map(|(at, _)| *at);
+        at(Kind::Lost) > at(Kind::Back)
     }
 }
 
@@ -92,5 +100,27 @@ mod tests {
         let again = "it (and 599 times since that was said last)";
         assert_eq!(news(0, Kind::Lost, 600), Some(again.to_owned()));
         assert_eq!(news(0, Kind::Lost, 601), None);
+    }
+
+    #[test]
+    fn who_was_lost_is_back_once() {
+        let (mut complaints, start) = (Complaints::default(), Instant::now());
+        let at = |s| start + Duration::from_secs(s);
+        assert!(!complaints.is_lost(0));
+        complaints.news(0, Kind::Lost, "it was lost", at(0));
+        let mut said = 0;
+        // A report a second for two hours.
+        for s in 1..7_200 {
+            if complaints.is_lost(0) {
+                said += usize::from(
+                    complaints
+                        .news(0, Kind::Back, "it is back", at(s))
+                        .is_some(),
+                );
+            }
+        }
+        assert_eq!(said, 1);
+        complaints.news(0, Kind::Lost, "it was lost", at(7_200));
+        assert!(complaints.is_lost(0) && !complaints.is_lost(1));
     }
 }

@@ -242,6 +242,7 @@ impl<'a> Follower<'a> {
             self.complaints
                 .add(source, kind, &format!("{name}: {feed}: {what}"), now);
         };
+        let said = number;
         match supply.intake.take(number, line, now_us) {
             Taken::News(news) => {
                 if let Some((from, to)) = news.missing {
@@ -278,6 +279,18 @@ impl<'a> Follower<'a> {
                 );
             }
             Taken::Old | Taken::Aside => {}
+            Taken::Early(number) => {
+                let waits = supply.goal == Goal::Never;
+                let end = match waits {
+                    true => "nothing more is read there until then",
+                    false => "it is passed over",
+                };
+                let why = "its round starts in the future: the aggregator's clock or this machine's is wrong";
+                complain(Kind::Early, &format!("report {number}: {why}; {end}"));
+                if waits {
+                    supply.hold(said, line, now);
+                }
+            }
             Taken::Odd(why) => complain(Kind::False, &format!("{why}; it is passed over")),
             Taken::Again(why) => {
                 complain(Kind::False, &format!("{why}; it is asked again"));
@@ -324,7 +337,7 @@ impl<'a> Follower<'a> {
                 track.name
             );
             self.complaints.add(source, Kind::Late, &text, now);
-        } else if self.complaints.has_said(source, Kind::Lost) {
+        } else if self.complaints.is_lost(source) {
             self.complaints.add(
                 source,
                 Kind::Back,

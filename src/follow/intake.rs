@@ -3,6 +3,7 @@
 //! Invariant: a report that is news passes every check of the proof crate by itself and against the roster, and starts later than
 //! all news before it. Whatever a source says, only its own reports are affected.
 
+use rsoracle_proof::limits::FUTURE_US_MAX;
 use rsoracle_proof::report::{Content, KeyChange, Report, Verifier};
 use rsoracle_proof::seal::{Keys, PublicKey};
 use rsoracle_proof::succession::Succession;
@@ -50,6 +51,8 @@ pub(super) enum Taken {
     Odd(String),
     /// A valid report that is no news.
     Old,
+    /// A valid report of the future: this clock is behind, or the aggregator's is ahead. What follows it is of the future, too.
+    Early(u64),
     /// Nothing can be made of it, or reports before it are missing: the source should be asked again.
     Again(String),
     /// It was asked for again, or that is impossible. It is passed over.
@@ -114,9 +117,9 @@ impl Intake {
         if text.starts_with("{\"rsoracle_key_change\"") {
             return self.change(text, now_us);
         }
-        // Only what the report is by itself: its place in the chain is judged below.
+        // Only what the report is by itself: its time and its place in the chain are judged below.
         self.verifier.begin_anew();
-        let check = self.verifier.check(text, now_us);
+        let check = self.verifier.check(text, u64::MAX);
         let Content::Report(report) = check.content else {
             return self.wrong(said, sentence(check.flaws, "it is not a report"));
         };
@@ -130,6 +133,9 @@ impl Intake {
         if number.is_some_and(|number| number != report.number) {
             let why = format!("it is report {}, which is sent as {said}", report.number);
             return self.wrong(said, why);
+        }
+        if report.round.start_us > now_us.saturating_add(FUTURE_US_MAX) {
+            return Taken::Early(report.number);
         }
         self.report(Rc::from(report))
     }

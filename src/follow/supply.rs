@@ -51,6 +51,9 @@ fn line_of(line: Vec<u8>) -> Item {
     Item::Line(number, line)
 }
 
+/// A report of the future is looked at again after this many milliseconds.
+const EARLY_MS: u64 = 500;
+
 /// One feed of one source.
 pub(super) struct Supply {
     /// The numbers of source and feed.
@@ -62,6 +65,8 @@ pub(super) struct Supply {
     pub(super) goal: Goal,
     failures: u32,
     retry_at: Instant,
+    /// A line that is to be taken again at that time, and the number that the source says it has.
+    held: Option<(Instant, Option<u64>, Vec<u8>)>,
 }
 
 /// Most bytes of a report's line under these terms.
@@ -103,6 +108,7 @@ impl Supply {
             goal: if is_once { Goal::Unknown } else { Goal::Never },
             failures: 0,
             retry_at: Instant::now(),
+            held: None,
         }
     }
 
@@ -135,8 +141,21 @@ impl Supply {
         done
     }
 
+    /// Takes a line back, which comes again later. Until then nothing is read.
+    pub(super) fn hold(&mut self, number: Option<u64>, line: &[u8], now: Instant) {
+        let again = now + Duration::from_millis(EARLY_MS);
+        self.held = Some((again, number, line.to_vec()));
+    }
+
     /// What came next, without waiting. The error is why it was lost.
     pub(super) fn next(&mut self, now: Instant) -> Result<Option<Item>, String> {
+        if let Some((again, number, line)) = self.held.take() {
+            if now >= again {
+                return Ok(Some(Item::Line(number, line)));
+            }
+            self.held = Some((again, number, line));
+            return Ok(None);
+        }
         match &mut self.feeder {
             Feeder::Server(server) => {
                 let lasted = server.lasted();

@@ -353,11 +353,14 @@ impl<'a> Publisher<'a> {
             return self.learn(&name, came);
         }
         match acknowledged(&came) {
-            Ok((sequence, is_twice)) => {
+            // One that was there before may have been removed since.
+            Ok((sequence, true)) => {
+                feed.again(sequence, Instant::now());
+                Ok(())
+            }
+            Ok((sequence, false)) => {
                 feed.arrived(sequence);
-                self.told = false;
-                // One that was there before may have been removed since: that is no progress.
-                self.failures = if is_twice { self.failures } else { 0 };
+                (self.told, self.failures) = (false, 0);
                 Ok(())
             }
             Err(refusal)
@@ -390,7 +393,7 @@ impl<'a> Publisher<'a> {
             return match feed.again(least, Instant::now()) {
                 false => Ok(()),
                 true => Err(Trouble::Lost(format!(
-                    "the stream {} has refused a report of {name} because of its message {least}, which it does not hand out",
+                    "the stream {} has refused a report of {name} because of its message {least}, which it does not hand out; a report that was removed is not taken again for as long as the stream knows its id (duplicate window)",
                     self.wanted.name
                 ))),
             };
