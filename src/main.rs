@@ -154,9 +154,12 @@ fn run(words: &[String]) -> Result<u8, Failure> {
 fn aggregate(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&AGGREGATE, words)?;
     let (mut runs, mut paths) = (Vec::new(), Vec::new());
-    for it in current(&given)? {
-        paths.push(it.path.clone());
-        runs.push(cli::run::aggregate(&given, it)?);
+    for it in engagements(&given)? {
+        // Those that are over may count after all, if this machine's clock is wrong.
+        if !given.has("check") || counts(&it) {
+            paths.push(it.path.clone());
+            runs.push(cli::run::aggregate(&given, it)?);
+        }
     }
     let failed = |error| Failure::Error("aggregator".to_owned(), error);
     if given.has("check") {
@@ -168,15 +171,15 @@ fn aggregate(words: &[String]) -> Result<u8, Failure> {
 fn collect(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&COLLECT, words)?;
     let engagements = match cli::collect::is_by_hand(&given)? {
-        true => current(&given)?,
+        true => engagements(&given)?,
         false => Vec::new(),
     };
     if given.all("roster").count() > 1
         && let Some(path) = values::path(&given, "key")?
         && let Ok(key) = keys::file::read(&path)
-        && engagements
+        && !engagements
             .iter()
-            .all(|it| it.roster.slot_of(&key.public()).is_none())
+            .any(|it| counts(it) && it.roster.slot_of(&key.public()).is_some())
     {
         // A supervisor should not try again.
         let sentence = format!(
@@ -230,19 +233,21 @@ fn rosters_in(given: &Given) -> Result<Succession, Usage> {
     Ok(rosters.expect("a file was given"))
 }
 
-/// Those rosters that count or will count, with their files.
-fn current(given: &Given) -> Result<Vec<Engagement>, Usage> {
+/// The rosters of `--roster` with their files.
+fn engagements(given: &Given) -> Result<Vec<Engagement>, Usage> {
     let rosters = rosters_in(given)?;
     let all = given.all("roster").zip(rosters.all());
-    let now_us = wall_us();
-    let counts = |tenure: &Tenure| tenure.until_us.is_none_or(|us| now_us < us);
-    let current = all.filter(|(_, (_, tenure))| counts(tenure));
     let engagement = |(path, (roster, tenure)): (&str, (&Roster, Tenure))| Engagement {
         path: path.to_owned(),
         roster: roster.clone(),
         tenure,
     };
-    Ok(current.map(engagement).collect())
+    Ok(all.map(engagement).collect())
+}
+
+/// Whether a roster counts or will count.
+fn counts(it: &Engagement) -> bool {
+    it.tenure.until_us.is_none_or(|us| wall_us() < us)
 }
 
 /// The text of a configuration file.

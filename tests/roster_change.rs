@@ -2,6 +2,7 @@
 
 mod signed;
 mod support;
+mod witness;
 
 use rsoracle::roster::text::render;
 use rsoracle::system::now::wall_us;
@@ -857,4 +858,71 @@ fn turns(after_us: u64) -> bool {
         assert!(told.contains("roster 1 does not follow roster 2"), "{told}");
     }
     true
+}
+
+/// A roster of four collectors, and the one that follows it in forty minutes, in which the third one has another source.
+#[test]
+#[ignore = "needs faketime"]
+fn a_clock_that_is_ahead_at_the_start_leaves_no_roster_for_good() {
+    let desk = Desk::new();
+    let mut feed = terms("BTC/USD", &[]);
+    feed.schedule.period_us = 1_000_000;
+    feed.schedule.samples = 1;
+    let of = |number, previous: Option<&Roster>| {
+        let slot = |seed: u8| RosterSlot {
+            key: Some(key(seed).public()),
+            sources: vec![match (number, seed) {
+                (2, 3) => "embedded-kraken:BTC/USD".to_owned(),
+                _ => "embedded:BTCUSDT".to_owned(),
+            }],
+        };
+        let slots = (1..5).map(slot).collect();
+        Roster::new(
+            number,
+            previous.map(Roster::digest),
+            vec![feed.clone()],
+            slots,
+        )
+    };
+    let one = of(1, None);
+    let two = of(2, Some(&one));
+    let from_us = wall_us() / 1_000_000 * 1_000_000 + 40 * MINUTE_US;
+    let old = desk.write("1.toml", &render(&one));
+    let next = desk.write("2.toml", &endorsed(&one, &two, from_us, &[1, 2, 3, 4]));
+    let rosters = ["--roster", &old, "--roster", &next];
+    let (_exchange, url) = exchange(&[]);
+    let [control, data] =
+        [nobodys_address(), nobodys_address()].map(|place| place.port().to_string());
+    let ports = ["--control-port", &control, "--data-port", &data];
+    let (journal, keyed) = (desk.path("journal.jsonl"), desk.key(9));
+    let files = ["--aggregator-key", &keyed, "--journal", &journal];
+    let library = witness::faketime();
+    let clock = scratch("clock");
+    assert!(witness::set_clock(&clock, "+3600"));
+    let run = |args: &[&str]| {
+        let mut command = rsoracle();
+        command.args(args);
+        witness::by_the_clock_of(&mut command, &library, &clock);
+        start_command(command)
+    };
+    let aggregator = run(&[&["aggregate"][..], &rosters, &ports, &files].concat());
+    let public = hex(key(9).public().bytes());
+    let place = format!("127.0.0.1:{control},{data}@{public}");
+    let collectors = [1u8, 2, 3, 4].map(|seed| {
+        let key = desk.key(seed);
+        let by_hand = ["--key", &key, "--endpoint", &url, "--aggregator", &place];
+        run(&[&["collect"][..], &rosters, &by_hand].concat())
+    });
+    for one in &collectors {
+        one.stderr_line("signing nothing meanwhile");
+    }
+    assert!(witness::set_clock(&clock, "+0"));
+    aggregator.stderr_line("the roster before this one still counts");
+    eventually("four prices by the first roster", || {
+        let text = fs::read_to_string(&journal).unwrap_or_default();
+        let has_four = text.lines().any(|line| line.contains("\"prices\":4"));
+        has_four.then_some(())
+    });
+    drop((collectors, aggregator));
+    verified(0, &journal, &[&old]);
 }

@@ -187,7 +187,8 @@ struct Aggregator<'a> {
 pub fn run(runs: &[Run]) -> Result<u8, Error> {
     sharpen_sleeps();
     let (mut code, mut has_failed) = (EXIT_OK, false);
-    for config in runs {
+    let mut at = counting(runs);
+    while let Some(config) = runs.get(at) {
         check_schedule(config)?;
         let mark = if config.embedded() { "embedded " } else { "" };
         let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
@@ -199,15 +200,23 @@ pub fn run(runs: &[Run]) -> Result<u8, Error> {
             Some(_) if config.single() => Ok(aggregator.one_round()),
             _ => aggregator.rounds(),
         };
-        let is_over = aggregator.over;
+        let (is_over, is_early) = (aggregator.over, aggregator.is_early());
         aggregator.end();
         code = done?;
         has_failed |= code == EXIT_FAILURE;
         if is_over {
             break;
         }
+        at = if is_early { counting(runs) } else { at + 1 };
     }
     Ok(if has_failed { EXIT_FAILURE } else { code })
+}
+
+/// The place of the first of these that is not over.
+fn counting(runs: &[Run]) -> usize {
+    let now_us = wall_us();
+    let is_over = |run: &Run| run.tenure.until_us.is_some_and(|us| us <= now_us);
+    runs.iter().take_while(|run| is_over(run)).count()
 }
 
 impl<'a> Aggregator<'a> {

@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// If a start is late by more than this on the monotonic clock, the system clock was set back.
 const CLOCK_SET: Duration = Duration::from_secs(2);
 
+/// A roster is taken for one that counts later if it does by more than this, in microseconds, and two periods.
+const CLOCK_EARLY_US: u64 = 10_000_000;
+
 /// How long a clock that was set is doubted, before it ends anything.
 const CLOCK_DOUBT: Duration = Duration::from_secs(5);
 
@@ -113,6 +116,10 @@ impl Aggregator<'_> {
             if moved_us[0].unsigned_abs() > CLOCK_OFF_US_MAX {
                 self.clock_was_set(moved_us[0] < 0);
             }
+            if self.is_early() {
+                self.tell("the clock was ahead: the roster before this one still counts");
+                break;
+            }
             // The first round is a whole one; later ones may be begun late.
             let grace_us = before_us.map_or(0, |_| schedule.reply_us());
             let Some(start_us) = self.next_start_us(grace_us) else {
@@ -191,6 +198,12 @@ impl Aggregator<'_> {
             self.clock.unkept_us = 0;
             self.hand_down_next();
         }
+    }
+
+    /// Whether the roster before this one still counts, for longer than two periods: the clock was ahead when that was left.
+    pub(super) fn is_early(&self) -> bool {
+        let early_us = 2 * self.config.roster.schedule().period_us + CLOCK_EARLY_US;
+        wall_us() + early_us < self.config.tenure.from_us
     }
 
     /// Whether no round is left, by a clock that can be trusted. Says so.

@@ -27,6 +27,8 @@ pub(super) struct Charged {
     pub(super) mark: Option<Mark>,
     /// When it is to be charged again, or to end, since another roster counts from then on.
     pub(super) until_us: Option<u64>,
+    /// When the last roster was over that was left out, since it no longer counts, if the key has a slot in it.
+    pub(super) earlier_us: Option<u64>,
     /// The key file, locked until this is dropped.
     _lock: Option<File>,
 }
@@ -55,6 +57,7 @@ pub(super) fn take(
                 sources,
                 mark: None,
                 until_us: None,
+                earlier_us: None,
                 _lock: lock,
             }));
         }
@@ -69,6 +72,11 @@ pub(super) fn take(
             _ => Ok(None),
         };
     };
+    let past = engagements.iter().filter(|it| !counts(it));
+    let earlier_us = past
+        .filter(has_slot)
+        .last()
+        .and_then(|it| it.tenure.until_us);
     let slot = slot_in(first, &public, key_path)?;
     let sources = watched(config, first, slot)?;
     let later = current.skip_while(|it| it.tenure.from_us < first.tenure.from_us);
@@ -84,6 +92,7 @@ pub(super) fn take(
         sources,
         mark: Some(mark),
         until_us,
+        earlier_us,
         _lock: lock,
     }))
 }

@@ -58,6 +58,8 @@ struct Collector<'a> {
     mark: Option<Mark>,
     /// When it ends, since another roster counts from then on.
     until_us: Option<u64>,
+    /// When the roster before those of this session is over, if it is.
+    earlier_us: Option<u64>,
     session: ExchangeSession<'a>,
     /// Consecutive attempts to connect that a round interrupted.
     cut_short: u32,
@@ -95,6 +97,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
             ties: charged.ties,
             mark: charged.mark,
             until_us: charged.until_us,
+            earlier_us: charged.earlier_us,
             session: ExchangeSession::new(plan(config, &charged.sources)?),
             cut_short: 0,
             anchor: Anchor(clock.now()),
@@ -109,6 +112,11 @@ pub fn run(config: &Collect) -> Result<(), Error> {
         match collector.serve() {
             Err(_) if collector.ties.is_over() => return Ok(()),
             served => served?,
+        }
+        if collector.is_early() {
+            // This machine's clock was ahead. What was signed is known by the mark.
+            (since_us, floor_us) = (collector.anchor.0.wall_us, None);
+            continue;
         }
         since_us = since_us.max(charged.until_us.unwrap_or(u64::MAX));
         floor_us = Some(collector.ties.rosters.floor_us());
@@ -172,6 +180,9 @@ impl Collector<'_> {
             let more = self.keep_link();
             self.ties.connect(None);
             let trusted = self.trusts_clock();
+            if trusted && self.is_early() {
+                return Ok(());
+            }
             // The reading that is trusted: the clock may have been set since.
             let now_us = self.anchor.0.wall_us;
             if trusted && !std::mem::replace(&mut self.begun, true) {
@@ -211,6 +222,15 @@ impl Collector<'_> {
                 }
             }
         }
+    }
+
+    /// Whether, by a clock that is trusted, a roster counts that came before the one for this session with an exchange.
+    fn is_early(&self) -> bool {
+        let now_us = self.anchor.0.wall_us;
+        self.agrees == Some(true)
+            && self
+                .earlier_us
+                .is_some_and(|until_us| now_us + 2 * TURN_EARLY_US < until_us)
     }
 
     /// Whether another roster counts that is not for this session with an exchange: from now on, or `early_us` later.
