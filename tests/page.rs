@@ -388,6 +388,75 @@ fn nothing_is_green_by_a_wrong_roster() {
 
 #[test]
 #[ignore = "needs chromium"]
+fn a_roster_file_that_is_dropped_counts_and_what_is_none_says_why() {
+    let mut rounds = Rounds::new("kraken:BTC/USD", 2);
+    rounds.grow(2);
+    let served = Served::start(&rounds.book.path, &[]);
+    let mut page = page(&served, None);
+    let folder = scratch("dropped");
+    std::fs::create_dir(&folder).expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    };
+    let right = toml(&rounds.roster());
+    let mut keys = rounds.book.oracle.terms.clone();
+    for (at, seat) in (100..).zip(&mut keys.seats) {
+        seat.key = Some(signed::key(at).public());
+    }
+    let right_file = file("right.toml", &right);
+    let wrong_file = file("wrong.toml", &toml(&roster_of(&keys)));
+    // It would be right, but for its length.
+    let long = format!("{right}# {}\n", "-".repeat(1024 * 1024 - right.len()));
+    let none = [
+        (file("long.toml", &long), "it is longer than 1 MiB"),
+        (
+            file("report.jsonl", &rounds.book.lines[0]),
+            "line 1: neither a section nor a key with a value",
+        ),
+        (file("empty.toml", ""), "[] lacks number"),
+        (folder.clone(), "the file cannot be read"),
+    ];
+    let state = "document.querySelector('#roster-state').innerText";
+    let verdict_word = "document.querySelector('#verdict-word').innerText";
+    for (path, why) in &none {
+        page.drop_file(path);
+        page.until(state, &format!("This is no valid roster: {why}."));
+        assert_eq!(verdict(&mut page), "Consistent, signers unknown");
+        assert_eq!(page.count(".proved"), 0);
+        let forget = page.value("document.querySelector('#forget').hidden");
+        assert_eq!(forget, "true", "there is none to forget");
+    }
+    page.drop_file(&wrong_file);
+    page.until(verdict_word, "Does not check");
+    assert_eq!(page.count(".proved"), 0);
+    assert_eq!(slots(&mut page, "wrong"), "0,1,2,3,4");
+    assert!(
+        page.text("#verdict-why")
+            .contains("its key is not the one in your roster")
+    );
+    page.drop_file(&right_file);
+    page.until(verdict_word, "Checked in this browser");
+    assert_eq!(slots(&mut page, "proved"), "0,1,2,3,4");
+    page.until("document.querySelectorAll('#strip i.proved').length", "2");
+    let digest = rsoracle_proof::seal::hex(&rounds.roster().digest());
+    assert!(page.text("#roster-state").contains(&digest));
+    assert_eq!(page.value("document.querySelector('#roster').value"), right);
+    // What is no roster takes nothing away.
+    for (path, why) in &none {
+        page.drop_file(path);
+        let says = format!("This is no valid roster: {why}. The one before it still counts.");
+        page.until(state, &says);
+        assert_eq!(slots(&mut page, "proved"), "0,1,2,3,4");
+    }
+    let own = format!("http://{}/", served.address);
+    assert_eq!(page.value("location.href").split('#').next(), Some(&*own));
+    assert_clean(&mut page, &served);
+}
+
+#[test]
+#[ignore = "needs chromium"]
 fn gaps_rounds_without_a_price_old_prices_and_recorded_ones_are_marked() {
     let mut rounds = Rounds::new("embedded:BTCUSDT", 9);
     rounds.grow(3);

@@ -11,7 +11,7 @@ use rsoracle_proof::seal::hex;
 use rsoracle_proof::terms::{RosterSlot, Terms};
 use signed::{Oracle, Says, endorsed, instant, key};
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::*;
@@ -290,6 +290,64 @@ fn operators_hand_over_to_another_roster_by_commands() {
         told.contains("it has endorsements for another time than --from"),
         "{told}"
     );
+}
+
+#[test]
+fn a_link_to_a_key_endorses_no_second_change() {
+    let desk = Desk::new();
+    let first = roster(1, None, &[1, 2, 3, 4]);
+    let second = render(&roster(2, Some(&first), &[1, 2, 3, 5]));
+    let soon_us = (wall_us() / MINUTE_US + 10) * MINUTE_US;
+    let old = desk.write("old.toml", &render(&first));
+    let [soon, later] =
+        [("soon.toml", soon_us), ("later.toml", soon_us + MINUTE_US)].map(|(name, us)| {
+            desk.write(
+                name,
+                &format!("{second}[change]\nfrom = \"{}\"\n", instant(us)),
+            )
+        });
+    let endorse = |code, next: &String, key: &str, more: &[&str]| {
+        let words = ["roster", "endorse", &old, next, "--key", key];
+        said(code, &[&words[..], more].concat())
+    };
+    for name in ["links", "state"] {
+        fs::create_dir(desk.path(name)).expect("a folder");
+    }
+    symlink(&desk.0, desk.path("folder")).expect("a link");
+    let links = |key: &str, seed: u8| {
+        let [absolute, relative] = ["a", "r"].map(|way| desk.path(&format!("links/{way}{seed}")));
+        symlink(key, &absolute).expect("a link");
+        symlink(format!("../{seed}.key"), &relative).expect("a link");
+        let twice = desk.path(&format!("links/t{seed}"));
+        symlink(&absolute, &twice).expect("a link");
+        [
+            absolute,
+            relative,
+            twice,
+            desk.path(&format!("folder/{seed}.key")),
+        ]
+    };
+    let state = desk.path("state");
+    let refuses = "this key endorsed another change of roster 1";
+    for (seed, more) in [(1, &[][..]), (2, &["--state", &state])] {
+        let key = desk.key(seed);
+        let links = links(&key, seed);
+        // By a link first, so that what it endorsed must be found from the file itself.
+        endorse(0, &soon, &links[usize::from(seed)], more);
+        for link in links.iter().chain([&key]) {
+            assert!(endorse(1, &later, link, more).contains(refuses), "{link}");
+            endorse(0, &soon, link, more);
+        }
+    }
+    let kept = |folder: &str| {
+        let entries = fs::read_dir(desk.path(folder)).expect("a folder");
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = names.filter(|name| name.contains(".endorsed-"));
+        names.map(|name| name[..5].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept("."), ["1.key"]);
+    assert_eq!(kept("state"), ["2.key"]);
+    assert_eq!(kept("links"), [""; 0]);
 }
 
 /// Keys of the collectors of three rosters, each of which follows the one before it.

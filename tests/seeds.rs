@@ -22,11 +22,11 @@ use rsoracle::follow::body::Body;
 use rsoracle::follow::events::Events;
 use rsoracle::keys::secret::SecretKey;
 use rsoracle::nats::protocol::Parser;
-use rsoracle::roster::text;
+use rsoracle::roster::{change as endorsement, text};
 use rsoracle::serve::request;
 use rsoracle::serve::scan::{Kind, scan};
 use rsoracle::source::KINDS;
-use rsoracle_proof::change::{Change, RosterFile};
+use rsoracle_proof::change::{Change, Endorsement, RosterFile};
 use rsoracle_proof::report::{Refused, Report, Verifier};
 use rsoracle_proof::roster::Roster;
 use rsoracle_proof::round::Round;
@@ -166,10 +166,41 @@ fn changed(seeds: &Seeds, story: &Story) {
     let mut rosters = Succession::new(old.clone(), 0);
     assert_eq!(rosters.follow(read), Ok(()));
     seeds.put("roster", "endorsed", &file);
+    endorsed(seeds, &change);
     // Two sets of endorsers besides, which suffice, or have only one in common.
     let old = text::render(&old);
     for (name, one, other) in [("change", "\0", "\u{1}"), ("few", "\0\u{1}", "\u{2}\u{3}")] {
         seeds.put("roster", name, [&old, &*file, one, other].join("\n---\n"));
+    }
+}
+
+/// Files of endorsements: one, of two keys, of two changes, and with a signature of another key.
+fn endorsed(seeds: &Seeds, change: &Change) {
+    let later = Change {
+        from_us: change.from_us + 1,
+        ..*change
+    };
+    let file = |seed: u8, change: &Change| {
+        let key = SecretKey::from_seed(&mut [seed; 32]);
+        let (key, signature) = (key.public(), key.sign(&change.signed_bytes()));
+        let endorsement = Endorsement { key, signature };
+        let text = endorsement::render(change, &endorsement);
+        let read = endorsement::parse(&text).expect("an endorsement");
+        assert_eq!(read, (*change, endorsement));
+        text
+    };
+    let [one, other, second] =
+        [(0x10, change), (0x11, change), (0x10, &later)].map(|(seed, change)| file(seed, change));
+    let line = |text: &str| text.lines().last().expect("its signature").to_owned();
+    let forged = one.replace(&line(&one), &line(&other));
+    assert!(endorsement::parse(&forged).is_err());
+    for (name, texts) in [
+        ("one", &[&*one][..]),
+        ("keys", &[&one, &other]),
+        ("changes", &[&one, &second]),
+        ("forged", &[&forged, &other]),
+    ] {
+        seeds.put("endorsement", name, texts.join("\n---\n"));
     }
 }
 

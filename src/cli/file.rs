@@ -5,7 +5,7 @@
 //! `sources` is the name of a built-in roster or a list of sources, `feed` a feed or a list of feeds. A section `[source.KIND]` overrides timing for one kind of source.
 //!
 //! Invariant: nothing in a file is ignored, except what the command line overrides. What [`render`] writes reads back as the
-//! same configuration.
+//! same configuration, but for what its first lines name.
 
 use super::run::Configuration;
 use super::sources::warnings;
@@ -18,6 +18,13 @@ use rsoracle_proof::tolerance::Tolerance;
 use rsoracle_proof::toml;
 use rsoracle_proof::toml::{Entry, Section, Value, Wrong};
 use std::fmt::Write as _;
+
+/// The first lines of a rendered file.
+const HEAD: &str = "\
+# The configuration of this run as it takes effect. Reading this file back gives the same configuration, with two exceptions:
+# - Its ports are fixed. Without control_port, data_port and bind, a run takes a free port instead of one that is in use.
+# - The user and password of a proxy are left out.
+";
 
 /// Flags that are not keys: two are about the file itself, and sources are under `sources`.
 const NO_KEYS: [&str; 3] = ["config", "check", "source"];
@@ -140,12 +147,10 @@ fn listed(entry: &Entry) -> Result<Vec<String>, Wrong> {
     }
 }
 
-/// The configuration as it takes effect, as a file. Comments at its end say how many faults the roster survives. Only a proxy's
-/// user and password are left out.
+/// The configuration as it takes effect, as a file. Comments at its beginning say what differs when it is read back, those at its end
+/// how many faults the roster survives.
 pub fn render(given: &Given, configuration: &Configuration) -> String {
-    let mut text = String::from(
-        "# The configuration of this run as it takes effect. Reading this file back gives the same configuration.\n",
-    );
+    let mut text = HEAD.to_owned();
     for flag in flags() {
         if let Some(value) = value(flag, given, configuration) {
             // Writing to a string cannot fail.
@@ -319,6 +324,36 @@ mod tests {
                 assert_eq!(but_for_ports(by_file, &by_flags), by_flags, "{file}");
             }
             assert_eq!(render(&given("", &page).unwrap(), &by_flags), page);
+        }
+    }
+
+    #[test]
+    fn what_a_page_says_of_reading_it_back_is_all_that_differs() {
+        let back = |typed: &str| {
+            let before = run(typed, "").unwrap();
+            let page = render(&given(typed, "").unwrap(), &before);
+            assert!(page.starts_with(HEAD), "{page}");
+            (before, run("", &page).unwrap())
+        };
+        assert_eq!(HEAD.matches("\n# - ").count(), 2);
+        for says in [
+            "# - Its ports are fixed. Without control_port, data_port and bind, a run takes a free port",
+            "# - The user and password of a proxy are left out.",
+        ] {
+            assert!(HEAD.contains(says), "{HEAD}");
+        }
+        let (before, after) = back("--proxy http://user:hidden@proxy.example:3128");
+        assert!(before.run.any_port_will_do && !after.run.any_port_will_do);
+        assert_ne!(but_for_ports(after.clone(), &before), before);
+        let nameless = run("--proxy http://proxy.example:3128", "").unwrap();
+        assert_eq!(but_for_ports(after, &nameless), nameless);
+        for chosen in [
+            "--control-port 8000",
+            "--data-port 8080",
+            "--bind 127.0.0.1",
+        ] {
+            let (before, after) = back(&format!("{chosen} --proxy http://proxy.example:3128"));
+            assert_eq!(after, before, "{chosen}");
         }
     }
 

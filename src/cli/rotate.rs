@@ -55,6 +55,8 @@ fn rotate_one(path: &str, attempt: &str) -> Result<Option<String>, Error> {
         return Err(Error::new(attempt, IS_LINK));
     }
     check_own(path, attempt)?;
+    // Else nobody could say which number it got.
+    closed(path).map_err(failed)?;
     let (request, began) = (request_path(path), Instant::now());
     let mut taken: Option<Instant> = None;
     let mut asked = false;

@@ -6,7 +6,7 @@
 use super::intake::head_of;
 use crate::system::limits::FOLLOW_FILE_BYTES;
 use crate::system::segments::{after, number_of};
-use rsoracle_verify::segments::{Id, closed, id, path_of};
+use rsoracle_verify::segments::{Id, id, path_of, seen};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -124,7 +124,7 @@ impl Growing {
         let mut left = 16 * FOLLOW_FILE_BYTES as u64;
         let mut open = Open::new((File::open(&self.path)?, None))?;
         let newest = open.id;
-        for number in closed(&self.path)?.0.into_iter().rev() {
+        for number in seen(&self.path)?.0.into_iter().rev() {
             let length = open.file.metadata()?.len();
             if length >= left {
                 break;

@@ -23,10 +23,21 @@ mod supply;
 
 pub use settings::FollowSettings;
 
+use crate::system::stream::say;
 use follower::Follower;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::unlisted;
+use settings::Place;
 
 /// Follows the sources; with `--once`, until the newest prices are known. Returns the exit code.
 pub fn run(settings: &FollowSettings) -> Result<u8, Error> {
-    Follower::new(settings)?.run()
+    let mut follower = Follower::new(settings)?;
+    for (_, place) in &settings.sources {
+        if let Place::File(path) = place
+            && let Some(note) = unlisted(path)
+        {
+            say("follow", note);
+        }
+    }
+    follower.run()
 }

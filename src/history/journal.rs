@@ -6,6 +6,7 @@ use super::page::Source;
 use super::{Found, HistorySettings};
 use crate::system::file;
 use crate::system::now::wall_us;
+use crate::system::stream::say;
 use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::report::{Check, Content, KeyChange, Report, Verifier};
 use rsoracle_proof::seal::Keys;
@@ -30,6 +31,9 @@ impl Journal {
             "-" => ("standard input", None),
             path => (path, Some(Segments::open(path)?)),
         };
+        if let Some(note) = segments.as_ref().and_then(|it| it.unlisted.as_ref()) {
+            say("history", note);
+        }
         Ok(Journal {
             name: name.to_owned(),
             segments,

@@ -20,8 +20,10 @@ use crate::nats::limits::{MESSAGE_BYTES_MAX, SERVERS_MAX};
 use crate::nats::place;
 use crate::system::lifeline::Lifeline;
 use crate::system::limits::HEARTBEAT_US_MAX;
+use crate::system::stream::say;
 use publisher::Publisher;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::unlisted;
 use std::rc::Rc;
 
 /// The settings of `rsoracle relay`.
@@ -106,6 +108,9 @@ pub fn run(settings: &RelaySettings) -> Result<(), Error> {
     let mut way = settings.way.clone();
     if let Some((file, flag)) = &settings.credentials {
         way.credentials = Some(Rc::new(Credentials::read(file, flag)?));
+    }
+    if let Some(note) = unlisted(&settings.journal) {
+        say("relay", note);
     }
     Publisher::new(&settings.journal, way, &settings.stream, lifeline).run()
 }

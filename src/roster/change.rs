@@ -277,8 +277,8 @@ fn kept(path: &str, key: &PublicKey) -> Result<Option<(Change, String)>, Error> 
     }
 }
 
-/// The file of an endorsement.
-fn render(change: &Change, endorsement: &Endorsement) -> String {
+/// The file of an endorsement, as `rsoracle roster endorse` writes it.
+pub fn render(change: &Change, endorsement: &Endorsement) -> String {
     format!(
         "{HEAD}\n[endorsement]\nkey = \"{}\"\nold = \"{}\"\nnew = \"{}\"\nfrom = \"{}\"\nsignature = \"{}\"\n",
         hex(endorsement.key.bytes()),
@@ -290,7 +290,7 @@ fn render(change: &Change, endorsement: &Endorsement) -> String {
 }
 
 /// Parses the file of an endorsement. Its signature must be valid.
-pub(super) fn parse(text: &str) -> Result<(Change, Endorsement), Wrong> {
+pub fn parse(text: &str) -> Result<(Change, Endorsement), Wrong> {
     let sections = toml::parse(text)?;
     let [top, section] = &sections[..] else {
         let line = sections.get(2).map_or(1, |section| section.line);

@@ -7,7 +7,7 @@
 //!
 //! Uses: collector, exchange, flags, keys, proof, source, system, verify. Used by: aggregator, cli, main.
 
-mod change;
+pub mod change;
 mod check;
 pub(crate) mod page;
 mod seat;

@@ -32,6 +32,7 @@ use crate::system::lifeline::Lifeline;
 use crate::system::limits::SERVE_CONNECTIONS_MAX;
 use crate::system::stream::say;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::segments::unlisted;
 use server::Server;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -110,6 +111,9 @@ pub fn run(settings: &ServeSettings) -> Result<(), Error> {
             server.connections_max()
         ),
     );
+    if let Some(note) = unlisted(&settings.journal) {
+        say("serve", note);
+    }
     loop {
         if lifeline.as_mut().is_some_and(Lifeline::has_ended) {
             return Ok(());

@@ -4,13 +4,13 @@
 //! Invariant: none is passed over, also if several are closed meanwhile.
 
 use rsoracle_verify::error::Error;
-use rsoracle_verify::segments::{Id, closed, id, part_of, path_of};
+use rsoracle_verify::segments::{Id, closed, id, part_of, path_of, seen};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 
 /// The number of the closed segment that is this file.
 pub fn number_of(journal: &str, file: Id) -> io::Result<Option<u64>> {
-    let mut numbers = closed(journal)?.0.into_iter().rev();
+    let mut numbers = seen(journal)?.0.into_iter().rev();
     let is_file = |number: &u64| {
         std::fs::metadata(path_of(journal, *number)).is_ok_and(|found| id(&found) == file)
     };
@@ -23,7 +23,7 @@ pub fn after(journal: &str, number: u64) -> io::Result<(File, Option<u64>)> {
         let open = File::open(journal);
         let open_id = open.as_ref().ok().map(|open| open.metadata());
         let open_id = open_id.transpose()?.map(|found| id(&found));
-        let next = closed(journal)?.0.into_iter().find(|next| *next > number);
+        let next = seen(journal)?.0.into_iter().find(|next| *next > number);
         let Some(next) = next else {
             return Ok((open?, None));
         };

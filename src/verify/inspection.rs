@@ -122,6 +122,9 @@ impl<'a> Inspection<'a> {
             ("standard input", Reading::standard_input(), 0)
         } else {
             let segments = Segments::open(path)?;
+            if let Some(note) = &segments.unlisted {
+                say("verify", note);
+            }
             (path, segments.tail(u64::MAX)?, segments.bytes())
         };
         let mut verifier = Verifier::following(rosters.cloned());

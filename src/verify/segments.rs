@@ -56,18 +56,22 @@ pub fn part_of(path: &str) -> Option<(&str, u64)> {
 }
 
 /// The numbers of the closed segments that are there, in their order, and the highest number of all. The latter counts also what
-/// has a further ending, such as a compressed segment. A folder that may not be listed shows none.
+/// has a further ending, such as a compressed segment. The error of a folder that may not be listed names it.
 pub fn closed(journal: &str) -> io::Result<(Vec<u64>, u64)> {
     let journal = itself(journal);
     let path = Path::new(&journal);
     let name = path.file_name().unwrap_or_default().display().to_string();
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let entries = match std::fs::read_dir(folder.unwrap_or(Path::new("."))) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok((Vec::new(), 0)),
-        entries => entries?,
-    };
+    let folder = folder.unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            let what = format!("the folder {} may not be listed: {error}", folder.display());
+            io::Error::new(error.kind(), what)
+        }
+        _ => error,
+    });
     let (mut numbers, mut highest) = (Vec::new(), 0);
-    for entry in entries {
+    for entry in entries? {
         let found = entry?.file_name().into_string().unwrap_or_default();
         let (segment, rest) = found
             .split_at_checked(name.len() + ENDING_BYTES)
@@ -86,6 +90,25 @@ pub fn closed(journal: &str) -> io::Result<(Vec<u64>, u64)> {
     Ok((numbers, highest))
 }
 
+/// The same for who only reads: a folder that may not be listed shows none. [`unlisted`] tells that.
+pub fn seen(journal: &str) -> io::Result<(Vec<u64>, u64)> {
+    match closed(journal) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok((Vec::new(), 0)),
+        found => found,
+    }
+}
+
+/// What whoever reads a journal says at the beginning if its closed segments are not seen, since their folder may not be listed.
+pub fn unlisted(journal: &str) -> Option<Error> {
+    // A closed segment that is read by its own name has none.
+    let found = part_of(journal).is_none().then(|| closed(journal))?;
+    let error = found.err()?;
+    let attempt = format!("cannot look for closed segments of the journal {journal}");
+    (error.kind() == ErrorKind::PermissionDenied).then(|| {
+        Error::new(attempt, error).advise("older segments, if there are any, are not read")
+    })
+}
+
 /// A file of a journal.
 #[derive(Clone)]
 struct Part {
@@ -100,16 +123,18 @@ pub struct Segments {
     parts: Vec<Part>,
     /// Whether it can be read from its end: it is no pipe.
     pub seekable: bool,
+    /// What is to be said if closed segments are not seen.
+    pub unlisted: Option<Error>,
 }
 
 impl Segments {
     /// Finds the files of the journal at `path`. An error means that there are none, or that one is missing between others.
     pub fn open(path: &str) -> Result<Segments, Error> {
         loop {
-            let before = closed(path).ok();
+            let before = seen(path).ok();
             let file = File::open(path);
             // What was closed between the two would be missing.
-            if closed(path).ok() == before {
+            if seen(path).ok() == before {
                 let has_closed = before.is_some_and(|(numbers, _)| !numbers.is_empty());
                 return match file {
                     Err(error) if error.kind() == ErrorKind::NotFound && has_closed => {
@@ -127,7 +152,7 @@ impl Segments {
         let open = open.map_err(failed(path))?;
         let seekable = open.as_ref().is_none_or(Metadata::is_file);
         let (numbers, highest) = match seekable {
-            true => closed(path).map_err(failed(path))?,
+            true => seen(path).map_err(failed(path))?,
             false => (Vec::new(), 0),
         };
         let first = numbers.first().copied().unwrap_or(highest + 1);
@@ -150,7 +175,11 @@ impl Segments {
             bytes: open.len(),
             file: Some(Rc::new(file)),
         }));
-        Ok(Segments { parts, seekable })
+        Ok(Segments {
+            parts,
+            seekable,
+            unlisted: seekable.then(|| unlisted(path)).flatten(),
+        })
     }
 
     /// Their length together when they were found; 0 for what has none, such as a pipe.

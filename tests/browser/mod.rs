@@ -6,7 +6,7 @@
 use crate::support::*;
 use nanoserde::{DeJson, SerJson};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Message, WebSocket};
@@ -145,6 +145,19 @@ impl Browser {
             "Page.navigate",
             &format!("{{\"url\":{}}}", url.to_owned().serialize_json()),
         );
+    }
+
+    /// Drags a file over the page and drops it there, as a user does: the page gets events that no script made.
+    pub fn drop_file(&mut self, path: &Path) {
+        let path = path.to_str().expect("a path in UTF-8").to_owned();
+        let data = format!(
+            "{{\"items\":[],\"files\":[{}],\"dragOperationsMask\":1}}",
+            path.serialize_json()
+        );
+        for what in ["dragEnter", "dragOver", "drop"] {
+            let event = format!("{{\"type\":\"{what}\",\"x\":90,\"y\":90,\"data\":{data}}}");
+            self.ask("Input.dispatchDragEvent", &event);
+        }
     }
 
     /// The value of an expression as text. It may be a promise.

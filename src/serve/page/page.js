@@ -366,6 +366,18 @@ async function use(text) {
   open();
 }
 
+async function useFile(file) {
+  let text = "";
+  try {
+    // A file of any size may be dropped: it is not read to find out.
+    need(file.size <= ROSTER_BYTES_MAX, "it is longer than 1 MiB");
+    text = await file.text();
+  } catch (error) {
+    return showRoster(error instanceof Wrong ? error.message : "the file cannot be read");
+  }
+  return use(text);
+}
+
 function keep(text) {
   try {
     if (text === null) localStorage.removeItem(ROSTER_KEPT);
@@ -377,7 +389,7 @@ function keep(text) {
 
 function listenToUser() {
   byId("use").onclick = () => use(byId("roster").value);
-  byId("file").onchange = async ({ target }) => target.files[0] && use(await target.files[0].text());
+  byId("file").onchange = ({ target }) => target.files[0] && useFile(target.files[0]);
   byId("forget").onclick = () => {
     roster = null;
     byId("roster").value = "";
@@ -386,10 +398,11 @@ function listenToUser() {
     open();
   };
   addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", async (event) => {
+  addEventListener("drop", (event) => {
     event.preventDefault();
     const [file] = event.dataTransfer.files;
-    use(file ? await file.text() : event.dataTransfer.getData("text"));
+    if (file) useFile(file);
+    else use(event.dataTransfer.getData("text"));
   });
   addEventListener("hashchange", open);
   new ResizeObserver(changed).observe(byId("chart"));
