@@ -14,15 +14,14 @@ use crate::reason::{Abstention, Miss, Reject};
 use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::round::{Part, Round};
 use crate::schedule::Schedule;
-use crate::seal::{Keys, PublicKey, unhex, unhex_into};
+use crate::seal::{Keys, PublicKey, unhex};
 use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Display;
 use core::ops::RangeInclusive;
-
-/// Largest time or number in a line.
-const NUMBER_MAX: u64 = TIME_US_MAX;
+use core::str::FromStr;
 
 /// Parses a whole line by `read`. `keys` caches decoded keys from line to line.
 pub fn whole<T>(
@@ -87,7 +86,7 @@ impl<'a> Cursor<'a, '_> {
 
     /// Takes microseconds, or another number as large.
     pub(super) fn us(&mut self) -> Result<u64, Flaw> {
-        self.number(NUMBER_MAX)
+        self.number(TIME_US_MAX)
     }
 
     /// Takes microseconds or `null`.
@@ -120,23 +119,14 @@ impl<'a> Cursor<'a, '_> {
         Ok(())
     }
 
-    fn number(&mut self, max: u64) -> Result<u64, Flaw> {
-        let digits = self.rest().bytes().map(|byte| byte.wrapping_sub(b'0'));
-        let (mut number, mut length) = (Some(0u64), 0);
-        for digit in digits.take_while(|digit| *digit < 10) {
-            let tenfold = number.and_then(|number| number.checked_mul(10));
-            number = tenfold.and_then(|number| number.checked_add(u64::from(digit)));
-            length += 1;
-        }
-        let Some(number) = number.filter(|number| length > 0 && *number <= max) else {
-            return Err(self.flaw(format!("a whole number of at most {max}")));
-        };
+    /// Takes a whole number of this type, of at most `max`.
+    pub(super) fn number<T: FromStr + PartialOrd + Display>(&mut self, max: T) -> Result<T, Flaw> {
+        let rest = self.rest();
+        let length = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number = rest[..length].parse().ok().filter(|it| *it <= max);
+        let number = number.ok_or_else(|| self.flaw(format!("a whole number of at most {max}")))?;
         self.at += length;
         Ok(number)
-    }
-
-    pub(super) fn small(&mut self) -> Result<u16, Flaw> {
-        Ok(self.number(u64::from(u16::MAX))? as u16)
     }
 
     /// Takes a number that is `sound`.
@@ -213,15 +203,6 @@ impl<'a> Cursor<'a, '_> {
     }
 
     pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
-        // Fast path for valid digits: the position of the second quote is known, so there is no search for it.
-        let quoted = self.rest().as_bytes().get(..2 * N + 2);
-        if let Some([b'"', digits @ .., b'"']) = quoted {
-            let mut bytes = [0; N];
-            if unhex_into(digits, &mut bytes) {
-                self.at += 2 * N + 2;
-                return Ok(bytes);
-            }
-        }
         let right = format!("{} lower-case hexadecimal digits", 2 * N);
         self.fitting(|cursor| cursor.text(2 * N), unhex, &right)
     }
@@ -266,14 +247,14 @@ impl<'a> Cursor<'a, '_> {
         let sample_rule = self.keyed("sample_rule", |cursor| {
             cursor.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")
         })?;
-        let n = self.keyed("n", |cursor| cursor.number(u64::from(COLLECTORS_MAX)))?;
+        let n = self.keyed("n", |cursor| cursor.number(COLLECTORS_MAX))?;
         self.pass_to("exchanges_min")?;
-        let ppm = |cursor: &mut Self| Ok(cursor.number(u64::from(PPM_MAX))? as u32);
+        let ppm = |cursor: &mut Self| cursor.number(PPM_MAX);
         let mut terms = Terms {
             feed,
             rule,
             sample_rule,
-            exchanges_min: self.small()?,
+            exchanges_min: self.number(u16::MAX)?,
             age_us_max: self.keyed("age_us_max", Self::some_us)?,
             spread_ppm_max: self.keyed("spread_ppm_max", |cursor| cursor.or_null(ppm))?,
             schedule: self.schedule()?,
@@ -282,7 +263,7 @@ impl<'a> Cursor<'a, '_> {
         self.pass_to("policy")?;
         let policy = self.policy()?;
         let last = self.keyed("last_published", |cursor| cursor.or_null(Self::published))?;
-        let (n, samples) = (n as usize, terms.schedule.samples as usize);
+        let (n, samples) = (usize::from(n), terms.schedule.samples as usize);
         let slot = |cursor: &mut Self, slot| cursor.slot(slot, samples);
         let slots = self.keyed("collectors", |cursor| cursor.list(n..=n, slot))?;
         let (seats, parts) = slots.into_iter().unzip();
@@ -294,7 +275,7 @@ impl<'a> Cursor<'a, '_> {
         let signature = self.keyed("signature", Self::hex)?;
         self.expect("}")?;
         let end_us = start_us.saturating_add(terms.schedule.length_us());
-        if samples == 0 || end_us > NUMBER_MAX {
+        if samples == 0 || end_us > TIME_US_MAX {
             return Err(self.flaw("a report of a possible round"));
         }
         let round = Round {
@@ -313,9 +294,8 @@ impl<'a> Cursor<'a, '_> {
 
     /// Takes the schedule, from the key `samples` on.
     fn schedule(&mut self) -> Result<Schedule, Flaw> {
-        let samples = |cursor: &mut Self| Ok(cursor.number(u64::from(SAMPLES_MAX))? as u32);
         Ok(Schedule {
-            samples: self.keyed("samples", samples)?,
+            samples: self.keyed("samples", |cursor| cursor.number(SAMPLES_MAX))?,
             interval_us: self.keyed("interval_us", Self::us)?,
             period_us: self.keyed("period_us", Self::us)?,
             first_start_us: self.keyed("first_start_us", Self::us)?,
@@ -416,10 +396,10 @@ impl<'a> Cursor<'a, '_> {
         let mut refused = Refused::new();
         self.list(0..=usize::MAX, |cursor, _| {
             cursor.expect("\"code\":")?;
-            let reason = Reject::from_code(cursor.small()?);
+            let reason = Reject::from_code(cursor.number(u16::MAX)?);
             let reason = reason.ok_or_else(|| cursor.flaw("the number of a reason"))?;
             cursor.pass_to("count")?;
-            let count = cursor.number(u64::from(u32::MAX))? as u32;
+            let count = cursor.number(u32::MAX)?;
             let twice = refused.insert(reason, count).is_some();
             (!twice)
                 .then_some(())
