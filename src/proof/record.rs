@@ -14,7 +14,7 @@ const RECORD_US_MAX: u64 = 1 << 53;
 pub(crate) const NONE_US: u64 = u64::MAX;
 
 /// A quiet NaN whose low 16 bits are an [`Abstention`].
-pub(crate) const ABSTENTION_BITS: u64 = 0x7ff8_0000_0000_0000;
+const ABSTENTION_BITS: u64 = 0x7ff8_0000_0000_0000;
 
 /// One sample: the price at a scheduled instant, or why there is none.
 ///

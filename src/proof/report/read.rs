@@ -10,7 +10,7 @@ use crate::limits::{
 };
 use crate::price::is_price;
 use crate::publish::{Policy, PublishedPrice};
-use crate::reason::{Abstention, Miss, Reject};
+use crate::reason::Reject;
 use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::round::{Part, Round};
 use crate::schedule::Schedule;
@@ -191,15 +191,9 @@ impl<'a> Cursor<'a, '_> {
         self.fitting(|cursor| cursor.text(bytes_max), name, right)
     }
 
-    /// Takes one of several values, by its name in quotes.
-    fn one_of<T: Copy>(
-        &mut self,
-        all: &[T],
-        word: impl Fn(T) -> &'static str,
-        what: &str,
-    ) -> Result<T, Flaw> {
-        let named = |text: &str| all.iter().copied().find(|one| word(*one) == text);
-        self.fitting(|cursor| cursor.text(200), named, what)
+    /// Takes one of a table, by its text in quotes.
+    fn word<T: FromStr>(&mut self, what: &str) -> Result<T, Flaw> {
+        self.fitting(|cursor| cursor.text(200), |text| text.parse().ok(), what)
     }
 
     pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
@@ -242,11 +236,8 @@ impl<'a> Cursor<'a, '_> {
         let feed = self.keyed("feed", |cursor| cursor.name(FEED_BYTES_MAX))?;
         self.pass_to("round_start_us")?;
         let start_us = self.us()?;
-        let rule = |cursor: &mut Self| cursor.one_of(&Rule::ALL, Rule::name, "a rule");
-        let rule = self.keyed("rule", rule)?;
-        let sample_rule = self.keyed("sample_rule", |cursor| {
-            cursor.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")
-        })?;
+        let rule = self.keyed("rule", |cursor| cursor.word("a rule"))?;
+        let sample_rule = self.keyed("sample_rule", Self::sample_rule)?;
         let n = self.keyed("n", |cursor| cursor.number(COLLECTORS_MAX))?;
         self.pass_to("exchanges_min")?;
         let ppm = |cursor: &mut Self| cursor.number(PPM_MAX);
@@ -290,6 +281,12 @@ impl<'a> Cursor<'a, '_> {
             signature,
             ..Report::new(number, aggregator, round, refused, policy, last)
         })
+    }
+
+    fn sample_rule(&mut self) -> Result<Rule, Flaw> {
+        let right = "mean or median";
+        let of_samples = |rule: Rule| (rule != Rule::TrimmedMean).then_some(rule);
+        self.fitting(|cursor| cursor.word(right), of_samples, right)
     }
 
     /// Takes the schedule, from the key `samples` on.
@@ -358,9 +355,7 @@ impl<'a> Cursor<'a, '_> {
     /// Takes an observation, from the value of `price` on.
     fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
         let price = self.or_null(Self::price)?;
-        let why = |cursor: &mut Self| {
-            cursor.one_of(Abstention::ALL, Abstention::sentence, "a reason to abstain")
-        };
+        let why = |cursor: &mut Self| cursor.word("a reason to abstain");
         let abstains = self.keyed("abstains", |cursor| cursor.or_null(why))?;
         let timestamp_us = self.keyed("timestamp_us", Self::some_us)?;
         let signature = self.keyed("signature", |cursor| cursor.or_null(Self::hex))?;
@@ -381,7 +376,7 @@ impl<'a> Cursor<'a, '_> {
             Ok(self.price()?)
         } else {
             self.expect("\"missing\":")?;
-            Err(self.one_of(Miss::ALL, Miss::sentence, "a reason for a missing sample")?)
+            Err(self.word("a reason for a missing sample")?)
         };
         let mut us = |key| self.takes(key).then(|| self.us()).transpose();
         Ok(Record {
