@@ -17,15 +17,17 @@ const CONTEXT_OBSERVATION: &str = "rsoracle 2 observation";
 const CONTEXT_SAMPLES: &str = "rsoracle 2 samples";
 /// Begins the terms, of which a digest is made.
 pub const CONTEXT_TERMS: &str = "rsoracle 2 terms";
+pub(crate) const CONTEXT_SEAT: &str = "rsoracle 2 seat";
 pub(crate) const CONTEXT_ROSTER: &str = "rsoracle 2 roster";
 pub(crate) const CONTEXT_REPORT: &str = "rsoracle 2 report";
 pub(crate) const CONTEXT_KEY_CHANGE: &str = "rsoracle 2 key change";
 pub(crate) const CONTEXT_ROSTER_CHANGE: &str = "rsoracle 2 roster change";
 /// All contexts of this crate. Contexts elsewhere must differ from them.
-pub const CONTEXTS: [&str; 7] = [
+pub const CONTEXTS: [&str; 8] = [
     CONTEXT_OBSERVATION,
     CONTEXT_SAMPLES,
     CONTEXT_TERMS,
+    CONTEXT_SEAT,
     CONTEXT_ROSTER,
     CONTEXT_REPORT,
     CONTEXT_KEY_CHANGE,
