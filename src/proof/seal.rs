@@ -160,12 +160,9 @@ pub fn samples_digest(records: &[Record]) -> [u8; 32] {
     records.iter().fold(fields, field).digest()
 }
 
-/// A cache of decoded keys, since decoding costs a tenth of verifying a signature, and of the last terms' digest.
+/// A cache of decoded keys, since decoding costs a tenth of verifying a signature.
 #[derive(Default)]
-pub struct Keys {
-    decoded: BTreeMap<[u8; 32], PublicKey>,
-    terms: Option<(Vec<u8>, [u8; 32])>,
-}
+pub struct Keys(BTreeMap<[u8; 32], PublicKey>);
 
 impl Keys {
     /// Most keys in the cache. When it is full, it is cleared.
@@ -173,22 +170,15 @@ impl Keys {
 
     /// [`PublicKey::decode`], cached.
     pub fn decode(&mut self, bytes: &[u8; 32]) -> Option<PublicKey> {
-        if let Some(key) = self.decoded.get(bytes) {
+        if let Some(key) = self.0.get(bytes) {
             return Some(*key);
         }
         let key = PublicKey::decode(bytes)?;
-        if self.decoded.len() >= Keys::MAX {
-            self.decoded.clear();
+        if self.0.len() >= Keys::MAX {
+            self.0.clear();
         }
-        self.decoded.insert(*bytes, key);
+        self.0.insert(*bytes, key);
         Some(key)
-    }
-
-    /// [`Fields::digest`], cached: the terms are mostly those of the previous report.
-    pub fn digest(&mut self, terms: Fields) -> [u8; 32] {
-        let known = self.terms.take().filter(|(bytes, _)| *bytes == terms.0);
-        let known = known.unwrap_or_else(|| (terms.0.clone(), terms.digest()));
-        self.terms.insert(known).1
     }
 }
 

@@ -20,7 +20,7 @@ use crate::aggregate::Rule;
 use crate::price;
 use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
-use crate::record::Observation;
+use crate::record::{NONE_US, Observation};
 use crate::round::{Outcome, Part, Round};
 use crate::seal::{CONTEXT_REPORT, Fields, Keys, PublicKey, Signer};
 use crate::source::is_embedded;
@@ -160,7 +160,6 @@ impl Report {
     /// The bytes that the aggregator's signature covers, as in the table of docs/PROTOCOL.md. A missing value is all zeros,
     /// a missing time all ones.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        const NONE_US: u64 = u64::MAX;
         let (terms, outcome, policy) = (&self.round.terms, &self.outcome, &self.policy);
         let bits = |value: Option<f64>| value.map_or(0, f64::to_bits).to_be_bytes();
         let last = self.last.unwrap_or(PublishedPrice {

@@ -270,10 +270,8 @@ impl<'a> Cursor<'a, '_> {
             return Err(self.flaw("a report of a possible round"));
         }
         let round = Round {
-            digest: self.keys.digest(terms.fields()),
-            terms,
-            start_us,
             parts,
+            ..Round::new(terms, start_us)
         };
         Ok(Report {
             previous,
