@@ -6,7 +6,7 @@
 use crate::wire::Hello;
 use ed25519_dalek::SigningKey;
 use rsoracle_proof::bytes::{Put, padded};
-use rsoracle_proof::seal::{PublicKey, Signer, unhex_into};
+use rsoracle_proof::seal::{PublicKey, unhex_into};
 use std::hint::black_box;
 
 /// The context of a hello, NUL-padded to 32 bytes.
@@ -43,12 +43,6 @@ impl SecretKey {
     /// Signs [`hello_bytes`].
     pub fn sign_hello(&self, nonce: &[u8; 32], aggregator: &PublicKey, hello: &Hello) -> [u8; 64] {
         self.sign(&hello_bytes(nonce, aggregator, hello))
-    }
-}
-
-impl Signer for SecretKey {
-    fn sign(&self, bytes: &[u8]) -> [u8; 64] {
-        self.sign(bytes)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Invariant: every signed byte string is built here, begins with a context that is unique to its kind, and has every field
 //! at a fixed width. So no signature over one thing is valid for another. Signatures are verified with `verify_strict`,
-//! under the key of the slot in question, never under "any known key". Secret keys are not here: whoever has one implements
-//! [`Signer`].
+//! under the key of the slot in question, never under "any known key". Secret keys are not here: whoever has one signs
+//! bytes that are built here.
 
 use crate::bytes::{Put, padded};
 use crate::record::{Record, SignedAnswer};
@@ -36,12 +36,6 @@ pub const CONTEXTS: [&str; 8] = [
 
 /// Bytes that an observation's signature covers.
 pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 8 + 32 + 8 + 8;
-
-/// The holder of a secret key. The key itself never enters this crate; its holder signs bytes that are built here.
-pub trait Signer {
-    /// Signs bytes that begin with a context.
-    fn sign(&self, bytes: &[u8]) -> [u8; 64];
-}
 
 /// A public key, decoded once, since decoding costs a tenth of verifying a signature. It is never of small order: such a key
 /// has signatures that are valid for any message.
@@ -249,12 +243,6 @@ pub(crate) mod tests {
 
         pub(crate) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
             ed25519_dalek::Signer::sign(&self.0, bytes).to_bytes()
-        }
-    }
-
-    impl Signer for SecretKey {
-        fn sign(&self, bytes: &[u8]) -> [u8; 64] {
-            self.sign(bytes)
         }
     }
 

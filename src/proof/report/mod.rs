@@ -22,7 +22,7 @@ use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
 use crate::record::{NONE_US, Observation};
 use crate::round::{Outcome, Part, Round};
-use crate::seal::{CONTEXT_REPORT, Fields, Keys, PublicKey, Signer};
+use crate::seal::{CONTEXT_REPORT, Fields, Keys, PublicKey};
 use crate::source::is_embedded;
 use crate::utc::utc_text;
 use alloc::collections::BTreeMap;
@@ -150,11 +150,6 @@ impl Report {
     /// The report as one line of JSON, without the newline.
     pub fn line(&self) -> String {
         line::write(self)
-    }
-
-    /// Signs it with the aggregator's key.
-    pub fn sign(&mut self, key: &impl Signer) {
-        self.signature = key.sign(&self.signed_bytes());
     }
 
     /// The bytes that the aggregator's signature covers, as in the table of docs/PROTOCOL.md. A missing value is all zeros,
