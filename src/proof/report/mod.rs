@@ -208,7 +208,7 @@ impl Report {
 
     /// The last published price after this report; the next report names it.
     pub fn published(&self) -> Option<PublishedPrice> {
-        if self.decision != Decision::Published {
+        if !self.decision.publishes() {
             return self.last;
         }
         let (price, time_us) = self.outcome.price.zip(self.outcome.timestamp_us)?;
