@@ -950,7 +950,7 @@ fn lines_with_the_greatest_numbers() -> [String; 2] {
     let mut oracle = Oracle::new(5, "kraken:BTC/USD");
     let mut counted = oracle.report(START_US, &prices());
     counted.refused.insert(Reject::HelloLate, u32::MAX);
-    counted.sign(&signed::key(0));
+    counted.signature = signed::key(0).sign(&counted.signed_bytes());
     oracle.last = Some(PublishedPrice {
         number: 1,
         price: 87231.42,

@@ -364,7 +364,7 @@ fn journal_that_ends_at(start_us: u64) -> Chronicle {
         None,
     );
     report.ephemeral = false;
-    report.sign(&key);
+    report.signature = key.sign(&report.signed_bytes());
     std::fs::write(&chronicle.path, format!("{}\n", report.line())).unwrap();
     chronicle
 }

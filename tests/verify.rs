@@ -1677,7 +1677,7 @@ fn a_report_in_the_chain_of_another_feed_and_a_feed_of_no_roster_are_found() {
     // The aggregator signs a report of one feed again, as the next of another feed's chain.
     let mut moved = read(&lines[4]);
     moved.previous = Some(read(&lines[0]).signature);
-    moved.sign(&key(0));
+    moved.signature = key(0).sign(&moved.signed_bytes());
     let mut forged = lines.clone();
     forged[4] = moved.line();
     let why = "the previous report that it names is not the one before it";

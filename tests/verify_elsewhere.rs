@@ -675,7 +675,7 @@ fn a_verifier_in_python_takes_the_same_changes_of_keys_as_ours() {
 fn signed_anew(line: &str, key: &SecretKey, change: impl FnOnce(&mut Report)) -> String {
     let mut report = read(line);
     change(&mut report);
-    report.sign(key);
+    report.signature = key.sign(&report.signed_bytes());
     report.line()
 }
 

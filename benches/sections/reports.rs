@@ -108,7 +108,7 @@ fn chain() -> (Vec<String>, Vec<Signed>) {
             last,
         );
         report.previous = previous;
-        report.sign(&key(1));
+        report.signature = key(1).sign(&report.signed_bytes());
         (previous, last) = (Some(report.signature), report.published());
         all.push(Signed(
             key(1).public(),

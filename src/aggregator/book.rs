@@ -428,7 +428,7 @@ impl Book {
             let mut report = Report::new(number, aggregator, round, refused, policy, chain.last);
             report.previous = chain.previous;
             report.ephemeral = self.ephemeral;
-            report.sign(key);
+            report.signature = key.sign(&report.signed_bytes());
             let line = report.line();
             reports.push((report, line));
         }

@@ -60,7 +60,7 @@ pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
                 section.name,
                 kinds()
             );
-            return Err(refuse(Wrong::line(section.line, right)));
+            return Err(refuse(section.wrong(right)));
         };
         let mut kept = SourceSection {
             name: kind.to_owned(),

@@ -5,57 +5,18 @@
 //! is divided once, and the result is clamped to the lowest and highest price used, since rounding could leave that range.
 
 use crate::price::is_price;
-use core::fmt;
+use crate::reason::coded;
 use core::ops::Range;
-use core::str::FromStr;
 
-/// How accepted prices are combined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Drop the f lowest and the f highest, average the rest.
-    TrimmedMean,
-    /// The middle price, or the average of the two middle prices.
-    Median,
-    /// The average of all prices; tolerates no liar.
-    Mean,
-}
-
-impl Rule {
-    /// All rules.
-    pub const ALL: [Rule; 3] = [Rule::TrimmedMean, Rule::Median, Rule::Mean];
-
-    /// The number that stands for the rule in signed bytes.
-    pub fn code(self) -> u16 {
-        match self {
-            Rule::TrimmedMean => 1,
-            Rule::Median => 2,
-            Rule::Mean => 3,
-        }
-    }
-
-    /// The name on the command line and in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rule::TrimmedMean => "trimmed-mean",
-            Rule::Median => "median",
-            Rule::Mean => "mean",
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Rule {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Rule, ()> {
-        Rule::ALL
-            .into_iter()
-            .find(|rule| rule.name() == text)
-            .ok_or(())
+coded! {
+    /// How accepted prices are combined.
+    Rule, name {
+        /// Drop the f lowest and the f highest, average the rest.
+        TrimmedMean = 1: "trimmed-mean",
+        /// The middle price, or the average of the two middle prices.
+        Median = 2: "median",
+        /// The average of all prices; tolerates no liar.
+        Mean = 3: "mean",
     }
 }
 

@@ -1,12 +1,8 @@
 //! A change of roster, and a key's endorsement of it: what is signed. What follows from it is in [`crate::succession`].
 
-use crate::bytes::{Put, padded};
-use crate::seal::{CONTEXT_ROSTER_CHANGE, PublicKey};
+use crate::seal::{CONTEXT_ROSTER_CHANGE, Fields, PublicKey};
 use crate::terms::Roster;
 use alloc::vec::Vec;
-
-/// Bytes that an endorsement covers.
-pub const CHANGE_SIGNED_BYTES: usize = 32 + 32 + 32 + 8;
 
 /// A change of roster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +17,12 @@ pub struct Change {
 
 impl Change {
     /// The bytes that an endorsement covers.
-    pub fn signed_bytes(&self) -> [u8; CHANGE_SIGNED_BYTES] {
-        Put::new()
-            .put(&padded::<32>(CONTEXT_ROSTER_CHANGE))
-            .put(&self.old)
-            .put(&self.new)
-            .put(&self.from_us.to_be_bytes())
-            .done()
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        Fields::new(CONTEXT_ROSTER_CHANGE)
+            .field(&self.old)
+            .field(&self.new)
+            .field(&self.from_us.to_be_bytes())
+            .bytes()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::price::is_price;
 use crate::reason::{Abstention, Miss, Reject};
-use crate::record::{ABSTENTION_BITS, Answer, NONE_US, Observation, RECORD_BYTES, Record};
+use crate::record::{Answer, NONE_US, Observation, RECORD_BYTES, Record};
 
 /// Reads fields one after the other from a frame of known width.
 pub struct Take<'a>(&'a [u8]);
@@ -82,11 +82,10 @@ impl Record {
 impl Answer {
     /// Parses the bits. An abstention is recognised by its bits, before any arithmetic could use the NaN.
     pub fn from_bits(bits: u64) -> Result<Answer, Reject> {
-        if let Some(why) = Abstention::ALL
-            .iter()
-            .find(|why| ABSTENTION_BITS | u64::from(why.code()) == bits)
+        if let Some(why) = Abstention::from_code(bits as u16)
+            && bits == Answer::Abstain(why).to_bits()
         {
-            return Ok(Answer::Abstain(*why));
+            return Ok(Answer::Abstain(why));
         }
         let price = f64::from_bits(bits);
         if is_price(price) {

@@ -188,7 +188,7 @@ mod tests {
         };
         let key = key(aggregator);
         let mut report = Report::new(2, key.public(), round, Refused::new(), policy, Some(last));
-        report.sign(&key);
+        report.signature = key.sign(&report.signed_bytes());
         report
     }
 

@@ -5,6 +5,7 @@
 //!
 //! Invariant: the decision is a pure function of what is in the report, so that everyone who has the report can repeat it.
 
+use crate::reason::coded;
 use crate::round::Outcome;
 
 /// When a price is published. `None` means no limit.
@@ -29,39 +30,23 @@ pub struct PublishedPrice {
     pub time_us: u64,
 }
 
-/// What became of a round's price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum Decision {
-    /// It is published.
-    Published = 1,
-    /// It is in the report, but is too close to the last published one to be published.
-    Unchanged = 2,
-    /// There is no price: too few collectors gave one.
-    NoQuorum = 3,
-    /// It is withheld, since it is too far from the last published one.
-    MovedTooFar = 4,
-    /// It is withheld, since the collectors differ too much.
-    SpreadTooWide = 5,
+coded! {
+    /// What became of a round's price.
+    Decision, name {
+        /// It is published.
+        Published = 1: "published",
+        /// It is in the report, but is too close to the last published one to be published.
+        Unchanged = 2: "unchanged",
+        /// There is no price: too few collectors gave one.
+        NoQuorum = 3: "no-quorum",
+        /// It is withheld, since it is too far from the last published one.
+        MovedTooFar = 4: "moved-too-far",
+        /// It is withheld, since the collectors differ too much.
+        SpreadTooWide = 5: "spread-too-wide",
+    }
 }
 
 impl Decision {
-    /// The number in the signed bytes of a report.
-    pub fn code(self) -> u16 {
-        self as u16
-    }
-
-    /// The word in the report.
-    pub fn name(self) -> &'static str {
-        match self {
-            Decision::Published => "published",
-            Decision::Unchanged => "unchanged",
-            Decision::NoQuorum => "no-quorum",
-            Decision::MovedTooFar => "moved-too-far",
-            Decision::SpreadTooWide => "spread-too-wide",
-        }
-    }
-
     /// Whether the price is published.
     pub fn publishes(self) -> bool {
         self == Decision::Published

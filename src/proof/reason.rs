@@ -1,49 +1,60 @@
-//! All reasons that are sent or counted, each with its number on the wire and a sentence.
+//! All reasons that are sent or counted, each with its number on the wire and a sentence; and how such a table is made.
 //!
 //! Invariant: a number never changes its meaning, and an unknown number is refused. docs/PROTOCOL.md has the same three
 //! tables; a test compares them.
 
-use core::fmt;
-
-/// Makes an enum of reasons from a table: variant, number, sentence.
-macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $code:literal: $sentence:literal,)* }) => {
+/// Makes an enum from a table: variant, number in bytes, text. `$text` names the method that returns the text.
+macro_rules! coded {
+    ($(#[$doc:meta])* $name:ident, $text:ident {
+        $($(#[$about:meta])* $variant:ident = $code:literal: $sentence:literal,)*
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u16)]
-        pub enum $name { $(#[doc = $sentence] $variant = $code,)* }
+        pub enum $name {
+            $($(#[$about])* #[doc = ""] #[doc = concat!("`", $sentence, "`")] $variant = $code,)*
+        }
 
         impl $name {
             /// All of them, in the order of their numbers.
             pub const ALL: &'static [$name] = &[$($name::$variant,)*];
 
-            /// The number on the wire.
+            /// The number in signed bytes and on the wire.
             pub fn code(self) -> u16 {
                 self as u16
             }
 
-            /// The reason with this number.
+            /// The one with this number.
             pub fn from_code(code: u16) -> Option<$name> {
-                $name::ALL.iter().copied().find(|reason| reason.code() == code)
+                $name::ALL.iter().copied().find(|one| one.code() == code)
             }
 
-            /// The reason as a sentence.
-            pub fn sentence(self) -> &'static str {
+            /// Its text, as in reports.
+            pub fn $text(self) -> &'static str {
                 match self { $($name::$variant => $sentence,)* }
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.sentence())
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(self.$text())
+            }
+        }
+
+        impl core::str::FromStr for $name {
+            type Err = ();
+            fn from_str(text: &str) -> Result<$name, ()> {
+                $name::ALL.iter().copied().find(|one| one.$text() == text).ok_or(())
             }
         }
     };
 }
 
-reasons! {
+pub(crate) use coded;
+
+coded! {
     /// Why a frame or a peer was refused. Refusing is never fatal to the process that refuses.
-    Reject {
+    Reject, sentence {
         Magic = 1: "not this protocol",
         Version = 2: "another protocol version",
         Kind = 3: "a frame that has no place here",
@@ -78,9 +89,9 @@ reasons! {
     }
 }
 
-reasons! {
+coded! {
     /// Why a sample has no price.
-    Miss {
+    Miss, sentence {
         NotConnected = 1: "no connection to the exchange",
         NoReply = 2: "no reply in time",
         Disconnected = 3: "the connection ended before the reply",
@@ -101,9 +112,9 @@ reasons! {
     }
 }
 
-reasons! {
+coded! {
     /// Why a collector abstains. It is signed instead of an average.
-    Abstention {
+    Abstention, sentence {
         TooFewSamples = 1: "fewer than 80 % of the samples are valid",
         ClockMoved = 2: "the system clock was stepped within the round",
         Stale = 3: "the exchange lives, and says no price that is young enough",

@@ -3,18 +3,17 @@
 //! Invariant: two that differ have different bytes. Signatures are carried, not checked.
 
 use crate::bytes::Put;
+use crate::limits::TIME_US_MAX;
 use crate::price::is_price;
 use crate::reason::{Abstention, Miss};
 
 /// Bytes of a sample record, on the wire and in the digest.
 pub const RECORD_BYTES: usize = 32;
-/// Times in a record are below this, so that every JSON reader can represent them (2^53 microseconds are 285 years).
-const RECORD_US_MAX: u64 = 1 << 53;
 /// The number of microseconds that means "unknown" or "never".
 pub(crate) const NONE_US: u64 = u64::MAX;
 
 /// A quiet NaN whose low 16 bits are an [`Abstention`].
-pub(crate) const ABSTENTION_BITS: u64 = 0x7ff8_0000_0000_0000;
+const ABSTENTION_BITS: u64 = 0x7ff8_0000_0000_0000;
 
 /// One sample: the price at a scheduled instant, or why there is none.
 ///
@@ -51,7 +50,7 @@ impl Record {
 
     /// Whether its fields agree with each other, so that its encoding can be decoded.
     pub(crate) fn is_sound(&self) -> bool {
-        let exact = |us: Option<u64>| us.is_none_or(|us| us < RECORD_US_MAX);
+        let exact = |us: Option<u64>| us.is_none_or(|us| us <= TIME_US_MAX);
         exact(self.lateness_us)
             && exact(self.age_us)
             && match self.price {

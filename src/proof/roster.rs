@@ -11,21 +11,15 @@ use crate::change::{Change, Endorsement};
 use crate::duration::duration_us;
 use crate::limits::{COLLECTORS_MAX, PPM_MAX, SAMPLES_MAX, SOURCE_BYTES_MAX, TIME_US_MAX};
 use crate::schedule::Schedule;
-use crate::seal::{PublicKey, unhex};
+use crate::seal::{CONTEXT_SEAT, Fields, PublicKey, unhex};
 use crate::source::{check_feed, check_source};
 pub use crate::terms::Roster;
 use crate::terms::{Place, RosterSlot, Terms};
-use crate::toml::{self, Entry, Section, Wrong};
+use crate::toml::{self, Section, Wrong};
 use crate::utc::{utc_text, utc_us};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
-
-/// The context of a seat, NUL-padded to 32 bytes.
-pub const CONTEXT_SEAT: &str = "rsoracle 2 seat";
-
-/// What a valid signature is.
-const SIGNATURE: &str = "it takes a signature: 128 lower-case hexadecimal digits";
 
 impl RosterFile {
     /// Parses a roster file. Errors name the line and the key.
@@ -39,62 +33,32 @@ impl RosterFile {
             from_us: None,
             endorsements: Vec::new(),
         };
-        if let [head, endorsements @ ..] = change {
-            head.only(&["from"])?;
-            file.from_us = Some(read(head.required("from")?, instant_us)?);
-            let no_previous = || {
-                Wrong::line(
-                    head.line,
-                    "a change, but no 'previous': this roster follows none",
-                )
-            };
-            let change = file.change().ok_or_else(no_previous)?;
-            for section in endorsements {
-                let place = format!("endorsement.{}", file.endorsements.len());
-                let endorsement = endorsement(section, &place, &change)?;
-                let same = |other: &Endorsement| other.key == endorsement.key;
-                if file.endorsements.iter().any(same) {
-                    return Err(Wrong::line(
-                        section.line,
-                        "a second endorsement of this key",
-                    ));
-                }
-                file.endorsements.push(endorsement);
+        let [head, endorsements @ ..] = change else {
+            return Ok(file);
+        };
+        head.only(&["from"])?;
+        file.from_us = Some(head.read("from", instant_us)?);
+        let no_previous = "a change, but no 'previous': this roster follows none";
+        let change = file.change().ok_or_else(|| head.wrong(no_previous))?;
+        for (at, section) in endorsements.iter().enumerate() {
+            let order = "endorsements count from 0 without gaps, and nothing follows them";
+            section.named(&format!("endorsement.{at}"), order)?;
+            section.only(&["key", "signature"])?;
+            let new = parse_endorsement(section, &change)?;
+            if file.endorsements.iter().any(|it| it.key == new.key) {
+                return Err(section.wrong("a second endorsement of this key"));
             }
+            file.endorsements.push(new);
         }
         Ok(file)
     }
 }
 
-/// Parses the section of an endorsement, which must have this name. Its signature must be valid.
-fn endorsement(section: &Section, name: &str, change: &Change) -> Result<Endorsement, Wrong> {
-    if section.name != name {
-        let wrong = format!(
-            "section [{}] where [{name}] is expected: endorsements count from 0 without gaps, and nothing follows them",
-            section.name
-        );
-        return Err(Wrong::line(section.line, wrong));
-    }
-    section.only(&["key", "signature"])?;
-    parse_endorsement(section, change)
-}
-
-/// Parses the change that an endorsement in a file of its own is about.
-pub fn change_of(section: &Section) -> Result<Change, Wrong> {
-    let right = "it takes a roster digest, 64 lower-case hexadecimal digits";
-    let digest = |key| read(section.required(key)?, |text| unhex(text).ok_or(right));
-    Ok(Change {
-        old: digest("old")?,
-        new: digest("new")?,
-        from_us: read(section.required("from")?, instant_us)?,
-    })
-}
-
 /// Parses key and signature of an endorsement, which must be valid for this change.
 pub fn parse_endorsement(section: &Section, change: &Change) -> Result<Endorsement, Wrong> {
-    let key = read(section.required("key")?, public_key)?;
+    let key = section.read("key", public_key)?;
     let entry = section.required("signature")?;
-    let signature = read(entry, |text| unhex(text).ok_or(SIGNATURE))?;
+    let signature = entry.read(signature)?;
     if !key.signed(&change.signed_bytes(), &signature) {
         return Err(entry.wrong("it is not this key's signature over this change: a roster or the time was changed, or somebody else signed"));
     }
@@ -114,29 +78,25 @@ fn roster(sections: &[Section]) -> Result<Roster, Wrong> {
         .split_first()
         .expect("the first section always exists");
     top.only(&["number", "previous"])?;
-    let previous = top.required("previous")?;
     let right =
         "it takes the digest of the roster before it, 64 lower-case hexadecimal digits, or \"\"";
-    let previous = unless_empty(previous, |text| unhex(text).ok_or(right))?;
+    let previous = top.read_some("previous", |text| unhex(text).ok_or(right))?;
     let number = top.required("number")?.whole(1..=i64::MAX)?;
     let is_feed = |section: &&Section| feed_of(section).is_some();
     let (feeds, slots) = rest.split_at(rest.iter().take_while(is_feed).count());
     if feeds.is_empty() {
         let wrong = "the first section must be [feed.\"NAME\"], as in [feed.\"BTC/USD\"]";
-        return Err(Wrong::line(rest.first().unwrap_or(top).line, wrong));
+        return Err(rest.first().unwrap_or(top).wrong(wrong));
     }
     if let Some(late) = slots.iter().find(is_feed) {
         let wrong = "a feed behind the slots; all feeds stand before the first slot";
-        return Err(Wrong::line(late.line, wrong));
+        return Err(late.wrong(wrong));
     }
     let terms = feeds.iter().map(terms).collect::<Result<_, _>>()?;
     let roster = Roster::new(number as u64, previous, terms, seats(slots, feeds.len())?);
-    roster.check().map_err(|(place, why)| {
-        let line = match place {
-            Place::Feed(at) => feeds[at.min(feeds.len() - 1)].line,
-            Place::Slot(at) => slots[at].line,
-        };
-        Wrong::line(line, why)
+    roster.check().map_err(|(place, why)| match place {
+        Place::Feed(at) => feeds[at.min(feeds.len() - 1)].wrong(why),
+        Place::Slot(at) => slots[at].wrong(why),
     })?;
     Ok(roster)
 }
@@ -162,30 +122,32 @@ fn terms(section: &Section) -> Result<Terms, Wrong> {
         "end",
     ])?;
     let feed = feed_of(section).expect("it is the section of a feed");
-    check_feed(feed).map_err(|right| Wrong::line(section.line, format!("a feed takes {right}")))?;
-    let entry = |key| section.required(key);
+    check_feed(feed).map_err(|right| section.wrong(format!("a feed takes {right}")))?;
     let right = "it takes trimmed-mean, median or mean";
     let rule = |text: &str| text.parse().map_err(|()| right);
+    let sample_rule = |text: &str| match text.parse() {
+        Ok(rule @ (Rule::Mean | Rule::Median)) => Ok(rule),
+        _ => Err("it takes mean or median"),
+    };
     let duration = |text: &str| match duration_us(text) {
         Ok(us) if us <= TIME_US_MAX => Ok(us),
         _ => Err("it takes a duration, as in 10s"),
     };
     Ok(Terms {
         feed: feed.to_owned(),
-        rule: read(entry("rule")?, rule)?,
-        sample_rule: read(entry("sample_rule")?, |text| match text.parse() {
-            Ok(rule @ (Rule::Mean | Rule::Median)) => Ok(rule),
-            _ => Err("it takes mean or median"),
-        })?,
-        exchanges_min: entry("min_exchanges")?.whole(1..=COLLECTORS_MAX)?,
-        age_us_max: unless_empty(entry("max_age")?, duration)?,
-        spread_ppm_max: unless_empty(entry("max_spread")?, ppm)?,
+        rule: section.read("rule", rule)?,
+        sample_rule: section.read("sample_rule", sample_rule)?,
+        exchanges_min: section
+            .required("min_exchanges")?
+            .whole(1..=COLLECTORS_MAX)?,
+        age_us_max: section.read_some("max_age", duration)?,
+        spread_ppm_max: section.read_some("max_spread", ppm)?,
         schedule: Schedule {
-            samples: entry("samples")?.whole(1..=SAMPLES_MAX)?,
-            interval_us: read(entry("interval")?, duration)?,
-            period_us: read(entry("period")?, duration)?,
-            first_start_us: read(entry("first_start")?, instant_us)?,
-            end_us: unless_empty(entry("end")?, instant_us)?,
+            samples: section.required("samples")?.whole(1..=SAMPLES_MAX)?,
+            interval_us: section.read("interval", duration)?,
+            period_us: section.read("period", duration)?,
+            first_start_us: section.read("first_start", instant_us)?,
+            end_us: section.read_some("end", instant_us)?,
         },
         seats: Vec::new(),
     })
@@ -194,17 +156,11 @@ fn terms(section: &Section) -> Result<Terms, Wrong> {
 /// Parses the sections of the slots, in their order, each of which has a source for every feed. There are no other sections.
 fn seats(sections: &[Section], feeds: usize) -> Result<Vec<RosterSlot>, Wrong> {
     let seat = |(slot, section): (usize, &Section)| {
-        let (found, name) = (&section.name, format!("slot.{slot}"));
         if slot >= usize::from(COLLECTORS_MAX) {
-            let most = format!("more than {COLLECTORS_MAX} slots");
-            return Err(Wrong::line(section.line, most));
+            return Err(section.wrong(format!("more than {COLLECTORS_MAX} slots")));
         }
-        if *found != name {
-            let wrong = format!(
-                "section [{found}] where [{name}] is expected: slots count from 0 without gaps, and there are no other sections"
-            );
-            return Err(Wrong::line(section.line, wrong));
-        }
+        let order = "slots count from 0 without gaps, and there are no other sections";
+        section.named(&format!("slot.{slot}"), order)?;
         let seat = parse_seat(section)?;
         let found = seat.sources.len();
         if found != feeds {
@@ -228,9 +184,9 @@ pub fn parse_seat(section: &Section) -> Result<RosterSlot, Wrong> {
     for name in names.iter().filter(|name| !name.is_empty()) {
         check_source(name).map_err(|right| sources.wrong(format!("it takes {right}")))?;
     }
-    let key = unless_empty(section.required("key")?, public_key)?;
+    let key = section.read_some("key", public_key)?;
     if let Some(entry) = section.get("signature") {
-        let signature = read(entry, |text| unhex(text).ok_or(SIGNATURE))?;
+        let signature = entry.read(signature)?;
         let signed = |key: &PublicKey| key.signed(&seat_bytes(key, names), &signature);
         if !key.as_ref().is_some_and(signed) {
             return Err(entry.wrong("it is not this key's signature over this key and these sources: one of them was changed, or somebody else signed"));
@@ -244,31 +200,21 @@ pub fn parse_seat(section: &Section) -> Result<RosterSlot, Wrong> {
 
 /// The bytes that the signature of a seat covers: context, key, number of sources, and each source at a fixed width.
 pub fn seat_bytes(key: &PublicKey, sources: &[String]) -> Vec<u8> {
-    let mut bytes = padded::<32>(CONTEXT_SEAT).to_vec();
-    bytes.extend(key.bytes());
-    bytes.extend((sources.len() as u16).to_be_bytes());
-    bytes.extend(sources.iter().flat_map(|it| padded::<SOURCE_BYTES_MAX>(it)));
-    bytes
-}
-
-/// Parses the value of a text by `parse`, whose error says what would be right.
-fn read<T>(entry: &Entry, parse: impl Fn(&str) -> Result<T, &'static str>) -> Result<T, Wrong> {
-    parse(entry.text()?).map_err(|right| entry.wrong(right))
-}
-
-/// The same; `None` for an empty text.
-fn unless_empty<T>(
-    entry: &Entry,
-    parse: impl Fn(&str) -> Result<T, &'static str>,
-) -> Result<Option<T>, Wrong> {
-    let given = Some(entry.text()?).filter(|text| !text.is_empty());
-    given.map(|_| read(entry, parse)).transpose()
+    let head = Fields::new(CONTEXT_SEAT)
+        .field(key.bytes())
+        .field(&(sources.len() as u16).to_be_bytes());
+    let source = |fields: Fields, it: &String| fields.field(&padded::<SOURCE_BYTES_MAX>(it));
+    sources.iter().fold(head, source).bytes()
 }
 
 /// Parses an instant of a schedule into microseconds since the Unix epoch. The error describes valid instants.
 pub fn instant_us(text: &str) -> Result<u64, &'static str> {
     let us = utc_us(text).filter(|us| utc_text(*us)[..19] == text[..19]);
     us.ok_or("it takes a time, as in 2026-12-01T00:00:00Z")
+}
+
+fn signature(text: &str) -> Result<[u8; 64], &'static str> {
+    unhex(text).ok_or("it takes a signature: 128 lower-case hexadecimal digits")
 }
 
 fn public_key(text: &str) -> Result<PublicKey, &'static str> {

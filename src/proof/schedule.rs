@@ -98,12 +98,9 @@ impl Schedule {
     pub fn check(&self) -> Result<(), String> {
         let text = duration_text;
         let bounds = |what, us, (low, high)| {
-            let outside = format!("{what} is not from {} to {}", text(low), text(high));
-            if (low..=high).contains(&us) {
-                Ok(())
-            } else {
-                Err(outside)
-            }
+            let outside = || format!("{what} is not from {} to {}", text(low), text(high));
+            let is_inside = (low..=high).contains(&us);
+            is_inside.then_some(()).ok_or_else(outside)
         };
         if !(1..=SAMPLES_MAX).contains(&self.samples) {
             let outside = "the number of samples is not from 1 to";

@@ -2,8 +2,8 @@
 //!
 //! Invariant: every signed byte string is built here, begins with a context that is unique to its kind, and has every field
 //! at a fixed width. So no signature over one thing is valid for another. Signatures are verified with `verify_strict`,
-//! under the key of the slot in question, never under "any known key". Secret keys are not here: whoever has one implements
-//! [`Signer`].
+//! under the key of the slot in question, never under "any known key". Secret keys are not here: whoever has one signs
+//! bytes that are built here.
 
 use crate::bytes::{Put, padded};
 use crate::record::{Record, SignedAnswer};
@@ -17,15 +17,17 @@ const CONTEXT_OBSERVATION: &str = "rsoracle 2 observation";
 const CONTEXT_SAMPLES: &str = "rsoracle 2 samples";
 /// Begins the terms, of which a digest is made.
 pub const CONTEXT_TERMS: &str = "rsoracle 2 terms";
+pub(crate) const CONTEXT_SEAT: &str = "rsoracle 2 seat";
 pub(crate) const CONTEXT_ROSTER: &str = "rsoracle 2 roster";
 pub(crate) const CONTEXT_REPORT: &str = "rsoracle 2 report";
 pub(crate) const CONTEXT_KEY_CHANGE: &str = "rsoracle 2 key change";
 pub(crate) const CONTEXT_ROSTER_CHANGE: &str = "rsoracle 2 roster change";
 /// All contexts of this crate. Contexts elsewhere must differ from them.
-pub const CONTEXTS: [&str; 7] = [
+pub const CONTEXTS: [&str; 8] = [
     CONTEXT_OBSERVATION,
     CONTEXT_SAMPLES,
     CONTEXT_TERMS,
+    CONTEXT_SEAT,
     CONTEXT_ROSTER,
     CONTEXT_REPORT,
     CONTEXT_KEY_CHANGE,
@@ -34,12 +36,6 @@ pub const CONTEXTS: [&str; 7] = [
 
 /// Bytes that an observation's signature covers.
 pub const OBSERVATION_SIGNED_BYTES: usize = 32 + 32 + 2 + 8 + 32 + 8 + 8;
-
-/// The holder of a secret key. The key itself never enters this crate; its holder signs bytes that are built here.
-pub trait Signer {
-    /// Signs bytes that begin with a context.
-    fn sign(&self, bytes: &[u8]) -> [u8; 64];
-}
 
 /// A public key, decoded once, since decoding costs a tenth of verifying a signature. It is never of small order: such a key
 /// has signatures that are valid for any message.
@@ -158,12 +154,9 @@ pub fn samples_digest(records: &[Record]) -> [u8; 32] {
     records.iter().fold(fields, field).digest()
 }
 
-/// A cache of decoded keys, since decoding costs a tenth of verifying a signature, and of the last terms' digest.
+/// A cache of decoded keys, since decoding costs a tenth of verifying a signature.
 #[derive(Default)]
-pub struct Keys {
-    decoded: BTreeMap<[u8; 32], PublicKey>,
-    terms: Option<(Vec<u8>, [u8; 32])>,
-}
+pub struct Keys(BTreeMap<[u8; 32], PublicKey>);
 
 impl Keys {
     /// Most keys in the cache. When it is full, it is cleared.
@@ -171,22 +164,15 @@ impl Keys {
 
     /// [`PublicKey::decode`], cached.
     pub fn decode(&mut self, bytes: &[u8; 32]) -> Option<PublicKey> {
-        if let Some(key) = self.decoded.get(bytes) {
+        if let Some(key) = self.0.get(bytes) {
             return Some(*key);
         }
         let key = PublicKey::decode(bytes)?;
-        if self.decoded.len() >= Keys::MAX {
-            self.decoded.clear();
+        if self.0.len() >= Keys::MAX {
+            self.0.clear();
         }
-        self.decoded.insert(*bytes, key);
+        self.0.insert(*bytes, key);
         Some(key)
-    }
-
-    /// [`Fields::digest`], cached: the terms are mostly those of the previous report.
-    pub fn digest(&mut self, terms: Fields) -> [u8; 32] {
-        let known = self.terms.take().filter(|(bytes, _)| *bytes == terms.0);
-        let known = known.unwrap_or_else(|| (terms.0.clone(), terms.digest()));
-        self.terms.insert(known).1
     }
 }
 
@@ -257,12 +243,6 @@ pub(crate) mod tests {
 
         pub(crate) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
             ed25519_dalek::Signer::sign(&self.0, bytes).to_bytes()
-        }
-    }
-
-    impl Signer for SecretKey {
-        fn sign(&self, bytes: &[u8]) -> [u8; 64] {
-            self.sign(bytes)
         }
     }
 

@@ -84,9 +84,7 @@ impl Succession {
 
     /// Goes on to the next roster. The error says why it does not follow.
     pub fn follow(&mut self, next: RosterFile) -> Result<(), String> {
-        let (digest, roster) = (next.roster.digest(), next.roster);
-        let endorsers: Vec<PublicKey> = next.endorsements.iter().map(|it| it.key).collect();
-        let last = self.newest();
+        let (last, roster) = (self.newest(), &next.roster);
         let begin = format!(
             "roster {} does not follow roster {}",
             roster.number, last.number
@@ -103,15 +101,11 @@ impl Succession {
             ));
         };
         if let Some(other) = self.0.get(before + 1) {
-            if other.digest == digest && Some(other.tenure.from_us) == next.from_us {
+            let is_same = other.digest == roster.digest();
+            if is_same && Some(other.tenure.from_us) == next.from_us {
                 return Err(format!("roster {} is given twice", roster.number));
             }
-            return Err(fork(
-                &self.0[before].roster,
-                other,
-                (&digest, next.from_us),
-                &endorsers,
-            ));
+            return Err(fork(&self.0[before].roster, other, &next));
         }
         if roster.number.checked_sub(1) != Some(last.number) {
             return Err(format!("{begin}: its number is not the next one"));
@@ -124,12 +118,13 @@ impl Succession {
         if from_us <= self.0[before].tenure.from_us {
             return Err(format!("{begin}: it would count before that one does"));
         }
-        let missing = missing(last, &roster, &endorsers);
+        let endorsers: Vec<PublicKey> = next.endorsements.iter().map(|it| it.key).collect();
+        let missing = missing(last, roster, &endorsers);
         if !missing.is_empty() {
             return Err(format!("{begin}: {}", missing.join("; ")));
         }
         self.0[before].tenure.until_us = Some(from_us);
-        self.0.push(Link::new(roster, from_us, endorsers));
+        self.0.push(Link::new(next.roster, from_us, endorsers));
         Ok(())
     }
 
@@ -175,13 +170,9 @@ impl Succession {
 }
 
 /// What is wrong if a second roster says that it follows one: who endorsed both.
-fn fork(
-    old: &Roster,
-    one: &Link,
-    (digest, from_us): (&[u8; 32], Option<u64>),
-    endorsers: &[PublicKey],
-) -> String {
-    let both = one.endorsers.iter().filter(|key| endorsers.contains(key));
+fn fork(old: &Roster, one: &Link, other: &RosterFile) -> String {
+    let signed = |key: &&PublicKey| other.endorsements.iter().any(|it| it.key == **key);
+    let both = one.endorsers.iter().filter(signed);
     let liars: Vec<String> = both.map(|key| hex(key.bytes())).collect();
     let who = match &liars[..] {
         [] => "no key endorsed both".into(),
@@ -190,14 +181,13 @@ fn fork(
             liars.join(", ")
         ),
     };
-    let from =
-        |us: Option<u64>| us.map_or(String::new(), |us| format!(" from {} on", utc_text(us)));
+    let from = |us| format!(" from {} on", utc_text(us));
     format!(
         "two rosters say that they follow roster {}: {}{} and {}{}; {who}",
         old.number,
         hex(&one.digest),
-        from(Some(one.tenure.from_us)),
-        hex(digest),
-        from(from_us)
+        from(one.tenure.from_us),
+        hex(&other.roster.digest()),
+        other.from_us.map_or(String::new(), from)
     )
 }

@@ -219,12 +219,7 @@ impl Terms {
 
     /// The first 32 bytes of SHA-512 over a context and [`Terms::encode`].
     pub fn digest(&self) -> [u8; 32] {
-        self.fields().digest()
-    }
-
-    /// What the digest covers.
-    pub(crate) fn fields(&self) -> Fields {
-        Fields::new(CONTEXT_TERMS).field(&self.encode())
+        Fields::new(CONTEXT_TERMS).field(&self.encode()).digest()
     }
 
     /// All terms at fixed widths, as in the table of docs/PROTOCOL.md. A missing key is 32 zero bytes, a missing limit or end all

@@ -117,6 +117,42 @@ impl Section {
         }
     }
 
+    /// Parses the text of a key that must be set. The error of `parse` says what would be right.
+    pub fn read<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<T, Wrong> {
+        self.required(key)?.read(parse)
+    }
+
+    /// The same; `None` for an empty text.
+    pub fn read_some<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, Wrong> {
+        let entry = self.required(key)?;
+        let is_empty = entry.text()?.is_empty();
+        (!is_empty).then(|| entry.read(parse)).transpose()
+    }
+
+    /// Refuses the section if it has another name. `why` follows in the error.
+    pub fn named(&self, name: &str, why: &str) -> Result<(), Wrong> {
+        if self.name == name {
+            return Ok(());
+        }
+        let found = &self.name;
+        Err(self.wrong(format!(
+            "section [{found}] where [{name}] is expected: {why}"
+        )))
+    }
+
+    /// An error about this section.
+    pub fn wrong(&self, text: impl Into<String>) -> Wrong {
+        Wrong::line(self.line, text)
+    }
+
     fn place(&self) -> String {
         if self.name.is_empty() {
             "before the first section".to_owned()
@@ -138,6 +174,11 @@ impl Entry {
             Value::Text(text) => Ok(text),
             _ => Err(self.wrong("it takes text in double quotes")),
         }
+    }
+
+    /// Its text, parsed. The error of `parse` says what would be right.
+    pub fn read<T>(&self, parse: impl Fn(&str) -> Result<T, &'static str>) -> Result<T, Wrong> {
+        parse(self.text()?).map_err(|right| self.wrong(right))
     }
 
     /// Its whole number, which must lie within `range`.
@@ -172,12 +213,8 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Wrong> {
     let mut sections_set = BTreeSet::new();
     // Those of the present section.
     let mut keys = BTreeSet::new();
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        let number = index + 1;
-        let body = line.strip_suffix('\n').map_or(line, |body| {
-            // A carriage return is allowed as part of the line's end.
-            body.strip_suffix('\r').unwrap_or(body)
-        });
+    // A carriage return is allowed as part of a line's end.
+    for (number, body) in (1..).zip(text.lines()) {
         if let Some(c) = body.chars().find(|c| c.is_control() && *c != '\t') {
             return Err(Wrong::line(number, format!("the control character {c:?}")));
         }

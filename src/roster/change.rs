@@ -8,8 +8,8 @@ use crate::keys::secret::SecretKey;
 use crate::system::file;
 use crate::system::limits::TOML_BYTES_MAX;
 use rsoracle_proof::change::{Change, Endorsement};
-use rsoracle_proof::roster::{RosterFile, change_of, parse_endorsement};
-use rsoracle_proof::seal::{PublicKey, hex};
+use rsoracle_proof::roster::{RosterFile, instant_us, parse_endorsement};
+use rsoracle_proof::seal::{PublicKey, hex, unhex};
 use rsoracle_proof::succession::missing;
 use rsoracle_proof::terms::{Roster, Terms};
 use rsoracle_proof::toml::{self, Wrong};
@@ -300,9 +300,15 @@ pub fn parse(text: &str) -> Result<(Change, Endorsement), Wrong> {
     top.only(&[])?;
     if section.name != "endorsement" {
         let wrong = "its only section is not [endorsement]";
-        return Err(Wrong::line(section.line, wrong));
+        return Err(section.wrong(wrong));
     }
     section.only(&["key", "old", "new", "from", "signature"])?;
-    let change = change_of(section)?;
+    let right = "it takes a roster digest, 64 lower-case hexadecimal digits";
+    let digest = |key| section.read(key, |text| unhex(text).ok_or(right));
+    let change = Change {
+        old: digest("old")?,
+        new: digest("new")?,
+        from_us: section.read("from", instant_us)?,
+    };
     Ok((change, parse_endorsement(section, &change)?))
 }

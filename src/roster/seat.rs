@@ -58,7 +58,7 @@ pub(super) fn parse(text: &str) -> Result<SignedSeat, Wrong> {
         ));
     };
     if section.name != "seat" {
-        return Err(Wrong::line(section.line, "its only section is not [seat]"));
+        return Err(section.wrong("its only section is not [seat]"));
     }
     if let Some(entry) = top.entries.first() {
         return Err(entry.wrong("it stands before [seat]"));
@@ -83,7 +83,7 @@ pub(super) fn assemble(
         .find(|section| section.name.starts_with("slot."))
     {
         let advice = "it already has slots; a draft has none, as 'rsoracle roster new' prints it";
-        return Err(Wrong::line(slot.line, advice).to_string());
+        return Err(slot.wrong(advice).to_string());
     }
     let is_feed = |section: &&toml::Section| section.name.starts_with("feed.");
     let feeds = named.iter().filter(is_feed).count();

@@ -7,7 +7,6 @@ use super::index::Feed;
 use super::journal::Journal;
 use super::newest::{Newest, Slot};
 use super::ready::is_dropped;
-use super::scan::DECISIONS;
 use super::site::Site;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::reason::{Abstention, Reject};
@@ -276,9 +275,9 @@ fn own(page: &mut Page, site: &Site) {
 
 /// Which rounds there were, and when.
 fn rounds(page: &mut Page, feeds: &[Told]) {
-    let decisions = || ("decision", &DECISIONS[..], |one: &Decision| one.name());
+    let decisions = || ("decision", Decision::ALL, |one: &Decision| one.name());
     page.each_by("rsoracle_rounds_total", feeds, decisions(), |told, one| {
-        let at = DECISIONS.iter().position(|other| other == one)?;
+        let at = Decision::ALL.iter().position(|other| other == one)?;
         Some(told.feed.decisions[at] as f64)
     });
     page.each_by("rsoracle_decision", feeds, decisions(), |told, one| {

@@ -8,15 +8,6 @@ use rsoracle_proof::limits::TIME_US_MAX;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::source::check_feed;
 
-/// All decisions, in the order of their codes.
-pub(super) const DECISIONS: [Decision; 5] = [
-    Decision::Published,
-    Decision::Unchanged,
-    Decision::NoQuorum,
-    Decision::MovedTooFar,
-    Decision::SpreadTooWide,
-];
-
 /// Digits of a signature in hexadecimal.
 pub(super) const SIGNATURE_DIGITS: usize = 128;
 /// What stands before the signature of a report.
@@ -191,8 +182,7 @@ fn begin(line: &[u8], (previous, tip): (Option<Tip>, Tip)) -> Option<Head<'_>> {
     rest.literal("\",\"price\":")?;
     rest.value()?;
     rest.literal(",\"decision\":\"")?;
-    let word = rest.until(b'"')?;
-    let decision = DECISIONS.into_iter().find(|one| one.name() == word)?;
+    let decision = rest.until(b'"')?.parse().ok()?;
     rest.literal("\"")?;
     for key in SKIPPED {
         rest.key(key)?;

@@ -11,10 +11,8 @@ pub fn read(path: &str, bytes_max: u64, attempt: &str) -> Result<Vec<u8>, Error>
         .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
         .map_err(|error| Error::new(attempt, error))?;
     if bytes.len() as u64 > bytes_max {
-        return Err(Error::new(
-            attempt,
-            format!("it is larger than {bytes_max} bytes"),
-        ));
+        let cause = format!("it is larger than {bytes_max} bytes");
+        return Err(Error::new(attempt, cause));
     }
     Ok(bytes)
 }

@@ -3,7 +3,6 @@
 mod words;
 
 use crate::error::Error;
-use crate::lines::Line;
 use crate::log::{printable, say};
 use crate::processes::{Checked, FILE_BYTES_MIN, Workers};
 use crate::segments::{Reading, Segments};
@@ -85,9 +84,6 @@ pub struct Inspection<'a> {
     rosters: Option<&'a Succession>,
     pub name: &'a str,
     lines: Reading,
-    /// The segment of the line that is judged, as its flaws name it, and those of lines behind it.
-    segment: String,
-    segments: VecDeque<String>,
     /// Its length; 0: unknown.
     bytes: u64,
     percent: u64,
@@ -134,8 +130,6 @@ impl<'a> Inspection<'a> {
             rosters,
             name,
             lines,
-            segment: String::new(),
-            segments: VecDeque::new(),
             bytes,
             percent: 0,
             workers: Workers::start(bytes, files),
@@ -204,15 +198,14 @@ impl<'a> Inspection<'a> {
             self.checked.extend(self.workers.rest()?);
             return Ok(!self.checked.is_empty());
         };
-        let line = Line {
-            number: line.number,
-            text: line.text.map(str::to_owned),
-            whole: line.whole,
-        };
-        if line.number == 1 && self.lines.is_several {
-            self.segments.push_back(format!("{}: ", self.lines.name));
-        }
-        self.checked.extend(self.workers.take(line)?);
+        let (number, whole) = (line.number, line.whole);
+        let text = line.text.map(str::to_owned);
+        self.checked.extend(self.workers.take(Checked {
+            place: self.lines.place(number),
+            text,
+            whole,
+            known: None,
+        })?);
         let percent = self.lines.bytes() * 100 / self.bytes.max(1);
         let shows = self.bytes >= FILE_BYTES_MIN && percent > self.percent;
         if shows && std::io::stderr().is_terminal() {
@@ -238,14 +231,10 @@ impl<'a> Inspection<'a> {
         }
     }
 
-    /// Takes the next line. `known` are the flaws that its report has by itself, if another process looked for them. Returns
-    /// its report if that can be pooled.
-    fn take(&mut self, (line, known): Checked) -> Option<Report> {
-        if line.number == 1 {
-            self.segment = self.segments.pop_front().unwrap_or_default();
-        }
+    /// Takes the next line. Returns its report if that can be pooled.
+    fn take(&mut self, line: Checked) -> Option<Report> {
         let mut check = match line.text {
-            Ok(text) => self.verifier.check_after(&text, wall_us(), known),
+            Ok(text) => self.verifier.check_after(&text, wall_us(), line.known),
             Err(why) => Check::unreadable(why),
         };
         if !line.whole && matches!(check.content, Content::Unknown) {
@@ -257,8 +246,7 @@ impl<'a> Inspection<'a> {
             self.tally.bad += 1;
             if self.tally.bad <= FLAWS_SHOWN {
                 let several = self.verifier.feeds().nth(1).is_some();
-                let flaw = flawed(line.number, &check, several);
-                self.flaws.push(format!("{}{flaw}", self.segment));
+                self.flaws.push(flawed(&line.place, &check, several));
             }
         }
         let is_pooled = check.stands_alone && self.pools;
@@ -381,7 +369,7 @@ impl Tally {
 }
 
 /// The flaws of one line, in a sentence. `several`: there are several feeds so far.
-fn flawed(number: u64, check: &Check, several: bool) -> String {
+fn flawed(place: &str, check: &Check, several: bool) -> String {
     let which = match &check.content {
         Content::Report(report) if several => {
             format!(" (report {} of {})", report.number, report.round.terms.feed)
@@ -391,7 +379,7 @@ fn flawed(number: u64, check: &Check, several: bool) -> String {
         Content::KeyChange => " (a change of keys)".to_owned(),
         Content::Unknown => String::new(),
     };
-    format!("line {number}{which}: {}", check.flaws.join("; "))
+    format!("{place}{which}: {}", check.flaws.join("; "))
 }
 
 /// This machine's clock in microseconds since the Unix epoch; 0 if it is set to an earlier date.

@@ -34,11 +34,8 @@ enum Job {
 fn main() -> ExitCode {
     let words = std::env::args_os().skip(1).map(|word| word.into_string());
     let words: Result<Vec<String>, _> = words.collect();
-    let job = match &words {
-        Ok(words) => read(words),
-        Err(_) => Err("an argument is not valid UTF-8".to_owned()),
-    };
-    ExitCode::from(match job {
+    let words = words.map_err(|_| "an argument is not valid UTF-8".to_owned());
+    ExitCode::from(match words.and_then(|words| read(&words)) {
         Ok(Job::Check(settings)) => run(&settings).unwrap_or_else(|error| {
             log::say("verify", error);
             EXIT_UNREADABLE

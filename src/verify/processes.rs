@@ -8,7 +8,7 @@
 //! one only after its answer was read. A process that ends early is an error, and nothing is proved.
 
 use crate::error::Error;
-use crate::lines::{Line, Lines};
+use crate::lines::Lines;
 use rsoracle_proof::report::Verifier;
 use std::collections::VecDeque;
 use std::io::{BufReader, Write};
@@ -24,14 +24,22 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// Separates the flaws of one report in an answer. No flaw contains it.
 const BETWEEN: &str = "\t";
 
-/// A line, and the flaws that its report has by itself, if another process looked for them.
-pub type Checked = (Line<String>, Option<Vec<String>>);
+/// A line of the file.
+pub struct Checked {
+    /// How messages name it.
+    pub place: String,
+    /// As in [`crate::lines::Line`].
+    pub text: Result<String, &'static str>,
+    pub whole: bool,
+    /// The flaws that its report has by itself, once another process looked for them.
+    pub known: Option<Vec<String>>,
+}
 
 /// A process, and the lines that it has.
 struct Worker {
     process: Child,
     answers: Lines<BufReader<ChildStdout>>,
-    batch: Vec<Line<String>>,
+    batch: Vec<Checked>,
 }
 
 impl Drop for Worker {
@@ -44,7 +52,7 @@ impl Drop for Worker {
 /// The processes that share the work on one file, the one with the oldest batch first, and the next batch.
 pub struct Workers {
     workers: VecDeque<Worker>,
-    batch: Vec<Line<String>>,
+    batch: Vec<Checked>,
     bytes: usize,
 }
 
@@ -63,9 +71,9 @@ impl Workers {
     }
 
     /// Takes the next line. Returns the oldest lines, if there are any that have been checked.
-    pub fn take(&mut self, line: Line<String>) -> Result<Vec<Checked>, Error> {
+    pub fn take(&mut self, line: Checked) -> Result<Vec<Checked>, Error> {
         if self.workers.is_empty() {
-            return Ok(vec![(line, None)]);
+            return Ok(vec![line]);
         }
         self.bytes += line.text.as_ref().map_or(0, String::len) + size_of_val(&line);
         self.batch.push(line);
@@ -88,10 +96,11 @@ impl Workers {
         let Some(mut worker) = self.workers.pop_front() else {
             return Ok(Vec::new());
         };
-        let done = take(&mut worker.batch).into_iter();
-        let done = done.map(|line| Ok((line, Some(worker.answer()?))));
-        let done: Vec<Checked> = done.collect::<Result<_, Error>>()?;
-        let line = |line: &Line<String>| format!("+{}\n", line.text.as_deref().unwrap_or(""));
+        let mut done = take(&mut worker.batch);
+        for line in &mut done {
+            line.known = Some(worker.answer()?);
+        }
+        let line = |line: &Checked| format!("+{}\n", line.text.as_deref().unwrap_or(""));
         // An empty line ends the batch.
         let text = self.batch.iter().map(line).collect::<String>() + "\n";
         let mut input = worker.process.stdin.as_ref().ok_or_else(gone)?;

@@ -206,12 +206,12 @@ impl Segments {
 /// The lines of the files of a journal, from some line on.
 pub struct Reading {
     /// The file that is being read.
-    pub name: String,
+    name: String,
     lines: Lines<Box<dyn BufRead>>,
     /// The files behind it.
     rest: VecDeque<Part>,
     /// Whether the journal has several files.
-    pub is_several: bool,
+    is_several: bool,
     /// Whether it begins with the first line that is there.
     pub whole: bool,
     /// Where the first line that is read begins in its file, and where the last one does.

@@ -29,12 +29,11 @@ fn of_feed(bytes: &[u8], keys: &mut Keys) -> Result<Terms, String> {
 
 fn fields(bytes: &[u8], keys: &mut Keys) -> Option<Terms> {
     let (head, seats) = bytes.split_first_chunk::<HEAD_BYTES>()?;
-    let rule = |code| Rule::ALL.into_iter().find(|rule| rule.code() == code);
     let mut take = Take::all(head);
     Some(Terms {
         feed: text(take.array::<FEED_BYTES_MAX>())?,
-        rule: rule(take.u16())?,
-        sample_rule: rule(take.u16())?,
+        rule: Rule::from_code(take.u16())?,
+        sample_rule: Rule::from_code(take.u16())?,
         exchanges_min: take.u16(),
         age_us_max: Some(take.u64()).filter(|us| *us < u64::MAX),
         spread_ppm_max: Some(take.u32()).filter(|ppm| *ppm < u32::MAX),

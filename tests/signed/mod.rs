@@ -133,7 +133,7 @@ impl Oracle {
         );
         report.previous = self.previous;
         report.ephemeral = false;
-        report.sign(&key);
+        report.signature = key.sign(&report.signed_bytes());
         self.number += 1;
         self.previous = Some(report.signature);
         self.last = report.published();

@@ -76,7 +76,9 @@ impl Chain {
         let mut report = Report::new(number, by, round, refused, self.policy, self.last);
         report.previous = self.previous;
         report.ephemeral = chance.percent(50);
-        report.sign(keys.secret(KeyRing::AGGREGATOR));
+        report.signature = keys
+            .secret(KeyRing::AGGREGATOR)
+            .sign(&report.signed_bytes());
         let (decision, last) = oracle::decision(
             number,
             &report.outcome,
@@ -166,7 +168,9 @@ impl Chain {
             _ if report.decision == Decision::Published => report.decision = Decision::Unchanged,
             _ => report.decision = Decision::Published,
         }
-        report.sign(keys.secret(KeyRing::AGGREGATOR));
+        report.signature = keys
+            .secret(KeyRing::AGGREGATOR)
+            .sign(&report.signed_bytes());
         let line = report.line();
         assert!(verifiers.finds(&line, now_us), "a lying aggregator: {line}");
     }
@@ -228,7 +232,9 @@ impl Chain {
 fn signed_anew(line: &str, keys: &KeyRing, change: fn(&mut Report)) -> String {
     let mut report = Report::read(line, &mut Keys::default()).expect("it was a report");
     change(&mut report);
-    report.sign(keys.secret(KeyRing::AGGREGATOR));
+    report.signature = keys
+        .secret(KeyRing::AGGREGATOR)
+        .sign(&report.signed_bytes());
     report.line()
 }
 

@@ -54,7 +54,7 @@ impl Story {
         let change = self.roster_change();
         all.push(Layout {
             heading: "Signed by a change of roster",
-            bytes: change.signed_bytes().to_vec(),
+            bytes: change.signed_bytes(),
             fields: vec![
                 ("context", padded::<32>("rsoracle 2 roster change").to_vec()),
                 ("old digest", change.old.to_vec()),

@@ -232,11 +232,11 @@ impl Story {
         let refused = Refused::from([(Reject::HelloLate, 3), (Reject::Duplicate, 1)]);
         let by = aggregator_key().public();
         let mut report = Report::new(1, by, books, refused, policy, None);
-        report.sign(&aggregator_key());
+        report.signature = aggregator_key().sign(&report.signed_bytes());
         let empty = Bookkeeping::new(terms.clone(), NEXT_START_US);
         let mut next = Report::new(2, by, empty, Refused::new(), policy, report.published());
         next.previous = Some(report.signature);
-        next.sign(&aggregator_key());
+        next.signature = aggregator_key().sign(&next.signed_bytes());
         Story {
             terms,
             players,

@@ -10,40 +10,39 @@ use super::{Lateness, Report};
 use crate::price;
 use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::round::Standing;
-use crate::seal::hex_into;
+use crate::seal::hex;
 use crate::utc::utc_text;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::string::{String, ToString};
 
 /// Builds a line.
-pub(super) struct LineWriter(Vec<u8>);
+pub(super) struct LineWriter(String);
 
 impl LineWriter {
     /// Starts an empty line, with room for `bytes`.
     pub(super) fn with_capacity(bytes: usize) -> LineWriter {
-        LineWriter(Vec::with_capacity(bytes))
+        LineWriter(String::with_capacity(bytes))
     }
 
     /// The line's text.
     pub(super) fn done(self) -> String {
-        String::from_utf8(self.0).expect("only text was appended")
+        self.0
     }
 
     /// Appends text unchanged.
     pub(super) fn text(&mut self, text: &str) -> &mut LineWriter {
-        self.0.extend_from_slice(text.as_bytes());
+        self.0.push_str(text);
         self
     }
 
     /// Opens an object: one in a list, the value of a field, or the line itself.
     fn open(&mut self) -> &mut LineWriter {
-        let follows = self.0.last() == Some(&b'}');
+        let follows = self.0.ends_with('}');
         self.text(if follows { ",{" } else { "{" })
     }
 
     /// Appends the name of a field, whose value comes next.
     pub(super) fn key(&mut self, key: &str) -> &mut LineWriter {
-        let begins = self.0.last() == Some(&b'{');
+        let begins = self.0.ends_with('{');
         let before = if begins { "\"" } else { ",\"" };
         self.text(before).text(key).text("\":")
     }
@@ -60,44 +59,17 @@ impl LineWriter {
 
     /// Appends a whole number.
     pub(super) fn number(&mut self, number: impl Into<u64>) -> &mut LineWriter {
-        self.digits(number.into(), 1)
-    }
-
-    /// Appends a whole number, padded with zeros to at least `least` digits.
-    fn digits(&mut self, mut number: u64, least: usize) -> &mut LineWriter {
-        let mut digits = [b'0'; 20];
-        let mut at = digits.len();
-        while number > 0 {
-            at -= 1;
-            digits[at] += (number % 10) as u8;
-            number /= 10;
-        }
-        self.0
-            .extend_from_slice(&digits[at.min(digits.len() - least)..]);
-        self
+        self.text(&number.into().to_string())
     }
 
     /// Appends a float's shortest exact text, as [`price::exact`] has it.
     pub(super) fn float(&mut self, value: f64) -> &mut LineWriter {
-        match short_decimal(value) {
-            Some((number, 0)) => self.digits(number, 1),
-            Some((number, decimals)) => {
-                let power = 10u64.pow(decimals as u32);
-                self.digits(number / power, 1)
-                    .text(".")
-                    .digits(number % power, decimals)
-            }
-            None => self.text(&price::exact(value)),
-        }
+        self.text(&price::exact(value))
     }
 
     /// Appends bytes in hexadecimal, in quotes.
     pub(super) fn hex(&mut self, bytes: &[u8]) -> &mut LineWriter {
-        self.text("\"");
-        let from = self.0.len();
-        self.0.resize(from + 2 * bytes.len(), 0);
-        hex_into(bytes, &mut self.0[from..]);
-        self.text("\"")
+        self.quoted(&hex(bytes))
     }
 
     /// Appends a value by `write`, or `null` if there is none.
@@ -111,27 +83,6 @@ impl LineWriter {
             None => self.text("null"),
         }
     }
-}
-
-/// The shortest decimal that parses to `value`, if it has at most 15 digits and 9 decimals: as a whole number, and how many
-/// of its digits are decimals. Most prices have such a decimal, and are written several times faster this way.
-///
-/// No two decimals of at most 15 digits parse to the same float. So a decimal that parses to `value` is the shortest one,
-/// once its trailing zeros are removed. The result is exact: below 2^53 the product is off by less than a quarter, and
-/// dividing a whole number by a power of ten, both exact, rounds as parsing the decimal does.
-fn short_decimal(value: f64) -> Option<(u64, usize)> {
-    const POWERS: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
-    let fits = |power: &f64| value * power < 1e15;
-    let mut decimals = POWERS.iter().rposition(fits)?;
-    let mut number = (value * POWERS[decimals] + 0.5) as u64;
-    if value.is_sign_negative() || number as f64 / POWERS[decimals] != value {
-        return None;
-    }
-    while decimals > 0 && number.is_multiple_of(10) {
-        number /= 10;
-        decimals -= 1;
-    }
-    Some((number, decimals))
 }
 
 /// The report's line, without the newline.
@@ -312,49 +263,13 @@ fn write_tail(line: &mut LineWriter, report: &Report) {
 mod tests {
     use super::*;
 
-    fn text(value: f64) -> String {
-        let mut line = LineWriter::with_capacity(32);
-        line.float(value);
-        line.done()
-    }
-
-    #[test]
-    fn a_float_is_written_as_its_shortest_exact_text() {
-        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            seed
-        };
-        for _ in 0..200_000 {
-            let digits = next() % 10u64.pow(1 + (next() % 18) as u32);
-            let decimals = next() % 14;
-            let decimal: f64 = format!("{digits}e-{decimals}").parse().unwrap();
-            let neighbours = [decimal.next_up(), decimal.next_down(), decimal / 3.0];
-            for value in neighbours.into_iter().chain([decimal]) {
-                assert_eq!(text(value), price::exact(value));
-            }
-            let any = f64::from_bits(next());
-            assert_eq!(text(any), price::exact(any));
-        }
-        for value in [0.0, -0.0, 1.0, -1.5, 1e-12, 1e15, 999_999_999_999_999.0] {
-            assert_eq!(text(value), price::exact(value));
-        }
-        // Typical prices and averages take the fast path.
-        assert_eq!(short_decimal(87_231.42), Some((8_723_142, 2)));
-        assert_eq!(short_decimal(0.013_619), Some((13_619, 6)));
-        assert_eq!(short_decimal(100_000.0), Some((100_000, 0)));
-        assert_eq!(short_decimal(0.1 + 0.2), None);
-    }
-
     #[test]
     fn numbers_and_bytes_are_written_in_full() {
         let mut line = LineWriter::with_capacity(0);
         line.number(0u64).text(" ").number(u64::MAX).text(" ");
-        line.digits(7, 3).text(" ").hex(&[0, 0x9a, 0xff]);
+        line.float(87_231.42).text(" ").hex(&[0, 0x9a, 0xff]);
         line.open().open().key("a").key("b").text("}").open();
-        let text = "0 18446744073709551615 007 \"009aff\"{{\"a\":,\"b\":},{";
+        let text = "0 18446744073709551615 87231.42 \"009aff\"{{\"a\":,\"b\":},{";
         assert_eq!(line.done(), text);
     }
 }

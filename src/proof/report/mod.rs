@@ -20,9 +20,9 @@ use crate::aggregate::Rule;
 use crate::price;
 use crate::publish::{Decision, Policy, PublishedPrice, decide};
 use crate::reason::Reject;
-use crate::record::Observation;
+use crate::record::{NONE_US, Observation};
 use crate::round::{Outcome, Part, Round};
-use crate::seal::{CONTEXT_REPORT, Fields, Keys, PublicKey, Signer};
+use crate::seal::{CONTEXT_REPORT, Fields, Keys, PublicKey};
 use crate::source::is_embedded;
 use crate::utc::utc_text;
 use alloc::collections::BTreeMap;
@@ -152,15 +152,9 @@ impl Report {
         line::write(self)
     }
 
-    /// Signs it with the aggregator's key.
-    pub fn sign(&mut self, key: &impl Signer) {
-        self.signature = key.sign(&self.signed_bytes());
-    }
-
     /// The bytes that the aggregator's signature covers, as in the table of docs/PROTOCOL.md. A missing value is all zeros,
     /// a missing time all ones.
     pub fn signed_bytes(&self) -> Vec<u8> {
-        const NONE_US: u64 = u64::MAX;
         let (terms, outcome, policy) = (&self.round.terms, &self.outcome, &self.policy);
         let bits = |value: Option<f64>| value.map_or(0, f64::to_bits).to_be_bytes();
         let last = self.last.unwrap_or(PublishedPrice {
@@ -214,7 +208,7 @@ impl Report {
 
     /// The last published price after this report; the next report names it.
     pub fn published(&self) -> Option<PublishedPrice> {
-        if self.decision != Decision::Published {
+        if !self.decision.publishes() {
             return self.last;
         }
         let (price, time_us) = self.outcome.price.zip(self.outcome.timestamp_us)?;

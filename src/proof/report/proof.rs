@@ -58,7 +58,7 @@ impl Proof {
             let proof = Proof {
                 key: cursor.public_key()?,
                 terms_digest: cursor.keyed("terms_digest", Cursor::hex)?,
-                slot: cursor.keyed("slot", Cursor::small)?,
+                slot: cursor.keyed("slot", |cursor| cursor.number(u16::MAX))?,
                 start_us: cursor.keyed("round_start_us", Cursor::us)?,
                 answers: [
                     cursor.keyed("first", Cursor::signed_answer)?,

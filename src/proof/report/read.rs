@@ -10,19 +10,18 @@ use crate::limits::{
 };
 use crate::price::is_price;
 use crate::publish::{Policy, PublishedPrice};
-use crate::reason::{Abstention, Miss, Reject};
+use crate::reason::Reject;
 use crate::record::{Answer, Observation, Record, SignedAnswer};
 use crate::round::{Part, Round};
 use crate::schedule::Schedule;
-use crate::seal::{Keys, PublicKey, unhex, unhex_into};
+use crate::seal::{Keys, PublicKey, unhex};
 use crate::terms::{Seat, Terms};
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Display;
 use core::ops::RangeInclusive;
-
-/// Largest time or number in a line.
-const NUMBER_MAX: u64 = TIME_US_MAX;
+use core::str::FromStr;
 
 /// Parses a whole line by `read`. `keys` caches decoded keys from line to line.
 pub fn whole<T>(
@@ -87,7 +86,7 @@ impl<'a> Cursor<'a, '_> {
 
     /// Takes microseconds, or another number as large.
     pub(super) fn us(&mut self) -> Result<u64, Flaw> {
-        self.number(NUMBER_MAX)
+        self.number(TIME_US_MAX)
     }
 
     /// Takes microseconds or `null`.
@@ -120,23 +119,14 @@ impl<'a> Cursor<'a, '_> {
         Ok(())
     }
 
-    fn number(&mut self, max: u64) -> Result<u64, Flaw> {
-        let digits = self.rest().bytes().map(|byte| byte.wrapping_sub(b'0'));
-        let (mut number, mut length) = (Some(0u64), 0);
-        for digit in digits.take_while(|digit| *digit < 10) {
-            let tenfold = number.and_then(|number| number.checked_mul(10));
-            number = tenfold.and_then(|number| number.checked_add(u64::from(digit)));
-            length += 1;
-        }
-        let Some(number) = number.filter(|number| length > 0 && *number <= max) else {
-            return Err(self.flaw(format!("a whole number of at most {max}")));
-        };
+    /// Takes a whole number of this type, of at most `max`.
+    pub(super) fn number<T: FromStr + PartialOrd + Display>(&mut self, max: T) -> Result<T, Flaw> {
+        let rest = self.rest();
+        let length = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number = rest[..length].parse().ok().filter(|it| *it <= max);
+        let number = number.ok_or_else(|| self.flaw(format!("a whole number of at most {max}")))?;
         self.at += length;
         Ok(number)
-    }
-
-    pub(super) fn small(&mut self) -> Result<u16, Flaw> {
-        Ok(self.number(u64::from(u16::MAX))? as u16)
     }
 
     /// Takes a number that is `sound`.
@@ -201,27 +191,12 @@ impl<'a> Cursor<'a, '_> {
         self.fitting(|cursor| cursor.text(bytes_max), name, right)
     }
 
-    /// Takes one of several values, by its name in quotes.
-    fn one_of<T: Copy>(
-        &mut self,
-        all: &[T],
-        word: impl Fn(T) -> &'static str,
-        what: &str,
-    ) -> Result<T, Flaw> {
-        let named = |text: &str| all.iter().copied().find(|one| word(*one) == text);
-        self.fitting(|cursor| cursor.text(200), named, what)
+    /// Takes one of a table, by its text in quotes.
+    fn word<T: FromStr>(&mut self, what: &str) -> Result<T, Flaw> {
+        self.fitting(|cursor| cursor.text(200), |text| text.parse().ok(), what)
     }
 
     pub(super) fn hex<const N: usize>(&mut self) -> Result<[u8; N], Flaw> {
-        // Fast path for valid digits: the position of the second quote is known, so there is no search for it.
-        let quoted = self.rest().as_bytes().get(..2 * N + 2);
-        if let Some([b'"', digits @ .., b'"']) = quoted {
-            let mut bytes = [0; N];
-            if unhex_into(digits, &mut bytes) {
-                self.at += 2 * N + 2;
-                return Ok(bytes);
-            }
-        }
         let right = format!("{} lower-case hexadecimal digits", 2 * N);
         self.fitting(|cursor| cursor.text(2 * N), unhex, &right)
     }
@@ -261,19 +236,16 @@ impl<'a> Cursor<'a, '_> {
         let feed = self.keyed("feed", |cursor| cursor.name(FEED_BYTES_MAX))?;
         self.pass_to("round_start_us")?;
         let start_us = self.us()?;
-        let rule = |cursor: &mut Self| cursor.one_of(&Rule::ALL, Rule::name, "a rule");
-        let rule = self.keyed("rule", rule)?;
-        let sample_rule = self.keyed("sample_rule", |cursor| {
-            cursor.one_of(&[Rule::Mean, Rule::Median], Rule::name, "mean or median")
-        })?;
-        let n = self.keyed("n", |cursor| cursor.number(u64::from(COLLECTORS_MAX)))?;
+        let rule = self.keyed("rule", |cursor| cursor.word("a rule"))?;
+        let sample_rule = self.keyed("sample_rule", Self::sample_rule)?;
+        let n = self.keyed("n", |cursor| cursor.number(COLLECTORS_MAX))?;
         self.pass_to("exchanges_min")?;
-        let ppm = |cursor: &mut Self| Ok(cursor.number(u64::from(PPM_MAX))? as u32);
+        let ppm = |cursor: &mut Self| cursor.number(PPM_MAX);
         let mut terms = Terms {
             feed,
             rule,
             sample_rule,
-            exchanges_min: self.small()?,
+            exchanges_min: self.number(u16::MAX)?,
             age_us_max: self.keyed("age_us_max", Self::some_us)?,
             spread_ppm_max: self.keyed("spread_ppm_max", |cursor| cursor.or_null(ppm))?,
             schedule: self.schedule()?,
@@ -282,7 +254,7 @@ impl<'a> Cursor<'a, '_> {
         self.pass_to("policy")?;
         let policy = self.policy()?;
         let last = self.keyed("last_published", |cursor| cursor.or_null(Self::published))?;
-        let (n, samples) = (n as usize, terms.schedule.samples as usize);
+        let (n, samples) = (usize::from(n), terms.schedule.samples as usize);
         let slot = |cursor: &mut Self, slot| cursor.slot(slot, samples);
         let slots = self.keyed("collectors", |cursor| cursor.list(n..=n, slot))?;
         let (seats, parts) = slots.into_iter().unzip();
@@ -294,14 +266,12 @@ impl<'a> Cursor<'a, '_> {
         let signature = self.keyed("signature", Self::hex)?;
         self.expect("}")?;
         let end_us = start_us.saturating_add(terms.schedule.length_us());
-        if samples == 0 || end_us > NUMBER_MAX {
+        if samples == 0 || end_us > TIME_US_MAX {
             return Err(self.flaw("a report of a possible round"));
         }
         let round = Round {
-            digest: self.keys.digest(terms.fields()),
-            terms,
-            start_us,
             parts,
+            ..Round::new(terms, start_us)
         };
         Ok(Report {
             previous,
@@ -311,11 +281,16 @@ impl<'a> Cursor<'a, '_> {
         })
     }
 
+    fn sample_rule(&mut self) -> Result<Rule, Flaw> {
+        let right = "mean or median";
+        let of_samples = |rule: Rule| (rule != Rule::TrimmedMean).then_some(rule);
+        self.fitting(|cursor| cursor.word(right), of_samples, right)
+    }
+
     /// Takes the schedule, from the key `samples` on.
     fn schedule(&mut self) -> Result<Schedule, Flaw> {
-        let samples = |cursor: &mut Self| Ok(cursor.number(u64::from(SAMPLES_MAX))? as u32);
         Ok(Schedule {
-            samples: self.keyed("samples", samples)?,
+            samples: self.keyed("samples", |cursor| cursor.number(SAMPLES_MAX))?,
             interval_us: self.keyed("interval_us", Self::us)?,
             period_us: self.keyed("period_us", Self::us)?,
             first_start_us: self.keyed("first_start_us", Self::us)?,
@@ -378,9 +353,7 @@ impl<'a> Cursor<'a, '_> {
     /// Takes an observation, from the value of `price` on.
     fn observation(&mut self) -> Result<Option<Observation>, Flaw> {
         let price = self.or_null(Self::price)?;
-        let why = |cursor: &mut Self| {
-            cursor.one_of(Abstention::ALL, Abstention::sentence, "a reason to abstain")
-        };
+        let why = |cursor: &mut Self| cursor.word("a reason to abstain");
         let abstains = self.keyed("abstains", |cursor| cursor.or_null(why))?;
         let timestamp_us = self.keyed("timestamp_us", Self::some_us)?;
         let signature = self.keyed("signature", |cursor| cursor.or_null(Self::hex))?;
@@ -401,7 +374,7 @@ impl<'a> Cursor<'a, '_> {
             Ok(self.price()?)
         } else {
             self.expect("\"missing\":")?;
-            Err(self.one_of(Miss::ALL, Miss::sentence, "a reason for a missing sample")?)
+            Err(self.word("a reason for a missing sample")?)
         };
         let mut us = |key| self.takes(key).then(|| self.us()).transpose();
         Ok(Record {
@@ -416,10 +389,10 @@ impl<'a> Cursor<'a, '_> {
         let mut refused = Refused::new();
         self.list(0..=usize::MAX, |cursor, _| {
             cursor.expect("\"code\":")?;
-            let reason = Reject::from_code(cursor.small()?);
+            let reason = Reject::from_code(cursor.number(u16::MAX)?);
             let reason = reason.ok_or_else(|| cursor.flaw("the number of a reason"))?;
             cursor.pass_to("count")?;
-            let count = cursor.number(u64::from(u32::MAX))? as u32;
+            let count = cursor.number(u32::MAX)?;
             let twice = refused.insert(reason, count).is_some();
             (!twice)
                 .then_some(())

@@ -145,20 +145,17 @@ impl Inspection<'_> {
             ));
         }
         let rosters = self.rosters.iter().flat_map(|rosters| rosters.all());
-        lines.extend(
-            rosters
-                .enumerate()
-                .filter(|(_, (_, tenure))| tenure.from_us > 0)
-                .map(|(at, (roster, tenure))| {
-                    let (number, from) = (roster.number, utc_text(tenure.from_us));
-                    let by = if at == 0 {
-                        "its file says"
-                    } else {
-                        "the collectors of the one before it endorsed"
-                    };
-                    format!("roster {number}: it counts from {from} on, as {by}")
-                }),
-        );
+        for (at, (roster, tenure)) in rosters.enumerate() {
+            let (number, from) = (roster.number, utc_text(tenure.from_us));
+            let by = match at {
+                0 if tenure.from_us == 0 => continue,
+                0 => "its file says",
+                _ => "the collectors of the one before it endorsed",
+            };
+            lines.push(format!(
+                "roster {number}: it counts from {from} on, as {by}"
+            ));
+        }
         for feed in tally.feeds.keys() {
             let head = verifier
                 .head(feed)

@@ -470,7 +470,7 @@ impl Stage {
         assert!((100.0..=102.0).contains(&price), "{outcome:?}");
         let by = key(AGGREGATOR).public();
         let mut report = Report::new(1, by, round, self.refused, Policy::default(), None);
-        report.sign(key(AGGREGATOR));
+        report.signature = key(AGGREGATOR).sign(&report.signed_bytes());
         let line = report.line();
         let check = Verifier::default().check(&line, u64::MAX);
         assert!(check.flaws.is_empty(), "{:?}: {line}", check.flaws);
