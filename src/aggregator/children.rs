@@ -5,10 +5,10 @@
 
 use super::tether::Tether;
 use super::{Aggregator, Restart, words};
+use crate::aggregator::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use crate::keys::file as keyfile;
 use crate::system::child::{Child, this_program};
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::source::is_embedded;
 use rsoracle_verify::error::Error;

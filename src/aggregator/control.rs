@@ -8,9 +8,9 @@
 use super::agreed::Agreed;
 use super::tracks::{Track, Tracks};
 use super::{Slot, count};
+use crate::aggregator::limits::*;
 use crate::keys::secret::signed_hello;
 use crate::system::inbox::Inbox;
-use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::system::random;
 use crate::system::span::span;

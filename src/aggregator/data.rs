@@ -7,8 +7,8 @@
 use super::agreed::Agreed;
 use super::control::Member;
 use super::{Slot, count};
+use crate::aggregator::limits::*;
 use crate::system::inbox::Inbox;
-use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::wire::{DataFrame, Preamble};
 use rsoracle_proof::reason::Reject;

@@ -1,7 +1,7 @@
 //! The settings of `rsoracle run` and `rsoracle aggregate`. That they fit together was checked when they were read.
 
+use crate::aggregator::limits;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::source::is_embedded;

@@ -1,10 +1,10 @@
 //! What must be ready before the first collector starts: the two ports, enough open files, and keys.
 
 use crate::aggregator::book::Remark;
+use crate::aggregator::limits::STRANGERS_MAX;
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::system::file;
-use crate::system::limits::STRANGERS_MAX;
 use crate::system::now::wall_us;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;

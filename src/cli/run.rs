@@ -13,7 +13,8 @@ use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::tables::SERVE_LISTEN;
 use crate::flags::values::{
-    bytes, connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
+    HEARTBEAT_US_MAX, bytes, connection_age_us, endpoint, feeds, optional, overrides, path, proxy,
+    sample_rule,
 };
 use crate::source::Source;
 use crate::system::limits;
@@ -58,7 +59,7 @@ fn policy(given: &Given) -> Result<Policy, Usage> {
     Ok(Policy {
         deviation: percent(given, "deviation")?,
         heartbeat_us: optional(given, "heartbeat", |given| {
-            given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
+            given.duration_us("heartbeat", 1..=HEARTBEAT_US_MAX)
         })?,
         move_max: percent(given, "max-move")?,
     })

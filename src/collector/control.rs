@@ -4,8 +4,8 @@
 
 use super::present::{Present, Running};
 use super::rest::Rest;
+use crate::collector::limits::*;
 use crate::system::inbox::Inbox;
-use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::wire::*;
 use rsoracle_proof::reason::Reject;

@@ -8,7 +8,7 @@ use super::present::Present;
 use super::rosters::{Duty, Rosters, Task};
 use super::tether::Tether;
 use super::uplink::Uplink;
-use crate::system::limits::*;
+use crate::collector::limits::*;
 use crate::system::now::wall_us;
 use crate::wire::terms;
 use crate::wire::tether::Handed;

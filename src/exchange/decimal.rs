@@ -4,7 +4,7 @@
 //! rounding but the one of IEEE 754: `str::parse::<f64>` is correctly rounded, so equal text gives equal bits.
 //! What this module does not do: guess. `NaN`, `inf`, hexadecimal, signs, blanks and thousands separators are refused.
 
-use crate::system::limits::{PRICE_TEXT_BYTES_MAX, QUOTE_WIDTH_MAX};
+use crate::exchange::limits::{PRICE_TEXT_BYTES_MAX, QUOTE_WIDTH_MAX};
 use rsoracle_proof::price::is_price;
 
 /// Why a text is no price.

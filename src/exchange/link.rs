@@ -7,11 +7,11 @@
 use super::dial::dial;
 use super::http::{Unopened, upgrade};
 use super::roots::Trust;
+use crate::exchange::limits::{MESSAGE_BYTES_MAX, UPGRADE_MS_MAX};
 use crate::exchange::proxy::Proxies;
 use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
-use crate::system::limits::{MESSAGE_BYTES_MAX, UPGRADE_MS_MAX};
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::resolve::Addresses;
 use rsoracle_proof::reason::Miss;

@@ -20,6 +20,7 @@ pub(crate) mod gemini;
 pub mod http;
 pub mod json;
 pub(crate) mod kraken;
+pub mod limits;
 pub mod link;
 pub(crate) mod offset;
 pub(crate) mod okx;
@@ -32,9 +33,9 @@ pub mod tunnel;
 
 use crate::exchange::decimal::BadPrice;
 use crate::exchange::json::{Json, NotJson, Spans};
+use crate::exchange::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::utc::utc_us;
@@ -534,7 +535,7 @@ mod tests {
 
     #[test]
     fn a_collector_that_is_started_again_and_again_calls_no_exchange_too_often() {
-        use crate::system::limits::RESTART_AGAIN_MS_MIN;
+        use crate::aggregator::limits::RESTART_AGAIN_MS_MIN;
         for dialect in DIALECTS {
             let least = Duration::from_millis(RESTART_AGAIN_MS_MIN / 2);
             assert!(dialect.pace.pause_min <= least, "{}", dialect.name);

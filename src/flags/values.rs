@@ -5,12 +5,21 @@ use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
 use crate::source::{Source, capitals, market_of};
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
+use crate::system::limits::ROUND_US_MAX;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::source::{check_feed, exchange_of};
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// Default TCP port of the control channel; `--control-port` overrides it.
+pub const CONTROL_PORT: u16 = 8000;
+/// Default TCP port of the data channel; `--data-port` overrides it.
+pub const DATA_PORT: u16 = 8080;
+/// Longest heartbeat (`--heartbeat`) in microseconds: one year.
+pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
+/// Shortest age at which a connection to an exchange is replaced, in microseconds (`--connection-age`).
+pub const CONNECTION_AGE_US_MIN: u64 = 1_000_000;
 
 /// Reads a flag's value by `read`; None if the flag is not given and has no default.
 pub(crate) fn optional<T>(

@@ -9,13 +9,13 @@ use crate::exchange::dial::dial;
 use crate::exchange::http::{body, read_head, saying};
 use crate::exchange::proxy::Proxies;
 use crate::exchange::roots::Trust;
-use crate::system::channel::Channel;
-use crate::system::endpoint::Endpoint;
-use crate::system::inbox::waits;
-use crate::system::limits::{
+use crate::follow::limits::{
     FOLLOW_BYTES_IDLE_MAX, FOLLOW_LINES_IDLE_MAX, OPEN_MS_MAX, SERVER_SILENCE_MS_MAX,
     UPGRADE_MS_MAX,
 };
+use crate::system::channel::Channel;
+use crate::system::endpoint::Endpoint;
+use crate::system::inbox::waits;
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::resolve::Addresses;
 use rsoracle_verify::error::Error;

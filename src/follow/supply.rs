@@ -9,7 +9,7 @@ use super::nats::{self, Nats};
 use super::server::{Heard, Server};
 use crate::exchange::json::{Json, Spans};
 use crate::exchange::session::{jittered, random_ms};
-use crate::system::limits::*;
+use crate::follow::limits::*;
 use crate::system::net::Look;
 use rsoracle_proof::succession::Succession;
 use rsoracle_proof::terms::Terms;
