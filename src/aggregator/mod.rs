@@ -33,7 +33,6 @@ use crate::aggregator::limits::*;
 use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::SecretKey;
-use crate::system::endpoint::Endpoint;
 use crate::system::file;
 use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::screen::{Outlet, Screen};
@@ -178,8 +177,8 @@ struct Aggregator<'a> {
     servers: Vec<(ServerChild, Restart)>,
     /// Whether the roster may differ from the one that was written.
     roster_is_new: bool,
-    /// Address of the embedded exchange, if there is one.
-    endpoint: Option<Endpoint>,
+    /// URL of the embedded exchange, if there is one.
+    endpoint: Option<String>,
     book: Book,
     clock: OwnClock,
 }

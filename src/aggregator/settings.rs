@@ -1,7 +1,6 @@
 //! The settings of `rsoracle run` and `rsoracle aggregate`. That they fit together was checked when they were read.
 
 use crate::aggregator::limits;
-use crate::system::endpoint::Endpoint;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::source::is_embedded;
@@ -56,8 +55,8 @@ pub struct Run {
 pub struct Children {
     /// Flags of each collector about the connection to its exchange, slot by slot.
     pub flags: Vec<Vec<String>>,
-    /// Address of a running embedded exchange; `None` starts one if a source needs it.
-    pub endpoint: Option<Endpoint>,
+    /// URL of a running embedded exchange; `None` starts one if a source needs it.
+    pub endpoint: Option<String>,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
     /// Variables to add to the collectors' environment, for their proxy.

@@ -336,7 +336,7 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
         let age = format!("--connection-age={age}");
         overrides.flags().chain([age]).collect()
     };
-    let endpoint = endpoint(given, &sources.concat())?;
+    let endpoint = endpoint(given, &sources.concat())?.map(|it| it.url);
     if endpoint.is_none() {
         check_played(given, &sources.concat())?;
     }

@@ -84,8 +84,10 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
         None if is_embedded => Some(children::exchange(&children::Log::new()?)?),
         _ => None,
     };
-    let endpoint = own.as_ref().map(|(_, endpoint)| endpoint);
-    let endpoint = endpoint.or(settings.endpoint.as_ref());
+    let of_own = own.as_ref().map(|server| Endpoint::parse(&server.url));
+    let of_own = of_own.transpose();
+    let of_own = of_own.map_err(|why| Error::new("cannot use the embedded exchange", why))?;
+    let endpoint = of_own.as_ref().or(settings.endpoint.as_ref());
     let places = |source| exchange::endpoints(source, endpoint);
     let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);
     let tls = match settings.sources.iter().any(is_tls) {
