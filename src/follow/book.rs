@@ -6,7 +6,7 @@
 
 use super::intake::{Seen, head_of};
 use crate::follow::limits::JOURNAL_PARTS_MAX;
-use crate::system::segments::check_own;
+use crate::system::beside::check_own;
 use rsoracle_proof::report::{KeyChange, Report};
 use rsoracle_proof::seal::Keys;
 use rsoracle_verify::error::Error;

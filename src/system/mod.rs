@@ -3,6 +3,7 @@
 //! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, follow, history, keys, main, nats, relay, roster, serve.
 
 pub(crate) mod acceptor;
+pub(crate) mod beside;
 pub(crate) mod channel;
 pub(crate) mod child;
 pub mod clock;
