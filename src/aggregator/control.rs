@@ -9,7 +9,6 @@ use super::agreed::Agreed;
 use super::tracks::{Track, Tracks};
 use super::{Slot, count};
 use crate::aggregator::limits::*;
-use crate::keys::secret::signed_hello;
 use crate::system::inbox::Inbox;
 use crate::system::now::wall_us;
 use crate::system::random;
@@ -225,7 +224,8 @@ impl Stranger {
         let key = PublicKey::decode(&hello.key).ok_or(Reject::KeyWeak)?;
         let at = slots.iter().position(|slot| slot.key == Some(key));
         let at = at.ok_or(Reject::KeyUnknown)?;
-        if signed_hello(&key, &self.nonce, aggregator, &hello) {
+        let signed = hello.signed_bytes(&self.nonce, aggregator);
+        if key.signed(&signed, &hello.signature) {
             Ok(Some(at))
         } else {
             Err(Reject::HelloSignature)
@@ -546,7 +546,7 @@ mod tests {
                 signature: [0; 64],
             };
             let aggregator = key(aggregator).public();
-            hello.signature = key(seed).sign_hello(&challenge.nonce, &aggregator, &hello);
+            hello.signature = key(seed).sign(&hello.signed_bytes(&challenge.nonce, &aggregator));
             peer.write_all(&hello.encode()).unwrap();
             peer
         }

@@ -120,7 +120,7 @@ impl Control {
                     clock_us: wall_us(),
                     signature: [0; 64],
                 };
-                hello.signature = present.key.sign_hello(&nonce, aggregator, &hello);
+                hello.signature = present.key.sign(&hello.signed_bytes(&nonce, aggregator));
                 self.send(&[hello.encode()]);
                 self.greeted = true;
             }

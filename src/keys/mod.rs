@@ -3,7 +3,7 @@
 //! Invariant: the commands print public keys only. No key file is ever overwritten. A module that only reads a key, such as
 //! the collector, uses only `file` and `secret`.
 //!
-//! Uses: proof, system, verify, wire. Used by: aggregator, cli, collector, main, nats, roster.
+//! Uses: proof, system, verify. Used by: aggregator, cli, collector, main, nats, roster.
 
 pub mod file;
 pub mod secret;

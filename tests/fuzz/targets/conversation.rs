@@ -180,7 +180,8 @@ fn hello(slot: u16, nonce: &[u8; 32]) -> Hello {
 }
 
 fn signed_hello(slot: u16, nonce: &[u8; 32], mut hello: Hello) -> Hello {
-    hello.signature = key(slot).sign_hello(nonce, &key(AGGREGATOR).public(), &hello);
+    let signed = hello.signed_bytes(nonce, &key(AGGREGATOR).public());
+    hello.signature = key(slot).sign(&signed);
     hello
 }
 
