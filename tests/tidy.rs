@@ -18,7 +18,7 @@ const DEPENDENCIES: [&str; 5] = [
 ];
 
 /// Files that do no input or output and read no clock, and use no files that do. (In src/proof, the compiler ensures that.)
-const PURE: [&str; 35] = [
+const PURE: [&str; 34] = [
     "src/aggregator/limits.rs",
     "src/aggregator/settings.rs",
     "src/aggregator/strays.rs",
@@ -28,7 +28,6 @@ const PURE: [&str; 35] = [
     "src/cli/manual.rs",
     "src/cli/sources.rs",
     "src/collector/limits.rs",
-    "src/collector/overrides.rs",
     "src/collector/sampler.rs",
     "src/collector/settings.rs",
     "src/exchange/binance.rs",

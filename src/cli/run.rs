@@ -5,16 +5,16 @@
 use super::sources::{Watched, check_played, warnings};
 use crate::aggregator::settings::{Children, Run};
 use crate::aggregator::words::of_feeds;
-use crate::collector::overrides::Overrides;
 use crate::collector::settings::Engagement;
+use crate::collector::settings::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::tables::SERVE_LISTEN;
 use crate::flags::values::{
-    HEARTBEAT_US_MAX, bytes, connection_age_us, endpoint, feeds, optional, overrides, path, proxy,
-    sample_rule,
+    HEARTBEAT_US_MAX, OVERRIDES, bytes, connection_age_us, endpoint, feeds, optional, overrides,
+    path, proxy, sample_rule,
 };
 use crate::source::Source;
 use crate::system::limits;
@@ -96,6 +96,13 @@ fn overrides_of(given: &Given, sources: &[Vec<Source>]) -> Result<Vec<Overrides>
         overrides(given, section)
     };
     sources.iter().map(of).collect()
+}
+
+/// Overrides as flags of `rsoracle collect`.
+fn override_flags(given: &Overrides) -> impl Iterator<Item = String> {
+    let values = [given.max_age, given.max_silence, given.ping_every];
+    let given = OVERRIDES.into_iter().zip(values);
+    given.filter_map(|(name, value)| Some(format!("--{name}={}us", value?.as_micros())))
 }
 
 /// The terms of a feed that the flags of `run` describe, without seats.
@@ -334,7 +341,7 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     let age = duration_text(connection_age_us(given)?);
     let flags = |overrides: &Overrides| {
         let age = format!("--connection-age={age}");
-        overrides.flags().chain([age]).collect()
+        override_flags(overrides).chain([age]).collect()
     };
     let endpoint = endpoint(given, &sources.concat())?.map(|it| it.url);
     if endpoint.is_none() {

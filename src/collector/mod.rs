@@ -14,7 +14,6 @@ mod complaints;
 mod control;
 pub mod limits;
 mod mark;
-pub mod overrides;
 mod present;
 mod rest;
 pub mod rosters;

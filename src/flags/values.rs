@@ -1,6 +1,6 @@
 //! Parses the values of flags that several commands share. Nothing here looks at the system (files, ports, host names).
 
-use crate::collector::overrides::Overrides;
+use crate::collector::settings::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
 use crate::source::{Source, capitals, market_of};
@@ -158,6 +158,9 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
     )))
 }
 
+/// The flags of [`Overrides`], in the order of its fields. They are also the keys in `[source.KIND]` of a configuration file.
+pub(crate) const OVERRIDES: [&str; 3] = ["max-age", "max-silence", "ping-every"];
+
 /// Overrides of an exchange's timing. The command line overrides the file's section for the source, which overrides the file's
 /// general keys.
 pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overrides, Usage> {
@@ -169,8 +172,12 @@ pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overr
             Ok(Duration::from_micros(us))
         })
     };
-    let [max_age, max_silence, ping_every] = Overrides::FLAGS.map(value);
-    Ok(Overrides::new([max_age?, max_silence?, ping_every?]))
+    let [max_age, max_silence, ping_every] = OVERRIDES.map(value);
+    Ok(Overrides {
+        max_age: max_age?,
+        max_silence: max_silence?,
+        ping_every: ping_every?,
+    })
 }
 
 /// The kinds of the built-in roster `diverse`: nine exchanges, six of them in USD, and at most two in any other currency. Two
