@@ -7,8 +7,8 @@ use super::words::of_feeds;
 use crate::aggregator::journal::{Journal, attempt};
 use crate::aggregator::resume::{self, Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
-use crate::keys::file as keyfile;
 use crate::keys::secret::SecretKey;
+use crate::keys::{file as keyfile, make};
 use crate::system::beside::check_own;
 use crate::system::file;
 use crate::system::stream;
@@ -84,13 +84,13 @@ pub(crate) fn request_path(journal: &str) -> String {
 
 /// The key that signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
-    let Some((path, make)) = key_file(config)? else {
+    let Some((path, is_new)) = key_file(config)? else {
         return Ok((keyfile::unsaved()?, false));
     };
-    if make {
-        crate::keys::create(&path)?;
+    if is_new {
+        make::create(&path)?;
     }
-    Ok((keyfile::read(&path)?, make))
+    Ok((keyfile::read(&path)?, is_new))
 }
 
 /// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
@@ -105,7 +105,7 @@ pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
         return Err(Error::new(attempt(journal), "it is not a regular file").advise(advice));
     }
     check_own(journal, &attempt(journal))?;
-    let made = config.aggregator_key.is_none() && keyfile::is_missing(&path);
+    let made = config.aggregator_key.is_none() && make::is_missing(&path);
     // If the journal has reports already, a new key could not continue it.
     let has_closed = || closed(journal).is_ok_and(|(_, highest)| highest > 0);
     if made && (there.is_some_and(|there| there.len() > 0) || has_closed()) {

@@ -6,7 +6,7 @@
 use super::tether::Tether;
 use super::{Aggregator, Restart, words};
 use crate::aggregator::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
-use crate::keys::file as keyfile;
+use crate::keys::make;
 use crate::system::child::{Child, this_program};
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::source::is_embedded;
@@ -126,7 +126,7 @@ impl Aggregator<'_> {
             command.args(["--ca-file", file]);
         }
         if let Some(dir) = &children.keys {
-            command.args(["--key", &keyfile::of_slot(dir, index)]);
+            command.args(["--key", &make::of_slot(dir, index)]);
         }
         command.envs(children.environment.iter().cloned());
         Ok(command)

@@ -4,6 +4,7 @@ use crate::aggregator::book::Remark;
 use crate::aggregator::limits::STRANGERS_MAX;
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
+use crate::keys::make;
 use crate::system::file;
 use crate::system::now::wall_us;
 use rsoracle_proof::seal::PublicKey;
@@ -93,7 +94,7 @@ pub(crate) fn key_remarks(
         remarks.push(Remark::Progress(line));
     }
     let dirs = config.collector_keys().into_iter();
-    let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| keyfile::of_slot(dir, slot)));
+    let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| make::of_slot(dir, slot)));
     let folder = |path: &String| Some(Path::new(".").join(path).parent()?.to_owned());
     let places = own.into_iter().chain(of_slots);
     let places = places.flat_map(|path| [folder(&path), Some(path.into())].into_iter().flatten());
@@ -130,10 +131,10 @@ pub fn collector_keys(
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
     for slot in 0..config.n() {
-        let path = keyfile::of_slot(dir, slot);
-        let key = if keyfile::is_missing(&path) {
+        let path = make::of_slot(dir, slot);
+        let key = if make::is_missing(&path) {
             made += 1;
-            crate::keys::create(&path)?
+            make::create(&path)?
         } else {
             keyfile::read(&path)?.public()
         };
