@@ -31,7 +31,6 @@ pub mod session;
 mod topics;
 pub mod tunnel;
 
-use crate::exchange::decimal::BadPrice;
 use crate::exchange::json::{Json, NotJson, Spans};
 use crate::exchange::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use crate::source::Source;
@@ -386,21 +385,10 @@ fn written(value: Option<Json<'_>>) -> Result<Cow<'_, str>, Miss> {
     value.text().or_else(number).ok_or(Miss::Shape)
 }
 
-impl From<BadPrice> for Miss {
-    fn from(bad: BadPrice) -> Miss {
-        match bad {
-            BadPrice::NotDecimal => Miss::NotDecimal,
-            BadPrice::OutOfBounds => Miss::OutOfBounds,
-            BadPrice::Crossed => Miss::Crossed,
-            BadPrice::TooWide => Miss::TooWide,
-        }
-    }
-}
-
 /// Reads a price from the decimal text of a JSON string or number.
 #[inline]
 pub(crate) fn price_of(value: Option<Json>) -> Result<f64, Miss> {
-    Ok(decimal::parse(&written(value)?)?)
+    decimal::parse(&written(value)?)
 }
 
 /// Reads a time from a JSON string or number, in microseconds since the Unix epoch. It may be written as
@@ -424,7 +412,7 @@ pub(crate) fn time_of(value: Option<Json>) -> Result<u64, Miss> {
 
 /// The middle of best bid and best ask, each of which must be a valid price, not crossed and not too far apart.
 pub(crate) fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
-    Ok(decimal::middle(&written(bid)?, &written(ask)?)?)
+    decimal::middle(&written(bid)?, &written(ask)?)
 }
 
 /// The last price, clamped to the best bid and best ask that came with it: the median of the three. So it is as recent as
