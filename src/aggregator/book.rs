@@ -10,8 +10,7 @@ use crate::aggregator::settings::Run;
 use crate::keys::secret::SecretKey;
 use crate::keys::{file as keyfile, make};
 use crate::system::beside::check_own;
-use crate::system::file;
-use crate::system::stream;
+use crate::system::{directory, file, stream};
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
@@ -195,7 +194,7 @@ impl Book {
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let latest_files = config.latest_files();
         if let [Some(first), _, ..] = latest_files.as_slice() {
-            file::make_directory_of(first).map_err(|error| error.advise(A_DIRECTORY))?;
+            directory::make_for(first).map_err(|error| error.advise(A_DIRECTORY))?;
         }
         let mut book = Book::new(config);
         let replaceable = |paths: &[Option<String>]| {

@@ -8,6 +8,7 @@ pub(crate) mod channel;
 pub(crate) mod child;
 pub mod clock;
 pub(crate) mod date;
+pub mod directory;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;
