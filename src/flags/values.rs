@@ -3,7 +3,8 @@
 use crate::collector::settings::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
-use crate::source::{Source, capitals, market_of};
+use crate::source::market::market_of;
+use crate::source::{Source, capitals};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::ROUND_US_MAX;
 use rsoracle_proof::aggregate::Rule;
