@@ -14,7 +14,7 @@ use crate::follow::limits::{
     UPGRADE_MS_MAX,
 };
 use crate::system::channel::Channel;
-use crate::system::endpoint::Endpoint;
+use crate::system::endpoint::{Endpoint, bracketed};
 use crate::system::inbox::waits;
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::resolve::Addresses;
@@ -159,10 +159,7 @@ impl Server {
         let Endpoint {
             host, port, tls, ..
         } = &self.endpoint;
-        let host = match host.contains(':') {
-            true => format!("[{host}]"),
-            false => host.clone(),
-        };
+        let host = bracketed(host);
         let port = match (tls, port) {
             (true, 443) | (false, 80) => String::new(),
             _ => format!(":{port}"),
