@@ -22,6 +22,7 @@
 
 mod control;
 mod data;
+pub mod handed;
 pub mod terms;
 pub mod tether;
 
