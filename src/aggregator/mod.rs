@@ -232,8 +232,8 @@ impl<'a> Aggregator<'a> {
         let children = config.children.as_ref();
         let mut aggregator = Aggregator {
             config,
-            control: ControlChannel::new(control, key.public())?,
-            data: DataChannel::new(data)?,
+            control: ControlChannel::new(control, key.public()),
+            data: DataChannel::new(data),
             key,
             strays: feeds.clone().map(|_| Strays::default()).collect(),
             past: feeds.clone().map(|_| VecDeque::new()).collect(),

@@ -16,20 +16,25 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Listens on the port of one channel. If it is in use and `any_port_will_do`, takes a free port instead.
+/// Listens on the port of one channel, without waiting for anybody. If it is in use and `any_port_will_do`, takes a free port
+/// instead. Returns the address, too.
 pub fn listen(
     address: SocketAddr,
     channel: &str,
     flag: &str,
     any_port_will_do: bool,
-) -> Result<TcpListener, Error> {
+) -> Result<(TcpListener, SocketAddr), Error> {
     let free = SocketAddr::new(address.ip(), 0);
     TcpListener::bind(address)
         .or_else(|error| match error.kind() {
             ErrorKind::AddrInUse if any_port_will_do => TcpListener::bind(free),
             _ => Err(error),
         })
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        })
         .map_err(|error| {
             let attempt = format!(
                 "cannot listen on {address} (port {} for the {channel} channel)",

@@ -212,7 +212,10 @@ fn signed(slot: u16, records: &[Record], bits: u64, timestamp_us: u64) -> [u8; O
 impl Stage {
     fn new() -> Stage {
         let [control, data] = &*LISTENERS;
-        let listener = |listener: &TcpListener| listener.try_clone().expect("a listener twice");
+        let listening = |listener: &TcpListener| {
+            let address = listener.local_addr().expect("it has an address");
+            (listener.try_clone().expect("a listener twice"), address)
+        };
         let keys: Vec<_> = (0..SEATS).map(|slot| Some(key(slot).public())).collect();
         let roster = Roster::single(1, None, TERMS.clone());
         let slots = Slot::all(&roster, &keys);
@@ -221,8 +224,8 @@ impl Stage {
         let own = key(AGGREGATOR).public();
         Stage {
             began: Instant::now(),
-            control: ControlChannel::new(listener(control), own).expect("it has an address"),
-            data: DataChannel::new(listener(data)).expect("it has an address"),
+            control: ControlChannel::new(listening(control), own),
+            data: DataChannel::new(listening(data)),
             slots,
             agreed,
             round: None,
