@@ -7,10 +7,13 @@ use super::words::of_feeds;
 use crate::aggregator::journal::{Journal, attempt};
 use crate::aggregator::resume::{self, Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
+use crate::keys::file as keyfile;
+use crate::keys::make;
 use crate::keys::secret::SecretKey;
-use crate::keys::{file as keyfile, make};
 use crate::system::beside::check_own;
-use crate::system::{directory, file, stream};
+use crate::system::directory;
+use crate::system::file;
+use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
 use rsoracle_proof::round::{Part, Round};
@@ -69,13 +72,6 @@ pub enum Remark {
     Progress(String),
 }
 
-/// The file of the aggregator's key: the file of `--aggregator-key`, or else a file beside the journal. `None`: the key is
-/// fresh, and kept nowhere.
-pub(crate) fn key_path(config: &Run) -> Option<String> {
-    let beside = || Some(format!("{}.key", config.journal.as_ref()?));
-    config.aggregator_key.clone().or_else(beside)
-}
-
 /// The file beside a journal by which its aggregator is asked to close the segment.
 pub(crate) fn request_path(journal: &str) -> String {
     format!("{journal}.rotate")
@@ -92,9 +88,9 @@ pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
     Ok((keyfile::read(&path)?, is_new))
 }
 
-/// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
+/// The file of the key that signs reports, and whether a start makes it; `None` as for [`Run::key_path`].
 pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
-    let Some(path) = key_path(config) else {
+    let Some(path) = config.key_path() else {
         return Ok(None);
     };
     let journal = config.journal.as_deref().unwrap_or_default();
@@ -136,7 +132,7 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     let beside = |ending: &str| Some(format!("{}.{ending}", config.journal.as_ref()?));
     let kept = [
         ("journal", config.journal.clone()),
-        ("aggregator's key", key_path(config)),
+        ("aggregator's key", config.key_path()),
         ("retired key", config.retire_key.clone()),
         ("file of certificates", config.ca_file().cloned()),
         ("file of proofs", beside("proofs")),
@@ -185,7 +181,7 @@ impl Book {
         };
         Book {
             chains: config.latest_files().into_iter().map(chain).collect(),
-            ephemeral: key_path(config).is_none(),
+            ephemeral: config.key_path().is_none(),
             ..Book::default()
         }
     }

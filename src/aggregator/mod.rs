@@ -255,7 +255,7 @@ impl<'a> Aggregator<'a> {
             book,
             clock: OwnClock::new(),
         };
-        let own = book::key_path(config);
+        let own = config.key_path();
         let of_keys = key_remarks(config, own, key_made, keys_made);
         for remark in said.into_iter().chain(of_keys) {
             match remark {

@@ -96,6 +96,13 @@ impl Run {
         sources.any(|source| is_embedded(source))
     }
 
+    /// The file of the aggregator's key: the file of `--aggregator-key`, or else a file beside the journal. `None`: the key is
+    /// fresh, and kept nowhere.
+    pub(crate) fn key_path(&self) -> Option<String> {
+        let beside = || Some(format!("{}.key", self.journal.as_ref()?));
+        self.aggregator_key.clone().or_else(beside)
+    }
+
     /// The file of the local collectors' certificates, if one is named.
     pub(crate) fn ca_file(&self) -> Option<&String> {
         self.children.as_ref()?.ca_file.as_ref()
