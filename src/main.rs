@@ -10,7 +10,7 @@ use rsoracle::flags::tables::{
 use rsoracle::flags::values;
 use rsoracle::system::limits::TOML_BYTES_MAX;
 use rsoracle::system::now::wall_us;
-use rsoracle::system::{file, resolve, screen, stream};
+use rsoracle::system::{directory, file, resolve, screen, stream};
 use rsoracle::{
     aggregator, collector, doctor, embedded, follow, history, keys, relay, roster, serve,
 };
@@ -262,7 +262,7 @@ fn write_manual(dir: &str) -> Result<String, Error> {
     let mut paths = String::new();
     for (place, text) in manual::files() {
         let path = format!("{dir}/{place}");
-        file::make_directory_of(&path)?;
+        directory::make_for(&path)?;
         file::replace(&path, &text)?;
         paths.push_str(&format!("{path}\n"));
     }

@@ -9,8 +9,8 @@ mod witness;
 
 use chronicle::*;
 use rsoracle::flags::values::DIVERSE;
+use rsoracle::flags::values::{CONTROL_PORT, DATA_PORT};
 use rsoracle::keys::create;
-use rsoracle::system::limits::{CONTROL_PORT, DATA_PORT};
 use rsoracle_proof::seal::hex;
 use std::path::{Path, PathBuf};
 use std::process::Command;

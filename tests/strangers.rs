@@ -120,7 +120,7 @@ fn hellos_that_do_not_fit_their_slot_are_refused_by_reason() {
     // Signed with a key that is not the one shown.
     let posing = |nonce: &[u8; 32]| {
         let mut hello = valid(&key, nonce);
-        hello.signature = stranger.sign_hello(nonce, &own, &hello);
+        hello.signature = stranger.sign(&hello.signed_bytes(nonce, &own));
         hello
     };
     assert_eq!(refused(&posing), Reject::HelloSignature);

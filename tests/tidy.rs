@@ -18,7 +18,8 @@ const DEPENDENCIES: [&str; 5] = [
 ];
 
 /// Files that do no input or output and read no clock, and use no files that do. (In src/proof, the compiler ensures that.)
-const PURE: [&str; 30] = [
+const PURE: [&str; 34] = [
+    "src/aggregator/limits.rs",
     "src/aggregator/settings.rs",
     "src/aggregator/strays.rs",
     "src/aggregator/voices.rs",
@@ -26,22 +27,25 @@ const PURE: [&str; 30] = [
     "src/cli/file.rs",
     "src/cli/manual.rs",
     "src/cli/sources.rs",
-    "src/collector/overrides.rs",
+    "src/collector/limits.rs",
     "src/collector/sampler.rs",
     "src/collector/settings.rs",
     "src/exchange/binance.rs",
     "src/exchange/decimal.rs",
     "src/exchange/json.rs",
     "src/exchange/kraken.rs",
+    "src/exchange/limits.rs",
     "src/exchange/proxy.rs",
     "src/flags/args.rs",
     "src/flags/tables/mod.rs",
     "src/flags/values.rs",
+    "src/follow/limits.rs",
     "src/keys/secret.rs",
     "src/roster/seat.rs",
     "src/roster/settings.rs",
     "src/roster/text.rs",
     "src/serve/index.rs",
+    "src/serve/limits.rs",
     "src/serve/scan.rs",
     "src/source/market.rs",
     "src/system/clock.rs",

@@ -8,9 +8,11 @@ use crate::aggregator::journal::{Journal, attempt};
 use crate::aggregator::resume::{self, Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
+use crate::keys::make;
 use crate::keys::secret::SecretKey;
+use crate::system::beside::check_own;
+use crate::system::directory;
 use crate::system::file;
-use crate::system::segments::check_own;
 use crate::system::stream;
 use rsoracle_proof::publish::PublishedPrice;
 use rsoracle_proof::report::{KeyChange, Proof, Refused, Report};
@@ -70,13 +72,6 @@ pub enum Remark {
     Progress(String),
 }
 
-/// The file of the aggregator's key: the file of `--aggregator-key`, or else a file beside the journal. `None`: the key is
-/// fresh, and kept nowhere.
-pub(crate) fn key_path(config: &Run) -> Option<String> {
-    let beside = || Some(format!("{}.key", config.journal.as_ref()?));
-    config.aggregator_key.clone().or_else(beside)
-}
-
 /// The file beside a journal by which its aggregator is asked to close the segment.
 pub(crate) fn request_path(journal: &str) -> String {
     format!("{journal}.rotate")
@@ -84,18 +79,18 @@ pub(crate) fn request_path(journal: &str) -> String {
 
 /// The key that signs reports, and whether its file was made just now.
 pub fn key(config: &Run) -> Result<(SecretKey, bool), Error> {
-    let Some((path, make)) = key_file(config)? else {
+    let Some((path, is_new)) = key_file(config)? else {
         return Ok((keyfile::unsaved()?, false));
     };
-    if make {
-        crate::keys::create(&path)?;
+    if is_new {
+        make::create(&path)?;
     }
-    Ok((keyfile::read(&path)?, make))
+    Ok((keyfile::read(&path)?, is_new))
 }
 
-/// The file of the key that signs reports, and whether a start makes it; `None` as for [`key_path`].
+/// The file of the key that signs reports, and whether a start makes it; `None` as for [`Run::key_path`].
 pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
-    let Some(path) = key_path(config) else {
+    let Some(path) = config.key_path() else {
         return Ok(None);
     };
     let journal = config.journal.as_deref().unwrap_or_default();
@@ -105,7 +100,7 @@ pub(crate) fn key_file(config: &Run) -> Result<Option<(String, bool)>, Error> {
         return Err(Error::new(attempt(journal), "it is not a regular file").advise(advice));
     }
     check_own(journal, &attempt(journal))?;
-    let made = config.aggregator_key.is_none() && keyfile::is_missing(&path);
+    let made = config.aggregator_key.is_none() && make::is_missing(&path);
     // If the journal has reports already, a new key could not continue it.
     let has_closed = || closed(journal).is_ok_and(|(_, highest)| highest > 0);
     if made && (there.is_some_and(|there| there.len() > 0) || has_closed()) {
@@ -137,7 +132,7 @@ pub(crate) fn check_apart(config: &Run) -> Result<(), Error> {
     let beside = |ending: &str| Some(format!("{}.{ending}", config.journal.as_ref()?));
     let kept = [
         ("journal", config.journal.clone()),
-        ("aggregator's key", key_path(config)),
+        ("aggregator's key", config.key_path()),
         ("retired key", config.retire_key.clone()),
         ("file of certificates", config.ca_file().cloned()),
         ("file of proofs", beside("proofs")),
@@ -186,7 +181,7 @@ impl Book {
         };
         Book {
             chains: config.latest_files().into_iter().map(chain).collect(),
-            ephemeral: key_path(config).is_none(),
+            ephemeral: config.key_path().is_none(),
             ..Book::default()
         }
     }
@@ -195,7 +190,7 @@ impl Book {
     pub fn open(config: &Run, key: &SecretKey) -> Result<(Book, Vec<Remark>), Error> {
         let latest_files = config.latest_files();
         if let [Some(first), _, ..] = latest_files.as_slice() {
-            file::make_directory_of(first).map_err(|error| error.advise(A_DIRECTORY))?;
+            directory::make_for(first).map_err(|error| error.advise(A_DIRECTORY))?;
         }
         let mut book = Book::new(config);
         let replaceable = |paths: &[Option<String>]| {

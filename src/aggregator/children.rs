@@ -5,10 +5,9 @@
 
 use super::tether::Tether;
 use super::{Aggregator, Restart, words};
-use crate::keys::file as keyfile;
+use crate::aggregator::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
+use crate::keys::make;
 use crate::system::child::{Child, this_program};
-use crate::system::endpoint::Endpoint;
-use crate::system::limits::{CHILD_END_MS_MAX, HANDSHAKE_MS_MAX};
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::source::is_embedded;
 use rsoracle_verify::error::Error;
@@ -52,12 +51,12 @@ impl Aggregator<'_> {
         }
         let children = self.config.children.as_ref();
         if self.config.embedded() && children.is_some_and(|it| it.endpoint.is_none()) {
-            let (exchange, endpoint) = exchange(&self.log)?;
+            let exchange = exchange(&self.log)?;
             self.tell(&format!(
                 "embedded exchange on {}, with recorded prices",
-                endpoint.url
+                exchange.url
             ));
-            self.endpoint = Some(endpoint);
+            self.endpoint = Some(exchange.url.clone());
             self.servers.push((exchange, Restart::default()));
         }
         if children.is_none() {
@@ -120,14 +119,14 @@ impl Aggregator<'_> {
         if !config.single() {
             command.arg("--stay");
         }
-        if let Some(endpoint) = self.endpoint.as_ref().filter(|_| is_embedded(sources[0])) {
-            command.args(["--endpoint", &endpoint.url]);
+        if let Some(url) = self.endpoint.as_ref().filter(|_| is_embedded(sources[0])) {
+            command.args(["--endpoint", url]);
         }
         if let Some(file) = &children.ca_file {
             command.args(["--ca-file", file]);
         }
         if let Some(dir) = &children.keys {
-            command.args(["--key", &keyfile::of_slot(dir, index)]);
+            command.args(["--key", &make::of_slot(dir, index)]);
         }
         command.envs(children.environment.iter().cloned());
         Ok(command)
@@ -141,7 +140,7 @@ pub struct ServerChild {
     words: Vec<String>,
     listen: String,
     /// Where it listens.
-    pub(super) url: String,
+    pub(crate) url: String,
     /// The process, and the other ends of its standard input and output. It ends when the former is closed, so it never outlives
     /// us.
     running: Option<(Child, [UnixStream; 2])>,
@@ -207,12 +206,9 @@ impl ServerChild {
 }
 
 /// Starts the embedded exchange on a free port of 127.0.0.1, and waits until it listens.
-pub fn exchange(log: &Log) -> Result<(ServerChild, Endpoint), Error> {
+pub fn exchange(log: &Log) -> Result<ServerChild, Error> {
     let words = vec!["exchange".to_owned()];
-    let exchange = ServerChild::start("embedded exchange", words, &"127.0.0.1:0", log)?;
-    let endpoint = Endpoint::parse(&exchange.url);
-    let endpoint = endpoint.map_err(|why| Error::new("cannot use the embedded exchange", why))?;
-    Ok((exchange, endpoint))
+    ServerChild::start("embedded exchange", words, &"127.0.0.1:0", log)
 }
 
 /// Waits up to [`CHILD_END_MS_MAX`] for children that were told to end, then kills the remaining ones.

@@ -8,7 +8,7 @@
 //! Invariant: it moves no start and no price. Collectors that lie are too few to hold up rounds that could have a price.
 
 use super::Slot;
-use crate::system::limits::CLOCK_OFF_US_MAX;
+use crate::aggregator::limits::CLOCK_OFF_US_MAX;
 use crate::system::now::wall_us;
 use std::time::{Duration, Instant};
 

@@ -8,9 +8,8 @@
 use super::agreed::Agreed;
 use super::tracks::{Track, Tracks};
 use super::{Slot, count};
-use crate::keys::secret::signed_hello;
+use crate::aggregator::limits::*;
 use crate::system::inbox::Inbox;
-use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::system::random;
 use crate::system::span::span;
@@ -20,7 +19,6 @@ use crate::wire::{
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::seal::{PublicKey, hex};
-use rsoracle_verify::error::Error;
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -74,16 +72,13 @@ pub struct ControlChannel {
 
 impl ControlChannel {
     /// Takes over a non-blocking listener. `key` is the aggregator's.
-    pub fn new(listener: TcpListener, key: PublicKey) -> Result<ControlChannel, Error> {
-        let address = listener.local_addr();
-        let address = address
-            .map_err(|error| Error::new("cannot read the control channel's address", error))?;
-        Ok(ControlChannel {
+    pub fn new((listener, address): (TcpListener, SocketAddr), key: PublicKey) -> ControlChannel {
+        ControlChannel {
             listener,
             strangers: VecDeque::new(),
             key,
             address,
-        })
+        }
     }
 
     /// Polls every connection once. Samples of rounds that start before `floor_us` are over. Returns whether a member left, or
@@ -225,7 +220,8 @@ impl Stranger {
         let key = PublicKey::decode(&hello.key).ok_or(Reject::KeyWeak)?;
         let at = slots.iter().position(|slot| slot.key == Some(key));
         let at = at.ok_or(Reject::KeyUnknown)?;
-        if signed_hello(&key, &self.nonce, aggregator, &hello) {
+        let signed = hello.signed_bytes(&self.nonce, aggregator);
+        if key.signed(&signed, &hello.signature) {
             Ok(Some(at))
         } else {
             Err(Reject::HelloSignature)
@@ -483,6 +479,7 @@ fn refuse(mut inbox: Inbox<CONTROL_BYTES_MAX>, reason: Reject, refused: &mut Ref
 mod tests {
     use super::*;
     use crate::aggregator::agreed::tests::{roster, terms, two_feeds};
+    use crate::aggregator::setup::listen;
     use crate::keys::secret::SecretKey;
     use rsoracle_proof::terms::{Roster, tag};
     use std::io::{Read, Write};
@@ -507,13 +504,13 @@ mod tests {
         }
 
         fn of(roster: Roster, keys: &[Option<PublicKey>]) -> Rig {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.set_nonblocking(true).unwrap();
+            let any = "127.0.0.1:0".parse().unwrap();
+            let listening = listen(any, "control", "control-port", false).unwrap();
             let mut agreed = Agreed::default();
             let slots = Slot::all(&roster, keys);
             agreed.add(roster, 0);
             Rig {
-                channel: ControlChannel::new(listener, key(9).public()).unwrap(),
+                channel: ControlChannel::new(listening, key(9).public()),
                 slots,
                 agreed,
                 refused: Refused::new(),
@@ -546,7 +543,7 @@ mod tests {
                 signature: [0; 64],
             };
             let aggregator = key(aggregator).public();
-            hello.signature = key(seed).sign_hello(&challenge.nonce, &aggregator, &hello);
+            hello.signature = key(seed).sign(&hello.signed_bytes(&challenge.nonce, &aggregator));
             peer.write_all(&hello.encode()).unwrap();
             peer
         }

@@ -7,15 +7,14 @@
 use super::agreed::Agreed;
 use super::control::Member;
 use super::{Slot, count};
+use crate::aggregator::limits::*;
 use crate::system::inbox::Inbox;
-use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::wire::{DataFrame, Preamble};
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Record;
 use rsoracle_proof::report::Refused;
 use rsoracle_proof::round::Round;
-use rsoracle_verify::error::Error;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -64,17 +63,14 @@ pub struct DataChannel {
 
 impl DataChannel {
     /// Takes over a non-blocking listener.
-    pub fn new(listener: TcpListener) -> Result<DataChannel, Error> {
-        let address = listener.local_addr();
-        let address =
-            address.map_err(|error| Error::new("cannot read the data channel's address", error))?;
-        Ok(DataChannel {
+    pub fn new((listener, address): (TcpListener, SocketAddr)) -> DataChannel {
+        DataChannel {
             listener,
             senders: Vec::new(),
             misfits: BTreeMap::new(),
             begun: false,
             address,
-        })
+        }
     }
 
     /// Polls every connection once, and accepts new ones last, so that they displace none that has just sent something. Answers
@@ -327,6 +323,7 @@ fn observe(
 mod tests {
     use super::*;
     use crate::aggregator::agreed::tests::{terms, two_feeds};
+    use crate::aggregator::setup::listen;
     use crate::aggregator::tracks::Track;
     use crate::keys::secret::SecretKey;
     use rsoracle_proof::record::{Answer, Observation};
@@ -430,9 +427,9 @@ mod tests {
 
     #[test]
     fn answers_of_all_feeds_that_come_again_cost_one_sweep() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("O_NONBLOCK");
-        let mut channel = DataChannel::new(listener).expect("an address");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listening = listen(any, "data", "data-port", false).expect("a free port");
+        let mut channel = DataChannel::new(listening);
         let secret = SecretKey::from_seed(&mut [1; 32]);
         let key = secret.public();
         let roster = two_feeds([None, None, Some(key)]);
@@ -470,9 +467,9 @@ mod tests {
 
     #[test]
     fn a_connection_holds_as_many_waiting_answers_as_there_are_feeds() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("O_NONBLOCK");
-        let mut channel = DataChannel::new(listener).expect("an address");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listening = listen(any, "data", "data-port", false).expect("a free port");
+        let mut channel = DataChannel::new(listening);
         let key = SecretKey::from_seed(&mut [1; 32]).public();
         let roster = two_feeds([None, None, Some(key)]);
         let slots = Slot::all(&roster, &[None, None, Some(key)]);

@@ -15,6 +15,7 @@ pub mod control;
 pub mod data;
 mod finish;
 pub mod journal;
+pub mod limits;
 mod nap;
 pub(crate) mod resume;
 pub mod roster;
@@ -28,12 +29,11 @@ mod view;
 pub mod voices;
 pub mod words;
 
+use crate::aggregator::limits::*;
 use crate::aggregator::settings::Run;
 use crate::aggregator::voices::Voices;
 use crate::keys::secret::SecretKey;
-use crate::system::endpoint::Endpoint;
 use crate::system::file;
-use crate::system::limits::*;
 use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::screen::{Outlet, Screen};
 use agreed::Agreed;
@@ -177,8 +177,8 @@ struct Aggregator<'a> {
     servers: Vec<(ServerChild, Restart)>,
     /// Whether the roster may differ from the one that was written.
     roster_is_new: bool,
-    /// Address of the embedded exchange, if there is one.
-    endpoint: Option<Endpoint>,
+    /// URL of the embedded exchange, if there is one.
+    endpoint: Option<String>,
     book: Book,
     clock: OwnClock,
 }
@@ -241,8 +241,8 @@ impl<'a> Aggregator<'a> {
         let children = config.children.as_ref();
         let mut aggregator = Aggregator {
             config,
-            control: ControlChannel::new(control, key.public())?,
-            data: DataChannel::new(data)?,
+            control: ControlChannel::new(control, key.public()),
+            data: DataChannel::new(data),
             key,
             strays: feeds.clone().map(|_| Strays::default()).collect(),
             past: feeds.clone().map(|_| VecDeque::new()).collect(),
@@ -264,7 +264,7 @@ impl<'a> Aggregator<'a> {
             book,
             clock: OwnClock::new(),
         };
-        let own = book::key_path(config);
+        let own = config.key_path();
         let of_keys = key_remarks(config, own, key_made, keys_made);
         for remark in said.into_iter().chain(of_keys) {
             match remark {

@@ -13,9 +13,9 @@
 //! Invariant: no line is used unless it was verified as `rsoracle verify` does it. A run that is killed at any moment leaves a
 //! journal that may be continued.
 
+use crate::aggregator::limits::FUTURE_US_MAX;
 use crate::aggregator::settings::Run;
 use crate::system::file;
-use crate::system::limits::FUTURE_US_MAX;
 use crate::system::now::wall_us;
 use crate::system::span::span;
 use rsoracle_proof::limits::FEEDS_MAX;

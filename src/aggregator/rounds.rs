@@ -8,7 +8,7 @@ use super::clock;
 use super::control;
 use super::nap::Naps;
 use super::resume::ANOTHER_JOURNAL;
-use crate::system::limits::*;
+use crate::aggregator::limits::*;
 use crate::system::now::wall_us;
 use crate::system::random;
 use crate::system::span::span;

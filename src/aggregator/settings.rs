@@ -1,7 +1,6 @@
 //! The settings of `rsoracle run` and `rsoracle aggregate`. That they fit together was checked when they were read.
 
-use crate::system::endpoint::Endpoint;
-use crate::system::limits;
+use crate::aggregator::limits;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::source::is_embedded;
@@ -56,8 +55,8 @@ pub struct Run {
 pub struct Children {
     /// Flags of each collector about the connection to its exchange, slot by slot.
     pub flags: Vec<Vec<String>>,
-    /// Address of a running embedded exchange; `None` starts one if a source needs it.
-    pub endpoint: Option<Endpoint>,
+    /// URL of a running embedded exchange; `None` starts one if a source needs it.
+    pub endpoint: Option<String>,
     /// Certificates to trust besides the system's.
     pub ca_file: Option<String>,
     /// Variables to add to the collectors' environment, for their proxy.
@@ -95,6 +94,13 @@ impl Run {
     pub fn embedded(&self) -> bool {
         let mut sources = self.roster.slots.iter().flat_map(|slot| &slot.sources);
         sources.any(|source| is_embedded(source))
+    }
+
+    /// The file of the aggregator's key: the file of `--aggregator-key`, or else a file beside the journal. `None`: the key is
+    /// fresh, and kept nowhere.
+    pub(crate) fn key_path(&self) -> Option<String> {
+        let beside = || Some(format!("{}.key", self.journal.as_ref()?));
+        self.aggregator_key.clone().or_else(beside)
     }
 
     /// The file of the local collectors' certificates, if one is named.

@@ -1,10 +1,11 @@
 //! What must be ready before the first collector starts: the two ports, enough open files, and keys.
 
 use crate::aggregator::book::Remark;
+use crate::aggregator::limits::STRANGERS_MAX;
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
+use crate::keys::make;
 use crate::system::file;
-use crate::system::limits::STRANGERS_MAX;
 use crate::system::now::wall_us;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
@@ -15,20 +16,25 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Listens on the port of one channel. If it is in use and `any_port_will_do`, takes a free port instead.
+/// Listens on the port of one channel, without waiting for anybody. If it is in use and `any_port_will_do`, takes a free port
+/// instead. Returns the address, too.
 pub fn listen(
     address: SocketAddr,
     channel: &str,
     flag: &str,
     any_port_will_do: bool,
-) -> Result<TcpListener, Error> {
+) -> Result<(TcpListener, SocketAddr), Error> {
     let free = SocketAddr::new(address.ip(), 0);
     TcpListener::bind(address)
         .or_else(|error| match error.kind() {
             ErrorKind::AddrInUse if any_port_will_do => TcpListener::bind(free),
             _ => Err(error),
         })
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        })
         .map_err(|error| {
             let attempt = format!(
                 "cannot listen on {address} (port {} for the {channel} channel)",
@@ -93,7 +99,7 @@ pub(crate) fn key_remarks(
         remarks.push(Remark::Progress(line));
     }
     let dirs = config.collector_keys().into_iter();
-    let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| keyfile::of_slot(dir, slot)));
+    let of_slots = dirs.flat_map(|dir| (0..local).map(|slot| make::of_slot(dir, slot)));
     let folder = |path: &String| Some(Path::new(".").join(path).parent()?.to_owned());
     let places = own.into_iter().chain(of_slots);
     let places = places.flat_map(|path| [folder(&path), Some(path.into())].into_iter().flatten());
@@ -130,10 +136,10 @@ pub fn collector_keys(
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
     for slot in 0..config.n() {
-        let path = keyfile::of_slot(dir, slot);
-        let key = if keyfile::is_missing(&path) {
+        let path = make::of_slot(dir, slot);
+        let key = if make::is_missing(&path) {
             made += 1;
-            crate::keys::create(&path)?
+            make::create(&path)?
         } else {
             keyfile::read(&path)?.public()
         };

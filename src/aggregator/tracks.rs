@@ -3,7 +3,7 @@
 //! Invariant: a connection has samples of at most [`STARTS_MAX`] starts, the newest, and of each feed as many as its terms have.
 
 use super::agreed::Held;
-use crate::system::limits::AHEAD_US_MAX;
+use crate::aggregator::limits::AHEAD_US_MAX;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Record;
 

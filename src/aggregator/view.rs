@@ -2,7 +2,7 @@
 //! last rounds. And the words for what is missing.
 
 use super::{Aggregator, Slot};
-use crate::system::limits::DISPLAY_LINES_MAX;
+use crate::aggregator::limits::DISPLAY_LINES_MAX;
 use crate::system::now::wall_us;
 use crate::system::screen::LOOK;
 use crate::system::span::span;

@@ -3,7 +3,7 @@
 //! Invariant: nothing is lost: repetitions by other collectors are summed up by [`Voices::summary`]. Memory is bounded:
 //! beyond [`TEXTS_MAX`] different texts, every line is shown.
 
-use crate::system::limits::LOG_LINE_BYTES_MAX;
+use crate::aggregator::limits::LOG_LINE_BYTES_MAX;
 use std::collections::BTreeMap;
 
 /// Most different texts that are remembered.

@@ -8,7 +8,6 @@ use rsoracle_proof::report::{Lateness, Report};
 use rsoracle_proof::round::Standing;
 use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::terms::Roster;
-use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::utc::utc_text;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -263,7 +262,8 @@ pub(crate) fn feeds_line(
 fn restarts_text(restarts: u32) -> String {
     match restarts {
         0 => String::new(),
-        count => format!(", {}", counted(count, "restart")),
+        1 => ", 1 restart".to_owned(),
+        count => format!(", {count} restarts"),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use crate::collector::settings::{AggregatorPlace, Charge, Collect, Engagement};
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::{connection_age_us, endpoint, endpoint_of, overrides, path, proxy};
+use crate::flags::values::{
+    CONTROL_PORT, DATA_PORT, connection_age_us, endpoint, endpoint_of, overrides, path, proxy,
+};
 use crate::source::Source;
 use crate::system::endpoint::{Endpoint, host_and_port};
-use crate::system::limits::{COLLECTORS_MAX, CONTROL_PORT, DATA_PORT, FEEDS_MAX};
+use crate::system::limits::{COLLECTORS_MAX, FEEDS_MAX};
 use rsoracle_proof::seal::{PublicKey, unhex};
 use rsoracle_proof::source::kind_of;
 use std::net::Ipv6Addr;

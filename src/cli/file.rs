@@ -9,9 +9,9 @@
 
 use super::run::Configuration;
 use super::sources::warnings;
-use crate::collector::overrides::Overrides;
 use crate::flags::args::{Flag, Given, SourceSection, Usage};
 use crate::flags::tables::RUN;
+use crate::flags::values::OVERRIDES;
 use crate::source::{Source, kinds};
 use rsoracle_proof::terms::Roster;
 use rsoracle_proof::tolerance::Tolerance;
@@ -50,7 +50,7 @@ pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
     let all: Vec<&Flag> = flags().collect();
     take(given, top, &all, name).map_err(refuse)?;
     let limits: Vec<&Flag> = flags()
-        .filter(|flag| Overrides::FLAGS.contains(&flag.name))
+        .filter(|flag| OVERRIDES.contains(&flag.name))
         .collect();
     for section in rest {
         let kind = section.name.strip_prefix("source.");
@@ -164,7 +164,7 @@ pub fn render(given: &Given, configuration: &Configuration) -> String {
             let text = section.given.text(name).filter(|_| !given.typed(name));
             Some((name, text?))
         };
-        let limits = Overrides::FLAGS.map(limit);
+        let limits = OVERRIDES.map(limit);
         if watched && limits.iter().any(Option::is_some) {
             let _ = writeln!(text, "\n[source.{}]", section.name);
             for (name, limit) in limits.into_iter().flatten() {

@@ -8,7 +8,7 @@ use crate::aggregator::resume::{Beside, End, newest_path, others_path};
 use crate::aggregator::settings::Run;
 use crate::aggregator::setup::{check_open_files, check_schedule};
 use crate::keys::file as keyfile;
-use crate::system::file;
+use crate::system::{directory, file};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::segments::{Segments, closed};
@@ -38,7 +38,7 @@ impl Outlook {
         let key = key.map(|(path, _)| keyfile::read(path)).transpose()?;
         let latest: Vec<String> = config.latest_files().into_iter().flatten().collect();
         if let [first, _, ..] = latest.as_slice() {
-            file::check_directory_of(first).map_err(|error| error.advise(A_DIRECTORY))?;
+            directory::check_for(first).map_err(|error| error.advise(A_DIRECTORY))?;
         }
         let directory = |path: &String| Path::new(path).parent().is_some_and(Path::is_dir);
         // A start makes the directory of several files.

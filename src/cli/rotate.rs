@@ -7,8 +7,8 @@ use crate::aggregator::book::request_path;
 use crate::aggregator::journal::{IS_LINK, Journal};
 use crate::aggregator::resume::{begin_others, others_path};
 use crate::flags::args::{Given, Usage};
-use crate::system::limits::{ROTATE_DONE_MS_MAX, ROTATE_WAIT_MS_MAX};
-use crate::system::segments::{check_own, number_of};
+use crate::system::beside::check_own;
+use crate::system::segments::number_of;
 use rsoracle_proof::report::Verifier;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::segments::{Id, closed, id, path_of};
@@ -16,6 +16,10 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How long it waits until an aggregator takes its request, in milliseconds. Then the request is withdrawn.
+const ROTATE_WAIT_MS_MAX: u64 = 60_000;
+/// How long it waits after that until the segment is closed, in milliseconds: the disk may take its time.
+const ROTATE_DONE_MS_MAX: u64 = 10_000;
 /// Pause between two looks whether it is done.
 const LOOK: Duration = Duration::from_millis(20);
 

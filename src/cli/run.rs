@@ -5,15 +5,16 @@
 use super::sources::{Watched, check_played, warnings};
 use crate::aggregator::settings::{Children, Run};
 use crate::aggregator::words::of_feeds;
-use crate::collector::overrides::Overrides;
 use crate::collector::settings::Engagement;
+use crate::collector::settings::Overrides;
 use crate::exchange::decimal;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::tables::SERVE_LISTEN;
 use crate::flags::values::{
-    bytes, connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
+    HEARTBEAT_US_MAX, OVERRIDES, bytes, connection_age_us, endpoint, feeds, optional, overrides,
+    path, proxy, sample_rule,
 };
 use crate::source::Source;
 use crate::system::limits;
@@ -58,7 +59,7 @@ fn policy(given: &Given) -> Result<Policy, Usage> {
     Ok(Policy {
         deviation: percent(given, "deviation")?,
         heartbeat_us: optional(given, "heartbeat", |given| {
-            given.duration_us("heartbeat", 1..=limits::HEARTBEAT_US_MAX)
+            given.duration_us("heartbeat", 1..=HEARTBEAT_US_MAX)
         })?,
         move_max: percent(given, "max-move")?,
     })
@@ -95,6 +96,13 @@ fn overrides_of(given: &Given, sources: &[Vec<Source>]) -> Result<Vec<Overrides>
         overrides(given, section)
     };
     sources.iter().map(of).collect()
+}
+
+/// Overrides as flags of `rsoracle collect`.
+fn override_flags(given: &Overrides) -> impl Iterator<Item = String> {
+    let values = [given.max_age, given.max_silence, given.ping_every];
+    let given = OVERRIDES.into_iter().zip(values);
+    given.filter_map(|(name, value)| Some(format!("--{name}={}us", value?.as_micros())))
 }
 
 /// The terms of a feed that the flags of `run` describe, without seats.
@@ -333,9 +341,9 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     let age = duration_text(connection_age_us(given)?);
     let flags = |overrides: &Overrides| {
         let age = format!("--connection-age={age}");
-        overrides.flags().chain([age]).collect()
+        override_flags(overrides).chain([age]).collect()
     };
-    let endpoint = endpoint(given, &sources.concat())?;
+    let endpoint = endpoint(given, &sources.concat())?.map(|it| it.url);
     if endpoint.is_none() {
         check_played(given, &sources.concat())?;
     }

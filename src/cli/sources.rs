@@ -6,8 +6,8 @@
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{DIVERSE, accepted, listed, source_for};
-use crate::source::market::{self, DOLLARS, Mismatch};
-use crate::source::{Source, market_of, recorded};
+use crate::source::market::{self, DOLLARS, Mismatch, market_of};
+use crate::source::{Source, recorded};
 use crate::system::limits::COLLECTORS_MAX;
 use rsoracle_proof::tolerance::{Groups, Tolerance};
 use std::collections::BTreeSet;

@@ -13,7 +13,7 @@ pub fn check(configuration: &Configuration) -> Result<(), Error> {
         return Ok(());
     };
     let encrypted = |source: &Source| match &children.endpoint {
-        Some(endpoint) if source.embedded => endpoint.tls,
+        Some(url) if source.embedded => url.starts_with("wss://"),
         // The embedded exchange that a run starts itself does not use TLS.
         None if source.embedded => false,
         _ => endpoints(source, None).iter().any(|endpoint| endpoint.tls),

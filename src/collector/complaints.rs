@@ -3,7 +3,7 @@
 //! Invariant: within [`COMPLAINTS_MS`], complaints that differ only in numbers, or in the feed, are logged once, and at most
 //! [`COMPLAINTS_MAX`] in all, whatever the exchange and the aggregator do. The number of those left out is logged later.
 
-use crate::system::limits::{COMPLAINTS_MAX, COMPLAINTS_MS};
+use crate::collector::limits::{COMPLAINTS_MAX, COMPLAINTS_MS};
 use crate::system::stream::say;
 use std::time::{Duration, Instant};
 

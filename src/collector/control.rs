@@ -4,8 +4,8 @@
 
 use super::present::{Present, Running};
 use super::rest::Rest;
+use crate::collector::limits::*;
 use crate::system::inbox::Inbox;
-use crate::system::limits::*;
 use crate::system::now::wall_us;
 use crate::wire::*;
 use rsoracle_proof::reason::Reject;
@@ -120,7 +120,7 @@ impl Control {
                     clock_us: wall_us(),
                     signature: [0; 64],
                 };
-                hello.signature = present.key.sign_hello(&nonce, aggregator, &hello);
+                hello.signature = present.key.sign(&hello.signed_bytes(&nonce, aggregator));
                 self.send(&[hello.encode()]);
                 self.greeted = true;
             }

@@ -7,8 +7,8 @@
 //!
 //! Invariant: a file that is not whole, or is another key's, is never replaced.
 
+use crate::collector::limits::{LOCK_MS_MAX, MARK_AHEAD_US, MARK_TERMS_MAX};
 use crate::system::file;
-use crate::system::limits::{LOCK_MS_MAX, MARK_AHEAD_US, MARK_TERMS_MAX};
 use rsoracle_proof::seal::{PublicKey, hex, unhex};
 use rsoracle_proof::utc::{utc_text, utc_us};
 use rsoracle_verify::error::Error;

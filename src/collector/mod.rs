@@ -12,8 +12,8 @@
 mod charge;
 mod complaints;
 mod control;
+pub mod limits;
 mod mark;
-pub mod overrides;
 mod present;
 mod rest;
 pub mod rosters;
@@ -26,6 +26,7 @@ mod watch;
 
 pub use charge::sources_of;
 
+use crate::collector::limits::*;
 use crate::collector::settings::{Charge, Collect};
 use crate::exchange::offset::Offset;
 use crate::exchange::roots::{self, Roots};
@@ -34,7 +35,6 @@ use crate::exchange::tunnel;
 use crate::exchange::{self, Pace, Said};
 use crate::source::Source;
 use crate::system::clock::Anchor;
-use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::now::{sharpen_sleeps, wall_us};
 use crate::system::span::span;

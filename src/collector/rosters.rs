@@ -3,7 +3,7 @@
 //! Invariant: at most one roster holds for a start. A start that was signed, or that is earlier than the moment when the first
 //! roster was read, never comes again.
 
-use crate::system::limits::ROSTERS_HELD_MAX;
+use crate::collector::limits::ROSTERS_HELD_MAX;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::seal::{PublicKey, hex};

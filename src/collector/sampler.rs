@@ -5,7 +5,7 @@
 //! Invariant: every sample gets exactly one record, and records are released in order. If the system clock is stepped during
 //! a round, the round ends in an abstention, never in a burst of samples.
 
-use crate::system::limits::REPLY_MS_MAX;
+use crate::collector::limits::REPLY_MS_MAX;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer::answer;
 use rsoracle_proof::reason::{Abstention, Miss};

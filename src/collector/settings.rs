@@ -1,6 +1,5 @@
 //! The settings of `rsoracle collect`.
 
-use super::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
@@ -8,6 +7,7 @@ use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::Roster;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// The settings of `rsoracle collect`.
 #[derive(Clone, Debug)]
@@ -30,6 +30,17 @@ pub struct Collect {
     pub overrides: Overrides,
     /// Whether to go on trying, instead of ending, when the exchange cannot be used at the start.
     pub stay: bool,
+}
+
+/// The operator's overrides of an exchange's time limits. `None` keeps the exchange's own rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// A price older than this is stale.
+    pub max_age: Option<Duration>,
+    /// A connection that was silent for longer is replaced.
+    pub max_silence: Option<Duration>,
+    /// Time between two pings.
+    pub ping_every: Option<Duration>,
 }
 
 /// Where a collector's terms come from.

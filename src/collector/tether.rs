@@ -3,7 +3,7 @@
 //! Invariant: no call waits longer than it says. When the other end is closed, the parent has ended, and so does this process.
 
 use crate::system::inbox::waits;
-use crate::wire::tether::{Handed, TetherReader};
+use crate::wire::handed::{Handed, TetherReader};
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_verify::error::Error;
 use std::io::{self, Read, Write};

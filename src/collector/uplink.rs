@@ -11,9 +11,10 @@ use super::control::{Control, Loss};
 use super::present::Present;
 use super::rest::Rest;
 use super::settings::AggregatorPlace;
+use crate::collector::limits::*;
 use crate::exchange::session::jittered;
+use crate::system::endpoint::bracketed;
 use crate::system::inbox::{Inbox, waits};
-use crate::system::limits::*;
 use crate::system::resolve::Addresses;
 use crate::wire::{CONTROL_BYTES_MAX, Preamble};
 use rsoracle_proof::seal::PublicKey;
@@ -125,11 +126,8 @@ impl Uplink {
     }
 
     fn name(&self) -> String {
-        let (host, port) = (&self.place.host, self.place.control_port);
-        match host.contains(':') {
-            true => format!("the aggregator at [{host}]:{port}"),
-            false => format!("the aggregator at {host}:{port}"),
-        }
+        let (host, port) = (bracketed(&self.place.host), self.place.control_port);
+        format!("the aggregator at {host}:{port}")
     }
 
     /// Reads what has come and sends what there is to say, without waiting. Returns a complaint, if there is one.

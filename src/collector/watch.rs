@@ -6,12 +6,12 @@
 
 use super::rosters::{Duty, Task};
 use super::{Collector, MESSAGES_PER_LOOK};
+use crate::collector::limits::*;
 use crate::collector::sampler::Sampler;
 use crate::exchange::Said;
 use crate::exchange::link::Ended;
 use crate::exchange::session::first::FIRST;
 use crate::system::clock::Anchor;
-use crate::system::limits::*;
 use crate::system::net::Patience;
 use crate::system::now::wall_us;
 use crate::system::stream;

@@ -5,13 +5,14 @@
 use crate::exchange::certificate::Certificate;
 use crate::exchange::{Said, offset};
 use crate::system::exact::Exact;
-use crate::system::limits::CERTIFICATE_DAYS_MIN;
 use crate::system::span::span;
 use nanoserde::SerJson;
 use rsoracle_proof::price;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::log::printable;
 
+/// A certificate that expires in fewer days than this is warned of.
+const CERTIFICATE_DAYS_MIN: i64 = 14;
 /// Width of the table in columns.
 const COLUMNS: usize = 120;
 /// Margins: of a usual line of the table, of a line with a problem, and of the problem and its advice below it.

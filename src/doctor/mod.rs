@@ -8,6 +8,7 @@ mod finding;
 
 use crate::aggregator::children;
 use crate::exchange::certificate::Certificate;
+use crate::exchange::limits::OPEN_MS_MAX;
 use crate::exchange::link::Ended;
 use crate::exchange::proxy::Proxy;
 use crate::exchange::roots::Roots;
@@ -17,12 +18,15 @@ use crate::flags::args::{Given, Usage};
 use crate::flags::values::{endpoint, feeds, path, proxy, source_for};
 use crate::source::{KINDS, Source};
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{LISTEN_MS_MAX, OPEN_MS_MAX, SLICE_MS};
+use crate::system::limits::SLICE_MS;
 use crate::system::net::Patience;
 use crate::system::now::wall_us;
 use finding::{Finding, heads};
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error, VALUE_CHARS_MAX, brief};
 use std::time::{Duration, Instant};
+
+/// How long it listens after the first price, in milliseconds: until the answer to its ping and a newer time have come.
+const LISTEN_MS_MAX: u64 = 3_000;
 
 /// The settings of `rsoracle doctor`.
 #[derive(Clone, Debug)]
@@ -80,8 +84,10 @@ pub fn run(settings: &DoctorSettings) -> Result<u8, Error> {
         None if is_embedded => Some(children::exchange(&children::Log::new()?)?),
         _ => None,
     };
-    let endpoint = own.as_ref().map(|(_, endpoint)| endpoint);
-    let endpoint = endpoint.or(settings.endpoint.as_ref());
+    let of_own = own.as_ref().map(|server| Endpoint::parse(&server.url));
+    let of_own = of_own.transpose();
+    let of_own = of_own.map_err(|why| Error::new("cannot use the embedded exchange", why))?;
+    let endpoint = of_own.as_ref().or(settings.endpoint.as_ref());
     let places = |source| exchange::endpoints(source, endpoint);
     let is_tls = |source| places(source).iter().any(|endpoint| endpoint.tls);
     let tls = match settings.sources.iter().any(is_tls) {

@@ -6,9 +6,10 @@
 use super::talk::{Progress, Talk};
 use super::upgrade::{self, Response, Service};
 use super::venue::{Now, Venue};
+use crate::exchange::limits::HTTP_HEAD_BYTES_MAX;
 use crate::system::channel::Channel;
 use crate::system::inbox::waits;
-use crate::system::limits::{HANDSHAKE_MS_MAX, HTTP_HEAD_BYTES_MAX};
+use crate::system::limits::HANDSHAKE_MS_MAX;
 use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsAcceptor, TlsStream};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -4,7 +4,7 @@
 //! field around it. The issuer's name is short and printable. The TLS library has verified the certificate before; nothing
 //! is verified here.
 
-use crate::system::limits::CERTIFICATE_BYTES_MAX;
+use crate::exchange::limits::CERTIFICATE_BYTES_MAX;
 use rsoracle_proof::utc::utc_us;
 use rsoracle_verify::log::printable;
 

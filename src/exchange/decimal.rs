@@ -2,37 +2,26 @@
 //!
 //! Invariant: a price is a finite number from PRICE_MIN to PRICE_MAX. There is no default and no
 //! rounding but the one of IEEE 754: `str::parse::<f64>` is correctly rounded, so equal text gives equal bits.
+//! Of a text that is no price, the error is the reason to record for the sample.
 //! What this module does not do: guess. `NaN`, `inf`, hexadecimal, signs, blanks and thousands separators are refused.
 
-use crate::system::limits::{PRICE_TEXT_BYTES_MAX, QUOTE_WIDTH_MAX};
+use crate::exchange::limits::{PRICE_TEXT_BYTES_MAX, QUOTE_WIDTH_MAX};
 use rsoracle_proof::price::is_price;
-
-/// Why a text is no price.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadPrice {
-    /// Not of the form `digits[.digits][e[+-]digits]`.
-    NotDecimal,
-    /// A decimal number, but outside PRICE_MIN to PRICE_MAX (zero and negative ones among them).
-    OutOfBounds,
-    /// A quote whose bid is above its ask.
-    Crossed,
-    /// A quote whose bid and ask are further apart than QUOTE_WIDTH_MAX.
-    TooWide,
-}
+use rsoracle_proof::reason::Miss;
 
 /// Reads the decimal text of a price, such as `87232.01000000` or `9.2E-7`.
 #[inline]
-pub fn parse(text: &str) -> Result<f64, BadPrice> {
+pub fn parse(text: &str) -> Result<f64, Miss> {
     Decimal::read(text)?.price(text)
 }
 
 /// Checks that a bid and an ask, both of them prices, say what the market's price is.
 #[inline]
-pub(crate) fn check_quote(bid: f64, ask: f64) -> Result<(), BadPrice> {
+pub(crate) fn check_quote(bid: f64, ask: f64) -> Result<(), Miss> {
     if bid > ask {
-        Err(BadPrice::Crossed)
+        Err(Miss::Crossed)
     } else if ask - bid > QUOTE_WIDTH_MAX * (bid / 2.0 + ask / 2.0) {
-        Err(BadPrice::TooWide)
+        Err(Miss::TooWide)
     } else {
         Ok(())
     }
@@ -40,7 +29,7 @@ pub(crate) fn check_quote(bid: f64, ask: f64) -> Result<(), BadPrice> {
 
 /// The middle of a bid and an ask, added as the decimal numbers that they are and rounded once, to the nearest value. What
 /// has more digits than fit into 128 bits is refused, and a quote that [`check_quote`] refuses.
-pub fn middle(bid: &str, ask: &str) -> Result<f64, BadPrice> {
+pub fn middle(bid: &str, ask: &str) -> Result<f64, Miss> {
     let a = Decimal::read(bid)?;
     let b = Decimal::read(ask)?;
     check_quote(a.price(bid)?, b.price(ask)?)?;
@@ -56,7 +45,7 @@ pub fn middle(bid: &str, ask: &str) -> Result<f64, BadPrice> {
         let sum = scaled(&a, bid)?.checked_add(scaled(&b, ask)?)?;
         Some((sum.checked_mul(5)?, exponent - 1))
     };
-    let (digits, exponent) = sum().ok_or(BadPrice::NotDecimal)?;
+    let (digits, exponent) = sum().ok_or(Miss::NotDecimal)?;
     // Between two prices there is a price.
     Ok(exactly(digits, exponent).unwrap_or_else(|| rounded(digits, exponent)))
 }
@@ -78,9 +67,9 @@ const DIGITS_MAX: usize = 19;
 
 impl Decimal {
     #[inline(always)]
-    fn read(text: &str) -> Result<Decimal, BadPrice> {
+    fn read(text: &str) -> Result<Decimal, Miss> {
         if text.len() > PRICE_TEXT_BYTES_MAX {
-            return Err(BadPrice::NotDecimal);
+            return Err(Miss::NotDecimal);
         }
         let bytes = text.as_bytes();
         let unsigned = bytes.strip_prefix(b"-").unwrap_or(bytes);
@@ -111,21 +100,21 @@ impl Decimal {
                 digits,
                 exponent: exponent - fraction as i32,
             }),
-            _ => Err(BadPrice::NotDecimal),
+            _ => Err(Miss::NotDecimal),
         }
     }
 
     /// The price that it is; `text` is what it was read from.
     #[inline(always)]
-    fn price(&self, text: &str) -> Result<f64, BadPrice> {
+    fn price(&self, text: &str) -> Result<f64, Miss> {
         if self.negative {
-            return Err(BadPrice::OutOfBounds);
+            return Err(Miss::OutOfBounds);
         }
         let short = self.count <= DIGITS_MAX;
         let exact = short.then(|| exactly(self.digits.into(), self.exponent));
         let price = exact.flatten().or_else(|| text.parse().ok());
         let sound = price.filter(|price| is_price(*price));
-        sound.ok_or(BadPrice::OutOfBounds)
+        sound.ok_or(Miss::OutOfBounds)
     }
 
     /// All digits of the text that it was read from as one number, if they fit.
@@ -249,14 +238,14 @@ mod tests {
             "", " ", "NaN", "nan", "inf", "Infinity", "abc", "1,000", "1_000", "0x10", "+5", " 5",
             "5 ", ".5", "5.", "1e", "1e+", "--1", "1.2.3", "५",
         ] {
-            assert_eq!(parse(text), Err(BadPrice::NotDecimal), "{text:?}");
+            assert_eq!(parse(text), Err(Miss::NotDecimal), "{text:?}");
         }
         for text in [
             "0", "0.0", "-1", "-0.01", "1e400", "1e-400", "1e16", "1e-13", "-1e400",
         ] {
-            assert_eq!(parse(text), Err(BadPrice::OutOfBounds), "{text:?}");
+            assert_eq!(parse(text), Err(Miss::OutOfBounds), "{text:?}");
         }
-        assert_eq!(parse(&"1".repeat(65)), Err(BadPrice::NotDecimal));
+        assert_eq!(parse(&"1".repeat(65)), Err(Miss::NotDecimal));
     }
 
     #[test]
@@ -272,7 +261,7 @@ mod tests {
         ] {
             assert_eq!(middle(one, other), Ok(middle_of_them), "{one} {other}");
             let same = one.parse::<f64>() == other.parse();
-            let crossed = same.then_some(middle_of_them).ok_or(BadPrice::Crossed);
+            let crossed = same.then_some(middle_of_them).ok_or(Miss::Crossed);
             assert_eq!(middle(other, one), crossed);
         }
         let long = "0.1234567890123456789012345678901234567890";
@@ -295,9 +284,9 @@ mod tests {
             ("98", "100"),
             ("1e-12", "1e15"),
         ] {
-            assert_eq!(middle(bid, ask), Err(BadPrice::TooWide), "{bid} {ask}");
+            assert_eq!(middle(bid, ask), Err(Miss::TooWide), "{bid} {ask}");
         }
-        assert_eq!(middle("1e15", "1e-12"), Err(BadPrice::Crossed));
+        assert_eq!(middle("1e15", "1e-12"), Err(Miss::Crossed));
         assert_eq!(middle("99", "100.9"), Ok(99.95));
     }
 

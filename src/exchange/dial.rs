@@ -5,10 +5,10 @@
 
 use super::roots::Trust;
 use super::tunnel;
+use crate::exchange::limits::{CONNECT_MS_MAX, CONNECT_SLICE_MS, TLS_MS_MAX};
 use crate::exchange::proxy::Proxies;
 use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{CONNECT_MS_MAX, CONNECT_SLICE_MS, TLS_MS_MAX};
 use crate::system::net::{Gate, Look, Phase};
 use crate::system::resolve::Addresses;
 use native_tls::{HandshakeError as TlsHandshakeError, TlsConnector, TlsStream};

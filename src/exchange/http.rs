@@ -5,10 +5,10 @@
 //! redirect is followed nowhere.
 
 use super::{excerpt, offset};
+use crate::exchange::limits::*;
 use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
-use crate::system::limits::*;
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::now::wall_us;
 use rsoracle_proof::utc::{utc_text, utc_us};

@@ -12,7 +12,7 @@ mod scan;
 pub use scan::NotJson;
 
 use crate::exchange::decimal;
-use crate::system::limits::JSON_SPANS_MAX;
+use crate::exchange::limits::JSON_SPANS_MAX;
 use nanoserde::DeJson;
 use scan::{Span, byte_at, scan, skip_blanks, string, token};
 use std::borrow::Cow;
@@ -41,7 +41,7 @@ impl Spans<'_> {
     }
 }
 
-/// Checks that `text` is one JSON value, nested at most [`crate::system::limits::JSON_DEPTH_MAX`] deep.
+/// Checks that `text` is one JSON value, nested at most [`JSON_DEPTH_MAX`](crate::exchange::limits::JSON_DEPTH_MAX) deep.
 pub fn check(text: &str) -> Result<(), NotJson> {
     scan(text.as_bytes(), &mut []).map(|_| ())
 }

@@ -4,14 +4,16 @@
 //! that the caller can do other things or give up. A message larger than 64 KiB, or any protocol error, ends the connection.
 //! Pings are answered as they are read.
 
+mod probe;
+
 use super::dial::dial;
 use super::http::{Unopened, upgrade};
 use super::roots::Trust;
+use crate::exchange::limits::{MESSAGE_BYTES_MAX, UPGRADE_MS_MAX};
 use crate::exchange::proxy::Proxies;
 use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
-use crate::system::limits::{MESSAGE_BYTES_MAX, UPGRADE_MS_MAX};
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::resolve::Addresses;
 use rsoracle_proof::reason::Miss;
@@ -35,6 +37,7 @@ pub struct Link {
     ws: WebSocket<Channel<Gate>>,
     /// When the last frame arrived, pings and pongs included.
     heard_at: Instant,
+    /// When the pong to the last ping of [`probe`] was read.
     ponged_at: Option<Instant>,
     /// By how many microseconds this machine's clock was ahead of the exchange's, if the answer that opened it had the time.
     pub(super) ahead_us: Option<i64>,
@@ -70,28 +73,6 @@ impl Link {
     /// The last time at which the connection had nothing to read. Whatever was received since then arrived later.
     pub(crate) fn dry_at(&mut self) -> Instant {
         self.ws.get_mut().inner().dry_at()
-    }
-
-    /// The exchange's certificate in DER; `None` without TLS.
-    pub fn certificate(&self) -> Option<Vec<u8>> {
-        let Channel::Tls(tls) = self.ws.get_ref() else {
-            return None;
-        };
-        tls.peer_certificate().ok()??.to_der().ok()
-    }
-
-    /// Sends a ping frame. After its pong was read, [`Link::ponged_at`] says when.
-    pub fn ping(&mut self) -> Result<(), Ended> {
-        self.ponged_at = None;
-        self.ws.get_mut().inner().shut();
-        let ping = Message::Ping(b"rsoracle"[..].into());
-        self.ws.send(ping).map_err(ended)?;
-        self.fire()
-    }
-
-    /// When the pong to the last ping was read; `None` before that.
-    pub(crate) fn ponged_at(&self) -> Option<Instant> {
-        self.ponged_at
     }
 
     /// Encrypts requests now; [`Link::fire`] sends them.

@@ -20,6 +20,7 @@ pub(crate) mod gemini;
 pub mod http;
 pub mod json;
 pub(crate) mod kraken;
+pub mod limits;
 pub mod link;
 pub(crate) mod offset;
 pub(crate) mod okx;
@@ -30,11 +31,10 @@ pub mod session;
 mod topics;
 pub mod tunnel;
 
-use crate::exchange::decimal::BadPrice;
 use crate::exchange::json::{Json, NotJson, Spans};
+use crate::exchange::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use crate::source::Source;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{ID_BYTES_MAX, RECONNECT_MS};
 use rsoracle_proof::reason::Miss;
 use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::utc::utc_us;
@@ -385,21 +385,10 @@ fn written(value: Option<Json<'_>>) -> Result<Cow<'_, str>, Miss> {
     value.text().or_else(number).ok_or(Miss::Shape)
 }
 
-impl From<BadPrice> for Miss {
-    fn from(bad: BadPrice) -> Miss {
-        match bad {
-            BadPrice::NotDecimal => Miss::NotDecimal,
-            BadPrice::OutOfBounds => Miss::OutOfBounds,
-            BadPrice::Crossed => Miss::Crossed,
-            BadPrice::TooWide => Miss::TooWide,
-        }
-    }
-}
-
 /// Reads a price from the decimal text of a JSON string or number.
 #[inline]
 pub(crate) fn price_of(value: Option<Json>) -> Result<f64, Miss> {
-    Ok(decimal::parse(&written(value)?)?)
+    decimal::parse(&written(value)?)
 }
 
 /// Reads a time from a JSON string or number, in microseconds since the Unix epoch. It may be written as
@@ -423,7 +412,7 @@ pub(crate) fn time_of(value: Option<Json>) -> Result<u64, Miss> {
 
 /// The middle of best bid and best ask, each of which must be a valid price, not crossed and not too far apart.
 pub(crate) fn middle_of(bid: Option<Json>, ask: Option<Json>) -> Result<f64, Miss> {
-    Ok(decimal::middle(&written(bid)?, &written(ask)?)?)
+    decimal::middle(&written(bid)?, &written(ask)?)
 }
 
 /// The last price, clamped to the best bid and best ask that came with it: the median of the three. So it is as recent as
@@ -534,7 +523,7 @@ mod tests {
 
     #[test]
     fn a_collector_that_is_started_again_and_again_calls_no_exchange_too_often() {
-        use crate::system::limits::RESTART_AGAIN_MS_MIN;
+        use crate::aggregator::limits::RESTART_AGAIN_MS_MIN;
         for dialect in DIALECTS {
             let least = Duration::from_millis(RESTART_AGAIN_MS_MIN / 2);
             assert!(dialect.pace.pause_min <= least, "{}", dialect.name);

@@ -19,7 +19,7 @@
 //! Invariant: pure functions; the clocks are read elsewhere.
 
 use super::Said;
-use crate::system::limits::CLOCK_OFF_US_MAX;
+use crate::exchange::limits::CLOCK_OFF_US_MAX;
 use crate::system::span::span;
 
 /// The largest offset with which clocks agree.

@@ -4,7 +4,7 @@
 //! Invariant: pure functions, total on any text and bytes. User and password of a proxy are never displayed.
 //! `exchange::tunnel` makes the connection. Proxies over TLS (https) or SOCKS are not supported.
 
-use crate::system::endpoint::{Endpoint, host_and_port};
+use crate::system::endpoint::{Endpoint, bracketed, host_and_port};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -29,15 +29,6 @@ impl fmt::Display for Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-/// Puts an IPv6 address in brackets, as is required before a port.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
     }
 }
 

@@ -11,9 +11,9 @@
 //! trusted roots stay exactly the same.
 //! Invariant: if there are no roots at all, an error says so before anything is started, instead of a failed handshake later.
 
+use crate::exchange::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
 use crate::exchange::proxy::BASE64;
 use crate::system::child;
-use crate::system::limits::{CERTIFICATE_FILES_MAX, PEM_BYTES_MAX};
 use native_tls::{Certificate, TlsConnector};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;

@@ -4,10 +4,10 @@
 //! proxy, and is left for TLS. The proxy resolves the host's name.
 
 use super::http::{body, read_head, saying};
+use crate::exchange::limits::PROXY_MS_MAX;
 use crate::exchange::proxy::{Proxies, Proxy};
 use crate::exchange::roots::variable;
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::PROXY_MS_MAX;
 use crate::system::net::{Gate, Look, Phase};
 use rsoracle_verify::error::Error;
 use std::io::Write;

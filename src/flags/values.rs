@@ -1,16 +1,26 @@
 //! Parses the values of flags that several commands share. Nothing here looks at the system (files, ports, host names).
 
-use crate::collector::overrides::Overrides;
+use crate::collector::settings::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
-use crate::source::{Source, capitals, market_of};
+use crate::source::market::market_of;
+use crate::source::{Source, capitals};
 use crate::system::endpoint::Endpoint;
-use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
+use crate::system::limits::ROUND_US_MAX;
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_proof::source::{check_feed, exchange_of};
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// Default TCP port of the control channel; `--control-port` overrides it.
+pub const CONTROL_PORT: u16 = 8000;
+/// Default TCP port of the data channel; `--data-port` overrides it.
+pub const DATA_PORT: u16 = 8080;
+/// Longest heartbeat (`--heartbeat`) in microseconds: one year.
+pub const HEARTBEAT_US_MAX: u64 = 365 * ROUND_US_MAX;
+/// Shortest age at which a connection to an exchange is replaced, in microseconds (`--connection-age`).
+pub const CONNECTION_AGE_US_MIN: u64 = 1_000_000;
 
 /// Reads a flag's value by `read`; None if the flag is not given and has no default.
 pub(crate) fn optional<T>(
@@ -149,6 +159,9 @@ pub fn endpoint(given: &Given, sources: &[Source]) -> Result<Option<Endpoint>, U
     )))
 }
 
+/// The flags of [`Overrides`], in the order of its fields. They are also the keys in `[source.KIND]` of a configuration file.
+pub(crate) const OVERRIDES: [&str; 3] = ["max-age", "max-silence", "ping-every"];
+
 /// Overrides of an exchange's timing. The command line overrides the file's section for the source, which overrides the file's
 /// general keys.
 pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overrides, Usage> {
@@ -160,8 +173,12 @@ pub fn overrides(given: &Given, section: Option<&SourceSection>) -> Result<Overr
             Ok(Duration::from_micros(us))
         })
     };
-    let [max_age, max_silence, ping_every] = Overrides::FLAGS.map(value);
-    Ok(Overrides::new([max_age?, max_silence?, ping_every?]))
+    let [max_age, max_silence, ping_every] = OVERRIDES.map(value);
+    Ok(Overrides {
+        max_age: max_age?,
+        max_silence: max_silence?,
+        ping_every: ping_every?,
+    })
 }
 
 /// The kinds of the built-in roster `diverse`: nine exchanges, six of them in USD, and at most two in any other currency. Two

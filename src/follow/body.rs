@@ -2,7 +2,7 @@
 //!
 //! Invariant: pure, total on any bytes, and at most one line of [`HTTP_HEAD_BYTES_MAX`] bytes is kept.
 
-use crate::system::limits::HTTP_HEAD_BYTES_MAX;
+use crate::follow::limits::HTTP_HEAD_BYTES_MAX;
 
 /// Where the body is.
 #[derive(Debug)]

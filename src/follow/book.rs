@@ -5,8 +5,8 @@
 //! the source has it. There is no sync: what a power failure takes is fetched again, too. A file may have closed segments.
 
 use super::intake::{Seen, head_of};
-use crate::system::limits::JOURNAL_PARTS_MAX;
-use crate::system::segments::check_own;
+use crate::follow::limits::JOURNAL_PARTS_MAX;
+use crate::system::beside::check_own;
 use rsoracle_proof::report::{KeyChange, Report};
 use rsoracle_proof::seal::Keys;
 use rsoracle_verify::error::Error;

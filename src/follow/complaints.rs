@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever sources do, at most one line for each of them and each kind of trouble is written in that time.
 
-use crate::system::limits::COMPLAINTS_MS;
+use crate::follow::limits::COMPLAINTS_MS;
 use crate::system::stream::say;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

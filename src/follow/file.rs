@@ -4,7 +4,7 @@
 //! beginning. A segment that was closed is read to its end before the next file. At most the longest report of the roster is kept, and a few of the newest ones at the beginning.
 
 use super::intake::head_of;
-use crate::system::limits::FOLLOW_FILE_BYTES;
+use crate::follow::limits::FOLLOW_FILE_BYTES;
 use crate::system::segments::{after, number_of};
 use rsoracle_verify::segments::{Id, id, path_of, seen};
 use std::collections::VecDeque;

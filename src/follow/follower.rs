@@ -11,7 +11,7 @@ use super::output::{Age, Row};
 use super::rounds::{Rounds, Shown, Told};
 use super::settings::FollowSettings;
 use super::supply::{Feeder, Goal, Item, Supply};
-use crate::system::limits::ONCE_MS_MAX;
+use crate::follow::limits::ONCE_MS_MAX;
 use crate::system::now::wall_us;
 use crate::system::span::span;
 use rsoracle_proof::report::Proof;

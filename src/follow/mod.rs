@@ -14,6 +14,7 @@ pub mod events;
 mod file;
 mod follower;
 mod intake;
+pub mod limits;
 mod nats;
 mod output;
 mod rounds;

@@ -5,11 +5,11 @@
 //! keeps. Nothing here waits but opening the connection.
 
 use super::intake::head_of;
+use crate::follow::limits::{FOLLOW_BYTES_IDLE_MAX, FOLLOW_LINES_IDLE_MAX};
 use crate::nats::client::{Client, Way};
 use crate::nats::jetstream::stored;
 use crate::nats::limits::{ANSWER_MS_MAX, GAP_BACK, LOOK_MS_MAX, LOOK_MS_MIN};
 use crate::nats::place;
-use crate::system::limits::{FOLLOW_BYTES_IDLE_MAX, FOLLOW_LINES_IDLE_MAX};
 use crate::system::net::{Look, Patience};
 use rsoracle_verify::error::Error;
 use std::time::{Duration, Instant};

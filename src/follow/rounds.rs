@@ -4,7 +4,7 @@
 //! source that kept up has gone that far, or when it has waited long enough; so a source that is late, silent or lost costs the
 //! others one wait, and is not waited for again until it has caught up.
 
-use crate::system::limits::{ROUND_WAIT_MS, ROUNDS_KEPT_MAX, ROUNDS_OPEN_MAX};
+use crate::follow::limits::{ROUND_WAIT_MS, ROUNDS_KEPT_MAX, ROUNDS_OPEN_MAX};
 use rsoracle_proof::pool::Pool;
 use rsoracle_proof::report::{Proof, Report};
 use rsoracle_proof::schedule::Schedule;

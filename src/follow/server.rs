@@ -9,13 +9,13 @@ use crate::exchange::dial::dial;
 use crate::exchange::http::{body, read_head, saying};
 use crate::exchange::proxy::Proxies;
 use crate::exchange::roots::Trust;
-use crate::system::channel::Channel;
-use crate::system::endpoint::Endpoint;
-use crate::system::inbox::waits;
-use crate::system::limits::{
+use crate::follow::limits::{
     FOLLOW_BYTES_IDLE_MAX, FOLLOW_LINES_IDLE_MAX, OPEN_MS_MAX, SERVER_SILENCE_MS_MAX,
     UPGRADE_MS_MAX,
 };
+use crate::system::channel::Channel;
+use crate::system::endpoint::{Endpoint, bracketed};
+use crate::system::inbox::waits;
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::resolve::Addresses;
 use rsoracle_verify::error::Error;
@@ -159,10 +159,7 @@ impl Server {
         let Endpoint {
             host, port, tls, ..
         } = &self.endpoint;
-        let host = match host.contains(':') {
-            true => format!("[{host}]"),
-            false => host.clone(),
-        };
+        let host = bracketed(host);
         let port = match (tls, port) {
             (true, 443) | (false, 80) => String::new(),
             _ => format!(":{port}"),

@@ -2,11 +2,12 @@
 
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, Usage};
+use crate::flags::values::HEARTBEAT_US_MAX;
 use crate::flags::values::{listed, optional, path, proxy};
+use crate::follow::limits::{FOLLOW_SOURCES_MAX, FOLLOW_STREAMS_MAX};
 use crate::nats::credentials::Credentials;
 use crate::nats::place;
 use crate::system::endpoint::{Endpoint, host_and_port};
-use crate::system::limits::{FOLLOW_SOURCES_MAX, FOLLOW_STREAMS_MAX, HEARTBEAT_US_MAX};
 use rsoracle_proof::succession::Succession;
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::{VALUE_CHARS_MAX, brief};

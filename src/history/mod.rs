@@ -13,7 +13,6 @@ mod row;
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::feeds;
-use crate::system::limits::ROUNDS_SHOWN_MAX;
 use crate::system::screen;
 use crate::system::stream::say;
 use page::{Page, Source};
@@ -21,6 +20,8 @@ use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::log::printable;
 
+/// Most rounds that are shown.
+const ROUNDS_SHOWN_MAX: usize = 10_000;
 /// Most files that are pooled.
 const FILES_MAX: usize = 32;
 

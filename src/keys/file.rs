@@ -1,4 +1,4 @@
-//! Secret key files, for keys that outlive a process: their form, and how they are read. `super` creates them.
+//! Secret key files, for keys that outlive a process: their form, and how they are read. [`super::make`] makes them.
 //!
 //! A file is one line of 87 bytes: `rsoracle secret key 1 `, 64 lower-case hexadecimal digits, a line feed.
 //!
@@ -38,24 +38,11 @@ pub(crate) fn own_user() -> Option<u32> {
     std::fs::metadata("/proc/self").ok().map(|own| own.uid())
 }
 
-/// The path of a slot's key file in a directory of key files.
-pub fn of_slot(dir: &str, slot: u16) -> String {
-    format!("{dir}/slot-{slot}.key")
-}
-
 /// Makes a new random key that is in no file.
 pub(crate) fn unsaved() -> Result<SecretKey, Error> {
     let mut seed = [0; 32];
     random::fill(&mut seed)?;
     Ok(SecretKey::from_seed(&mut seed))
-}
-
-/// Whether there is no key file at `path`. An empty file, which a process leaves that is killed while it makes a key, is none.
-pub(crate) fn is_missing(path: &str) -> bool {
-    match std::fs::metadata(path) {
-        Ok(there) => there.is_file() && there.len() == 0,
-        Err(error) => error.kind() == ErrorKind::NotFound,
-    }
 }
 
 /// Reads a key from its file.

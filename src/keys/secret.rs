@@ -1,20 +1,10 @@
-//! Signing keys in memory, and the bytes that the signature of a hello covers.
+//! Signing keys in memory.
 //!
-//! Invariant: every signed byte string begins with a context that is unique to its kind, and has every field at a fixed
-//! width. A secret is wiped where it came from, and when it is dropped.
+//! Invariant: a secret is wiped where it came from, and when it is dropped.
 
-use crate::wire::Hello;
 use ed25519_dalek::SigningKey;
-use rsoracle_proof::bytes::{Put, padded};
 use rsoracle_proof::seal::{PublicKey, unhex_into};
 use std::hint::black_box;
-
-/// The context of a hello, NUL-padded to 32 bytes.
-const CONTEXT_HELLO: &str = "rsoracle 2 hello";
-
-/// Bytes that a hello's signature covers.
-pub(crate) const HELLO_SIGNED_BYTES: usize = 32 + 32 + 32 + 32 + 8;
-const _: () = assert!(HELLO_SIGNED_BYTES == 136);
 
 /// A signing key. It has no `Debug`, and its bytes are wiped when it is dropped.
 ///
@@ -39,43 +29,12 @@ impl SecretKey {
     pub fn sign(&self, bytes: &[u8]) -> [u8; 64] {
         ed25519_dalek::Signer::sign(&*self.0, bytes).to_bytes()
     }
-
-    /// Signs [`hello_bytes`].
-    pub fn sign_hello(&self, nonce: &[u8; 32], aggregator: &PublicKey, hello: &Hello) -> [u8; 64] {
-        self.sign(&hello_bytes(nonce, aggregator, hello))
-    }
 }
 
 /// Overwrites secret bytes. `black_box` keeps the compiler from removing the writes.
 pub(crate) fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);
-}
-
-/// The bytes that a hello's signature covers. `aggregator` is the key of the aggregator that the collector means to speak to, so
-/// that its hello is of no use to any other.
-pub fn hello_bytes(
-    nonce: &[u8; 32],
-    aggregator: &PublicKey,
-    hello: &Hello,
-) -> [u8; HELLO_SIGNED_BYTES] {
-    Put::new()
-        .put(&padded::<32>(CONTEXT_HELLO))
-        .put(nonce)
-        .put(aggregator.bytes())
-        .put(&hello.key)
-        .put(&hello.clock_us.to_be_bytes())
-        .done()
-}
-
-/// Whether `key` signed [`hello_bytes`] of this hello.
-pub(crate) fn signed_hello(
-    key: &PublicKey,
-    nonce: &[u8; 32],
-    aggregator: &PublicKey,
-    hello: &Hello,
-) -> bool {
-    key.signed(&hello_bytes(nonce, aggregator, hello), &hello.signature)
 }
 
 /// Parses the digits that [`rsoracle_proof::seal::hex_into`] writes into `bytes`. If they are anything else, returns false and wipes `bytes`.
@@ -90,7 +49,7 @@ pub(crate) fn unhex_secret(text: &[u8], bytes: &mut [u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rsoracle_proof::seal::{CONTEXTS, hex};
+    use rsoracle_proof::seal::hex;
 
     #[test]
     fn seeds_are_wiped_where_they_came_from() {
@@ -111,10 +70,5 @@ mod tests {
             !unhex_secret(b"0a0G", &mut secret) && secret == [0; 2],
             "the decoded part is wiped"
         );
-    }
-
-    #[test]
-    fn no_two_contexts_are_equal() {
-        assert!(CONTEXT_HELLO.len() < 32 && !CONTEXTS.contains(&CONTEXT_HELLO));
     }
 }

@@ -10,12 +10,13 @@ use super::limits::{
 use super::place::endpoint;
 use super::protocol::{Info, Message, Parser, Said, publish};
 use crate::exchange::dial::{dial, shake_hands};
+use crate::exchange::limits::OPEN_MS_MAX;
 use crate::exchange::proxy::Proxies;
 use crate::exchange::roots::{Roots, Trust};
 use crate::system::channel::Channel;
 use crate::system::endpoint::Endpoint;
 use crate::system::inbox::waits;
-use crate::system::limits::{OPEN_MS_MAX, SLICE_MS};
+use crate::system::limits::SLICE_MS;
 use crate::system::net::{Gate, Look, Patience, Phase};
 use crate::system::random;
 use crate::system::resolve::Addresses;

@@ -12,6 +12,7 @@ mod record;
 
 use crate::exchange::roots::defer;
 use crate::flags::args::{Given, Usage};
+use crate::flags::values::HEARTBEAT_US_MAX;
 use crate::flags::values::{listed, optional, path};
 use crate::nats::client::Way;
 use crate::nats::credentials::Credentials;
@@ -19,7 +20,6 @@ use crate::nats::jetstream::Wanted;
 use crate::nats::limits::{MESSAGE_BYTES_MAX, SERVERS_MAX};
 use crate::nats::place;
 use crate::system::lifeline::Lifeline;
-use crate::system::limits::HEARTBEAT_US_MAX;
 use crate::system::stream::say;
 use publisher::Publisher;
 use rsoracle_verify::error::Error;

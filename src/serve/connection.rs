@@ -13,12 +13,12 @@ use super::routes::{self, Asked, Reply};
 use super::sending::{Left, Pour, Sending};
 use super::site::Site;
 use super::socket::Socket;
-use crate::system::channel::Channel;
-use crate::system::inbox::waits;
-use crate::system::limits::{
+use crate::serve::limits::{
     ANSWER_MS_MAX, HANDSHAKE_MS_MAX, KEEP_ALIVE_MS_MAX, LEAVE_MS_MAX, REQUEST_HEAD_BYTES_MAX,
     REQUEST_MS_MAX, STALL_MS_MAX,
 };
+use crate::system::channel::Channel;
+use crate::system::inbox::waits;
 use crate::system::now::wall_us;
 use native_tls::{HandshakeError, MidHandshakeTlsStream, TlsAcceptor, TlsStream};
 use std::io::Read;

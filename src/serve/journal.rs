@@ -11,7 +11,7 @@ use super::newest::{Newest, read};
 use super::open::{Change, Open};
 use super::problem::Problem;
 use super::scan::{Kind, handover, head, scan};
-use crate::system::limits::{
+use crate::serve::limits::{
     INDEX_BYTES_PER_SWEEP, ODD_LINES_NAMED_MAX, SERVED_LINE_BYTES_MAX, WRITE_BYTES_MAX,
 };
 use crate::system::now::wall_us;

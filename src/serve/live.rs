@@ -6,8 +6,8 @@
 use super::problem::Problem;
 use super::sending::{Left, Sending};
 use super::site::Site;
+use crate::serve::limits::{BEHIND_MS_MAX, HEARTBEAT_MS, STALL_MS_MAX};
 use crate::system::channel::Channel;
-use crate::system::limits::{BEHIND_MS_MAX, HEARTBEAT_MS, STALL_MS_MAX};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,7 @@ mod begin;
 mod connection;
 mod index;
 mod journal;
+pub mod limits;
 mod live;
 mod metrics;
 mod newest;
@@ -28,8 +29,8 @@ mod socket;
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{optional, path};
+use crate::serve::limits::SERVE_CONNECTIONS_MAX;
 use crate::system::lifeline::Lifeline;
-use crate::system::limits::SERVE_CONNECTIONS_MAX;
 use crate::system::stream::say;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::segments::unlisted;

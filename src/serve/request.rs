@@ -4,7 +4,7 @@
 //! in two ways (a bare line feed, a folded field, two lengths, a body) is refused, so that nothing can be smuggled past a proxy.
 
 use super::problem::Problem;
-use crate::system::limits::{REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
+use crate::serve::limits::{REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 
 /// What may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::query::{duration, feed_of, only, usable};
 use super::request::{Method, Request};
 use super::scan::signature;
 use super::site::Site;
-use crate::system::limits::{TILE_REPORTS, WAIT_US_MAX};
+use crate::serve::limits::{TILE_REPORTS, WAIT_US_MAX};
 use rsoracle_proof::duration::duration_text;
 use rsoracle_verify::log::quoted;
 use std::ops::Range;

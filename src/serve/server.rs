@@ -9,12 +9,12 @@ use super::connection::Connection;
 use super::live::Step;
 use super::problem::Problem;
 use super::site::Site;
+use crate::serve::limits::{
+    ACCEPTS_PER_SWEEP, JOURNAL_LOOK_MS, SERVE_CONNECTIONS_MAX, SERVE_FILES_SPARE, STREAM_LOOK_MS,
+};
 use crate::system::acceptor::acceptor;
 use crate::system::file::soft_limit;
 use crate::system::inbox::waits;
-use crate::system::limits::{
-    ACCEPTS_PER_SWEEP, JOURNAL_LOOK_MS, SERVE_CONNECTIONS_MAX, SERVE_FILES_SPARE, STREAM_LOOK_MS,
-};
 use crate::system::now::wall_us;
 use crate::system::stream::say;
 use native_tls::TlsAcceptor;

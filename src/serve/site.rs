@@ -5,7 +5,7 @@ use super::journal::Journal;
 use super::page::Page;
 use super::problem::Problem;
 use super::ready::readiness;
-use crate::system::limits::PASSED_FILE_BYTES_MAX;
+use crate::serve::limits::PASSED_FILE_BYTES_MAX;
 use rsoracle_verify::files;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

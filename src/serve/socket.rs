@@ -7,11 +7,11 @@ use super::live::{Pace, Step, too_slow};
 use super::problem::Problem;
 use super::sending::Left;
 use super::site::Site;
-use crate::system::channel::Channel;
-use crate::system::inbox::waits;
-use crate::system::limits::{
+use crate::serve::limits::{
     CLIENT_MESSAGE_BYTES_MAX, HEARTBEAT_MS, STALL_MS_MAX, WRITES_PER_SWEEP,
 };
+use crate::system::channel::Channel;
+use crate::system::inbox::waits;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

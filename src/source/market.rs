@@ -3,12 +3,25 @@
 //! Invariant: a source of a feed `BASE/QUOTE` prices that base in that currency, or in one that was explicitly accepted. Recorded
 //! prices are marked, so there a dollar and its stablecoins count as one currency; but they too must be of the feed's base.
 
-use super::{Source, market_of};
+use super::{Source, capitals};
 use rsoracle_proof::source::quote_of;
 use std::collections::BTreeSet;
 
 /// Currencies that built-in rosters accept for USD.
 pub const DOLLARS: [&str; 2] = ["USDC", "USDT"];
+
+/// Base and quote currency of a feed such as `BTC/USD`; None for a feed with another form of name.
+pub fn market_of(feed: &str) -> Option<(&str, &str)> {
+    let (base, quote) = feed.split_once('/')?;
+    (capitals(base) && capitals(quote)).then_some((base, quote))
+}
+
+impl Source {
+    /// Whether its symbol is the market of `base` in `quote`.
+    pub fn prices(&self, base: &str, quote: &str) -> bool {
+        self.symbol() == self.kind.spelling.of(base, quote)
+    }
+}
 
 /// How a source differs from the market of a feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -110,12 +110,6 @@ pub struct Source {
     pub embedded: bool,
 }
 
-/// Base and quote currency of a feed such as `BTC/USD`; None for a feed with another form of name.
-pub fn market_of(feed: &str) -> Option<(&str, &str)> {
-    let (base, quote) = feed.split_once('/')?;
-    (capitals(base) && capitals(quote)).then_some((base, quote))
-}
-
 /// Whether a name consists of capital letters and digits, as the name of a currency does.
 pub fn capitals(name: &str) -> bool {
     let fit = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
@@ -179,11 +173,6 @@ impl Source {
     /// The part before the colon: the kind's name, possibly after `embedded-`.
     pub fn prefix(&self) -> &str {
         self.name.split_once(':').expect("a source has a colon").0
-    }
-
-    /// Whether its symbol is the market of `base` in `quote`.
-    pub fn prices(&self, base: &str, quote: &str) -> bool {
-        self.symbol() == self.kind.spelling.of(base, quote)
     }
 
     /// The symbol: the part after the colon.

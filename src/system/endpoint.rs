@@ -57,3 +57,11 @@ pub(crate) fn host_and_port(text: &str) -> Option<(&str, u16)> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     (!host.is_empty()).then_some((host, port))
 }
+
+/// Puts an IPv6 address in brackets, as is required before a port. The opposite of [`host_and_port`].
+pub(crate) fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_owned(),
+    }
+}

@@ -1,4 +1,4 @@
-//! Replaces files atomically, and makes their directories.
+//! Replaces files atomically.
 //!
 //! Invariant: a reader of a replaced file finds the whole old text or the whole new text, even after a power failure. There
 //! is no lock: if two processes replace the same file, the later one wins.
@@ -65,29 +65,6 @@ pub(crate) fn create(path: &str, text: &str) -> io::Result<()> {
     // It may not exist: that depends on what failed.
     let _ = std::fs::remove_file(&beside);
     linked.and_then(|()| sync_directory(path))
-}
-
-/// Creates the directory of `path` and its parents, unless they exist.
-pub fn make_directory_of(path: &str) -> Result<(), Error> {
-    check_directory_of(path)?;
-    let directory = folder_of(path);
-    std::fs::create_dir_all(directory).map_err(|error| {
-        let attempt = format!("cannot create the directory {}", directory.display());
-        Error::new(attempt, error).advise("name a directory that this user may write to")
-    })
-}
-
-/// Checks that nothing else is in the way of that directory, and changes nothing.
-pub(crate) fn check_directory_of(path: &str) -> Result<(), Error> {
-    let directory = folder_of(path);
-    match directory.ancestors().find(|there| there.exists()) {
-        Some(there) if !there.is_dir() => {
-            let attempt = format!("cannot create the directory {}", directory.display());
-            let cause = format!("{} is not a directory", there.display());
-            Err(Error::new(attempt, cause).advise("name a directory"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Creates a file with this text and, if `now`, syncs it to disk. A leftover of a killed process with the same id is removed

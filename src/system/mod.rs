@@ -3,10 +3,12 @@
 //! Uses: proof, verify. Used by: aggregator, cli, collector, doctor, embedded, exchange, flags, follow, history, keys, main, nats, relay, roster, serve.
 
 pub(crate) mod acceptor;
+pub(crate) mod beside;
 pub(crate) mod channel;
 pub(crate) mod child;
 pub mod clock;
 pub(crate) mod date;
+pub mod directory;
 pub mod endpoint;
 pub(crate) mod exact;
 pub mod file;

@@ -1,10 +1,8 @@
-//! Follows the files of a journal while it grows: which segment a file was closed as, and which file goes on after a segment. And keeps
-//! a journal from being taken for another one.
+//! Follows the files of a journal while it grows: which segment a file was closed as, and which file goes on after a segment.
 //!
 //! Invariant: none is passed over, also if several are closed meanwhile.
 
-use rsoracle_verify::error::Error;
-use rsoracle_verify::segments::{Id, closed, id, part_of, path_of, seen};
+use rsoracle_verify::segments::{Id, id, path_of, seen};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 
@@ -37,38 +35,6 @@ pub fn after(journal: &str, number: u64) -> io::Result<(File, Option<u64>)> {
             }
         }
     }
-}
-
-/// What programs of this project keep beside a journal, by the ending of its name. Lines are appended to some of these files too.
-const BESIDE: [&str; 9] = [
-    ".newest.others",
-    ".newest",
-    ".proofs",
-    ".torn",
-    ".key",
-    ".roster",
-    ".next",
-    ".rotate",
-    ".part2",
-];
-
-/// Refuses a path whose file belongs to another journal: one of its closed segments, or a file beside it.
-pub(crate) fn check_own(path: &str, attempt: &str) -> Result<(), Error> {
-    let file = std::fs::canonicalize(path);
-    let file = file.map_or_else(|_| path.to_owned(), |file| file.display().to_string());
-    let exists = |journal: &str| std::fs::symlink_metadata(journal).is_ok();
-    let segment = part_of(&file).filter(|(journal, own)| {
-        let is_other = |number: &u64| number != own;
-        exists(journal) || closed(journal).is_ok_and(|(all, _)| all.iter().any(is_other))
-    });
-    let beside = BESIDE.iter().find_map(|ending| file.strip_suffix(ending));
-    let of = match (segment, beside.filter(|journal| exists(journal))) {
-        (Some((journal, _)), _) => format!("it is a closed segment of the journal {journal}"),
-        (None, Some(journal)) => format!("it belongs to the journal {journal}"),
-        (None, None) => return Ok(()),
-    };
-    Err(Error::new(attempt, of)
-        .advise("name the journal itself, or a file with another name; nothing was changed"))
 }
 
 #[cfg(test)]

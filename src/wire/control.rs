@@ -1,9 +1,14 @@
 //! Frames of the control channel.
 
 use super::{FrameKind, HEAD_BYTES, after_head, head};
+use rsoracle_proof::bytes::{Put, padded};
 use rsoracle_proof::price::is_price;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::{RECORD_BYTES, Record};
+use rsoracle_proof::seal::PublicKey;
+
+/// The context of a hello's signature.
+pub(super) const CONTEXT_HELLO: &str = "rsoracle 2 hello";
 
 /// Aggregator to collector, first on the connection: the nonce that the hello must sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +35,38 @@ impl Challenge {
     }
 }
 
-/// Collector to aggregator: its key, with a signature over [`crate::keys::secret::hello_bytes`].
+/// Collector to aggregator: its key, with a signature over [`Hello::signed_bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The collector's public key.
     pub key: [u8; 32],
     /// The collector's clock, microseconds since the Unix epoch.
     pub clock_us: u64,
-    /// The collector's signature over context, nonce, the aggregator's key and the fields above.
+    /// The collector's signature.
     pub signature: [u8; 64],
 }
 
 impl Hello {
     /// Bytes of the frame.
     pub const BYTES: usize = HEAD_BYTES + 32 + 8 + 64;
+    /// Bytes that its signature covers.
+    pub const SIGNED_BYTES: usize = 32 + 32 + 32 + 32 + 8;
+
+    /// What its signature covers: a context that no other kind of signature has, the nonce, the key of the aggregator that the
+    /// collector means to speak to (so that the hello is of no use to any other), and the other fields.
+    pub fn signed_bytes(
+        &self,
+        nonce: &[u8; 32],
+        aggregator: &PublicKey,
+    ) -> [u8; Self::SIGNED_BYTES] {
+        Put::new()
+            .put(&padded::<32>(CONTEXT_HELLO))
+            .put(nonce)
+            .put(aggregator.bytes())
+            .put(&self.key)
+            .put(&self.clock_us.to_be_bytes())
+            .done()
+    }
 
     /// The frame as bytes.
     pub fn encode(&self) -> [u8; Self::BYTES] {

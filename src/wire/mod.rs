@@ -18,10 +18,11 @@
 //! Invariant: `decode` inverts `encode`, and every byte string that `decode` accepts is one that `encode` makes. Signatures are
 //! carried, not checked.
 //!
-//! Uses: proof. Used by: aggregator, collector, keys.
+//! Uses: proof. Used by: aggregator, collector.
 
 mod control;
 mod data;
+pub mod handed;
 pub mod terms;
 pub mod tether;
 
@@ -116,6 +117,7 @@ fn after_head(bytes: &[u8], kind: FrameKind) -> Result<Take<'_>, Reject> {
 const _: () = assert!(
     Challenge::BYTES == 40 && Hello::BYTES == 112 && Ready::BYTES == 56 && Sample::BYTES == 56
 );
+const _: () = assert!(Hello::SIGNED_BYTES == 136);
 const _: () = assert!(Ping::BYTES == 16 && Pong::BYTES == 24 && Refusal::BYTES == 16);
 const _: () = assert!(Preamble::BYTES == 40 && DataFrame::BYTES == 96);
 const _: () = assert!(CONTROL_BYTES_MAX >= Ready::BYTES && CONTROL_BYTES_MAX >= Sample::BYTES);
@@ -125,6 +127,7 @@ mod tests {
     use super::*;
     use rsoracle_proof::reason::{Abstention, Miss};
     use rsoracle_proof::record::{Answer, Observation, Record};
+    use rsoracle_proof::seal::CONTEXTS;
 
     fn price_sample() -> Sample {
         let record = Record {
@@ -259,5 +262,11 @@ mod tests {
             Err(Reject::Kind),
             "an unknown reason"
         );
+    }
+
+    #[test]
+    fn no_two_contexts_are_equal() {
+        let own = control::CONTEXT_HELLO;
+        assert!(own.len() < 32 && !CONTEXTS.contains(&own));
     }
 }

@@ -4,7 +4,7 @@
 use super::support::peer::{Peer, SOURCE, collector_key, roster};
 use super::support::{Running, eventually, rsoracle, scratch, start_command};
 use rsoracle::keys::create;
-use rsoracle::keys::secret::{SecretKey, hello_bytes};
+use rsoracle::keys::secret::SecretKey;
 use rsoracle::system::now::wall_us;
 use rsoracle::wire::tether::terms_message;
 use rsoracle::wire::*;
@@ -379,7 +379,7 @@ pub fn greet(mut control: Peer, key: &PublicKey) -> Line {
     control.send(&Challenge { nonce }.encode());
     let hello = Hello::decode(&control.next()).expect("a hello");
     assert_eq!(hello.key, *key.bytes());
-    let signed = hello_bytes(&nonce, &aggregator_key().public(), &hello);
+    let signed = hello.signed_bytes(&nonce, &aggregator_key().public());
     assert!(key.signed(&signed, &hello.signature));
     let mut line = Line {
         control,

@@ -7,7 +7,7 @@
 use super::{Running, eventually, exchange, rsoracle, scratch, start, start_command};
 use nanoserde::DeJson;
 use rsoracle::keys::create;
-use rsoracle::keys::secret::{SecretKey, hello_bytes};
+use rsoracle::keys::secret::SecretKey;
 use rsoracle::system::now::wall_us;
 use rsoracle::wire::*;
 use rsoracle_proof::answer;
@@ -510,7 +510,7 @@ pub fn hello(key: &SecretKey, nonce: &[u8; 32], aggregator: &PublicKey) -> Hello
         clock_us: wall_us(),
         signature: [0; 64],
     };
-    hello.signature = key.sign(&hello_bytes(nonce, aggregator, &hello));
+    hello.signature = key.sign(&hello.signed_bytes(nonce, aggregator));
     hello
 }
 

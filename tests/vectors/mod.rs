@@ -130,7 +130,7 @@ impl Player {
             clock_us: START_US - 300_000,
             signature: [0; 64],
         };
-        hello.signature = key.sign_hello(&nonce, &aggregator_key().public(), &hello);
+        hello.signature = key.sign(&hello.signed_bytes(&nonce, &aggregator_key().public()));
         let taken = (0..).zip(SAMPLED[usize::from(slot)]);
         let records: Vec<Record> = taken
             .map(|(k, (price, late))| record(k, price.ok_or(Miss::NoReply), Some(late)))
@@ -154,7 +154,8 @@ impl Player {
     }
 
     fn hello_signed(&self) -> Vec<u8> {
-        hello_bytes(&self.nonce, &aggregator_key().public(), &self.hello).to_vec()
+        let aggregator = aggregator_key().public();
+        self.hello.signed_bytes(&self.nonce, &aggregator).to_vec()
     }
 
     fn observation_signed(&self) -> [u8; OBSERVATION_SIGNED_BYTES] {

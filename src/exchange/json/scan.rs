@@ -4,7 +4,7 @@
 //! for the rest. What this module does not do: look for anything.
 
 use crate::exchange::decimal::no_digits;
-use crate::system::limits::{JSON_DEPTH_MAX, JSON_ITEMS_MAX, JSON_SPANS_MAX};
+use crate::exchange::limits::{JSON_DEPTH_MAX, JSON_ITEMS_MAX, JSON_SPANS_MAX};
 
 /// Byte position of the first thing that is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

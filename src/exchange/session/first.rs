@@ -3,9 +3,9 @@
 //! Invariant: one symbol with a price is enough. A refusal is an error once it leaves no symbol with a chance.
 
 use super::ExchangeSession;
+use crate::exchange::limits::*;
 use crate::exchange::link::Ended;
 use crate::exchange::{Refusal, Said};
-use crate::system::limits::*;
 use crate::system::net::{Look, Patience};
 use crate::system::now::wall_us;
 use rsoracle_verify::error::Error;

@@ -2,8 +2,8 @@
 //! byte says whether the body is in chunks, and how long the pieces are.
 #![no_main]
 
+use rsoracle::exchange::limits::HTTP_HEAD_BYTES_MAX;
 use rsoracle::follow::body::Body;
-use rsoracle::system::limits::HTTP_HEAD_BYTES_MAX;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((first, text)) = bytes.split_first() else {

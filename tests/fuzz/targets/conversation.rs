@@ -8,8 +8,8 @@ use rsoracle::aggregator::Slot;
 use rsoracle::aggregator::agreed::Agreed;
 use rsoracle::aggregator::control::ControlChannel;
 use rsoracle::aggregator::data::DataChannel;
+use rsoracle::aggregator::limits::HELLO_MS_MAX;
 use rsoracle::keys::secret::*;
-use rsoracle::system::limits::HELLO_MS_MAX;
 use rsoracle::wire::{Challenge, DataFrame, Hello, Ping, Pong, Preamble, Ready, Sample};
 use rsoracle_proof::aggregate::Rule;
 use rsoracle_proof::answer as sampler;
@@ -180,7 +180,8 @@ fn hello(slot: u16, nonce: &[u8; 32]) -> Hello {
 }
 
 fn signed_hello(slot: u16, nonce: &[u8; 32], mut hello: Hello) -> Hello {
-    hello.signature = key(slot).sign_hello(nonce, &key(AGGREGATOR).public(), &hello);
+    let signed = hello.signed_bytes(nonce, &key(AGGREGATOR).public());
+    hello.signature = key(slot).sign(&signed);
     hello
 }
 
@@ -211,7 +212,10 @@ fn signed(slot: u16, records: &[Record], bits: u64, timestamp_us: u64) -> [u8; O
 impl Stage {
     fn new() -> Stage {
         let [control, data] = &*LISTENERS;
-        let listener = |listener: &TcpListener| listener.try_clone().expect("a listener twice");
+        let listening = |listener: &TcpListener| {
+            let address = listener.local_addr().expect("it has an address");
+            (listener.try_clone().expect("a listener twice"), address)
+        };
         let keys: Vec<_> = (0..SEATS).map(|slot| Some(key(slot).public())).collect();
         let roster = Roster::single(1, None, TERMS.clone());
         let slots = Slot::all(&roster, &keys);
@@ -220,8 +224,8 @@ impl Stage {
         let own = key(AGGREGATOR).public();
         Stage {
             began: Instant::now(),
-            control: ControlChannel::new(listener(control), own).expect("it has an address"),
-            data: DataChannel::new(listener(data)).expect("it has an address"),
+            control: ControlChannel::new(listening(control), own),
+            data: DataChannel::new(listening(data)),
             slots,
             agreed,
             round: None,

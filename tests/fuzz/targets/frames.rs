@@ -1,7 +1,8 @@
 //! Every frame of the control and data channels, and the messages of the tether: what is decoded encodes to the same bytes.
 #![no_main]
 
-use rsoracle::wire::tether::{Handed, TetherReader, message};
+use rsoracle::wire::handed::{Handed, TetherReader};
+use rsoracle::wire::tether::message;
 use rsoracle::wire::*;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::*;

@@ -2,8 +2,8 @@
 //! does, too. What is refused stays refused, whatever follows.
 #![no_main]
 
+use rsoracle::serve::limits::{REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 use rsoracle::serve::request::{Method, Request, read};
-use rsoracle::system::limits::{REQUEST_FIELDS_MAX, REQUEST_HEAD_BYTES_MAX};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Every end of a short head, and some ends of a long one.
