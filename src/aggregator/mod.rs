@@ -187,7 +187,7 @@ struct Aggregator<'a> {
 pub fn run(runs: &[Run]) -> Result<u8, Error> {
     sharpen_sleeps();
     let (mut code, mut has_failed) = (EXIT_OK, false);
-    let mut at = counting(runs);
+    let mut at = Run::counting(runs);
     while let Some(config) = runs.get(at) {
         check_schedule(config)?;
         let mark = if config.embedded() { "embedded " } else { "" };
@@ -207,16 +207,13 @@ pub fn run(runs: &[Run]) -> Result<u8, Error> {
         if is_over {
             break;
         }
-        at = if is_early { counting(runs) } else { at + 1 };
+        at = if is_early {
+            Run::counting(runs)
+        } else {
+            at + 1
+        };
     }
     Ok(if has_failed { EXIT_FAILURE } else { code })
-}
-
-/// The place of the first of these that is not over.
-fn counting(runs: &[Run]) -> usize {
-    let now_us = wall_us();
-    let is_over = |run: &Run| run.tenure.until_us.is_some_and(|us| us <= now_us);
-    runs.iter().take_while(|run| is_over(run)).count()
 }
 
 impl<'a> Aggregator<'a> {

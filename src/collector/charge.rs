@@ -72,11 +72,8 @@ pub(super) fn take(
             _ => Ok(None),
         };
     };
-    let past = engagements.iter().filter(|it| !counts(it));
-    let earlier_us = past
-        .filter(has_slot)
-        .last()
-        .and_then(|it| it.tenure.until_us);
+    let mut past = engagements.iter().rev().filter(|it| !counts(it));
+    let earlier_us = past.find(has_slot).and_then(|it| it.tenure.until_us);
     let slot = slot_in(first, &public, key_path)?;
     let sources = watched(config, first, slot)?;
     let later = current.skip_while(|it| it.tenure.from_us < first.tenure.from_us);

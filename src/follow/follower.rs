@@ -54,6 +54,23 @@ pub(super) struct Follower<'a> {
     over: Option<Result<u8, Error>>,
 }
 
+/// Why a report of the future is not taken.
+const EARLY: &str =
+    "its round starts in the future: the aggregator's clock or this machine's is wrong";
+
+/// Whether a report does not continue what was there before, and how that is said.
+fn breach(news: &News) -> Option<(Kind, String)> {
+    if let Some((from, to)) = news.missing {
+        let what = format!("it does not have the reports {from} to {to}");
+        return Some((Kind::Missing, what));
+    }
+    let number = news.report.number;
+    let what = format!(
+        "report {number} does not continue the chain: a change of the aggregator's key, or another journal"
+    );
+    (!news.follows).then_some((Kind::Broken, what))
+}
+
 impl<'a> Follower<'a> {
     /// Opens the journals, and prepares all sources.
     pub(super) fn new(settings: &'a FollowSettings) -> Result<Follower<'a>, Error> {
@@ -242,21 +259,10 @@ impl<'a> Follower<'a> {
             self.complaints
                 .add(source, kind, &format!("{name}: {feed}: {what}"), now);
         };
-        let said = number;
         match supply.intake.take(number, line, now_us) {
             Taken::News(news) => {
-                if let Some((from, to)) = news.missing {
-                    complain(
-                        Kind::Missing,
-                        &format!("it does not have the reports {from} to {to}"),
-                    );
-                } else if !news.follows {
-                    let number = news.report.number;
-                    let why = "a change of the aggregator's key, or another journal";
-                    complain(
-                        Kind::Broken,
-                        &format!("report {number} does not continue the chain: {why}"),
-                    );
+                if let Some((kind, what)) = breach(&news) {
+                    complain(kind, &what);
                 }
                 supply.is_news();
                 self.news(supply, news, line, now);
@@ -279,17 +285,17 @@ impl<'a> Follower<'a> {
                 );
             }
             Taken::Old | Taken::Aside => {}
-            Taken::Early(number) => {
-                let waits = supply.goal == Goal::Never;
-                let end = match waits {
-                    true => "nothing more is read there until then",
-                    false => "it is passed over",
-                };
-                let why = "its round starts in the future: the aggregator's clock or this machine's is wrong";
-                complain(Kind::Early, &format!("report {number}: {why}; {end}"));
-                if waits {
-                    supply.hold(said, line, now);
-                }
+            Taken::Early(report) if supply.goal == Goal::Never => {
+                let what =
+                    format!("report {report}: {EARLY}; nothing more is read there until then");
+                complain(Kind::Early, &what);
+                supply.hold(number, line, now);
+            }
+            Taken::Early(report) => {
+                complain(
+                    Kind::Early,
+                    &format!("report {report}: {EARLY}; it is passed over"),
+                );
             }
             Taken::Odd(why) => complain(Kind::False, &format!("{why}; it is passed over")),
             Taken::Again(why) => {
