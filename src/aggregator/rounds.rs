@@ -116,10 +116,6 @@ impl Aggregator<'_> {
             if moved_us[0].unsigned_abs() > CLOCK_OFF_US_MAX {
                 self.clock_was_set(moved_us[0] < 0);
             }
-            if self.is_early() {
-                self.tell("the clock was ahead: the roster before this one still counts");
-                break;
-            }
             // The first round is a whole one; later ones may be begun late.
             let grace_us = before_us.map_or(0, |_| schedule.reply_us());
             let Some(start_us) = self.next_start_us(grace_us) else {
@@ -177,7 +173,7 @@ impl Aggregator<'_> {
         let from_us = soonest_us.max(least_us).max(self.clock.unkept_us + 1);
         let from_us = from_us.max(self.agreed.begins_us()?);
         let start_us = schedule.next_start_us(from_us)?;
-        if !self.config.tenure.includes(start_us) {
+        if !self.config.tenure.includes(start_us) || self.is_early() {
             return None;
         }
         if least_us > wall_us() + schedule.period_us {
@@ -206,8 +202,12 @@ impl Aggregator<'_> {
         wall_us() + early_us < self.config.tenure.from_us
     }
 
-    /// Whether no round is left, by a clock that can be trusted. Says so.
+    /// Whether no round is left, by a clock that can be trusted, or the roster before this one still counts. Says so.
     fn is_over(&mut self) -> bool {
+        if self.is_early() {
+            self.tell("the clock was ahead: the roster before this one still counts");
+            return true;
+        }
         let until_us = self.config.tenure.until_us;
         if self.doubts_clock() {
             return false;

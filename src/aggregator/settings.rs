@@ -1,7 +1,6 @@
 //! The settings of `rsoracle run` and `rsoracle aggregate`. That they fit together was checked when they were read.
 
 use crate::aggregator::limits;
-use crate::system::now::wall_us;
 use rsoracle_proof::publish::Policy;
 use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::source::is_embedded;
@@ -67,13 +66,6 @@ pub struct Children {
 }
 
 impl Run {
-    /// The place of the first of these whose roster is not over by this machine's clock.
-    pub(super) fn counting(runs: &[Run]) -> usize {
-        let now_us = wall_us();
-        let is_over = |run: &Run| run.tenure.until_us.is_some_and(|us| us <= now_us);
-        runs.iter().take_while(|run| is_over(run)).count()
-    }
-
     /// Whether there is a single round.
     pub fn single(&self) -> bool {
         self.roster.schedule().period_us == 0

@@ -268,10 +268,8 @@ impl<'a> Follower<'a> {
                 self.news(supply, news, line, now);
             }
             Taken::Change => {
-                complain(
-                    Kind::Key,
-                    "its aggregator goes on with another key, as both keys have signed",
-                );
+                let what = "its aggregator goes on with another key, as both keys have signed";
+                complain(Kind::Key, what);
                 let written = self
                     .books
                     .get_mut(source)
