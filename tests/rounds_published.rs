@@ -380,16 +380,14 @@ fn no_round_starts_at_or_before_the_last_one_of_the_journal() {
             command.args(["--rounds", "3"]);
         }
         let done = start_command(command).finish();
-        // Whether there was a price depends on how busy the machine is, and so does how many rounds the journal has.
-        assert!(matches!(done.code, Some(0 | 3)), "{}", done.stderr);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
         let starts = chronicle
             .reports()
             .into_iter()
             .map(|kept| kept.round_start_us);
         let starts: Vec<u64> = starts.collect();
         assert!(starts.is_sorted_by(|a, b| a < b), "{starts:?}");
-        let most = if args == EVERY { 4 } else { 2 };
-        assert!((2..=most).contains(&starts.len()), "{}", done.stderr);
+        assert!(starts.len() == if args == EVERY { 4 } else { 2 });
         let verified = run(&["verify", chronicle.name()]);
         assert_eq!(
             verified.code,
