@@ -13,6 +13,8 @@ export RSORACLE_COMMIT := $(shell .ci/commit)
 # 'make install' installs to $(DESTDIR)$(PREFIX); LINK=static installs the static binary.
 PREFIX ?= /usr/local
 INSTALLED := $(DESTDIR)$(PREFIX)
+DOCUMENTS := $(INSTALLED)/share/doc/rsoracle
+UNITS := rsoracle.service rsoracle-collector.service
 BINARY := $(if $(filter static,$(LINK)),$(STATIC),$(TARGET_DIR)/release/rsoracle)
 
 .PHONY: help run demo build install uninstall test checks lint bench soak musl verifier musl-setup reproduce docker docker-there audit deny sbom fuzz clean
@@ -33,15 +35,14 @@ build: ## build target/release/rsoracle
 install: $(if $(shell command -v cargo),$(if $(filter static,$(LINK)),musl,build)) ## install binary, manual pages, completions, documents, unit to PREFIX (/usr/local); DESTDIR, LINK=static
 	install -D "$(BINARY)" "$(INSTALLED)/bin/rsoracle"
 	"$(BINARY)" manual "$(INSTALLED)/share"
-	install -d "$(INSTALLED)/lib/systemd/system" "$(INSTALLED)/share/doc/rsoracle/docs"
-	for unit in rsoracle rsoracle-collector; do \
-		sed 's|/usr/local|$(PREFIX)|g' docs/$$unit.service >"$(INSTALLED)/lib/systemd/system/$$unit.service" || exit; done
-	install -m 644 README.md LICENSE-* "$(INSTALLED)/share/doc/rsoracle"
-	install -m 644 docs/*.* docs/Dockerfile "$(INSTALLED)/share/doc/rsoracle/docs"
-	install -D -m 644 -t "$(INSTALLED)/share/doc/rsoracle/docs/kubernetes" docs/kubernetes/*
+	install -D -m 644 -t "$(DOCUMENTS)" README.md LICENSE-*
+	install -D -m 644 -t "$(DOCUMENTS)/docs" docs/*.* docs/Dockerfile
+	install -D -m 644 -t "$(DOCUMENTS)/docs/kubernetes" docs/kubernetes/*
+	sed -i 's|/usr/local/|$(PREFIX)/|g' "$(DOCUMENTS)/docs"/*.*
+	install -D -m 644 -t "$(INSTALLED)/lib/systemd/system" $(foreach unit,$(UNITS),"$(DOCUMENTS)/docs/$(unit)")
 
 uninstall: ## remove what 'make install' put there
-	cd "$(INSTALLED)" && rm -rf share/doc/rsoracle && rm -f lib/systemd/system/rsoracle.service lib/systemd/system/rsoracle-collector.service \
+	cd "$(INSTALLED)" && rm -rf share/doc/rsoracle && rm -f $(addprefix lib/systemd/system/,$(UNITS)) \
 		bin/rsoracle share/man/man1/rsoracle.1 share/man/man1/rsoracle-*.1 \
 		share/bash-completion/completions/rsoracle share/zsh/site-functions/_rsoracle share/fish/vendor_completions.d/rsoracle.fish
 

@@ -6,6 +6,24 @@ cd "$(dirname "$0")"
 
 say() { printf 'run.sh: %s\n' "$*" >&2; }
 
+# Reads what cargo says: announces a build as soon as cargo begins it, leaves out progress, and passes on everything else.
+announce() {
+    local line word announced=
+    while IFS= read -r line; do
+        word=
+        [[ ! $line =~ ^\ +([A-Z][a-z]+)\  ]] || word=${BASH_REMATCH[1]}
+        case $word in
+            Blocking) say 'waiting until another build ends' ;;
+            Updating | Downloading | Downloaded | Compiling)
+                [ -n "$announced" ] || say "$1"
+                announced=yes
+                ;;
+            Finished) ;;
+            *) printf '%s\n' "$line" >&2 ;;
+        esac
+    done
+}
+
 .ci/setup build
 features=()
 pkg-config --exists openssl 2>/dev/null || features=(--features vendored)
@@ -13,12 +31,14 @@ target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target
 rsoracle=$target/release/rsoracle
 RSORACLE_COMMIT=$(.ci/commit)
 export RSORACLE_COMMIT
-if [ ! -x "$rsoracle" ]; then
+if [ -x "$rsoracle" ]; then
+    build='building rsoracle again, because its source, commit or settings have changed; this can take a minute'
+else
     how_long='about a minute'
     [ ${#features[@]} -eq 0 ] || how_long='about five minutes, because OpenSSL is built from source'
-    say "building rsoracle, which takes $how_long the first time"
+    build="building rsoracle, which takes $how_long the first time"
 fi
-cargo build --release --locked --quiet "${features[@]}"
+cargo build --release --locked --color never "${features[@]}" 2>&1 >/dev/null | announce "$build"
 
 [ $# -eq 0 ] || exec "$rsoracle" run "$@"
 

@@ -382,6 +382,13 @@ fn make_installs_and_uninstalls() {
         "{unit}"
     );
     assert!(!unit.contains("/usr/local"), "{unit}");
+    // So do the documents.
+    for path in files(&documents) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("/usr/local/"), "{}", path.display());
+    }
+    let operating = std::fs::read_to_string(documents.join("docs/OPERATING.md")).unwrap();
+    assert!(operating.contains("/opt/oracle/share/doc/rsoracle/docs/alerts.yml"));
     let mut version = Command::new(root.join("bin/rsoracle"));
     version.arg("--version");
     let commit = printed(Command::new(concat!(
