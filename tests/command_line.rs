@@ -104,7 +104,47 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --feed BTC/EUR",
-        &["binance:BTCUSDC", "BTC/EUR in EUR", "--accept-quote USDC"],
+        &[
+            "binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR; binance alone means its market in USDC; name the market in EUR: --source binance:BTCEUR",
+        ],
+    ),
+    (
+        "run --feed ETH/BTC --source embedded-kraken --samples 1",
+        &[
+            "embedded-kraken:ETH/USD is priced in USD, --feed ETH/BTC in BTC",
+            "name the market in BTC: --source embedded-kraken:ETH/BTC",
+        ],
+    ),
+    (
+        "run --feed ETH/BTC --source embedded-kraken --samples 1 --accept-quote USD",
+        &[
+            "--accept-quote USD would take prices in USD as if they were in BTC",
+            "USD is not pegged to BTC",
+        ],
+    ),
+    (
+        "run --feed BTC/EUR --accept-quote USDC",
+        &["USDC is not pegged to EUR"],
+    ),
+    (
+        "run --source kraken:BTC/CHF --accept-quote CHF",
+        &["CHF is not pegged to USD"],
+    ),
+    (
+        "run --feed btc/usd --source kraken",
+        &["--feed btc/usd: write currencies in capitals, BTC/USD"],
+    ),
+    (
+        "run --feed btc/usd --source kraken:BTC/USD",
+        &["--feed btc/usd: write currencies in capitals, BTC/USD"],
+    ),
+    (
+        "doctor kraken --feed btc/usd",
+        &["--feed btc/usd: write currencies in capitals, BTC/USD"],
+    ),
+    (
+        "roster new btc/usd",
+        &["feed btc/usd: write currencies in capitals, BTC/USD"],
     ),
     (
         "run --source embedded:BTCUSDT --feed XYZ/USD",
@@ -112,7 +152,9 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --source embedded-kraken:BTC/EUR",
-        &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
+        &[
+            "embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD; name the market in USD: --source embedded-kraken:BTC/USD",
+        ],
     ),
     (
         "run --sources embedded-diverse --feed BTC/USD,XMR/USD",
@@ -146,12 +188,15 @@ const REFUSED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "run --feed BTC/USD,BTC/EUR --source kraken --accept-quote USD",
-        &["BTC/USD and BTC/EUR would both be prices of kraken:BTC/USD"],
+        "run --feed BTC/USD,BTC/USDC --source kraken --accept-quote USD",
+        &["BTC/USD and BTC/USDC would both be prices of kraken:BTC/USD"],
     ),
     (
         "run --feed ETH/USD,BTC/EUR --sources diverse",
-        &["coinbase:BTC-USD", "BTC/EUR in EUR", "--accept-quote USD"],
+        &[
+            "coinbase:BTC-USD is priced in USD, --feed BTC/EUR in EUR",
+            "only a roster file can name the market of each",
+        ],
     ),
     (
         "run --feed BTC/USD,ETH/USD --source okx",
@@ -163,7 +208,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --feed A/USD,a/USD --source kraken",
-        &["--feed a/USD names no currencies"],
+        &["--feed a/USD: write currencies in capitals, A/USD"],
     ),
     (
         "run --source kraken --sources diverse",

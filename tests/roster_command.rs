@@ -718,18 +718,28 @@ fn a_check_names_foreign_keys_and_sources_of_other_markets() {
     let page = dense(&said(1, &["roster", "check", &roster]));
     for part in [
         "slot 0: kraken:ETH/USD does not price BTC in USD",
-        "slot 1: coinbase:BTC-EUR is priced in EUR, the feed in USD; to accept EUR for USD, add --accept-quote EUR",
+        "slot 1: coinbase:BTC-EUR is priced in EUR, the feed in USD; its collector must sign a seat with the market in USD, coinbase:BTC-USD",
         "2 of 3 are not markets of BTC/USD",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     seat(0, "kraken:BTC/USD");
     said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
-    let page = dense(&said(
-        0,
-        &["roster", "check", &roster, "--accept-quote", "EUR"],
-    ));
-    assert!(page.contains("1 in EUR, 1 in USD, 1 in USDT"), "{page}");
+    let euros = ["roster", "check", &roster, "--accept-quote", "EUR"];
+    let page = dense(&said(1, &euros));
+    assert!(page.contains("EUR is not pegged to USD"), "{page}");
+    assert!(page.contains("1 of 3 are not markets of BTC/USD"), "{page}");
+    // A stablecoin that has to be accepted by name.
+    seat(1, "coinbase:BTC-FDUSD");
+    said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+    let page = dense(&said(1, &["roster", "check", &roster]));
+    assert!(
+        page.contains("to accept FDUSD for USD, add --accept-quote FDUSD"),
+        "{page}"
+    );
+    let accepting = ["roster", "check", &roster, "--accept-quote", "FDUSD"];
+    let page = dense(&said(0, &accepting));
+    assert!(page.contains("1 in FDUSD, 1 in USD, 1 in USDT"), "{page}");
 }
 
 #[test]

@@ -303,8 +303,8 @@ mod tests {
                 "feed = [\"BTC/USD\", \"ETH/USD\", \"SOL/USD\"]\nsources = \"diverse\"",
             ),
             (
-                "--feed ETH/USD,BTC/EUR --source kraken,okx --accept-quote USD,USDT --collectors 4",
-                "feed = \"ETH/USD,BTC/EUR\"\nsources = [\"kraken\", \"okx\"]\naccept_quote = [\"USDT\", \"USD\"]\ncollectors = 4",
+                "--feed ETH/USD,BTC/USDC --source kraken,okx --accept-quote USD,USDT --collectors 4",
+                "feed = \"ETH/USD,BTC/USDC\"\nsources = [\"kraken\", \"okx\"]\naccept_quote = [\"USDT\", \"USD\"]\ncollectors = 4",
             ),
             (
                 "--every 10s --deviation 0.5% --heartbeat 1h --max-move 10% --max-spread 1% --max-age 5s --ping-every 20s",
@@ -435,7 +435,7 @@ mod tests {
             ),
             (
                 "feed = \"BTC/EUR\"",
-                "line 1, key 'feed': --source: binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR",
+                "line 1, key 'feed': --source: binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR; binance alone means its market in USDC; name the market in EUR: --source binance:BTCEUR",
             ),
             (
                 "feed = \"BTC/EUR\"\nsources = \"diverse\"",

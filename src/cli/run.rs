@@ -13,7 +13,8 @@ use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::tables::SERVE_LISTEN;
 use crate::flags::values::{
-    bytes, connection_age_us, endpoint, feeds, optional, overrides, path, proxy, sample_rule,
+    bytes, connection_age_us, endpoint, feeds_to_price, optional, overrides, path, proxy,
+    sample_rule,
 };
 use crate::source::Source;
 use crate::system::limits;
@@ -314,7 +315,7 @@ fn check_requests(
 
 /// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
 pub fn read(given: &Given) -> Result<Configuration, Usage> {
-    let feeds = feeds(given)?;
+    let feeds = feeds_to_price(given)?;
     let watched = Watched::read(given, &feeds)?;
     let collectors = watched.collectors(given, feeds.len())?;
     let sources = watched.sources.iter().cycle();

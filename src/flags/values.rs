@@ -3,7 +3,7 @@
 use crate::collector::overrides::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
-use crate::source::{Source, capitals, market_of};
+use crate::source::{Source, capitals, in_capitals, market_of};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::{CONNECTION_AGE_US_MIN, ROUND_US_MAX};
 use rsoracle_proof::aggregate::Rule;
@@ -66,6 +66,19 @@ pub fn feeds(given: &Given) -> Result<Vec<String>, Usage> {
         return Err(given.contradiction(&["feed"], sentence));
     }
     Ok(feeds)
+}
+
+/// The same for feeds that are to be priced. What is a market is written in capitals: no source could be held against `btc/usd`.
+pub fn feeds_to_price(given: &Given) -> Result<Vec<String>, Usage> {
+    let feeds = feeds(given)?;
+    let small = |feed: &String| in_capitals(feed).map(|capitals| (feed.clone(), capitals));
+    match feeds.iter().find_map(small) {
+        None => Ok(feeds),
+        Some((feed, capitals)) => {
+            let sentence = format!("--feed {feed}: write currencies in capitals, {capitals}");
+            Err(given.contradiction(&["feed"], sentence))
+        }
+    }
 }
 
 /// Currencies that are accepted for a feed's own (`--accept-quote`).

@@ -11,8 +11,8 @@ use super::text::instant;
 use crate::collector::settings::{Charge, Collect, Engagement};
 use crate::collector::sources_of;
 use crate::exchange::requests_fit;
-use crate::source::Source;
 use crate::source::market::{self, DOLLARS, Mismatch};
+use crate::source::{Source, market_of};
 use crate::system::now::wall_us;
 use rsoracle_proof::roster::RosterFile;
 use rsoracle_proof::schedule::Tenure;
@@ -100,6 +100,10 @@ pub(super) fn examine(
     let mut wrong = Vec::new();
     if roster.schedule().next_start_us(now_us).is_none() {
         wrong.push("no round is left: its end or its only start has passed".to_owned());
+    }
+    for quote in accepted {
+        let feeds = roster.feeds.iter().map(|terms| &*terms.feed);
+        wrong.extend(market::unacceptable(quote, feeds));
     }
     let unsigned = read.slots.iter().all(|slot| !slot.signed);
     let signers = row("seats", &seats(&read, &mut wrong));
@@ -214,12 +218,7 @@ fn sources(
             Err(right) => format!("source {name}; it takes {right}"),
             Ok(source) => match market::check(&source, &terms.feed, &accepted) {
                 Ok(()) => continue,
-                Err(Mismatch::Quote { other, own }) => format!(
-                    "{name} is priced in {other}, the feed in {own}; to accept {other} for {own}, add --accept-quote {other}"
-                ),
-                Err(Mismatch::Market { base, own }) => {
-                    format!("{name} does not price {base} in {own}")
-                }
+                Err(mismatch) => said_of(&mismatch, &source, &terms.feed),
             },
         };
         let of = if several {
@@ -239,6 +238,22 @@ fn sources(
         0 => format!("all are markets of {feed}: {quotes}"),
         some => format!("{some} of {} are not markets of {feed}", terms.n()),
     }
+}
+
+/// What a source that is not the market of a feed differs in, and what to do about it.
+fn said_of(mismatch: &Mismatch, source: &Source, feed: &str) -> String {
+    let name = &source.name;
+    let (other, own) = match *mismatch {
+        Mismatch::Quote { other, own } => (other, own),
+        Mismatch::Market { base, own } => return format!("{name} does not price {base} in {own}"),
+    };
+    let base = market_of(feed).map_or("", |(base, _)| base);
+    let right = source.market_in(base, own);
+    let remedy = match mismatch.acceptable() {
+        Some(_) => format!("to accept {other} for {own}, add --accept-quote {other}"),
+        None => format!("its collector must sign a seat with the market in {own}, {right}"),
+    };
+    format!("{name} is priced in {other}, the feed in {own}; {remedy}")
 }
 
 /// Which roster it is, and when it counts, if there are several or it begins to count at some time.

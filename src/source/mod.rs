@@ -116,6 +116,12 @@ pub fn market_of(feed: &str) -> Option<(&str, &str)> {
     (capitals(base) && capitals(quote)).then_some((base, quote))
 }
 
+/// The feed `BTC/USD` for one that is written `btc/usd`: its currencies in capitals. None if they are, or if it has another form.
+pub fn in_capitals(feed: &str) -> Option<String> {
+    let capitals = feed.to_ascii_uppercase();
+    (capitals != feed && market_of(&capitals).is_some()).then_some(capitals)
+}
+
 /// Whether a name consists of capital letters and digits, as the name of a currency does.
 pub fn capitals(name: &str) -> bool {
     let fit = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit();
@@ -179,6 +185,11 @@ impl Source {
     /// The part before the colon: the kind's name, possibly after `embedded-`.
     pub fn prefix(&self) -> &str {
         self.name.split_once(':').expect("a source has a colon").0
+    }
+
+    /// The name of the market of `base` in `quote` at the same exchange.
+    pub fn market_in(&self, base: &str, quote: &str) -> String {
+        format!("{}:{}", self.prefix(), self.kind.spelling.of(base, quote))
     }
 
     /// Whether its symbol is the market of `base` in `quote`.
