@@ -195,6 +195,7 @@ fn collect(words: &[String]) -> Result<u8, Failure> {
 
 fn serve(words: &[String]) -> Result<u8, Failure> {
     let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
+    settings.check_roster()?;
     let done = serve::run(&settings).map(|()| 0);
     done.map_err(|error| Failure::Error("serve".to_owned(), error))
 }

@@ -130,7 +130,7 @@ fn a_server_that_cannot_listen_is_a_failure_at_the_start_and_the_cause_is_named(
     let done = done.finish();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     for part in [
-        &format!("serve: cannot listen on {address}"),
+        &format!("serve: cannot listen on {address} (--serve)"),
         "another process has this port",
         "aggregator: cannot start the server",
     ] {
