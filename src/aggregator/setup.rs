@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 /// Listens on the port of one channel. If it is in use and `any_port_will_do`, takes a free port instead.
@@ -127,6 +127,14 @@ pub fn collector_keys(
     let Some(dir) = config.collector_keys() else {
         return Ok((keys, made));
     };
+    let beside = config.children.as_ref().is_some_and(|it| it.keys_beside);
+    if beside && !Path::new(dir).exists() {
+        let made = fs::DirBuilder::new().mode(0o700).create(dir);
+        made.map_err(|error| {
+            let attempt = format!("cannot create {dir} for the collectors' keys");
+            Error::new(attempt, error).advise("name another directory with --collector-keys")
+        })?;
+    }
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
     for slot in 0..config.n() {

@@ -340,12 +340,17 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     if endpoint.is_none() {
         check_played(given, &sources.concat())?;
     }
+    // What is served has a roster, which a restart of a collector or of the run must not overthrow.
+    let journal = path(given, "journal")?.filter(|_| given.has("serve"));
+    let beside = journal.map(|journal| format!("{journal}.keys"));
+    let keys = path(given, "collector-keys")?;
     let children = Children {
         flags: overrides_of(given, &sources)?.iter().map(flags).collect(),
         endpoint,
         ca_file: path(given, "ca-file")?,
         environment: environment.collect(),
-        keys: path(given, "collector-keys")?,
+        keys_beside: keys.is_none() && beside.is_some(),
+        keys: keys.or(beside),
     };
     let run = settings(given, roster, Default::default(), Some(children))?;
     let mut schedule = *run.roster.schedule();

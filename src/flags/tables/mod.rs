@@ -281,7 +281,7 @@ pub static RUN: Command = Command {
             "collector-keys",
             "DIR",
             "",
-            "Local collectors sign with DIR/slot-N.key instead of new keys. Missing files are created.",
+            "Local collectors sign with DIR/slot-N.key instead of new keys. Missing files are created. With --serve, the default is FILE.keys beside the journal.",
         ),
         flag(
             "write-roster",
