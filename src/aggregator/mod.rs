@@ -54,7 +54,9 @@ use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::terms::{Roster, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, check_schedule, collector_keys, key_remarks, listen};
+use setup::{
+    check_aggregator_key, check_open_files, check_schedule, collector_keys, key_remarks, listen,
+};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use strays::Strays;
@@ -187,6 +189,7 @@ struct Aggregator<'a> {
 pub fn run(runs: &[Run]) -> Result<u8, Error> {
     sharpen_sleeps();
     let (mut code, mut has_failed) = (EXIT_OK, false);
+    check_aggregator_key(runs)?;
     for config in runs {
         check_schedule(config)?;
         let mark = if config.embedded() { "embedded " } else { "" };

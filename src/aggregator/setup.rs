@@ -1,6 +1,6 @@
 //! What must be ready before the first collector starts: the two ports, enough open files, and keys.
 
-use crate::aggregator::book::Remark;
+use crate::aggregator::book::{Remark, key_path};
 use crate::aggregator::settings::Run;
 use crate::keys::file as keyfile;
 use crate::system::file;
@@ -114,6 +114,27 @@ fn key_doubt(place: &Path) -> Option<String> {
         let place = place.display();
         format!("others can replace keys: {place} belongs to user {owner} and has mode {mode:04o}; {advice}")
     })
+}
+
+/// Refuses an aggregator's key that is a collector's too: both would sign with one key.
+pub(crate) fn check_aggregator_key(runs: &[Run]) -> Result<(), Error> {
+    let path = runs.first().and_then(key_path);
+    let Some(path) = path.filter(|path| !keyfile::is_missing(path)) else {
+        return Ok(());
+    };
+    let key = keyfile::read(&path)?.public();
+    for run in runs {
+        if let Some(slot) = run.roster.slot_of(&key) {
+            let attempt = format!("cannot aggregate with the key {path}");
+            let number = run.roster.number;
+            let cause = format!(
+                "it is the key of slot {slot} of roster {number}, whose collector signs with it"
+            );
+            let advice = "every process needs its own key: 'rsoracle keygen FILE' makes one, and --aggregator-key FILE names it";
+            return Err(Error::new(attempt, cause).advise(advice));
+        }
+    }
+    Ok(())
 }
 
 /// The keys of collectors that are known beforehand, slot by slot: those of the terms, or of key files. Reads the key file of

@@ -130,6 +130,10 @@ fn roster(sections: &[Section]) -> Result<Roster, Wrong> {
         return Err(Wrong::line(late.line, wrong));
     }
     let terms = feeds.iter().map(terms).collect::<Result<_, _>>()?;
+    if slots.is_empty() {
+        let wrong = "it has no slots, so it is a draft: 'rsoracle roster assemble' makes a roster of it and signed seats";
+        return Err(Wrong::line(feeds[0].line, wrong));
+    }
     let roster = Roster::new(number as u64, previous, terms, seats(slots, feeds.len())?);
     roster.check().map_err(|(place, why)| {
         let line = match place {
