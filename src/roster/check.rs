@@ -5,8 +5,7 @@
 
 use super::change::Step;
 use super::key_of;
-use super::page::{digests, row, schedule, words};
-use super::settings::NO_SOURCE;
+use super::page::{digests, row, schedule, watched, words};
 use super::text::instant;
 use crate::collector::settings::{Charge, Collect, Engagement};
 use crate::collector::sources_of;
@@ -18,7 +17,7 @@ use rsoracle_proof::roster::RosterFile;
 use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::seal::{PublicKey, hex};
 use rsoracle_proof::source::quote_of;
-use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
+use rsoracle_proof::terms::Roster;
 use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::toml::{self, Value, Wrong};
 use rsoracle_verify::error::Error;
@@ -71,10 +70,18 @@ impl Read {
             let by = counted(*keys as u64, "endorsement");
             row(
                 "counts",
-                &format!("from {} on, with {by}; no digest covers this", instant(*us)),
+                &format!(
+                    "from {} on, with {by} (the time and the endorsements are not part of the digest)",
+                    instant(*us)
+                ),
             )
         };
         self.change.as_ref().map_or(String::new(), row_of)
+    }
+
+    /// The time that the next round is told from: now, or when it begins to count.
+    pub(super) fn seen_us(&self, now_us: u64) -> u64 {
+        self.change.map_or(now_us, |(us, _)| now_us.max(us))
     }
 
     /// Of each slot, whether its seat is signed.
@@ -97,7 +104,9 @@ pub(super) fn examine(
         Err(wrong) => return (row("wrong", &wrong.to_string()), not, false),
     };
     let roster = &read.roster;
+    let now_us = read.seen_us(now_us);
     let mut wrong = Vec::new();
+    let mut missing = Vec::new();
     if roster.schedule().next_start_us(now_us).is_none() {
         wrong.push("no round is left: its end or its only start has passed".to_owned());
     }
@@ -129,33 +138,25 @@ pub(super) fn examine(
         }
     }
     if let Some(step) = step {
-        let (rows, missing) = step.page();
+        let (rows, endorsements) = step.page();
         page += &format!("\n{rows}");
-        let lacks = |what: String| format!("the change does not hold: {what}");
-        wrong.extend(missing.into_iter().map(lacks));
+        missing = endorsements;
+    }
+    for sentence in &missing {
+        page.push_str(&row("missing", &format!("not yet endorsed: {sentence}")));
     }
     for sentence in &wrong {
         page.push_str(&row("wrong", sentence));
     }
     let verdict = match wrong.is_empty() {
         false => not,
+        true if !missing.is_empty() => {
+            "not yet endorsed: nothing is wrong, but endorsements are missing"
+        }
         true if unsigned => "sound, but no seat is signed",
         true => "sound",
     };
-    (page, verdict, wrong.is_empty())
-}
-
-/// What a slot watches, in words: of several feeds, for which it watches what.
-fn watched(roster: &Roster, slot: &RosterSlot) -> String {
-    if let [source] = &slot.sources[..] {
-        return source.clone();
-    }
-    let of_feed = |(terms, source): (&Terms, &String)| {
-        let source = if source.is_empty() { NO_SOURCE } else { source };
-        format!("{} = {source}", terms.feed)
-    };
-    let all = roster.feeds.iter().zip(&slot.sources).map(of_feed);
-    all.collect::<Vec<_>>().join(", ")
+    (page, verdict, wrong.is_empty() && missing.is_empty())
 }
 
 /// Who signed, in words. A seat without a signature among signed ones may have been changed by whoever assembled the roster.
@@ -276,7 +277,8 @@ fn counts(it: &Engagement, several: bool) -> String {
 }
 
 /// What the collector of a slot would do, in words.
-fn post(config: &Collect, roster: &Roster, slot: u16) -> Result<String, String> {
+fn post(config: &Collect, it: &Engagement, slot: u16) -> Result<String, String> {
+    let roster = &it.roster;
     let sources = sources_of(roster, slot)?;
     sources[0].check_endpoint(config.endpoint.is_some())?;
     let names = &roster.slots[usize::from(slot)].sources;
@@ -292,7 +294,7 @@ fn post(config: &Collect, roster: &Roster, slot: u16) -> Result<String, String> 
         }
     }
     page += &digests(roster);
-    page += &schedule(&roster.feeds[0], wall_us());
+    page += &schedule(&roster.feeds[0], wall_us().max(it.tenure.from_us));
     Ok(page)
 }
 
@@ -311,7 +313,7 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
         match it.roster.slot_of(&key) {
             Some(slot) => {
                 page += &counts(it, several);
-                page += &post(config, &it.roster, slot).map_err(failed)?;
+                page += &post(config, it, slot).map_err(failed)?;
             }
             None if several && at + 1 < engagements.len() || at > 0 => {
                 page += &row("roster", &format!("{text}: no slot has this key"));
