@@ -74,6 +74,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         "run" => run(rest),
         "aggregate" => aggregate(rest),
         "collect" => collect(rest),
+        "roster" if rest.is_empty() => Err(Usage(roster::settings::which_action()).into()),
         "roster" => {
             let given = args::parse(&ROSTER, rest)?;
             let settings = roster::settings::RosterSettings::from_flags(&given, wall_us())?;

@@ -96,7 +96,7 @@ pub fn accepted(given: &Given) -> Result<BTreeSet<String>, Usage> {
 /// The proxy, if one is named (`--proxy`). An error does not repeat the URL, which may contain a password.
 pub fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
     let refused = |right| {
-        let sentence = format!("--proxy makes no sense; it takes {right}");
+        let sentence = format!("--proxy is not valid; expected {right}");
         given.contradiction(&["proxy"], sentence)
     };
     let url = given.text("proxy").map(Proxy::parse);

@@ -100,6 +100,14 @@ const ACTIONS: [(&str, &str); 7] = [
     ("show", ""),
 ];
 
+/// What is said if no action is named.
+pub fn which_action() -> String {
+    let names = ACTIONS.map(|(name, _)| name).join(", ");
+    format!(
+        "which action? 'rsoracle roster ACTION', one of {names}; 'rsoracle help roster' describes them"
+    )
+}
+
 impl RosterSettings {
     /// Reads the flags of [`ROSTER`]. A draft's first start is the next full minute, unless one is given.
     pub fn from_flags(given: &Given, now_us: u64) -> Result<RosterSettings, Usage> {
@@ -269,7 +277,7 @@ fn sources(given: &Given) -> Result<Vec<String>, Usage> {
             sources.len()
         ))),
         None => Err(Usage(format!(
-            "--source {NO_SOURCE} alone makes no sense: a collector watches something"
+            "--source {NO_SOURCE} alone is not valid: a collector watches something"
         ))),
     }
 }
