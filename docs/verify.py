@@ -283,6 +283,7 @@ def check(report, rosters):
     check_signature(key(report["aggregator_key"]), message + number(n, 2) + slots, data(report["signature"], 64), "aggregator")
     return standings
 
+if len(sys.argv) < 2: sys.exit("usage: python3 verify.py FILE [ROSTER…] (- is standard input)")
 try:
     rosters = follow(sys.argv[2:])
     report = json.loads((sys.stdin if sys.argv[1] == "-" else open(sys.argv[1], encoding="utf-8")).read(), object_pairs_hook=once, parse_float=decimal)

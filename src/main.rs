@@ -74,6 +74,7 @@ fn dispatch(words: &[String]) -> Result<u8, Failure> {
         "run" => run(rest),
         "aggregate" => aggregate(rest),
         "collect" => collect(rest),
+        "roster" if rest.is_empty() => Err(Usage(roster::settings::which_action()).into()),
         "roster" => {
             let given = args::parse(&ROSTER, rest)?;
             let settings = roster::settings::RosterSettings::from_flags(&given, wall_us())?;
@@ -198,6 +199,7 @@ fn collect(words: &[String]) -> Result<u8, Failure> {
 
 fn serve(words: &[String]) -> Result<u8, Failure> {
     let settings = serve::ServeSettings::from_flags(&args::parse(&SERVE, words)?)?;
+    settings.check_roster()?;
     let done = serve::run(&settings).map(|()| 0);
     done.map_err(|error| Failure::Error("serve".to_owned(), error))
 }

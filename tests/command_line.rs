@@ -104,7 +104,47 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --feed BTC/EUR",
-        &["binance:BTCUSDC", "BTC/EUR in EUR", "--accept-quote USDC"],
+        &[
+            "binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR; binance alone means its market in USDC; name the market in EUR: --source binance:BTCEUR",
+        ],
+    ),
+    (
+        "run --feed ETH/BTC --source embedded-kraken --samples 1",
+        &[
+            "embedded-kraken:ETH/USD is priced in USD, --feed ETH/BTC in BTC",
+            "name the market in BTC: --source embedded-kraken:ETH/BTC",
+        ],
+    ),
+    (
+        "run --feed ETH/BTC --source embedded-kraken --samples 1 --accept-quote USD",
+        &[
+            "--accept-quote USD would take prices in USD as if they were in BTC",
+            "USD is not pegged to BTC",
+        ],
+    ),
+    (
+        "run --feed BTC/EUR --accept-quote USDC",
+        &["USDC is not pegged to EUR"],
+    ),
+    (
+        "run --source kraken:BTC/CHF --accept-quote CHF",
+        &["CHF is not pegged to USD"],
+    ),
+    (
+        "run --feed btc/usd --source kraken",
+        &["--feed btc/usd: write currencies in capitals, BTC/USD"],
+    ),
+    (
+        "run --feed btc/usd --source kraken:BTC/USD",
+        &["--feed btc/usd: write currencies in capitals, BTC/USD"],
+    ),
+    (
+        "doctor kraken --feed btc/usd",
+        &["--feed btc/usd: write currencies in capitals, BTC/USD"],
+    ),
+    (
+        "roster new btc/usd",
+        &["feed btc/usd: write currencies in capitals, BTC/USD"],
     ),
     (
         "run --source embedded:BTCUSDT --feed XYZ/USD",
@@ -112,7 +152,9 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --source embedded-kraken:BTC/EUR",
-        &["embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD"],
+        &[
+            "embedded-kraken:BTC/EUR is priced in EUR, --feed BTC/USD in USD; name the market in USD: --source embedded-kraken:BTC/USD",
+        ],
     ),
     (
         "run --sources embedded-diverse --feed BTC/USD,XMR/USD",
@@ -146,12 +188,15 @@ const REFUSED: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "run --feed BTC/USD,BTC/EUR --source kraken --accept-quote USD",
-        &["BTC/USD and BTC/EUR would both be prices of kraken:BTC/USD"],
+        "run --feed BTC/USD,BTC/USDC --source kraken --accept-quote USD",
+        &["BTC/USD and BTC/USDC would both be prices of kraken:BTC/USD"],
     ),
     (
         "run --feed ETH/USD,BTC/EUR --sources diverse",
-        &["coinbase:BTC-USD", "BTC/EUR in EUR", "--accept-quote USD"],
+        &[
+            "coinbase:BTC-USD is priced in USD, --feed BTC/EUR in EUR",
+            "only a roster file can name the market of each",
+        ],
     ),
     (
         "run --feed BTC/USD,ETH/USD --source okx",
@@ -163,7 +208,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "run --feed A/USD,a/USD --source kraken",
-        &["--feed a/USD names no currencies"],
+        &["--feed a/USD: write currencies in capitals, A/USD"],
     ),
     (
         "run --source kraken --sources diverse",
@@ -280,10 +325,6 @@ const REFUSED: &[(&str, &[&str])] = &[
         &["--check does not go with --tether"],
     ),
     (
-        "roster",
-        &["rsoracle roster new|seat|assemble|change|endorse|check|show"],
-    ),
-    (
         "roster sit",
         &["'sit'", "new, seat, assemble, change, endorse, check, show"],
     ),
@@ -303,6 +344,14 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("keygen -f", &["'-f' is not a flag", "help keygen"]),
     ("keygen --force a", &["unknown flag --force", "help keygen"]),
     ("keys", &["FILE… is missing", "rsoracle keys FILE…"]),
+    (
+        "roster",
+        &[
+            "which action?",
+            "new, seat, assemble, change, endorse, check, show",
+            "'rsoracle help roster'",
+        ],
+    ),
     ("serve", &["--journal is missing: --journal FILE"]),
     ("serve --journal", &["--journal lacks its value"]),
     (
@@ -363,7 +412,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "doctor --proxy https://user:hidden@h:1",
-        &["--proxy makes no sense", "begins with http://"],
+        &["--proxy is not valid", "begins with http://"],
     ),
     (
         "exchange --clock-offset +3s",
@@ -694,8 +743,7 @@ fn messages_are_bounded_however_long_the_values_are() {
         assert!(!matches!(done.code, None | Some(0)), "{}", done.stdout);
         for line in done.stderr.lines().chain(done.stdout.lines()) {
             // A value that makes no sense is shown with 120 characters; other lines have as much of it as fits.
-            let is_brief =
-                line.contains(" makes no sense; ") || line.contains(" is not a source; ");
+            let is_brief = line.contains(" is not valid; ") || line.contains(" is not a source; ");
             let most = if is_brief { 1_000 } else { 4_000 };
             let length = line.len();
             assert!(length < most, "{length}: {}", &line[..400]);
@@ -703,16 +751,16 @@ fn messages_are_bounded_however_long_the_values_are() {
         assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
     };
     for (text, part) in [
-        ("interval = \"LONG\"", "it takes a whole number with a unit"),
-        ("sources = \"LONG\"", "it takes diverse or"),
-        ("sources = [\"LONG\"]", "it takes EXCHANGE:SYMBOL"),
-        ("accept_quote = [\"LONG\"]", "it takes currencies"),
+        ("interval = \"LONG\"", "expected a whole number with a unit"),
+        ("sources = \"LONG\"", "expected diverse or"),
+        ("sources = [\"LONG\"]", "expected EXCHANGE:SYMBOL"),
+        ("accept_quote = [\"LONG\"]", "expected currencies"),
         ("feed = \"LONG\"", "key 'feed'"),
-        ("rule = \"LONG\"", "it takes trimmed-mean"),
-        ("bind = \"LONG\"", "it takes an IP address"),
-        ("max_move = \"LONG\"", "it takes a percentage"),
-        ("proxy = \"LONG\"", "it takes http://"),
-        ("endpoint = \"LONG\"", "it takes a websocket address"),
+        ("rule = \"LONG\"", "expected trimmed-mean"),
+        ("bind = \"LONG\"", "expected an IP address"),
+        ("max_move = \"LONG\"", "expected a percentage"),
+        ("proxy = \"LONG\"", "expected http://"),
+        ("endpoint = \"LONG\"", "expected a websocket address"),
         ("samples = LONG", "not a valid value"),
         ("LONG = 1", "known: collectors"),
         ("[LONG]", "sections are [source.KIND]"),
@@ -740,11 +788,11 @@ fn messages_are_bounded_however_long_the_values_are() {
         ("run --LONG", "'rsoracle help run' lists"),
         ("run LONG", "flags of 'run' begin with --"),
         ("run --config LONG", "File name too long"),
-        ("run --source LONG", "it takes EXCHANGE:SYMBOL"),
-        ("run --collectors LONG", "it takes a whole number"),
+        ("run --source LONG", "expected EXCHANGE:SYMBOL"),
+        ("run --collectors LONG", "expected a whole number"),
         ("verify LONG", "File name too long"),
         ("verify --roster LONG x", "File name too long"),
-        ("verify --head LONG x", "it takes the 128"),
+        ("verify --head LONG x", "expected the 128"),
         ("verify --max-age LONG x", "with a unit"),
         ("history LONG", "File name too long"),
         ("keys LONG", "File name too long"),
@@ -757,7 +805,7 @@ fn messages_are_bounded_however_long_the_values_are() {
                 env!("CARGO_MANIFEST_DIR"),
                 "/src/proof/example.toml"
             ),
-            "it takes HOST@KEY",
+            "expected HOST@KEY",
         ),
         ("doctor LONG", "is not a source"),
         ("manual /dev/null/LONG", "name a directory"),

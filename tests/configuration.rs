@@ -200,7 +200,7 @@ fn what_makes_no_sense_in_a_file_is_refused_with_file_line_and_key() {
     for (text, sentence) in [
         (
             "samples = 3\n\ninterval = \"1x\"\n",
-            "line 3, key 'interval': \"1x\" makes no sense; it takes a whole number with a unit, such as 250ms, 1s or 2m",
+            "line 3, key 'interval': \"1x\" is not valid; expected a whole number with a unit, such as 250ms, 1s or 2m",
         ),
         (
             "heartbeat = \"1h\"\n",

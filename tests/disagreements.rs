@@ -56,7 +56,10 @@ fn a_collector_that_expects_another_aggregators_key_is_refused_and_told() {
     let mut by_hand = stage.by_hand(4);
     by_hand.aggregator = collector_key(7).public();
     let collector = start_command(by_hand.command());
-    let told = format!("refused this collector: {}; ", Reject::HelloSignature);
+    let told = format!(
+        "refused this collector: {}; most likely the key after @ is not this aggregator's, which shows its key at its start; ",
+        Reject::HelloSignature
+    );
     collector.stderr_line(&told);
     let round = stage.round(&mut []);
     let (report, stderr) = stage.report(&round);

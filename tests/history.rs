@@ -634,7 +634,17 @@ whole file: 8 rounds, 0 published, 8 without a price; 2023-11-14T22:13:30.000Z
     let none = history(&[&path, "--feed", "XRP/USD"]);
     assert_eq!(
         none,
-        ("no rounds of XRP/USD in this file\n".to_owned(), Some(0))
+        (
+            "no rounds of XRP/USD in this file, only of BTC/USD, ETH/USD, SOL/USD\n".to_owned(),
+            Some(1)
+        )
+    );
+    let none = run(&["history", &path, "--feed", "XRP/USD", "--json"]);
+    assert_eq!((none.code, none.stdout.as_str()), (Some(1), ""));
+    assert!(
+        none.stderr.contains("only of BTC/USD, ETH"),
+        "{}",
+        none.stderr
     );
     let (rounds, code) = shown(&[&path, "--last", "2"]);
     let told: Vec<(&str, u64)> = rounds.iter().map(|it| (&*it.feed, it.number)).collect();

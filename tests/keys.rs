@@ -139,6 +139,9 @@ fn keys_prints_public_keys_and_nothing_if_one_cannot_be_read() {
     let done = run(&["keys", text(&a), text(&b)]);
     let lines = format!("{key_a}  {}\n{key_b}  {}\n", a.display(), b.display());
     assert_eq!((done.code, done.stdout), (Some(0), lines));
+    // Of a single file, as keygen does.
+    let done = run(&["keys", text(&a)]);
+    assert_eq!((done.code, done.stdout), (Some(0), format!("{key_a}\n")));
     let sentence = refused(&["keys", text(&a), "/nonexistent.key"]);
     assert!(sentence.contains("/nonexistent.key"), "{sentence}");
     assert!(sentence.contains("rsoracle keygen"), "{sentence}");
@@ -248,6 +251,8 @@ fn what_is_no_key_is_not_made_private_and_what_editors_leave_in_a_key_is_named()
         fs::write(&path, bytes).unwrap();
         let sentence = refused(&["keys", text(&path)]);
         assert!(sentence.contains(what), "{what}: {sentence}");
+        assert!(sentence.contains("line ends of Unix (LF)"), "{sentence}");
+        assert!(!sentence.contains("rsoracle keygen"), "{sentence}");
     }
 }
 

@@ -358,7 +358,7 @@ fn a_proxy_that_is_none_is_refused_before_anything_starts() {
             &["--proxy", "socks5://u:hidden@h:1"][..],
             &[][..],
             2,
-            "--proxy makes no sense",
+            "--proxy is not valid",
         ),
         (
             &[],

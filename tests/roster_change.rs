@@ -184,18 +184,48 @@ fn operators_hand_over_to_another_roster_by_commands() {
     for says in [
         &format!("change from roster 1 to roster 2, from {from} on"),
         "feeds BTC/USD (has other terms)",
-        "leaving slot 4 of roster 1 joining slot 4 of roster 2 missing",
-        "missing 0 of roster 1's 5 keys have endorsed it, and 4 must",
-        "missing the key of slot 4, which is new, has not endorsed it",
+        &format!(
+            "leaving slot 4 of roster 1 ({}, key {}…) joining slot 4 of roster 2 ({}, key {}…) missing",
+            SOURCES[4],
+            hex(&key(5).public().bytes()[..8]),
+            SOURCES[5],
+            hex(&key(6).public().bytes()[..8])
+        ),
+        "missing not yet endorsed: 0 of roster 1's 5 keys have endorsed it, and 4 must",
+        "missing not yet endorsed: the key of slot 4, which is new, has not endorsed it",
     ] {
         assert!(told.contains(says), "{says}: {told}");
     }
+    // Before anybody has endorsed it, nothing is wrong, and no round is told that comes before it counts.
+    let told = said(1, &["roster", "check", &next, "--after", &old]);
+    for says in [
+        "missing not yet endorsed: 0 of roster 1's 5 keys have endorsed it, and 4 must",
+        "next.toml: not yet endorsed: nothing is wrong, but endorsements are missing",
+        "(the time and the endorsements are not part of the digest)",
+        &format!("the next is at {from}"),
+    ] {
+        assert!(told.contains(says), "{says}: {told}");
+    }
+    assert!(!told.contains(" wrong ") && !told.contains("NOT"), "{told}");
+    assert!(said(0, &["roster", "show", &next]).contains(&format!("the next is at {from}")));
+    let joiner = [
+        &["collect", "--check", "--roster", &next, "--key"][..],
+        &[&desk.key(6), "--aggregator", &format!("127.0.0.1@{digest}")],
+    ];
+    let told = said(0, &joiner.concat());
+    assert!(told.contains(&format!("the next is at {from}")), "{told}");
     let (past, early) = (instant(since), desk.path("early.toml"));
     said(
         0,
         &[&change[..], &["--from", &past, "--out", &early]].concat(),
     );
-    assert!(said(1, &endorse(&early, 5)).contains("which has passed"));
+    let told = said(1, &endorse(&early, 5));
+    for says in [
+        "which has passed",
+        "assemble the new roster again without endorsements",
+    ] {
+        assert!(told.contains(says), "{says}: {told}");
+    }
     // Everybody endorses it, once.
     let mut endorsements = Vec::new();
     for seed in [1, 2, 3, 6] {
@@ -229,13 +259,13 @@ fn operators_hand_over_to_another_roster_by_commands() {
     };
     let told = add(&endorsements, 0);
     assert!(
-        told.contains("missing 3 of roster 1's 5 keys have endorsed it, and 4 must"),
+        told.contains("missing not yet endorsed: 3 of roster 1's 5 keys have endorsed it"),
         "{told}"
     );
     let check = ["roster", "check", &next, "--after", &old];
     let told = said(1, &check);
     assert!(
-        told.contains("the change does not hold: 3 of roster 1's 5 keys"),
+        told.contains("missing not yet endorsed: 3 of roster 1's 5 keys"),
         "{told}"
     );
     let reports = desk.write("reports.jsonl", &journal(&[]).concat());
@@ -286,10 +316,17 @@ fn operators_hand_over_to_another_roster_by_commands() {
     let told = said(1, &endorse(&next, 40));
     assert!(told.contains("neither roster has this key"), "{told}");
     let told = said(1, &["roster", "change", &old, &next, "--from", &later]);
-    assert!(
-        told.contains("it has endorsements for another time than --from"),
-        "{told}"
-    );
+    for says in [
+        "it has endorsements for another time than --from",
+        "assemble it again ('rsoracle roster assemble'), which leaves the endorsements out",
+    ] {
+        assert!(told.contains(says), "{says}: {told}");
+    }
+    // That advice leads on: assembled again, it takes the other time.
+    let anew = ["--number", "2", "--previous", &digest, "--out", &new];
+    assemble(&five, &anew);
+    let told = said(0, &[&change[..], &["--from", &later]].concat());
+    assert!(told.contains(&later), "{told}");
 }
 
 #[test]

@@ -250,6 +250,42 @@ fn three_operators_agree_on_a_roster_and_their_collectors_make_a_verified_price(
 }
 
 #[test]
+fn an_aggregator_does_not_sign_with_the_key_of_a_collector_of_its_roster() {
+    let desk = Desk::assembled();
+    let (roster, key) = (desk.path("roster.toml"), desk.path("slot-1.key"));
+    let ports = ["--control-port", "0", "--data-port", "0"];
+    let start = ["aggregate", "--roster", &roster, "--aggregator-key", &key];
+    for more in [&[][..], &["--check"]] {
+        let told = dense(&said(1, &[&start[..], &ports, more].concat()));
+        for part in [
+            &format!("cannot aggregate with the key {key}"),
+            "it is the key of slot 1 of roster 1",
+            "'rsoracle keygen FILE' makes one",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_draft_is_named_as_such_where_a_roster_is_expected() {
+    let desk = Desk::new();
+    let (draft, key) = (desk.path("draft.toml"), desk.path("slot-1.key"));
+    let says = "it has no slots, so it is a draft: 'rsoracle roster assemble' makes a roster of it";
+    for (code, words) in [
+        (1, &["roster", "check", &draft][..]),
+        (1, &["roster", "show", &draft]),
+        (
+            2,
+            &["aggregate", "--roster", &draft, "--aggregator-key", &key],
+        ),
+    ] {
+        let told = dense(&said(code, words));
+        assert!(told.contains(says), "{told}");
+    }
+}
+
+#[test]
 fn a_check_shows_what_an_aggregator_would_gather_and_opens_and_writes_nothing() {
     let desk = of_three_feeds();
     let (roster, journal) = (desk.path("roster.toml"), desk.path("journal.jsonl"));
@@ -329,6 +365,8 @@ fn a_check_shows_what_an_aggregator_would_gather_and_opens_and_writes_nothing() 
     let kept = desk.path("kept.jsonl");
     fs::write(&kept, "{}\n").expect("a file");
     let (key, other) = (desk.path("slot-0.key"), desk.path("slot-1.key"));
+    let own = desk.path("aggregator.key");
+    said(0, &["keygen", &own]);
     let folder = desk.path(".");
     for (args, says) in [
         (
@@ -354,7 +392,7 @@ fn a_check_shows_what_an_aggregator_would_gather_and_opens_and_writes_nothing() 
                 "--journal",
                 &kept,
                 "--aggregator-key",
-                &key,
+                &own,
             ],
             "kept.jsonl: line 1: it is not a report",
         ),
@@ -718,18 +756,28 @@ fn a_check_names_foreign_keys_and_sources_of_other_markets() {
     let page = dense(&said(1, &["roster", "check", &roster]));
     for part in [
         "slot 0: kraken:ETH/USD does not price BTC in USD",
-        "slot 1: coinbase:BTC-EUR is priced in EUR, the feed in USD; to accept EUR for USD, add --accept-quote EUR",
+        "slot 1: coinbase:BTC-EUR is priced in EUR, the feed in USD; its collector must sign a seat with the market in USD, coinbase:BTC-USD",
         "2 of 3 are not markets of BTC/USD",
     ] {
         assert!(page.contains(part), "{part}: {page}");
     }
     seat(0, "kraken:BTC/USD");
     said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
-    let page = dense(&said(
-        0,
-        &["roster", "check", &roster, "--accept-quote", "EUR"],
-    ));
-    assert!(page.contains("1 in EUR, 1 in USD, 1 in USDT"), "{page}");
+    let euros = ["roster", "check", &roster, "--accept-quote", "EUR"];
+    let page = dense(&said(1, &euros));
+    assert!(page.contains("EUR is not pegged to USD"), "{page}");
+    assert!(page.contains("1 of 3 are not markets of BTC/USD"), "{page}");
+    // A stablecoin that has to be accepted by name.
+    seat(1, "coinbase:BTC-FDUSD");
+    said(0, &desk.assemble(&["0.seat", "1.seat", "2.seat"]));
+    let page = dense(&said(1, &["roster", "check", &roster]));
+    assert!(
+        page.contains("to accept FDUSD for USD, add --accept-quote FDUSD"),
+        "{page}"
+    );
+    let accepting = ["roster", "check", &roster, "--accept-quote", "FDUSD"];
+    let page = dense(&said(0, &accepting));
+    assert!(page.contains("1 in FDUSD, 1 in USD, 1 in USDT"), "{page}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rsoracle::roster::text;
 use signed::*;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use support::*;
 use witness::*;
@@ -86,10 +87,17 @@ fn one_command_makes_prices_and_serves_them_with_their_roster() {
     let kept = std::fs::read_to_string(&journal).unwrap();
     assert!(kept.contains(&latest));
     assert!(is_proved(&latest, &roster), "{roster}");
-    // A collector that begins anew has another key, and the roster says so.
-    signal(running.collector(2), "KILL");
-    let anew = until(address, "/v1/roster", |body| body != roster);
-    until(address, "/v1/latest", |body| is_proved(body, &anew));
+    // A collector that begins anew has its key still, so the roster holds.
+    let killed = running.collector(2);
+    signal(killed, "KILL");
+    running.stderr_line("started again (1)");
+    let then = until(address, "/v1/latest", |_| true);
+    let all = "\"prices\":5,";
+    let later = until(address, "/v1/latest", |body| {
+        body != then && body.contains(all)
+    });
+    assert!(is_proved(&later, &roster), "{later}");
+    assert_eq!(until(address, "/v1/roster", |_| true), roster);
     // A server that ends is started again, at the same address.
     let first = server(&running);
     signal(first, "KILL");
@@ -102,6 +110,34 @@ fn one_command_makes_prices_and_serves_them_with_their_roster() {
     running.signal("KILL");
     eventually("the server has ended", || (!alive(second)).then_some(()));
     eventually("nobody is left", || bearers(&mark).is_empty().then_some(()));
+}
+
+#[test]
+fn the_roster_of_a_served_run_holds_for_its_whole_journal_over_restarts() {
+    let journal = scratch("prices.jsonl");
+    let path = journal.to_str().unwrap();
+    let (beside, keys) = (format!("{path}.roster"), format!("{path}.keys"));
+    let mut rosters = Vec::new();
+    for flags in [&[][..], &[], &["--feed", "ETH/USD"]] {
+        let (mut command, _) = marked_run(&["--source", "embedded-kraken"]);
+        command.args(&ROUNDS[..7]).arg(path);
+        command.args(["--serve", "127.0.0.1:0", "--rounds", "2"]);
+        command.args(flags);
+        let done = start_command(command).finish();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let made = format!("made new keys for 5 of 5 collectors in {keys}");
+        assert_eq!(done.stderr.contains(&made), rosters.is_empty());
+        let gone = done.stderr.contains("had another roster, which is gone");
+        assert_eq!(gone, !flags.is_empty(), "{}", done.stderr);
+        rosters.push(std::fs::read_to_string(&beside).unwrap());
+        if flags.is_empty() {
+            let done = run(&["verify", path, "--roster", &beside]);
+            assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+        }
+    }
+    assert_eq!(rosters[0], rosters[1]);
+    let mode = std::fs::metadata(&keys).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 #[test]
@@ -130,7 +166,7 @@ fn a_server_that_cannot_listen_is_a_failure_at_the_start_and_the_cause_is_named(
     let done = done.finish();
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     for part in [
-        &format!("serve: cannot listen on {address}"),
+        &format!("serve: cannot listen on {address} (--serve)"),
         "another process has this port",
         "aggregator: cannot start the server",
     ] {
@@ -154,7 +190,7 @@ fn what_a_server_needs_is_named() {
         ),
         (
             &["--every", "10s", "--journal", journal, "--serve", "8090"],
-            "--serve \"8090\" makes no sense; it takes an address and port",
+            "--serve \"8090\" is not valid; expected an address and port",
         ),
     ] {
         let done = run(&[&["run", "--source", "embedded:BTCUSDT"], flags].concat());

@@ -783,6 +783,56 @@ fn described() -> Vec<(String, Vec<u16>)> {
 }
 
 #[test]
+fn no_file_but_a_roster_is_passed_on_as_one() {
+    let mut book = Book::new(START_US);
+    book.grow(1);
+    let [secret, draft, roster] = ["slot-0.key", "draft.toml", "roster.toml"].map(scratch);
+    let [key, draft, path] = [&secret, &draft, &roster].map(|path| path.to_str().unwrap());
+    assert_eq!(run(&["keygen", key]).code, Some(0));
+    let made = run(&["roster", "new", "BTC/USD", "--out", draft]);
+    assert_eq!(made.code, Some(0));
+    let journal = book.path.to_str().unwrap();
+    let hidden = fs::read_to_string(&secret).unwrap()[22..86].to_owned();
+    for (wrong, says) in [
+        (key, "as the roster: it is a secret key"),
+        (draft, "it is not a roster: line"),
+        (journal, "it is not a roster: line 1"),
+    ] {
+        let words = ["serve", "--journal", journal, "--roster", wrong];
+        let done = run(&[&words[..], &["--listen", "127.0.0.1:0"]].concat());
+        assert_eq!(done.code, Some(2), "{}", done.stderr);
+        let named = format!("cannot serve {wrong}");
+        assert!(done.stderr.contains(&named), "{}", done.stderr);
+        assert!(done.stderr.contains(says), "{}", done.stderr);
+        assert!(!done.stderr.contains(&hidden), "{}", done.stderr);
+    }
+    // A roster that comes later, and another file that takes its place.
+    let served = Served::start(&book.path, &["--roster", path]);
+    let none = served.get("/v1/roster");
+    assert_eq!((none.status, none.error()), (404, "no-roster"));
+    let own = rsoracle_proof::terms::Roster::single(1, None, book.oracle.terms.clone());
+    fs::write(&roster, rsoracle::roster::text::render(&own)).unwrap();
+    assert_eq!(served.get("/v1/roster").status, 200);
+    fs::copy(&secret, &roster).unwrap();
+    for _ in 0..2 {
+        let refused = served.get("/v1/roster");
+        assert_eq!((refused.status, refused.error()), (500, "unreadable"));
+        assert!(!refused.body.contains(&hidden));
+    }
+    fs::write(&roster, rsoracle::roster::text::render(&own)).unwrap();
+    assert_eq!(served.get("/v1/roster").status, 200);
+    let said = served.running.stderr();
+    let count = |part: &str| said.matches(part).count();
+    assert_eq!(
+        count(&format!("there is no roster {path} yet")),
+        1,
+        "{said}"
+    );
+    assert_eq!(count("it is a secret key"), 1, "{said}");
+    assert!(!said.contains(&hidden));
+}
+
+#[test]
 fn every_path_of_the_description_is_there_and_answers_as_it_says() {
     let mut book = Book::new(START_US);
     book.grow(2);

@@ -250,6 +250,15 @@ fn what_could_make_it_sign_twice_or_nothing_refuses_the_start() {
         assert_eq!(kept, text, "a mark that cannot be read is not replaced");
     }
     std::fs::write(post.mark(), &mark).expect("a file");
+    let away = ["--state", "/nonexistent/folder"];
+    let done = post.start_with(&[&ports], &url, &away).running.finish();
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    for part in [
+        "in /nonexistent/folder: it is not a directory",
+        "--state names an existing directory",
+    ] {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
     let first = post.start(&[&ports], &url);
     let _line = greet(accept(&ports.control), &first.key);
     refused(&post, "another process signs with this key", "end it first");

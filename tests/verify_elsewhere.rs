@@ -75,6 +75,8 @@ fn text(bytes: &[u8]) -> String {
 #[ignore = "needs python"]
 fn a_verifier_in_python_takes_reports_of_all_kinds() {
     let python = python();
+    let none = text(&checked_file(&python, &[]).stderr);
+    assert!(none.starts_with("usage: python3 verify.py FILE"), "{none}");
     let source = "embedded:BTCUSDT";
     let line = reported(source, &[]);
     let (_, output) = checked(&python, &line);

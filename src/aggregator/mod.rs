@@ -54,7 +54,10 @@ use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::terms::{Roster, Terms};
 use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
-use setup::{check_open_files, check_schedule, collector_keys, counting, key_remarks, listen};
+use setup::{
+    check_aggregator_key, check_open_files, check_schedule, collector_keys, counting, key_remarks,
+    listen,
+};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use strays::Strays;
@@ -187,6 +190,7 @@ struct Aggregator<'a> {
 pub fn run(runs: &[Run]) -> Result<u8, Error> {
     sharpen_sleeps();
     let (mut code, mut has_failed) = (EXIT_OK, false);
+    check_aggregator_key(runs)?;
     let mut at = counting(runs, 0, true);
     while let Some(config) = runs.get(at) {
         check_schedule(config)?;

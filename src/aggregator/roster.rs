@@ -6,11 +6,13 @@
 use super::Aggregator;
 use crate::roster::text;
 use crate::system::file;
+use crate::system::limits::TOML_BYTES_MAX;
 use crate::system::now::wall_us;
 use crate::wire::tether::terms_message;
 use rsoracle_proof::seal::PublicKey;
 use rsoracle_proof::terms::{Roster, RosterSlot};
 use rsoracle_verify::error::Error;
+use rsoracle_verify::files;
 use std::rc::Rc;
 
 impl Aggregator<'_> {
@@ -105,11 +107,17 @@ impl Aggregator<'_> {
         let Some(path) = &config.write_roster else {
             return true;
         };
+        let other = !config.single() && self.holds_another(path);
         match self
             .roster(path)
             .and_then(|text| file::replace(path, &text))
         {
             Ok(()) => {
+                if other {
+                    self.tell(&format!(
+                        "{path} had another roster, which is gone: what the journal has from before does not verify with the new one"
+                    ));
+                }
                 self.roster_is_new = false;
                 let single = "; it is valid for this round only, whose start is one of its terms: --every makes rounds of one roster";
                 let only = if config.single() { single } else { "" };
@@ -121,6 +129,15 @@ impl Aggregator<'_> {
                 false
             }
         }
+    }
+
+    /// Whether there is a file at `path` with another roster than the present one.
+    fn holds_another(&self, path: &str) -> bool {
+        let held = self.agreed.newest().map(|held| held.roster.digest());
+        let there = files::read(path, TOML_BYTES_MAX as u64, "").ok();
+        let there = there.and_then(|bytes| files::text(bytes).ok());
+        let there = there.and_then(|text| Roster::parse(&text).ok());
+        there.is_some_and(|there| Some(there.digest()) != held)
     }
 
     /// The text of the file at `path`.

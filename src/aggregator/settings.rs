@@ -63,6 +63,8 @@ pub struct Children {
     pub environment: Vec<(&'static str, String)>,
     /// Directory of the collectors' keys; `None` makes fresh keys.
     pub keys: Option<String>,
+    /// Whether that is a directory beside the journal that nobody named: it is made if it is missing.
+    pub keys_beside: bool,
 }
 
 impl Run {

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 /// The place of the run that is next: this one or, by the clock, the first one whose roster is not over.
@@ -130,6 +130,27 @@ fn key_doubt(place: &Path) -> Option<String> {
     })
 }
 
+/// Refuses an aggregator's key that is a collector's too: both would sign with one key.
+pub(crate) fn check_aggregator_key(runs: &[Run]) -> Result<(), Error> {
+    let path = runs.first().and_then(Run::key_path);
+    let Some(path) = path.filter(|path| !make::is_missing(path)) else {
+        return Ok(());
+    };
+    let key = keyfile::read(&path)?.public();
+    for run in runs {
+        if let Some(slot) = run.roster.slot_of(&key) {
+            let attempt = format!("cannot aggregate with the key {path}");
+            let number = run.roster.number;
+            let cause = format!(
+                "it is the key of slot {slot} of roster {number}, whose collector signs with it"
+            );
+            let advice = "every process needs its own key: 'rsoracle keygen FILE' makes one, and --aggregator-key FILE names it";
+            return Err(Error::new(attempt, cause).advise(advice));
+        }
+    }
+    Ok(())
+}
+
 /// The keys of collectors that are known beforehand, slot by slot: those of the terms, or of key files. Reads the key file of
 /// every local collector, so that none of them fails later because of it. Makes those that are missing, and counts them.
 pub fn collector_keys(
@@ -141,6 +162,14 @@ pub fn collector_keys(
     let Some(dir) = config.collector_keys() else {
         return Ok((keys, made));
     };
+    let beside = config.children.as_ref().is_some_and(|it| it.keys_beside);
+    if beside && !Path::new(dir).exists() {
+        let made = fs::DirBuilder::new().mode(0o700).create(dir);
+        made.map_err(|error| {
+            let attempt = format!("cannot create {dir} for the collectors' keys");
+            Error::new(attempt, error).advise("name another directory with --collector-keys")
+        })?;
+    }
     // Collectors that share a key could sign for each other.
     let mut taken = HashMap::from([(*aggregator.bytes(), "the aggregator's".to_owned())]);
     for slot in 0..config.n() {

@@ -76,6 +76,12 @@ pub fn read(given: &mut Given, name: &str, text: &str) -> Result<(), Usage> {
 /// Adds the values of a section, except those that the command line overrides.
 fn take(given: &mut Given, section: &Section, flags: &[&Flag], file: &str) -> Result<(), Wrong> {
     let keys: Vec<String> = flags.iter().map(|flag| key(flag.name)).collect();
+    for entry in &section.entries {
+        let right = entry.key.replace('-', "_");
+        if right != entry.key && keys.contains(&right) {
+            return Err(entry.wrong(format!("unknown; write {right}")));
+        }
+    }
     section.only(&keys.iter().map(String::as_str).collect::<Vec<_>>())?;
     for (flag, key) in flags.iter().zip(&keys) {
         let Some(entry) = section.get(key) else {
@@ -308,8 +314,8 @@ mod tests {
                 "feed = [\"BTC/USD\", \"ETH/USD\", \"SOL/USD\"]\nsources = \"diverse\"",
             ),
             (
-                "--feed ETH/USD,BTC/EUR --source kraken,okx --accept-quote USD,USDT --collectors 4",
-                "feed = \"ETH/USD,BTC/EUR\"\nsources = [\"kraken\", \"okx\"]\naccept_quote = [\"USDT\", \"USD\"]\ncollectors = 4",
+                "--feed ETH/USD,BTC/USDC --source kraken,okx --accept-quote USD,USDT --collectors 4",
+                "feed = \"ETH/USD,BTC/USDC\"\nsources = [\"kraken\", \"okx\"]\naccept_quote = [\"USDT\", \"USD\"]\ncollectors = 4",
             ),
             (
                 "--every 10s --deviation 0.5% --heartbeat 1h --max-move 10% --max-spread 1% --max-age 5s --ping-every 20s",
@@ -427,11 +433,11 @@ mod tests {
         for (file, sentence) in [
             (
                 "interval = \"1x\"",
-                "line 1, key 'interval': \"1x\" makes no sense; it takes a whole number with a unit",
+                "line 1, key 'interval': \"1x\" is not valid; expected a whole number with a unit",
             ),
             (
                 "\nsamples = 0",
-                "line 2, key 'samples': \"0\" makes no sense; it takes a whole number from 1 to 1000",
+                "line 2, key 'samples': \"0\" is not valid; expected a whole number from 1 to 1000",
             ),
             (
                 "samples = \"3\"",
@@ -447,10 +453,14 @@ mod tests {
             ),
             ("sources = 1", "line 1, key 'sources': it takes text"),
             ("source = [\"kraken\"]", "line 1, key 'source': unknown"),
+            (
+                "max-move = \"10%\"",
+                "line 1, key 'max-move': unknown; write max_move",
+            ),
             ("sources = []", "line 1, key 'sources': the list is empty"),
             (
                 "sources = [\"kraken\", \"krakn\"]",
-                "line 1, key 'sources': \"krakn\" makes no sense; it takes EXCHANGE:SYMBOL",
+                "line 1, key 'sources': \"krakn\" is not valid; expected EXCHANGE:SYMBOL",
             ),
             (
                 "sources = [\"okx\"]",
@@ -462,7 +472,7 @@ mod tests {
             ),
             (
                 "sources = \"all\"",
-                "line 1, key 'sources': \"all\" makes no sense; it takes diverse or embedded-diverse",
+                "line 1, key 'sources': \"all\" is not valid; expected diverse or embedded-diverse",
             ),
             (
                 "sources = \"diverse\"\ncollectors = 5",
@@ -470,7 +480,7 @@ mod tests {
             ),
             (
                 "feed = \"BTC/EUR\"",
-                "line 1, key 'feed': --source: binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR",
+                "line 1, key 'feed': --source: binance:BTCUSDC is priced in USDC, --feed BTC/EUR in EUR; binance alone means its market in USDC; name the market in EUR: --source binance:BTCEUR",
             ),
             (
                 "feed = \"BTC/EUR\"\nsources = \"diverse\"",
@@ -478,11 +488,11 @@ mod tests {
             ),
             (
                 "feed = \"gold\"",
-                "\"binance\" makes no sense; it takes a symbol too, as in binance:BTCUSDC, since the feed gold names no currencies",
+                "\"binance\" is not valid; expected a symbol too, as in binance:BTCUSDC, since the feed gold names no currencies",
             ),
             (
                 "accept_quote = [\"usdc\"]",
-                "line 1, key 'accept_quote': \"usdc\" makes no sense",
+                "line 1, key 'accept_quote': \"usdc\" is not valid",
             ),
             (
                 "feed = \"gold\"\naccept_quote = [\"USDC\"]",
@@ -519,7 +529,7 @@ mod tests {
             ),
             (
                 "max_spread = \"0.00001%\"",
-                "line 1, key 'max_spread': \"0.00001%\" makes no sense; it takes a percentage above 0%",
+                "line 1, key 'max_spread': \"0.00001%\" is not valid; expected a percentage above 0%",
             ),
             (
                 "endpoint = \"ws://localhost:1/\"",
@@ -527,15 +537,15 @@ mod tests {
             ),
             (
                 "journal = \"\"",
-                "line 1, key 'journal': \"\" makes no sense; it takes a path",
+                "line 1, key 'journal': \"\" is not valid; expected a path",
             ),
             (
                 "latest = \"a\\tb\"",
-                "line 1, key 'latest': \"a\\tb\" makes no sense; it takes a path",
+                "line 1, key 'latest': \"a\\tb\" is not valid; expected a path",
             ),
             (
                 "max_age = \"1us\"",
-                "line 1, key 'max_age': \"1us\" makes no sense; it takes a duration from 10ms to 24h",
+                "line 1, key 'max_age': \"1us\" is not valid; expected a duration from 10ms to 24h",
             ),
             (
                 "sample = 3",
@@ -567,11 +577,11 @@ mod tests {
             ),
             (
                 "[source.binance]\nmax_age = \"5\"",
-                "line 2, key 'max_age': \"5\" makes no sense",
+                "line 2, key 'max_age': \"5\" is not valid",
             ),
             (
                 "[source.kraken]\nmax_age = \"5\"",
-                "line 2, key 'max_age': \"5\" makes no sense",
+                "line 2, key 'max_age': \"5\" is not valid",
             ),
         ] {
             let wrong = run("", file).unwrap_err();

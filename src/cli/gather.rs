@@ -4,6 +4,7 @@
 
 use super::outlook::Outlook;
 use crate::aggregator::settings::Run;
+use crate::aggregator::setup::check_aggregator_key;
 use crate::roster::page::{digests, row, schedule};
 use crate::roster::text::instant;
 use crate::system::now::wall_us;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 /// give, as far as it can be known.
 pub fn gather(runs: &[Run], paths: &[String]) -> Result<String, Error> {
     let (config, path) = (&runs[0], &paths[0]);
+    check_aggregator_key(runs)?;
     let outlook = Outlook::of(config)?;
     let roster = &config.roster;
     let single = roster.feeds.len() == 1;
@@ -36,7 +38,7 @@ pub fn gather(runs: &[Run], paths: &[String]) -> Result<String, Error> {
     );
     page += &digests(roster);
     page += &row("slots", &format!("{count}: {}", slots.join(", ")));
-    page += &schedule(&roster.feeds[0], wall_us());
+    page += &schedule(&roster.feeds[0], wall_us().max(config.tenure.from_us));
     if config.tenure.from_us > 0 {
         page += &row(
             "counts",

@@ -13,8 +13,8 @@ use crate::exchange::requests_fit;
 use crate::flags::args::{Given, Usage};
 use crate::flags::tables::SERVE_LISTEN;
 use crate::flags::values::{
-    HEARTBEAT_US_MAX, OVERRIDES, bytes, connection_age_us, endpoint, feeds, optional, overrides,
-    path, proxy, sample_rule,
+    HEARTBEAT_US_MAX, OVERRIDES, bytes, connection_age_us, endpoint, feeds_to_price, optional,
+    overrides, path, proxy, sample_rule,
 };
 use crate::source::Source;
 use crate::system::limits;
@@ -322,7 +322,7 @@ fn check_requests(
 
 /// Reads the flags of [`RUN`](crate::flags::tables::RUN), with the values of a configuration file if there is one.
 pub fn read(given: &Given) -> Result<Configuration, Usage> {
-    let feeds = feeds(given)?;
+    let feeds = feeds_to_price(given)?;
     let watched = Watched::read(given, &feeds)?;
     let collectors = watched.collectors(given, feeds.len())?;
     let sources = watched.sources.iter().cycle();
@@ -347,12 +347,17 @@ pub fn read(given: &Given) -> Result<Configuration, Usage> {
     if endpoint.is_none() {
         check_played(given, &sources.concat())?;
     }
+    // What is served has a roster, which a restart of a collector or of the run must not overthrow.
+    let journal = path(given, "journal")?.filter(|_| given.has("serve"));
+    let beside = journal.map(|journal| format!("{journal}.keys"));
+    let keys = path(given, "collector-keys")?;
     let children = Children {
         flags: overrides_of(given, &sources)?.iter().map(flags).collect(),
         endpoint,
         ca_file: path(given, "ca-file")?,
         environment: environment.collect(),
-        keys: path(given, "collector-keys")?,
+        keys_beside: keys.is_none() && beside.is_some(),
+        keys: keys.or(beside),
     };
     let run = settings(given, roster, Default::default(), Some(children))?;
     let mut schedule = *run.roster.schedule();

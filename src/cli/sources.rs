@@ -26,6 +26,12 @@ impl Watched {
     pub fn read(given: &Given, feeds: &[String]) -> Result<Watched, Usage> {
         let (flag, names, in_dollars) = named(given)?;
         let mut accepted = accepted(given)?;
+        for quote in &accepted {
+            let feeds = feeds.iter().map(String::as_str);
+            if let Some(why) = market::unacceptable(quote, feeds) {
+                return Err(given.contradiction(&["accept-quote"], why));
+            }
+        }
         let of_feed = feeds
             .iter()
             .map(|feed| accepted_for(given, feed, &accepted, in_dollars));
@@ -37,7 +43,8 @@ impl Watched {
             let feed = &feeds[at];
             let source = source_for(name, feed);
             let source = source.map_err(|right| given.wrong(flag, name, &right))?;
-            check_quote(&source, feed, &of_feed[at]).map_err(|sentence| {
+            market::check(&source, feed, &of_feed[at]).map_err(|mismatch| {
+                let sentence = said_of(&mismatch, (flag, name), &source, (feed, feeds.len() > 1));
                 given.contradiction(
                     &[flag, "feed", "accept-quote"],
                     format!("--{flag}: {sentence}"),
@@ -174,17 +181,42 @@ fn named(given: &Given) -> Result<(&'static str, Vec<String>, &'static [&'static
     Ok(("sources", kinds.to_vec(), &DOLLARS))
 }
 
-/// Checks that a source is the market of a feed. The error says what to change.
-fn check_quote(source: &Source, feed: &str, accepted: &BTreeSet<String>) -> Result<(), String> {
-    let name = &source.name;
-    market::check(source, feed, accepted).map_err(|mismatch| match mismatch {
-        Mismatch::Quote { other, own } => format!(
-            "{name} is priced in {other}, --feed {feed} in {own}; to accept {other} for {own}, add --accept-quote {other}"
-        ),
-        Mismatch::Market { base, own } => format!(
-            "{name} does not price {base} in {own}, as --feed {feed} requires, nor in a currency that --accept-quote names"
-        ),
-    })
+/// What a source that is not the market of a feed differs in, and what to change. `flag` and `name` are what named the source;
+/// where there are several feeds, a name without a market stands for that of each.
+fn said_of(
+    mismatch: &Mismatch,
+    (flag, name): (&str, &str),
+    source: &Source,
+    (feed, several): (&str, bool),
+) -> String {
+    let market = &source.name;
+    let (other, own) = match *mismatch {
+        Mismatch::Quote { other, own } => (other, own),
+        Mismatch::Market { base, own } => {
+            return format!(
+                "{market} does not price {base} in {own}, as --feed {feed} requires, nor in a currency that --accept-quote names"
+            );
+        }
+    };
+    let differs = format!("{market} is priced in {other}, --feed {feed} in {own}");
+    if let Some((other, own)) = mismatch.acceptable() {
+        return format!("{differs}; to accept {other} for {own}, add --accept-quote {other}");
+    }
+    if several {
+        return format!(
+            "{differs}; only a roster file can name the market of each of several feeds ('rsoracle help roster'), or run each feed by itself"
+        );
+    }
+    let base = market_of(feed).map_or("", |(base, _)| base);
+    let right = source.market_in(base, own);
+    let default = match name.contains(':') {
+        true => String::new(),
+        false => format!("{name} alone means its market in {other}; "),
+    };
+    match flag {
+        "source" => format!("{differs}; {default}name the market in {own}: --source {right}"),
+        _ => format!("{differs}; name markets in {own} with --source, such as --source {right}"),
+    }
 }
 
 /// A warning for every exchange and every foreign quote currency that holds more slots than may be faulty.

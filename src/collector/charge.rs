@@ -201,6 +201,11 @@ fn mark_path(key_path: &str, state: Option<&str>) -> Result<String, Error> {
     let set = variable("STATE_DIRECTORY")?;
     let set = set.as_deref().and_then(|dirs| dirs.split(':').next());
     Ok(match state.or(set) {
+        Some(dir) if !Path::new(dir).is_dir() => {
+            let attempt = format!("cannot keep the mark of {key_path} in {dir}");
+            let advice = "--state names an existing directory that this user may write to";
+            return Err(Error::new(attempt, "it is not a directory").advise(advice));
+        }
         Some(dir) => format!("{dir}/{}.mark", name.display()),
         None => format!("{key_path}.mark"),
     })

@@ -27,6 +27,10 @@ impl fmt::Display for Loss {
         match self {
             Loss::Ended => write!(f, "ended the connection"),
             Loss::Silent => write!(f, "was silent for {} s", SILENCE_MS_MAX / 1_000),
+            Loss::Refused(reason @ Reject::HelloSignature) => write!(
+                f,
+                "refused this collector: {reason}; most likely the key after @ is not this aggregator's, which shows its key at its start"
+            ),
             Loss::Refused(reason) => write!(f, "refused this collector: {reason}"),
             Loss::Frame(reason) => write!(f, "sent a frame that was refused: {reason}"),
         }

@@ -15,7 +15,7 @@ use crate::exchange::roots::Roots;
 use crate::exchange::session::{ExchangeSession, SessionPlan};
 use crate::exchange::{self, Pace, offset, tunnel};
 use crate::flags::args::{Given, Usage};
-use crate::flags::values::{endpoint, feeds, path, proxy, source_for};
+use crate::flags::values::{endpoint, feeds_to_price, path, proxy, source_for};
 use crate::source::{KINDS, Source};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::SLICE_MS;
@@ -46,7 +46,7 @@ pub struct DoctorSettings {
 impl DoctorSettings {
     /// Reads the flags of [`crate::flags::tables::DOCTOR`].
     pub fn from_flags(given: &Given) -> Result<DoctorSettings, Usage> {
-        let feeds = feeds(given)?;
+        let feeds = feeds_to_price(given)?;
         let kinds = KINDS.iter().map(|kind| kind.name.to_owned());
         let names = match given.operands() {
             [] => kinds.collect(),

@@ -173,7 +173,7 @@ impl Given {
         match self.place(name) {
             "" => wrong(name, text, right),
             place => Usage(format!(
-                "{place}: {:?} makes no sense; it takes {right}",
+                "{place}: {:?} is not valid; expected {right}",
                 brief(text, VALUE_CHARS_MAX)
             )),
         }
@@ -304,7 +304,7 @@ impl Given {
 /// The error about an invalid value of the flag `name`; `right` describes valid ones.
 pub fn wrong(name: &str, text: &str, right: &str) -> Usage {
     Usage(format!(
-        "--{name} {:?} makes no sense; it takes {right}",
+        "--{name} {:?} is not valid; expected {right}",
         brief(text, VALUE_CHARS_MAX)
     ))
 }
@@ -528,7 +528,7 @@ mod tests {
         let g = given("--coats 0 --dry 10").unwrap();
         assert_eq!(
             g.number("coats", 1..=5u32).unwrap_err().0,
-            "--coats \"0\" makes no sense; it takes a whole number from 1 to 5"
+            "--coats \"0\" is not valid; expected a whole number from 1 to 5"
         );
         assert!(
             g.duration_us("dry", 0..=9)
@@ -546,7 +546,7 @@ mod tests {
         assert!(g.typed("dry") && !g.typed("coats") && !g.typed("color"));
         assert_eq!(
             g.number("coats", 1..=5u32).unwrap_err().0,
-            "house.toml: line 7, key 'coats': \"9\" makes no sense; it takes a whole number from 1 to 5"
+            "house.toml: line 7, key 'coats': \"9\" is not valid; expected a whole number from 1 to 5"
         );
         let both = g.contradiction(&["dry", "coats"], "--dry 2s is too wet for --coats 9");
         assert_eq!(

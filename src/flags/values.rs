@@ -3,7 +3,7 @@
 use crate::collector::settings::Overrides;
 use crate::exchange::proxy::Proxy;
 use crate::flags::args::{Given, SourceSection, Usage};
-use crate::source::market::market_of;
+use crate::source::market::{in_capitals, market_of};
 use crate::source::{Source, capitals};
 use crate::system::endpoint::Endpoint;
 use crate::system::limits::ROUND_US_MAX;
@@ -78,6 +78,19 @@ pub fn feeds(given: &Given) -> Result<Vec<String>, Usage> {
     Ok(feeds)
 }
 
+/// The same for feeds that are to be priced. What is a market is written in capitals: no source could be held against `btc/usd`.
+pub fn feeds_to_price(given: &Given) -> Result<Vec<String>, Usage> {
+    let feeds = feeds(given)?;
+    let small = |feed: &String| in_capitals(feed).map(|capitals| (feed.clone(), capitals));
+    match feeds.iter().find_map(small) {
+        None => Ok(feeds),
+        Some((feed, capitals)) => {
+            let sentence = format!("--feed {feed}: write currencies in capitals, {capitals}");
+            Err(given.contradiction(&["feed"], sentence))
+        }
+    }
+}
+
 /// Currencies that are accepted for a feed's own (`--accept-quote`).
 pub fn accepted(given: &Given) -> Result<BTreeSet<String>, Usage> {
     let named = listed(given, "accept-quote").map(|quote| match capitals(quote) {
@@ -93,7 +106,7 @@ pub fn accepted(given: &Given) -> Result<BTreeSet<String>, Usage> {
 /// The proxy, if one is named (`--proxy`). An error does not repeat the URL, which may contain a password.
 pub fn proxy(given: &Given) -> Result<Option<Proxy>, Usage> {
     let refused = |right| {
-        let sentence = format!("--proxy makes no sense; it takes {right}");
+        let sentence = format!("--proxy is not valid; expected {right}");
         given.contradiction(&["proxy"], sentence)
     };
     let url = given.text("proxy").map(Proxy::parse);

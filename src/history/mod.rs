@@ -19,6 +19,7 @@ use page::{Page, Source};
 use rsoracle_proof::limits::FEEDS_MAX;
 use rsoracle_verify::error::{EXIT_FAILURE, EXIT_OK, Error};
 use rsoracle_verify::log::printable;
+use std::collections::BTreeSet;
 
 /// Most rounds that are shown.
 const ROUNDS_SHOWN_MAX: usize = 10_000;
@@ -76,6 +77,8 @@ struct Found {
     /// The feeds, each with the number of its last entry.
     pages: Vec<(u64, Page)>,
     entries: u64,
+    /// Feeds that were found and are not shown.
+    others: BTreeSet<String>,
     /// What else is to be said, such as what is wrong with a file.
     remarks: Vec<String>,
     /// Whether anything is wrong.
@@ -88,6 +91,7 @@ impl Found {
             source,
             pages: Vec::new(),
             entries: 0,
+            others: BTreeSet::new(),
             remarks: Vec::new(),
             bad: false,
         }
@@ -96,6 +100,9 @@ impl Found {
     /// The page of a feed, if that is shown and there is room for it.
     fn page(&mut self, config: &HistorySettings, feed: &str) -> Option<&mut Page> {
         let at = self.pages.iter().position(|(_, page)| page.feed == feed);
+        if !config.shows(feed) && self.others.len() < FEEDS_MAX && !self.others.contains(feed) {
+            self.others.insert(feed.to_owned());
+        }
         if !config.shows(feed) || (at.is_none() && self.pages.len() >= FEEDS_MAX) {
             return None;
         }
@@ -141,9 +148,14 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
         }
         lines.extend(page.lines(columns));
     }
+    // Feeds that somebody asks for and that are not there are most likely misspelled.
+    let lacks = found.pages.is_empty() && !found.others.is_empty();
+    if lacks && config.json {
+        found.remarks.push(nothing(config, &found.others));
+    }
     if !config.json {
         if found.pages.is_empty() {
-            lines.push(nothing(config));
+            lines.push(nothing(config, &found.others));
         }
         lines.extend(found.remarks.iter().cloned());
     }
@@ -159,7 +171,7 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
             .iter()
             .for_each(|remark| say("history", remark));
     }
-    Ok(if found.bad || !printed {
+    Ok(if found.bad || lacks || !printed {
         EXIT_FAILURE
     } else {
         EXIT_OK
@@ -167,7 +179,7 @@ pub fn run(config: &HistorySettings) -> Result<u8, Error> {
 }
 
 /// What is said if there is no round to show.
-fn nothing(config: &HistorySettings) -> String {
+fn nothing(config: &HistorySettings, others: &BTreeSet<String>) -> String {
     let what = match &config.feeds[..] {
         [] => "no rounds".to_owned(),
         feeds => format!("no rounds of {}", feeds.join(", ")),
@@ -176,5 +188,9 @@ fn nothing(config: &HistorySettings) -> String {
         1 => "this file",
         _ => "these files",
     };
-    format!("{what} in {place}")
+    let feeds: Vec<&str> = others.iter().map(String::as_str).collect();
+    match &feeds[..] {
+        [] => format!("{what} in {place}"),
+        feeds => format!("{what} in {place}, only of {}", feeds.join(", ")),
+    }
 }

@@ -77,7 +77,13 @@ pub fn read(path: &str) -> Result<SecretKey, Error> {
             "it is not one line of 'rsoracle secret key 1 ' and 64 lower-case hexadecimal digits{}",
             strange.map_or(String::new(), |what| format!("; {what}"))
         );
-        return Err(Error::new(&attempt, cause).advise("'rsoracle keygen FILE' makes one"));
+        let advice = match strange {
+            Some(_) => {
+                "an editor or a transfer changed it: save it as plain UTF-8 text with the line ends of Unix (LF), or restore it"
+            }
+            None => "'rsoracle keygen FILE' makes one",
+        };
+        return Err(Error::new(&attempt, cause).advise(advice));
     }
     let mode = about.mode() & 0o7777;
     let group = if is_given(path, &about) { 0o040 } else { 0 };

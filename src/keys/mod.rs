@@ -20,11 +20,15 @@ pub fn keygen(path: &str) -> Result<String, Error> {
     Ok(format!("{}\n", hex(key.bytes())))
 }
 
-/// The lines to print: each key file's public key and path. An error if any file cannot be read.
+/// The lines to print: each key file's public key and, if there are several files, its path. An error if any cannot be read.
 pub fn keys(paths: &[String]) -> Result<String, Error> {
     let line = |path: &String| {
         let key = file::read(path)?.public();
-        Ok(format!("{}  {}\n", hex(key.bytes()), printable(path)))
+        let name = match paths.len() {
+            1 => String::new(),
+            _ => format!("  {}", printable(path)),
+        };
+        Ok(format!("{}{name}\n", hex(key.bytes())))
     };
     paths.iter().map(line).collect()
 }

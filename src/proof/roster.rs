@@ -93,6 +93,10 @@ fn roster(sections: &[Section]) -> Result<Roster, Wrong> {
         return Err(late.wrong(wrong));
     }
     let terms = feeds.iter().map(terms).collect::<Result<_, _>>()?;
+    if slots.is_empty() {
+        let wrong = "it has no slots, so it is a draft: 'rsoracle roster assemble' makes a roster of it and signed seats";
+        return Err(Wrong::line(feeds[0].line, wrong));
+    }
     let roster = Roster::new(number as u64, previous, terms, seats(slots, feeds.len())?);
     roster.check().map_err(|(place, why)| match place {
         Place::Feed(at) => feeds[at.min(feeds.len() - 1)].wrong(why),

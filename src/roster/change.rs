@@ -2,7 +2,7 @@
 //!
 //! Invariant: a key endorses one change of a roster. A file on the disk says which one, before the endorsement leaves this program.
 
-use super::page::row;
+use super::page::{row, watched};
 use super::text::instant;
 use crate::keys::secret::SecretKey;
 use crate::system::file;
@@ -11,7 +11,7 @@ use rsoracle_proof::change::{Change, Endorsement};
 use rsoracle_proof::roster::{RosterFile, instant_us, parse_endorsement};
 use rsoracle_proof::seal::{PublicKey, hex, unhex};
 use rsoracle_proof::succession::missing;
-use rsoracle_proof::terms::{Roster, Terms};
+use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::toml::{self, Wrong};
 use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
@@ -101,9 +101,9 @@ impl Step {
         let none = || "none".to_owned();
         let is_new = |key: &PublicKey| old.slot_of(key).is_none();
         let endorsed = |key: &PublicKey| self.new.endorsements.iter().any(|it| it.key == *key);
-        let leaving = slots(old, &|key| new.slot_of(key).is_none());
+        let leaving = each(old, &|key| new.slot_of(key).is_none());
         page += &row("leaving", &leaving.unwrap_or_else(none));
-        page += &row("joining", &slots(new, &is_new).unwrap_or_else(none));
+        page += &row("joining", &each(new, &is_new).unwrap_or_else(none));
         let by = [
             slots(old, &endorsed),
             slots(new, &|key| endorsed(key) && is_new(key)),
@@ -143,7 +143,7 @@ impl Step {
     ) -> Result<(String, Step), String> {
         if from_us.is_some() && from_us != self.new.from_us {
             if !self.new.endorsements.is_empty() {
-                return Err("it has endorsements for another time than --from, and nobody endorses two; leave --from out".to_owned());
+                return Err("it has endorsements for another time than --from, and nobody endorses two; leave --from out or, for another time, assemble it again ('rsoracle roster assemble'), which leaves the endorsements out, and then change it with --from".to_owned());
             }
             self.new.from_us = from_us;
             self.in_order()?;
@@ -230,7 +230,7 @@ impl Step {
         }
         if change.from_us <= now_us {
             let from = instant(change.from_us);
-            return Err(failed(format!("it would count from {from} on, which has passed")).advise("those who have endorsed it cannot endorse another time: if enough others are left, agree on a later one, and begin again with 'rsoracle roster change … --from TIME'"));
+            return Err(failed(format!("it would count from {from} on, which has passed")).advise("those who have endorsed it cannot endorse another time: if enough others are left, agree on a later one, assemble the new roster again without endorsements ('rsoracle roster assemble'), and then set it with 'rsoracle roster change OLD NEW --from TIME'"));
         }
         let endorsement = Endorsement {
             key: public,
@@ -258,6 +258,20 @@ impl Step {
         );
         Error::new(attempt, why).advise("a second endorsement would prove that you lied; if that one was never sent to anybody, remove that file")
     }
+}
+
+/// The listed slots of a roster, each with what it watches and the beginning of its key; nothing if there are none.
+fn each(of: &Roster, is_listed: &dyn Fn(&PublicKey) -> bool) -> Option<String> {
+    let slot = |(at, slot): (usize, &RosterSlot)| {
+        let key = slot.key.filter(is_listed)?;
+        let (number, begins) = (of.number, hex(&key.bytes()[..8]));
+        let watched = watched(of, slot);
+        Some(format!(
+            "slot {at} of roster {number} ({watched}, key {begins}…)"
+        ))
+    };
+    let all: Vec<String> = of.slots.iter().enumerate().filter_map(slot).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// The change that a key has endorsed, and the endorsement's text, if there is such a file.

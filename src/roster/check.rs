@@ -5,20 +5,20 @@
 
 use super::change::Step;
 use super::key_of;
-use super::page::{digests, row, schedule, words};
-use super::settings::NO_SOURCE;
+use super::page::{digests, row, schedule, watched, words};
 use super::text::instant;
 use crate::collector::settings::{Charge, Collect, Engagement};
 use crate::collector::sources_of;
 use crate::exchange::requests_fit;
 use crate::source::Source;
+use crate::source::market::market_of;
 use crate::source::market::{self, DOLLARS, Mismatch};
 use crate::system::now::wall_us;
 use rsoracle_proof::roster::RosterFile;
 use rsoracle_proof::schedule::Tenure;
 use rsoracle_proof::seal::{PublicKey, hex};
 use rsoracle_proof::source::quote_of;
-use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
+use rsoracle_proof::terms::Roster;
 use rsoracle_proof::tolerance::counted;
 use rsoracle_proof::toml::{self, Value, Wrong};
 use rsoracle_verify::error::Error;
@@ -71,10 +71,18 @@ impl Read {
             let by = counted(*keys as u64, "endorsement");
             row(
                 "counts",
-                &format!("from {} on, with {by}; no digest covers this", instant(*us)),
+                &format!(
+                    "from {} on, with {by} (the time and the endorsements are not part of the digest)",
+                    instant(*us)
+                ),
             )
         };
         self.change.as_ref().map_or(String::new(), row_of)
+    }
+
+    /// The time that the next round is told from: now, or when it begins to count.
+    pub(super) fn seen_us(&self, now_us: u64) -> u64 {
+        self.change.map_or(now_us, |(us, _)| now_us.max(us))
     }
 
     /// Of each slot, whether its seat is signed.
@@ -97,9 +105,15 @@ pub(super) fn examine(
         Err(wrong) => return (row("wrong", &wrong.to_string()), not, false),
     };
     let roster = &read.roster;
+    let now_us = read.seen_us(now_us);
     let mut wrong = Vec::new();
+    let mut missing = Vec::new();
     if roster.schedule().next_start_us(now_us).is_none() {
         wrong.push("no round is left: its end or its only start has passed".to_owned());
+    }
+    for quote in accepted {
+        let feeds = roster.feeds.iter().map(|terms| &*terms.feed);
+        wrong.extend(market::unacceptable(quote, feeds));
     }
     let unsigned = read.slots.iter().all(|slot| !slot.signed);
     let signers = row("seats", &seats(&read, &mut wrong));
@@ -125,33 +139,25 @@ pub(super) fn examine(
         }
     }
     if let Some(step) = step {
-        let (rows, missing) = step.page();
+        let (rows, endorsements) = step.page();
         page += &format!("\n{rows}");
-        let lacks = |what: String| format!("the change does not hold: {what}");
-        wrong.extend(missing.into_iter().map(lacks));
+        missing = endorsements;
+    }
+    for sentence in &missing {
+        page.push_str(&row("missing", &format!("not yet endorsed: {sentence}")));
     }
     for sentence in &wrong {
         page.push_str(&row("wrong", sentence));
     }
     let verdict = match wrong.is_empty() {
         false => not,
+        true if !missing.is_empty() => {
+            "not yet endorsed: nothing is wrong, but endorsements are missing"
+        }
         true if unsigned => "sound, but no seat is signed",
         true => "sound",
     };
-    (page, verdict, wrong.is_empty())
-}
-
-/// What a slot watches, in words: of several feeds, for which it watches what.
-fn watched(roster: &Roster, slot: &RosterSlot) -> String {
-    if let [source] = &slot.sources[..] {
-        return source.clone();
-    }
-    let of_feed = |(terms, source): (&Terms, &String)| {
-        let source = if source.is_empty() { NO_SOURCE } else { source };
-        format!("{} = {source}", terms.feed)
-    };
-    let all = roster.feeds.iter().zip(&slot.sources).map(of_feed);
-    all.collect::<Vec<_>>().join(", ")
+    (page, verdict, wrong.is_empty() && missing.is_empty())
 }
 
 /// Who signed, in words. A seat without a signature among signed ones may have been changed by whoever assembled the roster.
@@ -214,12 +220,7 @@ fn sources(
             Err(right) => format!("source {name}; it takes {right}"),
             Ok(source) => match market::check(&source, &terms.feed, &accepted) {
                 Ok(()) => continue,
-                Err(Mismatch::Quote { other, own }) => format!(
-                    "{name} is priced in {other}, the feed in {own}; to accept {other} for {own}, add --accept-quote {other}"
-                ),
-                Err(Mismatch::Market { base, own }) => {
-                    format!("{name} does not price {base} in {own}")
-                }
+                Err(mismatch) => said_of(&mismatch, &source, &terms.feed),
             },
         };
         let of = if several {
@@ -239,6 +240,22 @@ fn sources(
         0 => format!("all are markets of {feed}: {quotes}"),
         some => format!("{some} of {} are not markets of {feed}", terms.n()),
     }
+}
+
+/// What a source that is not the market of a feed differs in, and what to do about it.
+fn said_of(mismatch: &Mismatch, source: &Source, feed: &str) -> String {
+    let name = &source.name;
+    let (other, own) = match *mismatch {
+        Mismatch::Quote { other, own } => (other, own),
+        Mismatch::Market { base, own } => return format!("{name} does not price {base} in {own}"),
+    };
+    let base = market_of(feed).map_or("", |(base, _)| base);
+    let right = source.market_in(base, own);
+    let remedy = match mismatch.acceptable() {
+        Some(_) => format!("to accept {other} for {own}, add --accept-quote {other}"),
+        None => format!("its collector must sign a seat with the market in {own}, {right}"),
+    };
+    format!("{name} is priced in {other}, the feed in {own}; {remedy}")
 }
 
 /// Which roster it is, and when it counts, if there are several or it begins to count at some time.
@@ -261,7 +278,8 @@ fn counts(it: &Engagement, several: bool) -> String {
 }
 
 /// What the collector of a slot would do, in words.
-fn post(config: &Collect, roster: &Roster, slot: u16) -> Result<String, String> {
+fn post(config: &Collect, it: &Engagement, slot: u16) -> Result<String, String> {
+    let roster = &it.roster;
     let sources = sources_of(roster, slot)?;
     sources[0].check_endpoint(config.endpoint.is_some())?;
     let names = &roster.slots[usize::from(slot)].sources;
@@ -277,7 +295,7 @@ fn post(config: &Collect, roster: &Roster, slot: u16) -> Result<String, String> 
         }
     }
     page += &digests(roster);
-    page += &schedule(&roster.feeds[0], wall_us());
+    page += &schedule(&roster.feeds[0], wall_us().max(it.tenure.from_us));
     Ok(page)
 }
 
@@ -296,7 +314,7 @@ pub fn charge(config: &Collect) -> Result<String, Error> {
         match it.roster.slot_of(&key) {
             Some(slot) => {
                 page += &counts(it, several);
-                page += &post(config, &it.roster, slot).map_err(failed)?;
+                page += &post(config, it, slot).map_err(failed)?;
             }
             None if several && at + 1 < engagements.len() || at > 0 => {
                 page += &row("roster", &format!("{text}: no slot has this key"));

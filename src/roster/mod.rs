@@ -81,7 +81,7 @@ pub fn run(settings: &RosterSettings) -> Result<u8, Error> {
         }
         Action::Show { path } => {
             let read = load(path)?;
-            read.tenure() + &show(&read.roster, &read.signed(), wall_us())
+            read.tenure() + &show(&read.roster, &read.signed(), read.seen_us(wall_us()))
         }
     };
     let page = match read(&text) {
@@ -131,7 +131,9 @@ fn change(
     let done = step(old, new)?.endorsed(&file_text(new, &attempt)?, from_us, more);
     let (text, step) = done.map_err(|why| Error::new(attempt, why))?;
     let (page, missing) = step.page();
-    let missing = missing.iter().map(|what| row("missing", what));
+    let missing = missing
+        .iter()
+        .map(|what| row("missing", &format!("not yet endorsed: {what}")));
     Ok((text, page + &missing.collect::<String>()))
 }
 

@@ -3,12 +3,13 @@
 //! Invariant: everything that a terms digest covers is told, of each feed. Feeds of which the same is to be said share a
 //! paragraph.
 
+use super::settings::NO_SOURCE;
 use super::text::{instant, percent};
 use crate::flags::args::wrapped;
 use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::seal::hex;
 use rsoracle_proof::source::kind_of;
-use rsoracle_proof::terms::{Roster, Terms};
+use rsoracle_proof::terms::{Roster, RosterSlot, Terms};
 use rsoracle_proof::tolerance::counted;
 
 /// Widest line.
@@ -142,6 +143,19 @@ pub(super) fn show(roster: &Roster, signed: &[bool], now_us: u64) -> String {
     } else {
         page + &markets(roster)
     }
+}
+
+/// What a slot watches, in words: of several feeds, for which it watches what.
+pub(super) fn watched(roster: &Roster, slot: &RosterSlot) -> String {
+    if let [source] = &slot.sources[..] {
+        return source.clone();
+    }
+    let of_feed = |(terms, source): (&Terms, &String)| {
+        let source = if source.is_empty() { NO_SOURCE } else { source };
+        format!("{} = {source}", terms.feed)
+    };
+    let all = roster.feeds.iter().zip(&slot.sources).map(of_feed);
+    all.collect::<Vec<_>>().join(", ")
 }
 
 /// The symbols of all slots, with a column for each feed. Columns that would be too far to the right begin another table.

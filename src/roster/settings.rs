@@ -4,6 +4,7 @@ use crate::flags::args::{Given, Usage};
 use crate::flags::tables::ROSTER;
 use crate::flags::values::{accepted, listed, optional, path, sample_rule};
 use crate::source::Source;
+use crate::source::market::in_capitals;
 use rsoracle_proof::limits::{
     COLLECTORS_MAX, FEEDS_MAX, INTERVAL_US_MAX, INTERVAL_US_MIN, ROUND_US_MAX, SAMPLES_MAX,
     TIME_US_MAX,
@@ -99,6 +100,14 @@ const ACTIONS: [(&str, &str); 7] = [
     ("check", "key accept-quote after"),
     ("show", ""),
 ];
+
+/// What is said if no action is named.
+pub fn which_action() -> String {
+    let names = ACTIONS.map(|(name, _)| name).join(", ");
+    format!(
+        "which action? 'rsoracle roster ACTION', one of {names}; 'rsoracle help roster' describes them"
+    )
+}
 
 impl RosterSettings {
     /// Reads the flags of [`ROSTER`]. A draft's first start is the next full minute, unless one is given.
@@ -269,7 +278,7 @@ fn sources(given: &Given) -> Result<Vec<String>, Usage> {
             sources.len()
         ))),
         None => Err(Usage(format!(
-            "--source {NO_SOURCE} alone makes no sense: a collector watches something"
+            "--source {NO_SOURCE} alone is not valid: a collector watches something"
         ))),
     }
 }
@@ -283,6 +292,11 @@ fn draft(given: &Given, feeds: &[String], now_us: u64) -> Result<Roster, Usage> 
     for (at, feed) in feeds.iter().enumerate() {
         check_feed(feed)
             .map_err(|right| Usage(format!("{feed:?} is no name of a feed; it takes {right}")))?;
+        if let Some(capitals) = in_capitals(feed) {
+            return Err(Usage(format!(
+                "feed {feed}: write currencies in capitals, {capitals}"
+            )));
+        }
         if feeds[..at].contains(feed) {
             return Err(Usage(format!("'{feed}' is given twice")));
         }
@@ -419,6 +433,10 @@ mod tests {
             ("new BTC/USD ETH/USD BTC/USD", "'BTC/USD' is given twice"),
             ("new BTC/USD,BTC/USD", "'BTC/USD' is given twice"),
             ("new BTC/USD,", "1 to 16 visible"),
+            (
+                "new btc/usd",
+                "feed btc/usd: write currencies in capitals, BTC/USD",
+            ),
             ("seat --key x --source none,none", "--source none alone"),
             (
                 "seat --key x --source kraken:BTC/USD,none,coinbase:SOL-USD",

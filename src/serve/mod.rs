@@ -29,10 +29,12 @@ mod socket;
 
 use crate::flags::args::{Given, Usage};
 use crate::flags::values::{optional, path};
+use crate::serve::limits::PASSED_FILE_BYTES_MAX;
 use crate::serve::limits::SERVE_CONNECTIONS_MAX;
 use crate::system::lifeline::Lifeline;
 use crate::system::stream::say;
 use rsoracle_verify::error::Error;
+use rsoracle_verify::files;
 use rsoracle_verify::segments::unlisted;
 use server::Server;
 use std::io::{self, Write};
@@ -82,6 +84,29 @@ impl ServeSettings {
             per_address: given.number("per-address", 1..=SERVE_CONNECTIONS_MAX)?,
             until_eof: given.has("until-eof"),
         })
+    }
+}
+
+impl ServeSettings {
+    /// Checks the roster's file, so that a wrong one is named at the start. One that is missing may be made later. Where this
+    /// process is a child, its parent vouches for the file, and may be about to write it.
+    pub fn check_roster(&self) -> Result<(), Usage> {
+        let Some(path) = self.roster.as_deref().filter(|_| !self.until_eof) else {
+            return Ok(());
+        };
+        if !std::fs::exists(path).unwrap_or(true) {
+            say(
+                "serve",
+                format!(
+                    "there is no roster {path} yet: /v1/roster has none until there is one; --roster names its file"
+                ),
+            );
+            return Ok(());
+        }
+        let attempt = format!("cannot serve {path} as the roster");
+        let bytes = files::read(path, PASSED_FILE_BYTES_MAX, &attempt);
+        let checked = bytes.and_then(|bytes| site::check_roster(path, &bytes));
+        checked.map_err(|error| Usage(error.to_string()))
     }
 }
 

@@ -83,7 +83,13 @@ impl Server {
             Some((cert, key)) => Some(acceptor(cert, key)?),
             None => None,
         };
-        let mut doors = vec![Door::open(settings.listen, "listen", false)?];
+        // An aggregator that starts this process has another name for the flag.
+        let flag = if settings.until_eof {
+            "serve"
+        } else {
+            "listen"
+        };
+        let mut doors = vec![Door::open(settings.listen, flag, false)?];
         if let Some(address) = settings.metrics_listen {
             doors.push(Door::open(address, "metrics-listen", true)?);
         }

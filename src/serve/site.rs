@@ -6,6 +6,9 @@ use super::page::Page;
 use super::problem::Problem;
 use super::ready::readiness;
 use crate::serve::limits::PASSED_FILE_BYTES_MAX;
+use crate::system::file::SECRET_BEGINS;
+use rsoracle_proof::roster::RosterFile;
+use rsoracle_verify::error::Error;
 use rsoracle_verify::files;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -86,22 +89,52 @@ impl Kept {
 /// A file that is passed on, read again when it has changed.
 struct Passed {
     path: String,
+    /// What it must be.
+    kind: Kind,
     /// Inode, size, and time of the last change.
     seen: (u64, u64, i64, i64),
-    bytes: Rc<[u8]>,
-    /// Whether only whole lines are passed on: the last one may still be being written.
-    by_line: bool,
-    /// Whether it was said that it cannot be read.
+    /// What is passed on; `None` if the file is not what it must be.
+    bytes: Option<Rc<[u8]>>,
+    /// Whether it was said that it cannot be passed on.
     told: bool,
 }
 
+/// What a file that is passed on must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A roster.
+    Roster,
+    /// Lines, of which only whole ones are passed on: the last one may still be being written.
+    Lines,
+}
+
+/// Checks that the bytes of a file are a roster, so that no other file, least of all a secret key, is passed on as one. The error
+/// repeats nothing of a secret key.
+pub(super) fn check_roster(path: &str, bytes: &[u8]) -> Result<(), Error> {
+    let attempt = format!("cannot serve {path} as the roster");
+    let secret = SECRET_BEGINS.as_bytes();
+    if bytes.windows(secret.len()).any(|begin| begin == secret) {
+        let advice = "--roster names the file of a roster, which has public keys only";
+        return Err(Error::new(attempt, "it is a secret key").advise(advice));
+    }
+    let advice = "'rsoracle roster check FILE' examines one";
+    let wrong = match str::from_utf8(bytes) {
+        Ok(text) => RosterFile::parse(text).err().map(|wrong| wrong.to_string()),
+        Err(_) => Some("it is not text".to_owned()),
+    };
+    wrong.map_or(Ok(()), |wrong| {
+        let why = format!("it is not a roster: {wrong}");
+        Err(Error::new(attempt, why).advise(advice))
+    })
+}
+
 impl Passed {
-    fn new(path: String, by_line: bool) -> Passed {
+    fn new(path: String, kind: Kind) -> Passed {
         Passed {
             path,
+            kind,
             seen: (0, 0, 0, 0),
-            bytes: Rc::new([]),
-            by_line,
+            bytes: None,
             told: false,
         }
     }
@@ -114,25 +147,39 @@ impl Passed {
         let now = (now.ino(), now.len(), now.mtime(), now.mtime_nsec());
         if now != self.seen {
             let attempt = format!("cannot read {}", self.path);
-            let bytes = files::read(&self.path, PASSED_FILE_BYTES_MAX, &attempt);
-            let bytes = bytes.map_err(|error| {
-                if !std::mem::replace(&mut self.told, true) {
-                    crate::system::stream::say("serve", error);
-                }
-                let sentence = "a file that is served cannot be read; the log says more".to_owned();
-                Problem::new(500, "unreadable", sentence)
-            })?;
+            let read = files::read(&self.path, PASSED_FILE_BYTES_MAX, &attempt);
+            let bytes = read.map_err(|error| self.refuse(error))?;
+            self.seen = now;
+            self.bytes = None;
+            if self.kind == Kind::Roster {
+                check_roster(&self.path, &bytes).map_err(|error| self.refuse(error))?;
+            }
             let end = bytes.iter().rposition(|byte| *byte == b'\n');
-            let whole = if self.by_line {
-                end.map_or(0, |end| end + 1)
-            } else {
-                bytes.len()
+            let whole = match self.kind {
+                Kind::Roster => bytes.len(),
+                Kind::Lines => end.map_or(0, |end| end + 1),
             };
-            self.bytes = [note.as_bytes(), &bytes[..whole]].concat().into();
-            (self.seen, self.told) = (now, false);
+            self.bytes = Some([note.as_bytes(), &bytes[..whole]].concat().into());
+            self.told = false;
         }
-        Ok(Some(self.bytes.clone()))
+        match &self.bytes {
+            Some(bytes) => Ok(Some(bytes.clone())),
+            None => Err(unreadable()),
+        }
     }
+
+    /// Says once why the file is not passed on.
+    fn refuse(&mut self, error: Error) -> Problem {
+        if !std::mem::replace(&mut self.told, true) {
+            crate::system::stream::say("serve", error);
+        }
+        unreadable()
+    }
+}
+
+fn unreadable() -> Problem {
+    let sentence = "a file that is served cannot be read; the log says more".to_owned();
+    Problem::new(500, "unreadable", sentence)
 }
 
 impl Site {
@@ -150,8 +197,8 @@ impl Site {
             counts: Counts::default(),
             began_us: now_us,
             scratch: Vec::new(),
-            roster: roster.map(|path| Passed::new(path.to_owned(), false)),
-            proofs: Passed::new(format!("{journal}.proofs"), true),
+            roster: roster.map(|path| Passed::new(path.to_owned(), Kind::Roster)),
+            proofs: Passed::new(format!("{journal}.proofs"), Kind::Lines),
             metrics: Kept::new(),
             readiness: (false, Kept::new()),
             writer: (None, 0),

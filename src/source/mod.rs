@@ -175,6 +175,11 @@ impl Source {
         self.name.split_once(':').expect("a source has a colon").0
     }
 
+    /// The name of the market of `base` in `quote` at the same exchange.
+    pub fn market_in(&self, base: &str, quote: &str) -> String {
+        format!("{}:{}", self.prefix(), self.kind.spelling.of(base, quote))
+    }
+
     /// The symbol: the part after the colon.
     pub fn symbol(&self) -> &str {
         self.name.split_once(':').expect("a source has a colon").1

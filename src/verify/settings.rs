@@ -77,5 +77,5 @@ fn age(text: &str) -> Result<u64, String> {
 
 fn wrong(name: &str, text: &str, right: &str) -> String {
     let text = brief(text, VALUE_CHARS_MAX);
-    format!("--{name} {text:?} makes no sense; it takes {right}")
+    format!("--{name} {text:?} is not valid; expected {right}")
 }

@@ -110,19 +110,19 @@ fn what_cannot_be_read_and_what_makes_no_sense_is_said() {
         ),
         (
             &["a", "--roster="],
-            "--roster \"\" makes no sense; it takes a path",
+            "--roster \"\" is not valid; expected a path",
         ),
         (
             &["a", "--head", "12"],
-            "--head \"12\" makes no sense; it takes the 128",
+            "--head \"12\" is not valid; expected the 128",
         ),
         (
             &["a", "--max-age", "0s"],
-            "--max-age \"0s\" makes no sense; it takes a duration from 1us",
+            "--max-age \"0s\" is not valid; expected a duration from 1us",
         ),
         (
             &["a", "--max-age", "1"],
-            "--max-age \"1\" makes no sense; it takes a whole number",
+            "--max-age \"1\" is not valid; expected a whole number",
         ),
     ] {
         let (code, out, wrong) = run(words, "");

@@ -149,7 +149,7 @@ pub static KEYGEN: Command = Command {
 /// `rsoracle keys`
 pub static KEYS: Command = Command {
     name: "keys",
-    job: "prints the public keys of secret key files, one per line",
+    job: "prints the public keys of secret key files, one per line; of several files, with their names",
     notes: "",
     example: "rsoracle keys keys/slot-0.key keys/slot-1.key",
     operands: "FILE…",

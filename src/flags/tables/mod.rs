@@ -254,7 +254,7 @@ pub static RUN: Command = Command {
             "accept-quote",
             "CURRENCY",
             "",
-            "Accept sources in this currency as if it were the feed's: 'USDC,USDT'. For a feed in USD, --sources accepts USDC and USDT, and the default source USDC.",
+            "Accept sources in this currency, which is pegged to the feed's, as if it were the feed's: 'USDC,USDT'. For a feed in USD, --sources accepts USDC and USDT, and the default source USDC.",
         ),
         flag(
             "min-exchanges",
@@ -281,7 +281,7 @@ pub static RUN: Command = Command {
             "collector-keys",
             "DIR",
             "",
-            "Local collectors sign with DIR/slot-N.key instead of new keys. Missing files are created.",
+            "Local collectors sign with DIR/slot-N.key instead of new keys. Missing files are created. With --serve, the default is FILE.keys beside the journal.",
         ),
         flag(
             "write-roster",
