@@ -1222,6 +1222,69 @@ fn whatever_differs_from_the_roster_is_named() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_named_and_no_secret_is_shown() {
+    let Real { roster, .. } = real();
+    let roster = roster_file(roster);
+    let secret = "ab".repeat(32);
+    for (bytes, what) in [
+        (fs::read(&roster).unwrap(), "it is a roster (or the draft"),
+        (
+            format!("rsoracle secret key 1 {secret}\n").into_bytes(),
+            "it is a secret key, not a journal",
+        ),
+        (
+            b"\x1f\x8b\x08\0\xff".to_vec(),
+            "'gunzip -c FILE | rsoracle verify -'",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd\0\xff".to_vec(),
+            "'zstd -dc FILE | rsoracle verify -'",
+        ),
+    ] {
+        let path = scratch("other");
+        fs::write(&path, &bytes).unwrap();
+        let path = text(&path);
+        let follow = ["follow", path, "--once", "--roster", &roster];
+        for (args, code) in [
+            (&["verify", path][..], 4),
+            (&["history", path], 4),
+            (&follow, 1),
+        ] {
+            let done = run(args);
+            assert_eq!((done.code, &*done.stdout), (Some(code), ""), "{args:?}");
+            assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+            assert!(done.stderr.contains(what), "{args:?}: {}", done.stderr);
+            assert!(!done.stderr.contains(&secret), "{}", done.stderr);
+        }
+        let serve = start(&["serve", "--journal", path, "--listen", "127.0.0.1:0"]);
+        serve.stderr_line(what);
+        assert!(!serve.stderr().contains(&secret));
+        if what.contains("roster") {
+            continue;
+        }
+        let done = verify(&["-", "--roster", path]);
+        let parts = [
+            ": it is a secret key, not a roster; ",
+            ": it is compressed; ",
+        ];
+        assert_eq!(done.code, Some(4), "{}", done.stderr);
+        assert!(
+            parts.iter().any(|part| done.stderr.contains(part)),
+            "{}",
+            done.stderr
+        );
+        assert!(!done.stderr.contains(&secret), "{}", done.stderr);
+    }
+    let lines = &real().lines;
+    let done = verify(&["-", "--roster", &file(lines)]);
+    assert!(
+        done.stderr.contains("it is a journal, not a roster"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
 fn a_change_of_the_aggregators_key_is_followed_if_both_keys_signed_it() {
     let (mut oracle, mut lines) = journal();
     let roster = roster_file(&roster_of(&oracle.terms));
