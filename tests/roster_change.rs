@@ -873,6 +873,26 @@ fn turns(after_us: u64) -> bool {
     assert!(began[..19] >= instant(from_us)[..19], "{}", done.stderr);
     let done = leaving.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+    // Each step is told once.
+    let told = |stderr: &str, what: &str| stderr.matches(what).count();
+    let url = format!(
+        "connected to the aggregator at 127.0.0.1:{control} for slot 3 with {}",
+        WATCHED[3]
+    );
+    for what in [
+        &*url,
+        "collector: first round at ",
+        "roster 2 has no slot for this key: ending",
+    ] {
+        assert_eq!(told(&done.stderr, what), 1, "{what}: {}", done.stderr);
+    }
+    staying[0].stderr_line("roster 2 counts from now on");
+    let stays = staying[0].stderr();
+    assert_eq!(
+        told(&stays, "counts from now on") + told(&stays, "first round"),
+        2,
+        "{stays}"
+    );
     assert!(!aggregator.ended() && staying.iter_mut().all(|one| !one.ended()));
     let told = verified(0, &journal, &[&old, &next]);
     assert!(told.contains("roster 2: it counts from"), "{told}");
