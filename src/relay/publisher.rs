@@ -349,7 +349,7 @@ impl<'a> Publisher<'a> {
             }
             Ok((sequence, false)) => {
                 feed.arrived(sequence);
-                (self.told, self.failures) = (false, 0);
+                self.failures = 0;
                 Ok(())
             }
             Err(refusal)
@@ -460,7 +460,8 @@ impl<'a> Publisher<'a> {
         (self.held, self.told) = (None, false);
     }
 
-    /// Says, once, that the stream has all that the journal has, or that it has more.
+    /// Says that the stream has all that the journal has, or that it has more: once after each connection, and once after that
+    /// changed; not after every report.
     fn tell(&mut self) {
         if self.told || self.feeds.is_empty() || !self.feeds.values().all(Feed::is_ready) {
             return;
