@@ -245,18 +245,8 @@ impl<'a> Follower<'a> {
         let said = number;
         match supply.intake.take(number, line, now_us) {
             Taken::News(news) => {
-                if let Some((from, to)) = news.missing {
-                    complain(
-                        Kind::Missing,
-                        &format!("it does not have the reports {from} to {to}"),
-                    );
-                } else if !news.follows {
-                    let number = news.report.number;
-                    let why = "a change of the aggregator's key, or another journal";
-                    complain(
-                        Kind::Broken,
-                        &format!("report {number} does not continue the chain: {why}"),
-                    );
+                if let Some((kind, text)) = gap(&news) {
+                    complain(kind, &text);
                 }
                 supply.is_news();
                 self.news(supply, news, line, now);
@@ -281,12 +271,7 @@ impl<'a> Follower<'a> {
             Taken::Old | Taken::Aside => {}
             Taken::Early(number) => {
                 let waits = supply.goal == Goal::Never;
-                let end = match waits {
-                    true => "nothing more is read there until then",
-                    false => "it is passed over",
-                };
-                let why = "its round starts in the future: the aggregator's clock or this machine's is wrong";
-                complain(Kind::Early, &format!("report {number}: {why}; {end}"));
+                complain(Kind::Early, &early(number, waits));
                 if waits {
                     supply.hold(said, line, now);
                 }
@@ -476,4 +461,27 @@ impl<'a> Follower<'a> {
         };
         !self.tracks[feed].has_report && (0..self.names.len()).any(fails)
     }
+}
+
+/// What is said of news that does not continue the chain.
+fn gap(news: &News) -> Option<(Kind, String)> {
+    if let Some((from, to)) = news.missing {
+        let text = format!("it does not have the reports {from} to {to}");
+        return Some((Kind::Missing, text));
+    }
+    let number = news.report.number;
+    let why = "a change of the aggregator's key, or another journal";
+    let text = format!("report {number} does not continue the chain: {why}");
+    (!news.follows).then_some((Kind::Broken, text))
+}
+
+/// What is said of a report of the future.
+fn early(number: u64, waits: bool) -> String {
+    let end = match waits {
+        true => "nothing more is read there until then",
+        false => "it is passed over",
+    };
+    format!(
+        "report {number}: its round starts in the future: the aggregator's clock or this machine's is wrong; {end}"
+    )
 }
