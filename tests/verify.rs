@@ -1177,7 +1177,7 @@ fn whatever_differs_from_the_roster_is_named() {
         let mut other = roster.clone();
         change(&mut other.feeds[0]);
         let other = roster_of(&other.feeds[0]);
-        let [found, own] = [&roster, &other].map(|it| hex(&it.feeds[0].digest()[..8]));
+        let [found, own] = [roster, &other].map(|it| hex(&it.feeds[0].digest()[..8]));
         let why = format!(
             "its terms are another roster's: their digest begins with {found}, the roster's with {own}; {why}"
         );

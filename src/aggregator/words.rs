@@ -258,14 +258,15 @@ pub(crate) fn feeds_line(
     let wrong = of_feeds(roster, wrong).into_iter();
     let wrong: String = wrong.map(|line| format!("; {line}")).collect();
     let (feeds, restarts) = (words.len(), restarts_text(restarts));
-    let prices = match (feeds, priced) {
-        // What is wrong says that there is no price.
-        (1, 0) if !wrong.is_empty() => format!("round of {start}{restarts}"),
-        (1, 0) => format!("round of {start}: no price{restarts}"),
-        (1, _) => format!("round of {start}: a price{restarts}"),
-        _ => format!("round of {start}: {priced} of {feeds} feeds have a price{restarts}"),
-    };
-    prices + &wrong
+    let end = format!("{restarts}{wrong}");
+    match (feeds, priced) {
+        (1, 0) => format!(
+            "round of {start}{restarts}: {}",
+            wrong.trim_start_matches("; ")
+        ),
+        (1, _) => format!("round of {start}: a price{end}"),
+        _ => format!("round of {start}: {priced} of {feeds} feeds have a price{end}"),
+    }
 }
 
 /// How many samples each round has, and how far apart.

@@ -400,7 +400,7 @@ mod tests {
             data_port,
             key: Some(SecretKey::from_seed(&mut [9; 32]).public()),
         };
-        let mut uplink = Uplink::new(place, Complaints::new("collector"));
+        let mut uplink = Uplink::new(place, "", Complaints::new("collector"));
         // It waits a little for the challenge.
         assert_eq!(uplink.connect(soon(), present), None);
         let mut control = control.accept().unwrap().0;
