@@ -280,6 +280,19 @@ fn wrong_usage_has_code_2_and_says_what_is_right() {
         ),
         (vec!["follow", "a", "a", "--roster", &roster], "given twice"),
         (
+            vec!["follow", "127.0.0.1:18090", "--roster", &roster],
+            "there is no file \"127.0.0.1:18090\"; a server is named with its scheme: 'http://127.0.0.1:18090'",
+        ),
+        (
+            vec![
+                "follow",
+                "http://127.0.0.1:1/a/v1/latest",
+                "--roster",
+                &roster,
+            ],
+            "name the server without /v1/latest: 'http://127.0.0.1:1/a'",
+        ),
+        (
             vec!["follow", "a", "--roster", &roster, "--feed", "X"],
             "a feed of the roster: BTC/USD",
         ),

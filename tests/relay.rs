@@ -42,7 +42,7 @@ fn a_journal_is_published_as_it_grows_and_followed_from_where_one_was() {
     let roster = roster_file(&roster_of_all(&book.oracles));
     book.grow(5);
     let relay = book.relay(&servers[0].url(), &[]);
-    book.until_published(&relay);
+    book.until_said(&relay);
     let (follow, journal) = followed(&servers[0].url(), &roster, &[]);
     rows_until(&follow, &mut [], 2);
     let changes = [
@@ -51,8 +51,14 @@ fn a_journal_is_published_as_it_grows_and_followed_from_where_one_was() {
     ];
     book.append(&changes);
     book.grow(20);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     rows_until(&follow, &mut [], 42);
+    // It said so once, not after every report.
+    let told = relay
+        .stderr()
+        .matches("has all that the journal has")
+        .count();
+    assert_eq!(told, 1, "{}", relay.stderr());
     // Of each feed the newest report at the start, the change, and what follows.
     let lines = until_kept(&journal, 44);
     for feed in ["BTC/USD", "ETH/USD"] {
@@ -70,7 +76,7 @@ fn a_journal_is_published_as_it_grows_and_followed_from_where_one_was() {
     // It is away, and goes on after its last report.
     drop(follow);
     book.grow(30);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     let follow = follow_into(&journal, &servers[0].url(), &roster, &[]);
     rows_until(&follow, &mut [], 60);
     assert_eq!(until_kept(&journal, 104).len(), 104);
@@ -106,7 +112,7 @@ fn relay_and_server_are_killed_in_mid_publish_fifty_times_and_each_report_is_the
     let roster = roster_file(&roster_of_all(&book.oracles));
     book.grow(1);
     let mut relay = book.relay(&servers[0].url(), &[]);
-    book.until_published(&relay);
+    book.until_said(&relay);
     let (follow, journal) = followed(&servers[0].url(), &roster, &["--feed", "ETH/USD"]);
     rows_until(&follow, &mut [], 1);
     let mut client = servers[0].client();
@@ -131,7 +137,7 @@ fn relay_and_server_are_killed_in_mid_publish_fifty_times_and_each_report_is_the
         }
         eventually("JetStream is there", || client.last("RSORACLE"));
     }
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     book.assert_there(&servers, "RSORACLE");
     assert!(amid > 0, "none was killed while it published");
     assert_eq!(until_kept(&journal, 1_501), book.of("ETH/USD"));
@@ -148,12 +154,16 @@ fn two_relays_of_one_journal_publish_each_report_once() {
     for _ in 0..50 {
         book.grow(10);
     }
-    relays.iter().for_each(|relay| book.until_published(relay));
+    relays
+        .iter()
+        .for_each(|relay| book.until_published(&servers, relay));
     book.assert_there(&servers, "RSORACLE");
     relays.iter().for_each(|relay| relay.signal("STOP"));
     book.grow(100);
     relays.iter().for_each(|relay| relay.signal("CONT"));
-    relays.iter().for_each(|relay| book.until_published(relay));
+    relays
+        .iter()
+        .for_each(|relay| book.until_published(&servers, relay));
     book.assert_there(&servers, "RSORACLE");
 }
 
@@ -164,13 +174,13 @@ fn what_the_stream_no_longer_keeps_is_not_published_again() {
     let mut book = Book::new(&["BTC/USD"]);
     let relay = book.relay(&servers[0].url(), &[]);
     book.grow(10);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     let mut client = servers[0].client();
     client
         .api("STREAM.PURGE.RSORACLE", "")
         .expect("it is purged");
     book.grow(5);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     let all = messages(&servers, "RSORACLE");
     let there = &all["rsoracle.BTC-USD.reports"];
     let there: Vec<&String> = there.iter().map(|one| &one.payload).collect();
@@ -187,7 +197,7 @@ fn what_the_stream_no_longer_keeps_is_not_published_again() {
     client
         .api("STREAM.DELETE.RSORACLE", "")
         .expect("it is deleted");
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     book.assert_there(&servers, "RSORACLE");
 }
 
@@ -203,7 +213,7 @@ fn a_stream_that_is_made_knows_messages_for_an_hour_or_as_long_as_it_keeps_them(
             flags.extend(["--max-age", age]);
         }
         let relay = book.relay(&servers[0].url(), &flags);
-        book.until_published(&relay);
+        book.until_said(&relay);
         let mut client = servers[0].client();
         let about = client.api(&format!("STREAM.INFO.{name}"), "").unwrap();
         let window_ns = number(&about, "duplicate_window");
@@ -229,7 +239,7 @@ fn a_journal_in_segments_is_published_as_one() {
         closed.push(book.close_segment(number));
     }
     book.grow(3);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     book.assert_there(&servers, "RSORACLE");
     assert!(!relay.stderr().contains("replaced"), "{}", relay.stderr());
     // Another one finds its place, also when the oldest segments are gone.
@@ -238,9 +248,9 @@ fn a_journal_in_segments_is_published_as_one() {
         .iter()
         .for_each(|path| std::fs::remove_file(path).unwrap());
     let relay = book.relay(&url, &[]);
-    book.until_published(&relay);
+    book.until_said(&relay);
     book.grow(3);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     book.assert_there(&servers, "RSORACLE");
 }
 
@@ -261,7 +271,7 @@ fn what_the_stream_has_must_be_the_beginning_of_the_journal() {
     let mut book = Book::new(&["BTC/USD"]);
     book.grow(10);
     let relay = book.relay(&url, &[]);
-    book.until_published(&relay);
+    book.until_said(&relay);
     drop(relay);
     let relayed = |lines: &[String]| {
         let mut other = Book::new(&["BTC/USD"]);
@@ -273,10 +283,10 @@ fn what_the_stream_has_must_be_the_beginning_of_the_journal() {
     let (mut behind, relay) = relayed(&book.lines[..4]);
     relay.stderr_line("does not have yet (BTC/USD: report 10); waiting for them");
     behind.append(&book.lines[4..]);
-    book.until_published(&relay);
+    book.until_said(&relay);
     book.grow(1);
     behind.append(&book.lines[10..]);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     drop(relay);
     // A journal that begins later, one with a line missing, and others.
     book.grow(3);
@@ -302,8 +312,16 @@ fn what_the_stream_has_must_be_the_beginning_of_the_journal() {
         (
             other(30, 20),
             [
-                "line 11 of BTC/USD",
-                "has another report 11: this is another chain",
+                "line 1 of BTC/USD",
+                "has another report 1: this is another chain",
+            ],
+        ),
+        (
+            // It ends before the stream does.
+            other(30, 5),
+            [
+                "line 1 of BTC/USD",
+                "has another report 1: this is another chain",
             ],
         ),
     ] {
@@ -315,7 +333,7 @@ fn what_the_stream_has_must_be_the_beginning_of_the_journal() {
     };
     let late = following::lines(&mut late, 50, 2);
     stopped(
-        relayed(&late).1,
+        relayed(&late[1..]).1,
         &["line 1 of BTC/USD", "later than report 11 of the stream"],
     );
     // Something else on the subject.
@@ -341,14 +359,14 @@ fn what_the_stream_has_must_be_the_beginning_of_the_journal() {
         servers[0].kill();
         servers[0].again();
     }
-    book.until_published(&relay);
+    book.until_said(&relay);
     book.assert_there(&servers, "RSORACLE");
     // The journal is replaced by the same one, by a shorter beginning, and damaged.
     std::fs::copy(&book.path, book.path.with_extension("copy")).unwrap();
     std::fs::rename(book.path.with_extension("copy"), &book.path).unwrap();
     relay.stderr_line("was replaced or cut; it is read anew");
     book.grow(5);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     let line = following::lines(&mut book.oracles[0], 100, 1).remove(0);
     book.append(&[line.replacen("\"rule\":\"", "\"rule\":\"x", 1)]);
     stopped(relay, &["line 20 of BTC/USD", "it is damaged"]);
@@ -396,7 +414,7 @@ fn a_stream_that_is_there_must_fit_and_one_that_vanishes_is_made_again() {
     );
     let relay = book.relay(&url, &["--max-age", "1h", "--max-bytes", "1000000"]);
     relay.stderr_line("it keeps reports for 1h, the newest 1000000 bytes; replicas: 1");
-    book.until_published(&relay);
+    book.until_said(&relay);
     let (follow, journal) = followed(&url, &roster, &[]);
     rows_until(&follow, &mut [], 1);
     // It is removed, and made again with all that the journal has. Who follows goes on.
@@ -404,7 +422,7 @@ fn a_stream_that_is_there_must_fit_and_one_that_vanishes_is_made_again() {
         .api("STREAM.DELETE.RSORACLE", "")
         .expect("it is removed");
     book.grow(1);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     book.assert_there(&servers, "RSORACLE");
     book.grow(4);
     rows_until(&follow, &mut [], 6);
@@ -438,7 +456,7 @@ fn a_stream_that_is_full_is_named_and_goes_on_when_there_is_room() {
     client
         .api("STREAM.UPDATE.RSORACLE", &config(10_000_000))
         .expect("it is changed");
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     book.assert_there(&servers, "RSORACLE");
     let told = relay.stderr().matches("maximum bytes exceeded").count();
     assert!(told <= 2, "once for each feed at most: {}", relay.stderr());
@@ -459,7 +477,7 @@ fn a_server_whose_disk_is_full_is_named_and_goes_on_when_it_has_more() {
     servers[0].kill();
     servers[0].configure("max_file: 100K", "max_file: 100M");
     servers[0].again();
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     book.assert_there(&servers, "RSORACLE");
 }
 
@@ -472,13 +490,13 @@ fn what_others_publish_into_the_stream_is_named_and_passed_over() {
     let roster = roster_file(&roster_of_all(&book.oracles));
     book.grow(3);
     let relay = book.relay(&servers[0].url(), &[]);
-    book.until_published(&relay);
+    book.until_said(&relay);
     let (follow, journal) = followed(&servers[0].url(), &roster, &[]);
     rows_until(&follow, &mut [], 1);
     let mut client = servers[0].client();
     let subject = "rsoracle.BTC-USD.reports";
     book.grow(1);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     drop(relay);
     rows_until(&follow, &mut [], 2);
     let forged = book.lines[3].replacen("\"number\":4", "\"number\":5", 1);
@@ -535,7 +553,7 @@ fn a_follower_that_reads_too_slowly_is_dropped_by_the_server_and_misses_nothing(
     let roster = roster_file(&roster_of_all(&book.oracles));
     book.grow(3);
     let relay = book.relay(&servers[0].url(), &[]);
-    book.until_published(&relay);
+    book.until_said(&relay);
     let (follow, journal) = followed(&servers[0].url(), &roster, &[]);
     rows_until(&follow, &mut [], 1);
     follow.signal("STOP");
@@ -555,7 +573,7 @@ fn a_follower_that_reads_too_slowly_is_dropped_by_the_server_and_misses_nothing(
         servers[0].stderr().contains("Slow Consumer").then_some(())
     });
     book.grow(20);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     follow.signal("CONT");
     rows_until(&follow, &mut [], 21);
     assert_eq!(kept(&journal), book.lines[2..]);

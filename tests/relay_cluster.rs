@@ -48,7 +48,7 @@ fn the_leader_of_a_cluster_is_lost_again_and_again_and_each_report_is_there_once
     // One server is named; the others are found through it.
     let flags = ["--replicas", "3"];
     let relays = [0, 1].map(|at: usize| book.relay(&servers[at].url(), &flags));
-    relays.iter().for_each(|relay| book.until_published(relay));
+    relays.iter().for_each(|relay| book.until_said(relay));
     relays[0].stderr_line("it keeps reports for ever; replicas: 3");
     let (follow, journal) = followed(&servers[2].url(), &roster, &[]);
     rows_until(&follow, &mut [], 2);
@@ -63,7 +63,9 @@ fn the_leader_of_a_cluster_is_lost_again_and_again_and_each_report_is_there_once
         servers[at].kill();
         // The two that are left elect another one, and publishing goes on.
         book.grow(10);
-        relays.iter().for_each(|relay| book.until_published(relay));
+        relays
+            .iter()
+            .for_each(|relay| book.until_published(&servers, relay));
         servers[at].again();
         until_level(&servers);
     }
@@ -86,7 +88,7 @@ fn a_server_that_is_about_to_end_is_left_before_it_ends() {
     let mut book = Book::new(&["BTC/USD"]);
     book.grow(5);
     let relay = book.relay(&servers[0].url(), &["--replicas", "3"]);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     // Lame duck mode, in which it says so and keeps its clients for a while.
     let text = relay.stderr();
     let (at, url) = (0..3)
@@ -97,7 +99,7 @@ fn a_server_that_is_about_to_end_is_left_before_it_ends() {
     let line = relay.stderr_line("it is about to end");
     assert!(line.contains(&url), "{line}");
     book.grow(5);
-    book.until_published(&relay);
+    book.until_published(&servers, &relay);
     servers[at].kill();
     book.assert_there(&servers, "RSORACLE");
 }

@@ -38,11 +38,10 @@ fn refused(book: &Book, roster: &str, url: &str, flags: &[&str], parts: &[&str])
 /// Publishes a journal, follows it to its end, and compares what it keeps.
 fn passes(book: &mut Book, roster: &str, url: &str, flags: &[&str]) {
     let relay = book.relay(url, flags);
-    book.until_published(&relay);
+    book.until_said(&relay);
     let (follow, journal) = followed(url, roster, flags);
     rows_until(&follow, &mut [], 1);
     book.grow(200);
-    book.until_published(&relay);
     rows_until(&follow, &mut [], 201);
     assert_eq!(kept(&journal), book.lines[book.lines.len() - 201..]);
     assert_eq!(follow.stderr(), "");
@@ -239,9 +238,9 @@ fn a_client_in_python_reads_the_reports_that_a_verifier_in_python_takes() {
         &[],
         &["Authorization Violation", "--creds or --nkey"],
     );
-    let relay = book.relay(&url, &["--creds", &own]);
     book.grow(200);
-    book.until_published(&relay);
+    let relay = book.relay(&url, &["--creds", &own]);
+    book.until_said(&relay);
     let fixed = [
         "follow", &url, "--json", "--roster", &roster, "--creds", &own,
     ];

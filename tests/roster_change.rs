@@ -433,7 +433,9 @@ fn a_report_counts_under_the_roster_of_its_start() {
     let rosters = [first, "--roster", second, "--roster", third];
     let told = said(0, &[&follow[..], &rosters].concat());
     assert!(told.contains("BTC/USD 100000.00"), "{told}");
-    said(3, &[&follow[..], &[first]].concat());
+    let told = said(3, &[&follow[..], &[first]].concat());
+    let says = "the last report by this roster was 1; if another one followed it, name that with a further --roster";
+    assert!(told.contains(says), "{told}");
     let told = said(2, &[&follow[..], &[first, "--roster", third]].concat());
     assert!(told.contains("roster 3 does not follow roster 1"), "{told}");
     // Whoever begins later needs no earlier roster, and whoever stops earlier trusts no later one.
@@ -445,18 +447,45 @@ fn a_report_counts_under_the_roster_of_its_start() {
         told.contains("line 1") && !told.contains("line 2"),
         "{told}"
     );
+    let says = "roster: reports 2 to 5 are by these rosters; if another one came before it, name that with a --roster before it verdict: INVALID";
+    assert!(told.contains(says), "{told}");
     let early = desk.write(
         "early.jsonl",
         &journal(&[(&two, from_us[0] - MINUTE_US)]).concat(),
     );
     let says = "its terms are those of roster 2, which counts from";
     assert!(verified(1, &early, &[second]).contains(says));
-    assert!(verified(1, &whole, &[first]).contains("the key in slot 3 is not the roster's"));
+    let told = verified(1, &whole, &[first]);
+    let further = "if another one followed it, name that with a further --roster";
+    let [found, own] = [&two, &one].map(|it| hex(&it.feeds[0].digest()[..8]));
+    for says in [
+        &format!(
+            "line 2 (report 2): its terms are another roster's: their digest begins with {found}, the roster's with {own}; "
+        ),
+        &format!("roster: report 1 is by this roster; {further}"),
+    ] {
+        assert!(told.contains(says), "{says}: {told}");
+    }
     let told = verified(1, &whole, &[first, second]);
     assert!(
         told.contains("line 4") && !told.contains("line 3"),
         "{told}"
     );
+    let says = format!("roster: reports 1 to 3 are by these rosters; {further}");
+    assert!(told.contains(&says), "{told}");
+    // Not if anything else is wrong, nor if they take turns.
+    let forged = lines[4].replacen("\"price\":", "\"price\":1", 1);
+    let forged = desk.write("forged.jsonl", &(lines[..4].concat() + &forged));
+    let turns = [
+        (&one, MINUTE_US),
+        (&two, 2 * MINUTE_US),
+        (&one, 3 * MINUTE_US),
+    ];
+    let turns = desk.write("turns.jsonl", &journal(&turns).concat());
+    for file in [&forged, &turns] {
+        let told = verified(1, file, &[first]);
+        assert!(!told.contains("by this roster"), "{told}");
+    }
     // The same collectors at another time.
     for (round, says) in [
         (
@@ -940,6 +969,26 @@ fn turns(after_us: u64) -> bool {
     assert!(began[..19] >= instant(from_us)[..19], "{}", done.stderr);
     let done = leaving.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
+    // Each step is told once.
+    let told = |stderr: &str, what: &str| stderr.matches(what).count();
+    let url = format!(
+        "connected to the aggregator at 127.0.0.1:{control} for slot 3 with {}",
+        WATCHED[3]
+    );
+    for what in [
+        &*url,
+        "collector: first round at ",
+        "roster 2 has no slot for this key: ending",
+    ] {
+        assert_eq!(told(&done.stderr, what), 1, "{what}: {}", done.stderr);
+    }
+    staying[0].stderr_line("roster 2 counts from now on");
+    let stays = staying[0].stderr();
+    assert_eq!(
+        told(&stays, "counts from now on") + told(&stays, "first round"),
+        2,
+        "{stays}"
+    );
     assert!(!aggregator.ended() && staying.iter_mut().all(|one| !one.ended()));
     let told = verified(0, &journal, &[&old, &next]);
     assert!(told.contains("roster 2: it counts from"), "{told}");

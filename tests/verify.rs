@@ -688,7 +688,7 @@ fn the_age_that_a_quorum_vouches_for_is_said() {
         ),
         (
             [Some(300_000), None, None, None, Some(100_000)],
-            "age: unknown, since the exchanges of fewer than a quorum give times\n",
+            "age: unknown: too few of the exchanges give times\n",
             ",\"age_us\":null,",
         ),
     ] {
@@ -869,7 +869,7 @@ fn a_slot_without_a_key_is_as_the_roster_has_it() {
     for (line, roster, other) in [(whole, &keyed, &keyless), (lacking, &keyless, &keyed)] {
         let trusted = (0, "verdict: valid, and the signers are those of the roster");
         assert_verdict(&[&line], &["--roster", roster], &["1 report"], trusted);
-        let why = "wrong: line 1 (report 1): the key in slot 4 is not the roster's\n";
+        let why = "; the key in slot 4 is not the roster's\n";
         assert_wrong(&[&line], &["--roster", other], &[why]);
     }
     // Nobody can answer for such a slot, whatever signature stands there.
@@ -1177,6 +1177,10 @@ fn whatever_differs_from_the_roster_is_named() {
         let mut other = roster.clone();
         change(&mut other.feeds[0]);
         let other = roster_of(&other.feeds[0]);
+        let [found, own] = [roster, &other].map(|it| hex(&it.feeds[0].digest()[..8]));
+        let why = format!(
+            "its terms are another roster's: their digest begins with {found}, the roster's with {own}; {why}"
+        );
         let done = verify(&[&path, "--roster", &roster_file(&other)]);
         assert_eq!(done.code, Some(1), "{why}: {}{}", done.stdout, done.stderr);
         for line in [
@@ -1196,6 +1200,16 @@ fn whatever_differs_from_the_roster_is_named() {
             done.stdout
         );
     }
+    // All keys are another oracle's.
+    let mut other = roster.clone();
+    for (seed, seat) in (60..).zip(&mut other.feeds[0].seats) {
+        seat.key = Some(key(seed).public());
+    }
+    let done = verify(&[&path, "--roster", &roster_file(&roster_of(&other.feeds[0]))]);
+    let line = done.stdout.lines().nth(1).expect("a line");
+    let end = "; the key in slot 0 is not the roster's; the key in slot 1 is not the roster's; and 3 more differences";
+    assert!(line.ends_with(end), "{}", done.stdout);
+    assert!(!done.stdout.contains("roster: "), "{}", done.stdout);
     // Reports do not tell the number of the roster, nor the one before it.
     let later = Roster {
         number: 7,
@@ -1205,6 +1219,69 @@ fn whatever_differs_from_the_roster_is_named() {
     assert_ne!(later.digest(), roster.digest());
     let done = verify(&[&path, "--roster", &roster_file(&later)]);
     assert_eq!(done.code, Some(0), "{}", done.stdout);
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_and_no_secret_is_shown() {
+    let Real { roster, .. } = real();
+    let roster = roster_file(roster);
+    let secret = "ab".repeat(32);
+    for (bytes, what) in [
+        (fs::read(&roster).unwrap(), "it is a roster (or the draft"),
+        (
+            format!("rsoracle secret key 1 {secret}\n").into_bytes(),
+            "it is a secret key, not a journal",
+        ),
+        (
+            b"\x1f\x8b\x08\0\xff".to_vec(),
+            "'gunzip -c FILE | rsoracle verify -'",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd\0\xff".to_vec(),
+            "'zstd -dc FILE | rsoracle verify -'",
+        ),
+    ] {
+        let path = scratch("other");
+        fs::write(&path, &bytes).unwrap();
+        let path = text(&path);
+        let follow = ["follow", path, "--once", "--roster", &roster];
+        for (args, code) in [
+            (&["verify", path][..], 4),
+            (&["history", path], 4),
+            (&follow, 1),
+        ] {
+            let done = run(args);
+            assert_eq!((done.code, &*done.stdout), (Some(code), ""), "{args:?}");
+            assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+            assert!(done.stderr.contains(what), "{args:?}: {}", done.stderr);
+            assert!(!done.stderr.contains(&secret), "{}", done.stderr);
+        }
+        let serve = start(&["serve", "--journal", path, "--listen", "127.0.0.1:0"]);
+        serve.stderr_line(what);
+        assert!(!serve.stderr().contains(&secret));
+        if what.contains("roster") {
+            continue;
+        }
+        let done = verify(&["-", "--roster", path]);
+        let parts = [
+            ": it is a secret key, not a roster; ",
+            ": it is compressed; ",
+        ];
+        assert_eq!(done.code, Some(4), "{}", done.stderr);
+        assert!(
+            parts.iter().any(|part| done.stderr.contains(part)),
+            "{}",
+            done.stderr
+        );
+        assert!(!done.stderr.contains(&secret), "{}", done.stderr);
+    }
+    let lines = &real().lines;
+    let done = verify(&["-", "--roster", &file(lines)]);
+    assert!(
+        done.stderr.contains("it is a journal, not a roster"),
+        "{}",
+        done.stderr
+    );
 }
 
 #[test]
@@ -1533,7 +1610,7 @@ fn the_feeds_of_a_file_are_named_each_with_its_chain_and_its_last_price() {
         "\n  SOL/USD: 4 reports, number 1 to 4; the last: SOL/USD 102.0000  (5 of 5 ",
         "\n  signatures: 72 of collectors and aggregator, all valid; ",
         "\n  chain: that of each feed begins at report 1; no report is missing, repeated or out of order\n",
-        "\n  age of SOL/USD: unknown, since",
+        "\n  age of SOL/USD: unknown: too few",
         &format!(
             "\n  not checked: whether reports of SOL/USD are missing at its end; --head SIGNATURE checks that, if you know the newest signature (here it is {})\n",
             heads[1]
@@ -1697,7 +1774,7 @@ fn a_report_in_the_chain_of_another_feed_and_a_feed_of_no_roster_are_found() {
     assert_wrong(&lines, &["--roster", &two], &[why]);
     let mut others = roster_of_all(&oracles);
     others.feeds[2].rule = Rule::Median;
-    let why = "(report 4 of ETH/USD): its rule is trimmed-mean, the roster's median\n";
+    let why = "; its rule is trimmed-mean, the roster's median\n";
     assert_wrong(&lines, &["--roster", &roster_file(&others)], &[why]);
     let only: Vec<&String> = lines.iter().step_by(3).collect();
     assert_eq!(verify(&[&file(&only), "--roster", &two]).code, Some(0));

@@ -181,7 +181,7 @@ impl Aggregator<'_> {
             return true;
         }
         if !self.clock.vouched && !std::mem::replace(&mut self.clock.told, true) {
-            self.screen.say("aggregator: nobody has answered since the start, or since this machine's clock was set; rounds without an answer are not kept in the journal until a collector answers: if the clock is ahead, their reports would be of the future; check the clock");
+            self.screen.say("aggregator: nobody has answered since the start, or since this machine's clock was set; rounds without an answer are not kept in the journal until a collector answers. Collectors that were restarted leave out rounds for up to 20 s. If it lasts longer, check this machine's clock: if it is ahead, the reports would be of the future");
         }
         // It may have been set after it was looked at, and before this round's start was chosen.
         self.clock.vouched && !self.clock.was_set_ahead() && !self.is_ahead()

@@ -44,7 +44,6 @@ use control::{ControlChannel, Member};
 use data::DataChannel;
 use nap::{INSTANT_CLEAR, Naps};
 use rounds::Restart;
-use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::reason::Reject;
 use rsoracle_proof::record::Record;
 use rsoracle_proof::report::Refused;
@@ -411,11 +410,10 @@ impl<'a> Aggregator<'a> {
             }
         }
         if is_first {
-            let (n, schedule) = (self.config.n(), self.config.roster.schedule());
-            let interval = duration_text(schedule.interval_us);
-            let (samples, start) = (schedule.samples, utc_text(start_us));
+            let (n, start) = (self.config.n(), utc_text(start_us));
+            let samples = words::samples_text(self.config.roster.schedule());
             self.tell(&format!(
-                "{ready} of {n} collectors ready; {samples} samples {interval} apart, from {start}"
+                "{ready} of {n} collectors ready; {samples}, from {start}"
             ));
         }
     }

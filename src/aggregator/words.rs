@@ -2,10 +2,12 @@
 
 use crate::aggregator::voices::slots_text;
 use crate::system::span::span;
+use rsoracle_proof::duration::duration_text;
 use rsoracle_proof::price;
 use rsoracle_proof::publish::Decision;
 use rsoracle_proof::report::{Lateness, Report};
 use rsoracle_proof::round::Standing;
+use rsoracle_proof::schedule::Schedule;
 use rsoracle_proof::source::exchange_of;
 use rsoracle_proof::terms::Roster;
 use rsoracle_proof::utc::utc_text;
@@ -255,7 +257,26 @@ pub(crate) fn feeds_line(
     let wrong = of_feeds(roster, wrong).into_iter();
     let wrong: String = wrong.map(|line| format!("; {line}")).collect();
     let (feeds, restarts) = (words.len(), restarts_text(restarts));
-    format!("round of {start}: {priced} of {feeds} feeds have a price{restarts}{wrong}")
+    let end = format!("{restarts}{wrong}");
+    match (feeds, priced) {
+        (1, 0) => format!(
+            "round of {start}{restarts}: {}",
+            wrong.trim_start_matches("; ")
+        ),
+        (1, _) => format!("round of {start}: a price{end}"),
+        _ => format!("round of {start}: {priced} of {feeds} feeds have a price{end}"),
+    }
+}
+
+/// How many samples each round has, and how far apart.
+pub(crate) fn samples_text(schedule: &Schedule) -> String {
+    match schedule.samples {
+        1 => "1 sample".to_owned(),
+        count => format!(
+            "{count} samples {} apart",
+            duration_text(schedule.interval_us)
+        ),
+    }
 }
 
 /// How often collectors were restarted; it begins with a comma, or is empty.
@@ -491,5 +512,14 @@ mod tests {
         );
         let same = (0..3).map(|feed| (feed, "the same".to_owned()));
         assert_eq!(of_feeds(&roster, same), ["all feeds: the same"]);
+        // Of one feed there is nothing to count.
+        let roster = Roster::single(1, None, roster.feeds[0].clone());
+        for (words, says) in [
+            (&words[..1], ": a price"),
+            (&words[2..], ": no price: 3 of 7 "),
+        ] {
+            let line = feeds_line(&roster, words, 0, &absences[..1]);
+            assert!(line.contains(says) && !line.contains("feeds"), "{line}");
+        }
     }
 }

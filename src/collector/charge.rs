@@ -15,6 +15,7 @@ use crate::keys::secret::SecretKey;
 use crate::source::Source;
 use rsoracle_proof::seal::{PublicKey, hex};
 use rsoracle_proof::terms::Roster;
+use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::Error;
 use std::fs::File;
 use std::path::Path;
@@ -79,8 +80,13 @@ pub(super) fn take(
     let later = current.skip_while(|it| it.tenure.from_us < first.tenure.from_us);
     let until_us = take_all(config, later, &public, &sources, &mut rosters)?;
     let mark = Mark::open(mark_path(key_path, state)?, public)?;
-    rosters.begin(floor_us.unwrap_or_else(|| mark.of(&rosters.digests())));
+    let marked_us = mark.of(&rosters.digests());
+    rosters.begin(floor_us.unwrap_or(marked_us));
     let mut ties = ties(config, key, slot, &sources, rosters, None);
+    if floor_us.is_none() && marked_us > since_us {
+        let until = utc_text(marked_us);
+        ties.complaints.tell(&format!("leaves out rounds until {until}: a process with this key may have signed for them (mark)"));
+    }
     if let Some(until_us) = until_us {
         ties.rosters.end(until_us);
     }
@@ -182,13 +188,14 @@ fn ties(
     tether: Option<Tether>,
 ) -> Ties {
     let places = config.aggregators.iter().cloned();
+    let about = format!("slot {slot} with {}", texts(sources).join(", "));
     Ties {
         present: Present::new(key, slot, rosters.first().cloned()),
         sources: texts(sources),
         tether,
         rosters,
         uplinks: places
-            .map(|place| Uplink::new(place, Complaints::new(&config.role())))
+            .map(|place| Uplink::new(place, &about, Complaints::new(&config.role())))
             .collect(),
         complaints: Complaints::new(&config.role()),
     }

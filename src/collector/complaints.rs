@@ -43,6 +43,11 @@ impl Complaints {
         }
     }
 
+    /// Logs what is no complaint.
+    pub(super) fn tell(&self, text: &str) {
+        say(&self.role, text);
+    }
+
     fn is_news(&mut self, text: &str) -> bool {
         let shape = text.replace(|c: char| c.is_ascii_digit() || matches!(c, '.' | ','), "");
         let news = !self.logged.contains(&shape) && self.logged.len() < COMPLAINTS_MAX;

@@ -46,7 +46,7 @@ pub(super) struct Control {
     /// What the connection has not taken yet, and since when it takes nothing.
     unsent: Rest,
     sent_at: Instant,
-    greeted: bool,
+    pub(super) greeted: bool,
     /// How many of the *ready* frames of an edition it has got.
     edition: u64,
     ready: usize,

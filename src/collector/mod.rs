@@ -42,6 +42,7 @@ use crate::system::stream;
 use crate::system::wait::{Clock, SystemClock};
 use mark::Mark;
 use rosters::Task;
+use rsoracle_proof::utc::utc_text;
 use rsoracle_verify::error::Error;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -76,6 +77,8 @@ struct Collector<'a> {
     marked_us: u64,
     /// Whether this machine's clock was trusted for the first time.
     begun: bool,
+    /// The number of the roster of the next round, once that was logged.
+    told: Option<u64>,
 }
 
 /// How long before a roster counts a collector turns to it, in microseconds, if no round is left by the one before.
@@ -88,7 +91,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
         roots::defer();
     }
     sharpen_sleeps();
-    let (mut since_us, mut floor_us) = (wall_us(), None);
+    let (mut since_us, mut floor_us, mut told) = (wall_us(), None, None);
     while let Some(charged) = charge::take(config, since_us, floor_us)? {
         let mut clock = SystemClock::new();
         let mut collector = Collector {
@@ -108,6 +111,7 @@ pub fn run(config: &Collect) -> Result<(), Error> {
             expected: None,
             marked_us: 0,
             begun: false,
+            told,
         };
         match collector.serve() {
             Err(_) if collector.ties.is_over() => return Ok(()),
@@ -120,6 +124,11 @@ pub fn run(config: &Collect) -> Result<(), Error> {
         }
         since_us = since_us.max(charged.until_us.unwrap_or(u64::MAX));
         floor_us = Some(collector.ties.rosters.floor_us());
+        told = collector.told;
+    }
+    if let Some(number) = config.charge.roster_at(since_us) {
+        let text = format!("roster {number} has no slot for this key: ending");
+        stream::say(&config.role(), text);
     }
     Ok(())
 }
@@ -317,6 +326,7 @@ impl Collector<'_> {
         let Some((task, start_us)) = next else {
             return;
         };
+        self.tell_roster(*start_us);
         if expected.is_some_and(|(old, us)| old == *task && us < *start_us && floor_us <= us) {
             let text = "missed a round: it was over before this collector turned to it; this machine was busy or suspended, its clock was set, or connecting to the exchange took too long";
             self.ties.complaints.add(text.to_owned());
@@ -328,6 +338,21 @@ impl Collector<'_> {
             );
             self.ties.complaints.add(text);
         }
+    }
+
+    /// Logs the first round, and when another roster counts, so that waiting is no riddle. A child's parent says what it does.
+    fn tell_roster(&mut self, start_us: u64) {
+        let number = self.config.charge.roster_at(start_us);
+        let time = utc_text(start_us);
+        let text = match (self.told, number) {
+            (None, Some(_)) => format!("first round at {time}"),
+            (Some(old), Some(new)) if old != new => {
+                format!("roster {new} counts from now on, first for the round at {time}")
+            }
+            _ => return,
+        };
+        self.told = number;
+        self.ties.complaints.tell(&text);
     }
 
     /// Moves the mark, if this collector has one, so that it covers a start.

@@ -62,6 +62,17 @@ pub enum Charge {
     },
 }
 
+impl Charge {
+    /// The number of the roster that counts for a round that starts then; `None` if it came by the tether.
+    pub fn roster_at(&self, start_us: u64) -> Option<u64> {
+        let Charge::Roster { engagements, .. } = self else {
+            return None;
+        };
+        let counts = engagements.iter().find(|it| it.tenure.includes(start_us));
+        counts.map(|it| it.roster.number)
+    }
+}
+
 /// A roster under which a collector by hand signs.
 #[derive(Clone, Debug)]
 pub struct Engagement {

@@ -76,17 +76,20 @@ pub(super) struct Uplink {
     pub(super) cut_short: u32,
     /// Complaints about this aggregator, apart from all others, so that none is crowded out.
     pub(super) complaints: Complaints,
+    /// What is logged when the aggregator is first connected to; empty if it was, or if it is this collector's parent.
+    news: String,
 }
 
 impl Uplink {
-    /// Not connected yet.
-    pub(super) fn new(place: AggregatorPlace, complaints: Complaints) -> Uplink {
+    /// Not connected yet. `about` says who this collector is.
+    pub(super) fn new(place: AggregatorPlace, about: &str, complaints: Complaints) -> Uplink {
         // Without a key of its own, it is this collector's parent, on this host.
         let pause_ms_max = match place.key {
             None => UPLINK_NEAR_MS_MAX,
             Some(_) => UPLINK_FAR_MS_MAX,
         };
-        Uplink {
+        let by_hand = place.key.is_some();
+        let mut uplink = Uplink {
             place,
             addresses: Addresses::default(),
             control: None,
@@ -101,7 +104,12 @@ impl Uplink {
             tried_us: 0,
             cut_short: 0,
             complaints,
+            news: String::new(),
+        };
+        if by_hand {
+            uplink.news = format!("connected to {} for {about}", uplink.name());
         }
+        uplink
     }
 
     /// Tries again without a pause, since something has changed.
@@ -135,6 +143,9 @@ impl Uplink {
         let (control, key) = (self.control.as_mut()?, self.place.key.as_ref()?);
         if let Err(loss) = control.sweep(present, key) {
             return self.lose(loss);
+        }
+        if control.greeted && !self.news.is_empty() {
+            self.complaints.tell(&std::mem::take(&mut self.news));
         }
         if let Some(data) = self.data.as_mut().filter(|data| !data.unsent.is_empty()) {
             if !data.stands() {
@@ -387,7 +398,7 @@ mod tests {
             data_port,
             key: Some(SecretKey::from_seed(&mut [9; 32]).public()),
         };
-        let mut uplink = Uplink::new(place, Complaints::new("collector"));
+        let mut uplink = Uplink::new(place, "", Complaints::new("collector"));
         // It waits a little for the challenge.
         assert_eq!(uplink.connect(soon(), present), None);
         let mut control = control.accept().unwrap().0;

@@ -5,7 +5,7 @@
 
 use super::intake::head_of;
 use crate::follow::limits::FOLLOW_FILE_BYTES;
-use crate::system::segments::{after, number_of};
+use crate::system::segments::{after, check_sort, number_of};
 use rsoracle_verify::segments::{Id, id, path_of, seen};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -190,6 +190,7 @@ impl Growing {
 
 impl Open {
     fn new((file, number): (File, Option<u64>)) -> io::Result<Open> {
+        check_sort(&file)?;
         let id = id(&file.metadata()?);
         Ok(Open {
             file,

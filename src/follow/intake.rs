@@ -124,7 +124,14 @@ impl Intake {
             return self.wrong(said, sentence(check.flaws, "it is not a report"));
         };
         if !check.flaws.is_empty() {
-            return self.wrong(said, sentence(check.flaws, ""));
+            let mut flaws = check.flaws;
+            if let Some(last) = self.last.filter(|_| check.of_another_roster) {
+                flaws.push(format!(
+                    "the last report by this roster was {}; if another one followed it, name that with a further --roster",
+                    last.number
+                ));
+            }
+            return self.wrong(said, sentence(flaws, ""));
         }
         if report.round.terms.feed != self.feed {
             let why = format!("it is of {}, not of {}", report.round.terms.feed, self.feed);

@@ -104,7 +104,8 @@ impl Row {
         }
         if self.missing > 0 {
             let rounds = counted(self.missing, "round");
-            line.push_str(&format!(", without a report before it: {rounds}"));
+            let have = if self.missing == 1 { "has" } else { "have" };
+            line.push_str(&format!(", {rounds} before it {have} no report"));
         }
         for difference in &self.differences {
             line.push_str(&format!("; {difference}"));

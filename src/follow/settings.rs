@@ -11,6 +11,7 @@ use crate::system::endpoint::{Endpoint, host_and_port};
 use rsoracle_proof::succession::Succession;
 use rsoracle_proof::terms::Roster;
 use rsoracle_verify::error::{VALUE_CHARS_MAX, brief};
+use std::path::Path;
 
 /// Where reports come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,9 @@ impl FollowSettings {
             let right = "http://HOST:PORT, https://HOST, nats://HOST:PORT or a file";
             let shown = brief(name, VALUE_CHARS_MAX);
             let refused = || Usage(format!("{shown:?} is not a source; it takes {right}"));
-            Ok((name.clone(), parse(name).ok_or_else(refused)?))
+            let place = parse(name).ok_or_else(refused)?;
+            misnamed(name, &place).map_or(Ok(()), |why| Err(Usage(why)))?;
+            Ok((name.clone(), place))
         };
         let sources: Vec<_> = given
             .operands()
@@ -99,6 +102,29 @@ impl FollowSettings {
         let usual_us = schedule.length_us() + 2 * schedule.period_us + 5_000_000;
         let usual_us = Some(usual_us).filter(|_| self.once && schedule.period_us > 0);
         self.age_us_max.or(usual_us)
+    }
+}
+
+/// What is wrong with a source that is another one than was meant, and how to name that.
+fn misnamed(name: &str, place: &Place) -> Option<String> {
+    let shown = brief(name, VALUE_CHARS_MAX);
+    match place {
+        Place::File(path) => {
+            let (host, _) = host_and_port(path)?;
+            let is_server = is_host(host) && !Path::new(path).exists();
+            is_server.then(|| {
+                format!("there is no file {shown:?}; a server is named with its scheme: 'http://{shown}'")
+            })
+        }
+        Place::Server(_, prefix) => {
+            let end = ["/v1/latest", "/v1/stream", "/v1/reports"]
+                .into_iter()
+                .find(|end| prefix.ends_with(end))?;
+            let server = name.trim_end_matches('/').trim_end_matches(end);
+            let server = brief(server, VALUE_CHARS_MAX);
+            Some(format!("name the server without {end}: '{server}'"))
+        }
+        Place::Nats(..) => None,
     }
 }
 
@@ -169,9 +195,6 @@ fn parse(text: &str) -> Option<Place> {
         _ => format!("{authority}:{}", if tls { 443 } else { 80 }),
     };
     let (host, port) = host_and_port(&with_port)?;
-    let is_host = host
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte));
     let endpoint = Endpoint {
         url: text.to_owned(),
         tls,
@@ -179,7 +202,12 @@ fn parse(text: &str) -> Option<Place> {
         port,
     };
     let prefix = prefix.trim_end_matches('/').to_owned();
-    is_host.then_some(Place::Server(endpoint, prefix))
+    is_host(host).then_some(Place::Server(endpoint, prefix))
+}
+
+fn is_host(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
+    text.bytes().all(plain)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub(super) enum State {
     Asked(u64, Instant),
     /// It has none; whether it has any record at all was asked, by this number, at that instant.
     Checked(u64, Instant),
+    /// It is known; its first record was asked for, by this number, at that instant.
+    First(u64, Instant),
     /// It is known; the journal has not been read up to it.
     Behind,
     /// It is known, and is the last record of the journal that was read.
@@ -33,6 +35,8 @@ pub(super) struct Feed {
     pub(super) last: Option<Record>,
     /// Its sequence; 0 if there is none.
     pub(super) sequence: u64,
+    /// The first record in the stream, if it was needed: a journal that ends before `last` can be compared with it.
+    pub(super) first: Option<Record>,
     /// The sequence below which an answer is not of now.
     pub(super) least: u64,
     /// Whether the journal has not been read up to it, also while it is asked for once more.
@@ -79,6 +83,7 @@ impl Feed {
             state: State::Unknown(now, 0),
             last: None,
             sequence: 0,
+            first: None,
             least: 0,
             is_behind: false,
             pending: None,
@@ -111,11 +116,17 @@ impl Feed {
     /// Whether this answer is to what was asked of it last.
     pub(super) fn expects(&self, answer: Option<u64>) -> bool {
         match self.state {
-            State::Asked(token, _) | State::Checked(token, _) | State::Sent(token, _) => {
-                answer == Some(token)
-            }
+            State::Asked(token, _)
+            | State::Checked(token, _)
+            | State::First(token, _)
+            | State::Sent(token, _) => answer == Some(token),
             _ => false,
         }
+    }
+
+    /// Whether the stream's first record is needed: the journal was not compared with the stream yet, and may end before its last one.
+    pub(super) fn lacks_first(&self) -> bool {
+        self.state == State::Behind && !self.compared && self.first.is_none()
     }
 
     /// Whether the next line of the journal can be judged.
@@ -156,6 +167,12 @@ impl Feed {
                         "the stream ends with {has}, and what follows that is not in the journal"
                     ),
                 };
+                return Verdict::Wrong(why, OTHER);
+            }
+            let first = self.first.as_ref().filter(|first| first.number == number);
+            if let Some(first) = first.filter(|first| number.is_some() && first.line != line) {
+                let has = first.name();
+                let why = format!("the stream has another {has}: this is another chain");
                 return Verdict::Wrong(why, OTHER);
             }
             if std::mem::replace(&mut self.compared, true) || number.is_none() {
@@ -376,5 +393,25 @@ mod tests {
             matches!(&wrong, Verdict::Wrong(why, _) if why.contains("damaged")),
             "{wrong:?}"
         );
+    }
+
+    #[test]
+    fn a_journal_that_ends_before_the_stream_does_is_compared_with_its_first_record() {
+        let keys = &mut Keys::default();
+        let mut feed = feed(None, None);
+        assert!(!feed.lacks_first());
+        assert_eq!(feed.learn(Some(record(9)), 9), Found::GoOn);
+        assert!(feed.lacks_first());
+        feed.first = Some(record(5));
+        assert!(!feed.lacks_first());
+        for (number, line, is_there) in [(4, "x", true), (5, "5", true), (5, "x", false)] {
+            let verdict = feed.judge(Some(number), line.into(), keys);
+            assert_eq!(verdict == Verdict::There, is_there, "{number} {line}");
+            assert!(
+                is_there
+                    || matches!(&verdict, Verdict::Wrong(why, _) if why.contains("another report 5")),
+                "{verdict:?}"
+            );
+        }
     }
 }

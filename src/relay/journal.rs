@@ -4,7 +4,7 @@
 //! a segment that was closed is read to its end before the next file.
 
 use crate::system::limits::SERVED_LINE_BYTES_MAX;
-use crate::system::segments::{after, number_of};
+use crate::system::segments::{after, check_sort, number_of};
 use crate::system::stream::say;
 use rsoracle_verify::error::Error;
 use rsoracle_verify::segments::{Id, id};
@@ -133,6 +133,7 @@ impl Open {
         if !about.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
+        check_sort(&file)?;
         Ok(Open {
             input: BufReader::with_capacity(READ_BYTES, file),
             id: id(&about),

@@ -9,6 +9,7 @@ mod feed;
 mod journal;
 mod publisher;
 mod record;
+mod trouble;
 
 use crate::exchange::roots::defer;
 use crate::flags::args::{Given, Usage};

@@ -6,6 +6,7 @@
 use super::feed::{Feed, Found, State, Verdict, ends};
 use super::journal::{Journal, Next};
 use super::record::{Record, head};
+use super::trouble::{Trouble, stop};
 use crate::exchange::session::{jittered, random_ms};
 use crate::nats::client::{Came, Client, Way};
 use crate::nats::jetstream::{
@@ -26,26 +27,6 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a message besides the report: its headers.
 const HEADERS_BYTES: usize = 512;
-
-/// Why a connection is given up, or this process.
-enum Trouble {
-    /// It may work on another connection.
-    Lost(String),
-    /// It will not.
-    Over(Error),
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Trouble {
-        Trouble::Over(error)
-    }
-}
-
-impl From<String> for Trouble {
-    fn from(why: String) -> Trouble {
-        Trouble::Lost(why)
-    }
-}
 
 /// The journal, the stream, and what is on its way from one to the other.
 pub(super) struct Publisher<'a> {
@@ -220,7 +201,10 @@ impl<'a> Publisher<'a> {
                     let token = self.client.ask(&subject, &[], text.as_bytes());
                     (feed.state, feed.least) = (State::Asked(token, now), least);
                 }
-                State::Asked(_, since) | State::Checked(_, since) | State::Sent(_, since)
+                State::Asked(_, since)
+                | State::Checked(_, since)
+                | State::First(_, since)
+                | State::Sent(_, since)
                     if now >= since + late =>
                 {
                     return Err(Trouble::Lost(format!(
@@ -349,8 +333,13 @@ impl<'a> Publisher<'a> {
             return Ok(());
         };
         let name = name.clone();
-        if !matches!(feed.state, State::Sent(..)) {
-            return self.learn(&name, came);
+        match feed.state {
+            State::Sent(..) => {}
+            State::First(..) => {
+                self.learn_first(&name, came);
+                return Ok(());
+            }
+            _ => return self.learn(&name, came),
         }
         match acknowledged(&came) {
             // One that was there before may have been removed since.
@@ -360,7 +349,7 @@ impl<'a> Publisher<'a> {
             }
             Ok((sequence, false)) => {
                 feed.arrived(sequence);
-                (self.told, self.failures) = (false, 0);
+                self.failures = 0;
                 Ok(())
             }
             Err(refusal)
@@ -382,6 +371,15 @@ impl<'a> Publisher<'a> {
         }
     }
 
+    /// Takes the first record of a feed in the stream. What is no report of it, or is gone, says nothing.
+    fn learn_first(&mut self, name: &str, came: Came) {
+        let line = came.payload();
+        let record = line.and_then(|line| Record::read(line, &mut self.keys));
+        let feed = self.feeds.get_mut(name).expect("it is known");
+        feed.first = record.filter(|record| record.feed == name);
+        feed.state = State::Behind;
+    }
+
     /// Takes the last record of a feed in the stream.
     fn learn(&mut self, name: &str, came: Came) -> Result<(), Trouble> {
         let feed = self.feeds.get_mut(name).expect("it is known");
@@ -400,10 +398,7 @@ impl<'a> Publisher<'a> {
         }
         let found = match (sequence, feed.state) {
             (0, State::Asked(..)) => {
-                let subject = format!("$JS.API.DIRECT.GET.{}", self.wanted.name);
-                let text = format!("{{\"seq\":1,\"next_by_subj\":\"{}\"}}", feed.subject);
-                let token = self.client.ask(&subject, &[], text.as_bytes());
-                feed.state = State::Checked(token, Instant::now());
+                self.ask_first(name, State::Checked);
                 return Ok(());
             }
             (0, _) => None,
@@ -443,9 +438,19 @@ impl<'a> Publisher<'a> {
                 )));
             }
             Found::GoOn if feed.state == State::Level => self.send(name)?,
+            Found::GoOn if feed.lacks_first() => self.ask_first(name, State::First),
             Found::GoOn => {}
         }
         Ok(())
+    }
+
+    /// Asks for the first record of a feed in the stream.
+    fn ask_first(&mut self, name: &str, asked: fn(u64, Instant) -> State) {
+        let feed = self.feeds.get_mut(name).expect("it is known");
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.wanted.name);
+        let text = format!("{{\"seq\":1,\"next_by_subj\":\"{}\"}}", feed.subject);
+        let token = self.client.ask(&subject, &[], text.as_bytes());
+        feed.state = asked(token, Instant::now());
     }
 
     /// Reads the journal anew, and asks the stream anew.
@@ -455,7 +460,8 @@ impl<'a> Publisher<'a> {
         (self.held, self.told) = (None, false);
     }
 
-    /// Says, once, that the stream has all that the journal has, or that it has more.
+    /// Says that the stream has all that the journal has, or that it has more: once after each connection, and once after that
+    /// changed; not after every report.
     fn tell(&mut self) {
         if self.told || self.feeds.is_empty() || !self.feeds.values().all(Feed::is_ready) {
             return;
@@ -491,9 +497,4 @@ impl<'a> Publisher<'a> {
         }
         self.client.close();
     }
-}
-
-/// The error about what only the operator can change.
-fn stop(path: &str, cause: String, advice: &str) -> Error {
-    Error::new(format!("cannot publish the journal {path}"), cause).advise(advice)
 }

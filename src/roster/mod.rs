@@ -169,7 +169,11 @@ fn step(old: &str, new: &str) -> Result<Step, Error> {
 /// The text of a small file.
 fn file_text(path: &str, attempt: &str) -> Result<String, Error> {
     let bytes = files::read(path, TOML_BYTES_MAX as u64, attempt)?;
-    files::text(bytes).map_err(|why| Error::new(attempt, why))
+    let wrong = |why: &str| Error::new(attempt, why);
+    if let Some(why) = files::no_roster(&bytes) {
+        return Err(wrong(why));
+    }
+    files::text(bytes).map_err(wrong)
 }
 
 /// The roster in a file.

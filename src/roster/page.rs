@@ -73,11 +73,14 @@ fn of_feed(terms: &Terms) -> [String; 2] {
         counted(terms.n(), "collector"),
         counted(terms.exchanges_min, "exchange"),
     );
+    let apart = match terms.schedule.samples {
+        1 => String::new(),
+        _ => format!(", {} apart", duration_text(terms.schedule.interval_us)),
+    };
     let samples = format!(
-        "{} of {}, {} apart; {}",
+        "{} of {}{apart}; {}",
         terms.sample_rule.name(),
         counted(terms.schedule.samples, "sample"),
-        duration_text(terms.schedule.interval_us),
         match terms.age_us_max {
             Some(us) => format!("none older than {}", duration_text(us)),
             None => "no limit on their age but each exchange's".to_owned(),

@@ -1,5 +1,6 @@
 //! A file of the journal that is being indexed: how far, and what happened to it since the last look.
 
+use crate::system::segments::check_sort;
 use rsoracle_verify::segments::{Id, id};
 use std::fs::{File, Metadata};
 use std::io;
@@ -46,6 +47,7 @@ impl Open {
         if !found.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
+        check_sort(&file)?;
         Ok(Open {
             file,
             id: id(&found),

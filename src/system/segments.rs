@@ -2,9 +2,11 @@
 //!
 //! Invariant: none is passed over, also if several are closed meanwhile.
 
+use rsoracle_verify::files::{BEGIN_BYTES, no_journal};
 use rsoracle_verify::segments::{Id, id, path_of, seen};
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 
 /// The number of the closed segment that is this file.
 pub fn number_of(journal: &str, file: Id) -> io::Result<Option<u64>> {
@@ -35,6 +37,13 @@ pub fn after(journal: &str, number: u64) -> io::Result<(File, Option<u64>)> {
             }
         }
     }
+}
+
+/// Fails if a file is known to be no journal by its beginning.
+pub(crate) fn check_sort(file: &File) -> io::Result<()> {
+    let mut begin = [0; BEGIN_BYTES];
+    let count = file.read_at(&mut begin, 0)?;
+    no_journal(&begin[..count]).map_or(Ok(()), |why| Err(io::Error::other(why)))
 }
 
 #[cfg(test)]

@@ -114,6 +114,10 @@ fn read_roster(path: &str) -> Result<RosterFile, Error> {
     let advice = "--roster takes a roster file, such as 'rsoracle run --write-roster FILE' writes";
     let bytes =
         files::read(path, TOML_BYTES_MAX as u64, &attempt).map_err(|error| error.advise(advice))?;
-    let text = files::text(bytes).map_err(|why| Error::new(&attempt, why).advise(advice))?;
+    let wrong = |why: &str| Error::new(&attempt, why).advise(advice);
+    if let Some(why) = files::no_roster(&bytes) {
+        return Err(wrong(why));
+    }
+    let text = files::text(bytes).map_err(wrong)?;
     RosterFile::parse(&text).map_err(|wrong| Error::new(&attempt, wrong).advise(advice))
 }

@@ -37,6 +37,8 @@ struct Tally {
     /// The last proof in the file.
     liar: Option<Proof>,
     bad: u64,
+    /// How many of these are whole, but of another roster.
+    foreign: u64,
     published: u64,
     /// By feed, at most as many as the verifier follows. In the end there is at least one, whose name may be empty.
     feeds: BTreeMap<String, FeedTally>,
@@ -50,6 +52,41 @@ struct FeedTally {
     first: u64,
     number: u64,
     last: Option<Last>,
+    span: Span,
+}
+
+/// Which reports of a feed are by the roster, as long as they are one run at its beginning or at its end.
+#[derive(Default)]
+struct Span {
+    /// The numbers of the first one and of the last one.
+    own: Option<(u64, u64)>,
+    /// Whether others came before it, and after it.
+    others: [bool; 2],
+    /// Whether there is another run after those.
+    is_broken: bool,
+}
+
+impl Span {
+    fn take(&mut self, number: u64, is_own: bool) {
+        match (&mut self.own, is_own) {
+            (Some((_, last)), true) => {
+                *last = number;
+                self.is_broken |= self.others[1];
+            }
+            (own, true) => *own = Some((number, number)),
+            (own, false) => self.others[usize::from(own.is_some())] = true,
+        }
+    }
+
+    /// Its numbers, and whether others come after it (else before).
+    fn run(&self) -> Option<(u64, u64, bool)> {
+        let (first, last) = self.own.filter(|_| !self.is_broken)?;
+        match self.others {
+            [false, true] => Some((first, last, true)),
+            [true, false] => Some((first, last, false)),
+            _ => None,
+        }
+    }
 }
 
 /// What is kept of a feed's last report: what is said of it, whatever its size.
@@ -244,6 +281,7 @@ impl<'a> Inspection<'a> {
         }
         if !check.flaws.is_empty() {
             self.tally.bad += 1;
+            self.tally.foreign += u64::from(check.of_another_roster);
             if self.tally.bad <= FLAWS_SHOWN {
                 let several = self.verifier.feeds().nth(1).is_some();
                 self.flaws.push(flawed(&line.place, &check, several));
@@ -354,6 +392,7 @@ impl Tally {
                 }
                 of.reports += 1;
                 of.number = report.number;
+                of.span.take(report.number, !check.of_another_roster);
                 of.last = Some(Last::of(&report));
                 return Some(*report);
             }

@@ -1,7 +1,7 @@
 //! Reads a journal or standard input line by line. Memory is bounded by the longest line.
 
 use crate::error::Error;
-use crate::files::unseen;
+use crate::files::{no_journal, unseen};
 use rsoracle_proof::limits::{COLLECTORS_MAX, SAMPLES_MAX};
 use std::io::{BufRead, Read};
 
@@ -68,8 +68,8 @@ impl<R: BufRead> Lines<R> {
         Ok(self.ended || rest.map_err(failed)?)
     }
 
-    /// The next line; `None` at the end and after an error. An error means that reading failed, or that a line is longer than
-    /// [`JOURNAL_LINE_BYTES_MAX`].
+    /// The next line; `None` at the end and after an error. An error means that reading failed, that a line is longer than
+    /// [`JOURNAL_LINE_BYTES_MAX`], or that the file is known to be no journal.
     pub fn next_line(&mut self) -> Result<Option<Line<&str>>, Error> {
         if self.ended {
             return Ok(None);
@@ -91,6 +91,10 @@ impl<R: BufRead> Lines<R> {
             return Err(failed(cause));
         } else if self.line.is_empty() {
             return Ok(None);
+        }
+        if let Some(cause) = no_journal(&self.line).filter(|_| number == 1) {
+            self.ended = true;
+            return Err(failed(cause.to_owned()));
         }
         self.number = number;
         Ok(Some(Line {

@@ -332,22 +332,39 @@ impl Book {
         start(&[&fixed, flags].concat())
     }
 
-    /// Waits until a relay has said that the stream has all that the journal has now.
-    pub fn until_published(&self, relay: &Running) {
-        let last = |feed: &str| {
+    /// Waits until a relay has said that the stream has all that the journal has now, as it does once after it connected or waited.
+    pub fn until_said(&self, relay: &Running) {
+        let ends = self.oracles.iter().map(|oracle| {
+            let feed = &oracle.terms.feed;
             let line = self.of(feed).pop().expect("a line");
-            format!(
-                "{feed}: report {}",
-                number(&line, "number").expect("a number")
-            )
-        };
-        let parts: Vec<String> = self
-            .oracles
-            .iter()
-            .map(|one| last(&one.terms.feed))
-            .collect();
-        let what = format!("has all that the journal has ({})", parts.join(", "));
-        relay.stderr_line(&what);
+            let number = number(&line, "number").expect("a number");
+            format!("{feed}: report {number}")
+        });
+        let ends = ends.collect::<Vec<_>>().join(", ");
+        relay.stderr_line(&format!("has all that the journal has ({ends})"));
+    }
+
+    /// Waits until the stream of a relay ends, as its leader says, with the newest line of each feed.
+    pub fn until_published(&self, servers: &[Nats], relay: &Running) {
+        let mut client = anyone(servers);
+        for oracle in &self.oracles {
+            let feed = &oracle.terms.feed;
+            let newest = self.of(feed).pop().expect("a line");
+            let subject = format!("rsoracle.{}.reports", feed.replace('/', "-"));
+            let asks = format!("{{\"last_by_subj\":\"{subject}\"}}");
+            let what = format!("the newest report of {feed} in the stream");
+            eventually(&what, || {
+                let said = relay.stderr();
+                assert!(!said.contains("cannot publish"), "{said}");
+                let Some(found) = client.api("STREAM.MSG.GET.RSORACLE", &asks) else {
+                    client = anyone(servers);
+                    return None;
+                };
+                let (_, rest) = found.split_once("\"data\":\"")?;
+                let data = rest.split_once('"')?.0;
+                (from_base64(data) == newest).then_some(())
+            });
+        }
     }
 
     /// Asserts that a stream has every line of the journal once and in order, with its signature as its id, and nothing else.

@@ -12,9 +12,10 @@ use super::{KeyChange, Proof, Report, line};
 use crate::limits::FUTURE_US_MAX;
 use crate::reason::Reject;
 use crate::round::{Part, Round};
-use crate::seal::{Keys, PublicKey};
+use crate::seal::{Keys, PublicKey, hex};
 use crate::succession::Succession;
-use crate::terms::{Roster, Terms};
+use crate::terms::{Roster, Terms, tag};
+use crate::tolerance::counted;
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -36,6 +37,8 @@ pub enum Content {
 
 /// After this many flaws of one report, its remaining collectors are not checked.
 const FLAWS_MAX: usize = 20;
+/// Most differences from the roster that are named; the others are counted.
+const DIFFERENCES_MAX: usize = 2;
 
 /// The result of verifying one line.
 pub struct Check {
@@ -45,6 +48,8 @@ pub struct Check {
     pub flaws: Vec<String>,
     /// Whether it is a report without flaws, but for its place in the chain: then it may be pooled with others.
     pub stands_alone: bool,
+    /// Whether it is a report whose only flaw is that its terms are not those of the roster that counts.
+    pub of_another_roster: bool,
 }
 
 impl Check {
@@ -54,6 +59,7 @@ impl Check {
             content,
             flaws,
             stands_alone: false,
+            of_another_roster: false,
         }
     }
 
@@ -131,15 +137,18 @@ impl Verifier {
                 "its round starts in the future: the aggregator's clock or this machine's is wrong";
             flaws.push(flaw.to_owned());
         }
+        let is_whole = flaws.is_empty();
         if let Some(rosters) = &self.rosters {
             flaws.extend(against(&report.round, rosters));
         }
-        let stands_alone = flaws.is_empty();
+        let (stands_alone, others) = (flaws.is_empty(), flaws.len());
         flaws.extend(self.chain.report(&report));
+        let of_another_roster = is_whole && !stands_alone && flaws.len() == others;
         Check {
             content: Content::Report(Box::new(report)),
             flaws,
             stands_alone,
+            of_another_roster,
         }
     }
 
@@ -210,7 +219,7 @@ impl Verifier {
     }
 }
 
-/// Every difference between a report's terms and those of the roster that counts for its round.
+/// The first differences between a report's terms and those of the roster that counts for its round.
 fn against(round: &Round, rosters: &Succession) -> Vec<String> {
     match rosters.has(&round.digest, round.start_us) {
         Ok(true) => return Vec::new(),
@@ -222,7 +231,11 @@ fn against(round: &Round, rosters: &Succession) -> Vec<String> {
     let Some(trusted) = roster.feed(&found.feed).or_else(only) else {
         return vec![format!("the roster has no feed {}", found.feed)];
     };
-    let mut flaws = Vec::new();
+    let mut flaws = vec![format!(
+        "its terms are another roster's: their digest begins with {}, the roster's with {}",
+        hex(&tag(&round.digest)),
+        hex(&tag(&trusted.digest()))
+    )];
     let number = |us: Option<u64>| us.map_or("none".to_owned(), |us| us.to_string());
     let values = |terms: &Terms| {
         let (schedule, first_us) = (&terms.schedule, terms.schedule.first_start_us);
@@ -252,6 +265,9 @@ fn against(round: &Round, rosters: &Succession) -> Vec<String> {
             flaws.push(format!("the key in slot {slot} is not the roster's"));
         }
     }
+    let more = flaws.len().saturating_sub(1 + DIFFERENCES_MAX);
+    flaws.truncate(1 + DIFFERENCES_MAX);
+    flaws.extend((more > 0).then(|| format!("and {}", counted(more as u64, "more difference"))));
     flaws
 }
 

@@ -41,11 +41,12 @@ impl Inspection<'_> {
                     "the exchange prices of a quorum were at most {} old when they were sampled",
                     seconds(us)
                 ),
-                None => "unknown, since the exchanges of fewer than a quorum give times".to_owned(),
+                None => "unknown: too few of the exchanges give times".to_owned(),
             });
             lines.extend(age.map(|age| format!("age{}: {age}", self.of(feed))));
         }
         lines.extend(flaws.iter().map(|flaw| format!("wrong: {flaw}")));
+        lines.extend(self.by_others());
         let verdict = match self.verdict {
             Verdict::Invalid => "verdict: INVALID; do not use any price in it",
             Verdict::Stale => "verdict: STALE; do not act on its price",
@@ -79,6 +80,32 @@ impl Inspection<'_> {
         let is_absent =
             |feed: &&str| self.tally.reports > 0 && !self.tally.feeds.contains_key(*feed);
         Some(names.filter(is_absent).collect())
+    }
+
+    /// If nothing is wrong but that some reports are of another roster: which ones are by those that were named, and what to do.
+    fn by_others(&self) -> Option<String> {
+        let tally = &self.tally;
+        let mut feeds = tally.feeds.iter().filter(|_| tally.foreign == tally.bad);
+        let (feed, (first, last, others_follow)) =
+            feeds.find_map(|(feed, of)| Some((feed, of.span.run()?)))?;
+        let which = match first == last {
+            true => format!("report {first}{} is", self.of(feed)),
+            false => format!("reports {first} to {last}{} are", self.of(feed)),
+        };
+        let several = self.rosters.is_some_and(|it| it.all().nth(1).is_some());
+        let by = if several {
+            "these rosters"
+        } else {
+            "this roster"
+        };
+        Some(match others_follow {
+            true => format!(
+                "roster: {which} by {by}; if another one followed it, name that with a further --roster"
+            ),
+            false => format!(
+                "roster: {which} by {by}; if another one came before it, name that with a --roster before it"
+            ),
+        })
     }
 
     /// What is in the file; of several feeds, a line for each.
