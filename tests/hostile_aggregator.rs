@@ -144,8 +144,9 @@ fn who_is_refused_comes_back_after_growing_pauses_and_does_not_call_its_exchange
     ] {
         collector.line.control.send(&Refusal { reason }.encode());
         collector.line.control.until_ended();
-        let says = format!(" refused this collector: {reason}; connecting again later");
-        collector.child.running.stderr_line(&says);
+        let says = format!(" refused this collector: {reason}; ");
+        let line = collector.child.running.stderr_line(&says);
+        assert!(line.ends_with("; connecting again later"), "{line}");
         collector.welcome_again();
     }
     // The pauses double from 50 ms on.
