@@ -156,10 +156,14 @@ fn aggregate(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&AGGREGATE, words)?;
     let (mut runs, mut paths) = (Vec::new(), Vec::new());
     for it in engagements(&given)? {
-        // Those that are over may count after all, if this machine's clock is wrong.
-        if !given.has("check") || counts(&it) {
-            paths.push(it.path.clone());
-            runs.push(cli::run::aggregate(&given, it)?);
+        let (is_over, path) = (!counts(&it), it.path.clone());
+        match cli::run::aggregate(&given, it) {
+            // One that is over may count after all, if this machine's clock is wrong. It refuses nothing.
+            run if is_over && (given.has("check") || run.is_err()) => {}
+            run => {
+                runs.push(run?);
+                paths.push(path);
+            }
         }
     }
     let failed = |error| Failure::Error("aggregator".to_owned(), error);
@@ -171,7 +175,7 @@ fn aggregate(words: &[String]) -> Result<u8, Failure> {
 
 fn collect(words: &[String]) -> Result<u8, Failure> {
     let given = args::parse(&COLLECT, words)?;
-    let engagements = match cli::collect::is_by_hand(&given)? {
+    let mut engagements = match cli::collect::is_by_hand(&given)? {
         true => engagements(&given)?,
         false => Vec::new(),
     };
@@ -187,6 +191,9 @@ fn collect(words: &[String]) -> Result<u8, Failure> {
             "no roster that counts has a slot for the key of {path}: nothing is left to sign"
         );
         return Err(Usage(sentence).into());
+    }
+    if given.has("check") {
+        engagements.retain(counts);
     }
     let config = cli::collect::read(&given, engagements)?;
     let role = config.role();

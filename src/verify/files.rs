@@ -73,8 +73,8 @@ pub fn no_journal(begin: &[u8]) -> Option<&'static str> {
 pub fn no_roster(begin: &[u8]) -> Option<&'static str> {
     match sort(begin)? {
         Sort::Roster => None,
-        Sort::Journal => Some("it is a journal, not a roster"),
-        Sort::SecretKey => Some("it is a secret key, not a roster"),
+        Sort::Journal => Some("it is a journal"),
+        Sort::SecretKey => Some("it is a secret key"),
         Sort::Gzip | Sort::Zstd => Some("it is compressed; decompress it first"),
     }
 }

@@ -143,7 +143,11 @@ impl Verifier {
         }
         let (stands_alone, others) = (flaws.is_empty(), flaws.len());
         flaws.extend(self.chain.report(&report));
-        let of_another_roster = is_whole && !stands_alone && flaws.len() == others;
+        let (digest, start_us) = (&report.round.digest, report.round.start_us);
+        let is_known = |rosters: &Succession| rosters.has(digest, start_us) != Ok(false);
+        let of_another_roster = is_whole
+            && flaws.len() == others
+            && self.rosters.as_ref().is_some_and(|it| !is_known(it));
         Check {
             content: Content::Report(Box::new(report)),
             flaws,
