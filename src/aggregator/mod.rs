@@ -183,6 +183,10 @@ struct Aggregator<'a> {
     endpoint: Option<String>,
     book: Book,
     clock: OwnClock,
+    /// The run before this one, if there is one, ...
+    before: Option<&'a Run>,
+    /// ... and whether it is to go on, since the clock was ahead.
+    early: bool,
 }
 
 /// Runs one round, or rounds without end: of one roster after the other, if there are several. Returns the exit code.
@@ -195,6 +199,7 @@ pub fn run(runs: &[Run]) -> Result<u8, Error> {
         check_schedule(config)?;
         let mark = if config.embedded() { "embedded " } else { "" };
         let mut aggregator = Aggregator::new(config, Screen::new(config.quiet, mark))?;
+        aggregator.before = runs[..at].last();
         if let Err(error) = aggregator.start_collectors() {
             aggregator.drain_log();
             return Err(error);
@@ -203,7 +208,7 @@ pub fn run(runs: &[Run]) -> Result<u8, Error> {
             Some(_) if config.single() => Ok(aggregator.one_round()),
             _ => aggregator.rounds(),
         };
-        let (is_over, is_early) = (aggregator.over, aggregator.is_early());
+        let (is_over, is_early) = (aggregator.over, aggregator.early);
         aggregator.end();
         code = done?;
         has_failed |= code == EXIT_FAILURE;
@@ -259,6 +264,8 @@ impl<'a> Aggregator<'a> {
             endpoint: children.and_then(|children| children.endpoint.clone()),
             book,
             clock: OwnClock::new(),
+            before: None,
+            early: false,
         };
         let own = config.key_path();
         let of_keys = key_remarks(config, own, key_made, keys_made);

@@ -19,9 +19,6 @@ use std::time::{Duration, Instant};
 /// If a start is late by more than this on the monotonic clock, the system clock was set back.
 const CLOCK_SET: Duration = Duration::from_secs(2);
 
-/// A roster is taken for one that counts later if it does by more than this, in microseconds, and two periods.
-const CLOCK_EARLY_US: u64 = 10_000_000;
-
 /// How long a clock that was set is doubted, before it ends anything.
 const CLOCK_DOUBT: Duration = Duration::from_secs(5);
 
@@ -101,8 +98,8 @@ impl Aggregator<'_> {
         if !self.config.single() {
             self.gather();
         }
-        // From here on it is seen if the clock is set.
-        self.clock.moved_us();
+        // The clock may have been set since the set-up, and from here on that is seen.
+        self.look_at_clock();
         self.hand_down_next();
         let mut written = self.write_roster();
         let mut failed = false;
@@ -112,9 +109,9 @@ impl Aggregator<'_> {
         let period_us = schedule.period_us;
         let mut before_us: Option<u64> = None;
         while left != Some(0) && !self.over {
-            let moved_us = self.clock.moved_us();
-            if moved_us[0].unsigned_abs() > CLOCK_OFF_US_MAX {
-                self.clock_was_set(moved_us[0] < 0);
+            let moved_us = self.look_at_clock();
+            if self.early {
+                break;
             }
             // The first round is a whole one; later ones may be begun late.
             let grace_us = before_us.map_or(0, |_| schedule.reply_us());
@@ -173,7 +170,7 @@ impl Aggregator<'_> {
         let from_us = soonest_us.max(least_us).max(self.clock.unkept_us + 1);
         let from_us = from_us.max(self.agreed.begins_us()?);
         let start_us = schedule.next_start_us(from_us)?;
-        if !self.config.tenure.includes(start_us) || self.is_early() {
+        if !self.config.tenure.includes(start_us) {
             return None;
         }
         if least_us > wall_us() + schedule.period_us {
@@ -185,6 +182,15 @@ impl Aggregator<'_> {
         Some(start_us)
     }
 
+    /// Sees whether the system clock was set since the last call. Returns by how much it moved.
+    fn look_at_clock(&mut self) -> [i64; 2] {
+        let moved_us = self.clock.moved_us();
+        if moved_us[0].unsigned_abs() > CLOCK_OFF_US_MAX {
+            self.clock_was_set(moved_us[0] < 0);
+        }
+        moved_us
+    }
+
     /// The system clock was set, or the machine was suspended: what collectors said of their clocks no longer counts. If the
     /// clock went back, the present roster must hold from an earlier start on.
     fn clock_was_set(&mut self, back: bool) {
@@ -192,22 +198,25 @@ impl Aggregator<'_> {
         control::ask_for_clocks(&mut self.slots);
         if back {
             self.clock.unkept_us = 0;
+            self.early = self.is_early();
+            if self.early {
+                self.tell("the clock was ahead: the roster before this one still counts");
+            }
             self.hand_down_next();
         }
     }
 
-    /// Whether the roster before this one still counts, for longer than two periods: the clock was ahead when that was left.
-    pub(super) fn is_early(&self) -> bool {
-        let early_us = 2 * self.config.roster.schedule().period_us + CLOCK_EARLY_US;
-        wall_us() + early_us < self.config.tenure.from_us
+    /// Whether the run before this one has a round left after all: the clock was ahead when it was left.
+    fn is_early(&self) -> bool {
+        let from_us = wall_us().max(self.book.start_us_min());
+        self.before.is_some_and(|run| {
+            let start_us = run.roster.schedule().next_start_us(from_us);
+            start_us.is_some_and(|start_us| run.tenure.includes(start_us))
+        })
     }
 
-    /// Whether no round is left, by a clock that can be trusted, or the roster before this one still counts. Says so.
+    /// Whether no round is left, by a clock that can be trusted. Says so.
     fn is_over(&mut self) -> bool {
-        if self.is_early() {
-            self.tell("the clock was ahead: the roster before this one still counts");
-            return true;
-        }
         let until_us = self.config.tenure.until_us;
         if self.doubts_clock() {
             return false;
@@ -271,7 +280,7 @@ impl Aggregator<'_> {
                 std::thread::sleep(nap);
                 continue;
             }
-            if Instant::now() > latest {
+            if Instant::now() + Duration::from_micros(left_us) > latest {
                 self.tell("the clock was set back; computing the next start again");
                 return Ok(false);
             }

@@ -372,10 +372,12 @@ impl Collector<'_> {
         self.ties.begin(task, start_us);
         let anchor = self.anchor;
         self.watch(task, start_us, &anchor)?;
-        // The disk has the most time now. A mark far ahead would cost the next round if this process ended before.
-        let now_us = wall_us();
-        if let Some((task, next_us)) = self.ties.rosters.next(now_us)
-            && next_us <= now_us + MARK_AHEAD_US
+        // The disk has the most time now. A mark far ahead would cost the next round if this process ended before; one that goes by
+        // a clock that is wrong would cost many.
+        let now = self.clock.now();
+        if let Some((task, next_us)) = self.ties.rosters.next(now.wall_us)
+            && next_us <= now.wall_us + MARK_AHEAD_US
+            && !anchor.moved(now)
         {
             let _ = self.move_mark(&task, next_us);
         }

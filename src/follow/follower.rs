@@ -284,16 +284,14 @@ impl<'a> Follower<'a> {
             }
             Taken::Old | Taken::Aside => {}
             Taken::Early(report) if supply.goal == Goal::Never => {
-                let what =
-                    format!("report {report}: {EARLY}; nothing more is read there until then");
+                let what = format!("report {report}: {EARLY}; it is asked for again");
                 complain(Kind::Early, &what);
-                supply.hold(number, line, now);
+                supply.wait(number, line, now);
             }
             Taken::Early(report) => {
-                complain(
-                    Kind::Early,
-                    &format!("report {report}: {EARLY}; it is passed over"),
-                );
+                let what = format!("report {report}: {EARLY}; it is passed over");
+                complain(Kind::Early, &what);
+                supply.intake.position = supply.intake.position.max(Some(report));
             }
             Taken::Odd(why) => complain(Kind::False, &format!("{why}; it is passed over")),
             Taken::Again(why) => {
@@ -473,7 +471,7 @@ impl<'a> Follower<'a> {
 
     /// Whether a feed has no report because something is wrong with its sources.
     fn has_failed(&self, feed: usize) -> bool {
-        let bad = [Kind::Lost, Kind::False];
+        let bad = [Kind::Lost, Kind::False, Kind::Early];
         let fails = |source| {
             bad.iter()
                 .any(|kind| self.complaints.has_said(source, *kind))

@@ -8,7 +8,7 @@ use super::intake::head_of;
 use crate::follow::limits::{FOLLOW_BYTES_IDLE_MAX, FOLLOW_LINES_IDLE_MAX};
 use crate::nats::client::{Client, Way};
 use crate::nats::jetstream::stored;
-use crate::nats::limits::{ANSWER_MS_MAX, GAP_BACK, LOOK_MS_MAX, LOOK_MS_MIN};
+use crate::nats::limits::{ANSWER_MS_MAX, LOOK_MS_MAX, LOOK_MS_MIN};
 use crate::nats::place;
 use crate::system::net::{Look, Patience};
 use rsoracle_verify::error::Error;
@@ -114,11 +114,11 @@ impl Nats {
         Ok(())
     }
 
-    /// Reports are missing here: the next server that is called is asked for them. Its replica of the stream may have them, some
-    /// sequences earlier: see [`GAP_BACK`].
-    pub(super) fn step_back(&mut self) {
+    /// Goes on some sequences earlier, on the next server that is called. Where reports were missing, its replica of the stream may
+    /// have them there: see [`GAP_BACK`](crate::nats::limits::GAP_BACK).
+    pub(super) fn step_back(&mut self, count: u64) {
         self.close();
-        self.from = self.from.map(|from| from.saturating_sub(GAP_BACK).max(1));
+        self.from = self.from.map(|from| from.saturating_sub(count).max(1));
     }
 
     /// What came was news, so that it may send on.

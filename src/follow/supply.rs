@@ -10,7 +10,7 @@ use super::server::{Heard, Server};
 use crate::exchange::json::{Json, Spans};
 use crate::exchange::session::{jittered, random_ms};
 use crate::follow::limits::*;
-use crate::nats::limits::GAP_ASKS;
+use crate::nats::limits::{GAP_ASKS, GAP_BACK};
 use crate::system::net::Look;
 use rsoracle_proof::succession::Succession;
 use rsoracle_proof::terms::Terms;
@@ -51,7 +51,7 @@ fn line_of(line: Vec<u8>) -> Item {
     Item::Line(number, line)
 }
 
-/// A report of the future is looked at again after this many milliseconds.
+/// A report of the future in a file is looked at again after this many milliseconds.
 const EARLY_MS: u64 = 500;
 
 /// One feed of one source.
@@ -65,7 +65,7 @@ pub(super) struct Supply {
     pub(super) goal: Goal,
     failures: u32,
     retry_at: Instant,
-    /// A line that is to be taken again at that time, and the number that the source says it has.
+    /// A line of a file that is to be taken again at that time, and the number that the source says it has.
     held: Option<(Instant, Option<u64>, Vec<u8>)>,
 }
 
@@ -141,10 +141,18 @@ impl Supply {
         done
     }
 
-    /// Takes a line back, which comes again later. Until then nothing is read.
-    pub(super) fn hold(&mut self, number: Option<u64>, line: &[u8], now: Instant) {
-        let again = now + Duration::from_millis(EARLY_MS);
-        self.held = Some((again, number, line.to_vec()));
+    /// A line came before its time: it is asked for again, after a pause. A file has it still; until then it is not read on.
+    pub(super) fn wait(&mut self, number: Option<u64>, line: &[u8], now: Instant) {
+        match &mut self.feeder {
+            Feeder::Server(server) => server.close(),
+            Feeder::Nats(nats) => nats.step_back(1),
+            Feeder::File(_) => {
+                let again = now + Duration::from_millis(EARLY_MS);
+                self.held = Some((again, number, line.to_vec()));
+                return;
+            }
+        }
+        self.back_off();
     }
 
     /// What came next, without waiting. The error is why it was lost.
@@ -247,7 +255,7 @@ impl Supply {
     pub(super) fn ask_again(&mut self) {
         match &mut self.feeder {
             Feeder::Server(server) => server.close(),
-            Feeder::Nats(nats) => nats.step_back(),
+            Feeder::Nats(nats) => nats.step_back(GAP_BACK),
             Feeder::File(_) => return,
         }
         self.back_off();

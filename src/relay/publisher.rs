@@ -343,10 +343,8 @@ impl<'a> Publisher<'a> {
         }
         match acknowledged(&came) {
             // One that was there before may have been removed since.
-            Ok((sequence, true)) => {
-                feed.again(sequence, Instant::now());
-                Ok(())
-            }
+            Ok((sequence, true)) if !feed.again(sequence, Instant::now()) => Ok(()),
+            Ok((sequence, true)) => Err(self.withheld(&name, sequence)),
             Ok((sequence, false)) => {
                 feed.arrived(sequence);
                 self.failures = 0;
@@ -371,6 +369,14 @@ impl<'a> Publisher<'a> {
         }
     }
 
+    /// The stream does not take a report because of a message that it does not hand out.
+    fn withheld(&self, name: &str, sequence: u64) -> Trouble {
+        Trouble::Lost(format!(
+            "the stream {} has refused a report of {name} because of its message {sequence}, which it does not hand out; a report that was removed is not taken again for as long as the stream knows its id (duplicate window)",
+            self.wanted.name
+        ))
+    }
+
     /// Takes the first record of a feed in the stream. What is no report of it, or is gone, says nothing.
     fn learn_first(&mut self, name: &str, came: Came) {
         let line = came.payload();
@@ -390,10 +396,7 @@ impl<'a> Publisher<'a> {
             let least = feed.least;
             return match feed.again(least, Instant::now()) {
                 false => Ok(()),
-                true => Err(Trouble::Lost(format!(
-                    "the stream {} has refused a report of {name} because of its message {least}, which it does not hand out; a report that was removed is not taken again for as long as the stream knows its id (duplicate window)",
-                    self.wanted.name
-                ))),
+                true => Err(self.withheld(name, least)),
             };
         }
         let found = match (sequence, feed.state) {
