@@ -967,6 +967,8 @@ fn turns(after_us: u64) -> bool {
         .split_once(" apart, from ")
         .expect("a first round");
     assert!(began[..19] >= instant(from_us)[..19], "{}", done.stderr);
+    let starts = done.stderr.matches("control channel on").count();
+    assert_eq!(starts, 1, "it does not start anew: {}", done.stderr);
     let done = leaving.finish();
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     // Each step is told once.

@@ -388,14 +388,6 @@ impl<'a> Aggregator<'a> {
         }
     }
 
-    /// Draws the display, on a terminal.
-    fn show(&mut self) {
-        if self.screen.due() {
-            let lines = self.display();
-            self.screen.draw(lines);
-        }
-    }
-
     /// Begins the rounds of a start. Collectors that are ready are expected to answer. Of the first round, the start is told.
     fn begin(&mut self, start_us: u64, is_first: bool) {
         self.agreed.forget_before(start_us);
@@ -472,21 +464,6 @@ impl<'a> Aggregator<'a> {
             }
         }
         !waited_for.contains(&false)
-    }
-
-    /// Shows the round's progress: on a terminal at every sweep, otherwise one line per sample. `told` is the number of lines
-    /// shown so far; returns the new one.
-    fn show_progress(&mut self, told: usize) -> usize {
-        self.show();
-        if self.screen.live() || !self.config.single() {
-            return told;
-        }
-        let done = view::samples_done(&self.slots, self.floor_us());
-        let lines: Vec<String> = (told..done)
-            .map(|index| view::sample_line(&self.slots, &self.rounds, index))
-            .collect();
-        lines.iter().for_each(|line| self.tell(line));
-        done
     }
 }
 

@@ -100,6 +100,29 @@ struct Row {
 }
 
 impl Aggregator<'_> {
+    /// Draws the display, on a terminal.
+    pub(super) fn show(&mut self) {
+        if self.screen.due() {
+            let lines = self.display();
+            self.screen.draw(lines);
+        }
+    }
+
+    /// Shows the round's progress: on a terminal at every sweep, otherwise one line per sample. `told` is the number of lines
+    /// shown so far; returns the new one.
+    pub(super) fn show_progress(&mut self, told: usize) -> usize {
+        self.show();
+        if self.screen.live() || !self.config.single() {
+            return told;
+        }
+        let done = samples_done(&self.slots, self.floor_us());
+        let lines: Vec<String> = (told..done)
+            .map(|index| sample_line(&self.slots, &self.rounds, index))
+            .collect();
+        lines.iter().for_each(|line| self.tell(line));
+        done
+    }
+
     /// The lines of the display. What does not fit into the columns is left out.
     pub(super) fn display(&self) -> Vec<String> {
         let (rows, columns) = self.screen.room();

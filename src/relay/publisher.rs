@@ -6,7 +6,7 @@
 use super::feed::{Feed, Found, State, Verdict, ends};
 use super::journal::{Journal, Next};
 use super::record::{Record, head};
-use super::trouble::{Trouble, stop};
+use super::trouble::{Trouble, stop, withheld};
 use crate::exchange::session::{jittered, random_ms};
 use crate::nats::client::{Came, Client, Way};
 use crate::nats::jetstream::{
@@ -344,7 +344,7 @@ impl<'a> Publisher<'a> {
         match acknowledged(&came) {
             // One that was there before may have been removed since.
             Ok((sequence, true)) if !feed.again(sequence, Instant::now()) => Ok(()),
-            Ok((sequence, true)) => Err(self.withheld(&name, sequence)),
+            Ok((sequence, true)) => Err(withheld(&self.wanted.name, &name, sequence)),
             Ok((sequence, false)) => {
                 feed.arrived(sequence);
                 self.failures = 0;
@@ -369,14 +369,6 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// The stream does not take a report because of a message that it does not hand out.
-    fn withheld(&self, name: &str, sequence: u64) -> Trouble {
-        Trouble::Lost(format!(
-            "the stream {} has refused a report of {name} because of its message {sequence}, which it does not hand out; a report that was removed is not taken again for as long as the stream knows its id (duplicate window)",
-            self.wanted.name
-        ))
-    }
-
     /// Takes the first record of a feed in the stream. What is no report of it, or is gone, says nothing.
     fn learn_first(&mut self, name: &str, came: Came) {
         let line = came.payload();
@@ -396,7 +388,7 @@ impl<'a> Publisher<'a> {
             let least = feed.least;
             return match feed.again(least, Instant::now()) {
                 false => Ok(()),
-                true => Err(self.withheld(name, least)),
+                true => Err(withheld(&self.wanted.name, name, least)),
             };
         }
         let found = match (sequence, feed.state) {

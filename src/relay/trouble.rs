@@ -26,3 +26,10 @@ impl From<String> for Trouble {
 pub(super) fn stop(path: &str, cause: String, advice: &str) -> Error {
     Error::new(format!("cannot publish the journal {path}"), cause).advise(advice)
 }
+
+/// The stream does not take a report because of a message that it does not hand out.
+pub(super) fn withheld(stream: &str, feed: &str, sequence: u64) -> Trouble {
+    Trouble::Lost(format!(
+        "the stream {stream} has refused a report of {feed} because of its message {sequence}, which it does not hand out; a report that was removed is not taken again for as long as the stream knows its id (duplicate window)"
+    ))
+}
