@@ -36,7 +36,7 @@ impl Files {
                 "[feed.\"{feed}\"]\nrule = \"median\"\nsample_rule = \"mean\"\nmin_exchanges = 1\nmax_age = \"\"\nmax_spread = \"\"\nsamples = 1\ninterval = \"1s\"\nperiod = \"10s\"\nfirst_start = \"2026-01-01T00:00:00Z\"\nend = \"\"\n"
             );
         }
-        let key = hex(collector_key(0).public().bytes());
+        let key = hex(collector_key(1).public().bytes());
         let sources = vec!["\"kraken:BTC/USD\""; feeds.len()].join(", ");
         text += &format!("[slot.0]\nkey = \"{key}\"\nsources = [{sources}]\n");
         fs::write(self.path("roster.toml"), text).unwrap();
