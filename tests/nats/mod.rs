@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A server, which keeps its address and its files when it is started again.
 pub struct Nats {
@@ -107,8 +108,13 @@ pub fn cluster() -> [Nats; 3] {
 /// A connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
+    /// Where answers come: no other connection has it.
+    inbox: String,
     asked: u64,
 }
+
+/// The number of connections so far.
+static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// A message: its headers and its content.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,12 +129,17 @@ impl Client {
         stream
             .set_read_timeout(Some(std::time::Duration::from_secs(5)))
             .ok()?;
+        let number = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let mut client = Client {
             stream: BufReader::new(stream),
+            inbox: format!("_INBOX.test-{number}"),
             asked: 0,
         };
         client.line()?;
-        let hello = "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\nSUB _INBOX.test.* 1\r\n";
+        let hello = format!(
+            "CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true}}\r\nSUB {}.* 1\r\n",
+            client.inbox
+        );
         client.write(hello.as_bytes())?;
         Some(client)
     }
@@ -154,7 +165,7 @@ impl Client {
     /// The same with headers as they are.
     pub fn asked_raw(&mut self, subject: &str, head: &str, payload: &str) -> Option<Message> {
         self.asked += 1;
-        let own = format!("_INBOX.test.{}", self.asked);
+        let own = format!("{}.{}", self.inbox, self.asked);
         let total = head.len() + payload.len();
         let text = format!(
             "HPUB {subject} {own} {} {total}\r\n{head}{payload}\r\n",
