@@ -208,9 +208,10 @@ fn operators_hand_over_to_another_roster_by_commands() {
     }
     assert!(!told.contains(" wrong ") && !told.contains("NOT"), "{told}");
     assert!(said(0, &["roster", "show", &next]).contains(&format!("the next is at {from}")));
+    let aggregator = format!("127.0.0.1@{}", hex(key(9).public().bytes()));
     let joiner = [
         &["collect", "--check", "--roster", &next, "--key"][..],
-        &[&desk.key(6), "--aggregator", &format!("127.0.0.1@{digest}")],
+        &[&desk.key(6), "--aggregator", &aggregator],
     ];
     let told = said(0, &joiner.concat());
     assert!(told.contains(&format!("the next is at {from}")), "{told}");
