@@ -18,7 +18,7 @@ pub const ROUND_WAIT_MS: u64 = 2_000;
 pub(crate) const ROUNDS_OPEN_MAX: usize = 64;
 /// Most rounds of a feed whose reports are kept after they were printed: a late one can show a lie.
 pub(crate) const ROUNDS_KEPT_MAX: usize = 16;
-/// Longest silence of a server that is followed, in milliseconds. It sends a comment every [`HEARTBEAT_MS`].
+/// Longest silence of a server that is followed, in milliseconds. 'rsoracle serve' sends a comment every 15 s.
 pub(crate) const SERVER_SILENCE_MS_MAX: u64 = 45_000;
 /// Most bytes of one connection since its last new report, besides those of [`FOLLOW_LINES_IDLE_MAX`] lines. Then it is closed.
 pub(crate) const FOLLOW_BYTES_IDLE_MAX: u64 = 4 * 1024 * 1024;

@@ -23,7 +23,7 @@ pub fn of_slot(dir: &str, slot: u16) -> String {
     format!("{dir}/slot-{slot}.key")
 }
 
-/// Whether there is no key file at `path`. An empty file, which a process leaves that is killed while it makes a key, is none.
+/// Whether there is no key file at `path`. An empty file counts as none: a process that was killed while it made a key leaves one.
 pub(crate) fn is_missing(path: &str) -> bool {
     match std::fs::metadata(path) {
         Ok(there) => there.is_file() && there.len() == 0,

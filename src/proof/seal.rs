@@ -1,9 +1,9 @@
 //! Ed25519 signatures with context strings: the exact bytes that are signed, and the public keys that verify them.
 //!
-//! Invariant: every signed byte string is built here, begins with a context that is unique to its kind, and has every field
-//! at a fixed width. So no signature over one thing is valid for another. Signatures are verified with `verify_strict`,
-//! under the key of the slot in question, never under "any known key". Secret keys are not here: whoever has one signs
-//! bytes that are built here.
+//! Invariant: every signed byte string begins with a context that is unique to its kind, and has every field at a fixed width. So
+//! no signature over one thing is valid for another. All contexts are here, but for that of the hello (`wire`), and so is
+//! [`Fields`], which puts the parts together. Signatures are verified with `verify_strict`, under the key of the slot in question,
+//! never under "any known key". Secret keys are not here.
 
 use crate::bytes::{Put, padded};
 use crate::record::{Record, SignedAnswer};

@@ -39,7 +39,7 @@ pub(super) struct Feed {
     pub(super) first: Option<Record>,
     /// The sequence below which an answer is not of now.
     pub(super) least: u64,
-    /// Whether the journal has not been read up to it, also while it is asked for once more.
+    /// Whether the journal has not been read up to `last`. It is kept while the stream is asked once more.
     is_behind: bool,
     /// The record after it, which is to be published.
     pub(super) pending: Option<Record>,

@@ -1,8 +1,9 @@
-//! Bounds and deadlines that several rooms share. Those of one room stand in its own `limits.rs`. The last part of a name that
-//! counts bytes or time is its unit, before `MAX` or `MIN`: `US` for microseconds, `MS` for milliseconds.
+//! Bounds and deadlines that several rooms share. Those of one room stand in its own `limits.rs` or, if only one file needs them, at
+//! the head of that file. The last part of a name that counts bytes or time is its unit, before `MAX` or `MIN`: `US` for
+//! microseconds, `MS` for milliseconds.
 //!
-//! Invariant: nothing that comes from outside is stored, awaited or repeated without a bound from such a file or from
-//! [`rsoracle_proof::limits`]. The defaults of flags are in `flags/tables`, and the embedded exchange has bounds of its own.
+//! Invariant: nothing that comes from outside is stored, awaited or repeated without such a bound, or one from
+//! [`rsoracle_proof::limits`]. The defaults of flags are in `flags`, and the embedded exchange has bounds of its own.
 
 pub use rsoracle_proof::limits::*;
 
